@@ -1,0 +1,284 @@
+"""The child process of `extraction.Extractor`: reads one file at a time, answers with its text, may be killed.
+
+Requests are JSON lines on stdin, answers are frames on stdout (eight bytes of length, then JSON). It holds itself to a
+memory limit and ends when its parent does. What kreuzberg says about a fault is never passed on, because it may quote
+the document; only the kind of fault is.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import re
+import resource
+import select
+import signal
+import stat
+import struct
+import sys
+import threading
+import unicodedata
+from typing import Any
+
+import kreuzberg
+from kreuzberg.exceptions import KreuzbergError, MissingDependencyError, OCRError, ParsingError, ValidationError
+
+from dagster_offload.mail_text import mail_text, subject
+from dagster_offload.text_decoding import declared_encoding, decode
+
+Answer = dict[str, Any]
+
+# Read as they are: their markup is readable, and a model gets nothing from another form of it.
+TEXT_TYPES = frozenset(
+    "txt text md markdown mdx rst adoc asciidoc org tex typ xml json yaml yml csv tsv".split()  # noqa: SIM905
+)
+HTML_TYPES = frozenset({"html", "htm", "xhtml"})
+MAIL_TYPES = frozenset({"eml", "mht", "mhtml"})
+
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+# Cells stay apart in Markdown. Not for PDF: its Markdown loses words (kreuzberg 4.10.4).
+_AS_MARKDOWN = ("spreadsheet", "excel", "wordprocessingml", "opendocument.text")
+
+_MAGIC = (
+    (b"%PDF-", "application/pdf"),
+    (b"{\\rtf", "application/rtf"),
+    (b"\x89PNG\r\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"II*\0", "image/tiff"),
+    (b"MM\0*", "image/tiff"),
+)
+# Names of a ZIP archive's members stand in it as they are.
+_INSIDE_ZIP = (
+    (b"word/document", _OFFICE + "wordprocessingml.document"),
+    (b"xl/workbook", _OFFICE + "spreadsheetml.sheet"),
+    (b"ppt/presentation", _OFFICE + "presentationml.presentation"),
+    (b"Contents/content.hpf", "application/haansofthwpx"),
+    (b"application/vnd.oasis.opendocument.text", "application/vnd.oasis.opendocument.text"),
+    (b"application/epub+zip", "application/epub+zip"),
+)
+_OLE_MAGIC = b"\xd0\xcf\x11\xe0"
+_ENCRYPTED_OFFICE = "EncryptedPackage".encode("utf-16-le")
+
+_LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+# NUL is what Postgres cannot store; a lone surrogate is what UTF-8 cannot; the others are no text.
+_NO_TEXT = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f\ufeff\ufffe\uffff\ud800-\udfff]")
+_BLANK_LINES = re.compile("\n{4,}")
+
+
+class Fault(Exception):  # noqa: N818 - an answer, not an error of the child
+    """No text: the code, the message and whether trying again is of no use."""
+
+    def __init__(self, code: str, message: str, *, is_final: bool) -> None:
+        super().__init__(message)
+        self.answer: Answer = {"failed": code, "message": message, "is_final": is_final}
+
+
+def main() -> None:
+    """Serve requests until the parent closes stdin. Arguments: the parent's pid and the memory limit in bytes."""
+    parent, memory_limit = int(sys.argv[1]), int(sys.argv[2])
+    _end_with(parent)
+    # What a library prints must not get between the answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    _limit_memory(memory_limit)
+    _send(answers, {"ready": True})
+    for line in sys.stdin.buffer:
+        answer = _answer(json.loads(line))
+        _send(answers, answer)
+        if answer.get("is_spent"):
+            return
+
+
+def _answer(request: Answer) -> Answer:
+    try:
+        data = _read(request["path"])
+        if request["digest"] not in (None, hashlib.sha256(data).hexdigest()):
+            return {"changed": True}
+        return _extract(data, request["path"], request["type"])
+    except Fault as fault:
+        return fault.answer
+    except OSError as error:
+        return {"errno": error.errno or 0}
+    except MemoryError:
+        return {"failed": "extraction_memory", "is_spent": True}
+    except BaseException as error:  # noqa: BLE001 - all of them are told to the parent
+        # A panic of the Rust core is a BaseException; whatever it is, only its kind is told.
+        return {"failed": "extraction_crash", "kind": type(error).__name__, "is_spent": True}
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(0, "no regular file")
+        return file.read()
+
+
+def _extract(data: bytes, path: str, file_type: str) -> Answer:
+    """The answer for a file that could be read. Raises `Fault`."""
+    if not data:
+        return _text("", {}, when_blank="empty")
+    if file_type in MAIL_TYPES:
+        return _mail(data)
+    mime = _sniffed(data)
+    if mime is None and file_type in HTML_TYPES:
+        return _html(data)
+    if mime is None and (file_type in TEXT_TYPES or not file_type):
+        return _plain(data, file_type)
+    if data.startswith(_OLE_MAGIC) and _ENCRYPTED_OFFICE in data:
+        raise _password_protected()
+    named = None if file_type in TEXT_TYPES | HTML_TYPES else _named_type(path)
+    try:
+        return _document(data, named or mime)
+    except Fault as fault:
+        # The name may lie (.doc files that are RTF, .xls files that are HTML): the bytes have the last word.
+        if fault.answer["failed"] != "broken_file" or mime in (None, named):
+            if _looks_like_html(data):
+                return _html(data)
+            raise
+        return _document(data, mime)
+
+
+def _plain(data: bytes, file_type: str) -> Answer:
+    decoded = decode(data, declared_encoding(data) if file_type == "xml" else None)
+    if decoded is None:
+        raise Fault("unsupported_type", "no text in an encoding we know, and no document type we know", is_final=True)
+    return _text(decoded.text, {"mime": "text/plain", "encoding": decoded.encoding}, when_blank="empty")
+
+
+def _html(data: bytes) -> Answer:
+    decoded = decode(data, declared_encoding(data))
+    if decoded is None:
+        raise Fault("unsupported_type", "HTML in an encoding we cannot tell", is_final=True)
+    result = _kreuzberg(decoded.text.encode("utf-8", "ignore"), "text/html")
+    return _text(result.content, {**_metadata(result), "encoding": decoded.encoding}, when_blank="no_text")
+
+
+def _mail(data: bytes) -> Answer:
+    text = mail_text(data, lambda html: _kreuzberg(html.encode("utf-8", "ignore"), "text/html").content)
+    if text is None:
+        raise Fault("broken_file", "the file is no mail", is_final=True)
+    return _text(text, {"mime": "message/rfc822", "title": _short(subject(data))}, when_blank="no_text")
+
+
+def _document(data: bytes, mime: str | None) -> Answer:
+    if mime is None:
+        raise Fault("unsupported_type", "the extractor knows no document type for this file", is_final=True)
+    result = _kreuzberg(data, mime)
+    told = _metadata(result)
+    is_picture = mime.startswith("image/") or told.get("pages", 0) > 0
+    return _text(result.content, told, when_blank="needs_ocr" if is_picture else "no_text")
+
+
+def _kreuzberg(data: bytes, mime: str) -> kreuzberg.ExtractionResult:
+    config = kreuzberg.ExtractionConfig(
+        use_cache=False,  # it would keep documents' texts in a folder of its own
+        enable_quality_processing=False,  # rewrites text; digests of texts are to be stable
+        output_format="markdown" if any(part in mime for part in _AS_MARKDOWN) else "plain",
+        concurrency=kreuzberg.ConcurrencyConfig(max_threads=1),  # one child per core is what uses the cores
+        disable_ocr=True,  # type: ignore[call-arg] # missing in its stubs
+    )
+    try:
+        return kreuzberg.extract_bytes_sync(data, mime, config)
+    except (ValidationError, MissingDependencyError, OCRError) as error:
+        kind = type(error).__name__
+        raise Fault("unsupported_type", f"the extractor cannot read {mime} ({kind})", is_final=True) from None
+    except ParsingError as error:
+        if "password" in str(error).lower() or "encrypted" in str(error).lower():
+            raise _password_protected() from None
+        raise Fault("broken_file", f"the file is broken: it cannot be read as {mime}", is_final=True) from None
+    except KreuzbergError as error:
+        kind = type(error).__name__
+        raise Fault("extraction_crash", f"the extractor failed on {mime} ({kind})", is_final=False) from None
+
+
+def _password_protected() -> Fault:
+    return Fault("password_protected", "the file is protected by a password: save it without one", is_final=True)
+
+
+def _named_type(path: str) -> str | None:
+    try:
+        return kreuzberg.detect_mime_type_from_path(path)
+    except (KreuzbergError, OSError):
+        return None
+
+
+def _sniffed(data: bytes) -> str | None:
+    """The type the bytes give away; None for text and for what we do not know."""
+    for magic, mime in _MAGIC:
+        if data.startswith(magic):
+            return mime
+    if data.startswith(b"PK\x03\x04"):
+        for member, mime in _INSIDE_ZIP:
+            if member in data:
+                return mime
+    return None
+
+
+def _looks_like_html(data: bytes) -> bool:
+    return data[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
+
+
+def _metadata(result: kreuzberg.ExtractionResult) -> Answer:
+    told = result.metadata
+    pages = told.get("page_count") if result.mime_type == "application/pdf" else None
+    title = told.get("title")
+    return {
+        "mime": result.mime_type,
+        **({"pages": pages} if isinstance(pages, int) else {}),
+        **({"title": _short(title)} if isinstance(title, str) else {}),
+    }
+
+
+def _short(title: str) -> str:
+    return " ".join(clean(title).split())[:300]
+
+
+def _text(text: str, metadata: Answer, when_blank: str) -> Answer:
+    text = clean(text)
+    told = {name: value for name, value in metadata.items() if value != ""}
+    return {"outcome": "ok" if text else when_blank, "text": text, "metadata": told}
+
+
+def clean(text: str) -> str:
+    """Text that Postgres stores and whose digest is stable: NFC, one kind of line end, no blanks at line ends."""
+    text = _NO_TEXT.sub("", _LINE_ENDS.sub("\n", text))
+    text = "\n".join(line.rstrip() for line in unicodedata.normalize("NFC", text).split("\n"))
+    return _BLANK_LINES.sub("\n\n\n", text).strip("\n")
+
+
+def _send(answers: Any, answer: Answer) -> None:
+    frame = json.dumps(answer, ensure_ascii=False).encode()
+    answers.write(struct.pack(">Q", len(frame)))
+    answers.write(frame)
+    answers.flush()
+
+
+def _end_with(parent: int) -> None:
+    """Die with the parent: at once on Linux, and everywhere when the pipe to us is closed."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(1)
+    threading.Thread(target=_watch_stdin, daemon=True).start()
+
+
+def _watch_stdin() -> None:
+    hang_up = select.poll()
+    hang_up.register(0, select.POLLHUP)
+    hang_up.poll()
+    os._exit(0)
+
+
+def _limit_memory(limit: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold documents
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        # Where memory runs out all the same, the kernel should take us and not the parent.
+        with open("/proc/self/oom_score_adj", "w") as score:
+            score.write("500")
+
+
+if __name__ == "__main__":
+    main()

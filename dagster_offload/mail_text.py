@@ -1,0 +1,89 @@
+"""The text of a mail: its headers a reader looks at, its body once, the names of what is attached.
+
+The extractor reads every mail as UTF-8 and loses Korean ones, so the standard library takes mails apart and
+`text_decoding` reads the parts. Attachments are named, not read.
+"""
+
+from collections.abc import Callable
+from email import message_from_bytes
+from email.header import decode_header
+from email.message import Message
+
+from dagster_offload.text_decoding import decode
+
+_SHOWN = ("Subject", "From", "To", "Cc", "Date")
+
+
+def mail_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None:
+    """The mail as text, or None where `data` is no mail."""
+    message = message_from_bytes(data)
+    if not any(name in message for name in (*_SHOWN, "Content-Type", "Received")):
+        return None
+    return _message(message, html_to_text)
+
+
+def subject(data: bytes) -> str:
+    return _header(message_from_bytes(data), "Subject")
+
+
+def _message(message: Message, html_to_text: Callable[[str], str]) -> str:
+    attached: list[str] = []
+    head = [f"{name}: {_header(message, name)}" for name in _SHOWN if name in message]
+    parts = ["\n".join(head), _body(message, html_to_text, attached)]
+    if attached:
+        parts.append("Attachments: " + ", ".join(attached))
+    return "\n\n".join(part for part in parts if part.strip())
+
+
+def _body(part: Message, html_to_text: Callable[[str], str], attached: list[str]) -> str:
+    if part.get_content_type() == "message/rfc822":
+        return "\n\n".join(_message(inner, html_to_text) for inner in _inner(part))
+    if part.is_multipart():
+        bodies = [_body(inner, html_to_text, attached) for inner in _inner(part)]
+        if part.get_content_type() == "multipart/alternative":
+            # The same text several times, plainest first (RFC 2046, 5.1.4).
+            return next((body for body in bodies if body.strip()), "")
+        return "\n\n".join(body for body in bodies if body.strip())
+    if part.get_filename() is not None or part.get_content_disposition() == "attachment":
+        attached.append(_file_name(part))
+        return ""
+    if part.get_content_maintype() != "text":
+        return ""
+    payload = part.get_payload(decode=True)
+    decoded = decode(payload if isinstance(payload, bytes) else b"", _charset(part))
+    if decoded is None:
+        return ""
+    return html_to_text(decoded.text) if part.get_content_subtype() == "html" else decoded.text
+
+
+def _inner(part: Message) -> list[Message]:
+    payload = part.get_payload()
+    return [inner for inner in payload if isinstance(inner, Message)] if isinstance(payload, list) else []
+
+
+def _charset(part: Message) -> str | None:
+    value = part.get_param("charset")
+    return value if isinstance(value, str) else None
+
+
+def _header(message: Message, name: str) -> str:
+    value = message[name]
+    if value is None:
+        return ""
+    words = []
+    for word, charset in decode_header(value):
+        if isinstance(word, str):
+            words.append(word)
+            continue
+        decoded = decode(word, None if charset == "unknown-8bit" else charset)
+        words.append(word.decode("ascii", "replace") if decoded is None else decoded.text)
+    return " ".join("".join(words).split())
+
+
+def _file_name(part: Message) -> str:
+    name = part.get_filename()
+    if name is None:
+        return "(no name)"
+    holder = Message()
+    holder["Name"] = name.replace("\n", " ").replace("\r", " ")
+    return _header(holder, "Name")

@@ -1,0 +1,157 @@
+"""From bytes to text where nobody says in which encoding: UTF-8 and UTF-16 first, then Korean, then a guess.
+
+The extractor takes every text for UTF-8 and loses what is not, so texts, HTML and mail pass through here. Korean comes
+before the guess because CP949 is what Korean Windows wrote for decades and short texts give a guesser too little.
+"""
+
+import codecs
+import re
+from dataclasses import dataclass
+
+import charset_normalizer
+
+# Longest first: the mark of UTF-32 little endian begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+# What a label means in practice (WHATWG Encoding Standard): the superset that Windows wrote under that name.
+_SUPERSETS = {
+    "euc_kr": "cp949",
+    "ks_c_5601_1987": "cp949",
+    "shift_jis": "cp932",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "big5": "cp950",
+    "iso8859-1": "cp1252",
+    "ascii": "cp1252",
+}
+
+_DECLARED = re.compile(rb"""(?:charset\s*=|encoding\s*=)\s*["']?\s*([A-Za-z0-9_.:\-]+)""", re.IGNORECASE)
+_BINARY = re.compile("[\x00-\x08\x0e-\x1a]")
+_NEVER_DECLARED = frozenset({"utf_16", "utf_32", "utf_16_le", "utf_16_be", "utf_7", "idna", "punycode", "undefined"})
+
+# A damaged file is still read if at most one of so many characters beyond ASCII is lost.
+_DAMAGE = 20
+
+
+@dataclass(frozen=True)
+class Decoded:
+    text: str
+    encoding: str
+
+
+def decode(data: bytes, declared: str | None = None) -> Decoded | None:
+    """The text of `data`, or None where it is no text in an encoding we can tell.
+
+    Valid UTF-8 is UTF-8 whatever `declared` says: labels are wrong more often than that happens by chance.
+    """
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            text = _strict(data.removeprefix(mark) if encoding == "utf-8" else data, encoding)
+            return Decoded(text, encoding) if text is not None else None
+    text = _strict(data, "utf-8")
+    if text is not None and not _is_binary(text):
+        return Decoded(text, "utf-8")
+    unmarked = _unmarked_utf16(data)
+    if unmarked is not None:
+        return unmarked
+    if b"\0" in data:
+        return None
+    return _declared(data, declared) or _korean(data) or _japanese(data) or _damaged_utf8(data) or _guessed(data)
+
+
+def declared_encoding(data: bytes) -> str | None:
+    """The encoding that the head of an HTML or XML text names, as it is written there."""
+    found = _DECLARED.search(data[:4096])
+    return None if found is None else found[1].decode("ascii")
+
+
+def _strict(data: bytes, encoding: str) -> str | None:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_binary(text: str) -> bool:
+    """NULs and other characters that no text holds, but for the odd stray one."""
+    head = text[:100_000]
+    return len(_BINARY.findall(head)) > max(2, len(head) // 200)
+
+
+def _unmarked_utf16(data: bytes) -> Decoded | None:
+    """Latin text as UTF-16 without its mark shows as a zero in every second byte."""
+    head = data[:4096]
+    if len(data) % 2 or head.count(0) * 10 < len(head) * 3:
+        return None
+    encoding = "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
+    text = _strict(data, encoding)
+    return None if text is None or _is_binary(text) else Decoded(text, encoding)
+
+
+def _declared(data: bytes, declared: str | None) -> Decoded | None:
+    if declared is None:
+        return None
+    try:
+        name = codecs.lookup(declared).name
+    except LookupError:
+        name = declared.lower().replace("-", "_")
+    encoding = _SUPERSETS.get(name.replace("-", "_"), _SUPERSETS.get(name, name))
+    if encoding.replace("-", "_") in _NEVER_DECLARED:
+        return None
+    try:
+        text = data.decode(encoding)
+    except (UnicodeDecodeError, LookupError):
+        return None
+    return Decoded(text, encoding)
+
+
+def _korean(data: bytes) -> Decoded | None:
+    """CP949 where it reads as Korean: nearly all characters beyond ASCII are syllables of everyday use (KS X 1001).
+
+    Other East Asian encodings decode as CP949, too, but to a mixture of rare syllables, jamo and Hanja; European ones
+    do not decode, or to rare syllables.
+    """
+    text = data.decode("cp949", errors="replace")
+    # Punctuation and brackets of East Asian texts are the same characters in all of these languages.
+    letters = [character for character in text if ord(character) > 127 and character.isalpha()]
+    lost = text.count("\ufffd")
+    everyday = sum("가" <= character <= "힣" and _is_everyday(character) for character in letters)
+    if everyday == 0 or everyday < 0.8 * len(letters) or lost * _DAMAGE > everyday:
+        return None
+    return Decoded(text, "cp949")
+
+
+def _is_everyday(syllable: str) -> bool:
+    # EUC-KR in Python writes the syllables beyond KS X 1001 as a sequence of eight bytes.
+    return len(syllable.encode("euc_kr", errors="ignore")) == 2
+
+
+def _japanese(data: bytes) -> Decoded | None:
+    """EUC-JP where it shows Hiragana: a guesser takes short ones for Korean. Shift JIS it guesses well."""
+    text = _strict(data, "euc_jp")
+    if text is None:
+        return None
+    letters = sum(ord(character) > 127 and character.isalpha() for character in text)
+    hiragana = sum("ぁ" <= character <= "ゖ" for character in text)
+    return Decoded(text, "euc_jp") if hiragana > 0 and hiragana * 5 >= letters else None
+
+
+def _damaged_utf8(data: bytes) -> Decoded | None:
+    text = data.decode("utf-8", errors="replace")
+    lost = text.count("\ufffd")
+    kept = sum(character > "\x7f" for character in text) - lost
+    return Decoded(text, "utf-8") if kept > 0 and lost * _DAMAGE <= kept else None
+
+
+def _guessed(data: bytes) -> Decoded | None:
+    best = charset_normalizer.from_bytes(data, cp_exclusion=["cp949", "euc_kr", "johab"]).best()  # judged above
+    if best is None:
+        return None
+    text = data.decode(best.encoding)
+    return None if _is_binary(text) else Decoded(text, best.encoding)
