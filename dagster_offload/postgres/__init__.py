@@ -1,0 +1,32 @@
+"""Postgres for the ledger and for Dagster's storages: the user's own, or an embedded server in the home.
+
+`ensure_postgres` is the one way in; what it returns serves every process of this host.
+"""
+
+from dagster_offload.postgres.accounts import prepare_home
+from dagster_offload.postgres.dagster_url import dagster_url
+from dagster_offload.postgres.embedded import ensure_embedded
+from dagster_offload.postgres.external import ensure_external
+from dagster_offload.postgres.pooler import refuse_pooler
+from dagster_offload.postgres.postmaster import is_running, server_pid, stop_postgres
+from dagster_offload.settings import Settings
+
+__all__ = [
+    "dagster_url",
+    "ensure_postgres",
+    "is_running",
+    "prepare_home",
+    "refuse_pooler",
+    "server_pid",
+    "stop_postgres",
+]
+
+
+def ensure_postgres(settings: Settings) -> str:
+    """The conninfo of the ledger's database, which answers now; starts the embedded server where it must.
+
+    Raises `SettingsError` for an unusable OFFLOAD_POSTGRES_URL and `LedgerUnavailable` for everything else.
+    """
+    if settings.postgres_url is not None:
+        return ensure_external(settings.postgres_url.get_secret_value())
+    return ensure_embedded(settings.home)

@@ -1,0 +1,136 @@
+"""The embedded server of one home: started by the first door that needs it, found by all others.
+
+It runs in a session of its own without a TCP port, and goes on when the door that started it ends.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.postgres.accounts import explained, make_private, prepare_home, server_account
+from dagster_offload.postgres.binaries import binaries
+from dagster_offload.postgres.cluster import check_major_version, make_cluster, write_access_rules
+from dagster_offload.postgres.complaints import complaint
+from dagster_offload.postgres.locks import POLL_SECONDS, door_lock, is_held
+from dagster_offload.postgres.places import NAME, PORT, Places, turn_log
+from dagster_offload.postgres.postmaster import forget_foreign_pid, spawn
+from dagster_offload.postgres.sockets import make_socket_folder, socket_folder
+
+logger = logging.getLogger(__name__)
+
+SILENCE_SECONDS = 60.0  # how long a living server may say nothing at all; while it says it recovers, we wait
+TELL_AFTER_SECONDS = 2.0
+TELL_EVERY_SECONDS = 10.0
+
+Tell = Callable[[str], None]
+
+
+def ensure_embedded(home: Path, *, options: Mapping[str, str] | None = None, tell: Tell = logger.warning) -> str:
+    """Start the home's server unless it runs, and return the conninfo of its database.
+
+    Waits as long as the server says that it starts or recovers; `tell` hears so after 2 s, then every 10 s.
+    `options` are server options for a start made here (tests turn fsync off). Raises `LedgerUnavailable`.
+    """
+    places = Places(home)
+    with explained(home):
+        if is_held(places.alive) and _knock(places, NAME).is_ready:
+            return _conninfo(places, NAME)
+        prepare_home(home)
+        make_private(places.postgres, 0o711 if os.geteuid() == 0 else 0o700)
+        with door_lock(places.door_lock, lambda: tell("another process is starting Postgres: waiting for it")) as fd:
+            _start_and_wait(places, fd, options or {}, tell)
+            _create_database(places)
+    return _conninfo(places, NAME)
+
+
+def _start_and_wait(places: Places, door_fd: int, options: Mapping[str, str], tell: Tell) -> None:
+    log_start: int | None = None  # where the words of a server started here begin
+    began = last_sign = time.monotonic()
+    tell_at = began + TELL_AFTER_SECONDS
+    while True:
+        if not is_held(places.alive):
+            if log_start is not None:
+                raise LedgerUnavailable(complaint(places, server_account(), _log_lines(places, log_start)))
+            log_start = turn_log(places)
+            _start(places, door_fd, options)
+        answer = _knock(places, "postgres")
+        if answer.is_ready:
+            return
+        now = time.monotonic()
+        if answer.is_coming:
+            last_sign = now
+        if now - last_sign > SILENCE_SECONDS:
+            raise LedgerUnavailable(
+                f"the Postgres of OFFLOAD_HOME {places.home} runs and cannot be used ({answer.words}):"
+                f" see {places.log}, or stop it with `dagster-offload stop`"
+            )
+        if now >= tell_at:
+            tell(f"waiting for Postgres, {now - began:.0f} s so far ({answer.words})")
+            tell_at = now + TELL_EVERY_SECONDS
+        time.sleep(POLL_SECONDS)
+
+
+def _start(places: Places, door_fd: int, options: Mapping[str, str]) -> None:
+    account = server_account()
+    bin_folder = binaries(account, places.postgres)
+    if not places.data.exists():
+        make_cluster(places, account, bin_folder, door_fd)
+    check_major_version(places)
+    forget_foreign_pid(places)
+    write_access_rules(places)
+    spawn(places, account, bin_folder, make_socket_folder(places.postgres, account), options)
+
+
+def _log_lines(places: Places, start: int) -> list[str]:
+    with places.log.open("rb") as log:
+        log.seek(start)
+        return log.read().decode(errors="replace").splitlines()
+
+
+@dataclass(frozen=True)
+class _Answer:
+    is_ready: bool
+    is_coming: bool  # the server itself says that it starts, recovers or ends
+    words: str
+
+
+def _knock(places: Places, database: str) -> _Answer:
+    """Ask the server how it is by connecting. libpq reports no code for a refused connection, so its words are read."""
+    try:
+        psycopg.connect(_conninfo(places, database), connect_timeout=5).close()
+    except psycopg.OperationalError as error:
+        words = str(error).strip().splitlines()[-1].rpartition("FATAL:")[2].strip()
+        return _Answer(is_ready=False, is_coming="the database system is" in words, words=words)
+    return _Answer(is_ready=True, is_coming=True, words="ready")
+
+
+def _create_database(places: Places) -> None:
+    with psycopg.connect(_conninfo(places, "postgres"), autocommit=True) as conn:
+        if conn.execute("select 1 from pg_database where datname = %s", [NAME]).fetchone() is None:
+            conn.execute(sql.SQL("create database {}").format(sql.Identifier(NAME)))
+
+
+def _conninfo(places: Places, database: str) -> str:
+    """Every parameter that libpq would otherwise take from PG* variables meant for somebody else's server."""
+    return make_conninfo(
+        host=str(socket_folder(places.postgres)),
+        hostaddr="",
+        port=PORT,
+        user=NAME,
+        dbname=database,
+        options="-c timezone=UTC",
+        client_encoding="UTF8",
+        sslmode="disable",
+        gssencmode="disable",
+        channel_binding="disable",
+        require_auth="",
+        target_session_attrs="any",
+    )
