@@ -1,0 +1,167 @@
+"""One chat completion as JSON: the body we send, and what may be read out of the body that comes back.
+
+Pure: no sockets here. Whether an answer's text is usable is judged by the stages, which model wrote it is judged here.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dagster_offload.completion import Answer, ModelEvidence, RequestOptions, Usage
+from dagster_offload.errors import CutAnswer, MalformedAnswer, WrongModel
+from dagster_offload.slots import SlotConfig
+
+# Every call has a bound, also where the caller names none.
+DEFAULT_MAX_TOKENS = 4_096
+
+# Parts of a request that some servers know and others refuse, with the words by which a refusal names them. OpenAI's
+# API has no chat_template_kwargs; llama.cpp's 500 for an answer outside its grammar speaks of a "peg-native format".
+OPTIONAL_PARTS = {
+    "response_format": re.compile(
+        r"response[_ ]format|json[_ ]schema|json[_ ]object|grammar|guided|structured|peg-native|\bschema\b",
+        re.IGNORECASE,
+    ),
+    "chat_template_kwargs": re.compile(r"chat[_ ]template|enable_thinking", re.IGNORECASE),
+}
+REFUSAL_STATUS_CODES = frozenset({400, 422, 500, 501})
+
+# LiteLLM's proxy puts the asked alias back into the body's `model` after a fallback (since 1.85), but tells in these
+# headers (docs.litellm.ai/docs/proxy/response_headers): how often it fell back, and which model group answered.
+FALLBACK_COUNT_HEADER = "x-litellm-attempted-fallbacks"
+ANSWERING_GROUP_HEADER = "x-litellm-model-group"
+
+
+class ChoiceWithoutMessage(MalformedAnswer):
+    """There are `choices`, but the first has no `message`: enough of an answer for a trial, none for a stage."""
+
+
+def request_body(slot: SlotConfig, prompt: str, system: str | None, options: RequestOptions | None) -> dict[str, Any]:
+    """The body of `POST /v1/chat/completions`. Not streamed: proxies invent a clean end for a cut stream."""
+    options = options or RequestOptions()
+    messages = [{"role": "user", "content": prompt}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    body: dict[str, Any] = {
+        "model": slot.model,
+        "messages": messages,
+        "stream": False,
+        "max_tokens": DEFAULT_MAX_TOKENS if options.max_tokens is None else options.max_tokens,
+    }
+    if options.temperature is not None:
+        body["temperature"] = options.temperature
+    if options.thinking is not None:
+        body["chat_template_kwargs"] = {"enable_thinking": options.thinking}
+    if options.response_schema is not None:
+        body["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {
+                "name": str(options.response_schema.get("title", "answer")),
+                "strict": True,
+                "schema": options.response_schema,
+            },
+        }
+    return body
+
+
+def refused_part(status_code: int, text: str, body: Mapping[str, Any]) -> str | None:
+    """The optional part of `body` that this refusal seems to be about, or None."""
+    if status_code not in REFUSAL_STATUS_CODES:
+        return None
+    for part, words in OPTIONAL_PARTS.items():
+        if part in body and words.search(text[:4_000]):
+            return part
+    return None
+
+
+def read_answer(slot: SlotConfig, content: bytes, headers: Mapping[str, str], seconds: float) -> Answer:
+    """The answer in the body of a 2xx. `headers` by lower-case name.
+
+    Raises `CutAnswer` where the body is not whole JSON, `MalformedAnswer` where it is JSON but no chat completion, and
+    `WrongModel` where another model answered than the one expected. No error holds text of the body.
+    """
+    try:
+        body = json.loads(content)
+    except ValueError:  # not UTF-8 included
+        raise CutAnswer(f"the answer's body ({len(content)} bytes) is not whole JSON") from None
+    choices = body.get("choices") if isinstance(body, dict) else None
+    if not isinstance(choices, list) or not choices:
+        raise MalformedAnswer("the answer is JSON without choices: is this a chat completions server?")
+    served_model, evidence = _who_answered(slot, body.get("model"))
+    _judge_model(slot, served_model, evidence, headers)
+    choice = choices[0] if isinstance(choices[0], dict) else {}
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise ChoiceWithoutMessage("the answer's first choice has no message: is this a chat completions server?")
+    finish_reason = choice.get("finish_reason")
+    return Answer(
+        _text_of(message.get("content")),
+        served_model=served_model,
+        model_evidence=evidence,
+        usage=_usage_of(body.get("usage")),
+        seconds=seconds,
+        finish_reason=finish_reason if isinstance(finish_reason, str) else None,
+    )
+
+
+def matches_expected(slot: SlotConfig, name: str) -> bool:
+    return slot.expected_model is None or re.search(slot.expected_model, name) is not None
+
+
+def _who_answered(slot: SlotConfig, name: object) -> tuple[str | None, ModelEvidence]:
+    if not isinstance(name, str) or not name.strip():
+        return None, ModelEvidence.ABSENT
+    return name, ModelEvidence.ECHOED if name == slot.model else ModelEvidence.REPORTED
+
+
+def _judge_model(
+    slot: SlotConfig, served_model: str | None, evidence: ModelEvidence, headers: Mapping[str, str]
+) -> None:
+    fallback = _fallback_model(slot, headers)
+    if fallback is not None:
+        raise WrongModel(f"the router fell back from {slot.model} to {fallback}")
+    if evidence is ModelEvidence.REPORTED and served_model is not None and not matches_expected(slot, served_model):
+        raise WrongModel(
+            f"{_shown(served_model)} answered, {slot.setting('expected_model')} is {slot.expected_model!r}"
+        )
+
+
+def _fallback_model(slot: SlotConfig, headers: Mapping[str, str]) -> str | None:
+    """The model the router fell back to, by its own headers; None where they tell of no fallback."""
+    group = headers.get(ANSWERING_GROUP_HEADER, "").strip()
+    count = headers.get(FALLBACK_COUNT_HEADER, "").strip()
+    if count:
+        return None if count.lower() in {"0", "false", "none"} else _shown(group or "another model")
+    if group and group != slot.model and not (slot.expected_model and matches_expected(slot, group)):
+        return _shown(group)
+    return None
+
+
+def _shown(name: str) -> str:
+    """A server's name for its model, fit for one line of a log."""
+    return "".join(character if character.isprintable() else "?" for character in name[:200])
+
+
+def _text_of(content: object) -> str:
+    """`content` as text: null is empty, and the list form holds its text in parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        return "".join(text for text in parts if isinstance(text, str))
+    return ""
+
+
+def _usage_of(usage: object) -> Usage:
+    if not isinstance(usage, dict):
+        return Usage()
+    details = usage.get("prompt_tokens_details")
+    return Usage(
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        cached_tokens=_count(details.get("cached_tokens")) if isinstance(details, dict) else None,
+    )
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

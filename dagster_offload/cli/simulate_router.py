@@ -1,0 +1,57 @@
+"""`dagster-offload simulate-router`: the stand-in router in the foreground."""
+
+from pathlib import Path
+
+import click
+
+EXAMPLES = """\b
+Examples:
+  dagster-offload simulate-router --asleep
+  curl -X POST localhost:8890/admin/state -d '{"mode": "awake"}'
+  curl localhost:8890/admin/log
+\b
+  dagster-offload simulate-router --latency 2 --width 1 --script day.json
+with day.json (asleep; wakes after 20 s; after 10 answers its owner works for a minute):
+  [{"set": {"mode": "cold"}},
+   {"after_seconds": 20, "set": {"mode": "awake"}},
+   {"after_answers": 10, "set": {"mode": "busy", "retry_after": "60"}},
+   {"after_seconds": 60, "set": {"mode": "awake"}}]
+\b
+Modes: awake, cold, warming, busy, refuse (with "status"), hang, cut (with "cut").
+"""
+
+
+@click.command("simulate-router", epilog=EXAMPLES)
+@click.option("--port", default=8890, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--script",
+    "script_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON list of steps that change the behaviour as time goes on.",
+)
+@click.option("--asleep", is_flag=True, help="Start as a laptop that sleeps: 503 upstream_cold.")
+@click.option("--latency", default=0.5, show_default=True, type=click.FloatRange(0), help="Seconds one answer takes.")
+@click.option("--width", default=2, show_default=True, type=click.IntRange(1), help="Answers worked on at once.")
+def command(port: int, host: str, script_file: Path | None, asleep: bool, latency: float, width: int) -> None:
+    """Run a stand-in for the router and its big model.
+
+    It is OpenAI-compatible and holds no model: answers are plain extracts of the document. It can sleep, warm up, be
+    busy, cut generations and more, by a script or by admin calls. For demos, tests and trying things out.
+    """
+    from dagster_offload.simulator.app import RouterApp
+    from dagster_offload.simulator.script import Behaviour, read_script
+    from dagster_offload.simulator.server import listen, serve
+
+    try:
+        steps = () if script_file is None else read_script(script_file)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--script") from None
+    try:
+        listening = listen(host, port)
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    behaviour = Behaviour(mode="cold" if asleep else "awake", latency=latency, width=width)
+    address = listening.getsockname()
+    click.echo(f"Stand-in router on http://{address[0]}:{address[1]} ({behaviour.mode}); Ctrl-C ends it.")
+    serve(listening, RouterApp(behaviour, steps))

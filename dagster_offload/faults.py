@@ -1,0 +1,183 @@
+"""What an error from a slot means: the words an operator reads, who may have been reached, what to set right.
+
+No word of a response's body leaves this file but the router's own few (`ROUTER_WORDS`): bodies may echo documents.
+"""
+
+import errno
+import json
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+
+import aiohttp
+import httpx
+
+from dagster_offload.errors import (
+    CutAnswer,
+    MalformedAnswer,
+    StageDeferred,
+    WrongModel,
+    retry_after_seconds,
+)
+from dagster_offload.slots import SlotConfig
+from dagster_offload.transport import truer_error
+
+ROUTER_WORDS = ("upstream_cold", "editor_busy", "warming")
+_ROUTER_WORD = re.compile(rf"\b({'|'.join(ROUTER_WORDS)})\b")
+_LONGEST_NOTICE = 200  # characters; a router's notice is short, an echoed document is not
+
+# The request may have reached the slot, and its answer did not reach us whole.
+_CUT_ERRORS = (
+    CutAnswer,
+    httpx.ReadError,
+    httpx.ReadTimeout,
+    httpx.WriteError,
+    httpx.WriteTimeout,
+    httpx.CloseError,
+    httpx.RemoteProtocolError,
+    httpx.DecodingError,
+)
+_MISCONFIGURED_ERRORS = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+
+_OS_ERRORS = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "connection reset",
+    errno.EPIPE: "connection reset",
+    errno.ETIMEDOUT: "host vanished",
+    errno.EHOSTUNREACH: "no route to host",
+    errno.EHOSTDOWN: "host is down",
+    errno.ENETUNREACH: "network unreachable",
+    errno.ENETDOWN: "network is down",
+}
+
+
+def fault_reason(exc: BaseException) -> str:
+    """Why a call failed, in the few words an operator reads: `upstream_cold`, `HTTP 500`, `connection refused`."""
+    if isinstance(exc, StageDeferred):
+        return exc.reason
+    if isinstance(exc, httpx.HTTPStatusError):
+        return router_word(exc) or f"HTTP {exc.response.status_code}"
+    if isinstance(exc, WrongModel):
+        return f"wrong_model: {exc}"
+    if isinstance(exc, CutAnswer):
+        return "answer cut: its body is not whole JSON"
+    if isinstance(exc, MalformedAnswer):
+        return f"malformed_answer: {exc}"
+    if isinstance(exc, (httpx.TransportError, httpx.DecodingError)):
+        return _transport_reason(exc)
+    return type(exc).__name__
+
+
+def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
+    error = truer_error(exc) if isinstance(exc, httpx.TransportError) else exc
+    causes = list(_causes(exc))
+    if isinstance(error, httpx.ProxyError):
+        return "proxy cannot be reached or refuses"
+    if any(isinstance(cause, (ssl.SSLError, aiohttp.ClientSSLError)) for cause in causes):
+        is_untrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
+        return "TLS certificate not trusted" if is_untrusted else "TLS handshake failed"
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return "no such host"
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.errno in _OS_ERRORS:
+            return _OS_ERRORS[cause.errno]
+    for kind, words in (
+        (httpx.ConnectTimeout, "no connection in time"),
+        (httpx.ReadTimeout, "no answer in time"),
+        (httpx.RemoteProtocolError, "server closed the connection before its answer was whole"),
+        (httpx.ReadError, "answer cut: the connection ended inside it"),
+        (httpx.ConnectError, "cannot connect"),
+    ):
+        if isinstance(error, kind):
+            return words
+    return type(error).__name__
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    """`exc` and everything that led to it, the members of groups included."""
+    waiting: list[BaseException | None] = [exc]
+    seen: set[int] = set()
+    while waiting:
+        error = waiting.pop(0)
+        if error is None or id(error) in seen:
+            continue
+        seen.add(id(error))
+        yield error
+        waiting += [error.__cause__, error.__context__, getattr(error, "os_error", None)]
+        if isinstance(error, BaseExceptionGroup):
+            waiting += error.exceptions
+
+
+def is_cut(exc: BaseException) -> bool:
+    """Whether the request may have reached the slot and its answer was cut: the document may be the cause.
+
+    False where no connection stood, and where the router itself refused (503, 429, one of its own words).
+    """
+    if isinstance(exc, httpx.HTTPStatusError):
+        return exc.response.status_code in {502, 504} and router_word(exc) is None
+    if isinstance(exc, httpx.TransportError):
+        exc = truer_error(exc)
+    return isinstance(exc, _CUT_ERRORS)
+
+
+def retry_after_of(exc: BaseException) -> float | None:
+    """Seconds the slot asked us to wait (5 s .. 6 h); None where it named no time."""
+    if isinstance(exc, httpx.HTTPStatusError):
+        return retry_after_seconds(exc.response)
+    if isinstance(exc, StageDeferred) and "retry_after_minutes" in vars(exc):
+        return exc.retry_after_minutes * 60
+    return None
+
+
+def router_word(exc: BaseException) -> str | None:
+    """The router's own word for its refusal; only words of `ROUTER_WORDS` are ever taken from a body."""
+    return None if not isinstance(exc, httpx.HTTPStatusError) else word_in(exc.response)
+
+
+def word_in(response: httpx.Response) -> str | None:
+    """The router's own word in a response that was read, or None."""
+    if response.is_success:
+        return None
+    text = response.text
+    try:
+        notices = list(_short_texts(json.loads(text)))
+    except ValueError:
+        notices = [text] if len(text) <= _LONGEST_NOTICE else []
+    for notice in notices:
+        found = _ROUTER_WORD.search(notice)
+        if found is not None:
+            return found[1]
+    return None
+
+
+def _short_texts(value: object, depth: int = 0) -> Iterator[str]:
+    if isinstance(value, str) and len(value) <= _LONGEST_NOTICE:
+        yield value
+    elif isinstance(value, dict) and depth < 3:
+        for item in value.values():
+            yield from _short_texts(item, depth + 1)
+
+
+def is_misconfigured(fault: BaseException | int) -> bool:
+    """Whether a trial that ends so waits for the settings to change, rather than for the slot to come back."""
+    if isinstance(fault, httpx.HTTPStatusError):
+        fault = fault.response.status_code
+    if isinstance(fault, int):
+        return 300 <= fault < 400 or fault == 501 or (400 <= fault < 500 and fault not in {408, 429})
+    return isinstance(fault, _MISCONFIGURED_ERRORS)
+
+
+def setting_to_check(slot: SlotConfig, fault: BaseException | int) -> str:
+    """The setting most likely to put this fault right, as an operator would type it."""
+    if isinstance(fault, httpx.HTTPStatusError):
+        fault = fault.response.status_code
+    if fault in {401, 403}:
+        return slot.setting("api_key")
+    if fault in {400, 422}:
+        return slot.setting("model")
+    if isinstance(fault, int) and (fault == 404 or 300 <= fault < 400):
+        return f"{slot.setting('url')} or {slot.setting('model')}"
+    if isinstance(fault, WrongModel):
+        return f"{slot.setting('model')} or {slot.setting('expected_model')}"
+    return slot.setting("url")

@@ -1,0 +1,334 @@
+"""The stand-in router's HTTP side: OpenAI-compatible paths that behave, or misbehave, as `Behaviour` says.
+
+Admin calls (`/admin/state`, `/admin/log`, `/admin/wait`) are never subject to the behaviour they set.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from dagster_offload.simulator.answers import answer, asked_stage, document_in
+from dagster_offload.simulator.book import COMPLETIONS, Book, Entry, PromptCache, count_tokens, fingerprint
+from dagster_offload.simulator.script import ROUTER_WORDS, Behaviour, Script, Step
+
+
+class ConnectionHolder(H11Protocol):
+    """uvicorn's HTTP/1.1 protocol, with its transports in reach: some faults are a connection that just ends."""
+
+    # One table for the process, by both ends of the connection.
+    transports: ClassVar[dict[tuple[Any, Any], asyncio.Transport]] = {}
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.transports[self.server, self.client] = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transports.pop((self.server, self.client), None)
+        super().connection_lost(exc)
+
+
+class BrokenAnswer(Response):
+    """An answer whose connection ends: after `sent` of the announced bytes, or before anything (`sent` None)."""
+
+    def __init__(self, content: bytes, sent: int | None) -> None:
+        super().__init__(content, media_type="application/json")
+        self._sent = sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._sent is not None:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            part = bytes(self.body)[: self._sent]
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        transport = ConnectionHolder.transports.get((scope["server"], scope["client"]))
+        if transport is not None:
+            transport.close()  # flushes what was sent, then FIN
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+class RouterApp:
+    """The state behind the paths. Everything runs in one event loop, so plain attributes are enough."""
+
+    def __init__(self, behaviour: Behaviour, steps: Sequence[Step] = ()) -> None:
+        self.behaviour = behaviour
+        self.book = Book()
+        self.cache = PromptCache()
+        self._origin = time.monotonic()
+        self._script = Script(steps, self._now())
+        self.enter_new_loop()
+        self.asgi = Starlette(
+            routes=[
+                Route("/v1/models", self.models),
+                Route("/health", self.health),
+                Route(COMPLETIONS, self.completions, methods=["POST"]),
+                Route("/admin/state", self.state, methods=["GET", "POST"]),
+                Route("/admin/log", self.log),
+                Route("/admin/wait", self.wait, methods=["POST"]),
+            ]
+        )
+
+    def enter_new_loop(self) -> None:
+        """What belongs to one event loop; log, cache and behaviour outlive it."""
+        self._changed = asyncio.Condition()
+        self._working = 0
+
+    # What a client of the router sees
+
+    async def health(self, request: Request) -> Response:
+        self._follow_script()
+        entry = self.book.begin("/health", self._now())
+        behaviour = self.behaviour
+        if behaviour.health == "hang":
+            return await self._hang(request, entry)
+        if behaviour.health == "missing":
+            response: Response = JSONResponse({"detail": "Not Found"}, status_code=404)
+        elif behaviour.is_healthy:
+            response = JSONResponse({"status": "ok"})
+        else:
+            word = ROUTER_WORDS.get(behaviour.mode, "upstream_cold")
+            response = JSONResponse({"status": word}, status_code=503, headers=self._refusal_headers())
+        self.book.end(entry, self._now(), response.status_code, "answered")
+        return response
+
+    async def models(self, request: Request) -> Response:
+        self._follow_script()
+        entry = self.book.begin("/v1/models", self._now())
+        response = self._refusal_of_key(request) or JSONResponse(
+            {"object": "list", "data": [{"id": self.behaviour.alias, "object": "model", "owned_by": "simulated"}]}
+        )
+        self.book.end(entry, self._now(), response.status_code, "answered")
+        return response
+
+    async def completions(self, request: Request) -> Response:
+        body = await request.json()
+        self._follow_script()
+        entry = self.book.begin(COMPLETIONS, self._now())
+        self._describe(entry, body)
+        await self._tell_waiting()
+        try:
+            response, outcome = await self._complete(request, entry, body)
+        except asyncio.CancelledError:
+            self.book.end(entry, self._now(), None, "left")
+            raise
+        is_answered = not isinstance(response, BrokenAnswer)
+        self.book.end(entry, self._now(), response.status_code if is_answered else None, outcome)
+        await self._tell_waiting()
+        return response
+
+    async def _complete(self, request: Request, entry: Entry, body: dict[str, Any]) -> tuple[Response, str]:
+        refusal = self._refusal_of_key(request) or self._refusal(body)
+        if refusal is not None:
+            return refusal, "refused"
+        if self.behaviour.mode == "hang":
+            return await self._hang(request, entry), "left"
+        prompt = _rendered(body["messages"])
+        async with self._place():
+            held = self.cache.cached_characters(prompt)
+            entry.prompt_tokens = count_tokens(prompt)
+            entry.cached_tokens = min(count_tokens(prompt[:held]), entry.prompt_tokens - 1)  # the last is always read
+            entry.document_tokens_read = _document_tokens_read(body["messages"], prompt, held)
+            await self._work(entry)
+            self.cache.keep(prompt, self.behaviour.cached_prompts or self.behaviour.width)
+        behaviour = self.behaviour  # it may have changed while we worked: a slot falls asleep in mid-generation
+        content = self._answer(body, entry)
+        if behaviour.mode == "cut" or self._is_always_cut(body):
+            return _cut(behaviour.cut, content), "cut"
+        return Response(content, media_type="application/json", headers=behaviour.headers), "answered"
+
+    async def _work(self, entry: Entry) -> None:
+        seconds = self.behaviour.latency
+        if self.behaviour.read_tokens_per_second:
+            seconds += (entry.prompt_tokens - entry.cached_tokens) / self.behaviour.read_tokens_per_second
+        await asyncio.sleep(seconds)
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self.behaviour.hold)
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """One of the router's `width` places; the others stand in line."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._working < self.behaviour.width)
+            self._working += 1
+        try:
+            yield
+        finally:
+            self._working -= 1
+            await self._tell_waiting()
+
+    async def _hang(self, request: Request, entry: Entry) -> Response:
+        """No answer until the client leaves: a frozen process whose kernel still holds the connection."""
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        if entry.path != COMPLETIONS:
+            self.book.end(entry, self._now(), None, "left")
+        return Response(status_code=499)
+
+    def _refusal_of_key(self, request: Request) -> Response | None:
+        key = self.behaviour.api_key
+        if key is None or request.headers.get("authorization") == f"Bearer {key}":
+            return None
+        return _error(401, "Invalid API Key", "authentication_error", {})
+
+    def _refusal(self, body: dict[str, Any]) -> Response | None:
+        behaviour = self.behaviour
+        if behaviour.mode in ROUTER_WORDS:
+            word = ROUTER_WORDS[behaviour.mode]
+            return _error(503, f"the slot is not available: {word}", word, self._refusal_headers())
+        if behaviour.mode == "refuse":
+            headers = self._refusal_headers()
+            if 300 <= behaviour.status < 400:
+                headers["location"] = behaviour.redirect_to
+            return _error(behaviour.status, "refused by script", "simulated_refusal", headers)
+        for part, is_known in (
+            ("response_format", behaviour.knows_response_format),
+            ("chat_template_kwargs", behaviour.knows_chat_template_kwargs),
+        ):
+            if part in body and not is_known:
+                return _error(400, f"unknown parameter: {part}", "invalid_request_error", {})
+        return None
+
+    def _refusal_headers(self) -> dict[str, str]:
+        return {} if self.behaviour.retry_after is None else {"retry-after": self.behaviour.retry_after}
+
+    def _is_always_cut(self, body: dict[str, Any]) -> bool:
+        document = document_in(body["messages"])
+        if document is None:
+            return False
+        return any(mark in document or mark == fingerprint(document) for mark in self.behaviour.cut_documents)
+
+    def _answer(self, body: dict[str, Any], entry: Entry) -> bytes:
+        behaviour = self.behaviour
+        schema = _schema(body)
+        text = answer(body["messages"], schema)
+        bound = int(body.get("max_tokens") or 4096)
+        finish_reason = "stop"
+        if behaviour.answers == "length" or count_tokens(text) > bound:
+            text, finish_reason = text[: min(4 * bound, len(text) // 2)], "length"
+        content: str | None = {
+            "empty": "",
+            "thinking": "<think>\nLet me look at this.\n</think>\n",
+            "unclosed_thinking": "<think>\nLet me look at this.",
+            "garbage": "I would rather not answer in JSON.",
+        }.get(behaviour.answers, text)
+        if behaviour.answers == "null":
+            content = None
+        message = {"role": "assistant", "content": content}
+        choice = {"index": 0, "message": message, "finish_reason": finish_reason}
+        if behaviour.answers == "no_message":
+            del choice["message"]
+        tokens = count_tokens(content or "")
+        completion = {
+            "id": f"chatcmpl-simulated-{entry.number}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": body.get("model") if behaviour.model == "echo" else behaviour.model,
+            "choices": [] if behaviour.answers == "no_choices" else [choice],
+            "usage": {
+                "prompt_tokens": entry.prompt_tokens,
+                "completion_tokens": tokens,
+                "total_tokens": entry.prompt_tokens + tokens,
+                "prompt_tokens_details": {"cached_tokens": entry.cached_tokens},
+            },
+        }
+        if completion["model"] is None:
+            del completion["model"]
+        return json.dumps(completion, ensure_ascii=False).encode()
+
+    def _describe(self, entry: Entry, body: dict[str, Any]) -> None:
+        document = document_in(body["messages"])
+        if document is not None:
+            entry.document = fingerprint(document)
+            self.book.document_tokens[entry.document] = count_tokens(document)
+        entry.stage = asked_stage(body["messages"], _schema(body))
+        entry.model, entry.max_tokens = body.get("model"), body.get("max_tokens")
+        entry.parts = tuple(sorted({"response_format", "chat_template_kwargs", "temperature"} & body.keys()))
+
+    # What a test or a person sets and sees
+
+    async def state(self, request: Request) -> Response:
+        self._follow_script()
+        if request.method == "POST":
+            try:
+                self.behaviour = self.behaviour.with_changes(await request.json())
+            except (ValueError, TypeError) as error:
+                return JSONResponse({"error": str(error)}, status_code=400)
+            await self._tell_waiting()
+        shown = {
+            name: value for name, value in vars(self.behaviour).items() if name not in {"api_key", "cut_documents"}
+        }
+        return JSONResponse(shown)
+
+    async def log(self, request: Request) -> Response:
+        self._follow_script()
+        return JSONResponse(self.book.summary())
+
+    async def wait(self, request: Request) -> Response:
+        """Answers once `open`, `answers` and `refusals` have reached the numbers given (409 after `timeout` s)."""
+        wanted = await request.json()
+        limit = wanted.pop("timeout", 10)
+
+        def is_reached() -> bool:
+            return all(getattr(self.book, name) >= number for name, number in wanted.items())
+
+        try:
+            async with asyncio.timeout(limit), self._changed:
+                await self._changed.wait_for(is_reached)
+        except TimeoutError:
+            return JSONResponse({"error": f"not reached within {limit} s"}, status_code=409)
+        return JSONResponse({name: getattr(self.book, name) for name in ("open", "answers", "refusals")})
+
+    def _follow_script(self) -> None:
+        for changes in self._script.due_changes(self._now(), self.book.refusals, self.book.answers):
+            self.behaviour = self.behaviour.with_changes(changes)
+
+    async def _tell_waiting(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _now(self) -> float:
+        return round(time.monotonic() - self._origin, 4)
+
+
+def _rendered(messages: Sequence[dict[str, Any]]) -> str:
+    """The messages as a chat template would lay them out: what a prompt cache compares."""
+    return "".join(f"<|{message.get('role')}|>\n{message.get('content') or ''}\n" for message in messages)
+
+
+def _document_tokens_read(messages: Sequence[dict[str, Any]], prompt: str, held: int) -> int:
+    document = document_in(messages)
+    if document is None:
+        return 0
+    return count_tokens(document[max(0, held - prompt.index(document)) :])
+
+
+def _schema(body: dict[str, Any]) -> dict[str, Any] | None:
+    asked = body.get("response_format") or {}
+    schema = asked.get("json_schema", {}).get("schema") or asked.get("schema")
+    return schema if isinstance(schema, dict) else None
+
+
+def _error(status: int, message: str, kind: str, headers: dict[str, str]) -> Response:
+    error = {"message": message, "type": kind, "code": status}
+    return JSONResponse({"error": error}, status_code=status, headers=headers)
+
+
+def _cut(how: str, content: bytes) -> Response:
+    if how == "mid_body":
+        return BrokenAnswer(content, len(content) // 2)
+    if how == "before_answer":
+        return BrokenAnswer(content, None)
+    if how == "not_json":
+        return Response(content[: len(content) // 2], media_type="application/json")
+    if how == "empty":
+        return Response(b"", media_type="application/json")
+    return _error(502, "the generation was cut", "upstream_error", {})

@@ -1,0 +1,116 @@
+"""What the stand-in router remembers: every request, and its prompt cache, so that reading a document twice shows.
+
+Documents are kept as fingerprints, never as text.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+def fingerprint(document: str) -> str:
+    return hashlib.sha256(document.encode()).hexdigest()[:16]
+
+
+def count_tokens(text: str) -> int:
+    """About four ASCII characters a token, and one token for every other character."""
+    ascii_characters = sum(character.isascii() for character in text)
+    return -(-ascii_characters // 4) + len(text) - ascii_characters
+
+
+@dataclass
+class Entry:
+    """One request. Times in seconds since the router's start; `ended` is None while it is open."""
+
+    number: int
+    path: str
+    started: float
+    ended: float | None = None
+    status: int | None = None  # None: the connection was closed without an answer
+    outcome: str = "open"  # answered | refused | cut | left (the client went away)
+    document: str | None = None  # fingerprint
+    stage: str | None = None
+    model: str | None = None  # as asked for
+    max_tokens: int | None = None
+    parts: tuple[str, ...] = ()  # the optional parts of the request that came along
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    document_tokens_read: int = 0  # of the document alone
+
+
+@dataclass
+class PromptCache:
+    """The prompts a server still holds. A new prompt is read from where it first differs from the closest of them.
+
+    A prompt comes in with its answer: two stages of one document in flight together read it twice.
+    """
+
+    prompts: list[str] = field(default_factory=list)  # least recently used first
+
+    def cached_characters(self, prompt: str) -> int:
+        """How much of `prompt` is held."""
+        return max((_common_prefix(prompt, held) for held in self.prompts), default=0)
+
+    def keep(self, prompt: str, limit: int) -> None:
+        """Hold `prompt`, and the `limit` most recent ones. It takes the place of the one it went on from."""
+        self.prompts = [held for held in self.prompts if held != prompt]
+        self.prompts.append(prompt)
+        del self.prompts[: max(0, len(self.prompts) - limit)]
+
+
+def _common_prefix(left: str, right: str) -> int:
+    """By halving: documents are long, and comparing slices is fast."""
+    low, high = 0, min(len(left), len(right))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if left[low:middle] == right[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+class Book:
+    """The log, and what it adds up to."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.open = 0
+        self.max_open = 0
+        self.answers = 0
+        self.refusals = 0
+        self.document_tokens: dict[str, int] = {}
+
+    def begin(self, path: str, now: float) -> Entry:
+        entry = Entry(number=len(self.entries) + 1, path=path, started=now)
+        self.entries.append(entry)
+        if path == COMPLETIONS:
+            self.open += 1
+            self.max_open = max(self.max_open, self.open)
+        return entry
+
+    def end(self, entry: Entry, now: float, status: int | None, outcome: str) -> None:
+        entry.ended, entry.status, entry.outcome = now, status, outcome
+        if entry.path == COMPLETIONS:
+            self.open -= 1
+            self.answers += outcome == "answered"
+            self.refusals += outcome == "refused"
+
+    def summary(self) -> dict[str, Any]:
+        """Everything `/admin/log` tells. `read_ratio`: document tokens read / tokens of the same documents once."""
+        answered = [entry for entry in self.entries if entry.outcome == "answered" and entry.document is not None]
+        read = sum(entry.document_tokens_read for entry in answered)
+        once = sum(self.document_tokens[name] for name in {entry.document for entry in answered if entry.document})
+        return {
+            "requests": [asdict(entry) for entry in self.entries],
+            "open": self.open,
+            "max_open": self.max_open,
+            "answers": self.answers,
+            "refusals": self.refusals,
+            "document_tokens_read": read,
+            "document_tokens_once": once,
+            "read_ratio": round(read / once, 3) if once else None,
+        }
+
+
+COMPLETIONS = "/v1/chat/completions"

@@ -1,0 +1,134 @@
+"""The stand-in router as a running server: in a thread (`with Router() as router`) or in the foreground (`serve`)."""
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import uvicorn
+
+from dagster_offload.simulator.app import ConnectionHolder, RouterApp
+from dagster_offload.simulator.script import Behaviour, read_script
+
+
+class Router:
+    """A stand-in router on a port of this host, served by a thread of its own.
+
+    Keyword arguments are fields of `Behaviour`: `Router(mode="cold", latency=0.1)`. It accepts connections from
+    `__enter__` on. `stop` makes the port refuse connections, and `start` opens the same port again.
+    """
+
+    def __init__(self, port: int = 0, script: Sequence[dict[str, Any]] = (), **behaviour: Any) -> None:
+        self.host = "127.0.0.1"
+        self.port = port
+        self._behaviour = Behaviour().with_changes(behaviour)
+        self._steps = read_script(script)
+        self._app: RouterApp | None = None
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Listen. Once this returns, connections are accepted; log and behaviour of before are kept."""
+        listening = listen(self.host, self.port)
+        self.port = listening.getsockname()[1]
+        if self._app is None:
+            self._app = RouterApp(self._behaviour, self._steps)
+        self._app.enter_new_loop()
+        self._server = make_server(self._app)
+        self._thread = threading.Thread(target=self._server.run, args=([listening],), name="stand-in router")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the port and every connection, also in mid-answer; at once."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.should_exit = True
+        self._server.force_exit = True
+        self._thread.join()
+        self._server = self._thread = None
+
+    def set(self, **changes: Any) -> None:
+        """Change the behaviour, for the requests from now on and for those held."""
+        self._admin("POST", "/admin/state", changes)
+
+    def log(self) -> dict[str, Any]:
+        """Every request so far and what they add up to; see `Book.summary`."""
+        found = self._admin("GET", "/admin/log")
+        assert isinstance(found, dict)  # noqa: S101 - our own server's answer
+        return found
+
+    def completions(self) -> list[dict[str, Any]]:
+        """The log's completion requests, oldest first."""
+        return [entry for entry in self.log()["requests"] if entry["path"] == "/v1/chat/completions"]
+
+    def wait(self, *, timeout: float = 10, **numbers: int) -> None:
+        """Block until `open`, `answers` or `refusals` have reached a number. Raises `TimeoutError`.
+
+        From a coroutine: `await asyncio.to_thread(router.wait, open=1)`.
+        """
+        self._admin("POST", "/admin/wait", {**numbers, "timeout": timeout})
+
+    def _admin(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        try:
+            connection.request(method, path, body=None if body is None else json.dumps(body))
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        finally:
+            connection.close()
+        if response.status == 409:
+            raise TimeoutError(answer["error"])
+        if response.status != 200:
+            raise ValueError(answer["error"])
+        return answer
+
+
+def listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(2048)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+class AbruptServer(uvicorn.Server):
+    """Ends like a killed process: every connection is reset, nobody's answer is waited for."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+        await super().shutdown(sockets)
+
+
+def make_server(app: RouterApp) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app.asgi, http=ConnectionHolder, ws="none", lifespan="off", log_config=None, access_log=False
+    )
+    return AbruptServer(config)
+
+
+def serve(listening: socket.socket, app: RouterApp) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    make_server(app).run([listening])

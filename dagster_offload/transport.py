@@ -1,0 +1,161 @@
+"""The sockets under every call to a slot: keep-alive that notices a vanished host, proxies, and errors told truly.
+
+Everything here is about httpx on aiohttp's transport. What is sent and what an answer means stands in `client.py`.
+"""
+
+import ipaddress
+import socket
+import ssl
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from dagster_offload import __version__
+from dagster_offload.slots import SlotConfig
+
+# A host that vanishes in mid-answer is noticed 35 s after its last byte, a nap shorter than that survives. Keep-alive
+# alone does not notice one whose kernel still owes us an acknowledgement; TCP_USER_TIMEOUT does (measured).
+KEEPALIVE_IDLE_SECONDS = 15
+KEEPALIVE_INTERVAL_SECONDS = 5
+KEEPALIVE_PROBES = 4
+UNACKNOWLEDGED_SECONDS = 35
+
+# Common servers (uvicorn, llama.cpp) close an idle connection after 5 s. Letting go first avoids sending a request
+# into a connection that is just being closed, which would look like a slot that hung up.
+IDLE_CONNECTION_SECONDS = 4.0
+
+# aiohttp bounds connecting a socket, not resolving a name; mDNS takes about 5 s to say that a laptop is not there.
+NAME_LOOKUP_SECONDS = 6.0
+
+
+def open_http(slots: Iterable[SlotConfig], *, is_fresh: bool = False) -> httpx.AsyncClient:
+    """An HTTP client for these slots; its sockets are opened by the event loop of its first request.
+
+    `is_fresh`: every request on a connection of its own, so that an answer says something about the host now.
+    """
+    slots = tuple(slots)
+    is_tls = any(slot.url.startswith("https:") for slot in slots)
+    context = tls_context() if is_tls else None
+    proxied = {slot.url: proxy for slot in slots if (proxy := proxy_for(slot.url)) is not None}
+    return httpx.AsyncClient(
+        transport=_transport(context, is_fresh=is_fresh),
+        mounts={
+            f"{urlsplit(url).scheme}://{urlsplit(url).netloc.rpartition('@')[2]}": _transport(
+                context, is_fresh=is_fresh, proxy=proxy
+            )
+            for url, proxy in proxied.items()
+        },
+        headers={"user-agent": f"dagster-offload/{__version__}"},
+        follow_redirects=False,  # a redirected POST loses its body or goes to a host nobody configured
+    )
+
+
+def call_timeout(slot: SlotConfig, read_seconds: float) -> httpx.Timeout:
+    return httpx.Timeout(read_seconds, connect=slot.connect_timeout, pool=slot.connect_timeout + NAME_LOOKUP_SECONDS)
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy the environment names for `url`, by the usual variables (`HTTP_PROXY`, `NO_PROXY`, ...); else None.
+
+    A slot on this host, or one with an mDNS name, is never reached through a proxy: the proxy could not know it.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    if _is_loopback(host) or host.endswith(".local") or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy:
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@lru_cache(maxsize=1)
+def tls_context() -> ssl.SSLContext:
+    """Certificates as httpx would trust them (`SSL_CERT_FILE` and `SSL_CERT_DIR` included); loaded once."""
+    return httpx.create_ssl_context()
+
+
+def watchful_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A TCP socket that notices a host that is gone. Not every platform has every option."""
+    family, kind, protocol, _, _ = address
+    opened = socket.socket(family, kind, protocol)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_IDLE_SECONDS),
+        ("TCP_KEEPALIVE", KEEPALIVE_IDLE_SECONDS),  # macOS's name for the same
+        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_SECONDS),
+        ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+        ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_SECONDS * 1000),
+    ):
+        if hasattr(socket, name):
+            opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return opened
+
+
+def _transport(context: ssl.SSLContext | None, *, is_fresh: bool, proxy: str | None = None) -> AiohttpTransport:
+    def open_session() -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            socket_factory=watchful_socket,  # the transport's own `socket_options` are silently ignored
+            ssl=context or True,
+            limit=0,  # permits bound the calls in flight, not the pool
+            force_close=is_fresh,
+            keepalive_timeout=None if is_fresh else IDLE_CONNECTION_SECONDS,
+        )
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+    return AiohttpTransport(
+        verify=context or False,  # only read by a session of its own; False spares loading certificates again
+        client=open_session,
+        proxy=None if proxy is None else httpx.Proxy(proxy),
+    )
+
+
+@contextmanager
+def true_errors() -> Iterator[None]:
+    """Requests inside raise errors that say what happened.
+
+    httpx-aiohttp reports a refused connection, a failed name lookup and a server that hangs up before it answers all
+    as `ConnectTimeout`. Who is suspected after a cut depends on the difference, so it is put right in this one place.
+    """
+    try:
+        yield
+    except httpx.TransportError as error:
+        truer = truer_error(error)
+        if truer is error:
+            raise
+        raise truer from error.__cause__
+    except aiohttp.ClientError as error:  # what the library does not map: an answer that is no HTTP
+        raise httpx.RemoteProtocolError(f"the server's answer is no HTTP: {type(error).__name__}") from error
+
+
+def truer_error(error: httpx.TransportError) -> httpx.TransportError:
+    """The httpx error that fits what aiohttp met; `error` itself where it is true already."""
+    cause = error.__cause__
+    for kind, truer in (
+        (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
+        (aiohttp.ClientConnectorError, httpx.ConnectError),  # refused, no such host, no route, TLS
+        (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
+        (aiohttp.SocketTimeoutError, httpx.ReadTimeout),
+        (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
+        (aiohttp.ClientConnectionResetError, httpx.WriteError),
+        (aiohttp.ClientOSError, httpx.ReadError),  # reset, or the host vanished, after the connection stood
+    ):
+        if isinstance(cause, kind):
+            return error if type(error) is truer else truer(str(cause) or type(cause).__name__)
+    return error
