@@ -4,11 +4,11 @@
 """
 
 from dagster_offload.postgres.accounts import prepare_home
-from dagster_offload.postgres.dagster_url import dagster_url
 from dagster_offload.postgres.embedded import ensure_embedded
 from dagster_offload.postgres.external import ensure_external
 from dagster_offload.postgres.pooler import refuse_pooler
 from dagster_offload.postgres.postmaster import is_running, server_pid, stop_postgres
+from dagster_offload.postgres.urls import dagster_url
 from dagster_offload.settings import Settings
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
 
 
 def ensure_postgres(settings: Settings) -> str:
-    """The conninfo of the ledger's database, which answers now; starts the embedded server where it must.
+    """The URL of the ledger's database, which answers now; starts the embedded server where it must.
 
     Raises `SettingsError` for an unusable OFFLOAD_POSTGRES_URL and `LedgerUnavailable` for everything else.
     """

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres.accounts import explained, make_private, prepare_home, server_account
@@ -23,6 +22,7 @@ from dagster_offload.postgres.locks import POLL_SECONDS, door_lock, is_held
 from dagster_offload.postgres.places import NAME, PORT, Places, turn_log
 from dagster_offload.postgres.postmaster import forget_foreign_pid, spawn
 from dagster_offload.postgres.sockets import make_socket_folder, socket_folder
+from dagster_offload.postgres.urls import libpq_url
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ Tell = Callable[[str], None]
 
 
 def ensure_embedded(home: Path, *, options: Mapping[str, str] | None = None, tell: Tell = logger.warning) -> str:
-    """Start the home's server unless it runs, and return the conninfo of its database.
+    """Start the home's server unless it runs, and return the URL of its database.
 
     Waits as long as the server says that it starts or recovers; `tell` hears so after 2 s, then every 10 s.
     `options` are server options for a start made here (tests turn fsync off). Raises `LedgerUnavailable`.
@@ -42,13 +42,13 @@ def ensure_embedded(home: Path, *, options: Mapping[str, str] | None = None, tel
     places = Places(home)
     with explained(home):
         if is_held(places.alive) and _knock(places, NAME).is_ready:
-            return _conninfo(places, NAME)
+            return _url(places, NAME)
         prepare_home(home)
         make_private(places.postgres, 0o711 if os.geteuid() == 0 else 0o700)
         with door_lock(places.door_lock, lambda: tell("another process is starting Postgres: waiting for it")) as fd:
             _start_and_wait(places, fd, options or {}, tell)
             _create_database(places)
-    return _conninfo(places, NAME)
+    return _url(places, NAME)
 
 
 def _start_and_wait(places: Places, door_fd: int, options: Mapping[str, str], tell: Tell) -> None:
@@ -105,7 +105,7 @@ class _Answer:
 def _knock(places: Places, database: str) -> _Answer:
     """Ask the server how it is by connecting. libpq reports no code for a refused connection, so its words are read."""
     try:
-        psycopg.connect(_conninfo(places, database), connect_timeout=5).close()
+        psycopg.connect(_url(places, database), connect_timeout=5).close()
     except psycopg.OperationalError as error:
         words = str(error).strip().splitlines()[-1].rpartition("FATAL:")[2].strip()
         return _Answer(is_ready=False, is_coming="the database system is" in words, words=words)
@@ -113,24 +113,26 @@ def _knock(places: Places, database: str) -> _Answer:
 
 
 def _create_database(places: Places) -> None:
-    with psycopg.connect(_conninfo(places, "postgres"), autocommit=True) as conn:
+    with psycopg.connect(_url(places, "postgres"), autocommit=True) as conn:
         if conn.execute("select 1 from pg_database where datname = %s", [NAME]).fetchone() is None:
             conn.execute(sql.SQL("create database {}").format(sql.Identifier(NAME)))
 
 
-def _conninfo(places: Places, database: str) -> str:
-    """Every parameter that libpq would otherwise take from PG* variables meant for somebody else's server."""
-    return make_conninfo(
-        host=str(socket_folder(places.postgres)),
-        hostaddr="",
-        port=PORT,
-        user=NAME,
-        dbname=database,
-        options="-c timezone=UTC",
-        client_encoding="UTF8",
-        sslmode="disable",
-        gssencmode="disable",
-        channel_binding="disable",
-        require_auth="",
-        target_session_attrs="any",
+def _url(places: Places, database: str) -> str:
+    """Names every parameter that libpq would otherwise take from PG* variables meant for somebody else's server."""
+    return libpq_url(
+        {
+            "user": NAME,
+            "dbname": database,
+            "host": str(socket_folder(places.postgres)),
+            "hostaddr": "",
+            "port": PORT,
+            "options": "-c timezone=UTC",
+            "client_encoding": "UTF8",
+            "sslmode": "disable",
+            "gssencmode": "disable",
+            "channel_binding": "disable",
+            "require_auth": "",
+            "target_session_attrs": "any",
+        }
     )

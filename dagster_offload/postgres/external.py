@@ -7,16 +7,17 @@ import re
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from dagster_offload.errors import LedgerUnavailable, SettingsError
 from dagster_offload.postgres.pooler import refuse_pooler
+from dagster_offload.postgres.urls import libpq_url
 
 CONNECT_SECONDS = 10
 
 
 def ensure_external(url: str) -> str:
-    """The conninfo of the user's database, once it has answered. Raises `SettingsError`, `LedgerUnavailable`."""
+    """The URL of the user's database, once it has answered. Raises `SettingsError`, `LedgerUnavailable`."""
     conninfo = normalised(url)
     try:
         with psycopg.connect(conninfo, autocommit=True) as conn:
@@ -30,7 +31,7 @@ def ensure_external(url: str) -> str:
 
 
 def normalised(url: str) -> str:
-    """A conninfo for psycopg 3 out of any of the spellings people and SQLAlchemy use."""
+    """A URL for psycopg 3 out of any of the spellings people and SQLAlchemy use."""
     address = re.sub(r"^postgres(ql)?(\+psycopg2?)?://", "postgresql://", url.strip())
     parts = _parsed(address) if address.startswith("postgresql://") else None
     if parts is None:
@@ -38,7 +39,7 @@ def normalised(url: str) -> str:
             "OFFLOAD_POSTGRES_URL must look like postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special"
             " characters of the password percent-encoded"
         )
-    return make_conninfo("", **{"connect_timeout": CONNECT_SECONDS, **parts, "client_encoding": "UTF8"})
+    return libpq_url({"connect_timeout": CONNECT_SECONDS, **parts, "client_encoding": "UTF8"})
 
 
 def _parsed(address: str) -> dict[str, Any] | None:
@@ -47,7 +48,7 @@ def _parsed(address: str) -> dict[str, Any] | None:
         parts = conninfo_to_dict(address)
     except psycopg.ProgrammingError:
         return None
-    is_whole = re.fullmatch(r"[\d,]*", str(parts.get("port") or ""))
+    is_whole = re.fullmatch(r"[\d,]*", str(parts.get("port") or "")) is not None
     is_whole = is_whole and "@" not in f"{parts.get('host')}{parts.get('dbname')}"
     return parts if is_whole else None
 

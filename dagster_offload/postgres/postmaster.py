@@ -17,8 +17,8 @@ from dagster_offload.postgres.places import PORT, Places, open_log
 
 logger = logging.getLogger(__name__)
 
-FAST_STOP_SECONDS = 11.0
 IMMEDIATE_STOP_SECONDS = 3.0
+DOOR_SECONDS = 1.0
 
 SERVER_OPTIONS: Mapping[str, str] = {
     "listen_addresses": "",
@@ -92,18 +92,20 @@ def server_pid(home: Path) -> int | None:
     return None if process is None else int(process.pid)
 
 
-def stop_postgres(home: Path) -> bool:
-    """Stop the home's server: fast (open transactions roll back), after 11 s at once. False where none ran.
+def stop_postgres(home: Path, *, within_seconds: float = 15.0) -> bool:
+    """Stop the home's server, and return when no process of it is left. False where none ran.
 
-    Takes 15 s at most. Raises `LedgerUnavailable` when it runs on.
+    Fast at first (open transactions roll back); in the last 3 s at once, which the next start recovers from.
+    Raises `LedgerUnavailable` when it runs on.
     """
     places = Places(home)
+    fast_seconds = max(within_seconds - IMMEDIATE_STOP_SECONDS - DOOR_SECONDS, 0.0)
     with explained(home):
         if not is_held(places.alive):
             return False
         # Not got in time, it goes on without: who holds it so long waits for a recovery, and sees the server go.
-        with door_lock_within(places.door_lock, 1.0):
-            for how, seconds in ((signal.SIGINT, FAST_STOP_SECONDS), (signal.SIGQUIT, IMMEDIATE_STOP_SECONDS)):
+        with door_lock_within(places.door_lock, DOOR_SECONDS):
+            for how, seconds in ((signal.SIGINT, fast_seconds), (signal.SIGQUIT, IMMEDIATE_STOP_SECONDS)):
                 _send(_postmaster(places), how)
                 if wait_until(lambda: not is_held(places.alive), seconds):
                     return True
