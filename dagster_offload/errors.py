@@ -1,0 +1,171 @@
+"""Every error this project raises, and the one question that decides about a document's fate: is it deferrable?
+
+OffloadError
+├── SettingsError            a setting is missing or wrong; names it
+├── DrainRefused             a drain that must not start: no deep slot, or not a drain stage
+├── SlotLost                 the ledger has seen a deep slot and the settings have none
+├── StageDeferred            the slot is away: try again after `retry_after_minutes`
+├── SlotFault                an answer that did not come from the slot we meant
+│   ├── CutAnswer            200, but the body is not whole JSON               (deferrable)
+│   └── WrongModel           another model answered                            (deferrable)
+├── MalformedAnswer          whole JSON that is no chat completion
+├── DocumentFault            the document's own fault; costs an attempt
+│   ├── UnusableAnswer       an answer that is none: empty, cut by its bound, not what the stage accepts
+│   └── ExtractionFailed     no text could be taken from the file
+├── ScanRefused              a scan that would change what it must not
+│   └── LibraryMissing       the folder is not there
+└── LedgerUnavailable        Postgres cannot be reached, started or used
+"""
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+DEFAULT_RETRY_AFTER_MINUTES = 30
+MIN_RETRY_AFTER_SECONDS = 5.0
+MAX_RETRY_AFTER_SECONDS = 6 * 3600.0
+
+
+class OffloadError(Exception):
+    """Base of every error of this project."""
+
+
+class SettingsError(OffloadError):
+    """A setting is missing or wrong. The message names the variable and what to put there."""
+
+
+class DrainRefused(OffloadError):
+    """A drain that must not start. The message says why, in one line."""
+
+
+class SlotLost(OffloadError):
+    """The ledger has seen a deep slot and the settings have none: LLM work is refused, not sent to `primary`."""
+
+
+class StageDeferred(OffloadError):
+    """A stage put off because its slot is away: not a failure, costs no attempt.
+
+    `retry_after_minutes` is 30 unless the slot named a time itself (`Retry-After`).
+    """
+
+    retry_after_minutes: float = DEFAULT_RETRY_AFTER_MINUTES
+
+    def __init__(self, reason: str, retry_after_minutes: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        if retry_after_minutes is not None:
+            self.retry_after_minutes = retry_after_minutes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.reason, self.__dict__.get("retry_after_minutes")))
+
+
+class SlotFault(OffloadError):
+    """An answer arrived that is not the slot's: the slot pays, never the document."""
+
+
+class CutAnswer(SlotFault):
+    """A 200 whose body is not whole JSON: the generation was cut on its way."""
+
+
+class WrongModel(SlotFault):
+    """Another model answered than the one we expect."""
+
+
+class MalformedAnswer(OffloadError):
+    """Whole JSON that is no chat completion. Not deferrable; a trial decides whether the slot is at fault."""
+
+
+class DocumentFault(OffloadError):
+    """A fault of the document itself; `code` is one word, equal for equal faults.
+
+    `is_final` says that trying again cannot help (a file the extractor calls broken).
+    """
+
+    def __init__(self, code: str, message: str, *, is_final: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.is_final = is_final
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild_document_fault, (type(self), self.code, self.message, self.is_final))
+
+
+def _rebuild_document_fault(cls: type[DocumentFault], code: str, message: str, is_final: bool) -> DocumentFault:
+    return cls(code, message, is_final=is_final)
+
+
+class UnusableAnswer(DocumentFault):
+    """The slot answered, and the answer is no record: empty, only thinking, cut by its bound, or unfit for the stage."""
+
+    @property
+    def is_repairable(self) -> bool:
+        """Whether one more question may help: there was an answer, and it did not fit."""
+        return self.code in {"answer_does_not_fit", "no_json", "unknown_class"}
+
+
+class ExtractionFailed(DocumentFault):
+    """No text could be taken from the file."""
+
+
+class ScanRefused(OffloadError):
+    """A scan that would change what it must not; `--accept-vanished` confirms that it is meant."""
+
+
+class LibraryMissing(ScanRefused):
+    """The library folder is not there (unmounted?). Nothing was changed."""
+
+
+class LedgerUnavailable(OffloadError):
+    """Postgres cannot be reached, started or used; the message says what to do."""
+
+
+# The router's meaning: 503 = cold, warming or its owner is working; 502 = the connection behind it failed or the
+# generation was cut; 504 = too slow. 408 and 429 are the server asking for another time (RFC 9110, RFC 6585).
+DEFERRABLE_STATUS_CODES = frozenset({408, 429, 502, 503, 504})
+
+# Faults between us and the slot. Everything httpx has is either here or in NEVER_DEFERRABLE (a test holds us to it).
+DEFERRABLE_TRANSPORT_ERRORS: tuple[type[Exception], ...] = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.ReadError,
+    httpx.ReadTimeout,
+    httpx.WriteError,
+    httpx.WriteTimeout,
+    httpx.CloseError,
+    httpx.ProxyError,
+    httpx.RemoteProtocolError,
+    httpx.DecodingError,
+)
+
+
+def is_deferrable_error(exc: BaseException) -> bool:
+    """Whether `exc` means that the slot is away: put the work off, blame no document."""
+    if isinstance(exc, httpx.HTTPStatusError):
+        return exc.response.status_code in DEFERRABLE_STATUS_CODES
+    return isinstance(exc, (*DEFERRABLE_TRANSPORT_ERRORS, SlotFault))
+
+
+def retry_after_seconds(response: httpx.Response, now: datetime | None = None) -> float | None:
+    """Seconds the server asked us to wait, clamped to 5 s .. 6 h; None where it named none we can read.
+
+    `Retry-After` is a number of seconds or an HTTP date (RFC 9110, 10.2.3).
+    """
+    value = response.headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            when = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)
+        seconds = (when - (now or datetime.now(UTC))).total_seconds()
+    if seconds != seconds:  # a header that says "nan"
+        return None
+    return min(max(seconds, MIN_RETRY_AFTER_SECONDS), MAX_RETRY_AFTER_SECONDS)

@@ -1,0 +1,111 @@
+"""`OFFLOAD_*` from the environment or `.env` into one frozen `Settings`; the only reader of the environment."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.slots import DEEP, PRIMARY, SlotConfig, Slots
+
+
+def default_home() -> Path:
+    return Path(platformdirs.user_data_dir("dagster-offload", appauthor=False))
+
+
+class Settings(BaseSettings):
+    """Every option of dagster_offload. Use `load_settings`, which turns a wrong value into a `SettingsError`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OFFLOAD_", env_file=".env", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
+
+    home: Path = Field(default_factory=default_home, description="where the ledger, Dagster's state and logs live")
+    library: Path | None = Field(None, description="the folder of documents")
+    postgres_url: SecretStr | None = Field(None, description="your own Postgres; unset = an embedded one in the home")
+
+    deep_url: str | None = Field(None, description="the router in front of the deep slot, with or without /v1")
+    deep_model: str | None = Field(None, description="the model alias to ask the router for")
+    deep_expected_model: str | None = Field(None, description="regular expression the served model must match")
+    deep_api_key: SecretStr | None = Field(None, description="bearer token for the router")
+    deep_concurrency: int = Field(1, ge=1, le=512, description="completions open at once, over all workers")
+    deep_health_path: str = Field("/health", description="the router's health probe")
+    deep_connect_timeout: float = Field(3.0, gt=0, le=60, description="seconds")
+    deep_read_timeout: float = Field(900.0, gt=0, description="seconds for one whole answer")
+
+    primary_url: str | None = Field(None, description="a small model that is always on (optional)")
+    primary_model: str | None = Field(None, description="its model alias")
+    primary_expected_model: str | None = Field(None, description="regular expression its served model must match")
+    primary_api_key: SecretStr | None = Field(None, description="its bearer token")
+    primary_concurrency: int = Field(1, ge=1, le=512, description="completions open at once")
+    primary_health_path: str = Field("/health", description="its health probe")
+    primary_connect_timeout: float = Field(3.0, gt=0, le=60, description="seconds")
+    primary_read_timeout: float = Field(900.0, gt=0, description="seconds for one whole answer")
+
+    any_stages: str = Field("", description="stages that `primary` may do too, comma-separated: classify,summarize")
+    classes: str = Field("", description="document classes, comma-separated; `other` is always added")
+    deep_context_tokens: int = Field(32_768, ge=512, description="the deep model's context; longer texts are cut")
+    retry_after_minutes: float = Field(30.0, gt=0, le=360, description="the wait after a deferral that named no time")
+    scan_interval: float = Field(60.0, ge=1, description="seconds between two looks at the library")
+
+    @field_validator("deep_url", "primary_url")
+    @classmethod
+    def _base_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not re.match(r"^https?://[^/\s]+", value):
+            raise ValueError("must start with http:// or https:// and name a host")
+        return re.sub(r"/v1$", "", value.rstrip("/"))
+
+    @field_validator("deep_expected_model", "primary_expected_model")
+    @classmethod
+    def _regular_expression(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ValueError(f"is not a regular expression: {error}") from error
+        return value
+
+    @field_validator("home", "library")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
+    @property
+    def slots(self) -> Slots:
+        """The configured slots. Raises `SettingsError` for a URL without a model, naming the variable."""
+        return Slots(primary=self._slot(PRIMARY), deep=self._slot(DEEP))
+
+    def _slot(self, name: str) -> SlotConfig | None:
+        def get(field: str) -> Any:
+            value = getattr(self, f"{name}_{field}")
+            return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+        prefix = f"OFFLOAD_{name.upper()}"
+        if get("url") is None:
+            return None
+        if get("model") is None:
+            raise SettingsError(f"{prefix}_URL is set, {prefix}_MODEL is not: name the model alias to ask for")
+        fields = [field.name for field in dataclasses.fields(SlotConfig) if field.name != "name"]
+        return SlotConfig(name=name, **{field: get(field) for field in fields})
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings once; keyword arguments (a command's options) go before the environment.
+
+    Raises `SettingsError` naming every variable that is wrong.
+    """
+    try:
+        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        problems = [
+            f"OFFLOAD_{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+        ]
+        raise SettingsError("; ".join(problems)) from None
+    _ = settings.slots  # a URL without its model is told here, before anything starts
+    return settings

@@ -1,0 +1,50 @@
+"""A slot: a place a completion can run. `deep` is big and only sometimes there, `primary` is small and always on."""
+
+import hashlib
+from dataclasses import dataclass
+
+DEEP = "deep"
+PRIMARY = "primary"
+
+
+@dataclass(frozen=True)
+class SlotConfig:
+    """Where a slot is and what we expect there. Times in seconds.
+
+    `url` is the base without `/v1` and without a trailing slash; `concurrency` is the number of permits (N).
+    """
+
+    name: str
+    url: str
+    model: str
+    expected_model: str | None = None
+    api_key: str | None = None
+    concurrency: int = 1
+    health_path: str = "/health"
+    connect_timeout: float = 3.0
+    read_timeout: float = 900.0
+
+    def __repr__(self) -> str:
+        return f"SlotConfig(name={self.name!r}, url={self.url!r}, model={self.model!r})"
+
+    def setting(self, field: str) -> str:
+        """The environment variable behind a field, for messages: `slot.setting("url")` is `OFFLOAD_DEEP_URL`."""
+        return f"OFFLOAD_{self.name.upper()}_{field.upper()}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever a setting changes that could mend a misconfigured slot. Holds no secret."""
+        parts = (self.url, self.model, self.expected_model or "", self.api_key or "", self.health_path)
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+@dataclass
+class Slots:
+    """The configured slots; None where there is none."""
+
+    primary: SlotConfig | None = None
+    deep: SlotConfig | None = None
+
+    def for_prompt(self) -> SlotConfig | None:
+        """The slot that deep work goes to: `deep`, or `primary` where no deep slot is configured."""
+        return self.deep if self.deep is not None else self.primary

@@ -1,0 +1,94 @@
+"""The stages by name, in declared order; which of them a drain may run; what each depends on. No I/O here."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from pydantic import BaseModel
+
+from dagster_offload.completion import RequestOptions
+from dagster_offload.settings import Settings
+from dagster_offload.slots import SlotConfig, Slots
+from dagster_offload.stages import classify, summarize
+
+EXTRACT = "extract"
+CLASSIFY = "classify"
+SUMMARIZE = "summarize"
+STAGE_NAMES = (EXTRACT, CLASSIFY, SUMMARIZE)
+DRAIN_STAGES = (CLASSIFY, SUMMARIZE)
+UPSTREAM = {EXTRACT: None, CLASSIFY: EXTRACT, SUMMARIZE: EXTRACT}
+ASSET_KEYS = {EXTRACT: "extracted_text", CLASSIFY: "classification", SUMMARIZE: "summary"}
+
+# Raise when extraction gives other text than before for the same bytes.
+EXTRACT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class LLMStage:
+    """One question about a document: what is asked, within which bounds, and what is accepted as an answer."""
+
+    name: str
+    instruction: str
+    options: RequestOptions
+    parse: Callable[[str], BaseModel]  # raises UnusableAnswer
+    prompt_version: int
+    primary_may_do_it: bool = False  # slots = any
+
+
+def llm_stages(settings: Settings) -> dict[str, LLMStage]:
+    """The LLM stages in declared order, with the owner's classes and slot choices in them."""
+    any_stages = {name.strip() for name in settings.any_stages.split(",") if name.strip()}
+    classes = classify.class_names(settings.classes)
+    stages = (
+        LLMStage(
+            name=CLASSIFY,
+            instruction=classify.instruction(classes),
+            options=classify.options(classes),
+            parse=lambda text: classify.parse(text, classes),
+            prompt_version=classify.PROMPT_VERSION,
+            primary_may_do_it=CLASSIFY in any_stages,
+        ),
+        LLMStage(
+            name=SUMMARIZE,
+            instruction=summarize.INSTRUCTION,
+            options=summarize.options(),
+            parse=summarize.parse,
+            prompt_version=summarize.PROMPT_VERSION,
+            primary_may_do_it=SUMMARIZE in any_stages,
+        ),
+    )
+    return {stage.name: stage for stage in stages}
+
+
+def recipes(settings: Settings) -> dict[str, str]:
+    """Per stage the hash of what an answer depends on besides its input.
+
+    For `deep` stages that includes `expected_model` if set, else the alias; for `any` stages no model.
+    """
+    slots = settings.slots
+    found = {EXTRACT: _digest({"version": EXTRACT_VERSION})}
+    for stage in llm_stages(settings).values():
+        found[stage.name] = _digest(
+            {
+                "prompt": stage.prompt_version,
+                "instruction": stage.instruction,
+                "options": asdict(stage.options),
+                "context_tokens": settings.deep_context_tokens,
+                "model": None if stage.primary_may_do_it else _model_of(slots.for_prompt()),
+            }
+        )
+    return found
+
+
+def slot_for(stage: LLMStage, slots: Slots) -> SlotConfig | None:
+    """The slot a stage's completions go to first; None where no slot is configured at all."""
+    return slots.for_prompt()
+
+
+def _model_of(slot: SlotConfig | None) -> str | None:
+    return None if slot is None else slot.expected_model or slot.model
+
+
+def _digest(value: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]

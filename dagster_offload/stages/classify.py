@@ -1,0 +1,62 @@
+"""classify: text -> class. What is asked, and what is accepted as an answer."""
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from dagster_offload.completion import RequestOptions
+from dagster_offload.errors import UnusableAnswer
+from dagster_offload.stages.answers import StageAnswer, parse_record
+
+PROMPT_VERSION = 1
+OTHER = "other"
+DEFAULT_CLASSES = ("invoice", "letter", "contract", "report", "minutes", "manual", "article", "form", OTHER)
+
+LanguageCode = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")]
+
+
+class Classification(StageAnswer):
+    """A document's class. `confidence` is 0..1 as the model judges itself; `language` is ISO 639-1."""
+
+    category: str
+    confidence: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    language: LanguageCode | None = None
+
+
+def class_names(configured: str) -> tuple[str, ...]:
+    """The owner's classes (comma-separated) or the default ones; `other` is always among them."""
+    names = tuple(dict.fromkeys(name.strip() for name in configured.split(",") if name.strip()))
+    if not names:
+        return DEFAULT_CLASSES
+    return names if OTHER in names else (*names, OTHER)
+
+
+def instruction(classes: tuple[str, ...]) -> str:
+    return (
+        "Classify the document. Answer with the JSON object "
+        '{"category": one of ' + ", ".join(f'"{name}"' for name in classes) + ", "
+        '"confidence": a number from 0 to 1, "language": the document\'s ISO 639-1 code}. '
+        f'If no other class fits, the category is "{OTHER}".'
+    )
+
+
+def options(classes: tuple[str, ...]) -> RequestOptions:
+    schema = {
+        "type": "object",
+        "required": ["category", "confidence", "language"],
+        "additionalProperties": False,
+        "properties": {
+            "category": {"enum": list(classes)},
+            "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+            "language": {"type": "string", "pattern": "^[a-z]{2}$"},
+        },
+    }
+    return RequestOptions(max_tokens=200, temperature=0.0, thinking=False, response_schema=schema)
+
+
+def parse(answer: str, classes: tuple[str, ...]) -> Classification:
+    """Raises `UnusableAnswer`; a class that was not declared is one."""
+    record = parse_record(answer, Classification)
+    if record.category not in classes:
+        raise UnusableAnswer("unknown_class", f"the answer's category is none of: {', '.join(classes)}")
+    return record

@@ -1,0 +1,46 @@
+"""summarize: text -> summary. What is asked, and what is accepted as an answer."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from dagster_offload.completion import RequestOptions
+from dagster_offload.stages.answers import StageAnswer, parse_record
+from dagster_offload.stages.classify import LanguageCode
+
+PROMPT_VERSION = 1
+
+INSTRUCTION = (
+    "Summarize the document. Answer with the JSON object "
+    '{"title": a short title, "summary": three to six sentences that keep names, dates and amounts, '
+    '"key_points": a list of at most seven short sentences, "language": the document\'s ISO 639-1 code}.'
+)
+
+
+class Summary(StageAnswer):
+    """A document's summary, in its own language. Only `summary` is required."""
+
+    summary: Annotated[str, Field(min_length=1)]
+    title: str | None = None
+    key_points: tuple[str, ...] = ()
+    language: LanguageCode | None = None
+
+
+def options() -> RequestOptions:
+    schema = {
+        "type": "object",
+        "required": ["title", "summary", "key_points", "language"],
+        "additionalProperties": False,
+        "properties": {
+            "title": {"type": "string"},
+            "summary": {"type": "string"},
+            "key_points": {"type": "array", "items": {"type": "string"}, "maxItems": 7},
+            "language": {"type": "string", "pattern": "^[a-z]{2}$"},
+        },
+    }
+    return RequestOptions(max_tokens=1_500, temperature=0.2, thinking=False, response_schema=schema)
+
+
+def parse(answer: str) -> Summary:
+    """Raises `UnusableAnswer`."""
+    return parse_record(answer, Summary)
