@@ -1,0 +1,146 @@
+"""The durable record of every work item; the only SQL in the project.
+
+Functions of this package take a cursor and are one step of a transaction; `Ledger.run` gives them one:
+`ledger.run(claims.take, worker_id, ...)`. Names of tables are resolved by the search path, so several ledgers can live
+in one database under different schemas.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from dagster_offload.errors import LedgerUnavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Cursor = psycopg.Cursor[dict[str, Any]]
+Connection = psycopg.Connection[dict[str, Any]]
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_SCHEMA = "offload"
+# How long a step is tried again while Postgres restarts. An answer that was paid for is not dropped for a short outage.
+PATIENCE_SECONDS = 60.0
+# What a lost connection arrives as; anything else is a fault of ours or of the data and is raised at once.
+CONNECTION_LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+
+
+class Ledger:
+    """A ledger in one schema of a Postgres database. Cheap to open; close it or use it as a context manager."""
+
+    def __init__(self, conninfo: str, schema: str = DEFAULT_SCHEMA) -> None:
+        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,40}", schema):
+            raise ValueError(f"schema {schema!r}: use lower-case letters, digits and _")
+        self.conninfo = conninfo
+        self.schema = schema
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            conninfo,
+            min_size=0,
+            max_size=16,
+            max_idle=60,
+            num_workers=1,
+            timeout=10,
+            open=True,
+            kwargs={"row_factory": dict_row, "autocommit": True},
+            configure=self._configure,
+            check=ConnectionPool.check_connection,
+        )
+
+    def connect(self) -> Connection:
+        """A direct connection outside the pool, in autocommit; the caller closes it."""
+        connection = psycopg.connect(self.conninfo, autocommit=True, row_factory=dict_row)
+        self._configure(connection)
+        return connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[Cursor]:
+        """One transaction: committed at the end of the block, rolled back where it raises."""
+        with self._pool.connection() as connection, connection.transaction(), connection.cursor() as cursor:
+            yield cursor
+
+    def run(self, step: Callable[Concatenate[Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`step(cursor, ...)` in one transaction, tried again for a minute while Postgres is away.
+
+        Every step is safe to repeat: fenced by its token, or the same when done twice. Raises `LedgerUnavailable`.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        pause = 0.1
+        while True:
+            try:
+                with self.transaction() as cursor:
+                    return step(cursor, *args, **kwargs)
+            except (*CONNECTION_LOST, PoolTimeout) as error:
+                if time.monotonic() > deadline or isinstance(error, psycopg.errors.InsufficientPrivilege):
+                    raise LedgerUnavailable(
+                        f"Postgres went away and did not come back within a minute: {error}"
+                    ) from error
+                logger.warning("Postgres is away (%s); trying again", type(error).__name__)
+                time.sleep(pause)
+                pause = min(pause * 2, 2.0)
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    @property
+    def channel(self) -> str:
+        """The LISTEN/NOTIFY channel of this ledger."""
+        return f"offload_{self.schema}"
+
+    def _configure(self, connection: psycopg.Connection[Any]) -> None:
+        connection.execute("select set_config('search_path', %s, false)", [self.schema])
+        connection.execute("set timezone to 'UTC'")
+        # A transaction a frozen process left open would hold row locks for ever.
+        connection.execute("set idle_in_transaction_session_timeout to '60s'")
+
+
+def fetch_one(cur: Cursor, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> dict[str, Any]:
+    """The row of a query that always has one (an aggregate, `returning` of a row that is there)."""
+    row = cur.execute(query.encode(), parameters).fetchone()
+    if row is None:
+        raise LookupError("the ledger lacks a row that must be there")
+    return row
+
+
+def notify(cur: Cursor, message: str) -> None:
+    """Tell every worker of this ledger, once this transaction commits."""
+    cur.execute("select pg_notify('offload_' || current_schema(), %s)", [message])
+
+
+def migrate(ledger: Ledger) -> None:
+    """Bring the schema up to date: numbered steps, each once, one door at a time. Raises `LedgerUnavailable`."""
+    steps = sorted(
+        (entry for entry in resources.files(__name__).joinpath("migrations").iterdir() if entry.name.endswith(".sql")),
+        key=lambda entry: entry.name,
+    )
+    newest = int(steps[-1].name[:4])
+    with ledger.connect() as connection, connection.transaction(), connection.cursor() as cur:
+        cur.execute("select pg_advisory_xact_lock(hashtext('migrate ' || %s))", [ledger.schema])
+        cur.execute(f"create schema if not exists {ledger.schema}")
+        cur.execute(
+            "create table if not exists migrations "
+            "(number integer primary key, name text not null, applied_at timestamptz not null default now())"
+        )
+        done = {row["number"] for row in cur.execute("select number from migrations")}
+        if done and max(done) > newest:
+            raise LedgerUnavailable(
+                f"the ledger was written by a newer dagster_offload (schema step {max(done)}, this one knows {newest}): upgrade"
+            )
+        for step in steps:
+            number = int(step.name[:4])
+            if number not in done:
+                cur.execute(step.read_text(encoding="utf-8").encode())
+                cur.execute("insert into migrations (number, name) values (%s, %s)", [number, step.name])

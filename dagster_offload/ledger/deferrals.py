@@ -1,0 +1,178 @@
+"""What happens to a work item whose call brought no result: put off, tried again, failed, suspected, quarantined.
+
+Deferrals cost no attempt. Document faults cost one; three fail the document. A document whose call alone is cut while
+the slot answers a trial is a suspect and next runs alone; three suspicions quarantine it.
+"""
+
+from dagster_offload.ledger import Cursor, fetch_one
+from dagster_offload.ledger.breaker import count_document_fault, open_breaker
+from dagster_offload.ledger.claims import release
+from dagster_offload.ledger.records import CallRecord, Claim, ClaimedItem, State
+from dagster_offload.ledger.results import lock_held, record_call
+from dagster_offload.ledger.workers import record_transition
+
+LONGEST_WAIT_SECONDS = 30 * 60.0
+BACKOFF_SECONDS = (60.0, 600.0)  # after the first and the second attempt
+ATTEMPTS_TO_FAIL = 3
+SUSPICIONS_TO_QUARANTINE = 3
+SUSPECT_PAUSE_SECONDS = 60.0
+SECONDS_BETWEEN_SUSPICIONS = 600.0
+
+
+def defer(
+    cur: Cursor,
+    worker_id: int,
+    claim: Claim,
+    item: ClaimedItem,
+    call: CallRecord | None,
+    reason: str,
+    wait_seconds: float,
+    slot: str,
+    epoch: int,
+) -> None:
+    """Put one touched work item off until the slot is back, at most 30 minutes, at no attempt."""
+    if call is not None:
+        record_call(cur, worker_id, claim, item, call)
+    if lock_held(cur, claim, item) is None:
+        return
+    cur.execute(
+        "update work_items set state = 'deferred', deferrals = deferrals + 1, reason = %s, deferred_slot = %s, "
+        "  deferred_epoch = %s, not_before = clock_timestamp() + make_interval(secs => %s), worker_id = null, "
+        "  token = null, claimed_at = null, changed_at = clock_timestamp() where item_id = %s",
+        [reason, slot, epoch, min(wait_seconds, LONGEST_WAIT_SECONDS), item.item_id],
+    )
+    record_transition(cur, claim.document_id, item.stage, State.CLAIMED, State.DEFERRED, worker_id, reason)
+
+
+def open_and_defer(
+    cur: Cursor,
+    worker_id: int,
+    claim: Claim,
+    item: ClaimedItem,
+    call: CallRecord,
+    reason: str,
+    retry_after_seconds: float | None,
+    default_wait_seconds: float,
+) -> None:
+    """The slot's breaker and the one work item that was touched, in one transaction."""
+    open_breaker(cur, call.slot, call.epoch, reason, retry_after_seconds)
+    wait = default_wait_seconds if retry_after_seconds is None else retry_after_seconds
+    defer(cur, worker_id, claim, item, call, reason, wait, call.slot, call.epoch)
+
+
+def release_after_slot_fault(
+    cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem, call: CallRecord, reason: str
+) -> None:
+    """The slot refused a trial too: the claim is released, no attempt is spent."""
+    record_call(cur, worker_id, claim, item, call)
+    release(cur, worker_id, claim, reason)
+
+
+def fail(
+    cur: Cursor,
+    worker_id: int,
+    claim: Claim,
+    item: ClaimedItem,
+    code: str,
+    message: str,
+    call: CallRecord | None,
+    *,
+    is_final: bool,
+) -> State:
+    """A document's own fault costs one attempt: back-off 1 and 10 minutes, then FAILED (at once where `is_final`).
+
+    The same fault in five different documents in a row is the slot's: it becomes `misconfigured` and the attempts are
+    given back. Returns the item's new state (its present one where the claim no longer holds it).
+    """
+    if call is not None:
+        record_call(cur, worker_id, claim, item, call)
+    if lock_held(cur, claim, item) is None:
+        return State.CLAIMED
+    attempts = item.attempts + 1
+    state = State.FAILED if is_final or attempts >= ATTEMPTS_TO_FAIL else State.PENDING
+    pause = BACKOFF_SECONDS[min(attempts, len(BACKOFF_SECONDS)) - 1]
+    cur.execute(
+        "update work_items set state = %s, attempts = %s, reason = %s, worker_id = null, token = null, "
+        "  claimed_at = null, changed_at = clock_timestamp(), "
+        "  not_before = case when %s then clock_timestamp() + make_interval(secs => %s) end where item_id = %s",
+        [state, attempts, f"{code}: {message}", state is State.PENDING, pause, item.item_id],
+    )
+    record_transition(cur, claim.document_id, item.stage, State.CLAIMED, state, worker_id, f"{code}: {message}")
+    if call is not None:
+        give_back = count_document_fault(cur, call.slot, call.epoch, code, item.item_id)
+        if give_back:
+            _give_attempts_back(cur, give_back, f"every_document_refused: {code}")
+            return State.PENDING
+    return state
+
+
+def _give_attempts_back(cur: Cursor, item_ids: list[int], reason: str) -> None:
+    cur.execute(
+        "update work_items w set attempts = greatest(w.attempts - g.n, 0), state = 'pending', not_before = null, "
+        "  reason = %s, changed_at = clock_timestamp() "
+        "from (select id, count(*) as n from unnest(%s::bigint[]) as id group by id) g, work_items old "
+        "where w.item_id = g.id and old.item_id = w.item_id and w.state in ('pending', 'failed') "
+        "returning w.document_id, w.stage, old.state as from_state",
+        [reason, item_ids],
+    )
+    for row in cur.fetchall():
+        record_transition(cur, row["document_id"], row["stage"], row["from_state"], State.PENDING, None, reason)
+
+
+def note_cut(cur: Cursor, slot: str, epoch: int, item: ClaimedItem, reason: str) -> None:
+    """A call was cut: open the breaker for a trial at once, and remember whose call it was."""
+    open_breaker(cur, slot, epoch, reason, None, at_once=True)
+    cur.execute("insert into cuts (slot, epoch, item_id) values (%s, %s, %s)", [slot, epoch, item.item_id])
+    # Several cut at once convict nobody, also where one of them was told a moment earlier.
+    cur.execute(
+        "update cuts set is_suspicion = false where slot = %(slot)s and epoch = %(epoch)s and "
+        "(select count(distinct item_id) from cuts where slot = %(slot)s and epoch = %(epoch)s) > 1",
+        {"slot": slot, "epoch": epoch},
+    )
+
+
+def suspect(cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem, call: CallRecord, reason: str) -> State:
+    """The trial after a cut was answered: the only document cut in that epoch is a suspect and next runs alone.
+
+    Suspicions count where another call ended well since the last one, or ten minutes went by; the third quarantines.
+    """
+    others = fetch_one(
+        cur, "select count(distinct item_id) as n from cuts where slot = %s and epoch = %s", [call.slot, call.epoch]
+    )
+    if others["n"] > 1:
+        defer(cur, worker_id, claim, item, call, reason, 0.0, call.slot, call.epoch)
+        return State.DEFERRED
+    suspicions = _add_suspicion(cur, call.slot, call.epoch, item.item_id)
+    if suspicions < SUSPICIONS_TO_QUARANTINE:
+        # Another document's turn first: the wait also keeps a slot that cuts everything from being hammered.
+        words = f"{reason}: runs alone next"
+        defer(cur, worker_id, claim, item, call, words, SUSPECT_PAUSE_SECONDS, call.slot, call.epoch + 1)
+        cur.execute("update work_items set must_run_alone = true where item_id = %s", [item.item_id])
+        return State.DEFERRED
+    record_call(cur, worker_id, claim, item, call)
+    if lock_held(cur, claim, item) is None:
+        return State.CLAIMED
+    words = f"{reason} {suspicions} times while the slot answered others: look at the file, then `retry`"
+    cur.execute(
+        "update work_items set state = 'quarantined', reason = %s, worker_id = null, token = null, claimed_at = null, "
+        "changed_at = clock_timestamp() where item_id = %s",
+        [words, item.item_id],
+    )
+    record_transition(cur, claim.document_id, item.stage, State.CLAIMED, State.QUARANTINED, worker_id, words)
+    return State.QUARANTINED
+
+
+def _add_suspicion(cur: Cursor, slot: str, epoch: int, item_id: int) -> int:
+    """Count this cut if it says something new, and return how many suspicions there are."""
+    cur.execute(
+        "update cuts set is_suspicion = true where slot = %(slot)s and epoch = %(epoch)s and item_id = %(item)s and "
+        "not exists (select 1 from cuts before where before.item_id = %(item)s and before.is_suspicion "
+        "  and before.at > clock_timestamp() - make_interval(secs => %(apart)s) "
+        "  and not exists (select 1 from calls c where c.slot = %(slot)s and c.outcome = 'ok' "
+        "    and c.item_id is distinct from %(item)s and c.item_id is not null and c.ended_at > before.at))",
+        {"slot": slot, "epoch": epoch, "item": item_id, "apart": SECONDS_BETWEEN_SUSPICIONS},
+    )
+    row = fetch_one(
+        cur, "select count(distinct (slot, epoch)) as n from cuts where item_id = %s and is_suspicion", [item_id]
+    )
+    return int(row["n"])

@@ -1,0 +1,147 @@
+"""Documents in the ledger: what a scan found new, changed, gone or back, and the extract items that follow from it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dagster_offload.documents import FileStat, UnusableName
+from dagster_offload.ledger import Cursor, fetch_one
+from dagster_offload.ledger.records import State
+from dagster_offload.ledger.results import complete_by_reuse
+from dagster_offload.ledger.workers import record_transition
+from dagster_offload.stages import EXTRACT
+
+
+@dataclass(frozen=True)
+class KnownDocument:
+    """A document as the last scan left it."""
+
+    document_id: int
+    key: str
+    is_present: bool
+    digest: str | None
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    digested_at: datetime | None
+
+    def has_stat_of(self, stat: FileStat) -> bool:
+        mine = (self.size, self.mtime_ns, self.ctime_ns, self.inode)
+        return mine == (stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode)
+
+
+def known_documents(cur: Cursor) -> Iterator[KnownDocument]:
+    """Every document the ledger has, present or gone."""
+    cur.execute(
+        "select document_id, key, is_present, digest, size, mtime_ns, ctime_ns, inode::bigint as inode, digested_at "
+        "from documents"
+    )
+    for row in cur:
+        yield KnownDocument(**row)
+
+
+def present_keys(cur: Cursor) -> list[str]:
+    """Keys of the documents present, in the order of their names: the Dagster partitions."""
+    return [row["key"] for row in cur.execute('select key from documents where is_present order by key collate "C"')]
+
+
+def missing_keys(cur: Cursor, keys: Sequence[str]) -> list[str]:
+    """Those of `keys` that are no document present."""
+    cur.execute(
+        "select k.key from unnest(%s::text[]) as k(key) "
+        "where not exists (select 1 from documents d where d.key = k.key and d.is_present)",
+        [list(keys)],
+    )
+    return [row["key"] for row in cur.fetchall()]
+
+
+def store(cur: Cursor, stat: FileStat, digest: str | None, unreadable: str | None, recipes: Mapping[str, str]) -> None:
+    """A file that is new, changed or back: its stat, its digest, and an extract item that fits them.
+
+    The same digest as before leaves the work items alone. Another one: extract starts anew, later items are removed,
+    results are kept. A file that cannot be read is a failed document with the reason.
+    """
+    before = cur.execute(
+        "select document_id, digest, unreadable, is_present from documents where key = %s for update", [stat.key]
+    ).fetchone()
+    row = fetch_one(
+        cur,
+        "insert into documents (key, digest, size, mtime_ns, ctime_ns, inode, digested_at, unreadable) "
+        "values (%s, %s, %s, %s, %s, %s, clock_timestamp(), %s) on conflict (key) do update set "
+        "  digest = excluded.digest, size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, "
+        "  inode = excluded.inode, digested_at = excluded.digested_at, unreadable = excluded.unreadable, "
+        "  is_present = true returning document_id",
+        [stat.key, digest, stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode, unreadable],
+    )
+    same_as_before = before is not None and before["is_present"] and before["digest"] == digest
+    if same_as_before and (before or {}).get("unreadable") == unreadable:
+        return
+    _start_extract(cur, row["document_id"], digest, unreadable, recipes)
+
+
+def _start_extract(
+    cur: Cursor, document_id: int, digest: str | None, unreadable: str | None, recipes: Mapping[str, str]
+) -> None:
+    cur.execute("delete from work_items where document_id = %s and stage <> 'extract'", [document_id])
+    state = State.PENDING if unreadable is None else State.FAILED
+    before = cur.execute(
+        "select state from work_items where document_id = %s and stage = 'extract' for update", [document_id]
+    ).fetchone()
+    item = fetch_one(
+        cur,
+        "insert into work_items (document_id, stage, state, input_digest, reason, priority) "
+        "select %(id)s, 'extract', %(state)s, %(digest)s, %(reason)s, priority from documents where document_id = %(id)s "
+        "on conflict (document_id, stage) do update set state = excluded.state, input_digest = excluded.input_digest, "
+        "  reason = excluded.reason, attempts = 0, deferrals = 0, reclaims = 0, lone_deaths = 0, must_run_alone = false, "
+        "  is_redo = false, not_before = null, worker_id = null, token = null, claimed_at = null, "
+        "  changed_at = clock_timestamp() returning item_id",
+        {"id": document_id, "state": state, "digest": digest, "reason": unreadable},
+    )
+    record_transition(
+        cur, document_id, EXTRACT, None if before is None else before["state"], state, None, unreadable or "new content"
+    )
+    if digest is not None and unreadable is None:
+        complete_by_reuse(cur, item["item_id"], recipes, None)
+
+
+def mark_gone(cur: Cursor, keys: Sequence[str]) -> None:
+    """The files of these documents are gone: their work stops, their results are kept."""
+    cur.execute(
+        "update documents set is_present = false where key = any(%s) and is_present returning document_id", [list(keys)]
+    )
+    ids = [row["document_id"] for row in cur.fetchall()]
+    cur.execute(
+        "update work_items w set state = 'gone', reason = 'the file is gone', worker_id = null, token = null, "
+        "  claimed_at = null, changed_at = clock_timestamp() from work_items old "
+        "where w.document_id = any(%s) and old.item_id = w.item_id and w.state <> 'gone' "
+        "returning w.document_id, w.stage, old.state as from_state",
+        [ids],
+    )
+    for row in cur.fetchall():
+        record_transition(
+            cur, row["document_id"], row["stage"], row["from_state"], State.GONE, None, "the file is gone"
+        )
+
+
+def replace_unusable_names(cur: Cursor, names: Sequence[UnusableName]) -> None:
+    """The files of the last scan whose names cannot be keys."""
+    cur.execute("delete from unusable_names")
+    for unusable in names:
+        cur.execute(
+            "insert into unusable_names (name, reason) values (%s, %s) on conflict do nothing",
+            [unusable.name, unusable.reason],
+        )
+
+
+def begin_scan(cur: Cursor) -> int:
+    row = fetch_one(cur, "insert into scans default values returning scan_id")
+    return int(row["scan_id"])
+
+
+def end_scan(cur: Cursor, scan_id: int, *, found: int, added: int, changed: int, vanished: int, returned: int) -> None:
+    cur.execute(
+        "update scans set ended_at = clock_timestamp(), found = %s, added = %s, changed = %s, vanished = %s, "
+        "returned = %s where scan_id = %s",
+        [found, added, changed, vanished, returned, scan_id],
+    )

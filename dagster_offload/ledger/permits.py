@@ -1,0 +1,71 @@
+"""Permits: the right to have one completion request open at a slot; never more than N over all workers of the ledger.
+
+Rows tied to a worker and kept from call to call, so that a call costs no query. A dead worker's permits go back with
+its claims (workers.py).
+"""
+
+from dagster_offload.ledger import Cursor, fetch_one, notify
+from dagster_offload.ledger.slots import locked
+
+
+def acquire(cur: Cursor, slot: str, worker_id: int, *, is_person: bool, is_exclusive: bool = False) -> bool:
+    """Take one permit if one is free; else stand in line (see `give_up_for_waiters`) and return False.
+
+    An exclusive permit, for a document that must run alone, is given while nobody holds any, and keeps others out.
+    A drain gets none while a person waits.
+    """
+    n = locked(cur, slot).permits
+    row = fetch_one(
+        cur,
+        "select count(*) as held, coalesce(bool_or(is_exclusive), false) as is_shut, "
+        "  exists (select 1 from permit_waiters where slot = %(slot)s and is_person and worker_id <> %(worker)s) "
+        "    as a_person_waits "
+        "from permits where slot = %(slot)s",
+        {"slot": slot, "worker": worker_id},
+    )
+    is_free = row["held"] == 0 if is_exclusive else row["held"] < n and not row["is_shut"]
+    if is_free and (is_person or not row["a_person_waits"]):
+        cur.execute(
+            "insert into permits (slot, worker_id, is_exclusive) values (%s, %s, %s)", [slot, worker_id, is_exclusive]
+        )
+        cur.execute("delete from permit_waiters where slot = %s and worker_id = %s", [slot, worker_id])
+        return True
+    cur.execute(
+        "insert into permit_waiters (slot, worker_id, is_person) values (%s, %s, %s) on conflict do nothing",
+        [slot, worker_id, is_person],
+    )
+    if cur.rowcount and is_person:
+        notify(cur, f"wanted:{slot}")
+    return False
+
+
+def stop_waiting(cur: Cursor, slot: str, worker_id: int) -> None:
+    cur.execute("delete from permit_waiters where slot = %s and worker_id = %s", [slot, worker_id])
+
+
+def release(cur: Cursor, slot: str, worker_id: int, count: int = 1) -> None:
+    """Give `count` of this worker's permits back."""
+    cur.execute(
+        "delete from permits where permit_id in (select permit_id from permits where slot = %s and worker_id = %s "
+        "order by permit_id limit %s)",
+        [slot, worker_id, count],
+    )
+    notify(cur, "freed")
+
+
+def must_give_up(cur: Cursor, slot: str, worker_id: int, *, is_person: bool) -> bool:
+    """Between two calls: give one permit back because a person waits for it or N was lowered; True if so.
+
+    A person's run gives nothing up for another person.
+    """
+    n = locked(cur, slot).permits
+    row = fetch_one(
+        cur,
+        "select count(*) as held, exists (select 1 from permit_waiters where slot = %(slot)s and is_person "
+        "  and worker_id <> %(worker)s) as a_person_waits from permits where slot = %(slot)s",
+        {"slot": slot, "worker": worker_id},
+    )
+    if row["held"] > n or (row["a_person_waits"] and not is_person):
+        release(cur, slot, worker_id)
+        return True
+    return False

@@ -1,0 +1,90 @@
+"""What only a person may ask: try failed work again, redo what is outdated."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dagster_offload.ledger import Cursor, fetch_one
+from dagster_offload.ledger.records import State
+from dagster_offload.ledger.workers import record_transition
+
+RETRYABLE = (State.FAILED, State.QUARANTINED)
+
+
+def retry(
+    cur: Cursor,
+    stages: Sequence[str],
+    states: Sequence[State] = RETRYABLE,
+    documents: Sequence[str] | None = None,
+) -> list[tuple[str, str]]:
+    """Put failed or quarantined work back to pending with all its attempts; returns (document, stage) pairs."""
+    cur.execute(
+        "update work_items w set state = 'pending', attempts = 0, reclaims = 0, lone_deaths = 0, reason = 'retry', "
+        "  not_before = null, must_run_alone = w.state = 'quarantined', changed_at = clock_timestamp() "
+        "from work_items old join documents d on d.document_id = old.document_id "
+        "where old.item_id = w.item_id and w.stage = any(%(stages)s) and w.state = any(%(states)s) "
+        "  and w.input_digest is not null and (%(documents)s::text[] is null or d.key = any(%(documents)s)) "
+        "returning w.item_id, w.document_id, w.stage, d.key, old.state as from_state",
+        {"stages": list(stages), "states": list(states), "documents": None if documents is None else list(documents)},
+    )
+    rows = cur.fetchall()
+    cur.execute("delete from cuts where item_id = any(%s)", [[row["item_id"] for row in rows]])
+    for row in rows:
+        record_transition(cur, row["document_id"], row["stage"], row["from_state"], State.PENDING, None, "retry")
+    return [(row["key"], row["stage"]) for row in rows]
+
+
+@dataclass(frozen=True)
+class RedoEstimate:
+    """What a redo would cost. `hours` is None where no call of that stage was ever timed."""
+
+    stage: str
+    documents: int
+    hours: float | None
+
+
+def estimate_redo(cur: Cursor, recipes: Mapping[str, str]) -> list[RedoEstimate]:
+    """Per stage the documents whose result was made with another recipe, and the hours their calls took last time."""
+    estimates = []
+    for stage, recipe in recipes.items():
+        row = fetch_one(
+            cur,
+            "select count(*) as documents, sum(coalesce(r.seconds, mean.seconds)) / 3600 as hours from work_items i "
+            "join results r using (result_id), (select avg(seconds) as seconds from results where stage = %(stage)s) mean "
+            "where i.stage = %(stage)s and i.state = 'done' and i.recipe <> %(recipe)s",
+            {"stage": stage, "recipe": recipe},
+        )
+        if row["documents"]:
+            estimates.append(RedoEstimate(stage, row["documents"], row["hours"]))
+    return estimates
+
+
+def redo_outdated(cur: Cursor, recipes: Mapping[str, str]) -> int:
+    """Put outdated work back to pending; its old result stays until the new one is there. Returns how many."""
+    count = 0
+    for stage, recipe in recipes.items():
+        cur.execute(
+            "update work_items set state = 'pending', attempts = 0, reason = 'redo: the recipe changed', "
+            "not_before = null, changed_at = clock_timestamp() where stage = %s and state = 'done' and recipe <> %s "
+            "returning document_id",
+            [stage, recipe],
+        )
+        for row in cur.fetchall():
+            record_transition(
+                cur, row["document_id"], stage, State.DONE, State.PENDING, None, "redo: the recipe changed"
+            )
+            count += 1
+    return count
+
+
+def redo(cur: Cursor, stages: Sequence[str], documents: Sequence[str]) -> list[tuple[str, str]]:
+    """Ask again for these documents although they are done; the new result replaces the current one of its key."""
+    cur.execute(
+        "update work_items w set state = 'pending', attempts = 0, reason = 'redo', is_redo = true, not_before = null, "
+        "  changed_at = clock_timestamp() from documents d where d.document_id = w.document_id and d.key = any(%s) "
+        "  and w.stage = any(%s) and w.state = 'done' returning w.document_id, w.stage, d.key",
+        [list(documents), list(stages)],
+    )
+    rows = cur.fetchall()
+    for row in rows:
+        record_transition(cur, row["document_id"], row["stage"], State.DONE, State.PENDING, None, "redo")
+    return [(row["key"], row["stage"]) for row in rows]

@@ -1,0 +1,100 @@
+"""Slots as the ledger knows them: seen at which settings, how many permits, and whether one was lost."""
+
+from dagster_offload.errors import SlotLost
+from dagster_offload.ledger import Cursor, notify
+from dagster_offload.ledger.records import BreakerState, SlotRow
+from dagster_offload.slots import DEEP, SlotConfig, Slots
+
+_SELECT = (
+    "select s.name, s.url, s.model, s.permits, s.breaker, s.epoch, s.reason, s.opened_at, s.retry_at, "
+    "s.refusal_wait_seconds, s.was_red_since_opening, "
+    "s.breaker = 'open' and coalesce(s.retry_at <= clock_timestamp(), true) as is_retry_due, "
+    "s.trial_worker is not null as is_trial_running from slots s "
+)
+
+
+def get(cur: Cursor, name: str) -> SlotRow | None:
+    """The slot of that name, or None where the ledger never saw one."""
+    row = cur.execute(_SELECT + "where s.name = %s", [name]).fetchone()
+    return None if row is None else SlotRow(**{**row, "breaker": BreakerState(row["breaker"])})
+
+
+def list_slots(cur: Cursor) -> list[SlotRow]:
+    cur.execute(_SELECT + "order by s.name")
+    return [SlotRow(**{**row, "breaker": BreakerState(row["breaker"])}) for row in cur.fetchall()]
+
+
+def locked(cur: Cursor, name: str) -> SlotRow:
+    """The slot's row, locked until the transaction ends: breaker, permits and trials change under this lock only."""
+    cur.execute("select 1 from slots where name = %s for update", [name])
+    row = get(cur, name)
+    if row is None:
+        raise KeyError(f"slot {name} was never registered")
+    return row
+
+
+def register(cur: Cursor, slot: SlotConfig) -> SlotRow:
+    """Write down a configured slot, at every door that writes.
+
+    The number of permits follows the setting whenever that changes; `set_permits` wins until then. Changed settings
+    re-arm a breaker that waits for them: a trial decides.
+    """
+    cur.execute(
+        "insert into slots (name, url, model, fingerprint, permits, permits_from_settings) "
+        "values (%(name)s, %(url)s, %(model)s, %(fingerprint)s, %(n)s, %(n)s) on conflict (name) do nothing",
+        {
+            "name": slot.name,
+            "url": slot.url,
+            "model": slot.model,
+            "fingerprint": slot.fingerprint,
+            "n": slot.concurrency,
+        },
+    )
+    locked(cur, slot.name)
+    cur.execute(
+        "update slots set permits = %(n)s, permits_from_settings = %(n)s "
+        "where name = %(name)s and permits_from_settings <> %(n)s",
+        {"name": slot.name, "n": slot.concurrency},
+    )
+    cur.execute(
+        "update slots set url = %(url)s, model = %(model)s, fingerprint = %(fingerprint)s where name = %(name)s "
+        "and fingerprint <> %(fingerprint)s returning breaker",
+        {"name": slot.name, "url": slot.url, "model": slot.model, "fingerprint": slot.fingerprint},
+    )
+    if (changed := cur.fetchone()) is not None and changed["breaker"] != BreakerState.CLOSED:
+        try_again(cur, slot.name, "the settings changed: asking again")
+    return locked(cur, slot.name)
+
+
+def try_again(cur: Cursor, name: str, reason: str) -> None:
+    """Let the next look at an open or misconfigured slot be a trial, now."""
+    cur.execute(
+        "update slots set breaker = 'open', retry_at = clock_timestamp(), reason = %s, "
+        "backoff_seconds = 15, fault_code = null, fault_items = '{}' where name = %s and breaker <> 'closed'",
+        [reason, name],
+    )
+    notify(cur, f"breaker:{name}")
+
+
+def set_permits(cur: Cursor, name: str, permits: int) -> None:
+    """N for a slot, by a person's word; holders above it give up after their current call."""
+    cur.execute("update slots set permits = %s where name = %s", [permits, name])
+    if cur.rowcount == 0:
+        raise KeyError(f"slot {name} was never registered")
+    notify(cur, f"wanted:{name}")
+
+
+def forget(cur: Cursor, name: str) -> bool:
+    """A person's word that a slot is gone for good; False where the ledger never saw it."""
+    cur.execute("delete from slots where name = %s", [name])
+    return cur.rowcount > 0
+
+
+def refuse_lost_slot(cur: Cursor, slots: Slots) -> None:
+    """Raise `SlotLost` where the ledger has seen a deep slot and the settings have none."""
+    if slots.deep is None and (seen := get(cur, DEEP)) is not None:
+        raise SlotLost(
+            f"OFFLOAD_DEEP_URL is not set, but this ledger's deep slot was {seen.model} at {seen.url}. Nothing is sent to "
+            "primary in its place. Set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL again, or say that it was meant: "
+            "dagster-offload slot forget deep"
+        )

@@ -1,0 +1,16 @@
+"""Open the ledger the settings name: start or reach Postgres, bring the schema up to date."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dagster_offload.ledger import DEFAULT_SCHEMA, Ledger, migrate
+from dagster_offload.postgres import ensure_postgres
+from dagster_offload.settings import Settings
+
+
+@contextmanager
+def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Ledger]:
+    """A migrated ledger for the block. Raises `LedgerUnavailable` with what to do."""
+    with Ledger(ensure_postgres(settings), schema) as ledger:
+        migrate(ledger)
+        yield ledger
