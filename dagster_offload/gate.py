@@ -1,0 +1,115 @@
+"""The gate in front of a slot: probe, one trial, verdict. The only place that closes a breaker.
+
+`let_through` is asked before work starts (by the sensor, a drain, a run that wakes); `verdict` by a call that failed.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from dagster_offload.client import AIClient
+from dagster_offload.ledger import Cursor, Ledger, breaker, permits, results, slots
+from dagster_offload.ledger.breaker import TrialEnd, TrialTurn
+from dagster_offload.ledger.records import BreakerState, CallRecord, SlotRow
+from dagster_offload.ledger.workers import Worker
+from dagster_offload.probe import ProbeResult, probe
+from dagster_offload.slots import SlotConfig
+from dagster_offload.trial import TrialVerdict, trial
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+# How often somebody else's trial is looked at where its notification went missing.
+LOOK_AGAIN_SECONDS = 0.5
+
+
+class AsyncLedger:
+    """The ledger's steps awaited off the event loop, so that no open call waits for Postgres."""
+
+    def __init__(self, ledger: Ledger, executor: Executor | None = None) -> None:
+        self.ledger = ledger
+        self._executor = executor
+
+    async def run(self, step: Callable[Concatenate[Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        def in_thread() -> T:
+            return self.ledger.run(step, *args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, in_thread)
+
+
+async def let_through(
+    ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, seen: ProbeResult | None = None
+) -> SlotRow:
+    """The slot's row after what may be done now to close its breaker: a probe, and a trial where one is due.
+
+    A closed breaker is left alone. `seen` is a probe made a moment ago. The trial needs a permit: where none is free,
+    others have calls open, whose ends will tell.
+    """
+    row = await registered(ledger, slot)
+    if row.breaker is not BreakerState.OPEN:
+        return row
+    result = seen or await probe(slot)
+    row = await ledger.run(breaker.note_probe, slot.name, is_healthy=result.healthy)
+    if not (result.healthy and row.is_retry_due):
+        return row
+    if await ledger.run(permits.acquire, slot.name, worker.id, is_person=worker.is_person):
+        try:
+            await verdict(ledger, client, slot, worker, row.epoch)
+        finally:
+            await ledger.run(permits.release, slot.name, worker.id)
+    else:
+        await ledger.run(permits.stop_waiting, slot.name, worker.id)
+    return await registered(ledger, slot)
+
+
+async def verdict(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, epoch: int) -> bool:
+    """Whether the slot answered since `epoch` was opened: by a trial of ours, or by the one somebody else runs.
+
+    The caller holds a permit.
+    """
+    while True:
+        turn = await ledger.run(breaker.begin_trial, slot.name, worker.id, epoch)
+        if turn is TrialTurn.YOURS:
+            return await _try(ledger, client, slot, worker, epoch)
+        if turn is not TrialTurn.WAIT:
+            return turn is TrialTurn.ANSWERED
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+
+async def _try(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, epoch: int) -> bool:
+    started = time.monotonic()
+    found = TrialVerdict(False, "the trial was stopped")
+    try:
+        found = await trial(client, slot)
+    finally:
+        call = CallRecord(
+            slot=slot.name,
+            epoch=epoch,
+            asked_model=slot.model,
+            seconds=found.seconds or time.monotonic() - started,
+            outcome="ok" if found.answered else found.reason,
+            served_model=found.served_model,
+            model_evidence=found.model_evidence,
+            tokens_in=found.usage.prompt_tokens,
+            tokens_out=found.usage.completion_tokens,
+            tokens_cached=found.usage.cached_tokens,
+        )
+        end = TrialEnd(found.answered, found.reason, found.misconfigured, found.retry_after_seconds)
+        await ledger.run(_end, slot.name, worker.id, epoch, end, call)
+    logger.info("slot %s: trial %s", slot.name, "answered" if found.answered else f"refused: {found.reason}")
+    return found.answered
+
+
+def _end(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd, call: CallRecord) -> Any:
+    results.record_call(cur, worker_id, None, None, call)
+    return breaker.end_trial(cur, slot, worker_id, epoch, end)
+
+
+async def registered(ledger: AsyncLedger, slot: SlotConfig) -> SlotRow:
+    row = await ledger.run(slots.get, slot.name)
+    return row if row is not None else await ledger.run(slots.register, slot)

@@ -1,0 +1,220 @@
+"""Lanes: how one worker works documents off at a slot. A lane holds one permit and walks one document at a time.
+
+Nothing new is started once the slot is away, the limit is reached or the worker was given up; open calls finish.
+Extraction has lanes too, without permits: one killable extractor each.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from dagster_offload.extraction import Extractor
+from dagster_offload.gate import let_through, registered
+from dagster_offload.ledger import Cursor, claims, permits, slots
+from dagster_offload.ledger.records import BreakerState, Claim, SlotRow
+from dagster_offload.slots import SlotConfig
+from dagster_offload.walk import WalkEnd, Walker
+
+T = TypeVar("T")
+
+# Where a notification went missing, a permit or a breaker is looked at again after this.
+LOOK_AGAIN_SECONDS = 2.0
+
+
+@dataclass
+class Tally:
+    """What a worker did so far, in documents."""
+
+    total: int = 0  # due when it began
+    done: int = 0
+    failed: int = 0
+    deferred: int = 0
+    started: int = 0
+
+    def count(self, end: WalkEnd) -> None:
+        if end is WalkEnd.DONE:
+            self.done += 1
+        elif end is WalkEnd.FAILED:
+            self.failed += 1
+        elif end is WalkEnd.DEFERRED:
+            self.deferred += 1
+
+
+Progress = Callable[[Tally], None]
+
+
+@dataclass
+class Scope:
+    """Which work: the stages, the documents (None = whatever is due), and how many documents at most."""
+
+    stages: Sequence[str]
+    documents: Sequence[str] | None = None
+    limit: int | None = None
+
+
+@dataclass
+class Lanes:
+    """One worker's lanes over one scope."""
+
+    walker: Walker
+    scope: Scope
+    on_progress: Progress | None = None
+    tally: Tally = field(default_factory=Tally)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def work_at(self, slot: SlotConfig) -> None:
+        """Work off the scope's LLM stages at a slot until nothing is due, or nothing new may be started."""
+        self._listen()
+        row = await registered(self.walker.ledger, slot)
+        due = await self.walker.ledger.run(claims.count_due, self.scope.stages, self.scope.documents)
+        self.tally.total += self._capped(due)
+        width = min(row.permits, self._capped(due))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(width):
+                group.create_task(self._lane(slot))
+        # Documents that must run alone come last, so that the others are done first and never held up by them.
+        await self._lane(slot, alone=True)
+
+    async def extract(self, width: int | None = None) -> None:
+        """Extract what is due, on all cores."""
+        due = await self.walker.ledger.run(claims.count_due, self.scope.stages, self.scope.documents)
+        self.tally.total += self._capped(due)
+        lanes = min(width or os.cpu_count() or 1, self._capped(due))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(lanes):
+                group.create_task(self._extraction_lane())
+        await self._extraction_lane(alone=True)
+
+    def _capped(self, documents: int) -> int:
+        return documents if self.scope.limit is None else min(documents, self.scope.limit)
+
+    async def _extraction_lane(self, *, alone: bool = False) -> None:
+        extractor: Extractor | None = None
+        try:
+            while self._may_start():
+                claim = await self._reserved(self.walker.ledger.run(self._take, alone=alone), bool)
+                if claim is None:
+                    return
+                if not claim.items:
+                    self._count(WalkEnd.DONE)
+                    continue
+                extractor = extractor or Extractor()
+                self._count(await self.walker.extract(claim, extractor))
+        finally:
+            if extractor is not None:
+                await asyncio.to_thread(extractor.close)
+
+    async def _lane(self, slot: SlotConfig, *, alone: bool = False) -> None:
+        """Hold a permit while there is work; give it up to a person between two calls, and stand in line again."""
+        while self._may_start() and await self._wait_for_permit(slot, alone=alone):
+            must_return = False
+            try:
+                must_return = await self._walk_while_permitted(slot, alone=alone)
+            finally:
+                if not must_return:  # else it was given to the person already
+                    await self.walker.ledger.run(permits.release, slot.name, self.walker.worker.id)
+            if not must_return:
+                return
+
+    async def _wait_for_permit(self, slot: SlotConfig, *, alone: bool) -> bool:
+        """Stand in line for a permit for as long as there is work this lane could do; False where there is none."""
+        ledger, worker = self.walker.ledger, self.walker.worker
+        while True:
+            self._news.clear()
+            if not await ledger.run(self._has_work, slot.name, alone=alone):
+                await ledger.run(permits.stop_waiting, slot.name, worker.id)
+                return False
+            if await ledger.run(permits.acquire, slot.name, worker.id, is_person=worker.is_person, is_exclusive=alone):
+                return True
+            await self._hear_news()
+
+    async def _walk_while_permitted(self, slot: SlotConfig, *, alone: bool) -> bool:
+        """Documents one after the other; True where the permit was given up to somebody who waits."""
+        ledger, worker = self.walker.ledger, self.walker.worker
+        while self._may_start():
+            row, claim = await self._reserved(
+                ledger.run(self._take_at, slot.name, alone=alone), lambda taken: taken[1] is not None
+            )
+            if claim is None and row.breaker is BreakerState.OPEN and (row.is_trial_running or row.is_retry_due):
+                # A fault that may be a document's is being looked into; the verdict is moments away.
+                await self._wait_for_verdict(slot, row)
+                continue
+            if claim is None:
+                return False
+            if not claim.items:
+                self._count(WalkEnd.DONE)
+                continue
+            self._count(await self.walker.ask_all(claim, slot, row.epoch))
+            if await ledger.run(permits.must_give_up, slot.name, worker.id, is_person=worker.is_person):
+                return True
+        return False
+
+    async def _wait_for_verdict(self, slot: SlotConfig, row: SlotRow) -> None:
+        if row.is_trial_running:
+            self._news.clear()
+            await self._hear_news()
+        else:
+            await let_through(self.walker.ledger, self.walker.client, slot, self.walker.worker)
+
+    def _take(self, cur: Cursor, *, alone: bool) -> Claim | None:
+        walker = self.walker
+        return claims.take(
+            cur,
+            walker.worker.id,
+            self.scope.stages,
+            walker.recipes,
+            self.scope.documents,
+            alone=alone,
+            run_id=walker.worker.run_id,
+        )
+
+    def _take_at(self, cur: Cursor, slot: str, *, alone: bool) -> tuple[SlotRow, Claim | None]:
+        """The slot as it is and, where its breaker is closed, a claim: a call's epoch is that of its claim."""
+        row = slots.get(cur, slot)
+        if row is None:
+            raise KeyError(f"slot {slot} was forgotten while work was under way")
+        is_closed = row.breaker is BreakerState.CLOSED
+        return row, self._take(cur, alone=alone) if is_closed else None
+
+    def _has_work(self, cur: Cursor, slot: str, *, alone: bool) -> bool:
+        row = slots.get(cur, slot)
+        if row is None or row.breaker is BreakerState.MISCONFIGURED:
+            return False
+        if row.breaker is BreakerState.OPEN and not (row.is_trial_running or row.is_retry_due):
+            return False
+        return claims.count_due(cur, self.scope.stages, self.scope.documents, alone=alone) > 0
+
+    def _may_start(self) -> bool:
+        is_full = self.scope.limit is not None and self.tally.started >= self.scope.limit
+        return not (is_full or self.walker.worker.is_lost)
+
+    async def _reserved(self, step: Awaitable[T], has_claim: Callable[[T], bool]) -> T:
+        """Count a document before it is claimed: lanes that ask at the same time must not pass the limit together."""
+        self.tally.started += 1
+        taken = await step
+        if not has_claim(taken):
+            self.tally.started -= 1
+        return taken
+
+    def _count(self, end: WalkEnd) -> None:
+        self.tally.count(end)
+        if self.on_progress is not None:
+            self.on_progress(self.tally)
+
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def hear(_message: str) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._news.set)
+
+        self.walker.worker.on_notify(hear)
+
+    async def _hear_news(self) -> None:
+        try:
+            async with asyncio.timeout(LOOK_AGAIN_SECONDS):
+                await self._news.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,174 @@
+"""A scan: compare the library with the ledger, digest what may have changed, write down what is new, changed or gone.
+
+No extraction and no Dagster here. A scan that would empty the ledger (an unmounted library) changes nothing.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from dagster_offload.documents import ChangedWhileRead, FileStat, Walk, digest, walk
+from dagster_offload.errors import LibraryMissing, ScanRefused
+from dagster_offload.ledger import Cursor, Ledger, documents
+from dagster_offload.ledger.documents import KnownDocument
+from dagster_offload.settings import Settings
+from dagster_offload.stages import recipes
+
+# A file written within this time of the last look may have changed again without its stat telling.
+RACY_NANOSECONDS = 2_000_000_000
+VANISHED_SHARE = 0.2
+VANISHED_COUNT = 10
+BATCH = 100
+
+Progress = Callable[[int, int], None]  # done, total
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """What a scan found, in documents."""
+
+    found: int
+    added: int
+    changed: int
+    returned: int
+    vanished: int
+    unreadable: int
+    left_for_next_scan: int
+    unusable_names: dict[str, str]
+    unreadable_folders: dict[str, str]
+    skipped_by_type: int
+    seconds: float
+
+
+def scan(
+    settings: Settings, ledger: Ledger, *, accept_vanished: bool = False, on_progress: Progress | None = None
+) -> ScanReport:
+    """Bring the ledger's documents up to date with the library.
+
+    Raises `LibraryMissing`, or `ScanRefused` where the walk finds nothing while the ledger has documents, or more than
+    20 % and more than 10 of them are gone, unless `accept_vanished`.
+    """
+    started = time.monotonic()
+    if settings.library is None:
+        raise LibraryMissing("no library: set OFFLOAD_LIBRARY to the folder of your documents")
+    found = walk(settings.library)
+    known = {document.key: document for document in ledger.run(_known)}
+    vanished = _vanished(found, known.values())
+    if not accept_vanished:
+        _refuse_mass_vanishing(settings, found, vanished, sum(document.is_present for document in known.values()))
+
+    scan_id = ledger.run(documents.begin_scan)
+    suspects = [file for file in found.files if _may_have_changed(file, known.get(file.key))]
+    counts = _store_changes(settings, ledger, suspects, known, on_progress)
+    ledger.run(documents.mark_gone, vanished)
+    ledger.run(documents.replace_unusable_names, found.unusable)
+    ledger.run(
+        documents.end_scan,
+        scan_id,
+        found=len(found.files),
+        added=counts.added,
+        changed=counts.changed,
+        vanished=len(vanished),
+        returned=counts.returned,
+    )
+    return ScanReport(
+        found=len(found.files),
+        added=counts.added,
+        changed=counts.changed,
+        returned=counts.returned,
+        vanished=len(vanished),
+        unreadable=counts.unreadable,
+        left_for_next_scan=counts.left,
+        unusable_names={name.name: name.reason for name in found.unusable},
+        unreadable_folders={folder.key: folder.reason for folder in found.unreadable},
+        skipped_by_type=found.skipped_by_type,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def library_differs(settings: Settings, ledger: Ledger) -> str | None:
+    """By stats alone: what a scan would look at, in words; None where there is nothing. Raises `LibraryMissing`."""
+    if settings.library is None:
+        raise LibraryMissing("no library: set OFFLOAD_LIBRARY to the folder of your documents")
+    found = walk(settings.library)
+    known = {document.key: document for document in ledger.run(_known)}
+    changed = sum(_may_have_changed(file, known.get(file.key)) for file in found.files)
+    vanished = len(_vanished(found, known.values()))
+    if changed or vanished:
+        return f"{changed} new or changed, {vanished} gone, of {len(found.files)} files"
+    return None
+
+
+@dataclass
+class _Counts:
+    added: int = 0
+    changed: int = 0
+    returned: int = 0
+    unreadable: int = 0
+    left: int = 0
+
+
+def _store_changes(
+    settings: Settings,
+    ledger: Ledger,
+    files: list[FileStat],
+    known: dict[str, KnownDocument],
+    on_progress: Progress | None,
+) -> _Counts:
+    counts, current_recipes = _Counts(), recipes(settings)
+    for start in range(0, len(files), BATCH):
+        batch: list[tuple[FileStat, str | None, str | None]] = []
+        for file in files[start : start + BATCH]:
+            before = known.get(file.key)
+            try:
+                found, unreadable = digest(file), None
+            except ChangedWhileRead:
+                counts.left += 1
+                continue
+            except OSError as error:
+                found, unreadable = None, f"unreadable: {error.strerror}: check the file's permissions, then scan again"
+                counts.unreadable += 1
+            counts.added += before is None
+            counts.returned += before is not None and not before.is_present
+            counts.changed += before is not None and before.is_present and before.digest != found
+            batch.append((file, found, unreadable))
+        with ledger.transaction() as cur:
+            for file, found, unreadable in batch:
+                documents.store(cur, file, found, unreadable, current_recipes)
+        if on_progress is not None:
+            on_progress(min(start + BATCH, len(files)), len(files))
+    return counts
+
+
+def _known(cur: Cursor) -> list[KnownDocument]:
+    return list(documents.known_documents(cur))
+
+
+def _may_have_changed(file: FileStat, before: KnownDocument | None) -> bool:
+    if before is None or not before.is_present or not before.has_stat_of(file):
+        return True
+    return before.digested_at is not None and file.mtime_ns > _nanoseconds(before.digested_at) - RACY_NANOSECONDS
+
+
+def _nanoseconds(when: datetime) -> int:
+    return int(when.timestamp() * 1e9)
+
+
+def _vanished(found: Walk, known: Iterable[KnownDocument]) -> list[str]:
+    """Keys present in the ledger and not in the library; what lies in a folder we could not list is not gone."""
+    here = {file.key for file in found.files}
+    hidden = tuple(folder.key for folder in found.unreadable)
+    return [
+        document.key
+        for document in known
+        if document.is_present and document.key not in here and not (hidden and document.key.startswith(hidden))
+    ]
+
+
+def _refuse_mass_vanishing(settings: Settings, found: Walk, vanished: list[str], present: int) -> None:
+    confirm = "Nothing was changed. Is it mounted? If this is meant: dagster-offload scan --accept-vanished"
+    if present and not found.files:
+        raise ScanRefused(f"no document found in {settings.library}, while the ledger has {present}. {confirm}")
+    if len(vanished) > VANISHED_COUNT and len(vanished) > VANISHED_SHARE * present:
+        raise ScanRefused(f"{len(vanished)} of {present} documents are gone from {settings.library}. {confirm}")

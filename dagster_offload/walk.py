@@ -1,0 +1,209 @@
+"""Walk one claimed document through its stages: ask, judge the answer or the fault, record.
+
+Whose fault an error is gets decided here, with a trial where the slot may be at fault: only what a slot that answers
+refuses is a document's own fault and costs an attempt.
+"""
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dagster_offload.client import AIClient
+from dagster_offload.completion import Answer
+from dagster_offload.documents import ChangedWhileRead, locate
+from dagster_offload.errors import DocumentFault, UnusableAnswer, is_deferrable_error
+from dagster_offload.extraction import Extractor
+from dagster_offload.faults import fault_reason, is_cut, is_misconfigured, retry_after_of, setting_to_check
+from dagster_offload.gate import AsyncLedger, verdict
+from dagster_offload.ledger import breaker, claims, deferrals, results
+from dagster_offload.ledger.records import CallRecord, Claim, ClaimedItem, NewResult, Outcome, State
+from dagster_offload.ledger.results import output_digest
+from dagster_offload.ledger.workers import Worker
+from dagster_offload.settings import Settings
+from dagster_offload.slots import SlotConfig
+from dagster_offload.stages import LLMStage
+from dagster_offload.stages.prompt import system_message
+
+logger = logging.getLogger(__name__)
+
+BUSY_STATUS = 429
+BUSY_PAUSE_SECONDS = 5.0
+# A file that changed under us is the next scan's: by then the ledger has its new digest.
+CHANGED_FILE_PAUSE_SECONDS = 60.0
+
+
+class WalkEnd(StrEnum):
+    """How a document's walk ended."""
+
+    DONE = "done"
+    FAILED = "failed"  # a fault of the document: it may have attempts left
+    DEFERRED = "deferred"  # a fault of the slot
+    LEFT = "left"  # given back untouched
+
+
+@dataclass(frozen=True)
+class Walker:
+    """What every walk of one worker shares."""
+
+    settings: Settings
+    ledger: AsyncLedger
+    client: AIClient
+    worker: Worker
+    stages: Mapping[str, LLMStage]
+    recipes: Mapping[str, str]
+
+    async def extract(self, claim: Claim, extractor: Extractor) -> WalkEnd:
+        """Take the text out of a claimed document's file."""
+        (item,) = claim.items
+        library = self.settings.library
+        path = None if library is None else locate(library, claim.document)
+        if path is None:
+            return await self._leave_for_next_scan(claim, "the file is gone")
+        try:
+            found = await asyncio.to_thread(extractor.extract, path, item.input_digest)
+        except ChangedWhileRead:
+            return await self._leave_for_next_scan(claim, "the file changed")
+        except OSError as error:
+            return await self._leave_for_next_scan(claim, error.strerror or type(error).__name__)
+        except DocumentFault as fault:
+            return await self._blame(claim, item, fault, None)
+        result = NewResult(
+            outcome=found.outcome,
+            output_digest=output_digest(found.outcome, found.text),
+            text=found.text,
+            value=found.metadata,
+        )
+        await self._finish(claim, item, result)
+        return WalkEnd.DONE
+
+    async def ask_all(self, claim: Claim, slot: SlotConfig, epoch: int) -> WalkEnd:
+        """A claimed document's LLM stages, one after the other: the next is sent when the one before has answered."""
+        for item in claim.items:
+            end = await self._ask(claim, item, self.stages[item.stage], slot, epoch)
+            if end is not WalkEnd.DONE:
+                await self.ledger.run(claims.release, self.worker.id, claim, f"the document's {item.stage} was {end}")
+                return end
+        return WalkEnd.DONE
+
+    async def _ask(self, claim: Claim, item: ClaimedItem, stage: LLMStage, slot: SlotConfig, epoch: int) -> WalkEnd:
+        system = system_message(claim.text or "", self.settings.deep_context_tokens)
+        prompt, calls = stage.instruction, list[CallRecord]()
+        while True:
+            started = time.monotonic()
+            try:
+                answer = await self.client._request(slot, prompt, system=system, options=stage.options)
+            # Whatever a call raises is judged, not swallowed: it ends in the ledger with its reason.
+            except Exception as error:  # noqa: BLE001
+                call = _call(slot, epoch, time.monotonic() - started, outcome=type(error).__name__)
+                if await self._waited_for_a_busy_slot(slot, epoch, error):
+                    continue
+                return await self._judge(claim, item, slot, call, error)
+            call = _call(slot, epoch, time.monotonic() - started, answer=answer)
+            try:
+                record = stage.parse(answer)
+            except UnusableAnswer as fault:
+                call = dataclasses.replace(call, outcome=fault.code)
+                if not calls and fault.is_repairable:
+                    calls.append(call)
+                    prompt = (
+                        f"{stage.instruction}\n\nYour last answer was not accepted ({fault.message}). Answer again."
+                    )
+                    continue
+                return await self._blame(claim, item, fault, call)
+            value = record.model_dump(mode="json")
+            result = NewResult(Outcome.OK, output_digest(Outcome.OK, value), value=value, calls=(*calls, call))
+            await self._finish(claim, item, result)
+            return WalkEnd.DONE
+
+    async def _leave_for_next_scan(self, claim: Claim, reason: str) -> WalkEnd:
+        words = f"waits for the next scan: {reason}"
+        await self.ledger.run(claims.postpone, self.worker.id, claim, words, CHANGED_FILE_PAUSE_SECONDS)
+        return WalkEnd.LEFT
+
+    async def _finish(self, claim: Claim, item: ClaimedItem, result: NewResult) -> None:
+        was_held = await self.ledger.run(
+            results.finish, self.worker.id, claim, item, result, self.recipes, self.worker.run_id
+        )
+        if not was_held:
+            logger.info("%s of %s: its input changed meanwhile; the answer is kept", item.stage, claim.document)
+
+    async def _waited_for_a_busy_slot(self, slot: SlotConfig, epoch: int, error: Exception) -> bool:
+        """429 is back-pressure: wait what the slot asks and try the same call again, unless that opened the breaker."""
+        if getattr(getattr(error, "response", None), "status_code", None) != BUSY_STATUS:
+            return False
+        wait = retry_after_of(error)
+        if await self.ledger.run(breaker.count_busy, slot.name, epoch, wait):
+            return False
+        await asyncio.sleep(BUSY_PAUSE_SECONDS if wait is None else wait)
+        return True
+
+    async def _judge(
+        self, claim: Claim, item: ClaimedItem, slot: SlotConfig, call: CallRecord, error: Exception
+    ) -> WalkEnd:
+        """Whose fault is it? The slot's, where it is away or refuses a trial too; else the document's."""
+        reason = _words(slot, error)
+        logger.info("%s of %s on %s: %s", item.stage, claim.document, slot.name, reason)
+        default_wait = self.settings.retry_after_minutes * 60
+        if is_deferrable_error(error) and not is_cut(error):
+            await self.ledger.run(
+                deferrals.open_and_defer, self.worker.id, claim, item, call, reason, retry_after_of(error), default_wait
+            )
+            return WalkEnd.DEFERRED
+        if is_cut(error):
+            await self.ledger.run(deferrals.note_cut, slot.name, call.epoch, item, reason)
+            if await verdict(self.ledger, self.client, slot, self.worker, call.epoch):
+                state = await self.ledger.run(deferrals.suspect, self.worker.id, claim, item, call, reason)
+                return WalkEnd.FAILED if state is State.QUARANTINED else WalkEnd.DEFERRED
+            await self.ledger.run(
+                deferrals.defer, self.worker.id, claim, item, call, reason, default_wait, slot.name, call.epoch
+            )
+            return WalkEnd.DEFERRED
+        await self.ledger.run(breaker.open_breaker, slot.name, call.epoch, reason, None, at_once=True)
+        if await verdict(self.ledger, self.client, slot, self.worker, call.epoch):
+            return await self._blame(claim, item, DocumentFault(_code(error), reason), call)
+        await self.ledger.run(deferrals.release_after_slot_fault, self.worker.id, claim, item, call, reason)
+        return WalkEnd.DEFERRED
+
+    async def _blame(self, claim: Claim, item: ClaimedItem, fault: DocumentFault, call: CallRecord | None) -> WalkEnd:
+        state = await self.ledger.run(
+            deferrals.fail, self.worker.id, claim, item, fault.code, fault.message, call, is_final=fault.is_final
+        )
+        logger.info("%s of %s: %s (%s)", item.stage, claim.document, fault.message, state)
+        return WalkEnd.FAILED
+
+
+def _words(slot: SlotConfig, error: Exception) -> str:
+    """The reason an operator reads; names the setting where one could put it right."""
+    reason = fault_reason(error)
+    if is_deferrable_error(error):
+        return reason
+    if is_misconfigured(error) or getattr(getattr(error, "response", None), "status_code", 0) >= 500:
+        return f"{reason}: check {setting_to_check(slot, error)}"
+    return reason
+
+
+def _code(error: Exception) -> str:
+    """One word, equal for equal faults."""
+    return fault_reason(error).partition(":")[0].replace(" ", "_").lower()
+
+
+def _call(
+    slot: SlotConfig, epoch: int, seconds: float, *, answer: str | None = None, outcome: str = "ok"
+) -> CallRecord:
+    known = answer if isinstance(answer, Answer) else Answer("")
+    return CallRecord(
+        slot=slot.name,
+        epoch=epoch,
+        asked_model=slot.model,
+        seconds=known.seconds or seconds,
+        outcome=outcome,
+        served_model=known.served_model,
+        model_evidence=known.model_evidence if answer is not None else None,
+        tokens_in=known.usage.prompt_tokens,
+        tokens_out=known.usage.completion_tokens,
+        tokens_cached=known.usage.cached_tokens,
+    )
