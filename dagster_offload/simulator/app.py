@@ -8,52 +8,18 @@ import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from dagster_offload.simulator.answers import answer, asked_stage, document_in
-from dagster_offload.simulator.book import COMPLETIONS, Book, Entry, PromptCache, count_tokens, fingerprint
+from dagster_offload.simulator.book import COMPLETIONS, Book, Entry, count_tokens, fingerprint
+from dagster_offload.simulator.connections import BrokenAnswer
+from dagster_offload.simulator.places import Places
 from dagster_offload.simulator.script import ROUTER_WORDS, Behaviour, Script, Step
-
-
-class ConnectionHolder(H11Protocol):
-    """uvicorn's HTTP/1.1 protocol, with its transports in reach: some faults are a connection that just ends."""
-
-    # One table for the process, by both ends of the connection.
-    transports: ClassVar[dict[tuple[Any, Any], asyncio.Transport]] = {}
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.transports[self.server, self.client] = transport
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.transports.pop((self.server, self.client), None)
-        super().connection_lost(exc)
-
-
-class BrokenAnswer(Response):
-    """An answer whose connection ends: after `sent` of the announced bytes, or before anything (`sent` None)."""
-
-    def __init__(self, content: bytes, sent: int | None) -> None:
-        super().__init__(content, media_type="application/json")
-        self._sent = sent
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._sent is not None:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            part = bytes(self.body)[: self._sent]
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        transport = ConnectionHolder.transports.get((scope["server"], scope["client"]))
-        if transport is not None:
-            transport.close()  # flushes what was sent, then FIN
-        while (await receive())["type"] != "http.disconnect":
-            pass
 
 
 class RouterApp:
@@ -62,7 +28,6 @@ class RouterApp:
     def __init__(self, behaviour: Behaviour, steps: Sequence[Step] = ()) -> None:
         self.behaviour = behaviour
         self.book = Book()
-        self.cache = PromptCache()
         self._origin = time.monotonic()
         self._script = Script(steps, self._now())
         self.enter_new_loop()
@@ -78,14 +43,14 @@ class RouterApp:
         )
 
     def enter_new_loop(self) -> None:
-        """What belongs to one event loop; log, cache and behaviour outlive it."""
+        """What a restart begins anew, prompt caches included; log and behaviour outlive it."""
         self._changed = asyncio.Condition()
-        self._working = 0
+        self._places = Places()
 
     # What a client of the router sees
 
     async def health(self, request: Request) -> Response:
-        self._follow_script()
+        await self._follow_script()
         entry = self.book.begin("/health", self._now())
         behaviour = self.behaviour
         if behaviour.health == "hang":
@@ -101,7 +66,7 @@ class RouterApp:
         return response
 
     async def models(self, request: Request) -> Response:
-        self._follow_script()
+        await self._follow_script()
         entry = self.book.begin("/v1/models", self._now())
         response = self._refusal_of_key(request) or JSONResponse(
             {"object": "list", "data": [{"id": self.behaviour.alias, "object": "model", "owned_by": "simulated"}]}
@@ -111,7 +76,7 @@ class RouterApp:
 
     async def completions(self, request: Request) -> Response:
         body = await request.json()
-        self._follow_script()
+        await self._follow_script()
         entry = self.book.begin(COMPLETIONS, self._now())
         self._describe(entry, body)
         await self._tell_waiting()
@@ -132,16 +97,17 @@ class RouterApp:
         if self.behaviour.mode == "hang":
             return await self._hang(request, entry), "left"
         prompt = _rendered(body["messages"])
-        async with self._place():
-            held = self.cache.cached_characters(prompt)
+        async with self._place(prompt) as read_before:
             entry.prompt_tokens = count_tokens(prompt)
-            entry.cached_tokens = min(count_tokens(prompt[:held]), entry.prompt_tokens - 1)  # the last is always read
-            entry.document_tokens_read = _document_tokens_read(body["messages"], prompt, held)
+            # The last token is always read: it is the one the answer goes on from.
+            entry.cached_tokens = min(count_tokens(prompt[:read_before]), entry.prompt_tokens - 1)
+            entry.document_tokens_read = _document_tokens_read(body["messages"], prompt, read_before)
             await self._work(entry)
-            self.cache.keep(prompt, self.behaviour.cached_prompts or self.behaviour.width)
         behaviour = self.behaviour  # it may have changed while we worked: a slot falls asleep in mid-generation
+        if behaviour.mode == "hang":
+            return await self._hang(request, entry), "left"
         content = self._answer(body, entry)
-        if behaviour.mode == "cut" or self._is_always_cut(body):
+        if behaviour.mode in {"cut", "cold", "warming"} or self._is_always_cut(body):
             return _cut(behaviour.cut, content), "cut"
         return Response(content, media_type="application/json", headers=behaviour.headers), "answered"
 
@@ -154,15 +120,15 @@ class RouterApp:
             await self._changed.wait_for(lambda: not self.behaviour.hold)
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        """One of the router's `width` places; the others stand in line."""
+    async def _place(self, prompt: str) -> AsyncIterator[int]:
+        """A place for `prompt`, with how many of its characters were read there before; the others stand in line."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._working < self.behaviour.width)
-            self._working += 1
+            await self._changed.wait_for(lambda: self._places.has_idle(self.behaviour.width))
+            place, read_before = self._places.take(prompt, self.behaviour.width)
         try:
-            yield
+            yield read_before
         finally:
-            self._working -= 1
+            self._places.give_back(place, self.behaviour.width)
             await self._tell_waiting()
 
     async def _hang(self, request: Request, entry: Entry) -> Response:
@@ -256,7 +222,7 @@ class RouterApp:
     # What a test or a person sets and sees
 
     async def state(self, request: Request) -> Response:
-        self._follow_script()
+        await self._follow_script()
         if request.method == "POST":
             try:
                 self.behaviour = self.behaviour.with_changes(await request.json())
@@ -269,7 +235,7 @@ class RouterApp:
         return JSONResponse(shown)
 
     async def log(self, request: Request) -> Response:
-        self._follow_script()
+        await self._follow_script()
         return JSONResponse(self.book.summary())
 
     async def wait(self, request: Request) -> Response:
@@ -287,9 +253,10 @@ class RouterApp:
             return JSONResponse({"error": f"not reached within {limit} s"}, status_code=409)
         return JSONResponse({name: getattr(self.book, name) for name in ("open", "answers", "refusals")})
 
-    def _follow_script(self) -> None:
+    async def _follow_script(self) -> None:
         for changes in self._script.due_changes(self._now(), self.book.refusals, self.book.answers):
             self.behaviour = self.behaviour.with_changes(changes)
+            await self._tell_waiting()
 
     async def _tell_waiting(self) -> None:
         async with self._changed:

@@ -1,11 +1,10 @@
-"""What the stand-in router remembers: every request, and its prompt cache, so that reading a document twice shows.
-
-Documents are kept as fingerprints, never as text.
-"""
+"""The stand-in router's log: every request, and what they add up to. Documents are kept as fingerprints, never as text."""
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
+
+COMPLETIONS = "/v1/chat/completions"
 
 
 def fingerprint(document: str) -> str:
@@ -36,38 +35,6 @@ class Entry:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     document_tokens_read: int = 0  # of the document alone
-
-
-@dataclass
-class PromptCache:
-    """The prompts a server still holds. A new prompt is read from where it first differs from the closest of them.
-
-    A prompt comes in with its answer: two stages of one document in flight together read it twice.
-    """
-
-    prompts: list[str] = field(default_factory=list)  # least recently used first
-
-    def cached_characters(self, prompt: str) -> int:
-        """How much of `prompt` is held."""
-        return max((_common_prefix(prompt, held) for held in self.prompts), default=0)
-
-    def keep(self, prompt: str, limit: int) -> None:
-        """Hold `prompt`, and the `limit` most recent ones. It takes the place of the one it went on from."""
-        self.prompts = [held for held in self.prompts if held != prompt]
-        self.prompts.append(prompt)
-        del self.prompts[: max(0, len(self.prompts) - limit)]
-
-
-def _common_prefix(left: str, right: str) -> int:
-    """By halving: documents are long, and comparing slices is fast."""
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 class Book:
@@ -111,6 +78,3 @@ class Book:
             "document_tokens_once": once,
             "read_ratio": round(read / once, 3) if once else None,
         }
-
-
-COMPLETIONS = "/v1/chat/completions"

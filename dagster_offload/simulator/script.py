@@ -35,8 +35,7 @@ class Behaviour(BaseModel):
     read_tokens_per_second: float | None = Field(
         default=None, gt=0
     )  # adds the time to read what the prompt cache lacks
-    width: int = Field(default=4, ge=1)  # completions worked on at once; more wait in line
-    cached_prompts: int | None = Field(default=None, ge=0)  # prompts the cache holds; default: width
+    width: int = Field(default=4, ge=1)  # places: completions worked on at once; more wait in line
     hold: bool = False  # completions are accepted, and answered once this is off again
     alias: str = DEFAULT_ALIAS  # what /v1/models lists
     model: str | None = DEFAULT_SERVED_MODEL  # the name in answers; `echo` repeats the request's, null names none

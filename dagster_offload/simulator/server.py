@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import uvicorn
 
-from dagster_offload.simulator.app import ConnectionHolder, RouterApp
+from dagster_offload.simulator.app import RouterApp
+from dagster_offload.simulator.connections import ConnectionHolder
 from dagster_offload.simulator.script import Behaviour, read_script
 
 
