@@ -1,0 +1,221 @@
+"""`dagster-offload doctor`: try a slot step by step, as a person would with curl, and name the setting to change."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from dagster_offload.cli.options import deep_options, home_option, json_option
+from dagster_offload.cli.refusal import ExitCode
+
+if TYPE_CHECKING:
+    from dagster_offload.settings import Settings
+    from dagster_offload.slots import SlotConfig
+
+QUESTION = "Count from one to forty in English words, separated by spaces."
+PERMIT_PATIENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One step. `advice` is the line to change, where this step knows it; `is_setting` = waiting will not mend it."""
+
+    name: str
+    ok: bool
+    found: str
+    advice: str | None = None
+    is_setting: bool = False
+
+
+@click.command("doctor")
+@home_option
+@deep_options
+@json_option
+def command(*, as_json: bool) -> None:
+    """Try the deep slot step by step: name, connection, health, one short completion.
+
+    Says which model answered and how far that proves anything, how fast it is, and ends with the line to change.
+    Exit code 0: work can flow. 75: the slot is away. 78: a setting is wrong. 2: no slot is configured.
+
+    \b
+    dagster-offload doctor
+    dagster-offload doctor --deep-url http://macbook.local:8890 --deep-model qwen-macbook
+    """
+    from dagster_offload.cli.console import print_json
+    from dagster_offload.errors import SettingsError
+    from dagster_offload.settings import load_settings
+
+    settings = load_settings()
+    slot = settings.slots.for_prompt()
+    if slot is None:
+        raise SettingsError(
+            "no slot is configured: set OFFLOAD_DEEP_URL=http://HOST:8890 and OFFLOAD_DEEP_MODEL to the alias your router knows"
+        )
+    checks = []
+    for check in _examine(settings, slot):
+        checks.append(check)
+        if not as_json:
+            mark = click.style("ok  ", fg="green") if check.ok else click.style("no  ", fg="red")
+            click.echo(f"{mark}{check.name:<12} {check.found}")
+    advice = next((check.advice for check in checks if check.advice and not check.ok), None)
+    advice = advice or next((check.advice for check in checks if check.advice), None)
+    last = checks[-1]
+    if as_json:
+        print_json({"ok": last.ok, "advice": advice, "checks": [asdict(check) for check in checks]})
+    else:
+        click.echo(f"\n{advice or 'Nothing to change.'}")
+    if not last.ok:
+        is_setting = any(check.is_setting for check in checks if not check.ok)
+        raise click.exceptions.Exit(ExitCode.MISCONFIGURED if is_setting else ExitCode.SLOT_AWAY)
+
+
+def _examine(settings: "Settings", slot: "SlotConfig") -> Iterator[Check]:
+    """The steps in order; a step without which the next make no sense ends them."""
+    yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.url}")
+    parts = urlsplit(slot.url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    address = _resolve(slot, host, port)
+    yield address
+    if not address.ok:
+        return
+    connection = _connect(slot, host, port)
+    yield connection
+    if not connection.ok:
+        return
+    yield asyncio.run(_health(slot))
+    yield from asyncio.run(_completion(settings, slot))
+
+
+def _resolve(slot: "SlotConfig", host: str, port: int) -> Check:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        return Check(
+            "resolves",
+            False,
+            f"{host}: {error.strerror or error}",
+            f"{slot.setting('url')}: no machine is known as {host}. A .local name is known only while the machine is "
+            "awake; its IP address is always valid.",
+        )
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    return Check("resolves", True, f"{host} is {', '.join(addresses)}")
+
+
+def _connect(slot: "SlotConfig", host: str, port: int) -> Check:
+    started = time.monotonic()
+    try:
+        socket.create_connection((host, port), timeout=slot.connect_timeout).close()
+    except ConnectionRefusedError:
+        advice = f"start the router on {host}, or correct the port in {slot.setting('url')}"
+        return Check("connects", False, f"port {port}: connection refused", advice)
+    except OSError as error:
+        words = f"no answer within {slot.connect_timeout:g} s" if isinstance(error, TimeoutError) else error.strerror
+        advice = f"wake {host}, or correct the host in {slot.setting('url')} (a firewall looks the same)"
+        return Check("connects", False, f"port {port}: {words}", advice)
+    return Check("connects", True, f"port {port} in {(time.monotonic() - started) * 1000:.0f} ms")
+
+
+async def _health(slot: "SlotConfig") -> Check:
+    from dagster_offload.probe import probe
+
+    seen = await probe(slot)
+    advice = None
+    if not seen.healthy:
+        advice = f"the router says {seen.reason}: wait for it, or correct {slot.setting('health_path')}"
+    return Check("health", seen.healthy, seen.reason, advice)
+
+
+async def _completion(settings: "Settings", slot: "SlotConfig") -> list[Check]:
+    import httpx
+
+    from dagster_offload.client import AIClient
+    from dagster_offload.completion import RequestOptions
+    from dagster_offload.errors import OffloadError
+    from dagster_offload.faults import fault_reason, is_misconfigured, setting_to_check
+
+    options = RequestOptions(max_tokens=120, temperature=0.0, thinking=False, read_timeout_seconds=120)
+    async with _permit(settings, slot) as refused, AIClient(settings.slots) as client:
+        if refused:
+            return [Check("completion", False, refused, "wait until it is idle, or raise it: dagster-offload slot set")]
+        started = time.monotonic()
+        try:
+            answer = await client._request(slot, QUESTION, options=options)
+        except (httpx.HTTPError, httpx.InvalidURL, OffloadError) as error:
+            is_setting = is_misconfigured(error)
+            setting = setting_to_check(slot, error)
+            advice = f"correct {setting}" if is_setting else f"the slot is away; if that is not so, look at {setting}"
+            return [Check("completion", False, fault_reason(error), advice, is_setting)]
+        seconds = time.monotonic() - started
+    return [_model(slot, answer), _speed(answer, seconds)]
+
+
+def _model(slot: "SlotConfig", answer: str) -> Check:
+    """Which model answered, and how far the server's word for it proves anything."""
+    from dagster_offload.completion import Answer, ModelEvidence
+
+    served = answer.served_model if isinstance(answer, Answer) else None
+    evidence = answer.model_evidence if isinstance(answer, Answer) else ModelEvidence.ABSENT
+    setting = slot.setting("expected_model")
+    if evidence is ModelEvidence.REPORTED and slot.expected_model:
+        return Check("model", True, f"{served} - named by the server itself, and as {setting} expects")
+    if evidence is ModelEvidence.REPORTED:
+        return Check(
+            "model",
+            True,
+            f"{served} - named by the server itself; nothing is expected, so another model would pass, too",
+            f"to refuse any other model: {setting}='{_pattern(served or '')}'",
+        )
+    if evidence is ModelEvidence.ECHOED:
+        return Check("model", True, f"{served} - the name we sent, repeated: proves nothing about which model answered")
+    return Check("model", True, "the server names none: nothing is known about which model answered")
+
+
+def _pattern(served: str) -> str:
+    """The model's name without its folder, safe as a regular expression."""
+    import re
+
+    return re.escape(served.rstrip("/").rpartition("/")[2]).replace(r"\-", "-")
+
+
+def _speed(answer: str, seconds: float) -> Check:
+    tokens = answer.usage.completion_tokens if hasattr(answer, "usage") else None
+    if not tokens:
+        return Check("speed", True, f"answered in {seconds:.1f} s (the server counts no tokens)")
+    return Check(
+        "speed", True, f"{tokens / seconds:.0f} tokens/s ({tokens} in {seconds:.1f} s, reading the question included)"
+    )
+
+
+@contextlib.asynccontextmanager
+async def _permit(settings: "Settings", slot: "SlotConfig") -> AsyncIterator[str | None]:
+    """Hold one of the slot's permits for the block; yields why not where none came free.
+
+    With an embedded Postgres that does not run there is no other worker to share the slot with, so none is needed.
+    """
+    from dagster_offload.ledger import permits
+    from dagster_offload.ledger import slots as ledger_slots
+    from dagster_offload.ledger.workers import Worker
+    from dagster_offload.opening import open_ledger
+    from dagster_offload.postgres import is_running
+
+    if settings.postgres_url is None and not is_running(settings.home):
+        yield None
+        return
+    with open_ledger(settings) as ledger:
+        if ledger.run(ledger_slots.get, slot.name) is None:  # never used yet, so nobody else uses it
+            yield None
+            return
+        with Worker(ledger, kind="doctor") as worker:
+            deadline = time.monotonic() + PERMIT_PATIENCE_SECONDS
+            while not ledger.run(permits.acquire, slot.name, worker.id, is_person=True):
+                if time.monotonic() > deadline:
+                    yield f"all permits of {slot.name} are in use; no call was made"
+                    return
+                await asyncio.sleep(0.5)
+            yield None

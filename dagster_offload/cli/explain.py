@@ -1,0 +1,98 @@
+"""`dagster-offload explain DOCUMENT`: where one document stands and everything that happened to it."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dagster_offload.cli.options import document_key, home_option, json_option
+from dagster_offload.cli.refusal import Refusal
+
+if TYPE_CHECKING:
+    from dagster_offload.ledger.status import Explanation
+
+
+@click.command("explain")
+@click.argument("document")
+@home_option
+@json_option
+def command(document: str, *, as_json: bool) -> None:
+    """Where one document stands, and everything that happened to it: every change with time, worker and reason.
+
+    \b
+    dagster-offload explain letters/2024/landlord.pdf
+    dagster-offload explain ~/Documents/letters/2024/landlord.pdf --json
+    """
+    from dagster_offload.cli.console import print_json
+    from dagster_offload.ledger import status
+    from dagster_offload.opening import open_ledger
+    from dagster_offload.settings import load_settings
+
+    settings = load_settings()
+    key = document_key(settings.library, document)
+    with open_ledger(settings) as ledger:
+        found = ledger.run(status.explain, key)
+        unusable = {} if found else ledger.run(status.unusable_names)
+    if found is None:
+        why = f"its name cannot be a key: {unusable[key]}" if key in unusable else "is it in the library, and scanned?"
+        raise Refusal(f"no such document: {key} ({why})")
+    if as_json:
+        print_json(asdict(found))
+    else:
+        _print(found)
+
+
+def _print(found: "Explanation") -> None:
+    from dagster_offload.cli.console import in_words, table, to_terminal
+
+    click.echo(found.document + ("" if found.is_present else "  (the file is gone; its results are kept)"))
+    click.echo(f"SHA-256 {found.digest or 'not read yet'}\n")
+    items = table("stage", "state", "attempts", "deferrals", "due", "why")
+    for item in found.items:
+        state = item["state"] if item["outcome"] in (None, "ok") else f"{item['state']} ({item['outcome']})"
+        counts = (str(item["attempts"]), str(item["deferrals"]))
+        items.add_row(item["stage"], state, *counts, in_words(item["not_before"]), _why(found, item))
+    to_terminal(items)
+    click.echo()
+    history = table("when", "stage", "from", "to", "by", "why")
+    for step in found.transitions:
+        by = f"{step['worker_kind']} {step['worker_id']} on {step['host']}" if step["worker_id"] else ""
+        history.add_row(
+            f"{step['at'].astimezone():%Y-%m-%d %H:%M:%S}",
+            step["stage"],
+            step["from_state"] or "",
+            step["to_state"],
+            by,
+            step["reason"] or "",
+        )
+    to_terminal(history)
+    if found.calls:
+        click.echo()
+        to_terminal(_calls(found))
+
+
+def _why(found: "Explanation", item: dict[str, Any]) -> str:
+    if item["state"] == "done" and item["first_document"] not in (None, found.document):
+        return f"same content as {item['first_document']}: no call was needed"
+    return item["reason"] or (f"answered by {item['served_model']}" if item["served_model"] else "")
+
+
+def _calls(found: "Explanation") -> Any:
+    from dagster_offload.cli.console import table
+
+    calls = table("call ended", "stage", "slot", "model", "tokens in", "cached", "out", "seconds", "outcome")
+    for call in found.calls:
+        model = call["served_model"] or call["asked_model"]
+        tokens = (
+            "" if call[name] is None else str(call[name]) for name in ("tokens_in", "tokens_cached", "tokens_out")
+        )
+        calls.add_row(
+            f"{call['ended_at'].astimezone():%Y-%m-%d %H:%M:%S}",
+            call["stage"] or "trial",
+            call["slot"],
+            f"{model} ({call['model_evidence']})" if call["model_evidence"] else model,
+            *tokens,
+            f"{call['seconds']:.1f}",
+            call["outcome"],
+        )
+    return calls

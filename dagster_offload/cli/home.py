@@ -1,0 +1,91 @@
+"""The home folder as the commands see it: where logs go, and the lock that makes one `up` per home.
+
+The lock is a file lock, so a crash or a power cut frees it; the file's content only tells who holds it.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.postgres import prepare_home
+
+LOCK_NAME = "up.lock"
+
+
+@dataclass(frozen=True)
+class RunningUp:
+    """The `up` that holds the lock. `address` is empty until the UI is there."""
+
+    pid: int
+    address: str = ""
+
+
+def log_folder(home: Path) -> Path:
+    folder = home / "logs"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+class UpLock:
+    """Held by `up` for as long as it runs."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def tell(self, running: RunningUp) -> None:
+        """Write down who holds the lock and where its UI is."""
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, json.dumps(asdict(running)).encode(), 0)
+
+
+@contextlib.contextmanager
+def hold_up_lock(home: Path) -> Iterator[UpLock]:
+    """Hold the lock of this home's `up`. Raises `SettingsError` where another one does."""
+    prepare_home(home)
+    descriptor = os.open(home / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = _read(home)
+            where = f" at {other.address}" if other and other.address else ""
+            who = f" (process {other.pid})" if other else ""
+            raise SettingsError(
+                f"`up` already runs on {home}{where}{who}: use that one, end it with `dagster-offload stop`, "
+                "or set OFFLOAD_HOME to another folder"
+            ) from None
+        lock = UpLock(descriptor)
+        lock.tell(RunningUp(os.getpid()))
+        yield lock
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def running_up(home: Path) -> RunningUp | None:
+    """The `up` that runs on this home; None where none does."""
+    try:
+        descriptor = os.open(home / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SettingsError(f"{home / LOCK_NAME} cannot be read ({error.strerror})") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(home)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _read(home: Path) -> RunningUp | None:
+    try:
+        return RunningUp(**json.loads((home / LOCK_NAME).read_text(encoding="utf-8")))
+    except (ValueError, TypeError):  # just being written
+        return None

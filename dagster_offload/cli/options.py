@@ -1,0 +1,87 @@
+"""Options that several commands share. An option that stands for a setting is put into the environment, so that the
+processes a command starts (code server, runs) see the same settings as the command itself."""
+
+import os
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from dagster_offload.cli.refusal import WANTS_JSON
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _remember_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+    ctx.meta[WANTS_JSON] = value
+    return value
+
+
+def _to_environment(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        os.environ[_variable(param)] = value
+
+
+def _path_to_environment(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        os.environ[_variable(param)] = str(value.expanduser().absolute())
+
+
+def _variable(param: click.Parameter) -> str:
+    return f"OFFLOAD_{str(param.name).upper()}"
+
+
+def json_option(command: F) -> F:
+    """`--json`: standard output is exactly one JSON object."""
+    return click.option(
+        "--json", "as_json", is_flag=True, is_eager=True, callback=_remember_json, help="Print one JSON object."
+    )(command)
+
+
+def home_option(command: F) -> F:
+    return click.option(
+        "--home",
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=_path_to_environment,
+        help="Where ledger, Dagster's state and logs live (OFFLOAD_HOME).",
+    )(command)
+
+
+def library_option(command: F) -> F:
+    return click.option(
+        "--library",
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=_path_to_environment,
+        help="The folder of documents (OFFLOAD_LIBRARY).",
+    )(command)
+
+
+def deep_options(command: F) -> F:
+    """`--deep-url` and `--deep-model`."""
+    url = click.option(
+        "--deep-url",
+        metavar="URL",
+        expose_value=False,
+        callback=_to_environment,
+        help="The router in front of the deep slot, with or without /v1 (OFFLOAD_DEEP_URL).",
+    )
+    model = click.option(
+        "--deep-model",
+        metavar="ALIAS",
+        expose_value=False,
+        callback=_to_environment,
+        help="The model alias to ask it for (OFFLOAD_DEEP_MODEL).",
+    )
+    return url(model(command))
+
+
+def document_key(library: Path | None, typed: str) -> str:
+    """The key of a document as a person may name it: its key, or its path on this machine."""
+    path = Path(typed).expanduser()
+    if library is not None and path.is_absolute() and path.is_relative_to(library):
+        typed = path.relative_to(library).as_posix()
+    return unicodedata.normalize("NFC", typed.removeprefix("./"))

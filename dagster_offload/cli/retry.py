@@ -1,0 +1,50 @@
+"""`dagster-offload retry`: a person's word that failed or quarantined work is to be tried again."""
+
+import click
+
+from dagster_offload.cli.options import document_key, home_option, json_option
+from dagster_offload.cli.refusal import Refusal
+
+
+@click.command("retry")
+@click.argument("documents", nargs=-1, metavar="[DOCUMENT]...")
+@click.option("--stage", type=click.Choice(["extract", "classify", "summarize"]), help="Only this stage.")
+@click.option("--state", type=click.Choice(["failed", "quarantined"]), help="Only work in this state.")
+@home_option
+@json_option
+def command(documents: tuple[str, ...], *, stage: str | None, state: str | None, as_json: bool) -> None:
+    """Give failed or quarantined work another three attempts. Without arguments: all of it.
+
+    \b
+    dagster-offload retry
+    dagster-offload retry letters/landlord.pdf
+    dagster-offload retry --stage summarize --state failed
+    """
+    from dagster_offload.cli.console import print_json
+    from dagster_offload.ledger import requests, status
+    from dagster_offload.ledger.records import State
+    from dagster_offload.opening import open_ledger
+    from dagster_offload.settings import load_settings
+    from dagster_offload.stages import STAGE_NAMES
+
+    settings = load_settings()
+    keys = [document_key(settings.library, document) for document in documents]
+    with open_ledger(settings) as ledger:
+        missing = [key for key in keys if ledger.run(status.explain, key) is None]
+        if missing:
+            raise Refusal(f"no such document: {', '.join(missing)}")
+        moved = ledger.run(
+            requests.retry,
+            [stage] if stage else STAGE_NAMES,
+            [State(state)] if state else requests.RETRYABLE,
+            keys or None,
+        )
+    if as_json:
+        print_json({"retried": [{"document": document, "stage": stage} for document, stage in moved]})
+        return
+    for document, moved_stage in moved:
+        click.echo(f"{document}  {moved_stage}")
+    if not moved:
+        click.echo("nothing to retry: no such work is failed or quarantined")
+        return
+    click.echo(f"\n{len(moved)} will be tried again: by a running `up`, or now by `dagster-offload scan` and `drain`.")

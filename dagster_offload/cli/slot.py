@@ -1,0 +1,122 @@
+"""`dagster-offload slot show|set|forget`: a slot as the ledger knows it."""
+
+from typing import Any
+
+import click
+
+from dagster_offload.cli.options import deep_options, home_option, json_option
+
+
+@click.group("slot")
+def command() -> None:
+    """Show, set or forget a slot.
+
+    \b
+    dagster-offload slot show
+    dagster-offload slot set deep --concurrency 4     four completions open at once, over all workers
+    dagster-offload slot set deep --try-again         the server is mended: ask it now
+    dagster-offload slot forget deep                  there is no deep slot any more, and that is meant
+    """
+
+
+@command.command("show")
+@home_option
+@deep_options
+@json_option
+def show(*, as_json: bool) -> None:
+    """Every slot this ledger has seen, and whether work flows to it.
+
+    \b
+    dagster-offload slot show --json
+    """
+    from dagster_offload.cli.console import in_words, print_json, table, to_terminal
+    from dagster_offload.ledger import slots as ledger_slots
+    from dagster_offload.opening import open_ledger
+    from dagster_offload.settings import load_settings
+
+    with open_ledger(load_settings()) as ledger:
+        rows = ledger.run(ledger_slots.list_slots)
+    if as_json:
+        print_json({"slots": [_as_json(row) for row in rows]})
+        return
+    if not rows:
+        click.echo(
+            "This ledger has seen no slot yet: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL, then `dagster-offload up`."
+        )
+        return
+    shown = table("slot", "model", "router", "permits", "breaker", "why", "asked again")
+    for row in rows:
+        shown.add_row(
+            row.name, row.model, row.url, str(row.permits), row.breaker, row.reason or "", in_words(row.retry_at)
+        )
+    to_terminal(shown)
+
+
+def _as_json(row: Any) -> dict[str, object]:
+    return {
+        "name": row.name,
+        "url": row.url,
+        "model": row.model,
+        "permits": row.permits,
+        "breaker": row.breaker,
+        "epoch": row.epoch,
+        "reason": row.reason,
+        "retry_at": row.retry_at.isoformat() if row.retry_at else None,
+    }
+
+
+@command.command("set")
+@click.argument("name")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 512), help="Completions open at once, over all workers and hosts."
+)
+@click.option("--try-again", is_flag=True, help="Ask an open or misconfigured slot now instead of waiting.")
+@home_option
+def set_(name: str, *, concurrency: int | None, try_again: bool) -> None:
+    """Change a slot. The concurrency holds until OFFLOAD_DEEP_CONCURRENCY changes.
+
+    \b
+    dagster-offload slot set deep --concurrency 4
+    dagster-offload slot set deep --try-again
+    """
+    from dagster_offload.ledger import slots as ledger_slots
+    from dagster_offload.opening import open_ledger
+    from dagster_offload.settings import load_settings
+
+    if concurrency is None and not try_again:
+        raise click.UsageError("nothing to set: use --concurrency N or --try-again")
+    with open_ledger(load_settings()) as ledger:
+        if ledger.run(ledger_slots.get, name) is None:
+            raise click.UsageError(
+                f"this ledger has never seen a slot named {name}; `dagster-offload slot show` lists them"
+            )
+        if concurrency is not None:
+            ledger.run(ledger_slots.set_permits, name, concurrency)
+            click.echo(f"{name}: at most {concurrency} completions open at once, from now on.")
+        if try_again:
+            ledger.run(ledger_slots.try_again, name, "a person asked to try again")
+            click.echo(f"{name}: the next look at the slot asks it for one token; if it answers, work flows.")
+
+
+@command.command("forget")
+@click.argument("name")
+@home_option
+def forget(name: str) -> None:
+    """Say that a slot is gone for good. Results stay; its work may then go where the settings say.
+
+    \b
+    dagster-offload slot forget deep
+    """
+    from dagster_offload.ledger import slots as ledger_slots
+    from dagster_offload.opening import open_ledger
+    from dagster_offload.settings import load_settings
+
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
+        was_known = ledger.run(ledger_slots.forget, name)
+    if not was_known:
+        click.echo(f"{name}: this ledger never saw a slot of that name; nothing to forget.")
+        return
+    click.echo(f"{name}: forgotten.")
+    if name == "deep" and settings.slots.deep is not None:
+        click.echo("OFFLOAD_DEEP_URL is still set, so the next command that works brings it back: unset it, too.")

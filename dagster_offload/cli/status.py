@@ -1,0 +1,155 @@
+"""`dagster-offload status`: what is done, what waits, and for what. Reads only: it registers nothing, imports no Dagster."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dagster_offload.cli.options import deep_options, home_option, json_option
+
+if TYPE_CHECKING:
+    from dagster_offload.ledger.records import SlotRow, StageCounts
+    from dagster_offload.ledger.status import Problem
+    from dagster_offload.settings import Settings
+
+COUNTS = ("pending", "claimed", "deferred", "done", "failed", "quarantined", "outdated")
+PROBLEMS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything `status` tells, however it is printed."""
+
+    deep: dict[str, Any]
+    slot: "SlotRow | None"
+    stages: "dict[str, StageCounts]"
+    problems: "list[Problem]"
+    unusable_names: dict[str, str]
+    events_pending: int
+
+
+@click.command("status")
+@home_option
+@deep_options
+@json_option
+def command(*, as_json: bool) -> None:
+    """What is done, what waits, and for what.
+
+    \b
+    dagster-offload status
+    dagster-offload status --json | jq .stages.summarize
+    """
+    from dagster_offload.cli.console import print_json
+    from dagster_offload.settings import load_settings
+
+    settings = load_settings()
+    report = _look(settings)
+    if as_json:
+        print_json({"deep": report.deep, "stages": stages_json(report.stages), "events_pending": report.events_pending})
+    else:
+        _print(settings, report)
+
+
+def stages_json(stages: "dict[str, StageCounts]") -> dict[str, dict[str, int]]:
+    return {stage: {name: getattr(counts, name) for name in COUNTS} for stage, counts in stages.items()}
+
+
+def _look(settings: "Settings") -> Report:
+    from dagster_offload.ledger import outbox, slots, status
+    from dagster_offload.opening import open_ledger
+    from dagster_offload.slots import DEEP
+    from dagster_offload.stages import recipes
+
+    with open_ledger(settings) as ledger:
+        slot = ledger.run(slots.get, DEEP)
+        return Report(
+            deep=_deep(settings, slot),
+            slot=slot,
+            stages=ledger.run(status.stage_counts, recipes(settings)),
+            problems=ledger.run(status.problems, PROBLEMS_SHOWN),
+            unusable_names=ledger.run(status.unusable_names),
+            events_pending=ledger.run(outbox.count_pending),
+        )
+
+
+def _deep(settings: "Settings", slot: "SlotRow | None") -> dict[str, Any]:
+    """The deep slot in the words of `status --json`. `healthy` is None where none is configured."""
+    from dagster_offload.probe import probe
+
+    configured = settings.slots.deep
+    if configured is None:
+        reason = "OFFLOAD_DEEP_URL is not set" + ("; this ledger knows one: see `slot show`" if slot else "")
+        return {
+            "configured": False,
+            "healthy": None,
+            "breaker": slot and slot.breaker,
+            "reason": reason,
+            "retry_at": None,
+        }
+    seen = asyncio.run(probe(configured))
+    is_away = slot is not None and slot.breaker != "closed"
+    return {
+        "configured": True,
+        "healthy": seen.healthy,
+        "breaker": slot.breaker if slot else "closed",
+        "reason": slot.reason if slot and is_away else (None if seen.healthy else seen.reason),
+        "retry_at": slot.retry_at.isoformat() if slot and is_away and slot.retry_at else None,
+    }
+
+
+def _print(settings: "Settings", report: Report) -> None:
+    from dagster_offload.cli.console import table, to_terminal
+
+    click.echo(f"deep     {_deep_in_words(settings, report)}")
+    click.echo(f"library  {settings.library or 'none: set OFFLOAD_LIBRARY'}\n")
+    shown = table("stage", *COUNTS)
+    for stage, counts in report.stages.items():
+        shown.add_row(stage, *(str(getattr(counts, name) or "-") for name in COUNTS))
+    to_terminal(shown)
+    for line in _next_steps(settings, report):
+        click.echo(line)
+
+
+def _deep_in_words(settings: "Settings", report: Report) -> str:
+    from dagster_offload.cli.console import in_words
+
+    configured, slot = settings.slots.deep, report.slot
+    if configured is None:
+        return str(report.deep["reason"])
+    where = f"{configured.model} at {configured.url}"
+    if slot is None or slot.breaker == "closed":
+        health = "healthy" if report.deep["healthy"] else f"not there now: {report.deep['reason']}"
+        return f"{where}: {health}"
+    words = f"{where}: {slot.breaker}, {slot.reason} since {in_words(slot.opened_at)}"
+    if slot.breaker == "misconfigured":
+        return f"{words}; change the setting, or `dagster-offload slot set deep --try-again`"
+    return f"{words}; asked again {in_words(slot.retry_at)}" if slot.retry_at else words
+
+
+def _next_steps(settings: "Settings", report: Report) -> list[str]:
+    """What waits for what, and what a person can do about what stands still."""
+    lines = []
+    waiting = sum(c.pending + c.deferred for stage, c in report.stages.items() if stage != "extract")
+    if waiting and report.slot is not None and report.slot.breaker != "closed":
+        lines.append(f"\n{waiting} waiting for deep: {report.slot.reason} since {report.slot.opened_at:%H:%M}")
+    elif waiting and settings.slots.deep is None:
+        lines.append(f"\n{waiting} waiting: no deep slot is configured (OFFLOAD_DEEP_URL, OFFLOAD_DEEP_MODEL)")
+    elif waiting:
+        lines.append(
+            f"\n{waiting} waiting for deep: `dagster-offload drain` works them off now, a running `up` does by itself"
+        )
+    if report.problems:
+        lines.append("\nOnly a person moves these (dagster-offload retry DOCUMENT; dagster-offload explain DOCUMENT):")
+        lines += [f"  {p.document}  {p.stage} {p.state} after {p.attempts}: {p.reason}" for p in report.problems]
+    if report.unusable_names:
+        lines.append("\nNo documents, because of their names (rename them):")
+        lines += [f"  {name}: {reason}" for name, reason in list(report.unusable_names.items())[:PROBLEMS_SHOWN]]
+    outdated = sum(counts.outdated for counts in report.stages.values())
+    if outdated:
+        lines.append(f"\n{outdated} made with another prompt, options or model: dagster-offload redo --outdated")
+    if report.events_pending:
+        lines.append(
+            f"\n{report.events_pending} results not yet shown in Dagster; the next scan, drain or run tells it"
+        )
+    return lines

@@ -1,0 +1,115 @@
+"""`dagster-offload stop`: end the `up` of this home, its drains, then its Postgres, within 15 s."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+import psutil  # type: ignore[import-untyped]
+
+from dagster_offload.cli.options import home_option
+
+if TYPE_CHECKING:
+    from dagster_offload.settings import Settings
+
+# Within 15 s in all: `up` ends its children (4 s), drains get their signal, Postgres has the rest.
+CHILDREN_SECONDS = 5.0
+WORKERS_SECONDS = 11.0
+
+
+@click.command("stop")
+@home_option
+def command() -> None:
+    """End the `up` of this home, its drains and its Postgres. Nothing is lost; `up` goes on where it was.
+
+    \b
+    dagster-offload stop
+    OFFLOAD_HOME=/srv/offload dagster-offload stop
+    """
+    from dagster_offload.cli.home import running_up
+    from dagster_offload.postgres import stop_postgres
+    from dagster_offload.settings import load_settings
+
+    settings = load_settings()
+    started_at = time.monotonic()
+    ended = []
+
+    def has_ended() -> bool:
+        return running_up(settings.home) is None
+
+    up = running_up(settings.home) if settings.home.is_dir() else None
+    if up is not None:
+        _tell(up.pid, signal.SIGTERM)
+        _wait(has_ended, started_at + CHILDREN_SECONDS)
+        ended.append("up")
+    if workers := _end_workers(settings, started_at):
+        ended.append(f"{workers} worker{'s' if workers > 1 else ''}")
+    if up is not None and not _wait(has_ended, started_at + WORKERS_SECONDS):
+        _tell(up.pid, signal.SIGKILL)
+    if settings.home.is_dir() and stop_postgres(settings.home):
+        ended.append("Postgres")
+    click.echo(f"stopped: {', '.join(ended)}" if ended else f"nothing was running on {settings.home}")
+
+
+def _end_workers(settings: "Settings", started_at: float) -> int:
+    """Ask every worker of this host to stop, and end those that do not. Returns how many there were."""
+    from dagster_offload.postgres import is_running
+
+    if settings.postgres_url is None and not is_running(settings.home):
+        return 0
+    found: list[psutil.Process] = []
+    # A Postgres in recovery may answer for minutes; `stop` has seconds, so the question is asked beside it.
+    asking = threading.Thread(target=_find_workers, args=(settings, found), daemon=True)
+    asking.start()
+    asking.join(timeout=3.0)
+    for process in found:
+        _tell(process.pid, signal.SIGTERM)
+    _wait(lambda: not any(_is_alive(process) for process in found), started_at + WORKERS_SECONDS)
+    for process in found:
+        if _is_alive(process):
+            _tell(process.pid, signal.SIGKILL)
+    return len(found)
+
+
+def _find_workers(settings: "Settings", found: list[psutil.Process]) -> None:
+    from dagster_offload.errors import LedgerUnavailable
+    from dagster_offload.ledger.workers import boot_id, host_name, live_workers
+    from dagster_offload.opening import open_ledger
+
+    here = (host_name(), boot_id())
+    try:
+        with open_ledger(settings) as ledger:
+            workers = ledger.run(live_workers, ledger.schema)
+    except LedgerUnavailable as error:
+        click.echo(f"workers were not asked to stop: {error}", err=True)
+        return
+    for worker in workers:
+        if (worker.host, worker.boot_id) == here and worker.pid != os.getpid():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(worker.pid)
+                # One that began after the worker registered only has its number.
+                if process.create_time() <= worker.started_at.timestamp():
+                    found.append(process)
+
+
+def _tell(pid: int, signum: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signum)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def _wait(is_over: Callable[[], bool], deadline: float) -> bool:
+    while not is_over():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True

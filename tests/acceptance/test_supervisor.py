@@ -1,0 +1,162 @@
+"""The supervisor with real processes: what it starts runs until it stops, and never longer."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from dagster_offload.supervisor import Child, StopRequest, Supervisor, ending
+
+PATIENCE_SECONDS = 20.0
+
+# Supervises two children (the first with a child of its own) and says their process ids.
+SUPERVISING = """
+import sys
+from pathlib import Path
+from dagster_offload.supervisor import Child, StopRequest, Supervisor, stop_on_signals
+
+log, stop = Path(sys.argv[1]), StopRequest()
+with stop_on_signals(stop), Supervisor(lambda line: None) as supervisor:
+    supervisor.start(Child("parent", ("/bin/sh", "-c", "sleep 1000 & echo $! >> " + sys.argv[1] + "; sleep 1000"), log))
+    supervisor.start(Child("single", ("sleep", "1000"), log))
+    print(supervisor.pid("parent"), supervisor.pid("single"), flush=True)
+    supervisor.watch(stop)
+print("stopped", flush=True)
+"""
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "did not come true in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def supervisor(said: list[str]) -> Iterator[Supervisor]:
+    with Supervisor(said.append) as supervisor:
+        yield supervisor
+
+
+def looked_until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
+    def look() -> bool:
+        supervisor.look()
+        return condition()
+
+    wait_for(look)
+
+
+def test_a_killed_child_is_started_again(supervisor: Supervisor, said: list[str], tmp_path: Path) -> None:
+    supervisor.start(Child("sleeper", ("sleep", "1000"), tmp_path / "log"))
+    first = supervisor.pid("sleeper")
+    os.kill(first, signal.SIGKILL)
+    looked_until(supervisor, lambda: supervisor.pid("sleeper") != first)
+    assert psutil.Process(supervisor.pid("sleeper")).name() == "sleep"
+    assert said == [f"sleeper ended (killed by SIGKILL); starting it again in 1 s. Log: {tmp_path / 'log'}"]
+
+
+def test_a_child_that_keeps_ending_is_started_ever_more_slowly(
+    supervisor: Supervisor, said: list[str], tmp_path: Path
+) -> None:
+    supervisor.start(Child("broken", ("false",), tmp_path / "log"))
+    looked_until(supervisor, lambda: len(said) == 3)
+    assert [line.partition("again in ")[2].partition(" s")[0] for line in said] == ["1", "2", "4"]
+
+
+def test_stop_ends_children_and_their_children(supervisor: Supervisor, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    supervisor.start(Child("parent", ("/bin/sh", "-c", f"sleep 1000 & echo $! > {pids}; wait"), tmp_path / "log"))
+    wait_for(lambda: pids.exists() and pids.read_text().endswith("\n"))
+    grandchild = psutil.Process(int(pids.read_text()))
+    supervisor.stop()
+    wait_for(lambda: not is_running(grandchild))
+
+
+def test_stop_ends_a_child_that_ignores_sigterm(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    stubborn = ("/bin/sh", "-c", f"trap '' TERM; touch {ready}; while true; do sleep 1; done")
+    supervisor = Supervisor(lambda line: None, grace_seconds=0.2)
+    supervisor.start(Child("stubborn", stubborn, tmp_path / "log"))
+    wait_for(ready.exists)
+    child = psutil.Process(supervisor.pid("stubborn"))
+    supervisor.stop()
+    assert not is_running(child)
+
+
+def test_kill_9_of_the_supervisor_leaves_no_process_behind(tmp_path: Path) -> None:
+    process, children = supervising(tmp_path)
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not any(map(is_running, children)))
+
+
+def test_kill_9_of_supervisor_and_of_an_earlier_watchdog_leaves_no_process_behind(tmp_path: Path) -> None:
+    process, children = supervising(tmp_path)
+    [watchdog] = [
+        child for child in psutil.Process(process.pid).children() if "watchdog.py" in " ".join(child.cmdline())
+    ]
+    watchdog.kill()
+    wait_for(
+        lambda: any(
+            child.pid != watchdog.pid and "watchdog.py" in " ".join(child.cmdline())
+            for child in psutil.Process(process.pid).children()
+            if is_running(child)
+        )
+    )
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not any(map(is_running, children)))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_it_cleanly_also_where_the_shell_ignored_interrupts(
+    tmp_path: Path, signum: signal.Signals
+) -> None:
+    process, children = supervising(tmp_path, prefix=("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh"))
+    process.send_signal(signum)
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert output.decode().strip() == "stopped"
+    assert process.returncode == 0
+    assert not any(map(is_running, children))
+
+
+def supervising(tmp_path: Path, prefix: tuple[str, ...] = ()) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
+    log = tmp_path / "log"
+    process = subprocess.Popen((*prefix, sys.executable, "-c", SUPERVISING, str(log)), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    pids = [int(pid) for pid in process.stdout.readline().split()]
+    wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
+    pids.append(int(log.read_text()))
+    return process, [psutil.Process(pid) for pid in pids]
+
+
+def is_running(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_stop_request_ends_a_wait_at_once() -> None:
+    stop = StopRequest()
+    stop()
+    assert stop.wait(60)
+    assert not stop.is_impatient
+    stop()
+    assert stop.is_impatient
+
+
+def test_endings_are_told_in_words() -> None:
+    assert ending(1) == "exit code 1"
+    assert ending(-signal.SIGKILL) == "killed by SIGKILL"
