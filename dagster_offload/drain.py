@@ -286,16 +286,16 @@ async def _look_for_drain(settings: Settings, ledger: Ledger) -> Decision:
         if row.breaker is BreakerState.OPEN:
             row = ledger.run(breaker.note_probe, deep.name, is_healthy=seen.healthy)
             if seen.healthy and row.is_retry_due:
-                row = await _try_the_gate(settings, ledger, deep, seen)
+                row = await _try_the_gate(settings, ledger, deep)
         backlog, waiting = ledger.run(claims.count_due, DRAIN_STAGES), ledger.run(claims.count_waiting, DRAIN_STAGES)
     return should_drain(is_configured=True, backlog=backlog, waiting=waiting, live_drains=live, probe=seen, slot=row)
 
 
-async def _try_the_gate(settings: Settings, ledger: Ledger, deep: SlotConfig, seen: ProbeResult) -> SlotRow:
+async def _try_the_gate(settings: Settings, ledger: Ledger, deep: SlotConfig) -> SlotRow:
     """A trial of the sensor's own: a slot that is healthy but refuses costs no Dagster run."""
     with Worker(ledger, "sensor") as worker:
         async with AIClient(settings.slots) as client:
-            return await let_through(AsyncLedger(ledger), client, deep, worker, seen)
+            return await let_through(AsyncLedger(ledger), client, deep, worker)
 
 
 def _walker(settings: Settings, ledger: AsyncLedger, client: AIClient, worker: Worker) -> Walker:

@@ -7,6 +7,7 @@ OffloadError
 ├── StageDeferred            the slot is away: try again after `retry_after_minutes`
 ├── SlotFault                an answer that did not come from the slot we meant
 │   ├── CutAnswer            200, but the body is not whole JSON               (deferrable)
+│   ├── SlotFrozen           three probes beside an open call went unanswered  (deferrable)
 │   └── WrongModel           another model answered                            (deferrable)
 ├── MalformedAnswer          whole JSON that is no chat completion
 ├── DocumentFault            the document's own fault; costs an attempt
@@ -68,6 +69,10 @@ class SlotFault(OffloadError):
 
 class CutAnswer(SlotFault):
     """A 200 whose body is not whole JSON: the generation was cut on its way."""
+
+
+class SlotFrozen(SlotFault):
+    """The slot's process answers nothing any more, while its connections stay open."""
 
 
 class WrongModel(SlotFault):

@@ -15,7 +15,7 @@ from dagster_offload.ledger import Cursor, Ledger, breaker, permits, results, sl
 from dagster_offload.ledger.breaker import TrialEnd, TrialTurn
 from dagster_offload.ledger.records import BreakerState, CallRecord, SlotRow
 from dagster_offload.ledger.workers import Worker
-from dagster_offload.probe import ProbeResult, probe
+from dagster_offload.probe import probe
 from dagster_offload.slots import SlotConfig
 from dagster_offload.trial import TrialVerdict, trial
 
@@ -42,28 +42,29 @@ class AsyncLedger:
         return await asyncio.get_running_loop().run_in_executor(self._executor, in_thread)
 
 
-async def let_through(
-    ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, seen: ProbeResult | None = None
-) -> SlotRow:
-    """The slot's row after what may be done now to close its breaker: a probe, and a trial where one is due.
+async def let_through(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker) -> SlotRow:
+    """The slot's row after what may be done now to close its breaker. A closed breaker is left alone.
 
-    A closed breaker is left alone. `seen` is a probe made a moment ago. The trial needs a permit: where none is free,
-    others have calls open, whose ends will tell.
+    Where no permit is free for a trial, others have calls open, whose ends will tell.
     """
     row = await registered(ledger, slot)
     if row.breaker is not BreakerState.OPEN:
         return row
-    result = seen or await probe(slot)
-    row = await ledger.run(breaker.note_probe, slot.name, is_healthy=result.healthy)
-    if not (result.healthy and row.is_retry_due):
-        return row
-    if await ledger.run(permits.acquire, slot.name, worker.id, is_person=worker.is_person):
-        try:
-            await verdict(ledger, client, slot, worker, row.epoch)
-        finally:
-            await ledger.run(permits.release, slot.name, worker.id)
-    else:
+    if not await ledger.run(permits.acquire, slot.name, worker.id, is_person=worker.is_person):
         await ledger.run(permits.stop_waiting, slot.name, worker.id)
+        return row
+    try:
+        return await try_closing(ledger, client, slot, worker)
+    finally:
+        await ledger.run(permits.release, slot.name, worker.id)
+
+
+async def try_closing(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker) -> SlotRow:
+    """A probe beside an open breaker, and a trial where it is green and one is due. The caller holds a permit."""
+    seen = await probe(slot)
+    row = await ledger.run(breaker.note_probe, slot.name, is_healthy=seen.healthy)
+    if seen.healthy and row.is_retry_due:
+        await verdict(ledger, client, slot, worker, row.epoch)
     return await registered(ledger, slot)
 
 

@@ -6,15 +6,16 @@ Extraction has lanes too, without permits: one killable extractor each.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dagster_offload.extraction import Extractor
-from dagster_offload.gate import let_through, registered
+from dagster_offload.gate import registered, try_closing
 from dagster_offload.ledger import Cursor, claims, permits, slots
 from dagster_offload.ledger.records import BreakerState, Claim, SlotRow
 from dagster_offload.slots import SlotConfig
+from dagster_offload.vigil import Vigil
 from dagster_offload.walk import WalkEnd, Walker
 
 T = TypeVar("T")
@@ -63,28 +64,29 @@ class Lanes:
     on_progress: Progress | None = None
     tally: Tally = field(default_factory=Tally)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_stale: bool = False  # the ledger said something about slots or permits since we last looked
+    _width: int = 0
+    _narrow_by: int = 0
 
     async def work_at(self, slot: SlotConfig) -> None:
         """Work off the scope's LLM stages at a slot until nothing is due, or nothing new may be started."""
         self._listen()
+        self.walker.on_busy = self.narrow
         row = await registered(self.walker.ledger, slot)
         due = await self.walker.ledger.run(claims.count_due, self.scope.stages, self.scope.documents)
         self.tally.total += self._capped(due)
-        width = min(row.permits, self._capped(due))
-        async with asyncio.TaskGroup() as group:
-            for _ in range(width):
-                group.create_task(self._lane(slot))
-        # Documents that must run alone come last, so that the others are done first and never held up by them.
-        await self._lane(slot, alone=True)
+        self._width = min(row.permits, self._capped(due))
+        async with Vigil(slot) as vigil:
+            await _together(self._lane(vigil) for _ in range(self._width))
+            # Documents that must run alone come last, so that the others are done first and never held up by them.
+            await self._lane(vigil, alone=True)
 
     async def extract(self, width: int | None = None) -> None:
         """Extract what is due, on all cores."""
         due = await self.walker.ledger.run(claims.count_due, self.scope.stages, self.scope.documents)
         self.tally.total += self._capped(due)
         lanes = min(width or os.cpu_count() or 1, self._capped(due))
-        async with asyncio.TaskGroup() as group:
-            for _ in range(lanes):
-                group.create_task(self._extraction_lane())
+        await _together(self._extraction_lane() for _ in range(lanes))
         await self._extraction_lane(alone=True)
 
     def _capped(self, documents: int) -> int:
@@ -106,12 +108,19 @@ class Lanes:
             if extractor is not None:
                 await asyncio.to_thread(extractor.close)
 
-    async def _lane(self, slot: SlotConfig, *, alone: bool = False) -> None:
+    def narrow(self) -> None:
+        """A 429: one lane fewer for the rest of this work, never none."""
+        if self._width > 1:
+            self._width -= 1
+            self._narrow_by += 1
+
+    async def _lane(self, vigil: Vigil, *, alone: bool = False) -> None:
         """Hold a permit while there is work; give it up to a person between two calls, and stand in line again."""
+        slot = vigil.slot
         while self._may_start() and await self._wait_for_permit(slot, alone=alone):
             must_return = False
             try:
-                must_return = await self._walk_while_permitted(slot, alone=alone)
+                must_return = await self._walk_while_permitted(vigil, alone=alone)
             finally:
                 if not must_return:  # else it was given to the person already
                     await self.walker.ledger.run(permits.release, slot.name, self.walker.worker.id)
@@ -130,33 +139,59 @@ class Lanes:
                 return True
             await self._hear_news()
 
-    async def _walk_while_permitted(self, slot: SlotConfig, *, alone: bool) -> bool:
+    async def _walk_while_permitted(self, vigil: Vigil, *, alone: bool) -> bool:
         """Documents one after the other; True where the permit was given up to somebody who waits."""
-        ledger, worker = self.walker.ledger, self.walker.worker
+        ledger, slot = self.walker.ledger, vigil.slot
         while self._may_start():
             row, claim = await self._reserved(
                 ledger.run(self._take_at, slot.name, alone=alone), lambda taken: taken[1] is not None
             )
-            if claim is None and row.breaker is BreakerState.OPEN and (row.is_trial_running or row.is_retry_due):
-                # A fault that may be a document's is being looked into; the verdict is moments away.
-                await self._wait_for_verdict(slot, row)
-                continue
             if claim is None:
+                if await self._is_worth_another_look(slot, row):
+                    continue
                 return False
             if not claim.items:
                 self._count(WalkEnd.DONE)
                 continue
-            self._count(await self.walker.ask_all(claim, slot, row.epoch))
-            if await ledger.run(permits.must_give_up, slot.name, worker.id, is_person=worker.is_person):
+            self._count(await self.walker.ask_all(claim, vigil, self._epochs(slot, row.epoch)))
+            if self._narrow_by and not alone:
+                self._narrow_by -= 1
+                return False
+            if self._is_stale and await self._gave_up_permit(slot):
                 return True
         return False
 
-    async def _wait_for_verdict(self, slot: SlotConfig, row: SlotRow) -> None:
+    async def _epochs(self, slot: SlotConfig, first: int) -> AsyncIterator[int]:
+        """The slot's epoch for each call of a document; ends where the slot is away or a person waits for the permit."""
+        epoch = first
+        while True:
+            yield epoch
+            if self._is_stale:
+                row = await registered(self.walker.ledger, slot)
+                if row.breaker is not BreakerState.CLOSED or await self._is_permit_wanted(slot):
+                    return
+                epoch = row.epoch
+
+    async def _is_permit_wanted(self, slot: SlotConfig) -> bool:
+        worker = self.walker.worker
+        return await self.walker.ledger.run(permits.is_wanted, slot.name, is_person=worker.is_person)
+
+    async def _gave_up_permit(self, slot: SlotConfig) -> bool:
+        """After a call: give the permit back where a person waits for it or N was lowered."""
+        self._is_stale = False
+        worker = self.walker.worker
+        return await self.walker.ledger.run(permits.give_up_if_wanted, slot.name, worker.id, is_person=worker.is_person)
+
+    async def _is_worth_another_look(self, slot: SlotConfig, row: SlotRow) -> bool:
+        """Nothing to claim: because a fault that may be a document's is looked into, whose verdict is moments away?"""
         if row.is_trial_running:
             self._news.clear()
             await self._hear_news()
-        else:
-            await let_through(self.walker.ledger, self.walker.client, slot, self.walker.worker)
+            return True
+        if not row.is_retry_due:
+            return False
+        now = await try_closing(self.walker.ledger, self.walker.client, slot, self.walker.worker)
+        return now.breaker is BreakerState.CLOSED
 
     def _take(self, cur: Cursor, *, alone: bool) -> Claim | None:
         walker = self.walker
@@ -206,11 +241,15 @@ class Lanes:
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()
 
-        def hear(_message: str) -> None:
+        def hear(message: str) -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self._news.set)
+                loop.call_soon_threadsafe(self._heard, message)
 
         self.walker.worker.on_notify(hear)
+
+    def _heard(self, message: str) -> None:
+        self._is_stale = self._is_stale or message != "freed"
+        self._news.set()
 
     async def _hear_news(self) -> None:
         try:
@@ -218,3 +257,13 @@ class Lanes:
                 await self._news.wait()
         except TimeoutError:
             return
+
+
+async def _together(lanes: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run lanes side by side; the first error ends them all and is raised as it is, not as a group."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for lane in lanes:
+                group.create_task(lane)
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from errors

@@ -8,7 +8,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,7 +17,7 @@ from dagster_offload.completion import Answer
 from dagster_offload.documents import ChangedWhileRead, locate
 from dagster_offload.errors import DocumentFault, UnusableAnswer, is_deferrable_error
 from dagster_offload.extraction import Extractor
-from dagster_offload.faults import fault_reason, is_cut, is_misconfigured, retry_after_of, setting_to_check
+from dagster_offload.faults import fault_reason, is_cut, retry_after_of, router_word, setting_to_check
 from dagster_offload.gate import AsyncLedger, verdict
 from dagster_offload.ledger import breaker, claims, deferrals, results
 from dagster_offload.ledger.records import CallRecord, Claim, ClaimedItem, NewResult, Outcome, State
@@ -27,6 +27,7 @@ from dagster_offload.settings import Settings
 from dagster_offload.slots import SlotConfig
 from dagster_offload.stages import LLMStage
 from dagster_offload.stages.prompt import system_message
+from dagster_offload.vigil import Vigil
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class WalkEnd(StrEnum):
     LEFT = "left"  # given back untouched
 
 
-@dataclass(frozen=True)
+@dataclass
 class Walker:
     """What every walk of one worker shares."""
 
@@ -55,6 +56,7 @@ class Walker:
     worker: Worker
     stages: Mapping[str, LLMStage]
     recipes: Mapping[str, str]
+    on_busy: Callable[[], None] = lambda: None  # the slot said 429: use fewer lanes
 
     async def extract(self, claim: Claim, extractor: Extractor) -> WalkEnd:
         """Take the text out of a claimed document's file."""
@@ -80,22 +82,30 @@ class Walker:
         await self._finish(claim, item, result)
         return WalkEnd.DONE
 
-    async def ask_all(self, claim: Claim, slot: SlotConfig, epoch: int) -> WalkEnd:
-        """A claimed document's LLM stages, one after the other: the next is sent when the one before has answered."""
+    async def ask_all(self, claim: Claim, vigil: Vigil, epochs: AsyncIterator[int]) -> WalkEnd:
+        """A claimed document's LLM stages, one after the other: the next is sent when the one before has answered.
+
+        `epochs` gives the slot's epoch for each call, and ends where nothing new may be started.
+        """
         for item in claim.items:
-            end = await self._ask(claim, item, self.stages[item.stage], slot, epoch)
+            epoch = await anext(epochs, None)
+            if epoch is None:
+                await self.ledger.run(claims.release, self.worker.id, claim, "not started: the slot was needed or away")
+                return WalkEnd.LEFT
+            end = await self._ask(claim, item, self.stages[item.stage], vigil, epoch)
             if end is not WalkEnd.DONE:
                 await self.ledger.run(claims.release, self.worker.id, claim, f"the document's {item.stage} was {end}")
                 return end
         return WalkEnd.DONE
 
-    async def _ask(self, claim: Claim, item: ClaimedItem, stage: LLMStage, slot: SlotConfig, epoch: int) -> WalkEnd:
+    async def _ask(self, claim: Claim, item: ClaimedItem, stage: LLMStage, vigil: Vigil, epoch: int) -> WalkEnd:
+        slot = vigil.slot
         system = system_message(claim.text or "", self.settings.deep_context_tokens)
         prompt, calls = stage.instruction, list[CallRecord]()
         while True:
             started = time.monotonic()
             try:
-                answer = await self.client._request(slot, prompt, system=system, options=stage.options)
+                answer = await vigil.beside(self.client._request(slot, prompt, system=system, options=stage.options))
             # Whatever a call raises is judged, not swallowed: it ends in the ledger with its reason.
             except Exception as error:  # noqa: BLE001
                 call = _call(slot, epoch, time.monotonic() - started, outcome=type(error).__name__)
@@ -138,6 +148,7 @@ class Walker:
         wait = retry_after_of(error)
         if await self.ledger.run(breaker.count_busy, slot.name, epoch, wait):
             return False
+        self.on_busy()
         await asyncio.sleep(BUSY_PAUSE_SECONDS if wait is None else wait)
         return True
 
@@ -177,13 +188,9 @@ class Walker:
 
 
 def _words(slot: SlotConfig, error: Exception) -> str:
-    """The reason an operator reads; names the setting where one could put it right."""
+    """The reason an operator reads; names the setting to look at where the slot did not name its reason itself."""
     reason = fault_reason(error)
-    if is_deferrable_error(error):
-        return reason
-    if is_misconfigured(error) or getattr(getattr(error, "response", None), "status_code", 0) >= 500:
-        return f"{reason}: check {setting_to_check(slot, error)}"
-    return reason
+    return reason if router_word(error) else f"{reason} (check {setting_to_check(slot, error)})"
 
 
 def _code(error: Exception) -> str:

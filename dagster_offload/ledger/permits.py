@@ -53,19 +53,25 @@ def release(cur: Cursor, slot: str, worker_id: int, count: int = 1) -> None:
     notify(cur, "freed")
 
 
-def must_give_up(cur: Cursor, slot: str, worker_id: int, *, is_person: bool) -> bool:
-    """Between two calls: give one permit back because a person waits for it or N was lowered; True if so.
+def is_wanted(cur: Cursor, slot: str, *, is_person: bool) -> bool:
+    """Whether holders are to give a permit back between two calls: a person waits, or more are held than N.
 
     A person's run gives nothing up for another person.
     """
-    n = locked(cur, slot).permits
     row = fetch_one(
         cur,
-        "select count(*) as held, exists (select 1 from permit_waiters where slot = %(slot)s and is_person "
-        "  and worker_id <> %(worker)s) as a_person_waits from permits where slot = %(slot)s",
-        {"slot": slot, "worker": worker_id},
+        "select (select count(*) from permits p where p.slot = s.name) > s.permits as is_over, "
+        "  exists (select 1 from permit_waiters w where w.slot = s.name and w.is_person) as a_person_waits "
+        "from slots s where s.name = %s",
+        [slot],
     )
-    if row["held"] > n or (row["a_person_waits"] and not is_person):
-        release(cur, slot, worker_id)
-        return True
-    return False
+    return bool(row["is_over"] or (row["a_person_waits"] and not is_person))
+
+
+def give_up_if_wanted(cur: Cursor, slot: str, worker_id: int, *, is_person: bool) -> bool:
+    """Give one of this worker's permits back where it `is_wanted`; True if so."""
+    locked(cur, slot)
+    if not is_wanted(cur, slot, is_person=is_person):
+        return False
+    release(cur, slot, worker_id)
+    return True

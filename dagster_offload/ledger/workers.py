@@ -66,7 +66,7 @@ class WorkerRow:
 class Worker:
     """A process that takes work, as a context manager: registered, beating, and gone without a trace of claims.
 
-    Entering reclaims what the dead held. `is_lost` turns True when the ledger gave this worker up (it slept longer than
+    Entering reclaims what the dead held, and so does every heartbeat. `is_lost` turns True when the ledger gave this worker up (it slept longer than
     its lease): it must start nothing new; what it still finishes is fenced.
     """
 
@@ -124,6 +124,8 @@ class Worker:
                 if self._connection.execute(_BEAT, [self.id]).rowcount == 0:
                     self.is_lost = True
                     self._tell("lost")
+                with self._connection.transaction(), self._connection.cursor() as cur:
+                    reclaim_dead(cur, self.ledger.schema)
                 if self._wait_for_notifications(self._connection):
                     return
             except CONNECTION_LOST as error:
