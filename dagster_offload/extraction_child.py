@@ -38,6 +38,7 @@ MAIL_TYPES = frozenset({"eml", "mht", "mhtml"})
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 # Cells stay apart in Markdown. Not for PDF: its Markdown loses words (kreuzberg 4.10.4).
 _AS_MARKDOWN = ("spreadsheet", "excel", "wordprocessingml", "opendocument.text")
+_MARKDOWN_ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!|~<>&])")  # "1\\. Rent" is harder to read than "1. Rent"
 
 _MAGIC = (
     (b"%PDF-", "application/pdf"),
@@ -165,16 +166,17 @@ def _document(data: bytes, mime: str | None) -> Answer:
     if mime is None:
         raise Fault("unsupported_type", "the extractor knows no document type for this file", is_final=True)
     result = _kreuzberg(data, mime)
+    text = _MARKDOWN_ESCAPE.sub(r"\1", result.content) if _is_asked_as_markdown(mime) else result.content
     told = _metadata(result)
     is_picture = mime.startswith("image/") or told.get("pages", 0) > 0
-    return _text(result.content, told, when_blank="needs_ocr" if is_picture else "no_text")
+    return _text(text, told, when_blank="needs_ocr" if is_picture else "no_text")
 
 
 def _kreuzberg(data: bytes, mime: str) -> kreuzberg.ExtractionResult:
     config = kreuzberg.ExtractionConfig(
         use_cache=False,  # it would keep documents' texts in a folder of its own
         enable_quality_processing=False,  # rewrites text; digests of texts are to be stable
-        output_format="markdown" if any(part in mime for part in _AS_MARKDOWN) else "plain",
+        output_format="markdown" if _is_asked_as_markdown(mime) else "plain",
         concurrency=kreuzberg.ConcurrencyConfig(max_threads=1),  # one child per core is what uses the cores
         disable_ocr=True,  # type: ignore[call-arg] # missing in its stubs
     )
@@ -190,6 +192,10 @@ def _kreuzberg(data: bytes, mime: str) -> kreuzberg.ExtractionResult:
     except KreuzbergError as error:
         kind = type(error).__name__
         raise Fault("extraction_crash", f"the extractor failed on {mime} ({kind})", is_final=False) from None
+
+
+def _is_asked_as_markdown(mime: str) -> bool:
+    return any(part in mime for part in _AS_MARKDOWN)
 
 
 def _password_protected() -> Fault:

@@ -1,0 +1,328 @@
+"""The extractor's limits: what a document does to the child never reaches us, and no text of a document leaks."""
+
+import fcntl
+import os
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.documents import ChangedWhileRead
+from dagster_offload.errors import ExtractionFailed
+from dagster_offload.extraction import Extracted, Extractor, ExtractorUnavailable
+from dagster_offload.ledger.records import Outcome
+
+FILES = Path(__file__).parent / "files"
+SECRET = "xylophone-4711"
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="memory limits and death signals are Linux's")
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Extractor]:
+    """One child for the tests that do it no harm."""
+    with Extractor() as extractor:
+        yield extractor
+
+
+@pytest.fixture
+def extractor() -> Iterator[Extractor]:
+    with Extractor() as own:
+        yield own
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def started(extractor: Extractor, folder: Path) -> int:
+    """The pid of the extractor's child, which has done one file."""
+    extractor.extract(write(folder / "first.txt", b"first"))
+    assert extractor.child_pid is not None
+    return extractor.child_pid
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """For what happens in another process and sends no event."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, f"did not happen: {what}"
+        time.sleep(0.005)
+
+
+def has_unread_request(pid: int) -> bool:
+    with open(f"/proc/{pid}/fd/0", "rb") as pipe:
+        return bool(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0"))[0] > 0)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def failure(extractor: Extractor, path: Path) -> ExtractionFailed:
+    with pytest.raises(ExtractionFailed) as failed:
+        extractor.extract(path)
+    return failed.value
+
+
+# What a file holds
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "outcome"),
+    [
+        ("nothing.pdf", b"", Outcome.EMPTY),
+        ("blank.txt", b" \r\n\t\n", Outcome.EMPTY),
+        ("blank.html", b"<html><body> <p></p></body></html>", Outcome.NO_TEXT),
+        ("note.txt", b"a note", Outcome.OK),
+        ("note", b"a note", Outcome.OK),
+    ],
+)
+def test_the_outcome_says_what_a_file_holds(
+    shared: Extractor, tmp_path: Path, name: str, content: bytes, outcome: Outcome
+) -> None:
+    assert shared.extract(write(tmp_path / name, content)).outcome == outcome
+
+
+def test_a_picture_needs_ocr(shared: Extractor, tmp_path: Path) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
+    one_white_pixel = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0\xff")) + chunk(b"IEND", b"")
+    found = shared.extract(write(tmp_path / "page.png", one_white_pixel))
+    assert found == Extracted(Outcome.NEEDS_OCR, "", {"mime": "image/png"})
+
+
+def test_text_is_storable_and_its_digest_stable(shared: Extractor, tmp_path: Path) -> None:
+    content = "\ufeffone  \r\ntwo\0\t\rthree\x0cfour\n\n\n\n\n각\n".encode()
+    found = shared.extract(write(tmp_path / "a.txt", content))
+    assert found.text == "one\ntwo\nthree\nfour\n\n\n각"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("안녕", "cp949"), ("회의록: 5월 20일 (월) 오전", "cp949"), ("안녕 hello", "utf-16"), ("안녕", "utf-8-sig")],
+)
+def test_short_korean_texts_are_read_in_the_encoding_they_are_in(
+    shared: Extractor, tmp_path: Path, text: str, encoding: str
+) -> None:
+    assert shared.extract(write(tmp_path / "a.txt", text.encode(encoding))).text == text
+
+
+def test_a_file_is_read_as_what_it_is_where_its_name_lies(shared: Extractor, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "really-a-zip.txt", "w") as archive:
+        archive.writestr("a.txt", "a")
+    for name, content in [
+        ("table.xls", b"<html><body><table><tr><td>cell</td></tr></table></body></html>"),
+        ("letter.doc", rb"{\rtf1\ansi cell\par}"),
+        ("letter.txt", rb"{\rtf1\ansi cell\par}"),
+    ]:
+        assert "cell" in shared.extract(write(tmp_path / name, content)).text
+    assert failure(shared, tmp_path / "really-a-zip.txt").code == "unsupported_type"
+
+
+# Whose fault it is
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("a.pdf", "broken_file"),
+        ("a.docx", "broken_file"),
+        ("a.xlsx", "broken_file"),
+        ("a.doc", "broken_file"),
+        ("a.hwp", "broken_file"),
+        ("a.epub", "broken_file"),
+        ("a.ipynb", "broken_file"),
+        ("a.png", "broken_file"),
+        ("a.eml", "broken_file"),
+        ("a", "unsupported_type"),
+    ],
+)
+def test_a_broken_file_fails_for_good_and_its_text_is_in_no_message(
+    shared: Extractor, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, code: str
+) -> None:
+    content = f"{SECRET}\n".encode() * 50 + (b"\0\xff\xfe\x81" if name == "a" else b"")
+    error = failure(shared, write(tmp_path / name, content))
+    assert (error.code, error.is_final) == (code, True)
+    told = f"{error} {error!r} {error.__cause__!r} {error.__context__!r} {capfd.readouterr()}"
+    assert SECRET not in told
+
+
+def test_a_password_is_asked_for_in_words(shared: Extractor) -> None:
+    error = failure(shared, FILES / "password_protected.pdf")
+    assert (error.code, error.is_final) == ("password_protected", True)
+    assert "password" in error.message
+
+
+def test_a_file_that_cannot_be_opened_is_an_os_error(shared: Extractor, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"missing\.pdf"):
+        shared.extract(tmp_path / "missing.pdf")
+    with pytest.raises(IsADirectoryError):
+        shared.extract(tmp_path)
+
+
+def test_text_of_other_bytes_than_the_digest_is_never_returned(shared: Extractor, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", b"one")
+    before = sha256(b"one").hexdigest()
+    assert shared.extract(path, before).text == "one"
+    path.write_bytes(b"two")
+    with pytest.raises(ChangedWhileRead):
+        shared.extract(path, before)
+
+
+def test_a_pipe_in_the_place_of_a_file_does_not_block(shared: Extractor, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(ChangedWhileRead):
+        shared.extract(tmp_path / "a.txt")
+
+
+# What may happen to the child
+
+
+@linux_only
+def test_a_child_that_hangs_is_killed_when_the_time_is_over(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", b"text")
+    with Extractor() as extractor:
+        pid = started(extractor, tmp_path)
+        os.kill(pid, signal.SIGSTOP)
+        extractor.time_limit_seconds = 0.2
+        error = failure(extractor, path)
+        assert (error.code, error.is_final) == ("extraction_timeout", False)
+        assert "0.2 s" in error.message
+        assert not is_alive(pid)
+        extractor.time_limit_seconds = 60.0
+        assert extractor.extract(path).text == "text"
+
+
+@linux_only
+def test_a_child_that_crashes_costs_the_document_and_is_replaced(extractor: Extractor, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", b"text")
+    with ThreadPoolExecutor(1) as thread:
+        pid = thread.submit(started, extractor, tmp_path).result()
+        os.kill(pid, signal.SIGSTOP)
+        crashed = thread.submit(failure, extractor, path)
+        wait_until(lambda: has_unread_request(pid), "the request reaches the child")
+        os.kill(pid, signal.SIGKILL)
+        error = crashed.result(timeout=30)
+        assert (error.code, error.is_final) == ("extraction_crash", False)
+        assert "SIGKILL" in error.message
+        assert thread.submit(extractor.extract, path).result().text == "text"
+
+
+@linux_only
+def test_a_child_that_dies_between_two_documents_costs_nobody(extractor: Extractor, tmp_path: Path) -> None:
+    pid = started(extractor, tmp_path)
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert extractor.extract(write(tmp_path / "a.txt", b"text")).text == "text"
+    assert extractor.child_pid != pid
+
+
+@linux_only
+@pytest.mark.parametrize("name", ["huge.txt", "huge.pdf"])
+def test_a_file_too_big_for_the_memory_limit_is_told_and_the_next_one_is_read(tmp_path: Path, name: str) -> None:
+    huge = tmp_path / name
+    with huge.open("wb") as file:
+        file.truncate(2 * 1024**3)  # sparse: takes no disk
+    with Extractor(memory_limit_bytes=700 * 1024**2) as extractor:
+        error = failure(extractor, huge)
+        assert (error.code, error.is_final) == ("extraction_memory", False)
+        assert extractor.extract(write(tmp_path / "a.txt", b"text")).text == "text"
+
+
+@linux_only
+def test_memory_that_runs_out_inside_the_extractor_is_told_apart_from_a_crash(tmp_path: Path) -> None:
+    page = write(tmp_path / "wide.html", b"<p>" + b"some words <b>and more</b> " * 6_000_000)
+    with Extractor(memory_limit_bytes=1000 * 1024**2) as extractor:
+        error = failure(extractor, page)
+        assert (error.code, error.is_final) == ("extraction_memory", False)
+
+
+@linux_only
+def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
+    write(tmp_path / "a.txt", b"text")
+    script = (
+        "import sys, pathlib\n"
+        "from dagster_offload.extraction import Extractor\n"
+        "extractor = Extractor()\n"
+        "extractor.extract(pathlib.Path(sys.argv[1]))\n"
+        "print(extractor.child_pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "a.txt")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    with parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        os.kill(pid, signal.SIGSTOP)  # so that it cannot see its stdin end
+        parent.kill()
+    wait_until(lambda: not is_alive(pid), "the child dies")
+
+
+def test_the_child_ends_when_its_stdin_does() -> None:
+    arguments = [str(os.getpid()), str(4 * 1024**3)]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "dagster_offload.extraction_child", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with child:
+        assert child.stdout is not None
+        child.stdout.read(8)  # it is ready
+    assert child.returncode == 0
+
+
+@linux_only
+def test_closing_ends_an_extraction_in_another_thread(extractor: Extractor, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        pid = thread.submit(started, extractor, tmp_path).result()
+        os.kill(pid, signal.SIGSTOP)
+        waiting: Future[Extracted] = thread.submit(extractor.extract, tmp_path / "first.txt")
+        wait_until(lambda: has_unread_request(pid), "the request reaches the child")
+        extractor.close()
+        with pytest.raises(ExtractorUnavailable):
+            waiting.result(timeout=30)
+    assert not is_alive(pid)
+    with pytest.raises(ExtractorUnavailable):
+        extractor.extract(tmp_path / "first.txt")
+
+
+@linux_only
+def test_the_child_knows_no_setting_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFLOAD_DEEP_API_KEY", SECRET)
+    with Extractor() as extractor:
+        pid = started(extractor, tmp_path)
+        assert SECRET.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+@linux_only
+def test_a_child_is_replaced_before_it_grows_old(
+    extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dagster_offload.extraction.DOCUMENTS_PER_CHILD", 2)
+    pids = []
+    for _ in range(4):
+        pids.append(started(extractor, tmp_path) if extractor.child_pid is None else extractor.child_pid)
+        extractor.extract(tmp_path / "first.txt")
+    assert len(set(pids)) > 1
+    assert threading.active_count() == 1

@@ -1,0 +1,86 @@
+"""Each document of the sample library extracts to what `fixtures/library_expected.json` says a person finds in it."""
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dagster_offload.documents import digest, locate, walk
+from dagster_offload.errors import ExtractionFailed
+from dagster_offload.extraction import Extractor
+from dagster_offload.stages.classify import DEFAULT_CLASSES
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+LIBRARY = FIXTURES / "library"
+EXPECTED: dict[str, dict[str, Any]] = json.loads((FIXTURES / "library_expected.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def extractor() -> Iterator[Extractor]:
+    with Extractor() as one:
+        yield one
+
+
+def test_the_walk_finds_the_samples_and_nothing_else() -> None:
+    found = walk(LIBRARY)
+    assert {file.key for file in found.files} == set(EXPECTED)
+    assert (found.unusable, found.unreadable, found.skipped_by_type, found.skipped_links) == ([], [], 0, 0)
+    assert len(EXPECTED) >= 24
+    assert sum(file.size for file in found.files) < 1_500_000
+
+
+def test_the_samples_spread_over_the_default_classes_and_two_languages() -> None:
+    assert {sample["category"] for sample in EXPECTED.values()} - {None} == set(DEFAULT_CLASSES)
+    languages = Counter(sample["language"] for sample in EXPECTED.values())
+    assert min(languages["en"], languages["ko"]) >= 10
+
+
+@pytest.mark.parametrize("key", EXPECTED)
+def test_a_sample_extracts_to_what_is_written_in_it(extractor: Extractor, key: str) -> None:
+    expected = EXPECTED[key]
+    file = next(file for file in walk(LIBRARY).files if file.key == key)
+    if expected["outcome"] == "broken_file":
+        with pytest.raises(ExtractionFailed) as failed:
+            extractor.extract(file.path, digest(file))
+        assert failed.value.code == "broken_file"
+        assert failed.value.is_final
+        return
+    found = extractor.extract(file.path, digest(file))
+    assert found.outcome == expected["outcome"]
+    assert expected["phrase"] in found.text
+    assert (found.text != "") == (found.outcome == "ok")
+    assert found.text == unicodedata.normalize("NFC", found.text)
+    assert not re.search("[\0\r\ufffd\ufeff]|[ \t]\n", found.text)
+
+
+def test_the_long_manual_has_more_than_sixty_pages(extractor: Extractor) -> None:
+    path = locate(LIBRARY, "reading/greenhouse-controller-manual.pdf")
+    assert path is not None
+    found = extractor.extract(path)
+    assert found.metadata["pages"] >= 60
+    assert found.metadata["title"].startswith("Everspring GC-12")
+    assert len(found.text) > 30_000
+
+
+def test_the_same_bytes_give_the_same_text_in_another_child() -> None:
+    def texts() -> list[str]:
+        with Extractor() as fresh:
+            keys = [key for key, sample in EXPECTED.items() if sample["outcome"] == "ok"]
+            return [fresh.extract(path).text for key in keys if (path := locate(LIBRARY, key)) is not None]
+
+    assert texts() == texts()
+
+
+def test_office_tables_keep_their_cells_and_lose_no_word(extractor: Extractor) -> None:
+    path = locate(LIBRARY, "office/greenhouse-lease.docx")
+    assert path is not None
+    text = extractor.extract(path).text
+    assert "\\" not in text
+    # First and last words of the document, where an extractor loses some first.
+    assert text.startswith("# Lease of a Greenhouse")
+    assert text.endswith("Daniel Seo for Everspring Seedlings Ltd (Lessee).")

@@ -1,0 +1,76 @@
+"""A mail's text: what a reader sees, once, in the characters it was written in."""
+
+import base64
+import quopri
+
+from dagster_offload.mail_text import mail_text, subject
+
+KOREAN = "안녕하세요. 회의는 월요일입니다."
+
+
+def as_text(data: bytes) -> str | None:
+    return mail_text(data, lambda html: html.replace("<p>", "").replace("</p>", ""))
+
+
+def encoded_word(text: str, charset: str) -> bytes:
+    return f"=?{charset}?B?{base64.b64encode(text.encode(charset)).decode()}?=".encode()
+
+
+def test_headers_and_body_are_read_in_their_own_charsets() -> None:
+    for encoding, body in (
+        (b"base64", base64.encodebytes(KOREAN.encode("cp949"))),
+        (b"quoted-printable", quopri.encodestring(KOREAN.encode("cp949"))),
+        (b"8bit", KOREAN.encode("cp949")),
+    ):
+        mail = (
+            b"From: " + encoded_word("김보라", "euc-kr") + b" <bora@mail.example>\r\n"
+            b"To: team@mail.example\r\nSubject: " + encoded_word("회의 안내", "utf-8") + b"\r\n"
+            b"Content-Type: text/plain; charset=ks_c_5601-1987\r\n"
+            b"Content-Transfer-Encoding: " + encoding + b"\r\n\r\n" + body
+        )
+        text = as_text(mail)
+        assert text is not None
+        assert text.startswith(
+            "Subject: 회의 안내\nFrom: 김보라 <bora@mail.example>\nTo: team@mail.example\n\n" + KOREAN
+        )
+
+
+def test_headers_without_any_encoding_are_still_read() -> None:
+    mail = b"Subject: " + "회의 안내문".encode("cp949") + b"\nFrom: a@mail.example\n\nbody"
+    assert subject(mail) == "회의 안내문"
+
+
+def test_of_alternatives_one_is_read_and_attachments_are_named() -> None:
+    mail = (
+        b"From: a@mail.example\nSubject: two forms\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=m\n\n"
+        b"--m\nContent-Type: multipart/alternative; boundary=a\n\n"
+        b"--a\nContent-Type: text/plain\n\nthe plain form\n"
+        b"--a\nContent-Type: text/html\n\n<p>the HTML form</p>\n--a--\n"
+        b'--m\nContent-Type: application/pdf\nContent-Disposition: attachment; filename="offer.pdf"\n\nnothing\n--m--\n'
+    )
+    text = as_text(mail)
+    assert text == "Subject: two forms\nFrom: a@mail.example\n\nthe plain form\n\nAttachments: offer.pdf"
+
+
+def test_where_the_plain_form_is_blank_the_html_form_is_read() -> None:
+    mail = (
+        b"Subject: s\nMIME-Version: 1.0\nContent-Type: multipart/alternative; boundary=a\n\n"
+        b"--a\nContent-Type: text/plain\n\n \n--a\nContent-Type: text/html\n\n<p>only here</p>\n--a--\n"
+    )
+    assert as_text(mail) == "Subject: s\n\nonly here"
+
+
+def test_a_forwarded_mail_is_read_with_its_own_headers() -> None:
+    mail = (
+        b"Subject: Fwd\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=m\n\n"
+        b"--m\nContent-Type: text/plain\n\nsee below\n"
+        b"--m\nContent-Type: message/rfc822\n\nSubject: inner\nFrom: b@mail.example\n\ninner body\n--m--\n"
+    )
+    text = as_text(mail)
+    assert text is not None
+    assert "see below" in text
+    assert "Subject: inner\nFrom: b@mail.example\n\ninner body" in text
+
+
+def test_what_is_no_mail_has_no_text() -> None:
+    assert as_text(b"just\nsome lines\n") is None
