@@ -1,0 +1,80 @@
+"""Settings: one place reads the environment, and a wrong value names its variable."""
+
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("OFFLOAD_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_nothing_set_is_fine_and_means_no_slots() -> None:
+    settings = load_settings()
+    assert settings.slots.deep is None
+    assert settings.slots.primary is None
+    assert settings.home.is_absolute()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://macbook.local:8890", "http://macbook.local:8890/", "http://macbook.local:8890/v1"]
+)
+def test_a_url_is_taken_with_or_without_v1(url: str) -> None:
+    deep = load_settings(deep_url=url, deep_model="qwen-macbook").slots.deep
+    assert deep is not None
+    assert deep.url == "http://macbook.local:8890"
+
+
+def test_a_url_without_a_model_names_the_missing_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFLOAD_DEEP_URL", "http://macbook.local:8890")
+    with pytest.raises(SettingsError, match="OFFLOAD_DEEP_MODEL"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OFFLOAD_DEEP_URL", "macbook.local:8890"),
+        ("OFFLOAD_DEEP_CONCURRENCY", "0"),
+        ("OFFLOAD_DEEP_CONCURRENCY", "many"),
+        ("OFFLOAD_DEEP_EXPECTED_MODEL", "Qwen(3"),
+        ("OFFLOAD_DEEP_READ_TIMEOUT", "-1"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name):
+        load_settings()
+
+
+def test_settings_are_read_from_a_dotenv_file_and_the_environment_goes_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path(".env").write_text("OFFLOAD_DEEP_URL=http://from-file:1\nOFFLOAD_DEEP_MODEL=from-file\n")
+    monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "from-environment")
+    deep = load_settings().slots.deep
+    assert deep is not None
+    assert (deep.url, deep.model) == ("http://from-file:1", "from-environment")
+
+
+def test_no_key_shows_in_any_repr() -> None:
+    settings = load_settings(
+        deep_url="http://x:1", deep_model="m", deep_api_key="sk-secret", postgres_url="postgresql://u:sk-secret@h/d"
+    )
+    assert "sk-secret" not in repr(settings)
+    assert "sk-secret" not in repr(settings.slots)
+
+
+def test_a_slot_names_the_variable_behind_each_field() -> None:
+    deep = load_settings(deep_url="http://x:1", deep_model="m").slots.deep
+    assert deep is not None
+    assert deep.setting("api_key") == "OFFLOAD_DEEP_API_KEY"
