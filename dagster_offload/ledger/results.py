@@ -36,7 +36,7 @@ def finish(
         note_success(cur, result.calls[-1].slot)
     if held is None:
         return False
-    _mark_done(cur, item.item_id, result_id, run_id, reused=False, from_state=State.CLAIMED, worker_id=worker_id)
+    _mark_done(cur, item.item_id, result_id, run_id, from_state=State.CLAIMED, worker_id=worker_id)
     if item.stage == EXTRACT:
         create_downstream(cur, claim.document_id, recipes, run_id)
     return True
@@ -62,7 +62,7 @@ def complete_by_reuse(cur: Cursor, item_id: int, recipes: Mapping[str, str], run
     ).fetchone()
     if found is None:
         return False
-    _mark_done(cur, item_id, found["result_id"], run_id, reused=True, from_state=State(item["state"]), worker_id=None)
+    _mark_done(cur, item_id, found["result_id"], run_id, from_state=State(item["state"]), worker_id=None)
     if item["stage"] == EXTRACT:
         create_downstream(cur, item["document_id"], recipes, run_id)
     return True
@@ -155,7 +155,6 @@ def _mark_done(
     result_id: int,
     run_id: str | None,
     *,
-    reused: bool,
     from_state: State,
     worker_id: int | None,
 ) -> None:
@@ -164,11 +163,11 @@ def _mark_done(
         "update work_items w set state = 'done', outcome = r.outcome, result_id = r.result_id, recipe = r.recipe, "
         "  reason = null, not_before = null, worker_id = null, token = null, claimed_at = null, is_redo = false, "
         "  must_run_alone = false, changed_at = clock_timestamp() "
-        "from results r where w.item_id = %s and r.result_id = %s "
-        "returning w.document_id, w.stage, w.attempts, w.deferrals, r.first_document",
+        "from results r, documents d where w.item_id = %s and r.result_id = %s and d.document_id = w.document_id "
+        "returning w.document_id, w.stage, w.attempts, w.deferrals, nullif(r.first_document, d.key) as reused_from",
         [item_id, result_id],
     )
-    why = f"reused from {row['first_document']}" if reused else None
+    why = f"reused from {row['reused_from']}" if row["reused_from"] else None
     record_transition(cur, row["document_id"], row["stage"], from_state, State.DONE, worker_id, why)
     cur.execute(
         "insert into outbox (result_id, document_id, stage, run_id, reused_from, attempts, deferrals) "
@@ -178,7 +177,7 @@ def _mark_done(
             row["document_id"],
             row["stage"],
             run_id,
-            row["first_document"] if reused else None,
+            row["reused_from"],
             row["attempts"],
             row["deferrals"],
         ],
