@@ -7,6 +7,7 @@ before the guess because CP949 is what Korean Windows wrote for decades and shor
 import codecs
 import re
 from dataclasses import dataclass
+from itertools import islice
 
 import charset_normalizer
 
@@ -37,6 +38,7 @@ _NEVER_DECLARED = frozenset({"utf_16", "utf_32", "utf_16_le", "utf_16_be", "utf_
 
 # A damaged file is still read if at most one of so many characters beyond ASCII is lost.
 _DAMAGE = 20
+_ENOUGH = 10_000  # letters to judge a language by
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,10 @@ def _korean(data: bytes) -> Decoded | None:
     """
     text = data.decode("cp949", errors="replace")
     # Punctuation and brackets of East Asian texts are the same characters in all of these languages.
-    letters = [character for character in text if ord(character) > 127 and character.isalpha()]
-    lost = text.count("\ufffd")
+    letters = list(islice((character for character in text if character > "\x7f" and character.isalpha()), _ENOUGH))
+    kept, lost = len(data) - len(text), text.count("\ufffd")  # what is read takes two bytes a character
     everyday = sum("가" <= character <= "힣" and _is_everyday(character) for character in letters)
-    if everyday == 0 or everyday < 0.8 * len(letters) or lost * _DAMAGE > everyday:
+    if everyday == 0 or everyday < 0.8 * len(letters) or lost * _DAMAGE > kept:
         return None
     return Decoded(text, "cp949")
 
