@@ -61,6 +61,8 @@ def _runs(bin_folder: Path, account: Account) -> bool:
 def _copied(package: Path, target: Path) -> Path:
     """Copy the wheel's PostgreSQL once (40 MB); the libraries keep their place relative to it."""
     if not target.exists():
+        for older in target.parent.glob("binaries-*"):  # the caller holds the home's lock, and no server lives
+            shutil.rmtree(older)
         staging = Path(tempfile.mkdtemp(prefix="binaries-new-", dir=target.parent))
         shutil.copytree(package / _INSTALL, staging / package.name / _INSTALL, symlinks=True)
         libraries = package.parent / f"{package.name}.libs"

@@ -4,6 +4,7 @@ It runs in a session of its own without a TCP port, and goes on when the door th
 """
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -18,15 +19,16 @@ from dagster_offload.postgres.accounts import explained, make_private, prepare_h
 from dagster_offload.postgres.binaries import binaries
 from dagster_offload.postgres.cluster import check_major_version, make_cluster, write_access_rules
 from dagster_offload.postgres.complaints import complaint
-from dagster_offload.postgres.locks import POLL_SECONDS, door_lock, is_held
+from dagster_offload.postgres.locks import POLL_SECONDS, door_lock
 from dagster_offload.postgres.places import NAME, PORT, Places, turn_log
-from dagster_offload.postgres.postmaster import forget_foreign_pid, spawn
+from dagster_offload.postgres.postmaster import forget_dead_server, lives, spawn
 from dagster_offload.postgres.sockets import make_socket_folder, socket_folder
 from dagster_offload.postgres.urls import libpq_url
 
 logger = logging.getLogger(__name__)
 
 SILENCE_SECONDS = 60.0  # how long a living server may say nothing at all; while it says it recovers, we wait
+REFUSAL_SECONDS = 5.0  # how long it may refuse us for another reason, such as too many clients
 TELL_AFTER_SECONDS = 2.0
 TELL_EVERY_SECONDS = 10.0
 
@@ -41,7 +43,7 @@ def ensure_embedded(home: Path, *, options: Mapping[str, str] | None = None, tel
     """
     places = Places(home)
     with explained(home):
-        if is_held(places.alive) and _knock(places, NAME).is_ready:
+        if lives(places) and _knock(places, NAME).is_ready:
             return _url(places, NAME)
         prepare_home(home)
         make_private(places.postgres, 0o711 if os.geteuid() == 0 else 0o700)
@@ -53,21 +55,21 @@ def ensure_embedded(home: Path, *, options: Mapping[str, str] | None = None, tel
 
 def _start_and_wait(places: Places, door_fd: int, options: Mapping[str, str], tell: Tell) -> None:
     log_start: int | None = None  # where the words of a server started here begin
-    began = last_sign = time.monotonic()
+    began = since = time.monotonic()
     tell_at = began + TELL_AFTER_SECONDS
+    answer = None
     while True:
-        if not is_held(places.alive):
+        if not lives(places):
             if log_start is not None:
                 raise LedgerUnavailable(complaint(places, server_account(), _log_lines(places, log_start)))
             log_start = turn_log(places)
             _start(places, door_fd, options)
-        answer = _knock(places, "postgres")
+        before, answer, now = answer, _knock(places, "postgres"), time.monotonic()
         if answer.is_ready:
             return
-        now = time.monotonic()
-        if answer.is_coming:
-            last_sign = now
-        if now - last_sign > SILENCE_SECONDS:
+        if answer != before:
+            since = now
+        if now - since > answer.patience_seconds:
             raise LedgerUnavailable(
                 f"the Postgres of OFFLOAD_HOME {places.home} runs and cannot be used ({answer.words}):"
                 f" see {places.log}, or stop it with `dagster-offload stop`"
@@ -84,9 +86,10 @@ def _start(places: Places, door_fd: int, options: Mapping[str, str]) -> None:
     if not places.data.exists():
         make_cluster(places, account, bin_folder, door_fd)
     check_major_version(places)
-    forget_foreign_pid(places)
+    sockets = make_socket_folder(places.postgres, account)
+    forget_dead_server(places, sockets)
     write_access_rules(places)
-    spawn(places, account, bin_folder, make_socket_folder(places.postgres, account), options)
+    spawn(places, account, bin_folder, sockets, options)
 
 
 def _log_lines(places: Places, start: int) -> list[str]:
@@ -98,18 +101,21 @@ def _log_lines(places: Places, start: int) -> list[str]:
 @dataclass(frozen=True)
 class _Answer:
     is_ready: bool
-    is_coming: bool  # the server itself says that it starts, recovers or ends
+    patience_seconds: float  # how long this answer may stay the same
     words: str
 
 
 def _knock(places: Places, database: str) -> _Answer:
-    """Ask the server how it is by connecting. libpq reports no code for a refused connection, so its words are read."""
+    """Ask the server how it is by connecting. A refused connection has no code in libpq, so its words are read."""
     try:
         psycopg.connect(_url(places, database), connect_timeout=5).close()
     except psycopg.OperationalError as error:
-        words = str(error).strip().splitlines()[-1].rpartition("FATAL:")[2].strip()
-        return _Answer(is_ready=False, is_coming="the database system is" in words, words=words)
-    return _Answer(is_ready=True, is_coming=True, words="ready")
+        _, is_refusal, words = str(error).strip().splitlines()[0].rpartition("FATAL:")
+        if not is_refusal:
+            return _Answer(False, SILENCE_SECONDS, words)
+        is_on_its_way = "the database system is" in words  # starting up, in recovery, shutting down
+        return _Answer(False, math.inf if is_on_its_way else REFUSAL_SECONDS, words.strip())
+    return _Answer(True, math.inf, "ready")
 
 
 def _create_database(places: Places) -> None:

@@ -28,7 +28,7 @@ def refuse_pooler(conn: psycopg.Connection) -> None:
     """
     own = _backend(conn, time.monotonic() + ANSWER_SECONDS)
     if own is None:
-        raise LedgerUnavailable("OFFLOAD_POSTGRES_URL: the database does not answer a query within 5 s")
+        raise LedgerUnavailable("OFFLOAD_POSTGRES_URL: the database does not answer a query in time")
     probes = 1 if own == conn.info.backend_pid else SUSPICIOUS_PROBES
     with ExitStack() as held:
         for _ in range(probes):
@@ -36,11 +36,10 @@ def refuse_pooler(conn: psycopg.Connection) -> None:
             held.callback(other.close)
             deadline = time.monotonic() + ANSWER_SECONDS
             if not _begin(other, deadline):
-                return  # a pool that has no backend left for it: then it does not lend out ours
+                break  # no backend left for it: then ours was not lent out, or somebody else has it now
             if _backend(other, deadline) == own:
                 raise LedgerUnavailable(_REFUSAL.format(mode="transaction"))
-        now = _backend(conn, time.monotonic() + ANSWER_SECONDS)
-        if now != own:
+        if _backend(conn, time.monotonic() + ANSWER_SECONDS) != own:
             raise LedgerUnavailable(_REFUSAL.format(mode="transaction"))
 
 

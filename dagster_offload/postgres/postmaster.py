@@ -14,10 +14,11 @@ from dagster_offload.postgres.accounts import Account, explained
 from dagster_offload.postgres.binaries import ENVIRONMENT
 from dagster_offload.postgres.locks import door_lock_within, is_held, life_lock, wait_until
 from dagster_offload.postgres.places import PORT, Places, open_log
+from dagster_offload.postgres.sockets import SOCKET_NAME
 
 logger = logging.getLogger(__name__)
 
-IMMEDIATE_STOP_SECONDS = 3.0
+IMMEDIATE_STOP_SECONDS = 6.5  # Postgres itself kills a child that does not quit within 5 s
 DOOR_SECONDS = 1.0
 
 SERVER_OPTIONS: Mapping[str, str] = {
@@ -82,7 +83,12 @@ def _quoted_list_item(folder: Path) -> str:
 def is_running(home: Path) -> bool:
     """Whether any process of the home's server lives, ready or not."""
     with explained(home):
-        return is_held(Places(home).alive)
+        return lives(Places(home))
+
+
+def lives(places: Places) -> bool:
+    """The lock's word, and the pid file's too: on network file systems a lock is not inherited."""
+    return is_held(places.alive) or _postmaster(places) is not None
 
 
 def server_pid(home: Path) -> int | None:
@@ -95,19 +101,19 @@ def server_pid(home: Path) -> int | None:
 def stop_postgres(home: Path, *, within_seconds: float = 15.0) -> bool:
     """Stop the home's server, and return when no process of it is left. False where none ran.
 
-    Fast at first (open transactions roll back); in the last 3 s at once, which the next start recovers from.
+    Fast at first (open transactions roll back); in the last 6.5 s at once, which the next start recovers from.
     Raises `LedgerUnavailable` when it runs on.
     """
     places = Places(home)
     fast_seconds = max(within_seconds - IMMEDIATE_STOP_SECONDS - DOOR_SECONDS, 0.0)
     with explained(home):
-        if not is_held(places.alive):
+        if not lives(places):
             return False
         # Not got in time, it goes on without: who holds it so long waits for a recovery, and sees the server go.
         with door_lock_within(places.door_lock, DOOR_SECONDS):
             for how, seconds in ((signal.SIGINT, fast_seconds), (signal.SIGQUIT, IMMEDIATE_STOP_SECONDS)):
                 _send(_postmaster(places), how)
-                if wait_until(lambda: not is_held(places.alive), seconds):
+                if wait_until(lambda: not lives(places), seconds):
                     return True
     raise LedgerUnavailable(
         f"the Postgres of OFFLOAD_HOME {home} does not stop: see {places.log}; it may run in another container"
@@ -143,17 +149,13 @@ def _pid_in_file(places: Places) -> int | None:
         return None
 
 
-def forget_foreign_pid(places: Places) -> None:
-    """Remove a dead server's postmaster.pid when another process has its number now; that process is left alone.
+def forget_dead_server(places: Places, sockets: Path) -> None:
+    """Remove what a dead server wrote its pid into, where a foreign process or a zombie has that number now.
 
-    Postgres itself overrules the file when no process has the number, but refuses to start when one of the same user
-    has. The caller holds the home's lock and knows that no process of this server lives.
+    Postgres itself overrules such a file when no process has the number, but refuses to start when one of the same user
+    has. The process is left alone. The caller holds the home's lock and knows that this server does not live.
     """
+    (sockets / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
     pid = _pid_in_file(places)
-    if pid is None or not psutil.pid_exists(pid):
-        return
-    if _postmaster(places) is not None:
-        raise LedgerUnavailable(
-            f"a Postgres (pid {pid}) that dagster-offload did not start uses {places.data}: stop it"
-        )
-    places.pid_file.unlink(missing_ok=True)
+    if pid is not None and psutil.pid_exists(pid):
+        places.pid_file.unlink(missing_ok=True)

@@ -1,0 +1,106 @@
+"""Homes with short paths, whose servers end with the test; doors as processes of their own."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.postgres import stop_postgres
+from dagster_offload.postgres.accounts import ROOT_RUNS_AS
+from dagster_offload.postgres.embedded import ensure_embedded
+
+WITHOUT_FSYNC = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+IS_ROOT = os.geteuid() == 0
+
+needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root's server runs as somebody else")
+
+# What a door does before its test: everything is imported first, as another user may not reach this interpreter.
+PRELUDE = """
+import os, sys, time
+from pathlib import Path
+import psutil, psycopg
+from dagster_offload.postgres import ensure_postgres, stop_postgres, is_running
+from dagster_offload.postgres import binaries, embedded
+from dagster_offload.settings import Settings
+home = Path(sys.argv[1])
+def ensure():
+    return embedded.ensure_embedded(home, options={"fsync": "off"})
+"""
+AS_SOMEBODY_ELSE = """
+import pwd
+person = pwd.getpwnam("daemon")
+os.setgroups([]); os.setgid(person.pw_gid); os.setuid(person.pw_uid)
+"""
+
+Door = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """An empty folder of the test's own, near the root: sockets fit below it, and root's server can reach it."""
+    folder = Path(tempfile.mkdtemp(prefix=f"offload-tests-{os.getpid()}-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def home(short_folder: Path) -> Iterator[Path]:
+    """A home that does not exist yet; a server that the test leaves running is stopped."""
+    home = short_folder / "home"
+    try:
+        yield home
+    finally:
+        stop_postgres(home)
+
+
+@pytest.fixture
+def start() -> Callable[[Path], str]:
+    return lambda home: ensure_embedded(home, options=WITHOUT_FSYNC)
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    """Starts processes that do something with a home, each in a process group of its own."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(
+        home: Path, body: str, *, env: Mapping[str, str] | None = None, prelude: str = ""
+    ) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-c", PRELUDE + prelude + body, str(home)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
+            process_group=0,
+        )
+        started.append(process)
+        return process
+
+    try:
+        yield run
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def foreign_process() -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that has nothing to do with us and runs as the server's user, so that the server could harm it."""
+    user = pwd.getpwnam(ROOT_RUNS_AS).pw_uid if IS_ROOT else None
+    process = subprocess.Popen(["sleep", "600"], user=user, cwd="/")
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,210 @@
+"""Who the server runs as, who may read its data, and which folders are touched."""
+
+import os
+import pwd
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import psycopg
+import pytest
+
+from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.postgres import binaries, server_pid, stop_postgres
+from dagster_offload.postgres.accounts import Account
+
+from .conftest import AS_SOMEBODY_ELSE, IS_ROOT, Door, needs_root
+
+Start = Callable[[Path], str]
+
+
+def reachable_binaries(folder: Path) -> str:
+    """A prelude that lets any user run the wheel's binaries, wherever the tests' own environment lies."""
+    person = pwd.getpwnam("daemon")
+    package = binaries._package()
+    if binaries._runs(package / "pginstall18" / "bin", Account("daemon", person.pw_uid, person.pw_gid, is_other=True)):
+        return ""
+    return f"binaries._package = lambda: Path({str(binaries._copied(package, folder / 'binaries-open'))!r})\n"
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@needs_root
+def test_roots_server_runs_as_nobody_and_only_its_data_belongs_to_it(home: Path, start: Start) -> None:
+    nobody = pwd.getpwnam("nobody")
+    start(home)
+
+    server = psutil.Process(server_pid(home))
+    assert server.uids() == (nobody.pw_uid,) * 3
+    assert server.gids() == (nobody.pw_gid,) * 3
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    assert next(line.split()[1:] for line in status.splitlines() if line.startswith("Groups:")) == []
+    postgres = home / "postgres"
+    assert (home.stat().st_uid, mode(home)) == (0, 0o711)
+    assert (postgres.stat().st_uid, mode(postgres)) == (0, 0o711)
+    for folder in (postgres / "data", postgres / "socket"):
+        assert (folder.stat().st_uid, mode(folder)) == (nobody.pw_uid, 0o700)
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("name", "refusal"), [("nobody", "Peer authentication failed"), ("daemon", "Permission denied")]
+)
+def test_no_other_user_may_connect_not_even_the_one_the_server_runs_as(
+    home: Path, door: Door, name: str, refusal: str
+) -> None:
+    prelude = AS_SOMEBODY_ELSE.replace("daemon", name)
+    body = """
+try:
+    psycopg.connect(url).close()
+except psycopg.OperationalError as error:
+    print(error)
+"""
+
+    output, _ = door(home, body, prelude="url = ensure()\n" + prelude).communicate(timeout=60)
+
+    assert refusal in output
+
+
+@needs_root
+def test_another_user_runs_a_server_of_their_own(short_folder: Path, door: Door) -> None:
+    short_folder.chmod(0o777)
+    home = short_folder / "theirs"
+    body = """
+with psycopg.connect(ensure()) as conn:
+    print(conn.execute("select current_user").fetchone()[0])
+print([oct(path.stat().st_mode & 0o777) for path in (home, home / "postgres", home / "postgres" / "data")])
+print(psutil.Process(embedded_pid()).username())
+print(stop_postgres(home), is_running(home))
+"""
+    prelude = reachable_binaries(short_folder) + AS_SOMEBODY_ELSE
+    prelude += "from dagster_offload.postgres import server_pid\nembedded_pid = lambda: server_pid(home)\n"
+
+    output, _ = door(home, body, prelude=prelude).communicate(timeout=60)
+
+    assert output.splitlines() == ["offload", "['0o700', '0o700', '0o700']", "daemon", "True False"]
+
+
+@pytest.mark.skipif(IS_ROOT, reason="root's case is above")
+def test_ones_own_server_keeps_everything_private(home: Path, start: Start) -> None:
+    start(home)
+
+    assert psutil.Process(server_pid(home)).uids().real == os.getuid()
+    assert [mode(folder) for folder in (home, home / "postgres", home / "postgres" / "data")] == [0o700] * 3
+
+
+@needs_root
+def test_home_of_another_user_is_refused_by_name(short_folder: Path, start: Start) -> None:
+    home = short_folder / "home"
+    home.mkdir()
+    os.chown(home, pwd.getpwnam("daemon").pw_uid, -1)
+
+    with pytest.raises(LedgerUnavailable, match=r"OFFLOAD_HOME .* belongs to daemon and you are root"):
+        start(home)
+    assert list(home.iterdir()) == []
+
+
+@needs_root
+def test_closed_folder_above_is_named_and_not_opened(short_folder: Path, start: Start) -> None:
+    closed = short_folder / "closed"
+    closed.mkdir(mode=0o700)
+
+    with pytest.raises(
+        LedgerUnavailable, match=rf"runs as nobody and cannot pass the folder {closed} on its way"
+    ) as caught:
+        start(closed / "home")
+
+    assert "\n" not in str(caught.value)
+    assert mode(closed) == 0o700
+
+
+def test_folders_above_and_their_other_files_keep_their_permissions(short_folder: Path, start: Start) -> None:
+    above = short_folder / "above"
+    above.mkdir()
+    neighbour = above / "neighbour"
+    neighbour.touch()
+    for path, wanted in ((above, 0o751), (neighbour, 0o640)):
+        path.chmod(wanted)
+    before = {path: path.stat().st_mode for path in (Path("/"), Path("/tmp"), short_folder, above, neighbour)}
+
+    start(above / "home")
+    stop_postgres(above / "home")
+
+    assert {path: path.stat().st_mode for path in before} == before
+
+
+def test_home_that_already_holds_something_keeps_its_mode(short_folder: Path, start: Start) -> None:
+    home = short_folder / "home"
+    home.mkdir()
+    home.chmod(0o755)
+    (home / "dagster.yaml").touch()
+
+    start(home)
+    stop_postgres(home)
+
+    assert mode(home) == 0o755
+
+
+def test_empty_home_is_closed_to_others(short_folder: Path, start: Start) -> None:
+    home = short_folder / "home"
+    home.mkdir()
+    home.chmod(0o777)
+
+    start(home)
+    stop_postgres(home)
+
+    assert mode(home) == (0o711 if IS_ROOT else 0o700)
+
+
+def test_home_that_everybody_may_write_is_refused(short_folder: Path, start: Start) -> None:
+    short_folder.chmod(0o1777)
+    (short_folder / "theirs").touch()
+
+    with pytest.raises(LedgerUnavailable, match="can be written by everybody"):
+        start(short_folder)
+    assert mode(short_folder) == 0o1777
+
+
+def test_strict_umask_does_not_lock_the_server_out(short_folder: Path, door: Door) -> None:
+    home = short_folder / "made" / "on" / "the" / "way" / "home"
+
+    output, _ = door(home, "os.umask(0o077); print(ensure()); stop_postgres(home)").communicate(timeout=60)
+
+    assert output.startswith("postgresql://")
+
+
+@needs_root
+def test_binaries_the_servers_user_cannot_reach_are_copied_into_the_home(
+    home: Path, short_folder: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = short_folder / "venv"
+    closed.mkdir(mode=0o700)
+    package = binaries._package()
+    for part in (package, package.parent / f"{package.name}.libs"):
+        if part.exists():
+            (closed / part.name).symlink_to(part)
+    monkeypatch.setattr(binaries, "_package", lambda: closed / package.name)
+
+    start(home)
+
+    assert psutil.Process(server_pid(home)).exe().startswith(f"{home}/postgres/binaries-")
+    assert mode(closed) == 0o700
+    stop_postgres(home)
+    start(home)  # and the copy is used again
+    assert len(list((home / "postgres").glob("binaries-*"))) == 1
+
+
+def test_user_id_without_a_name_is_told_what_to_do(home: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_who: object) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(pwd, "getpwnam", unknown)
+
+    with pytest.raises(
+        LedgerUnavailable, match=r"cannot run: .*; run as a user listed in /etc/passwd, or set OFFLOAD_P"
+    ):
+        start(home)
