@@ -45,7 +45,7 @@ _READ_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY"
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # a file that was replaced by a pipe must not block us
 
 
-class ChangedWhileRead(OffloadError):  # noqa: N818 - named like the errors beside it
+class ChangedWhileRead(OffloadError):
     """A file whose stat or bytes changed under us: leave it for the next scan."""
 
 
