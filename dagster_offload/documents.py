@@ -120,7 +120,10 @@ def digest(file: FileStat) -> str:
 
 
 def locate(library: Path, key: str) -> Path | None:
-    """The file of a key that a walk gave out, or None. Finds names that are not stored in their normal form."""
+    """The file of a key that a walk gave out, or None. Finds names that are not stored in their normal form.
+
+    Where several files share a key it finds the one that the walk took.
+    """
     parts = key.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\0" in key:
         return None
@@ -217,17 +220,20 @@ class _Walker:
             self._take(file, raw)
 
     def _take(self, file: FileStat, raw: str) -> None:
-        """Give the key to the file whose name comes first in byte order; the other's name is unusable."""
+        """Give the key to one of the files that share it, the one `locate` finds; the other's name is unusable."""
         other = self.taken.get(file.key)
-        if other is not None and os.fsencode(other.location) < os.fsencode(file.location):
-            loser = raw
-        else:
+        if other is None:
             self.taken[file.key] = file
-            if other is None:
-                return
-            loser = os.path.relpath(other.location, self.root)
+            return
+        if self._precedence(file) < self._precedence(other):
+            self.taken[file.key] = file
+            raw = os.path.relpath(other.location, self.root)
         reason = "another file has the same name once both are normalised (Unicode NFC): rename one"
-        self.found.unusable.append(UnusableName(printable(loser), reason))
+        self.found.unusable.append(UnusableName(printable(raw), reason))
+
+    def _precedence(self, file: FileStat) -> tuple[bool, bytes]:
+        """A name in normal form first, else the first in byte order."""
+        return os.path.join(self.root, file.key) != file.location, os.fsencode(file.location)
 
     def _followed(self, entry: os.DirEntry[str]) -> os.stat_result | None:
         try:
