@@ -17,7 +17,7 @@ from dagster_offload.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_error
 from dagster_offload.faults import fault_reason, is_cut, retry_after_of, router_word, setting_to_check
 from dagster_offload.slots import DEEP, PRIMARY, SlotConfig, Slots
-from dagster_offload.transport import call_timeout, open_http, true_errors
+from dagster_offload.transport import auth_headers, call_timeout, endpoint, open_http, true_errors
 
 __all__ = [
     "AIClient",
@@ -116,7 +116,7 @@ class AIClient:
             async with asyncio.timeout(slot.connect_timeout + read_seconds):
                 with true_errors():
                     return await self._pool().post(
-                        f"{slot.url}/v1/chat/completions", json=body, headers=auth_headers(slot), timeout=timeout
+                        endpoint(slot, "/v1/chat/completions"), json=body, headers=auth_headers(slot), timeout=timeout
                     )
         except TimeoutError as error:
             raise httpx.ReadTimeout(f"no whole answer within {read_seconds:g} s") from error
@@ -169,13 +169,3 @@ async def call_deep_or_defer(
             f"{slot_name}_unavailable:{router_word(error) or type(error).__name__}",
             retry_after_minutes=None if retry_after is None else retry_after / 60,
         ) from error
-
-
-def auth_headers(slot: SlotConfig) -> dict[str, str]:
-    """The bearer token, where one is set. Raises `SettingsError` for one that cannot stand in a header."""
-    key = (slot.api_key or "").strip()  # keys read from files end in a newline
-    if not key:
-        return {}
-    if not (key.isascii() and key.isprintable()):
-        raise SettingsError(f"{slot.setting('api_key')} holds characters that cannot stand in an HTTP header")
-    return {"authorization": f"Bearer {key}"}

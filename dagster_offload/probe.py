@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from dagster_offload.client import auth_headers
 from dagster_offload.errors import SettingsError
 from dagster_offload.faults import fault_reason, is_misconfigured, setting_to_check, word_in
 from dagster_offload.slots import SlotConfig
-from dagster_offload.transport import call_timeout, open_http, true_errors
+from dagster_offload.transport import auth_headers, call_timeout, endpoint, open_http, true_errors
 
 CONNECT_SECONDS = 3.0
 TOTAL_SECONDS = 5.0
@@ -52,7 +51,7 @@ async def probe(slot: SlotConfig) -> ProbeResult:
 async def _get(http: httpx.AsyncClient, slot: SlotConfig, path: str) -> httpx.Response:
     with true_errors():
         return await http.get(
-            f"{slot.url}{path}", headers=auth_headers(slot), timeout=call_timeout(slot, TOTAL_SECONDS)
+            endpoint(slot, path), headers=auth_headers(slot), timeout=call_timeout(slot, TOTAL_SECONDS)
         )
 
 

@@ -6,10 +6,11 @@ Everything here is about httpx on aiohttp's transport. What is sent and what an 
 import ipaddress
 import socket
 import ssl
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -17,6 +18,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from dagster_offload import __version__
+from dagster_offload.errors import SettingsError
 from dagster_offload.slots import SlotConfig
 
 # A host that vanishes in mid-answer is noticed 35 s after its last byte, a nap shorter than that survives. Keep-alive
@@ -42,18 +44,40 @@ def open_http(slots: Iterable[SlotConfig], *, is_fresh: bool = False) -> httpx.A
     slots = tuple(slots)
     is_tls = any(slot.url.startswith("https:") for slot in slots)
     context = tls_context() if is_tls else None
-    proxied = {slot.url: proxy for slot in slots if (proxy := proxy_for(slot.url)) is not None}
+    proxied = {_origin(slot.url): proxy for slot in slots if (proxy := proxy_for(slot.url)) is not None}
     return httpx.AsyncClient(
         transport=_transport(context, is_fresh=is_fresh),
-        mounts={
-            f"{urlsplit(url).scheme}://{urlsplit(url).netloc.rpartition('@')[2]}": _transport(
-                context, is_fresh=is_fresh, proxy=proxy
-            )
-            for url, proxy in proxied.items()
-        },
+        mounts={origin: _transport(context, is_fresh=is_fresh, proxy=proxy) for origin, proxy in proxied.items()},
         headers={"user-agent": f"dagster-offload/{__version__}"},
         follow_redirects=False,  # a redirected POST loses its body or goes to a host nobody configured
     )
+
+
+def endpoint(slot: SlotConfig, path: str) -> str:
+    """The address of `path` at the slot, without user and password: they go into a header, and never into a log."""
+    return f"{_origin(slot.url)}{urlsplit(slot.url).path.rstrip('/')}{path}"
+
+
+def auth_headers(slot: SlotConfig) -> dict[str, str]:
+    """The bearer token where one is set, else the URL's user and password.
+
+    Raises `SettingsError` for a token that cannot stand in a header.
+    """
+    key = (slot.api_key or "").strip()  # keys read from files end in a newline
+    if not (key.isascii() and key.isprintable()):
+        raise SettingsError(f"{slot.setting('api_key')} holds characters that cannot stand in an HTTP header")
+    if key:
+        return {"authorization": f"Bearer {key}"}
+    parts = urlsplit(slot.url)
+    if parts.username is None:
+        return {}
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {"authorization": f"Basic {b64encode(pair.encode()).decode()}"}
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def call_timeout(slot: SlotConfig, read_seconds: float) -> httpx.Timeout:

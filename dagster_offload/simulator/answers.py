@@ -12,7 +12,7 @@ SUMMARIZE = "summarize"
 
 # The delimiters stand on lines of their own; rules before them may name them in a sentence.
 _DOCUMENT = re.compile(r"^<document>\n(.*)\n</document>", re.DOTALL | re.MULTILINE)
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n{1,}")
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+(?![a-z])|\n+")  # not after "Ltd." in mid-sentence
 _WORD = re.compile(r"[a-z']{3,}|[가-힣]{2,}")
 _CLASSES_IN_INSTRUCTION = re.compile(r'"category": one of ((?:"[^"]+"(?:, )?)+)')
 

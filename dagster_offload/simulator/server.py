@@ -125,7 +125,7 @@ class AbruptServer(uvicorn.Server):
 
 def make_server(app: RouterApp) -> uvicorn.Server:
     config = uvicorn.Config(
-        app.asgi, http=ConnectionHolder, ws="none", lifespan="off", log_config=None, access_log=False
+        app.asgi, http=ConnectionHolder, loop="asyncio", ws="none", lifespan="off", log_config=None, access_log=False
     )
     return AbruptServer(config)
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from dagster_offload.chat import ChoiceWithoutMessage, read_answer, refused_part, request_body
-from dagster_offload.client import AIClient, auth_headers, call_deep_or_defer
+from dagster_offload.client import AIClient, call_deep_or_defer
 from dagster_offload.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.errors import (
     CutAnswer,
@@ -22,7 +22,7 @@ from dagster_offload.errors import (
 )
 from dagster_offload.faults import fault_reason, is_cut, is_misconfigured, retry_after_of, setting_to_check
 from dagster_offload.slots import SlotConfig
-from dagster_offload.transport import proxy_for
+from dagster_offload.transport import auth_headers, endpoint, proxy_for
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "qwen_router_chat_completion.json"
 REQUEST = httpx.Request("POST", "http://router/v1/chat/completions")
@@ -356,6 +356,15 @@ def test_a_key_is_sent_trimmed_and_never_shown() -> None:
         with pytest.raises(SettingsError, match="OFFLOAD_DEEP_API_KEY") as raised:
             auth_headers(keyed(bad))
         assert bad not in str(raised.value)
+
+
+def test_user_and_password_of_the_url_go_into_a_header() -> None:
+    slot = SlotConfig(name="deep", url="https://us%40er:pass@router:1/base", model="m")
+    assert endpoint(slot, "/health") == "https://router:1/base/health"
+    assert auth_headers(slot) == {"authorization": "Basic dXNAZXI6cGFzcw=="}
+    assert auth_headers(SlotConfig(name="deep", url="http://a:b@router", model="m", api_key="k")) == {
+        "authorization": "Bearer k"
+    }
 
 
 def test_a_slot_on_this_host_is_never_reached_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,119 @@
+"""A real llama.cpp server for tests: its own HTTP code, in front of a model of random weights that is made here.
+
+`make_model(path)` writes the model (half a megabyte, the same bytes every time); `python real_server.py MODEL PORT`
+serves it until a signal ends it. Needs gguf, numpy, tokenizers and xllamacpp. The words it answers are noise.
+"""
+
+import argparse
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+HIDDEN, FEED_FORWARD, LAYERS, HEADS, KV_HEADS, HEAD_SIZE = 64, 128, 2, 4, 2, 16
+CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+# ChatML as Qwen's newer models have it: they think unless told `enable_thinking: false`.
+TEMPLATE = """\
+{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}
+<|im_start|>assistant
+<think>
+{% if enable_thinking is defined and enable_thinking is false %}
+</think>
+
+{% endif -%}
+{%- endif -%}"""
+
+
+def make_model(path: Path) -> None:
+    """Write a Qwen3-shaped model with a byte-level tokenizer and small random weights."""
+    import gguf  # type: ignore[import-not-found, unused-ignore]
+    import numpy as np  # type: ignore[import-not-found, unused-ignore]
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers  # type: ignore[import-not-found, unused-ignore]
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=list(CONTROL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["the document is an invoice, a letter or a report"] * 50, trainer)
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+
+    writer: Any = gguf.GGUFWriter(path, "qwen3")
+    writer.add_context_length(8192)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_key_length(HEAD_SIZE)
+    writer.add_value_length(HEAD_SIZE)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(tokens)
+    kinds = [gguf.TokenType.CONTROL if token in CONTROL_TOKENS else gguf.TokenType.NORMAL for token in tokens]
+    writer.add_token_types(kinds)
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
+    writer.add_eos_token_id(vocabulary["<|im_end|>"])
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(TEMPLATE)
+
+    random = np.random.default_rng(20)
+    shapes = {"token_embd": (len(tokens), HIDDEN), "output": (len(tokens), HIDDEN), "output_norm": (HIDDEN,)}
+    for layer in range(LAYERS):
+        block: dict[str, tuple[int, ...]] = {
+            "attn_q": (HEADS * HEAD_SIZE, HIDDEN),
+            "attn_k": (KV_HEADS * HEAD_SIZE, HIDDEN),
+            "attn_v": (KV_HEADS * HEAD_SIZE, HIDDEN),
+            "attn_output": (HIDDEN, HEADS * HEAD_SIZE),
+            "attn_q_norm": (HEAD_SIZE,),
+            "attn_k_norm": (HEAD_SIZE,),
+            "attn_norm": (HIDDEN,),
+            "ffn_norm": (HIDDEN,),
+            "ffn_gate": (FEED_FORWARD, HIDDEN),
+            "ffn_up": (FEED_FORWARD, HIDDEN),
+            "ffn_down": (HIDDEN, FEED_FORWARD),
+        }
+        shapes |= {f"blk.{layer}.{name}": shape for name, shape in block.items()}
+    for name, shape in shapes.items():
+        is_norm = len(shape) == 1
+        weights = np.ones(shape) if is_norm else random.normal(0, 0.05, shape)
+        writer.add_tensor(f"{name}.weight", weights.astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def main() -> None:
+    import xllamacpp  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("port", type=int)
+    parser.add_argument("--api-key")
+    args = parser.parse_args()
+    params: Any = xllamacpp.CommonParams()
+    params.model.path = str(args.model)
+    params.port = args.port
+    params.n_ctx, params.n_parallel = 4096, 1
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    if args.api_key:
+        params.api_keys = [args.api_key]
+    server = xllamacpp.Server(params)  # returns when the model is loaded; ends with the process
+    print("listening on", server.listening_address, flush=True)
+    signal.pause()
+
+
+if __name__ == "__main__":
+    main()
