@@ -69,6 +69,12 @@ def fault_reason(exc: BaseException) -> str:
     return type(exc).__name__
 
 
+def reason_with_setting(slot: SlotConfig, exc: BaseException) -> str:
+    """`fault_reason`, and the setting to look at where the slot did not name its reason itself."""
+    reason = fault_reason(exc)
+    return reason if router_word(exc) else f"{reason} (check {setting_to_check(slot, exc)})"
+
+
 def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
     error = truer_error(exc) if isinstance(exc, httpx.TransportError) else exc
     causes = list(_causes(exc))

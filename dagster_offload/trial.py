@@ -15,7 +15,7 @@ from dagster_offload.chat import ChoiceWithoutMessage
 from dagster_offload.client import AIClient
 from dagster_offload.completion import Answer, ModelEvidence, RequestOptions, Usage
 from dagster_offload.errors import OffloadError, SettingsError
-from dagster_offload.faults import fault_reason, is_misconfigured, retry_after_of, setting_to_check
+from dagster_offload.faults import is_misconfigured, reason_with_setting, retry_after_of
 from dagster_offload.slots import SlotConfig
 
 TRIAL_PROMPT = "Answer with one word: ready"
@@ -71,10 +71,10 @@ async def trial(client: AIClient, slot: SlotConfig, limit_seconds: float = TRIAL
 
 
 def _refused(slot: SlotConfig, error: Exception, seconds: float) -> TrialVerdict:
-    misconfigured = is_misconfigured(error)
-    reason = fault_reason(error)
-    if misconfigured:
-        reason += f": check {setting_to_check(slot, error)}"
     return TrialVerdict(
-        False, reason, misconfigured=misconfigured, retry_after_seconds=retry_after_of(error), seconds=seconds
+        False,
+        reason_with_setting(slot, error),
+        misconfigured=is_misconfigured(error),
+        retry_after_seconds=retry_after_of(error),
+        seconds=seconds,
     )

@@ -17,7 +17,7 @@ from dagster_offload.completion import Answer
 from dagster_offload.documents import ChangedWhileRead, locate
 from dagster_offload.errors import DocumentFault, UnusableAnswer, is_deferrable_error
 from dagster_offload.extraction import Extractor
-from dagster_offload.faults import fault_reason, is_cut, retry_after_of, router_word, setting_to_check
+from dagster_offload.faults import fault_reason, is_cut, reason_with_setting, retry_after_of
 from dagster_offload.gate import AsyncLedger, verdict
 from dagster_offload.ledger import breaker, claims, deferrals, results
 from dagster_offload.ledger.records import CallRecord, Claim, ClaimedItem, NewResult, Outcome, State
@@ -156,7 +156,7 @@ class Walker:
         self, claim: Claim, item: ClaimedItem, slot: SlotConfig, call: CallRecord, error: Exception
     ) -> WalkEnd:
         """Whose fault is it? The slot's, where it is away or refuses a trial too; else the document's."""
-        reason = _words(slot, error)
+        reason = reason_with_setting(slot, error)
         logger.info("%s of %s on %s: %s", item.stage, claim.document, slot.name, reason)
         default_wait = self.settings.retry_after_minutes * 60
         if is_deferrable_error(error) and not is_cut(error):
@@ -185,12 +185,6 @@ class Walker:
         )
         logger.info("%s of %s: %s (%s)", item.stage, claim.document, fault.message, state)
         return WalkEnd.FAILED
-
-
-def _words(slot: SlotConfig, error: Exception) -> str:
-    """The reason an operator reads; names the setting to look at where the slot did not name its reason itself."""
-    reason = fault_reason(error)
-    return reason if router_word(error) else f"{reason} (check {setting_to_check(slot, error)})"
 
 
 def _code(error: Exception) -> str:

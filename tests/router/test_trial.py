@@ -96,7 +96,7 @@ async def test_a_slot_that_loads_for_long_is_refused_at_the_limit(router: Router
 async def test_a_slot_that_is_not_there_is_refused(router: Router, deep_slot: SlotConfig) -> None:
     await asyncio.to_thread(router.stop)
     verdict = await verdict_of(deep_slot)
-    assert (verdict.answered, verdict.reason) == (False, "connection refused")
+    assert (verdict.answered, verdict.reason) == (False, "connection refused (check OFFLOAD_DEEP_URL)")
 
 
 async def test_a_key_that_cannot_be_sent_is_misconfigured(deep_slot: SlotConfig) -> None:
