@@ -44,7 +44,12 @@ def refuse_pooler(conn: psycopg.Connection) -> None:
 
 
 def _begin(conn: psycopg.Connection, deadline: float) -> bool:
-    return _ask(conn, b"begin", deadline) is not None
+    try:
+        return _ask(conn, b"begin", deadline) is not None
+    except psycopg.OperationalError as error:
+        if "statement pooling" in str(error):  # PgBouncer's answer to `begin` in that mode
+            raise LedgerUnavailable(_REFUSAL.format(mode="statement")) from None
+        raise
 
 
 def _backend(conn: psycopg.Connection, deadline: float) -> int | None:
@@ -74,7 +79,4 @@ def _ask(conn: psycopg.Connection, query: bytes, deadline: float) -> pq.abc.PGre
 def _checked(result: pq.abc.PGresult) -> pq.abc.PGresult:
     if result.status in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
         return result
-    message = result.get_error_message()
-    if "statement pooling" in message:  # PgBouncer's answer to `begin` in that mode
-        raise LedgerUnavailable(_REFUSAL.format(mode="statement"))
-    raise psycopg.OperationalError(message)
+    raise psycopg.OperationalError(result.get_error_message())

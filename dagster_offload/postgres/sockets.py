@@ -1,4 +1,4 @@
-"""Where the embedded server's socket lies: in the home, or in a private temporary folder where that path is too long.
+"""Where the embedded server's socket lies: in the home, or in a private temporary folder where no socket fits there.
 
 The choice is made by the door that starts the server and written down in the home, because the next door may have
 another TMPDIR.
@@ -24,28 +24,28 @@ def socket_folder(postgres: Path) -> Path:
 
 def make_socket_folder(postgres: Path, account: Account) -> Path:
     """A folder only `account` can use, with room for the socket's name. Call it while no server lives."""
-    folder = socket_folder(postgres)
-    if folder.is_relative_to(postgres) and _fits(postgres / "socket"):
+    inside = postgres / "socket"
+    if _suits(inside):
+        inside.mkdir(exist_ok=True)
+        account.take_over(inside)
         _note(postgres).unlink(missing_ok=True)
-        folder = postgres / "socket"
-        folder.mkdir(exist_ok=True)
-        account.take_over(folder)
-        return folder
-    if folder.is_relative_to(postgres) or not _fits(folder) or not _is_private(folder, account):
-        folder = _temporary_folder(account)
-        note = _note(postgres)
-        draft = note.with_suffix(".new")
-        draft.write_bytes(os.fsencode(folder))
-        draft.replace(note)
-    return folder
+        return inside
+    outside = socket_folder(postgres)
+    if outside == inside or not _suits(outside) or not _is_private(outside, account):
+        outside = _temporary_folder(account)
+        draft = _note(postgres).with_suffix(".new")
+        draft.write_bytes(os.fsencode(outside))
+        draft.replace(_note(postgres))
+    return outside
 
 
 def _note(postgres: Path) -> Path:
     return postgres / "socket_folder"
 
 
-def _fits(folder: Path) -> bool:
-    return len(os.fsencode(folder / SOCKET_NAME)) <= MAX_PATH_BYTES
+def _suits(folder: Path) -> bool:
+    """Short enough for the kernel, and no list of hosts to libpq."""
+    return len(os.fsencode(folder / SOCKET_NAME)) <= MAX_PATH_BYTES and "," not in str(folder)
 
 
 def _is_private(folder: Path, account: Account) -> bool:
@@ -58,11 +58,11 @@ def _is_private(folder: Path, account: Account) -> bool:
 
 def _temporary_folder(account: Account) -> Path:
     for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108 - mkdtemp makes a private folder in it
-        if not Path(parent).is_dir() or not _fits(Path(parent, "offload-12345678")):
+        if not Path(parent).is_dir() or not _suits(Path(parent, "offload-12345678")):
             continue
         folder = Path(tempfile.mkdtemp(prefix="offload-", dir=parent))
         if blocked_folder(folder, account) is None:
             account.take_over(folder)
             return folder
         folder.rmdir()
-    raise LedgerUnavailable("OFFLOAD_HOME is too long a path for a socket, and so is TMPDIR: name a shorter one")
+    raise LedgerUnavailable("OFFLOAD_HOME has too long a path for a socket, and so has TMPDIR: name a shorter one")

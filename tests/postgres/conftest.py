@@ -43,23 +43,25 @@ Door = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """An empty folder of the test's own, near the root: sockets fit below it, and root's server can reach it."""
+    """An empty folder of the test's own, near the root: sockets fit below it, and root's server can reach it.
+
+    Servers of homes below it are stopped with the test.
+    """
     folder = Path(tempfile.mkdtemp(prefix=f"offload-tests-{os.getpid()}-", dir="/tmp"))
     folder.chmod(0o755)
     try:
         yield folder
     finally:
+        for lock in folder.rglob("postgres/alive"):
+            if lock.parents[1].stat().st_uid == os.geteuid():
+                stop_postgres(lock.parents[1])
         shutil.rmtree(folder)
 
 
 @pytest.fixture
-def home(short_folder: Path) -> Iterator[Path]:
-    """A home that does not exist yet; a server that the test leaves running is stopped."""
-    home = short_folder / "home"
-    try:
-        yield home
-    finally:
-        stop_postgres(home)
+def home(short_folder: Path) -> Path:
+    """A home that does not exist yet."""
+    return short_folder / "home"
 
 
 @pytest.fixture

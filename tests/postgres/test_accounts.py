@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
-import psycopg
 import pytest
 
 from dagster_offload.errors import LedgerUnavailable

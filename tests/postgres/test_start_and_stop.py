@@ -13,7 +13,7 @@ import pytest
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres import ensure_postgres, is_running, server_pid, stop_postgres
 from dagster_offload.postgres.locks import door_lock, wait_until
-from dagster_offload.settings import Settings
+from dagster_offload.settings import load_settings
 
 from .conftest import Door
 
@@ -21,7 +21,7 @@ Start = Callable[[Path], str]
 
 
 def test_first_start_makes_a_database_in_utc_and_utf8_without_a_tcp_port(home: Path) -> None:
-    url = ensure_postgres(Settings(home=home))
+    url = ensure_postgres(load_settings(home=home))
 
     with psycopg.connect(url) as conn:
         row = conn.execute(

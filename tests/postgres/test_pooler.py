@@ -1,0 +1,130 @@
+"""A pooler that lends our backend to others is refused, one that does not is accepted. Takes PgBouncer."""
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.postgres import ensure_postgres, pooler
+from dagster_offload.postgres.locks import wait_until
+from dagster_offload.settings import load_settings
+
+from .conftest import IS_ROOT, WITHOUT_FSYNC
+
+PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+Pool = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def trusting_server() -> Iterator[Path]:
+    """The socket folder of a server that takes everybody who can reach it; the pooler runs as its user."""
+    import tempfile
+
+    from dagster_offload.postgres import stop_postgres
+    from dagster_offload.postgres.embedded import ensure_embedded
+
+    if PGBOUNCER is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("pgbouncer is missing: apt-get install pgbouncer")
+        pytest.skip("pgbouncer is missing: apt-get install pgbouncer")
+    folder = Path(tempfile.mkdtemp(prefix=f"offload-tests-{os.getpid()}-", dir="/tmp"))
+    folder.chmod(0o755)
+    rules = folder / "rules.conf"
+    rules.write_text("local all all trust\n")
+    rules.chmod(0o644)
+    ensure_embedded(folder / "home", options={**WITHOUT_FSYNC, "hba_file": str(rules)})
+    try:
+        yield folder / "home" / "postgres" / "socket"
+    finally:
+        stop_postgres(folder / "home")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def pool(trusting_server: Path, short_folder: Path) -> Iterator[Pool]:
+    """Starts PgBouncer with one of its modes and returns the URL through it."""
+    short_folder.chmod(0o777)
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(mode: str, **options: object) -> str:
+        lines = [
+            "[databases]",
+            f"offload = host={trusting_server} port=5432 dbname=offload user=offload",
+            "[pgbouncer]",
+            f"unix_socket_dir = {short_folder}",
+            "listen_port = 6432",
+            "auth_type = any",
+            f"pool_mode = {mode}",
+            *(f"{name} = {value}" for name, value in options.items()),
+        ]
+        config = short_folder / "pgbouncer.ini"
+        config.write_text("\n".join(lines) + "\n")
+        config.chmod(0o644)
+        user = pwd.getpwnam("nobody").pw_uid if IS_ROOT else None
+        log = (short_folder / "pgbouncer.log").open("wb")
+        started.append(subprocess.Popen([str(PGBOUNCER), str(config)], user=user, stdout=log, stderr=log))
+        log.close()
+        assert wait_until((short_folder / ".s.PGSQL.6432").exists, 20), (short_folder / "pgbouncer.log").read_text()
+        return f"postgresql://somebody@/offload?host={short_folder}&port=6432"
+
+    try:
+        yield run
+    finally:
+        for process in started:
+            process.terminate()
+            process.wait()
+
+
+def ensure(url: str) -> str:
+    return ensure_postgres(load_settings(home="/nonexistent", postgres_url=url))
+
+
+def use_backends(url: str, number: int) -> None:
+    """Leave the pool with this many idle backends, as other clients would."""
+    with ExitStack() as held:
+        for _ in range(number):
+            held.enter_context(psycopg.connect(url)).execute("select 1")
+
+
+@pytest.mark.parametrize("size", [1, 2, 20])
+@pytest.mark.parametrize("round_robin", [0, 1])
+@pytest.mark.parametrize("idle", [0, 1, 20])
+def test_transaction_mode_is_refused(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, size: int, round_robin: int, idle: int
+) -> None:
+    monkeypatch.setattr(pooler, "ANSWER_SECONDS", 1.0)
+    url = pool("transaction", default_pool_size=size, server_round_robin=round_robin)
+    use_backends(url, min(size, idle))
+
+    with pytest.raises(LedgerUnavailable, match=r"^OFFLOAD_POSTGRES_URL: a pooler in transaction mode stands before"):
+        ensure(url)
+
+
+def test_statement_mode_is_refused(pool: Pool) -> None:
+    with pytest.raises(LedgerUnavailable, match=r"^OFFLOAD_POSTGRES_URL: a pooler in statement mode stands before"):
+        ensure(pool("statement"))
+
+
+@pytest.mark.parametrize("size", [1, 2, 50])
+def test_session_mode_is_accepted(pool: Pool, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(pooler, "ANSWER_SECONDS", 0.5)
+    url = pool("session", default_pool_size=size)
+
+    with psycopg.connect(ensure(url)) as conn:
+        assert conn.execute("select 1").fetchone() == (1,)
+
+
+def test_probing_leaves_no_connection_and_no_transaction(empty_url: str) -> None:
+    ensure(empty_url)
+
+    with psycopg.connect(empty_url, autocommit=True) as conn:
+        others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        assert wait_until(lambda: conn.execute(others).fetchone() == (0,), 10)

@@ -1,0 +1,204 @@
+"""Homes in awkward places: paths too long for a socket, odd names, read-only, full, or no folder at all."""
+
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.postgres import cluster, ensure_postgres, stop_postgres
+from dagster_offload.postgres.accounts import explained, server_account
+from dagster_offload.postgres.sockets import SOCKET_NAME, socket_folder
+from dagster_offload.settings import load_settings
+
+from .conftest import IS_ROOT, Door
+
+Start = Callable[[Path], str]
+
+
+@pytest.fixture
+def long_home(short_folder: Path) -> Iterator[Path]:
+    home = short_folder / ("l" * 100) / "home"
+    try:
+        yield home
+    finally:
+        stop_postgres(home)
+        shutil.rmtree(socket_folder(home / "postgres"), ignore_errors=True)
+
+
+def is_up(url: str) -> bool:
+    with psycopg.connect(url) as conn:
+        return conn.execute("select 1").fetchone() == (1,)
+
+
+def test_path_too_long_for_a_socket_gets_a_private_temporary_folder(long_home: Path, start: Start) -> None:
+    assert is_up(start(long_home))
+
+    folder = socket_folder(long_home / "postgres")
+    assert not folder.is_relative_to(long_home)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert folder.stat().st_uid == server_account().uid
+
+
+def test_temporary_socket_folder_is_found_by_a_door_with_another_tmpdir(
+    long_home: Path, short_folder: Path, start: Start, door: Door
+) -> None:
+    url = start(long_home)
+    other = short_folder / "tmp"
+    other.mkdir()
+
+    output, _ = door(long_home, "print(ensure())", env={"TMPDIR": str(other)}).communicate(timeout=60)
+
+    assert output.strip() == url
+    assert list(other.iterdir()) == []
+
+
+def test_temporary_socket_folder_is_used_again_after_a_stop(long_home: Path, start: Start) -> None:
+    url = start(long_home)
+    stop_postgres(long_home)
+
+    assert start(long_home) == url
+
+
+@pytest.mark.parametrize("what", ["removed", "opened to others", "a link"])
+def test_temporary_socket_folder_that_is_not_private_any_more_is_left(long_home: Path, start: Start, what: str) -> None:
+    start(long_home)
+    stop_postgres(long_home)
+    folder = socket_folder(long_home / "postgres")
+    if what == "opened to others":
+        folder.chmod(0o755)
+    else:
+        shutil.rmtree(folder)
+    if what == "a link":
+        folder.symlink_to("/")
+    try:
+        assert is_up(start(long_home))
+        assert socket_folder(long_home / "postgres") != folder
+    finally:
+        folder.unlink() if folder.is_symlink() else shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_home_moved_to_a_shorter_path_has_its_socket_inside_again(
+    long_home: Path, short_folder: Path, start: Start
+) -> None:
+    start(long_home)
+    stop_postgres(long_home)
+    outside = socket_folder(long_home / "postgres")
+    moved = long_home.rename(short_folder / "moved")
+
+    assert is_up(start(moved))
+    assert socket_folder(moved / "postgres") == moved / "postgres" / "socket"
+    shutil.rmtree(outside)
+
+
+@pytest.mark.parametrize("name", ["with space", "quote'\"s", "$(touch x)`;", "a,b=c%d", "한글", "back\\slash"])
+def test_any_name_of_a_home_works(short_folder: Path, start: Start, name: str) -> None:
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.pool import NullPool
+
+    from dagster_offload.postgres import dagster_url
+
+    url = start(short_folder / name)
+
+    assert is_up(url)
+    with create_engine(dagster_url(url), poolclass=NullPool).connect() as conn:
+        assert conn.execute(text("select current_database()")).scalar() == "offload"
+    assert stop_postgres(short_folder / name) is True
+    assert list(Path().glob("x")) == []
+
+
+def test_home_that_is_a_file_is_told(short_folder: Path) -> None:
+    home = short_folder / "home"
+    home.touch()
+
+    for place in (home, home / "below"):
+        with pytest.raises(LedgerUnavailable, match=r"^OFFLOAD_HOME /.* is a file, or lies under one: name a folder"):
+            ensure_postgres(load_settings(home=place))
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        ("ENOSPC", "no space is left on its disk: free some"),
+        ("EROFS", "lies on a read-only file system: name a folder that can be written"),
+        ("EACCES", "may not be read and written by you: name a folder of your own"),
+        ("EIO", "cannot be used"),
+    ],
+)
+def test_every_refusal_of_the_file_system_names_the_setting_in_one_line(number: str, advice: str) -> None:
+    import errno
+
+    with (
+        pytest.raises(LedgerUnavailable, match=rf"^OFFLOAD_HOME /srv/home {advice}") as caught,
+        explained(Path("/srv/home")),
+    ):
+        raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)), "/srv/home/postgres/lock")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def mounted(short_folder: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a small file system of its own; takes root and the right to mount."""
+    place = short_folder / "disk"
+    place.mkdir()
+
+    def mount(options: str) -> Path:
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"cannot mount here: {done.stderr.strip()}")
+        return place
+
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", "-l", place], capture_output=True, check=False)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="mounts a disk")
+def test_full_disk_is_told_and_leaves_no_half_made_data(mounted: Callable[[str], Path], start: Start) -> None:
+    home = mounted("size=10m") / "home"
+
+    with pytest.raises(LedgerUnavailable, match=r"OFFLOAD_HOME .*: no space is left on its disk"):
+        start(home)
+    assert not (home / "postgres" / "data").exists()
+    assert list((home / "postgres").glob("data-new-*")) == []
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="mounts a disk")
+def test_disk_that_filled_up_since_is_told(mounted: Callable[[str], Path], start: Start) -> None:
+    home = mounted("size=90m") / "home"
+    start(home)
+    stop_postgres(home)
+    ballast = home / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        file.write(bytes(shutil.disk_usage(home).free))
+    assert shutil.disk_usage(home).free == 0
+
+    with pytest.raises(LedgerUnavailable, match=r"OFFLOAD_HOME .*no space is left"):
+        start(home)
+
+    ballast.unlink()
+    assert is_up(start(home))
+    stop_postgres(home)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="mounts a disk")
+def test_read_only_disk_is_told(mounted: Callable[[str], Path]) -> None:
+    home = mounted("ro") / "home"
+
+    with pytest.raises(LedgerUnavailable, match=r"OFFLOAD_HOME .* read-only file system: name a folder that can be"):
+        ensure_postgres(load_settings(home=home))
+
+
+def test_initdb_that_fails_is_told_in_its_own_words(home: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "NAME", "pg_reserved")  # initdb refuses such a role
+
+    with pytest.raises(LedgerUnavailable, match=r'OFFLOAD_HOME .*superuser name "pg_reserved" is disallowed') as caught:
+        start(home)
+    assert "\n" not in str(caught.value)
+    assert SOCKET_NAME not in str(caught.value)
