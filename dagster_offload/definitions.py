@@ -1,0 +1,47 @@
+"""Dagster's front door. `build_definitions` makes everything from its arguments; importing this opens nothing."""
+
+import warnings
+from collections.abc import Sequence
+
+import dagster as dg
+
+from dagster_offload.defs.drain import build_drain_job, build_drain_sensor
+from dagster_offload.defs.library import build_library_sensor, build_scan_job
+from dagster_offload.defs.names import asset_keys
+from dagster_offload.defs.resources import SettingsLoader, deep_slot_resource
+from dagster_offload.defs.stages import build_documents_asset
+from dagster_offload.ledger import DEFAULT_SCHEMA
+from dagster_offload.settings import load_settings
+
+DEFAULT_PARTITIONS = "documents"
+
+
+def build_definitions(
+    settings_loader: SettingsLoader = load_settings,
+    schema: str = DEFAULT_SCHEMA,
+    asset_key_prefix: Sequence[str] = (),
+    partitions_name: str = DEFAULT_PARTITIONS,
+) -> dg.Definitions:
+    """Assets, jobs and sensors of one library.
+
+    Several libraries stand side by side with a ledger schema, an asset key prefix and a partitions name each.
+    `settings_loader` is called in runs and ticks, never here.
+    """
+    keys = asset_keys(asset_key_prefix)
+    partitions = dg.DynamicPartitionsDefinition(name=partitions_name)
+    with warnings.catch_warnings():
+        # `backfill_policy` is called beta; without it a range is one run per document.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        documents = build_documents_asset(keys, partitions)
+    deep_slot = deep_slot_resource(settings_loader, schema)
+    return dg.Definitions(
+        assets=[documents],
+        jobs=[build_scan_job(keys, partitions_name, deep_slot), build_drain_job(keys, deep_slot)],
+        sensors=[build_library_sensor(), build_drain_sensor(keys)],
+        resources={"deep_slot": deep_slot},
+        # A run that waits must be one that can be cancelled: the in-process executor sleeps through a cancel (measured).
+        executor=dg.multiprocess_executor.configured({"max_concurrent": 1}),
+    )
+
+
+defs = build_definitions()

@@ -1,0 +1,104 @@
+"""Job `drain`: work off the backlog on the deep slot. `drain_sensor`: launch it when the slot is back.
+
+The job's one op takes whatever the ledger hands out and records each document as it finishes. It is no asset job: run
+without a partition key, such a job stores planned materializations without a partition, and backfills fail on one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import dagster as dg
+
+from dagster_offload.defs.events import Teller, telling
+from dagster_offload.defs.names import DRAIN_JOB, DRAIN_STEP
+from dagster_offload.defs.progress import progress
+from dagster_offload.defs.resources import DeepSlot, failures_in_words
+from dagster_offload.defs.runs import about_to_start, run_tags, tag_run
+from dagster_offload.drain import ALL, look_for_drain, run_drain
+from dagster_offload.errors import OffloadError
+from dagster_offload.ledger import claims
+from dagster_offload.stages import DRAIN_STAGES, recipes
+
+# How long a sensor's tick may spend on events that no run told.
+TELLING_SECONDS = 5.0
+
+
+class DrainConfig(dg.Config):
+    """What to drain."""
+
+    stage: str = ALL
+    limit: int | None = None
+
+
+def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.ResourceDefinition) -> dg.JobDefinition:
+    @dg.op(
+        name=DRAIN_STEP,
+        out=dg.Out(dict, description="The drain's summary, in documents.", io_manager_key="summaries"),
+        description="Work off due documents on the deep slot, at most `limit`; ends when the slot goes away.",
+    )
+    def drain_backlog(
+        context: dg.OpExecutionContext, config: DrainConfig, deep_slot: dg.ResourceParam[DeepSlot]
+    ) -> dict[str, Any]:
+        with failures_in_words():
+            settings = deep_slot.settings()
+            tag_run(context)
+            with deep_slot.ledger() as ledger:
+                teller = Teller.in_step(context, settings, ledger, asset_keys)
+                with telling(teller):
+                    summary = run_drain(
+                        settings,
+                        ledger,
+                        config.stage,
+                        config.limit,
+                        run_id=context.run.run_id,
+                        on_progress=progress(context),
+                    )
+                teller.tell_all()
+        if summary.is_misconfigured:
+            context.log.error(f"stopped: {summary.reason}")
+        elif summary.reason:
+            context.log.warning(f"stopped: {summary.reason}")
+        context.add_output_metadata({name: value for name, value in asdict(summary).items() if value is not None})
+        return asdict(summary)
+
+    @dg.job(
+        name=DRAIN_JOB,
+        description="Work off everything that is due on the deep slot, in any order, in one run.",
+        executor_def=dg.in_process_executor,
+        resource_defs={"deep_slot": resource, "summaries": dg.mem_io_manager},
+    )
+    def drain() -> None:
+        drain_backlog()
+
+    return drain
+
+
+def build_drain_sensor(asset_keys: Mapping[str, dg.AssetKey]) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="drain_sensor",
+        job_name=DRAIN_JOB,
+        # The daemon looks every 5 s; 5 here would make it every 10 s.
+        minimum_interval_seconds=1,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Launches `drain` when the deep slot answers, documents are due and no drain is at work.",
+    )
+    def drain_sensor(
+        context: dg.SensorEvaluationContext, deep_slot: dg.ResourceParam[DeepSlot]
+    ) -> dg.RunRequest | dg.SkipReason:
+        try:
+            settings = deep_slot.settings()
+            with deep_slot.ledger() as ledger:
+                Teller(context.instance, ledger, asset_keys, recipes(settings), settings.library).tell(TELLING_SECONDS)
+                if (starting := about_to_start(context.instance, DRAIN_JOB)) is not None:
+                    due, waiting = (
+                        ledger.run(count, DRAIN_STAGES) for count in (claims.count_due, claims.count_waiting)
+                    )
+                    return dg.SkipReason(f"{starting}; {due} documents due, {waiting} deferred")
+                decision = look_for_drain(settings, ledger)
+        except OffloadError as error:
+            return dg.SkipReason(str(error))
+        context.log.info(decision.words)
+        return dg.RunRequest(tags=run_tags()) if decision.launch else dg.SkipReason(decision.words)
+
+    return drain_sensor

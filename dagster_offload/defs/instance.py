@@ -1,0 +1,60 @@
+"""The Dagster instance of one home: its `dagster.yaml`, written here, and the instance opened from it."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+import dagster as dg
+
+from dagster_offload.postgres import dagster_url, ensure_postgres
+from dagster_offload.settings import Settings
+
+FILE_NAME = "dagster.yaml"
+
+
+def dagster_home(settings: Settings) -> Path:
+    """What DAGSTER_HOME is to be for this home."""
+    return settings.home / "dagster"
+
+
+def prepare_instance(settings: Settings, conninfo: str) -> Path:
+    """Write `dagster.yaml` for this home and database; returns the folder for DAGSTER_HOME.
+
+    The file may hold a password: only its owner reads it. A file whose first line the owner deleted is left alone.
+    """
+    folder = dagster_home(settings)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    template = resources.files(__package__).joinpath(FILE_NAME).read_text(encoding="utf-8")
+    mark = template.splitlines()[0]
+    # A JSON string is a YAML string, whatever a password holds.
+    content = Template(template).substitute(postgres_url=json.dumps(dagster_url(conninfo)))
+    file = folder / FILE_NAME
+    before = file.read_text(encoding="utf-8") if file.exists() else None
+    if before is not None and (before == content or not before.startswith(mark)):
+        return folder
+    _replace(file, content)
+    return folder
+
+
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of this home for the block; starts the embedded Postgres where it must.
+
+    Raises `LedgerUnavailable` with what to do.
+    """
+    folder = prepare_instance(settings, ensure_postgres(settings))
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        yield instance
+
+
+def _replace(file: Path, content: str) -> None:
+    """Write beside and rename: a process that starts meanwhile reads the old file or the new one, never half of it."""
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # 0600
+    with os.fdopen(descriptor, "w", encoding="utf-8") as written:
+        written.write(content)
+    Path(name).replace(file)

@@ -1,0 +1,38 @@
+"""The names Dagster knows us by: asset keys, jobs, steps, tags, code versions. Importing this reads no settings."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from dagster_offload.stages import ASSET_KEYS, CLASSIFY, EXTRACT, EXTRACT_VERSION, STAGE_NAMES, SUMMARIZE
+from dagster_offload.stages import classify as classify_stage
+from dagster_offload.stages import summarize as summarize_stage
+
+SCAN_JOB = "scan"
+DRAIN_JOB = "drain"
+SCAN_STEP = "scan_library"
+DRAIN_STEP = "drain_backlog"
+STAGES_STEP = "document_stages"  # of every run a person or a backfill launches on the assets
+
+HOST_TAG = "dagster_offload/host"
+BOOT_TAG = "dagster_offload/boot"
+PROCESS_TAG = "dagster_offload/process"
+RESULT_TAG = "dagster_offload/result"
+RECIPE_TAG = "dagster_offload/recipe"
+
+# From the stage alone, so that UI and ledger agree on what a new prompt makes outdated.
+CODE_VERSIONS = {
+    EXTRACT: f"extract-{EXTRACT_VERSION}",
+    CLASSIFY: f"classify-{classify_stage.PROMPT_VERSION}",
+    SUMMARIZE: f"summarize-{summarize_stage.PROMPT_VERSION}",
+}
+
+
+def asset_keys(prefix: Sequence[str]) -> dict[str, dg.AssetKey]:
+    """The asset each stage produces."""
+    return {stage: dg.AssetKey([*prefix, ASSET_KEYS[stage]]) for stage in STAGE_NAMES}
+
+
+def step_of(job_name: str) -> str:
+    """Every run of ours has one step."""
+    return {SCAN_JOB: SCAN_STEP, DRAIN_JOB: DRAIN_STEP}.get(job_name, STAGES_STEP)

@@ -1,0 +1,56 @@
+"""Settings -> the deep slot's client and the ledger, for assets, jobs and sensors. Holds configuration only."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import dagster as dg
+
+from dagster_offload.client import AIClient
+from dagster_offload.errors import OffloadError
+from dagster_offload.ledger import Ledger
+from dagster_offload.opening import open_ledger
+from dagster_offload.settings import Settings
+
+SettingsLoader = Callable[[], Settings]
+
+
+@dataclass(frozen=True)
+class DeepSlot:
+    """What a step, a job or a sensor works with. Nothing is read or opened before it is asked for.
+
+    The settings are read anew each time, at launch and never at import: a code server outlives a change of `.env`.
+    """
+
+    settings_loader: SettingsLoader
+    schema: str
+
+    def settings(self) -> Settings:
+        """Raises `SettingsError`."""
+        return self.settings_loader()
+
+    def client(self) -> AIClient:
+        """A client for the configured slots; use it as an async context manager."""
+        return AIClient(self.settings().slots)
+
+    @contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        """The migrated ledger for the block. Raises `LedgerUnavailable`."""
+        with open_ledger(self.settings(), self.schema) as ledger:
+            yield ledger
+
+
+def deep_slot_resource(settings_loader: SettingsLoader, schema: str) -> dg.ResourceDefinition:
+    return dg.ResourceDefinition(
+        resource_fn=lambda _: DeepSlot(settings_loader, schema),
+        description="OFFLOAD_* settings -> the deep slot's client and the ledger.",
+    )
+
+
+@contextmanager
+def failures_in_words() -> Iterator[None]:
+    """Errors a person can mend (settings, a lost slot, a refused scan) fail the step with their words alone."""
+    try:
+        yield
+    except OffloadError as error:
+        raise dg.Failure(str(error), metadata={"error": type(error).__name__}, allow_retries=False) from error

@@ -1,0 +1,134 @@
+"""Runs after a crash or a reboot: which are still somebody's, and which only look so.
+
+Run monitoring cannot see a dead worker of the default launcher: such a run stays STARTED for ever and holds a place in
+the queue's limits. So each step writes into its run's tags where it runs, and `up` sweeps before its daemon starts.
+"""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+
+from dagster_offload.defs.names import BOOT_TAG, HOST_TAG, PROCESS_TAG
+from dagster_offload.ledger import Ledger, workers
+from dagster_offload.ledger.workers import boot_id, host_name
+
+# Long enough for a process to start on a slow machine; the run monitor's own limit for a start is the same.
+STEPLESS_SECONDS = 180.0
+# From a run's start to its worker's first heartbeat.
+STEP_SECONDS = 30.0
+
+UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def run_tags(pid: int | None = None) -> dict[str, str]:
+    """Where a run runs: host, boot and process. For the tags of a run, set by its step or at its launch."""
+    tags = {HOST_TAG: host_name(), BOOT_TAG: boot_id()}
+    started = None if pid is None else _started(pid)
+    return tags if started is None else {**tags, PROCESS_TAG: f"{pid} {started}"}
+
+
+def tag_run(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
+    """Write into the run's tags where it runs. The process is the one that lives while a step waits."""
+    # Under the multiprocess executor a step is a child that ends when it waits; its parent is the run.
+    is_child = context.job_def.executor_def.name == dg.multiprocess_executor.name
+    context.instance.add_run_tags(context.run.run_id, run_tags(os.getppid() if is_child else os.getpid()))
+
+
+def sweep(instance: dg.DagsterInstance, ledger: Ledger) -> list[str]:
+    """Report the runs failed that no process works on any more; returns a sentence for each.
+
+    Runs tagged by another host are left to it. A run that never reached its step has no tags: it is given up when it
+    has not moved for three minutes, or was there before this host booted and no other host works on this ledger.
+    """
+    alive = ledger.run(workers.live_workers, ledger.schema)
+    is_alone = all(worker.host == host_name() for worker in alive)
+    told = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
+        run = record.dagster_run
+        why = _why_dead(run.tags) if HOST_TAG in run.tags else _why_stepless(record.update_timestamp, is_alone=is_alone)
+        if why is None:
+            continue
+        words = f"{why}. Its documents are safe in the ledger: what was not finished is taken up again."
+        if run.status is dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, message=words)
+        else:
+            instance.report_run_failed(run, message=words)
+        told.append(f"run {run.run_id[:8]} ({run.job_name}) was {run.status.value}: {why}")
+    return told
+
+
+def about_to_start(instance: dg.DagsterInstance, job_name: str) -> str | None:
+    """In words, the runs of a job that no worker speaks for yet; None where there are none.
+
+    Once a run has its worker, the worker's heartbeat is what counts. A run that has not moved for three minutes is not
+    waited for: it may be what a power cut left behind. Only a queued one may wait for its turn for ever.
+    """
+    statuses = [
+        dg.DagsterRunStatus.QUEUED,
+        dg.DagsterRunStatus.NOT_STARTED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+    ]
+    for record in instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=statuses)):
+        run, still = record.dagster_run, seconds_since(record.update_timestamp)
+        limit = {dg.DagsterRunStatus.QUEUED: None, dg.DagsterRunStatus.STARTED: STEP_SECONDS}
+        patience = limit.get(run.status, STEPLESS_SECONDS)
+        if patience is None or still < patience:
+            return f"run {run.run_id[:8]} of {job_name} is {run.status.value.lower()}"
+    return None
+
+
+def _why_dead(tags: Mapping[str, str]) -> str | None:
+    if tags[HOST_TAG] != host_name():
+        return None
+    if tags.get(BOOT_TAG) != boot_id():
+        return "this machine was restarted while it ran"
+    pid, _, started = tags.get(PROCESS_TAG, "").partition(" ")
+    if pid and _started(int(pid)) != started:
+        return "its process ended without a word"
+    return None
+
+
+def _why_stepless(moved_at: datetime, *, is_alone: bool) -> str | None:
+    if seconds_since(moved_at) > STEPLESS_SECONDS:
+        return "it never reached its first step"
+    booted_at = _booted_at()
+    if is_alone and booted_at is not None and moved_at.timestamp() < booted_at:
+        return "this machine was restarted before its first step"
+    return None
+
+
+def _started(pid: int) -> str | None:
+    """When a process began, as text that no later process with the same id shares; None where there is none."""
+    try:
+        # proc(5): the command name stands in parentheses and may hold anything; starttime is field 22.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return None
+    found = subprocess.run(["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603
+    return found.stdout.strip() or None
+
+
+def _booted_at() -> float | None:
+    """When this host booted, in seconds since the epoch; None where it does not say."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    for line in stat.read_text().splitlines():
+        if line.startswith("btime "):
+            return float(line.split()[1])
+    return None
+
+
+def seconds_since(moment: datetime) -> float:
+    return (datetime.now(UTC) - moment).total_seconds()

@@ -1,0 +1,35 @@
+"""A deferral becomes a wait of the step: StageDeferred -> RetryRequested."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from dagster_offload.errors import StageDeferred
+
+# Dagster's default is 1: a second deferral would fail the step. No number of deferrals fails one.
+MAX_RETRIES = 10_000
+# A run that has waited this often is in no hurry: whatever the slot says, it sleeps at least half an hour.
+WAITS_UNTIL_PATIENT = 10
+PATIENT_SECONDS = 30 * 60
+
+
+def retry_requested(deferred: StageDeferred, retry_number: int) -> dg.RetryRequested:
+    """The wait a deferral asks for: what the slot said, else 30 minutes. `retry_number` counts waits from 0."""
+    seconds = round(deferred.retry_after_minutes * 60, 3)
+    if retry_number + 1 >= WAITS_UNTIL_PATIENT:
+        seconds = max(seconds, PATIENT_SECONDS)
+    return dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=seconds)
+
+
+@contextmanager
+def deferrals_as_waits(retry_number: int) -> Iterator[None]:
+    try:
+        yield
+    except StageDeferred as deferred:
+        raise retry_requested(deferred, retry_number) from deferred
+
+
+def look_again(seconds: float) -> dg.RetryRequested:
+    """The wait for what no slot is guilty of: held by another worker, or in its back-off after a fault of its own."""
+    return dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=round(seconds, 3))

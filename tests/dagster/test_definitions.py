@@ -1,0 +1,113 @@
+"""The front door: what Dagster is shown, and that looking at it opens nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+
+from dagster_offload.definitions import build_definitions, defs
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_graph_is_the_one_others_rely_on() -> None:
+    graph = defs.resolve_asset_graph()
+    assert {
+        key.to_user_string(): {
+            "upstream": sorted(parent.to_user_string() for parent in graph.get(key).parent_keys),
+            "partitions": getattr(graph.get(key).partitions_def, "name", None),
+            "checks": sorted(check.name for check in graph.get_check_keys_for_assets({key})),
+            "group": graph.get(key).group_name,
+            "code_version": graph.get(key).code_version,
+            "backfill_policy": graph.get(key).backfill_policy,
+        }
+        for key in graph.get_all_asset_keys()
+    } == {
+        "extracted_text": {
+            "upstream": [],
+            "partitions": "documents",
+            "checks": [],
+            "group": "documents",
+            "code_version": "extract-1",
+            "backfill_policy": dg.BackfillPolicy.single_run(),
+        },
+        "classification": {
+            "upstream": ["extracted_text"],
+            "partitions": "documents",
+            "checks": ["served_model_as_expected"],
+            "group": "documents",
+            "code_version": "classify-1",
+            "backfill_policy": dg.BackfillPolicy.single_run(),
+        },
+        "summary": {
+            "upstream": ["extracted_text"],
+            "partitions": "documents",
+            "checks": ["served_model_as_expected"],
+            "group": "documents",
+            "code_version": "summarize-1",
+            "backfill_policy": dg.BackfillPolicy.single_run(),
+        },
+    }
+
+
+def test_jobs_and_sensors_have_their_names_and_sensors_run_by_default() -> None:
+    repository = defs.get_repository_def()
+    assert sorted(job.name for job in repository.get_all_jobs()) == ["__ASSET_JOB", "drain", "scan"]
+    sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
+    assert {name: sensor.job_name for name, sensor in sensors.items()} == {
+        "drain_sensor": "drain",
+        "library_sensor": "scan",
+    }
+    assert {sensor.default_status for sensor in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
+    assert {sensor.minimum_interval_seconds for sensor in sensors.values()} == {1}
+
+
+def test_drain_and_scan_are_no_asset_jobs_and_run_in_one_process() -> None:
+    for name in ("drain", "scan"):
+        job = defs.resolve_job_def(name)
+        assert not job.asset_layer.executable_asset_keys
+        assert job.executor_def is dg.in_process_executor
+
+
+def test_several_libraries_stand_side_by_side() -> None:
+    other = build_definitions(schema="second", asset_key_prefix=["second"], partitions_name="second_documents")
+    graph = other.resolve_asset_graph()
+    assert dg.AssetKey(["second", "summary"]) in graph.get_all_asset_keys()
+    assert not graph.get_all_asset_keys() & defs.resolve_asset_graph().get_all_asset_keys()
+    assert {getattr(graph.get(key).partitions_def, "name", None) for key in graph.get_all_asset_keys()} == {
+        "second_documents"
+    }
+
+
+def test_importing_reads_no_settings_and_opens_no_connection() -> None:
+    # A URL without its model and a home that cannot be made: whoever reads these settings or opens Postgres raises.
+    script = (
+        "import socket, warnings\n"
+        "warnings.simplefilter('error')\n"
+        "def refuse(*_): raise AssertionError('a connection was opened')\n"
+        "socket.socket.connect = socket.socket.connect_ex = refuse\n"
+        "from dagster_offload.definitions import defs\n"
+        "print(len(list(defs.sensors)))\n"
+    )
+    environment = {**os.environ, "OFFLOAD_DEEP_URL": "http://127.0.0.1:9", "OFFLOAD_HOME": "/dev/null/home"}
+    environment.pop("OFFLOAD_DEEP_MODEL", None)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
+
+
+def test_dg_accepts_the_definitions(tmp_path: Path) -> None:
+    dg_command = Path(sys.executable).with_name("dg")
+    done = subprocess.run(
+        [dg_command, "check", "defs"],
+        cwd=ROOT,
+        env={**os.environ, "HOME": str(tmp_path), "DAGSTER_HOME": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All definitions loaded successfully" in done.stdout + done.stderr

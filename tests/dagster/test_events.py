@@ -1,0 +1,202 @@
+"""The outbox to Dagster: the batch is what `log_event` would have stored, at least once, and not twice where it can be known."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from dagster_offload.defs import events
+from dagster_offload.defs.events import Teller, can_store_batches
+from dagster_offload.defs.names import RESULT_TAG, asset_keys
+from dagster_offload.ledger import outbox
+from dagster_offload.ledger.records import PendingEvent
+from dagster_offload.stages import recipes
+from tests.dagster.conftest import Edge
+
+KEYS = asset_keys(())
+PENDING = PendingEvent(
+    event_id=1,
+    result_id=7,
+    document='회사 문서/a, "b" <script>.pdf',
+    stage="summarize",
+    run_id=None,
+    is_in_doubt=False,
+    outcome="ok",
+    output_digest="d" * 64,
+    recipe="r" * 16,
+    text_preview=None,
+    text_length=None,
+    value={"title": "Chairs", "summary": "Three chairs.", "key_points": ["one", "two"], "language": "en"},
+    slot="deep",
+    served_model="mlx/Qwen3.6-27B-8bit",
+    model_evidence="reported",
+    tokens_in=900,
+    tokens_out=80,
+    tokens_cached=850,
+    seconds=12.34567,
+    attempts=1,
+    deferrals=2,
+    reused_from=None,
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
+
+
+def teller(edge: Edge, **changes: Any) -> Teller:
+    return replace(Teller(edge.instance, edge.ledger, KEYS, recipes(edge.settings), edge.settings.library), **changes)
+
+
+def finished(edge: Edge, count: int = 3) -> None:
+    """Leave `count` extracted documents in the outbox that Dagster has not been told of."""
+    edge.write(**{f"d{number}": f"Letter number {number}." for number in range(count)})
+    edge.scan()
+    untell(edge)
+
+
+def untell(edge: Edge) -> None:
+    for key in KEYS.values():
+        edge.instance.wipe_assets([key])
+    with edge.ledger.transaction() as cur:
+        cur.execute("update outbox set told_at = null, sending_since = null")
+
+
+def test_a_batch_stores_what_log_event_stores(edge: Edge) -> None:
+    """The contract of the one internal call: if Dagster changes what an event is, this fails before users see it."""
+    materialization = events.materialization(PENDING, KEYS, {"summarize": PENDING.recipe}, None)
+
+    @dg.op(name="drain_backlog")
+    def record_in_both_ways(context: dg.OpExecutionContext) -> None:
+        context.log_event(materialization)
+        entry = events._entry(context.run_id, context.job_name, PENDING, materialization)
+        events._store_batch(context.instance, [entry])
+
+    @dg.job(name="drain")
+    def both() -> None:
+        record_in_both_ways()
+
+    assert can_store_batches(edge.instance)
+    assert both.execute_in_process(instance=edge.instance).success
+    batched, logged = edge.materializations("summarize", PENDING.document)
+    assert batched.asset_materialization == logged.asset_materialization == materialization
+    assert batched.run_id == logged.run_id
+    assert batched.partition_key == logged.partition_key == PENDING.document
+    for field in ("job_name", "step_key", "level", "run_id"):
+        assert getattr(batched.event_log_entry, field) == getattr(logged.event_log_entry, field), field
+    assert edge.instance.get_event_tags_for_asset(KEYS["summarize"], filter_tags={RESULT_TAG: "7"}) is not None
+
+
+def test_a_batch_is_seen_wherever_dagster_shows_partitions(edge: Edge) -> None:
+    finished(edge)
+    teller(edge).tell()
+    partitions = dg.DynamicPartitionsDefinition(name="documents")
+    names = ["d0.txt", "d1.txt", "d2.txt"]
+    statuses = edge.instance.get_status_by_partition(KEYS["extract"], names, partitions)
+    assert statuses is not None
+    assert {name: status and status.value for name, status in statuses.items()} == dict.fromkeys(names, "MATERIALIZED")
+    latest = edge.instance.get_latest_materialization_event(KEYS["extract"])
+    assert latest is not None
+    assert latest.asset_materialization is not None
+    (record,) = edge.instance.get_asset_records([KEYS["extract"]])
+    assert record.asset_entry.last_materialization is not None
+    assert edge.instance.has_asset_key(KEYS["extract"])
+
+
+def test_metadata_says_what_a_person_asks() -> None:
+    told = events.materialization(PENDING, KEYS, {"summarize": PENDING.recipe}, None)
+    assert {name: value.value for name, value in told.metadata.items()} == {
+        "preview": "Three chairs.",
+        "key_points": ["one", "two"],
+        "path": PENDING.document,
+        "outcome": "ok",
+        "title": "Chairs",
+        "language": "en",
+        "served_model": "mlx/Qwen3.6-27B-8bit",
+        "model_evidence": "reported",
+        "slot": "deep",
+        "tokens_in": 900,
+        "tokens_out": 80,
+        "tokens_cached": 850,
+        "seconds": 12.346,
+        "attempts": 1,
+        "deferrals": 2,
+        "result": 7,
+    }
+
+
+def test_an_event_carries_result_data_version_and_code_version() -> None:
+    current = events.materialization(PENDING, KEYS, {"summarize": PENDING.recipe}, None).tags or {}
+    outdated = events.materialization(PENDING, KEYS, {"summarize": "another"}, None).tags or {}
+    assert (current[RESULT_TAG], current["dagster/data_version"]) == ("7", PENDING.output_digest)
+    assert current["dagster/code_version"] == "summarize-1"
+    assert outdated["dagster/code_version"] == PENDING.recipe
+
+
+def test_an_event_in_doubt_that_stands_already_is_not_sent_twice(edge: Edge) -> None:
+    finished(edge)
+    teller(edge).tell()
+    with edge.ledger.transaction() as cur:  # the crash: stored, and not yet marked as told
+        cur.execute("update outbox set told_at = null")
+    assert teller(edge).tell() == 3
+    assert len(edge.materializations("extract")) == 3
+
+
+def test_an_event_in_doubt_that_does_not_stand_is_sent(edge: Edge) -> None:
+    finished(edge)
+    edge.ledger.run(outbox.pending_events)  # the crash: marked as being sent, and not stored
+    assert teller(edge).tell() == 3
+    assert len(edge.materializations("extract")) == 3
+
+
+def test_the_same_result_under_another_run_is_no_repeat(edge: Edge) -> None:
+    finished(edge, 1)
+    teller(edge).tell()
+    other = edge.scan().run_id
+    edge.ledger.run(outbox.tell_under_run, other, ["d0.txt"], ["extract"])
+    edge.ledger.run(outbox.pending_events)
+    teller(edge).tell()
+    assert edge.materializations("extract")[0].run_id == other
+    assert len(edge.materializations("extract")) == 2
+
+
+def test_only_one_flusher_is_at_work(edge: Edge) -> None:
+    finished(edge)
+    with outbox.flushing(edge.ledger) as is_ours:
+        assert is_ours
+        assert teller(edge).tell() is None
+    assert teller(edge).tell() == 3
+
+
+def test_what_a_deleted_run_made_is_told_without_a_run(edge: Edge) -> None:
+    finished(edge)
+    for run in edge.instance.get_runs():
+        edge.instance.delete_run(run.run_id)
+    teller(edge).tell()
+    assert {record.run_id for record in edge.materializations("extract")} == {""}
+    assert edge.partitions_done("extract") == {"d0.txt", "d1.txt", "d2.txt"}
+
+
+def test_without_the_internal_call_a_run_records_its_events_by_log_event(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "StepMaterializationData", None)
+    edge.write(a="A letter.", b="A contract.")
+    run_id = edge.scan().run_id
+    assert {(record.run_id, record.partition_key) for record in edge.materializations("extract")} == {
+        (run_id, "a.txt"),
+        (run_id, "b.txt"),
+    }
+
+
+def test_more_than_a_batch_is_told_in_one_go(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "BATCH", 2)
+    finished(edge, 5)
+    assert teller(edge).tell() == 5
+    assert edge.ledger.run(outbox.count_pending) == 0
+
+
+def test_a_tick_tells_for_a_limited_time(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "BATCH", 2)
+    finished(edge, 5)
+    assert teller(edge).tell(seconds=0) == 2
+    assert edge.ledger.run(outbox.count_pending) == 3
