@@ -14,6 +14,7 @@ import pytest
 from dagster_offload.postgres import stop_postgres
 from dagster_offload.postgres.accounts import ROOT_RUNS_AS
 from dagster_offload.postgres.embedded import ensure_embedded
+from dagster_offload.postgres.sockets import socket_folder
 
 WITHOUT_FSYNC = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 IS_ROOT = os.geteuid() == 0
@@ -55,6 +56,7 @@ def short_folder() -> Iterator[Path]:
         for lock in folder.rglob("postgres/alive"):
             if lock.parents[1].stat().st_uid == os.geteuid():
                 stop_postgres(lock.parents[1])
+            shutil.rmtree(socket_folder(lock.parent), ignore_errors=True)  # it may lie elsewhere
         shutil.rmtree(folder)
 
 

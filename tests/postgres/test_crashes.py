@@ -1,5 +1,6 @@
 """What a killed server, a killed door, a killed initdb and a reused process id leave behind: a home that works."""
 
+import contextlib
 import shutil
 import signal
 import subprocess
@@ -143,7 +144,8 @@ def test_initdb_killed_half_way_leaves_a_home_that_works(home: Path, start: Star
     process.wait()
     if who == "door and initdb":
         for child in family:
-            child.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it came and went
+                child.kill()
     assert not (postgres / "data").exists()
 
     with psycopg.connect(start(home)) as conn:

@@ -22,13 +22,8 @@ Start = Callable[[Path], str]
 
 
 @pytest.fixture
-def long_home(short_folder: Path) -> Iterator[Path]:
-    home = short_folder / ("l" * 100) / "home"
-    try:
-        yield home
-    finally:
-        stop_postgres(home)
-        shutil.rmtree(socket_folder(home / "postgres"), ignore_errors=True)
+def long_home(short_folder: Path) -> Path:
+    return short_folder / ("l" * 100) / "home"
 
 
 def is_up(url: str) -> bool:
