@@ -10,11 +10,16 @@ from pathlib import Path
 from string import Template
 
 import dagster as dg
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dagster_offload.postgres import dagster_url, ensure_postgres
 from dagster_offload.settings import Settings
 
 FILE_NAME = "dagster.yaml"
+# Dagster's tables in a schema of their own: left to the search path they land wherever a schema named like the user
+# is, or in `public`, where the tables of a Dagster of the owner's may be.
+SCHEMA = "offload_dagster"
 
 
 def dagster_home(settings: Settings) -> Path:
@@ -26,13 +31,15 @@ def prepare_instance(settings: Settings, conninfo: str) -> Path:
     """Write `dagster.yaml` for this home and database; returns the folder for DAGSTER_HOME.
 
     The file may hold a password: only its owner reads it. A file whose first line the owner deleted is left alone.
+    The database is touched only to make sure of the schema.
     """
+    _ensure_schema(conninfo)
     folder = dagster_home(settings)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     template = resources.files(__package__).joinpath(FILE_NAME).read_text(encoding="utf-8")
     mark = template.splitlines()[0]
     # A JSON string is a YAML string, whatever a password holds.
-    content = Template(template).substitute(postgres_url=json.dumps(dagster_url(conninfo)))
+    content = Template(template).substitute(postgres_url=json.dumps(_url(conninfo)))
     file = folder / FILE_NAME
     before = file.read_text(encoding="utf-8") if file.exists() else None
     if before is not None and (before == content or not before.startswith(mark)):
@@ -50,6 +57,18 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     folder = prepare_instance(settings, ensure_postgres(settings))
     with dg.DagsterInstance.from_config(str(folder)) as instance:
         yield instance
+
+
+def _ensure_schema(conninfo: str) -> None:
+    with psycopg.connect(conninfo) as connection:
+        # Two doors that create it at the same moment would fail each other.
+        connection.execute("select pg_advisory_xact_lock(hashtext(%s))", [SCHEMA])
+        connection.execute(f"create schema if not exists {SCHEMA}")
+
+
+def _url(conninfo: str) -> str:
+    options = conninfo_to_dict(conninfo).get("options") or ""
+    return dagster_url(make_conninfo(conninfo, options=f"{options} -c search_path={SCHEMA}".strip()))
 
 
 def _replace(file: Path, content: str) -> None:

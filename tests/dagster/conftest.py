@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import psycopg
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
@@ -70,6 +71,38 @@ class Edge:
             run_id=run_id,
             raise_on_error=False,
         )
+
+    def tick(self, sensor: str, cursor: str | None = None) -> dg.RunRequest | str:
+        """One tick of a sensor: its run request, or the words of its skip."""
+        repository = self.defs.get_repository_def()
+        context = dg.build_sensor_context(
+            instance=self.instance,
+            cursor=cursor,
+            repository_def=repository,
+            resources={"deep_slot": (self.defs.resources or {})["deep_slot"]},
+        )
+        data = repository.get_sensor_def(sensor).evaluate_tick(context)
+        if data.run_requests:
+            (request,) = data.run_requests
+            return request
+        assert data.skip_message is not None
+        return data.skip_message
+
+    def make_run_older(self, run_id: str, minutes: int) -> None:
+        with self.ledger.transaction() as cur:
+            cur.execute(
+                "update offload_dagster.runs set update_timestamp = update_timestamp - make_interval(mins => %s) "
+                "where run_id = %s",
+                [minutes, run_id],
+            )
+
+    def start_run(self, status: dg.DagsterRunStatus, tags: dict[str, str] | None = None) -> str:
+        """A run of `drain` in this status that nobody works on."""
+        origin = RemoteJobOrigin(
+            RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("edge"), "__repository__"), "drain"
+        )
+        job = self.defs.resolve_job_def("drain")
+        return self.instance.create_run_for_job(job, tags=tags, status=status, remote_job_origin=origin).run_id
 
     def partitions_done(self, stage: str) -> set[str]:
         return self.instance.get_materialized_partitions(asset_keys(())[stage])

@@ -1,0 +1,151 @@
+"""Job `drain` and its sensor: when a drain is launched, and what is said when it is not."""
+
+import os
+
+import dagster as dg
+import pytest
+
+from dagster_offload.definitions import build_definitions
+from dagster_offload.defs.in_process import run_in_process
+from dagster_offload.defs.names import BOOT_TAG, HOST_TAG, PROCESS_TAG
+from dagster_offload.errors import DrainRefused
+from dagster_offload.ledger import outbox, slots
+from dagster_offload.ledger.workers import Worker
+from dagster_offload.settings import Settings
+from tests.dagster.conftest import Edge
+
+
+@pytest.fixture
+def two(edge: Edge) -> Edge:
+    """An edge with two scanned documents."""
+    edge.write(a="Invoice for 3 chairs.", b="Dear landlord, it is cold.")
+    edge.scan()
+    return edge
+
+
+def tick(edge: Edge) -> dg.RunRequest | str:
+    return edge.tick("drain_sensor")
+
+
+def with_settings(edge: Edge, settings: Settings) -> Edge:
+    return Edge(settings, edge.ledger, edge.instance, edge.router, build_definitions(lambda: settings))
+
+
+def test_a_slot_that_answers_and_due_documents_launch_a_drain(two: Edge) -> None:
+    request = tick(two)
+    assert isinstance(request, dg.RunRequest)
+    assert {HOST_TAG, BOOT_TAG} <= request.tags.keys()
+
+
+def test_without_a_deep_slot_nothing_is_launched(two: Edge, settings: Settings) -> None:
+    never_seen = settings.model_copy(update={"deep_url": None})
+    with two.ledger.transaction() as cur:
+        slots.forget(cur, "deep")
+    assert "no deep slot is configured" in str(tick(with_settings(two, never_seen)))
+
+
+def test_a_lost_slot_is_said_with_the_way_out(two: Edge, settings: Settings) -> None:
+    lost = settings.model_copy(update={"deep_url": None})
+    assert "dagster-offload slot forget deep" in str(tick(with_settings(two, lost)))
+
+
+def test_an_empty_backlog_is_said_and_the_slot_is_left_in_peace(edge: Edge) -> None:
+    assert tick(edge) == "nothing is due: 0 documents due, 0 deferred"
+    assert edge.router.log()["requests"] == []
+
+
+def test_a_red_probe_is_said_with_the_numbers(two: Edge) -> None:
+    two.router.set(mode="cold")
+    words = str(tick(two))
+    assert "health probe" in words
+    assert "2 documents due, 0 deferred" in words
+
+
+def test_a_healthy_slot_that_refuses_costs_no_run(two: Edge) -> None:
+    two.router.set(mode="busy")
+    assert two.run_job("drain").output_for_node("drain_backlog")["reason"]
+    two.router.set(health="green")
+    words = str(tick(two))
+    assert "editor_busy" in words
+    assert two.instance.get_runs_count(dg.RunsFilter(job_name="drain")) == 1
+
+
+def test_the_sensor_runs_the_trial_itself_and_launches_when_it_is_answered(two: Edge) -> None:
+    two.router.set(mode="busy")
+    two.run_job("drain")
+    two.router.set(mode="awake")
+    two.ledger.run(slots.try_again, "deep", "the test woke it")
+    assert isinstance(tick(two), dg.RunRequest)
+
+
+def test_a_live_drain_is_judged_by_its_workers_heartbeat(two: Edge) -> None:
+    with Worker(two.ledger, "drain", ("classify",)):
+        assert "1 drain is at work" in str(tick(two))
+    assert isinstance(tick(two), dg.RunRequest)
+
+
+@pytest.mark.parametrize(
+    "status", [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
+)
+def test_a_run_that_is_about_to_start_counts_as_live(two: Edge, status: dg.DagsterRunStatus) -> None:
+    two.start_run(status)
+    words = str(tick(two))
+    assert f"of drain is {status.value.lower()}" in words
+    assert "2 documents due, 0 deferred" in words
+
+
+def test_a_run_that_a_power_cut_left_started_stops_nothing(two: Edge) -> None:
+    two.make_run_older(two.start_run(dg.DagsterRunStatus.STARTED), minutes=1)
+    assert isinstance(tick(two), dg.RunRequest)
+
+
+def test_settings_that_are_wrong_are_said_and_do_not_fail_the_tick(two: Edge, settings: Settings) -> None:
+    wrong = settings.model_copy(update={"deep_model": None})
+    assert "OFFLOAD_DEEP_MODEL" in str(tick(with_settings(two, wrong)))
+
+
+def test_events_that_no_run_told_are_told_by_the_sensor(two: Edge) -> None:
+    two.run_job("drain")
+    with two.ledger.transaction() as cur:
+        cur.execute("update outbox set told_at = null")
+    tick(two)
+    assert two.ledger.run(outbox.count_pending) == 0
+
+
+def test_a_drain_records_each_document_under_its_run(two: Edge) -> None:
+    result = two.run_job("drain")
+    assert result.output_for_node("drain_backlog")["done"] == 2
+    for stage in ("classify", "summarize"):
+        assert {(m.run_id, m.partition_key) for m in two.materializations(stage)} == {
+            (result.run_id, "a.txt"),
+            (result.run_id, "b.txt"),
+        }
+
+
+def test_a_drain_takes_one_stage_and_a_limit(two: Edge) -> None:
+    two.run_job("drain", stage="classify", limit=1)
+    assert len(two.partitions_done("classify")) == 1
+    assert two.partitions_done("summarize") == set()
+
+
+def test_a_drain_whose_slot_goes_away_ends_and_keeps_the_deferral(two: Edge) -> None:
+    two.router.set(mode="cold")
+    result = two.run_job("drain")
+    assert result.success
+    summary = result.output_for_node("drain_backlog")
+    assert (summary["done"], summary["deferred"], summary["is_slot_away"]) == (0, 2, True)
+    assert "upstream_cold" in summary["reason"]
+
+
+def test_a_drain_in_this_process_stands_in_the_ui_and_returns_its_summary(two: Edge) -> None:
+    end = run_in_process(two.defs, two.instance, "drain", stage="classify")
+    assert end.summary["done"] == 2
+    run = two.instance.get_run_by_id(end.run_id)
+    assert run is not None
+    assert run.status is dg.DagsterRunStatus.SUCCESS
+    assert run.tags[PROCESS_TAG].startswith(f"{os.getpid()} ")
+
+
+def test_a_refused_drain_in_this_process_raises_the_refusal_itself(two: Edge) -> None:
+    with pytest.raises(DrainRefused, match="'extract' is not a drain stage"):
+        run_in_process(two.defs, two.instance, "drain", stage="extract")

@@ -1,0 +1,67 @@
+"""The home's Dagster instance: the file that is written for it, and what it says."""
+
+import stat
+from pathlib import Path
+
+import dagster as dg
+from psycopg.conninfo import make_conninfo
+
+from dagster_offload.defs.instance import dagster_home, open_instance, prepare_instance
+from dagster_offload.ledger import Ledger, migrate
+from dagster_offload.settings import Settings, load_settings
+
+
+def test_the_file_is_private_and_names_the_database_in_dagsters_dialect(tmp_path: Path, empty_url: str) -> None:
+    settings = load_settings(home=tmp_path)
+    folder = prepare_instance(settings, empty_url)
+    assert folder == dagster_home(settings)
+    file = folder / "dagster.yaml"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert 'postgres_url: "postgresql+psycopg2://' in file.read_text()
+
+
+def test_a_file_of_the_owners_own_is_left_alone(tmp_path: Path, empty_url: str) -> None:
+    settings = load_settings(home=tmp_path)
+    file = prepare_instance(settings, empty_url) / "dagster.yaml"
+    mine = "\n".join(file.read_text().splitlines()[1:])
+    file.write_text(mine)
+    prepare_instance(settings, empty_url)
+    assert file.read_text() == mine
+
+
+def test_a_file_of_ours_follows_the_database(tmp_path: Path, empty_url: str) -> None:
+    settings = load_settings(home=tmp_path)
+    prepare_instance(settings, empty_url)
+    file = prepare_instance(settings, make_conninfo(empty_url, connect_timeout=7)) / "dagster.yaml"
+    assert "connect_timeout=7" in file.read_text()
+    assert [entry.name for entry in dagster_home(settings).iterdir()] == ["dagster.yaml"]
+
+
+def test_dagsters_tables_stay_apart_whoever_comes_first(tmp_path: Path, empty_url: str) -> None:
+    settings = load_settings(home=tmp_path, postgres_url=empty_url)
+    with open_instance(settings) as instance:
+        instance.add_dynamic_partitions("documents", ["a.txt"])
+    with Ledger(empty_url) as ledger:
+        migrate(ledger)
+        with ledger.transaction() as cur:
+            cur.execute("select table_schema from information_schema.tables where table_name in ('runs', 'documents')")
+            assert {row["table_schema"] for row in cur.fetchall()} == {"offload_dagster", "offload"}
+    with open_instance(settings) as instance:
+        assert instance.get_dynamic_partitions("documents") == ["a.txt"]
+
+
+def test_the_instance_keeps_a_lane_for_drains_and_sends_nothing_home(settings: Settings) -> None:
+    with open_instance(settings) as instance:
+        assert isinstance(instance.run_coordinator, dg.QueuedRunCoordinator)
+        queue = instance.get_concurrency_config().run_queue_config
+        assert queue is not None
+        limits = {limit["key"]: limit["limit"] for limit in queue.tag_concurrency_limits}
+        assert (queue.max_concurrent_runs, limits) == (12, {"dagster/partition": 4, "dagster/backfill": 3})
+        assert sum(limits.values()) < queue.max_concurrent_runs
+        assert instance.run_coordinator.dequeue_interval_seconds == 1
+        assert isinstance(instance.run_launcher, dg.DefaultRunLauncher)
+        assert not instance.telemetry_enabled
+        assert not instance.nux_enabled
+        assert instance.run_monitoring_enabled
+        assert instance.get_sensor_settings()["use_threads"] is True
+        assert Path(instance.root_directory) == dagster_home(settings)

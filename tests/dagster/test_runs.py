@@ -1,0 +1,111 @@
+"""After a crash or a reboot: `sweep` ends the runs nobody works on, and no other."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from dagster_offload.defs.names import BOOT_TAG, HOST_TAG
+from dagster_offload.defs.runs import run_tags, sweep
+from dagster_offload.ledger.workers import Worker
+from tests.dagster.conftest import Edge
+
+
+@pytest.fixture
+def other_process() -> Iterator["subprocess.Popen[bytes]"]:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield process
+    process.kill()
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def run(edge: Edge, tags: dict[str, str], status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED) -> str:
+    return edge.start_run(status, tags)
+
+
+def status(edge: Edge, run_id: str) -> str:
+    found = edge.instance.get_run_by_id(run_id)
+    assert found is not None
+    return found.status.value
+
+
+def test_a_run_of_the_boot_before_is_failed_and_said_so(edge: Edge) -> None:
+    dead = run(edge, {**run_tags(os.getpid()), BOOT_TAG: "the boot before"})
+    (told,) = sweep(edge.instance, edge.ledger)
+    assert status(edge, dead) == "FAILURE"
+    assert told == f"run {dead[:8]} (drain) was STARTED: this machine was restarted while it ran"
+
+
+def test_a_run_whose_process_was_killed_is_failed(edge: Edge, other_process: "subprocess.Popen[bytes]") -> None:
+    dead = run(edge, run_tags(other_process.pid))
+    assert sweep(edge.instance, edge.ledger) == []
+    other_process.kill()
+    other_process.wait()
+    assert len(sweep(edge.instance, edge.ledger)) == 1
+    assert status(edge, dead) == "FAILURE"
+
+
+def test_a_process_that_got_the_same_id_later_is_not_taken_for_the_run(edge: Edge) -> None:
+    tags = run_tags(os.getpid())
+    dead = run(edge, {**tags, "dagster_offload/process": f"{os.getpid()} 1"})
+    sweep(edge.instance, edge.ledger)
+    assert status(edge, dead) == "FAILURE"
+
+
+def test_a_run_that_waits_without_a_worker_is_left_alone(edge: Edge) -> None:
+    waiting = run(edge, run_tags(os.getpid()))
+    edge.make_run_older(waiting, minutes=60)
+    assert sweep(edge.instance, edge.ledger) == []
+    assert status(edge, waiting) == "STARTED"
+
+
+def test_a_run_of_another_host_is_left_to_it(edge: Edge) -> None:
+    theirs = run(edge, {HOST_TAG: "another-host", BOOT_TAG: "another boot"})
+    edge.make_run_older(theirs, minutes=60)
+    assert sweep(edge.instance, edge.ledger) == []
+    assert status(edge, theirs) == "STARTED"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (dg.DagsterRunStatus.STARTING, "FAILURE"),
+        (dg.DagsterRunStatus.STARTED, "FAILURE"),
+        (dg.DagsterRunStatus.CANCELING, "CANCELED"),
+    ],
+)
+def test_a_run_that_never_reached_its_step_is_given_up(edge: Edge, before: dg.DagsterRunStatus, after: str) -> None:
+    stepless = run(edge, {}, before)
+    edge.make_run_older(stepless, minutes=4)
+    sweep(edge.instance, edge.ledger)
+    assert status(edge, stepless) == after
+
+
+def test_a_run_that_is_just_starting_is_left_alone(edge: Edge) -> None:
+    starting = run(edge, {}, dg.DagsterRunStatus.STARTING)
+    assert sweep(edge.instance, edge.ledger) == []
+    assert status(edge, starting) == "STARTING"
+
+
+def test_a_queued_run_keeps_its_turn(edge: Edge) -> None:
+    queued = run(edge, {}, dg.DagsterRunStatus.QUEUED)
+    edge.make_run_older(queued, minutes=600)
+    assert sweep(edge.instance, edge.ledger) == []
+    assert status(edge, queued) == "QUEUED"
+
+
+def test_before_this_boot_counts_only_where_no_other_host_works(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dagster_offload.defs import runs
+
+    early = run(edge, {}, dg.DagsterRunStatus.STARTED)
+    monkeypatch.setattr(runs, "_booted_at", lambda: 4e9)
+    monkeypatch.setattr("dagster_offload.ledger.workers.host_name", lambda: "another-host")
+    with Worker(edge.ledger, "drain"):
+        assert sweep(edge.instance, edge.ledger) == []
+    assert len(sweep(edge.instance, edge.ledger)) == 1
+    assert status(edge, early) == "FAILURE"
