@@ -52,6 +52,7 @@ def scan(
     started = time.monotonic()
     if settings.library is None:
         raise LibraryMissing("no library: set OFFLOAD_LIBRARY to the folder of your documents")
+    looked_at = ledger.run(documents.now)
     found = walk(settings.library)
     known = {document.key: document for document in ledger.run(_known)}
     vanished = _vanished(found, known.values())
@@ -60,7 +61,7 @@ def scan(
 
     scan_id = ledger.run(documents.begin_scan)
     suspects = [file for file in found.files if _may_have_changed(file, known.get(file.key))]
-    counts = _store_changes(settings, ledger, suspects, known, on_progress)
+    counts = _store_changes(settings, ledger, suspects, known, looked_at, on_progress)
     ledger.run(documents.mark_gone, vanished)
     ledger.run(documents.replace_unusable_names, found.unusable)
     ledger.run(
@@ -114,6 +115,7 @@ def _store_changes(
     ledger: Ledger,
     files: list[FileStat],
     known: dict[str, KnownDocument],
+    looked_at: datetime,
     on_progress: Progress | None,
 ) -> _Counts:
     counts, current_recipes = _Counts(), recipes(settings)
@@ -135,7 +137,7 @@ def _store_changes(
             batch.append((file, found, unreadable))
         with ledger.transaction() as cur:
             for file, found, unreadable in batch:
-                documents.store(cur, file, found, unreadable, current_recipes)
+                documents.store(cur, file, found, unreadable, current_recipes, looked_at)
         if on_progress is not None:
             on_progress(min(start + BATCH, len(files)), len(files))
     return counts
@@ -148,7 +150,10 @@ def _known(cur: Cursor) -> list[KnownDocument]:
 def _may_have_changed(file: FileStat, before: KnownDocument | None) -> bool:
     if before is None or not before.is_present or not before.has_stat_of(file):
         return True
-    return before.digested_at is not None and file.mtime_ns > _nanoseconds(before.digested_at) - RACY_NANOSECONDS
+    if before.digested_at is None:
+        return False
+    # A time still to come must not have the file read at every look; it is read once when that time has passed.
+    return _nanoseconds(before.digested_at) - RACY_NANOSECONDS < file.mtime_ns < time.time_ns()
 
 
 def _nanoseconds(when: datetime) -> int:

@@ -127,16 +127,20 @@ def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd)
 
 
 def count_busy(cur: Cursor, slot: str, epoch: int, wait_seconds: float | None) -> bool:
-    """A 429: back-pressure, not absence. True where it opened the breaker (three in a row, or a wait over 60 s)."""
+    """A 429: back-pressure, not absence. False where the call is to wait and be tried again.
+
+    True where it opened the breaker (three in a row, or a wait over 60 s), or belongs to an epoch that is over.
+    """
     row = cur.execute(
-        "update slots set busy_in_a_row = busy_in_a_row + 1 where name = %s returning busy_in_a_row", [slot]
+        "update slots set busy_in_a_row = busy_in_a_row + 1 where name = %s and epoch = %s returning busy_in_a_row",
+        [slot, epoch],
     ).fetchone()
-    if (row is not None and row["busy_in_a_row"] >= BUSY_IN_A_ROW_TO_OPEN) or (
-        wait_seconds or 0
-    ) > LONGEST_BUSY_SECONDS:
-        open_breaker(cur, slot, epoch, "busy", wait_seconds)
+    if row is None:
         return True
-    return False
+    if row["busy_in_a_row"] < BUSY_IN_A_ROW_TO_OPEN and (wait_seconds or 0) <= LONGEST_BUSY_SECONDS:
+        return False
+    open_breaker(cur, slot, epoch, "busy", wait_seconds)
+    return True
 
 
 def note_success(cur: Cursor, slot: str) -> None:
@@ -148,9 +152,10 @@ def note_success(cur: Cursor, slot: str) -> None:
     )
 
 
-def count_document_fault(cur: Cursor, slot: str, epoch: int, code: str, item_id: int) -> list[int]:
+def count_document_fault(cur: Cursor, slot: str, code: str, item_id: int) -> list[int]:
     """Five different documents in a row with the same fault and no success between: the slot is at fault.
 
+    Over epochs, because the trial before each of them was answered, which raised the epoch.
     Returns the work items whose attempts are to be given back (one entry per attempt), or nothing.
     """
     locked(cur, slot)
@@ -169,8 +174,8 @@ def count_document_fault(cur: Cursor, slot: str, epoch: int, code: str, item_id:
         return []
     cur.execute(
         "update slots set breaker = 'misconfigured', reason = %s, opened_at = coalesce(opened_at, clock_timestamp()), "
-        "retry_at = null, fault_code = null, fault_items = '{}' where name = %s and epoch = %s",
-        [f"every_document_refused: {code}", slot, epoch],
+        "retry_at = null, fault_code = null, fault_items = '{}' where name = %s",
+        [f"every_document_refused: {code}", slot],
     )
     notify(cur, f"breaker:{slot}")
     return items

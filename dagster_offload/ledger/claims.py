@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dagster_offload.ledger import Cursor, fetch_one
 from dagster_offload.ledger.records import Claim, ClaimedItem, State
 from dagster_offload.ledger.results import complete_by_reuse
-from dagster_offload.ledger.workers import record_transition
+from dagster_offload.ledger.workers import lock_alive, record_transition
 from dagster_offload.stages import EXTRACT, STAGE_NAMES
 
 # Of a work item `i`: its time has come, or the slot that put it off has closed its breaker since.
@@ -15,6 +15,15 @@ DUE = (
     "i.state in ('pending', 'deferred') and (i.not_before is null or i.not_before <= clock_timestamp() "
     "or (i.state = 'deferred' and exists "
     "(select 1 from slots s where s.name = i.deferred_slot and s.epoch > i.deferred_epoch)))"
+)
+
+DUE_AT_SLOT = f"({DUE} or (i.state = 'deferred' and i.deferred_slot <> %(slot)s::text))"
+
+# Nobody holds a stage of its document, or the same input in another document.
+UNHELD = (
+    "not exists (select 1 from work_items o where o.document_id = i.document_id and o.state = 'claimed') "
+    "and not exists (select 1 from work_items o where o.state = 'claimed' and o.stage = i.stage "
+    "and o.input_digest = i.input_digest)"
 )
 
 
@@ -26,20 +35,28 @@ def take(
     documents: Sequence[str] | None = None,
     *,
     alone: bool = False,
+    slot: str | None = None,
     run_id: str | None = None,
 ) -> Claim | None:
     """Claim one document with due work in `stages`, highest priority first, then oldest; None where there is none.
 
-    `documents` limits the choice to these keys; `alone` takes only documents that must run alone, and else none of them.
-    Items whose result exists already are completed here, at no call: the claim then holds the rest, perhaps nothing.
-    A document or an input that another worker holds is left to it. Safe beside other claimers: row locks with skip
-    locked (PostgreSQL manual, SELECT), then a second look at the items under the lock.
+    `documents` limits the choice to these keys; `alone` takes only documents that must run alone, and else none of them;
+    work that another slot than `slot` put off is due here. Items whose result exists already are completed here, at no
+    call: the claim then holds the rest, perhaps nothing. A document or an input that another worker holds is left to it,
+    and a worker the ledger has given up gets nothing.
+    Safe beside other claimers: row locks with skip locked (PostgreSQL manual, SELECT), then a second look at the items
+    under the lock.
     """
-    where = f"{DUE} and i.stage = any(%(stages)s) and i.must_run_alone = %(alone)s and i.input_digest is not null"
+    if not lock_alive(cur, worker_id):
+        return None
+    where = (
+        f"{DUE_AT_SLOT} and i.stage = any(%(stages)s) and i.must_run_alone = %(alone)s and i.input_digest is not null"
+    )
     parameters = {
         "stages": list(stages),
         "alone": alone,
         "documents": None if documents is None else list(documents),
+        "slot": slot,
         "worker": worker_id,
     }
     while True:
@@ -47,10 +64,7 @@ def take(
             "select d.document_id, d.key from work_items i join documents d using (document_id) "
             f"where {where} and d.is_present "
             + ("and d.key = any(%(documents)s) " if documents is not None else "")
-            + "and not exists (select 1 from work_items o where o.document_id = i.document_id and o.state = 'claimed') "
-            "and not exists (select 1 from work_items o where o.state = 'claimed' and o.stage = i.stage "
-            "  and o.input_digest = i.input_digest) "
-            "order by i.priority desc, i.document_id limit 1 for update of d skip locked",
+            + f"and {UNHELD} order by i.priority desc, i.document_id limit 1 for update of d skip locked",
             parameters,
         )
         document = cur.fetchone()
@@ -65,16 +79,22 @@ def _claim_items(
     cur: Cursor, where: str, parameters: dict[str, object], recipes: Mapping[str, str], run_id: str | None
 ) -> Claim | None:
     """Claim the locked document's items as they are now; None where somebody took them between look and lock."""
+    # Two documents with the same content must not be claimed at the same instant: their claimers would both pay.
     cur.execute(
-        "with due as (select i.item_id, i.state from work_items i where i.document_id = %(document_id)s "
-        f"  and {where} and not exists (select 1 from work_items o where o.document_id = i.document_id "
-        "     and o.state = 'claimed') for update), token as (select nextval('claim_tokens') as token) "
+        "select i.item_id from work_items i where i.document_id = %(document_id)s "
+        f"and {where} and pg_try_advisory_xact_lock(hashtext('input ' || i.stage), hashtext(i.input_digest))",
+        parameters,
+    )
+    ours = [row["item_id"] for row in cur.fetchall()]
+    cur.execute(
+        "with due as (select i.item_id, i.state from work_items i where i.item_id = any(%(ours)s) "
+        f"  and {where} and {UNHELD} for update), token as (select nextval('claim_tokens') as token) "
         "update work_items w set state = 'claimed', worker_id = %(worker)s, token = token.token, "
         "  recipe = (%(recipes)s::jsonb) ->> w.stage, claimed_at = clock_timestamp(), claimed_alone = %(alone)s, "
-        "  changed_at = clock_timestamp() from due, token where w.item_id = due.item_id "
+        "  not_before = null, changed_at = clock_timestamp() from due, token where w.item_id = due.item_id "
         "returning w.item_id, w.stage, w.input_digest, w.recipe, w.attempts, w.deferrals, w.token, w.is_redo, "
         "  due.state as from_state",
-        parameters | {"recipes": json.dumps(dict(recipes))},
+        parameters | {"recipes": json.dumps(dict(recipes)), "ours": ours},
     )
     rows = sorted(cur.fetchall(), key=lambda row: STAGE_NAMES.index(row["stage"]))
     if not rows:
@@ -133,16 +153,26 @@ def postpone(cur: Cursor, worker_id: int, claim: Claim, reason: str, seconds: fl
 
 
 def count_due(
-    cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None = None, *, alone: bool | None = None
+    cur: Cursor,
+    stages: Sequence[str],
+    documents: Sequence[str] | None = None,
+    *,
+    alone: bool | None = None,
+    slot: str | None = None,
 ) -> int:
-    """Documents with work in `stages` that could be claimed now, all of them or those of `documents`."""
+    """Documents with work in `stages` that could be claimed now (at `slot`), all of them or those of `documents`."""
     row = fetch_one(
         cur,
-        f"select count(distinct i.document_id) as n from work_items i join documents d using (document_id) where {DUE} "
-        "and i.stage = any(%(stages)s) and i.input_digest is not null "
+        f"select count(distinct i.document_id) as n from work_items i join documents d using (document_id) "
+        f"where {DUE_AT_SLOT} and i.stage = any(%(stages)s) and i.input_digest is not null "
         "and (%(alone)s::boolean is null or i.must_run_alone = %(alone)s) "
         + ("and d.key = any(%(documents)s)" if documents is not None else ""),
-        {"stages": list(stages), "alone": alone, "documents": None if documents is None else list(documents)},
+        {
+            "stages": list(stages),
+            "alone": alone,
+            "slot": slot,
+            "documents": None if documents is None else list(documents),
+        },
     )
     return int(row["n"])
 

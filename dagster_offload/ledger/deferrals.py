@@ -10,6 +10,7 @@ from dagster_offload.ledger.claims import release
 from dagster_offload.ledger.records import CallRecord, Claim, ClaimedItem, State
 from dagster_offload.ledger.results import lock_held, record_call
 from dagster_offload.ledger.workers import record_transition
+from dagster_offload.stages import EXTRACT
 
 LONGEST_WAIT_SECONDS = 30 * 60.0
 BACKOFF_SECONDS = (60.0, 600.0)  # after the first and the second attempt
@@ -86,9 +87,10 @@ def fail(
     """
     if call is not None:
         record_call(cur, worker_id, claim, item, call)
-    if lock_held(cur, claim, item) is None:
+    held = lock_held(cur, claim, item)
+    if held is None:
         return State.CLAIMED
-    attempts = item.attempts + 1
+    attempts = held["attempts"] + 1  # not the claim's: some may have been given back since
     state = State.FAILED if is_final or attempts >= ATTEMPTS_TO_FAIL else State.PENDING
     pause = BACKOFF_SECONDS[min(attempts, len(BACKOFF_SECONDS)) - 1]
     cur.execute(
@@ -99,7 +101,7 @@ def fail(
     )
     record_transition(cur, claim.document_id, item.stage, State.CLAIMED, state, worker_id, f"{code}: {message}")
     if call is not None:
-        give_back = count_document_fault(cur, call.slot, call.epoch, code, item.item_id)
+        give_back = count_document_fault(cur, call.slot, code, item.item_id)
         if give_back:
             _give_attempts_back(cur, give_back, f"every_document_refused: {code}")
             return State.PENDING
@@ -108,10 +110,13 @@ def fail(
 
 def _give_attempts_back(cur: Cursor, item_ids: list[int], reason: str) -> None:
     cur.execute(
-        "update work_items w set attempts = greatest(w.attempts - g.n, 0), state = 'pending', not_before = null, "
-        "  reason = %s, changed_at = clock_timestamp() "
-        "from (select id, count(*) as n from unnest(%s::bigint[]) as id group by id) g, work_items old "
-        "where w.item_id = g.id and old.item_id = w.item_id and w.state in ('pending', 'failed') "
+        "update work_items w set attempts = greatest(w.attempts - g.n, 0), changed_at = clock_timestamp() "
+        "from (select id, count(*) as n from unnest(%s::bigint[]) as id group by id) g where w.item_id = g.id",
+        [item_ids],
+    )
+    cur.execute(
+        "update work_items w set state = 'pending', not_before = null, reason = %s from work_items old "
+        "where w.item_id = any(%s) and old.item_id = w.item_id and w.state in ('pending', 'failed') "
         "returning w.document_id, w.stage, old.state as from_state",
         [reason, item_ids],
     )
@@ -119,9 +124,12 @@ def _give_attempts_back(cur: Cursor, item_ids: list[int], reason: str) -> None:
         record_transition(cur, row["document_id"], row["stage"], row["from_state"], State.PENDING, None, reason)
 
 
-def note_cut(cur: Cursor, slot: str, epoch: int, item: ClaimedItem, reason: str) -> None:
-    """A call was cut: open the breaker for a trial at once, and remember whose call it was."""
-    open_breaker(cur, slot, epoch, reason, None, at_once=True)
+def note_cut(cur: Cursor, slot: str, epoch: int, item: ClaimedItem, reason: str) -> bool:
+    """A call was cut: open the breaker for a trial at once, and remember whose call it was.
+
+    False where the call belongs to an epoch that is over: the slot was away meanwhile, so the cut says nothing about it.
+    """
+    is_current = open_breaker(cur, slot, epoch, reason, None, at_once=True)
     cur.execute("insert into cuts (slot, epoch, item_id) values (%s, %s, %s)", [slot, epoch, item.item_id])
     # Several cut at once convict nobody, also where one of them was told a moment earlier.
     cur.execute(
@@ -129,29 +137,36 @@ def note_cut(cur: Cursor, slot: str, epoch: int, item: ClaimedItem, reason: str)
         "(select count(distinct item_id) from cuts where slot = %(slot)s and epoch = %(epoch)s) > 1",
         {"slot": slot, "epoch": epoch},
     )
+    return is_current
 
 
 def suspect(cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem, call: CallRecord, reason: str) -> State:
     """The trial after a cut was answered: the only document cut in that epoch is a suspect and next runs alone.
 
     Suspicions count where another call ended well since the last one, or ten minutes went by; the third quarantines.
+    Several cut at once convict nobody; one to whom that happens again runs alone, or one of them could cut the others'
+    calls for ever.
     """
+    if lock_held(cur, claim, item) is None:
+        record_call(cur, worker_id, claim, item, call)
+        return State.CLAIMED
     others = fetch_one(
         cur, "select count(distinct item_id) as n from cuts where slot = %s and epoch = %s", [call.slot, call.epoch]
     )
     if others["n"] > 1:
         defer(cur, worker_id, claim, item, call, reason, 0.0, call.slot, call.epoch)
+        if _times_cut(cur, item.item_id) > 1:
+            _run_alone_next(cur, claim)
         return State.DEFERRED
-    suspicions = _add_suspicion(cur, call.slot, call.epoch, item.item_id)
+    suspicions, is_new = _add_suspicion(cur, call.slot, call.epoch, item.item_id)
     if suspicions < SUSPICIONS_TO_QUARANTINE:
         # Another document's turn first: the wait also keeps a slot that cuts everything from being hammered.
+        pause = SUSPECT_PAUSE_SECONDS if is_new else SECONDS_BETWEEN_SUSPICIONS
         words = f"{reason}: runs alone next"
-        defer(cur, worker_id, claim, item, call, words, SUSPECT_PAUSE_SECONDS, call.slot, call.epoch + 1)
-        cur.execute("update work_items set must_run_alone = true where item_id = %s", [item.item_id])
+        defer(cur, worker_id, claim, item, call, words, pause, call.slot, call.epoch + 1)
+        _run_alone_next(cur, claim)
         return State.DEFERRED
     record_call(cur, worker_id, claim, item, call)
-    if lock_held(cur, claim, item) is None:
-        return State.CLAIMED
     words = f"{reason} {suspicions} times while the slot answered others: look at the file, then `retry`"
     cur.execute(
         "update work_items set state = 'quarantined', reason = %s, worker_id = null, token = null, claimed_at = null, "
@@ -162,8 +177,21 @@ def suspect(cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem, call: 
     return State.QUARANTINED
 
 
-def _add_suspicion(cur: Cursor, slot: str, epoch: int, item_id: int) -> int:
-    """Count this cut if it says something new, and return how many suspicions there are."""
+def _run_alone_next(cur: Cursor, claim: Claim) -> None:
+    """Every stage of the document that asks the slot, because all of them send it the same text."""
+    cur.execute(
+        "update work_items set must_run_alone = true where document_id = %s and stage <> %s and state <> 'done'",
+        [claim.document_id, EXTRACT],
+    )
+
+
+def _times_cut(cur: Cursor, item_id: int) -> int:
+    row = fetch_one(cur, "select count(distinct (slot, epoch)) as n from cuts where item_id = %s", [item_id])
+    return int(row["n"])
+
+
+def _add_suspicion(cur: Cursor, slot: str, epoch: int, item_id: int) -> tuple[int, bool]:
+    """Count this cut if it says something new; how many suspicions there are, and whether this is one."""
     cur.execute(
         "update cuts set is_suspicion = true where slot = %(slot)s and epoch = %(epoch)s and item_id = %(item)s and "
         "not exists (select 1 from cuts before where before.item_id = %(item)s and before.is_suspicion "
@@ -172,7 +200,8 @@ def _add_suspicion(cur: Cursor, slot: str, epoch: int, item_id: int) -> int:
         "    and c.item_id is distinct from %(item)s and c.item_id is not null and c.ended_at > before.at))",
         {"slot": slot, "epoch": epoch, "item": item_id, "apart": SECONDS_BETWEEN_SUSPICIONS},
     )
+    is_new = cur.rowcount > 0
     row = fetch_one(
         cur, "select count(distinct (slot, epoch)) as n from cuts where item_id = %s and is_suspicion", [item_id]
     )
-    return int(row["n"])
+    return int(row["n"]), is_new

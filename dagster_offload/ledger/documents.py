@@ -56,9 +56,23 @@ def missing_keys(cur: Cursor, keys: Sequence[str]) -> list[str]:
     return [row["key"] for row in cur.fetchall()]
 
 
-def store(cur: Cursor, stat: FileStat, digest: str | None, unreadable: str | None, recipes: Mapping[str, str]) -> None:
+def now(cur: Cursor) -> datetime:
+    """The database's clock."""
+    found: datetime = fetch_one(cur, "select clock_timestamp() as now")["now"]
+    return found
+
+
+def store(
+    cur: Cursor,
+    stat: FileStat,
+    digest: str | None,
+    unreadable: str | None,
+    recipes: Mapping[str, str],
+    looked_at: datetime,
+) -> None:
     """A file that is new, changed or back: its stat, its digest, and an extract item that fits them.
 
+    `looked_at` is a moment before the stat was taken, by the database's clock.
     The same digest as before leaves the work items alone. Another one: extract starts anew, later items are removed,
     results are kept. A file that cannot be read is a failed document with the reason.
     """
@@ -68,11 +82,11 @@ def store(cur: Cursor, stat: FileStat, digest: str | None, unreadable: str | Non
     row = fetch_one(
         cur,
         "insert into documents (key, digest, size, mtime_ns, ctime_ns, inode, digested_at, unreadable) "
-        "values (%s, %s, %s, %s, %s, %s, clock_timestamp(), %s) on conflict (key) do update set "
+        "values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (key) do update set "
         "  digest = excluded.digest, size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, "
         "  inode = excluded.inode, digested_at = excluded.digested_at, unreadable = excluded.unreadable, "
         "  is_present = true returning document_id",
-        [stat.key, digest, stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode, unreadable],
+        [stat.key, digest, stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode, looked_at, unreadable],
     )
     same_as_before = before is not None and before["is_present"] and before["digest"] == digest
     if same_as_before and (before or {}).get("unreadable") == unreadable:

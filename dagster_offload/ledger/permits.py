@@ -6,14 +6,17 @@ its claims (workers.py).
 
 from dagster_offload.ledger import Cursor, fetch_one, notify
 from dagster_offload.ledger.slots import locked
+from dagster_offload.ledger.workers import lock_alive
 
 
 def acquire(cur: Cursor, slot: str, worker_id: int, *, is_person: bool, is_exclusive: bool = False) -> bool:
     """Take one permit if one is free; else stand in line (see `give_up_for_waiters`) and return False.
 
     An exclusive permit, for a document that must run alone, is given while nobody holds any, and keeps others out.
-    A drain gets none while a person waits.
+    A drain gets none while a person waits, and a worker the ledger has given up gets none at all.
     """
+    if not lock_alive(cur, worker_id):
+        return False
     n = locked(cur, slot).permits
     row = fetch_one(
         cur,

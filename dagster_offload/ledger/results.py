@@ -86,7 +86,8 @@ def create_downstream(cur: Cursor, document_id: int, recipes: Mapping[str, str],
             "insert into work_items as w (document_id, stage, input_digest, priority) values (%s, %s, %s, %s) "
             "on conflict (document_id, stage) do update set input_digest = excluded.input_digest, state = 'pending', "
             "  attempts = 0, deferrals = 0, reclaims = 0, lone_deaths = 0, must_run_alone = false, not_before = null, "
-            "  token = null, worker_id = null, reason = 'the text changed', changed_at = clock_timestamp() "
+            "  is_redo = false, token = null, worker_id = null, claimed_at = null, reason = 'the text changed', "
+            "  changed_at = clock_timestamp() "
             "  where w.input_digest is distinct from excluded.input_digest or w.state = 'gone' returning item_id",
             [document_id, stage, extract["output_digest"], extract["priority"]],
         ).fetchone()

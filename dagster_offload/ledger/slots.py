@@ -9,7 +9,8 @@ _SELECT = (
     "select s.name, s.url, s.model, s.permits, s.breaker, s.epoch, s.reason, s.opened_at, s.retry_at, "
     "s.refusal_wait_seconds, s.was_red_since_opening, "
     "s.breaker = 'open' and coalesce(s.retry_at <= clock_timestamp(), true) as is_retry_due, "
-    "s.trial_worker is not null as is_trial_running from slots s "
+    "exists (select 1 from workers w where w.worker_id = s.trial_worker and w.ended_at is null) as is_trial_running "
+    "from slots s "
 )
 
 
@@ -85,9 +86,18 @@ def set_permits(cur: Cursor, name: str, permits: int) -> None:
 
 
 def forget(cur: Cursor, name: str) -> bool:
-    """A person's word that a slot is gone for good; False where the ledger never saw it."""
+    """A person's word that a slot is gone for good; False where the ledger never saw it.
+
+    What it put off is due: another slot may do it now, and epochs of a later slot of that name begin anew.
+    """
     cur.execute("delete from slots where name = %s", [name])
-    return cur.rowcount > 0
+    was_known = cur.rowcount > 0
+    cur.execute("delete from cuts where slot = %s", [name])
+    cur.execute(
+        "update work_items set not_before = null, deferred_epoch = 0 where state = 'deferred' and deferred_slot = %s",
+        [name],
+    )
+    return was_known
 
 
 def refuse_lost_slot(cur: Cursor, slots: Slots) -> None:

@@ -11,6 +11,7 @@ import platform
 import select
 import socket
 import threading
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,8 +67,8 @@ class WorkerRow:
 class Worker:
     """A process that takes work, as a context manager: registered, beating, and gone without a trace of claims.
 
-    Entering reclaims what the dead held, and so does every heartbeat. `is_lost` turns True when the ledger gave this worker up (it slept longer than
-    its lease): it must start nothing new; what it still finishes is fenced.
+    Entering reclaims what the dead held, and so does every heartbeat. `is_lost` turns True when the ledger gave this
+    worker up (it slept longer than its lease): it must start nothing new; what it still finishes is fenced.
     """
 
     def __init__(self, ledger: Ledger, kind: str, stages: Sequence[str] = (), run_id: str | None = None) -> None:
@@ -121,12 +122,8 @@ class Worker:
                     self._connection = self.ledger.connect()
                     self._hold(self._connection)
                     self._tell("reconnected")
-                if self._connection.execute(_BEAT, [self.id]).rowcount == 0:
-                    self.is_lost = True
-                    self._tell("lost")
-                with self._connection.transaction(), self._connection.cursor() as cur:
-                    reclaim_dead(cur, self.ledger.schema)
-                if self._wait_for_notifications(self._connection):
+                self._beat(self._connection)
+                if self._listen_until_next_beat(self._connection):
                     return
             except CONNECTION_LOST as error:
                 logger.warning("heartbeat: Postgres is away (%s); connecting again", type(error).__name__)
@@ -137,12 +134,23 @@ class Worker:
                 if select.select([self._stop_reader], [], [], 1.0)[0]:
                     return
 
-    def _wait_for_notifications(self, connection: Connection) -> bool:
+    def _beat(self, connection: Connection) -> None:
+        if connection.execute(_BEAT, [self.id]).rowcount == 0:
+            self.is_lost = True
+            self._tell("lost")
+        with connection.transaction(), connection.cursor() as cur:
+            reclaim_dead(cur, self.ledger.schema)
+
+    def _listen_until_next_beat(self, connection: Connection) -> bool:
         """Hand on what arrives until the next heartbeat is due; True when the worker is to stop."""
-        readable, _, _ = select.select([connection.fileno(), self._stop_reader], [], [], HEARTBEAT_SECONDS)
-        for notification in connection.notifies(timeout=0):
-            self._tell(notification.payload)
-        return self._stop_reader in readable
+        next_beat = time.monotonic() + HEARTBEAT_SECONDS
+        while (left := next_beat - time.monotonic()) > 0:
+            # Before the wait: what arrived beside the heartbeat's own queries does not make the socket readable again.
+            for notification in connection.notifies(timeout=0):
+                self._tell(notification.payload)
+            if self._stop_reader in select.select([connection.fileno(), self._stop_reader], [], [], left)[0]:
+                return True
+        return False
 
     def _tell(self, message: str) -> None:
         for listener in self._listeners:
@@ -155,6 +163,12 @@ _BEAT = "update workers set heartbeat_at = clock_timestamp() where worker_id = %
 def lock_class(schema: str) -> int:
     """The first key of a worker's advisory lock, one per schema (31 bits: Postgres takes a signed int4)."""
     return zlib.crc32(schema.encode()) & 0x7FFFFFFF
+
+
+def lock_alive(cur: Cursor, worker_id: int) -> bool:
+    """Whether the ledger still counts on this worker; if so nobody reclaims it before this transaction ends."""
+    cur.execute("select 1 from workers where worker_id = %s and ended_at is null for key share", [worker_id])
+    return cur.fetchone() is not None
 
 
 def _register(cur: Cursor, kind: str, stages: Sequence[str], run_id: str | None) -> int:

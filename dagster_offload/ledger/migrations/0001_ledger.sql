@@ -10,7 +10,7 @@ create table documents (
     mtime_ns bigint not null,
     ctime_ns bigint not null,
     inode numeric(20) not null,
-    digested_at timestamptz,                  -- when the stat above was taken
+    digested_at timestamptz,                  -- a moment before the stat above was taken
     unreadable text,                          -- why the file could not be read, null = it could
     priority integer not null default 0,      -- higher goes first
     first_seen_at timestamptz not null default clock_timestamp()

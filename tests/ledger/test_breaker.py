@@ -1,0 +1,214 @@
+"""The breaker: who opens it, when one trial is due, what closes it, and which failures are too old to count."""
+
+import pytest
+
+from dagster_offload.ledger import breaker, slots
+from dagster_offload.ledger.breaker import TrialEnd, TrialTurn
+from dagster_offload.ledger.records import BreakerState, SlotRow
+from dagster_offload.slots import DEEP
+from dagster_offload.stages import CLASSIFY
+from tests.ledger.conftest import SLOT, Bench
+
+
+def open_it(bench: Bench, wait: float | None = None, *, epoch: int = 1, at_once: bool = False) -> bool:
+    return bench.ledger.run(breaker.open_breaker, DEEP, epoch, "upstream_cold", wait, at_once=at_once)
+
+
+def seconds_to_retry(bench: Bench) -> float:
+    (row,) = bench.sql("select extract(epoch from retry_at - clock_timestamp())::double precision as s from slots")
+    return float(row["s"])
+
+
+def reach_retry_at(bench: Bench) -> None:
+    bench.sql("update slots set retry_at = clock_timestamp()")
+
+
+def refuse(bench: Bench, wait: float | None = None, *, is_misconfigured: bool = False) -> SlotRow:
+    worker, epoch = bench.worker("sensor"), bench.slot().epoch
+    reach_retry_at(bench)
+    assert bench.ledger.run(breaker.begin_trial, DEEP, worker, epoch) is TrialTurn.YOURS
+    end = TrialEnd(False, "editor_busy", is_misconfigured, wait)
+    return bench.ledger.run(breaker.end_trial, DEEP, worker, epoch, end)
+
+
+@pytest.mark.parametrize(("retry_after", "expected"), [(None, 15), (120.0, 120), (5.0, 5)])
+def test_opening_looks_again_after_retry_after_else_15_seconds(
+    bench: Bench, retry_after: float | None, expected: float
+) -> None:
+    assert open_it(bench, retry_after)
+    row = bench.slot()
+    assert (row.breaker, row.reason, row.is_retry_due) == (BreakerState.OPEN, "upstream_cold", False)
+    assert row.refusal_wait_seconds == retry_after
+    assert expected - 2 < seconds_to_retry(bench) <= expected
+
+
+def test_a_fault_that_may_be_a_documents_makes_a_trial_due_at_once(bench: Bench) -> None:
+    open_it(bench, at_once=True)
+    assert bench.slot().is_retry_due
+
+
+def test_a_second_deferral_does_not_move_the_next_look_but_tells_its_wait(bench: Bench) -> None:
+    open_it(bench, 300.0)
+    assert open_it(bench, 40.0)
+    assert seconds_to_retry(bench) > 290
+    assert bench.slot().refusal_wait_seconds == 40.0
+
+
+def test_refused_trials_wait_15_seconds_doubling_to_45(bench: Bench) -> None:
+    open_it(bench)
+    waits = []
+    for _ in range(4):
+        refuse(bench)
+        waits.append(round(seconds_to_retry(bench)))
+    assert waits == [15, 30, 45, 45]
+
+
+def test_a_refused_trials_retry_after_wins(bench: Bench) -> None:
+    open_it(bench)
+    assert refuse(bench, 200.0).refusal_wait_seconds == 200.0
+    assert 195 < seconds_to_retry(bench) <= 200
+
+
+def test_an_answered_trial_closes_raises_the_epoch_and_forgets_the_waits(bench: Bench) -> None:
+    open_it(bench)
+    refuse(bench)
+    refuse(bench)
+    bench.close_breaker()
+    row = bench.slot()
+    assert (row.breaker, row.epoch, row.reason, row.retry_at) == (BreakerState.CLOSED, 2, None, None)
+    open_it(bench, epoch=2)
+    refuse(bench)
+    assert 13 < seconds_to_retry(bench) <= 15
+
+
+def test_an_old_calls_failure_cannot_open_a_newer_epoch(bench: Bench) -> None:
+    open_it(bench)
+    bench.close_breaker()
+    assert not open_it(bench, epoch=1)
+    assert bench.slot().breaker is BreakerState.CLOSED
+    assert open_it(bench, epoch=2)
+
+
+def test_an_old_trials_answer_cannot_close_a_newer_epoch(bench: Bench) -> None:
+    open_it(bench)
+    bench.close_breaker()
+    open_it(bench, epoch=2)
+    late = bench.worker()
+    bench.ledger.run(breaker.end_trial, DEEP, late, 1, TrialEnd(True, "answered"))
+    row = bench.slot()
+    assert (row.breaker, row.epoch) == (BreakerState.OPEN, 2)
+
+
+def test_one_trial_at_a_time_and_its_verdict_is_everybodys(bench: Bench) -> None:
+    open_it(bench, at_once=True)
+    first, second = bench.worker(), bench.worker()
+
+    def turn(worker: int) -> TrialTurn:
+        return bench.ledger.run(breaker.begin_trial, DEEP, worker, 1)
+
+    assert turn(first) is TrialTurn.YOURS
+    assert turn(second) is TrialTurn.WAIT
+    bench.ledger.run(breaker.end_trial, DEEP, first, 1, TrialEnd(False, "warming"))
+    assert turn(second) is TrialTurn.REFUSED
+    reach_retry_at(bench)
+    assert turn(second) is TrialTurn.YOURS
+    bench.ledger.run(breaker.end_trial, DEEP, second, 1, TrialEnd(True, "answered"))
+    assert turn(first) is TrialTurn.ANSWERED
+
+
+def test_a_trial_whose_worker_died_keeps_nobody_from_the_next(bench: Bench) -> None:
+    open_it(bench, at_once=True)
+    dead = bench.worker()
+    bench.ledger.run(breaker.begin_trial, DEEP, dead, 1)
+    assert bench.slot().is_trial_running
+    bench.die(dead)
+    assert not bench.slot().is_trial_running
+    assert bench.ledger.run(breaker.begin_trial, DEEP, bench.worker(), 1) is TrialTurn.YOURS
+
+
+def test_a_trial_begun_by_a_worker_already_given_up_keeps_nobody_from_the_next(bench: Bench) -> None:
+    open_it(bench, at_once=True)
+    lost = bench.worker()
+    bench.die(lost)
+    bench.ledger.run(breaker.begin_trial, DEEP, lost, 1)
+    assert bench.ledger.run(breaker.begin_trial, DEEP, bench.worker(), 1) is TrialTurn.YOURS
+
+
+def test_red_and_then_green_counts_as_the_time_reached(bench: Bench) -> None:
+    open_it(bench, 3600.0)
+    assert not bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True).is_retry_due
+    assert not bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False).is_retry_due
+    assert bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True).is_retry_due
+
+
+def test_a_refused_trial_begins_the_red_then_green_anew(bench: Bench) -> None:
+    open_it(bench)
+    bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False)
+    refuse(bench)
+    assert not bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True).is_retry_due
+
+
+def test_a_probe_alone_never_opens_nor_closes(bench: Bench) -> None:
+    bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False)
+    assert bench.slot().breaker is BreakerState.CLOSED
+    open_it(bench)
+    for _ in range(3):
+        bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True)
+    assert bench.slot().breaker is BreakerState.OPEN
+
+
+def test_misconfigured_waits_for_the_settings_and_for_nothing_else(bench: Bench) -> None:
+    open_it(bench)
+    row = refuse(bench, is_misconfigured=True)
+    assert (row.breaker, row.retry_at) == (BreakerState.MISCONFIGURED, None)
+    reach_retry_at(bench)
+    assert bench.ledger.run(breaker.begin_trial, DEEP, bench.worker(), 1) is TrialTurn.REFUSED
+    assert not bench.slot().is_retry_due
+    bench.ledger.run(slots.register, SLOT)
+    assert bench.slot().breaker is BreakerState.MISCONFIGURED
+
+
+# 429
+
+
+def busy(bench: Bench, wait: float | None = 5.0, epoch: int = 1) -> bool:
+    return bench.ledger.run(breaker.count_busy, DEEP, epoch, wait)
+
+
+def test_three_429s_in_a_row_without_a_success_open_the_breaker(bench: Bench) -> None:
+    assert [busy(bench), busy(bench), busy(bench)] == [False, False, True]
+    row = bench.slot()
+    assert (row.breaker, row.reason, row.refusal_wait_seconds) == (BreakerState.OPEN, "busy", 5.0)
+
+
+def test_a_success_between_429s_begins_the_row_anew(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    claim = bench.hold(worker, [CLASSIFY])
+    busy(bench)
+    busy(bench)
+    bench.finish(worker, claim)
+    assert [busy(bench), busy(bench)] == [False, False]
+    assert bench.slot().breaker is BreakerState.CLOSED
+
+
+def test_one_429_with_a_wait_over_a_minute_opens_the_breaker(bench: Bench) -> None:
+    assert not busy(bench, 60.0)
+    assert busy(bench, 61.0)
+    assert bench.slot().breaker is BreakerState.OPEN
+
+
+def test_a_429_of_an_epoch_that_is_over_neither_waits_nor_counts(bench: Bench) -> None:
+    open_it(bench)
+    bench.close_breaker()
+    assert [busy(bench, 600.0) for _ in range(4)] == [True] * 4
+    assert bench.slot().breaker is BreakerState.CLOSED
+
+
+def test_opening_and_closing_are_told_to_everybody_at_once(bench: Bench) -> None:
+    with bench.ledger.connect() as listener:
+        listener.execute(f"listen {bench.ledger.channel}")
+        open_it(bench)
+        bench.close_breaker()
+        told = [notification.payload for notification in listener.notifies(timeout=5, stop_after=2)]
+    assert told == ["breaker:deep", "breaker:deep"]

@@ -1,0 +1,216 @@
+"""Claims: who gets which document, what is due, and what a claim leaves to others."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from dagster_offload.ledger import claims, slots
+from dagster_offload.ledger.records import Claim, State
+from dagster_offload.slots import DEEP, PRIMARY, SlotConfig
+from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
+from tests.ledger.conftest import RECIPES, Bench
+
+
+def stages_of(claim: Claim) -> list[str]:
+    return [item.stage for item in claim.items]
+
+
+def test_a_claim_holds_all_due_stages_of_one_document_in_declared_order(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt")
+    claim = bench.hold(bench.worker())
+    assert claim.document == "a.txt"
+    assert stages_of(claim) == [CLASSIFY, SUMMARIZE]
+    assert claim.text == "text of a.txt"
+    assert {item.recipe for item in claim.items} == {RECIPES[CLASSIFY], RECIPES[SUMMARIZE]}
+
+
+def test_two_stages_of_one_document_never_go_to_two_workers(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    first = bench.hold(bench.worker(), [CLASSIFY])
+    assert bench.take(bench.worker(), [SUMMARIZE]) is None
+    bench.ledger.run(claims.release, 1, first, "done with it")
+    assert bench.take(bench.worker(), [SUMMARIZE]) is not None
+
+
+def test_the_highest_priority_goes_first_then_the_oldest(bench: Bench) -> None:
+    bench.extracted("old.txt", "new.txt", "urgent.txt")
+    bench.sql(
+        "update work_items i set priority = 5 from documents d where d.document_id = i.document_id and d.key = 'urgent.txt'"
+    )
+    worker = bench.worker()
+    assert [bench.hold(worker).document for _ in range(3)] == ["urgent.txt", "old.txt", "new.txt"]
+
+
+def test_a_document_another_transaction_holds_is_skipped_and_not_waited_for(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt")
+    worker = bench.worker()
+    with bench.ledger.transaction() as cur:
+        held = claims.take(cur, worker, DRAIN_STAGES, RECIPES)
+        assert held is not None
+        assert held.document == "a.txt"
+        other = bench.take(bench.worker())
+        assert other is not None
+        assert other.document == "b.txt"
+
+
+def test_eight_claimers_at_once_share_the_documents_out_and_none_twice(bench: Bench) -> None:
+    keys = [f"{n:02}.txt" for n in range(24)]
+    bench.extracted(*keys)
+    start = threading.Barrier(8)
+
+    def work(_number: int) -> list[tuple[str, int]]:
+        worker, taken = bench.worker(), []
+        start.wait()
+        while (claim := bench.take(worker)) is not None:
+            taken += [(claim.document, claim.token)]
+        return taken
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = [pair for share in pool.map(work, range(8)) for pair in share]
+    assert sorted(document for document, _ in taken) == keys
+    assert len({token for _, token in taken}) == 24
+
+
+def test_one_of_many_claimers_gets_each_content_however_many_copies_there_are(bench: Bench) -> None:
+    keys = [f"{n:02}.txt" for n in range(16)]
+    bench.extracted(*keys, texts=dict.fromkeys(keys, "the same in all"))
+    start = threading.Barrier(8)
+
+    def take(_number: int) -> bool:
+        worker = bench.worker()
+        start.wait()
+        claim = bench.take(worker)
+        return claim is not None
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(take, range(8))) == 1
+
+
+def test_a_copy_of_what_another_worker_has_in_hand_is_left_alone_stage_by_stage(bench: Bench) -> None:
+    bench.extracted("a.txt", "copy.txt", texts={"a.txt": "same", "copy.txt": "same"})
+    bench.hold(bench.worker(), [CLASSIFY])
+    claim = bench.hold(bench.worker())
+    assert (claim.document, stages_of(claim)) == ("copy.txt", [SUMMARIZE])
+
+
+def test_a_claim_completes_what_a_result_exists_for_and_holds_the_rest(bench: Bench) -> None:
+    worker = bench.worker()
+    bench.extracted("a.txt", "copy.txt", texts={"a.txt": "same", "copy.txt": "same"})
+    bench.finish(worker, bench.hold(worker, [CLASSIFY]))
+    bench.hold(worker, keys=["a.txt"])
+    claim = bench.take(bench.worker(), keys=["copy.txt"])
+    assert claim is not None
+    assert claim.items == ()
+    assert bench.state("copy.txt", CLASSIFY) == State.DONE
+    assert bench.state("copy.txt", SUMMARIZE) == State.PENDING
+
+
+def test_a_claim_is_limited_to_the_documents_asked_for(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt")
+    assert bench.hold(bench.worker(), keys=["b.txt"]).document == "b.txt"
+    assert bench.take(bench.worker(), keys=["c.txt"]) is None
+
+
+def test_what_must_run_alone_is_taken_only_by_who_asks_for_that(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt")
+    bench.sql("update work_items set must_run_alone = true where document_id = 1")
+    assert bench.hold(bench.worker()).document == "b.txt"
+    assert bench.take(bench.worker()) is None
+    assert bench.hold(bench.worker(), alone=True).is_alone
+
+
+def test_a_worker_the_ledger_gave_up_gets_nothing(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.die(worker)
+    assert bench.take(worker) is None
+
+
+def test_released_work_is_due_at_once_also_where_it_was_put_off_before(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.defer(worker, bench.hold(worker))
+    bench.close_breaker()
+    claim = bench.hold(worker)
+    bench.ledger.run(claims.release, worker, claim, "stopped")
+    assert bench.state("a.txt", CLASSIFY) == State.PENDING
+    assert stages_of(bench.hold(worker)) == [CLASSIFY, SUMMARIZE]
+
+
+def test_postponed_work_waits_its_time_and_costs_nothing(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    claim = bench.hold(worker)
+    bench.ledger.run(claims.postpone, worker, claim, "the file changed", 60.0)
+    assert bench.take(worker) is None
+    item = bench.item("a.txt", CLASSIFY)
+    assert (item["attempts"], item["reason"]) == (0, "the file changed")
+    assert 55 < item["waits"] <= 60
+    bench.make_due()
+    assert bench.take(worker) is not None
+
+
+def test_put_off_work_is_due_after_its_wait_or_once_the_slot_closed_its_breaker_since(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt")
+    worker = bench.worker()
+    bench.defer(worker, bench.hold(worker))
+    assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 1  # b.txt, never touched
+    assert bench.ledger.run(claims.count_waiting, [CLASSIFY]) == 1
+    bench.close_breaker()
+    assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 2
+
+
+def test_what_was_put_off_in_the_present_epoch_waits(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.defer(worker, bench.hold(worker))
+    bench.close_breaker()
+    bench.defer(worker, bench.hold(worker), epoch=2)
+    assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 0
+    bench.make_due()
+    assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 1
+
+
+def test_what_one_slot_put_off_is_due_at_another(bench: Bench) -> None:
+    bench.ledger.run(slots.register, SlotConfig(PRIMARY, "http://small:1", "small"))
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.defer(worker, bench.hold(worker))
+    assert bench.take(worker, [CLASSIFY], slot=DEEP) is None
+    assert bench.ledger.run(claims.count_due, [CLASSIFY], slot=PRIMARY) == 1
+    assert bench.take(worker, [CLASSIFY], slot=PRIMARY) is not None
+
+
+def test_a_wait_is_never_longer_than_half_an_hour(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.defer(worker, bench.hold(worker), wait=6 * 3600)
+    assert 1700 < bench.item("a.txt", CLASSIFY)["waits"] <= 1800
+
+
+def test_counts_tell_what_others_hold(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt")
+    mine, other = bench.worker(), bench.worker()
+    bench.hold(other)
+    assert bench.ledger.run(claims.count_claimed_elsewhere, DRAIN_STAGES, mine) == 1
+    assert bench.ledger.run(claims.count_claimed_elsewhere, DRAIN_STAGES, other) == 0
+
+
+def test_unfinished_names_the_item_a_run_waits_for_or_its_upstream(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    bench.put("new.txt")
+    bench.hold(bench.worker(), [CLASSIFY])
+    found = bench.ledger.run(claims.unfinished, ["a.txt", "new.txt"], [EXTRACT, CLASSIFY])
+    assert {(u.document, u.stage, u.state) for u in found} == {
+        ("a.txt", CLASSIFY, State.CLAIMED),
+        ("new.txt", EXTRACT, State.PENDING),
+    }
+
+
+def test_unfinished_says_how_long_until_it_is_due(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.defer(worker, bench.hold(worker, [CLASSIFY]), wait=120)
+    (found,) = bench.ledger.run(claims.unfinished, ["a.txt"], [CLASSIFY])
+    assert found.seconds_to_due is not None
+    assert 110 < found.seconds_to_due <= 120
+    assert found.reason == "upstream_cold"

@@ -1,0 +1,279 @@
+"""What a call without a result does to its work item: deferred, tried again, failed, suspected, quarantined."""
+
+import pytest
+
+from dagster_offload.ledger import claims, deferrals, requests
+from dagster_offload.ledger.records import BreakerState, CallRecord, Claim, State
+from dagster_offload.slots import DEEP
+from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
+from tests.ledger.conftest import Bench, call
+
+
+def cut(bench: Bench, worker: int, claim: Claim) -> State:
+    """A claim's call is cut and the trial right after is answered."""
+    epoch = bench.slot().epoch
+    note_cut(bench, claim, epoch)
+    bench.close_breaker()
+    return suspect(bench, worker, claim, epoch)
+
+
+def note_cut(bench: Bench, claim: Claim, epoch: int) -> bool:
+    return bench.ledger.run(deferrals.note_cut, DEEP, epoch, claim.items[0], "answer cut")
+
+
+def suspect(bench: Bench, worker: int, claim: Claim, epoch: int) -> State:
+    fault = call(epoch, "ReadError")
+    state = bench.ledger.run(deferrals.suspect, worker, claim, claim.items[0], fault, "answer cut")
+    bench.ledger.run(claims.release, worker, claim, "the document was deferred")
+    return state
+
+
+def ten_minutes_pass(bench: Bench) -> None:
+    bench.sql("update cuts set at = at - interval '10 minutes 1 second'")
+    bench.make_due()
+
+
+def test_a_deferral_costs_no_attempt_and_touches_only_the_item_that_was_called(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt")
+    worker = bench.worker()
+    bench.defer(worker, bench.hold(worker))
+    item = bench.item("a.txt", CLASSIFY)
+    assert (item["state"], item["attempts"], item["deferrals"], item["reason"]) == ("deferred", 0, 1, "upstream_cold")
+    assert bench.state("a.txt", SUMMARIZE) == bench.state("b.txt", CLASSIFY) == State.PENDING
+    assert bench.slot().breaker is BreakerState.OPEN
+
+
+def test_no_number_of_deferrals_fails_a_document(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    for number in range(1, 15):
+        bench.defer(worker, bench.hold(worker, [CLASSIFY]), epoch=number)
+        bench.close_breaker()
+    item = bench.item("a.txt", CLASSIFY)
+    assert (item["state"], item["attempts"], item["deferrals"]) == ("deferred", 0, 14)
+
+
+def test_a_document_fault_costs_one_attempt_and_backs_off_one_then_ten_minutes_then_fails(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    assert bench.fail(worker, bench.hold(worker, [CLASSIFY])) is State.PENDING
+    assert bench.take(worker, [CLASSIFY]) is None
+    assert 55 < bench.item("a.txt", CLASSIFY)["waits"] <= 60
+    bench.make_due()
+    assert bench.fail(worker, bench.hold(worker, [CLASSIFY])) is State.PENDING
+    assert 590 < bench.item("a.txt", CLASSIFY)["waits"] <= 600
+    bench.make_due()
+    assert bench.fail(worker, bench.hold(worker, [CLASSIFY])) is State.FAILED
+    item = bench.item("a.txt", CLASSIFY)
+    assert (item["state"], item["attempts"], item["reason"]) == ("failed", 3, "empty_answer: in words")
+    assert bench.take(worker, [CLASSIFY]) is None
+
+
+def test_a_broken_file_fails_at_once_with_one_attempt(bench: Bench) -> None:
+    bench.put("broken.pdf")
+    worker = bench.worker()
+    claim = bench.hold(worker, [EXTRACT])
+    state = bench.ledger.run(
+        deferrals.fail, worker, claim, claim.items[0], "broken", "the PDF is broken", None, is_final=True
+    )
+    assert state is State.FAILED
+    assert bench.item("broken.pdf", EXTRACT)["attempts"] == 1
+
+
+def test_a_fault_of_a_claim_that_was_lost_costs_nothing(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    late = bench.worker()
+    claim = bench.hold(late, [CLASSIFY])
+    bench.die(late)
+    bench.fail(late, claim)
+    bench.defer(late, claim)
+    suspect(bench, late, claim, 1)
+    item = bench.item("a.txt", CLASSIFY)
+    assert (item["state"], item["attempts"], item["deferrals"], item["must_run_alone"]) == ("pending", 0, 0, False)
+
+
+def test_a_slot_fault_that_is_no_deferral_releases_the_claim_without_an_attempt(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    claim = bench.hold(worker)
+    bench.ledger.run(
+        deferrals.release_after_slot_fault, worker, claim, claim.items[0], call(1, "HTTPStatusError"), "HTTP 500"
+    )
+    item = bench.item("a.txt", CLASSIFY)
+    assert (item["state"], item["attempts"], item["reason"]) == ("pending", 0, "HTTP 500")
+
+
+# Five documents in a row
+
+
+def refuse(bench: Bench, worker: int, key: str, code: str = "http_400") -> None:
+    bench.fail(worker, bench.hold(worker, [CLASSIFY], keys=[key]), code)
+
+
+def test_the_same_fault_in_five_documents_in_a_row_is_the_slots_and_attempts_are_given_back(bench: Bench) -> None:
+    keys = [f"{n}.txt" for n in range(5)]
+    bench.extracted(*keys)
+    worker = bench.worker()
+    for key in keys:
+        assert bench.slot().breaker is BreakerState.CLOSED
+        refuse(bench, worker, key)
+    row = bench.slot()
+    assert (row.breaker, row.reason) == (BreakerState.MISCONFIGURED, "every_document_refused: http_400")
+    assert [bench.item(key, CLASSIFY)["attempts"] for key in keys] == [0] * 5
+    assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 5
+
+
+def test_it_is_the_slots_also_where_an_answered_trial_raised_the_epoch_between_them(bench: Bench) -> None:
+    keys = [f"{n}.txt" for n in range(5)]
+    bench.extracted(*keys)
+    worker = bench.worker()
+    for key in keys:
+        claim = bench.hold(worker, [CLASSIFY], keys=[key])
+        epoch = bench.slot().epoch
+        bench.ledger.run(deferrals.open_breaker, DEEP, epoch, "HTTP 500", None, at_once=True)
+        bench.close_breaker()
+        fault = CallRecord(DEEP, epoch, "qwen", 1.0, "HTTPStatusError")
+        bench.ledger.run(deferrals.fail, worker, claim, claim.items[0], "http_500", "HTTP 500", fault, is_final=False)
+    assert bench.slot().breaker is BreakerState.MISCONFIGURED
+    assert [bench.item(key, CLASSIFY)["attempts"] for key in keys] == [0] * 5
+
+
+@pytest.mark.parametrize("between", ["a success", "another fault", "the same document again"])
+def test_five_faults_that_are_not_five_documents_in_a_row_stay_the_documents(bench: Bench, between: str) -> None:
+    keys = [f"{n}.txt" for n in range(6)]
+    bench.extracted(*keys)
+    worker = bench.worker()
+    for key in keys[:4]:
+        refuse(bench, worker, key)
+    if between == "a success":
+        bench.finish(worker, bench.hold(worker, [SUMMARIZE], keys=["5.txt"]))
+    if between == "another fault":
+        refuse(bench, worker, "5.txt", "http_413")
+    if between == "the same document again":
+        bench.make_due()
+        refuse(bench, worker, "0.txt")
+    else:
+        refuse(bench, worker, "4.txt")
+    assert bench.slot().breaker is BreakerState.CLOSED
+    assert bench.item("1.txt", CLASSIFY)["attempts"] == 1
+
+
+def test_attempts_are_given_back_to_failed_and_to_claimed_documents_too(bench: Bench) -> None:
+    keys = [f"{n}.txt" for n in range(5)]
+    bench.extracted(*keys)
+    worker, other = bench.worker(), bench.worker()
+    for key in keys[:4]:
+        refuse(bench, worker, key)
+    bench.make_due()
+    for _ in range(2):
+        refuse(bench, worker, "0.txt")
+        bench.make_due()
+    assert bench.state("0.txt", CLASSIFY) == State.FAILED
+    held = bench.hold(other, [CLASSIFY], keys=["1.txt"])
+    refuse(bench, worker, "4.txt")
+    assert [bench.item(key, CLASSIFY)["attempts"] for key in keys] == [0] * 5
+    assert bench.state("0.txt", CLASSIFY) == State.PENDING
+    assert bench.finish(other, held)
+
+
+# Poison
+
+
+def test_a_document_cut_alone_is_a_suspect_that_pauses_and_then_runs_alone(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt")
+    worker = bench.worker()
+    assert cut(bench, worker, bench.hold(worker)) is State.DEFERRED
+    item = bench.item("a.txt", CLASSIFY)
+    assert (item["attempts"], item["must_run_alone"], item["reason"]) == (0, True, "answer cut: runs alone next")
+    assert 55 < item["waits"] <= 60
+    assert bench.take(worker, [CLASSIFY], alone=True) is None
+    assert bench.hold(worker).document == "b.txt"
+    bench.make_due()
+    claim = bench.hold(bench.worker(), alone=True)
+    assert claim.document == "a.txt"
+    assert [item.stage for item in claim.items] == [CLASSIFY, SUMMARIZE], "both would send the slot the same text"
+
+
+def test_three_suspicions_ten_minutes_apart_quarantine_with_what_to_do(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    states = [cut(bench, worker, bench.hold(worker, [CLASSIFY]))]
+    for _ in range(2):
+        ten_minutes_pass(bench)
+        states.append(cut(bench, worker, bench.hold(worker, [CLASSIFY], alone=True)))
+    assert states == [State.DEFERRED, State.DEFERRED, State.QUARANTINED]
+    item = bench.item("a.txt", CLASSIFY)
+    assert "retry" in item["reason"]
+    assert item["attempts"] == 0
+
+
+def test_three_suspicions_with_other_documents_answered_between_quarantine_without_waiting(bench: Bench) -> None:
+    bench.extracted("bad.txt", "1.txt", "2.txt")
+    worker = bench.worker()
+    cut(bench, worker, bench.hold(worker, [CLASSIFY]))
+    for other in ("1.txt", "2.txt"):
+        bench.finish(worker, bench.hold(worker, [CLASSIFY], keys=[other]))
+        bench.make_due()
+        cut(bench, worker, bench.hold(worker, [CLASSIFY], alone=True))
+    assert bench.state("bad.txt", CLASSIFY) == State.QUARANTINED
+
+
+def test_cuts_in_quick_succession_with_nothing_answered_between_are_one_suspicion_and_wait_longer(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    cut(bench, worker, bench.hold(worker, [CLASSIFY]))
+    for _ in range(4):
+        bench.make_due()
+        assert cut(bench, worker, bench.hold(worker, [CLASSIFY], alone=True)) is State.DEFERRED
+    assert bench.item("a.txt", CLASSIFY)["waits"] > 590
+
+
+def test_several_documents_cut_at_once_convict_nobody(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt")
+    one, two = bench.worker(), bench.worker()
+    first, second = bench.hold(one, [CLASSIFY]), bench.hold(two, [CLASSIFY])
+    assert note_cut(bench, first, 1)
+    assert note_cut(bench, second, 1)
+    bench.close_breaker()
+    for worker, claim in ((one, first), (two, second)):
+        assert suspect(bench, worker, claim, 1) is State.DEFERRED
+    for key in ("a.txt", "b.txt"):
+        assert not bench.item(key, CLASSIFY)["must_run_alone"]
+    assert bench.sql("select 1 from cuts where is_suspicion") == []
+    assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 2
+
+
+def test_a_cut_told_a_moment_later_clears_the_one_told_before(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt")
+    one, two = bench.worker(), bench.worker()
+    first, second = bench.hold(one, [CLASSIFY]), bench.hold(two, [CLASSIFY])
+    cut(bench, one, first)
+    assert not note_cut(bench, second, 1), "its epoch is over: the cut says nothing about the document"
+    assert bench.sql("select 1 from cuts where is_suspicion") == []
+
+
+def test_who_is_cut_in_company_again_runs_alone_so_that_the_culprit_shows(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt")
+    one, two = bench.worker(), bench.worker()
+    for epoch in (1, 2):
+        first, second = bench.hold(one, [CLASSIFY]), bench.hold(two, [CLASSIFY])
+        note_cut(bench, first, epoch)
+        note_cut(bench, second, epoch)
+        bench.close_breaker()
+        suspect(bench, one, first, epoch)
+        suspect(bench, two, second, epoch)
+    assert [bench.item(key, CLASSIFY)["must_run_alone"] for key in ("a.txt", "b.txt")] == [True, True]
+    assert bench.sql("select 1 from cuts where is_suspicion") == []
+
+
+def test_a_person_may_retry_a_quarantined_document_which_then_runs_alone_with_a_clean_record(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    cut(bench, worker, bench.hold(worker, [CLASSIFY]))
+    for _ in range(2):
+        ten_minutes_pass(bench)
+        cut(bench, worker, bench.hold(worker, [CLASSIFY], alone=True))
+    assert bench.ledger.run(requests.retry, DRAIN_STAGES) == [("a.txt", CLASSIFY)]
+    assert bench.sql("select 1 from cuts") == []
+    assert bench.finish(worker, bench.hold(worker, [CLASSIFY], alone=True))
+    assert not bench.item("a.txt", CLASSIFY)["must_run_alone"]

@@ -1,0 +1,134 @@
+"""Permits: never more than N, exclusive ones, and who goes first."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from dagster_offload.ledger import permits, slots
+from dagster_offload.slots import DEEP
+from tests.ledger.conftest import Bench
+
+
+def release(bench: Bench, worker: int) -> None:
+    bench.ledger.run(permits.release, DEEP, worker)
+
+
+def gives_up(bench: Bench, worker: int, *, is_person: bool = False) -> bool:
+    return bench.ledger.run(permits.give_up_if_wanted, DEEP, worker, is_person=is_person)
+
+
+def held(bench: Bench) -> int:
+    return len(bench.sql("select 1 from permits"))
+
+
+def test_n_permits_and_no_more_over_all_workers(bench: Bench) -> None:
+    one, two = bench.worker(), bench.worker()
+    assert [bench.acquire(one), bench.acquire(two), bench.acquire(one)] == [True, True, False]
+    release(bench, two)
+    assert bench.acquire(one)
+
+
+def test_workers_racing_for_permits_never_hold_more_than_n_at_any_instant(bench: Bench) -> None:
+    start, guard, counts = threading.Barrier(8), threading.Lock(), [0, 0]
+
+    def race(_number: int) -> None:
+        worker = bench.worker()
+        start.wait()
+        for _ in range(25):
+            if bench.acquire(worker):
+                with guard:
+                    counts[0] += 1
+                    counts[1] = max(counts)
+                assert held(bench) <= 2
+                with guard:
+                    counts[0] -= 1
+                release(bench, worker)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(race, range(8)))
+    assert counts[1] == 2
+    assert held(bench) == 0
+
+
+def test_an_exclusive_permit_waits_for_all_others_and_shuts_them_out(bench: Bench) -> None:
+    one, alone = bench.worker(), bench.worker()
+    bench.acquire(one)
+    assert not bench.acquire(alone, is_exclusive=True)
+    release(bench, one)
+    assert bench.acquire(alone, is_exclusive=True)
+    assert not bench.acquire(one)
+    person = bench.worker("run")
+    assert not bench.acquire(person, is_person=True)
+    release(bench, alone)
+    assert bench.acquire(person, is_person=True)
+    assert bench.acquire(one)
+
+
+def test_a_drain_gives_a_permit_up_when_a_person_waits(bench: Bench) -> None:
+    drain, person = bench.worker(), bench.worker("run")
+    bench.acquire(drain)
+    bench.acquire(drain)
+    assert not gives_up(bench, drain)
+    assert not bench.acquire(person, is_person=True)
+    assert gives_up(bench, drain)
+    assert not bench.acquire(drain), "a drain gets none while a person waits"
+    assert bench.acquire(person, is_person=True)
+    assert not gives_up(bench, drain)
+
+
+def test_a_person_gives_nothing_up_for_a_person_nor_a_drain_for_a_drain(bench: Bench) -> None:
+    person, drain = bench.worker("run"), bench.worker()
+    bench.acquire(person, is_person=True)
+    bench.acquire(drain)
+    assert not bench.acquire(bench.worker(), is_person=False)
+    assert not gives_up(bench, drain)
+    assert not bench.acquire(bench.worker("run"), is_person=True)
+    assert not gives_up(bench, person, is_person=True)
+
+
+def test_who_stops_waiting_holds_nobody_up(bench: Bench) -> None:
+    drain, person = bench.worker(), bench.worker("run")
+    bench.acquire(drain)
+    bench.acquire(drain)
+    bench.acquire(person, is_person=True)
+    bench.ledger.run(permits.stop_waiting, DEEP, person)
+    assert not gives_up(bench, drain)
+
+
+def test_a_waiting_persons_death_holds_nobody_up(bench: Bench) -> None:
+    drain, person = bench.worker(), bench.worker("run")
+    bench.acquire(drain)
+    bench.acquire(drain)
+    bench.acquire(person, is_person=True)
+    bench.die(person)
+    assert not gives_up(bench, drain)
+
+
+def test_permits_above_a_lowered_n_are_given_up_after_the_current_call(bench: Bench) -> None:
+    one, two = bench.worker(), bench.worker("run")
+    bench.acquire(one)
+    bench.acquire(two, is_person=True)
+    bench.ledger.run(slots.set_permits, DEEP, 1)
+    assert gives_up(bench, two, is_person=True)
+    assert not gives_up(bench, one)
+    assert held(bench) == 1
+
+
+def test_a_worker_the_ledger_gave_up_gets_no_permit(bench: Bench) -> None:
+    lost = bench.worker()
+    bench.acquire(lost)
+    bench.die(lost)
+    assert held(bench) == 0
+    assert not bench.acquire(lost)
+    assert bench.sql("select 1 from permit_waiters") == []
+
+
+def test_a_person_in_line_is_told_to_all_holders(bench: Bench) -> None:
+    drain = bench.worker()
+    bench.acquire(drain)
+    bench.acquire(drain)
+    with bench.ledger.connect() as listener:
+        listener.execute(f"listen {bench.ledger.channel}")
+        bench.acquire(bench.worker("run"), is_person=True)
+        assert [note.payload for note in listener.notifies(timeout=5, stop_after=1)] == ["wanted:deep"]
+        release(bench, drain)
+        assert [note.payload for note in listener.notifies(timeout=5, stop_after=1)] == ["freed"]
