@@ -5,6 +5,7 @@ Extraction has lanes too, without permits: one killable extractor each.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ class Lanes:
     on_progress: Progress | None = None
     tally: Tally = field(default_factory=Tally)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
-    _is_stale: bool = False  # the ledger said something about slots or permits since we last looked
+    _changes: int = 0  # how often the ledger said something about slots or permits
     _width: int = 0
     _narrow_by: int = 0
 
@@ -73,7 +74,7 @@ class Lanes:
         self._listen()
         self.walker.on_busy = self.narrow
         row = await registered(self.walker.ledger, slot)
-        due = await self.walker.ledger.run(claims.count_due, self.scope.stages, self.scope.documents)
+        due = await self.walker.ledger.run(claims.count_due, self.scope.stages, self.scope.documents, slot=slot.name)
         self.tally.total += self._capped(due)
         self._width = min(row.permits, self._capped(due))
         async with Vigil(slot) as vigil:
@@ -130,19 +131,22 @@ class Lanes:
     async def _wait_for_permit(self, slot: SlotConfig, *, alone: bool) -> bool:
         """Stand in line for a permit for as long as there is work this lane could do; False where there is none."""
         ledger, worker = self.walker.ledger, self.walker.worker
-        while True:
+        while self._may_start():
             self._news.clear()
             if not await ledger.run(self._has_work, slot.name, alone=alone):
-                await ledger.run(permits.stop_waiting, slot.name, worker.id)
-                return False
+                break
             if await ledger.run(permits.acquire, slot.name, worker.id, is_person=worker.is_person, is_exclusive=alone):
                 return True
             await self._hear_news()
+        await ledger.run(permits.stop_waiting, slot.name, worker.id)
+        return False
 
     async def _walk_while_permitted(self, vigil: Vigil, *, alone: bool) -> bool:
         """Documents one after the other; True where the permit was given up to somebody who waits."""
         ledger, slot = self.walker.ledger, vigil.slot
+        looked_at = -1  # which change we last acted upon: each lane has to, so no flag that one of them resets
         while self._may_start():
+            before = self._changes
             row, claim = await self._reserved(
                 ledger.run(self._take_at, slot.name, alone=alone), lambda taken: taken[1] is not None
             )
@@ -153,20 +157,24 @@ class Lanes:
             if not claim.items:
                 self._count(WalkEnd.DONE)
                 continue
-            self._count(await self.walker.ask_all(claim, vigil, self._epochs(slot, row.epoch)))
+            self._count(await self.walker.ask_all(claim, vigil, self._epochs(slot, row.epoch, before)))
             if self._narrow_by and not alone:
                 self._narrow_by -= 1
                 return False
-            if self._is_stale and await self._gave_up_permit(slot):
-                return True
+            if self._changes != looked_at:
+                looked_at = self._changes
+                if await self._gave_up_permit(slot):
+                    return True
         return False
 
-    async def _epochs(self, slot: SlotConfig, first: int) -> AsyncIterator[int]:
-        """The slot's epoch for each call of a document; ends where the slot is away or a person waits for the permit."""
+    async def _epochs(self, slot: SlotConfig, first: int, looked_at: int) -> AsyncIterator[int]:
+        """The slot's epoch for each call of a document; ends where nothing new may be started: the slot is away, a
+        person waits for the permit, or the ledger gave this worker up."""
         epoch = first
-        while True:
+        while not self.walker.worker.is_lost:
             yield epoch
-            if self._is_stale:
+            if self._changes != looked_at:
+                looked_at = self._changes
                 row = await registered(self.walker.ledger, slot)
                 if row.breaker is not BreakerState.CLOSED or await self._is_permit_wanted(slot):
                     return
@@ -178,7 +186,6 @@ class Lanes:
 
     async def _gave_up_permit(self, slot: SlotConfig) -> bool:
         """After a call: give the permit back where a person waits for it or N was lowered."""
-        self._is_stale = False
         worker = self.walker.worker
         return await self.walker.ledger.run(permits.give_up_if_wanted, slot.name, worker.id, is_person=worker.is_person)
 
@@ -193,7 +200,7 @@ class Lanes:
         now = await try_closing(self.walker.ledger, self.walker.client, slot, self.walker.worker)
         return now.breaker is BreakerState.CLOSED
 
-    def _take(self, cur: Cursor, *, alone: bool) -> Claim | None:
+    def _take(self, cur: Cursor, *, alone: bool, slot: str | None = None) -> Claim | None:
         walker = self.walker
         return claims.take(
             cur,
@@ -202,6 +209,7 @@ class Lanes:
             walker.recipes,
             self.scope.documents,
             alone=alone,
+            slot=slot,
             run_id=walker.worker.run_id,
         )
 
@@ -211,7 +219,7 @@ class Lanes:
         if row is None:
             raise KeyError(f"slot {slot} was forgotten while work was under way")
         is_closed = row.breaker is BreakerState.CLOSED
-        return row, self._take(cur, alone=alone) if is_closed else None
+        return row, self._take(cur, alone=alone, slot=slot) if is_closed else None
 
     def _has_work(self, cur: Cursor, slot: str, *, alone: bool) -> bool:
         row = slots.get(cur, slot)
@@ -219,7 +227,7 @@ class Lanes:
             return False
         if row.breaker is BreakerState.OPEN and not (row.is_trial_running or row.is_retry_due):
             return False
-        return claims.count_due(cur, self.scope.stages, self.scope.documents, alone=alone) > 0
+        return claims.count_due(cur, self.scope.stages, self.scope.documents, alone=alone, slot=slot) > 0
 
     def _may_start(self) -> bool:
         is_full = self.scope.limit is not None and self.tally.started >= self.scope.limit
@@ -242,13 +250,13 @@ class Lanes:
         loop = asyncio.get_running_loop()
 
         def hear(message: str) -> None:
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody works here any more
                 loop.call_soon_threadsafe(self._heard, message)
 
         self.walker.worker.on_notify(hear)
 
     def _heard(self, message: str) -> None:
-        self._is_stale = self._is_stale or message != "freed"
+        self._changes += message != "freed"
         self._news.set()
 
     async def _hear_news(self) -> None:

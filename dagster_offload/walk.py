@@ -41,9 +41,10 @@ class WalkEnd(StrEnum):
     """How a document's walk ended."""
 
     DONE = "done"
-    FAILED = "failed"  # a fault of the document: it may have attempts left
+    FAILED = "failed"  # a fault of the document, and no attempt is left
+    PUT_BACK = "put back"  # a fault of the document, which has attempts left
     DEFERRED = "deferred"  # a fault of the slot
-    LEFT = "left"  # given back untouched
+    LEFT = "left"  # given back as it was, or no longer ours
 
 
 @dataclass
@@ -79,8 +80,7 @@ class Walker:
             text=found.text,
             value=found.metadata,
         )
-        await self._finish(claim, item, result)
-        return WalkEnd.DONE
+        return await self._finish(claim, item, result)
 
     async def ask_all(self, claim: Claim, vigil: Vigil, epochs: AsyncIterator[int]) -> WalkEnd:
         """A claimed document's LLM stages, one after the other: the next is sent when the one before has answered.
@@ -88,28 +88,27 @@ class Walker:
         `epochs` gives the slot's epoch for each call, and ends where nothing new may be started.
         """
         for item in claim.items:
-            epoch = await anext(epochs, None)
-            if epoch is None:
-                await self.ledger.run(claims.release, self.worker.id, claim, "not started: the slot was needed or away")
-                return WalkEnd.LEFT
-            end = await self._ask(claim, item, self.stages[item.stage], vigil, epoch)
+            end = await self._ask(claim, item, self.stages[item.stage], vigil, epochs)
             if end is not WalkEnd.DONE:
-                await self.ledger.run(claims.release, self.worker.id, claim, f"the document's {item.stage} was {end}")
+                was = "not started: the slot was needed or away" if end is WalkEnd.LEFT else end
+                await self.ledger.run(claims.release, self.worker.id, claim, f"the document's {item.stage} was {was}")
                 return end
         return WalkEnd.DONE
 
-    async def _ask(self, claim: Claim, item: ClaimedItem, stage: LLMStage, vigil: Vigil, epoch: int) -> WalkEnd:
+    async def _ask(
+        self, claim: Claim, item: ClaimedItem, stage: LLMStage, vigil: Vigil, epochs: AsyncIterator[int]
+    ) -> WalkEnd:
         slot = vigil.slot
         system = system_message(claim.text or "", self.settings.deep_context_tokens)
-        prompt, calls = stage.instruction, list[CallRecord]()
-        while True:
+        prompt, was_repaired = stage.instruction, False
+        async for epoch in epochs:
             started = time.monotonic()
             try:
                 answer = await vigil.beside(self.client._request(slot, prompt, system=system, options=stage.options))
             # Whatever a call raises is judged, not swallowed: it ends in the ledger with its reason.
             except Exception as error:  # noqa: BLE001
                 call = _call(slot, epoch, time.monotonic() - started, outcome=type(error).__name__)
-                if await self._waited_for_a_busy_slot(slot, epoch, error):
+                if await self._waited_for_a_busy_slot(claim, item, call, error):
                     continue
                 return await self._judge(claim, item, slot, call, error)
             call = _call(slot, epoch, time.monotonic() - started, answer=answer)
@@ -117,37 +116,42 @@ class Walker:
                 record = stage.parse(answer)
             except UnusableAnswer as fault:
                 call = dataclasses.replace(call, outcome=fault.code)
-                if not calls and fault.is_repairable:
-                    calls.append(call)
+                if not was_repaired and fault.is_repairable:
+                    was_repaired = True
+                    await self.ledger.run(results.record_call, self.worker.id, claim, item, call)
                     prompt = (
                         f"{stage.instruction}\n\nYour last answer was not accepted ({fault.message}). Answer again."
                     )
                     continue
                 return await self._blame(claim, item, fault, call)
             value = record.model_dump(mode="json")
-            result = NewResult(Outcome.OK, output_digest(Outcome.OK, value), value=value, calls=(*calls, call))
-            await self._finish(claim, item, result)
-            return WalkEnd.DONE
+            result = NewResult(Outcome.OK, output_digest(Outcome.OK, value), value=value, calls=(call,))
+            return await self._finish(claim, item, result)
+        return WalkEnd.LEFT
 
     async def _leave_for_next_scan(self, claim: Claim, reason: str) -> WalkEnd:
         words = f"waits for the next scan: {reason}"
         await self.ledger.run(claims.postpone, self.worker.id, claim, words, CHANGED_FILE_PAUSE_SECONDS)
         return WalkEnd.LEFT
 
-    async def _finish(self, claim: Claim, item: ClaimedItem, result: NewResult) -> None:
+    async def _finish(self, claim: Claim, item: ClaimedItem, result: NewResult) -> WalkEnd:
         was_held = await self.ledger.run(
             results.finish, self.worker.id, claim, item, result, self.recipes, self.worker.run_id
         )
         if not was_held:
             logger.info("%s of %s: its input changed meanwhile; the answer is kept", item.stage, claim.document)
+        return WalkEnd.DONE if was_held else WalkEnd.LEFT
 
-    async def _waited_for_a_busy_slot(self, slot: SlotConfig, epoch: int, error: Exception) -> bool:
+    async def _waited_for_a_busy_slot(
+        self, claim: Claim, item: ClaimedItem, call: CallRecord, error: Exception
+    ) -> bool:
         """429 is back-pressure: wait what the slot asks and try the same call again, unless that opened the breaker."""
         if getattr(getattr(error, "response", None), "status_code", None) != BUSY_STATUS:
             return False
         wait = retry_after_of(error)
-        if await self.ledger.run(breaker.count_busy, slot.name, epoch, wait):
+        if await self.ledger.run(breaker.count_busy, call.slot, call.epoch, wait):
             return False
+        await self.ledger.run(results.record_call, self.worker.id, claim, item, call)
         self.on_busy()
         await asyncio.sleep(BUSY_PAUSE_SECONDS if wait is None else wait)
         return True
@@ -165,7 +169,8 @@ class Walker:
             )
             return WalkEnd.DEFERRED
         if is_cut(error):
-            await self.ledger.run(deferrals.note_cut, slot.name, call.epoch, item, reason)
+            if not await self.ledger.run(deferrals.note_cut, slot.name, call.epoch, item, reason):
+                return await self._try_again_at_once(claim, item, call, reason)
             if await verdict(self.ledger, self.client, slot, self.worker, call.epoch):
                 state = await self.ledger.run(deferrals.suspect, self.worker.id, claim, item, call, reason)
                 return WalkEnd.FAILED if state is State.QUARANTINED else WalkEnd.DEFERRED
@@ -173,10 +178,17 @@ class Walker:
                 deferrals.defer, self.worker.id, claim, item, call, reason, default_wait, slot.name, call.epoch
             )
             return WalkEnd.DEFERRED
-        await self.ledger.run(breaker.open_breaker, slot.name, call.epoch, reason, None, at_once=True)
+        if not await self.ledger.run(breaker.open_breaker, slot.name, call.epoch, reason, None, at_once=True):
+            return await self._try_again_at_once(claim, item, call, reason)
         if await verdict(self.ledger, self.client, slot, self.worker, call.epoch):
             return await self._blame(claim, item, DocumentFault(_code(error), reason), call)
         await self.ledger.run(deferrals.release_after_slot_fault, self.worker.id, claim, item, call, reason)
+        return WalkEnd.DEFERRED
+
+    async def _try_again_at_once(self, claim: Claim, item: ClaimedItem, call: CallRecord, reason: str) -> WalkEnd:
+        """The slot was away and came back while this call was open: its failure tells nothing of the slot now, nor of
+        the document. Being put off in an epoch that is over, it is due."""
+        await self.ledger.run(deferrals.defer, self.worker.id, claim, item, call, reason, 0.0, call.slot, call.epoch)
         return WalkEnd.DEFERRED
 
     async def _blame(self, claim: Claim, item: ClaimedItem, fault: DocumentFault, call: CallRecord | None) -> WalkEnd:
@@ -184,7 +196,7 @@ class Walker:
             deferrals.fail, self.worker.id, claim, item, fault.code, fault.message, call, is_final=fault.is_final
         )
         logger.info("%s of %s: %s (%s)", item.stage, claim.document, fault.message, state)
-        return WalkEnd.FAILED
+        return WalkEnd.FAILED if state is State.FAILED else WalkEnd.PUT_BACK
 
 
 def _code(error: Exception) -> str:
