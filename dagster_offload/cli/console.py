@@ -1,21 +1,28 @@
 """What commands print with: tables on standard output, progress on standard error, one JSON object for scripts."""
 
 import json
+import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from rich.console import Console, RenderableType
 from rich.table import Table
 
 
+# No markup anywhere: names of documents and folders may hold square brackets.
 def to_terminal(what: RenderableType) -> None:
-    Console().print(what)
+    Console(markup=False, emoji=False, highlight=False, width=_width(sys.stdout)).print(what)
 
 
 def progress_console() -> Console:
     """Standard error, so that `--json` and pipes keep standard output for themselves."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, markup=False, emoji=False, highlight=False, width=_width(sys.stderr), soft_wrap=True)
+
+
+def _width(stream: TextIO) -> int | None:
+    """Where nobody's terminal says how wide it is, wide enough for a table in a log."""
+    return None if stream.isatty() else 120
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -63,9 +63,7 @@ def command(*, as_json: bool) -> None:
         if not as_json:
             mark = click.style("ok  ", fg="green") if check.ok else click.style("no  ", fg="red")
             click.echo(f"{mark}{check.name:<12} {check.found}")
-    advice = next((check.advice for check in checks if check.advice and not check.ok), None)
-    advice = advice or next((check.advice for check in checks if check.advice), None)
-    last = checks[-1]
+    advice, last = _advice(checks), checks[-1]
     if as_json:
         print_json({"ok": last.ok, "advice": advice, "checks": [asdict(check) for check in checks]})
     else:
@@ -73,6 +71,13 @@ def command(*, as_json: bool) -> None:
     if not last.ok:
         is_setting = any(check.is_setting for check in checks if not check.ok)
         raise click.exceptions.Exit(ExitCode.MISCONFIGURED if is_setting else ExitCode.SLOT_AWAY)
+
+
+def _advice(checks: list[Check]) -> str | None:
+    """The line to change: a setting that is surely wrong, else what the last step that failed says, else a proposal."""
+    failed = [check for check in checks if not check.ok]
+    best = [check for check in failed if check.is_setting] or failed[-1:] or [check for check in checks if check.advice]
+    return best[0].advice if best else None
 
 
 def _examine(settings: "Settings", slot: "SlotConfig") -> Iterator[Check]:

@@ -11,6 +11,8 @@ import click
 
 from dagster_offload.cli.refusal import WANTS_JSON
 
+TYPED = "dagster_offload.typed"  # key in click's `meta`
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -21,16 +23,24 @@ def _remember_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
 
 def _to_environment(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     if value is not None:
-        os.environ[_variable(param)] = value
+        _set(ctx, param, value)
 
 
 def _path_to_environment(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
     if value is not None:
-        os.environ[_variable(param)] = str(value.expanduser().absolute())
+        _set(ctx, param, str(value.expanduser().absolute()))
 
 
-def _variable(param: click.Parameter) -> str:
-    return f"OFFLOAD_{str(param.name).upper()}"
+def _set(ctx: click.Context, param: click.Parameter, value: str) -> None:
+    variable = f"OFFLOAD_{str(param.name).upper()}"
+    os.environ[variable] = value
+    ctx.meta.setdefault(TYPED, {})[variable] = value
+
+
+def typed_settings() -> dict[str, str]:
+    """The settings that were given as options of this command, by variable."""
+    typed: dict[str, str] = click.get_current_context().meta.get(TYPED, {})
+    return typed
 
 
 def json_option(command: F) -> F:

@@ -127,12 +127,16 @@ def _deep_in_words(settings: "Settings", report: Report) -> str:
     return f"{words}; asked again {in_words(slot.retry_at)}" if slot.retry_at else words
 
 
+def _since(slot: "SlotRow") -> str:
+    return f"{slot.reason} since {slot.opened_at.astimezone():%H:%M}" if slot.opened_at else str(slot.reason)
+
+
 def _next_steps(settings: "Settings", report: Report) -> list[str]:
     """What waits for what, and what a person can do about what stands still."""
     lines = []
     waiting = sum(c.pending + c.deferred for stage, c in report.stages.items() if stage != "extract")
     if waiting and report.slot is not None and report.slot.breaker != "closed":
-        lines.append(f"\n{waiting} waiting for deep: {report.slot.reason} since {report.slot.opened_at:%H:%M}")
+        lines.append(f"\n{waiting} waiting for deep: {_since(report.slot)}")
     elif waiting and settings.slots.deep is None:
         lines.append(f"\n{waiting} waiting: no deep slot is configured (OFFLOAD_DEEP_URL, OFFLOAD_DEEP_MODEL)")
     elif waiting:

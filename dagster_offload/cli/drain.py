@@ -1,0 +1,55 @@
+"""`dagster-offload drain`: work off the backlog now, as the drain sensor's job does, in this process."""
+
+import click
+
+from dagster_offload.cli.options import deep_options, home_option, json_option
+from dagster_offload.cli.refusal import ExitCode
+
+COUNTS = {
+    "done": "done",
+    "failed": "failed",
+    "deferred": "put off",
+    "left": "left",
+    "held_elsewhere": "held by other workers",
+}
+
+
+@click.command("drain")
+@click.argument("stage", default="all")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N documents.")
+@home_option
+@deep_options
+@json_option
+def command(stage: str, *, limit: int | None, as_json: bool) -> None:
+    """Work off the backlog on the deep slot: STAGE is classify, summarize or all (the default).
+
+    The run stands in Dagster's UI like the sensor's own. Exit code 0: nothing is left that this call could do now.
+    75: work is left because the slot is away. 78: because it is misconfigured. 2: refused.
+
+    \b
+    dagster-offload drain
+    dagster-offload drain summarize --limit 20
+    dagster-offload drain --json || echo "try again later"
+    """
+    from dagster_offload.cli.console import print_json, progress_console
+    from dagster_offload.drain import ALL, check_drain
+    from dagster_offload.settings import load_settings
+    from dagster_offload.stages import DRAIN_STAGES
+
+    settings = load_settings()
+    check_drain(settings, stage)  # before Postgres, the library or Dagster are touched
+    from dagster_offload.cli.jobs import run_job
+
+    stages = DRAIN_STAGES if stage == ALL else (stage,)
+    summary = run_job(settings, "drain", stages, progress_console(), stage=stage, limit=limit)
+    if as_json:
+        print_json({name: summary[name] for name in ("done", "failed", "deferred", "left", "held_elsewhere", "reason")})
+    else:
+        counts = ", ".join(
+            f"{summary[name]} {words}" for name, words in COUNTS.items() if summary[name] or name == "done"
+        )
+        click.echo(counts + (f"; stopped: {summary['reason']}" if summary["reason"] else ""))
+    if summary["is_misconfigured"]:
+        raise click.exceptions.Exit(ExitCode.MISCONFIGURED)
+    if summary["is_slot_away"]:
+        raise click.exceptions.Exit(ExitCode.SLOT_AWAY)

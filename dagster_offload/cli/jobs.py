@@ -1,0 +1,89 @@
+"""Dagster's jobs `scan` and `drain` run by a command, in its own process: the same jobs, the same instance, no daemon."""
+
+import contextlib
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from dagster_offload.ledger import Ledger, status
+from dagster_offload.opening import open_ledger
+from dagster_offload.settings import Settings
+from dagster_offload.stages import recipes
+
+LOOK_EVERY_SECONDS = 1.0
+
+
+def run_job(
+    settings: Settings, job_name: str, stages: Sequence[str], console: Console, **config: Any
+) -> dict[str, Any]:
+    """Run a job to its end and return its step's summary. Raises the `OffloadError` that ended it, and
+    `KeyboardInterrupt` when it was told to stop (its claims go back, nothing is lost)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Dagster's words about its own beta features are not for people who drain
+        import dagster as dg
+
+        from dagster_offload.definitions import build_definitions
+        from dagster_offload.defs.in_process import run_in_process
+        from dagster_offload.defs.instance import open_instance
+
+        with _stoppable(), open_ledger(settings) as ledger, open_instance(settings) as instance:
+            try:
+                with _progress(settings, ledger, stages, console):
+                    end = run_in_process(build_definitions(), instance, job_name, log_level="CRITICAL", **config)
+            except dg.DagsterExecutionInterruptedError as interrupted:
+                raise KeyboardInterrupt from interrupted
+    return end.summary
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM stops like Ctrl-C, and Ctrl-C stops also where a shell's `&` handed it down ignored."""
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextlib.contextmanager
+def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console: Console) -> Iterator[None]:
+    """A bar per stage on a terminal, as the ledger has it; nothing where nobody looks."""
+    if not console.is_terminal:
+        yield
+        return
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[more]}"),
+    )
+    over = threading.Event()
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        bars = {stage: progress.add_task(stage, total=None, more="") for stage in stages}
+
+        def look() -> None:
+            while not over.wait(LOOK_EVERY_SECONDS):
+                counts = ledger.run(status.stage_counts, recipes(settings))
+                for stage, bar in bars.items():
+                    of = counts[stage]
+                    total = of.pending + of.claimed + of.deferred + of.done + of.failed + of.quarantined
+                    more = ", ".join(
+                        f"{n} {word}" for n, word in ((of.failed, "failed"), (of.deferred, "put off")) if n
+                    )
+                    progress.update(bar, total=total, completed=of.done + of.failed, more=more)
+
+        looking = threading.Thread(target=look, name="progress", daemon=True)
+        looking.start()
+        try:
+            yield
+        finally:
+            over.set()
+            looking.join()

@@ -1,0 +1,145 @@
+"""Real processes: `up` and its like as a person starts them, in a home of the test's own."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from dagster_offload.simulator import Router
+
+PATIENCE_SECONDS = 60.0
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: did not come true within {seconds:.0f} s"
+        time.sleep(0.05)
+
+
+def is_running(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Home:
+    """One home, and the commands a person types on it."""
+
+    def __init__(self, folder: Path, router: Router) -> None:
+        self.folder = folder
+        self.library = folder / "library"
+        self.library.mkdir()
+        self.home = folder / "home"
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("OFFLOAD_")} | {
+            "OFFLOAD_HOME": str(self.home),
+            "OFFLOAD_LIBRARY": str(self.library),
+            "OFFLOAD_DEEP_URL": router.url,
+            "OFFLOAD_DEEP_MODEL": "qwen-macbook",
+        }
+        self.started: list[subprocess.Popen[str]] = []
+
+    def write(self, name: str, text: str) -> None:
+        (self.library / name).write_text(text, encoding="utf-8")
+
+    def run(self, *arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self._argv(arguments),
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command in a session of its own; its words go to `said`."""
+        with (self.folder / "said").open("a") as said:
+            process = subprocess.Popen(
+                self._argv(arguments),
+                env=self.environment,
+                cwd=self.folder,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        self.started.append(process)
+        return process
+
+    def up(self, *arguments: str) -> subprocess.Popen[str]:
+        """`up`, once its UI answers."""
+        process = self.start("up", *arguments)
+        wait_for(lambda: process.poll() is not None or self.address != "", "the UI")
+        assert process.poll() is None, self.said
+        return process
+
+    @property
+    def address(self) -> str:
+        try:
+            address: str = json.loads((self.home / "up.lock").read_text())["address"]
+        except (OSError, ValueError):
+            return ""
+        return address
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "said").read_text()
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
+        return found
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that works on this home, Postgres and its children included."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                is_ours = process.environ().get("OFFLOAD_HOME") == str(self.home)
+                is_ours = is_ours or any(str(self.home) in word for word in process.cmdline())
+            except psutil.Error:
+                continue
+            if is_ours and is_running(process):
+                found.append(process)
+        return found
+
+    def end(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait()
+        self.run("stop")
+
+    @staticmethod
+    def _argv(arguments: tuple[str, ...]) -> tuple[str, ...]:
+        return (sys.executable, "-m", "dagster_offload.cli", *arguments)
+
+
+@pytest.fixture
+def router() -> Iterator[Router]:
+    with Router(mode="cold") as router:
+        yield router
+
+
+@pytest.fixture
+def home(router: Router) -> Iterator[Home]:
+    """In a short folder: a socket's path has about 100 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="offload-up-", dir="/tmp")).resolve()
+    folder.chmod(0o711)  # root's Postgres runs as somebody else
+    home = Home(folder, router)
+    try:
+        yield home
+    finally:
+        home.end()
+        shutil.rmtree(folder)

@@ -1,0 +1,27 @@
+"""The demo, whole, in a process of its own: what a stranger sees first."""
+
+import glob
+import json
+
+import pytest
+
+from tests.acceptance.conftest import Home
+
+
+@pytest.mark.timeout(300)
+def test_demo_shows_deferrals_a_drain_and_every_record_and_leaves_nothing(home: Home) -> None:
+    before = set(glob.glob("/tmp/dagster-offload-demo-*"))
+    demo = home.run("demo", "--exit", "--json", seconds=280)
+    assert demo.returncode == 0, demo.stderr
+    found = json.loads(demo.stdout)
+    assert found["deferrals"] > 0
+    assert found["drains"] > 0
+    assert found["served_models"] == ["simulated/extractive-8bit"]
+    extract = found["stages"]["extract"]
+    assert (extract["failed"], extract["pending"], extract["claimed"]) == (1, 0, 0)  # the interrupted download
+    for stage in ("classify", "summarize"):
+        assert found["stages"][stage]["done"] == extract["done"] >= 24
+        assert found["stages"][stage]["failed"] == 0
+    assert "needs_ocr" in demo.stderr
+    assert not home.home.exists()  # OFFLOAD_HOME's ledger is none of its business
+    assert set(glob.glob("/tmp/dagster-offload-demo-*")) == before

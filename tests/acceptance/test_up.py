@@ -1,0 +1,81 @@
+"""`up` and `stop` as processes: what dies comes back, what is stopped is gone, and no run is left behind."""
+
+import signal
+import time
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from dagster_offload.simulator import Router
+from tests.acceptance.conftest import Home, is_running, wait_for
+
+
+def named(home: Home, words: str) -> psutil.Process:
+    [found] = [process for process in home.processes() if words in " ".join(process.cmdline())]
+    return found
+
+
+def test_up_scans_waits_for_the_slot_and_drains_when_it_wakes(home: Home, router: Router) -> None:
+    home.write("letter.txt", "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
+    home.up()
+    wait_for(lambda: home.status()["stages"]["classify"]["pending"] == 1, "the scan at start")
+    router.set(mode="awake")
+    wait_for(lambda: home.status()["stages"]["summarize"]["done"] == 1, "the drain by the sensor")
+
+
+def test_a_second_up_on_the_same_home_is_refused_with_the_address(home: Home) -> None:
+    home.up()
+    second = home.run("up")
+    assert second.returncode == 2
+    assert second.stderr.count("\n") == 1
+    assert home.address in second.stderr
+    assert "dagster-offload stop" in second.stderr
+
+
+@pytest.mark.parametrize("child", ["dagster-webserver", "dagster-daemon", "api grpc"])
+def test_a_killed_child_comes_back(home: Home, child: str) -> None:
+    home.up()
+    before = named(home, child)
+    before.kill()
+    wait_for(lambda: not is_running(before), "the end of the killed child")
+    wait_for(lambda: any(child in " ".join(process.cmdline()) for process in home.processes()), "its return")
+    assert "killed by SIGKILL); starting it again" in home.said
+
+
+def test_kill_9_of_up_leaves_nothing_but_postgres_and_up_starts_again(home: Home) -> None:
+    up = home.up()
+    up.kill()
+    up.wait()
+    wait_for(lambda: {process.name() for process in home.processes()} == {"postgres"}, "the end of its children")
+    home.up()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_up_its_children_and_postgres(home: Home, signum: signal.Signals) -> None:
+    up = home.up()
+    up.send_signal(signum)
+    assert up.wait(timeout=20) == 0
+    assert home.processes() == []
+
+
+def test_stop_ends_up_a_drain_in_mid_call_and_postgres_within_15_seconds(home: Home, router: Router) -> None:
+    home.write("letter.txt", "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
+    home.run("scan")
+    router.set(mode="awake", hold=True)
+    drain = home.start("drain")
+    router.wait(open=1, timeout=60)
+    home.up()
+    started_at = time.monotonic()
+    stopped = home.run("stop")
+    assert time.monotonic() - started_at < 15
+    assert stopped.returncode == 0
+    assert stopped.stdout.startswith("stopped: up")
+    assert drain.wait(timeout=1) != 0
+    assert home.processes() == []
+
+
+def test_stop_where_nothing_runs_ends_well(home: Home) -> None:
+    stopped = home.run("stop")
+    assert stopped.returncode == 0
+    assert "nothing was running" in stopped.stdout
+    assert not home.home.exists()

@@ -1,0 +1,92 @@
+"""`doctor` against the stand-in router: what it finds, and the line to change."""
+
+import json
+import os
+import socket
+
+import pytest
+
+from dagster_offload.simulator import Router
+from tests.cli.conftest import Call
+
+
+def test_a_healthy_slot_is_examined_to_the_end(call: Call, router: Router) -> None:
+    os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
+    result = call("doctor")
+    assert result.exit_code == 0
+    assert [line.split()[1] for line in result.stdout.splitlines()[:6]] == [
+        "slot",
+        "resolves",
+        "connects",
+        "health",
+        "model",
+        "speed",
+    ]
+    assert "named by the server itself, and as OFFLOAD_DEEP_EXPECTED_MODEL expects" in result.stdout
+    assert "tokens/s" in result.stdout
+    assert result.stdout.endswith("Nothing to change.\n")
+
+
+def test_a_server_that_names_its_model_is_offered_as_the_expected_one(call: Call, router: Router) -> None:
+    result = call("doctor")
+    assert result.exit_code == 0
+    assert result.stdout.rstrip().endswith("OFFLOAD_DEEP_EXPECTED_MODEL='extractive-8bit'")
+
+
+def test_an_echoed_name_is_no_proof(call: Call, router: Router) -> None:
+    router.set(model="echo")
+    assert "proves nothing" in call("doctor").stdout
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "exit_code", "advice"),
+    [
+        ({"mode": "cold"}, 75, "the slot is away"),
+        ({"api_key": "secret"}, 78, "OFFLOAD_DEEP_API_KEY"),
+        ({"mode": "refuse", "status": 404}, 78, "OFFLOAD_DEEP_MODEL"),
+        ({"mode": "refuse", "status": 500}, 75, "OFFLOAD_DEEP_URL"),
+    ],
+)
+def test_a_slot_that_does_not_answer_ends_with_the_line_to_change(
+    call: Call, router: Router, behaviour: dict[str, object], exit_code: int, advice: str
+) -> None:
+    router.set(**behaviour)
+    result = call("doctor", "--json")
+    assert result.exit_code == exit_code
+    assert advice in json.loads(result.stdout)["advice"]
+
+
+def test_a_red_health_beside_a_good_answer_names_the_health_path(call: Call, router: Router) -> None:
+    router.set(health="red")
+    result = call("doctor")
+    assert result.exit_code == 0
+    assert "OFFLOAD_DEEP_HEALTH_PATH" in result.stdout.splitlines()[-1]
+
+
+def test_another_model_than_expected_is_refused(call: Call, router: Router) -> None:
+    os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "Qwen3"
+    result = call("doctor")
+    assert result.exit_code == 75
+    assert "wrong_model" in result.stdout
+
+
+def test_nothing_at_the_port_is_told_as_such(call: Call) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        result = call("doctor", "--deep-url", f"http://127.0.0.1:{port}", "--deep-model", "m")
+    assert result.exit_code == 75
+    assert "connection refused" in result.stdout
+    assert "correct the port in OFFLOAD_DEEP_URL" in result.stdout
+
+
+def test_an_unknown_host_is_told_as_such(call: Call) -> None:
+    result = call("doctor", "--deep-url", "http://no-such-host.invalid:8890", "--deep-model", "m")
+    assert result.exit_code == 75
+    assert "OFFLOAD_DEEP_URL: no machine is known as no-such-host.invalid" in result.stdout
+
+
+def test_without_a_slot_it_says_what_to_set(call: Call) -> None:
+    result = call("doctor")
+    assert result.exit_code == 2
+    assert "OFFLOAD_DEEP_URL=http://HOST:8890" in result.stderr

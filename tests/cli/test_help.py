@@ -1,0 +1,62 @@
+"""The list of commands and their help: complete, with examples, and free of charge."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import dagster_offload.cli
+from dagster_offload.cli import COMMANDS, main
+from tests.cli.conftest import Call
+
+# Files of the folder that are no command.
+HELPERS = {"clicks", "console", "demo_story", "home", "jobs", "options", "ports", "refusal", "services", "sweep"}
+
+
+def test_every_command_is_a_file_and_every_file_a_command() -> None:
+    files = {path.stem for path in Path(dagster_offload.cli.__file__).parent.glob("*.py") if path.stem[0] != "_"}
+    assert {name.replace("-", "_") for name in COMMANDS} == files - HELPERS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_each_command_has_an_example(name: str, call: Call) -> None:
+    result = call(name, "--help")
+    assert result.exit_code == 0
+    assert f"dagster-offload {name}" in result.output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_says_one_line_of_each_command(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    assert command.name == name
+    assert COMMANDS[name].endswith(".")
+
+
+def test_an_unknown_command_is_wrong_usage(call: Call) -> None:
+    assert call("dryn").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unwanted"),
+    [
+        (["--help"], ["dagster", "httpx", "pydantic", "psycopg", "rich"]),
+        (["status", "--help"], ["dagster", "psycopg"]),
+        (["drain", "extract"], ["dagster"]),
+        (["doctor"], ["dagster"]),
+    ],
+)
+def test_commands_import_only_what_they_need(arguments: list[str], unwanted: list[str]) -> None:
+    script = (
+        "import sys\n"
+        "from dagster_offload.cli import main\n"
+        "try:\n    main(sys.argv[1:])\n"
+        "except SystemExit:\n    pass\n"
+        "print(sorted(name for name in sys.modules))\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[-1]
+    assert [name for name in unwanted if f"'{name}'" in found] == []

@@ -1,0 +1,71 @@
+"""One `up` per home, its port, and a home that cannot be used."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.cli.home import RunningUp, hold_up_lock, running_up
+from dagster_offload.cli.ports import address_of, choose_port
+from dagster_offload.errors import SettingsError
+from tests.cli.conftest import Call
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+def test_a_second_up_is_refused_with_the_first_ones_address(call: Call, library: Path) -> None:
+    home = Path(os.environ["OFFLOAD_HOME"])
+    with hold_up_lock(home) as lock:
+        lock.tell(RunningUp(os.getpid(), "http://127.0.0.1:3000"))
+        assert running_up(home) == RunningUp(os.getpid(), "http://127.0.0.1:3000")
+        result = call("up")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "already runs" in result.stderr
+    assert "http://127.0.0.1:3000" in result.stderr
+    assert running_up(home) is None
+
+
+def test_a_home_that_is_a_file_is_named(call: Call, library: Path) -> None:
+    Path(os.environ["OFFLOAD_HOME"]).touch()
+    result = call("up")
+    assert result.exit_code == 2
+    assert "OFFLOAD_HOME" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_taken_port_is_refused_where_it_was_asked_for(call: Call, library: Path, taken_port: int) -> None:
+    result = call("up", "--port", str(taken_port))
+    assert result.exit_code == 2
+    assert f"port {taken_port} on 127.0.0.1 is in use" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_without_a_port_the_next_free_one_is_taken(monkeypatch: pytest.MonkeyPatch, taken_port: int) -> None:
+    monkeypatch.setattr("dagster_offload.cli.ports.FIRST_PORT", taken_port)
+    assert taken_port < choose_port("127.0.0.1", None) < taken_port + 100
+
+
+def test_no_free_port_is_told(monkeypatch: pytest.MonkeyPatch, taken_port: int) -> None:
+    monkeypatch.setattr("dagster_offload.cli.ports.FIRST_PORT", taken_port)
+    monkeypatch.setattr("dagster_offload.cli.ports.PORTS_TRIED", 1)
+    with pytest.raises(SettingsError, match="--port"):
+        choose_port("127.0.0.1", None)
+
+
+def test_a_host_that_is_not_ours_is_told() -> None:
+    with pytest.raises(SettingsError, match="--host 192"):
+        choose_port("192.0.2.1", 3000)
+
+
+def test_addresses_are_such_that_a_browser_opens() -> None:
+    assert address_of("0.0.0.0", 3000) == "http://127.0.0.1:3000"  # noqa: S104 - not bound
+    assert address_of("::1", 3000) == "http://[::1]:3000"

@@ -1,0 +1,87 @@
+"""How commands end when they cannot do their work: one line that names what to change, an exit code, no traceback."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.cli import status
+from tests.cli.conftest import Call
+
+
+def home() -> Path:
+    return Path(os.environ["OFFLOAD_HOME"])
+
+
+def test_a_drain_of_extract_is_refused_before_anything_is_touched(call: Call) -> None:
+    result = call("drain", "extract", "--deep-url", "http://localhost:1", "--deep-model", "m")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "'extract' is not a drain stage" in result.stderr
+    assert not home().exists()
+
+
+def test_a_drain_without_a_deep_slot_is_refused_before_anything_is_touched(call: Call) -> None:
+    result = call("drain", "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout) == {
+        "error": "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL",
+        "exit_code": 2,
+    }
+    assert result.stderr.count("\n") == 1
+    assert not home().exists()
+
+
+@pytest.mark.parametrize("arguments", [["drain"], ["status"], ["scan"], ["doctor"], ["up"]])
+def test_a_url_without_a_model_is_named(call: Call, arguments: list[str]) -> None:
+    os.environ["OFFLOAD_DEEP_URL"] = "http://localhost:1"
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert "OFFLOAD_DEEP_MODEL" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not home().exists()
+
+
+def test_a_wrong_setting_is_named(call: Call) -> None:
+    os.environ["OFFLOAD_DEEP_CONCURRENCY"] = "many"
+    result = call("status")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("dagster-offload: OFFLOAD_DEEP_CONCURRENCY: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_up_without_a_library_says_how_to_name_one(call: Call) -> None:
+    result = call("up")
+    assert result.exit_code == 2
+    assert "--library" in result.stderr
+
+
+def test_an_error_of_ours_is_one_line_with_a_log_that_quotes_no_document(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = "what stands in a document"
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("\n".join(["it broke", f"DETAIL: {document}"]))
+
+    monkeypatch.setattr(status, "_look", fail)
+    result = call("status", "--json")
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    assert json.loads(result.stdout)["exit_code"] == 1
+    log = home() / "logs" / "errors.log"
+    assert f"RuntimeError: it broke - this is our fault; details in {log}" in result.stderr
+    written = log.read_text()
+    assert "in fail" in written
+    assert document not in written.replace(f'document = "{document}"', "")
+
+
+def test_an_interrupt_is_said_in_one_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(status, "_look", interrupt)
+    result = call("status")
+    assert result.exit_code == 130
+    assert result.stderr == "dagster-offload: interrupted; nothing is lost\n"

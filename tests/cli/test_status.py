@@ -1,0 +1,146 @@
+"""`status`, `explain`, `retry`, `redo` and `slot` over a real ledger."""
+
+import json
+import os
+from pathlib import Path
+
+from dagster_offload.cli.options import document_key
+from dagster_offload.simulator import Router
+from tests.cli.conftest import Call
+
+NOTHING = {"pending": 0, "claimed": 0, "deferred": 0, "done": 0, "failed": 0, "quarantined": 0, "outdated": 0}
+
+
+def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) -> None:
+    result = call("status", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {
+        "deep": {
+            "configured": False,
+            "healthy": None,
+            "breaker": None,
+            "reason": "OFFLOAD_DEEP_URL is not set",
+            "retry_at": None,
+        },
+        "stages": {"extract": NOTHING, "classify": NOTHING, "summarize": NOTHING},
+        "events_pending": 0,
+    }
+
+
+def test_status_probes_the_slot_and_registers_nothing(call: Call, with_ledger: str, router: Router) -> None:
+    router.set(mode="cold")
+    found = json.loads(call("status", "--json").stdout)["deep"]
+    assert found == {
+        "configured": True,
+        "healthy": False,
+        "breaker": "closed",
+        "reason": "upstream_cold",
+        "retry_at": None,
+    }
+    assert "seen no slot" in call("slot", "show").stdout
+
+
+def test_status_says_what_waits_for_whom(call: Call, scanned: Path) -> None:
+    result = call("status")
+    assert result.exit_code == 0
+    assert "4 waiting: no deep slot is configured" in result.stdout
+
+
+def test_explain_takes_a_key_or_a_path_and_tells_every_change(call: Call, scanned: Path) -> None:
+    by_key = call("explain", "letter.txt")
+    by_path = call("explain", str(scanned / "letter.txt"))
+    assert by_key.exit_code == 0
+    assert by_key.output == by_path.output
+    found = json.loads(call("explain", "letter.txt", "--json").stdout)
+    steps = [(step["stage"], step["from_state"], step["to_state"]) for step in found["transitions"]]
+    assert ("extract", "claimed", "done") in steps
+    assert [(item["stage"], item["state"]) for item in found["items"]] == [
+        ("extract", "done"),
+        ("classify", "pending"),
+        ("summarize", "pending"),
+    ]
+
+
+def test_explain_refuses_what_is_no_document(call: Call, scanned: Path) -> None:
+    result = call("explain", "nothing.txt", "--json")
+    assert result.exit_code == 2
+    assert "no such document: nothing.txt" in json.loads(result.stdout)["error"]
+
+
+def test_a_document_typed_in_another_unicode_form_is_the_same_document() -> None:
+    decomposed = "\u1100\u1161.txt"  # a Korean syllable as macOS file systems spell it
+    assert document_key(None, decomposed) == "\uac00.txt"
+    assert document_key(Path("/library"), "/library/sub/x.txt") == "sub/x.txt"
+    assert document_key(None, "./x.txt") == "x.txt"
+
+
+def test_retry_of_nothing_says_so(call: Call, scanned: Path) -> None:
+    result = call("retry")
+    assert result.exit_code == 0
+    assert "nothing to retry" in result.stdout
+
+
+def test_retry_brings_failed_work_back(call: Call, with_ledger: str, library: Path) -> None:
+    (library / "broken.pdf").write_bytes(b"%PDF-1.7 no such thing")
+    scan_and_extract()
+    assert json.loads(call("status", "--json").stdout)["stages"]["extract"]["failed"] == 1
+    result = call("retry", "broken.pdf", "--json")
+    assert json.loads(result.stdout) == {"retried": [{"document": "broken.pdf", "stage": "extract"}]}
+    assert json.loads(call("status", "--json").stdout)["stages"]["extract"]["pending"] == 1
+
+
+def test_retry_of_an_unknown_document_is_refused(call: Call, scanned: Path) -> None:
+    assert call("retry", "nothing.txt").exit_code == 2
+
+
+def test_redo_shows_the_price_and_asks_first(call: Call, scanned: Path, router: Router) -> None:
+    drained()
+    assert "nothing is outdated" in call("redo", "--outdated").stdout
+    os.environ["OFFLOAD_CLASSES"] = "letter,minutes"
+    refused = call("redo", "--outdated")
+    assert refused.exit_code == 2
+    assert "classify   2 documents, about 0 s" in refused.output
+    assert json.loads(call("status", "--json").stdout)["stages"]["classify"]["outdated"] == 2
+    assert call("redo", "--outdated", "--yes").exit_code == 0
+    assert json.loads(call("status", "--json").stdout)["stages"]["classify"]["pending"] == 2
+
+
+def test_redo_needs_to_be_told_what(call: Call) -> None:
+    assert call("redo").exit_code == 2
+
+
+def test_slot_set_changes_what_was_seen_and_forget_ends_it(call: Call, scanned: Path, router: Router) -> None:
+    assert call("slot", "set", "deep", "--concurrency", "4").exit_code == 2
+    drained()
+    assert call("slot", "set", "deep", "--concurrency", "4").exit_code == 0
+    [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]
+    assert (slot["name"], slot["permits"], slot["breaker"]) == ("deep", 4, "closed")
+    assert "is still set" in call("slot", "forget", "deep").stdout
+    assert json.loads(call("slot", "show", "--json").stdout) == {"slots": []}
+
+
+def test_a_lost_slot_is_told_by_status_and_redo(call: Call, scanned: Path, router: Router) -> None:
+    drained()
+    del os.environ["OFFLOAD_DEEP_URL"]
+    assert "this ledger knows one" in call("status").stdout
+    result = call("redo", "--outdated")
+    assert result.exit_code == 2
+    assert "dagster-offload slot forget deep" in result.stderr
+
+
+def scan_and_extract() -> None:
+    from dagster_offload.drain import run_extraction
+    from dagster_offload.opening import open_ledger
+    from dagster_offload.scan import scan
+    from dagster_offload.settings import load_settings
+
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
+        scan(settings, ledger)
+        run_extraction(settings, ledger)
+
+
+def drained() -> None:
+    from dagster_offload.drain import drain
+
+    assert drain().done == 2
