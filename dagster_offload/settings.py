@@ -1,6 +1,7 @@
 """`OFFLOAD_*` from the environment or `.env` into one frozen `Settings`; the only reader of the environment."""
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from dagster_offload.slots import DEEP, PRIMARY, SlotConfig, Slots
 
 
 def default_home() -> Path:
+    """The platform's data folder; for root one that the unprivileged user behind its Postgres can reach."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/dagster-offload")
     return Path(platformdirs.user_data_dir("dagster-offload", appauthor=False))
 
 
