@@ -158,7 +158,10 @@ def count_document_fault(cur: Cursor, slot: str, code: str, item_id: int) -> lis
     Over epochs, because the trial before each of them was answered, which raised the epoch.
     Returns the work items whose attempts are to be given back (one entry per attempt), or nothing.
     """
-    locked(cur, slot)
+    words = f"every_document_refused: {code}"
+    seen = locked(cur, slot)
+    if seen.breaker is BreakerState.MISCONFIGURED and seen.reason == words:
+        return [item_id]  # its call was open beside those of the five
     row = fetch_one(
         cur,
         "update slots set fault_items = case when fault_code = %(code)s then fault_items || %(item)s::bigint "
@@ -175,7 +178,7 @@ def count_document_fault(cur: Cursor, slot: str, code: str, item_id: int) -> lis
     cur.execute(
         "update slots set breaker = 'misconfigured', reason = %s, opened_at = coalesce(opened_at, clock_timestamp()), "
         "retry_at = null, fault_code = null, fault_items = '{}' where name = %s",
-        [f"every_document_refused: {code}", slot],
+        [words, slot],
     )
     notify(cur, f"breaker:{slot}")
     return items

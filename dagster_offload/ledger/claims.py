@@ -178,10 +178,11 @@ def count_due(
 
 
 def count_waiting(cur: Cursor, stages: Sequence[str]) -> int:
-    """Documents with work in `stages` that was put off because the slot is away."""
+    """Documents with work in `stages` that was put off because the slot is away, and is not due yet."""
     row = fetch_one(
         cur,
-        "select count(distinct document_id) as n from work_items where state = 'deferred' and stage = any(%s)",
+        "select count(distinct i.document_id) as n from work_items i where i.state = 'deferred' "
+        f"and i.stage = any(%s) and not ({DUE})",
         [list(stages)],
     )
     return int(row["n"])

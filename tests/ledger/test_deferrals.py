@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagster_offload.ledger import claims, deferrals, requests
+from dagster_offload.ledger import breaker, claims, deferrals, requests
 from dagster_offload.ledger.records import BreakerState, CallRecord, Claim, State
 from dagster_offload.slots import DEEP
 from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
@@ -130,7 +130,7 @@ def test_it_is_the_slots_also_where_an_answered_trial_raised_the_epoch_between_t
     for key in keys:
         claim = bench.hold(worker, [CLASSIFY], keys=[key])
         epoch = bench.slot().epoch
-        bench.ledger.run(deferrals.open_breaker, DEEP, epoch, "HTTP 500", None, at_once=True)
+        bench.ledger.run(breaker.open_breaker, DEEP, epoch, "HTTP 500", None, at_once=True)
         bench.close_breaker()
         fault = CallRecord(DEEP, epoch, "qwen", 1.0, "HTTPStatusError")
         bench.ledger.run(deferrals.fail, worker, claim, claim.items[0], "http_500", "HTTP 500", fault, is_final=False)

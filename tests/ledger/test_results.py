@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dagster_offload.ledger import requests, results, status
+from dagster_offload.ledger import documents, requests, results, status
 from dagster_offload.ledger.records import CallRecord, NewResult, Outcome, State
 from dagster_offload.stages import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.ledger.conftest import RECIPES, Bench, call, record_result, text_result
@@ -59,7 +59,7 @@ def test_a_late_answer_is_kept_and_leaves_the_state_to_whoever_holds_it(bench: B
     if how == "edited":
         bench.put("a.txt", "other bytes")
     if how == "gone":
-        bench.ledger.run(documents_gone, "a.txt")
+        bench.ledger.run(documents.mark_gone, ["a.txt"])
     before = bench.sql("select state, token, worker_id from work_items order by item_id")
     assert not bench.finish(late, claim)
     assert bench.sql("select state, token, worker_id from work_items order by item_id") == before
@@ -204,9 +204,3 @@ def test_every_completion_is_a_row_with_its_item_slot_epoch_models_and_tokens(be
 def test_a_trial_is_a_call_without_an_item(bench: Bench) -> None:
     bench.ledger.run(results.record_call, bench.worker(), None, None, call())
     assert bench.ledger.run(status.count_calls) == {"trial": 1}
-
-
-def documents_gone(cur: results.Cursor, key: str) -> None:
-    from dagster_offload.ledger.documents import mark_gone
-
-    mark_gone(cur, [key])

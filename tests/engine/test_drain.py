@@ -1,0 +1,193 @@
+"""A drain: every document asked once, the slot away, limits, several drains at once."""
+
+import threading
+from collections import Counter
+
+import pytest
+
+from dagster_offload.drain import run_drain
+from dagster_offload.ledger import Ledger, breaker, slots, workers
+from dagster_offload.ledger.records import BreakerState, State
+from dagster_offload.slots import DEEP
+from dagster_offload.stages import CLASSIFY, SUMMARIZE
+from tests.engine.conftest import Engine
+
+KEYS = [f"{n}.txt" for n in range(6)]
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_each_stage_of_each_document_is_asked_once_and_the_server_reads_a_document_once(
+    engine: Engine, concurrency: int
+) -> None:
+    engine.router.set(latency=0.1)  # far longer than the time between a document's two calls, as with real models
+    engine.texts(*KEYS)
+    summary = engine.drain(deep_concurrency=concurrency)
+    assert (summary.done, summary.failed, summary.deferred, summary.left) == (6, 0, 0, 0)
+    assert summary.reason is None
+    assert len(engine.asked()) == 12
+    assert set(Counter(engine.asked()).values()) == {1}
+    log = engine.router.log()
+    assert log["max_open"] <= concurrency
+    assert log["read_ratio"] <= 1.1
+    assert engine.counts(CLASSIFY).done == engine.counts(SUMMARIZE).done == 6
+
+
+def test_an_away_slot_defers_and_costs_no_attempt_and_nothing_new_is_started(engine: Engine) -> None:
+    engine.router.set(mode="cold")
+    engine.texts(*KEYS)
+    summary = engine.drain()
+    assert (summary.done, summary.failed, summary.deferred, summary.left) == (0, 0, 1, 6)
+    assert summary.is_slot_away
+    assert "upstream_cold" in str(summary.reason)
+    assert len(engine.router.completions()) == 1
+    item = engine.item("0.txt", CLASSIFY)
+    assert (item["state"], item["attempts"], item["deferrals"]) == (State.DEFERRED, 0, 1)
+
+
+def test_a_drain_at_an_open_breaker_makes_no_call_before_its_time(engine: Engine) -> None:
+    engine.router.set(mode="busy")
+    engine.texts(*KEYS)
+    engine.drain()
+    again = engine.drain()
+    assert len(engine.router.completions()) == 1
+    assert again.is_slot_away
+
+
+def test_a_drain_ends_where_a_trial_is_due_and_the_probe_is_red(engine: Engine) -> None:
+    engine.router.set(mode="cold")
+    engine.texts(*KEYS)
+    engine.drain()
+    engine.retry_now()
+    summary = engine.drain(deep_concurrency=4)
+    assert summary.is_slot_away
+    assert len(engine.router.completions()) == 1
+
+
+def test_the_slot_comes_back_and_everything_is_done_once(engine: Engine) -> None:
+    engine.router.set(mode="cold")
+    engine.texts(*KEYS)
+    engine.drain()
+    engine.router.set(mode="awake")
+    engine.retry_now()
+    assert engine.drain().done == 6
+    answered = Counter(
+        (entry["document"], entry["stage"])
+        for entry in engine.router.completions()
+        if entry["document"] and entry["outcome"] == "answered"
+    )
+    assert len(answered) == 12
+    assert set(answered.values()) == {1}
+
+
+def test_limit_counts_documents_at_any_concurrency(engine: Engine) -> None:
+    engine.texts(*KEYS)
+    assert engine.drain(limit=2, deep_concurrency=4).done == 2
+    assert len(engine.asked()) == 4
+    assert engine.drain("classify", limit=1).done == 1
+    assert len(engine.asked()) == 5
+
+
+def test_a_drain_of_one_stage_leaves_the_other_alone(engine: Engine) -> None:
+    engine.texts(*KEYS)
+    engine.drain("summarize")
+    assert {stage for _, stage in engine.asked()} == {SUMMARIZE}
+    assert engine.counts(CLASSIFY).pending == 6
+
+
+def test_copies_are_asked_once(engine: Engine) -> None:
+    engine.extracted(*KEYS, texts=dict.fromkeys(KEYS, "the same text in all of them"))
+    engine.drain(deep_concurrency=4)
+    assert len(engine.asked()) == 2
+    assert engine.counts(SUMMARIZE).done == 6
+
+
+def test_three_drains_at_once_never_have_more_than_n_calls_open_and_ask_nothing_twice(
+    engine: Engine, ledger_url: str
+) -> None:
+    engine.router.set(latency=0.01)
+    keys = [f"{n:02}.txt" for n in range(20)]
+    engine.texts(*keys)
+    start = threading.Barrier(3)
+
+    def drain() -> int:
+        with Ledger(ledger_url) as ledger:
+            start.wait()
+            return run_drain(engine.settings(deep_concurrency=2), ledger).done
+
+    drains = [engine.beside(drain) for _ in range(3)]
+    assert sum(drain.result() for drain in drains) == 20
+    assert engine.router.log()["max_open"] <= 2
+    assert len(engine.asked()) == 40
+    assert set(Counter(engine.asked()).values()) == {1}
+    assert engine.sql("select 1 from permits") == []
+
+
+def test_lowering_n_while_a_drain_is_at_work_holds_from_the_next_call_on(engine: Engine) -> None:
+    engine.texts(*KEYS)
+    engine.router.set(hold=True)
+    drain = engine.beside(engine.drain, deep_concurrency=3)
+    engine.router.wait(open=3)
+    engine.ledger.run(slots.set_permits, DEEP, 1)
+    engine.router.set(hold=False)
+    assert drain.result().done == 6
+    late = [e for e in engine.router.completions() if e["number"] > 6]
+    assert all(
+        not (other["started"] < entry["started"] < other["ended"]) for entry in late for other in late if other != entry
+    )
+
+
+def test_a_call_that_another_worker_found_the_slot_away_beside_ends_and_nothing_follows_it(engine: Engine) -> None:
+    engine.texts(*KEYS)
+    engine.router.set(hold=True)
+    drain = engine.beside(engine.drain)
+    engine.router.wait(open=1)
+    with engine.ledger.connect() as listener:
+        listener.execute(f"listen {engine.ledger.channel}")
+        engine.ledger.run(breaker.open_breaker, DEEP, 1, "warming", None)
+        assert list(listener.notifies(timeout=5, stop_after=1))
+        engine.sql("select pg_sleep(0.3)")  # the drain heard it too: the contract allows it a second
+    engine.router.set(hold=False)
+    summary = drain.result()
+    assert engine.asked() == [(engine.asked()[0][0], CLASSIFY)]
+    assert engine.counts(CLASSIFY).done == 1
+    assert (summary.left, summary.is_slot_away) == (6, True)
+
+
+def test_a_worker_the_ledger_gave_up_keeps_its_answer_starts_nothing_new_and_holds_nothing(engine: Engine) -> None:
+    engine.texts(*KEYS)
+    engine.router.set(hold=True)
+    drain = engine.beside(engine.drain)
+    engine.router.wait(open=1)
+    (row,) = engine.sql("select worker_id from workers where kind = 'drain' and ended_at is null")
+    engine.die(row["worker_id"])
+    engine.router.set(hold=False)
+    drain.result()
+    assert len(engine.asked()) == 1
+    assert engine.sql("select 1 from permits") == []
+    assert engine.counts(CLASSIFY).claimed == 0
+    assert engine.drain().done == 6
+    assert len(engine.asked()) == 12, "the late answer was kept, so nothing is asked twice"
+
+
+def test_a_dead_workers_permits_and_claims_come_back_while_a_drain_stands_in_line(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(workers, "LOCK_FREE_HEARTBEAT_SECONDS", 0.5)
+    monkeypatch.setattr(workers, "SERVER_SETTLED_SECONDS", 0)
+    engine.texts(*KEYS)
+    dead = engine.worker()  # a row that holds a permit and a claim, and no lock: kill -9 a moment ago
+    assert engine.acquire(dead)
+    engine.hold(dead)
+    assert engine.drain().done == 6
+    assert engine.sql("select 1 from workers where was_reclaimed")
+
+
+def test_a_slot_that_is_away_for_all_only_opens_once(engine: Engine) -> None:
+    engine.router.set(mode="cold", latency=0.05)
+    engine.texts(*KEYS)
+    summary = engine.drain(deep_concurrency=4)
+    assert len(engine.router.completions()) <= 4
+    assert engine.slot().breaker is BreakerState.OPEN
+    assert summary.failed == 0
+    assert sum(engine.item(key, CLASSIFY)["attempts"] for key in KEYS) == 0

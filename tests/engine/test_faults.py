@@ -1,0 +1,279 @@
+"""Who pays for an error: the slot for what it refuses, the document only for what a slot that answers refuses."""
+
+from collections import Counter
+from typing import Any
+
+import httpx
+import pytest
+
+from dagster_offload import walk
+from dagster_offload.client import AIClient
+from dagster_offload.ledger import breaker
+from dagster_offload.ledger.records import BreakerState, State
+from dagster_offload.slots import DEEP, SlotConfig
+from dagster_offload.stages import CLASSIFY, SUMMARIZE
+from tests.engine.conftest import Engine
+
+KEYS = [f"{n}.txt" for n in range(8)]
+
+
+def attempts(engine: Engine) -> int:
+    (row,) = engine.sql("select sum(attempts)::int as n from work_items")
+    return int(row["n"])
+
+
+def outcomes(engine: Engine) -> Counter[str]:
+    """What became of the calls for documents."""
+    return Counter(row["outcome"] for row in engine.sql("select outcome from calls where item_id is not null"))
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize(
+    ("status", "setting", "is_misconfigured"),
+    [(500, "OFFLOAD_DEEP_URL", False), (401, "OFFLOAD_DEEP_API_KEY", True), (404, "OFFLOAD_DEEP_MODEL", True)],
+)
+def test_a_router_that_refuses_everything_fails_no_document_after_n_plus_2_calls_and_names_the_setting(
+    engine: Engine, status: int, setting: str, is_misconfigured: bool, concurrency: int
+) -> None:
+    engine.router.set(mode="refuse", status=status)
+    engine.texts(*KEYS)
+    summary = engine.drain(deep_concurrency=concurrency)
+    assert (summary.done, summary.failed) == (0, 0)
+    assert (summary.is_misconfigured, summary.is_slot_away) == (is_misconfigured, not is_misconfigured)
+    assert len(engine.router.completions()) <= concurrency + 2
+    assert setting in str(summary.reason)
+    assert attempts(engine) == 0
+    assert engine.counts(CLASSIFY).failed == 0
+    again = engine.drain(deep_concurrency=concurrency)
+    assert len(engine.router.completions()) <= concurrency + 2
+    assert setting in str(again.reason)
+
+
+def test_changed_settings_arm_a_misconfigured_slot_again_and_a_trial_lets_the_work_through(engine: Engine) -> None:
+    engine.router.set(api_key="right")
+    engine.texts(*KEYS)
+    assert engine.drain(deep_api_key="wrong").is_misconfigured
+    assert engine.drain(deep_api_key="wrong").is_misconfigured
+    assert engine.drain(deep_api_key="right").done == 8
+    assert engine.slot().breaker is BreakerState.CLOSED
+
+
+def test_a_port_nobody_listens_on_names_the_setting(engine: Engine) -> None:
+    engine.texts(*KEYS)
+    engine.router.stop()
+    summary = engine.drain()
+    engine.router.start()
+    assert (summary.failed, summary.is_slot_away) == (0, True)
+    assert "connection refused" in str(summary.reason)
+    assert "OFFLOAD_DEEP_URL" in str(summary.reason)
+
+
+@pytest.mark.parametrize(
+    "behaviour", [{"answers": "no_choices"}, {"mode": "cut", "cut": "not_json"}, {"mode": "cut", "cut": "empty"}]
+)
+def test_a_server_that_is_no_chat_server_fails_no_document_and_names_the_setting(
+    engine: Engine, behaviour: dict[str, Any]
+) -> None:
+    engine.router.set(**behaviour)
+    engine.texts(*KEYS)
+    summary = engine.drain(deep_concurrency=2)
+    assert (summary.done, summary.failed, attempts(engine)) == (0, 0, 0)
+    assert len(engine.router.completions()) <= 4
+    assert "OFFLOAD_DEEP_URL" in str(summary.reason)
+
+
+def test_another_model_than_the_expected_one_is_the_slots_fault_and_leaves_no_record(engine: Engine) -> None:
+    engine.router.set(model="some/tiny-model")
+    engine.texts(*KEYS)
+    summary = engine.drain(deep_expected_model="Qwen3")
+    assert (summary.done, summary.failed, summary.deferred) == (0, 0, 1)
+    assert summary.is_slot_away
+    assert "wrong_model" in str(summary.reason)
+    assert "OFFLOAD_DEEP_EXPECTED_MODEL" in str(summary.reason)
+    assert engine.sql("select 1 from results where stage <> 'extract'") == []
+    assert attempts(engine) == 0
+
+
+def test_an_unusable_answer_costs_an_attempt_and_the_third_fails_the_document(engine: Engine) -> None:
+    engine.router.set(answers="empty")
+    engine.texts("a.txt")
+    failed = []
+    for _ in range(3):
+        failed.append(engine.drain("classify").failed)
+        assert len(engine.asked()) == len(failed), "in back-off nothing is asked"
+        engine.drain("classify")
+        engine.make_due()
+    assert failed == [0, 0, 1]
+    item = engine.item("a.txt", CLASSIFY)
+    assert (item["state"], item["attempts"]) == (State.FAILED, 3)
+    assert item["reason"].startswith("empty_answer")
+    assert engine.slot().breaker is BreakerState.CLOSED
+    assert len(engine.router.completions()) == 3, "the slot answered, so no trial is needed"
+
+
+def test_an_answer_that_does_not_fit_gets_one_repair_question_and_both_calls_have_their_row(engine: Engine) -> None:
+    engine.router.set(answers="garbage")
+    engine.texts("a.txt")
+    engine.drain("classify")
+    assert len(engine.asked()) == 2
+    assert outcomes(engine) == {"no_json": 2}
+    assert engine.item("a.txt", CLASSIFY)["attempts"] == 1
+
+
+def test_a_repaired_answer_is_the_record(engine: Engine) -> None:
+    engine.router.set(answers="garbage", hold=True)
+    engine.texts("a.txt")
+    drain = engine.beside(engine.drain, "classify")
+    engine.router.wait(open=1)
+    engine.router.set(hold=False)
+    engine.router.wait(answers=1)
+    engine.router.set(answers="good")
+    drain.result()
+    if engine.state("a.txt", CLASSIFY) != State.DONE:  # the second answer was under way before `good` was set
+        engine.make_due()
+        engine.drain("classify")
+    assert engine.state("a.txt", CLASSIFY) == State.DONE
+    assert outcomes(engine)["ok"] == 1
+
+
+def test_two_stages_of_a_document_fail_apart(engine: Engine) -> None:
+    engine.router.set(answers="empty")
+    engine.texts("a.txt")
+    engine.drain("classify")
+    assert engine.item("a.txt", CLASSIFY)["attempts"] == 1
+    assert engine.item("a.txt", SUMMARIZE)["attempts"] == 0
+    engine.router.set(answers="good")
+    engine.drain()
+    assert engine.state("a.txt", SUMMARIZE) == State.DONE
+    assert engine.state("a.txt", CLASSIFY) == State.PENDING
+
+
+def refuse_documents(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
+    """A server that answers trials and refuses whatever comes with a document; returns the log of refusals."""
+    real, refused = AIClient._request, list[str]()
+
+    async def request(
+        self: AIClient, slot: SlotConfig, prompt: str, system: str | None = None, options: Any = None
+    ) -> str:
+        if system is None:
+            return await real(self, slot, prompt, options=options)
+        refused.append(system)
+        response = httpx.Response(status, request=httpx.Request("POST", slot.url))
+        raise httpx.HTTPStatusError("refused", request=response.request, response=response)
+
+    monkeypatch.setattr(AIClient, "_request", request)
+    return refused
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("status", [500, 400])
+def test_the_same_refusal_for_five_documents_in_a_row_is_the_slots_and_costs_nobody_an_attempt(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, status: int, concurrency: int
+) -> None:
+    refused = refuse_documents(monkeypatch, status)
+    engine.texts(*KEYS, "8.txt", "9.txt")
+    summary = engine.drain("classify", deep_concurrency=concurrency)
+    assert (summary.done, summary.failed, summary.is_misconfigured) == (0, 0, True)
+    assert "every_document_refused" in str(summary.reason)
+    assert attempts(engine) == 0
+    assert 5 <= len(refused) <= 5 * concurrency + concurrency
+
+
+def test_one_document_the_slot_refuses_while_it_answers_a_trial_pays_itself(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_documents(monkeypatch, 500)
+    engine.texts("a.txt")
+    engine.drain("classify")
+    item = engine.item("a.txt", CLASSIFY)
+    assert (item["state"], item["attempts"]) == (State.PENDING, 1)
+    assert item["reason"].startswith("http_500")
+    row = engine.slot()
+    assert (row.breaker, row.epoch) == (BreakerState.CLOSED, 2)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_a_document_that_always_cuts_its_call_is_quarantined_and_harms_nobody(engine: Engine, concurrency: int) -> None:
+    engine.router.set(cut_documents=["POISON"], latency=0.02)
+    engine.extracted("bad.txt", texts={"bad.txt": "POISON in here"})
+    engine.texts(*KEYS)
+    engine.drain("classify", deep_concurrency=concurrency)
+    assert engine.counts(CLASSIFY).done == 8
+    assert engine.item("bad.txt", CLASSIFY)["must_run_alone"]
+    for _ in range(4):
+        engine.sql("update cuts set at = at - interval '11 minutes'")
+        engine.make_due()
+        engine.drain("classify", deep_concurrency=concurrency)
+    item = engine.item("bad.txt", CLASSIFY)
+    assert (item["state"], item["attempts"]) == (State.QUARANTINED, 0)
+    assert engine.slot().breaker is BreakerState.CLOSED
+    calls = [entry for entry in engine.router.completions() if entry["outcome"] == "cut"]
+    assert len(calls) <= 5
+
+
+def test_a_slot_that_cuts_everything_convicts_nobody(engine: Engine) -> None:
+    engine.router.set(mode="cut", cut="mid_body")
+    engine.texts(*KEYS)
+    summary = engine.drain(deep_concurrency=2)
+    assert (summary.failed, summary.is_slot_away, attempts(engine)) == (0, True, 0)
+    assert engine.sql("select 1 from cuts where is_suspicion") == []
+    assert engine.sql("select 1 from work_items where must_run_alone") == []
+    assert len(engine.router.completions()) <= 4
+
+
+@pytest.mark.parametrize("how", ["502", "before_answer"])
+def test_a_call_that_was_open_while_the_slot_was_away_and_came_back_blames_nobody(engine: Engine, how: str) -> None:
+    engine.texts("a.txt")
+    engine.router.set(hold=True)
+    drain = engine.beside(engine.drain, "classify")
+    engine.router.wait(open=1)
+    engine.ledger.run(breaker.open_breaker, DEEP, 1, "warming", None)
+    engine.close_breaker()
+    engine.router.set(hold=False, cut_documents=["a.txt"], cut=how)
+    engine.wait_until("select 1 from work_items where deferrals > 0")
+    engine.router.set(cut_documents=[])
+    drain.result()
+    engine.make_due()
+    engine.drain("classify")
+    assert engine.state("a.txt", CLASSIFY) == State.DONE
+    assert attempts(engine) == 0
+    assert engine.sql("select 1 from cuts where epoch = 1 and is_suspicion") == []
+
+
+def test_429s_wait_narrow_and_have_their_rows_and_three_in_a_row_open_the_breaker(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walk, "BUSY_PAUSE_SECONDS", 0.01)
+    engine.router.set(mode="refuse", status=429)
+    engine.texts(*KEYS)
+    summary = engine.drain()
+    assert (summary.failed, attempts(engine)) == (0, 0)
+    assert summary.is_slot_away
+    assert "busy" in str(summary.reason)
+    assert len(engine.router.completions()) == 3
+    assert sum(outcomes(engine).values()) == 3
+
+
+def test_a_429_that_passes_costs_only_its_wait(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "BUSY_PAUSE_SECONDS", 0.5)
+    engine.router.set(mode="refuse", status=429)
+    engine.texts("a.txt")
+    drain = engine.beside(engine.drain)
+    engine.router.wait(refusals=1)
+    engine.router.set(mode="awake")
+    assert drain.result().done == 1
+    assert engine.slot().epoch == 1
+    assert outcomes(engine) == {"HTTPStatusError": 1, "ok": 2}
+
+
+def test_a_busy_slot_that_is_opened_meanwhile_is_not_asked_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walk, "BUSY_PAUSE_SECONDS", 1.0)
+    engine.router.set(mode="refuse", status=429)
+    engine.texts("a.txt")
+    drain = engine.beside(engine.drain)
+    engine.router.wait(refusals=1)
+    engine.ledger.run(breaker.open_breaker, DEEP, 1, "warming", None)
+    drain.result()
+    assert len(engine.router.completions()) == 1

@@ -1,0 +1,116 @@
+"""From file to record: renames, edits beside an open call, files that go and come back."""
+
+import os
+
+import pytest
+
+from dagster_offload.drain import run_extraction
+from dagster_offload.errors import LibraryMissing, ScanRefused
+from dagster_offload.ledger import status
+from dagster_offload.scan import library_differs, scan
+from dagster_offload.stages import CLASSIFY, EXTRACT, SUMMARIZE
+from tests.engine.conftest import FILLER, Engine
+
+
+def write(engine: Engine, key: str, text: str) -> None:
+    path = engine.library / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def titles(engine: Engine) -> dict[str, str | None]:
+    return {row.document: row.title for row in engine.ledger.run(status.records)}
+
+
+def test_files_become_records(engine: Engine) -> None:
+    write(engine, "lease.txt", f"The lease of Elm Street\n{FILLER}")
+    write(engine, "한국/임대차.txt", "임대차 계약서\n" + "임차인은 매월 첫날에 차임을 지급한다. " * 40)
+    write(engine, "empty.txt", "")
+    engine.scan()
+    summary = engine.drain()
+    assert (summary.done, summary.failed) == (2, 0)
+    assert titles(engine) == {
+        "lease.txt": "The lease of Elm Street",
+        "한국/임대차.txt": "임대차 계약서",
+        "empty.txt": None,
+    }
+    assert engine.item("empty.txt", SUMMARIZE)["outcome"] == "empty"
+    assert len(engine.asked()) == 4
+
+
+def test_a_renamed_file_costs_no_call(engine: Engine) -> None:
+    write(engine, "old name.txt", f"A lease\n{FILLER}")
+    engine.scan()
+    engine.drain()
+    os.rename(engine.library / "old name.txt", engine.library / "new name.txt")
+    report = engine.scan()
+    assert (report.added, report.vanished) == (1, 1)
+    engine.drain()
+    assert len(engine.asked()) == 2
+    assert titles(engine) == {"new name.txt": "A lease"}
+
+
+def test_a_file_edited_while_its_call_is_open_gets_the_new_texts_record(engine: Engine) -> None:
+    write(engine, "lease.txt", f"The old lease\n{FILLER}")
+    engine.scan()
+    engine.router.set(hold=True)
+    drain = engine.beside(engine.drain)
+    engine.router.wait(open=1)
+    write(engine, "lease.txt", f"The new lease\n{FILLER}")
+    engine.scan()
+    engine.router.set(hold=False)
+    drain.result()
+    engine.drain()
+    assert titles(engine) == {"lease.txt": "The new lease"}
+    assert len(engine.asked()) == 3, "the old text's second stage is not asked"
+    assert len(engine.sql("select 1 from results where stage = 'classify'")) == 2, "the late answer is kept"
+
+
+def test_a_file_that_went_and_came_back_keeps_its_results(engine: Engine) -> None:
+    write(engine, "lease.txt", f"A lease\n{FILLER}")
+    engine.scan()
+    engine.drain()
+    os.rename(engine.library / "lease.txt", engine.library.parent / "lease.txt")
+    write(engine, "other.txt", FILLER)
+    engine.scan()
+    assert engine.state("lease.txt", SUMMARIZE) == "gone"
+    os.rename(engine.library.parent / "lease.txt", engine.library / "lease.txt")
+    assert engine.scan().returned == 1
+    for stage in (EXTRACT, CLASSIFY, SUMMARIZE):
+        assert engine.state("lease.txt", stage) == "done"
+    assert len(engine.asked()) == 2
+
+
+def test_a_file_that_vanishes_before_its_extraction_waits_for_the_next_scan(engine: Engine) -> None:
+    write(engine, "a.txt", FILLER)
+    scan(engine.settings(), engine.ledger)
+    (engine.library / "a.txt").unlink()
+    tally = run_extraction(engine.settings(), engine.ledger)
+    item = engine.item("a.txt", EXTRACT)
+    assert (tally.done, tally.failed) == (0, 0)
+    assert (item["state"], item["attempts"]) == ("pending", 0)
+    assert "next scan" in item["reason"]
+
+
+def test_an_unmounted_and_an_empty_library_change_nothing(engine: Engine) -> None:
+    for number in range(3):
+        write(engine, f"{number}.txt", f"{number} {FILLER}")
+    engine.scan()
+    before = engine.sql("select document_id, is_present from documents order by 1")
+    os.rename(engine.library, engine.library.parent / "away")
+    with pytest.raises(LibraryMissing, match="OFFLOAD_LIBRARY"):
+        engine.scan()
+    engine.library.mkdir()
+    with pytest.raises(ScanRefused, match="--accept-vanished"):
+        engine.scan()
+    assert engine.sql("select document_id, is_present from documents order by 1") == before
+
+
+def test_nothing_differs_after_a_scan_and_a_new_file_does(engine: Engine) -> None:
+    write(engine, "a.txt", FILLER)
+    os.utime(engine.library / "a.txt", (1_000_000_000, 1_000_000_000))
+    assert library_differs(engine.settings(), engine.ledger) == "1 new or changed, 0 gone, of 1 files"
+    engine.scan()
+    assert library_differs(engine.settings(), engine.ledger) is None
+    write(engine, "b.txt", FILLER)
+    assert library_differs(engine.settings(), engine.ledger) == "1 new or changed, 0 gone, of 2 files"
