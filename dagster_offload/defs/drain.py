@@ -98,7 +98,6 @@ def build_drain_sensor(asset_keys: Mapping[str, dg.AssetKey]) -> dg.SensorDefini
                 decision = look_for_drain(settings, ledger)
         except OffloadError as error:
             return dg.SkipReason(str(error))
-        context.log.info(decision.words)
         return dg.RunRequest(tags=run_tags()) if decision.launch else dg.SkipReason(decision.words)
 
     return drain_sensor

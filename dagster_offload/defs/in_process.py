@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from dagster_offload.defs.names import LOCATION, REPOSITORY_TAG
 from dagster_offload.defs.runs import run_tags
 from dagster_offload.errors import OffloadError
 
@@ -36,7 +37,7 @@ def run_in_process(
                 "ops": {step: {"config": given}},
                 "loggers": {"console": {"config": {"log_level": log_level}}},
             },
-            tags=run_tags(os.getpid()),
+            tags={**run_tags(os.getpid()), REPOSITORY_TAG: f"__repository__@{LOCATION}"},
         )
     except dg.Failure as failure:
         if isinstance(failure.__cause__, OffloadError):

@@ -1,6 +1,7 @@
 """Job `scan`: the library into ledger and partitions, then its text. `library_sensor`: launch it when files differ."""
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -99,7 +100,7 @@ def build_library_sensor() -> dg.SensorDefinition:
             settings = deep_slot.settings()
             wait = _seconds_to_next_look(context.cursor, settings.scan_interval)
             if wait > 0:
-                return dg.SkipReason(f"next look at the library in {wait:.0f} s (OFFLOAD_SCAN_INTERVAL)")
+                return dg.SkipReason(f"next look at the library in {math.ceil(wait)} s (OFFLOAD_SCAN_INTERVAL)")
             with deep_slot.ledger() as ledger:
                 found = _look(context.instance, settings, ledger)
         except OffloadError as error:

@@ -14,11 +14,14 @@ SCAN_STEP = "scan_library"
 DRAIN_STEP = "drain_backlog"
 STAGES_STEP = "document_stages"  # of every run a person or a backfill launches on the assets
 
+LOCATION = "dagster-offload"  # the code location, as in workspace.yaml
+
 HOST_TAG = "dagster_offload/host"
 BOOT_TAG = "dagster_offload/boot"
 PROCESS_TAG = "dagster_offload/process"
 RESULT_TAG = "dagster_offload/result"
 RECIPE_TAG = "dagster_offload/recipe"
+REPOSITORY_TAG = ".dagster/repository"  # what a job's own page in the UI lists its runs by
 
 # From the stage alone, so that UI and ledger agree on what a new prompt makes outdated.
 CODE_VERSIONS = {

@@ -7,7 +7,7 @@ import pytest
 
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.in_process import run_in_process
-from dagster_offload.defs.names import BOOT_TAG, HOST_TAG, PROCESS_TAG
+from dagster_offload.defs.names import BOOT_TAG, HOST_TAG, PROCESS_TAG, REPOSITORY_TAG
 from dagster_offload.errors import DrainRefused
 from dagster_offload.ledger import outbox, slots
 from dagster_offload.ledger.workers import Worker
@@ -144,6 +144,7 @@ def test_a_drain_in_this_process_stands_in_the_ui_and_returns_its_summary(two: E
     assert run is not None
     assert run.status is dg.DagsterRunStatus.SUCCESS
     assert run.tags[PROCESS_TAG].startswith(f"{os.getpid()} ")
+    assert run.tags[REPOSITORY_TAG] == "__repository__@dagster-offload"
 
 
 def test_a_refused_drain_in_this_process_raises_the_refusal_itself(two: Edge) -> None:
