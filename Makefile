@@ -17,7 +17,7 @@ demo: $(INSTALLED) ## Watch it work on sample documents (make demo ARGS=--exit e
 
 test: $(INSTALLED) lint ## Everything CI checks: format, lint, types, import contracts, tests, definitions
 	@$(BIN)/python -m pytest $(ARGS)
-	@$(BIN)/dg check defs
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check defs
 
 lint: $(INSTALLED) ## Format, lint, types and import contracts, without the tests
 	@$(BIN)/ruff format --check --quiet .

@@ -96,7 +96,12 @@ class Story:
         self._head(4, "The records:\n")
         self.say(self._records())
         self._await(lambda: all(self.clicks.is_over(run) for run in runs), "the clicks' own runs")
-        return self._numbers()
+        found = self._numbers()
+        self.say(
+            f"\n   Put off {found['deferrals']} times, drained {found['drains']} times, answered by "
+            f"{', '.join(found['served_models'])}. Nothing was lost; what failed is a broken file."
+        )
+        return found
 
     def _head(self, number: int, words: str) -> None:
         self.say(f"\n{number}  {words}", style="bold")
@@ -140,8 +145,10 @@ class Story:
 
     def _records(self) -> Table:
         shown = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-        for column, ratio in (("document", 4), ("class", 1), ("title and summary", 7), ("model", 3)):
-            shown.add_column(column, ratio=ratio, no_wrap=True, overflow="ellipsis")
+        shown.add_column("document", ratio=4, no_wrap=True, overflow="ellipsis")
+        shown.add_column("class", no_wrap=True)
+        shown.add_column("title and summary", ratio=8, no_wrap=True, overflow="ellipsis")
+        shown.add_column("model", no_wrap=True)
         problems = {problem.document: problem for problem in self.services.ledger.run(status.problems)}
         for row in self.services.ledger.run(status.records):
             problem = problems.get(row.document)
