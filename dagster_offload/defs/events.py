@@ -30,6 +30,9 @@ except ImportError:  # another Dagster: every event goes the public way, slower
 
 logger = logging.getLogger(__name__)
 
+# A document's events alternate between three assets, and a batch holds one asset. At 100 a batch the engine's loop lags
+# 40 ms, at 500 it lags 170.
+PENDING = 300
 BATCH = 100
 LOOK_EVERY_SECONDS = 1.0
 OTHER_FLUSHER_PATIENCE_SECONDS = 60.0
@@ -80,7 +83,7 @@ class Teller:
         with outbox.flushing(self.ledger) as is_ours:
             if not is_ours:
                 return None
-            while events := self.ledger.run(outbox.pending_events, BATCH):
+            while events := self.ledger.run(outbox.pending_events, PENDING):
                 for group in _by_asset_and_run(events):
                     self._store([event for event in group if not self._stands_already(event)])
                     self.ledger.run(outbox.mark_told, [event.event_id for event in group])
@@ -167,11 +170,12 @@ def telling(teller: Teller) -> Iterator[None]:
 
 
 def _by_asset_and_run(events: list[PendingEvent]) -> list[list[PendingEvent]]:
-    """A document's events alternate between assets, and a batch holds one asset: group them, upstream first."""
+    """Batches of one asset and one run each, upstream first."""
     groups: dict[tuple[int, str | None], list[PendingEvent]] = {}
     for event in events:
         groups.setdefault((STAGE_NAMES.index(event.stage), event.run_id), []).append(event)
-    return [group for _, group in sorted(groups.items(), key=lambda entry: entry[0][0])]
+    in_order = [group for _, group in sorted(groups.items(), key=lambda entry: entry[0][0])]
+    return [group[start : start + BATCH] for group in in_order for start in range(0, len(group), BATCH)]
 
 
 def materialization(
