@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from dagster_offload.lanes import Tally
+from dagster_offload.tally import Tally
 
 
 def progress(context: dg.OpExecutionContext) -> Callable[[Tally], None]:

@@ -5,6 +5,7 @@ skipped half-way is green. It is a generator that yields nothing: each document 
 while an output would mark every document of a range materialized, the deferred ones too.
 """
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -89,7 +90,8 @@ def materialize(
         # A drain may have done them while this run waited. Dagster counts for a backfill only what its own runs recorded.
         ledger.run(outbox.tell_under_run, context.run.run_id, present, stages)
         teller.tell_all()
-    context.log.info(f"{summary.done} of {len(chosen)} documents are done")
+    why = f"; waits: {summary.wait_reason}" if summary.wait_reason else ""
+    context.log.info(f"{summary.done} of {len(chosen)} documents are done{why}")
     raise_for(summary, len(chosen), sorted(missing))
     evaluate_served_model(context, settings, asset_keys, present)
 
@@ -139,7 +141,7 @@ def _line(item: Unfinished) -> str:
 def _next_step(item: Unfinished) -> str:
     if item.state.value == "gone":
         return "the file is gone; scan the library"
-    return f"look at the file, then: dagster-offload retry {item.document}"
+    return f"look at the file, then: dagster-offload retry {shlex.quote(item.document)}"
 
 
 def _no_such_document(keys: Sequence[str]) -> str:

@@ -1,5 +1,7 @@
 """StageDeferred -> RetryRequested: how long, how often, and for whom."""
 
+from dataclasses import replace
+
 import dagster as dg
 import pytest
 
@@ -66,6 +68,11 @@ def test_a_failed_document_fails_the_run_at_once_with_cause_and_next_step() -> N
     assert not failure.value.allow_retries
     (row,) = failure.value.metadata["documents"].records  # type: ignore[attr-defined]
     assert row.data["next step"] == "look at the file, then: dagster-offload retry a.txt"
+
+
+def test_the_next_step_can_be_pasted_into_a_shell_whatever_the_name() -> None:
+    with pytest.raises(dg.Failure, match=r"dagster-offload retry 'Bob'\"'\"'s \$HOME\.txt'"):
+        raise_for(RunSummary(done=0, failed=(replace(FAILED, document="Bob's $HOME.txt"),)), chosen=1)
 
 
 def test_a_key_that_is_no_document_fails_the_run_with_its_name() -> None:
