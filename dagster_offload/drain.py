@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from dagster_offload.client import AIClient
 from dagster_offload.errors import DrainRefused, OffloadError, SettingsError
 from dagster_offload.gate import AsyncLedger, let_through
-from dagster_offload.lanes import Lanes, Progress, Scope, Tally
+from dagster_offload.lanes import Lanes, Scope
 from dagster_offload.ledger import Ledger, breaker, claims, documents, slots
 from dagster_offload.ledger.claims import Unfinished
 from dagster_offload.ledger.records import BreakerState, SlotRow, State
@@ -22,6 +22,8 @@ from dagster_offload.probe import ProbeResult, probe
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slots import SlotConfig
 from dagster_offload.stages import DRAIN_STAGES, EXTRACT, llm_stages, recipes
+from dagster_offload.tally import Progress, Tally
+from dagster_offload.texts import extract_due
 from dagster_offload.walk import Walker
 
 ALL = "all"
@@ -132,16 +134,8 @@ def run_extraction(
     settings: Settings, ledger: Ledger, run_id: str | None = None, on_progress: Progress | None = None
 ) -> Tally:
     """Extract everything that is due, on all cores."""
-
-    async def work(worker: Worker, pool: ThreadPoolExecutor) -> Tally:
-        async with AIClient(settings.slots) as client:
-            walker = _walker(settings, AsyncLedger(ledger, pool), client, worker)
-            lanes = Lanes(walker, Scope([EXTRACT]), on_progress)
-            await lanes.extract()
-            return lanes.tally
-
-    with Worker(ledger, "scan", [EXTRACT], run_id) as worker, _executor() as pool:
-        return asyncio.run(work(worker, pool))
+    with Worker(ledger, "scan", [EXTRACT], run_id) as worker:
+        return extract_due(settings, ledger, worker, on_progress=on_progress)
 
 
 def run_documents(
@@ -169,6 +163,7 @@ def run_documents(
         if slot is not None:
             ledger.run(slots.register, slot)
     with Worker(ledger, "run", (EXTRACT, *llm), run_id) as worker, _executor() as pool:
+        extract_due(settings, ledger, worker, keys, on_progress)
         return asyncio.run(_run_documents(settings, AsyncLedger(ledger, pool), worker, keys, stages, on_progress))
 
 
@@ -182,7 +177,6 @@ async def _run_documents(
 ) -> RunSummary:
     async with AIClient(settings.slots) as client:
         walker = _walker(settings, ledger, client, worker)
-        await Lanes(walker, Scope([EXTRACT], keys), on_progress).extract()
         for slot, slot_stages in _slots_of_stages(settings, stages):
             await let_through(ledger, client, slot, worker)
             await Lanes(walker, Scope(slot_stages, keys), on_progress).work_at(slot)

@@ -1,50 +1,26 @@
 """Lanes: how one worker works documents off at a slot. A lane holds one permit and walks one document at a time.
 
 Nothing new is started once the slot is away, the limit is reached or the worker was given up; open calls finish.
-Extraction has lanes too, without permits: one killable extractor each.
 """
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from dagster_offload.extraction import Extractor
 from dagster_offload.gate import registered, try_closing
 from dagster_offload.ledger import Cursor, claims, permits, slots
 from dagster_offload.ledger.records import BreakerState, Claim, SlotRow
 from dagster_offload.slots import SlotConfig
+from dagster_offload.tally import Progress, Tally, WalkEnd
 from dagster_offload.vigil import Vigil
-from dagster_offload.walk import WalkEnd, Walker
+from dagster_offload.walk import Walker
 
 T = TypeVar("T")
 
 # Where a notification went missing, a permit or a breaker is looked at again after this.
 LOOK_AGAIN_SECONDS = 2.0
-
-
-@dataclass
-class Tally:
-    """What a worker did so far, in documents."""
-
-    total: int = 0  # due when it began
-    done: int = 0
-    failed: int = 0
-    deferred: int = 0
-    started: int = 0
-
-    def count(self, end: WalkEnd) -> None:
-        if end is WalkEnd.DONE:
-            self.done += 1
-        elif end is WalkEnd.FAILED:
-            self.failed += 1
-        elif end is WalkEnd.DEFERRED:
-            self.deferred += 1
-
-
-Progress = Callable[[Tally], None]
 
 
 @dataclass
@@ -82,32 +58,8 @@ class Lanes:
             # Documents that must run alone come last, so that the others are done first and never held up by them.
             await self._lane(vigil, alone=True)
 
-    async def extract(self, width: int | None = None) -> None:
-        """Extract what is due, on all cores."""
-        due = await self.walker.ledger.run(claims.count_due, self.scope.stages, self.scope.documents)
-        self.tally.total += self._capped(due)
-        lanes = min(width or os.cpu_count() or 1, self._capped(due))
-        await _together(self._extraction_lane() for _ in range(lanes))
-        await self._extraction_lane(alone=True)
-
     def _capped(self, documents: int) -> int:
         return documents if self.scope.limit is None else min(documents, self.scope.limit)
-
-    async def _extraction_lane(self, *, alone: bool = False) -> None:
-        extractor: Extractor | None = None
-        try:
-            while self._may_start():
-                claim = await self._reserved(self.walker.ledger.run(self._take, alone=alone), bool)
-                if claim is None:
-                    return
-                if not claim.items:
-                    self._count(WalkEnd.DONE)
-                    continue
-                extractor = extractor or Extractor()
-                self._count(await self.walker.extract(claim, extractor))
-        finally:
-            if extractor is not None:
-                await asyncio.to_thread(extractor.close)
 
     def narrow(self) -> None:
         """A 429: one lane fewer for the rest of this work, never none."""

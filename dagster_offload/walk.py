@@ -1,4 +1,4 @@
-"""Walk one claimed document through its stages: ask, judge the answer or the fault, record.
+"""Walk one claimed document through its LLM stages: ask, judge the answer or the fault, record.
 
 Whose fault an error is gets decided here, with a trial where the slot may be at fault: only what a slot that answers
 refuses is a document's own fault and costs an attempt.
@@ -10,13 +10,10 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 from dagster_offload.client import AIClient
 from dagster_offload.completion import Answer
-from dagster_offload.documents import ChangedWhileRead, locate
 from dagster_offload.errors import DocumentFault, UnusableAnswer, is_deferrable_error
-from dagster_offload.extraction import Extractor
 from dagster_offload.faults import fault_reason, is_cut, reason_with_setting, retry_after_of
 from dagster_offload.gate import AsyncLedger, verdict
 from dagster_offload.ledger import breaker, claims, deferrals, results
@@ -27,24 +24,13 @@ from dagster_offload.settings import Settings
 from dagster_offload.slots import SlotConfig
 from dagster_offload.stages import LLMStage
 from dagster_offload.stages.prompt import system_message
+from dagster_offload.tally import WalkEnd
 from dagster_offload.vigil import Vigil
 
 logger = logging.getLogger(__name__)
 
 BUSY_STATUS = 429
 BUSY_PAUSE_SECONDS = 5.0
-# A file that changed under us is the next scan's: by then the ledger has its new digest.
-CHANGED_FILE_PAUSE_SECONDS = 60.0
-
-
-class WalkEnd(StrEnum):
-    """How a document's walk ended."""
-
-    DONE = "done"
-    FAILED = "failed"  # a fault of the document, and no attempt is left
-    PUT_BACK = "put back"  # a fault of the document, which has attempts left
-    DEFERRED = "deferred"  # a fault of the slot
-    LEFT = "left"  # given back as it was, or no longer ours
 
 
 @dataclass
@@ -58,29 +44,6 @@ class Walker:
     stages: Mapping[str, LLMStage]
     recipes: Mapping[str, str]
     on_busy: Callable[[], None] = lambda: None  # the slot said 429: use fewer lanes
-
-    async def extract(self, claim: Claim, extractor: Extractor) -> WalkEnd:
-        """Take the text out of a claimed document's file."""
-        (item,) = claim.items
-        library = self.settings.library
-        path = None if library is None else locate(library, claim.document)
-        if path is None:
-            return await self._leave_for_next_scan(claim, "the file is gone")
-        try:
-            found = await asyncio.to_thread(extractor.extract, path, item.input_digest)
-        except ChangedWhileRead:
-            return await self._leave_for_next_scan(claim, "the file changed")
-        except OSError as error:
-            return await self._leave_for_next_scan(claim, error.strerror or type(error).__name__)
-        except DocumentFault as fault:
-            return await self._blame(claim, item, fault, None)
-        result = NewResult(
-            outcome=found.outcome,
-            output_digest=output_digest(found.outcome, found.text),
-            text=found.text,
-            value=found.metadata,
-        )
-        return await self._finish(claim, item, result)
 
     async def ask_all(self, claim: Claim, vigil: Vigil, epochs: AsyncIterator[int]) -> WalkEnd:
         """A claimed document's LLM stages, one after the other: the next is sent when the one before has answered.
@@ -107,7 +70,7 @@ class Walker:
                 answer = await vigil.beside(self.client._request(slot, prompt, system=system, options=stage.options))
             # Whatever a call raises is judged, not swallowed: it ends in the ledger with its reason.
             except Exception as error:  # noqa: BLE001
-                call = _call(slot, epoch, time.monotonic() - started, outcome=type(error).__name__)
+                call = _call(slot, epoch, time.monotonic() - started, outcome=_code(error))
                 if await self._waited_for_a_busy_slot(claim, item, call, error):
                     continue
                 return await self._judge(claim, item, slot, call, error)
@@ -127,11 +90,6 @@ class Walker:
             value = record.model_dump(mode="json")
             result = NewResult(Outcome.OK, output_digest(Outcome.OK, value), value=value, calls=(call,))
             return await self._finish(claim, item, result)
-        return WalkEnd.LEFT
-
-    async def _leave_for_next_scan(self, claim: Claim, reason: str) -> WalkEnd:
-        words = f"waits for the next scan: {reason}"
-        await self.ledger.run(claims.postpone, self.worker.id, claim, words, CHANGED_FILE_PAUSE_SECONDS)
         return WalkEnd.LEFT
 
     async def _finish(self, claim: Claim, item: ClaimedItem, result: NewResult) -> WalkEnd:
@@ -191,7 +149,7 @@ class Walker:
         await self.ledger.run(deferrals.defer, self.worker.id, claim, item, call, reason, 0.0, call.slot, call.epoch)
         return WalkEnd.DEFERRED
 
-    async def _blame(self, claim: Claim, item: ClaimedItem, fault: DocumentFault, call: CallRecord | None) -> WalkEnd:
+    async def _blame(self, claim: Claim, item: ClaimedItem, fault: DocumentFault, call: CallRecord) -> WalkEnd:
         state = await self.ledger.run(
             deferrals.fail, self.worker.id, claim, item, fault.code, fault.message, call, is_final=fault.is_final
         )

@@ -263,7 +263,7 @@ def test_a_429_that_passes_costs_only_its_wait(engine: Engine, monkeypatch: pyte
     engine.router.set(mode="awake")
     assert drain.result().done == 1
     assert engine.slot().epoch == 1
-    assert outcomes(engine) == {"HTTPStatusError": 1, "ok": 2}
+    assert outcomes(engine) == {"http_429": 1, "ok": 2}
 
 
 def test_a_busy_slot_that_is_opened_meanwhile_is_not_asked_again(

@@ -1,0 +1,37 @@
+"""What a worker has done so far, in documents, and who is told."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class WalkEnd(StrEnum):
+    """How a worker's turn at one document ended."""
+
+    DONE = "done"
+    FAILED = "failed"  # a fault of the document, and no attempt is left
+    PUT_BACK = "put back"  # a fault of the document, which has attempts left
+    DEFERRED = "deferred"  # a fault of the slot
+    LEFT = "left"  # given back as it was, or no longer ours
+
+
+@dataclass
+class Tally:
+    """What a worker did so far, in documents."""
+
+    total: int = 0  # due when it began
+    done: int = 0
+    failed: int = 0
+    deferred: int = 0
+    started: int = 0
+
+    def count(self, end: WalkEnd) -> None:
+        if end is WalkEnd.DONE:
+            self.done += 1
+        elif end is WalkEnd.FAILED:
+            self.failed += 1
+        elif end is WalkEnd.DEFERRED:
+            self.deferred += 1
+
+
+Progress = Callable[[Tally], None]
