@@ -112,7 +112,7 @@ def _knock(places: Places, database: str) -> _Answer:
     except psycopg.OperationalError as error:
         _, is_refusal, words = str(error).strip().splitlines()[0].rpartition("FATAL:")
         if not is_refusal:
-            return _Answer(False, SILENCE_SECONDS, words)
+            return _Answer(False, SILENCE_SECONDS, "it does not listen yet")
         is_on_its_way = "the database system is" in words  # starting up, in recovery, shutting down
         return _Answer(False, math.inf if is_on_its_way else REFUSAL_SECONDS, words.strip())
     return _Answer(True, math.inf, "ready")
