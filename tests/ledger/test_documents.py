@@ -1,0 +1,282 @@
+"""Scans and the documents they leave in the ledger: new, changed, gone, back, unreadable, refused."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dagster_offload import scan as scanning
+from dagster_offload.documents import FileStat, UnusableName, digest
+from dagster_offload.errors import LibraryMissing, ScanRefused
+from dagster_offload.ledger import documents, status
+from dagster_offload.ledger.records import State
+from dagster_offload.scan import ScanReport, library_differs, scan
+from dagster_offload.settings import Settings, load_settings
+from dagster_offload.stages import CLASSIFY, EXTRACT, SUMMARIZE
+from tests.ledger.conftest import Bench, record_result
+
+LONG_AGO = 1_000_000_000
+
+
+class Library:
+    """A folder of files, scanned into the ledger on the workbench."""
+
+    def __init__(self, bench: Bench, folder: Path) -> None:
+        self.bench = bench
+        self.folder = folder
+        self.folder.mkdir()
+
+    @property
+    def settings(self) -> Settings:
+        return load_settings(library=self.folder, home=self.folder.parent / "home")
+
+    def write(self, key: str, text: str, when: float = LONG_AGO) -> Path:
+        path = self.folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        os.utime(path, (when, when))
+        return path
+
+    def scan(self, **options: Any) -> ScanReport:
+        return scan(self.settings, self.bench.ledger, **options)
+
+    def differs(self) -> str | None:
+        return library_differs(self.settings, self.bench.ledger)
+
+
+@pytest.fixture
+def library(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
+    for name in [name for name in os.environ if name.startswith("OFFLOAD_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return Library(bench, tmp_path / "library")
+
+
+@pytest.fixture
+def digested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of the files a scan reads."""
+    read: list[str] = []
+
+    def reading(file: FileStat) -> str:
+        read.append(file.key)
+        return digest(file)
+
+    monkeypatch.setattr(scanning, "digest", reading)
+    return read
+
+
+def finish_everything(bench: Bench) -> None:
+    worker = bench.worker("scan")
+    for stages in ([EXTRACT], [CLASSIFY], [SUMMARIZE]):
+        while (claim := bench.take(worker, stages)) is not None:
+            for item in claim.items:
+                bench.finish(worker, claim, item, None if item.stage == EXTRACT else record_result(claim.document))
+
+
+def test_a_new_file_is_a_document_with_an_extract_item(library: Library, bench: Bench) -> None:
+    library.write("a/b.txt", "text")
+    report = library.scan()
+    assert (report.found, report.added, report.changed, report.vanished, report.unreadable) == (1, 1, 0, 0, 0)
+    assert bench.ledger.run(documents.present_keys) == ["a/b.txt"]
+    assert bench.state("a/b.txt", EXTRACT) == State.PENDING
+
+
+def test_a_file_is_read_again_only_where_its_stat_changed(library: Library, digested: list[str]) -> None:
+    library.write("a.txt", "text")
+    library.write("b.txt", "text")
+    library.scan()
+    library.scan()
+    assert sorted(digested) == ["a.txt", "b.txt"]
+    library.write("a.txt", "texT")  # the same size and mtime: ctime and inode tell
+    library.scan()
+    assert digested[2:] == ["a.txt"]
+
+
+def test_a_file_written_at_the_moment_of_the_scan_is_read_once_more(library: Library, digested: list[str]) -> None:
+    library.write("a.txt", "text", when=time.time())
+    library.scan()
+    assert library.differs() is not None
+    library.bench.sql("update documents set digested_at = digested_at + interval '3 seconds'")
+    assert library.differs() is None
+    assert digested == ["a.txt"]
+
+
+def test_a_file_from_the_future_is_not_read_at_every_look(library: Library, digested: list[str]) -> None:
+    library.write("a.txt", "text", when=time.time() + 86_400)
+    library.scan()
+    assert library.differs() is None
+    library.scan()
+    assert digested == ["a.txt"]
+
+
+def test_a_touched_file_with_the_same_bytes_keeps_its_work(library: Library, bench: Bench) -> None:
+    library.write("a.txt", "text")
+    library.scan()
+    finish_everything(bench)
+    library.write("a.txt", "text", when=LONG_AGO + 60)
+    assert library.scan().changed == 0
+    assert bench.state("a.txt", SUMMARIZE) == State.DONE
+
+
+def test_new_bytes_start_the_document_anew_with_a_clean_record_and_keep_its_results(
+    library: Library, bench: Bench
+) -> None:
+    library.write("a.txt", "text")
+    library.scan()
+    finish_everything(bench)
+    bench.sql("update work_items set attempts = 2, reclaims = 3, lone_deaths = 2, must_run_alone = true")
+    library.write("a.txt", "another text")
+    assert library.scan().changed == 1
+    item = bench.item("a.txt", EXTRACT)
+    assert item["state"] == State.PENDING
+    assert (item["attempts"], item["reclaims"], item["lone_deaths"], item["must_run_alone"]) == (0, 0, 0, False)
+    assert bench.sql("select 1 from work_items where stage <> 'extract'") == []
+    assert len(bench.sql("select 1 from results")) == 3
+
+
+def test_a_file_edited_while_claimed_takes_the_claim_away(library: Library, bench: Bench) -> None:
+    library.write("a.txt", "text")
+    library.scan()
+    worker = bench.worker()
+    claim = bench.hold(worker, [EXTRACT])
+    library.write("a.txt", "another text")
+    library.scan()
+    assert not bench.finish(worker, claim)
+    assert bench.hold(bench.worker(), [EXTRACT]).items[0].input_digest != claim.items[0].input_digest
+
+
+def test_a_file_put_back_to_its_old_bytes_is_done_without_extraction_or_call(library: Library, bench: Bench) -> None:
+    library.write("a.txt", "text")
+    library.scan()
+    finish_everything(bench)
+    library.write("a.txt", "another text")
+    library.scan()
+    library.write("a.txt", "text")
+    library.scan()
+    claim = bench.take(bench.worker(), [EXTRACT])
+    assert claim is not None
+    assert claim.items == ()
+    for stage in (EXTRACT, CLASSIFY, SUMMARIZE):
+        assert bench.state("a.txt", stage) == State.DONE
+    assert len(bench.sql("select 1 from calls")) == 2
+
+
+def test_a_file_that_is_gone_stops_its_work_in_any_state_and_keeps_results(library: Library, bench: Bench) -> None:
+    for key in ("done.txt", "claimed.txt", "stays.txt"):
+        library.write(key, key)
+    library.scan()
+    worker = bench.worker()
+    bench.finish(worker, bench.hold(worker, [EXTRACT], keys=["done.txt"]))
+    held = bench.hold(worker, [EXTRACT], keys=["claimed.txt"])
+    for key in ("done.txt", "claimed.txt"):
+        (library.folder / key).unlink()
+    assert library.scan().vanished == 2
+    states = bench.sql(
+        "select state from work_items join documents using (document_id) where key in ('done.txt', 'claimed.txt')"
+    )
+    assert [row["state"] for row in states] == ["gone"] * 4
+    assert not bench.finish(worker, held)
+    assert len(bench.sql("select 1 from results")) == 2
+    assert bench.ledger.run(documents.present_keys) == ["stays.txt"]
+    assert bench.ledger.run(documents.missing_keys, ["stays.txt", "done.txt"]) == ["done.txt"]
+    assert {row.document for row in bench.ledger.run(status.records)} == {"stays.txt"}
+
+
+def test_a_file_that_comes_back_has_its_results_again_without_a_call(library: Library, bench: Bench) -> None:
+    library.write("a.txt", "text")
+    library.write("b.txt", "b")
+    library.scan()
+    finish_everything(bench)
+    calls = len(bench.sql("select 1 from calls"))
+    os.rename(library.folder / "a.txt", library.folder.parent / "a.txt")
+    library.scan()
+    os.rename(library.folder.parent / "a.txt", library.folder / "a.txt")
+    assert library.scan().returned == 1
+    finish_everything(bench)
+    assert bench.state("a.txt", SUMMARIZE) == State.DONE
+    assert len(bench.sql("select 1 from calls")) == calls
+
+
+def test_an_unreadable_file_is_a_failed_document_with_what_to_do_and_never_aborts_a_scan(
+    library: Library, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(file: FileStat) -> str:
+        if file.key == "locked.txt":
+            raise PermissionError(13, "Permission denied")
+        return digest(file)
+
+    library.write("locked.txt", "text")
+    library.write("open.txt", "other")
+    monkeypatch.setattr(scanning, "digest", refusing)
+    assert library.scan().unreadable == 1
+    item = bench.item("locked.txt", EXTRACT)
+    assert (item["state"], item["attempts"]) == (State.FAILED, 0)
+    assert item["reason"] == "unreadable: Permission denied: check the file's permissions, then scan again"
+    assert bench.take(bench.worker(), [EXTRACT], keys=["locked.txt"]) is None
+    monkeypatch.setattr(scanning, "digest", digest)
+    os.chmod(library.folder / "locked.txt", 0o600)  # ctime tells that it is worth another look
+    library.scan()
+    assert bench.state("locked.txt", EXTRACT) == State.PENDING
+
+
+def test_a_library_that_is_not_there_changes_nothing(library: Library, bench: Bench) -> None:
+    library.write("a.txt", "text")
+    library.scan()
+    os.rename(library.folder, library.folder.parent / "away")
+    with pytest.raises(LibraryMissing):
+        library.scan()
+    with pytest.raises(LibraryMissing):
+        library.scan(accept_vanished=True)
+    assert bench.ledger.run(documents.present_keys) == ["a.txt"]
+
+
+def test_an_empty_walk_over_a_full_ledger_is_refused_until_confirmed(library: Library, bench: Bench) -> None:
+    library.write("a.txt", "text")
+    library.scan()
+    (library.folder / "a.txt").unlink()
+    with pytest.raises(ScanRefused, match="while the ledger has 1"):
+        library.scan()
+    assert bench.ledger.run(documents.present_keys) == ["a.txt"]
+    assert library.scan(accept_vanished=True).vanished == 1
+    assert bench.ledger.run(documents.present_keys) == []
+
+
+@pytest.mark.parametrize(
+    ("present", "gone", "is_refused"),
+    [(50, 10, False), (50, 11, True), (55, 11, False), (54, 11, True), (12, 8, False)],
+)
+def test_more_than_a_fifth_and_more_than_ten_vanished_at_once_is_refused(
+    library: Library, present: int, gone: int, is_refused: bool
+) -> None:
+    for number in range(present):
+        library.write(f"{number:02}.txt", str(number))
+    library.scan()
+    for number in range(gone):
+        (library.folder / f"{number:02}.txt").unlink()
+    if is_refused:
+        with pytest.raises(ScanRefused, match=rf"{gone} of {present} documents are gone"):
+            library.scan()
+        library.scan(accept_vanished=True)
+    else:
+        assert library.scan().vanished == gone
+
+
+def test_names_that_cannot_be_keys_are_reported_and_are_no_documents(library: Library, bench: Bench) -> None:
+    library.write("fine.txt", "text")
+    library.write("a...b.txt", "text")
+    report = library.scan()
+    assert list(report.unusable_names) == ["a...b.txt"]
+    assert list(bench.ledger.run(status.unusable_names)) == ["a...b.txt"]
+    assert bench.ledger.run(documents.present_keys) == ["fine.txt"]
+    bench.ledger.run(documents.replace_unusable_names, [UnusableName("x", "why"), UnusableName("x", "twice")])
+    assert bench.ledger.run(status.unusable_names) == {"x": "why"}
+
+
+def test_every_scan_has_its_row_with_what_it_found(library: Library, bench: Bench) -> None:
+    library.write("a.txt", "text")
+    library.scan()
+    (row,) = bench.sql("select * from scans")
+    assert (row["found"], row["added"], row["changed"], row["vanished"], row["returned"]) == (1, 1, 0, 0, 0)
+    assert row["ended_at"] >= row["started_at"]

@@ -1,0 +1,70 @@
+"""Migrations: numbered steps, each once, one door at a time; a newer ledger is refused."""
+
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+
+import pytest
+
+from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.ledger import Ledger, migrate, status
+from dagster_offload.stages import STAGE_NAMES
+
+
+def steps(ledger: Ledger) -> list[int]:
+    with ledger.transaction() as cur:
+        return [row["number"] for row in cur.execute("select number from migrations order by number")]
+
+
+def test_a_first_migration_makes_every_numbered_step_once(empty_url: str) -> None:
+    shipped = sorted(
+        int(entry.name[:4])
+        for entry in resources.files("dagster_offload.ledger").joinpath("migrations").iterdir()
+        if entry.name.endswith(".sql")
+    )
+    with Ledger(empty_url) as ledger:
+        migrate(ledger)
+        migrate(ledger)
+        assert steps(ledger) == shipped == list(range(1, len(shipped) + 1))
+
+
+def test_several_doors_at_once_migrate_once(empty_url: str) -> None:
+    def migrate_by_a_door_of_its_own(_number: int) -> None:
+        with Ledger(empty_url) as ledger:
+            migrate(ledger)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(migrate_by_a_door_of_its_own, range(4)))
+    with Ledger(empty_url) as ledger:
+        assert steps(ledger)[:1] == [1]
+
+
+def test_ledgers_live_side_by_side_in_schemas_of_one_database(empty_url: str) -> None:
+    with Ledger(empty_url, "one") as one, Ledger(empty_url, "two") as two:
+        migrate(one)
+        migrate(two)
+        with one.transaction() as cur:
+            cur.execute("insert into unusable_names (name, reason) values ('x', 'why')")
+        assert one.run(status.unusable_names) == {"x": "why"}
+        assert two.run(status.unusable_names) == {}
+        assert one.channel != two.channel
+
+
+def test_a_ledger_of_a_newer_version_is_refused_with_what_to_do(ledger_url: str) -> None:
+    with Ledger(ledger_url) as ledger:
+        with ledger.transaction() as cur:
+            cur.execute("insert into migrations (number, name) values (9999, 'from the future')")
+        with pytest.raises(LedgerUnavailable, match="upgrade"):
+            migrate(ledger)
+
+
+@pytest.mark.parametrize("schema", ["", "Offload", "a-b", "a.b", "a; drop table x", "ü"])
+def test_a_schema_that_is_no_plain_name_is_refused(empty_url: str, schema: str) -> None:
+    with pytest.raises(ValueError, match="schema"):
+        Ledger(empty_url, schema)
+
+
+def test_tables_are_reached_by_the_schema_and_nothing_else(ledger_url: str) -> None:
+    with Ledger(ledger_url) as ledger, ledger.transaction() as cur:
+        cur.execute("select current_setting('search_path') as path, current_setting('timezone') as zone")
+        assert cur.fetchone() == {"path": "offload", "zone": "UTC"}
+        assert set(STAGE_NAMES) == {"extract", "classify", "summarize"}

@@ -1,0 +1,96 @@
+"""The outbox: an event for every DONE item, oldest first, in doubt after a crash, under the run that asks."""
+
+from dagster_offload.ledger import outbox, requests
+from dagster_offload.ledger.records import PendingEvent
+from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT
+from tests.ledger.conftest import Bench, record_result
+
+
+def pending(bench: Bench, limit: int = 100) -> list[PendingEvent]:
+    return bench.ledger.run(outbox.pending_events, limit)
+
+
+def tell(bench: Bench) -> list[PendingEvent]:
+    told = pending(bench)
+    bench.ledger.run(outbox.mark_told, [event.event_id for event in told])
+    return told
+
+
+def test_every_done_item_has_an_event_with_all_its_metadata(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.defer(worker, bench.hold(worker, [CLASSIFY]))
+    bench.close_breaker()
+    bench.finish(worker, bench.hold(worker, [CLASSIFY]), result=record_result("words", epoch=2))
+    extracted, classified = pending(bench)
+    assert (extracted.document, extracted.stage, extracted.text_preview) == ("a.txt", EXTRACT, "text of a.txt")
+    assert extracted.text_length == len("text of a.txt")
+    assert (classified.stage, classified.value) == (CLASSIFY, {"category": "other", "summary": "words"})
+    assert (classified.slot, classified.served_model, classified.seconds) == ("deep", "Qwen3.6-27B", 1.5)
+    assert (classified.attempts, classified.deferrals, classified.reused_from) == (0, 1, None)
+
+
+def test_a_preview_is_at_most_500_characters(bench: Bench) -> None:
+    bench.extracted("a.txt", texts={"a.txt": "가" * 2000})
+    (event,) = pending(bench)
+    assert event.text_preview == "가" * 500
+    assert event.text_length == 2000
+
+
+def test_events_go_oldest_first_in_batches_and_told_ones_are_not_told_again(bench: Bench) -> None:
+    bench.extracted(*[f"{n}.txt" for n in range(5)])
+    assert [event.document for event in pending(bench, 2)] == ["0.txt", "1.txt"]
+    bench.ledger.run(outbox.mark_told, [event.event_id for event in pending(bench, 2)])
+    assert [event.document for event in pending(bench, 9)] == ["2.txt", "3.txt", "4.txt"]
+    assert bench.ledger.run(outbox.count_pending) == 3
+
+
+def test_an_event_whose_teller_died_is_in_doubt_and_others_are_not(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt")
+    assert [event.is_in_doubt for event in pending(bench, 1)] == [False]
+    assert [(event.document, event.is_in_doubt) for event in pending(bench)] == [("a.txt", True), ("b.txt", False)]
+
+
+def test_one_flusher_at_a_time_and_the_lock_goes_with_it(bench: Bench) -> None:
+    with outbox.flushing(bench.ledger) as first:
+        assert first
+        with outbox.flushing(bench.ledger) as second:
+            assert not second
+    with outbox.flushing(bench.ledger) as third:
+        assert third
+
+
+def test_what_a_drain_did_is_told_under_a_waiting_run_too_and_once(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt")
+    worker = bench.worker()
+    bench.finish(worker, bench.hold(worker, [CLASSIFY]))
+    tell(bench)
+    keys = ["a.txt", "b.txt"]
+    assert bench.ledger.run(outbox.tell_under_run, "run-1", keys, DRAIN_STAGES) == 1
+    assert bench.ledger.run(outbox.tell_under_run, "run-1", keys, DRAIN_STAGES) == 0
+    assert bench.ledger.run(outbox.tell_under_run, "run-2", keys, DRAIN_STAGES) == 1
+    assert [(event.document, event.run_id) for event in tell(bench)] == [("a.txt", "run-1"), ("a.txt", "run-2")]
+    assert bench.ledger.run(outbox.tell_under_run, "run-1", keys, [EXTRACT]) == 2
+
+
+def test_a_copy_told_under_a_run_says_whose_result_it_is(bench: Bench) -> None:
+    bench.extracted("a.txt", "copy.txt", texts={"a.txt": "same", "copy.txt": "same"})
+    worker = bench.worker()
+    bench.finish(worker, bench.hold(worker, [CLASSIFY]))
+    bench.take(worker, [CLASSIFY])
+    tell(bench)
+    bench.ledger.run(outbox.tell_under_run, "run-1", ["copy.txt"], [CLASSIFY])
+    (event,) = tell(bench)
+    assert (event.document, event.reused_from) == ("copy.txt", "a.txt")
+
+
+def test_a_redo_tells_its_new_result(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.finish(worker, bench.hold(worker, [CLASSIFY]))
+    first = tell(bench)[-1]
+    bench.ledger.run(requests.redo, [CLASSIFY], ["a.txt"])
+    bench.finish(worker, bench.hold(worker, [CLASSIFY]), result=record_result("anew"))
+    (again,) = tell(bench)
+    assert again.result_id != first.result_id
+    assert again.output_digest != first.output_digest

@@ -1,0 +1,122 @@
+"""Slots in the ledger: N and who sets it, changed settings, a slot that was lost, one that is forgotten."""
+
+from dataclasses import replace
+
+import pytest
+
+from dagster_offload.errors import SlotLost
+from dagster_offload.ledger import breaker, slots
+from dagster_offload.ledger.records import BreakerState, SlotRow
+from dagster_offload.slots import DEEP, PRIMARY, SlotConfig, Slots
+from dagster_offload.stages import CLASSIFY
+from tests.ledger.conftest import SLOT, Bench
+
+SMALL = SlotConfig(PRIMARY, "http://small:1", "small")
+
+
+def register(bench: Bench, **changes: object) -> SlotRow:
+    return bench.ledger.run(slots.register, replace(SLOT, **changes))  # type: ignore[arg-type]
+
+
+def misconfigure(bench: Bench) -> None:
+    worker = bench.worker("sensor")
+    bench.ledger.run(breaker.open_breaker, DEEP, 1, "HTTP 401", None, at_once=True)
+    bench.ledger.run(breaker.begin_trial, DEEP, worker, 1)
+    bench.ledger.run(breaker.end_trial, DEEP, worker, 1, breaker.TrialEnd(False, "HTTP 401", is_misconfigured=True))
+
+
+def test_n_follows_the_setting_when_that_changes_and_a_persons_word_wins_until_then(bench: Bench) -> None:
+    assert register(bench, concurrency=3).permits == 3
+    bench.ledger.run(slots.set_permits, DEEP, 7)
+    assert register(bench, concurrency=3).permits == 7
+    assert register(bench, concurrency=4).permits == 4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"url": "http://other:1"},
+        {"model": "other"},
+        {"api_key": "a key"},
+        {"expected_model": "Qwen"},
+        {"health_path": "/healthz"},
+    ],
+)
+def test_a_changed_setting_arms_a_misconfigured_slot_again(bench: Bench, changes: dict[str, str]) -> None:
+    misconfigure(bench)
+    row = register(bench, **changes)
+    assert (row.breaker, row.is_retry_due, row.reason) == (
+        BreakerState.OPEN,
+        True,
+        "the settings changed: asking again",
+    )
+
+
+def test_the_same_settings_or_another_n_do_not(bench: Bench) -> None:
+    misconfigure(bench)
+    register(bench)
+    register(bench, concurrency=9, read_timeout=5.0)
+    assert bench.slot().breaker is BreakerState.MISCONFIGURED
+
+
+def test_a_changed_setting_leaves_a_closed_breaker_closed(bench: Bench) -> None:
+    row = register(bench, url="http://other:1")
+    assert (row.breaker, row.url) == (BreakerState.CLOSED, "http://other:1")
+
+
+def test_no_key_stands_in_the_ledger(bench: Bench) -> None:
+    register(bench, api_key="sk-very-secret")
+    assert "very-secret" not in str(bench.sql("select * from slots"))
+
+
+def test_a_person_may_have_a_misconfigured_slot_tried_again(bench: Bench) -> None:
+    misconfigure(bench)
+    bench.ledger.run(slots.try_again, DEEP, "a person asked")
+    assert bench.slot().is_retry_due
+
+
+def test_a_deep_slot_the_settings_lost_is_refused_with_both_ways_out(bench: Bench) -> None:
+    with pytest.raises(SlotLost) as refused:
+        bench.ledger.run(slots.refuse_lost_slot, Slots(primary=SMALL))
+    for words in ("OFFLOAD_DEEP_URL", "http://slot:1", "qwen", "slot forget deep"):
+        assert words in str(refused.value)
+    bench.ledger.run(slots.refuse_lost_slot, Slots(primary=SMALL, deep=SLOT))
+
+
+def test_a_forgotten_slot_is_not_missed_and_what_it_put_off_is_due_elsewhere(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.defer(worker, bench.hold(worker))
+    assert bench.ledger.run(slots.forget, DEEP)
+    assert not bench.ledger.run(slots.forget, DEEP)
+    bench.ledger.run(slots.refuse_lost_slot, Slots(primary=SMALL))
+    assert bench.take(worker, [CLASSIFY]) is not None
+
+
+def test_a_slot_forgotten_and_set_again_starts_anew(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    for epoch in (1, 2):
+        bench.defer(worker, bench.hold(worker), epoch=epoch)
+        bench.close_breaker()
+    bench.defer(worker, bench.hold(worker), epoch=3)
+    bench.acquire(worker)
+    bench.ledger.run(slots.forget, DEEP)
+    row = register(bench)
+    assert (row.breaker, row.epoch) == (BreakerState.CLOSED, 1)
+    assert bench.sql("select 1 from permits") == []
+    assert bench.take(worker) is not None
+
+
+def test_a_ledger_without_a_deep_slot_misses_none(bench: Bench) -> None:
+    bench.ledger.run(slots.forget, DEEP)
+    bench.ledger.run(slots.register, SMALL)
+    bench.ledger.run(slots.refuse_lost_slot, Slots(primary=SMALL))
+    assert [row.name for row in bench.ledger.run(slots.list_slots)] == [PRIMARY]
+
+
+def test_an_unknown_slot_is_named(bench: Bench) -> None:
+    with pytest.raises(KeyError, match="nowhere"):
+        bench.ledger.run(slots.set_permits, "nowhere", 2)
+    with pytest.raises(KeyError, match="nowhere"):
+        bench.ledger.run(slots.locked, "nowhere")

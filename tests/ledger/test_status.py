@@ -1,0 +1,89 @@
+"""What a person asks: counts that add up, problems, the history of a document, the records by SQL."""
+
+from dataclasses import asdict
+
+from dagster_offload.ledger import documents, status
+from dagster_offload.ledger.records import Outcome
+from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT, STAGE_NAMES, SUMMARIZE
+from tests.ledger.conftest import RECIPES, Bench, record_result
+
+
+def counts(bench: Bench, stage: str) -> dict[str, int]:
+    return {name: n for name, n in asdict(bench.ledger.run(status.stage_counts, RECIPES)[stage]).items() if n}
+
+
+def test_counts_name_every_state_and_add_up_to_the_documents_whose_upstream_is_done(bench: Bench) -> None:
+    bench.extracted(
+        "done.txt", "claimed.txt", "deferred.txt", "failed.txt", "quarantined.txt", "pending.txt", "gone.txt"
+    )
+    bench.put("new.txt")
+    worker = bench.worker()
+    bench.finish(worker, bench.hold(worker, [CLASSIFY], keys=["done.txt"]))
+    bench.defer(worker, bench.hold(worker, [CLASSIFY], keys=["deferred.txt"]))
+    bench.fail(worker, bench.hold(worker, [CLASSIFY], keys=["failed.txt"]), is_final=True)
+    bench.sql("update work_items set state = 'quarantined' where document_id = 5 and stage = 'classify'")
+    bench.hold(worker, [CLASSIFY], keys=["claimed.txt"])
+    bench.ledger.run(documents.mark_gone, ["gone.txt"])
+    states = dict.fromkeys(["done", "claimed", "deferred", "failed", "quarantined", "pending"], 1)
+    assert counts(bench, CLASSIFY) == states | {"due": 1}
+    assert counts(bench, SUMMARIZE) == {"pending": 6, "due": 6}
+    assert counts(bench, EXTRACT) == {"done": 6, "pending": 1, "due": 1}
+
+
+def test_an_empty_ledger_counts_nothing(bench: Bench) -> None:
+    assert [counts(bench, stage) for stage in STAGE_NAMES] == [{}, {}, {}]
+
+
+def test_problems_are_what_only_a_person_can_move(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt")
+    bench.put("locked.txt", unreadable="unreadable: Permission denied")
+    worker = bench.worker()
+    bench.fail(worker, bench.hold(worker, [CLASSIFY], keys=["a.txt"]), is_final=True)
+    found = bench.ledger.run(status.problems)
+    assert [(p.document, p.stage, p.attempts) for p in found] == [("a.txt", CLASSIFY, 1), ("locked.txt", EXTRACT, 0)]
+    assert len(bench.ledger.run(status.problems, 1)) == 1
+
+
+def test_explain_tells_every_transition_with_its_worker_and_reason_and_every_call(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.defer(worker, bench.hold(worker, [CLASSIFY]))
+    bench.close_breaker()
+    bench.finish(worker, bench.hold(worker, [CLASSIFY]), result=record_result("words", epoch=2))
+    told = bench.ledger.run(status.explain, "a.txt")
+    assert told is not None
+    moves = [(t["from_state"], t["to_state"], t["reason"]) for t in told.transitions if t["stage"] == CLASSIFY]
+    assert moves == [
+        (None, "pending", "extract is done"),
+        ("pending", "claimed", None),
+        ("claimed", "deferred", "upstream_cold"),
+        ("deferred", "claimed", None),
+        ("claimed", "done", None),
+    ]
+    assert {t["worker_kind"] for t in told.transitions if t["worker_id"]} == {"scan", "drain"}
+    assert [(c["outcome"], c["epoch"]) for c in told.calls] == [("HTTPStatusError", 1), ("ok", 2)]
+    assert [item["stage"] for item in told.items] == [EXTRACT, CLASSIFY, SUMMARIZE]
+    assert bench.ledger.run(status.explain, "nowhere.txt") is None
+
+
+def test_records_are_a_view_anybody_can_query(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    bench.extracted("scan.pdf", outcome=Outcome.NEEDS_OCR, texts={"scan.pdf": ""})
+    worker = bench.worker()
+    for stage in DRAIN_STAGES:
+        bench.finish(worker, bench.hold(worker, [stage]), result=record_result("a short story"))
+    first, second = bench.ledger.run(status.records)
+    assert (first.document, first.category, first.summary, first.text) == (
+        "a.txt",
+        "other",
+        "a short story",
+        "text of a.txt",
+    )
+    assert (second.document, second.outcome, second.category) == ("scan.pdf", "needs_ocr", None)
+    rows = bench.sql("select document, category, summary, served_model from offload.records order by document")
+    assert rows[0] == {
+        "document": "a.txt",
+        "category": "other",
+        "summary": "a short story",
+        "served_model": "Qwen3.6-27B",
+    }

@@ -1,0 +1,268 @@
+"""Workers: heartbeats, deaths and what they cost, goodbyes, and a real process killed with -9."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from dagster_offload.ledger import workers
+from dagster_offload.ledger.records import State
+from dagster_offload.ledger.workers import Worker, host_name, live_workers, reclaim_dead
+from dagster_offload.slots import DEEP
+from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
+from tests.ledger.conftest import Bench
+
+
+@pytest.fixture
+def free_locks_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that is free tells of a death at once: no heartbeat has to grow old in a test."""
+    monkeypatch.setattr(workers, "LOCK_FREE_HEARTBEAT_SECONDS", 0)
+    monkeypatch.setattr(workers, "SERVER_SETTLED_SECONDS", 0)
+
+
+def reclaim(bench: Bench) -> list[int]:
+    return bench.ledger.run(reclaim_dead, bench.ledger.schema)
+
+
+def ended(bench: Bench, worker: int) -> bool:
+    return bool(bench.sql("select 1 from workers where worker_id = %s and ended_at is not null", worker))
+
+
+# Who is dead
+
+
+def test_a_worker_registers_its_host_boot_and_process_and_is_live_until_it_says_goodbye(bench: Bench) -> None:
+    with Worker(bench.ledger, "drain", DRAIN_STAGES, run_id="run-1") as worker:
+        (row,) = bench.ledger.run(live_workers, bench.ledger.schema, "drain")
+        assert (row.worker_id, row.host, row.boot_id, row.run_id) == (
+            worker.id,
+            host_name(),
+            workers.boot_id(),
+            "run-1",
+        )
+        assert bench.ledger.run(live_workers, bench.ledger.schema, "run") == []
+    assert bench.ledger.run(live_workers, bench.ledger.schema) == []
+
+
+def test_a_lease_that_is_over_is_a_death(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = bench.worker()
+    assert reclaim(bench) == []
+    monkeypatch.setattr(workers, "LEASE_SECONDS", 0)
+    assert reclaim(bench) == [worker]
+    assert reclaim(bench) == [], "nobody dies twice"
+
+
+@pytest.mark.usefixtures("free_locks_tell")
+def test_a_free_lock_is_a_death_and_a_held_one_is_none(bench: Bench) -> None:
+    dead = bench.worker()
+    with Worker(bench.ledger, "drain") as alive:
+        assert ended(bench, dead), "entering reclaims"
+        assert not ended(bench, alive.id)
+        assert reclaim(bench) == []
+
+
+def test_a_free_lock_tells_nothing_beside_a_young_heartbeat_or_a_server_just_started(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.worker()
+    monkeypatch.setattr(workers, "SERVER_SETTLED_SECONDS", 0)
+    assert reclaim(bench) == [], "a young heartbeat"
+    monkeypatch.setattr(workers, "LOCK_FREE_HEARTBEAT_SECONDS", 0)
+    monkeypatch.setattr(workers, "SERVER_SETTLED_SECONDS", 10**6)
+    assert reclaim(bench) == [], "a restart frees all locks"
+
+
+@pytest.mark.usefixtures("free_locks_tell")
+def test_locks_of_another_ledger_in_the_same_database_keep_nobody_alive(bench: Bench, ledger_url: str) -> None:
+    dead = bench.worker()
+    with psycopg.connect(ledger_url, autocommit=True) as other:
+        other.execute("select pg_advisory_lock(%s, %s)", [workers.lock_class("another"), dead])
+        assert reclaim(bench) == [dead]
+
+
+def test_every_heartbeat_reclaims_the_dead(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "HEARTBEAT_SECONDS", 0.05)
+    freed = threading.Event()
+    with Worker(bench.ledger, "drain") as worker:
+        worker.on_notify(lambda message: freed.set() if message == "freed" else None)
+        dead = bench.worker()
+        monkeypatch.setattr(workers, "LOCK_FREE_HEARTBEAT_SECONDS", 0)
+        monkeypatch.setattr(workers, "SERVER_SETTLED_SECONDS", 0)
+        assert freed.wait(10)
+        assert ended(bench, dead)
+
+
+# What a death gives back, and what it costs
+
+
+def test_claims_and_permits_of_the_dead_go_back_and_are_counted(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    dead = bench.worker()
+    bench.acquire(dead)
+    claim = bench.hold(dead)
+    bench.die(dead)
+    for stage in (CLASSIFY, SUMMARIZE):
+        item = bench.item("a.txt", stage)
+        assert (item["state"], item["reclaims"], item["attempts"], item["lone_deaths"]) == ("pending", 1, 0, 0)
+        assert item["reason"] == f"worker {dead} died"
+    assert bench.sql("select 1 from permits") == []
+    again = bench.hold(bench.worker())
+    assert again.token > claim.token
+
+
+def test_after_two_deaths_a_document_runs_alone_and_three_lone_deaths_quarantine_it(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    for number in range(5):
+        assert bench.state("a.txt", CLASSIFY) == State.PENDING
+        worker = bench.worker()
+        bench.hold(worker, [CLASSIFY], alone=number >= 2)
+        bench.die(worker)
+    item = bench.item("a.txt", CLASSIFY)
+    assert (item["state"], item["lone_deaths"], item["attempts"]) == (State.QUARANTINED, 3, 0)
+    assert "retry" in item["reason"]
+
+
+def test_a_death_in_company_convicts_nobody_however_often(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    for _ in range(6):
+        worker = bench.worker()
+        bench.sql("update work_items set must_run_alone = false")
+        bench.hold(worker, [CLASSIFY])
+        bench.die(worker)
+    item = bench.item("a.txt", CLASSIFY)
+    assert (item["state"], item["lone_deaths"], item["reclaims"]) == (State.PENDING, 0, 6)
+
+
+@pytest.mark.parametrize("what", ["reboot", "Postgres restart"])
+def test_a_reboot_and_a_restart_of_postgres_never_count(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    bench.extracted("a.txt")
+    bench.sql("update work_items set must_run_alone = true, lone_deaths = 2 where stage = 'classify'")
+    worker = bench.worker()
+    bench.hold(worker, [CLASSIFY], alone=True)
+    if what == "reboot":
+        bench.sql("update workers set boot_id = 'the boot before' where worker_id = %s", worker)
+    else:
+        bench.sql("update workers set heartbeat_at = pg_postmaster_start_time() - interval '1 second'")
+    monkeypatch.setattr(workers, "LEASE_SECONDS", 0)
+    assert worker in reclaim(bench)
+    item = bench.item("a.txt", CLASSIFY)
+    assert (item["state"], item["reclaims"], item["lone_deaths"]) == (State.PENDING, 0, 2)
+    assert "host or with Postgres" in item["reason"]
+
+
+def test_the_lease_does_not_run_while_the_server_was_down(bench: Bench) -> None:
+    bench.worker()
+    bench.sql("update workers set heartbeat_at = pg_postmaster_start_time() - interval '1 hour'")
+    (up,) = bench.sql("select clock_timestamp() - pg_postmaster_start_time() < interval '60 seconds' as is_young")
+    assert (reclaim(bench) == []) is up["is_young"]
+
+
+def test_a_goodbye_gives_everything_back_at_no_cost(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    with Worker(bench.ledger, "drain") as worker:
+        bench.acquire(worker.id)
+        bench.hold(worker.id, alone=False)
+        bench.sql("update work_items set claimed_alone = true where state = 'claimed'")
+    item = bench.item("a.txt", CLASSIFY)
+    assert (item["state"], item["reclaims"], item["lone_deaths"]) == (State.PENDING, 0, 0)
+    assert item["reason"] == "the worker stopped"
+    assert bench.sql("select 1 from permits") == []
+    assert bench.take(bench.worker()) is not None
+
+
+def test_a_worker_that_slept_past_its_lease_learns_that_it_is_lost(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "HEARTBEAT_SECONDS", 0.05)
+    told = threading.Event()
+    with Worker(bench.ledger, "drain") as worker:
+        worker.on_notify(lambda message: told.set() if message == "lost" else None)
+        bench.die(worker.id)
+        assert told.wait(10)
+        assert worker.is_lost
+
+
+def test_a_worker_outlives_the_loss_of_its_connection(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "HEARTBEAT_SECONDS", 0.05)
+    back = threading.Event()
+    with Worker(bench.ledger, "drain") as worker:
+        worker.on_notify(lambda message: back.set() if message == "reconnected" else None)
+        bench.sql(
+            "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and objid = %s and objsubid = 2",
+            worker.id,
+        )
+        assert back.wait(20)
+        assert bench.sql(
+            "select 1 from pg_locks where locktype = 'advisory' and objid = %s and objsubid = 2", worker.id
+        )
+        assert not worker.is_lost
+
+
+# A real process
+
+HOLD_A_CLAIM = """
+import sys
+from dagster_offload.ledger import Ledger, claims, permits
+from dagster_offload.ledger.workers import Worker
+
+recipes = {"extract": "x1", "classify": "c1", "summarize": "s1"}
+with Ledger(sys.argv[1]) as ledger, Worker(ledger, "drain") as worker:
+    assert ledger.run(permits.acquire, "deep", worker.id, is_person=False)
+    assert ledger.run(claims.take, worker.id, ["classify", "summarize"], recipes) is not None
+    print(worker.id, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def process(bench: Bench, ledger_url: str) -> Iterator[subprocess.Popen[str]]:
+    bench.extracted("a.txt")
+    started = subprocess.Popen(
+        [sys.executable, "-c", HOLD_A_CLAIM, ledger_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    yield started
+    started.kill()
+    started.wait()
+    for pipe in (started.stdin, started.stdout):
+        assert pipe is not None
+        pipe.close()
+
+
+def worker_of(process: subprocess.Popen[str]) -> int:
+    assert process.stdout is not None
+    return int(process.stdout.readline())
+
+
+@pytest.mark.usefixtures("free_locks_tell")
+def test_a_process_killed_with_9_frees_its_lock_at_once_and_what_it_held_goes_back(
+    bench: Bench, process: subprocess.Popen[str]
+) -> None:
+    worker = worker_of(process)
+    assert worker not in reclaim(bench), "alive: Postgres holds its lock"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for _ in range(200):  # Postgres notices the closed connection by itself, within moments
+        if worker in reclaim(bench):
+            break
+        bench.sql("select pg_sleep(0.02)")
+    assert ended(bench, worker)
+    item = bench.item("a.txt", CLASSIFY)
+    assert (item["state"], item["reclaims"]) == (State.PENDING, 1)
+    assert bench.sql("select 1 from permits where slot = %s and worker_id = %s", DEEP, worker) == []
+
+
+def test_a_process_that_ends_by_itself_leaves_no_trace_of_claims(bench: Bench, process: subprocess.Popen[str]) -> None:
+    worker = worker_of(process)
+    assert bench.state("a.txt", CLASSIFY) == State.CLAIMED
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait()
+    assert ended(bench, worker)
+    assert bench.item("a.txt", CLASSIFY)["reclaims"] == 0
+    assert bench.take(bench.worker(), [EXTRACT, CLASSIFY]) is not None
