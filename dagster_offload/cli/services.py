@@ -88,9 +88,9 @@ def running_services(
 
 
 def _start(services: Services, host: str, port: int, logs: Path, socket_file: Path, stop: StopRequest) -> None:
-    """The code server loads while the sweep runs; webserver and daemon come when both are through.
+    """Code server, sweep and webserver start side by side; the daemon comes when the sweep is through.
 
-    The sweep goes before the daemon, which could otherwise have a run starting that looks like a dead one.
+    Before that it could have a run starting that looks like a dead one.
     """
     start = services.supervisor.start
     code_server = (
@@ -103,18 +103,14 @@ def _start(services: Services, host: str, port: int, logs: Path, socket_file: Pa
         "dagster_offload.definitions",
     )
     start(_dagster("code server", (*code_server, "--location-name", LOCATION, "--log-level", "warning"), logs))
-    home = _sweep(services.say)
-    workspace = _write_workspace(home, socket_file)
+    with _sweep(services.say) as home:
+        workspace = str(_write_workspace(home, socket_file))
+        webserver = ("dagster-webserver", "--workspace", workspace, "--host", host, "--port", str(port))
+        start(_dagster("webserver", (*webserver, "--dagster-log-level", "warning"), logs, home))
+    start(_dagster("daemon", ("dagster-daemon", "run", "--workspace", workspace, "--log-level", "warning"), logs, home))
     _await(services, stop, socket_file.exists, logs / "code_server.log")
-    webserver = ("dagster-webserver", "--workspace", str(workspace), "--host", host, "--port", str(port))
-    start(_dagster("webserver", (*webserver, "--dagster-log-level", "warning"), logs, home))
-    start(
-        _dagster(
-            "daemon", ("dagster-daemon", "run", "--workspace", str(workspace), "--log-level", "warning"), logs, home
-        )
-    )
     _await(services, stop, lambda: _answers(services.address), logs / "webserver.log")
-    scan = (sys.executable, "-m", "dagster_offload.cli", "scan", "--json")
+    scan = (sys.executable, "-m", "dagster_offload.cli", "scan")
     services.first_scan = services.supervisor.run_once(Child("scan", scan, services.scan_log))
 
 
@@ -125,20 +121,25 @@ def _dagster(name: str, argv: tuple[str, ...], logs: Path, dagster_home: Path | 
     return Child(name, (str(script), *argv[1:]), logs / f"{name.replace(' ', '_')}.log", environment)
 
 
-def _sweep(say: Say) -> Path:
-    """Make Dagster's instance ready and end runs that died with their process. Returns the folder for DAGSTER_HOME.
+@contextlib.contextmanager
+def _sweep(say: Say) -> Iterator[Path]:
+    """Make Dagster's instance ready and end runs that died with their process; leaving waits until that is done.
 
-    In a process of its own: it needs Dagster, and this one runs for weeks without.
+    Yields the folder for DAGSTER_HOME. In a process of its own: it needs Dagster, and this one runs for weeks without.
     """
-    found = subprocess.run(
-        (sys.executable, "-m", "dagster_offload.cli.sweep"), capture_output=True, text=True, check=False
-    )
-    if found.returncode != 0:
-        raise LedgerUnavailable(f"Dagster's instance could not be made ready: {_last_words(found.stderr)}")
-    report = json.loads(found.stdout)
-    for line in report["told"]:
-        say(f"Found dead: {line}")
-    return Path(report["dagster_home"])
+    argv = (sys.executable, "-m", "dagster_offload.cli.sweep")
+    with (
+        tempfile.TemporaryFile("w+") as complaints,
+        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=complaints, text=True) as sweeping,  # noqa: S603 - ours
+    ):
+        output = sweeping.stdout
+        if output is not None and (home := output.readline().strip()):
+            yield Path(home)
+            for line in output:
+                say(f"Found dead: {line.strip()}")
+        if sweeping.wait() != 0:
+            complaints.seek(0)
+            raise LedgerUnavailable(f"Dagster's instance could not be made ready: {_last_words(complaints.read())}")
 
 
 def _write_workspace(dagster_home: Path, socket_file: Path) -> Path:

@@ -9,6 +9,8 @@ import pytest
 from dagster_offload.simulator import Router
 from tests.acceptance.conftest import Home, is_running, wait_for
 
+pytestmark = pytest.mark.timeout(400)
+
 
 def named(home: Home, words: str) -> psutil.Process:
     [found] = [process for process in home.processes() if words in " ".join(process.cmdline())]
