@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from dagster_offload.documents import ChangedWhileRead, FileStat, Walk, digest, walk
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger import Cursor, Ledger, documents
 from dagster_offload.ledger.documents import KnownDocument
+from dagster_offload.ledger.workers import Worker
 from dagster_offload.settings import Settings
 from dagster_offload.stages import recipes
 
@@ -42,22 +44,33 @@ class ScanReport:
 
 
 def scan(
-    settings: Settings, ledger: Ledger, *, accept_vanished: bool = False, on_progress: Progress | None = None
+    settings: Settings,
+    ledger: Ledger,
+    *,
+    accept_vanished: bool = False,
+    run_id: str | None = None,
+    on_progress: Progress | None = None,
 ) -> ScanReport:
     """Bring the ledger's documents up to date with the library.
 
     Raises `LibraryMissing`, or `ScanRefused` where the walk finds nothing while the ledger has documents, or more than
     20 % and more than 10 of them are gone, unless `accept_vanished`.
     """
+    library = _library(settings)
+    with Worker(ledger, "scan", run_id=run_id):  # seen by others: one scan at a time is enough
+        return _scan(settings, ledger, library, accept_vanished=accept_vanished, on_progress=on_progress)
+
+
+def _scan(
+    settings: Settings, ledger: Ledger, library: Path, *, accept_vanished: bool, on_progress: Progress | None
+) -> ScanReport:
     started = time.monotonic()
-    if settings.library is None:
-        raise LibraryMissing("no library: set OFFLOAD_LIBRARY to the folder of your documents")
     looked_at = ledger.run(documents.now)
-    found = walk(settings.library)
+    found = walk(library)
     known = {document.key: document for document in ledger.run(_known)}
     vanished = _vanished(found, known.values())
     if not accept_vanished:
-        _refuse_mass_vanishing(settings, found, vanished, sum(document.is_present for document in known.values()))
+        _refuse_mass_vanishing(library, found, vanished, sum(document.is_present for document in known.values()))
 
     scan_id = ledger.run(documents.begin_scan)
     suspects = [file for file in found.files if _may_have_changed(file, known.get(file.key))]
@@ -90,15 +103,19 @@ def scan(
 
 def library_differs(settings: Settings, ledger: Ledger) -> str | None:
     """By stats alone: what a scan would look at, in words; None where there is nothing. Raises `LibraryMissing`."""
-    if settings.library is None:
-        raise LibraryMissing("no library: set OFFLOAD_LIBRARY to the folder of your documents")
-    found = walk(settings.library)
+    found = walk(_library(settings))
     known = {document.key: document for document in ledger.run(_known)}
     changed = sum(_may_have_changed(file, known.get(file.key)) for file in found.files)
     vanished = len(_vanished(found, known.values()))
     if changed or vanished:
         return f"{changed} new or changed, {vanished} gone, of {len(found.files)} files"
     return None
+
+
+def _library(settings: Settings) -> Path:
+    if settings.library is None:
+        raise LibraryMissing("no library: set OFFLOAD_LIBRARY to the folder of your documents")
+    return settings.library
 
 
 @dataclass
@@ -171,9 +188,9 @@ def _vanished(found: Walk, known: Iterable[KnownDocument]) -> list[str]:
     ]
 
 
-def _refuse_mass_vanishing(settings: Settings, found: Walk, vanished: list[str], present: int) -> None:
+def _refuse_mass_vanishing(library: Path, found: Walk, vanished: list[str], present: int) -> None:
     confirm = "Nothing was changed. Is it mounted? If this is meant: dagster-offload scan --accept-vanished"
     if present and not found.files:
-        raise ScanRefused(f"no document found in {settings.library}, while the ledger has {present}. {confirm}")
+        raise ScanRefused(f"no document found in {library}, while the ledger has {present}. {confirm}")
     if len(vanished) > VANISHED_COUNT and len(vanished) > VANISHED_SHARE * present:
-        raise ScanRefused(f"{len(vanished)} of {present} documents are gone from {settings.library}. {confirm}")
+        raise ScanRefused(f"{len(vanished)} of {present} documents are gone from {library}. {confirm}")

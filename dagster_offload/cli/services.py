@@ -107,11 +107,12 @@ def _start(services: Services, host: str, port: int, logs: Path, socket_file: Pa
         workspace = str(_write_workspace(home, socket_file))
         webserver = ("dagster-webserver", "--workspace", workspace, "--host", host, "--port", str(port))
         start(_dagster("webserver", (*webserver, "--dagster-log-level", "warning"), logs, home))
+    # Before the daemon, so that its library sensor sees a scan at work and launches none.
+    scan = (sys.executable, "-m", "dagster_offload.cli", "scan")
+    services.first_scan = services.supervisor.run_once(Child("scan", scan, services.scan_log))
     start(_dagster("daemon", ("dagster-daemon", "run", "--workspace", workspace, "--log-level", "warning"), logs, home))
     _await(services, stop, socket_file.exists, logs / "code_server.log")
     _await(services, stop, lambda: _answers(services.address), logs / "webserver.log")
-    scan = (sys.executable, "-m", "dagster_offload.cli", "scan")
-    services.first_scan = services.supervisor.run_once(Child("scan", scan, services.scan_log))
 
 
 def _dagster(name: str, argv: tuple[str, ...], logs: Path, dagster_home: Path | None = None) -> Child:

@@ -51,7 +51,7 @@ def build_scan_job(
                 for slot in (settings.slots.deep, settings.slots.primary):
                     if slot is not None:
                         ledger.run(slots.register, slot)
-                report = scan(settings, ledger, accept_vanished=config.accept_vanished)
+                report = scan(settings, ledger, accept_vanished=config.accept_vanished, run_id=context.run.run_id)
                 changes = equal_to_documents(context.instance, partitions_name, ledger.run(documents.present_keys))
                 context.log.info(
                     f"{report.found} documents: {report.added} new, {report.changed} changed, {report.returned} back, "

@@ -7,6 +7,12 @@ from dagster_offload.ledger import Cursor, fetch_one
 from dagster_offload.ledger.records import State
 from dagster_offload.ledger.workers import record_transition
 
+# Of a work item `i`: done with another recipe than the present one. What made no call (an empty file) is not: asking
+# again would make none either.
+OUTDATED = (
+    "i.stage = %(stage)s and i.state = 'done' and i.recipe <> %(recipe)s and (i.stage = 'extract' or i.outcome = 'ok')"
+)
+
 RETRYABLE = (State.FAILED, State.QUARANTINED)
 
 
@@ -50,7 +56,7 @@ def estimate_redo(cur: Cursor, recipes: Mapping[str, str]) -> list[RedoEstimate]
             cur,
             "select count(*) as documents, sum(coalesce(r.seconds, mean.seconds)) / 3600 as hours from work_items i "
             "join results r using (result_id), (select avg(seconds) as seconds from results where stage = %(stage)s) mean "
-            "where i.stage = %(stage)s and i.state = 'done' and i.recipe <> %(recipe)s",
+            f"where {OUTDATED}",
             {"stage": stage, "recipe": recipe},
         )
         if row["documents"]:
@@ -63,10 +69,9 @@ def redo_outdated(cur: Cursor, recipes: Mapping[str, str]) -> int:
     count = 0
     for stage, recipe in recipes.items():
         cur.execute(
-            "update work_items set state = 'pending', attempts = 0, reason = 'redo: the recipe changed', "
-            "not_before = null, changed_at = clock_timestamp() where stage = %s and state = 'done' and recipe <> %s "
-            "returning document_id",
-            [stage, recipe],
+            "update work_items i set state = 'pending', attempts = 0, reason = 'redo: the recipe changed', "
+            f"not_before = null, changed_at = clock_timestamp() where {OUTDATED} returning document_id",
+            {"stage": stage, "recipe": recipe},
         )
         for row in cur.fetchall():
             record_transition(

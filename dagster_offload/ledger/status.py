@@ -8,6 +8,7 @@ from typing import Any
 from dagster_offload.ledger import Cursor, fetch_one
 from dagster_offload.ledger.claims import DUE
 from dagster_offload.ledger.records import StageCounts, State
+from dagster_offload.ledger.requests import OUTDATED
 from dagster_offload.stages import STAGE_NAMES
 
 
@@ -19,7 +20,7 @@ def stage_counts(cur: Cursor, recipes: Mapping[str, str]) -> dict[str, StageCoun
     for stage, recipe in recipes.items():
         row = fetch_one(
             cur,
-            f"select count(*) filter (where i.state = 'done' and i.recipe <> %(recipe)s) as outdated, "
+            f"select count(*) filter (where {OUTDATED}) as outdated, "
             f"count(*) filter (where {DUE}) as due from work_items i where i.stage = %(stage)s",
             {"recipe": recipe, "stage": stage},
         )
