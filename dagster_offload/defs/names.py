@@ -16,9 +16,7 @@ STAGES_STEP = "document_stages"  # of every run a person or a backfill launches 
 
 LOCATION = "dagster-offload"  # the code location, as in workspace.yaml
 
-HOST_TAG = "dagster_offload/host"
-BOOT_TAG = "dagster_offload/boot"
-PROCESS_TAG = "dagster_offload/process"
+RAN_ON_TAG = "dagster_offload/ran_on"  # host, process, its start and the host's boot, in one tag: lists show them all
 RESULT_TAG = "dagster_offload/result"
 RECIPE_TAG = "dagster_offload/recipe"
 REPOSITORY_TAG = ".dagster/repository"  # what a job's own page in the UI lists its runs by

@@ -4,15 +4,17 @@ Run monitoring cannot see a dead worker of the default launcher: such a run stay
 the queue's limits. So each step writes into its run's tags where it runs, and `up` sweeps before its daemon starts.
 """
 
+import json
 import os
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 
-from dagster_offload.defs.names import BOOT_TAG, HOST_TAG, PROCESS_TAG
+from dagster_offload.defs.names import RAN_ON_TAG
 from dagster_offload.ledger import Ledger, workers
 from dagster_offload.ledger.workers import boot_id, host_name
 
@@ -29,11 +31,30 @@ UNFINISHED = [
 ]
 
 
+@dataclass(frozen=True)
+class RanOn:
+    """Where a run runs. `started` is when the process began, as text that no later process with its pid shares."""
+
+    host: str
+    boot: str
+    pid: int | None = None
+    started: str | None = None
+
+    def __str__(self) -> str:
+        return json.dumps([self.host, self.pid, self.started, self.boot], ensure_ascii=False)
+
+    @classmethod
+    def of(cls, tags: Mapping[str, str]) -> "RanOn | None":
+        if RAN_ON_TAG not in tags:
+            return None
+        host, pid, started, boot = json.loads(tags[RAN_ON_TAG])
+        return cls(host, boot, pid, started)
+
+
 def run_tags(pid: int | None = None) -> dict[str, str]:
     """Where a run runs: host, boot and process. For the tags of a run, set by its step or at its launch."""
-    tags = {HOST_TAG: host_name(), BOOT_TAG: boot_id()}
     started = None if pid is None else _started(pid)
-    return tags if started is None else {**tags, PROCESS_TAG: f"{pid} {started}"}
+    return {RAN_ON_TAG: str(RanOn(host_name(), boot_id(), None if started is None else pid, started))}
 
 
 def tag_run(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
@@ -54,7 +75,8 @@ def sweep(instance: dg.DagsterInstance, ledger: Ledger) -> list[str]:
     told = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
         run = record.dagster_run
-        why = _why_dead(run.tags) if HOST_TAG in run.tags else _why_stepless(record.update_timestamp, is_alone=is_alone)
+        ran_on = RanOn.of(run.tags)
+        why = _why_dead(ran_on) if ran_on else _why_stepless(record.update_timestamp, is_alone=is_alone)
         if why is None:
             continue
         words = f"{why}. Its documents are safe in the ledger: what was not finished is taken up again."
@@ -87,13 +109,12 @@ def about_to_start(instance: dg.DagsterInstance, job_name: str) -> str | None:
     return None
 
 
-def _why_dead(tags: Mapping[str, str]) -> str | None:
-    if tags[HOST_TAG] != host_name():
+def _why_dead(ran_on: RanOn) -> str | None:
+    if ran_on.host != host_name():
         return None
-    if tags.get(BOOT_TAG) != boot_id():
+    if ran_on.boot != boot_id():
         return "this machine was restarted while it ran"
-    pid, _, started = tags.get(PROCESS_TAG, "").partition(" ")
-    if pid and _started(int(pid)) != started:
+    if ran_on.pid is not None and _started(ran_on.pid) != ran_on.started:
         return "its process ended without a word"
     return None
 

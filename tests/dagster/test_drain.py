@@ -7,7 +7,8 @@ import pytest
 
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.in_process import run_in_process
-from dagster_offload.defs.names import BOOT_TAG, HOST_TAG, PROCESS_TAG, REPOSITORY_TAG
+from dagster_offload.defs.names import RAN_ON_TAG, REPOSITORY_TAG
+from dagster_offload.defs.runs import RanOn
 from dagster_offload.errors import DrainRefused
 from dagster_offload.ledger import outbox, slots
 from dagster_offload.ledger.workers import Worker
@@ -34,7 +35,7 @@ def with_settings(edge: Edge, settings: Settings) -> Edge:
 def test_a_slot_that_answers_and_due_documents_launch_a_drain(two: Edge) -> None:
     request = tick(two)
     assert isinstance(request, dg.RunRequest)
-    assert {HOST_TAG, BOOT_TAG} <= request.tags.keys()
+    assert RAN_ON_TAG in request.tags
 
 
 def test_without_a_deep_slot_nothing_is_launched(two: Edge, settings: Settings) -> None:
@@ -143,7 +144,7 @@ def test_a_drain_in_this_process_stands_in_the_ui_and_returns_its_summary(two: E
     run = two.instance.get_run_by_id(end.run_id)
     assert run is not None
     assert run.status is dg.DagsterRunStatus.SUCCESS
-    assert run.tags[PROCESS_TAG].startswith(f"{os.getpid()} ")
+    assert (RanOn.of(run.tags) or RanOn("", "")).pid == os.getpid()
     assert run.tags[REPOSITORY_TAG] == "__repository__@dagster-offload"
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from dagster_offload.defs.names import BOOT_TAG, HOST_TAG
-from dagster_offload.defs.runs import run_tags, sweep
-from dagster_offload.ledger.workers import Worker
+from dagster_offload.defs.names import RAN_ON_TAG
+from dagster_offload.defs.runs import RanOn, run_tags, sweep
+from dagster_offload.ledger.workers import Worker, host_name
 from tests.dagster.conftest import Edge
 
 
@@ -35,7 +35,7 @@ def status(edge: Edge, run_id: str) -> str:
 
 
 def test_a_run_of_the_boot_before_is_failed_and_said_so(edge: Edge) -> None:
-    dead = run(edge, {**run_tags(os.getpid()), BOOT_TAG: "the boot before"})
+    dead = run(edge, {RAN_ON_TAG: str(RanOn(host_name(), "the boot before", os.getpid(), "1"))})
     (told,) = sweep(edge.instance, edge.ledger)
     assert status(edge, dead) == "FAILURE"
     assert told == f"run {dead[:8]} (drain) was STARTED: this machine was restarted while it ran"
@@ -51,8 +51,7 @@ def test_a_run_whose_process_was_killed_is_failed(edge: Edge, other_process: "su
 
 
 def test_a_process_that_got_the_same_id_later_is_not_taken_for_the_run(edge: Edge) -> None:
-    tags = run_tags(os.getpid())
-    dead = run(edge, {**tags, "dagster_offload/process": f"{os.getpid()} 1"})
+    dead = run(edge, {RAN_ON_TAG: str(RanOn(host_name(), boot_id(), os.getpid(), "1"))})
     sweep(edge.instance, edge.ledger)
     assert status(edge, dead) == "FAILURE"
 
@@ -65,7 +64,7 @@ def test_a_run_that_waits_without_a_worker_is_left_alone(edge: Edge) -> None:
 
 
 def test_a_run_of_another_host_is_left_to_it(edge: Edge) -> None:
-    theirs = run(edge, {HOST_TAG: "another-host", BOOT_TAG: "another boot"})
+    theirs = run(edge, {RAN_ON_TAG: str(RanOn("another-host", "another boot"))})
     edge.make_run_older(theirs, minutes=60)
     assert sweep(edge.instance, edge.ledger) == []
     assert status(edge, theirs) == "STARTED"

@@ -9,7 +9,8 @@ import pytest
 
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.checks import NAME as CHECK
-from dagster_offload.defs.names import BOOT_TAG, HOST_TAG, RESULT_TAG, asset_keys
+from dagster_offload.defs.names import RESULT_TAG, asset_keys
+from dagster_offload.defs.runs import RanOn
 from dagster_offload.ledger import outbox, slots
 from dagster_offload.ledger.workers import boot_id, host_name
 from dagster_offload.settings import Settings
@@ -87,7 +88,9 @@ def test_the_run_carries_host_and_boot(three: Edge) -> None:
     result = three.materialize("a.txt", stages=LLM)
     run = three.instance.get_run_by_id(result.run_id)
     assert run is not None
-    assert (run.tags[HOST_TAG], run.tags[BOOT_TAG]) == (host_name(), boot_id())
+    ran_on = RanOn.of(run.tags)
+    assert ran_on is not None
+    assert (ran_on.host, ran_on.boot) == (host_name(), boot_id())
 
 
 def test_each_document_gets_its_check_evaluation(three: Edge) -> None:
