@@ -10,7 +10,7 @@ import pytest
 
 from dagster_offload.defs.names import RAN_ON_TAG
 from dagster_offload.defs.runs import RanOn, run_tags, sweep
-from dagster_offload.ledger.workers import Worker, host_name
+from dagster_offload.ledger.workers import Worker, boot_id, host_name
 from tests.dagster.conftest import Edge
 
 
