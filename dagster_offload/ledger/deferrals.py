@@ -130,7 +130,11 @@ def note_cut(cur: Cursor, slot: str, epoch: int, item: ClaimedItem, reason: str)
     False where the call belongs to an epoch that is over: the slot was away meanwhile, so the cut says nothing about it.
     """
     is_current = open_breaker(cur, slot, epoch, reason, None, at_once=True)
-    cur.execute("insert into cuts (slot, epoch, item_id) values (%s, %s, %s)", [slot, epoch, item.item_id])
+    # A file edited or gone meanwhile took its work items along.
+    cur.execute(
+        "insert into cuts (slot, epoch, item_id) select %s, %s, item_id from work_items where item_id = %s",
+        [slot, epoch, item.item_id],
+    )
     # Several cut at once convict nobody, also where one of them was told a moment earlier.
     cur.execute(
         "update cuts set is_suspicion = false where slot = %(slot)s and epoch = %(epoch)s and "

@@ -252,6 +252,17 @@ def test_a_cut_told_a_moment_later_clears_the_one_told_before(bench: Bench) -> N
     assert bench.sql("select 1 from cuts where is_suspicion") == []
 
 
+def test_a_cut_call_for_a_file_edited_meanwhile_is_nobodys(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    claim = bench.hold(worker)
+    bench.put("a.txt", "other bytes")
+    assert cut(bench, worker, claim) is State.CLAIMED
+    assert bench.sql("select 1 from cuts") == []
+    assert bench.state("a.txt", EXTRACT) == State.PENDING
+    assert [row["outcome"] for row in bench.sql("select outcome from calls where item_id is not null")] == ["ReadError"]
+
+
 def test_who_is_cut_in_company_again_runs_alone_so_that_the_culprit_shows(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     one, two = bench.worker(), bench.worker()
