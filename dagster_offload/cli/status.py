@@ -139,6 +139,8 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         lines.append(f"\n{waiting} waiting for deep: {_since(report.slot)}")
     elif waiting and settings.slots.deep is None:
         lines.append(f"\n{waiting} waiting: no deep slot is configured (OFFLOAD_DEEP_URL, OFFLOAD_DEEP_MODEL)")
+    elif waiting and not report.deep["healthy"]:
+        lines.append(f"\n{waiting} waiting for deep: {report.deep['reason']}; a running `up` goes on when it is back")
     elif waiting:
         lines.append(
             f"\n{waiting} waiting for deep: `dagster-offload drain` works them off now, a running `up` does by itself"
