@@ -1,0 +1,236 @@
+"""What a person sees in the UI while the deep slot comes and goes: one real `up`, one stand-in router.
+
+The tests share both and follow one another as a day does: asked too early, asleep, settings that got lost, a power cut,
+a night with a backfill. Until then the drain sensor is off, so that it does not do what a click is to do.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from dagster_offload.simulator import Router
+from dagster_offload.stages import CLASSIFY, EXTRACT, SUMMARIZE
+from tests.acceptance.conftest import Home, wait_for
+from tests.acceptance.ui import UI, Book, answered, configure, home_for, start_up, write_letters
+
+pytestmark = pytest.mark.timeout(300)
+
+BACKFILLED = [f"backfill-{number}.txt" for number in (1, 2, 3)]
+DOCUMENTS = [*BACKFILLED, "asleep.txt", "busy.txt", "cut-off.txt", "next.txt", *(f"other-{n}.txt" for n in range(6))]
+RETRY_AFTER_SECONDS = 25  # longer than a drain takes to come and do it
+
+
+@dataclass
+class World:
+    """Everything the tests look at."""
+
+    home: Home
+    router: Router
+    primary: Router
+    ui: UI
+    book: Book
+
+    def configure(self, *, deep: bool = True, concurrency: int = 1) -> None:
+        primary = {"primary_url": self.primary.url, "primary_model": "small"}
+        configure(self.home, self.router if deep else None, deep_concurrency=concurrency, **primary)
+
+    def wake(self, **behaviour: object) -> None:
+        """The router is there, and whoever comes next may try it."""
+        self.router.set(mode="awake", retry_after=None, **behaviour)
+        assert self.home.run("slot", "set", "deep", "--try-again").returncode == 0
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with Router(mode="cold") as router, Router() as primary, home_for(router) as home:
+        world = World(home, router, primary, UI(home), Book(home))
+        write_letters(home, *DOCUMENTS)
+        world.configure()
+        start_up(home)
+        world.ui.switch_sensor("drain_sensor", on=False)
+        wait_for(lambda: world.book.count("done", EXTRACT) == len(DOCUMENTS), "the texts")
+        # A scan that still runs would remove a partition somebody adds.
+        wait_for(lambda: set(world.ui.runs(pipelineName="scan").values()) == {"SUCCESS"}, "the end of the scan")
+        yield world
+
+
+@dataclass
+class Clicks:
+    """Two clicks of the same moment: their runs, and the ledger's rows before them."""
+
+    on_typed_key: str
+    on_busy_slot: str
+    rows_before: tuple[object, ...]
+
+
+@pytest.fixture(scope="module")
+def clicks(world: World) -> Clicks:
+    world.router.set(mode="busy", retry_after="5")  # its health is green, every completion gets a 503
+    before = rows_of_others(world)
+    world.ui.add_partition("typed.pdf")  # as the dialog does
+    return Clicks(world.ui.materialize("typed.pdf"), world.ui.materialize("busy.txt", SUMMARIZE), before)
+
+
+def rows_of_others(world: World) -> tuple[object, ...]:
+    """What the ledger has of every document but the one that is asked for."""
+    others = "from documents d left join work_items i using (document_id) where d.key <> 'busy.txt' order by item_id"
+    return tuple(map(str, world.book(f"select * {others}")))
+
+
+def test_a_key_that_is_no_document_fails_the_run_and_leaves_the_ledger_alone(world: World, clicks: Clicks) -> None:
+    assert world.ui.end_of(clicks.on_typed_key) == "FAILURE"
+    assert "no such document: typed.pdf" in world.ui.failure(clicks.on_typed_key)
+    assert rows_of_others(world) == clicks.rows_before
+
+
+def test_three_deferrals_in_a_row_fail_nothing_and_cost_no_attempt(world: World, clicks: Clicks) -> None:
+    run = clicks.on_busy_slot
+    wait_for(lambda: len(world.ui.waits(run)) >= 3, "the third wait", 90)
+    assert world.ui.status(run) == "STARTED"
+    assert set(world.ui.waits(run)) == {5.0}
+    world.router.set(mode="awake", retry_after=None)
+    assert world.ui.end_of(run) == "SUCCESS"
+    shown = world.ui.materialization("busy.txt", SUMMARIZE)
+    assert (shown["run"], shown["attempts"]) == (run, 0)
+    assert shown["deferrals"] >= 1  # what the first refusal touched; the later ones were of a trial
+    assert world.book.count("failed") == 0
+
+
+def test_a_summary_asked_for_while_the_router_sleeps_waits_half_an_hour(world: World) -> None:
+    world.router.set(mode="cold")
+    run = world.ui.materialize("asleep.txt", SUMMARIZE)
+    wait_for(lambda: world.ui.waits(run) != [], "up for retry")
+    assert world.ui.waits(run) == [1800.0]
+    assert world.ui.status(run) == "STARTED"
+    item = world.book.items("asleep.txt")[SUMMARIZE]
+    assert (item["state"], item["attempts"], item["deferrals"]) == ("deferred", 0, 1)
+
+
+def test_with_the_deep_slots_settings_lost_no_door_sends_its_work_to_primary(world: World) -> None:
+    calls = len(world.router.completions())
+    world.configure(deep=False)
+    world.ui.switch_sensor("drain_sensor", on=True)
+    run = world.ui.materialize("next.txt")
+    drained = world.home.run("drain")
+
+    assert drained.returncode == 2
+    assert "OFFLOAD_DEEP_URL" in drained.stderr
+    assert world.ui.end_of(run) == "FAILURE"
+    why = "Nothing is sent to primary in its place"
+    assert why in world.ui.failure(run)
+    assert "dagster-offload slot forget deep" in world.ui.failure(run)
+    wait_for(lambda: any(why in words for words in world.ui.skip_reasons("drain_sensor")), "the sensor's words")
+    assert world.primary.completions() == []
+    assert len(world.router.completions()) == calls
+    assert {item["state"] for stage, item in world.book.items("next.txt").items() if stage != EXTRACT} == {"pending"}
+    world.ui.switch_sensor("drain_sensor", on=False)
+    world.configure()
+
+
+def test_after_kill_9_of_everything_no_run_is_left_started_and_the_next_click_works(world: World) -> None:
+    world.configure(concurrency=2)  # one for the dead, whose permit comes back within a minute
+    world.wake(hold=True)
+    world.ui.materialize("cut-off.txt")
+    world.router.wait(open=1, timeout=60)
+    left = world.ui.runs(statuses=["STARTED"])
+    assert len(left) >= 2  # in the middle of a call, and one that waits
+
+    while processes := world.home.processes():  # Postgres too
+        for process in processes:
+            process.kill()
+    world.router.set(hold=False)
+    start_up(world.home)
+
+    after = world.ui.runs(runIds=list(left))
+    assert set(after.values()) == {"FAILURE"}
+    run = world.ui.materialize("next.txt")
+    assert world.ui.end_of(run) == "SUCCESS"
+    assert world.book.items("next.txt")[SUMMARIZE]["state"] == "done"
+
+
+@dataclass
+class Night:
+    """What was seen in a night in which a backfill met a router that fell asleep on its third document."""
+
+    backfill: str
+    run: str
+    while_it_slept: str
+    done_before: set[str]
+    seconds_to_first_request: float
+    seconds_to_first_answer: float
+    when_all_was_done: str
+
+
+@pytest.fixture(scope="module")
+def night(world: World) -> Night:
+    world.configure(concurrency=1)
+    world.wake(latency=1.0)
+    backfill = world.ui.backfill(BACKFILLED)
+    wait_for(lambda: len(done(world)) == 2, "the first two documents")
+    world.router.set(mode="cold", latency=0.0, retry_after=str(RETRY_AFTER_SECONDS))
+    [run] = world.ui.runs(tags=[{"key": "dagster/backfill", "value": backfill}])
+    wait_for(lambda: world.ui.waits(run) != [], "the wait of the backfill's run")
+    done_before, while_it_slept = done(world), world.ui.backfill_status(backfill)
+
+    world.ui.switch_sensor("drain_sensor", on=True)
+    wait_for(
+        lambda: any("probe says upstream_cold" in words for words in world.ui.skip_reasons("drain_sensor")),
+        "a look of the sensor",
+    )
+    answers = world.router.log()["answers"]
+    world.router.set(mode="awake")
+    woken_at = time.monotonic()
+    world.router.wait(answers=answers + 1, timeout=60)  # the trial's
+    to_request = time.monotonic() - woken_at
+    world.router.wait(answers=answers + 2, timeout=60)  # a document's
+    to_answer = time.monotonic() - woken_at
+    wait_for(lambda: world.book.count("done", SUMMARIZE) == len(DOCUMENTS), "the drain")
+    when_all_was_done = world.ui.backfill_status(backfill)
+    return Night(backfill, run, while_it_slept, done_before, to_request, to_answer, when_all_was_done)
+
+
+def done(world: World) -> set[str]:
+    return {document for document in BACKFILLED if summarized(world, document)}
+
+
+def summarized(world: World, document: str) -> bool:
+    items = world.book.items(document)
+    return all(stage in items and items[stage]["state"] == "done" for stage in (CLASSIFY, SUMMARIZE))
+
+
+def test_a_router_that_wakes_has_work_within_seconds(night: Night) -> None:
+    print(
+        f"after the router woke: first request {night.seconds_to_first_request:.1f} s, "
+        f"first document answered {night.seconds_to_first_answer:.1f} s"
+    )
+    assert night.seconds_to_first_request < 30  # 12 on a machine with nothing else to do
+    assert night.seconds_to_first_answer < 45
+
+
+def test_a_backfill_is_not_green_before_its_deferred_document_is_done(night: Night) -> None:
+    assert night.done_before == set(BACKFILLED[:2])
+    assert night.while_it_slept == "REQUESTED"
+    assert night.when_all_was_done == "REQUESTED"  # done by then, but its run has yet to wake and say so
+
+
+def test_a_backfill_ends_well_when_a_drain_did_the_work_its_run_waited_for(world: World, night: Night) -> None:
+    wait_for(lambda: world.ui.backfill_status(night.backfill) != "REQUESTED", "the end of the backfill", 90)
+    assert world.ui.backfill_status(night.backfill) == "COMPLETED_SUCCESS"
+    assert world.ui.waits(night.run) == [float(RETRY_AFTER_SECONDS)]
+    workers = world.book(
+        "select distinct w.kind from calls c join workers w using (worker_id) join documents d using (document_id) "
+        "where d.key = %s and c.outcome = 'ok'",
+        BACKFILLED[2],
+    )
+    assert workers == [{"kind": "drain"}]
+    assert world.ui.materialization(BACKFILLED[2], SUMMARIZE)["run"] == night.run
+
+
+def test_every_document_was_answered_once_in_each_stage(world: World, night: Night) -> None:
+    assert world.book.count("done", CLASSIFY, SUMMARIZE) == 2 * len(DOCUMENTS)
+    times = answered(world.router)
+    dead = sum(times.values()) - len(times)
+    assert len(times) == 2 * len(DOCUMENTS)
+    assert dead <= 1  # the call that was open at the kill

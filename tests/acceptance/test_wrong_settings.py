@@ -1,0 +1,50 @@
+"""A router that refuses everything because a setting is wrong: few calls, no document to blame, words that name it."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from dagster_offload.simulator import Router
+from tests.acceptance.conftest import Home
+from tests.acceptance.ui import Book, configure, home_for, write_letters
+
+CONCURRENCY = 3
+DOCUMENTS = [f"letter-{number}.txt" for number in range(8)]
+
+
+@pytest.fixture(scope="module")
+def router() -> Iterator[Router]:
+    with Router(mode="refuse") as router:
+        yield router
+
+
+@pytest.fixture(scope="module")
+def home(router: Router) -> Iterator[Home]:
+    with home_for(router) as home:
+        configure(home, router, deep_concurrency=CONCURRENCY)
+        write_letters(home, *DOCUMENTS)
+        assert home.run("scan").returncode == 0
+        yield home
+
+
+@pytest.mark.parametrize(
+    ("status", "exit_code", "setting"),
+    [(500, 75, "OFFLOAD_DEEP_URL"), (401, 78, "OFFLOAD_DEEP_API_KEY"), (404, 78, "OFFLOAD_DEEP_MODEL")],
+)
+def test_a_drain_at_a_router_that_refuses_everything_stops_early_and_names_the_setting(
+    home: Home, router: Router, status: int, exit_code: int, setting: str
+) -> None:
+    home.run("slot", "forget", "deep")  # what the status before taught
+    router.set(mode="refuse", health="green", status=status)
+    calls = len(router.completions())
+    drained = home.run("drain", "--json")
+    assert drained.returncode == exit_code, drained.stderr
+    summary = json.loads(drained.stdout)
+    assert setting in summary["reason"]
+    assert str(status) in summary["reason"]
+    assert (summary["done"], summary["failed"], summary["left"]) == (0, 0, len(DOCUMENTS))
+    assert 0 < len(router.completions()) - calls <= CONCURRENCY + 2
+    book = Book(home)
+    assert book.count("failed") == 0
+    assert book("select sum(attempts) as n from work_items") == [{"n": 0}]

@@ -1,0 +1,256 @@
+"""A person at the real webserver, over HTTP and GraphQL as the browser does it, and what the ledger then says."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+from psycopg.rows import dict_row
+
+from dagster_offload.postgres.embedded import ensure_embedded
+from dagster_offload.simulator import Router
+from dagster_offload.stages import ASSET_KEYS, CLASSIFY, SUMMARIZE
+from tests.acceptance.conftest import Home, wait_for
+
+LOCATION = {"repositoryLocationName": "dagster-offload", "repositoryName": "__repository__"}
+OVER = {"SUCCESS", "FAILURE", "CANCELED"}
+
+
+class UI:
+    """The UI of whatever `up` runs on `home`."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        answer = httpx.post(
+            f"{self.home.address}/graphql", json={"query": query, "variables": variables}, timeout=60
+        ).json()
+        assert "errors" not in answer, answer["errors"]
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    def materialize(self, document: str, *stages: str) -> str:
+        """The button of an asset's page; returns the run's id."""
+        params = {
+            "selector": {
+                **LOCATION,
+                "jobName": "__ASSET_JOB",
+                "assetSelection": [{"path": [ASSET_KEYS[stage]]} for stage in stages or (CLASSIFY, SUMMARIZE)],
+                "assetCheckSelection": [],
+            },
+            "runConfigData": "{}",
+            "mode": "default",
+            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": document}]},
+        }
+        found = self.ask(
+            "mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename "
+            "... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }",
+            params=params,
+        )["launchRun"]
+        assert found["__typename"] == "LaunchRunSuccess", found
+        run_id: str = found["run"]["runId"]
+        return run_id
+
+    def add_partition(self, key: str) -> None:
+        """'Add a partition' in the dialog."""
+        found = self.ask(
+            "mutation($of: RepositorySelector!, $key: String!) { addDynamicPartition(repositorySelector: $of, "
+            'partitionsDefName: "documents", partitionKey: $key) { __typename } }',
+            of=LOCATION,
+            key=key,
+        )["addDynamicPartition"]
+        assert found["__typename"] == "AddDynamicPartitionSuccess", found
+
+    def backfill(self, documents: Sequence[str]) -> str:
+        """The dialog's 'launch backfill' for classification and summary; returns the backfill's id."""
+        params = {
+            "assetSelection": [{"path": [ASSET_KEYS[stage]]} for stage in (CLASSIFY, SUMMARIZE)],
+            "partitionNames": list(documents),
+        }
+        found = self.ask(
+            "mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) { __typename "
+            "... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }",
+            params=params,
+        )["launchPartitionBackfill"]
+        assert found["__typename"] == "LaunchBackfillSuccess", found
+        backfill_id: str = found["backfillId"]
+        return backfill_id
+
+    def backfill_status(self, backfill_id: str) -> str:
+        found = self.ask(
+            "query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }",
+            id=backfill_id,
+        )
+        status: str = found["partitionBackfillOrError"]["status"]
+        return status
+
+    def status(self, run_id: str) -> str:
+        found = self.ask("query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }", id=run_id)
+        status: str = found["runOrError"]["status"]
+        return status
+
+    def end_of(self, run_id: str, seconds: float = 90) -> str:
+        """A run's last status, once it is over."""
+        wait_for(lambda: self.status(run_id) in OVER, f"the end of run {run_id}", seconds)
+        return self.status(run_id)
+
+    def runs(self, **of: Any) -> dict[str, str]:
+        """Runs by id, each with its status; `of` is Dagster's RunsFilter."""
+        found = self.ask(
+            "query($of: RunsFilter!) { runsOrError(filter: $of) { ... on Runs { results { runId status } } } }", of=of
+        )
+        return {run["runId"]: run["status"] for run in found["runsOrError"]["results"]}
+
+    def waits(self, run_id: str) -> list[float]:
+        """The seconds of each 'up for retry' so far."""
+        events = self._events(run_id, "... on ExecutionStepUpForRetryEvent { secondsToWait }")
+        return [event["secondsToWait"] for event in events if "secondsToWait" in event]
+
+    def failure(self, run_id: str) -> str:
+        """Why a run's step failed, in the words its page shows."""
+        events = self._events(run_id, "... on ExecutionStepFailureEvent { error { message causes { message } } }")
+        errors = [event["error"] for event in events if event.get("error")]
+        return " ".join(part["message"] for error in errors for part in (error, *error["causes"]))
+
+    def _events(self, run_id: str, fields: str) -> list[dict[str, Any]]:
+        query = "query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events { __typename %s } } } }"
+        events: list[dict[str, Any]] = self.ask(query % fields, id=run_id)["logsForRun"]["events"]
+        return events
+
+    def materialization(self, document: str, stage: str) -> dict[str, Any]:
+        """A document's latest materialization: its run and the metadata beside it."""
+        found = self.ask(
+            "query($key: AssetKeyInput!, $partitions: [String!]) { assetNodeOrError(assetKey: $key) { ... on AssetNode { "
+            "assetMaterializations(partitions: $partitions, limit: 1) { runId metadataEntries { label "
+            "... on IntMetadataEntry { intValue } ... on TextMetadataEntry { text } } } } } }",
+            key={"path": [ASSET_KEYS[stage]]},
+            partitions=[document],
+        )
+        [latest] = found["assetNodeOrError"]["assetMaterializations"]
+        values = {entry["label"]: entry.get("intValue", entry.get("text")) for entry in latest["metadataEntries"]}
+        return {"run": latest["runId"], **values}
+
+    def switch_sensor(self, name: str, *, on: bool) -> None:
+        """The toggle beside a sensor."""
+        if on:
+            self.ask(
+                "mutation($of: SensorSelector!) { startSensor(sensorSelector: $of) { __typename } }",
+                of={**LOCATION, "sensorName": name},
+            )
+            return
+        sensor = self._sensor(name, "sensorState { id }")
+        self.ask(
+            "mutation($id: String!) { stopSensor(id: $id) { __typename } }",
+            id=sensor["sensorState"]["id"],
+        )
+
+    def skip_reasons(self, name: str, count: int = 3) -> list[str]:
+        """What a sensor said in its last ticks, newest first."""
+        ticks = self._sensor(name, f"sensorState {{ ticks(limit: {count}) {{ skipReason }} }}")["sensorState"]["ticks"]
+        return [tick["skipReason"] or "" for tick in ticks]
+
+    def _sensor(self, name: str, fields: str) -> dict[str, Any]:
+        query = "query($of: SensorSelector!) { sensorOrError(sensorSelector: $of) { ... on Sensor { %s } } }"
+        sensor: dict[str, Any] = self.ask(query % fields, of={**LOCATION, "sensorName": name})["sensorOrError"]
+        return sensor
+
+
+class Book:
+    """The ledger of `home`, looked at from outside. Starts its Postgres where it must."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def __call__(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
+        with psycopg.connect(ensure_embedded(self._home.home), row_factory=dict_row) as connection:
+            connection.execute("set search_path to offload")
+            return connection.execute(query.encode(), parameters).fetchall()
+
+    def items(self, document: str) -> dict[str, dict[str, Any]]:
+        """A document's work items by stage."""
+        rows = self(
+            "select i.* from work_items i join documents d using (document_id) where d.key = %s",
+            document,
+        )
+        return {row["stage"]: row for row in rows}
+
+    def count(self, state: str, *stages: str) -> int:
+        """Work items of these stages (default: all) in a state."""
+        [row] = self(
+            "select count(*) as n from work_items where state = %s and (cardinality(%s::text[]) = 0 or stage = any(%s))",
+            state,
+            list(stages),
+            list(stages),
+        )
+        return int(row["n"])
+
+
+@contextmanager
+def home_for(router: Router) -> Iterator[Home]:
+    """A home whose slot settings stand in `.env`, so that they can change under a running `up`. Everything it started
+    is ended at the end of the block."""
+    folder = Path(tempfile.mkdtemp(prefix="offload-ui-", dir="/tmp")).resolve()  # a socket's path has about 100 bytes
+    folder.chmod(0o711)  # root's Postgres runs as somebody else
+    home = Home(folder, router)
+    for name in ("OFFLOAD_DEEP_URL", "OFFLOAD_DEEP_MODEL"):
+        del home.environment[name]
+    try:
+        yield home
+    finally:
+        home.end()
+        shutil.rmtree(folder)
+
+
+def configure(home: Home, router: Router | None, **others: Any) -> None:
+    """Write the `.env` of `home`: its deep slot (None: no longer named) and other settings."""
+    settings = {f"OFFLOAD_{name.upper()}": value for name, value in others.items()}
+    if router is not None:
+        settings |= {"OFFLOAD_DEEP_URL": router.url, "OFFLOAD_DEEP_MODEL": "qwen-macbook"}
+    written = home.folder / ".env.new"
+    written.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    written.replace(home.folder / ".env")
+
+
+def write_letters(home: Home, *documents: str) -> None:
+    """Documents that have lain there for a while: a scan need not look at them twice."""
+    for document in documents:
+        home.write(document, text_of(document))
+        os.utime(home.library / document, (1_700_000_000, 1_700_000_000))
+
+
+def start_up(home: Home) -> subprocess.Popen[str]:
+    """`up`, once its own UI answers (an earlier one that was killed left its address behind)."""
+    process = home.start("up")
+
+    def is_up() -> bool:
+        lock = home.home / "up.lock"
+        text = lock.read_text() if lock.exists() else ""
+        told = json.loads(text) if text else {}
+        return bool(told.get("pid") == process.pid and told.get("address"))
+
+    wait_for(lambda: process.poll() is not None or is_up(), "the UI", 120)
+    assert process.poll() is None, home.said
+    return process
+
+
+def answered(router: Router) -> Counter[tuple[str, str]]:
+    """How often each stage of each document (a fingerprint of its text) was answered. Trials have no document."""
+    return Counter(
+        (entry["document"], entry["stage"])
+        for entry in router.completions()
+        if entry["document"] and entry["outcome"] == "answered"
+    )
+
+
+def text_of(name: str) -> str:
+    """A document's text, unlike any other's, long enough to be told from the rules before it."""
+    return f"Letter {name}.\n\n" + f"Dear landlord, the heating of {name} has been cold since Monday. " * 40
