@@ -179,7 +179,7 @@ class Lanes:
             return False
         if row.breaker is BreakerState.OPEN and not (row.is_trial_running or row.is_retry_due):
             return False
-        return claims.count_due(cur, self.scope.stages, self.scope.documents, alone=alone, slot=slot) > 0
+        return claims.has_due(cur, self.scope.stages, self.scope.documents, alone=alone, slot=slot)
 
     def _may_start(self) -> bool:
         is_full = self.scope.limit is not None and self.tally.started >= self.scope.limit

@@ -11,13 +11,16 @@ from dagster_offload.ledger.workers import lock_alive, record_transition
 from dagster_offload.stages import EXTRACT, STAGE_NAMES
 
 # Of a work item `i`: its time has come, or the slot that put it off has closed its breaker since.
+_CLOSED_SINCE = "exists (select 1 from slots s where s.name = i.deferred_slot and s.epoch > i.deferred_epoch)"
 DUE = (
     "i.state in ('pending', 'deferred') and (i.not_before is null or i.not_before <= clock_timestamp() "
-    "or (i.state = 'deferred' and exists "
-    "(select 1 from slots s where s.name = i.deferred_slot and s.epoch > i.deferred_epoch)))"
+    f"or (i.state = 'deferred' and {_CLOSED_SINCE}))"
 )
-
-DUE_AT_SLOT = f"({DUE} or (i.state = 'deferred' and i.deferred_slot <> %(slot)s::text))"
+# The same, or another slot than this one put it off. The states stay outside the brackets: the index needs them there.
+DUE_AT_SLOT = (
+    "i.state in ('pending', 'deferred') and (i.not_before is null or i.not_before <= clock_timestamp() "
+    f"or (i.state = 'deferred' and (i.deferred_slot <> %(slot)s::text or {_CLOSED_SINCE})))"
+)
 
 # Nobody holds a stage of its document, or the same input in another document.
 UNHELD = (
@@ -63,7 +66,11 @@ def take(
         cur.execute(
             "select d.document_id, d.key from work_items i join documents d using (document_id) "
             f"where {where} and d.is_present "
-            + ("and d.key = any(%(documents)s) " if documents is not None else "")
+            + (
+                "and i.document_id = any(array(select document_id from documents where key = any(%(documents)s))) "
+                if documents is not None
+                else ""
+            )
             + f"and {UNHELD} order by i.priority desc, i.document_id limit 1 for update of d skip locked",
             parameters,
         )
@@ -153,28 +160,41 @@ def postpone(cur: Cursor, worker_id: int, claim: Claim, reason: str, seconds: fl
 
 
 def count_due(
+    cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None = None, *, slot: str | None = None
+) -> int:
+    """Documents with work in `stages` that could be claimed now (at `slot`), all of them or those of `documents`."""
+    row = fetch_one(
+        cur, f"select count(distinct i.document_id) as n from {_DUE_ITEMS}", _due_parameters(stages, documents, slot)
+    )
+    return int(row["n"])
+
+
+def has_due(
     cur: Cursor,
     stages: Sequence[str],
     documents: Sequence[str] | None = None,
     *,
-    alone: bool | None = None,
+    alone: bool = False,
     slot: str | None = None,
-) -> int:
-    """Documents with work in `stages` that could be claimed now (at `slot`), all of them or those of `documents`."""
+) -> bool:
+    """Whether there is any such document, of those that must run alone or of the others. Does not count a backlog."""
     row = fetch_one(
         cur,
-        f"select count(distinct i.document_id) as n from work_items i join documents d using (document_id) "
-        f"where {DUE_AT_SLOT} and i.stage = any(%(stages)s) and i.input_digest is not null "
-        "and (%(alone)s::boolean is null or i.must_run_alone = %(alone)s) "
-        + ("and d.key = any(%(documents)s)" if documents is not None else ""),
-        {
-            "stages": list(stages),
-            "alone": alone,
-            "slot": slot,
-            "documents": None if documents is None else list(documents),
-        },
+        f"select exists (select 1 from {_DUE_ITEMS} and i.must_run_alone = %(alone)s) as is_due",
+        _due_parameters(stages, documents, slot) | {"alone": alone},
     )
-    return int(row["n"])
+    return bool(row["is_due"])
+
+
+_DUE_ITEMS = (
+    f"work_items i where {DUE_AT_SLOT} and i.stage = any(%(stages)s) and i.input_digest is not null "
+    "and (%(documents)s::text[] is null "
+    "or i.document_id = any(array(select document_id from documents where key = any(%(documents)s))))"
+)
+
+
+def _due_parameters(stages: Sequence[str], documents: Sequence[str] | None, slot: str | None) -> dict[str, object]:
+    return {"stages": list(stages), "documents": None if documents is None else list(documents), "slot": slot}
 
 
 def count_waiting(cur: Cursor, stages: Sequence[str]) -> int:
