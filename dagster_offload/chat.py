@@ -3,17 +3,20 @@
 Pure: no sockets here. Whether an answer's text is usable is judged by the stages, which model wrote it is judged here.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from dagster_offload.completion import Answer, ModelEvidence, RequestOptions, Usage
 from dagster_offload.errors import CutAnswer, MalformedAnswer, WrongModel
+from dagster_offload.foreign_json import read_json
 from dagster_offload.slots import SlotConfig
 
 # Every call has a bound, also where the caller names none.
 DEFAULT_MAX_TOKENS = 4_096
+
+# What a server may claim to have counted: the ledger's columns end there.
+MOST_TOKENS = 2**31 - 1
 
 # Parts of a request that some servers know and others refuse, with the words by which a refusal names them. OpenAI's
 # API has no chat_template_kwargs; llama.cpp's 500 for an answer outside its grammar speaks of a "peg-native format".
@@ -81,9 +84,10 @@ def read_answer(slot: SlotConfig, content: bytes, headers: Mapping[str, str], se
     `WrongModel` where another model answered than the one expected. No error holds text of the body.
     """
     try:
-        body = json.loads(content)
+        body = read_json(content)
     except ValueError:  # not UTF-8 included
-        raise CutAnswer(f"the answer's body ({len(content)} bytes) is not whole JSON") from None
+        is_page = content.lstrip()[:1] == b"<"
+        raise CutAnswer("its body is an HTML page" if is_page else "its body is not whole JSON") from None
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices:
         raise MalformedAnswer("the answer is JSON without choices: is this a chat completions server?")
@@ -96,7 +100,7 @@ def read_answer(slot: SlotConfig, content: bytes, headers: Mapping[str, str], se
     finish_reason = choice.get("finish_reason")
     return Answer(
         _text_of(message.get("content")),
-        served_model=served_model,
+        served_model=None if served_model is None else _shown(served_model),
         model_evidence=evidence,
         usage=_usage_of(body.get("usage")),
         seconds=seconds,
@@ -164,4 +168,6 @@ def _usage_of(usage: object) -> Usage:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= MOST_TOKENS else None

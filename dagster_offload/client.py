@@ -17,7 +17,7 @@ from dagster_offload.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_error
 from dagster_offload.faults import fault_reason, is_cut, retry_after_of, router_word, setting_to_check
 from dagster_offload.slots import DEEP, PRIMARY, SlotConfig, Slots
-from dagster_offload.transport import auth_headers, call_timeout, endpoint, open_http, true_errors
+from dagster_offload.transport import auth_headers, call_timeout, endpoint, exchange, open_http
 
 __all__ = [
     "AIClient",
@@ -114,10 +114,14 @@ class AIClient:
         try:
             # A proxy that drips blanks to keep a connection open defeats the timeout between two reads.
             async with asyncio.timeout(slot.connect_timeout + read_seconds):
-                with true_errors():
-                    return await self._pool().post(
-                        endpoint(slot, "/v1/chat/completions"), json=body, headers=auth_headers(slot), timeout=timeout
-                    )
+                return await exchange(
+                    self._pool(),
+                    "POST",
+                    endpoint(slot, "/v1/chat/completions"),
+                    json=body,
+                    headers=auth_headers(slot),
+                    timeout=timeout,
+                )
         except TimeoutError as error:
             raise httpx.ReadTimeout(f"no whole answer within {read_seconds:g} s") from error
 

@@ -68,7 +68,7 @@ class SlotFault(OffloadError):
 
 
 class CutAnswer(SlotFault):
-    """A 200 whose body is not whole JSON: the generation was cut on its way."""
+    """A 200 whose body is not whole JSON, or has no end: the generation was cut on its way. The message says which."""
 
 
 class SlotFrozen(SlotFault):
@@ -167,10 +167,10 @@ def retry_after_seconds(response: httpx.Response, now: datetime | None = None) -
     except ValueError:
         try:
             when = parsedate_to_datetime(value)
-        except ValueError:
+            when = when if when.tzinfo else when.replace(tzinfo=UTC)
+            seconds = (when - (now or datetime.now(UTC))).total_seconds()
+        except (ValueError, OverflowError):  # no date, or one beyond every calendar
             return None
-        when = when if when.tzinfo else when.replace(tzinfo=UTC)
-        seconds = (when - (now or datetime.now(UTC))).total_seconds()
     if seconds != seconds:  # a header that says "nan"
         return None
     return min(max(seconds, MIN_RETRY_AFTER_SECONDS), MAX_RETRY_AFTER_SECONDS)

@@ -4,7 +4,6 @@ No word of a response's body leaves this file but the router's own few (`ROUTER_
 """
 
 import errno
-import json
 import re
 import socket
 import ssl
@@ -16,10 +15,12 @@ import httpx
 from dagster_offload.errors import (
     CutAnswer,
     MalformedAnswer,
+    SlotFrozen,
     StageDeferred,
     WrongModel,
     retry_after_seconds,
 )
+from dagster_offload.foreign_json import read_json
 from dagster_offload.slots import SlotConfig
 from dagster_offload.transport import truer_error
 
@@ -61,7 +62,9 @@ def fault_reason(exc: BaseException) -> str:
     if isinstance(exc, WrongModel):
         return f"wrong_model: {exc}"
     if isinstance(exc, CutAnswer):
-        return "answer cut: its body is not whole JSON"
+        return f"answer cut: {exc}"
+    if isinstance(exc, SlotFrozen):
+        return f"frozen: {exc}"
     if isinstance(exc, MalformedAnswer):
         return f"malformed_answer: {exc}"
     if isinstance(exc, (httpx.TransportError, httpx.DecodingError)):
@@ -88,6 +91,8 @@ def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
     for cause in causes:
         if isinstance(cause, OSError) and cause.errno in _OS_ERRORS:
             return _OS_ERRORS[cause.errno]
+    if any(isinstance(cause, aiohttp.ClientResponseError) for cause in causes):
+        return "what answers there speaks no HTTP"
     for kind, words in (
         (httpx.ConnectTimeout, "no connection in time"),
         (httpx.ReadTimeout, "no answer in time"),
@@ -147,7 +152,7 @@ def word_in(response: httpx.Response) -> str | None:
         return None
     text = response.text
     try:
-        notices = list(_short_texts(json.loads(text)))
+        notices = list(_short_texts(read_json(text)))
     except ValueError:
         notices = [text] if len(text) <= _LONGEST_NOTICE else []
     for notice in notices:
@@ -160,8 +165,8 @@ def word_in(response: httpx.Response) -> str | None:
 def _short_texts(value: object, depth: int = 0) -> Iterator[str]:
     if isinstance(value, str) and len(value) <= _LONGEST_NOTICE:
         yield value
-    elif isinstance(value, dict) and depth < 3:
-        for item in value.values():
+    elif isinstance(value, (dict, list)) and depth < 4:
+        for item in value.values() if isinstance(value, dict) else value:
             yield from _short_texts(item, depth + 1)
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from dagster_offload.errors import SettingsError
+from dagster_offload.errors import CutAnswer, SettingsError
 from dagster_offload.faults import fault_reason, is_misconfigured, setting_to_check, word_in
+from dagster_offload.foreign_json import read_json
 from dagster_offload.slots import SlotConfig
-from dagster_offload.transport import auth_headers, call_timeout, endpoint, open_http, true_errors
+from dagster_offload.transport import auth_headers, call_timeout, endpoint, exchange, open_http
 
 CONNECT_SECONDS = 3.0
 TOTAL_SECONDS = 5.0
@@ -43,16 +44,14 @@ async def probe(slot: SlotConfig) -> ProbeResult:
         return ProbeResult(False, f"no answer within {TOTAL_SECONDS:g} s")
     except SettingsError as error:
         return ProbeResult(False, str(error))
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, CutAnswer) as error:
         hint = f" (check {setting_to_check(slot, error)})" if is_misconfigured(error) else ""
         return ProbeResult(False, f"{fault_reason(error)}{hint}")
 
 
 async def _get(http: httpx.AsyncClient, slot: SlotConfig, path: str) -> httpx.Response:
-    with true_errors():
-        return await http.get(
-            endpoint(slot, path), headers=auth_headers(slot), timeout=call_timeout(slot, TOTAL_SECONDS)
-        )
+    timeout = call_timeout(slot, TOTAL_SECONDS)
+    return await exchange(http, "GET", endpoint(slot, path), headers=auth_headers(slot), timeout=timeout)
 
 
 def _judged(slot: SlotConfig, path: str, response: httpx.Response) -> ProbeResult:
@@ -69,7 +68,7 @@ def _listed(slot: SlotConfig, path: str, response: httpx.Response) -> ProbeResul
     if not response.is_success:
         return _judged(slot, "/v1/models", response)
     try:
-        models = response.json()["data"]
+        models = read_json(response.content)["data"]
         names = {model["id"] for model in models}
     except (ValueError, KeyError, TypeError):
         return ProbeResult(False, f"no {path}, and /v1/models is no list of models", answered=True)

@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -18,7 +19,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from dagster_offload import __version__
-from dagster_offload.errors import SettingsError
+from dagster_offload.errors import CutAnswer, SettingsError
 from dagster_offload.slots import SlotConfig
 
 # A host that vanishes in mid-answer is noticed 35 s after its last byte, a nap shorter than that survives. Keep-alive
@@ -31,6 +32,12 @@ UNACKNOWLEDGED_SECONDS = 35
 # Common servers (uvicorn, llama.cpp) close an idle connection after 5 s. Letting go first avoids sending a request
 # into a connection that is just being closed, which would look like a slot that hung up.
 IDLE_CONNECTION_SECONDS = 4.0
+
+# Proxies tell much in headers; aiohttp's own bound of 8 kB would make an answer with one of them no HTTP.
+LONGEST_HEADER_BYTES = 65_536
+
+# A body without end, or a small one that unpacks without end, must not fill the memory: no answer comes near this.
+LONGEST_BODY_BYTES = 16 * 2**20
 
 # aiohttp bounds connecting a socket, not resolving a name; mDNS takes about 5 s to say that a laptop is not there.
 NAME_LOOKUP_SECONDS = 6.0
@@ -141,13 +148,38 @@ def _transport(context: ssl.SSLContext | None, *, is_fresh: bool, proxy: str | N
             force_close=is_fresh,
             keepalive_timeout=None if is_fresh else IDLE_CONNECTION_SECONDS,
         )
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            max_line_size=LONGEST_HEADER_BYTES,
+            max_field_size=LONGEST_HEADER_BYTES,
+        )
 
     return AiohttpTransport(
         verify=context or False,  # only read by a session of its own; False spares loading certificates again
         client=open_session,
         proxy=None if proxy is None else httpx.Proxy(proxy),
     )
+
+
+async def exchange(http: httpx.AsyncClient, method: str, url: str, **options: Any) -> httpx.Response:
+    """One request and its whole answer, with errors that say what happened.
+
+    Raises `CutAnswer` for a body longer than any answer.
+    """
+    with true_errors():
+        async with http.stream(method, url, **options) as response:
+            body = bytearray()
+            async for part in response.aiter_bytes():
+                body += part
+                if len(body) > LONGEST_BODY_BYTES:
+                    raise CutAnswer(f"its body is longer than {LONGEST_BODY_BYTES >> 20} MB")
+    # The body is unpacked and whole: what spoke of its packing must not be read again.
+    headers = [(name, value) for name, value in response.headers.multi_items() if name not in _PACKING_HEADERS]
+    return httpx.Response(response.status_code, headers=headers, content=bytes(body), request=response.request)
+
+
+_PACKING_HEADERS = {"content-encoding", "transfer-encoding", "content-length"}
 
 
 @contextmanager

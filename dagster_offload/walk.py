@@ -50,6 +50,9 @@ class Walker:
 
         `epochs` gives the slot's epoch for each call, and ends where nothing new may be started.
         """
+        if claim.is_alone:
+            # A suspect's own connection: one kept from before may have ended since, and that would be held against it.
+            await self.client.aclose()
         for item in claim.items:
             end = await self._ask(claim, item, self.stages[item.stage], vigil, epochs)
             if end is not WalkEnd.DONE:

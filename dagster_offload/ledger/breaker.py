@@ -19,11 +19,19 @@ DOCUMENTS_TO_MISCONFIGURED = 5
 
 
 def open_breaker(
-    cur: Cursor, slot: str, epoch: int, reason: str, wait_seconds: float | None, *, at_once: bool = False
+    cur: Cursor,
+    slot: str,
+    epoch: int,
+    reason: str,
+    wait_seconds: float | None,
+    *,
+    at_once: bool = False,
+    pause_seconds: float = FIRST_BACKOFF_SECONDS,
 ) -> bool:
     """Open the breaker for everybody; False where the call belongs to an epoch that is over.
 
-    `wait_seconds` is the slot's own Retry-After. `at_once` makes a trial due now: for faults that may be a document's.
+    `wait_seconds` is the slot's own Retry-After; `pause_seconds` is until the next look where it named none. `at_once`
+    makes a trial due now: for faults that may be a document's.
     """
     row = locked(cur, slot)
     if row.epoch != epoch:
@@ -39,7 +47,7 @@ def open_breaker(
         "  refusal_wait_seconds = %(wait)s, was_red_since_opening = false, busy_in_a_row = 0 where name = %(slot)s",
         {
             "reason": reason,
-            "pause": 0.0 if at_once else wait_seconds or FIRST_BACKOFF_SECONDS,
+            "pause": 0.0 if at_once else wait_seconds or pause_seconds,
             "first": FIRST_BACKOFF_SECONDS,
             "wait": wait_seconds,
             "slot": slot,

@@ -1,14 +1,16 @@
 """What happens to a work item whose call brought no result: put off, tried again, failed, suspected, quarantined.
 
 Deferrals cost no attempt. Document faults cost one; three fail the document. A document whose call alone is cut while
-the slot answers a trial is a suspect and next runs alone; three suspicions quarantine it.
+the slot answers a trial is a suspect and next runs alone; three suspicions quarantine it. Where nothing but cuts comes
+of document after document, the slot is at fault, whatever it says to trials.
 """
 
 from dagster_offload.ledger import Cursor, fetch_one
-from dagster_offload.ledger.breaker import count_document_fault, open_breaker
+from dagster_offload.ledger.breaker import LONGEST_BACKOFF_SECONDS, count_document_fault, open_breaker
 from dagster_offload.ledger.claims import release
 from dagster_offload.ledger.records import CallRecord, Claim, ClaimedItem, State
 from dagster_offload.ledger.results import lock_held, record_call
+from dagster_offload.ledger.slots import locked
 from dagster_offload.ledger.workers import record_transition
 from dagster_offload.stages import EXTRACT
 
@@ -18,6 +20,10 @@ ATTEMPTS_TO_FAIL = 3
 SUSPICIONS_TO_QUARANTINE = 3
 SUSPECT_PAUSE_SECONDS = 60.0
 SECONDS_BETWEEN_SUSPICIONS = 600.0
+# Cut in a row, no document answered between: then the slot cuts everything, and answers to trials do not clear it.
+DOCUMENTS_CUT_TO_OPEN = 3
+# A document that is refused and refused must not keep the others from their turn: from then on it comes last.
+REFUSALS_TO_RUN_ALONE = 3
 
 
 def defer(
@@ -55,10 +61,39 @@ def open_and_defer(
     retry_after_seconds: float | None,
     default_wait_seconds: float,
 ) -> None:
-    """The slot's breaker and the one work item that was touched, in one transaction."""
+    """The slot's breaker and the one work item that was touched, in one transaction.
+
+    What the slot refuses again and again runs alone, after others that wait. Where it answers them and refuses this one, its
+    next closing says nothing new about this one, which then waits for its own time.
+    """
     open_breaker(cur, call.slot, call.epoch, reason, retry_after_seconds)
     wait = default_wait_seconds if retry_after_seconds is None else retry_after_seconds
-    defer(cur, worker_id, claim, item, call, reason, wait, call.slot, call.epoch)
+    is_lone = claim.is_alone and _answers_others_meanwhile(cur, call.slot, claim, item)
+    defer(cur, worker_id, claim, item, call, reason, wait, call.slot, call.epoch + is_lone)
+    if item.deferrals + 1 >= REFUSALS_TO_RUN_ALONE and _others_wait(cur, claim):
+        _run_alone_next(cur, claim)
+
+
+def _others_wait(cur: Cursor, claim: Claim) -> bool:
+    row = fetch_one(
+        cur,
+        "select exists (select 1 from work_items where state in ('pending', 'deferred') and not must_run_alone "
+        "  and document_id <> %s and stage <> %s) as is_so",
+        [claim.document_id, EXTRACT],
+    )
+    return bool(row["is_so"])
+
+
+def _answers_others_meanwhile(cur: Cursor, slot: str, claim: Claim, item: ClaimedItem) -> bool:
+    """Whether the slot answered other documents since it first refused this one."""
+    row = fetch_one(
+        cur,
+        "select exists (select 1 from calls other where other.slot = %(slot)s and other.outcome = 'ok' "
+        "  and other.document_id <> %(document)s and other.ended_at > "
+        "  (select min(ended_at) from calls where item_id = %(item)s and slot = %(slot)s and outcome <> 'ok')) as is_so",
+        {"slot": slot, "document": claim.document_id, "item": item.item_id},
+    )
+    return bool(row["is_so"])
 
 
 def release_after_slot_fault(
@@ -149,11 +184,17 @@ def suspect(cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem, call: 
 
     Suspicions count where another call ended well since the last one, or ten minutes went by; the third quarantines.
     Several cut at once convict nobody; one to whom that happens again runs alone, or one of them could cut the others'
-    calls for ever.
+    calls for ever. Nor do several cut one after the other: then the breaker opens again, trial or no trial.
     """
     if lock_held(cur, claim, item) is None:
         record_call(cur, worker_id, claim, item, call)
         return State.CLAIMED
+    if _clear_where_everything_is_cut(cur, call.slot):
+        words, epoch = f"every_document_cut: {reason}", locked(cur, call.slot).epoch
+        open_breaker(cur, call.slot, epoch, words, None, pause_seconds=LONGEST_BACKOFF_SECONDS)
+        defer(cur, worker_id, claim, item, call, words, LONGEST_WAIT_SECONDS, call.slot, epoch)
+        _run_alone_next(cur, claim)
+        return State.DEFERRED
     others = fetch_one(
         cur, "select count(distinct item_id) as n from cuts where slot = %s and epoch = %s", [call.slot, call.epoch]
     )
@@ -179,6 +220,22 @@ def suspect(cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem, call: 
     )
     record_transition(cur, claim.document_id, item.stage, State.CLAIMED, State.QUARANTINED, worker_id, words)
     return State.QUARANTINED
+
+
+def _clear_where_everything_is_cut(cur: Cursor, slot: str) -> bool:
+    """Whether documents were cut one after the other and none was answered between; if so, none of them is a suspect.
+
+    Over epochs, because the trial after each was answered; a burst in one epoch may be a server that was restarted.
+    """
+    cur.execute(
+        "with last as (select coalesce(max(ended_at), '-infinity') as ok from calls "
+        "  where slot = %(slot)s and outcome = 'ok' and item_id is not null), "
+        "row as (select cut_id, item_id, epoch from cuts, last where slot = %(slot)s and at > last.ok) "
+        "update cuts set is_suspicion = false where cut_id in (select cut_id from row) and "
+        "(select least(count(distinct item_id), count(distinct epoch)) from row) >= %(n)s",
+        {"slot": slot, "n": DOCUMENTS_CUT_TO_OPEN},
+    )
+    return cur.rowcount > 0
 
 
 def _run_alone_next(cur: Cursor, claim: Claim) -> None:

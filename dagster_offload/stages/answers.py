@@ -1,6 +1,5 @@
 """From an answer's text to a typed record: strip closed thinking, find the one JSON object, validate it."""
 
-import json
 import re
 from typing import TypeVar
 
@@ -8,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dagster_offload.completion import Answer
 from dagster_offload.errors import UnusableAnswer
+from dagster_offload.foreign_json import objects_in_prose, read_json
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -42,22 +42,16 @@ def parse_record(answer: str, model: type[Record]) -> Record:
     text = usable_text(answer)
     fenced = _FENCE.match(text)
     try:
-        value = json.loads(fenced[1] if fenced else text)
+        values = [read_json(fenced[1] if fenced else text)]
     except ValueError:
-        value = _object_in_prose(text)
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:5])
-        raise UnusableAnswer("answer_does_not_fit", f"the answer's JSON does not fit the stage: {problems}") from None
-
-
-def _object_in_prose(text: str) -> object:
-    """The first whole JSON object in a text with prose around it."""
-    decoder = json.JSONDecoder()
-    for found in re.finditer(r"\{", text):
+        values = list(objects_in_prose(text))
+    problems = None
+    for value in values:  # prose may hold other objects before the answer; the first that fits is it
         try:
-            return decoder.raw_decode(text, found.start())[0]
-        except ValueError:
-            continue
-    raise UnusableAnswer("no_json", "the answer holds no JSON object")
+            return model.model_validate(value)
+        except ValidationError as error:
+            found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:5])
+            problems = problems or found
+    if problems is None:
+        raise UnusableAnswer("no_json", "the answer holds no JSON object")
+    raise UnusableAnswer("answer_does_not_fit", f"the answer's JSON does not fit the stage: {problems}")

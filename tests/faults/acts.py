@@ -1,0 +1,161 @@
+"""What a misbehaving server does with one completion: the building blocks of the fault matrix."""
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tests.faults.raw_server import Act, Asked, Line, completion, reply, well
+
+Ending = Callable[[Line], None]
+# A TLS server's alert (protocol_version) to somebody who speaks plain HTTP.
+TLS_ALERT = b"\x15\x03\x03\x00\x02\x02\x46"
+
+
+def cut(at: str, ending: Ending) -> Act:
+    """Send a part of an answer, then end the connection, or fall silent."""
+
+    def act(line: Line, asked: Asked) -> None:
+        body = completion(asked)
+        half, head = body[: len(body) // 2], b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+        line.send(
+            {
+                "before": b"",
+                "headers": head,
+                "length": head + b"content-length: %d\r\n\r\n" % len(body) + half,
+                "chunked": head + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(half), half),
+                "until_close": head + b"connection: close\r\n\r\n" + half,
+            }[at]
+        )
+        ending(line)
+
+    return act
+
+
+def says(status: int, body: bytes | str | dict[str, Any] | list[Any] = b"", **headers: str) -> Act:
+    """A whole answer. Headers by keyword: `retry_after` is `retry-after`."""
+    data = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    return _says(status, data, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def _says(status: int, body: bytes, headers: Mapping[str, str]) -> Act:
+    def act(line: Line, asked: Asked) -> bool:
+        line.send(reply(status, body, headers))
+        return True
+
+    return act
+
+
+def writes(content: str | None, finish_reason: str | None = "stop", **around: Any) -> Act:
+    """A completion whose text is `content`."""
+
+    def act(line: Line, asked: Asked) -> bool:
+        choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": finish_reason}
+        line.send(reply(200, completion(asked, choices=[choice], **around)))
+        return True
+
+    return act
+
+
+def wraps(before: str, after: str) -> Act:
+    """The right answer, with text around it."""
+
+    def act(line: Line, asked: Asked) -> bool:
+        right = json.loads(completion(asked))["choices"][0]["message"]["content"]
+        line.send(reply(200, completion(asked, content=before + right + after)))
+        return True
+
+    return act
+
+
+def answers_with(headers: Mapping[str, str] | None = None, **around: Any) -> Act:
+    """The right answer, in a completion with other things around it."""
+
+    def act(line: Line, asked: Asked) -> bool:
+        line.send(reply(200, completion(asked, **around), headers))
+        return True
+
+    return act
+
+
+def sends(data: bytes, ending: Ending = Line.close) -> Act:
+    def act(line: Line, asked: Asked) -> None:
+        line.send(data)
+        ending(line)
+
+    return act
+
+
+def answers_after(seconds: float) -> Act:
+    def act(line: Line, asked: Asked) -> bool:
+        line.pause(seconds)
+        return well(line, asked)
+
+    return act
+
+
+def one_zero(line: Line, asked: Asked) -> None:
+    """HTTP/1.0: no length, and the end of the connection is the end of the answer."""
+    line.send(b"HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n" + completion(asked))
+    line.close()
+
+
+def drips_blanks(line: Line, asked: Asked) -> None:
+    """A proxy that keeps the connection open with blanks, for ever."""
+    line.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
+    while not line.is_over:
+        line.send(b"1\r\n \r\n")
+        line.pause(0.02)
+
+
+def never_stops_talking(line: Line, asked: Asked) -> None:
+    """An answer without end, as fast as it is taken."""
+    line.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
+    while not line.is_over:
+        line.send(b'"' + b"a" * 1_000_000)
+
+
+def zipped(line: Line, asked: Asked) -> bool:
+    packer = zlib.compressobj(wbits=31)
+    body = packer.compress(completion(asked)) + packer.flush()
+    line.send(reply(200, body, {"content-encoding": "gzip"}))
+    return True
+
+
+def bomb(line: Line, asked: Asked) -> bool:
+    """A few kB that unpack to 40 MB of blanks."""
+    packer = zlib.compressobj(9, wbits=31)
+    body = b"".join(packer.compress(b" " * 10_000_000) for _ in range(4)) + packer.flush()
+    line.send(reply(200, body, {"content-encoding": "gzip"}))
+    return True
+
+
+def closes_kept(line: Line, asked: Asked) -> bool:
+    """Keeps connections open, and closes each when a second request comes in over it."""
+    if asked.connection > 1:
+        line.close()
+        return False
+    return well(line, asked)
+
+
+def wants_key(key: str) -> Act:
+    def act(line: Line, asked: Asked) -> bool:
+        if asked.headers.get("authorization") == f"Bearer {key}":
+            return well(line, asked)
+        line.send(reply(401, b'{"error": {"message": "Invalid API Key", "code": 401}}'))
+        return True
+
+    return act
+
+
+def models(*names: str) -> Act:
+    """A server without /health, whose list of models holds `names`."""
+
+    def act(line: Line, asked: Asked) -> bool:
+        if asked.body["path"] != "/v1/models":
+            line.send(reply(404, b'{"detail": "Not Found"}'))
+        else:
+            line.send(reply(200, json.dumps({"object": "list", "data": [{"id": name} for name in names]}).encode()))
+        return True
+
+    return act

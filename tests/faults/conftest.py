@@ -1,0 +1,66 @@
+"""One ledger for all rows of the matrix, emptied between them, and the table of what was promised and what was seen."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from dagster_offload.ledger import Ledger
+from tests.conftest import _new_database, _url
+from tests.engine.conftest import no_settings_and_no_proxies as no_settings_and_no_proxies
+
+
+@dataclass
+class Played:
+    """A row of the printed table. `seen` is None until the row has ended."""
+
+    row: str
+    transport: str
+    promised: str
+    seen: str | None = None
+    is_kept: bool = False
+
+
+TABLE = pytest.StashKey[list[Played]]()
+
+
+@pytest.fixture
+def played(request: pytest.FixtureRequest) -> list[Played]:
+    return request.config.stash.setdefault(TABLE, [])
+
+
+@pytest.fixture(scope="module")
+def shared_ledger(postgres_url: str, ledger_template: str) -> Iterator[Ledger]:
+    """A ledger for many tests: a clone for each would cost more than the tests."""
+    with _new_database(postgres_url, ledger_template) as name, Ledger(_url(postgres_url, name)) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def empty_ledger(shared_ledger: Ledger) -> Ledger:
+    with shared_ledger.transaction() as cur:
+        cur.execute(
+            "select string_agg(quote_ident(tablename), ', ') as names from pg_tables "
+            "where schemaname = current_schema() and tablename <> 'migrations'"
+        )
+        (found,) = cur.fetchall()
+        cur.execute(f"truncate {found['names']} restart identity cascade".encode())
+    return shared_ledger
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The matrix as a table; in the whole suite's output only what broke its promise (`make faults` asks for all)."""
+    table = terminalreporter.config.stash.get(TABLE, [])
+    shown = table if os.environ.get("FAULTS_TABLE") else [row for row in table if not row.is_kept]
+    if not shown:
+        return
+    terminalreporter.section("fault matrix")
+    for row in shown:
+        mark = "as promised" if row.is_kept else "BROKEN"
+        terminalreporter.write_line(f"{mark:<11}  {row.row} [{row.transport}]")
+        terminalreporter.write_line(f"             promised: {row.promised}")
+        terminalreporter.write_line(f"             seen:     {row.seen or 'see above'}")
+    kept = sum(row.is_kept for row in table)
+    names = len({row.row for row in table})
+    terminalreporter.write_line(f"{kept} of {len(table)} plays of {names} rows ended as promised")

@@ -1,0 +1,295 @@
+"""The fault matrix: how a server misbehaves, whom that hits, and where it must end. `make faults` prints it with what was seen.
+
+A row is played through the real engine against real sockets. Where the fault hits every call, the promise is about the
+first drain; afterwards the server is mended, and whatever was touched must be done. Where it hits one document, time
+goes on until that document's end is reached, and all others must be done.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dagster_offload.ledger.records import State
+from dagster_offload.stages import CLASSIFY, SUMMARIZE
+from tests.faults import acts
+from tests.faults.acts import answers_with, cut, says, sends, wraps, writes
+from tests.faults.raw_server import ALIAS, Act, Hits, Line, well
+
+AWAY, WRONG, NOTHING_LEFT = 75, 78, 0  # exit codes of `drain`
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Where a row must end."""
+
+    state: State  # of the document that was touched, or that the fault is meant for
+    reason: (
+        str  # this, or one of several with `|` between, is in the slot's reason; where one document is hit, in its own
+    )
+    exit_code: int
+    most_calls: int  # completions: in the first drain, trials too; where one document is hit, all that document's
+    attempts: int = 0
+    wait_seconds: float | None = None  # what the slot asked for, as it is taken
+
+    def __str__(self) -> str:
+        reason = f" ({self.reason.replace('|', ' or ')})" if self.reason else ""
+        wait = f", wait {self.wait_seconds} s" if self.wait_seconds is not None else ""
+        return (
+            f"{self.state}{reason}, attempts {self.attempts}, exit {self.exit_code}, calls <= {self.most_calls}{wait}"
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    act: Act
+    hits: Hits
+    promise: Promise
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    is_plain_too: bool = False  # below HTTP: against plain httpx as well
+    door: str = "open"
+    health: Act | None = None
+    host: str = "127.0.0.1"
+    scheme: str = "http"
+    stage: str = CLASSIFY
+    sensor: str | None = None  # with a closed breaker: why the drain sensor launches nothing; "" = it launches
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}: {self.hits}"
+
+
+def away(reason: str, calls: int = 1) -> Promise:
+    """The slot's fault: nobody pays, the work waits."""
+    return Promise(State.DEFERRED, reason, AWAY, calls)
+
+
+def away_untouched(reason: str, calls: int = 2) -> Promise:
+    """The slot's fault by a trial's verdict: the claim was released."""
+    return Promise(State.PENDING, reason, AWAY, calls)
+
+
+def wrong(reason: str, calls: int = 2) -> Promise:
+    """The slot's fault, and waiting will not mend it: the settings are at fault."""
+    return Promise(State.PENDING, reason, WRONG, calls)
+
+
+def done(calls: int = 1) -> Promise:
+    return Promise(State.DONE, "", NOTHING_LEFT, calls)
+
+
+def fails(reason: str, calls: int = 3) -> Promise:
+    """The document's own fault: three attempts."""
+    return Promise(State.FAILED, reason, NOTHING_LEFT, calls, attempts=3)
+
+
+def quarantined(reason: str) -> Promise:
+    """One call among the others, then at most three alone."""
+    return Promise(State.QUARANTINED, reason, NOTHING_LEFT, 4)
+
+
+def waits(reason: str, calls: int = 9) -> Promise:
+    """Put off for as long as the slot refuses it, after the others, at no attempt."""
+    return Promise(State.DEFERRED, reason, NOTHING_LEFT, calls)
+
+
+SILENT = {"deep_read_timeout": 0.4, "deep_connect_timeout": 0.4}
+SLOW = "no answer in time|no answer within"
+CLOSED = "server closed the connection before its answer was whole"
+CUT = f"answer cut|{CLOSED}"  # plain httpx does not tell a body's end from no answer at all
+RESET = "connection reset"
+NO_HTTP = f"speaks no HTTP|{CLOSED}"  # plain httpx does not tell
+NOT_WHOLE = "its body is not whole JSON"
+EVERY = "every_document_refused"
+HTML = "<!DOCTYPE html><html><body><form action=/login>Sign in</form></body></html>"
+OPENAI_ERROR = {"error": {"message": "the model is not there", "type": "server_error", "code": 503}}
+WORD = "upstream_cold"
+EXPECTING = {"deep_expected_model": "Qwen3"}
+INFINITE = '{"category": "other", "confidence": 1e999}'
+FELL_BACK = {"x-litellm-attempted-fallbacks": "1", "x-litellm-model-group": "tiny"}
+NO_KEY = wrong("HTTP 401 (check OFFLOAD_DEEP_API_KEY)")
+
+
+def twice(name: str, act: Act, for_all: Promise, for_one: Promise, **more: Any) -> list[Row]:
+    """A fault that may hit every call, and then the slot pays, or one document alone, and then that one pays."""
+    return [Row(name, act, Hits.ALL, for_all, **more), Row(name, act, Hits.ONE, for_one, **more)]
+
+
+def _broken_connections() -> list[Row]:
+    reasons = {"before": CLOSED, "headers": CLOSED, "length": CUT, "chunked": CUT, "until_close": NOT_WHOLE}
+    rows: list[Row] = []
+    for at, reason in reasons.items():
+        where = {"before": "before its answer", "headers": "inside the headers"}.get(at, f"inside a body ({at})")
+        for does, ending, said, settings in (
+            ("closes", Line.close, reason, {}),
+            ("resets", Line.reset, RESET if at in {"before", "headers"} else f"{RESET}|{CUT}", {}),
+            ("falls silent", Line.stay_silent, SLOW, SILENT),
+        ):
+            rows += twice(
+                f"{does} {where}",
+                cut(at, ending),
+                away(said, 2),
+                quarantined(said),
+                settings=settings,
+                is_plain_too=True,
+            )
+    return rows
+
+
+CONNECTIONS: list[Row] = [
+    Row("connection refused", well, Hits.ALL, away("connection refused", 0), door="shut", is_plain_too=True),
+    Row("unknown host", well, Hits.ALL, away("no such host", 0), host="macbook.local", is_plain_too=True),
+    Row(
+        "black hole on connect", well, Hits.ALL, away("no connection in time", 0),
+        door="full", settings={"deep_connect_timeout": 0.3}, is_plain_too=True,
+    ),
+    Row("https at a plain port", well, Hits.ALL, away("TLS handshake failed", 0), scheme="https", is_plain_too=True),
+    *_broken_connections(),
+    *twice("TLS at a plain URL", sends(acts.TLS_ALERT), away(NO_HTTP, 2), quarantined(NO_HTTP), is_plain_too=True),
+    *twice(
+        "not HTTP", sends(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), away(NO_HTTP, 2), quarantined(NO_HTTP), is_plain_too=True
+    ),
+    *twice(
+        "a chunk without a size", sends(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n"),
+        away("", 2), quarantined(""), is_plain_too=True,
+    ),
+    Row("HTTP/1.0 with close", acts.one_zero, Hits.ALL, done(), is_plain_too=True),
+    Row("gzip", acts.zipped, Hits.ALL, done(), is_plain_too=True),
+    *twice(
+        "gzip that is none", says(200, b"no gzip at all", content_encoding="gzip"),
+        away("", 2), quarantined(""), is_plain_too=True,
+    ),
+    Row("headers of 20 kB", answers_with({"x-much": "a" * 20_000}), Hits.ALL, done(), is_plain_too=True),
+    Row("blanks for ever", acts.drips_blanks, Hits.ALL, away(SLOW, 2), settings=SILENT),
+    *twice("a body without end", acts.never_stops_talking, away("longer than 16 MB", 2), quarantined("longer than 16 MB")),
+    *twice("a zip bomb", acts.bomb, away("longer than 16 MB", 2), quarantined("longer than 16 MB")),
+    Row("closes kept connections on use", acts.closes_kept, Hits.ALL, Promise(State.DONE, "every_document_cut", AWAY, 1)),
+]  # fmt: skip
+
+BODIES: list[Row] = [
+    *twice("200 with an empty body", says(200), away(NOT_WHOLE, 2), quarantined(NOT_WHOLE)),
+    *twice("200 with half a JSON", says(200, '{"choices": [{"mess'), away(NOT_WHOLE, 2), quarantined(NOT_WHOLE)),
+    *twice("204 without a body", says(204), away(NOT_WHOLE, 2), quarantined(NOT_WHOLE)),
+    *twice("an HTML log-in page", says(200, HTML, content_type="text/html"), away("HTML", 2), quarantined("HTML")),
+    *twice("JSON nested 100,000 deep", says(200, "[" * 100_000), away(NOT_WHOLE, 2), quarantined(NOT_WHOLE)),
+    *twice("JSON without choices", says(200, {"ok": True}), away_untouched("malformed_answer"), fails("malformed_answer")),
+    *twice("choices that are empty", says(200, {"choices": []}), away_untouched("malformed_answer"), fails("malformed_answer")),
+    *twice("JSON that is a list", says(200, []), away_untouched("malformed_answer"), fails("malformed_answer")),
+    *twice("200 with an error object", says(200, OPENAI_ERROR), away_untouched("malformed_answer"), fails("malformed_answer")),
+    *twice("a choice without message", says(200, {"choices": [{}]}), wrong(EVERY, 10), fails("malformed_answer")),
+    *twice("content null", writes(None), wrong(EVERY, 5), fails("empty_answer")),
+    *twice("content empty", writes(""), wrong(EVERY, 5), fails("empty_answer")),
+    *twice("only thinking", writes("<think>\nHm.\n</think>\n"), wrong(EVERY, 5), fails("empty_answer")),
+    *twice("unclosed thinking", writes("<think>\nHm."), wrong(EVERY, 5), fails("unclosed_thinking")),
+    *twice("finish_reason length", writes('{"category": "other"}', "length"), wrong(EVERY, 5), fails("cut_by_max_tokens")),
+    *twice("a stream lost behind a proxy", writes("", None), wrong(EVERY, 5), fails("empty_answer")),
+    *twice("a class that does not exist", writes('{"category": "poem"}'), wrong(EVERY, 10), fails("unknown_class", 6)),
+    *twice("no JSON in the text", writes("I would rather not."), wrong(EVERY, 10), fails("no_json", 6)),
+    *twice("text nested 5,000 deep", writes("[" * 5_000), wrong(EVERY, 10), fails("no_json", 6)),
+    *twice("objects nested 5,000 deep", writes('{"a":' * 5_000), wrong(EVERY, 10), fails("no_json", 6)),
+    *twice("confidence of infinity", writes(INFINITE), wrong(EVERY, 10), fails("answer_does_not_fit", 6)),
+    Row("a NUL in the summary", writes(r'{"summary": "a\u0000b", "title": "\u0000"}'), Hits.ALL, done(), stage=SUMMARIZE),
+    Row("half a surrogate in the summary", writes(r'{"summary": "a\ud83d"}'), Hits.ALL, done(), stage=SUMMARIZE),
+    Row("a NUL and half a surrogate in the prose", wraps("\0\ud83d ", ""), Hits.ALL, done()),
+    Row("text around the JSON", wraps("Sure! {} Here it is:\n", "\nAnything else?"), Hits.ALL, done()),
+    Row("the JSON in a fence", wraps("```json\n", "\n```"), Hits.ALL, done()),
+    Row("thinking before the JSON", wraps("<think>{}</think>", ""), Hits.ALL, done()),
+    Row("JSON twice", wraps("", '{"category": "letter"}'), Hits.ALL, done()),
+    Row("content as parts", writes([{"type": "text", "text": '{"category": "other"}'}]), Hits.ALL, done()),  # type: ignore[arg-type]
+    Row("a NUL in the model's name", answers_with(model="qwen\0"), Hits.ALL, done()),
+    Row("half a surrogate in the model's name", answers_with(model="qwen\ud800"), Hits.ALL, done()),
+    Row("usage beyond any integer", answers_with(usage={"prompt_tokens": 10**30, "completion_tokens": -1}), Hits.ALL, done()),
+    Row("usage as text", answers_with(usage="much"), Hits.ALL, done()),
+    Row("answer as another model", answers_with(model="some/tiny"), Hits.ALL, away("wrong_model", 1), settings=EXPECTING),
+    Row("answer as another model", answers_with(model="some/tiny"), Hits.ONE, waits("wrong_model"), settings=EXPECTING),
+    *twice("a fallback header", answers_with(FELL_BACK), away("wrong_model", 1), waits("wrong_model")),
+    Row("the alias echoed", answers_with(model=ALIAS), Hits.ALL, done(), settings=EXPECTING),
+    Row("no model named", answers_with(model=None), Hits.ALL, done(), settings=EXPECTING),
+]  # fmt: skip
+
+
+def _statuses() -> list[Row]:
+    rows: list[Row] = []
+    for status in (502, 504):
+        rows += twice(f"HTTP {status}", says(status), away(f"HTTP {status}", 2), quarantined(f"HTTP {status}"))
+    for status in (408, 503):
+        rows += twice(f"HTTP {status}", says(status), away(f"HTTP {status}", 1), waits(f"HTTP {status}"))
+    for status in (500, 529, 599, 999):
+        rows += twice(f"HTTP {status}", says(status), away_untouched(f"HTTP {status}"), fails(f"HTTP {status}"))
+        rows.append(Row(f"HTTP {status}", says(status), Hits.DOCUMENTS, wrong(EVERY, 10)))
+    for status in (301, 302, 307, 308):
+        elsewhere = says(status, location="http://elsewhere.invalid/v1")
+        rows.append(Row(f"HTTP {status} to elsewhere", elsewhere, Hits.ALL, wrong(f"HTTP {status}")))
+    for status, setting in (
+        (400, "MODEL"),
+        (401, "API_KEY"),
+        (403, "API_KEY"),
+        (404, "URL or OFFLOAD_DEEP_MODEL"),
+        (409, "URL"),
+        (413, "URL"),
+        (422, "MODEL"),
+        (501, "URL"),
+    ):
+        reason = f"HTTP {status} (check OFFLOAD_DEEP_{setting})"
+        rows += twice(f"HTTP {status}", says(status), wrong(reason), fails(f"HTTP {status}"))
+    return rows
+
+
+SIX_HOURS = 21_600
+TOO_LONG = {"error": {"code": 400, "type": "exceed_context_size_error", "n_prompt_tokens": 9000, "n_ctx": 8192}}
+
+STATUSES: list[Row] = [
+    *_statuses(),
+    Row("400, context too long", says(400, TOO_LONG), Hits.ONE, fails("HTTP 400")),
+    Row("400, context too long", says(400, TOO_LONG), Hits.DOCUMENTS, wrong(EVERY, 10)),
+    *twice("HTTP 429", says(429), away("busy", 3), waits("HTTP 429", 20)),
+    *twice("HTTP 429, Retry-After 1 (scaled)", says(429, retry_after="0.1"), away("busy", 3), waits("HTTP 429", 20)),
+    *twice("HTTP 429, Retry-After 3600", says(429, retry_after="3600"), away("busy", 1), waits("HTTP 429")),
+    Row("the right key is missing", acts.wants_key("k"), Hits.ALL, NO_KEY),
+    Row("the key is wrong", acts.wants_key("k"), Hits.ALL, NO_KEY, settings={"deep_api_key": "x"}),
+    Row("a key that ends in a newline", acts.wants_key("k"), Hits.ALL, done(), settings={"deep_api_key": "k\n"}),
+    Row("error object as text", says(503, WORD), Hits.ALL, away(WORD)),
+    Row("error object as object", says(503, {"error": {"message": f"away: {WORD}"}}), Hits.ALL, away(WORD)),
+    Row("error object as list", says(503, [{"error": WORD}]), Hits.ALL, away(WORD)),
+    Row("error object with a list", says(503, {"detail": [{"msg": WORD}]}), Hits.ALL, away(WORD)),
+    Row("error object nested 100,000 deep", says(503, "[" * 100_000), Hits.ALL, away("HTTP 503")),
+    Row("error page of 5 MB", says(503, "x" * 5_000_000), Hits.ALL, away("HTTP 503")),
+    Row("502 in the router's own words", says(502, {"error": "warming"}), Hits.ALL, away("warming")),
+    Row("a refusal that echoes the document", says(503, f"no room for {WORD}: " + "word " * 200), Hits.ALL, away("HTTP 503")),
+    *(
+        Row(f"Retry-After: {name}", says(503, retry_after=value), Hits.ALL, replace(away("HTTP 503"), wait_seconds=wait))
+        for name, value, wait in (
+            ("seconds", "120", 120),
+            ("a date", "Fri, 31 Dec 2100 23:59:59 GMT", SIX_HOURS),
+            ("a past date", "Fri, 31 Dec 1999 23:59:59 GMT", 5),
+            ("a week", "604800", SIX_HOURS),
+            ("for ever", "inf", SIX_HOURS),
+            ("negative", "-1", 5),
+            ("nonsense", "soon, perhaps", None),
+            ("no number", "nan", None),
+            ("a year of 11 digits", "Fri, 31 Dec 99999999999 23:59:59 GMT", None),
+        )
+    ),
+]  # fmt: skip
+
+SHUTTING_DOWN = sends(b"", Line.stay_silent)
+EVERY_CUT = Promise(State.DEFERRED, "every_document_cut", AWAY, 6)
+NO_MODEL = "/v1/models does not list qwen-macbook (check OFFLOAD_DEEP_MODEL)"
+
+HEALTH: list[Row] = [
+    Row("health green, all calls cut", cut("length", Line.reset), Hits.ALL, away("answer cut", 2), sensor=""),
+    Row("health red, calls work", well, Hits.ALL, done(), health=says(503, WORD), sensor=WORD),
+    Row("health never ends, calls work", well, Hits.ALL, done(), health=SHUTTING_DOWN, sensor="no answer within"),
+    Row("no /health, no models, calls work", well, Hits.ALL, done(), health=acts.models(), sensor=NO_MODEL),
+    Row("no /health, alias not listed, calls work", well, Hits.ALL, done(), health=acts.models("b"), sensor=NO_MODEL),
+    Row("no /health, alias listed", well, Hits.ALL, done(), health=acts.models("b", ALIAS), sensor=""),
+    Row("health is an endless body", well, Hits.ALL, done(), health=acts.never_stops_talking, sensor="longer than 16 MB"),
+    Row("health ok in a shutdown that never ends the call", SHUTTING_DOWN, Hits.ALL, away(SLOW, 2), settings=SILENT, sensor=""),
+    Row("trials answered, every document cut", cut("before", Line.close), Hits.DOCUMENTS, EVERY_CUT),
+    Row("trials answered, every document unusable", writes(""), Hits.DOCUMENTS, wrong(EVERY, 5)),
+    Row("trials answered, every document HTTP 503", says(503), Hits.DOCUMENTS, away("HTTP 503")),
+    Row("every 10th call is dropped", cut("before", Line.close), Hits.TENTH, done(3)),
+    Row("answers that take their time", acts.answers_after(0.3), Hits.DOCUMENTS, done()),
+]  # fmt: skip
+
+MATRIX: list[Row] = [*CONNECTIONS, *BODIES, *STATUSES, *HEALTH]
