@@ -15,6 +15,8 @@ from dagster_offload.slots import SlotConfig
 T = TypeVar("T")
 
 PROBE_EVERY_SECONDS = 15.0
+# The first look is soon after a call was opened: a slot that falls asleep before it would never arm the vigil.
+FIRST_PROBE_SECONDS = 1.0
 SILENT_PROBES = 3
 
 
@@ -67,13 +69,14 @@ class Vigil:
             self._ended.discard(task)
 
     async def _watch(self) -> None:
-        silent = 0
+        silent, was_asked = 0, False
         while True:
-            await asyncio.sleep(self._every_seconds)
+            await asyncio.sleep(self._every_seconds if was_asked else min(self._every_seconds, FIRST_PROBE_SECONDS))
             watched = set(self._open)
             if not watched:
                 silent = 0
                 continue
+            was_asked = True
             result = await self._ask(self.slot)
             silent = 0 if result.answered else silent + 1
             self._is_armed = self._is_armed or result.answered

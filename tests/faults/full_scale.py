@@ -1,0 +1,191 @@
+"""A slot asleep in mid-answer: a simulator in a process of its own, on this host or one that can vanish.
+
+Run as a program it plays both with the product's real intervals and prints how long they took (some four minutes):
+`python -m tests.faults.full_scale`.
+"""
+
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dagster_offload.drain import DrainSummary, look_for_drain, run_drain
+from dagster_offload.ledger import Ledger, migrate, slots
+from dagster_offload.ledger.records import State
+from dagster_offload.settings import load_settings
+from dagster_offload.simulator.server import Router
+from dagster_offload.stages import CLASSIFY
+from tests.ledger.conftest import Bench
+
+_hosts = itertools.count(1)
+
+
+def cannot_make_hosts() -> str | None:
+    """Why this machine can have no network namespace of the test's own; None where it can."""
+    if os.geteuid() != 0:
+        return "a network namespace needs root"
+    return None if shutil.which("ip") else "needs the command ip (package iproute2)"
+
+
+class OtherHost:
+    """A host of the test's own: a network namespace behind a cable that can be pulled."""
+
+    def __init__(self) -> None:
+        number = next(_hosts)
+        self._name, self._near, self._far = (f"{kind}{os.getpid()}{number}" for kind in ("offload", "on", "of"))
+        subnet = f"10.{200 + number % 50}.{os.getpid() % 250}"
+        self._near_address, self.address = f"{subnet}.1", f"{subnet}.2"
+
+    def __enter__(self) -> Self:
+        _ip("netns", "add", self._name)
+        _ip("link", "add", self._near, "type", "veth", "peer", "name", self._far, "netns", self._name)
+        _ip("addr", "add", f"{self._near_address}/30", "dev", self._near)
+        _ip("link", "set", self._near, "up")
+        _ip("-n", self._name, "addr", "add", f"{self.address}/30", "dev", self._far)
+        self.come_back()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _ip("netns", "delete", self._name)
+
+    def command(self, *words: str) -> list[str]:
+        """`words` as they are run there."""
+        return ["ip", "netns", "exec", self._name, *words]
+
+    def vanish(self) -> None:
+        _ip("-n", self._name, "link", "set", self._far, "down")
+
+    def come_back(self) -> None:
+        _ip("-n", self._name, "link", "set", self._far, "up")
+        _ip("neigh", "flush", "dev", self._near)  # what was learned while it was away: that it does not answer
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+@contextmanager
+def simulator(host: OtherHost | None = None) -> Iterator[tuple["subprocess.Popen[str]", Router]]:
+    """A stand-in router as a process, and what to set and see it with. It holds every answer until told otherwise."""
+    address = "127.0.0.1" if host is None else host.address
+    words = [sys.executable, "-m", "dagster_offload.cli", "simulate-router", "--port", "0", "--host", address]
+    command = [*words, "--latency", "0"]
+    process = subprocess.Popen(command if host is None else host.command(*command), stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        router = Router(port=int(line.partition(" (")[0].rpartition(":")[2]))
+        router.host = address
+        router.set(hold=True)
+        yield process, router
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.communicate()
+
+
+class Asleep:
+    """A library of one document, a drain whose call is open, and a slot that is about to fall asleep."""
+
+    def __init__(self, ledger: Ledger, router: Router, home: Path) -> None:
+        self.bench, self.router = Bench(ledger), router
+        self.settings = load_settings(home=home, deep_url=router.url, deep_model="qwen-macbook")
+        deep = self.settings.slots.deep
+        assert deep is not None
+        ledger.run(slots.register, deep)
+        self.bench.extracted("a.txt")
+
+    def start_drain_and_wait_for_a_probe(self, probes: int = 1) -> "Future[DrainSummary]":
+        """The read timeout is the product's own: a quarter of an hour."""
+        pool = ThreadPoolExecutor(1)
+        drain = pool.submit(run_drain, self.settings, self.bench.ledger, CLASSIFY)
+        pool.shutdown(wait=False)
+        self.router.wait(open=1, timeout=30)
+        _until(lambda: self._answered_probes() >= probes)
+        return drain
+
+    def _answered_probes(self) -> int:
+        return sum(entry["path"] == "/health" and entry["status"] == 200 for entry in self.router.log()["requests"])
+
+    def assert_done_later_with_one_more_call(self) -> None:
+        item = self.bench.item("a.txt", CLASSIFY)
+        assert (item["state"], item["attempts"], item["must_run_alone"]) == (State.DEFERRED, 0, False)
+        _until(lambda: _can_reach(self.router))
+        self.router.set(hold=False)
+        self.bench.sql("update slots set retry_at = clock_timestamp()")
+        assert look_for_drain(self.settings, self.bench.ledger).launch
+        assert run_drain(self.settings, self.bench.ledger, CLASSIFY).done == 1
+        calls = [entry for entry in self.router.completions() if entry["document"]]
+        assert len(calls) == 2
+        assert len({entry["document"] for entry in calls}) == 1
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    """Nothing here can be awaited: neither a router's probes, nor a network that comes back."""
+    for _ in range(600):
+        if is_so():
+            return
+        time.sleep(0.05)
+    raise TimeoutError("30 s")
+
+
+def _can_reach(router: Router) -> bool:
+    try:
+        socket.create_connection((router.host, router.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def main() -> None:
+    from dagster_offload.postgres import stop_postgres
+    from dagster_offload.postgres.embedded import ensure_embedded
+    from dagster_offload.postgres.urls import libpq_url
+
+    home = Path(tempfile.mkdtemp(prefix="offload-asleep-", dir="/tmp"))
+    try:
+        for name, host in (("frozen process", None), ("vanished host", OtherHost())):
+            with Ledger(libpq_url({**_server(ensure_embedded(home))}), schema=name.split()[0]) as ledger:
+                migrate(ledger)
+                _play(name, host, ledger, home)
+    finally:
+        stop_postgres(home)
+        shutil.rmtree(home)
+
+
+def _server(url: str) -> dict[str, str]:
+    from psycopg.conninfo import conninfo_to_dict
+
+    return {key: str(value) for key, value in conninfo_to_dict(url).items()}
+
+
+def _play(name: str, host: OtherHost | None, ledger: Ledger, home: Path) -> None:
+    from contextlib import nullcontext
+
+    with host or nullcontext(), simulator(host) as (process, router):
+        asleep = Asleep(ledger, router, home)
+        drain = asleep.start_drain_and_wait_for_a_probe()
+        process.send_signal(signal.SIGSTOP) if host is None else host.vanish()
+        began = time.monotonic()
+        summary = drain.result()
+        print(f"{name}: noticed after {time.monotonic() - began:.1f} s: {summary.reason}", flush=True)
+        process.send_signal(signal.SIGCONT) if host is None else host.come_back()
+        asleep.assert_done_later_with_one_more_call()
+        print(f"{name}: done later; {len(asleep.router.completions())} completions in all, trial included", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""A slot that falls asleep in mid-answer is noticed long before the read timeout, and its document is done later with one
+more call: a process that is frozen (by probes beside the call), and a host that vanishes (by TCP).
+
+The product's intervals are scaled down here; `tests/faults/full_scale.py` runs the same with the real ones.
+"""
+
+import functools
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dagster_offload import lanes, probe, transport
+from dagster_offload.ledger import Ledger
+from dagster_offload.vigil import Vigil
+from tests.faults.full_scale import Asleep, OtherHost, cannot_make_hosts, simulator
+
+
+@pytest.fixture(autouse=True)
+def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 30th of the vigil's intervals, an 8th of TCP's (whole seconds only)."""
+    monkeypatch.setattr(lanes, "Vigil", functools.partial(Vigil, every_seconds=0.5))
+    monkeypatch.setattr(probe, "TOTAL_SECONDS", 0.5)
+    for name, seconds in (("IDLE", 2), ("INTERVAL", 1), ("PROBES", 2)):
+        monkeypatch.setattr(transport, f"KEEPALIVE_{name}{'' if name == 'PROBES' else '_SECONDS'}", seconds)
+    monkeypatch.setattr(transport, "UNACKNOWLEDGED_SECONDS", 4)
+
+
+@pytest.fixture
+def other_host() -> Iterator[OtherHost]:
+    if (words := cannot_make_hosts()) is not None:
+        pytest.fail(words) if os.environ.get("CI") == "true" else pytest.skip(words)
+    with OtherHost() as host:
+        yield host
+
+
+def test_a_frozen_process_is_noticed_and_its_document_done_later_with_one_more_call(
+    empty_ledger: Ledger, tmp_path: Path
+) -> None:
+    with simulator() as (process, router):
+        asleep = Asleep(empty_ledger, router, tmp_path)
+        drain = asleep.start_drain_and_wait_for_a_probe()
+        process.send_signal(signal.SIGSTOP)
+        frozen_at = time.monotonic()
+        try:
+            summary = drain.result(timeout=30)
+            seconds = time.monotonic() - frozen_at
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert seconds < 5
+        assert summary.is_slot_away
+        assert "frozen: no answer to 3 probes" in str(summary.reason)
+        asleep.assert_done_later_with_one_more_call()
+
+
+def test_a_slot_that_is_slow_and_answers_probes_is_left_alone(empty_ledger: Ledger, tmp_path: Path) -> None:
+    with simulator() as (_, router):
+        asleep = Asleep(empty_ledger, router, tmp_path)
+        drain = asleep.start_drain_and_wait_for_a_probe(probes=5)
+        router.set(hold=False)
+        assert drain.result(timeout=30).done == 1
+        assert len(router.completions()) == 1
+
+
+def test_a_host_that_vanishes_is_noticed_and_its_document_done_later_with_one_more_call(
+    empty_ledger: Ledger, other_host: OtherHost, tmp_path: Path
+) -> None:
+    with simulator(other_host) as (_, router):
+        asleep = Asleep(empty_ledger, router, tmp_path)
+        drain = asleep.start_drain_and_wait_for_a_probe()
+        other_host.vanish()
+        gone_at = time.monotonic()
+        summary = drain.result(timeout=60)
+        assert time.monotonic() - gone_at < 15
+        assert summary.is_slot_away
+        other_host.come_back()
+        asleep.assert_done_later_with_one_more_call()
