@@ -96,8 +96,8 @@ class Worker:
         self._connection = self.ledger.connect()
         self.id = self.ledger.run(_register, self.kind, self.stages, self.run_id)
         self._hold(self._connection)
-        self._thread.start()
         self.ledger.run(reclaim_dead, self.ledger.schema)
+        self._thread.start()
         return self
 
     def __exit__(self, *_exc: object) -> None:
