@@ -97,7 +97,11 @@ def store(
 def _start_extract(
     cur: Cursor, document_id: int, digest: str | None, unreadable: str | None, recipes: Mapping[str, str]
 ) -> None:
-    cur.execute("delete from work_items where document_id = %s and stage <> 'extract'", [document_id])
+    cur.execute(
+        "delete from work_items where document_id = %s and stage <> 'extract' returning stage, state", [document_id]
+    )
+    for removed in cur.fetchall():
+        record_transition(cur, document_id, removed["stage"], removed["state"], "removed", None, "new content")
     state = State.PENDING if unreadable is None else State.FAILED
     before = cur.execute(
         "select state from work_items where document_id = %s and stage = 'extract' for update", [document_id]

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,17 +82,25 @@ class Home:
     def up(self, *arguments: str) -> subprocess.Popen[str]:
         """`up`, once its UI answers."""
         process = self.start("up", *arguments)
-        wait_for(lambda: process.poll() is not None or self.address != "", "the UI")
+        wait_for(lambda: process.poll() is not None or self._is_up(process.pid), "the UI")
         assert process.poll() is None, self.said
         return process
 
     @property
     def address(self) -> str:
+        return str(self._lock()["address"])
+
+    def _is_up(self, pid: int) -> bool:
+        found = self._lock()
+        return found.get("pid") == pid and bool(found["address"])
+
+    def _lock(self) -> dict[str, Any]:
+        """What the running `up` wrote down of itself; nothing where none has yet."""
         try:
-            address: str = json.loads((self.home / "up.lock").read_text())["address"]
+            found: dict[str, Any] = json.loads((self.home / "up.lock").read_text())
         except (OSError, ValueError):
-            return ""
-        return address
+            return {}
+        return found
 
     @property
     def said(self) -> str:
@@ -134,6 +143,12 @@ def router() -> Iterator[Router]:
 
 @pytest.fixture
 def home(router: Router) -> Iterator[Home]:
+    with a_home(router) as home:
+        yield home
+
+
+@contextmanager
+def a_home(router: Router) -> Iterator[Home]:
     """In a short folder: a socket's path has about 100 bytes."""
     folder = Path(tempfile.mkdtemp(prefix="offload-up-", dir="/tmp")).resolve()
     folder.chmod(0o711)  # root's Postgres runs as somebody else

@@ -1,7 +1,6 @@
 """`scan` and `drain` as processes, with nothing else running: exit codes and the one JSON object."""
 
 import json
-import shutil
 
 from dagster_offload.simulator import Router
 from tests.acceptance.conftest import Home
@@ -32,24 +31,3 @@ def test_scan_then_drain_without_a_daemon(home: Home, router: Router) -> None:
         "held_elsewhere": 0,
     }
     assert home.status()["events_pending"] == 0
-
-
-def test_a_drain_with_a_wrong_key_ends_78_and_names_the_setting(home: Home, router: Router) -> None:
-    home.write("letter.txt", TEXT)
-    home.run("scan")
-    router.set(mode="awake", api_key="secret")
-    drained = home.run("drain", "--json")
-    assert drained.returncode == 78
-    assert "OFFLOAD_DEEP_API_KEY" in json.loads(drained.stdout)["reason"]
-    assert home.status()["stages"]["classify"]["failed"] == 0
-
-
-def test_a_library_that_is_gone_changes_nothing(home: Home) -> None:
-    home.write("letter.txt", TEXT)
-    home.run("scan")
-    shutil.rmtree(home.library)
-    scanned = home.run("scan", "--json")
-    assert scanned.returncode == 2
-    assert scanned.stderr.count("\n") == 1
-    assert "error" in json.loads(scanned.stdout)
-    assert home.status()["stages"]["extract"]["done"] == 1

@@ -1,13 +1,15 @@
 """`up` and `stop` as processes: what dies comes back, what is stopped is gone, and no run is left behind."""
 
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
 from dagster_offload.simulator import Router
-from tests.acceptance.conftest import Home, is_running, wait_for
+from tests.acceptance.conftest import Home, a_home, is_running, wait_for
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -17,16 +19,15 @@ def named(home: Home, words: str) -> psutil.Process:
     return found
 
 
-def test_up_scans_waits_for_the_slot_and_drains_when_it_wakes(home: Home, router: Router) -> None:
-    home.write("letter.txt", "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
-    home.up()
-    wait_for(lambda: home.status()["stages"]["classify"]["pending"] == 1, "the scan at start")
-    router.set(mode="awake")
-    wait_for(lambda: home.status()["stages"]["summarize"]["done"] == 1, "the drain by the sensor")
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[Home, subprocess.Popen[str]]]:
+    """One `up` for the tests that leave it running, and for the one after them that ends it."""
+    with Router(mode="cold") as router, a_home(router) as home:
+        yield home, home.up()
 
 
-def test_a_second_up_on_the_same_home_is_refused_with_the_address(home: Home) -> None:
-    home.up()
+def test_a_second_up_on_the_same_home_is_refused_with_the_address(running: tuple[Home, subprocess.Popen[str]]) -> None:
+    home, _ = running
     second = home.run("up")
     assert second.returncode == 2
     assert second.stderr.count("\n") == 1
@@ -35,13 +36,20 @@ def test_a_second_up_on_the_same_home_is_refused_with_the_address(home: Home) ->
 
 
 @pytest.mark.parametrize("child", ["dagster-webserver", "dagster-daemon", "api grpc"])
-def test_a_killed_child_comes_back(home: Home, child: str) -> None:
-    home.up()
+def test_a_killed_child_comes_back(running: tuple[Home, subprocess.Popen[str]], child: str) -> None:
+    home, _ = running
     before = named(home, child)
     before.kill()
     wait_for(lambda: not is_running(before), "the end of the killed child")
     wait_for(lambda: any(child in " ".join(process.cmdline()) for process in home.processes()), "its return")
     assert "killed by SIGKILL); starting it again" in home.said
+
+
+def test_ctrl_c_ends_up_its_children_and_postgres(running: tuple[Home, subprocess.Popen[str]]) -> None:
+    home, up = running
+    up.send_signal(signal.SIGINT)
+    assert up.wait(timeout=20) == 0
+    assert home.processes() == []
 
 
 def test_kill_9_of_up_leaves_nothing_but_postgres_and_up_starts_again(home: Home) -> None:
@@ -50,14 +58,6 @@ def test_kill_9_of_up_leaves_nothing_but_postgres_and_up_starts_again(home: Home
     up.wait()
     wait_for(lambda: {process.name() for process in home.processes()} == {"postgres"}, "the end of its children")
     home.up()
-
-
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_up_its_children_and_postgres(home: Home, signum: signal.Signals) -> None:
-    up = home.up()
-    up.send_signal(signum)
-    assert up.wait(timeout=20) == 0
-    assert home.processes() == []
 
 
 def test_stop_ends_up_a_drain_in_mid_call_and_postgres_within_15_seconds(home: Home, router: Router) -> None:
