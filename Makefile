@@ -16,7 +16,8 @@ demo: $(INSTALLED) ## Watch it work on sample documents (make demo ARGS=--exit e
 	@$(BIN)/dagster-offload demo $(ARGS)
 
 test: $(INSTALLED) lint ## Everything CI checks: format, lint, types, import contracts, tests, definitions
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/acceptance
+	@$(BIN)/python -m pytest tests/acceptance
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check defs
 
 lint: $(INSTALLED) ## Format, lint, types and import contracts, without the tests
