@@ -22,7 +22,7 @@ from dagster_offload.probe import ProbeResult, probe
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slots import SlotConfig
 from dagster_offload.stages import DRAIN_STAGES, EXTRACT, llm_stages, recipes
-from dagster_offload.tally import Progress, Tally
+from dagster_offload.tally import Progress
 from dagster_offload.texts import extract_due
 from dagster_offload.walk import Walker
 
@@ -128,14 +128,6 @@ async def _drain(
         is_slot_away=row is not None and row.breaker is BreakerState.OPEN and left + deferred > 0,
         is_misconfigured=row is not None and row.breaker is BreakerState.MISCONFIGURED and left + deferred > 0,
     )
-
-
-def run_extraction(
-    settings: Settings, ledger: Ledger, run_id: str | None = None, on_progress: Progress | None = None
-) -> Tally:
-    """Extract everything that is due, on all cores."""
-    with Worker(ledger, "scan", [EXTRACT], run_id) as worker:
-        return extract_due(settings, ledger, worker, on_progress=on_progress)
 
 
 def run_documents(

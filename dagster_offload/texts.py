@@ -24,6 +24,14 @@ logger = logging.getLogger(__name__)
 CHANGED_FILE_PAUSE_SECONDS = 60.0
 
 
+def run_extraction(
+    settings: Settings, ledger: Ledger, run_id: str | None = None, on_progress: Progress | None = None
+) -> Tally:
+    """Extract everything that is due, on all cores."""
+    with Worker(ledger, "scan", [EXTRACT], run_id) as worker:
+        return extract_due(settings, ledger, worker, on_progress=on_progress)
+
+
 def extract_due(
     settings: Settings,
     ledger: Ledger,

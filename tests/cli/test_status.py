@@ -129,10 +129,10 @@ def test_a_lost_slot_is_told_by_status_and_redo(call: Call, scanned: Path, route
 
 
 def scan_and_extract() -> None:
-    from dagster_offload.drain import run_extraction
     from dagster_offload.opening import open_ledger
     from dagster_offload.scan import scan
     from dagster_offload.settings import load_settings
+    from dagster_offload.texts import run_extraction
 
     settings = load_settings()
     with open_ledger(settings) as ledger:
