@@ -1,4 +1,4 @@
-"""The engine's doors, without Dagster: a drain, the documents of a person's run, extraction, and whether to drain now.
+"""The engine's doors, without Dagster: a drain, the documents of a person's run, and whether to drain now.
 
 Each registers a worker, opens the client, works its lanes and says what is left and why.
 """
