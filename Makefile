@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format clean
+.PHONY: help demo up test faults lint format clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ test: $(INSTALLED) lint ## Everything CI checks: format, lint, types, import con
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/acceptance
 	@$(BIN)/python -m pytest tests/acceptance
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check defs
+
+faults: $(INSTALLED) ## The fault matrix: what a slot does wrong, what was promised, what was seen (two minutes)
+	@FAULTS_TABLE=1 $(BIN)/python -m pytest --quiet tests/faults $(ARGS)
 
 lint: $(INSTALLED) ## Format, lint, types and import contracts, without the tests
 	@$(BIN)/ruff format --check --quiet .

@@ -16,7 +16,7 @@ from dagster_offload.completion import Answer
 from dagster_offload.errors import DocumentFault, UnusableAnswer, is_deferrable_error
 from dagster_offload.faults import fault_reason, is_cut, reason_with_setting, retry_after_of
 from dagster_offload.gate import AsyncLedger, verdict
-from dagster_offload.ledger import breaker, claims, deferrals, results
+from dagster_offload.ledger import breaker, claims, deferrals, results, suspects
 from dagster_offload.ledger.records import CallRecord, Claim, ClaimedItem, NewResult, Outcome, State
 from dagster_offload.ledger.results import output_digest
 from dagster_offload.ledger.workers import Worker
@@ -130,10 +130,10 @@ class Walker:
             )
             return WalkEnd.DEFERRED
         if is_cut(error):
-            if not await self.ledger.run(deferrals.note_cut, slot.name, call.epoch, item, reason):
+            if not await self.ledger.run(suspects.note_cut, slot.name, call.epoch, item, reason):
                 return await self._try_again_at_once(claim, item, call, reason)
             if await verdict(self.ledger, self.client, slot, self.worker, call.epoch):
-                state = await self.ledger.run(deferrals.suspect, self.worker.id, claim, item, call, reason)
+                state = await self.ledger.run(suspects.suspect, self.worker.id, claim, item, call, reason)
                 return WalkEnd.FAILED if state is State.QUARANTINED else WalkEnd.DEFERRED
             await self.ledger.run(
                 deferrals.defer, self.worker.id, claim, item, call, reason, default_wait, slot.name, call.epoch

@@ -13,9 +13,8 @@ from dagster_offload.ledger.records import State
 from dagster_offload.stages import CLASSIFY, SUMMARIZE
 from tests.faults import acts
 from tests.faults.acts import answers_with, cut, says, sends, wraps, writes
+from tests.faults.play import AWAY, NOTHING_LEFT, WRONG
 from tests.faults.raw_server import ALIAS, Act, Hits, Line, well
-
-AWAY, WRONG, NOTHING_LEFT = 75, 78, 0  # exit codes of `drain`
 
 
 @dataclass(frozen=True)

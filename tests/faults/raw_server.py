@@ -38,6 +38,7 @@ class Asked:
     document: str | None  # None: a trial
     headers: dict[str, str] = field(repr=False)
     connection: int  # how many requests came over the same connection, this one included
+    is_in_company: bool = False  # another completion was open meanwhile
 
     @property
     def is_marked(self) -> bool:
@@ -47,9 +48,10 @@ class Asked:
 class Line:
     """One connection, as an act sees it."""
 
-    def __init__(self, sock: socket.socket, is_over: threading.Event) -> None:
+    def __init__(self, sock: socket.socket, is_over: threading.Event, all_open: set["Line"]) -> None:
         self._sock = sock
         self._is_over = is_over
+        self._all_open = all_open
 
     def send(self, data: bytes) -> None:
         self._sock.sendall(data)
@@ -65,6 +67,11 @@ class Line:
         self.pause(0.02)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._sock.close()
+
+    def crash(self) -> None:
+        """The server's process dies and is started again: every connection ends."""
+        for line in list(self._all_open):
+            line.close()
 
     def stay_silent(self) -> None:
         """Nothing more, until the client leaves or the test is over."""
@@ -128,6 +135,8 @@ class RawServer:
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self._queued: list[socket.socket] = []
+        self._open: set[Line] = set()
+        self._at_work: list[Asked] = []
         self._threads: list[threading.Thread] = []
 
     @property
@@ -150,6 +159,8 @@ class RawServer:
         self._socket.close()
         for queued in self._queued:
             queued.close()
+        for line in list(self._open):
+            line.close()
         for thread in self._threads:
             thread.join()
 
@@ -194,12 +205,14 @@ class RawServer:
             self._start(self._talk, sock)
 
     def _talk(self, sock: socket.socket) -> None:
+        line, count = Line(sock, self._is_over, self._open), 0
+        self._open.add(line)
         with sock, contextlib.suppress(OSError):
-            line, count = Line(sock, self._is_over), 0
             while (request := _read(sock, self._is_over)) is not None:
                 count += 1
                 if not self._answer(line, request, count):
-                    return
+                    break
+        self._open.discard(line)
 
     def _answer(self, line: Line, request: "Request", count: int) -> bool:
         if request.method == "?":
@@ -214,7 +227,14 @@ class RawServer:
         asked = Asked(len(self.asked) + 1, body, document_in(body["messages"]), request.headers, count)
         self.asked.append(asked)
         act = self.act if self._is_hit(asked) else well
-        return bool(act(line, asked))
+        self._at_work.append(asked)
+        if len(self._at_work) > 1:
+            for other in self._at_work:
+                other.is_in_company = True
+        try:
+            return bool(act(line, asked))
+        finally:
+            self._at_work.remove(asked)
 
     def _is_hit(self, asked: Asked) -> bool:
         if self.hits is Hits.ALL:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagster_offload.ledger import breaker, claims, deferrals, requests
+from dagster_offload.ledger import breaker, claims, deferrals, requests, suspects
 from dagster_offload.ledger.records import BreakerState, CallRecord, Claim, State
 from dagster_offload.slots import DEEP
 from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
@@ -18,12 +18,12 @@ def cut(bench: Bench, worker: int, claim: Claim) -> State:
 
 
 def note_cut(bench: Bench, claim: Claim, epoch: int) -> bool:
-    return bench.ledger.run(deferrals.note_cut, DEEP, epoch, claim.items[0], "answer cut")
+    return bench.ledger.run(suspects.note_cut, DEEP, epoch, claim.items[0], "answer cut")
 
 
 def suspect(bench: Bench, worker: int, claim: Claim, epoch: int) -> State:
     fault = call(epoch, "ReadError")
-    state = bench.ledger.run(deferrals.suspect, worker, claim, claim.items[0], fault, "answer cut")
+    state = bench.ledger.run(suspects.suspect, worker, claim, claim.items[0], fault, "answer cut")
     bench.ledger.run(claims.release, worker, claim, "the document was deferred")
     return state
 
@@ -284,7 +284,7 @@ def test_a_person_may_retry_a_quarantined_document_which_then_runs_alone_with_a_
     for _ in range(2):
         ten_minutes_pass(bench)
         cut(bench, worker, bench.hold(worker, [CLASSIFY], alone=True))
-    assert bench.ledger.run(requests.retry, DRAIN_STAGES) == [("a.txt", CLASSIFY)]
+    assert bench.ledger.run(requests.retry, DRAIN_STAGES) == [("a.txt", CLASSIFY), ("a.txt", SUMMARIZE)]
     assert bench.sql("select 1 from cuts") == []
     assert bench.finish(worker, bench.hold(worker, [CLASSIFY], alone=True))
     assert not bench.item("a.txt", CLASSIFY)["must_run_alone"]

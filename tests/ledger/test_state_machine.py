@@ -31,6 +31,7 @@ from dagster_offload.ledger import (
     requests,
     results,
     slots,
+    suspects,
 )
 from dagster_offload.ledger.breaker import TrialEnd, TrialTurn
 from dagster_offload.ledger.records import BreakerState, Claim, ClaimedItem, Outcome, State
@@ -298,8 +299,8 @@ class LedgerMachine(RuleBasedStateMachine):
             run(deferrals.fail, held.worker, held.claim, item, "empty_answer", "why", fault, is_final=False)
             state = "failed" if model is not None and model.attempts == 2 else "pending"
         else:
-            run(deferrals.note_cut, DEEP, held.epoch, item, "cut")
-            run(deferrals.suspect, held.worker, held.claim, item, fault, "cut")
+            run(suspects.note_cut, DEEP, held.epoch, item, "cut")
+            run(suspects.suspect, held.worker, held.claim, item, fault, "cut")
             self.bench.sql("delete from cuts")  # quarantine has tests of its own
             state = "deferred"
         if was_held and model is not None:

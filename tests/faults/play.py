@@ -1,0 +1,91 @@
+"""A library of small documents in front of a misbehaving server: drains, and time that passes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dagster_offload.drain import DrainSummary, look_for_drain, run_drain
+from dagster_offload.ledger import Ledger, slots
+from dagster_offload.settings import Settings, load_settings
+from dagster_offload.stages import CLASSIFY
+from tests.faults.raw_server import ALIAS, MARK, RawServer
+from tests.ledger.conftest import Bench
+
+FIRST = (
+    "a-first.txt"  # the oldest, so that nothing is done before it: a fault of one document must not hold up the rest
+)
+AWAY, WRONG, NOTHING_LEFT = 75, 78, 0  # exit codes of `drain`
+
+
+class Play:
+    """The first document is the marked one. Options are settings; `others` is how many documents there are besides."""
+
+    def __init__(
+        self, server: RawServer, ledger: Ledger, home: Path, others: int, stage: str = CLASSIFY, **options: Any
+    ) -> None:
+        self.server, self.bench, self.stage = server, Bench(ledger), stage
+        self._options: Mapping[str, Any] = {
+            "home": home,
+            "deep_url": server.url,
+            "deep_model": ALIAS,
+            "deep_connect_timeout": 5.0,
+            "deep_read_timeout": 10.0,
+            **options,
+        }
+        deep = self.settings().slots.deep
+        assert deep is not None
+        ledger.run(slots.register, deep)
+        self.others = [f"other-{n}.txt" for n in range(others)]
+        self.bench.extracted(FIRST, *self.others, texts={FIRST: f"This one is {MARK}, an invoice."})
+
+    def settings(self, **changes: Any) -> Settings:
+        return load_settings(**{**self._options, **changes})
+
+    def drain(self, limit: int | None = None, **changes: Any) -> DrainSummary:
+        return run_drain(self.settings(**changes), self.bench.ledger, self.stage, limit)
+
+    def let_time_pass(self, seconds: float) -> None:
+        """Every time the ledger holds moves into the past."""
+        for table, column in TIMES:
+            self.bench.sql(f"update {table} set {column} = {column} - make_interval(secs => %s)", seconds)  # noqa: S608
+
+    def tick(self, seconds: float) -> bool:
+        """Time passes, the drain sensor looks, and a drain runs where it launches one; whether it did."""
+        self.let_time_pass(seconds)
+        if not look_for_drain(self.settings(), self.bench.ledger).launch:
+            return False
+        run_drain(self.settings(), self.bench.ledger)
+        return True
+
+    def all_done(self, *keys: str) -> bool:
+        """Every stage of these documents."""
+        unfinished = (
+            "select 1 from work_items join documents using (document_id) where key = any(%s) and state <> 'done'"
+        )
+        return self.bench.sql(unfinished, list(keys)) == []
+
+    def states(self) -> dict[str, str]:
+        rows = self.bench.sql(
+            "select d.key, i.state from work_items i join documents d using (document_id) where i.stage = %s",
+            self.stage,
+        )
+        return {row["key"]: row["state"] for row in rows}
+
+    def sum_of(self, column: str) -> int:
+        """Of all work items."""
+        (row,) = self.bench.sql(f"select coalesce(sum({column}), 0)::int as n from work_items")  # noqa: S608
+        return int(row["n"])
+
+
+TIMES = (
+    ("cuts", "at"),
+    ("calls", "ended_at"),
+    ("slots", "retry_at"),
+    ("slots", "opened_at"),
+    ("work_items", "not_before"),
+)
+
+
+def exit_code(summary: DrainSummary) -> int:
+    """As `dagster-offload drain` ends."""
+    return WRONG if summary.is_misconfigured else AWAY if summary.is_slot_away else NOTHING_LEFT
