@@ -4,6 +4,7 @@ more call: a process that is frozen (by probes beside the call), and a host that
 The product's intervals are scaled down here; `tests/faults/full_scale.py` runs the same with the real ones.
 """
 
+import asyncio
 import functools
 import os
 import signal
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload import lanes, probe, transport
+from dagster_offload import lanes, probe, transport, vigil
 from dagster_offload.ledger import Ledger
+from dagster_offload.probe import ProbeResult
+from dagster_offload.slots import SlotConfig
 from dagster_offload.vigil import Vigil
 from tests.faults.full_scale import Asleep, OtherHost, cannot_make_hosts, simulator
 
@@ -54,6 +57,20 @@ def test_a_frozen_process_is_noticed_and_its_document_done_later_with_one_more_c
         assert summary.is_slot_away
         assert "frozen: no answer to 3 probes" in str(summary.reason)
         asleep.assert_done_later_with_one_more_call()
+
+
+async def test_the_first_look_beside_a_call_is_soon_so_that_a_slot_that_freezes_early_is_noticed_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vigil, "FIRST_PROBE_SECONDS", 0.001)
+    looked = asyncio.Event()
+
+    async def ask(_slot: SlotConfig) -> ProbeResult:
+        looked.set()
+        return ProbeResult(True, "ok", answered=True)
+
+    async with Vigil(SlotConfig("deep", "http://127.0.0.1:1", "m"), ask, every_seconds=3600) as watching:
+        await watching.beside(asyncio.wait_for(looked.wait(), 10))
 
 
 def test_a_slot_that_is_slow_and_answers_probes_is_left_alone(empty_ledger: Ledger, tmp_path: Path) -> None:
