@@ -47,10 +47,14 @@ def stop_waiting(cur: Cursor, slot: str, worker_id: int) -> None:
 
 
 def release(cur: Cursor, slot: str, worker_id: int, count: int = 1) -> None:
-    """Give `count` of this worker's permits back."""
+    """Give `count` of this worker's permits back.
+
+    Two lanes that end at the same moment must not pick the same row: one permit would be left behind, and a lane that
+    wants the slot for itself would wait for its own worker for ever.
+    """
     cur.execute(
         "delete from permits where permit_id in (select permit_id from permits where slot = %s and worker_id = %s "
-        "order by permit_id limit %s)",
+        "order by permit_id limit %s for update skip locked)",
         [slot, worker_id, count],
     )
     notify(cur, "freed")
