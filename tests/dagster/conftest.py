@@ -157,9 +157,21 @@ def settings(tmp_path: Path, database: str, router: Router) -> Settings:
     )
 
 
+NO_OUTPUT_CAPTURE = """
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
+
+
 @pytest.fixture
 def instance(settings: Settings, database: str) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.from_config(str(prepare_instance(settings, database))) as instance:
+    """The shipped instance, but for the capture of a step's output: a test that ends a step with an exception leaves
+    Dagster's `tail` processes to the garbage collector."""
+    folder = prepare_instance(settings, database)
+    with (folder / "dagster.yaml").open("a") as shipped:
+        shipped.write(NO_OUTPUT_CAPTURE)
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
         yield instance
 
 

@@ -134,7 +134,10 @@ def test_a_drain_whose_slot_goes_away_ends_and_keeps_the_deferral(two: Edge) -> 
     result = two.run_job("drain")
     assert result.success
     summary = result.output_for_node("drain_backlog")
-    assert (summary["done"], summary["deferred"], summary["is_slot_away"]) == (0, 2, True)
+    assert (summary["done"], summary["failed"], summary["is_slot_away"]) == (0, 0, True)
+    # The second document was asked for at the same moment, or not at all.
+    assert summary["deferred"] >= 1
+    assert summary["deferred"] + summary["left"] == 2
     assert "upstream_cold" in summary["reason"]
 
 

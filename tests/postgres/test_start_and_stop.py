@@ -65,7 +65,9 @@ with psycopg.connect(ensure()) as conn:
 def test_server_outlives_the_killed_group_of_the_door_that_started_it(
     home: Path, door: Door, how: signal.Signals
 ) -> None:
-    process = door(home, "print(ensure(), flush=True); sys.stdin.read()")
+    # A shell's `&` hands SIGINT down ignored, and these tests may run behind one.
+    heeds_ctrl_c = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    process = door(home, heeds_ctrl_c + "print(ensure(), flush=True); sys.stdin.read()")
     assert process.stdout is not None
     url = process.stdout.readline().strip()
 

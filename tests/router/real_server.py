@@ -102,11 +102,12 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("port", type=int)
     parser.add_argument("--api-key")
+    parser.add_argument("--ctx", type=int, default=4096)
     args = parser.parse_args()
     params: Any = xllamacpp.CommonParams()
     params.model.path = str(args.model)
     params.port = args.port
-    params.n_ctx, params.n_parallel = 4096, 1
+    params.n_ctx, params.n_parallel = args.ctx, 1
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     if args.api_key:
         params.api_keys = [args.api_key]

@@ -152,9 +152,10 @@ async def test_a_missing_key_is_named(model_file: Path) -> None:
 
 
 async def test_a_server_that_ends_in_an_answer_is_a_cut(model_file: Path) -> None:
-    with served(model_file) as (slot, process):
+    with served(model_file, "--ctx", "32768") as (slot, process):
         async with AIClient(Slots(deep=slot)) as client:
-            long = RequestOptions(max_tokens=3_500, temperature=0.0, thinking=True)
+            # Long enough that the signal finds it at work also on a busy machine.
+            long = RequestOptions(max_tokens=30_000, temperature=0.0, thinking=True)
             call = asyncio.create_task(client.call_deep("question", options=long))
             await asyncio.to_thread(wait_until_busy, slot)
             process.send_signal(signal.SIGTERM)
