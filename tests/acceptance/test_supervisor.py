@@ -133,7 +133,10 @@ def test_a_signal_stops_it_cleanly_also_where_the_shell_ignored_interrupts(
 
 def supervising(tmp_path: Path, prefix: tuple[str, ...] = ()) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
     log = tmp_path / "log"
-    process = subprocess.Popen((*prefix, sys.executable, "-c", SUPERVISING, str(log)), stdout=subprocess.PIPE)
+    # These tests may themselves run under nohup, which hands SIGHUP down ignored.
+    heeds_hangup = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+    command = (*prefix, sys.executable, "-c", heeds_hangup + SUPERVISING, str(log))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     pids = [int(pid) for pid in process.stdout.readline().split()]
     wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
