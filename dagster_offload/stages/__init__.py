@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from dagster_offload.completion import RequestOptions
 from dagster_offload.settings import Settings
-from dagster_offload.slots import SlotConfig, Slots
+from dagster_offload.slots import SlotConfig
 from dagster_offload.stages import classify, summarize
 
 EXTRACT = "extract"
@@ -79,11 +79,6 @@ def recipes(settings: Settings) -> dict[str, str]:
             }
         )
     return found
-
-
-def slot_for(stage: LLMStage, slots: Slots) -> SlotConfig | None:
-    """The slot a stage's completions go to first; None where no slot is configured at all."""
-    return slots.for_prompt()
 
 
 def _model_of(slot: SlotConfig | None) -> str | None:
