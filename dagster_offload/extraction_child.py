@@ -166,10 +166,26 @@ def _document(data: bytes, mime: str | None) -> Answer:
     if mime is None:
         raise Fault("unsupported_type", "the extractor knows no document type for this file", is_final=True)
     result = _kreuzberg(data, mime)
-    text = _MARKDOWN_ESCAPE.sub(r"\1", result.content) if _is_asked_as_markdown(mime) else result.content
     told = _metadata(result)
-    is_picture = mime.startswith("image/") or told.get("pages", 0) > 0
-    return _text(text, told, when_blank="needs_ocr" if is_picture else "no_text")
+    text = _MARKDOWN_ESCAPE.sub(r"\1", result.content) if _is_asked_as_markdown(mime) else result.content
+    text = "" if mime.startswith("image/") else clean(text)
+    pages = told.get("pages")
+    outcome = judge(text, pages, has_pictures=mime.startswith("image/") or bool(pages))
+    if outcome == "needs_ocr":
+        return read_picture(data, mime, told)
+    return {"outcome": outcome, "text": text if outcome == "ok" else "", "metadata": told}
+
+
+def judge(text: str, pages: int | None, *, has_pictures: bool) -> str:
+    """The outcome for the text of a document of `pages` pages (None: it has none) that may be pictures of text."""
+    if text:
+        return "ok"
+    return "needs_ocr" if has_pictures else "no_text"
+
+
+def read_picture(data: bytes, mime: str, told: Answer) -> Answer:
+    """The answer for a picture, or a PDF of pictures, of which `told` is known."""
+    return {"outcome": "needs_ocr", "text": "", "metadata": told}
 
 
 def _kreuzberg(data: bytes, mime: str) -> kreuzberg.ExtractionResult:
