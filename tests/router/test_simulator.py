@@ -1,6 +1,7 @@
 """The stand-in router does what it is told, remembers what it was asked, and keeps no document's text."""
 
 import json
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from dagster_offload.simulator.answers import answer, classification, language_of, summary
 from dagster_offload.simulator.book import fingerprint
+from dagster_offload.simulator.connections import ConnectionHolder
 from dagster_offload.simulator.places import Places
 from dagster_offload.simulator.script import Behaviour, Script, read_script
 from dagster_offload.simulator.server import Router
@@ -200,3 +202,12 @@ def test_health_follows_the_mode_unless_it_is_told_otherwise() -> None:
     assert not Behaviour(mode="cold").is_healthy
     assert Behaviour(mode="cold", health="green").is_healthy
     assert not Behaviour(health="red").is_healthy
+
+
+def test_an_answer_on_a_kept_connection_does_not_wait_for_an_acknowledgement() -> None:
+    """Head and body are written apart: with Nagle's algorithm each answer but the first comes 40 ms late."""
+    with Router() as router, httpx.Client(base_url=router.url, trust_env=False) as http:
+        http.post("/v1/chat/completions", json=chat())
+        served = [held.get_extra_info("socket") for held in ConnectionHolder.transports.values()]
+        assert any(held.getsockname()[1] == router.port for held in served)
+        assert all(held.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for held in served)
