@@ -39,7 +39,9 @@ class Usage:
 class Answer(str):
     """The answer's text (`choices[0].message.content`), with what the server said around it.
 
-    A `str`, so that a caller who wants only the text needs to know nothing else.
+    A `str`, so that a caller who wants only the text needs to know nothing else. `thinking_tokens` is what was thought
+    before it, as the server counted, else estimated. `is_worth_asking_otherwise`: it thought though it was asked not to,
+    and there is another way to ask.
     """
 
     served_model: str | None
@@ -47,6 +49,8 @@ class Answer(str):
     usage: Usage
     seconds: float
     finish_reason: str | None
+    thinking_tokens: int
+    is_worth_asking_otherwise: bool
 
     def __new__(
         cls,
@@ -57,6 +61,7 @@ class Answer(str):
         usage: Usage | None = None,
         seconds: float = 0.0,
         finish_reason: str | None = None,
+        thinking_tokens: int = 0,
     ) -> "Answer":
         answer = super().__new__(cls, content)
         answer.served_model = served_model
@@ -64,4 +69,6 @@ class Answer(str):
         answer.usage = usage or Usage()
         answer.seconds = seconds
         answer.finish_reason = finish_reason
+        answer.thinking_tokens = thinking_tokens
+        answer.is_worth_asking_otherwise = False
         return answer

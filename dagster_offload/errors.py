@@ -106,12 +106,6 @@ def _rebuild_document_fault(cls: type[DocumentFault], code: str, message: str, i
 class UnusableAnswer(DocumentFault):
     """The slot answered, and the answer is no record: empty, only thinking, cut by its bound, or unfit for the stage."""
 
-    @property
-    def is_repairable(self) -> bool:
-        """Whether one more question may help: there was an answer, and it did not fit."""
-        return self.code in {"answer_does_not_fit", "no_json", "unknown_class"}
-
-
 class ExtractionFailed(DocumentFault):
     """No text could be taken from the file."""
 

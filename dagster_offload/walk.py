@@ -16,7 +16,7 @@ from dagster_offload.completion import Answer
 from dagster_offload.errors import DocumentFault, UnusableAnswer, is_deferrable_error
 from dagster_offload.faults import fault_reason, is_cut, reason_with_setting, retry_after_of
 from dagster_offload.gate import AsyncLedger, verdict
-from dagster_offload.ledger import breaker, claims, deferrals, results, suspects
+from dagster_offload.ledger import breaker, claims, deferrals, refused_answers, results, suspects
 from dagster_offload.ledger.records import CallRecord, Claim, ClaimedItem, NewResult, Outcome, State
 from dagster_offload.ledger.results import output_digest
 from dagster_offload.ledger.workers import Worker
@@ -24,6 +24,7 @@ from dagster_offload.settings import Settings
 from dagster_offload.slots import SlotConfig
 from dagster_offload.stages import LLMStage
 from dagster_offload.stages.prompt import system_message
+from dagster_offload.stages.questions import Question
 from dagster_offload.tally import WalkEnd
 from dagster_offload.vigil import Vigil
 
@@ -66,11 +67,12 @@ class Walker:
     ) -> WalkEnd:
         slot = vigil.slot
         system = system_message(claim.text or "", self.settings.deep_context_tokens)
-        prompt, was_repaired = stage.instruction, False
+        question = Question(stage.instruction, stage.options)
         async for epoch in epochs:
             started = time.monotonic()
             try:
-                answer = await vigil.beside(self.client._request(slot, prompt, system=system, options=stage.options))
+                asked = self.client._request(slot, question.prompt, system=system, options=question.options)
+                answer = await vigil.beside(asked)
             # Whatever a call raises is judged, not swallowed: it ends in the ledger with its reason.
             except Exception as error:  # noqa: BLE001
                 call = _call(slot, epoch, time.monotonic() - started, outcome=_code(error))
@@ -82,14 +84,13 @@ class Walker:
                 record = stage.parse(answer)
             except UnusableAnswer as fault:
                 call = dataclasses.replace(call, outcome=fault.code)
-                if not was_repaired and fault.is_repairable:
-                    was_repaired = True
-                    await self.ledger.run(results.record_call, self.worker.id, claim, item, call)
-                    prompt = (
-                        f"{stage.instruction}\n\nYour last answer was not accepted ({fault.message}). Answer again."
-                    )
-                    continue
-                return await self._blame(claim, item, fault, call)
+                await self.ledger.run(refused_answers.keep, item, fault.code, answer)
+                again = question.asked_again(fault, answer)
+                if again is None:
+                    return await self._blame(claim, item, fault, call)
+                await self.ledger.run(results.record_call, self.worker.id, claim, item, call)
+                question = again
+                continue
             value = record.model_dump(mode="json")
             result = NewResult(Outcome.OK, output_digest(Outcome.OK, value), value=value, calls=(call,))
             return await self._finish(claim, item, result)

@@ -24,7 +24,8 @@ def test_a_first_migration_makes_every_numbered_step_once(empty_url: str) -> Non
     with Ledger(empty_url) as ledger:
         migrate(ledger)
         migrate(ledger)
-        assert steps(ledger) == shipped == list(range(1, len(shipped) + 1))
+        assert steps(ledger) == shipped
+        assert len(set(shipped)) == len(shipped)
 
 
 def test_several_doors_at_once_migrate_once(empty_url: str) -> None:
