@@ -106,6 +106,7 @@ def _rebuild_document_fault(cls: type[DocumentFault], code: str, message: str, i
 class UnusableAnswer(DocumentFault):
     """The slot answered, and the answer is no record: empty, only thinking, cut by its bound, or unfit for the stage."""
 
+
 class ExtractionFailed(DocumentFault):
     """No text could be taken from the file."""
 
