@@ -18,6 +18,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.ledger import receipts
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,6 +42,7 @@ class Ledger:
             raise ValueError(f"schema {schema!r}: use lower-case letters, digits and _")
         self.conninfo = conninfo
         self.schema = schema
+        self._author = receipts.Author()
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             conninfo,
             min_size=0,
@@ -67,16 +69,24 @@ class Ledger:
             yield cursor
 
     def run(self, step: Callable[Concatenate[Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`step(cursor, ...)` in one transaction, tried again for a minute while Postgres is away.
+        """`step(cursor, ...)` in one transaction, done once, and tried again for a minute while Postgres is away.
 
-        Every step is safe to repeat: fenced by its token, or the same when done twice. Raises `LedgerUnavailable`.
+        Where the connection is lost before the commit is answered, the step's receipt tells whether it took place. Raises
+        `LedgerUnavailable`.
         """
         deadline = time.monotonic() + PATIENCE_SECONDS
         pause = 0.1
+        in_doubt: list[T] = []  # what the step returned whose commit was not answered
         while True:
             try:
+                if in_doubt and self._is_committed():
+                    return in_doubt[0]
+                in_doubt.clear()
                 with self.transaction() as cursor:
-                    return step(cursor, *args, **kwargs)
+                    returned = step(cursor, *args, **kwargs)
+                    receipts.leave(cursor, self._author)
+                    in_doubt.append(returned)
+                return returned
             except (*CONNECTION_LOST, PoolTimeout) as error:
                 if time.monotonic() > deadline or isinstance(error, psycopg.errors.InsufficientPrivilege):
                     raise LedgerUnavailable(
@@ -85,6 +95,10 @@ class Ledger:
                 logger.warning("Postgres is away (%s); trying again", type(error).__name__)
                 time.sleep(pause)
                 pause = min(pause * 2, 2.0)
+
+    def _is_committed(self) -> bool:
+        with self.transaction() as cursor:
+            return receipts.is_left(cursor, self._author)
 
     def close(self) -> None:
         self._pool.close()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from dagster_offload.ledger import CONNECTION_LOST, Connection, Cursor, Ledger, fetch_one, notify
+from dagster_offload.ledger import CONNECTION_LOST, Connection, Cursor, Ledger, fetch_one, notify, receipts
 
 logger = logging.getLogger(__name__)
 
@@ -172,6 +172,7 @@ def lock_alive(cur: Cursor, worker_id: int) -> bool:
 
 
 def _register(cur: Cursor, kind: str, stages: Sequence[str], run_id: str | None) -> int:
+    receipts.forget_old(cur)
     row = fetch_one(
         cur,
         "insert into workers (kind, host, boot_id, pid, run_id, stages) values (%s, %s, %s, %s, %s, %s) "

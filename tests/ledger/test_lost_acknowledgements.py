@@ -1,0 +1,375 @@
+"""A commit that Postgres made and nobody heard of: every step that writes is still done once, and returns what it found.
+
+Each step runs in two ledgers that are alike, in one of them through a connection that ends between COMMIT and its answer.
+"""
+
+import contextlib
+import select
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from dagster_offload.ledger import (
+    Ledger,
+    breaker,
+    claims,
+    deferrals,
+    documents,
+    outbox,
+    permits,
+    receipts,
+    requests,
+    results,
+    slots,
+    suspects,
+    workers,
+)
+from dagster_offload.ledger.breaker import TrialEnd
+from dagster_offload.ledger.records import Claim
+from dagster_offload.postgres.urls import libpq_url
+from dagster_offload.slots import DEEP
+from dagster_offload.stages import DRAIN_STAGES, EXTRACT
+from tests.conftest import _new_database, _url
+from tests.ledger.conftest import RECIPES, SLOT, Bench, call, record_result, text_result
+
+Run = Callable[..., Any]  # Ledger.run of the ledger whose acknowledgement is lost, or of the other
+
+
+class Wire:
+    """Between a client and Postgres. Once `lose_next_answer` is set, it ends the connection whose commit was made."""
+
+    def __init__(self, url: str, folder: str) -> None:
+        to = conninfo_to_dict(url)
+        self._server = str(Path(str(to["host"])) / f".s.PGSQL.{to.get('port', 5432)}")
+        self.url = libpq_url({**to, "host": folder})
+        self.lose_next_answer = False
+        self.lost = 0
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(Path(folder) / f".s.PGSQL.{to.get('port', 5432)}"))
+        self._listening.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._server)
+                threading.Thread(target=self._carry, args=(client, server), daemon=True).start()
+
+    def _carry(self, client: socket.socket, server: socket.socket) -> None:
+        with client, server, contextlib.suppress(OSError):
+            while True:
+                for sender in select.select([client, server], [], [])[0]:
+                    data = sender.recv(1 << 16)
+                    if not data:
+                        return
+                    (server if sender is client else client).sendall(data)
+                    if sender is client and b"COMMIT\0" in data and self.lose_next_answer:
+                        server.recv(1 << 16)  # Postgres has committed
+                        self.lose_next_answer = False
+                        self.lost += 1
+                        return
+
+
+@pytest.fixture(scope="module")
+def two_ledgers(postgres_url: str, ledger_template: str) -> Iterator[tuple[Bench, Bench, Wire]]:
+    with (
+        _new_database(postgres_url, ledger_template) as plain_name,
+        _new_database(postgres_url, ledger_template) as wired_name,
+        tempfile.TemporaryDirectory(prefix="wire-", dir="/tmp") as folder,
+        contextlib.closing(Wire(_url(postgres_url, wired_name), folder)) as wire,
+        Ledger(_url(postgres_url, plain_name)) as plain,
+        Ledger(wire.url) as wired,
+    ):
+        yield Bench(plain), Bench(wired), wire
+
+
+@pytest.fixture
+def alike(two_ledgers: tuple[Bench, Bench, Wire]) -> tuple[Bench, Bench, Wire]:
+    """Two ledgers with the same in them, a slot and nothing else; the second is reached over the wire."""
+    for bench in two_ledgers[:2]:
+        tables = ", ".join(tables_of(bench))
+        bench.sql(f"truncate {tables} restart identity cascade")
+        bench.sql("alter sequence claim_tokens restart")
+        bench.ledger.run(slots.register, SLOT)
+    two_ledgers[2].lost = 0
+    return two_ledgers
+
+
+# The steps: each prepares a ledger and returns the step that is to be done once.
+
+Step = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+def step(function: Callable[..., Any], *arguments: Any, **options: Any) -> Step:
+    return function, arguments, options
+
+
+def held(bench: Bench, *stages: str) -> tuple[int, Claim]:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    return worker, bench.hold(worker, stages or DRAIN_STAGES)
+
+
+def take(bench: Bench) -> Step:
+    bench.extracted("a.txt", "b.txt")
+    return step(claims.take, bench.worker(), DRAIN_STAGES, RECIPES)
+
+
+def release(bench: Bench) -> Step:
+    worker, claim = held(bench)
+    return step(claims.release, worker, claim, "given back")
+
+
+def postpone(bench: Bench) -> Step:
+    worker, claim = held(bench)
+    return step(claims.postpone, worker, claim, "later", 60.0)
+
+
+def finish(bench: Bench) -> Step:
+    worker, claim = held(bench)
+    return step(results.finish, worker, claim, claim.items[0], record_result("words"), RECIPES, None)
+
+
+def finish_text(bench: Bench) -> Step:
+    bench.put("a.txt")
+    worker = bench.worker("scan")
+    claim = bench.hold(worker, [EXTRACT])
+    return step(results.finish, worker, claim, claim.items[0], text_result("text"), RECIPES, None)
+
+
+def finish_again(bench: Bench) -> Step:
+    worker, claim = held(bench)
+    bench.finish(worker, claim)
+    bench.ledger.run(claims.release, worker, claim, "for the redo")
+    bench.ledger.run(requests.redo, [claim.items[0].stage], ["a.txt"])
+    again = bench.hold(worker)
+    return step(results.finish, worker, again, again.items[0], record_result("other words"), RECIPES, None)
+
+
+def record_call(bench: Bench) -> Step:
+    worker, claim = held(bench)
+    return step(results.record_call, worker, claim, claim.items[0], call())
+
+
+def defer(bench: Bench) -> Step:
+    worker, claim = held(bench)
+    return step(deferrals.open_and_defer, worker, claim, claim.items[0], call(1, "cold"), "cold", None, 60.0)
+
+
+def slot_fault(bench: Bench) -> Step:
+    worker, claim = held(bench)
+    return step(deferrals.release_after_slot_fault, worker, claim, claim.items[0], call(1, "http_500"), "500")
+
+
+def fail(bench: Bench) -> Step:
+    worker, claim = held(bench)
+    fault = call(1, "empty_answer")
+    return step(deferrals.fail, worker, claim, claim.items[0], "empty_answer", "why", fault, is_final=False)
+
+
+def note_cut(bench: Bench) -> Step:
+    _, claim = held(bench)
+    return step(suspects.note_cut, DEEP, 1, claim.items[0], "cut")
+
+
+def suspect(bench: Bench) -> Step:
+    worker, claim = held(bench)
+    bench.ledger.run(suspects.note_cut, DEEP, 1, claim.items[0], "cut")
+    bench.close_breaker()
+    return step(suspects.suspect, worker, claim, claim.items[0], call(1, "cut"), "cut")
+
+
+def acquire(bench: Bench) -> Step:
+    return step(permits.acquire, DEEP, bench.worker(), is_person=False)
+
+
+def acquire_the_last(bench: Bench) -> Step:
+    bench.acquire(bench.worker())
+    return step(permits.acquire, DEEP, bench.worker(), is_person=False)
+
+
+def release_permit(bench: Bench) -> Step:
+    worker = bench.worker()
+    bench.acquire(worker)
+    bench.acquire(worker)
+    return step(permits.release, DEEP, worker)
+
+
+def give_up(bench: Bench) -> Step:
+    worker = bench.worker()
+    bench.acquire(worker)
+    bench.acquire(worker)
+    bench.acquire(bench.worker("run"), is_person=True)
+    return step(permits.give_up_if_wanted, DEEP, worker, is_person=False)
+
+
+def open_breaker(bench: Bench) -> Step:
+    return step(breaker.open_breaker, DEEP, 1, "cold", None)
+
+
+def busy(bench: Bench) -> Step:
+    bench.ledger.run(breaker.count_busy, DEEP, 1, None)
+    return step(breaker.count_busy, DEEP, 1, None)
+
+
+def opened(bench: Bench) -> int:
+    bench.ledger.run(breaker.open_breaker, DEEP, 1, "cold", None, at_once=True)
+    return bench.worker()
+
+
+def begin_trial(bench: Bench) -> Step:
+    return step(breaker.begin_trial, DEEP, opened(bench), 1)
+
+
+def trial_answered(bench: Bench) -> Step:
+    worker = opened(bench)
+    bench.ledger.run(breaker.begin_trial, DEEP, worker, 1)
+    return step(breaker.end_trial, DEEP, worker, 1, TrialEnd(True, "ok"))
+
+
+def trial_refused(bench: Bench) -> Step:
+    worker = opened(bench)
+    bench.ledger.run(breaker.begin_trial, DEEP, worker, 1)
+    return step(breaker.end_trial, DEEP, worker, 1, TrialEnd(False, "warming"))
+
+
+def register_worker(bench: Bench) -> Step:
+    return step(workers._register, "drain", DRAIN_STAGES, None)
+
+
+def goodbye(bench: Bench) -> Step:
+    worker, _ = held(bench)
+    bench.acquire(worker)
+    return step(workers._say_goodbye, worker)
+
+
+def reclaim(bench: Bench) -> Step:
+    worker, _ = held(bench)
+    bench.acquire(worker)
+    bench.sql("update workers set heartbeat_at = heartbeat_at - interval '1 hour' where worker_id = %s", worker)
+    return step(workers._take_back, worker, counts=True)
+
+
+def retry(bench: Bench) -> Step:
+    worker, claim = held(bench)
+    bench.fail(worker, claim, is_final=True)
+    return step(requests.retry, DRAIN_STAGES)
+
+
+def redo(bench: Bench) -> Step:
+    worker, claim = held(bench)
+    bench.finish(worker, claim)
+    return step(requests.redo, [claim.items[0].stage], ["a.txt"])
+
+
+def redo_outdated(bench: Bench) -> Step:
+    worker, claim = held(bench)
+    bench.finish(worker, claim)
+    return step(requests.redo_outdated, {**RECIPES, claim.items[0].stage: "new"})
+
+
+def gone(bench: Bench) -> Step:
+    held(bench)
+    return step(documents.mark_gone, ["a.txt"])
+
+
+def begin_scan(bench: Bench) -> Step:
+    return step(documents.begin_scan)
+
+
+def tell_under_run(bench: Bench) -> Step:
+    bench.extracted("a.txt")
+    return step(outbox.tell_under_run, "run", ["a.txt"], [EXTRACT])
+
+
+STEPS = (
+    take, release, postpone, finish, finish_text, finish_again, record_call, defer, slot_fault, fail, note_cut, suspect,
+    acquire, acquire_the_last, release_permit, give_up, open_breaker, busy, begin_trial, trial_answered, trial_refused,
+    register_worker, goodbye, reclaim, retry, redo, redo_outdated, gone, begin_scan, tell_under_run,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("prepare", STEPS, ids=lambda prepare: prepare.__name__)
+def test_step_whose_commit_is_not_answered_is_done_once(
+    alike: tuple[Bench, Bench, Wire], prepare: Callable[[Bench], Step]
+) -> None:
+    plain, wired, wire = alike
+    returned = []
+    for bench in (plain, wired):
+        function, arguments, options = prepare(bench)
+        wire.lose_next_answer = bench is wired
+        returned.append(bench.ledger.run(function, *arguments, **options))
+
+    assert wire.lost == 1
+    assert _shown(returned[1]) == _shown(returned[0])
+    assert everything(wired) == everything(plain)
+
+
+def test_step_that_was_not_committed_is_done_again(alike: tuple[Bench, Bench, Wire]) -> None:
+    _, bench, _ = alike
+    attempts = []
+
+    def killed_before_its_commit(cur: Any) -> int:
+        attempts.append(workers._register(cur, "drain", (), None))
+        if len(attempts) == 1:
+            bench.sql("select pg_terminate_backend(%s)", cur.connection.info.backend_pid)
+        return attempts[-1]
+
+    worker = bench.ledger.run(killed_before_its_commit)
+
+    assert len(attempts) == 2
+    assert [row["worker_id"] for row in bench.sql("select worker_id from workers")] == [worker]
+
+
+def test_receipts_are_one_a_thread_and_forgotten_when_old(bench: Bench) -> None:
+    def write_three_times() -> None:
+        for _ in range(3):
+            bench.worker()
+
+    for _ in range(2):
+        thread = threading.Thread(target=write_three_times)
+        thread.start()
+        thread.join()
+    assert len(bench.sql("select author from receipts where step = 3")) == 2
+
+    bench.sql("update receipts set left_at = left_at - make_interval(mins => %s)", receipts.KEPT_MINUTES + 1)
+    bench.worker()
+    assert len(bench.sql("select author from receipts")) == 1
+
+
+def tables_of(bench: Bench) -> dict[str, str]:
+    """The ledger's tables, each with its columns but for times, which differ."""
+    rows = bench.sql(
+        "select c.table_name as name, string_agg(quote_ident(column_name), ',' order by ordinal_position) as columns "
+        "from information_schema.columns c join information_schema.tables t using (table_schema, table_name) "
+        "where table_schema = current_schema() and table_type = 'BASE TABLE' and table_name <> 'migrations' "
+        "and data_type not like 'timestamp%' group by 1"
+    )
+    return {row["name"]: row["columns"] for row in rows}
+
+
+def everything(bench: Bench) -> dict[str, list[str]]:
+    """What stands in every table but the receipts."""
+    return {
+        name: sorted(repr(tuple(row.values())) for row in bench.sql(f"select {columns} from {name}"))  # noqa: S608 - our own names
+        for name, columns in tables_of(bench).items()
+        if name != "receipts"
+    }
+
+
+def _shown(returned: object) -> str:
+    """What a step returned, without a slot's times."""
+    fields = {name: value for name, value in getattr(returned, "__dict__", {}).items() if not name.endswith("_at")}
+    return repr(fields or returned)
