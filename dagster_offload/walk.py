@@ -66,7 +66,7 @@ class Walker:
         self, claim: Claim, item: ClaimedItem, stage: LLMStage, vigil: Vigil, epochs: AsyncIterator[int]
     ) -> WalkEnd:
         slot = vigil.slot
-        system = system_message(claim.text or "", self.settings.deep_context_tokens)
+        system = system_message(claim.text or "")
         question = Question(stage.instruction, stage.options)
         async for epoch in epochs:
             started = time.monotonic()

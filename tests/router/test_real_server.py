@@ -28,7 +28,7 @@ from dagster_offload.trial import trial
 
 SCRIPT = Path(__file__).with_name("real_server.py")
 NEEDED = ("xllamacpp", "gguf", "tokenizers", "numpy")
-DOCUMENT = system_message("The document is an invoice, a letter or a report. " * 40, context_tokens=3_000)
+DOCUMENT = system_message("The document is an invoice, a letter or a report. " * 40)
 
 
 def loaded_script() -> ModuleType:
