@@ -1,17 +1,19 @@
 """Lanes: how one worker works documents off at a slot. A lane holds one permit and walks one document at a time.
 
+There are as many as the slot is wide, and more are opened where it widens; the permits, not the lanes, keep the bound.
 Nothing new is started once the slot is away, the limit is reached or the worker was given up; open calls finish.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from dagster_offload.gate import registered, try_closing
-from dagster_offload.ledger import Cursor, claims, permits, slots
+from dagster_offload.ledger import Cursor, claims, permits, slots, width
 from dagster_offload.ledger.records import BreakerState, Claim, SlotRow
+from dagster_offload.server_places import ask_places
 from dagster_offload.slots import SlotConfig
 from dagster_offload.tally import Progress, Tally, WalkEnd
 from dagster_offload.vigil import Vigil
@@ -21,6 +23,8 @@ T = TypeVar("T")
 
 # Where a notification went missing, a permit or a breaker is looked at again after this.
 LOOK_AGAIN_SECONDS = 2.0
+# How often the width of a slot is looked into, where it is found by trying: a query of a few milliseconds.
+STEER_SECONDS = 1.0
 
 
 @dataclass
@@ -42,19 +46,24 @@ class Lanes:
     tally: Tally = field(default_factory=Tally)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _changes: int = 0  # how often the ledger said something about slots or permits
-    _width: int = 0
-    _narrow_by: int = 0
+    _width_news: asyncio.Event = field(default_factory=asyncio.Event)
+    _keeper: asyncio.Task[None] | None = None
+    _open: set[asyncio.Task[None]] = field(default_factory=set)
+    _opened: int = 0  # lanes so far at this slot
+    _narrowed: int = 0  # of them, how many a 429 took away
+    _narrow_by: int = 0  # of these, how many are still to end
 
     async def work_at(self, slot: SlotConfig) -> None:
         """Work off the scope's LLM stages at a slot until nothing is due, or nothing new may be started."""
         self._listen()
-        self.walker.on_busy = self.narrow
         row = await registered(self.walker.ledger, slot)
+        self.walker.on_busy = self._width_news.set if row.is_auto else self.narrow
         due = await self.walker.ledger.run(claims.count_due, self.scope.stages, self.scope.documents, slot=slot.name)
-        self.tally.total += self._capped(due)
-        self._width = min(row.permits, self._capped(due))
+        most = self._capped(due)
+        self.tally.total += most
         async with Vigil(slot) as vigil:
-            await _together(self._lane(vigil) for _ in range(self._width))
+            if most:
+                await self._side_by_side(vigil, most)
             # Documents that must run alone come last, so that the others are done first and never held up by them.
             await self._lane(vigil, alone=True)
 
@@ -62,10 +71,52 @@ class Lanes:
         return documents if self.scope.limit is None else min(documents, self.scope.limit)
 
     def narrow(self) -> None:
-        """A 429: one lane fewer for the rest of this work, never none."""
-        if self._width > 1:
-            self._width -= 1
+        """A 429 at a fixed N: one lane fewer for the rest of this work, never none."""
+        if self._opened - self._narrowed > 1:
+            self._narrowed += 1
             self._narrow_by += 1
+
+    async def _side_by_side(self, vigil: Vigil, most: int) -> None:
+        """Lanes beside one another: one at once, so that nothing waits for an answer about places, then as many as the
+        slot is wide, `most` at most. Ends with the last; the first error ends them all, and is raised as it is."""
+        self._opened = self._narrowed = self._narrow_by = 0
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._open_lane(group, vigil)
+                self._keeper = group.create_task(self._keep_width(group, vigil, most))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+
+    async def _keep_width(self, group: asyncio.TaskGroup, vigil: Vigil, most: int) -> None:
+        """Open lanes as the slot's width allows, and find that width where it is found by trying."""
+        slot, ledger = vigil.slot, self.walker.ledger
+        await self._learn_places(slot)
+        while True:
+            self._width_news.clear()
+            row = await ledger.run(width.steer, slot.name, slot.max_call_seconds)
+            for _ in range(min(row.width, most) - self._opened):
+                self._open_lane(group, vigil)
+            await _heard_within(self._width_news, STEER_SECONDS if row.is_auto else None)
+
+    def _open_lane(self, group: asyncio.TaskGroup, vigil: Vigil) -> None:
+        lane = group.create_task(self._lane(vigil))
+        self._opened += 1
+        self._open.add(lane)
+        lane.add_done_callback(self._lane_ended)
+
+    def _lane_ended(self, lane: asyncio.Task[None]) -> None:
+        self._open.discard(lane)
+        if not self._open and self._keeper is not None:
+            self._keeper.cancel()
+
+    async def _learn_places(self, slot: SlotConfig) -> None:
+        """Ask the server how many documents it keeps, where more than one may be in flight and nobody has said so."""
+        row = await registered(self.walker.ledger, slot)
+        if row.places_from == "person" or (row.permits == 1 and not row.is_auto):
+            return
+        word = await ask_places(slot)
+        if word.answered:
+            await self.walker.ledger.run(slots.learn_places, slot.name, word.places)
 
     async def _lane(self, vigil: Vigil, *, alone: bool = False) -> None:
         """Hold a permit while there is work; give it up to a person between two calls, and stand in line again."""
@@ -210,20 +261,13 @@ class Lanes:
     def _heard(self, message: str) -> None:
         self._changes += message != "freed"
         self._news.set()
+        self._width_news.set()
 
     async def _hear_news(self) -> None:
-        try:
-            async with asyncio.timeout(LOOK_AGAIN_SECONDS):
-                await self._news.wait()
-        except TimeoutError:
-            return
+        await _heard_within(self._news, LOOK_AGAIN_SECONDS)
 
 
-async def _together(lanes: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run lanes side by side; the first error ends them all and is raised as it is, not as a group."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for lane in lanes:
-                group.create_task(lane)
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from errors
+async def _heard_within(news: asyncio.Event, seconds: float | None) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await news.wait()

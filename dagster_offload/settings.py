@@ -4,7 +4,7 @@ import dataclasses
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.slots import DEEP, PRIMARY, SlotConfig, Slots
+from dagster_offload.width import WIDEST
 
 
 def default_home() -> Path:
@@ -19,6 +20,9 @@ def default_home() -> Path:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/dagster-offload")
     return Path(platformdirs.user_data_dir("dagster-offload", appauthor=False))
+
+
+Concurrency = Annotated[int, Field(ge=1, le=WIDEST)] | Literal["auto"]
 
 
 class Settings(BaseSettings):
@@ -36,7 +40,8 @@ class Settings(BaseSettings):
     deep_model: str | None = Field(None, description="the model alias to ask the router for")
     deep_expected_model: str | None = Field(None, description="regular expression the served model must match")
     deep_api_key: SecretStr | None = Field(None, description="bearer token for the router")
-    deep_concurrency: int = Field(1, ge=1, le=512, description="completions open at once, over all workers")
+    deep_concurrency: Concurrency = Field(1, description="completions open at once, over all workers; auto = find out")
+    deep_max_call_seconds: float = Field(120.0, gt=0, description="what a call may take on average with `auto`")
     deep_health_path: str = Field("/health", description="the router's health probe")
     deep_connect_timeout: float = Field(3.0, gt=0, le=60, description="seconds")
     deep_read_timeout: float = Field(900.0, gt=0, description="seconds for one whole answer")
@@ -45,7 +50,8 @@ class Settings(BaseSettings):
     primary_model: str | None = Field(None, description="its model alias")
     primary_expected_model: str | None = Field(None, description="regular expression its served model must match")
     primary_api_key: SecretStr | None = Field(None, description="its bearer token")
-    primary_concurrency: int = Field(1, ge=1, le=512, description="completions open at once")
+    primary_concurrency: Concurrency = Field(1, description="completions open at once; auto = find out")
+    primary_max_call_seconds: float = Field(120.0, gt=0, description="what a call may take on average with `auto`")
     primary_health_path: str = Field("/health", description="its health probe")
     primary_connect_timeout: float = Field(3.0, gt=0, le=60, description="seconds")
     primary_read_timeout: float = Field(900.0, gt=0, description="seconds for one whole answer")

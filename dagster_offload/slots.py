@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 DEEP = "deep"
 PRIMARY = "primary"
@@ -11,7 +12,8 @@ PRIMARY = "primary"
 class SlotConfig:
     """Where a slot is and what we expect there. Times in seconds.
 
-    `url` is the base without `/v1` and without a trailing slash; `concurrency` is the number of permits (N).
+    `url` is the base without `/v1` and without a trailing slash; `concurrency` is the number of permits (N), or `auto`:
+    it is found by trying, with calls that take `max_call_seconds` on average at most.
     """
 
     name: str
@@ -19,7 +21,8 @@ class SlotConfig:
     model: str
     expected_model: str | None = None
     api_key: str | None = None
-    concurrency: int = 1
+    concurrency: int | Literal["auto"] = 1
+    max_call_seconds: float = 120.0
     health_path: str = "/health"
     connect_timeout: float = 3.0
     read_timeout: float = 900.0

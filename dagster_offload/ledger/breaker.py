@@ -10,6 +10,7 @@ from enum import StrEnum
 from dagster_offload.ledger import Cursor, fetch_one, notify
 from dagster_offload.ledger.records import BreakerState, SlotRow
 from dagster_offload.ledger.slots import locked
+from dagster_offload.ledger.width import begin_anew_after_wake
 
 FIRST_BACKOFF_SECONDS = 15.0
 LONGEST_BACKOFF_SECONDS = 45.0
@@ -109,6 +110,7 @@ def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd)
     row = locked(cur, slot)
     cur.execute("update slots set trial_worker = null where name = %s and trial_worker = %s", [slot, worker_id])
     if row.epoch == epoch and end.is_answered:
+        begin_anew_after_wake(cur, slot)
         cur.execute(
             "update slots set breaker = 'closed', epoch = epoch + 1, reason = null, opened_at = null, retry_at = null, "
             "backoff_seconds = %s, was_red_since_opening = false, busy_in_a_row = 0 where name = %s",

@@ -17,7 +17,7 @@ def acquire(cur: Cursor, slot: str, worker_id: int, *, is_person: bool, is_exclu
     """
     if not lock_alive(cur, worker_id):
         return False
-    n = locked(cur, slot).permits
+    n = locked(cur, slot).width
     row = fetch_one(
         cur,
         "select count(*) as held, coalesce(bool_or(is_exclusive), false) as is_shut, "
@@ -61,13 +61,14 @@ def release(cur: Cursor, slot: str, worker_id: int, count: int = 1) -> None:
 
 
 def is_wanted(cur: Cursor, slot: str, *, is_person: bool) -> bool:
-    """Whether holders are to give a permit back between two calls: a person waits, or more are held than N.
+    """Whether holders are to give a permit back between two calls: a person waits, or more are held than N or the
+    server's places.
 
     A person's run gives nothing up for another person.
     """
     row = fetch_one(
         cur,
-        "select (select count(*) from permits p where p.slot = s.name) > s.permits as is_over, "
+        "select (select count(*) from permits p where p.slot = s.name) > least(s.permits, s.places) as is_over, "
         "  exists (select 1 from permit_waiters w where w.slot = s.name and w.is_person) as a_person_waits "
         "from slots s where s.name = %s",
         [slot],

@@ -99,6 +99,15 @@ class SlotRow:
     was_red_since_opening: bool
     is_retry_due: bool  # `retry_at` is reached
     is_trial_running: bool
+    is_auto: bool = False  # `permits` is found by trying
+    places: int | None = None  # documents in flight its server can keep; None = not known
+    places_from: str | None = None  # person | server
+    width_found: dict[str, Any] | None = None  # the last width trying settled at; see `width.py` in this folder
+
+    @property
+    def width(self) -> int:
+        """Calls open at once: a document has one at a time, so N and the places both bound it."""
+        return self.permits if self.places is None else min(self.permits, self.places)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dagster_offload.slots import DEEP, SlotConfig, Slots
 
 _SELECT = (
     "select s.name, s.url, s.model, s.permits, s.breaker, s.epoch, s.reason, s.opened_at, s.retry_at, "
-    "s.refusal_wait_seconds, s.was_red_since_opening, "
+    "s.refusal_wait_seconds, s.was_red_since_opening, s.is_auto, s.places, s.places_from, s.width_found, "
     "s.breaker = 'open' and coalesce(s.retry_at <= clock_timestamp(), true) as is_retry_due, "
     "exists (select 1 from workers w where w.worker_id = s.trial_worker and w.ended_at is null) as is_trial_running "
     "from slots s "
@@ -38,24 +38,25 @@ def register(cur: Cursor, slot: SlotConfig) -> SlotRow:
     """Write down a configured slot, at every door that writes.
 
     The number of permits follows the setting whenever that changes; `set_permits` wins until then. Changed settings
-    re-arm a breaker that waits for them: a trial decides.
+    re-arm a breaker that waits for them: a trial decides. Another server's places are not known.
     """
+    is_auto = slot.concurrency == "auto"
+    n = {"permits": 1 if is_auto else slot.concurrency, "setting": 0 if is_auto else slot.concurrency, "auto": is_auto}
     cur.execute(
-        "insert into slots (name, url, model, fingerprint, permits, permits_from_settings) "
-        "values (%(name)s, %(url)s, %(model)s, %(fingerprint)s, %(n)s, %(n)s) on conflict (name) do nothing",
-        {
-            "name": slot.name,
-            "url": slot.url,
-            "model": slot.model,
-            "fingerprint": slot.fingerprint,
-            "n": slot.concurrency,
-        },
+        "insert into slots (name, url, model, fingerprint, permits, permits_from_settings, is_auto) values "
+        "(%(name)s, %(url)s, %(model)s, %(fingerprint)s, %(permits)s, %(setting)s, %(auto)s) on conflict (name) do nothing",
+        {"name": slot.name, "url": slot.url, "model": slot.model, "fingerprint": slot.fingerprint, **n},
     )
     locked(cur, slot.name)
     cur.execute(
-        "update slots set permits = %(n)s, permits_from_settings = %(n)s "
-        "where name = %(name)s and permits_from_settings <> %(n)s",
-        {"name": slot.name, "n": slot.concurrency},
+        "update slots set permits = %(permits)s, permits_from_settings = %(setting)s, is_auto = %(auto)s, "
+        "width_memory = null where name = %(name)s and permits_from_settings <> %(setting)s",
+        {"name": slot.name, **n},
+    )
+    cur.execute(
+        "update slots set places = null, places_from = null, width_memory = null, width_found = null "
+        "where name = %s and url <> %s",
+        [slot.name, slot.url],
     )
     cur.execute(
         "update slots set url = %(url)s, model = %(model)s, fingerprint = %(fingerprint)s where name = %(name)s "
@@ -79,7 +80,29 @@ def try_again(cur: Cursor, name: str, reason: str) -> None:
 
 def set_permits(cur: Cursor, name: str, permits: int) -> None:
     """N for a slot, by a person's word; holders above it give up after their current call."""
-    cur.execute("update slots set permits = %s where name = %s", [permits, name])
+    _set(cur, name, "permits = %s, is_auto = false, width_memory = null", permits)
+
+
+def set_auto(cur: Cursor, name: str) -> None:
+    """N for a slot is found by trying from now on, beginning at 1, by a person's word."""
+    _set(cur, name, "permits = 1, is_auto = true, width_memory = null")
+
+
+def set_places(cur: Cursor, name: str, places: int | None) -> None:
+    """How many documents a slot's server can keep, by a person's word; None: as the server says, if it does."""
+    _set(cur, name, "places = %s, places_from = %s", places, "person" if places else None)
+
+
+def learn_places(cur: Cursor, name: str, places: int | None) -> SlotRow:
+    """What the server says of its places (None: it tells nothing). A person's word wins."""
+    row = locked(cur, name)
+    if row.places_from != "person" and row.places != places:
+        _set(cur, name, "places = %s, places_from = %s", places, "server" if places else None)
+    return locked(cur, name)
+
+
+def _set(cur: Cursor, name: str, assignments: str, *values: object) -> None:
+    cur.execute(f"update slots set {assignments} where name = %s".encode(), [*values, name])
     if cur.rowcount == 0:
         raise KeyError(f"slot {name} was never registered")
     notify(cur, f"wanted:{name}")
