@@ -8,73 +8,65 @@ from collections.abc import Mapping
 from typing import Any
 
 from dagster_offload.completion import Answer, ModelEvidence, RequestOptions, Usage
+from dagster_offload.dialects import FIRST_WAYS, Wish, ask_about_thinking, ask_for_json
 from dagster_offload.errors import CutAnswer, MalformedAnswer, WrongModel
 from dagster_offload.foreign_json import read_json
 from dagster_offload.slots import SlotConfig
+from dagster_offload.thinking import split_thinking
 
 # Every call has a bound, also where the caller names none.
 DEFAULT_MAX_TOKENS = 4_096
 
+# A server that thinks whatever it is told needs room for it before the answer. In proportion, so that a trial stays short.
+MOST_TOKENS_TO_THINK = 4_096
+
 # What a server may claim to have counted: the ledger's columns end there.
 MOST_TOKENS = 2**31 - 1
-
-# Parts of a request that some servers know and others refuse, with the words by which a refusal names them. OpenAI's
-# API has no chat_template_kwargs; llama.cpp's 500 for an answer outside its grammar speaks of a "peg-native format".
-OPTIONAL_PARTS = {
-    "response_format": re.compile(
-        r"response[_ ]format|json[_ ]schema|json[_ ]object|grammar|guided|structured|peg-native|\bschema\b",
-        re.IGNORECASE,
-    ),
-    "chat_template_kwargs": re.compile(r"chat[_ ]template|enable_thinking", re.IGNORECASE),
-}
-REFUSAL_STATUS_CODES = frozenset({400, 422, 500, 501})
 
 # LiteLLM's proxy puts the asked alias back into the body's `model` after a fallback (since 1.85), but tells in these
 # headers (docs.litellm.ai/docs/proxy/response_headers): how often it fell back, and which model group answered.
 FALLBACK_COUNT_HEADER = "x-litellm-attempted-fallbacks"
 ANSWERING_GROUP_HEADER = "x-litellm-model-group"
 
+CHARACTERS_PER_TOKEN = 3  # of thinking that nobody counted
+
 
 class ChoiceWithoutMessage(MalformedAnswer):
     """There are `choices`, but the first has no `message`: enough of an answer for a trial, none for a stage."""
 
 
-def request_body(slot: SlotConfig, prompt: str, system: str | None, options: RequestOptions | None) -> dict[str, Any]:
-    """The body of `POST /v1/chat/completions`. Not streamed: proxies invent a clean end for a cut stream."""
+def request_body(
+    slot: SlotConfig,
+    prompt: str,
+    system: str | None,
+    options: RequestOptions | None,
+    ways: Mapping[Wish, str | None] = FIRST_WAYS,
+) -> dict[str, Any]:
+    """The body of `POST /v1/chat/completions`, each wish in its way. Not streamed: proxies invent an end for a cut stream."""
     options = options or RequestOptions()
     messages = [{"role": "user", "content": prompt}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
-    body: dict[str, Any] = {
-        "model": slot.model,
-        "messages": messages,
-        "stream": False,
-        "max_tokens": DEFAULT_MAX_TOKENS if options.max_tokens is None else options.max_tokens,
-    }
+    max_tokens = DEFAULT_MAX_TOKENS if options.max_tokens is None else options.max_tokens
+    body: dict[str, Any] = {"model": slot.model, "messages": messages, "stream": False, "max_tokens": max_tokens}
     if options.temperature is not None:
         body["temperature"] = options.temperature
     if options.thinking is not None:
-        body["chat_template_kwargs"] = {"enable_thinking": options.thinking}
+        ask_about_thinking(body, ways[Wish.NO_THINKING], wanted=options.thinking)
+        if ways[Wish.NO_THINKING] is None:
+            body["max_tokens"] += min(max_tokens * 20, MOST_TOKENS_TO_THINK)
     if options.response_schema is not None:
-        body["response_format"] = {
-            "type": "json_schema",
-            "json_schema": {
-                "name": str(options.response_schema.get("title", "answer")),
-                "strict": True,
-                "schema": options.response_schema,
-            },
-        }
+        ask_for_json(body, ways[Wish.JSON], options.response_schema)
     return body
 
 
-def refused_part(status_code: int, text: str, body: Mapping[str, Any]) -> str | None:
-    """The optional part of `body` that this refusal seems to be about, or None."""
-    if status_code not in REFUSAL_STATUS_CODES:
-        return None
-    for part, words in OPTIONAL_PARTS.items():
-        if part in body and words.search(text[:4_000]):
-            return part
-    return None
+def with_extra(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """`body` with the owner's own keys in it; objects within objects are merged, else the owner's value stands."""
+    merged = dict(body)
+    for name, value in extra.items():
+        inner = merged.get(name)
+        merged[name] = with_extra(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def read_answer(slot: SlotConfig, content: bytes, headers: Mapping[str, str], seconds: float) -> Answer:
@@ -98,13 +90,15 @@ def read_answer(slot: SlotConfig, content: bytes, headers: Mapping[str, str], se
     if not isinstance(message, dict):
         raise ChoiceWithoutMessage("the answer's first choice has no message: is this a chat completions server?")
     finish_reason = choice.get("finish_reason")
+    text = _text_of(message.get("content"))
     return Answer(
-        _text_of(message.get("content")),
+        text,
         served_model=None if served_model is None else _shown(served_model),
         model_evidence=evidence,
         usage=_usage_of(body.get("usage")),
         seconds=seconds,
         finish_reason=finish_reason if isinstance(finish_reason, str) else None,
+        thinking_tokens=_thinking_tokens(text, message, body.get("usage")),
     )
 
 
@@ -154,6 +148,17 @@ def _text_of(content: object) -> str:
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         return "".join(text for text in parts if isinstance(text, str))
     return ""
+
+
+def _thinking_tokens(text: str, message: Mapping[str, Any], usage: object) -> int:
+    """Tokens thought before the answer: as the server counted them, else estimated from what it shows of them."""
+    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
+    if isinstance(details, dict) and (counted := _count(details.get("reasoning_tokens"))):
+        return counted
+    # llama.cpp, DeepSeek and others call it `reasoning_content`; Ollama, OpenRouter and newer vLLM `reasoning`.
+    apart = _text_of(message.get("reasoning_content")) or _text_of(message.get("reasoning"))
+    thought = (apart or split_thinking(text)[0]).strip()
+    return -(-len(thought) // CHARACTERS_PER_TOKEN)
 
 
 def _usage_of(usage: object) -> Usage:

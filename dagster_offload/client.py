@@ -6,14 +6,16 @@ Nothing here decides whose fault an error is (the engine does) or whether an ans
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 import httpx
 
-from dagster_offload.chat import matches_expected, read_answer, refused_part, request_body
+from dagster_offload.chat import matches_expected, read_answer, request_body, with_extra
 from dagster_offload.completion import Answer, ModelEvidence, RequestOptions
+from dagster_offload.dialects import Dialects, Finding, Findings, Wish, refused_wish
 from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_error
 from dagster_offload.faults import fault_reason, is_cut, retry_after_of, router_word, setting_to_check
 from dagster_offload.slots import DEEP, PRIMARY, SlotConfig, Slots
@@ -30,9 +32,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# A 500 for an answer outside the grammar may be that one answer's; said three times running it is the server's.
-SERVER_ERRORS_UNTIL_LEFT_OUT = 3
-
 
 class AIClient:
     """Sends completions to the slots, over one pool of connections per event loop.
@@ -42,10 +41,11 @@ class AIClient:
 
     ai: Slots
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: Slots, dialects: Mapping[str, Findings] | None = None) -> None:
+        """`dialects`: by slot, what its server was found to understand before."""
         self.ai = slots
+        self._dialects = {name: Dialects(findings) for name, findings in (dialects or {}).items()}
         self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
-        self._refusals: dict[tuple[str, str], int] = {}  # (slot, optional part): how often refused; see `_refused`
         self._warned: set[str] = set()
 
     async def __aenter__(self) -> Self:
@@ -80,33 +80,38 @@ class AIClient:
         """The one method that sends a completion. Returns an `Answer`; one request is open at a time.
 
         Raises httpx's transport errors, `HTTPStatusError` for everything but a 2xx, `CutAnswer`, `MalformedAnswer` and
-        `WrongModel`. A part of the request that this server does not know (`response_format`) is left out and asked
-        again without.
+        `WrongModel`. A part of the request that this server does not know is put in its next dialect, or left out, and
+        asked again.
         """
-        body = request_body(slot, prompt, system, options)
-        for known_refused in [part for part in body if self._is_left_out(slot, part)]:
-            del body[known_refused]
-        read_seconds = slot.read_timeout
-        if options is not None and options.read_timeout_seconds is not None:
-            read_seconds = options.read_timeout_seconds
+        options = options or RequestOptions()
+        known = self.dialects_of(slot)
+        read_seconds = slot.read_timeout if options.read_timeout_seconds is None else options.read_timeout_seconds
+        tried, refused = known.copy(), list[tuple[Wish, str, int]]()
         started = time.monotonic()
-        response = await self._post(slot, body, read_seconds)
-        left_out: dict[str, int] = {}
-        while (part := refused_part(response.status_code, response.text, body)) is not None:
-            left_out[part] = response.status_code
-            del body[part]
-            response = await self._post(slot, body, read_seconds)
+        while True:
+            body = request_body(slot, prompt, system, options, ways := tried.ways)
+            response = await self._post(slot, with_extra(body, slot.extra_body), read_seconds)
+            wish = refused_wish(response.status_code, response.text, body)
+            if wish is None or (way := ways[wish]) is None:
+                break
+            refused.append((wish, way, response.status_code))
+            tried.note(wish, way, Finding.REFUSED)
         if not response.is_success:
             # Not raise_for_status: its message holds the URL, and a URL may hold a password.
             message = f"the {slot.name} slot answered HTTP {response.status_code}"
             raise httpx.HTTPStatusError(message, request=response.request, response=response)
-        for part, status_code in left_out.items():
-            self._remember_refusal(slot, part, status_code)
-        if "response_format" in body:
-            self._refusals.pop((slot.name, "response_format"), None)
         answer = read_answer(slot, response.content, response.headers, time.monotonic() - started)
+        before = known.ways
+        for wish, way, status_code in refused:
+            known.note_refusal(wish, way, status_code)
+        known.learn(ways, options, answer)
+        _tell_new_ways(slot, before, known)
         self._warn_unverified(slot, answer)
         return answer
+
+    def dialects_of(self, slot: SlotConfig) -> Dialects:
+        """What the slot's server was found to understand so far."""
+        return self._dialects.setdefault(slot.name, Dialects())
 
     async def _post(self, slot: SlotConfig, body: dict[str, Any], read_seconds: float) -> httpx.Response:
         """One POST with its whole answer read. `read_seconds` bounds every wait for bytes, and all of them together."""
@@ -131,17 +136,6 @@ class AIClient:
             self._pools[loop] = open_http(slot for slot in (self.ai.deep, self.ai.primary) if slot is not None)
         return self._pools[loop]
 
-    def _is_left_out(self, slot: SlotConfig, part: str) -> bool:
-        return self._refusals.get((slot.name, part), 0) >= SERVER_ERRORS_UNTIL_LEFT_OUT
-
-    def _remember_refusal(self, slot: SlotConfig, part: str, status_code: int) -> None:
-        """After an answer without `part`: a 4xx or 501 spoke about the request, a 500 perhaps about one answer."""
-        is_certain = status_code != httpx.codes.INTERNAL_SERVER_ERROR
-        count = SERVER_ERRORS_UNTIL_LEFT_OUT if is_certain else self._refusals.get((slot.name, part), 0) + 1
-        self._refusals[slot.name, part] = count
-        if count == SERVER_ERRORS_UNTIL_LEFT_OUT:
-            logger.info("the %s slot refuses %s (HTTP %s): asking without it from now on", slot.name, part, status_code)
-
     def _warn_unverified(self, slot: SlotConfig, answer: Answer) -> None:
         """Say once per slot that `expected_model` could not be judged: we do not pretend to have verified."""
         if slot.expected_model is None or answer.model_evidence is ModelEvidence.REPORTED or slot.name in self._warned:
@@ -154,6 +148,14 @@ class AIClient:
             slot.name, did, slot.setting("expected_model"), slot.expected_model,
         )  # fmt: skip
         self._warned.add(slot.name)
+
+
+def _tell_new_ways(slot: SlotConfig, before: Mapping[Wish, str | None], known: Dialects) -> None:
+    for wish, way in before.items():
+        if way is not None and known.way(wish) != way:
+            now = known.way(wish) or "not at all"
+            finding = known.finding(wish, way)
+            logger.info("the %s slot's server %s %s as %s: asking %s from now on", slot.name, finding, wish, way, now)
 
 
 async def call_deep_or_defer(

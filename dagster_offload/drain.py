@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dagster_offload.client import AIClient
+from dagster_offload.clients import open_client
 from dagster_offload.errors import DrainRefused, OffloadError, SettingsError
 from dagster_offload.gate import AsyncLedger, let_through
 from dagster_offload.lanes import Lanes, Scope
@@ -110,7 +111,7 @@ async def _drain(
     scope: Scope,
     on_progress: Progress | None,
 ) -> DrainSummary:
-    async with AIClient(settings.slots) as client:
+    async with open_client(settings.slots, ledger) as client:
         lanes = Lanes(_walker(settings, ledger, client, worker), scope, on_progress)
         if await ledger.run(claims.count_due, scope.stages) or await ledger.run(claims.count_waiting, scope.stages):
             await let_through(ledger, client, deep, worker)
@@ -167,7 +168,7 @@ async def _run_documents(
     stages: Sequence[str],
     on_progress: Progress | None,
 ) -> RunSummary:
-    async with AIClient(settings.slots) as client:
+    async with open_client(settings.slots, ledger) as client:
         walker = _walker(settings, ledger, client, worker)
         for slot, slot_stages in _slots_of_stages(settings, stages):
             await let_through(ledger, client, slot, worker)
@@ -280,7 +281,7 @@ async def _look_for_drain(settings: Settings, ledger: Ledger) -> Decision:
 async def _try_the_gate(settings: Settings, ledger: Ledger, deep: SlotConfig) -> SlotRow:
     """A trial of the sensor's own: a slot that is healthy but refuses costs no Dagster run."""
     with Worker(ledger, "sensor") as worker:
-        async with AIClient(settings.slots) as client:
+        async with open_client(settings.slots, AsyncLedger(ledger)) as client:
             return await let_through(AsyncLedger(ledger), client, deep, worker)
 
 

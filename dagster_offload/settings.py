@@ -1,6 +1,7 @@
 """`OFFLOAD_*` from the environment or `.env` into one frozen `Settings`; the only reader of the environment."""
 
 import dataclasses
+import json
 import os
 import re
 from pathlib import Path
@@ -13,6 +14,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from dagster_offload.errors import SettingsError
 from dagster_offload.slots import DEEP, PRIMARY, SlotConfig, Slots
 from dagster_offload.width import WIDEST
+
+# What `..._EXTRA_BODY` cannot change: whom to ask is a setting of its own, the question is ours, nothing is streamed.
+KEYS_OF_OUR_OWN = frozenset({"model", "messages", "stream"})
 
 
 def default_home() -> Path:
@@ -45,6 +49,7 @@ class Settings(BaseSettings):
     deep_health_path: str = Field("/health", description="the router's health probe")
     deep_connect_timeout: float = Field(3.0, gt=0, le=60, description="seconds")
     deep_read_timeout: float = Field(900.0, gt=0, description="seconds for one whole answer")
+    deep_extra_body: SecretStr | None = Field(None, description="JSON object merged into each completion's body")
 
     primary_url: str | None = Field(None, description="a small model that is always on (optional)")
     primary_model: str | None = Field(None, description="its model alias")
@@ -55,9 +60,13 @@ class Settings(BaseSettings):
     primary_health_path: str = Field("/health", description="its health probe")
     primary_connect_timeout: float = Field(3.0, gt=0, le=60, description="seconds")
     primary_read_timeout: float = Field(900.0, gt=0, description="seconds for one whole answer")
+    primary_extra_body: SecretStr | None = Field(None, description="JSON object merged into each completion's body")
 
     any_stages: str = Field("", description="stages that `primary` may do too, comma-separated: classify,summarize")
     classes: str = Field("", description="document classes, comma-separated; `other` is always added")
+    language: str = Field(
+        "", description="language records are written in: `ko`, `English`; unset = the document's own"
+    )
     deep_context_tokens: int = Field(32_768, ge=512, description="the deep model's context; longer texts are cut")
     retry_after_minutes: float = Field(30.0, gt=0, le=360, description="the wait after a deferral that named no time")
     scan_interval: float = Field(60.0, ge=1, description="seconds between two looks at the library")
@@ -81,6 +90,20 @@ class Settings(BaseSettings):
                 raise ValueError(f"is not a regular expression: {error}") from error
         return value
 
+    @field_validator("deep_extra_body", "primary_extra_body")
+    @classmethod
+    def _extra_body(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                body = json.loads(value.get_secret_value())
+            except ValueError:
+                body = None
+            if not isinstance(body, dict):
+                raise ValueError("""must be a JSON object, such as '{"top_p": 0.8}'""")
+            if ours := sorted(KEYS_OF_OUR_OWN & body.keys()):
+                raise ValueError(f"must not hold {', '.join(ours)}: that is for this program to say")
+        return value
+
     @field_validator("home", "library")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
@@ -101,8 +124,9 @@ class Settings(BaseSettings):
             return None
         if get("model") is None:
             raise SettingsError(f"{prefix}_URL is set, {prefix}_MODEL is not: name the model alias to ask for")
-        fields = [field.name for field in dataclasses.fields(SlotConfig) if field.name != "name"]
-        return SlotConfig(name=name, **{field: get(field) for field in fields})
+        fields = [field.name for field in dataclasses.fields(SlotConfig) if field.name not in {"name", "extra_body"}]
+        extra_body = json.loads(get("extra_body") or "{}")
+        return SlotConfig(name=name, extra_body=extra_body, **{field: get(field) for field in fields})
 
 
 def load_settings(**overrides: Any) -> Settings:

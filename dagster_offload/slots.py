@@ -1,8 +1,10 @@
 """A slot: a place a completion can run. `deep` is big and only sometimes there, `primary` is small and always on."""
 
 import hashlib
-from dataclasses import dataclass
-from typing import Literal
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 DEEP = "deep"
 PRIMARY = "primary"
@@ -26,6 +28,9 @@ class SlotConfig:
     health_path: str = "/health"
     connect_timeout: float = 3.0
     read_timeout: float = 900.0
+    extra_body: Mapping[str, Any] = field(
+        default_factory=dict, hash=False
+    )  # merged into each completion's; may hold secrets
 
     def __repr__(self) -> str:
         return f"SlotConfig(name={self.name!r}, url={self.url!r}, model={self.model!r})"
@@ -37,7 +42,9 @@ class SlotConfig:
     @property
     def fingerprint(self) -> str:
         """Changes whenever a setting changes that could mend a misconfigured slot. Holds no secret."""
-        parts = (self.url, self.model, self.expected_model or "", self.api_key or "", self.health_path)
+        parts = [self.url, self.model, self.expected_model or "", self.api_key or "", self.health_path]
+        if self.extra_body:
+            parts.append(json.dumps(self.extra_body, sort_keys=True))
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

@@ -7,7 +7,7 @@ The caller holds a permit for it and writes the verdict to the ledger.
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 
@@ -19,6 +19,7 @@ from dagster_offload.faults import is_misconfigured, reason_with_setting, retry_
 from dagster_offload.slots import SlotConfig
 
 TRIAL_PROMPT = "Answer with one word: ready"
+BOUNDS = {"max_tokens", "max_completion_tokens"}
 TRIAL_SECONDS = 20.0  # a slot that loads on first use takes longer: refused, and asked again
 
 
@@ -48,7 +49,7 @@ async def trial(client: AIClient, slot: SlotConfig, limit_seconds: float = TRIAL
     started = time.monotonic()
     try:
         async with asyncio.timeout(limit_seconds):
-            answer = await client._request(slot, TRIAL_PROMPT, options=options)
+            answer = await client._request(_without_bounds(slot), TRIAL_PROMPT, options=options)
     except ChoiceWithoutMessage:
         return TrialVerdict(True, "answered", seconds=time.monotonic() - started)
     except TimeoutError:
@@ -68,6 +69,12 @@ async def trial(client: AIClient, slot: SlotConfig, limit_seconds: float = TRIAL
         model_evidence=answer.model_evidence,
         usage=answer.usage,
     )
+
+
+def _without_bounds(slot: SlotConfig) -> SlotConfig:
+    """The owner's own bounds are for documents: a trial stays short."""
+    kept = {name: value for name, value in slot.extra_body.items() if name not in BOUNDS}
+    return slot if kept == slot.extra_body else replace(slot, extra_body=kept)
 
 
 def _refused(slot: SlotConfig, error: Exception, seconds: float) -> TrialVerdict:

@@ -58,13 +58,15 @@ def asked_stage(messages: Sequence[dict[str, Any]], schema: dict[str, Any] | Non
 
 
 def answer(messages: Sequence[dict[str, Any]], schema: dict[str, Any] | None) -> str:
-    """The answer's text: a stage's JSON, or a few plain words where no stage asks (a trial)."""
+    """The answer's text: a stage's JSON, an object with a schema's fields, or a few plain words (a trial's)."""
     document = document_in(messages)
     stage = asked_stage(messages, schema)
     if stage == CLASSIFY:
         return json.dumps(classification(document or "", _classes(messages, schema)), ensure_ascii=False)
     if stage == SUMMARIZE:
         return json.dumps(summary(document or ""), ensure_ascii=False)
+    if schema is not None:
+        return json.dumps(dict.fromkeys(schema.get("properties", {}), "red"))
     return "ready" if document is None else summary(document)["summary"]
 
 

@@ -15,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from dagster_offload.simulator.answers import answer, asked_stage, document_in
+from dagster_offload.simulator.answers import asked_stage, document_in
 from dagster_offload.simulator.book import COMPLETIONS, Book, Entry, count_tokens, fingerprint
 from dagster_offload.simulator.connections import BrokenAnswer
+from dagster_offload.simulator.model import asked_schema, spoken
 from dagster_offload.simulator.places import Places
 from dagster_offload.simulator.script import ROUTER_WORDS, Behaviour, Script, Step
 
@@ -155,12 +156,13 @@ class RouterApp:
             if 300 <= behaviour.status < 400:
                 headers["location"] = behaviour.redirect_to
             return _error(behaviour.status, "refused by script", "simulated_refusal", headers)
-        for part, is_known in (
-            ("response_format", behaviour.knows_response_format),
-            ("chat_template_kwargs", behaviour.knows_chat_template_kwargs),
-        ):
-            if part in body and not is_known:
+        for part in behaviour.refuses:
+            if part in body:
                 return _error(400, f"unknown parameter: {part}", "invalid_request_error", {})
+        form = (body.get("response_format") or {}).get("type")
+        refused = {"refused": {"json_schema", "json_object"}, "json_object_only": {"json_schema"}}
+        if form in refused.get(behaviour.response_format, set()):
+            return _error(400, "This response_format type is unavailable now", "invalid_request_error", {})
         return None
 
     def _refusal_headers(self) -> dict[str, str]:
@@ -174,25 +176,11 @@ class RouterApp:
 
     def _answer(self, body: dict[str, Any], entry: Entry) -> bytes:
         behaviour = self.behaviour
-        schema = _schema(body)
-        text = answer(body["messages"], schema)
-        bound = int(body.get("max_tokens") or 4096)
-        finish_reason = "stop"
-        if behaviour.answers == "length" or count_tokens(text) > bound:
-            text, finish_reason = text[: min(4 * bound, len(text) // 2)], "length"
-        content: str | None = {
-            "empty": "",
-            "thinking": "<think>\nLet me look at this.\n</think>\n",
-            "unclosed_thinking": "<think>\nLet me look at this.",
-            "garbage": "I would rather not answer in JSON.",
-        }.get(behaviour.answers, text)
-        if behaviour.answers == "null":
-            content = None
-        message = {"role": "assistant", "content": content}
+        message, finish_reason = spoken(body, behaviour)
         choice = {"index": 0, "message": message, "finish_reason": finish_reason}
         if behaviour.answers == "no_message":
             del choice["message"]
-        tokens = count_tokens(content or "")
+        tokens = count_tokens((message["content"] or "") + message.get("reasoning_content", ""))
         completion = {
             "id": f"chatcmpl-simulated-{entry.number}",
             "object": "chat.completion",
@@ -215,9 +203,10 @@ class RouterApp:
         if document is not None:
             entry.document = fingerprint(document)
             self.book.document_tokens[entry.document] = count_tokens(document)
-        entry.stage = asked_stage(body["messages"], _schema(body))
+        entry.stage = asked_stage(body["messages"], asked_schema(body))
         entry.model, entry.max_tokens = body.get("model"), body.get("max_tokens")
-        entry.parts = tuple(sorted({"response_format", "chat_template_kwargs", "temperature"} & body.keys()))
+        entry.parts = tuple(sorted(body.keys() - {"model", "messages", "max_tokens", "stream"}))
+        entry.response_format = (body.get("response_format") or {}).get("type")
 
     # What a test or a person sets and sees
 
@@ -276,12 +265,6 @@ def _document_tokens_read(messages: Sequence[dict[str, Any]], prompt: str, held:
     if document is None:
         return 0
     return count_tokens(document[max(0, held - prompt.index(document)) :])
-
-
-def _schema(body: dict[str, Any]) -> dict[str, Any] | None:
-    asked = body.get("response_format") or {}
-    schema = asked.get("json_schema", {}).get("schema") or asked.get("schema")
-    return schema if isinstance(schema, dict) else None
 
 
 def _error(status: int, message: str, kind: str, headers: dict[str, str]) -> Response:

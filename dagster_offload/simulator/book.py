@@ -32,6 +32,7 @@ class Entry:
     model: str | None = None  # as asked for
     max_tokens: int | None = None
     parts: tuple[str, ...] = ()  # the optional parts of the request that came along
+    response_format: str | None = None  # its type
     prompt_tokens: int = 0
     cached_tokens: int = 0
     document_tokens_read: int = 0  # of the document alone

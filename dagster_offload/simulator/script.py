@@ -44,8 +44,13 @@ class Behaviour(BaseModel):
         "good", "empty", "null", "thinking", "unclosed_thinking", "garbage", "length", "no_choices", "no_message"
     ] = "good"
     api_key: str | None = None  # 401 without it
-    knows_response_format: bool = True  # False: 400 that names it
-    knows_chat_template_kwargs: bool = True
+    # What is done with a wish for JSON. `ignored`: prose and a fence around it. `blanks`: blanks up to the token limit.
+    response_format: Literal["honoured", "ignored", "refused", "json_object_only", "blanks"] = "honoured"
+    # Whether it thinks before it answers, and what it obeys where it is told not to.
+    thinking: Literal["never", "obeys_template", "obeys_effort", "obeys_no_think", "always"] = "never"
+    thinking_tokens: int = Field(default=300, ge=1)
+    thinking_in_text: bool = False  # between tags in the answer's text, not in a field of its own
+    refuses: list[str] = []  # parts of a request that end in a 400 that names them, e.g. `chat_template_kwargs`
 
     def with_changes(self, changes: dict[str, Any]) -> "Behaviour":
         """A copy with `changes`. Raises `ValueError` naming what is unknown or wrong."""

@@ -51,7 +51,7 @@ def llm_stages(settings: Settings) -> dict[str, LLMStage]:
         ),
         LLMStage(
             name=SUMMARIZE,
-            instruction=summarize.INSTRUCTION,
+            instruction=summarize.instruction(settings.language),
             options=summarize.options(),
             parse=summarize.parse,
             prompt_version=summarize.PROMPT_VERSION,
@@ -64,7 +64,7 @@ def llm_stages(settings: Settings) -> dict[str, LLMStage]:
 def recipes(settings: Settings) -> dict[str, str]:
     """Per stage the hash of what an answer depends on besides its input.
 
-    For `deep` stages that includes `expected_model` if set, else the alias; for `any` stages no model.
+    For `deep` stages that includes `expected_model` if set, else the alias, and the extra body; for `any` stages no model.
     """
     slots = settings.slots
     found = {EXTRACT: _digest({"version": EXTRACT_VERSION})}
@@ -75,14 +75,18 @@ def recipes(settings: Settings) -> dict[str, str]:
                 "instruction": stage.instruction,
                 "options": asdict(stage.options),
                 "context_tokens": settings.deep_context_tokens,
-                "model": None if stage.primary_may_do_it else _model_of(slots.for_prompt()),
+                **({} if stage.primary_may_do_it else _what_answers(slots.for_prompt())),
             }
         )
     return found
 
 
-def _model_of(slot: SlotConfig | None) -> str | None:
-    return None if slot is None else slot.expected_model or slot.model
+def _what_answers(slot: SlotConfig | None) -> dict[str, object]:
+    """The model, and what the owner adds to each of its requests."""
+    if slot is None:
+        return {"model": None}
+    extra = {"extra_body": slot.extra_body} if slot.extra_body else {}
+    return {"model": slot.expected_model or slot.model, **extra}
 
 
 def _digest(value: dict[str, object]) -> str:

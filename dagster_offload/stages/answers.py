@@ -1,18 +1,27 @@
-"""From an answer's text to a typed record: strip closed thinking, find the one JSON object, validate it."""
+"""From an answer's text to a typed record: pass over thinking, find the one JSON object, validate it.
 
+Models write what they were asked for in their own ways. What certainly means the same is taken (`85%` for 0.85, `Korean`
+for `ko`); what means nothing is left out where the record can do without it.
+"""
+
+import math
 import re
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from dagster_offload.completion import Answer
+from dagster_offload.dialects import is_blank_without_end
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.foreign_json import objects_in_prose, read_json
+from dagster_offload.stages.languages import language_code
+from dagster_offload.thinking import split_thinking
 
 Record = TypeVar("Record", bound=BaseModel)
 
-_CLOSED_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 _FENCE = re.compile(r"^```[a-zA-Z]*\n(.*)\n```$", re.DOTALL)
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
+_BULLET = re.compile(r"^\s*(?:[-*•·]|\d{1,2}[.)])\s+")
 
 
 class StageAnswer(BaseModel):
@@ -21,16 +30,57 @@ class StageAnswer(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, str_strip_whitespace=True)
 
 
+def _share(value: Any) -> Any:
+    """A share of one, also as a percentage (a whole number from 2 on, or with its sign); None where it is no number.
+
+    A number that can be neither is left as it is, and refused by validation.
+    """
+    is_percentage = False
+    if isinstance(value, str):
+        written = _NUMBER.fullmatch(value.strip())
+        if written is None:
+            return None
+        value, is_percentage = float(written[1]), bool(written[2])
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if is_percentage or (1 < value <= 100 and value == math.floor(value)):
+        return value / 100
+    return value
+
+
+def _code(value: Any) -> str | None:
+    return language_code(value) if isinstance(value, str) else None
+
+
+def _points(value: Any) -> Any:
+    """A list, also where it was written as lines of one text; empty where there is none."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        value = value.splitlines()
+    if not isinstance(value, list):
+        return value
+    points = (_BULLET.sub("", point) if isinstance(point, str) else point for point in value)
+    return [point for point in points if point not in {"", None}]
+
+
+Share = Annotated[Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None, BeforeValidator(_share)]
+LanguageCode = Annotated[str | None, BeforeValidator(_code)]
+Points = Annotated[tuple[str, ...], BeforeValidator(_points)]
+
+
 def usable_text(answer: str) -> str:
-    """The answer without closed thinking. Raises `UnusableAnswer` where nothing is left that could be a result."""
-    text = _CLOSED_THINKING.sub("", answer)
-    if "<think>" in text:
+    """The answer without thinking. Raises `UnusableAnswer` where nothing is left that could be a result."""
+    text = split_thinking(answer)[1]
+    said = answer if isinstance(answer, Answer) else Answer(answer)
+    is_cut = said.finish_reason == "length"
+    if text is None or (is_cut and not text and said.thinking_tokens):
         raise UnusableAnswer(
             "unclosed_thinking", "the answer ends inside its thinking: raise max_tokens or turn thinking off"
         )
-    # Some templates open the thinking in the prompt, so that only its end is in the answer.
-    text = text.rpartition("</think>")[2].strip()
-    if isinstance(answer, Answer) and answer.finish_reason == "length":
+    if is_blank_without_end(said):
+        raise UnusableAnswer("blank_answer", "the answer is blanks up to max_tokens")
+    if is_cut:
         raise UnusableAnswer("cut_by_max_tokens", "the answer reached max_tokens before it ended")
     if not text:
         raise UnusableAnswer("empty_answer", "the answer is empty")
@@ -50,7 +100,7 @@ def parse_record(answer: str, model: type[Record]) -> Record:
         try:
             return model.model_validate(value)
         except ValidationError as error:
-            found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:5])
+            found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors()[:5])
             problems = problems or found
     if problems is None:
         raise UnusableAnswer("no_json", "the answer holds no JSON object")

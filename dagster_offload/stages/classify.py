@@ -1,26 +1,22 @@
 """classify: text -> class. What is asked, and what is accepted as an answer."""
 
-from typing import Annotated
-
-from pydantic import Field, StringConstraints
+import unicodedata
 
 from dagster_offload.completion import RequestOptions
 from dagster_offload.errors import UnusableAnswer
-from dagster_offload.stages.answers import StageAnswer, parse_record
+from dagster_offload.stages.answers import LanguageCode, Share, StageAnswer, parse_record
 
-PROMPT_VERSION = 1
+PROMPT_VERSION = 2
 OTHER = "other"
 DEFAULT_CLASSES = ("invoice", "letter", "contract", "report", "minutes", "manual", "article", "form", OTHER)
-
-LanguageCode = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")]
 
 
 class Classification(StageAnswer):
     """A document's class. `confidence` is 0..1 as the model judges itself; `language` is ISO 639-1."""
 
     category: str
-    confidence: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
-    language: LanguageCode | None = None
+    confidence: Share = None
+    language: LanguageCode = None
 
 
 def class_names(configured: str) -> tuple[str, ...]:
@@ -55,8 +51,14 @@ def options(classes: tuple[str, ...]) -> RequestOptions:
 
 
 def parse(answer: str, classes: tuple[str, ...]) -> Classification:
-    """Raises `UnusableAnswer`; a class that was not declared is one."""
+    """Raises `UnusableAnswer`; a class that was not declared is one. Upper and lower case are the same."""
     record = parse_record(answer, Classification)
-    if record.category not in classes:
+    declared = {_folded(name): name for name in reversed(classes)}  # of two that differ in case only, the first
+    name = record.category if record.category in classes else declared.get(_folded(record.category))
+    if name is None:
         raise UnusableAnswer("unknown_class", f"the answer's category is none of: {', '.join(classes)}")
-    return record
+    return record.model_copy(update={"category": name})
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip(" .\"'").casefold()

@@ -5,25 +5,32 @@ from typing import Annotated
 from pydantic import Field
 
 from dagster_offload.completion import RequestOptions
-from dagster_offload.stages.answers import StageAnswer, parse_record
-from dagster_offload.stages.classify import LanguageCode
+from dagster_offload.stages.answers import LanguageCode, Points, StageAnswer, parse_record
+from dagster_offload.stages.languages import language_name
 
-PROMPT_VERSION = 1
+PROMPT_VERSION = 2
 
-INSTRUCTION = (
-    "Summarize the document. Answer with the JSON object "
-    '{"title": a short title, "summary": three to six sentences that keep names, dates and amounts, '
-    '"key_points": a list of at most seven short sentences, "language": the document\'s ISO 639-1 code}.'
-)
+DOCUMENTS_OWN = "the document's own language"
+
+
+def instruction(language: str) -> str:
+    """What is asked; `language` as the owner named it, empty for the document's own."""
+    written_in = language_name(language) if language.strip() else DOCUMENTS_OWN
+    return (
+        "Summarize the document. Answer with the JSON object "
+        '{"title": a short title, "summary": three to six sentences that keep names, dates and amounts, '
+        '"key_points": a list of at most seven short sentences, "language": the document\'s ISO 639-1 code}. '
+        f"Write title, summary and key points in {written_in}."
+    )
 
 
 class Summary(StageAnswer):
-    """A document's summary, in its own language. Only `summary` is required."""
+    """A document's summary. `language` is the document's. Only `summary` is required."""
 
     summary: Annotated[str, Field(min_length=1)]
     title: str | None = None
-    key_points: tuple[str, ...] = ()
-    language: LanguageCode | None = None
+    key_points: Points = ()
+    language: LanguageCode = None
 
 
 def options() -> RequestOptions:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from dagster_offload.client import AIClient, call_deep_or_defer
-from dagster_offload.completion import Answer, ModelEvidence, RequestOptions
+from dagster_offload.completion import Answer, ModelEvidence
 from dagster_offload.errors import MalformedAnswer, StageDeferred, WrongModel
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator.server import Router
@@ -32,7 +32,7 @@ async def test_an_answer_carries_who_gave_it_and_what_it_took(deep_slot: SlotCon
 
 
 async def test_the_stages_questions_get_answers_they_accept(deep_slot: SlotConfig) -> None:
-    system = system_message(LETTER, context_tokens=8_000)
+    system = system_message(LETTER)
     async with AIClient(Slots(deep=deep_slot)) as client:
         records = {
             name: stage.parse(await client.call_deep(stage.instruction, system, stage.options))
@@ -45,25 +45,12 @@ async def test_the_stages_questions_get_answers_they_accept(deep_slot: SlotConfi
 async def test_a_document_is_read_once_for_both_stages(router: Router, deep_slot: SlotConfig) -> None:
     async with AIClient(Slots(deep=deep_slot)) as client:
         for number in range(5):
-            system = system_message(f"Report {number}. " + "The results of the quarter are good. " * 30, 8_000)
+            system = system_message(f"Report {number}. " + "The results of the quarter are good. " * 30)
             for stage in STAGES.values():
                 await client.call_deep(stage.instruction, system, stage.options)
     log = router.log()
     assert log["document_tokens_once"] > 1_000
     assert log["read_ratio"] == pytest.approx(1.0, abs=0.01)
-
-
-@pytest.mark.parametrize("part", ["response_format", "chat_template_kwargs"])
-async def test_a_part_the_server_does_not_know_is_left_out_from_then_on(
-    router: Router, deep_slot: SlotConfig, part: str
-) -> None:
-    router.set(**{f"knows_{part}": False})
-    options = RequestOptions(thinking=False, response_schema={"type": "object", "properties": {}})
-    async with AIClient(Slots(deep=deep_slot)) as client:
-        for _ in range(2):
-            await client.call_deep("question", options=options)
-    sent = [part in entry["parts"] for entry in router.completions()]
-    assert sent == [True, False, False]
 
 
 async def test_a_refusal_about_something_else_is_not_asked_again(router: Router, deep_slot: SlotConfig) -> None:
@@ -72,14 +59,6 @@ async def test_a_refusal_about_something_else_is_not_asked_again(router: Router,
         with pytest.raises(httpx.HTTPStatusError):
             await client.call_deep("question", options=STAGES["classify"].options)
     assert len(router.completions()) == 1
-
-
-async def test_one_request_is_open_at_a_time_also_when_a_part_is_refused(router: Router, deep_slot: SlotConfig) -> None:
-    router.set(knows_response_format=False, knows_chat_template_kwargs=False)
-    async with AIClient(Slots(deep=deep_slot)) as client:
-        await client.call_deep("question", options=STAGES["classify"].options)
-    assert len(router.completions()) == 3
-    assert router.log()["max_open"] == 1
 
 
 async def test_calls_run_side_by_side(router: Router, deep_slot: SlotConfig) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dagster_offload.chat import ChoiceWithoutMessage, read_answer, refused_part, request_body
+from dagster_offload.chat import ChoiceWithoutMessage, read_answer, request_body, with_extra
 from dagster_offload.client import AIClient, call_deep_or_defer
 from dagster_offload.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.errors import (
@@ -273,23 +273,40 @@ def test_only_what_is_set_is_sent_and_every_call_has_a_bound() -> None:
     assert body["response_format"]["json_schema"]["schema"] == schema
 
 
+def test_the_owners_own_keys_go_into_the_body_and_objects_are_merged() -> None:
+    body = {"temperature": 0.0, "chat_template_kwargs": {"enable_thinking": False}, "max_tokens": 200}
+    extra = {"temperature": 0.7, "top_p": 0.8, "chat_template_kwargs": {"preserve_thinking": True}}
+    assert with_extra(body, extra) == {
+        "temperature": 0.7,
+        "chat_template_kwargs": {"enable_thinking": False, "preserve_thinking": True},
+        "max_tokens": 200,
+        "top_p": 0.8,
+    }
+    assert body["temperature"] == 0.0
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+
+
 @pytest.mark.parametrize(
-    ("status_code", "text", "part"),
+    ("message", "details", "tokens"),
     [
-        (400, "'response_format' is not supported", "response_format"),
-        (422, "guided decoding is off", "response_format"),
-        (500, "output does not match the expected peg-native format", "response_format"),
-        (400, "Unrecognized request argument supplied: chat_template_kwargs", "chat_template_kwargs"),
-        (400, "exceed_context_size_error", None),
-        (500, "out of memory", None),
-        (503, "response_format", None),
-        (200, "response_format", None),
+        ({"content": "yes"}, None, 0),
+        ({"content": "yes", "reasoning_content": "Hm, let me see."}, None, 5),
+        ({"content": "yes", "reasoning": "Hm, let me see."}, None, 5),
+        ({"content": "yes", "reasoning_content": None, "reasoning": " \n"}, None, 0),
+        ({"content": "<think>\n\n</think>\n\nyes"}, None, 0),
+        ({"content": "<think>Hm.</think>yes"}, None, 1),
+        ({"content": "Hm.</think>yes"}, None, 1),
+        ({"content": "<think>Hm."}, None, 1),
+        ({"content": '{"summary": "how <think> works"}'}, None, 0),
+        ({"content": "yes"}, {"reasoning_tokens": 640}, 640),
+        ({"content": "yes"}, {"reasoning_tokens": 0}, 0),
     ],
 )
-def test_a_refusal_is_read_for_the_part_it_is_about(status_code: int, text: str, part: str | None) -> None:
-    body: dict[str, Any] = {"response_format": {}, "chat_template_kwargs": {}}
-    assert refused_part(status_code, text, body) == part
-    assert refused_part(status_code, text, {}) is None
+def test_thinking_is_noticed_wherever_a_server_shows_it(
+    message: dict[str, Any], details: dict[str, int] | None, tokens: int
+) -> None:
+    content = json.dumps({"choices": [{"message": message}], "usage": {"completion_tokens_details": details}}).encode()
+    assert read(content=content).thinking_tokens == tokens
 
 
 @pytest.mark.parametrize(

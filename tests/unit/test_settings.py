@@ -6,6 +6,7 @@ import pytest
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings import load_settings
+from dagster_offload.stages import recipes
 
 
 @pytest.fixture(autouse=True)
@@ -66,9 +67,41 @@ def test_settings_are_read_from_a_dotenv_file_and_the_environment_goes_before_it
     assert (deep.url, deep.model) == ("http://from-file:1", "from-environment")
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [("{", "JSON object"), ("[1]", "JSON object"), ('{"model": "x", "stream": true, "secret": 1}', "model, stream")],
+)
+def test_an_extra_body_that_cannot_be_is_told_without_its_values(body: str, said: str) -> None:
+    for slot in ("deep", "primary"):
+        with pytest.raises(SettingsError, match=f"OFFLOAD_{slot.upper()}_EXTRA_BODY") as raised:
+            load_settings(**{f"{slot}_extra_body": body})
+        assert said in str(raised.value)
+        assert "secret" not in str(raised.value)
+
+
+def test_a_changed_extra_body_is_another_slot_and_another_recipe_where_it_answers_alone() -> None:
+    plain, extra = (
+        {"deep_url": "http://x:1", "deep_model": "m", **more} for more in ({}, {"deep_extra_body": '{"a": 1}'})
+    )
+    before, after = load_settings(**plain), load_settings(**extra)
+    assert before.slots.deep is not None
+    assert after.slots.deep is not None
+    assert dict(after.slots.deep.extra_body) == {"a": 1}
+    assert before.slots.deep.fingerprint != after.slots.deep.fingerprint
+    assert recipes(before)["summarize"] != recipes(after)["summarize"]
+    either = {"any_stages": "classify"}
+    assert (
+        recipes(load_settings(**plain, **either))["classify"] == recipes(load_settings(**extra, **either))["classify"]
+    )
+
+
 def test_no_key_shows_in_any_repr() -> None:
     settings = load_settings(
-        deep_url="http://x:1", deep_model="m", deep_api_key="sk-secret", postgres_url="postgresql://u:sk-secret@h/d"
+        deep_url="http://x:1",
+        deep_model="m",
+        deep_api_key="sk-secret",
+        postgres_url="postgresql://u:sk-secret@h/d",
+        deep_extra_body='{"key": "sk-secret"}',
     )
     assert "sk-secret" not in repr(settings)
     assert "sk-secret" not in repr(settings.slots)

@@ -1,0 +1,98 @@
+"""Answers that are none, through the real engine: what is asked again, who pays, what is kept for a person."""
+
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.ledger import dialects, refused_answers
+from dagster_offload.ledger.records import State
+from dagster_offload.stages import CLASSIFY, SUMMARIZE
+from tests.engine.conftest import Engine
+
+
+def kept(engine: Engine, document: str = "a.txt") -> list[tuple[str, str, str]]:
+    found = engine.ledger.run(refused_answers.of_document, document)
+    return [(refused.stage, refused.code, refused.answer) for refused in found]
+
+
+def outcomes(engine: Engine) -> list[str]:
+    return [
+        row["outcome"] for row in engine.sql("select outcome from calls where item_id is not null order by call_id")
+    ]
+
+
+def test_the_answers_that_failed_a_document_are_kept_for_the_person(engine: Engine) -> None:
+    engine.router.set(answers="garbage")
+    engine.texts("a.txt")
+    for _ in range(3):
+        engine.drain(CLASSIFY)
+        engine.make_due()
+    assert engine.state("a.txt", CLASSIFY) == State.FAILED
+    answer = "I would rather not answer in JSON."
+    assert kept(engine) == [(CLASSIFY, "no_json", answer)] * refused_answers.KEPT_PER_ITEM
+    told = engine.sql("select reason from transitions union all select reason from work_items")
+    assert not any(answer in str(row["reason"]) for row in told)
+
+
+def test_a_blank_answer_is_asked_for_once_more_without_a_schema(engine: Engine) -> None:
+    engine.router.set(response_format="blanks")
+    engine.texts("a.txt")
+    engine.drain()
+    assert outcomes(engine) == ["blank_answer", "ok"] * 2
+    assert engine.state("a.txt", SUMMARIZE) == State.DONE
+    assert engine.sql("select 1 from work_items where attempts > 0") == []
+
+
+def test_an_answer_cut_at_its_limit_is_asked_for_once_more(engine: Engine) -> None:
+    engine.router.set(answers="length")
+    engine.texts("a.txt")
+    engine.drain(CLASSIFY)
+    assert outcomes(engine) == ["cut_by_max_tokens"] * 2
+    assert engine.item("a.txt", CLASSIFY)["attempts"] == 1
+
+
+@pytest.mark.parametrize("behaviour", ["obeys_effort", "obeys_no_think", "always"])
+def test_no_document_pays_for_a_server_that_has_to_be_told_otherwise_not_to_think(
+    engine: Engine, behaviour: str
+) -> None:
+    engine.router.set(thinking=behaviour)
+    engine.texts("a.txt", "b.txt")
+    summary = engine.drain()
+    assert (summary.done, summary.failed) == (2, 0)
+    assert engine.sql("select 1 from work_items where attempts > 0") == []
+    calls = len(engine.router.completions())
+    engine.texts("c.txt")
+    engine.drain()
+    assert len(engine.router.completions()) == calls + 2, "the next drain knows the way"
+
+
+def test_a_second_question_is_served_by_the_prompt_cache(engine: Engine) -> None:
+    engine.router.set(answers="garbage")
+    engine.texts("a.txt")
+    engine.drain(CLASSIFY)
+    assert len(engine.asked()) == 2
+    assert engine.router.log()["read_ratio"] == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_server_is_found_out_anew_when_its_settings_change_and_after_a_day(engine: Engine) -> None:
+    engine.router.set(response_format="refused")
+    engine.texts("a.txt")
+    engine.drain()
+    deep, other = engine.settings().slots.deep, engine.settings(deep_api_key="k").slots.deep
+    assert deep is not None
+    assert other is not None
+    assert engine.ledger.run(dialects.recall, deep)["response_format"]["json_schema"] == "refused"
+    assert engine.ledger.run(dialects.recall, other) == {}
+    engine.sql("update slots set dialects_at = dialects_at - interval '25 hours'")
+    assert engine.ledger.run(dialects.recall, deep) == {}
+
+
+def test_refused_answers_go_with_the_work_item(engine: Engine, tmp_path: Path) -> None:
+    (engine.library / "a.txt").write_text("The first text of this document.")
+    engine.scan()
+    engine.router.set(answers="garbage")
+    engine.drain(CLASSIFY)
+    assert kept(engine)
+    (engine.library / "a.txt").write_text("Another text of this document.")
+    engine.scan()
+    assert kept(engine) == []
