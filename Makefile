@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test faults lint format clean
+.PHONY: help demo up test faults bench lint format clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ test: $(INSTALLED) lint ## Everything CI checks: format, lint, types, import con
 faults: $(INSTALLED) ## The fault matrix: what a slot does wrong, what was promised, what was seen (two minutes)
 	@FAULTS_TABLE=1 $(BIN)/python -m pytest --quiet tests/faults $(ARGS)
 
+bench: $(INSTALLED) ## The slot is never idle: every figure a ratio, beside its target (make bench ARGS="drain gap"; half an hour)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
 lint: $(INSTALLED) ## Format, lint, types and import contracts, without the tests
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
@@ -35,7 +38,7 @@ format: $(INSTALLED) ## Put the code into the project's format
 
 clean: ## Remove the virtual environment and caches (no document, no ledger)
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
-	@find dagster_offload tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find dagster_offload tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \

@@ -1,0 +1,98 @@
+"""A drain through the product, Dagster's events included, against scripts that send the same prompts.
+
+Calls per second are the slot's own: from the first request it received to the last answer it sent. The sides take
+turns; a row's ratio is that of their medians.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from benchmarks.filling import add_extracted, analyze
+from benchmarks.ground import Ground, Home
+from benchmarks.litellm_venv import litellm_python
+from benchmarks.prompts import write_prompts
+from benchmarks.rows import Benchmark, Row, Target, at_least, median
+from benchmarks.slot import Seen, newest_entry, seen, slot
+from dagster_offload.ledger import Ledger
+from dagster_offload.simulator.server import Router
+
+SECONDS_A_SIDE = 12.0
+Side = Callable[[], None]
+
+
+def against_bare_client(latency: float, width: int, target: Target, ground: Ground) -> Iterator[Row]:
+    what = f"drain / bare async client, {latency * 1000:.0f} ms x {width}"
+    yield _pair(ground, latency, width, what, target, sys.executable, "bare_client.py")
+
+
+def against_litellm(latency: float, width: int, target: Target, ground: Ground) -> Iterator[Row]:
+    what = f"drain / LiteLLM SDK with a semaphore, {latency * 1000:.0f} ms x {width}"
+    yield _pair(ground, latency, width, what, target, str(litellm_python(ground)), "litellm_client.py")
+
+
+def _pair(ground: Ground, latency: float, width: int, what: str, target: Target, python: str, script: str) -> Row:
+    count = max(int(SECONDS_A_SIDE * width / latency / 2), 2 * width)
+    ours, theirs = [], []
+    with slot(latency, width) as router, ground.home(router, deep_concurrency=width) as (home, ledger):
+        for turn in range(ground.repeats):
+            name = f"turn{turn}"
+            add_extracted(ledger, home.settings, count, name=name)
+            analyze(ledger)
+            prompts = write_prompts(ledger, home.settings, home.folder / f"{name}.jsonl", name)
+            ours.append(judged(router, partial(drain, home)))
+            theirs.append(judged(router, partial(_script, python, script, router, width, prompts)))
+            ground.tell(f"{ours[-1].calls_per_second:.0f} / {theirs[-1].calls_per_second:.0f} calls/s")
+        _refuse_unfinished(ledger, count * ground.repeats)
+    ratio = median([side.calls_per_second for side in ours]) / median([side.calls_per_second for side in theirs])
+    return Row(
+        what,
+        target,
+        ratio,
+        {
+            "calls_each_turn": 2 * count,
+            "drain_calls_per_second": [side.calls_per_second for side in ours],
+            "other_calls_per_second": [side.calls_per_second for side in theirs],
+            "ideal_calls_per_second": width / latency,
+            "drain_most_open": max(side.max_open for side in ours),
+        },
+    )
+
+
+def drain(home: Home) -> None:
+    home.run("drain", "--json")
+
+
+def judged(router: Router, side: Side) -> Seen:
+    since = newest_entry(router)
+    side()
+    return seen(router, since)
+
+
+def _script(python: str, script: str, router: Router, width: int, prompts: Path) -> None:
+    file = Path(__file__).parent / script
+    subprocess.run([python, str(file), router.url, str(width), str(prompts)], check=True)
+
+
+def _refuse_unfinished(ledger: Ledger, documents: int) -> None:
+    """A drain that left work, or told Dagster less than it did, has measured nothing."""
+    with ledger.transaction() as cur:
+        cur.execute(
+            "select (select count(*) from work_items where state = 'done' and stage <> 'extract') as done, "
+            "(select count(*) from outbox where told_at is not null) as told"
+        )
+        row = cur.fetchone()
+    if row is None or row["done"] != 2 * documents or row["told"] != 2 * documents:
+        raise RuntimeError(f"expected {2 * documents} items done and told, found {row}")
+
+
+BENCHMARKS = (
+    Benchmark("drain-100ms-8", partial(against_bare_client, 0.1, 8, at_least(0.97))),
+    Benchmark("drain-250ms-32", partial(against_bare_client, 0.25, 32, at_least(0.97))),
+    Benchmark("drain-100ms-64", partial(against_bare_client, 0.1, 64, at_least(0.85))),
+    Benchmark("litellm-8", partial(against_litellm, 0.1, 8, at_least(1.2))),
+    Benchmark("litellm-32", partial(against_litellm, 0.1, 32, at_least(1.5))),
+    Benchmark("litellm-64", partial(against_litellm, 0.1, 64, at_least(2.5))),
+)

@@ -1,0 +1,86 @@
+"""Rows by SQL: a ledger of any size in seconds, as scans and drains would have left it."""
+
+from dagster_offload.ledger import Cursor, Ledger
+from dagster_offload.settings import Settings
+from dagster_offload.stages import CLASSIFY, SUMMARIZE, recipes
+
+SENTENCE = "The tenant shall pay the rent on the first day of every month to the landlord. "
+
+
+def add_extracted(
+    ledger: Ledger, settings: Settings, count: int, *, characters: int = 1_500, name: str = "due"
+) -> None:
+    """`count` documents whose text is there, each with a text of its own; both LLM stages are pending."""
+    ledger.run(_add, settings, count, characters, name, is_done=False)
+
+
+def add_done(ledger: Ledger, settings: Settings, count: int, *, name: str = "done") -> None:
+    """`count` documents with nothing left to do: texts of a few words, a classification, a summary."""
+    ledger.run(_add, settings, count, 0, name, is_done=True)
+
+
+def analyze(ledger: Ledger) -> None:
+    """What autovacuum does by itself a minute after so many rows."""
+    with ledger.connect() as connection:
+        connection.execute("vacuum analyze")
+
+
+def _add(cur: Cursor, settings: Settings, count: int, characters: int, name: str, *, is_done: bool) -> None:
+    known = recipes(settings)
+    given = {
+        "count": count,
+        "name": name,
+        "text": (SENTENCE * (characters // len(SENTENCE) + 1))[:characters],
+        "extract": known["extract"],
+        "classify": known[CLASSIFY],
+        "summarize": known[SUMMARIZE],
+        "state": "done" if is_done else "pending",
+    }
+    cur.execute(
+        "insert into documents (key, digest, size, mtime_ns, ctime_ns, inode, digested_at) "
+        "select %(name)s || '/' || n / 1000 || '/' || n || '.txt', encode(sha256((%(name)s || n)::bytea), 'hex'), "
+        "  1500, 1, 1, n, clock_timestamp() from generate_series(1, %(count)s) n",
+        given,
+    )
+    cur.execute(
+        "insert into results (stage, input_digest, recipe, outcome, text, value, output_digest, first_document) "
+        "select 'extract', d.digest, %(extract)s, 'ok', d.key || E'\\n' || %(text)s, '{\"mime\": \"text/plain\"}', "
+        "  encode(sha256(('text' || d.key)::bytea), 'hex'), d.key from documents d where d.key like %(name)s || '/%%'",
+        given,
+    )
+    cur.execute(
+        "insert into work_items (document_id, stage, state, input_digest, recipe, outcome, result_id) "
+        "select d.document_id, 'extract', 'done', d.digest, %(extract)s, 'ok', r.result_id "
+        "from documents d join results r on r.stage = 'extract' and r.input_digest = d.digest "
+        "where d.key like %(name)s || '/%%' order by d.document_id",
+        given,
+    )
+    cur.execute(
+        "insert into work_items (document_id, stage, state, input_digest) "
+        "select d.document_id, s.stage, 'pending', r.output_digest from documents d "
+        "join results r on r.stage = 'extract' and r.input_digest = d.digest, "
+        "  unnest(array['classify', 'summarize']) with ordinality as s(stage, number) "
+        "where d.key like %(name)s || '/%%' order by d.document_id, s.number",
+        given,
+    )
+    if is_done:
+        _finish(cur, given)
+
+
+def _finish(cur: Cursor, given: dict[str, object]) -> None:
+    cur.execute(
+        "insert into results (stage, input_digest, recipe, outcome, value, output_digest, slot, served_model, "
+        "  model_evidence, tokens_in, tokens_out, tokens_cached, seconds, first_document) "
+        "select i.stage, i.input_digest, case i.stage when 'classify' then %(classify)s else %(summarize)s end, 'ok', "
+        '  \'{"category": "contract", "summary": "A lease.", "title": "Lease"}\', i.input_digest, \'deep\', '
+        "  'simulated/extractive-8bit', 'reported', 500, 60, 400, 2.0, d.key "
+        "from work_items i join documents d using (document_id) "
+        "where d.key like %(name)s || '/%%' and i.stage <> 'extract' order by i.item_id",
+        given,
+    )
+    cur.execute(
+        "update work_items i set state = 'done', outcome = 'ok', recipe = r.recipe, result_id = r.result_id "
+        "from results r, documents d where r.stage = i.stage and r.input_digest = i.input_digest "
+        "  and d.document_id = i.document_id and d.key like %(name)s || '/%%' and i.stage <> 'extract'",
+        given,
+    )
