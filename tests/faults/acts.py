@@ -148,6 +148,19 @@ def wants_key(key: str) -> Act:
     return act
 
 
+def refuses(*parts: str) -> Act:
+    """A server that does not know these parts of a request, and says which."""
+
+    def act(line: Line, asked: Asked) -> bool:
+        for part in parts:
+            if part in asked.body:
+                line.send(reply(400, json.dumps({"error": {"message": f"unknown parameter: {part}"}}).encode()))
+                return True
+        return well(line, asked)
+
+    return act
+
+
 def models(*names: str) -> Act:
     """A server without /health, whose list of models holds `names`."""
 
