@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from dagster_offload.completion import Answer, RequestOptions
+from dagster_offload.thinking import split_thinking
 
 
 class Wish(StrEnum):
@@ -179,9 +180,10 @@ def is_blank_without_end(answer: Answer) -> bool:
 
 def _is_json_wish_heard(answer: Answer) -> bool | None:
     """Whether an answer shows that the wish for JSON was heard; None where it shows nothing."""
-    if answer.thinking_tokens or answer.finish_reason == "length" or not answer.strip():
+    said = split_thinking(answer)[1]
+    if answer.finish_reason == "length" or not said:
         return None
     try:
-        return isinstance(json.loads(answer), dict)
+        return isinstance(json.loads(said), dict)
     except (ValueError, RecursionError):
         return False

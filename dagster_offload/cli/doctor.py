@@ -15,10 +15,15 @@ from dagster_offload.cli.options import deep_options, home_option, json_option
 from dagster_offload.cli.refusal import ExitCode
 
 if TYPE_CHECKING:
+    from dagster_offload.client import AIClient
+    from dagster_offload.completion import Answer
+    from dagster_offload.dialects import Dialects, Wish
     from dagster_offload.settings import Settings
     from dagster_offload.slots import SlotConfig
 
 QUESTION = "Count from one to forty in English words, separated by spaces."
+# OpenAI and DeepSeek want the word in the prompt before they promise a JSON object; asked for it is not.
+JSON_QUESTION = "This tests JSON output. Name a colour of the rainbow, in one word."
 PERMIT_PATIENCE_SECONDS = 60.0
 
 
@@ -38,9 +43,10 @@ class Check:
 @deep_options
 @json_option
 def command(*, as_json: bool) -> None:
-    """Try the deep slot step by step: name, connection, health, one short completion.
+    """Try the deep slot step by step: name, connection, health, a few short completions.
 
-    Says which model answered and how far that proves anything, how fast it is, and ends with the line to change.
+    Says which model answered and how far that proves anything, how fast it is, whether it heeds wishes for JSON and
+    against thinking, and ends with the line to change.
     Exit code 0: work can flow. 75: the slot is away. 78: a setting is wrong. 2: no slot is configured.
 
     \b
@@ -140,24 +146,104 @@ async def _completion(settings: "Settings", slot: "SlotConfig") -> list[Check]:
     import httpx
 
     from dagster_offload.client import AIClient
-    from dagster_offload.completion import RequestOptions
     from dagster_offload.errors import OffloadError
     from dagster_offload.faults import fault_reason, is_misconfigured, setting_to_check
 
-    options = RequestOptions(max_tokens=120, temperature=0.0, thinking=False, read_timeout_seconds=120)
     async with _permit(settings, slot) as refused, AIClient(settings.slots) as client:
         if refused:
             return [Check("completion", False, refused, "wait until it is idle, or raise it: dagster-offload slot set")]
-        started = time.monotonic()
         try:
-            answer = await client._request(slot, QUESTION, options=options)
+            answer, seconds = await _answer_without_thinking(client, slot)
+            checks = [_model(slot, answer), _speed(answer, seconds), _thinking(client, slot, answer)]
+            checks.append(await _json(client, slot))
         except (httpx.HTTPError, httpx.InvalidURL, OffloadError) as error:
             is_setting = is_misconfigured(error)
             setting = setting_to_check(slot, error)
             advice = f"correct {setting}" if is_setting else f"the slot is away; if that is not so, look at {setting}"
             return [Check("completion", False, fault_reason(error), advice, is_setting)]
-        seconds = time.monotonic() - started
-    return [_model(slot, answer), _speed(answer, seconds)]
+    _remember(settings, slot, client)
+    return checks
+
+
+async def _answer_without_thinking(client: "AIClient", slot: "SlotConfig") -> tuple["Answer", float]:
+    """The answer to a short question and its seconds, asked in each dialect of `do not think` until one is obeyed."""
+    from dagster_offload.completion import Answer, RequestOptions
+
+    options = RequestOptions(max_tokens=120, temperature=0.0, thinking=False, read_timeout_seconds=120)
+    while True:
+        started = time.monotonic()
+        said = await client._request(slot, QUESTION, options=options)
+        answer = said if isinstance(said, Answer) else Answer(said)
+        if not answer.is_worth_asking_otherwise:
+            return answer, time.monotonic() - started
+
+
+def _thinking(client: "AIClient", slot: "SlotConfig", answer: "Answer") -> Check:
+    """Whether the server obeyed the wish not to think, and in which dialect."""
+    from dagster_offload.chat import MOST_TOKENS_TO_THINK
+    from dagster_offload.dialects import Wish
+
+    known = client.dialects_of(slot)
+    way = known.way(Wish.NO_THINKING)
+    others = _passed_over(known, Wish.NO_THINKING)
+    if answer.thinking_tokens:
+        return Check(
+            "thinking",
+            True,
+            f"the server thinks all the same: {answer.thinking_tokens} tokens before a short answer. Answers get up to "
+            f"{MOST_TOKENS_TO_THINK} tokens more for it{others}",
+            f"turn thinking off at the server, or say how it wants to be told: {slot.setting('extra_body')}='{{...}}'",
+        )
+    if way is None:
+        return Check("thinking", True, f"the server knows no word against it, and does not think{others}")
+    return Check("thinking", True, f"off: obeyed as {way}{others}")
+
+
+async def _json(client: "AIClient", slot: "SlotConfig") -> Check:
+    """Which dialect of `answer with JSON of this shape` is honoured: the question itself asks for no such thing."""
+    from dagster_offload.completion import RequestOptions
+    from dagster_offload.dialects import Finding, Wish
+
+    known = client.dialects_of(slot)
+    schema = {
+        "type": "object",
+        "required": ["colour_of_the_rainbow"],
+        "additionalProperties": False,
+        "properties": {"colour_of_the_rainbow": {"enum": ["red", "green", "blue"]}},
+    }
+    options = RequestOptions(
+        max_tokens=60, temperature=0.0, thinking=False, response_schema=schema, read_timeout_seconds=120
+    )
+    way = None
+    while (next_way := known.way(Wish.JSON)) is not None and next_way != way:
+        way = next_way
+        await client._request(slot, JSON_QUESTION, options=options)
+    others = _passed_over(known, Wish.JSON)
+    if way is None or next_way is None:
+        return Check("json", True, f"the prompt alone asks for it, every answer is checked{others}")
+    if known.finding(Wish.JSON, way) is Finding.OBEYED:
+        return Check("json", True, f"honoured as {way}{others}")
+    return Check("json", True, f"the answer as {way} was cut or blank: nothing is known{others}")
+
+
+def _passed_over(known: "Dialects", wish: "Wish") -> str:
+    """What the server does not know, in brackets; empty where it knows the first."""
+    from dagster_offload.dialects import WAYS, Finding
+
+    found = [(way, known.finding(wish, way)) for way in WAYS[wish]]
+    words = [f"{way} {finding}" for way, finding in found if finding in {Finding.IGNORED, Finding.REFUSED}]
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _remember(settings: "Settings", slot: "SlotConfig", client: "AIClient") -> None:
+    """What was found out just now goes before what workers found out earlier; where Postgres does not run, nowhere."""
+    from dagster_offload.ledger import dialects
+    from dagster_offload.opening import open_ledger
+    from dagster_offload.postgres import is_running
+
+    if settings.postgres_url is not None or is_running(settings.home):
+        with open_ledger(settings) as ledger:
+            ledger.run(dialects.remember, slot, client.dialects_of(slot).findings)
 
 
 def _model(slot: "SlotConfig", answer: str) -> Check:

@@ -3,9 +3,11 @@
 import json
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
+from dagster_offload.ledger import Ledger
 from dagster_offload.simulator import Router
 from tests.cli.conftest import Call
 
@@ -14,13 +16,15 @@ def test_a_healthy_slot_is_examined_to_the_end(call: Call, router: Router) -> No
     os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
     result = call("doctor")
     assert result.exit_code == 0
-    assert [line.split()[1] for line in result.stdout.splitlines()[:6]] == [
+    assert [line.split()[1] for line in result.stdout.splitlines()[:8]] == [
         "slot",
         "resolves",
         "connects",
         "health",
         "model",
         "speed",
+        "thinking",
+        "json",
     ]
     assert "named by the server itself, and as OFFLOAD_DEEP_EXPECTED_MODEL expects" in result.stdout
     assert "tokens/s" in result.stdout
@@ -54,6 +58,41 @@ def test_a_slot_that_does_not_answer_ends_with_the_line_to_change(
     result = call("doctor", "--json")
     assert result.exit_code == exit_code
     assert advice in json.loads(result.stdout)["advice"]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        ({}, "off: obeyed as chat_template_kwargs"),
+        ({"thinking": "obeys_effort"}, "off: obeyed as reasoning_effort none (chat_template_kwargs ignored)"),
+        ({"refuses": ["chat_template_kwargs"]}, "off: obeyed as reasoning_effort none (chat_template_kwargs refused)"),
+        ({"thinking": "obeys_no_think"}, "off: obeyed as /no_think"),
+        ({"thinking": "always"}, "the server thinks all the same: 400 tokens"),
+        ({"thinking": "always"}, "honoured as json_schema\n"),
+        ({"response_format": "honoured"}, "honoured as json_schema\n"),
+        ({"response_format": "json_object_only"}, "honoured as json_object with schema (json_schema refused)"),
+        ({"response_format": "refused"}, "the prompt alone asks for it, every answer is checked (json_schema refused"),
+        ({"response_format": "ignored"}, "the prompt alone asks for it, every answer is checked (json_schema ignored"),
+        ({"response_format": "blanks"}, "the answer as json_schema was cut or blank"),
+    ],
+)
+def test_it_says_whether_wishes_are_heeded_and_in_which_dialect(
+    call: Call, router: Router, behaviour: dict[str, object], words: str
+) -> None:
+    router.set(**behaviour)
+    result = call("doctor")
+    assert result.exit_code == 0
+    assert words in result.stdout
+
+
+def test_what_it_finds_out_goes_before_what_workers_found_out(call: Call, scanned: Path, router: Router) -> None:
+    router.set(response_format="refused")
+    assert call("drain", "--json").exit_code == 0
+    router.set(response_format="honoured")  # the server was upgraded
+    assert call("doctor").exit_code == 0
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
+        (row,) = cur.execute("select dialects from slots where name = 'deep'").fetchall()
+    assert row["dialects"]["findings"]["response_format"] == {"json_schema": "obeyed"}
 
 
 def test_a_red_health_beside_a_good_answer_names_the_health_path(call: Call, router: Router) -> None:
