@@ -17,12 +17,20 @@ from typing import NamedTuple
 
 from dagster_offload.errors import LibraryMissing, OffloadError
 
+# Source code people read and write; read as plain text.
+CODE_TYPES = frozenset(
+    """
+    py pyi js mjs cjs jsx ts tsx java kt kts scala groovy c h cc cpp cxx hh hpp m mm cs fs vb go rs rb php pl pm lua r jl
+    swift dart ex exs erl hs ml clj sh bash zsh fish ps1 bat cmd sql graphql proto toml ini css scss less vue svelte
+    """.split()  # noqa: SIM905 - a list of quoted words is no easier to read
+)
+
 # What people write, send and scan. A name without an extension is plain text until the extractor says otherwise.
-DOCUMENT_TYPES = frozenset(
+DOCUMENT_TYPES = CODE_TYPES | frozenset(
     """
     txt text md markdown mdx rst adoc asciidoc org tex typ html htm xhtml mht mhtml xml json yaml yml csv tsv
     pdf doc docx docm dot dotx odt rtf xls xlsx xlsm xlsb ods ppt pptx pptm ppsx odp hwp hwpx pages numbers key
-    epub fb2 ipynb eml msg png jpg jpeg tif tiff bmp webp
+    epub fb2 ipynb eml msg mbox mbx png jpg jpeg tif tiff bmp webp
     """.split()  # noqa: SIM905 - a list of quoted words is no easier to read
 )
 
@@ -30,9 +38,10 @@ DOCUMENT_TYPES = frozenset(
 TEMPORARY_PREFIXES = ("~$", "~WRL")
 TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".crdownload")
 
-# Folders that systems keep beside people's files.
+# Folders that systems and tools keep beside people's files.
 SYSTEM_FOLDERS = frozenset(
     {"__MACOSX", "lost+found", "@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information"}
+    | {"node_modules", "site-packages", "__pycache__"}
 )
 
 # Keys are indexed in Postgres, whose index rows end at 2,704 bytes.

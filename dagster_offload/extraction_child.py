@@ -7,6 +7,7 @@ the document; only the kind of fault is.
 
 import ctypes
 import hashlib
+import html
 import json
 import os
 import re
@@ -18,47 +19,38 @@ import struct
 import sys
 import threading
 import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 import kreuzberg
 from kreuzberg.exceptions import KreuzbergError, MissingDependencyError, OCRError, ParsingError, ValidationError
 
-from dagster_offload.mail_text import mail_text, subject
+from dagster_offload import file_kinds
+from dagster_offload.documents import CODE_TYPES
+from dagster_offload.hangul_text import NotHangul, hwp_text, hwpx_text
+from dagster_offload.mail_text import mail_box_text, mail_text, subject
+from dagster_offload.outlook_text import NotOutlook, OutlookReaders, outlook_text
+from dagster_offload.slides_text import NotSlides, odp_text, pptx_text
 from dagster_offload.text_decoding import declared_encoding, decode
 
 Answer = dict[str, Any]
 
 # Read as they are: their markup is readable, and a model gets nothing from another form of it.
-TEXT_TYPES = frozenset(
+TEXT_TYPES = CODE_TYPES | frozenset(
     "txt text md markdown mdx rst adoc asciidoc org tex typ xml json yaml yml csv tsv".split()  # noqa: SIM905
 )
 HTML_TYPES = frozenset({"html", "htm", "xhtml"})
 MAIL_TYPES = frozenset({"eml", "mht", "mhtml"})
+MAIL_BOX_TYPES = frozenset({"mbox", "mbx"})
 
-_OFFICE = "application/vnd.openxmlformats-officedocument."
 # Cells stay apart in Markdown. Not for PDF: its Markdown loses words (kreuzberg 4.10.4).
-_AS_MARKDOWN = ("spreadsheet", "excel", "wordprocessingml", "opendocument.text")
+_AS_MARKDOWN = ("spreadsheet", "excel", "wordprocessingml", "opendocument.text", "rtf", "epub", "html")
 _MARKDOWN_ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!|~<>&])")  # "1\\. Rent" is harder to read than "1. Rent"
-
-_MAGIC = (
-    (b"%PDF-", "application/pdf"),
-    (b"{\\rtf", "application/rtf"),
-    (b"\x89PNG\r\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"II*\0", "image/tiff"),
-    (b"MM\0*", "image/tiff"),
-)
-# Names of a ZIP archive's members stand in it as they are.
-_INSIDE_ZIP = (
-    (b"word/document", _OFFICE + "wordprocessingml.document"),
-    (b"xl/workbook", _OFFICE + "spreadsheetml.sheet"),
-    (b"ppt/presentation", _OFFICE + "presentationml.presentation"),
-    (b"Contents/content.hpf", "application/haansofthwpx"),
-    (b"application/vnd.oasis.opendocument.text", "application/vnd.oasis.opendocument.text"),
-    (b"application/epub+zip", "application/epub+zip"),
-)
-_OLE_MAGIC = b"\xd0\xcf\x11\xe0"
-_ENCRYPTED_OFFICE = "EncryptedPackage".encode("utf-16-le")
+# What a page says of itself comes out as text above it, and drawings as long lines of base64.
+_HTML_HEAD = re.compile(r"<title\b.*?</title\s*>|<(?:meta|base)\b[^>]*>|<svg\b.*?</svg\s*>", re.IGNORECASE | re.DOTALL)
+_HTML_TITLE = re.compile(r"<title\b[^>]*>(.*?)</title\s*>", re.IGNORECASE | re.DOTALL)
+# The extractor drops footnotes of RTF; as plain groups they stand where they are referred to.
+_RTF_NOTE = re.compile(rb"\{(?:\\\*)?\\footnote\b(?:\\ftnalt)?")
 
 _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 # NUL is what Postgres cannot store; a lone surrogate is what UTF-8 cannot; the others are no text.
@@ -119,25 +111,33 @@ def _extract(data: bytes, path: str, file_type: str) -> Answer:
     """The answer for a file that could be read. Raises `Fault`."""
     if not data:
         return _text("", {}, when_blank="empty")
-    if file_type in MAIL_TYPES:
+    _refuse_locked(data)
+    kind = file_kinds.sniffed(data)
+    if kind in _READERS:
+        return _READERS[kind](data)
+    if kind is None and file_type in MAIL_TYPES:
         return _mail(data)
-    mime = _sniffed(data)
-    if mime is None and file_type in HTML_TYPES:
+    if kind is None and file_type in MAIL_BOX_TYPES:
+        return _mail_box(data)
+    if kind is None and file_type in HTML_TYPES:
         return _html(data)
-    if mime is None and (file_type in TEXT_TYPES or not file_type):
+    if kind is None and (file_type in TEXT_TYPES or not file_type):
         return _plain(data, file_type)
-    if data.startswith(_OLE_MAGIC) and _ENCRYPTED_OFFICE in data:
-        raise _password_protected()
-    named = None if file_type in TEXT_TYPES | HTML_TYPES else _named_type(path)
-    try:
-        return _document(data, named or mime)
-    except Fault as fault:
-        # The name may lie (.doc files that are RTF, .xls files that are HTML): the bytes have the last word.
-        if fault.answer["failed"] != "broken_file" or mime in (None, named):
-            if _looks_like_html(data):
-                return _html(data)
-            raise
-        return _document(data, mime)
+    return _document(data, kind or _named_type(path))
+
+
+def _refuse_locked(data: bytes) -> None:
+    lock = file_kinds.lock(data)
+    if lock is not None:
+        raise Fault("password_protected", f"the file is {lock}: save it without", is_final=True)
+    if file_kinds.is_old_hangul(data):
+        message = "Hangul documents of version 3 and older are not read: save it as HWP 5 or HWPX"
+        raise Fault("unsupported_type", message, is_final=True)
+    unpacked = file_kinds.unpacked_bytes(data)
+    if unpacked > file_kinds.UNPACKED_LIMIT_BYTES:
+        raise Fault(
+            "unpacks_too_large", f"the file unpacks to {unpacked / 1024**3:.1f} GiB: it is not read", is_final=True
+        )
 
 
 def _plain(data: bytes, file_type: str) -> Answer:
@@ -151,28 +151,100 @@ def _html(data: bytes) -> Answer:
     decoded = decode(data, declared_encoding(data))
     if decoded is None:
         raise Fault("unsupported_type", "HTML in an encoding we cannot tell", is_final=True)
-    result = _kreuzberg(decoded.text.encode("utf-8", "ignore"), "text/html")
-    return _text(result.content, {**_metadata(result), "encoding": decoded.encoding}, when_blank="no_text")
+    title = _HTML_TITLE.search(decoded.text)
+    told = {"title": _short(html.unescape(title[1]))} if title else {}
+    return _text(
+        _html_text(decoded.text), {"mime": file_kinds.HTML, **told, "encoding": decoded.encoding}, when_blank="no_text"
+    )
+
+
+def _html_text(page: str) -> str:
+    return _markdown(_kreuzberg(_HTML_HEAD.sub("", page).encode("utf-8", "ignore"), file_kinds.HTML).content)
 
 
 def _mail(data: bytes) -> Answer:
-    text = mail_text(data, lambda html: _kreuzberg(html.encode("utf-8", "ignore"), "text/html").content)
+    text = mail_text(data, _html_text)
     if text is None:
         raise Fault("broken_file", "the file is no mail", is_final=True)
     return _text(text, {"mime": "message/rfc822", "title": _short(subject(data))}, when_blank="no_text")
 
 
-def _document(data: bytes, mime: str | None) -> Answer:
-    if mime is None:
+def _mail_box(data: bytes) -> Answer:
+    text = mail_box_text(data, _html_text)
+    if text is None:
+        raise Fault("broken_file", "the file is no mail box", is_final=True)
+    return _text(text, {"mime": file_kinds.MBOX}, when_blank="no_text")
+
+
+def _outlook(data: bytes) -> Answer:
+    def page_text(page: bytes) -> str:
+        decoded = decode(page, declared_encoding(page))
+        return "" if decoded is None else _html_text(decoded.text)
+
+    try:
+        text, about = outlook_text(data, OutlookReaders(html=page_text, rtf=_rtf_text))
+    except NotOutlook:
+        raise _broken(file_kinds.OUTLOOK) from None
+    return _text(text, {"mime": file_kinds.OUTLOOK, "title": _short(about)}, when_blank="no_text")
+
+
+def _rtf_text(data: bytes) -> str:
+    return _markdown(_kreuzberg(_RTF_NOTE.sub(b"{ ", data), file_kinds.RTF).content)
+
+
+def _rtf(data: bytes) -> Answer:
+    return _text(_rtf_text(data), {"mime": file_kinds.RTF}, when_blank="no_text")
+
+
+def _hwp(data: bytes) -> Answer:
+    return _own(hwp_text, data, file_kinds.HWP)
+
+
+def _hwpx(data: bytes) -> Answer:
+    return _own(hwpx_text, data, file_kinds.HWPX)
+
+
+def _odp(data: bytes) -> Answer:
+    return _own(odp_text, data, file_kinds.ODP)
+
+
+def _pptx(data: bytes) -> Answer:
+    return _own(pptx_text, data, file_kinds.PPTX)
+
+
+def _own(read: Callable[[bytes], str], data: bytes, kind: str) -> Answer:
+    try:
+        return _text(read(data), {"mime": kind}, when_blank="no_text")
+    except (NotHangul, NotSlides):
+        raise _broken(kind) from None
+
+
+# What the extractor reads wrongly or not at all is read by us (docs/extractors.md).
+_READERS: dict[str | None, Callable[[bytes], Answer]] = {
+    file_kinds.HTML: _html,
+    file_kinds.RTF: _rtf,
+    file_kinds.MBOX: _mail_box,
+    file_kinds.OUTLOOK: _outlook,
+    file_kinds.HWP: _hwp,
+    file_kinds.HWPX: _hwpx,
+    file_kinds.ODP: _odp,
+    file_kinds.PPTX: _pptx,
+}
+
+
+def _document(data: bytes, kind: str | None) -> Answer:
+    if kind is None:
         raise Fault("unsupported_type", "the extractor knows no document type for this file", is_final=True)
-    result = _kreuzberg(data, mime)
+    if kind in _READERS:  # by its name; its bytes say nothing of the sort
+        raise _broken(kind)
+    result = _kreuzberg(data, kind)
     told = _metadata(result)
-    text = _MARKDOWN_ESCAPE.sub(r"\1", result.content) if _is_asked_as_markdown(mime) else result.content
-    text = "" if mime.startswith("image/") else clean(text)
+    text = _markdown(result.content) if _is_asked_as_markdown(kind) else result.content
+    text = "" if kind.startswith("image/") else clean(text)
     pages = told.get("pages")
-    outcome = judge(text, pages, has_pictures=mime.startswith("image/") or bool(pages))
+    outcome = judge(text, pages, has_pictures=kind.startswith("image/") or bool(pages))
     if outcome == "needs_ocr":
-        return read_picture(data, mime, told)
+        return read_picture(data, kind, told)
     return {"outcome": outcome, "text": text if outcome == "ok" else "", "metadata": told}
 
 
@@ -195,6 +267,7 @@ def _kreuzberg(data: bytes, mime: str) -> kreuzberg.ExtractionResult:
         output_format="markdown" if _is_asked_as_markdown(mime) else "plain",
         concurrency=kreuzberg.ConcurrencyConfig(max_threads=1),  # one child per core is what uses the cores
         disable_ocr=True,  # type: ignore[call-arg] # missing in its stubs
+        html_options={"strip_tags": ["a", "img"]},  # type: ignore[arg-type] # addresses are noise; its stubs are wrong
     )
     try:
         return kreuzberg.extract_bytes_sync(data, mime, config)
@@ -203,8 +276,10 @@ def _kreuzberg(data: bytes, mime: str) -> kreuzberg.ExtractionResult:
         raise Fault("unsupported_type", f"the extractor cannot read {mime} ({kind})", is_final=True) from None
     except ParsingError as error:
         if "password" in str(error).lower() or "encrypted" in str(error).lower():
-            raise _password_protected() from None
-        raise Fault("broken_file", f"the file is broken: it cannot be read as {mime}", is_final=True) from None
+            raise Fault(
+                "password_protected", "the file is protected by a password: save it without", is_final=True
+            ) from None
+        raise _broken(mime) from None
     except KreuzbergError as error:
         kind = type(error).__name__
         raise Fault("extraction_crash", f"the extractor failed on {mime} ({kind})", is_final=False) from None
@@ -214,8 +289,12 @@ def _is_asked_as_markdown(mime: str) -> bool:
     return any(part in mime for part in _AS_MARKDOWN)
 
 
-def _password_protected() -> Fault:
-    return Fault("password_protected", "the file is protected by a password: save it without one", is_final=True)
+def _markdown(text: str) -> str:
+    return _MARKDOWN_ESCAPE.sub(r"\1", text)
+
+
+def _broken(kind: str) -> Fault:
+    return Fault("broken_file", f"the file is broken: it cannot be read as {kind}", is_final=True)
 
 
 def _named_type(path: str) -> str | None:
@@ -223,22 +302,6 @@ def _named_type(path: str) -> str | None:
         return kreuzberg.detect_mime_type_from_path(path)
     except (KreuzbergError, OSError):
         return None
-
-
-def _sniffed(data: bytes) -> str | None:
-    """The type the bytes give away; None for text and for what we do not know."""
-    for magic, mime in _MAGIC:
-        if data.startswith(magic):
-            return mime
-    if data.startswith(b"PK\x03\x04"):
-        for member, mime in _INSIDE_ZIP:
-            if member in data:
-                return mime
-    return None
-
-
-def _looks_like_html(data: bytes) -> bool:
-    return data[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
 
 
 def _metadata(result: kreuzberg.ExtractionResult) -> Answer:

@@ -1,15 +1,20 @@
-"""The text of a mail: its headers a reader looks at, its body once, the names of what is attached.
+"""The text of a mail or a box of mails: headers a reader looks at, the body once, the names of what is attached.
 
 The extractor reads every mail as UTF-8 and loses Korean ones, so the standard library takes mails apart and
 `text_decoding` reads the parts. Attachments are named, not read.
 """
 
+import re
 from collections.abc import Callable
 from email import message_from_bytes
 from email.header import decode_header
 from email.message import Message
 
 from dagster_offload.text_decoding import decode
+
+# Every mail of a box begins with a line that begins so; a body's own such lines are quoted.
+_MAIL_BEGINS = re.compile(rb"^From (?=[^\n]*\n[A-Za-z-]+:)", re.MULTILINE)
+_QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 
 _SHOWN = ("Subject", "From", "To", "Cc", "Date")
 
@@ -20,6 +25,15 @@ def mail_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None:
     if not any(name in message for name in (*_SHOWN, "Content-Type", "Received")):
         return None
     return _message(message, html_to_text)
+
+
+def mail_box_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None:
+    """All mails of a box (mbox, RFC 4155), a rule between them; None where `data` is no box."""
+    if not data.startswith(b"From "):
+        return None
+    mails = [_QUOTED_FROM.sub(rb"\1", mail.partition(b"\n")[2]) for mail in _MAIL_BEGINS.split(data)[1:]]
+    texts = [text for mail in mails if (text := mail_text(mail, html_to_text)) is not None]
+    return "\n\n---\n\n".join(texts) if texts else None
 
 
 def subject(data: bytes) -> str:

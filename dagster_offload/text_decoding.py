@@ -6,6 +6,8 @@ before the guess because CP949 is what Korean Windows wrote for decades and shor
 
 import codecs
 import re
+import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 
@@ -41,6 +43,18 @@ _DAMAGE = 20
 _ENOUGH = 10_000  # letters to judge a language by
 
 
+# Which letters beyond ASCII a language writes, by the encoding that Windows gave it; a guesser confuses these three.
+_EUROPEAN = (
+    (
+        "cp1252",
+        ("àâæçéèêëîïôœùûüÿ", "äöüß", "áéíñóúüç", "ãõáâàçéêíóôúü", "àèéìòóù", "åäöæøéü", "áéëïóöüè", "áéíóúàèòïüç"),
+    ),
+    ("cp1250", ("ąćęłńóśźż", "áäčďéěíĺľňóôŕřšťúůýž", "áéíóöőúüű", "čćđšž", "ăâîşţ")),
+    ("cp1254", ("çğıöşüâîû\u0307",)),  # the dot is what lower-casing leaves of İ
+)
+_SHARED_SIGNS = frozenset("«»“”‘’„‚–—…•·€£§°©®™ºª¿¡½¼¾±×µ\xa0\xad")
+
+
 @dataclass(frozen=True)
 class Decoded:
     text: str
@@ -64,7 +78,14 @@ def decode(data: bytes, declared: str | None = None) -> Decoded | None:
         return unmarked
     if b"\0" in data:
         return None
-    return _declared(data, declared) or _korean(data) or _japanese(data) or _damaged_utf8(data) or _guessed(data)
+    return (
+        _declared(data, declared)
+        or _korean(data)
+        or _japanese(data)
+        or _damaged_utf8(data)
+        or _european(data)
+        or _guessed(data)
+    )
 
 
 def declared_encoding(data: bytes) -> str | None:
@@ -87,13 +108,35 @@ def _is_binary(text: str) -> bool:
 
 
 def _unmarked_utf16(data: bytes) -> Decoded | None:
-    """Latin text as UTF-16 without its mark shows as a zero in every second byte."""
-    head = data[:4096]
-    if len(data) % 2 or head.count(0) * 10 < len(head) * 3:
+    """UTF-16 without its mark: the zeros of ASCII characters give it away, and which way round it then makes sense."""
+    if len(data) % 2 or b"\0" not in data:
         return None
-    encoding = "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
-    text = _strict(data, encoding)
-    return None if text is None or _is_binary(text) else Decoded(text, encoding)
+    texts = [
+        (encoding, text) for encoding in ("utf-16-le", "utf-16-be") if (text := _strict(data, encoding)) is not None
+    ]
+    if not texts:
+        return None
+    encoding, text = max(texts, key=lambda one: sum(character < "\x7f" for character in one[1][:_ENOUGH]))
+    return Decoded(text, encoding) if not _is_binary(text) and _makes_sense(text[:_ENOUGH]) else None
+
+
+def _makes_sense(text: str) -> bool:
+    """Bytes that are no UTF-16 decode to a mixture of all scripts; texts keep to Latin and their own."""
+    counted = Counter(map(_script, text))
+    strange = counted.pop("", 0)
+    known = counted.pop("Latin", 0) + max(counted.values(), default=0)
+    return strange == 0 and known * 10 >= len(text) * 9
+
+
+def _script(character: str) -> str:
+    """A rough name of the character's script, "" for what stands in no text."""
+    if character < "\u0250" or "\u2000" <= character <= "\u22ff":
+        return "Latin"  # and the punctuation and signs that all scripts share
+    if unicodedata.category(character) in ("Cn", "Co", "Cs"):
+        return ""
+    if "\u2e80" <= character <= "\u9fff" or "가" <= character <= "힣" or "\uff00" <= character <= "\uffef":
+        return "East Asian"
+    return unicodedata.name(character, "").partition(" ")[0]
 
 
 def _declared(data: bytes, declared: str | None) -> Decoded | None:
@@ -149,6 +192,22 @@ def _damaged_utf8(data: bytes) -> Decoded | None:
     lost = text.count("\ufffd")
     kept = sum(character > "\x7f" for character in text) - lost
     return Decoded(text, "utf-8") if kept > 0 and lost * _DAMAGE <= kept else None
+
+
+def _european(data: bytes) -> Decoded | None:
+    """The Windows encoding in which all letters beyond ASCII belong to one language of Europe that it was made for."""
+    best: tuple[float, Decoded] | None = None
+    for encoding, languages in _EUROPEAN:
+        text = _strict(data, encoding)
+        if text is None:
+            continue
+        letters = [c for c in islice(text.lower(), 10 * _ENOUGH) if c > "\x7f" and c not in _SHARED_SIGNS]
+        if len(letters) * 2 > sum(map(str.isalpha, text[: 10 * _ENOUGH])):
+            continue  # no Latin script
+        covered = max(sum(c in language for c in letters) for language in languages) / len(letters) if letters else 1.0
+        if covered >= 0.9 and (best is None or covered > best[0]):
+            best = (covered, Decoded(text, encoding))
+    return None if best is None or _is_binary(best[1].text) else best[1]
 
 
 def _guessed(data: bytes) -> Decoded | None:

@@ -1,0 +1,196 @@
+"""What a file is, where its bytes say so for certain, and why it may not be read: a password, or too much inside.
+
+Names lie (.doc files that are RTF, .xls files that are HTML), so the bytes have the last word; where they are silent the
+name decides (`extraction_child`). Nothing here reads a document's text.
+"""
+
+import io
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+
+import olefile
+
+PDF, RTF, HTML = "application/pdf", "application/rtf", "text/html"
+WORD, EXCEL, POWERPOINT = "application/msword", "application/vnd.ms-excel", "application/vnd.ms-powerpoint"
+OUTLOOK, MBOX = "application/vnd.ms-outlook", "application/mbox"
+HWP, HWPX, EPUB = "application/x-hwp", "application/haansofthwpx", "application/epub+zip"
+OFFICE = "application/vnd.openxmlformats-officedocument."
+OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
+PPTX, ODP = OFFICE + "presentationml.presentation", OPEN_DOCUMENT + "presentation"
+
+_BEGINNINGS = (
+    (b"%PDF-", PDF),
+    (b"{\\rtf", RTF),
+    (b"\x89PNG\r\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"II*\0", "image/tiff"),
+    (b"MM\0*", "image/tiff"),
+)
+_OFFICE_PARTS = (
+    ("word/document.xml", OFFICE + "wordprocessingml.document"),
+    ("xl/workbook.xml", OFFICE + "spreadsheetml.sheet"),
+    ("ppt/presentation.xml", PPTX),
+    ("Contents/content.hpf", HWPX),
+)
+# What archives say of themselves in their member `mimetype`, and our word for it.
+_SELF_NAMED = {
+    **{OPEN_DOCUMENT + kind: OPEN_DOCUMENT + kind for kind in ("text", "spreadsheet", "presentation")},
+    EPUB: EPUB,
+    "application/hwp+zip": HWPX,
+    "application/haansofthwpx": HWPX,
+}
+_OLE_BEGINNING = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_OLE_STREAMS = (
+    ("__properties_version1.0", OUTLOOK),
+    ("WordDocument", WORD),
+    ("Workbook", EXCEL),
+    ("Book", EXCEL),
+    ("PowerPoint Document", POWERPOINT),
+)
+# `From ` alone could begin a letter; with a time, a year and a header below it is a mail box (RFC 4155).
+_MAIL_BOX = re.compile(rb"From \S+ [^\n]*\d\d:\d\d[^\n]*\r?\n[A-Za-z-]+:")
+
+# EPUB readers unscramble these fonts without a key; any other encryption needs one.
+_SCRAMBLED_FONTS = (b"http://www.idpf.org/2008/embedding", b"http://ns.adobe.com/pdf/enc#RC")
+_ALGORITHM = re.compile(rb"""EncryptionMethod[^>]*Algorithm\s*=\s*["']([^"']*)""")
+
+UNPACKED_LIMIT_BYTES = 1024**3
+_HWP_PASSWORD, _HWP_FOR_DISTRIBUTION, _HWP_RIGHTS = 2, 4, 16
+_WORD_IS_ENCRYPTED = 0x0100
+_EXCEL_FILE_PASS = 0x2F
+
+
+def sniffed(data: bytes) -> str | None:
+    """The type the bytes give away; None for plain text, for what we do not know and for what is cut off."""
+    for beginning, kind in _BEGINNINGS:
+        if data.startswith(beginning):
+            return kind
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    if data.startswith(b"PK\x03\x04"):
+        return _opened_archive(data, _archive_kind)
+    if data.startswith(_OLE_BEGINNING):
+        return _opened_compound(data, _compound_kind)
+    if looks_like_html(data):
+        return HTML
+    return MBOX if _MAIL_BOX.match(data) else None
+
+
+def looks_like_html(data: bytes) -> bool:
+    return data[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
+
+
+def is_old_hangul(data: bytes) -> bool:
+    """HWP 3 and older, a format of its own."""
+    return data.startswith(b"HWP Document File V")
+
+
+def lock(data: bytes) -> str | None:
+    """Why nobody without a key may read an office file, in words; None where that is not so. Not for PDF."""
+    if data.startswith(b"PK\x03\x04"):
+        return _opened_archive(data, _archive_lock)
+    return _opened_compound(data, _compound_lock) if data.startswith(_OLE_BEGINNING) else None
+
+
+def unpacked_bytes(data: bytes) -> int:
+    """What the members of a ZIP archive say they unpack to; 0 for other files."""
+    if not data.startswith(b"PK\x03\x04"):
+        return 0
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return sum(member.file_size for member in archive.infolist())
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return 0
+
+
+def _opened_archive(data: bytes, look: Callable[[zipfile.ZipFile], str | None]) -> str | None:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return look(archive)
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, ValueError, NotImplementedError):
+        return None  # broken: whoever reads it will say so
+
+
+def _archive_kind(archive: zipfile.ZipFile) -> str | None:
+    names = set(archive.namelist())
+    if "mimetype" in names:
+        named = _head(archive, "mimetype", 100).decode("ascii", "replace").strip()
+        if named in _SELF_NAMED:
+            return _SELF_NAMED[named]
+    return next((kind for part, kind in _OFFICE_PARTS if part in names), None)
+
+
+def _archive_lock(archive: zipfile.ZipFile) -> str | None:
+    names = set(archive.namelist())
+    manifest, keys = "META-INF/manifest.xml", "META-INF/encryption.xml"
+    if any(member.flag_bits & 1 for member in archive.infolist()):
+        return "protected by a password"
+    if manifest in names and b"encryption-data" in _head(archive, manifest, 1_000_000):
+        return "protected by a password"
+    if keys in names and set(_ALGORITHM.findall(_head(archive, keys, 1_000_000))) - set(_SCRAMBLED_FONTS):
+        return "protected by digital rights management"
+    return None
+
+
+def _head(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    with archive.open(name) as member:
+        return member.read(limit)
+
+
+def _opened_compound(data: bytes, look: Callable[[olefile.OleFileIO], str | None]) -> str | None:
+    try:
+        with olefile.OleFileIO(io.BytesIO(data)) as file:
+            return look(file)
+    except (OSError, struct.error, IndexError, RecursionError):
+        return None
+
+
+def _compound_kind(file: olefile.OleFileIO) -> str | None:
+    if _is_hangul(file):
+        return HWP
+    return next((kind for stream, kind in _OLE_STREAMS if file.exists(stream)), None)
+
+
+def _is_hangul(file: olefile.OleFileIO) -> bool:
+    return bool(file.exists("FileHeader")) and file.openstream("FileHeader").read(17) == b"HWP Document File"
+
+
+def _compound_lock(file: olefile.OleFileIO) -> str | None:
+    if _is_hangul(file):
+        return _hangul_lock(file)
+    has_password = (
+        file.exists("EncryptedPackage")
+        or file.exists("EncryptedSummary")
+        or (file.exists("WordDocument") and _is_locked_word(file))
+        or any(file.exists(name) and _is_locked_excel(file, name) for name in ("Workbook", "Book"))
+    )
+    return "protected by a password" if has_password else None
+
+
+def _hangul_lock(file: olefile.OleFileIO) -> str | None:
+    (flags,) = struct.unpack_from("<I", file.openstream("FileHeader").read(), 36)
+    if flags & _HWP_PASSWORD:
+        return "protected by a password"
+    if flags & _HWP_FOR_DISTRIBUTION:
+        return "locked for distribution (배포용 문서)"
+    return "protected by digital rights management" if flags & _HWP_RIGHTS else None
+
+
+def _is_locked_word(file: olefile.OleFileIO) -> bool:
+    head = file.openstream("WordDocument").read(12)
+    return bool(struct.unpack_from("<H", head, 10)[0] & _WORD_IS_ENCRYPTED)
+
+
+def _is_locked_excel(file: olefile.OleFileIO, stream: str) -> bool:
+    """Whether a record that asks for a password stands among the first of the workbook."""
+    head = file.openstream(stream).read(4096)
+    place = 0
+    while place + 4 <= len(head):
+        kind, size = struct.unpack_from("<HH", head, place)
+        if kind == _EXCEL_FILE_PASS:
+            return True
+        place += 4 + size
+    return False
