@@ -9,6 +9,7 @@ from dagster_offload.cli.options import document_key, home_option, json_option
 from dagster_offload.cli.refusal import Refusal
 
 if TYPE_CHECKING:
+    from dagster_offload.ledger.refused_answers import RefusedAnswer
     from dagster_offload.ledger.status import Explanation
 
 
@@ -16,15 +17,17 @@ if TYPE_CHECKING:
 @click.argument("document")
 @home_option
 @json_option
-def command(document: str, *, as_json: bool) -> None:
+@click.option("--answer", "with_answers", is_flag=True, help="Also the last answers that were refused, as written.")
+def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     """Where one document stands, and everything that happened to it: every change with time, worker and reason.
 
     \b
     dagster-offload explain letters/2024/landlord.pdf
     dagster-offload explain ~/Documents/letters/2024/landlord.pdf --json
+    dagster-offload explain letters/2024/landlord.pdf --answer
     """
     from dagster_offload.cli.console import print_json
-    from dagster_offload.ledger import status
+    from dagster_offload.ledger import refused_answers, status
     from dagster_offload.opening import open_ledger
     from dagster_offload.settings import load_settings
 
@@ -33,13 +36,17 @@ def command(document: str, *, as_json: bool) -> None:
     with open_ledger(settings) as ledger:
         found = ledger.run(status.explain, key)
         unusable = {} if found else ledger.run(status.unusable_names)
+        refused = ledger.run(refused_answers.of_document, key) if with_answers else []
     if found is None:
         why = f"its name cannot be a key: {unusable[key]}" if key in unusable else "is it in the library, and scanned?"
         raise Refusal(f"no such document: {key} ({why})")
     if as_json:
-        print_json(asdict(found))
-    else:
-        _print(found)
+        answers = {"refused_answers": [asdict(answer) for answer in refused]} if with_answers else {}
+        print_json(asdict(found) | answers)
+        return
+    _print(found)
+    if with_answers:
+        _print_answers(refused)
 
 
 def _print(found: "Explanation") -> None:
@@ -69,6 +76,19 @@ def _print(found: "Explanation") -> None:
     if found.calls:
         click.echo()
         to_terminal(_calls(found))
+
+
+def _print_answers(refused: "list[RefusedAnswer]") -> None:
+    if not refused:
+        click.echo("\nNo answer about this document was refused.")
+    for answer in refused:
+        click.echo(f"\n{answer.at.astimezone():%Y-%m-%d %H:%M:%S}  {answer.stage}  {answer.code}")
+        click.echo(_shown(answer.answer) or "(empty)")
+
+
+def _shown(text: str) -> str:
+    """A model's text without what would drive the terminal."""
+    return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)
 
 
 def _why(found: "Explanation", item: dict[str, Any]) -> str:

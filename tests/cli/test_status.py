@@ -61,6 +61,23 @@ def test_explain_takes_a_key_or_a_path_and_tells_every_change(call: Call, scanne
     ]
 
 
+def test_explain_shows_the_answers_that_were_refused_only_when_asked(call: Call, scanned: Path, router: Router) -> None:
+    router.set(answers="garbage")
+    call("drain", "classify", "--json")
+    answer = "I would rather not answer in JSON."
+    assert answer not in call("explain", "letter.txt").stdout
+    assert answer not in call("explain", "letter.txt", "--json").stdout
+    shown = call("explain", "letter.txt", "--answer").stdout
+    assert shown.count(answer) == 2
+    assert "classify  no_json" in shown
+    (first, _) = json.loads(call("explain", "letter.txt", "--answer", "--json").stdout)["refused_answers"]
+    assert (first["stage"], first["code"], first["answer"]) == ("classify", "no_json", answer)
+
+
+def test_explain_says_where_no_answer_was_refused(call: Call, scanned: Path) -> None:
+    assert "No answer about this document was refused." in call("explain", "letter.txt", "--answer").stdout
+
+
 def test_explain_refuses_what_is_no_document(call: Call, scanned: Path) -> None:
     result = call("explain", "nothing.txt", "--json")
     assert result.exit_code == 2
