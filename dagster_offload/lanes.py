@@ -15,7 +15,7 @@ from dagster_offload.ledger import Cursor, claims, permits, slots, width
 from dagster_offload.ledger.records import BreakerState, Claim, SlotRow
 from dagster_offload.server_places import ask_places
 from dagster_offload.slots import SlotConfig
-from dagster_offload.tally import Progress, Tally, WalkEnd
+from dagster_offload.tally import PartsRead, Progress, Tally, WalkEnd
 from dagster_offload.vigil import Vigil
 from dagster_offload.walk import Walker
 
@@ -58,6 +58,7 @@ class Lanes:
         self._listen()
         row = await registered(self.walker.ledger, slot)
         self.walker.on_busy = self._width_news.set if row.is_auto else self.narrow
+        self.walker.on_part = self._read_part
         due = await self.walker.ledger.run(claims.count_due, self.scope.stages, self.scope.documents, slot=slot.name)
         most = self._capped(due)
         self.tally.total += most
@@ -246,6 +247,11 @@ class Lanes:
 
     def _count(self, end: WalkEnd) -> None:
         self.tally.count(end)
+        if self.on_progress is not None:
+            self.on_progress(self.tally)
+
+    def _read_part(self, read: PartsRead) -> None:
+        self.tally.reading = read
         if self.on_progress is not None:
             self.on_progress(self.tally)
 

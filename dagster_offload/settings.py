@@ -67,7 +67,9 @@ class Settings(BaseSettings):
     language: str = Field(
         "", description="language records are written in: `ko`, `English`; unset = the document's own"
     )
-    deep_context_tokens: int = Field(32_768, ge=512, description="the deep model's context; longer texts are cut")
+    deep_context_tokens: int | None = Field(
+        None, ge=512, description="the deep model's context; unset = what its server tells, at most 32768"
+    )
     retry_after_minutes: float = Field(30.0, gt=0, le=360, description="the wait after a deferral that named no time")
     scan_interval: float = Field(60.0, ge=1, description="seconds between two looks at the library")
 

@@ -15,6 +15,16 @@ class WalkEnd(StrEnum):
     LEFT = "left"  # given back as it was, or no longer ours
 
 
+@dataclass(frozen=True)
+class PartsRead:
+    """How far a long document has been read for a stage."""
+
+    document: str
+    stage: str
+    done: int
+    total: int
+
+
 @dataclass
 class Tally:
     """What a worker did so far, in documents."""
@@ -24,6 +34,7 @@ class Tally:
     failed: int = 0
     deferred: int = 0
     started: int = 0
+    reading: PartsRead | None = None  # the long document that was told of last
 
     def count(self, end: WalkEnd) -> None:
         if end is WalkEnd.DONE:

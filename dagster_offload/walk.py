@@ -1,7 +1,7 @@
 """Walk one claimed document through its LLM stages: ask, judge the answer or the fault, record.
 
-Whose fault an error is gets decided here, with a trial where the slot may be at fault: only what a slot that answers
-refuses is a document's own fault and costs an attempt.
+A long document is asked about part by part. Between two parts, as between two stages, the lane says whether to go on;
+what was answered is in the ledger by then.
 """
 
 import asyncio
@@ -9,29 +9,38 @@ import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
 
 from dagster_offload.client import AIClient
 from dagster_offload.completion import Answer
-from dagster_offload.errors import DocumentFault, UnusableAnswer, is_deferrable_error
-from dagster_offload.faults import fault_reason, is_cut, reason_with_setting, retry_after_of
-from dagster_offload.gate import AsyncLedger, verdict
-from dagster_offload.ledger import breaker, claims, deferrals, refused_answers, results, suspects
-from dagster_offload.ledger.records import CallRecord, Claim, ClaimedItem, NewResult, Outcome, State
+from dagster_offload.context_window import ContextWindows, too_long_of
+from dagster_offload.errors import DocumentFault, UnusableAnswer
+from dagster_offload.faults import retry_after_of
+from dagster_offload.gate import AsyncLedger
+from dagster_offload.judge import Judge, fault_code
+from dagster_offload.ledger import breaker, claims, parts, refused_answers, results
+from dagster_offload.ledger.records import CallRecord, Claim, ClaimedItem, NewResult, Outcome
 from dagster_offload.ledger.results import output_digest
 from dagster_offload.ledger.workers import Worker
 from dagster_offload.settings import Settings
 from dagster_offload.slots import SlotConfig
 from dagster_offload.stages import LLMStage
-from dagster_offload.stages.prompt import system_message
+from dagster_offload.stages.long_documents import Passage, Reading, Size, Sizes, TooLong
+from dagster_offload.stages.prompt import LEAST_TEXT_TOKENS, estimated_tokens, system_message
 from dagster_offload.stages.questions import Question
-from dagster_offload.tally import WalkEnd
+from dagster_offload.tally import PartsRead, WalkEnd
 from dagster_offload.vigil import Vigil
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 BUSY_STATUS = 429
 BUSY_PAUSE_SECONDS = 5.0
+# Splitting this many characters takes long enough that open calls would notice.
+LONG_TO_SPLIT = 200_000
 
 
 @dataclass
@@ -45,6 +54,13 @@ class Walker:
     stages: Mapping[str, LLMStage]
     recipes: Mapping[str, str]
     on_busy: Callable[[], None] = lambda: None  # the slot said 429: use fewer lanes
+    on_part: Callable[[PartsRead], None] = lambda _: None  # a part of a long document was answered
+    windows: ContextWindows = field(init=False)
+    judge: Judge = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.windows = ContextWindows(self.settings.deep_context_tokens)
+        self.judge = Judge(self.settings, self.ledger, self.client, self.worker)
 
     async def ask_all(self, claim: Claim, vigil: Vigil, epochs: AsyncIterator[int]) -> WalkEnd:
         """A claimed document's LLM stages, one after the other: the next is sent when the one before has answered.
@@ -54,20 +70,52 @@ class Walker:
         if claim.is_alone:
             # A suspect's own connection: one kept from before may have ended since, and that would be held against it.
             await self.client.aclose()
+        sizes: Sizes | None = None  # how the stage before had to split the document
         for item in claim.items:
-            end = await self._ask(claim, item, self.stages[item.stage], vigil, epochs)
+            reading = await self._begin(claim, item, sizes, vigil.slot)
+            end = await self._read(claim, item, reading, vigil, epochs)
             if end is not WalkEnd.DONE:
-                was = "not started: the slot was needed or away" if end is WalkEnd.LEFT else end
-                await self.ledger.run(claims.release, self.worker.id, claim, f"the document's {item.stage} was {was}")
+                await self.ledger.run(claims.release, self.worker.id, claim, _why_released(item, reading, end))
                 return end
+            sizes = reading.sizes
         return WalkEnd.DONE
 
-    async def _ask(
-        self, claim: Claim, item: ClaimedItem, stage: LLMStage, vigil: Vigil, epochs: AsyncIterator[int]
+    async def _begin(self, claim: Claim, item: ClaimedItem, sizes: Sizes | None, slot: SlotConfig) -> Reading:
+        """How the document is read for a stage: split as it was before, with the answers that are there already."""
+        text, stage = claim.text or "", self.stages[item.stage]
+        if item.part_sizes:
+            sizes = tuple(Size(start, tokens) for start, tokens in item.part_sizes)
+        if sizes is None:
+            sizes = (Size(0, await self.windows.text_tokens(slot, text)),)
+        is_long = len(sizes) > 1 or estimated_tokens(text) > sizes[0].tokens
+        known = await self.ledger.run(parts.answers, item) if is_long and stage.whole else {}
+        reading = await _beside_calls(text, Reading, text, stage.instruction, stage.whole, sizes, known)
+        if reading.total is not None:
+            await self.ledger.run(parts.begin, claim, item, sizes, reading.done, reading.total)
+        return reading
+
+    async def _read(
+        self, claim: Claim, item: ClaimedItem, reading: Reading, vigil: Vigil, epochs: AsyncIterator[int]
     ) -> WalkEnd:
-        slot = vigil.slot
-        system = system_message(claim.text or "")
-        question = Question(stage.instruction, stage.options)
+        """Ask about one passage after the other until the stage's answer is there, or something ends it."""
+        end = None
+        while end is None:
+            end = await self._ask(claim, item, reading, reading.next_passage(), vigil, epochs)
+        return end
+
+    async def _ask(
+        self,
+        claim: Claim,
+        item: ClaimedItem,
+        reading: Reading,
+        passage: Passage,
+        vigil: Vigil,
+        epochs: AsyncIterator[int],
+    ) -> WalkEnd | None:
+        """Ask about one passage. None where the document's next is to be asked: this one is answered, or was too long."""
+        slot, stage = vigil.slot, self.stages[item.stage]
+        system = system_message(passage.text)
+        question = Question(passage.instruction, stage.options)
         async for epoch in epochs:
             started = time.monotonic()
             try:
@@ -75,31 +123,91 @@ class Walker:
                 answer = await vigil.beside(asked)
             # Whatever a call raises is judged, not swallowed: it ends in the ledger with its reason.
             except Exception as error:  # noqa: BLE001
-                call = _call(slot, epoch, time.monotonic() - started, outcome=_code(error))
+                seconds = time.monotonic() - started
+                call = _call(slot, epoch, seconds, outcome=fault_code(error), part=passage.label)
+                if (too_long := too_long_of(error)) is not None:
+                    return await self._split_smaller(claim, item, reading, passage, slot, call, too_long)
                 if await self._waited_for_a_busy_slot(claim, item, call, error):
                     continue
-                return await self._judge(claim, item, slot, call, error)
-            call = _call(slot, epoch, time.monotonic() - started, answer=answer)
+                return await self.judge.judge(claim, item, slot, call, error)
+            call = _call(slot, epoch, time.monotonic() - started, answer=answer, part=passage.label)
+            too_long = self.windows.filled_by(slot, answer, question.options.max_tokens)
+            if too_long is not None and estimated_tokens(passage.text) > LEAST_TEXT_TOKENS:
+                return await self._split_smaller(claim, item, reading, passage, slot, call, too_long)
             try:
-                record = stage.parse(answer)
+                value = stage.parse(answer).model_dump(mode="json")
             except UnusableAnswer as fault:
                 call = dataclasses.replace(call, outcome=fault.code)
                 await self.ledger.run(refused_answers.keep, item, fault.code, answer)
                 again = question.asked_again(fault, answer)
                 if again is None:
-                    return await self._blame(claim, item, fault, call)
+                    return await self.judge.blame(claim, item, fault, call)
                 await self.ledger.run(results.record_call, self.worker.id, claim, item, call)
                 question = again
                 continue
-            value = record.model_dump(mode="json")
-            result = NewResult(Outcome.OK, output_digest(Outcome.OK, value), value=value, calls=(call,))
-            return await self._finish(claim, item, result)
+            if passage.is_last:
+                return await self._finish(claim, item, reading, value, call)
+            return await self._keep(claim, item, reading, passage, value, call)
         return WalkEnd.LEFT
 
-    async def _finish(self, claim: Claim, item: ClaimedItem, result: NewResult) -> WalkEnd:
+    async def _keep(
+        self,
+        claim: Claim,
+        item: ClaimedItem,
+        reading: Reading,
+        passage: Passage,
+        value: dict[str, Any],
+        call: CallRecord,
+    ) -> WalkEnd | None:
+        """A part's answer, in the ledger before the next part is asked about."""
+        reading.answered(passage, value)
         was_held = await self.ledger.run(
-            results.finish, self.worker.id, claim, item, result, self.recipes, self.worker.run_id
+            parts.keep, self.worker.id, claim, item, passage.digest, value, call, reading.done
         )
+        if not was_held:
+            logger.info("%s of %s: no longer ours; the answer to %s is kept", item.stage, claim.document, passage.label)
+            return WalkEnd.LEFT
+        self._tell(claim, item, reading)
+        return None
+
+    async def _split_smaller(
+        self,
+        claim: Claim,
+        item: ClaimedItem,
+        reading: Reading,
+        passage: Passage,
+        slot: SlotConfig,
+        call: CallRecord,
+        too_long: TooLong,
+    ) -> WalkEnd | None:
+        """More than the model's context holds is nobody's fault: smaller parts from here on, down to a floor."""
+        call = dataclasses.replace(call, outcome="context_too_long")
+        self.windows.learn(slot, too_long)
+        if not await _beside_calls(passage.text, reading.split_smaller, passage, too_long):
+            setting = f"OFFLOAD_{slot.name.upper()}_CONTEXT_TOKENS"
+            words = f"{LEAST_TEXT_TOKENS} tokens of text are too long for the model: give its server a larger context"
+            return await self.judge.blame(claim, item, DocumentFault("context_too_small", f"{words} ({setting})"), call)
+        logger.info("%s of %s is too long for %s: smaller parts", item.stage, claim.document, slot.name)
+        await self.ledger.run(
+            parts.split_smaller, self.worker.id, claim, item, call, reading.sizes, reading.done, reading.total
+        )
+        if reading.total is not None:
+            reading.know(await self.ledger.run(parts.answers, item))  # a copy of it may have been read this far
+        self._tell(claim, item, reading)
+        return None
+
+    def _tell(self, claim: Claim, item: ClaimedItem, reading: Reading) -> None:
+        if reading.total is not None:
+            self.on_part(PartsRead(claim.document, item.stage, reading.done, reading.total))
+
+    async def _finish(
+        self, claim: Claim, item: ClaimedItem, reading: Reading, value: dict[str, Any], call: CallRecord
+    ) -> WalkEnd:
+        if reading.parts > 1:
+            value |= {"parts": reading.parts, "parts_read": reading.parts_read}
+        result = NewResult(Outcome.OK, output_digest(Outcome.OK, value), value=value, calls=(call,))
+        finish = results.finish if reading.total is None else parts.finish_in_parts
+        was_held = await self.ledger.run(finish, self.worker.id, claim, item, result, self.recipes, self.worker.run_id)
         if not was_held:
             logger.info("%s of %s: its input changed meanwhile; the answer is kept", item.stage, claim.document)
         return WalkEnd.DONE if was_held else WalkEnd.LEFT
@@ -118,56 +226,30 @@ class Walker:
         await asyncio.sleep(BUSY_PAUSE_SECONDS if wait is None else wait)
         return True
 
-    async def _judge(
-        self, claim: Claim, item: ClaimedItem, slot: SlotConfig, call: CallRecord, error: Exception
-    ) -> WalkEnd:
-        """Whose fault is it? The slot's, where it is away or refuses a trial too; else the document's."""
-        reason = reason_with_setting(slot, error)
-        logger.info("%s of %s on %s: %s", item.stage, claim.document, slot.name, reason)
-        default_wait = self.settings.retry_after_minutes * 60
-        if is_deferrable_error(error) and not is_cut(error):
-            await self.ledger.run(
-                deferrals.open_and_defer, self.worker.id, claim, item, call, reason, retry_after_of(error), default_wait
-            )
-            return WalkEnd.DEFERRED
-        if is_cut(error):
-            if not await self.ledger.run(suspects.note_cut, slot.name, call.epoch, item, reason):
-                return await self._try_again_at_once(claim, item, call, reason)
-            if await verdict(self.ledger, self.client, slot, self.worker, call.epoch):
-                state = await self.ledger.run(suspects.suspect, self.worker.id, claim, item, call, reason)
-                return WalkEnd.FAILED if state is State.QUARANTINED else WalkEnd.DEFERRED
-            await self.ledger.run(
-                deferrals.defer, self.worker.id, claim, item, call, reason, default_wait, slot.name, call.epoch
-            )
-            return WalkEnd.DEFERRED
-        if not await self.ledger.run(breaker.open_breaker, slot.name, call.epoch, reason, None, at_once=True):
-            return await self._try_again_at_once(claim, item, call, reason)
-        if await verdict(self.ledger, self.client, slot, self.worker, call.epoch):
-            return await self._blame(claim, item, DocumentFault(_code(error), reason), call)
-        await self.ledger.run(deferrals.release_after_slot_fault, self.worker.id, claim, item, call, reason)
-        return WalkEnd.DEFERRED
 
-    async def _try_again_at_once(self, claim: Claim, item: ClaimedItem, call: CallRecord, reason: str) -> WalkEnd:
-        """The slot was away and came back while this call was open: its failure tells nothing of the slot now, nor of
-        the document. Being put off in an epoch that is over, it is due."""
-        await self.ledger.run(deferrals.defer, self.worker.id, claim, item, call, reason, 0.0, call.slot, call.epoch)
-        return WalkEnd.DEFERRED
-
-    async def _blame(self, claim: Claim, item: ClaimedItem, fault: DocumentFault, call: CallRecord) -> WalkEnd:
-        state = await self.ledger.run(
-            deferrals.fail, self.worker.id, claim, item, fault.code, fault.message, call, is_final=fault.is_final
-        )
-        logger.info("%s of %s: %s (%s)", item.stage, claim.document, fault.message, state)
-        return WalkEnd.FAILED if state is State.FAILED else WalkEnd.PUT_BACK
+async def _beside_calls(text: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`work` on `text` without holding up the calls that are open."""
+    if len(text) < LONG_TO_SPLIT:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
 
 
-def _code(error: Exception) -> str:
-    """One word, equal for equal faults."""
-    return fault_reason(error).partition(":")[0].replace(" ", "_").lower()
+def _why_released(item: ClaimedItem, reading: Reading, end: WalkEnd) -> str:
+    """Of what was not touched; the item itself where the lane was to go no further."""
+    if end is not WalkEnd.LEFT:
+        return f"the document's {item.stage} was {end}"
+    begun = f"left after {reading.done} of {reading.total} parts" if reading.total else "not started"
+    return f"the document's {item.stage} was {begun}: the slot was needed or away"
 
 
 def _call(
-    slot: SlotConfig, epoch: int, seconds: float, *, answer: str | None = None, outcome: str = "ok"
+    slot: SlotConfig,
+    epoch: int,
+    seconds: float,
+    *,
+    answer: str | None = None,
+    outcome: str = "ok",
+    part: str | None = None,
 ) -> CallRecord:
     known = answer if isinstance(answer, Answer) else Answer("")
     return CallRecord(
@@ -181,4 +263,5 @@ def _call(
         tokens_in=known.usage.prompt_tokens,
         tokens_out=known.usage.completion_tokens,
         tokens_cached=known.usage.cached_tokens,
+        part=part,
     )

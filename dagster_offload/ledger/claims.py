@@ -99,7 +99,7 @@ def _claim_items(
         "update work_items w set state = 'claimed', worker_id = %(worker)s, token = token.token, "
         "  recipe = (%(recipes)s::jsonb) ->> w.stage, claimed_at = clock_timestamp(), claimed_alone = %(alone)s, "
         "  not_before = null, changed_at = clock_timestamp() from due, token where w.item_id = due.item_id "
-        "returning w.item_id, w.stage, w.input_digest, w.recipe, w.attempts, w.deferrals, w.token, w.is_redo, "
+        "returning w.item_id, w.stage, w.input_digest, w.recipe, w.attempts, w.deferrals, w.part_sizes, w.token, w.is_redo, "
         "  due.state as from_state",
         parameters | {"recipes": json.dumps(dict(recipes)), "ours": ours},
     )
@@ -126,7 +126,7 @@ def _claim_items(
     )
 
 
-_ITEM_FIELDS = ("item_id", "stage", "input_digest", "recipe", "attempts", "deferrals")
+_ITEM_FIELDS = ("item_id", "stage", "input_digest", "recipe", "attempts", "deferrals", "part_sizes")
 
 
 def _text_of(cur: Cursor, document_id: int) -> str | None:

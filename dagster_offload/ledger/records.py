@@ -41,6 +41,7 @@ class ClaimedItem:
     recipe: str
     attempts: int
     deferrals: int
+    part_sizes: list[list[int]] | None = None  # how its document was split before; see `stages/long_documents.py`
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,22 @@ class CallRecord:
     tokens_in: int | None = None
     tokens_out: int | None = None
     tokens_cached: int | None = None
+    part: str | None = None  # `part 7 of 400`; None = about a whole document
 
 
 @dataclass(frozen=True)
 class NewResult:
-    """What a finished work item brings: `text` for extract, `value` for LLM stages."""
+    """What a finished work item brings: `text` for extract, `value` for LLM stages.
+
+    `in_all` is the last call with the tokens and seconds of all that led to it, where these were kept before.
+    """
 
     outcome: Outcome
     output_digest: str
     text: str | None = None
     value: dict[str, Any] | None = None
     calls: tuple[CallRecord, ...] = ()
+    in_all: CallRecord | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ OUTDATED = (
     "i.stage = %(stage)s and i.state = 'done' and i.recipe <> %(recipe)s and (i.stage = 'extract' or i.outcome = 'ok')"
 )
 
+_UNREAD = "part_sizes = null, parts_done = 0, parts_total = null"
+
 RETRYABLE = (State.FAILED, State.QUARANTINED)
 
 
@@ -25,7 +27,9 @@ def retry(
     """Put failed or quarantined work back to pending with all its attempts; returns (document, stage) pairs."""
     cur.execute(
         "update work_items w set state = 'pending', attempts = 0, reclaims = 0, lone_deaths = 0, reason = 'retry', "
-        "  not_before = null, must_run_alone = w.state = 'quarantined', changed_at = clock_timestamp() "
+        "  not_before = null, must_run_alone = w.state = 'quarantined', changed_at = clock_timestamp(), "
+        # Where nothing was answered, a slot whose context was widened meanwhile gets the document as it is.
+        "  part_sizes = case when w.parts_done > 0 then w.part_sizes end "
         "from work_items old join documents d on d.document_id = old.document_id "
         "where old.item_id = w.item_id and w.stage = any(%(stages)s) and w.state = any(%(states)s) "
         "  and w.input_digest is not null and (%(documents)s::text[] is null or d.key = any(%(documents)s)) "
@@ -70,7 +74,7 @@ def redo_outdated(cur: Cursor, recipes: Mapping[str, str]) -> int:
     for stage, recipe in recipes.items():
         cur.execute(
             "update work_items i set state = 'pending', attempts = 0, reason = 'redo: the recipe changed', "
-            f"not_before = null, changed_at = clock_timestamp() where {OUTDATED} returning document_id",
+            f"not_before = null, {_UNREAD}, changed_at = clock_timestamp() where {OUTDATED} returning document_id",
             {"stage": stage, "recipe": recipe},
         )
         for row in cur.fetchall():
@@ -85,11 +89,16 @@ def redo(cur: Cursor, stages: Sequence[str], documents: Sequence[str]) -> list[t
     """Ask again for these documents although they are done; the new result replaces the current one of its key."""
     cur.execute(
         "update work_items w set state = 'pending', attempts = 0, reason = 'redo', is_redo = true, not_before = null, "
-        "  changed_at = clock_timestamp() from documents d where d.document_id = w.document_id and d.key = any(%s) "
-        "  and w.stage = any(%s) and w.state = 'done' returning w.document_id, w.stage, d.key",
+        f"  {_UNREAD}, changed_at = clock_timestamp() from documents d "
+        "where d.document_id = w.document_id and d.key = any(%s) and w.stage = any(%s) and w.state = 'done' "
+        "returning w.document_id, w.stage, w.input_digest, d.key",
         [list(documents), list(stages)],
     )
     rows = cur.fetchall()
     for row in rows:
+        # What is left of the answers to its parts would come back as they were.
+        cur.execute(
+            "delete from part_answers where stage = %s and input_digest = %s", [row["stage"], row["input_digest"]]
+        )
         record_transition(cur, row["document_id"], row["stage"], State.DONE, State.PENDING, None, "redo")
     return [(row["key"], row["stage"]) for row in rows]

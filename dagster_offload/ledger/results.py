@@ -87,6 +87,8 @@ def create_downstream(cur: Cursor, document_id: int, recipes: Mapping[str, str],
             "on conflict (document_id, stage) do update set input_digest = excluded.input_digest, state = 'pending', "
             "  attempts = 0, deferrals = 0, reclaims = 0, lone_deaths = 0, must_run_alone = false, not_before = null, "
             "  is_redo = false, token = null, worker_id = null, claimed_at = null, reason = 'the text changed', "
+            "  part_sizes = case when w.input_digest = excluded.input_digest then w.part_sizes end, "
+            "  parts_done = 0, parts_total = null, "
             "  changed_at = clock_timestamp() "
             "  where w.input_digest is distinct from excluded.input_digest or w.state = 'gone' returning item_id",
             [document_id, stage, extract["output_digest"], extract["priority"]],
@@ -123,7 +125,7 @@ def _store(cur: Cursor, document: str, item: ClaimedItem, result: NewResult, *, 
         "select result_id from results where stage = %s and input_digest = %s and recipe = %s and superseded_at is null",
         key,
     ).fetchone()
-    call = result.calls[-1] if result.calls else None
+    call = result.in_all or (result.calls[-1] if result.calls else None)
     inserted = fetch_one(
         cur,
         "insert into results (stage, input_digest, recipe, outcome, text, value, output_digest, slot, served_model, "
@@ -189,8 +191,8 @@ def record_call(cur: Cursor, worker_id: int, claim: Claim | None, item: ClaimedI
     """One completion as a row of `calls`; without a claim it was a trial."""
     cur.execute(
         "insert into calls (item_id, document_id, stage, worker_id, slot, epoch, asked_model, served_model, "
-        "model_evidence, tokens_in, tokens_out, tokens_cached, seconds, outcome) "
-        "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        "model_evidence, tokens_in, tokens_out, tokens_cached, seconds, outcome, part) "
+        "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         [
             item and item.item_id,
             claim and claim.document_id,
@@ -206,6 +208,7 @@ def record_call(cur: Cursor, worker_id: int, claim: Claim | None, item: ClaimedI
             call.tokens_cached,
             call.seconds,
             call.outcome,
+            call.part,
         ],
     )
 

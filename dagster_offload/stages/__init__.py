@@ -11,6 +11,7 @@ from dagster_offload.completion import RequestOptions
 from dagster_offload.settings import Settings
 from dagster_offload.slots import SlotConfig
 from dagster_offload.stages import classify, summarize
+from dagster_offload.stages.long_documents import WholeReading
 
 EXTRACT = "extract"
 CLASSIFY = "classify"
@@ -34,6 +35,9 @@ class LLMStage:
     parse: Callable[[str], BaseModel]  # raises UnusableAnswer
     prompt_version: int
     primary_may_do_it: bool = False  # slots = any
+    whole: WholeReading | None = (
+        None  # how a long document is read to its end; None: its beginning is all this asks about
+    )
 
 
 def llm_stages(settings: Settings) -> dict[str, LLMStage]:
@@ -56,6 +60,7 @@ def llm_stages(settings: Settings) -> dict[str, LLMStage]:
             parse=summarize.parse,
             prompt_version=summarize.PROMPT_VERSION,
             primary_may_do_it=SUMMARIZE in any_stages,
+            whole=summarize.whole_reading(settings.language),
         ),
     )
     return {stage.name: stage for stage in stages}
@@ -64,7 +69,8 @@ def llm_stages(settings: Settings) -> dict[str, LLMStage]:
 def recipes(settings: Settings) -> dict[str, str]:
     """Per stage the hash of what an answer depends on besides its input.
 
-    For `deep` stages that includes `expected_model` if set, else the alias, and the extra body; for `any` stages no model.
+    Not how much of a document fits one request: that is the slot's, may change any day, and the record says what was
+    read. For `deep` stages that includes `expected_model` if set, else the alias, and the extra body; for `any` stages no model.
     """
     slots = settings.slots
     found = {EXTRACT: _digest({"version": EXTRACT_VERSION})}
@@ -74,7 +80,7 @@ def recipes(settings: Settings) -> dict[str, str]:
                 "prompt": stage.prompt_version,
                 "instruction": stage.instruction,
                 "options": asdict(stage.options),
-                "context_tokens": settings.deep_context_tokens,
+                "whole": stage.whole and (stage.whole.part_instruction, stage.whole.merge_instruction),
                 **({} if stage.primary_may_do_it else _what_answers(slots.for_prompt())),
             }
         )

@@ -294,13 +294,14 @@ class Reading:
         self._at = 0
 
     @property
-    def is_long(self) -> bool:
-        """Whether the document is more than one request takes."""
-        return self.parts > 1
+    def total(self) -> int | None:
+        """The parts that are read one by one; None where one request is all there is."""
+        return self.parts if self._whole is not None and self.parts > 1 else None
 
     @property
-    def parts_done(self) -> int:
-        """Parts of the text that are answered, as far as `next_passage` has seen."""
+    def done(self) -> int:
+        """How many of these are answered."""
+        self.next_passage()
         return self._at if self._level == 0 else self.parts
 
     def next_passage(self) -> Passage:
@@ -312,6 +313,10 @@ class Reading:
                     return passage
                 self._at += 1
             self._merge()
+
+    def know(self, answers: Mapping[str, Mapping[str, Any]]) -> None:
+        """Answers that somebody else brought."""
+        self._answers |= answers
 
     def answered(self, passage: Passage, answer: Mapping[str, Any]) -> None:
         self._answers[passage.digest] = answer

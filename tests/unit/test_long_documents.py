@@ -152,7 +152,7 @@ def test_splitting_takes_time_in_step_with_the_length() -> None:
 def test_a_document_that_fits_is_one_question() -> None:
     read = reading("short")
     (passage,) = answer_all(read)
-    assert (passage.kind, passage.instruction, passage.label, read.is_long) == (Kind.WHOLE, "summarize", None, False)
+    assert (passage.kind, passage.instruction, passage.label, read.total) == (Kind.WHOLE, "summarize", None, None)
 
 
 def test_every_part_is_asked_once_in_order_and_then_the_merges() -> None:
@@ -220,7 +220,7 @@ def test_a_part_that_is_too_long_for_its_server_splits_what_comes_after_and_keep
     smaller = read.next_passage()
     assert too_long.text.startswith(smaller.text)
     assert len(smaller.text) < 0.6 * len(too_long.text)
-    assert (smaller.number, read.parts_done) == (6, 5)
+    assert (smaller.number, read.done) == (6, 5)
     assert split(CLAUSES, read.sizes)[:5] == answered
 
 
@@ -243,7 +243,7 @@ def test_a_merge_that_is_too_long_is_grouped_smaller_and_the_parts_stay() -> Non
     after = read.next_passage()
     assert after.kind is Kind.MERGE
     assert estimated_tokens(after.text) <= 0.6 * estimated_tokens(passage.text)
-    assert read.parts_done == read.parts
+    assert read.done == read.parts
 
 
 def test_there_is_a_floor_below_which_nothing_is_split() -> None:
