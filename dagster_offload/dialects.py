@@ -25,7 +25,7 @@ OBJECT_WITH_SCHEMA = "json_object with schema"  # llama.cpp, some routers
 OBJECT = "json_object"  # DeepSeek, older servers
 
 TEMPLATE = "chat_template_kwargs"  # llama.cpp, vLLM, SGLang, mlx: a switch of the model's chat template
-EFFORT_NONE = "reasoning_effort none"  # Ollama, OpenAI
+EFFORT_NONE = "reasoning_effort none"  # llama.cpp, Ollama, OpenAI
 EFFORT_MINIMAL = "reasoning_effort minimal"  # OpenAI's models that know no `none`
 NO_THINK = "/no_think"  # Qwen3's template reads it out of the message, whatever stands between
 

@@ -16,7 +16,11 @@ CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = """\
 {%- for message in messages -%}
 <|im_start|>{{ message.role }}
-{{ message.content }}<|im_end|>
+{% if message.reasoning_content %}<think>
+{{ message.reasoning_content }}
+</think>
+
+{% endif %}{{ message.content }}<|im_end|>
 {% endfor -%}
 {%- if add_generation_prompt -%}
 <|im_start|>assistant
@@ -103,12 +107,13 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("--api-key")
     parser.add_argument("--ctx", type=int, default=4096)
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     params: Any = xllamacpp.CommonParams()
     params.model.path = str(args.model)
     params.port = args.port
     params.n_ctx, params.n_parallel = args.ctx, 1
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = args.threads
     if args.api_key:
         params.api_keys = [args.api_key]
     server = xllamacpp.Server(params)  # returns when the model is loaded; ends with the process

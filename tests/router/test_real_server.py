@@ -18,6 +18,17 @@ import pytest
 
 from dagster_offload.client import AIClient, fault_reason, is_cut
 from dagster_offload.completion import Answer, ModelEvidence, RequestOptions
+from dagster_offload.dialects import (
+    EFFORT_MINIMAL,
+    EFFORT_NONE,
+    JSON_SCHEMA,
+    NO_THINK,
+    OBJECT_WITH_SCHEMA,
+    TEMPLATE,
+    WAYS,
+    Finding,
+    Wish,
+)
 from dagster_offload.errors import UnusableAnswer, WrongModel, is_deferrable_error
 from dagster_offload.probe import probe
 from dagster_offload.settings import load_settings
@@ -121,6 +132,48 @@ async def test_thinking_left_on_is_an_unusable_answer_not_an_error(slot: SlotCon
     assert answer.finish_reason == "length"
     with pytest.raises(UnusableAnswer):
         stage.parse(answer)
+
+
+CATEGORY = {
+    "type": "object",
+    "required": ["category"],
+    "additionalProperties": False,
+    "properties": {"category": {"enum": ["invoice", "letter"]}},
+}
+
+
+def asked_first(wish: Wish, way: str) -> dict[str, dict[str, str]]:
+    """Findings that leave `way` as the next to be tried."""
+    before = WAYS[wish][: WAYS[wish].index(way)]
+    return {str(wish): dict.fromkeys(before, "refused")}
+
+
+@pytest.mark.parametrize("way", [JSON_SCHEMA, OBJECT_WITH_SCHEMA])
+async def test_either_dialect_with_a_schema_is_obeyed(slot: SlotConfig, way: str) -> None:
+    options = RequestOptions(max_tokens=500, temperature=0.0, thinking=False, response_schema=CATEGORY)
+    async with AIClient(Slots(deep=slot), {slot.name: asked_first(Wish.JSON, way)}) as client:
+        answer = await client.call_deep("Classify the document.", DOCUMENT, options)
+        assert json.loads(answer)["category"] in {"invoice", "letter"}
+        assert client.dialects_of(slot).finding(Wish.JSON, way) is Finding.OBEYED
+
+
+@pytest.mark.parametrize(
+    ("way", "found"),
+    [
+        (TEMPLATE, Finding.OBEYED),
+        (EFFORT_NONE, Finding.OBEYED),
+        (EFFORT_MINIMAL, Finding.IGNORED),
+        (NO_THINK, Finding.IGNORED),  # its noise cannot read
+    ],
+)
+async def test_what_it_does_with_each_dialect_of_do_not_think(slot: SlotConfig, way: str, found: Finding) -> None:
+    quiet = RequestOptions(max_tokens=8, temperature=0.0, thinking=False)
+    async with AIClient(Slots(deep=slot), {slot.name: asked_first(Wish.NO_THINKING, way)}) as client:
+        answer = await client.call_deep("Classify.", None, quiet)
+        assert client.dialects_of(slot).finding(Wish.NO_THINKING, way) is found
+    assert isinstance(answer, Answer)
+    assert (answer.thinking_tokens > 0) == (found is Finding.IGNORED)
+    assert answer.is_worth_asking_otherwise == (found is Finding.IGNORED)
 
 
 async def test_a_prompt_that_is_too_long_is_the_documents_fault(slot: SlotConfig) -> None:
