@@ -35,6 +35,7 @@ class RouterApp:
         self.asgi = Starlette(
             routes=[
                 Route("/v1/models", self.models),
+                Route("/props", self.props),
                 Route("/health", self.health),
                 Route(COMPLETIONS, self.completions, methods=["POST"]),
                 Route("/admin/state", self.state, methods=["GET", "POST"]),
@@ -74,6 +75,14 @@ class RouterApp:
         )
         self.book.end(entry, self._now(), response.status_code, "answered")
         return response
+
+    async def props(self, request: Request) -> Response:
+        await self._follow_script()
+        if self.behaviour.mode == "hang":
+            return await self._hang(request, self.book.begin("/props", self._now()))
+        if not self.behaviour.tells_places:
+            return JSONResponse({"detail": "Not Found"}, status_code=404)
+        return self._refusal_of_key(request) or JSONResponse({"total_slots": self.behaviour.width})
 
     async def completions(self, request: Request) -> Response:
         body = await request.json()
@@ -148,6 +157,8 @@ class RouterApp:
 
     def _refusal(self, body: dict[str, Any]) -> Response | None:
         behaviour = self.behaviour
+        if behaviour.refuses_above is not None and self.book.open > behaviour.refuses_above:
+            return _error(429, "too many completions are open", "rate_limit_exceeded", self._refusal_headers())
         if behaviour.mode in ROUTER_WORDS:
             word = ROUTER_WORDS[behaviour.mode]
             return _error(503, f"the slot is not available: {word}", word, self._refusal_headers())

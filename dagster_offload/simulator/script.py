@@ -36,6 +36,8 @@ class Behaviour(BaseModel):
         default=None, gt=0
     )  # adds the time to read what the prompt cache lacks
     width: int = Field(default=4, ge=1)  # places: completions worked on at once; more wait in line
+    refuses_above: int | None = Field(default=None, ge=1)  # 429 where more completions than this are open
+    tells_places: bool = False  # whether /props names the places, as llama.cpp's server does
     hold: bool = False  # completions are accepted, and answered once this is off again
     alias: str = DEFAULT_ALIAS  # what /v1/models lists
     model: str | None = DEFAULT_SERVED_MODEL  # the name in answers; `echo` repeats the request's, null names none
