@@ -49,6 +49,28 @@ def problems(cur: Cursor, limit: int = 50) -> list[Problem]:
     return [Problem(**{**row, "state": State(row["state"])}) for row in cur.fetchall()]
 
 
+@dataclass(frozen=True)
+class InParts:
+    """A long document that is being read: `done` of `total` parts are answered."""
+
+    document: str
+    stage: str
+    state: State
+    done: int
+    total: int
+
+
+def in_parts(cur: Cursor, limit: int = 50) -> list[InParts]:
+    """Long documents begun and not done, those at work first."""
+    cur.execute(
+        "select d.key as document, i.stage, i.state, i.parts_done as done, i.parts_total as total from work_items i "
+        "join documents d using (document_id) where i.parts_total is not null "
+        "and i.state in ('pending', 'claimed', 'deferred') order by i.state <> 'claimed', i.item_id limit %s",
+        [limit],
+    )
+    return [InParts(**{**row, "state": State(row["state"])}) for row in cur.fetchall()]
+
+
 def unusable_names(cur: Cursor) -> dict[str, str]:
     return {row["name"]: row["reason"] for row in cur.execute("select name, reason from unusable_names order by name")}
 
@@ -80,7 +102,7 @@ def explain(cur: Cursor, document: str) -> Explanation | None:
         digest=row["digest"],
         items=rows(
             "select i.stage, i.state, i.outcome, i.reason, i.attempts, i.deferrals, i.reclaims, i.not_before, "
-            "i.must_run_alone, i.changed_at, r.served_model, r.first_document from work_items i "
+            "i.must_run_alone, i.changed_at, i.parts_done, i.parts_total, r.served_model, r.first_document from work_items i "
             "left join results r using (result_id) where i.document_id = %s order by i.item_id"
         ),
         transitions=rows(
@@ -89,7 +111,7 @@ def explain(cur: Cursor, document: str) -> Explanation | None:
         ),
         calls=rows(
             "select ended_at, stage, slot, epoch, asked_model, served_model, model_evidence, tokens_in, tokens_out, "
-            "tokens_cached, seconds, outcome from calls where document_id = %s order by call_id"
+            "tokens_cached, seconds, outcome, part from calls where document_id = %s order by call_id"
         ),
     )
 

@@ -9,6 +9,11 @@ from typing import Any
 
 CLASSIFY = "classify"
 SUMMARIZE = "summarize"
+PART = "part"
+MERGE = "merge"
+
+# How an instruction says that the document is less, or something else, than a whole document.
+LONG_DOCUMENT_WORDS = {PART: "one part of a longer one", MERGE: "summaries of the consecutive parts"}
 
 # The delimiters stand on lines of their own; rules before them may name them in a sentence.
 _DOCUMENT = re.compile(r"^<document>\n(.*)\n</document>", re.DOTALL | re.MULTILINE)
@@ -55,6 +60,12 @@ def asked_stage(messages: Sequence[dict[str, Any]], schema: dict[str, Any] | Non
         if (field if schema is not None else f'"{field}"') in named:
             return stage
     return None
+
+
+def asked_about(messages: Sequence[dict[str, Any]]) -> str | None:
+    """`part` or `merge` where a stage asks about a long document so; None for a whole one."""
+    said = _last_user_text(messages)
+    return next((what for what, words in LONG_DOCUMENT_WORDS.items() if words in said), None)
 
 
 def answer(messages: Sequence[dict[str, Any]], schema: dict[str, Any] | None) -> str:

@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from dagster_offload.simulator.answers import asked_stage, document_in
+from dagster_offload.simulator import context
+from dagster_offload.simulator.answers import asked_about, asked_stage, document_in
 from dagster_offload.simulator.book import COMPLETIONS, Book, Entry, count_tokens, fingerprint
 from dagster_offload.simulator.connections import BrokenAnswer
 from dagster_offload.simulator.model import asked_schema, spoken
@@ -70,9 +71,8 @@ class RouterApp:
     async def models(self, request: Request) -> Response:
         await self._follow_script()
         entry = self.book.begin("/v1/models", self._now())
-        response = self._refusal_of_key(request) or JSONResponse(
-            {"object": "list", "data": [{"id": self.behaviour.alias, "object": "model", "owned_by": "simulated"}]}
-        )
+        model = {"id": self.behaviour.alias, "object": "model", "owned_by": "simulated", **context.told(self.behaviour)}
+        response = self._refusal_of_key(request) or JSONResponse({"object": "list", "data": [model]})
         self.book.end(entry, self._now(), response.status_code, "answered")
         return response
 
@@ -107,6 +107,9 @@ class RouterApp:
         if self.behaviour.mode == "hang":
             return await self._hang(request, entry), "left"
         prompt = _rendered(body["messages"])
+        too_long = context.refusal(self.behaviour, count_tokens(prompt), int(body.get("max_tokens") or 0))
+        if too_long is not None:
+            return JSONResponse({"error": too_long[1]}, status_code=too_long[0]), "refused"
         async with self._place(prompt) as read_before:
             entry.prompt_tokens = count_tokens(prompt)
             # The last token is always read: it is the one the answer goes on from.
@@ -188,6 +191,10 @@ class RouterApp:
     def _answer(self, body: dict[str, Any], entry: Entry) -> bytes:
         behaviour = self.behaviour
         message, finish_reason = spoken(body, behaviour)
+        fitting = context.cut_to(behaviour, entry.prompt_tokens)
+        if fitting is not None:
+            message["content"] = (message["content"] or "")[: 4 * context.ROOM_LEFT]
+            entry.prompt_tokens, finish_reason = fitting, "length"
         choice = {"index": 0, "message": message, "finish_reason": finish_reason}
         if behaviour.answers == "no_message":
             del choice["message"]
@@ -215,6 +222,7 @@ class RouterApp:
             entry.document = fingerprint(document)
             self.book.document_tokens[entry.document] = count_tokens(document)
         entry.stage = asked_stage(body["messages"], asked_schema(body))
+        entry.asked_about = asked_about(body["messages"])
         entry.model, entry.max_tokens = body.get("model"), body.get("max_tokens")
         entry.parts = tuple(sorted(body.keys() - {"model", "messages", "max_tokens", "stream"}))
         entry.response_format = (body.get("response_format") or {}).get("type")

@@ -29,6 +29,7 @@ class Entry:
     outcome: str = "open"  # answered | refused | cut | left (the client went away)
     document: str | None = None  # fingerprint
     stage: str | None = None
+    asked_about: str | None = None  # part | merge; null = a whole document
     model: str | None = None  # as asked for
     max_tokens: int | None = None
     parts: tuple[str, ...] = ()  # the optional parts of the request that came along

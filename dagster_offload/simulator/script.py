@@ -45,6 +45,10 @@ class Behaviour(BaseModel):
     answers: Literal[
         "good", "empty", "null", "thinking", "unclosed_thinking", "garbage", "length", "no_choices", "no_message"
     ] = "good"
+    context_tokens: int | None = Field(default=None, ge=16)  # what its model reads at once; null = anything
+    tells_context: bool = True  # in /v1/models
+    # What it says to a request beyond that. `words`: a 500 without numbers. `cut_answer`: 200, and a stub of an answer.
+    too_long: Literal["llama.cpp", "vllm", "words", "cut_answer"] = "llama.cpp"
     api_key: str | None = None  # 401 without it
     # What is done with a wish for JSON. `ignored`: prose and a fence around it. `blanks`: blanks up to the token limit.
     response_format: Literal["honoured", "ignored", "refused", "json_object_only", "blanks"] = "honoured"

@@ -1,0 +1,367 @@
+"""Long documents through the engine: every part asked once, whatever interrupts; one claim, one result, one event."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from dagster_offload.context_window import DEFAULT_CONTEXT_TOKENS
+from dagster_offload.drain import run_drain
+from dagster_offload.ledger import requests, status
+from dagster_offload.ledger.records import BreakerState, State
+from dagster_offload.settings import load_settings
+from dagster_offload.simulator.answers import LONG_DOCUMENT_WORDS, MERGE, PART
+from dagster_offload.simulator.book import fingerprint
+from dagster_offload.stages import CLASSIFY, SUMMARIZE, llm_stages, recipes
+from dagster_offload.stages.long_documents import Size, split
+from dagster_offload.stages.prompt import text_tokens
+from tests.engine.conftest import Engine
+from tests.ledger.conftest import text_result
+
+CONTEXT = 2_500
+SENTENCES = (
+    "The tenant of flat {n} shall pay the rent on day {n} of every month. The landlord of house {n} repairs it. "
+)
+
+
+def chapter(number: int) -> str:
+    """About four fifths of what one request takes."""
+    return f"# Chapter {number}\n\n" + SENTENCES.format(n=number) * 11 + "\n\n"
+
+
+def book(chapters: int, first: int = 1) -> str:
+    return "".join(chapter(number) for number in range(first, first + chapters))
+
+
+@pytest.fixture(autouse=True)
+def small_context(engine: Engine) -> None:
+    engine.options["deep_context_tokens"] = CONTEXT
+
+
+def prepared(engine: Engine, chapters: int = 6, key: str = "book.txt") -> str:
+    text = book(chapters)
+    engine.extracted(key, texts={key: text})
+    return text
+
+
+def answered(engine: Engine) -> list[dict[str, Any]]:
+    return [entry for entry in engine.router.completions() if entry["document"] and entry["outcome"] == "answered"]
+
+
+def answered_parts(engine: Engine) -> Counter[str]:
+    return Counter(entry["document"] for entry in answered(engine) if entry["asked_about"] == PART)
+
+
+def result_of(engine: Engine, key: str = "book.txt", stage: str = SUMMARIZE) -> dict[str, Any]:
+    (row,) = engine.sql(
+        "select r.* from results r join work_items i using (result_id) join documents d using (document_id) "
+        "where d.key = %s and i.stage = %s",
+        key,
+        stage,
+    )
+    return row
+
+
+def test_each_chapter_is_a_part(engine: Engine) -> None:
+    assert split(book(9), (Size(0, text_tokens(CONTEXT)),)) == [chapter(n) for n in range(1, 10)]
+
+
+def test_a_long_document_is_read_to_its_end_and_becomes_one_result_and_one_event(engine: Engine) -> None:
+    prepared(engine, 9)
+    summary = engine.drain()
+    assert (summary.done, summary.failed, summary.deferred, summary.left) == (1, 0, 0, 0)
+    assert answered_parts(engine) == Counter(fingerprint(chapter(n)) for n in range(1, 10))
+    value = result_of(engine)["value"]
+    assert (value["parts"], value["parts_read"]) == (9, 9)
+    assert len(engine.sql("select 1 from outbox where stage = 'summarize'")) == 1
+    assert len(engine.sql("select 1 from transitions where stage = 'summarize' and to_state = 'claimed'")) == 1
+    item = engine.item("book.txt", SUMMARIZE)
+    assert (item["attempts"], item["parts_done"], item["parts_total"]) == (0, 9, 9)
+
+
+def test_classify_asks_about_the_beginning_only_and_the_server_reads_that_once(engine: Engine) -> None:
+    prepared(engine)
+    engine.router.set(width=1)
+    engine.drain()
+    asked = answered(engine)
+    classified = [entry for entry in asked if entry["stage"] == CLASSIFY]
+    assert [entry["document"] for entry in classified] == [fingerprint(chapter(1))]
+    after = asked[asked.index(classified[0]) + 1]
+    assert (after["document"], after["stage"]) == (classified[0]["document"], SUMMARIZE)
+    assert after["document_tokens_read"] == 0
+    value = result_of(engine, stage=CLASSIFY)["value"]
+    assert (value["parts"], value["parts_read"]) == (6, 1)
+
+
+def test_merges_have_the_same_layout_and_come_in_levels_that_fit(engine: Engine) -> None:
+    prepared(engine, 30)
+    engine.drain()
+    merges = [entry for entry in answered(engine) if entry["asked_about"] == MERGE]
+    assert len(merges) >= 3
+    assert all(entry["document"] for entry in merges), "what is merged stands in the system message, as a document does"
+    assert all(entry["prompt_tokens"] < CONTEXT for entry in merges)
+
+
+def test_the_instructions_say_what_the_stand_in_router_listens_for() -> None:
+    whole = llm_stages(load_settings())[SUMMARIZE].whole
+    assert whole is not None
+    assert LONG_DOCUMENT_WORDS[PART] in whole.part_instruction
+    assert LONG_DOCUMENT_WORDS[MERGE] in whole.merge_instruction
+
+
+def test_the_result_tells_what_all_parts_cost_and_takes_their_place(engine: Engine) -> None:
+    prepared(engine)
+    engine.drain()
+    (spent,) = engine.sql(
+        "select sum(tokens_in) as tokens_in, sum(tokens_out) as tokens_out from calls where stage = 'summarize'"
+    )
+    result = result_of(engine)
+    assert (result["tokens_in"], result["tokens_out"]) == (spent["tokens_in"], spent["tokens_out"])
+    assert engine.sql("select 1 from part_answers") == []
+
+
+def test_a_slot_that_leaves_between_parts_costs_nothing_and_the_rest_is_asked_once(engine: Engine) -> None:
+    prepared(engine)
+    engine.router.set(width=1)
+    script_stop(engine, answers=4)
+    summary = engine.drain(SUMMARIZE)
+    assert (summary.done, summary.deferred) == (0, 1)
+    item = engine.item("book.txt", SUMMARIZE)
+    assert (item["state"], item["attempts"], item["parts_done"], item["parts_total"]) == (State.DEFERRED, 0, 4, 6)
+    engine.router.set(mode="awake")
+    engine.retry_now()
+    assert engine.drain(SUMMARIZE).done == 1
+    assert set(answered_parts(engine).values()) == {1}
+    assert len(answered_parts(engine)) == 6
+
+
+def script_stop(engine: Engine, answers: int, mode: str = "cold") -> None:
+    """The router turns away after so many answers from now on."""
+    already = engine.router.log()["answers"]
+
+    def turn() -> None:
+        engine.router.wait(answers=already + answers)
+        engine.router.set(mode=mode, hold=False)
+
+    engine.router.set(latency=0.1)
+    engine.beside(turn)
+
+
+def test_a_person_goes_before_the_next_part(engine: Engine) -> None:
+    prepared(engine)
+    engine.texts("letter.txt")
+    engine.sql(
+        "update work_items set priority = 1 where document_id = (select document_id from documents where key = 'book.txt')"
+    )
+    engine.router.set(hold=True)
+    drain = engine.beside(run_drain, engine.settings(), engine.ledger, SUMMARIZE)
+    engine.router.wait(open=1)
+    person = engine.beside(engine.run, "letter.txt")
+    engine.wait_until("select 1 from permit_waiters where is_person")
+    engine.sql("select pg_sleep(0.3)")  # the drain hears it, too
+    engine.router.set(hold=False)
+    assert person.result().done == 1
+    drain.result()
+    assert engine.drain(SUMMARIZE).left == 0
+    order = [entry["asked_about"] for entry in answered(engine)]
+    assert order.index(PART) == 0
+    letter = [index for index, what in enumerate(order) if what is None]
+    parts = [index for index, what in enumerate(order) if what == PART]
+    assert letter[0] < parts[1], "after the part under way the person's document was next"
+    assert set(answered_parts(engine).values()) == {1}
+
+
+def test_a_worker_that_was_given_up_keeps_the_part_it_paid_for(engine: Engine) -> None:
+    prepared(engine)
+    engine.router.set(hold=True)
+    drain = engine.beside(engine.drain, SUMMARIZE)
+    engine.router.wait(open=1)
+    (row,) = engine.sql("select worker_id from workers where kind = 'drain' and ended_at is null")
+    engine.die(row["worker_id"])
+    engine.router.set(hold=False)
+    drain.result()
+    assert len(engine.asked()) == 1
+    assert engine.item("book.txt", SUMMARIZE)["parts_done"] == 0, "its progress was no longer its own to write"
+    assert len(engine.sql("select 1 from part_answers")) == 1
+    assert engine.drain(SUMMARIZE).done == 1
+    assert set(answered_parts(engine).values()) == {1}
+
+
+def test_a_fault_of_one_part_costs_the_document_one_attempt_and_the_parts_done_stay(engine: Engine) -> None:
+    prepared(engine)
+    engine.router.set(width=1)
+
+    def spoil() -> None:
+        engine.router.wait(answers=3)
+        engine.router.set(answers="garbage")
+
+    engine.router.set(latency=0.1)
+    spoiling = engine.beside(spoil)
+    engine.drain(SUMMARIZE)
+    spoiling.result()
+    item = engine.item("book.txt", SUMMARIZE)
+    assert (item["state"], item["attempts"]) == (State.PENDING, 1)
+    kept = item["parts_done"]
+    assert kept >= 3
+    engine.router.set(answers="good")
+    engine.make_due()
+    before = len(answered(engine))
+    assert engine.drain(SUMMARIZE).done == 1
+    assert len([entry for entry in answered(engine)[before:] if entry["asked_about"] == PART]) == 6 - kept
+
+
+def interrupted(engine: Engine, answers: int = 3) -> int:
+    """A drain that ends after a few parts; returns how many are done."""
+    script_stop(engine, answers)
+    engine.drain(SUMMARIZE)
+    engine.router.set(mode="awake", latency=0.0)
+    engine.retry_now()
+    return int(engine.item("book.txt", SUMMARIZE)["parts_done"])
+
+
+def test_a_copy_goes_on_where_the_other_was_left(engine: Engine) -> None:
+    text = prepared(engine)
+    done = interrupted(engine)
+    engine.extracted("copy.txt", texts={"copy.txt": text})
+    engine.sql(
+        "update work_items set not_before = clock_timestamp() + interval '1 hour', deferred_epoch = 99 where state = 'deferred'"
+    )
+    engine.drain(SUMMARIZE)
+    assert engine.state("copy.txt", SUMMARIZE) == State.DONE
+    assert set(answered_parts(engine).values()) == {1}
+    assert 0 < done < 6
+
+
+def test_a_changed_text_is_read_anew_where_it_changed_and_parts_that_stayed_are_asked_again(engine: Engine) -> None:
+    """Answers belong to a text: a part may mean something else in another one."""
+    prepared(engine)
+    interrupted(engine)
+    engine.put("book.txt", "another file")
+    claim = engine.hold(engine.worker("scan"), ["extract"])
+    engine.finish(engine.worker("scan"), claim, result=text_result(book(6, first=3)))
+    item = engine.item("book.txt", SUMMARIZE)
+    assert (item["parts_done"], item["parts_total"], item["part_sizes"]) == (0, None, None)
+    assert engine.drain(SUMMARIZE).done == 1
+    assert result_of(engine)["value"]["parts"] == 6
+
+
+def test_a_redo_asks_every_part_again(engine: Engine) -> None:
+    prepared(engine)
+    engine.drain(SUMMARIZE)
+    engine.ledger.run(requests.redo, [SUMMARIZE], ["book.txt"])
+    assert engine.drain(SUMMARIZE).done == 1
+    assert set(answered_parts(engine).values()) == {2}
+    assert len(engine.sql("select 1 from results where stage = 'summarize' and superseded_at is null")) == 1
+
+
+def test_a_new_recipe_shares_no_parts_with_the_old_one(engine: Engine) -> None:
+    prepared(engine)
+    done = interrupted(engine)
+    assert engine.drain(SUMMARIZE, deep_model="another").done == 1
+    assert sum(answered_parts(engine).values()) == done + 6
+
+
+def test_a_split_is_remembered_so_that_a_changed_setting_loses_no_part(engine: Engine) -> None:
+    prepared(engine)
+    interrupted(engine)
+    assert engine.drain(SUMMARIZE, deep_context_tokens=2 * CONTEXT).done == 1
+    assert len(answered_parts(engine)) == 6
+    assert set(answered_parts(engine).values()) == {1}
+
+
+# More than the model's context holds
+
+
+@pytest.mark.parametrize("how", ["llama.cpp", "vllm", "words", "cut_answer"])
+@pytest.mark.parametrize("is_told", [True, False], ids=["models tells", "models says nothing"])
+def test_too_long_for_the_server_is_split_smaller_at_no_cost(engine: Engine, how: str, *, is_told: bool) -> None:
+    prepared(engine, 12)
+    engine.router.set(context_tokens=2_048, too_long=how, tells_context=is_told)
+    summary = engine.drain(deep_context_tokens=8_192)
+    assert (summary.done, summary.failed, summary.deferred) == (1, 0, 0)
+    for stage in (CLASSIFY, SUMMARIZE):
+        item = engine.item("book.txt", stage)
+        assert (item["attempts"], item["deferrals"]) == (0, 0)
+    assert engine.slot().breaker is BreakerState.CLOSED
+    assert engine.sql("select 1 from calls where item_id is null") == [], "no trial"
+    outcomes = Counter(row["outcome"] for row in engine.sql("select outcome from calls"))
+    assert outcomes.keys() == {"ok", "context_too_long"}
+    assert outcomes["context_too_long"] <= 4
+    assert set(answered_parts(engine).values()) <= {1, 2}  # 2: the beginning, which classify asks about too
+
+
+def test_the_second_stage_need_not_find_out_what_the_first_one_did(engine: Engine) -> None:
+    prepared(engine, 12)
+    engine.router.set(context_tokens=2_048)
+    engine.drain(deep_context_tokens=8_192)
+    refused = engine.sql("select stage from calls where outcome = 'context_too_long'")
+    assert {row["stage"] for row in refused} == {CLASSIFY}
+
+
+def test_parts_before_one_that_is_too_long_are_not_asked_again(engine: Engine) -> None:
+    digits = "1,234;5,678;9,012\n" * 400  # for this server every character is a token
+    text = book(4) + "\f" + digits + "\f" + book(4, first=5)
+    engine.extracted("book.txt", texts={"book.txt": text})
+    engine.router.set(context_tokens=1_500, width=1)
+    assert engine.drain(SUMMARIZE).done == 1
+    assert set(answered_parts(engine).values()) == {1}
+    assert len([key for key in answered_parts(engine) if key in {fingerprint(chapter(n)) for n in range(1, 5)}]) >= 3
+
+
+def test_a_context_too_small_for_anything_is_a_fault_that_names_the_setting(engine: Engine) -> None:
+    prepared(engine)
+    engine.router.set(context_tokens=256)
+    engine.drain(SUMMARIZE)
+    item = engine.item("book.txt", SUMMARIZE)
+    assert (item["state"], item["attempts"]) == (State.PENDING, 1)
+    assert item["reason"].startswith("context_too_small: ")
+    assert "OFFLOAD_DEEP_CONTEXT_TOKENS" in item["reason"]
+
+
+def test_without_the_setting_the_servers_own_word_is_the_bound_and_the_recipe_stays(engine: Engine) -> None:
+    prepared(engine, 12)
+    engine.router.set(context_tokens=4_096)
+    before = recipes(engine.settings(deep_context_tokens=None))
+    assert engine.drain(deep_context_tokens=None).done == 1
+    assert engine.sql("select 1 from calls where outcome <> 'ok'") == []
+    assert result_of(engine)["value"]["parts"] == len(split(book(12), (Size(0, text_tokens(4_096)),)))
+    engine.router.set(context_tokens=None)
+    assert recipes(engine.settings(deep_context_tokens=None)) == before == recipes(engine.settings())
+    assert [entry["path"] for entry in engine.router.log()["requests"]].count("/v1/models") == 1
+
+
+def test_where_nobody_says_the_default_holds(engine: Engine) -> None:
+    prepared(engine, 12)
+    assert engine.drain(deep_context_tokens=None).done == 1
+    assert "parts" not in result_of(engine)["value"]
+    assert len(split(book(12), (Size(0, text_tokens(DEFAULT_CONTEXT_TOKENS)),))) == 1
+
+
+# What people see
+
+
+def test_explain_tells_parts_of_items_and_calls(engine: Engine) -> None:
+    prepared(engine)
+    done = interrupted(engine)
+    found = engine.ledger.run(status.explain, "book.txt")
+    assert found is not None
+    (item,) = [item for item in found.items if item["stage"] == SUMMARIZE]
+    assert (item["parts_done"], item["parts_total"]) == (done, 6)
+    assert [call["part"] for call in found.calls if call["outcome"] == "ok"][:2] == ["part 1 of 6", "part 2 of 6"]
+
+
+def test_status_names_the_long_documents_under_way(engine: Engine) -> None:
+    prepared(engine)
+    engine.texts("letter.txt")
+    assert engine.ledger.run(status.in_parts) == []
+    done = interrupted(engine)
+    (read,) = engine.ledger.run(status.in_parts)
+    assert (read.document, read.stage, read.state, read.done, read.total) == (
+        "book.txt",
+        SUMMARIZE,
+        "deferred",
+        done,
+        6,
+    )
+    engine.drain()
+    assert engine.ledger.run(status.in_parts) == []
