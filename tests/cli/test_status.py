@@ -136,6 +136,21 @@ def test_slot_set_changes_what_was_seen_and_forget_ends_it(call: Call, scanned: 
     assert json.loads(call("slot", "show", "--json").stdout) == {"slots": []}
 
 
+def test_slot_set_takes_auto_and_places_and_shows_them(call: Call, scanned: Path, router: Router) -> None:
+    drained()
+    assert call("slot", "set", "deep", "--concurrency", "auto", "--places", "3").exit_code == 0
+    [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]
+    assert (slot["permits"], slot["is_auto"], slot["places"], slot["places_from"]) == (1, True, 3, "person")
+    shown = call("slot", "show").stdout
+    assert "1 (auto)" in shown
+    assert "3 (you said)" in shown
+    assert call("slot", "set", "deep", "--places", "auto").exit_code == 0
+    [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]
+    assert (slot["places"], slot["places_from"]) == (None, None)
+    assert call("slot", "set", "deep", "--places", "0").exit_code == 2
+    assert call("slot", "set", "deep", "--concurrency", "many").exit_code == 2
+
+
 def test_a_lost_slot_is_told_by_status_and_redo(call: Call, scanned: Path, router: Router) -> None:
     drained()
     del os.environ["OFFLOAD_DEEP_URL"]
