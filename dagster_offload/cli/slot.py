@@ -106,7 +106,8 @@ def _as_json(row: Any) -> dict[str, object]:
 @click.argument("name")
 @click.option(
     "--concurrency",
-    type=NumberOrAuto(),
+    metavar="N|auto",
+    callback=_number_or_auto,
     help="Completions open at once, over all workers and hosts; auto: found by trying.",
 )
 @click.option(
