@@ -15,12 +15,33 @@ import olefile
 
 PDF, RTF, HTML = "application/pdf", "application/rtf", "text/html"
 WORD, EXCEL, POWERPOINT = "application/msword", "application/vnd.ms-excel", "application/vnd.ms-powerpoint"
-OUTLOOK, MBOX = "application/vnd.ms-outlook", "application/mbox"
+OUTLOOK, MAIL, MBOX = "application/vnd.ms-outlook", "message/rfc822", "application/mbox"
 HWP, HWPX, EPUB = "application/x-hwp", "application/haansofthwpx", "application/epub+zip"
 OFFICE = "application/vnd.openxmlformats-officedocument."
 OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 PPTX, ODP = OFFICE + "presentationml.presentation", OPEN_DOCUMENT + "presentation"
 
+_NAMES = {
+    PDF: "PDF",
+    RTF: "RTF text",
+    WORD: "Word document (97-2003)",
+    EXCEL: "Excel workbook (97-2003)",
+    POWERPOINT: "PowerPoint presentation (97-2003)",
+    OUTLOOK: "Outlook message",
+    MAIL: "mail",
+    MBOX: "mail box",
+    HWP: "Hangul document (HWP)",
+    HWPX: "Hangul document (HWPX)",
+    EPUB: "EPUB book",
+    OFFICE + "wordprocessingml.document": "Word document",
+    OFFICE + "spreadsheetml.sheet": "Excel workbook",
+    PPTX: "PowerPoint presentation",
+    OPEN_DOCUMENT + "text": "OpenDocument text",
+    OPEN_DOCUMENT + "spreadsheet": "OpenDocument spreadsheet",
+    ODP: "OpenDocument presentation",
+}
+_ZIP_BEGINNING = b"PK\x03\x04"
+_OLE_BEGINNING = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _BEGINNINGS = (
     (b"%PDF-", PDF),
     (b"{\\rtf", RTF),
@@ -42,7 +63,6 @@ _SELF_NAMED = {
     "application/hwp+zip": HWPX,
     "application/haansofthwpx": HWPX,
 }
-_OLE_BEGINNING = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _OLE_STREAMS = (
     ("__properties_version1.0", OUTLOOK),
     ("WordDocument", WORD),
@@ -70,13 +90,29 @@ def sniffed(data: bytes) -> str | None:
             return kind
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
-    if data.startswith(b"PK\x03\x04"):
+    if data.startswith(_ZIP_BEGINNING):
         return _opened_archive(data, _archive_kind)
     if data.startswith(_OLE_BEGINNING):
         return _opened_compound(data, _compound_kind)
     if looks_like_html(data):
         return HTML
     return MBOX if _MAIL_BOX.match(data) else None
+
+
+def in_words(kind: str) -> str:
+    """A name of the type that people use, else the type itself."""
+    return _NAMES.get(kind, kind)
+
+
+def begins_like(kind: str, data: bytes) -> bool:
+    """Whether the first bytes are those of the type, or of a type whose beginning we do not know."""
+    if kind in (WORD, EXCEL, POWERPOINT, OUTLOOK, HWP):
+        return data.startswith(_OLE_BEGINNING)
+    if kind in (HWPX, EPUB) or kind.startswith((OFFICE, OPEN_DOCUMENT)):
+        return data.startswith(_ZIP_BEGINNING)
+    return {PDF: b"%PDF-" in data[:1024], RTF: data.startswith(b"{\\rtf"), MBOX: data.startswith(b"From ")}.get(
+        kind, True
+    )
 
 
 def looks_like_html(data: bytes) -> bool:
@@ -90,14 +126,14 @@ def is_old_hangul(data: bytes) -> bool:
 
 def lock(data: bytes) -> str | None:
     """Why nobody without a key may read an office file, in words; None where that is not so. Not for PDF."""
-    if data.startswith(b"PK\x03\x04"):
+    if data.startswith(_ZIP_BEGINNING):
         return _opened_archive(data, _archive_lock)
     return _opened_compound(data, _compound_lock) if data.startswith(_OLE_BEGINNING) else None
 
 
 def unpacked_bytes(data: bytes) -> int:
     """What the members of a ZIP archive say they unpack to; 0 for other files."""
-    if not data.startswith(b"PK\x03\x04"):
+    if not data.startswith(_ZIP_BEGINNING):
         return 0
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
