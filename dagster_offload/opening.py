@@ -10,7 +10,15 @@ from dagster_offload.settings import Settings
 
 @contextmanager
 def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Ledger]:
-    """A migrated ledger for the block. Raises `LedgerUnavailable` with what to do."""
-    with Ledger(ensure_postgres(settings), schema) as ledger:
+    """A migrated ledger for the block. Raises `LedgerUnavailable` with what to do.
+
+    An embedded Postgres that dies under it is started again: there may be nobody else to do it.
+    """
+
+    def revive() -> None:
+        if settings.postgres_url is None:
+            ensure_postgres(settings)
+
+    with Ledger(ensure_postgres(settings), schema, revive=revive) as ledger:
         migrate(ledger)
         yield ledger

@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.cli.home import RunningUp, UpLock, log_folder
+from dagster_offload.cli.kept_postgres import KeptPostgres
 from dagster_offload.cli.ports import address_of
 from dagster_offload.errors import LedgerUnavailable, SlotLost
 from dagster_offload.ledger import Ledger
 from dagster_offload.ledger import slots as ledger_slots
 from dagster_offload.ledger.workers import WorkerRow, host_name, live_workers
 from dagster_offload.opening import open_ledger
-from dagster_offload.postgres import stop_postgres
 from dagster_offload.settings import Settings
 from dagster_offload.supervisor import Child, StopRequest, Supervisor, ending
 
@@ -43,6 +43,7 @@ class Services:
     ledger: Ledger
     supervisor: Supervisor
     say: Say
+    postgres: KeptPostgres | None  # None: it is the owner's own
     first_scan: subprocess.Popen[bytes] | None = None
     scan_log: Path = field(default_factory=Path)
 
@@ -53,6 +54,8 @@ class Services:
 
     def look(self) -> None:
         self.supervisor.look()
+        if self.postgres is not None:
+            self.postgres.look()
         if self.first_scan is not None and (code := self.first_scan.poll()) is not None:
             self.first_scan = None
             if code != 0:
@@ -69,22 +72,22 @@ def running_services(
     """
     logs = log_folder(settings.home)
     address = address_of(host, port)
-    has_adopted_postgres = False
+    postgres = None
     try:
         with open_ledger(settings) as ledger, _code_socket(settings.home) as socket_file:
-            has_adopted_postgres = settings.postgres_url is None
+            postgres = KeptPostgres(settings.home, ledger.revive, say) if settings.postgres_url is None else None
             _register_slots(settings, ledger, say)
             with Supervisor(say) as supervisor:
-                services = Services(address, ledger, supervisor, say, scan_log=logs / "scan.log")
+                services = Services(address, ledger, supervisor, say, postgres, scan_log=logs / "scan.log")
                 _start(services, host, port, logs, socket_file, stop)
                 lock.tell(RunningUp(os.getpid(), address))
                 yield services
                 supervisor.stop(is_impatient=lambda: stop.is_impatient)
-            if has_adopted_postgres:
+            if postgres is not None:
                 _wait_for_others(ledger, stop, say)
     finally:
-        if has_adopted_postgres:
-            stop_postgres(settings.home)
+        if postgres is not None:
+            postgres.stop()
 
 
 def _start(services: Services, host: str, port: int, logs: Path, socket_file: Path, stop: StopRequest) -> None:

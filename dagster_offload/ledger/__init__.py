@@ -5,8 +5,10 @@ Functions of this package take a cursor and are one step of a transaction; `Ledg
 in one database under different schemas.
 """
 
+import contextlib
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,12 +39,17 @@ CONNECTION_LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 class Ledger:
     """A ledger in one schema of a Postgres database. Cheap to open; close it or use it as a context manager."""
 
-    def __init__(self, conninfo: str, schema: str = DEFAULT_SCHEMA) -> None:
+    def __init__(
+        self, conninfo: str, schema: str = DEFAULT_SCHEMA, *, revive: Callable[[], object] = lambda: None
+    ) -> None:
+        """`revive` starts Postgres again where that is ours to do, and returns when it answers."""
         if not re.fullmatch(r"[a-z_][a-z0-9_]{0,40}", schema):
             raise ValueError(f"schema {schema!r}: use lower-case letters, digits and _")
         self.conninfo = conninfo
         self.schema = schema
         self._author = receipts.Author()
+        self._revive = revive
+        self._reviving = threading.Lock()
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             conninfo,
             min_size=0,
@@ -74,19 +81,27 @@ class Ledger:
         Where the connection is lost before the commit is answered, the step's receipt tells whether it took place. Raises
         `LedgerUnavailable`.
         """
+        in_doubt: list[T] = []  # what the step returned whose commit was not answered
+
+        def attempt() -> T:
+            if in_doubt and self._is_committed():
+                return in_doubt[0]
+            in_doubt.clear()
+            with self.transaction() as cursor:
+                returned = step(cursor, *args, **kwargs)
+                receipts.leave(cursor, self._author)
+                in_doubt.append(returned)
+            return returned
+
+        return self.patiently(attempt)
+
+    def patiently(self, attempt: Callable[[], T]) -> T:
+        """`attempt()`, made again for a minute where Postgres went away in it. Raises `LedgerUnavailable`."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         pause = 0.1
-        in_doubt: list[T] = []  # what the step returned whose commit was not answered
         while True:
             try:
-                if in_doubt and self._is_committed():
-                    return in_doubt[0]
-                in_doubt.clear()
-                with self.transaction() as cursor:
-                    returned = step(cursor, *args, **kwargs)
-                    receipts.leave(cursor, self._author)
-                    in_doubt.append(returned)
-                return returned
+                return attempt()
             except (*CONNECTION_LOST, PoolTimeout) as error:
                 if time.monotonic() > deadline or isinstance(error, psycopg.errors.InsufficientPrivilege):
                     raise LedgerUnavailable(
@@ -95,6 +110,12 @@ class Ledger:
                 logger.warning("Postgres is away (%s); trying again", type(error).__name__)
                 time.sleep(pause)
                 pause = min(pause * 2, 2.0)
+                self.revive()
+
+    def revive(self) -> None:
+        """Have Postgres started again where it is ours to start; one thread at a time. Silent where it cannot be had."""
+        with self._reviving, contextlib.suppress(LedgerUnavailable):
+            self._revive()
 
     def _is_committed(self) -> bool:
         with self.transaction() as cursor:
@@ -136,25 +157,28 @@ def notify(cur: Cursor, message: str) -> None:
 
 def migrate(ledger: Ledger) -> None:
     """Bring the schema up to date: numbered steps, each once, one door at a time. Raises `LedgerUnavailable`."""
+    ledger.run(_migrate, ledger.schema)
+
+
+def _migrate(cur: Cursor, schema: str) -> None:
     steps = sorted(
         (entry for entry in resources.files(__name__).joinpath("migrations").iterdir() if entry.name.endswith(".sql")),
         key=lambda entry: entry.name,
     )
     newest = int(steps[-1].name[:4])
-    with ledger.connect() as connection, connection.transaction(), connection.cursor() as cur:
-        cur.execute("select pg_advisory_xact_lock(hashtext('migrate ' || %s))", [ledger.schema])
-        cur.execute(f"create schema if not exists {ledger.schema}")
-        cur.execute(
-            "create table if not exists migrations "
-            "(number integer primary key, name text not null, applied_at timestamptz not null default now())"
+    cur.execute("select pg_advisory_xact_lock(hashtext('migrate ' || %s))", [schema])
+    cur.execute(f"create schema if not exists {schema}".encode())
+    cur.execute(
+        "create table if not exists migrations "
+        "(number integer primary key, name text not null, applied_at timestamptz not null default now())"
+    )
+    done = {row["number"] for row in cur.execute("select number from migrations")}
+    if done and max(done) > newest:
+        raise LedgerUnavailable(
+            f"the ledger was written by a newer dagster_offload (schema step {max(done)}, this one knows {newest}): upgrade"
         )
-        done = {row["number"] for row in cur.execute("select number from migrations")}
-        if done and max(done) > newest:
-            raise LedgerUnavailable(
-                f"the ledger was written by a newer dagster_offload (schema step {max(done)}, this one knows {newest}): upgrade"
-            )
-        for step in steps:
-            number = int(step.name[:4])
-            if number not in done:
-                cur.execute(step.read_text(encoding="utf-8").encode())
-                cur.execute("insert into migrations (number, name) values (%s, %s)", [number, step.name])
+    for step in steps:
+        number = int(step.name[:4])
+        if number not in done:
+            cur.execute(step.read_text(encoding="utf-8").encode())
+            cur.execute("insert into migrations (number, name) values (%s, %s)", [number, step.name])

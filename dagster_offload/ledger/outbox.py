@@ -16,7 +16,7 @@ PREVIEW_CHARACTERS = 500
 @contextmanager
 def flushing(ledger: Ledger) -> Iterator[bool]:
     """Be the one flusher; False where another is at work. The lock goes with the process."""
-    connection = ledger.connect()
+    connection = ledger.patiently(ledger.connect)
     try:
         row = connection.execute(
             "select pg_try_advisory_lock(hashtext('outbox'), hashtext(%s)) as got", [ledger.schema]

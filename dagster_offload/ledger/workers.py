@@ -93,9 +93,8 @@ class Worker:
         self._listeners.append(listener)
 
     def __enter__(self) -> "Worker":
-        self._connection = self.ledger.connect()
         self.id = self.ledger.run(_register, self.kind, self.stages, self.run_id)
-        self._hold(self._connection)
+        self._connection = self.ledger.patiently(self._hold)
         self.ledger.run(reclaim_dead, self.ledger.schema)
         self._thread.start()
         return self
@@ -111,16 +110,22 @@ class Worker:
             if self._connection is not None:
                 self._connection.close()
 
-    def _hold(self, connection: Connection) -> None:
-        connection.execute("select pg_advisory_lock(%s, %s)", [lock_class(self.ledger.schema), self.id])
-        connection.execute(f"listen {self.ledger.channel}")
+    def _hold(self) -> Connection:
+        """A connection of our own that holds our lock and listens."""
+        connection = self.ledger.connect()
+        try:
+            connection.execute("select pg_advisory_lock(%s, %s)", [lock_class(self.ledger.schema), self.id])
+            connection.execute(f"listen {self.ledger.channel}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _beat_until_stopped(self) -> None:
         while True:
             try:
                 if self._connection is None:
-                    self._connection = self.ledger.connect()
-                    self._hold(self._connection)
+                    self._connection = self._hold()
                     self._tell("reconnected")
                 self._beat(self._connection)
                 if self._listen_until_next_beat(self._connection):
@@ -133,6 +138,7 @@ class Worker:
                     self._connection = None
                 if select.select([self._stop_reader], [], [], 1.0)[0]:
                     return
+                self.ledger.revive()  # nobody else asks the ledger for anything while calls last
 
     def _beat(self, connection: Connection) -> None:
         if connection.execute(_BEAT, [self.id]).rowcount == 0:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from dagster_offload.postgres import server_pid
 from dagster_offload.simulator import Router
 from tests.acceptance.conftest import Home, a_home, is_running, wait_for
 
@@ -43,6 +44,15 @@ def test_a_killed_child_comes_back(running: tuple[Home, subprocess.Popen[str]], 
     wait_for(lambda: not is_running(before), "the end of the killed child")
     wait_for(lambda: any(child in " ".join(process.cmdline()) for process in home.processes()), "its return")
     assert "killed by SIGKILL); starting it again" in home.said
+
+
+def test_killed_postgres_comes_back(running: tuple[Home, subprocess.Popen[str]]) -> None:
+    home, _ = running
+    before = server_pid(home.home)
+    assert before is not None
+    psutil.Process(before).kill()
+    wait_for(lambda: server_pid(home.home) not in (None, before), "its return")
+    assert "Postgres ended; starting it again" in home.said
 
 
 def test_ctrl_c_ends_up_its_children_and_postgres(running: tuple[Home, subprocess.Popen[str]]) -> None:

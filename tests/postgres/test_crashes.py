@@ -13,8 +13,11 @@ import psycopg
 import pytest
 
 from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.ledger.workers import Worker, live_workers
+from dagster_offload.opening import open_ledger
 from dagster_offload.postgres import embedded, is_running, server_pid, stop_postgres
 from dagster_offload.postgres.locks import wait_until
+from dagster_offload.settings import Settings
 
 from .conftest import WITHOUT_FSYNC, Door
 
@@ -37,6 +40,21 @@ def test_door_after_a_killed_server_recovers_what_was_committed(home: Path) -> N
     with psycopg.connect(embedded.ensure_embedded(home)) as conn:
         assert conn.execute("select number from kept").fetchone() == (7,)
     assert server_pid(home) != before
+
+
+def test_work_under_way_starts_a_killed_server_again(home: Path) -> None:
+    with open_ledger(Settings(home=home)) as ledger, Worker(ledger, "drain") as worker:
+        before = kill_server(home)
+
+        assert [row.worker_id for row in ledger.run(live_workers, ledger.schema)] == [worker.id]
+        assert server_pid(home) != before
+
+
+def test_worker_in_a_long_call_starts_a_killed_server_again(home: Path) -> None:
+    with open_ledger(Settings(home=home)) as ledger, Worker(ledger, "drain"):
+        before = kill_server(home)
+
+        assert wait_until(lambda: server_pid(home) not in (None, before), 30)  # its heartbeat alone asks for it
 
 
 def test_door_that_comes_while_a_killed_server_falls_apart_waits_for_its_end(home: Path, start: Start) -> None:
