@@ -1,0 +1,124 @@
+"""Pace and end of a backlog, from generated calls; and what is not said for want of history."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dagster_offload.ledger.estimate import Estimate, estimate, expected_end
+from dagster_offload.slots import DEEP
+from dagster_offload.stages import CLASSIFY, SUMMARIZE
+from tests.ledger.conftest import Bench
+
+MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def looked(bench: Bench) -> Estimate:
+    return bench.ledger.run(estimate, DEEP)
+
+
+def drained(bench: Bench, documents: int, beside: int = 1, hours_ago: float = 0.0) -> None:
+    """Answered calls: 10 s to classify, 30 s to summarize, `beside` documents in flight, ended so long ago."""
+    bench.sql(
+        "insert into calls (item_id, document_id, stage, slot, epoch, asked_model, tokens_in, tokens_out, tokens_cached, "
+        "  seconds, outcome, ended_at) "
+        "select %s + 2 * n + s, n, case s when 0 then 'classify' else 'summarize' end, 'deep', 1, 'qwen', 1000, 50, s * 900, "
+        "  case s when 0 then 10 else 30 end, 'ok', clock_timestamp() - make_interval(secs => %s) "
+        "  - make_interval(secs => (%s - n / %s) * 40 - case s when 0 then 10 else 40 end) "
+        "from generate_series(0, %s) as n, generate_series(0, 1) as s",
+        int(hours_ago * 1000),
+        hours_ago * 3600,
+        documents // beside,
+        beside,
+        documents - 1,
+    )
+
+
+def backlog(bench: Bench, documents: int) -> None:
+    bench.extracted(*(f"{n}.txt" for n in range(documents)))
+
+
+def test_without_calls_the_pace_is_not_known_and_that_is_said(bench: Bench) -> None:
+    backlog(bench, 2)
+    assert looked(bench) == Estimate(note="no call was answered lately: its pace is not known")
+
+
+@pytest.mark.parametrize("beside", [1, 4])
+def test_pace_and_time_left_count_the_slots_time_not_a_calls(bench: Bench, beside: int) -> None:
+    drained(bench, 40, beside)
+    backlog(bench, 9)
+    found = looked(bench)
+    assert found.documents_per_hour == pytest.approx(90 * beside, rel=0.05)
+    assert found.tokens_per_second == pytest.approx((1000 + 50 + 100 + 50) / 40 * beside, rel=0.05)
+    assert found.slot_hours_left == pytest.approx(0.1 / beside, rel=0.05)
+
+
+def test_pauses_are_no_use_of_the_slot(bench: Bench) -> None:
+    for hours_ago in (1, 20, 60):
+        drained(bench, 20, hours_ago=hours_ago)
+    assert looked(bench).documents_per_hour == pytest.approx(90, rel=0.05)
+
+
+def test_documents_whose_text_is_not_there_yet_are_part_of_the_backlog(bench: Bench) -> None:
+    drained(bench, 40)
+    for n in range(9):
+        bench.put(f"{n}.txt")
+    assert looked(bench).slot_hours_left == pytest.approx(0.1, rel=0.05)
+
+
+def test_one_stage_left_counts_as_that_stage(bench: Bench) -> None:
+    drained(bench, 40)
+    backlog(bench, 9)
+    bench.sql("update work_items set state = 'failed' where stage = %s", SUMMARIZE)
+    assert looked(bench).slot_hours_left == pytest.approx(9 * 10 / 3600, rel=0.05)
+    bench.sql("update work_items set state = 'failed' where stage = %s", CLASSIFY)
+    assert looked(bench).slot_hours_left == 0
+
+
+def test_a_few_days_of_use_say_no_end(bench: Bench) -> None:
+    drained(bench, 40, hours_ago=50)
+    drained(bench, 40, hours_ago=1)
+    backlog(bench, 9)
+    found = looked(bench)
+    assert found.done_at is None
+    assert found.note is not None
+    assert "too little to know its usual hours" in found.note
+
+
+def test_four_weeks_of_the_same_hours_say_when(bench: Bench) -> None:
+    for days_ago in range(1, 28):
+        drained(bench, 40, hours_ago=24 * days_ago)
+    backlog(bench, 90)
+    found = looked(bench)
+    assert found.slot_hours_left == pytest.approx(1.0, rel=0.05)
+    assert found.done_at is not None
+    assert timedelta(0) < found.done_at - datetime.now(UTC) < timedelta(hours=49)
+
+
+def usual(days: range, *hours: int) -> list[datetime]:
+    return [MONDAY - timedelta(days=day) + timedelta(hours=hour) for day in days for hour in hours]
+
+
+def test_only_the_usual_hours_count() -> None:
+    evenings = usual(range(1, 29), 20, 21)
+    noon = MONDAY + timedelta(hours=12)
+    since = min(evenings)
+    end, note = expected_end(noon, 3.0, since, evenings)
+    assert note is None
+    assert end is not None
+    assert MONDAY + timedelta(hours=44) < end < MONDAY + timedelta(hours=46)
+
+
+def test_an_hour_used_every_other_week_counts_half() -> None:
+    every_week, every_other = usual(range(7, 29, 7), 20), usual(range(14, 29, 14), 20)
+    since = MONDAY - timedelta(days=28)
+    often, _ = expected_end(MONDAY, 1.0, since, every_week)
+    seldom, _ = expected_end(MONDAY, 1.0, since, every_other)
+    assert often is not None
+    assert seldom is not None
+    assert seldom - often >= timedelta(days=7)
+
+
+def test_what_would_take_years_is_said_so() -> None:
+    end, note = expected_end(MONDAY, 1e6, MONDAY - timedelta(days=28), usual(range(1, 29), 20))
+    assert end is None
+    assert note == "not within half a year at the hours it is usually there"
