@@ -91,6 +91,7 @@ def test_a_server_that_obeyed_is_doubted_only_after_three_answers_in_a_row() -> 
     good = Answer(GOOD, finish_reason="stop")
     for answer in (good, thinking, thinking, good, thinking, thinking):
         assert after(dialects, answer)[Wish.NO_THINKING] == TEMPLATE
+        assert not answer.is_worth_asking_otherwise
     assert after(dialects, thinking)[Wish.NO_THINKING] == EFFORT_NONE
 
 
