@@ -61,12 +61,24 @@ def open_and_defer(
     """
     open_breaker(cur, call.slot, call.epoch, reason, retry_after_seconds)
     wait = default_wait_seconds if retry_after_seconds is None else retry_after_seconds
+    was_answered = _answered_since_claimed(cur, item)
     is_lone = claim.is_alone and _answers_others_meanwhile(cur, call.slot, claim, item)
     defer(cur, worker_id, claim, item, call, reason, wait, call.slot, call.epoch + is_lone)
     if is_lone:
         run_alone_next(cur, claim, wait)
-    elif item.deferrals + 1 >= REFUSALS_TO_RUN_ALONE and others_wait(cur, claim):
+    elif item.deferrals + 1 >= REFUSALS_TO_RUN_ALONE and not was_answered and others_wait(cur, claim):
         run_alone_next(cur, claim)
+
+
+def _answered_since_claimed(cur: Cursor, item: ClaimedItem) -> bool:
+    """Whether a part of a long document was: then the slot left while it was read, and refuses nothing."""
+    row = fetch_one(
+        cur,
+        "select exists (select 1 from calls c join work_items i using (item_id) where i.item_id = %s "
+        "  and c.outcome = 'ok' and c.ended_at > i.claimed_at) as is_so",
+        [item.item_id],
+    )
+    return bool(row["is_so"])
 
 
 def others_wait(cur: Cursor, claim: Claim) -> bool:

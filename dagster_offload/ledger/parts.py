@@ -66,7 +66,11 @@ def keep(
     note_success(cur, call.slot)
     if lock_held(cur, claim, item) is None:
         return False
-    cur.execute("update work_items set parts_done = %s where item_id = %s", [done, item.item_id])
+    # A book is read for hours. What went wrong before a part was answered says nothing against the next one.
+    cur.execute(
+        "update work_items set parts_done = %s, reclaims = 0, lone_deaths = 0, must_run_alone = false where item_id = %s",
+        [done, item.item_id],
+    )
     return True
 
 

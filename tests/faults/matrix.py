@@ -243,8 +243,8 @@ TOO_LONG = {"error": {"code": 400, "type": "exceed_context_size_error", "n_promp
 
 STATUSES: list[Row] = [
     *_statuses(),
-    Row("400, context too long", says(400, TOO_LONG), Hits.ONE, fails("HTTP 400")),
-    Row("400, context too long", says(400, TOO_LONG), Hits.DOCUMENTS, wrong(EVERY, 10)),
+    Row("400, context too long", says(400, TOO_LONG), Hits.ONE, fails("context_too_small")),  # and too short to split
+    Row("400, context too long", says(400, TOO_LONG), Hits.DOCUMENTS, wrong(EVERY, 5)),  # no trials
     *twice("HTTP 429", says(429), away("busy", 3), waits("HTTP 429", 20)),
     *twice("HTTP 429, Retry-After 1 (scaled)", says(429, retry_after="0.1"), away("busy", 3), waits("HTTP 429", 20)),
     *twice("HTTP 429, Retry-After 3600", says(429, retry_after="3600"), away("busy", 1), waits("HTTP 429")),
