@@ -56,9 +56,8 @@ def _print(found: "Explanation") -> None:
     click.echo(f"SHA-256 {found.digest or 'not read yet'}\n")
     items = table("stage", "state", "attempts", "deferrals", "due", "why")
     for item in found.items:
-        state = item["state"] if item["outcome"] in (None, "ok") else f"{item['state']} ({item['outcome']})"
         counts = (str(item["attempts"]), str(item["deferrals"]))
-        items.add_row(item["stage"], state, *counts, in_words(item["not_before"]), _why(found, item))
+        items.add_row(item["stage"], _state(item), *counts, in_words(item["not_before"]), _why(found, item))
     to_terminal(items)
     click.echo()
     history = table("when", "stage", "from", "to", "by", "why")
@@ -91,6 +90,12 @@ def _shown(text: str) -> str:
     return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)
 
 
+def _state(item: dict[str, Any]) -> str:
+    """With the outcome where it says something, and how far a long document has been read."""
+    state = item["state"] if item["outcome"] in (None, "ok") else f"{item['state']} ({item['outcome']})"
+    return f"{state}, {item['parts_done']} of {item['parts_total']} parts" if item["parts_total"] else str(state)
+
+
 def _why(found: "Explanation", item: dict[str, Any]) -> str:
     if item["state"] == "done" and item["first_document"] not in (None, found.document):
         return f"same content as {item['first_document']}: no call was needed"
@@ -108,7 +113,7 @@ def _calls(found: "Explanation") -> Any:
         )
         calls.add_row(
             f"{call['ended_at'].astimezone():%Y-%m-%d %H:%M:%S}",
-            call["stage"] or "trial",
+            f"{call['stage']}, {call['part']}" if call["part"] else call["stage"] or "trial",
             call["slot"],
             f"{model} ({call['model_evidence']})" if call["model_evidence"] else model,
             *tokens,
