@@ -14,8 +14,9 @@ from dagster_offload.clients import open_client
 from dagster_offload.errors import DrainRefused, OffloadError, SettingsError
 from dagster_offload.gate import AsyncLedger, let_through
 from dagster_offload.lanes import Lanes, Scope
-from dagster_offload.ledger import Ledger, breaker, claims, documents, slots
+from dagster_offload.ledger import Ledger, breaker, claims, documents, slots, usage
 from dagster_offload.ledger.claims import Unfinished
+from dagster_offload.ledger.estimate import estimate
 from dagster_offload.ledger.records import BreakerState, SlotRow, State
 from dagster_offload.ledger.workers import Worker, live_workers
 from dagster_offload.opening import open_ledger
@@ -34,9 +35,11 @@ LEDGER_THREADS = 8
 
 @dataclass(frozen=True)
 class DrainSummary:
-    """What a drain did and left, in documents.
+    """What a drain did and left, in documents; what its calls cost, in tokens; how fast the slot is.
 
-    `left` = due work it could have done but for the slot or the limit; `reason` says why where it is the slot.
+    `left` = due work it could have done but for the slot or the limit; `reason` says why where it is the slot. `width` =
+    calls open at once, in the end. `warning` = a line for people about a server that reads documents twice. The slot's
+    pace is of its last hours of use, None where that is not known.
     """
 
     done: int
@@ -47,6 +50,14 @@ class DrainSummary:
     reason: str | None = None
     is_slot_away: bool = False
     is_misconfigured: bool = False
+    tokens_read: int = 0  # of prompts, what was not in the server's cache
+    tokens_cached: int | None = None  # of prompts, what was; None where the server does not say
+    tokens_written: int = 0
+    width: int | None = None
+    warning: str | None = None
+    tokens_per_second: float | None = None
+    documents_per_hour: float | None = None
+    slot_hours_left: float | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +130,9 @@ async def _drain(
     row = await ledger.run(slots.get, deep.name)
     left = await ledger.run(claims.count_due, scope.stages)
     deferred = await ledger.run(claims.count_waiting, scope.stages)
+    used = await ledger.run(usage.of_worker, worker.id)
+    warning = usage.warning_of(await ledger.run(usage.second_stage_reuse, worker.id), deep.name)
+    pace = await ledger.run(estimate, deep.name)
     return DrainSummary(
         done=lanes.tally.done,
         failed=lanes.tally.failed,
@@ -128,6 +142,14 @@ async def _drain(
         reason=None if row is None or row.breaker is BreakerState.CLOSED else why_away(row),
         is_slot_away=row is not None and row.breaker is BreakerState.OPEN and left + deferred > 0,
         is_misconfigured=row is not None and row.breaker is BreakerState.MISCONFIGURED and left + deferred > 0,
+        tokens_read=used.read,
+        tokens_cached=used.cached,
+        tokens_written=used.written,
+        width=None if row is None else row.width,
+        warning=warning,
+        tokens_per_second=pace.tokens_per_second,
+        documents_per_hour=pace.documents_per_hour,
+        slot_hours_left=pace.slot_hours_left,
     )
 
 

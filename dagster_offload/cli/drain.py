@@ -12,6 +12,7 @@ COUNTS = {
     "left": "left",
     "held_elsewhere": "held by other workers",
 }
+TOKENS = ("tokens_read", "tokens_cached", "tokens_written")
 
 
 @click.command("drain")
@@ -43,12 +44,23 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
     stages = DRAIN_STAGES if stage == ALL else (stage,)
     summary = run_job(settings, "drain", stages, progress_console(), stage=stage, limit=limit)
     if as_json:
-        print_json({name: summary[name] for name in ("done", "failed", "deferred", "left", "held_elsewhere", "reason")})
+        print_json(
+            {
+                name: summary[name]
+                for name in ("done", "failed", "deferred", "left", "held_elsewhere", "reason", *TOKENS, "warning")
+            }
+        )
     else:
         counts = ", ".join(
             f"{summary[name]} {words}" for name, words in COUNTS.items() if summary[name] or name == "done"
         )
         click.echo(counts + (f"; stopped: {summary['reason']}" if summary["reason"] else ""))
+        if summary["tokens_written"]:
+            cached = summary["tokens_cached"]
+            reused = "" if cached is None else f", {cached:,} more out of the server's cache"
+            click.echo(f"tokens: {summary['tokens_read']:,} read{reused}, {summary['tokens_written']:,} written")
+        if summary["warning"]:
+            click.echo(summary["warning"], err=True)
     if summary["is_misconfigured"]:
         raise click.exceptions.Exit(ExitCode.MISCONFIGURED)
     if summary["is_slot_away"]:

@@ -10,12 +10,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from dagster_offload.cli.console import duration
 from dagster_offload.ledger import Ledger, status
+from dagster_offload.ledger.estimate import Estimate, estimate
 from dagster_offload.opening import open_ledger
 from dagster_offload.settings import Settings
 from dagster_offload.stages import recipes
 
 LOOK_EVERY_SECONDS = 1.0
+PACE_EVERY_LOOKS = 5
 
 
 def run_job(
@@ -65,20 +68,25 @@ def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console
         MofNCompleteColumn(),
         TextColumn("{task.fields[more]}"),
     )
+    slot = settings.slots.for_prompt()
     over = threading.Event()
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         bars = {stage: progress.add_task(stage, total=None, more="") for stage in stages}
 
         def look() -> None:
+            pace, looks = "", 0
             while not over.wait(LOOK_EVERY_SECONDS):
                 counts = ledger.run(status.stage_counts, recipes(settings))
+                if slot is not None and looks % PACE_EVERY_LOOKS == 0:
+                    pace = _pace_in_words(ledger.run(estimate, slot.name))
+                looks += 1
                 for stage, bar in bars.items():
                     of = counts[stage]
                     total = of.pending + of.claimed + of.deferred + of.done + of.failed + of.quarantined
-                    more = ", ".join(
-                        f"{n} {word}" for n, word in ((of.failed, "failed"), (of.deferred, "put off")) if n
-                    )
-                    progress.update(bar, total=total, completed=of.done + of.failed, more=more)
+                    words = [f"{n} {word}" for n, word in ((of.failed, "failed"), (of.deferred, "put off")) if n]
+                    if pace and stage == stages[-1]:
+                        words.append(pace)
+                    progress.update(bar, total=total, completed=of.done + of.failed, more=", ".join(words))
 
         looking = threading.Thread(target=look, name="progress", daemon=True)
         looking.start()
@@ -87,3 +95,11 @@ def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console
         finally:
             over.set()
             looking.join()
+
+
+def _pace_in_words(pace: Estimate) -> str:
+    """`41 documents an hour, 310 tokens/s, 2.3 h left`; empty where it is not known."""
+    if pace.documents_per_hour is None or pace.tokens_per_second is None:
+        return ""
+    left = f", {duration(pace.slot_hours_left * 3600)} left" if pace.slot_hours_left else ""
+    return f"{pace.documents_per_hour:.0f} documents an hour, {pace.tokens_per_second:.0f} tokens/s{left}"

@@ -1,7 +1,7 @@
 """`dagster-offload status`: what is done, what waits, and for what. Reads only: it registers nothing, imports no Dagster."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,8 +9,10 @@ import click
 from dagster_offload.cli.options import deep_options, home_option, json_option
 
 if TYPE_CHECKING:
+    from dagster_offload.ledger.estimate import Estimate
     from dagster_offload.ledger.records import SlotRow, StageCounts
     from dagster_offload.ledger.status import Problem
+    from dagster_offload.ledger.usage import TokenUse
     from dagster_offload.settings import Settings
 
 COUNTS = ("pending", "claimed", "deferred", "done", "failed", "quarantined", "outdated")
@@ -27,6 +29,8 @@ class Report:
     problems: "list[Problem]"
     unusable_names: dict[str, str]
     events_pending: int
+    estimate: "Estimate"
+    last_drain: "TokenUse | None"
 
 
 @click.command("status")
@@ -46,7 +50,16 @@ def command(*, as_json: bool) -> None:
     settings = load_settings()
     report = _look(settings)
     if as_json:
-        print_json({"deep": report.deep, "stages": stages_json(report.stages), "events_pending": report.events_pending})
+        print_json(
+            {
+                "deep": report.deep,
+                "stages": stages_json(report.stages),
+                "events_pending": report.events_pending,
+                "width": _width(report.slot),
+                "estimate": asdict(report.estimate),
+                "last_drain": report.last_drain and asdict(report.last_drain),
+            }
+        )
     else:
         _print(settings, report)
 
@@ -56,7 +69,8 @@ def stages_json(stages: "dict[str, StageCounts]") -> dict[str, dict[str, int]]:
 
 
 def _look(settings: "Settings") -> Report:
-    from dagster_offload.ledger import outbox, slots, status
+    from dagster_offload.ledger import outbox, slots, status, usage
+    from dagster_offload.ledger.estimate import estimate
     from dagster_offload.opening import open_ledger
     from dagster_offload.slots import DEEP
     from dagster_offload.stages import recipes
@@ -70,7 +84,30 @@ def _look(settings: "Settings") -> Report:
             problems=ledger.run(status.problems, PROBLEMS_SHOWN),
             unusable_names=ledger.run(status.unusable_names),
             events_pending=ledger.run(outbox.count_pending),
+            estimate=ledger.run(estimate, _slot_name(settings)),
+            last_drain=ledger.run(usage.of_last_drain),
         )
+
+
+def _slot_name(settings: "Settings") -> str:
+    """The slot the backlog goes to: the deep one, also where its settings were lost."""
+    from dagster_offload.slots import DEEP
+
+    configured = settings.slots.for_prompt()
+    return DEEP if configured is None else configured.name
+
+
+def _width(slot: "SlotRow | None") -> dict[str, Any] | None:
+    """How many calls may be open at the deep slot; None where this ledger has seen none."""
+    if slot is None:
+        return None
+    return {
+        "width": slot.width,
+        "permits": slot.permits,
+        "places": slot.places,
+        "is_auto": slot.is_auto,
+        "found": slot.width_found,
+    }
 
 
 def _deep(settings: "Settings", slot: "SlotRow | None") -> dict[str, Any]:
@@ -102,7 +139,10 @@ def _print(settings: "Settings", report: Report) -> None:
     from dagster_offload.cli.console import table, to_terminal
 
     click.echo(f"deep     {_deep_in_words(settings, report)}")
-    click.echo(f"library  {settings.library or 'none: set OFFLOAD_LIBRARY'}\n")
+    click.echo(f"library  {settings.library or 'none: set OFFLOAD_LIBRARY'}")
+    for line in _pace(report):
+        click.echo(line)
+    click.echo("")
     shown = table("stage", *COUNTS)
     for stage, counts in report.stages.items():
         shown.add_row(stage, *(str(getattr(counts, name) or "-") for name in COUNTS))
@@ -125,6 +165,31 @@ def _deep_in_words(settings: "Settings", report: Report) -> str:
     if slot.breaker == "misconfigured":
         return f"{words}; change the setting, or `dagster-offload slot set deep --try-again`"
     return f"{words}; asked again {in_words(slot.retry_at)}" if slot.retry_at else words
+
+
+def _pace(report: Report) -> list[str]:
+    """How fast the slot is and when the backlog may be done; nothing where no call tells."""
+    from dagster_offload.cli.console import duration
+    from dagster_offload.cli.slot import found_in_words
+
+    lines, pace = [], report.estimate
+    if pace.documents_per_hour is not None and pace.tokens_per_second is not None:
+        open_at_once = f", {report.slot.width} open at once" if report.slot is not None else ""
+        lines.append(
+            f"pace     {pace.documents_per_hour:.0f} documents an hour, {pace.tokens_per_second:.0f} tokens/s{open_at_once}"
+        )
+    if pace.slot_hours_left:
+        end = f"; at its usual hours until {pace.done_at.astimezone():%a %d %b %H:%M}" if pace.done_at else ""
+        why = f" ({pace.note})" if pace.note else ""
+        lines.append(f"left     {duration(pace.slot_hours_left * 3600)} of the slot's time{end}{why}")
+    if report.slot is not None and (found := found_in_words(report.slot)) is not None:
+        lines.append(f"width    {found}")
+    if (used := report.last_drain) is not None and used.calls:
+        reused = (
+            "its server does not say what it reuses" if used.cached is None else f"{used.cached:,} out of its cache"
+        )
+        lines.append(f"tokens   last drain: {used.read:,} read, {reused}, {used.written:,} written")
+    return lines
 
 
 def _since(slot: "SlotRow") -> str:

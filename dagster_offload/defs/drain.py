@@ -59,6 +59,8 @@ def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.Resource
             context.log.error(f"stopped: {summary.reason}")
         elif summary.reason:
             context.log.warning(f"stopped: {summary.reason}")
+        if summary.warning:
+            context.log.warning(summary.warning)
         context.add_output_metadata({name: value for name, value in asdict(summary).items() if value is not None})
         return asdict(summary)
 

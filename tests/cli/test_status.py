@@ -24,6 +24,15 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
         },
         "stages": {"extract": NOTHING, "classify": NOTHING, "summarize": NOTHING},
         "events_pending": 0,
+        "width": None,
+        "estimate": {
+            "tokens_per_second": None,
+            "documents_per_hour": None,
+            "slot_hours_left": None,
+            "done_at": None,
+            "note": "no call was answered lately: its pace is not known",
+        },
+        "last_drain": None,
     }
 
 
@@ -44,6 +53,23 @@ def test_status_says_what_waits_for_whom(call: Call, scanned: Path) -> None:
     result = call("status")
     assert result.exit_code == 0
     assert "4 waiting: no deep slot is configured" in result.stdout
+
+
+def test_status_says_how_fast_the_slot_is_and_what_the_last_drain_cost(
+    call: Call, scanned: Path, router: Router
+) -> None:
+    router.set(latency=0.05)
+    drained()
+    found = json.loads(call("status", "--json").stdout)
+    assert found["last_drain"]["calls"] == 4
+    assert found["last_drain"]["cached"] > 0
+    assert found["last_drain"]["written"] > 0
+    assert found["estimate"]["documents_per_hour"] > 0
+    assert found["estimate"]["slot_hours_left"] == 0
+    assert found["width"] == {"width": 1, "permits": 1, "places": None, "is_auto": False, "found": None}
+    shown = call("status").stdout
+    assert "documents an hour" in shown
+    assert "tokens   last drain: " in shown
 
 
 def test_explain_takes_a_key_or_a_path_and_tells_every_change(call: Call, scanned: Path) -> None:

@@ -116,6 +116,21 @@ def test_raising_n_while_a_drain_is_at_work_opens_more_calls(engine: Engine) -> 
     assert drain.result().done == 8
 
 
+@pytest.mark.parametrize(("places", "is_warned"), [(2, False), (1, True)])
+def test_a_drain_warns_where_the_server_read_documents_again_for_their_second_stage(
+    engine: Engine, places: int, is_warned: bool
+) -> None:
+    engine.router.set(width=places, latency=0.05)
+    engine.texts(*keys(6))
+    summary = engine.drain(deep_concurrency=2)
+    assert (summary.warning is not None) == is_warned
+    assert summary.tokens_cached is not None
+    assert (summary.tokens_cached > summary.tokens_read / 2) != is_warned
+    assert summary.tokens_written > 0
+    assert summary.width == 2
+    assert summary.documents_per_hour is not None
+
+
 def test_a_call_costs_no_query_beyond_claim_and_finish(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
     run = Ledger.run
