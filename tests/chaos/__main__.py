@@ -1,0 +1,117 @@
+"""`python -m tests.chaos --rounds 100 [--seed N]`: what `make chaos` runs. Ends with 1 at the first broken promise."""
+
+import argparse
+import collections
+import json
+import random
+import sys
+import time
+
+from tests.chaos.library import MARK
+from tests.chaos.promises import ALWAYS, AT_THE_END, ONCE_ALL_IS_SHUT, ONCE_THE_DEAD_ARE_RECLAIMED, check, check_calls
+from tests.chaos.rounds import DOOR_SECONDS, NO_FAULT, WEIGHTS, Round, play
+from tests.chaos.world import PERMITS, BrokenPromise, World, a_world
+
+LETTERS = 300
+LOG_LINES = 40
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rounds", type=int, default=100)
+    options.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    given = options.parse_args()
+    print(f"chaos: {given.rounds} rounds, seed {given.seed}", flush=True)
+    began = time.monotonic()
+    with a_world(given.seed, LETTERS) as world:
+        try:
+            run(world, given.rounds)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the facts are wanted
+            tell_facts(world, given.seed, error)
+            sys.exit(1)
+        tell_figures(world, given.rounds, given.seed, time.monotonic() - began)
+
+
+def run(world: World, rounds: int) -> None:
+    """All rounds, then the end: everything done, nothing held, nothing lost. Raises `BrokenPromise`."""
+    first_scan(world)
+    for number, round_ in enumerate(chosen(world.rng, rounds), start=1):
+        print(f"{number:4} {play(world, number, round_)}", flush=True)
+    settle(world)
+
+
+def first_scan(world: World) -> None:
+    world.finish(world.start("scan"), DOOR_SECONDS)
+
+
+def chosen(rng: random.Random, rounds: int) -> list[Round]:
+    """Each kind as often as its weight says, in random order."""
+    by_weight = [round_ for round_, weight in WEIGHTS.items() for _ in range(weight)]
+    whole, rest = divmod(rounds, len(by_weight))
+    found = by_weight * whole + rng.sample(by_weight, rest)
+    rng.shuffle(found)
+    return found
+
+
+def settle(world: World) -> None:
+    """The slot is awake and nobody dies any more: all is done, and nobody holds anything."""
+    world.slot.set(**NO_FAULT)
+    world.finish(world.start("scan"), DOOR_SECONDS)
+    deadline = time.monotonic() + 4 * DOOR_SECONDS
+    while True:
+        world.let_the_dead_look_dead()
+        world.let_every_wait_be_over()
+        world.finish(world.start("drain"), 4 * DOOR_SECONDS)
+        [row] = world.sql("select count(*) as n from work_items where state in ('pending', 'claimed', 'deferred')")
+        held = any(world.sql(query) for query in ONCE_THE_DEAD_ARE_RECLAIMED.values())
+        if (row["n"] == 0 and not held) or time.monotonic() > deadline:
+            break
+    for promises in (ALWAYS, ONCE_ALL_IS_SHUT, ONCE_THE_DEAD_ARE_RECLAIMED, AT_THE_END):
+        check(world, promises)
+    check_calls(world)
+    told_text = [log for log in world.home.folder.rglob("*.log") if MARK in log.read_text(errors="replace")]
+    if told_text or MARK in world.home.said:
+        raise BrokenPromise("no log holds document text", [{"log": str(log)} for log in told_text])
+
+
+def tell_figures(world: World, rounds: int, seed: int, seconds: float) -> None:
+    answers, repeats = check_calls(world)
+    kinds = collections.Counter(kill.what for kill in world.kills)
+    [row] = world.sql(
+        "select (select count(*) from documents where is_present) as documents, "
+        "(select count(*) from results where superseded_at is null) as results, "
+        "(select count(*) from results where superseded_at is not null) as doubled, "
+        "(select count(*) from outbox) as events, (select count(*) from calls) as calls"
+    )
+    print(
+        f"chaos: {rounds} rounds, seed {seed}, {seconds / 60:.0f} min: lost 0, doubled 0\n"
+        f"  kills {sum(kinds.values())}: " + ", ".join(f"{what} {n}" for what, n in kinds.most_common()) + "\n"
+        f"  answers {answers}, of which repeats {repeats}; calls open at the kills {open_calls(world)}, "
+        f"bound {sum(kill.workers for kill in world.kills) * PERMITS}\n"
+        f"  ledger: {json.dumps(row)}",
+        flush=True,
+    )
+
+
+def open_calls(world: World) -> int:
+    return sum(kill.open_calls for kill in world.kills)
+
+
+def tell_facts(world: World, seed: int, error: Exception) -> None:
+    """Everything a person needs to look for the reason. Logs hold no document text."""
+    print(f"\nBROKEN in round {world.round_number}, seed {seed}: {type(error).__name__}: {error}")
+    for kill in world.kills[-5:]:
+        print(f"  killed: {kill}")
+    for row in getattr(error, "rows", [])[:20]:
+        print(f"  row: {json.dumps(row, default=str, ensure_ascii=False)}")
+    logs = [world.home.folder / "said", *sorted(world.home.home.rglob("*.log"))]
+    for log in logs:
+        if log.exists():
+            print(f"--- {log}")
+            print("\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:]))
+    if not isinstance(error, BrokenPromise):
+        raise error
+
+
+if __name__ == "__main__":
+    main()

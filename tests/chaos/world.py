@@ -1,0 +1,210 @@
+"""One library, one home and one slot, as processes: what people start, and what may be killed."""
+
+import contextlib
+import itertools
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+import psutil  # type: ignore[import-untyped]
+import psycopg
+from psycopg.rows import dict_row
+
+from dagster_offload.postgres import is_running, server_pid, stop_postgres
+from dagster_offload.postgres.embedded import ensure_embedded
+from dagster_offload.simulator import Router
+from tests.acceptance.conftest import Home
+from tests.chaos.library import Library
+
+PERMITS = 4
+LATENCY_SECONDS = 0.4
+
+
+class Slot:
+    """The stand-in router in a process of its own, which outlives everything else; its log is what counts calls."""
+
+    def __init__(self, folder: Path) -> None:
+        argv = [sys.executable, "-m", "dagster_offload.cli", "simulate-router", "--port", "0"]
+        self._process = subprocess.Popen(
+            [*argv, "--latency", str(LATENCY_SECONDS), "--width", str(PERMITS)],
+            stdout=subprocess.PIPE,
+            cwd=folder,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self.url = next(word for word in self._process.stdout.readline().split() if word.startswith("http"))
+
+    def set(self, **changes: Any) -> None:
+        httpx.post(f"{self.url}/admin/state", json=changes, timeout=30).raise_for_status()
+
+    def open_calls(self) -> int:
+        found = httpx.post(f"{self.url}/admin/wait", json={"timeout": 5}, timeout=30).json()
+        return int(found["open"])
+
+    def answered(self) -> Counter[tuple[str, str]]:
+        """How often each stage of each document (a fingerprint of its text) was answered."""
+        log = httpx.get(f"{self.url}/admin/log", timeout=60).json()["requests"]
+        return Counter(
+            (entry["document"], entry["stage"]) for entry in log if entry["document"] and entry["outcome"] == "answered"
+        )
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@dataclass(frozen=True)
+class Kill:
+    """What was killed, or stopped. `workers` had calls open, of which any may be made a second time."""
+
+    what: str
+    round_number: int
+    workers: int = 0
+    open_calls: int = 0
+
+
+@dataclass
+class World:
+    """Everything there is. Times in seconds."""
+
+    home: Home
+    slot: Slot
+    library: Library
+    rng: random.Random
+    kills: list[Kill] = field(default_factory=list)
+    round_number: int = 0
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    # Doors
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return self.home.start(*arguments)
+
+    def finish(self, process: subprocess.Popen[str], seconds: float) -> int:
+        """Wait for a door's own end; its exit code."""
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise BrokenPromise(f"{_named(process)} did not end within {seconds:.0f} s") from None
+
+    def sql(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
+        """Plain SQL on the ledger's schema, through a connection of our own."""
+        with psycopg.connect(
+            ensure_embedded(self.home.home), row_factory=dict_row, autocommit=True, application_name="chaos"
+        ) as connection:
+            connection.execute("set search_path to offload")
+            found = connection.execute(query.encode(), parameters or None)
+            return found.fetchall() if found.description else []
+
+    # Kills
+
+    def kill(self, process: psutil.Process | subprocess.Popen[str], what: str, *, workers: int = 0) -> None:
+        """kill -9, unless it has ended by itself."""
+        open_calls = min(self.slot.open_calls(), PERMITS * workers)
+        try:
+            is_there = process.poll() is None if isinstance(process, subprocess.Popen) else process.is_running()
+            process.kill()
+        except psutil.NoSuchProcess:
+            is_there = False
+        if is_there:
+            self.kills.append(Kill(what, self.round_number, workers, open_calls))
+        if isinstance(process, subprocess.Popen):
+            process.wait()
+
+    def kill_postgres(self, how: signal.Signals) -> None:
+        """SIGKILL, or SIGQUIT: that is what `pg_ctl stop -m immediate` sends."""
+        pid = server_pid(self.home.home)
+        if pid is None:
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).send_signal(how)
+            what = "Postgres, kill -9" if how is signal.SIGKILL else "Postgres, immediate"
+            self.kills.append(Kill(what, self.round_number))
+
+    def kill_everything(self) -> None:
+        """The whole tree at once, as a power cut does it; the slot lives on, it is another host."""
+        open_calls = self.slot.open_calls()
+        for process in self.home.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        for started in self.home.started:
+            started.wait()
+        self.kills.append(Kill("the whole tree", self.round_number, 2, min(open_calls, PERMITS)))
+
+    def stop(self) -> "subprocess.CompletedProcess[str]":
+        """`dagster-offload stop`: no kill, but it hangs up on calls that are open, too."""
+        self.kills.append(Kill("stop", self.round_number, 1, PERMITS))
+        return self.home.run("stop")
+
+    # Clocks
+
+    def let_the_dead_look_dead(self) -> None:
+        """Move the heartbeats of processes that are gone back, so that a round need not wait until they are stale."""
+        for worker in self.sql("select worker_id, pid from workers where ended_at is null"):
+            if not psutil.pid_exists(worker["pid"]):
+                self.sql(
+                    "update workers set heartbeat_at = heartbeat_at - interval '20 s' where worker_id = %s",
+                    worker["worker_id"],
+                )
+
+    def let_every_wait_be_over(self) -> None:
+        self.sql("update slots set retry_at = clock_timestamp() where breaker = 'open'")
+        self.sql("update work_items set not_before = clock_timestamp() where not_before > clock_timestamp()")
+
+
+class BrokenPromise(AssertionError):  # noqa: N818 - said like the promises
+    """What the product promises and did not keep; `rows` are the facts."""
+
+    def __init__(self, promise: str, rows: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(promise)
+        self.rows = rows or []
+
+
+@contextmanager
+def a_world(seed: int, letters: int) -> Iterator[World]:
+    """A home of its own in a short folder; everything is ended and removed at the end, but for the logs of a failure."""
+    folder = Path(
+        tempfile.mkdtemp(prefix="offload-chaos-", dir="/tmp")
+    ).resolve()  # a socket's path has about 100 bytes
+    folder.chmod(0o711)  # root's Postgres runs as somebody else
+    slot = Slot(folder)
+    home = Home(folder, cast(Router, SimpleNamespace(url=slot.url)))
+    home.environment["OFFLOAD_DEEP_CONCURRENCY"] = str(PERMITS)
+    rng = random.Random(seed)
+    world = World(home, slot, Library(home.library, rng), rng)
+    world.library.fill(letters)
+    try:
+        yield world
+    finally:
+        for process in home.started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        for process in home.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.name() != "postgres":
+                    process.kill()
+        if is_running(home.home):
+            stop_postgres(home.home)
+        slot.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _named(process: subprocess.Popen[str]) -> str:
+    return " ".join(str(word) for word in list(process.args)[3:]) if isinstance(process.args, tuple) else "a door"
+
+
+def pause_until(deadline: float) -> None:
+    time.sleep(max(0.0, deadline - time.monotonic()))
