@@ -1,0 +1,82 @@
+"""A document longer than a real llama.cpp server's context, from the first refusal to a validated summary."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from dagster_offload import stages
+from dagster_offload.completion import RequestOptions
+from dagster_offload.context_window import ask_context
+from dagster_offload.ledger import slots
+from dagster_offload.ledger.records import BreakerState, State
+from dagster_offload.stages import CLASSIFY, SUMMARIZE
+from dagster_offload.stages.long_documents import Size, split
+from dagster_offload.stages.prompt import text_tokens
+from tests.engine.conftest import Engine
+from tests.router.test_real_server import model_file, served
+
+__all__ = ["model_file"]  # a fixture
+
+CONTEXT = 2_048
+SENTENCE = "On day {n} the landlord of house {n} wrote to the tenant of flat {n} about the rent. "
+TEXT = "".join(f"# Chapter {n}\n\n{SENTENCE.format(n=n) * 8}\n\n" for n in range(1, 13))
+
+
+@pytest.fixture
+def tame_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random model ends a text, and keeps a number within its bounds, only where the grammar makes it."""
+    words = {"type": "string", "pattern": "^[ !#-Z^-~]{1,40}$"}
+    points = {"type": "array", "items": words, "maxItems": 2}
+    summarized, classified = stages.summarize.options, stages.classify.options
+    monkeypatch.setattr(
+        stages.summarize, "options", lambda: tamed(summarized(), title=words, summary=words, key_points=points)
+    )
+    monkeypatch.setattr(
+        stages.classify, "options", lambda classes: tamed(classified(classes), confidence={"enum": [0.5]})
+    )
+
+
+def tamed(options: RequestOptions, **fields: dict[str, Any]) -> RequestOptions:
+    schema = dict(options.response_schema or {})
+    return replace(options, max_tokens=1_500, response_schema=schema | {"properties": schema["properties"] | fields})
+
+
+@pytest.mark.usefixtures("tame_answers")
+@pytest.mark.parametrize("is_told", [True, False], ids=["the server is asked", "the setting promises too much"])
+def test_a_document_longer_than_the_context_ends_in_a_validated_summary(
+    engine: Engine,
+    model_file: Path,
+    *,
+    is_told: bool,
+) -> None:
+    with served(model_file, "--ctx", str(CONTEXT)) as (slot, _):
+        engine.options |= {"deep_url": slot.url, "deep_read_timeout": 60.0}
+        engine.options["deep_context_tokens"] = None if is_told else 8_192
+        deep = engine.settings().slots.deep
+        assert deep is not None
+        engine.ledger.run(slots.register, deep)
+        engine.extracted("book.txt", texts={"book.txt": TEXT})
+        summary = engine.drain()
+        reported = httpx.get(f"{slot.url}/v1/models", trust_env=False).json()["data"][0]["meta"]["n_ctx"]
+    assert (summary.done, summary.failed, summary.reason) == (1, 0, None)
+    assert reported == CONTEXT
+    for stage in (CLASSIFY, SUMMARIZE):
+        item = engine.item("book.txt", stage)
+        assert (item["state"], item["attempts"]) == (State.DONE, 0)
+    assert engine.slot().breaker is BreakerState.CLOSED
+    (result,) = engine.sql("select value from results where stage = 'summarize'")
+    assert result["value"]["summary"]
+    assert result["value"]["parts"] == result["value"]["parts_read"] > 1
+    refused = engine.sql("select 1 from calls where outcome = 'context_too_long'")
+    assert bool(refused) is not is_told
+
+
+@pytest.mark.usefixtures("engine")
+async def test_the_context_it_tells_is_the_context_it_has(model_file: Path) -> None:
+    with served(model_file, "--ctx", str(CONTEXT)) as (slot, _):
+        assert await ask_context(slot) == CONTEXT
+    assert await ask_context(slot) is None, "gone, and no error"
+    assert len(split(TEXT, (Size(0, text_tokens(CONTEXT)),))) > 1
