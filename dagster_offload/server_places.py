@@ -20,6 +20,7 @@ from dagster_offload.transport import auth_headers, call_timeout, endpoint, exch
 from dagster_offload.width import WIDEST
 
 ASK_SECONDS = 2.0
+DOCUMENTS_TO_ASK = 4  # where nobody said how many are to be in flight
 
 # Long enough to stand out from the chat template around it, short enough to be read in seconds.
 DOCUMENT_WORDS = 700

@@ -100,7 +100,10 @@ def _examine(settings: "Settings", slot: "SlotConfig") -> Iterator[Check]:
     if not connection.ok:
         return
     yield asyncio.run(_health(slot))
-    yield from asyncio.run(_completion(settings, slot))
+    answered = asyncio.run(_completion(settings, slot))
+    yield from answered
+    if all(check.ok for check in answered):
+        yield from _prompt_cache(settings, slot)
 
 
 def _resolve(slot: "SlotConfig", host: str, port: int) -> Check:
@@ -244,6 +247,44 @@ def _remember(settings: "Settings", slot: "SlotConfig", client: "AIClient") -> N
     if settings.postgres_url is not None or is_running(settings.home):
         with open_ledger(settings) as ledger:
             ledger.run(dialects.remember, slot, client.dialects_of(slot).findings)
+
+
+def _prompt_cache(settings: "Settings", slot: "SlotConfig") -> Iterator[Check]:
+    """How many documents may be in flight so that each is read once: by the server's word, and by asking twice."""
+    from dagster_offload.server_places import DOCUMENTS_TO_ASK, ask_places, calls_needed
+
+    wanted = DOCUMENTS_TO_ASK if slot.concurrency == "auto" else slot.concurrency
+    documents = min(max(2, wanted), 2 * DOCUMENTS_TO_ASK)
+    word = asyncio.run(ask_places(slot))
+    if word.places is not None:
+        yield Check("places", True, f"{word.places}, says the server: never more documents than that are in flight")
+        documents = min(documents, max(2, word.places))
+    calls = f"{documents} made-up documents, each asked about twice: {calls_needed(documents)} calls of one token"
+    yield Check("places", True, calls if word.places else f"the server does not tell; {calls}")
+    yield asyncio.run(_reuse(settings, slot, documents))
+
+
+async def _reuse(settings: "Settings", slot: "SlotConfig", documents: int) -> Check:
+    import httpx
+
+    from dagster_offload.client import AIClient
+    from dagster_offload.errors import OffloadError
+    from dagster_offload.faults import fault_reason
+    from dagster_offload.server_places import find_reuse
+
+    async with _permit(settings, slot) as refused, AIClient(settings.slots) as client:
+        if refused:
+            return Check("cache", True, refused)
+        try:
+            found = await find_reuse(client, slot, documents)
+        except (httpx.HTTPError, httpx.InvalidURL, OffloadError) as error:
+            return Check("cache", True, f"could not be found out: {fault_reason(error)}")
+    advice = None
+    if found.kept == 0:
+        advice = "switch the server's prompt cache on, or let it keep more (llama.cpp --parallel, mlx --prompt-cache-size)"
+    elif found.kept is not None and found.kept < found.asked:
+        advice = f"have no more documents in flight than it keeps: dagster-offload slot set {slot.name} --places {found.kept}"
+    return Check("cache", True, found.words, advice)
 
 
 def _model(slot: "SlotConfig", answer: str) -> Check:

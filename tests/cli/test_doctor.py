@@ -109,6 +109,30 @@ def test_another_model_than_expected_is_refused(call: Call, router: Router) -> N
     assert "wrong_model" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("concurrency", "behaviour", "words", "advice"),
+    [
+        ("1", {}, "the server does not tell; 2 made-up documents, each asked about twice: 4 calls", None),
+        ("1", {}, "reads a document once, also with 2 in flight", None),
+        ("4", {"width": 3}, "of 4 it forgot 1", "dagster-offload slot set deep --places 3"),
+        ("auto", {"width": 5}, "reads a document once, also with 4 in flight", None),
+        ("8", {"width": 3, "tells_places": True}, "3, says the server", None),
+        ("8", {"width": 3, "tells_places": True}, "3 made-up documents, each asked about twice: 6 calls", None),
+        ("2", {"width": 1}, "of 2 it forgot 1", "dagster-offload slot set deep --places 1"),
+    ],
+)
+def test_it_finds_out_how_many_documents_the_server_keeps(
+    call: Call, router: Router, concurrency: str, behaviour: dict[str, object], words: str, advice: str | None
+) -> None:
+    os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
+    os.environ["OFFLOAD_DEEP_CONCURRENCY"] = concurrency
+    router.set(**behaviour)
+    result = call("doctor")
+    assert result.exit_code == 0
+    assert words in result.stdout
+    assert result.stdout.splitlines()[-1].endswith(advice or "Nothing to change.")
+
+
 def test_nothing_at_the_port_is_told_as_such(call: Call) -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
