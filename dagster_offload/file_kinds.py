@@ -77,6 +77,12 @@ _MAIL_BOX = re.compile(rb"From \S+ [^\n]*\d\d:\d\d[^\n]*\r?\n[A-Za-z-]+:")
 _SCRAMBLED_FONTS = (b"http://www.idpf.org/2008/embedding", b"http://ns.adobe.com/pdf/enc#RC")
 _ALGORITHM = re.compile(rb"""EncryptionMethod[^>]*Algorithm\s*=\s*["']([^"']*)""")
 
+# What the standard library and olefile raise over damaged files: nearly anything. Not MemoryError.
+DAMAGE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError, OverflowError, SyntaxError),
+    *(struct.error, zlib.error, zipfile.BadZipFile),
+)
+
 UNPACKED_LIMIT_BYTES = 1024**3
 _HWP_PASSWORD, _HWP_FOR_DISTRIBUTION, _HWP_RIGHTS = 2, 4, 16
 _WORD_IS_ENCRYPTED = 0x0100
@@ -138,7 +144,7 @@ def unpacked_bytes(data: bytes) -> int:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return sum(member.file_size for member in archive.infolist())
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+    except DAMAGE:
         return 0
 
 
@@ -146,7 +152,7 @@ def _opened_archive(data: bytes, look: Callable[[zipfile.ZipFile], str | None]) 
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return look(archive)
-    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, ValueError, NotImplementedError):
+    except DAMAGE:
         return None  # broken: whoever reads it will say so
 
 
@@ -180,7 +186,7 @@ def _opened_compound(data: bytes, look: Callable[[olefile.OleFileIO], str | None
     try:
         with olefile.OleFileIO(io.BytesIO(data)) as file:
             return look(file)
-    except (OSError, struct.error, IndexError, RecursionError):
+    except DAMAGE:
         return None
 
 

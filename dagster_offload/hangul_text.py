@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import olefile
 
+from dagster_offload.file_kinds import DAMAGE
 from dagster_offload.table_text import table_text
 
 _PARAGRAPH, _TEXT, _CONTROL, _LIST, _TABLE, _EQUATION = 66, 67, 71, 72, 77, 88
@@ -49,7 +50,7 @@ def hwp_text(data: bytes) -> str:
         if not sections:
             raise NotHangul("no section")
         return "\n\n".join(section_text(section, is_compressed=bool(flags & _IS_COMPRESSED)) for section in sections)
-    except (OSError, struct.error, zlib.error, RecursionError) as error:
+    except DAMAGE as error:
         raise NotHangul(type(error).__name__) from None
 
 
@@ -155,7 +156,7 @@ def hwpx_text(data: bytes) -> str:
         if not sections:
             raise NotHangul("no section")
         return "\n\n".join(text for section in sections for text in _elements(section) if text.strip())
-    except (OSError, zipfile.BadZipFile, zlib.error, ElementTree.ParseError, RuntimeError, EOFError) as error:
+    except DAMAGE as error:
         raise NotHangul(type(error).__name__) from None
 
 

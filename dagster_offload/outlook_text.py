@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import olefile
 
+from dagster_offload.file_kinds import DAMAGE
 from dagster_offload.text_decoding import decode
 
 _SUBJECT, _SENDER, _SENDER_ADDRESS, _SENDER_SMTP = 0x0037, 0x0C1A, 0x0C1F, 0x5D01
@@ -53,7 +54,7 @@ def outlook_text(data: bytes, readers: OutlookReaders) -> tuple[str, str]:
         with olefile.OleFileIO(io.BytesIO(data)) as file:
             message = _Storage(file, [], header_bytes=32)
             return _message(message, readers), message.text(_SUBJECT)
-    except (OSError, struct.error, IndexError, OverflowError, RecursionError) as error:
+    except DAMAGE as error:
         raise NotOutlook(type(error).__name__) from None
 
 

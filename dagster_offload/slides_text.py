@@ -7,10 +7,10 @@ The extractor does not know ODP, and of PPTX it puts tables before the texts abo
 import io
 import posixpath
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from xml.etree import ElementTree
 
+from dagster_offload.file_kinds import DAMAGE
 from dagster_offload.table_text import table_text
 
 _PRESENTATION = "ppt/presentation.xml"
@@ -41,7 +41,7 @@ def _opened(data: bytes, read: Callable[[zipfile.ZipFile], Iterator[str]]) -> st
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return "\n\n".join(text for text in read(archive) if text.strip())
-    except (OSError, KeyError, zipfile.BadZipFile, zlib.error, ElementTree.ParseError, RuntimeError, EOFError) as error:
+    except DAMAGE as error:
         raise NotSlides(type(error).__name__) from None
 
 

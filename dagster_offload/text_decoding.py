@@ -68,8 +68,7 @@ def decode(data: bytes, declared: str | None = None) -> Decoded | None:
     """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
-            text = _strict(data.removeprefix(mark) if encoding == "utf-8" else data, encoding)
-            return Decoded(text, encoding) if text is not None else None
+            return _marked(data.removeprefix(mark) if encoding == "utf-8" else data, encoding)
     text = _strict(data, "utf-8")
     if text is not None and not _is_binary(text):
         return Decoded(text, "utf-8")
@@ -99,6 +98,12 @@ def _strict(data: bytes, encoding: str) -> str | None:
         return data.decode(encoding)
     except UnicodeDecodeError:
         return None
+
+
+def _marked(data: bytes, encoding: str) -> Decoded | None:
+    """The mark is believed, and a file that was cut in the middle of a character still read."""
+    text = data.decode(encoding, errors="replace")
+    return None if text.count("\ufffd") * _DAMAGE > len(text) else Decoded(text, encoding)
 
 
 def _is_binary(text: str) -> bool:

@@ -3,7 +3,9 @@
 import base64
 import quopri
 
-from dagster_offload.mail_text import mail_text, subject
+import pytest
+
+from dagster_offload.mail_text import mail_box_text, mail_text, subject
 
 KOREAN = "안녕하세요. 회의는 월요일입니다."
 
@@ -74,3 +76,21 @@ def test_a_forwarded_mail_is_read_with_its_own_headers() -> None:
 
 def test_what_is_no_mail_has_no_text() -> None:
     assert as_text(b"just\nsome lines\n") is None
+
+
+def test_a_box_gives_all_its_mails_and_a_quoted_line_of_a_body_begins_no_other() -> None:
+    box = (
+        b"From a@example.org Tue Jun 18 10:12:00 2024\nSubject: one\n\nfirst\n>From here on\n\n"
+        b"From me to you, it is late.\n\n"
+        b"From b@example.org Tue Jun 18 10:13:00 2024\nSubject: two\n\nsecond\n"
+    )
+    text = mail_box_text(box, str)
+    assert text is not None
+    one, two = text.split("\n\n---\n\n")
+    assert one.startswith("Subject: one\n\nfirst\nFrom here on\n\nFrom me to you, it is late.")
+    assert two.startswith("Subject: two\n\nsecond")
+
+
+@pytest.mark.parametrize("data", [b"", b"From me to you", b"Subject: a mail, no box\n\ntext"])
+def test_what_is_no_box_has_no_text(data: bytes) -> None:
+    assert mail_box_text(data, str) is None

@@ -73,6 +73,46 @@ def test_a_text_with_a_damaged_byte_is_still_read() -> None:
         assert found.text.startswith(KOREAN)
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Déjà, le bac est arrivé à midi; la brume épaisse cachait le phare.", "cp1252"),
+        ("Die Wärterin prüfte die Geräte und schloß das Tagebuch.", "cp1252"),
+        ("El señor Ibáñez pidió mañana más café ¿y qué?", "cp1252"),
+        ("He said “no” – for 5 €", "cp1252"),
+        ("Dziś rano gęsta mgła zasłoniła latarnię; prom spóźnił się.", "cp1250"),
+        ("Přívoz měl zpoždění dvě hodiny, řeka šuměla a žáci čekali.", "cp1250"),
+        ("Bu sabah yoğun sis feneri gizledi; vapur İstanbul'a gecikti.", "cp1254"),
+        ("Сегодня утром густой туман закрыл маяк; паром опоздал.", "cp1251"),
+    ],
+)
+def test_encodings_of_europe_are_told_apart_by_the_letters_of_its_languages(text: str, encoding: str) -> None:
+    found = decode(text.encode(encoding))
+    assert found is not None
+    assert (found.text, found.encoding) == (text, encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "text", [KOREAN, "今朝は霧が濃く、\n灯台の光は", "今天清晨大雾弥漫,\n几乎看不见", "Hallo, Wärterin", "Привет, маяк"]
+)
+def test_utf16_without_its_mark_is_told_by_what_makes_sense(text: str, encoding: str) -> None:
+    found = decode(text.encode(encoding))
+    assert found is not None
+    assert (found.text, found.encoding) == (text, encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_marked_text_that_was_cut_in_a_character_is_still_read(encoding: str) -> None:
+    found = decode((KOREAN * 3).encode(encoding)[:-1])
+    assert found is not None
+    assert found.text.startswith(KOREAN)
+
+
+def test_numbers_in_sixteen_bits_are_no_text() -> None:
+    assert decode(b"".join(number.to_bytes(2, "little") for number in range(40, 20_000, 7))) is None
+
+
 @pytest.mark.parametrize("data", [b"\x7fELF\x02\x01\x01\0\0\0\xff\xfe", b"\0" * 64, bytes(range(256)) * 4])
 def test_binary_data_is_no_text(data: bytes) -> None:
     assert decode(data) is None
