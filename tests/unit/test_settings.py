@@ -57,6 +57,14 @@ def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name:
         load_settings()
 
 
+@pytest.mark.parametrize(("value", "read"), [("auto", "auto"), ("512", 512)])
+def test_concurrency_is_a_number_or_auto(monkeypatch: pytest.MonkeyPatch, value: str, read: object) -> None:
+    monkeypatch.setenv("OFFLOAD_DEEP_CONCURRENCY", value)
+    deep = load_settings(deep_url="http://h:1", deep_model="m").slots.deep
+    assert deep is not None
+    assert deep.concurrency == read
+
+
 def test_settings_are_read_from_a_dotenv_file_and_the_environment_goes_before_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
