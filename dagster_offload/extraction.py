@@ -15,7 +15,8 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -23,8 +24,10 @@ from typing import IO, Any, Self
 from dagster_offload.documents import ChangedWhileRead, extension
 from dagster_offload.errors import ExtractionFailed, OffloadError
 from dagster_offload.ledger.records import Outcome
+from dagster_offload.ocr import NO_READER, Reader
 
 TIME_LIMIT_SECONDS = 120.0
+PAGE_LIMIT_SECONDS = 120.0  # for each page that is read by OCR; a dense one takes ten on a slow machine
 MEMORY_LIMIT_BYTES = 4 * 1024**3
 START_LIMIT_SECONDS = 60.0
 # A fresh child now and then, so that what one document leaves behind does not fall on another.
@@ -48,6 +51,18 @@ class Extracted:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class PageRead:
+    """How far OCR has come with a file: page `number` (from 1) of `of` is begun, or read where `text` is not None."""
+
+    number: int
+    of: int
+    text: str | None = field(default=None, repr=False)
+
+
+OnPage = Callable[[PageRead], None]
+
+
 class Extractor:
     """One child process that extracts one file at a time. One Extractor per thread, used as a context manager.
 
@@ -55,10 +70,17 @@ class Extractor:
     """
 
     def __init__(
-        self, time_limit_seconds: float = TIME_LIMIT_SECONDS, memory_limit_bytes: int = MEMORY_LIMIT_BYTES
+        self,
+        time_limit_seconds: float = TIME_LIMIT_SECONDS,
+        memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+        *,
+        page_limit_seconds: float = PAGE_LIMIT_SECONDS,
+        reader: Reader = NO_READER,
     ) -> None:
         self.time_limit_seconds = time_limit_seconds
         self.memory_limit_bytes = memory_limit_bytes
+        self.page_limit_seconds = page_limit_seconds
+        self.reader = reader
         self._child: _Child | None = None
         self._is_closed = False
         self._at_work = threading.Lock()
@@ -84,8 +106,19 @@ class Extractor:
         """The pid of the child, None where none is running."""
         return None if self._child is None else self._child.process.pid
 
-    def extract(self, path: Path, expected_digest: str | None = None) -> Extracted:
-        """The text of the file. Blocks for at most the time limit (and the start of a child, under a second).
+    def extract(
+        self,
+        path: Path,
+        expected_digest: str | None = None,
+        *,
+        known_pages: Mapping[int, str] | None = None,
+        on_page: OnPage | None = None,
+    ) -> Extracted:
+        """The text of the file. Blocks for at most the time limit (and the start of a child, under a second), and for
+        at most the page limit more for each page that is read by OCR.
+
+        `on_page` is told of each such page when it is begun and when it is read; `known_pages` were read before, by
+        this reader, and are not read again.
 
         The child reads the bytes once; where their SHA-256 is not `expected_digest`, `ChangedWhileRead` is raised, so
         that no text is ever stored for other bytes than it was taken from. Raises `ExtractionFailed`: final for a file
@@ -93,18 +126,25 @@ class Extractor:
         cannot be opened is an `OSError`. Raises `ExtractorUnavailable` where no child can be started.
         """
         with self._at_work:
-            return self._read_answer(self._ask(path, expected_digest), path)
+            request = {
+                "path": os.fspath(path.absolute()),
+                "digest": expected_digest,
+                "type": extension(path.name),
+                "reader": asdict(self.reader),
+                "known_pages": dict(known_pages or {}),
+            }
+            return self._read_answer(self._ask(request, on_page), path)
 
-    def _ask(self, path: Path, expected_digest: str | None) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], on_page: OnPage | None) -> dict[str, Any]:
         child = self._ready_child()
         try:
-            answer = child.ask(path, expected_digest, self.time_limit_seconds)
+            answer = child.ask(request, self.time_limit_seconds, self.page_limit_seconds, on_page)
         except BaseException:
             # Whatever it was, the child's next answer would be to this question.
             self._drop_child()
             raise
         if answer is None:
-            was_memory, kind = child.died_for_memory(), child.death()
+            was_memory, kind = child.died_for_memory(), f"{child.death()}{child.at_page()}"
             self._drop_child()
             if self._is_closed:
                 raise ExtractorUnavailable("the extractor was closed while it worked")
@@ -159,6 +199,7 @@ class _Child:
 
     def __init__(self, memory_limit_bytes: int) -> None:
         self.asked = 0
+        self.page: PageRead | None = None  # that was begun last, of the file in question
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by kill()
         arguments = [str(os.getpid()), str(memory_limit_bytes)]
         self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -183,26 +224,39 @@ class _Child:
                 f"the extractor's process does not start: {told[-1] if told else 'no reason given'}"
             )
 
-    def ask(self, path: Path, expected_digest: str | None, time_limit_seconds: float) -> dict[str, Any] | None:
+    def ask(
+        self,
+        request: dict[str, Any],
+        time_limit_seconds: float,
+        page_limit_seconds: float,
+        on_page: OnPage | None,
+    ) -> dict[str, Any] | None:
         """The child's answer, None where it died. Raises `ExtractionFailed` when the time is over."""
         self.asked += 1
-        request = {
-            "path": os.fspath(path.absolute()),
-            "digest": expected_digest,
-            "type": extension(path.name),
-        }
+        self.page = None
         assert self.process.stdin is not None  # noqa: S101 - for the type checker
-        deadline = time.monotonic() + time_limit_seconds
+        limit, deadline = time_limit_seconds, time.monotonic() + time_limit_seconds
         try:
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             return None
         try:
-            return self._receive(deadline)
+            while (answer := self._receive(deadline)) is not None and "page" in answer:
+                read = PageRead(answer["page"], answer["pages"], answer.get("text"))
+                self.page = read if read.text is None else None
+                if on_page is not None:
+                    on_page(read)
+                limit = time_limit_seconds if self.page is None else page_limit_seconds
+                deadline = time.monotonic() + limit
         except TimeoutError:
-            message = f"no text after {time_limit_seconds:g} s: the extractor was stopped"
-            raise ExtractionFailed("extraction_timeout", message) from None
+            code = "extraction_timeout" if self.page is None else "ocr_timeout"
+            message = f"no text after {limit:g} s{self.at_page()}: the extractor was stopped"
+            raise ExtractionFailed(code, message) from None
+        return answer
+
+    def at_page(self) -> str:
+        return "" if self.page is None else f" at page {self.page.number} of {self.page.of}"
 
     def kill(self) -> None:
         if self.process.returncode is None:

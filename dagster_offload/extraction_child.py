@@ -29,9 +29,12 @@ from dagster_offload import file_kinds
 from dagster_offload.documents import CODE_TYPES
 from dagster_offload.hangul_text import NotHangul, hwp_text, hwpx_text
 from dagster_offload.mail_text import mail_box_text, mail_text, subject
+from dagster_offload.ocr import Reader, Unreadable
 from dagster_offload.outlook_text import NotOutlook, OutlookReaders, outlook_text
+from dagster_offload.picture_text import Found, Pictures
 from dagster_offload.slides_text import NotSlides, odp_text, pptx_text
 from dagster_offload.text_decoding import declared_encoding, decode
+from dagster_offload.worthless_text import why_worthless
 
 Answer = dict[str, Any]
 
@@ -46,6 +49,7 @@ MAIL_BOX_TYPES = frozenset({"mbox", "mbx"})
 # Cells stay apart in Markdown. Not for PDF: its Markdown loses words (kreuzberg 4.10.4).
 _AS_MARKDOWN = ("spreadsheet", "excel", "wordprocessingml", "opendocument.text", "rtf", "epub", "html")
 _MARKDOWN_ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!|~<>&])")  # "1\\. Rent" is harder to read than "1. Rent"
+_ONLY_MARKUP = re.compile(r"(?:[\s|:#>*_\-\\]|\[\^\d+\])*")
 # What a page says of itself comes out as text above it, and drawings as long lines of base64.
 _HTML_HEAD = re.compile(r"<title\b.*?</title\s*>|<(?:meta|base)\b[^>]*>|<svg\b.*?</svg\s*>", re.IGNORECASE | re.DOTALL)
 _HTML_TITLE = re.compile(r"<title\b[^>]*>(.*?)</title\s*>", re.IGNORECASE | re.DOTALL)
@@ -76,18 +80,18 @@ def main() -> None:
     _limit_memory(memory_limit)
     _send(answers, {"ready": True})
     for line in sys.stdin.buffer:
-        answer = _answer(json.loads(line))
+        answer = _answer(json.loads(line), lambda page: _send(answers, page))
         _send(answers, answer)
         if answer.get("is_spent"):
             return
 
 
-def _answer(request: Answer) -> Answer:
+def _answer(request: Answer, tell: Callable[[Answer], None]) -> Answer:
     try:
         data = _read(request["path"])
         if request["digest"] not in (None, hashlib.sha256(data).hexdigest()):
             return {"changed": True}
-        return _extract(data, request["path"], request["type"])
+        return _extract(data, request["path"], request["type"], _pictures(request, tell))
     except Fault as fault:
         return fault.answer
     except OSError as error:
@@ -107,7 +111,7 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
-def _extract(data: bytes, path: str, file_type: str) -> Answer:
+def _extract(data: bytes, path: str, file_type: str, pictures: Pictures) -> Answer:
     """The answer for a file that could be read. Raises `Fault`."""
     if not data:
         return _text("", {}, when_blank="empty")
@@ -123,7 +127,7 @@ def _extract(data: bytes, path: str, file_type: str) -> Answer:
         return _html(data)
     if kind is None and (file_type in TEXT_TYPES or not file_type):
         return _plain(data, file_type)
-    return _document(data, kind or _named_type(path))
+    return _document(data, kind or _named_type(path), pictures)
 
 
 def _refuse_locked(data: bytes) -> None:
@@ -163,16 +167,22 @@ def _html_text(page: str) -> str:
 
 
 def _mail(data: bytes) -> Answer:
-    text = mail_text(data, _html_text)
+    try:
+        text = mail_text(data, _html_text)
+    except RecursionError:  # mails in mails in mails
+        text = None
     if text is None:
-        raise Fault("broken_file", "the file is no mail", is_final=True)
-    return _text(text, {"mime": "message/rfc822", "title": _short(subject(data))}, when_blank="no_text")
+        raise _broken(file_kinds.MAIL, data)
+    return _text(text, {"mime": file_kinds.MAIL, "title": _short(subject(data))}, when_blank="no_text")
 
 
 def _mail_box(data: bytes) -> Answer:
-    text = mail_box_text(data, _html_text)
+    try:
+        text = mail_box_text(data, _html_text)
+    except RecursionError:
+        text = None
     if text is None:
-        raise Fault("broken_file", "the file is no mail box", is_final=True)
+        raise _broken(file_kinds.MBOX, data)
     return _text(text, {"mime": file_kinds.MBOX}, when_blank="no_text")
 
 
@@ -184,7 +194,7 @@ def _outlook(data: bytes) -> Answer:
     try:
         text, about = outlook_text(data, OutlookReaders(html=page_text, rtf=_rtf_text))
     except NotOutlook:
-        raise _broken(file_kinds.OUTLOOK) from None
+        raise _broken(file_kinds.OUTLOOK, data) from None
     return _text(text, {"mime": file_kinds.OUTLOOK, "title": _short(about)}, when_blank="no_text")
 
 
@@ -193,7 +203,10 @@ def _rtf_text(data: bytes) -> str:
 
 
 def _rtf(data: bytes) -> Answer:
-    return _text(_rtf_text(data), {"mime": file_kinds.RTF}, when_blank="no_text")
+    answer = _text(_rtf_text(data), {"mime": file_kinds.RTF}, when_blank="no_text")
+    if not answer["text"] and not data.rstrip(b"\0\r\n ").endswith(b"}"):
+        raise _broken(file_kinds.RTF, data)
+    return answer
 
 
 def _hwp(data: bytes) -> Answer:
@@ -216,7 +229,7 @@ def _own(read: Callable[[bytes], str], data: bytes, kind: str) -> Answer:
     try:
         return _text(read(data), {"mime": kind}, when_blank="no_text")
     except (NotHangul, NotSlides):
-        raise _broken(kind) from None
+        raise _broken(kind, data) from None
 
 
 # What the extractor reads wrongly or not at all is read by us (docs/extractors.md).
@@ -232,38 +245,55 @@ _READERS: dict[str | None, Callable[[bytes], Answer]] = {
 }
 
 
-def _document(data: bytes, kind: str | None) -> Answer:
+def _document(data: bytes, kind: str | None, pictures: Pictures) -> Answer:
     if kind is None:
         raise Fault("unsupported_type", "the extractor knows no document type for this file", is_final=True)
     if kind in _READERS:  # by its name; its bytes say nothing of the sort
-        raise _broken(kind)
+        raise _broken(kind, data)
     result = _kreuzberg(data, kind)
     told = _metadata(result)
+    try:
+        if kind.startswith("image/"):
+            return _found(pictures.of_image(data, kind), told)
+        if kind == file_kinds.PDF:
+            own_texts = [clean(page["content"]) for page in result.pages or ()]
+            found = pictures.of_pdf(data, own_texts)
+            if found is not None:
+                return _found(found, told)
+    except Unreadable as unreadable:
+        message = f"Tesseract does not get through a page ({unreadable.ending})"
+        raise Fault("ocr_crash", message, is_final=False) from None
     text = _markdown(result.content) if _is_asked_as_markdown(kind) else result.content
-    text = "" if kind.startswith("image/") else clean(text)
-    pages = told.get("pages")
-    outcome = judge(text, pages, has_pictures=kind.startswith("image/") or bool(pages))
-    if outcome == "needs_ocr":
-        return read_picture(data, kind, told)
-    return {"outcome": outcome, "text": text if outcome == "ok" else "", "metadata": told}
+    return _text(text, told, when_blank="no_text")
 
 
-def judge(text: str, pages: int | None, *, has_pictures: bool) -> str:
-    """The outcome for the text of a document of `pages` pages (None: it has none) that may be pictures of text."""
-    if text:
-        return "ok"
-    return "needs_ocr" if has_pictures else "no_text"
+def _pictures(request: Answer, tell: Callable[[Answer], None]) -> Pictures:
+    """How this request's pictures of text are read; `tell` says how far it has come."""
+    pages = 0
+
+    def announce(number: int, of: int) -> None:
+        nonlocal pages
+        pages = of
+        tell({"page": number, "pages": of})
+
+    return Pictures(
+        reader=Reader(**request["reader"]),
+        known={int(number): text for number, text in request["known_pages"].items()},
+        announce=announce,
+        tell=lambda number, text: tell({"page": number, "pages": pages, "text": text}),
+        clean=clean,
+    )
 
 
-def read_picture(data: bytes, mime: str, told: Answer) -> Answer:
-    """The answer for a picture, or a PDF of pictures, of which `told` is known."""
-    return {"outcome": "needs_ocr", "text": "", "metadata": told}
+def _found(found: Found, told: Answer) -> Answer:
+    return {"outcome": found.outcome, "text": found.text, "metadata": {**told, **found.told}}
 
 
 def _kreuzberg(data: bytes, mime: str) -> kreuzberg.ExtractionResult:
     config = kreuzberg.ExtractionConfig(
         use_cache=False,  # it would keep documents' texts in a folder of its own
         enable_quality_processing=False,  # rewrites text; digests of texts are to be stable
+        pages=kreuzberg.PageConfig(extract_pages=True) if mime == file_kinds.PDF else None,
         output_format="markdown" if _is_asked_as_markdown(mime) else "plain",
         concurrency=kreuzberg.ConcurrencyConfig(max_threads=1),  # one child per core is what uses the cores
         disable_ocr=True,  # type: ignore[call-arg] # missing in its stubs
@@ -273,16 +303,20 @@ def _kreuzberg(data: bytes, mime: str) -> kreuzberg.ExtractionResult:
         return kreuzberg.extract_bytes_sync(data, mime, config)
     except (ValidationError, MissingDependencyError, OCRError) as error:
         kind = type(error).__name__
-        raise Fault("unsupported_type", f"the extractor cannot read {mime} ({kind})", is_final=True) from None
+        raise Fault(
+            "unsupported_type", f"the extractor cannot read {file_kinds.in_words(mime)} ({kind})", is_final=True
+        ) from None
     except ParsingError as error:
         if "password" in str(error).lower() or "encrypted" in str(error).lower():
             raise Fault(
                 "password_protected", "the file is protected by a password: save it without", is_final=True
             ) from None
-        raise _broken(mime) from None
+        raise _broken(mime, data) from None
     except KreuzbergError as error:
         kind = type(error).__name__
-        raise Fault("extraction_crash", f"the extractor failed on {mime} ({kind})", is_final=False) from None
+        raise Fault(
+            "extraction_crash", f"the extractor failed on this {file_kinds.in_words(mime)} ({kind})", is_final=False
+        ) from None
 
 
 def _is_asked_as_markdown(mime: str) -> bool:
@@ -290,11 +324,15 @@ def _is_asked_as_markdown(mime: str) -> bool:
 
 
 def _markdown(text: str) -> str:
-    return _MARKDOWN_ESCAPE.sub(r"\1", text)
+    """Markdown as a person writes it; "" where it is an empty form: table borders, bullets and marks of footnotes."""
+    return "" if _ONLY_MARKUP.fullmatch(text) else _MARKDOWN_ESCAPE.sub(r"\1", text)
 
 
-def _broken(kind: str) -> Fault:
-    return Fault("broken_file", f"the file is broken: it cannot be read as {kind}", is_final=True)
+def _broken(kind: str, data: bytes) -> Fault:
+    name = file_kinds.in_words(kind)
+    if file_kinds.begins_like(kind, data):
+        return Fault("broken_file", f"the file is broken or cut off: it cannot be read as {name}", is_final=True)
+    return Fault("broken_file", f"the file's name says {name}, but it is something else", is_final=True)
 
 
 def _named_type(path: str) -> str | None:
@@ -322,6 +360,9 @@ def _short(title: str) -> str:
 def _text(text: str, metadata: Answer, when_blank: str) -> Answer:
     text = clean(text)
     told = {name: value for name, value in metadata.items() if value != ""}
+    why = why_worthless(text)
+    if why is not None:
+        return {"outcome": "no_text", "text": "", "metadata": {**told, "reason": why}}
     return {"outcome": "ok" if text else when_blank, "text": text, "metadata": told}
 
 

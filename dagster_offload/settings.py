@@ -70,6 +70,10 @@ class Settings(BaseSettings):
     deep_context_tokens: int | None = Field(
         None, ge=512, description="the deep model's context; unset = what its server tells, at most 32768"
     )
+    ocr: Literal["auto", "off"] = Field("auto", description="read pictures of text where Tesseract is installed")
+    ocr_languages: str = Field(
+        "kor+eng", pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$", description="Tesseract's names of languages, joined by +"
+    )
     retry_after_minutes: float = Field(30.0, gt=0, le=360, description="the wait after a deferral that named no time")
     scan_interval: float = Field(60.0, ge=1, description="seconds between two looks at the library")
 

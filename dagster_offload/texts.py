@@ -14,6 +14,7 @@ from dagster_offload.ledger import Ledger, claims, deferrals, results
 from dagster_offload.ledger.records import Claim, NewResult, State
 from dagster_offload.ledger.results import output_digest
 from dagster_offload.ledger.workers import Worker
+from dagster_offload.ocr import Reader, find_reader
 from dagster_offload.settings import Settings
 from dagster_offload.stages import EXTRACT, recipes
 from dagster_offload.tally import Progress, Tally, WalkEnd
@@ -41,9 +42,10 @@ def extract_due(
 ) -> Tally:
     """Extract what is due, of these documents or of all; returns once nothing is. What stops it stops the extractors."""
     tally = Tally(total=ledger.run(claims.count_due, [EXTRACT], documents))
-    work = _Extraction(settings, ledger, worker, recipes(settings), documents, tally, on_progress)
     width = min(os.cpu_count() or 1, tally.total)
     if width:
+        reader = find_reader(settings.ocr, settings.ocr_languages)
+        work = _Extraction(settings, ledger, worker, recipes(settings), documents, tally, on_progress, reader)
         with ThreadPoolExecutor(width, thread_name_prefix="extract") as threads:
             try:
                 for lane in [threads.submit(work.lane) for _ in range(width)]:
@@ -66,6 +68,7 @@ class _Extraction:
     documents: Sequence[str] | None
     tally: Tally
     on_progress: Progress | None
+    reader: Reader
     _extractors: list[Extractor] = field(default_factory=list)
     _is_stopped: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -78,7 +81,7 @@ class _Extraction:
 
     def lane(self, *, alone: bool = False) -> None:
         """Documents one after the other; `alone` those that must have no other beside them."""
-        with Extractor() as extractor:
+        with Extractor(reader=self.reader) as extractor:
             self._extractors.append(extractor)
             while not (self._is_stopped or self.worker.is_lost):
                 claim = self.ledger.run(

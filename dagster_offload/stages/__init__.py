@@ -22,7 +22,7 @@ UPSTREAM = {EXTRACT: None, CLASSIFY: EXTRACT, SUMMARIZE: EXTRACT}
 ASSET_KEYS = {EXTRACT: "extracted_text", CLASSIFY: "classification", SUMMARIZE: "summary"}
 
 # Raise when extraction gives other text than before for the same bytes.
-EXTRACT_VERSION = 1
+EXTRACT_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ def test_a_picture_needs_ocr(shared: Extractor, tmp_path: Path) -> None:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
     one_white_pixel = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0\xff")) + chunk(b"IEND", b"")
     found = shared.extract(write(tmp_path / "page.png", one_white_pixel))
-    assert found == Extracted(Outcome.NEEDS_OCR, "", {"mime": "image/png"})
+    told = {"mime": "image/png", "pages_to_ocr": 1, "reason": "a picture. OCR is not set up here"}
+    assert found == Extracted(Outcome.NEEDS_OCR, "", told)
 
 
 def test_text_is_storable_and_its_digest_stable(shared: Extractor, tmp_path: Path) -> None:

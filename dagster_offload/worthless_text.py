@@ -1,0 +1,134 @@
+"""Text that is there but worthless: a scan's stray characters, glyph codes instead of letters, mojibake. Pure.
+
+A document that is wrongly called worthless is lost to its owner, one that is wrongly called readable costs a call. So
+every rule here asks for what no writing system, no table and no program text does, and doubt means readable.
+"""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+# A scanner's text layer that found nothing still holds a few characters: specks, a page number, a stamp.
+STRAY_CHARACTERS = 20
+# Fewer characters than this are judged only where all of them are of the kind.
+_ENOUGH = 20
+
+_GLYPH_CODE = re.compile(r"\(cid:\d+\)")
+_BLANKS = re.compile(r"\s+")
+# What one encoding's mark of a lost character becomes in another (UTF-8 read as CP949, as GBK, as CP1252).
+_LOST_TWICE = ("占쏙옙", "锟斤拷", "ï¿½")
+# Letters that CP1252 and Latin-1 have beyond ASCII: what the bytes of any other encoding show as.
+_WESTERN = frozenset(character for character in (*map(chr, range(0xC0, 0x100)), *"ŠšŒœŽžŸƒˆªºµ") if character.isalpha())
+_VOWELS = frozenset("aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýÿœ")
+# Fonts that are embedded without a table of their letters often count glyphs from the space on, as 3 instead of 32.
+_GLYPH_SHIFT = 29
+
+
+def is_stray(text: str) -> bool:
+    """Whether a page's text may be no more than what a scanner left on it, judged by its length alone."""
+    return sum(map(str.isalnum, text)) <= STRAY_CHARACTERS
+
+
+def why_worthless(text: str) -> str | None:
+    """Why nobody can read `text`, in words for a person; None for text that may be readable, and for none at all."""
+    kept = _BLANKS.sub("", text)
+    if not kept:
+        return None
+    for share_needed, share_of, why in _RULES:
+        if share_of(kept) >= share_needed:
+            return why
+    return None
+
+
+def why_glyph_soup(text: str) -> str | None:
+    """Like `why_worthless`, for the text layer of a PDF: fonts there can name other letters than they show."""
+    return why_worthless(text) or _shifted_letters(text) or _no_letters(text)
+
+
+def _share_of_glyph_codes(kept: str) -> float:
+    return sum(map(len, _GLYPH_CODE.findall(kept))) / len(kept)
+
+
+def _share_of_placeholders(kept: str) -> float:
+    """Characters that no font but one shows: private use, lost in decoding, or no characters at all."""
+    return sum(map(_is_placeholder, kept)) / len(kept)
+
+
+def _is_placeholder(character: str) -> bool:
+    code = ord(character)
+    return (
+        0xE000 <= code <= 0xF8FF
+        or 0xFFFD <= code <= 0xFFFF
+        or code >= 0xF0000
+        or 0x80 <= code <= 0x9F
+        or 0xFDD0 <= code <= 0xFDEF
+    )
+
+
+def _share_lost_twice(kept: str) -> float:
+    return sum(kept.count(mark) * len(mark) for mark in _LOST_TWICE) / len(kept)
+
+
+def _share_of_western_letters(kept: str) -> float:
+    """Accented letters among all: a language that has them writes at most every fifth letter so.
+
+    Tables of characters do have them, each once or twice.
+    """
+    letters = [character for character in kept if character.isalpha()]
+    western = [character for character in letters if character in _WESTERN]
+    if len(western) < max(_ENOUGH, 2 * len(set(western))):
+        return 0.0
+    return len(western) / len(letters)
+
+
+def _share_of_rare_syllables(kept: str) -> float:
+    """Korean syllables that Korean does not use: UTF-8 or another encoding read as CP949."""
+    rare = sum("가" <= character <= "힣" and character not in _everyday_syllables() for character in kept)
+    return rare / sum(map(str.isalpha, kept)) if rare >= _ENOUGH else 0.0
+
+
+@lru_cache(maxsize=1)
+def _everyday_syllables() -> frozenset[str]:
+    """The 2,350 syllables of KS X 1001: all but a few in ten thousand of running text."""
+    rows = (bytes((high, low)) for high in range(0xB0, 0xC9) for low in range(0xA1, 0xFF))
+    return frozenset(row.decode("euc_kr") for row in rows)
+
+
+_RULES: tuple[tuple[float, Callable[[str], float], str], ...] = (
+    (0.5, _share_of_glyph_codes, "the text is glyph numbers such as (cid:12) instead of letters"),
+    (0.4, _share_of_placeholders, "the text is characters without a meaning: private use, or lost in decoding"),
+    (0.4, _share_lost_twice, "the text was lost before it was saved: it only says that characters are missing"),
+    (0.5, _share_of_western_letters, "the text is mojibake: letters of one encoding read as another's"),
+    (0.4, _share_of_rare_syllables, "the text is mojibake: Korean syllables that Korean does not use"),
+)
+
+
+def _shifted_letters(text: str) -> str | None:
+    """`7KLV LV D WHVW`: hardly any vowels as it stands, as many as any language once the glyphs are counted right."""
+    kept = _BLANKS.sub("", text)
+    glyphs = [character for character in kept if "$" <= character <= "]"]
+    if len(glyphs) < max(100, 0.9 * len(kept)):
+        return None
+    counted_right = [chr(ord(character) + _GLYPH_SHIFT) for character in glyphs]
+    if _share_of_vowels(glyphs) < 0.2 and _share_of_vowels(counted_right) > 0.3 and _is_lower_case(counted_right):
+        return "the text is glyph numbers instead of letters: the file's fonts do not say which letters they show"
+    return None
+
+
+def _share_of_vowels(characters: list[str]) -> float:
+    letters = [character.lower() for character in characters if character.isalpha()]
+    return sum(character in _VOWELS for character in letters) / len(letters) if letters else 0.0
+
+
+def _is_lower_case(characters: list[str]) -> bool:
+    return sum("a" <= character <= "z" for character in characters) > 0.8 * len(characters)
+
+
+def _no_letters(text: str) -> str | None:
+    """Many different signs and hardly a letter or digit. Rows of dots and dashes are one sign."""
+    signs = re.sub(r"(.)\1+", r"\1", _BLANKS.sub("", text))
+    if len(signs) < 100 or len(set(signs)) < 15:
+        return None
+    if sum(map(str.isalnum, signs)) < 0.1 * len(signs) and all(character.isascii() for character in signs):
+        return "the text is signs without letters: the file's fonts do not say which letters they show"
+    return None
