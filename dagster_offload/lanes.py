@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from dagster_offload.gate import registered, try_closing
 from dagster_offload.ledger import Cursor, claims, permits, slots, width
-from dagster_offload.ledger.records import BreakerState, Claim, SlotRow
+from dagster_offload.ledger.groups import Taken, Want
+from dagster_offload.ledger.records import BreakerState, SlotRow
 from dagster_offload.server_places import ask_places
 from dagster_offload.slots import SlotConfig
 from dagster_offload.tally import PartsRead, Progress, Tally, WalkEnd
@@ -152,7 +153,8 @@ class Lanes:
         while self._may_start():
             before = self._changes
             row, claim = await self._reserved(
-                ledger.run(self._take_at, slot.name, alone=alone), lambda taken: taken[1] is not None
+                ledger.run(self._take_alone, slot.name) if alone else self.walker.commits.take(self._want(slot)),
+                lambda taken: taken[1] is not None,
             )
             if claim is None:
                 if await self._is_worth_another_look(slot, row):
@@ -204,26 +206,20 @@ class Lanes:
         now = await try_closing(self.walker.ledger, self.walker.client, slot, self.walker.worker)
         return now.breaker is BreakerState.CLOSED
 
-    def _take(self, cur: Cursor, *, alone: bool, slot: str | None = None) -> Claim | None:
-        walker = self.walker
-        return claims.take(
-            cur,
-            walker.worker.id,
-            self.scope.stages,
-            walker.recipes,
-            self.scope.documents,
-            alone=alone,
-            slot=slot,
-            run_id=walker.worker.run_id,
-        )
+    def _want(self, slot: SlotConfig) -> Want:
+        documents = self.scope.documents
+        return Want(slot.name, tuple(self.scope.stages), None if documents is None else tuple(documents))
 
-    def _take_at(self, cur: Cursor, slot: str, *, alone: bool) -> tuple[SlotRow, Claim | None]:
-        """The slot as it is and, where its breaker is closed, a claim: a call's epoch is that of its claim."""
+    def _take_alone(self, cur: Cursor, slot: str) -> Taken:
+        """What `GroupCommit.take` gives, of the documents that must run alone."""
         row = slots.get(cur, slot)
         if row is None:
             raise KeyError(f"slot {slot} was forgotten while work was under way")
-        is_closed = row.breaker is BreakerState.CLOSED
-        return row, self._take(cur, alone=alone, slot=slot) if is_closed else None
+        if row.breaker is not BreakerState.CLOSED:
+            return row, None
+        walker, scope = self.walker, self.scope
+        worker, wanted = walker.worker, (scope.stages, walker.recipes, scope.documents)
+        return row, claims.take(cur, worker.id, *wanted, alone=True, slot=slot, run_id=worker.run_id)
 
     def _has_work(self, cur: Cursor, slot: str, *, alone: bool) -> bool:
         row = slots.get(cur, slot)

@@ -18,8 +18,10 @@ from dagster_offload.context_window import ContextWindows, too_long_of
 from dagster_offload.errors import DocumentFault, UnusableAnswer
 from dagster_offload.faults import retry_after_of
 from dagster_offload.gate import AsyncLedger
+from dagster_offload.group_commit import GroupCommit
 from dagster_offload.judge import Judge, fault_code
 from dagster_offload.ledger import breaker, claims, parts, refused_answers, results
+from dagster_offload.ledger.groups import Finish
 from dagster_offload.ledger.records import CallRecord, Claim, ClaimedItem, NewResult, Outcome
 from dagster_offload.ledger.results import output_digest
 from dagster_offload.ledger.workers import Worker
@@ -57,10 +59,12 @@ class Walker:
     on_part: Callable[[PartsRead], None] = lambda _: None  # a part of a long document was answered
     windows: ContextWindows = field(init=False)
     judge: Judge = field(init=False)
+    commits: GroupCommit = field(init=False)
 
     def __post_init__(self) -> None:
         self.windows = ContextWindows(self.settings.deep_context_tokens)
         self.judge = Judge(self.settings, self.ledger, self.client, self.worker)
+        self.commits = GroupCommit(self.ledger, self.worker, self.recipes)
 
     async def ask_all(self, claim: Claim, vigil: Vigil, epochs: AsyncIterator[int]) -> WalkEnd:
         """A claimed document's LLM stages, one after the other: the next is sent when the one before has answered.
@@ -206,8 +210,12 @@ class Walker:
         if reading.parts > 1:
             value |= {"parts": reading.parts, "parts_read": reading.parts_read}
         result = NewResult(Outcome.OK, output_digest(Outcome.OK, value), value=value, calls=(call,))
-        finish = results.finish if reading.total is None else parts.finish_in_parts
-        was_held = await self.ledger.run(finish, self.worker.id, claim, item, result, self.recipes, self.worker.run_id)
+        if reading.total is None:
+            was_held = await self.commits.finish(Finish(claim, item, result))
+        else:
+            was_held = await self.ledger.run(
+                parts.finish_in_parts, self.worker.id, claim, item, result, self.recipes, self.worker.run_id
+            )
         if not was_held:
             logger.info("%s of %s: its input changed meanwhile; the answer is kept", item.stage, claim.document)
         return WalkEnd.DONE if was_held else WalkEnd.LEFT

@@ -6,7 +6,7 @@ the state is left to whoever holds it now.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -110,11 +110,21 @@ def _store_without_call(cur: Cursor, document: str, stage: str, extract: dict[st
     )
 
 
+def lock_keys(cur: Cursor, keys: Iterable[tuple[str, str, str]]) -> None:
+    """Hold these results' keys until the transaction ends: two workers with the same key would each see no result.
+
+    In one order everywhere: two groups that share keys would wait for each other.
+    """
+    cur.execute(
+        "select pg_advisory_xact_lock(hashtext('result'), hashtext(key)) from unnest(%s::text[]) as key",
+        [sorted({"\t".join(key) for key in keys})],
+    )
+
+
 def _store(cur: Cursor, document: str, item: ClaimedItem, result: NewResult, *, replaces: bool) -> int:
     """Insert a result; returns the id of the current one for its key (an existing one stays unless replaced)."""
-    key = [item.stage, item.input_digest, item.recipe]
-    # Held until the transaction ends: two workers with the same key would each see no current result.
-    cur.execute("select pg_advisory_xact_lock(hashtext(%s), hashtext(%s))", ["result", "\t".join(key)])
+    key = (item.stage, item.input_digest, item.recipe)
+    lock_keys(cur, [key])
     if replaces:
         cur.execute(
             "update results set superseded_at = clock_timestamp() "

@@ -1,0 +1,192 @@
+"""Many lanes' finishes and claims in one transaction end as they would have one by one."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from dagster_offload.gate import AsyncLedger
+from dagster_offload.group_commit import GroupCommit
+from dagster_offload.ledger import groups
+from dagster_offload.ledger.groups import Finish, Taken, Want
+from dagster_offload.ledger.records import Claim, NewResult
+from dagster_offload.ledger.workers import Worker
+from dagster_offload.slots import DEEP
+from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, SUMMARIZE
+from tests.ledger.conftest import RECIPES, Bench, record_result
+
+WANT = Want(DEEP, DRAIN_STAGES)
+
+
+def commit(bench: Bench, worker: int, *finishes: Finish, wants: int = 0) -> tuple[list[bool], list[Taken]]:
+    return bench.ledger.run(groups.commit, worker, finishes, [WANT] * wants, RECIPES, "run-1")
+
+
+def claimed(bench: Bench, worker: int, count: int) -> list[Claim]:
+    _, taken = commit(bench, worker, wants=count)
+    return [claim for _, claim in taken if claim is not None]
+
+
+def answers(claim: Claim) -> list[Finish]:
+    return [Finish(claim, item, record_result(f"{item.stage} of {claim.document}")) for item in claim.items]
+
+
+def test_each_result_of_a_group_is_current_told_and_recorded_once(bench: Bench) -> None:
+    bench.extracted("a", "b", "c")
+    bench.sql("delete from outbox")
+    worker = bench.worker()
+    claims = claimed(bench, worker, 3)
+    held, _ = commit(bench, worker, *(finish for claim in claims for finish in answers(claim)))
+    assert held == [True] * 6
+    assert {bench.state(key, stage) for key in "abc" for stage in DRAIN_STAGES} == {"done"}
+    current = bench.sql(
+        "select stage, first_document, value from results where slot is not null and superseded_at is null"
+    )
+    assert len(current) == 6
+    assert all(row["value"]["summary"] == f"{row['stage']} of {row['first_document']}" for row in current)
+    assert bench.sql("select count(*) as n from calls where outcome = 'ok'")[0]["n"] == 6
+    told = bench.sql("select o.run_id, o.reused_from from outbox o join results using (result_id)")
+    assert told == [{"run_id": "run-1", "reused_from": None}] * 6
+    moved = bench.sql("select count(*) as n from transitions where from_state = 'claimed' and stage <> 'extract'")
+    assert moved[0]["n"] == 6
+
+
+def test_what_a_group_leaves_in_a_work_item_is_what_one_finish_leaves(bench: Bench) -> None:
+    bench.extracted("alone", "grouped")
+    worker = bench.worker()
+    alone, grouped = claimed(bench, worker, 2)
+    bench.finish(worker, alone)
+    commit(bench, worker, answers(grouped)[0])
+    differing = {"item_id", "document_id", "input_digest", "result_id", "changed_at"}
+    first, second = (bench.item(key, CLASSIFY) for key in ("alone", "grouped"))
+    assert {k: v for k, v in first.items() if k not in differing} == {
+        k: v for k, v in second.items() if k not in differing
+    }
+
+
+def test_a_claim_that_was_lost_leaves_the_others_of_its_group_alone(bench: Bench) -> None:
+    bench.extracted("lost", "held")
+    dead, worker = bench.worker(), bench.worker()
+    [lost] = claimed(bench, dead, 1)
+    bench.die(dead)
+    late = answers(lost)[0]
+    [again, held] = claimed(bench, worker, 2)
+    told, _ = commit(bench, worker, late, *answers(held))
+    assert told == [False, True, True]
+    assert bench.state("lost", CLASSIFY) == "claimed"
+    kept = bench.sql("select value from results where first_document = 'lost' and stage = 'classify'")
+    assert [row["value"]["summary"] for row in kept] == ["classify of lost"]
+    assert commit(bench, worker, *answers(again))[0] == [True, True]
+    current = "select count(*) as n from results where first_document = 'lost' and stage = 'classify' and superseded_at is null"
+    assert bench.sql(current)[0]["n"] == 1
+
+
+def test_a_redo_in_a_group_replaces_the_current_result(bench: Bench) -> None:
+    bench.extracted("a", "b")
+    worker = bench.worker()
+    for claim in claimed(bench, worker, 2):
+        commit(bench, worker, *answers(claim))
+    bench.sql("update work_items set state = 'pending', is_redo = true where stage = 'summarize'")
+    new = [Finish(claim, claim.items[0], record_result(f"new {claim.document}")) for claim in claimed(bench, worker, 2)]
+    assert commit(bench, worker, *new)[0] == [True, True]
+    rows = bench.sql(
+        "select value, superseded_at is null as is_current from results where stage = 'summarize' order by result_id"
+    )
+    assert [(row["value"]["summary"], row["is_current"]) for row in rows] == [
+        ("summarize of a", False),
+        ("summarize of b", False),
+        ("new a", True),
+        ("new b", True),
+    ]
+
+
+def test_lanes_that_ask_together_get_a_document_each_in_order(bench: Bench) -> None:
+    bench.extracted(*"abcd")
+    bench.sql(
+        "update work_items i set priority = 1 from documents d where d.document_id = i.document_id and d.key = 'd'"
+    )
+    first, second = bench.worker(), bench.worker()
+    taken = claimed(bench, first, 3)
+    assert [claim.document for claim in taken] == ["d", "a", "b"]
+    assert [[item.stage for item in claim.items] for claim in taken] == [[CLASSIFY, SUMMARIZE]] * 3
+    assert [claim.text for claim in taken] == ["text of d", "text of a", "text of b"]
+    assert len({claim.token for claim in taken}) == 3
+    assert [claim.document for claim in claimed(bench, second, 3)] == ["c"]
+
+
+def test_copies_are_not_given_to_two_lanes_of_one_group(bench: Bench) -> None:
+    bench.extracted("a", "copy", texts={"a": "the same", "copy": "the same"})
+    worker = bench.worker()
+    [first] = claimed(bench, worker, 2)
+    commit(bench, worker, *answers(first))
+    assert [claim.items for claim in claimed(bench, worker, 1)] == [()]  # done at no call
+    assert bench.item("copy", SUMMARIZE)["state"] == "done"
+
+
+def test_finishes_come_before_claims_in_one_transaction(bench: Bench) -> None:
+    bench.extracted("a", "copy", texts={"a": "the same", "copy": "the same"})
+    worker = bench.worker()
+    [first] = claimed(bench, worker, 1)
+    _, [(_, second)] = commit(bench, worker, *answers(first), wants=1)
+    assert second is not None
+    assert (second.document, second.items) == ("copy", ())
+
+
+def test_a_group_takes_no_more_statements_than_one_document(bench: Bench) -> None:
+    bench.extracted(*(f"{number:02}" for number in range(22)))
+    worker = bench.worker()
+    [one] = claimed(bench, worker, 1)
+    twenty = claimed(bench, worker, 20)
+    with counted() as for_one:
+        commit(bench, worker, answers(one)[0], wants=1)
+    with counted() as for_twenty:
+        commit(bench, worker, *(answers(claim)[0] for claim in twenty))
+    assert len(for_twenty) < len(for_one) <= 16
+
+
+@contextmanager
+def counted() -> Iterator[list[object]]:
+    """The statements of this process meanwhile."""
+    seen: list[object] = []
+    execute = psycopg.Cursor.execute
+
+    def counting(self: object, query: object, *args: object, **kwargs: object) -> object:
+        seen.append(query)
+        return execute(self, query, *args, **kwargs)  # type: ignore[call-overload]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg.Cursor, "execute", counting)
+        yield seen
+
+
+async def test_a_row_that_postgres_refuses_fails_its_own_lane_alone(bench: Bench) -> None:
+    bench.extracted("bad", "good")
+    with Worker(bench.ledger, "drain", DRAIN_STAGES) as worker:
+        commits = GroupCommit(AsyncLedger(bench.ledger), worker, RECIPES)
+        (_, bad), (_, good) = await asyncio.gather(commits.take(WANT), commits.take(WANT))
+        assert bad is not None
+        assert good is not None
+        refused = NewResult(
+            record_result("x").outcome, "digest", value={"summary": "\0"}, calls=record_result("x").calls
+        )
+        ends = await asyncio.gather(
+            commits.finish(Finish(bad, bad.items[0], refused)),
+            commits.finish(answers(good)[0]),
+            return_exceptions=True,
+        )
+    assert isinstance(ends[0], psycopg.DataError)
+    assert ends[1] is True
+
+
+async def test_answers_of_one_moment_share_a_transaction(bench: Bench) -> None:
+    keys = [f"{number:02}" for number in range(8)]
+    bench.extracted(*keys)
+    with Worker(bench.ledger, "drain", DRAIN_STAGES) as worker:
+        commits = GroupCommit(AsyncLedger(bench.ledger), worker, RECIPES)
+        taken = await asyncio.gather(*(commits.take(WANT) for _ in keys))
+        claims = [claim for _, claim in taken if claim is not None]
+        assert all(await asyncio.gather(*(commits.finish(answers(claim)[0]) for claim in claims)))
+    by_transaction = "select count(*) as n, count(distinct xmin::text) as groups from results where stage = 'classify'"
+    assert bench.sql(by_transaction) == [{"n": 8, "groups": 1}]
