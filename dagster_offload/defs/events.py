@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 PENDING = 300
 BATCH = 100
 LOOK_EVERY_SECONDS = 1.0
+# Of each second beside a working slot: telling is Python's work as sending calls is, and a slot must not wait for it.
+# What it does not get told meanwhile (at hundreds of calls a second) is told when the work is done.
+TELLING_SHARE_SECONDS = 0.2
 OTHER_FLUSHER_PATIENCE_SECONDS = 60.0
 
 DATA_VERSION_TAG = "dagster/data_version"
@@ -156,7 +159,7 @@ def telling(teller: Teller) -> Iterator[None]:
     def tell_until_stopped() -> None:
         while not stop.wait(LOOK_EVERY_SECONDS):
             try:
-                teller.tell()
+                teller.tell(TELLING_SHARE_SECONDS)
             except Exception:  # whatever it is: the end of the step tells again, and raises there
                 logger.exception("could not tell Dagster of finished documents; trying again")
 
@@ -212,6 +215,8 @@ def _metadata(event: PendingEvent, library: Path | None) -> dict[str, dg.Metadat
         "confidence": value.get("confidence"),
         "title": value.get("title"),
         "language": value.get("language"),
+        "parts": value.get("parts"),
+        "parts_read": value.get("parts_read"),
         "characters": event.text_length if event.stage == EXTRACT else None,
         "served_model": event.served_model,
         "model_evidence": event.model_evidence,
