@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dagster_offload.cli.console import duration
 from dagster_offload.ledger import Ledger, status
 from dagster_offload.ledger.estimate import Estimate, estimate
+from dagster_offload.ledger.records import State
 from dagster_offload.opening import open_ledger
 from dagster_offload.settings import Settings
 from dagster_offload.stages import recipes
@@ -80,10 +81,12 @@ def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console
                 if slot is not None and looks % PACE_EVERY_LOOKS == 0:
                     pace = _pace_in_words(ledger.run(estimate, slot.name))
                 looks += 1
+                at_work = [read for read in ledger.run(status.in_parts) if read.state is State.CLAIMED]
                 for stage, bar in bars.items():
                     of = counts[stage]
                     total = of.pending + of.claimed + of.deferred + of.done + of.failed + of.quarantined
                     words = [f"{n} {word}" for n, word in ((of.failed, "failed"), (of.deferred, "put off")) if n]
+                    words += [f"{r.document}: {r.done} of {r.total} parts" for r in at_work if r.stage == stage][:1]
                     if pace and stage == stages[-1]:
                         words.append(pace)
                     progress.update(bar, total=total, completed=of.done + of.failed, more=", ".join(words))

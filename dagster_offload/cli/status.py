@@ -11,7 +11,7 @@ from dagster_offload.cli.options import deep_options, home_option, json_option
 if TYPE_CHECKING:
     from dagster_offload.ledger.estimate import Estimate
     from dagster_offload.ledger.records import SlotRow, StageCounts
-    from dagster_offload.ledger.status import Problem
+    from dagster_offload.ledger.status import InParts, Problem
     from dagster_offload.ledger.usage import TokenUse
     from dagster_offload.settings import Settings
 
@@ -31,6 +31,7 @@ class Report:
     events_pending: int
     estimate: "Estimate"
     last_drain: "TokenUse | None"
+    long_documents: "list[InParts]"
 
 
 @click.command("status")
@@ -58,6 +59,7 @@ def command(*, as_json: bool) -> None:
                 "width": _width(report.slot),
                 "estimate": asdict(report.estimate),
                 "last_drain": report.last_drain and asdict(report.last_drain),
+                "long_documents": [asdict(read) for read in report.long_documents],
             }
         )
     else:
@@ -86,6 +88,7 @@ def _look(settings: "Settings") -> Report:
             events_pending=ledger.run(outbox.count_pending),
             estimate=ledger.run(estimate, _slot_name(settings)),
             last_drain=ledger.run(usage.of_last_drain),
+            long_documents=ledger.run(status.in_parts),
         )
 
 
@@ -210,6 +213,10 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         lines.append(
             f"\n{waiting} waiting for deep: `dagster-offload drain` works them off now, a running `up` does by itself"
         )
+    if report.long_documents:
+        lines.append("\nLong documents under way, read part by part:")
+        shown = report.long_documents[:PROBLEMS_SHOWN]
+        lines += [f"  {r.document}  {r.stage} {r.state}: {r.done} of {r.total} parts" for r in shown]
     if report.problems:
         lines.append("\nOnly a person moves these (dagster-offload retry DOCUMENT; dagster-offload explain DOCUMENT):")
         lines += [f"  {p.document}  {p.stage} {p.state} after {p.attempts}: {p.reason}" for p in report.problems]

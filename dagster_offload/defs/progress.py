@@ -1,4 +1,4 @@
-"""How far a job has come, in its run's log."""
+"""How far a job has come, in its run's log. One line costs as much as telling forty documents, so each tenth is told."""
 
 from collections.abc import Callable
 
@@ -6,18 +6,37 @@ import dagster as dg
 
 from dagster_offload.tally import Tally
 
+Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
-def progress(context: dg.OpExecutionContext) -> Callable[[Tally], None]:
-    """Log each tenth of the work: one log line costs as much as telling forty documents."""
-    told = 0
+
+def progress(context: Context) -> Callable[[Tally], None]:
+    """Log each tenth of the documents, and of a long document's parts."""
+    tell_parts, told = parts_progress(context), 0
 
     def tell(tally: Tally) -> None:
         nonlocal told
+        tell_parts(tally)
         tenth = (tally.done + tally.failed + tally.deferred) * 10 // max(tally.total, 1)
         if tenth > told:
             told = tenth
             context.log.info(
                 f"{tally.done} done, {tally.failed} failed, {tally.deferred} deferred of {tally.total} documents"
             )
+
+    return tell
+
+
+def parts_progress(context: Context) -> Callable[[Tally], None]:
+    """Log each tenth of a long document's parts."""
+    told: dict[tuple[str, str], int] = {}  # tenths by document and stage
+
+    def tell(tally: Tally) -> None:
+        read = tally.reading
+        if read is None:
+            return
+        tenth = read.done * 10 // read.total
+        if tenth > told.get((read.document, read.stage), 0):
+            told[read.document, read.stage] = tenth
+            context.log.info(f"{read.document}: {read.stage}: {read.done} of {read.total} parts")
 
     return tell

@@ -14,6 +14,7 @@ import dagster as dg
 from dagster_offload.defs.checks import evaluate_served_model, served_model_checks
 from dagster_offload.defs.events import Teller, telling
 from dagster_offload.defs.names import CODE_VERSIONS, STAGES_STEP
+from dagster_offload.defs.progress import parts_progress
 from dagster_offload.defs.resources import DeepSlot, failures_in_words
 from dagster_offload.defs.runs import tag_run
 from dagster_offload.defs.waiting import deferrals_as_waits, look_again
@@ -86,7 +87,9 @@ def materialize(
             raise NoSuchDocument(_no_such_document(sorted(missing)))
         teller = Teller.in_step(context, settings, ledger, asset_keys)
         with telling(teller):
-            summary = run_documents(settings, ledger, present, stages, run_id=context.run.run_id)
+            summary = run_documents(
+                settings, ledger, present, stages, run_id=context.run.run_id, on_progress=parts_progress(context)
+            )
         # A drain may have done them while this run waited. Dagster counts for a backfill only what its own runs recorded.
         ledger.run(outbox.tell_under_run, context.run.run_id, present, stages)
         teller.tell_all()

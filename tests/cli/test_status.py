@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from dagster_offload.cli.options import document_key
+from dagster_offload.ledger import Ledger
 from dagster_offload.simulator import Router
 from tests.cli.conftest import Call
 
@@ -33,6 +34,7 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
             "note": "no call was answered lately: its pace is not known",
         },
         "last_drain": None,
+        "long_documents": [],
     }
 
 
@@ -70,6 +72,18 @@ def test_status_says_how_fast_the_slot_is_and_what_the_last_drain_cost(
     shown = call("status").stdout
     assert "documents an hour" in shown
     assert "tokens   last drain: " in shown
+
+
+def test_status_and_explain_tell_how_far_a_long_document_is_read(call: Call, scanned: Path, with_ledger: str) -> None:
+    with Ledger(with_ledger) as ledger, ledger.transaction() as cur:
+        cur.execute(
+            "update work_items set parts_done = 37, parts_total = 400, part_sizes = '[[0, 1000]]' "
+            "where stage = 'summarize' and document_id = (select document_id from documents where key = 'letter.txt')"
+        )
+    read = {"document": "letter.txt", "stage": "summarize", "state": "pending", "done": 37, "total": 400}
+    assert json.loads(call("status", "--json").stdout)["long_documents"] == [read]
+    assert "letter.txt  summarize pending: 37 of 400 parts" in call("status").stdout
+    assert "pending, 37 of 400 parts" in call("explain", "letter.txt").stdout
 
 
 def test_explain_takes_a_key_or_a_path_and_tells_every_change(call: Call, scanned: Path) -> None:
