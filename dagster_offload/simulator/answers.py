@@ -99,7 +99,7 @@ def classification(text: str, classes: Sequence[str]) -> dict[str, Any]:
     if not scores.get(best):
         best = "other" if "other" in classes or not classes else classes[0]
     total = sum(scores.values())
-    confidence = round(scores[best] / total, 2) if total else 0.3
+    confidence = round(100 * scores[best] / total) if total else 30
     return {"category": best, "confidence": confidence, "language": language_of(text)}
 
 

@@ -53,15 +53,19 @@ def _code(value: Any) -> str | None:
 
 
 def _points(value: Any) -> Any:
-    """A list, also where it was written as lines of one text; empty where there is none."""
+    """A list, each point once, also where it was written as lines of one text; empty where there is none."""
     if value is None:
         return ()
     if isinstance(value, str):
         value = value.splitlines()
     if not isinstance(value, list):
         return value
-    points = (_BULLET.sub("", point) if isinstance(point, str) else point for point in value)
-    return [point for point in points if point not in {"", None}]
+    points = (_BULLET.sub("", point).strip() if isinstance(point, str) else point for point in value)
+    kept: list[Any] = []
+    for point in points:
+        if point not in ("", None, *kept):
+            kept.append(point)
+    return kept
 
 
 Share = Annotated[Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None, BeforeValidator(_share)]

@@ -31,7 +31,7 @@ def instruction(classes: tuple[str, ...]) -> str:
     return (
         "Classify the document. Answer with the JSON object "
         '{"category": one of ' + ", ".join(f'"{name}"' for name in classes) + ", "
-        '"confidence": a number from 0 to 1, "language": the document\'s ISO 639-1 code}. '
+        '"confidence": a whole number from 0 to 100, "language": the document\'s ISO 639-1 code}. '
         f'If no other class fits, the category is "{OTHER}".'
     )
 
@@ -43,7 +43,8 @@ def options(classes: tuple[str, ...]) -> RequestOptions:
         "additionalProperties": False,
         "properties": {
             "category": {"enum": list(classes)},
-            "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+            # A grammar holds whole numbers to their range, and no others: a real server wrote 2.57 for a number from 0 to 1.
+            "confidence": {"type": "integer", "minimum": 0, "maximum": 100},
             "language": {"type": "string", "pattern": "^[a-z]{2}$"},
         },
     }

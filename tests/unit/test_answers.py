@@ -94,6 +94,7 @@ def test_of_classes_that_differ_in_case_only_the_exact_one_is_taken() -> None:
         ('["- One.", "2. Two.", "", null]', ("One.", "Two.")),
         ('"- One.\\n- Two."', ("One.", "Two.")),
         ('"1) One.\\n\\n2) Two."', ("One.", "Two.")),
+        ('["One.", "Two.", "- One."]', ("One.", "Two.")),
         ("null", ()),
     ],
 )
