@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 
 from dagster_offload.documents import ChangedWhileRead, locate
 from dagster_offload.errors import DocumentFault
-from dagster_offload.extraction import Extractor
-from dagster_offload.ledger import Ledger, claims, deferrals, results
-from dagster_offload.ledger.records import Claim, NewResult, State
+from dagster_offload.extraction import Extractor, PageRead
+from dagster_offload.ledger import Ledger, claims, deferrals, ocr_pages, results
+from dagster_offload.ledger.records import Claim, ClaimedItem, NewResult, State
 from dagster_offload.ledger.results import output_digest
 from dagster_offload.ledger.workers import Worker
 from dagster_offload.ocr import Reader, find_reader
 from dagster_offload.settings import Settings
 from dagster_offload.stages import EXTRACT, recipes
-from dagster_offload.tally import Progress, Tally, WalkEnd
+from dagster_offload.tally import PartsRead, Progress, Tally, WalkEnd
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ def extract_due(
                 work.stop()
                 raise
         work.lane(alone=True)
+        ledger.run(ocr_pages.forget_unwanted)
     return tally
 
 
@@ -104,7 +105,12 @@ class _Extraction:
         if path is None:
             return self._leave_for_next_scan(claim, "the file is gone")
         try:
-            found = extractor.extract(path, item.input_digest)
+            found = extractor.extract(
+                path,
+                item.input_digest,
+                known_pages=self.ledger.run(ocr_pages.known, item, self.reader.languages),
+                on_page=lambda page: self._tell_page(claim, item, page),
+            )
         except ChangedWhileRead:
             return self._leave_for_next_scan(claim, "the file changed")
         except OSError as error:
@@ -120,7 +126,21 @@ class _Extraction:
         was_held = self.ledger.run(
             results.finish, self.worker.id, claim, item, result, self.recipes, self.worker.run_id
         )
+        if "ocr_pages" in found.metadata:
+            self.ledger.run(ocr_pages.forget, item)
         return WalkEnd.DONE if was_held else WalkEnd.LEFT
+
+    def _tell_page(self, claim: Claim, item: ClaimedItem, page: PageRead) -> None:
+        """Keep a page that is read, and say how far the document has come."""
+        if page.text is None:
+            self.ledger.run(ocr_pages.begin, claim, item, page.number, page.of)
+            return
+        languages = self.reader.languages
+        self.ledger.run(ocr_pages.keep, claim, item, languages, page.number, page.of, page.text)
+        with self._lock:
+            self.tally.reading = PartsRead(claim.document, EXTRACT, page.number, page.of)
+            if self.on_progress is not None:
+                self.on_progress(self.tally)
 
     def _leave_for_next_scan(self, claim: Claim, reason: str) -> WalkEnd:
         words = f"waits for the next scan: {reason}"

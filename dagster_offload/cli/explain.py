@@ -93,13 +93,14 @@ def _shown(text: str) -> str:
 def _state(item: dict[str, Any]) -> str:
     """With the outcome where it says something, and how far a long document has been read."""
     state = item["state"] if item["outcome"] in (None, "ok") else f"{item['state']} ({item['outcome']})"
-    return f"{state}, {item['parts_done']} of {item['parts_total']} parts" if item["parts_total"] else str(state)
+    unit = "pages" if item["stage"] == "extract" else "parts"
+    return f"{state}, {item['parts_done']} of {item['parts_total']} {unit}" if item["parts_total"] else str(state)
 
 
 def _why(found: "Explanation", item: dict[str, Any]) -> str:
     if item["state"] == "done" and item["first_document"] not in (None, found.document):
         return f"same content as {item['first_document']}: no call was needed"
-    return item["reason"] or (f"answered by {item['served_model']}" if item["served_model"] else "")
+    return item["reason"] or item["told"] or (f"answered by {item['served_model']}" if item["served_model"] else "")
 
 
 def _calls(found: "Explanation") -> Any:

@@ -102,3 +102,45 @@ def redo(cur: Cursor, stages: Sequence[str], documents: Sequence[str]) -> list[t
         )
         record_transition(cur, row["document_id"], row["stage"], State.DONE, State.PENDING, None, "redo")
     return [(row["key"], row["stage"]) for row in rows]
+
+
+# Of an extraction `i` and its result `r`: pictures of text that were not read, or were read in other languages.
+_TO_BE_READ = (
+    "i.stage = 'extract' and i.state = 'done' and i.result_id = r.result_id and (r.value ? 'pages_to_ocr' "
+    "or (i.outcome = 'needs_ocr' and not coalesce(r.value ? 'ocr_languages', false)) "
+    "or r.value->>'ocr_languages' <> %(languages)s)"
+)
+
+
+@dataclass(frozen=True)
+class OcrEstimate:
+    """What reading by OCR would take, as far as the extractor told."""
+
+    documents: int
+    pages: int
+
+
+def estimate_ocr(cur: Cursor, languages: str) -> OcrEstimate:
+    """The documents with pictures of text that were not read in these languages."""
+    row = fetch_one(
+        cur,
+        "select count(*) as documents, "
+        "coalesce(sum(coalesce(r.value->>'pages_to_ocr', r.value->>'ocr_pages', '1')::integer), 0) as pages "
+        f"from work_items i, results r where {_TO_BE_READ}",
+        {"languages": languages},
+    )
+    return OcrEstimate(row["documents"], row["pages"])
+
+
+def redo_ocr(cur: Cursor, languages: str) -> int:
+    """Extract these documents again; what follows from another text follows by itself. Returns how many."""
+    cur.execute(
+        "update work_items i set state = 'pending', attempts = 0, reason = 'redo: OCR', is_redo = true, "
+        f"  not_before = null, {_UNREAD}, changed_at = clock_timestamp() from results r where {_TO_BE_READ} "
+        "returning i.document_id",
+        {"languages": languages},
+    )
+    rows = cur.fetchall()
+    for row in rows:
+        record_transition(cur, row["document_id"], "extract", State.DONE, State.PENDING, None, "redo: OCR")
+    return len(rows)
