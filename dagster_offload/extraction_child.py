@@ -117,6 +117,8 @@ def _extract(data: bytes, path: str, file_type: str, pictures: Pictures) -> Answ
         return _text("", {}, when_blank="empty")
     _refuse_locked(data)
     kind = file_kinds.sniffed(data)
+    if kind == file_kinds.HTML and file_type in TEXT_TYPES:  # a page's source that is meant as text: .php, .vue, .txt
+        kind = None
     if kind in _READERS:
         return _READERS[kind](data)
     if kind is None and file_type in MAIL_TYPES:

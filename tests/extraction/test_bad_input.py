@@ -231,6 +231,14 @@ def test_a_misnamed_file_is_read_as_what_it_is(extractor: Extractor, tmp_path: P
     assert (found.outcome, found.text) == (Outcome.OK, expected.text)
 
 
+@pytest.mark.parametrize("name", ["page.php", "page.vue", "page.txt"])
+def test_source_code_that_begins_like_a_page_is_read_as_it_stands(
+    extractor: Extractor, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"<!DOCTYPE html>\n<title>x</title><?php echo 'y'; ?>")
+    assert extractor.extract(tmp_path / name).text.startswith("<!DOCTYPE html>\n<title>x</title><?php echo")
+
+
 @pytest.mark.parametrize("kind", [*PACKED, "rtf", "mbox"])
 def test_a_name_that_promises_what_the_bytes_are_not_is_told_in_words(
     extractor: Extractor, tmp_path: Path, kind: str
