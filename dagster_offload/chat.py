@@ -9,7 +9,7 @@ from typing import Any
 
 from dagster_offload.completion import Answer, ModelEvidence, RequestOptions, Usage
 from dagster_offload.dialects import FIRST_WAYS, Wish, ask_about_thinking, ask_for_json
-from dagster_offload.errors import CutAnswer, MalformedAnswer, WrongModel
+from dagster_offload.errors import CutAnswer, ErrorAsAnswer, MalformedAnswer, WrongModel
 from dagster_offload.foreign_json import read_json
 from dagster_offload.slots import SlotConfig
 from dagster_offload.thinking import split_thinking
@@ -81,6 +81,8 @@ def read_answer(slot: SlotConfig, content: bytes, headers: Mapping[str, str], se
         is_page = content.lstrip()[:1] == b"<"
         raise CutAnswer("its body is an HTML page" if is_page else "its body is not whole JSON") from None
     choices = body.get("choices") if isinstance(body, dict) else None
+    if isinstance(body, dict) and body.get("error") and not choices:
+        raise ErrorAsAnswer("the answer is an error in spite of its HTTP 200", body)
     if not isinstance(choices, list) or not choices:
         raise MalformedAnswer("the answer is JSON without choices: is this a chat completions server?")
     served_model, evidence = _who_answered(slot, body.get("model"))

@@ -10,6 +10,7 @@ OffloadError
 │   ├── SlotFrozen           three probes beside an open call went unanswered  (deferrable)
 │   └── WrongModel           another model answered                            (deferrable)
 ├── MalformedAnswer          whole JSON that is no chat completion
+│   └── ErrorAsAnswer        a 200 whose JSON is an error's
 ├── DocumentFault            the document's own fault; costs an attempt
 │   ├── UnusableAnswer       an answer that is none: empty, cut by its bound, not what the stage accepts
 │   └── ExtractionFailed     no text could be taken from the file
@@ -81,6 +82,17 @@ class WrongModel(SlotFault):
 
 class MalformedAnswer(OffloadError):
     """Whole JSON that is no chat completion. Not deferrable; a trial decides whether the slot is at fault."""
+
+
+class ErrorAsAnswer(MalformedAnswer):
+    """A 200 whose JSON is an error's. `body` is for reading numbers out of, and is never shown: it may echo a document."""
+
+    def __init__(self, message: str, body: object = None) -> None:
+        super().__init__(message)
+        self.body = body
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (str(self),))
 
 
 class DocumentFault(OffloadError):

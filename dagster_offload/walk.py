@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from dagster_offload.client import AIClient
 from dagster_offload.completion import Answer
-from dagster_offload.context_window import ContextWindows, too_long_of
+from dagster_offload.context_window import ContextWindows
 from dagster_offload.errors import DocumentFault, UnusableAnswer
 from dagster_offload.faults import retry_after_of
 from dagster_offload.gate import AsyncLedger
@@ -32,6 +32,7 @@ from dagster_offload.stages.long_documents import Passage, Reading, Size, Sizes,
 from dagster_offload.stages.prompt import LEAST_TEXT_TOKENS, estimated_tokens, system_message
 from dagster_offload.stages.questions import Question
 from dagster_offload.tally import PartsRead, WalkEnd
+from dagster_offload.too_long import too_long_of
 from dagster_offload.vigil import Vigil
 
 P = ParamSpec("P")

@@ -9,7 +9,7 @@ import pytest
 
 from dagster_offload.defs import events
 from dagster_offload.defs.events import Teller, can_store_batches
-from dagster_offload.defs.names import RESULT_TAG, asset_keys
+from dagster_offload.defs.names import CODE_VERSIONS, RESULT_TAG, asset_keys
 from dagster_offload.ledger import outbox
 from dagster_offload.ledger.records import PendingEvent
 from dagster_offload.stages import recipes
@@ -128,7 +128,7 @@ def test_an_event_carries_result_data_version_and_code_version() -> None:
     current = events.materialization(PENDING, KEYS, {"summarize": PENDING.recipe}, None).tags or {}
     outdated = events.materialization(PENDING, KEYS, {"summarize": "another"}, None).tags or {}
     assert (current[RESULT_TAG], current["dagster/data_version"]) == ("7", PENDING.output_digest)
-    assert current["dagster/code_version"] == "summarize-1"
+    assert current["dagster/code_version"] == CODE_VERSIONS["summarize"]
     assert outdated["dagster/code_version"] == PENDING.recipe
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.checks import NAME as CHECK
-from dagster_offload.defs.names import RESULT_TAG, asset_keys
+from dagster_offload.defs.names import CODE_VERSIONS, RESULT_TAG, asset_keys
 from dagster_offload.defs.runs import RanOn
 from dagster_offload.ledger import outbox, slots
 from dagster_offload.ledger.workers import boot_id, host_name
@@ -153,7 +153,7 @@ def test_what_is_shown_of_a_document_is_not_stale(three: Edge) -> None:
     materialization = record.asset_materialization
     assert materialization is not None
     tags = materialization.tags or {}
-    assert tags["dagster/code_version"] == "classify-1"
+    assert tags["dagster/code_version"] == CODE_VERSIONS["classify"]
     assert tags["dagster/data_version"]
     assert tags[RESULT_TAG] == str(materialization.metadata["result"].value)
     assert materialization.metadata["category"].value == "invoice"
