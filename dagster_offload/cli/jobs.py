@@ -11,12 +11,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dagster_offload.cli.console import duration
+from dagster_offload.cli.kept_postgres import kept_alive
+from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger import Ledger, status
 from dagster_offload.ledger.estimate import Estimate, estimate
 from dagster_offload.ledger.records import State
 from dagster_offload.opening import open_ledger
 from dagster_offload.settings import Settings
 from dagster_offload.stages import recipes
+from dagster_offload.tally import read_in_words
 
 LOOK_EVERY_SECONDS = 1.0
 PACE_EVERY_LOOKS = 5
@@ -30,18 +33,30 @@ def run_job(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Dagster's words about its own beta features are not for people who drain
         import dagster as dg
+        from dagster_postgres.utils import DagsterPostgresException
+        from sqlalchemy.exc import OperationalError
 
         from dagster_offload.definitions import build_definitions
         from dagster_offload.defs.in_process import run_in_process
         from dagster_offload.defs.instance import open_instance
 
-        with _stoppable(), open_ledger(settings) as ledger, open_instance(settings) as instance:
+        with _stoppable(), open_ledger(settings) as ledger, _postgres_kept_alive(settings, ledger):
             try:
-                with _progress(settings, ledger, stages, console):
+                with open_instance(settings) as instance, _progress(settings, ledger, stages, console):
                     end = run_in_process(build_definitions(), instance, job_name, log_level="CRITICAL", **config)
             except dg.DagsterExecutionInterruptedError as interrupted:
                 raise KeyboardInterrupt from interrupted
+            except (DagsterPostgresException, OperationalError) as away:
+                raise LedgerUnavailable(
+                    "Postgres was away for longer than Dagster waits for it. Nothing is lost, and what is done is done: "
+                    "say it again once Postgres is back"
+                ) from away
     return end.summary
+
+
+def _postgres_kept_alive(settings: Settings, ledger: Ledger) -> contextlib.AbstractContextManager[None]:
+    """Where it is ours: whoever works has nobody else to start it again."""
+    return contextlib.nullcontext() if settings.postgres_url is not None else kept_alive(settings.home, ledger.revive)
 
 
 @contextlib.contextmanager
@@ -86,7 +101,9 @@ def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console
                     of = counts[stage]
                     total = of.pending + of.claimed + of.deferred + of.done + of.failed + of.quarantined
                     words = [f"{n} {word}" for n, word in ((of.failed, "failed"), (of.deferred, "put off")) if n]
-                    words += [f"{r.document}: {r.done} of {r.total} parts" for r in at_work if r.stage == stage][:1]
+                    words += [
+                        f"{r.document}: {read_in_words(stage, r.done, r.total)}" for r in at_work if r.stage == stage
+                    ][:1]
                     if pace and stage == stages[-1]:
                         words.append(pace)
                     progress.update(bar, total=total, completed=of.done + of.failed, more=", ".join(words))

@@ -1,11 +1,12 @@
-"""The embedded Postgres under a running `up`: started again where it dies, stopped at the end.
+"""The embedded Postgres under a running `up` or a job in a terminal: started again where it dies.
 
-It is no child of ours, and nothing else would bring it back: Dagster's daemon and UI only ask it again and again.
+It is no child of ours, and nothing else would bring it back: Dagster only asks it again, for six seconds a time.
 """
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dagster_offload.postgres import is_running, stop_postgres
@@ -13,8 +14,28 @@ from dagster_offload.postgres import is_running, stop_postgres
 LOOK_EVERY_SECONDS = 2.0
 
 
+@contextlib.contextmanager
+def kept_alive(home: Path, revive: Callable[[], None]) -> Iterator[None]:
+    """Look after it from a thread while the block works; it is left running."""
+    over = threading.Event()
+
+    def look_until_over() -> None:
+        while not over.wait(LOOK_EVERY_SECONDS / 2):
+            if not is_running(home):
+                revive()
+
+    threading.Thread(target=look_until_over, name="keep-postgres", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
 class KeptPostgres:
-    """`revive` starts it again and returns when it answers; that is left to a thread, as a recovery can take minutes."""
+    """Looked after by `up`, which stops it at the end.
+
+    `revive` starts it again and returns when it answers; that is left to a thread, as a recovery can take minutes.
+    """
 
     def __init__(self, home: Path, revive: Callable[[], None], say: Callable[[str], None]) -> None:
         self._home = home

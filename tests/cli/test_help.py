@@ -12,7 +12,19 @@ from dagster_offload.cli import COMMANDS, main
 from tests.cli.conftest import Call
 
 # Files of the folder that are no command.
-HELPERS = {"clicks", "console", "demo_story", "home", "jobs", "options", "ports", "refusal", "services", "sweep"}
+HELPERS = {
+    "clicks",
+    "console",
+    "demo_story",
+    "home",
+    "jobs",
+    "kept_postgres",
+    "options",
+    "ports",
+    "refusal",
+    "services",
+    "sweep",
+}
 
 
 def test_every_command_is_a_file_and_every_file_a_command() -> None:

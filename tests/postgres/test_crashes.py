@@ -12,6 +12,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 
+from dagster_offload.cli.kept_postgres import kept_alive
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.workers import Worker, live_workers
 from dagster_offload.opening import open_ledger
@@ -55,6 +56,13 @@ def test_worker_in_a_long_call_starts_a_killed_server_again(home: Path) -> None:
         before = kill_server(home)
 
         assert wait_until(lambda: server_pid(home) not in (None, before), 30)  # its heartbeat alone asks for it
+
+
+def test_job_in_a_terminal_has_a_killed_server_started_again_while_it_only_talks_to_dagster(home: Path) -> None:
+    with open_ledger(Settings(home=home)) as ledger, kept_alive(home, ledger.revive):
+        before = kill_server(home)
+
+        assert wait_until(lambda: server_pid(home) not in (None, before), 30)
 
 
 def test_door_that_comes_while_a_killed_server_falls_apart_waits_for_its_end(home: Path, start: Start) -> None:
