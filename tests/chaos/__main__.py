@@ -88,6 +88,7 @@ def tell_figures(world: World, rounds: int, seed: int, seconds: float) -> None:
         f"  kills {sum(kinds.values())}: " + ", ".join(f"{what} {n}" for what, n in kinds.most_common()) + "\n"
         f"  answers {answers}, of which repeats {repeats}; calls open at the kills {open_calls(world)}, "
         f"bound {sum(kill.workers for kill in world.kills) * PERMITS}\n"
+        f"  drains that Dagster gave up because Postgres was away for long: {world.ended_by_dagster}\n"
         f"  ledger: {json.dumps(row)}",
         flush=True,
     )
