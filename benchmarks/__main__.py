@@ -11,11 +11,19 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import drains, gaps
+from benchmarks import dagster_runs, drains, files, gaps, memory, prompt_cache, sizes
 from benchmarks.ground import Ground
 from benchmarks.rows import Benchmark, Row, shown
 
-BENCHMARKS: tuple[Benchmark, ...] = (*drains.BENCHMARKS, *gaps.BENCHMARKS)
+BENCHMARKS: tuple[Benchmark, ...] = (
+    *drains.BENCHMARKS,
+    *gaps.BENCHMARKS,
+    *sizes.BENCHMARKS,
+    *memory.BENCHMARKS,
+    *files.BENCHMARKS,
+    *dagster_runs.BENCHMARKS,
+    *prompt_cache.BENCHMARKS,
+)
 
 
 def main() -> int:
@@ -28,15 +36,15 @@ def main() -> int:
         print(f"no row is named {' or '.join(arguments.names)}: see --list", file=sys.stderr)
         return 2
     began, rows, broken = time.monotonic(), list[Row](), list[str]()
-    ground = Ground(arguments.repeats)
-    for number, benchmark in enumerate(picked, 1):
-        ground.tell(f"[{number}/{len(picked)}, {time.monotonic() - began:.0f} s] {benchmark.name}")
-        try:
-            rows.extend(benchmark.measure(ground))
-        # One broken row must not cost the others of half an hour; it is told at the end, and the command fails.
-        except Exception as error:  # noqa: BLE001
-            broken.append(f"{benchmark.name}: {type(error).__name__}: {error}")
-            ground.tell(broken[-1])
+    with Ground(arguments.repeats) as ground:
+        for number, benchmark in enumerate(picked, 1):
+            ground.tell(f"[{number}/{len(picked)}, {time.monotonic() - began:.0f} s] {benchmark.name}")
+            try:
+                rows.extend(benchmark.measure(ground))
+            # One broken row must not cost the others of half an hour; it is told at the end, and the command fails.
+            except Exception as error:  # noqa: BLE001
+                broken.append(f"{benchmark.name}: {type(error).__name__}: {error}")
+                ground.tell(broken[-1])
     _print(rows)
     print(f"raw figures: {_write(arguments.json, rows, broken)}")
     for words in broken:

@@ -6,11 +6,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import platformdirs
 
@@ -19,6 +19,8 @@ from dagster_offload.opening import open_ledger
 from dagster_offload.postgres import stop_postgres
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.simulator.server import Router
+
+T = TypeVar("T")
 
 ALIAS = "qwen-macbook"
 
@@ -60,6 +62,21 @@ class Ground:
 
     def __init__(self, repeats: int = 3) -> None:
         self.repeats = repeats
+        self._stack = ExitStack()
+        self._kept: dict[str, Any] = {}
+
+    def __enter__(self) -> "Ground":
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stack.close()
+
+    def kept(self, name: str, make: Callable[[ExitStack], T]) -> T:
+        """What several rows stand on: made when it is first asked for, kept to the end of the run."""
+        if name not in self._kept:
+            self._kept[name] = make(self._stack)
+        found: T = self._kept[name]
+        return found
 
     @contextmanager
     def folder(self) -> Iterator[Path]:

@@ -7,10 +7,25 @@ serves it until a signal ends it. Needs gguf, numpy, tokenizers and xllamacpp. T
 import argparse
 import json
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-HIDDEN, FEED_FORWARD, LAYERS, HEADS, KV_HEADS, HEAD_SIZE = 64, 128, 2, 4, 2, 16
+
+@dataclass(frozen=True)
+class Shape:
+    """How large the model is: tiny answers in milliseconds, medium reads some thousand tokens a second."""
+
+    hidden: int
+    feed_forward: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_size: int
+
+
+TINY = Shape(64, 128, 2, 4, 2, 16)
+MEDIUM = Shape(384, 1024, 3, 6, 2, 64)
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 # ChatML as Qwen's newer models have it: they think unless told `enable_thinking: false`.
 TEMPLATE = """\
@@ -32,7 +47,7 @@ TEMPLATE = """\
 {%- endif -%}"""
 
 
-def make_model(path: Path) -> None:
+def make_model(path: Path, shape: Shape = TINY) -> None:
     """Write a Qwen3-shaped model with a byte-level tokenizer and small random weights."""
     import gguf  # type: ignore[import-not-found, unused-ignore]
     import numpy as np  # type: ignore[import-not-found, unused-ignore]
@@ -53,13 +68,13 @@ def make_model(path: Path) -> None:
 
     writer: Any = gguf.GGUFWriter(path, "qwen3")
     writer.add_context_length(8192)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(FEED_FORWARD)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_key_length(HEAD_SIZE)
-    writer.add_value_length(HEAD_SIZE)
+    writer.add_embedding_length(shape.hidden)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.feed_forward)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_key_length(shape.head_size)
+    writer.add_value_length(shape.head_size)
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_tokenizer_model("gpt2")
@@ -73,25 +88,28 @@ def make_model(path: Path) -> None:
     writer.add_chat_template(TEMPLATE)
 
     random = np.random.default_rng(20)
-    shapes = {"token_embd": (len(tokens), HIDDEN), "output": (len(tokens), HIDDEN), "output_norm": (HIDDEN,)}
-    for layer in range(LAYERS):
+    shapes = {
+        "token_embd": (len(tokens), shape.hidden),
+        "output": (len(tokens), shape.hidden),
+        "output_norm": (shape.hidden,),
+    }
+    for layer in range(shape.layers):
         block: dict[str, tuple[int, ...]] = {
-            "attn_q": (HEADS * HEAD_SIZE, HIDDEN),
-            "attn_k": (KV_HEADS * HEAD_SIZE, HIDDEN),
-            "attn_v": (KV_HEADS * HEAD_SIZE, HIDDEN),
-            "attn_output": (HIDDEN, HEADS * HEAD_SIZE),
-            "attn_q_norm": (HEAD_SIZE,),
-            "attn_k_norm": (HEAD_SIZE,),
-            "attn_norm": (HIDDEN,),
-            "ffn_norm": (HIDDEN,),
-            "ffn_gate": (FEED_FORWARD, HIDDEN),
-            "ffn_up": (FEED_FORWARD, HIDDEN),
-            "ffn_down": (HIDDEN, FEED_FORWARD),
+            "attn_q": (shape.heads * shape.head_size, shape.hidden),
+            "attn_k": (shape.kv_heads * shape.head_size, shape.hidden),
+            "attn_v": (shape.kv_heads * shape.head_size, shape.hidden),
+            "attn_output": (shape.hidden, shape.heads * shape.head_size),
+            "attn_q_norm": (shape.head_size,),
+            "attn_k_norm": (shape.head_size,),
+            "attn_norm": (shape.hidden,),
+            "ffn_norm": (shape.hidden,),
+            "ffn_gate": (shape.feed_forward, shape.hidden),
+            "ffn_up": (shape.feed_forward, shape.hidden),
+            "ffn_down": (shape.hidden, shape.feed_forward),
         }
         shapes |= {f"blk.{layer}.{name}": shape for name, shape in block.items()}
-    for name, shape in shapes.items():
-        is_norm = len(shape) == 1
-        weights = np.ones(shape) if is_norm else random.normal(0, 0.05, shape)
+    for name, size in shapes.items():
+        weights = np.ones(size) if len(size) == 1 else random.normal(0, 0.05, size)
         writer.add_tensor(f"{name}.weight", weights.astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -106,12 +124,13 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("port", type=int)
     parser.add_argument("--api-key")
-    parser.add_argument("--ctx", type=int, default=4096)
+    parser.add_argument("--ctx", type=int, default=4096, help="tokens, shared out over the slots")
+    parser.add_argument("--slots", type=int, default=1, help="requests worked on at once")
     args = parser.parse_args()
     params: Any = xllamacpp.CommonParams()
     params.model.path = str(args.model)
     params.port = args.port
-    params.n_ctx, params.n_parallel = args.ctx, 1
+    params.n_ctx, params.n_parallel = args.ctx, args.slots
     # Two threads on two busy cores wait for each other: 4 tokens/s where one has 24.
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     if args.api_key:

@@ -1,0 +1,24 @@
+"""kreuzberg as its README has it, in a pool of processes: `python bare_extractor.py PROCESSES < paths`."""
+
+import multiprocessing
+import sys
+
+import kreuzberg
+
+
+def text_of(path: str) -> int:
+    try:
+        return len(kreuzberg.extract_file_sync(path).content)
+    except kreuzberg.KreuzbergError:
+        return 0
+
+
+def main() -> None:
+    paths = sys.stdin.read().splitlines()
+    with multiprocessing.get_context("spawn").Pool(int(sys.argv[1])) as pool:
+        for _ in pool.imap_unordered(text_of, paths, chunksize=1):
+            pass
+
+
+if __name__ == "__main__":
+    main()

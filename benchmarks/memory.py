@@ -1,0 +1,42 @@
+"""The memory of a drain's process, at a backlog of 1,000 and of 100,000 documents, after the same work."""
+
+import subprocess
+from collections.abc import Iterator
+
+import psutil  # type: ignore[import-untyped]
+
+from benchmarks.filling import add_extracted, analyze
+from benchmarks.ground import Ground
+from benchmarks.rows import Benchmark, Row, at_most, median
+from benchmarks.slot import slot
+
+SMALL, LARGE = 1_000, 100_000
+WIDTH, LATENCY = 16, 0.05
+MEASURED_ANSWERS = 1_500  # of 2,000 in the small one: the same work for both
+
+
+def drain_memory(ground: Ground) -> Iterator[Row]:
+    small, large = [], []
+    for _ in range(ground.repeats):
+        small.append(_resident_mb(ground, SMALL))
+        large.append(_resident_mb(ground, LARGE))
+        ground.tell(f"{large[-1]:.0f} / {small[-1]:.0f} MB")
+    raw = {"small_mb": small, "large_mb": large, "answers": MEASURED_ANSWERS}
+    what = "memory of a drain, 100,000 against 1,000 documents"
+    yield Row(what, at_most(1.2), median(large) / median(small), raw)
+
+
+def _resident_mb(ground: Ground, documents: int) -> float:
+    with slot(LATENCY, WIDTH) as router, ground.home(router, deep_concurrency=WIDTH) as (home, ledger):
+        add_extracted(ledger, home.settings, documents, characters=500)
+        analyze(ledger)
+        drain = home.start("drain", "--json", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            router.wait(answers=MEASURED_ANSWERS, timeout=300)
+            return float(psutil.Process(drain.pid).memory_info().rss) / 2**20
+        finally:
+            drain.terminate()
+            drain.wait()
+
+
+BENCHMARKS = (Benchmark("memory", drain_memory),)

@@ -1,0 +1,129 @@
+"""What a ledger of a million work items costs against one of a thousand: a claim, the drain sensor's tick, `status`.
+
+Both ledgers hold the same mixture: seven documents of ten are done, three wait with both their LLM stages.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from benchmarks.filling import add_done, add_extracted, analyze
+from benchmarks.ground import Ground, Home
+from benchmarks.rows import Benchmark, Row, at_most, median
+from benchmarks.slot import slot
+from dagster_offload.ledger import Ledger, claims, slots
+from dagster_offload.ledger.workers import Worker
+from dagster_offload.simulator.server import Router
+from dagster_offload.stages import DRAIN_STAGES, recipes
+
+ITEMS_A_DOCUMENT = 3
+SMALL, LARGE = 1_000, 1_000_000
+PARTITIONS = 100_000
+CLAIMS_A_TURN = 50
+TURNS = 6
+TICKS = 15
+LOOKS = 5
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A ledger of a size, beside a router that sleeps."""
+
+    home: Home
+    ledger: Ledger
+    router: Router
+
+
+@contextmanager
+def sized(ground: Ground, items: int) -> Iterator[Sized]:
+    with slot(0.1, 1, is_asleep=True) as router, ground.home(router) as (home, ledger):
+        documents = items // ITEMS_A_DOCUMENT
+        if items >= LARGE:
+            ground.tell(f"making a ledger of {items:,} work items")
+        add_done(ledger, home.settings, documents * 7 // 10)
+        add_extracted(ledger, home.settings, documents * 3 // 10, characters=0)
+        analyze(ledger)
+        deep = home.settings.slots.deep
+        assert deep is not None
+        ledger.run(slots.register, deep)
+        yield Sized(home, ledger, router)
+
+
+def both(ground: Ground) -> tuple[Sized, Sized]:
+    """A small and a large ledger, made once for all rows that look at them."""
+
+    def make(stack: ExitStack) -> tuple[Sized, Sized]:
+        return stack.enter_context(sized(ground, SMALL)), stack.enter_context(sized(ground, LARGE))
+
+    return ground.kept("sized ledgers", make)
+
+
+def claims_per_second(ground: Ground) -> Iterator[Row]:
+    small, large = both(ground)
+    seconds: dict[str, list[float]] = {"small": [], "large": []}
+    for _ in range(TURNS):
+        for name, one in (("small", small), ("large", large)):
+            seconds[name].append(_seconds_a_claim(one))
+    figures = {f"{name}_claims_per_second": [1 / each for each in found] for name, found in seconds.items()}
+    ratio = median(seconds["large"]) / median(seconds["small"])
+    yield Row("a claim, 1 M against 1 k work items in the ledger", at_most(1.3), ratio, figures)
+
+
+def _seconds_a_claim(one: Sized) -> float:
+    with Worker(one.ledger, "drain", DRAIN_STAGES) as worker:
+        began = time.perf_counter()
+        for _ in range(CLAIMS_A_TURN):
+            claim = one.ledger.run(claims.take, worker.id, DRAIN_STAGES, recipes(one.home.settings), slot="deep")
+            assert claim is not None
+        return (time.perf_counter() - began) / CLAIMS_A_TURN  # the claims go back with the worker
+
+
+def tick(ground: Ground) -> Iterator[Row]:
+    small, large = both(ground)
+    with ExitStack() as stack:
+        small_tick = stack.enter_context(_ticks(small, SMALL // ITEMS_A_DOCUMENT))
+        large_tick = stack.enter_context(_ticks(large, PARTITIONS))
+        pairs = [(small_tick(), large_tick()) for _ in range(TICKS + 2)][2:]  # the first ones import and connect
+    small_ms, large_ms = ([1000 * pair[side] for pair in pairs] for side in (0, 1))
+    raw = {"small_ms": small_ms, "large_ms": large_ms, "partitions": PARTITIONS}
+    what = "drain sensor's tick, 1 M items and 100 k partitions"
+    yield Row(f"{what}, against 1 k items", at_most(1.5), median(large_ms) / median(small_ms), raw)
+    yield Row(f"{what}: median", at_most(200, "ms"), median(large_ms), {})
+
+
+@contextmanager
+def _ticks(one: Sized, partitions: int) -> Iterator[Callable[[], float]]:
+    """The sensor as the daemon evaluates it, its resource and its look at Dagster's runs included; seconds a call."""
+    import dagster as dg
+
+    from dagster_offload.definitions import build_definitions
+    from dagster_offload.defs.instance import open_instance
+
+    definitions = build_definitions(settings_loader=lambda: one.home.settings)
+    repository = definitions.get_repository_def()
+    resources = {"deep_slot": (definitions.resources or {})["deep_slot"]}
+    with open_instance(one.home.settings) as instance:
+        instance.add_dynamic_partitions("documents", [f"{number}.txt" for number in range(partitions)])
+
+        def look() -> float:
+            context = dg.build_sensor_context(instance=instance, repository_def=repository, resources=resources)
+            began = time.perf_counter()
+            answer = repository.get_sensor_def("drain_sensor").evaluate_tick(context)
+            assert "health probe says" in (answer.skip_message or ""), answer.skip_message
+            return time.perf_counter() - began
+
+        yield look
+
+
+def status(ground: Ground) -> Iterator[Row]:
+    _, large = both(ground)
+    seconds = []
+    for _ in range(LOOKS):
+        began = time.perf_counter()
+        large.home.run("status", "--json")
+        seconds.append(time.perf_counter() - began)
+    yield Row("`status --json` on a ledger of 1 M items", at_most(1, "s"), median(seconds), {"seconds": seconds})
+
+
+BENCHMARKS = (Benchmark("claims", claims_per_second), Benchmark("tick", tick), Benchmark("status", status))
