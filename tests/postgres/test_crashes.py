@@ -18,7 +18,7 @@ from dagster_offload.ledger.workers import Worker, live_workers
 from dagster_offload.opening import open_ledger
 from dagster_offload.postgres import embedded, is_running, server_pid, stop_postgres
 from dagster_offload.postgres.locks import wait_until
-from dagster_offload.settings import Settings
+from dagster_offload.settings import load_settings
 
 from .conftest import WITHOUT_FSYNC, Door
 
@@ -44,7 +44,7 @@ def test_door_after_a_killed_server_recovers_what_was_committed(home: Path) -> N
 
 
 def test_work_under_way_starts_a_killed_server_again(home: Path) -> None:
-    with open_ledger(Settings(home=home)) as ledger, Worker(ledger, "drain") as worker:
+    with open_ledger(load_settings(home=home)) as ledger, Worker(ledger, "drain") as worker:
         before = kill_server(home)
 
         assert [row.worker_id for row in ledger.run(live_workers, ledger.schema)] == [worker.id]
@@ -52,14 +52,14 @@ def test_work_under_way_starts_a_killed_server_again(home: Path) -> None:
 
 
 def test_worker_in_a_long_call_starts_a_killed_server_again(home: Path) -> None:
-    with open_ledger(Settings(home=home)) as ledger, Worker(ledger, "drain"):
+    with open_ledger(load_settings(home=home)) as ledger, Worker(ledger, "drain"):
         before = kill_server(home)
 
         assert wait_until(lambda: server_pid(home) not in (None, before), 30)  # its heartbeat alone asks for it
 
 
 def test_job_in_a_terminal_has_a_killed_server_started_again_while_it_only_talks_to_dagster(home: Path) -> None:
-    with open_ledger(Settings(home=home)) as ledger, kept_alive(home, ledger.revive):
+    with open_ledger(load_settings(home=home)) as ledger, kept_alive(home, ledger.revive):
         before = kill_server(home)
 
         assert wait_until(lambda: server_pid(home) not in (None, before), 30)
