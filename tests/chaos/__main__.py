@@ -41,7 +41,8 @@ def run(world: World, rounds: int) -> None:
 
 
 def first_scan(world: World) -> None:
-    world.finish(world.start("scan"), DOOR_SECONDS)
+    if (code := world.finish(world.start("scan"), DOOR_SECONDS)) != 0:
+        raise BrokenPromise(f"the first scan ends with 0, not {code}")
 
 
 def chosen(rng: random.Random, rounds: int) -> list[Round]:
