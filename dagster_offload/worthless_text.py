@@ -20,6 +20,8 @@ _LOST_TWICE = ("占쏙옙", "锟斤拷", "ï¿½")
 # Letters that CP1252 and Latin-1 have beyond ASCII: what the bytes of any other encoding show as.
 _WESTERN = frozenset(character for character in (*map(chr, range(0xC0, 0x100)), *"ŠšŒœŽžŸƒˆªºµ") if character.isalpha())
 _VOWELS = frozenset("aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýÿœ")
+# Every fourth or fifth pair of letters in the languages of Western Europe is one of these, every fortieth by chance.
+_USUAL_PAIRS = frozenset("th he in er an re en de es on st nd te ti nt le la ar".split())  # noqa: SIM905
 # Fonts that are embedded without a table of their letters often count glyphs from the space on, as 3 instead of 32.
 _GLYPH_SHIFT = 29
 
@@ -109,19 +111,21 @@ def _shifted_letters(text: str) -> str | None:
     glyphs = [character for character in kept if "$" <= character <= "]"]
     if len(glyphs) < max(100, 0.9 * len(kept)):
         return None
-    counted_right = [chr(ord(character) + _GLYPH_SHIFT) for character in glyphs]
-    if _share_of_vowels(glyphs) < 0.2 and _share_of_vowels(counted_right) > 0.3 and _is_lower_case(counted_right):
+    counted_right = "".join(chr(ord(character) + _GLYPH_SHIFT) for character in glyphs)
+    if _share_of_vowels(kept) < 0.2 and _reads_as_words(counted_right):
         return "the text is glyph numbers instead of letters: the file's fonts do not say which letters they show"
     return None
 
 
-def _share_of_vowels(characters: list[str]) -> float:
-    letters = [character.lower() for character in characters if character.isalpha()]
+def _reads_as_words(text: str) -> bool:
+    pairs = sum(text[start : start + 2] in _USUAL_PAIRS for start in range(len(text)))
+    lower = sum("a" <= character <= "z" for character in text)
+    return _share_of_vowels(text) > 0.3 and lower > 0.8 * len(text) and pairs > 0.12 * len(text)
+
+
+def _share_of_vowels(text: str) -> float:
+    letters = [character.lower() for character in text if character.isalpha()]
     return sum(character in _VOWELS for character in letters) / len(letters) if letters else 0.0
-
-
-def _is_lower_case(characters: list[str]) -> bool:
-    return sum("a" <= character <= "z" for character in characters) > 0.8 * len(characters)
 
 
 def _no_letters(text: str) -> str | None:
