@@ -66,6 +66,12 @@ def has_unread_request(pid: int) -> bool:
         return bool(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0"))[0] > 0)
 
 
+def stop(pid: int) -> None:
+    """Stop the process, and return when it stands still: until then it may still take a request."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "the child stops")
+
+
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
@@ -201,7 +207,7 @@ def test_a_child_that_hangs_is_killed_when_the_time_is_over(tmp_path: Path) -> N
     path = write(tmp_path / "a.txt", b"text")
     with Extractor() as extractor:
         pid = started(extractor, tmp_path)
-        os.kill(pid, signal.SIGSTOP)
+        stop(pid)
         extractor.time_limit_seconds = 0.2
         error = failure(extractor, path)
         assert (error.code, error.is_final) == ("extraction_timeout", False)
@@ -216,7 +222,7 @@ def test_a_child_that_crashes_costs_the_document_and_is_replaced(extractor: Extr
     path = write(tmp_path / "a.txt", b"text")
     with ThreadPoolExecutor(1) as thread:
         pid = thread.submit(started, extractor, tmp_path).result()
-        os.kill(pid, signal.SIGSTOP)
+        stop(pid)
         crashed = thread.submit(failure, extractor, path)
         wait_until(lambda: has_unread_request(pid), "the request reaches the child")
         os.kill(pid, signal.SIGKILL)
@@ -275,7 +281,7 @@ def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     with parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
-        os.kill(pid, signal.SIGSTOP)  # so that it cannot see its stdin end
+        stop(pid)  # so that it cannot see its stdin end
         parent.kill()
     wait_until(lambda: not is_alive(pid), "the child dies")
 
@@ -297,7 +303,7 @@ def test_the_child_ends_when_its_stdin_does() -> None:
 def test_closing_ends_an_extraction_in_another_thread(extractor: Extractor, tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as thread:
         pid = thread.submit(started, extractor, tmp_path).result()
-        os.kill(pid, signal.SIGSTOP)
+        stop(pid)
         waiting: Future[Extracted] = thread.submit(extractor.extract, tmp_path / "first.txt")
         wait_until(lambda: has_unread_request(pid), "the request reaches the child")
         extractor.close()
