@@ -36,7 +36,7 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     with open_ledger(settings) as ledger:
         found = ledger.run(status.explain, key)
         unusable = {} if found else ledger.run(status.unusable_names)
-        refused = ledger.run(refused_answers.of_document, key) if with_answers else []
+        refused = ledger.run(refused_answers.of_document, key)
     if found is None:
         why = f"its name cannot be a key: {unusable[key]}" if key in unusable else "is it in the library, and scanned?"
         raise Refusal(f"no such document: {key} ({why})")
@@ -47,6 +47,8 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     _print(found)
     if with_answers:
         _print_answers(refused)
+    elif refused:
+        click.echo("\nAnswers were refused. What the model wrote: the same command with --answer")
 
 
 def _print(found: "Explanation") -> None:

@@ -103,9 +103,11 @@ def test_explain_takes_a_key_or_a_path_and_tells_every_change(call: Call, scanne
 
 def test_explain_shows_the_answers_that_were_refused_only_when_asked(call: Call, scanned: Path, router: Router) -> None:
     router.set(answers="garbage")
-    call("drain", "classify", "--json")
+    assert call("drain", "classify", "--json").exit_code == 0
     answer = "I would rather not answer in JSON."
-    assert answer not in call("explain", "letter.txt").stdout
+    told = call("explain", "letter.txt").stdout
+    assert answer not in told
+    assert "--answer" in told
     assert answer not in call("explain", "letter.txt", "--json").stdout
     shown = call("explain", "letter.txt", "--answer").stdout
     assert shown.count(answer) == 2
@@ -116,6 +118,7 @@ def test_explain_shows_the_answers_that_were_refused_only_when_asked(call: Call,
 
 def test_explain_says_where_no_answer_was_refused(call: Call, scanned: Path) -> None:
     assert "No answer about this document was refused." in call("explain", "letter.txt", "--answer").stdout
+    assert "--answer" not in call("explain", "letter.txt").stdout
 
 
 def test_explain_refuses_what_is_no_document(call: Call, scanned: Path) -> None:
