@@ -1,0 +1,210 @@
+"""Text out of pictures: what is read, what is not worth reading, and how long a page may take."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from dagster_offload.errors import ExtractionFailed
+from dagster_offload.extraction import Extractor, PageRead
+from dagster_offload.ledger.records import Outcome
+from dagster_offload.ocr import Reader, find_reader
+from dagster_offload.page_pictures import MOST_PIXELS, PdfPages, tiff_pages
+from tests.extraction.ocr_needs import SCANS, share_kept, tesseract
+
+LIBRARY = Path(__file__).parents[2] / "fixtures" / "library"
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="death signals are Linux's")
+
+
+@pytest.fixture(scope="module")
+def reading() -> Iterator[Extractor]:
+    with Extractor(reader=tesseract()) as extractor:
+        yield extractor
+
+
+@pytest.fixture
+def blind() -> Iterator[Extractor]:
+    """As on a machine without Tesseract."""
+    with Extractor() as extractor:
+        yield extractor
+
+
+def script(folder: Path, body: str) -> str:
+    """A stand-in for Tesseract that fails as `body` says."""
+    path = folder / "tesseract"
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def reader_of(command: str) -> Reader:
+    return Reader(command, "5", "eng", (), knows_orientation=True, advice="")
+
+
+# What is read
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("letters.pdf", ("english.txt", "korean.txt")),
+        ("fax.tif", ("english.txt", "korean.txt")),
+        ("korean.png", ("korean.txt",)),
+        ("sideways.jpg", ("english.txt",)),
+        ("stray_characters.pdf", ("english.txt",)),
+        ("typed_scanned_typed.pdf", ("english.txt",)),
+    ],
+)
+def test_scans_are_read(reading: Extractor, name: str, known: tuple[str, ...]) -> None:
+    found = reading.extract(SCANS / name)
+    assert found.outcome is Outcome.OK
+    for words in known:
+        assert share_kept(found.text, words) > 0.9
+    assert "read by OCR (kor+eng)" in found.metadata["reason"]
+    assert found.metadata["ocr_languages"] == "kor+eng"
+
+
+def test_only_the_pages_without_text_are_read_and_all_stand_in_their_order(reading: Extractor) -> None:
+    seen: list[PageRead] = []
+    found = reading.extract(SCANS / "typed_scanned_typed.pdf", on_page=seen.append)
+    assert [(page.number, page.of, page.text is None) for page in seen] == [(2, 3, True), (2, 3, False)]
+    typed, scanned, typed_again = (
+        found.text.index(words) for words in ("the letter as it came in", "Larkfield", "the answer as it came in")
+    )
+    assert typed < scanned < typed_again
+
+
+def test_pages_that_are_known_are_not_read_again(reading: Extractor) -> None:
+    seen: list[PageRead] = []
+    found = reading.extract(SCANS / "fax.tif", known_pages={1: "the first page"}, on_page=seen.append)
+    assert {page.number for page in seen} == {2}
+    assert found.text.startswith("the first page\n\n늘봄아파트")
+
+
+def test_a_picture_without_words_has_no_text(reading: Extractor, tmp_path: Path) -> None:
+    noise = tmp_path / "leaves.bmp"
+    width, height = 300, 200
+    pixels = bytes((x * x * 7 + x * y * 13 + y * y * 3) % 251 for y in range(height) for x in range(width * 3))
+    size = (54 + len(pixels)).to_bytes(4, "little")
+    shape = width.to_bytes(4, "little") + height.to_bytes(4, "little")
+    header = b"BM" + size + bytes(4) + (54).to_bytes(4, "little") + (40).to_bytes(4, "little") + shape
+    noise.write_bytes(header + b"\1\0\x18\0" + bytes(24) + pixels)
+    found = reading.extract(noise)
+    assert (found.outcome, found.text) == (Outcome.NO_TEXT, "")
+    assert found.metadata["reason"] == "OCR (kor+eng) finds no readable text"
+
+
+def test_documents_with_text_are_not_touched(reading: Extractor, blind: Extractor) -> None:
+    for name in (
+        "invoice-2024-0317.pdf",
+        "../reading/greenhouse-controller-manual.pdf",
+        "../회사 문서/임대차계약서.pdf",
+    ):
+        assert reading.extract(LIBRARY / "finance" / name) == blind.extract(LIBRARY / "finance" / name)
+
+
+# Without Tesseract, or without one of its languages
+
+
+def test_without_tesseract_the_reason_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with Extractor(reader=find_reader("auto", "kor+eng")) as extractor:
+        scanned = extractor.extract(SCANS / "stray_characters.pdf")
+        mixed = extractor.extract(SCANS / "typed_scanned_typed.pdf")
+    assert (scanned.outcome, scanned.text) == (Outcome.NEEDS_OCR, "")
+    assert "apt-get install tesseract-ocr tesseract-ocr-kor" in scanned.metadata["reason"]
+    assert "brew install tesseract tesseract-lang" in scanned.metadata["reason"]
+    assert mixed.outcome is Outcome.OK
+    assert "the letter as it came in" in mixed.text
+    assert mixed.metadata["reason"].startswith("1 of 3 pages are not read: pictures of text. Tesseract")
+
+
+def test_a_language_that_is_missing_is_named_and_the_others_are_used() -> None:
+    tesseract()
+    reader = find_reader("auto", "eng+tlh+chi_sim")
+    assert (reader.languages, reader.missing) == ("eng", ("tlh", "chi_sim"))
+    assert "languages tlh and chi_sim: apt-get install tesseract-ocr-tlh tesseract-ocr-chi-sim" in reader.advice
+
+
+def test_ocr_can_be_switched_off() -> None:
+    reader = find_reader("off", "kor+eng")
+    assert not reader.can_read
+    assert "OFFLOAD_OCR=auto" in reader.advice
+
+
+# Whose fault it is
+
+
+def test_a_page_that_hangs_is_stopped_and_leaves_no_process(tmp_path: Path) -> None:
+    command = script(tmp_path, 'echo $$ > "$(dirname "$0")/pid"\nexec sleep 600')
+    with Extractor(reader=reader_of(command), page_limit_seconds=2) as extractor:
+        with pytest.raises(ExtractionFailed) as failed:
+            extractor.extract(SCANS / "letters.pdf")
+        pid = int((tmp_path / "pid").read_text())
+        assert (failed.value.code, failed.value.is_final) == ("ocr_timeout", False)
+        assert "at page 1 of 2" in failed.value.message
+        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        (tmp_path / "a.txt").write_text("the next document")
+        assert extractor.extract(tmp_path / "a.txt").text == "the next document"
+
+
+@linux_only
+def test_tesseract_dies_with_an_extractor_that_is_killed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "started")
+    command = script(tmp_path, 'echo $$ > "$(dirname "$0")/started"\nexec sleep 600')
+    code = (
+        "import sys; from pathlib import Path; from dagster_offload.extraction import Extractor; "
+        "from dagster_offload.ocr import Reader\n"
+        f"with Extractor(reader=Reader({command!r}, '5', 'eng', (), True, '')) as e: e.extract(Path(sys.argv[1]))"
+    )
+    ours = subprocess.Popen([sys.executable, "-c", code, str(SCANS / "korean.png")], cwd=Path(__file__).parents[2])
+    tesseract_at_work = psutil.Process(int((tmp_path / "started").read_text()))
+    ours.kill()
+    ours.wait()
+    tesseract_at_work.wait(timeout=20)
+
+
+@pytest.mark.parametrize(("body", "ending"), [("exit 1", "exit code 1"), ("kill -SEGV $$", "SIGSEGV")])
+def test_a_page_that_tesseract_dies_of_is_the_documents_fault(tmp_path: Path, body: str, ending: str) -> None:
+    with (
+        Extractor(reader=reader_of(script(tmp_path, body))) as extractor,
+        pytest.raises(ExtractionFailed) as failed,
+    ):
+        extractor.extract(SCANS / "korean.png")
+    assert (failed.value.code, failed.value.is_final) == ("ocr_crash", False)
+    assert ending in failed.value.message
+
+
+def test_each_page_has_its_own_time(tmp_path: Path) -> None:
+    reader = Reader(script(tmp_path, "sleep 4"), "5", "eng", (), knows_orientation=False, advice="")
+    seen: list[PageRead] = []
+    with Extractor(reader=reader, page_limit_seconds=7) as extractor:  # and 8 s for both
+        extractor.extract(SCANS / "fax.tif", on_page=seen.append)
+    assert [page.number for page in seen] == [1, 1, 2, 2]
+
+
+# Pages as pictures
+
+
+def test_a_poster_is_drawn_no_larger_than_memory_allows() -> None:
+    def pdf(width: int, height: int) -> bytes:
+        page = f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 {width} {height}]>>"
+        parts = ("<</Type/Catalog/Pages 2 0 R>>", "<</Type/Pages/Kids[3 0 R]/Count 1>>", page)
+        body = "".join(f"{number} 0 obj{part}endobj\n" for number, part in enumerate(parts, 1))
+        return f"%PDF-1.4\n{body}trailer<</Root 1 0 R>>\n%%EOF".encode()
+
+    picture, dpi = PdfPages(pdf(14400, 14400)).drawn(1)
+    assert dpi < 300
+    assert len(picture) < MOST_PIXELS * 1.1
+    assert PdfPages(pdf(595, 842)).drawn(1)[1] == 300
+
+
+def test_a_tiffs_pages_are_counted_also_where_its_chain_is_broken() -> None:
+    fax = (SCANS / "fax.tif").read_bytes()
+    assert tiff_pages(fax) == 2
+    assert tiff_pages(fax[:100]) == 1
+    assert tiff_pages(b"II*\0" + (8).to_bytes(4, "little") + b"\0\0" + (8).to_bytes(4, "little")) == 1
