@@ -28,15 +28,14 @@ _KEYS = ("n_ctx", "max_model_len", "context_length", "max_context_length", "cont
 
 @dataclass
 class ContextWindows:
-    """What is known in this process. `setting` is the owner's word (OFFLOAD_DEEP_CONTEXT_TOKENS), which goes first."""
+    """What is known in this process. The owner's word, in the slot's configuration, goes before any server's."""
 
-    setting: int | None = None
     _told: dict[str, int | None] = field(default_factory=dict)  # by slot; None = asked, and it does not say
 
     async def text_tokens(self, slot: SlotConfig, text: str) -> int:
         """How many tokens of a document go into one request. Asks the server, once, where that matters for `text`."""
-        if self.setting is not None:
-            return text_tokens(self.setting)
+        if slot.context_tokens is not None:
+            return text_tokens(slot.context_tokens)
         if slot.name not in self._told and estimated_tokens(text) > text_tokens(SMALL_CONTEXT_TOKENS):
             self._told[slot.name] = await ask_context(slot)
         return text_tokens(usable_context(self._told.get(slot.name)))
@@ -54,7 +53,7 @@ class ContextWindows:
         if before is None or written is None or written >= 0.9 * max_tokens:
             return None
         whole = before + written
-        known = self._told.get(slot.name) or self.setting
+        known = self._told.get(slot.name) or slot.context_tokens
         is_at_known_end = known is not None and 0.97 * known <= whole <= 1.03 * known
         # Nobody said: contexts are multiples of 1,024, or at least of 256 where hardly a word was written.
         step = 256 if written <= max(16, max_tokens // 20) else 1_024

@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     deep_health_path: str = Field("/health", description="the router's health probe")
     deep_connect_timeout: float = Field(3.0, gt=0, le=60, description="seconds")
     deep_read_timeout: float = Field(900.0, gt=0, description="seconds for one whole answer")
+    deep_context_tokens: int | None = Field(
+        None, ge=512, description="the model's context; unset = what its server tells, at most 32768"
+    )
     deep_extra_body: SecretStr | None = Field(None, description="JSON object merged into each completion's body")
 
     primary_url: str | None = Field(None, description="a small model that is always on (optional)")
@@ -60,15 +63,13 @@ class Settings(BaseSettings):
     primary_health_path: str = Field("/health", description="its health probe")
     primary_connect_timeout: float = Field(3.0, gt=0, le=60, description="seconds")
     primary_read_timeout: float = Field(900.0, gt=0, description="seconds for one whole answer")
+    primary_context_tokens: int | None = Field(None, ge=512, description="its model's context")
     primary_extra_body: SecretStr | None = Field(None, description="JSON object merged into each completion's body")
 
     any_stages: str = Field("", description="stages that `primary` may do too, comma-separated: classify,summarize")
     classes: str = Field("", description="document classes, comma-separated; `other` is always added")
     language: str = Field(
         "", description="language records are written in: `ko`, `English`; unset = the document's own"
-    )
-    deep_context_tokens: int | None = Field(
-        None, ge=512, description="the deep model's context; unset = what its server tells, at most 32768"
     )
     ocr: Literal["auto", "off"] = Field("auto", description="read pictures of text where Tesseract is installed")
     ocr_languages: str = Field(

@@ -28,6 +28,7 @@ class SlotConfig:
     health_path: str = "/health"
     connect_timeout: float = 3.0
     read_timeout: float = 900.0
+    context_tokens: int | None = None  # the model's context by the owner's word; None = ask its server
     extra_body: Mapping[str, Any] = field(
         default_factory=dict, hash=False
     )  # merged into each completion's; may hold secrets

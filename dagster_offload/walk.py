@@ -63,7 +63,7 @@ class Walker:
     commits: GroupCommit = field(init=False)
 
     def __post_init__(self) -> None:
-        self.windows = ContextWindows(self.settings.deep_context_tokens)
+        self.windows = ContextWindows()
         self.judge = Judge(self.settings, self.ledger, self.client, self.worker)
         self.commits = GroupCommit(self.ledger, self.worker, self.recipes)
 
@@ -189,9 +189,9 @@ class Walker:
         call = dataclasses.replace(call, outcome="context_too_long")
         self.windows.learn(slot, too_long)
         if not await _beside_calls(passage.text, reading.split_smaller, passage, too_long):
-            setting = f"OFFLOAD_{slot.name.upper()}_CONTEXT_TOKENS"
             words = f"{LEAST_TEXT_TOKENS} tokens of text are too long for the model: give its server a larger context"
-            return await self.judge.blame(claim, item, DocumentFault("context_too_small", f"{words} ({setting})"), call)
+            fault = DocumentFault("context_too_small", f"{words} ({slot.setting('context_tokens')})")
+            return await self.judge.blame(claim, item, fault, call)
         logger.info("%s of %s is too long for %s: smaller parts", item.stage, claim.document, slot.name)
         await self.ledger.run(
             parts.split_smaller, self.worker.id, claim, item, call, reading.sizes, reading.done, reading.total

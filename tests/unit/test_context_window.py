@@ -1,6 +1,7 @@
 """What servers tell of their context: in /v1/models, in refusals of many makes, in answers that end too soon."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -206,7 +207,7 @@ def answer(prompt_tokens: int | None, written: int | None, finish_reason: str = 
     ],
 )
 def test_an_answer_that_ended_for_want_of_context(spoken: Answer, setting: int | None, *, is_filled: bool) -> None:
-    found = ContextWindows(setting).filled_by(SLOT, spoken, 1_500)
+    found = ContextWindows().filled_by(replace(SLOT, context_tokens=setting), spoken, 1_500)
     assert (found is not None) is is_filled
 
 
