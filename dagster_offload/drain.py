@@ -15,7 +15,7 @@ from dagster_offload.errors import DrainRefused, OffloadError, SettingsError
 from dagster_offload.gate import AsyncLedger, let_through
 from dagster_offload.lanes import Lanes, Scope
 from dagster_offload.ledger import Ledger, breaker, claims, documents, slots, usage
-from dagster_offload.ledger.claims import Unfinished
+from dagster_offload.ledger.claims import Backlog, Unfinished
 from dagster_offload.ledger.estimate import estimate
 from dagster_offload.ledger.records import BreakerState, SlotRow, State
 from dagster_offload.ledger.workers import Worker, live_workers
@@ -124,7 +124,8 @@ async def _drain(
 ) -> DrainSummary:
     async with open_client(settings.slots, ledger) as client:
         lanes = Lanes(_walker(settings, ledger, client, worker), scope, on_progress)
-        if await ledger.run(claims.count_due, scope.stages) or await ledger.run(claims.count_waiting, scope.stages):
+        backlog = await ledger.run(claims.backlog, scope.stages)
+        if backlog.due or backlog.waiting:
             await let_through(ledger, client, deep, worker)
         await lanes.work_at(deep)
     row = await ledger.run(slots.get, deep.name)
@@ -263,10 +264,10 @@ def should_drain(
     if not is_configured:
         return Decision(False, "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
     if live_drains:
-        return Decision(False, f"{live_drains} drain is at work; {backlog} documents due, {waiting} deferred")
+        return Decision(False, f"{live_drains} drain is at work; {Backlog(backlog, waiting)}")
     if not backlog + waiting:
         return Decision(False, "nothing is due: 0 documents due, 0 deferred")
-    counts = f"{backlog} documents due, {waiting} deferred"
+    counts = str(Backlog(backlog, waiting))
     if probe is not None and not probe.healthy:
         return Decision(False, f"the deep slot's health probe says {probe.reason}; {counts}")
     if slot is not None and slot.breaker is not BreakerState.CLOSED:
@@ -287,17 +288,19 @@ async def _look_for_drain(settings: Settings, ledger: Ledger) -> Decision:
         ledger.run(slots.refuse_lost_slot, settings.slots)
         return should_drain(is_configured=False, backlog=0, waiting=0, live_drains=0, probe=None, slot=None)
     row = ledger.run(slots.register, deep)
-    backlog, waiting = ledger.run(claims.count_due, DRAIN_STAGES), ledger.run(claims.count_waiting, DRAIN_STAGES)
+    found = ledger.run(claims.backlog, DRAIN_STAGES)
     live = len(ledger.run(live_workers, ledger.schema, "drain"))
     seen = None
-    if backlog + waiting and not live:
+    if found.due + found.waiting and not live:
         seen = await probe(deep)
         if row.breaker is BreakerState.OPEN:
             row = ledger.run(breaker.note_probe, deep.name, is_healthy=seen.healthy)
             if seen.healthy and row.is_retry_due:
                 row = await _try_the_gate(settings, ledger, deep)
-        backlog, waiting = ledger.run(claims.count_due, DRAIN_STAGES), ledger.run(claims.count_waiting, DRAIN_STAGES)
-    return should_drain(is_configured=True, backlog=backlog, waiting=waiting, live_drains=live, probe=seen, slot=row)
+        found = ledger.run(claims.backlog, DRAIN_STAGES)
+    return should_drain(
+        is_configured=True, backlog=found.due, waiting=found.waiting, live_drains=live, probe=seen, slot=row
+    )
 
 
 async def _try_the_gate(settings: Settings, ledger: Ledger, deep: SlotConfig) -> SlotRow:

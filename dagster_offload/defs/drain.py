@@ -93,10 +93,7 @@ def build_drain_sensor(asset_keys: Mapping[str, dg.AssetKey]) -> dg.SensorDefini
             with deep_slot.ledger() as ledger:
                 Teller(context.instance, ledger, asset_keys, recipes(settings), settings.library).tell(TELLING_SECONDS)
                 if (starting := about_to_start(context.instance, DRAIN_JOB)) is not None:
-                    due, waiting = (
-                        ledger.run(count, DRAIN_STAGES) for count in (claims.count_due, claims.count_waiting)
-                    )
-                    return dg.SkipReason(f"{starting}; {due} documents due, {waiting} deferred")
+                    return dg.SkipReason(f"{starting}; {ledger.run(claims.backlog, DRAIN_STAGES)}")
                 decision = look_for_drain(settings, ledger)
         except OffloadError as error:
             return dg.SkipReason(str(error))

@@ -240,6 +240,40 @@ def count_due(
     return int(row["n"])
 
 
+@dataclass(frozen=True)
+class Backlog:
+    """Documents due and documents put off, for somebody who decides: counted up to `MOST_COUNTED`, and no further."""
+
+    due: int
+    waiting: int
+
+    def __str__(self) -> str:
+        return f"{_shown(self.due)} documents due, {_shown(self.waiting)} deferred"
+
+
+MOST_COUNTED = 1_000
+
+
+def _shown(count: int) -> str:
+    return str(count) if count < MOST_COUNTED else f"{MOST_COUNTED:,} or more"
+
+
+def backlog(cur: Cursor, stages: Sequence[str]) -> Backlog:
+    """What is due in `stages`, and what was put off because the slot is away; costs the same however much there is."""
+    found = {}
+    for name, items in (
+        ("due", _DUE_ITEMS),
+        ("waiting", f"work_items i where i.state = 'deferred' and i.stage = any(%(stages)s) and not ({DUE})"),
+    ):
+        row = fetch_one(
+            cur,
+            f"select count(distinct document_id) as n from (select i.document_id from {items} limit %(most)s) counted",
+            _due_parameters(stages, None, None) | {"most": MOST_COUNTED * len(stages)},
+        )
+        found[name] = min(int(row["n"]), MOST_COUNTED)
+    return Backlog(**found)
+
+
 def has_due(
     cur: Cursor,
     stages: Sequence[str],

@@ -147,8 +147,8 @@ class PendingEvent:
 
 @dataclass(frozen=True)
 class StageCounts:
-    """Work items of one stage by state. All but `outdated` (a part of done) and `due` add up to the documents present
-    whose upstream is done."""
+    """Work items of one stage by state. All but `outdated` (a part of done) add up to the documents present whose upstream
+    is done."""
 
     pending: int = 0
     claimed: int = 0
@@ -157,4 +157,3 @@ class StageCounts:
     failed: int = 0
     quarantined: int = 0
     outdated: int = 0
-    due: int = field(default=0, compare=False)

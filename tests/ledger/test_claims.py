@@ -4,6 +4,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from dagster_offload.ledger import claims, slots
 from dagster_offload.ledger.records import Claim, State
 from dagster_offload.slots import DEEP, PRIMARY, SlotConfig
@@ -231,3 +233,15 @@ def test_unfinished_says_how_long_until_it_is_due(bench: Bench) -> None:
     assert found.seconds_to_due is not None
     assert 110 < found.seconds_to_due <= 120
     assert found.reason == "upstream_cold"
+
+
+def test_a_backlog_is_counted_up_to_a_thousand_and_told_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.extracted("a", "b", "c")
+    worker = bench.worker()
+    bench.defer(worker, bench.hold(worker))
+    assert str(bench.ledger.run(claims.backlog, DRAIN_STAGES)) == "3 documents due, 1 deferred"
+    bench.sql(
+        "update work_items set state = 'deferred', not_before = now() + interval '1 hour' where stage = 'summarize'"
+    )
+    monkeypatch.setattr(claims, "MOST_COUNTED", 2)
+    assert str(bench.ledger.run(claims.backlog, DRAIN_STAGES)) == "2 or more documents due, 2 or more deferred"
