@@ -17,12 +17,17 @@ class WalkEnd(StrEnum):
 
 @dataclass(frozen=True)
 class PartsRead:
-    """How far a long document has been read for a stage."""
+    """How far a long document has been read for a stage: parts, and for `extract` pages by OCR."""
 
     document: str
     stage: str
     done: int
     total: int
+
+
+def read_in_words(stage: str, done: int, total: int) -> str:
+    """How far a long document has come: its pages are read for `extract`, its parts for the other stages."""
+    return f"page {done} of {total}" if stage == "extract" else f"{done} of {total} parts"
 
 
 @dataclass

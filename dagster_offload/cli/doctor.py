@@ -88,6 +88,7 @@ def _advice(checks: list[Check]) -> str | None:
 
 def _examine(settings: "Settings", slot: "SlotConfig") -> Iterator[Check]:
     """The steps in order; a step without which the next make no sense ends them."""
+    yield _ocr(settings)
     yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.url}")
     parts = urlsplit(slot.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
@@ -104,6 +105,17 @@ def _examine(settings: "Settings", slot: "SlotConfig") -> Iterator[Check]:
     yield from answered
     if all(check.ok for check in answered):
         yield from _prompt_cache(settings, slot)
+
+
+def _ocr(settings: "Settings") -> Check:
+    """Whether pictures of text can be read here. Not the slot's matter, so it decides no exit code."""
+    from dagster_offload.ocr import find_reader
+
+    if settings.ocr == "off":
+        return Check("ocr", True, "switched off: scans are not read (OFFLOAD_OCR)")
+    reader = find_reader(settings.ocr, settings.ocr_languages)
+    found = f"Tesseract {reader.version} reads {reader.languages}" if reader.can_read else "scans are not read"
+    return Check("ocr", not reader.advice, found, reader.advice or None)
 
 
 def _resolve(slot: "SlotConfig", host: str, port: int) -> Check:
@@ -281,7 +293,9 @@ async def _reuse(settings: "Settings", slot: "SlotConfig", documents: int) -> Ch
             return Check("cache", True, f"could not be found out: {fault_reason(error)}")
     advice = None
     if found.kept == 0:
-        advice = "switch the server's prompt cache on, or let it keep more (llama.cpp --parallel, mlx --prompt-cache-size)"
+        advice = (
+            "switch the server's prompt cache on, or let it keep more (llama.cpp --parallel, mlx --prompt-cache-size)"
+        )
     elif found.kept is not None and found.kept < found.asked:
         advice = f"have no more documents in flight than it keeps: dagster-offload slot set {slot.name} --places {found.kept}"
     return Check("cache", True, found.words, advice)

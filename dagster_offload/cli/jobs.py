@@ -19,6 +19,7 @@ from dagster_offload.ledger.records import State
 from dagster_offload.opening import open_ledger
 from dagster_offload.settings import Settings
 from dagster_offload.stages import recipes
+from dagster_offload.tally import read_in_words
 
 LOOK_EVERY_SECONDS = 1.0
 PACE_EVERY_LOOKS = 5
@@ -100,7 +101,9 @@ def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console
                     of = counts[stage]
                     total = of.pending + of.claimed + of.deferred + of.done + of.failed + of.quarantined
                     words = [f"{n} {word}" for n, word in ((of.failed, "failed"), (of.deferred, "put off")) if n]
-                    words += [f"{r.document}: {r.done} of {r.total} parts" for r in at_work if r.stage == stage][:1]
+                    words += [
+                        f"{r.document}: {read_in_words(stage, r.done, r.total)}" for r in at_work if r.stage == stage
+                    ][:1]
                     if pace and stage == stages[-1]:
                         words.append(pace)
                     progress.update(bar, total=total, completed=of.done + of.failed, more=", ".join(words))

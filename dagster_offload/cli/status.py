@@ -32,6 +32,7 @@ class Report:
     estimate: "Estimate"
     last_drain: "TokenUse | None"
     long_documents: "list[InParts]"
+    needs_ocr: int
 
 
 @click.command("status")
@@ -60,6 +61,7 @@ def command(*, as_json: bool) -> None:
                 "estimate": asdict(report.estimate),
                 "last_drain": report.last_drain and asdict(report.last_drain),
                 "long_documents": [asdict(read) for read in report.long_documents],
+                "needs_ocr": report.needs_ocr,
             }
         )
     else:
@@ -89,7 +91,16 @@ def _look(settings: "Settings") -> Report:
             estimate=ledger.run(estimate, _slot_name(settings)),
             last_drain=ledger.run(usage.of_last_drain),
             long_documents=ledger.run(status.in_parts),
+            needs_ocr=ledger.run(status.count_needs_ocr),
         )
+
+
+def _way_to_ocr(settings: "Settings") -> str:
+    from dagster_offload.ocr import find_reader
+
+    advice = find_reader(settings.ocr, settings.ocr_languages).advice
+    then = "dagster-offload redo --needs-ocr"
+    return f"{advice}; then {then}" if advice else f"To read them: {then}"
 
 
 def _slot_name(settings: "Settings") -> str:
@@ -201,6 +212,8 @@ def _since(slot: "SlotRow") -> str:
 
 def _next_steps(settings: "Settings", report: Report) -> list[str]:
     """What waits for what, and what a person can do about what stands still."""
+    from dagster_offload.tally import read_in_words
+
     lines = []
     waiting = sum(c.pending + c.deferred for stage, c in report.stages.items() if stage != "extract")
     if waiting and report.slot is not None and report.slot.breaker != "closed":
@@ -214,12 +227,14 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
             f"\n{waiting} waiting for deep: `dagster-offload drain` works them off now, a running `up` does by itself"
         )
     if report.long_documents:
-        lines.append("\nLong documents under way, read part by part:")
+        lines.append("\nLong documents under way, read page by page or part by part:")
         shown = report.long_documents[:PROBLEMS_SHOWN]
-        lines += [f"  {r.document}  {r.stage} {r.state}: {r.done} of {r.total} parts" for r in shown]
+        lines += [f"  {r.document}  {r.stage} {r.state}: {read_in_words(r.stage, r.done, r.total)}" for r in shown]
     if report.problems:
         lines.append("\nOnly a person moves these (dagster-offload retry DOCUMENT; dagster-offload explain DOCUMENT):")
         lines += [f"  {p.document}  {p.stage} {p.state} after {p.attempts}: {p.reason}" for p in report.problems]
+    if report.needs_ocr:
+        lines.append(f"\n{report.needs_ocr} are pictures of text that nobody has read. {_way_to_ocr(settings)}")
     if report.unusable_names:
         lines.append("\nNo documents, because of their names (rename them):")
         lines += [f"  {name}: {reason}" for name, reason in list(report.unusable_names.items())[:PROBLEMS_SHOWN]]

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from dagster_offload.tally import Tally
+from dagster_offload.stages import EXTRACT
+from dagster_offload.tally import Tally, read_in_words
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
@@ -37,6 +38,8 @@ def parts_progress(context: Context) -> Callable[[Tally], None]:
         tenth = read.done * 10 // read.total
         if tenth > told.get((read.document, read.stage), 0):
             told[read.document, read.stage] = tenth
-            context.log.info(f"{read.document}: {read.stage}: {read.done} of {read.total} parts")
+            words = read_in_words(read.stage, read.done, read.total)
+            what = f"extracting {read.document}" if read.stage == EXTRACT else f"{read.document}: {read.stage}"
+            context.log.info(f"{what}: {words}")
 
     return tell

@@ -20,6 +20,7 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     for name in [name for name in os.environ if name.startswith("OFFLOAD_")]:
         del os.environ[name]
     os.environ["OFFLOAD_HOME"] = str(tmp_path / "home")
+    os.environ["OFFLOAD_OCR"] = "off"  # what this machine has installed has no say
     monkeypatch.chdir(tmp_path)  # no .env of the checkout
     yield
     os.environ.clear()

@@ -16,7 +16,8 @@ def test_a_healthy_slot_is_examined_to_the_end(call: Call, router: Router) -> No
     os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
     result = call("doctor")
     assert result.exit_code == 0
-    assert [line.split()[1] for line in result.stdout.splitlines()[:8]] == [
+    assert [line.split()[1] for line in result.stdout.splitlines()[:9]] == [
+        "ocr",
         "slot",
         "resolves",
         "connects",

@@ -29,3 +29,12 @@ def test_documents_are_told_by_tenths_beside_parts() -> None:
         tell(tally)
     assert lines[0] == "book.pdf: summarize: 200 of 400 parts"
     assert lines[1:] == [f"{10 * tenth} done, 0 failed, 0 deferred of 100 documents" for tenth in range(1, 11)]
+
+
+def test_a_scans_pages_are_told_by_tenths() -> None:
+    lines: list[str] = []
+    tell, tally = parts_progress(context_with(lines)), Tally(total=1)
+    for page in range(1, 301):
+        tally.reading = PartsRead("scan.pdf", "extract", page, 300)
+        tell(tally)
+    assert lines == [f"extracting scan.pdf: page {30 * tenth} of 300" for tenth in range(1, 11)]
