@@ -101,6 +101,7 @@ def _examine(settings: "Settings", slot: "SlotConfig") -> Iterator[Check]:
     if not connection.ok:
         return
     yield asyncio.run(_health(slot))
+    yield asyncio.run(_context(slot))
     answered = asyncio.run(_completion(settings, slot))
     yield from answered
     if all(check.ok for check in answered):
@@ -155,6 +156,22 @@ async def _health(slot: "SlotConfig") -> Check:
     if not seen.healthy:
         advice = f"the router says {seen.reason}: wait for it, or correct {slot.setting('health_path')}"
     return Check("health", seen.healthy, seen.reason, advice)
+
+
+async def _context(slot: "SlotConfig") -> Check:
+    """How much of a document one request takes: by the owner's word, or by the server's."""
+    from dagster_offload.context_window import ask_context, usable_context
+
+    told, setting = await ask_context(slot), slot.setting("context_tokens")
+    says = "the server does not tell" if told is None else f"{told:,} tokens, says the server"
+    if slot.context_tokens is None:
+        used = usable_context(told)
+        more = f"; {used:,} are used where {setting} is not set" if used != told else ""
+        return Check("context", True, says + more)
+    advice = None
+    if told is not None and slot.context_tokens > told:
+        advice = f"lower {setting} to {told}: until then each long document is refused once and split again"
+    return Check("context", True, f"{slot.context_tokens:,} tokens by {setting}; {says}", advice)
 
 
 async def _completion(settings: "Settings", slot: "SlotConfig") -> list[Check]:

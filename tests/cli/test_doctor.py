@@ -16,12 +16,13 @@ def test_a_healthy_slot_is_examined_to_the_end(call: Call, router: Router) -> No
     os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
     result = call("doctor")
     assert result.exit_code == 0
-    assert [line.split()[1] for line in result.stdout.splitlines()[:9]] == [
+    assert [line.split()[1] for line in result.stdout.splitlines()[:10]] == [
         "ocr",
         "slot",
         "resolves",
         "connects",
         "health",
+        "context",
         "model",
         "speed",
         "thinking",
@@ -30,6 +31,32 @@ def test_a_healthy_slot_is_examined_to_the_end(call: Call, router: Router) -> No
     assert "named by the server itself, and as OFFLOAD_DEEP_EXPECTED_MODEL expects" in result.stdout
     assert "tokens/s" in result.stdout
     assert result.stdout.endswith("Nothing to change.\n")
+
+
+@pytest.mark.parametrize(
+    ("tells", "setting", "words"),
+    [
+        (None, None, "the server does not tell; 32,768 are used where OFFLOAD_DEEP_CONTEXT_TOKENS is not set"),
+        (8_192, None, "8,192 tokens, says the server"),
+        (
+            262_144,
+            None,
+            "262,144 tokens, says the server; 32,768 are used where OFFLOAD_DEEP_CONTEXT_TOKENS is not set",
+        ),
+        (8_192, "4096", "4,096 tokens by OFFLOAD_DEEP_CONTEXT_TOKENS; 8,192 tokens, says the server"),
+        (8_192, "16384", "lower OFFLOAD_DEEP_CONTEXT_TOKENS to 8192"),
+    ],
+)
+def test_it_says_how_much_of_a_document_goes_into_one_request(
+    call: Call, router: Router, tells: int | None, setting: str | None, words: str
+) -> None:
+    os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
+    router.set(context_tokens=tells)
+    if setting is not None:
+        os.environ["OFFLOAD_DEEP_CONTEXT_TOKENS"] = setting
+    result = call("doctor")
+    assert result.exit_code == 0
+    assert words in result.stdout
 
 
 def test_a_server_that_names_its_model_is_offered_as_the_expected_one(call: Call, router: Router) -> None:
