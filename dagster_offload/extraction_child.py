@@ -30,11 +30,14 @@ from dagster_offload.documents import CODE_TYPES
 from dagster_offload.hangul_text import NotHangul, hwp_text, hwpx_text
 from dagster_offload.mail_text import mail_box_text, mail_text, subject
 from dagster_offload.ocr import Reader, Unreadable
+from dagster_offload.open_document_text import open_document_text
 from dagster_offload.outlook_text import NotOutlook, OutlookReaders, outlook_text
 from dagster_offload.picture_text import Found, Pictures
-from dagster_offload.slides_text import NotSlides, odp_text, pptx_text
+from dagster_offload.slides_text import pptx_text
 from dagster_offload.text_decoding import declared_encoding, decode
+from dagster_offload.word_text import docx_text
 from dagster_offload.worthless_text import why_worthless
+from dagster_offload.xml_archive import BrokenArchive
 
 Answer = dict[str, Any]
 
@@ -47,8 +50,9 @@ MAIL_TYPES = frozenset({"eml", "mht", "mhtml"})
 MAIL_BOX_TYPES = frozenset({"mbox", "mbx"})
 
 # Cells stay apart in Markdown. Not for PDF: its Markdown loses words (kreuzberg 4.10.4).
-_AS_MARKDOWN = ("spreadsheet", "excel", "wordprocessingml", "opendocument.text", "rtf", "epub", "html")
-_MARKDOWN_ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!|~<>&])")  # "1\\. Rent" is harder to read than "1. Rent"
+_AS_MARKDOWN = ("spreadsheet", "excel", "rtf", "epub", "html")
+_MARKDOWN_ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~<>&])")  # "1\\. Rent" is harder to read than "1. Rent"
+_EMPTY_ROW = re.compile(r"^\|[ |]*\|\n", re.MULTILINE)
 _ONLY_MARKUP = re.compile(r"(?:[\s|:#>*_\-\\]|\[\^\d+\])*")
 # What a page says of itself comes out as text above it, and drawings as long lines of base64.
 _HTML_HEAD = re.compile(r"<title\b.*?</title\s*>|<(?:meta|base)\b[^>]*>|<svg\b.*?</svg\s*>", re.IGNORECASE | re.DOTALL)
@@ -211,27 +215,17 @@ def _rtf(data: bytes) -> Answer:
     return answer
 
 
-def _hwp(data: bytes) -> Answer:
-    return _own(hwp_text, data, file_kinds.HWP)
+def _own(kind: str, read: Callable[[bytes], str]) -> Callable[[bytes], Answer]:
+    """A reader of ours for files of one type."""
 
+    def answer(data: bytes) -> Answer:
+        try:
+            text = read(data)
+        except (NotHangul, BrokenArchive):
+            raise _broken(kind, data) from None
+        return _text(text, {"mime": kind, "title": _short(file_kinds.title(data))}, when_blank="no_text")
 
-def _hwpx(data: bytes) -> Answer:
-    return _own(hwpx_text, data, file_kinds.HWPX)
-
-
-def _odp(data: bytes) -> Answer:
-    return _own(odp_text, data, file_kinds.ODP)
-
-
-def _pptx(data: bytes) -> Answer:
-    return _own(pptx_text, data, file_kinds.PPTX)
-
-
-def _own(read: Callable[[bytes], str], data: bytes, kind: str) -> Answer:
-    try:
-        return _text(read(data), {"mime": kind}, when_blank="no_text")
-    except (NotHangul, NotSlides):
-        raise _broken(kind, data) from None
+    return answer
 
 
 # What the extractor reads wrongly or not at all is read by us (docs/extractors.md).
@@ -240,10 +234,12 @@ _READERS: dict[str | None, Callable[[bytes], Answer]] = {
     file_kinds.RTF: _rtf,
     file_kinds.MBOX: _mail_box,
     file_kinds.OUTLOOK: _outlook,
-    file_kinds.HWP: _hwp,
-    file_kinds.HWPX: _hwpx,
-    file_kinds.ODP: _odp,
-    file_kinds.PPTX: _pptx,
+    file_kinds.HWP: _own(file_kinds.HWP, hwp_text),
+    file_kinds.HWPX: _own(file_kinds.HWPX, hwpx_text),
+    file_kinds.DOCX: _own(file_kinds.DOCX, docx_text),
+    file_kinds.PPTX: _own(file_kinds.PPTX, pptx_text),
+    file_kinds.ODT: _own(file_kinds.ODT, open_document_text),
+    file_kinds.ODP: _own(file_kinds.ODP, open_document_text),
 }
 
 
@@ -327,7 +323,7 @@ def _is_asked_as_markdown(mime: str) -> bool:
 
 def _markdown(text: str) -> str:
     """Markdown as a person writes it; "" where it is an empty form: table borders, bullets and marks of footnotes."""
-    return "" if _ONLY_MARKUP.fullmatch(text) else _MARKDOWN_ESCAPE.sub(r"\1", text)
+    return "" if _ONLY_MARKUP.fullmatch(text) else _MARKDOWN_ESCAPE.sub(r"\1", _EMPTY_ROW.sub("", text))
 
 
 def _broken(kind: str, data: bytes) -> Fault:

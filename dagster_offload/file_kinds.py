@@ -4,6 +4,7 @@ Names lie (.doc files that are RTF, .xls files that are HTML), so the bytes have
 name decides (`extraction_child`). Nothing here reads a document's text.
 """
 
+import html
 import io
 import re
 import struct
@@ -19,7 +20,8 @@ OUTLOOK, MAIL, MBOX = "application/vnd.ms-outlook", "message/rfc822", "applicati
 HWP, HWPX, EPUB = "application/x-hwp", "application/haansofthwpx", "application/epub+zip"
 OFFICE = "application/vnd.openxmlformats-officedocument."
 OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
-PPTX, ODP = OFFICE + "presentationml.presentation", OPEN_DOCUMENT + "presentation"
+DOCX, PPTX = OFFICE + "wordprocessingml.document", OFFICE + "presentationml.presentation"
+ODT, ODP = OPEN_DOCUMENT + "text", OPEN_DOCUMENT + "presentation"
 
 _NAMES = {
     PDF: "PDF",
@@ -33,10 +35,10 @@ _NAMES = {
     HWP: "Hangul document (HWP)",
     HWPX: "Hangul document (HWPX)",
     EPUB: "EPUB book",
-    OFFICE + "wordprocessingml.document": "Word document",
+    DOCX: "Word document",
     OFFICE + "spreadsheetml.sheet": "Excel workbook",
     PPTX: "PowerPoint presentation",
-    OPEN_DOCUMENT + "text": "OpenDocument text",
+    ODT: "OpenDocument text",
     OPEN_DOCUMENT + "spreadsheet": "OpenDocument spreadsheet",
     ODP: "OpenDocument presentation",
 }
@@ -51,7 +53,7 @@ _BEGINNINGS = (
     (b"MM\0*", "image/tiff"),
 )
 _OFFICE_PARTS = (
-    ("word/document.xml", OFFICE + "wordprocessingml.document"),
+    ("word/document.xml", DOCX),
     ("xl/workbook.xml", OFFICE + "spreadsheetml.sheet"),
     ("ppt/presentation.xml", PPTX),
     ("Contents/content.hpf", HWPX),
@@ -82,6 +84,8 @@ DAMAGE = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError, OverflowError, SyntaxError),
     *(struct.error, zlib.error, zipfile.BadZipFile),
 )
+
+_TITLE = re.compile(rb"<dc:title>([^<]*)</dc:title>")
 
 UNPACKED_LIMIT_BYTES = 1024**3
 _HWP_PASSWORD, _HWP_FOR_DISTRIBUTION, _HWP_RIGHTS = 2, 4, 16
@@ -146,6 +150,17 @@ def unpacked_bytes(data: bytes) -> int:
             return sum(member.file_size for member in archive.infolist())
     except DAMAGE:
         return 0
+
+
+def title(data: bytes) -> str:
+    """The title that an office file bears in its properties, "" where it has none."""
+    return (_opened_archive(data, _archive_title) or "") if data.startswith(_ZIP_BEGINNING) else ""
+
+
+def _archive_title(archive: zipfile.ZipFile) -> str | None:
+    properties = next((name for name in ("docProps/core.xml", "meta.xml") if name in archive.namelist()), None)
+    found = _TITLE.search(_head(archive, properties, 100_000)) if properties else None
+    return None if found is None else html.unescape(found[1].decode("utf-8", "replace"))
 
 
 def _opened_archive(data: bytes, look: Callable[[zipfile.ZipFile], str | None]) -> str | None:

@@ -11,12 +11,13 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import olefile
 
 from dagster_offload.file_kinds import DAMAGE
-from dagster_offload.table_text import table_text
+from dagster_offload.table_text import note_text, table_text
+from dagster_offload.xml_archive import archive_text, local, parsed
 
 _PARAGRAPH, _TEXT, _CONTROL, _LIST, _TABLE, _EQUATION = 66, 67, 71, 72, 77, 88
 _CONTINUES = 0xFFF  # a size that does not fit stands in the next four bytes
@@ -30,7 +31,7 @@ _ONE_UNIT = frozenset({0, _LINE_BREAK, 13, *range(24, 32)})  # the other control
 
 
 class NotHangul(Exception):  # noqa: N818 - says what the file is not
-    """The file is no Hangul document, or a broken one."""
+    """The file is no HWP document, or a broken one."""
 
 
 @dataclass
@@ -107,7 +108,7 @@ def _control(record: _Record) -> Iterator[str]:
     if kind == _TABLE_CONTROL:
         yield from _table(record)
     elif kind in _NOTES:
-        yield f"[{' '.join(_paragraphs(record.children))}]"
+        yield note_text(_paragraphs(record.children))
     else:  # text boxes, heads and feet of pages, what else holds paragraphs
         yield from _paragraphs(record.children)
 
@@ -124,7 +125,7 @@ def _table(record: _Record) -> Iterator[str]:
             row.append([])
         elif rows:
             row[-1].append(child)
-    yield table_text([[" ".join(_paragraphs(cell)) for cell in row] for _, row in sorted(rows.items())])
+    yield table_text([["\n".join(_paragraphs(cell)) for cell in row] for _, row in sorted(rows.items())])
 
 
 def _characters(data: bytes) -> str:
@@ -147,69 +148,64 @@ def _characters(data: bytes) -> str:
 
 
 def hwpx_text(data: bytes) -> str:
-    """The text of an HWPX document that is not protected. Raises `NotHangul`."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            names = [name for name in archive.namelist() if re.fullmatch(r"Contents/section\d+\.xml", name)]
-            # Why it may be parsed here: expat fetches nothing, and this process has limits of time and memory.
-            sections = [ElementTree.fromstring(archive.read(name)) for name in sorted(names, key=_number)]  # noqa: S314
-        if not sections:
-            raise NotHangul("no section")
-        return "\n\n".join(text for section in sections for text in _elements(section) if text.strip())
-    except DAMAGE as error:
-        raise NotHangul(type(error).__name__) from None
+    """The text of an HWPX document that is not protected. Raises `BrokenArchive`."""
+    return archive_text(data, _hwpx_sections)
 
 
-def _elements(parent: ElementTree.Element) -> Iterator[str]:
+def _hwpx_sections(archive: zipfile.ZipFile) -> Iterator[str]:
+    names = [name for name in archive.namelist() if re.fullmatch(r"Contents/section\d+\.xml", name)]
+    if not names:
+        raise LookupError("no section")
+    for name in sorted(names, key=_number):
+        yield from _elements(parsed(archive, name))
+
+
+def _elements(parent: Element) -> Iterator[str]:
     for element in parent:
-        match _local(element):
+        match local(element):
             case "p":
                 yield from _runs(element)
             case "tbl":
-                rows = [row for row in element if _local(row) == "tr"]
+                rows = [row for row in element if local(row) == "tr"]
                 yield from _elements_of(element, {"caption"})
-                yield table_text([[" ".join(_elements(cell)) for cell in row] for row in rows])
+                yield table_text([["\n".join(_elements(cell)) for cell in row] for row in rows])
             case "footNote" | "endNote":
-                yield f"[{' '.join(_elements(element))}]"
+                yield note_text(_elements(element))
             case "script":
                 yield element.text or ""
             case _:
                 yield from _elements(element)
 
 
-def _elements_of(parent: ElementTree.Element, names: set[str]) -> Iterator[str]:
+def _elements_of(parent: Element, names: set[str]) -> Iterator[str]:
     for element in parent:
-        if _local(element) in names:
+        if local(element) in names:
             yield from _elements(element)
 
 
-def _runs(paragraph: ElementTree.Element) -> Iterator[str]:
+def _runs(paragraph: Element) -> Iterator[str]:
     """A paragraph's text, then what is anchored in it."""
     text, anchored = [], []
     for run in paragraph:
         for element in run:
-            if _local(element) == "t":
+            if local(element) == "t":
                 text.append(_mixed(element))
             else:
                 anchored.append(element)
     yield "".join(text)
     for element in anchored:
-        holder = ElementTree.Element("anchored")
+        holder = Element("anchored")
         holder.append(element)
         yield from _elements(holder)
 
 
-def _mixed(element: ElementTree.Element) -> str:
+def _mixed(element: Element) -> str:
     """Text with tabs, line breaks and marks in between."""
     inner = {"tab": "\t", "lineBreak": "\n", "hyphen": "-", "nbSpace": " ", "fwSpace": " "}
     parts = [element.text or ""]
     for child in element:
-        parts += [inner.get(_local(child), _mixed(child)), child.tail or ""]
+        parts += [inner.get(local(child), _mixed(child)), child.tail or ""]
     return "".join(parts)
-
-
-def _local(element: ElementTree.Element) -> str:
-    return element.tag.rpartition("}")[2]
 
 
 def _number(name: str) -> int:

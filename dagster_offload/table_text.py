@@ -1,11 +1,14 @@
-"""Tables as text: rows as lines, cells held apart by bars, as Markdown writes them."""
+"""Tables and notes as text: rows as lines, cells held apart by bars as Markdown writes them; notes in brackets."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+
+_RULE = re.compile(r"\|(?: --- \|)+")
 
 
 def table_text(rows: Sequence[Sequence[str]]) -> str:
     """The rows as a Markdown table, "" where nothing is in them. A frame of one cell is no table but a box of text."""
-    filled = [[" ".join(cell.split()) for cell in row] for row in rows if any(cell.strip() for cell in row)]
+    filled = [[_one_line(cell) for cell in row] for row in rows if any(cell.strip() for cell in row)]
     if not filled:
         return ""
     if len(rows) == 1 and len(rows[0]) == 1:
@@ -13,3 +16,18 @@ def table_text(rows: Sequence[Sequence[str]]) -> str:
     width = max(map(len, filled))
     lines = ["| " + " | ".join([*row, *[""] * (width - len(row))]) + " |" for row in filled]
     return "\n".join([lines[0], "|" + " --- |" * width, *lines[1:]])
+
+
+def _one_line(cell: str) -> str:
+    """A cell's text on one line; of a table inside it only commas stay between cells."""
+    lines = [line for line in cell.split("\n") if not _RULE.fullmatch(line)]
+    inner = [
+        line[2:-2].replace(" | ", ", ") if line.startswith("| ") and line.endswith(" |") else line for line in lines
+    ]
+    return re.sub(r"(?<!\\)\|", r"\|", " ".join(" ".join(inner).split()))
+
+
+def note_text(texts: Iterable[str]) -> str:
+    """A footnote for where it is referred to, "" for an empty one."""
+    text = " ".join(text.strip() for text in texts if text.strip())
+    return f"[{text}]" if text else ""

@@ -6,6 +6,7 @@ import zlib
 import pytest
 
 from dagster_offload.hangul_text import NotHangul, hwp_text, hwpx_text, section_text
+from dagster_offload.xml_archive import BrokenArchive
 
 PARAGRAPH, TEXT, CONTROL, LIST, SHAPE, TABLE, EQUATION = 66, 67, 71, 72, 76, 77, 88
 
@@ -91,5 +92,5 @@ def test_a_long_paragraph_and_packed_sections_are_read_whole() -> None:
 def test_what_is_no_hangul_document_says_so(data: bytes) -> None:
     with pytest.raises(NotHangul):
         hwp_text(data)
-    with pytest.raises(NotHangul):
+    with pytest.raises(BrokenArchive):
         hwpx_text(data)
