@@ -28,6 +28,7 @@ class Rate:
 
     tokens_per_second: float
     seconds_per_item: Mapping[str, float]  # by stage
+    seconds_per_part: float  # of a long document
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def estimate(cur: Cursor, slot: str) -> Estimate:
         return Estimate(note="no call was answered lately: its pace is not known")
     per_item = rate.seconds_per_item
     any_stage = sum(per_item.values()) / len(per_item)
-    hours_left = sum(n * per_item.get(stage, any_stage) for stage, n in _backlog(cur).items()) / 3600
+    seconds_left = sum(n * per_item.get(stage, any_stage) for stage, n in _backlog(cur).items())
+    hours_left = (seconds_left + _parts_left(cur) * rate.seconds_per_part) / 3600
     done_at, note = None, None
     if hours_left:
         now = fetch_one(cur, "select clock_timestamp() as now")["now"]
@@ -64,34 +66,59 @@ def estimate(cur: Cursor, slot: str) -> Estimate:
 
 
 def _backlog(cur: Cursor) -> dict[str, int]:
-    """Work items to come of each stage a drain does; a document whose text is not there yet will be one of each."""
+    """Work items to come of each stage a drain does; a document whose text is not there yet will be one of each.
+
+    Long documents begun are counted by `_parts_left`; that one not begun is long cannot be told from here.
+    """
     cur.execute(
-        "select stage, count(*) as n from work_items where state in ('pending', 'claimed', 'deferred') group by stage"
+        "select stage, count(*) as n from work_items where state in ('pending', 'claimed', 'deferred') "
+        "and (parts_total is null or stage <> all(%s)) group by stage",
+        [list(DRAIN_STAGES)],
     )
     found = {row["stage"]: row["n"] for row in cur.fetchall()}
     return {stage: found.get(stage, 0) + found.get(UPSTREAM[stage], 0) for stage in DRAIN_STAGES}
+
+
+def _parts_left(cur: Cursor) -> float:
+    """Parts to come of the long documents begun, and the merges after them: about one for three parts."""
+    row = fetch_one(
+        cur,
+        "select coalesce(sum(parts_total - parts_done + parts_total / 3.0), 0)::double precision as n from work_items "
+        "where parts_total is not null and state in ('pending', 'claimed', 'deferred') and stage = any(%s)",
+        [list(DRAIN_STAGES)],
+    )
+    return float(row["n"])
 
 
 def recent_rate(cur: Cursor, slot: str) -> Rate | None:
     """The pace over the last answered calls, pauses left out; None where there were none for two weeks."""
     cur.execute(
         "with recent as (select stage, item_id, seconds, ended_at, "
-        "    coalesce(tokens_in - coalesce(tokens_cached, 0), 0) + coalesce(tokens_out, 0) as tokens "
+        "    coalesce(tokens_in - coalesce(tokens_cached, 0), 0) + coalesce(tokens_out, 0) as tokens, "
+        "    part is not null and exists (select 1 from work_items i where i.item_id = calls.item_id "
+        "      and i.parts_total is not null) as is_part "
         f"  from calls where {_ANSWERED} and ended_at > clock_timestamp() - make_interval(days => %(days)s) "
         "  order by ended_at desc limit %(limit)s), "
         "timed as (select *, extract(epoch from ended_at - lag(ended_at) over (order by ended_at))::double precision "
         "  as gap from recent) "
-        "select stage, count(distinct item_id) as items, sum(seconds) as call_seconds, sum(tokens)::double precision as tokens, "
-        "  sum(case when gap <= seconds + %(pause)s then gap else seconds end) as used_seconds from timed group by stage",
+        "select stage, is_part, count(*) as calls, count(distinct item_id) as items, "
+        "  sum(seconds) as call_seconds, sum(tokens)::double precision as tokens, "
+        "  sum(case when gap <= seconds + %(pause)s then gap else seconds end) as used_seconds from timed "
+        "group by stage, is_part",
         {"slot": slot, "days": RECENT_DAYS, "limit": RECENT_CALLS, "pause": PAUSE_SECONDS},
     )
     rows = cur.fetchall()
     used, in_calls = (sum(row[name] for row in rows) for name in ("used_seconds", "call_seconds"))
     if not used or not in_calls:
         return None
+    parts = [row for row in rows if row["is_part"]]
+    # Where only long documents were read, a part is the best guess for a short one, and the other way round.
+    whole = [row for row in rows if not row["is_part"]] or [row | {"items": row["calls"]} for row in parts]
+    of_parts = parts or rows
     return Rate(
         tokens_per_second=sum(row["tokens"] for row in rows) / used,
-        seconds_per_item={row["stage"]: row["call_seconds"] / row["items"] * used / in_calls for row in rows},
+        seconds_per_item={row["stage"]: row["call_seconds"] / row["items"] * used / in_calls for row in whole},
+        seconds_per_part=sum(r["call_seconds"] for r in of_parts) / sum(r["calls"] for r in of_parts) * used / in_calls,
     )
 
 

@@ -74,6 +74,29 @@ def test_one_stage_left_counts_as_that_stage(bench: Bench) -> None:
     assert looked(bench).slot_hours_left == 0
 
 
+def test_a_long_document_under_way_counts_by_its_parts_and_makes_no_other_look_slow(bench: Bench) -> None:
+    drained(bench, 40)
+    backlog(bench, 9)
+    before = looked(bench)
+    (book,) = bench.sql(
+        "update work_items set parts_done = 100, parts_total = 400 where stage = %s and document_id = "
+        "(select document_id from documents where key = '8.txt') returning item_id, document_id",
+        SUMMARIZE,
+    )
+    bench.sql(
+        "insert into calls (item_id, document_id, stage, slot, epoch, asked_model, tokens_in, tokens_out, seconds, outcome, "
+        "  part, ended_at) select %s, %s, 'summarize', 'deep', 1, 'qwen', 1000, 50, 36, 'ok', 'part ' || n || ' of 400', "
+        "  clock_timestamp() - make_interval(hours => 2) + make_interval(secs => 36 * n) from generate_series(1, 100) as n",
+        book["item_id"],
+        book["document_id"],
+    )
+    found = looked(bench)
+    assert found.documents_per_hour == pytest.approx(before.documents_per_hour, rel=0.05)
+    assert before.slot_hours_left is not None
+    parts_hours = (300 + 400 / 3) * 36 / 3600
+    assert found.slot_hours_left == pytest.approx(before.slot_hours_left - 30 / 3600 + parts_hours, rel=0.05)
+
+
 def test_a_few_days_of_use_say_no_end(bench: Bench) -> None:
     drained(bench, 40, hours_ago=50)
     drained(bench, 40, hours_ago=1)
