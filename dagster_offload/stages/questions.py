@@ -42,9 +42,6 @@ class Question:
                 self, options=options, remark="Your last answer was blank. Answer with the JSON object at once."
             )
         if fault.code == "cut_by_max_tokens":
-            remark = (
-                f"Your last answer did not end within its limit of {self.options.max_tokens} tokens. Answer again, much "
-                "shorter, and end the JSON object."
-            )
+            remark = "Your last answer did not end within its token limit. Answer again, much shorter, and end the JSON object."
             return replace(self, remark=remark)
         return replace(self, remark=f"Your last answer was not accepted ({fault.message}). Answer again.")
