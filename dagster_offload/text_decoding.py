@@ -34,6 +34,9 @@ _SUPERSETS = {
     "ascii": "cp1252",
 }
 
+# What switches the character set in the middle of a text (RFC 1468, RFC 1557).
+_ESCAPES = ((b"\x1b$B", "iso2022_jp_ext"), (b"\x1b$@", "iso2022_jp_ext"), (b"\x1b$)C", "iso2022_kr"))
+
 _DECLARED = re.compile(rb"""(?:charset\s*=|encoding\s*=)\s*["']?\s*([A-Za-z0-9_.:\-]+)""", re.IGNORECASE)
 _BINARY = re.compile("[\x00-\x08\x0e-\x1a]")
 _NEVER_DECLARED = frozenset({"utf_16", "utf_32", "utf_16_le", "utf_16_be", "utf_7", "idna", "punycode", "undefined"})
@@ -69,6 +72,9 @@ def decode(data: bytes, declared: str | None = None) -> Decoded | None:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return _marked(data.removeprefix(mark) if encoding == "utf-8" else data, encoding)
+    escaped = _escaped(data)
+    if escaped is not None:
+        return escaped
     text = _strict(data, "utf-8")
     if text is not None and not _is_binary(text):
         return Decoded(text, "utf-8")
@@ -91,6 +97,14 @@ def declared_encoding(data: bytes) -> str | None:
     """The encoding that the head of an HTML or XML text names, as it is written there."""
     found = _DECLARED.search(data[:4096])
     return None if found is None else found[1].decode("ascii")
+
+
+def _escaped(data: bytes) -> Decoded | None:
+    """ISO 2022, in which Japanese mail was sent for decades: all ASCII bytes, so it would pass for UTF-8."""
+    for escape, encoding in _ESCAPES:
+        if escape in data and (text := _strict(data, encoding)) is not None:
+            return Decoded(text, encoding)
+    return None
 
 
 def _strict(data: bytes, encoding: str) -> str | None:

@@ -30,6 +30,8 @@ GERMAN = "Der Vertrag über die Lieferung wird für ungültig erklärt. Größe 
         ("only Latin letters, no mark", "utf-16-be"),
         (JAPANESE, "shift_jis"),
         (JAPANESE, "euc_jp"),
+        (JAPANESE, "iso2022_jp"),
+        (KOREAN, "iso2022_kr"),
         (CHINESE, "gb2312"),
         (RUSSIAN, "cp1251"),
         (GERMAN, "latin-1"),
