@@ -14,7 +14,7 @@ WIDEST = 512
 NEEDED_GAIN = 0.2
 CLEARLY = 0.5
 # Calls to look at per width: enough where the answer is clear, and where it is not. At least two documents of two stages.
-CLEAR_CALLS, ALL_CALLS, FEWEST_CALLS = 2, 10, 4
+CLEAR_CALLS, ALL_CALLS, FEWEST_CALLS = 1.5, 10, 4
 # Windows between two trials of another width; doubled while trials change nothing.
 FIRST_STAY, LONGEST_STAY = 8, 64
 # A slot whose calls take this much longer than when the width was found, at no more work, has changed.
@@ -29,17 +29,14 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Window:
-    """What a slot did since its width was last changed, of calls begun since."""
+    """What a slot did in a stretch of time at one width. A call that reaches out of it counts with its part inside."""
 
-    calls: int  # answered
+    calls: float  # answered
     work: float  # tokens of them, however weighted
-    call_seconds: float  # of all of them together
-    refused: int  # 429s
-    held: int  # permits in use
-
-    @property
-    def mean_seconds(self) -> float:
-        return self.call_seconds / self.calls
+    seconds: float  # of the stretch
+    call_seconds: float  # of one call, on average
+    refused: int  # 429s since the width was last changed
+    held: int  # permits in use now
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,16 @@ class Width:
     def is_found(self) -> bool:
         return self.phase is Phase.STAYING
 
+    @property
+    def expected_seconds(self) -> float:
+        """What a call may take here: so long after its beginning it has ended, and is known. 0.0 = not known."""
+        return self.known_seconds * max(1.0, self.width / self.known_width) if self.known_width else 0.0
+
+    @property
+    def settling_seconds(self) -> float:
+        """How long after a change calls still meet the old width's line at the server."""
+        return 0.0 if self.phase is Phase.STAYING else self.expected_seconds
+
 
 def next_width(now: Width, seen: Window, *, widest: int, longest_seconds: float) -> Width | None:
     """The width to go on with, after `seen` at this one; None = look at more calls first.
@@ -74,11 +81,11 @@ def next_width(now: Width, seen: Window, *, widest: int, longest_seconds: float)
         return _stay_at_unknown(now, widest, now.next_stay)
     if seen.calls < max(FEWEST_CALLS, CLEAR_CALLS * now.width):
         return None
-    if seen.mean_seconds > longest_seconds and now.width > 1:
+    if seen.call_seconds > longest_seconds and now.width > 1:
         return _limited(now)
     if seen.held < now.width:  # too little work, or a person's: nothing is learned about this width
         return now
-    rate = now.width * seen.work / seen.call_seconds
+    rate = seen.work / seen.seconds
     if not now.known_width:
         return _first_known(now, seen, rate, widest, longest_seconds)
     if now.phase is Phase.STAYING:
@@ -87,11 +94,11 @@ def next_width(now: Width, seen: Window, *, widest: int, longest_seconds: float)
 
 
 def _first_known(now: Width, seen: Window, rate: float, widest: int, longest_seconds: float) -> Width:
-    known = replace(now, known_width=now.width, known_rate=rate, known_seconds=seen.mean_seconds)
+    known = replace(now, known_width=now.width, known_rate=rate, known_seconds=seen.call_seconds)
     if now.phase is Phase.STAYING:  # it was narrowed, and not by a comparison
         return known
     known = replace(known, lone_rate=rate)
-    return _climb(known, widest) if seen.mean_seconds <= longest_seconds else _stay_at(known, now.width, now.next_stay)
+    return _climb(known, widest) if seen.call_seconds <= longest_seconds else _stay_at(known, now.width, now.next_stay)
 
 
 def _compared(now: Width, seen: Window, rate: float, widest: int) -> Width | None:
@@ -109,27 +116,27 @@ def _compared(now: Width, seen: Window, rate: float, widest: int) -> Width | Non
     # No server does more than in proportion: what seems more was luck, and the next width would be measured against it.
     likely_rate = min(rate, now.known_rate * (1 + at_best)) if is_wider else rate
     changed = replace(
-        now, known_width=now.width, known_rate=likely_rate, known_seconds=seen.mean_seconds, next_stay=FIRST_STAY
+        now, known_width=now.width, known_rate=likely_rate, known_seconds=seen.call_seconds, next_stay=FIRST_STAY
     )
     return _climb(changed, widest) if is_wider else _doubt(changed)
 
 
 def _stay_on(now: Width, seen: Window, rate: float, widest: int, longest_seconds: float) -> Width:
     """One more window at the best known width; at the end of the stay another width is tried."""
-    has_slowed = seen.mean_seconds > SLOWER * now.known_seconds and rate <= now.known_rate
+    has_slowed = seen.call_seconds > SLOWER * now.known_seconds and rate <= now.known_rate
     fresher = replace(
         now,
         known_rate=0.7 * now.known_rate + 0.3 * rate,
-        known_seconds=0.7 * now.known_seconds + 0.3 * seen.mean_seconds,
+        known_seconds=0.7 * now.known_seconds + 0.3 * seen.call_seconds,
         stay=now.stay - 1,
     )
     if has_slowed and now.width > 1:
-        return _doubt(replace(fresher, known_rate=rate, known_seconds=seen.mean_seconds, next_stay=FIRST_STAY))
+        return _doubt(replace(fresher, known_rate=rate, known_seconds=seen.call_seconds, next_stay=FIRST_STAY))
     if fresher.stay > 0:
         return fresher
     if now.doubts_next and now.width > 1:
         return _doubt(fresher)
-    if seen.mean_seconds > longest_seconds:
+    if seen.call_seconds > longest_seconds:
         return _stay_at(fresher, now.width, _longer(now))
     return _climb(fresher, widest)
 

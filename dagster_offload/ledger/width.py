@@ -17,8 +17,9 @@ IDLE_FOR_A_NEW_STAY = "30 minutes"  # longer than any one call
 BUSY = "http_429"  # the outcome of a call that was told to wait
 
 # Work, so that calls of unlike documents compare: a server writes one token in about the time it reads sixteen (27 B on
-# a laptop: 12 and 200 a second). Where a server counts nothing, a call is a call.
-_WORK = "coalesce(tokens_out + (tokens_in - coalesce(tokens_cached, 0)) / 16.0, 1)"
+# a laptop: 12 and 200 a second), and reads a document once for two stages. What it reads again, because more documents
+# are in flight than it keeps, takes its time and is no work. Where a server counts nothing, a call is a call.
+_WORK = "coalesce(tokens_out + tokens_in / 32.0, 1)"
 
 
 def steer(cur: Cursor, slot: str, longest_seconds: float) -> SlotRow:
@@ -34,7 +35,7 @@ def steer(cur: Cursor, slot: str, longest_seconds: float) -> SlotRow:
     if memory is None:
         return _remember(cur, row, Width())
     widest = min(WIDEST, row.places or WIDEST)
-    following = next_width(memory, _seen(cur, slot), widest=widest, longest_seconds=longest_seconds)
+    following = next_width(memory, _seen(cur, slot, memory), widest=widest, longest_seconds=longest_seconds)
     return row if following is None else _remember(cur, row, following)
 
 
@@ -65,20 +66,25 @@ def begin_anew_after_wake(cur: Cursor, slot: str) -> None:
     )
 
 
-def _seen(cur: Cursor, slot: str) -> Window:
-    """Calls begun since the width was last changed; trials are no work, and held by nobody's document."""
+def _seen(cur: Cursor, slot: str, width: Width) -> Window:
+    """What the slot did from when a change had settled until so long ago that the calls begun then have ended: before
+    that, calls still open are not known. Trials are no work."""
     row = fetch_one(
         cur,
-        "select count(*) filter (where outcome <> %(busy)s) as calls, "
-        f"  coalesce(sum({_WORK}) filter (where outcome <> %(busy)s), 0)::double precision as work, "
-        "  coalesce(sum(seconds) filter (where outcome <> %(busy)s), 0)::double precision as call_seconds, "
-        "  count(*) filter (where outcome = %(busy)s) as refused, "
-        "  (select count(*) from permits where slot = %(slot)s) as held "
-        "from calls c, (select width_since from slots where name = %(slot)s) as slot "
-        "where c.slot = %(slot)s and c.item_id is not null and c.ended_at > slot.width_since "
-        "  and c.ended_at - make_interval(secs => c.seconds) >= slot.width_since "
-        "  and (c.tokens_out is not null or c.outcome in ('ok', %(busy)s))",
-        {"slot": slot, "busy": BUSY},
+        "with began as (select c.*, c.ended_at - make_interval(secs => c.seconds) as begun_at, s.width_since, "
+        "    s.width_since + make_interval(secs => %(settling)s) as t0, "
+        "    least(clock_timestamp() - make_interval(secs => %(expected)s), max(c.ended_at) over ()) as t1 "
+        "  from slots s join calls c on c.slot = s.name and c.ended_at > s.width_since "
+        "  where s.name = %(slot)s and c.item_id is not null), "
+        "answered as (select *, extract(epoch from least(ended_at, t1) - greatest(begun_at, t0))::double precision "
+        "    / greatest(seconds, 0.001) as inside from began "
+        "  where ended_at > t0 and begun_at < t1 and outcome <> %(busy)s and (outcome = 'ok' or tokens_out is not null)) "
+        f"select coalesce(sum(inside), 0) as calls, coalesce(sum(inside * {_WORK}), 0)::double precision as work, "
+        "  coalesce(extract(epoch from max(t1) - max(t0)), 0)::double precision as seconds, "
+        "  coalesce(avg(seconds), 0) as call_seconds, "
+        "  (select count(*) from began where outcome = %(busy)s and begun_at >= width_since) as refused, "
+        "  (select count(*) from permits where slot = %(slot)s) as held from answered",
+        {"slot": slot, "busy": BUSY, "settling": width.settling_seconds, "expected": width.expected_seconds},
     )
     return Window(**row)
 

@@ -25,16 +25,20 @@ def steer(bench: Bench, longest: float = PATIENT) -> SlotRow:
     return bench.ledger.run(width.steer, DEEP, longest)
 
 
-def calls(bench: Bench, number: int, seconds: float, outcome: str = "ok", worker: int = 1) -> None:
-    """Calls for documents that began a moment ago and took `seconds`, by the ledger's clock."""
-    bench.sql("update slots set width_since = width_since - make_interval(secs => %s)", seconds)
+def calls(bench: Bench, lanes: int, rounds: int, seconds: float, outcome: str = "ok", worker: int = 1) -> None:
+    """Calls for documents, `lanes` at a time, one after the other since the width was changed until now."""
+    bench.sql("update calls set ended_at = ended_at - make_interval(secs => %s)", rounds * seconds)  # time passes
+    bench.sql("update slots set width_since = clock_timestamp() - make_interval(secs => %s)", rounds * seconds + 0.001)
     bench.sql(
-        "insert into calls (item_id, worker_id, slot, epoch, asked_model, tokens_in, tokens_out, seconds, outcome) "
-        "select 1, %s, 'deep', 1, 'qwen', 1600, 100, %s, %s from generate_series(1, %s)",
+        "insert into calls (item_id, worker_id, slot, epoch, asked_model, tokens_in, tokens_out, seconds, outcome, ended_at) "
+        "select 1, %s, 'deep', 1, 'qwen', 1600, 50, %s, %s, clock_timestamp() - make_interval(secs => %s * round) "
+        "from generate_series(1, %s), generate_series(0, %s) as round",
         worker,
         seconds,
         outcome,
-        number,
+        seconds,
+        lanes,
+        rounds - 1,
     )
 
 
@@ -49,7 +53,7 @@ def climb(bench: Bench, to: int) -> None:
     while bench.slot().permits < to:
         wide = bench.slot().permits
         hold_permits(bench, wide)
-        calls(bench, 4 * wide, 1.0 + wide / 1000)
+        calls(bench, wide, 6, 1.0)
         steer(bench)
 
 
@@ -61,8 +65,10 @@ def test_auto_begins_at_1_and_is_told_apart_from_a_number(auto: Bench) -> None:
 
 def test_calls_of_all_workers_widen_the_one_slot(auto: Bench) -> None:
     hold_permits(auto, 1)
-    for worker in (1, 2):
-        calls(auto, 2, 1.0, worker=worker)
+    calls(auto, 1, 2, 1.0, worker=1)
+    assert steer(auto).permits == 1, "too few yet"
+    calls(auto, 1, 2, 1.0, worker=2)
+    auto.sql("update slots set width_since = width_since - interval '2.5 s'")
     assert steer(auto).permits == 2
     assert auto.acquire(auto.worker()), "the second permit is there for any of them"
     assert not auto.acquire(auto.worker())
@@ -70,8 +76,8 @@ def test_calls_of_all_workers_widen_the_one_slot(auto: Bench) -> None:
 
 def test_calls_begun_before_the_width_changed_say_nothing_of_it(auto: Bench) -> None:
     hold_permits(auto, 1)
-    calls(auto, 4, 1.0)
-    auto.sql("update slots set width_since = clock_timestamp() - interval '0.5 s'")
+    calls(auto, 1, 8, 1.0)
+    auto.sql("update slots set width_since = clock_timestamp() - interval '3.5 s'")
     assert steer(auto).permits == 1
 
 
@@ -80,7 +86,7 @@ def test_one_call_too_few_says_nothing_yet_and_too_many_holders_hear_of_a_narrow
     hold_permits(auto, 3)
     with auto.ledger.connect() as listener:
         listener.execute(f"listen {auto.ledger.channel}")
-        calls(auto, 1, 0.01, outcome=width.BUSY)
+        calls(auto, 1, 1, 0.01, outcome=width.BUSY)
         row = steer(auto)
         assert [note.payload for note in listener.notifies(timeout=5, stop_after=1)] == ["wanted:deep"]
     assert row.permits == 2
@@ -90,7 +96,7 @@ def test_one_call_too_few_says_nothing_yet_and_too_many_holders_hear_of_a_narrow
 def test_what_was_found_is_kept_for_people(auto: Bench) -> None:
     climb(auto, 3)
     hold_permits(auto, 3)
-    calls(auto, 40, 3.3)  # three in one call's time times three: a third place there is not
+    calls(auto, 3, 15, 1.5)  # three in the time of three: a third place there is not
     row = steer(auto)
     assert (row.permits, row.is_auto) == (2, True)
     assert row.width_found is not None
@@ -98,11 +104,20 @@ def test_what_was_found_is_kept_for_people(auto: Bench) -> None:
     assert row.width_found["speed_up"] == pytest.approx(2.0, rel=0.05)
 
 
+def test_what_is_read_again_is_no_work(auto: Bench) -> None:
+    """More documents in flight than the server keeps: nothing out of the cache, and longer calls for it."""
+    climb(auto, 3)
+    hold_permits(auto, 3)
+    calls(auto, 3, 15, 1.5)
+    auto.sql("update calls set tokens_cached = case when seconds < 1.5 then 1500 else 0 end")
+    assert steer(auto).permits == 2
+
+
 def test_it_never_widens_beyond_the_servers_places(auto: Bench) -> None:
     auto.ledger.run(slots.set_places, DEEP, 2)
     climb(auto, 2)
     hold_permits(auto, 2)
-    calls(auto, 30, 1.0)
+    calls(auto, 2, 8, 1.0)
     assert steer(auto).permits == 2
 
 
@@ -135,7 +150,7 @@ def test_a_slot_nobody_used_for_long_begins_at_1_again(auto: Bench) -> None:
 
 def test_a_fixed_n_and_an_open_breaker_are_left_alone(bench: Bench) -> None:
     hold_permits(bench, 2)
-    calls(bench, 50, 1.0)
+    calls(bench, 2, 8, 1.0)
     assert steer(bench).permits == 2
     assert bench.sql("select width_memory, permits from slots") == [{"width_memory": None, "permits": 2}]
     bench.ledger.run(slots.register, AUTO)

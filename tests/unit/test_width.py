@@ -1,5 +1,6 @@
 """The width that is found by trying, against simulated servers of several shapes."""
 
+import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -29,8 +30,8 @@ class Server:
 
     def window(self, width: int, calls: int) -> Window:
         served = min(width, self.refuses_above)
-        took = [self.seconds(served) * self.dice.lognormvariate(0, self.noise) for _ in range(calls)]
-        return Window(calls, float(calls), sum(took), max(0, width - served), width)
+        took = sum(self.seconds(served) * self.dice.lognormvariate(0, self.noise) for _ in range(calls))
+        return Window(calls, float(calls), took / width, took / calls, max(0, width - served), width)
 
 
 def flat_then_linear(k: int) -> Callable[[int], float]:
@@ -143,14 +144,54 @@ def test_trials_of_other_widths_become_rare() -> None:
 
 def test_a_429_narrows_at_once_without_waiting_for_more_calls() -> None:
     now = Width(width=7, known_width=6, known_rate=3.0, known_seconds=2.0)
-    narrowed = next_width(now, Window(0, 0, 0, 1, 7), widest=512, longest_seconds=PATIENT)
+    narrowed = next_width(now, Window(0, 0, 0, 0, 1, 7), widest=512, longest_seconds=PATIENT)
     assert narrowed is not None
     assert (narrowed.width, narrowed.phase) == (6, Phase.STAYING)
 
 
 def test_permits_that_are_not_all_used_tell_nothing() -> None:
     now = Width(width=4, known_width=3, known_rate=1.5, known_seconds=2.0)
-    assert next_width(now, Window(40, 40, 40, 0, 3), widest=512, longest_seconds=PATIENT) == now
+    assert next_width(now, Window(40, 40, 40, 1, 0, 3), widest=512, longest_seconds=PATIENT) == now
+
+
+def looked_at(ended: list[tuple[float, float]], t0: float, t1: float, width: int) -> Window:
+    """What the ledger sees between two moments: of calls as (end, begin), the parts inside."""
+    inside = [(end, begun) for end, begun in ended if end > t0 and begun < t1]
+    if not inside:
+        return Window(0, 0, 0, 0, 0, width)
+    parts = sum((min(end, t1) - max(begun, t0)) / (end - begun) for end, begun in inside)
+    mean = sum(end - begun for end, begun in inside) / len(inside)
+    return Window(parts, parts, t1 - t0, mean, 0, width)
+
+
+def stand_in_line(places: int, noise: float, until: float, seed: int = 7) -> list[Width]:
+    """Moment by moment: a server that works on `places` calls and lets others wait, met by as many lanes as the width
+    says; looked at after each call as the ledger would. A call takes 2 s of work."""
+    dice, now, width, changed = random.Random(seed), 0.0, Width(), 0.0
+    waiting: list[float] = [0.0]  # when each began, as its lane sees it
+    served: list[tuple[float, float]] = []  # when it ends, when it began
+    ended: list[tuple[float, float]] = []
+    history = []
+    while now < until:
+        while waiting and len(served) < places:
+            heapq.heappush(served, (now + 2.0 * dice.lognormvariate(0, noise), waiting.pop(0)))
+        now, begun = heapq.heappop(served)
+        ended.append((now, begun))
+        window = looked_at(ended, changed + width.settling_seconds, now - width.expected_seconds, width.width)
+        following = next_width(width, window, widest=64, longest_seconds=PATIENT)
+        if following is not None:
+            width, changed, ended = following, now, []  # calls that began before are known when they end
+            history.append(width)
+        waiting += [now] * (width.width - len(waiting) - len(served))
+    return history
+
+
+@pytest.mark.parametrize("places", [1, 3, 6, 12])
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_a_line_that_only_builds_up_after_a_widening_is_no_gain(places: int, noise: float) -> None:
+    history = stand_in_line(places, noise, until=1500.0)
+    assert max(state.width for state in history) <= 1.35 * places + 3
+    assert places * 0.8 - 1 <= found(history) <= places * 1.25 + 1
 
 
 @settings(max_examples=300, deadline=None)
@@ -177,5 +218,5 @@ def test_it_never_leaves_its_bounds_whatever_the_server_does(
 @given(width=st.integers(2, 512), widest=st.integers(1, 512))
 def test_a_lowered_bound_holds_at_once(width: int, widest: int) -> None:
     now = replace(Width(), width=width, known_width=width, known_rate=1.0, known_seconds=1.0)
-    after = next_width(now, Window(0, 0, 0, 0, width), widest=widest, longest_seconds=PATIENT)
+    after = next_width(now, Window(0, 0, 0, 0, 0, width), widest=widest, longest_seconds=PATIENT)
     assert after is None if width <= widest else after is not None and after.width == widest
