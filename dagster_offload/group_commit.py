@@ -5,7 +5,8 @@ for company. A lane goes on only when its own answer is in the ledger.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from dagster_offload.errors import OffloadError
 from dagster_offload.gate import AsyncLedger
 from dagster_offload.ledger import groups
 from dagster_offload.ledger.groups import Finish, Taken, Want
+from dagster_offload.ledger.records import ClaimedItem
 from dagster_offload.ledger.workers import Worker
 
 # More in one transaction would hold the first of them for longer than it would have taken alone.
@@ -32,12 +34,24 @@ class GroupCommit:
         self.ledger = ledger
         self.worker = worker
         self.recipes = recipes
+        self._followers: dict[int, Callable[[], None]] = {}  # by work item
         self._waiting: list[_Waiting] = []
         self._committing: asyncio.Task[None] | None = None
 
     async def finish(self, finish: Finish) -> bool:
         """`results.finish`: True where the claim still held the work item. Returns once it is committed."""
+        if (follow := self._followers.get(finish.item.item_id)) is not None:
+            follow()
         return bool(await self._submitted(finish))
+
+    @contextmanager
+    def followed_by(self, item: ClaimedItem, follow: Callable[[], None]) -> Iterator[None]:
+        """Call `follow` when the item's result comes in the block: a `take` it starts shares the result's transaction."""
+        self._followers[item.item_id] = follow
+        try:
+            yield
+        finally:
+            del self._followers[item.item_id]
 
     async def take(self, want: Want) -> Taken:
         """The slot as it is and, where its breaker is closed and something is due, a claim."""

@@ -147,15 +147,20 @@ class Lanes:
         return False
 
     async def _walk_while_permitted(self, vigil: Vigil, *, alone: bool) -> bool:
-        """Documents one after the other; True where the permit was given up to somebody who waits."""
-        ledger, slot = self.walker.ledger, vigil.slot
+        """Documents one after the other; True where the permit was given up to somebody who waits.
+
+        The next one is claimed in the transaction of the last one's result, where nothing speaks against going on.
+        """
+        slot = vigil.slot
         looked_at = -1  # which change we last acted upon: each lane has to, so no flag that one of them resets
-        while self._may_start():
-            before = self._changes
-            row, claim = await self._reserved(
-                ledger.run(self._take_alone, slot.name) if alone else self.walker.commits.take(self._want(slot)),
-                lambda taken: taken[1] is not None,
-            )
+        ahead: list[asyncio.Task[tuple[int, Taken]]] = []
+
+        def claim_ahead() -> None:
+            if not (alone or self._narrow_by) and self._changes == looked_at and self._may_start():
+                ahead.append(asyncio.create_task(self._claimed(slot, alone=False)))
+
+        while ahead or self._may_start():
+            before, (row, claim) = await (ahead.pop() if ahead else self._claimed(slot, alone=alone))
             if claim is None:
                 if await self._is_worth_another_look(slot, row):
                     continue
@@ -163,15 +168,38 @@ class Lanes:
             if not claim.items:
                 self._count(WalkEnd.DONE)
                 continue
-            self._count(await self.walker.ask_all(claim, vigil, self._epochs(slot, row.epoch, before)))
+            with self.walker.commits.followed_by(claim.items[-1], claim_ahead):
+                self._count(await self.walker.ask_all(claim, vigil, self._epochs(slot, row.epoch, before)))
             if self._narrow_by and not alone:
                 self._narrow_by -= 1
+                await self._give_back(ahead)
                 return False
             if self._changes != looked_at:
                 looked_at = self._changes
                 if await self._gave_up_permit(slot):
+                    await self._give_back(ahead)
                     return True
         return False
+
+    async def _claimed(self, slot: SlotConfig, *, alone: bool) -> tuple[int, Taken]:
+        """What was heard before a claim, the slot at the claim, and the claim if there was one."""
+        before = self._changes
+        taking = self.walker.ledger.run(self._take_alone, slot.name) if alone else self._take(slot)
+        return before, await self._reserved(taking, lambda taken: taken[1] is not None)
+
+    async def _take(self, slot: SlotConfig) -> Taken:
+        documents = self.scope.documents
+        want = Want(slot.name, tuple(self.scope.stages), None if documents is None else tuple(documents))
+        return await self.walker.commits.take(want)
+
+    async def _give_back(self, ahead: "list[asyncio.Task[tuple[int, Taken]]]") -> None:
+        """A document claimed ahead and not begun is anybody's again."""
+        for task in ahead:
+            _, (_, claim) = await task
+            if claim is not None:
+                self.tally.started -= 1
+                reason = "not started: the slot was needed"
+                await self.walker.ledger.run(claims.release, self.walker.worker.id, claim, reason)
 
     async def _epochs(self, slot: SlotConfig, first: int, looked_at: int) -> AsyncIterator[int]:
         """The slot's epoch for each call of a document; ends where nothing new may be started: the slot is away, a
@@ -205,10 +233,6 @@ class Lanes:
             return False
         now = await try_closing(self.walker.ledger, self.walker.client, slot, self.walker.worker)
         return now.breaker is BreakerState.CLOSED
-
-    def _want(self, slot: SlotConfig) -> Want:
-        documents = self.scope.documents
-        return Want(slot.name, tuple(self.scope.stages), None if documents is None else tuple(documents))
 
     def _take_alone(self, cur: Cursor, slot: str) -> Taken:
         """What `GroupCommit.take` gives, of the documents that must run alone."""
