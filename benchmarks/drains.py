@@ -7,6 +7,7 @@ turns; a row's ratio is that of their medians.
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,24 +20,34 @@ from benchmarks.slot import Seen, newest_entry, seen, slot
 from dagster_offload.ledger import Ledger
 from dagster_offload.simulator.server import Router
 
-SECONDS_A_SIDE = 12.0
 Side = Callable[[], None]
 
 
-def against_bare_client(latency: float, width: int, target: Target, ground: Ground) -> Iterator[Row]:
-    what = f"drain / bare async client, {latency * 1000:.0f} ms x {width}"
-    yield _pair(ground, latency, width, what, target, sys.executable, "bare_client.py")
+@dataclass(frozen=True)
+class Load:
+    """A slot's latency (seconds) and width, and how long each side works on it (seconds)."""
+
+    latency: float
+    width: int
+    seconds: float = 12.0
+
+    def __str__(self) -> str:
+        return f"{self.latency * 1000:.0f} ms x {self.width}"
 
 
-def against_litellm(latency: float, width: int, target: Target, ground: Ground) -> Iterator[Row]:
-    what = f"drain / LiteLLM SDK with a semaphore, {latency * 1000:.0f} ms x {width}"
-    yield _pair(ground, latency, width, what, target, str(litellm_python(ground)), "litellm_client.py")
+def against_bare_client(load: Load, target: Target, ground: Ground) -> Iterator[Row]:
+    yield _pair(ground, load, f"drain / bare async client, {load}", target, sys.executable, "bare_client.py")
 
 
-def _pair(ground: Ground, latency: float, width: int, what: str, target: Target, python: str, script: str) -> Row:
-    count = max(int(SECONDS_A_SIDE * width / latency / 2), 2 * width)
+def against_litellm(load: Load, target: Target, ground: Ground) -> Iterator[Row]:
+    what = f"drain / LiteLLM SDK with a semaphore, {load}"
+    yield _pair(ground, load, what, target, str(litellm_python(ground)), "litellm_client.py")
+
+
+def _pair(ground: Ground, load: Load, what: str, target: Target, python: str, script: str) -> Row:
+    width, count = load.width, max(int(load.seconds * load.width / load.latency / 2), 2 * load.width)
     ours, theirs = [], []
-    with slot(latency, width) as router, ground.home(router, deep_concurrency=width) as (home, ledger):
+    with slot(load.latency, width) as router, ground.home(router, deep_concurrency=width) as (home, ledger):
         for turn in range(ground.repeats):
             name = f"turn{turn}"
             add_extracted(ledger, home.settings, count, name=name)
@@ -55,7 +66,7 @@ def _pair(ground: Ground, latency: float, width: int, what: str, target: Target,
             "calls_each_turn": 2 * count,
             "drain_calls_per_second": [side.calls_per_second for side in ours],
             "other_calls_per_second": [side.calls_per_second for side in theirs],
-            "ideal_calls_per_second": width / latency,
+            "ideal_calls_per_second": width / load.latency,
             "drain_most_open": max(side.max_open for side in ours),
         },
     )
@@ -89,10 +100,10 @@ def _refuse_unfinished(ledger: Ledger, documents: int) -> None:
 
 
 BENCHMARKS = (
-    Benchmark("drain-100ms-8", partial(against_bare_client, 0.1, 8, at_least(0.97))),
-    Benchmark("drain-250ms-32", partial(against_bare_client, 0.25, 32, at_least(0.97))),
-    Benchmark("drain-100ms-64", partial(against_bare_client, 0.1, 64, at_least(0.85))),
-    Benchmark("litellm-8", partial(against_litellm, 0.1, 8, at_least(1.2))),
-    Benchmark("litellm-32", partial(against_litellm, 0.1, 32, at_least(1.5))),
-    Benchmark("litellm-64", partial(against_litellm, 0.1, 64, at_least(2.5))),
+    Benchmark("drain-100ms-8", partial(against_bare_client, Load(0.1, 8), at_least(0.97))),
+    Benchmark("drain-250ms-32", partial(against_bare_client, Load(0.25, 32), at_least(0.97))),
+    Benchmark("drain-100ms-64", partial(against_bare_client, Load(0.1, 64), at_least(0.85))),
+    Benchmark("litellm-8", partial(against_litellm, Load(0.1, 8), at_least(1.2))),
+    Benchmark("litellm-32", partial(against_litellm, Load(0.1, 32), at_least(1.5))),
+    Benchmark("litellm-64", partial(against_litellm, Load(0.1, 64), at_least(2.5))),
 )

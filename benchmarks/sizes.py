@@ -50,24 +50,24 @@ def sized(ground: Ground, items: int) -> Iterator[Sized]:
         yield Sized(home, ledger, router)
 
 
-def both(ground: Ground) -> tuple[Sized, Sized]:
+def both(ground: Ground, large: int = LARGE) -> tuple[Sized, Sized]:
     """A small and a large ledger, made once for all rows that look at them."""
 
     def make(stack: ExitStack) -> tuple[Sized, Sized]:
-        return stack.enter_context(sized(ground, SMALL)), stack.enter_context(sized(ground, LARGE))
+        return stack.enter_context(sized(ground, SMALL)), stack.enter_context(sized(ground, large))
 
-    return ground.kept("sized ledgers", make)
+    return ground.kept(f"ledgers of {SMALL} and {large} items", make)
 
 
-def claims_per_second(ground: Ground) -> Iterator[Row]:
-    small, large = both(ground)
+def claims_per_second(ground: Ground, items: int = LARGE) -> Iterator[Row]:
+    small, large = both(ground, items)
     seconds: dict[str, list[float]] = {"small": [], "large": []}
     for _ in range(TURNS):
         for name, one in (("small", small), ("large", large)):
             seconds[name].append(_seconds_a_claim(one))
     figures = {f"{name}_claims_per_second": [1 / each for each in found] for name, found in seconds.items()}
     ratio = median(seconds["large"]) / median(seconds["small"])
-    yield Row("a claim, 1 M against 1 k work items in the ledger", at_most(1.3), ratio, figures)
+    yield Row(f"a claim, {items:,} against {SMALL:,} work items in the ledger", at_most(1.3), ratio, figures)
 
 
 def _seconds_a_claim(one: Sized) -> float:
