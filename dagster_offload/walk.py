@@ -28,9 +28,10 @@ from dagster_offload.ledger.workers import Worker
 from dagster_offload.settings import Settings
 from dagster_offload.slots import SlotConfig
 from dagster_offload.stages import LLMStage
-from dagster_offload.stages.long_documents import Passage, Reading, Size, Sizes, TooLong
+from dagster_offload.stages.long_documents import Passage, Reading, TooLong
 from dagster_offload.stages.prompt import LEAST_TEXT_TOKENS, estimated_tokens, system_message
 from dagster_offload.stages.questions import Question
+from dagster_offload.stages.splitting import Size, Sizes
 from dagster_offload.tally import PartsRead, WalkEnd
 from dagster_offload.too_long import too_long_of
 from dagster_offload.vigil import Vigil

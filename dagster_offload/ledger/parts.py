@@ -15,7 +15,7 @@ from dagster_offload.ledger.breaker import note_success
 from dagster_offload.ledger.records import CallRecord, Claim, ClaimedItem, NewResult
 from dagster_offload.ledger.results import finish, lock_held, record_call
 from dagster_offload.stages import EXTRACT
-from dagster_offload.stages.long_documents import Sizes
+from dagster_offload.stages.splitting import Sizes
 
 
 def answers(cur: Cursor, item: ClaimedItem) -> dict[str, dict[str, Any]]:

@@ -12,8 +12,8 @@ import pytest
 from dagster_offload.ledger import workers
 from dagster_offload.simulator.answers import MERGE, PART
 from dagster_offload.stages import SUMMARIZE
-from dagster_offload.stages.long_documents import Size, split
 from dagster_offload.stages.prompt import text_tokens
+from dagster_offload.stages.splitting import Size, split
 from tests.engine.conftest import Engine
 
 PARTS = 400

@@ -13,8 +13,8 @@ from dagster_offload.context_window import ask_context
 from dagster_offload.ledger import slots
 from dagster_offload.ledger.records import BreakerState, State
 from dagster_offload.stages import CLASSIFY, SUMMARIZE
-from dagster_offload.stages.long_documents import Size, split
 from dagster_offload.stages.prompt import text_tokens
+from dagster_offload.stages.splitting import Size, split
 from tests.engine.conftest import Engine
 from tests.router.test_real_server import model_file, served
 

@@ -7,7 +7,7 @@ import pytest
 from dagster_offload.ledger import claims, documents, parts, requests
 from dagster_offload.ledger.records import CallRecord, Claim, State
 from dagster_offload.stages import CLASSIFY, SUMMARIZE
-from dagster_offload.stages.long_documents import Size
+from dagster_offload.stages.splitting import Size
 from tests.ledger.conftest import HALF_AN_HOUR, RECIPES, Bench, call, record_result
 
 SIZES = (Size(0, 1_000),)

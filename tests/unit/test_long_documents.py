@@ -15,14 +15,12 @@ from dagster_offload.stages.long_documents import (
     Kind,
     Passage,
     Reading,
-    Size,
-    Sizes,
     TooLong,
     WholeReading,
     merged,
-    split,
 )
 from dagster_offload.stages.prompt import estimated_tokens, text_tokens
+from dagster_offload.stages.splitting import Size, Sizes, split
 
 ENGLISH = "The tenant shall pay the rent on the first day of every month to the landlord. "
 CLAUSES = "".join(f"Clause {number}. {ENGLISH}" for number in range(700))
@@ -222,6 +220,29 @@ def test_a_part_that_is_too_long_for_its_server_splits_what_comes_after_and_keep
     assert len(smaller.text) < 0.6 * len(too_long.text)
     assert (smaller.number, read.done) == (6, 5)
     assert split(CLAUSES, read.sizes)[:5] == answered
+
+
+def test_a_dense_part_among_others_makes_only_itself_smaller() -> None:
+    sizes = (Size(0, 1_500),)
+    read, whole_sized = reading(CLAUSES, sizes), split(CLAUSES, sizes)
+    for _ in range(5):
+        read.answered(read.next_passage(), {"summary": "yes"})
+    assert read.split_smaller(read.next_passage(), TooLong())
+    assert read.split_smaller(read.next_passage(), TooLong()), "and smaller still"
+    parts = split(CLAUSES, read.sizes)
+    assert parts[:5] == whole_sized[:5]
+    assert "".join(parts) == CLAUSES
+    assert read.parts <= len(whole_sized) + 4
+    longest = max(len(part) for part in parts[9:])
+    assert longest >= 0.9 * max(map(len, whole_sized))
+
+
+def test_a_beginning_that_is_too_long_makes_all_parts_smaller() -> None:
+    read = reading(CLAUSES)
+    before = read.parts
+    assert read.split_smaller(read.next_passage(), TooLong())
+    assert read.parts >= 1.8 * before
+    assert len(read.sizes) == 1
 
 
 def test_a_server_that_tells_its_numbers_is_believed() -> None:
