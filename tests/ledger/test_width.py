@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dagster_offload.ledger import breaker, slots, width
+from dagster_offload.ledger import breaker, permits, slots, width
 from dagster_offload.ledger.records import SlotRow
 from dagster_offload.slots import DEEP
 from tests.ledger.conftest import SLOT, Bench
@@ -179,6 +179,16 @@ def test_permits_given_are_bound_by_n_and_by_the_places(bench: Bench, n: int, pl
     bench.ledger.run(slots.set_places, DEEP, places)
     worker = bench.worker()
     assert sum(bench.acquire(worker) for _ in range(6)) == held
+
+
+def test_permits_above_lowered_places_are_given_up_after_the_current_call(bench: Bench) -> None:
+    worker = bench.worker()
+    assert bench.acquire(worker)
+    assert bench.acquire(worker)
+    assert not bench.ledger.run(permits.give_up_if_wanted, DEEP, worker, is_person=False)
+    bench.ledger.run(slots.set_places, DEEP, 1)
+    assert bench.ledger.run(permits.give_up_if_wanted, DEEP, worker, is_person=False)
+    assert not bench.ledger.run(permits.give_up_if_wanted, DEEP, worker, is_person=False)
 
 
 def test_a_persons_word_for_the_places_wins_over_the_servers(bench: Bench) -> None:
