@@ -124,6 +124,12 @@ def test_metadata_says_what_a_person_asks() -> None:
     }
 
 
+def test_metadata_says_how_much_of_a_long_document_was_read() -> None:
+    beginning = replace(PENDING, stage="classify", value={"category": "report", "parts": 400, "parts_read": 1})
+    told = events.materialization(beginning, KEYS, {}, None).metadata
+    assert (told["parts"].value, told["parts_read"].value) == (400, 1)
+
+
 def test_an_event_carries_result_data_version_and_code_version() -> None:
     current = events.materialization(PENDING, KEYS, {"summarize": PENDING.recipe}, None).tags or {}
     outdated = events.materialization(PENDING, KEYS, {"summarize": "another"}, None).tags or {}
