@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 DEFAULT_SCHEMA = "offload"
 # How long a step is tried again while Postgres restarts. An answer that was paid for is not dropped for a short outage.
 PATIENCE_SECONDS = 60.0
+CONNECT_SECONDS = 10.0
+# The pool tries ever more rarely: without a bound it would sleep on for minutes after a long recovery.
+RECONNECT_SECONDS = 2.0
 # What a lost connection arrives as; anything else is a fault of ours or of the data and is raised at once.
 CONNECTION_LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 
@@ -56,7 +59,8 @@ class Ledger:
             max_size=16,
             max_idle=60,
             num_workers=1,
-            timeout=10,
+            timeout=CONNECT_SECONDS,
+            reconnect_timeout=RECONNECT_SECONDS,
             open=True,
             kwargs={"row_factory": dict_row, "autocommit": True},
             configure=self._configure,
@@ -96,7 +100,10 @@ class Ledger:
         return self.patiently(attempt)
 
     def patiently(self, attempt: Callable[[], T]) -> T:
-        """`attempt()`, made again for a minute where Postgres went away in it. Raises `LedgerUnavailable`."""
+        """`attempt()`, made again for a minute where Postgres went away in it. Raises `LedgerUnavailable`.
+
+        The minute does not run while Postgres is being started or says that it recovers.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
         pause = 0.1
         while True:
@@ -110,7 +117,9 @@ class Ledger:
                 logger.warning("Postgres is away (%s); trying again", type(error).__name__)
                 time.sleep(pause)
                 pause = min(pause * 2, 2.0)
+                away_since = time.monotonic()
                 self.revive()
+                deadline += time.monotonic() - away_since
 
     def revive(self) -> None:
         """Have Postgres started again where it is ours to start; one thread at a time. Silent where it cannot be had."""

@@ -14,10 +14,12 @@ import pytest
 
 from dagster_offload.cli.kept_postgres import kept_alive
 from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.ledger import Ledger, migrate
 from dagster_offload.ledger.workers import Worker, live_workers
 from dagster_offload.opening import open_ledger
 from dagster_offload.postgres import embedded, is_running, server_pid, stop_postgres
 from dagster_offload.postgres.locks import wait_until
+from dagster_offload.postgres.places import NAME, Places
 from dagster_offload.settings import load_settings
 
 from .conftest import WITHOUT_FSYNC, Door
@@ -92,7 +94,9 @@ def test_door_that_comes_while_a_killed_server_falls_apart_waits_for_its_end(hom
     assert server_pid(home) not in (None, pid)
 
 
-def test_long_recovery_is_waited_for_and_told(home: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def gated_recovery(home: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, str], Path]:
+    """A killed server whose recovery ends only when a file is there: its options, and that file."""
     start(home)
     kill_server(home)
     # An archive recovery whose next file comes only when the test says so: Postgres stays "starting up".
@@ -100,12 +104,16 @@ def test_long_recovery_is_waited_for_and_told(home: Path, start: Start, monkeypa
     home.parent.chmod(0o777)
     (home / "postgres" / "data" / "recovery.signal").touch(0o666)
     wait = f"while [ ! -e {gate} ]; do sleep 0.05; done; false"
-    # An archive recovery answers readers before it is over; the recovery after a crash, which this stands for, does not.
-    options = WITHOUT_FSYNC | {"restore_command": wait, "hot_standby": "off"}
     monkeypatch.setattr(embedded, "TELL_AFTER_SECONDS", 0.1)
     monkeypatch.setattr(embedded, "SILENCE_SECONDS", 0.3)
     monkeypatch.setattr(embedded, "REFUSAL_SECONDS", 0.3)
     monkeypatch.setattr(embedded, "TELL_EVERY_SECONDS", 0.4)
+    # An archive recovery answers readers before it is over; the recovery after a crash, which this stands for, does not.
+    return WITHOUT_FSYNC | {"restore_command": wait, "hot_standby": "off"}, gate
+
+
+def test_long_recovery_is_waited_for_and_told(home: Path, gated_recovery: tuple[dict[str, str], Path]) -> None:
+    options, gate = gated_recovery
     words: list[str] = []
 
     def tell(message: str) -> None:
@@ -118,6 +126,28 @@ def test_long_recovery_is_waited_for_and_told(home: Path, start: Start, monkeypa
     assert "the database system is starting up" in words[2]
     with psycopg.connect(url) as conn:
         assert conn.execute("select pg_is_in_recovery()").fetchone() == (False,)
+
+
+def test_work_under_way_outlasts_a_recovery_longer_than_its_patience(
+    home: Path, gated_recovery: tuple[dict[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, gate = gated_recovery
+    monkeypatch.setattr("dagster_offload.ledger.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("dagster_offload.ledger.CONNECT_SECONDS", 0.2)
+    words: list[str] = []
+
+    def revive() -> None:
+        embedded.ensure_embedded(home, options=options, tell=tell)
+
+    def tell(message: str) -> None:
+        words.append(message)
+        if len(words) == 5:  # after 1.7 s
+            gate.touch()
+
+    with Ledger(embedded._url(Places(home), NAME), revive=revive) as ledger:
+        migrate(ledger)
+
+    assert len(words) >= 5
 
 
 def test_stop_during_a_recovery_ends_the_server_and_the_waiting_door(home: Path, start: Start) -> None:
@@ -162,6 +192,26 @@ def test_foreign_process_under_the_old_pid_survives_and_does_not_stop_the_start(
     assert foreign_process.poll() is None
 
 
+def test_another_homes_server_under_the_old_pid_survives_and_does_not_stop_the_start(
+    home: Path, short_folder: Path, start: Start
+) -> None:
+    other = short_folder / "other"
+    start(other)
+    others_pid = server_pid(other)
+    start(home)
+    kill_server(home)
+    pid_file = home / "postgres" / "data" / "postmaster.pid"
+    lines = pid_file.read_text().splitlines()
+    pid_file.write_text("\n".join([str(others_pid), *lines[1:]]) + "\n")
+
+    assert server_pid(home) is None
+    assert stop_postgres(home) is False
+    start(home)
+    assert stop_postgres(home) is True
+
+    assert server_pid(other) == others_pid
+
+
 @pytest.mark.parametrize("who", ["door and initdb", "door only"])
 def test_initdb_killed_half_way_leaves_a_home_that_works(home: Path, start: Start, door: Door, who: str) -> None:
     process = door(home, "ensure()")
@@ -179,6 +229,20 @@ def test_initdb_killed_half_way_leaves_a_home_that_works(home: Path, start: Star
     with psycopg.connect(start(home)) as conn:
         assert conn.execute("select 1").fetchone() == (1,)
     assert list(postgres.glob("data-new-*")) == []
+
+
+@pytest.mark.parametrize("step", ["check_major_version", "write_access_rules", "spawn", "_knock", "_create_database"])
+def test_first_door_killed_at_any_later_step_leaves_a_home_that_works(
+    home: Path, start: Start, door: Door, step: str
+) -> None:
+    process = door(home, f"embedded.{step} = lambda *_: (print('there', flush=True), time.sleep(600)); ensure()")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "there\n"
+    process.kill()
+    process.wait()
+
+    with psycopg.connect(start(home)) as conn:
+        assert conn.execute("select 1").fetchone() == (1,)
 
 
 def test_door_killed_right_after_the_start_leaves_a_server_that_others_find(
