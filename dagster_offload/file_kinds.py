@@ -90,7 +90,6 @@ _TITLE = re.compile(rb"<dc:title>([^<]*)</dc:title>")
 UNPACKED_LIMIT_BYTES = 1024**3
 _HWP_PASSWORD, _HWP_FOR_DISTRIBUTION, _HWP_RIGHTS = 2, 4, 16
 _WORD_IS_ENCRYPTED = 0x0100
-_EXCEL_FILE_PASS = 0x2F
 
 
 def sniffed(data: bytes) -> str | None:
@@ -135,7 +134,10 @@ def is_old_hangul(data: bytes) -> bool:
 
 
 def lock(data: bytes) -> str | None:
-    """Why nobody without a key may read an office file, in words; None where that is not so. Not for PDF."""
+    """Why nobody without a key may read an office file, in words; None where that is not so.
+
+    Not for PDF and XLS: of those the extractor tells.
+    """
     if data.startswith(_ZIP_BEGINNING):
         return _opened_archive(data, _archive_lock)
     return _opened_compound(data, _compound_lock) if data.startswith(_OLE_BEGINNING) else None
@@ -222,7 +224,6 @@ def _compound_lock(file: olefile.OleFileIO) -> str | None:
         file.exists("EncryptedPackage")
         or file.exists("EncryptedSummary")
         or (file.exists("WordDocument") and _is_locked_word(file))
-        or any(file.exists(name) and _is_locked_excel(file, name) for name in ("Workbook", "Book"))
     )
     return "protected by a password" if has_password else None
 
@@ -239,15 +240,3 @@ def _hangul_lock(file: olefile.OleFileIO) -> str | None:
 def _is_locked_word(file: olefile.OleFileIO) -> bool:
     head = file.openstream("WordDocument").read(12)
     return bool(struct.unpack_from("<H", head, 10)[0] & _WORD_IS_ENCRYPTED)
-
-
-def _is_locked_excel(file: olefile.OleFileIO, stream: str) -> bool:
-    """Whether a record that asks for a password stands among the first of the workbook."""
-    head = file.openstream(stream).read(4096)
-    place = 0
-    while place + 4 <= len(head):
-        kind, size = struct.unpack_from("<HH", head, place)
-        if kind == _EXCEL_FILE_PASS:
-            return True
-        place += 4 + size
-    return False

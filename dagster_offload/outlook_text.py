@@ -147,11 +147,14 @@ def _body(message: _Storage, readers: OutlookReaders) -> str:
     if page.strip(b"\0 \r\n"):
         return readers.html(page)
     compressed = message.binary(_RTF_BODY)
-    return readers.rtf(_decompressed(compressed)) if compressed else ""
+    return readers.rtf(decompressed_rtf(compressed)) if compressed else ""
 
 
-def _decompressed(data: bytes) -> bytes:
-    """RTF out of its compression: runs of eight tokens, each a byte or a place and length in the last 4,096 bytes."""
+def decompressed_rtf(data: bytes) -> bytes:
+    """RTF out of its compression: runs of eight tokens, each a byte or a place and length in the last 4,096 bytes.
+
+    Raises `NotOutlook`.
+    """
     _, size, kind, _ = struct.unpack_from("<I I 4s I", data)
     if kind == b"MELA":
         return data[16 : 16 + size]

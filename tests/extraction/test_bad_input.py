@@ -138,6 +138,15 @@ def test_a_text_of_blanks_is_empty(extractor: Extractor, tmp_path: Path, name: s
     assert extractor.extract(path).outcome == Outcome.EMPTY
 
 
+def test_empty_rows_of_a_table_are_left_out(extractor: Extractor, tmp_path: Path) -> None:
+    rows = "".join(f"<tr><td>{cell}</td><td></td></tr>" for cell in ("one", "", "", "two"))
+    (tmp_path / "gaps.html").write_text(f"<html><body><table>{rows}</table></body></html>", encoding="utf-8")
+    text = extractor.extract(tmp_path / "gaps.html").text
+    assert "one" in text
+    assert "two" in text
+    assert not re.search(r"^\|[ |]*\|$", text, re.MULTILINE)
+
+
 # Locked
 
 
@@ -379,6 +388,8 @@ def test_a_file_made_to_kill_its_reader_costs_itself_only(tmp_path: Path, name: 
             ending = str(extractor.extract(path).outcome)
         except ExtractionFailed as failed:
             ending = failed.code
-        assert ending in allowed | {"extraction_timeout"}  # a busy machine may need longer for anything
+        if "unpacks_too_large" not in allowed:
+            allowed = allowed | {"extraction_timeout"}  # a busy machine may need longer for anything
+        assert ending in allowed
         extractor.time_limit_seconds = 60
         assert reads_the_next_one(extractor, tmp_path)
