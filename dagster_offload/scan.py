@@ -167,14 +167,10 @@ def _known(cur: Cursor) -> list[KnownDocument]:
 def _may_have_changed(file: FileStat, before: KnownDocument | None) -> bool:
     if before is None or not before.is_present or not before.has_stat_of(file):
         return True
-    if before.digested_at is None:
+    if before.digested_ns is None:
         return False
     # A time still to come must not have the file read at every look; it is read once when that time has passed.
-    return _nanoseconds(before.digested_at) - RACY_NANOSECONDS < file.mtime_ns < time.time_ns()
-
-
-def _nanoseconds(when: datetime) -> int:
-    return int(when.timestamp() * 1e9)
+    return before.digested_ns - RACY_NANOSECONDS < file.mtime_ns < time.time_ns()
 
 
 def _vanished(found: Walk, known: Iterable[KnownDocument]) -> list[str]:
