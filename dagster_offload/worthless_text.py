@@ -7,6 +7,7 @@ every rule here asks for what no writing system, no table and no program text do
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import pairwise
 
 # A scanner's text layer that found nothing still holds a few characters: specks, a page number, a stamp.
 STRAY_CHARACTERS = 20
@@ -74,10 +75,14 @@ def _share_lost_twice(kept: str) -> float:
 def _share_of_western_letters(kept: str) -> float:
     """Accented letters among all: a language that has them writes at most every fifth letter so.
 
-    Tables of characters do have them, each once or twice.
+    Tables of characters do have them, each once or twice, or one after the other.
     """
     letters = [character for character in kept if character.isalpha()]
-    western = [character for character in letters if character in _WESTERN]
+    western = [
+        character
+        for before, character in pairwise(["", *letters])
+        if character in _WESTERN and before != chr(ord(character) - 1)
+    ]
     if len(western) < max(_ENOUGH, 2 * len(set(western))):
         return 0.0
     return len(western) / len(letters)
