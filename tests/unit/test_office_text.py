@@ -151,3 +151,23 @@ def test_what_is_no_such_document_says_so(read: object, data: bytes) -> None:
     assert callable(read)
     with pytest.raises(BrokenArchive):
         read(data)
+
+
+def test_slides_are_read_in_the_order_shown_with_titles_and_without_page_numbers() -> None:
+    drawing = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
+    slide = f'xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main" {drawing}'
+
+    def shape(kind: str, text: str) -> str:
+        return f'<p:sp><p:ph type="{kind}"/><a:p><a:r><a:t>{text}</a:t></a:r></a:p></p:sp>'
+
+    listed = '<p:sldId id="9" r:id="b"/><p:sldId id="8" r:id="a"/>'
+    related = "".join(
+        f'<Relationship Id="{name}" Type="{OFFICE}/slide" Target="slides/{name}.xml"/>' for name in ("a", "b")
+    )
+    members = {
+        "ppt/presentation.xml": f'<p:presentation {slide} xmlns:r="{OFFICE}">{listed}</p:presentation>',
+        "ppt/_rels/presentation.xml.rels": f"<Relationships>{related}</Relationships>",
+        "ppt/slides/a.xml": f"<p:sld {slide}>{shape('body', 'second')}{shape('sldNum', '2')}</p:sld>",
+        "ppt/slides/b.xml": f"<p:sld {slide}>{shape('title', 'First')}</p:sld>",
+    }
+    assert pptx_text(archive(members)) == "## First\n\nsecond"
