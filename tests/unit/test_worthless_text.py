@@ -165,3 +165,9 @@ def test_codes_of_letters_and_digits_are_never_mojibake(text: str) -> None:
 @given(st.sampled_from(sorted(MOJIBAKE)), st.integers(2, 20))
 def test_mojibake_is_found_whatever_stands_around_it(name: str, times: int) -> None:
     assert why_worthless("No. 12\n" + f"{MOJIBAKE[name]}\n" * times) is not None
+
+
+def test_a_long_text_is_judged_by_samples_of_all_of_it() -> None:
+    readable = "The lease of the greenhouse ends in March. " * 8_000
+    assert why_worthless("(cid:12)" * 100_000) is not None
+    assert why_worthless("(cid:12)" * 10_000 + readable * 3) is None
