@@ -99,6 +99,7 @@ def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
         (httpx.RemoteProtocolError, "server closed the connection before its answer was whole"),
         (httpx.ReadError, "answer cut: the connection ended inside it"),
         (httpx.ConnectError, "cannot connect"),
+        (httpx.DecodingError, "answer cut: its body is not in the encoding it names"),
     ):
         if isinstance(error, kind):
             return words

@@ -22,16 +22,15 @@ class Promise:
     """Where a row must end."""
 
     state: State  # of the document that was touched, or that the fault is meant for
-    reason: (
-        str  # this, or one of several with `|` between, is in the slot's reason; where one document is hit, in its own
-    )
+    reason: str  # stands in the slot's reason; where one document is hit, in its own; "" = there is none
     exit_code: int
     most_calls: int  # completions: in the first drain, trials too; where one document is hit, all that document's
     attempts: int = 0
     wait_seconds: float | None = None  # what the slot asked for, as it is taken
+    plain_reason: str | None = None  # where plain httpx tells something else
 
     def __str__(self) -> str:
-        reason = f" ({self.reason.replace('|', ' or ')})" if self.reason else ""
+        reason = f" ({self.reason})" if self.reason else ""
         wait = f", wait {self.wait_seconds} s" if self.wait_seconds is not None else ""
         return (
             f"{self.state}{reason}, attempts {self.attempts}, exit {self.exit_code}, calls <= {self.most_calls}{wait}"
@@ -58,9 +57,9 @@ class Row:
         return f"{self.name}: {self.hits}"
 
 
-def away(reason: str, calls: int = 1) -> Promise:
+def away(reason: str, calls: int = 1, plain: str | None = None) -> Promise:
     """The slot's fault: nobody pays, the work waits."""
-    return Promise(State.DEFERRED, reason, AWAY, calls)
+    return Promise(State.DEFERRED, reason, AWAY, calls, plain_reason=plain)
 
 
 def away_untouched(reason: str, calls: int = 2) -> Promise:
@@ -82,9 +81,9 @@ def fails(reason: str, calls: int = 3) -> Promise:
     return Promise(State.FAILED, reason, NOTHING_LEFT, calls, attempts=3)
 
 
-def quarantined(reason: str) -> Promise:
+def quarantined(reason: str, plain: str | None = None) -> Promise:
     """One call among the others, then at most three alone."""
-    return Promise(State.QUARANTINED, reason, NOTHING_LEFT, 4)
+    return Promise(State.QUARANTINED, reason, NOTHING_LEFT, 4, plain_reason=plain)
 
 
 def waits(reason: str, calls: int = 9) -> Promise:
@@ -93,11 +92,12 @@ def waits(reason: str, calls: int = 9) -> Promise:
 
 
 SILENT = {"deep_read_timeout": 0.4, "deep_connect_timeout": 0.4}
-SLOW = "no answer in time|no answer within"
+SLOW, TRIAL_SLOW = "no answer in time", "no answer within 0.4 s"  # where every call is slow, the trial speaks
 CLOSED = "server closed the connection before its answer was whole"
-CUT = f"answer cut|{CLOSED}"  # plain httpx does not tell a body's end from no answer at all
+CUT = "answer cut: the connection ended inside it"  # plain httpx does not tell a body's end from no answer at all
 RESET = "connection reset"
-NO_HTTP = f"speaks no HTTP|{CLOSED}"  # plain httpx does not tell
+NO_HTTP = "what answers there speaks no HTTP"  # plain httpx does not tell
+NOT_IN_ITS_ENCODING = "answer cut: its body is not in the encoding it names"
 NOT_WHOLE = "its body is not whole JSON"
 EVERY = "every_document_refused"
 HTML = "<!DOCTYPE html><html><body><form action=/login>Sign in</form></body></html>"
@@ -115,23 +115,23 @@ def twice(name: str, act: Act, for_all: Promise, for_one: Promise, **more: Any) 
 
 
 def _broken_connections() -> list[Row]:
-    reasons = {"before": CLOSED, "headers": CLOSED, "length": CUT, "chunked": CUT, "until_close": NOT_WHOLE}
+    # What the product says of a closed connection and of a reset one, and what plain httpx says of a closed one.
+    reasons = {
+        "before": (CLOSED, RESET, CLOSED),
+        "headers": (CLOSED, RESET, CLOSED),
+        "length": (CUT, CUT, CLOSED),
+        "chunked": (CUT, CUT, CLOSED),
+        "until_close": (NOT_WHOLE, NOT_WHOLE, NOT_WHOLE),
+    }
     rows: list[Row] = []
-    for at, reason in reasons.items():
+    for at, (closed, reset, plain_closed) in reasons.items():
         where = {"before": "before its answer", "headers": "inside the headers"}.get(at, f"inside a body ({at})")
-        for does, ending, said, settings in (
-            ("closes", Line.close, reason, {}),
-            ("resets", Line.reset, RESET if at in {"before", "headers"} else f"{RESET}|{CUT}", {}),
-            ("falls silent", Line.stay_silent, SLOW, SILENT),
+        for does, ending, for_all, for_one, settings in (
+            ("closes", Line.close, away(closed, 2, plain_closed), quarantined(closed, plain_closed), {}),
+            ("resets", Line.reset, away(reset, 2, RESET), quarantined(reset, RESET), {}),
+            ("falls silent", Line.stay_silent, away(TRIAL_SLOW, 2), quarantined(SLOW), SILENT),
         ):
-            rows += twice(
-                f"{does} {where}",
-                cut(at, ending),
-                away(said, 2),
-                quarantined(said),
-                settings=settings,
-                is_plain_too=True,
-            )
+            rows += twice(f"{does} {where}", cut(at, ending), for_all, for_one, settings=settings, is_plain_too=True)
     return rows
 
 
@@ -144,22 +144,26 @@ CONNECTIONS: list[Row] = [
     ),
     Row("https at a plain port", well, Hits.ALL, away("TLS handshake failed", 0), scheme="https", is_plain_too=True),
     *_broken_connections(),
-    *twice("TLS at a plain URL", sends(acts.TLS_ALERT), away(NO_HTTP, 2), quarantined(NO_HTTP), is_plain_too=True),
     *twice(
-        "not HTTP", sends(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), away(NO_HTTP, 2), quarantined(NO_HTTP), is_plain_too=True
+        "TLS at a plain URL", sends(acts.TLS_ALERT),
+        away(NO_HTTP, 2, CLOSED), quarantined(NO_HTTP, CLOSED), is_plain_too=True,
+    ),
+    *twice(
+        "not HTTP", sends(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"),
+        away(NO_HTTP, 2, CLOSED), quarantined(NO_HTTP, CLOSED), is_plain_too=True,
     ),
     *twice(
         "a chunk without a size", sends(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n"),
-        away("", 2), quarantined(""), is_plain_too=True,
+        away(NO_HTTP, 2, CLOSED), quarantined(NO_HTTP, CLOSED), is_plain_too=True,
     ),
     Row("HTTP/1.0 with close", acts.one_zero, Hits.ALL, done(), is_plain_too=True),
     Row("gzip", acts.zipped, Hits.ALL, done(), is_plain_too=True),
     *twice(
         "gzip that is none", says(200, b"no gzip at all", content_encoding="gzip"),
-        away("", 2), quarantined(""), is_plain_too=True,
+        away(NOT_IN_ITS_ENCODING, 2), quarantined(NOT_IN_ITS_ENCODING), is_plain_too=True,
     ),
     Row("headers of 20 kB", answers_with({"x-much": "a" * 20_000}), Hits.ALL, done(), is_plain_too=True),
-    Row("blanks for ever", acts.drips_blanks, Hits.ALL, away(SLOW, 2), settings=SILENT),
+    Row("blanks for ever", acts.drips_blanks, Hits.ALL, away(TRIAL_SLOW, 2), settings=SILENT),
     *twice("a body without end", acts.never_stops_talking, away("longer than 16 MB", 2), quarantined("longer than 16 MB")),
     *twice("a zip bomb", acts.bomb, away("longer than 16 MB", 2), quarantined("longer than 16 MB")),
     Row("closes kept connections on use", acts.closes_kept, Hits.ALL, Promise(State.DONE, "every_document_cut", AWAY, 1)),
@@ -287,7 +291,10 @@ HEALTH: list[Row] = [
     Row("no /health, alias not listed, calls work", well, Hits.ALL, done(), health=acts.models("b"), sensor=NO_MODEL),
     Row("no /health, alias listed", well, Hits.ALL, done(), health=acts.models("b", ALIAS), sensor=""),
     Row("health is an endless body", well, Hits.ALL, done(), health=acts.never_stops_talking, sensor="longer than 16 MB"),
-    Row("health ok in a shutdown that never ends the call", SHUTTING_DOWN, Hits.ALL, away(SLOW, 2), settings=SILENT, sensor=""),
+    Row(
+        "health ok in a shutdown that never ends the call", SHUTTING_DOWN, Hits.ALL, away(TRIAL_SLOW, 2),
+        settings=SILENT, sensor="",
+    ),
     Row("trials answered, every document cut", cut("before", Line.close), Hits.DOCUMENTS, EVERY_CUT),
     Row("trials answered, every document unusable", writes(""), Hits.DOCUMENTS, wrong(EVERY, 5)),
     Row("trials answered, every document HTTP 503", says(503), Hits.DOCUMENTS, away("HTTP 503")),
