@@ -65,7 +65,7 @@ def _walk_with_stat(folder: str) -> int:
 
 def extraction(ground: Ground) -> Iterator[Row]:
     ours, bare = [], []
-    with ground.home() as (home, ledger):
+    with ground.home(ocr="off") as (home, ledger):  # the bare extractor reads no pictures either
         for turn in range(ground.repeats):
             library = home.folder / f"turn{turn}"
             files = _write_samples(library, mark=turn)

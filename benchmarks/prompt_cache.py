@@ -7,7 +7,6 @@ import asyncio
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +16,12 @@ from typing import Any
 import httpx
 
 from benchmarks.filling import add_extracted, analyze
-from benchmarks.ground import ALIAS, Ground
+from benchmarks.ground import ALIAS, Ground, Home
+from benchmarks.judge import judged
 from benchmarks.rows import Benchmark, Row, at_most
 from dagster_offload.chat import request_body
 from dagster_offload.ledger import Ledger
-from dagster_offload.settings import Settings
+from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages import llm_stages
 from tests.router import real_server
 
@@ -73,16 +73,18 @@ class Side:
 def read_once(ground: Ground) -> Iterator[Row]:
     for width in (1, 4):
         with server(ground, width) as real, ground.home() as (home, ledger):
-            settings = Settings(
-                **home.settings.model_dump(exclude_defaults=True)
-                | {"deep_url": real.url, "deep_model": ALIAS, "deep_concurrency": width}
-            )
-            add_extracted(ledger, settings, DOCUMENTS, characters=CHARACTERS)
-            analyze(ledger)
+            given = home.settings.model_dump(exclude_defaults=True)
+            with judged(real.url) as (url, judge):
+                settings = load_settings(**given, deep_url=url, deep_model=ALIAS, deep_concurrency=width)
+                add_extracted(ledger, settings, DOCUMENTS, characters=CHARACTERS)
+                analyze(ledger)
+                _drain(Home(home.folder, settings), ledger)
+                ours = Side(judge.tokens_read, judge.seconds)
             texts = _texts(ledger)
             once = sum(real.tokens(text) for text in texts)
-            theirs = asyncio.run(_stage_by_stage(real, settings, texts, width))
-            ours = _drain(type(home)(home.folder, settings), ledger)
+            with judged(real.url) as (url, judge):
+                asyncio.run(_stage_by_stage(url, settings, texts, width))
+                theirs = Side(judge.tokens_read, judge.seconds)
         ground.tell(f"{width} in flight: {ours}, stage by stage {theirs}, documents {once} tokens")
         raw: dict[str, Any] = {
             "documents": DOCUMENTS,
@@ -103,43 +105,26 @@ def _texts(ledger: Ledger) -> list[str]:
         return [row["text"] for row in cur.execute("select text from results where stage = 'extract' order by 1")]
 
 
-def _drain(home: Any, ledger: Ledger) -> Side:
-    """Through the product; from the first call's start to the last one's end, second questions included."""
+def _drain(home: Home, ledger: Ledger) -> None:
     home.run("drain", "--json")
     with ledger.transaction() as cur:
-        cur.execute(
-            "select sum(tokens_in - coalesce(tokens_cached, 0)) as read, "
-            "extract(epoch from max(ended_at) - min(ended_at - make_interval(secs => seconds))) as seconds, "
-            "(select count(*) from work_items where stage <> 'extract' and state = 'done') as done "
-            "from calls where item_id is not null"
-        )
-        row = cur.fetchone()
-    assert row is not None
-    assert row["done"] == 2 * DOCUMENTS, f"only {row['done']} items done"
-    return Side(int(row["read"]), float(row["seconds"]))
+        cur.execute("select count(*) as n from work_items where stage <> 'extract' and state = 'done'")
+        done = cur.fetchall()[0]["n"]
+    assert done == 2 * DOCUMENTS, f"only {done} items done"
 
 
-async def _stage_by_stage(real: Server, settings: Settings, texts: list[str], width: int) -> Side:
+async def _stage_by_stage(url: str, settings: Settings, texts: list[str], width: int) -> None:
     deep = settings.slots.deep
     assert deep is not None
-    read, began = 0, time.perf_counter()
     async with httpx.AsyncClient(timeout=900) as http:
         for stage in llm_stages(settings).values():
-            waiting = iter(texts)
+            bodies = iter([request_body(deep, text, stage.instruction, stage.options) for text in texts])
+            await asyncio.gather(*(_lane(http, url, bodies) for _ in range(width)))
 
-            async def lane(body_of: Any, waiting: Iterator[str]) -> int:
-                tokens = 0
-                for text in waiting:
-                    answer = await http.post(f"{real.url}/v1/chat/completions", json=body_of(text))
-                    usage = answer.raise_for_status().json()["usage"]
-                    tokens += usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"]
-                return tokens
 
-            def body_of(text: str, stage: Any = stage) -> dict[str, Any]:
-                return request_body(deep, text, stage.instruction, stage.options)
-
-            read += sum(await asyncio.gather(*(lane(body_of, waiting) for _ in range(width))))
-    return Side(read, time.perf_counter() - began)
+async def _lane(http: httpx.AsyncClient, url: str, bodies: Iterator[dict[str, Any]]) -> None:
+    for body in bodies:
+        (await http.post(f"{url}/v1/chat/completions", json=body)).raise_for_status()
 
 
 BENCHMARKS = (Benchmark("prompt-cache", read_once),)
