@@ -17,8 +17,8 @@ demo: $(INSTALLED) ## Watch it work on sample documents (make demo ARGS=--exit e
 	@$(BIN)/dagster-offload demo $(ARGS)
 
 test: $(INSTALLED) lint ## Everything CI checks: format, lint, types, import contracts, tests, definitions
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/acceptance --ignore tests/benchmarks
-	@$(BIN)/python -m pytest tests/acceptance tests/benchmarks
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/acceptance --ignore tests/benchmarks --ignore tests/chaos
+	@$(BIN)/python -m pytest tests/acceptance tests/benchmarks tests/chaos
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check defs
 
 faults: $(INSTALLED) ## The fault matrix: what a slot does wrong, what was promised, what was seen (two minutes)

@@ -116,8 +116,8 @@ def a_scan_dies(world: World) -> None:
 def _drains(world: World) -> "tuple[subprocess.Popen[str], list[subprocess.Popen[str]], Plan]":
     """One drain or two with enough to do, and the faults of the slot beside them."""
     [row] = world.sql("select count(*) as n from work_items where state in ('pending', 'deferred')")
-    if row["n"] < 4 * int(AT_WORK):
-        world.library.change(letters=100)
+    if row["n"] < world.changed_at_once:
+        world.library.change(world.changed_at_once)
         _scan(world)
     drains = [world.start("drain", "--limit", AT_WORK) for _ in range(world.rng.choice((1, 1, 2)))]
     return drains[0], drains[1:], _faults(world, DRAIN_LIFE_SECONDS)

@@ -82,6 +82,7 @@ class World:
     slot: Slot
     library: Library
     rng: random.Random
+    changed_at_once: int = 100  # letters, where little work is left
     kills: list[Kill] = field(default_factory=list)
     round_number: int = 0
     ended_by_dagster: int = 0  # drains that said why
