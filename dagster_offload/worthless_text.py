@@ -25,6 +25,7 @@ _WESTERN = frozenset(character for character in (*map(chr, range(0xC0, 0x100)), 
 _VOWELS = frozenset("aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýÿœ")
 # Every fourth or fifth pair of letters in the languages of Western Europe is one of these, every fortieth by chance.
 _USUAL_PAIRS = frozenset("th he in er an re en de es on st nd te ti nt le la ar".split())  # noqa: SIM905
+_STRUCTURE = frozenset("[](){}<>,;:\"'=.")
 # Fonts that are embedded without a table of their letters often count glyphs from the space on, as 3 instead of 32.
 _GLYPH_SHIFT = 29
 
@@ -143,9 +144,10 @@ def _share_of_vowels(text: str) -> float:
 
 
 def _no_letters(text: str) -> str | None:
-    """Many different signs and hardly a letter or digit. Rows of dots and dashes are one sign."""
+    """Many different signs and hardly a letter or digit. Rows of dots and dashes are one sign, and nested data is
+    mostly brackets, quotes and commas."""
     signs = re.sub(r"(.)\1+", r"\1", _BLANKS.sub("", text))
-    if len(signs) < 100 or len(set(signs)) < 15:
+    if len(signs) < 100 or len(set(signs)) < 15 or 2 * sum(map(_STRUCTURE.__contains__, signs)) > len(signs):
         return None
     if sum(map(str.isalnum, signs)) < 0.1 * len(signs) and all(character.isascii() for character in signs):
         return "the text is signs without letters: the file's fonts do not say which letters they show"

@@ -30,7 +30,7 @@ def test_the_graph_is_the_one_others_rely_on() -> None:
             "partitions": "documents",
             "checks": [],
             "group": "documents",
-            "code_version": "extract-1",
+            "code_version": "extract-2",
             "backfill_policy": dg.BackfillPolicy.single_run(),
         },
         "classification": {
@@ -38,7 +38,7 @@ def test_the_graph_is_the_one_others_rely_on() -> None:
             "partitions": "documents",
             "checks": ["served_model_as_expected"],
             "group": "documents",
-            "code_version": "classify-1",
+            "code_version": "classify-2",
             "backfill_policy": dg.BackfillPolicy.single_run(),
         },
         "summary": {
@@ -46,7 +46,7 @@ def test_the_graph_is_the_one_others_rely_on() -> None:
             "partitions": "documents",
             "checks": ["served_model_as_expected"],
             "group": "documents",
-            "code_version": "summarize-1",
+            "code_version": "summarize-2",
             "backfill_policy": dg.BackfillPolicy.single_run(),
         },
     }

@@ -9,7 +9,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dagster_offload.worthless_text import is_stray, why_glyph_soup, why_worthless
@@ -134,6 +134,7 @@ def test_no_cut_out_of_a_readable_text_is_worthless(name: str, start: int, lengt
     assert why_glyph_soup(LANGUAGES[name][start : start + length] * times) is None
 
 
+@example(["Perl", "brackets"])
 @given(st.lists(st.sampled_from(sorted(READABLE)), min_size=1, max_size=6))
 def test_no_mixture_of_readable_texts_is_worthless(names: list[str]) -> None:
     assert why_glyph_soup("\n".join(READABLE[name] for name in names)) is None
