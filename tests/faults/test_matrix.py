@@ -112,13 +112,12 @@ def the_slot_pays(row: Row, play: Play, entry: Played, names: dict[str, str]) ->
         assert row.sensor in decision.words
     summary = play.drain()
     item = bench.item(FIRST, row.stage)
-    calls = len(play.server.asked)
+    # Where the work flows all the same, the bound is on what one document may cost.
+    calls = play.server.calls(marked=True) if promise.state is State.DONE else len(play.server.asked)
     attempts = play.sum_of("attempts")
     reason = summary.reason if promise.exit_code else item["reason"]
     entry.seen = seen(item["state"], reason, summary, calls, attempts)
     assert bench.slot().refusal_wait_seconds == promise.wait_seconds or promise.wait_seconds is None
-    if promise.state is State.DONE:
-        calls = play.server.calls(marked=True)
     assert summary.failed == 0
     assert_kept(promise, item["state"], reason or "", exit_code(summary), calls, attempts)
     if promise.state is not State.DONE:
