@@ -46,12 +46,12 @@ class Wire:
 
     def __init__(self, url: str, folder: str) -> None:
         to = conninfo_to_dict(url)
-        self._server = str(Path(str(to["host"])) / f".s.PGSQL.{to.get('port', 5432)}")
+        self._host, self._port = str(to["host"]), int(to.get("port") or 5432)
         self.url = libpq_url({**to, "host": folder})
         self.lose_next_answer = False
         self.lost = 0
         self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(str(Path(folder) / f".s.PGSQL.{to.get('port', 5432)}"))
+        self._listening.bind(str(Path(folder) / f".s.PGSQL.{self._port}"))
         self._listening.listen()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -63,9 +63,14 @@ class Wire:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(self._server)
-                threading.Thread(target=self._carry, args=(client, server), daemon=True).start()
+                threading.Thread(target=self._carry, args=(client, self._connected()), daemon=True).start()
+
+    def _connected(self) -> socket.socket:
+        if not self._host.startswith("/"):
+            return socket.create_connection((self._host, self._port))
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(str(Path(self._host) / f".s.PGSQL.{self._port}"))
+        return server
 
     def _carry(self, client: socket.socket, server: socket.socket) -> None:
         with client, server, contextlib.suppress(OSError):
