@@ -5,13 +5,13 @@ where none is left the wish is not sent: the instruction alone asks for JSON, an
 here knows makes or models, only what the server at a slot did with what it was sent. No I/O.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
 from dagster_offload.completion import Answer, RequestOptions
+from dagster_offload.foreign_json import read_json
 from dagster_offload.thinking import split_thinking
 
 
@@ -184,6 +184,6 @@ def _is_json_wish_heard(answer: Answer) -> bool | None:
     if answer.finish_reason == "length" or not said:
         return None
     try:
-        return isinstance(json.loads(said), dict)
-    except (ValueError, RecursionError):
+        return isinstance(read_json(said), dict)
+    except ValueError:
         return False

@@ -5,7 +5,6 @@ memory limit and ends when its parent does. What kreuzberg says about a fault is
 the document; only the kind of fault is.
 """
 
-import ctypes
 import hashlib
 import html
 import json
@@ -13,7 +12,6 @@ import os
 import re
 import resource
 import select
-import signal
 import stat
 import struct
 import sys
@@ -29,7 +27,7 @@ from dagster_offload import file_kinds
 from dagster_offload.documents import CODE_TYPES
 from dagster_offload.hangul_text import NotHangul, hwp_text, hwpx_text
 from dagster_offload.mail_text import mail_box_text, mail_text, subject
-from dagster_offload.ocr import Reader, Unreadable
+from dagster_offload.ocr import Reader, Unreadable, death_with_parent
 from dagster_offload.open_document_text import open_document_text
 from dagster_offload.outlook_text import NotOutlook, OutlookReaders, outlook_text
 from dagster_offload.picture_text import Found, Pictures
@@ -173,23 +171,23 @@ def _html_text(page: str) -> str:
 
 
 def _mail(data: bytes) -> Answer:
-    try:
-        text = mail_text(data, _html_text)
-    except RecursionError:  # mails in mails in mails
-        text = None
-    if text is None:
-        raise _broken(file_kinds.MAIL, data)
+    text = _letters(data, file_kinds.MAIL, mail_text)
     return _text(text, {"mime": file_kinds.MAIL, "title": _short(subject(data))}, when_blank="no_text")
 
 
 def _mail_box(data: bytes) -> Answer:
+    text = _letters(data, file_kinds.MBOX, mail_box_text)
+    return _text(text, {"mime": file_kinds.MBOX}, when_blank="no_text")
+
+
+def _letters(data: bytes, kind: str, read: Callable[[bytes, Callable[[str], str]], str | None]) -> str:
     try:
-        text = mail_box_text(data, _html_text)
-    except RecursionError:
+        text = read(data, _html_text)
+    except RecursionError:  # mails in mails in mails
         text = None
     if text is None:
-        raise _broken(file_kinds.MBOX, data)
-    return _text(text, {"mime": file_kinds.MBOX}, when_blank="no_text")
+        raise _broken(kind, data)
+    return text
 
 
 def _outlook(data: bytes) -> Answer:
@@ -380,9 +378,8 @@ def _send(answers: Any, answer: Answer) -> None:
 
 def _end_with(parent: int) -> None:
     """Die with the parent: at once on Linux, and everywhere when the pipe to us is closed."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if (die_with_it := death_with_parent()) is not None:
+        die_with_it()
         if os.getppid() != parent:  # it died before we asked
             os._exit(1)
     threading.Thread(target=_watch_stdin, daemon=True).start()

@@ -20,7 +20,7 @@ from dagster_offload.errors import (
     WrongModel,
     retry_after_seconds,
 )
-from dagster_offload.foreign_json import read_json
+from dagster_offload.foreign_json import read_json, short_texts
 from dagster_offload.slots import SlotConfig
 from dagster_offload.transport import truer_error
 
@@ -153,7 +153,7 @@ def word_in(response: httpx.Response) -> str | None:
         return None
     text = response.text
     try:
-        notices = list(_short_texts(read_json(text)))
+        notices = list(short_texts(read_json(text), _LONGEST_NOTICE))
     except ValueError:
         notices = [text] if len(text) <= _LONGEST_NOTICE else []
     for notice in notices:
@@ -161,14 +161,6 @@ def word_in(response: httpx.Response) -> str | None:
         if found is not None:
             return found[1]
     return None
-
-
-def _short_texts(value: object, depth: int = 0) -> Iterator[str]:
-    if isinstance(value, str) and len(value) <= _LONGEST_NOTICE:
-        yield value
-    elif isinstance(value, (dict, list)) and depth < 4:
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _short_texts(item, depth + 1)
 
 
 def is_misconfigured(fault: BaseException | int) -> bool:

@@ -35,6 +35,15 @@ def objects_in_prose(text: str) -> Iterator[Any]:
             continue
 
 
+def short_texts(value: object, longest: int, depth: int = 0) -> Iterator[str]:
+    """The texts in a value, four levels deep, of at most `longest` characters: notices are short, echoed documents not."""
+    if isinstance(value, str) and len(value) <= longest:
+        yield value
+    elif isinstance(value, (dict, list)) and depth < 4:
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from short_texts(item, longest, depth + 1)
+
+
 def storable_text(text: str) -> str:
     """`text` with a question mark for each character that can stand in no database."""
     return _NOT_STORABLE.sub("?", text)

@@ -136,7 +136,7 @@ def _read_as(reader: Reader, picture: bytes, layout: str, dpi: int | None, page:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # it may quote the picture
         env={**os.environ, "OMP_THREAD_LIMIT": "1"},  # one extractor per core is what uses the cores
-        preexec_fn=_die_with_parent(),
+        preexec_fn=death_with_parent(),
         check=False,
     )
     if ended.returncode < 0:
@@ -146,8 +146,8 @@ def _read_as(reader: Reader, picture: bytes, layout: str, dpi: int | None, page:
     return _parsed(ended.stdout.decode("utf-8", errors="replace"))
 
 
-def _die_with_parent() -> Callable[[], object] | None:
-    """For the moment before Tesseract starts: let the kernel end it with us. Elsewhere its group is killed."""
+def death_with_parent() -> Callable[[], object] | None:
+    """What a child calls to have the kernel end it with its parent; None where no kernel does (its group is killed)."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl  # looked up before the fork, where nothing may be

@@ -12,7 +12,7 @@ from dagster_offload.errors import CutAnswer, SettingsError
 from dagster_offload.faults import fault_reason, is_misconfigured, setting_to_check, word_in
 from dagster_offload.foreign_json import read_json
 from dagster_offload.slots import SlotConfig
-from dagster_offload.transport import auth_headers, call_timeout, endpoint, exchange, open_http
+from dagster_offload.transport import get, open_http
 
 CONNECT_SECONDS = 3.0
 TOTAL_SECONDS = 5.0
@@ -36,9 +36,9 @@ async def probe(slot: SlotConfig) -> ProbeResult:
     try:
         async with asyncio.timeout(TOTAL_SECONDS), open_http([slot], is_fresh=True) as http:
             path = "/" + slot.health_path.lstrip("/")
-            response = await _get(http, slot, path)
+            response = await get(http, slot, path, TOTAL_SECONDS)
             if response.status_code == httpx.codes.NOT_FOUND:
-                return _listed(slot, path, await _get(http, slot, "/v1/models"))
+                return _listed(slot, path, await get(http, slot, "/v1/models", TOTAL_SECONDS))
             return _judged(slot, path, response)
     except TimeoutError:
         return ProbeResult(False, f"no answer within {TOTAL_SECONDS:g} s")
@@ -47,11 +47,6 @@ async def probe(slot: SlotConfig) -> ProbeResult:
     except (httpx.HTTPError, httpx.InvalidURL, CutAnswer) as error:
         hint = f" (check {setting_to_check(slot, error)})" if is_misconfigured(error) else ""
         return ProbeResult(False, f"{fault_reason(error)}{hint}")
-
-
-async def _get(http: httpx.AsyncClient, slot: SlotConfig, path: str) -> httpx.Response:
-    timeout = call_timeout(slot, TOTAL_SECONDS)
-    return await exchange(http, "GET", endpoint(slot, path), headers=auth_headers(slot), timeout=timeout)
 
 
 def _judged(slot: SlotConfig, path: str, response: httpx.Response) -> ProbeResult:

@@ -16,7 +16,7 @@ from dagster_offload.completion import Answer, RequestOptions
 from dagster_offload.errors import CutAnswer, SettingsError
 from dagster_offload.foreign_json import read_json
 from dagster_offload.slots import SlotConfig
-from dagster_offload.transport import auth_headers, call_timeout, endpoint, exchange, open_http
+from dagster_offload.transport import get, open_http
 from dagster_offload.width import WIDEST
 
 ASK_SECONDS = 2.0
@@ -42,13 +42,7 @@ async def ask_places(slot: SlotConfig) -> ServersWord:
     try:
         async with asyncio.timeout(ASK_SECONDS), open_http([slot], is_fresh=True) as http:
             for path in ("/props", "/slots"):
-                response = await exchange(
-                    http,
-                    "GET",
-                    endpoint(slot, path),
-                    headers=auth_headers(slot),
-                    timeout=call_timeout(slot, ASK_SECONDS),
-                )
+                response = await get(http, slot, path, ASK_SECONDS)
                 if response.is_success and (places := _places_in(response.content)) is not None:
                     return ServersWord(True, places)
                 if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 
 from dagster_offload.errors import ErrorAsAnswer
-from dagster_offload.foreign_json import read_json
+from dagster_offload.foreign_json import read_json, short_texts
 from dagster_offload.stages.long_documents import TooLong
 
 LEAST_CONTEXT_TOKENS = 512
@@ -53,7 +53,7 @@ def too_long_of(error: BaseException) -> TooLong | None:
 
 def too_long_in(body: object) -> TooLong | None:
     """The same of an error's body."""
-    notices = [notice for notice in _short_texts(body) if _TOO_LONG.search(notice)]
+    notices = [notice for notice in short_texts(body, _LONGEST_NOTICE) if _TOO_LONG.search(notice)]
     if not notices:
         return None
     numbers = dict(_numbers(body))
@@ -70,14 +70,6 @@ def _number(notices: list[str], *patterns: re.Pattern[str]) -> int | None:
             if (found := pattern.search(notice)) is not None:
                 return believable_tokens(int(next(group for group in found.groups() if group).replace(",", "")))
     return None
-
-
-def _short_texts(value: object, depth: int = 0) -> Iterator[str]:
-    if isinstance(value, str) and len(value) <= _LONGEST_NOTICE:
-        yield value
-    elif isinstance(value, (dict, list)) and depth < 4:
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _short_texts(item, depth + 1)
 
 
 def _numbers(value: object, depth: int = 0) -> Iterator[tuple[str, int]]:

@@ -179,6 +179,12 @@ async def exchange(http: httpx.AsyncClient, method: str, url: str, **options: An
     return httpx.Response(response.status_code, headers=headers, content=bytes(body), request=response.request)
 
 
+async def get(http: httpx.AsyncClient, slot: SlotConfig, path: str, seconds: float) -> httpx.Response:
+    """One free question to a slot's server. Raises what `exchange` and `auth_headers` raise."""
+    timeout = call_timeout(slot, seconds)
+    return await exchange(http, "GET", endpoint(slot, path), headers=auth_headers(slot), timeout=timeout)
+
+
 _PACKING_HEADERS = {"content-encoding", "transfer-encoding", "content-length"}
 
 
