@@ -6,9 +6,8 @@ Nothing new is started once the slot is away, the limit is reached or the worker
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from dagster_offload.gate import registered, try_closing
 from dagster_offload.ledger import Cursor, claims, permits, slots, width
@@ -19,8 +18,6 @@ from dagster_offload.slots import SlotConfig
 from dagster_offload.tally import PartsRead, Progress, Tally, WalkEnd
 from dagster_offload.vigil import Vigil
 from dagster_offload.walk import Walker
-
-T = TypeVar("T")
 
 # Where a notification went missing, a permit or a breaker is looked at again after this.
 LOOK_AGAIN_SECONDS = 2.0
@@ -183,14 +180,14 @@ class Lanes:
 
     async def _claimed(self, slot: SlotConfig, *, alone: bool) -> tuple[int, Taken]:
         """What was heard before a claim, the slot at the claim, and the claim if there was one."""
-        before = self._changes
-        taking = self.walker.ledger.run(self._take_alone, slot.name) if alone else self._take(slot)
-        return before, await self._reserved(taking, lambda taken: taken[1] is not None)
-
-    async def _take(self, slot: SlotConfig) -> Taken:
-        documents = self.scope.documents
-        want = Want(slot.name, tuple(self.scope.stages), None if documents is None else tuple(documents))
-        return await self.walker.commits.take(want)
+        before, documents = self._changes, self.scope.documents
+        want = Want(slot.name, tuple(self.scope.stages), None if documents is None else tuple(documents), alone)
+        # Counted before it is claimed: lanes that ask at the same time must not pass the limit together.
+        self.tally.started += 1
+        taken = await self.walker.commits.take(want)
+        if taken[1] is None:
+            self.tally.started -= 1
+        return before, taken
 
     async def _give_back(self, ahead: "list[asyncio.Task[tuple[int, Taken]]]") -> None:
         """A document claimed ahead and not begun is anybody's again."""
@@ -234,17 +231,6 @@ class Lanes:
         now = await try_closing(self.walker.ledger, self.walker.client, slot, self.walker.worker)
         return now.breaker is BreakerState.CLOSED
 
-    def _take_alone(self, cur: Cursor, slot: str) -> Taken:
-        """What `GroupCommit.take` gives, of the documents that must run alone."""
-        row = slots.get(cur, slot)
-        if row is None:
-            raise KeyError(f"slot {slot} was forgotten while work was under way")
-        if row.breaker is not BreakerState.CLOSED:
-            return row, None
-        walker, scope = self.walker, self.scope
-        worker, wanted = walker.worker, (scope.stages, walker.recipes, scope.documents)
-        return row, claims.take(cur, worker.id, *wanted, alone=True, slot=slot, run_id=worker.run_id)
-
     def _has_work(self, cur: Cursor, slot: str, *, alone: bool) -> bool:
         row = slots.get(cur, slot)
         if row is None or row.breaker is BreakerState.MISCONFIGURED:
@@ -256,14 +242,6 @@ class Lanes:
     def _may_start(self) -> bool:
         is_full = self.scope.limit is not None and self.tally.started >= self.scope.limit
         return not (is_full or self.walker.worker.is_lost)
-
-    async def _reserved(self, step: Awaitable[T], has_claim: Callable[[T], bool]) -> T:
-        """Count a document before it is claimed: lanes that ask at the same time must not pass the limit together."""
-        self.tally.started += 1
-        taken = await step
-        if not has_claim(taken):
-            self.tally.started -= 1
-        return taken
 
     def _count(self, end: WalkEnd) -> None:
         self.tally.count(end)

@@ -31,11 +31,12 @@ class Finish:
 
 @dataclass(frozen=True)
 class Want:
-    """A document wanted for a lane at a slot."""
+    """A document wanted for a lane at a slot; `alone`: one of those that must run alone."""
 
     slot: str
     stages: tuple[str, ...]
     documents: tuple[str, ...] | None = None
+    alone: bool = False
 
 
 # The slot as it was at the claim: a call's epoch is that of its claim. None where its breaker is not closed, or nothing is due.
@@ -72,6 +73,7 @@ def _take_all(
                 recipes,
                 want.documents,
                 count=wants.count(want),
+                alone=want.alone,
                 slot=want.slot,
                 run_id=run_id,
             )
