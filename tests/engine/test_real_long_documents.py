@@ -70,7 +70,8 @@ def test_a_document_longer_than_the_context_ends_in_a_validated_summary(
     (result,) = engine.sql("select value from results where stage = 'summarize'")
     assert result["value"]["summary"]
     assert result["value"]["parts"] == result["value"]["parts_read"] > 1
-    refused = engine.sql("select 1 from calls where outcome = 'context_too_long'")
+    # A refusal counts no tokens. An answer that filled the context does: how long a random model's are is chance.
+    refused = engine.sql("select 1 from calls where outcome = 'context_too_long' and tokens_in is null")
     assert bool(refused) is not is_told
 
 
