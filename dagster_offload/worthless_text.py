@@ -5,9 +5,10 @@ every rule here asks for what no writing system, no table and no program text do
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 # A scanner's text layer that found nothing still holds a few characters: specks, a page number, a stamp.
 STRAY_CHARACTERS = 20
@@ -17,7 +18,8 @@ _ENOUGH = 20
 _SAMPLE = 100_000
 
 _GLYPH_CODE = re.compile(r"\(cid:\d+\)")
-_BLANKS = re.compile(r"\s+")
+# No font but one shows them: private use, lost in decoding, or no characters at all.
+_PLACEHOLDERS = re.compile("[\x80-\x9f\ue000-\uf8ff\ufdd0-\ufdef\ufffd-\uffff\U000f0000-\U0010ffff]+")
 # What one encoding's mark of a lost character becomes in another (UTF-8 read as CP949, as GBK, as CP1252).
 _LOST_TWICE = ("占쏙옙", "锟斤拷", "ï¿½")
 # Letters that CP1252 and Latin-1 have beyond ASCII: what the bytes of any other encoding show as.
@@ -26,6 +28,7 @@ _VOWELS = frozenset("aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüý�
 # Every fourth or fifth pair of letters in the languages of Western Europe is one of these, every fortieth by chance.
 _USUAL_PAIRS = frozenset("th he in er an re en de es on st nd te ti nt le la ar".split())  # noqa: SIM905
 _STRUCTURE = frozenset("[](){}<>,;:\"'=.")
+_SHIFTED_GLYPHS = re.compile(r"[$-\]]+")
 # Fonts that are embedded without a table of their letters often count glyphs from the space on, as 3 instead of 32.
 _GLYPH_SHIFT = 29
 
@@ -37,13 +40,17 @@ def is_stray(text: str) -> bool:
 
 def why_worthless(text: str) -> str | None:
     """Why nobody can read `text`, in words for a person; None for text that may be readable, and for none at all."""
-    kept = _BLANKS.sub("", _sampled(text))
+    kept = _without_blanks(_sampled(text))
     if not kept:
         return None
     for share_needed, share_of, why in _RULES:
         if share_of(kept) >= share_needed:
             return why
     return None
+
+
+def _without_blanks(text: str) -> str:
+    return "".join(text.split())
 
 
 def _sampled(text: str) -> str:
@@ -63,19 +70,7 @@ def _share_of_glyph_codes(kept: str) -> float:
 
 
 def _share_of_placeholders(kept: str) -> float:
-    """Characters that no font but one shows: private use, lost in decoding, or no characters at all."""
-    return sum(map(_is_placeholder, kept)) / len(kept)
-
-
-def _is_placeholder(character: str) -> bool:
-    code = ord(character)
-    return (
-        0xE000 <= code <= 0xF8FF
-        or 0xFFFD <= code <= 0xFFFF
-        or code >= 0xF0000
-        or 0x80 <= code <= 0x9F
-        or 0xFDD0 <= code <= 0xFDEF
-    )
+    return sum(map(len, _PLACEHOLDERS.findall(kept))) / len(kept)
 
 
 def _share_lost_twice(kept: str) -> float:
@@ -87,6 +82,8 @@ def _share_of_western_letters(kept: str) -> float:
 
     Tables of characters do have them, each once or twice, or one after the other.
     """
+    if _WESTERN.isdisjoint(kept):
+        return 0.0
     letters = [character for character in kept if character.isalpha()]
     western = [
         character
@@ -100,8 +97,17 @@ def _share_of_western_letters(kept: str) -> float:
 
 def _share_of_rare_syllables(kept: str) -> float:
     """Korean syllables that Korean does not use: UTF-8 or another encoding read as CP949."""
-    rare = sum("가" <= character <= "힣" and character not in _everyday_syllables() for character in kept)
+    if kept.isascii():
+        return 0.0
+    everyday = _everyday_syllables()
+    rare = sum(
+        count for character, count in Counter(kept).items() if _is_syllable(character) and character not in everyday
+    )
     return rare / sum(map(str.isalpha, kept)) if rare >= _ENOUGH else 0.0
+
+
+def _is_syllable(character: str) -> bool:
+    return "가" <= character <= "힣"
 
 
 @lru_cache(maxsize=1)
@@ -122,8 +128,8 @@ _RULES: tuple[tuple[float, Callable[[str], float], str], ...] = (
 
 def _shifted_letters(text: str) -> str | None:
     """`7KLV LV D WHVW`: hardly any vowels as it stands, as many as any language once the glyphs are counted right."""
-    kept = _BLANKS.sub("", text)
-    glyphs = [character for character in kept if "$" <= character <= "]"]
+    kept = _without_blanks(text)
+    glyphs = "".join(_SHIFTED_GLYPHS.findall(kept))
     if len(glyphs) < max(100, 0.9 * len(kept)):
         return None
     counted_right = "".join(chr(ord(character) + _GLYPH_SHIFT) for character in glyphs)
@@ -146,9 +152,12 @@ def _share_of_vowels(text: str) -> float:
 def _no_letters(text: str) -> str | None:
     """Many different signs and hardly a letter or digit. Rows of dots and dashes are one sign, and nested data is
     mostly brackets, quotes and commas."""
-    signs = re.sub(r"(.)\1+", r"\1", _BLANKS.sub("", text))
-    if len(signs) < 100 or len(set(signs)) < 15 or 2 * sum(map(_STRUCTURE.__contains__, signs)) > len(signs):
+    kept = _without_blanks(text)
+    if not kept.isascii() or len(set(kept)) < 15:
         return None
-    if sum(map(str.isalnum, signs)) < 0.1 * len(signs) and all(character.isascii() for character in signs):
+    signs = [sign for sign, _ in groupby(kept)]
+    if len(signs) < 100 or sum(map(str.isalnum, signs)) >= 0.1 * len(signs):
+        return None
+    if 2 * sum(map(_STRUCTURE.__contains__, signs)) <= len(signs):
         return "the text is signs without letters: the file's fonts do not say which letters they show"
     return None
