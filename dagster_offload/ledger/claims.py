@@ -1,38 +1,19 @@
 """Claims: a worker's hold on one document's due work items, with a fencing token; and which items are due."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dagster_offload.ledger import Cursor, fetch_one
 from dagster_offload.ledger.records import Claim, ClaimedItem, State
 from dagster_offload.ledger.results import complete_by_reuse
-from dagster_offload.ledger.workers import lock_alive, record_transition
-from dagster_offload.stages import EXTRACT, STAGE_NAMES
+from dagster_offload.ledger.workers import record_transition
+from dagster_offload.stages import STAGE_NAMES
 
-# Of a work item `i`: its time has come, or the slot that put it off has closed its breaker since.
-# The epochs are read once a query: looked up for each item, 30,000 that wait cost a claim 0.1 s.
-_CLOSED_SINCE = (
-    "coalesce(((select jsonb_object_agg(s.name, s.epoch) from slots s) ->> i.deferred_slot)::bigint "
-    "> i.deferred_epoch, false)"
-)
-DUE = (
-    "i.state in ('pending', 'deferred') and (i.not_before is null or i.not_before <= clock_timestamp() "
-    f"or (i.state = 'deferred' and {_CLOSED_SINCE}))"
-)
-# The same, or another slot than this one put it off. The states stay outside the brackets: the index needs them there.
-DUE_AT_SLOT = (
-    "i.state in ('pending', 'deferred') and (i.not_before is null or i.not_before <= clock_timestamp() "
-    f"or (i.state = 'deferred' and (i.deferred_slot <> %(slot)s::text or {_CLOSED_SINCE})))"
-)
-
-# Nobody holds a stage of its document, or the same input in another document.
-UNHELD = (
-    "not exists (select 1 from work_items o where o.document_id = i.document_id and o.state = 'claimed') "
-    "and not exists (select 1 from work_items o where o.state = 'claimed' and o.stage = i.stage "
-    "and o.input_digest = i.input_digest)"
-)
+# Of a work item `i` (`is_due` and `epochs` stand in migration 0008). The states stay outside: the index needs them there.
+DUE_AT_SLOT = "i.state in ('pending', 'deferred') and is_due(i, %(slot)s, (select epochs()))"
+DUE = DUE_AT_SLOT.replace("%(slot)s", "null")
 
 
 def take(
@@ -72,145 +53,48 @@ def take_many(
     run_id: str | None = None,
 ) -> list[Claim]:
     """`take` for up to `count` documents, in as many statements as for one. None is claimed that is not returned."""
-    if not lock_alive(cur, worker_id):
-        return []
-    parameters: dict[str, Any] = {
-        "stages": list(stages),
-        "alone": alone,
-        "documents": None if documents is None else list(documents),
-        "slot": slot,
-        "worker": worker_id,
-        "recipes": json.dumps(dict(recipes)),
-    }
-    taken: list[Claim] = []
-    while len(taken) < count:
-        locked = _lock_documents(cur, parameters, count - len(taken))
-        if not locked:
-            break
-        claims = _claim_items(cur, parameters, locked, recipes, run_id)
-        if taken and not claims:
-            break  # somebody takes them at this very moment; where we have nothing yet, we look again
-        taken += claims
-    return taken
-
-
-_MAY_BE_CLAIMED = (
-    f"{DUE_AT_SLOT} and i.stage = any(%(stages)s) and i.must_run_alone = %(alone)s and i.input_digest is not null"
-)
-# Several documents are asked for by one row each, so that no more are locked than are claimed.
-_FIRST_OF_ITS_DOCUMENT = (
-    "not exists (select 1 from work_items e where e.document_id = i.document_id and e.item_id < i.item_id "
-    f"and {DUE_AT_SLOT.replace('i.', 'e.')} and e.stage = any(%(stages)s) and e.must_run_alone = %(alone)s "
-    "and e.input_digest is not null)"
-)
-
-
-def _lock_documents(cur: Cursor, parameters: Mapping[str, Any], count: int) -> dict[int, str]:
-    """Up to `count` documents with work to claim, locked, in the order of their turn: their ids and keys."""
     cur.execute(
-        "select d.document_id, d.key from work_items i join documents d using (document_id) "
-        f"where {_MAY_BE_CLAIMED} and d.is_present "
-        + (
-            "and i.document_id = any(array(select document_id from documents where key = any(%(documents)s))) "
-            if parameters["documents"] is not None
-            else ""
-        )
-        + (f"and {_FIRST_OF_ITS_DOCUMENT} " if count > 1 else "")
-        + f"and {UNHELD} order by i.priority desc, i.document_id limit %(count)s for update of d skip locked",
-        {**parameters, "count": count},
+        "select * from take_documents(%(worker)s, %(stages)s, %(recipes)s::jsonb, case when %(documents)s::text[] is not null "
+        "then array(select document_id from documents where key = any(%(documents)s::text[])) end, %(count)s, %(alone)s, "
+        "%(slot)s)",
+        {
+            "worker": worker_id,
+            "stages": list(stages),
+            "recipes": json.dumps(dict(recipes)),
+            "documents": None if documents is None else list(documents),
+            "count": count,
+            "alone": alone,
+            "slot": slot,
+        },
     )
-    return {row["document_id"]: row["key"] for row in cur.fetchall()}
-
-
-def _claim_items(
-    cur: Cursor,
-    parameters: Mapping[str, Any],
-    locked: Mapping[int, str],
-    recipes: Mapping[str, str],
-    run_id: str | None,
-) -> list[Claim]:
-    """Claim the locked documents' items as they are now; nothing where somebody took them between look and lock."""
-    # Two documents with the same content must not be claimed at the same instant: their claimers would both pay.
-    cur.execute(
-        "select distinct on (i.stage, i.input_digest) i.item_id from work_items i "
-        f"where i.document_id = any(%(ids)s) and {_MAY_BE_CLAIMED} "
-        "and pg_try_advisory_xact_lock(hashtext('input ' || i.stage), hashtext(i.input_digest)) "
-        "order by i.stage, i.input_digest, i.document_id",
-        {**parameters, "ids": list(locked)},
-    )
-    ours = [row["item_id"] for row in cur.fetchall()]
-    cur.execute(
-        "with due as (select i.item_id, i.state from work_items i where i.item_id = any(%(ours)s) "
-        f"  and {_MAY_BE_CLAIMED} and {UNHELD} order by i.item_id for update), "
-        "tokens as (select document_id, nextval('claim_tokens') as token from unnest(%(ids)s::bigint[]) as document_id) "
-        "update work_items w set state = 'claimed', worker_id = %(worker)s, token = tokens.token, "
-        "  recipe = (%(recipes)s::jsonb) ->> w.stage, claimed_at = clock_timestamp(), claimed_alone = %(alone)s, "
-        "  not_before = null, changed_at = clock_timestamp() from due, tokens "
-        "where w.item_id = due.item_id and w.document_id = tokens.document_id "
-        "returning w.item_id, w.document_id, w.stage, w.input_digest, w.recipe, w.attempts, w.deferrals, w.part_sizes, "
-        "  w.token, w.is_redo, due.state as from_state",
-        {**parameters, "ours": ours, "ids": list(locked)},
-    )
-    rows = sorted(cur.fetchall(), key=lambda row: STAGE_NAMES.index(row["stage"]))
-    answered = _with_result(cur, [row["item_id"] for row in rows if not row["is_redo"]])
-    asked = [
-        row
-        for row in rows
-        if not (row["item_id"] in answered and complete_by_reuse(cur, row["item_id"], recipes, run_id))
-    ]
-    _record_claims(cur, parameters["worker"], asked)
-    texts = _texts_of(cur, [row["document_id"] for row in rows if row["stage"] != EXTRACT])
     return [
         Claim(
-            token=next(row["token"] for row in rows if row["document_id"] == document_id),
-            document_id=document_id,
-            document=key,
-            is_alone=parameters["alone"],
-            text=texts.get(document_id),
-            items=tuple(
-                ClaimedItem(**{name: row[name] for name in _ITEM_FIELDS})
-                for row in asked
-                if row["document_id"] == document_id
-            ),
+            token=row["token"],
+            document_id=row["document_id"],
+            document=row["key"],
+            is_alone=alone,
+            text=row["text"],
+            items=tuple(_unanswered(cur, worker_id, row, recipes, run_id)),
         )
-        for document_id, key in locked.items()
-        if any(row["document_id"] == document_id for row in rows)
+        for row in cur.fetchall()
     ]
 
 
 _ITEM_FIELDS = ("item_id", "stage", "input_digest", "recipe", "attempts", "deferrals", "part_sizes")
 
 
-def _with_result(cur: Cursor, item_ids: Sequence[int]) -> set[int]:
-    """Those of these claimed items whose question has been answered before."""
-    cur.execute(
-        "select i.item_id from work_items i join results r on r.stage = i.stage and r.input_digest = i.input_digest "
-        "and r.recipe = i.recipe and r.superseded_at is null where i.item_id = any(%s)",
-        [list(item_ids)],
-    )
-    return {row["item_id"] for row in cur.fetchall()}
-
-
-def _record_claims(cur: Cursor, worker_id: int, rows: Sequence[Mapping[str, Any]]) -> None:
-    if not rows:
-        return
-    cur.execute(
-        "insert into transitions (document_id, stage, from_state, to_state, worker_id) "
-        "select f.document_id, f.stage, f.from_state, 'claimed', %s "
-        "from unnest(%s::bigint[], %s::text[], %s::text[]) as f(document_id, stage, from_state)",
-        [worker_id, *([row[name] for row in rows] for name in ("document_id", "stage", "from_state"))],
-    )
-
-
-def _texts_of(cur: Cursor, document_ids: Sequence[int]) -> dict[int, str]:
-    if not document_ids:
-        return {}
-    cur.execute(
-        "select x.document_id, r.text from work_items x join results r using (result_id) "
-        "where x.document_id = any(%s) and x.stage = 'extract'",
-        [list(document_ids)],
-    )
-    return {row["document_id"]: row["text"] for row in cur.fetchall()}
+def _unanswered(
+    cur: Cursor, worker_id: int, claimed: Mapping[str, Any], recipes: Mapping[str, str], run_id: str | None
+) -> Iterator[ClaimedItem]:
+    """A claimed document's items that are to be asked about. Those whose question was answered before are done."""
+    for item in sorted(claimed["items"], key=lambda item: STAGE_NAMES.index(item["stage"])):
+        if item["is_answered"]:
+            if complete_by_reuse(cur, item["item_id"], recipes, run_id):
+                continue
+            record_transition(
+                cur, claimed["document_id"], item["stage"], State(item["state"]), State.CLAIMED, worker_id, None
+            )
+        yield ClaimedItem(**{name: item[name] for name in _ITEM_FIELDS})
 
 
 def release(cur: Cursor, worker_id: int, claim: Claim, reason: str) -> None:

@@ -117,8 +117,13 @@ def lock_keys(cur: Cursor, keys: Iterable[tuple[str, str, str]]) -> None:
     """
     cur.execute(
         "select pg_advisory_xact_lock(hashtext('result'), hashtext(key)) from unnest(%s::text[]) as key",
-        [sorted({"\t".join(key) for key in keys})],
+        [lock_names(keys)],
     )
+
+
+def lock_names(keys: Iterable[tuple[str, str, str]]) -> list[str]:
+    """The names of these keys' locks, in the order in which everybody takes them."""
+    return sorted({"\t".join(key) for key in keys})
 
 
 def _store(cur: Cursor, document: str, item: ClaimedItem, result: NewResult, *, replaces: bool) -> int:
