@@ -3,7 +3,6 @@
 Each registers a worker, opens the client, works its lanes and says what is left and why.
 """
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from dagster_offload.probe import ProbeResult, probe
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slots import SlotConfig
 from dagster_offload.stages import DRAIN_STAGES, EXTRACT, llm_stages, recipes
+from dagster_offload.stopping import run_stoppable
 from dagster_offload.tally import Progress
 from dagster_offload.texts import extract_due
 from dagster_offload.walk import Walker
@@ -109,7 +109,7 @@ def run_drain(
     deep, stages = check_drain(settings, stage)
     ledger.run(slots.register, deep)
     with Worker(ledger, "drain", stages, run_id) as worker, _executor() as pool:
-        return asyncio.run(
+        return run_stoppable(
             _drain(settings, AsyncLedger(ledger, pool), worker, deep, Scope(stages, limit=limit), on_progress)
         )
 
@@ -180,7 +180,7 @@ def run_documents(
             ledger.run(slots.register, slot)
     with Worker(ledger, "run", (EXTRACT, *llm), run_id) as worker, _executor() as pool:
         extract_due(settings, ledger, worker, keys, on_progress)
-        return asyncio.run(_run_documents(settings, AsyncLedger(ledger, pool), worker, keys, stages, on_progress))
+        return run_stoppable(_run_documents(settings, AsyncLedger(ledger, pool), worker, keys, stages, on_progress))
 
 
 async def _run_documents(
@@ -279,7 +279,7 @@ def should_drain(
 
 def look_for_drain(settings: Settings, ledger: Ledger) -> Decision:
     """Look at backlog, live drains, probe and breaker, with a trial where one is due; then decide. Takes seconds."""
-    return asyncio.run(_look_for_drain(settings, ledger))
+    return run_stoppable(_look_for_drain(settings, ledger))
 
 
 async def _look_for_drain(settings: Settings, ledger: Ledger) -> Decision:
