@@ -26,16 +26,13 @@ def run_stoppable(work: Coroutine[Any, Any, T]) -> T:
     if threading.current_thread() is not threading.main_thread():
         return asyncio.run(work)  # signals are the main thread's
     stop = _Stop()
-    with stop.instead_of_handlers():
-        try:
-            result = asyncio.run(stop.end_early(work))
-        except asyncio.CancelledError:
-            if stop.signum is None:
-                raise
-    if stop.signum is not None:
-        signal.raise_signal(stop.signum)
-        raise KeyboardInterrupt
-    return result
+    try:
+        with stop.instead_of_handlers():
+            return asyncio.run(stop.end_early(work))
+    finally:
+        if stop.signum is not None:
+            signal.raise_signal(stop.signum)
+            raise KeyboardInterrupt
 
 
 class _Stop:
