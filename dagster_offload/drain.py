@@ -3,6 +3,7 @@
 Each registers a worker, opens the client, works its lanes and says what is left and why.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from dagster_offload.client import AIClient
 from dagster_offload.clients import open_client
 from dagster_offload.errors import DrainRefused, OffloadError, SettingsError
 from dagster_offload.gate import AsyncLedger, let_through
+from dagster_offload.health import ProbeResult
 from dagster_offload.lanes import Lanes, Scope
 from dagster_offload.ledger import Ledger, breaker, claims, documents, slots, usage
 from dagster_offload.ledger.claims import Backlog, Unfinished
@@ -19,7 +21,7 @@ from dagster_offload.ledger.estimate import estimate
 from dagster_offload.ledger.records import BreakerState, SlotRow, State
 from dagster_offload.ledger.workers import Worker, live_workers
 from dagster_offload.opening import open_ledger
-from dagster_offload.probe import ProbeResult, probe
+from dagster_offload.probe import probe
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slots import SlotConfig
 from dagster_offload.stages import DRAIN_STAGES, EXTRACT, llm_stages, recipes
@@ -31,6 +33,9 @@ from dagster_offload.walk import Walker
 ALL = "all"
 CLAIMED_ELSEWHERE_SECONDS = 30.0
 LEDGER_THREADS = 8
+# How long a thread that computes (telling Dagster, say) may keep the interpreter from the event loop: Python's own 5 ms
+# are as long as all else that passes between an answer and the next call.
+SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True)
@@ -316,5 +321,11 @@ def _walker(settings: Settings, ledger: AsyncLedger, client: AIClient, worker: W
 
 @contextmanager
 def _executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(LEDGER_THREADS, thread_name_prefix="ledger") as pool:
-        yield pool
+    """Threads for the ledger beside an event loop that comes first."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        with ThreadPoolExecutor(LEDGER_THREADS, thread_name_prefix="ledger") as pool:
+            yield pool
+    finally:
+        sys.setswitchinterval(before)
