@@ -58,7 +58,7 @@ _HTML_TITLE = re.compile(r"<title\b[^>]*>(.*?)</title\s*>", re.IGNORECASE | re.D
 # The extractor drops footnotes of RTF; as plain groups they stand where they are referred to.
 _RTF_NOTE = re.compile(rb"\{(?:\\\*)?\\footnote\b(?:\\ftnalt)?")
 
-_LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+_LINE_ENDS = re.compile("[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 # NUL is what Postgres cannot store; a lone surrogate is what UTF-8 cannot; the others are no text.
 _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f\ufeff\ufffe\uffff\ud800-\udfff]")
 _BLANK_LINES = re.compile("\n{4,}")
@@ -364,9 +364,9 @@ def _text(text: str, metadata: Answer, when_blank: str) -> Answer:
 
 def clean(text: str) -> str:
     """Text that Postgres stores and whose digest is stable: NFC, one kind of line end, no blanks at line ends."""
-    text = _NO_TEXT.sub("", _LINE_ENDS.sub("\n", text))
+    text = _NO_TEXT.sub("", _LINE_ENDS.sub("\n", text.replace("\r\n", "\n")))
     text = "\n".join(line.rstrip() for line in unicodedata.normalize("NFC", text).split("\n"))
-    return _BLANK_LINES.sub("\n\n\n", text).strip("\n")
+    return (_BLANK_LINES.sub("\n\n\n", text) if "\n" * 4 in text else text).strip("\n")
 
 
 def _send(answers: Any, answer: Answer) -> None:

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
-from itertools import groupby, pairwise
+from itertools import groupby, islice, pairwise
 
 # A scanner's text layer that found nothing still holds a few characters: specks, a page number, a stamp.
 STRAY_CHARACTERS = 20
@@ -28,14 +28,18 @@ _VOWELS = frozenset("aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüý�
 # Every fourth or fifth pair of letters in the languages of Western Europe is one of these, every fortieth by chance.
 _USUAL_PAIRS = frozenset("th he in er an re en de es on st nd te ti nt le la ar".split())  # noqa: SIM905
 _STRUCTURE = frozenset("[](){}<>,;:\"'=.")
-_SHIFTED_GLYPHS = re.compile(r"[$-\]]+")
+_LETTERS_AND_DIGITS = bytes(code for code in range(128) if chr(code).isalnum())
+# So many signs make up tables and Morse code; the commonest letters of a language are a third of it.
+_RULED = 4
+# All but what the numbers of letters and digits show as in such a font: see `_GLYPH_SHIFT`.
+_NO_SHIFTED_GLYPHS = bytes(code for code in range(256) if not ord("$") <= code <= ord("]"))
 # Fonts that are embedded without a table of their letters often count glyphs from the space on, as 3 instead of 32.
 _GLYPH_SHIFT = 29
 
 
 def is_stray(text: str) -> bool:
     """Whether a page's text may be no more than what a scanner left on it, judged by its length alone."""
-    return sum(map(str.isalnum, text)) <= STRAY_CHARACTERS
+    return sum(1 for _ in islice(filter(str.isalnum, text), STRAY_CHARACTERS + 1)) <= STRAY_CHARACTERS
 
 
 def why_worthless(text: str) -> str | None:
@@ -62,7 +66,8 @@ def _sampled(text: str) -> str:
 
 def why_glyph_soup(text: str) -> str | None:
     """Like `why_worthless`, for the text layer of a PDF: fonts there can name other letters than they show."""
-    return why_worthless(text) or _shifted_letters(text) or _no_letters(text)
+    kept = _without_blanks(text)
+    return why_worthless(text) or _shifted_letters(kept) or _no_letters(kept)
 
 
 def _share_of_glyph_codes(kept: str) -> float:
@@ -70,7 +75,7 @@ def _share_of_glyph_codes(kept: str) -> float:
 
 
 def _share_of_placeholders(kept: str) -> float:
-    return sum(map(len, _PLACEHOLDERS.findall(kept))) / len(kept)
+    return 0.0 if kept.isascii() else sum(map(len, _PLACEHOLDERS.findall(kept))) / len(kept)
 
 
 def _share_lost_twice(kept: str) -> float:
@@ -82,7 +87,7 @@ def _share_of_western_letters(kept: str) -> float:
 
     Tables of characters do have them, each once or twice, or one after the other.
     """
-    if _WESTERN.isdisjoint(kept):
+    if kept.isascii() or _WESTERN.isdisjoint(kept):
         return 0.0
     letters = [character for character in kept if character.isalpha()]
     western = [
@@ -126,10 +131,9 @@ _RULES: tuple[tuple[float, Callable[[str], float], str], ...] = (
 )
 
 
-def _shifted_letters(text: str) -> str | None:
+def _shifted_letters(kept: str) -> str | None:
     """`7KLV LV D WHVW`: hardly any vowels as it stands, as many as any language once the glyphs are counted right."""
-    kept = _without_blanks(text)
-    glyphs = "".join(_SHIFTED_GLYPHS.findall(kept))
+    glyphs = kept.encode(errors="ignore").translate(None, _NO_SHIFTED_GLYPHS).decode()
     if len(glyphs) < max(100, 0.9 * len(kept)):
         return None
     counted_right = "".join(chr(ord(character) + _GLYPH_SHIFT) for character in glyphs)
@@ -149,15 +153,20 @@ def _share_of_vowels(text: str) -> float:
     return sum(character in _VOWELS for character in letters) / len(letters) if letters else 0.0
 
 
-def _no_letters(text: str) -> str | None:
+def _no_letters(kept: str) -> str | None:
     """Many different signs and hardly a letter or digit. Rows of dots and dashes are one sign, and nested data is
     mostly brackets, quotes and commas."""
-    kept = _without_blanks(text)
-    if not kept.isascii() or len(set(kept)) < 15:
+    if not kept.isascii():
+        return None
+    kinds = set(kept)
+    others = len(kept.encode().translate(None, _LETTERS_AND_DIGITS))
+    # Each kind of letter is one of `signs` at least: enough to say of most texts that they have letters.
+    if len(kinds) < 15 or 9 * sum(map(str.isalnum, kinds)) >= others:
         return None
     signs = [sign for sign, _ in groupby(kept)]
     if len(signs) < 100 or sum(map(str.isalnum, signs)) >= 0.1 * len(signs):
         return None
-    if 2 * sum(map(_STRUCTURE.__contains__, signs)) <= len(signs):
+    commonest = sum(count for _, count in Counter(signs).most_common(_RULED))
+    if 2 * sum(map(_STRUCTURE.__contains__, signs)) <= len(signs) and commonest < 0.6 * len(signs):
         return "the text is signs without letters: the file's fonts do not say which letters they show"
     return None

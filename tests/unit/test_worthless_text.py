@@ -134,6 +134,8 @@ def test_no_cut_out_of_a_readable_text_is_worthless(name: str, start: int, lengt
     assert why_glyph_soup(LANGUAGES[name][start : start + length] * times) is None
 
 
+@example(["Perl", "a table of signs"])
+@example(["Perl", "morse"])
 @example(["Perl", "brackets"])
 @given(st.lists(st.sampled_from(sorted(READABLE)), min_size=1, max_size=6))
 def test_no_mixture_of_readable_texts_is_worthless(names: list[str]) -> None:
