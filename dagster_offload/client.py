@@ -13,13 +13,14 @@ from weakref import WeakKeyDictionary
 
 import httpx
 
+from dagster_offload.addresses import auth_headers, endpoint
 from dagster_offload.chat import matches_expected, read_answer, request_body, with_extra
 from dagster_offload.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.dialects import Dialects, Finding, Findings, Wish, refused_wish
 from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_error
 from dagster_offload.faults import fault_reason, is_cut, retry_after_of, router_word, setting_to_check
 from dagster_offload.slots import DEEP, PRIMARY, SlotConfig, Slots
-from dagster_offload.transport import auth_headers, call_timeout, endpoint, exchange, open_http
+from dagster_offload.transport import call_timeout, exchange, open_http
 
 __all__ = [
     "AIClient",

@@ -21,9 +21,10 @@ OffloadError
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
+if TYPE_CHECKING:
+    import httpx
 
 DEFAULT_RETRY_AFTER_MINUTES = 30
 MIN_RETRY_AFTER_SECONDS = 5.0
@@ -139,29 +140,35 @@ class LedgerUnavailable(OffloadError):
 # generation was cut; 504 = too slow. 408 and 429 are the server asking for another time (RFC 9110, RFC 6585).
 DEFERRABLE_STATUS_CODES = frozenset({408, 429, 502, 503, 504})
 
-# Faults between us and the slot. Everything httpx has is either here or in NEVER_DEFERRABLE (a test holds us to it).
-DEFERRABLE_TRANSPORT_ERRORS: tuple[type[Exception], ...] = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.ReadError,
-    httpx.ReadTimeout,
-    httpx.WriteError,
-    httpx.WriteTimeout,
-    httpx.CloseError,
-    httpx.ProxyError,
-    httpx.RemoteProtocolError,
-    httpx.DecodingError,
-)
-
 
 def is_deferrable_error(exc: BaseException) -> bool:
     """Whether `exc` means that the slot is away: put the work off, blame no document."""
+    # Not at the top: commands that only read the ledger use this file, too, and httpx takes longer to import than they
+    # may. Whoever has an error of httpx in hand has paid for it.
+    import httpx
+
     if isinstance(exc, httpx.HTTPStatusError):
         return exc.response.status_code in DEFERRABLE_STATUS_CODES
-    return isinstance(exc, (*DEFERRABLE_TRANSPORT_ERRORS, SlotFault))
+    # Faults between us and the slot. Everything else that httpx has is never deferrable (a test holds us to it).
+    return isinstance(
+        exc,
+        (
+            SlotFault,
+            httpx.ConnectError,
+            httpx.ConnectTimeout,
+            httpx.ReadError,
+            httpx.ReadTimeout,
+            httpx.WriteError,
+            httpx.WriteTimeout,
+            httpx.CloseError,
+            httpx.ProxyError,
+            httpx.RemoteProtocolError,
+            httpx.DecodingError,
+        ),
+    )
 
 
-def retry_after_seconds(response: httpx.Response, now: datetime | None = None) -> float | None:
+def retry_after_seconds(response: "httpx.Response", now: datetime | None = None) -> float | None:
     """Seconds the server asked us to wait, clamped to 5 s .. 6 h; None where it named none we can read.
 
     `Retry-After` is a number of seconds or an HTTP date (RFC 9110, 10.2.3).

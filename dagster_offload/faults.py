@@ -1,10 +1,8 @@
 """What an error from a slot means: the words an operator reads, who may have been reached, what to set right.
 
-No word of a response's body leaves this file but the router's own few (`ROUTER_WORDS`): bodies may echo documents.
+No word of a response's body leaves this file but the router's own few (`refusals.py`): bodies may echo documents.
 """
 
-import errno
-import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -20,13 +18,9 @@ from dagster_offload.errors import (
     WrongModel,
     retry_after_seconds,
 )
-from dagster_offload.foreign_json import read_json, short_texts
+from dagster_offload.refusals import is_misconfigured_status, os_words, router_word_in, setting_behind_status
 from dagster_offload.slots import SlotConfig
 from dagster_offload.transport import truer_error
-
-ROUTER_WORDS = ("upstream_cold", "editor_busy", "warming")
-_ROUTER_WORD = re.compile(rf"\b({'|'.join(ROUTER_WORDS)})\b")
-_LONGEST_NOTICE = 200  # characters; a router's notice is short, an echoed document is not
 
 # The request may have reached the slot, and its answer did not reach us whole.
 _CUT_ERRORS = (
@@ -40,17 +34,6 @@ _CUT_ERRORS = (
     httpx.DecodingError,
 )
 _MISCONFIGURED_ERRORS = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
-
-_OS_ERRORS = {
-    errno.ECONNREFUSED: "connection refused",
-    errno.ECONNRESET: "connection reset",
-    errno.EPIPE: "connection reset",
-    errno.ETIMEDOUT: "host vanished",
-    errno.EHOSTUNREACH: "no route to host",
-    errno.EHOSTDOWN: "host is down",
-    errno.ENETUNREACH: "network unreachable",
-    errno.ENETDOWN: "network is down",
-}
 
 
 def fault_reason(exc: BaseException) -> str:
@@ -86,11 +69,9 @@ def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
     if any(isinstance(cause, (ssl.SSLError, aiohttp.ClientSSLError)) for cause in causes):
         is_untrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
         return "TLS certificate not trusted" if is_untrusted else "TLS handshake failed"
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
-        return "no such host"
-    for cause in causes:
-        if isinstance(cause, OSError) and cause.errno in _OS_ERRORS:
-            return _OS_ERRORS[cause.errno]
+    for cause in sorted(causes, key=lambda cause: not isinstance(cause, socket.gaierror)):
+        if (words := os_words(cause)) is not None:
+            return words
     if any(isinstance(cause, aiohttp.ClientResponseError) for cause in causes):
         return "what answers there speaks no HTTP"
     for kind, words in (
@@ -143,24 +124,13 @@ def retry_after_of(exc: BaseException) -> float | None:
 
 
 def router_word(exc: BaseException) -> str | None:
-    """The router's own word for its refusal; only words of `ROUTER_WORDS` are ever taken from a body."""
+    """The router's own word for its refusal; only words of `refusals.py` are ever taken from a body."""
     return None if not isinstance(exc, httpx.HTTPStatusError) else word_in(exc.response)
 
 
 def word_in(response: httpx.Response) -> str | None:
     """The router's own word in a response that was read, or None."""
-    if response.is_success:
-        return None
-    text = response.text
-    try:
-        notices = list(short_texts(read_json(text), _LONGEST_NOTICE))
-    except ValueError:
-        notices = [text] if len(text) <= _LONGEST_NOTICE else []
-    for notice in notices:
-        found = _ROUTER_WORD.search(notice)
-        if found is not None:
-            return found[1]
-    return None
+    return None if response.is_success else router_word_in(response.text)
 
 
 def is_misconfigured(fault: BaseException | int) -> bool:
@@ -168,7 +138,7 @@ def is_misconfigured(fault: BaseException | int) -> bool:
     if isinstance(fault, httpx.HTTPStatusError):
         fault = fault.response.status_code
     if isinstance(fault, int):
-        return 300 <= fault < 400 or fault == 501 or (400 <= fault < 500 and fault not in {408, 429})
+        return is_misconfigured_status(fault)
     return isinstance(fault, _MISCONFIGURED_ERRORS)
 
 
@@ -176,12 +146,8 @@ def setting_to_check(slot: SlotConfig, fault: BaseException | int) -> str:
     """The setting most likely to put this fault right, as an operator would type it."""
     if isinstance(fault, httpx.HTTPStatusError):
         fault = fault.response.status_code
-    if fault in {401, 403}:
-        return slot.setting("api_key")
-    if fault in {400, 422}:
-        return slot.setting("model")
-    if isinstance(fault, int) and (fault == 404 or 300 <= fault < 400):
-        return f"{slot.setting('url')} or {slot.setting('model')}"
+    if isinstance(fault, int):
+        return setting_behind_status(slot, fault)
     if isinstance(fault, WrongModel):
         return f"{slot.setting('model')} or {slot.setting('expected_model')}"
     return slot.setting("url")

@@ -3,23 +3,19 @@
 Everything here is about httpx on aiohttp's transport. What is sent and what an answer means stands in `client.py`.
 """
 
-import ipaddress
 import socket
 import ssl
-from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from dagster_offload import __version__
-from dagster_offload.errors import CutAnswer, SettingsError
+from dagster_offload.addresses import USER_AGENT, auth_headers, endpoint, origin, proxy_for
+from dagster_offload.errors import CutAnswer
 from dagster_offload.slots import SlotConfig
 
 # A host that vanishes in mid-answer is noticed 35 s after its last byte, a nap shorter than that survives. Keep-alive
@@ -51,69 +47,17 @@ def open_http(slots: Iterable[SlotConfig], *, is_fresh: bool = False) -> httpx.A
     slots = tuple(slots)
     is_tls = any(slot.url.startswith("https:") for slot in slots)
     context = tls_context() if is_tls else None
-    proxied = {_origin(slot.url): proxy for slot in slots if (proxy := proxy_for(slot.url)) is not None}
+    proxied = {origin(slot.url): proxy for slot in slots if (proxy := proxy_for(slot.url)) is not None}
     return httpx.AsyncClient(
         transport=_transport(context, is_fresh=is_fresh),
         mounts={origin: _transport(context, is_fresh=is_fresh, proxy=proxy) for origin, proxy in proxied.items()},
-        headers={"user-agent": f"dagster-offload/{__version__}"},
+        headers={"user-agent": USER_AGENT},
         follow_redirects=False,  # a redirected POST loses its body or goes to a host nobody configured
     )
 
 
-def endpoint(slot: SlotConfig, path: str) -> str:
-    """The address of `path` at the slot, without user and password: they go into a header, and never into a log."""
-    return f"{_origin(slot.url)}{urlsplit(slot.url).path.rstrip('/')}{path}"
-
-
-def auth_headers(slot: SlotConfig) -> dict[str, str]:
-    """The bearer token where one is set, else the URL's user and password.
-
-    Raises `SettingsError` for a token that cannot stand in a header.
-    """
-    key = (slot.api_key or "").strip()  # keys read from files end in a newline
-    if not (key.isascii() and key.isprintable()):
-        raise SettingsError(f"{slot.setting('api_key')} holds characters that cannot stand in an HTTP header")
-    if key:
-        return {"authorization": f"Bearer {key}"}
-    parts = urlsplit(slot.url)
-    if parts.username is None:
-        return {}
-    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return {"authorization": f"Basic {b64encode(pair.encode()).decode()}"}
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
 def call_timeout(slot: SlotConfig, read_seconds: float) -> httpx.Timeout:
     return httpx.Timeout(read_seconds, connect=slot.connect_timeout, pool=slot.connect_timeout + NAME_LOOKUP_SECONDS)
-
-
-def proxy_for(url: str) -> str | None:
-    """The proxy the environment names for `url`, by the usual variables (`HTTP_PROXY`, `NO_PROXY`, ...); else None.
-
-    A slot on this host, or one with an mDNS name, is never reached through a proxy: the proxy could not know it.
-    """
-    parts = urlsplit(url)
-    host = (parts.hostname or "").rstrip(".")
-    if _is_loopback(host) or host.endswith(".local") or proxy_bypass(parts.netloc.rpartition("@")[2]):
-        return None
-    proxies = getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy:
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @lru_cache(maxsize=1)

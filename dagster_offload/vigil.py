@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from dagster_offload.errors import SlotFrozen
-from dagster_offload.probe import ProbeResult, probe
+from dagster_offload.health import ProbeResult
+from dagster_offload.probe import probe
 from dagster_offload.slots import SlotConfig
 
 T = TypeVar("T")

@@ -27,8 +27,9 @@ def command(*, ends_by_itself: bool, as_json: bool) -> None:
     dagster-offload demo
     dagster-offload demo --exit --json
     """
-    from dagster_offload.cli.console import print_json, progress_console
+    from dagster_offload.cli.console import progress_console
     from dagster_offload.cli.demo_story import play
+    from dagster_offload.cli.words import print_json
     from dagster_offload.errors import OffloadError
     from dagster_offload.simulator import Router
 

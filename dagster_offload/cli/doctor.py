@@ -53,7 +53,7 @@ def command(*, as_json: bool) -> None:
     dagster-offload doctor
     dagster-offload doctor --deep-url http://macbook.local:8890 --deep-model qwen-macbook
     """
-    from dagster_offload.cli.console import print_json
+    from dagster_offload.cli.words import print_json
     from dagster_offload.errors import SettingsError
     from dagster_offload.settings import load_settings
 

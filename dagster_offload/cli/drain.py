@@ -32,7 +32,8 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
     dagster-offload drain summarize --limit 20
     dagster-offload drain --json || echo "try again later"
     """
-    from dagster_offload.cli.console import print_json, progress_console
+    from dagster_offload.cli.console import progress_console
+    from dagster_offload.cli.words import print_json
     from dagster_offload.drain import ALL, check_drain
     from dagster_offload.settings import load_settings
     from dagster_offload.stages import DRAIN_STAGES

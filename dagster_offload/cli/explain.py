@@ -26,7 +26,7 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     dagster-offload explain ~/Documents/letters/2024/landlord.pdf --json
     dagster-offload explain letters/2024/landlord.pdf --answer
     """
-    from dagster_offload.cli.console import print_json
+    from dagster_offload.cli.words import print_json
     from dagster_offload.ledger import refused_answers, status
     from dagster_offload.opening import open_ledger
     from dagster_offload.settings import load_settings
@@ -52,7 +52,8 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
 
 
 def _print(found: "Explanation") -> None:
-    from dagster_offload.cli.console import in_words, table, to_terminal
+    from dagster_offload.cli.console import table, to_terminal
+    from dagster_offload.cli.words import in_words
 
     click.echo(found.document + ("" if found.is_present else "  (the file is gone; its results are kept)"))
     click.echo(f"SHA-256 {found.digest or 'not read yet'}\n")

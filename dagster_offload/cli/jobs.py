@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dagster_offload.cli.console import duration
 from dagster_offload.cli.kept_postgres import kept_alive
+from dagster_offload.cli.words import duration
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger import Ledger, status
 from dagster_offload.ledger.estimate import Estimate, estimate

@@ -49,7 +49,7 @@ def command(*, outdated: bool, needs_ocr: bool, yes: bool) -> None:
 
 
 def _redo_outdated(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None:
-    from dagster_offload.cli.console import duration
+    from dagster_offload.cli.words import duration
     from dagster_offload.ledger import requests, slots
     from dagster_offload.stages import recipes
 
@@ -69,7 +69,7 @@ def _redo_outdated(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None
 
 
 def _redo_ocr(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None:
-    from dagster_offload.cli.console import duration
+    from dagster_offload.cli.words import duration
     from dagster_offload.ledger import requests
     from dagster_offload.ocr import find_reader
 

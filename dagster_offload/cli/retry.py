@@ -20,7 +20,7 @@ def command(documents: tuple[str, ...], *, stage: str | None, state: str | None,
     dagster-offload retry letters/landlord.pdf
     dagster-offload retry --stage summarize --state failed
     """
-    from dagster_offload.cli.console import print_json
+    from dagster_offload.cli.words import print_json
     from dagster_offload.ledger import requests, status
     from dagster_offload.ledger.records import State
     from dagster_offload.opening import open_ledger

@@ -22,8 +22,9 @@ def command(*, accept_vanished: bool, as_json: bool) -> None:
     dagster-offload scan --library ~/Documents --json
     dagster-offload scan --accept-vanished            I did delete them
     """
-    from dagster_offload.cli.console import print_json, progress_console
+    from dagster_offload.cli.console import progress_console
     from dagster_offload.cli.jobs import run_job
+    from dagster_offload.cli.words import print_json
     from dagster_offload.errors import LibraryMissing
     from dagster_offload.settings import load_settings
 

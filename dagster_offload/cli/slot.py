@@ -39,7 +39,8 @@ def show(*, as_json: bool) -> None:
     \b
     dagster-offload slot show --json
     """
-    from dagster_offload.cli.console import in_words, print_json, table, to_terminal
+    from dagster_offload.cli.console import table, to_terminal
+    from dagster_offload.cli.words import in_words, print_json
     from dagster_offload.ledger import slots as ledger_slots
     from dagster_offload.opening import open_ledger
     from dagster_offload.settings import load_settings

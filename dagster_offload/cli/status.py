@@ -1,6 +1,5 @@
 """`dagster-offload status`: what is done, what waits, and for what. Reads only: it registers nothing, imports no Dagster."""
 
-import asyncio
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,8 @@ import click
 from dagster_offload.cli.options import deep_options, home_option, json_option
 
 if TYPE_CHECKING:
+    from dagster_offload.health import ProbeResult
+    from dagster_offload.ledger import Cursor
     from dagster_offload.ledger.estimate import Estimate
     from dagster_offload.ledger.records import SlotRow, StageCounts
     from dagster_offload.ledger.status import InParts, Problem
@@ -46,7 +47,7 @@ def command(*, as_json: bool) -> None:
     dagster-offload status
     dagster-offload status --json | jq .stages.summarize
     """
-    from dagster_offload.cli.console import print_json
+    from dagster_offload.cli.words import print_json
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
@@ -73,26 +74,35 @@ def stages_json(stages: "dict[str, StageCounts]") -> dict[str, dict[str, int]]:
 
 
 def _look(settings: "Settings") -> Report:
+    from dagster_offload.opening import open_ledger
+    from dagster_offload.quick_probe import quick_probe
+
+    deep = settings.slots.deep
+    seen = None if deep is None else quick_probe(deep)
+    with open_ledger(settings) as ledger:
+        return ledger.run(_read, settings, seen)
+
+
+def _read(cur: "Cursor", settings: "Settings", seen: "ProbeResult | None") -> Report:
+    """Everything in one transaction, so that the numbers fit one another."""
     from dagster_offload.ledger import outbox, slots, status, usage
     from dagster_offload.ledger.estimate import estimate
-    from dagster_offload.opening import open_ledger
     from dagster_offload.slots import DEEP
     from dagster_offload.stages import recipes
 
-    with open_ledger(settings) as ledger:
-        slot = ledger.run(slots.get, DEEP)
-        return Report(
-            deep=_deep(settings, slot),
-            slot=slot,
-            stages=ledger.run(status.stage_counts, recipes(settings)),
-            problems=ledger.run(status.problems, PROBLEMS_SHOWN),
-            unusable_names=ledger.run(status.unusable_names),
-            events_pending=ledger.run(outbox.count_pending),
-            estimate=ledger.run(estimate, _slot_name(settings)),
-            last_drain=ledger.run(usage.of_last_drain),
-            long_documents=ledger.run(status.in_parts),
-            needs_ocr=ledger.run(status.count_needs_ocr),
-        )
+    slot = slots.get(cur, DEEP)
+    return Report(
+        deep=_deep(slot, seen),
+        slot=slot,
+        stages=status.stage_counts(cur, recipes(settings)),
+        problems=status.problems(cur, PROBLEMS_SHOWN),
+        unusable_names=status.unusable_names(cur),
+        events_pending=outbox.count_pending(cur),
+        estimate=estimate(cur, _slot_name(settings)),
+        last_drain=usage.of_last_drain(cur),
+        long_documents=status.in_parts(cur),
+        needs_ocr=status.count_needs_ocr(cur),
+    )
 
 
 def _way_to_ocr(settings: "Settings") -> str:
@@ -124,12 +134,9 @@ def _width(slot: "SlotRow | None") -> dict[str, Any] | None:
     }
 
 
-def _deep(settings: "Settings", slot: "SlotRow | None") -> dict[str, Any]:
-    """The deep slot in the words of `status --json`. `healthy` is None where none is configured."""
-    from dagster_offload.probe import probe
-
-    configured = settings.slots.deep
-    if configured is None:
+def _deep(slot: "SlotRow | None", seen: "ProbeResult | None") -> dict[str, Any]:
+    """The deep slot in the words of `status --json`. `healthy` is None where none is configured (`seen` is None)."""
+    if seen is None:
         reason = "OFFLOAD_DEEP_URL is not set" + ("; this ledger knows one: see `slot show`" if slot else "")
         return {
             "configured": False,
@@ -138,7 +145,6 @@ def _deep(settings: "Settings", slot: "SlotRow | None") -> dict[str, Any]:
             "reason": reason,
             "retry_at": None,
         }
-    seen = asyncio.run(probe(configured))
     is_away = slot is not None and slot.breaker != "closed"
     return {
         "configured": True,
@@ -166,7 +172,7 @@ def _print(settings: "Settings", report: Report) -> None:
 
 
 def _deep_in_words(settings: "Settings", report: Report) -> str:
-    from dagster_offload.cli.console import in_words
+    from dagster_offload.cli.words import in_words
 
     configured, slot = settings.slots.deep, report.slot
     if configured is None:
@@ -183,8 +189,8 @@ def _deep_in_words(settings: "Settings", report: Report) -> str:
 
 def _pace(report: Report) -> list[str]:
     """How fast the slot is and when the backlog may be done; nothing where no call tells."""
-    from dagster_offload.cli.console import duration
     from dagster_offload.cli.slot import found_in_words
+    from dagster_offload.cli.words import duration
 
     lines, pace = [], report.estimate
     if pace.documents_per_hour is not None and pace.tokens_per_second is not None:

@@ -9,6 +9,7 @@ import pytest
 
 import dagster_offload.cli
 from dagster_offload.cli import COMMANDS, main
+from dagster_offload.simulator import Router
 from tests.cli.conftest import Call
 
 # Files of the folder that are no command.
@@ -24,6 +25,7 @@ HELPERS = {
     "refusal",
     "services",
     "sweep",
+    "words",
 }
 
 
@@ -61,6 +63,26 @@ def test_an_unknown_command_is_wrong_usage(call: Call) -> None:
     ],
 )
 def test_commands_import_only_what_they_need(arguments: list[str], unwanted: list[str]) -> None:
+    assert unwanted_imports(arguments, unwanted) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status", "--json"],
+        ["explain", "letter.txt", "--json"],
+        ["retry", "letter.txt"],
+        ["slot", "set", "deep", "--places", "2"],
+    ],
+)
+def test_what_only_looks_at_the_ledger_imports_no_http_client(
+    scanned: Path, router: Router, arguments: list[str]
+) -> None:
+    assert unwanted_imports(arguments, ["dagster", "httpx", "aiohttp", "rich"]) == []
+
+
+def unwanted_imports(arguments: list[str], unwanted: list[str]) -> list[str]:
+    """What of `unwanted` a process has loaded when the command is over."""
     script = (
         "import sys\n"
         "from dagster_offload.cli import main\n"
@@ -71,4 +93,4 @@ def test_commands_import_only_what_they_need(arguments: list[str], unwanted: lis
     found = subprocess.run(
         [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
     ).stdout.splitlines()[-1]
-    assert [name for name in unwanted if f"'{name}'" in found] == []
+    return [name for name in unwanted if f"'{name}'" in found]

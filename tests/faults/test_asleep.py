@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from dagster_offload import lanes, probe, transport, vigil
+from dagster_offload.health import ProbeResult
 from dagster_offload.ledger import Ledger
-from dagster_offload.probe import ProbeResult
 from dagster_offload.slots import SlotConfig
 from dagster_offload.vigil import Vigil
 from tests.faults.full_scale import Asleep, OtherHost, cannot_make_hosts, simulator

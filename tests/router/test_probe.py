@@ -1,17 +1,37 @@
-"""The probe says whether the router is healthy, and why it is not; it never raises for the slot's faults."""
+"""The probe says whether the router is healthy, and why it is not; it never raises for the slot's faults.
+
+The engine's and the one of `status`, which has no HTTP client, say the same.
+"""
 
 import asyncio
+import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
 from dagster_offload import probe as probe_module
-from dagster_offload.probe import probe
+from dagster_offload import quick_probe as quick_probe_module
+from dagster_offload.health import ProbeResult
+from dagster_offload.probe import probe as engine_probe
+from dagster_offload.quick_probe import quick_probe
 from dagster_offload.simulator.server import Router
 from dagster_offload.slots import SlotConfig
 
+Probe = Callable[[SlotConfig], Awaitable[ProbeResult]]
 
-async def test_a_green_router_is_healthy(deep_slot: SlotConfig) -> None:
+
+async def _quick(slot: SlotConfig) -> ProbeResult:
+    return await asyncio.to_thread(quick_probe, slot)
+
+
+@pytest.fixture(params=[engine_probe, _quick], ids=["engine", "quick"])
+def probe(request: pytest.FixtureRequest) -> Probe:
+    found: Probe = request.param
+    return found
+
+
+async def test_a_green_router_is_healthy(probe: Probe, deep_slot: SlotConfig) -> None:
     result = await probe(deep_slot)
     assert result.healthy
     assert result.answered
@@ -20,19 +40,21 @@ async def test_a_green_router_is_healthy(deep_slot: SlotConfig) -> None:
 
 @pytest.mark.parametrize(("mode", "reason"), [("cold", "upstream_cold"), ("warming", "warming")])
 async def test_a_red_router_says_why_and_has_answered(
-    router: Router, deep_slot: SlotConfig, mode: str, reason: str
+    probe: Probe, router: Router, deep_slot: SlotConfig, mode: str, reason: str
 ) -> None:
     router.set(mode=mode)
     result = await probe(deep_slot)
     assert (result.healthy, result.reason, result.answered) == (False, reason, True)
 
 
-async def test_a_busy_laptop_is_healthy(router: Router, deep_slot: SlotConfig) -> None:
+async def test_a_busy_laptop_is_healthy(probe: Probe, router: Router, deep_slot: SlotConfig) -> None:
     router.set(mode="busy")
     assert (await probe(deep_slot)).healthy
 
 
-async def test_without_a_health_path_the_models_must_list_the_alias(router: Router, deep_slot: SlotConfig) -> None:
+async def test_without_a_health_path_the_models_must_list_the_alias(
+    probe: Probe, router: Router, deep_slot: SlotConfig
+) -> None:
     router.set(health="missing", api_key="sk-1")
     keyed = replace(deep_slot, api_key="sk-1")
     assert (await probe(keyed)).healthy
@@ -45,28 +67,72 @@ async def test_without_a_health_path_the_models_must_list_the_alias(router: Rout
     assert "OFFLOAD_DEEP_MODEL" in unlisted.reason
 
 
-async def test_a_router_that_is_not_there_is_unhealthy(router: Router, deep_slot: SlotConfig) -> None:
+async def test_a_router_that_is_not_there_is_unhealthy(probe: Probe, router: Router, deep_slot: SlotConfig) -> None:
     await asyncio.to_thread(router.stop)
     result = await probe(deep_slot)
     assert (result.healthy, result.reason, result.answered) == (False, "connection refused", False)
 
 
 async def test_a_frozen_router_is_given_up_in_time(
-    router: Router, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch
+    probe: Probe, router: Router, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe_module, "TOTAL_SECONDS", 0.1)
+    for module in (probe_module, quick_probe_module):
+        monkeypatch.setattr(module, "TOTAL_SECONDS", 0.1)
     router.set(health="hang")
     result = await probe(deep_slot)
     assert (result.healthy, result.answered) == (False, False)
     assert "no answer" in result.reason
 
 
-async def test_a_probe_holds_no_completion(router: Router, deep_slot: SlotConfig) -> None:
+async def test_a_probe_holds_no_completion(probe: Probe, router: Router, deep_slot: SlotConfig) -> None:
     await probe(deep_slot)
     assert router.completions() == []
 
 
-async def test_a_key_that_cannot_be_sent_is_a_reason_not_an_error(deep_slot: SlotConfig) -> None:
+async def test_a_key_that_cannot_be_sent_is_a_reason_not_an_error(probe: Probe, deep_slot: SlotConfig) -> None:
     result = await probe(replace(deep_slot, api_key="비밀"))
     assert not result.healthy
     assert "OFFLOAD_DEEP_API_KEY" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"", "server closed the connection before its answer was whole"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "what answers there speaks no HTTP"),
+    ],
+)
+async def test_a_server_that_is_none_of_http_is_a_reason(
+    probe: Probe, deep_slot: SlotConfig, answer: bytes, reason: str
+) -> None:
+    async def answer_so(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(answer_so, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        result = await probe(replace(deep_slot, url=f"http://127.0.0.1:{port}"))
+    assert (result.healthy, result.answered) == (False, False)
+    assert reason in result.reason
+
+
+async def test_a_host_that_nobody_knows_is_a_reason(
+    probe: Probe, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody_knows(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody_knows)
+    result = await probe(replace(deep_slot, url="http://no-such-host.invalid:1"))
+    assert (result.healthy, result.reason, result.answered) == (False, "no such host", False)
+
+
+@pytest.mark.parametrize("url", ["http://router:port", f"http://{'a' * 64}:1"])
+async def test_an_address_that_is_none_is_a_reason_not_an_error(deep_slot: SlotConfig, url: str) -> None:
+    assert not (await _quick(replace(deep_slot, url=url))).healthy
+
+
+async def test_certificates_are_left_to_the_http_client(deep_slot: SlotConfig, router: Router) -> None:
+    result = await _quick(replace(deep_slot, url=router.url.replace("http:", "https:")))
+    assert (result.healthy, result.reason) == (False, "TLS handshake failed")

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from dagster_offload.addresses import auth_headers, endpoint, proxy_for
 from dagster_offload.chat import ChoiceWithoutMessage, read_answer, request_body, with_extra
 from dagster_offload.client import AIClient, call_deep_or_defer
 from dagster_offload.completion import Answer, ModelEvidence, RequestOptions
@@ -22,7 +23,6 @@ from dagster_offload.errors import (
 )
 from dagster_offload.faults import fault_reason, is_cut, is_misconfigured, retry_after_of, setting_to_check
 from dagster_offload.slots import SlotConfig
-from dagster_offload.transport import auth_headers, endpoint, proxy_for
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "qwen_router_chat_completion.json"
 REQUEST = httpx.Request("POST", "http://router/v1/chat/completions")

@@ -7,9 +7,9 @@ import pytest
 
 from dagster_offload.drain import check_drain, should_drain, summarize_run
 from dagster_offload.errors import DrainRefused
+from dagster_offload.health import ProbeResult
 from dagster_offload.ledger.claims import Unfinished
 from dagster_offload.ledger.records import BreakerState, SlotRow, State
-from dagster_offload.probe import ProbeResult
 from dagster_offload.settings import load_settings
 
 GREEN = ProbeResult(True, "ok", answered=True)

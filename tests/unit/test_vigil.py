@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from dagster_offload.errors import SlotFrozen, is_deferrable_error
-from dagster_offload.probe import ProbeResult
+from dagster_offload.health import ProbeResult
 from dagster_offload.slots import SlotConfig
 from dagster_offload.vigil import Vigil
 
