@@ -64,8 +64,9 @@ def wake(ground: Ground) -> Iterator[Row]:
     times = 20 if ground.repeats >= 3 else 5
     trials, documents = [], []
     with running(600, 0.5, 2) as up:
-        # Nothing has been asked yet, so the breaker is closed: a first drain finds the router asleep and opens it.
+        # Nothing has been asked yet, so the breaker is closed: a first drain finds a router that refuses, and opens it.
         up.router.set(mode="busy")
+        wait_for(lambda: up.book("select 1 from slots where breaker = 'open'") != [], "a first drain", 60)
         for number in range(times):
             up.wait_asleep()
             since = newest_entry(up.router)
