@@ -1,12 +1,14 @@
 """A real llama.cpp server for tests: its own HTTP code, in front of a model of random weights that is made here.
 
 `make_model(path)` writes the model (half a megabyte, the same bytes every time); `python real_server.py MODEL PORT`
-serves it until a signal ends it. Needs gguf, numpy, tokenizers and xllamacpp. The words it answers are noise.
+serves it until a signal ends it. Needs gguf, numpy, tokenizers and xllamacpp. The words it answers are noise. It spells
+nearly every word in letters, unless it is given the vocabulary of a real model.
 """
 
 import argparse
 import json
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Shape:
-    """How large the model is: tiny answers in milliseconds, medium reads some thousand tokens a second."""
+    """How large the model is: tiny answers in milliseconds, medium reads some thousand tokens a second. `weights`: how
+    gguf stores the matrices."""
 
     hidden: int
     feed_forward: int
@@ -22,10 +25,12 @@ class Shape:
     heads: int
     kv_heads: int
     head_size: int
+    weights: str = "F32"
 
 
 TINY = Shape(64, 128, 2, 4, 2, 16)
-MEDIUM = Shape(384, 1024, 3, 6, 2, 64)
+# In eight bits, as large models are served: a token written then costs some ten times one read, as it does on laptops.
+MEDIUM = Shape(384, 1024, 3, 6, 2, 64, "Q8_0")
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 # ChatML as Qwen's newer models have it: they think unless told `enable_thinking: false`.
 TEMPLATE = """\
@@ -47,10 +52,20 @@ TEMPLATE = """\
 {%- endif -%}"""
 
 
-def make_model(path: Path, shape: Shape = TINY) -> None:
-    """Write a Qwen3-shaped model with a byte-level tokenizer and small random weights."""
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a byte-level BPE tokenizer knows. `kinds`: per token gguf.TokenType; `pre`: llama.cpp's name of how text is
+    cut into words before."""
+
+    tokens: Sequence[str]
+    kinds: Sequence[int]
+    merges: Sequence[str]
+    pre: str
+
+
+def few_words() -> Vocabulary:
+    """Trained here: a dozen words, letters for everything else, about 1.1 characters a token."""
     import gguf  # type: ignore[import-not-found, unused-ignore]
-    import numpy as np  # type: ignore[import-not-found, unused-ignore]
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers  # type: ignore[import-not-found, unused-ignore]
 
     tokenizer = Tokenizer(models.BPE())
@@ -62,10 +77,30 @@ def make_model(path: Path, shape: Shape = TINY) -> None:
         show_progress=False,
     )
     tokenizer.train_from_iterator(["the document is an invoice, a letter or a report"] * 50, trainer)
-    vocabulary: dict[str, int] = tokenizer.get_vocab()
-    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    ids: dict[str, int] = tokenizer.get_vocab()
+    tokens = sorted(ids, key=ids.__getitem__)
+    kinds = [gguf.TokenType.CONTROL if token in CONTROL_TOKENS else gguf.TokenType.NORMAL for token in tokens]
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    return Vocabulary(
+        tokens, kinds, [merge if isinstance(merge, str) else " ".join(merge) for merge in merges], "qwen2"
+    )
 
+
+def vocabulary_of(model: Path) -> Vocabulary:
+    """That of another GGUF file with a byte-level BPE tokenizer and ChatML's control tokens."""
+    import gguf
+
+    fields = gguf.GGUFReader(model).fields
+    parts = ("tokens", "token_type", "merges", "pre")
+    return Vocabulary(*(fields[f"tokenizer.ggml.{part}"].contents() for part in parts))
+
+
+def make_model(path: Path, shape: Shape = TINY, vocabulary: Vocabulary | None = None) -> None:
+    """Write a Qwen3-shaped model with small random weights, and with `few_words` unless a vocabulary is given."""
+    import gguf
+    import numpy as np  # type: ignore[import-not-found, unused-ignore]
+
+    words = vocabulary or few_words()
     writer: Any = gguf.GGUFWriter(path, "qwen3")
     writer.add_context_length(8192)
     writer.add_embedding_length(shape.hidden)
@@ -76,21 +111,19 @@ def make_model(path: Path, shape: Shape = TINY) -> None:
     writer.add_key_length(shape.head_size)
     writer.add_value_length(shape.head_size)
     writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(tokens)
-    kinds = [gguf.TokenType.CONTROL if token in CONTROL_TOKENS else gguf.TokenType.NORMAL for token in tokens]
-    writer.add_token_types(kinds)
-    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
-    writer.add_eos_token_id(vocabulary["<|im_end|>"])
+    writer.add_tokenizer_pre(words.pre)
+    writer.add_token_list(words.tokens)
+    writer.add_token_types(words.kinds)
+    writer.add_token_merges(words.merges)
+    writer.add_eos_token_id(words.tokens.index("<|im_end|>"))
     writer.add_add_bos_token(False)
     writer.add_chat_template(TEMPLATE)
 
     random = np.random.default_rng(20)
     shapes = {
-        "token_embd": (len(tokens), shape.hidden),
-        "output": (len(tokens), shape.hidden),
+        "token_embd": (len(words.tokens), shape.hidden),
+        "output": (len(words.tokens), shape.hidden),
         "output_norm": (shape.hidden,),
     }
     for layer in range(shape.layers):
@@ -110,7 +143,8 @@ def make_model(path: Path, shape: Shape = TINY) -> None:
         shapes |= {f"blk.{layer}.{name}": shape for name, shape in block.items()}
     for name, size in shapes.items():
         weights = np.ones(size) if len(size) == 1 else random.normal(0, 0.05, size)
-        writer.add_tensor(f"{name}.weight", weights.astype(np.float32))
+        kind = gguf.GGMLQuantizationType["F32" if len(size) == 1 else shape.weights]
+        writer.add_tensor(f"{name}.weight", gguf.quants.quantize(weights.astype(np.float32), kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -224,3 +224,9 @@ def wait_until_busy(slot: SlotConfig) -> None:
         if any(place["is_processing"] for place in httpx.get(f"{slot.url}/slots", trust_env=False).json()):
             return
     raise AssertionError("the server never began")
+
+
+def test_a_model_may_know_the_words_of_another(model_file: Path, tmp_path: Path) -> None:
+    script, other = loaded_script(), tmp_path / "other.gguf"
+    script.make_model(other, script.TINY, script.vocabulary_of(model_file))
+    assert other.read_bytes() == model_file.read_bytes()

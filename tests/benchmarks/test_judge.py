@@ -1,0 +1,49 @@
+"""The judge before the real server: both sides' answers are equally long, are records, and the server's count is kept."""
+
+from pathlib import Path
+
+import httpx
+
+from benchmarks.judge import ANSWER_TOKENS, judged
+from dagster_offload.chat import request_body
+from dagster_offload.settings import load_settings
+from dagster_offload.stages import llm_stages
+from dagster_offload.stages.prompt import system_message
+from tests.router.test_real_server import model_file, served
+
+__all__ = ["model_file"]
+
+TEXT = "The document is a letter or a report. " * 20
+
+
+def test_every_stage_gets_a_record_of_the_same_length_and_the_text_is_read_once(
+    model_file: Path, tmp_path: Path
+) -> None:
+    settings = load_settings(home=tmp_path / "home", library=tmp_path)
+    with served(model_file) as (slot, _), judged(slot.url) as (url, judge):
+        for stage in llm_stages(settings).values():
+            body = request_body(slot, stage.instruction, system_message(TEXT), stage.options)
+            answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+            stage.parse(answer["choices"][0]["message"]["content"])
+        document_tokens = len(httpx.post(f"{url}/tokenize", json={"content": TEXT}).json()["tokens"])
+    first, second = judge.calls
+    assert [call.written_tokens for call in judge.calls] == [ANSWER_TOKENS] * 2
+    assert second.cached_tokens > document_tokens
+    assert second.read_tokens < first.read_tokens - document_tokens
+    assert judge.seconds > 0
+
+
+def test_a_trial_stays_one_token_and_its_answer_is_the_servers(model_file: Path) -> None:
+    with served(model_file) as (slot, _), judged(slot.url) as (url, judge):
+        body = {"model": "any", "messages": [{"role": "user", "content": "Say ok."}], "max_tokens": 1}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+    assert [call.written_tokens for call in judge.calls] == [1]
+    assert answer["choices"][0]["finish_reason"] == "length"
+
+
+def test_what_the_server_refuses_is_handed_on_and_not_counted(model_file: Path) -> None:
+    with served(model_file) as (slot, _), judged(slot.url) as (url, judge):
+        body = {"model": "any", "messages": [{"role": "user", "content": "word " * 9_000}], "max_tokens": 1}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+    assert answer.status_code == 400
+    assert judge.calls == []
