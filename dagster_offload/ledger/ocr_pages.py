@@ -1,15 +1,21 @@
 """Pages read by OCR, kept as they come: a scan of 300 pages that is stopped at page 299 is one page from its end."""
 
+from collections.abc import Sequence
+
 from dagster_offload.ledger import Cursor
 from dagster_offload.ledger.records import Claim, ClaimedItem
 
 
-def known(cur: Cursor, item: ClaimedItem, languages: str) -> dict[int, str]:
-    """The texts of the pages of this item's file that were read in these languages, by number."""
+def known(cur: Cursor, input_digests: Sequence[str], languages: str) -> dict[str, dict[int, str]]:
+    """The texts of those pages of these files that were read in these languages, by file and number."""
     cur.execute(
-        "select page, text from ocr_pages where input_digest = %s and languages = %s", [item.input_digest, languages]
+        "select input_digest, page, text from ocr_pages where input_digest = any(%s) and languages = %s",
+        [list(input_digests), languages],
     )
-    return {row["page"]: row["text"] for row in cur.fetchall()}
+    pages: dict[str, dict[int, str]] = {}
+    for row in cur.fetchall():
+        pages.setdefault(row["input_digest"], {})[row["page"]] = row["text"]
+    return pages
 
 
 def begin(cur: Cursor, claim: Claim, item: ClaimedItem, page: int, of: int) -> None:

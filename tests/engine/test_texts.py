@@ -1,0 +1,181 @@
+"""Texts are taken on all cores and written down in groups: nothing is lost, nothing is held for long."""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from dagster_offload import text_lanes, texts
+from dagster_offload.extraction import Extracted
+from dagster_offload.ledger.records import Outcome
+from dagster_offload.ledger.results import output_digest
+from dagster_offload.ledger.workers import Worker
+from dagster_offload.scan import scan
+from dagster_offload.stages import DRAIN_STAGES, EXTRACT
+from dagster_offload.tally import Tally
+from dagster_offload.texts import extract_due, run_extraction
+from tests.engine.conftest import Engine
+
+COUNT = 60
+
+
+class Gate:
+    """Extractors that stop before a file named `slow` until they are let through, and are quick otherwise."""
+
+    def __init__(self) -> None:
+        self.is_reached = threading.Event()
+        self.is_open = threading.Event()
+
+    def extractor(self, **_options: Any) -> "Gate":
+        return self
+
+    def extract(self, path: Path, *_given: Any, **_options: Any) -> Extracted:
+        if path.stem == "slow":
+            self.is_reached.set()
+            assert self.is_open.wait(30)
+        return Extracted(Outcome.OK, path.name)
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> "Gate":
+        return self
+
+    def __exit__(self, *_exc: object) -> None: ...
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    gate = Gate()
+    monkeypatch.setattr(text_lanes, "Extractor", gate.extractor)
+    yield gate
+    gate.is_open.set()
+
+
+def written(engine: Engine, *keys: str) -> None:
+    for key in keys:
+        (engine.library / key).write_text(f"This is {key}, a note of some length for those who read it.")
+    scan(engine.settings(), engine.ledger)
+
+
+def notes() -> list[str]:
+    return [f"{number:03}.txt" for number in range(COUNT)]
+
+
+def claimed(engine: Engine) -> list[str]:
+    rows = engine.sql(
+        "select d.key from work_items i join documents d using (document_id) where i.state = 'claimed' order by d.key"
+    )
+    return [row["key"] for row in rows]
+
+
+def states(engine: Engine) -> dict[str, int]:
+    rows = engine.sql("select state, count(*) as n from work_items where stage = 'extract' group by state")
+    return {row["state"]: row["n"] for row in rows}
+
+
+def test_texts_are_written_down_in_groups_and_each_once(engine: Engine) -> None:
+    written(engine, *notes())
+    seen: list[int] = []
+    tally = run_extraction(engine.settings(), engine.ledger, on_progress=lambda tally: seen.append(tally.done))
+    assert (tally.total, tally.done, tally.failed) == (COUNT, COUNT, 0)
+    assert seen == sorted(seen)
+    assert seen[-1] == COUNT
+    (row,) = engine.sql(
+        "select count(*) as n, count(distinct first_document) as documents, count(distinct xmin::text) as groups from results"
+    )
+    assert (row["n"], row["documents"]) == (COUNT, COUNT)
+    assert row["groups"] < COUNT / 2
+    for stage in DRAIN_STAGES:
+        assert engine.counts(stage).pending == COUNT
+
+
+def test_what_stops_it_gives_everything_back_and_the_next_run_does_the_rest(engine: Engine) -> None:
+    written(engine, *notes())
+
+    class Stopped(BaseException):
+        pass
+
+    def stop(tally: Tally) -> None:
+        if tally.done >= 10:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run_extraction(engine.settings(), engine.ledger, on_progress=stop)
+    before = states(engine)
+    assert set(before) == {"done", "pending"}
+    assert engine.sql("select distinct reclaims, lone_deaths, must_run_alone from work_items") == [
+        {"reclaims": 0, "lone_deaths": 0, "must_run_alone": False}
+    ]
+    assert run_extraction(engine.settings(), engine.ledger).done == before["pending"]
+    assert states(engine) == {"done": COUNT}
+    assert len(engine.sql("select 1 from results")) == COUNT
+
+
+def test_beside_a_long_document_nothing_is_held_that_no_lane_reads(
+    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(texts, "IDLE_SECONDS", 0.05)
+    written(engine, *notes(), "slow.txt", "z.txt")
+    extraction = engine.beside(run_extraction, engine.settings(), engine.ledger)
+    assert gate.is_reached.wait(30)
+    engine.wait_until(
+        "select 1 from work_items having count(*) filter (where state = 'claimed') = 1"
+        " and count(*) filter (where stage = 'extract' and state = 'done') = 60"
+    )
+    assert claimed(engine) == ["slow.txt"]
+    gate.is_open.set()
+    assert extraction.result().done == COUNT + 2
+    assert states(engine) == {"done": COUNT + 2}
+
+
+def test_a_worker_that_was_given_up_begins_nothing_more(engine: Engine, gate: Gate) -> None:
+    written(engine, *notes())
+    with Worker(engine.ledger, "scan", [EXTRACT]) as worker:
+
+        def lose(_tally: Tally) -> None:
+            worker.is_lost = True
+
+        tally = extract_due(engine.settings(), engine.ledger, worker, on_progress=lose)
+        assert 0 < tally.done < COUNT
+        assert claimed(engine) == []
+
+
+def test_a_row_that_postgres_refuses_costs_its_neighbours_nothing(
+    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(engine, *notes())
+    real = output_digest
+    monkeypatch.setattr(
+        text_lanes,
+        "output_digest",
+        lambda outcome, text: "\0" if text == f"{COUNT - 1:03}.txt" else real(outcome, text),
+    )
+    with pytest.raises(psycopg.DataError):
+        run_extraction(engine.settings(), engine.ledger)
+    assert states(engine) == {"done": COUNT - 1, "pending": 1}
+
+
+def test_only_the_documents_asked_for_are_read(engine: Engine, gate: Gate) -> None:
+    written(engine, "a.txt", "b.txt", "c.txt")
+    with Worker(engine.ledger, "run", [EXTRACT]) as worker:
+        assert extract_due(engine.settings(), engine.ledger, worker, ["a.txt", "c.txt"]).done == 2
+    assert [engine.state(key, EXTRACT) for key in ("a.txt", "b.txt", "c.txt")] == ["done", "pending", "done"]
+
+
+def test_a_document_that_must_run_alone_has_none_beside_it(engine: Engine, gate: Gate) -> None:
+    written(engine, "slow.txt", *notes())
+    engine.sql(
+        "update work_items i set must_run_alone = true from documents d "
+        "where d.document_id = i.document_id and d.key = 'slow.txt'"
+    )
+    extraction = engine.beside(run_extraction, engine.settings(), engine.ledger)
+    assert gate.is_reached.wait(30)
+    assert states(engine) == {"done": COUNT, "claimed": 1}
+    assert engine.item("slow.txt", EXTRACT)["claimed_alone"]
+    gate.is_open.set()
+    assert extraction.result().done == COUNT + 1

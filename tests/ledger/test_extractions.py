@@ -1,0 +1,226 @@
+"""Extractions claimed and finished in groups end as they would have one by one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+import pytest
+
+from dagster_offload.ledger import extractions
+from dagster_offload.ledger.groups import Finish
+from dagster_offload.ledger.records import Claim, NewResult, Outcome
+from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
+from tests.ledger.conftest import RECIPES, Bench, record_result, text_result
+from tests.ledger.test_groups import counted
+
+
+def take(bench: Bench, worker: int, count: int = 100, **options: Any) -> list[Claim]:
+    return bench.ledger.run(extractions.take, worker, RECIPES, count=count, **options)
+
+
+def finish(bench: Bench, worker: int, *finishes: Finish) -> list[bool]:
+    return bench.ledger.run(extractions.finish_all, worker, finishes, RECIPES, "run-1")
+
+
+def found(claim: Claim, text: str | None = None, outcome: Outcome = Outcome.OK) -> Finish:
+    return Finish(claim, claim.items[0], text_result(f"text of {claim.document}" if text is None else text, outcome))
+
+
+def keys(claims: Sequence[Claim]) -> list[str]:
+    return [claim.document for claim in claims]
+
+
+def test_documents_are_claimed_in_the_order_of_their_turn_and_no_more_than_asked_for(bench: Bench) -> None:
+    for key in "abcd":
+        bench.put(key)
+    bench.sql(
+        "update work_items i set priority = 1 from documents d where d.document_id = i.document_id and d.key = 'c'"
+    )
+    first, second = bench.worker(), bench.worker()
+    claims = take(bench, first, 2)
+    assert keys(claims) == ["c", "a"]
+    assert [[item.stage for item in claim.items] for claim in claims] == [[EXTRACT]] * 2
+    assert len({claim.token for claim in claims}) == 2
+    assert [bench.state(key, EXTRACT) for key in "abcd"] == ["claimed", "pending", "claimed", "pending"]
+    assert keys(take(bench, second)) == ["b", "d"]
+    assert take(bench, first) == []
+
+
+def test_only_documents_asked_for_are_claimed_and_only_when_due(bench: Bench) -> None:
+    for key in ("asked", "put off", "other", "gone"):
+        bench.put(key)
+    bench.sql("update documents set is_present = false where key = 'gone'")
+    bench.sql(
+        "update work_items i set not_before = clock_timestamp() + interval '1 hour' "
+        "from documents d where d.document_id = i.document_id and d.key = 'put off'"
+    )
+    worker = bench.worker()
+    assert keys(take(bench, worker, documents=["asked", "put off", "gone"])) == ["asked"]
+    bench.make_due()
+    assert keys(take(bench, worker)) == ["put off", "other"]
+
+
+def test_what_must_run_alone_is_left_to_those_who_ask_for_it(bench: Bench) -> None:
+    bench.put("alone")
+    bench.put("beside")
+    bench.sql(
+        "update work_items i set must_run_alone = true from documents d "
+        "where d.document_id = i.document_id and d.key = 'alone'"
+    )
+    worker = bench.worker()
+    assert keys(take(bench, worker)) == ["beside"]
+    [claim] = take(bench, worker, alone=True)
+    assert (claim.document, claim.is_alone) == ("alone", True)
+    assert bench.item("alone", EXTRACT)["claimed_alone"]
+    assert finish(bench, worker, found(claim)) == [True]
+    assert not bench.item("alone", EXTRACT)["must_run_alone"]
+
+
+def test_a_worker_that_was_given_up_gets_nothing(bench: Bench) -> None:
+    bench.put("a")
+    worker = bench.worker()
+    bench.die(worker)
+    assert take(bench, worker) == []
+
+
+def test_copies_are_extracted_once(bench: Bench) -> None:
+    for key in ("a", "copy", "another copy"):
+        bench.put(key, "the same bytes")
+    worker = bench.worker()
+    [claim] = take(bench, worker)
+    assert take(bench, worker) == []
+    assert finish(bench, worker, found(claim)) == [True]
+    rest = take(bench, worker)
+    assert (keys(rest), [claim.items for claim in rest]) == (["copy", "another copy"], [(), ()])
+    assert {bench.state(key, EXTRACT) for key in ("copy", "another copy")} == {"done"}
+    assert bench.state("copy", CLASSIFY) == "pending"
+    assert len(bench.sql("select 1 from results")) == 1
+
+
+def test_what_a_dead_worker_held_goes_back_and_its_late_text_changes_no_state(bench: Bench) -> None:
+    for key in "ab":
+        bench.put(key)
+    dead, worker = bench.worker(), bench.worker()
+    late, other = take(bench, dead)
+    bench.die(dead)
+    assert [bench.item(key, EXTRACT)["lone_deaths"] for key in "ab"] == [0, 0]
+    again = take(bench, worker)
+    assert keys(again) == ["a", "b"]
+    assert finish(bench, dead, found(late), found(other)) == [False, False]
+    assert [bench.state(key, EXTRACT) for key in "ab"] == ["claimed", "claimed"]
+    assert finish(bench, worker, *map(found, again)) == [True, True]
+    assert len(bench.sql("select 1 from results where superseded_at is null")) == 2
+    assert len(bench.sql("select 1 from outbox")) == 2
+
+
+def test_a_claim_that_was_lost_leaves_the_others_of_its_group_alone(bench: Bench) -> None:
+    for key in "abc":
+        bench.put(key)
+    worker = bench.worker()
+    claims = take(bench, worker)
+    bench.put("b", "new bytes")
+    assert finish(bench, worker, *map(found, claims)) == [True, False, True]
+    assert [bench.state(key, EXTRACT) for key in "abc"] == ["done", "pending", "done"]
+    kept = bench.sql("select text from results where first_document = 'b'")
+    assert kept == [{"text": "text of b"}], "it was paid for"
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_what_a_group_leaves_behind_is_what_one_finish_leaves(bench: Bench, outcome: Outcome) -> None:
+    bench.put("alone")
+    bench.put("grouped")
+    worker = bench.worker()
+    alone, grouped = take(bench, worker)
+    text = "" if outcome is not Outcome.OK else "text"
+    one, other = found(alone, text and "text of one", outcome), found(grouped, text and "text of another", outcome)
+    bench.finish(worker, alone, result=one.result)
+    assert finish(bench, worker, other) == [True]
+    differing = {"item_id", "document_id", "input_digest", "result_id", "changed_at"}
+    for stage in (EXTRACT, *DRAIN_STAGES):
+        first, second = bench.item("alone", stage), bench.item("grouped", stage)
+        assert {k: v for k, v in first.items() if k not in differing} == {
+            k: v for k, v in second.items() if k not in differing
+        }
+    history = (
+        "select stage, from_state, to_state, worker_id, reason from transitions join documents using (document_id) "
+    )
+    told = "select stage, attempts, deferrals, o.reused_from from outbox o join documents using (document_id) "
+    for query in (history, told):
+        per_document = [bench.sql(f"{query} where key = %s order by 1, 2, 3", key) for key in ("alone", "grouped")]
+        reuse = {"reused from alone", "alone"}  # without a text, the second reuses what is said of the first
+        assert [strip(row, reuse) for row in per_document[0]] == [strip(row, reuse) for row in per_document[1]]
+
+
+def strip(row: dict[str, Any], words: set[str]) -> dict[str, Any]:
+    return {name: None if value in words else value for name, value in row.items()}
+
+
+def test_empty_documents_of_one_group_are_done_at_no_call_in_all_stages(bench: Bench) -> None:
+    for key in "abc":
+        bench.put(key)
+    worker = bench.worker()
+    assert finish(bench, worker, *(found(claim, "", Outcome.EMPTY) for claim in take(bench, worker))) == [True] * 3
+    for stage in DRAIN_STAGES:
+        assert [bench.item(key, stage)["outcome"] for key in "abc"] == ["empty"] * 3
+    assert len(bench.sql("select 1 from results where stage <> 'extract'")) == 2
+    assert len(bench.sql("select 1 from outbox")) == 9
+
+
+def test_texts_that_were_answered_before_cost_no_call(bench: Bench) -> None:
+    bench.extracted("known", texts={"known": "the same text"})
+    worker = bench.worker()
+    for item in (claim := bench.hold(worker)).items:
+        bench.finish(worker, claim, item, record_result("ok"))
+    for key in ("same text", "other text"):
+        bench.put(key)
+    same, other = take(bench, worker)
+    assert finish(bench, worker, found(same, "the same text"), found(other)) == [True, True]
+    assert [bench.state("same text", stage) for stage in DRAIN_STAGES] == ["done", "done"]
+    assert [bench.state("other text", stage) for stage in DRAIN_STAGES] == ["pending", "pending"]
+    assert bench.sql("select distinct o.reused_from from outbox o where o.reused_from is not null") == [
+        {"reused_from": "known"}
+    ]
+
+
+def test_a_redo_replaces_the_text_and_leaves_what_follows_from_the_same_one(bench: Bench) -> None:
+    bench.extracted("same", "new")
+    bench.sql("update work_items set state = 'pending', is_redo = true where stage = 'extract'")
+    bench.sql("update work_items set attempts = 1 where stage = 'summarize'")
+    worker = bench.worker()
+    same, new = take(bench, worker)
+    assert finish(bench, worker, found(same), found(new, "new text")) == [True, True]
+    assert [bench.item(key, SUMMARIZE)["attempts"] for key in ("same", "new")] == [1, 0]
+    current = bench.sql("select text from results where superseded_at is null order by text")
+    assert [row["text"] for row in current] == ["new text", "text of same"]
+
+
+def test_a_text_of_any_length_is_kept(bench: Bench) -> None:
+    for key in "ab":
+        bench.put(key)
+    worker = bench.worker()
+    long, short = take(bench, worker)
+    text = "long " * (extractions.LONG_TEXT // 5 + 1)
+    assert finish(bench, worker, found(long, text), found(short)) == [True, True]
+    assert bench.sql("select length(text) as n from results where first_document = 'a'") == [{"n": len(text)}]
+
+
+def test_a_group_takes_no_more_statements_than_one_document(bench: Bench) -> None:
+    for number in range(21):
+        bench.put(f"{number:02}")
+    worker = bench.worker()
+    with counted() as for_one:
+        finish(bench, worker, *map(found, take(bench, worker, 1)))
+    with counted() as for_twenty:
+        finish(bench, worker, *map(found, take(bench, worker, 20)))
+    assert len(for_one) == len(for_twenty) <= 12
+
+
+def test_a_row_that_postgres_refuses_undoes_its_group(bench: Bench) -> None:
+    for key in "ab":
+        bench.put(key)
+    worker = bench.worker()
+    good, bad = take(bench, worker)
+    refused = Finish(bad, bad.items[0], NewResult(Outcome.OK, "digest", text="\0", value={}))
+    with pytest.raises(psycopg.DataError):
+        finish(bench, worker, found(good), refused)
+    assert [bench.state(key, EXTRACT) for key in "ab"] == ["claimed", "claimed"]
