@@ -20,7 +20,7 @@ from dagster_offload.dialects import Dialects, Finding, Findings, Wish, refused_
 from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_error
 from dagster_offload.faults import fault_reason, is_cut, retry_after_of, router_word, setting_to_check
 from dagster_offload.slots import DEEP, PRIMARY, SlotConfig, Slots
-from dagster_offload.transport import call_timeout, exchange, open_http
+from dagster_offload.transport import Http, call_timeout
 
 __all__ = [
     "AIClient",
@@ -46,7 +46,7 @@ class AIClient:
         """`dialects`: by slot, what its server was found to understand before."""
         self.ai = slots
         self._dialects = {name: Dialects(findings) for name, findings in (dialects or {}).items()}
-        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Http] = WeakKeyDictionary()
         self._warned: set[str] = set()
 
     async def __aenter__(self) -> Self:
@@ -120,21 +120,15 @@ class AIClient:
         try:
             # A proxy that drips blanks to keep a connection open defeats the timeout between two reads.
             async with asyncio.timeout(slot.connect_timeout + read_seconds):
-                return await exchange(
-                    self._pool(),
-                    "POST",
-                    endpoint(slot, "/v1/chat/completions"),
-                    json=body,
-                    headers=auth_headers(slot),
-                    timeout=timeout,
-                )
+                address, headers = endpoint(slot, "/v1/chat/completions"), auth_headers(slot)
+                return await self._http().exchange("POST", address, headers, timeout, json=body)
         except TimeoutError as error:
             raise httpx.ReadTimeout(f"no whole answer within {read_seconds:g} s") from error
 
-    def _pool(self) -> httpx.AsyncClient:
+    def _http(self) -> Http:
         loop = asyncio.get_running_loop()
         if loop not in self._pools:
-            self._pools[loop] = open_http(slot for slot in (self.ai.deep, self.ai.primary) if slot is not None)
+            self._pools[loop] = Http(slot for slot in (self.ai.deep, self.ai.primary) if slot is not None)
         return self._pools[loop]
 
     def _warn_unverified(self, slot: SlotConfig, answer: Answer) -> None:

@@ -12,7 +12,7 @@ from dagster_offload.slots import SlotConfig
 from dagster_offload.stages.long_documents import TooLong
 from dagster_offload.stages.prompt import estimated_tokens, text_tokens
 from dagster_offload.too_long import believable_tokens
-from dagster_offload.transport import get, open_http
+from dagster_offload.transport import Http, get
 
 # Where neither the owner nor the server says; and the most that is used without the owner's word: servers tell what a
 # model could read (262,144 for many), and a laptop at 300 tokens a second would read that longer than any read timeout.
@@ -71,7 +71,7 @@ async def ask_context(slot: SlotConfig) -> int | None:
     never raises for a fault of the slot."""
     slot = replace(slot, connect_timeout=min(slot.connect_timeout, ASKING_SECONDS))
     try:
-        async with asyncio.timeout(ASKING_SECONDS), open_http([slot], is_fresh=True) as http:
+        async with asyncio.timeout(ASKING_SECONDS), Http([slot], is_fresh=True) as http:
             response = await get(http, slot, "/v1/models", ASKING_SECONDS)
             return context_in(read_json(response.content), slot.model) if response.is_success else None
     except (httpx.HTTPError, httpx.InvalidURL, OffloadError, TimeoutError, ValueError):

@@ -20,7 +20,7 @@ from dagster_offload.health import (
     judged_by_models,
 )
 from dagster_offload.slots import SlotConfig
-from dagster_offload.transport import get, open_http
+from dagster_offload.transport import Http, get
 
 
 async def probe(slot: SlotConfig) -> ProbeResult:
@@ -30,7 +30,7 @@ async def probe(slot: SlotConfig) -> ProbeResult:
     """
     slot = replace(slot, connect_timeout=min(slot.connect_timeout, CONNECT_SECONDS))
     try:
-        async with asyncio.timeout(TOTAL_SECONDS), open_http([slot], is_fresh=True) as http:
+        async with asyncio.timeout(TOTAL_SECONDS), Http([slot], is_fresh=True) as http:
             path = health_path(slot)
             response = await get(http, slot, path, TOTAL_SECONDS)
             if response.status_code == httpx.codes.NOT_FOUND:

@@ -16,7 +16,7 @@ from dagster_offload.completion import Answer, RequestOptions
 from dagster_offload.errors import CutAnswer, SettingsError
 from dagster_offload.foreign_json import read_json
 from dagster_offload.slots import SlotConfig
-from dagster_offload.transport import get, open_http
+from dagster_offload.transport import Http, get
 from dagster_offload.width import WIDEST
 
 ASK_SECONDS = 2.0
@@ -40,7 +40,7 @@ async def ask_places(slot: SlotConfig) -> ServersWord:
     """The server's own word for its places. Takes 2 s at most, makes no completion, and never raises for the slot."""
     slot = replace(slot, connect_timeout=min(slot.connect_timeout, ASK_SECONDS))
     try:
-        async with asyncio.timeout(ASK_SECONDS), open_http([slot], is_fresh=True) as http:
+        async with asyncio.timeout(ASK_SECONDS), Http([slot], is_fresh=True) as http:
             for path in ("/props", "/slots"):
                 response = await get(http, slot, path, ASK_SECONDS)
                 if response.is_success and (places := _places_in(response.content)) is not None:
