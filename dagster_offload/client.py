@@ -92,7 +92,7 @@ class AIClient:
         while True:
             body = request_body(slot, prompt, system, options, ways := tried.ways)
             response = await self._post(slot, with_extra(body, slot.extra_body), read_seconds)
-            wish = refused_wish(response.status_code, response.text, body)
+            wish = None if response.is_success else refused_wish(response.status_code, response.text, body)
             if wish is None or (way := ways[wish]) is None:
                 break
             refused.append((wish, way, response.status_code))
