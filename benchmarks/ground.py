@@ -35,6 +35,8 @@ class Home:
     @property
     def environment(self) -> dict[str, str]:
         given = {name: value for name, value in os.environ.items() if not name.startswith("OFFLOAD_")}
+        # An installed package has its bytecode: nothing is compiled at each start.
+        given.pop("PYTHONDONTWRITEBYTECODE", None)
         return given | _as_environment(self.settings)
 
     def start(self, *arguments: str, **options: Any) -> "subprocess.Popen[str]":

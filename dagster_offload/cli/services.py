@@ -96,16 +96,9 @@ def _start(services: Services, host: str, port: int, logs: Path, socket_file: Pa
     Before that it could have a run starting that looks like a dead one.
     """
     start = services.supervisor.start
-    code_server = (
-        "dagster",
-        "api",
-        "grpc",
-        "--socket",
-        str(socket_file),
-        "--module-name",
-        "dagster_offload.definitions",
-    )
-    start(_dagster("code server", (*code_server, "--location-name", LOCATION, "--log-level", "warning"), logs))
+    server = (sys.executable, "-m", "dagster_offload.cli.code_server", "api", "grpc", "--socket", str(socket_file))
+    module = ("--module-name", "dagster_offload.definitions", "--location-name", LOCATION, "--log-level", "warning")
+    start(Child("code server", (*server, *module), logs / "code_server.log"))
     with _sweep(services.say) as home:
         workspace = str(_write_workspace(home, socket_file))
         webserver = ("dagster-webserver", "--workspace", workspace, "--host", host, "--port", str(port))

@@ -16,8 +16,10 @@ pytestmark = pytest.mark.timeout(400)
 
 
 def named(home: Home, words: str) -> psutil.Process:
-    [found] = [process for process in home.processes() if words in " ".join(process.cmdline())]
-    return found
+    """The one process of that command line; what was forked from it has the same."""
+    found = {process.pid: process for process in home.processes() if words in " ".join(process.cmdline())}
+    [first] = [process for process in found.values() if process.ppid() not in found]
+    return first
 
 
 @pytest.fixture(scope="module")

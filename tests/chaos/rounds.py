@@ -290,7 +290,9 @@ def _newest_run(world: World) -> psutil.Process | None:
 
 
 def _child(world: World, words: str) -> psutil.Process | None:
-    return next((p for p in world.home.processes() if words in " ".join(p.cmdline())), None)
+    found = {p.pid: p for p in world.home.processes() if words in " ".join(p.cmdline())}
+    # The code server's runs are forked from its twin, and have its command line.
+    return next((p for p in found.values() if p.ppid() not in found), None)
 
 
 def _postmaster(world: World) -> psutil.Process | None:

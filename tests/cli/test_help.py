@@ -15,6 +15,7 @@ from tests.cli.conftest import Call
 # Files of the folder that are no command.
 HELPERS = {
     "clicks",
+    "code_server",
     "console",
     "demo_story",
     "home",

@@ -1,0 +1,72 @@
+"""Started by `multiprocessing` in Python's place: has the twin fork the process, and stands for it until that ends.
+
+Runs with `-I -S`: the standard library only. Arguments: the twin's socket, then what Python was to be given.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main() -> None:
+    socket_file, *given = sys.argv[1:]
+    twin = _call(socket_file, given)
+    if twin is None:  # it is gone: the ordinary way
+        os.execv(sys.executable, [sys.executable, *given])  # noqa: S606 - what was to be started, without us
+    # A stop of the whole group reaches the forked process, too; how it ends is told when it has.
+    for signum in STOPS:
+        signal.signal(signum, signal.SIG_IGN)
+    _end_as(_ending(twin))
+
+
+def _call(socket_file: str, given: list[str]) -> socket.socket | None:
+    """The connection to the twin, which has all it needs; None where there is no twin."""
+    files = _open_files()
+    flag = given.index("-c")
+    asked = {"program": given[flag + 1], "arguments": given[flag + 2 :], "files": files, "folder": os.getcwd()}
+    twin = socket.socket(socket.AF_UNIX)
+    try:
+        twin.connect(socket_file)
+        socket.send_fds(twin, [json.dumps(asked).encode()], files)
+    except OSError:
+        twin.close()
+        return None
+    for fd in files[3:]:
+        os.close(fd)  # kept open here, an end of a pipe would be open when it is closed there
+    return twin
+
+
+def _open_files() -> list[int]:
+    """The numbers of what we were given, standard input, output and errors first."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the listing itself was open while it was made
+            os.fstat(int(name))
+            found.append(int(name))
+    return sorted(found)
+
+
+def _ending(twin: socket.socket) -> int:
+    """How the forked process ended: its exit code, or minus the signal. 1 where the twin was killed and cannot tell."""
+    said = b""
+    with contextlib.suppress(OSError):
+        while part := twin.recv(64):
+            said += part
+    return int(said or b"1")
+
+
+def _end_as(code: int) -> None:
+    if code < 0:
+        with contextlib.suppress(OSError):  # SIGKILL cannot be ignored, and needs no more
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
