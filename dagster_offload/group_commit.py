@@ -1,30 +1,17 @@
 """Group commit: one worker's finishes and claims, those of the same moment in one transaction.
 
-What comes while a transaction is under way shares the next one, so an answer waits for one commit at most, and never
-for company. A lane goes on only when its own answer is in the ledger.
+A lane goes on only when its own answer is in the ledger.
 """
 
-import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
-from dagster_offload.errors import OffloadError
+from dagster_offload.batching import Batches
 from dagster_offload.gate import AsyncLedger
 from dagster_offload.ledger import groups
 from dagster_offload.ledger.groups import Finish, Taken, Want
 from dagster_offload.ledger.records import ClaimedItem
 from dagster_offload.ledger.workers import Worker
-
-# More in one transaction would hold the first of them for longer than it would have taken alone.
-MOST_IN_A_GROUP = 64
-
-
-@dataclass(frozen=True)
-class _Waiting:
-    what: Finish | Want
-    told: "asyncio.Future[Any]"
 
 
 class GroupCommit:
@@ -35,14 +22,13 @@ class GroupCommit:
         self.worker = worker
         self.recipes = recipes
         self._followers: dict[int, Callable[[], None]] = {}  # by work item
-        self._waiting: list[_Waiting] = []
-        self._committing: asyncio.Task[None] | None = None
+        self._batches: Batches[Finish | Want, bool | Taken] = Batches(self._commit)
 
     async def finish(self, finish: Finish) -> bool:
         """`results.finish`: True where the claim still held the work item. Returns once it is committed."""
         if (follow := self._followers.get(finish.item.item_id)) is not None:
             follow()
-        return bool(await self._submitted(finish))
+        return bool(await self._batches.submit(finish))
 
     @contextmanager
     def followed_by(self, item: ClaimedItem, follow: Callable[[], None]) -> Iterator[None]:
@@ -54,56 +40,20 @@ class GroupCommit:
             del self._followers[item.item_id]
 
     async def take(self, want: Want) -> Taken:
-        """The slot as it is and, where its breaker is closed and something is due, a claim."""
-        taken: Taken = await self._submitted(want)
+        """The slot as it is and, where its breaker is closed and something is due, a claim. One that nobody waits for
+        any more goes back with the worker's goodbye."""
+        taken = await self._batches.submit(want)
+        assert not isinstance(taken, bool)  # noqa: S101 - for the type checker
         return taken
 
-    async def _submitted(self, what: Finish | Want) -> Any:
-        told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(what, told))
-        if self._committing is None or self._committing.done():
-            self._committing = asyncio.create_task(self._commit_waiting())
-        return await told
-
-    async def _commit_waiting(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting[:MOST_IN_A_GROUP], self._waiting[MOST_IN_A_GROUP:]
-            try:
-                await self._commit(group)
-            except OffloadError as error:  # Postgres is away for good: nobody's answer fits into it
-                _tell_error(group, error)
-            # A row that Postgres refuses is that row's own affair: the others go without it.
-            except Exception as error:  # noqa: BLE001
-                if len(group) == 1:
-                    _tell_error(group, error)
-                else:
-                    await self._commit_one_by_one(group)
-
-    async def _commit_one_by_one(self, group: list[_Waiting]) -> None:
-        for waiting in group:
-            try:
-                await self._commit([waiting])
-            except Exception as error:  # noqa: BLE001 - raised where its lane waits
-                _tell_error([waiting], error)
-
-    async def _commit(self, group: list[_Waiting]) -> None:
-        finishes = [(waiting.what, waiting.told) for waiting in group if isinstance(waiting.what, Finish)]
-        wants = [(waiting.what, waiting.told) for waiting in group if isinstance(waiting.what, Want)]
+    async def _commit(self, asked: Sequence[Finish | Want]) -> Sequence[bool | Taken]:
         held, taken = await self.ledger.run(
             groups.commit,
             self.worker.id,
-            [finish for finish, _ in finishes],
-            [want for want, _ in wants],
+            [each for each in asked if isinstance(each, Finish)],
+            [each for each in asked if isinstance(each, Want)],
             self.recipes,
             self.worker.run_id,
         )
-        told = [told for _, told in (*finishes, *wants)]
-        for future, answer in zip(told, [*held, *taken], strict=True):
-            if not future.done():  # its lane was stopped; a claim it got goes back with the worker's goodbye
-                future.set_result(answer)
-
-
-def _tell_error(group: list[_Waiting], error: Exception) -> None:
-    for waiting in group:
-        if not waiting.told.done():
-            waiting.told.set_exception(error)
+        held_in_order, taken_in_order = iter(held), iter(taken)
+        return [next(held_in_order) if isinstance(each, Finish) else next(taken_in_order) for each in asked]

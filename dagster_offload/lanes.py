@@ -8,7 +8,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
+from dagster_offload.batching import Batches
 from dagster_offload.gate import registered, try_closing
 from dagster_offload.ledger import Cursor, claims, permits, slots, width
 from dagster_offload.ledger.groups import Taken, Want
@@ -34,6 +36,14 @@ class Scope:
     limit: int | None = None
 
 
+class Turn(Enum):
+    """What a lane that asks for a permit is to do."""
+
+    YOURS = auto()
+    WAIT = auto()
+    NO_WORK = auto()
+
+
 @dataclass
 class Lanes:
     """One worker's lanes over one scope."""
@@ -42,6 +52,7 @@ class Lanes:
     scope: Scope
     on_progress: Progress | None = None
     tally: Tally = field(default_factory=Tally)
+    _turns: Batches[tuple[str, bool], Turn] = field(init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _changes: int = 0  # how often the ledger said something about slots or permits
     _width_news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -50,6 +61,9 @@ class Lanes:
     _opened: int = 0  # lanes so far at this slot
     _narrowed: int = 0  # of them, how many a 429 took away
     _narrow_by: int = 0  # of these, how many are still to end
+
+    def __post_init__(self) -> None:
+        self._turns = Batches(self._take_turns)
 
     async def work_at(self, slot: SlotConfig) -> None:
         """Work off the scope's LLM stages at a slot until nothing is due, or nothing new may be started."""
@@ -120,36 +134,51 @@ class Lanes:
     async def _lane(self, vigil: Vigil, *, alone: bool = False) -> None:
         """Hold a permit while there is work; give it up to a person between two calls, and stand in line again."""
         slot = vigil.slot
-        while self._may_start() and await self._wait_for_permit(slot, alone=alone):
+        while (heard := await self._wait_for_permit(slot, alone=alone)) is not None:
             must_return = False
             try:
-                must_return = await self._walk_while_permitted(vigil, alone=alone)
+                must_return = await self._walk_while_permitted(vigil, heard, alone=alone)
             finally:
                 if not must_return:  # else it was given to the person already
                     await self.walker.ledger.run(permits.release, slot.name, self.walker.worker.id)
             if not must_return:
                 return
 
-    async def _wait_for_permit(self, slot: SlotConfig, *, alone: bool) -> bool:
-        """Stand in line for a permit for as long as there is work this lane could do; False where there is none."""
-        ledger, worker = self.walker.ledger, self.walker.worker
+    async def _wait_for_permit(self, slot: SlotConfig, *, alone: bool) -> int | None:
+        """Stand in line for a permit for as long as there is work this lane could do: what was heard before it was
+        given; None where there is no work."""
         while self._may_start():
             self._news.clear()
-            if not await ledger.run(self._has_work, slot.name, alone=alone):
+            heard = self._changes
+            turn = await self._turns.submit((slot.name, alone))
+            if turn is Turn.NO_WORK:
                 break
-            if await ledger.run(permits.acquire, slot.name, worker.id, is_person=worker.is_person, is_exclusive=alone):
-                return True
+            if turn is Turn.YOURS:
+                return heard
             await self._hear_news()
-        await ledger.run(permits.stop_waiting, slot.name, worker.id)
-        return False
+        await self.walker.ledger.run(permits.stop_waiting, slot.name, self.walker.worker.id)
+        return None
 
-    async def _walk_while_permitted(self, vigil: Vigil, *, alone: bool) -> bool:
+    async def _take_turns(self, asking: Sequence[tuple[str, bool]]) -> list[Turn]:
+        """Permits for the lanes that ask at the same moment: all at one slot, and one that is to be alone is alone."""
+        (slot, alone), count = asking[0], len(asking)
+        return await self.walker.ledger.run(self._acquire, slot, count, alone=alone)
+
+    def _acquire(self, cur: Cursor, slot: str, count: int, *, alone: bool) -> list[Turn]:
+        if not self._has_work(cur, slot, alone=alone):
+            return [Turn.NO_WORK] * count
+        worker = self.walker.worker
+        given = permits.acquire(cur, slot, worker.id, is_person=worker.is_person, is_exclusive=alone, count=count)
+        return [Turn.YOURS] * given + [Turn.WAIT] * (count - given)
+
+    async def _walk_while_permitted(self, vigil: Vigil, heard: int, *, alone: bool) -> bool:
         """Documents one after the other; True where the permit was given up to somebody who waits.
 
-        The next one is claimed in the transaction of the last one's result, where nothing speaks against going on.
+        `heard`: before the permit was given. The next document is claimed in the transaction of the last one's result,
+        where nothing speaks against going on.
         """
         slot = vigil.slot
-        looked_at = -1  # which change we last acted upon: each lane has to, so no flag that one of them resets
+        looked_at = heard  # which change we last acted upon: each lane has to, so no flag that one of them resets
         ahead: list[asyncio.Task[tuple[int, Taken]]] = []
 
         def claim_ahead() -> None:

@@ -9,14 +9,16 @@ from dagster_offload.ledger.slots import locked
 from dagster_offload.ledger.workers import lock_alive
 
 
-def acquire(cur: Cursor, slot: str, worker_id: int, *, is_person: bool, is_exclusive: bool = False) -> bool:
-    """Take one permit if one is free; else stand in line (see `give_up_for_waiters`) and return False.
+def acquire(
+    cur: Cursor, slot: str, worker_id: int, *, is_person: bool, is_exclusive: bool = False, count: int = 1
+) -> int:
+    """Take up to `count` permits, as many as are free; stand in line for the rest (see `give_up_if_wanted`).
 
     An exclusive permit, for a document that must run alone, is given while nobody holds any, and keeps others out.
     A drain gets none while a person waits, and a worker the ledger has given up gets none at all.
     """
     if not lock_alive(cur, worker_id):
-        return False
+        return 0
     n = locked(cur, slot).width
     row = fetch_one(
         cur,
@@ -26,20 +28,22 @@ def acquire(cur: Cursor, slot: str, worker_id: int, *, is_person: bool, is_exclu
         "from permits where slot = %(slot)s",
         {"slot": slot, "worker": worker_id},
     )
-    is_free = row["held"] == 0 if is_exclusive else row["held"] < n and not row["is_shut"]
-    if is_free and (is_person or not row["a_person_waits"]):
-        cur.execute(
-            "insert into permits (slot, worker_id, is_exclusive) values (%s, %s, %s)", [slot, worker_id, is_exclusive]
-        )
-        cur.execute("delete from permit_waiters where slot = %s and worker_id = %s", [slot, worker_id])
-        return True
+    free = int(row["held"] == 0) if is_exclusive else 0 if row["is_shut"] else max(n - row["held"], 0)
+    taken = min(free, count) if is_person or not row["a_person_waits"] else 0
+    cur.execute(
+        "insert into permits (slot, worker_id, is_exclusive) select %s, %s, %s from generate_series(1, %s)",
+        [slot, worker_id, is_exclusive, taken],
+    )
+    if taken == count:
+        stop_waiting(cur, slot, worker_id)
+        return taken
     cur.execute(
         "insert into permit_waiters (slot, worker_id, is_person) values (%s, %s, %s) on conflict do nothing",
         [slot, worker_id, is_person],
     )
     if cur.rowcount and is_person:
         notify(cur, f"wanted:{slot}")
-    return False
+    return taken
 
 
 def stop_waiting(cur: Cursor, slot: str, worker_id: int) -> None:

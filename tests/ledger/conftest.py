@@ -121,7 +121,7 @@ class Bench:
         self.ledger.run(breaker.end_trial, DEEP, worker, epoch, breaker.TrialEnd(True, "answered"))
 
     def acquire(self, worker: int, *, is_person: bool = False, is_exclusive: bool = False) -> bool:
-        return self.ledger.run(permits.acquire, DEEP, worker, is_person=is_person, is_exclusive=is_exclusive)
+        return self.ledger.run(permits.acquire, DEEP, worker, is_person=is_person, is_exclusive=is_exclusive) == 1
 
     def item(self, key: str, stage: str) -> dict[str, Any]:
         """A work item as it is now; `waits` is the seconds until it is due by its own time."""
