@@ -10,7 +10,7 @@ import re
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -75,6 +75,14 @@ class FileStat(NamedTuple):
     def path(self) -> Path:
         return Path(self.location)
 
+    @property
+    def seen(self) -> "SeenFile":
+        return self.key, self.size, self.mtime_ns, self.ctime_ns, self.inode
+
+
+# A document as it was seen last: key, size, mtime_ns, ctime_ns, inode.
+SeenFile = tuple[str, int, int, int, int]
+
 
 @dataclass(frozen=True)
 class UnusableName:
@@ -96,26 +104,32 @@ class UnreadableFolder:
 class Walk:
     """What a walk of the library found; `files` in order of keys."""
 
-    files: list[FileStat] = field(default_factory=list)
+    files: list[FileStat] = field(default_factory=list)  # that are not as they were seen last
+    unchanged: list[str] = field(default_factory=list)  # keys of those that are, in no order
     unusable: list[UnusableName] = field(default_factory=list)
     unreadable: list[UnreadableFolder] = field(default_factory=list)
     skipped_types: Counter[str] = field(default_factory=Counter)  # extension -> files
     skipped_links: int = 0  # links to folders, to nothing, in circles or out of the library
 
     @property
+    def count(self) -> int:
+        """Documents."""
+        return len(self.files) + len(self.unchanged)
+
+    @property
     def skipped_by_type(self) -> int:
         return self.skipped_types.total()
 
 
-def walk(library: Path) -> Walk:
-    """List the documents of `library`.
+def walk(library: Path, seen: Mapping[str, SeenFile] | None = None) -> Walk:
+    """List the documents of `library`; those that are as they were `seen` last (by key) by their keys alone.
 
     Hidden and temporary files are left out without a word, other types are counted. Links to folders are not followed;
     a link to a file is a document if it leads to a regular file inside the library (so a git-annex works, and nobody
     who may write into the library can have us read what lies outside). Raises `LibraryMissing`.
     """
     root = _listable(library)
-    return _Walker(root).walk()
+    return _Walker(root, seen or {}).walk()
 
 
 def digest(file: FileStat) -> str:
@@ -166,8 +180,9 @@ def printable(name: str) -> str:
 class _Walker:
     """One walk. Holds what is found so far and the names already taken."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, seen: Mapping[str, SeenFile]) -> None:
         self.root = root
+        self.seen = seen
         self.real_root = os.path.realpath(root)
         self.found = Walk()
         self.taken: dict[str, FileStat] = {}  # only keys that are not ASCII can collide
@@ -190,13 +205,24 @@ class _Walker:
                     raise _missing(Path(folder), error) from error
                 if not isinstance(error, FileNotFoundError):  # gone since we listed its parent
                     self._unreadable_folder(prefix, error)
-        self.found.files.extend(self.taken.values())
+        for file in self.taken.values():
+            self._add(file)
         self.found.files.sort()
         return self.found
 
     def _look_at(self, entry: os.DirEntry[str], prefix: str) -> None:
         """Add an entry that is no folder. Raises `OSError` where the folder lets nobody look at its files."""
         name = entry.name
+        # Of most files there is no more to do than this, and a library may hold 100,000.
+        before = self.seen.get(raw := prefix + name)
+        if before is not None and raw.isascii() and not entry.is_symlink():
+            try:
+                now = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:  # gone since it was listed
+                return
+            if before == (raw, now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino):
+                self.found.unchanged.append(raw)
+                return
         if name.endswith(TEMPORARY_SUFFIXES) or name.startswith(TEMPORARY_PREFIXES):
             return
         kind = extension(name)
@@ -216,7 +242,6 @@ class _Walker:
                 return
             if not stat.S_ISREG(status.st_mode):  # sockets, pipes, devices
                 return
-        raw = prefix + name
         key = raw if raw.isascii() else unicodedata.normalize("NFC", raw)
         reason = _why_unusable(key)
         if reason is not None:
@@ -224,9 +249,15 @@ class _Walker:
             return
         file = FileStat(key, entry.path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         if key.isascii():
-            self.found.files.append(file)
+            self._add(file)
         else:
             self._take(file, raw)
+
+    def _add(self, file: FileStat) -> None:
+        if self.seen.get(file.key) == file.seen:
+            self.found.unchanged.append(file.key)
+        else:
+            self.found.files.append(file)
 
     def _take(self, file: FileStat, raw: str) -> None:
         """Give the key to one of the files that share it, the one `locate` finds; the other's name is unusable."""

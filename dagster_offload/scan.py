@@ -4,12 +4,12 @@ No extraction and no Dagster here. A scan that would empty the ledger (an unmoun
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from dagster_offload.documents import ChangedWhileRead, FileStat, Walk, digest, walk
+from dagster_offload.documents import ChangedWhileRead, FileStat, SeenFile, Walk, digest, walk
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger import Cursor, Ledger, documents
 from dagster_offload.ledger.documents import KnownDocument
@@ -17,8 +17,6 @@ from dagster_offload.ledger.workers import Worker
 from dagster_offload.settings import Settings
 from dagster_offload.stages import recipes
 
-# A file written within this time of the last look may have changed again without its stat telling.
-RACY_NANOSECONDS = 2_000_000_000
 VANISHED_SHARE = 0.2
 VANISHED_COUNT = 10
 BATCH = 100
@@ -66,28 +64,28 @@ def _scan(
 ) -> ScanReport:
     started = time.monotonic()
     looked_at = ledger.run(documents.now)
-    found = walk(library)
-    known = {document.key: document for document in ledger.run(_known)}
-    vanished = _vanished(found, known.values())
+    last = ledger.run(_last_look)
+    found = walk(library, last.seen)
+    vanished = _vanished(found, last)
     if not accept_vanished:
-        _refuse_mass_vanishing(library, found, vanished, sum(document.is_present for document in known.values()))
+        _refuse_mass_vanishing(library, found, vanished, len(last.seen) + len(last.others))
 
     scan_id = ledger.run(documents.begin_scan)
-    suspects = [file for file in found.files if _may_have_changed(file, known.get(file.key))]
-    counts = _store_changes(settings, ledger, suspects, known, looked_at, on_progress)
+    known = {row.key: row for row in ledger.run(documents.known_documents, [file.key for file in found.files])}
+    counts = _store_changes(settings, ledger, found.files, known, looked_at, on_progress)
     ledger.run(documents.mark_gone, vanished)
     ledger.run(documents.replace_unusable_names, found.unusable)
     ledger.run(
         documents.end_scan,
         scan_id,
-        found=len(found.files),
+        found=found.count,
         added=counts.added,
         changed=counts.changed,
         vanished=len(vanished),
         returned=counts.returned,
     )
     return ScanReport(
-        found=len(found.files),
+        found=found.count,
         added=counts.added,
         changed=counts.changed,
         returned=counts.returned,
@@ -103,12 +101,11 @@ def _scan(
 
 def library_differs(settings: Settings, ledger: Ledger) -> str | None:
     """By stats alone: what a scan would look at, in words; None where there is nothing. Raises `LibraryMissing`."""
-    found = walk(_library(settings))
-    known = {document.key: document for document in ledger.run(_known)}
-    changed = sum(_may_have_changed(file, known.get(file.key)) for file in found.files)
-    vanished = len(_vanished(found, known.values()))
-    if changed or vanished:
-        return f"{changed} new or changed, {vanished} gone, of {len(found.files)} files"
+    last = ledger.run(_last_look)
+    found = walk(_library(settings), last.seen)
+    vanished = len(_vanished(found, last))
+    if found.files or vanished:
+        return f"{len(found.files)} new or changed, {vanished} gone, of {found.count} files"
     return None
 
 
@@ -160,33 +157,30 @@ def _store_changes(
     return counts
 
 
-def _known(cur: Cursor) -> list[KnownDocument]:
-    return list(documents.known_documents(cur))
+@dataclass(frozen=True)
+class _LastLook:
+    """The documents present as the last scan left them: those to be compared by their stat, and the keys of the others."""
+
+    seen: dict[str, SeenFile]
+    others: list[str]
 
 
-def _may_have_changed(file: FileStat, before: KnownDocument | None) -> bool:
-    if before is None or not before.is_present or not before.has_stat_of(file):
-        return True
-    if before.digested_ns is None:
-        return False
-    # A time still to come must not have the file read at every look; it is read once when that time has passed.
-    return before.digested_ns - RACY_NANOSECONDS < file.mtime_ns < time.time_ns()
+def _last_look(cur: Cursor) -> _LastLook:
+    return _LastLook(documents.seen_documents(cur), documents.other_present_keys(cur))
 
 
-def _vanished(found: Walk, known: Iterable[KnownDocument]) -> list[str]:
+def _vanished(found: Walk, last: _LastLook) -> list[str]:
     """Keys present in the ledger and not in the library; what lies in a folder we could not list is not gone."""
-    here = {file.key for file in found.files}
+    if len(found.unchanged) == len(last.seen) and not last.others:
+        return []
+    here = {*found.unchanged, *(file.key for file in found.files)}
     hidden = tuple(folder.key for folder in found.unreadable)
-    return [
-        document.key
-        for document in known
-        if document.is_present and document.key not in here and not (hidden and document.key.startswith(hidden))
-    ]
+    return [key for key in (*last.seen, *last.others) if key not in here and not (hidden and key.startswith(hidden))]
 
 
 def _refuse_mass_vanishing(library: Path, found: Walk, vanished: list[str], present: int) -> None:
     confirm = "Nothing was changed. Is it mounted? If this is meant: dagster-offload scan --accept-vanished"
-    if present and not found.files:
+    if present and not found.count:
         raise ScanRefused(f"no document found in {library}, while the ledger has {present}. {confirm}")
     if len(vanished) > VANISHED_COUNT and len(vanished) > VANISHED_SHARE * present:
         raise ScanRefused(f"{len(vanished)} of {present} documents are gone from {library}. {confirm}")

@@ -1,12 +1,12 @@
 """Documents in the ledger: what a scan found new, changed, gone or back, and the extract items that follow from it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from psycopg.rows import tuple_row
 
-from dagster_offload.documents import FileStat, UnusableName
+from dagster_offload.documents import FileStat, SeenFile, UnusableName
 from dagster_offload.ledger import Cursor, fetch_one
 from dagster_offload.ledger.records import State
 from dagster_offload.ledger.results import complete_by_reuse
@@ -15,35 +15,45 @@ from dagster_offload.stages import EXTRACT
 
 
 class KnownDocument(NamedTuple):
-    """A document as the last scan left it. Times in nanoseconds since 1970.
+    """A document as the last scan left it."""
 
-    A tuple rather than a dataclass: a ledger may hold 100,000 of them, and every scan reads them all.
-    """
-
-    document_id: int
     key: str
     is_present: bool
     digest: str | None
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-    digested_ns: int | None
-
-    def has_stat_of(self, stat: FileStat) -> bool:
-        mine = (self.size, self.mtime_ns, self.ctime_ns, self.inode)
-        return mine == (stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode)
 
 
-def known_documents(cur: Cursor) -> Iterator[KnownDocument]:
-    """Every document the ledger has, present or gone."""
+# A file written within this time of the last look may have changed again without its stat telling.
+RACY_SECONDS = 2
+
+
+def seen_documents(cur: Cursor) -> dict[str, SeenFile]:
+    """The documents present whose bytes need not be looked at again while their files' stat is the same; by key."""
     with cur.connection.cursor(row_factory=tuple_row) as plain:
         plain.execute(
-            "select document_id, key, is_present, digest, size, mtime_ns, ctime_ns, inode::bigint, "
-            "(extract(epoch from digested_at) * 1000000)::bigint * 1000 from documents",
-            binary=True,
+            f"select key, size, mtime_ns, ctime_ns, inode::bigint from documents where {_IS_SETTLED}", binary=True
         )
-        yield from map(KnownDocument._make, plain.fetchall())
+        return {row[0]: row for row in plain.fetchall()}
+
+
+# Without a time of its digest, a document was not read: for want of permission, say. A file's time still to come must not
+# have it read at every look; it is read once when that time has passed.
+_IS_SETTLED = (
+    "is_present and (digested_at is null "
+    f"or mtime_ns <= (date_part('epoch', digested_at) - {RACY_SECONDS}) * 1e9 "
+    "or mtime_ns >= date_part('epoch', now()) * 1e9)"
+)
+
+
+def other_present_keys(cur: Cursor) -> list[str]:
+    """The other documents present: their files were written just before they were looked at."""
+    cur.execute(f"select key from documents where is_present and not ({_IS_SETTLED})")
+    return [row["key"] for row in cur.fetchall()]
+
+
+def known_documents(cur: Cursor, keys: Sequence[str]) -> list[KnownDocument]:
+    """Those of `keys` that are in the ledger, present or gone."""
+    cur.execute("select key, is_present, digest from documents where key = any(%s)", [list(keys)])
+    return [KnownDocument(**row) for row in cur.fetchall()]
 
 
 def present_keys(cur: Cursor) -> list[str]:

@@ -1,7 +1,7 @@
 """Extractions in groups: many documents claimed and finished in one transaction, in a handful of statements however many.
 
 Claims are those of `claims.take`, fences and outcomes those of `results.finish`. What is out of the ordinary (a claim
-that was lost, a redo, a result that stands already, a text that is very long) is finished by `results.finish` itself, in
+that was lost, a result that stands already, a text that is very long) is finished by `results.finish` itself, in
 the same transaction; items that were there before a text was are `results.create_downstream`'s.
 
 The statements are planned each time they are run: plans that were kept while the tables were empty read all of them.
@@ -171,12 +171,12 @@ def finish_all(
 
 
 def _lock_held(cur: Cursor, finishes: Sequence[Finish]) -> set[int]:
-    """The items still held by these claims for the same input and recipe, and no redo; locked."""
+    """The items still held by these claims for the same input and recipe; locked."""
     cur.execute(
         "select w.item_id from work_items w "
         "join unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[]) as f(item_id, token, input_digest, recipe) "
         "  using (item_id) where w.item_id = any(%s) and w.state = 'claimed' and w.token = f.token "
-        "  and w.input_digest = f.input_digest and w.recipe = f.recipe and not w.is_redo "
+        "  and w.input_digest = f.input_digest and w.recipe = f.recipe "
         "order by w.item_id for update of w",
         [
             ids := [entry.item.item_id for entry in finishes],
@@ -206,7 +206,7 @@ def _write(cur: Cursor, worker_id: int, finishes: Sequence[Finish], run_id: str 
         ), done as (
             update work_items w set state = 'done', outcome = f.outcome, result_id = stored.result_id, reason = null,
                 not_before = null, worker_id = null, token = null, claimed_at = null, must_run_alone = false,
-                changed_at = clock_timestamp()
+                is_redo = false, changed_at = clock_timestamp()
             from f join stored using (input_digest, recipe)
             where w.item_id = any(%(items)s::bigint[]) and w.item_id = f.item_id
             returning w.item_id, w.document_id, w.result_id, w.attempts, w.deferrals

@@ -10,7 +10,7 @@ from dagster_offload.ledger import extractions
 from dagster_offload.ledger.groups import Finish
 from dagster_offload.ledger.records import Claim, NewResult, Outcome
 from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
-from tests.ledger.conftest import RECIPES, Bench, record_result, text_result
+from tests.ledger.conftest import RECIPES, Bench, record_result, sha, text_result
 from tests.ledger.test_groups import counted
 
 
@@ -194,13 +194,39 @@ def test_a_redo_replaces_the_text_and_leaves_what_follows_from_the_same_one(benc
     assert [row["text"] for row in current] == ["new text", "text of same"]
 
 
+def test_a_redo_by_a_new_recipe_leaves_what_follows_from_the_same_text(bench: Bench) -> None:
+    bench.extracted("same", "new")
+    bench.sql("update work_items set state = 'pending', is_redo = true where stage = 'extract'")
+    bench.sql("update work_items set attempts = 1 where stage = 'summarize'")
+    worker, newer = bench.worker(), RECIPES | {EXTRACT: "x2"}
+    same, new = bench.ledger.run(extractions.take, worker, newer, count=2)
+    finishes = [found(same), found(new, "new text")]
+    assert bench.ledger.run(extractions.finish_all, worker, finishes, newer, None) == [True, True]
+    for key in ("same", "new"):
+        item = bench.item(key, EXTRACT)
+        assert (item["state"], item["recipe"], item["is_redo"]) == ("done", "x2", False)
+    assert [bench.item(key, SUMMARIZE)["attempts"] for key in ("same", "new")] == [1, 0]
+    assert bench.item("new", SUMMARIZE)["reason"] == "the text changed"
+
+
+def test_bytes_that_somebody_is_about_to_claim_are_left_to_him(bench: Bench) -> None:
+    for key in "ab":
+        bench.put(key)
+    worker = bench.worker()
+    with bench.ledger.transaction() as cur:
+        cur.execute("select pg_advisory_xact_lock(hashtext('input extract'), hashtext(%s))", [sha("a")])
+        assert keys(take(bench, worker)) == ["b"]
+
+
 def test_a_text_of_any_length_is_kept(bench: Bench) -> None:
     for key in "ab":
         bench.put(key)
     worker = bench.worker()
     long, short = take(bench, worker)
     text = "long " * (extractions.LONG_TEXT // 5 + 1)
-    assert finish(bench, worker, found(long, text), found(short)) == [True, True]
+    with counted() as statements:
+        assert finish(bench, worker, found(long, text), found(short)) == [True, True]
+    assert len(statements) > 12, "it is written by itself"
     assert bench.sql("select length(text) as n from results where first_document = 'a'") == [{"n": len(text)}]
 
 

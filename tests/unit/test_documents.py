@@ -6,6 +6,7 @@ import sys
 import unicodedata
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from dagster_offload.documents import (
     MAX_KEY_BYTES,
     ChangedWhileRead,
     FileStat,
+    SeenFile,
     digest,
     extension,
     locate,
@@ -283,3 +285,50 @@ def test_a_vanished_file_is_an_os_error(library: Path) -> None:
 def test_a_key_no_walk_gave_out_is_located_nowhere(library: Path, key: str) -> None:
     (library.parent / "secret.txt").write_text("secret")
     assert locate(library, key) is None
+
+
+def seen(library: Path) -> dict[str, SeenFile]:
+    return {file.key: file.seen for file in walk(library).files}
+
+
+def test_what_is_as_it_was_seen_is_told_by_its_key_alone(library: Path) -> None:
+    write(library, "a/same.txt")
+    write(library, unicodedata.normalize("NFD", "a/같은.txt"))
+    write(library, "touched.txt")
+    write(library, "replaced.txt")
+    (library / "link.txt").symlink_to("a/same.txt")
+    before = seen(library)
+    assert before.keys() == {"a/same.txt", "a/같은.txt", "touched.txt", "replaced.txt", "link.txt"}
+    os.utime(library / "touched.txt", ns=(1, 1))
+    os.replace(write(library, "new"), library / "replaced.txt")
+    write(library, "added.txt")
+    found = walk(library, before)
+    assert [file.key for file in found.files] == ["added.txt", "replaced.txt", "touched.txt"]
+    assert sorted(found.unchanged) == ["a/same.txt", "a/같은.txt", "link.txt"]
+    assert found.count == 6
+
+
+def test_a_link_in_place_of_a_file_is_another_file(library: Path) -> None:
+    write(library, "a.txt")
+    before = seen(library)
+    (library / "a.txt").rename(library / "b.txt")
+    (library / "a.txt").symlink_to("../outside.txt")
+    write(library.parent, "outside.txt")
+    found = walk(library, before)
+    assert ([file.key for file in found.files], found.unchanged, found.skipped_links) == (["b.txt"], [], 1)
+
+
+def test_a_file_that_goes_during_the_walk_hides_none_of_its_folder(library: Path) -> None:
+    for name in "abc":
+        write(library, f"{name}.txt")
+
+    class Going(dict[str, SeenFile]):
+        """Removes the first file that is asked for."""
+
+        def get(self, key: str, default: Any = None) -> Any:
+            if len(list(library.iterdir())) == 3:
+                (library / key).unlink()
+            return super().get(key, default)
+
+    found = walk(library, Going(seen(library)))
+    assert (len(found.unchanged), found.files) == (2, [])
