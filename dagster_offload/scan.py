@@ -149,9 +149,13 @@ def _store_changes(
             counts.returned += before is not None and not before.is_present
             counts.changed += before is not None and before.is_present and before.digest != found
             batch.append((file, found, unreadable))
+        new = [(file, found) for file, found, _ in batch if found is not None and file.key not in known]
         with ledger.transaction() as cur:
+            if new:
+                documents.store_new(cur, new, current_recipes, looked_at)
             for file, found, unreadable in batch:
-                documents.store(cur, file, found, unreadable, current_recipes, looked_at)
+                if found is None or file.key in known:
+                    documents.store(cur, file, found, unreadable, current_recipes, looked_at)
         if on_progress is not None:
             on_progress(min(start + BATCH, len(files)), len(files))
     return counts

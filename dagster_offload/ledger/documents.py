@@ -77,6 +77,53 @@ def now(cur: Cursor) -> datetime:
     return found
 
 
+def store_new(
+    cur: Cursor, files: Sequence[tuple[FileStat, str]], recipes: Mapping[str, str], looked_at: datetime
+) -> None:
+    """`store` for files with their digests that the ledger does not know, in a statement or two however many."""
+    cur.execute(
+        """
+        with f as (
+            select * from unnest(%(keys)s::text[], %(digests)s::text[], %(sizes)s::bigint[], %(mtimes)s::bigint[],
+                %(ctimes)s::bigint[], %(inodes)s::numeric[])
+                with ordinality as f (key, digest, size, mtime_ns, ctime_ns, inode, place)
+        ), stored as (
+            insert into documents (key, digest, size, mtime_ns, ctime_ns, inode, digested_at)
+            select key, digest, size, mtime_ns, ctime_ns, inode, %(looked_at)s from f order by place
+            on conflict (key) do nothing returning document_id, key, digest, priority
+        ), started as (
+            insert into work_items (document_id, stage, state, input_digest, priority)
+            select document_id, 'extract', 'pending', digest, priority from stored order by document_id
+            returning item_id, document_id
+        ), announced as (
+            insert into transitions (document_id, stage, to_state, reason)
+            select document_id, 'extract', 'pending', 'new content' from started order by document_id
+        )
+        select key, item_id, exists (select from results r where r.stage = 'extract' and r.input_digest = digest
+            and r.recipe = %(recipe)s and r.superseded_at is null) as is_answered
+        from stored join started using (document_id)
+        """,
+        {
+            "keys": [file.key for file, _ in files],
+            "digests": [digest for _, digest in files],
+            "sizes": [file.size for file, _ in files],
+            "mtimes": [file.mtime_ns for file, _ in files],
+            "ctimes": [file.ctime_ns for file, _ in files],
+            "inodes": [file.inode for file, _ in files],
+            "looked_at": looked_at,
+            "recipe": recipes[EXTRACT],
+        },
+        prepare=False,  # a plan made while the tables are empty would read all of them
+    )
+    stored = {row["key"]: row for row in cur.fetchall()}
+    for row in stored.values():
+        if row["is_answered"]:
+            complete_by_reuse(cur, row["item_id"], recipes, None)
+    for file, digest in files:
+        if file.key not in stored:  # another scan was quicker
+            store(cur, file, digest, None, recipes, looked_at)
+
+
 def store(
     cur: Cursor,
     stat: FileStat,

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from dagster_offload import scan as scanning
-from dagster_offload.documents import FileStat, UnusableName, digest
+from dagster_offload.documents import FileStat, UnusableName, digest, walk
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger import documents, status
 from dagster_offload.ledger.records import State
 from dagster_offload.scan import ScanReport, library_differs, scan
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.ledger.conftest import Bench, record_result
+from tests.ledger.conftest import LOOKED_AT, RECIPES, Bench, record_result
+from tests.ledger.test_groups import counted
 
 LONG_AGO = 1_000_000_000
 
@@ -280,3 +281,54 @@ def test_every_scan_has_its_row_with_what_it_found(library: Library, bench: Benc
     (row,) = bench.sql("select * from scans")
     assert (row["found"], row["added"], row["changed"], row["vanished"], row["returned"]) == (1, 1, 0, 0, 0)
     assert row["ended_at"] >= row["started_at"]
+
+
+def test_new_files_are_stored_together_as_each_would_be_alone(library: Library, bench: Bench) -> None:
+    for key in ("known.txt", "b.txt", "copy of known.txt"):
+        library.write(key, "the same" if "known" in key else key)
+    files = walk(library.folder).files
+    (known,) = [file for file in files if file.key == "known.txt"]
+    bench.ledger.run(documents.store, known, digest(known), None, RECIPES, LOOKED_AT)
+    finish_everything(bench)
+    before = bench.item("known.txt", EXTRACT)
+    bench.ledger.run(documents.store_new, [(file, digest(file)) for file in files], RECIPES, LOOKED_AT)
+    assert bench.ledger.run(documents.present_keys) == ["b.txt", "copy of known.txt", "known.txt"]
+    assert bench.item("known.txt", EXTRACT) == before, "another scan stored it"
+    assert bench.state("copy of known.txt", SUMMARIZE) == State.DONE
+    assert bench.state("b.txt", EXTRACT) == State.PENDING
+    alone = FileStat("alone.txt", "", 1, 2, 3, 2**63)
+    together = FileStat("together.txt", "", 1, 2, 3, 2**63)
+    bench.ledger.run(documents.store, alone, "digest 1", None, RECIPES, LOOKED_AT)
+    bench.ledger.run(documents.store_new, [(together, "digest 2")], RECIPES, LOOKED_AT)
+    for query in (
+        "select * from documents where key = %s",
+        "select * from documents join work_items using (document_id) where key = %s",
+        "select * from documents join transitions using (document_id) where key = %s",
+    ):
+        one, other = (
+            {name: value for name, value in row.items() if name not in DIFFERING}
+            for key in ("alone.txt", "together.txt")
+            for row in bench.sql(query, key)
+        )
+        assert one == other
+
+
+DIFFERING = {
+    "document_id",
+    "item_id",
+    "transition_id",
+    "key",
+    "digest",
+    "input_digest",
+    "first_seen_at",
+    "changed_at",
+    "at",
+}
+
+
+def test_a_first_scan_takes_no_statement_per_file(library: Library) -> None:
+    for number in range(50):
+        library.write(f"{number}.txt", str(number))
+    with counted() as statements:
+        library.scan()
+    assert len(statements) < 50
