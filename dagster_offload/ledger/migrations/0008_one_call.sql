@@ -20,12 +20,17 @@ create function epochs() returns jsonb language sql stable as $$
     select jsonb_object_agg(name, epoch) from slots
 $$;
 
--- Document by document, so that each is looked for with `limit 1`: any other limit may talk the planner into a sort of
--- the whole backlog. For the same reason one plan serves all calls.
+-- The two functions below look single rows up, by an index. They are planned once a connection, perhaps while a table
+-- is empty or before anybody knows that it has grown: so no plan that reads a whole table is left to choose.
+
+-- Document by document, each with `limit 1`: any other limit may talk the planner into a sort of the whole backlog.
 create function take_documents(
     taker integer, stages text[], recipes jsonb, only_documents bigint[], most integer, is_alone boolean, at_slot text
 ) returns table (document_id bigint, key text, token bigint, text text, items jsonb)
-language plpgsql set plan_cache_mode = force_generic_plan as $$
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
 #variable_conflict use_column
 declare
     slot_epochs jsonb := epochs();
@@ -83,9 +88,9 @@ begin
                 not_before = null, changed_at = clock_timestamp()
             from due where w.item_id = due.item_id
             returning w.item_id, w.stage, w.input_digest, w.recipe, w.attempts, w.deferrals, w.part_sizes, due.state,
-                not w.is_redo and exists (select from results r where r.stage = w.stage
+                not w.is_redo and (select r.result_id from results r where r.stage = w.stage
                     and r.input_digest = w.input_digest and r.recipe = recipes ->> w.stage
-                    and r.superseded_at is null) as is_answered
+                    and r.superseded_at is null) is not null as is_answered
         ), recorded as (
             insert into transitions (document_id, stage, from_state, to_state, worker_id)
             select found_id, stage, state, 'claimed', taker from taken where not is_answered order by item_id
@@ -105,7 +110,10 @@ $$;
 -- The ordinary finishes of a group: those that still hold their work item, with a key that has no result yet.
 -- `result_keys`: of all finishes of the transaction, in order. Returns the items done.
 create function finish_group(finishes jsonb, result_keys text[], finisher integer, run text) returns setof bigint
-language plpgsql set plan_cache_mode = force_generic_plan as $$
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off
+as $$
 begin
     perform from work_items w
     join jsonb_to_recordset(finishes) as f (item_id bigint, token bigint, input_digest text, recipe text) using (item_id)
