@@ -82,8 +82,9 @@ class Http:
             finally:
                 await response.aclose()
         # The body is unpacked and whole: what spoke of its packing must not be read again.
-        kept = [(name, value) for name, value in response.headers.multi_items() if name not in _PACKING_HEADERS]
-        return httpx.Response(response.status_code, headers=kept, content=bytes(body), request=request)
+        for name in _PACKING_HEADERS:
+            response.headers.pop(name, None)
+        return httpx.Response(response.status_code, headers=response.headers, content=bytes(body), request=request)
 
     async def aclose(self) -> None:
         for transport in (self._direct, *self._by_origin.values()):
