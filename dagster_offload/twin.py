@@ -45,12 +45,12 @@ def start_twin(socket_file: Path) -> None:
     listener.bind(str(socket_file))
     listener.listen(64)
     life, our_end = os.pipe()
+    multiprocessing.set_executable(str(caller))  # in the twin, too: a run's process starts that of its step
     if os.fork() == 0:
         os.close(our_end)
         _Twin(_moved(listener), _moved_fd(life)).serve()
     listener.close()
     os.close(life)
-    multiprocessing.set_executable(str(caller))
 
 
 def _write_caller(socket_file: Path) -> Path:

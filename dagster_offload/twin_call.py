@@ -26,23 +26,23 @@ def main() -> None:
 
 def _call(socket_file: str, given: list[str]) -> socket.socket | None:
     """The connection to the twin, which has all it needs; None where there is no twin."""
-    files = _open_files()
     flag = given.index("-c")
-    asked = {"program": given[flag + 1], "arguments": given[flag + 2 :], "files": files, "folder": os.getcwd()}
-    twin = socket.socket(socket.AF_UNIX)
     try:
+        files = _open_files()
+        asked = {"program": given[flag + 1], "arguments": given[flag + 2 :], "files": files, "folder": os.getcwd()}
+        twin = socket.socket(socket.AF_UNIX)
         twin.connect(socket_file)
         socket.send_fds(twin, [json.dumps(asked).encode()], files)
     except OSError:
-        twin.close()
         return None
-    for fd in files[3:]:
-        os.close(fd)  # kept open here, an end of a pipe would be open when it is closed there
+    for fd in files:
+        if fd > 2:
+            os.close(fd)  # kept open here, an end of a pipe would be open when it is closed there
     return twin
 
 
 def _open_files() -> list[int]:
-    """The numbers of what we were given, standard input, output and errors first."""
+    """The numbers of what we were given, in order."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):  # the listing itself was open while it was made

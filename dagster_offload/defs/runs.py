@@ -5,6 +5,7 @@ the queue's limits. So each step writes into its run's tags where it runs, and `
 """
 
 import json
+import multiprocessing
 import os
 import subprocess
 from collections.abc import Mapping
@@ -59,9 +60,10 @@ def run_tags(pid: int | None = None) -> dict[str, str]:
 
 def tag_run(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
     """Write into the run's tags where it runs. The process is the one that lives while a step waits."""
-    # Under the multiprocess executor a step is a child that ends when it waits; its parent is the run.
+    # Under the multiprocess executor a step is a process that ends when it waits; the one that started it is the run.
     is_child = context.job_def.executor_def.name == dg.multiprocess_executor.name
-    context.instance.add_run_tags(context.run.run_id, run_tags(os.getppid() if is_child else os.getpid()))
+    run = multiprocessing.parent_process() if is_child else None
+    context.instance.add_run_tags(context.run.run_id, run_tags(os.getpid() if run is None else run.pid))
 
 
 def sweep(instance: dg.DagsterInstance, ledger: Ledger) -> list[str]:

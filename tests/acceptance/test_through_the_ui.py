@@ -18,7 +18,8 @@ from tests.acceptance.ui import UI, Book, answered, configure, home_for, start_u
 pytestmark = pytest.mark.timeout(300)
 
 BACKFILLED = [f"backfill-{number}.txt" for number in (1, 2, 3)]
-DOCUMENTS = [*BACKFILLED, "asleep.txt", "busy.txt", "cut-off.txt", "next.txt", *(f"other-{n}.txt" for n in range(6))]
+SINGLE = [f"{name}.txt" for name in ("asleep", "busy", "cancelled", "cut-off", "next")]
+DOCUMENTS = [*BACKFILLED, *SINGLE, *(f"other-{n}.txt" for n in range(6))]
 RETRY_AFTER_SECONDS = 25  # longer than a drain takes to come and do it
 
 
@@ -106,6 +107,13 @@ def test_a_summary_asked_for_while_the_router_sleeps_waits_half_an_hour(world: W
     assert world.ui.status(run) == "STARTED"
     item = world.book.items("asleep.txt")[SUMMARIZE]
     assert (item["state"], item["attempts"], item["deferrals"]) == ("deferred", 0, 1)
+
+
+def test_a_waiting_run_can_be_cancelled(world: World) -> None:
+    run = world.ui.materialize("cancelled.txt", SUMMARIZE)
+    wait_for(lambda: world.ui.waits(run) != [], "up for retry")
+    world.ui.cancel(run)
+    assert world.ui.end_of(run) == "CANCELED"
 
 
 def test_with_the_deep_slots_settings_lost_no_door_sends_its_work_to_primary(world: World) -> None:

@@ -110,6 +110,13 @@ class UI:
         )
         return {run["runId"]: run["status"] for run in found["runsOrError"]["results"]}
 
+    def cancel(self, run_id: str) -> None:
+        """'Terminate' on a run's page."""
+        found = self.ask("mutation($id: String!) { terminateRun(runId: $id) { __typename } }", id=run_id)[
+            "terminateRun"
+        ]
+        assert found["__typename"] == "TerminateRunSuccess", found
+
     def waits(self, run_id: str) -> list[float]:
         """The seconds of each 'up for retry' so far."""
         events = self._events(run_id, "... on ExecutionStepUpForRetryEvent { secondsToWait }")

@@ -23,6 +23,10 @@ PRELUDE = dedent(
     from dagster_offload.twin import start_twin
 
     def knows(queue): queue.put((getattr(builtins, "known", None), os.getpid()))
+    def starts_another(queue):
+        other = multiprocessing.get_context("spawn").Process(target=knows, args=(queue,))
+        other.start()
+        other.join()
     def exits(code): sys.exit(code)
     def dies(): os.kill(os.getpid(), signal.SIGKILL)
     def prints(): print("printed by the process", flush=True)
@@ -78,6 +82,15 @@ def test_a_new_process_knows_what_its_twin_knows(folder: Path) -> None:
     print({known for known, _ in found}, len({pid for _, pid in found} | {os.getpid()}))
     """
     assert run(folder, script) == ["{'known'} 6"]
+
+
+def test_what_a_new_process_starts_knows_it_too(folder: Path) -> None:
+    script = """
+    queue = context.Queue()
+    started(starts_another, queue).join(30)
+    print(queue.get(timeout=30)[0])
+    """
+    assert run(folder, script) == ["known"]
 
 
 @pytest.mark.parametrize(("target", "code"), [("exits, 7", 7), ("exits, 0", 0), ("dies", -signal.SIGKILL)])
