@@ -6,11 +6,11 @@ import sys
 import kreuzberg
 
 
-def text_of(path: str) -> int:
+def text_of(path: str) -> str:
     try:
-        return len(kreuzberg.extract_file_sync(path).content)
+        return kreuzberg.extract_file_sync(path).content
     except kreuzberg.KreuzbergError:
-        return 0
+        return ""
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ class Extractor:
         self.time_limit_seconds = time_limit_seconds
         self.memory_limit_bytes = memory_limit_bytes
         self.page_limit_seconds = page_limit_seconds
-        self.reader = reader
+        self._reader = asdict(reader)
         self._child: _Child | None = None
         self._is_closed = False
         self._at_work = threading.Lock()
@@ -130,7 +130,7 @@ class Extractor:
                 "path": os.fspath(path.absolute()),
                 "digest": expected_digest,
                 "type": extension(path.name),
-                "reader": asdict(self.reader),
+                "reader": self._reader,
                 "known_pages": dict(known_pages or {}),
             }
             return self._read_answer(self._ask(request, on_page), path)

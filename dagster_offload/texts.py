@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 CHANGED_FILE_PAUSE_SECONDS = 60.0
 # What is claimed ahead of the lanes: this long's work of theirs at the pace of the last group, and so many for each.
 AHEAD_SECONDS = 0.5
-MOST_AHEAD_PER_LANE = 16
+MOST_AHEAD_PER_LANE = 32
 # No text waits longer than this for others to share its transaction.
 COMPANY_SECONDS = 0.25
 # Where no lane has ended a document for so long, what was claimed ahead is given back: others may want it.
@@ -83,14 +83,15 @@ class _Books:
         ahead, ended = 0, list[Ended]()
         while True:
             began = time.monotonic()
-            if self.worker.is_lost:
-                self._give_back(lanes)
             wanted = 0 if self.worker.is_lost else lanes.width + ahead - lanes.held
             taken = self._commit(ended, wanted, alone=alone)
-            self._give(lanes, taken)
-            if any(not claim.items for claim in taken):  # done at no cost: a lane still waits for work
-                ended = []
-                continue
+            if self.worker.is_lost:
+                self._give_back([*lanes.take_back(), *taken])
+            else:
+                self._give(lanes, taken)
+                if any(not claim.items for claim in taken):  # done at no cost: a lane still waits for work
+                    ended = []
+                    continue
             if not lanes.held:
                 return
             ended = self._fetch(lanes, enough=min(max(1, ahead // 2), lanes.held))
@@ -112,15 +113,15 @@ class _Books:
     def _fetch(self, lanes: TextLanes, enough: int) -> list[Ended]:
         """The next documents that end: `enough` of them, or those that end soon."""
         while (first := lanes.fetch(IDLE_SECONDS)) is None:
-            self._give_back(lanes)
+            self._give_back(lanes.take_back())
         ended = [first]
         until = time.monotonic() + COMPANY_SECONDS
         while len(ended) < enough and (more := lanes.fetch(max(0.0, until - time.monotonic()))) is not None:
             ended.append(more)
         return ended
 
-    def _give_back(self, lanes: TextLanes) -> None:
-        for claim in lanes.take_back():
+    def _give_back(self, unread: Sequence[Claim]) -> None:
+        for claim in unread:
             self.ledger.run(claims.release, self.worker.id, claim, "its turn did not come")
 
     def _commit(self, ended: Sequence[Ended], wanted: int, *, alone: bool) -> list[Claim]:

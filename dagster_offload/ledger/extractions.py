@@ -195,12 +195,11 @@ def _write(cur: Cursor, worker_id: int, finishes: Sequence[Finish], run_id: str 
     cur.execute(
         """
         with f as materialized (
-            select * from unnest(%(items)s::bigint[], %(documents)s::text[], %(digests)s::text[], %(recipes)s::text[],
-                %(outcomes)s::text[], %(texts)s::text[], %(values)s::text[], %(outputs)s::text[])
-                as f (item_id, document, input_digest, recipe, outcome, text, value, output_digest)
+            select * from json_to_recordset(%(rows)s::json) as f (item_id bigint, document text, input_digest text,
+                recipe text, outcome text, text text, value jsonb, output_digest text)
         ), stored as (
             insert into results (stage, input_digest, recipe, outcome, text, value, output_digest, first_document)
-            select 'extract', input_digest, recipe, outcome, text, value::jsonb, output_digest, document from f
+            select 'extract', input_digest, recipe, outcome, text, value, output_digest, document from f
             on conflict (stage, input_digest, recipe) where superseded_at is null do nothing
             returning result_id, input_digest, recipe
         ), done as (
@@ -221,19 +220,26 @@ def _write(cur: Cursor, worker_id: int, finishes: Sequence[Finish], run_id: str 
         """,
         {
             "items": [entry.item.item_id for entry in finishes],
-            "documents": [entry.claim.document for entry in finishes],
-            "digests": [entry.item.input_digest for entry in finishes],
-            "recipes": [entry.item.recipe for entry in finishes],
-            "outcomes": [entry.result.outcome for entry in finishes],
-            "texts": [entry.result.text for entry in finishes],
-            "values": [None if (value := entry.result.value) is None else json.dumps(value) for entry in finishes],
-            "outputs": [entry.result.output_digest for entry in finishes],
+            "rows": json.dumps([_as_row(entry) for entry in finishes], ensure_ascii=False),
             "worker": worker_id,
             "run": run_id,
         },
         prepare=False,
     )
     return {row["item_id"] for row in cur.fetchall()}
+
+
+def _as_row(entry: Finish) -> dict[str, Any]:
+    return {
+        "item_id": entry.item.item_id,
+        "document": entry.claim.document,
+        "input_digest": entry.item.input_digest,
+        "recipe": entry.item.recipe,
+        "outcome": entry.result.outcome,
+        "text": entry.result.text,
+        "value": entry.result.value,
+        "output_digest": entry.result.output_digest,
+    }
 
 
 def _create_downstream(cur: Cursor, done: Sequence[Finish], recipes: Mapping[str, str], run_id: str | None) -> None:
