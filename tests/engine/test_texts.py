@@ -1,6 +1,8 @@
 """Texts are taken on all cores and written down in groups: nothing is lost, nothing is held for long."""
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,3 +181,34 @@ def test_a_document_that_must_run_alone_has_none_beside_it(engine: Engine, gate:
     assert engine.item("slow.txt", EXTRACT)["claimed_alone"]
     gate.is_open.set()
     assert extraction.result().done == COUNT + 2
+
+
+def test_a_kill_loses_no_document_doubles_none_and_convicts_none(engine: Engine) -> None:
+    keys = [f"{number:03}.txt" for number in range(600)]
+    written(engine, *keys)
+    script = (
+        "import sys\n"
+        "from dagster_offload.ledger import Ledger\n"
+        "from dagster_offload.settings import load_settings\n"
+        "from dagster_offload.texts import run_extraction\n"
+        "run_extraction(load_settings(library=sys.argv[2], home=sys.argv[3]), Ledger(sys.argv[1]))\n"
+    )
+    home = engine.library.parent
+    process = subprocess.Popen([sys.executable, "-c", script, engine.ledger.conninfo, str(engine.library), str(home)])
+    engine.wait_until("select 1 from results having count(*) >= 50")
+    process.kill()
+    process.wait()
+    before = states(engine)
+    assert 0 < before["claimed"] <= 100
+    (row,) = engine.sql("select worker_id from workers where ended_at is null")
+    engine.die(row["worker_id"])
+    assert states(engine) == {"done": before["done"], "pending": len(keys) - before["done"]}
+    assert engine.sql("select max(reclaims) as most, max(lone_deaths) as alone from work_items") == [
+        {"most": 1, "alone": 0}
+    ]
+    assert run_extraction(engine.settings(), engine.ledger).done == len(keys) - before["done"]
+    assert states(engine) == {"done": len(keys)}
+    assert engine.sql("select count(*) as n, count(distinct first_document) as documents from results") == [
+        {"n": len(keys), "documents": len(keys)}
+    ]
+    assert len(engine.sql("select 1 from outbox")) == len(keys)
