@@ -140,7 +140,7 @@ def _seconds_to_answer(up: Running, document: str) -> float:
 
 
 def _answer_to(router: Router, document: str) -> dict[str, Any] | None:
-    name = fingerprint(text_of(document))
+    name = fingerprint(text_of(document).strip())  # a text is stripped when it is taken out of its file
     return next(
         (call for call in router.completions() if call["document"] == name and call["outcome"] == "answered"), None
     )
