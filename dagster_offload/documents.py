@@ -215,11 +215,12 @@ class _Walker:
         name = entry.name
         # Of most files there is no more to do than this, and a library may hold 100,000.
         before = self.seen.get(raw := prefix + name)
-        if before is not None and raw.isascii() and not entry.is_symlink():
+        if before is not None and raw.isascii():
             try:
                 now = entry.stat(follow_symlinks=False)
             except FileNotFoundError:  # gone since it was listed
                 return
+            # Of a link this is not what was seen, which is its file's: it is looked at below.
             if before == (raw, now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino):
                 self.found.unchanged.append(raw)
                 return

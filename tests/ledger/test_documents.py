@@ -104,6 +104,16 @@ def test_a_file_written_at_the_moment_of_the_scan_is_read_once_more(library: Lib
     assert digested == ["a.txt"]
 
 
+def test_a_file_written_at_the_moment_of_the_scan_and_gone_at_the_next_is_gone(library: Library, bench: Bench) -> None:
+    library.write("a.txt", "text", when=time.time())
+    library.write("b.txt", "text")
+    library.scan()
+    (library.folder / "a.txt").unlink()
+    assert library.differs() == "0 new or changed, 1 gone, of 1 files"
+    assert library.scan().vanished == 1
+    assert bench.ledger.run(documents.present_keys) == ["b.txt"]
+
+
 def test_a_file_from_the_future_is_not_read_at_every_look(library: Library, digested: list[str]) -> None:
     library.write("a.txt", "text", when=time.time() + 86_400)
     library.scan()
