@@ -10,13 +10,15 @@ import signal
 import socket
 import sys
 
+FORKED = "--multiprocessing-fork"  # how `spawn` marks what it starts
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> None:
     socket_file, *given = sys.argv[1:]
-    twin = _call(socket_file, given)
-    if twin is None:  # it is gone: the ordinary way
+    # `multiprocessing` starts its resource tracker in the same way: a small process, which needs nothing imported.
+    twin = _call(socket_file, given) if FORKED in given else None
+    if twin is None:  # not for the twin, or it is gone: the ordinary way
         os.execv(sys.executable, [sys.executable, *given])  # noqa: S606 - what was to be started, without us
     # A stop of the whole group reaches the forked process, too; how it ends is told when it has.
     for signum in STOPS:

@@ -134,6 +134,15 @@ def test_without_its_twin_a_process_starts_as_ever(folder: Path) -> None:
     assert run(folder, script) == ["None 0"]
 
 
+def test_what_is_no_process_of_multiprocessings_starts_as_ever(folder: Path) -> None:
+    script = """
+    import subprocess
+    caller = Path(sys.argv[1]).with_suffix(".sh")
+    subprocess.run([caller, "-c", "import builtins; print(getattr(builtins, 'known', None))"], check=True)
+    """
+    assert run(folder, script) == ["None"]
+
+
 def test_killing_what_stands_for_it_ends_it(folder: Path) -> None:
     script = """
     queue = context.Queue()
