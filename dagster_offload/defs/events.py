@@ -30,14 +30,14 @@ except ImportError:  # another Dagster: every event goes the public way, slower
 
 logger = logging.getLogger(__name__)
 
-# A document's events alternate between three assets, and a batch holds one asset. At 100 a batch the engine's loop lags
-# 40 ms, at 500 it lags 170.
-PENDING = 300
+# A drain's events alternate between two assets, and a batch holds one asset. At 100 a batch the engine's loop lags 40 ms,
+# at 500 it lags 170.
+PENDING = 200
 BATCH = 100
 LOOK_EVERY_SECONDS = 1.0
 # Of each second beside a working slot: telling is Python's work as sending calls is, and a slot must not wait for it.
 # What it does not get told meanwhile (at hundreds of calls a second) is told when the work is done.
-TELLING_SHARE_SECONDS = 0.2
+TELLING_SHARE_SECONDS = 0.1
 OTHER_FLUSHER_PATIENCE_SECONDS = 60.0
 
 DATA_VERSION_TAG = "dagster/data_version"
