@@ -112,7 +112,9 @@ class AIClient:
 
     def dialects_of(self, slot: SlotConfig) -> Dialects:
         """What the slot's server was found to understand so far."""
-        return self._dialects.setdefault(slot.name, Dialects())
+        if slot.name not in self._dialects:
+            self._dialects[slot.name] = Dialects()
+        return self._dialects[slot.name]
 
     async def _post(self, slot: SlotConfig, body: dict[str, Any], read_seconds: float) -> httpx.Response:
         """One POST with its whole answer read. `read_seconds` bounds every wait for bytes, and all of them together."""

@@ -77,14 +77,19 @@ class Dialects:
     def __init__(self, findings: Findings | None = None) -> None:
         self._findings: dict[tuple[Wish, str], Finding] = {}
         self._doubts: dict[tuple[Wish, str], int] = {}
+        if findings is None:
+            return
         for wish, ways in WAYS.items():
             for way in ways:
-                found = (findings or {}).get(wish, {}).get(way)
+                found = findings.get(wish, {}).get(way)
                 if found in set(Finding):
                     self._findings[wish, way] = Finding(found)
 
     def copy(self) -> "Dialects":
-        return Dialects(self.findings)
+        """The same findings, and no doubts yet."""
+        made = Dialects()
+        made._findings = dict(self._findings)
+        return made
 
     @property
     def findings(self) -> Findings:

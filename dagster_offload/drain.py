@@ -32,10 +32,10 @@ from dagster_offload.walk import Walker
 
 ALL = "all"
 CLAIMED_ELSEWHERE_SECONDS = 30.0
-LEDGER_THREADS = 8
+LEDGER_THREADS = 4
 # How long a thread that computes (telling Dagster, say) may keep the interpreter from the event loop: Python's own 5 ms
 # are as long as all else that passes between an answer and the next call.
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.0001
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ in one database under different schemas.
 import contextlib
 import logging
 import re
+import selectors
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,7 +65,7 @@ class Ledger:
             open=True,
             kwargs={"row_factory": dict_row, "autocommit": True},
             configure=self._configure,
-            check=ConnectionPool.check_connection,
+            check=_check,
         )
 
     def connect(self) -> Connection:
@@ -91,10 +92,11 @@ class Ledger:
             if in_doubt and self._is_committed():
                 return in_doubt[0]
             in_doubt.clear()
-            with self.transaction() as cursor:
+            with self._pool.connection() as connection, connection.cursor() as cursor:
+                cursor.execute("begin")
                 returned = step(cursor, *args, **kwargs)
-                receipts.leave(cursor, self._author)
                 in_doubt.append(returned)
+                receipts.leave_and_commit(cursor, self._author)
             return returned
 
         return self.patiently(attempt)
@@ -149,6 +151,14 @@ class Ledger:
         connection.execute("set timezone to 'UTC'")
         # A transaction a frozen process left open would hold row locks for ever.
         connection.execute("set idle_in_transaction_session_timeout to '60s'")
+
+
+def _check(connection: Connection) -> None:
+    """Raise where Postgres has gone since the connection was last used; a round trip only where it has said anything."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection.pgconn.socket, selectors.EVENT_READ)
+        if selector.select(timeout=0):
+            ConnectionPool.check_connection(connection)
 
 
 def fetch_one(cur: Cursor, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> dict[str, Any]:
