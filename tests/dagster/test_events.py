@@ -203,7 +203,7 @@ def test_more_than_a_batch_is_told_in_one_go(edge: Edge, monkeypatch: pytest.Mon
 
 
 def test_a_tick_tells_for_a_limited_time(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "PENDING", 2)
+    monkeypatch.setattr(events, "BATCH", 2)
     finished(edge, 5)
     assert teller(edge).tell(seconds=0) == 2
     assert edge.ledger.run(outbox.count_pending) == 3
