@@ -17,7 +17,7 @@ from dagster_offload.ledger.records import BreakerState, CallRecord, SlotRow
 from dagster_offload.ledger.workers import Worker
 from dagster_offload.probe import probe
 from dagster_offload.slots import SlotConfig
-from dagster_offload.trial import TrialVerdict, trial
+from dagster_offload.trial import trial
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,26 +84,33 @@ async def verdict(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worke
 
 async def _try(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, epoch: int) -> bool:
     started = time.monotonic()
-    found = TrialVerdict(False, "the trial was stopped")
     try:
         found = await trial(client, slot)
-    finally:
-        call = CallRecord(
-            slot=slot.name,
-            epoch=epoch,
-            asked_model=slot.model,
-            seconds=found.seconds or time.monotonic() - started,
-            outcome="ok" if found.answered else found.reason,
-            served_model=found.served_model,
-            model_evidence=found.model_evidence,
-            tokens_in=found.usage.prompt_tokens,
-            tokens_out=found.usage.completion_tokens,
-            tokens_cached=found.usage.cached_tokens,
-        )
-        end = TrialEnd(found.answered, found.reason, found.misconfigured, found.retry_after_seconds)
-        await ledger.run(_end, slot.name, worker.id, epoch, end, call)
+    except BaseException:  # we were stopped: that says nothing about the slot
+        stopped = CallRecord(slot.name, epoch, slot.model, time.monotonic() - started, "stopped")
+        await ledger.run(_abandon, slot.name, worker.id, stopped)
+        raise
+    call = CallRecord(
+        slot=slot.name,
+        epoch=epoch,
+        asked_model=slot.model,
+        seconds=found.seconds or time.monotonic() - started,
+        outcome="ok" if found.answered else found.reason,
+        served_model=found.served_model,
+        model_evidence=found.model_evidence,
+        tokens_in=found.usage.prompt_tokens,
+        tokens_out=found.usage.completion_tokens,
+        tokens_cached=found.usage.cached_tokens,
+    )
+    end = TrialEnd(found.answered, found.reason, found.misconfigured, found.retry_after_seconds)
+    await ledger.run(_end, slot.name, worker.id, epoch, end, call)
     logger.info("slot %s: trial %s", slot.name, "answered" if found.answered else f"refused: {found.reason}")
     return found.answered
+
+
+def _abandon(cur: Cursor, slot: str, worker_id: int, call: CallRecord) -> None:
+    results.record_call(cur, worker_id, None, None, call)
+    breaker.abandon_trial(cur, slot, worker_id)
 
 
 def _end(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd, call: CallRecord) -> Any:

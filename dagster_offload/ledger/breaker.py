@@ -136,6 +136,12 @@ def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd)
     return locked(cur, slot)
 
 
+def abandon_trial(cur: Cursor, slot: str, worker_id: int) -> None:
+    """A trial whose worker was stopped in the middle: the next may be made at once."""
+    cur.execute("update slots set trial_worker = null where name = %s and trial_worker = %s", [slot, worker_id])
+    notify(cur, f"breaker:{slot}")
+
+
 def count_busy(cur: Cursor, slot: str, epoch: int, wait_seconds: float | None) -> bool:
     """A 429: back-pressure, not absence. False where the call is to wait and be tried again.
 

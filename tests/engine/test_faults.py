@@ -1,5 +1,7 @@
 """Who pays for an error: the slot for what it refuses, the document only for what a slot that answers refuses."""
 
+import os
+import signal
 from collections import Counter
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 from dagster_offload import walk
 from dagster_offload.client import AIClient
-from dagster_offload.ledger import breaker
+from dagster_offload.ledger import breaker, slots
 from dagster_offload.ledger.records import BreakerState, State
 from dagster_offload.slots import DEEP, SlotConfig
 from dagster_offload.stages import CLASSIFY, SUMMARIZE
@@ -277,3 +279,27 @@ def test_a_busy_slot_that_is_opened_meanwhile_is_not_asked_again(
     engine.ledger.run(breaker.open_breaker, DEEP, 1, "warming", None)
     drain.result()
     assert len(engine.router.completions()) == 1
+
+
+def test_a_trial_that_is_stopped_says_nothing_about_the_slot(engine: Engine) -> None:
+    deep = engine.settings().slots.deep
+    assert deep is not None
+    engine.ledger.run(slots.register, deep)
+    engine.ledger.run(breaker.open_breaker, DEEP, 1, "warming", None)
+    engine.retry_now()
+    engine.texts("a.txt")
+    engine.router.set(hold=True)
+
+    def stop_in_the_trial() -> None:
+        engine.router.wait(open=1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stopping = engine.beside(stop_in_the_trial)
+    with pytest.raises(KeyboardInterrupt):
+        engine.drain()
+    stopping.result()
+    slot = engine.slot()
+    assert (slot.breaker, slot.is_retry_due, slot.is_trial_running) == (BreakerState.OPEN, True, False)
+    assert [row["outcome"] for row in engine.sql("select outcome from calls")] == ["stopped"]
+    engine.router.set(hold=False)
+    assert engine.drain().done == 1
