@@ -21,14 +21,15 @@ create function epochs() returns jsonb language sql stable as $$
 $$;
 
 -- The two functions below look single rows up, by an index. They are planned once a connection, perhaps while a table
--- is empty or before anybody knows that it has grown: so no plan that reads a whole table is left to choose.
+-- is empty or before anybody knows that it has grown: so no plan that reads a whole table is left to choose. Before
+-- PostgreSQL 18 that makes a plan look so dear that it would be compiled, which takes most of a second.
 
 -- Document by document, each with `limit 1`: any other limit may talk the planner into a sort of the whole backlog.
 create function take_documents(
     taker integer, stages text[], recipes jsonb, only_documents bigint[], most integer, is_alone boolean, at_slot text
 ) returns table (document_id bigint, key text, token bigint, text text, items jsonb)
 language plpgsql
-set plan_cache_mode = force_generic_plan
+set plan_cache_mode = force_generic_plan set jit = off
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 #variable_conflict use_column
@@ -111,7 +112,7 @@ $$;
 -- `result_keys`: of all finishes of the transaction, in order. Returns the items done.
 create function finish_group(finishes jsonb, result_keys text[], finisher integer, run text) returns setof bigint
 language plpgsql
-set plan_cache_mode = force_generic_plan
+set plan_cache_mode = force_generic_plan set jit = off
 set enable_seqscan = off set enable_bitmapscan = off
 as $$
 begin
