@@ -37,7 +37,7 @@ def quick_probe(slot: SlotConfig) -> ProbeResult:
     asking = Thread(target=lambda: found.append(_ask(slot)), daemon=True)
     asking.start()
     asking.join(TOTAL_SECONDS)
-    return found[0] if found else ProbeResult(False, f"no answer within {TOTAL_SECONDS:g} s")
+    return found[0] if found else _no_answer()
 
 
 def _ask(slot: SlotConfig) -> ProbeResult:
@@ -49,14 +49,24 @@ def _ask(slot: SlotConfig) -> ProbeResult:
         return judged(slot, path, status_code, body)
     except SettingsError as error:
         return ProbeResult(False, str(error))
-    except TimeoutError:
+    except _ConnectTimeoutError:
         return ProbeResult(False, "no connection in time")
+    except TimeoutError:
+        return _no_answer()
     except (http.client.RemoteDisconnected, http.client.IncompleteRead):
         return ProbeResult(False, "server closed the connection before its answer was whole")
     except OSError as error:
         return ProbeResult(False, os_words(error) or "cannot connect")
     except (http.client.HTTPException, ValueError):  # ValueError: an address that is none
         return ProbeResult(False, f"what answers there speaks no HTTP (check {slot.setting('url')})")
+
+
+class _ConnectTimeoutError(Exception):
+    """Not a TimeoutError: that one is a server which took the connection and says nothing."""
+
+
+def _no_answer() -> ProbeResult:
+    return ProbeResult(False, f"no answer within {TOTAL_SECONDS:g} s")
 
 
 def _get(slot: SlotConfig, path: str) -> tuple[int, bytes]:
@@ -66,7 +76,7 @@ def _get(slot: SlotConfig, path: str) -> tuple[int, bytes]:
         address.hostname or "", address.port, timeout=min(slot.connect_timeout, CONNECT_SECONDS)
     )
     try:
-        connection.connect()
+        _connect(connection)
         connection.sock.settimeout(TOTAL_SECONDS)
         connection.request(
             "GET",
@@ -77,3 +87,10 @@ def _get(slot: SlotConfig, path: str) -> tuple[int, bytes]:
         return response.status, response.read(LONGEST_BODY_BYTES)
     finally:
         connection.close()
+
+
+def _connect(connection: http.client.HTTPConnection) -> None:
+    try:
+        connection.connect()
+    except TimeoutError as error:
+        raise _ConnectTimeoutError from error

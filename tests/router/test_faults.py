@@ -42,7 +42,7 @@ async def serving(handler: Handler) -> AsyncIterator[SlotConfig]:
 
 
 def slot_at(port: int, **fields: Any) -> SlotConfig:
-    limits = {"connect_timeout": 2.0, "read_timeout": 2.0, **fields}
+    limits = {"connect_timeout": 10.0, "read_timeout": 10.0, **fields}
     return SlotConfig(name="deep", url=f"http://127.0.0.1:{port}", model="qwen-macbook", **limits)
 
 
@@ -80,15 +80,8 @@ async def test_an_unknown_host_is_named_and_no_cut(monkeypatch: pytest.MonkeyPat
     assert_away(await failure(slot), httpx.ConnectError, "no such host", cut=False)
 
 
-async def test_a_host_that_takes_no_connection_is_named_and_no_cut() -> None:
-    with socket.socket() as full, contextlib.ExitStack() as waiting:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for _ in range(3):  # the queue of connections nobody accepts is full: the kernel drops ours
-            client = waiting.enter_context(socket.socket())
-            client.setblocking(False)
-            client.connect_ex(full.getsockname())
-        error = await failure(slot_at(full.getsockname()[1], connect_timeout=0.2))
+async def test_a_host_that_takes_no_connection_is_named_and_no_cut(full_port: int) -> None:
+    error = await failure(slot_at(full_port, connect_timeout=0.2))
     assert_away(error, httpx.ConnectTimeout, "no connection in time", cut=False)
 
 
@@ -163,7 +156,7 @@ async def test_a_proxy_that_drips_blanks_does_not_defeat_the_read_timeout() -> N
             await asyncio.sleep(0.01)
 
     async with serving(drip) as slot:
-        error = await failure(slot_at(int(slot.url.rpartition(":")[2]), connect_timeout=0.1, read_timeout=0.1))
+        error = await failure(slot_at(int(slot.url.rpartition(":")[2]), connect_timeout=1.0, read_timeout=0.1))
     assert_away(error, httpx.ReadTimeout, "no answer in time", cut=True)
 
 

@@ -73,6 +73,13 @@ async def test_a_router_that_is_not_there_is_unhealthy(probe: Probe, router: Rou
     assert (result.healthy, result.reason, result.answered) == (False, "connection refused", False)
 
 
+async def test_a_host_that_takes_no_connection_is_told_from_one_that_does_not_answer(
+    probe: Probe, deep_slot: SlotConfig, full_port: int
+) -> None:
+    result = await probe(replace(deep_slot, url=f"http://127.0.0.1:{full_port}", connect_timeout=0.2))
+    assert (result.healthy, result.reason, result.answered) == (False, "no connection in time", False)
+
+
 async def test_a_frozen_router_is_given_up_in_time(
     probe: Probe, router: Router, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
