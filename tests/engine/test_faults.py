@@ -3,6 +3,7 @@
 import os
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -281,6 +282,15 @@ def test_a_busy_slot_that_is_opened_meanwhile_is_not_asked_again(
     assert len(engine.router.completions()) == 1
 
 
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """As in a terminal: whoever starts the tests with a shell's `&` hands SIGINT down ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_a_trial_that_is_stopped_says_nothing_about_the_slot(engine: Engine) -> None:
     deep = engine.settings().slots.deep
     assert deep is not None
