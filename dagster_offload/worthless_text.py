@@ -24,6 +24,8 @@ _PLACEHOLDERS = re.compile("[\x80-\x9f\ue000-\uf8ff\ufdd0-\ufdef\ufffd-\uffff\U0
 _LOST_TWICE = ("占쏙옙", "锟斤拷", "ï¿½")
 # Letters that CP1252 and Latin-1 have beyond ASCII: what the bytes of any other encoding show as.
 _WESTERN = frozenset(character for character in (*map(chr, range(0xC0, 0x100)), *"ŠšŒœŽžŸƒˆªºµ") if character.isalpha())
+# A word that is said again and again, `été` or `příliš`, may be half such letters, but of a few kinds.
+_WESTERN_KINDS = 6
 _VOWELS = frozenset("aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýÿœ")
 # Every fourth or fifth pair of letters in the languages of Western Europe is one of these, every fortieth by chance.
 _USUAL_PAIRS = frozenset("th he in er an re en de es on st nd te ti nt le la ar".split())  # noqa: SIM905
@@ -95,7 +97,8 @@ def _share_of_western_letters(kept: str) -> float:
         for before, character in pairwise(["", *letters])
         if character in _WESTERN and before != chr(ord(character) - 1)
     ]
-    if len(western) < max(_ENOUGH, 2 * len(set(western))):
+    kinds = len(set(western))
+    if kinds < _WESTERN_KINDS or len(western) < max(_ENOUGH, 2 * kinds):
         return 0.0
     return len(western) / len(letters)
 

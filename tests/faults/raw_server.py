@@ -38,7 +38,6 @@ class Asked:
     document: str | None  # None: a trial
     headers: dict[str, str] = field(repr=False)
     connection: int  # how many requests came over the same connection, this one included
-    is_in_company: bool = False  # another completion was open meanwhile
 
     @property
     def is_marked(self) -> bool:
@@ -136,7 +135,6 @@ class RawServer:
         self.port: int = self._socket.getsockname()[1]
         self._queued: list[socket.socket] = []
         self._open: set[Line] = set()
-        self._at_work: list[Asked] = []
         self._threads: list[threading.Thread] = []
 
     @property
@@ -227,14 +225,7 @@ class RawServer:
         asked = Asked(len(self.asked) + 1, body, document_in(body["messages"]), request.headers, count)
         self.asked.append(asked)
         act = self.act if self._is_hit(asked) else well
-        self._at_work.append(asked)
-        if len(self._at_work) > 1:
-            for other in self._at_work:
-                other.is_in_company = True
-        try:
-            return bool(act(line, asked))
-        finally:
-            self._at_work.remove(asked)
+        return bool(act(line, asked))
 
     def _is_hit(self, asked: Asked) -> bool:
         if self.hits is Hits.ALL:

@@ -129,6 +129,8 @@ def test_no_file_of_ours_is_worthless(path: Path) -> None:
     assert why_glyph_soup(text) is None
 
 
+@example("Czech", 2, 4, 10)
+@example("Icelandic", 0, 1, 40)
 @given(st.sampled_from(sorted(LANGUAGES)), st.integers(0, 80), st.integers(1, 200), st.integers(1, 40))
 def test_no_cut_out_of_a_readable_text_is_worthless(name: str, start: int, length: int, times: int) -> None:
     assert why_glyph_soup(LANGUAGES[name][start : start + length] * times) is None
