@@ -10,7 +10,7 @@ from dagster_offload.batching import Batches
 from dagster_offload.gate import AsyncLedger
 from dagster_offload.ledger import groups
 from dagster_offload.ledger.groups import Finish, Taken, Want
-from dagster_offload.ledger.records import ClaimedItem
+from dagster_offload.ledger.records import Claim
 from dagster_offload.ledger.workers import Worker
 
 
@@ -21,23 +21,25 @@ class GroupCommit:
         self.ledger = ledger
         self.worker = worker
         self.recipes = recipes
-        self._followers: dict[int, Callable[[], None]] = {}  # by work item
+        # By claim, not by work item: one that was put off can be another lane's before the lane that had it moves on.
+        self._followers: dict[int, Callable[[], None]] = {}
         self._batches: Batches[Finish | Want, bool | Taken] = Batches(self._commit)
 
     async def finish(self, finish: Finish) -> bool:
         """`results.finish`: True where the claim still held the work item. Returns once it is committed."""
-        if (follow := self._followers.get(finish.item.item_id)) is not None:
+        follow = self._followers.get(finish.claim.token)
+        if follow is not None and finish.item == finish.claim.items[-1]:
             follow()
         return bool(await self._batches.submit(finish))
 
     @contextmanager
-    def followed_by(self, item: ClaimedItem, follow: Callable[[], None]) -> Iterator[None]:
-        """Call `follow` when the item's result comes in the block: a `take` it starts shares the result's transaction."""
-        self._followers[item.item_id] = follow
+    def followed_by(self, claim: Claim, follow: Callable[[], None]) -> Iterator[None]:
+        """Call `follow` when the last result of the claim comes in the block: a `take` it starts shares its transaction."""
+        self._followers[claim.token] = follow
         try:
             yield
         finally:
-            del self._followers[item.item_id]
+            del self._followers[claim.token]
 
     async def take(self, want: Want) -> Taken:
         """The slot as it is and, where its breaker is closed and something is due, a claim. One that nobody waits for

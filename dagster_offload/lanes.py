@@ -194,7 +194,7 @@ class Lanes:
             if not claim.items:
                 self._count(WalkEnd.DONE)
                 continue
-            with self.walker.commits.followed_by(claim.items[-1], claim_ahead):
+            with self.walker.commits.followed_by(claim, claim_ahead):
                 self._count(await self.walker.ask_all(claim, vigil, self._epochs(slot, row.epoch, before)))
             if self._narrow_by and not alone:
                 self._narrow_by -= 1

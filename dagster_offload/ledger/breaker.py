@@ -108,7 +108,7 @@ class TrialEnd:
 def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd) -> SlotRow:
     """Close the breaker and raise the epoch, or set the next look: Retry-After, else 15 s doubling to 45 s."""
     row = locked(cur, slot)
-    cur.execute("update slots set trial_worker = null where name = %s and trial_worker = %s", [slot, worker_id])
+    abandon_trial(cur, slot, worker_id)  # it is over; what it said is below
     if row.epoch == epoch and end.is_answered:
         begin_anew_after_wake(cur, slot)
         cur.execute(
@@ -132,12 +132,11 @@ def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd)
                 "slot": slot,
             },
         )
-    notify(cur, f"breaker:{slot}")
     return locked(cur, slot)
 
 
 def abandon_trial(cur: Cursor, slot: str, worker_id: int) -> None:
-    """A trial whose worker was stopped in the middle: the next may be made at once."""
+    """No trial of this worker's any more, and no verdict: the next may be made at once."""
     cur.execute("update slots set trial_worker = null where name = %s and trial_worker = %s", [slot, worker_id])
     notify(cur, f"breaker:{slot}")
 

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psycopg
 import pytest
 
 from dagster_offload.gate import AsyncLedger
 from dagster_offload.group_commit import GroupCommit
-from dagster_offload.ledger import groups
+from dagster_offload.ledger import claims, groups
 from dagster_offload.ledger.groups import Finish, Taken, Want
 from dagster_offload.ledger.records import Claim, NewResult
 from dagster_offload.ledger.workers import Worker
@@ -190,3 +190,23 @@ async def test_answers_of_one_moment_share_a_transaction(bench: Bench) -> None:
         assert all(await asyncio.gather(*(commits.finish(answers(claim)[0]) for claim in claims)))
     by_transaction = "select count(*) as n, count(distinct xmin::text) as groups from results where stage = 'classify'"
     assert bench.sql(by_transaction) == [{"n": 8, "groups": 1}]
+
+
+async def test_a_document_put_off_can_be_another_lanes_before_its_first_one_moves_on(bench: Bench) -> None:
+    bench.extracted("refused")
+    followed: list[str] = []
+    with Worker(bench.ledger, "drain", DRAIN_STAGES) as worker, ExitStack() as first_lane, ExitStack() as second_lane:
+        commits = GroupCommit(AsyncLedger(bench.ledger), worker, RECIPES)
+        _, first = await commits.take(WANT)
+        assert first is not None
+        first_lane.enter_context(commits.followed_by(first, lambda: followed.append("first")))
+        bench.ledger.run(claims.release, worker.id, first, "refused")
+        _, second = await commits.take(WANT)
+        assert second is not None
+        assert second.items[-1].item_id == first.items[-1].item_id
+        second_lane.enter_context(commits.followed_by(second, lambda: followed.append("second")))
+        first_lane.close()
+        for finish in answers(second):
+            assert followed == []
+            assert await commits.finish(finish)
+    assert followed == ["second"]
