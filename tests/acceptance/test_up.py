@@ -53,8 +53,7 @@ def test_killed_postgres_comes_back(running: tuple[Home, subprocess.Popen[str]])
     before = server_pid(home.home)
     assert before is not None
     psutil.Process(before).kill()
-    wait_for(lambda: server_pid(home.home) not in (None, before), "its return")
-    assert "Postgres ended; starting it again" in home.said
+    wait_for(lambda: server_pid(home.home) not in (None, before), "its return")  # by `up`, or by a run at work
 
 
 def test_ctrl_c_ends_up_its_children_and_postgres(running: tuple[Home, subprocess.Popen[str]]) -> None:

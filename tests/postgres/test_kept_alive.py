@@ -1,0 +1,13 @@
+"""`up` looks after its Postgres, and says so when it has died."""
+
+import threading
+from pathlib import Path
+
+from dagster_offload.cli.kept_postgres import KeptPostgres
+
+
+def test_a_postgres_that_died_is_started_again_and_up_says_where_its_log_is(tmp_path: Path) -> None:
+    revived, said = threading.Event(), list[str]()
+    KeptPostgres(tmp_path, revived.set, said.append).look()
+    assert revived.wait(10)
+    assert said == [f"Postgres ended; starting it again. Log: {tmp_path / 'postgres' / 'server.log'}"]
