@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,7 +99,7 @@ class Supervisor:
         self._running: dict[str, _Running] = {}
         self._groups: set[int] = set()
         self._unreaped: list[subprocess.Popen[bytes]] = []
-        self._watchdog = _start_watchdog()
+        self._watchdog = _start_watchdog(self._groups)
         self._logs_looked_at = time.monotonic()
 
     def __enter__(self) -> "Supervisor":
@@ -211,14 +211,13 @@ class Supervisor:
     def _watch_the_watchdog(self) -> None:
         if self._watchdog.poll() is None:
             return
-        self._watchdog = _start_watchdog()
-        for group in self._groups:
-            self._tell_watchdog("+", group)
+        self._watchdog = _start_watchdog(self._groups)
 
 
-def _start_watchdog() -> subprocess.Popen[bytes]:
+def _start_watchdog(groups: Iterable[int]) -> subprocess.Popen[bytes]:
+    # It knows them from its first moment on: told afterwards, those of a supervisor that dies meanwhile would live on.
     return subprocess.Popen(  # noqa: S603 - our own file
-        (sys.executable, "-I", "-S", watchdog.__file__),
+        (sys.executable, "-I", "-S", watchdog.__file__, *map(str, groups)),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -1,8 +1,8 @@
 """Ends the process groups of a supervisor that is gone, `kill -9` included: run as a script, standard library only.
 
-Standard input is a pipe of which only the supervisor holds the other end, so end-of-file means that it died. It says
-`+PGID` for a group it started and `-PGID` for one that has ended. A supervisor that ends its children itself leaves
-nothing to do here.
+Its arguments are the groups (PGID) there are already. Standard input is a pipe of which only the supervisor holds the
+other end, so end-of-file means that it died. It says `+PGID` for a group it started and `-PGID` for one that has ended.
+A supervisor that ends its children itself leaves nothing to do here.
 """
 
 import os
@@ -16,7 +16,7 @@ GRACE_SECONDS = 5.0
 def main() -> None:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)  # we end when the supervisor does, and only then
-    groups: set[int] = set()
+    groups = set(map(int, sys.argv[1:]))
     for line in sys.stdin:
         group = int(line[1:])
         if line.startswith("+"):
