@@ -69,16 +69,15 @@ def tag_run(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
 def sweep(instance: dg.DagsterInstance, ledger: Ledger) -> list[str]:
     """Report the runs failed that no process works on any more; returns a sentence for each.
 
-    Runs tagged by another host are left to it. A run that never reached its step has no tags: it is given up when it
-    has not moved for three minutes, or was there before this host booted and no other host works on this ledger.
+    Runs tagged by another host are left to it. A run that never reached its step names no process: it is given up when
+    it has not moved for three minutes, or was there before this host booted and no other host works on this ledger.
     """
     alive = ledger.run(workers.live_workers, ledger.schema)
     is_alone = all(worker.host == host_name() for worker in alive)
     told = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
         run = record.dagster_run
-        ran_on = RanOn.of(run.tags)
-        why = _why_dead(ran_on) if ran_on else _why_stepless(record.update_timestamp, is_alone=is_alone)
+        why = _why_dead(RanOn.of(run.tags), record.update_timestamp, is_alone=is_alone)
         if why is None:
             continue
         words = f"{why}. Its documents are safe in the ledger: what was not finished is taken up again."
@@ -111,14 +110,14 @@ def about_to_start(instance: dg.DagsterInstance, job_name: str) -> str | None:
     return None
 
 
-def _why_dead(ran_on: RanOn) -> str | None:
-    if ran_on.host != host_name():
+def _why_dead(ran_on: RanOn | None, moved_at: datetime, *, is_alone: bool) -> str | None:
+    if ran_on is not None and ran_on.host != host_name():
         return None
-    if ran_on.boot != boot_id():
+    if ran_on is not None and ran_on.boot != boot_id():
         return "this machine was restarted while it ran"
-    if ran_on.pid is not None and _started(ran_on.pid) != ran_on.started:
-        return "its process ended without a word"
-    return None
+    if ran_on is None or ran_on.pid is None:  # a sensor names host and boot; the process is named by the step
+        return _why_stepless(moved_at, is_alone=is_alone)
+    return None if _started(ran_on.pid) == ran_on.started else "its process ended without a word"
 
 
 def _why_stepless(moved_at: datetime, *, is_alone: bool) -> str | None:

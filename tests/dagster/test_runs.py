@@ -91,6 +91,15 @@ def test_a_run_that_is_just_starting_is_left_alone(edge: Edge) -> None:
     assert status(edge, starting) == "STARTING"
 
 
+def test_a_run_a_sensor_launched_that_died_before_its_step_is_given_up(edge: Edge) -> None:
+    stepless = run(edge, run_tags())  # host and boot, as the sensors tag what they launch: no process yet
+    edge.make_run_older(stepless, minutes=4)
+    young = run(edge, run_tags())
+    (told,) = sweep(edge.instance, edge.ledger)
+    assert told == f"run {stepless[:8]} (drain) was STARTED: it never reached its first step"
+    assert (status(edge, stepless), status(edge, young)) == ("FAILURE", "STARTED")
+
+
 def test_a_queued_run_keeps_its_turn(edge: Edge) -> None:
     queued = run(edge, {}, dg.DagsterRunStatus.QUEUED)
     edge.make_run_older(queued, minutes=600)
