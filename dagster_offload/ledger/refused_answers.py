@@ -22,8 +22,10 @@ class RefusedAnswer:
 
 def keep(cur: Cursor, item: ClaimedItem, code: str, answer: str) -> None:
     """Keep an answer beside its work item, and only the last few of them."""
+    # Locked, because a scan may be removing the work item at this moment: the key alone would be refused once it has.
     cur.execute(
-        "insert into refused_answers (item_id, code, answer) select item_id, %s, %s from work_items where item_id = %s",
+        "insert into refused_answers (item_id, code, answer) "
+        "select item_id, %s, %s from work_items where item_id = %s for key share",
         [code, str(answer)[:LONGEST_ANSWER], item.item_id],
     )
     cur.execute(

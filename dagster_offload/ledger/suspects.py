@@ -28,9 +28,10 @@ def note_cut(cur: Cursor, slot: str, epoch: int, item: ClaimedItem, reason: str)
     False where the call belongs to an epoch that is over: the slot was away meanwhile, so the cut says nothing about it.
     """
     is_current = open_breaker(cur, slot, epoch, reason, None, at_once=True)
-    # A file edited or gone meanwhile took its work items along.
+    # A file edited meanwhile took its work items along. Locked, because a scan may be at it at this moment.
     cur.execute(
-        "insert into cuts (slot, epoch, item_id) select %s, %s, item_id from work_items where item_id = %s",
+        "insert into cuts (slot, epoch, item_id) "
+        "select %s, %s, item_id from work_items where item_id = %s for key share",
         [slot, epoch, item.item_id],
     )
     # Several cut at once convict nobody, also where one of them was told a moment earlier.

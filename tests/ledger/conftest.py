@@ -1,7 +1,8 @@
 """A migrated ledger with a deep slot, and short words for what tests do to it."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,6 +60,20 @@ class Bench:
         with self.ledger.transaction() as cur:
             cur.execute(query.encode(), parameters or None)
             return cur.fetchall() if cur.description else []
+
+    def begun(self, work: Callable[[Cursor], Any]) -> Future[Any]:
+        """Work in a transaction of a thread of its own, that has come to wait for one that is open, or is over."""
+        thread = ThreadPoolExecutor(1)
+        begun = thread.submit(self._in_a_transaction, work)
+        thread.shutdown(wait=False)
+        waits = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        while not (begun.done() or self.sql(waits)):
+            wait([begun], timeout=0.01)
+        return begun
+
+    def _in_a_transaction(self, work: Callable[[Cursor], Any]) -> Any:
+        with self.ledger.transaction() as cur:
+            return work(cur)
 
     def worker(self, kind: str = "drain") -> int:
         return self.ledger.run(workers._register, kind, DRAIN_STAGES, None)

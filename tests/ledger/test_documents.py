@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import pytest
 from dagster_offload import scan as scanning
 from dagster_offload.documents import FileStat, UnusableName, digest, walk
 from dagster_offload.errors import LibraryMissing, ScanRefused
-from dagster_offload.ledger import documents, status
-from dagster_offload.ledger.records import State
+from dagster_offload.ledger import Cursor, documents, refused_answers, status, suspects
+from dagster_offload.ledger.records import ClaimedItem, State
 from dagster_offload.scan import ScanReport, library_differs, scan
 from dagster_offload.settings import Settings, load_settings
+from dagster_offload.slots import DEEP
 from dagster_offload.stages import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.ledger.conftest import LOOKED_AT, RECIPES, Bench, record_result
+from tests.ledger.conftest import LOOKED_AT, RECIPES, Bench, record_result, sha
 from tests.ledger.test_groups import counted
 
 LONG_AGO = 1_000_000_000
@@ -342,3 +344,33 @@ def test_a_first_scan_takes_no_statement_per_file(library: Library) -> None:
     with counted() as statements:
         library.scan()
     assert len(statements) < 50
+
+
+# Beside a lane that works on the document
+
+
+def edited(cur: Cursor, key: str) -> None:
+    """A scan finds other bytes in the file."""
+    documents.store(cur, FileStat(key, f"/library/{key}", 9, 2, 2, 2), sha("edited"), None, RECIPES, LOOKED_AT)
+
+
+def note_cut(cur: Cursor, item: ClaimedItem) -> None:
+    suspects.note_cut(cur, DEEP, 1, item, "the call was cut")
+
+
+def refuse(cur: Cursor, item: ClaimedItem) -> None:
+    refused_answers.keep(cur, item, "no_json", "words")
+
+
+@pytest.mark.parametrize("tell", [note_cut, refuse])
+def test_what_a_lane_tells_of_a_work_item_that_a_scan_is_removing_goes_with_it(
+    bench: Bench, tell: Callable[[Cursor, ClaimedItem], None]
+) -> None:
+    bench.extracted("a.txt")
+    item = bench.hold(bench.worker()).items[0]
+    with bench.ledger.transaction() as scan:
+        edited(scan, "a.txt")
+        lane = bench.begun(lambda cur: tell(cur, item))
+        assert not lane.done()
+    lane.result(10)
+    assert bench.sql("select 1 from cuts union all select 1 from refused_answers") == []
