@@ -151,7 +151,7 @@ def locate(library: Path, key: str) -> Path | None:
     if any(part in ("", ".", "..") for part in parts) or "\0" in key:
         return None
     direct = library.joinpath(*parts)
-    if direct.is_file():
+    if os.path.isfile(direct):  # Path.is_file raises where the name is too long or its folder is closed to us
         return direct
     if key.isascii():
         return None

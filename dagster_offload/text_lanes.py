@@ -113,10 +113,10 @@ class TextLanes:
     def _extract(self, given: _Given, extractor: Extractor) -> NewResult | DocumentFault | Waits:
         claim = given.claim
         (item,) = claim.items
-        path = None if self.library is None else locate(self.library, claim.document)
-        if path is None:
-            return Waits("the file is gone")
         try:
+            path = None if self.library is None else locate(self.library, claim.document)
+            if path is None:
+                return Waits("the file is gone, or in a folder that cannot be entered")
             found = extractor.extract(
                 path,
                 item.input_digest,

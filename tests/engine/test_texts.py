@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from dagster_offload import text_lanes, texts
+from dagster_offload.documents import locate
 from dagster_offload.extraction import Extracted
 from dagster_offload.ledger.records import Outcome
 from dagster_offload.ledger.results import output_digest
@@ -160,6 +161,29 @@ def test_a_row_that_postgres_refuses_costs_its_neighbours_nothing(
     with pytest.raises(psycopg.DataError):
         run_extraction(engine.settings(), engine.ledger)
     assert states(engine) == {"done": COUNT - 1, "pending": 1}
+
+
+def test_a_name_the_system_takes_only_in_another_form_stops_nobody(engine: Engine, gate: Gate) -> None:
+    written(engine, *notes()[:40], "\ufb2c" * 80 + ".txt")  # in normal form too long for a name
+    assert run_extraction(engine.settings(), engine.ledger).done == 41
+    assert states(engine) == {"done": 41}
+
+
+def test_a_file_that_cannot_be_looked_for_waits_and_stops_nobody(
+    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(library: Path, key: str) -> Path | None:
+        if key == "closed/a.txt":
+            raise PermissionError(13, "Permission denied")
+        return locate(library, key)
+
+    (engine.library / "closed").mkdir()
+    written(engine, *notes()[:40], "closed/a.txt")
+    monkeypatch.setattr(text_lanes, "locate", refusing)
+    assert run_extraction(engine.settings(), engine.ledger).done == 40
+    item = engine.item("closed/a.txt", EXTRACT)
+    assert (item["state"], item["attempts"]) == ("pending", 0)
+    assert item["reason"] == "waits for the next scan: Permission denied"
 
 
 def test_only_the_documents_asked_for_are_read(engine: Engine, gate: Gate) -> None:

@@ -287,6 +287,33 @@ def test_a_key_no_walk_gave_out_is_located_nowhere(library: Path, key: str) -> N
     assert locate(library, key) is None
 
 
+def test_a_key_longer_in_normal_form_than_a_name_may_be_is_located(library: Path) -> None:
+    name = "\ufb2c" * 80 + ".txt"  # each of these becomes three characters, and no name may be so long
+    path = write(library, name)
+    assert len(os.fsencode(only(library).key)) > 255
+    assert locate(library, only(library).key) == path
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.parametrize("name", ["a.txt", "가.txt"])
+def test_a_key_in_a_folder_nobody_may_enter_is_located_nowhere(library: Path, name: str) -> None:
+    write(library, f"closed/{name}").parent.chmod(0o700)
+    for folder in (library, *library.parents):
+        if folder.stat().st_uid == 0 and folder.stat().st_mode & 0o005 != 0o005:
+            folder.chmod(folder.stat().st_mode | 0o005)
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from dagster_offload.documents import locate\n"
+        f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
+        "print(locate(Path(sys.argv[1]), sys.argv[2]))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(library), f"closed/{name}"], capture_output=True, text=True, check=False
+    )
+    assert ran.stdout == "None\n", ran.stderr
+
+
 def seen(library: Path) -> dict[str, SeenFile]:
     return {file.key: file.seen for file in walk(library).files}
 
