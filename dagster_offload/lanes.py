@@ -1,14 +1,16 @@
 """Lanes: how one worker works documents off at a slot. A lane holds one permit and walks one document at a time.
 
-There are as many as the slot is wide, and more are opened where it widens; the permits, not the lanes, keep the bound.
-Nothing new is started once the slot is away, the limit is reached or the worker was given up; open calls finish.
+There are as many as the slot is wide and documents are due, and more are opened where it widens or more come due; the
+permits, not the lanes, keep the bound. Nothing new is started once the slot is away, the limit is reached or the worker
+was given up; open calls finish.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any
 
 from dagster_offload.batching import Batches
 from dagster_offload.gate import registered, try_closing
@@ -20,8 +22,9 @@ from dagster_offload.slots import SlotConfig
 from dagster_offload.tally import PartsRead, Progress, Tally, WalkEnd
 from dagster_offload.vigil import Vigil
 from dagster_offload.walk import Walker
+from dagster_offload.width import WIDEST
 
-# Where a notification went missing, a permit or a breaker is looked at again after this.
+# Where a notification went missing, a permit or a breaker is looked at again after this; work that comes due sends none.
 LOOK_AGAIN_SECONDS = 2.0
 # How often the width of a slot is looked into, where it is found by trying: a query of a few milliseconds.
 STEER_SECONDS = 1.0
@@ -57,10 +60,8 @@ class Lanes:
     _changes: int = 0  # how often the ledger said something about slots or permits
     _width_news: asyncio.Event = field(default_factory=asyncio.Event)
     _keeper: asyncio.Task[None] | None = None
-    _open: set[asyncio.Task[None]] = field(default_factory=set)
-    _opened: int = 0  # lanes so far at this slot
-    _narrowed: int = 0  # of them, how many a 429 took away
-    _narrow_by: int = 0  # of these, how many are still to end
+    _open: set[asyncio.Task[Any] | None] = field(default_factory=set)
+    _most: int = WIDEST  # lanes beside one another: fewer after a 429
 
     def __post_init__(self) -> None:
         self._turns = Batches(self._take_turns)
@@ -76,7 +77,7 @@ class Lanes:
         self.tally.total += most
         async with Vigil(slot) as vigil:
             if most:
-                await self._side_by_side(vigil, most)
+                await self._side_by_side(vigil)
             # Documents that must run alone come last, so that the others are done first and never held up by them.
             await self._lane(vigil, alone=True)
 
@@ -85,35 +86,44 @@ class Lanes:
 
     def narrow(self) -> None:
         """A 429 at a fixed N: one lane fewer for the rest of this work, never none."""
-        if self._opened - self._narrowed > 1:
-            self._narrowed += 1
-            self._narrow_by += 1
+        self._most = max(min(self._most, len(self._open)) - 1, 1)
 
-    async def _side_by_side(self, vigil: Vigil, most: int) -> None:
+    async def _side_by_side(self, vigil: Vigil) -> None:
         """Lanes beside one another: one at once, so that nothing waits for an answer about places, then as many as the
-        slot is wide, `most` at most. Ends with the last; the first error ends them all, and is raised as it is."""
-        self._opened = self._narrowed = self._narrow_by = 0
+        slot is wide and have work. Ends with the last; the first error ends them all, and is raised as it is."""
+        self._most = WIDEST
         try:
             async with asyncio.TaskGroup() as group:
                 self._open_lane(group, vigil)
-                self._keeper = group.create_task(self._keep_width(group, vigil, most))
+                self._keeper = group.create_task(self._keep_width(group, vigil))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
 
-    async def _keep_width(self, group: asyncio.TaskGroup, vigil: Vigil, most: int) -> None:
-        """Open lanes as the slot's width allows, and find that width where it is found by trying."""
-        slot, ledger = vigil.slot, self.walker.ledger
+    async def _keep_width(self, group: asyncio.TaskGroup, vigil: Vigil) -> None:
+        """Open lanes as the slot's width and the work allow, and find that width where it is found by trying."""
+        slot, ledger, loop = vigil.slot, self.walker.ledger, asyncio.get_running_loop()
         await self._learn_places(slot)
+        reached, look_at = 0, loop.time()
         while True:
             self._width_news.clear()
             row = await ledger.run(width.steer, slot.name, slot.max_call_seconds)
-            for _ in range(min(row.width, most) - self._opened):
-                self._open_lane(group, vigil)
-            await _heard_within(self._width_news, STEER_SECONDS if row.is_auto else None)
+            # Work that nobody may claim yet would else be tried again with every permit that lanes bring back.
+            if row.width > reached or loop.time() >= look_at:
+                reached, look_at = row.width, loop.time() + LOOK_AGAIN_SECONDS
+                for _ in range(await self._count_missing(row)):
+                    self._open_lane(group, vigil)
+            await _heard_within(self._width_news, STEER_SECONDS if row.is_auto else LOOK_AGAIN_SECONDS)
+
+    async def _count_missing(self, row: SlotRow) -> int:
+        """Lanes the slot has room for and the scope has work for, beside those that are open."""
+        room = self._capped(self.tally.started + min(row.width, self._most) - len(self._open)) - self.tally.started
+        if room <= 0 or row.breaker is not BreakerState.CLOSED or self.walker.worker.is_lost:
+            return 0
+        stages, documents = self.scope.stages, self.scope.documents
+        return await self.walker.ledger.run(claims.due_beside, stages, documents, slot=row.name, at_most=room)
 
     def _open_lane(self, group: asyncio.TaskGroup, vigil: Vigil) -> None:
         lane = group.create_task(self._lane(vigil))
-        self._opened += 1
         self._open.add(lane)
         lane.add_done_callback(self._lane_ended)
 
@@ -182,11 +192,11 @@ class Lanes:
         ahead: list[asyncio.Task[tuple[int, Taken]]] = []
 
         def claim_ahead() -> None:
-            if not (alone or self._narrow_by) and self._changes == looked_at and self._may_start():
-                ahead.append(asyncio.create_task(self._claimed(slot, alone=False)))
+            if not (alone or self._are_too_many()) and self._changes == looked_at and self._may_start():
+                ahead.append(asyncio.create_task(self._next(slot, alone=False)))
 
         while ahead or self._may_start():
-            before, (row, claim) = await (ahead.pop() if ahead else self._claimed(slot, alone=alone))
+            before, (row, claim) = await (ahead.pop() if ahead else self._next(slot, alone=alone))
             if claim is None:
                 if await self._is_worth_another_look(slot, row):
                     continue
@@ -196,8 +206,8 @@ class Lanes:
                 continue
             with self.walker.commits.followed_by(claim, claim_ahead):
                 self._count(await self.walker.ask_all(claim, vigil, self._epochs(slot, row.epoch, before)))
-            if self._narrow_by and not alone:
-                self._narrow_by -= 1
+            if not alone and self._are_too_many():
+                self._open.discard(asyncio.current_task())  # at once, so that no other lane ends for the same reason
                 await self._give_back(ahead)
                 return False
             if self._changes != looked_at:
@@ -207,12 +217,18 @@ class Lanes:
                     return True
         return False
 
-    async def _claimed(self, slot: SlotConfig, *, alone: bool) -> tuple[int, Taken]:
+    def _are_too_many(self) -> bool:
+        return len(self._open) > self._most
+
+    def _next(self, slot: SlotConfig, *, alone: bool) -> Coroutine[Any, Any, tuple[int, Taken]]:
         """What was heard before a claim, the slot at the claim, and the claim if there was one."""
+        # Counted before anything else runs: lanes that ask at the same time must not pass the limit together.
+        self.tally.started += 1
+        return self._claimed(slot, alone=alone)
+
+    async def _claimed(self, slot: SlotConfig, *, alone: bool) -> tuple[int, Taken]:
         before, documents = self._changes, self.scope.documents
         want = Want(slot.name, tuple(self.scope.stages), None if documents is None else tuple(documents), alone)
-        # Counted before it is claimed: lanes that ask at the same time must not pass the limit together.
-        self.tally.started += 1
         taken = await self.walker.commits.take(want)
         if taken[1] is None:
             self.tally.started -= 1
@@ -300,7 +316,7 @@ class Lanes:
         await _heard_within(self._news, LOOK_AGAIN_SECONDS)
 
 
-async def _heard_within(news: asyncio.Event, seconds: float | None) -> None:
+async def _heard_within(news: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await news.wait()

@@ -34,12 +34,16 @@ def read_in_words(stage: str, done: int, total: int) -> str:
 class Tally:
     """What a worker did so far, in documents."""
 
-    total: int = 0  # due when it began
+    total: int = 0  # due when it began; more where more came due meanwhile
     done: int = 0
     failed: int = 0
     deferred: int = 0
     started: int = 0
     reading: PartsRead | None = None  # the long document that was told of last
+
+    @property
+    def ended(self) -> int:
+        return self.done + self.failed + self.deferred
 
     def count(self, end: WalkEnd) -> None:
         if end is WalkEnd.DONE:
@@ -48,6 +52,7 @@ class Tally:
             self.failed += 1
         elif end is WalkEnd.DEFERRED:
             self.deferred += 1
+        self.total = max(self.total, self.ended)
 
 
 Progress = Callable[[Tally], None]

@@ -17,9 +17,8 @@ def progress(context: Context) -> Callable[[Tally], None]:
     def tell(tally: Tally) -> None:
         nonlocal told
         tell_parts(tally)
-        tenth = (tally.done + tally.failed + tally.deferred) * 10 // max(tally.total, 1)
-        if tenth > told:
-            told = tenth
+        if tally.ended > told and 10 * (tally.ended - told) >= tally.total:
+            told = tally.ended
             context.log.info(
                 f"{tally.done} done, {tally.failed} failed, {tally.deferred} deferred of {tally.total} documents"
             )

@@ -162,6 +162,19 @@ def backlog(cur: Cursor, stages: Sequence[str]) -> Backlog:
     return Backlog(**found)
 
 
+def due_beside(
+    cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None = None, *, slot: str, at_most: int
+) -> int:
+    """Documents of `count_due` that may run beside others, counted up to `at_most` and no further."""
+    row = fetch_one(
+        cur,
+        "select count(distinct document_id) as n from "
+        f"(select i.document_id from {_DUE_ITEMS} and not i.must_run_alone limit %(items)s) counted",
+        _due_parameters(stages, documents, slot) | {"items": at_most * len(stages)},
+    )
+    return min(int(row["n"]), at_most)
+
+
 def has_due(
     cur: Cursor,
     stages: Sequence[str],

@@ -1,14 +1,18 @@
 """A drain: every document asked once, the slot away, limits, several drains at once."""
 
+import asyncio
+import contextlib
 import threading
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from dagster_offload.client import AIClient
 from dagster_offload.drain import run_drain
 from dagster_offload.ledger import Ledger, breaker, slots, workers
 from dagster_offload.ledger.records import BreakerState, State
-from dagster_offload.slots import DEEP
+from dagster_offload.slots import DEEP, SlotConfig
 from dagster_offload.stages import CLASSIFY, SUMMARIZE
 from tests.engine.conftest import Engine
 
@@ -84,6 +88,25 @@ def test_limit_counts_documents_at_any_concurrency(engine: Engine) -> None:
     assert engine.drain(limit=2, deep_concurrency=4).done == 2
     assert len(engine.asked()) == 4
     assert engine.drain("classify", limit=1).done == 1
+    assert len(engine.asked()) == 5
+
+
+def test_limit_holds_where_answers_come_at_the_same_moment(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = AIClient._request
+    together = asyncio.Barrier(4)
+
+    async def request(
+        self: AIClient, slot: SlotConfig, prompt: str, system: str | None = None, options: Any = None
+    ) -> str:
+        answer = await real(self, slot, prompt, system, options)
+        with contextlib.suppress(TimeoutError, asyncio.BrokenBarrierError):
+            async with asyncio.timeout(1):
+                await together.wait()
+        return answer
+
+    monkeypatch.setattr(AIClient, "_request", request)
+    engine.texts(*(f"{n:02}.txt" for n in range(12)))
+    assert engine.drain("classify", limit=5, deep_concurrency=4).done == 5
     assert len(engine.asked()) == 5
 
 

@@ -116,6 +116,48 @@ def test_raising_n_while_a_drain_is_at_work_opens_more_calls(engine: Engine) -> 
     assert drain.result().done == 8
 
 
+def test_a_drain_that_began_with_one_document_is_as_wide_as_n_once_more_are_due(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "LOOK_AGAIN_SECONDS", 0.05)
+    engine.router.set(hold=True, width=8)
+    engine.texts("first.txt")
+    drain = engine.beside(engine.drain, deep_concurrency=4)
+    engine.router.wait(open=1)
+    engine.texts(*keys(8))
+    engine.router.wait(open=4)
+    engine.router.set(hold=False)
+    assert drain.result().done == 9
+
+
+def test_a_lane_that_found_nothing_to_claim_is_replaced_once_there_is(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "LOOK_AGAIN_SECONDS", 0.05)
+    engine.router.set(hold=True, width=8)
+    engine.extracted("first.txt", "copy.txt", texts=dict.fromkeys(["first.txt", "copy.txt"], "the same text"))
+    drain = engine.beside(engine.drain, deep_concurrency=2)
+    engine.router.wait(open=1)
+    engine.wait_until("select 1 from permits having count(*) = 1")
+    engine.texts("another.txt")
+    engine.router.wait(open=2)
+    engine.router.set(hold=False)
+    assert drain.result().done == 3
+
+
+def test_a_429_never_takes_the_last_lane(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "BUSY_PAUSE_SECONDS", 1.0)
+    engine.router.set(hold=True, width=8)
+    engine.extracted("first.txt", "copy.txt", texts=dict.fromkeys(["first.txt", "copy.txt"], "the same text"))
+    drain = engine.beside(engine.drain, deep_concurrency=2)
+    engine.router.wait(open=1)
+    engine.wait_until("select 1 from permits having count(*) = 1")  # the other lane found nothing to claim
+    engine.router.set(mode="refuse", status=429, hold=False)  # the call that is open is answered, its next is refused
+    engine.router.wait(refusals=1)
+    engine.router.set(mode="awake")
+    assert drain.result().left == 0
+
+
 @pytest.mark.parametrize(("places", "is_warned"), [(2, False), (1, True)])
 def test_a_drain_warns_where_the_server_read_documents_again_for_their_second_stage(
     engine: Engine, places: int, is_warned: bool
