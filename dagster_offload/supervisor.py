@@ -20,6 +20,7 @@ from dagster_offload import watchdog
 MAX_BACKOFF_SECONDS = 30.0
 STABLE_AFTER_SECONDS = 30.0  # a child that lived this long starts again without a longer wait
 LOOK_EVERY_SECONDS = 0.2
+LOOK_AT_LOGS_EVERY_SECONDS = 60.0
 MAX_LOG_BYTES = 20_000_000
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -125,7 +126,7 @@ class Supervisor:
             self._look_at(running, now)
         self._watch_the_watchdog()
         self._reap()
-        if now - self._logs_looked_at > 60:
+        if now - self._logs_looked_at >= LOOK_AT_LOGS_EVERY_SECONDS:
             self._logs_looked_at = now
             for running in self._running.values():
                 _keep_small(running.child.log)
@@ -157,17 +158,24 @@ class Supervisor:
             code = running.process.poll()
             if code is None:
                 return
-            is_stable = now - running.started_at >= STABLE_AFTER_SECONDS
-            running.failures_in_a_row = 1 if is_stable else running.failures_in_a_row + 1
-            wait = min(2.0 ** (running.failures_in_a_row - 1), MAX_BACKOFF_SECONDS)
-            running.start_again_at = now + wait
-            self._say(
-                f"{running.child.name} ended ({ending(code)}); starting it again in {wait:.0f} s. Log: {running.child.log}"
-            )
+            if now - running.started_at >= STABLE_AFTER_SECONDS:
+                running.failures_in_a_row = 0
+            self._put_off(running, now, f"ended ({ending(code)})")
         elif now >= running.start_again_at:
-            running.process = self._spawn(running.child)
+            try:
+                running.process = self._spawn(running.child)
+            except OSError as error:  # no process, descriptor, memory or disk to be had: that passes
+                self._put_off(running, now, f"could not be started ({error.strerror or error})")
+                return
             running.started_at = now
             running.start_again_at = None
+
+    def _put_off(self, running: _Running, now: float, why: str) -> None:
+        running.failures_in_a_row += 1
+        # Bounded twice: after a night of failures the power alone would be too large for a float.
+        wait = min(2.0 ** min(running.failures_in_a_row - 1, 10), MAX_BACKOFF_SECONDS)
+        running.start_again_at = now + wait
+        self._say(f"{running.child.name} {why}; starting it again in {wait:.0f} s. Log: {running.child.log}")
 
     def _spawn(self, child: Child) -> subprocess.Popen[bytes]:
         child.log.parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +219,11 @@ class Supervisor:
     def _watch_the_watchdog(self) -> None:
         if self._watchdog.poll() is None:
             return
-        self._watchdog = _start_watchdog(self._groups)
+        dead = self._watchdog
+        with contextlib.suppress(OSError):  # nothing to start it with for now; the next look tries again
+            self._watchdog = _start_watchdog(self._groups)
+            if dead.stdin is not None:
+                dead.stdin.close()
 
 
 def _start_watchdog(groups: Iterable[int]) -> subprocess.Popen[bytes]:
@@ -238,5 +250,7 @@ def ending(returncode: int) -> str:
 def _keep_small(log: Path) -> None:
     """Move a log that has grown too large aside. The child goes on appending to the same file, now empty."""
     if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
-        shutil.copyfile(log, log.with_suffix(log.suffix + ".1"))
-        os.truncate(log, 0)
+        with contextlib.suppress(OSError):  # the copy is a courtesy; a full disk needs the room all the more
+            shutil.copyfile(log, log.with_suffix(log.suffix + ".1"))
+        with contextlib.suppress(OSError):  # not even a disk that takes no change at all ends the children
+            os.truncate(log, 0)

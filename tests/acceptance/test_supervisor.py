@@ -1,6 +1,8 @@
 """The supervisor with real processes: what it starts runs until it stops, and never longer."""
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from dagster_offload import supervisor as supervisor_module
 from dagster_offload.supervisor import Child, StopRequest, Supervisor, ending
 
 PATIENCE_SECONDS = 20.0
@@ -72,6 +75,76 @@ def test_a_child_that_keeps_ending_is_started_ever_more_slowly(
     supervisor.start(Child("broken", ("false",), tmp_path / "log"))
     looked_until(supervisor, lambda: len(said) == 3)
     assert [line.partition("again in ")[2].partition(" s")[0] for line in said] == ["1", "2", "4"]
+
+
+def test_a_child_that_cannot_be_started_again_is_tried_later_with_the_same_patience(
+    supervisor: Supervisor, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    log = tmp_path / "log"
+    supervisor.start(Child("sleeper", ("sleep", "1000"), log))
+    first = supervisor.pid("sleeper")
+    with monkeypatch.context() as full:
+        full.setattr(subprocess, "Popen", refuse)
+        os.kill(first, signal.SIGKILL)
+        looked_until(supervisor, lambda: len(said) == 2)
+    assert said[1] == (
+        f"sleeper could not be started ({os.strerror(errno.EAGAIN)}); starting it again in 2 s. Log: {log}"
+    )
+    looked_until(supervisor, lambda: supervisor.pid("sleeper") != first)
+
+
+def test_a_child_may_fail_ever_so_often(
+    supervisor: Supervisor, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(supervisor_module, "MAX_BACKOFF_SECONDS", 0.0)
+    supervisor.start(Child("broken", ("false",), tmp_path / "log"))
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    looked_until(supervisor, lambda: len(said) > 1)
+    for _ in range(1100):  # a night of waits of 30 s
+        supervisor.look()
+    assert len(said) > 1100
+
+
+def test_a_watchdog_that_cannot_be_started_again_is_tried_at_the_next_look(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def watchdogs() -> list[psutil.Process]:
+        children = filter(is_running, psutil.Process().children())
+        return [child for child in children if "watchdog.py" in " ".join(child.cmdline())]
+
+    [before] = watchdogs()
+    before.kill()
+    wait_for(lambda: watchdogs() == [])
+    with monkeypatch.context() as full:
+        full.setattr(subprocess, "Popen", refuse)
+        supervisor.look()
+    assert watchdogs() == []
+    looked_until(supervisor, lambda: watchdogs() != [])
+
+
+def test_a_log_too_large_is_emptied_also_where_the_disk_has_no_room_for_its_copy(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    log = tmp_path / "log"
+    log.write_bytes(b"x" * 100)
+    monkeypatch.setattr(supervisor_module, "MAX_LOG_BYTES", 99)
+    monkeypatch.setattr(supervisor_module, "LOOK_AT_LOGS_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(shutil, "copyfile", full)
+    supervisor.start(Child("sleeper", ("sleep", "1000"), log))
+    supervisor.look()
+    assert log.stat().st_size == 0
 
 
 def test_stop_ends_children_and_their_children(supervisor: Supervisor, tmp_path: Path) -> None:
