@@ -4,7 +4,7 @@ No extraction and no Dagster here. A scan that would empty the ledger (an unmoun
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -150,15 +150,24 @@ def _store_changes(
             counts.changed += before is not None and before.is_present and before.digest != found
             batch.append((file, found, unreadable))
         new = [(file, found) for file, found, _ in batch if found is not None and file.key not in known]
-        with ledger.transaction() as cur:
-            if new:
-                documents.store_new(cur, new, current_recipes, looked_at)
-            for file, found, unreadable in batch:
-                if found is None or file.key in known:
-                    documents.store(cur, file, found, unreadable, current_recipes, looked_at)
+        others = [entry for entry in batch if entry[1] is None or entry[0].key in known]
+        ledger.run(_store_batch, new, others, current_recipes, looked_at)
         if on_progress is not None:
             on_progress(min(start + BATCH, len(files)), len(files))
     return counts
+
+
+def _store_batch(
+    cur: Cursor,
+    new: list[tuple[FileStat, str]],
+    others: list[tuple[FileStat, str | None, str | None]],
+    current_recipes: Mapping[str, str],
+    looked_at: datetime,
+) -> None:
+    if new:
+        documents.store_new(cur, new, current_recipes, looked_at)
+    for file, found, unreadable in others:
+        documents.store(cur, file, found, unreadable, current_recipes, looked_at)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,8 @@ class Ledger:
             yield cursor
 
     def run(self, step: Callable[Concatenate[Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`step(cursor, ...)` in one transaction, done once, and tried again for a minute while Postgres is away.
+        """`step(cursor, ...)` in one transaction, done once, and tried again for a minute while Postgres is away or where it
+        was chosen in a deadlock.
 
         Where the connection is lost before the commit is answered, the step's receipt tells whether it took place. Raises
         `LedgerUnavailable`.
@@ -111,6 +112,10 @@ class Ledger:
         while True:
             try:
                 return attempt()
+            except psycopg.errors.DeadlockDetected:  # Postgres is here; who waited for us as we for them goes on
+                if time.monotonic() > deadline:
+                    raise
+                logger.info("two transactions waited for each other; trying ours again")
             except (*CONNECTION_LOST, PoolTimeout) as error:
                 if time.monotonic() > deadline or isinstance(error, psycopg.errors.InsufficientPrivilege):
                     raise LedgerUnavailable(

@@ -138,8 +138,9 @@ def store(
     The same digest as before leaves the work items alone. Another one: extract starts anew, later items are removed,
     results are kept. A file that cannot be read is a failed document with the reason.
     """
+    # Not `for update`: a lane that finishes has locked the work items we come to next, and its event refers to our document.
     before = cur.execute(
-        "select document_id, digest, unreadable, is_present from documents where key = %s for update", [stat.key]
+        "select document_id, digest, unreadable, is_present from documents where key = %s for no key update", [stat.key]
     ).fetchone()
     row = fetch_one(
         cur,

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import psycopg
+
 from dagster_offload.ledger import CONNECTION_LOST, Connection, Cursor, Ledger, fetch_one, notify, receipts
 
 logger = logging.getLogger(__name__)
@@ -144,7 +146,8 @@ class Worker:
         if connection.execute(_BEAT, [self.id]).rowcount == 0:
             self.is_lost = True
             self._tell("lost")
-        with connection.transaction(), connection.cursor() as cur:
+        # Chosen in a deadlock, we are not cut off from Postgres; the next heartbeat looks again.
+        with contextlib.suppress(psycopg.errors.DeadlockDetected), connection.transaction(), connection.cursor() as cur:
             reclaim_dead(cur, self.ledger.schema)
 
     def _listen_until_next_beat(self, connection: Connection) -> bool:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from dagster_offload import scan as scanning
 from dagster_offload.documents import FileStat, UnusableName, digest, walk
 from dagster_offload.errors import LibraryMissing, ScanRefused
-from dagster_offload.ledger import Cursor, documents, refused_answers, status, suspects
+from dagster_offload.ledger import Cursor, documents, refused_answers, results, status, suspects
 from dagster_offload.ledger.records import ClaimedItem, State
 from dagster_offload.scan import ScanReport, library_differs, scan
 from dagster_offload.settings import Settings, load_settings
@@ -374,3 +375,39 @@ def test_what_a_lane_tells_of_a_work_item_that_a_scan_is_removing_goes_with_it(
         assert not lane.done()
     lane.result(10)
     assert bench.sql("select 1 from cuts union all select 1 from refused_answers") == []
+
+
+def test_a_scan_waits_for_a_lane_that_finishes_and_neither_ends_in_a_deadlock(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    claim = bench.hold(worker)
+    with bench.ledger.transaction() as lane:
+        results.lock_held(lane, claim, claim.items[0])
+        scan = bench.begun(lambda cur: edited(cur, "a.txt"))
+        assert not scan.done()
+        assert results.finish(lane, worker, claim, claim.items[0], record_result("ok"), RECIPES, None)
+    scan.result(10)
+    assert bench.state("a.txt", EXTRACT) == "pending"
+
+
+@pytest.mark.parametrize("step", ["store_new", "store"])
+def test_a_scan_that_is_chosen_in_a_deadlock_stores_its_batch_again_and_blames_no_postgres(
+    library: Library, bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
+) -> None:
+    library.write("known.txt", "known")
+    library.scan()
+    library.write("known.txt", "edited")
+    library.write("new.txt", "new")
+    real, deadlocks = getattr(documents, step), [psycopg.errors.DeadlockDetected("deadlock detected")]
+
+    def chosen_once(*args: Any) -> None:
+        real(*args)
+        if deadlocks:
+            raise deadlocks.pop()
+
+    monkeypatch.setattr(documents, step, chosen_once)
+    report = library.scan()
+    assert (report.added, report.changed) == (1, 1)
+    stored = bench.sql("select count(*) as n from transitions where reason = 'new content'")
+    assert stored[0]["n"] == 3, "of the first scan and of this one, once each"
+    assert not any("away" in record.getMessage() for record in caplog.records)

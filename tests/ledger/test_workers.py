@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from dagster_offload.ledger import workers
+from dagster_offload.ledger import Cursor, workers
 from dagster_offload.ledger.records import State
 from dagster_offload.ledger.workers import Worker, host_name, live_workers, reclaim_dead
 from dagster_offload.slots import DEEP
@@ -206,6 +206,25 @@ def test_a_worker_outlives_the_loss_of_its_connection(bench: Bench, monkeypatch:
             "select 1 from pg_locks where locktype = 'advisory' and objid = %s and objsubid = 2", worker.id
         )
         assert not worker.is_lost
+
+
+def test_a_heartbeat_chosen_in_a_deadlock_keeps_its_connection_and_beats_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "HEARTBEAT_SECONDS", 0.05)
+    deadlocks, beaten, told = [psycopg.errors.DeadlockDetected("deadlock detected")], threading.Event(), list[str]()
+
+    def chosen_once(_cur: Cursor, _schema: str) -> list[int]:
+        if deadlocks:
+            raise deadlocks.pop()
+        beaten.set()
+        return []
+
+    with Worker(bench.ledger, "drain") as worker:
+        worker.on_notify(told.append)
+        monkeypatch.setattr(workers, "reclaim_dead", chosen_once)
+        assert beaten.wait(10)
+    assert "reconnected" not in told
 
 
 # A real process
