@@ -193,6 +193,8 @@ def _register(cur: Cursor, kind: str, stages: Sequence[str], run_id: str | None)
 
 def _say_goodbye(cur: Cursor, worker_id: int) -> None:
     """Give everything back at no cost to any document."""
+    # Waits for claims and permits still in flight (see `lock_alive`), which nobody would give back after us.
+    cur.execute("select 1 from workers where worker_id = %s for update", [worker_id])
     cur.execute(
         "update work_items set state = 'pending', reason = 'the worker stopped', worker_id = null, token = null, "
         "claimed_at = null, changed_at = clock_timestamp() where state = 'claimed' and worker_id = %s "

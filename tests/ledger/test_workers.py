@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from dagster_offload.ledger import Cursor, workers
+from dagster_offload.ledger import Cursor, claims, permits, workers
 from dagster_offload.ledger.records import State
 from dagster_offload.ledger.workers import Worker, host_name, live_workers, reclaim_dead
 from dagster_offload.slots import DEEP
 from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
-from tests.ledger.conftest import Bench
+from tests.ledger.conftest import RECIPES, Bench
 
 
 @pytest.fixture
@@ -178,6 +178,34 @@ def test_a_goodbye_gives_everything_back_at_no_cost(bench: Bench) -> None:
     assert item["reason"] == "the worker stopped"
     assert bench.sql("select 1 from permits") == []
     assert bench.take(bench.worker()) is not None
+
+
+def test_a_goodbye_waits_for_a_claim_and_a_permit_still_in_flight_and_gives_them_back(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    with bench.ledger.transaction() as cur:
+        assert claims.take(cur, worker, DRAIN_STAGES, RECIPES) is not None
+        assert permits.acquire(cur, DEEP, worker, is_person=False)
+        goodbye = bench.begun(lambda cur: workers._say_goodbye(cur, worker))
+        assert not goodbye.done()
+    goodbye.result(10)
+    assert bench.state("a.txt", CLASSIFY) == State.PENDING
+    assert bench.sql("select 1 from permits") == []
+
+
+def test_a_dead_worker_whose_claim_is_in_flight_is_taken_back_once_that_is_over(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    monkeypatch.setattr(workers, "LEASE_SECONDS", 0)
+    with bench.ledger.transaction() as cur:
+        assert claims.take(cur, worker, DRAIN_STAGES, RECIPES) is not None
+        assert permits.acquire(cur, DEEP, worker, is_person=False)
+        assert worker not in reclaim(bench)
+    assert reclaim(bench) == [worker]
+    assert bench.state("a.txt", CLASSIFY) == State.PENDING
+    assert bench.sql("select 1 from permits") == []
 
 
 def test_a_worker_that_slept_past_its_lease_learns_that_it_is_lost(
