@@ -16,6 +16,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from dagster_offload.addresses import USER_AGENT, auth_headers, endpoint, origin, proxy_for
 from dagster_offload.errors import CutAnswer
+from dagster_offload.name_lookup import NameLookup
 from dagster_offload.slots import SlotConfig
 
 # A host that vanishes in mid-answer is noticed 35 s after its last byte, a nap shorter than that survives. Keep-alive
@@ -133,6 +134,7 @@ def watchful_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 def _transport(context: ssl.SSLContext | None, *, is_fresh: bool, proxy: str | None = None) -> AiohttpTransport:
     def open_session() -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
+            resolver=NameLookup(),
             socket_factory=watchful_socket,  # the transport's own `socket_options` are silently ignored
             ssl=context or True,
             limit=0,  # permits bound the calls in flight, not the pool

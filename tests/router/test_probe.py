@@ -5,6 +5,7 @@ The engine's and the one of `status`, which has no HTTP client, say the same.
 
 import asyncio
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -133,6 +134,37 @@ async def test_a_host_that_nobody_knows_is_a_reason(
     monkeypatch.setattr(socket, "getaddrinfo", nobody_knows)
     result = await probe(replace(deep_slot, url="http://no-such-host.invalid:1"))
     assert (result.healthy, result.reason, result.answered) == (False, "no such host", False)
+
+
+@pytest.mark.parametrize("proxy", [None, "http://proxy.example:3128"], ids=["direct", "proxied"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("ask", [lambda slot: asyncio.run(engine_probe(slot)), quick_probe], ids=["engine", "quick"])
+def test_a_look_up_that_hangs_does_not_outlast_the_probe(
+    deep_slot: SlotConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[SlotConfig], ProbeResult],
+    scheme: str,
+    proxy: str | None,
+) -> None:
+    is_over = threading.Event()
+
+    def hang(*_: object, **__: object) -> None:
+        is_over.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    for module in (probe_module, quick_probe_module):
+        monkeypatch.setattr(module, "TOTAL_SECONDS", 0.1)
+    if proxy is not None:
+        monkeypatch.setenv(f"{scheme}_proxy", proxy)
+    slot, seen = replace(deep_slot, url=f"{scheme}://laptop.example:8890"), list[ProbeResult]()
+    asking = threading.Thread(target=lambda: seen.append(ask(slot)), daemon=True)
+    asking.start()
+    asking.join(10)
+    in_time = [(result.healthy, result.reason) for result in seen]
+    is_over.set()
+    asking.join(10)
+    assert in_time == [(False, "no answer within 0.1 s")]
 
 
 @pytest.mark.parametrize("url", ["http://router:port", f"http://{'a' * 64}:1"])
