@@ -16,6 +16,7 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger import Ledger, status
 from dagster_offload.ledger.estimate import Estimate, estimate
 from dagster_offload.ledger.records import State
+from dagster_offload.ledger.workers import Worker
 from dagster_offload.opening import open_ledger
 from dagster_offload.settings import Settings
 from dagster_offload.stages import recipes
@@ -40,7 +41,14 @@ def run_job(
         from dagster_offload.defs.in_process import run_in_process
         from dagster_offload.defs.instance import open_instance
 
-        with _stoppable(), open_ledger(settings) as ledger, _postgres_kept_alive(settings, ledger):
+        with (
+            _stoppable(),
+            open_ledger(settings) as ledger,
+            # All the way, also where the job only talks to Dagster and no scan or drain is at work: `stop` has to find
+            # whoever would start its Postgres again.
+            Worker(ledger, "command"),
+            _postgres_kept_alive(settings, ledger),
+        ):
             try:
                 with open_instance(settings) as instance, _progress(settings, ledger, stages, console):
                     end = run_in_process(build_definitions(), instance, job_name, log_level="CRITICAL", **config)

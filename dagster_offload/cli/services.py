@@ -206,12 +206,12 @@ def _wait_for_others(ledger: Ledger, stop: StopRequest, say: Say) -> None:
 
 
 def _live_workers(ledger: Ledger) -> list[WorkerRow]:
-    """Those that can still let go. Our own run workers were ended a moment ago and count until they are reclaimed."""
-    return [
-        worker
-        for worker in ledger.run(live_workers, ledger.schema)
-        if worker.host != host_name() or psutil.pid_exists(worker.pid)
-    ]
+    """Those that can still let go, one of each process: a command's drain says more than the command.
+
+    Our own run workers were ended a moment ago and count until they are reclaimed.
+    """
+    newest = {(worker.host, worker.pid): worker for worker in ledger.run(live_workers, ledger.schema)}
+    return [worker for (host, pid), worker in newest.items() if host != host_name() or psutil.pid_exists(pid)]
 
 
 def _last_line(log: Path) -> str:

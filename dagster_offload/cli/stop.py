@@ -91,8 +91,8 @@ def _find_workers(settings: "Settings", found: list[psutil.Process]) -> None:
         if (worker.host, worker.boot_id) == here and worker.pid != os.getpid():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(worker.pid)
-                # One that began after the worker registered only has its number.
-                if process.create_time() <= worker.started_at.timestamp():
+                # One that began after the worker registered only has its number. A command's drain is the same process.
+                if process.create_time() <= worker.started_at.timestamp() and process not in found:
                     found.append(process)
 
 

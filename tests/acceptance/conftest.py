@@ -18,6 +18,7 @@ import pytest
 
 from dagster_offload.simulator import Router
 
+CLI = ("-m", "dagster_offload.cli")
 PATIENCE_SECONDS = 120.0  # a busy machine; nothing waits longer than it must
 
 
@@ -56,7 +57,7 @@ class Home:
 
     def run(self, *arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self._argv(arguments),
+            (sys.executable, *CLI, *arguments),
             env=self.environment,
             cwd=self.folder,
             capture_output=True,
@@ -64,11 +65,11 @@ class Home:
             timeout=seconds,
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, python: tuple[str, ...] = CLI) -> subprocess.Popen[str]:
         """Start a command in a session of its own; its words go to `said`."""
         with (self.folder / "said").open("a") as said:
             process = subprocess.Popen(
-                self._argv(arguments),
+                (sys.executable, *python, *arguments),
                 env=self.environment,
                 cwd=self.folder,
                 stdout=said,
@@ -129,10 +130,6 @@ class Home:
                 process.send_signal(signal.SIGKILL)
             process.wait()
         self.run("stop")
-
-    @staticmethod
-    def _argv(arguments: tuple[str, ...]) -> tuple[str, ...]:
-        return (sys.executable, "-m", "dagster_offload.cli", *arguments)
 
 
 @pytest.fixture

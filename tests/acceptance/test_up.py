@@ -87,6 +87,31 @@ def test_stop_ends_up_a_drain_in_mid_call_and_postgres_within_15_seconds(home: H
     assert home.processes() == []
 
 
+# A scan that has taken the texts and is telling Dagster, for ever: no scan and no extraction is at work any more.
+TELLING = """
+import threading
+from pathlib import Path
+from dagster_offload.cli import main
+from dagster_offload.defs.events import Teller
+
+def tell_all(teller):
+    Path("telling").touch()
+    threading.Event().wait()
+
+Teller.tell_all = tell_all
+main()
+"""
+
+
+def test_stop_ends_a_job_that_only_talks_to_dagster_so_that_postgres_stays_stopped(home: Home) -> None:
+    scan = home.start("scan", python=("-c", TELLING))
+    wait_for((home.folder / "telling").exists, "the end of its extraction")
+    stopped = home.run("stop")
+    assert (stopped.returncode, stopped.stdout) == (0, "stopped: 1 worker, Postgres\n")
+    scan.wait(timeout=1)  # it would start its Postgres again
+    assert home.processes() == []
+
+
 def test_stop_where_nothing_runs_ends_well(home: Home) -> None:
     stopped = home.run("stop")
     assert stopped.returncode == 0
