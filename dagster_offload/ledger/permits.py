@@ -5,7 +5,7 @@ its claims (workers.py).
 """
 
 from dagster_offload.ledger import Cursor, fetch_one, notify
-from dagster_offload.ledger.slots import locked
+from dagster_offload.ledger.slots import lock, locked
 from dagster_offload.ledger.workers import lock_alive
 
 
@@ -51,14 +51,15 @@ def stop_waiting(cur: Cursor, slot: str, worker_id: int) -> None:
 
 
 def release(cur: Cursor, slot: str, worker_id: int, count: int = 1) -> None:
-    """Give `count` of this worker's permits back.
+    """Give `count` of this worker's permits back; a forgotten slot's went with it.
 
     Two lanes that end at the same moment must not pick the same row: one permit would be left behind, and a lane that
     wants the slot for itself would wait for its own worker for ever.
     """
+    lock(cur, slot)
     cur.execute(
         "delete from permits where permit_id in (select permit_id from permits where slot = %s and worker_id = %s "
-        "order by permit_id limit %s for update skip locked)",
+        "order by permit_id limit %s)",
         [slot, worker_id, count],
     )
     notify(cur, "freed")

@@ -25,9 +25,14 @@ def list_slots(cur: Cursor) -> list[SlotRow]:
     return [SlotRow(**{**row, "breaker": BreakerState(row["breaker"])}) for row in cur.fetchall()]
 
 
-def locked(cur: Cursor, name: str) -> SlotRow:
-    """The slot's row, locked until the transaction ends: breaker, permits and trials change under this lock only."""
+def lock(cur: Cursor, name: str) -> None:
+    """Until the transaction ends: breaker, permits and trials of a slot change under this lock only. It comes first."""
     cur.execute("select 1 from slots where name = %s for update", [name])
+
+
+def locked(cur: Cursor, name: str) -> SlotRow:
+    """The slot's row, under its lock."""
+    lock(cur, name)
     row = get(cur, name)
     if row is None:
         raise KeyError(f"slot {name} was never registered")

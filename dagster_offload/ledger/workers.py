@@ -210,9 +210,10 @@ def _say_goodbye(cur: Cursor, worker_id: int) -> None:
 
 
 def _free_slots(cur: Cursor, worker_id: int) -> None:
+    # The slots first, as everybody locks them before their permits.
+    cur.execute("update slots set trial_worker = null where trial_worker = %s", [worker_id])
     cur.execute("delete from permits where worker_id = %s", [worker_id])
     cur.execute("delete from permit_waiters where worker_id = %s", [worker_id])
-    cur.execute("update slots set trial_worker = null where trial_worker = %s", [worker_id])
     notify(cur, "freed")
 
 

@@ -3,7 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from dagster_offload.ledger import permits, slots
+from dagster_offload.ledger import breaker, permits, slots, workers
 from dagster_offload.slots import DEEP
 from tests.ledger.conftest import Bench
 
@@ -25,6 +25,50 @@ def test_n_permits_and_no_more_over_all_workers(bench: Bench) -> None:
     assert [bench.acquire(one), bench.acquire(two), bench.acquire(one)] == [True, True, False]
     release(bench, two)
     assert bench.acquire(one)
+
+
+def test_a_permit_that_another_transaction_looks_at_is_still_given_back(bench: Bench) -> None:
+    worker = bench.worker()
+    assert bench.acquire(worker)
+    with bench.ledger.transaction() as cur:  # of a connection that was lost, whose end Postgres has not noticed
+        cur.execute("select 1 from permits for update")
+        lane = bench.begun(lambda cur: permits.release(cur, DEEP, worker))
+    lane.result(10)
+    assert held(bench) == 0
+
+
+def test_lanes_that_end_at_the_same_moment_give_a_permit_back_each(bench: Bench) -> None:
+    worker = bench.worker()
+    assert bench.acquire(worker)
+    assert bench.acquire(worker)
+    with bench.ledger.transaction() as one:
+        permits.release(one, DEEP, worker)
+        other = bench.begun(lambda cur: permits.release(cur, DEEP, worker))
+    other.result(10)
+    assert held(bench) == 0
+
+
+def test_a_permit_is_given_back_beside_the_goodbye_of_a_worker_with_a_trial_and_neither_ends_in_a_deadlock(
+    bench: Bench,
+) -> None:
+    worker = bench.worker()
+    assert bench.acquire(worker)
+    bench.ledger.run(breaker.open_breaker, DEEP, 1, "cut", None, at_once=True)
+    assert bench.ledger.run(breaker.begin_trial, DEEP, worker, 1) is breaker.TrialTurn.YOURS
+    with bench.ledger.transaction() as lane:
+        slots.locked(lane, DEEP)
+        goodbye = bench.begun(lambda cur: workers._say_goodbye(cur, worker))
+        permits.release(lane, DEEP, worker)
+    goodbye.result(10)
+    assert held(bench) == 0
+
+
+def test_a_permit_of_a_forgotten_slot_is_given_back_already(bench: Bench) -> None:
+    worker = bench.worker()
+    assert bench.acquire(worker)
+    bench.ledger.run(slots.forget, DEEP)
+    release(bench, worker)
+    assert held(bench) == 0
 
 
 def test_workers_racing_for_permits_never_hold_more_than_n_at_any_instant(bench: Bench) -> None:
