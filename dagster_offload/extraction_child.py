@@ -170,6 +170,13 @@ def _html_text(page: str) -> str:
     return _markdown(_kreuzberg(_HTML_HEAD.sub("", page).encode("utf-8", "ignore"), file_kinds.HTML).content)
 
 
+def _html_part_text(page: str) -> str:
+    try:
+        return _html_text(page)
+    except Fault:  # one part that is not what it says must not lose a mail, nor a box of mails
+        return ""
+
+
 def _mail(data: bytes) -> Answer:
     text = _letters(data, file_kinds.MAIL, mail_text)
     return _text(text, {"mime": file_kinds.MAIL, "title": _short(subject(data))}, when_blank="no_text")
@@ -182,7 +189,7 @@ def _mail_box(data: bytes) -> Answer:
 
 def _letters(data: bytes, kind: str, read: Callable[[bytes, Callable[[str], str]], str | None]) -> str:
     try:
-        text = read(data, _html_text)
+        text = read(data, _html_part_text)
     except RecursionError:  # mails in mails in mails
         text = None
     if text is None:
@@ -193,7 +200,7 @@ def _letters(data: bytes, kind: str, read: Callable[[bytes, Callable[[str], str]
 def _outlook(data: bytes) -> Answer:
     def page_text(page: bytes) -> str:
         decoded = decode(page, declared_encoding(page))
-        return "" if decoded is None else _html_text(decoded.text)
+        return "" if decoded is None else _html_part_text(decoded.text)
 
     try:
         text, about = outlook_text(data, OutlookReaders(html=page_text, rtf=_rtf_text))

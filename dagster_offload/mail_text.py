@@ -7,21 +7,36 @@ The extractor reads every mail as UTF-8 and loses Korean ones, so the standard l
 import re
 from collections.abc import Callable
 from email import message_from_bytes
+from email.errors import HeaderParseError
 from email.header import decode_header
 from email.message import Message
+from email.utils import collapse_rfc2231_value
+from typing import Any
 
 from dagster_offload.text_decoding import decode
 
 # Every mail of a box begins with a line that begins so; a body's own such lines are quoted.
 _MAIL_BEGINS = re.compile(rb"^From (?=[^\n]*\n[A-Za-z-]+:)", re.MULTILINE)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
+_HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 
 _SHOWN = ("Subject", "From", "To", "Cc", "Date")
 
 
+class _Mail(Message):
+    """A mail that is read whatever its headers hold: a malformed parameter counts as missing, where `Message` raises."""
+
+    def get_param(self, param: str, failobj: Any = None, header: str = "content-type", unquote: bool = True) -> Any:
+        try:
+            value = super().get_param(param, failobj, header, unquote)
+            return collapse_rfc2231_value(value) if isinstance(value, tuple) else value
+        except (TypeError, ValueError):  # pieces that cannot be put in order; a charset that nobody may look up
+            return failobj
+
+
 def mail_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None:
     """The mail as text, or None where `data` is no mail."""
-    message = message_from_bytes(data)
+    message = message_from_bytes(data, _Mail)
     if not any(name in message for name in (*_SHOWN, "Content-Type", "Received")):
         return None
     return _message(message, html_to_text)
@@ -32,12 +47,19 @@ def mail_box_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None
     if not data.startswith(b"From "):
         return None
     mails = [_QUOTED_FROM.sub(rb"\1", mail.partition(b"\n")[2]) for mail in _MAIL_BEGINS.split(data)[1:]]
-    texts = [text for mail in mails if (text := mail_text(mail, html_to_text)) is not None]
+    texts = [text for mail in mails if (text := _mail_of_box(mail, html_to_text)) is not None]
     return "\n\n---\n\n".join(texts) if texts else None
 
 
 def subject(data: bytes) -> str:
-    return _header(message_from_bytes(data), "Subject")
+    return _header(message_from_bytes(data, _Mail), "Subject")
+
+
+def _mail_of_box(mail: bytes, html_to_text: Callable[[str], str]) -> str | None:
+    try:
+        return mail_text(mail, html_to_text)
+    except RecursionError:  # mails in mails in mails: its own head must do, the box's others are still to be read
+        return mail_text(_HEAD_ENDS.split(mail, maxsplit=1)[0], html_to_text)
 
 
 def _message(message: Message, html_to_text: Callable[[str], str]) -> str:
@@ -84,8 +106,12 @@ def _header(message: Message, name: str) -> str:
     value = message[name]
     if value is None:
         return ""
+    try:
+        decoded_words = decode_header(value)
+    except HeaderParseError:  # says that it is encoded, and is not: its reader sees it as it stands
+        decoded_words = [(str(value), None)]
     words = []
-    for word, charset in decode_header(value):
+    for word, charset in decoded_words:
         if isinstance(word, str):
             words.append(word)
             continue

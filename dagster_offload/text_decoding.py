@@ -163,14 +163,14 @@ def _declared(data: bytes, declared: str | None) -> Decoded | None:
         return None
     try:
         name = codecs.lookup(declared).name
-    except LookupError:
+    except (LookupError, ValueError):  # the latter for a name that holds a NUL, and below again
         name = declared.lower().replace("-", "_")
     encoding = _SUPERSETS.get(name.replace("-", "_"), _SUPERSETS.get(name, name))
     if encoding.replace("-", "_") in _NEVER_DECLARED:
         return None
     try:
         text = data.decode(encoding)
-    except (UnicodeDecodeError, LookupError):
+    except (LookupError, ValueError):
         return None
     return Decoded(text, encoding)
 

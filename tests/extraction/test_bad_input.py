@@ -258,6 +258,15 @@ def test_a_name_that_promises_what_the_bytes_are_not_is_told_in_words(
     assert "but it is something else" in error.message
 
 
+def test_a_part_of_a_mail_that_is_no_html_costs_the_other_mails_of_its_box_nothing(
+    extractor: Extractor, tmp_path: Path
+) -> None:
+    begin = b"From a@mail.example Tue Jun 18 10:12:00 2024\n"
+    page = b"Subject: scan\nContent-Type: text/html\n\n%PDF-1.4 and so on\n"
+    (tmp_path / "Inbox.mbox").write_bytes(begin + page + b"\n" + begin + b"Subject: two\n\nthe second\n")
+    assert extractor.extract(tmp_path / "Inbox.mbox").text == "Subject: scan\n\n---\n\nSubject: two\n\nthe second"
+
+
 # Files that loop, swell or crash
 
 

@@ -94,3 +94,52 @@ def test_a_box_gives_all_its_mails_and_a_quoted_line_of_a_body_begins_no_other()
 @pytest.mark.parametrize("data", [b"", b"From me to you", b"Subject: a mail, no box\n\ntext"])
 def test_what_is_no_box_has_no_text(data: bytes) -> None:
     assert mail_box_text(data, str) is None
+
+
+def test_a_header_that_is_not_what_it_says_is_shown_as_it_stands() -> None:
+    mail = b"Subject: Re: =?UTF-8?B?7ZWc6?=\n =?UTF-8?Q?roof?=\nFrom: a@mail.example\n\nbody"
+    assert subject(mail) == "Re: =?UTF-8?B?7ZWc6?= =?UTF-8?Q?roof?="
+    assert as_text(mail) == f"Subject: {subject(mail)}\nFrom: a@mail.example\n\nbody"
+
+
+MALFORMED = {
+    "base64 of no length": b"Subject: =?UTF-8?B?7ZWc6?=",
+    "a charset that decodes nothing": b"Subject: =?undefined?Q?=FF?=",
+    "a charset with a NUL": b"Content-Type: text/plain; charset=a\0b",
+    "a parameter's charset with a NUL": b"Content-Type: text/plain; name*=a\0b''%ff",
+    "a parameter's charset that decodes nothing": b"Content-Disposition: attachment; filename*=undefined''%ff",
+    "a parameter whole and in pieces": b"Content-Type: text/plain; name*=x; name*0=y",
+    "a parameter with a number beyond all": b"Content-Type: text/plain; name*" + b"9" * 5000 + b"=x",
+    "a boundary with a NUL": b"Content-Type: multipart/mixed; boundary*=a\0b''x",
+    "a date that is none": b"Date: Tue, 99 Foo 99999999999 99:99:99 +99999999",
+    "an unknown encoding of the body": b"Content-Transfer-Encoding: \xff",
+}
+
+
+@pytest.mark.parametrize("header", MALFORMED.values(), ids=MALFORMED.keys())
+def test_one_malformed_mail_of_a_box_loses_neither_itself_nor_the_others(header: bytes) -> None:
+    begin = b"From a@mail.example Tue Jun 18 10:12:00 2024\n"
+    # The body is no UTF-8, so that what its header says is asked for.
+    mails = [b"To: first\n\none\n", b"To: second\n" + header + b"\n\nt\xffo\n", b"To: third\n\nthree\n"]
+    text = mail_box_text(b"".join(begin + mail for mail in mails), str)
+    assert text is not None
+    first, second, third = text.split("\n\n---\n\n")
+    assert (first, third) == ("To: first\n\none\n", "To: third\n\nthree\n")
+    assert "To: second" in second
+
+
+def test_mails_within_mails_too_deep_to_read_cost_the_others_of_a_box_nothing() -> None:
+    begin = b"From a@mail.example Tue Jun 18 10:12:00 2024\n"
+    deep = b"Subject: deep\n" + b"Content-Type: message/rfc822\n\n" * 2_000
+    text = mail_box_text(begin + deep + b"\n" + begin + b"Subject: two\n\nsecond\n", str)
+    assert text is not None
+    assert "Subject: deep" in text
+    assert text.endswith("Subject: two\n\nsecond\n")
+
+
+def test_the_name_of_an_attachment_is_read_in_the_charset_it_names() -> None:
+    mail = (
+        b"Subject: s\nContent-Type: application/pdf\n"
+        b"Content-Disposition: attachment; filename*=euc-kr''%C8%B8%C0%C7.pdf\n\nnothing"
+    )
+    assert as_text(mail) == "Subject: s\n\nAttachments: 회의.pdf"
