@@ -7,6 +7,7 @@ in one database under different schemas.
 
 import contextlib
 import logging
+import math
 import re
 import selectors
 import threading
@@ -36,8 +37,14 @@ PATIENCE_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
 # The pool tries ever more rarely: without a bound it would sleep on for minutes after a long recovery.
 RECONNECT_SECONDS = 2.0
-# What a lost connection arrives as; anything else is a fault of ours or of the data and is raised at once.
-CONNECTION_LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+# What a lost connection arrives as; anything else is a fault of ours or of the data and is raised at once. The last two:
+# Postgres ended a transaction in which our process was frozen.
+CONNECTION_LOST = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+)
 
 
 class Ledger:
@@ -105,18 +112,21 @@ class Ledger:
     def patiently(self, attempt: Callable[[], T]) -> T:
         """`attempt()`, made again for a minute where Postgres went away in it. Raises `LedgerUnavailable`.
 
-        The minute does not run while Postgres is being started or says that it recovers.
+        The minute begins with the first failure, since a process may be frozen in an attempt for longer. It does not run
+        while Postgres is being started or says that it recovers.
         """
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = math.inf
         pause = 0.1
         while True:
             try:
                 return attempt()
             except psycopg.errors.DeadlockDetected:  # Postgres is here; who waited for us as we for them goes on
+                deadline = min(deadline, time.monotonic() + PATIENCE_SECONDS)
                 if time.monotonic() > deadline:
                     raise
                 logger.info("two transactions waited for each other; trying ours again")
             except (*CONNECTION_LOST, PoolTimeout) as error:
+                deadline = min(deadline, time.monotonic() + PATIENCE_SECONDS)
                 if time.monotonic() > deadline or isinstance(error, psycopg.errors.InsufficientPrivilege):
                     raise LedgerUnavailable(
                         f"Postgres went away and did not come back within a minute: {error}"

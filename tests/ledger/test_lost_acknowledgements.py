@@ -338,6 +338,26 @@ def test_step_that_was_not_committed_is_done_again(alike: tuple[Bench, Bench, Wi
     assert [row["worker_id"] for row in bench.sql("select worker_id from workers")] == [worker]
 
 
+def test_step_frozen_until_postgres_ended_its_transaction_is_done_again_however_long_that_was(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dagster_offload.ledger.PATIENCE_SECONDS", 0.05)
+    worker, lives = bench.worker(), []
+
+    def frozen_once(cur: Any) -> None:
+        lives.append(workers.lock_alive(cur, worker))
+        if len(lives) == 1:
+            cur.execute("set local idle_in_transaction_session_timeout = '100ms'")
+            while bench.sql("select 1 from pg_stat_activity where pid = %s", cur.connection.info.backend_pid):
+                pass
+            bench.die(worker)
+        cur.execute("select 1")
+
+    bench.ledger.run(frozen_once)
+
+    assert lives == [True, False]
+
+
 def test_receipts_are_one_a_thread_and_forgotten_when_old(bench: Bench) -> None:
     def write_three_times() -> None:
         for _ in range(3):
