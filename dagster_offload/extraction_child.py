@@ -18,6 +18,7 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import kreuzberg
@@ -62,6 +63,8 @@ _LINE_ENDS = re.compile("[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 # NUL is what Postgres cannot store; a lone surrogate is what UTF-8 cannot; the others are no text.
 _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f\ufeff\ufffe\uffff\ud800-\udfff]")
 _BLANK_LINES = re.compile("\n{4,}")
+
+_OUT_OF_MEMORY_SCORE = 500  # of -1000 (never ended) to 1000 (first of all)
 
 
 class Fault(Exception):  # noqa: N818 - an answer, not an error of the child
@@ -403,9 +406,16 @@ def _limit_memory(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold documents
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        # Where memory runs out all the same, the kernel should take us and not the parent.
-        with open("/proc/self/oom_score_adj", "w") as score:
-            score.write("500")
+        go_first_when_memory_runs_out(Path("/proc/self/oom_score_adj"))
+
+
+def go_first_when_memory_runs_out(score: Path) -> None:
+    """Where memory runs out all the same, the kernel should take us and not the parent."""
+    try:
+        if int(score.read_text()) < _OUT_OF_MEMORY_SCORE:  # lowering it takes a right that most have not
+            score.write_text(str(_OUT_OF_MEMORY_SCORE))
+    except OSError:  # /proc is read-only or not there: a courtesy not granted keeps no file from being read
+        pass
 
 
 if __name__ == "__main__":

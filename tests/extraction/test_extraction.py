@@ -21,10 +21,12 @@ import pytest
 from dagster_offload.documents import ChangedWhileRead
 from dagster_offload.errors import ExtractionFailed
 from dagster_offload.extraction import Extracted, Extractor, ExtractorUnavailable
+from dagster_offload.extraction_child import go_first_when_memory_runs_out
 from dagster_offload.ledger.records import Outcome
 
 FILES = Path(__file__).parent / "files"
 SECRET = "xylophone-4711"
+NOBODY = 65534
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="memory limits and death signals are Linux's")
 
 
@@ -259,6 +261,46 @@ def test_memory_that_runs_out_inside_the_extractor_is_told_apart_from_a_crash(tm
     with Extractor(memory_limit_bytes=1000 * 1024**2) as extractor:
         error = failure(extractor, page)
         assert (error.code, error.is_final) == ("extraction_memory", False)
+
+
+@pytest.mark.parametrize(("present", "after"), [(-998, 500), (0, 500), (500, 500), (999, 999)])
+def test_the_kernel_is_asked_to_end_the_child_first_and_never_to_spare_it(
+    tmp_path: Path, present: int, after: int
+) -> None:
+    score = write(tmp_path / "oom_score_adj", b"%d\n" % present)
+    go_first_when_memory_runs_out(score)
+    assert int(score.read_text()) == after
+
+
+def test_a_child_whose_score_may_not_be_written_starts_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_given: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    go_first_when_memory_runs_out(tmp_path / "no proc here")
+    score = write(tmp_path / "oom_score_adj", b"0\n")
+    monkeypatch.setattr(Path, "write_text", refused)
+    go_first_when_memory_runs_out(score)
+    assert score.read_text() == "0\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root to become somebody else")
+@linux_only
+def test_somebody_whose_own_score_is_higher_still_starts_an_extractor(tmp_path: Path) -> None:
+    """As in a pod of Kubernetes without a memory request: nobody there may lower it."""
+    script = (
+        "import os\n"
+        "from pathlib import Path\n"
+        "from dagster_offload.extraction_child import go_first_when_memory_runs_out\n"
+        "own = Path('/proc/self/oom_score_adj')\n"
+        "own.write_text('900')\n"
+        f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
+        "go_first_when_memory_runs_out(own)\n"
+        "print(own.read_text())\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ran.stdout.strip() == "900", ran.stderr
 
 
 @linux_only
