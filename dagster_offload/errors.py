@@ -4,6 +4,7 @@ OffloadError
 ├── SettingsError            a setting is missing or wrong; names it
 ├── DrainRefused             a drain that must not start: no deep slot, or not a drain stage
 ├── SlotLost                 the ledger has seen a deep slot and the settings have none
+├── SlotForgotten            a slot that is in the ledger no more: forgotten while work was under way
 ├── StageDeferred            the slot is away: try again after `retry_after_minutes`
 ├── SlotFault                an answer that did not come from the slot we meant
 │   ├── CutAnswer            200, but the body is not whole JSON               (deferrable)
@@ -45,6 +46,10 @@ class DrainRefused(OffloadError):
 
 class SlotLost(OffloadError):
     """The ledger has seen a deep slot and the settings have none: LLM work is refused, not sent to `primary`."""
+
+
+class SlotForgotten(OffloadError):
+    """A slot that is in the ledger no more. A person said so while work was under way, which ends here."""
 
 
 class StageDeferred(OffloadError):

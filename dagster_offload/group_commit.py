@@ -11,6 +11,7 @@ from dagster_offload.gate import AsyncLedger
 from dagster_offload.ledger import groups
 from dagster_offload.ledger.groups import Finish, Taken, Want
 from dagster_offload.ledger.records import Claim
+from dagster_offload.ledger.slots import forgotten
 from dagster_offload.ledger.workers import Worker
 
 
@@ -23,7 +24,7 @@ class GroupCommit:
         self.recipes = recipes
         # By claim, not by work item: one that was put off can be another lane's before the lane that had it moves on.
         self._followers: dict[int, Callable[[], None]] = {}
-        self._batches: Batches[Finish | Want, bool | Taken] = Batches(self._commit)
+        self._batches: Batches[Finish | Want, bool | Taken | None] = Batches(self._commit)
 
     async def finish(self, finish: Finish) -> bool:
         """`results.finish`: True where the claim still held the work item. Returns once it is committed."""
@@ -43,12 +44,14 @@ class GroupCommit:
 
     async def take(self, want: Want) -> Taken:
         """The slot as it is and, where its breaker is closed and something is due, a claim. One that nobody waits for
-        any more goes back with the worker's goodbye."""
+        any more goes back with the worker's goodbye. Raises `SlotForgotten`."""
         taken = await self._batches.submit(want)
+        if taken is None:
+            raise forgotten(want.slot)
         assert not isinstance(taken, bool)  # noqa: S101 - for the type checker
         return taken
 
-    async def _commit(self, asked: Sequence[Finish | Want]) -> Sequence[bool | Taken]:
+    async def _commit(self, asked: Sequence[Finish | Want]) -> Sequence[bool | Taken | None]:
         held, taken = await self.ledger.run(
             groups.commit,
             self.worker.id,

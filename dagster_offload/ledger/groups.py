@@ -38,7 +38,8 @@ class Want:
     alone: bool = False
 
 
-# The slot as it was at the claim: a call's epoch is that of its claim. None where its breaker is not closed, or nothing is due.
+# The slot as it was at the claim: a call's epoch is that of its claim. No claim where its breaker is not closed, or nothing
+# is due.
 Taken = tuple[SlotRow, Claim | None]
 
 
@@ -49,22 +50,23 @@ def commit(
     wants: Sequence[Want],
     recipes: Mapping[str, str],
     run_id: str | None,
-) -> tuple[list[bool], list[Taken]]:
-    """All finishes, then all claims: whether each result's claim still held its item, and what each want got."""
+) -> tuple[list[bool], list[Taken | None]]:
+    """All finishes, then all claims: whether each result's claim still held its item, and what each want got.
+
+    None where the slot was forgotten meanwhile: raised here, that would undo the finishes.
+    """
     held = _finish_all(cur, worker_id, finishes, recipes, run_id) if finishes else []
     return held, _take_all(cur, worker_id, wants, recipes, run_id) if wants else []
 
 
 def _take_all(
     cur: Cursor, worker_id: int, wants: Sequence[Want], recipes: Mapping[str, str], run_id: str | None
-) -> list[Taken]:
-    found: dict[Want, tuple[SlotRow, list[Claim]]] = {}
+) -> list[Taken | None]:
+    found: dict[Want, tuple[SlotRow | None, list[Claim]]] = {}
     for want in set(wants):
         row = slots.get(cur, want.slot)
-        if row is None:
-            raise KeyError(f"slot {want.slot} was forgotten while work was under way")
         taken = []
-        if row.breaker is BreakerState.CLOSED:
+        if row is not None and row.breaker is BreakerState.CLOSED:
             taken = claims.take_many(
                 cur,
                 worker_id,
@@ -77,7 +79,10 @@ def _take_all(
                 run_id=run_id,
             )
         found[want] = row, taken
-    return [(found[want][0], found[want][1].pop(0) if found[want][1] else None) for want in wants]
+    return [
+        None if (row := found[want][0]) is None else (row, found[want][1].pop(0) if found[want][1] else None)
+        for want in wants
+    ]
 
 
 def _finish_all(

@@ -1,6 +1,6 @@
 """Slots as the ledger knows them: seen at which settings, how many permits, and whether one was lost."""
 
-from dagster_offload.errors import SlotLost
+from dagster_offload.errors import SlotForgotten, SlotLost
 from dagster_offload.ledger import Cursor, notify
 from dagster_offload.ledger.records import BreakerState, SlotRow
 from dagster_offload.slots import DEEP, SlotConfig, Slots
@@ -31,11 +31,11 @@ def lock(cur: Cursor, name: str) -> None:
 
 
 def locked(cur: Cursor, name: str) -> SlotRow:
-    """The slot's row, under its lock."""
+    """The slot's row, under its lock. Raises `SlotForgotten`."""
     lock(cur, name)
     row = get(cur, name)
     if row is None:
-        raise KeyError(f"slot {name} was never registered")
+        raise forgotten(name)
     return row
 
 
@@ -109,7 +109,7 @@ def learn_places(cur: Cursor, name: str, places: int | None) -> SlotRow:
 def _set(cur: Cursor, name: str, assignments: str, *values: object) -> None:
     cur.execute(f"update slots set {assignments} where name = %s".encode(), [*values, name])
     if cur.rowcount == 0:
-        raise KeyError(f"slot {name} was never registered")
+        raise forgotten(name)
     notify(cur, f"wanted:{name}")
 
 
@@ -126,6 +126,14 @@ def forget(cur: Cursor, name: str) -> bool:
         [name],
     )
     return was_known
+
+
+def forgotten(name: str) -> SlotForgotten:
+    """The end of work that was under way at the slot."""
+    return SlotForgotten(
+        f"slot {name} was forgotten while work was under way: nothing more is sent to it, and what was answered is kept. "
+        "The next command that works brings it back if it is still configured"
+    )
 
 
 def refuse_lost_slot(cur: Cursor, slots: Slots) -> None:

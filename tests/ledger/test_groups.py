@@ -7,9 +7,10 @@ from contextlib import ExitStack, contextmanager
 import psycopg
 import pytest
 
+from dagster_offload.errors import SlotForgotten
 from dagster_offload.gate import AsyncLedger
 from dagster_offload.group_commit import GroupCommit
-from dagster_offload.ledger import claims, groups
+from dagster_offload.ledger import claims, groups, slots
 from dagster_offload.ledger.groups import Finish, Taken, Want
 from dagster_offload.ledger.records import Claim, NewResult
 from dagster_offload.ledger.workers import Worker
@@ -20,13 +21,13 @@ from tests.ledger.conftest import RECIPES, Bench, record_result
 WANT = Want(DEEP, DRAIN_STAGES)
 
 
-def commit(bench: Bench, worker: int, *finishes: Finish, wants: int = 0) -> tuple[list[bool], list[Taken]]:
+def commit(bench: Bench, worker: int, *finishes: Finish, wants: int = 0) -> tuple[list[bool], list[Taken | None]]:
     return bench.ledger.run(groups.commit, worker, finishes, [WANT] * wants, RECIPES, "run-1")
 
 
 def claimed(bench: Bench, worker: int, count: int) -> list[Claim]:
     _, taken = commit(bench, worker, wants=count)
-    return [claim for _, claim in taken if claim is not None]
+    return [entry[1] for entry in taken if entry is not None and entry[1] is not None]
 
 
 def answers(claim: Claim) -> list[Finish]:
@@ -129,9 +130,35 @@ def test_finishes_come_before_claims_in_one_transaction(bench: Bench) -> None:
     bench.extracted("a", "copy", texts={"a": "the same", "copy": "the same"})
     worker = bench.worker()
     [first] = claimed(bench, worker, 1)
-    _, [(_, second)] = commit(bench, worker, *answers(first), wants=1)
+    _, [taken] = commit(bench, worker, *answers(first), wants=1)
+    assert taken is not None
+    _, second = taken
     assert second is not None
     assert (second.document, second.items) == ("copy", ())
+
+
+def test_finishes_are_kept_where_the_slot_of_a_claim_beside_them_was_forgotten(bench: Bench) -> None:
+    bench.extracted("a", "b")
+    worker = bench.worker()
+    [first] = claimed(bench, worker, 1)
+    bench.ledger.run(slots.forget, DEEP)
+    held, taken = commit(bench, worker, *answers(first), wants=1)
+    assert (held, taken) == ([True, True], [None])
+    assert {bench.state("a", stage) for stage in DRAIN_STAGES} == {"done"}
+
+
+async def test_a_lane_hears_in_words_that_its_slot_was_forgotten_once_its_answer_is_in_the_ledger(bench: Bench) -> None:
+    bench.extracted("a", "b")
+    with Worker(bench.ledger, "drain", DRAIN_STAGES) as worker:
+        commits = GroupCommit(AsyncLedger(bench.ledger), worker, RECIPES)
+        _, claim = await commits.take(WANT)
+        assert claim is not None
+        bench.ledger.run(slots.forget, DEEP)
+        ends = await asyncio.gather(commits.finish(answers(claim)[0]), commits.take(WANT), return_exceptions=True)
+    assert ends[0] is True
+    assert isinstance(ends[1], SlotForgotten)
+    assert "slot deep was forgotten" in str(ends[1])
+    assert bench.state("a", CLASSIFY) == "done"
 
 
 def test_a_group_takes_no_more_statements_than_one_document(bench: Bench) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from dagster_offload.errors import SlotLost
+from dagster_offload.errors import SlotForgotten, SlotLost
 from dagster_offload.ledger import breaker, slots
 from dagster_offload.ledger.records import BreakerState, SlotRow
 from dagster_offload.slots import DEEP, PRIMARY, SlotConfig, Slots
@@ -116,7 +116,7 @@ def test_a_ledger_without_a_deep_slot_misses_none(bench: Bench) -> None:
 
 
 def test_an_unknown_slot_is_named(bench: Bench) -> None:
-    with pytest.raises(KeyError, match="nowhere"):
+    with pytest.raises(SlotForgotten, match="nowhere"):
         bench.ledger.run(slots.set_permits, "nowhere", 2)
-    with pytest.raises(KeyError, match="nowhere"):
+    with pytest.raises(SlotForgotten, match="nowhere"):
         bench.ledger.run(slots.locked, "nowhere")
