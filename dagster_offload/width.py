@@ -103,6 +103,8 @@ def _first_known(now: Width, seen: Window, rate: float, widest: int, longest_sec
 
 def _compared(now: Width, seen: Window, rate: float, widest: int) -> Width | None:
     """The verdict between this width and the best known one; None while it is a close one and more calls may tell."""
+    if not (rate and now.known_rate):  # of no work there is no more and no less
+        return _stay_at(now, now.known_width, _longer(now))
     is_wider = now.width > now.known_width
     narrow, wide = sorted((now.width, now.known_width))
     gain = (rate / now.known_rate if is_wider else now.known_rate / rate) - 1

@@ -18,8 +18,8 @@ BUSY = "http_429"  # the outcome of a call that was told to wait
 
 # Work, so that calls of unlike documents compare: a server writes one token in about the time it reads sixteen (27 B on
 # a laptop: 12 and 200 a second), and reads a document once for two stages. What it reads again, because more documents
-# are in flight than it keeps, takes its time and is no work. Where a server counts nothing, a call is a call.
-_WORK = "coalesce(tokens_out + tokens_in / 32.0, 1)"
+# are in flight than it keeps, takes its time and is no work. Where a server counts nothing, or says zero, a call is a call.
+_WORK = "coalesce(nullif(tokens_out + tokens_in / 32.0, 0), 1)"
 
 
 def steer(cur: Cursor, slot: str, longest_seconds: float) -> SlotRow:

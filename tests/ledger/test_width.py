@@ -113,6 +113,15 @@ def test_what_is_read_again_is_no_work(auto: Bench) -> None:
     assert steer(auto).permits == 2
 
 
+@pytest.mark.parametrize("count", [None, 0])
+def test_where_a_server_counts_no_tokens_a_call_is_a_call(auto: Bench, count: int | None) -> None:
+    for wide in (1, 2):
+        hold_permits(auto, wide)
+        calls(auto, wide, 6, 1.0)
+        auto.sql("update calls set tokens_in = %s, tokens_out = %s", count, count)
+        assert steer(auto).permits == wide + 1
+
+
 def test_it_never_widens_beyond_the_servers_places(auto: Bench) -> None:
     auto.ledger.run(slots.set_places, DEEP, 2)
     climb(auto, 2)

@@ -149,6 +149,14 @@ def test_a_429_narrows_at_once_without_waiting_for_more_calls() -> None:
     assert (narrowed.width, narrowed.phase) == (6, Phase.STAYING)
 
 
+def test_a_server_that_counts_nothing_keeps_its_best_known_width() -> None:
+    now = Width()
+    for _ in range(3):
+        seen = Window(calls=40, work=0.0, seconds=10, call_seconds=1, refused=0, held=now.width)
+        now = next_width(now, seen, widest=8, longest_seconds=900) or now
+    assert now.width == 1
+
+
 def test_permits_that_are_not_all_used_tell_nothing() -> None:
     now = Width(width=4, known_width=3, known_rate=1.5, known_seconds=2.0)
     assert next_width(now, Window(40, 40, 40, 1, 0, 3), widest=512, longest_seconds=PATIENT) == now
