@@ -18,7 +18,7 @@ from dagster_offload.chat import matches_expected, read_answer, request_body, wi
 from dagster_offload.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.dialects import Dialects, Finding, Findings, Wish, refused_wish
 from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_error
-from dagster_offload.faults import fault_reason, is_cut, retry_after_of, router_word, setting_to_check
+from dagster_offload.faults import fault_reason, is_cut, retry_after_of, router_word, setting_to_check, text_of
 from dagster_offload.slots import DEEP, PRIMARY, SlotConfig, Slots
 from dagster_offload.transport import Http, call_timeout
 
@@ -92,7 +92,7 @@ class AIClient:
         while True:
             body = request_body(slot, prompt, system, options, ways := tried.ways)
             response = await self._post(slot, with_extra(body, slot.extra_body), read_seconds)
-            wish = None if response.is_success else refused_wish(response.status_code, response.text, body)
+            wish = None if response.is_success else refused_wish(response.status_code, text_of(response), body)
             if wish is None or (way := ways[wish]) is None:
                 break
             refused.append((wish, way, response.status_code))

@@ -130,7 +130,12 @@ def router_word(exc: BaseException) -> str | None:
 
 def word_in(response: httpx.Response) -> str | None:
     """The router's own word in a response that was read, or None."""
-    return None if response.is_success else router_word_in(response.text)
+    return None if response.is_success else router_word_in(text_of(response))
+
+
+def text_of(response: httpx.Response) -> str:
+    """The body as UTF-8, which JSON is. Not `response.text`: it goes by the header, and some codecs (`undefined`) raise."""
+    return response.content.decode(errors="replace")
 
 
 def is_misconfigured(fault: BaseException | int) -> bool:

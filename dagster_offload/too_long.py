@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import httpx
 
 from dagster_offload.errors import ErrorAsAnswer
+from dagster_offload.faults import text_of
 from dagster_offload.foreign_json import read_json, short_texts
 from dagster_offload.stages.long_documents import TooLong
 
@@ -44,7 +45,7 @@ def too_long_of(error: BaseException) -> TooLong | None:
         return too_long_in(error.body)
     if not isinstance(error, httpx.HTTPStatusError) or error.response.status_code not in _STATUS_CODES:
         return None
-    text = error.response.text
+    text = text_of(error.response)
     try:
         return too_long_in(read_json(text))
     except ValueError:

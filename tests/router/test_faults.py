@@ -141,6 +141,17 @@ async def test_tls_at_a_plain_port_is_named_and_no_cut(router: Router) -> None:
     assert_away(await failure(slot), httpx.ConnectError, "TLS handshake failed", cut=False)
 
 
+async def test_a_refusal_in_a_charset_that_is_none_is_still_a_refusal_with_its_word() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = b'{"error": "upstream_cold"}'
+        head = b"HTTP/1.1 503 No\r\ncontent-type: application/json; charset=undefined\r\ncontent-length: %d\r\n\r\n"
+        writer.write(head % len(body) + body)
+
+    async with serving(refuse) as slot:
+        error = await failure(slot)
+    assert_away(error, httpx.HTTPStatusError, "upstream_cold", cut=False)
+
+
 async def test_no_answer_ends_at_the_read_timeout(router: Router) -> None:
     router.set(mode="hang")
     error = await failure(slot_at(router.port, read_timeout=0.1))
