@@ -24,13 +24,18 @@ def read_json(text: str | bytes) -> Any:
 
 def objects_in_prose(text: str) -> Iterator[Any]:
     """The whole JSON objects in a text with prose around them, one after the other."""
+    return (value for _, value in located_objects(text))
+
+
+def located_objects(text: str) -> Iterator[tuple[range, Any]]:
+    """The same with where each stands in the text."""
     end = 0
     for brace in islice(re.finditer(r"\{", text), MOST_BRACES_TRIED):
         if brace.start() < end:
             continue
         try:
             value, end = _DECODER.raw_decode(text, brace.start())
-            yield _storable(value)
+            yield range(brace.start(), end), _storable(value)
         except (ValueError, RecursionError):
             continue
 

@@ -2,6 +2,8 @@
 
 import re
 
+from dagster_offload.foreign_json import located_objects
+
 _OPENING = re.compile(r"\s*<(think|thinking|thought)>")
 _TAG = re.compile(r"<(/?)(?:think|thinking|thought)>")
 
@@ -9,7 +11,8 @@ _TAG = re.compile(r"<(/?)(?:think|thinking|thought)>")
 def split_thinking(text: str) -> tuple[str, str | None]:
     """What was thought, and the answer after it; the answer is None where the thinking has no end.
 
-    An answer may speak of such tags itself: what begins with a brace or a fence is an answer from its beginning.
+    An answer may speak of such tags itself: what begins with a brace or a fence is an answer from its beginning, and what
+    stands within a JSON object is that object's.
     """
     thought = []
     while (opening := _OPENING.match(text)) is not None:
@@ -20,6 +23,9 @@ def split_thinking(text: str) -> tuple[str, str | None]:
         text = after
     rest = text.strip()
     tags = [] if rest.startswith(("{", "```")) else list(_TAG.finditer(rest))
+    if tags:
+        objects = [place for place, _ in located_objects(rest)]
+        tags = [tag for tag in tags if not any(tag.start() in place for place in objects)]
     if not tags:
         return "".join(thought), rest
     # Some templates open the thinking in the prompt, so that only its end is in the answer.

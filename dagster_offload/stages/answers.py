@@ -21,7 +21,8 @@ Record = TypeVar("Record", bound=BaseModel)
 
 _FENCE = re.compile(r"^```[a-zA-Z]*\n(.*)\n```$", re.DOTALL)
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
-_BULLET = re.compile(r"^\s*(?:[-*•·]|\d{1,2}[.)])\s+")
+_BULLET = re.compile(r"^[-*•·]\s+")
+_PLACE = re.compile(r"^(\d{1,2})[.)]\s+")
 
 
 class StageAnswer(BaseModel):
@@ -56,16 +57,27 @@ def _points(value: Any) -> Any:
     """A list, each point once, also where it was written as lines of one text; empty where there is none."""
     if value is None:
         return ()
+    fewest_numbered = 3
     if isinstance(value, str):
-        value = value.splitlines()
+        value, fewest_numbered = value.splitlines(), 2
     if not isinstance(value, list):
         return value
-    points = (_BULLET.sub("", point).strip() if isinstance(point, str) else point for point in value)
+    points = [_BULLET.sub("", point.strip()) if isinstance(point, str) else point for point in value]
+    if _are_numbered(points, fewest_numbered):
+        points = [_PLACE.sub("", point) if isinstance(point, str) else point for point in points]
     kept: list[Any] = []
     for point in points:
         if point not in ("", None, *kept):
             kept.append(point)
     return kept
+
+
+def _are_numbered(points: list[Any], fewest: int) -> bool:
+    """Whether they carry 1, 2, 3 and so on: a number alone may be a day (`15. März`) or an amount (`5. 000 Stück`)."""
+    places = [
+        match and match[1] for match in (_PLACE.match(point) for point in points if isinstance(point, str) and point)
+    ]
+    return len(places) >= fewest and places == [str(number) for number in range(1, len(places) + 1)]
 
 
 Share = Annotated[Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None, BeforeValidator(_share)]

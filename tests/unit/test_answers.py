@@ -1,5 +1,6 @@
 """What is taken from an answer: what certainly means the same is accepted, what means nothing is left out."""
 
+import json
 import unicodedata
 from typing import Any
 
@@ -91,7 +92,8 @@ def test_of_classes_that_differ_in_case_only_the_exact_one_is_taken() -> None:
     ("written", "points"),
     [
         ('["One.", "Two."]', ("One.", "Two.")),
-        ('["- One.", "2. Two.", "", null]', ("One.", "Two.")),
+        ('["- One.", "* Two.", "", null]', ("One.", "Two.")),
+        ('["1. One.", "2. Two.", "3. Three."]', ("One.", "Two.", "Three.")),
         ('"- One.\\n- Two."', ("One.", "Two.")),
         ('"1) One.\\n\\n2) Two."', ("One.", "Two.")),
         ('["One.", "Two.", "- One."]', ("One.", "Two.")),
@@ -102,12 +104,22 @@ def test_key_points_are_a_list_however_they_are_written(written: str, points: tu
     assert summarize.parse(f'{{"summary": "Short.", "key_points": {written}}}').key_points == points
 
 
-def test_a_number_at_a_points_beginning_is_no_bullet() -> None:
-    assert summarize.parse('{"summary": "Short.", "key_points": ["2024 was wet."]}').key_points == ("2024 was wet.",)
+@pytest.mark.parametrize(
+    "points",
+    [
+        ("2024 was wet.",),
+        ("15. März 2024: Zahlungsfrist", "5. 000 Stück", "3. Oktober: Übergabe"),
+        ("1. Mai: Feiertag", "2. Mai: Feiertag"),
+    ],
+)
+def test_a_day_or_an_amount_at_a_points_beginning_is_no_bullet(points: tuple[str, ...]) -> None:
+    assert summarize.parse(json.dumps({"summary": "Short.", "key_points": points})).key_points == points
 
 
-def test_an_answer_may_speak_of_thinking_tags() -> None:
-    assert summarize.parse('{"summary": "Models write <think> first."}').summary == "Models write <think> first."
+@pytest.mark.parametrize("before", ["", "Here is the JSON:\n", "It may be {this} or that.</think>"])
+@pytest.mark.parametrize("summary", ["Models write <think> first.", "They write <think> and </think>."])
+def test_an_answer_may_speak_of_thinking_tags(before: str, summary: str) -> None:
+    assert summarize.parse(before + json.dumps({"summary": summary})).summary == summary
 
 
 @pytest.mark.parametrize(
