@@ -123,7 +123,7 @@ class Extractor:
         The child reads the bytes once; where their SHA-256 is not `expected_digest`, `ChangedWhileRead` is raised, so
         that no text is ever stored for other bytes than it was taken from. Raises `ExtractionFailed`: final for a file
         that is broken, protected or of no type we read; not final for a time-out, memory or a crash. A file that
-        cannot be opened is an `OSError`. Raises `ExtractorUnavailable` where no child can be started.
+        cannot be read is an `OSError`, and nothing else is. Raises `ExtractorUnavailable` where no child can be started.
         """
         with self._at_work:
             request = {
@@ -159,8 +159,6 @@ class Extractor:
         if "changed" in answer:
             raise ChangedWhileRead(f"{path.name} changed since its digest was taken; the next scan takes it")
         if "errno" in answer:
-            if answer["errno"] == 0:
-                raise ChangedWhileRead(f"{path.name} is no regular file any more")
             raise OSError(answer["errno"], os.strerror(answer["errno"]), os.fspath(path))
         code = answer["failed"]
         if code == "extraction_memory":
@@ -175,7 +173,11 @@ class Extractor:
             self._drop_child()
         if self._child is None:
             self._refuse_when_closed()
-            self._child = _Child(self.memory_limit_bytes)
+            try:
+                self._child = _Child(self.memory_limit_bytes)
+            except OSError as error:  # no process, no place for its errors: not to be taken for one of the file's
+                reason = error.strerror or type(error).__name__
+                raise ExtractorUnavailable(f"the extractor's process does not start: {reason}") from error
             try:
                 self._refuse_when_closed()  # close() may have come before there was a child to kill
                 self._child.wait_until_ready()
@@ -202,16 +204,20 @@ class _Child:
         self.page: PageRead | None = None  # that was begun last, of the file in question
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by kill()
         arguments = [str(os.getpid()), str(memory_limit_bytes)]
-        self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            # -P: not what happens to lie in the working folder
-            [sys.executable, "-P", "-m", "dagster_offload.extraction_child", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            cwd="/",
-            env=_child_environment(),
-            start_new_session=True,  # a process group to kill, and no Ctrl-C of ours
-        )
+        try:
+            self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                # -P: not what happens to lie in the working folder
+                [sys.executable, "-P", "-m", "dagster_offload.extraction_child", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.errors,
+                cwd="/",
+                env=_child_environment(),
+                start_new_session=True,  # a process group to kill, and no Ctrl-C of ours
+            )
+        except OSError:
+            self.errors.close()
+            raise
 
     def wait_until_ready(self) -> None:
         try:

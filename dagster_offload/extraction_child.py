@@ -5,6 +5,7 @@ memory limit and ends when its parent does. What kreuzberg says about a fault is
 the document; only the kind of fault is.
 """
 
+import errno
 import hashlib
 import html
 import json
@@ -93,26 +94,32 @@ def main() -> None:
 
 def _answer(request: Answer, tell: Callable[[Answer], None]) -> Answer:
     try:
-        data = _read(request["path"])
-        if request["digest"] not in (None, hashlib.sha256(data).hexdigest()):
+        try:
+            data = _read(request["path"])
+        except OSError as error:
+            return {"errno": error.errno or errno.EIO}
+        if data is None or request["digest"] not in (None, hashlib.sha256(data).hexdigest()):
             return {"changed": True}
         return _extract(data, request["path"], request["type"], _pictures(request, tell))
     except Fault as fault:
         return fault.answer
-    except OSError as error:
-        return {"errno": error.errno or 0}
     except MemoryError:
         return {"failed": "extraction_memory", "is_spent": True}
     except BaseException as error:  # noqa: BLE001 - all of them are told to the parent
+        number = (error.errno or 0) if isinstance(error, OSError) else 0
+        if number == errno.ENOMEM:
+            return {"failed": "extraction_memory", "is_spent": True}
         # A panic of the Rust core is a BaseException; whatever it is, only its kind is told.
-        return {"failed": "extraction_crash", "kind": type(error).__name__, "is_spent": True}
+        kind = f"{type(error).__name__} {errno.errorcode.get(number, '')}".rstrip()
+        return {"failed": "extraction_crash", "kind": kind, "is_spent": True}
 
 
-def _read(path: str) -> bytes:
+def _read(path: str) -> bytes | None:
+    """The file's bytes, None where it is no regular file (any more). Its errors are the only ones told by number."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "no regular file")
+            return None
         return file.read()
 
 

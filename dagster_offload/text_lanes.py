@@ -3,6 +3,7 @@
 Whoever keeps the books gives claimed documents and fetches what became of them; the lanes take them as they come.
 """
 
+import errno
 import queue
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from dagster_offload.documents import ChangedWhileRead, locate
+from dagster_offload.documents import ChangedWhileRead, SeenFile, locate
 from dagster_offload.errors import DocumentFault
 from dagster_offload.extraction import Extractor, PageRead
 from dagster_offload.ledger.records import Claim, ClaimedItem, NewResult
@@ -31,11 +32,23 @@ class Waits:
 
 
 @dataclass(frozen=True)
+class Unread:
+    """The file is there and its bytes are not: it waits for the next scan, if that has a reason to look at it again.
+
+    Where it is `seen` as the last scan saw it, none will: then the document has this `fault`.
+    """
+
+    reason: str
+    fault: DocumentFault
+    seen: SeenFile
+
+
+@dataclass(frozen=True)
 class Ended:
     """What became of a claimed document."""
 
     claim: Claim
-    found: NewResult | DocumentFault | Waits
+    found: NewResult | DocumentFault | Waits | Unread
 
     @property
     def item(self) -> ClaimedItem:
@@ -110,13 +123,16 @@ class TextLanes:
         except BaseException as error:  # noqa: BLE001 - raised where the books are kept
             self._ended.put(error)
 
-    def _extract(self, given: _Given, extractor: Extractor) -> NewResult | DocumentFault | Waits:
+    def _extract(self, given: _Given, extractor: Extractor) -> NewResult | DocumentFault | Waits | Unread:
         claim = given.claim
         (item,) = claim.items
         try:
             path = None if self.library is None else locate(self.library, claim.document)
-            if path is None:
-                return Waits("the file is gone, or in a folder that cannot be entered")
+        except OSError as error:
+            return Waits(_words(error))
+        if path is None:
+            return Waits("the file is gone, or in a folder that cannot be entered")
+        try:
             found = extractor.extract(
                 path,
                 item.input_digest,
@@ -124,13 +140,34 @@ class TextLanes:
                 on_page=lambda page: self.on_page(claim, page),
             )
         except ChangedWhileRead:
-            return Waits("the file changed")
+            return _unread(claim.document, path, "the file changed", _OTHER_BYTES)
         except OSError as error:
-            return Waits(error.strerror or type(error).__name__)
+            cause = f"{_words(error)} ({errno.errorcode.get(error.errno or 0, 'no number')})"
+            return _unread(claim.document, path, _words(error), f"{cause}, {_SAME_FILE}")
         except DocumentFault as fault:
             return fault
         digest = output_digest(found.outcome, found.text)
         return NewResult(found.outcome, digest, text=found.text, value=found.metadata)
+
+
+_OTHER_BYTES = (
+    "its bytes are not those the last scan read, though its size and times are: "
+    "check its disk, save the file again, then scan"
+)
+_SAME_FILE = "and the file is as the last scan saw it: check its disk and its permissions, then dagster-offload retry"
+
+
+def _unread(key: str, path: Path, reason: str, message: str) -> Unread | Waits:
+    try:
+        now = path.stat()
+    except OSError:
+        return Waits(reason)
+    seen = (key, now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino)
+    return Unread(reason, DocumentFault("unreadable", message), seen)
+
+
+def _words(error: OSError) -> str:
+    return error.strerror or type(error).__name__
 
 
 def _next(waiting: "queue.SimpleQueue[T]", timeout: float | None) -> T | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from dagster_offload.errors import DocumentFault, OffloadError
 from dagster_offload.extraction import PageRead
-from dagster_offload.ledger import Cursor, Ledger, claims, deferrals, extractions, ocr_pages
+from dagster_offload.ledger import Cursor, Ledger, claims, deferrals, documents, extractions, ocr_pages
 from dagster_offload.ledger.groups import Finish
 from dagster_offload.ledger.records import Claim, NewResult, State
 from dagster_offload.ledger.workers import Worker
@@ -21,7 +21,7 @@ from dagster_offload.ocr import Reader, find_reader
 from dagster_offload.settings import Settings
 from dagster_offload.stages import EXTRACT, recipes
 from dagster_offload.tally import PartsRead, Progress, Tally, WalkEnd
-from dagster_offload.text_lanes import Ended, TextLanes, Waits
+from dagster_offload.text_lanes import Ended, TextLanes, Unread, Waits
 
 logger = logging.getLogger(__name__)
 
@@ -161,8 +161,10 @@ class _Books:
         for end in ended:
             if isinstance(end.found, DocumentFault):
                 ends.append(self._fail(cur, end, end.found))
-            elif isinstance(end.found, Waits):
-                ends.append(self._postpone(cur, end.claim, end.found))
+            elif isinstance(end.found, Unread) and documents.is_settled_as(cur, end.found.seen):
+                ends.append(self._fail(cur, end, end.found.fault))
+            elif isinstance(end.found, (Waits, Unread)):
+                ends.append(self._postpone(cur, end.claim, end.found.reason))
         if wanted <= 0:
             return ends, []
         taken = extractions.take(
@@ -183,8 +185,8 @@ class _Books:
         logger.info("extract of %s: %s (%s)", end.claim.document, fault.message, state)
         return WalkEnd.FAILED if state is State.FAILED else WalkEnd.PUT_BACK
 
-    def _postpone(self, cur: Cursor, claim: Claim, waits: Waits) -> WalkEnd:
-        words = f"waits for the next scan: {waits.reason}"
+    def _postpone(self, cur: Cursor, claim: Claim, reason: str) -> WalkEnd:
+        words = f"waits for the next scan: {reason}"
         claims.postpone(cur, self.worker.id, claim, words, CHANGED_FILE_PAUSE_SECONDS)
         return WalkEnd.LEFT
 

@@ -44,6 +44,15 @@ _IS_SETTLED = (
 )
 
 
+def is_settled_as(cur: Cursor, seen: SeenFile) -> bool:
+    """Whether a scan that finds the document's file like this would not look at its bytes again."""
+    cur.execute(
+        f"select from documents where key = %s and (size, mtime_ns, ctime_ns, inode) = (%s, %s, %s, %s) and {_IS_SETTLED}",
+        list(seen),
+    )
+    return cur.rowcount == 1
+
+
 def other_present_keys(cur: Cursor) -> list[str]:
     """The other documents present: their files were written just before they were looked at."""
     cur.execute(f"select key from documents where is_present and not ({_IS_SETTLED})")

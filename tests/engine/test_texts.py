@@ -1,5 +1,6 @@
 """Texts are taken on all cores and written down in groups: nothing is lost, nothing is held for long."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import psycopg
 import pytest
 
 from dagster_offload import text_lanes, texts
-from dagster_offload.documents import locate
+from dagster_offload.documents import ChangedWhileRead, locate
 from dagster_offload.extraction import Extracted
 from dagster_offload.ledger.records import Outcome
 from dagster_offload.ledger.results import output_digest
@@ -184,6 +185,79 @@ def test_a_file_that_cannot_be_looked_for_waits_and_stops_nobody(
     item = engine.item("closed/a.txt", EXTRACT)
     assert (item["state"], item["attempts"]) == ("pending", 0)
     assert item["reason"] == "waits for the next scan: Permission denied"
+
+
+NEVER_CHANGED = 1_600_000_000  # a file's time, so long ago that no scan takes it for just written
+
+
+def unreadable_from_now_on(gate: Gate, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def raising(*_given: Any, **_options: Any) -> Extracted:
+        raise error
+
+    monkeypatch.setattr(gate, "extract", raising)
+
+
+def extracted_once(engine: Engine) -> Tally:
+    engine.sql("update work_items set not_before = null returning 1")
+    scan(engine.settings(), engine.ledger)
+    return run_extraction(engine.settings(), engine.ledger)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            OSError(errno.EIO, "Input/output error"),
+            "unreadable: Input/output error (EIO), and the file is as the last scan saw it: "
+            "check its disk and its permissions, then dagster-offload retry",
+        ),
+        (
+            ChangedWhileRead("a.txt"),
+            "unreadable: its bytes are not those the last scan read, though its size and times are: "
+            "check its disk, save the file again, then scan",
+        ),
+    ],
+    ids=["read error", "other bytes"],
+)
+def test_a_file_that_cannot_be_read_and_is_as_the_scan_saw_it_fails_after_three_attempts(
+    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    written(engine, "a.txt")
+    os.utime(engine.library / "a.txt", (NEVER_CHANGED, NEVER_CHANGED))
+    unreadable_from_now_on(gate, monkeypatch, error)
+    for attempts, state in [(1, "pending"), (2, "pending"), (3, "failed")]:
+        assert extracted_once(engine).failed == (state == "failed")
+        item = engine.item("a.txt", EXTRACT)
+        assert (item["attempts"], item["state"], item["reason"]) == (attempts, state, reason)
+    assert extracted_once(engine).total == 0
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), ChangedWhileRead("a.txt")], ids=repr)
+def test_a_file_that_cannot_be_read_and_will_be_scanned_again_waits_for_that(
+    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    written(engine, "changed.txt", "removed.txt", "just-written.txt")
+    for name in ("changed.txt", "removed.txt"):
+        os.utime(engine.library / name, (NEVER_CHANGED, NEVER_CHANGED))
+    scan(engine.settings(), engine.ledger)
+    # Within this time of a scan a file may change again without its stat telling.
+    engine.sql(
+        "update documents set digested_at = to_timestamp(mtime_ns / 1e9) where key = 'just-written.txt' returning 1"
+    )
+
+    def changing(path: Path, *_given: Any, **_options: Any) -> Extracted:
+        if path.name == "changed.txt":
+            os.utime(path, (NEVER_CHANGED + 1, NEVER_CHANGED + 1))
+        if path.name == "removed.txt":
+            path.unlink()
+        raise error
+
+    monkeypatch.setattr(gate, "extract", changing)
+    run_extraction(engine.settings(), engine.ledger)
+    for name in ("changed.txt", "removed.txt", "just-written.txt"):
+        item = engine.item(name, EXTRACT)
+        assert (item["state"], item["attempts"]) == ("pending", 0)
+        assert item["reason"].startswith("waits for the next scan: ")
 
 
 def test_only_the_documents_asked_for_are_read(engine: Engine, gate: Gate) -> None:

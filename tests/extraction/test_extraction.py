@@ -1,5 +1,6 @@
 """The extractor's limits: what a document does to the child never reaches us, and no text of a document leaks."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -13,16 +14,19 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dagster_offload import extraction_child
 from dagster_offload.documents import ChangedWhileRead
 from dagster_offload.errors import ExtractionFailed
 from dagster_offload.extraction import Extracted, Extractor, ExtractorUnavailable
-from dagster_offload.extraction_child import go_first_when_memory_runs_out
 from dagster_offload.ledger.records import Outcome
+from dagster_offload.ocr import NO_READER
 
 FILES = Path(__file__).parent / "files"
 SECRET = "xylophone-4711"
@@ -201,6 +205,33 @@ def test_a_pipe_in_the_place_of_a_file_does_not_block(shared: Extractor, tmp_pat
         shared.extract(tmp_path / "a.txt")
 
 
+def test_only_the_file_itself_is_answered_with_an_error_of_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader's own troubles are the document's: nobody else would ever end them."""
+    path = write(tmp_path / "a.txt", b"text")
+    request = {"path": str(path), "digest": None, "type": "txt", "reader": asdict(NO_READER), "known_pages": {}}
+
+    def answered_when_reading_raises(error: OSError) -> Any:
+        def broken(*_given: object) -> Any:
+            raise error
+
+        monkeypatch.setattr(extraction_child, "_extract", broken)
+        return extraction_child._answer(request, lambda _page: None)
+
+    for error, code in [
+        (OSError(f"cannot identify {SECRET}"), "extraction_crash"),  # as Pillow says, without a number
+        (OSError(errno.ENOSPC, "No space left on device", SECRET), "extraction_crash"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "extraction_memory"),
+    ]:
+        answer = answered_when_reading_raises(error)
+        assert answer["failed"] == code
+        assert "errno" not in answer
+        assert SECRET not in str(answer)
+    request["path"] = str(tmp_path / "missing.txt")
+    assert extraction_child._answer(request, lambda _page: None) == {"errno": errno.ENOENT}
+
+
 # What may happen to the child
 
 
@@ -268,7 +299,7 @@ def test_the_kernel_is_asked_to_end_the_child_first_and_never_to_spare_it(
     tmp_path: Path, present: int, after: int
 ) -> None:
     score = write(tmp_path / "oom_score_adj", b"%d\n" % present)
-    go_first_when_memory_runs_out(score)
+    extraction_child.go_first_when_memory_runs_out(score)
     assert int(score.read_text()) == after
 
 
@@ -278,10 +309,10 @@ def test_a_child_whose_score_may_not_be_written_starts_all_the_same(
     def refused(*_given: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    go_first_when_memory_runs_out(tmp_path / "no proc here")
+    extraction_child.go_first_when_memory_runs_out(tmp_path / "no proc here")
     score = write(tmp_path / "oom_score_adj", b"0\n")
     monkeypatch.setattr(Path, "write_text", refused)
-    go_first_when_memory_runs_out(score)
+    extraction_child.go_first_when_memory_runs_out(score)
     assert score.read_text() == "0\n"
 
 
@@ -301,6 +332,18 @@ def test_somebody_whose_own_score_is_higher_still_starts_an_extractor(tmp_path: 
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert ran.stdout.strip() == "900", ran.stderr
+
+
+def test_a_child_that_cannot_be_made_is_no_error_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_given: object, **_options: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    with (
+        Extractor() as extractor,
+        pytest.raises(ExtractorUnavailable, match=r"does not start: Resource temporarily unavailable"),
+    ):
+        extractor.extract(write(tmp_path / "a.txt", b"text"))
 
 
 @linux_only
