@@ -17,7 +17,7 @@ from dagster_offload.thinking import split_thinking
 # Every call has a bound, also where the caller names none.
 DEFAULT_MAX_TOKENS = 4_096
 
-# A server that thinks whatever it is told needs room for it before the answer. In proportion, so that a trial stays short.
+# Room to think before the answer. In proportion to that, so that a trial stays short.
 MOST_TOKENS_TO_THINK = 4_096
 
 # What a server may claim to have counted: the ledger's columns end there.
@@ -54,10 +54,16 @@ def request_body(
     if options.thinking is not None:
         ask_about_thinking(body, ways[Wish.NO_THINKING], wanted=options.thinking)
         if ways[Wish.NO_THINKING] is None:
-            body["max_tokens"] += min(max_tokens * 20, MOST_TOKENS_TO_THINK)
+            room = room_to_think(max_tokens)
+            body["max_tokens"] += room if options.most_to_think is None else min(room, options.most_to_think)
     if options.response_schema is not None:
         ask_for_json(body, ways[Wish.JSON], options.response_schema)
     return body
+
+
+def room_to_think(max_tokens: int) -> int:
+    """The tokens added to an answer's own where a server thinks whatever it is told and its context has room."""
+    return min(max_tokens * 20, MOST_TOKENS_TO_THINK)
 
 
 def with_extra(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class RequestOptions:
     thinking: bool | None = None  # False asks the server's chat template not to think
     response_schema: dict[str, Any] | None = None  # JSON schema; asked for, never relied on
     read_timeout_seconds: float | None = None  # overrides the slot's own for this call
+    most_to_think: int | None = None  # bounds the tokens added for a server that thinks whatever it is told
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,11 @@ class ContextWindows:
         if word.context_tokens is not None:
             self._told[slot.name] = min(word.context_tokens, self._told.get(slot.name) or word.context_tokens)
 
+    def tokens_left(self, slot: SlotConfig, prompt: str, max_tokens: int) -> int | None:
+        """What the context holds besides a prompt and its answer; None where the context is not known."""
+        known = [tokens for tokens in (slot.context_tokens, self._told.get(slot.name)) if tokens is not None]
+        return max(0, min(known) - estimated_tokens(prompt) - max_tokens) if known else None
+
     def filled_by(self, slot: SlotConfig, answer: str, max_tokens: int | None) -> TooLong | None:
         """Whether an answer ended for want of context, not by its own bound: the prompt left it hardly any room."""
         if not isinstance(answer, Answer) or answer.finish_reason != "length" or max_tokens is None:

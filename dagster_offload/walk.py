@@ -25,6 +25,7 @@ from dagster_offload.ledger.groups import Finish
 from dagster_offload.ledger.records import CallRecord, Claim, ClaimedItem, NewResult, Outcome
 from dagster_offload.ledger.results import output_digest
 from dagster_offload.ledger.workers import Worker
+from dagster_offload.room_to_think import RoomToThink
 from dagster_offload.settings import Settings
 from dagster_offload.slots import SlotConfig
 from dagster_offload.stages import LLMStage
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 BUSY_STATUS = 429
 BUSY_PAUSE_SECONDS = 5.0
+CONTEXT_TOO_LONG = "context_too_long"  # a call's outcome
 # Splitting this many characters takes long enough that open calls would notice.
 LONG_TO_SPLIT = 200_000
 
@@ -122,22 +124,30 @@ class Walker:
         slot, stage = vigil.slot, self.stages[item.stage]
         system = system_message(passage.text)
         question = Question(passage.instruction, stage.options)
+        room = RoomToThink(slot, self.client.dialects_of(slot), self.windows)
         async for epoch in epochs:
+            options = room.added_to(question.options, system + question.prompt)
             started = time.monotonic()
             try:
-                asked = self.client._request(slot, question.prompt, system=system, options=question.options)
+                asked = self.client._request(slot, question.prompt, system=system, options=options)
                 answer = await vigil.beside(asked)
             # Whatever a call raises is judged, not swallowed: it ends in the ledger with its reason.
             except Exception as error:  # noqa: BLE001
                 seconds = time.monotonic() - started
                 call = _call(slot, epoch, seconds, outcome=fault_code(error), part=passage.label)
                 if (too_long := too_long_of(error)) is not None:
+                    if room.is_to_blame(too_long):
+                        call = dataclasses.replace(call, outcome=CONTEXT_TOO_LONG)
+                        await self.ledger.run(results.record_call, self.worker.id, claim, item, call)
+                        continue
                     return await self._split_smaller(claim, item, reading, passage, slot, call, too_long)
                 if await self._waited_for_a_busy_slot(claim, item, call, error):
                     continue
                 return await self.judge.judge(claim, item, slot, call, error)
             call = _call(slot, epoch, time.monotonic() - started, answer=answer, part=passage.label)
-            too_long = self.windows.filled_by(slot, answer, question.options.max_tokens)
+            too_long = self.windows.filled_by(slot, answer, options.max_tokens)
+            if too_long is None and room.was_too_small(answer):
+                too_long = TooLong()
             if too_long is not None and estimated_tokens(passage.text) > LEAST_TEXT_TOKENS:
                 return await self._split_smaller(claim, item, reading, passage, slot, call, too_long)
             try:
@@ -187,7 +197,7 @@ class Walker:
         too_long: TooLong,
     ) -> WalkEnd | None:
         """More than the model's context holds is nobody's fault: smaller parts from here on, down to a floor."""
-        call = dataclasses.replace(call, outcome="context_too_long")
+        call = dataclasses.replace(call, outcome=CONTEXT_TOO_LONG)
         self.windows.learn(slot, too_long)
         if not await _beside_calls(passage.text, reading.split_smaller, passage, too_long):
             words = f"{LEAST_TEXT_TOKENS} tokens of text are too long for the model: give its server a larger context"

@@ -79,12 +79,18 @@ def recipes(settings: Settings) -> dict[str, str]:
             {
                 "prompt": stage.prompt_version,
                 "instruction": stage.instruction,
-                "options": asdict(stage.options),
+                "options": _asked_with(stage.options),
                 "whole": stage.whole and (stage.whole.part_instruction, stage.whole.merge_instruction),
                 **({} if stage.primary_may_do_it else _what_answers(slots.for_prompt())),
             }
         )
     return found
+
+
+def _asked_with(options: RequestOptions) -> dict[str, object]:
+    asked = asdict(options)
+    del asked["most_to_think"]  # the slot's, too
+    return asked
 
 
 def _what_answers(slot: SlotConfig | None) -> dict[str, object]:

@@ -6,8 +6,11 @@ import pytest
 
 from dagster_offload.ledger import dialects, refused_answers
 from dagster_offload.ledger.records import State
+from dagster_offload.simulator import context as simulator_context
 from dagster_offload.stages import CLASSIFY, SUMMARIZE
-from tests.engine.conftest import Engine
+from dagster_offload.stages.prompt import text_tokens
+from dagster_offload.stages.splitting import Size, split
+from tests.engine.conftest import FILLER, Engine
 
 
 def kept(engine: Engine, document: str = "a.txt") -> list[tuple[str, str, str]]:
@@ -96,3 +99,48 @@ def test_refused_answers_go_with_the_work_item(engine: Engine, tmp_path: Path) -
     (engine.library / "a.txt").write_text("Another text of this document.")
     engine.scan()
     assert kept(engine) == []
+
+
+# A server that thinks whatever it is told, and adds the bound to the prompt before it looks whether its context holds that
+
+
+@pytest.mark.parametrize("setting", [None, 4_096, 32_768], ids=["not set", "set", "set too high"])
+def test_room_to_think_never_makes_a_short_document_too_long(engine: Engine, setting: int | None) -> None:
+    engine.router.set(thinking="always", context_tokens=4_096, too_long="vllm")
+    keys = [f"{number}.txt" for number in range(8)]
+    engine.extracted(*keys, texts={key: f"{key}: a short letter about the rent." for key in keys})
+    summary = engine.drain(deep_context_tokens=setting)
+    assert (summary.done, summary.failed, summary.left) == (8, 0, 0)
+    assert engine.sql("select 1 from work_items where attempts > 0") == []
+    refused = outcomes(engine).count("context_too_long")
+    assert refused <= 1, "once is enough to know the context"
+    rooms = {entry["max_tokens"] for entry in engine.router.completions() if entry["outcome"] == "answered"}
+    assert max(rooms) > 2_000, "what the context has left is room to think"
+
+
+def test_where_no_number_is_told_a_request_that_is_too_long_is_sent_once_more_without_the_room(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_numbers = {"message": "the request exceeds the context", "code": 400}
+
+    def refusal(_behaviour: object, prompt_tokens: int, max_tokens: int) -> tuple[int, dict[str, object]] | None:
+        return (400, without_numbers) if prompt_tokens + max_tokens > 4_096 else None
+
+    monkeypatch.setattr(simulator_context, "refusal", refusal)
+    engine.router.set(thinking="always", thinking_tokens=50)
+    keys = [f"{number}.txt" for number in range(8)]
+    engine.extracted(*keys, texts={key: f"{key}: a short letter about the rent." for key in keys})
+    summary = engine.drain()
+    assert (summary.done, summary.failed, summary.left) == (8, 0, 0)
+    assert engine.sql("select 1 from work_items where attempts > 0") == []
+
+
+def test_where_the_context_leaves_too_little_room_to_think_a_document_is_split_smaller(engine: Engine) -> None:
+    """Each of its answers would be cut while the server still thinks."""
+    engine.router.set(thinking="always", thinking_tokens=2_000, context_tokens=4_096, too_long="vllm")
+    engine.options["deep_context_tokens"] = 4_096
+    engine.extracted("long.txt", texts={"long.txt": FILLER})
+    assert engine.drain(SUMMARIZE).done == 1
+    item = engine.item("long.txt", SUMMARIZE)
+    assert item["parts_total"] > len(split(FILLER, (Size(0, text_tokens(4_096)),))) > 1
+    assert item["attempts"] == 0
