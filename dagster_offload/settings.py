@@ -40,7 +40,9 @@ class Settings(BaseSettings):
     library: Path | None = Field(None, description="the folder of documents")
     postgres_url: SecretStr | None = Field(None, description="your own Postgres; unset = an embedded one in the home")
 
-    deep_url: str | None = Field(None, description="the router in front of the deep slot, with or without /v1")
+    deep_url: str | None = Field(
+        None, repr=False, description="the router in front of the deep slot, with or without /v1"
+    )
     deep_model: str | None = Field(None, description="the model alias to ask the router for")
     deep_expected_model: str | None = Field(None, description="regular expression the served model must match")
     deep_api_key: SecretStr | None = Field(None, description="bearer token for the router")
@@ -54,7 +56,7 @@ class Settings(BaseSettings):
     )
     deep_extra_body: SecretStr | None = Field(None, description="JSON object merged into each completion's body")
 
-    primary_url: str | None = Field(None, description="a small model that is always on (optional)")
+    primary_url: str | None = Field(None, repr=False, description="a small model that is always on (optional)")
     primary_model: str | None = Field(None, description="its model alias")
     primary_expected_model: str | None = Field(None, description="regular expression its served model must match")
     primary_api_key: SecretStr | None = Field(None, description="its bearer token")

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 DEEP = "deep"
 PRIMARY = "primary"
@@ -34,7 +36,11 @@ class SlotConfig:
     )  # merged into each completion's; may hold secrets
 
     def __repr__(self) -> str:
-        return f"SlotConfig(name={self.name!r}, url={self.url!r}, model={self.model!r})"
+        return f"SlotConfig(name={self.name!r}, url={self.shown_url!r}, model={self.model!r})"
+
+    @property
+    def shown_url(self) -> str:
+        return without_password(self.url)
 
     def setting(self, field: str) -> str:
         """The environment variable behind a field, for messages: `slot.setting("url")` is `OFFLOAD_DEEP_URL`."""
@@ -59,3 +65,13 @@ class Slots:
     def for_prompt(self) -> SlotConfig | None:
         """The slot that deep work goes to: `deep`, or `primary` where no deep slot is configured."""
         return self.deep if self.deep is not None else self.primary
+
+
+def without_password(url: str) -> str:
+    """`url` as people and logs may see it: without user and password, also where those make it no URL at all."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # a password with a slash or the like in it ends up there, and raises
+    except ValueError:
+        return re.sub(r"//.*@", "//", url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -89,7 +89,7 @@ def _advice(checks: list[Check]) -> str | None:
 def _examine(settings: "Settings", slot: "SlotConfig") -> Iterator[Check]:
     """The steps in order; a step without which the next make no sense ends them."""
     yield _ocr(settings)
-    yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.url}")
+    yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
     parts = urlsplit(slot.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     address = _resolve(slot, host, port)

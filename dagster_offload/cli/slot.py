@@ -60,7 +60,7 @@ def show(*, as_json: bool) -> None:
         shown.add_row(
             row.name,
             row.model,
-            row.url,
+            row.shown_url,
             f"{row.permits} (auto)" if row.is_auto else str(row.permits),
             _places(row),
             row.breaker,
@@ -89,7 +89,7 @@ def found_in_words(row: Any) -> str | None:
 def _as_json(row: Any) -> dict[str, object]:
     return {
         "name": row.name,
-        "url": row.url,
+        "url": row.shown_url,
         "model": row.model,
         "permits": row.permits,
         "is_auto": row.is_auto,

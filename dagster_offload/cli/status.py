@@ -177,7 +177,7 @@ def _deep_in_words(settings: "Settings", report: Report) -> str:
     configured, slot = settings.slots.deep, report.slot
     if configured is None:
         return str(report.deep["reason"])
-    where = f"{configured.model} at {configured.url}"
+    where = f"{configured.model} at {configured.shown_url}"
     if slot is None or slot.breaker == "closed":
         health = "healthy" if report.deep["healthy"] else f"not there now: {report.deep['reason']}"
         return f"{where}: {health}"

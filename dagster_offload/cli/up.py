@@ -75,12 +75,12 @@ def _lines(settings: "Settings", address: str) -> "Iterator[str | tuple[str, str
     if settings.library is not None and not settings.library.is_dir():
         yield (f"{indent}not there now: nothing changes until it is\n", "yellow")
     if slots.deep is not None:
-        yield from named("Slot", f"{slots.deep.model} at {slots.deep.url}")
+        yield from named("Slot", f"{slots.deep.model} at {slots.deep.shown_url}")
         yield f"{indent}While it is away documents wait here: none is lost,\n"
         yield f"{indent}none is answered by a smaller model. When it is back\n"
         yield f"{indent}the backlog is drained by itself, within seconds.\n"
     elif slots.primary is not None:
-        yield from named("Slot", f"{slots.primary.model} at {slots.primary.url} (no deep slot)")
+        yield from named("Slot", f"{slots.primary.model} at {slots.primary.shown_url} (no deep slot)")
     else:
         yield from named("Slot", "none: documents get their text and wait for a model.")
         yield f"{indent}--deep-url http://HOST:8890 --deep-model ALIAS\n"

@@ -5,6 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from dagster_offload.slots import without_password
+
 
 class State(StrEnum):
     """Where a work item stands."""
@@ -93,7 +95,7 @@ class SlotRow:
     """A slot as the ledger knows it. Times are the database's."""
 
     name: str
-    url: str
+    url: str = field(repr=False)  # it may hold a password
     model: str
     permits: int
     breaker: BreakerState
@@ -109,6 +111,10 @@ class SlotRow:
     places: int | None = None  # documents in flight its server can keep; None = not known
     places_from: str | None = None  # person | server
     width_found: dict[str, Any] | None = None  # the last width trying settled at; see `width.py` in this folder
+
+    @property
+    def shown_url(self) -> str:
+        return without_password(self.url)
 
     @property
     def width(self) -> int:

@@ -140,7 +140,7 @@ def refuse_lost_slot(cur: Cursor, slots: Slots) -> None:
     """Raise `SlotLost` where the ledger has seen a deep slot and the settings have none."""
     if slots.deep is None and (seen := get(cur, DEEP)) is not None:
         raise SlotLost(
-            f"OFFLOAD_DEEP_URL is not set, but this ledger's deep slot was {seen.model} at {seen.url}. Nothing is sent to "
-            "primary in its place. Set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL again, or say that it was meant: "
+            f"OFFLOAD_DEEP_URL is not set, but this ledger's deep slot was {seen.model} at {seen.shown_url}. Nothing is "
+            "sent to primary in its place. Set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL again, or say that it was meant: "
             "dagster-offload slot forget deep"
         )

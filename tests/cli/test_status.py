@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 
 from dagster_offload.cli.options import document_key
+from dagster_offload.cli.up import _lines
 from dagster_offload.ledger import Ledger
+from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
 from tests.cli.conftest import Call
 
@@ -220,3 +222,27 @@ def drained() -> None:
     from dagster_offload.drain import drain
 
     assert drain().done == 2
+
+
+def test_a_password_in_a_slots_url_is_never_shown(call: Call, scanned: Path, router: Router) -> None:
+    os.environ["OFFLOAD_DEEP_URL"] = router.url.replace("http://", "http://me:s3cret@")
+    drained()
+    commands = [["status"], ["slot", "show"], ["doctor"]]
+    results = [call(*command, *more) for command in commands for more in ([], ["--json"])]
+    router.stop()
+    results += [call("status"), call("doctor", "--json")]
+    del os.environ["OFFLOAD_DEEP_URL"], os.environ["OFFLOAD_DEEP_MODEL"]
+    results += [call("status"), call("status", "--json"), call("redo", "--outdated")]
+    for result in results:
+        assert "s3cret" not in result.output
+        assert not isinstance(result.exception, Exception)
+    assert router.url in results[0].output, "the rest of the URL is"
+    assert f"deep slot was qwen-macbook at {router.url}" in results[-1].output
+
+
+def test_up_shows_where_its_slots_are_without_their_passwords(call: Call, library: Path) -> None:
+    for name in ("DEEP", "PRIMARY"):
+        settings = load_settings(**{f"{name.lower()}_url": "http://me:s3cret@laptop:1", f"{name.lower()}_model": "m"})
+        shown = str(list(_lines(settings, "http://127.0.0.1:3000")))
+        assert "m at http://laptop:1" in shown
+        assert "s3cret" not in shown

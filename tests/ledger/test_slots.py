@@ -83,6 +83,14 @@ def test_a_deep_slot_the_settings_lost_is_refused_with_both_ways_out(bench: Benc
     bench.ledger.run(slots.refuse_lost_slot, Slots(primary=SMALL, deep=SLOT))
 
 
+def test_a_lost_slot_is_named_without_its_password(bench: Bench) -> None:
+    row = register(bench, url="http://me:s3cret@laptop:8890/llm")
+    with pytest.raises(SlotLost, match="at http://laptop:8890/llm") as raised:
+        bench.ledger.run(slots.refuse_lost_slot, Slots())
+    assert "s3cret" not in str(raised.value)
+    assert "s3cret" not in repr(row)
+
+
 def test_a_forgotten_slot_is_not_missed_and_what_it_put_off_is_due_elsewhere(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()

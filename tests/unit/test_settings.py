@@ -6,6 +6,7 @@ import pytest
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings import load_settings
+from dagster_offload.slots import without_password
 from dagster_offload.stages import recipes
 
 
@@ -101,6 +102,35 @@ def test_a_changed_extra_body_is_another_slot_and_another_recipe_where_it_answer
     assert (
         recipes(load_settings(**plain, **either))["classify"] == recipes(load_settings(**extra, **either))["classify"]
     )
+
+
+def test_no_password_of_a_url_shows_in_any_repr() -> None:
+    urls = {f"{slot}_url": "https://me:s3cret@gpu.example:8443/llm" for slot in ("deep", "primary")}
+    settings = load_settings(**urls, deep_model="m", primary_model="m")
+    assert settings.slots.deep is not None
+    assert settings.slots.deep.url == urls["deep_url"], "requests still carry it"
+    for shown in (repr(settings), repr(settings.slots), str(settings.slots.deep)):
+        assert "s3cret" not in shown
+        assert "me:" not in shown
+    assert "https://gpu.example:8443/llm" in repr(settings.slots.deep)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://host:8890", "http://host:8890"),
+        ("http://me@host/llm", "http://host/llm"),
+        ("http://me:pa%40ss@[fe80::1]:8890/llm?v=2", "http://[fe80::1]:8890/llm?v=2"),
+        ("http://me:p@ss@host", "http://host"),
+        ("http://host:8890/@acme/llm", "http://host:8890/@acme/llm"),
+        # No such URL works, and messages about it are the more likely.
+        ("http://me:pa/ss@host", "http://host"),
+        ("http://me:pa#ss@host", "http://host"),
+        ("http://me:[pa@host", "http://host"),
+    ],
+)
+def test_a_url_is_shown_without_user_and_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
 
 
 def test_no_key_shows_in_any_repr() -> None:
