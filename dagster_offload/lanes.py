@@ -193,7 +193,10 @@ class Lanes:
 
         def claim_ahead() -> None:
             if not (alone or self._are_too_many()) and self._changes == looked_at and self._may_start():
-                ahead.append(asyncio.create_task(self._next(slot, alone=False)))
+                claiming = asyncio.create_task(self._next(slot, alone=False))
+                # A lane that ends in an error or is stopped does not ask for it any more, and asyncio would complain.
+                claiming.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+                ahead.append(claiming)
 
         while ahead or self._may_start():
             before, (row, claim) = await (ahead.pop() if ahead else self._next(slot, alone=alone))
