@@ -112,7 +112,7 @@ def run_drain(
 ) -> DrainSummary:
     """`drain` over an open ledger: what the job and the CLI call."""
     deep, stages = check_drain(settings, stage)
-    ledger.run(slots.register, deep)
+    ledger.run(slots.register, deep, recipes(settings))
     with Worker(ledger, "drain", stages, run_id) as worker, _executor() as pool:
         return run_stoppable(
             _drain(settings, AsyncLedger(ledger, pool), worker, deep, Scope(stages, limit=limit), on_progress)
@@ -182,7 +182,7 @@ def run_documents(
             raise SettingsError("no slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
     for slot in (settings.slots.deep, settings.slots.primary):
         if slot is not None:
-            ledger.run(slots.register, slot)
+            ledger.run(slots.register, slot, recipes(settings))
     with Worker(ledger, "run", (EXTRACT, *llm), run_id) as worker, _executor() as pool:
         extract_due(settings, ledger, worker, keys, on_progress)
         return run_stoppable(_run_documents(settings, AsyncLedger(ledger, pool), worker, keys, stages, on_progress))
@@ -292,7 +292,7 @@ async def _look_for_drain(settings: Settings, ledger: Ledger) -> Decision:
     if deep is None:
         ledger.run(slots.refuse_lost_slot, settings.slots)
         return should_drain(is_configured=False, backlog=0, waiting=0, live_drains=0, probe=None, slot=None)
-    row = ledger.run(slots.register, deep)
+    row = ledger.run(slots.register, deep, recipes(settings))
     found = ledger.run(claims.backlog, DRAIN_STAGES)
     live = len(ledger.run(live_workers, ledger.schema, "drain"))
     seen = None

@@ -52,6 +52,8 @@ class SlotConfig:
         parts = [self.url, self.model, self.expected_model or "", self.api_key or "", self.health_path]
         if self.extra_body:
             parts.append(json.dumps(self.extra_body, sort_keys=True))
+        if self.context_tokens is not None:
+            parts.append(f"context_tokens={self.context_tokens}")
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

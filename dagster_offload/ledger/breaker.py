@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from dagster_offload.ledger import Cursor, fetch_one, notify
 from dagster_offload.ledger.records import BreakerState, SlotRow
-from dagster_offload.ledger.slots import locked
+from dagster_offload.ledger.slots import EVERY_DOCUMENT_REFUSED, locked
 from dagster_offload.ledger.width import begin_anew_after_wake
 
 FIRST_BACKOFF_SECONDS = 15.0
@@ -173,7 +173,7 @@ def count_document_fault(cur: Cursor, slot: str, code: str, item_id: int) -> lis
     Over epochs, because the trial before each of them was answered, which raised the epoch.
     Returns the work items whose attempts are to be given back (one entry per attempt), or nothing.
     """
-    words = f"every_document_refused: {code}"
+    words = f"{EVERY_DOCUMENT_REFUSED}: {code}"
     seen = locked(cur, slot)
     if seen.breaker is BreakerState.MISCONFIGURED and seen.reason == words:
         return [item_id]  # its call was open beside those of the five

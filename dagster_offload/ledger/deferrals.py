@@ -9,6 +9,7 @@ from dagster_offload.ledger.breaker import count_document_fault, open_breaker
 from dagster_offload.ledger.claims import release
 from dagster_offload.ledger.records import CallRecord, Claim, ClaimedItem, State
 from dagster_offload.ledger.results import lock_held, record_call
+from dagster_offload.ledger.slots import EVERY_DOCUMENT_REFUSED
 from dagster_offload.ledger.workers import record_transition
 from dagster_offload.stages import EXTRACT
 
@@ -145,7 +146,7 @@ def fail(
     if call is not None:
         give_back = count_document_fault(cur, call.slot, code, item.item_id)
         if give_back:
-            _give_attempts_back(cur, give_back, f"every_document_refused: {code}")
+            _give_attempts_back(cur, give_back, f"{EVERY_DOCUMENT_REFUSED}: {code}")
             return State.PENDING
     return state
 

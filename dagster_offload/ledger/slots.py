@@ -1,9 +1,16 @@
 """Slots as the ledger knows them: seen at which settings, how many permits, and whether one was lost."""
 
+from collections.abc import Mapping
+
+from psycopg.types.json import Jsonb
+
 from dagster_offload.errors import SlotForgotten, SlotLost
-from dagster_offload.ledger import Cursor, notify
+from dagster_offload.ledger import Cursor, fetch_one, notify
 from dagster_offload.ledger.records import BreakerState, SlotRow
 from dagster_offload.slots import DEEP, SlotConfig, Slots
+
+# Begins the reason of a slot whose documents all end in the same fault, and of their work items.
+EVERY_DOCUMENT_REFUSED = "every_document_refused"
 
 _SELECT = (
     "select s.name, s.url, s.model, s.permits, s.breaker, s.epoch, s.reason, s.opened_at, s.retry_at, "
@@ -39,11 +46,12 @@ def locked(cur: Cursor, name: str) -> SlotRow:
     return row
 
 
-def register(cur: Cursor, slot: SlotConfig) -> SlotRow:
+def register(cur: Cursor, slot: SlotConfig, recipes: Mapping[str, str] | None = None) -> SlotRow:
     """Write down a configured slot, at every door that writes.
 
     The number of permits follows the setting whenever that changes; `set_permits` wins until then. Changed settings
-    re-arm a breaker that waits for them: a trial decides. Another server's places are not known.
+    re-arm a breaker that waits for them: a trial decides. So do other `recipes`, at the doors that ask, where every
+    document was refused. Another server's places are not known.
     """
     is_auto = slot.concurrency == "auto"
     n = {"permits": 1 if is_auto else slot.concurrency, "setting": 0 if is_auto else slot.concurrency, "auto": is_auto}
@@ -70,7 +78,24 @@ def register(cur: Cursor, slot: SlotConfig) -> SlotRow:
     )
     if (changed := cur.fetchone()) is not None and changed["breaker"] != BreakerState.CLOSED:
         try_again(cur, slot.name, "the settings changed: asking again")
+    row = locked(cur, slot.name)
+    if recipes is None or not _asks_otherwise_now(cur, row, recipes):
+        return row
+    try_again(cur, slot.name, "what is asked changed: asking again")
     return locked(cur, slot.name)
+
+
+def _asks_otherwise_now(cur: Cursor, slot: SlotRow, recipes: Mapping[str, str]) -> bool:
+    """Whether every document was refused, and none of them when asked as it would be now: with other classes, say."""
+    if slot.breaker is not BreakerState.MISCONFIGURED or not (slot.reason or "").startswith(EVERY_DOCUMENT_REFUSED):
+        return False
+    row = fetch_one(
+        cur,
+        "select coalesce(bool_and(recipe <> %(recipes)s ->> stage), false) as is_so from work_items "
+        "where stage = any(%(stages)s) and state = 'pending' and recipe is not null and reason = %(reason)s",
+        {"recipes": Jsonb(dict(recipes)), "stages": list(recipes), "reason": slot.reason},
+    )
+    return bool(row["is_so"])
 
 
 def try_again(cur: Cursor, name: str, reason: str) -> None:

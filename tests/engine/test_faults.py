@@ -11,6 +11,7 @@ import pytest
 
 from dagster_offload import walk
 from dagster_offload.client import AIClient
+from dagster_offload.drain import look_for_drain
 from dagster_offload.ledger import breaker, slots
 from dagster_offload.ledger.records import BreakerState, State
 from dagster_offload.slots import DEEP, SlotConfig
@@ -180,6 +181,24 @@ def test_the_same_refusal_for_five_documents_in_a_row_is_the_slots_and_costs_nob
     assert "every_document_refused" in str(summary.reason)
     assert attempts(engine) == 0
     assert 5 <= len(refused) <= 5 * concurrency + concurrency
+
+
+def test_where_every_document_was_refused_other_questions_arm_the_slot_again_and_the_same_do_not(
+    engine: Engine,
+) -> None:
+    engine.texts(*KEYS)
+    with pytest.MonkeyPatch.context() as refusing:
+        refused = refuse_documents(refusing, 400)
+        for classes in ("letter,invoice", "letter,bill"):
+            already = len(refused)
+            assert engine.drain(CLASSIFY, classes=classes).is_misconfigured
+            assert len(refused) == already + 5
+            assert engine.drain(CLASSIFY, classes=classes).is_misconfigured
+            look_for_drain(engine.settings(classes=classes), engine.ledger)
+            assert engine.slot().breaker is BreakerState.MISCONFIGURED
+            assert len(refused) == already + 5
+    assert look_for_drain(engine.settings(classes="note"), engine.ledger).launch
+    assert engine.drain(CLASSIFY, classes="note").done == len(KEYS)
 
 
 def test_one_document_the_slot_refuses_while_it_answers_a_trial_pays_itself(

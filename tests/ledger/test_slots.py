@@ -40,9 +40,10 @@ def test_n_follows_the_setting_when_that_changes_and_a_persons_word_wins_until_t
         {"api_key": "a key"},
         {"expected_model": "Qwen"},
         {"health_path": "/healthz"},
+        {"context_tokens": 65_536},
     ],
 )
-def test_a_changed_setting_arms_a_misconfigured_slot_again(bench: Bench, changes: dict[str, str]) -> None:
+def test_a_changed_setting_arms_a_misconfigured_slot_again(bench: Bench, changes: dict[str, object]) -> None:
     misconfigure(bench)
     row = register(bench, **changes)
     assert (row.breaker, row.is_retry_due, row.reason) == (
@@ -57,6 +58,11 @@ def test_the_same_settings_or_another_n_do_not(bench: Bench) -> None:
     register(bench)
     register(bench, concurrency=9, read_timeout=5.0)
     assert bench.slot().breaker is BreakerState.MISCONFIGURED
+
+
+def test_a_fingerprint_that_stands_in_ledgers_stays_what_it_was() -> None:
+    """Another one would arm every misconfigured slot on an upgrade."""
+    assert SlotConfig("deep", "http://slot:1", "qwen").fingerprint == "b36b97478e9aacce"
 
 
 def test_a_changed_setting_leaves_a_closed_breaker_closed(bench: Bench) -> None:
