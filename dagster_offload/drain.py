@@ -241,10 +241,10 @@ def summarize_run(
 
 def why_away(slot: SlotRow) -> str:
     """One line: `deep is away: upstream_cold since 14:02 (next look 14:03:10)`."""
-    since = f" since {slot.opened_at:%H:%M}" if slot.opened_at else ""
+    since = f" since {slot.opened_at.astimezone():%H:%M}" if slot.opened_at else ""
     if slot.breaker is BreakerState.MISCONFIGURED:
         return f"{slot.name} is misconfigured: {slot.reason}{since}"
-    next_look = f" (next look {slot.retry_at:%H:%M:%S})" if slot.retry_at else ""
+    next_look = f" (next look {slot.retry_at.astimezone():%H:%M:%S})" if slot.retry_at else ""
     return f"{slot.name} is away: {slot.reason}{since}{next_look}"
 
 

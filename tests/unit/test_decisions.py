@@ -1,11 +1,14 @@
 """Pure decisions: launch a drain or say why not; how long a run waits, and when it fails."""
 
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from dagster_offload.drain import check_drain, should_drain, summarize_run
+from dagster_offload.drain import check_drain, should_drain, summarize_run, why_away
 from dagster_offload.errors import DrainRefused
 from dagster_offload.health import ProbeResult
 from dagster_offload.ledger.claims import Unfinished
@@ -17,8 +20,18 @@ RED = ProbeResult(False, "warming", answered=True)
 THIRTY_MINUTES = 1800.0
 
 
+@pytest.fixture(autouse=True)
+def in_seoul(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nine hours ahead of UTC, wherever the tests run: people read their own clock."""
+    with monkeypatch.context() as here:
+        here.setenv("TZ", "Asia/Seoul")
+        time.tzset()
+        yield
+    time.tzset()
+
+
 def slot(breaker: BreakerState = BreakerState.CLOSED, wait: float | None = None, reason: str | None = None) -> SlotRow:
-    opened = datetime(2026, 11, 25, 14, 2, tzinfo=UTC) if breaker is not BreakerState.CLOSED else None
+    opened = datetime(2026, 11, 25, 5, 2, tzinfo=UTC) if breaker is not BreakerState.CLOSED else None
     return SlotRow(
         name="deep", url="http://x:1", model="m", permits=1, breaker=breaker, epoch=1, reason=reason, opened_at=opened,
         retry_at=None, refusal_wait_seconds=wait, was_red_since_opening=False, is_retry_due=False, is_trial_running=False,
@@ -60,6 +73,11 @@ def test_every_other_outcome_says_which_condition_and_the_numbers(changes: dict[
     launch, said = decide(**changes)
     assert not launch
     assert words in said
+
+
+def test_times_are_those_of_the_readers_clock() -> None:
+    away = replace(slot(BreakerState.OPEN, reason="warming"), retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC))
+    assert why_away(away) == "deep is away: warming since 14:02 (next look 14:03:10)"
 
 
 @pytest.mark.parametrize("stage", ["extract", "nonsense", ""])
