@@ -111,9 +111,11 @@ class _Books:
         return self.ledger.run(ocr_pages.known, [claim.items[0].input_digest for claim in taken], self.reader.languages)
 
     def _fetch(self, lanes: TextLanes, enough: int) -> list[Ended]:
-        """The next documents that end: `enough` of them, or those that end soon."""
+        """The next documents that end: `enough` of them, or those that end soon; [] where the lanes hold none any more."""
         while (first := lanes.fetch(IDLE_SECONDS)) is None:
             self._give_back(lanes.take_back())
+            if not lanes.held:
+                return []
         ended = [first]
         until = time.monotonic() + COMPANY_SECONDS
         while len(ended) < enough and (more := lanes.fetch(max(0.0, until - time.monotonic()))) is not None:

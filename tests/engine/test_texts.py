@@ -137,6 +137,31 @@ def test_beside_a_long_document_nothing_is_held_that_no_lane_reads(
     assert states(engine) == {"done": COUNT + 2}
 
 
+def test_what_lanes_slow_to_begin_gave_back_is_claimed_again_and_read(
+    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(texts, "IDLE_SECONDS", 0.05)
+    may_begin, work, all_lanes = threading.Event(), text_lanes.TextLanes._work, list[text_lanes.TextLanes]()
+
+    def late(lanes: text_lanes.TextLanes, extractor: Any) -> None:
+        all_lanes.append(lanes)
+        assert may_begin.wait(30)
+        work(lanes, extractor)
+
+    monkeypatch.setattr(text_lanes.TextLanes, "_work", late)
+    written(engine, "a.txt")
+    extraction = engine.beside(run_extraction, engine.settings(), engine.ledger)
+    engine.wait_until("select 1 from transitions where reason = 'its turn did not come'")
+    may_begin.set()
+    try:
+        assert extraction.result(timeout=10).done == 1
+    finally:
+        for lanes in all_lanes:
+            lanes._ended.put(TimeoutError("the test is over"))
+    assert states(engine) == {"done": 1}
+
+
 def test_a_worker_that_was_given_up_begins_nothing_more(engine: Engine, gate: Gate) -> None:
     written(engine, *notes())
     with Worker(engine.ledger, "scan", [EXTRACT]) as worker:
