@@ -241,7 +241,7 @@ def summarize_run(
 
 def why_away(slot: SlotRow) -> str:
     """One line: `deep is away: upstream_cold since 14:02 (next look 14:03:10)`."""
-    since = f" since {slot.opened_at.astimezone():%H:%M}" if slot.opened_at else ""
+    since = f" since {slot.reason_since.astimezone():%H:%M}" if slot.reason_since else ""
     if slot.breaker is BreakerState.MISCONFIGURED:
         return f"{slot.name} is misconfigured: {slot.reason}{since}"
     next_look = f" (next look {slot.retry_at.astimezone():%H:%M:%S})" if slot.retry_at else ""
@@ -299,7 +299,7 @@ async def _look_for_drain(settings: Settings, ledger: Ledger) -> Decision:
     if found.due + found.waiting and not live:
         seen = await probe(deep)
         if row.breaker is BreakerState.OPEN:
-            row = ledger.run(breaker.note_probe, deep.name, is_healthy=seen.healthy)
+            row = ledger.run(breaker.note_probe, deep.name, is_healthy=seen.healthy, reason=seen.reason)
             if seen.healthy and row.is_retry_due:
                 row = await _try_the_gate(settings, ledger, deep)
         found = ledger.run(claims.backlog, DRAIN_STAGES)

@@ -62,7 +62,7 @@ async def let_through(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, w
 async def try_closing(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker) -> SlotRow:
     """A probe beside an open breaker, and a trial where it is green and one is due. The caller holds a permit."""
     seen = await probe(slot)
-    row = await ledger.run(breaker.note_probe, slot.name, is_healthy=seen.healthy)
+    row = await ledger.run(breaker.note_probe, slot.name, is_healthy=seen.healthy, reason=seen.reason)
     if seen.healthy and row.is_retry_due:
         await verdict(ledger, client, slot, worker, row.epoch)
     return await registered(ledger, slot)

@@ -181,7 +181,7 @@ def _deep_in_words(settings: "Settings", report: Report) -> str:
     if slot is None or slot.breaker == "closed":
         health = "healthy" if report.deep["healthy"] else f"not there now: {report.deep['reason']}"
         return f"{where}: {health}"
-    words = f"{where}: {slot.breaker}, {slot.reason} since {in_words(slot.opened_at)}"
+    words = f"{where}: {slot.breaker}, {slot.reason} since {in_words(slot.reason_since)}"
     if slot.breaker == "misconfigured":
         return f"{words}; change the setting, or `dagster-offload slot set deep --try-again`"
     return f"{words}; asked again {in_words(slot.retry_at)}" if slot.retry_at else words
@@ -213,7 +213,7 @@ def _pace(report: Report) -> list[str]:
 
 
 def _since(slot: "SlotRow") -> str:
-    return f"{slot.reason} since {slot.opened_at.astimezone():%H:%M}" if slot.opened_at else str(slot.reason)
+    return f"{slot.reason} since {slot.reason_since.astimezone():%H:%M}" if slot.reason_since else str(slot.reason)
 
 
 def _next_steps(settings: "Settings", report: Report) -> list[str]:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from dagster_offload.ledger import Cursor, fetch_one, notify
 from dagster_offload.ledger.records import BreakerState, SlotRow
-from dagster_offload.ledger.slots import EVERY_DOCUMENT_REFUSED, locked
+from dagster_offload.ledger.slots import EVERY_DOCUMENT_REFUSED, SINCE_IT_CHANGED, locked
 from dagster_offload.ledger.width import begin_anew_after_wake
 
 FIRST_BACKOFF_SECONDS = 15.0
@@ -43,7 +43,8 @@ def open_breaker(
         )
         return True
     cur.execute(
-        "update slots set breaker = 'open', reason = %(reason)s, opened_at = clock_timestamp(), "
+        "update slots set breaker = 'open', reason = %(reason)s, reason_since = clock_timestamp(), "
+        "  opened_at = clock_timestamp(), "
         "  retry_at = clock_timestamp() + make_interval(secs => %(pause)s), backoff_seconds = %(first)s, "
         "  refusal_wait_seconds = %(wait)s, was_red_since_opening = false, busy_in_a_row = 0 where name = %(slot)s",
         {
@@ -58,11 +59,18 @@ def open_breaker(
     return True
 
 
-def note_probe(cur: Cursor, slot: str, *, is_healthy: bool) -> SlotRow:
-    """Remember what a probe beside an open breaker said: red and then green counts as `retry_at` reached."""
+def note_probe(cur: Cursor, slot: str, *, is_healthy: bool, reason: str) -> SlotRow:
+    """Remember what a probe beside an open breaker said: red and then green counts as `retry_at` reached.
+
+    The `reason` of a red one is what keeps work from the slot now, so it is the slot's.
+    """
     row = locked(cur, slot)
     if row.breaker is BreakerState.OPEN and not is_healthy:
-        cur.execute("update slots set was_red_since_opening = true where name = %s", [slot])
+        cur.execute(
+            f"update slots set was_red_since_opening = true, {SINCE_IT_CHANGED}, reason = %(reason)s "
+            "where name = %(slot)s",
+            {"reason": reason, "slot": slot},
+        )
     elif row.breaker is BreakerState.OPEN and row.was_red_since_opening:
         cur.execute(
             "update slots set was_red_since_opening = false, retry_at = clock_timestamp() where name = %s", [slot]
@@ -112,13 +120,13 @@ def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd)
     if row.epoch == epoch and end.is_answered:
         begin_anew_after_wake(cur, slot)
         cur.execute(
-            "update slots set breaker = 'closed', epoch = epoch + 1, reason = null, opened_at = null, retry_at = null, "
-            "backoff_seconds = %s, was_red_since_opening = false, busy_in_a_row = 0 where name = %s",
+            "update slots set breaker = 'closed', epoch = epoch + 1, reason = null, reason_since = null, opened_at = null, "
+            "retry_at = null, backoff_seconds = %s, was_red_since_opening = false, busy_in_a_row = 0 where name = %s",
             [FIRST_BACKOFF_SECONDS, slot],
         )
     elif row.epoch == epoch:
         cur.execute(
-            "update slots set breaker = %(state)s, reason = %(reason)s, "
+            f"update slots set breaker = %(state)s, {SINCE_IT_CHANGED}, reason = %(reason)s, "
             "  opened_at = coalesce(opened_at, clock_timestamp()), refusal_wait_seconds = %(wait)s, "
             "  retry_at = case when %(state)s = 'open' then clock_timestamp() + "
             "    make_interval(secs => coalesce(%(wait)s, backoff_seconds)) end, "
@@ -191,9 +199,10 @@ def count_document_fault(cur: Cursor, slot: str, code: str, item_id: int) -> lis
     if documents["n"] < DOCUMENTS_TO_MISCONFIGURED:
         return []
     cur.execute(
-        "update slots set breaker = 'misconfigured', reason = %s, opened_at = coalesce(opened_at, clock_timestamp()), "
-        "retry_at = null, fault_code = null, fault_items = '{}' where name = %s",
-        [words, slot],
+        f"update slots set breaker = 'misconfigured', {SINCE_IT_CHANGED}, reason = %(reason)s, "
+        "opened_at = coalesce(opened_at, clock_timestamp()), "
+        "retry_at = null, fault_code = null, fault_items = '{}' where name = %(slot)s",
+        {"reason": words, "slot": slot},
     )
     notify(cur, f"breaker:{slot}")
     return items

@@ -101,7 +101,7 @@ class SlotRow:
     breaker: BreakerState
     epoch: int
     reason: str | None
-    opened_at: datetime | None
+    reason_since: datetime | None
     retry_at: datetime | None
     refusal_wait_seconds: float | None
     was_red_since_opening: bool

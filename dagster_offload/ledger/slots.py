@@ -12,8 +12,13 @@ from dagster_offload.slots import DEEP, SlotConfig, Slots
 # Begins the reason of a slot whose documents all end in the same fault, and of their work items.
 EVERY_DOCUMENT_REFUSED = "every_document_refused"
 
+# Beside an assignment of `reason`: a slot that says the same again says so since the first time.
+SINCE_IT_CHANGED = (
+    "reason_since = case when reason is distinct from %(reason)s then clock_timestamp() else reason_since end"
+)
+
 _SELECT = (
-    "select s.name, s.url, s.model, s.permits, s.breaker, s.epoch, s.reason, s.opened_at, s.retry_at, "
+    "select s.name, s.url, s.model, s.permits, s.breaker, s.epoch, s.reason, s.reason_since, s.retry_at, "
     "s.refusal_wait_seconds, s.was_red_since_opening, s.is_auto, s.places, s.places_from, s.width_found, "
     "s.breaker = 'open' and coalesce(s.retry_at <= clock_timestamp(), true) as is_retry_due, "
     "exists (select 1 from workers w where w.worker_id = s.trial_worker and w.ended_at is null) as is_trial_running "
@@ -101,7 +106,7 @@ def _asks_otherwise_now(cur: Cursor, slot: SlotRow, recipes: Mapping[str, str]) 
 def try_again(cur: Cursor, name: str, reason: str) -> None:
     """Let the next look at an open or misconfigured slot be a trial, now."""
     cur.execute(
-        "update slots set breaker = 'open', retry_at = clock_timestamp(), reason = %s, "
+        "update slots set breaker = 'open', retry_at = clock_timestamp(), reason = %s, reason_since = clock_timestamp(), "
         "backoff_seconds = 15, fault_code = null, fault_items = '{}' where name = %s and breaker <> 'closed'",
         [reason, name],
     )

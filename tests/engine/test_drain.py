@@ -67,6 +67,15 @@ def test_a_drain_ends_where_a_trial_is_due_and_the_probe_is_red(engine: Engine) 
     assert len(engine.router.completions()) == 1
 
 
+def test_a_drain_that_looks_says_what_it_saw_and_no_older_story(engine: Engine) -> None:
+    engine.router.set(mode="busy")
+    engine.texts(*KEYS)
+    engine.drain()
+    engine.ledger.run(slots.try_again, DEEP, "a person asked to try again")
+    engine.router.set(mode="cold")
+    assert str(engine.drain().reason).startswith("deep is away: upstream_cold since ")
+
+
 def test_the_slot_comes_back_and_everything_is_done_once(engine: Engine) -> None:
     engine.router.set(mode="cold")
     engine.texts(*KEYS)

@@ -82,6 +82,7 @@ TIMES = (
     ("calls", "ended_at"),
     ("slots", "retry_at"),
     ("slots", "opened_at"),
+    ("slots", "reason_since"),
     ("work_items", "not_before"),
 )
 

@@ -136,25 +136,60 @@ def test_a_trial_begun_by_a_worker_already_given_up_keeps_nobody_from_the_next(b
 
 def test_red_and_then_green_counts_as_the_time_reached(bench: Bench) -> None:
     open_it(bench, 3600.0)
-    assert not bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True).is_retry_due
-    assert not bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False).is_retry_due
-    assert bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True).is_retry_due
+    assert not bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok").is_retry_due
+    assert not bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming").is_retry_due
+    assert bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok").is_retry_due
 
 
 def test_a_refused_trial_begins_the_red_then_green_anew(bench: Bench) -> None:
     open_it(bench)
-    bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False)
+    bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming")
     refuse(bench)
-    assert not bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True).is_retry_due
+    assert not bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok").is_retry_due
 
 
 def test_a_probe_alone_never_opens_nor_closes(bench: Bench) -> None:
-    bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False)
+    bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming")
     assert bench.slot().breaker is BreakerState.CLOSED
     open_it(bench)
     for _ in range(3):
-        bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True)
+        bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok")
     assert bench.slot().breaker is BreakerState.OPEN
+
+
+def seconds_of_its_reason(bench: Bench) -> float:
+    (row,) = bench.sql("select extract(epoch from clock_timestamp() - reason_since)::double precision as s from slots")
+    return float(row["s"])
+
+
+def an_hour_passes(bench: Bench) -> None:
+    bench.sql("update slots set reason_since = reason_since - interval '1 h', opened_at = opened_at - interval '1 h'")
+
+
+def test_a_reason_is_told_since_it_is_the_reason_and_not_since_the_opening(bench: Bench) -> None:
+    open_it(bench)
+    an_hour_passes(bench)
+    assert refuse(bench).reason == "editor_busy"
+    assert seconds_of_its_reason(bench) < 60
+    an_hour_passes(bench)
+    refuse(bench)
+    assert seconds_of_its_reason(bench) > 3600, "the same again is no news"
+    bench.ledger.run(slots.try_again, DEEP, "a person asked to try again")
+    assert seconds_of_its_reason(bench) < 60
+    bench.close_breaker()
+    assert bench.slot().reason_since is None
+
+
+def test_a_red_probes_reason_is_the_slots_and_a_green_ones_is_not(bench: Bench) -> None:
+    open_it(bench)
+    bench.ledger.run(slots.try_again, DEEP, "a person asked to try again")
+    an_hour_passes(bench)
+    assert bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming").reason == "warming"
+    assert seconds_of_its_reason(bench) < 60
+    an_hour_passes(bench)
+    bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming")
+    assert bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok").reason == "warming"
+    assert seconds_of_its_reason(bench) > 3600
 
 
 def test_misconfigured_waits_for_the_settings_and_for_nothing_else(bench: Bench) -> None:

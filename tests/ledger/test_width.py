@@ -141,6 +141,16 @@ def test_a_slot_that_was_away_begins_at_1_again_and_still_shows_what_was_found(a
     assert steer(auto).permits == 1
 
 
+def test_a_slot_that_was_away_begins_at_1_again_also_where_a_person_had_it_asked(auto: Bench) -> None:
+    climb(auto, 3)
+    auto.sql("delete from permits")
+    auto.ledger.run(breaker.open_breaker, DEEP, 1, "upstream_cold", None)
+    auto.sql("update slots set opened_at = opened_at - interval '20 s'")
+    auto.ledger.run(slots.try_again, DEEP, "a person asked to try again")
+    auto.close_breaker()
+    assert auto.slot().permits == 1
+
+
 def test_a_trial_at_once_after_a_documents_fault_is_no_wake(auto: Bench) -> None:
     climb(auto, 3)
     auto.ledger.run(breaker.open_breaker, DEEP, 1, "HTTP 500", None, at_once=True)

@@ -31,9 +31,9 @@ def in_seoul(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def slot(breaker: BreakerState = BreakerState.CLOSED, wait: float | None = None, reason: str | None = None) -> SlotRow:
-    opened = datetime(2026, 11, 25, 5, 2, tzinfo=UTC) if breaker is not BreakerState.CLOSED else None
+    since = datetime(2026, 11, 25, 5, 2, tzinfo=UTC) if breaker is not BreakerState.CLOSED else None
     return SlotRow(
-        name="deep", url="http://x:1", model="m", permits=1, breaker=breaker, epoch=1, reason=reason, opened_at=opened,
+        name="deep", url="http://x:1", model="m", permits=1, breaker=breaker, epoch=1, reason=reason, reason_since=since,
         retry_at=None, refusal_wait_seconds=wait, was_red_since_opening=False, is_retry_due=False, is_trial_running=False,
     )  # fmt: skip
 
