@@ -47,8 +47,10 @@ class LazyGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except (KeyboardInterrupt, Exception) as error:
-            from dagster_offload.cli.refusal import refusal
+            from dagster_offload.cli.refusal import nobody_reads, refusal
 
+            if nobody_reads(error):
+                raise  # click ends it without a word
             raise refusal(error) from error
 
 

@@ -1,6 +1,9 @@
 """How a command ends when it cannot do its work: one line, an exit code, and no traceback on the terminal."""
 
 import json
+import os
+import select
+import sys
 import traceback
 from datetime import datetime
 from enum import IntEnum
@@ -37,7 +40,10 @@ class Refusal(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"dagster-offload: {self.message}", file=file, err=file is None)
         if self._wants_json:
-            click.echo(json.dumps({"error": self.message, "exit_code": self.exit_code}, ensure_ascii=False))
+            try:
+                click.echo(json.dumps({"error": self.message, "exit_code": self.exit_code}, ensure_ascii=False))
+            except BrokenPipeError:  # nobody reads it; left in the buffer it would be complained about at our exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def refusal(error: BaseException) -> Refusal:
@@ -51,6 +57,21 @@ def refusal(error: BaseException) -> Refusal:
     where = _write_down(error)
     what = f"{type(error).__name__}: {first_line(error)}"
     return Refusal(f"{what} - this is our fault; details in {where}", ExitCode.OUR_FAULT)
+
+
+def nobody_reads(error: BaseException) -> bool:
+    """Whether `error` says that the reader of our standard output is gone (`status | head -1`): nobody's fault.
+
+    Asked of the pipe itself, since writing to a child or a server raises the same error.
+    """
+    if not isinstance(error, BrokenPipeError):
+        return False
+    try:
+        output = select.poll()
+        output.register(sys.stdout.fileno(), 0)  # a pipe without a reader is told of unasked
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0))
+    except (OSError, ValueError):  # standard output is no file, or closed
+        return False
 
 
 def first_line(error: BaseException) -> str:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,34 @@ def test_an_interrupt_is_said_in_one_line(call: Call, monkeypatch: pytest.Monkey
     result = call("status")
     assert result.exit_code == 130
     assert result.stderr == "dagster-offload: interrupted; nothing is lost\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "lines"),
+    [
+        (["status", "--help"], 1, 0),
+        (["doctor", "--deep-url", "http://127.0.0.1:1", "--deep-model", "m"], 1, 0),
+        (["drain", "--json"], 2, 1),  # a refusal stays one
+    ],
+)
+def test_a_reader_that_went_away_is_nobodys_fault(arguments: list[str], exit_code: int, lines: int) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "dagster_offload.cli", *arguments]
+    try:
+        ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writer)
+    assert ended.stderr.count("\n") == lines, ended.stderr
+    assert ended.returncode == exit_code
+    assert not home().exists()
+
+
+def test_a_pipe_that_broke_elsewhere_is_told(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(status, "_look", fail)
+    result = call("status")
+    assert result.exit_code == 1
+    assert "BrokenPipeError" in result.stderr
