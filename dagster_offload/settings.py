@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -87,6 +88,13 @@ class Settings(BaseSettings):
             return None
         if not re.match(r"^https?://[^/\s]+", value):
             raise ValueError("must start with http:// or https:// and name a host")
+        try:
+            parts = urlsplit(value)
+            is_address = bool(parts.hostname) and parts.port != 0
+        except ValueError:  # its words may quote a password
+            is_address = False
+        if not is_address:
+            raise ValueError("must name a host and, if any, a port from 1 to 65535: http://macbook.local:8890")
         return re.sub(r"/v1$", "", value.rstrip("/"))
 
     @field_validator("deep_expected_model", "primary_expected_model")

@@ -45,6 +45,18 @@ def test_a_url_without_a_model_is_named(call: Call, arguments: list[str]) -> Non
     assert not home().exists()
 
 
+@pytest.mark.parametrize(
+    "arguments", [["drain"], ["status"], ["scan"], ["doctor"], ["up"], ["slot", "show"], ["explain", "x.txt"], ["stop"]]
+)
+def test_a_url_that_cannot_be_is_named_before_anything_is_touched(call: Call, arguments: list[str]) -> None:
+    os.environ |= {"OFFLOAD_DEEP_URL": "http://127.0.0.1:99999", "OFFLOAD_DEEP_MODEL": "m"}
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("dagster-offload: OFFLOAD_DEEP_URL: must name a host")
+    assert result.stderr.count("\n") == 1
+    assert not home().exists()
+
+
 def test_a_wrong_setting_is_named(call: Call) -> None:
     os.environ["OFFLOAD_DEEP_CONCURRENCY"] = "many"
     result = call("status")

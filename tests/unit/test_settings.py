@@ -46,6 +46,11 @@ def test_a_url_without_a_model_names_the_missing_variable(monkeypatch: pytest.Mo
     ("name", "value"),
     [
         ("OFFLOAD_DEEP_URL", "macbook.local:8890"),
+        ("OFFLOAD_DEEP_URL", "http://127.0.0.1:99999"),
+        ("OFFLOAD_DEEP_URL", "http://127.0.0.1:0"),
+        ("OFFLOAD_DEEP_URL", "http://[::1"),
+        ("OFFLOAD_DEEP_URL", "http://:80"),
+        ("OFFLOAD_PRIMARY_URL", "http://host:port"),
         ("OFFLOAD_DEEP_CONCURRENCY", "0"),
         ("OFFLOAD_DEEP_CONCURRENCY", "many"),
         ("OFFLOAD_DEEP_EXPECTED_MODEL", "Qwen(3"),
@@ -131,6 +136,12 @@ def test_no_password_of_a_url_shows_in_any_repr() -> None:
 )
 def test_a_url_is_shown_without_user_and_password(url: str, shown: str) -> None:
     assert without_password(url) == shown
+
+
+def test_a_url_that_a_password_makes_impossible_is_refused_without_it() -> None:
+    with pytest.raises(SettingsError, match="OFFLOAD_DEEP_URL") as refused:
+        load_settings(deep_url="http://me:pa/ss@host", deep_model="m")
+    assert "pa" not in str(refused.value).replace("port", "")
 
 
 def test_no_key_shows_in_any_repr() -> None:
