@@ -18,7 +18,7 @@ from dagster_offload.lanes import Lanes, Scope
 from dagster_offload.ledger import Ledger, breaker, claims, documents, slots, usage
 from dagster_offload.ledger.claims import Backlog, Unfinished
 from dagster_offload.ledger.estimate import estimate
-from dagster_offload.ledger.records import BreakerState, SlotRow, State
+from dagster_offload.ledger.records import ASKED_AT_THE_NEXT_LOOK, BreakerState, SlotRow, State
 from dagster_offload.ledger.workers import Worker, live_workers
 from dagster_offload.opening import open_ledger
 from dagster_offload.probe import probe
@@ -244,8 +244,10 @@ def why_away(slot: SlotRow) -> str:
     since = f" since {slot.reason_since.astimezone():%H:%M}" if slot.reason_since else ""
     if slot.breaker is BreakerState.MISCONFIGURED:
         return f"{slot.name} is misconfigured: {slot.reason}{since}"
-    next_look = f" (next look {slot.retry_at.astimezone():%H:%M:%S})" if slot.retry_at else ""
-    return f"{slot.name} is away: {slot.reason}{since}{next_look}"
+    away = f"{slot.name} is away: {slot.reason}{since}"
+    if slot.is_retry_due:
+        return f"{away}; {ASKED_AT_THE_NEXT_LOOK}"
+    return f"{away} (next look {slot.retry_at.astimezone():%H:%M:%S})" if slot.retry_at else away
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def show(*, as_json: bool) -> None:
             _places(row),
             row.breaker,
             row.reason or "",
-            in_words(row.retry_at),
+            "now due" if row.is_retry_due else in_words(row.retry_at),
         )
     to_terminal(shown)
     for row in rows:

@@ -173,6 +173,7 @@ def _print(settings: "Settings", report: Report) -> None:
 
 def _deep_in_words(settings: "Settings", report: Report) -> str:
     from dagster_offload.cli.words import in_words
+    from dagster_offload.ledger.records import ASKED_AT_THE_NEXT_LOOK
 
     configured, slot = settings.slots.deep, report.slot
     if configured is None:
@@ -184,6 +185,8 @@ def _deep_in_words(settings: "Settings", report: Report) -> str:
     words = f"{where}: {slot.breaker}, {slot.reason} since {in_words(slot.reason_since)}"
     if slot.breaker == "misconfigured":
         return f"{words}; change the setting, or `dagster-offload slot set deep --try-again`"
+    if slot.is_retry_due:
+        return f"{words}; {ASKED_AT_THE_NEXT_LOOK}"
     return f"{words}; asked again {in_words(slot.retry_at)}" if slot.retry_at else words
 
 

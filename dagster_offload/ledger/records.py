@@ -90,6 +90,10 @@ class NewResult:
     in_all: CallRecord | None = None
 
 
+# What is said instead of a time to come, where `SlotRow.is_retry_due`: a time that passed tells of a look nobody took.
+ASKED_AT_THE_NEXT_LOOK = "to be asked at the next look (a running up, or dagster-offload drain)"
+
+
 @dataclass(frozen=True)
 class SlotRow:
     """A slot as the ledger knows it. Times are the database's."""

@@ -80,6 +80,14 @@ def test_times_are_those_of_the_readers_clock() -> None:
     assert why_away(away) == "deep is away: warming since 14:02 (next look 14:03:10)"
 
 
+def test_a_slot_whose_time_has_come_is_said_to_be_due_and_no_time_that_nobody_looked_at() -> None:
+    away = slot(BreakerState.OPEN, reason="warming")
+    due = replace(away, retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC), is_retry_due=True)
+    assert why_away(due) == (
+        "deep is away: warming since 14:02; to be asked at the next look (a running up, or dagster-offload drain)"
+    )
+
+
 @pytest.mark.parametrize("stage", ["extract", "nonsense", ""])
 def test_a_drain_of_what_is_no_drain_stage_is_refused(stage: str) -> None:
     settings = load_settings(deep_url="http://x:1", deep_model="m")
