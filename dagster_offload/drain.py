@@ -243,7 +243,8 @@ def why_away(slot: SlotRow) -> str:
     """One line: `deep is away: upstream_cold since 14:02 (next look 14:03:10)`."""
     since = f" since {slot.reason_since.astimezone():%H:%M}" if slot.reason_since else ""
     if slot.breaker is BreakerState.MISCONFIGURED:
-        return f"{slot.name} is misconfigured: {slot.reason}{since}"
+        way_out = f"change the setting, or dagster-offload slot set {slot.name} --try-again"
+        return f"{slot.name} is misconfigured: {slot.reason}{since}; {way_out}"
     away = f"{slot.name} is away: {slot.reason}{since}"
     if slot.is_retry_due:
         return f"{away}; {ASKED_AT_THE_NEXT_LOOK}"

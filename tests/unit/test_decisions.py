@@ -88,6 +88,13 @@ def test_a_slot_whose_time_has_come_is_said_to_be_due_and_no_time_that_nobody_lo
     )
 
 
+def test_a_misconfigured_slot_names_the_next_step() -> None:
+    assert why_away(slot(BreakerState.MISCONFIGURED, reason="HTTP 401 (check OFFLOAD_DEEP_API_KEY)")) == (
+        "deep is misconfigured: HTTP 401 (check OFFLOAD_DEEP_API_KEY) since 14:02; "
+        "change the setting, or dagster-offload slot set deep --try-again"
+    )
+
+
 @pytest.mark.parametrize("stage", ["extract", "nonsense", ""])
 def test_a_drain_of_what_is_no_drain_stage_is_refused(stage: str) -> None:
     settings = load_settings(deep_url="http://x:1", deep_model="m")
