@@ -27,7 +27,8 @@ def deferrals_as_waits(retry_number: int) -> Iterator[None]:
     try:
         yield
     except StageDeferred as deferred:
-        raise retry_requested(deferred, retry_number) from deferred
+        # The step's log has told why it waits; Dagster shows a cause as a failure's stack trace, and a wait is none.
+        raise retry_requested(deferred, retry_number) from None
 
 
 def look_again(seconds: float) -> dg.RetryRequested:
