@@ -124,7 +124,8 @@ class Settings(BaseSettings):
     @field_validator("home", "library")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
-        return None if value is None else value.expanduser().absolute()
+        # Without its `..`, so that a path below it is seen to be one; links stay as the owner named them.
+        return None if value is None else Path(os.path.abspath(value.expanduser()))
 
     @property
     def slots(self) -> Slots:

@@ -28,7 +28,7 @@ def _to_environment(ctx: click.Context, param: click.Parameter, value: str | Non
 
 def _path_to_environment(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
     if value is not None:
-        _set(ctx, param, str(value.expanduser().absolute()))
+        _set(ctx, param, os.path.abspath(value.expanduser()))
 
 
 def _set(ctx: click.Context, param: click.Parameter, value: str) -> None:
@@ -91,7 +91,21 @@ def deep_options(command: F) -> F:
 
 def document_key(library: Path | None, typed: str) -> str:
     """The key of a document as a person may name it: its key, or its path on this machine."""
-    path = Path(typed).expanduser()
-    if library is not None and path.is_absolute() and path.is_relative_to(library):
-        typed = path.relative_to(library).as_posix()
-    return unicodedata.normalize("NFC", typed.removeprefix("./"))
+    raw = typed.removeprefix("./") if library is None else _below(library, typed)
+    return unicodedata.normalize("NFC", raw)
+
+
+def _below(library: Path, typed: str) -> str:
+    """`typed` relative to the library where it is a path that leads into it; else as it is, which may be a key."""
+    path = os.path.expanduser(typed)
+    if not os.path.isabs(path):
+        is_plain = os.path.normpath(typed) == typed  # a person who writes ./ or ../ means a path
+        if (is_plain and os.path.lexists(library / typed)) or not os.path.lexists(path):
+            return typed.removeprefix("./")
+    path = os.path.abspath(path)
+    if Path(path).is_relative_to(library):
+        return Path(path).relative_to(library).as_posix()
+    # Only the folder's links are followed: a document may be a link itself.
+    folder, root = os.path.realpath(os.path.dirname(path)), os.path.realpath(library)
+    real = Path(folder, os.path.basename(path))
+    return real.relative_to(root).as_posix() if real.is_relative_to(root) else typed

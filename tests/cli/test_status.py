@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from dagster_offload.cli.options import document_key
 from dagster_offload.cli.up import _lines
 from dagster_offload.ledger import Ledger
@@ -137,6 +139,44 @@ def test_a_document_typed_in_another_unicode_form_is_the_same_document() -> None
     assert document_key(None, "./x.txt") == "x.txt"
 
 
+@pytest.mark.parametrize("named", ["library", "link", "library/letters/.."])
+def test_a_document_is_found_by_any_path_that_leads_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    letters = tmp_path / "library" / "letters"
+    letters.mkdir(parents=True)
+    (letters / "a.txt").touch()
+    (tmp_path / "library" / "b.txt").touch()
+    (tmp_path / "library" / "linked.txt").symlink_to("letters/a.txt")
+    (tmp_path / "link").symlink_to("library")
+    library = load_settings(library=f"{tmp_path}/{named}").library
+    monkeypatch.chdir(letters)
+    for typed, key in [
+        ("a.txt", "letters/a.txt"),
+        ("./a.txt", "letters/a.txt"),
+        ("../b.txt", "b.txt"),
+        ("b.txt", "b.txt"),
+        ("letters/a.txt", "letters/a.txt"),
+        ("../linked.txt", "linked.txt"),
+        (f"{tmp_path}/link/letters/a.txt", "letters/a.txt"),
+        (f"{tmp_path}/library/letters/../b.txt", "b.txt"),
+        (f"{tmp_path}/link/gone.txt", "gone.txt"),
+        ("gone.txt", "gone.txt"),
+    ]:
+        assert document_key(library, typed) == key, typed
+
+
+def test_a_path_that_leads_elsewhere_stays_as_it_was_typed(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "other.txt").touch()
+    assert document_key(tmp_path / "library", f"{tmp_path}/other.txt") == f"{tmp_path}/other.txt"
+    assert document_key(tmp_path / "library", "/library/b.txt") == "/library/b.txt"
+
+
+def test_a_folder_named_by_an_option_may_hold_two_dots(call: Call, tmp_path: Path) -> None:
+    assert call("stop", "--home", "sub/../else").stdout == f"nothing was running on {tmp_path}/else\n"
+
+
 def test_retry_of_nothing_says_so(call: Call, scanned: Path) -> None:
     result = call("retry")
     assert result.exit_code == 0
@@ -180,6 +220,22 @@ def test_slot_set_changes_what_was_seen_and_forget_ends_it(call: Call, scanned: 
     assert (slot["name"], slot["permits"], slot["breaker"]) == ("deep", 4, "closed")
     assert "is still set" in call("slot", "forget", "deep").stdout
     assert json.loads(call("slot", "show", "--json").stdout) == {"slots": []}
+
+
+def test_a_slot_whose_time_has_come_is_shown_as_due_and_before_that_with_its_time(
+    call: Call, scanned: Path, router: Router
+) -> None:
+    from dagster_offload.drain import drain
+
+    router.set(mode="cold")
+    assert drain().is_slot_away
+    assert "asked again" in call("status").stdout
+    assert "now due" not in call("slot", "show").stdout
+    assert call("slot", "set", "deep", "--try-again").exit_code == 0
+    told = call("status").stdout
+    assert "to be asked at the next look (a running up, or dagster-offload drain)" in told
+    assert "asked again" not in told
+    assert "now due" in call("slot", "show").stdout
 
 
 def test_slot_set_takes_auto_and_places_and_shows_them(call: Call, scanned: Path, router: Router) -> None:
