@@ -177,6 +177,11 @@ def printable(name: str) -> str:
     return escaped
 
 
+def cannot_be_shown(name: str) -> bool:
+    """Whether `name` can be neither printed nor stored as it is: not UTF-8, or with a control character in it."""
+    return bool(_SURROGATE.search(name) or _CONTROL.search(name))
+
+
 class _Walker:
     """One walk. Holds what is found so far and the names already taken."""
 

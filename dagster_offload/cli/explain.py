@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dagster_offload.cli.options import document_key, home_option, json_option
+from dagster_offload.cli.options import document_key, home_option, json_option, no_such_document
 from dagster_offload.cli.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
         unusable = {} if found else ledger.run(status.unusable_names)
         refused = ledger.run(refused_answers.of_document, key)
     if found is None:
-        why = f"its name cannot be a key: {unusable[key]}" if key in unusable else "is it in the library, and scanned?"
-        raise Refusal(f"no such document: {key} ({why})")
+        raise Refusal(f"no such document: {no_such_document(key, unusable)}")
     if as_json:
         answers = {"refused_answers": [asdict(answer) for answer in refused]} if with_answers else {}
         print_json(asdict(found) | answers)

@@ -3,7 +3,7 @@ processes a command starts (code server, runs) see the same settings as the comm
 
 import os
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,9 +90,20 @@ def deep_options(command: F) -> F:
 
 
 def document_key(library: Path | None, typed: str) -> str:
-    """The key of a document as a person may name it: its key, or its path on this machine."""
+    """The key of a document as a person may name it: its key, or its path on this machine.
+
+    A name that cannot be a key comes back as the ledger knows it, escaped.
+    """
+    from dagster_offload.documents import cannot_be_shown, printable
+
     raw = typed.removeprefix("./") if library is None else _below(library, typed)
-    return unicodedata.normalize("NFC", raw)
+    return printable(raw) if cannot_be_shown(raw) else unicodedata.normalize("NFC", raw)
+
+
+def no_such_document(key: str, unusable: Mapping[str, str]) -> str:
+    """Words for a key that the ledger does not have, with what to look at; `unusable` = why a name cannot be one."""
+    why = f"its name cannot be a key: {unusable[key]}" if key in unusable else "is it in the library, and scanned?"
+    return f"{key} ({why})"
 
 
 def _below(library: Path, typed: str) -> str:

@@ -2,7 +2,7 @@
 
 import click
 
-from dagster_offload.cli.options import document_key, home_option, json_option
+from dagster_offload.cli.options import document_key, home_option, json_option, no_such_document
 from dagster_offload.cli.refusal import Refusal
 
 
@@ -32,7 +32,8 @@ def command(documents: tuple[str, ...], *, stage: str | None, state: str | None,
     with open_ledger(settings) as ledger:
         missing = [key for key in keys if ledger.run(status.explain, key) is None]
         if missing:
-            raise Refusal(f"no such document: {', '.join(missing)}")
+            unusable = ledger.run(status.unusable_names)
+            raise Refusal(f"no such document: {', '.join(no_such_document(key, unusable) for key in missing)}")
         moved = ledger.run(
             requests.retry,
             [stage] if stage else STAGE_NAMES,

@@ -173,6 +173,30 @@ def test_a_path_that_leads_elsewhere_stays_as_it_was_typed(tmp_path: Path) -> No
     assert document_key(tmp_path / "library", "/library/b.txt") == "/library/b.txt"
 
 
+@pytest.mark.parametrize(
+    ("name", "shown", "why"),
+    [
+        (os.fsdecode(b"caf\xe9.txt"), "caf\\xe9.txt", "not UTF-8"),
+        ("two\nlines.txt", "two\\nlines.txt", "holds a control character"),
+    ],
+)
+def test_a_name_that_cannot_be_a_key_is_told_with_its_reason(
+    call: Call, with_ledger: str, library: Path, name: str, shown: str, why: str
+) -> None:
+    (library / name).touch()
+    assert call("scan").exit_code == 0
+    for command in ("explain", "retry"):
+        for typed in (name, str(library / name), shown):
+            result = call(command, typed, "--json")
+            assert result.exit_code == 2, result.output
+            error = json.loads(result.stdout)["error"]
+            assert error == f"no such document: {shown} (its name cannot be a key: {why})"
+
+
+def test_a_backslash_is_part_of_a_key() -> None:
+    assert document_key(None, "a\\b.txt") == "a\\b.txt"
+
+
 def test_a_folder_named_by_an_option_may_hold_two_dots(call: Call, tmp_path: Path) -> None:
     assert call("stop", "--home", "sub/../else").stdout == f"nothing was running on {tmp_path}/else\n"
 
@@ -193,7 +217,9 @@ def test_retry_brings_failed_work_back(call: Call, with_ledger: str, library: Pa
 
 
 def test_retry_of_an_unknown_document_is_refused(call: Call, scanned: Path) -> None:
-    assert call("retry", "nothing.txt").exit_code == 2
+    result = call("retry", "nothing.txt")
+    assert result.exit_code == 2
+    assert "no such document: nothing.txt (is it in the library, and scanned?)" in result.stderr
 
 
 def test_redo_shows_the_price_and_asks_first(call: Call, scanned: Path, router: Router) -> None:
