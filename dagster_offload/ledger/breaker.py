@@ -62,14 +62,15 @@ def open_breaker(
 def note_probe(cur: Cursor, slot: str, *, is_healthy: bool, reason: str) -> SlotRow:
     """Remember what a probe beside an open breaker said: red and then green counts as `retry_at` reached.
 
-    The `reason` of a red one is what keeps work from the slot now, so it is the slot's.
+    The `reason` of a red one is what keeps work from the slot now, so it is the slot's, unless that says the same and
+    names a setting, too.
     """
     row = locked(cur, slot)
     if row.breaker is BreakerState.OPEN and not is_healthy:
         cur.execute(
             f"update slots set was_red_since_opening = true, {SINCE_IT_CHANGED}, reason = %(reason)s "
             "where name = %(slot)s",
-            {"reason": reason, "slot": slot},
+            {"reason": row.reason if (row.reason or "").startswith(f"{reason} (check ") else reason, "slot": slot},
         )
     elif row.breaker is BreakerState.OPEN and row.was_red_since_opening:
         cur.execute(

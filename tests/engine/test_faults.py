@@ -39,7 +39,7 @@ def outcomes(engine: Engine) -> Counter[str]:
 def test_a_router_that_refuses_everything_fails_no_document_after_n_plus_2_calls_and_names_the_setting(
     engine: Engine, status: int, setting: str, is_misconfigured: bool, concurrency: int
 ) -> None:
-    engine.router.set(mode="refuse", status=status)
+    engine.router.set(mode="refuse", status=status, health="green")  # red, its reason would be told of an open slot
     engine.texts(*KEYS)
     summary = engine.drain(deep_concurrency=concurrency)
     assert (summary.done, summary.failed) == (0, 0)

@@ -192,6 +192,15 @@ def test_a_red_probes_reason_is_the_slots_and_a_green_ones_is_not(bench: Bench) 
     assert seconds_of_its_reason(bench) > 3600
 
 
+def test_a_red_probe_that_says_the_same_leaves_the_setting_to_check(bench: Bench) -> None:
+    words = "connection refused (check OFFLOAD_DEEP_URL)"
+    bench.ledger.run(breaker.open_breaker, DEEP, 1, words, None)
+    an_hour_passes(bench)
+    seen = bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="connection refused")
+    assert (seen.reason, seen.was_red_since_opening) == (words, True)
+    assert seconds_of_its_reason(bench) > 3600
+
+
 def test_misconfigured_waits_for_the_settings_and_for_nothing_else(bench: Bench) -> None:
     open_it(bench)
     row = refuse(bench, is_misconfigured=True)
