@@ -25,6 +25,7 @@ QUESTION = "Count from one to forty in English words, separated by spaces."
 # OpenAI and DeepSeek want the word in the prompt before they promise a JSON object; asked for it is not.
 JSON_QUESTION = "This tests JSON output. Name a colour of the rainbow, in one word."
 PERMIT_PATIENCE_SECONDS = 60.0
+ANSWER_PATIENCE_SECONDS = 120.0  # for one short answer, which may find the model still loading
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def command(*, as_json: bool) -> None:
             "no slot is configured: set OFFLOAD_DEEP_URL=http://HOST:8890 and OFFLOAD_DEEP_MODEL to the alias your router knows"
         )
     checks = []
-    for check in _examine(settings, slot):
+    for check in _examine(settings, slot, is_quiet=as_json):
         checks.append(check)
         if not as_json:
             mark = click.style("ok  ", fg="green") if check.ok else click.style("no  ", fg="red")
@@ -86,7 +87,7 @@ def _advice(checks: list[Check]) -> str | None:
     return best[0].advice if best else None
 
 
-def _examine(settings: "Settings", slot: "SlotConfig") -> Iterator[Check]:
+def _examine(settings: "Settings", slot: "SlotConfig", *, is_quiet: bool) -> Iterator[Check]:
     """The steps in order; a step without which the next make no sense ends them."""
     yield _ocr(settings)
     yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
@@ -102,6 +103,8 @@ def _examine(settings: "Settings", slot: "SlotConfig") -> Iterator[Check]:
         return
     yield asyncio.run(_health(slot))
     yield asyncio.run(_context(slot))
+    if not is_quiet:
+        click.echo(f"asks for a few short answers, and waits up to {_patience(slot):g} s for each ...", err=True)
     answered = asyncio.run(_completion(settings, slot))
     yield from answered
     if all(check.ok for check in answered):
@@ -174,6 +177,11 @@ async def _context(slot: "SlotConfig") -> Check:
     return Check("context", True, f"{slot.context_tokens:,} tokens by {setting}; {says}", advice)
 
 
+def _patience(slot: "SlotConfig") -> float:
+    """Seconds for one short answer: the owner's word goes first where it is shorter."""
+    return min(ANSWER_PATIENCE_SECONDS, slot.read_timeout)
+
+
 async def _completion(settings: "Settings", slot: "SlotConfig") -> list[Check]:
     import httpx
 
@@ -201,7 +209,7 @@ async def _answer_without_thinking(client: "AIClient", slot: "SlotConfig") -> tu
     """The answer to a short question and its seconds, asked in each dialect of `do not think` until one is obeyed."""
     from dagster_offload.completion import Answer, RequestOptions
 
-    options = RequestOptions(max_tokens=120, temperature=0.0, thinking=False, read_timeout_seconds=120)
+    options = RequestOptions(max_tokens=120, temperature=0.0, thinking=False, read_timeout_seconds=_patience(slot))
     while True:
         started = time.monotonic()
         said = await client._request(slot, QUESTION, options=options)
@@ -244,7 +252,11 @@ async def _json(client: "AIClient", slot: "SlotConfig") -> Check:
         "properties": {"colour_of_the_rainbow": {"enum": ["red", "green", "blue"]}},
     }
     options = RequestOptions(
-        max_tokens=60, temperature=0.0, thinking=False, response_schema=schema, read_timeout_seconds=120
+        max_tokens=60,
+        temperature=0.0,
+        thinking=False,
+        response_schema=schema,
+        read_timeout_seconds=_patience(slot),
     )
     way = None
     while (next_way := known.way(Wish.JSON)) is not None and next_way != way:
