@@ -41,9 +41,22 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--json" in args:  # before the command reads it, which a wrong option beside it prevents
+            from dagster_offload.cli.refusal import WANTS_JSON
+
+            ctx.meta[WANTS_JSON] = True
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            from dagster_offload.cli.refusal import WANTS_JSON, Refusal
+
+            if ctx.meta.get(WANTS_JSON):
+                raise Refusal(error.format_message(), error.exit_code) from error
+            raise
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except (KeyboardInterrupt, Exception) as error:

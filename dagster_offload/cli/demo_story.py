@@ -15,6 +15,7 @@ from dagster_offload.cli.home import hold_up_lock
 from dagster_offload.cli.ports import choose_port
 from dagster_offload.cli.services import Services, running_services
 from dagster_offload.cli.status import stages_json
+from dagster_offload.cli.words import times
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger import status
 from dagster_offload.ledger.records import StageCounts
@@ -98,7 +99,7 @@ class Story:
         self._await(lambda: all(self.clicks.is_over(run) for run in runs), "the clicks' own runs")
         found = self._numbers()
         self.say(
-            f"\n   Put off {found['deferrals']} times, drained {found['drains']} times, answered by "
+            f"\n   Put off {times(found['deferrals'])}, drained {times(found['drains'])}, answered by "
             f"{', '.join(found['served_models'])}. Nothing was lost; what failed is a broken file."
         )
         return found

@@ -12,7 +12,13 @@ AUTO = "auto"
 
 def _number_or_auto(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
     """A number from 1, or the word that leaves it to us."""
-    return value if value in (None, AUTO) else int(click.IntRange(1, WIDEST)(value, param, ctx))
+    if value is None or value == AUTO:
+        return value
+    try:
+        return int(click.IntRange(1, WIDEST)(value, param, ctx))
+    except click.BadParameter:
+        words = f"{value} is neither a number from 1 to {WIDEST} nor {AUTO}"
+        raise click.BadParameter(words, ctx, param) from None
 
 
 @click.group("slot")

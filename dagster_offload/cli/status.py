@@ -207,7 +207,7 @@ def _pace(report: Report) -> list[str]:
         lines.append(f"left     {duration(pace.slot_hours_left * 3600)} of the slot's time{end}{why}")
     if report.slot is not None and (found := found_in_words(report.slot)) is not None:
         lines.append(f"width    {found}")
-    if (used := report.last_drain) is not None and used.calls:
+    if (used := report.last_drain) is not None and (used.read or used.written):
         reused = (
             "its server does not say what it reuses" if used.cached is None else f"{used.cached:,} out of its cache"
         )

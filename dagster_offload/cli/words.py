@@ -8,7 +8,12 @@ import click
 
 
 def print_json(value: dict[str, Any]) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> str:
+    """Times as ISO 8601 has them, for any script to read."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def in_words(moment: datetime | None, now: datetime | None = None) -> str:
@@ -18,6 +23,10 @@ def in_words(moment: datetime | None, now: datetime | None = None) -> str:
     seconds = (moment - (now or datetime.now(UTC))).total_seconds()
     distance = f"in {duration(seconds)}" if seconds >= 0 else f"{duration(-seconds)} ago"
     return f"{moment.astimezone():%H:%M:%S} ({distance})"
+
+
+def times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def duration(seconds: float) -> str:

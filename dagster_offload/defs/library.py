@@ -122,7 +122,8 @@ def _look(instance: dg.DagsterInstance, settings: Settings, ledger: Ledger) -> d
     due = ledger.run(claims.count_due, [EXTRACT])
     if differs is None and not due:
         return dg.SkipReason("the library is as the ledger has it; 0 documents wait for extraction")
-    why = "; ".join([*([differs] if differs else []), f"{due} documents wait for extraction"])
+    waiting = "1 document waits for extraction" if due == 1 else f"{due} documents wait for extraction"
+    why = "; ".join([*([differs] if differs else []), *([waiting] if due else [])])
     if (starting := about_to_start(instance, SCAN_JOB)) is not None:
         return dg.SkipReason(f"{starting}; {why}")
     if live := len(ledger.run(workers.live_workers, ledger.schema, "scan")):

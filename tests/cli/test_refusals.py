@@ -46,6 +46,38 @@ def test_a_url_without_a_model_is_named(call: Call, arguments: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status", "--bogus", "--json"],
+        ["explain", "--json"],
+        ["redo", "--json"],
+        ["slot", "show", "--json", "x"],
+        ["bogus", "--json"],
+    ],
+)
+def test_a_wrong_usage_is_one_json_object_where_that_was_asked_for(call: Call, arguments: list[str]) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 2
+    found = json.loads(result.stdout)
+    assert found["exit_code"] == 2
+    assert found["error"] in result.stderr
+
+
+def test_a_wrong_usage_without_json_shows_the_usage(call: Call) -> None:
+    result = call("status", "--bogus")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Usage: " in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--concurrency", "--places"])
+@pytest.mark.parametrize("typed", ["foo", "0", "513"])
+def test_a_wrong_number_of_a_slot_is_told_with_what_it_may_be(call: Call, option: str, typed: str) -> None:
+    result = call("slot", "set", "deep", option, typed)
+    assert result.exit_code == 2
+    assert f"{typed} is neither a number from 1 to 512 nor auto" in result.stderr
+
+
+@pytest.mark.parametrize(
     "arguments", [["drain"], ["status"], ["scan"], ["doctor"], ["up"], ["slot", "show"], ["explain", "x.txt"], ["stop"]]
 )
 def test_a_url_that_cannot_be_is_named_before_anything_is_touched(call: Call, arguments: list[str]) -> None:

@@ -79,6 +79,13 @@ def test_status_says_how_fast_the_slot_is_and_what_the_last_drain_cost(
     assert "tokens   last drain: " in shown
 
 
+def test_status_has_no_line_of_tokens_where_the_last_drain_used_none(call: Call, scanned: Path, router: Router) -> None:
+    router.set(mode="refuse", status=400)
+    call("drain")
+    assert json.loads(call("status", "--json").stdout)["last_drain"]["calls"] > 0
+    assert "tokens   " not in call("status").stdout
+
+
 def test_status_and_explain_tell_how_far_a_long_document_is_read(call: Call, scanned: Path, with_ledger: str) -> None:
     with Ledger(with_ledger) as ledger, ledger.transaction() as cur:
         cur.execute(
