@@ -28,8 +28,9 @@ def judged(slot: SlotConfig, path: str, status_code: int, body: bytes) -> ProbeR
     """What the answer to the health request says."""
     if 200 <= status_code < 300:
         return ProbeResult(True, f"{path} says HTTP {status_code}", answered=True)
-    reason = router_word_in(body.decode(errors="replace")) or f"{path} says HTTP {status_code}"
-    if is_misconfigured_status(status_code):
+    word = router_word_in(body.decode(errors="replace"))
+    reason = word or f"{path} says HTTP {status_code}"
+    if word is None or is_misconfigured_status(status_code):
         reason += f" (check {setting_behind_status(slot, status_code)})"
     return ProbeResult(False, reason, answered=True)
 
