@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -84,6 +84,7 @@ def _new_database(postgres_url: str, template: str) -> Iterator[str]:
 def _stop_servers_of_killed_sessions() -> None:
     for home in Path("/tmp").glob(f"{SESSION_HOMES}*"):
         pid = home.name.removeprefix(SESSION_HOMES).partition("-")[0]
-        if home.owner() == Path("/proc/self").owner() and not psutil.pid_exists(int(pid)):
-            stop_postgres(home)
-            shutil.rmtree(home, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another session that begins now does the same, or one has just ended
+            if home.owner() == Path("/proc/self").owner() and not psutil.pid_exists(int(pid)):
+                stop_postgres(home)
+                shutil.rmtree(home, ignore_errors=True)
