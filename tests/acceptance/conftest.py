@@ -29,6 +29,12 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE
         time.sleep(0.05)
 
 
+def wait_for_open_calls(router: Router, number: int, drain: subprocess.Popen[str], home: "Home") -> None:
+    """Until so many are open at the router; says what the drain said where it has ended instead."""
+    wait_for(lambda: drain.poll() is not None or router.log()["open"] >= number, f"{number} open calls")
+    assert drain.poll() is None, home.said
+
+
 def is_running(process: psutil.Process) -> bool:
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)

@@ -9,7 +9,7 @@ import pytest
 
 from dagster_offload.simulator import Router
 from dagster_offload.stages import CLASSIFY, SUMMARIZE
-from tests.acceptance.conftest import Home
+from tests.acceptance.conftest import PATIENCE_SECONDS, Home, wait_for_open_calls
 from tests.acceptance.ui import Book, configure, home_for, text_of, write_letters
 
 DOCUMENTS = [f"letter-{number}.txt" for number in range(3)]
@@ -44,7 +44,7 @@ def test_a_file_edited_while_its_call_is_open_has_the_record_of_the_new_text(lib
     home, router = library.home, library.router
     router.set(hold=True)
     drain = home.start("drain")
-    router.wait(open=2, timeout=60)
+    wait_for_open_calls(router, 2, drain, home)
     [edited] = library.book(
         "select d.key, i.input_digest from work_items i join documents d using (document_id) "
         "where i.state = 'claimed' and i.stage = %s order by d.key limit 1",
@@ -54,7 +54,7 @@ def test_a_file_edited_while_its_call_is_open_has_the_record_of_the_new_text(lib
     scanned = home.run("scan", "--json")
     assert json.loads(scanned.stdout)["changed"] == 1
     router.set(hold=False)
-    assert drain.wait(timeout=60) == 0, home.said
+    assert drain.wait(timeout=PATIENCE_SECONDS) == 0, home.said
 
     [record] = library.book("select * from records where document = %s", edited["key"])
     assert "the new version" in record["text"]

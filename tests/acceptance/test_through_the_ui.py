@@ -141,7 +141,7 @@ def test_after_kill_9_of_everything_no_run_is_left_started_and_the_next_click_wo
     world.configure(concurrency=2)  # one for the dead, whose permit comes back within a minute
     world.wake(hold=True)
     world.ui.materialize("cut-off.txt")
-    world.router.wait(open=1, timeout=60)
+    wait_for(lambda: world.router.log()["open"] >= 1, "an open call")
     left = world.ui.runs(statuses=["STARTED"])
     assert len(left) >= 2  # in the middle of a call, and one that waits
 

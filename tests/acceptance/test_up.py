@@ -10,7 +10,7 @@ import pytest
 
 from dagster_offload.postgres import server_pid
 from dagster_offload.simulator import Router
-from tests.acceptance.conftest import Home, a_home, is_running, wait_for
+from tests.acceptance.conftest import Home, a_home, is_running, wait_for, wait_for_open_calls
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -73,10 +73,11 @@ def test_kill_9_of_up_leaves_nothing_but_postgres_and_up_starts_again(home: Home
 
 def test_stop_ends_up_a_drain_in_mid_call_and_postgres_within_15_seconds(home: Home, router: Router) -> None:
     home.write("letter.txt", "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
-    home.run("scan")
+    scanned = home.run("scan")
+    assert scanned.returncode == 0, scanned.stderr
     router.set(mode="awake", hold=True)
     drain = home.start("drain")
-    router.wait(open=1, timeout=60)
+    wait_for_open_calls(router, 1, drain, home)
     home.up()
     started_at = time.monotonic()
     stopped = home.run("stop")
