@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
@@ -21,6 +22,10 @@ from dagster_offload.ledger import Ledger, migrate
 from dagster_offload.postgres import stop_postgres
 from dagster_offload.postgres.embedded import ensure_embedded
 from dagster_offload.postgres.urls import libpq_url
+
+# A busy machine takes its time: what an example must not take is a question for benchmarks.
+settings.register_profile("any machine", settings.default, deadline=None)
+settings.load_profile("any machine")
 
 WITHOUT_FSYNC = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 SESSION_HOMES = "offload-tests-"  # then the session's pid; in /tmp, because a socket's path is short

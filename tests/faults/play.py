@@ -83,6 +83,7 @@ TIMES = (
     ("slots", "retry_at"),
     ("slots", "opened_at"),
     ("slots", "reason_since"),
+    ("slots", "reason_since"),
     ("work_items", "not_before"),
 )
 

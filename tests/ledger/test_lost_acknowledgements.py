@@ -396,5 +396,7 @@ def everything(bench: Bench) -> dict[str, list[str]]:
 
 def _shown(returned: object) -> str:
     """What a step returned, without a slot's times."""
-    fields = {name: value for name, value in getattr(returned, "__dict__", {}).items() if not name.endswith("_at")}
+    fields = {
+        name: value for name, value in getattr(returned, "__dict__", {}).items() if not name.endswith(("_at", "_since"))
+    }
     return repr(fields or returned)
