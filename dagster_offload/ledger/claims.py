@@ -153,12 +153,7 @@ def backlog(cur: Cursor, stages: Sequence[str]) -> Backlog:
         ("due", _DUE_ITEMS),
         ("waiting", f"work_items i where i.state = 'deferred' and i.stage = any(%(stages)s) and not ({DUE})"),
     ):
-        row = fetch_one(
-            cur,
-            f"select count(distinct document_id) as n from (select i.document_id from {items} limit %(most)s) counted",
-            _due_parameters(stages, None, None) | {"most": MOST_COUNTED * len(stages)},
-        )
-        found[name] = min(int(row["n"]), MOST_COUNTED)
+        found[name] = _count_up_to(cur, MOST_COUNTED, items, _due_parameters(stages, None, None))
     return Backlog(**found)
 
 
@@ -166,13 +161,18 @@ def due_beside(
     cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None = None, *, slot: str, at_most: int
 ) -> int:
     """Documents of `count_due` that may run beside others, counted up to `at_most` and no further."""
+    items = f"{_DUE_ITEMS} and not i.must_run_alone"
+    return _count_up_to(cur, at_most, items, _due_parameters(stages, documents, slot))
+
+
+def _count_up_to(cur: Cursor, most: int, items: str, parameters: dict[str, Any]) -> int:
+    """The documents of these work items, of which each has at most one a stage; costs the same however many there are."""
     row = fetch_one(
         cur,
-        "select count(distinct document_id) as n from "
-        f"(select i.document_id from {_DUE_ITEMS} and not i.must_run_alone limit %(items)s) counted",
-        _due_parameters(stages, documents, slot) | {"items": at_most * len(stages)},
+        f"select count(distinct document_id) as n from (select i.document_id from {items} limit %(items)s) counted",
+        parameters | {"items": most * len(parameters["stages"])},
     )
-    return min(int(row["n"]), at_most)
+    return min(int(row["n"]), most)
 
 
 def has_due(
@@ -199,7 +199,7 @@ _DUE_ITEMS = (
 )
 
 
-def _due_parameters(stages: Sequence[str], documents: Sequence[str] | None, slot: str | None) -> dict[str, object]:
+def _due_parameters(stages: Sequence[str], documents: Sequence[str] | None, slot: str | None) -> dict[str, Any]:
     return {"stages": list(stages), "documents": None if documents is None else list(documents), "slot": slot}
 
 
