@@ -215,10 +215,6 @@ def _pace(report: Report) -> list[str]:
     return lines
 
 
-def _since(slot: "SlotRow") -> str:
-    return f"{slot.reason} since {slot.reason_since.astimezone():%H:%M}" if slot.reason_since else str(slot.reason)
-
-
 def _next_steps(settings: "Settings", report: Report) -> list[str]:
     """What waits for what, and what a person can do about what stands still."""
     from dagster_offload.tally import read_in_words
@@ -226,7 +222,7 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
     lines = []
     waiting = sum(c.pending + c.deferred for stage, c in report.stages.items() if stage != "extract")
     if waiting and report.slot is not None and report.slot.breaker != "closed":
-        lines.append(f"\n{waiting} waiting for deep: {_since(report.slot)}")
+        lines.append(f"\n{waiting} waiting for deep: {report.slot.reason_in_words}")
     elif waiting and settings.slots.deep is None:
         lines.append(f"\n{waiting} waiting: no deep slot is configured (OFFLOAD_DEEP_URL, OFFLOAD_DEEP_MODEL)")
     elif waiting and not report.deep["healthy"]:

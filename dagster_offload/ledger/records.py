@@ -121,6 +121,11 @@ class SlotRow:
         return without_password(self.url)
 
     @property
+    def reason_in_words(self) -> str:
+        """`upstream_cold since 14:02`, by this machine's clock."""
+        return f"{self.reason} since {self.reason_since.astimezone():%H:%M}" if self.reason_since else str(self.reason)
+
+    @property
     def width(self) -> int:
         """Calls open at once: a document has one at a time, so N and the places both bound it."""
         return self.permits if self.places is None else min(self.permits, self.places)
