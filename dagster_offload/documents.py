@@ -84,6 +84,10 @@ class FileStat(NamedTuple):
 SeenFile = tuple[str, int, int, int, int]
 
 
+def seen_as(key: str, status: os.stat_result) -> SeenFile:
+    return key, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
 @dataclass(frozen=True)
 class UnusableName:
     """A file whose name cannot be a key. `name` is unique and escaped, so that it can be printed and stored."""
@@ -340,8 +344,7 @@ def _escape(character: str) -> str:
 
 
 def _refuse_change(file: FileStat, status: os.stat_result) -> None:
-    now = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    if now != (file.size, file.mtime_ns, file.ctime_ns, file.inode) or not stat.S_ISREG(status.st_mode):
+    if seen_as(file.key, status) != file.seen or not stat.S_ISREG(status.st_mode):
         raise ChangedWhileRead(f"{file.key} changed while it was read; the next scan takes it")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from dagster_offload.documents import ChangedWhileRead, SeenFile, locate
+from dagster_offload.documents import ChangedWhileRead, SeenFile, locate, seen_as
 from dagster_offload.errors import DocumentFault
 from dagster_offload.extraction import Extractor, PageRead
 from dagster_offload.ledger.records import Claim, ClaimedItem, NewResult
@@ -159,10 +159,9 @@ _SAME_FILE = "and the file is as the last scan saw it: check its disk and its pe
 
 def _unread(key: str, path: Path, reason: str, message: str) -> Unread | Waits:
     try:
-        now = path.stat()
+        seen = seen_as(key, path.stat())
     except OSError:
         return Waits(reason)
-    seen = (key, now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino)
     return Unread(reason, DocumentFault("unreadable", message), seen)
 
 
