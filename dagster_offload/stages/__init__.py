@@ -89,7 +89,7 @@ def recipes(settings: Settings) -> dict[str, str]:
 
 def _asked_with(options: RequestOptions) -> dict[str, object]:
     asked = asdict(options)
-    del asked["most_to_think"]  # the slot's, too
+    del asked["most_to_think"]  # the slot's, like how much of a document fits
     return asked
 
 

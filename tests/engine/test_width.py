@@ -4,12 +4,13 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from dagster_offload import lanes, walk
-from dagster_offload.drain import run_drain
+from dagster_offload.drain import DrainSummary, run_drain
 from dagster_offload.ledger import Ledger, slots
 from dagster_offload.slots import DEEP
 from tests.engine.conftest import Engine
@@ -130,15 +131,21 @@ def test_a_drain_that_began_with_one_document_is_as_wide_as_n_once_more_are_due(
     assert drain.result().done == 9
 
 
-def test_a_lane_that_found_nothing_to_claim_is_replaced_once_there_is(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lanes, "LOOK_AGAIN_SECONDS", 0.05)
+def drain_with_a_lane_that_found_nothing(engine: Engine) -> Future[DrainSummary]:
+    """Two documents with one text at N = 2: while a lane's call for the first is held, the other cannot claim the copy."""
     engine.router.set(hold=True, width=8)
     engine.extracted("first.txt", "copy.txt", texts=dict.fromkeys(["first.txt", "copy.txt"], "the same text"))
     drain = engine.beside(engine.drain, deep_concurrency=2)
     engine.router.wait(open=1)
     engine.wait_until("select 1 from permits having count(*) = 1")
+    return drain
+
+
+def test_a_lane_that_found_nothing_to_claim_is_replaced_once_there_is(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "LOOK_AGAIN_SECONDS", 0.05)
+    drain = drain_with_a_lane_that_found_nothing(engine)
     engine.texts("another.txt")
     engine.router.wait(open=2)
     engine.router.set(hold=False)
@@ -147,11 +154,7 @@ def test_a_lane_that_found_nothing_to_claim_is_replaced_once_there_is(
 
 def test_a_429_never_takes_the_last_lane(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walk, "BUSY_PAUSE_SECONDS", 1.0)
-    engine.router.set(hold=True, width=8)
-    engine.extracted("first.txt", "copy.txt", texts=dict.fromkeys(["first.txt", "copy.txt"], "the same text"))
-    drain = engine.beside(engine.drain, deep_concurrency=2)
-    engine.router.wait(open=1)
-    engine.wait_until("select 1 from permits having count(*) = 1")  # the other lane found nothing to claim
+    drain = drain_with_a_lane_that_found_nothing(engine)
     engine.router.set(mode="refuse", status=429, hold=False)  # the call that is open is answered, its next is refused
     engine.router.wait(refusals=1)
     engine.router.set(mode="awake")

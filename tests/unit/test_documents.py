@@ -208,28 +208,33 @@ def test_a_library_that_is_not_there_is_missing(library: Path) -> None:
         walk(write(library, "file.txt"))
 
 
+def as_nobody(imports: str, work: str, library: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`work` in a process of somebody who may look into the folders above the library; `sys.argv[1]` is the library."""
+    for folder in (library, *library.parents):
+        if folder.stat().st_uid == 0 and folder.stat().st_mode & 0o005 != 0o005:
+            folder.chmod(folder.stat().st_mode | 0o005)
+    become = f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})"
+    script = "\n".join(["import os, sys", "from pathlib import Path", imports, become, work])
+    command = [sys.executable, "-c", script, str(library), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs root to become somebody else")
 def test_what_somebody_may_not_read_is_told_apart_from_gone(library: Path) -> None:
     write(library, "open/a.txt")
     write(library, "closed/b.txt").parent.chmod(0o700)
     write(library, "listed/c.txt").parent.chmod(0o744)  # names can be seen, files cannot
     write(library, "locked.txt").chmod(0o600)
-    for folder in (library, *library.parents):
-        if folder.stat().st_uid == 0 and folder.stat().st_mode & 0o005 != 0o005:
-            folder.chmod(folder.stat().st_mode | 0o005)
-    script = (
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from dagster_offload.documents import digest, walk\n"
-        f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
+    ran = as_nobody(
+        "from dagster_offload.documents import digest, walk",
         "found = walk(Path(sys.argv[1]))\n"
         "print([file.key for file in found.files], sorted((f.key, f.reason) for f in found.unreadable))\n"
         "try:\n"
         "    digest(next(file for file in found.files if file.key == 'locked.txt'))\n"
         "except PermissionError as error:\n"
-        "    print(error.strerror)\n"
+        "    print(error.strerror)\n",
+        library,
     )
-    ran = subprocess.run([sys.executable, "-c", script, str(library)], capture_output=True, text=True, check=False)
     assert ran.stdout.splitlines() == [
         "['locked.txt', 'open/a.txt'] [('closed/', 'permission denied'), ('listed/', 'permission denied')]",
         "Permission denied",
@@ -298,18 +303,11 @@ def test_a_key_longer_in_normal_form_than_a_name_may_be_is_located(library: Path
 @pytest.mark.parametrize("name", ["a.txt", "가.txt"])
 def test_a_key_in_a_folder_nobody_may_enter_is_located_nowhere(library: Path, name: str) -> None:
     write(library, f"closed/{name}").parent.chmod(0o700)
-    for folder in (library, *library.parents):
-        if folder.stat().st_uid == 0 and folder.stat().st_mode & 0o005 != 0o005:
-            folder.chmod(folder.stat().st_mode | 0o005)
-    script = (
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from dagster_offload.documents import locate\n"
-        f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
-        "print(locate(Path(sys.argv[1]), sys.argv[2]))\n"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", script, str(library), f"closed/{name}"], capture_output=True, text=True, check=False
+    ran = as_nobody(
+        "from dagster_offload.documents import locate",
+        "print(locate(Path(sys.argv[1]), sys.argv[2]))",
+        library,
+        f"closed/{name}",
     )
     assert ran.stdout == "None\n", ran.stderr
 
