@@ -13,9 +13,9 @@ from typing import Any
 from benchmarks.ground import Ground
 from benchmarks.rows import Benchmark, Row, at_least, at_most, median
 from benchmarks.slot import newest_entry, seen, slot
-from dagster_offload.simulator.book import COMPLETIONS, fingerprint
+from dagster_offload.simulator.request_log import COMPLETIONS, fingerprint
 from dagster_offload.simulator.server import Router
-from dagster_offload.stages import CLASSIFY, EXTRACT
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT
 from tests.acceptance.conftest import Home, wait_for
 from tests.acceptance.ui import UI, Book, configure, home_for, start_up, text_of, write_letters
 

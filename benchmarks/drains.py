@@ -17,7 +17,7 @@ from benchmarks.litellm_venv import litellm_python
 from benchmarks.prompts import write_prompts
 from benchmarks.rows import Benchmark, Row, Target, at_least, median
 from benchmarks.slot import Seen, newest_entry, seen, slot
-from dagster_offload.ledger import Ledger
+from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.simulator.server import Router
 
 Side = Callable[[], None]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from benchmarks.ground import Ground
 from benchmarks.rows import Benchmark, Row, at_least, at_most, median
-from dagster_offload.scan import scan
+from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.scan import scan
 from dagster_offload.settings import load_settings
-from dagster_offload.texts import run_extraction
 
 FILES = 100_000
 FILES_A_FOLDER = 500

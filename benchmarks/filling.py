@@ -1,8 +1,9 @@
 """Rows by SQL: a ledger of any size in seconds, as scans and drains would have left it."""
 
-from dagster_offload.ledger import Cursor, Ledger
+from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.settings import Settings
-from dagster_offload.stages import CLASSIFY, SUMMARIZE, recipes
+from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 
 SENTENCE = "The tenant shall pay the rent on the first day of every month to the landlord. "
 

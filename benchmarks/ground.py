@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import platformdirs
 
-from dagster_offload.ledger import Ledger
-from dagster_offload.opening import open_ledger
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.postgres import stop_postgres
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.simulator.server import Router

@@ -21,13 +21,13 @@ from benchmarks.ground import ALIAS, Ground, Home
 from benchmarks.judge import Judge, judged
 from benchmarks.letters import letter
 from benchmarks.rows import Benchmark, Row, at_most, median
-from dagster_offload.chat import request_body
-from dagster_offload.ledger import Ledger
-from dagster_offload.scan import scan
+from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.scan import scan
+from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.settings import Settings, load_settings
-from dagster_offload.stages import llm_stages
-from dagster_offload.texts import run_extraction
-from tests.router import real_server
+from dagster_offload.slot.chat import request_body
+from dagster_offload.stages.catalog import llm_stages
+from tests.client import real_server
 
 DOCUMENTS = 12
 CHARACTERS = 10_400  # some 2,500 tokens

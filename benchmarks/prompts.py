@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from dagster_offload.chat import request_body
-from dagster_offload.ledger import Ledger
+from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.settings import Settings
-from dagster_offload.stages import llm_stages
+from dagster_offload.slot.chat import request_body
+from dagster_offload.stages.catalog import llm_stages
 from dagster_offload.stages.prompt import system_message
 
 

@@ -12,10 +12,13 @@ from benchmarks.filling import add_done, add_extracted, analyze
 from benchmarks.ground import Ground, Home
 from benchmarks.rows import Benchmark, Row, at_most, median
 from benchmarks.slot import slot
-from dagster_offload.ledger import Ledger, claims, slots
-from dagster_offload.ledger.workers import Worker
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.slots import slots
+from dagster_offload.ledger.work import claims
 from dagster_offload.simulator.server import Router
-from dagster_offload.stages import DRAIN_STAGES, recipes
+from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.graph import DRAIN_STAGES
 
 ITEMS_A_DOCUMENT = 3
 SMALL, LARGE = 1_000, 1_000_000

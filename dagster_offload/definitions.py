@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from dagster_offload.defs.assets import build_documents_asset
 from dagster_offload.defs.drain import build_drain_job, build_drain_sensor
 from dagster_offload.defs.library import build_library_sensor, build_scan_job
 from dagster_offload.defs.names import asset_keys
 from dagster_offload.defs.resources import SettingsLoader, deep_slot_resource
-from dagster_offload.defs.stages import build_documents_asset
-from dagster_offload.ledger import DEFAULT_SCHEMA
+from dagster_offload.ledger.core.database import DEFAULT_SCHEMA
 from dagster_offload.settings import load_settings
 
 DEFAULT_PARTITIONS = "documents"

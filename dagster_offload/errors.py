@@ -20,16 +20,12 @@ OffloadError
 └── LedgerUnavailable        Postgres cannot be reached, started or used
 """
 
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import httpx
+    pass
 
 DEFAULT_RETRY_AFTER_MINUTES = 30
-MIN_RETRY_AFTER_SECONDS = 5.0
-MAX_RETRY_AFTER_SECONDS = 6 * 3600.0
 
 
 class OffloadError(Exception):
@@ -173,23 +169,13 @@ def is_deferrable_error(exc: BaseException) -> bool:
     )
 
 
-def retry_after_seconds(response: "httpx.Response", now: datetime | None = None) -> float | None:
-    """Seconds the server asked us to wait, clamped to 5 s .. 6 h; None where it named none we can read.
+class ChangedWhileRead(OffloadError):
+    """A file whose stat or bytes changed under us: leave it for the next scan."""
 
-    `Retry-After` is a number of seconds or an HTTP date (RFC 9110, 10.2.3).
-    """
-    value = response.headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            when = parsedate_to_datetime(value)
-            when = when if when.tzinfo else when.replace(tzinfo=UTC)
-            seconds = (when - (now or datetime.now(UTC))).total_seconds()
-        except (ValueError, OverflowError):  # no date, or one beyond every calendar
-            return None
-    if seconds != seconds:  # a header that says "nan"
-        return None
-    return min(max(seconds, MIN_RETRY_AFTER_SECONDS), MAX_RETRY_AFTER_SECONDS)
+
+class ExtractorUnavailable(OffloadError):
+    """The child cannot be started, or was closed under us. No document's fault."""
+
+
+class NoSuchDocument(OffloadError):
+    """A key that is no document present in the library."""

@@ -13,8 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dagster_offload.errors import SettingsError
-from dagster_offload.slots import DEEP, PRIMARY, SlotConfig, Slots
-from dagster_offload.width import WIDEST
+from dagster_offload.slot.config import DEEP, MAX_CONCURRENCY, PRIMARY, SlotConfig, Slots
 
 # What `..._EXTRA_BODY` cannot change: whom to ask is a setting of its own, the question is ours, nothing is streamed.
 KEYS_OF_OUR_OWN = frozenset({"model", "messages", "stream"})
@@ -27,7 +26,7 @@ def default_home() -> Path:
     return Path(platformdirs.user_data_dir("dagster-offload", appauthor=False))
 
 
-Concurrency = Annotated[int, Field(ge=1, le=WIDEST)] | Literal["auto"]
+Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | Literal["auto"]
 
 
 class Settings(BaseSettings):

@@ -18,10 +18,13 @@ from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from dagster_offload.ledger import Ledger, migrate
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.postgres import stop_postgres
-from dagster_offload.postgres.embedded import ensure_embedded
+from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.postgres.urls import libpq_url
+
+pytest_plugins = ["tests.support.router"]
 
 # A busy machine takes its time: what an example must not take is a question for benchmarks.
 settings.register_profile("any machine", settings.default, deadline=None)
@@ -29,6 +32,14 @@ settings.load_profile("any machine")
 
 WITHOUT_FSYNC = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 SESSION_HOMES = "offload-tests-"  # then the session's pid; in /tmp, because a socket's path is short
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's proxies have no say in tests."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ class LazyGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if "--json" in args:  # before the command reads it, which a wrong option beside it prevents
-            from dagster_offload.cli.refusal import WANTS_JSON
+            from dagster_offload.cli.exits import WANTS_JSON
 
             ctx.meta[WANTS_JSON] = True
         return super().parse_args(ctx, args)
@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            from dagster_offload.cli.refusal import WANTS_JSON, Refusal
+            from dagster_offload.cli.exits import WANTS_JSON, Refusal
 
             if ctx.meta.get(WANTS_JSON):
                 raise Refusal(error.format_message(), error.exit_code) from error
@@ -60,7 +60,7 @@ class LazyGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except (KeyboardInterrupt, Exception) as error:
-            from dagster_offload.cli.refusal import nobody_reads, refusal
+            from dagster_offload.cli.exits import nobody_reads, refusal
 
             if nobody_reads(error):
                 raise  # click ends it without a word

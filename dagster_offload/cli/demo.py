@@ -28,8 +28,8 @@ def command(*, ends_by_itself: bool, as_json: bool) -> None:
     dagster-offload demo --exit --json
     """
     from dagster_offload.cli.console import progress_console
-    from dagster_offload.cli.demo_story import play
-    from dagster_offload.cli.words import print_json
+    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.demo.story import play
     from dagster_offload.errors import OffloadError
     from dagster_offload.simulator import Router
 

@@ -11,15 +11,15 @@ from urllib.parse import urlsplit
 
 import click
 
+from dagster_offload.cli.exits import ExitCode
 from dagster_offload.cli.options import deep_options, home_option, json_option
-from dagster_offload.cli.refusal import ExitCode
 
 if TYPE_CHECKING:
-    from dagster_offload.client import AIClient
-    from dagster_offload.completion import Answer
-    from dagster_offload.dialects import Dialects, Wish
+    from dagster_offload.client.ai_client import AIClient
     from dagster_offload.settings import Settings
-    from dagster_offload.slots import SlotConfig
+    from dagster_offload.slot.completion import Answer
+    from dagster_offload.slot.config import SlotConfig
+    from dagster_offload.slot.dialects import Dialects, Wish
 
 QUESTION = "Count from one to forty in English words, separated by spaces."
 # OpenAI and DeepSeek want the word in the prompt before they promise a JSON object; asked for it is not.
@@ -54,7 +54,7 @@ def command(*, as_json: bool) -> None:
     dagster-offload doctor
     dagster-offload doctor --deep-url http://macbook.local:8890 --deep-model qwen-macbook
     """
-    from dagster_offload.cli.words import print_json
+    from dagster_offload.cli.formatting import print_json
     from dagster_offload.errors import SettingsError
     from dagster_offload.settings import load_settings
 
@@ -113,7 +113,7 @@ def _examine(settings: "Settings", slot: "SlotConfig", *, is_quiet: bool) -> Ite
 
 def _ocr(settings: "Settings") -> Check:
     """Whether pictures of text can be read here. Not the slot's matter, so it decides no exit code."""
-    from dagster_offload.ocr import find_reader
+    from dagster_offload.extraction.tesseract import find_reader
 
     if settings.ocr == "off":
         return Check("ocr", True, "switched off: scans are not read (OFFLOAD_OCR)")
@@ -152,7 +152,7 @@ def _connect(slot: "SlotConfig", host: str, port: int) -> Check:
 
 
 async def _health(slot: "SlotConfig") -> Check:
-    from dagster_offload.probe import probe
+    from dagster_offload.client.probe import probe
 
     seen = await probe(slot)
     advice = None
@@ -163,7 +163,7 @@ async def _health(slot: "SlotConfig") -> Check:
 
 async def _context(slot: "SlotConfig") -> Check:
     """How much of a document one request takes: by the owner's word, or by the server's."""
-    from dagster_offload.context_window import ask_context, usable_context
+    from dagster_offload.client.context import ask_context, usable_context
 
     told, setting = await ask_context(slot), slot.setting("context_tokens")
     says = "the server does not tell" if told is None else f"{told:,} tokens, says the server"
@@ -185,9 +185,9 @@ def _patience(slot: "SlotConfig") -> float:
 async def _completion(settings: "Settings", slot: "SlotConfig") -> list[Check]:
     import httpx
 
-    from dagster_offload.client import AIClient
+    from dagster_offload.client.ai_client import AIClient
+    from dagster_offload.client.faults import fault_reason, is_misconfigured, setting_to_check
     from dagster_offload.errors import OffloadError
-    from dagster_offload.faults import fault_reason, is_misconfigured, setting_to_check
 
     async with _permit(settings, slot) as refused, AIClient(settings.slots) as client:
         if refused:
@@ -207,7 +207,7 @@ async def _completion(settings: "Settings", slot: "SlotConfig") -> list[Check]:
 
 async def _answer_without_thinking(client: "AIClient", slot: "SlotConfig") -> tuple["Answer", float]:
     """The answer to a short question and its seconds, asked in each dialect of `do not think` until one is obeyed."""
-    from dagster_offload.completion import Answer, RequestOptions
+    from dagster_offload.slot.completion import Answer, RequestOptions
 
     options = RequestOptions(max_tokens=120, temperature=0.0, thinking=False, read_timeout_seconds=_patience(slot))
     while True:
@@ -220,8 +220,8 @@ async def _answer_without_thinking(client: "AIClient", slot: "SlotConfig") -> tu
 
 def _thinking(client: "AIClient", slot: "SlotConfig", answer: "Answer") -> Check:
     """Whether the server obeyed the wish not to think, and in which dialect."""
-    from dagster_offload.chat import MOST_TOKENS_TO_THINK
-    from dagster_offload.dialects import Wish
+    from dagster_offload.slot.chat import MOST_TOKENS_TO_THINK
+    from dagster_offload.slot.dialects import Wish
 
     known = client.dialects_of(slot)
     way = known.way(Wish.NO_THINKING)
@@ -241,8 +241,8 @@ def _thinking(client: "AIClient", slot: "SlotConfig", answer: "Answer") -> Check
 
 async def _json(client: "AIClient", slot: "SlotConfig") -> Check:
     """Which dialect of `answer with JSON of this shape` is honoured: the question itself asks for no such thing."""
-    from dagster_offload.completion import RequestOptions
-    from dagster_offload.dialects import Finding, Wish
+    from dagster_offload.slot.completion import RequestOptions
+    from dagster_offload.slot.dialects import Finding, Wish
 
     known = client.dialects_of(slot)
     schema = {
@@ -272,7 +272,7 @@ async def _json(client: "AIClient", slot: "SlotConfig") -> Check:
 
 def _passed_over(known: "Dialects", wish: "Wish") -> str:
     """What the server does not know, in brackets; empty where it knows the first."""
-    from dagster_offload.dialects import WAYS, Finding
+    from dagster_offload.slot.dialects import WAYS, Finding
 
     found = [(way, known.finding(wish, way)) for way in WAYS[wish]]
     words = [f"{way} {finding}" for way, finding in found if finding in {Finding.IGNORED, Finding.REFUSED}]
@@ -281,8 +281,8 @@ def _passed_over(known: "Dialects", wish: "Wish") -> str:
 
 def _remember(settings: "Settings", slot: "SlotConfig", client: "AIClient") -> None:
     """What was found out just now goes before what workers found out earlier; where Postgres does not run, nowhere."""
-    from dagster_offload.ledger import dialects
-    from dagster_offload.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.slots import dialects
     from dagster_offload.postgres import is_running
 
     if settings.postgres_url is not None or is_running(settings.home):
@@ -292,7 +292,7 @@ def _remember(settings: "Settings", slot: "SlotConfig", client: "AIClient") -> N
 
 def _prompt_cache(settings: "Settings", slot: "SlotConfig") -> Iterator[Check]:
     """How many documents may be in flight so that each is read once: by the server's word, and by asking twice."""
-    from dagster_offload.server_places import DOCUMENTS_TO_ASK, ask_places, calls_needed
+    from dagster_offload.client.prompt_cache import DOCUMENTS_TO_ASK, ask_places, calls_needed
 
     wanted = DOCUMENTS_TO_ASK if slot.concurrency == "auto" else slot.concurrency
     documents = min(max(2, wanted), 2 * DOCUMENTS_TO_ASK)
@@ -308,10 +308,10 @@ def _prompt_cache(settings: "Settings", slot: "SlotConfig") -> Iterator[Check]:
 async def _reuse(settings: "Settings", slot: "SlotConfig", documents: int) -> Check:
     import httpx
 
-    from dagster_offload.client import AIClient
+    from dagster_offload.client.ai_client import AIClient
+    from dagster_offload.client.faults import fault_reason
+    from dagster_offload.client.prompt_cache import find_reuse
     from dagster_offload.errors import OffloadError
-    from dagster_offload.faults import fault_reason
-    from dagster_offload.server_places import find_reuse
 
     async with _permit(settings, slot) as refused, AIClient(settings.slots) as client:
         if refused:
@@ -332,7 +332,7 @@ async def _reuse(settings: "Settings", slot: "SlotConfig", documents: int) -> Ch
 
 def _model(slot: "SlotConfig", answer: str) -> Check:
     """Which model answered, and how far the server's word for it proves anything."""
-    from dagster_offload.completion import Answer, ModelEvidence
+    from dagster_offload.slot.completion import Answer, ModelEvidence
 
     served = answer.served_model if isinstance(answer, Answer) else None
     evidence = answer.model_evidence if isinstance(answer, Answer) else ModelEvidence.ABSENT
@@ -373,10 +373,10 @@ async def _permit(settings: "Settings", slot: "SlotConfig") -> AsyncIterator[str
 
     With an embedded Postgres that does not run there is no other worker to share the slot with, so none is needed.
     """
-    from dagster_offload.ledger import permits
-    from dagster_offload.ledger import slots as ledger_slots
-    from dagster_offload.ledger.workers import Worker
-    from dagster_offload.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.workers import Worker
+    from dagster_offload.ledger.slots import permits
+    from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.postgres import is_running
 
     if settings.postgres_url is None and not is_running(settings.home):

@@ -2,8 +2,8 @@
 
 import click
 
+from dagster_offload.cli.exits import ExitCode
 from dagster_offload.cli.options import deep_options, home_option, json_option
-from dagster_offload.cli.refusal import ExitCode
 
 COUNTS = {
     "done": "done",
@@ -33,14 +33,14 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
     dagster-offload drain --json || echo "try again later"
     """
     from dagster_offload.cli.console import progress_console
-    from dagster_offload.cli.words import print_json
+    from dagster_offload.cli.formatting import print_json
     from dagster_offload.drain import ALL, check_drain
     from dagster_offload.settings import load_settings
-    from dagster_offload.stages import DRAIN_STAGES
+    from dagster_offload.stages.graph import DRAIN_STAGES
 
     settings = load_settings()
     check_drain(settings, stage)  # before Postgres, the library or Dagster are touched
-    from dagster_offload.cli.jobs import run_job
+    from dagster_offload.cli.run_job import run_job
 
     stages = DRAIN_STAGES if stage == ALL else (stage,)
     summary = run_job(settings, "drain", stages, progress_console(), stage=stage, limit=limit)

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.options import document_key, home_option, json_option, no_such_document
-from dagster_offload.cli.refusal import Refusal
 
 if TYPE_CHECKING:
-    from dagster_offload.ledger.refused_answers import RefusedAnswer
-    from dagster_offload.ledger.status import Explanation
+    from dagster_offload.ledger.reports.status import Explanation
+    from dagster_offload.ledger.work.refused_answers import RefusedAnswer
 
 
 @click.command("explain")
@@ -26,9 +26,10 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     dagster-offload explain ~/Documents/letters/2024/landlord.pdf --json
     dagster-offload explain letters/2024/landlord.pdf --answer
     """
-    from dagster_offload.cli.words import print_json
-    from dagster_offload.ledger import refused_answers, status
-    from dagster_offload.opening import open_ledger
+    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.reports import status
+    from dagster_offload.ledger.work import refused_answers
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
@@ -52,7 +53,7 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
 
 def _print(found: "Explanation") -> None:
     from dagster_offload.cli.console import table, to_terminal
-    from dagster_offload.cli.words import in_words
+    from dagster_offload.cli.formatting import in_words
 
     click.echo(found.document + ("" if found.is_present else "  (the file is gone; its results are kept)"))
     click.echo(f"SHA-256 {found.digest or 'not read yet'}\n")

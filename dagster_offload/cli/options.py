@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from dagster_offload.cli.refusal import WANTS_JSON
+from dagster_offload.cli.exits import WANTS_JSON
 
 TYPED = "dagster_offload.typed"  # key in click's `meta`
 
@@ -94,7 +94,7 @@ def document_key(library: Path | None, typed: str) -> str:
 
     A name that cannot be a key comes back as the ledger knows it, escaped.
     """
-    from dagster_offload.documents import cannot_be_shown, printable
+    from dagster_offload.library.files import cannot_be_shown, printable
 
     raw = typed.removeprefix("./") if library is None else _below(library, typed)
     return printable(raw) if cannot_be_shown(raw) else unicodedata.normalize("NFC", raw)

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.options import deep_options, home_option
-from dagster_offload.cli.refusal import Refusal
 
 if TYPE_CHECKING:
-    from dagster_offload.ledger import Ledger
+    from dagster_offload.ledger.core.database import Ledger
     from dagster_offload.settings import Settings
 
 # Of one core, a page in two scripts; measured at 2 to 5.
@@ -35,7 +35,7 @@ def command(*, outdated: bool, needs_ocr: bool, yes: bool) -> None:
     dagster-offload redo --outdated --yes
     dagster-offload redo --needs-ocr          after Tesseract or one of its languages was installed
     """
-    from dagster_offload.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.settings import load_settings
 
     if outdated == needs_ocr:
@@ -49,14 +49,15 @@ def command(*, outdated: bool, needs_ocr: bool, yes: bool) -> None:
 
 
 def _redo_outdated(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None:
-    from dagster_offload.cli.words import duration
-    from dagster_offload.ledger import requests, slots
-    from dagster_offload.stages import recipes
+    from dagster_offload.cli.formatting import duration
+    from dagster_offload.ledger.slots import slots
+    from dagster_offload.ledger.work import redo
+    from dagster_offload.stages.catalog import recipes
 
     current = recipes(settings)
     # Without its deep slot the settings give other recipes, and everything would look outdated.
     ledger.run(slots.refuse_lost_slot, settings.slots)
-    estimates = ledger.run(requests.estimate_redo, current)
+    estimates = ledger.run(redo.estimate_redo, current)
     if not estimates:
         click.echo("nothing is outdated")
         return
@@ -64,26 +65,26 @@ def _redo_outdated(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None
         hours = "unknown" if estimate.hours is None else f"about {duration(estimate.hours * 3600)}"
         click.echo(f"{estimate.stage:<10} {estimate.documents} documents, {hours} of the slot's time one by one")
     _confirm(yes=yes)
-    count = ledger.run(requests.redo_outdated, current)
+    count = ledger.run(redo.redo_outdated, current)
     click.echo(f"{count} put back: by a running `up`, or now by `dagster-offload scan` and `drain`.")
 
 
 def _redo_ocr(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None:
-    from dagster_offload.cli.words import duration
-    from dagster_offload.ledger import requests
-    from dagster_offload.ocr import find_reader
+    from dagster_offload.cli.formatting import duration
+    from dagster_offload.extraction.tesseract import find_reader
+    from dagster_offload.ledger.work import redo
 
     reader = find_reader(settings.ocr, settings.ocr_languages)
     if not reader.can_read:
         raise Refusal(reader.advice)
-    estimate = ledger.run(requests.estimate_ocr, reader.languages)
+    estimate = ledger.run(redo.estimate_ocr, reader.languages)
     if not estimate.documents:
         click.echo(f"every picture of text was read already ({reader.languages})")
         return
     seconds = duration(estimate.pages * OCR_SECONDS_A_PAGE)
     click.echo(f"{'extract':<10} {estimate.documents} documents, {estimate.pages} pages: about {seconds} of one core")
     _confirm(yes=yes)
-    count = ledger.run(requests.redo_ocr, reader.languages)
+    count = ledger.run(redo.redo_ocr, reader.languages)
     click.echo(f"{count} put back: by a running `up`, or now by `dagster-offload scan`; then `drain`.")
 
 

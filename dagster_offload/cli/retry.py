@@ -2,8 +2,8 @@
 
 import click
 
+from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.options import document_key, home_option, json_option, no_such_document
-from dagster_offload.cli.refusal import Refusal
 
 
 @click.command("retry")
@@ -20,12 +20,13 @@ def command(documents: tuple[str, ...], *, stage: str | None, state: str | None,
     dagster-offload retry letters/landlord.pdf
     dagster-offload retry --stage summarize --state failed
     """
-    from dagster_offload.cli.words import print_json
-    from dagster_offload.ledger import requests, status
-    from dagster_offload.ledger.records import State
-    from dagster_offload.opening import open_ledger
+    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.rows import State
+    from dagster_offload.ledger.reports import status
+    from dagster_offload.ledger.work import redo
     from dagster_offload.settings import load_settings
-    from dagster_offload.stages import STAGE_NAMES
+    from dagster_offload.stages.graph import STAGE_NAMES
 
     settings = load_settings()
     keys = [document_key(settings.library, document) for document in documents]
@@ -35,9 +36,9 @@ def command(documents: tuple[str, ...], *, stage: str | None, state: str | None,
             unusable = ledger.run(status.unusable_names)
             raise Refusal(f"no such document: {', '.join(no_such_document(key, unusable) for key in missing)}")
         moved = ledger.run(
-            requests.retry,
+            redo.retry,
             [stage] if stage else STAGE_NAMES,
-            [State(state)] if state else requests.RETRYABLE,
+            [State(state)] if state else redo.RETRYABLE,
             keys or None,
         )
     if as_json:

@@ -23,8 +23,8 @@ def command(*, accept_vanished: bool, as_json: bool) -> None:
     dagster-offload scan --accept-vanished            I did delete them
     """
     from dagster_offload.cli.console import progress_console
-    from dagster_offload.cli.jobs import run_job
-    from dagster_offload.cli.words import print_json
+    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.cli.run_job import run_job
     from dagster_offload.errors import LibraryMissing
     from dagster_offload.settings import load_settings
 

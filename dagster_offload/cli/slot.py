@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from dagster_offload.cli.options import deep_options, home_option, json_option
-from dagster_offload.width import WIDEST
+from dagster_offload.slot.config import MAX_CONCURRENCY
 
 AUTO = "auto"
 
@@ -15,9 +15,9 @@ def _number_or_auto(ctx: click.Context, param: click.Parameter, value: str | Non
     if value is None or value == AUTO:
         return value
     try:
-        return int(click.IntRange(1, WIDEST)(value, param, ctx))
+        return int(click.IntRange(1, MAX_CONCURRENCY)(value, param, ctx))
     except click.BadParameter:
-        words = f"{value} is neither a number from 1 to {WIDEST} nor {AUTO}"
+        words = f"{value} is neither a number from 1 to {MAX_CONCURRENCY} nor {AUTO}"
         raise click.BadParameter(words, ctx, param) from None
 
 
@@ -46,9 +46,9 @@ def show(*, as_json: bool) -> None:
     dagster-offload slot show --json
     """
     from dagster_offload.cli.console import table, to_terminal
-    from dagster_offload.cli.words import in_words, print_json
-    from dagster_offload.ledger import slots as ledger_slots
-    from dagster_offload.opening import open_ledger
+    from dagster_offload.cli.formatting import in_words, print_json
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.settings import load_settings
 
     with open_ledger(load_settings()) as ledger:
@@ -137,8 +137,8 @@ def set_(name: str, *, concurrency: int | str | None, places: int | str | None, 
     dagster-offload slot set deep --places 4
     dagster-offload slot set deep --try-again
     """
-    from dagster_offload.ledger import slots as ledger_slots
-    from dagster_offload.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.settings import load_settings
 
     if concurrency is None and places is None and not try_again:
@@ -174,8 +174,8 @@ def forget(name: str) -> None:
     \b
     dagster-offload slot forget deep
     """
-    from dagster_offload.ledger import slots as ledger_slots
-    from dagster_offload.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.settings import load_settings
 
     settings = load_settings()

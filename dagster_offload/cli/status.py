@@ -8,13 +8,13 @@ import click
 from dagster_offload.cli.options import deep_options, home_option, json_option
 
 if TYPE_CHECKING:
-    from dagster_offload.health import ProbeResult
-    from dagster_offload.ledger import Cursor
-    from dagster_offload.ledger.estimate import Estimate
-    from dagster_offload.ledger.records import SlotRow, StageCounts
-    from dagster_offload.ledger.status import InParts, Problem
-    from dagster_offload.ledger.usage import TokenUse
+    from dagster_offload.ledger.core.database import Cursor
+    from dagster_offload.ledger.core.rows import SlotRow, StageCounts
+    from dagster_offload.ledger.reports.estimate import Estimate
+    from dagster_offload.ledger.reports.status import InParts, Problem
+    from dagster_offload.ledger.reports.usage import TokenUse
     from dagster_offload.settings import Settings
+    from dagster_offload.slot.health import ProbeResult
 
 COUNTS = ("pending", "claimed", "deferred", "done", "failed", "quarantined", "outdated")
 PROBLEMS_SHOWN = 20
@@ -47,7 +47,7 @@ def command(*, as_json: bool) -> None:
     dagster-offload status
     dagster-offload status --json | jq .stages.summarize
     """
-    from dagster_offload.cli.words import print_json
+    from dagster_offload.cli.formatting import print_json
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
@@ -56,7 +56,7 @@ def command(*, as_json: bool) -> None:
         print_json(
             {
                 "deep": report.deep,
-                "stages": stages_json(report.stages),
+                "stages": {stage: asdict(counts) for stage, counts in report.stages.items()},
                 "events_pending": report.events_pending,
                 "width": _width(report.slot),
                 "estimate": asdict(report.estimate),
@@ -69,13 +69,9 @@ def command(*, as_json: bool) -> None:
         _print(settings, report)
 
 
-def stages_json(stages: "dict[str, StageCounts]") -> dict[str, dict[str, int]]:
-    return {stage: {name: getattr(counts, name) for name in COUNTS} for stage, counts in stages.items()}
-
-
 def _look(settings: "Settings") -> Report:
-    from dagster_offload.opening import open_ledger
-    from dagster_offload.quick_probe import quick_probe
+    from dagster_offload.cli.quick_probe import quick_probe
+    from dagster_offload.ledger.core.opening import open_ledger
 
     deep = settings.slots.deep
     seen = None if deep is None else quick_probe(deep)
@@ -85,10 +81,12 @@ def _look(settings: "Settings") -> Report:
 
 def _read(cur: "Cursor", settings: "Settings", seen: "ProbeResult | None") -> Report:
     """Everything in one transaction, so that the numbers fit one another."""
-    from dagster_offload.ledger import outbox, slots, status, usage
-    from dagster_offload.ledger.estimate import estimate
-    from dagster_offload.slots import DEEP
-    from dagster_offload.stages import recipes
+    from dagster_offload.ledger.reports import status, usage
+    from dagster_offload.ledger.reports.estimate import estimate
+    from dagster_offload.ledger.slots import slots
+    from dagster_offload.ledger.work import outbox
+    from dagster_offload.slot.config import DEEP
+    from dagster_offload.stages.catalog import recipes
 
     slot = slots.get(cur, DEEP)
     return Report(
@@ -106,7 +104,7 @@ def _read(cur: "Cursor", settings: "Settings", seen: "ProbeResult | None") -> Re
 
 
 def _way_to_ocr(settings: "Settings") -> str:
-    from dagster_offload.ocr import find_reader
+    from dagster_offload.extraction.tesseract import find_reader
 
     advice = find_reader(settings.ocr, settings.ocr_languages).advice
     then = "dagster-offload redo --needs-ocr"
@@ -115,7 +113,7 @@ def _way_to_ocr(settings: "Settings") -> str:
 
 def _slot_name(settings: "Settings") -> str:
     """The slot the backlog goes to: the deep one, also where its settings were lost."""
-    from dagster_offload.slots import DEEP
+    from dagster_offload.slot.config import DEEP
 
     configured = settings.slots.for_prompt()
     return DEEP if configured is None else configured.name
@@ -172,8 +170,8 @@ def _print(settings: "Settings", report: Report) -> None:
 
 
 def _deep_in_words(settings: "Settings", report: Report) -> str:
-    from dagster_offload.cli.words import in_words
-    from dagster_offload.ledger.records import ASKED_AT_THE_NEXT_LOOK
+    from dagster_offload.cli.formatting import in_words
+    from dagster_offload.ledger.core.rows import ASKED_AT_THE_NEXT_LOOK
 
     configured, slot = settings.slots.deep, report.slot
     if configured is None:
@@ -192,8 +190,8 @@ def _deep_in_words(settings: "Settings", report: Report) -> str:
 
 def _pace(report: Report) -> list[str]:
     """How fast the slot is and when the backlog may be done; nothing where no call tells."""
+    from dagster_offload.cli.formatting import duration
     from dagster_offload.cli.slot import found_in_words
-    from dagster_offload.cli.words import duration
 
     lines, pace = [], report.estimate
     if pace.documents_per_hour is not None and pace.tokens_per_second is not None:
@@ -217,7 +215,7 @@ def _pace(report: Report) -> list[str]:
 
 def _next_steps(settings: "Settings", report: Report) -> list[str]:
     """What waits for what, and what a person can do about what stands still."""
-    from dagster_offload.tally import read_in_words
+    from dagster_offload.engine.progress import read_in_words
 
     lines = []
     waiting = sum(c.pending + c.deferred for stage, c in report.stages.items() if stage != "extract")

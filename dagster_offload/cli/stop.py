@@ -30,8 +30,8 @@ def command() -> None:
     dagster-offload stop
     OFFLOAD_HOME=/srv/offload dagster-offload stop
     """
-    from dagster_offload.cli.home import running_up
     from dagster_offload.postgres import stop_postgres
+    from dagster_offload.service.home import running_up
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
@@ -77,8 +77,8 @@ def _end_workers(settings: "Settings", started_at: float) -> int:
 
 def _find_workers(settings: "Settings", found: list[psutil.Process]) -> None:
     from dagster_offload.errors import LedgerUnavailable
-    from dagster_offload.ledger.workers import boot_id, host_name, live_workers
-    from dagster_offload.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.workers import boot_id, host_name, live_workers
 
     here = (host_name(), boot_id())
     try:

@@ -30,12 +30,12 @@ def command(*, port: int | None, host: str) -> None:
     dagster-offload up --port 3100
     """
     from dagster_offload.cli.console import progress_console
-    from dagster_offload.cli.home import hold_up_lock
-    from dagster_offload.cli.ports import choose_port
-    from dagster_offload.cli.services import running_services
     from dagster_offload.errors import SettingsError
+    from dagster_offload.service.home import hold_up_lock
+    from dagster_offload.service.ports import choose_port
+    from dagster_offload.service.processes import running_services
+    from dagster_offload.service.supervisor import StopRequest, stop_on_signals
     from dagster_offload.settings import load_settings
-    from dagster_offload.supervisor import StopRequest, stop_on_signals
 
     settings = load_settings()
     if settings.library is None:

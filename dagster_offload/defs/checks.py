@@ -13,10 +13,10 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_offload.completion import ModelEvidence
 from dagster_offload.settings import Settings
-from dagster_offload.slots import PRIMARY
-from dagster_offload.stages import DRAIN_STAGES
+from dagster_offload.slot.completion import ModelEvidence
+from dagster_offload.slot.config import PRIMARY
+from dagster_offload.stages.graph import DRAIN_STAGES
 
 NAME = "served_model_as_expected"
 

@@ -15,10 +15,12 @@ from dagster_offload.defs.names import DRAIN_JOB, DRAIN_STEP
 from dagster_offload.defs.progress import progress
 from dagster_offload.defs.resources import DeepSlot, failures_in_words
 from dagster_offload.defs.runs import about_to_start, run_tags, tag_run
-from dagster_offload.drain import ALL, look_for_drain, run_drain
+from dagster_offload.drain import ALL, run_drain
+from dagster_offload.engine.wake import look_for_drain
 from dagster_offload.errors import OffloadError
-from dagster_offload.ledger import claims
-from dagster_offload.stages import DRAIN_STAGES, recipes
+from dagster_offload.ledger.work import claims
+from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.graph import DRAIN_STAGES
 
 # How long a sensor's tick may spend on events that no run told.
 TELLING_SECONDS = 5.0

@@ -18,10 +18,12 @@ from pathlib import Path
 import dagster as dg
 
 from dagster_offload.defs.names import CODE_VERSIONS, RECIPE_TAG, RESULT_TAG, step_of
-from dagster_offload.ledger import Ledger, outbox
-from dagster_offload.ledger.records import PendingEvent
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.rows import PendingEvent
+from dagster_offload.ledger.work import outbox
 from dagster_offload.settings import Settings
-from dagster_offload.stages import EXTRACT, STAGE_NAMES, UPSTREAM, recipes
+from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.graph import EXTRACT, STAGE_NAMES, UPSTREAM
 
 try:
     from dagster._core.events import StepMaterializationData

@@ -15,12 +15,15 @@ from dagster_offload.defs.partitions import equal_to_documents
 from dagster_offload.defs.progress import progress
 from dagster_offload.defs.resources import DeepSlot, failures_in_words
 from dagster_offload.defs.runs import about_to_start, run_tags, seconds_since, tag_run
+from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.scan import library_differs, scan
 from dagster_offload.errors import OffloadError
-from dagster_offload.ledger import Ledger, claims, documents, slots, workers
-from dagster_offload.scan import library_differs, scan
+from dagster_offload.ledger.core import workers
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.slots import slots
+from dagster_offload.ledger.work import claims, documents
 from dagster_offload.settings import Settings
-from dagster_offload.stages import EXTRACT
-from dagster_offload.texts import run_extraction
+from dagster_offload.stages.graph import EXTRACT
 
 WHY_TAG = "dagster_offload/why"
 # A scan that failed (it refused to forget documents, say) is not launched again for the same reason before this.

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from dagster_offload.stages import ASSET_KEYS, CLASSIFY, EXTRACT, EXTRACT_VERSION, STAGE_NAMES, SUMMARIZE
 from dagster_offload.stages import classify as classify_stage
 from dagster_offload.stages import summarize as summarize_stage
+from dagster_offload.stages.catalog import EXTRACT_VERSION
+from dagster_offload.stages.graph import ASSET_KEYS, CLASSIFY, EXTRACT, STAGE_NAMES, SUMMARIZE
 
 SCAN_JOB = "scan"
 DRAIN_JOB = "drain"

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from dagster_offload.stages import EXTRACT
-from dagster_offload.tally import Tally, read_in_words
+from dagster_offload.engine.progress import Tally, read_in_words
+from dagster_offload.stages.graph import EXTRACT
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from dagster_offload.client import AIClient
+from dagster_offload.client.ai_client import AIClient
 from dagster_offload.errors import OffloadError
-from dagster_offload.ledger import Ledger
-from dagster_offload.opening import open_ledger
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.settings import Settings
 
 SettingsLoader = Callable[[], Settings]

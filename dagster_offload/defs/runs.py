@@ -16,8 +16,9 @@ from pathlib import Path
 import dagster as dg
 
 from dagster_offload.defs.names import RAN_ON_TAG
-from dagster_offload.ledger import Ledger, workers
-from dagster_offload.ledger.workers import boot_id, host_name
+from dagster_offload.ledger.core import workers
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.workers import boot_id, host_name
 
 # Long enough for a process to start on a slow machine; the run monitor's own limit for a start is the same.
 STEPLESS_SECONDS = 180.0

@@ -3,11 +3,11 @@
 `ensure_postgres` is the one way in; what it returns serves every process of this host.
 """
 
-from dagster_offload.postgres.accounts import prepare_home
-from dagster_offload.postgres.embedded import ensure_embedded
+from dagster_offload.postgres.embedded.accounts import prepare_home
+from dagster_offload.postgres.embedded.postmaster import is_running, server_pid, stop_postgres
+from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.postgres.external import ensure_external
 from dagster_offload.postgres.pooler import refuse_pooler
-from dagster_offload.postgres.postmaster import is_running, server_pid, stop_postgres
 from dagster_offload.postgres.urls import dagster_url
 from dagster_offload.settings import Settings
 

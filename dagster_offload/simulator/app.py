@@ -17,10 +17,10 @@ from starlette.routing import Route
 
 from dagster_offload.simulator import context
 from dagster_offload.simulator.answers import asked_about, asked_stage, document_in
-from dagster_offload.simulator.book import COMPLETIONS, Book, Entry, count_tokens, fingerprint
 from dagster_offload.simulator.connections import BrokenAnswer
-from dagster_offload.simulator.model import asked_schema, spoken
-from dagster_offload.simulator.places import Places
+from dagster_offload.simulator.prompt_cache import Places
+from dagster_offload.simulator.replies import asked_schema, spoken
+from dagster_offload.simulator.request_log import COMPLETIONS, Book, Entry, count_tokens, fingerprint
 from dagster_offload.simulator.script import ROUTER_WORDS, Behaviour, Script, Step
 
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from dagster_offload.completion import Answer
-from dagster_offload.dialects import is_blank_without_end
 from dagster_offload.errors import UnusableAnswer
-from dagster_offload.foreign_json import objects_in_prose, read_json
+from dagster_offload.lenient_json import objects_in_prose, read_json
+from dagster_offload.slot.completion import Answer
+from dagster_offload.slot.dialects import is_blank_without_end
+from dagster_offload.slot.thinking import split_thinking
 from dagster_offload.stages.languages import language_code
-from dagster_offload.thinking import split_thinking
 
 Record = TypeVar("Record", bound=BaseModel)
 

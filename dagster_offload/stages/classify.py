@@ -2,8 +2,8 @@
 
 import unicodedata
 
-from dagster_offload.completion import RequestOptions
 from dagster_offload.errors import UnusableAnswer
+from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.stages.answers import LanguageCode, Share, StageAnswer, parse_record
 
 PROMPT_VERSION = 2

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from dagster_offload.stages.prompt import LEAST_TEXT_TOKENS, estimated_tokens, text_tokens, thirds_of_tokens
+from dagster_offload.slot.completion import ContextOverflow
 from dagster_offload.stages.splitting import Size, Sizes, split
+from dagster_offload.tokens import LEAST_TEXT_TOKENS, estimated_tokens, text_tokens, thirds_of_tokens
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,6 @@ class WholeReading:
     part_instruction: str
     merge_instruction: str
     note: Callable[[Mapping[str, Any]], str]
-
-
-@dataclass(frozen=True)
-class TooLong:
-    """A server's word that a request is more than its model's context holds. Tokens as it counted them; None where it
-    did not say."""
-
-    context_tokens: int | None = None
-    prompt_tokens: int | None = None
 
 
 class Kind(StrEnum):
@@ -119,7 +111,7 @@ class Reading:
         if self._at < len(self._passages) and self._passages[self._at] is passage:
             self._at += 1
 
-    def split_smaller(self, passage: Passage, too_long: TooLong) -> bool:
+    def split_smaller(self, passage: Passage, too_long: ContextOverflow) -> bool:
         """Split smaller what a server said is too long. False where it is as small already as makes sense.
 
         Parts before it stay as they are. So does the size of what follows it, where parts of that size were answered:
@@ -199,7 +191,7 @@ def _cut_note(note: str, tokens: int) -> str:
     return split(note, (Size(0, room),))[0].rstrip() + NOTE_CUT_MARK
 
 
-def _smaller_size(sent_tokens: int, too_long: TooLong) -> int:
+def _smaller_size(sent_tokens: int, too_long: ContextOverflow) -> int:
     """A size that should fit, where a passage of `sent_tokens` (our estimate) did not; never much like it."""
     smaller = sent_tokens // 2
     if too_long.context_tokens is not None:

@@ -6,8 +6,8 @@ says what was wrong, never what the document says.
 
 from dataclasses import dataclass, replace
 
-from dagster_offload.completion import Answer, RequestOptions
 from dagster_offload.errors import UnusableAnswer
+from dagster_offload.slot.completion import Answer, RequestOptions
 
 # Faults that one more question may mend: there was an answer, and something is to be said about it.
 _REPAIRABLE = frozenset({"answer_does_not_fit", "no_json", "unknown_class", "cut_by_max_tokens", "blank_answer"})

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from dagster_offload.completion import RequestOptions
+from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.stages.answers import LanguageCode, Points, StageAnswer, parse_record
 from dagster_offload.stages.languages import language_name
 from dagster_offload.stages.long_documents import WholeReading

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from dagster_offload.ocr import find_reader
+from dagster_offload.extraction.tesseract import find_reader
 from tests.acceptance.conftest import Home
 
 

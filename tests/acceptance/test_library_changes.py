@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dagster_offload.simulator import Router
-from dagster_offload.stages import CLASSIFY, SUMMARIZE
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from tests.acceptance.conftest import PATIENCE_SECONDS, Home, wait_for_open_calls
 from tests.acceptance.ui import Book, configure, home_for, text_of, write_letters
 

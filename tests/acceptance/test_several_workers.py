@@ -8,7 +8,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from dagster_offload.simulator import Router
-from dagster_offload.stages import DRAIN_STAGES, EXTRACT
+from dagster_offload.stages.graph import DRAIN_STAGES, EXTRACT
 from tests.acceptance.conftest import Home, wait_for
 from tests.acceptance.ui import UI, Book, answered, configure, home_for, start_up, write_letters
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from dagster_offload import supervisor as supervisor_module
-from dagster_offload.supervisor import Child, StopRequest, Supervisor, ending
+from dagster_offload.service import supervisor as supervisor_module
+from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, ending
 
 PATIENCE_SECONDS = 20.0
 
@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 20.0
 SUPERVISING = """
 import sys
 from pathlib import Path
-from dagster_offload.supervisor import Child, StopRequest, Supervisor, stop_on_signals
+from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, stop_on_signals
 
 log, stop = Path(sys.argv[1]), StopRequest()
 with stop_on_signals(stop), Supervisor(lambda line: None) as supervisor:

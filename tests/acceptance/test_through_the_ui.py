@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from dagster_offload.simulator import Router
-from dagster_offload.stages import CLASSIFY, EXTRACT, SUMMARIZE
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.acceptance.conftest import Home, wait_for
 from tests.acceptance.ui import UI, Book, answered, configure, home_for, start_up, write_letters
 

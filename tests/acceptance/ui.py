@@ -15,9 +15,9 @@ import httpx
 import psycopg
 from psycopg.rows import dict_row
 
-from dagster_offload.postgres.embedded import ensure_embedded
+from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.simulator import Router
-from dagster_offload.stages import ASSET_KEYS, CLASSIFY, SUMMARIZE
+from dagster_offload.stages.graph import ASSET_KEYS, CLASSIFY, SUMMARIZE
 from tests.acceptance.conftest import Home, wait_for
 
 LOCATION = {"repositoryLocationName": "dagster-offload", "repositoryName": "__repository__"}

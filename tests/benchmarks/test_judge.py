@@ -5,11 +5,11 @@ from pathlib import Path
 import httpx
 
 from benchmarks.judge import ANSWER_TOKENS, judged
-from dagster_offload.chat import request_body
 from dagster_offload.settings import load_settings
-from dagster_offload.stages import llm_stages
+from dagster_offload.slot.chat import request_body
+from dagster_offload.stages.catalog import llm_stages
 from dagster_offload.stages.prompt import system_message
-from tests.router.test_real_server import model_file, served
+from tests.client.test_real_server import model_file, served
 
 __all__ = ["model_file"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.postgres import is_running, server_pid
-from dagster_offload.postgres.embedded import ensure_embedded
-from dagster_offload.stages import DRAIN_STAGES
+from dagster_offload.postgres.embedded.server import ensure_embedded
+from dagster_offload.stages.graph import DRAIN_STAGES
 from tests.acceptance.conftest import is_running as lives
 from tests.acceptance.conftest import wait_for
 from tests.acceptance.ui import UI, start_up

@@ -67,10 +67,10 @@ def router() -> Iterator[Router]:
 @pytest.fixture
 def scanned(with_ledger: str, library: Path) -> Path:
     """The library, scanned and extracted by the engine without Dagster."""
-    from dagster_offload.opening import open_ledger
-    from dagster_offload.scan import scan
+    from dagster_offload.engine.extract import run_extraction
+    from dagster_offload.engine.scan import scan
+    from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.settings import load_settings
-    from dagster_offload.texts import run_extraction
 
     settings = load_settings()
     with open_ledger(settings) as ledger:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload.ledger import Ledger
+from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.simulator import Router
 from tests.cli.conftest import Call
 

@@ -13,21 +13,7 @@ from dagster_offload.simulator import Router
 from tests.cli.conftest import Call
 
 # Files of the folder that are no command.
-HELPERS = {
-    "clicks",
-    "code_server",
-    "console",
-    "demo_story",
-    "home",
-    "jobs",
-    "kept_postgres",
-    "options",
-    "ports",
-    "refusal",
-    "services",
-    "sweep",
-    "words",
-}
+HELPERS = {"console", "exits", "formatting", "options", "quick_probe", "run_job"}
 
 
 def test_every_command_is_a_file_and_every_file_a_command() -> None:

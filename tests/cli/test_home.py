@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload.cli.home import RunningUp, hold_up_lock, running_up
-from dagster_offload.cli.ports import address_of, choose_port
 from dagster_offload.errors import SettingsError
+from dagster_offload.service.home import RunningUp, hold_up_lock, running_up
+from dagster_offload.service.ports import address_of, choose_port
 from tests.cli.conftest import Call
 
 
@@ -50,13 +50,13 @@ def test_a_taken_port_is_refused_where_it_was_asked_for(call: Call, library: Pat
 
 
 def test_without_a_port_the_next_free_one_is_taken(monkeypatch: pytest.MonkeyPatch, taken_port: int) -> None:
-    monkeypatch.setattr("dagster_offload.cli.ports.FIRST_PORT", taken_port)
+    monkeypatch.setattr("dagster_offload.service.ports.FIRST_PORT", taken_port)
     assert taken_port < choose_port("127.0.0.1", None) < taken_port + 100
 
 
 def test_no_free_port_is_told(monkeypatch: pytest.MonkeyPatch, taken_port: int) -> None:
-    monkeypatch.setattr("dagster_offload.cli.ports.FIRST_PORT", taken_port)
-    monkeypatch.setattr("dagster_offload.cli.ports.PORTS_TRIED", 1)
+    monkeypatch.setattr("dagster_offload.service.ports.FIRST_PORT", taken_port)
+    monkeypatch.setattr("dagster_offload.service.ports.PORTS_TRIED", 1)
     with pytest.raises(SettingsError, match="--port"):
         choose_port("127.0.0.1", None)
 

@@ -8,7 +8,7 @@ import pytest
 
 from dagster_offload.cli.options import document_key
 from dagster_offload.cli.up import _lines
-from dagster_offload.ledger import Ledger
+from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
 from tests.cli.conftest import Call
@@ -296,10 +296,10 @@ def test_a_lost_slot_is_told_by_status_and_redo(call: Call, scanned: Path, route
 
 
 def scan_and_extract() -> None:
-    from dagster_offload.opening import open_ledger
-    from dagster_offload.scan import scan
+    from dagster_offload.engine.extract import run_extraction
+    from dagster_offload.engine.scan import scan
+    from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.settings import load_settings
-    from dagster_offload.texts import run_extraction
 
     settings = load_settings()
     with open_ledger(settings) as ledger:

@@ -16,11 +16,11 @@ from psycopg.conninfo import conninfo_to_dict
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.instance import prepare_instance
 from dagster_offload.defs.names import asset_keys
-from dagster_offload.ledger import Ledger
+from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.simulator.server import Router
-from dagster_offload.stages import STAGE_NAMES
+from dagster_offload.stages.graph import STAGE_NAMES
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 

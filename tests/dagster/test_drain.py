@@ -10,8 +10,9 @@ from dagster_offload.defs.in_process import run_in_process
 from dagster_offload.defs.names import RAN_ON_TAG, REPOSITORY_TAG
 from dagster_offload.defs.runs import RanOn
 from dagster_offload.errors import DrainRefused
-from dagster_offload.ledger import outbox, slots
-from dagster_offload.ledger.workers import Worker
+from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.slots import slots
+from dagster_offload.ledger.work import outbox
 from dagster_offload.settings import Settings
 from tests.dagster.conftest import Edge
 

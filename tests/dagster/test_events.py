@@ -10,9 +10,9 @@ import pytest
 from dagster_offload.defs import events
 from dagster_offload.defs.events import Teller, can_store_batches
 from dagster_offload.defs.names import CODE_VERSIONS, RESULT_TAG, asset_keys
-from dagster_offload.ledger import outbox
-from dagster_offload.ledger.records import PendingEvent
-from dagster_offload.stages import recipes
+from dagster_offload.ledger.core.rows import PendingEvent
+from dagster_offload.ledger.work import outbox
+from dagster_offload.stages.catalog import recipes
 from tests.dagster.conftest import Edge
 
 KEYS = asset_keys(())

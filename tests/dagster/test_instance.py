@@ -7,7 +7,8 @@ import dagster as dg
 from psycopg.conninfo import make_conninfo
 
 from dagster_offload.defs.instance import dagster_home, open_instance, prepare_instance
-from dagster_offload.ledger import Ledger, migrate
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.settings import Settings, load_settings
 
 

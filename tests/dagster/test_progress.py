@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dagster_offload.defs.progress import parts_progress, progress
-from dagster_offload.tally import PartsRead, Tally
+from dagster_offload.engine.progress import PartsRead, Tally
 
 
 def context_with(lines: list[str]) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 from dagster_offload.defs.names import RAN_ON_TAG
 from dagster_offload.defs.runs import RanOn, run_tags, sweep
-from dagster_offload.ledger.workers import Worker, boot_id, host_name
+from dagster_offload.ledger.core.workers import Worker, boot_id, host_name
 from tests.dagster.conftest import Edge
 
 
@@ -112,7 +112,7 @@ def test_before_this_boot_counts_only_where_no_other_host_works(edge: Edge, monk
 
     early = run(edge, {}, dg.DagsterRunStatus.STARTED)
     monkeypatch.setattr(runs, "_booted_at", lambda: 4e9)
-    monkeypatch.setattr("dagster_offload.ledger.workers.host_name", lambda: "another-host")
+    monkeypatch.setattr("dagster_offload.ledger.core.workers.host_name", lambda: "another-host")
     with Worker(edge.ledger, "drain"):
         assert sweep(edge.instance, edge.ledger) == []
     assert len(sweep(edge.instance, edge.ledger)) == 1

@@ -6,12 +6,12 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 
-from dagster_offload.defs.stages import raise_for
+from dagster_offload.defs.assets import raise_for
 from dagster_offload.defs.waiting import deferrals_as_waits, retry_requested
-from dagster_offload.drain import RunSummary
+from dagster_offload.engine.runs import RunSummary
 from dagster_offload.errors import StageDeferred
-from dagster_offload.ledger.claims import Unfinished
-from dagster_offload.ledger.records import State
+from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.work.claims import Unfinished
 
 FAILED = Unfinished("a.txt", "classify", State.FAILED, "unknown_class: the answer's category is none of: x", 3, None)
 

@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
-from dagster_offload.drain import DrainSummary, RunSummary, run_documents, run_drain
-from dagster_offload.ledger import Ledger, slots, status
-from dagster_offload.ledger.records import StageCounts
-from dagster_offload.scan import ScanReport, scan
+from dagster_offload.drain import DrainSummary, run_drain
+from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.runs import RunSummary, run_documents
+from dagster_offload.engine.scan import ScanReport, scan
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.rows import StageCounts
+from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.simulator.server import Router
-from dagster_offload.stages import DRAIN_STAGES, recipes
-from dagster_offload.texts import run_extraction
+from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.graph import DRAIN_STAGES
 from tests.ledger.conftest import Bench
 
 # Long enough that the rules before it are less than a tenth: servers take prompts that share more than that for alike.

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload.ledger import dialects, refused_answers
-from dagster_offload.ledger.records import State
+from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.slots import dialects
+from dagster_offload.ledger.work import refused_answers
 from dagster_offload.simulator import context as simulator_context
-from dagster_offload.stages import CLASSIFY, SUMMARIZE
-from dagster_offload.stages.prompt import text_tokens
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.splitting import Size, split
+from dagster_offload.tokens import text_tokens
 from tests.engine.conftest import FILLER, Engine
 
 

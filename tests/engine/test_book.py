@@ -9,11 +9,11 @@ from collections import Counter
 
 import pytest
 
-from dagster_offload.ledger import workers
+from dagster_offload.ledger.core import workers
 from dagster_offload.simulator.answers import MERGE, PART
-from dagster_offload.stages import SUMMARIZE
-from dagster_offload.stages.prompt import text_tokens
+from dagster_offload.stages.graph import SUMMARIZE
 from dagster_offload.stages.splitting import Size, split
+from dagster_offload.tokens import text_tokens
 from tests.engine.conftest import Engine
 
 PARTS = 400
@@ -29,7 +29,7 @@ COST_A_CALL = {"killed", "terminated", "cut"}
 DRAIN = """
 import signal, sys
 from dagster_offload.drain import run_drain
-from dagster_offload.ledger import Ledger
+from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.settings import load_settings
 signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 with Ledger(sys.argv[1]) as ledger:

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from dagster_offload.client import AIClient
+from dagster_offload.client.ai_client import AIClient
 from dagster_offload.drain import run_drain
-from dagster_offload.ledger import Ledger, breaker, slots, workers
-from dagster_offload.ledger.records import BreakerState, State
-from dagster_offload.slots import DEEP, SlotConfig
-from dagster_offload.stages import CLASSIFY, SUMMARIZE
+from dagster_offload.ledger.core import workers
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.rows import BreakerState, State
+from dagster_offload.ledger.slots import breaker, slots
+from dagster_offload.slot.config import DEEP, SlotConfig
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from tests.engine.conftest import Engine
 
 KEYS = [f"{n}.txt" for n in range(6)]

@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
-from dagster_offload import walk
-from dagster_offload.client import AIClient
-from dagster_offload.drain import look_for_drain
-from dagster_offload.ledger import breaker, slots
-from dagster_offload.ledger.records import BreakerState, State
-from dagster_offload.slots import DEEP, SlotConfig
-from dagster_offload.stages import CLASSIFY, SUMMARIZE
+from dagster_offload.client.ai_client import AIClient
+from dagster_offload.engine import document
+from dagster_offload.engine.wake import look_for_drain
+from dagster_offload.ledger.core.rows import BreakerState, State
+from dagster_offload.ledger.slots import breaker, slots
+from dagster_offload.slot.config import DEEP, SlotConfig
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from tests.engine.conftest import Engine
 
 KEYS = [f"{n}.txt" for n in range(8)]
@@ -265,7 +265,7 @@ def test_a_call_that_was_open_while_the_slot_was_away_and_came_back_blames_nobod
 def test_429s_wait_narrow_and_have_their_rows_and_three_in_a_row_open_the_breaker(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(walk, "BUSY_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(document, "BUSY_PAUSE_SECONDS", 0.01)
     engine.router.set(mode="refuse", status=429)
     engine.texts(*KEYS)
     summary = engine.drain()
@@ -277,7 +277,7 @@ def test_429s_wait_narrow_and_have_their_rows_and_three_in_a_row_open_the_breake
 
 
 def test_a_429_that_passes_costs_only_its_wait(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walk, "BUSY_PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(document, "BUSY_PAUSE_SECONDS", 0.5)
     engine.router.set(mode="refuse", status=429)
     engine.texts("a.txt")
     drain = engine.beside(engine.drain)
@@ -291,7 +291,7 @@ def test_a_429_that_passes_costs_only_its_wait(engine: Engine, monkeypatch: pyte
 def test_a_busy_slot_that_is_opened_meanwhile_is_not_asked_again(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(walk, "BUSY_PAUSE_SECONDS", 1.0)
+    monkeypatch.setattr(document, "BUSY_PAUSE_SECONDS", 1.0)
     engine.router.set(mode="refuse", status=429)
     engine.texts("a.txt")
     drain = engine.beside(engine.drain)

@@ -4,11 +4,11 @@ import os
 
 import pytest
 
+from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.scan import library_differs, scan
 from dagster_offload.errors import LibraryMissing, ScanRefused
-from dagster_offload.ledger import status
-from dagster_offload.scan import library_differs, scan
-from dagster_offload.stages import CLASSIFY, EXTRACT, SUMMARIZE
-from dagster_offload.texts import run_extraction
+from dagster_offload.ledger.reports import status
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.engine.conftest import FILLER, Engine
 
 

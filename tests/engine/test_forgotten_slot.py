@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from dagster_offload.client import AIClient
-from dagster_offload.completion import Answer
+from dagster_offload.client.ai_client import AIClient
 from dagster_offload.errors import SlotForgotten
-from dagster_offload.ledger import slots
-from dagster_offload.slots import DEEP
-from dagster_offload.stages import CLASSIFY, SUMMARIZE
+from dagster_offload.ledger.slots import slots
+from dagster_offload.slot.completion import Answer
+from dagster_offload.slot.config import DEEP
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from tests.engine.conftest import Engine
 
 

@@ -5,16 +5,18 @@ from typing import Any
 
 import pytest
 
-from dagster_offload.context_window import DEFAULT_CONTEXT_TOKENS
+from dagster_offload.client.context import DEFAULT_CONTEXT_TOKENS
 from dagster_offload.drain import run_drain
-from dagster_offload.ledger import requests, status
-from dagster_offload.ledger.records import BreakerState, State
+from dagster_offload.ledger.core.rows import BreakerState, State
+from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.work import redo
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator.answers import LONG_DOCUMENT_WORDS, MERGE, PART
-from dagster_offload.simulator.book import fingerprint
-from dagster_offload.stages import CLASSIFY, SUMMARIZE, llm_stages, recipes
-from dagster_offload.stages.prompt import text_tokens
+from dagster_offload.simulator.request_log import fingerprint
+from dagster_offload.stages.catalog import llm_stages, recipes
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.splitting import Size, split
+from dagster_offload.tokens import text_tokens
 from tests.engine.conftest import Engine
 from tests.ledger.conftest import text_result
 
@@ -248,7 +250,7 @@ def test_a_changed_text_is_read_anew_where_it_changed_and_parts_that_stayed_are_
 def test_a_redo_asks_every_part_again(engine: Engine) -> None:
     prepared(engine)
     engine.drain(SUMMARIZE)
-    engine.ledger.run(requests.redo, [SUMMARIZE], ["book.txt"])
+    engine.ledger.run(redo.redo, [SUMMARIZE], ["book.txt"])
     assert engine.drain(SUMMARIZE).done == 1
     assert set(answered_parts(engine).values()) == {2}
     assert len(engine.sql("select 1 from results where stage = 'summarize' and superseded_at is null")) == 1

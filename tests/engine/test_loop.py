@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from dagster_offload.ledger import Cursor, Ledger
+from dagster_offload.ledger.core.database import Cursor, Ledger
 from tests.engine.conftest import Engine
 
 LONGEST_SECONDS = 0.05

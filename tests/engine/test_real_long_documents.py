@@ -7,16 +7,16 @@ from typing import Any
 import httpx
 import pytest
 
-from dagster_offload import stages
-from dagster_offload.completion import RequestOptions
-from dagster_offload.context_window import ask_context
-from dagster_offload.ledger import slots
-from dagster_offload.ledger.records import BreakerState, State
-from dagster_offload.stages import CLASSIFY, SUMMARIZE
-from dagster_offload.stages.prompt import text_tokens
+from dagster_offload.client.context import ask_context
+from dagster_offload.ledger.core.rows import BreakerState, State
+from dagster_offload.ledger.slots import slots
+from dagster_offload.slot.completion import RequestOptions
+from dagster_offload.stages import classify, summarize
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.splitting import Size, split
+from dagster_offload.tokens import text_tokens
+from tests.client.test_real_server import model_file, served
 from tests.engine.conftest import Engine
-from tests.router.test_real_server import model_file, served
 
 __all__ = ["model_file"]  # a fixture
 
@@ -30,13 +30,11 @@ def tame_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model ends a text, and keeps a number within its bounds, only where the grammar makes it."""
     words = {"type": "string", "pattern": "^[ !#-Z^-~]{1,40}$"}
     points = {"type": "array", "items": words, "maxItems": 2}
-    summarized, classified = stages.summarize.options, stages.classify.options
+    summarized, classified = summarize.options, classify.options
     monkeypatch.setattr(
-        stages.summarize, "options", lambda: tamed(summarized(), title=words, summary=words, key_points=points)
+        summarize, "options", lambda: tamed(summarized(), title=words, summary=words, key_points=points)
     )
-    monkeypatch.setattr(
-        stages.classify, "options", lambda classes: tamed(classified(classes), confidence={"enum": [0.5]})
-    )
+    monkeypatch.setattr(classify, "options", lambda classes: tamed(classified(classes), confidence={"enum": [0.5]}))
 
 
 def tamed(options: RequestOptions, **fields: dict[str, Any]) -> RequestOptions:

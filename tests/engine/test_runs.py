@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from dagster_offload.drain import NoSuchDocument, run_documents
-from dagster_offload.errors import SettingsError, SlotLost
-from dagster_offload.ledger import slots
-from dagster_offload.ledger.records import State
-from dagster_offload.scan import scan
-from dagster_offload.simulator.book import fingerprint
+from dagster_offload.engine.runs import run_documents
+from dagster_offload.engine.scan import scan
+from dagster_offload.errors import NoSuchDocument, SettingsError, SlotLost
+from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.slots import slots
+from dagster_offload.simulator.request_log import fingerprint
 from dagster_offload.simulator.server import Router
-from dagster_offload.slots import DEEP
-from dagster_offload.stages import CLASSIFY, EXTRACT, SUMMARIZE
+from dagster_offload.slot.config import DEEP
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.engine.conftest import FILLER, Engine
 
 HALF_AN_HOUR = 1800.0

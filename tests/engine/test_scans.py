@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload.extraction import Extractor
-from dagster_offload.ledger import Cursor, ocr_pages, requests, status
-from dagster_offload.ledger.records import Claim, ClaimedItem
-from dagster_offload.scan import scan
-from dagster_offload.stages import CLASSIFY, EXTRACT, SUMMARIZE, recipes
-from dagster_offload.tally import Tally
-from dagster_offload.texts import run_extraction
+from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.progress import Tally
+from dagster_offload.engine.scan import scan
+from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.rows import Claim, ClaimedItem
+from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.work import ocr_pages, redo
+from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.engine.conftest import Engine
 from tests.extraction.ocr_needs import LANGUAGES, SCANS, share_kept, tesseract
 
@@ -120,15 +123,15 @@ def test_tesseract_that_is_installed_later_is_used_when_a_person_says_so(
     install()
     engine.scan()
     assert engine.item("korean.png", EXTRACT)["outcome"] == "needs_ocr"  # nothing is asked again by itself
-    assert engine.ledger.run(requests.estimate_ocr, LANGUAGES) == requests.OcrEstimate(documents=2, pages=2)
-    assert engine.ledger.run(requests.redo_ocr, LANGUAGES) == 2
+    assert engine.ledger.run(redo.estimate_ocr, LANGUAGES) == redo.OcrEstimate(documents=2, pages=2)
+    assert engine.ledger.run(redo.redo_ocr, LANGUAGES) == 2
     engine.scan()
     for stage in (CLASSIFY, SUMMARIZE):
         counts = engine.counts(stage)
         assert (counts.pending, counts.done) == (2, 1)
     assert share_kept(text_of(engine, "typed_scanned_typed.pdf"), "english.txt") > 0.95
     assert engine.drain().done == 2
-    assert engine.ledger.run(requests.estimate_ocr, LANGUAGES).documents == 0
+    assert engine.ledger.run(redo.estimate_ocr, LANGUAGES).documents == 0
 
 
 def test_other_languages_outdate_no_text_but_what_was_read_in_others_can_be_redone(engine: Engine) -> None:
@@ -137,7 +140,7 @@ def test_other_languages_outdate_no_text_but_what_was_read_in_others_can_be_redo
     engine.scan()
     assert recipes(engine.settings(ocr_languages="eng")) == recipes(engine.settings())
     assert engine.counts(EXTRACT, ocr_languages="eng").outdated == 0
-    assert engine.ledger.run(requests.estimate_ocr, "eng") == requests.OcrEstimate(documents=1, pages=1)
+    assert engine.ledger.run(redo.estimate_ocr, "eng") == redo.OcrEstimate(documents=1, pages=1)
 
 
 def test_a_page_that_hangs_is_that_documents_fault_and_no_others(
@@ -150,7 +153,7 @@ def test_a_page_that_hangs_is_that_documents_fault_and_no_others(
     hanging.chmod(0o755)
     monkeypatch.setenv("PATH", f"{hanging.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(
-        "dagster_offload.text_lanes.Extractor", lambda reader: Extractor(reader=reader, page_limit_seconds=1)
+        "dagster_offload.engine.extract_pool.Extractor", lambda reader: Extractor(reader=reader, page_limit_seconds=1)
     )
     put(engine, "letters.pdf")
     (engine.library / "note.txt").write_text("Paid 12 EUR")

@@ -2,11 +2,11 @@
 
 import pytest
 
-from dagster_offload.drain import look_for_drain
+from dagster_offload.engine.wake import look_for_drain
 from dagster_offload.errors import SlotLost
-from dagster_offload.ledger.records import BreakerState
-from dagster_offload.ledger.workers import Worker
-from dagster_offload.stages import CLASSIFY
+from dagster_offload.ledger.core.rows import BreakerState
+from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.stages.graph import CLASSIFY
 from tests.engine.conftest import Engine
 
 FIVE_MINUTES = 300.0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload.ocr import Reader, find_reader
+from dagster_offload.extraction.tesseract import Reader, find_reader
 
 SCANS = Path(__file__).parents[2] / "fixtures" / "scans"
 LANGUAGES = "kor+eng"

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.errors import ExtractionFailed
-from dagster_offload.extraction import Extractor
-from dagster_offload.ledger.records import Outcome
+from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.stages.graph import Outcome
 
 FORMATS = Path(__file__).parents[2] / "fixtures" / "formats"
 WHOLE = {

@@ -21,12 +21,11 @@ from typing import Any
 
 import pytest
 
-from dagster_offload import extraction_child
-from dagster_offload.documents import ChangedWhileRead
-from dagster_offload.errors import ExtractionFailed
-from dagster_offload.extraction import Extracted, Extractor, ExtractorUnavailable
-from dagster_offload.ledger.records import Outcome
-from dagster_offload.ocr import NO_READER
+from dagster_offload.errors import ChangedWhileRead, ExtractionFailed, ExtractorUnavailable
+from dagster_offload.extraction import child as extraction_child
+from dagster_offload.extraction.extractor import Extracted, Extractor
+from dagster_offload.extraction.tesseract import NO_READER
+from dagster_offload.stages.graph import Outcome
 
 FILES = Path(__file__).parent / "files"
 SECRET = "xylophone-4711"
@@ -323,7 +322,7 @@ def test_somebody_whose_own_score_is_higher_still_starts_an_extractor(tmp_path: 
     script = (
         "import os\n"
         "from pathlib import Path\n"
-        "from dagster_offload.extraction_child import go_first_when_memory_runs_out\n"
+        "from dagster_offload.extraction.child import go_first_when_memory_runs_out\n"
         "own = Path('/proc/self/oom_score_adj')\n"
         "own.write_text('900')\n"
         f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
@@ -351,7 +350,7 @@ def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", b"text")
     script = (
         "import sys, pathlib\n"
-        "from dagster_offload.extraction import Extractor\n"
+        "from dagster_offload.extraction.extractor import Extractor\n"
         "extractor = Extractor()\n"
         "extractor.extract(pathlib.Path(sys.argv[1]))\n"
         "print(extractor.child_pid, flush=True)\n"
@@ -374,7 +373,7 @@ def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
 def test_the_child_ends_when_its_stdin_does() -> None:
     arguments = [str(os.getpid()), str(4 * 1024**3)]
     child = subprocess.Popen(
-        [sys.executable, "-m", "dagster_offload.extraction_child", *arguments],
+        [sys.executable, "-m", "dagster_offload.extraction.child", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -411,7 +410,7 @@ def test_the_child_knows_no_setting_of_ours(tmp_path: Path, monkeypatch: pytest.
 def test_a_child_is_replaced_before_it_grows_old(
     extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dagster_offload.extraction.DOCUMENTS_PER_CHILD", 2)
+    monkeypatch.setattr("dagster_offload.extraction.extractor.DOCUMENTS_PER_CHILD", 2)
     pids = []
     for _ in range(4):
         pids.append(started(extractor, tmp_path) if extractor.child_pid is None else extractor.child_pid)

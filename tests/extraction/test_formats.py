@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from dagster_offload.documents import DOCUMENT_TYPES, extension
-from dagster_offload.extraction import Extractor
-from dagster_offload.ledger.records import Outcome
+from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.library.files import DOCUMENT_TYPES, extension
+from dagster_offload.stages.graph import Outcome
 from tests.extraction.measure import Measured, measure
 
 ROOT = Path(__file__).parents[2]

@@ -10,10 +10,10 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from dagster_offload.errors import ExtractionFailed
-from dagster_offload.extraction import Extractor, PageRead
-from dagster_offload.ledger.records import Outcome
-from dagster_offload.ocr import Reader, find_reader
-from dagster_offload.page_pictures import MOST_PIXELS, PdfPages, tiff_pages
+from dagster_offload.extraction.extractor import Extractor, PageRead
+from dagster_offload.extraction.page_images import MOST_PIXELS, PdfPages, tiff_pages
+from dagster_offload.extraction.tesseract import Reader, find_reader
+from dagster_offload.stages.graph import Outcome
 from tests.extraction.ocr_needs import SCANS, share_kept, tesseract
 
 LIBRARY = Path(__file__).parents[2] / "fixtures" / "library"
@@ -157,8 +157,8 @@ def test_tesseract_dies_with_an_extractor_that_is_killed(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "started")
     command = script(tmp_path, 'echo $$ > "$(dirname "$0")/started"\nexec sleep 600')
     code = (
-        "import sys; from pathlib import Path; from dagster_offload.extraction import Extractor; "
-        "from dagster_offload.ocr import Reader\n"
+        "import sys; from pathlib import Path; from dagster_offload.extraction.extractor import Extractor; "
+        "from dagster_offload.extraction.tesseract import Reader\n"
         f"with Extractor(reader=Reader({command!r}, '5', 'eng', (), True, '')) as e: e.extract(Path(sys.argv[1]))"
     )
     ours = subprocess.Popen([sys.executable, "-c", code, str(SCANS / "korean.png")], cwd=Path(__file__).parents[2])

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from dagster_offload.documents import digest, locate, walk
 from dagster_offload.errors import ExtractionFailed
-from dagster_offload.extraction import Extractor
+from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.library.files import digest, locate, walk
 from dagster_offload.stages.classify import DEFAULT_CLASSES
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from dagster_offload.ledger import Ledger
+from dagster_offload.ledger.core.database import Ledger
 from tests.conftest import _new_database, _url
 from tests.engine.conftest import no_settings_and_no_proxies as no_settings_and_no_proxies
 

@@ -20,12 +20,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dagster_offload.drain import DrainSummary, look_for_drain, run_drain
-from dagster_offload.ledger import Ledger, migrate, slots
-from dagster_offload.ledger.records import State
+from dagster_offload.drain import DrainSummary, run_drain
+from dagster_offload.engine.wake import look_for_drain
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.migrate import migrate
+from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator.server import Router
-from dagster_offload.stages import CLASSIFY
+from dagster_offload.stages.graph import CLASSIFY
 from tests.ledger.conftest import Bench
 
 _hosts = itertools.count(1)
@@ -152,7 +155,7 @@ def _can_reach(router: Router) -> bool:
 
 def main() -> None:
     from dagster_offload.postgres import stop_postgres
-    from dagster_offload.postgres.embedded import ensure_embedded
+    from dagster_offload.postgres.embedded.server import ensure_embedded
     from dagster_offload.postgres.urls import libpq_url
 
     home = Path(tempfile.mkdtemp(prefix="offload-asleep-", dir="/tmp"))

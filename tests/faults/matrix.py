@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dagster_offload.ledger.records import State
-from dagster_offload.stages import CLASSIFY, SUMMARIZE
+from dagster_offload.ledger.core.rows import State
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from tests.faults import acts
 from tests.faults.acts import answers_with, cut, says, sends, wraps, writes
 from tests.faults.play import AWAY, NOTHING_LEFT, WRONG

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dagster_offload.drain import DrainSummary, look_for_drain, run_drain
-from dagster_offload.ledger import Ledger, slots
+from dagster_offload.drain import DrainSummary, run_drain
+from dagster_offload.engine.wake import look_for_drain
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import Settings, load_settings
-from dagster_offload.stages import CLASSIFY
+from dagster_offload.stages.graph import CLASSIFY
 from tests.faults.raw_server import ALIAS, MARK, RawServer
 from tests.ledger.conftest import Bench
 

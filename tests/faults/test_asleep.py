@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload import lanes, probe, transport, vigil
-from dagster_offload.health import ProbeResult
-from dagster_offload.ledger import Ledger
-from dagster_offload.slots import SlotConfig
-from dagster_offload.vigil import Vigil
+from dagster_offload.client import freeze_watch, probe, transport
+from dagster_offload.client.freeze_watch import Vigil
+from dagster_offload.engine import lanes
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.slot.config import SlotConfig
+from dagster_offload.slot.health import ProbeResult
 from tests.faults.full_scale import Asleep, OtherHost, cannot_make_hosts, simulator
 
 
@@ -62,7 +63,7 @@ def test_a_frozen_process_is_noticed_and_its_document_done_later_with_one_more_c
 async def test_the_first_look_beside_a_call_is_soon_so_that_a_slot_that_freezes_early_is_noticed_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(vigil, "FIRST_PROBE_SECONDS", 0.001)
+    monkeypatch.setattr(freeze_watch, "FIRST_PROBE_SECONDS", 0.001)
     looked = asyncio.Event()
 
     async def ask(_slot: SlotConfig) -> ProbeResult:

@@ -11,11 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
-from dagster_offload import errors, gate, probe, transport, walk
-from dagster_offload.drain import DrainSummary, look_for_drain
-from dagster_offload.ledger import Ledger
-from dagster_offload.ledger.records import State
-from dagster_offload.trial import trial
+from dagster_offload.client import faults
+from dagster_offload.client import probe, transport
+from dagster_offload.client.trial import trial
+from dagster_offload.drain import DrainSummary
+from dagster_offload.engine import breaker, document
+from dagster_offload.engine.wake import look_for_drain
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.rows import State
 from tests.faults.conftest import Played
 from tests.faults.matrix import MATRIX, Promise, Row
 from tests.faults.play import FIRST, NOTHING_LEFT, WRONG, Play, exit_code
@@ -56,7 +59,7 @@ def assert_kept(promise: Promise, state: str, reason: str | None, code: int, cal
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses and time limits for a test's patience; who waits for what stays as it is."""
-    monkeypatch.setattr(walk, "BUSY_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(document, "BUSY_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(probe, "TOTAL_SECONDS", 2.0)
 
 
@@ -67,11 +70,11 @@ def test_a_row_of_the_matrix_ends_as_promised(
     if kind == PLAIN:
         monkeypatch.setattr(transport, "_transport", plain_transport)
     if "429" in row.name:
-        monkeypatch.setattr(errors, "MIN_RETRY_AFTER_SECONDS", 0.1)
+        monkeypatch.setattr(faults, "MIN_RETRY_AFTER_SECONDS", 0.1)
     if kind == PLAIN and row.promise.plain_reason is not None:
         row = replace(row, promise=replace(row.promise, reason=row.promise.plain_reason))
     limit = float(row.settings.get("deep_read_timeout", 20.0))
-    monkeypatch.setattr(gate, "trial", functools.partial(trial, limit_seconds=limit))
+    monkeypatch.setattr(breaker, "trial", functools.partial(trial, limit_seconds=limit))
     entry = Played(row.id, kind, str(row.promise))
     played.append(entry)
     with RawServer(row.act, row.hits, row.door, row.health) as server:

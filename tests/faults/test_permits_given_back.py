@@ -1,7 +1,8 @@
 """Permits that are given back at the same moment: none is left behind (found as a drain that hung, one run in seven)."""
 
-from dagster_offload.ledger import Ledger, permits, slots
-from dagster_offload.slots import DEEP
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.slots import permits, slots
+from dagster_offload.slot.config import DEEP
 from tests.ledger.conftest import SLOT, Bench
 
 

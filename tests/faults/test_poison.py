@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.drain import run_drain
-from dagster_offload.ledger import Ledger
-from dagster_offload.ledger.records import State
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.rows import State
 from tests.faults.acts import answers_after, cut, says
 from tests.faults.play import FIRST, Play
 from tests.faults.raw_server import Act, Asked, Hits, Line, RawServer, well

@@ -8,22 +8,15 @@ from typing import Any
 
 import pytest
 
-from dagster_offload.documents import FileStat
-from dagster_offload.ledger import (
-    Cursor,
-    Ledger,
-    breaker,
-    claims,
-    deferrals,
-    documents,
-    permits,
-    results,
-    slots,
-    workers,
-)
-from dagster_offload.ledger.records import CallRecord, Claim, ClaimedItem, NewResult, Outcome, SlotRow, State
-from dagster_offload.slots import DEEP, SlotConfig
-from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
+from dagster_offload.ledger.core import workers
+from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult, SlotRow, State
+from dagster_offload.ledger.slots import breaker, permits, slots
+from dagster_offload.ledger.work import claims, deferrals, documents
+from dagster_offload.ledger.work import finish as results
+from dagster_offload.library.files import FileStat
+from dagster_offload.slot.config import DEEP, SlotConfig
+from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE, Outcome
 
 RECIPES = {EXTRACT: "x1", CLASSIFY: "c1", SUMMARIZE: "s1"}
 SLOT = SlotConfig(name=DEEP, url="http://slot:1", model="qwen", concurrency=2)

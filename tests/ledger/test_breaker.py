@@ -2,11 +2,11 @@
 
 import pytest
 
-from dagster_offload.ledger import breaker, slots
-from dagster_offload.ledger.breaker import TrialEnd, TrialTurn
-from dagster_offload.ledger.records import BreakerState, SlotRow
-from dagster_offload.slots import DEEP
-from dagster_offload.stages import CLASSIFY
+from dagster_offload.ledger.core.rows import BreakerState, SlotRow
+from dagster_offload.ledger.slots import breaker, slots
+from dagster_offload.ledger.slots.breaker import TrialEnd, TrialTurn
+from dagster_offload.slot.config import DEEP
+from dagster_offload.stages.graph import CLASSIFY
 from tests.ledger.conftest import SLOT, Bench
 
 

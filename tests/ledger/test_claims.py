@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dagster_offload.ledger import claims, slots
-from dagster_offload.ledger.records import Claim, State
-from dagster_offload.slots import DEEP, PRIMARY, SlotConfig
-from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
+from dagster_offload.ledger.core.rows import Claim, State
+from dagster_offload.ledger.slots import slots
+from dagster_offload.ledger.work import claims
+from dagster_offload.slot.config import DEEP, PRIMARY, SlotConfig
+from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
 from tests.ledger.conftest import RECIPES, Bench
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from dagster_offload.ledger import breaker, claims, deferrals, requests, suspects
-from dagster_offload.ledger.records import BreakerState, CallRecord, Claim, State
-from dagster_offload.slots import DEEP
-from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
+from dagster_offload.ledger.core.rows import BreakerState, CallRecord, Claim, State
+from dagster_offload.ledger.slots import breaker
+from dagster_offload.ledger.work import claims, deferrals, redo, suspects
+from dagster_offload.slot.config import DEEP
+from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
 from tests.ledger.conftest import Bench, call
 
 
@@ -284,7 +285,7 @@ def test_a_person_may_retry_a_quarantined_document_which_then_runs_alone_with_a_
     for _ in range(2):
         ten_minutes_pass(bench)
         cut(bench, worker, bench.hold(worker, [CLASSIFY], alone=True))
-    assert bench.ledger.run(requests.retry, DRAIN_STAGES) == [("a.txt", CLASSIFY), ("a.txt", SUMMARIZE)]
+    assert bench.ledger.run(redo.retry, DRAIN_STAGES) == [("a.txt", CLASSIFY), ("a.txt", SUMMARIZE)]
     assert bench.sql("select 1 from cuts") == []
     assert bench.finish(worker, bench.hold(worker, [CLASSIFY], alone=True))
     assert not bench.item("a.txt", CLASSIFY)["must_run_alone"]

@@ -9,15 +9,17 @@ from typing import Any
 import psycopg
 import pytest
 
-from dagster_offload import scan as scanning
-from dagster_offload.documents import FileStat, UnusableName, digest, walk
+from dagster_offload.engine import scan as scanning
+from dagster_offload.engine.scan import ScanReport, library_differs, scan
 from dagster_offload.errors import LibraryMissing, ScanRefused
-from dagster_offload.ledger import Cursor, documents, refused_answers, results, status, suspects
-from dagster_offload.ledger.records import ClaimedItem, State
-from dagster_offload.scan import ScanReport, library_differs, scan
+from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.rows import ClaimedItem, State
+from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.work import documents, finish, refused_answers, suspects
+from dagster_offload.library.files import FileStat, UnusableName, digest, walk
 from dagster_offload.settings import Settings, load_settings
-from dagster_offload.slots import DEEP
-from dagster_offload.stages import CLASSIFY, EXTRACT, SUMMARIZE
+from dagster_offload.slot.config import DEEP
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.ledger.conftest import LOOKED_AT, RECIPES, Bench, record_result, sha
 from tests.ledger.test_groups import counted
 
@@ -382,10 +384,10 @@ def test_a_scan_waits_for_a_lane_that_finishes_and_neither_ends_in_a_deadlock(be
     worker = bench.worker()
     claim = bench.hold(worker)
     with bench.ledger.transaction() as lane:
-        results.lock_held(lane, claim, claim.items[0])
+        finish.lock_held(lane, claim, claim.items[0])
         scan = bench.begun(lambda cur: edited(cur, "a.txt"))
         assert not scan.done()
-        assert results.finish(lane, worker, claim, claim.items[0], record_result("ok"), RECIPES, None)
+        assert finish.finish(lane, worker, claim, claim.items[0], record_result("ok"), RECIPES, None)
     scan.result(10)
     assert bench.state("a.txt", EXTRACT) == "pending"
 

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dagster_offload.ledger.estimate import Estimate, estimate, expected_end
-from dagster_offload.slots import DEEP
-from dagster_offload.stages import CLASSIFY, SUMMARIZE
+from dagster_offload.ledger.reports.estimate import Estimate, estimate, expected_end
+from dagster_offload.slot.config import DEEP
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from tests.ledger.conftest import Bench
 
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)

@@ -6,10 +6,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from dagster_offload.ledger import extractions
-from dagster_offload.ledger.groups import Finish
-from dagster_offload.ledger.records import Claim, NewResult, Outcome
-from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
+from dagster_offload.ledger.core.rows import Claim, NewResult
+from dagster_offload.ledger.work import extractions
+from dagster_offload.ledger.work.groups import Finish
+from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE, Outcome
 from tests.ledger.conftest import RECIPES, Bench, record_result, sha, text_result
 from tests.ledger.test_groups import counted
 

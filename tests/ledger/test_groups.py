@@ -7,15 +7,16 @@ from contextlib import ExitStack, contextmanager
 import psycopg
 import pytest
 
+from dagster_offload.engine.commits import GroupCommit
 from dagster_offload.errors import SlotForgotten
-from dagster_offload.gate import AsyncLedger
-from dagster_offload.group_commit import GroupCommit
-from dagster_offload.ledger import claims, groups, slots
-from dagster_offload.ledger.groups import Finish, Taken, Want
-from dagster_offload.ledger.records import Claim, NewResult
-from dagster_offload.ledger.workers import Worker
-from dagster_offload.slots import DEEP
-from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, SUMMARIZE
+from dagster_offload.ledger.core.aio import AsyncLedger
+from dagster_offload.ledger.core.rows import Claim, NewResult
+from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.slots import slots
+from dagster_offload.ledger.work import claims, groups
+from dagster_offload.ledger.work.groups import Finish, Taken, Want
+from dagster_offload.slot.config import DEEP
+from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, SUMMARIZE
 from tests.ledger.conftest import RECIPES, Bench, record_result
 
 WANT = Want(DEEP, DRAIN_STAGES)

@@ -15,26 +15,27 @@ from typing import Any
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from dagster_offload.ledger import (
-    Ledger,
-    breaker,
+from dagster_offload.ledger.core import receipts, workers
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.rows import Claim
+from dagster_offload.ledger.slots import breaker, permits, slots
+from dagster_offload.ledger.slots.breaker import TrialEnd
+from dagster_offload.ledger.work import (
     claims,
     deferrals,
     documents,
     outbox,
-    permits,
-    receipts,
-    requests,
-    results,
-    slots,
     suspects,
-    workers,
 )
-from dagster_offload.ledger.breaker import TrialEnd
-from dagster_offload.ledger.records import Claim
+from dagster_offload.ledger.work import (
+    finish as results,
+)
+from dagster_offload.ledger.work import (
+    redo as requests,
+)
 from dagster_offload.postgres.urls import libpq_url
-from dagster_offload.slots import DEEP
-from dagster_offload.stages import DRAIN_STAGES, EXTRACT
+from dagster_offload.slot.config import DEEP
+from dagster_offload.stages.graph import DRAIN_STAGES, EXTRACT
 from tests.conftest import _new_database, _url
 from tests.ledger.conftest import RECIPES, SLOT, Bench, call, record_result, text_result
 
@@ -341,7 +342,7 @@ def test_step_that_was_not_committed_is_done_again(alike: tuple[Bench, Bench, Wi
 def test_step_frozen_until_postgres_ended_its_transaction_is_done_again_however_long_that_was(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dagster_offload.ledger.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("dagster_offload.ledger.core.database.PATIENCE_SECONDS", 0.05)
     worker, lives = bench.worker(), []
 
     def frozen_once(cur: Any) -> None:

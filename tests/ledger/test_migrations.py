@@ -6,8 +6,10 @@ from importlib import resources
 import pytest
 
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.ledger import Ledger, migrate, status
-from dagster_offload.stages import STAGE_NAMES
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.migrate import migrate
+from dagster_offload.ledger.reports import status
+from dagster_offload.stages.graph import STAGE_NAMES
 
 
 def steps(ledger: Ledger) -> list[int]:

@@ -1,8 +1,8 @@
 """The outbox: an event for every DONE item, oldest first, in doubt after a crash, under the run that asks."""
 
-from dagster_offload.ledger import outbox, requests
-from dagster_offload.ledger.records import PendingEvent
-from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT
+from dagster_offload.ledger.core.rows import PendingEvent
+from dagster_offload.ledger.work import outbox, redo
+from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT
 from tests.ledger.conftest import Bench, record_result
 
 
@@ -89,7 +89,7 @@ def test_a_redo_tells_its_new_result(bench: Bench) -> None:
     worker = bench.worker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
     first = tell(bench)[-1]
-    bench.ledger.run(requests.redo, [CLASSIFY], ["a.txt"])
+    bench.ledger.run(redo.redo, [CLASSIFY], ["a.txt"])
     bench.finish(worker, bench.hold(worker, [CLASSIFY]), result=record_result("anew"))
     (again,) = tell(bench)
     assert again.result_id != first.result_id

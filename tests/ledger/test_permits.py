@@ -3,8 +3,9 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from dagster_offload.ledger import breaker, permits, slots, workers
-from dagster_offload.slots import DEEP
+from dagster_offload.ledger.core import workers
+from dagster_offload.ledger.slots import breaker, permits, slots
+from dagster_offload.slot.config import DEEP
 from tests.ledger.conftest import Bench
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from dagster_offload.errors import SlotForgotten, SlotLost
-from dagster_offload.ledger import breaker, slots
-from dagster_offload.ledger.records import BreakerState, SlotRow
-from dagster_offload.slots import DEEP, PRIMARY, SlotConfig, Slots
-from dagster_offload.stages import CLASSIFY
+from dagster_offload.ledger.core.rows import BreakerState, SlotRow
+from dagster_offload.ledger.slots import breaker, slots
+from dagster_offload.slot.config import DEEP, PRIMARY, SlotConfig, Slots
+from dagster_offload.stages.graph import CLASSIFY
 from tests.ledger.conftest import SLOT, Bench
 
 SMALL = SlotConfig(PRIMARY, "http://small:1", "small")

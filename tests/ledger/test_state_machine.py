@@ -22,26 +22,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from dagster_offload.documents import FileStat
-from dagster_offload.ledger import (
-    Connection,
-    Cursor,
-    Ledger,
-    breaker,
-    claims,
-    deferrals,
-    documents,
-    permits,
-    requests,
-    results,
-    slots,
-    suspects,
-    workers,
-)
-from dagster_offload.ledger.breaker import TrialEnd, TrialTurn
-from dagster_offload.ledger.records import BreakerState, Claim, ClaimedItem, NewResult, Outcome, SlotRow, State
-from dagster_offload.slots import DEEP, SlotConfig
-from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT, STAGE_NAMES, SUMMARIZE
+from dagster_offload.ledger.core import workers
+from dagster_offload.ledger.core.database import Connection, Cursor, Ledger
+from dagster_offload.ledger.core.rows import BreakerState, Claim, ClaimedItem, NewResult, SlotRow, State
+from dagster_offload.ledger.slots import breaker, permits, slots
+from dagster_offload.ledger.slots.breaker import TrialEnd, TrialTurn
+from dagster_offload.ledger.work import claims, deferrals, documents, finish, redo, suspects
+from dagster_offload.library.files import FileStat
+from dagster_offload.slot.config import DEEP, SlotConfig
+from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, STAGE_NAMES, SUMMARIZE, Outcome
 from tests.ledger.conftest import HALF_AN_HOUR, LOOKED_AT, RECIPES, SLOT, Bench, call, sha, text_result
 
 P = ParamSpec("P")
@@ -373,7 +362,7 @@ class LedgerMachine(RuleBasedStateMachine):
         item = held.left.pop(0)
         was_held = self.is_held(held, item)
         result = text_result(f"text of {held.content}") if item.stage == EXTRACT else self.record(held)
-        assert was_held is self.run(results.finish, held.worker, held.claim, item, result, self.recipes, None)
+        assert was_held is self.run(finish.finish, held.worker, held.claim, item, result, self.recipes, None)
         self.paid.add((item.stage, held.content, item.recipe))
         if was_held:
             self.complete(self.documents[held.claim.document], item.stage, item.recipe)
@@ -381,7 +370,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def record(self, held: Held) -> NewResult:
         value = {"category": "other", "summary": "words"}
-        digest = results.output_digest(Outcome.OK, value)
+        digest = finish.output_digest(Outcome.OK, value)
         return NewResult(Outcome.OK, digest, value=value, calls=(call(held.epoch, slot=held.slot),))
 
     @happens(5, lambda self: any(held.left[0].stage != EXTRACT for held in self.held + self.late))
@@ -496,7 +485,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @happens(2, lambda self: self.in_state("failed", "quarantined"))
     def a_person_retries(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from(KEYS))
-        retried = self.run(requests.retry, STAGE_NAMES, documents=[key])
+        retried = self.run(redo.retry, STAGE_NAMES, documents=[key])
         expected = (
             {stage for stage, item in self.documents[key].items.items() if item.state in ("failed", "quarantined")}
             if key in self.documents
@@ -512,7 +501,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @happens(1, lambda self: self.in_state("done"))
     def a_person_has_it_done_again(self, data: st.DataObject) -> None:
         key, stage = data.draw(st.sampled_from(KEYS)), data.draw(st.sampled_from(STAGE_NAMES))
-        redone = self.run(requests.redo, [stage], [key])
+        redone = self.run(redo.redo, [stage], [key])
         document = self.documents.get(key)
         is_done = document is not None and stage in document.items and document.items[stage].state == "done"
         assert bool(redone) is is_done
@@ -533,9 +522,9 @@ class LedgerMachine(RuleBasedStateMachine):
             for stage, item in document.items.items()
             if item.state == "done" and item.recipe != self.recipes[stage]
         ]
-        told = self.run(requests.estimate_redo, self.recipes)
+        told = self.run(redo.estimate_redo, self.recipes)
         assert sum(estimate.documents for estimate in told) == len(outdated)
-        assert self.run(requests.redo_outdated, self.recipes) == len(outdated)
+        assert self.run(redo.redo_outdated, self.recipes) == len(outdated)
         for document, stage in outdated:
             document.items[stage] = ModelItem()
 
@@ -574,7 +563,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert kept == {(stage, self.input_digest(stage, content), recipe) for stage, content, recipe in self.paid}
 
     def input_digest(self, stage: str, content: str) -> str:
-        return sha(content) if stage == EXTRACT else results.output_digest(Outcome.OK, f"text of {content}")
+        return sha(content) if stage == EXTRACT else finish.output_digest(Outcome.OK, f"text of {content}")
 
     @invariant()
     def states_add_up_to_the_documents_whose_upstream_is_done(self) -> None:

@@ -2,9 +2,9 @@
 
 from dataclasses import asdict
 
-from dagster_offload.ledger import documents, status
-from dagster_offload.ledger.records import Outcome
-from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT, STAGE_NAMES, SUMMARIZE
+from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.work import documents
+from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, STAGE_NAMES, SUMMARIZE, Outcome
 from tests.ledger.conftest import RECIPES, Bench, record_result
 
 

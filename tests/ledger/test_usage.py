@@ -2,9 +2,9 @@
 
 import pytest
 
-from dagster_offload.ledger import usage
-from dagster_offload.ledger.usage import TokenUse, warning_of
-from dagster_offload.stages import CLASSIFY, SUMMARIZE
+from dagster_offload.ledger.reports import usage
+from dagster_offload.ledger.reports.usage import TokenUse, warning_of
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from tests.ledger.conftest import Bench
 
 

@@ -9,11 +9,14 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from dagster_offload.ledger import Cursor, claims, permits, workers
-from dagster_offload.ledger.records import State
-from dagster_offload.ledger.workers import Worker, host_name, live_workers, reclaim_dead
-from dagster_offload.slots import DEEP
-from dagster_offload.stages import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
+from dagster_offload.ledger.core import workers
+from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.core.workers import Worker, host_name, live_workers, reclaim_dead
+from dagster_offload.ledger.slots import permits
+from dagster_offload.ledger.work import claims
+from dagster_offload.slot.config import DEEP
+from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
 from tests.ledger.conftest import RECIPES, Bench
 
 
@@ -259,8 +262,10 @@ def test_a_heartbeat_chosen_in_a_deadlock_keeps_its_connection_and_beats_on(
 
 HOLD_A_CLAIM = """
 import sys
-from dagster_offload.ledger import Ledger, claims, permits
-from dagster_offload.ledger.workers import Worker
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.slots import permits
+from dagster_offload.ledger.work import claims
+from dagster_offload.ledger.core.workers import Worker
 
 recipes = {"extract": "x1", "classify": "c1", "summarize": "s1"}
 with Ledger(sys.argv[1]) as ledger, Worker(ledger, "drain") as worker:

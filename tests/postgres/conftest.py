@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.postgres import stop_postgres
-from dagster_offload.postgres.accounts import ROOT_RUNS_AS
-from dagster_offload.postgres.embedded import ensure_embedded
-from dagster_offload.postgres.sockets import socket_folder
+from dagster_offload.postgres.embedded.accounts import ROOT_RUNS_AS
+from dagster_offload.postgres.embedded.server import ensure_embedded
+from dagster_offload.postgres.embedded.sockets import socket_folder
 
 WITHOUT_FSYNC = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 IS_ROOT = os.geteuid() == 0
@@ -27,7 +27,7 @@ import os, sys, time
 from pathlib import Path
 import psutil, psycopg
 from dagster_offload.postgres import ensure_postgres, stop_postgres, is_running
-from dagster_offload.postgres import binaries, embedded
+from dagster_offload.postgres.embedded import binaries, server as embedded
 from dagster_offload.settings import Settings
 home = Path(sys.argv[1])
 def ensure():

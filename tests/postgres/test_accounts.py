@@ -10,8 +10,9 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.postgres import binaries, server_pid, stop_postgres
-from dagster_offload.postgres.accounts import Account
+from dagster_offload.postgres import server_pid, stop_postgres
+from dagster_offload.postgres.embedded import binaries
+from dagster_offload.postgres.embedded.accounts import Account
 
 from .conftest import AS_SOMEBODY_ELSE, IS_ROOT, Door, needs_root
 

@@ -12,14 +12,16 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 
-from dagster_offload.cli.kept_postgres import kept_alive
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.ledger import Ledger, migrate
-from dagster_offload.ledger.workers import Worker, live_workers
-from dagster_offload.opening import open_ledger
-from dagster_offload.postgres import embedded, is_running, server_pid, stop_postgres
-from dagster_offload.postgres.locks import wait_until
-from dagster_offload.postgres.places import NAME, Places
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.migrate import migrate
+from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.ledger.core.workers import Worker, live_workers
+from dagster_offload.postgres import is_running, server_pid, stop_postgres
+from dagster_offload.postgres.embedded import server
+from dagster_offload.postgres.embedded.locks import wait_until
+from dagster_offload.postgres.embedded.paths import NAME, Places
+from dagster_offload.service.postgres_keeper import kept_alive
 from dagster_offload.settings import load_settings
 
 from .conftest import WITHOUT_FSYNC, Door
@@ -36,11 +38,11 @@ def kill_server(home: Path, how: signal.Signals = signal.SIGKILL) -> int:
 
 
 def test_door_after_a_killed_server_recovers_what_was_committed(home: Path) -> None:
-    with psycopg.connect(embedded.ensure_embedded(home)) as conn:
+    with psycopg.connect(server.ensure_embedded(home)) as conn:
         conn.execute("create table kept as select 7 as number")
     before = kill_server(home)
 
-    with psycopg.connect(embedded.ensure_embedded(home)) as conn:
+    with psycopg.connect(server.ensure_embedded(home)) as conn:
         assert conn.execute("select number from kept").fetchone() == (7,)
     assert server_pid(home) != before
 
@@ -82,7 +84,7 @@ def test_door_that_comes_while_a_killed_server_falls_apart_waits_for_its_end(hom
         told.set()
 
     door = threading.Thread(
-        target=embedded.ensure_embedded, args=(home,), kwargs={"options": WITHOUT_FSYNC, "tell": tell}
+        target=server.ensure_embedded, args=(home,), kwargs={"options": WITHOUT_FSYNC, "tell": tell}
     )
     door.start()
     assert told.wait(20)
@@ -104,10 +106,10 @@ def gated_recovery(home: Path, start: Start, monkeypatch: pytest.MonkeyPatch) ->
     home.parent.chmod(0o777)
     (home / "postgres" / "data" / "recovery.signal").touch(0o666)
     wait = f"while [ ! -e {gate} ]; do sleep 0.05; done; false"
-    monkeypatch.setattr(embedded, "TELL_AFTER_SECONDS", 0.1)
-    monkeypatch.setattr(embedded, "SILENCE_SECONDS", 0.3)
-    monkeypatch.setattr(embedded, "REFUSAL_SECONDS", 0.3)
-    monkeypatch.setattr(embedded, "TELL_EVERY_SECONDS", 0.4)
+    monkeypatch.setattr(server, "TELL_AFTER_SECONDS", 0.1)
+    monkeypatch.setattr(server, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(server, "REFUSAL_SECONDS", 0.3)
+    monkeypatch.setattr(server, "TELL_EVERY_SECONDS", 0.4)
     # An archive recovery answers readers before it is over; the recovery after a crash, which this stands for, does not.
     return WITHOUT_FSYNC | {"restore_command": wait, "hot_standby": "off"}, gate
 
@@ -121,7 +123,7 @@ def test_long_recovery_is_waited_for_and_told(home: Path, gated_recovery: tuple[
         if len(words) == 3:
             gate.touch()
 
-    url = embedded.ensure_embedded(home, options=options, tell=tell)
+    url = server.ensure_embedded(home, options=options, tell=tell)
 
     assert "the database system is starting up" in words[2]
     with psycopg.connect(url) as conn:
@@ -132,19 +134,19 @@ def test_work_under_way_outlasts_a_recovery_longer_than_its_patience(
     home: Path, gated_recovery: tuple[dict[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options, gate = gated_recovery
-    monkeypatch.setattr("dagster_offload.ledger.PATIENCE_SECONDS", 1.0)
-    monkeypatch.setattr("dagster_offload.ledger.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("dagster_offload.ledger.core.database.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("dagster_offload.ledger.core.database.CONNECT_SECONDS", 0.2)
     words: list[str] = []
 
     def revive() -> None:
-        embedded.ensure_embedded(home, options=options, tell=tell)
+        server.ensure_embedded(home, options=options, tell=tell)
 
     def tell(message: str) -> None:
         words.append(message)
         if len(words) == 5:  # after 1.7 s
             gate.touch()
 
-    with Ledger(embedded._url(Places(home), NAME), revive=revive) as ledger:
+    with Ledger(server._url(Places(home), NAME), revive=revive) as ledger:
         migrate(ledger)
 
     assert len(words) >= 5
@@ -160,7 +162,7 @@ def test_stop_during_a_recovery_ends_the_server_and_the_waiting_door(home: Path,
 
     def wait() -> None:
         try:
-            embedded.ensure_embedded(home, options=options, tell=lambda _words: told.set())
+            server.ensure_embedded(home, options=options, tell=lambda _words: told.set())
         except LedgerUnavailable as error:
             errors.append(error)
 

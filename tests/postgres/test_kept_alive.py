@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-from dagster_offload.cli.kept_postgres import KeptPostgres
+from dagster_offload.service.postgres_keeper import KeptPostgres
 
 
 def test_a_postgres_that_died_is_started_again_and_up_says_where_its_log_is(tmp_path: Path) -> None:

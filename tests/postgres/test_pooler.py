@@ -13,7 +13,7 @@ import pytest
 
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres import ensure_postgres, pooler
-from dagster_offload.postgres.locks import wait_until
+from dagster_offload.postgres.embedded.locks import wait_until
 from dagster_offload.settings import load_settings
 
 from .conftest import IS_ROOT, WITHOUT_FSYNC
@@ -29,7 +29,7 @@ def trusting_server() -> Iterator[Path]:
     import tempfile
 
     from dagster_offload.postgres import stop_postgres
-    from dagster_offload.postgres.embedded import ensure_embedded
+    from dagster_offload.postgres.embedded.server import ensure_embedded
 
     if PGBOUNCER is None:
         if os.environ.get("CI") == "true":

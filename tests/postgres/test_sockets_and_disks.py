@@ -11,9 +11,10 @@ import psycopg
 import pytest
 
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.postgres import cluster, ensure_postgres, stop_postgres
-from dagster_offload.postgres.accounts import explained, server_account
-from dagster_offload.postgres.sockets import SOCKET_NAME, socket_folder
+from dagster_offload.postgres import ensure_postgres, stop_postgres
+from dagster_offload.postgres.embedded import cluster
+from dagster_offload.postgres.embedded.accounts import explained, server_account
+from dagster_offload.postgres.embedded.sockets import SOCKET_NAME, socket_folder
 from dagster_offload.settings import load_settings
 
 from .conftest import IS_ROOT, Door

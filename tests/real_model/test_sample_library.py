@@ -21,7 +21,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from dagster_offload.ledger import Cursor, Ledger
+from dagster_offload.ledger.core.database import Cursor, Ledger
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get("REAL_MODEL"), reason="takes minutes: make test-real-model"),
@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[2]
-SERVER = ROOT / "tests/router/real_server.py"
+SERVER = ROOT / "tests/client/real_server.py"
 LIBRARY = ROOT / "fixtures/library"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((ROOT / "fixtures/library_expected.json").read_text())
 CONTEXT_TOKENS = 8_192  # what the model was made for; the server tells it

@@ -1,0 +1,36 @@
+"""Times and durations in words, and one JSON object for scripts. Apart from `console.py`: these need no rich."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+
+def print_json(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> str:
+    """Times as ISO 8601 has them, for any script to read."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def in_words(moment: datetime | None, now: datetime | None = None) -> str:
+    """A time beside its distance from now: `14:02 (in 12 s)`, `09:30 (3 h ago)`; empty for None."""
+    if moment is None:
+        return ""
+    seconds = (moment - (now or datetime.now(UTC))).total_seconds()
+    distance = f"in {duration(seconds)}" if seconds >= 0 else f"{duration(-seconds)} ago"
+    return f"{moment.astimezone():%H:%M:%S} ({distance})"
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"

@@ -1,0 +1,174 @@
+"""All completions go through here: `AIClient`, and `call_deep_or_defer`, which turns an absent slot into a deferral.
+
+Nothing here decides whose fault an error is (the engine does) or whether an answer's text is usable (the stages do).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakKeyDictionary
+
+import httpx
+
+from dagster_offload.client.faults import fault_reason, is_cut, retry_after_of, router_word, setting_to_check, text_of
+from dagster_offload.client.transport import Http, call_timeout
+from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_error
+from dagster_offload.slot.addresses import auth_headers, endpoint
+from dagster_offload.slot.chat import matches_expected, read_answer, request_body, with_extra
+from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
+from dagster_offload.slot.config import DEEP, PRIMARY, SlotConfig, Slots
+from dagster_offload.slot.dialects import Dialects, Finding, Findings, Wish, refused_wish
+
+__all__ = [
+    "AIClient",
+    "call_deep_or_defer",
+    "fault_reason",
+    "is_cut",
+    "retry_after_of",
+    "setting_to_check",
+]
+
+logger = logging.getLogger(__name__)
+
+
+class AIClient:
+    """Sends completions to the slots, over one pool of connections per event loop.
+
+    Use it as `async with AIClient(slots) as client`, or `await client.aclose()` in the loop that used it.
+    """
+
+    ai: Slots
+
+    def __init__(self, slots: Slots, dialects: Mapping[str, Findings] | None = None) -> None:
+        """`dialects`: by slot, what its server was found to understand before."""
+        self.ai = slots
+        self._dialects = {name: Dialects(findings) for name, findings in (dialects or {}).items()}
+        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Http] = WeakKeyDictionary()
+        self._warned: set[str] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the running event loop's connections."""
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            await pool.aclose()
+
+    async def call_deep(self, prompt: str, system: str | None = None, options: RequestOptions | None = None) -> str:
+        """One completion on the deep slot; on `primary` only where no deep slot is configured.
+
+        With a deep slot configured and away, its error propagates: `primary` never answers in its place.
+        """
+        slot = self.ai.deep if self.ai.deep is not None else self.ai.primary
+        if slot is None:
+            raise SettingsError("no slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
+        if options is None:
+            return await self._request(slot, prompt, system=system)
+        return await self._request(slot, prompt, system=system, options=options)
+
+    async def _request(
+        self, slot: SlotConfig, prompt: str, system: str | None = None, options: RequestOptions | None = None
+    ) -> str:
+        """The one method that sends a completion. Returns an `Answer`; one request is open at a time.
+
+        Raises httpx's transport errors, `HTTPStatusError` for everything but a 2xx, `CutAnswer`, `MalformedAnswer` and
+        `WrongModel`. A part of the request that this server does not know is put in its next dialect, or left out, and
+        asked again.
+        """
+        options = options or RequestOptions()
+        known = self.dialects_of(slot)
+        read_seconds = slot.read_timeout if options.read_timeout_seconds is None else options.read_timeout_seconds
+        tried, refused = known.copy(), list[tuple[Wish, str, int]]()
+        started = time.monotonic()
+        while True:
+            body = request_body(slot, prompt, system, options, ways := tried.ways)
+            response = await self._post(slot, with_extra(body, slot.extra_body), read_seconds)
+            wish = None if response.is_success else refused_wish(response.status_code, text_of(response), body)
+            if wish is None or (way := ways[wish]) is None:
+                break
+            refused.append((wish, way, response.status_code))
+            tried.note(wish, way, Finding.REFUSED)
+        if not response.is_success:
+            # Not raise_for_status: its message holds the URL, and a URL may hold a password.
+            message = f"the {slot.name} slot answered HTTP {response.status_code}"
+            raise httpx.HTTPStatusError(message, request=response.request, response=response)
+        answer = read_answer(slot, response.content, response.headers, time.monotonic() - started)
+        before = known.ways
+        for wish, way, status_code in refused:
+            known.note_refusal(wish, way, status_code)
+        known.learn(ways, options, answer)
+        _tell_new_ways(slot, before, known)
+        self._warn_unverified(slot, answer)
+        return answer
+
+    def dialects_of(self, slot: SlotConfig) -> Dialects:
+        """What the slot's server was found to understand so far."""
+        if slot.name not in self._dialects:
+            self._dialects[slot.name] = Dialects()
+        return self._dialects[slot.name]
+
+    async def _post(self, slot: SlotConfig, body: dict[str, Any], read_seconds: float) -> httpx.Response:
+        """One POST with its whole answer read. `read_seconds` bounds every wait for bytes, and all of them together."""
+        timeout = call_timeout(slot, read_seconds)
+        try:
+            # A proxy that drips blanks to keep a connection open defeats the timeout between two reads.
+            async with asyncio.timeout(slot.connect_timeout + read_seconds):
+                address, headers = endpoint(slot, "/v1/chat/completions"), auth_headers(slot)
+                return await self._http().exchange("POST", address, headers, timeout, json=body)
+        except TimeoutError as error:
+            raise httpx.ReadTimeout(f"no whole answer within {read_seconds:g} s") from error
+
+    def _http(self) -> Http:
+        loop = asyncio.get_running_loop()
+        if loop not in self._pools:
+            self._pools[loop] = Http(slot for slot in (self.ai.deep, self.ai.primary) if slot is not None)
+        return self._pools[loop]
+
+    def _warn_unverified(self, slot: SlotConfig, answer: Answer) -> None:
+        """Say once per slot that `expected_model` could not be judged: we do not pretend to have verified."""
+        if slot.expected_model is None or answer.model_evidence is ModelEvidence.REPORTED or slot.name in self._warned:
+            return
+        if answer.model_evidence is ModelEvidence.ECHOED and matches_expected(slot, slot.model):
+            return
+        did = "repeats the alias we asked for" if answer.served_model else "names no model"
+        logger.warning(
+            "the %s slot's server %s in its answers, so %s=%s cannot be verified; its answers are accepted",
+            slot.name, did, slot.setting("expected_model"), slot.expected_model,
+        )  # fmt: skip
+        self._warned.add(slot.name)
+
+
+def _tell_new_ways(slot: SlotConfig, before: Mapping[Wish, str | None], known: Dialects) -> None:
+    for wish, way in before.items():
+        if way is not None and known.way(wish) != way:
+            now = known.way(wish) or "not at all"
+            finding = known.finding(wish, way)
+            logger.info("the %s slot's server %s %s as %s: asking %s from now on", slot.name, finding, wish, way, now)
+
+
+async def call_deep_or_defer(
+    client: AIClient, prompt: str, system: str | None = None, options: RequestOptions | None = None
+) -> str:
+    """`client.call_deep`, with an absent slot as `StageDeferred`. Every other error propagates unchanged."""
+    try:
+        if options is None:
+            return await client.call_deep(prompt, system=system)
+        return await client.call_deep(prompt, system=system, options=options)
+    except Exception as error:
+        if not is_deferrable_error(error):
+            raise
+        slot_name = DEEP if client.ai.deep is not None else PRIMARY
+        retry_after = retry_after_of(error)
+        raise StageDeferred(
+            f"{slot_name}_unavailable:{router_word(error) or type(error).__name__}",
+            retry_after_minutes=None if retry_after is None else retry_after / 60,
+        ) from error

@@ -1,0 +1,135 @@
+"""How many tokens a slot's model reads at once: the owner's word, what its server tells when asked, what refusals told."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+import httpx
+
+from dagster_offload.client.context_overflow import believable_tokens
+from dagster_offload.client.transport import Http, get
+from dagster_offload.errors import OffloadError
+from dagster_offload.lenient_json import read_json
+from dagster_offload.slot.chat import DEFAULT_MAX_TOKENS, room_to_think
+from dagster_offload.slot.completion import Answer, ContextOverflow, RequestOptions
+from dagster_offload.slot.config import SlotConfig
+from dagster_offload.slot.dialects import Dialects, Wish
+from dagster_offload.tokens import estimated_tokens, text_tokens
+
+# Where neither the owner nor the server says; and the most that is used without the owner's word: servers tell what a
+# model could read (262,144 for many), and a laptop at 300 tokens a second would read that longer than any read timeout.
+DEFAULT_CONTEXT_TOKENS = 32_768
+# A text that fits this fits every server worth asking: no need to ask it.
+SMALL_CONTEXT_TOKENS = 4_096
+
+ASKING_SECONDS = 5.0
+
+# Where servers say it in /v1/models: llama.cpp (in `meta`), vLLM and SGLang, LM Studio and routers.
+_KEYS = ("n_ctx", "max_model_len", "context_length", "max_context_length", "context_window")
+
+
+@dataclass
+class ContextWindows:
+    """What is known in this process. The owner's word, in the slot's configuration, goes before any server's."""
+
+    _told: dict[str, int | None] = field(default_factory=dict)  # by slot; None = asked, and it does not say
+
+    async def text_tokens(self, slot: SlotConfig, text: str) -> int:
+        """How many tokens of a document go into one request. Asks the server, once, where that matters for `text`."""
+        if slot.context_tokens is not None:
+            return text_tokens(slot.context_tokens)
+        if slot.name not in self._told and estimated_tokens(text) > text_tokens(SMALL_CONTEXT_TOKENS):
+            self._told[slot.name] = await ask_context(slot)
+        return text_tokens(usable_context(self._told.get(slot.name)))
+
+    def learn(self, slot: SlotConfig, word: ContextOverflow) -> None:
+        """A refusal told the context. It may be less than /v1/models said: llama.cpp shares it out over its slots."""
+        if word.context_tokens is not None:
+            self._told[slot.name] = min(word.context_tokens, self._told.get(slot.name) or word.context_tokens)
+
+    def tokens_left(self, slot: SlotConfig, prompt: str, max_tokens: int) -> int | None:
+        """What the context holds besides a prompt and its answer; None where the context is not known."""
+        known = [tokens for tokens in (slot.context_tokens, self._told.get(slot.name)) if tokens is not None]
+        return max(0, min(known) - estimated_tokens(prompt) - max_tokens) if known else None
+
+    def filled_by(self, slot: SlotConfig, answer: str, max_tokens: int | None) -> ContextOverflow | None:
+        """Whether an answer ended for want of context, not by its own bound: the prompt left it hardly any room."""
+        if not isinstance(answer, Answer) or answer.finish_reason != "length" or max_tokens is None:
+            return None
+        before, written = answer.usage.prompt_tokens, answer.usage.completion_tokens
+        if before is None or written is None or written >= 0.9 * max_tokens:
+            return None
+        whole = before + written
+        known = self._told.get(slot.name) or slot.context_tokens
+        is_at_known_end = known is not None and 0.97 * known <= whole <= 1.03 * known
+        # Nobody said: contexts are multiples of 1,024, or at least of 256 where hardly a word was written.
+        step = 256 if written <= max(16, max_tokens // 20) else 1_024
+        is_at_some_end = (whole + 1) % step <= 2 and whole > max_tokens
+        return ContextOverflow(whole, before) if is_at_known_end or is_at_some_end else None
+
+
+def usable_context(told: int | None) -> int:
+    """The context to plan with where the owner named none."""
+    return DEFAULT_CONTEXT_TOKENS if told is None else min(told, DEFAULT_CONTEXT_TOKENS)
+
+
+async def ask_context(slot: SlotConfig) -> int | None:
+    """The context `/v1/models` tells for the slot's model, in tokens; None where it does not. Free, at most 5 s, and
+    never raises for a fault of the slot."""
+    slot = replace(slot, connect_timeout=min(slot.connect_timeout, ASKING_SECONDS))
+    try:
+        async with asyncio.timeout(ASKING_SECONDS), Http([slot], is_fresh=True) as http:
+            response = await get(http, slot, "/v1/models", ASKING_SECONDS)
+            return context_in(read_json(response.content), slot.model) if response.is_success else None
+    except (httpx.HTTPError, httpx.InvalidURL, OffloadError, TimeoutError, ValueError):
+        return None
+
+
+def context_in(models: object, model: str) -> int | None:
+    """The context in the body of `/v1/models`: that of the entry called `model`, or of the only one there is."""
+    entries = models.get("data") if isinstance(models, dict) else None
+    entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    ours = [entry for entry in entries if entry.get("id") == model] or (entries if len(entries) == 1 else [])
+    for entry in ours:
+        meta = entry.get("meta")
+        for told in (meta if isinstance(meta, dict) else {}, entry):
+            for key in _KEYS:
+                if (found := believable_tokens(told.get(key))) is not None:
+                    return found
+    return None
+
+
+@dataclass
+class RoomToThink:
+    """The room that the requests about one passage have, one after the other."""
+
+    slot: SlotConfig
+    dialects: Dialects
+    windows: ContextWindows
+    _wanted: int = 0
+    _given: int = 0
+    _refused: int | None = None  # so much was too long
+
+    def added_to(self, options: RequestOptions, prompt: str) -> RequestOptions:
+        """`options` for the next request, whose messages are `prompt`."""
+        self._wanted = self._given = 0
+        if options.thinking is None or self.dialects.way(Wish.NO_THINKING) is not None:
+            return options
+        bound = DEFAULT_MAX_TOKENS if options.max_tokens is None else options.max_tokens
+        self._wanted = room_to_think(bound)
+        left = self.windows.tokens_left(self.slot, prompt, bound)
+        room = self._wanted if left is None else min(self._wanted, left)
+        self._given = 0 if self._refused is not None and room >= self._refused else room
+        return replace(options, most_to_think=self._given)
+
+    def is_to_blame(self, too_long: ContextOverflow) -> bool:
+        """Whether a request that was too long had room added. It is sent again before anything is split or blamed: with
+        as much as the refusal's number leaves, else without."""
+        self.windows.learn(self.slot, too_long)
+        if self._given == 0:
+            return False
+        self._refused = self._given
+        return True
+
+    def was_too_small(self, answer: str) -> bool:
+        """Whether an answer ended at its bound, and the context had less left for thinking than it usually gets."""
+        return isinstance(answer, Answer) and answer.finish_reason == "length" and self._given < self._wanted

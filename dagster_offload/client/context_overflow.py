@@ -1,0 +1,88 @@
+"""How servers say that a request does not fit their model's context, and the numbers of tokens they name with it.
+
+Pure. No word of a body leaves this file: bodies may echo documents.
+"""
+
+import re
+from collections.abc import Iterator
+
+import httpx
+
+from dagster_offload.client.faults import text_of
+from dagster_offload.errors import ErrorAsAnswer
+from dagster_offload.lenient_json import read_json, short_texts
+from dagster_offload.slot.completion import ContextOverflow
+
+LEAST_CONTEXT_TOKENS = 512
+
+# How servers say it: llama.cpp, OpenAI, vLLM, SGLang, LM Studio (0.4 with a 200), Ollama, LiteLLM, TGI, omlx, mlx-serve,
+# vmlx, Anthropic behind a router.
+_TOO_LONG = re.compile(
+    r"exceed_context_size|context_length_exceeded|ContextWindowExceeded"
+    r"|(?:maximum|model'?s?|available|loaded with|max)\s+(?:context|model)\s+(?:length|size|window)"
+    r"|exceed\w*\b.{0,40}\bcontext|\bcontext (?:length|size|window)\b.{0,40}(?:exceed|overflow)"
+    r"|longer than the (?:maximum |model'?s? )?(?:context|model)"
+    r"|(?:prompt|input|request)(?: \(\d+ tokens\))?[ _](?:is )?too[ _](?:long|large)|too many (?:input |prompt )?tokens"
+    r"|reached context length|tokens to keep from the initial prompt|`?inputs`? tokens \+ `?max_new_tokens`? must be",
+    re.IGNORECASE,
+)
+_CONTEXT_NUMBER = re.compile(
+    r"(?:(?:context|model) (?:length|size|window)|must be <=|>)\D{0,24}?(\d[\d,]{2,})", re.IGNORECASE
+)
+_INPUT_NUMBER = re.compile(r"(\d[\d,]*) in the messages|(\d[\d,]*) (?:input|prompt) tokens", re.IGNORECASE)
+_PROMPT_NUMBER = re.compile(
+    r"(?:requested|resulted in|request|input|prompt|first|Given:|too long:)\W{0,12}(?:length )?\(?(?:length )?(\d[\d,]*)",
+    re.IGNORECASE,
+)
+# 400 and 422 are a server's words for it, 413 a proxy's, 500 that of servers that raise it from within.
+_STATUS_CODES = frozenset({400, 413, 422, 500})
+_LONGEST_NOTICE = 1_000  # characters; an echoed document is longer
+
+
+def too_long_of(error: BaseException) -> ContextOverflow | None:
+    """Whether this refusal unmistakably says that the request does not fit the model's context, and what it tells."""
+    if isinstance(error, ErrorAsAnswer):
+        return too_long_in(error.body)
+    if not isinstance(error, httpx.HTTPStatusError) or error.response.status_code not in _STATUS_CODES:
+        return None
+    text = text_of(error.response)
+    try:
+        return too_long_in(read_json(text))
+    except ValueError:
+        return too_long_in(text)
+
+
+def too_long_in(body: object) -> ContextOverflow | None:
+    """The same of an error's body."""
+    notices = [notice for notice in short_texts(body, _LONGEST_NOTICE) if _TOO_LONG.search(notice)]
+    if not notices:
+        return None
+    numbers = dict(_numbers(body))
+    return ContextOverflow(
+        context_tokens=numbers.get("n_ctx") or _number(notices, _CONTEXT_NUMBER),
+        prompt_tokens=numbers.get("n_prompt_tokens") or _number(notices, _INPUT_NUMBER, _PROMPT_NUMBER),
+    )
+
+
+def _number(notices: list[str], *patterns: re.Pattern[str]) -> int | None:
+    """The number one of these patterns finds, the first pattern first."""
+    for pattern in patterns:
+        for notice in notices:
+            if (found := pattern.search(notice)) is not None:
+                return believable_tokens(int(next(group for group in found.groups() if group).replace(",", "")))
+    return None
+
+
+def _numbers(value: object, depth: int = 0) -> Iterator[tuple[str, int]]:
+    if isinstance(value, dict) and depth < 4:
+        for key, item in value.items():
+            if (found := believable_tokens(item)) is not None:
+                yield str(key), found
+            yield from _numbers(item, depth + 1)
+
+
+def believable_tokens(value: object) -> int | None:
+    """A believable number of tokens: nobody serves a context under 512, and a 0 means that it is not known."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if LEAST_CONTEXT_TOKENS <= value <= 2**31 else None

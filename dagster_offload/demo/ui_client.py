@@ -1,0 +1,78 @@
+"""What a person does in Dagster's UI, done through the same GraphQL: materialize a document, look at the run."""
+
+import http.client
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from dagster_offload.errors import OffloadError
+from dagster_offload.service.processes import LOCATION
+from dagster_offload.stages.graph import ASSET_KEYS, CLASSIFY, SUMMARIZE
+
+LAUNCH = """
+mutation Launch($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+    ... on RunConfigValidationInvalid { errors { message } }
+  }
+}
+"""
+STATUS = """
+query Status($run: ID!) {
+  runOrError(runId: $run) { ... on Run { status } }
+  logsForRun(runId: $run) { ... on EventConnection { events { __typename } } }
+}
+"""
+
+
+class UIClient:
+    """A person at the UI of `address`."""
+
+    def __init__(self, address: str) -> None:
+        parts = urlsplit(address)
+        self._host, self._port = parts.hostname or "", parts.port
+
+    def materialize(self, document: str) -> str:
+        """Ask for a document's classification and summary, as the asset page's button does. Returns the run's id."""
+        params = {
+            "selector": {
+                "repositoryLocationName": LOCATION,
+                "repositoryName": "__repository__",
+                "jobName": "__ASSET_JOB",
+                "assetSelection": [{"path": [ASSET_KEYS[stage]]} for stage in (CLASSIFY, SUMMARIZE)],
+                "assetCheckSelection": [],
+            },
+            "runConfigData": "{}",
+            "mode": "default",
+            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": document}]},
+        }
+        found = self._ask(LAUNCH, {"params": params})["launchRun"]
+        if found["__typename"] != "LaunchRunSuccess":
+            raise OffloadError(f"Dagster did not launch the run: {found['__typename']} {found.get('message', '')}")
+        run_id: str = found["run"]["runId"]
+        return run_id
+
+    def has_waited(self, run_id: str) -> bool:
+        """Whether its step was 'up for retry' so far."""
+        events = self._ask(STATUS, {"run": run_id})["logsForRun"]["events"]
+        return any(event["__typename"] == "ExecutionStepUpForRetryEvent" for event in events)
+
+    def is_over(self, run_id: str) -> bool:
+        return self._ask(STATUS, {"run": run_id})["runOrError"]["status"] in {"SUCCESS", "FAILURE", "CANCELED"}
+
+    def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=30)
+        try:
+            body = json.dumps({"query": query, "variables": variables})
+            connection.request("POST", "/graphql", body, {"Content-Type": "application/json"})
+            answer = json.loads(connection.getresponse().read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise OffloadError(f"the UI does not answer: {error}") from error
+        finally:
+            connection.close()
+        if "errors" in answer:
+            raise OffloadError(f"the UI refused a question: {answer['errors'][0]['message']}")
+        data: dict[str, Any] = answer["data"]
+        return data

@@ -1,0 +1,289 @@
+"""Walk one claimed document through its LLM stages: ask, judge the answer or the fault, record.
+
+A long document is asked about part by part. Between two parts, as between two stages, the lane says whether to go on;
+what was answered is in the ledger by then.
+"""
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+
+from dagster_offload.client.ai_client import AIClient
+from dagster_offload.client.context import ContextWindows, RoomToThink
+from dagster_offload.client.context_overflow import too_long_of
+from dagster_offload.client.faults import retry_after_of
+from dagster_offload.client.freeze_watch import Vigil
+from dagster_offload.engine.blame import Judge, fault_code
+from dagster_offload.engine.commits import GroupCommit
+from dagster_offload.engine.progress import PartsRead, WalkEnd
+from dagster_offload.errors import DocumentFault, UnusableAnswer
+from dagster_offload.ledger.core.aio import AsyncLedger
+from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult
+from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.slots import breaker
+from dagster_offload.ledger.work import claims, finish, partials, refused_answers
+from dagster_offload.ledger.work.finish import output_digest
+from dagster_offload.ledger.work.groups import Finish
+from dagster_offload.settings import Settings
+from dagster_offload.slot.completion import Answer, ContextOverflow
+from dagster_offload.slot.config import SlotConfig
+from dagster_offload.stages.catalog import LLMStage
+from dagster_offload.stages.graph import Outcome
+from dagster_offload.stages.long_documents import Passage, Reading
+from dagster_offload.stages.prompt import system_message
+from dagster_offload.stages.questions import Question
+from dagster_offload.stages.splitting import Size, Sizes
+from dagster_offload.tokens import LEAST_TEXT_TOKENS, estimated_tokens
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+BUSY_STATUS = 429
+BUSY_PAUSE_SECONDS = 5.0
+CONTEXT_TOO_LONG = "context_too_long"  # a call's outcome
+# Splitting this many characters takes long enough that open calls would notice.
+LONG_TO_SPLIT = 200_000
+
+
+@dataclass
+class Walker:
+    """What every walk of one worker shares."""
+
+    settings: Settings
+    ledger: AsyncLedger
+    client: AIClient
+    worker: Worker
+    stages: Mapping[str, LLMStage]
+    recipes: Mapping[str, str]
+    on_busy: Callable[[], None] = lambda: None  # the slot said 429: use fewer lanes
+    on_part: Callable[[PartsRead], None] = lambda _: None  # a part of a long document was answered
+    windows: ContextWindows = field(init=False)
+    judge: Judge = field(init=False)
+    commits: GroupCommit = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.windows = ContextWindows()
+        self.judge = Judge(self.settings, self.ledger, self.client, self.worker)
+        self.commits = GroupCommit(self.ledger, self.worker, self.recipes)
+
+    async def ask_all(self, claim: Claim, vigil: Vigil, epochs: AsyncIterator[int]) -> WalkEnd:
+        """A claimed document's LLM stages, one after the other: the next is sent when the one before has answered.
+
+        `epochs` gives the slot's epoch for each call, and ends where nothing new may be started.
+        """
+        if claim.is_alone:
+            # A suspect's own connection: one kept from before may have ended since, and that would be held against it.
+            await self.client.aclose()
+        sizes: Sizes | None = None  # how the stage before had to split the document
+        for item in claim.items:
+            reading = await self._begin(claim, item, sizes, vigil.slot)
+            end = await self._read(claim, item, reading, vigil, epochs)
+            if end is not WalkEnd.DONE:
+                await self.ledger.run(claims.release, self.worker.id, claim, _why_released(item, reading, end))
+                return end
+            sizes = reading.sizes
+        return WalkEnd.DONE
+
+    async def _begin(self, claim: Claim, item: ClaimedItem, sizes: Sizes | None, slot: SlotConfig) -> Reading:
+        """How the document is read for a stage: split as it was before, with the answers that are there already."""
+        text, stage = claim.text or "", self.stages[item.stage]
+        if item.part_sizes:
+            sizes = tuple(Size(start, tokens) for start, tokens in item.part_sizes)
+        if sizes is None:
+            sizes = (Size(0, await self.windows.text_tokens(slot, text)),)
+        is_long = len(sizes) > 1 or estimated_tokens(text) > sizes[0].tokens
+        known = await self.ledger.run(partials.answers, item) if is_long and stage.whole else {}
+        reading = await _beside_calls(text, Reading, text, stage.instruction, stage.whole, sizes, known)
+        if reading.total is not None:
+            await self.ledger.run(partials.begin, claim, item, sizes, reading.done, reading.total)
+        return reading
+
+    async def _read(
+        self, claim: Claim, item: ClaimedItem, reading: Reading, vigil: Vigil, epochs: AsyncIterator[int]
+    ) -> WalkEnd:
+        """Ask about one passage after the other until the stage's answer is there, or something ends it."""
+        end = None
+        while end is None:
+            end = await self._ask(claim, item, reading, reading.next_passage(), vigil, epochs)
+        return end
+
+    async def _ask(
+        self,
+        claim: Claim,
+        item: ClaimedItem,
+        reading: Reading,
+        passage: Passage,
+        vigil: Vigil,
+        epochs: AsyncIterator[int],
+    ) -> WalkEnd | None:
+        """Ask about one passage. None where the document's next is to be asked: this one is answered, or was too long."""
+        slot, stage = vigil.slot, self.stages[item.stage]
+        system = system_message(passage.text)
+        question = Question(passage.instruction, stage.options)
+        room = RoomToThink(slot, self.client.dialects_of(slot), self.windows)
+        async for epoch in epochs:
+            options = room.added_to(question.options, system + question.prompt)
+            started = time.monotonic()
+            try:
+                asked = self.client._request(slot, question.prompt, system=system, options=options)
+                answer = await vigil.beside(asked)
+            # Whatever a call raises is judged, not swallowed: it ends in the ledger with its reason.
+            except Exception as error:  # noqa: BLE001
+                seconds = time.monotonic() - started
+                call = _call(slot, epoch, seconds, outcome=fault_code(error), part=passage.label)
+                if (too_long := too_long_of(error)) is not None:
+                    if room.is_to_blame(too_long):
+                        call = dataclasses.replace(call, outcome=CONTEXT_TOO_LONG)
+                        await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
+                        continue
+                    return await self._split_smaller(claim, item, reading, passage, slot, call, too_long)
+                if await self._waited_for_a_busy_slot(claim, item, call, error):
+                    continue
+                return await self.judge.judge(claim, item, slot, call, error)
+            call = _call(slot, epoch, time.monotonic() - started, answer=answer, part=passage.label)
+            too_long = self.windows.filled_by(slot, answer, options.max_tokens)
+            if too_long is None and room.was_too_small(answer):
+                too_long = ContextOverflow()
+            if too_long is not None and estimated_tokens(passage.text) > LEAST_TEXT_TOKENS:
+                return await self._split_smaller(claim, item, reading, passage, slot, call, too_long)
+            try:
+                value = stage.parse(answer).model_dump(mode="json")
+            except UnusableAnswer as fault:
+                call = dataclasses.replace(call, outcome=fault.code)
+                await self.ledger.run(refused_answers.keep, item, fault.code, answer)
+                again = question.asked_again(fault, answer)
+                if again is None:
+                    return await self.judge.blame(claim, item, fault, call)
+                await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
+                question = again
+                continue
+            if passage.is_last:
+                return await self._finish(claim, item, reading, value, call)
+            return await self._keep(claim, item, reading, passage, value, call)
+        return WalkEnd.LEFT
+
+    async def _keep(
+        self,
+        claim: Claim,
+        item: ClaimedItem,
+        reading: Reading,
+        passage: Passage,
+        value: dict[str, Any],
+        call: CallRecord,
+    ) -> WalkEnd | None:
+        """A part's answer, in the ledger before the next part is asked about."""
+        reading.answered(passage, value)
+        was_held = await self.ledger.run(
+            partials.keep, self.worker.id, claim, item, passage.digest, value, call, reading.done
+        )
+        if not was_held:
+            logger.info("%s of %s: no longer ours; the answer to %s is kept", item.stage, claim.document, passage.label)
+            return WalkEnd.LEFT
+        self._tell(claim, item, reading)
+        return None
+
+    async def _split_smaller(
+        self,
+        claim: Claim,
+        item: ClaimedItem,
+        reading: Reading,
+        passage: Passage,
+        slot: SlotConfig,
+        call: CallRecord,
+        too_long: ContextOverflow,
+    ) -> WalkEnd | None:
+        """More than the model's context holds is nobody's fault: smaller parts from here on, down to a floor."""
+        call = dataclasses.replace(call, outcome=CONTEXT_TOO_LONG)
+        self.windows.learn(slot, too_long)
+        if not await _beside_calls(passage.text, reading.split_smaller, passage, too_long):
+            words = f"{LEAST_TEXT_TOKENS} tokens of text are too long for the model: give its server a larger context"
+            fault = DocumentFault("context_too_small", f"{words} ({slot.setting('context_tokens')})")
+            return await self.judge.blame(claim, item, fault, call)
+        logger.info("%s of %s is too long for %s: smaller parts", item.stage, claim.document, slot.name)
+        await self.ledger.run(
+            partials.split_smaller, self.worker.id, claim, item, call, reading.sizes, reading.done, reading.total
+        )
+        if reading.total is not None:
+            reading.know(await self.ledger.run(partials.answers, item))  # a copy of it may have been read this far
+        self._tell(claim, item, reading)
+        return None
+
+    def _tell(self, claim: Claim, item: ClaimedItem, reading: Reading) -> None:
+        if reading.total is not None:
+            self.on_part(PartsRead(claim.document, item.stage, reading.done, reading.total))
+
+    async def _finish(
+        self, claim: Claim, item: ClaimedItem, reading: Reading, value: dict[str, Any], call: CallRecord
+    ) -> WalkEnd:
+        if reading.parts > 1:
+            value |= {"parts": reading.parts, "parts_read": reading.parts_read}
+        result = NewResult(Outcome.OK, output_digest(Outcome.OK, value), value=value, calls=(call,))
+        if reading.total is None:
+            was_held = await self.commits.finish(Finish(claim, item, result))
+        else:
+            was_held = await self.ledger.run(
+                partials.finish_in_parts, self.worker.id, claim, item, result, self.recipes, self.worker.run_id
+            )
+        if not was_held:
+            logger.info("%s of %s: its input changed meanwhile; the answer is kept", item.stage, claim.document)
+        return WalkEnd.DONE if was_held else WalkEnd.LEFT
+
+    async def _waited_for_a_busy_slot(
+        self, claim: Claim, item: ClaimedItem, call: CallRecord, error: Exception
+    ) -> bool:
+        """429 is back-pressure: wait what the slot asks and try the same call again, unless that opened the breaker."""
+        if getattr(getattr(error, "response", None), "status_code", None) != BUSY_STATUS:
+            return False
+        wait = retry_after_of(error)
+        if await self.ledger.run(breaker.count_busy, call.slot, call.epoch, wait):
+            return False
+        await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
+        self.on_busy()
+        await asyncio.sleep(BUSY_PAUSE_SECONDS if wait is None else wait)
+        return True
+
+
+async def _beside_calls(text: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`work` on `text` without holding up the calls that are open."""
+    if len(text) < LONG_TO_SPLIT:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
+
+
+def _why_released(item: ClaimedItem, reading: Reading, end: WalkEnd) -> str:
+    """Of what was not touched; the item itself where the lane was to go no further."""
+    if end is not WalkEnd.LEFT:
+        return f"the document's {item.stage} was {end}"
+    begun = f"left after {reading.done} of {reading.total} parts" if reading.total else "not started"
+    return f"the document's {item.stage} was {begun}: the slot was needed or away"
+
+
+def _call(
+    slot: SlotConfig,
+    epoch: int,
+    seconds: float,
+    *,
+    answer: str | None = None,
+    outcome: str = "ok",
+    part: str | None = None,
+) -> CallRecord:
+    known = answer if isinstance(answer, Answer) else Answer("")
+    return CallRecord(
+        slot=slot.name,
+        epoch=epoch,
+        asked_model=slot.model,
+        seconds=known.seconds or seconds,
+        outcome=outcome,
+        served_model=known.served_model,
+        model_evidence=known.model_evidence if answer is not None else None,
+        tokens_in=known.usage.prompt_tokens,
+        tokens_out=known.usage.completion_tokens,
+        tokens_cached=known.usage.cached_tokens,
+        part=part,
+    )

@@ -1,0 +1,218 @@
+"""The text of every due document, on all cores: a lane each with its own killable extractor. No slot, no permits.
+
+The caller's thread keeps the books: it claims documents a moment ahead of the lanes and writes down what they found in
+groups, so that no extractor waits for the ledger. What is claimed and not begun goes back with the worker, as all does.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dagster_offload.engine.extract_pool import Ended, TextLanes, Unread, Waits
+from dagster_offload.engine.progress import PartsRead, Progress, Tally, WalkEnd
+from dagster_offload.errors import DocumentFault, OffloadError
+from dagster_offload.extraction.extractor import PageRead
+from dagster_offload.extraction.tesseract import Reader, find_reader
+from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.ledger.core.rows import Claim, NewResult, State
+from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.work import claims, deferrals, documents, extractions, ocr_pages
+from dagster_offload.ledger.work.groups import Finish
+from dagster_offload.settings import Settings
+from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.graph import EXTRACT
+
+logger = logging.getLogger(__name__)
+
+# A file that changed under us is the next scan's: by then the ledger has its new digest.
+CHANGED_FILE_PAUSE_SECONDS = 60.0
+# What is claimed ahead of the lanes: this long's work of theirs at the pace of the last group, and so many for each.
+AHEAD_SECONDS = 0.5
+MOST_AHEAD_PER_LANE = 32
+# No text waits longer than this for others to share its transaction.
+COMPANY_SECONDS = 0.25
+# Where no lane has ended a document for so long, what was claimed ahead is given back: others may want it.
+IDLE_SECONDS = 2.0
+
+
+def run_extraction(
+    settings: Settings, ledger: Ledger, run_id: str | None = None, on_progress: Progress | None = None
+) -> Tally:
+    """Extract everything that is due, on all cores."""
+    with Worker(ledger, "scan", [EXTRACT], run_id) as worker:
+        return extract_due(settings, ledger, worker, on_progress=on_progress)
+
+
+def extract_due(
+    settings: Settings,
+    ledger: Ledger,
+    worker: Worker,
+    documents: Sequence[str] | None = None,
+    on_progress: Progress | None = None,
+) -> Tally:
+    """Extract what is due, of these documents or of all; returns once nothing is. What stops it stops the extractors."""
+    tally = Tally(total=ledger.run(claims.count_due, [EXTRACT], documents))
+    width = min(os.cpu_count() or 1, tally.total)
+    if width:
+        reader = find_reader(settings.ocr, settings.ocr_languages)
+        books = _Books(ledger, worker, recipes(settings), documents, tally, on_progress, reader)
+        with TextLanes(width, settings.library, reader, books.tell_page) as lanes:
+            books.keep(lanes)
+        with TextLanes(1, settings.library, reader, books.tell_page) as lane:
+            books.keep(lane, alone=True)
+        ledger.run(ocr_pages.forget_unwanted)
+    return tally
+
+
+@dataclass
+class _Books:
+    """Claims documents for lanes, and writes down what became of them."""
+
+    ledger: Ledger
+    worker: Worker
+    recipes: Mapping[str, str]
+    documents: Sequence[str] | None
+    tally: Tally
+    on_progress: Progress | None
+    reader: Reader
+    _telling: threading.Lock = field(default_factory=threading.Lock)
+
+    def keep(self, lanes: TextLanes, *, alone: bool = False) -> None:
+        """Until nothing is due; `alone`: those that must have no other beside them, one after the other."""
+        ahead, ended = 0, list[Ended]()
+        while True:
+            began = time.monotonic()
+            wanted = 0 if self.worker.is_lost else lanes.width + ahead - lanes.held
+            taken = self._commit(ended, wanted, alone=alone)
+            if self.worker.is_lost:
+                self._give_back([*lanes.take_back(), *taken])
+            else:
+                self._give(lanes, taken)
+                if any(not claim.items for claim in taken):  # done at no cost: a lane still waits for work
+                    ended = []
+                    continue
+            if not lanes.held:
+                return
+            ended = self._fetch(lanes, enough=min(max(1, ahead // 2), lanes.held))
+            if not alone:
+                pace = len(ended) / (time.monotonic() - began)
+                ahead = min(int(pace * AHEAD_SECONDS), MOST_AHEAD_PER_LANE * lanes.width)
+
+    def _give(self, lanes: TextLanes, taken: Sequence[Claim]) -> None:
+        known = self._known_pages([claim for claim in taken if claim.items])
+        for claim in taken:
+            if claim.items:
+                lanes.give(claim, known.get(claim.items[0].input_digest, {}))
+
+    def _known_pages(self, taken: Sequence[Claim]) -> Mapping[str, Mapping[int, str]]:
+        if not taken or not self.reader.can_read:
+            return {}
+        return self.ledger.run(ocr_pages.known, [claim.items[0].input_digest for claim in taken], self.reader.languages)
+
+    def _fetch(self, lanes: TextLanes, enough: int) -> list[Ended]:
+        """The next documents that end: `enough` of them, or those that end soon; [] where the lanes hold none any more."""
+        while (first := lanes.fetch(IDLE_SECONDS)) is None:
+            self._give_back(lanes.take_back())
+            if not lanes.held:
+                return []
+        ended = [first]
+        until = time.monotonic() + COMPANY_SECONDS
+        while len(ended) < enough and (more := lanes.fetch(max(0.0, until - time.monotonic()))) is not None:
+            ended.append(more)
+        return ended
+
+    def _give_back(self, unread: Sequence[Claim]) -> None:
+        for claim in unread:
+            self.ledger.run(claims.release, self.worker.id, claim, "its turn did not come")
+
+    def _commit(self, ended: Sequence[Ended], wanted: int, *, alone: bool) -> list[Claim]:
+        """Write down what ended and claim up to `wanted` documents, in one transaction."""
+        try:
+            ends, taken = self.ledger.run(self._write, ended, wanted, alone=alone)
+        except OffloadError:  # Postgres is away for good
+            raise
+        except Exception:
+            if len(ended) < 2:
+                raise
+            self._commit_one_by_one(ended)
+            return self._commit([], wanted, alone=alone)
+        self._count([*ends, *(WalkEnd.DONE for claim in taken if not claim.items)])
+        return taken
+
+    def _commit_one_by_one(self, ended: Sequence[Ended]) -> None:
+        """A row that Postgres refuses is that row's own affair: the others go without it. Raises why it was refused."""
+        refused: Exception | None = None
+        for one in ended:
+            try:
+                self._commit([one], 0, alone=False)
+            except Exception as error:  # noqa: BLE001 - raised when the others are written
+                refused = error
+        if refused is not None:
+            raise refused
+
+    def _write(
+        self, cur: Cursor, ended: Sequence[Ended], wanted: int, *, alone: bool
+    ) -> tuple[list[WalkEnd], list[Claim]]:
+        finishes = [Finish(end.claim, end.item, end.found) for end in ended if isinstance(end.found, NewResult)]
+        held = extractions.finish_all(cur, self.worker.id, finishes, self.recipes, self.worker.run_id)
+        ends = [WalkEnd.DONE if was_held else WalkEnd.LEFT for was_held in held]
+        for finish in finishes:
+            if "ocr_pages" in (finish.result.value or {}):
+                ocr_pages.forget(cur, finish.item)
+        for end in ended:
+            if isinstance(end.found, DocumentFault):
+                ends.append(self._fail(cur, end, end.found))
+            elif isinstance(end.found, Unread) and documents.is_settled_as(cur, end.found.seen):
+                ends.append(self._fail(cur, end, end.found.fault))
+            elif isinstance(end.found, (Waits, Unread)):
+                ends.append(self._postpone(cur, end.claim, end.found.reason))
+        if wanted <= 0:
+            return ends, []
+        taken = extractions.take(
+            cur,
+            self.worker.id,
+            self.recipes,
+            self.documents,
+            count=wanted,
+            alone=alone,
+            run_id=self.worker.run_id,
+        )
+        return ends, taken
+
+    def _fail(self, cur: Cursor, end: Ended, fault: DocumentFault) -> WalkEnd:
+        state = deferrals.fail(
+            cur, self.worker.id, end.claim, end.item, fault.code, fault.message, None, is_final=fault.is_final
+        )
+        logger.info("extract of %s: %s (%s)", end.claim.document, fault.message, state)
+        return WalkEnd.FAILED if state is State.FAILED else WalkEnd.PUT_BACK
+
+    def _postpone(self, cur: Cursor, claim: Claim, reason: str) -> WalkEnd:
+        words = f"waits for the next scan: {reason}"
+        claims.postpone(cur, self.worker.id, claim, words, CHANGED_FILE_PAUSE_SECONDS)
+        return WalkEnd.LEFT
+
+    def tell_page(self, claim: Claim, page: PageRead) -> None:
+        """Keep a page that is read, and say how far the document has come."""
+        (item,) = claim.items
+        if page.text is None:
+            self.ledger.run(ocr_pages.begin, claim, item, page.number, page.of)
+            return
+        languages = self.reader.languages
+        self.ledger.run(ocr_pages.keep, claim, item, languages, page.number, page.of, page.text)
+        with self._telling:
+            self.tally.reading = PartsRead(claim.document, EXTRACT, page.number, page.of)
+            self._tell()
+
+    def _count(self, ends: Sequence[WalkEnd]) -> None:
+        with self._telling:
+            for end in ends:
+                self.tally.count(end)
+            if ends:
+                self._tell()
+
+    def _tell(self) -> None:
+        if self.on_progress is not None:
+            self.on_progress(self.tally)

@@ -1,0 +1,200 @@
+"""A scan: compare the library with the ledger, digest what may have changed, write down what is new, changed or gone.
+
+No extraction and no Dagster here. A scan that would empty the ledger (an unmounted library) changes nothing.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from dagster_offload.errors import ChangedWhileRead, LibraryMissing, ScanRefused
+from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.work import documents
+from dagster_offload.ledger.work.documents import KnownDocument
+from dagster_offload.library.files import FileStat, SeenFile, Walk, digest, walk
+from dagster_offload.settings import Settings
+from dagster_offload.stages.catalog import recipes
+
+VANISHED_SHARE = 0.2
+VANISHED_COUNT = 10
+BATCH = 100
+
+Progress = Callable[[int, int], None]  # done, total
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """What a scan found, in documents."""
+
+    found: int
+    added: int
+    changed: int
+    returned: int
+    vanished: int
+    unreadable: int
+    left_for_next_scan: int
+    unusable_names: dict[str, str]
+    unreadable_folders: dict[str, str]
+    skipped_by_type: int
+    seconds: float
+
+
+def scan(
+    settings: Settings,
+    ledger: Ledger,
+    *,
+    accept_vanished: bool = False,
+    run_id: str | None = None,
+    on_progress: Progress | None = None,
+) -> ScanReport:
+    """Bring the ledger's documents up to date with the library.
+
+    Raises `LibraryMissing`, or `ScanRefused` where the walk finds nothing while the ledger has documents, or more than
+    20 % and more than 10 of them are gone, unless `accept_vanished`.
+    """
+    library = _library(settings)
+    with Worker(ledger, "scan", run_id=run_id):  # seen by others: one scan at a time is enough
+        return _scan(settings, ledger, library, accept_vanished=accept_vanished, on_progress=on_progress)
+
+
+def _scan(
+    settings: Settings, ledger: Ledger, library: Path, *, accept_vanished: bool, on_progress: Progress | None
+) -> ScanReport:
+    started = time.monotonic()
+    looked_at = ledger.run(documents.now)
+    last = ledger.run(_last_look)
+    found = walk(library, last.seen)
+    vanished = _vanished(found, last)
+    if not accept_vanished:
+        _refuse_mass_vanishing(library, found, vanished, len(last.seen) + len(last.others))
+
+    scan_id = ledger.run(documents.begin_scan)
+    known = {row.key: row for row in ledger.run(documents.known_documents, [file.key for file in found.files])}
+    counts = _store_changes(settings, ledger, found.files, known, looked_at, on_progress)
+    ledger.run(documents.mark_gone, vanished)
+    ledger.run(documents.replace_unusable_names, found.unusable)
+    ledger.run(
+        documents.end_scan,
+        scan_id,
+        found=found.count,
+        added=counts.added,
+        changed=counts.changed,
+        vanished=len(vanished),
+        returned=counts.returned,
+    )
+    return ScanReport(
+        found=found.count,
+        added=counts.added,
+        changed=counts.changed,
+        returned=counts.returned,
+        vanished=len(vanished),
+        unreadable=counts.unreadable,
+        left_for_next_scan=counts.left,
+        unusable_names={name.name: name.reason for name in found.unusable},
+        unreadable_folders={folder.key: folder.reason for folder in found.unreadable},
+        skipped_by_type=found.skipped_by_type,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def library_differs(settings: Settings, ledger: Ledger) -> str | None:
+    """By stats alone: what a scan would look at, in words; None where there is nothing. Raises `LibraryMissing`."""
+    last = ledger.run(_last_look)
+    found = walk(_library(settings), last.seen)
+    vanished = len(_vanished(found, last))
+    if found.files or vanished:
+        return f"{len(found.files)} new or changed, {vanished} gone, of {found.count} files"
+    return None
+
+
+def _library(settings: Settings) -> Path:
+    if settings.library is None:
+        raise LibraryMissing("no library: set OFFLOAD_LIBRARY to the folder of your documents")
+    return settings.library
+
+
+@dataclass
+class _Counts:
+    added: int = 0
+    changed: int = 0
+    returned: int = 0
+    unreadable: int = 0
+    left: int = 0
+
+
+def _store_changes(
+    settings: Settings,
+    ledger: Ledger,
+    files: list[FileStat],
+    known: dict[str, KnownDocument],
+    looked_at: datetime,
+    on_progress: Progress | None,
+) -> _Counts:
+    counts, current_recipes = _Counts(), recipes(settings)
+    for start in range(0, len(files), BATCH):
+        batch: list[tuple[FileStat, str | None, str | None]] = []
+        for file in files[start : start + BATCH]:
+            before = known.get(file.key)
+            try:
+                found, unreadable = digest(file), None
+            except ChangedWhileRead:
+                counts.left += 1
+                continue
+            except OSError as error:
+                found, unreadable = None, f"unreadable: {error.strerror}: check the file's permissions, then scan again"
+                counts.unreadable += 1
+            counts.added += before is None
+            counts.returned += before is not None and not before.is_present
+            counts.changed += before is not None and before.is_present and before.digest != found
+            batch.append((file, found, unreadable))
+        new = [(file, found) for file, found, _ in batch if found is not None and file.key not in known]
+        others = [entry for entry in batch if entry[1] is None or entry[0].key in known]
+        ledger.run(_store_batch, new, others, current_recipes, looked_at)
+        if on_progress is not None:
+            on_progress(min(start + BATCH, len(files)), len(files))
+    return counts
+
+
+def _store_batch(
+    cur: Cursor,
+    new: list[tuple[FileStat, str]],
+    others: list[tuple[FileStat, str | None, str | None]],
+    current_recipes: Mapping[str, str],
+    looked_at: datetime,
+) -> None:
+    if new:
+        documents.store_new(cur, new, current_recipes, looked_at)
+    for file, found, unreadable in others:
+        documents.store(cur, file, found, unreadable, current_recipes, looked_at)
+
+
+@dataclass(frozen=True)
+class _LastLook:
+    """The documents present as the last scan left them: those to be compared by their stat, and the keys of the others."""
+
+    seen: dict[str, SeenFile]
+    others: list[str]
+
+
+def _last_look(cur: Cursor) -> _LastLook:
+    return _LastLook(documents.seen_documents(cur), documents.other_present_keys(cur))
+
+
+def _vanished(found: Walk, last: _LastLook) -> list[str]:
+    """Keys present in the ledger and not in the library; what lies in a folder we could not list is not gone."""
+    if len(found.unchanged) == len(last.seen) and not last.others:
+        return []
+    here = {*found.unchanged, *(file.key for file in found.files)}
+    hidden = tuple(folder.key for folder in found.unreadable)
+    return [key for key in (*last.seen, *last.others) if key not in here and not (hidden and key.startswith(hidden))]
+
+
+def _refuse_mass_vanishing(library: Path, found: Walk, vanished: list[str], present: int) -> None:
+    confirm = "Nothing was changed. Is it mounted? If this is meant: dagster-offload scan --accept-vanished"
+    if present and not found.count:
+        raise ScanRefused(f"no document found in {library}, while the ledger has {present}. {confirm}")
+    if len(vanished) > VANISHED_COUNT and len(vanished) > VANISHED_SHARE * present:
+        raise ScanRefused(f"{len(vanished)} of {present} documents are gone from {library}. {confirm}")

@@ -1,0 +1,97 @@
+"""Whether to launch a drain now: look at the backlog, live drains, probe and circuit breaker, then decide."""
+
+from dataclasses import dataclass
+
+from dagster_offload.client.probe import probe
+from dagster_offload.engine.breaker import let_through
+from dagster_offload.engine.session import open_client, run_stoppable
+from dagster_offload.ledger.core.aio import AsyncLedger
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.rows import ASKED_AT_THE_NEXT_LOOK, BreakerState, SlotRow
+from dagster_offload.ledger.core.workers import Worker, live_workers
+from dagster_offload.ledger.slots import breaker, slots
+from dagster_offload.ledger.work import claims
+from dagster_offload.ledger.work.claims import Backlog
+from dagster_offload.settings import Settings
+from dagster_offload.slot.config import SlotConfig
+from dagster_offload.slot.health import ProbeResult
+from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.graph import DRAIN_STAGES
+
+
+def why_away(slot: SlotRow) -> str:
+    """One line: `deep is away: upstream_cold since 14:02 (next look 14:03:10)`."""
+    if slot.breaker is BreakerState.MISCONFIGURED:
+        way_out = f"change the setting, or dagster-offload slot set {slot.name} --try-again"
+        return f"{slot.name} is misconfigured: {slot.reason_in_words}; {way_out}"
+    away = f"{slot.name} is away: {slot.reason_in_words}"
+    if slot.is_retry_due:
+        return f"{away}; {ASKED_AT_THE_NEXT_LOOK}"
+    return f"{away} (next look {slot.retry_at.astimezone():%H:%M:%S})" if slot.retry_at else away
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether to launch a drain now, and the reason with its numbers."""
+
+    launch: bool
+    words: str
+
+
+def should_drain(
+    *,
+    is_configured: bool,
+    backlog: int,
+    waiting: int,
+    live_drains: int,
+    probe: ProbeResult | None,
+    slot: SlotRow | None,
+) -> Decision:
+    """Decide from what was looked at, cheapest first; no I/O. `backlog` = documents due, `waiting` = put off."""
+    if not is_configured:
+        return Decision(False, "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
+    if live_drains:
+        return Decision(False, f"{live_drains} drain is at work; {Backlog(backlog, waiting)}")
+    if not backlog + waiting:
+        return Decision(False, "nothing is due: 0 documents due, 0 deferred")
+    counts = str(Backlog(backlog, waiting))
+    if probe is not None and not probe.healthy:
+        return Decision(False, f"the deep slot's health probe says {probe.reason}; {counts}")
+    if slot is not None and slot.breaker is not BreakerState.CLOSED:
+        return Decision(False, f"{why_away(slot)}; {counts}")
+    if not backlog:
+        return Decision(False, f"nothing is due: 0 documents due, {waiting} deferred")
+    return Decision(True, counts)
+
+
+def look_for_drain(settings: Settings, ledger: Ledger) -> Decision:
+    """Look at backlog, live drains, probe and breaker, with a trial where one is due; then decide. Takes seconds."""
+    return run_stoppable(_look_for_drain(settings, ledger))
+
+
+async def _look_for_drain(settings: Settings, ledger: Ledger) -> Decision:
+    deep = settings.slots.deep
+    if deep is None:
+        ledger.run(slots.refuse_lost_slot, settings.slots)
+        return should_drain(is_configured=False, backlog=0, waiting=0, live_drains=0, probe=None, slot=None)
+    row = ledger.run(slots.register, deep, recipes(settings))
+    found = ledger.run(claims.backlog, DRAIN_STAGES)
+    live = len(ledger.run(live_workers, ledger.schema, "drain"))
+    seen = None
+    if found.due + found.waiting and not live:
+        seen = await probe(deep)
+        if row.breaker is BreakerState.OPEN:
+            row = ledger.run(breaker.note_probe, deep.name, is_healthy=seen.healthy, reason=seen.reason)
+            if seen.healthy and row.is_retry_due:
+                row = await _try_the_gate(settings, ledger, deep)
+        found = ledger.run(claims.backlog, DRAIN_STAGES)
+    return should_drain(
+        is_configured=True, backlog=found.due, waiting=found.waiting, live_drains=live, probe=seen, slot=row
+    )
+
+
+async def _try_the_gate(settings: Settings, ledger: Ledger, deep: SlotConfig) -> SlotRow:
+    """A trial of the sensor's own: a slot that is healthy but refuses costs no Dagster run."""
+    with Worker(ledger, "sensor") as worker:
+        async with open_client(settings.slots, AsyncLedger(ledger)) as client:
+            return await let_through(AsyncLedger(ledger), client, deep, worker)

@@ -1,0 +1,323 @@
+"""Text out of files, in a child process that can be killed: a document may hang, crash or eat the extractor, not us.
+
+`Extractor` owns one child, starts it when it is needed and again after a kill. What text is, and how it is read, is
+`extraction_child`'s matter; this side holds the limits and says whose fault it was.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from dagster_offload.errors import ChangedWhileRead, ExtractionFailed, ExtractorUnavailable
+from dagster_offload.extraction.tesseract import NO_READER, Reader
+from dagster_offload.library.files import extension
+from dagster_offload.stages.graph import Outcome
+
+TIME_LIMIT_SECONDS = 120.0
+PAGE_LIMIT_SECONDS = 120.0  # for each page that is read by OCR; a dense one takes ten on a slow machine
+MEMORY_LIMIT_BYTES = 4 * 1024**3
+START_LIMIT_SECONDS = 60.0
+# A fresh child now and then, so that what documents leave behind does not fall on another; it costs 0.2 s to start.
+DOCUMENTS_PER_CHILD = 1000
+
+_HEADER = struct.Struct(">Q")
+# How Rust, C++ and the allocator take leave when they get no memory.
+_OUT_OF_MEMORY = (b"memory allocation of", b"bad_alloc", b"out of memory", b"cannot allocate memory", b"memoryerror")
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What a file holds. `text` is "" unless the outcome is OK; `metadata`: mime, pages, encoding, title where known."""
+
+    outcome: Outcome
+    text: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PageRead:
+    """How far OCR has come with a file: page `number` (from 1) of `of` is begun, or read where `text` is not None."""
+
+    number: int
+    of: int
+    text: str | None = field(default=None, repr=False)
+
+
+OnPage = Callable[[PageRead], None]
+
+
+class Extractor:
+    """One child process that extracts one file at a time. One Extractor per thread, used as a context manager.
+
+    The child dies with the thread that started it (Linux counts a parent's death by thread) and with our process.
+    """
+
+    def __init__(
+        self,
+        time_limit_seconds: float = TIME_LIMIT_SECONDS,
+        memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+        *,
+        page_limit_seconds: float = PAGE_LIMIT_SECONDS,
+        reader: Reader = NO_READER,
+    ) -> None:
+        self.time_limit_seconds = time_limit_seconds
+        self.memory_limit_bytes = memory_limit_bytes
+        self.page_limit_seconds = page_limit_seconds
+        self._reader = asdict(reader)
+        self._child: _Child | None = None
+        self._is_closed = False
+        self._at_work = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill the child. An `extract` that is under way in another thread raises `ExtractorUnavailable`."""
+        self._is_closed = True
+        if (child := self._child) is not None:
+            child.kill()
+        with self._at_work:  # whoever reads the child's pipes closes them
+            self._drop_child()
+
+    @property
+    def child_pid(self) -> int | None:
+        """The pid of the child, None where none is running."""
+        return None if self._child is None else self._child.process.pid
+
+    def extract(
+        self,
+        path: Path,
+        expected_digest: str | None = None,
+        *,
+        known_pages: Mapping[int, str] | None = None,
+        on_page: OnPage | None = None,
+    ) -> Extracted:
+        """The text of the file. Blocks for at most the time limit (and the start of a child, under a second), and for
+        at most the page limit more for each page that is read by OCR.
+
+        `on_page` is told of each such page when it is begun and when it is read; `known_pages` were read before, by
+        this reader, and are not read again.
+
+        The child reads the bytes once; where their SHA-256 is not `expected_digest`, `ChangedWhileRead` is raised, so
+        that no text is ever stored for other bytes than it was taken from. Raises `ExtractionFailed`: final for a file
+        that is broken, protected or of no type we read; not final for a time-out, memory or a crash. A file that
+        cannot be read is an `OSError`, and nothing else is. Raises `ExtractorUnavailable` where no child can be started.
+        """
+        with self._at_work:
+            request = {
+                "path": os.fspath(path.absolute()),
+                "digest": expected_digest,
+                "type": extension(path.name),
+                "reader": self._reader,
+                "known_pages": dict(known_pages or {}),
+            }
+            return self._read_answer(self._ask(request, on_page), path)
+
+    def _ask(self, request: dict[str, Any], on_page: OnPage | None) -> dict[str, Any]:
+        child = self._ready_child()
+        try:
+            answer = child.ask(request, self.time_limit_seconds, self.page_limit_seconds, on_page)
+        except BaseException:
+            # Whatever it was, the child's next answer would be to this question.
+            self._drop_child()
+            raise
+        if answer is None:
+            was_memory, kind = child.died_for_memory(), f"{child.death()}{child.at_page()}"
+            self._drop_child()
+            if self._is_closed:
+                raise ExtractorUnavailable("the extractor was closed while it worked")
+            return {"failed": "extraction_memory" if was_memory else "extraction_crash", "kind": kind}
+        if answer.get("is_spent") or child.asked >= DOCUMENTS_PER_CHILD:
+            self._drop_child()
+        return answer
+
+    def _read_answer(self, answer: dict[str, Any], path: Path) -> Extracted:
+        if "outcome" in answer:
+            return Extracted(Outcome(answer["outcome"]), answer["text"], answer["metadata"])
+        if "changed" in answer:
+            raise ChangedWhileRead(f"{path.name} changed since its digest was taken; the next scan takes it")
+        if "errno" in answer:
+            raise OSError(answer["errno"], os.strerror(answer["errno"]), os.fspath(path))
+        code = answer["failed"]
+        if code == "extraction_memory":
+            limit = self.memory_limit_bytes / 1024**3
+            raise ExtractionFailed(code, f"the extractor needs more than its {limit:.2g} GiB of memory for this file")
+        message = answer.get("message") or f"the extractor crashed on this file ({answer['kind']})"
+        raise ExtractionFailed(code, message, is_final=answer.get("is_final", False))
+
+    def _ready_child(self) -> "_Child":
+        # A child that died while it had nothing to do (its thread ended, somebody killed it) is nobody's fault.
+        if self._child is not None and self._child.process.poll() is not None:
+            self._drop_child()
+        if self._child is None:
+            self._refuse_when_closed()
+            try:
+                self._child = _Child(self.memory_limit_bytes)
+            except OSError as error:  # no process, no place for its errors: not to be taken for one of the file's
+                reason = error.strerror or type(error).__name__
+                raise ExtractorUnavailable(f"the extractor's process does not start: {reason}") from error
+            try:
+                self._refuse_when_closed()  # close() may have come before there was a child to kill
+                self._child.wait_until_ready()
+            except BaseException:
+                self._drop_child()
+                raise
+        return self._child
+
+    def _refuse_when_closed(self) -> None:
+        if self._is_closed:
+            raise ExtractorUnavailable("the extractor is closed")
+
+    def _drop_child(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.close()
+
+
+class _Child:
+    """The process and the pipes to it."""
+
+    def __init__(self, memory_limit_bytes: int) -> None:
+        self.asked = 0
+        self.page: PageRead | None = None  # that was begun last, of the file in question
+        self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by kill()
+        arguments = [str(os.getpid()), str(memory_limit_bytes)]
+        try:
+            self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                # -P: not what happens to lie in the working folder
+                [sys.executable, "-P", "-m", "dagster_offload.extraction.child", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.errors,
+                cwd="/",
+                env=_child_environment(),
+                start_new_session=True,  # a process group to kill, and no Ctrl-C of ours
+            )
+        except OSError:
+            self.errors.close()
+            raise
+
+    def wait_until_ready(self) -> None:
+        try:
+            answer = self._receive(time.monotonic() + START_LIMIT_SECONDS)
+        except TimeoutError:
+            answer = None
+        if answer is None:
+            told = self._last_errors().decode(errors="replace").strip().splitlines()  # it has seen no document yet
+            raise ExtractorUnavailable(
+                f"the extractor's process does not start: {told[-1] if told else 'no reason given'}"
+            )
+
+    def ask(
+        self,
+        request: dict[str, Any],
+        time_limit_seconds: float,
+        page_limit_seconds: float,
+        on_page: OnPage | None,
+    ) -> dict[str, Any] | None:
+        """The child's answer, None where it died. Raises `ExtractionFailed` when the time is over."""
+        self.asked += 1
+        self.page = None
+        assert self.process.stdin is not None  # noqa: S101 - for the type checker
+        limit, deadline = time_limit_seconds, time.monotonic() + time_limit_seconds
+        try:
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return None
+        try:
+            while (answer := self._receive(deadline)) is not None and "page" in answer:
+                read = PageRead(answer["page"], answer["pages"], answer.get("text"))
+                self.page = read if read.text is None else None
+                if on_page is not None:
+                    on_page(read)
+                limit = time_limit_seconds if self.page is None else page_limit_seconds
+                deadline = time.monotonic() + limit
+        except TimeoutError:
+            code = "extraction_timeout" if self.page is None else "ocr_timeout"
+            message = f"no text after {limit:g} s{self.at_page()}: the extractor was stopped"
+            raise ExtractionFailed(code, message) from None
+        return answer
+
+    def at_page(self) -> str:
+        return "" if self.page is None else f" at page {self.page.number} of {self.page.of}"
+
+    def kill(self) -> None:
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def close(self) -> None:
+        self.kill()
+        for pipe in (self.process.stdin, self.process.stdout, self.errors):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+    def died_for_memory(self) -> bool:
+        self.process.wait()
+        last = self._last_errors().lower()
+        return any(sign in last for sign in _OUT_OF_MEMORY)
+
+    def death(self) -> str:
+        """How it ended, in words: the signal's name or the exit code."""
+        code = self.process.wait()
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    def _last_errors(self) -> bytes:
+        self.process.poll()
+        end = self.errors.seek(0, os.SEEK_END)
+        self.errors.seek(max(0, end - 4096))
+        return self.errors.read()
+
+    def _receive(self, deadline: float) -> dict[str, Any] | None:
+        header = self._read(_HEADER.size, deadline)
+        frame = None if header is None else self._read(_HEADER.unpack(header)[0], deadline)
+        if frame is None:
+            return None
+        answer: dict[str, Any] = json.loads(frame)
+        return answer
+
+    def _read(self, size: int, deadline: float) -> bytes | None:
+        """`size` bytes, None where the child closed its end first. Raises `TimeoutError`."""
+        assert self.process.stdout is not None  # noqa: S101 - for the type checker
+        descriptor = self.process.stdout.fileno()
+        readable = select.poll()
+        readable.register(descriptor, select.POLLIN)
+        found = bytearray()
+        while len(found) < size:
+            if not readable.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise TimeoutError
+            read = os.read(descriptor, min(size - len(found), 1 << 20))
+            if not read:
+                return None
+            found += read
+        return bytes(found)
+
+
+def _child_environment() -> dict[str, str]:
+    """Ours without our settings: a process that parses strangers' files holds no API key."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OFFLOAD_")}
+    package_parent = str(Path(__file__).parents[2])
+    paths = [package_parent, *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return environment

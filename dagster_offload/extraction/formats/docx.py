@@ -1,0 +1,206 @@
+"""The text of Word documents (DOCX): headings, numbered paragraphs, tables, notes, text boxes, letterheads.
+
+The extractor glues words where a tab stands, loses paragraphs that hold a text box, and knows no numbers of paragraphs
+(kreuzberg 4.10.4). Source of the layout: ECMA-376 part 1, WordprocessingML.
+"""
+
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from xml.etree.ElementTree import Element
+
+from dagster_offload.extraction.formats.markdown import note_text, table_text
+from dagster_offload.extraction.formats.zip_xml import (
+    archive_text,
+    attribute,
+    local,
+    parsed,
+    parsed_if_there,
+    relations,
+)
+
+_DOCUMENT = "word/document.xml"
+_HEADER, _FOOTER = "/header", "/footer"  # how relations' types end
+_INLINE = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
+# Deleted words kept for review, codes of fields, and what is said twice for older programs.
+_NOT_TEXT = frozenset({"del", "moveFrom", "instrText", "delText", "Fallback", "pPr", "rPr"})
+_NOTES = {"footnoteReference": "word/footnotes.xml", "endnoteReference": "word/endnotes.xml"}
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_NUMERALS = {"upperLetter": _LETTERS.upper(), "lowerLetter": _LETTERS, "ganada": "가나다라마바사아자차카타파하"}
+_DEEPEST = 20  # styles that build on each other
+
+
+def docx_text(data: bytes) -> str:
+    """The text of a document that is not protected. Raises `BrokenArchive`."""
+    return archive_text(data, lambda archive: _Document(archive).texts())
+
+
+@dataclass
+class _Style:
+    base: str | None
+    heading: int | None  # from 1
+    numbering: tuple[str, int] | None
+
+
+@dataclass
+class _Numbering:
+    """The numbers of paragraphs: what each level looks like, and how far each list has come."""
+
+    looks: dict[tuple[str, int], tuple[str, str, int]]  # list and level -> format, text with %1 for numbers, start
+    counted: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+    def next(self, name: str, level: int) -> str:
+        """The label of the list's next paragraph of this level, with a blank behind it; "" where it has none."""
+        if (name, level) not in self.looks:
+            return ""
+        self.counted[name, level] += 1
+        for deeper in range(level + 1, 9):
+            self.counted.pop((name, deeper), None)
+        look, text, _ = self.looks[name, level]
+        if look == "bullet":
+            return "- "
+        label = re.sub(r"%([1-9])", lambda found: self._number(name, int(found[1]) - 1), text).strip()
+        return f"{label} " if label else ""
+
+    def _number(self, name: str, level: int) -> str:
+        look, _, start = self.looks.get((name, level), ("decimal", "", 1))
+        number = start - 1 + max(1, self.counted[name, level])
+        numerals = _NUMERALS.get(look, "")
+        return numerals[number - 1] if 0 < number <= len(numerals) else str(number)
+
+
+class _Document:
+    """One document: its body and what it refers to."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self.archive = archive
+        self.styles = {attribute(style, "styleId"): _style(style) for style in _styles(archive)}
+        self.numbering = _Numbering(_looks(archive))
+        self.notes = {
+            (reference, attribute(note, "id")): note
+            for reference, member in _NOTES.items()
+            for note in parsed_if_there(archive, member)
+        }
+
+    def texts(self) -> Iterator[str]:
+        """What stands at the head of pages, the body, what stands at their foot."""
+        yield from self._margins(_HEADER)
+        yield from self._blocks(parsed(self.archive, _DOCUMENT))
+        yield from self._margins(_FOOTER)
+
+    def _margins(self, kind: str) -> Iterator[str]:
+        """Different heads (or feet) once each; page numbers alone say nothing."""
+        members = sorted(
+            {member for told, member in relations(self.archive, _DOCUMENT).values() if told.endswith(kind)}
+        )
+        texts = ["\n".join(self._blocks(parsed_if_there(self.archive, member))) for member in members]
+        yield from dict.fromkeys(text for text in texts if any(map(str.isalpha, text)))
+
+    def _blocks(self, parent: Element) -> Iterator[str]:
+        for element in parent:
+            match local(element):
+                case "p":
+                    yield from self._paragraph(element)
+                case "tbl":
+                    rows = list(_inside(element, "tr"))
+                    yield table_text([["\n".join(self._blocks(cell)) for cell in _inside(row, "tc")] for row in rows])
+                case name if name not in _NOT_TEXT:
+                    yield from self._blocks(element)
+
+    def _paragraph(self, paragraph: Element) -> Iterator[str]:
+        """Its line, then its notes in brackets and its text boxes."""
+        boxes: list[Element] = []
+        notes: list[Element] = []
+        line = "".join(self._line(paragraph, boxes, notes))
+        if line.strip():
+            yield self._mark(paragraph) + line
+        for note in notes:
+            yield note_text(self._blocks(note))
+        for box in boxes:
+            yield from self._blocks(box)
+
+    def _line(self, parent: Element, boxes: list[Element], notes: list[Element]) -> Iterator[str]:
+        for element in parent:
+            name = local(element)
+            if name == "t":
+                yield element.text or ""
+            elif name in _INLINE:
+                yield _INLINE[name]
+            elif name == "txbxContent":
+                boxes.append(element)
+            elif name in _NOTES:
+                note = self.notes.get((name, attribute(element, "id")))
+                if note is not None:
+                    notes.append(note)
+            elif name not in _NOT_TEXT:
+                yield from self._line(element, boxes, notes)
+
+    def _mark(self, paragraph: Element) -> str:
+        """What stands before a heading or a numbered paragraph."""
+        own = _style(paragraph)
+        heading, numbering = own.heading, own.numbering
+        base = own.base
+        for _ in range(_DEEPEST):
+            style = self.styles.get(base)
+            if style is None:
+                break
+            heading, numbering, base = heading or style.heading, numbering or style.numbering, style.base
+        label = self.numbering.next(*numbering) if numbering is not None else ""
+        return ("#" * min(heading, 6) + " " + label.removeprefix("- ")) if heading else label
+
+
+def _style(holder: Element) -> _Style:
+    """What a style, or a paragraph by itself, says of its paragraphs."""
+    told = dict(_told(holder))
+    is_title = (told.get("name") or "").lower() == "title"
+    outline = _whole(told.get("outlineLvl"), 9)
+    number = told.get("numId")
+    return _Style(
+        base=told.get("basedOn") or told.get("pStyle"),
+        heading=1 if is_title else outline + 1 if outline < 9 else None,
+        numbering=None if number is None else (number, _whole(told.get("ilvl"), 0)),
+    )
+
+
+def _told(holder: Element) -> Iterator[tuple[str, str | None]]:
+    """Properties and their values; not those of runs and of text boxes in the paragraph."""
+    for element in holder:
+        if local(element) in ("pPr", "numPr"):
+            yield from _told(element)
+        else:
+            yield local(element), attribute(element, "val")
+
+
+def _styles(archive: zipfile.ZipFile) -> list[Element]:
+    return [style for style in parsed_if_there(archive, "word/styles.xml") if attribute(style, "type") == "paragraph"]
+
+
+def _looks(archive: zipfile.ZipFile) -> dict[tuple[str, int], tuple[str, str, int]]:
+    root = parsed_if_there(archive, "word/numbering.xml")
+    abstract = {attribute(one, "abstractNumId"): one for one in root if local(one) == "abstractNum"}
+    looks = {}
+    for one in root:
+        if local(one) != "num":
+            continue
+        refers_to = next((attribute(child, "val") for child in one if local(child) == "abstractNumId"), None)
+        for level in abstract.get(refers_to, Element("nothing")):
+            if local(level) == "lvl":
+                told = {local(child): attribute(child, "val") or "" for child in level}
+                place = (attribute(one, "numId") or "", _whole(attribute(level, "ilvl"), 0))
+                looks[place] = (told.get("numFmt", ""), told.get("lvlText", ""), _whole(told.get("start"), 1))
+    return looks
+
+
+def _inside(parent: Element, name: str) -> Iterator[Element]:
+    """The rows of a table or the cells of a row, also those wrapped in controls; not those of tables inside."""
+    for element in parent:
+        if local(element) == name:
+            yield element
+        elif local(element) in ("sdt", "sdtContent", "ins", "customXml"):
+            yield from _inside(element, name)
+
+
+def _whole(text: str | None, otherwise: int) -> int:
+    return int(text) if text is not None and text.isdecimal() else otherwise

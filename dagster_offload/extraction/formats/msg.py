@@ -1,0 +1,186 @@
+"""The text of an Outlook message (MSG): headers, body once, the names of what is attached, like `mail_text`.
+
+The extractor loses a body that is only HTML or only RTF (kreuzberg 4.10.4) and names no attachment. Source of the
+layout: Microsoft's [MS-OXMSG] (storages and streams), [MS-OXPROPS] (property numbers), [MS-OXRTFCP] (compressed RTF).
+"""
+
+import io
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import olefile
+
+from dagster_offload.extraction.encodings import decode
+from dagster_offload.extraction.file_types import DAMAGE
+
+_SUBJECT, _SENDER, _SENDER_ADDRESS, _SENDER_SMTP = 0x0037, 0x0C1A, 0x0C1F, 0x5D01
+_BODY, _RTF_BODY, _HTML_BODY = 0x1000, 0x1009, 0x1013
+_SUBMITTED, _DELIVERED = 0x0039, 0x0E06
+_NAME, _ADDRESS, _SMTP, _RECIPIENT_KIND = 0x3001, 0x3003, 0x39FE, 0x0C15
+_LONG_FILE_NAME, _FILE_NAME = 0x3707, 0x3704
+_CODE_PAGES = (0x3FFD, 0x3FDE)  # the message's, the internet one of its body
+_EMBEDDED = "__substg1.0_3701000D"
+
+_UNICODE, _BYTES, _BINARY = 0x001F, 0x001E, 0x0102
+_RECIPIENT_KINDS = {1: "To", 2: "Cc"}
+_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
+
+# What every compressed RTF may point back into from its first byte ([MS-OXRTFCP] 2.1.2).
+_RTF_BEGINNING = (
+    rb"{\rtf1\ansi\mac\deff0\deftab720{\fonttbl;}{\f0\fnil \froman \fswiss \fmodern \fscript \fdecor MS Sans SerifSymbol"
+    rb"ArialTimes New RomanCourier{\colortbl\red0\green0\blue0"
+    b"\r\n"
+    rb"\par \pard\plain\f0\fs20\b\i\u\tab\tx"
+)
+
+
+class NotOutlook(Exception):  # noqa: N818 - says what the file is not
+    """The file is no Outlook message, or a broken one."""
+
+
+@dataclass(frozen=True)
+class OutlookReaders:
+    """How a body's other forms become text."""
+
+    html: Callable[[bytes], str]
+    rtf: Callable[[bytes], str]
+
+
+def outlook_text(data: bytes, readers: OutlookReaders) -> tuple[str, str]:
+    """The message as text, and its subject. Raises `NotOutlook`."""
+    try:
+        with olefile.OleFileIO(io.BytesIO(data)) as file:
+            message = _Storage(file, [], header_bytes=32)
+            return _message(message, readers), message.text(_SUBJECT)
+    except DAMAGE as error:
+        raise NotOutlook(type(error).__name__) from None
+
+
+class _Storage:
+    """A message, a recipient or an attachment: a storage of properties."""
+
+    def __init__(self, file: olefile.OleFileIO, path: list[str], header_bytes: int) -> None:
+        self.file = file
+        self.path = path
+        self.header_bytes = header_bytes  # before the properties of fixed length
+
+    def stream(self, name: str) -> bytes | None:
+        path = [*self.path, name]
+        return self.file.openstream(path).read() if self.file.exists("/".join(path)) else None
+
+    def binary(self, number: int) -> bytes | None:
+        return self.stream(f"__substg1.0_{number:04X}{_BINARY:04X}")
+
+    def text(self, number: int) -> str:
+        as_unicode = self.stream(f"__substg1.0_{number:04X}{_UNICODE:04X}")
+        if as_unicode is not None:
+            return as_unicode.decode("utf-16-le", "replace").rstrip("\0")
+        as_bytes = (self.stream(f"__substg1.0_{number:04X}{_BYTES:04X}") or b"").rstrip(b"\0")
+        decoded = decode(as_bytes, self._code_page())
+        return "" if decoded is None else decoded.text
+
+    def fixed(self, number: int) -> int | None:
+        """A property of fixed length: sixteen bytes each, of type, number, flags and value."""
+        properties = self.stream("__properties_version1.0") or b""
+        for place in range(self.header_bytes, len(properties) - 15, 16):
+            if struct.unpack_from("<H", properties, place + 2)[0] == number:
+                return int(struct.unpack_from("<Q", properties, place + 8)[0])
+        return None
+
+    def inner(self, prefix: str) -> list["_Storage"]:
+        depth = len(self.path)
+        names = {
+            path[depth]
+            for path in self.file.listdir(streams=True, storages=True)
+            if len(path) > depth and path[:depth] == self.path and path[depth].startswith(prefix)
+        }
+        return [_Storage(self.file, [*self.path, name], header_bytes=8) for name in sorted(names)]
+
+    def _code_page(self) -> str | None:
+        pages = (self.fixed(number) for number in _CODE_PAGES)
+        page = next((page & 0xFFFF for page in pages if page), None)
+        return None if page is None else "utf-8" if page == 65001 else f"cp{page}"
+
+
+def _message(message: _Storage, readers: OutlookReaders) -> str:
+    attached: list[str] = []
+    inner: list[str] = []
+    for attachment in message.inner("__attach_version1.0_"):
+        if message.file.exists("/".join([*attachment.path, _EMBEDDED])):
+            path = [*attachment.path, _EMBEDDED]
+            inner.append(_message(_Storage(message.file, path, header_bytes=24), readers))
+        else:
+            names = (attachment.text(_LONG_FILE_NAME), attachment.text(_FILE_NAME), attachment.text(_NAME))
+            attached.append(next(filter(None, names), "(no name)"))
+    parts = [_head(message), _body(message, readers), *inner]
+    if attached:
+        parts.append("Attachments: " + ", ".join(attached))
+    return "\n\n".join(part for part in parts if part.strip())
+
+
+def _head(message: _Storage) -> str:
+    shown = {"Subject": message.text(_SUBJECT)}
+    address = message.text(_SENDER_SMTP) or message.text(_SENDER_ADDRESS)
+    shown["From"] = _person(message.text(_SENDER), address)
+    for recipient in message.inner("__recip_version1.0_"):
+        kind = _RECIPIENT_KINDS.get((recipient.fixed(_RECIPIENT_KIND) or 0) & 0xFFFFFFFF)
+        if kind is not None:
+            person = _person(recipient.text(_NAME), recipient.text(_SMTP) or recipient.text(_ADDRESS))
+            shown[kind] = f"{shown[kind]}, {person}" if kind in shown else person
+    ticks = message.fixed(_SUBMITTED) or message.fixed(_DELIVERED)  # of a tenth of a microsecond
+    if ticks:
+        shown["Date"] = f"{_EPOCH + timedelta(microseconds=ticks // 10):%Y-%m-%d %H:%M UTC}"
+    return "\n".join(f"{name}: {' '.join(value.split())}" for name, value in shown.items() if value.strip())
+
+
+def _person(name: str, address: str) -> str:
+    return f"{name} <{address}>" if name and "@" in address and name != address else name or address
+
+
+def _body(message: _Storage, readers: OutlookReaders) -> str:
+    plain = message.text(_BODY)
+    if plain.strip():
+        return plain
+    page = message.binary(_HTML_BODY) or message.text(_HTML_BODY).encode()
+    if page.strip(b"\0 \r\n"):
+        return readers.html(page)
+    compressed = message.binary(_RTF_BODY)
+    return readers.rtf(decompressed_rtf(compressed)) if compressed else ""
+
+
+def decompressed_rtf(data: bytes) -> bytes:
+    """RTF out of its compression: runs of eight tokens, each a byte or a place and length in the last 4,096 bytes.
+
+    Raises `NotOutlook`.
+    """
+    _, size, kind, _ = struct.unpack_from("<I I 4s I", data)
+    if kind == b"MELA":
+        return data[16 : 16 + size]
+    if kind != b"LZFu":
+        raise NotOutlook("RTF of no known kind")
+    window = bytearray(4096)
+    window[: len(_RTF_BEGINNING)] = _RTF_BEGINNING
+    end, place, out = len(_RTF_BEGINNING), 16, bytearray()
+    while place < len(data) and len(out) < size:
+        flags = data[place]
+        place += 1
+        for bit in range(8):
+            if flags >> bit & 1:
+                (token,) = struct.unpack_from(">H", data, place)
+                place += 2
+                start, length = token >> 4, (token & 15) + 2
+                if start == end:
+                    return bytes(out)
+            else:
+                if place >= len(data):
+                    return bytes(out)
+                window[end], start, length = data[place], end, 1
+                place += 1
+            for step in range(length):
+                byte = window[(start + step) % 4096]
+                window[end] = byte
+                out.append(byte)
+                end = (end + 1) % 4096
+    return bytes(out)

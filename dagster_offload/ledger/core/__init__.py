@@ -1,0 +1,1 @@
+"""The ledger itself: connection, migrations, row types, workers, and the log of transitions."""

@@ -1,0 +1,291 @@
+"""Workers: register, heartbeat, say goodbye, and take back what the dead held.
+
+Liveness belongs to the worker, not to the call: a thread of its own beats every 10 s by the database's clock, and a
+session advisory lock on one direct connection is freed by Postgres the moment the process dies.
+"""
+
+import contextlib
+import logging
+import os
+import platform
+import select
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import psycopg
+
+from dagster_offload.ledger.core import receipts
+from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Cursor, Ledger, fetch_one, notify
+from dagster_offload.ledger.core.transitions import record_transition
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 10.0
+LEASE_SECONDS = 60
+# A lock that is free counts as death only beside a heartbeat this old, and not while a restarted server, which frees
+# all locks, has been up for less than this.
+LOCK_FREE_HEARTBEAT_SECONDS = 15
+SERVER_SETTLED_SECONDS = 30
+LONE_DEATHS_TO_QUARANTINE = 3
+RECLAIMS_TO_RUN_ALONE = 2
+
+
+def host_name() -> str:
+    return socket.gethostname()
+
+
+def boot_id() -> str:
+    """Changes with every boot of this host."""
+    linux = Path("/proc/sys/kernel/random/boot_id")
+    if linux.exists():
+        return linux.read_text().strip()
+    return f"{platform.node()}-since-{_boot_time()}"
+
+
+def _boot_time() -> str:
+    import subprocess
+
+    return subprocess.run(
+        ["/usr/sbin/sysctl", "-n", "kern.boottime"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    worker_id: int
+    kind: str
+    host: str
+    boot_id: str
+    pid: int
+    run_id: str | None
+    started_at: datetime
+    heartbeat_at: datetime
+
+
+class Worker:
+    """A process that takes work, as a context manager: registered, beating, and gone without a trace of claims.
+
+    Entering reclaims what the dead held, and so does every heartbeat. `is_lost` turns True when the ledger gave this
+    worker up (it slept longer than its lease): it must start nothing new; what it still finishes is fenced.
+    """
+
+    def __init__(self, ledger: Ledger, kind: str, stages: Sequence[str] = (), run_id: str | None = None) -> None:
+        self.ledger = ledger
+        self.kind = kind
+        self.stages = tuple(stages)
+        self.run_id = run_id
+        self.id = 0
+        self.is_lost = False
+        self._listeners: list[Callable[[str], None]] = []
+        self._stop_reader, self._stop_writer = os.pipe()
+        self._thread = threading.Thread(target=self._beat_until_stopped, name=f"heartbeat-{kind}", daemon=True)
+        self._connection: Connection | None = None
+
+    @property
+    def is_person(self) -> bool:
+        """Whether somebody waits in front of a screen: a run goes before a drain."""
+        return self.kind == "run"
+
+    def on_notify(self, listener: Callable[[str], None]) -> None:
+        """Call `listener(message)` from the heartbeat's thread for each notification of the ledger."""
+        self._listeners.append(listener)
+
+    def __enter__(self) -> "Worker":
+        self.id = self.ledger.run(_register, self.kind, self.stages, self.run_id)
+        self._connection = self.ledger.patiently(self._hold)
+        self.ledger.run(reclaim_dead, self.ledger.schema)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        os.write(self._stop_writer, b"x")
+        self._thread.join()
+        os.close(self._stop_reader)
+        os.close(self._stop_writer)
+        try:
+            self.ledger.run(_say_goodbye, self.id)
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+
+    def _hold(self) -> Connection:
+        """A connection of our own that holds our lock and listens."""
+        connection = self.ledger.connect()
+        try:
+            connection.execute("select pg_advisory_lock(%s, %s)", [lock_class(self.ledger.schema), self.id])
+            connection.execute(f"listen {self.ledger.channel}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _beat_until_stopped(self) -> None:
+        while True:
+            try:
+                if self._connection is None:
+                    self._connection = self._hold()
+                    self._tell("reconnected")
+                self._beat(self._connection)
+                if self._listen_until_next_beat(self._connection):
+                    return
+            except CONNECTION_LOST as error:
+                logger.warning("heartbeat: Postgres is away (%s); connecting again", type(error).__name__)
+                if self._connection is not None:
+                    with contextlib.suppress(*CONNECTION_LOST):
+                        self._connection.close()
+                    self._connection = None
+                if select.select([self._stop_reader], [], [], 1.0)[0]:
+                    return
+                self.ledger.revive()  # nobody else asks the ledger for anything while calls last
+
+    def _beat(self, connection: Connection) -> None:
+        if connection.execute(_BEAT, [self.id]).rowcount == 0:
+            self.is_lost = True
+            self._tell("lost")
+        # Chosen in a deadlock, we are not cut off from Postgres; the next heartbeat looks again.
+        with contextlib.suppress(psycopg.errors.DeadlockDetected), connection.transaction(), connection.cursor() as cur:
+            reclaim_dead(cur, self.ledger.schema)
+
+    def _listen_until_next_beat(self, connection: Connection) -> bool:
+        """Hand on what arrives until the next heartbeat is due; True when the worker is to stop."""
+        next_beat = time.monotonic() + HEARTBEAT_SECONDS
+        while (left := next_beat - time.monotonic()) > 0:
+            # Before the wait: what arrived beside the heartbeat's own queries does not make the socket readable again.
+            for notification in connection.notifies(timeout=0):
+                self._tell(notification.payload)
+            if self._stop_reader in select.select([connection.fileno(), self._stop_reader], [], [], left)[0]:
+                return True
+        return False
+
+    def _tell(self, message: str) -> None:
+        for listener in self._listeners:
+            listener(message)
+
+
+_BEAT = "update workers set heartbeat_at = clock_timestamp() where worker_id = %s and ended_at is null"
+
+
+def lock_class(schema: str) -> int:
+    """The first key of a worker's advisory lock, one per schema (31 bits: Postgres takes a signed int4)."""
+    return zlib.crc32(schema.encode()) & 0x7FFFFFFF
+
+
+def lock_alive(cur: Cursor, worker_id: int) -> bool:
+    """Whether the ledger still counts on this worker; if so nobody reclaims it before this transaction ends."""
+    cur.execute("select 1 from workers where worker_id = %s and ended_at is null for key share", [worker_id])
+    return cur.fetchone() is not None
+
+
+def _register(cur: Cursor, kind: str, stages: Sequence[str], run_id: str | None) -> int:
+    receipts.forget_old(cur)
+    row = fetch_one(
+        cur,
+        "insert into workers (kind, host, boot_id, pid, run_id, stages) values (%s, %s, %s, %s, %s, %s) "
+        "returning worker_id",
+        [kind, host_name(), boot_id(), os.getpid(), run_id, list(stages)],
+    )
+    return int(row["worker_id"])
+
+
+def _say_goodbye(cur: Cursor, worker_id: int) -> None:
+    """Give everything back at no cost to any document."""
+    # Waits for claims and permits still in flight (see `lock_alive`), which nobody would give back after us.
+    cur.execute("select 1 from workers where worker_id = %s for update", [worker_id])
+    cur.execute(
+        "update work_items set state = 'pending', reason = 'the worker stopped', worker_id = null, token = null, "
+        "claimed_at = null, changed_at = clock_timestamp() where state = 'claimed' and worker_id = %s "
+        "returning document_id, stage",
+        [worker_id],
+    )
+    for row in cur.fetchall():
+        record_transition(cur, row["document_id"], row["stage"], "claimed", "pending", worker_id, "the worker stopped")
+    _free_slots(cur, worker_id)
+    cur.execute(
+        "update workers set ended_at = clock_timestamp() where worker_id = %s and ended_at is null", [worker_id]
+    )
+
+
+def _free_slots(cur: Cursor, worker_id: int) -> None:
+    # The slots first, as everybody locks them before their permits.
+    cur.execute("update slots set trial_worker = null where trial_worker = %s", [worker_id])
+    cur.execute("delete from permits where worker_id = %s", [worker_id])
+    cur.execute("delete from permit_waiters where worker_id = %s", [worker_id])
+    notify(cur, "freed")
+
+
+def reclaim_dead(cur: Cursor, schema: str) -> list[int]:
+    """Take back the claims and permits of dead workers; returns their ids.
+
+    Dead = lease over, or lock free with a heartbeat over 15 s old and the server up for over 30 s. The lease does not
+    run while the server was down. A death counts against a document only if it ran alone, and never after a reboot of
+    its host or a restart of Postgres.
+    """
+    cur.execute(
+        "select worker_id, pg_postmaster_start_time() > heartbeat_at as server_restarted, "
+        "  host = %(host)s and boot_id <> %(boot)s as rebooted "
+        "from workers w where ended_at is null and ("
+        "  greatest(heartbeat_at, pg_postmaster_start_time()) < clock_timestamp() - make_interval(secs => %(lease)s)"
+        "  or (heartbeat_at < clock_timestamp() - make_interval(secs => %(stale)s)"
+        "      and pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => %(settled)s)"
+        "      and not exists (select 1 from pg_locks l where l.locktype = 'advisory' and l.objsubid = 2"
+        "        and l.database = (select oid from pg_database where datname = current_database())"
+        "        and l.classid = %(class)s::oid and l.objid = w.worker_id::bigint::oid))"
+        ") for update skip locked",
+        {
+            "host": host_name(),
+            "boot": boot_id(),
+            "lease": LEASE_SECONDS,
+            "stale": LOCK_FREE_HEARTBEAT_SECONDS,
+            "settled": SERVER_SETTLED_SECONDS,
+            "class": lock_class(schema),
+        },
+    )
+    dead = cur.fetchall()
+    for row in dead:
+        _take_back(cur, row["worker_id"], counts=not (row["server_restarted"] or row["rebooted"]))
+    return [row["worker_id"] for row in dead]
+
+
+def _take_back(cur: Cursor, worker_id: int, *, counts: bool) -> None:
+    reason = f"worker {worker_id} died" if counts else f"worker {worker_id} went down with its host or with Postgres"
+    cur.execute(
+        "update work_items set "
+        "  reclaims = reclaims + %(one)s, "
+        "  lone_deaths = lone_deaths + case when claimed_alone then %(one)s else 0 end, "
+        "  must_run_alone = must_run_alone or reclaims + %(one)s >= %(alone)s, "
+        "  state = case when claimed_alone and lone_deaths + %(one)s >= %(lone)s then 'quarantined' else 'pending' end, "
+        "  reason = %(reason)s || case when claimed_alone and lone_deaths + %(one)s >= %(lone)s "
+        "    then ' for the third time while this document ran alone: look at the file, then `retry`' else '' end, "
+        "  worker_id = null, token = null, claimed_at = null, not_before = null, changed_at = clock_timestamp() "
+        "where state = 'claimed' and worker_id = %(worker)s returning document_id, stage, state, reason",
+        {
+            "one": 1 if counts else 0,
+            "alone": RECLAIMS_TO_RUN_ALONE,
+            "lone": LONE_DEATHS_TO_QUARANTINE,
+            "reason": reason,
+            "worker": worker_id,
+        },
+    )
+    for row in cur.fetchall():
+        record_transition(cur, row["document_id"], row["stage"], "claimed", row["state"], worker_id, row["reason"])
+    _free_slots(cur, worker_id)
+    cur.execute(
+        "update workers set ended_at = clock_timestamp(), was_reclaimed = true where worker_id = %s", [worker_id]
+    )
+
+
+def live_workers(cur: Cursor, schema: str, kind: str | None = None) -> list[WorkerRow]:
+    """Workers whose heart beats, of one kind or of all; reclaims the dead first."""
+    reclaim_dead(cur, schema)
+    cur.execute(
+        "select worker_id, kind, host, boot_id, pid, run_id, started_at, heartbeat_at from workers "
+        "where ended_at is null and (%(kind)s::text is null or kind = %(kind)s) order by worker_id",
+        {"kind": kind},
+    )
+    return [WorkerRow(**row) for row in cur.fetchall()]

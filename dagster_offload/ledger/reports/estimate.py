@@ -1,0 +1,168 @@
+"""How fast a slot works, and when the backlog may be done: from the calls it answered, and the hours it was there.
+
+What cannot be known from so little history is left open, and said.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.stages.graph import DRAIN_STAGES, UPSTREAM
+
+RECENT_CALLS = 2000  # what the rate is taken from: hours of use, and a bound on what is looked at
+RECENT_DAYS = 14
+# A pause longer than this between two calls is no use of the slot.
+PAUSE_SECONDS = 60.0
+USUAL_DAYS = 28
+DAYS_TO_KNOW_USUAL_HOURS = 7
+HORIZON = timedelta(days=182)
+
+_ANSWERED = "slot = %(slot)s and item_id is not null and (outcome = 'ok' or tokens_out is not null)"
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a slot did in its last hours of use. `seconds_per_item` counts the slot's time, not a call's: calls beside
+    one another share it."""
+
+    tokens_per_second: float
+    seconds_per_item: Mapping[str, float]  # by stage
+    seconds_per_part: float  # of a long document
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """None = not known; `note` then says why. `slot_hours_left` is time of the slot, whenever it is there."""
+
+    tokens_per_second: float | None = None
+    documents_per_hour: float | None = None
+    slot_hours_left: float | None = None
+    done_at: datetime | None = None
+    note: str | None = None
+
+
+def estimate(cur: Cursor, slot: str) -> Estimate:
+    """The slot's pace, and when the backlog may be done at the hours it is usually there."""
+    rate = recent_rate(cur, slot)
+    if rate is None:
+        return Estimate(note="no call was answered lately: its pace is not known")
+    per_item = rate.seconds_per_item
+    any_stage = sum(per_item.values()) / len(per_item)
+    seconds_left = sum(n * per_item.get(stage, any_stage) for stage, n in _backlog(cur).items())
+    hours_left = (seconds_left + _parts_left(cur) * rate.seconds_per_part) / 3600
+    done_at, note = None, None
+    if hours_left:
+        now = fetch_one(cur, "select clock_timestamp() as now")["now"]
+        since, hours = hours_of_use(cur, slot)
+        done_at, note = expected_end(now, hours_left, since, hours)
+    return Estimate(
+        tokens_per_second=rate.tokens_per_second,
+        documents_per_hour=3600 / sum(per_item.get(stage, any_stage) for stage in DRAIN_STAGES),
+        slot_hours_left=hours_left,
+        done_at=done_at,
+        note=note,
+    )
+
+
+def _backlog(cur: Cursor) -> dict[str, int]:
+    """Work items to come of each stage a drain does; a document whose text is not there yet will be one of each.
+
+    Long documents begun are counted by `_parts_left`; that one not begun is long cannot be told from here.
+    """
+    cur.execute(
+        "select stage, count(*) as n from work_items where state in ('pending', 'claimed', 'deferred') "
+        "and (parts_total is null or stage <> all(%s)) group by stage",
+        [list(DRAIN_STAGES)],
+    )
+    found = {row["stage"]: row["n"] for row in cur.fetchall()}
+    return {stage: found.get(stage, 0) + found.get(UPSTREAM[stage], 0) for stage in DRAIN_STAGES}
+
+
+def _parts_left(cur: Cursor) -> float:
+    """Parts to come of the long documents begun, and the merges after them: about one for three parts."""
+    row = fetch_one(
+        cur,
+        "select coalesce(sum(parts_total - parts_done + parts_total / 3.0), 0)::double precision as n from work_items "
+        "where parts_total is not null and state in ('pending', 'claimed', 'deferred') and stage = any(%s)",
+        [list(DRAIN_STAGES)],
+    )
+    return float(row["n"])
+
+
+def recent_rate(cur: Cursor, slot: str) -> Rate | None:
+    """The pace over the last answered calls, pauses left out; None where there were none for two weeks."""
+    cur.execute(
+        "with recent as (select stage, item_id, seconds, ended_at, "
+        "    coalesce(tokens_in - coalesce(tokens_cached, 0), 0) + coalesce(tokens_out, 0) as tokens, "
+        "    part is not null and exists (select 1 from work_items i where i.item_id = calls.item_id "
+        "      and i.parts_total is not null) as is_part "
+        f"  from calls where {_ANSWERED} and ended_at > clock_timestamp() - make_interval(days => %(days)s) "
+        "  order by ended_at desc limit %(limit)s), "
+        "timed as (select *, extract(epoch from ended_at - lag(ended_at) over (order by ended_at))::double precision "
+        "  as gap from recent) "
+        "select stage, is_part, count(*) as calls, count(distinct item_id) as items, "
+        "  sum(seconds) as call_seconds, sum(tokens)::double precision as tokens, "
+        "  sum(case when gap <= seconds + %(pause)s then gap else seconds end) as used_seconds from timed "
+        "group by stage, is_part",
+        {"slot": slot, "days": RECENT_DAYS, "limit": RECENT_CALLS, "pause": PAUSE_SECONDS},
+    )
+    rows = cur.fetchall()
+    used, in_calls = (sum(row[name] for row in rows) for name in ("used_seconds", "call_seconds"))
+    if not used or not in_calls:
+        return None
+    parts = [row for row in rows if row["is_part"]]
+    # Where only long documents were read, a part is the best guess for a short one, and the other way round.
+    whole = [row for row in rows if not row["is_part"]] or [row | {"items": row["calls"]} for row in parts]
+    of_parts = parts or rows
+    return Rate(
+        tokens_per_second=sum(row["tokens"] for row in rows) / used,
+        seconds_per_item={row["stage"]: row["call_seconds"] / row["items"] * used / in_calls for row in whole},
+        seconds_per_part=sum(r["call_seconds"] for r in of_parts) / sum(r["calls"] for r in of_parts) * used / in_calls,
+    )
+
+
+def hours_of_use(cur: Cursor, slot: str) -> tuple[datetime | None, list[datetime]]:
+    """Since when calls are known (four weeks at most), and the hours since in which the slot answered one.
+
+    One look into the index per hour, however many calls there are.
+    """
+    cur.execute(
+        "select hour from generate_series(date_trunc('hour', clock_timestamp() - make_interval(days => %(days)s)), "
+        "  clock_timestamp(), interval '1 hour') as hour where exists (select 1 from calls "
+        f"  where ended_at >= hour and ended_at < hour + interval '1 hour' and {_ANSWERED}) order by hour",
+        {"slot": slot, "days": USUAL_DAYS},
+    )
+    hours = [row["hour"] for row in cur.fetchall()]
+    return (hours[0] if hours else None), hours
+
+
+def expected_end(
+    now: datetime, hours_left: float, since: datetime | None, hours: Collection[datetime]
+) -> tuple[datetime | None, str | None]:
+    """When `hours_left` hours of the slot are over, if it is there as it was since; else why that cannot be said.
+
+    An hour of the week counts as often as it was used: an hour of two Mondays in four counts half.
+    """
+    if since is None or now - since < timedelta(days=DAYS_TO_KNOW_USUAL_HOURS):
+        days = len({hour.date() for hour in hours})
+        return None, f"used on {days} day{'s' if days != 1 else ''} so far: too little to know its usual hours"
+    weeks = (now - since) / timedelta(weeks=1)
+    usual: dict[int, float] = {}
+    for hour in hours:
+        usual[_hour_of_week(hour)] = usual.get(_hour_of_week(hour), 0.0) + 1
+    at = now
+    while at - now < HORIZON:
+        following = at.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+        part = min(1.0, usual.get(_hour_of_week(at), 0.0) / weeks)
+        available = part * (following - at).total_seconds() / 3600
+        if available >= hours_left:
+            return at + timedelta(hours=hours_left / part), None
+        hours_left -= available
+        at = following
+    return None, "not within half a year at the hours it is usually there"
+
+
+def _hour_of_week(moment: datetime) -> int:
+    utc = moment.astimezone(UTC)
+    return utc.weekday() * 24 + utc.hour

@@ -1,0 +1,90 @@
+"""Permits: the right to have one completion request open at a slot; never more than N over all workers of the ledger.
+
+Rows tied to a worker and kept from call to call, so that a call costs no query. A dead worker's permits go back with
+its claims (workers.py).
+"""
+
+from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
+from dagster_offload.ledger.core.workers import lock_alive
+from dagster_offload.ledger.slots.slots import lock, locked
+
+
+def acquire(
+    cur: Cursor, slot: str, worker_id: int, *, is_person: bool, is_exclusive: bool = False, count: int = 1
+) -> int:
+    """Take up to `count` permits, as many as are free; stand in line for the rest (see `give_up_if_wanted`).
+
+    An exclusive permit, for a document that must run alone, is given while nobody holds any, and keeps others out.
+    A drain gets none while a person waits, and a worker the ledger has given up gets none at all.
+    """
+    if not lock_alive(cur, worker_id):
+        return 0
+    n = locked(cur, slot).width
+    row = fetch_one(
+        cur,
+        "select count(*) as held, coalesce(bool_or(is_exclusive), false) as is_shut, "
+        "  exists (select 1 from permit_waiters where slot = %(slot)s and is_person and worker_id <> %(worker)s) "
+        "    as a_person_waits "
+        "from permits where slot = %(slot)s",
+        {"slot": slot, "worker": worker_id},
+    )
+    free = int(row["held"] == 0) if is_exclusive else 0 if row["is_shut"] else max(n - row["held"], 0)
+    taken = min(free, count) if is_person or not row["a_person_waits"] else 0
+    cur.execute(
+        "insert into permits (slot, worker_id, is_exclusive) select %s, %s, %s from generate_series(1, %s)",
+        [slot, worker_id, is_exclusive, taken],
+    )
+    if taken == count:
+        stop_waiting(cur, slot, worker_id)
+        return taken
+    cur.execute(
+        "insert into permit_waiters (slot, worker_id, is_person) values (%s, %s, %s) on conflict do nothing",
+        [slot, worker_id, is_person],
+    )
+    if cur.rowcount and is_person:
+        notify(cur, f"wanted:{slot}")
+    return taken
+
+
+def stop_waiting(cur: Cursor, slot: str, worker_id: int) -> None:
+    cur.execute("delete from permit_waiters where slot = %s and worker_id = %s", [slot, worker_id])
+
+
+def release(cur: Cursor, slot: str, worker_id: int, count: int = 1) -> None:
+    """Give `count` of this worker's permits back; a forgotten slot's went with it.
+
+    Two lanes that end at the same moment must not pick the same row: one permit would be left behind, and a lane that
+    wants the slot for itself would wait for its own worker for ever.
+    """
+    lock(cur, slot)
+    cur.execute(
+        "delete from permits where permit_id in (select permit_id from permits where slot = %s and worker_id = %s "
+        "order by permit_id limit %s)",
+        [slot, worker_id, count],
+    )
+    notify(cur, "freed")
+
+
+def is_wanted(cur: Cursor, slot: str, *, is_person: bool) -> bool:
+    """Whether holders are to give a permit back between two calls: a person waits, or more are held than N or the
+    server's places.
+
+    A person's run gives nothing up for another person.
+    """
+    row = fetch_one(
+        cur,
+        "select (select count(*) from permits p where p.slot = s.name) > least(s.permits, s.places) as is_over, "
+        "  exists (select 1 from permit_waiters w where w.slot = s.name and w.is_person) as a_person_waits "
+        "from slots s where s.name = %s",
+        [slot],
+    )
+    return bool(row["is_over"] or (row["a_person_waits"] and not is_person))
+
+
+def give_up_if_wanted(cur: Cursor, slot: str, worker_id: int, *, is_person: bool) -> bool:
+    """Give one of this worker's permits back where it `is_wanted`; True if so."""
+    locked(cur, slot)
+    if not is_wanted(cur, slot, is_person=is_person):
+        return False
+    release(cur, slot, worker_id)
+    return True

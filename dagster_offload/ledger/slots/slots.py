@@ -1,0 +1,176 @@
+"""Slots as the ledger knows them: seen at which settings, how many permits, and whether one was lost."""
+
+from collections.abc import Mapping
+
+from psycopg.types.json import Jsonb
+
+from dagster_offload.errors import SlotForgotten, SlotLost
+from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
+from dagster_offload.ledger.core.rows import BreakerState, SlotRow
+from dagster_offload.slot.config import DEEP, SlotConfig, Slots
+
+# Begins the reason of a slot whose documents all end in the same fault, and of their work items.
+EVERY_DOCUMENT_REFUSED = "every_document_refused"
+
+# Beside an assignment of `reason`: a slot that says the same again says so since the first time.
+SINCE_IT_CHANGED = (
+    "reason_since = case when reason is distinct from %(reason)s then clock_timestamp() else reason_since end"
+)
+
+_SELECT = (
+    "select s.name, s.url, s.model, s.permits, s.breaker, s.epoch, s.reason, s.reason_since, s.retry_at, "
+    "s.refusal_wait_seconds, s.was_red_since_opening, s.is_auto, s.places, s.places_from, s.width_found, "
+    "s.breaker = 'open' and coalesce(s.retry_at <= clock_timestamp(), true) as is_retry_due, "
+    "exists (select 1 from workers w where w.worker_id = s.trial_worker and w.ended_at is null) as is_trial_running "
+    "from slots s "
+)
+
+
+def get(cur: Cursor, name: str) -> SlotRow | None:
+    """The slot of that name, or None where the ledger never saw one."""
+    row = cur.execute(_SELECT + "where s.name = %s", [name]).fetchone()
+    return None if row is None else SlotRow(**{**row, "breaker": BreakerState(row["breaker"])})
+
+
+def list_slots(cur: Cursor) -> list[SlotRow]:
+    cur.execute(_SELECT + "order by s.name")
+    return [SlotRow(**{**row, "breaker": BreakerState(row["breaker"])}) for row in cur.fetchall()]
+
+
+def lock(cur: Cursor, name: str) -> None:
+    """Until the transaction ends: breaker, permits and trials of a slot change under this lock only. It comes first."""
+    cur.execute("select 1 from slots where name = %s for update", [name])
+
+
+def locked(cur: Cursor, name: str) -> SlotRow:
+    """The slot's row, under its lock. Raises `SlotForgotten`."""
+    lock(cur, name)
+    row = get(cur, name)
+    if row is None:
+        raise forgotten(name)
+    return row
+
+
+def register(cur: Cursor, slot: SlotConfig, recipes: Mapping[str, str] | None = None) -> SlotRow:
+    """Write down a configured slot, at every door that writes.
+
+    The number of permits follows the setting whenever that changes; `set_permits` wins until then. Changed settings
+    re-arm a breaker that waits for them: a trial decides. So do other `recipes`, at the doors that ask, where every
+    document was refused. Another server's places are not known.
+    """
+    is_auto = slot.concurrency == "auto"
+    n = {"permits": 1 if is_auto else slot.concurrency, "setting": 0 if is_auto else slot.concurrency, "auto": is_auto}
+    cur.execute(
+        "insert into slots (name, url, model, fingerprint, permits, permits_from_settings, is_auto) values "
+        "(%(name)s, %(url)s, %(model)s, %(fingerprint)s, %(permits)s, %(setting)s, %(auto)s) on conflict (name) do nothing",
+        {"name": slot.name, "url": slot.url, "model": slot.model, "fingerprint": slot.fingerprint, **n},
+    )
+    locked(cur, slot.name)
+    cur.execute(
+        "update slots set permits = %(permits)s, permits_from_settings = %(setting)s, is_auto = %(auto)s, "
+        "width_memory = null where name = %(name)s and permits_from_settings <> %(setting)s",
+        {"name": slot.name, **n},
+    )
+    cur.execute(
+        "update slots set places = null, places_from = null, width_memory = null, width_found = null "
+        "where name = %s and url <> %s",
+        [slot.name, slot.url],
+    )
+    cur.execute(
+        "update slots set url = %(url)s, model = %(model)s, fingerprint = %(fingerprint)s where name = %(name)s "
+        "and fingerprint <> %(fingerprint)s returning breaker",
+        {"name": slot.name, "url": slot.url, "model": slot.model, "fingerprint": slot.fingerprint},
+    )
+    if (changed := cur.fetchone()) is not None and changed["breaker"] != BreakerState.CLOSED:
+        try_again(cur, slot.name, "the settings changed: asking again")
+    row = locked(cur, slot.name)
+    if recipes is None or not _asks_otherwise_now(cur, row, recipes):
+        return row
+    try_again(cur, slot.name, "what is asked changed: asking again")
+    return locked(cur, slot.name)
+
+
+def _asks_otherwise_now(cur: Cursor, slot: SlotRow, recipes: Mapping[str, str]) -> bool:
+    """Whether every document was refused, and none of them when asked as it would be now: with other classes, say."""
+    if slot.breaker is not BreakerState.MISCONFIGURED or not (slot.reason or "").startswith(EVERY_DOCUMENT_REFUSED):
+        return False
+    row = fetch_one(
+        cur,
+        "select coalesce(bool_and(recipe <> %(recipes)s ->> stage), false) as is_so from work_items "
+        "where stage = any(%(stages)s) and state = 'pending' and recipe is not null and reason = %(reason)s",
+        {"recipes": Jsonb(dict(recipes)), "stages": list(recipes), "reason": slot.reason},
+    )
+    return bool(row["is_so"])
+
+
+def try_again(cur: Cursor, name: str, reason: str) -> None:
+    """Let the next look at an open or misconfigured slot be a trial, now."""
+    cur.execute(
+        "update slots set breaker = 'open', retry_at = clock_timestamp(), reason = %s, reason_since = clock_timestamp(), "
+        "backoff_seconds = 15, fault_code = null, fault_items = '{}' where name = %s and breaker <> 'closed'",
+        [reason, name],
+    )
+    notify(cur, f"breaker:{name}")
+
+
+def set_permits(cur: Cursor, name: str, permits: int) -> None:
+    """N for a slot, by a person's word; holders above it give up after their current call."""
+    _set(cur, name, "permits = %s, is_auto = false, width_memory = null", permits)
+
+
+def set_auto(cur: Cursor, name: str) -> None:
+    """N for a slot is found by trying from now on, beginning at 1, by a person's word."""
+    _set(cur, name, "permits = 1, is_auto = true, width_memory = null")
+
+
+def set_places(cur: Cursor, name: str, places: int | None) -> None:
+    """How many documents a slot's server can keep, by a person's word; None: as the server says, if it does."""
+    _set(cur, name, "places = %s, places_from = %s", places, "person" if places else None)
+
+
+def learn_places(cur: Cursor, name: str, places: int | None) -> SlotRow:
+    """What the server says of its places (None: it tells nothing). A person's word wins."""
+    row = locked(cur, name)
+    if row.places_from != "person" and row.places != places:
+        _set(cur, name, "places = %s, places_from = %s", places, "server" if places else None)
+    return locked(cur, name)
+
+
+def _set(cur: Cursor, name: str, assignments: str, *values: object) -> None:
+    cur.execute(f"update slots set {assignments} where name = %s".encode(), [*values, name])
+    if cur.rowcount == 0:
+        raise forgotten(name)
+    notify(cur, f"wanted:{name}")
+
+
+def forget(cur: Cursor, name: str) -> bool:
+    """A person's word that a slot is gone for good; False where the ledger never saw it.
+
+    What it put off is due: another slot may do it now, and epochs of a later slot of that name begin anew.
+    """
+    cur.execute("delete from slots where name = %s", [name])
+    was_known = cur.rowcount > 0
+    cur.execute("delete from cuts where slot = %s", [name])
+    cur.execute(
+        "update work_items set not_before = null, deferred_epoch = 0 where state = 'deferred' and deferred_slot = %s",
+        [name],
+    )
+    return was_known
+
+
+def forgotten(name: str) -> SlotForgotten:
+    """The end of work that was under way at the slot."""
+    return SlotForgotten(
+        f"slot {name} was forgotten while work was under way: nothing more is sent to it, and what was answered is kept. "
+        "The next command that works brings it back if it is still configured"
+    )
+
+
+def refuse_lost_slot(cur: Cursor, slots: Slots) -> None:
+    """Raise `SlotLost` where the ledger has seen a deep slot and the settings have none."""
+    if slots.deep is None and (seen := get(cur, DEEP)) is not None:
+        raise SlotLost(
+            f"OFFLOAD_DEEP_URL is not set, but this ledger's deep slot was {seen.model} at {seen.shown_url}. Nothing is "
+            "sent to primary in its place. Set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL again, or say that it was meant: "
+            "dagster-offload slot forget deep"
+        )

@@ -1,0 +1,267 @@
+"""Claims: a worker's hold on one document's due work items, with a fencing token; and which items are due."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.ledger.core.rows import Claim, ClaimedItem, State
+from dagster_offload.ledger.core.transitions import record_transition
+from dagster_offload.ledger.work.finish import complete_by_reuse
+from dagster_offload.stages.graph import STAGE_NAMES
+
+# Of a work item `i` (`is_due` and `epochs` stand in migration 0008). The states stay outside: the index needs them there.
+DUE_AT_SLOT = "i.state in ('pending', 'deferred') and is_due(i, %(slot)s, (select epochs()))"
+DUE = DUE_AT_SLOT.replace("%(slot)s", "null")
+
+
+def take(
+    cur: Cursor,
+    worker_id: int,
+    stages: Sequence[str],
+    recipes: Mapping[str, str],
+    documents: Sequence[str] | None = None,
+    *,
+    alone: bool = False,
+    slot: str | None = None,
+    run_id: str | None = None,
+) -> Claim | None:
+    """Claim one document with due work in `stages`, highest priority first, then oldest; None where there is none.
+
+    `documents` limits the choice to these keys; `alone` takes only documents that must run alone, and else none of them;
+    work that another slot than `slot` put off is due here. Items whose result exists already are completed here, at no
+    call: the claim then holds the rest, perhaps nothing. A document or an input that another worker holds is left to it,
+    and a worker the ledger has given up gets nothing.
+    Safe beside other claimers: row locks with skip locked (PostgreSQL manual, SELECT), then a second look at the items
+    under the lock.
+    """
+    taken = take_many(cur, worker_id, stages, recipes, documents, count=1, alone=alone, slot=slot, run_id=run_id)
+    return taken[0] if taken else None
+
+
+def take_many(
+    cur: Cursor,
+    worker_id: int,
+    stages: Sequence[str],
+    recipes: Mapping[str, str],
+    documents: Sequence[str] | None = None,
+    *,
+    count: int,
+    alone: bool = False,
+    slot: str | None = None,
+    run_id: str | None = None,
+) -> list[Claim]:
+    """`take` for up to `count` documents, in as many statements as for one. None is claimed that is not returned."""
+    cur.execute(
+        "select * from take_documents(%(worker)s, %(stages)s, %(recipes)s::jsonb, case when %(documents)s::text[] is not null "
+        "then array(select document_id from documents where key = any(%(documents)s::text[])) end, %(count)s, %(alone)s, "
+        "%(slot)s)",
+        {
+            "worker": worker_id,
+            "stages": list(stages),
+            "recipes": json.dumps(dict(recipes)),
+            "documents": None if documents is None else list(documents),
+            "count": count,
+            "alone": alone,
+            "slot": slot,
+        },
+    )
+    return [
+        Claim(
+            token=row["token"],
+            document_id=row["document_id"],
+            document=row["key"],
+            is_alone=alone,
+            text=row["text"],
+            items=tuple(_unanswered(cur, worker_id, row, recipes, run_id)),
+        )
+        for row in cur.fetchall()
+    ]
+
+
+_ITEM_FIELDS = ("item_id", "stage", "input_digest", "recipe", "attempts", "deferrals", "part_sizes")
+
+
+def _unanswered(
+    cur: Cursor, worker_id: int, claimed: Mapping[str, Any], recipes: Mapping[str, str], run_id: str | None
+) -> Iterator[ClaimedItem]:
+    """A claimed document's items that are to be asked about. Those whose question was answered before are done."""
+    for item in sorted(claimed["items"], key=lambda item: STAGE_NAMES.index(item["stage"])):
+        if item["is_answered"]:
+            if complete_by_reuse(cur, item["item_id"], recipes, run_id):
+                continue
+            record_transition(
+                cur, claimed["document_id"], item["stage"], State(item["state"]), State.CLAIMED, worker_id, None
+            )
+        yield ClaimedItem(**{name: item[name] for name in _ITEM_FIELDS})
+
+
+def release(cur: Cursor, worker_id: int, claim: Claim, reason: str) -> None:
+    """Give back whatever of a claim is still held, at no cost: untouched work stays pending."""
+    cur.execute(
+        "update work_items set state = 'pending', reason = %s, worker_id = null, token = null, claimed_at = null, "
+        "changed_at = clock_timestamp() where document_id = %s and state = 'claimed' and token = %s returning stage",
+        [reason, claim.document_id, claim.token],
+    )
+    for row in cur.fetchall():
+        record_transition(cur, claim.document_id, row["stage"], State.CLAIMED, State.PENDING, worker_id, reason)
+
+
+def postpone(cur: Cursor, worker_id: int, claim: Claim, reason: str, seconds: float) -> None:
+    """Give a claim back at no cost, not to be taken again for `seconds`."""
+    release(cur, worker_id, claim, reason)
+    cur.execute(
+        "update work_items set not_before = clock_timestamp() + make_interval(secs => %s) "
+        "where item_id = any(%s) and state = 'pending'",
+        [seconds, [item.item_id for item in claim.items]],
+    )
+
+
+def count_due(
+    cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None = None, *, slot: str | None = None
+) -> int:
+    """Documents with work in `stages` that could be claimed now (at `slot`), all of them or those of `documents`."""
+    row = fetch_one(
+        cur, f"select count(distinct i.document_id) as n from {_DUE_ITEMS}", _due_parameters(stages, documents, slot)
+    )
+    return int(row["n"])
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """Documents due and documents put off, for somebody who decides: counted up to `MOST_COUNTED`, and no further."""
+
+    due: int
+    waiting: int
+
+    def __str__(self) -> str:
+        return f"{_shown(self.due)} documents due, {_shown(self.waiting)} deferred"
+
+
+MOST_COUNTED = 1_000
+
+
+def _shown(count: int) -> str:
+    return str(count) if count < MOST_COUNTED else f"{MOST_COUNTED:,} or more"
+
+
+def backlog(cur: Cursor, stages: Sequence[str]) -> Backlog:
+    """What is due in `stages`, and what was put off because the slot is away; costs the same however much there is."""
+    found = {}
+    for name, items in (
+        ("due", _DUE_ITEMS),
+        ("waiting", f"work_items i where i.state = 'deferred' and i.stage = any(%(stages)s) and not ({DUE})"),
+    ):
+        found[name] = _count_up_to(cur, MOST_COUNTED, items, _due_parameters(stages, None, None))
+    return Backlog(**found)
+
+
+def due_beside(
+    cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None = None, *, slot: str, at_most: int
+) -> int:
+    """Documents of `count_due` that may run beside others, counted up to `at_most` and no further."""
+    items = f"{_DUE_ITEMS} and not i.must_run_alone"
+    return _count_up_to(cur, at_most, items, _due_parameters(stages, documents, slot))
+
+
+def _count_up_to(cur: Cursor, most: int, items: str, parameters: dict[str, Any]) -> int:
+    """The documents of these work items, of which each has at most one a stage; costs the same however many there are."""
+    row = fetch_one(
+        cur,
+        f"select count(distinct document_id) as n from (select i.document_id from {items} limit %(items)s) counted",
+        parameters | {"items": most * len(parameters["stages"])},
+    )
+    return min(int(row["n"]), most)
+
+
+def has_due(
+    cur: Cursor,
+    stages: Sequence[str],
+    documents: Sequence[str] | None = None,
+    *,
+    alone: bool = False,
+    slot: str | None = None,
+) -> bool:
+    """Whether there is any such document, of those that must run alone or of the others. Does not count a backlog."""
+    row = fetch_one(
+        cur,
+        f"select exists (select 1 from {_DUE_ITEMS} and i.must_run_alone = %(alone)s) as is_due",
+        _due_parameters(stages, documents, slot) | {"alone": alone},
+    )
+    return bool(row["is_due"])
+
+
+_DUE_ITEMS = (
+    f"work_items i where {DUE_AT_SLOT} and i.stage = any(%(stages)s) and i.input_digest is not null "
+    "and (%(documents)s::text[] is null "
+    "or i.document_id = any(array(select document_id from documents where key = any(%(documents)s))))"
+)
+
+
+def _due_parameters(stages: Sequence[str], documents: Sequence[str] | None, slot: str | None) -> dict[str, Any]:
+    return {"stages": list(stages), "documents": None if documents is None else list(documents), "slot": slot}
+
+
+def count_waiting(cur: Cursor, stages: Sequence[str]) -> int:
+    """Documents with work in `stages` that was put off because the slot is away, and is not due yet."""
+    row = fetch_one(
+        cur,
+        "select count(distinct i.document_id) as n from work_items i where i.state = 'deferred' "
+        f"and i.stage = any(%s) and not ({DUE})",
+        [list(stages)],
+    )
+    return int(row["n"])
+
+
+def count_claimed_elsewhere(cur: Cursor, stages: Sequence[str], worker_id: int) -> int:
+    """Documents with work in `stages` that other workers hold."""
+    row = fetch_one(
+        cur,
+        "select count(distinct document_id) as n from work_items where state = 'claimed' and stage = any(%s) "
+        "and worker_id <> %s",
+        [list(stages), worker_id],
+    )
+    return int(row["n"])
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A work item a run still waits for. `seconds_to_due` is None where it is due, held, or never comes due by itself."""
+
+    document: str
+    stage: str
+    state: State
+    reason: str | None
+    attempts: int
+    seconds_to_due: float | None
+
+
+def unfinished(cur: Cursor, documents: Sequence[str], stages: Sequence[str]) -> list[Unfinished]:
+    """The work items between these documents and a result in each of `stages`; empty = all done.
+
+    An item that does not exist yet is told as its upstream's.
+    """
+    cur.execute(
+        "select d.key as document, wanted.stage as wanted, i.stage, i.state, i.reason, i.attempts, "
+        f"  case when {DUE} then null else extract(epoch from i.not_before - clock_timestamp()) end as seconds_to_due "
+        "from unnest(%(documents)s::text[]) as asked(key) join documents d on d.key = asked.key "
+        "cross join unnest(%(stages)s::text[]) as wanted(stage) "
+        "left join work_items w on w.document_id = d.document_id and w.stage = wanted.stage "
+        "left join work_items i on i.document_id = d.document_id "
+        "  and i.stage = case when w.item_id is null then 'extract' else wanted.stage end "
+        "where w.state is distinct from 'done'",
+        {"documents": list(documents), "stages": list(stages)},
+    )
+    found = {
+        (row["document"], row["stage"] or row["wanted"]): Unfinished(
+            document=row["document"],
+            stage=row["stage"] or row["wanted"],
+            state=State(row["state"] or State.PENDING),
+            reason=row["reason"],
+            attempts=row["attempts"] or 0,
+            seconds_to_due=None if row["seconds_to_due"] is None else max(float(row["seconds_to_due"]), 0.0),
+        )
+        for row in cur.fetchall()
+    }
+    return list(found.values())

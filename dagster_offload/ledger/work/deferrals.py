@@ -1,0 +1,177 @@
+"""What happens to a work item whose call brought no result: put off, tried again, failed.
+
+Deferrals cost no attempt. Document faults cost one; three fail the document. What the slot refuses again and again
+runs alone, after the others. Calls that were cut are judged in `suspects.py`.
+"""
+
+from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, State
+from dagster_offload.ledger.core.transitions import record_transition
+from dagster_offload.ledger.slots.breaker import count_document_fault, open_breaker
+from dagster_offload.ledger.slots.slots import EVERY_DOCUMENT_REFUSED
+from dagster_offload.ledger.work.claims import release
+from dagster_offload.ledger.work.finish import lock_held, record_call
+from dagster_offload.stages.graph import EXTRACT
+
+LONGEST_WAIT_SECONDS = 30 * 60.0
+BACKOFF_SECONDS = (60.0, 600.0)  # after the first and the second attempt
+ATTEMPTS_TO_FAIL = 3
+# A document that is refused and refused must not keep the others from their turn: from then on it comes last.
+REFUSALS_TO_RUN_ALONE = 3
+
+
+def defer(
+    cur: Cursor,
+    worker_id: int,
+    claim: Claim,
+    item: ClaimedItem,
+    call: CallRecord | None,
+    reason: str,
+    wait_seconds: float,
+    slot: str,
+    epoch: int,
+) -> None:
+    """Put one touched work item off until the slot is back, at most 30 minutes, at no attempt."""
+    if call is not None:
+        record_call(cur, worker_id, claim, item, call)
+    if lock_held(cur, claim, item) is None:
+        return
+    cur.execute(
+        "update work_items set state = 'deferred', deferrals = deferrals + 1, reason = %s, deferred_slot = %s, "
+        "  deferred_epoch = %s, not_before = clock_timestamp() + make_interval(secs => %s), worker_id = null, "
+        "  token = null, claimed_at = null, changed_at = clock_timestamp() where item_id = %s",
+        [reason, slot, epoch, min(wait_seconds, LONGEST_WAIT_SECONDS), item.item_id],
+    )
+    record_transition(cur, claim.document_id, item.stage, State.CLAIMED, State.DEFERRED, worker_id, reason)
+
+
+def open_and_defer(
+    cur: Cursor,
+    worker_id: int,
+    claim: Claim,
+    item: ClaimedItem,
+    call: CallRecord,
+    reason: str,
+    retry_after_seconds: float | None,
+    default_wait_seconds: float,
+) -> None:
+    """The slot's breaker and the one work item that was touched, in one transaction.
+
+    What the slot refuses again and again runs alone, after others that wait. Where it answers them and refuses this one, its
+    next closing says nothing new about this one, which then waits for its own time.
+    """
+    open_breaker(cur, call.slot, call.epoch, reason, retry_after_seconds)
+    wait = default_wait_seconds if retry_after_seconds is None else retry_after_seconds
+    was_answered = _answered_since_claimed(cur, item)
+    is_lone = claim.is_alone and _answers_others_meanwhile(cur, call.slot, claim, item)
+    defer(cur, worker_id, claim, item, call, reason, wait, call.slot, call.epoch + is_lone)
+    if is_lone:
+        run_alone_next(cur, claim, wait)
+    elif item.deferrals + 1 >= REFUSALS_TO_RUN_ALONE and not was_answered and others_wait(cur, claim):
+        run_alone_next(cur, claim)
+
+
+def _answered_since_claimed(cur: Cursor, item: ClaimedItem) -> bool:
+    """Whether a part of a long document was: then the slot left while it was read, and refuses nothing."""
+    row = fetch_one(
+        cur,
+        "select exists (select 1 from calls c join work_items i using (item_id) where i.item_id = %s "
+        "  and c.outcome = 'ok' and c.ended_at > i.claimed_at) as is_so",
+        [item.item_id],
+    )
+    return bool(row["is_so"])
+
+
+def others_wait(cur: Cursor, claim: Claim) -> bool:
+    row = fetch_one(
+        cur,
+        "select exists (select 1 from work_items where state in ('pending', 'deferred') and not must_run_alone "
+        "  and document_id <> %s and stage <> %s) as is_so",
+        [claim.document_id, EXTRACT],
+    )
+    return bool(row["is_so"])
+
+
+def _answers_others_meanwhile(cur: Cursor, slot: str, claim: Claim, item: ClaimedItem) -> bool:
+    """Whether the slot answered other documents since it first refused this one."""
+    row = fetch_one(
+        cur,
+        "select exists (select 1 from calls other where other.slot = %(slot)s and other.outcome = 'ok' "
+        "  and other.document_id <> %(document)s and other.ended_at > "
+        "  (select min(ended_at) from calls where item_id = %(item)s and slot = %(slot)s and outcome <> 'ok')) as is_so",
+        {"slot": slot, "document": claim.document_id, "item": item.item_id},
+    )
+    return bool(row["is_so"])
+
+
+def release_after_slot_fault(
+    cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem, call: CallRecord, reason: str
+) -> None:
+    """The slot refused a trial too: the claim is released, no attempt is spent."""
+    record_call(cur, worker_id, claim, item, call)
+    release(cur, worker_id, claim, reason)
+
+
+def fail(
+    cur: Cursor,
+    worker_id: int,
+    claim: Claim,
+    item: ClaimedItem,
+    code: str,
+    message: str,
+    call: CallRecord | None,
+    *,
+    is_final: bool,
+) -> State:
+    """A document's own fault costs one attempt: back-off 1 and 10 minutes, then FAILED (at once where `is_final`).
+
+    The same fault in five different documents in a row is the slot's: it becomes `misconfigured` and the attempts are
+    given back. Returns the item's new state (its present one where the claim no longer holds it).
+    """
+    if call is not None:
+        record_call(cur, worker_id, claim, item, call)
+    held = lock_held(cur, claim, item)
+    if held is None:
+        return State.CLAIMED
+    attempts = held["attempts"] + 1  # not the claim's: some may have been given back since
+    state = State.FAILED if is_final or attempts >= ATTEMPTS_TO_FAIL else State.PENDING
+    pause = BACKOFF_SECONDS[min(attempts, len(BACKOFF_SECONDS)) - 1]
+    cur.execute(
+        "update work_items set state = %s, attempts = %s, reason = %s, worker_id = null, token = null, "
+        "  claimed_at = null, changed_at = clock_timestamp(), "
+        "  not_before = case when %s then clock_timestamp() + make_interval(secs => %s) end where item_id = %s",
+        [state, attempts, f"{code}: {message}", state is State.PENDING, pause, item.item_id],
+    )
+    record_transition(cur, claim.document_id, item.stage, State.CLAIMED, state, worker_id, f"{code}: {message}")
+    if call is not None:
+        give_back = count_document_fault(cur, call.slot, code, item.item_id)
+        if give_back:
+            _give_attempts_back(cur, give_back, f"{EVERY_DOCUMENT_REFUSED}: {code}")
+            return State.PENDING
+    return state
+
+
+def _give_attempts_back(cur: Cursor, item_ids: list[int], reason: str) -> None:
+    cur.execute(
+        "update work_items w set attempts = greatest(w.attempts - g.n, 0), changed_at = clock_timestamp() "
+        "from (select id, count(*) as n from unnest(%s::bigint[]) as id group by id) g where w.item_id = g.id",
+        [item_ids],
+    )
+    cur.execute(
+        "update work_items w set state = 'pending', not_before = null, reason = %s from work_items old "
+        "where w.item_id = any(%s) and old.item_id = w.item_id and w.state in ('pending', 'failed') "
+        "returning w.document_id, w.stage, old.state as from_state",
+        [reason, item_ids],
+    )
+    for row in cur.fetchall():
+        record_transition(cur, row["document_id"], row["stage"], row["from_state"], State.PENDING, None, reason)
+
+
+def run_alone_next(cur: Cursor, claim: Claim, pause_seconds: float | None = None) -> None:
+    """Every stage of the document that asks the slot, because all of them send it the same text; after a pause."""
+    cur.execute(
+        "update work_items set must_run_alone = true, not_before = case when %(pause)s::float8 is null then not_before "
+        "  else greatest(not_before, clock_timestamp() + make_interval(secs => %(pause)s::float8)) end "
+        "where document_id = %(document)s and stage <> %(extract)s and state in ('pending', 'deferred', 'claimed')",
+        {"pause": pause_seconds, "document": claim.document_id, "extract": EXTRACT},
+    )

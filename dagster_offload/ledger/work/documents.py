@@ -1,0 +1,237 @@
+"""Documents in the ledger: what a scan found new, changed, gone or back, and the extract items that follow from it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from psycopg.rows import tuple_row
+
+from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.core.transitions import record_transition
+from dagster_offload.ledger.work.finish import complete_by_reuse
+from dagster_offload.library.files import FileStat, SeenFile, UnusableName
+from dagster_offload.stages.graph import EXTRACT
+
+
+class KnownDocument(NamedTuple):
+    """A document as the last scan left it."""
+
+    key: str
+    is_present: bool
+    digest: str | None
+
+
+# A file written within this time of the last look may have changed again without its stat telling.
+RACY_SECONDS = 2
+
+
+def seen_documents(cur: Cursor) -> dict[str, SeenFile]:
+    """The documents present whose bytes need not be looked at again while their files' stat is the same; by key."""
+    with cur.connection.cursor(row_factory=tuple_row) as plain:
+        plain.execute(
+            f"select key, size, mtime_ns, ctime_ns, inode::bigint from documents where {_IS_SETTLED}", binary=True
+        )
+        return {row[0]: row for row in plain.fetchall()}
+
+
+# Without a time of its digest, a document was not read: for want of permission, say. A file's time still to come must not
+# have it read at every look; it is read once when that time has passed.
+_IS_SETTLED = (
+    "is_present and (digested_at is null "
+    f"or mtime_ns <= (date_part('epoch', digested_at) - {RACY_SECONDS}) * 1e9 "
+    "or mtime_ns >= date_part('epoch', now()) * 1e9)"
+)
+
+
+def is_settled_as(cur: Cursor, seen: SeenFile) -> bool:
+    """Whether a scan that finds the document's file like this would not look at its bytes again."""
+    cur.execute(
+        f"select from documents where key = %s and (size, mtime_ns, ctime_ns, inode) = (%s, %s, %s, %s) and {_IS_SETTLED}",
+        list(seen),
+    )
+    return cur.rowcount == 1
+
+
+def other_present_keys(cur: Cursor) -> list[str]:
+    """The other documents present: their files were written just before they were looked at."""
+    cur.execute(f"select key from documents where is_present and not ({_IS_SETTLED})")
+    return [row["key"] for row in cur.fetchall()]
+
+
+def known_documents(cur: Cursor, keys: Sequence[str]) -> list[KnownDocument]:
+    """Those of `keys` that are in the ledger, present or gone."""
+    cur.execute("select key, is_present, digest from documents where key = any(%s)", [list(keys)])
+    return [KnownDocument(**row) for row in cur.fetchall()]
+
+
+def present_keys(cur: Cursor) -> list[str]:
+    """Keys of the documents present, in the order of their names: the Dagster partitions."""
+    return [row["key"] for row in cur.execute('select key from documents where is_present order by key collate "C"')]
+
+
+def missing_keys(cur: Cursor, keys: Sequence[str]) -> list[str]:
+    """Those of `keys` that are no document present."""
+    cur.execute(
+        "select k.key from unnest(%s::text[]) as k(key) "
+        "where not exists (select 1 from documents d where d.key = k.key and d.is_present)",
+        [list(keys)],
+    )
+    return [row["key"] for row in cur.fetchall()]
+
+
+def now(cur: Cursor) -> datetime:
+    """The database's clock."""
+    found: datetime = fetch_one(cur, "select clock_timestamp() as now")["now"]
+    return found
+
+
+def store_new(
+    cur: Cursor, files: Sequence[tuple[FileStat, str]], recipes: Mapping[str, str], looked_at: datetime
+) -> None:
+    """`store` for files with their digests that the ledger does not know, in a statement or two however many."""
+    cur.execute(
+        """
+        with f as (
+            select * from unnest(%(keys)s::text[], %(digests)s::text[], %(sizes)s::bigint[], %(mtimes)s::bigint[],
+                %(ctimes)s::bigint[], %(inodes)s::numeric[])
+                with ordinality as f (key, digest, size, mtime_ns, ctime_ns, inode, place)
+        ), stored as (
+            insert into documents (key, digest, size, mtime_ns, ctime_ns, inode, digested_at)
+            select key, digest, size, mtime_ns, ctime_ns, inode, %(looked_at)s from f order by place
+            on conflict (key) do nothing returning document_id, key, digest, priority
+        ), started as (
+            insert into work_items (document_id, stage, state, input_digest, priority)
+            select document_id, 'extract', 'pending', digest, priority from stored order by document_id
+            returning item_id, document_id
+        ), announced as (
+            insert into transitions (document_id, stage, to_state, reason)
+            select document_id, 'extract', 'pending', 'new content' from started order by document_id
+        )
+        select key, item_id, exists (select from results r where r.stage = 'extract' and r.input_digest = digest
+            and r.recipe = %(recipe)s and r.superseded_at is null) as is_answered
+        from stored join started using (document_id)
+        """,
+        {
+            "keys": [file.key for file, _ in files],
+            "digests": [digest for _, digest in files],
+            "sizes": [file.size for file, _ in files],
+            "mtimes": [file.mtime_ns for file, _ in files],
+            "ctimes": [file.ctime_ns for file, _ in files],
+            "inodes": [file.inode for file, _ in files],
+            "looked_at": looked_at,
+            "recipe": recipes[EXTRACT],
+        },
+        prepare=False,  # a plan made while the tables are empty would read all of them
+    )
+    stored = {row["key"]: row for row in cur.fetchall()}
+    for row in stored.values():
+        if row["is_answered"]:
+            complete_by_reuse(cur, row["item_id"], recipes, None)
+    for file, digest in files:
+        if file.key not in stored:  # another scan was quicker
+            store(cur, file, digest, None, recipes, looked_at)
+
+
+def store(
+    cur: Cursor,
+    stat: FileStat,
+    digest: str | None,
+    unreadable: str | None,
+    recipes: Mapping[str, str],
+    looked_at: datetime,
+) -> None:
+    """A file that is new, changed or back: its stat, its digest, and an extract item that fits them.
+
+    `looked_at` is a moment before the stat was taken, by the database's clock.
+    The same digest as before leaves the work items alone. Another one: extract starts anew, later items are removed,
+    results are kept. A file that cannot be read is a failed document with the reason.
+    """
+    # Not `for update`: a lane that finishes has locked the work items we come to next, and its event refers to our document.
+    before = cur.execute(
+        "select document_id, digest, unreadable, is_present from documents where key = %s for no key update", [stat.key]
+    ).fetchone()
+    row = fetch_one(
+        cur,
+        "insert into documents (key, digest, size, mtime_ns, ctime_ns, inode, digested_at, unreadable) "
+        "values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (key) do update set "
+        "  digest = excluded.digest, size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, "
+        "  inode = excluded.inode, digested_at = excluded.digested_at, unreadable = excluded.unreadable, "
+        "  is_present = true returning document_id",
+        [stat.key, digest, stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode, looked_at, unreadable],
+    )
+    same_as_before = before is not None and before["is_present"] and before["digest"] == digest
+    if same_as_before and (before or {}).get("unreadable") == unreadable:
+        return
+    _start_extract(cur, row["document_id"], digest, unreadable, recipes)
+
+
+def _start_extract(
+    cur: Cursor, document_id: int, digest: str | None, unreadable: str | None, recipes: Mapping[str, str]
+) -> None:
+    cur.execute(
+        "delete from work_items where document_id = %s and stage <> 'extract' returning stage, state", [document_id]
+    )
+    for removed in cur.fetchall():
+        record_transition(cur, document_id, removed["stage"], removed["state"], "removed", None, "new content")
+    state = State.PENDING if unreadable is None else State.FAILED
+    before = cur.execute(
+        "select state from work_items where document_id = %s and stage = 'extract' for update", [document_id]
+    ).fetchone()
+    item = fetch_one(
+        cur,
+        "insert into work_items (document_id, stage, state, input_digest, reason, priority) "
+        "select %(id)s, 'extract', %(state)s, %(digest)s, %(reason)s, priority from documents where document_id = %(id)s "
+        "on conflict (document_id, stage) do update set state = excluded.state, input_digest = excluded.input_digest, "
+        "  reason = excluded.reason, attempts = 0, deferrals = 0, reclaims = 0, lone_deaths = 0, must_run_alone = false, "
+        "  is_redo = false, not_before = null, worker_id = null, token = null, claimed_at = null, "
+        "  changed_at = clock_timestamp() returning item_id",
+        {"id": document_id, "state": state, "digest": digest, "reason": unreadable},
+    )
+    record_transition(
+        cur, document_id, EXTRACT, None if before is None else before["state"], state, None, unreadable or "new content"
+    )
+    if digest is not None and unreadable is None:
+        complete_by_reuse(cur, item["item_id"], recipes, None)
+
+
+def mark_gone(cur: Cursor, keys: Sequence[str]) -> None:
+    """The files of these documents are gone: their work stops, their results are kept."""
+    cur.execute(
+        "update documents set is_present = false where key = any(%s) and is_present returning document_id", [list(keys)]
+    )
+    ids = [row["document_id"] for row in cur.fetchall()]
+    cur.execute(
+        "update work_items w set state = 'gone', reason = 'the file is gone', worker_id = null, token = null, "
+        "  claimed_at = null, changed_at = clock_timestamp() from work_items old "
+        "where w.document_id = any(%s) and old.item_id = w.item_id and w.state <> 'gone' "
+        "returning w.document_id, w.stage, old.state as from_state",
+        [ids],
+    )
+    for row in cur.fetchall():
+        record_transition(
+            cur, row["document_id"], row["stage"], row["from_state"], State.GONE, None, "the file is gone"
+        )
+
+
+def replace_unusable_names(cur: Cursor, names: Sequence[UnusableName]) -> None:
+    """The files of the last scan whose names cannot be keys."""
+    cur.execute("delete from unusable_names")
+    for unusable in names:
+        cur.execute(
+            "insert into unusable_names (name, reason) values (%s, %s) on conflict do nothing",
+            [unusable.name, unusable.reason],
+        )
+
+
+def begin_scan(cur: Cursor) -> int:
+    row = fetch_one(cur, "insert into scans default values returning scan_id")
+    return int(row["scan_id"])
+
+
+def end_scan(cur: Cursor, scan_id: int, *, found: int, added: int, changed: int, vanished: int, returned: int) -> None:
+    cur.execute(
+        "update scans set ended_at = clock_timestamp(), found = %s, added = %s, changed = %s, vanished = %s, "
+        "returned = %s where scan_id = %s",
+        [found, added, changed, vanished, returned, scan_id],
+    )

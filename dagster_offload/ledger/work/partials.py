@@ -1,0 +1,144 @@
+"""Parts of long documents: their answers, kept as they come, how a document is split, and how far it has been read.
+
+The work item stays what it is: one a document and stage, one claim, one result, one event. An answer is kept by content
+(stage, recipe, text, what was asked), so whoever goes on with the document, or a copy of it, asks only what is missing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult
+from dagster_offload.ledger.slots.breaker import note_success
+from dagster_offload.ledger.work.finish import finish, lock_held, record_call
+from dagster_offload.stages.graph import EXTRACT
+from dagster_offload.stages.splitting import Sizes
+
+
+def answers(cur: Cursor, item: ClaimedItem) -> dict[str, dict[str, Any]]:
+    """What is known of this item's text, by the digest of what was asked."""
+    cur.execute(
+        "select part_digest, answer from part_answers where stage = %s and input_digest = %s and recipe = %s",
+        [item.stage, item.input_digest, item.recipe],
+    )
+    return {row["part_digest"]: row["answer"] for row in cur.fetchall()}
+
+
+def begin(cur: Cursor, claim: Claim, item: ClaimedItem, sizes: Sizes, done: int, total: int | None) -> None:
+    """Write down how the document is split, so that whoever resumes splits it the same way, and how far it is read."""
+    cur.execute(
+        "update work_items set part_sizes = %s, parts_done = %s, parts_total = %s "
+        "where item_id = %s and state = 'claimed' and token = %s",
+        [_stored(sizes), done, total, item.item_id, claim.token],
+    )
+
+
+def keep(
+    cur: Cursor,
+    worker_id: int,
+    claim: Claim,
+    item: ClaimedItem,
+    digest: str,
+    answer: dict[str, Any],
+    call: CallRecord,
+    done: int,
+) -> bool:
+    """Keep a part's answer in any case: it was paid for. True where this claim still held the item, whose progress it is."""
+    cur.execute(
+        "insert into part_answers (stage, recipe, input_digest, part_digest, answer, tokens_in, tokens_out, "
+        "  tokens_cached, seconds) values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
+        [
+            item.stage,
+            item.recipe,
+            item.input_digest,
+            digest,
+            Jsonb(answer),
+            call.tokens_in,
+            call.tokens_out,
+            call.tokens_cached,
+            call.seconds,
+        ],
+    )
+    record_call(cur, worker_id, claim, item, call)
+    note_success(cur, call.slot)
+    if lock_held(cur, claim, item) is None:
+        return False
+    # A book is read for hours. What went wrong before a part was answered says nothing against the next one.
+    cur.execute(
+        "update work_items set parts_done = %s, reclaims = 0, lone_deaths = 0, must_run_alone = false where item_id = %s",
+        [done, item.item_id],
+    )
+    return True
+
+
+def split_smaller(
+    cur: Cursor,
+    worker_id: int,
+    claim: Claim,
+    item: ClaimedItem,
+    call: CallRecord,
+    sizes: Sizes,
+    done: int,
+    total: int | None,
+) -> None:
+    """A part was more than the model's context holds: from now on this item is split so, at no attempt.
+
+    Where that was the document's beginning, its other stages need not find it out by themselves.
+    """
+    record_call(cur, worker_id, claim, item, call)
+    if lock_held(cur, claim, item) is None:
+        return
+    begin(cur, claim, item, sizes, done, total)
+    if len(sizes) == 1:
+        cur.execute(
+            "update work_items set part_sizes = %s where document_id = %s and stage <> %s and part_sizes is null "
+            "and state in ('pending', 'deferred', 'claimed')",
+            [_stored(sizes), claim.document_id, EXTRACT],
+        )
+
+
+def finish_in_parts(
+    cur: Cursor,
+    worker_id: int,
+    claim: Claim,
+    item: ClaimedItem,
+    result: NewResult,
+    recipes: Mapping[str, str],
+    run_id: str | None,
+) -> bool:
+    """`results.finish` for a document read in parts: the result tells what all of them cost, and takes their place.
+
+    They would never be read again: whoever comes with the same text reuses the result, and a redo is meant to ask anew.
+    """
+    last = result.calls[-1]
+    spent = fetch_one(
+        cur,
+        "select sum(tokens_in)::integer as tokens_in, sum(tokens_out)::integer as tokens_out, "
+        "sum(tokens_cached)::integer as tokens_cached, coalesce(sum(seconds), 0) as seconds from part_answers "
+        "where stage = %s and input_digest = %s and recipe = %s",
+        [item.stage, item.input_digest, item.recipe],
+    )
+    in_all = replace(
+        last,
+        tokens_in=_added(spent["tokens_in"], last.tokens_in),
+        tokens_out=_added(spent["tokens_out"], last.tokens_out),
+        tokens_cached=_added(spent["tokens_cached"], last.tokens_cached),
+        seconds=spent["seconds"] + last.seconds,
+    )
+    was_held = finish(cur, worker_id, claim, item, replace(result, in_all=in_all), recipes, run_id)
+    cur.execute(
+        "delete from part_answers where stage = %s and input_digest = %s and recipe = %s",
+        [item.stage, item.input_digest, item.recipe],
+    )
+    return was_held
+
+
+def _added(before: int | None, last: int | None) -> int | None:
+    return None if before is None and last is None else (before or 0) + (last or 0)
+
+
+def _stored(sizes: Sizes) -> Jsonb:
+    return Jsonb([[size.start, size.tokens] for size in sizes])

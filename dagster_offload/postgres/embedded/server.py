@@ -1,0 +1,144 @@
+"""The embedded server of one home: started by the first door that needs it, found by all others.
+
+It runs in a session of its own without a TCP port, and goes on when the door that started it ends.
+"""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.postgres.embedded.accounts import explained, make_private, prepare_home, server_account
+from dagster_offload.postgres.embedded.binaries import binaries
+from dagster_offload.postgres.embedded.cluster import check_major_version, make_cluster, write_access_rules
+from dagster_offload.postgres.embedded.locks import POLL_SECONDS, door_lock
+from dagster_offload.postgres.embedded.paths import NAME, PORT, Places, turn_log
+from dagster_offload.postgres.embedded.postmaster import forget_dead_server, lives, spawn
+from dagster_offload.postgres.embedded.sockets import make_socket_folder, socket_folder
+from dagster_offload.postgres.embedded.start_errors import complaint
+from dagster_offload.postgres.urls import libpq_url
+
+logger = logging.getLogger(__name__)
+
+SILENCE_SECONDS = 60.0  # how long a living server may say nothing at all; while it says it recovers, we wait
+REFUSAL_SECONDS = 5.0  # how long it may refuse us for another reason, such as too many clients
+TELL_AFTER_SECONDS = 2.0
+TELL_EVERY_SECONDS = 10.0
+
+Tell = Callable[[str], None]
+
+
+def ensure_embedded(home: Path, *, options: Mapping[str, str] | None = None, tell: Tell = logger.warning) -> str:
+    """Start the home's server unless it runs, and return the URL of its database.
+
+    Waits as long as the server says that it starts or recovers; `tell` hears so after 2 s, then every 10 s.
+    `options` are server options for a start made here (tests turn fsync off). Raises `LedgerUnavailable`.
+    """
+    places = Places(home)
+    with explained(home):
+        if lives(places) and _knock(places, NAME).is_ready:
+            return _url(places, NAME)
+        prepare_home(home)
+        make_private(places.postgres, 0o711 if os.geteuid() == 0 else 0o700)
+        with door_lock(places.door_lock, lambda: tell("another process is starting Postgres: waiting for it")) as fd:
+            _start_and_wait(places, fd, options or {}, tell)
+            _create_database(places)
+    return _url(places, NAME)
+
+
+def _start_and_wait(places: Places, door_fd: int, options: Mapping[str, str], tell: Tell) -> None:
+    log_start: int | None = None  # where the words of a server started here begin
+    began = since = time.monotonic()
+    tell_at = began + TELL_AFTER_SECONDS
+    answer = None
+    while True:
+        if not lives(places):
+            if log_start is not None:
+                raise LedgerUnavailable(complaint(places, server_account(), _log_lines(places, log_start)))
+            log_start = turn_log(places)
+            _start(places, door_fd, options)
+        before, answer, now = answer, _knock(places, "postgres"), time.monotonic()
+        if answer.is_ready:
+            return
+        if answer != before:
+            since = now
+        if now - since > answer.patience_seconds:
+            raise LedgerUnavailable(
+                f"the Postgres of OFFLOAD_HOME {places.home} runs and cannot be used ({answer.words}):"
+                f" see {places.log}, or stop it with `dagster-offload stop`"
+            )
+        if now >= tell_at:
+            tell(f"waiting for Postgres, {now - began:.0f} s so far ({answer.words})")
+            tell_at = now + TELL_EVERY_SECONDS
+        time.sleep(POLL_SECONDS)
+
+
+def _start(places: Places, door_fd: int, options: Mapping[str, str]) -> None:
+    account = server_account()
+    bin_folder = binaries(account, places.postgres)
+    if not places.data.exists():
+        make_cluster(places, account, bin_folder, door_fd)
+    check_major_version(places)
+    sockets = make_socket_folder(places.postgres, account)
+    forget_dead_server(places, sockets)
+    write_access_rules(places)
+    spawn(places, account, bin_folder, sockets, options)
+
+
+def _log_lines(places: Places, start: int) -> list[str]:
+    with places.log.open("rb") as log:
+        log.seek(start)
+        return log.read().decode(errors="replace").splitlines()
+
+
+@dataclass(frozen=True)
+class _Answer:
+    is_ready: bool
+    patience_seconds: float  # how long this answer may stay the same
+    words: str
+
+
+def _knock(places: Places, database: str) -> _Answer:
+    """Ask the server how it is by connecting. A refused connection has no code in libpq, so its words are read."""
+    try:
+        psycopg.connect(_url(places, database), connect_timeout=5).close()
+    except psycopg.OperationalError as error:
+        _, is_refusal, words = str(error).strip().splitlines()[0].rpartition("FATAL:")
+        if not is_refusal:
+            return _Answer(False, SILENCE_SECONDS, "it does not listen yet")
+        is_on_its_way = "the database system is" in words  # starting up, in recovery, shutting down
+        return _Answer(False, math.inf if is_on_its_way else REFUSAL_SECONDS, words.strip())
+    return _Answer(True, math.inf, "ready")
+
+
+def _create_database(places: Places) -> None:
+    with psycopg.connect(_url(places, "postgres"), autocommit=True) as conn:
+        if conn.execute("select 1 from pg_database where datname = %s", [NAME]).fetchone() is None:
+            conn.execute(sql.SQL("create database {}").format(sql.Identifier(NAME)))
+
+
+def _url(places: Places, database: str) -> str:
+    """Names every parameter that libpq would otherwise take from PG* variables meant for somebody else's server."""
+    return libpq_url(
+        {
+            "user": NAME,
+            "dbname": database,
+            "host": str(socket_folder(places.postgres)),
+            "hostaddr": "",
+            "port": PORT,
+            "options": "-c timezone=UTC",
+            "client_encoding": "UTF8",
+            "sslmode": "disable",
+            "gssencmode": "disable",
+            "channel_binding": "disable",
+            "require_auth": "",
+            "target_session_attrs": "any",
+        }
+    )

@@ -1,0 +1,61 @@
+"""What the stand-in router's model says to one request: an answer, with the manners `Behaviour` gives it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster_offload.simulator.answers import answer
+from dagster_offload.simulator.request_log import count_tokens
+from dagster_offload.simulator.script import Behaviour
+
+THOUGHT = "Hmm."  # one token
+ODD_ANSWERS: Mapping[str, str] = {
+    "empty": "",
+    "thinking": "<think>\nLet me look at this.\n</think>\n",
+    "unclosed_thinking": "<think>\nLet me look at this.",
+    "garbage": "I would rather not answer in JSON.",
+}
+
+
+def asked_schema(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The JSON schema that came along, in whichever dialect."""
+    asked = body.get("response_format") or {}
+    schema = asked.get("json_schema", {}).get("schema") or asked.get("schema")
+    return schema if isinstance(schema, dict) else None
+
+
+def spoken(body: Mapping[str, Any], behaviour: Behaviour) -> tuple[dict[str, Any], str]:
+    """The assistant's message and its finish reason, within the request's `max_tokens`."""
+    bound = int(body.get("max_tokens") or 4096)
+    thought = THOUGHT * behaviour.thinking_tokens if _thinks(body, behaviour) else ""
+    text, finish_reason = _text(body, behaviour, bound), "stop"
+    if behaviour.answers == "length" or count_tokens(thought + text) > bound:
+        room = bound - count_tokens(thought)
+        thought = thought[: 4 * bound]
+        text, finish_reason = text[: max(0, min(4 * room, len(text) // 2))], "length"
+    message: dict[str, Any] = {"role": "assistant", "content": None if behaviour.answers == "null" else text}
+    if thought and behaviour.thinking_in_text:
+        message["content"] = f"<think>\n{thought}\n" + (f"</think>\n\n{text}" if text else "")
+    elif thought:
+        message["reasoning_content"] = thought
+    return message, finish_reason
+
+
+def _text(body: Mapping[str, Any], behaviour: Behaviour, bound: int) -> str:
+    if behaviour.answers in ODD_ANSWERS:
+        return ODD_ANSWERS[behaviour.answers]
+    if behaviour.response_format == "ignored":
+        said = answer(body["messages"], None)
+        return f"Here it is:\n```json\n{said}\n```" if "response_format" in body else said
+    if behaviour.response_format == "blanks" and "response_format" in body:
+        return "{" + "\n" * 4 * bound
+    return answer(body["messages"], asked_schema(body))
+
+
+def _thinks(body: Mapping[str, Any], behaviour: Behaviour) -> bool:
+    if behaviour.thinking in {"never", "always"}:
+        return behaviour.thinking == "always"
+    return not {
+        "obeys_template": (body.get("chat_template_kwargs") or {}).get("enable_thinking") is False,
+        "obeys_effort": body.get("reasoning_effort") in {"none", "minimal"},
+        "obeys_no_think": str(body["messages"][-1]["content"]).endswith("/no_think"),
+    }[behaviour.thinking]

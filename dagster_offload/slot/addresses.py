@@ -1,0 +1,64 @@
+"""Where a slot's requests go and what they carry: address, credentials, proxy. The standard library only."""
+
+import ipaddress
+from base64 import b64encode
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from dagster_offload import __version__
+from dagster_offload.errors import SettingsError
+from dagster_offload.slot.config import SlotConfig
+
+USER_AGENT = f"dagster-offload/{__version__}"
+
+
+def endpoint(slot: SlotConfig, path: str) -> str:
+    """The address of `path` at the slot, without user and password: they go into a header, and never into a log."""
+    return f"{origin(slot.url)}{urlsplit(slot.url).path.rstrip('/')}{path}"
+
+
+def auth_headers(slot: SlotConfig) -> dict[str, str]:
+    """The bearer token where one is set, else the URL's user and password.
+
+    Raises `SettingsError` for a token that cannot stand in a header.
+    """
+    key = (slot.api_key or "").strip()  # keys read from files end in a newline
+    if not (key.isascii() and key.isprintable()):
+        raise SettingsError(f"{slot.setting('api_key')} holds characters that cannot stand in an HTTP header")
+    if key:
+        return {"authorization": f"Bearer {key}"}
+    parts = urlsplit(slot.url)
+    if parts.username is None:
+        return {}
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {"authorization": f"Basic {b64encode(pair.encode()).decode()}"}
+
+
+def origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy the environment names for `url`, by the usual variables (`HTTP_PROXY`, `NO_PROXY`, ...); else None.
+
+    A slot on this host, or one with an mDNS name, is never reached through a proxy: the proxy could not know it.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    if _is_loopback(host) or host.endswith(".local") or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy:
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,186 @@
+"""One chat completion as JSON: the body we send, and what may be read out of the body that comes back.
+
+Pure: no sockets here. Whether an answer's text is usable is judged by the stages, which model wrote it is judged here.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dagster_offload.errors import CutAnswer, ErrorAsAnswer, MalformedAnswer, WrongModel
+from dagster_offload.lenient_json import read_json
+from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions, Usage
+from dagster_offload.slot.config import SlotConfig
+from dagster_offload.slot.dialects import FIRST_WAYS, Wish, ask_about_thinking, ask_for_json
+from dagster_offload.slot.thinking import split_thinking
+
+# Every call has a bound, also where the caller names none.
+DEFAULT_MAX_TOKENS = 4_096
+
+# Room to think before the answer. In proportion to that, so that a trial stays short.
+MOST_TOKENS_TO_THINK = 4_096
+
+# What a server may claim to have counted: the ledger's columns end there.
+MOST_TOKENS = 2**31 - 1
+
+# LiteLLM's proxy puts the asked alias back into the body's `model` after a fallback (since 1.85), but tells in these
+# headers (docs.litellm.ai/docs/proxy/response_headers): how often it fell back, and which model group answered.
+FALLBACK_COUNT_HEADER = "x-litellm-attempted-fallbacks"
+ANSWERING_GROUP_HEADER = "x-litellm-model-group"
+
+CHARACTERS_PER_TOKEN = 3  # of thinking that nobody counted
+
+
+class ChoiceWithoutMessage(MalformedAnswer):
+    """There are `choices`, but the first has no `message`: enough of an answer for a trial, none for a stage."""
+
+
+def request_body(
+    slot: SlotConfig,
+    prompt: str,
+    system: str | None,
+    options: RequestOptions | None,
+    ways: Mapping[Wish, str | None] = FIRST_WAYS,
+) -> dict[str, Any]:
+    """The body of `POST /v1/chat/completions`, each wish in its way. Not streamed: proxies invent an end for a cut stream."""
+    options = options or RequestOptions()
+    messages = [{"role": "user", "content": prompt}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    max_tokens = DEFAULT_MAX_TOKENS if options.max_tokens is None else options.max_tokens
+    body: dict[str, Any] = {"model": slot.model, "messages": messages, "stream": False, "max_tokens": max_tokens}
+    if options.temperature is not None:
+        body["temperature"] = options.temperature
+    if options.thinking is not None:
+        ask_about_thinking(body, ways[Wish.NO_THINKING], wanted=options.thinking)
+        if ways[Wish.NO_THINKING] is None:
+            room = room_to_think(max_tokens)
+            body["max_tokens"] += room if options.most_to_think is None else min(room, options.most_to_think)
+    if options.response_schema is not None:
+        ask_for_json(body, ways[Wish.JSON], options.response_schema)
+    return body
+
+
+def room_to_think(max_tokens: int) -> int:
+    """The tokens added to an answer's own where a server thinks whatever it is told and its context has room."""
+    return min(max_tokens * 20, MOST_TOKENS_TO_THINK)
+
+
+def with_extra(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """`body` with the owner's own keys in it; objects within objects are merged, else the owner's value stands."""
+    merged = dict(body)
+    for name, value in extra.items():
+        inner = merged.get(name)
+        merged[name] = with_extra(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def read_answer(slot: SlotConfig, content: bytes, headers: Mapping[str, str], seconds: float) -> Answer:
+    """The answer in the body of a 2xx. `headers` by lower-case name.
+
+    Raises `CutAnswer` where the body is not whole JSON, `MalformedAnswer` where it is JSON but no chat completion, and
+    `WrongModel` where another model answered than the one expected. No error holds text of the body.
+    """
+    try:
+        body = read_json(content)
+    except ValueError:  # not UTF-8 included
+        is_page = content.lstrip()[:1] == b"<"
+        raise CutAnswer("its body is an HTML page" if is_page else "its body is not whole JSON") from None
+    choices = body.get("choices") if isinstance(body, dict) else None
+    if isinstance(body, dict) and body.get("error") and not choices:
+        raise ErrorAsAnswer("the answer is an error in spite of its HTTP 200", body)
+    if not isinstance(choices, list) or not choices:
+        raise MalformedAnswer("the answer is JSON without choices: is this a chat completions server?")
+    served_model, evidence = _who_answered(slot, body.get("model"))
+    _judge_model(slot, served_model, evidence, headers)
+    choice = choices[0] if isinstance(choices[0], dict) else {}
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise ChoiceWithoutMessage("the answer's first choice has no message: is this a chat completions server?")
+    finish_reason = choice.get("finish_reason")
+    text = _text_of(message.get("content"))
+    return Answer(
+        text,
+        served_model=None if served_model is None else _shown(served_model),
+        model_evidence=evidence,
+        usage=_usage_of(body.get("usage")),
+        seconds=seconds,
+        finish_reason=finish_reason if isinstance(finish_reason, str) else None,
+        thinking_tokens=_thinking_tokens(text, message, body.get("usage")),
+    )
+
+
+def matches_expected(slot: SlotConfig, name: str) -> bool:
+    return slot.expected_model is None or re.search(slot.expected_model, name) is not None
+
+
+def _who_answered(slot: SlotConfig, name: object) -> tuple[str | None, ModelEvidence]:
+    if not isinstance(name, str) or not name.strip():
+        return None, ModelEvidence.ABSENT
+    return name, ModelEvidence.ECHOED if name == slot.model else ModelEvidence.REPORTED
+
+
+def _judge_model(
+    slot: SlotConfig, served_model: str | None, evidence: ModelEvidence, headers: Mapping[str, str]
+) -> None:
+    fallback = _fallback_model(slot, headers)
+    if fallback is not None:
+        raise WrongModel(f"the router fell back from {slot.model} to {fallback}")
+    if evidence is ModelEvidence.REPORTED and served_model is not None and not matches_expected(slot, served_model):
+        raise WrongModel(
+            f"{_shown(served_model)} answered, {slot.setting('expected_model')} is {slot.expected_model!r}"
+        )
+
+
+def _fallback_model(slot: SlotConfig, headers: Mapping[str, str]) -> str | None:
+    """The model the router fell back to, by its own headers; None where they tell of no fallback."""
+    group = headers.get(ANSWERING_GROUP_HEADER, "").strip()
+    count = headers.get(FALLBACK_COUNT_HEADER, "").strip()
+    if count:
+        return None if count.lower() in {"0", "false", "none"} else _shown(group or "another model")
+    if group and group != slot.model and not (slot.expected_model and matches_expected(slot, group)):
+        return _shown(group)
+    return None
+
+
+def _shown(name: str) -> str:
+    """A server's name for its model, fit for one line of a log."""
+    return "".join(character if character.isprintable() else "?" for character in name[:200])
+
+
+def _text_of(content: object) -> str:
+    """`content` as text: null is empty, and the list form holds its text in parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        return "".join(text for text in parts if isinstance(text, str))
+    return ""
+
+
+def _thinking_tokens(text: str, message: Mapping[str, Any], usage: object) -> int:
+    """Tokens thought before the answer: as the server counted them, else estimated from what it shows of them."""
+    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
+    if isinstance(details, dict) and (counted := _count(details.get("reasoning_tokens"))):
+        return counted
+    # llama.cpp, DeepSeek and others call it `reasoning_content`; Ollama, OpenRouter and newer vLLM `reasoning`.
+    apart = _text_of(message.get("reasoning_content")) or _text_of(message.get("reasoning"))
+    thought = (apart or split_thinking(text)[0]).strip()
+    return -(-len(thought) // CHARACTERS_PER_TOKEN)
+
+
+def _usage_of(usage: object) -> Usage:
+    if not isinstance(usage, dict):
+        return Usage()
+    details = usage.get("prompt_tokens_details")
+    return Usage(
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        cached_tokens=_count(details.get("cached_tokens")) if isinstance(details, dict) else None,
+    )
+
+
+def _count(value: object) -> int | None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= MOST_TOKENS else None

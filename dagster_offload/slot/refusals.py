@@ -1,0 +1,64 @@
+"""What a refusal says, as far as it can be told without an HTTP client: from a status, a body, an error of the system.
+
+Apart from `faults.py` because importing an HTTP client takes longer than `status` may.
+"""
+
+import errno
+import re
+import socket
+
+from dagster_offload.lenient_json import read_json, short_texts
+from dagster_offload.slot.config import SlotConfig
+
+ROUTER_WORDS = ("upstream_cold", "editor_busy", "warming")
+_ROUTER_WORD = re.compile(rf"\b({'|'.join(ROUTER_WORDS)})\b")
+_LONGEST_NOTICE = 200  # characters; a router's notice is short, an echoed document is not
+
+_OS_ERRORS = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "connection reset",
+    errno.EPIPE: "connection reset",
+    errno.ETIMEDOUT: "host vanished",
+    errno.EHOSTUNREACH: "no route to host",
+    errno.EHOSTDOWN: "host is down",
+    errno.ENETUNREACH: "network unreachable",
+    errno.ENETDOWN: "network is down",
+}
+
+
+def router_word_in(text: str) -> str | None:
+    """The router's own word in the body of a refusal, or None."""
+    try:
+        notices = list(short_texts(read_json(text), _LONGEST_NOTICE))
+    except ValueError:
+        notices = [text] if len(text) <= _LONGEST_NOTICE else []
+    for notice in notices:
+        found = _ROUTER_WORD.search(notice)
+        if found is not None:
+            return found[1]
+    return None
+
+
+def os_words(error: BaseException) -> str | None:
+    """Why a connection did not come about or broke, by what the system said; None where it said nothing of the kind."""
+    if isinstance(error, socket.gaierror):
+        return "no such host"
+    return _OS_ERRORS.get(error.errno or 0) if isinstance(error, OSError) else None
+
+
+def is_misconfigured_status(status_code: int) -> bool:
+    """Whether a refusal with this status waits for the settings to change, rather than for the slot to come back."""
+    return (
+        300 <= status_code < 400 or status_code == 501 or (400 <= status_code < 500 and status_code not in {408, 429})
+    )
+
+
+def setting_behind_status(slot: SlotConfig, status_code: int) -> str:
+    """The setting most likely to put a refusal right, as an operator would type it."""
+    if status_code in {401, 403}:
+        return slot.setting("api_key")
+    if status_code in {400, 422}:
+        return slot.setting("model")
+    if status_code == 404 or 300 <= status_code < 400:
+        return f"{slot.setting('url')} or {slot.setting('model')}"
+    return slot.setting("url")

@@ -1,0 +1,135 @@
+"""The client against the stand-in router: what is sent, what comes back, what is left out for whom."""
+
+import asyncio
+import logging
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from dagster_offload.client.ai_client import AIClient, call_deep_or_defer
+from dagster_offload.errors import MalformedAnswer, StageDeferred, WrongModel
+from dagster_offload.settings import load_settings
+from dagster_offload.simulator.server import Router
+from dagster_offload.slot.completion import Answer, ModelEvidence
+from dagster_offload.slot.config import SlotConfig, Slots
+from dagster_offload.stages.catalog import llm_stages
+from dagster_offload.stages.prompt import system_message
+
+STAGES = llm_stages(load_settings())
+LETTER = "Invoice 42\n\nThe amount due to ACME Ltd. is 300 EUR. Payment terms are thirty days from the invoice's date."
+
+
+async def test_an_answer_carries_who_gave_it_and_what_it_took(deep_slot: SlotConfig) -> None:
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        answer = await client.call_deep("Are you there?")
+    assert isinstance(answer, Answer)
+    assert answer.served_model == "simulated/extractive-8bit"
+    assert answer.model_evidence is ModelEvidence.REPORTED
+    assert answer.usage.prompt_tokens
+    assert answer.usage.cached_tokens == 0
+    assert 0 < answer.seconds < 5
+
+
+async def test_the_stages_questions_get_answers_they_accept(deep_slot: SlotConfig) -> None:
+    system = system_message(LETTER)
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        records = {
+            name: stage.parse(await client.call_deep(stage.instruction, system, stage.options))
+            for name, stage in STAGES.items()
+        }
+    assert records["classify"].model_dump()["category"] == "invoice"
+    assert "300 EUR" in records["summarize"].model_dump()["summary"]
+
+
+async def test_a_document_is_read_once_for_both_stages(router: Router, deep_slot: SlotConfig) -> None:
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        for number in range(5):
+            system = system_message(f"Report {number}. " + "The results of the quarter are good. " * 30)
+            for stage in STAGES.values():
+                await client.call_deep(stage.instruction, system, stage.options)
+    log = router.log()
+    assert log["document_tokens_once"] > 1_000
+    assert log["read_ratio"] == pytest.approx(1.0, abs=0.01)
+
+
+async def test_a_refusal_about_something_else_is_not_asked_again(router: Router, deep_slot: SlotConfig) -> None:
+    router.set(mode="refuse", status=400)
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        with pytest.raises(httpx.HTTPStatusError):
+            await client.call_deep("question", options=STAGES["classify"].options)
+    assert len(router.completions()) == 1
+
+
+async def test_calls_run_side_by_side(router: Router, deep_slot: SlotConfig) -> None:
+    router.set(hold=True, width=8)
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        calls = [asyncio.create_task(client.call_deep(str(number))) for number in range(8)]
+        await asyncio.to_thread(router.wait, open=8)
+        router.set(hold=False)
+        await asyncio.gather(*calls)
+    assert router.log()["max_open"] == 8
+
+
+async def test_the_key_goes_along(router: Router, deep_slot: SlotConfig) -> None:
+    router.set(api_key="sk-1")
+    async with AIClient(Slots(deep=replace(deep_slot, api_key="sk-1\n"))) as client:
+        assert await client.call_deep("question")
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        with pytest.raises(httpx.HTTPStatusError, match="401"):
+            await client.call_deep("question")
+
+
+@pytest.mark.parametrize("answers", ["empty", "null"])
+async def test_an_empty_answer_is_empty_text(router: Router, deep_slot: SlotConfig, answers: str) -> None:
+    router.set(answers=answers)
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        assert await client.call_deep("question") == ""
+
+
+@pytest.mark.parametrize("answers", ["no_choices", "no_message"])
+async def test_json_that_is_no_completion_is_malformed(router: Router, deep_slot: SlotConfig, answers: str) -> None:
+    router.set(answers=answers)
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        with pytest.raises(MalformedAnswer):
+            await client.call_deep("question")
+
+
+async def test_another_models_answer_is_refused(router: Router, deep_slot: SlotConfig) -> None:
+    async with AIClient(Slots(deep=replace(deep_slot, expected_model="Qwen3"))) as client:
+        with pytest.raises(WrongModel):
+            await client.call_deep("question")
+    router.set(headers={"X-LiteLLM-Attempted-Fallbacks": "1"})
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        with pytest.raises(WrongModel):
+            await client.call_deep("question")
+
+
+@pytest.mark.parametrize(
+    ("model", "expected", "warnings"),
+    [("echo", "Qwen3", 1), (None, "Qwen3", 1), ("echo", "qwen", 0), ("echo", None, 0)],
+)
+async def test_what_cannot_be_verified_is_said_once(
+    router: Router,
+    deep_slot: SlotConfig,
+    caplog: pytest.LogCaptureFixture,
+    model: str | None,
+    expected: str | None,
+    warnings: int,
+) -> None:
+    router.set(model=model)
+    with caplog.at_level(logging.WARNING, logger="dagster_offload"):
+        async with AIClient(Slots(deep=replace(deep_slot, expected_model=expected))) as client:
+            for _ in range(3):
+                assert await client.call_deep("question")
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("dagster_offload")]
+    assert len(told) == warnings
+    assert all("cannot be verified" in words for words in told)
+
+
+async def test_a_slot_that_names_a_time_defers_until_then(router: Router, deep_slot: SlotConfig) -> None:
+    router.set(mode="busy", retry_after="600")
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        with pytest.raises(StageDeferred, match=r"^deep_unavailable:editor_busy$") as deferred:
+            await call_deep_or_defer(client, "question")
+    assert deferred.value.retry_after_minutes == 10

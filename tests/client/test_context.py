@@ -1,0 +1,217 @@
+"""What servers tell of their context: in /v1/models, in refusals of many makes, in answers that end too soon."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from dagster_offload.client.context import DEFAULT_CONTEXT_TOKENS, ContextWindows, context_in, usable_context
+from dagster_offload.client.context_overflow import too_long_of
+from dagster_offload.errors import ErrorAsAnswer
+from dagster_offload.slot.chat import read_answer
+from dagster_offload.slot.completion import Answer, ContextOverflow, Usage
+from dagster_offload.slot.config import SlotConfig
+
+SLOT = SlotConfig(name="deep", url="http://slot:1", model="qwen")
+
+
+def refusal(status_code: int, body: Any) -> httpx.HTTPStatusError:
+    request = httpx.Request("POST", "http://slot:1/v1/chat/completions")
+    content = body if isinstance(body, str) else json.dumps(body)
+    return httpx.HTTPStatusError("", request=request, response=httpx.Response(status_code, content=content))
+
+
+def said(message: str, **fields: Any) -> dict[str, Any]:
+    return {"error": {"message": message, **fields}}
+
+
+# In these servers' own words. llama.cpp's is from a run; those of vLLM, LM Studio, omlx, mlx-serve and vmlx are as people
+# quote them in those projects' issues (20409, 546 and 2322, 169, 66, 253); the others were written down by hand.
+REFUSALS = {
+    "llama.cpp": (
+        400,
+        said(
+            "request (9000 tokens) exceeds the available context size (8192 tokens), try increasing it",
+            type="exceed_context_size_error",
+            n_prompt_tokens=9000,
+            n_ctx=8192,
+        ),
+        ContextOverflow(8192, 9000),
+    ),
+    "OpenAI": (
+        400,
+        said(
+            "This model's maximum context length is 16385 tokens. However, your messages resulted in 20,000 tokens.",
+            code="context_length_exceeded",
+        ),
+        ContextOverflow(16385, 20000),
+    ),
+    "vLLM": (
+        400,
+        said(
+            "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens (3500 in the "
+            "messages, 1500 in the completion). Please reduce the length of the messages or completion."
+        ),
+        ContextOverflow(4096, 3500),
+    ),
+    "vLLM, newer": (
+        400,
+        {
+            "object": "error",
+            "message": "'max_tokens' or 'max_completion_tokens' is too large: 1500. This model's maximum context length is "
+            "2048 tokens and your request has 1000 input tokens (1500 > 2048 - 1000).",
+        },
+        ContextOverflow(2048, 1000),
+    ),
+    "vLLM, older": (
+        400,
+        {"message": "The decoder prompt (length 5000) is longer than the maximum model length of 4096."},
+        ContextOverflow(4096, 5000),
+    ),
+    "SGLang": (
+        400,
+        said("The input (5000 tokens) is longer than the model's context length (4096 tokens)."),
+        ContextOverflow(4096, 5000),
+    ),
+    "LM Studio": (
+        400,
+        {
+            "error": "Trying to keep the first 9000 tokens when context the overflows. However, the model is loaded with "
+            "context length of only 4096 tokens, which is not enough."
+        },
+        ContextOverflow(4096, 9000),
+    ),
+    "LM Studio, without numbers": (
+        400,
+        {"error": "The number of tokens to keep from the initial prompt is greater than the context length."},
+        ContextOverflow(),
+    ),
+    "Ollama": (500, {"error": "input length exceeds maximum context length"}, ContextOverflow()),
+    "LiteLLM": (
+        400,
+        said("litellm.ContextWindowExceededError: This model's maximum context length is 8192 tokens."),
+        ContextOverflow(8192),
+    ),
+    "TGI": (
+        422,
+        {
+            "error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` "
+            "tokens and 1500 `max_new_tokens`"
+        },
+        ContextOverflow(4096, 5000),
+    ),
+    "Anthropic behind a router": (
+        400,
+        said("prompt is too long: 210000 tokens > 200000 maximum"),
+        ContextOverflow(200000, 210000),
+    ),
+    "omlx": (
+        400,
+        said("Prompt too long: 50000 tokens exceeds max context window of 32768 tokens"),
+        ContextOverflow(32768, 50000),
+    ),
+    "mlx-serve": (400, said("Prompt exceeds maximum context length"), ContextOverflow()),
+    "vmlx": (
+        500,
+        said("prompt_too_long: tokenized VLM text prompt has 20767 tokens, max prompt/context tokens is 16384"),
+        ContextOverflow(),
+    ),
+    "a proxy, in plain text": (413, "prompt too long", ContextOverflow()),
+}
+
+
+@pytest.mark.parametrize(("status_code", "body", "word"), REFUSALS.values(), ids=REFUSALS.keys())
+def test_a_refusal_for_want_of_context_is_known_whoever_says_it(
+    status_code: int, body: Any, word: ContextOverflow
+) -> None:
+    assert too_long_of(refusal(status_code, body)) == word
+
+
+@pytest.mark.parametrize(
+    ("status_code", "body"),
+    [
+        (400, said("unknown parameter: response_format")),
+        (400, said("model not found: my-context-length-model")),
+        (400, said("max_tokens must be at least 1")),
+        (413, "<html><title>413 Request Entity Too Large</title></html>"),
+        (429, said("too many tokens per minute")),
+        (503, said("maximum context length is 4096 tokens")),
+        (500, {"echo": "a document that speaks of a maximum context length of 4096 tokens " * 20}),
+        (500, ""),
+    ],
+)
+def test_other_refusals_and_echoed_documents_are_not_taken_for_one(status_code: int, body: Any) -> None:
+    assert too_long_of(refusal(status_code, body)) is None
+
+
+def test_a_refusal_that_comes_as_a_200_is_known_too() -> None:
+    body = json.dumps({"error": "The model is loaded with context length of only 4096 tokens, which is not enough."})
+    with pytest.raises(ErrorAsAnswer) as caught:
+        read_answer(SLOT, body.encode(), {}, 1.0)
+    assert too_long_of(caught.value) == ContextOverflow(4096)
+    assert "4096" not in str(caught.value), "no error shows a body"
+
+
+def test_unbelievable_numbers_are_no_numbers() -> None:
+    assert (
+        too_long_of(refusal(400, said("exceeds the context", type="exceed_context_size_error", n_ctx=0)))
+        == ContextOverflow()
+    )
+
+
+@pytest.mark.parametrize(
+    ("models", "tokens"),
+    [
+        ({"data": [{"id": "/models/x.gguf", "meta": {"n_ctx": 8192, "n_ctx_train": 262144}}]}, 8192),
+        ({"data": [{"id": "qwen", "max_model_len": 16384}]}, 16384),
+        ({"data": [{"id": "qwen", "max_context_length": 4096}]}, 4096),
+        ({"data": [{"id": "a", "max_model_len": 1024}, {"id": "qwen", "max_model_len": 2048}]}, 2048),
+        ({"data": [{"id": "a", "max_model_len": 1024}, {"id": "b", "max_model_len": 2048}]}, None),
+        ({"data": [{"id": "qwen"}]}, None),
+        ({"data": [{"id": "qwen", "meta": None, "max_model_len": "many"}]}, None),
+        ({"data": "nonsense"}, None),
+        ([], None),
+    ],
+)
+def test_the_context_in_a_list_of_models(models: object, tokens: int | None) -> None:
+    assert context_in(models, "qwen") == tokens
+
+
+def test_a_told_context_is_an_upper_bound_and_no_invitation() -> None:
+    assert usable_context(8_192) == 8_192
+    assert usable_context(262_144) == DEFAULT_CONTEXT_TOKENS
+    assert usable_context(None) == DEFAULT_CONTEXT_TOKENS
+
+
+def answer(prompt_tokens: int | None, written: int | None, finish_reason: str = "length") -> Answer:
+    return Answer("{", usage=Usage(prompt_tokens, written), finish_reason=finish_reason)
+
+
+@pytest.mark.parametrize(
+    ("spoken", "setting", "is_filled"),
+    [
+        (answer(4_000, 96), 4_096, True),  # the context is known, and it is full
+        (answer(4_090, 6), None, True),  # nobody said, and the sum is a context's
+        (answer(3_000, 1_096), None, True),
+        (answer(3_100, 1_096), None, False),
+        (answer(2_590, 1_500), 4_096, False),  # its own bound
+        (answer(300, 40), 4_096, False),  # some other bound of the server's
+        (answer(4_090, 6, "stop"), 4_096, False),
+        (answer(None, 6), 4_096, False),
+        (answer(4_090, None), 4_096, False),
+    ],
+)
+def test_an_answer_that_ended_for_want_of_context(spoken: Answer, setting: int | None, *, is_filled: bool) -> None:
+    found = ContextWindows().filled_by(replace(SLOT, context_tokens=setting), spoken, 1_500)
+    assert (found is not None) is is_filled
+
+
+async def test_what_a_refusal_told_counts_from_then_on_and_only_downwards() -> None:
+    windows = ContextWindows()
+    assert await windows.text_tokens(SLOT, "short") == DEFAULT_CONTEXT_TOKENS - 2_000
+    windows.learn(SLOT, ContextOverflow(8_192))
+    windows.learn(SLOT, ContextOverflow())
+    windows.learn(SLOT, ContextOverflow(16_384))
+    assert await windows.text_tokens(SLOT, "long " * 50_000) == 8_192 - 2_000

@@ -1,0 +1,196 @@
+"""Servers that differ in what they do with a wish for JSON and a wish not to think: each is found out and remembered."""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from dagster_offload.client.ai_client import AIClient
+from dagster_offload.client.trial import trial
+from dagster_offload.errors import UnusableAnswer
+from dagster_offload.settings import load_settings
+from dagster_offload.simulator.server import Router
+from dagster_offload.slot.completion import Answer, RequestOptions
+from dagster_offload.slot.config import SlotConfig, Slots
+from dagster_offload.slot.dialects import (
+    EFFORT_MINIMAL,
+    EFFORT_NONE,
+    JSON_SCHEMA,
+    NO_THINK,
+    OBJECT_WITH_SCHEMA,
+    TEMPLATE,
+    Wish,
+)
+from dagster_offload.stages.catalog import llm_stages
+from dagster_offload.stages.questions import Question
+
+STAGES = llm_stages(load_settings())
+SYSTEM = "<document>\nInvoice 42\n\nThe amount due to ACME Ltd. is 300 EUR. Payment terms are thirty days.\n</document>"
+
+
+async def record_of(client: AIClient, stage: str = "classify") -> Any:
+    """A document's record as a walk asks for it, with every question it takes."""
+    question: Question | None = Question(STAGES[stage].instruction, STAGES[stage].options)
+    while True:
+        assert question is not None
+        answer = await client.call_deep(question.prompt, SYSTEM, question.options)
+        try:
+            return STAGES[stage].parse(answer)
+        except UnusableAnswer as fault:
+            question = question.asked_again(fault, answer)
+            if question is None:
+                raise
+
+
+def ways(client: AIClient, slot: SlotConfig) -> tuple[str | None, str | None]:
+    known = client.dialects_of(slot)
+    return known.way(Wish.JSON), known.way(Wish.NO_THINKING)
+
+
+def parts(router: Router) -> list[tuple[str, ...]]:
+    return [tuple(part for part in entry["parts"] if part != "temperature") for entry in router.completions()]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "forms", "way"),
+    [
+        ("honoured", ["json_schema"] * 3, JSON_SCHEMA),
+        ("refused", ["json_schema", "json_object", "json_object", None, None, None], None),
+        ("json_object_only", ["json_schema", "json_object", "json_object", "json_object"], OBJECT_WITH_SCHEMA),
+        ("ignored", ["json_schema", "json_object", "json_object"], None),
+    ],
+)
+async def test_a_wish_for_json_takes_the_form_the_server_knows(
+    router: Router, deep_slot: SlotConfig, behaviour: str, forms: list[str | None], way: str | None
+) -> None:
+    router.set(response_format=behaviour)
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        for _ in range(3):
+            assert (await record_of(client)).category == "invoice"
+        assert ways(client, deep_slot)[0] == way
+    assert [entry["response_format"] for entry in router.completions()] == forms
+    assert router.log()["max_open"] == 1
+
+
+async def test_blanks_to_the_token_limit_are_asked_for_again_without_a_schema(
+    router: Router, deep_slot: SlotConfig
+) -> None:
+    router.set(response_format="blanks")
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        assert (await record_of(client)).category == "invoice"
+    assert [entry["response_format"] for entry in router.completions()] == ["json_schema", None]
+
+
+@pytest.mark.parametrize("in_text", [False, True], ids=["a field of its own", "in the text"])
+@pytest.mark.parametrize(
+    ("behaviour", "way", "calls"),
+    [
+        ("never", TEMPLATE, 1),
+        ("obeys_template", TEMPLATE, 1),
+        ("obeys_effort", EFFORT_NONE, 2),
+        ("obeys_no_think", NO_THINK, 4),
+        ("always", None, 5),
+    ],
+)
+async def test_the_way_not_to_think_is_found_out_once(
+    router: Router, deep_slot: SlotConfig, in_text: bool, behaviour: str, way: str | None, calls: int
+) -> None:
+    router.set(thinking=behaviour, thinking_in_text=in_text)
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        assert (await record_of(client)).category == "invoice"
+        assert ways(client, deep_slot)[1] == way
+        assert len(router.completions()) == calls
+        assert (await record_of(client, "summarize")).summary
+    assert len(router.completions()) == calls + 1
+
+
+async def test_who_thinks_whatever_it_is_told_gets_room_for_it_and_a_trial_stays_short(
+    router: Router, deep_slot: SlotConfig
+) -> None:
+    router.set(thinking="always")
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        await record_of(client)
+        assert (await trial(client, deep_slot)).answered
+    bounds = [entry["max_tokens"] for entry in router.completions()]
+    assert bounds[:5] == [200, 200, 200, 200, 4200]
+    assert bounds[5] < 30
+
+
+async def test_parts_a_server_refuses_are_left_out_from_then_on(router: Router, deep_slot: SlotConfig) -> None:
+    router.set(refuses=["chat_template_kwargs", "reasoning_effort"])
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        await record_of(client)
+        await record_of(client)
+        assert ways(client, deep_slot)[1] == NO_THINK
+    assert parts(router) == [
+        ("chat_template_kwargs", "response_format"),
+        ("reasoning_effort", "response_format"),
+        ("reasoning_effort", "response_format"),
+        ("response_format",),
+        ("response_format",),
+    ]
+
+
+async def test_a_trial_finds_out_about_thinking_too(router: Router, deep_slot: SlotConfig) -> None:
+    router.set(thinking="obeys_effort")
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        assert (await trial(client, deep_slot)).answered
+        assert (await record_of(client)).category == "invoice"
+    assert len(router.completions()) == 2
+
+
+async def test_what_one_process_found_out_another_need_not(router: Router, deep_slot: SlotConfig) -> None:
+    router.set(response_format="json_object_only", refuses=["chat_template_kwargs"])
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        await record_of(client)
+        findings = client.dialects_of(deep_slot).findings
+    before = len(router.completions())
+    async with AIClient(Slots(deep=deep_slot), {deep_slot.name: findings}) as client:
+        await record_of(client)
+    assert len(router.completions()) == before + 1
+
+
+async def test_a_change_of_dialect_is_logged_once_and_without_any_text(
+    router: Router, deep_slot: SlotConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    router.set(response_format="refused", thinking="obeys_effort")
+    with caplog.at_level(logging.INFO, logger="dagster_offload"):
+        async with AIClient(Slots(deep=deep_slot)) as client:
+            await record_of(client)
+            await record_of(client)
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("dagster_offload")]
+    assert told == [
+        "the deep slot's server refused response_format as json_schema: asking not at all from now on",
+        "the deep slot's server ignored thinking_off as chat_template_kwargs: asking reasoning_effort none from now on",
+    ]
+
+
+async def test_the_owners_extra_body_goes_into_every_request(router: Router, deep_slot: SlotConfig) -> None:
+    extra = {"top_k": 20, "max_tokens": 777, "chat_template_kwargs": {"preserve_thinking": True}}
+    slot = replace(deep_slot, extra_body=extra)
+    async with AIClient(Slots(deep=slot)) as client:
+        await record_of(client)
+        assert (await trial(client, slot)).answered
+    assert all({"top_k", "chat_template_kwargs"} <= set(entry["parts"]) for entry in router.completions())
+    assert [entry["max_tokens"] for entry in router.completions()] == [777, 1], "a trial stays short"
+
+
+async def test_a_refused_part_of_the_owners_own_is_an_error_not_a_loop(router: Router, deep_slot: SlotConfig) -> None:
+    router.set(refuses=["chat_template_kwargs"])
+    slot = replace(deep_slot, extra_body={"chat_template_kwargs": {"a": 1}})
+    async with AIClient(Slots(deep=slot)) as client:
+        with pytest.raises(httpx.HTTPStatusError, match="400"):
+            await record_of(client)
+        assert ways(client, slot) == (JSON_SCHEMA, TEMPLATE), "a refusal nothing came of teaches nothing"
+
+
+async def test_no_options_mean_no_wishes(router: Router, deep_slot: SlotConfig) -> None:
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        answer = await client.call_deep("Are you there?")
+        await client.call_deep("Are you there?", options=RequestOptions(thinking=True))
+        assert client.dialects_of(deep_slot).findings == {}
+    assert isinstance(answer, Answer)
+    assert parts(router) == [(), ("chat_template_kwargs",)]
+    assert EFFORT_MINIMAL not in str(parts(router))

@@ -1,0 +1,84 @@
+"""The vigil beside long calls: a frozen slot is noticed, a slow one is left alone."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from dagster_offload.client.freeze_watch import Vigil
+from dagster_offload.errors import SlotFrozen, is_deferrable_error
+from dagster_offload.slot.config import SlotConfig
+from dagster_offload.slot.health import ProbeResult
+
+SLOT = SlotConfig("deep", "http://127.0.0.1:1", "m")
+GREEN = ProbeResult(True, "ok", answered=True)
+RED = ProbeResult(False, "busy", answered=True)
+SILENT = ProbeResult(False, "no answer", answered=False)
+
+
+class Probes:
+    """Gives the scripted results one by one, then stays with the last; `spent` is set when the script is over."""
+
+    def __init__(self, *results: ProbeResult) -> None:
+        self._results: Iterator[ProbeResult] = iter(results)
+        self._last = results[-1]
+        self.spent = asyncio.Event()
+
+    async def __call__(self, _slot: SlotConfig) -> ProbeResult:
+        result = next(self._results, None)
+        if result is None:
+            self.spent.set()
+        return result or self._last
+
+
+async def never_ends() -> str:
+    await asyncio.Event().wait()
+    return "unreachable"
+
+
+async def test_three_silent_probes_in_a_row_end_an_open_call() -> None:
+    async with Vigil(SLOT, Probes(GREEN, SILENT, SILENT, SILENT), every_seconds=0.001) as vigil:
+        with pytest.raises(SlotFrozen) as caught:
+            await vigil.beside(never_ends())
+    assert is_deferrable_error(caught.value)
+
+
+async def test_a_slot_whose_probes_never_answered_beside_a_call_is_left_alone() -> None:
+    """Some servers answer no probe while they generate."""
+    probes = Probes(*[SILENT] * 8)
+    async with Vigil(SLOT, probes, every_seconds=0.001) as vigil:
+
+        async def until_spent() -> str:
+            await probes.spent.wait()
+            return "answer"
+
+        assert await vigil.beside(until_spent()) == "answer"
+
+
+async def test_a_red_answer_is_an_answer() -> None:
+    probes = Probes(GREEN, SILENT, SILENT, RED, SILENT, SILENT, GREEN)
+    async with Vigil(SLOT, probes, every_seconds=0.001) as vigil:
+
+        async def until_spent() -> str:
+            await probes.spent.wait()
+            return "answer"
+
+        assert await vigil.beside(until_spent()) == "answer"
+
+
+async def test_a_call_stopped_from_outside_is_a_stop_and_no_slot_fault() -> None:
+    async with Vigil(SLOT, Probes(GREEN), every_seconds=0.001) as vigil:
+        call = asyncio.create_task(vigil.beside(never_ends()))
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
+async def test_an_error_of_the_call_comes_through_unchanged() -> None:
+    async def fails() -> str:
+        raise ValueError("its own")
+
+    async with Vigil(SLOT, Probes(GREEN), every_seconds=0.001) as vigil:
+        with pytest.raises(ValueError, match="its own"):
+            await vigil.beside(fails())

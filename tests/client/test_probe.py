@@ -1,0 +1,177 @@
+"""The probe says whether the router is healthy, and why it is not; it never raises for the slot's faults.
+
+The engine's and the one of `status`, which has no HTTP client, say the same.
+"""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from dagster_offload.cli import quick_probe as quick_probe_module
+from dagster_offload.cli.quick_probe import quick_probe
+from dagster_offload.client import probe as probe_module
+from dagster_offload.client.probe import probe as engine_probe
+from dagster_offload.simulator.server import Router
+from dagster_offload.slot.config import SlotConfig
+from dagster_offload.slot.health import ProbeResult
+
+Probe = Callable[[SlotConfig], Awaitable[ProbeResult]]
+
+
+async def _quick(slot: SlotConfig) -> ProbeResult:
+    return await asyncio.to_thread(quick_probe, slot)
+
+
+@pytest.fixture(params=[engine_probe, _quick], ids=["engine", "quick"])
+def probe(request: pytest.FixtureRequest) -> Probe:
+    found: Probe = request.param
+    return found
+
+
+async def test_a_green_router_is_healthy(probe: Probe, deep_slot: SlotConfig) -> None:
+    result = await probe(deep_slot)
+    assert result.healthy
+    assert result.answered
+    assert "200" in result.reason
+
+
+@pytest.mark.parametrize(("mode", "reason"), [("cold", "upstream_cold"), ("warming", "warming")])
+async def test_a_red_router_says_why_and_has_answered(
+    probe: Probe, router: Router, deep_slot: SlotConfig, mode: str, reason: str
+) -> None:
+    router.set(mode=mode)
+    result = await probe(deep_slot)
+    assert (result.healthy, result.reason, result.answered) == (False, reason, True)
+
+
+async def test_a_busy_laptop_is_healthy(probe: Probe, router: Router, deep_slot: SlotConfig) -> None:
+    router.set(mode="busy")
+    assert (await probe(deep_slot)).healthy
+
+
+async def test_without_a_health_path_the_models_must_list_the_alias(
+    probe: Probe, router: Router, deep_slot: SlotConfig
+) -> None:
+    router.set(health="missing", api_key="sk-1")
+    keyed = replace(deep_slot, api_key="sk-1")
+    assert (await probe(keyed)).healthy
+    without_key = await probe(deep_slot)
+    assert not without_key.healthy
+    assert "OFFLOAD_DEEP_API_KEY" in without_key.reason
+    unlisted = await probe(replace(keyed, model="qwen-desktop"))
+    assert not unlisted.healthy
+    assert "does not list qwen-desktop" in unlisted.reason
+    assert "OFFLOAD_DEEP_MODEL" in unlisted.reason
+
+
+async def test_a_router_that_is_not_there_is_unhealthy(probe: Probe, router: Router, deep_slot: SlotConfig) -> None:
+    await asyncio.to_thread(router.stop)
+    result = await probe(deep_slot)
+    assert (result.healthy, result.reason, result.answered) == (False, "connection refused", False)
+
+
+async def test_a_host_that_takes_no_connection_is_told_from_one_that_does_not_answer(
+    probe: Probe, deep_slot: SlotConfig, full_port: int
+) -> None:
+    result = await probe(replace(deep_slot, url=f"http://127.0.0.1:{full_port}", connect_timeout=0.2))
+    assert (result.healthy, result.reason, result.answered) == (False, "no connection in time", False)
+
+
+async def test_a_frozen_router_is_given_up_in_time(
+    probe: Probe, router: Router, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (probe_module, quick_probe_module):
+        monkeypatch.setattr(module, "TOTAL_SECONDS", 0.1)
+    router.set(health="hang")
+    result = await probe(deep_slot)
+    assert (result.healthy, result.answered) == (False, False)
+    assert "no answer" in result.reason
+
+
+async def test_a_probe_holds_no_completion(probe: Probe, router: Router, deep_slot: SlotConfig) -> None:
+    await probe(deep_slot)
+    assert router.completions() == []
+
+
+async def test_a_key_that_cannot_be_sent_is_a_reason_not_an_error(probe: Probe, deep_slot: SlotConfig) -> None:
+    result = await probe(replace(deep_slot, api_key="비밀"))
+    assert not result.healthy
+    assert "OFFLOAD_DEEP_API_KEY" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"", "server closed the connection before its answer was whole"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "what answers there speaks no HTTP"),
+    ],
+)
+async def test_a_server_that_is_none_of_http_is_a_reason(
+    probe: Probe, deep_slot: SlotConfig, answer: bytes, reason: str
+) -> None:
+    async def answer_so(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(answer_so, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        result = await probe(replace(deep_slot, url=f"http://127.0.0.1:{port}"))
+    assert (result.healthy, result.answered) == (False, False)
+    assert reason in result.reason
+
+
+async def test_a_host_that_nobody_knows_is_a_reason(
+    probe: Probe, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody_knows(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody_knows)
+    result = await probe(replace(deep_slot, url="http://no-such-host.invalid:1"))
+    assert (result.healthy, result.reason, result.answered) == (False, "no such host", False)
+
+
+@pytest.mark.parametrize("proxy", [None, "http://proxy.example:3128"], ids=["direct", "proxied"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("ask", [lambda slot: asyncio.run(engine_probe(slot)), quick_probe], ids=["engine", "quick"])
+def test_a_look_up_that_hangs_does_not_outlast_the_probe(
+    deep_slot: SlotConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[SlotConfig], ProbeResult],
+    scheme: str,
+    proxy: str | None,
+) -> None:
+    is_over = threading.Event()
+
+    def hang(*_: object, **__: object) -> None:
+        is_over.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    for module in (probe_module, quick_probe_module):
+        monkeypatch.setattr(module, "TOTAL_SECONDS", 0.1)
+    if proxy is not None:
+        monkeypatch.setenv(f"{scheme}_proxy", proxy)
+    slot, seen = replace(deep_slot, url=f"{scheme}://laptop.example:8890"), list[ProbeResult]()
+    asking = threading.Thread(target=lambda: seen.append(ask(slot)), daemon=True)
+    asking.start()
+    asking.join(10)
+    in_time = [(result.healthy, result.reason) for result in seen]
+    is_over.set()
+    asking.join(10)
+    assert in_time == [(False, "no answer within 0.1 s")]
+
+
+@pytest.mark.parametrize("url", ["http://router:port", f"http://{'a' * 64}:1"])
+async def test_an_address_that_is_none_is_a_reason_not_an_error(deep_slot: SlotConfig, url: str) -> None:
+    assert not (await _quick(replace(deep_slot, url=url))).healthy
+
+
+async def test_certificates_are_left_to_the_http_client(deep_slot: SlotConfig, router: Router) -> None:
+    result = await _quick(replace(deep_slot, url=router.url.replace("http:", "https:")))
+    assert (result.healthy, result.reason) == (False, "TLS handshake failed")

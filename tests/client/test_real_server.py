@@ -1,0 +1,232 @@
+"""Client, probe and trial against a real llama.cpp server: where a stand-in could be wrong about HTTP and JSON."""
+
+import asyncio
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import httpx
+import pytest
+
+from dagster_offload.client.ai_client import AIClient, fault_reason, is_cut
+from dagster_offload.client.probe import probe
+from dagster_offload.client.trial import trial
+from dagster_offload.errors import UnusableAnswer, WrongModel, is_deferrable_error
+from dagster_offload.settings import load_settings
+from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
+from dagster_offload.slot.config import SlotConfig, Slots
+from dagster_offload.slot.dialects import (
+    EFFORT_MINIMAL,
+    EFFORT_NONE,
+    JSON_SCHEMA,
+    NO_THINK,
+    OBJECT_WITH_SCHEMA,
+    TEMPLATE,
+    WAYS,
+    Finding,
+    Wish,
+)
+from dagster_offload.stages.catalog import llm_stages
+from dagster_offload.stages.prompt import system_message
+
+SCRIPT = Path(__file__).with_name("real_server.py")
+NEEDED = ("xllamacpp", "gguf", "tokenizers", "numpy")
+DOCUMENT = system_message("The document is an invoice, a letter or a report. " * 40)
+
+
+def loaded_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("real_server", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        words = f"the real llama.cpp server needs {', '.join(missing)}"
+        pytest.fail(words) if os.environ.get("CI") == "true" else pytest.skip(words)
+    path = tmp_path_factory.mktemp("model") / "random-qwen3.gguf"
+    loaded_script().make_model(path)
+    return path
+
+
+@contextmanager
+def served(model_file: Path, *options: str) -> Iterator[tuple[SlotConfig, subprocess.Popen[str]]]:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    command = [sys.executable, str(SCRIPT), str(model_file), str(port), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert any(line.startswith("listening") for line in process.stdout), "the server ended before it listened"
+            yield (
+                SlotConfig(name="deep", url=f"http://127.0.0.1:{port}", model="qwen-macbook", read_timeout=60),
+                process,
+            )
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def slot(model_file: Path) -> Iterator[SlotConfig]:
+    with served(model_file) as (slot, _):
+        yield slot
+
+
+async def test_its_health_is_green_and_its_trial_answers(slot: SlotConfig) -> None:
+    assert (await probe(slot)).healthy
+    async with AIClient(Slots(deep=slot)) as client:
+        verdict = await trial(client, slot)
+    assert verdict.answered
+    assert verdict.model_evidence is ModelEvidence.REPORTED
+    assert verdict.usage.completion_tokens == 1
+
+
+async def test_an_answer_keeps_to_the_schema_and_names_its_model(slot: SlotConfig) -> None:
+    schema = {
+        "type": "object",
+        "required": ["category"],
+        "additionalProperties": False,
+        "properties": {"category": {"enum": ["invoice", "letter"]}},
+    }
+    options = RequestOptions(max_tokens=500, temperature=0.0, thinking=False, response_schema=schema)
+    async with AIClient(Slots(deep=slot)) as client:
+        answer = await client.call_deep("Classify the document.", DOCUMENT, options)
+    assert isinstance(answer, Answer)
+    assert answer.served_model is not None
+    assert answer.served_model.endswith("random-qwen3.gguf")
+    assert json.loads(answer)["category"] in {"invoice", "letter"}
+
+
+async def test_the_second_stage_reads_only_its_instruction(slot: SlotConfig) -> None:
+    options = RequestOptions(max_tokens=4, temperature=0.0, thinking=False)
+    async with AIClient(Slots(deep=slot)) as client:
+        await client.call_deep("Classify the document.", DOCUMENT, options)
+        second = await client.call_deep("Summarize the document.", DOCUMENT, options)
+    assert isinstance(second, Answer)
+    assert second.usage.prompt_tokens is not None
+    assert second.usage.cached_tokens is not None
+    assert second.usage.prompt_tokens - second.usage.cached_tokens < 60
+
+
+async def test_thinking_left_on_is_an_unusable_answer_not_an_error(slot: SlotConfig) -> None:
+    stage = llm_stages(load_settings())["classify"]
+    async with AIClient(Slots(deep=slot)) as client:
+        answer = await client.call_deep(
+            "Classify.", None, RequestOptions(max_tokens=20, temperature=0.0, thinking=True)
+        )
+    assert isinstance(answer, Answer)
+    assert answer.finish_reason == "length"
+    with pytest.raises(UnusableAnswer):
+        stage.parse(answer)
+
+
+CATEGORY = {
+    "type": "object",
+    "required": ["category"],
+    "additionalProperties": False,
+    "properties": {"category": {"enum": ["invoice", "letter"]}},
+}
+
+
+def asked_first(wish: Wish, way: str) -> dict[str, dict[str, str]]:
+    """Findings that leave `way` as the next to be tried."""
+    before = WAYS[wish][: WAYS[wish].index(way)]
+    return {str(wish): dict.fromkeys(before, "refused")}
+
+
+@pytest.mark.parametrize("way", [JSON_SCHEMA, OBJECT_WITH_SCHEMA])
+async def test_either_dialect_with_a_schema_is_obeyed(slot: SlotConfig, way: str) -> None:
+    options = RequestOptions(max_tokens=500, temperature=0.0, thinking=False, response_schema=CATEGORY)
+    async with AIClient(Slots(deep=slot), {slot.name: asked_first(Wish.JSON, way)}) as client:
+        answer = await client.call_deep("Classify the document.", DOCUMENT, options)
+        assert json.loads(answer)["category"] in {"invoice", "letter"}
+        assert client.dialects_of(slot).finding(Wish.JSON, way) is Finding.OBEYED
+
+
+@pytest.mark.parametrize(
+    ("way", "found"),
+    [
+        (TEMPLATE, Finding.OBEYED),
+        (EFFORT_NONE, Finding.OBEYED),
+        (EFFORT_MINIMAL, Finding.IGNORED),
+        (NO_THINK, Finding.IGNORED),  # its noise cannot read
+    ],
+)
+async def test_what_it_does_with_each_dialect_of_do_not_think(slot: SlotConfig, way: str, found: Finding) -> None:
+    quiet = RequestOptions(max_tokens=8, temperature=0.0, thinking=False)
+    async with AIClient(Slots(deep=slot), {slot.name: asked_first(Wish.NO_THINKING, way)}) as client:
+        answer = await client.call_deep("Classify.", None, quiet)
+        assert client.dialects_of(slot).finding(Wish.NO_THINKING, way) is found
+    assert isinstance(answer, Answer)
+    assert (answer.thinking_tokens > 0) == (found is Finding.IGNORED)
+    assert answer.is_worth_asking_otherwise == (found is Finding.IGNORED)
+
+
+async def test_a_prompt_that_is_too_long_is_the_documents_fault(slot: SlotConfig) -> None:
+    async with AIClient(Slots(deep=slot)) as client:
+        with pytest.raises(httpx.HTTPStatusError) as raised:
+            await client.call_deep("word " * 20_000)
+        assert raised.value.response.status_code == 400
+        assert not is_deferrable_error(raised.value)
+        assert (await trial(client, slot)).answered
+
+
+async def test_a_model_that_was_not_expected_is_refused(slot: SlotConfig) -> None:
+    expecting = replace(slot, expected_model=r"Qwen3\.6-27B")
+    async with AIClient(Slots(deep=expecting)) as client:
+        with pytest.raises(WrongModel):
+            await client.call_deep("question", options=RequestOptions(max_tokens=1))
+
+
+async def test_a_missing_key_is_named(model_file: Path) -> None:
+    with served(model_file, "--api-key", "sk-1") as (slot, _):
+        async with AIClient(Slots(deep=slot)) as client:
+            verdict = await trial(client, slot)
+        assert verdict.misconfigured
+        assert "OFFLOAD_DEEP_API_KEY" in verdict.reason
+        keyed = replace(slot, api_key="sk-1")
+        async with AIClient(Slots(deep=keyed)) as client:
+            assert (await trial(client, keyed)).answered
+
+
+async def test_a_server_killed_in_an_answer_is_a_cut(model_file: Path) -> None:
+    with served(model_file, "--ctx", "32768") as (slot, process):
+        async with AIClient(Slots(deep=slot)) as client:
+            # Long enough that the signal finds it at work also on a busy machine.
+            long = RequestOptions(max_tokens=30_000, temperature=0.0, thinking=True)
+            call = asyncio.create_task(client.call_deep("question", options=long))
+            await asyncio.to_thread(wait_until_busy, slot)
+            process.kill()
+            with pytest.raises(httpx.TransportError) as raised:
+                await call
+    assert is_cut(raised.value)
+    assert is_deferrable_error(raised.value)
+    assert "connection" in fault_reason(raised.value)
+
+
+def wait_until_busy(slot: SlotConfig) -> None:
+    """Until the server's own report says that its one place is working."""
+    for _ in range(2_000):
+        if any(place["is_processing"] for place in httpx.get(f"{slot.url}/slots", trust_env=False).json()):
+            return
+    raise AssertionError("the server never began")
+
+
+def test_a_model_may_know_the_words_of_another(model_file: Path, tmp_path: Path) -> None:
+    script, other = loaded_script(), tmp_path / "other.gguf"
+    script.make_model(other, script.TINY, script.vocabulary_of(model_file))
+    assert other.read_bytes() == model_file.read_bytes()

@@ -1,0 +1,105 @@
+"""The trial: one token decides whether the slot answers, is away, or is misconfigured."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dagster_offload.client.ai_client import AIClient
+from dagster_offload.client.trial import TrialVerdict, trial
+from dagster_offload.simulator.server import Router
+from dagster_offload.slot.completion import ModelEvidence
+from dagster_offload.slot.config import SlotConfig, Slots
+
+
+async def verdict_of(slot: SlotConfig, limit_seconds: float = 5) -> TrialVerdict:
+    async with AIClient(Slots(deep=slot)) as client:
+        return await trial(client, slot, limit_seconds)
+
+
+async def test_an_awake_slot_answers_with_what_the_ledger_records(router: Router, deep_slot: SlotConfig) -> None:
+    verdict = await verdict_of(deep_slot)
+    assert verdict.answered
+    assert not verdict.misconfigured
+    assert verdict.served_model == "simulated/extractive-8bit"
+    assert verdict.model_evidence is ModelEvidence.REPORTED
+    assert verdict.usage.prompt_tokens
+    assert verdict.seconds > 0
+    (sent,) = router.completions()
+    assert sent["max_tokens"] == 1
+    assert sent["parts"] == ["chat_template_kwargs", "temperature"]  # thinking off, no response_format
+    assert sent["document"] is None
+
+
+@pytest.mark.parametrize("answers", ["empty", "null", "thinking", "length", "no_message", "garbage"])
+async def test_content_is_not_looked_at(router: Router, deep_slot: SlotConfig, answers: str) -> None:
+    router.set(answers=answers)
+    assert (await verdict_of(deep_slot)).answered
+
+
+@pytest.mark.parametrize(
+    ("status", "setting"),
+    [(401, "API_KEY"), (403, "API_KEY"), (404, "MODEL"), (400, "MODEL"), (422, "MODEL"), (302, "URL"), (501, "URL")],
+)
+async def test_a_misconfigured_slot_names_the_setting(
+    router: Router, deep_slot: SlotConfig, status: int, setting: str
+) -> None:
+    router.set(mode="refuse", status=status)
+    verdict = await verdict_of(deep_slot)
+    assert (verdict.answered, verdict.misconfigured) == (False, True)
+    assert f"HTTP {status}" in verdict.reason
+    assert f"OFFLOAD_DEEP_{setting}" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ({"mode": "cold"}, "upstream_cold"),
+        ({"mode": "busy"}, "editor_busy"),
+        ({"mode": "refuse", "status": 408}, "HTTP 408"),
+        ({"mode": "refuse", "status": 429}, "HTTP 429"),
+        ({"mode": "refuse", "status": 500}, "HTTP 500"),
+        ({"mode": "cut", "cut": "502"}, "HTTP 502"),
+        ({"mode": "cut", "cut": "not_json"}, "answer cut"),
+        ({"mode": "cut", "cut": "mid_body"}, "answer cut"),
+        ({"mode": "cut", "cut": "before_answer"}, "server closed"),
+        ({"answers": "no_choices"}, "malformed_answer"),
+        ({"headers": {"x-litellm-attempted-fallbacks": "1"}}, "wrong_model"),
+    ],
+)
+async def test_a_slot_that_is_away_is_asked_again(
+    router: Router, deep_slot: SlotConfig, behaviour: dict[str, Any], reason: str
+) -> None:
+    router.set(**behaviour, retry_after="90")
+    verdict = await verdict_of(deep_slot)
+    assert (verdict.answered, verdict.misconfigured) == (False, False)
+    assert verdict.reason.startswith(reason)
+    is_refusal = behaviour.get("mode") in {"cold", "busy", "refuse"}
+    assert verdict.retry_after_seconds == (90 if is_refusal else None)
+
+
+async def test_another_model_is_no_answer(deep_slot: SlotConfig) -> None:
+    verdict = await verdict_of(replace(deep_slot, expected_model="Qwen3"))
+    assert not verdict.answered
+    assert verdict.reason.startswith("wrong_model")
+
+
+async def test_a_slot_that_loads_for_long_is_refused_at_the_limit(router: Router, deep_slot: SlotConfig) -> None:
+    router.set(hold=True)
+    verdict = await verdict_of(deep_slot, limit_seconds=0.1)
+    assert (verdict.answered, verdict.misconfigured) == (False, False)
+    assert "no answer" in verdict.reason
+    router.set(hold=False)
+
+
+async def test_a_slot_that_is_not_there_is_refused(router: Router, deep_slot: SlotConfig) -> None:
+    await asyncio.to_thread(router.stop)
+    verdict = await verdict_of(deep_slot)
+    assert (verdict.answered, verdict.reason) == (False, "connection refused (check OFFLOAD_DEEP_URL)")
+
+
+async def test_a_key_that_cannot_be_sent_is_misconfigured(deep_slot: SlotConfig) -> None:
+    verdict = await verdict_of(replace(deep_slot, api_key="비밀"))
+    assert (verdict.answered, verdict.misconfigured) == (False, True)
+    assert "OFFLOAD_DEEP_API_KEY" in verdict.reason

@@ -1,0 +1,213 @@
+"""A person's click and a backfill through a real instance: what is done, recorded, waited for and refused."""
+
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import dagster as dg
+import pytest
+
+from dagster_offload.definitions import build_definitions
+from dagster_offload.defs.checks import NAME as CHECK
+from dagster_offload.defs.names import CODE_VERSIONS, RESULT_TAG, asset_keys
+from dagster_offload.defs.runs import RanOn
+from dagster_offload.ledger.core.workers import boot_id, host_name
+from dagster_offload.ledger.slots import slots
+from dagster_offload.ledger.work import outbox
+from dagster_offload.settings import Settings
+from dagster_offload.stages.graph import DRAIN_STAGES, STAGE_NAMES
+from tests.dagster.conftest import Edge
+
+LLM = DRAIN_STAGES
+KEYS = asset_keys(())
+
+
+@pytest.fixture
+def three(edge: Edge) -> Edge:
+    """An edge with three scanned documents."""
+    edge.write(a="Invoice for 3 chairs. Total 300 EUR.", b="Dear landlord, it is cold.", c="Minutes of the meeting.")
+    edge.scan()
+    return edge
+
+
+def event_types(edge: Edge, run_id: str) -> list[str]:
+    return [
+        record.event_log_entry.dagster_event.event_type_value
+        for record in edge.instance.get_records_for_run(run_id).records
+        if record.event_log_entry.dagster_event is not None
+    ]
+
+
+def failure_words(result: dg.ExecuteInProcessResult) -> str:
+    (event,) = result.get_step_failure_events()
+    data = event.step_failure_data.user_failure_data
+    assert data is not None
+    return str(data.description)
+
+
+def test_one_document_is_classified_and_summarized_under_the_run(three: Edge) -> None:
+    result = three.materialize("b.txt", stages=LLM)
+    assert result.success
+    for stage in LLM:
+        (record,) = three.materializations(stage)
+        assert (record.run_id, record.partition_key) == (result.run_id, "b.txt")
+    assert len(three.router.completions()) == 2
+
+
+def test_a_range_is_recorded_document_by_document(three: Edge) -> None:
+    result = three.materialize("a.txt", "b.txt", stages=["summarize"])
+    assert result.success
+    assert three.partitions_done("summarize") == {"a.txt", "b.txt"}
+    assert three.partitions_done("classify") == set()
+    assert "STEP_OUTPUT" not in event_types(three, result.run_id)
+
+
+def test_all_three_assets_are_one_step_which_takes_the_text_first(edge: Edge) -> None:
+    edge.write(a="A letter about chairs.")
+    edge.scan()
+    edge.write(b="A contract about tables.")
+    with edge.ledger.transaction() as cur:  # as if the scan had been stopped before it extracted
+        cur.execute("delete from outbox")
+        cur.execute("delete from work_items where stage <> 'extract'")
+        cur.execute("update work_items set state = 'pending', result_id = null, outcome = null")
+        cur.execute("delete from results")
+    result = edge.materialize("a.txt")
+    assert result.success
+    assert {stage: edge.partitions_done(stage) for stage in STAGE_NAMES} == {stage: {"a.txt"} for stage in STAGE_NAMES}
+    assert {edge.materializations(stage)[0].run_id for stage in STAGE_NAMES} == {result.run_id}
+
+
+def test_the_text_is_taken_while_the_slot_is_away(three: Edge) -> None:
+    three.router.set(mode="cold")
+    result = three.materialize("a.txt", stages=["extract"])
+    assert result.success
+    assert three.materializations("extract", "a.txt")[0].run_id == result.run_id
+    assert three.router.completions() == []
+
+
+def test_the_run_carries_host_and_boot(three: Edge) -> None:
+    result = three.materialize("a.txt", stages=LLM)
+    run = three.instance.get_run_by_id(result.run_id)
+    assert run is not None
+    ran_on = RanOn.of(run.tags)
+    assert ran_on is not None
+    assert (ran_on.host, ran_on.boot) == (host_name(), boot_id())
+
+
+def test_each_document_gets_its_check_evaluation(three: Edge) -> None:
+    result = three.materialize("a.txt", "b.txt", stages=LLM)
+    evaluations = result.get_asset_check_evaluations()
+    assert {(e.asset_key, e.partition, e.check_name, e.passed) for e in evaluations} == {
+        (KEYS[stage], key, CHECK, True) for stage in LLM for key in ("a.txt", "b.txt")
+    }
+    assert {e.description for e in evaluations} == {
+        "reported: simulated/extractive-8bit; no expected model is set, so any name is accepted"
+    }
+
+
+def test_documents_a_drain_did_while_the_run_waited_are_recorded_under_the_run_without_a_call(three: Edge) -> None:
+    three.router.set(mode="cold")
+    run_id, waits = str(uuid.uuid4()), threading.Event()
+
+    def hear(entry: dg.EventLogEntry) -> None:
+        if entry.dagster_event is not None and entry.dagster_event.event_type_value == "STEP_UP_FOR_RETRY":
+            waits.set()
+
+    three.instance.add_event_listener(run_id, hear)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(three.materialize, "a.txt", "c.txt", stages=LLM, run_id=run_id)
+        assert waits.wait(30)
+        three.router.set(mode="awake")
+        with three.ledger.transaction() as cur:
+            slots.try_again(cur, "deep", "the test woke it")
+        drained = three.run_job("drain")
+        result = waiting.result()
+    assert drained.output_for_node("drain_backlog")["done"] == 3
+    assert result.success
+    log = [record.event_log_entry.user_message for record in three.instance.get_records_for_run(run_id).records]
+    assert [line for line in log if "0 of 3 documents are done; waits: deep is away: upstream_cold" in line]
+    for stage in LLM:
+        of_run = [record for record in three.materializations(stage) if record.run_id == run_id]
+        assert sorted(str(record.partition_key) for record in of_run) == ["a.txt", "b.txt", "c.txt"]
+    with three.ledger.transaction() as cur:
+        calls = cur.execute("select outcome from calls where item_id is not null").fetchall()
+    assert sorted(call["outcome"] == "ok" for call in calls).count(True) == 6
+
+
+def test_no_event_of_an_asset_stands_without_its_partition(three: Edge) -> None:
+    three.materialize("a.txt", stages=LLM)
+    three.materialize("a.txt", "c.txt")
+    three.run_job("drain")
+    told: dict[str, set[str | None]] = {}
+    for run in three.instance.get_runs():
+        for record in three.instance.get_records_for_run(run.run_id).records:
+            event = record.event_log_entry.dagster_event
+            if event is not None and event.asset_key is not None:
+                told.setdefault(event.event_type_value, set()).add(event.partition)
+    documents = {"a.txt", "b.txt", "c.txt"}
+    assert told["ASSET_MATERIALIZATION_PLANNED"] == told["ASSET_MATERIALIZATION"] == documents
+
+
+def test_what_is_shown_of_a_document_is_not_stale(three: Edge) -> None:
+    three.run_job("drain")
+    (record,) = three.materializations("classify", "a.txt")
+    materialization = record.asset_materialization
+    assert materialization is not None
+    tags = materialization.tags or {}
+    assert tags["dagster/code_version"] == CODE_VERSIONS["classify"]
+    assert tags["dagster/data_version"]
+    assert tags[RESULT_TAG] == str(materialization.metadata["result"].value)
+    assert materialization.metadata["category"].value == "invoice"
+    assert materialization.metadata["model_evidence"].value == "reported"
+
+
+def test_a_key_that_is_no_document_fails_by_name_and_leaves_no_trace(three: Edge) -> None:
+    three.instance.add_dynamic_partitions("documents", ["invented.txt"])
+    result = three.materialize("invented.txt", stages=LLM)
+    assert not result.success
+    assert failure_words(result) == "no such document: invented.txt"
+    with three.ledger.transaction() as cur:
+        assert cur.execute("select * from documents where key = 'invented.txt'").fetchall() == []
+        assert cur.execute("select * from workers where kind = 'run'").fetchall() == []
+    assert three.router.completions() == []
+
+
+def test_the_documents_beside_an_invented_key_are_done_all_the_same(three: Edge) -> None:
+    three.instance.add_dynamic_partitions("documents", ["invented.txt"])
+    result = three.materialize("c.txt", "invented.txt", stages=["classify"])
+    assert failure_words(result) == "no such document: invented.txt"
+    assert three.partitions_done("classify") == {"c.txt"}
+
+
+def test_a_broken_file_fails_the_run_at_once_and_the_others_are_recorded(edge: Edge) -> None:
+    edge.write(good="A report about chairs.")
+    assert edge.settings.library is not None
+    (edge.settings.library / "broken.pdf").write_bytes(b"%PDF-1.7 this is no pdf")
+    edge.scan()
+    result = edge.materialize("broken.pdf", "good.txt", stages=LLM)
+    assert not result.success
+    assert failure_words(result).startswith("1 of 2 documents cannot be done: broken.pdf: extract failed (")
+    assert edge.partitions_done("classify") == {"good.txt"}
+
+
+def test_a_lost_slot_fails_the_run_with_the_way_out(three: Edge, settings: Settings) -> None:
+    without = settings.model_copy(update={"deep_url": None, "primary_url": three.router.url, "primary_model": "small"})
+    lost = Edge(without, three.ledger, three.instance, three.router, build_definitions(lambda: without))
+    result = lost.materialize("a.txt", stages=LLM)
+    assert "dagster-offload slot forget deep" in failure_words(result)
+    assert three.router.completions() == []
+    assert "STEP_UP_FOR_RETRY" not in event_types(three, result.run_id)
+
+
+def test_no_slot_at_all_fails_the_run_naming_the_settings(edge: Edge, settings: Settings) -> None:
+    without = settings.model_copy(update={"deep_url": None})
+    bare = Edge(without, edge.ledger, edge.instance, edge.router, build_definitions(lambda: without))
+    bare.write(a="A letter.")
+    bare.scan()
+    result = bare.materialize("a.txt", stages=LLM)
+    assert "OFFLOAD_DEEP_URL" in failure_words(result)
+
+
+def test_nothing_is_pending_when_a_run_ends(three: Edge) -> None:
+    three.materialize("a.txt", "c.txt")
+    assert three.ledger.run(outbox.count_pending) == 0

@@ -1,0 +1,197 @@
+"""How wide a drain works: found by trying, bound by the server's places, at no query per call."""
+
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from dagster_offload.drain import DrainSummary, run_drain
+from dagster_offload.engine import document, lanes
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.slots import slots
+from dagster_offload.slot.config import DEEP
+from tests.engine.conftest import Engine
+
+
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "STEER_SECONDS", 0.05)
+    monkeypatch.setattr(document, "BUSY_PAUSE_SECONDS", 0.05)
+
+
+def open_beside(requests: list[dict[str, Any]]) -> list[int]:
+    """How many completions were worked on when each of these was taken up, itself included."""
+    return [sum(other["started"] <= each["started"] < other["ended"] for other in requests) for each in requests]
+
+
+def keys(number: int) -> list[str]:
+    return [f"{n:03}.txt" for n in range(number)]
+
+
+def test_auto_settles_at_the_width_of_a_server_that_refuses_above_it(engine: Engine) -> None:
+    engine.router.set(width=6, refuses_above=6, latency=0.3)  # far longer than anything this machine adds
+    engine.texts(*keys(80))
+    summary = engine.drain(deep_concurrency="auto")
+    assert (summary.done, summary.failed, summary.deferred) == (80, 0, 0)
+    answered = [entry for entry in engine.router.completions() if entry["outcome"] == "answered"]
+    wide = Counter(open_beside(answered)[-60:-10]).most_common(1)[0][0]
+    assert wide in (5, 6)
+    assert engine.router.log()["max_open"] <= 7, "one too many tells, and nobody else tries it at once"
+    assert engine.router.log()["refusals"] <= 4
+    assert set(Counter(engine.asked()).values()) <= {1, 2}, "only what was refused is asked again"
+    found = engine.slot().width_found
+    assert found is not None
+    assert found["width"] in (5, 6)
+
+
+def test_several_drains_at_auto_find_one_width_together(engine: Engine, ledger_url: str) -> None:
+    engine.router.set(width=4, refuses_above=4, latency=0.2)
+    engine.texts(*keys(60))
+    start = threading.Barrier(3)
+
+    def drain() -> int:
+        with Ledger(ledger_url) as ledger:
+            start.wait()
+            return run_drain(engine.settings(deep_concurrency="auto"), ledger).done
+
+    drains = [engine.beside(drain) for _ in range(3)]
+    assert sum(drain.result() for drain in drains) == 60
+    assert engine.router.log()["max_open"] <= 5
+    assert engine.slot().permits in (3, 4)
+
+
+def test_auto_starts_with_one_call_and_then_two(engine: Engine) -> None:
+    engine.router.set(latency=0.05, width=8)
+    engine.texts(*keys(16))
+    engine.drain(deep_concurrency="auto")
+    beside = open_beside(engine.router.completions())
+    assert beside[:4] == [1, 1, 1, 1]
+    assert max(beside) >= 2
+    assert all(after - before <= 1 for before, after in itertools.pairwise(beside))
+
+
+def test_calls_that_take_longer_than_accepted_keep_it_narrow(engine: Engine) -> None:
+    engine.router.set(latency=0.1, width=8)
+    engine.texts(*keys(8))
+    engine.drain(deep_concurrency="auto", deep_max_call_seconds=0.05)
+    assert engine.router.log()["max_open"] == 1
+
+
+def test_documents_in_flight_never_exceed_the_places_a_server_tells(engine: Engine) -> None:
+    engine.router.set(width=3, tells_places=True, latency=0.05)
+    engine.texts(*keys(12))
+    assert engine.drain(deep_concurrency=8).done == 12
+    assert engine.router.log()["max_open"] <= 3
+    assert engine.router.log()["read_ratio"] <= 1.1
+    row = engine.slot()
+    assert (row.permits, row.places, row.places_from, row.width) == (8, 3, "server", 3)
+
+
+def test_a_persons_places_bind_where_the_server_tells_others(engine: Engine) -> None:
+    engine.router.set(width=8, tells_places=True, latency=0.05)
+    engine.ledger.run(slots.set_places, DEEP, 2)
+    engine.texts(*keys(10))
+    engine.drain(deep_concurrency=6)
+    assert engine.router.log()["max_open"] == 2
+
+
+def test_a_server_that_tells_nothing_is_used_at_n(engine: Engine) -> None:
+    engine.router.set(latency=0.1, width=8)
+    engine.texts(*keys(12))
+    engine.drain(deep_concurrency=5)
+    assert engine.router.log()["max_open"] == 5
+    assert engine.slot().places is None
+
+
+def test_raising_n_while_a_drain_is_at_work_opens_more_calls(engine: Engine) -> None:
+    engine.texts(*keys(8))
+    engine.router.set(hold=True, width=8)
+    drain = engine.beside(engine.drain, deep_concurrency=2)
+    engine.router.wait(open=2)
+    engine.ledger.run(slots.set_permits, DEEP, 4)
+    engine.router.wait(open=4)
+    engine.router.set(hold=False)
+    assert drain.result().done == 8
+
+
+def test_a_drain_that_began_with_one_document_is_as_wide_as_n_once_more_are_due(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "LOOK_AGAIN_SECONDS", 0.05)
+    engine.router.set(hold=True, width=8)
+    engine.texts("first.txt")
+    drain = engine.beside(engine.drain, deep_concurrency=4)
+    engine.router.wait(open=1)
+    engine.texts(*keys(8))
+    engine.router.wait(open=4)
+    engine.router.set(hold=False)
+    assert drain.result().done == 9
+
+
+def drain_with_a_lane_that_found_nothing(engine: Engine) -> Future[DrainSummary]:
+    """Two documents with one text at N = 2: while a lane's call for the first is held, the other cannot claim the copy."""
+    engine.router.set(hold=True, width=8)
+    engine.extracted("first.txt", "copy.txt", texts=dict.fromkeys(["first.txt", "copy.txt"], "the same text"))
+    drain = engine.beside(engine.drain, deep_concurrency=2)
+    engine.router.wait(open=1)
+    engine.wait_until("select 1 from permits having count(*) = 1")
+    return drain
+
+
+def test_a_lane_that_found_nothing_to_claim_is_replaced_once_there_is(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "LOOK_AGAIN_SECONDS", 0.05)
+    drain = drain_with_a_lane_that_found_nothing(engine)
+    engine.texts("another.txt")
+    engine.router.wait(open=2)
+    engine.router.set(hold=False)
+    assert drain.result().done == 3
+
+
+def test_a_429_never_takes_the_last_lane(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "BUSY_PAUSE_SECONDS", 1.0)
+    drain = drain_with_a_lane_that_found_nothing(engine)
+    engine.router.set(mode="refuse", status=429, hold=False)  # the call that is open is answered, its next is refused
+    engine.router.wait(refusals=1)
+    engine.router.set(mode="awake")
+    assert drain.result().left == 0
+
+
+@pytest.mark.parametrize(("places", "is_warned"), [(2, False), (1, True)])
+def test_a_drain_warns_where_the_server_read_documents_again_for_their_second_stage(
+    engine: Engine, places: int, is_warned: bool
+) -> None:
+    engine.router.set(width=places, latency=0.05)
+    engine.texts(*keys(6))
+    summary = engine.drain(deep_concurrency=2)
+    assert (summary.warning is not None) == is_warned
+    assert summary.tokens_cached is not None
+    assert (summary.tokens_cached > summary.tokens_read / 2) != is_warned
+    assert summary.tokens_written > 0
+    assert summary.width == 2
+    assert summary.documents_per_hour is not None
+
+
+def test_a_call_costs_no_query_beyond_claim_and_finish(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    run = Ledger.run
+
+    def counted(self: Ledger, step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        steps.append(getattr(step, "__qualname__", str(step)))
+        return run(self, step, *args, **kwargs)
+
+    engine.texts(*keys(15))
+    engine.drain(limit=5)
+    monkeypatch.setattr(Ledger, "run", counted)
+    engine.drain(limit=2)
+    few = Counter(steps)
+    steps.clear()
+    engine.drain(limit=8)
+    more = Counter(steps)
+    # Six documents more: a claim and two results each. The width's keeper may come to its two looks, or not.
+    assert sum((more - few).values()) <= 6 * (1 + 2) + 3, more - few

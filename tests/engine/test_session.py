@@ -1,0 +1,84 @@
+"""A signal ends the engine's event loop whatever it is doing, and is raised only then."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from dagster_offload.engine.session import run_stoppable
+
+
+class Interrupted(BaseException):
+    """What Dagster's handler raises is no `KeyboardInterrupt`, so a loop takes it for a callback's fault."""
+
+
+@contextmanager
+def handled_by(handler: Any, signum: int = signal.SIGTERM) -> Iterator[None]:
+    before = signal.signal(signum, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signum, before)
+
+
+def interrupt(_signum: int, _frame: object) -> None:
+    raise Interrupted
+
+
+async def interrupted_in_a_callback(ended: list[str]) -> str:
+    asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)
+    try:
+        return await wait_for_ever()
+    finally:
+        await asyncio.sleep(0)
+        ended.append("gave back")
+
+
+async def wait_for_ever() -> str:
+    await asyncio.get_running_loop().create_future()
+    return "never"
+
+
+def test_a_signal_in_a_callback_ends_the_work_and_is_raised_after_it_has_given_back() -> None:
+    ended: list[str] = []
+    with handled_by(interrupt), pytest.raises(Interrupted):
+        run_stoppable(interrupted_in_a_callback(ended))
+    assert ended == ["gave back"]
+
+
+def test_a_signal_whose_handler_raises_nothing_still_ends_the_work() -> None:
+    with handled_by(lambda *_: None), pytest.raises(KeyboardInterrupt):
+        run_stoppable(interrupted_in_a_callback([]))
+
+
+def test_ctrl_c_arrives_as_ever() -> None:
+    async def pressed() -> str:
+        signal.raise_signal(signal.SIGINT)
+        return await wait_for_ever()
+
+    with handled_by(signal.default_int_handler, signal.SIGINT), pytest.raises(KeyboardInterrupt):
+        run_stoppable(pressed())
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    async def ignored() -> str:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(0)
+        return "done"
+
+    with handled_by(signal.SIG_IGN, signal.SIGINT):
+        assert run_stoppable(ignored()) == "done"
+
+
+@pytest.mark.parametrize("end", [lambda: "done", lambda: 1 / 0])
+def test_handlers_are_as_before(end: Callable[[], Any]) -> None:
+    async def work() -> Any:
+        return end()
+
+    with handled_by(interrupt):
+        with suppress(ZeroDivisionError):
+            run_stoppable(work())
+        assert signal.getsignal(signal.SIGTERM) is interrupt

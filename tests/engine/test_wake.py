@@ -1,0 +1,141 @@
+"""Pure decisions: launch a drain or say why not; how long a run waits, and when it fails."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from dagster_offload.drain import check_drain
+from dagster_offload.engine.runs import summarize_run
+from dagster_offload.engine.wake import should_drain, why_away
+from dagster_offload.errors import DrainRefused
+from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
+from dagster_offload.ledger.work.claims import Unfinished
+from dagster_offload.settings import load_settings
+from dagster_offload.slot.health import ProbeResult
+
+GREEN = ProbeResult(True, "ok", answered=True)
+RED = ProbeResult(False, "warming", answered=True)
+THIRTY_MINUTES = 1800.0
+
+
+@pytest.fixture(autouse=True)
+def in_seoul(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nine hours ahead of UTC, wherever the tests run: people read their own clock."""
+    with monkeypatch.context() as here:
+        here.setenv("TZ", "Asia/Seoul")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def slot(breaker: BreakerState = BreakerState.CLOSED, wait: float | None = None, reason: str | None = None) -> SlotRow:
+    since = datetime(2026, 11, 25, 5, 2, tzinfo=UTC) if breaker is not BreakerState.CLOSED else None
+    return SlotRow(
+        name="deep", url="http://x:1", model="m", permits=1, breaker=breaker, epoch=1, reason=reason, reason_since=since,
+        retry_at=None, refusal_wait_seconds=wait, was_red_since_opening=False, is_retry_due=False, is_trial_running=False,
+    )  # fmt: skip
+
+
+def waits(state: State = State.PENDING, seconds: float | None = None, stage: str = "summarize") -> Unfinished:
+    return Unfinished("a.txt", stage, state, "why", 0, seconds)
+
+
+def decide(**changes: Any) -> tuple[bool, str]:
+    looked_at: dict[str, Any] = {
+        "is_configured": True, "backlog": 3, "waiting": 1, "live_drains": 0, "probe": GREEN, "slot": slot(),
+    }  # fmt: skip
+    decision = should_drain(**(looked_at | changes))
+    return decision.launch, decision.words
+
+
+def test_a_drain_is_launched_only_when_everything_holds() -> None:
+    assert decide() == (True, "3 documents due, 1 deferred")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"is_configured": False}, "OFFLOAD_DEEP_URL"),
+        ({"live_drains": 1}, "1 drain is at work; 3 documents due, 1 deferred"),
+        ({"backlog": 0, "waiting": 0}, "nothing is due"),
+        ({"backlog": 0}, "nothing is due: 0 documents due, 1 deferred"),
+        ({"probe": RED}, "health probe says warming; 3 documents due"),
+        ({"slot": slot(BreakerState.OPEN, reason="editor_busy")}, "editor_busy since 14:02; 3 documents due"),
+        (
+            {"slot": slot(BreakerState.MISCONFIGURED, reason="HTTP 401: check OFFLOAD_DEEP_API_KEY")},
+            "OFFLOAD_DEEP_API_KEY",
+        ),
+    ],
+)
+def test_every_other_outcome_says_which_condition_and_the_numbers(changes: dict[str, Any], words: str) -> None:
+    launch, said = decide(**changes)
+    assert not launch
+    assert words in said
+
+
+def test_times_are_those_of_the_readers_clock() -> None:
+    away = replace(slot(BreakerState.OPEN, reason="warming"), retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC))
+    assert why_away(away) == "deep is away: warming since 14:02 (next look 14:03:10)"
+
+
+def test_a_slot_whose_time_has_come_is_said_to_be_due_and_no_time_that_nobody_looked_at() -> None:
+    away = slot(BreakerState.OPEN, reason="warming")
+    due = replace(away, retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC), is_retry_due=True)
+    assert why_away(due) == (
+        "deep is away: warming since 14:02; to be asked at the next look (a running up, or dagster-offload drain)"
+    )
+
+
+def test_a_misconfigured_slot_names_the_next_step() -> None:
+    assert why_away(slot(BreakerState.MISCONFIGURED, reason="HTTP 401 (check OFFLOAD_DEEP_API_KEY)")) == (
+        "deep is misconfigured: HTTP 401 (check OFFLOAD_DEEP_API_KEY) since 14:02; "
+        "change the setting, or dagster-offload slot set deep --try-again"
+    )
+
+
+@pytest.mark.parametrize("stage", ["extract", "nonsense", ""])
+def test_a_drain_of_what_is_no_drain_stage_is_refused(stage: str) -> None:
+    settings = load_settings(deep_url="http://x:1", deep_model="m")
+    with pytest.raises(DrainRefused, match="not a drain stage"):
+        check_drain(settings, stage)
+
+
+def test_a_drain_without_a_deep_slot_is_refused() -> None:
+    with pytest.raises(DrainRefused, match="OFFLOAD_DEEP_URL"):
+        check_drain(load_settings(), "all")
+
+
+def test_a_run_with_nothing_left_is_done() -> None:
+    summary = summarize_run(3, [], slot(), THIRTY_MINUTES)
+    assert (summary.done, summary.failed, summary.wait_seconds) == (3, (), None)
+
+
+def test_a_run_whose_slot_is_away_waits_half_an_hour_and_counts_it_as_a_deferral() -> None:
+    summary = summarize_run(3, [waits(State.DEFERRED, 20.0)], slot(BreakerState.OPEN, reason="warming"), THIRTY_MINUTES)
+    assert (summary.done, summary.wait_seconds, summary.is_deferral) == (2, THIRTY_MINUTES, True)
+
+
+def test_a_run_waits_what_the_last_refusal_said() -> None:
+    summary = summarize_run(1, [waits()], slot(BreakerState.OPEN, wait=5.0), THIRTY_MINUTES)
+    assert summary.wait_seconds == 5.0
+
+
+def test_a_run_whose_documents_another_worker_holds_looks_again_after_30_seconds() -> None:
+    summary = summarize_run(1, [waits(State.CLAIMED)], slot(), THIRTY_MINUTES)
+    assert (summary.wait_seconds, summary.is_deferral) == (30.0, False)
+
+
+def test_a_run_waits_for_a_documents_back_off_to_end() -> None:
+    summary = summarize_run(2, [waits(seconds=60.0), waits(seconds=600.0)], slot(), THIRTY_MINUTES)
+    assert (summary.wait_seconds, summary.is_deferral) == (60.0, False)
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.QUARANTINED, State.GONE])
+def test_a_run_fails_at_once_where_only_a_person_can_help(state: State) -> None:
+    summary = summarize_run(2, [waits(state), waits(State.DEFERRED)], slot(BreakerState.OPEN), THIRTY_MINUTES)
+    assert [u.state for u in summary.failed] == [state]
+    assert summary.wait_seconds is None

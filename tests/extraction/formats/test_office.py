@@ -1,0 +1,173 @@
+"""Word and OpenDocument texts made element by element: what the extractor loses there comes out here."""
+
+import io
+import zipfile
+
+import pytest
+
+from dagster_offload.extraction.formats.docx import docx_text
+from dagster_offload.extraction.formats.markdown import table_text
+from dagster_offload.extraction.formats.odf import open_document_text
+from dagster_offload.extraction.formats.pptx import pptx_text
+from dagster_offload.extraction.formats.zip_xml import BrokenArchive
+
+WORD = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+ODF = " ".join(
+    f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in ("office", "text", "table", "draw")
+)
+
+
+def archive(members: dict[str, str]) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as new:
+        for name, content in members.items():
+            new.writestr(name, content)
+    return made.getvalue()
+
+
+def word(body: str, **members: str) -> str:
+    named = {f"word/{name}.xml": f"<w:{name} {WORD}>{content}</w:{name}>" for name, content in members.items()}
+    document = f"<w:document {WORD}><w:body>{body}</w:body></w:document>"
+    return docx_text(archive({"word/document.xml": document, **named}))
+
+
+def run(text: str) -> str:
+    return f"<w:r><w:t>{text}</w:t></w:r>"
+
+
+def paragraph(inner: str, properties: str = "") -> str:
+    return f"<w:p><w:pPr>{properties}</w:pPr>{inner}</w:p>"
+
+
+def open_document(body: str) -> str:
+    content = f"<office:document-content {ODF}><office:body><office:text>{body}</office:text></office:body>"
+    return open_document_text(archive({"content.xml": content + "</office:document-content>"}))
+
+
+def test_tabs_and_line_breaks_keep_words_apart() -> None:
+    assert (
+        word(paragraph(run("성명:") + "<w:r><w:tab/><w:t>홍길동</w:t><w:br/><w:t>1980</w:t></w:r>"))
+        == "성명:\t홍길동\n1980"
+    )
+    assert (
+        open_document('<text:p>성명:<text:tab/>홍<text:s text:c="2"/>길<text:line-break/>동</text:p>')
+        == "성명:\t홍  길\n동"
+    )
+
+
+def test_a_text_box_follows_the_paragraph_it_hangs_on_and_is_read_once() -> None:
+    box = f"<w:txbxContent>{paragraph(run('in the box'))}</w:txbxContent>"
+    both = f"<w:r><w:Choice>{box}</w:Choice><w:Fallback>{box}</w:Fallback></w:r>"
+    assert word(paragraph(run("before ") + both + run("after"))) == "before after\n\nin the box"
+    title = '<w:pStyle w:val="T"/>'
+    styles = '<w:style w:type="paragraph" w:styleId="T"><w:name w:val="Title"/></w:style>'
+    titled = f"<w:r><w:txbxContent>{paragraph(run('Title'), title)}</w:txbxContent></w:r>"
+    assert word(paragraph(run("plain") + titled), styles=styles) == "plain\n\n# Title"
+    boxed = "<draw:frame><draw:text-box><text:p>in the box</text:p></draw:text-box></draw:frame>"
+    assert open_document(f"<text:p>before {boxed}after</text:p>") == "before after\n\nin the box"
+
+
+def test_words_that_were_deleted_are_gone_and_inserted_ones_stay() -> None:
+    changed = f"<w:ins>{run('new')}</w:ins><w:del><w:r><w:delText>old</w:delText></w:r></w:del>"
+    assert word(paragraph(run("a ") + changed)) == "a new"
+    tracked = "<text:tracked-changes><text:p>old</text:p></text:tracked-changes>"
+    assert open_document(f"{tracked}<text:p>a new</text:p>") == "a new"
+
+
+def test_headings_come_from_styles_that_build_on_each_other() -> None:
+    styles = (
+        '<w:style w:type="paragraph" w:styleId="H2"><w:name w:val="heading 2"/><w:pPr><w:outlineLvl w:val="1"/></w:pPr>'
+        '</w:style><w:style w:type="paragraph" w:styleId="Mine"><w:name w:val="Mine"/><w:basedOn w:val="H2"/></w:style>'
+        '<w:style w:type="paragraph" w:styleId="A"><w:basedOn w:val="B"/></w:style>'
+        '<w:style w:type="paragraph" w:styleId="B"><w:basedOn w:val="A"/></w:style>'
+    )
+    body = paragraph(run("Rent"), '<w:pStyle w:val="Mine"/>') + paragraph(run("text"), '<w:pStyle w:val="A"/>')
+    assert word(body, styles=styles) == "## Rent\n\ntext"
+    assert open_document('<text:h text:outline-level="3">Rent</text:h>') == "### Rent"
+
+
+def test_numbers_of_paragraphs_are_counted_as_word_shows_them() -> None:
+    def level(number: int, look: str, text: str) -> str:
+        return f'<w:lvl w:ilvl="{number}"><w:numFmt w:val="{look}"/><w:lvlText w:val="{text}"/></w:lvl>'
+
+    numbering = (
+        f'<w:abstractNum w:abstractNumId="7">{level(0, "decimal", "제%1조")}{level(1, "ganada", "%2)")}'
+        f'{level(2, "bullet", "x")}</w:abstractNum><w:num w:numId="3"><w:abstractNumId w:val="7"/></w:num>'
+    )
+
+    def item(text: str, depth: int) -> str:
+        return paragraph(run(text), f'<w:numPr><w:ilvl w:val="{depth}"/><w:numId w:val="3"/></w:numPr>')
+
+    body = item("목적", 0) + item("하나", 1) + item("둘", 1) + item("점", 2) + item("기간", 0) + item("하나", 1)
+    assert word(body, numbering=numbering).split("\n\n") == [
+        "제1조 목적", "가) 하나", "나) 둘", "- 점", "제2조 기간", "가) 하나",
+    ]  # fmt: skip
+
+
+def test_notes_stand_in_brackets_after_their_paragraph() -> None:
+    notes = f'<w:footnote w:id="2">{paragraph(run("see chapter nine"))}</w:footnote>'
+    body = paragraph(run("Signed") + '<w:r><w:footnoteReference w:id="2"/></w:r>' + run(" today"))
+    assert word(body, footnotes=notes) == "Signed today\n\n[see chapter nine]"
+    body = "<text:note-body><text:p>see nine</text:p></text:note-body>"
+    note = f"<text:note><text:note-citation>1</text:note-citation>{body}</text:note>"
+    assert open_document(f"<text:p>Signed{note} today</text:p>") == "Signed today\n\n[see nine]"
+
+
+def test_the_letterhead_is_read_once_and_page_numbers_are_not() -> None:
+    document = f"<w:document {WORD}><w:body>{paragraph(run('Dear Sir'))}</w:body></w:document>"
+    parts = {"header1": "Harbour Office", "header2": "Harbour Office", "footer1": "12"}
+    related = "".join(f'<Relationship Id="{name}" Type="{OFFICE}/{name[:6]}" Target="{name}.xml"/>' for name in parts)
+    members = {f"word/{name}.xml": f"<w:hdr {WORD}>{paragraph(run(text))}</w:hdr>" for name, text in parts.items()}
+    relations = {"word/_rels/document.xml.rels": f"<Relationships>{related}</Relationships>"}
+    assert docx_text(archive({"word/document.xml": document, **relations, **members})) == "Harbour Office\n\nDear Sir"
+
+
+def test_a_table_in_a_table_keeps_to_its_cell_and_bars_in_texts_are_no_borders() -> None:
+    def table(*rows: list[str]) -> str:
+        cells = ("".join(f"<w:tc>{cell}</w:tc>" for cell in row) for row in rows)
+        return f"<w:tbl>{''.join(f'<w:tr>{row}</w:tr>' for row in cells)}</w:tbl>"
+
+    inner = table([paragraph(run("b")), paragraph(run("c"))])
+    outer = table([paragraph(run("a")) + inner, paragraph(run("x|y"))], [paragraph(run("d")), paragraph("")])
+    assert word(outer) == "| a b, c | x\\|y |\n| --- | --- |\n| d |  |"
+
+
+def test_lists_in_lists_are_indented() -> None:
+    inner = "<text:list><text:list-item><text:p>b</text:p></text:list-item></text:list>"
+    items = (
+        f"<text:list-item><text:p>a</text:p>{inner}</text:list-item><text:list-item><text:p>c</text:p></text:list-item>"
+    )
+    assert open_document(f"<text:list>{items}</text:list>") == "- a\n  - b\n- c"
+
+
+def test_an_empty_table_is_nothing() -> None:
+    assert table_text([["", " "], ["", ""]]) == ""
+
+
+@pytest.mark.parametrize("read", [docx_text, pptx_text, open_document_text])
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04" + bytes(40), archive({"other.xml": "<a/>"})])
+def test_what_is_no_such_document_says_so(read: object, data: bytes) -> None:
+    assert callable(read)
+    with pytest.raises(BrokenArchive):
+        read(data)
+
+
+def test_slides_are_read_in_the_order_shown_with_titles_and_without_page_numbers() -> None:
+    drawing = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
+    slide = f'xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main" {drawing}'
+
+    def shape(kind: str, text: str) -> str:
+        return f'<p:sp><p:ph type="{kind}"/><a:p><a:r><a:t>{text}</a:t></a:r></a:p></p:sp>'
+
+    listed = '<p:sldId id="9" r:id="b"/><p:sldId id="8" r:id="a"/>'
+    related = "".join(
+        f'<Relationship Id="{name}" Type="{OFFICE}/slide" Target="slides/{name}.xml"/>' for name in ("a", "b")
+    )
+    members = {
+        "ppt/presentation.xml": f'<p:presentation {slide} xmlns:r="{OFFICE}">{listed}</p:presentation>',
+        "ppt/_rels/presentation.xml.rels": f"<Relationships>{related}</Relationships>",
+        "ppt/slides/a.xml": f"<p:sld {slide}>{shape('body', 'second')}{shape('sldNum', '2')}</p:sld>",
+        "ppt/slides/b.xml": f"<p:sld {slide}>{shape('title', 'First')}</p:sld>",
+    }
+    assert pptx_text(archive(members)) == "## First\n\nsecond"

@@ -1,0 +1,133 @@
+"""Bytes become the text that somebody wrote, in the encodings that people's files are in."""
+
+import pytest
+
+from dagster_offload.extraction.encodings import declared_encoding, decode
+
+KOREAN = "제3조 (기간) 임대차 기간은 2024년 7월 1일부터 3년으로 한다."
+JAPANESE = "これは日本語の短い文書です。会議は月曜日に行います。"
+CHINESE = "这是一个简短的中文文件。会议将于星期一举行。"
+RUSSIAN = "Договор аренды заключён между сторонами в городе Москва."
+GERMAN = "Der Vertrag über die Lieferung wird für ungültig erklärt. Größe und Maß sind zu prüfen."
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("plain ASCII", "ascii"),
+        (KOREAN, "utf-8"),
+        (KOREAN, "utf-8-sig"),
+        (KOREAN, "utf-16"),
+        (KOREAN, "utf-32"),
+        (KOREAN, "cp949"),
+        (KOREAN, "euc-kr"),
+        ("네", "cp949"),
+        ("확인", "cp949"),
+        ("Re: 견적서 3부 (수정)", "cp949"),
+        ("아래 漢字를 섞어 쓴 글월이다. 韓國의 옛 문서가 그러하다.", "cp949"),
+        ("펲시콜라 똠방각하라는 말이 섞인 평범한 글이다", "cp949"),
+        ("only Latin letters, no mark", "utf-16-le"),
+        ("only Latin letters, no mark", "utf-16-be"),
+        (JAPANESE, "shift_jis"),
+        (JAPANESE, "euc_jp"),
+        (JAPANESE, "iso2022_jp"),
+        (KOREAN, "iso2022_kr"),
+        (CHINESE, "gb2312"),
+        (RUSSIAN, "cp1251"),
+        (GERMAN, "latin-1"),
+    ],
+)
+def test_text_is_read_in_the_encoding_it_was_written_in(text: str, encoding: str) -> None:
+    found = decode(text.encode(encoding))
+    assert found is not None
+    assert found.text == text
+
+
+def test_what_is_valid_utf8_is_utf8_whatever_its_label_says() -> None:
+    found = decode(KOREAN.encode(), declared="euc-kr")
+    assert found is not None
+    assert (found.text, found.encoding) == (KOREAN, "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("declared", "encoding"),
+    [
+        ("ks_c_5601-1987", "cp949"),
+        ("EUC-KR", "cp949"),
+        ("gb2312", "gb18030"),
+        ("iso-8859-1", "cp1252"),
+        ("x-none", "cp949"),
+    ],
+)
+def test_a_label_means_the_superset_that_was_written_under_it(declared: str, encoding: str) -> None:
+    text = {"cp949": "똠방각하", "gb18030": "镕基", "cp1252": "“straße” – 5 €"}[encoding]
+    raw = ("뜻이 있는 글 " * 9 + text).encode(encoding) if encoding == "cp949" else text.encode(encoding)
+    found = decode(raw, declared)
+    assert found is not None
+    assert found.encoding == encoding
+    assert found.text.endswith(text)
+
+
+def test_a_text_with_a_damaged_byte_is_still_read() -> None:
+    for encoding in ("utf-8", "cp949"):
+        found = decode((KOREAN * 3).encode(encoding)[:-2])
+        assert found is not None
+        assert found.text.startswith(KOREAN)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Déjà, le bac est arrivé à midi; la brume épaisse cachait le phare.", "cp1252"),
+        ("Die Wärterin prüfte die Geräte und schloß das Tagebuch.", "cp1252"),
+        ("El señor Ibáñez pidió mañana más café ¿y qué?", "cp1252"),
+        ("He said “no” – for 5 €", "cp1252"),
+        ("Dziś rano gęsta mgła zasłoniła latarnię; prom spóźnił się.", "cp1250"),
+        ("Přívoz měl zpoždění dvě hodiny, řeka šuměla a žáci čekali.", "cp1250"),
+        ("Bu sabah yoğun sis feneri gizledi; vapur İstanbul'a gecikti.", "cp1254"),
+        ("Сегодня утром густой туман закрыл маяк; паром опоздал.", "cp1251"),
+    ],
+)
+def test_encodings_of_europe_are_told_apart_by_the_letters_of_its_languages(text: str, encoding: str) -> None:
+    found = decode(text.encode(encoding))
+    assert found is not None
+    assert (found.text, found.encoding) == (text, encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "text", [KOREAN, "今朝は霧が濃く、\n灯台の光は", "今天清晨大雾弥漫,\n几乎看不见", "Hallo, Wärterin", "Привет, маяк"]
+)
+def test_utf16_without_its_mark_is_told_by_what_makes_sense(text: str, encoding: str) -> None:
+    found = decode(text.encode(encoding))
+    assert found is not None
+    assert (found.text, found.encoding) == (text, encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_marked_text_that_was_cut_in_a_character_is_still_read(encoding: str) -> None:
+    found = decode((KOREAN * 3).encode(encoding)[:-1])
+    assert found is not None
+    assert found.text.startswith(KOREAN)
+
+
+def test_numbers_in_sixteen_bits_are_no_text() -> None:
+    assert decode(b"".join(number.to_bytes(2, "little") for number in range(40, 20_000, 7))) is None
+
+
+@pytest.mark.parametrize("data", [b"\x7fELF\x02\x01\x01\0\0\0\xff\xfe", b"\0" * 64, bytes(range(256)) * 4])
+def test_binary_data_is_no_text(data: bytes) -> None:
+    assert decode(data) is None
+
+
+@pytest.mark.parametrize(
+    ("head", "declared"),
+    [
+        (b'<meta charset="euc-kr">', "euc-kr"),
+        (b"<meta http-equiv='Content-Type' content='text/html; charset=Shift_JIS'>", "Shift_JIS"),
+        (b'<?xml version="1.0" encoding="EUC-KR"?>', "EUC-KR"),
+        (b"<html>", None),
+    ],
+)
+def test_the_declared_encoding_is_found_in_the_head(head: bytes, declared: str | None) -> None:
+    assert declared_encoding(head) == declared

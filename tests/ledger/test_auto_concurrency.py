@@ -1,0 +1,230 @@
+"""The width that is found by trying, against simulated servers of several shapes."""
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dagster_offload.ledger.slots.auto_concurrency import LONGEST_STAY, Phase, Width, Window, next_width
+
+PATIENT = 1e6  # seconds a call may take: no limit
+
+
+@dataclass
+class Server:
+    """Its calls take `seconds(width)`, give or take `noise`; more than `refuses_above` open at once are refused."""
+
+    seconds: Callable[[int], float]
+    refuses_above: int = 10_000
+    noise: float = 0.0
+    dice: random.Random = field(default_factory=lambda: random.Random(7))
+
+    def rate(self, width: int) -> float:
+        """Calls per second at a width; what is refused does nothing."""
+        width = min(width, self.refuses_above)
+        return width / self.seconds(width)
+
+    def window(self, width: int, calls: int) -> Window:
+        served = min(width, self.refuses_above)
+        took = sum(self.seconds(served) * self.dice.lognormvariate(0, self.noise) for _ in range(calls))
+        return Window(calls, float(calls), took / width, took / calls, max(0, width - served), width)
+
+
+def flat_then_linear(k: int) -> Callable[[int], float]:
+    """k places: beyond them calls wait in line."""
+    return lambda width: 2.0 * max(1.0, width / k)
+
+
+def saturating(part: float) -> Callable[[int], float]:
+    """A batch server: each call beside another one costs all of them `part` of a call's time."""
+    return lambda width: 2.0 * (1 + part * (width - 1))
+
+
+def play(
+    server: Server, windows: int = 150, start: Width | None = None, widest: int = 512, longest: float = PATIENT
+) -> list[Width]:
+    """The widths the controller goes through, one per verdict."""
+    now, seen = start or Width(), []
+    for _ in range(windows):
+        for rounds in range(2, 12):
+            verdict = next_width(
+                now, server.window(now.width, max(4, rounds * now.width)), widest=widest, longest_seconds=longest
+            )
+            if verdict is not None:
+                break
+        else:
+            pytest.fail("no verdict after all the calls it may ask for")
+        now = verdict
+        seen.append(now)
+    return seen
+
+
+def found(history: list[Width]) -> int:
+    """The width it spends most of the last third at."""
+    tail = [state.width for state in history[-len(history) // 3 :]]
+    return max(set(tail), key=tail.count)
+
+
+def yield_of(server: Server, history: list[Width], best: float) -> float:
+    """Work per second over the last two thirds, of the best there is."""
+    tail = history[len(history) // 3 :]
+    return sum(server.rate(state.width) for state in tail) / len(tail) / best
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 6, 8, 12, 20, 40])
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_it_settles_at_the_knee_of_a_server_with_places(k: int, noise: float) -> None:
+    server = Server(flat_then_linear(k), noise=noise)
+    history = play(server)
+    assert k * 0.85 - 1 <= found(history) <= k * 1.2 + 1
+    assert yield_of(server, history, server.rate(k)) >= 0.9
+
+
+@pytest.mark.parametrize("part", [0.05, 0.15, 0.4])
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_on_a_batch_server_it_settles_where_more_brings_little(part: float, noise: float) -> None:
+    server = Server(saturating(part), noise=noise)
+    history = play(server)
+    there = found(history)
+    assert server.rate(there + 1) / server.rate(there) - 1 < 0.6 / there, "one more would have been worth it"
+    assert yield_of(server, history, 1 / (2.0 * part)) >= 0.5
+
+
+@pytest.mark.parametrize("k", [1, 2, 6, 13])
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_a_server_that_refuses_above_k_is_found_and_refuses_seldom(k: int, noise: float) -> None:
+    server = Server(lambda _: 2.0, refuses_above=k, noise=noise)
+    history = play(server, 300)
+    assert found(history) == k
+    assert sum(state.width > k for state in history) <= 12
+    assert yield_of(server, history, server.rate(k)) >= 0.95
+
+
+def test_the_first_widths_are_1_2_3_and_so_on_and_longer_steps_come_later() -> None:
+    widths = [state.width for state in play(Server(lambda _: 1.0), 14)]
+    assert widths == [2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 19, 22, 25]
+
+
+def test_it_ends_at_the_widest() -> None:
+    history = play(Server(lambda _: 1.0), widest=6)
+    assert max(state.width for state in history) == found(history) == 6
+
+
+def test_calls_take_no_longer_than_is_accepted() -> None:
+    server = Server(saturating(0.2))  # 2 s alone, 0.4 s more for each beside it
+    history = play(server, longest=3.3)
+    assert found(history) == 4
+    assert max(state.width for state in history) == 5, "one step too far tells"
+
+
+def test_where_one_call_alone_takes_too_long_it_stays_at_1() -> None:
+    assert {state.width for state in play(Server(flat_then_linear(6)), longest=1.0)} == {1}
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 8), (8, 3), (6, 1)])
+def test_it_follows_a_server_that_changes(before: int, after: int) -> None:
+    now = play(Server(flat_then_linear(before)))[-1]
+    assert abs(found(play(Server(flat_then_linear(after)), 300, now)) - after) <= 1
+
+
+def test_it_recovers_when_the_server_takes_more_than_it_did() -> None:
+    now = play(Server(lambda _: 2.0, refuses_above=3), 60)[-1]
+    assert found(play(Server(lambda _: 2.0, refuses_above=9), 600, now)) == 9
+
+
+def test_trials_of_other_widths_become_rare() -> None:
+    history = play(Server(flat_then_linear(4)), 300)
+    assert history[-1].next_stay == LONGEST_STAY
+    assert sum(state.phase is not Phase.STAYING for state in history[-128:]) <= 4
+
+
+def test_a_429_narrows_at_once_without_waiting_for_more_calls() -> None:
+    now = Width(width=7, known_width=6, known_rate=3.0, known_seconds=2.0)
+    narrowed = next_width(now, Window(0, 0, 0, 0, 1, 7), widest=512, longest_seconds=PATIENT)
+    assert narrowed is not None
+    assert (narrowed.width, narrowed.phase) == (6, Phase.STAYING)
+
+
+def test_a_server_that_counts_nothing_keeps_its_best_known_width() -> None:
+    now = Width()
+    for _ in range(3):
+        seen = Window(calls=40, work=0.0, seconds=10, call_seconds=1, refused=0, held=now.width)
+        now = next_width(now, seen, widest=8, longest_seconds=900) or now
+    assert now.width == 1
+
+
+def test_permits_that_are_not_all_used_tell_nothing() -> None:
+    now = Width(width=4, known_width=3, known_rate=1.5, known_seconds=2.0)
+    assert next_width(now, Window(40, 40, 40, 1, 0, 3), widest=512, longest_seconds=PATIENT) == now
+
+
+def looked_at(ended: list[tuple[float, float]], t0: float, t1: float, width: int) -> Window:
+    """What the ledger sees between two moments: of calls as (end, begin), the parts inside."""
+    inside = [(end, begun) for end, begun in ended if end > t0 and begun < t1]
+    if not inside:
+        return Window(0, 0, 0, 0, 0, width)
+    parts = sum((min(end, t1) - max(begun, t0)) / (end - begun) for end, begun in inside)
+    mean = sum(end - begun for end, begun in inside) / len(inside)
+    return Window(parts, parts, t1 - t0, mean, 0, width)
+
+
+def stand_in_line(places: int, noise: float, until: float, seed: int = 7) -> list[Width]:
+    """Moment by moment: a server that works on `places` calls and lets others wait, met by as many lanes as the width
+    says; looked at after each call as the ledger would. A call takes 2 s of work."""
+    dice, now, width, changed = random.Random(seed), 0.0, Width(), 0.0
+    waiting: list[float] = [0.0]  # when each began, as its lane sees it
+    served: list[tuple[float, float]] = []  # when it ends, when it began
+    ended: list[tuple[float, float]] = []
+    history = []
+    while now < until:
+        while waiting and len(served) < places:
+            heapq.heappush(served, (now + 2.0 * dice.lognormvariate(0, noise), waiting.pop(0)))
+        now, begun = heapq.heappop(served)
+        ended.append((now, begun))
+        window = looked_at(ended, changed + width.settling_seconds, now - width.expected_seconds, width.width)
+        following = next_width(width, window, widest=64, longest_seconds=PATIENT)
+        if following is not None:
+            width, changed, ended = following, now, []  # calls that began before are known when they end
+            history.append(width)
+        waiting += [now] * (width.width - len(waiting) - len(served))
+    return history
+
+
+@pytest.mark.parametrize("places", [1, 3, 6, 12])
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_a_line_that_only_builds_up_after_a_widening_is_no_gain(places: int, noise: float) -> None:
+    history = stand_in_line(places, noise, until=1500.0)
+    assert max(state.width for state in history) <= 1.35 * places + 3
+    assert places * 0.8 - 1 <= found(history) <= places * 1.25 + 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    k=st.integers(1, 40),
+    part=st.floats(0, 0.5),
+    refuses_above=st.integers(1, 60),
+    noise=st.floats(0, 1.5),
+    widest=st.integers(1, 512),
+    longest=st.floats(0.1, 100),
+    seed=st.integers(0, 2**32),
+)
+def test_it_never_leaves_its_bounds_whatever_the_server_does(
+    k: int, part: float, refuses_above: int, noise: float, widest: int, longest: float, seed: int
+) -> None:
+    server = Server(
+        lambda width: flat_then_linear(k)(width) * (1 + part * width), refuses_above, noise, random.Random(seed)
+    )
+    history = play(server, 40, widest=widest, longest=longest)
+    assert all(1 <= state.width <= widest for state in history)
+    assert history[0].width <= 2
+
+
+@given(width=st.integers(2, 512), widest=st.integers(1, 512))
+def test_a_lowered_bound_holds_at_once(width: int, widest: int) -> None:
+    now = replace(Width(), width=width, known_width=width, known_rate=1.0, known_seconds=1.0)
+    after = next_width(now, Window(0, 0, 0, 0, 0, width), widest=widest, longest_seconds=PATIENT)
+    assert after is None if width <= widest else after is not None and after.width == widest

@@ -1,0 +1,225 @@
+"""N found by trying, as the slot's row remembers it: fed from all workers' calls, begun anew at each wake, a person's to set."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dagster_offload.ledger.core.rows import SlotRow
+from dagster_offload.ledger.slots import breaker, concurrency, permits, slots
+from dagster_offload.slot.config import DEEP
+from tests.ledger.conftest import SLOT, Bench
+
+AUTO = replace(SLOT, concurrency="auto")
+PATIENT = 1000.0
+
+
+@pytest.fixture
+def auto(bench: Bench) -> Bench:
+    bench.ledger.run(slots.register, AUTO)
+    steer(bench)
+    return bench
+
+
+def steer(bench: Bench, longest: float = PATIENT) -> SlotRow:
+    return bench.ledger.run(concurrency.steer, DEEP, longest)
+
+
+def calls(bench: Bench, lanes: int, rounds: int, seconds: float, outcome: str = "ok", worker: int = 1) -> None:
+    """Calls for documents, `lanes` at a time, one after the other since the width was changed until now."""
+    bench.sql("update calls set ended_at = ended_at - make_interval(secs => %s)", rounds * seconds)  # time passes
+    bench.sql("update slots set width_since = clock_timestamp() - make_interval(secs => %s)", rounds * seconds + 0.001)
+    bench.sql(
+        "insert into calls (item_id, worker_id, slot, epoch, asked_model, tokens_in, tokens_out, seconds, outcome, ended_at) "
+        "select 1, %s, 'deep', 1, 'qwen', 1600, 50, %s, %s, clock_timestamp() - make_interval(secs => %s * round) "
+        "from generate_series(1, %s), generate_series(0, %s) as round",
+        worker,
+        seconds,
+        outcome,
+        seconds,
+        lanes,
+        rounds - 1,
+    )
+
+
+def hold_permits(bench: Bench, number: int) -> None:
+    bench.sql("delete from permits")
+    worker = bench.worker()
+    assert all(bench.acquire(worker) for _ in range(number))
+
+
+def climb(bench: Bench, to: int) -> None:
+    """A server that always has a place to spare."""
+    while bench.slot().permits < to:
+        wide = bench.slot().permits
+        hold_permits(bench, wide)
+        calls(bench, wide, 6, 1.0)
+        steer(bench)
+
+
+def test_auto_begins_at_1_and_is_told_apart_from_a_number(auto: Bench) -> None:
+    assert (auto.slot().permits, auto.slot().is_auto) == (1, True)
+    row = auto.ledger.run(slots.register, SLOT)
+    assert (row.permits, row.is_auto) == (2, False)
+
+
+def test_calls_of_all_workers_widen_the_one_slot(auto: Bench) -> None:
+    hold_permits(auto, 1)
+    calls(auto, 1, 2, 1.0, worker=1)
+    assert steer(auto).permits == 1, "too few yet"
+    calls(auto, 1, 2, 1.0, worker=2)
+    auto.sql("update slots set width_since = width_since - interval '2.5 s'")
+    assert steer(auto).permits == 2
+    assert auto.acquire(auto.worker()), "the second permit is there for any of them"
+    assert not auto.acquire(auto.worker())
+
+
+def test_calls_begun_before_the_width_changed_say_nothing_of_it(auto: Bench) -> None:
+    hold_permits(auto, 1)
+    calls(auto, 1, 8, 1.0)
+    auto.sql("update slots set width_since = clock_timestamp() - interval '3.5 s'")
+    assert steer(auto).permits == 1
+
+
+def test_one_call_too_few_says_nothing_yet_and_too_many_holders_hear_of_a_narrowing(auto: Bench) -> None:
+    climb(auto, 3)
+    hold_permits(auto, 3)
+    with auto.ledger.connect() as listener:
+        listener.execute(f"listen {auto.ledger.channel}")
+        calls(auto, 1, 1, 0.01, outcome=concurrency.BUSY)
+        row = steer(auto)
+        assert [note.payload for note in listener.notifies(timeout=5, stop_after=1)] == ["wanted:deep"]
+    assert row.permits == 2
+    assert row.width_found is None or row.width_found["width"] == 2
+
+
+def test_what_was_found_is_kept_for_people(auto: Bench) -> None:
+    climb(auto, 3)
+    hold_permits(auto, 3)
+    calls(auto, 3, 15, 1.5)  # three in the time of three: a third place there is not
+    row = steer(auto)
+    assert (row.permits, row.is_auto) == (2, True)
+    assert row.width_found is not None
+    assert row.width_found["width"] == 2
+    assert row.width_found["speed_up"] == pytest.approx(2.0, rel=0.05)
+
+
+def test_what_is_read_again_is_no_work(auto: Bench) -> None:
+    """More documents in flight than the server keeps: nothing out of the cache, and longer calls for it."""
+    climb(auto, 3)
+    hold_permits(auto, 3)
+    calls(auto, 3, 15, 1.5)
+    auto.sql("update calls set tokens_cached = case when seconds < 1.5 then 1500 else 0 end")
+    assert steer(auto).permits == 2
+
+
+@pytest.mark.parametrize("count", [None, 0])
+def test_where_a_server_counts_no_tokens_a_call_is_a_call(auto: Bench, count: int | None) -> None:
+    for wide in (1, 2):
+        hold_permits(auto, wide)
+        calls(auto, wide, 6, 1.0)
+        auto.sql("update calls set tokens_in = %s, tokens_out = %s", count, count)
+        assert steer(auto).permits == wide + 1
+
+
+def test_it_never_widens_beyond_the_servers_places(auto: Bench) -> None:
+    auto.ledger.run(slots.set_places, DEEP, 2)
+    climb(auto, 2)
+    hold_permits(auto, 2)
+    calls(auto, 2, 8, 1.0)
+    assert steer(auto).permits == 2
+
+
+def test_a_slot_that_was_away_begins_at_1_again_and_still_shows_what_was_found(auto: Bench) -> None:
+    climb(auto, 3)
+    auto.sql("""update slots set width_found = '{"width": 3}'""")
+    auto.sql("delete from permits")
+    auto.ledger.run(breaker.open_breaker, DEEP, 1, "upstream_cold", None)
+    auto.sql("update slots set opened_at = opened_at - interval '20 s'")
+    auto.close_breaker()
+    assert (auto.slot().permits, auto.slot().width_found) == (1, {"width": 3})
+    assert steer(auto).permits == 1
+
+
+def test_a_slot_that_was_away_begins_at_1_again_also_where_a_person_had_it_asked(auto: Bench) -> None:
+    climb(auto, 3)
+    auto.sql("delete from permits")
+    auto.ledger.run(breaker.open_breaker, DEEP, 1, "upstream_cold", None)
+    auto.sql("update slots set opened_at = opened_at - interval '20 s'")
+    auto.ledger.run(slots.try_again, DEEP, "a person asked to try again")
+    auto.close_breaker()
+    assert auto.slot().permits == 1
+
+
+def test_a_trial_at_once_after_a_documents_fault_is_no_wake(auto: Bench) -> None:
+    climb(auto, 3)
+    auto.ledger.run(breaker.open_breaker, DEEP, 1, "HTTP 500", None, at_once=True)
+    worker = auto.worker()
+    auto.ledger.run(breaker.begin_trial, DEEP, worker, 1)
+    auto.ledger.run(breaker.end_trial, DEEP, worker, 1, breaker.TrialEnd(True, "answered"))
+    assert (auto.slot().permits, auto.slot().epoch) == (3, 2)
+
+
+def test_a_slot_nobody_used_for_long_begins_at_1_again(auto: Bench) -> None:
+    climb(auto, 3)
+    auto.sql("update calls set ended_at = ended_at - interval '31 minutes'")
+    auto.sql("update slots set width_since = width_since - interval '31 minutes'")
+    assert steer(auto).permits == 1
+
+
+def test_a_fixed_n_and_an_open_breaker_are_left_alone(bench: Bench) -> None:
+    hold_permits(bench, 2)
+    calls(bench, 2, 8, 1.0)
+    assert steer(bench).permits == 2
+    assert bench.sql("select width_memory, permits from slots") == [{"width_memory": None, "permits": 2}]
+    bench.ledger.run(slots.register, AUTO)
+    bench.ledger.run(breaker.open_breaker, DEEP, 1, "warming", None)
+    assert steer(bench).permits == 1
+
+
+def test_a_persons_number_wins_over_auto_until_the_variable_changes(auto: Bench) -> None:
+    auto.ledger.run(slots.set_permits, DEEP, 7)
+    row = auto.ledger.run(slots.register, AUTO)
+    assert (row.permits, row.is_auto) == (7, False)
+    assert auto.ledger.run(slots.register, replace(SLOT, concurrency=3)).permits == 3
+    row = auto.ledger.run(slots.register, AUTO)
+    assert (row.permits, row.is_auto) == (1, True)
+
+
+def test_a_person_may_say_auto_whatever_the_variable_says(bench: Bench) -> None:
+    bench.ledger.run(slots.set_auto, DEEP)
+    row = bench.ledger.run(slots.register, SLOT)
+    assert (row.permits, row.is_auto) == (1, True)
+
+
+@pytest.mark.parametrize(("n", "places", "held"), [(4, 2, 2), (2, 4, 2), (3, None, 3)])
+def test_permits_given_are_bound_by_n_and_by_the_places(bench: Bench, n: int, places: Any, held: int) -> None:
+    bench.ledger.run(slots.set_permits, DEEP, n)
+    bench.ledger.run(slots.set_places, DEEP, places)
+    worker = bench.worker()
+    assert sum(bench.acquire(worker) for _ in range(6)) == held
+
+
+def test_permits_above_lowered_places_are_given_up_after_the_current_call(bench: Bench) -> None:
+    worker = bench.worker()
+    assert bench.acquire(worker)
+    assert bench.acquire(worker)
+    assert not bench.ledger.run(permits.give_up_if_wanted, DEEP, worker, is_person=False)
+    bench.ledger.run(slots.set_places, DEEP, 1)
+    assert bench.ledger.run(permits.give_up_if_wanted, DEEP, worker, is_person=False)
+    assert not bench.ledger.run(permits.give_up_if_wanted, DEEP, worker, is_person=False)
+
+
+def test_a_persons_word_for_the_places_wins_over_the_servers(bench: Bench) -> None:
+    assert bench.ledger.run(slots.learn_places, DEEP, 4).places == 4
+    bench.ledger.run(slots.set_places, DEEP, 2)
+    assert bench.ledger.run(slots.learn_places, DEEP, 8).places == 2
+    bench.ledger.run(slots.set_places, DEEP, None)
+    assert bench.ledger.run(slots.learn_places, DEEP, 8).places == 8
+    assert bench.ledger.run(slots.learn_places, DEEP, None).places is None
+
+
+def test_another_servers_places_are_not_known(bench: Bench) -> None:
+    bench.ledger.run(slots.set_places, DEEP, 2)
+    row = bench.ledger.run(slots.register, replace(SLOT, url="http://other:1"))
+    assert (row.places, row.places_from) == (None, None)

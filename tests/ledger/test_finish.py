@@ -1,0 +1,208 @@
+"""Results: a fenced finish, one current result per key, what follows from it, and what is reused."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from dagster_offload.ledger.core.rows import CallRecord, NewResult, State
+from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.work import documents, redo
+from dagster_offload.ledger.work import finish as results
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, Outcome
+from tests.ledger.conftest import RECIPES, Bench, call, record_result, text_result
+
+
+def current(bench: Bench, stage: str) -> list[dict[str, object]]:
+    return bench.sql("select * from results where stage = %s and superseded_at is null order by result_id", stage)
+
+
+def test_a_finish_writes_result_state_downstream_items_call_and_event_together(bench: Bench) -> None:
+    bench.put("a.txt")
+    worker = bench.worker()
+    claim = bench.hold(worker, [EXTRACT])
+    assert bench.finish(worker, claim)
+    item = bench.item("a.txt", EXTRACT)
+    assert (item["state"], item["outcome"], item["worker_id"], item["token"]) == ("done", "ok", None, None)
+    assert bench.state("a.txt", CLASSIFY) == bench.state("a.txt", SUMMARIZE) == State.PENDING
+    assert bench.finish(worker, bench.hold(worker))
+    (made,) = current(bench, CLASSIFY)
+    assert (made["served_model"], made["slot"], made["first_document"]) == ("Qwen3.6-27B", "deep", "a.txt")
+    assert [row["outcome"] for row in bench.sql("select outcome from calls")] == ["ok"]
+    assert [row["stage"] for row in bench.sql("select stage from outbox order by event_id")] == [EXTRACT, CLASSIFY]
+
+
+def test_a_finish_that_cannot_be_committed_leaves_nothing(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    claim = bench.hold(worker)
+
+    def finish_then_break() -> None:
+        with bench.ledger.transaction() as cur:
+            results.finish(cur, worker, claim, claim.items[0], record_result("lost"), RECIPES, None)
+            raise RuntimeError("the process died before the commit")
+
+    with pytest.raises(RuntimeError):
+        finish_then_break()
+    assert bench.state("a.txt", CLASSIFY) == State.CLAIMED
+    assert current(bench, CLASSIFY) == []
+    assert bench.sql("select 1 from calls") == []
+
+
+@pytest.mark.parametrize("how", ["reclaimed", "reclaimed and claimed again", "edited", "gone"])
+def test_a_late_answer_is_kept_and_leaves_the_state_to_whoever_holds_it(bench: Bench, how: str) -> None:
+    bench.extracted("a.txt")
+    late = bench.worker()
+    claim = bench.hold(late, [CLASSIFY])
+    if how.startswith("reclaimed"):
+        bench.die(late)
+    if how == "reclaimed and claimed again":
+        bench.hold(bench.worker(), [CLASSIFY])
+    if how == "edited":
+        bench.put("a.txt", "other bytes")
+    if how == "gone":
+        bench.ledger.run(documents.mark_gone, ["a.txt"])
+    before = bench.sql("select state, token, worker_id from work_items order by item_id")
+    assert not bench.finish(late, claim)
+    assert bench.sql("select state, token, worker_id from work_items order by item_id") == before
+    (kept,) = current(bench, CLASSIFY)
+    assert kept["input_digest"] == claim.items[0].input_digest
+    assert [row["outcome"] for row in bench.sql("select outcome from calls")] == ["ok"]
+
+
+def test_a_kept_answer_is_taken_where_its_input_is_asked_for_again(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    late = bench.worker()
+    claim = bench.hold(late, [CLASSIFY])
+    bench.die(late)
+    bench.finish(late, claim)
+    again = bench.hold(bench.worker(), [CLASSIFY])
+    assert again.items == ()
+    assert bench.state("a.txt", CLASSIFY) == State.DONE
+
+
+def test_two_answers_for_one_key_leave_one_current_result(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    first, second = bench.worker(), bench.worker()
+    late = bench.hold(first, [CLASSIFY])
+    bench.die(first)
+    claim = bench.hold(second, [CLASSIFY])
+    assert bench.finish(second, claim, result=record_result("the holder's"))
+    assert not bench.finish(first, late, result=record_result("the late one"))
+    (kept,) = current(bench, CLASSIFY)
+    assert kept["value"] == {"category": "other", "summary": "the holder's"}
+    assert len(bench.sql("select 1 from results where stage = 'classify'")) == 2
+
+
+def test_answers_for_one_key_at_the_same_instant_leave_one_current_result(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    claims = []
+    for number in range(6):
+        worker = bench.worker()
+        claims.append((worker, bench.hold(worker, [CLASSIFY], alone=number >= 2)))
+        bench.die(worker)
+        bench.sql("update work_items set lone_deaths = 0")
+    start = threading.Barrier(6)
+
+    def finish(number: int) -> None:
+        worker, claim = claims[number]
+        start.wait()
+        bench.finish(worker, claim, result=record_result(f"answer {number}"))
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(finish, range(6)))
+    assert len(current(bench, CLASSIFY)) == 1
+    assert len(bench.sql("select 1 from results where stage = 'classify'")) == 6
+
+
+def test_a_copy_and_a_renamed_file_reuse_every_result_and_say_whose(bench: Bench) -> None:
+    bench.put("a.txt", "bytes")
+    worker = bench.worker()
+    bench.finish(worker, bench.hold(worker, [EXTRACT]))
+    claim = bench.hold(worker)
+    for item in claim.items:
+        bench.finish(worker, claim, item)
+    bench.put("renamed.txt", "bytes")
+    assert bench.take(worker, [EXTRACT, CLASSIFY, SUMMARIZE]) is None
+    for stage in (EXTRACT, CLASSIFY, SUMMARIZE):
+        assert bench.state("renamed.txt", stage) == State.DONE
+    events = bench.sql(
+        "select stage, reused_from from outbox o join documents d using (document_id) where d.key = 'renamed.txt'"
+    )
+    assert {row["stage"]: row["reused_from"] for row in events} == dict.fromkeys(
+        [EXTRACT, CLASSIFY, SUMMARIZE], "a.txt"
+    )
+    assert len(bench.sql("select 1 from calls")) == 2
+
+
+@pytest.mark.parametrize("outcome", [Outcome.EMPTY, Outcome.NO_TEXT, Outcome.NEEDS_OCR])
+def test_outcomes_without_text_are_done_in_all_stages_without_a_call(bench: Bench, outcome: Outcome) -> None:
+    bench.extracted("scan.pdf", "other.pdf", outcome=outcome, texts={"scan.pdf": "", "other.pdf": ""})
+    for stage in (EXTRACT, CLASSIFY, SUMMARIZE):
+        item = bench.item("scan.pdf", stage)
+        assert (item["state"], item["outcome"]) == (State.DONE, outcome)
+    assert bench.take(bench.worker()) is None
+    assert bench.sql("select 1 from calls") == []
+    assert len(bench.sql("select 1 from outbox")) == 6
+    assert len(current(bench, CLASSIFY)) == 1
+
+
+def test_an_empty_file_and_a_scan_without_text_do_not_share_a_result(bench: Bench) -> None:
+    bench.extracted("empty.txt", outcome=Outcome.EMPTY, texts={"empty.txt": ""})
+    bench.extracted("scan.pdf", outcome=Outcome.NEEDS_OCR, texts={"scan.pdf": ""})
+    assert bench.item("empty.txt", CLASSIFY)["outcome"] == Outcome.EMPTY
+    assert bench.item("scan.pdf", CLASSIFY)["outcome"] == Outcome.NEEDS_OCR
+
+
+def test_a_redo_replaces_the_current_result_and_keeps_the_old_one(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.finish(worker, bench.hold(worker, [CLASSIFY]), result=record_result("first"))
+    bench.ledger.run(redo.redo, [CLASSIFY], ["a.txt"])
+    claim = bench.hold(worker, [CLASSIFY])
+    assert [item.stage for item in claim.items] == [CLASSIFY]
+    bench.finish(worker, claim, result=record_result("second"))
+    (kept,) = current(bench, CLASSIFY)
+    assert kept["value"] == {"category": "other", "summary": "second"}
+    assert bench.item("a.txt", CLASSIFY)["result_id"] == kept["result_id"]
+    assert len(bench.sql("select 1 from results where stage = 'classify'")) == 2
+
+
+def test_extraction_done_again_with_the_same_text_leaves_the_later_stages_alone(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.finish(worker, bench.hold(worker, [CLASSIFY]))
+    bench.ledger.run(redo.redo, [EXTRACT], ["a.txt"])
+    bench.finish(worker, bench.hold(worker, [EXTRACT]), result=text_result("text of a.txt"))
+    assert bench.state("a.txt", CLASSIFY) == State.DONE
+    assert bench.state("a.txt", SUMMARIZE) == State.PENDING
+
+
+def test_extraction_done_again_with_another_text_starts_the_later_stages_anew(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker, holder = bench.worker(), bench.worker()
+    bench.finish(worker, bench.hold(worker, [CLASSIFY]))
+    claim = bench.hold(holder, [SUMMARIZE])
+    bench.die(holder)
+    bench.ledger.run(redo.redo, [EXTRACT], ["a.txt"])
+    bench.finish(worker, bench.hold(worker, [EXTRACT]), result=text_result("a better text"))
+    assert bench.state("a.txt", CLASSIFY) == bench.state("a.txt", SUMMARIZE) == State.PENDING
+    assert not bench.finish(holder, claim)
+    assert bench.hold(worker).text == "a better text"
+
+
+def test_every_completion_is_a_row_with_its_item_slot_epoch_models_and_tokens(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    claim = bench.hold(worker)
+    told = CallRecord("deep", 1, "qwen", 2.5, "ok", "Qwen3.6", "reported", 100, 20, 80)
+    bench.finish(worker, claim, result=NewResult(Outcome.OK, "digest", value={}, calls=(told,)))
+    (row,) = bench.sql("select * from calls")
+    assert (row["item_id"], row["document_id"], row["stage"]) == (claim.items[0].item_id, claim.document_id, CLASSIFY)
+    assert (row["asked_model"], row["served_model"], row["model_evidence"]) == ("qwen", "Qwen3.6", "reported")
+    assert (row["tokens_in"], row["tokens_out"], row["tokens_cached"], row["seconds"]) == (100, 20, 80, 2.5)
+
+
+def test_a_trial_is_a_call_without_an_item(bench: Bench) -> None:
+    bench.ledger.run(results.record_call, bench.worker(), None, None, call())
+    assert bench.ledger.run(status.count_calls) == {"trial": 1}

@@ -1,0 +1,171 @@
+"""Parts of long documents in the ledger: kept in any case, fenced progress, one result in their place."""
+
+from typing import Any
+
+import pytest
+
+from dagster_offload.ledger.core.rows import CallRecord, Claim, State
+from dagster_offload.ledger.work import claims, documents, partials, redo
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
+from dagster_offload.stages.splitting import Size
+from tests.ledger.conftest import HALF_AN_HOUR, RECIPES, Bench, call, record_result
+
+SIZES = (Size(0, 1_000),)
+ANSWER = {"summary": "what it says"}
+
+
+def spent(tokens: int) -> CallRecord:
+    return CallRecord("deep", 1, "qwen", 2.0, "ok", tokens_in=tokens, tokens_out=10, part="part 1 of 3")
+
+
+class Book:
+    """A document of three parts, claimed for its summary."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        bench.extracted("book.txt")
+        self.worker = bench.worker()
+        self.claim = bench.hold(self.worker, [SUMMARIZE])
+        self.begin()
+
+    def begin(self) -> None:
+        self.bench.ledger.run(partials.begin, self.claim, self.claim.items[0], SIZES, 0, 3)
+
+    def keep(self, digest: str, done: int, claim: Claim | None = None) -> bool:
+        claim = claim or self.claim
+        return self.bench.ledger.run(
+            partials.keep, self.worker, claim, claim.items[0], digest, ANSWER, spent(100 * done), done
+        )
+
+    def known(self) -> dict[str, dict[str, Any]]:
+        return self.bench.ledger.run(partials.answers, self.claim.items[0])
+
+    def item(self) -> dict[str, Any]:
+        return self.bench.item("book.txt", SUMMARIZE)
+
+
+@pytest.fixture
+def book(bench: Bench) -> Book:
+    return Book(bench)
+
+
+def test_a_part_is_kept_with_its_call_and_the_items_progress(book: Book) -> None:
+    assert book.keep("a", 1)
+    assert book.known() == {"a": ANSWER}
+    assert (book.item()["parts_done"], book.item()["parts_total"], book.item()["state"]) == (1, 3, State.CLAIMED)
+    (row,) = book.bench.sql("select part, tokens_in, outcome from calls")
+    assert row == {"part": "part 1 of 3", "tokens_in": 100, "outcome": "ok"}
+
+
+def test_a_claim_that_is_lost_keeps_the_answer_and_moves_no_progress(book: Book) -> None:
+    book.bench.die(book.worker)
+    assert not book.keep("a", 1)
+    assert book.known() == {"a": ANSWER}
+    assert (book.item()["parts_done"], book.item()["state"]) == (0, State.PENDING)
+
+
+def test_the_next_claim_brings_how_the_document_was_split(book: Book) -> None:
+    book.keep("a", 1)
+    book.bench.ledger.run(claims.release, book.worker, book.claim, "stopped")
+    assert book.bench.hold(book.worker, [SUMMARIZE]).items[0].part_sizes == [[0, 1_000]]
+
+
+def test_the_same_part_told_twice_is_kept_once(book: Book) -> None:
+    book.keep("a", 1)
+    book.keep("a", 1)
+    assert len(book.bench.sql("select 1 from part_answers")) == 1
+
+
+def test_deaths_before_a_part_was_answered_say_nothing_against_the_next(book: Book) -> None:
+    bench = book.bench
+    for done in range(1, 6):
+        bench.die(book.worker)
+        book.worker = bench.worker()
+        alone = bool(book.item()["must_run_alone"])
+        book.claim = bench.hold(book.worker, [SUMMARIZE], alone=alone)
+        book.keep(f"part {done}", done)
+    assert (book.item()["state"], book.item()["reclaims"], book.item()["lone_deaths"]) == (State.CLAIMED, 0, 0)
+
+
+def test_a_part_that_kills_its_worker_every_time_convicts_the_document(book: Book) -> None:
+    bench = book.bench
+    book.keep("a", 1)
+    while book.item()["state"] != State.QUARANTINED:
+        bench.die(book.worker)
+        book.worker = bench.worker()
+        claim = bench.take(book.worker, [SUMMARIZE], alone=bool(book.item()["must_run_alone"]))
+        assert claim is not None or book.item()["state"] == State.QUARANTINED
+    assert book.item()["reclaims"] == 5
+
+
+def test_a_slot_that_left_while_a_part_was_read_refuses_nothing(book: Book) -> None:
+    bench = book.bench
+    bench.extracted("letter.txt")
+    for done in range(1, 6):
+        book.keep(f"part {done}", done)
+        bench.defer(book.worker, book.claim, epoch=bench.slot().epoch)
+        bench.make_due()
+        bench.sql("update slots set breaker = 'closed'")
+        book.claim = bench.hold(book.worker, [SUMMARIZE], keys=["book.txt"])
+    assert book.item()["deferrals"] == 5
+    assert not book.item()["must_run_alone"]
+
+
+def test_the_result_takes_the_parts_place_and_tells_what_they_cost(book: Book) -> None:
+    book.keep("a", 1)
+    book.keep("b", 2)
+    item = book.claim.items[0]
+    assert book.bench.ledger.run(
+        partials.finish_in_parts, book.worker, book.claim, item, record_result("whole"), RECIPES, None
+    )
+    assert book.known() == {}
+    (row,) = book.bench.sql("select tokens_in, tokens_out, seconds from results where stage = 'summarize'")
+    assert row == {"tokens_in": 300, "tokens_out": 20, "seconds": 2.0 + 2.0 + 1.5}
+    assert book.item()["state"] == State.DONE
+
+
+def test_too_long_costs_nothing_and_spares_the_other_stages_of_the_document(book: Book) -> None:
+    smaller = (Size(0, 400),)
+    item = book.claim.items[0]
+    refused = call(outcome="context_too_long")
+    book.bench.ledger.run(partials.split_smaller, book.worker, book.claim, item, refused, smaller, 0, 8)
+    assert (book.item()["attempts"], book.item()["deferrals"], book.item()["parts_total"]) == (0, 0, 8)
+    assert book.bench.item("book.txt", CLASSIFY)["part_sizes"] == [[0, 400]]
+    assert [row["outcome"] for row in book.bench.sql("select outcome from calls")] == ["context_too_long"]
+
+
+def test_a_retry_of_a_document_with_parts_keeps_them_and_one_without_starts_whole(bench: Bench) -> None:
+    book = Book(bench)
+    book.keep("a", 1)
+    bench.fail(book.worker, book.claim, is_final=True)
+    bench.ledger.run(redo.retry, [SUMMARIZE])
+    assert (book.item()["part_sizes"], book.item()["parts_done"], len(book.known())) == ([[0, 1_000]], 1, 1)
+    book.claim = bench.hold(book.worker, [SUMMARIZE])
+    bench.sql("update work_items set parts_done = 0")
+    bench.fail(book.worker, book.claim, is_final=True)
+    bench.ledger.run(redo.retry, [SUMMARIZE])
+    assert book.item()["part_sizes"] is None
+
+
+def test_a_redo_forgets_the_parts_of_that_text(book: Book) -> None:
+    item = book.claim.items[0]
+    book.bench.ledger.run(
+        partials.finish_in_parts, book.worker, book.claim, item, record_result("whole"), RECIPES, None
+    )
+    book.keep("late", 1)  # by a worker that was given up
+    book.bench.ledger.run(redo.redo, [SUMMARIZE], ["book.txt"])
+    assert book.known() == {}
+    assert (book.item()["state"], book.item()["part_sizes"], book.item()["parts_total"]) == (State.PENDING, None, None)
+
+
+def test_a_gone_files_parts_are_kept(book: Book) -> None:
+    book.keep("a", 1)
+    book.bench.ledger.run(documents.mark_gone, ["book.txt"])
+    assert book.known() == {"a": ANSWER}
+    assert book.item()["state"] == State.GONE
+
+
+def test_deferring_a_long_document_keeps_its_progress(book: Book) -> None:
+    book.keep("a", 1)
+    book.bench.defer(book.worker, book.claim, wait=HALF_AN_HOUR)
+    assert (book.item()["state"], book.item()["parts_done"], book.item()["parts_total"]) == (State.DEFERRED, 1, 3)

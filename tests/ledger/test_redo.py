@@ -1,0 +1,71 @@
+"""What only a person may ask: retry, redo, redo what is outdated."""
+
+from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.work import redo
+from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
+from tests.ledger.conftest import RECIPES, Bench, record_result
+
+
+def fail(bench: Bench, key: str) -> None:
+    worker = bench.worker()
+    bench.fail(worker, bench.hold(worker, [CLASSIFY], keys=[key]), is_final=True)
+
+
+def test_retry_puts_failed_work_back_with_all_its_attempts(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt", "c.txt")
+    fail(bench, "a.txt")
+    fail(bench, "b.txt")
+    assert bench.ledger.run(redo.retry, DRAIN_STAGES, documents=["a.txt", "c.txt"]) == [("a.txt", CLASSIFY)]
+    item = bench.item("a.txt", CLASSIFY)
+    assert (item["state"], item["attempts"], item["must_run_alone"]) == (State.PENDING, 0, False)
+    assert bench.state("b.txt", CLASSIFY) == State.FAILED
+    assert bench.ledger.run(redo.retry, [SUMMARIZE]) == []
+    assert bench.ledger.run(redo.retry, DRAIN_STAGES, [State.QUARANTINED]) == []
+
+
+def test_retry_cannot_help_a_file_that_cannot_be_read(bench: Bench) -> None:
+    bench.put("locked.txt", unreadable="unreadable: Permission denied")
+    assert bench.ledger.run(redo.retry, [EXTRACT]) == []
+    assert bench.state("locked.txt", EXTRACT) == State.FAILED
+
+
+def test_redo_asks_again_for_what_is_done_and_for_nothing_else(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt")
+    worker = bench.worker()
+    bench.finish(worker, bench.hold(worker, [CLASSIFY]))
+    assert bench.ledger.run(redo.redo, DRAIN_STAGES, ["a.txt", "b.txt"]) == [("a.txt", CLASSIFY)]
+    assert bench.state("a.txt", CLASSIFY) == State.PENDING
+
+
+def test_a_changed_recipe_is_counted_as_outdated_and_redone_only_on_a_persons_word(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt")
+    worker = bench.worker()
+    for _ in range(2):
+        bench.finish(worker, bench.hold(worker, [CLASSIFY]))
+    changed = RECIPES | {CLASSIFY: "c2"}
+    counts = bench.ledger.run(status.stage_counts, changed)[CLASSIFY]
+    assert (counts.done, counts.outdated, counts.pending) == (2, 2, 0)
+    (estimate,) = bench.ledger.run(redo.estimate_redo, changed)
+    assert (estimate.stage, estimate.documents) == (CLASSIFY, 2)
+    assert estimate.hours is not None
+    assert abs(estimate.hours - 3.0 / 3600) < 1e-6
+    assert bench.ledger.run(redo.redo_outdated, changed) == 2
+    assert bench.state("a.txt", CLASSIFY) == State.PENDING
+    assert len(bench.sql("select 1 from results where stage = 'classify' and superseded_at is null")) == 2
+
+
+def test_going_back_to_an_old_recipe_reuses_its_results(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.finish(worker, bench.hold(worker, [CLASSIFY]), result=record_result("by c1"))
+    bench.sql("update work_items set recipe = 'c2' where stage = 'classify'")
+    bench.ledger.run(redo.redo_outdated, RECIPES)
+    assert bench.hold(worker, [CLASSIFY]).items == ()
+    assert bench.state("a.txt", CLASSIFY) == State.DONE
+
+
+def test_nothing_outdated_is_nothing_to_redo(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    assert bench.ledger.run(redo.estimate_redo, RECIPES) == []
+    assert bench.ledger.run(redo.redo_outdated, RECIPES) == 0

@@ -1,0 +1,349 @@
+"""Walking a library: which files are documents, which names are refused, and digests that never mix two contents."""
+
+import os
+import subprocess
+import sys
+import unicodedata
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dagster_offload.errors import ChangedWhileRead, LibraryMissing
+from dagster_offload.library.files import MAX_KEY_BYTES, FileStat, SeenFile, digest, extension, locate, printable, walk
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    path = tmp_path / "library"
+    path.mkdir()
+    return path
+
+
+def write(library: Path, name: str | bytes, content: bytes = b"text") -> Path:
+    path = Path(os.fsdecode(os.path.join(os.fsencode(library), os.fsencode(name))))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def keys(library: Path) -> list[str]:
+    return [file.key for file in walk(library).files]
+
+
+def only(library: Path) -> FileStat:
+    (file,) = walk(library).files
+    return file
+
+
+def test_keys_are_relative_posix_paths_in_order(library: Path) -> None:
+    names = ["b.txt", "a.txt", "sub/deep/c.md", "계약/임대차 계약서.docx", 'odd & "quoted" #1 100%.txt']
+    for name in names:
+        write(library, name)
+    assert keys(library) == sorted(names)
+
+
+def test_a_key_is_nfc_and_its_file_is_found_under_the_name_on_disk(library: Path) -> None:
+    decomposed = unicodedata.normalize("NFD", "회의/회의록.txt")
+    path = write(library, decomposed, b"minutes")
+    file = only(library)
+    assert file.key == "회의/회의록.txt"
+    assert file.path.read_bytes() == b"minutes"
+    found = locate(library, file.key)
+    assert found is not None
+    assert found.samefile(path)
+
+
+def test_two_names_that_normalise_to_one_leave_one_document(library: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "보고서.txt") for form in ("NFC", "NFD"))
+    write(library, composed, b"composed")
+    write(library, decomposed, b"decomposed")
+    found = walk(library)
+    (file,) = found.files
+    assert file.key == composed
+    assert file.path.read_bytes() == b"composed"
+    assert locate(library, file.key) == file.path
+    (unusable,) = found.unusable
+    assert unusable.name == decomposed
+    assert "normalised" in unusable.reason
+
+
+def test_of_two_names_that_are_both_not_in_normal_form_walk_and_locate_take_the_same(library: Path) -> None:
+    # Two marks on one letter, in both orders: neither is the normal form's spelling.
+    names = ["a\u0323\u0302.txt", "a\u0302\u0323.txt"]
+    for name in names:
+        write(library, name, name.encode())
+    found = walk(library)
+    (file,) = found.files
+    assert file.key not in names
+    assert locate(library, file.key) == file.path
+    assert len(found.unusable) == 1
+
+
+def test_two_folders_that_normalise_to_one_share_their_documents(library: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "계약") for form in ("NFC", "NFD"))
+    write(library, f"{composed}/a.txt")
+    other = write(library, f"{decomposed}/b.txt")
+    assert keys(library) == [f"{composed}/a.txt", f"{composed}/b.txt"]
+    found = locate(library, f"{composed}/b.txt")
+    assert found is not None
+    assert found.samefile(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "reason"),
+    [
+        (b"broken-\xb0\xed.txt", "broken-\\xb0\\xed.txt", "not UTF-8"),
+        ("two\nlines.txt", "two\\nlines.txt", "control character"),
+        ("bell\a.txt", "bell\\x07.txt", "control character"),
+        ("line\u2028separator.txt", "line\\u2028separator.txt", "control character"),
+        ("from a...to b.txt", "from a...to b.txt", "range of partitions"),
+        ("folder\twith tab/fine.txt", "folder\\twith tab/fine.txt", "control character"),
+    ],
+)
+def test_a_name_that_cannot_be_a_key_is_reported_and_no_document(
+    library: Path, name: str | bytes, shown: str, reason: str
+) -> None:
+    write(library, name)
+    write(library, "fine.txt")
+    found = walk(library)
+    assert [file.key for file in found.files] == ["fine.txt"]
+    (unusable,) = found.unusable
+    assert unusable.name == shown
+    assert reason in unusable.reason
+
+
+def test_a_key_too_long_for_an_index_is_refused_and_its_shown_name_is_short(library: Path) -> None:
+    for last in "ab":
+        write(library, "/".join(["깊은폴더" * 5] * 40 + [f"{last}.txt"]))
+    found = walk(library)
+    assert found.files == []
+    assert len({name.name for name in found.unusable}) == 2
+    for name in found.unusable:
+        assert str(MAX_KEY_BYTES) in name.reason
+        assert len(name.name) <= 700
+
+
+def test_escaped_names_of_different_files_differ() -> None:
+    assert printable("a\nb") != printable("a\\nb")
+
+
+def test_hidden_temporary_and_system_files_are_left_out(library: Path) -> None:
+    for name in (
+        ".DS_Store",
+        ".hidden.txt",
+        ".git/HEAD",
+        ".git/notes.txt",
+        "~$report.docx",
+        "draft.txt~",
+        "save.tmp",
+        "film.pdf.part",
+        "__MACOSX/a.txt",
+        "@eaDir/a.txt",
+    ):
+        write(library, name)
+    found = walk(library)
+    assert found.files == []
+    assert found.skipped_by_type == 0
+
+
+def test_types_that_are_no_documents_are_counted(library: Path) -> None:
+    for name in ("film.mp4", "Film.MP4", "all.zip", "setup.exe", "README", "report.2024", "보고서.최종", "PAGE.PDF"):
+        write(library, name)
+    found = walk(library)
+    assert {file.key for file in found.files} == {"README", "report.2024", "보고서.최종", "PAGE.PDF"}
+    assert found.skipped_types == {"mp4": 2, "zip": 1, "exe": 1}
+    assert found.skipped_by_type == 4
+
+
+def test_an_extension_is_short_ascii_with_a_letter() -> None:
+    assert [extension(name) for name in ("a.TXT", "a.tar.gz", "a", ".txt", "a.2024", "a.최종", "a.")] == (
+        ["txt", "gz", "", "", "", "", ""]
+    )
+
+
+def test_links_are_followed_only_to_regular_files_inside(library: Path, tmp_path: Path) -> None:
+    write(library, ".store/annexed", b"annexed")
+    (library / "inside.txt").symlink_to(".store/annexed")
+    (tmp_path / "secret.txt").write_text("secret")
+    (library / "outside.txt").symlink_to(tmp_path / "secret.txt")
+    (library / "nowhere.txt").symlink_to("missing.txt")
+    (library / "loop.txt").symlink_to("loop.txt")
+    (library / "again").symlink_to(library, target_is_directory=True)
+    found = walk(library)
+    assert [file.key for file in found.files] == ["inside.txt"]
+    assert found.skipped_links == 4
+    assert digest(found.files[0]) == sha256(b"annexed").hexdigest()
+
+
+def test_a_library_reached_through_a_link_is_walked(library: Path, tmp_path: Path) -> None:
+    write(library, "a.txt")
+    (library / "b.txt").symlink_to("a.txt")
+    (tmp_path / "link").symlink_to(library, target_is_directory=True)
+    assert keys(tmp_path / "link") == ["a.txt", "b.txt"]
+
+
+def test_pipes_are_no_documents_and_never_block(library: Path) -> None:
+    os.mkfifo(library / "pipe.txt")
+    assert keys(library) == []
+
+
+def test_a_library_that_is_not_there_is_missing(library: Path) -> None:
+    with pytest.raises(LibraryMissing, match="no such file"):
+        walk(library / "gone")
+    with pytest.raises(LibraryMissing, match="not a directory"):
+        walk(write(library, "file.txt"))
+
+
+def as_nobody(imports: str, work: str, library: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`work` in a process of somebody who may look into the folders above the library; `sys.argv[1]` is the library."""
+    for folder in (library, *library.parents):
+        if folder.stat().st_uid == 0 and folder.stat().st_mode & 0o005 != 0o005:
+            folder.chmod(folder.stat().st_mode | 0o005)
+    become = f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})"
+    script = "\n".join(["import os, sys", "from pathlib import Path", imports, become, work])
+    command = [sys.executable, "-c", script, str(library), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs root to become somebody else")
+def test_what_somebody_may_not_read_is_told_apart_from_gone(library: Path) -> None:
+    write(library, "open/a.txt")
+    write(library, "closed/b.txt").parent.chmod(0o700)
+    write(library, "listed/c.txt").parent.chmod(0o744)  # names can be seen, files cannot
+    write(library, "locked.txt").chmod(0o600)
+    ran = as_nobody(
+        "from dagster_offload.library.files import digest, walk",
+        "found = walk(Path(sys.argv[1]))\n"
+        "print([file.key for file in found.files], sorted((f.key, f.reason) for f in found.unreadable))\n"
+        "try:\n"
+        "    digest(next(file for file in found.files if file.key == 'locked.txt'))\n"
+        "except PermissionError as error:\n"
+        "    print(error.strerror)\n",
+        library,
+    )
+    assert ran.stdout.splitlines() == [
+        "['locked.txt', 'open/a.txt'] [('closed/', 'permission denied'), ('listed/', 'permission denied')]",
+        "Permission denied",
+    ], ran.stderr
+
+
+def test_a_digest_is_the_sha256_of_the_bytes(library: Path) -> None:
+    content = os.urandom(3_000_000)
+    write(library, "a.txt", content)
+    assert digest(only(library)) == sha256(content).hexdigest()
+    write(library, "a.txt", b"")
+    assert digest(only(library)) == sha256(b"").hexdigest()
+
+
+def test_a_file_changed_since_its_stat_has_no_digest(library: Path) -> None:
+    path = write(library, "a.txt", b"one")
+    before = only(library)
+    path.write_bytes(b"three")
+    with pytest.raises(ChangedWhileRead, match=r"a\.txt"):
+        digest(before)
+
+
+def test_a_file_replaced_by_one_of_the_same_size_and_time_has_no_digest(library: Path) -> None:
+    write(library, "a.txt", b"one")
+    before = only(library)
+    other = write(library, "other", b"two")
+    os.utime(other, ns=(before.mtime_ns, before.mtime_ns))
+    os.replace(other, before.location)
+    with pytest.raises(ChangedWhileRead):
+        digest(before)
+
+
+def test_a_file_replaced_by_a_pipe_has_no_digest(library: Path) -> None:
+    path = write(library, "a.txt")
+    before = only(library)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ChangedWhileRead):
+        digest(before)
+
+
+def test_a_vanished_file_is_an_os_error(library: Path) -> None:
+    path = write(library, "a.txt")
+    before = only(library)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        digest(before)
+
+
+@pytest.mark.parametrize(
+    "key", ["../secret.txt", "a/../../secret.txt", "/etc/passwd", "", "missing.txt", "a\0b", "없음.txt"]
+)
+def test_a_key_no_walk_gave_out_is_located_nowhere(library: Path, key: str) -> None:
+    (library.parent / "secret.txt").write_text("secret")
+    assert locate(library, key) is None
+
+
+def test_a_key_longer_in_normal_form_than_a_name_may_be_is_located(library: Path) -> None:
+    name = "\ufb2c" * 80 + ".txt"  # each of these becomes three characters, and no name may be so long
+    path = write(library, name)
+    assert len(os.fsencode(only(library).key)) > 255
+    assert locate(library, only(library).key) == path
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.parametrize("name", ["a.txt", "가.txt"])
+def test_a_key_in_a_folder_nobody_may_enter_is_located_nowhere(library: Path, name: str) -> None:
+    write(library, f"closed/{name}").parent.chmod(0o700)
+    ran = as_nobody(
+        "from dagster_offload.library.files import locate",
+        "print(locate(Path(sys.argv[1]), sys.argv[2]))",
+        library,
+        f"closed/{name}",
+    )
+    assert ran.stdout == "None\n", ran.stderr
+
+
+def seen(library: Path) -> dict[str, SeenFile]:
+    return {file.key: file.seen for file in walk(library).files}
+
+
+def test_what_is_as_it_was_seen_is_told_by_its_key_alone(library: Path) -> None:
+    write(library, "a/same.txt")
+    write(library, unicodedata.normalize("NFD", "a/같은.txt"))
+    write(library, "touched.txt")
+    write(library, "replaced.txt")
+    (library / "link.txt").symlink_to("a/same.txt")
+    before = seen(library)
+    assert before.keys() == {"a/same.txt", "a/같은.txt", "touched.txt", "replaced.txt", "link.txt"}
+    os.utime(library / "touched.txt", ns=(1, 1))
+    os.replace(write(library, "new"), library / "replaced.txt")
+    write(library, "added.txt")
+    found = walk(library, before)
+    assert [file.key for file in found.files] == ["added.txt", "replaced.txt", "touched.txt"]
+    assert sorted(found.unchanged) == ["a/same.txt", "a/같은.txt", "link.txt"]
+    assert found.count == 6
+
+
+def test_a_link_in_place_of_a_file_is_another_file(library: Path) -> None:
+    write(library, "a.txt")
+    before = seen(library)
+    (library / "a.txt").rename(library / "b.txt")
+    (library / "a.txt").symlink_to("../outside.txt")
+    write(library.parent, "outside.txt")
+    found = walk(library, before)
+    assert ([file.key for file in found.files], found.unchanged, found.skipped_links) == (["b.txt"], [], 1)
+
+
+def test_a_file_that_goes_during_the_walk_hides_none_of_its_folder(library: Path) -> None:
+    for name in "abc":
+        write(library, f"{name}.txt")
+
+    class Going(dict[str, SeenFile]):
+        """Removes the first file that is asked for."""
+
+        def get(self, key: str, default: Any = None) -> Any:
+            if len(list(library.iterdir())) == 3:
+                (library / key).unlink()
+            return super().get(key, default)
+
+    found = walk(library, Going(seen(library)))
+    assert (len(found.unchanged), found.files) == (2, [])

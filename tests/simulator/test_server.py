@@ -1,0 +1,213 @@
+"""The stand-in router does what it is told, remembers what it was asked, and keeps no document's text."""
+
+import json
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from dagster_offload.simulator.answers import answer, classification, language_of, summary
+from dagster_offload.simulator.connections import ConnectionHolder
+from dagster_offload.simulator.prompt_cache import Places
+from dagster_offload.simulator.request_log import fingerprint
+from dagster_offload.simulator.script import Behaviour, Script, read_script
+from dagster_offload.simulator.server import Router
+
+KOREAN = "회의록\n\n참석자: 김민수, 이영희. 안건은 다음 분기 예산입니다.\n예산을 10% 늘리기로 결정했습니다."
+
+
+def chat(document: str | None = None, instruction: str = "hi", **more: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": instruction}]
+    if document is not None:
+        messages.insert(
+            0, {"role": "system", "content": f"Rules about <document>.\n\n<document>\n{document}\n</document>"}
+        )
+    return {"model": "qwen-macbook", "messages": messages, **more}
+
+
+def ask(router: Router, body: dict[str, Any]) -> httpx.Response:
+    with httpx.Client(base_url=router.url, trust_env=False) as http:
+        return http.post("/v1/chat/completions", json=body)
+
+
+def test_a_completion_has_the_shape_of_openais(router: Router) -> None:
+    body = ask(router, chat("A letter.", "Summarize")).json()
+    assert body["model"].startswith("simulated/")
+    assert body["choices"][0]["message"]["role"] == "assistant"
+    assert body["choices"][0]["finish_reason"] == "stop"
+    assert body["usage"]["total_tokens"] == body["usage"]["prompt_tokens"] + body["usage"]["completion_tokens"]
+    with httpx.Client(base_url=router.url, trust_env=False) as http:
+        assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["qwen-macbook"]
+
+
+def test_the_log_holds_fingerprints_and_times_and_no_text(router: Router) -> None:
+    ask(router, chat("The secret plan.", '{"summary": ...}', max_tokens=50))
+    log = router.log()
+    (entry,) = router.completions()
+    assert entry["document"] == fingerprint("The secret plan.")
+    assert (entry["stage"], entry["outcome"], entry["status"], entry["max_tokens"]) == (
+        "summarize",
+        "answered",
+        200,
+        50,
+    )
+    assert entry["ended"] >= entry["started"]
+    assert "secret" not in json.dumps(log)
+
+
+def test_admin_calls_come_from_a_persons_terminal_too(router: Router) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}  # what `curl -d` says
+    response = httpx.post(f"{router.url}/admin/state", content='{"mode": "busy"}', headers=form, trust_env=False)
+    assert response.json()["mode"] == "busy"
+    assert ask(router, chat()).json()["error"]["type"] == "editor_busy"
+
+
+@pytest.mark.parametrize("change", [{"mode": "sleepy"}, {"colour": "red"}, {"latency": "slow"}, {"width": 0}])
+def test_a_behaviour_it_does_not_know_is_refused(router: Router, change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        router.set(**change)
+
+
+def test_a_document_can_always_be_cut_while_others_are_answered(router: Router) -> None:
+    poison = "This one cuts."
+    for mark in ("one cuts", fingerprint(poison)):
+        router.set(cut_documents=[mark])
+        assert ask(router, chat(poison)).status_code == 502
+        assert ask(router, chat("This one does not.")).status_code == 200
+        assert ask(router, chat()).status_code == 200
+
+
+def test_a_slot_that_falls_asleep_cuts_the_generations_in_flight() -> None:
+    with Router(hold=True) as router:
+        answers: list[int] = []
+        call = threading.Thread(target=lambda: answers.append(ask(router, chat()).status_code))
+        call.start()
+        router.wait(open=1)
+        router.set(mode="cold", hold=False)
+        call.join()
+        assert answers == [502]
+        assert ask(router, chat()).status_code == 503
+
+
+def test_a_restart_keeps_port_log_and_behaviour(router: Router) -> None:
+    router.set(mode="busy")
+    ask(router, chat())
+    port = router.port
+    router.stop()
+    with pytest.raises(httpx.ConnectError):
+        ask(router, chat())
+    router.start()
+    assert router.port == port
+    assert ask(router, chat()).status_code == 503
+    assert len(router.completions()) == 2
+
+
+def test_a_script_wakes_after_refusals_and_sleeps_after_answers() -> None:
+    script: list[dict[str, Any]] = [
+        {"set": {"mode": "cold"}},
+        {"after_refusals": 2, "set": {"mode": "awake"}},
+        {"after_answers": 1, "set": {"mode": "busy"}},
+    ]
+    with Router(script=script) as router:
+        assert [ask(router, chat()).status_code for _ in range(5)] == [503, 503, 200, 503, 503]
+
+
+def test_a_script_by_time_counts_from_the_step_before() -> None:
+    steps = read_script(
+        [{"after_seconds": 5, "set": {"mode": "cold"}}, {"after_seconds": 10, "set": {"mode": "awake"}}]
+    )
+    script = Script(steps, now=100.0)
+    assert script.due_changes(104.9, 0, 0) == []
+    assert script.due_changes(105.0, 0, 0) == [{"mode": "cold"}]
+    assert script.due_changes(114.9, 0, 0) == []
+    assert script.due_changes(200.0, 0, 0) == [{"mode": "awake"}]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"set": {}}', '[{"after_seconds": 1}]', '[{"set": {"mode": "x"}}]', '[{"when": 1, "set": {}}]', "[", "3"],
+)
+def test_a_script_that_makes_no_sense_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "script.json"
+    file.write_text(content)
+    with pytest.raises(ValueError):
+        read_script(file)
+
+
+def test_refusals_carry_retry_after(router: Router) -> None:
+    router.set(mode="refuse", status=429, retry_after="17")
+    response = ask(router, chat())
+    assert (response.status_code, response.headers["retry-after"]) == (429, "17")
+
+
+def test_a_prompt_is_read_from_where_it_first_differs() -> None:
+    places = Places()
+    first, read_before = places.take("rules document A classify", width=1)
+    assert read_before == 0
+    assert not places.has_idle(width=1)
+    places.give_back(first, width=1)
+    again, read_before = places.take("rules document A summarize", width=1)
+    assert again is first
+    assert read_before == len("rules document A ")
+
+
+def test_two_stages_in_flight_together_read_the_document_twice() -> None:
+    places = Places()
+    _, one = places.take("rules document A classify", width=2)
+    _, two = places.take("rules document A summarize", width=2)
+    assert (one, two) == (0, 0)
+
+
+def test_language_is_told_apart() -> None:
+    assert language_of(KOREAN) == "ko"
+    assert language_of("Minutes of the meeting with 김민수") == "en"
+    assert language_of("") == "en"
+
+
+@pytest.mark.parametrize(
+    ("text", "category"),
+    [
+        ("INVOICE No. 7\nSubtotal 20, VAT 4, amount due 24.", "invoice"),
+        ("Dear Ms Kim,\nthank you.\nKind regards, Lee", "letter"),
+        (KOREAN, "minutes"),
+        ("xyzzy", "other"),
+    ],
+)
+def test_classes_follow_key_words(text: str, category: str) -> None:
+    classes = ["invoice", "letter", "contract", "report", "minutes", "other"]
+    found = classification(text, classes)
+    assert found["category"] == category
+    assert 2 <= found["confidence"] <= 100
+
+
+def test_the_owners_own_classes_are_used_also_without_a_schema() -> None:
+    instruction = 'Classify. Answer {"category": one of "recipe", "poem", "other", "confidence": 0..1}.'
+    body = chat("A recipe for soup. This recipe needs salt.", instruction)
+    assert json.loads(answer(body["messages"], None))["category"] == "recipe"
+
+
+def test_a_summary_says_what_the_document_says() -> None:
+    found = summary(KOREAN)
+    assert found["title"] == "회의록"
+    assert "예산" in found["summary"]
+    assert found["language"] == "ko"
+    assert summary("")["summary"]
+
+
+def test_health_follows_the_mode_unless_it_is_told_otherwise() -> None:
+    assert Behaviour(mode="busy").is_healthy
+    assert not Behaviour(mode="cold").is_healthy
+    assert Behaviour(mode="cold", health="green").is_healthy
+    assert not Behaviour(health="red").is_healthy
+
+
+def test_an_answer_on_a_kept_connection_does_not_wait_for_an_acknowledgement() -> None:
+    """Head and body are written apart: with Nagle's algorithm each answer but the first comes 40 ms late."""
+    with Router() as router, httpx.Client(base_url=router.url, trust_env=False) as http:
+        http.post("/v1/chat/completions", json=chat())
+        served = [held.get_extra_info("socket") for held in ConnectionHolder.transports.values()]
+        assert any(held.getsockname()[1] == router.port for held in served)
+        assert all(held.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for held in served)

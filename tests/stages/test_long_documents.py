@@ -1,0 +1,283 @@
+"""How a long text is counted, split and read: nothing lost, nothing too long, the same again, in linear time."""
+
+import base64
+import random
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dagster_offload.slot.completion import ContextOverflow
+from dagster_offload.stages.long_documents import NOTE_CUT_MARK, Kind, Passage, Reading, WholeReading, merged
+from dagster_offload.stages.splitting import Size, Sizes, split
+from dagster_offload.tokens import estimated_tokens, text_tokens
+
+ENGLISH = "The tenant shall pay the rent on the first day of every month to the landlord. "
+CLAUSES = "".join(f"Clause {number}. {ENGLISH}" for number in range(700))
+KOREAN = "세입자는 매월 첫째 날에 임대료를 집주인에게 지불해야 한다. "
+SIZES: Sizes = (Size(0, 500),)
+
+
+def note(answer: Mapping[str, Any]) -> str:
+    return str(answer["summary"])
+
+
+WHOLE = WholeReading("summarize this part", "merge these summaries", note)
+
+
+def reading(text: str, sizes: Sizes = SIZES, answers: Mapping[str, Mapping[str, Any]] | None = None) -> Reading:
+    return Reading(text, "summarize", WHOLE, sizes, answers or {})
+
+
+def answer_all(read: Reading, words: str = "what it says") -> list[Passage]:
+    """Every passage asked, the last included."""
+    asked = []
+    while True:
+        passage = read.next_passage()
+        asked.append(passage)
+        if passage.is_last:
+            return asked
+        read.answered(passage, {"summary": f"{words} {passage.number}"})
+
+
+# Counting: the true numbers are Qwen's, counted once with its vocabulary
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        (ENGLISH * 10, 171),
+        (KOREAN * 10, 251),
+        ("Все люди рождаются свободными и равными в своем достоинстве и правах. " * 10, 202),
+        ("يولد جميع الناس أحرارًا متساوين في الكرامة والحقوق. " * 10, 191),
+        ("มนุษย์ทั้งหลายเกิดมามีอิสระและเสมอภาคกันในเกียรติศักดิ์และสิทธิ " * 10, 410),
+        ("すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。" * 10, 240),
+        ("😀🎉🚀🥳" * 25, 100),
+        ("1.234,56;7.890,12;3.456,78\n" * 10, 270),
+    ],
+    ids=["English", "Korean", "Russian", "Arabic", "Thai", "Japanese", "emoji", "numbers"],
+)
+def test_the_estimate_is_careful_in_every_script(text: str, tokens: int) -> None:
+    assert 0.85 * tokens <= estimated_tokens(text) <= 3.2 * tokens
+
+
+def test_noise_is_counted_as_what_it_costs() -> None:
+    noise = base64.b64encode(random.Random(1).randbytes(30_000)).decode()
+    assert estimated_tokens(noise) > 0.75 * len(noise) / 1.35
+
+
+# Splitting
+
+
+@given(st.text(), st.integers(1, 60))
+def test_parts_together_are_the_text_and_each_fits(text: str, tokens: int) -> None:
+    parts = split(text, (Size(0, tokens),))
+    assert "".join(parts) == text
+    assert all(estimated_tokens(part) <= max(tokens, 3) + 1 for part in parts)  # one character may be three tokens
+    assert all(parts) or parts == [""]
+
+
+@given(st.text(alphabet="ab1 .\n\f#。가😀", max_size=400), st.integers(1, 30), st.integers(1, 30), st.data())
+def test_what_stands_before_a_smaller_size_stays_as_it_was(
+    text: str, tokens: int, less: int, data: st.DataObject
+) -> None:
+    before = split(text, (Size(0, tokens),))
+    kept = data.draw(st.integers(0, len(before) - 1))
+    start = sum(map(len, before[:kept]))
+    after = split(text, (Size(0, tokens), Size(start, less))) if start else split(text, (Size(0, less),))
+    assert after[:kept] == before[:kept]
+    assert "".join(after) == text
+
+
+@pytest.mark.parametrize(
+    ("heading", "mark"),
+    [
+        ("# The second chapter\n", "# The second"),
+        ("Chapter 2\n", "Chapter 2"),
+        ("제2장 임대료\n", "제2장"),
+        ("第二章 租金\n", "第二章"),
+        ("2.1 The rent\n", "2.1 The"),
+        ("\fPage two begins.\n", "Page two"),
+        ("\n<!-- PAGE 2 -->\n", "<!-- PAGE 2"),
+    ],
+)
+def test_a_cut_is_made_where_the_structure_breaks(heading: str, mark: str) -> None:
+    text = f"{ENGLISH * 20}\n\n" * 2 + heading + "\n" + f"{ENGLISH * 3}\n\n" * 10
+    parts = split(text, (Size(0, 1_300),))
+    assert any(part.startswith(mark) for part in parts)
+
+
+def test_a_paragraph_is_cut_between_sentences_and_a_sentence_between_words() -> None:
+    for part in split(ENGLISH * 200, SIZES)[:-1]:
+        assert part.endswith("landlord. ")
+    for part in split(KOREAN * 200, SIZES)[:-1]:
+        assert part.endswith("한다. ")
+    for part in split("word " * 2_000, SIZES)[:-1]:
+        assert part.endswith("word ")
+
+
+def test_parts_are_as_full_as_their_structure_allows() -> None:
+    text = f"{ENGLISH * 5}\n\n" * 200
+    assert len(split(text, SIZES)) <= 1.35 * estimated_tokens(text) / 500
+    uneven = (f"{ENGLISH}\n\n" + f"{ENGLISH * 14}\n\n") * 50  # short and nearly full, one after the other
+    assert len(split(uneven, SIZES)) <= 1.5 * estimated_tokens(uneven) / 500
+
+
+def test_splitting_takes_time_in_step_with_the_length() -> None:
+    def seconds(text: str) -> float:
+        began = time.process_time()
+        split(text, (Size(0, 2_000),))
+        return time.process_time() - began
+
+    for text in (f"{ENGLISH}\n", "no blanks", "1\n", ". ", KOREAN):
+        once, eight_times = seconds(text * (200_000 // len(text))), seconds(text * (1_600_000 // len(text)))
+        assert eight_times < 30 * max(once, 0.01)
+
+
+# Reading
+
+
+def test_a_document_that_fits_is_one_question() -> None:
+    read = reading("short")
+    (passage,) = answer_all(read)
+    assert (passage.kind, passage.instruction, passage.label, read.total) == (Kind.WHOLE, "summarize", None, None)
+
+
+def test_every_part_is_asked_once_in_order_and_then_the_merges() -> None:
+    asked = answer_all(reading(CLAUSES))
+    parts = [passage for passage in asked if passage.kind is Kind.PART]
+    assert "".join(passage.text for passage in parts) == CLAUSES
+    assert [passage.number for passage in parts] == list(range(1, len(parts) + 1))
+    assert parts[0].label == f"part 1 of {len(parts)}"
+    assert [passage.is_last for passage in asked] == [False] * (len(asked) - 1) + [True]
+    assert asked[-1].kind is Kind.MERGE
+
+
+def test_merges_come_in_levels_each_within_the_size_until_one_is_left() -> None:
+    asked = answer_all(reading(CLAUSES * 4), words=ENGLISH * 3)
+    merges = [passage for passage in asked if passage.kind is Kind.MERGE]
+    totals = list(dict.fromkeys(passage.total for passage in merges))
+    assert len(totals) >= 3
+    assert totals == sorted(totals, reverse=True)
+    assert totals[-1] == 1
+    assert all(estimated_tokens(passage.text) <= 500 for passage in merges)
+
+
+def test_a_stage_that_asks_about_the_beginning_asks_about_the_first_part_of_the_others() -> None:
+    beginning = Reading(CLAUSES, "classify", None, SIZES, {})
+    passage = beginning.next_passage()
+    assert passage.is_last
+    assert passage.text == reading(CLAUSES).next_passage().text
+    assert (beginning.parts_read, beginning.parts) == (1, reading(CLAUSES).parts)
+    assert passage.label == f"part 1 of {beginning.parts}"
+
+
+@given(st.integers(0, 40))
+def test_a_reading_goes_on_with_exactly_what_is_not_answered_yet(done: int) -> None:
+    first, answers = reading(CLAUSES), {}
+    asked: list[str] = []
+    for _ in range(done):
+        passage = first.next_passage()
+        if passage.is_last:
+            break
+        answers[passage.digest] = {"summary": f"{ENGLISH} {passage.number}"}
+        first.answered(passage, answers[passage.digest])
+        asked.append(passage.digest)
+    second = reading(CLAUSES, answers=answers)
+    rest = [passage.digest for passage in answer_all(second, words=ENGLISH)]
+    assert not set(asked) & set(rest)
+    assert len(set(asked + rest)) == len(answer_all(reading(CLAUSES), words=ENGLISH))
+
+
+def test_the_same_part_twice_is_asked_once() -> None:
+    text = f"# Chapter\n{ENGLISH * 15}\n" * 10
+    read = reading(text)
+    assert read.parts == 10
+    assert sum(passage.kind is Kind.PART for passage in answer_all(read)) == 1
+
+
+def test_a_part_that_is_too_long_for_its_server_splits_what_comes_after_and_keeps_what_is_answered() -> None:
+    read = reading(CLAUSES)
+    answered = []
+    for _ in range(5):
+        passage = read.next_passage()
+        answered.append(passage.text)
+        read.answered(passage, {"summary": "yes"})
+    too_long = read.next_passage()
+    assert read.split_smaller(too_long, ContextOverflow())
+    smaller = read.next_passage()
+    assert too_long.text.startswith(smaller.text)
+    assert len(smaller.text) < 0.6 * len(too_long.text)
+    assert (smaller.number, read.done) == (6, 5)
+    assert split(CLAUSES, read.sizes)[:5] == answered
+
+
+def test_a_dense_part_among_others_makes_only_itself_smaller() -> None:
+    sizes = (Size(0, 1_500),)
+    read, whole_sized = reading(CLAUSES, sizes), split(CLAUSES, sizes)
+    for _ in range(5):
+        read.answered(read.next_passage(), {"summary": "yes"})
+    assert read.split_smaller(read.next_passage(), ContextOverflow())
+    assert read.split_smaller(read.next_passage(), ContextOverflow()), "and smaller still"
+    parts = split(CLAUSES, read.sizes)
+    assert parts[:5] == whole_sized[:5]
+    assert "".join(parts) == CLAUSES
+    assert read.parts <= len(whole_sized) + 4
+    longest = max(len(part) for part in parts[9:])
+    assert longest >= 0.9 * max(map(len, whole_sized))
+
+
+def test_a_beginning_that_is_too_long_makes_all_parts_smaller() -> None:
+    read = reading(CLAUSES)
+    before = read.parts
+    assert read.split_smaller(read.next_passage(), ContextOverflow())
+    assert read.parts >= 1.8 * before
+    assert len(read.sizes) == 1
+
+
+def test_a_server_that_tells_its_numbers_is_believed() -> None:
+    read = Reading(ENGLISH * 2_000, "summarize", WHOLE, (Size(0, 30_000),), {})
+    assert read.split_smaller(read.next_passage(), ContextOverflow(context_tokens=8_192, prompt_tokens=16_384))
+    assert read.sizes == (Size(0, text_tokens(8_192)),)
+    # The same context, and twice the tokens we had counted: the estimate is put right.
+    assert read.split_smaller(read.next_passage(), ContextOverflow(context_tokens=8_192, prompt_tokens=2 * 6_192))
+    assert 3_000 < read.sizes[0].tokens <= text_tokens(8_192) // 2
+    assert read.split_smaller(read.next_passage(), ContextOverflow(context_tokens=8_192))  # nothing new: half
+    assert read.sizes[0].tokens <= text_tokens(8_192) // 4
+
+
+def test_a_merge_that_is_too_long_is_grouped_smaller_and_the_parts_stay() -> None:
+    read = reading(CLAUSES, (Size(0, 2_000),))
+    while (passage := read.next_passage()).kind is Kind.PART:
+        read.answered(passage, {"summary": f"{ENGLISH * 2}{passage.number}"})
+    assert read.split_smaller(passage, ContextOverflow())
+    after = read.next_passage()
+    assert after.kind is Kind.MERGE
+    assert estimated_tokens(after.text) <= 0.6 * estimated_tokens(passage.text)
+    assert read.done == read.parts
+
+
+def test_there_is_a_floor_below_which_nothing_is_split() -> None:
+    read = reading(ENGLISH * 5)
+    sizes = 0
+    while read.split_smaller(read.next_passage(), ContextOverflow()):
+        sizes += 1
+        assert sizes < 10
+    assert read.sizes[-1].tokens >= 256
+
+
+def test_notes_too_long_for_a_tiny_context_end_in_a_mark_and_two_always_fit() -> None:
+    (text,) = merged([ENGLISH * 50, ENGLISH * 50], 400)
+    assert text.count(NOTE_CUT_MARK) == 2
+    assert estimated_tokens(text) <= 400
+
+
+@given(st.lists(st.integers(1, 12), min_size=2, max_size=60))
+def test_every_level_is_shorter_than_the_one_before(lengths: list[int]) -> None:
+    notes = [ENGLISH * length for length in lengths]
+    texts = merged(notes, 600)
+    assert len(texts) <= (len(notes) + 1) // 2
+    assert all(estimated_tokens(text) <= 600 for text in texts)

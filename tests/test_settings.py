@@ -1,0 +1,162 @@
+"""Settings: one place reads the environment, and a wrong value names its variable."""
+
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.settings import load_settings
+from dagster_offload.slot.config import without_password
+from dagster_offload.stages.catalog import recipes
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("OFFLOAD_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_nothing_set_is_fine_and_means_no_slots() -> None:
+    settings = load_settings()
+    assert settings.slots.deep is None
+    assert settings.slots.primary is None
+    assert settings.home.is_absolute()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://macbook.local:8890", "http://macbook.local:8890/", "http://macbook.local:8890/v1"]
+)
+def test_a_url_is_taken_with_or_without_v1(url: str) -> None:
+    deep = load_settings(deep_url=url, deep_model="qwen-macbook").slots.deep
+    assert deep is not None
+    assert deep.url == "http://macbook.local:8890"
+
+
+def test_a_url_without_a_model_names_the_missing_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFLOAD_DEEP_URL", "http://macbook.local:8890")
+    with pytest.raises(SettingsError, match="OFFLOAD_DEEP_MODEL"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OFFLOAD_DEEP_URL", "macbook.local:8890"),
+        ("OFFLOAD_DEEP_URL", "http://127.0.0.1:99999"),
+        ("OFFLOAD_DEEP_URL", "http://127.0.0.1:0"),
+        ("OFFLOAD_DEEP_URL", "http://[::1"),
+        ("OFFLOAD_DEEP_URL", "http://:80"),
+        ("OFFLOAD_PRIMARY_URL", "http://host:port"),
+        ("OFFLOAD_DEEP_CONCURRENCY", "0"),
+        ("OFFLOAD_DEEP_CONCURRENCY", "many"),
+        ("OFFLOAD_DEEP_EXPECTED_MODEL", "Qwen(3"),
+        ("OFFLOAD_DEEP_READ_TIMEOUT", "-1"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name):
+        load_settings()
+
+
+@pytest.mark.parametrize(("value", "read"), [("auto", "auto"), ("512", 512)])
+def test_concurrency_is_a_number_or_auto(monkeypatch: pytest.MonkeyPatch, value: str, read: object) -> None:
+    monkeypatch.setenv("OFFLOAD_DEEP_CONCURRENCY", value)
+    deep = load_settings(deep_url="http://h:1", deep_model="m").slots.deep
+    assert deep is not None
+    assert deep.concurrency == read
+
+
+def test_settings_are_read_from_a_dotenv_file_and_the_environment_goes_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path(".env").write_text("OFFLOAD_DEEP_URL=http://from-file:1\nOFFLOAD_DEEP_MODEL=from-file\n")
+    monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "from-environment")
+    deep = load_settings().slots.deep
+    assert deep is not None
+    assert (deep.url, deep.model) == ("http://from-file:1", "from-environment")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [("{", "JSON object"), ("[1]", "JSON object"), ('{"model": "x", "stream": true, "secret": 1}', "model, stream")],
+)
+def test_an_extra_body_that_cannot_be_is_told_without_its_values(body: str, said: str) -> None:
+    for slot in ("deep", "primary"):
+        with pytest.raises(SettingsError, match=f"OFFLOAD_{slot.upper()}_EXTRA_BODY") as raised:
+            load_settings(**{f"{slot}_extra_body": body})
+        assert said in str(raised.value)
+        assert "secret" not in str(raised.value)
+
+
+def test_a_changed_extra_body_is_another_slot_and_another_recipe_where_it_answers_alone() -> None:
+    plain, extra = (
+        {"deep_url": "http://x:1", "deep_model": "m", **more} for more in ({}, {"deep_extra_body": '{"a": 1}'})
+    )
+    before, after = load_settings(**plain), load_settings(**extra)
+    assert before.slots.deep is not None
+    assert after.slots.deep is not None
+    assert dict(after.slots.deep.extra_body) == {"a": 1}
+    assert before.slots.deep.fingerprint != after.slots.deep.fingerprint
+    assert recipes(before)["summarize"] != recipes(after)["summarize"]
+    either = {"any_stages": "classify"}
+    assert (
+        recipes(load_settings(**plain, **either))["classify"] == recipes(load_settings(**extra, **either))["classify"]
+    )
+
+
+def test_no_password_of_a_url_shows_in_any_repr() -> None:
+    urls = {f"{slot}_url": "https://me:s3cret@gpu.example:8443/llm" for slot in ("deep", "primary")}
+    settings = load_settings(**urls, deep_model="m", primary_model="m")
+    assert settings.slots.deep is not None
+    assert settings.slots.deep.url == urls["deep_url"], "requests still carry it"
+    for shown in (repr(settings), repr(settings.slots), str(settings.slots.deep)):
+        assert "s3cret" not in shown
+        assert "me:" not in shown
+    assert "https://gpu.example:8443/llm" in repr(settings.slots.deep)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://host:8890", "http://host:8890"),
+        ("http://me@host/llm", "http://host/llm"),
+        ("http://me:pa%40ss@[fe80::1]:8890/llm?v=2", "http://[fe80::1]:8890/llm?v=2"),
+        ("http://me:p@ss@host", "http://host"),
+        ("http://host:8890/@acme/llm", "http://host:8890/@acme/llm"),
+        # No such URL works, and messages about it are the more likely.
+        ("http://me:pa/ss@host", "http://host"),
+        ("http://me:pa#ss@host", "http://host"),
+        ("http://me:[pa@host", "http://host"),
+    ],
+)
+def test_a_url_is_shown_without_user_and_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+
+
+def test_a_url_that_a_password_makes_impossible_is_refused_without_it() -> None:
+    with pytest.raises(SettingsError, match="OFFLOAD_DEEP_URL") as refused:
+        load_settings(deep_url="http://me:pa/ss@host", deep_model="m")
+    assert "pa" not in str(refused.value).replace("port", "")
+
+
+def test_no_key_shows_in_any_repr() -> None:
+    settings = load_settings(
+        deep_url="http://x:1",
+        deep_model="m",
+        deep_api_key="sk-secret",
+        postgres_url="postgresql://u:sk-secret@h/d",
+        deep_extra_body='{"key": "sk-secret"}',
+    )
+    assert "sk-secret" not in repr(settings)
+    assert "sk-secret" not in repr(settings.slots)
+
+
+def test_a_slot_names_the_variable_behind_each_field() -> None:
+    deep = load_settings(deep_url="http://x:1", deep_model="m").slots.deep
+    assert deep is not None
+    assert deep.setting("api_key") == "OFFLOAD_DEEP_API_KEY"
