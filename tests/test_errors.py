@@ -74,6 +74,7 @@ def test_base_classes_of_httpx_are_no_verdict() -> None:
     assert not any(is_deferrable_error(kind("made for a test")) for kind in BASES)
 
 
+@pytest.mark.rule("slot-1")
 @pytest.mark.parametrize("status_code", [502, 503, 504, 408, 429])
 def test_a_status_of_an_absent_slot_is_deferrable(status_code: int) -> None:
     assert is_deferrable_error(status_error(status_code))
@@ -84,6 +85,7 @@ def test_a_status_about_the_request_or_the_settings_is_not_deferrable(status_cod
     assert not is_deferrable_error(status_error(status_code))
 
 
+@pytest.mark.rule("slot-1")
 @given(st.integers(100, 599))
 def test_no_other_status_is_deferrable(status_code: int) -> None:
     assert is_deferrable_error(status_error(status_code)) is (status_code in DEFERRABLE_STATUS_CODES)
@@ -109,6 +111,7 @@ def test_a_cut_or_foreign_answer_defers_and_a_malformed_one_does_not() -> None:
     assert not is_deferrable_error(UnusableAnswer("empty_answer", "the answer is empty"))
 
 
+@pytest.mark.rule("slot-4")
 def test_a_deferral_waits_30_minutes_unless_the_slot_named_a_time() -> None:
     assert StageDeferred("deep_unavailable:upstream_cold").retry_after_minutes == 30
     assert StageDeferred("deep_unavailable:editor_busy", retry_after_minutes=2).retry_after_minutes == 2
@@ -119,6 +122,7 @@ def wait(value: str, now: datetime | None = None) -> float | None:
     return retry_after_seconds(httpx.Response(503, headers={"retry-after": value}), now)
 
 
+@pytest.mark.rule("slot-4")
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [

@@ -217,6 +217,7 @@ def test_a_router_that_wakes_has_work_within_seconds(night: Night) -> None:
     assert night.seconds_to_first_answer < 45
 
 
+@pytest.mark.rule("drain-4")
 def test_a_backfill_is_not_green_before_its_deferred_document_is_done(night: Night) -> None:
     assert night.done_before == set(BACKFILLED[:2])
     assert night.while_it_slept == "REQUESTED"

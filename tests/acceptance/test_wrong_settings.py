@@ -28,6 +28,7 @@ def home(router: Router) -> Iterator[Home]:
         yield home
 
 
+@pytest.mark.rule("drain-6")
 @pytest.mark.parametrize(
     ("status", "exit_code", "setting"),
     [(500, 75, "OFFLOAD_DEEP_URL"), (401, 78, "OFFLOAD_DEEP_API_KEY"), (404, 78, "OFFLOAD_DEEP_MODEL")],

@@ -9,6 +9,7 @@ from tests.chaos.rounds import a_drain_dies, all_drains_die, play, postgres_is_k
 from tests.chaos.world import a_world
 
 
+@pytest.mark.rule("ledger-9")
 @pytest.mark.timeout(400)
 def test_whatever_is_killed_nothing_is_lost_and_nothing_done_twice() -> None:
     seed = random.SystemRandom().randrange(1_000_000)

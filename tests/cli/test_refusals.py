@@ -16,6 +16,7 @@ def home() -> Path:
     return Path(os.environ["OFFLOAD_HOME"])
 
 
+@pytest.mark.rule("drain-1")
 def test_a_drain_of_extract_is_refused_before_anything_is_touched(call: Call) -> None:
     result = call("drain", "extract", "--deep-url", "http://localhost:1", "--deep-model", "m")
     assert result.exit_code == 2
@@ -24,6 +25,7 @@ def test_a_drain_of_extract_is_refused_before_anything_is_touched(call: Call) ->
     assert not home().exists()
 
 
+@pytest.mark.rule("drain-1")
 def test_a_drain_without_a_deep_slot_is_refused_before_anything_is_touched(call: Call) -> None:
     result = call("drain", "--json")
     assert result.exit_code == 2

@@ -56,6 +56,7 @@ class FalsySlot:
         return False
 
 
+@pytest.mark.rule("slot-2")
 async def test_deep_work_goes_to_the_deep_slot() -> None:
     asked = []
 
@@ -81,6 +82,7 @@ async def test_without_a_deep_slot_primary_does_deep_work() -> None:
     assert asked == [primary]
 
 
+@pytest.mark.rule("slot-2")
 @pytest.mark.parametrize("error", [httpx.ConnectError("refused"), status_error(503), status_error(500), ValueError()])
 async def test_primary_never_answers_for_a_deep_slot_that_is_away(error: Exception) -> None:
     asked = []
@@ -116,6 +118,7 @@ async def test_no_slot_at_all_names_the_settings() -> None:
         await client_with(None, None, failing(AssertionError())).call_deep("question")
 
 
+@pytest.mark.rule("slot-3")
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -152,6 +155,7 @@ async def test_the_slots_retry_after_is_kept() -> None:
     assert retry_after_of(StageDeferred("deep_unavailable:warming")) is None
 
 
+@pytest.mark.rule("slot-3")
 @pytest.mark.parametrize(
     "error", [status_error(400), status_error(401), status_error(500), ValueError("x"), MalformedAnswer("x")]
 )
@@ -212,6 +216,7 @@ def test_null_content_is_empty_text_and_parts_are_joined() -> None:
     assert read(content=completion(content=[{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])) == "ab"
 
 
+@pytest.mark.rule("slot-6")
 @pytest.mark.parametrize(
     ("model", "evidence"),
     [
@@ -257,6 +262,7 @@ def test_headers_that_tell_of_no_fallback_pass(headers: dict[str, str]) -> None:
     assert read(EXPECTING, completion(), **headers) == "yes"
 
 
+@pytest.mark.rule("slot-10")
 def test_only_what_is_set_is_sent_and_every_call_has_a_bound() -> None:
     assert request_body(DEEP_SLOT, "hi", None, None) == {
         "model": "qwen-macbook",

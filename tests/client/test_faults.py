@@ -181,6 +181,7 @@ async def test_the_routers_own_word_is_the_reason(
     assert_away(await failure(deep_slot), httpx.HTTPStatusError, reason, cut=False)
 
 
+@pytest.mark.rule("slot-10")
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_redirects_are_never_followed(router: Router, deep_slot: SlotConfig, status: int) -> None:
     router.set(mode="refuse", status=status, redirect_to="/v1/chat/completions")
@@ -212,6 +213,7 @@ async def test_no_error_holds_the_key_the_address_or_the_document(router: Router
         assert not any(secret in words for secret in ("pass-word", "sk-secret", "document"))
 
 
+@pytest.mark.rule("breaker-7")
 async def test_sockets_watch_for_a_host_that_vanishes(
     router: Router, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ async def never_ends() -> str:
     return "unreachable"
 
 
+@pytest.mark.rule("breaker-7")
 async def test_three_silent_probes_in_a_row_end_an_open_call() -> None:
     async with Vigil(SLOT, Probes(GREEN, SILENT, SILENT, SILENT), every_seconds=0.001) as vigil:
         with pytest.raises(SlotFrozen) as caught:

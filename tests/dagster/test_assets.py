@@ -105,6 +105,7 @@ def test_each_document_gets_its_check_evaluation(three: Edge) -> None:
     }
 
 
+@pytest.mark.rule("drain-5")
 def test_documents_a_drain_did_while_the_run_waited_are_recorded_under_the_run_without_a_call(three: Edge) -> None:
     three.router.set(mode="cold")
     run_id, waits = str(uuid.uuid4()), threading.Event()

@@ -72,6 +72,7 @@ def test_a_healthy_slot_that_refuses_costs_no_run(two: Edge) -> None:
     assert two.instance.get_runs_count(dg.RunsFilter(job_name="drain")) == 1
 
 
+@pytest.mark.rule("breaker-2")
 def test_the_sensor_runs_the_trial_itself_and_launches_when_it_is_answered(two: Edge) -> None:
     two.router.set(mode="busy")
     two.run_job("drain")
@@ -80,6 +81,7 @@ def test_the_sensor_runs_the_trial_itself_and_launches_when_it_is_answered(two: 
     assert isinstance(tick(two), dg.RunRequest)
 
 
+@pytest.mark.rule("drain-3")
 def test_a_live_drain_is_judged_by_its_workers_heartbeat(two: Edge) -> None:
     with Worker(two.ledger, "drain", ("classify",)):
         assert "1 drain is at work" in str(tick(two))

@@ -24,6 +24,7 @@ def settle(edge: Edge) -> None:
         cur.execute("update documents set digested_at = digested_at + interval '1 minute'")
 
 
+@pytest.mark.rule("library-4")
 def test_a_scan_makes_the_partitions_equal_to_the_documents(edge: Edge) -> None:
     edge.write(a="One.", b="Two.", c="Three.")
     edge.scan()

@@ -16,6 +16,7 @@ from dagster_offload.ledger.work.claims import Unfinished
 FAILED = Unfinished("a.txt", "classify", State.FAILED, "unknown_class: the answer's category is none of: x", 3, None)
 
 
+@pytest.mark.rule("slot-5")
 def test_a_deferral_waits_half_an_hour_and_no_number_of_them_fails_a_step() -> None:
     retry = retry_requested(StageDeferred("deep_unavailable:upstream_cold"), retry_number=0)
     assert (retry.max_retries, retry.seconds_to_wait) == (10_000, 30 * 60)
@@ -60,6 +61,7 @@ def test_a_run_whose_documents_another_worker_holds_looks_again_also_after_its_t
     assert (waiting.value.max_retries, waiting.value.seconds_to_wait) == (10_000, 30)
 
 
+@pytest.mark.rule("drain-4")
 def test_a_failed_document_fails_the_run_at_once_with_cause_and_next_step() -> None:
     with pytest.raises(dg.Failure) as failure:
         raise_for(RunSummary(done=1, failed=(FAILED,)), chosen=3)

@@ -92,6 +92,7 @@ class Reader:
         return int(row["worker_id"])
 
 
+@pytest.mark.rule("answer-3")
 @pytest.mark.parametrize("seed", [2026])
 def test_a_book_interrupted_20_times_costs_its_parts_and_what_was_in_flight(
     engine: Engine, ledger_url: str, monkeypatch: pytest.MonkeyPatch, seed: int

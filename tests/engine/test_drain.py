@@ -21,6 +21,7 @@ from tests.engine.conftest import Engine
 KEYS = [f"{n}.txt" for n in range(6)]
 
 
+@pytest.mark.rule("answer-4")
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_each_stage_of_each_document_is_asked_once_and_the_server_reads_a_document_once(
     engine: Engine, concurrency: int
@@ -38,6 +39,7 @@ def test_each_stage_of_each_document_is_asked_once_and_the_server_reads_a_docume
     assert engine.counts(CLASSIFY).done == engine.counts(SUMMARIZE).done == 6
 
 
+@pytest.mark.rule("breaker-1")
 def test_an_away_slot_defers_and_costs_no_attempt_and_nothing_new_is_started(engine: Engine) -> None:
     engine.router.set(mode="cold")
     engine.texts(*KEYS)
@@ -170,6 +172,7 @@ def test_lowering_n_while_a_drain_is_at_work_holds_from_the_next_call_on(engine:
     )
 
 
+@pytest.mark.rule("breaker-1")
 def test_a_call_that_another_worker_found_the_slot_away_beside_ends_and_nothing_follows_it(engine: Engine) -> None:
     engine.texts(*KEYS)
     engine.router.set(hold=True)

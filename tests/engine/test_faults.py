@@ -31,6 +31,7 @@ def outcomes(engine: Engine) -> Counter[str]:
     return Counter(row["outcome"] for row in engine.sql("select outcome from calls where item_id is not null"))
 
 
+@pytest.mark.rule("breaker-5")
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize(
     ("status", "setting", "is_misconfigured"),
@@ -86,6 +87,7 @@ def test_a_server_that_is_no_chat_server_fails_no_document_and_names_the_setting
     assert "OFFLOAD_DEEP_URL" in str(summary.reason)
 
 
+@pytest.mark.rule("slot-7")
 def test_another_model_than_the_expected_one_is_the_slots_fault_and_leaves_no_record(engine: Engine) -> None:
     engine.router.set(model="some/tiny-model")
     engine.texts(*KEYS)
@@ -98,6 +100,7 @@ def test_another_model_than_the_expected_one_is_the_slots_fault_and_leaves_no_re
     assert attempts(engine) == 0
 
 
+@pytest.mark.rule("answer-1")
 def test_an_unusable_answer_costs_an_attempt_and_the_third_fails_the_document(engine: Engine) -> None:
     engine.router.set(answers="empty")
     engine.texts("a.txt")
@@ -115,6 +118,7 @@ def test_an_unusable_answer_costs_an_attempt_and_the_third_fails_the_document(en
     assert len(engine.router.completions()) == 3, "the slot answered, so no trial is needed"
 
 
+@pytest.mark.rule("answer-1")
 def test_an_answer_that_does_not_fit_gets_one_repair_question_and_both_calls_have_their_row(engine: Engine) -> None:
     engine.router.set(answers="garbage")
     engine.texts("a.txt")
@@ -169,6 +173,7 @@ def refuse_documents(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
     return refused
 
 
+@pytest.mark.rule("breaker-6")
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("status", [500, 400])
 def test_the_same_refusal_for_five_documents_in_a_row_is_the_slots_and_costs_nobody_an_attempt(
@@ -201,6 +206,7 @@ def test_where_every_document_was_refused_other_questions_arm_the_slot_again_and
     assert engine.drain(CLASSIFY, classes="note").done == len(KEYS)
 
 
+@pytest.mark.rule("breaker-5")
 def test_one_document_the_slot_refuses_while_it_answers_a_trial_pays_itself(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

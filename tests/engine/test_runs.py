@@ -96,6 +96,7 @@ def test_a_key_that_is_no_document_is_refused_and_leaves_nothing(engine: Engine)
     assert engine.sql("select 1 from documents where key = 'typed.txt'") == []
 
 
+@pytest.mark.rule("slot-8")
 def test_a_lost_deep_slot_refuses_and_says_how_to_put_it_right(engine: Engine, primary: Router) -> None:
     engine.texts("a.txt")
     with pytest.raises(SlotLost, match="slot forget deep"):
@@ -131,6 +132,7 @@ def test_primary_is_never_called_for_deep_work_while_a_deep_slot_is_configured(
     assert primary.completions() == []
 
 
+@pytest.mark.rule("slot-8")
 def test_any_stages_go_to_primary_while_the_deep_slot_is_away_and_only_they(engine: Engine, primary: Router) -> None:
     engine.router.set(mode="cold")
     engine.texts("a.txt", "b.txt")

@@ -51,6 +51,7 @@ def test_a_lost_deep_slot_is_said(engine: Engine) -> None:
         look_for_drain(engine.settings(), engine.ledger)
 
 
+@pytest.mark.rule("breaker-3")
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_five_minutes_of_editor_busy_cost_at_most_12_calls_and_3_runs_and_fail_nothing_then_work_flows(
     engine: Engine, concurrency: int
@@ -87,6 +88,7 @@ def test_a_slot_that_was_red_and_is_green_is_tried_before_its_time(engine: Engin
     assert look_for_drain(engine.settings(), engine.ledger).launch
 
 
+@pytest.mark.rule("breaker-2")
 def test_a_deferred_document_is_due_the_moment_the_breaker_closes(engine: Engine) -> None:
     engine.router.set(mode="cold")
     engine.texts("a.txt")

@@ -52,10 +52,12 @@ def decide(**changes: Any) -> tuple[bool, str]:
     return decision.launch, decision.words
 
 
+@pytest.mark.rule("drain-2")
 def test_a_drain_is_launched_only_when_everything_holds() -> None:
     assert decide() == (True, "3 documents due, 1 deferred")
 
 
+@pytest.mark.rule("drain-2")
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -54,6 +54,7 @@ def test_a_second_deferral_does_not_move_the_next_look_but_tells_its_wait(bench:
     assert bench.slot().refusal_wait_seconds == 40.0
 
 
+@pytest.mark.rule("breaker-3")
 def test_refused_trials_wait_15_seconds_doubling_to_45(bench: Bench) -> None:
     open_it(bench)
     waits = []
@@ -99,6 +100,7 @@ def test_an_old_trials_answer_cannot_close_a_newer_epoch(bench: Bench) -> None:
     assert (row.breaker, row.epoch) == (BreakerState.OPEN, 2)
 
 
+@pytest.mark.rule("breaker-4")
 def test_one_trial_at_a_time_and_its_verdict_is_everybodys(bench: Bench) -> None:
     open_it(bench, at_once=True)
     first, second = bench.worker(), bench.worker()
@@ -219,6 +221,7 @@ def busy(bench: Bench, wait: float | None = 5.0, epoch: int = 1) -> bool:
     return bench.ledger.run(breaker.count_busy, DEEP, epoch, wait)
 
 
+@pytest.mark.rule("slot-9")
 def test_three_429s_in_a_row_without_a_success_open_the_breaker(bench: Bench) -> None:
     assert [busy(bench), busy(bench), busy(bench)] == [False, False, True]
     row = bench.slot()
@@ -236,6 +239,7 @@ def test_a_success_between_429s_begins_the_row_anew(bench: Bench) -> None:
     assert bench.slot().breaker is BreakerState.CLOSED
 
 
+@pytest.mark.rule("slot-9")
 def test_one_429_with_a_wait_over_a_minute_opens_the_breaker(bench: Bench) -> None:
     assert not busy(bench, 60.0)
     assert busy(bench, 61.0)

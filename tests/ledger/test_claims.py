@@ -35,6 +35,7 @@ def test_two_stages_of_one_document_never_go_to_two_workers(bench: Bench) -> Non
     assert bench.take(bench.worker(), [SUMMARIZE]) is not None
 
 
+@pytest.mark.rule("ledger-3")
 def test_the_highest_priority_goes_first_then_the_oldest(bench: Bench) -> None:
     bench.extracted("old.txt", "new.txt", "urgent.txt")
     bench.sql(
@@ -56,6 +57,7 @@ def test_a_document_another_transaction_holds_is_skipped_and_not_waited_for(benc
         assert other.document == "b.txt"
 
 
+@pytest.mark.rule("ledger-3")
 def test_eight_claimers_at_once_share_the_documents_out_and_none_twice(bench: Bench) -> None:
     keys = [f"{n:02}.txt" for n in range(24)]
     bench.extracted(*keys)

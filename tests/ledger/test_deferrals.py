@@ -54,6 +54,7 @@ def test_no_number_of_deferrals_fails_a_document(bench: Bench) -> None:
     assert (item["state"], item["attempts"], item["deferrals"]) == ("deferred", 0, 14)
 
 
+@pytest.mark.rule("ledger-10")
 def test_a_document_fault_costs_one_attempt_and_backs_off_one_then_ten_minutes_then_fails(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
@@ -180,6 +181,7 @@ def test_attempts_are_given_back_to_failed_and_to_claimed_documents_too(bench: B
 # Poison
 
 
+@pytest.mark.rule("suspect-1")
 def test_a_document_cut_alone_is_a_suspect_that_pauses_and_then_runs_alone(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     worker = bench.worker()
@@ -208,6 +210,7 @@ def test_three_suspicions_ten_minutes_apart_quarantine_with_what_to_do(bench: Be
     assert item["attempts"] == 0
 
 
+@pytest.mark.rule("suspect-2")
 def test_three_suspicions_with_other_documents_answered_between_quarantine_without_waiting(bench: Bench) -> None:
     bench.extracted("bad.txt", "1.txt", "2.txt")
     worker = bench.worker()
@@ -229,6 +232,7 @@ def test_cuts_in_quick_succession_with_nothing_answered_between_are_one_suspicio
     assert bench.item("a.txt", CLASSIFY)["waits"] > 590
 
 
+@pytest.mark.rule("suspect-3")
 def test_several_documents_cut_at_once_convict_nobody(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     one, two = bench.worker(), bench.worker()

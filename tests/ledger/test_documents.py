@@ -89,6 +89,7 @@ def test_a_new_file_is_a_document_with_an_extract_item(library: Library, bench: 
     assert bench.state("a/b.txt", EXTRACT) == State.PENDING
 
 
+@pytest.mark.rule("library-2")
 def test_a_file_is_read_again_only_where_its_stat_changed(library: Library, digested: list[str]) -> None:
     library.write("a.txt", "text")
     library.write("b.txt", "text")
@@ -248,6 +249,7 @@ def test_a_library_that_is_not_there_changes_nothing(library: Library, bench: Be
     assert bench.ledger.run(documents.present_keys) == ["a.txt"]
 
 
+@pytest.mark.rule("library-1")
 def test_an_empty_walk_over_a_full_ledger_is_refused_until_confirmed(library: Library, bench: Bench) -> None:
     library.write("a.txt", "text")
     library.scan()
@@ -259,6 +261,7 @@ def test_an_empty_walk_over_a_full_ledger_is_refused_until_confirmed(library: Li
     assert bench.ledger.run(documents.present_keys) == []
 
 
+@pytest.mark.rule("library-1")
 @pytest.mark.parametrize(
     ("present", "gone", "is_refused"),
     [(50, 10, False), (50, 11, True), (55, 11, False), (54, 11, True), (12, 8, False)],
@@ -279,6 +282,7 @@ def test_more_than_a_fifth_and_more_than_ten_vanished_at_once_is_refused(
         assert library.scan().vanished == gone
 
 
+@pytest.mark.rule("library-3")
 def test_names_that_cannot_be_keys_are_reported_and_are_no_documents(library: Library, bench: Bench) -> None:
     library.write("fine.txt", "text")
     library.write("a...b.txt", "text")

@@ -17,6 +17,7 @@ def current(bench: Bench, stage: str) -> list[dict[str, object]]:
     return bench.sql("select * from results where stage = %s and superseded_at is null order by result_id", stage)
 
 
+@pytest.mark.rule("ledger-4")
 def test_a_finish_writes_result_state_downstream_items_call_and_event_together(bench: Bench) -> None:
     bench.put("a.txt")
     worker = bench.worker()
@@ -49,6 +50,7 @@ def test_a_finish_that_cannot_be_committed_leaves_nothing(bench: Bench) -> None:
     assert bench.sql("select 1 from calls") == []
 
 
+@pytest.mark.rule("ledger-4")
 @pytest.mark.parametrize("how", ["reclaimed", "reclaimed and claimed again", "edited", "gone"])
 def test_a_late_answer_is_kept_and_leaves_the_state_to_whoever_holds_it(bench: Bench, how: str) -> None:
     bench.extracted("a.txt")
@@ -115,6 +117,7 @@ def test_answers_for_one_key_at_the_same_instant_leave_one_current_result(bench:
     assert len(bench.sql("select 1 from results where stage = 'classify'")) == 6
 
 
+@pytest.mark.rule("ledger-5")
 def test_a_copy_and_a_renamed_file_reuse_every_result_and_say_whose(bench: Bench) -> None:
     bench.put("a.txt", "bytes")
     worker = bench.worker()

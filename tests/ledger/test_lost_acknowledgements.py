@@ -307,6 +307,7 @@ STEPS = (
 )  # fmt: skip
 
 
+@pytest.mark.rule("ledger-9")
 @pytest.mark.parametrize("prepare", STEPS, ids=lambda prepare: prepare.__name__)
 def test_step_whose_commit_is_not_answered_is_done_once(
     alike: tuple[Bench, Bench, Wire], prepare: Callable[[Bench], Step]

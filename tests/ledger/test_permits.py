@@ -3,6 +3,8 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.slots import breaker, permits, slots
 from dagster_offload.slot.config import DEEP
@@ -72,6 +74,7 @@ def test_a_permit_of_a_forgotten_slot_is_given_back_already(bench: Bench) -> Non
     assert held(bench) == 0
 
 
+@pytest.mark.rule("ledger-8")
 def test_workers_racing_for_permits_never_hold_more_than_n_at_any_instant(bench: Bench) -> None:
     start, guard, counts = threading.Barrier(8), threading.Lock(), [0, 0]
 
@@ -108,6 +111,7 @@ def test_an_exclusive_permit_waits_for_all_others_and_shuts_them_out(bench: Benc
     assert bench.acquire(one)
 
 
+@pytest.mark.rule("ledger-8")
 def test_a_drain_gives_a_permit_up_when_a_person_waits(bench: Bench) -> None:
     drain, person = bench.worker(), bench.worker("run")
     bench.acquire(drain)

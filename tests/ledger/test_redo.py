@@ -1,5 +1,7 @@
 """What only a person may ask: retry, redo, redo what is outdated."""
 
+import pytest
+
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import redo
@@ -38,6 +40,7 @@ def test_redo_asks_again_for_what_is_done_and_for_nothing_else(bench: Bench) -> 
     assert bench.state("a.txt", CLASSIFY) == State.PENDING
 
 
+@pytest.mark.rule("ledger-6")
 def test_a_changed_recipe_is_counted_as_outdated_and_redone_only_on_a_persons_word(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     worker = bench.worker()

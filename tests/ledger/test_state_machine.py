@@ -614,6 +614,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.rule("ledger-1")
 def test_no_order_of_events_breaks_the_contracts_table(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "SERVER_SETTLED_SECONDS", 0)  # the server is as old as this session
     with OneConnection(ledger_url) as ledger:

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict
 
+import pytest
+
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import documents
 from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, STAGE_NAMES, SUMMARIZE, Outcome
@@ -12,6 +14,7 @@ def counts(bench: Bench, stage: str) -> dict[str, int]:
     return {name: n for name, n in asdict(bench.ledger.run(status.stage_counts, RECIPES)[stage]).items() if n}
 
 
+@pytest.mark.rule("ledger-2")
 def test_counts_name_every_state_and_add_up_to_the_documents_whose_upstream_is_done(bench: Bench) -> None:
     bench.extracted(
         "done.txt", "claimed.txt", "deferred.txt", "failed.txt", "quarantined.txt", "pending.txt", "gone.txt"

@@ -59,6 +59,7 @@ def test_a_lease_that_is_over_is_a_death(bench: Bench, monkeypatch: pytest.Monke
     assert reclaim(bench) == [], "nobody dies twice"
 
 
+@pytest.mark.rule("ledger-7")
 @pytest.mark.usefixtures("free_locks_tell")
 def test_a_free_lock_is_a_death_and_a_held_one_is_none(bench: Bench) -> None:
     dead = bench.worker()
@@ -102,6 +103,7 @@ def test_every_heartbeat_reclaims_the_dead(bench: Bench, monkeypatch: pytest.Mon
 # What a death gives back, and what it costs
 
 
+@pytest.mark.rule("ledger-7")
 def test_claims_and_permits_of_the_dead_go_back_and_are_counted(bench: Bench) -> None:
     bench.extracted("a.txt")
     dead = bench.worker()
@@ -129,6 +131,7 @@ def test_after_two_deaths_a_document_runs_alone_and_three_lone_deaths_quarantine
     assert "retry" in item["reason"]
 
 
+@pytest.mark.rule("suspect-4")
 def test_a_death_in_company_convicts_nobody_however_often(bench: Bench) -> None:
     bench.extracted("a.txt")
     for _ in range(6):
@@ -140,6 +143,7 @@ def test_a_death_in_company_convicts_nobody_however_often(bench: Bench) -> None:
     assert (item["state"], item["lone_deaths"], item["reclaims"]) == (State.PENDING, 0, 6)
 
 
+@pytest.mark.rule("suspect-4")
 @pytest.mark.parametrize("what", ["reboot", "Postgres restart"])
 def test_a_reboot_and_a_restart_of_postgres_never_count(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str

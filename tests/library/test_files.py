@@ -239,6 +239,7 @@ def test_a_digest_is_the_sha256_of_the_bytes(library: Path) -> None:
     assert digest(only(library)) == sha256(b"").hexdigest()
 
 
+@pytest.mark.rule("library-2")
 def test_a_file_changed_since_its_stat_has_no_digest(library: Path) -> None:
     path = write(library, "a.txt", b"one")
     before = only(library)

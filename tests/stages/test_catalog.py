@@ -39,6 +39,7 @@ def test_wrapping_around_the_object_is_tolerated(answer: str) -> None:
     assert classify.parse(answer, CLASSES).category == "other"
 
 
+@pytest.mark.rule("answer-2")
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
