@@ -1,3 +1,3 @@
-"""Turn a folder of documents into typed records with a big language model that is only sometimes there."""
+"""Turn a folder of documents into typed records with a large language model that is only sometimes available."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
