@@ -11,17 +11,16 @@ from typing import Any
 import httpx
 import pytest
 
-from dagster_offload.client import faults
-from dagster_offload.client import probe, transport
+from dagster_offload.client import faults, probe, transport
 from dagster_offload.client.trial import trial
 from dagster_offload.drain import DrainSummary
 from dagster_offload.engine import breaker, document
 from dagster_offload.engine.wake import look_for_drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import State
-from tests.faults.conftest import Played
 from tests.faults.matrix import MATRIX, Promise, Row
 from tests.faults.play import FIRST, NOTHING_LEFT, WRONG, Play, exit_code
+from tests.faults.played import Played
 from tests.faults.raw_server import Hits, RawServer
 
 PRODUCT, PLAIN = "aiohttp", "plain httpx"

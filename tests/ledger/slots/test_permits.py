@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.slots import breaker, permits, slots
 from dagster_offload.slot.config import DEEP
-from tests.ledger.conftest import Bench
+from tests.support.ledger import Bench
 
 
 def release(bench: Bench, worker: int) -> None:
