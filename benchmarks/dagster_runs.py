@@ -17,7 +17,7 @@ from dagster_offload.simulator.request_log import COMPLETIONS, fingerprint
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT
 from tests.support.acceptance import Home, wait_for
-from tests.support.ui import UI, Book, configure, home_for, start_up, text_of, write_letters
+from tests.support.ui import UI, RequestLog, configure, home_for, start_up, text_of, write_letters
 
 PATIENCE_SECONDS = 600.0
 
@@ -29,7 +29,7 @@ class Running:
     home: Home
     router: Router
     ui: UI
-    book: Book
+    book: RequestLog
 
     def wait_asleep(self) -> None:
         """Until the last drain is over and a look of the sensor has seen the router red."""
@@ -51,7 +51,7 @@ def running(documents: int, latency: float, width: int) -> Iterator[Running]:
         configure(home, router, deep_concurrency=width)
         write_letters(home, *(name_of(number) for number in range(documents)))
         start_up(home)
-        book = Book(home)
+        book = RequestLog(home)
         wait_for(lambda: book.count("done", EXTRACT) == documents, "the texts", PATIENCE_SECONDS)
         yield Running(home, router, UI(home), book)
 

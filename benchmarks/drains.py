@@ -53,8 +53,8 @@ def _pair(ground: Ground, load: Load, what: str, target: Target, python: str, sc
             add_extracted(ledger, home.settings, count, name=name)
             analyze(ledger)
             prompts = write_prompts(ledger, home.settings, home.folder / f"{name}.jsonl", name)
-            ours.append(judged(router, partial(drain, home)))
-            theirs.append(judged(router, partial(_script, python, script, router, width, prompts)))
+            ours.append(result_from_health(router, partial(drain, home)))
+            theirs.append(result_from_health(router, partial(_script, python, script, router, width, prompts)))
             ground.tell(f"{ours[-1].calls_per_second:.0f} / {theirs[-1].calls_per_second:.0f} calls/s")
         _refuse_unfinished(ledger, count * ground.repeats)
     ratio = median([side.calls_per_second for side in ours]) / median([side.calls_per_second for side in theirs])
@@ -76,7 +76,7 @@ def drain(home: Home) -> None:
     home.run("drain", "--json")
 
 
-def judged(router: Router, side: Side) -> Seen:
+def result_from_health(router: Router, side: Side) -> Seen:
     since = newest_entry(router)
     side()
     return seen(router, since)

@@ -75,9 +75,9 @@ def extraction(ground: Ground) -> Iterator[Row]:
             bare.append(len(files) / (time.perf_counter() - began))
             scan(settings, ledger, accept_vanished=True)
             began = time.perf_counter()
-            tally = run_extraction(settings, ledger)
+            counts = run_extraction(settings, ledger)
             ours.append(len(files) / (time.perf_counter() - began))
-            assert tally.done + tally.failed == len(files)
+            assert counts.done + counts.failed == len(files)
             ground.tell(f"{ours[-1]:.0f} / {bare[-1]:.0f} documents/s")
     raw = {"documents_per_second": ours, "bare_documents_per_second": bare, "cores": os.cpu_count()}
     ratio = median(ours) / median(bare)

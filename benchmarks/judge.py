@@ -98,7 +98,7 @@ def _put_record(choice: dict[str, Any]) -> None:
 
 
 @contextmanager
-def judged(server: str) -> Iterator[tuple[str, Judge]]:
+def result_from_health(server: str) -> Iterator[tuple[str, Judge]]:
     """The address to ask instead of `server`, and who counts there."""
     judge = Judge(server)
     listening = listen("127.0.0.1", 0)

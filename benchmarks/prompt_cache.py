@@ -18,7 +18,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 
 from benchmarks.ground import ALIAS, Ground, Home
-from benchmarks.judge import Judge, judged
+from benchmarks.judge import Judge, result_from_health
 from benchmarks.letters import letter
 from benchmarks.rows import Benchmark, Row, at_most, median
 from dagster_offload.engine.extract import run_extraction
@@ -143,14 +143,14 @@ def read_once(ground: Ground) -> Iterator[Row]:
 def _pair(ground: Ground, width: int) -> Pair:
     with server(ground, width) as real, ground.home() as (home, ledger):
         given = home.settings.model_dump(exclude_defaults=True)
-        with judged(real.url) as (url, judge):
+        with result_from_health(real.url) as (url, judge):
             settings = load_settings(**given, deep_url=url, deep_model=ALIAS, deep_concurrency=width)
             _add_letters(settings, ledger)
             before = real.processor_seconds
             _drain(Home(home.folder, settings), ledger)
             ours = Side.of(judge, real.processor_seconds - before)
         texts = _texts(ledger)
-        with judged(real.url) as (url, judge):
+        with result_from_health(real.url) as (url, judge):
             before = real.processor_seconds
             asyncio.run(_stage_by_stage(url, settings, texts, width))
             theirs = Side.of(judge, real.processor_seconds - before)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from dagster_offload.engine.breaker import let_through
 from dagster_offload.engine.lanes import Lanes, Scope
 from dagster_offload.engine.progress import Progress
-from dagster_offload.engine.session import document_walker, ledger_executor, open_client, run_stoppable
-from dagster_offload.engine.wake import why_away
+from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
+from dagster_offload.engine.wake import describe_unavailable
 from dagster_offload.errors import DrainRefused
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
@@ -40,7 +40,7 @@ class DrainSummary:
     left: int
     held_elsewhere: int
     reason: str | None = None
-    is_slot_away: bool = False
+    is_slot_unavailable: bool = False
     is_misconfigured: bool = False
     tokens_read: int = 0  # of prompts, what was not in the server's cache
     tokens_cached: int | None = None  # of prompts, what was; None where the server does not say
@@ -100,7 +100,7 @@ async def _drain(
     on_progress: Progress | None,
 ) -> DrainSummary:
     async with open_client(settings.slots, ledger) as client:
-        lanes = Lanes(document_walker(settings, ledger, client, worker), scope, on_progress)
+        lanes = Lanes(document_runner(settings, ledger, client, worker), scope, on_progress)
         backlog = await ledger.run(claims.backlog, scope.stages)
         if backlog.due or backlog.waiting:
             await let_through(ledger, client, deep, worker)
@@ -112,13 +112,13 @@ async def _drain(
     warning = usage.warning_of(await ledger.run(usage.second_stage_reuse, worker.id), deep.name)
     pace = await ledger.run(estimate, deep.name)
     return DrainSummary(
-        done=lanes.tally.done,
-        failed=lanes.tally.failed,
+        done=lanes.counts.done,
+        failed=lanes.counts.failed,
         deferred=deferred,
         left=left,
         held_elsewhere=await ledger.run(claims.count_claimed_elsewhere, scope.stages, worker.id),
-        reason=None if row is None or row.breaker is BreakerState.CLOSED else why_away(row),
-        is_slot_away=row is not None and row.breaker is BreakerState.OPEN and left + deferred > 0,
+        reason=None if row is None or row.breaker is BreakerState.CLOSED else describe_unavailable(row),
+        is_slot_unavailable=row is not None and row.breaker is BreakerState.OPEN and left + deferred > 0,
         is_misconfigured=row is not None and row.breaker is BreakerState.MISCONFIGURED and left + deferred > 0,
         tokens_read=used.read,
         tokens_cached=used.cached,

@@ -60,9 +60,9 @@ class LazyGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except (KeyboardInterrupt, Exception) as error:
-            from dagster_offload.cli.exits import nobody_reads, refusal
+            from dagster_offload.cli.exits import is_broken_pipe, refusal
 
-            if nobody_reads(error):
+            if is_broken_pipe(error):
                 raise  # click ends it without a word
             raise refusal(error) from error
 

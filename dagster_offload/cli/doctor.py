@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dagster_offload.settings import Settings
     from dagster_offload.slot.completion import Answer
     from dagster_offload.slot.config import SlotConfig
-    from dagster_offload.slot.dialects import Dialects, Wish
+    from dagster_offload.slot.dialects import Dialects, Feature
 
 QUESTION = "Count from one to forty in English words, separated by spaces."
 # OpenAI and DeepSeek want the word in the prompt before they promise a JSON object; asked for it is not.
@@ -77,7 +77,7 @@ def command(*, as_json: bool) -> None:
         click.echo(f"\n{advice or 'Nothing to change.'}")
     if not last.ok:
         is_setting = any(check.is_setting for check in checks if not check.ok)
-        raise click.exceptions.Exit(ExitCode.MISCONFIGURED if is_setting else ExitCode.SLOT_AWAY)
+        raise click.exceptions.Exit(ExitCode.MISCONFIGURED if is_setting else ExitCode.SLOT_UNAVAILABLE)
 
 
 def _advice(checks: list[Check]) -> str | None:
@@ -221,11 +221,11 @@ async def _answer_without_thinking(client: "AIClient", slot: "SlotConfig") -> tu
 def _thinking(client: "AIClient", slot: "SlotConfig", answer: "Answer") -> Check:
     """Whether the server obeyed the wish not to think, and in which dialect."""
     from dagster_offload.slot.chat import MOST_TOKENS_TO_THINK
-    from dagster_offload.slot.dialects import Wish
+    from dagster_offload.slot.dialects import Feature
 
     known = client.dialects_of(slot)
-    way = known.way(Wish.NO_THINKING)
-    others = _passed_over(known, Wish.NO_THINKING)
+    variant = known.variant(Feature.NO_THINKING)
+    others = _passed_over(known, Feature.NO_THINKING)
     if answer.thinking_tokens:
         return Check(
             "thinking",
@@ -234,15 +234,15 @@ def _thinking(client: "AIClient", slot: "SlotConfig", answer: "Answer") -> Check
             f"{MOST_TOKENS_TO_THINK} tokens more for it{others}",
             f"turn thinking off at the server, or say how it wants to be told: {slot.setting('extra_body')}='{{...}}'",
         )
-    if way is None:
+    if variant is None:
         return Check("thinking", True, f"the server knows no word against it, and does not think{others}")
-    return Check("thinking", True, f"off: obeyed as {way}{others}")
+    return Check("thinking", True, f"off: obeyed as {variant}{others}")
 
 
 async def _json(client: "AIClient", slot: "SlotConfig") -> Check:
     """Which dialect of `answer with JSON of this shape` is honoured: the question itself asks for no such thing."""
     from dagster_offload.slot.completion import RequestOptions
-    from dagster_offload.slot.dialects import Finding, Wish
+    from dagster_offload.slot.dialects import Feature, Finding
 
     known = client.dialects_of(slot)
     schema = {
@@ -258,24 +258,24 @@ async def _json(client: "AIClient", slot: "SlotConfig") -> Check:
         response_schema=schema,
         read_timeout_seconds=_patience(slot),
     )
-    way = None
-    while (next_way := known.way(Wish.JSON)) is not None and next_way != way:
-        way = next_way
+    variant = None
+    while (next_variant := known.variant(Feature.JSON)) is not None and next_variant != variant:
+        variant = next_variant
         await client._request(slot, JSON_QUESTION, options=options)
-    others = _passed_over(known, Wish.JSON)
-    if way is None or next_way is None:
+    others = _passed_over(known, Feature.JSON)
+    if variant is None or next_variant is None:
         return Check("json", True, f"the prompt alone asks for it, every answer is checked{others}")
-    if known.finding(Wish.JSON, way) is Finding.OBEYED:
-        return Check("json", True, f"honoured as {way}{others}")
-    return Check("json", True, f"the answer as {way} was cut or blank: nothing is known{others}")
+    if known.finding(Feature.JSON, variant) is Finding.OBEYED:
+        return Check("json", True, f"honoured as {variant}{others}")
+    return Check("json", True, f"the answer as {variant} was cut or blank: nothing is known{others}")
 
 
-def _passed_over(known: "Dialects", wish: "Wish") -> str:
+def _passed_over(known: "Dialects", feature: "Feature") -> str:
     """What the server does not know, in brackets; empty where it knows the first."""
-    from dagster_offload.slot.dialects import WAYS, Finding
+    from dagster_offload.slot.dialects import VARIANTS, Finding
 
-    found = [(way, known.finding(wish, way)) for way in WAYS[wish]]
-    words = [f"{way} {finding}" for way, finding in found if finding in {Finding.IGNORED, Finding.REFUSED}]
+    found = [(variant, known.finding(feature, variant)) for variant in VARIANTS[feature]]
+    words = [f"{variant} {finding}" for variant, finding in found if finding in {Finding.IGNORED, Finding.REFUSED}]
     return f" ({', '.join(words)})" if words else ""
 
 
@@ -292,11 +292,11 @@ def _remember(settings: "Settings", slot: "SlotConfig", client: "AIClient") -> N
 
 def _prompt_cache(settings: "Settings", slot: "SlotConfig") -> Iterator[Check]:
     """How many documents may be in flight so that each is read once: by the server's word, and by asking twice."""
-    from dagster_offload.client.prompt_cache import DOCUMENTS_TO_ASK, ask_places, calls_needed
+    from dagster_offload.client.prompt_cache import DOCUMENTS_TO_ASK, ask_prompt_cache_size, calls_needed
 
     wanted = DOCUMENTS_TO_ASK if slot.concurrency == "auto" else slot.concurrency
     documents = min(max(2, wanted), 2 * DOCUMENTS_TO_ASK)
-    word = asyncio.run(ask_places(slot))
+    word = asyncio.run(ask_prompt_cache_size(slot))
     if word.places is not None:
         yield Check("places", True, f"{word.places}, says the server: never more documents than that are in flight")
         documents = min(documents, max(2, word.places))

@@ -64,5 +64,5 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
             click.echo(summary["warning"], err=True)
     if summary["is_misconfigured"]:
         raise click.exceptions.Exit(ExitCode.MISCONFIGURED)
-    if summary["is_slot_away"]:
-        raise click.exceptions.Exit(ExitCode.SLOT_AWAY)
+    if summary["is_slot_unavailable"]:
+        raise click.exceptions.Exit(ExitCode.SLOT_UNAVAILABLE)

@@ -23,7 +23,7 @@ class ExitCode(IntEnum):
     OK = 0  # nothing left that this call could do now
     OUR_FAULT = 1
     REFUSED = 2  # or wrong usage
-    SLOT_AWAY = 75  # due work left because the slot is away or wrong (EX_TEMPFAIL of sysexits.h)
+    SLOT_UNAVAILABLE = 75  # due work left because the slot is away or wrong (EX_TEMPFAIL of sysexits.h)
     MISCONFIGURED = 78  # EX_CONFIG
     INTERRUPTED = 130  # Ctrl-C, as shells say it
 
@@ -51,7 +51,7 @@ def refusal(error: BaseException) -> Refusal:
     if isinstance(error, KeyboardInterrupt):
         return Refusal("interrupted; nothing is lost", ExitCode.INTERRUPTED)
     if isinstance(error, StageDeferred):
-        return Refusal(str(error), ExitCode.SLOT_AWAY)
+        return Refusal(str(error), ExitCode.SLOT_UNAVAILABLE)
     if isinstance(error, OffloadError):
         return Refusal(str(error), ExitCode.REFUSED)
     where = _write_down(error)
@@ -59,7 +59,7 @@ def refusal(error: BaseException) -> Refusal:
     return Refusal(f"{what} - this is our fault; details in {where}", ExitCode.OUR_FAULT)
 
 
-def nobody_reads(error: BaseException) -> bool:
+def is_broken_pipe(error: BaseException) -> bool:
     """Whether `error` says that the reader of our standard output is gone (`status | head -1`): nobody's fault.
 
     Asked of the pipe itself, since writing to a child or a server raises the same error.

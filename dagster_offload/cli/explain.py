@@ -53,14 +53,14 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
 
 def _print(found: "Explanation") -> None:
     from dagster_offload.cli.console import table, to_terminal
-    from dagster_offload.cli.formatting import in_words
+    from dagster_offload.cli.formatting import describe_time
 
     click.echo(found.document + ("" if found.is_present else "  (the file is gone; its results are kept)"))
     click.echo(f"SHA-256 {found.digest or 'not read yet'}\n")
     items = table("stage", "state", "attempts", "deferrals", "due", "why")
     for item in found.items:
         counts = (str(item["attempts"]), str(item["deferrals"]))
-        items.add_row(item["stage"], _state(item), *counts, in_words(item["not_before"]), _why(found, item))
+        items.add_row(item["stage"], _state(item), *counts, describe_time(item["not_before"]), _why(found, item))
     to_terminal(items)
     click.echo()
     history = table("when", "stage", "from", "to", "by", "why")

@@ -16,7 +16,7 @@ def _plain(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def in_words(moment: datetime | None, now: datetime | None = None) -> str:
+def describe_time(moment: datetime | None, now: datetime | None = None) -> str:
     """A time beside its distance from now: `14:02 (in 12 s)`, `09:30 (3 h ago)`; empty for None."""
     if moment is None:
         return ""

@@ -17,10 +17,10 @@ from dagster_offload.slot.health import (
     TOTAL_SECONDS,
     ProbeResult,
     health_path,
-    judged,
-    judged_by_models,
+    result_from_health,
+    result_from_models,
 )
-from dagster_offload.slot.refusals import os_words
+from dagster_offload.slot.refusals import os_error_text
 
 LONGEST_BODY_BYTES = 2**20
 
@@ -45,8 +45,8 @@ def _ask(slot: SlotConfig) -> ProbeResult:
     try:
         status_code, body = _get(slot, path)
         if status_code == http.HTTPStatus.NOT_FOUND:
-            return judged_by_models(slot, path, *_get(slot, MODELS_PATH))
-        return judged(slot, path, status_code, body)
+            return result_from_models(slot, path, *_get(slot, MODELS_PATH))
+        return result_from_health(slot, path, status_code, body)
     except SettingsError as error:
         return ProbeResult(False, str(error))
     except _ConnectTimeoutError:
@@ -56,7 +56,7 @@ def _ask(slot: SlotConfig) -> ProbeResult:
     except (http.client.RemoteDisconnected, http.client.IncompleteRead):
         return ProbeResult(False, "server closed the connection before its answer was whole")
     except OSError as error:
-        return ProbeResult(False, os_words(error) or "cannot connect")
+        return ProbeResult(False, os_error_text(error) or "cannot connect")
     except (http.client.HTTPException, ValueError):  # ValueError: an address that is none
         return ProbeResult(False, f"what answers there speaks no HTTP (check {slot.setting('url')})")
 

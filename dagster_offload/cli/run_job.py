@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dagster_offload.cli.formatting import duration
-from dagster_offload.engine.progress import read_in_words
+from dagster_offload.engine.progress import describe_parts_read
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
@@ -23,7 +23,7 @@ from dagster_offload.service.postgres_keeper import kept_alive
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 
-LOOK_EVERY_SECONDS = 1.0
+CHECK_EVERY_SECONDS = 1.0
 PACE_EVERY_LOOKS = 5
 
 
@@ -100,10 +100,10 @@ def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console
 
         def look() -> None:
             pace, looks = "", 0
-            while not over.wait(LOOK_EVERY_SECONDS):
+            while not over.wait(CHECK_EVERY_SECONDS):
                 counts = ledger.run(status.stage_counts, recipes(settings))
                 if slot is not None and looks % PACE_EVERY_LOOKS == 0:
-                    pace = _pace_in_words(ledger.run(estimate, slot.name))
+                    pace = _describe_pace(ledger.run(estimate, slot.name))
                 looks += 1
                 at_work = [read for read in ledger.run(status.in_parts) if read.state is State.CLAIMED]
                 for stage, bar in bars.items():
@@ -111,7 +111,9 @@ def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console
                     total = of.pending + of.claimed + of.deferred + of.done + of.failed + of.quarantined
                     words = [f"{n} {word}" for n, word in ((of.failed, "failed"), (of.deferred, "put off")) if n]
                     words += [
-                        f"{r.document}: {read_in_words(stage, r.done, r.total)}" for r in at_work if r.stage == stage
+                        f"{r.document}: {describe_parts_read(stage, r.done, r.total)}"
+                        for r in at_work
+                        if r.stage == stage
                     ][:1]
                     if pace and stage == stages[-1]:
                         words.append(pace)
@@ -126,7 +128,7 @@ def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console
             looking.join()
 
 
-def _pace_in_words(pace: Estimate) -> str:
+def _describe_pace(pace: Estimate) -> str:
     """`41 documents an hour, 310 tokens/s, 2.3 h left`; empty where it is not known."""
     if pace.documents_per_hour is None or pace.tokens_per_second is None:
         return ""

@@ -46,7 +46,7 @@ def show(*, as_json: bool) -> None:
     dagster-offload slot show --json
     """
     from dagster_offload.cli.console import table, to_terminal
-    from dagster_offload.cli.formatting import in_words, print_json
+    from dagster_offload.cli.formatting import describe_time, print_json
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.settings import load_settings
@@ -71,11 +71,11 @@ def show(*, as_json: bool) -> None:
             _places(row),
             row.breaker,
             row.reason or "",
-            "now due" if row.is_retry_due else in_words(row.retry_at),
+            "now due" if row.is_retry_due else describe_time(row.retry_at),
         )
     to_terminal(shown)
     for row in rows:
-        if (words := found_in_words(row)) is not None:
+        if (words := describe_concurrency(row)) is not None:
             click.echo(f"{row.name}: {words}")
 
 
@@ -83,7 +83,7 @@ def _places(row: Any) -> str:
     return f"{row.places} ({'you said' if row.places_from == 'person' else 'the server says'})" if row.places else ""
 
 
-def found_in_words(row: Any) -> str | None:
+def describe_concurrency(row: Any) -> str | None:
     """What trying found of a slot's width; None where it is not found by trying, or nothing is found yet."""
     if not row.is_auto or row.width_found is None:
         return None

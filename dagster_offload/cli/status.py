@@ -156,7 +156,7 @@ def _deep(slot: "SlotRow | None", seen: "ProbeResult | None") -> dict[str, Any]:
 def _print(settings: "Settings", report: Report) -> None:
     from dagster_offload.cli.console import table, to_terminal
 
-    click.echo(f"deep     {_deep_in_words(settings, report)}")
+    click.echo(f"deep     {_describe_deep(settings, report)}")
     click.echo(f"library  {settings.library or 'none: set OFFLOAD_LIBRARY'}")
     for line in _pace(report):
         click.echo(line)
@@ -169,9 +169,9 @@ def _print(settings: "Settings", report: Report) -> None:
         click.echo(line)
 
 
-def _deep_in_words(settings: "Settings", report: Report) -> str:
-    from dagster_offload.cli.formatting import in_words
-    from dagster_offload.ledger.core.rows import ASKED_AT_THE_NEXT_LOOK
+def _describe_deep(settings: "Settings", report: Report) -> str:
+    from dagster_offload.cli.formatting import describe_time
+    from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK
 
     configured, slot = settings.slots.deep, report.slot
     if configured is None:
@@ -180,18 +180,18 @@ def _deep_in_words(settings: "Settings", report: Report) -> str:
     if slot is None or slot.breaker == "closed":
         health = "healthy" if report.deep["healthy"] else f"not there now: {report.deep['reason']}"
         return f"{where}: {health}"
-    words = f"{where}: {slot.breaker}, {slot.reason} since {in_words(slot.reason_since)}"
+    words = f"{where}: {slot.breaker}, {slot.reason} since {describe_time(slot.reason_since)}"
     if slot.breaker == "misconfigured":
         return f"{words}; change the setting, or `dagster-offload slot set deep --try-again`"
     if slot.is_retry_due:
-        return f"{words}; {ASKED_AT_THE_NEXT_LOOK}"
-    return f"{words}; asked again {in_words(slot.retry_at)}" if slot.retry_at else words
+        return f"{words}; {CHECKED_AT_THE_NEXT_TICK}"
+    return f"{words}; asked again {describe_time(slot.retry_at)}" if slot.retry_at else words
 
 
 def _pace(report: Report) -> list[str]:
     """How fast the slot is and when the backlog may be done; nothing where no call tells."""
     from dagster_offload.cli.formatting import duration
-    from dagster_offload.cli.slot import found_in_words
+    from dagster_offload.cli.slot import describe_concurrency
 
     lines, pace = [], report.estimate
     if pace.documents_per_hour is not None and pace.tokens_per_second is not None:
@@ -203,7 +203,7 @@ def _pace(report: Report) -> list[str]:
         end = f"; at its usual hours until {pace.done_at.astimezone():%a %d %b %H:%M}" if pace.done_at else ""
         why = f" ({pace.note})" if pace.note else ""
         lines.append(f"left     {duration(pace.slot_hours_left * 3600)} of the slot's time{end}{why}")
-    if report.slot is not None and (found := found_in_words(report.slot)) is not None:
+    if report.slot is not None and (found := describe_concurrency(report.slot)) is not None:
         lines.append(f"width    {found}")
     if (used := report.last_drain) is not None and (used.read or used.written):
         reused = (
@@ -215,12 +215,12 @@ def _pace(report: Report) -> list[str]:
 
 def _next_steps(settings: "Settings", report: Report) -> list[str]:
     """What waits for what, and what a person can do about what stands still."""
-    from dagster_offload.engine.progress import read_in_words
+    from dagster_offload.engine.progress import describe_parts_read
 
     lines = []
     waiting = sum(c.pending + c.deferred for stage, c in report.stages.items() if stage != "extract")
     if waiting and report.slot is not None and report.slot.breaker != "closed":
-        lines.append(f"\n{waiting} waiting for deep: {report.slot.reason_in_words}")
+        lines.append(f"\n{waiting} waiting for deep: {report.slot.reason_text}")
     elif waiting and settings.slots.deep is None:
         lines.append(f"\n{waiting} waiting: no deep slot is configured (OFFLOAD_DEEP_URL, OFFLOAD_DEEP_MODEL)")
     elif waiting and not report.deep["healthy"]:
@@ -232,7 +232,9 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
     if report.long_documents:
         lines.append("\nLong documents under way, read page by page or part by part:")
         shown = report.long_documents[:PROBLEMS_SHOWN]
-        lines += [f"  {r.document}  {r.stage} {r.state}: {read_in_words(r.stage, r.done, r.total)}" for r in shown]
+        lines += [
+            f"  {r.document}  {r.stage} {r.state}: {describe_parts_read(r.stage, r.done, r.total)}" for r in shown
+        ]
     if report.problems:
         lines.append("\nOnly a person moves these (dagster-offload retry DOCUMENT; dagster-offload explain DOCUMENT):")
         lines += [f"  {p.document}  {p.stage} {p.state} after {p.attempts}: {p.reason}" for p in report.problems]

@@ -13,14 +13,14 @@ from weakref import WeakKeyDictionary
 
 import httpx
 
-from dagster_offload.client.faults import fault_reason, is_cut, retry_after_of, router_word, setting_to_check, text_of
+from dagster_offload.client.faults import fault_reason, is_cut, retry_after_of, router_reason, setting_to_check, text_of
 from dagster_offload.client.transport import Http, call_timeout
 from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_error
 from dagster_offload.slot.addresses import auth_headers, endpoint
 from dagster_offload.slot.chat import matches_expected, read_answer, request_body, with_extra
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.slot.config import DEEP, PRIMARY, SlotConfig, Slots
-from dagster_offload.slot.dialects import Dialects, Finding, Findings, Wish, refused_wish
+from dagster_offload.slot.dialects import Dialects, Feature, Finding, Findings, refused_feature
 
 __all__ = [
     "AIClient",
@@ -87,26 +87,26 @@ class AIClient:
         options = options or RequestOptions()
         known = self.dialects_of(slot)
         read_seconds = slot.read_timeout if options.read_timeout_seconds is None else options.read_timeout_seconds
-        tried, refused = known.copy(), list[tuple[Wish, str, int]]()
+        tried, refused = known.copy(), list[tuple[Feature, str, int]]()
         started = time.monotonic()
         while True:
-            body = request_body(slot, prompt, system, options, ways := tried.ways)
+            body = request_body(slot, prompt, system, options, variants := tried.variants)
             response = await self._post(slot, with_extra(body, slot.extra_body), read_seconds)
-            wish = None if response.is_success else refused_wish(response.status_code, text_of(response), body)
-            if wish is None or (way := ways[wish]) is None:
+            feature = None if response.is_success else refused_feature(response.status_code, text_of(response), body)
+            if feature is None or (variant := variants[feature]) is None:
                 break
-            refused.append((wish, way, response.status_code))
-            tried.note(wish, way, Finding.REFUSED)
+            refused.append((feature, variant, response.status_code))
+            tried.note(feature, variant, Finding.REFUSED)
         if not response.is_success:
             # Not raise_for_status: its message holds the URL, and a URL may hold a password.
             message = f"the {slot.name} slot answered HTTP {response.status_code}"
             raise httpx.HTTPStatusError(message, request=response.request, response=response)
         answer = read_answer(slot, response.content, response.headers, time.monotonic() - started)
-        before = known.ways
-        for wish, way, status_code in refused:
-            known.note_refusal(wish, way, status_code)
-        known.learn(ways, options, answer)
-        _tell_new_ways(slot, before, known)
+        before = known.variants
+        for feature, variant, status_code in refused:
+            known.note_refusal(feature, variant, status_code)
+        known.learn(variants, options, answer)
+        _report_new_variants(slot, before, known)
         self._warn_unverified(slot, answer)
         return answer
 
@@ -147,12 +147,14 @@ class AIClient:
         self._warned.add(slot.name)
 
 
-def _tell_new_ways(slot: SlotConfig, before: Mapping[Wish, str | None], known: Dialects) -> None:
-    for wish, way in before.items():
-        if way is not None and known.way(wish) != way:
-            now = known.way(wish) or "not at all"
-            finding = known.finding(wish, way)
-            logger.info("the %s slot's server %s %s as %s: asking %s from now on", slot.name, finding, wish, way, now)
+def _report_new_variants(slot: SlotConfig, before: Mapping[Feature, str | None], known: Dialects) -> None:
+    for feature, variant in before.items():
+        if variant is not None and known.variant(feature) != variant:
+            now = known.variant(feature) or "not at all"
+            finding = known.finding(feature, variant)
+            logger.info(
+                "the %s slot's server %s %s as %s: asking %s from now on", slot.name, finding, feature, variant, now
+            )
 
 
 async def call_deep_or_defer(
@@ -169,6 +171,6 @@ async def call_deep_or_defer(
         slot_name = DEEP if client.ai.deep is not None else PRIMARY
         retry_after = retry_after_of(error)
         raise StageDeferred(
-            f"{slot_name}_unavailable:{router_word(error) or type(error).__name__}",
+            f"{slot_name}_unavailable:{router_reason(error) or type(error).__name__}",
             retry_after_minutes=None if retry_after is None else retry_after / 60,
         ) from error

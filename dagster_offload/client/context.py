@@ -12,7 +12,7 @@ from dagster_offload.lenient_json import read_json
 from dagster_offload.slot.chat import DEFAULT_MAX_TOKENS, room_to_think
 from dagster_offload.slot.completion import Answer, ContextOverflow, RequestOptions
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.slot.dialects import Dialects, Wish
+from dagster_offload.slot.dialects import Dialects, Feature
 from dagster_offload.tokens import estimated_tokens, text_tokens
 
 # Where neither the owner nor the server says; and the most that is used without the owner's word: servers tell what a
@@ -112,7 +112,7 @@ class RoomToThink:
     def added_to(self, options: RequestOptions, prompt: str) -> RequestOptions:
         """`options` for the next request, whose messages are `prompt`."""
         self._wanted = self._given = 0
-        if options.thinking is None or self.dialects.way(Wish.NO_THINKING) is not None:
+        if options.thinking is None or self.dialects.variant(Feature.NO_THINKING) is not None:
             return options
         bound = DEFAULT_MAX_TOKENS if options.max_tokens is None else options.max_tokens
         self._wanted = room_to_think(bound)

@@ -15,7 +15,12 @@ import httpx
 from dagster_offload.client.transport import truer_error
 from dagster_offload.errors import CutAnswer, MalformedAnswer, SlotFrozen, StageDeferred, WrongModel
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.slot.refusals import is_misconfigured_status, os_words, router_word_in, setting_behind_status
+from dagster_offload.slot.refusals import (
+    is_misconfigured_status,
+    os_error_text,
+    router_reason_in,
+    setting_behind_status,
+)
 
 # The request may have reached the slot, and its answer did not reach us whole.
 _CUT_ERRORS = (
@@ -36,7 +41,7 @@ def fault_reason(exc: BaseException) -> str:
     if isinstance(exc, StageDeferred):
         return exc.reason
     if isinstance(exc, httpx.HTTPStatusError):
-        return router_word(exc) or f"HTTP {exc.response.status_code}"
+        return router_reason(exc) or f"HTTP {exc.response.status_code}"
     if isinstance(exc, WrongModel):
         return f"wrong_model: {exc}"
     if isinstance(exc, CutAnswer):
@@ -53,7 +58,7 @@ def fault_reason(exc: BaseException) -> str:
 def reason_with_setting(slot: SlotConfig, exc: BaseException) -> str:
     """`fault_reason`, and the setting to look at where the slot did not name its reason itself."""
     reason = fault_reason(exc)
-    return reason if router_word(exc) else f"{reason} (check {setting_to_check(slot, exc)})"
+    return reason if router_reason(exc) else f"{reason} (check {setting_to_check(slot, exc)})"
 
 
 def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
@@ -65,7 +70,7 @@ def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
         is_untrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
         return "TLS certificate not trusted" if is_untrusted else "TLS handshake failed"
     for cause in sorted(causes, key=lambda cause: not isinstance(cause, socket.gaierror)):
-        if (words := os_words(cause)) is not None:
+        if (words := os_error_text(cause)) is not None:
             return words
     if any(isinstance(cause, aiohttp.ClientResponseError) for cause in causes):
         return "what answers there speaks no HTTP"
@@ -103,7 +108,7 @@ def is_cut(exc: BaseException) -> bool:
     False where no connection stood, and where the router itself refused (503, 429, one of its own words).
     """
     if isinstance(exc, httpx.HTTPStatusError):
-        return exc.response.status_code in {502, 504} and router_word(exc) is None
+        return exc.response.status_code in {502, 504} and router_reason(exc) is None
     if isinstance(exc, httpx.TransportError):
         exc = truer_error(exc)
     return isinstance(exc, _CUT_ERRORS)
@@ -118,14 +123,14 @@ def retry_after_of(exc: BaseException) -> float | None:
     return None
 
 
-def router_word(exc: BaseException) -> str | None:
+def router_reason(exc: BaseException) -> str | None:
     """The router's own word for its refusal; only words of `refusals.py` are ever taken from a body."""
     return None if not isinstance(exc, httpx.HTTPStatusError) else word_in(exc.response)
 
 
 def word_in(response: httpx.Response) -> str | None:
     """The router's own word in a response that was read, or None."""
-    return None if response.is_success else router_word_in(text_of(response))
+    return None if response.is_success else router_reason_in(text_of(response))
 
 
 def text_of(response: httpx.Response) -> str:

@@ -21,7 +21,7 @@ FIRST_PROBE_SECONDS = 1.0
 SILENT_PROBES = 3
 
 
-class Vigil:
+class FreezeWatch:
     """Watches one worker's open calls at a slot; use it as a context manager around them.
 
     Armed only once a probe beside a call was answered: some servers answer none while they generate. A red answer is
@@ -42,7 +42,7 @@ class Vigil:
         self._is_armed = False
         self._watcher: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> "Vigil":
+    async def __aenter__(self) -> "FreezeWatch":
         self._watcher = asyncio.create_task(self._watch())
         return self
 

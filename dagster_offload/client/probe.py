@@ -18,8 +18,8 @@ from dagster_offload.slot.health import (
     TOTAL_SECONDS,
     ProbeResult,
     health_path,
-    judged,
-    judged_by_models,
+    result_from_health,
+    result_from_models,
 )
 
 
@@ -35,8 +35,8 @@ async def probe(slot: SlotConfig) -> ProbeResult:
             response = await get(http, slot, path, TOTAL_SECONDS)
             if response.status_code == httpx.codes.NOT_FOUND:
                 models = await get(http, slot, MODELS_PATH, TOTAL_SECONDS)
-                return judged_by_models(slot, path, models.status_code, models.content)
-            return judged(slot, path, response.status_code, response.content)
+                return result_from_models(slot, path, models.status_code, models.content)
+            return result_from_health(slot, path, response.status_code, response.content)
     except TimeoutError:
         return ProbeResult(False, f"no answer within {TOTAL_SECONDS:g} s")
     except SettingsError as error:

@@ -28,14 +28,14 @@ KEPT = 0.5
 
 
 @dataclass(frozen=True)
-class ServersWord:
+class ReportedCacheSize:
     """`places` is None where the server tells nothing; `answered` False where nothing can be said about that."""
 
     answered: bool
     places: int | None = None
 
 
-async def ask_places(slot: SlotConfig) -> ServersWord:
+async def ask_prompt_cache_size(slot: SlotConfig) -> ReportedCacheSize:
     """The server's own word for its places. Takes 2 s at most, makes no completion, and never raises for the slot."""
     slot = replace(slot, connect_timeout=min(slot.connect_timeout, ASK_SECONDS))
     try:
@@ -43,12 +43,12 @@ async def ask_places(slot: SlotConfig) -> ServersWord:
             for path in ("/props", "/slots"):
                 response = await get(http, slot, path, ASK_SECONDS)
                 if response.is_success and (places := _places_in(response.content)) is not None:
-                    return ServersWord(True, places)
+                    return ReportedCacheSize(True, places)
                 if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-                    return ServersWord(False)
+                    return ReportedCacheSize(False)
     except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, CutAnswer, SettingsError):
-        return ServersWord(False)
-    return ServersWord(True)
+        return ReportedCacheSize(False)
+    return ReportedCacheSize(True)
 
 
 def _places_in(body: bytes) -> int | None:

@@ -12,10 +12,10 @@ from typing import Any
 import dagster as dg
 
 from dagster_offload.defs.checks import evaluate_served_model, served_model_checks
-from dagster_offload.defs.events import Teller, telling
+from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.names import CODE_VERSIONS, STAGES_STEP
 from dagster_offload.defs.progress import parts_progress
-from dagster_offload.defs.resources import DeepSlot, failures_in_words
+from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import tag_run
 from dagster_offload.defs.waiting import deferrals_as_waits, look_again
 from dagster_offload.engine.runs import RunSummary, run_documents
@@ -59,7 +59,7 @@ def build_documents_asset(
     ) -> Iterator[dg.MaterializeResult[None]]:
         selected = {stages[key] for key in context.selected_asset_keys}
         wanted = [stage for stage in STAGE_NAMES if stage in selected]
-        with failures_in_words(), deferrals_as_waits(context.retry_number):
+        with failures_as_messages(), deferrals_as_waits(context.retry_number):
             materialize(context, deep_slot, keys, context.partition_keys, wanted)
         yield from ()
 
@@ -85,14 +85,14 @@ def materialize(
         present = [key for key in chosen if key not in missing]
         if not present:
             raise NoSuchDocument(_no_such_document(sorted(missing)))
-        teller = Teller.in_step(context, settings, ledger, asset_keys)
-        with telling(teller):
+        reporter = EventReporter.in_step(context, settings, ledger, asset_keys)
+        with reporting(reporter):
             summary = run_documents(
                 settings, ledger, present, stages, run_id=context.run.run_id, on_progress=parts_progress(context)
             )
         # A drain may have done them while this run waited. Dagster counts for a backfill only what its own runs recorded.
-        ledger.run(outbox.tell_under_run, context.run.run_id, present, stages)
-        teller.tell_all()
+        ledger.run(outbox.report_under_run, context.run.run_id, present, stages)
+        reporter.report_all()
     why = f"; waits: {summary.wait_reason}" if summary.wait_reason else ""
     context.log.info(f"{summary.done} of {len(chosen)} documents are done{why}")
     raise_for(summary, len(chosen), sorted(missing))

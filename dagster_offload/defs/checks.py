@@ -45,7 +45,7 @@ def served_model_checks(
         ]
 
 
-def judge(evidence: str | None, served_model: str | None, expected: str | None) -> Verdict:
+def assess(evidence: str | None, served_model: str | None, expected: str | None) -> Verdict:
     """What a served model's name and its evidence say about the model we expect (a regular expression, or None)."""
     if evidence is None:
         return Verdict(True, "no model was asked: the document has no text to read")
@@ -88,7 +88,7 @@ def _evaluation(
     metadata = records[0].asset_materialization.metadata
     slot, served_model, evidence = (_text(metadata, name) for name in ("slot", "served_model", "model_evidence"))
     expected = settings.primary_expected_model if slot == PRIMARY else settings.deep_expected_model
-    verdict = judge(evidence, served_model, expected)
+    verdict = assess(evidence, served_model, expected)
     return dg.AssetCheckEvaluation(
         asset_key=asset_key,
         check_name=NAME,

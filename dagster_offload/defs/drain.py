@@ -10,20 +10,20 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_offload.defs.events import Teller, telling
+from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.names import DRAIN_JOB, DRAIN_STEP
 from dagster_offload.defs.progress import progress
-from dagster_offload.defs.resources import DeepSlot, failures_in_words
+from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import about_to_start, run_tags, tag_run
 from dagster_offload.drain import ALL, run_drain
-from dagster_offload.engine.wake import look_for_drain
+from dagster_offload.engine.wake import decide_drain
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.work import claims
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import DRAIN_STAGES
 
 # How long a sensor's tick may spend on events that no run told.
-TELLING_SECONDS = 5.0
+REPORTING_SECONDS = 5.0
 
 
 class DrainConfig(dg.Config):
@@ -42,12 +42,12 @@ def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.Resource
     def drain_backlog(
         context: dg.OpExecutionContext, config: DrainConfig, deep_slot: dg.ResourceParam[DeepSlot]
     ) -> dict[str, Any]:
-        with failures_in_words():
+        with failures_as_messages():
             settings = deep_slot.settings()
             tag_run(context)
             with deep_slot.ledger() as ledger:
-                teller = Teller.in_step(context, settings, ledger, asset_keys)
-                with telling(teller):
+                reporter = EventReporter.in_step(context, settings, ledger, asset_keys)
+                with reporting(reporter):
                     summary = run_drain(
                         settings,
                         ledger,
@@ -56,7 +56,7 @@ def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.Resource
                         run_id=context.run.run_id,
                         on_progress=progress(context),
                     )
-                teller.tell_all()
+                reporter.report_all()
         if summary.is_misconfigured:
             context.log.error(f"stopped: {summary.reason}")
         elif summary.reason:
@@ -93,10 +93,12 @@ def build_drain_sensor(asset_keys: Mapping[str, dg.AssetKey]) -> dg.SensorDefini
         try:
             settings = deep_slot.settings()
             with deep_slot.ledger() as ledger:
-                Teller(context.instance, ledger, asset_keys, recipes(settings), settings.library).tell(TELLING_SECONDS)
+                EventReporter(context.instance, ledger, asset_keys, recipes(settings), settings.library).tell(
+                    REPORTING_SECONDS
+                )
                 if (starting := about_to_start(context.instance, DRAIN_JOB)) is not None:
                     return dg.SkipReason(f"{starting}; {ledger.run(claims.backlog, DRAIN_STAGES)}")
-                decision = look_for_drain(settings, ledger)
+                decision = decide_drain(settings, ledger)
         except OffloadError as error:
             return dg.SkipReason(str(error))
         return dg.RunRequest(tags=run_tags()) if decision.launch else dg.SkipReason(decision.words)

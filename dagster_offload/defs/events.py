@@ -36,10 +36,10 @@ logger = logging.getLogger(__name__)
 # at 500 it lags 170.
 PENDING = 300
 BATCH = 100
-LOOK_EVERY_SECONDS = 1.0
+CHECK_EVERY_SECONDS = 1.0
 # Of each second beside a working slot: telling is Python's work as sending calls is, and a slot must not wait for it.
 # What it does not get told meanwhile (at hundreds of calls a second) is told when the work is done.
-TELLING_SHARE_SECONDS = 0.1
+REPORTING_SHARE_SECONDS = 0.1
 OTHER_FLUSHER_PATIENCE_SECONDS = 60.0
 
 DATA_VERSION_TAG = "dagster/data_version"
@@ -48,7 +48,7 @@ IS_USER_PROVIDED_TAG = "dagster/data_version_is_user_provided"
 
 
 @dataclass(frozen=True)
-class Teller:
+class EventReporter:
     """Tells Dagster what the ledger has finished.
 
     `run_id` is the run it works in and `log_event` that run's own way to record (None in a sensor).
@@ -70,7 +70,7 @@ class Teller:
         settings: Settings,
         ledger: Ledger,
         asset_keys: Mapping[str, dg.AssetKey],
-    ) -> "Teller":
+    ) -> "EventReporter":
         return cls(
             instance=context.instance,
             ledger=ledger,
@@ -92,13 +92,13 @@ class Teller:
             while events := self.ledger.run(outbox.pending_events, PENDING if seconds is None else BATCH):
                 for group in _by_asset_and_run(events):
                     self._store([event for event in group if not self._stands_already(event)])
-                    self.ledger.run(outbox.mark_told, [event.event_id for event in group])
+                    self.ledger.run(outbox.mark_reported, [event.event_id for event in group])
                 told += len(events)
                 if deadline is not None and time.monotonic() > deadline:
                     break
         return told
 
-    def tell_all(self) -> None:
+    def report_all(self) -> None:
         """Return once nothing is pending, be it told here or by another flusher; gives up when nothing moves for a minute."""
         left, patience_ends = None, time.monotonic() + OTHER_FLUSHER_PATIENCE_SECONDS
         while self.tell() is None:
@@ -155,18 +155,18 @@ class Teller:
 
 
 @contextmanager
-def telling(teller: Teller) -> Iterator[None]:
+def reporting(reporter: EventReporter) -> Iterator[None]:
     """Tell Dagster from a thread while the block works, so that people see documents appear one by one."""
     stop = threading.Event()
 
-    def tell_until_stopped() -> None:
-        while not stop.wait(LOOK_EVERY_SECONDS):
+    def report_until_stopped() -> None:
+        while not stop.wait(CHECK_EVERY_SECONDS):
             try:
-                teller.tell(TELLING_SHARE_SECONDS)
+                reporter.tell(REPORTING_SHARE_SECONDS)
             except Exception:  # whatever it is: the end of the step tells again, and raises there
                 logger.exception("could not tell Dagster of finished documents; trying again")
 
-    thread = threading.Thread(target=tell_until_stopped, name="tell-dagster", daemon=True)
+    thread = threading.Thread(target=report_until_stopped, name="tell-dagster", daemon=True)
     thread.start()
     try:
         yield

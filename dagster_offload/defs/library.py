@@ -9,11 +9,11 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_offload.defs.events import Teller, telling
+from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.names import SCAN_JOB, SCAN_STEP
 from dagster_offload.defs.partitions import equal_to_documents
 from dagster_offload.defs.progress import progress
-from dagster_offload.defs.resources import DeepSlot, failures_in_words
+from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import about_to_start, run_tags, seconds_since, tag_run
 from dagster_offload.engine.extract import run_extraction
 from dagster_offload.engine.scan import library_differs, scan
@@ -47,7 +47,7 @@ def build_scan_job(
     def scan_library(
         context: dg.OpExecutionContext, config: ScanConfig, deep_slot: dg.ResourceParam[DeepSlot]
     ) -> dict[str, Any]:
-        with failures_in_words():
+        with failures_as_messages():
             settings = deep_slot.settings()
             tag_run(context)
             with deep_slot.ledger() as ledger:
@@ -62,12 +62,12 @@ def build_scan_job(
                 )
                 for name, reason in report.unusable_names.items():
                     context.log.warning(f"unusable_name {name}: {reason}")
-                teller = Teller.in_step(context, settings, ledger, asset_keys)
-                with telling(teller):
+                reporter = EventReporter.in_step(context, settings, ledger, asset_keys)
+                with reporting(reporter):
                     extracted = run_extraction(
                         settings, ledger, run_id=context.run.run_id, on_progress=progress(context)
                     )
-                teller.tell_all()
+                reporter.report_all()
         summary = {
             **asdict(report),
             "extracted": extracted.done,

@@ -4,40 +4,40 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from dagster_offload.engine.progress import Tally, read_in_words
+from dagster_offload.engine.progress import ProgressCounts, describe_parts_read
 from dagster_offload.stages.graph import EXTRACT
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
 
-def progress(context: Context) -> Callable[[Tally], None]:
+def progress(context: Context) -> Callable[[ProgressCounts], None]:
     """Log each tenth of the documents, and of a long document's parts."""
     tell_parts, told = parts_progress(context), 0
 
-    def tell(tally: Tally) -> None:
+    def tell(counts: ProgressCounts) -> None:
         nonlocal told
-        tell_parts(tally)
-        if tally.ended > told and 10 * (tally.ended - told) >= tally.total:
-            told = tally.ended
+        tell_parts(counts)
+        if counts.ended > told and 10 * (counts.ended - told) >= counts.total:
+            told = counts.ended
             context.log.info(
-                f"{tally.done} done, {tally.failed} failed, {tally.deferred} deferred of {tally.total} documents"
+                f"{counts.done} done, {counts.failed} failed, {counts.deferred} deferred of {counts.total} documents"
             )
 
     return tell
 
 
-def parts_progress(context: Context) -> Callable[[Tally], None]:
+def parts_progress(context: Context) -> Callable[[ProgressCounts], None]:
     """Log each tenth of a long document's parts."""
     told: dict[tuple[str, str], int] = {}  # tenths by document and stage
 
-    def tell(tally: Tally) -> None:
-        read = tally.reading
+    def tell(counts: ProgressCounts) -> None:
+        read = counts.reading
         if read is None:
             return
         tenth = read.done * 10 // read.total
         if tenth > told.get((read.document, read.stage), 0):
             told[read.document, read.stage] = tenth
-            words = read_in_words(read.stage, read.done, read.total)
+            words = describe_parts_read(read.stage, read.done, read.total)
             what = f"extracting {read.document}" if read.stage == EXTRACT else f"{read.document}: {read.stage}"
             context.log.info(f"{what}: {words}")
 

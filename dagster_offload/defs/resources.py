@@ -48,7 +48,7 @@ def deep_slot_resource(settings_loader: SettingsLoader, schema: str) -> dg.Resou
 
 
 @contextmanager
-def failures_in_words() -> Iterator[None]:
+def failures_as_messages() -> Iterator[None]:
     """Errors a person can mend (settings, a lost slot, a refused scan) fail the step with their words alone."""
     try:
         yield

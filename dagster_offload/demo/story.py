@@ -25,7 +25,7 @@ from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 
 PATIENCE_SECONDS = 150.0  # for one step of the story; each takes seconds
-LOOK_EVERY_SECONDS = 0.5
+CHECK_EVERY_SECONDS = 0.5
 CLICKED_DOCUMENTS = 3
 
 
@@ -46,12 +46,12 @@ def play(home: Path, router: Router, console: Console, *, ends_by_itself: bool) 
         running_services(settings, "127.0.0.1", port, lock, stop, console.print) as services,
         ThreadPoolExecutor(1) as thread,
     ):
-        telling = thread.submit(Story(settings, services, router, console, stop).tell)
-        while not stop and not telling.done():
+        reporting = thread.submit(Story(settings, services, router, console, stop).tell)
+        while not stop and not reporting.done():
             services.look()
             stop.wait(0.2)
         try:
-            found = telling.result()
+            found = reporting.result()
         except Interrupted:
             return None
         if not ends_by_itself:
@@ -109,7 +109,7 @@ class Story:
     def _await(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
-            if self.stop.wait(LOOK_EVERY_SECONDS):
+            if self.stop.wait(CHECK_EVERY_SECONDS):
                 raise Interrupted("stopped")
             if time.monotonic() > deadline:
                 raise OffloadError(f"the demo waited {PATIENCE_SECONDS:.0f} s for {what} in vain")

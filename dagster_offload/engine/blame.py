@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.faults import fault_reason, is_cut, reason_with_setting, retry_after_of
 from dagster_offload.engine.breaker import verdict
-from dagster_offload.engine.progress import WalkEnd
+from dagster_offload.engine.progress import DocumentEnd
 from dagster_offload.errors import DocumentFault, is_deferrable_error
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, State
@@ -33,7 +33,7 @@ class Judge:
 
     async def judge(
         self, claim: Claim, item: ClaimedItem, slot: SlotConfig, call: CallRecord, error: Exception
-    ) -> WalkEnd:
+    ) -> DocumentEnd:
         """Whose fault is it? The slot's, where it is away or refuses a trial too; else the document's."""
         reason = reason_with_setting(slot, error)
         logger.info("%s of %s on %s: %s", item.stage, claim.document, slot.name, reason)
@@ -42,37 +42,37 @@ class Judge:
             await self.ledger.run(
                 deferrals.open_and_defer, self.worker.id, claim, item, call, reason, retry_after_of(error), default_wait
             )
-            return WalkEnd.DEFERRED
+            return DocumentEnd.DEFERRED
         if is_cut(error):
             if not await self.ledger.run(suspects.note_cut, slot.name, call.epoch, item, reason):
                 return await self._try_again_at_once(claim, item, call, reason)
             if await verdict(self.ledger, self.client, slot, self.worker, call.epoch):
                 state = await self.ledger.run(suspects.suspect, self.worker.id, claim, item, call, reason)
-                return WalkEnd.FAILED if state is State.QUARANTINED else WalkEnd.DEFERRED
+                return DocumentEnd.FAILED if state is State.QUARANTINED else DocumentEnd.DEFERRED
             await self.ledger.run(
                 deferrals.defer, self.worker.id, claim, item, call, reason, default_wait, slot.name, call.epoch
             )
-            return WalkEnd.DEFERRED
+            return DocumentEnd.DEFERRED
         if not await self.ledger.run(breaker.open_breaker, slot.name, call.epoch, reason, None, at_once=True):
             return await self._try_again_at_once(claim, item, call, reason)
         if await verdict(self.ledger, self.client, slot, self.worker, call.epoch):
             return await self.blame(claim, item, DocumentFault(fault_code(error), reason), call)
         await self.ledger.run(deferrals.release_after_slot_fault, self.worker.id, claim, item, call, reason)
-        return WalkEnd.DEFERRED
+        return DocumentEnd.DEFERRED
 
-    async def _try_again_at_once(self, claim: Claim, item: ClaimedItem, call: CallRecord, reason: str) -> WalkEnd:
+    async def _try_again_at_once(self, claim: Claim, item: ClaimedItem, call: CallRecord, reason: str) -> DocumentEnd:
         """The slot was away and came back while this call was open: its failure tells nothing of the slot now, nor of
         the document. Being put off in an epoch that is over, it is due."""
         await self.ledger.run(deferrals.defer, self.worker.id, claim, item, call, reason, 0.0, call.slot, call.epoch)
-        return WalkEnd.DEFERRED
+        return DocumentEnd.DEFERRED
 
-    async def blame(self, claim: Claim, item: ClaimedItem, fault: DocumentFault, call: CallRecord) -> WalkEnd:
+    async def blame(self, claim: Claim, item: ClaimedItem, fault: DocumentFault, call: CallRecord) -> DocumentEnd:
         """The document's own fault: an attempt is spent."""
         state = await self.ledger.run(
             deferrals.fail, self.worker.id, claim, item, fault.code, fault.message, call, is_final=fault.is_final
         )
         logger.info("%s of %s: %s (%s)", item.stage, claim.document, fault.message, state)
-        return WalkEnd.FAILED if state is State.FAILED else WalkEnd.PUT_BACK
+        return DocumentEnd.FAILED if state is State.FAILED else DocumentEnd.PUT_BACK
 
 
 def fault_code(error: Exception) -> str:

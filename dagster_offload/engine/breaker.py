@@ -26,7 +26,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 # How often somebody else's trial is looked at where its notification went missing.
-LOOK_AGAIN_SECONDS = 0.5
+RECHECK_SECONDS = 0.5
 
 
 async def let_through(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker) -> SlotRow:
@@ -66,7 +66,7 @@ async def verdict(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worke
             return await _try(ledger, client, slot, worker, epoch)
         if turn is not TrialTurn.WAIT:
             return turn is TrialTurn.ANSWERED
-        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        await asyncio.sleep(RECHECK_SECONDS)
 
 
 async def _try(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, epoch: int) -> bool:

@@ -16,10 +16,10 @@ from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.context import ContextWindows, RoomToThink
 from dagster_offload.client.context_overflow import too_long_of
 from dagster_offload.client.faults import retry_after_of
-from dagster_offload.client.freeze_watch import Vigil
+from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.engine.blame import Judge, fault_code
 from dagster_offload.engine.commits import GroupCommit
-from dagster_offload.engine.progress import PartsRead, WalkEnd
+from dagster_offload.engine.progress import DocumentEnd, PartsRead
 from dagster_offload.errors import DocumentFault, UnusableAnswer
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult
@@ -52,7 +52,7 @@ LONG_TO_SPLIT = 200_000
 
 
 @dataclass
-class Walker:
+class DocumentRunner:
     """What every walk of one worker shares."""
 
     settings: Settings
@@ -72,7 +72,7 @@ class Walker:
         self.judge = Judge(self.settings, self.ledger, self.client, self.worker)
         self.commits = GroupCommit(self.ledger, self.worker, self.recipes)
 
-    async def ask_all(self, claim: Claim, vigil: Vigil, epochs: AsyncIterator[int]) -> WalkEnd:
+    async def ask_all(self, claim: Claim, freeze_watch: FreezeWatch, epochs: AsyncIterator[int]) -> DocumentEnd:
         """A claimed document's LLM stages, one after the other: the next is sent when the one before has answered.
 
         `epochs` gives the slot's epoch for each call, and ends where nothing new may be started.
@@ -82,13 +82,13 @@ class Walker:
             await self.client.aclose()
         sizes: Sizes | None = None  # how the stage before had to split the document
         for item in claim.items:
-            reading = await self._begin(claim, item, sizes, vigil.slot)
-            end = await self._read(claim, item, reading, vigil, epochs)
-            if end is not WalkEnd.DONE:
+            reading = await self._begin(claim, item, sizes, freeze_watch.slot)
+            end = await self._read(claim, item, reading, freeze_watch, epochs)
+            if end is not DocumentEnd.DONE:
                 await self.ledger.run(claims.release, self.worker.id, claim, _why_released(item, reading, end))
                 return end
             sizes = reading.sizes
-        return WalkEnd.DONE
+        return DocumentEnd.DONE
 
     async def _begin(self, claim: Claim, item: ClaimedItem, sizes: Sizes | None, slot: SlotConfig) -> Reading:
         """How the document is read for a stage: split as it was before, with the answers that are there already."""
@@ -105,12 +105,12 @@ class Walker:
         return reading
 
     async def _read(
-        self, claim: Claim, item: ClaimedItem, reading: Reading, vigil: Vigil, epochs: AsyncIterator[int]
-    ) -> WalkEnd:
+        self, claim: Claim, item: ClaimedItem, reading: Reading, freeze_watch: FreezeWatch, epochs: AsyncIterator[int]
+    ) -> DocumentEnd:
         """Ask about one passage after the other until the stage's answer is there, or something ends it."""
         end = None
         while end is None:
-            end = await self._ask(claim, item, reading, reading.next_passage(), vigil, epochs)
+            end = await self._ask(claim, item, reading, reading.next_passage(), freeze_watch, epochs)
         return end
 
     async def _ask(
@@ -119,11 +119,11 @@ class Walker:
         item: ClaimedItem,
         reading: Reading,
         passage: Passage,
-        vigil: Vigil,
+        freeze_watch: FreezeWatch,
         epochs: AsyncIterator[int],
-    ) -> WalkEnd | None:
+    ) -> DocumentEnd | None:
         """Ask about one passage. None where the document's next is to be asked: this one is answered, or was too long."""
-        slot, stage = vigil.slot, self.stages[item.stage]
+        slot, stage = freeze_watch.slot, self.stages[item.stage]
         system = system_message(passage.text)
         question = Question(passage.instruction, stage.options)
         room = RoomToThink(slot, self.client.dialects_of(slot), self.windows)
@@ -132,7 +132,7 @@ class Walker:
             started = time.monotonic()
             try:
                 asked = self.client._request(slot, question.prompt, system=system, options=options)
-                answer = await vigil.beside(asked)
+                answer = await freeze_watch.beside(asked)
             # Whatever a call raises is judged, not swallowed: it ends in the ledger with its reason.
             except Exception as error:  # noqa: BLE001
                 seconds = time.monotonic() - started
@@ -166,7 +166,7 @@ class Walker:
             if passage.is_last:
                 return await self._finish(claim, item, reading, value, call)
             return await self._keep(claim, item, reading, passage, value, call)
-        return WalkEnd.LEFT
+        return DocumentEnd.LEFT
 
     async def _keep(
         self,
@@ -176,7 +176,7 @@ class Walker:
         passage: Passage,
         value: dict[str, Any],
         call: CallRecord,
-    ) -> WalkEnd | None:
+    ) -> DocumentEnd | None:
         """A part's answer, in the ledger before the next part is asked about."""
         reading.answered(passage, value)
         was_held = await self.ledger.run(
@@ -184,7 +184,7 @@ class Walker:
         )
         if not was_held:
             logger.info("%s of %s: no longer ours; the answer to %s is kept", item.stage, claim.document, passage.label)
-            return WalkEnd.LEFT
+            return DocumentEnd.LEFT
         self._tell(claim, item, reading)
         return None
 
@@ -197,7 +197,7 @@ class Walker:
         slot: SlotConfig,
         call: CallRecord,
         too_long: ContextOverflow,
-    ) -> WalkEnd | None:
+    ) -> DocumentEnd | None:
         """More than the model's context holds is nobody's fault: smaller parts from here on, down to a floor."""
         call = dataclasses.replace(call, outcome=CONTEXT_TOO_LONG)
         self.windows.learn(slot, too_long)
@@ -220,7 +220,7 @@ class Walker:
 
     async def _finish(
         self, claim: Claim, item: ClaimedItem, reading: Reading, value: dict[str, Any], call: CallRecord
-    ) -> WalkEnd:
+    ) -> DocumentEnd:
         if reading.parts > 1:
             value |= {"parts": reading.parts, "parts_read": reading.parts_read}
         result = NewResult(Outcome.OK, output_digest(Outcome.OK, value), value=value, calls=(call,))
@@ -232,7 +232,7 @@ class Walker:
             )
         if not was_held:
             logger.info("%s of %s: its input changed meanwhile; the answer is kept", item.stage, claim.document)
-        return WalkEnd.DONE if was_held else WalkEnd.LEFT
+        return DocumentEnd.DONE if was_held else DocumentEnd.LEFT
 
     async def _waited_for_a_busy_slot(
         self, claim: Claim, item: ClaimedItem, call: CallRecord, error: Exception
@@ -256,9 +256,9 @@ async def _beside_calls(text: str, work: Callable[P, T], *args: P.args, **kwargs
     return await asyncio.to_thread(work, *args, **kwargs)
 
 
-def _why_released(item: ClaimedItem, reading: Reading, end: WalkEnd) -> str:
+def _why_released(item: ClaimedItem, reading: Reading, end: DocumentEnd) -> str:
     """Of what was not touched; the item itself where the lane was to go no further."""
-    if end is not WalkEnd.LEFT:
+    if end is not DocumentEnd.LEFT:
         return f"the document's {item.stage} was {end}"
     begun = f"left after {reading.done} of {reading.total} parts" if reading.total else "not started"
     return f"the document's {item.stage} was {begun}: the slot was needed or away"

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dagster_offload.engine.extract_pool import Ended, TextLanes, Unread, Waits
-from dagster_offload.engine.progress import PartsRead, Progress, Tally, WalkEnd
+from dagster_offload.engine.progress import DocumentEnd, PartsRead, Progress, ProgressCounts
 from dagster_offload.errors import DocumentFault, OffloadError
 from dagster_offload.extraction.extractor import PageRead
 from dagster_offload.extraction.tesseract import Reader, find_reader
@@ -33,14 +33,14 @@ CHANGED_FILE_PAUSE_SECONDS = 60.0
 AHEAD_SECONDS = 0.5
 MOST_AHEAD_PER_LANE = 32
 # No text waits longer than this for others to share its transaction.
-COMPANY_SECONDS = 0.25
+GROUP_WAIT_SECONDS = 0.25
 # Where no lane has ended a document for so long, what was claimed ahead is given back: others may want it.
 IDLE_SECONDS = 2.0
 
 
 def run_extraction(
     settings: Settings, ledger: Ledger, run_id: str | None = None, on_progress: Progress | None = None
-) -> Tally:
+) -> ProgressCounts:
     """Extract everything that is due, on all cores."""
     with Worker(ledger, "scan", [EXTRACT], run_id) as worker:
         return extract_due(settings, ledger, worker, on_progress=on_progress)
@@ -52,30 +52,30 @@ def extract_due(
     worker: Worker,
     documents: Sequence[str] | None = None,
     on_progress: Progress | None = None,
-) -> Tally:
+) -> ProgressCounts:
     """Extract what is due, of these documents or of all; returns once nothing is. What stops it stops the extractors."""
-    tally = Tally(total=ledger.run(claims.count_due, [EXTRACT], documents))
-    width = min(os.cpu_count() or 1, tally.total)
+    counts = ProgressCounts(total=ledger.run(claims.count_due, [EXTRACT], documents))
+    width = min(os.cpu_count() or 1, counts.total)
     if width:
         reader = find_reader(settings.ocr, settings.ocr_languages)
-        books = _Books(ledger, worker, recipes(settings), documents, tally, on_progress, reader)
+        books = _ResultWriter(ledger, worker, recipes(settings), documents, counts, on_progress, reader)
         with TextLanes(width, settings.library, reader, books.tell_page) as lanes:
             books.keep(lanes)
         with TextLanes(1, settings.library, reader, books.tell_page) as lane:
             books.keep(lane, alone=True)
         ledger.run(ocr_pages.forget_unwanted)
-    return tally
+    return counts
 
 
 @dataclass
-class _Books:
+class _ResultWriter:
     """Claims documents for lanes, and writes down what became of them."""
 
     ledger: Ledger
     worker: Worker
     recipes: Mapping[str, str]
     documents: Sequence[str] | None
-    tally: Tally
+    counts: ProgressCounts
     on_progress: Progress | None
     reader: Reader
     _telling: threading.Lock = field(default_factory=threading.Lock)
@@ -119,7 +119,7 @@ class _Books:
             if not lanes.held:
                 return []
         ended = [first]
-        until = time.monotonic() + COMPANY_SECONDS
+        until = time.monotonic() + GROUP_WAIT_SECONDS
         while len(ended) < enough and (more := lanes.fetch(max(0.0, until - time.monotonic()))) is not None:
             ended.append(more)
         return ended
@@ -139,7 +139,7 @@ class _Books:
                 raise
             self._commit_one_by_one(ended)
             return self._commit([], wanted, alone=alone)
-        self._count([*ends, *(WalkEnd.DONE for claim in taken if not claim.items)])
+        self._count([*ends, *(DocumentEnd.DONE for claim in taken if not claim.items)])
         return taken
 
     def _commit_one_by_one(self, ended: Sequence[Ended]) -> None:
@@ -155,10 +155,10 @@ class _Books:
 
     def _write(
         self, cur: Cursor, ended: Sequence[Ended], wanted: int, *, alone: bool
-    ) -> tuple[list[WalkEnd], list[Claim]]:
+    ) -> tuple[list[DocumentEnd], list[Claim]]:
         finishes = [Finish(end.claim, end.item, end.found) for end in ended if isinstance(end.found, NewResult)]
         held = extractions.finish_all(cur, self.worker.id, finishes, self.recipes, self.worker.run_id)
-        ends = [WalkEnd.DONE if was_held else WalkEnd.LEFT for was_held in held]
+        ends = [DocumentEnd.DONE if was_held else DocumentEnd.LEFT for was_held in held]
         for finish in finishes:
             if "ocr_pages" in (finish.result.value or {}):
                 ocr_pages.forget(cur, finish.item)
@@ -182,17 +182,17 @@ class _Books:
         )
         return ends, taken
 
-    def _fail(self, cur: Cursor, end: Ended, fault: DocumentFault) -> WalkEnd:
+    def _fail(self, cur: Cursor, end: Ended, fault: DocumentFault) -> DocumentEnd:
         state = deferrals.fail(
             cur, self.worker.id, end.claim, end.item, fault.code, fault.message, None, is_final=fault.is_final
         )
         logger.info("extract of %s: %s (%s)", end.claim.document, fault.message, state)
-        return WalkEnd.FAILED if state is State.FAILED else WalkEnd.PUT_BACK
+        return DocumentEnd.FAILED if state is State.FAILED else DocumentEnd.PUT_BACK
 
-    def _postpone(self, cur: Cursor, claim: Claim, reason: str) -> WalkEnd:
+    def _postpone(self, cur: Cursor, claim: Claim, reason: str) -> DocumentEnd:
         words = f"waits for the next scan: {reason}"
         claims.postpone(cur, self.worker.id, claim, words, CHANGED_FILE_PAUSE_SECONDS)
-        return WalkEnd.LEFT
+        return DocumentEnd.LEFT
 
     def tell_page(self, claim: Claim, page: PageRead) -> None:
         """Keep a page that is read, and say how far the document has come."""
@@ -203,16 +203,16 @@ class _Books:
         languages = self.reader.languages
         self.ledger.run(ocr_pages.keep, claim, item, languages, page.number, page.of, page.text)
         with self._telling:
-            self.tally.reading = PartsRead(claim.document, EXTRACT, page.number, page.of)
+            self.counts.reading = PartsRead(claim.document, EXTRACT, page.number, page.of)
             self._tell()
 
-    def _count(self, ends: Sequence[WalkEnd]) -> None:
+    def _count(self, ends: Sequence[DocumentEnd]) -> None:
         with self._telling:
             for end in ends:
-                self.tally.count(end)
+                self.counts.count(end)
             if ends:
                 self._tell()
 
     def _tell(self) -> None:
         if self.on_progress is not None:
-            self.on_progress(self.tally)
+            self.on_progress(self.counts)

@@ -129,7 +129,7 @@ class TextLanes:
         try:
             path = None if self.library is None else locate(self.library, claim.document)
         except OSError as error:
-            return Waits(_words(error))
+            return Waits(_message(error))
         if path is None:
             return Waits("the file is gone, or in a folder that cannot be entered")
         try:
@@ -142,8 +142,8 @@ class TextLanes:
         except ChangedWhileRead:
             return _unread(claim.document, path, "the file changed", _OTHER_BYTES)
         except OSError as error:
-            cause = f"{_words(error)} ({errno.errorcode.get(error.errno or 0, 'no number')})"
-            return _unread(claim.document, path, _words(error), f"{cause}, {_SAME_FILE}")
+            cause = f"{_message(error)} ({errno.errorcode.get(error.errno or 0, 'no number')})"
+            return _unread(claim.document, path, _message(error), f"{cause}, {_SAME_FILE}")
         except DocumentFault as fault:
             return fault
         digest = output_digest(found.outcome, found.text)
@@ -165,7 +165,7 @@ def _unread(key: str, path: Path, reason: str, message: str) -> Unread | Waits:
     return Unread(reason, DocumentFault("unreadable", message), seen)
 
 
-def _words(error: OSError) -> str:
+def _message(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 

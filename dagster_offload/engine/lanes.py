@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from dagster_offload.client.freeze_watch import Vigil
-from dagster_offload.client.prompt_cache import ask_places
+from dagster_offload.client.freeze_watch import FreezeWatch
+from dagster_offload.client.prompt_cache import ask_prompt_cache_size
 from dagster_offload.engine.breaker import registered, try_closing
 from dagster_offload.engine.commits import Batches
-from dagster_offload.engine.document import Walker
-from dagster_offload.engine.progress import PartsRead, Progress, Tally, WalkEnd
+from dagster_offload.engine.document import DocumentRunner
+from dagster_offload.engine.progress import DocumentEnd, PartsRead, Progress, ProgressCounts
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.slots import concurrency, permits, slots
@@ -26,7 +26,7 @@ from dagster_offload.ledger.work.groups import Taken, Want
 from dagster_offload.slot.config import MAX_CONCURRENCY, SlotConfig
 
 # Where a notification went missing, a permit or a breaker is looked at again after this; work that comes due sends none.
-LOOK_AGAIN_SECONDS = 2.0
+RECHECK_SECONDS = 2.0
 # How often the width of a slot is looked into, where it is found by trying: a query of a few milliseconds.
 STEER_SECONDS = 1.0
 
@@ -52,10 +52,10 @@ class Turn(Enum):
 class Lanes:
     """One worker's lanes over one scope."""
 
-    walker: Walker
+    runner: DocumentRunner
     scope: Scope
     on_progress: Progress | None = None
-    tally: Tally = field(default_factory=Tally)
+    counts: ProgressCounts = field(default_factory=ProgressCounts)
     _turns: Batches[tuple[str, bool], Turn] = field(init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _changes: int = 0  # how often the ledger said something about slots or permits
@@ -70,17 +70,17 @@ class Lanes:
     async def work_at(self, slot: SlotConfig) -> None:
         """Work off the scope's LLM stages at a slot until nothing is due, or nothing new may be started."""
         self._listen()
-        row = await registered(self.walker.ledger, slot)
-        self.walker.on_busy = self._width_news.set if row.is_auto else self.narrow
-        self.walker.on_part = self._read_part
-        due = await self.walker.ledger.run(claims.count_due, self.scope.stages, self.scope.documents, slot=slot.name)
+        row = await registered(self.runner.ledger, slot)
+        self.runner.on_busy = self._width_news.set if row.is_auto else self.narrow
+        self.runner.on_part = self._read_part
+        due = await self.runner.ledger.run(claims.count_due, self.scope.stages, self.scope.documents, slot=slot.name)
         most = self._capped(due)
-        self.tally.total += most
-        async with Vigil(slot) as vigil:
+        self.counts.total += most
+        async with FreezeWatch(slot) as freeze_watch:
             if most:
-                await self._side_by_side(vigil)
+                await self._side_by_side(freeze_watch)
             # Documents that must run alone come last, so that the others are done first and never held up by them.
-            await self._lane(vigil, alone=True)
+            await self._lane(freeze_watch, alone=True)
 
     def _capped(self, documents: int) -> int:
         return documents if self.scope.limit is None else min(documents, self.scope.limit)
@@ -89,20 +89,20 @@ class Lanes:
         """A 429 at a fixed N: one lane fewer for the rest of this work, never none."""
         self._most = max(min(self._most, len(self._open)) - 1, 1)
 
-    async def _side_by_side(self, vigil: Vigil) -> None:
+    async def _side_by_side(self, freeze_watch: FreezeWatch) -> None:
         """Lanes beside one another: one at once, so that nothing waits for an answer about places, then as many as the
         slot is wide and have work. Ends with the last; the first error ends them all, and is raised as it is."""
         self._most = MAX_CONCURRENCY
         try:
             async with asyncio.TaskGroup() as group:
-                self._open_lane(group, vigil)
-                self._keeper = group.create_task(self._keep_width(group, vigil))
+                self._open_lane(group, freeze_watch)
+                self._keeper = group.create_task(self._keep_width(group, freeze_watch))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
 
-    async def _keep_width(self, group: asyncio.TaskGroup, vigil: Vigil) -> None:
+    async def _keep_width(self, group: asyncio.TaskGroup, freeze_watch: FreezeWatch) -> None:
         """Open lanes as the slot's width and the work allow, and find that width where it is found by trying."""
-        slot, ledger, loop = vigil.slot, self.walker.ledger, asyncio.get_running_loop()
+        slot, ledger, loop = freeze_watch.slot, self.runner.ledger, asyncio.get_running_loop()
         await self._learn_places(slot)
         reached, look_at = 0, loop.time()
         while True:
@@ -110,21 +110,21 @@ class Lanes:
             row = await ledger.run(concurrency.steer, slot.name, slot.max_call_seconds)
             # Work that nobody may claim yet would else be tried again with every permit that lanes bring back.
             if row.width > reached or loop.time() >= look_at:
-                reached, look_at = row.width, loop.time() + LOOK_AGAIN_SECONDS
+                reached, look_at = row.width, loop.time() + RECHECK_SECONDS
                 for _ in range(await self._count_missing(row)):
-                    self._open_lane(group, vigil)
-            await _heard_within(self._width_news, STEER_SECONDS if row.is_auto else LOOK_AGAIN_SECONDS)
+                    self._open_lane(group, freeze_watch)
+            await _heard_within(self._width_news, STEER_SECONDS if row.is_auto else RECHECK_SECONDS)
 
     async def _count_missing(self, row: SlotRow) -> int:
         """Lanes the slot has room for and the scope has work for, beside those that are open."""
-        room = self._capped(self.tally.started + min(row.width, self._most) - len(self._open)) - self.tally.started
-        if room <= 0 or row.breaker is not BreakerState.CLOSED or self.walker.worker.is_lost:
+        room = self._capped(self.counts.started + min(row.width, self._most) - len(self._open)) - self.counts.started
+        if room <= 0 or row.breaker is not BreakerState.CLOSED or self.runner.worker.is_lost:
             return 0
         stages, documents = self.scope.stages, self.scope.documents
-        return await self.walker.ledger.run(claims.due_beside, stages, documents, slot=row.name, at_most=room)
+        return await self.runner.ledger.run(claims.due_beside, stages, documents, slot=row.name, at_most=room)
 
-    def _open_lane(self, group: asyncio.TaskGroup, vigil: Vigil) -> None:
-        lane = group.create_task(self._lane(vigil))
+    def _open_lane(self, group: asyncio.TaskGroup, freeze_watch: FreezeWatch) -> None:
+        lane = group.create_task(self._lane(freeze_watch))
         self._open.add(lane)
         lane.add_done_callback(self._lane_ended)
 
@@ -135,23 +135,23 @@ class Lanes:
 
     async def _learn_places(self, slot: SlotConfig) -> None:
         """Ask the server how many documents it keeps, where more than one may be in flight and nobody has said so."""
-        row = await registered(self.walker.ledger, slot)
+        row = await registered(self.runner.ledger, slot)
         if row.places_from == "person" or (row.permits == 1 and not row.is_auto):
             return
-        word = await ask_places(slot)
+        word = await ask_prompt_cache_size(slot)
         if word.answered:
-            await self.walker.ledger.run(slots.learn_places, slot.name, word.places)
+            await self.runner.ledger.run(slots.learn_places, slot.name, word.places)
 
-    async def _lane(self, vigil: Vigil, *, alone: bool = False) -> None:
+    async def _lane(self, freeze_watch: FreezeWatch, *, alone: bool = False) -> None:
         """Hold a permit while there is work; give it up to a person between two calls, and stand in line again."""
-        slot = vigil.slot
+        slot = freeze_watch.slot
         while (heard := await self._wait_for_permit(slot, alone=alone)) is not None:
             must_return = False
             try:
-                must_return = await self._walk_while_permitted(vigil, heard, alone=alone)
+                must_return = await self._walk_while_permitted(freeze_watch, heard, alone=alone)
             finally:
                 if not must_return:  # else it was given to the person already
-                    await self.walker.ledger.run(permits.release, slot.name, self.walker.worker.id)
+                    await self.runner.ledger.run(permits.release, slot.name, self.runner.worker.id)
             if not must_return:
                 return
 
@@ -167,28 +167,28 @@ class Lanes:
             if turn is Turn.YOURS:
                 return heard
             await self._hear_news()
-        await self.walker.ledger.run(permits.stop_waiting, slot.name, self.walker.worker.id)
+        await self.runner.ledger.run(permits.stop_waiting, slot.name, self.runner.worker.id)
         return None
 
     async def _take_turns(self, asking: Sequence[tuple[str, bool]]) -> list[Turn]:
         """Permits for the lanes that ask at the same moment: all at one slot, and one that is to be alone is alone."""
         (slot, alone), count = asking[0], len(asking)
-        return await self.walker.ledger.run(self._acquire, slot, count, alone=alone)
+        return await self.runner.ledger.run(self._acquire, slot, count, alone=alone)
 
     def _acquire(self, cur: Cursor, slot: str, count: int, *, alone: bool) -> list[Turn]:
         if not self._has_work(cur, slot, alone=alone):
             return [Turn.NO_WORK] * count
-        worker = self.walker.worker
+        worker = self.runner.worker
         given = permits.acquire(cur, slot, worker.id, is_person=worker.is_person, is_exclusive=alone, count=count)
         return [Turn.YOURS] * given + [Turn.WAIT] * (count - given)
 
-    async def _walk_while_permitted(self, vigil: Vigil, heard: int, *, alone: bool) -> bool:
+    async def _walk_while_permitted(self, freeze_watch: FreezeWatch, heard: int, *, alone: bool) -> bool:
         """Documents one after the other; True where the permit was given up to somebody who waits.
 
         `heard`: before the permit was given. The next document is claimed in the transaction of the last one's result,
         where nothing speaks against going on.
         """
-        slot = vigil.slot
+        slot = freeze_watch.slot
         looked_at = heard  # which change we last acted upon: each lane has to, so no flag that one of them resets
         ahead: list[asyncio.Task[tuple[int, Taken]]] = []
 
@@ -206,10 +206,10 @@ class Lanes:
                     continue
                 return False
             if not claim.items:
-                self._count(WalkEnd.DONE)
+                self._count(DocumentEnd.DONE)
                 continue
-            with self.walker.commits.followed_by(claim, claim_ahead):
-                self._count(await self.walker.ask_all(claim, vigil, self._epochs(slot, row.epoch, before)))
+            with self.runner.commits.followed_by(claim, claim_ahead):
+                self._count(await self.runner.ask_all(claim, freeze_watch, self._epochs(slot, row.epoch, before)))
             if not alone and self._are_too_many():
                 self._open.discard(asyncio.current_task())  # at once, so that no other lane ends for the same reason
                 await self._give_back(ahead)
@@ -227,15 +227,15 @@ class Lanes:
     def _next(self, slot: SlotConfig, *, alone: bool) -> Coroutine[Any, Any, tuple[int, Taken]]:
         """What was heard before a claim, the slot at the claim, and the claim if there was one."""
         # Counted before anything else runs: lanes that ask at the same time must not pass the limit together.
-        self.tally.started += 1
+        self.counts.started += 1
         return self._claimed(slot, alone=alone)
 
     async def _claimed(self, slot: SlotConfig, *, alone: bool) -> tuple[int, Taken]:
         before, documents = self._changes, self.scope.documents
         want = Want(slot.name, tuple(self.scope.stages), None if documents is None else tuple(documents), alone)
-        taken = await self.walker.commits.take(want)
+        taken = await self.runner.commits.take(want)
         if taken[1] is None:
-            self.tally.started -= 1
+            self.counts.started -= 1
         return before, taken
 
     async def _give_back(self, ahead: "list[asyncio.Task[tuple[int, Taken]]]") -> None:
@@ -243,31 +243,31 @@ class Lanes:
         for task in ahead:
             _, (_, claim) = await task
             if claim is not None:
-                self.tally.started -= 1
+                self.counts.started -= 1
                 reason = "not started: the slot was needed"
-                await self.walker.ledger.run(claims.release, self.walker.worker.id, claim, reason)
+                await self.runner.ledger.run(claims.release, self.runner.worker.id, claim, reason)
 
     async def _epochs(self, slot: SlotConfig, first: int, looked_at: int) -> AsyncIterator[int]:
         """The slot's epoch for each call of a document; ends where nothing new may be started: the slot is away, a
         person waits for the permit, or the ledger gave this worker up."""
         epoch = first
-        while not self.walker.worker.is_lost:
+        while not self.runner.worker.is_lost:
             yield epoch
             if self._changes != looked_at:
                 looked_at = self._changes
-                row = await registered(self.walker.ledger, slot)
+                row = await registered(self.runner.ledger, slot)
                 if row.breaker is not BreakerState.CLOSED or await self._is_permit_wanted(slot):
                     return
                 epoch = row.epoch
 
     async def _is_permit_wanted(self, slot: SlotConfig) -> bool:
-        worker = self.walker.worker
-        return await self.walker.ledger.run(permits.is_wanted, slot.name, is_person=worker.is_person)
+        worker = self.runner.worker
+        return await self.runner.ledger.run(permits.is_wanted, slot.name, is_person=worker.is_person)
 
     async def _gave_up_permit(self, slot: SlotConfig) -> bool:
         """After a call: give the permit back where a person waits for it or N was lowered."""
-        worker = self.walker.worker
-        return await self.walker.ledger.run(permits.give_up_if_wanted, slot.name, worker.id, is_person=worker.is_person)
+        worker = self.runner.worker
+        return await self.runner.ledger.run(permits.give_up_if_wanted, slot.name, worker.id, is_person=worker.is_person)
 
     async def _is_worth_another_look(self, slot: SlotConfig, row: SlotRow) -> bool:
         """Nothing to claim: because a fault that may be a document's is looked into, whose verdict is moments away?"""
@@ -277,7 +277,7 @@ class Lanes:
             return True
         if not row.is_retry_due:
             return False
-        now = await try_closing(self.walker.ledger, self.walker.client, slot, self.walker.worker)
+        now = await try_closing(self.runner.ledger, self.runner.client, slot, self.runner.worker)
         return now.breaker is BreakerState.CLOSED
 
     def _has_work(self, cur: Cursor, slot: str, *, alone: bool) -> bool:
@@ -289,18 +289,18 @@ class Lanes:
         return claims.has_due(cur, self.scope.stages, self.scope.documents, alone=alone, slot=slot)
 
     def _may_start(self) -> bool:
-        is_full = self.scope.limit is not None and self.tally.started >= self.scope.limit
-        return not (is_full or self.walker.worker.is_lost)
+        is_full = self.scope.limit is not None and self.counts.started >= self.scope.limit
+        return not (is_full or self.runner.worker.is_lost)
 
-    def _count(self, end: WalkEnd) -> None:
-        self.tally.count(end)
+    def _count(self, end: DocumentEnd) -> None:
+        self.counts.count(end)
         if self.on_progress is not None:
-            self.on_progress(self.tally)
+            self.on_progress(self.counts)
 
     def _read_part(self, read: PartsRead) -> None:
-        self.tally.reading = read
+        self.counts.reading = read
         if self.on_progress is not None:
-            self.on_progress(self.tally)
+            self.on_progress(self.counts)
 
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -309,7 +309,7 @@ class Lanes:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody works here any more
                 loop.call_soon_threadsafe(self._heard, message)
 
-        self.walker.worker.on_notify(hear)
+        self.runner.worker.on_notify(hear)
 
     def _heard(self, message: str) -> None:
         self._changes += message != "freed"
@@ -317,7 +317,7 @@ class Lanes:
         self._width_news.set()
 
     async def _hear_news(self) -> None:
-        await _heard_within(self._news, LOOK_AGAIN_SECONDS)
+        await _heard_within(self._news, RECHECK_SECONDS)
 
 
 async def _heard_within(news: asyncio.Event, seconds: float) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class WalkEnd(StrEnum):
+class DocumentEnd(StrEnum):
     """How a worker's turn at one document ended."""
 
     DONE = "done"
@@ -25,13 +25,13 @@ class PartsRead:
     total: int
 
 
-def read_in_words(stage: str, done: int, total: int) -> str:
+def describe_parts_read(stage: str, done: int, total: int) -> str:
     """How far a long document has come: its pages are read for `extract`, its parts for the other stages."""
     return f"page {done} of {total}" if stage == "extract" else f"{done} of {total} parts"
 
 
 @dataclass
-class Tally:
+class ProgressCounts:
     """What a worker did so far, in documents."""
 
     total: int = 0  # due when it began; more where more came due meanwhile
@@ -45,14 +45,14 @@ class Tally:
     def ended(self) -> int:
         return self.done + self.failed + self.deferred
 
-    def count(self, end: WalkEnd) -> None:
-        if end is WalkEnd.DONE:
+    def count(self, end: DocumentEnd) -> None:
+        if end is DocumentEnd.DONE:
             self.done += 1
-        elif end is WalkEnd.FAILED:
+        elif end is DocumentEnd.FAILED:
             self.failed += 1
-        elif end is WalkEnd.DEFERRED:
+        elif end is DocumentEnd.DEFERRED:
             self.deferred += 1
         self.total = max(self.total, self.ended)
 
 
-Progress = Callable[[Tally], None]
+Progress = Callable[[ProgressCounts], None]

@@ -7,8 +7,8 @@ from dagster_offload.engine.breaker import let_through
 from dagster_offload.engine.extract import extract_due
 from dagster_offload.engine.lanes import Lanes, Scope
 from dagster_offload.engine.progress import Progress
-from dagster_offload.engine.session import document_walker, ledger_executor, open_client, run_stoppable
-from dagster_offload.engine.wake import why_away
+from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
+from dagster_offload.engine.wake import describe_unavailable
 from dagster_offload.errors import NoSuchDocument, SettingsError
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
@@ -74,10 +74,10 @@ async def _run_documents(
     on_progress: Progress | None,
 ) -> RunSummary:
     async with open_client(settings.slots, ledger) as client:
-        walker = document_walker(settings, ledger, client, worker)
+        runner = document_runner(settings, ledger, client, worker)
         for slot, slot_stages in _slots_of_stages(settings, stages):
             await let_through(ledger, client, slot, worker)
-            await Lanes(walker, Scope(slot_stages, keys), on_progress).work_at(slot)
+            await Lanes(runner, Scope(slot_stages, keys), on_progress).work_at(slot)
     unfinished = await ledger.run(claims.unfinished, keys, stages)
     row = None if (slot_now := settings.slots.for_prompt()) is None else await ledger.run(slots.get, slot_now.name)
     return summarize_run(len(keys), unfinished, row, settings.retry_after_minutes * 60)
@@ -108,7 +108,7 @@ def summarize_run(
     if slot is not None and slot.breaker is not BreakerState.CLOSED and any(u.stage != EXTRACT for u in waiting):
         # What the last refusal said, never the breaker's own `retry_at`: a run is not what tries the slot.
         wait = default_wait_seconds if slot.refusal_wait_seconds is None else slot.refusal_wait_seconds
-        return RunSummary(done, (), wait, why_away(slot), is_deferral=True)
+        return RunSummary(done, (), wait, describe_unavailable(slot), is_deferral=True)
     times = [u.seconds_to_due for u in waiting if u.seconds_to_due is not None]
     if len(times) == len(waiting):
         first = min(waiting, key=lambda u: u.seconds_to_due or 0.0)

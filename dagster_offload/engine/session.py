@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from dagster_offload.client.ai_client import AIClient
-from dagster_offload.engine.document import Walker
+from dagster_offload.engine.document import DocumentRunner
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import dialects
@@ -99,8 +99,8 @@ LEDGER_THREADS = 4
 SWITCH_SECONDS = 0.0001
 
 
-def document_walker(settings: Settings, ledger: AsyncLedger, client: AIClient, worker: Worker) -> Walker:
-    return Walker(settings, ledger, client, worker, llm_stages(settings), recipes(settings))
+def document_runner(settings: Settings, ledger: AsyncLedger, client: AIClient, worker: Worker) -> DocumentRunner:
+    return DocumentRunner(settings, ledger, client, worker, llm_stages(settings), recipes(settings))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dagster_offload.engine.breaker import let_through
 from dagster_offload.engine.session import open_client, run_stoppable
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.rows import ASKED_AT_THE_NEXT_LOOK, BreakerState, SlotRow
+from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK, BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import Worker, live_workers
 from dagster_offload.ledger.slots import breaker, slots
 from dagster_offload.ledger.work import claims
@@ -19,14 +19,14 @@ from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import DRAIN_STAGES
 
 
-def why_away(slot: SlotRow) -> str:
+def describe_unavailable(slot: SlotRow) -> str:
     """One line: `deep is away: upstream_cold since 14:02 (next look 14:03:10)`."""
     if slot.breaker is BreakerState.MISCONFIGURED:
         way_out = f"change the setting, or dagster-offload slot set {slot.name} --try-again"
-        return f"{slot.name} is misconfigured: {slot.reason_in_words}; {way_out}"
-    away = f"{slot.name} is away: {slot.reason_in_words}"
+        return f"{slot.name} is misconfigured: {slot.reason_text}; {way_out}"
+    away = f"{slot.name} is away: {slot.reason_text}"
     if slot.is_retry_due:
-        return f"{away}; {ASKED_AT_THE_NEXT_LOOK}"
+        return f"{away}; {CHECKED_AT_THE_NEXT_TICK}"
     return f"{away} (next look {slot.retry_at.astimezone():%H:%M:%S})" if slot.retry_at else away
 
 
@@ -58,18 +58,18 @@ def should_drain(
     if probe is not None and not probe.healthy:
         return Decision(False, f"the deep slot's health probe says {probe.reason}; {counts}")
     if slot is not None and slot.breaker is not BreakerState.CLOSED:
-        return Decision(False, f"{why_away(slot)}; {counts}")
+        return Decision(False, f"{describe_unavailable(slot)}; {counts}")
     if not backlog:
         return Decision(False, f"nothing is due: 0 documents due, {waiting} deferred")
     return Decision(True, counts)
 
 
-def look_for_drain(settings: Settings, ledger: Ledger) -> Decision:
+def decide_drain(settings: Settings, ledger: Ledger) -> Decision:
     """Look at backlog, live drains, probe and breaker, with a trial where one is due; then decide. Takes seconds."""
-    return run_stoppable(_look_for_drain(settings, ledger))
+    return run_stoppable(_decide_drain(settings, ledger))
 
 
-async def _look_for_drain(settings: Settings, ledger: Ledger) -> Decision:
+async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
     deep = settings.slots.deep
     if deep is None:
         ledger.run(slots.refuse_lost_slot, settings.slots)
@@ -83,14 +83,14 @@ async def _look_for_drain(settings: Settings, ledger: Ledger) -> Decision:
         if row.breaker is BreakerState.OPEN:
             row = ledger.run(breaker.note_probe, deep.name, is_healthy=seen.healthy, reason=seen.reason)
             if seen.healthy and row.is_retry_due:
-                row = await _try_the_gate(settings, ledger, deep)
+                row = await _try_closing(settings, ledger, deep)
         found = ledger.run(claims.backlog, DRAIN_STAGES)
     return should_drain(
         is_configured=True, backlog=found.due, waiting=found.waiting, live_drains=live, probe=seen, slot=row
     )
 
 
-async def _try_the_gate(settings: Settings, ledger: Ledger, deep: SlotConfig) -> SlotRow:
+async def _try_closing(settings: Settings, ledger: Ledger, deep: SlotConfig) -> SlotRow:
     """A trial of the sensor's own: a slot that is healthy but refuses costs no Dagster run."""
     with Worker(ledger, "sensor") as worker:
         async with open_client(settings.slots, AsyncLedger(ledger)) as client:

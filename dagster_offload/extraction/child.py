@@ -317,7 +317,7 @@ def _kreuzberg(data: bytes, mime: str) -> kreuzberg.ExtractionResult:
     except (ValidationError, MissingDependencyError, OCRError) as error:
         kind = type(error).__name__
         raise Fault(
-            "unsupported_type", f"the extractor cannot read {file_types.in_words(mime)} ({kind})", is_final=True
+            "unsupported_type", f"the extractor cannot read {file_types.describe_time(mime)} ({kind})", is_final=True
         ) from None
     except ParsingError as error:
         if "password" in str(error).lower() or "encrypted" in str(error).lower():
@@ -328,7 +328,9 @@ def _kreuzberg(data: bytes, mime: str) -> kreuzberg.ExtractionResult:
     except KreuzbergError as error:
         kind = type(error).__name__
         raise Fault(
-            "extraction_crash", f"the extractor failed on this {file_types.in_words(mime)} ({kind})", is_final=False
+            "extraction_crash",
+            f"the extractor failed on this {file_types.describe_time(mime)} ({kind})",
+            is_final=False,
         ) from None
 
 
@@ -342,7 +344,7 @@ def _markdown(text: str) -> str:
 
 
 def _broken(kind: str, data: bytes) -> Fault:
-    name = file_types.in_words(kind)
+    name = file_types.describe_time(kind)
     if file_types.begins_like(kind, data):
         return Fault("broken_file", f"the file is broken or cut off: it cannot be read as {name}", is_final=True)
     return Fault("broken_file", f"the file's name says {name}, but it is something else", is_final=True)

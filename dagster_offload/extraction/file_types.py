@@ -108,7 +108,7 @@ def sniffed(data: bytes) -> str | None:
     return MBOX if _MAIL_BOX.match(data) else None
 
 
-def in_words(kind: str) -> str:
+def describe_time(kind: str) -> str:
     """A name of the type that people use, else the type itself."""
     return _NAMES.get(kind, kind)
 

@@ -25,7 +25,7 @@ def ensure_external(url: str) -> str:
             refuse_pooler(conn)
     except psycopg.Error as error:
         raise LedgerUnavailable(
-            f"OFFLOAD_POSTGRES_URL: no use of the database at {_address(conninfo)}: {_words(error, conninfo)}"
+            f"OFFLOAD_POSTGRES_URL: no use of the database at {_address(conninfo)}: {_message(error, conninfo)}"
         ) from None  # the cause's text may hold what we have just taken out
     return conninfo
 
@@ -72,7 +72,7 @@ def _address(conninfo: str) -> str:
     return f"{host or 'the local socket'}{f':{port}' if port else ''}{f'/{database}' if database else ''}"
 
 
-def _words(error: psycopg.Error, conninfo: str) -> str:
+def _message(error: psycopg.Error, conninfo: str) -> str:
     """The first line of an error, with the password taken out."""
     words = (str(error).strip() or type(error).__name__).splitlines()[0]
     password = conninfo_to_dict(conninfo).get("password")

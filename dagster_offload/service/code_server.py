@@ -14,7 +14,7 @@ import dagster_postgres  # noqa: E402, F401 - the storages of every run
 from dagster._cli import main  # noqa: E402 - the command `dagster`
 
 from dagster_offload.definitions import defs  # noqa: E402
-from dagster_offload.service.prefork import start_twin  # noqa: E402
+from dagster_offload.service.prefork import start_prefork_server  # noqa: E402
 
 gc.freeze()
 gc.enable()
@@ -24,7 +24,7 @@ def serve() -> None:
     repository = defs.get_repository_def()
     for name in repository.job_names:
         repository.get_job(name)  # kept by the repository, so no run has to make it
-    start_twin(Path(sys.argv[sys.argv.index("--socket") + 1]).with_name("runs.sock"))
+    start_prefork_server(Path(sys.argv[sys.argv.index("--socket") + 1]).with_name("runs.sock"))
     sys.argv[0] = "dagster"
     sys.exit(main())  # type: ignore[no-untyped-call]
 

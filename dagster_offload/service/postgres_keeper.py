@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dagster_offload.postgres import is_running, stop_postgres
 
-LOOK_EVERY_SECONDS = 2.0
+CHECK_EVERY_SECONDS = 2.0
 
 
 @contextlib.contextmanager
@@ -19,12 +19,12 @@ def kept_alive(home: Path, revive: Callable[[], None]) -> Iterator[None]:
     """Look after it from a thread while the block works; it is left running."""
     over = threading.Event()
 
-    def look_until_over() -> None:
-        while not over.wait(LOOK_EVERY_SECONDS / 2):
+    def watch_until_over() -> None:
+        while not over.wait(CHECK_EVERY_SECONDS / 2):
             if not is_running(home):
                 revive()
 
-    threading.Thread(target=look_until_over, name="keep-postgres", daemon=True).start()
+    threading.Thread(target=watch_until_over, name="keep-postgres", daemon=True).start()
     try:
         yield
     finally:
@@ -48,7 +48,7 @@ class KeptPostgres:
         """Called often; looks every 2 s."""
         if (now := time.monotonic()) < self._look_at:
             return
-        self._look_at = now + LOOK_EVERY_SECONDS
+        self._look_at = now + CHECK_EVERY_SECONDS
         is_at_it = self._reviving is not None and self._reviving.is_alive()
         if is_at_it or is_running(self._home):
             return
@@ -60,5 +60,5 @@ class KeptPostgres:
         """Stop it, also while it is being started again: who starts it gives up when it goes."""
         stop_postgres(self._home)
         if self._reviving is not None:
-            self._reviving.join(LOOK_EVERY_SECONDS)
+            self._reviving.join(CHECK_EVERY_SECONDS)
             stop_postgres(self._home)

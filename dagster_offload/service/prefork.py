@@ -29,7 +29,7 @@ LONGEST_REQUEST_BYTES = 65_536
 RECEIVE_SECONDS = 5.0
 
 
-def start_twin(socket_file: Path) -> None:
+def start_prefork_server(socket_file: Path) -> None:
     """Fork the twin of this process, and have `multiprocessing` make new processes from it.
 
     Returns in the process that called, and does nothing where forking is not safe (threads, macOS) or where programs in
@@ -48,7 +48,7 @@ def start_twin(socket_file: Path) -> None:
     multiprocessing.set_executable(str(caller))  # in the twin, too: a run's process starts that of its step
     if os.fork() == 0:
         os.close(our_end)
-        _Twin(_moved(listener), _moved_fd(life)).serve()
+        _PreforkServer(_moved(listener), _moved_fd(life)).serve()
     listener.close()
     os.close(life)
 
@@ -63,7 +63,7 @@ def _write_caller(socket_file: Path) -> Path:
 
 
 @dataclass
-class _Twin:
+class _PreforkServer:
     """Forks, and tells how what it forked has ended. It has no thread: forking a process with threads may hang."""
 
     listener: socket.socket

@@ -17,13 +17,13 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def main() -> None:
     socket_file, *given = sys.argv[1:]
     # `multiprocessing` starts its resource tracker in the same way: a small process, which needs nothing imported.
-    twin = _call(socket_file, given) if FORKED in given else None
-    if twin is None:  # not for the twin, or it is gone: the ordinary way
+    prefork_server = _call(socket_file, given) if FORKED in given else None
+    if prefork_server is None:  # not for the twin, or it is gone: the ordinary way
         os.execv(sys.executable, [sys.executable, *given])  # noqa: S606 - what was to be started, without us
     # A stop of the whole group reaches the forked process, too; how it ends is told when it has.
     for signum in STOPS:
         signal.signal(signum, signal.SIG_IGN)
-    _end_as(_ending(twin))
+    _end_as(_ending(prefork_server))
 
 
 def _call(socket_file: str, given: list[str]) -> socket.socket | None:
@@ -32,15 +32,15 @@ def _call(socket_file: str, given: list[str]) -> socket.socket | None:
     try:
         files = _open_files()
         asked = {"program": given[flag + 1], "arguments": given[flag + 2 :], "files": files, "folder": os.getcwd()}
-        twin = socket.socket(socket.AF_UNIX)
-        twin.connect(socket_file)
-        socket.send_fds(twin, [json.dumps(asked).encode()], files)
+        prefork_server = socket.socket(socket.AF_UNIX)
+        prefork_server.connect(socket_file)
+        socket.send_fds(prefork_server, [json.dumps(asked).encode()], files)
     except OSError:
         return None
     for fd in files:
         if fd > 2:
             os.close(fd)  # kept open here, an end of a pipe would be open when it is closed there
-    return twin
+    return prefork_server
 
 
 def _open_files() -> list[int]:
@@ -53,11 +53,11 @@ def _open_files() -> list[int]:
     return sorted(found)
 
 
-def _ending(twin: socket.socket) -> int:
+def _ending(prefork_server: socket.socket) -> int:
     """How the forked process ended: its exit code, or minus the signal. 1 where the twin was killed and cannot tell."""
     said = b""
     with contextlib.suppress(OSError):
-        while part := twin.recv(64):
+        while part := prefork_server.recv(64):
             said += part
     return int(said or b"1")
 

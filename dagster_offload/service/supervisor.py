@@ -19,8 +19,8 @@ from dagster_offload.service import watchdog
 
 MAX_BACKOFF_SECONDS = 30.0
 STABLE_AFTER_SECONDS = 30.0  # a child that lived this long starts again without a longer wait
-LOOK_EVERY_SECONDS = 0.2
-LOOK_AT_LOGS_EVERY_SECONDS = 60.0
+CHECK_EVERY_SECONDS = 0.2
+CHECK_LOGS_EVERY_SECONDS = 60.0
 MAX_LOG_BYTES = 20_000_000
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -56,7 +56,7 @@ class StopRequest:
         """Return True as soon as a stop is asked for, False after `seconds`."""
         deadline = time.monotonic() + seconds
         while not self and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, LOOK_EVERY_SECONDS))
+            time.sleep(min(left, CHECK_EVERY_SECONDS))
         return bool(self)
 
 
@@ -126,14 +126,14 @@ class Supervisor:
             self._look_at(running, now)
         self._watch_the_watchdog()
         self._reap()
-        if now - self._logs_looked_at >= LOOK_AT_LOGS_EVERY_SECONDS:
+        if now - self._logs_looked_at >= CHECK_LOGS_EVERY_SECONDS:
             self._logs_looked_at = now
             for running in self._running.values():
                 _keep_small(running.child.log)
 
     def watch(self, stop: StopRequest) -> None:
         """Look after the children until a stop is asked for."""
-        while not stop.wait(LOOK_EVERY_SECONDS):
+        while not stop.wait(CHECK_EVERY_SECONDS):
             self.look()
 
     def stop(self, is_impatient: Callable[[], bool] = lambda: False) -> None:

@@ -19,9 +19,9 @@ from dagster_offload.simulator import context
 from dagster_offload.simulator.answers import asked_about, asked_stage, document_in
 from dagster_offload.simulator.connections import BrokenAnswer
 from dagster_offload.simulator.prompt_cache import Places
-from dagster_offload.simulator.replies import asked_schema, spoken
-from dagster_offload.simulator.request_log import COMPLETIONS, Book, Entry, count_tokens, fingerprint
-from dagster_offload.simulator.script import ROUTER_WORDS, Behaviour, Script, Step
+from dagster_offload.simulator.replies import asked_schema, reply_to
+from dagster_offload.simulator.request_log import COMPLETIONS, Entry, RequestLog, count_tokens, fingerprint
+from dagster_offload.simulator.script import ROUTER_REASONS, Behaviour, Script, Step
 
 
 class RouterApp:
@@ -29,7 +29,7 @@ class RouterApp:
 
     def __init__(self, behaviour: Behaviour, steps: Sequence[Step] = ()) -> None:
         self.behaviour = behaviour
-        self.book = Book()
+        self.request_log = RequestLog()
         self._origin = time.monotonic()
         self._script = Script(steps, self._now())
         self.enter_new_loop()
@@ -54,7 +54,7 @@ class RouterApp:
 
     async def health(self, request: Request) -> Response:
         await self._follow_script()
-        entry = self.book.begin("/health", self._now())
+        entry = self.request_log.begin("/health", self._now())
         behaviour = self.behaviour
         if behaviour.health == "hang":
             return await self._hang(request, entry)
@@ -63,23 +63,23 @@ class RouterApp:
         elif behaviour.is_healthy:
             response = JSONResponse({"status": "ok"})
         else:
-            word = ROUTER_WORDS.get(behaviour.mode, "upstream_cold")
+            word = ROUTER_REASONS.get(behaviour.mode, "upstream_cold")
             response = JSONResponse({"status": word}, status_code=503, headers=self._refusal_headers())
-        self.book.end(entry, self._now(), response.status_code, "answered")
+        self.request_log.end(entry, self._now(), response.status_code, "answered")
         return response
 
     async def models(self, request: Request) -> Response:
         await self._follow_script()
-        entry = self.book.begin("/v1/models", self._now())
+        entry = self.request_log.begin("/v1/models", self._now())
         model = {"id": self.behaviour.alias, "object": "model", "owned_by": "simulated", **context.told(self.behaviour)}
         response = self._refusal_of_key(request) or JSONResponse({"object": "list", "data": [model]})
-        self.book.end(entry, self._now(), response.status_code, "answered")
+        self.request_log.end(entry, self._now(), response.status_code, "answered")
         return response
 
     async def props(self, request: Request) -> Response:
         await self._follow_script()
         if self.behaviour.mode == "hang":
-            return await self._hang(request, self.book.begin("/props", self._now()))
+            return await self._hang(request, self.request_log.begin("/props", self._now()))
         if not self.behaviour.tells_places:
             return JSONResponse({"detail": "Not Found"}, status_code=404)
         return self._refusal_of_key(request) or JSONResponse({"total_slots": self.behaviour.width})
@@ -87,16 +87,16 @@ class RouterApp:
     async def completions(self, request: Request) -> Response:
         body = await request.json()
         await self._follow_script()
-        entry = self.book.begin(COMPLETIONS, self._now())
+        entry = self.request_log.begin(COMPLETIONS, self._now())
         self._describe(entry, body)
         await self._tell_waiting()
         try:
             response, outcome = await self._complete(request, entry, body)
         except asyncio.CancelledError:
-            self.book.end(entry, self._now(), None, "left")
+            self.request_log.end(entry, self._now(), None, "left")
             raise
         is_answered = not isinstance(response, BrokenAnswer)
-        self.book.end(entry, self._now(), response.status_code if is_answered else None, outcome)
+        self.request_log.end(entry, self._now(), response.status_code if is_answered else None, outcome)
         await self._tell_waiting()
         return response
 
@@ -149,7 +149,7 @@ class RouterApp:
         while (await request.receive())["type"] != "http.disconnect":
             pass
         if entry.path != COMPLETIONS:
-            self.book.end(entry, self._now(), None, "left")
+            self.request_log.end(entry, self._now(), None, "left")
         return Response(status_code=499)
 
     def _refusal_of_key(self, request: Request) -> Response | None:
@@ -160,10 +160,10 @@ class RouterApp:
 
     def _refusal(self, body: dict[str, Any]) -> Response | None:
         behaviour = self.behaviour
-        if behaviour.refuses_above is not None and self.book.open > behaviour.refuses_above:
+        if behaviour.refuses_above is not None and self.request_log.open > behaviour.refuses_above:
             return _error(429, "too many completions are open", "rate_limit_exceeded", self._refusal_headers())
-        if behaviour.mode in ROUTER_WORDS:
-            word = ROUTER_WORDS[behaviour.mode]
+        if behaviour.mode in ROUTER_REASONS:
+            word = ROUTER_REASONS[behaviour.mode]
             return _error(503, f"the slot is not available: {word}", word, self._refusal_headers())
         if behaviour.mode == "refuse":
             headers = self._refusal_headers()
@@ -190,7 +190,7 @@ class RouterApp:
 
     def _answer(self, body: dict[str, Any], entry: Entry) -> bytes:
         behaviour = self.behaviour
-        message, finish_reason = spoken(body, behaviour)
+        message, finish_reason = reply_to(body, behaviour)
         fitting = context.cut_to(behaviour, entry.prompt_tokens)
         if fitting is not None:
             message["content"] = (message["content"] or "")[: 4 * context.ROOM_LEFT]
@@ -220,7 +220,7 @@ class RouterApp:
         document = document_in(body["messages"])
         if document is not None:
             entry.document = fingerprint(document)
-            self.book.document_tokens[entry.document] = count_tokens(document)
+            self.request_log.document_tokens[entry.document] = count_tokens(document)
         entry.stage = asked_stage(body["messages"], asked_schema(body))
         entry.asked_about = asked_about(body["messages"])
         entry.model, entry.max_tokens = body.get("model"), body.get("max_tokens")
@@ -244,7 +244,7 @@ class RouterApp:
 
     async def log(self, request: Request) -> Response:
         await self._follow_script()
-        return JSONResponse(self.book.summary())
+        return JSONResponse(self.request_log.summary())
 
     async def wait(self, request: Request) -> Response:
         """Answers once `open`, `answers` and `refusals` have reached the numbers given (409 after `timeout` s)."""
@@ -252,17 +252,17 @@ class RouterApp:
         limit = wanted.pop("timeout", 10)
 
         def is_reached() -> bool:
-            return all(getattr(self.book, name) >= number for name, number in wanted.items())
+            return all(getattr(self.request_log, name) >= number for name, number in wanted.items())
 
         try:
             async with asyncio.timeout(limit), self._changed:
                 await self._changed.wait_for(is_reached)
         except TimeoutError:
             return JSONResponse({"error": f"not reached within {limit} s"}, status_code=409)
-        return JSONResponse({name: getattr(self.book, name) for name in ("open", "answers", "refusals")})
+        return JSONResponse({name: getattr(self.request_log, name) for name in ("open", "answers", "refusals")})
 
     async def _follow_script(self) -> None:
-        for changes in self._script.due_changes(self._now(), self.book.refusals, self.book.answers):
+        for changes in self._script.due_changes(self._now(), self.request_log.refusals, self.request_log.answers):
             self.behaviour = self.behaviour.with_changes(changes)
             await self._tell_waiting()
 

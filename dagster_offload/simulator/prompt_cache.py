@@ -11,7 +11,7 @@ LIKE_ENOUGH = 0.1
 
 
 @dataclass(eq=False)
-class Place:
+class CacheSlot:
     prompt: str = ""
     last_used: int = 0
     is_busy: bool = False
@@ -21,17 +21,17 @@ class Places:
     """At most `width` prompts worked on at once."""
 
     def __init__(self) -> None:
-        self._places: list[Place] = []
+        self._places: list[CacheSlot] = []
         self._uses = 0
 
     def has_idle(self, width: int) -> bool:
         return sum(place.is_busy for place in self._places) < width
 
-    def take(self, prompt: str, width: int) -> tuple[Place, int]:
+    def take(self, prompt: str, width: int) -> tuple[CacheSlot, int]:
         """An idle place for `prompt`, and how many of its characters that place has read already."""
         idle = [place for place in self._places if not place.is_busy]
         if len(self._places) < width:
-            idle.append(Place())
+            idle.append(CacheSlot())
         best = max(idle, key=lambda place: _common_prefix(prompt, place.prompt))
         shared = _common_prefix(prompt, best.prompt)
         if shared < LIKE_ENOUGH * len(prompt):
@@ -43,7 +43,7 @@ class Places:
         best.prompt, best.last_used, best.is_busy = prompt, self._uses, True
         return best, shared
 
-    def give_back(self, place: Place, width: int) -> None:
+    def give_back(self, place: CacheSlot, width: int) -> None:
         place.is_busy = False
         surplus = len(self._places) - width
         for idle in [other for other in self._places if not other.is_busy][: max(0, surplus)]:

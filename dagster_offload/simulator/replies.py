@@ -23,7 +23,7 @@ def asked_schema(body: Mapping[str, Any]) -> dict[str, Any] | None:
     return schema if isinstance(schema, dict) else None
 
 
-def spoken(body: Mapping[str, Any], behaviour: Behaviour) -> tuple[dict[str, Any], str]:
+def reply_to(body: Mapping[str, Any], behaviour: Behaviour) -> tuple[dict[str, Any], str]:
     """The assistant's message and its finish reason, within the request's `max_tokens`."""
     bound = int(body.get("max_tokens") or 4096)
     thought = THOUGHT * behaviour.thinking_tokens if _thinks(body, behaviour) else ""

@@ -39,7 +39,7 @@ class Entry:
     document_tokens_read: int = 0  # of the document alone
 
 
-class Book:
+class RequestLog:
     """The log, and what it adds up to."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ DEFAULT_ALIAS = "qwen-macbook"
 DEFAULT_SERVED_MODEL = "simulated/extractive-8bit"
 
 # The router's own words for a refusal, by mode. The other modes are what hosts and proxies do besides.
-ROUTER_WORDS = {"cold": "upstream_cold", "warming": "warming", "busy": "editor_busy"}
+ROUTER_REASONS = {"cold": "upstream_cold", "warming": "warming", "busy": "editor_busy"}
 
 
 class Behaviour(BaseModel):

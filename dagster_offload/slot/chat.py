@@ -11,7 +11,7 @@ from dagster_offload.errors import CutAnswer, ErrorAsAnswer, MalformedAnswer, Wr
 from dagster_offload.lenient_json import read_json
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions, Usage
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.slot.dialects import FIRST_WAYS, Wish, ask_about_thinking, ask_for_json
+from dagster_offload.slot.dialects import FIRST_VARIANTS, Feature, ask_about_thinking, ask_for_json
 from dagster_offload.slot.thinking import split_thinking
 
 # Every call has a bound, also where the caller names none.
@@ -40,7 +40,7 @@ def request_body(
     prompt: str,
     system: str | None,
     options: RequestOptions | None,
-    ways: Mapping[Wish, str | None] = FIRST_WAYS,
+    variants: Mapping[Feature, str | None] = FIRST_VARIANTS,
 ) -> dict[str, Any]:
     """The body of `POST /v1/chat/completions`, each wish in its way. Not streamed: proxies invent an end for a cut stream."""
     options = options or RequestOptions()
@@ -52,12 +52,12 @@ def request_body(
     if options.temperature is not None:
         body["temperature"] = options.temperature
     if options.thinking is not None:
-        ask_about_thinking(body, ways[Wish.NO_THINKING], wanted=options.thinking)
-        if ways[Wish.NO_THINKING] is None:
+        ask_about_thinking(body, variants[Feature.NO_THINKING], wanted=options.thinking)
+        if variants[Feature.NO_THINKING] is None:
             room = room_to_think(max_tokens)
             body["max_tokens"] += room if options.most_to_think is None else min(room, options.most_to_think)
     if options.response_schema is not None:
-        ask_for_json(body, ways[Wish.JSON], options.response_schema)
+        ask_for_json(body, variants[Feature.JSON], options.response_schema)
     return body
 
 

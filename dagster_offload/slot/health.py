@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dagster_offload.lenient_json import read_json
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.slot.refusals import is_misconfigured_status, router_word_in, setting_behind_status
+from dagster_offload.slot.refusals import is_misconfigured_status, router_reason_in, setting_behind_status
 
 CONNECT_SECONDS = 3.0
 TOTAL_SECONDS = 5.0
@@ -24,21 +24,21 @@ def health_path(slot: SlotConfig) -> str:
     return "/" + slot.health_path.lstrip("/")
 
 
-def judged(slot: SlotConfig, path: str, status_code: int, body: bytes) -> ProbeResult:
+def result_from_health(slot: SlotConfig, path: str, status_code: int, body: bytes) -> ProbeResult:
     """What the answer to the health request says."""
     if 200 <= status_code < 300:
         return ProbeResult(True, f"{path} says HTTP {status_code}", answered=True)
-    word = router_word_in(body.decode(errors="replace"))
+    word = router_reason_in(body.decode(errors="replace"))
     reason = word or f"{path} says HTTP {status_code}"
     if word is None or is_misconfigured_status(status_code):
         reason += f" (check {setting_behind_status(slot, status_code)})"
     return ProbeResult(False, reason, answered=True)
 
 
-def judged_by_models(slot: SlotConfig, path: str, status_code: int, body: bytes) -> ProbeResult:
+def result_from_models(slot: SlotConfig, path: str, status_code: int, body: bytes) -> ProbeResult:
     """What `/v1/models` says where `path` is not there: it must list the slot's model."""
     if not 200 <= status_code < 300:
-        return judged(slot, MODELS_PATH, status_code, body)
+        return result_from_health(slot, MODELS_PATH, status_code, body)
     try:
         names = {model["id"] for model in read_json(body)["data"]}
     except (ValueError, KeyError, TypeError):

@@ -10,8 +10,8 @@ import socket
 from dagster_offload.lenient_json import read_json, short_texts
 from dagster_offload.slot.config import SlotConfig
 
-ROUTER_WORDS = ("upstream_cold", "editor_busy", "warming")
-_ROUTER_WORD = re.compile(rf"\b({'|'.join(ROUTER_WORDS)})\b")
+ROUTER_REASONS = ("upstream_cold", "editor_busy", "warming")
+_ROUTER_WORD = re.compile(rf"\b({'|'.join(ROUTER_REASONS)})\b")
 _LONGEST_NOTICE = 200  # characters; a router's notice is short, an echoed document is not
 
 _OS_ERRORS = {
@@ -26,7 +26,7 @@ _OS_ERRORS = {
 }
 
 
-def router_word_in(text: str) -> str | None:
+def router_reason_in(text: str) -> str | None:
     """The router's own word in the body of a refusal, or None."""
     try:
         notices = list(short_texts(read_json(text), _LONGEST_NOTICE))
@@ -39,7 +39,7 @@ def router_word_in(text: str) -> str | None:
     return None
 
 
-def os_words(error: BaseException) -> str | None:
+def os_error_text(error: BaseException) -> str | None:
     """Why a connection did not come about or broke, by what the system said; None where it said nothing of the kind."""
     if isinstance(error, socket.gaierror):
         return "no such host"

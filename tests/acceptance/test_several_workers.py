@@ -10,7 +10,7 @@ import pytest
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import DRAIN_STAGES, EXTRACT
 from tests.support.acceptance import Home, wait_for
-from tests.support.ui import UI, Book, answered, configure, home_for, start_up, write_letters
+from tests.support.ui import UI, RequestLog, answered, configure, home_for, start_up, write_letters
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -30,7 +30,7 @@ def home(router: Router) -> Iterator[Home]:
 def test_four_workers_never_pass_the_concurrency_and_do_every_document_once_though_one_is_killed(
     home: Home, router: Router
 ) -> None:
-    ui, book = UI(home), Book(home)
+    ui, book = UI(home), RequestLog(home)
     start_up(home)
     ui.switch_sensor("drain_sensor", on=False)
     wait_for(lambda: book.count("done", EXTRACT) == len(DOCUMENTS), "the scan at start")
@@ -70,7 +70,7 @@ def test_four_workers_never_pass_the_concurrency_and_do_every_document_once_thou
     print(f"max_open {router.log()['max_open']}, {sum(times.values())} answers for {len(times)} work items")
 
 
-def drain_in_mid_call(book: Book) -> int:
+def drain_in_mid_call(book: RequestLog) -> int:
     """The process id of a drain that has work claimed now."""
     found: list[int] = []
 

@@ -140,7 +140,7 @@ def test_a_log_too_large_is_emptied_also_where_the_disk_has_no_room_for_its_copy
     log = tmp_path / "log"
     log.write_bytes(b"x" * 100)
     monkeypatch.setattr(supervisor_module, "MAX_LOG_BYTES", 99)
-    monkeypatch.setattr(supervisor_module, "LOOK_AT_LOGS_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor_module, "CHECK_LOGS_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(shutil, "copyfile", full)
     supervisor.start(Child("sleeper", ("sleep", "1000"), log))
     supervisor.look()

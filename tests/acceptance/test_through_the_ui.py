@@ -13,7 +13,7 @@ import pytest
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.acceptance import Home, wait_for
-from tests.support.ui import UI, Book, answered, configure, home_for, start_up, write_letters
+from tests.support.ui import UI, RequestLog, answered, configure, home_for, start_up, write_letters
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -31,7 +31,7 @@ class World:
     router: Router
     primary: Router
     ui: UI
-    book: Book
+    book: RequestLog
 
     def configure(self, *, deep: bool = True, concurrency: int = 1) -> None:
         primary = {"primary_url": self.primary.url, "primary_model": "small"}
@@ -46,7 +46,7 @@ class World:
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     with Router(mode="cold") as router, Router() as primary, home_for(router) as home:
-        world = World(home, router, primary, UI(home), Book(home))
+        world = World(home, router, primary, UI(home), RequestLog(home))
         write_letters(home, *DOCUMENTS)
         world.configure()
         start_up(home)

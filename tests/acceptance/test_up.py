@@ -88,25 +88,25 @@ def test_stop_ends_up_a_drain_in_mid_call_and_postgres_within_15_seconds(home: H
     assert home.processes() == []
 
 
-# A scan that has taken the texts and is telling Dagster, for ever: no scan and no extraction is at work any more.
+# A scan that has taken the texts and is reporting Dagster, for ever: no scan and no extraction is at work any more.
 TELLING = """
 import threading
 from pathlib import Path
 from dagster_offload.cli import main
-from dagster_offload.defs.events import Teller
+from dagster_offload.defs.events import EventReporter
 
-def tell_all(teller):
-    Path("telling").touch()
+def report_all(teller):
+    Path("reporting").touch()
     threading.Event().wait()
 
-Teller.tell_all = tell_all
+EventReporter.report_all = report_all
 main()
 """
 
 
 def test_stop_ends_a_job_that_only_talks_to_dagster_so_that_postgres_stays_stopped(home: Home) -> None:
     scan = home.start("scan", python=("-c", TELLING))
-    wait_for((home.folder / "telling").exists, "the end of its extraction")
+    wait_for((home.folder / "reporting").exists, "the end of its extraction")
     stopped = home.run("stop")
     assert (stopped.returncode, stopped.stdout) == (0, "stopped: 1 worker, Postgres\n")
     scan.wait(timeout=1)  # it would start its Postgres again

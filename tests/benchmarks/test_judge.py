@@ -4,7 +4,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.judge import ANSWER_TOKENS, judged
+from benchmarks.judge import ANSWER_TOKENS, result_from_health
 from dagster_offload.settings import load_settings
 from dagster_offload.slot.chat import request_body
 from dagster_offload.stages.catalog import llm_stages
@@ -18,7 +18,7 @@ def test_every_stage_gets_a_record_of_the_same_length_and_the_text_is_read_once(
     model_file: Path, tmp_path: Path
 ) -> None:
     settings = load_settings(home=tmp_path / "home", library=tmp_path)
-    with served(model_file) as (slot, _), judged(slot.url) as (url, judge):
+    with served(model_file) as (slot, _), result_from_health(slot.url) as (url, judge):
         for stage in llm_stages(settings).values():
             body = request_body(slot, stage.instruction, system_message(TEXT), stage.options)
             answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
@@ -32,7 +32,7 @@ def test_every_stage_gets_a_record_of_the_same_length_and_the_text_is_read_once(
 
 
 def test_a_trial_stays_one_token_and_its_answer_is_the_servers(model_file: Path) -> None:
-    with served(model_file) as (slot, _), judged(slot.url) as (url, judge):
+    with served(model_file) as (slot, _), result_from_health(slot.url) as (url, judge):
         body = {"model": "any", "messages": [{"role": "user", "content": "Say ok."}], "max_tokens": 1}
         answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
     assert [call.written_tokens for call in judge.calls] == [1]
@@ -40,7 +40,7 @@ def test_a_trial_stays_one_token_and_its_answer_is_the_servers(model_file: Path)
 
 
 def test_what_the_server_refuses_is_handed_on_and_not_counted(model_file: Path) -> None:
-    with served(model_file) as (slot, _), judged(slot.url) as (url, judge):
+    with served(model_file) as (slot, _), result_from_health(slot.url) as (url, judge):
         body = {"model": "any", "messages": [{"role": "user", "content": "word " * 9_000}], "max_tokens": 1}
         answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
     assert answer.status_code == 400

@@ -9,7 +9,7 @@ import time
 
 from tests.chaos.library import MARK
 from tests.chaos.promises import ALWAYS, AT_THE_END, ONCE_ALL_IS_SHUT, ONCE_THE_DEAD_ARE_RECLAIMED, check, check_calls
-from tests.chaos.rounds import DOOR_SECONDS, NO_FAULT, WEIGHTS, Round, play
+from tests.chaos.rounds import LOCK_WAIT_SECONDS, NO_FAULT, WEIGHTS, Round, play
 from tests.chaos.world import PERMITS, BrokenPromise, World, a_world
 
 LETTERS = 300
@@ -41,7 +41,7 @@ def run(world: World, rounds: int) -> None:
 
 
 def first_scan(world: World) -> None:
-    if (code := world.finish(world.start("scan"), DOOR_SECONDS)) != 0:
+    if (code := world.finish(world.start("scan"), LOCK_WAIT_SECONDS)) != 0:
         raise BrokenPromise(f"the first scan ends with 0, not {code}")
 
 
@@ -57,12 +57,12 @@ def chosen(rng: random.Random, rounds: int) -> list[Round]:
 def settle(world: World) -> None:
     """The slot is awake and nobody dies any more: all is done, and nobody holds anything."""
     world.slot.set(**NO_FAULT)
-    world.finish(world.start("scan"), DOOR_SECONDS)
-    deadline = time.monotonic() + 4 * DOOR_SECONDS
+    world.finish(world.start("scan"), LOCK_WAIT_SECONDS)
+    deadline = time.monotonic() + 4 * LOCK_WAIT_SECONDS
     while True:
         world.let_the_dead_look_dead()
         world.let_every_wait_be_over()
-        world.finish(world.start("drain"), 4 * DOOR_SECONDS)
+        world.finish(world.start("drain"), 4 * LOCK_WAIT_SECONDS)
         [row] = world.sql("select count(*) as n from work_items where state in ('pending', 'claimed', 'deferred')")
         held = any(world.sql(query) for query in ONCE_THE_DEAD_ARE_RECLAIMED.values())
         if (row["n"] == 0 and not held) or time.monotonic() > deadline:

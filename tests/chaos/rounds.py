@@ -25,9 +25,9 @@ from tests.support.ui import UI, start_up
 DRAIN_LIFE_SECONDS = 12.0  # from its start to its end, with the documents below
 SCAN_LIFE_SECONDS = 6.0
 RUN_LIFE_SECONDS = 7.0  # of the process of a click on one document
-DOOR_SECONDS = 240.0  # how long a door may take whose permits a dead one holds, on a busy machine
+LOCK_WAIT_SECONDS = 240.0  # how long a door may take whose permits a dead one holds, on a busy machine
 AT_WORK, AFTERWARDS = "24", "4"  # documents of a drain that may die, and of the one after it
-SLOT_AWAY, REFUSED = 75, 2
+SLOT_UNAVAILABLE, REFUSED = 75, 2
 AWAY_TOO_LONG = "Postgres was away for longer than Dagster waits for it"
 
 FAULTS: tuple[dict[str, Any], ...] = (
@@ -155,7 +155,7 @@ def _follow(world: World, plan: Plan) -> None:
 
 def _scan(world: World) -> None:
     scan = world.start("scan")
-    if (code := world.finish(scan, DOOR_SECONDS)) != 0:
+    if (code := world.finish(scan, LOCK_WAIT_SECONDS)) != 0:
         raise BrokenPromise(f"a scan that nobody kills ends with 0, not {code}")
 
 
@@ -171,11 +171,11 @@ def _end(world: World, survivors: "list[subprocess.Popen[str]]") -> None:
 
 def _expect_end(world: World, drain: "subprocess.Popen[str]") -> None:
     """Its own end. Dagster waits six seconds for Postgres; a longer absence may end a drain, in so many words."""
-    code = world.finish(drain, DOOR_SECONDS)
+    code = world.finish(drain, LOCK_WAIT_SECONDS)
     if code == REFUSED and world.home.said.count(AWAY_TOO_LONG) > world.ended_by_dagster:
         world.ended_by_dagster += 1
-    elif code not in (0, SLOT_AWAY):
-        raise BrokenPromise(f"a drain that nobody kills ends with 0 or {SLOT_AWAY}, not {code}")
+    elif code not in (0, SLOT_UNAVAILABLE):
+        raise BrokenPromise(f"a drain that nobody kills ends with 0 or {SLOT_UNAVAILABLE}, not {code}")
 
 
 # Rounds under `up`

@@ -261,7 +261,7 @@ def test_a_slot_whose_time_has_come_is_shown_as_due_and_before_that_with_its_tim
     from dagster_offload.drain import drain
 
     router.set(mode="cold")
-    assert drain().is_slot_away
+    assert drain().is_slot_unavailable
     assert "asked again" in call("status").stdout
     assert "now due" not in call("slot", "show").stdout
     assert call("slot", "set", "deep", "--try-again").exit_code == 0

@@ -190,7 +190,7 @@ def answer(prompt_tokens: int | None, written: int | None, finish_reason: str = 
 
 
 @pytest.mark.parametrize(
-    ("spoken", "setting", "is_filled"),
+    ("reply_to", "setting", "is_filled"),
     [
         (answer(4_000, 96), 4_096, True),  # the context is known, and it is full
         (answer(4_090, 6), None, True),  # nobody said, and the sum is a context's
@@ -203,8 +203,8 @@ def answer(prompt_tokens: int | None, written: int | None, finish_reason: str = 
         (answer(4_090, None), 4_096, False),
     ],
 )
-def test_an_answer_that_ended_for_want_of_context(spoken: Answer, setting: int | None, *, is_filled: bool) -> None:
-    found = ContextWindows().filled_by(replace(SLOT, context_tokens=setting), spoken, 1_500)
+def test_an_answer_that_ended_for_want_of_context(reply_to: Answer, setting: int | None, *, is_filled: bool) -> None:
+    found = ContextWindows().filled_by(replace(SLOT, context_tokens=setting), reply_to, 1_500)
     assert (found is not None) is is_filled
 
 

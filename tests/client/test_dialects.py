@@ -21,7 +21,7 @@ from dagster_offload.slot.dialects import (
     NO_THINK,
     OBJECT_WITH_SCHEMA,
     TEMPLATE,
-    Wish,
+    Feature,
 )
 from dagster_offload.stages.catalog import llm_stages
 from dagster_offload.stages.questions import Question
@@ -44,9 +44,9 @@ async def record_of(client: AIClient, stage: str = "classify") -> Any:
                 raise
 
 
-def ways(client: AIClient, slot: SlotConfig) -> tuple[str | None, str | None]:
+def variants(client: AIClient, slot: SlotConfig) -> tuple[str | None, str | None]:
     known = client.dialects_of(slot)
-    return known.way(Wish.JSON), known.way(Wish.NO_THINKING)
+    return known.variant(Feature.JSON), known.variant(Feature.NO_THINKING)
 
 
 def parts(router: Router) -> list[tuple[str, ...]]:
@@ -54,7 +54,7 @@ def parts(router: Router) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "forms", "way"),
+    ("behaviour", "forms", "variant"),
     [
         ("honoured", ["json_schema"] * 3, JSON_SCHEMA),
         ("refused", ["json_schema", "json_object", "json_object", None, None, None], None),
@@ -63,13 +63,13 @@ def parts(router: Router) -> list[tuple[str, ...]]:
     ],
 )
 async def test_a_wish_for_json_takes_the_form_the_server_knows(
-    router: Router, deep_slot: SlotConfig, behaviour: str, forms: list[str | None], way: str | None
+    router: Router, deep_slot: SlotConfig, behaviour: str, forms: list[str | None], variant: str | None
 ) -> None:
     router.set(response_format=behaviour)
     async with AIClient(Slots(deep=deep_slot)) as client:
         for _ in range(3):
             assert (await record_of(client)).category == "invoice"
-        assert ways(client, deep_slot)[0] == way
+        assert variants(client, deep_slot)[0] == variant
     assert [entry["response_format"] for entry in router.completions()] == forms
     assert router.log()["max_open"] == 1
 
@@ -85,7 +85,7 @@ async def test_blanks_to_the_token_limit_are_asked_for_again_without_a_schema(
 
 @pytest.mark.parametrize("in_text", [False, True], ids=["a field of its own", "in the text"])
 @pytest.mark.parametrize(
-    ("behaviour", "way", "calls"),
+    ("behaviour", "variant", "calls"),
     [
         ("never", TEMPLATE, 1),
         ("obeys_template", TEMPLATE, 1),
@@ -95,12 +95,12 @@ async def test_blanks_to_the_token_limit_are_asked_for_again_without_a_schema(
     ],
 )
 async def test_the_way_not_to_think_is_found_out_once(
-    router: Router, deep_slot: SlotConfig, in_text: bool, behaviour: str, way: str | None, calls: int
+    router: Router, deep_slot: SlotConfig, in_text: bool, behaviour: str, variant: str | None, calls: int
 ) -> None:
     router.set(thinking=behaviour, thinking_in_text=in_text)
     async with AIClient(Slots(deep=deep_slot)) as client:
         assert (await record_of(client)).category == "invoice"
-        assert ways(client, deep_slot)[1] == way
+        assert variants(client, deep_slot)[1] == variant
         assert len(router.completions()) == calls
         assert (await record_of(client, "summarize")).summary
     assert len(router.completions()) == calls + 1
@@ -123,7 +123,7 @@ async def test_parts_a_server_refuses_are_left_out_from_then_on(router: Router, 
     async with AIClient(Slots(deep=deep_slot)) as client:
         await record_of(client)
         await record_of(client)
-        assert ways(client, deep_slot)[1] == NO_THINK
+        assert variants(client, deep_slot)[1] == NO_THINK
     assert parts(router) == [
         ("chat_template_kwargs", "response_format"),
         ("reasoning_effort", "response_format"),
@@ -183,7 +183,7 @@ async def test_a_refused_part_of_the_owners_own_is_an_error_not_a_loop(router: R
     async with AIClient(Slots(deep=slot)) as client:
         with pytest.raises(httpx.HTTPStatusError, match="400"):
             await record_of(client)
-        assert ways(client, slot) == (JSON_SCHEMA, TEMPLATE), "a refusal nothing came of teaches nothing"
+        assert variants(client, slot) == (JSON_SCHEMA, TEMPLATE), "a refusal nothing came of teaches nothing"
 
 
 async def test_no_options_mean_no_wishes(router: Router, deep_slot: SlotConfig) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dagster_offload.client.freeze_watch import Vigil
+from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.errors import SlotFrozen, is_deferrable_error
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult
@@ -37,38 +37,38 @@ async def never_ends() -> str:
 
 
 async def test_three_silent_probes_in_a_row_end_an_open_call() -> None:
-    async with Vigil(SLOT, Probes(GREEN, SILENT, SILENT, SILENT), every_seconds=0.001) as vigil:
+    async with FreezeWatch(SLOT, Probes(GREEN, SILENT, SILENT, SILENT), every_seconds=0.001) as freeze_watch:
         with pytest.raises(SlotFrozen) as caught:
-            await vigil.beside(never_ends())
+            await freeze_watch.beside(never_ends())
     assert is_deferrable_error(caught.value)
 
 
 async def test_a_slot_whose_probes_never_answered_beside_a_call_is_left_alone() -> None:
     """Some servers answer no probe while they generate."""
     probes = Probes(*[SILENT] * 8)
-    async with Vigil(SLOT, probes, every_seconds=0.001) as vigil:
+    async with FreezeWatch(SLOT, probes, every_seconds=0.001) as freeze_watch:
 
         async def until_spent() -> str:
             await probes.spent.wait()
             return "answer"
 
-        assert await vigil.beside(until_spent()) == "answer"
+        assert await freeze_watch.beside(until_spent()) == "answer"
 
 
 async def test_a_red_answer_is_an_answer() -> None:
     probes = Probes(GREEN, SILENT, SILENT, RED, SILENT, SILENT, GREEN)
-    async with Vigil(SLOT, probes, every_seconds=0.001) as vigil:
+    async with FreezeWatch(SLOT, probes, every_seconds=0.001) as freeze_watch:
 
         async def until_spent() -> str:
             await probes.spent.wait()
             return "answer"
 
-        assert await vigil.beside(until_spent()) == "answer"
+        assert await freeze_watch.beside(until_spent()) == "answer"
 
 
 async def test_a_call_stopped_from_outside_is_a_stop_and_no_slot_fault() -> None:
-    async with Vigil(SLOT, Probes(GREEN), every_seconds=0.001) as vigil:
-        call = asyncio.create_task(vigil.beside(never_ends()))
+    async with FreezeWatch(SLOT, Probes(GREEN), every_seconds=0.001) as freeze_watch:
+        call = asyncio.create_task(freeze_watch.beside(never_ends()))
         await asyncio.sleep(0)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -79,6 +79,6 @@ async def test_an_error_of_the_call_comes_through_unchanged() -> None:
     async def fails() -> str:
         raise ValueError("its own")
 
-    async with Vigil(SLOT, Probes(GREEN), every_seconds=0.001) as vigil:
+    async with FreezeWatch(SLOT, Probes(GREEN), every_seconds=0.001) as freeze_watch:
         with pytest.raises(ValueError, match="its own"):
-            await vigil.beside(fails())
+            await freeze_watch.beside(fails())

@@ -7,7 +7,7 @@ import pytest
 
 from dagster_offload.client import prompt_cache
 from dagster_offload.client.ai_client import AIClient
-from dagster_offload.client.prompt_cache import Reuse, ServersWord, ask_places, find_reuse
+from dagster_offload.client.prompt_cache import ReportedCacheSize, Reuse, ask_prompt_cache_size, find_reuse
 from dagster_offload.simulator import Router
 from dagster_offload.slot.config import DEEP, SlotConfig, Slots
 
@@ -23,21 +23,21 @@ async def reuse(router: Router, documents: int) -> Reuse:
 
 async def test_a_server_that_tells_its_places_is_believed(router: Router) -> None:
     router.set(tells_places=True, width=3)
-    assert await ask_places(slot(router)) == ServersWord(True, 3)
+    assert await ask_prompt_cache_size(slot(router)) == ReportedCacheSize(True, 3)
     assert router.completions() == []
 
 
 async def test_a_server_that_tells_nothing_is_told_apart_from_one_that_is_not_there(router: Router) -> None:
-    assert await ask_places(slot(router)) == ServersWord(True, None)
+    assert await ask_prompt_cache_size(slot(router)) == ReportedCacheSize(True, None)
     router.stop()
-    assert await ask_places(slot(router)) == ServersWord(False)
+    assert await ask_prompt_cache_size(slot(router)) == ReportedCacheSize(False)
 
 
 async def test_a_server_that_does_not_answer_is_not_waited_for(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prompt_cache, "ASK_SECONDS", 0.2)
     router.set(mode="hang")
     started = time.monotonic()
-    assert await ask_places(slot(router)) == ServersWord(False)
+    assert await ask_prompt_cache_size(slot(router)) == ReportedCacheSize(False)
     assert time.monotonic() - started < 5
 
 

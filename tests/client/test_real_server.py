@@ -23,9 +23,9 @@ from dagster_offload.slot.dialects import (
     NO_THINK,
     OBJECT_WITH_SCHEMA,
     TEMPLATE,
-    WAYS,
+    VARIANTS,
+    Feature,
     Finding,
-    Wish,
 )
 from dagster_offload.stages.catalog import llm_stages
 from dagster_offload.stages.prompt import system_message
@@ -97,23 +97,23 @@ CATEGORY = {
 }
 
 
-def asked_first(wish: Wish, way: str) -> dict[str, dict[str, str]]:
+def asked_first(feature: Feature, variant: str) -> dict[str, dict[str, str]]:
     """Findings that leave `way` as the next to be tried."""
-    before = WAYS[wish][: WAYS[wish].index(way)]
-    return {str(wish): dict.fromkeys(before, "refused")}
+    before = VARIANTS[feature][: VARIANTS[feature].index(variant)]
+    return {str(feature): dict.fromkeys(before, "refused")}
 
 
-@pytest.mark.parametrize("way", [JSON_SCHEMA, OBJECT_WITH_SCHEMA])
-async def test_either_dialect_with_a_schema_is_obeyed(slot: SlotConfig, way: str) -> None:
+@pytest.mark.parametrize("variant", [JSON_SCHEMA, OBJECT_WITH_SCHEMA])
+async def test_either_dialect_with_a_schema_is_obeyed(slot: SlotConfig, variant: str) -> None:
     options = RequestOptions(max_tokens=500, temperature=0.0, thinking=False, response_schema=CATEGORY)
-    async with AIClient(Slots(deep=slot), {slot.name: asked_first(Wish.JSON, way)}) as client:
+    async with AIClient(Slots(deep=slot), {slot.name: asked_first(Feature.JSON, variant)}) as client:
         answer = await client.call_deep("Classify the document.", DOCUMENT, options)
         assert json.loads(answer)["category"] in {"invoice", "letter"}
-        assert client.dialects_of(slot).finding(Wish.JSON, way) is Finding.OBEYED
+        assert client.dialects_of(slot).finding(Feature.JSON, variant) is Finding.OBEYED
 
 
 @pytest.mark.parametrize(
-    ("way", "found"),
+    ("variant", "found"),
     [
         (TEMPLATE, Finding.OBEYED),
         (EFFORT_NONE, Finding.OBEYED),
@@ -121,11 +121,11 @@ async def test_either_dialect_with_a_schema_is_obeyed(slot: SlotConfig, way: str
         (NO_THINK, Finding.IGNORED),  # its noise cannot read
     ],
 )
-async def test_what_it_does_with_each_dialect_of_do_not_think(slot: SlotConfig, way: str, found: Finding) -> None:
+async def test_what_it_does_with_each_dialect_of_do_not_think(slot: SlotConfig, variant: str, found: Finding) -> None:
     quiet = RequestOptions(max_tokens=8, temperature=0.0, thinking=False)
-    async with AIClient(Slots(deep=slot), {slot.name: asked_first(Wish.NO_THINKING, way)}) as client:
+    async with AIClient(Slots(deep=slot), {slot.name: asked_first(Feature.NO_THINKING, variant)}) as client:
         answer = await client.call_deep("Classify.", None, quiet)
-        assert client.dialects_of(slot).finding(Wish.NO_THINKING, way) is found
+        assert client.dialects_of(slot).finding(Feature.NO_THINKING, variant) is found
     assert isinstance(answer, Answer)
     assert (answer.thinking_tokens > 0) == (found is Finding.IGNORED)
     assert answer.is_worth_asking_otherwise == (found is Finding.IGNORED)

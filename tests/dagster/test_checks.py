@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagster_offload.defs.checks import judge
+from dagster_offload.defs.checks import assess
 
 QWEN = r"Qwen3\.6-27B"
 
@@ -22,6 +22,6 @@ QWEN = r"Qwen3\.6-27B"
 def test_the_verdict_says_how_far_the_evidence_goes(
     evidence: str | None, served: str | None, expected: str | None, passed: bool, words: str
 ) -> None:
-    verdict = judge(evidence, served, expected)
+    verdict = assess(evidence, served, expected)
     assert verdict.passed is passed
     assert words in verdict.words

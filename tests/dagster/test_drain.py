@@ -135,7 +135,7 @@ def test_a_drain_whose_slot_goes_away_ends_and_keeps_the_deferral(two: Edge) -> 
     result = two.run_job("drain")
     assert result.success
     summary = result.output_for_node("drain_backlog")
-    assert (summary["done"], summary["failed"], summary["is_slot_away"]) == (0, 0, True)
+    assert (summary["done"], summary["failed"], summary["is_slot_unavailable"]) == (0, 0, True)
     # The second document was asked for at the same moment, or not at all; both are left with a stage nobody touched.
     assert summary["deferred"] in (1, 2)
     assert summary["left"] == 2

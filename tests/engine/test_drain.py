@@ -43,7 +43,7 @@ def test_an_away_slot_defers_and_costs_no_attempt_and_nothing_new_is_started(eng
     engine.texts(*KEYS)
     summary = engine.drain()
     assert (summary.done, summary.failed, summary.deferred, summary.left) == (0, 0, 1, 6)
-    assert summary.is_slot_away
+    assert summary.is_slot_unavailable
     assert "upstream_cold" in str(summary.reason)
     assert len(engine.router.completions()) == 1
     item = engine.item("0.txt", CLASSIFY)
@@ -56,7 +56,7 @@ def test_a_drain_at_an_open_breaker_makes_no_call_before_its_time(engine: Engine
     engine.drain()
     again = engine.drain()
     assert len(engine.router.completions()) == 1
-    assert again.is_slot_away
+    assert again.is_slot_unavailable
 
 
 def test_a_drain_ends_where_a_trial_is_due_and_the_probe_is_red(engine: Engine) -> None:
@@ -65,7 +65,7 @@ def test_a_drain_ends_where_a_trial_is_due_and_the_probe_is_red(engine: Engine) 
     engine.drain()
     engine.retry_now()
     summary = engine.drain(deep_concurrency=4)
-    assert summary.is_slot_away
+    assert summary.is_slot_unavailable
     assert len(engine.router.completions()) == 1
 
 
@@ -184,7 +184,7 @@ def test_a_call_that_another_worker_found_the_slot_away_beside_ends_and_nothing_
     summary = drain.result()
     assert engine.asked() == [(engine.asked()[0][0], CLASSIFY)]
     assert engine.counts(CLASSIFY).done == 1
-    assert (summary.left, summary.is_slot_away) == (6, True)
+    assert (summary.left, summary.is_slot_unavailable) == (6, True)
 
 
 def test_a_worker_the_ledger_gave_up_keeps_its_answer_starts_nothing_new_and_holds_nothing(engine: Engine) -> None:

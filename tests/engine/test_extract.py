@@ -15,7 +15,7 @@ import pytest
 from dagster_offload.engine import extract as texts
 from dagster_offload.engine import extract_pool
 from dagster_offload.engine.extract import extract_due, run_extraction
-from dagster_offload.engine.progress import Tally
+from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.engine.scan import scan
 from dagster_offload.errors import ChangedWhileRead
 from dagster_offload.extraction.extractor import Extracted
@@ -85,8 +85,8 @@ def states(engine: Engine) -> dict[str, int]:
 def test_texts_are_written_down_in_groups_and_each_once(engine: Engine) -> None:
     written(engine, *notes())
     seen: list[int] = []
-    tally = run_extraction(engine.settings(), engine.ledger, on_progress=lambda tally: seen.append(tally.done))
-    assert (tally.total, tally.done, tally.failed) == (COUNT, COUNT, 0)
+    counts = run_extraction(engine.settings(), engine.ledger, on_progress=lambda counts: seen.append(counts.done))
+    assert (counts.total, counts.done, counts.failed) == (COUNT, COUNT, 0)
     assert seen == sorted(seen)
     assert seen[-1] == COUNT
     (row,) = engine.sql(
@@ -104,8 +104,8 @@ def test_what_stops_it_gives_everything_back_and_the_next_run_does_the_rest(engi
     class Stopped(BaseException):
         pass
 
-    def stop(tally: Tally) -> None:
-        if tally.done >= 10:
+    def stop(counts: ProgressCounts) -> None:
+        if counts.done >= 10:
             raise Stopped
 
     with pytest.raises(Stopped):
@@ -167,11 +167,11 @@ def test_a_worker_that_was_given_up_begins_nothing_more(engine: Engine, gate: Ga
     written(engine, *notes())
     with Worker(engine.ledger, "scan", [EXTRACT]) as worker:
 
-        def lose(_tally: Tally) -> None:
+        def lose(_tally: ProgressCounts) -> None:
             worker.is_lost = True
 
-        tally = extract_due(engine.settings(), engine.ledger, worker, on_progress=lose)
-        assert 0 < tally.done < COUNT
+        counts = extract_due(engine.settings(), engine.ledger, worker, on_progress=lose)
+        assert 0 < counts.done < COUNT
         assert claimed(engine) == []
 
 
@@ -223,7 +223,7 @@ def unreadable_from_now_on(gate: Gate, monkeypatch: pytest.MonkeyPatch, error: E
     monkeypatch.setattr(gate, "extract", raising)
 
 
-def extracted_once(engine: Engine) -> Tally:
+def extracted_once(engine: Engine) -> ProgressCounts:
     engine.sql("update work_items set not_before = null returning 1")
     scan(engine.settings(), engine.ledger)
     return run_extraction(engine.settings(), engine.ledger)
@@ -266,7 +266,7 @@ def test_a_file_that_cannot_be_read_and_will_be_scanned_again_waits_for_that(
     for name in ("changed.txt", "removed.txt"):
         os.utime(engine.library / name, (NEVER_CHANGED, NEVER_CHANGED))
     scan(engine.settings(), engine.ledger)
-    # Within this time of a scan a file may change again without its stat telling.
+    # Within this time of a scan a file may change again without its stat reporting.
     engine.sql(
         "update documents set digested_at = to_timestamp(mtime_ns / 1e9) where key = 'just-written.txt' returning 1"
     )

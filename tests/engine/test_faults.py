@@ -11,7 +11,7 @@ import pytest
 
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.engine import document
-from dagster_offload.engine.wake import look_for_drain
+from dagster_offload.engine.wake import decide_drain
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.slots import breaker, slots
 from dagster_offload.slot.config import DEEP, SlotConfig
@@ -43,7 +43,7 @@ def test_a_router_that_refuses_everything_fails_no_document_after_n_plus_2_calls
     engine.texts(*KEYS)
     summary = engine.drain(deep_concurrency=concurrency)
     assert (summary.done, summary.failed) == (0, 0)
-    assert (summary.is_misconfigured, summary.is_slot_away) == (is_misconfigured, not is_misconfigured)
+    assert (summary.is_misconfigured, summary.is_slot_unavailable) == (is_misconfigured, not is_misconfigured)
     assert len(engine.router.completions()) <= concurrency + 2
     assert setting in str(summary.reason)
     assert attempts(engine) == 0
@@ -67,7 +67,7 @@ def test_a_port_nobody_listens_on_names_the_setting(engine: Engine) -> None:
     engine.router.stop()
     summary = engine.drain()
     engine.router.start()
-    assert (summary.failed, summary.is_slot_away) == (0, True)
+    assert (summary.failed, summary.is_slot_unavailable) == (0, True)
     assert "connection refused" in str(summary.reason)
     assert "OFFLOAD_DEEP_URL" in str(summary.reason)
 
@@ -91,7 +91,7 @@ def test_another_model_than_the_expected_one_is_the_slots_fault_and_leaves_no_re
     engine.texts(*KEYS)
     summary = engine.drain(deep_expected_model="Qwen3")
     assert (summary.done, summary.failed, summary.deferred) == (0, 0, 1)
-    assert summary.is_slot_away
+    assert summary.is_slot_unavailable
     assert "wrong_model" in str(summary.reason)
     assert "OFFLOAD_DEEP_EXPECTED_MODEL" in str(summary.reason)
     assert engine.sql("select 1 from results where stage <> 'extract'") == []
@@ -194,10 +194,10 @@ def test_where_every_document_was_refused_other_questions_arm_the_slot_again_and
             assert engine.drain(CLASSIFY, classes=classes).is_misconfigured
             assert len(refused) == already + 5
             assert engine.drain(CLASSIFY, classes=classes).is_misconfigured
-            look_for_drain(engine.settings(classes=classes), engine.ledger)
+            decide_drain(engine.settings(classes=classes), engine.ledger)
             assert engine.slot().breaker is BreakerState.MISCONFIGURED
             assert len(refused) == already + 5
-    assert look_for_drain(engine.settings(classes="note"), engine.ledger).launch
+    assert decide_drain(engine.settings(classes="note"), engine.ledger).launch
     assert engine.drain(CLASSIFY, classes="note").done == len(KEYS)
 
 
@@ -237,7 +237,7 @@ def test_a_slot_that_cuts_everything_convicts_nobody(engine: Engine) -> None:
     engine.router.set(mode="cut", cut="mid_body")
     engine.texts(*KEYS)
     summary = engine.drain(deep_concurrency=2)
-    assert (summary.failed, summary.is_slot_away, attempts(engine)) == (0, True, 0)
+    assert (summary.failed, summary.is_slot_unavailable, attempts(engine)) == (0, True, 0)
     assert engine.sql("select 1 from cuts where is_suspicion") == []
     assert engine.sql("select 1 from work_items where must_run_alone") == []
     assert len(engine.router.completions()) <= 4
@@ -270,7 +270,7 @@ def test_429s_wait_narrow_and_have_their_rows_and_three_in_a_row_open_the_breake
     engine.texts(*KEYS)
     summary = engine.drain()
     assert (summary.failed, attempts(engine)) == (0, 0)
-    assert summary.is_slot_away
+    assert summary.is_slot_unavailable
     assert "busy" in str(summary.reason)
     assert len(engine.router.completions()) == 3
     assert sum(outcomes(engine).values()) == 3

@@ -85,9 +85,9 @@ def test_a_file_that_vanishes_before_its_extraction_waits_for_the_next_scan(engi
     write(engine, "a.txt", FILLER)
     scan(engine.settings(), engine.ledger)
     (engine.library / "a.txt").unlink()
-    tally = run_extraction(engine.settings(), engine.ledger)
+    counts = run_extraction(engine.settings(), engine.ledger)
     item = engine.item("a.txt", EXTRACT)
-    assert (tally.done, tally.failed) == (0, 0)
+    assert (counts.done, counts.failed) == (0, 0)
     assert (item["state"], item["attempts"]) == ("pending", 0)
     assert "next scan" in item["reason"]
 

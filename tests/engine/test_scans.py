@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.engine.extract import run_extraction
-from dagster_offload.engine.progress import Tally
+from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.engine.scan import scan
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.ledger.core.database import Cursor
@@ -65,9 +65,9 @@ def test_progress_tells_each_page(engine: Engine) -> None:
     put(engine, "fax.tif")
     seen: list[str] = []
 
-    def watch(tally: Tally) -> None:
-        if tally.reading is not None:
-            seen.append(f"{tally.reading.document} {tally.reading.done} of {tally.reading.total}")
+    def watch(counts: ProgressCounts) -> None:
+        if counts.reading is not None:
+            seen.append(f"{counts.reading.document} {counts.reading.done} of {counts.reading.total}")
             seen.append(str([(read.done, read.total) for read in engine.ledger.run(status.in_parts)]))
 
     scan(engine.settings(), engine.ledger)
@@ -84,8 +84,8 @@ def test_a_scan_that_is_stopped_goes_on_at_the_page_it_had_reached(
     class Stopped(BaseException):
         pass
 
-    def stop(tally: Tally) -> None:
-        if tally.reading is not None:
+    def stop(counts: ProgressCounts) -> None:
+        if counts.reading is not None:
             raise Stopped
 
     with pytest.raises(Stopped):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagster_offload.engine.wake import look_for_drain
+from dagster_offload.engine.wake import decide_drain
 from dagster_offload.errors import SlotLost
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.core.workers import Worker
@@ -14,7 +14,7 @@ FIVE_MINUTES = 300.0
 
 def test_a_green_slot_with_work_launches_without_a_call(engine: Engine) -> None:
     engine.texts("a.txt", "b.txt")
-    decision = look_for_drain(engine.settings(), engine.ledger)
+    decision = decide_drain(engine.settings(), engine.ledger)
     assert (decision.launch, decision.words) == (True, "2 documents due, 0 deferred")
     assert engine.router.completions() == []
 
@@ -23,14 +23,14 @@ def test_a_green_slot_with_work_launches_without_a_call(engine: Engine) -> None:
 def test_a_red_probe_says_so_and_makes_no_call(engine: Engine, behaviour: dict[str, str]) -> None:
     engine.router.set(**behaviour)
     engine.texts("a.txt")
-    decision = look_for_drain(engine.settings(), engine.ledger)
+    decision = decide_drain(engine.settings(), engine.ledger)
     assert not decision.launch
     assert "1 documents due, 0 deferred" in decision.words
     assert engine.router.completions() == []
 
 
 def test_nothing_due_makes_neither_probe_nor_call(engine: Engine) -> None:
-    decision = look_for_drain(engine.settings(), engine.ledger)
+    decision = decide_drain(engine.settings(), engine.ledger)
     assert not decision.launch
     assert engine.router.log()["requests"] == []
 
@@ -38,17 +38,17 @@ def test_nothing_due_makes_neither_probe_nor_call(engine: Engine) -> None:
 def test_a_live_drain_keeps_the_next_from_starting_and_a_dead_ones_row_does_not(engine: Engine) -> None:
     engine.texts("a.txt")
     with Worker(engine.ledger, "drain"):
-        assert "1 drain is at work" in look_for_drain(engine.settings(), engine.ledger).words
+        assert "1 drain is at work" in decide_drain(engine.settings(), engine.ledger).words
     dead = engine.worker("drain")
     engine.die(dead)
-    assert look_for_drain(engine.settings(), engine.ledger).launch
+    assert decide_drain(engine.settings(), engine.ledger).launch
 
 
 def test_a_lost_deep_slot_is_said(engine: Engine) -> None:
     for name in [name for name in engine.options if name.startswith("deep_")]:
         del engine.options[name]
     with pytest.raises(SlotLost):
-        look_for_drain(engine.settings(), engine.ledger)
+        decide_drain(engine.settings(), engine.ledger)
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
@@ -60,7 +60,7 @@ def test_five_minutes_of_editor_busy_cost_at_most_12_calls_and_3_runs_and_fail_n
     settings = engine.settings(deep_concurrency=concurrency)
     passed, runs, longest = 0.0, 0, 0.0
     while passed < FIVE_MINUTES:
-        if look_for_drain(settings, engine.ledger).launch:
+        if decide_drain(settings, engine.ledger).launch:
             runs += 1
             engine.drain(deep_concurrency=concurrency)
         (row,) = engine.sql("select extract(epoch from retry_at - clock_timestamp())::double precision as s from slots")
@@ -73,7 +73,7 @@ def test_five_minutes_of_editor_busy_cost_at_most_12_calls_and_3_runs_and_fail_n
     assert engine.slot().breaker is BreakerState.OPEN
 
     engine.router.set(mode="awake")
-    assert look_for_drain(settings, engine.ledger).launch
+    assert decide_drain(settings, engine.ledger).launch
     summary = engine.drain(deep_concurrency=concurrency)
     assert (summary.done, summary.failed, summary.deferred) == (8, 0, 0)
 
@@ -82,9 +82,9 @@ def test_a_slot_that_was_red_and_is_green_is_tried_before_its_time(engine: Engin
     engine.router.set(mode="cold", retry_after="3600")
     engine.texts("a.txt")
     engine.drain()
-    assert not look_for_drain(engine.settings(), engine.ledger).launch
+    assert not decide_drain(engine.settings(), engine.ledger).launch
     engine.router.set(mode="awake")
-    assert look_for_drain(engine.settings(), engine.ledger).launch
+    assert decide_drain(engine.settings(), engine.ledger).launch
 
 
 def test_a_deferred_document_is_due_the_moment_the_breaker_closes(engine: Engine) -> None:
@@ -94,5 +94,5 @@ def test_a_deferred_document_is_due_the_moment_the_breaker_closes(engine: Engine
     engine.drain("summarize")
     engine.router.set(mode="awake")
     engine.retry_now()
-    decision = look_for_drain(engine.settings(), engine.ledger)
+    decision = decide_drain(engine.settings(), engine.ledger)
     assert (decision.launch, decision.words) == (True, "1 documents due, 0 deferred")

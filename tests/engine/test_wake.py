@@ -10,7 +10,7 @@ import pytest
 
 from dagster_offload.drain import check_drain
 from dagster_offload.engine.runs import summarize_run
-from dagster_offload.engine.wake import should_drain, why_away
+from dagster_offload.engine.wake import describe_unavailable, should_drain
 from dagster_offload.errors import DrainRefused
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
 from dagster_offload.ledger.work.claims import Unfinished
@@ -79,19 +79,19 @@ def test_every_other_outcome_says_which_condition_and_the_numbers(changes: dict[
 
 def test_times_are_those_of_the_readers_clock() -> None:
     away = replace(slot(BreakerState.OPEN, reason="warming"), retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC))
-    assert why_away(away) == "deep is away: warming since 14:02 (next look 14:03:10)"
+    assert describe_unavailable(away) == "deep is away: warming since 14:02 (next look 14:03:10)"
 
 
 def test_a_slot_whose_time_has_come_is_said_to_be_due_and_no_time_that_nobody_looked_at() -> None:
     away = slot(BreakerState.OPEN, reason="warming")
     due = replace(away, retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC), is_retry_due=True)
-    assert why_away(due) == (
+    assert describe_unavailable(due) == (
         "deep is away: warming since 14:02; to be asked at the next look (a running up, or dagster-offload drain)"
     )
 
 
 def test_a_misconfigured_slot_names_the_next_step() -> None:
-    assert why_away(slot(BreakerState.MISCONFIGURED, reason="HTTP 401 (check OFFLOAD_DEEP_API_KEY)")) == (
+    assert describe_unavailable(slot(BreakerState.MISCONFIGURED, reason="HTTP 401 (check OFFLOAD_DEEP_API_KEY)")) == (
         "deep is misconfigured: HTTP 401 (check OFFLOAD_DEEP_API_KEY) since 14:02; "
         "change the setting, or dagster-offload slot set deep --try-again"
     )

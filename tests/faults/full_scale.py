@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from dagster_offload.drain import DrainSummary, run_drain
-from dagster_offload.engine.wake import look_for_drain
+from dagster_offload.engine.wake import decide_drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.ledger.core.rows import State
@@ -129,7 +129,7 @@ class Asleep:
         _until(lambda: _can_reach(self.router))
         self.router.set(hold=False)
         self.bench.sql("update slots set retry_at = clock_timestamp()")
-        assert look_for_drain(self.settings, self.bench.ledger).launch
+        assert decide_drain(self.settings, self.bench.ledger).launch
         assert run_drain(self.settings, self.bench.ledger, CLASSIFY).done == 1
         calls = [entry for entry in self.router.completions() if entry["document"]]
         assert len(calls) == 2

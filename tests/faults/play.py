@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster_offload.drain import DrainSummary, run_drain
-from dagster_offload.engine.wake import look_for_drain
+from dagster_offload.engine.wake import decide_drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import Settings, load_settings
@@ -54,7 +54,7 @@ class Play:
     def tick(self, seconds: float) -> bool:
         """Time passes, the drain sensor looks, and a drain runs where it launches one; whether it did."""
         self.let_time_pass(seconds)
-        if not look_for_drain(self.settings(), self.bench.ledger).launch:
+        if not decide_drain(self.settings(), self.bench.ledger).launch:
             return False
         run_drain(self.settings(), self.bench.ledger)
         return True
@@ -92,4 +92,4 @@ TIMES = (
 
 def exit_code(summary: DrainSummary) -> int:
     """As `dagster-offload drain` ends."""
-    return WRONG if summary.is_misconfigured else AWAY if summary.is_slot_away else NOTHING_LEFT
+    return WRONG if summary.is_misconfigured else AWAY if summary.is_slot_unavailable else NOTHING_LEFT

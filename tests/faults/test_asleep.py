@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.client import freeze_watch, probe, transport
-from dagster_offload.client.freeze_watch import Vigil
+from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.engine import lanes
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.slot.config import SlotConfig
@@ -26,7 +26,7 @@ from tests.faults.full_scale import Asleep, OtherHost, cannot_make_hosts, simula
 @pytest.fixture(autouse=True)
 def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A 30th of the vigil's intervals, an 8th of TCP's (whole seconds only)."""
-    monkeypatch.setattr(lanes, "Vigil", functools.partial(Vigil, every_seconds=0.5))
+    monkeypatch.setattr(lanes, "FreezeWatch", functools.partial(FreezeWatch, every_seconds=0.5))
     monkeypatch.setattr(probe, "TOTAL_SECONDS", 0.5)
     for name, seconds in (("IDLE", 2), ("INTERVAL", 1), ("PROBES", 2)):
         monkeypatch.setattr(transport, f"KEEPALIVE_{name}{'' if name == 'PROBES' else '_SECONDS'}", seconds)
@@ -55,7 +55,7 @@ def test_a_frozen_process_is_noticed_and_its_document_done_later_with_one_more_c
         finally:
             process.send_signal(signal.SIGCONT)
         assert seconds < 5
-        assert summary.is_slot_away
+        assert summary.is_slot_unavailable
         assert "frozen: no answer to 3 probes" in str(summary.reason)
         asleep.assert_done_later_with_one_more_call()
 
@@ -70,7 +70,7 @@ async def test_the_first_look_beside_a_call_is_soon_so_that_a_slot_that_freezes_
         looked.set()
         return ProbeResult(True, "ok", answered=True)
 
-    async with Vigil(SlotConfig("deep", "http://127.0.0.1:1", "m"), ask, every_seconds=3600) as watching:
+    async with FreezeWatch(SlotConfig("deep", "http://127.0.0.1:1", "m"), ask, every_seconds=3600) as watching:
         await watching.beside(asyncio.wait_for(looked.wait(), 10))
 
 
@@ -93,6 +93,6 @@ def test_a_host_that_vanishes_is_noticed_and_its_document_done_later_with_one_mo
         gone_at = time.monotonic()
         summary = drain.result(timeout=60)
         assert time.monotonic() - gone_at < 15
-        assert summary.is_slot_away
+        assert summary.is_slot_unavailable
         other_host.come_back()
         asleep.assert_done_later_with_one_more_call()

@@ -15,7 +15,7 @@ from dagster_offload.client import faults, probe, transport
 from dagster_offload.client.trial import trial
 from dagster_offload.drain import DrainSummary
 from dagster_offload.engine import breaker, document
-from dagster_offload.engine.wake import look_for_drain
+from dagster_offload.engine.wake import decide_drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import State
 from tests.faults.matrix import MATRIX, Promise, Row
@@ -109,7 +109,7 @@ def the_slot_pays(row: Row, play: Play, entry: Played, names: dict[str, str]) ->
     """The promise about the first drain; then the server is mended and everything is done, nobody blamed."""
     promise, bench = row.promise, play.bench
     if row.sensor is not None:
-        decision = look_for_drain(play.settings(), bench.ledger)
+        decision = decide_drain(play.settings(), bench.ledger)
         assert decision.launch == (row.sensor == "")
         assert row.sensor in decision.words
     summary = play.drain()

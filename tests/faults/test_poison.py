@@ -15,7 +15,7 @@ from tests.faults.acts import answers_after, cut, says
 from tests.faults.play import FIRST, Play
 from tests.faults.raw_server import Act, Asked, Hits, Line, RawServer, well
 
-LOOK_EVERY_SECONDS = 15.0  # a breaker's first pause: looking more often finds nothing new
+CHECK_EVERY_SECONDS = 15.0  # a breaker's first pause: looking more often finds nothing new
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_poison_document_is_quarantined_after_at_most_three_lone_tries_and_all
     looks = 0
     while play.states()[FIRST] != State.QUARANTINED:
         looks += 1
-        play.tick(LOOK_EVERY_SECONDS)
+        play.tick(CHECK_EVERY_SECONDS)
         assert looks < 200
     tries = [asked for asked in server.asked if asked.is_marked]
     in_company = play.bench.sql(
@@ -54,7 +54,7 @@ def test_a_poison_document_is_quarantined_after_at_most_three_lone_tries_and_all
     assert play.all_done(*play.others)
     assert play.sum_of("attempts") == 0
     assert server.calls() <= 2 * len(play.others) + len(tries) + 2 * 3, "who was open beside the poison asks again"
-    assert not play.tick(LOOK_EVERY_SECONDS), "its other stage goes with it"
+    assert not play.tick(CHECK_EVERY_SECONDS), "its other stage goes with it"
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
@@ -87,7 +87,7 @@ def test_a_document_that_alone_is_refused_is_asked_twice_an_hour_and_done_when_i
     play = Play(server, empty_ledger, tmp_path, others=8)
     server.act, server.hits = says(503), Hits.ONE
     for _ in range(8):
-        play.tick(LOOK_EVERY_SECONDS)
+        play.tick(CHECK_EVERY_SECONDS)
     assert play.all_done(*play.others)
     before = server.calls(marked=True)
     drains = sum(play.tick(30) for _ in range(120))
@@ -106,7 +106,7 @@ def test_a_slot_that_drops_every_10th_call_quarantines_nobody_and_does_everythin
     play = Play(server, empty_ledger, tmp_path, others=60, deep_concurrency=2)
     server.act, server.hits = cut("before", Line.close), Hits.TENTH
     for _ in range(120):
-        play.tick(LOOK_EVERY_SECONDS)
+        play.tick(CHECK_EVERY_SECONDS)
         if play.all_done(FIRST, *play.others):
             break
     assert play.all_done(FIRST, *play.others), play.bench.sql("select * from work_items where state <> 'done'")

@@ -258,7 +258,7 @@ def register_worker(bench: Bench) -> Step:
 def goodbye(bench: Bench) -> Step:
     worker, _ = held(bench)
     bench.acquire(worker)
-    return step(workers._say_goodbye, worker)
+    return step(workers._deregister, worker)
 
 
 def reclaim(bench: Bench) -> Step:
@@ -295,15 +295,15 @@ def begin_scan(bench: Bench) -> Step:
     return step(documents.begin_scan)
 
 
-def tell_under_run(bench: Bench) -> Step:
+def report_under_run(bench: Bench) -> Step:
     bench.extracted("a.txt")
-    return step(outbox.tell_under_run, "run", ["a.txt"], [EXTRACT])
+    return step(outbox.report_under_run, "run", ["a.txt"], [EXTRACT])
 
 
 STEPS = (
     take, release, postpone, finish, finish_text, finish_again, record_call, defer, slot_fault, fail, note_cut, suspect,
     acquire, acquire_the_last, release_permit, give_up, open_breaker, busy, begin_trial, trial_answered, trial_refused,
-    register_worker, goodbye, reclaim, retry, redo, redo_outdated, gone, begin_scan, tell_under_run,
+    register_worker, goodbye, reclaim, retry, redo, redo_outdated, gone, begin_scan, report_under_run,
 )  # fmt: skip
 
 

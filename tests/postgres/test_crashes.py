@@ -20,7 +20,7 @@ from dagster_offload.ledger.core.workers import Worker, live_workers
 from dagster_offload.postgres import is_running, server_pid, stop_postgres
 from dagster_offload.postgres.embedded import server
 from dagster_offload.postgres.embedded.locks import wait_until
-from dagster_offload.postgres.embedded.paths import NAME, Places
+from dagster_offload.postgres.embedded.paths import NAME, Paths
 from dagster_offload.service.postgres_keeper import kept_alive
 from dagster_offload.settings import load_settings
 from tests.support.database import WITHOUT_FSYNC
@@ -146,7 +146,7 @@ def test_work_under_way_outlasts_a_recovery_longer_than_its_patience(
         if len(words) == 5:  # after 1.7 s
             gate.touch()
 
-    with Ledger(server._url(Places(home), NAME), revive=revive) as ledger:
+    with Ledger(server._url(Paths(home), NAME), revive=revive) as ledger:
         migrate(ledger)
 
     assert len(words) >= 5
@@ -162,7 +162,7 @@ def test_stop_during_a_recovery_ends_the_server_and_the_waiting_door(home: Path,
 
     def wait() -> None:
         try:
-            server.ensure_embedded(home, options=options, tell=lambda _words: told.set())
+            server.ensure_embedded(home, options=options, tell=lambda _message: told.set())
         except LedgerUnavailable as error:
             errors.append(error)
 

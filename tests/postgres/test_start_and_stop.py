@@ -12,7 +12,7 @@ import pytest
 
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres import ensure_postgres, is_running, server_pid, stop_postgres
-from dagster_offload.postgres.embedded.locks import door_lock, wait_until
+from dagster_offload.postgres.embedded.locks import server_lock, wait_until
 from dagster_offload.settings import load_settings
 from tests.support.postgres import Door
 
@@ -126,7 +126,7 @@ def test_door_says_that_it_waits_for_another_one(home: Path, start: Start, door:
     stop_postgres(home)
     body = "print(embedded.ensure_embedded(home, tell=lambda words: print(words, flush=True)), flush=True)"
 
-    with door_lock(home / "postgres" / "lock", on_wait=lambda: pytest.fail("nobody else is here")):
+    with server_lock(home / "postgres" / "lock", on_wait=lambda: pytest.fail("nobody else is here")):
         process = door(home, body)
         assert process.stdout is not None
         assert "another process is starting Postgres" in process.stdout.readline()

@@ -20,7 +20,7 @@ PRELUDE = dedent(
     """
     import builtins, multiprocessing, os, signal, sys, time
     from pathlib import Path
-    from dagster_offload.service.prefork import start_twin
+    from dagster_offload.service.prefork import start_prefork_server
 
     def knows(queue): queue.put((getattr(builtins, "known", None), os.getpid()))
     def starts_another(queue):
@@ -40,7 +40,7 @@ PRELUDE = dedent(
 
     if __name__ == "__main__":
         builtins.known = "known"
-        start_twin(Path(sys.argv[1]))
+        start_prefork_server(Path(sys.argv[1]))
         context = multiprocessing.get_context("spawn")
         def started(target, *given):
             process = context.Process(target=target, args=given)
@@ -168,10 +168,10 @@ def test_the_twin_ends_with_its_process_and_what_was_forked_goes_on(folder: Path
         assert process.stdout is not None
         forked = psutil.Process(int(process.stdout.readline()))
         try:
-            twin = forked.parent()
-            assert twin is not None
+            prefork_server = forked.parent()
+            assert prefork_server is not None
             process.kill()
-            assert gone(twin)
+            assert gone(prefork_server)
             assert forked.is_running()
         finally:
             forked.kill()
@@ -183,7 +183,7 @@ def test_a_process_with_threads_has_no_twin(folder: Path) -> None:
     multiprocessing.set_executable(sys.executable)
     threading.Thread(target=time.sleep, args=(0.5,)).start()
     other = Path(sys.argv[1]).with_name("other.sock")
-    start_twin(other)
+    start_prefork_server(other)
     print(other.exists())
     """
     assert run(folder, script) == ["False"]

@@ -13,13 +13,13 @@ from dagster_offload.slot.dialects import (
     OBJECT,
     OBJECT_WITH_SCHEMA,
     TEMPLATE,
-    WAYS,
+    VARIANTS,
     Dialects,
+    Feature,
     Finding,
-    Wish,
     ask_about_thinking,
     ask_for_json,
-    refused_wish,
+    refused_feature,
 )
 from dagster_offload.slot.thinking import split_thinking
 
@@ -28,15 +28,18 @@ ASKED = RequestOptions(max_tokens=200, thinking=False, response_schema=SCHEMA)
 GOOD = '{"category": "letter"}'
 
 
-def after(dialects: Dialects, answer: Answer) -> dict[Wish, str | None]:
+def after(dialects: Dialects, answer: Answer) -> dict[Feature, str | None]:
     """The ways in use once the server has answered a request in the present ones."""
-    dialects.learn(dialects.ways, ASKED, answer)
-    return dialects.ways
+    dialects.learn(dialects.variants, ASKED, answer)
+    return dialects.variants
 
 
 def test_a_server_that_obeys_is_asked_in_the_same_way_again() -> None:
     dialects = Dialects()
-    assert after(dialects, Answer(GOOD, finish_reason="stop")) == {Wish.JSON: JSON_SCHEMA, Wish.NO_THINKING: TEMPLATE}
+    assert after(dialects, Answer(GOOD, finish_reason="stop")) == {
+        Feature.JSON: JSON_SCHEMA,
+        Feature.NO_THINKING: TEMPLATE,
+    }
     assert dialects.findings == {
         "response_format": {JSON_SCHEMA: "obeyed"},
         "thinking_off": {TEMPLATE: "obeyed"},
@@ -45,7 +48,7 @@ def test_a_server_that_obeys_is_asked_in_the_same_way_again() -> None:
 
 @pytest.mark.parametrize("said", ["It is a letter.", f"```json\n{GOOD}\n```", f"Here: {GOOD}", '["letter"]'])
 def test_an_answer_no_schema_would_let_through_shows_that_it_was_ignored(said: str) -> None:
-    assert after(Dialects(), Answer(said, finish_reason="stop"))[Wish.JSON] == OBJECT_WITH_SCHEMA
+    assert after(Dialects(), Answer(said, finish_reason="stop"))[Feature.JSON] == OBJECT_WITH_SCHEMA
 
 
 @pytest.mark.parametrize(
@@ -58,25 +61,25 @@ def test_an_answer_no_schema_would_let_through_shows_that_it_was_ignored(said: s
     ids=["cut", "empty", "thinking"],
 )
 def test_an_answer_that_shows_nothing_changes_nothing(answer: Answer) -> None:
-    assert after(Dialects(), answer)[Wish.JSON] == JSON_SCHEMA
+    assert after(Dialects(), answer)[Feature.JSON] == JSON_SCHEMA
 
 
 def test_where_no_way_is_left_the_prompt_alone_asks() -> None:
     dialects = Dialects()
-    for _ in WAYS[Wish.JSON]:
+    for _ in VARIANTS[Feature.JSON]:
         after(dialects, Answer("It is a letter.", finish_reason="stop"))
     body: dict[str, Any] = {}
-    ask_for_json(body, dialects.way(Wish.JSON), SCHEMA)
+    ask_for_json(body, dialects.variant(Feature.JSON), SCHEMA)
     assert body == {}
 
 
 def test_thinking_tries_one_way_after_the_other_and_says_while_another_is_left() -> None:
     dialects, seen = Dialects(), []
-    for _ in range(len(WAYS[Wish.NO_THINKING]) + 1):
+    for _ in range(len(VARIANTS[Feature.NO_THINKING]) + 1):
         answer = Answer("", finish_reason="length", thinking_tokens=200)
-        ways = dialects.ways
-        dialects.learn(ways, ASKED, answer)
-        seen.append((ways[Wish.NO_THINKING], answer.is_worth_asking_otherwise))
+        variants = dialects.variants
+        dialects.learn(variants, ASKED, answer)
+        seen.append((variants[Feature.NO_THINKING], answer.is_worth_asking_otherwise))
     assert seen == [
         (TEMPLATE, True),
         (EFFORT_NONE, True),
@@ -90,37 +93,37 @@ def test_a_server_that_obeyed_is_doubted_only_after_three_answers_in_a_row() -> 
     dialects, thinking = Dialects(), Answer("", finish_reason="length", thinking_tokens=9)
     good = Answer(GOOD, finish_reason="stop")
     for answer in (good, thinking, thinking, good, thinking, thinking):
-        assert after(dialects, answer)[Wish.NO_THINKING] == TEMPLATE
+        assert after(dialects, answer)[Feature.NO_THINKING] == TEMPLATE
         assert not answer.is_worth_asking_otherwise
-    assert after(dialects, thinking)[Wish.NO_THINKING] == EFFORT_NONE
+    assert after(dialects, thinking)[Feature.NO_THINKING] == EFFORT_NONE
 
 
 def test_blanks_without_end_are_believed_to_be_the_schemas_doing_at_the_third_time() -> None:
     dialects, blanks = Dialects(), Answer("{" + "\n" * 300, finish_reason="length")
-    assert [after(dialects, blanks)[Wish.JSON] for _ in range(3)] == [JSON_SCHEMA, JSON_SCHEMA, OBJECT_WITH_SCHEMA]
+    assert [after(dialects, blanks)[Feature.JSON] for _ in range(3)] == [JSON_SCHEMA, JSON_SCHEMA, OBJECT_WITH_SCHEMA]
 
 
 def test_a_500_is_believed_at_the_third_time_and_a_400_at_once() -> None:
     dialects = Dialects()
     for _ in range(2):
-        dialects.note_refusal(Wish.JSON, JSON_SCHEMA, 500)
-        assert dialects.way(Wish.JSON) == JSON_SCHEMA
-    dialects.note_refusal(Wish.JSON, JSON_SCHEMA, 500)
-    assert dialects.way(Wish.JSON) == OBJECT_WITH_SCHEMA
-    dialects.note_refusal(Wish.JSON, OBJECT_WITH_SCHEMA, 400)
-    assert dialects.way(Wish.JSON) == OBJECT
+        dialects.note_refusal(Feature.JSON, JSON_SCHEMA, 500)
+        assert dialects.variant(Feature.JSON) == JSON_SCHEMA
+    dialects.note_refusal(Feature.JSON, JSON_SCHEMA, 500)
+    assert dialects.variant(Feature.JSON) == OBJECT_WITH_SCHEMA
+    dialects.note_refusal(Feature.JSON, OBJECT_WITH_SCHEMA, 400)
+    assert dialects.variant(Feature.JSON) == OBJECT
 
 
 def test_what_was_found_survives_a_process_and_what_is_not_known_is_passed_over() -> None:
     dialects = Dialects()
-    dialects.note(Wish.JSON, JSON_SCHEMA, Finding.REFUSED)
-    dialects.note(Wish.NO_THINKING, TEMPLATE, Finding.IGNORED)
-    assert Dialects(dialects.findings).ways == {Wish.JSON: OBJECT_WITH_SCHEMA, Wish.NO_THINKING: EFFORT_NONE}
+    dialects.note(Feature.JSON, JSON_SCHEMA, Finding.REFUSED)
+    dialects.note(Feature.NO_THINKING, TEMPLATE, Finding.IGNORED)
+    assert Dialects(dialects.findings).variants == {Feature.JSON: OBJECT_WITH_SCHEMA, Feature.NO_THINKING: EFFORT_NONE}
     assert Dialects({"response_format": {"xml": "obeyed", JSON_SCHEMA: "liked"}, "mood": {}}).findings == {}
 
 
 @pytest.mark.parametrize(
-    ("way", "part"),
+    ("variant", "part"),
     [
         (TEMPLATE, {"chat_template_kwargs": {"enable_thinking": False}}),
         (EFFORT_NONE, {"reasoning_effort": "none"}),
@@ -128,9 +131,9 @@ def test_what_was_found_survives_a_process_and_what_is_not_known_is_passed_over(
         (None, {}),
     ],
 )
-def test_each_way_not_to_think_has_its_part(way: str | None, part: dict[str, Any]) -> None:
+def test_each_way_not_to_think_has_its_part(variant: str | None, part: dict[str, Any]) -> None:
     body: dict[str, Any] = {"messages": [{"role": "user", "content": "Classify."}]}
-    ask_about_thinking(body, way, wanted=False)
+    ask_about_thinking(body, variant, wanted=False)
     assert body == {"messages": [{"role": "user", "content": "Classify."}], **part}
 
 
@@ -144,24 +147,24 @@ def test_a_word_in_the_prompt_stands_at_its_very_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status_code", "text", "wish"),
+    ("status_code", "text", "feature"),
     [
-        (400, "'response_format' is not supported", Wish.JSON),
-        (400, "This response_format type is unavailable now", Wish.JSON),
-        (422, "guided decoding is off", Wish.JSON),
-        (500, "output does not match the expected peg-native format", Wish.JSON),
-        (400, "Unrecognized request argument supplied: chat_template_kwargs", Wish.NO_THINKING),
-        (400, "Unsupported value: 'reasoning_effort' does not support 'none' with this model", Wish.NO_THINKING),
+        (400, "'response_format' is not supported", Feature.JSON),
+        (400, "This response_format type is unavailable now", Feature.JSON),
+        (422, "guided decoding is off", Feature.JSON),
+        (500, "output does not match the expected peg-native format", Feature.JSON),
+        (400, "Unrecognized request argument supplied: chat_template_kwargs", Feature.NO_THINKING),
+        (400, "Unsupported value: 'reasoning_effort' does not support 'none' with this model", Feature.NO_THINKING),
         (400, "exceed_context_size_error", None),
         (500, "out of memory", None),
         (503, "response_format", None),
         (200, "response_format", None),
     ],
 )
-def test_a_refusal_is_read_for_the_wish_it_is_about(status_code: int, text: str, wish: Wish | None) -> None:
+def test_a_refusal_is_read_for_the_wish_it_is_about(status_code: int, text: str, feature: Feature | None) -> None:
     body: dict[str, Any] = {"response_format": {}, "chat_template_kwargs": {}, "reasoning_effort": "none"}
-    assert refused_wish(status_code, text, body) == wish
-    assert refused_wish(status_code, text, {}) is None
+    assert refused_feature(status_code, text, body) == feature
+    assert refused_feature(status_code, text, {}) is None
 
 
 @pytest.mark.parametrize(

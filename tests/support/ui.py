@@ -171,7 +171,7 @@ class UI:
         return sensor
 
 
-class Book:
+class RequestLog:
     """The ledger of `home`, looked at from outside. Starts its Postgres where it must."""
 
     def __init__(self, home: Home) -> None:

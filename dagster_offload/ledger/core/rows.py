@@ -83,7 +83,7 @@ class NewResult:
 
 
 # What is said instead of a time to come, where `SlotRow.is_retry_due`: a time that passed tells of a look nobody took.
-ASKED_AT_THE_NEXT_LOOK = "to be asked at the next look (a running up, or dagster-offload drain)"
+CHECKED_AT_THE_NEXT_TICK = "to be asked at the next look (a running up, or dagster-offload drain)"
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class SlotRow:
         return without_password(self.url)
 
     @property
-    def reason_in_words(self) -> str:
+    def reason_text(self) -> str:
         """`upstream_cold since 14:02`, by this machine's clock."""
         return f"{self.reason} since {self.reason_since.astimezone():%H:%M}" if self.reason_since else str(self.reason)
 

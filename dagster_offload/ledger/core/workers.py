@@ -109,7 +109,7 @@ class Worker:
         os.close(self._stop_reader)
         os.close(self._stop_writer)
         try:
-            self.ledger.run(_say_goodbye, self.id)
+            self.ledger.run(_deregister, self.id)
         finally:
             if self._connection is not None:
                 self._connection.close()
@@ -193,7 +193,7 @@ def _register(cur: Cursor, kind: str, stages: Sequence[str], run_id: str | None)
     return int(row["worker_id"])
 
 
-def _say_goodbye(cur: Cursor, worker_id: int) -> None:
+def _deregister(cur: Cursor, worker_id: int) -> None:
     """Give everything back at no cost to any document."""
     # Waits for claims and permits still in flight (see `lock_alive`), which nobody would give back after us.
     cur.execute("select 1 from workers where worker_id = %s for update", [worker_id])

@@ -38,12 +38,12 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Width:
+class ConcurrencyState:
     """A width, and what is known of the best one so far. `known_width` 0: of none."""
 
     width: int = 1
     phase: Phase = Phase.CLIMBING
-    known_width: int = 0
+    known_concurrency: int = 0
     known_rate: float = 0.0  # work per second of the slot
     known_seconds: float = 0.0  # of one call
     lone_rate: float = 0.0  # work per second at the first width, 1
@@ -59,7 +59,7 @@ class Width:
     @property
     def expected_seconds(self) -> float:
         """What a call may take here: so long after its beginning it has ended, and is known. 0.0 = not known."""
-        return self.known_seconds * max(1.0, self.width / self.known_width) if self.known_width else 0.0
+        return self.known_seconds * max(1.0, self.width / self.known_concurrency) if self.known_concurrency else 0.0
 
     @property
     def settling_seconds(self) -> float:
@@ -67,7 +67,9 @@ class Width:
         return 0.0 if self.phase is Phase.STAYING else self.expected_seconds
 
 
-def next_width(now: Width, seen: Window, *, widest: int, longest_seconds: float) -> Width | None:
+def next_concurrency(
+    now: ConcurrencyState, seen: Window, *, widest: int, longest_seconds: float
+) -> ConcurrencyState | None:
     """The width to go on with, after `seen` at this one; None = look at more calls first.
 
     `widest` bounds the width; a call may take `longest_seconds` on average. Whatever is returned (it may equal `now`),
@@ -84,27 +86,29 @@ def next_width(now: Width, seen: Window, *, widest: int, longest_seconds: float)
     if seen.held < now.width:  # too little work, or a person's: nothing is learned about this width
         return now
     rate = seen.work / seen.seconds
-    if not now.known_width:
+    if not now.known_concurrency:
         return _first_known(now, seen, rate, widest, longest_seconds)
     if now.phase is Phase.STAYING:
         return _stay_on(now, seen, rate, widest, longest_seconds)
     return _compared(now, seen, rate, widest)
 
 
-def _first_known(now: Width, seen: Window, rate: float, widest: int, longest_seconds: float) -> Width:
-    known = replace(now, known_width=now.width, known_rate=rate, known_seconds=seen.call_seconds)
+def _first_known(
+    now: ConcurrencyState, seen: Window, rate: float, widest: int, longest_seconds: float
+) -> ConcurrencyState:
+    known = replace(now, known_concurrency=now.width, known_rate=rate, known_seconds=seen.call_seconds)
     if now.phase is Phase.STAYING:  # it was narrowed, and not by a comparison
         return known
     known = replace(known, lone_rate=rate)
     return _climb(known, widest) if seen.call_seconds <= longest_seconds else _stay_at(known, now.width, now.next_stay)
 
 
-def _compared(now: Width, seen: Window, rate: float, widest: int) -> Width | None:
+def _compared(now: ConcurrencyState, seen: Window, rate: float, widest: int) -> ConcurrencyState | None:
     """The verdict between this width and the best known one; None while it is a close one and more calls may tell."""
     if not (rate and now.known_rate):  # of no work there is no more and no less
-        return _stay_at(now, now.known_width, _longer(now))
-    is_wider = now.width > now.known_width
-    narrow, wide = sorted((now.width, now.known_width))
+        return _stay_at(now, now.known_concurrency, _longer(now))
+    is_wider = now.width > now.known_concurrency
+    narrow, wide = sorted((now.width, now.known_concurrency))
     gain = (rate / now.known_rate if is_wider else now.known_rate / rate) - 1
     at_best = (wide - narrow) / narrow
     is_clear = not -CLEARLY * at_best < gain < (NEEDED_GAIN + CLEARLY) * at_best
@@ -112,16 +116,16 @@ def _compared(now: Width, seen: Window, rate: float, widest: int) -> Width | Non
         return None
     is_worth_it = gain >= NEEDED_GAIN * at_best
     if is_wider != is_worth_it:
-        return _stay_at(now, now.known_width, _longer(now))
+        return _stay_at(now, now.known_concurrency, _longer(now))
     # No server does more than in proportion: what seems more was luck, and the next width would be measured against it.
     likely_rate = min(rate, now.known_rate * (1 + at_best)) if is_wider else rate
     changed = replace(
-        now, known_width=now.width, known_rate=likely_rate, known_seconds=seen.call_seconds, next_stay=FIRST_STAY
+        now, known_concurrency=now.width, known_rate=likely_rate, known_seconds=seen.call_seconds, next_stay=FIRST_STAY
     )
     return _climb(changed, widest) if is_wider else _doubt(changed)
 
 
-def _stay_on(now: Width, seen: Window, rate: float, widest: int, longest_seconds: float) -> Width:
+def _stay_on(now: ConcurrencyState, seen: Window, rate: float, widest: int, longest_seconds: float) -> ConcurrencyState:
     """One more window at the best known width; at the end of the stay another width is tried."""
     has_slowed = seen.call_seconds > SLOWER * now.known_seconds and rate <= now.known_rate
     fresher = replace(
@@ -141,35 +145,35 @@ def _stay_on(now: Width, seen: Window, rate: float, widest: int, longest_seconds
     return _climb(fresher, widest)
 
 
-def _climb(now: Width, widest: int) -> Width:
-    step = 1 if now.has_met_a_limit else 1 + now.known_width // 8
-    wider = min(now.known_width + step, widest)
-    if wider <= now.known_width:
-        return _stay_at(now, now.known_width, now.next_stay)
+def _climb(now: ConcurrencyState, widest: int) -> ConcurrencyState:
+    step = 1 if now.has_met_a_limit else 1 + now.known_concurrency // 8
+    wider = min(now.known_concurrency + step, widest)
+    if wider <= now.known_concurrency:
+        return _stay_at(now, now.known_concurrency, now.next_stay)
     return replace(now, width=wider, phase=Phase.CLIMBING)
 
 
-def _doubt(now: Width) -> Width:
-    if now.known_width <= 1:
-        return _stay_at(now, now.known_width, now.next_stay)
-    return replace(now, width=now.known_width - 1, phase=Phase.DOUBTING)
+def _doubt(now: ConcurrencyState) -> ConcurrencyState:
+    if now.known_concurrency <= 1:
+        return _stay_at(now, now.known_concurrency, now.next_stay)
+    return replace(now, width=now.known_concurrency - 1, phase=Phase.DOUBTING)
 
 
-def _limited(now: Width) -> Width:
+def _limited(now: ConcurrencyState) -> ConcurrencyState:
     """A 429, or calls that take too long: narrower by one, and a longer stay before that is tried again."""
     narrower = max(1, now.width - 1)
     careful = replace(now, has_met_a_limit=True)
-    if 0 < now.known_width <= narrower:
-        return _stay_at(careful, now.known_width, _longer(now))
+    if 0 < now.known_concurrency <= narrower:
+        return _stay_at(careful, now.known_concurrency, _longer(now))
     return _stay_at_unknown(careful, narrower, _longer(now))
 
 
-def _stay_at_unknown(now: Width, width: int, stay: int) -> Width:
+def _stay_at_unknown(now: ConcurrencyState, width: int, stay: int) -> ConcurrencyState:
     """At a width that nothing is known about: what is known was measured at one that is too wide now."""
-    return _stay_at(replace(now, known_width=0), width, stay)
+    return _stay_at(replace(now, known_concurrency=0), width, stay)
 
 
-def _stay_at(now: Width, width: int, stay: int) -> Width:
+def _stay_at(now: ConcurrencyState, width: int, stay: int) -> ConcurrencyState:
     return replace(
         now,
         width=width,
@@ -180,5 +184,5 @@ def _stay_at(now: Width, width: int, stay: int) -> Width:
     )
 
 
-def _longer(now: Width) -> int:
+def _longer(now: ConcurrencyState) -> int:
     return min(2 * now.next_stay, LONGEST_STAY)

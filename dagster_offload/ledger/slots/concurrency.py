@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
-from dagster_offload.ledger.slots.auto_concurrency import Phase, Width, Window, next_width
+from dagster_offload.ledger.slots.auto_concurrency import ConcurrencyState, Phase, Window, next_concurrency
 from dagster_offload.ledger.slots.slots import get, locked
 from dagster_offload.slot.config import MAX_CONCURRENCY
 
@@ -34,13 +34,13 @@ def steer(cur: Cursor, slot: str, longest_seconds: float) -> SlotRow:
     row = locked(cur, slot)
     memory = _memory(cur, slot)
     if memory is None:
-        return _remember(cur, row, Width())
+        return _remember(cur, row, ConcurrencyState())
     widest = min(MAX_CONCURRENCY, row.places or MAX_CONCURRENCY)
-    following = next_width(memory, _seen(cur, slot, memory), widest=widest, longest_seconds=longest_seconds)
+    following = next_concurrency(memory, _seen(cur, slot, memory), widest=widest, longest_seconds=longest_seconds)
     return row if following is None else _remember(cur, row, following)
 
 
-def _memory(cur: Cursor, slot: str) -> Width | None:
+def _memory(cur: Cursor, slot: str) -> ConcurrencyState | None:
     """What was found so far in this stay of the slot; None where nothing was, or it was idle for so long that its
     machine may have slept meanwhile without anybody asking."""
     row = fetch_one(
@@ -52,7 +52,7 @@ def _memory(cur: Cursor, slot: str) -> Width | None:
     )
     if row["memory"] is None or row["is_stale"]:
         return None
-    return Width(**{**row["memory"], "phase": Phase(row["memory"]["phase"])})
+    return ConcurrencyState(**{**row["memory"], "phase": Phase(row["memory"]["phase"])})
 
 
 def begin_anew_after_wake(cur: Cursor, slot: str) -> None:
@@ -67,7 +67,7 @@ def begin_anew_after_wake(cur: Cursor, slot: str) -> None:
     )
 
 
-def _seen(cur: Cursor, slot: str, width: Width) -> Window:
+def _seen(cur: Cursor, slot: str, width: ConcurrencyState) -> Window:
     """What the slot did from when a change had settled until so long ago that the calls begun then have ended: before
     that, calls still open are not known. Trials are no work."""
     row = fetch_one(
@@ -90,7 +90,7 @@ def _seen(cur: Cursor, slot: str, width: Width) -> Window:
     return Window(**row)
 
 
-def _remember(cur: Cursor, row: SlotRow, width: Width) -> SlotRow:
+def _remember(cur: Cursor, row: SlotRow, width: ConcurrencyState) -> SlotRow:
     """Write the width down for all workers, and tell them where it changed."""
     cur.execute(
         "update slots set permits = %(permits)s, width_memory = %(memory)s, width_since = clock_timestamp(), "
@@ -108,12 +108,12 @@ def _remember(cur: Cursor, row: SlotRow, width: Width) -> SlotRow:
     return locked(cur, row.name)
 
 
-def _found(width: Width) -> dict[str, Any] | None:
+def _found(width: ConcurrencyState) -> dict[str, Any] | None:
     """What people are shown: `speed_up` is work per second against one call at a time."""
-    if not width.is_found or not width.known_width:
+    if not width.is_found or not width.known_concurrency:
         return None
     return {
-        "width": width.known_width,
+        "width": width.known_concurrency,
         "call_seconds": round(width.known_seconds, 2),
         "speed_up": round(width.known_rate / width.lone_rate, 2) if width.lone_rate else None,
     }

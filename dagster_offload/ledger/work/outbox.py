@@ -42,11 +42,11 @@ def pending_events(cur: Cursor, limit: int = 100) -> list[PendingEvent]:
     return sorted((PendingEvent(**row) for row in cur.fetchall()), key=lambda event: event.event_id)
 
 
-def mark_told(cur: Cursor, event_ids: Sequence[int]) -> None:
+def mark_reported(cur: Cursor, event_ids: Sequence[int]) -> None:
     cur.execute("update outbox set told_at = clock_timestamp() where event_id = any(%s)", [list(event_ids)])
 
 
-def tell_under_run(cur: Cursor, run_id: str, documents: Sequence[str], stages: Sequence[str]) -> int:
+def report_under_run(cur: Cursor, run_id: str, documents: Sequence[str], stages: Sequence[str]) -> int:
     """Queue the done results of these documents under a run that did not make them; returns how many.
 
     Dagster counts only events of runs tagged with a backfill: without this, a backfill whose documents a drain did

@@ -28,7 +28,7 @@ def try_lock(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 
 @contextmanager
-def door_lock(path: Path, on_wait: Callable[[], None]) -> Iterator[int]:
+def server_lock(path: Path, on_wait: Callable[[], None]) -> Iterator[int]:
     """Hold the home's lock; `on_wait` is called once when somebody else has it. Blocks until it is free."""
     fd = _open(path)
     try:
@@ -41,7 +41,7 @@ def door_lock(path: Path, on_wait: Callable[[], None]) -> Iterator[int]:
 
 
 @contextmanager
-def door_lock_within(path: Path, seconds: float) -> Iterator[bool]:
+def server_lock_within(path: Path, seconds: float) -> Iterator[bool]:
     """Hold the home's lock if it can be had in time; yields whether it was."""
     fd = _open(path)
     try:

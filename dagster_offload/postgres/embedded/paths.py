@@ -12,7 +12,7 @@ LOG_BYTES = 4_000_000  # a log longer than this is set aside at the next start; 
 
 
 @dataclass(frozen=True)
-class Places:
+class Paths:
     """The paths of one home's server. All but `data` belong to the home's owner."""
 
     home: Path
@@ -22,7 +22,7 @@ class Places:
         return self.home / "postgres"
 
     @property
-    def door_lock(self) -> Path:
+    def server_lock(self) -> Path:
         """Held by the door that starts or stops the server."""
         return self.postgres / "lock"
 
@@ -53,19 +53,19 @@ class Places:
 
 
 @contextmanager
-def open_log(places: Places) -> Iterator[int]:
+def open_log(paths: Paths) -> Iterator[int]:
     """A file descriptor at the end of the server's log, readable by the home's owner only."""
-    fd = os.open(places.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = os.open(paths.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         yield fd
     finally:
         os.close(fd)
 
 
-def turn_log(places: Places) -> int:
+def turn_log(paths: Paths) -> int:
     """Set a long log aside; returns the byte at which the next words begin."""
-    size = places.log.stat().st_size if places.log.exists() else 0
+    size = paths.log.stat().st_size if paths.log.exists() else 0
     if size <= LOG_BYTES:
         return size
-    places.log.replace(places.log.with_suffix(".log.1"))
+    paths.log.replace(paths.log.with_suffix(".log.1"))
     return 0

@@ -12,14 +12,14 @@ import psutil  # type: ignore[import-untyped]
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres.embedded.accounts import Account, explained
 from dagster_offload.postgres.embedded.binaries import ENVIRONMENT
-from dagster_offload.postgres.embedded.locks import door_lock_within, is_held, life_lock, wait_until
-from dagster_offload.postgres.embedded.paths import PORT, Places, open_log
+from dagster_offload.postgres.embedded.locks import is_held, life_lock, server_lock_within, wait_until
+from dagster_offload.postgres.embedded.paths import PORT, Paths, open_log
 from dagster_offload.postgres.embedded.sockets import SOCKET_NAME
 
 logger = logging.getLogger(__name__)
 
 IMMEDIATE_STOP_SECONDS = 6.5  # Postgres itself kills a child that does not quit within 5 s
-DOOR_SECONDS = 1.0
+LOCK_WAIT_SECONDS = 1.0
 
 SERVER_OPTIONS: Mapping[str, str] = {
     "listen_addresses": "",
@@ -45,19 +45,19 @@ SERVER_OPTIONS: Mapping[str, str] = {
 }
 
 
-def spawn(places: Places, account: Account, bin_folder: Path, sockets: Path, options: Mapping[str, str]) -> None:
+def spawn(paths: Paths, account: Account, bin_folder: Path, sockets: Path, options: Mapping[str, str]) -> None:
     """Start the server and return at once; the caller holds the home's lock and no process of an old server lives."""
     options = {
         **SERVER_OPTIONS,
-        "hba_file": str(places.access_rules),
-        "ident_file": str(places.user_names),
+        "hba_file": str(paths.access_rules),
+        "ident_file": str(paths.user_names),
         "unix_socket_directories": _quoted_list_item(sockets),
         **options,
     }
-    arguments = [str(bin_folder / "postgres"), "-D", str(places.data)]
+    arguments = [str(bin_folder / "postgres"), "-D", str(paths.data)]
     for name, value in options.items():
         arguments += ["-c", f"{name}={value}"]
-    with open_log(places) as log_fd, life_lock(places.alive) as alive_fd:
+    with open_log(paths) as log_fd, life_lock(paths.alive) as alive_fd:
         if alive_fd is None:
             return  # one lives after all
         # The shell is gone at once, so the server is nobody's child: no door must reap it, and none takes it along.
@@ -83,18 +83,18 @@ def _quoted_list_item(folder: Path) -> str:
 def is_running(home: Path) -> bool:
     """Whether any process of the home's server lives, ready or not."""
     with explained(home):
-        return lives(Places(home))
+        return lives(Paths(home))
 
 
-def lives(places: Places) -> bool:
+def lives(paths: Paths) -> bool:
     """The lock's word, and the pid file's too: on network file systems a lock is not inherited."""
-    return is_held(places.alive) or _postmaster(places) is not None
+    return is_held(paths.alive) or _postmaster(paths) is not None
 
 
 def server_pid(home: Path) -> int | None:
     """The process id of the home's server; None where none runs, or not as a process we can see."""
     with explained(home):
-        process = _postmaster(Places(home))
+        process = _postmaster(Paths(home))
     return None if process is None else int(process.pid)
 
 
@@ -104,19 +104,19 @@ def stop_postgres(home: Path, *, within_seconds: float = 15.0) -> bool:
     Fast at first (open transactions roll back); in the last 6.5 s at once, which the next start recovers from.
     Raises `LedgerUnavailable` when it runs on.
     """
-    places = Places(home)
-    fast_seconds = max(within_seconds - IMMEDIATE_STOP_SECONDS - DOOR_SECONDS, 0.0)
+    paths = Paths(home)
+    fast_seconds = max(within_seconds - IMMEDIATE_STOP_SECONDS - LOCK_WAIT_SECONDS, 0.0)
     with explained(home):
-        if not lives(places):
+        if not lives(paths):
             return False
         # Not got in time, it goes on without: who holds it so long waits for a recovery, and sees the server go.
-        with door_lock_within(places.door_lock, DOOR_SECONDS):
+        with server_lock_within(paths.server_lock, LOCK_WAIT_SECONDS):
             for how, seconds in ((signal.SIGINT, fast_seconds), (signal.SIGQUIT, IMMEDIATE_STOP_SECONDS)):
-                _send(_postmaster(places), how)
-                if wait_until(lambda: not lives(places), seconds):
+                _send(_postmaster(paths), how)
+                if wait_until(lambda: not lives(paths), seconds):
                     return True
     raise LedgerUnavailable(
-        f"the Postgres of OFFLOAD_HOME {home} does not stop: see {places.log}; it may run in another container"
+        f"the Postgres of OFFLOAD_HOME {home} does not stop: see {paths.log}; it may run in another container"
     )
 
 
@@ -129,33 +129,33 @@ def _send(process: psutil.Process | None, how: signal.Signals) -> None:
         logger.debug("Postgres ended before it was asked to")
 
 
-def _postmaster(places: Places) -> psutil.Process | None:
+def _postmaster(paths: Paths) -> psutil.Process | None:
     """The process named in postmaster.pid, if it is a server of this data folder; a foreign one is never returned."""
-    pid = _pid_in_file(places)
+    pid = _pid_in_file(paths)
     if pid is None:
         return None
     try:
         process = psutil.Process(pid)
-        is_ours = process.name().startswith("postgres") and os.path.samefile(process.cwd(), places.data)
+        is_ours = process.name().startswith("postgres") and os.path.samefile(process.cwd(), paths.data)
     except (psutil.Error, OSError):  # gone, a zombie, or a process we may not look at: not ours
         return None
     return process if is_ours else None
 
 
-def _pid_in_file(places: Places) -> int | None:
+def _pid_in_file(paths: Paths) -> int | None:
     try:
-        return int(places.pid_file.read_text().split("\n", 1)[0])
+        return int(paths.pid_file.read_text().split("\n", 1)[0])
     except (FileNotFoundError, ValueError):
         return None
 
 
-def forget_dead_server(places: Places, sockets: Path) -> None:
+def forget_dead_server(paths: Paths, sockets: Path) -> None:
     """Remove what a dead server wrote its pid into, where a foreign process or a zombie has that number now.
 
     Postgres itself overrules such a file when no process has the number, but refuses to start when one of the same user
     has. The process is left alone. The caller holds the home's lock and knows that this server does not live.
     """
     (sockets / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
-    pid = _pid_in_file(places)
+    pid = _pid_in_file(paths)
     if pid is not None and psutil.pid_exists(pid):
-        places.pid_file.unlink(missing_ok=True)
+        paths.pid_file.unlink(missing_ok=True)

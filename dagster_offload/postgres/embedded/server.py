@@ -18,8 +18,8 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres.embedded.accounts import explained, make_private, prepare_home, server_account
 from dagster_offload.postgres.embedded.binaries import binaries
 from dagster_offload.postgres.embedded.cluster import check_major_version, make_cluster, write_access_rules
-from dagster_offload.postgres.embedded.locks import POLL_SECONDS, door_lock
-from dagster_offload.postgres.embedded.paths import NAME, PORT, Places, turn_log
+from dagster_offload.postgres.embedded.locks import POLL_SECONDS, server_lock
+from dagster_offload.postgres.embedded.paths import NAME, PORT, Paths, turn_log
 from dagster_offload.postgres.embedded.postmaster import forget_dead_server, lives, spawn
 from dagster_offload.postgres.embedded.sockets import make_socket_folder, socket_folder
 from dagster_offload.postgres.embedded.start_errors import complaint
@@ -41,38 +41,38 @@ def ensure_embedded(home: Path, *, options: Mapping[str, str] | None = None, tel
     Waits as long as the server says that it starts or recovers; `tell` hears so after 2 s, then every 10 s.
     `options` are server options for a start made here (tests turn fsync off). Raises `LedgerUnavailable`.
     """
-    places = Places(home)
+    paths = Paths(home)
     with explained(home):
-        if lives(places) and _knock(places, NAME).is_ready:
-            return _url(places, NAME)
+        if lives(paths) and _knock(paths, NAME).is_ready:
+            return _url(paths, NAME)
         prepare_home(home)
-        make_private(places.postgres, 0o711 if os.geteuid() == 0 else 0o700)
-        with door_lock(places.door_lock, lambda: tell("another process is starting Postgres: waiting for it")) as fd:
-            _start_and_wait(places, fd, options or {}, tell)
-            _create_database(places)
-    return _url(places, NAME)
+        make_private(paths.postgres, 0o711 if os.geteuid() == 0 else 0o700)
+        with server_lock(paths.server_lock, lambda: tell("another process is starting Postgres: waiting for it")) as fd:
+            _start_and_wait(paths, fd, options or {}, tell)
+            _create_database(paths)
+    return _url(paths, NAME)
 
 
-def _start_and_wait(places: Places, door_fd: int, options: Mapping[str, str], tell: Tell) -> None:
+def _start_and_wait(paths: Paths, lock_fd: int, options: Mapping[str, str], tell: Tell) -> None:
     log_start: int | None = None  # where the words of a server started here begin
     began = since = time.monotonic()
     tell_at = began + TELL_AFTER_SECONDS
     answer = None
     while True:
-        if not lives(places):
+        if not lives(paths):
             if log_start is not None:
-                raise LedgerUnavailable(complaint(places, server_account(), _log_lines(places, log_start)))
-            log_start = turn_log(places)
-            _start(places, door_fd, options)
-        before, answer, now = answer, _knock(places, "postgres"), time.monotonic()
+                raise LedgerUnavailable(complaint(paths, server_account(), _log_lines(paths, log_start)))
+            log_start = turn_log(paths)
+            _start(paths, lock_fd, options)
+        before, answer, now = answer, _knock(paths, "postgres"), time.monotonic()
         if answer.is_ready:
             return
         if answer != before:
             since = now
         if now - since > answer.patience_seconds:
             raise LedgerUnavailable(
-                f"the Postgres of OFFLOAD_HOME {places.home} runs and cannot be used ({answer.words}):"
-                f" see {places.log}, or stop it with `dagster-offload stop`"
+                f"the Postgres of OFFLOAD_HOME {paths.home} runs and cannot be used ({answer.words}):"
+                f" see {paths.log}, or stop it with `dagster-offload stop`"
             )
         if now >= tell_at:
             tell(f"waiting for Postgres, {now - began:.0f} s so far ({answer.words})")
@@ -80,20 +80,20 @@ def _start_and_wait(places: Places, door_fd: int, options: Mapping[str, str], te
         time.sleep(POLL_SECONDS)
 
 
-def _start(places: Places, door_fd: int, options: Mapping[str, str]) -> None:
+def _start(paths: Paths, lock_fd: int, options: Mapping[str, str]) -> None:
     account = server_account()
-    bin_folder = binaries(account, places.postgres)
-    if not places.data.exists():
-        make_cluster(places, account, bin_folder, door_fd)
-    check_major_version(places)
-    sockets = make_socket_folder(places.postgres, account)
-    forget_dead_server(places, sockets)
-    write_access_rules(places)
-    spawn(places, account, bin_folder, sockets, options)
+    bin_folder = binaries(account, paths.postgres)
+    if not paths.data.exists():
+        make_cluster(paths, account, bin_folder, lock_fd)
+    check_major_version(paths)
+    sockets = make_socket_folder(paths.postgres, account)
+    forget_dead_server(paths, sockets)
+    write_access_rules(paths)
+    spawn(paths, account, bin_folder, sockets, options)
 
 
-def _log_lines(places: Places, start: int) -> list[str]:
-    with places.log.open("rb") as log:
+def _log_lines(paths: Paths, start: int) -> list[str]:
+    with paths.log.open("rb") as log:
         log.seek(start)
         return log.read().decode(errors="replace").splitlines()
 
@@ -105,10 +105,10 @@ class _Answer:
     words: str
 
 
-def _knock(places: Places, database: str) -> _Answer:
+def _knock(paths: Paths, database: str) -> _Answer:
     """Ask the server how it is by connecting. A refused connection has no code in libpq, so its words are read."""
     try:
-        psycopg.connect(_url(places, database), connect_timeout=5).close()
+        psycopg.connect(_url(paths, database), connect_timeout=5).close()
     except psycopg.OperationalError as error:
         _, is_refusal, words = str(error).strip().splitlines()[0].rpartition("FATAL:")
         if not is_refusal:
@@ -118,19 +118,19 @@ def _knock(places: Places, database: str) -> _Answer:
     return _Answer(True, math.inf, "ready")
 
 
-def _create_database(places: Places) -> None:
-    with psycopg.connect(_url(places, "postgres"), autocommit=True) as conn:
+def _create_database(paths: Paths) -> None:
+    with psycopg.connect(_url(paths, "postgres"), autocommit=True) as conn:
         if conn.execute("select 1 from pg_database where datname = %s", [NAME]).fetchone() is None:
             conn.execute(sql.SQL("create database {}").format(sql.Identifier(NAME)))
 
 
-def _url(places: Places, database: str) -> str:
+def _url(paths: Paths, database: str) -> str:
     """Names every parameter that libpq would otherwise take from PG* variables meant for somebody else's server."""
     return libpq_url(
         {
             "user": NAME,
             "dbname": database,
-            "host": str(socket_folder(places.postgres)),
+            "host": str(socket_folder(paths.postgres)),
             "hostaddr": "",
             "port": PORT,
             "options": "-c timezone=UTC",

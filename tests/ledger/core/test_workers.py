@@ -189,7 +189,7 @@ def test_a_goodbye_waits_for_a_claim_and_a_permit_still_in_flight_and_gives_them
     with bench.ledger.transaction() as cur:
         assert claims.take(cur, worker, DRAIN_STAGES, RECIPES) is not None
         assert permits.acquire(cur, DEEP, worker, is_person=False)
-        goodbye = bench.begun(lambda cur: workers._say_goodbye(cur, worker))
+        goodbye = bench.begun(lambda cur: workers._deregister(cur, worker))
         assert not goodbye.done()
     goodbye.result(10)
     assert bench.state("a.txt", CLASSIFY) == State.PENDING

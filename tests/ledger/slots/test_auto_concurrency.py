@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagster_offload.ledger.slots.auto_concurrency import LONGEST_STAY, Phase, Width, Window, next_width
+from dagster_offload.ledger.slots.auto_concurrency import (
+    LONGEST_STAY,
+    ConcurrencyState,
+    Phase,
+    Window,
+    next_concurrency,
+)
 
 PATIENT = 1e6  # seconds a call may take: no limit
 
@@ -45,13 +51,17 @@ def saturating(part: float) -> Callable[[int], float]:
 
 
 def play(
-    server: Server, windows: int = 150, start: Width | None = None, widest: int = 512, longest: float = PATIENT
-) -> list[Width]:
+    server: Server,
+    windows: int = 150,
+    start: ConcurrencyState | None = None,
+    widest: int = 512,
+    longest: float = PATIENT,
+) -> list[ConcurrencyState]:
     """The widths the controller goes through, one per verdict."""
-    now, seen = start or Width(), []
+    now, seen = start or ConcurrencyState(), []
     for _ in range(windows):
         for rounds in range(2, 12):
-            verdict = next_width(
+            verdict = next_concurrency(
                 now, server.window(now.width, max(4, rounds * now.width)), widest=widest, longest_seconds=longest
             )
             if verdict is not None:
@@ -63,13 +73,13 @@ def play(
     return seen
 
 
-def found(history: list[Width]) -> int:
+def found(history: list[ConcurrencyState]) -> int:
     """The width it spends most of the last third at."""
     tail = [state.width for state in history[-len(history) // 3 :]]
     return max(set(tail), key=tail.count)
 
 
-def yield_of(server: Server, history: list[Width], best: float) -> float:
+def yield_of(server: Server, history: list[ConcurrencyState], best: float) -> float:
     """Work per second over the last two thirds, of the best there is."""
     tail = history[len(history) // 3 :]
     return sum(server.rate(state.width) for state in tail) / len(tail) / best
@@ -143,23 +153,23 @@ def test_trials_of_other_widths_become_rare() -> None:
 
 
 def test_a_429_narrows_at_once_without_waiting_for_more_calls() -> None:
-    now = Width(width=7, known_width=6, known_rate=3.0, known_seconds=2.0)
-    narrowed = next_width(now, Window(0, 0, 0, 0, 1, 7), widest=512, longest_seconds=PATIENT)
+    now = ConcurrencyState(width=7, known_concurrency=6, known_rate=3.0, known_seconds=2.0)
+    narrowed = next_concurrency(now, Window(0, 0, 0, 0, 1, 7), widest=512, longest_seconds=PATIENT)
     assert narrowed is not None
     assert (narrowed.width, narrowed.phase) == (6, Phase.STAYING)
 
 
 def test_a_server_that_counts_nothing_keeps_its_best_known_width() -> None:
-    now = Width()
+    now = ConcurrencyState()
     for _ in range(3):
         seen = Window(calls=40, work=0.0, seconds=10, call_seconds=1, refused=0, held=now.width)
-        now = next_width(now, seen, widest=8, longest_seconds=900) or now
+        now = next_concurrency(now, seen, widest=8, longest_seconds=900) or now
     assert now.width == 1
 
 
 def test_permits_that_are_not_all_used_tell_nothing() -> None:
-    now = Width(width=4, known_width=3, known_rate=1.5, known_seconds=2.0)
-    assert next_width(now, Window(40, 40, 40, 1, 0, 3), widest=512, longest_seconds=PATIENT) == now
+    now = ConcurrencyState(width=4, known_concurrency=3, known_rate=1.5, known_seconds=2.0)
+    assert next_concurrency(now, Window(40, 40, 40, 1, 0, 3), widest=512, longest_seconds=PATIENT) == now
 
 
 def looked_at(ended: list[tuple[float, float]], t0: float, t1: float, width: int) -> Window:
@@ -172,10 +182,10 @@ def looked_at(ended: list[tuple[float, float]], t0: float, t1: float, width: int
     return Window(parts, parts, t1 - t0, mean, 0, width)
 
 
-def stand_in_line(places: int, noise: float, until: float, seed: int = 7) -> list[Width]:
+def stand_in_line(places: int, noise: float, until: float, seed: int = 7) -> list[ConcurrencyState]:
     """Moment by moment: a server that works on `places` calls and lets others wait, met by as many lanes as the width
     says; looked at after each call as the ledger would. A call takes 2 s of work."""
-    dice, now, width, changed = random.Random(seed), 0.0, Width(), 0.0
+    dice, now, width, changed = random.Random(seed), 0.0, ConcurrencyState(), 0.0
     waiting: list[float] = [0.0]  # when each began, as its lane sees it
     served: list[tuple[float, float]] = []  # when it ends, when it began
     ended: list[tuple[float, float]] = []
@@ -186,7 +196,7 @@ def stand_in_line(places: int, noise: float, until: float, seed: int = 7) -> lis
         now, begun = heapq.heappop(served)
         ended.append((now, begun))
         window = looked_at(ended, changed + width.settling_seconds, now - width.expected_seconds, width.width)
-        following = next_width(width, window, widest=64, longest_seconds=PATIENT)
+        following = next_concurrency(width, window, widest=64, longest_seconds=PATIENT)
         if following is not None:
             width, changed, ended = following, now, []  # calls that began before are known when they end
             history.append(width)
@@ -225,6 +235,6 @@ def test_it_never_leaves_its_bounds_whatever_the_server_does(
 
 @given(width=st.integers(2, 512), widest=st.integers(1, 512))
 def test_a_lowered_bound_holds_at_once(width: int, widest: int) -> None:
-    now = replace(Width(), width=width, known_width=width, known_rate=1.0, known_seconds=1.0)
-    after = next_width(now, Window(0, 0, 0, 0, 0, width), widest=widest, longest_seconds=PATIENT)
+    now = replace(ConcurrencyState(), width=width, known_concurrency=width, known_rate=1.0, known_seconds=1.0)
+    after = next_concurrency(now, Window(0, 0, 0, 0, 0, width), widest=widest, longest_seconds=PATIENT)
     assert after is None if width <= widest else after is not None and after.width == widest

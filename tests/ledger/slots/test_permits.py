@@ -58,7 +58,7 @@ def test_a_permit_is_given_back_beside_the_goodbye_of_a_worker_with_a_trial_and_
     assert bench.ledger.run(breaker.begin_trial, DEEP, worker, 1) is breaker.TrialTurn.YOURS
     with bench.ledger.transaction() as lane:
         slots.locked(lane, DEEP)
-        goodbye = bench.begun(lambda cur: workers._say_goodbye(cur, worker))
+        goodbye = bench.begun(lambda cur: workers._deregister(cur, worker))
         permits.release(lane, DEEP, worker)
     goodbye.result(10)
     assert held(bench) == 0

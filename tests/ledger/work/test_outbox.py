@@ -12,7 +12,7 @@ def pending(bench: Bench, limit: int = 100) -> list[PendingEvent]:
 
 def tell(bench: Bench) -> list[PendingEvent]:
     told = pending(bench)
-    bench.ledger.run(outbox.mark_told, [event.event_id for event in told])
+    bench.ledger.run(outbox.mark_reported, [event.event_id for event in told])
     return told
 
 
@@ -40,7 +40,7 @@ def test_a_preview_is_at_most_500_characters(bench: Bench) -> None:
 def test_events_go_oldest_first_in_batches_and_told_ones_are_not_told_again(bench: Bench) -> None:
     bench.extracted(*[f"{n}.txt" for n in range(5)])
     assert [event.document for event in pending(bench, 2)] == ["0.txt", "1.txt"]
-    bench.ledger.run(outbox.mark_told, [event.event_id for event in pending(bench, 2)])
+    bench.ledger.run(outbox.mark_reported, [event.event_id for event in pending(bench, 2)])
     assert [event.document for event in pending(bench, 9)] == ["2.txt", "3.txt", "4.txt"]
     assert bench.ledger.run(outbox.count_pending) == 3
 
@@ -66,11 +66,11 @@ def test_what_a_drain_did_is_told_under_a_waiting_run_too_and_once(bench: Bench)
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
     tell(bench)
     keys = ["a.txt", "b.txt"]
-    assert bench.ledger.run(outbox.tell_under_run, "run-1", keys, DRAIN_STAGES) == 1
-    assert bench.ledger.run(outbox.tell_under_run, "run-1", keys, DRAIN_STAGES) == 0
-    assert bench.ledger.run(outbox.tell_under_run, "run-2", keys, DRAIN_STAGES) == 1
+    assert bench.ledger.run(outbox.report_under_run, "run-1", keys, DRAIN_STAGES) == 1
+    assert bench.ledger.run(outbox.report_under_run, "run-1", keys, DRAIN_STAGES) == 0
+    assert bench.ledger.run(outbox.report_under_run, "run-2", keys, DRAIN_STAGES) == 1
     assert [(event.document, event.run_id) for event in tell(bench)] == [("a.txt", "run-1"), ("a.txt", "run-2")]
-    assert bench.ledger.run(outbox.tell_under_run, "run-1", keys, [EXTRACT]) == 2
+    assert bench.ledger.run(outbox.report_under_run, "run-1", keys, [EXTRACT]) == 2
 
 
 def test_a_copy_told_under_a_run_says_whose_result_it_is(bench: Bench) -> None:
@@ -79,7 +79,7 @@ def test_a_copy_told_under_a_run_says_whose_result_it_is(bench: Bench) -> None:
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
     bench.take(worker, [CLASSIFY])
     tell(bench)
-    bench.ledger.run(outbox.tell_under_run, "run-1", ["copy.txt"], [CLASSIFY])
+    bench.ledger.run(outbox.report_under_run, "run-1", ["copy.txt"], [CLASSIFY])
     (event,) = tell(bench)
     assert (event.document, event.reused_from) == ("copy.txt", "a.txt")
 
