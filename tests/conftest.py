@@ -1,106 +1,30 @@
-"""Postgres for every test: one server a session without fsync, one migrated template, one clone a test.
-
-OFFLOAD_TEST_POSTGRES_URL (a superuser's) runs the same tests on a server of another make or version.
-"""
+"""What every test gets: an environment without settings, the databases and the stand-in router."""
 
 import os
-import shutil
-import tempfile
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
-import psycopg
 import pytest
 from hypothesis import settings
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
-from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.migrate import migrate
-from dagster_offload.postgres import stop_postgres
-from dagster_offload.postgres.embedded.server import ensure_embedded
-from dagster_offload.postgres.urls import libpq_url
+pytest_plugins = ["tests.support.database", "tests.support.router", "tests.support.real_server"]
 
-pytest_plugins = ["tests.support.router"]
-
-# A busy machine takes its time: what an example must not take is a question for benchmarks.
+# A test does not assert a time, so an example has no deadline.
 settings.register_profile("any machine", settings.default, deadline=None)
 settings.load_profile("any machine")
 
-WITHOUT_FSYNC = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-SESSION_HOMES = "offload-tests-"  # then the session's pid; in /tmp, because a socket's path is short
+PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"}
 
 
 @pytest.fixture(autouse=True)
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's proxies have no say in tests."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """A superuser's URL of the session's server, for tests that make databases of their own."""
-    if given := os.environ.get("OFFLOAD_TEST_POSTGRES_URL"):
-        yield given
-        return
-    _stop_servers_of_killed_sessions()
-    home = Path(tempfile.mkdtemp(prefix=f"{SESSION_HOMES}{os.getpid()}-", dir="/tmp"))
-    try:
-        yield ensure_embedded(home, options=WITHOUT_FSYNC)
-    finally:
-        stop_postgres(home)
-        shutil.rmtree(home)
-
-
-@pytest.fixture(scope="session")
-def ledger_template(postgres_url: str) -> Iterator[str]:
-    """The name of a database with a migrated, empty ledger; nobody connects to it."""
-    with _new_database(postgres_url, "template0") as name:
-        with Ledger(_url(postgres_url, name)) as ledger:
-            migrate(ledger)
-        yield name
-
-
-@pytest.fixture
-def ledger_url(postgres_url: str, ledger_template: str) -> Iterator[str]:
-    """The URL of a database of this test's own, with a migrated, empty ledger."""
-    with _new_database(postgres_url, ledger_template) as name:
-        yield _url(postgres_url, name)
-
-
-@pytest.fixture
-def empty_url(postgres_url: str) -> Iterator[str]:
-    """The URL of an empty database of this test's own, for Dagster's storages or a first migration."""
-    with _new_database(postgres_url, "template0") as name:
-        yield _url(postgres_url, name)
-
-
-def _url(postgres_url: str, database: str) -> str:
-    return libpq_url({**conninfo_to_dict(postgres_url), "dbname": database})
-
-
-@contextmanager
-def _new_database(postgres_url: str, template: str) -> Iterator[str]:
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    create = sql.SQL("create database {} encoding 'UTF8' template {}").format(*map(sql.Identifier, (name, template)))
-    drop = sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
-    with psycopg.connect(_url(postgres_url, "postgres"), autocommit=True) as conn:
-        conn.execute(create)
-        try:
-            yield name
-        finally:
-            conn.execute(drop)
-
-
-def _stop_servers_of_killed_sessions() -> None:
-    for home in Path("/tmp").glob(f"{SESSION_HOMES}*"):
-        pid = home.name.removeprefix(SESSION_HOMES).partition("-")[0]
-        with suppress(FileNotFoundError):  # another session that begins now does the same, or one has just ended
-            if home.owner() == Path("/proc/self").owner() and not psutil.pid_exists(int(pid)):
-                stop_postgres(home)
-                shutil.rmtree(home, ignore_errors=True)
+def clean_environment(tmp_path: Path) -> Iterator[None]:
+    """Hide this machine's settings, `.env` file and proxies from the test, and undo what the test sets."""
+    before, folder = dict(os.environ), Path.cwd()
+    for name in before:
+        if name.startswith("OFFLOAD_") or name.upper() in PROXIES:
+            del os.environ[name]
+    os.chdir(tmp_path)
+    yield
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(before)

@@ -10,16 +10,6 @@ from dagster_offload.slot.config import without_password
 from dagster_offload.stages.catalog import recipes
 
 
-@pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import os
-
-    for name in list(os.environ):
-        if name.startswith("OFFLOAD_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-
-
 def test_nothing_set_is_fine_and_means_no_slots() -> None:
     settings = load_settings()
     assert settings.slots.deep is None

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from dagster_offload.extraction.tesseract import find_reader
-from tests.acceptance.conftest import Home
+from tests.support.acceptance import Home
 
 
 @pytest.mark.timeout(300)

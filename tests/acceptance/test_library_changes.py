@@ -9,8 +9,8 @@ import pytest
 
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
-from tests.acceptance.conftest import PATIENCE_SECONDS, Home, wait_for_open_calls
-from tests.acceptance.ui import RequestLog, configure, home_for, text_of, write_letters
+from tests.support.acceptance import PATIENCE_SECONDS, Home, wait_for_open_calls
+from tests.support.ui import RequestLog, configure, home_for, text_of, write_letters
 
 DOCUMENTS = [f"letter-{number}.txt" for number in range(3)]
 

@@ -3,7 +3,7 @@
 import json
 
 from dagster_offload.simulator import Router
-from tests.acceptance.conftest import Home
+from tests.support.acceptance import Home
 
 TEXT = "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace."
 

@@ -9,8 +9,8 @@ import pytest
 
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import DRAIN_STAGES, EXTRACT
-from tests.acceptance.conftest import Home, wait_for
-from tests.acceptance.ui import UI, RequestLog, answered, configure, home_for, start_up, write_letters
+from tests.support.acceptance import Home, wait_for
+from tests.support.ui import UI, RequestLog, answered, configure, home_for, start_up, write_letters
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -19,13 +19,8 @@ DOCUMENTS = [f"letter-{number:02}.txt" for number in range(30)]
 
 
 @pytest.fixture
-def router() -> Iterator[Router]:
-    with Router(mode="cold", width=2 * CONCURRENCY, latency=0.3) as router:
-        yield router
-
-
-@pytest.fixture
 def home(router: Router) -> Iterator[Home]:
+    router.set(width=2 * CONCURRENCY, latency=0.3)
     with home_for(router) as home:
         configure(home, router, deep_concurrency=CONCURRENCY)
         write_letters(home, *DOCUMENTS)

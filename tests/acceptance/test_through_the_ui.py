@@ -12,8 +12,8 @@ import pytest
 
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.acceptance.conftest import Home, wait_for
-from tests.acceptance.ui import UI, RequestLog, answered, configure, home_for, start_up, write_letters
+from tests.support.acceptance import Home, wait_for
+from tests.support.ui import UI, RequestLog, answered, configure, home_for, start_up, write_letters
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -10,7 +10,7 @@ import pytest
 
 from dagster_offload.postgres import server_pid
 from dagster_offload.simulator import Router
-from tests.acceptance.conftest import Home, a_home, is_running, wait_for, wait_for_open_calls
+from tests.support.acceptance import Home, a_home, is_running, wait_for, wait_for_open_calls
 
 pytestmark = pytest.mark.timeout(400)
 

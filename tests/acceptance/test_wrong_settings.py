@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from dagster_offload.simulator import Router
-from tests.acceptance.conftest import Home
-from tests.acceptance.ui import RequestLog, configure, home_for, write_letters
+from tests.support.acceptance import Home
+from tests.support.ui import RequestLog, configure, home_for, write_letters
 
 CONCURRENCY = 3
 DOCUMENTS = [f"letter-{number}.txt" for number in range(8)]

@@ -9,9 +9,7 @@ from dagster_offload.settings import load_settings
 from dagster_offload.slot.chat import request_body
 from dagster_offload.stages.catalog import llm_stages
 from dagster_offload.stages.prompt import system_message
-from tests.client.test_real_server import model_file, served
-
-__all__ = ["model_file"]
+from tests.support.real_server import served
 
 TEXT = "The document is a letter or a report. " * 20
 

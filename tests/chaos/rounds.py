@@ -16,11 +16,11 @@ import psutil  # type: ignore[import-untyped]
 from dagster_offload.postgres import is_running, server_pid
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.stages.graph import DRAIN_STAGES
-from tests.acceptance.conftest import is_running as lives
-from tests.acceptance.conftest import wait_for
-from tests.acceptance.ui import UI, start_up
 from tests.chaos.promises import ALWAYS, ONCE_ALL_IS_SHUT, check, check_calls
 from tests.chaos.world import BrokenPromise, World, pause_until
+from tests.support.acceptance import is_running as lives
+from tests.support.acceptance import wait_for
+from tests.support.ui import UI, start_up
 
 DRAIN_LIFE_SECONDS = 12.0  # from its start to its end, with the documents below
 SCAN_LIFE_SECONDS = 6.0

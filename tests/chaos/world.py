@@ -24,8 +24,8 @@ from psycopg.rows import dict_row
 from dagster_offload.postgres import is_running, server_pid, stop_postgres
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.simulator import Router
-from tests.acceptance.conftest import Home
 from tests.chaos.library import Library
+from tests.support.acceptance import Home
 
 PERMITS = 4
 LATENCY_SECONDS = 0.4

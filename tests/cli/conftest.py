@@ -1,40 +1,24 @@
-"""Commands called in this process, away from every setting of the person who runs the tests."""
+"""A home of the test's own, named as a person names it: by variables of the environment."""
 
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from dagster_offload.cli import main
 from dagster_offload.simulator import Router
-
-Call = Callable[..., Result]
+from tests.support import cli
+from tests.support.cli import Call
 
 
 @pytest.fixture(autouse=True)
-def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A home of this test's own; what options put into the environment is gone after it."""
-    before = dict(os.environ)
-    for name in [name for name in os.environ if name.startswith("OFFLOAD_")]:
-        del os.environ[name]
+def own_settings(clean_environment: None, tmp_path: Path) -> None:
     os.environ["OFFLOAD_HOME"] = str(tmp_path / "home")
-    os.environ["OFFLOAD_OCR"] = "off"  # what this machine has installed has no say
-    monkeypatch.chdir(tmp_path)  # no .env of the checkout
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+    os.environ["OFFLOAD_OCR"] = "off"  # the tests do not depend on the OCR that this machine has
 
 
 @pytest.fixture
 def call() -> Call:
-    """`call("status", "--json")` as typed in a terminal."""
-
-    def call(*arguments: str, **options: str) -> Result:
-        return CliRunner().invoke(main, arguments, **options)  # type: ignore[arg-type]
-
-    return call
+    return cli.call
 
 
 @pytest.fixture
@@ -56,12 +40,11 @@ def with_ledger(ledger_url: str) -> str:
 
 
 @pytest.fixture
-def router() -> Iterator[Router]:
-    """A stand-in router, named by OFFLOAD_DEEP_URL."""
-    with Router() as router:
-        os.environ["OFFLOAD_DEEP_URL"] = router.url
-        os.environ["OFFLOAD_DEEP_MODEL"] = "qwen-macbook"
-        yield router
+def router(router: Router) -> Router:
+    """The stand-in router, named by OFFLOAD_DEEP_URL."""
+    os.environ["OFFLOAD_DEEP_URL"] = router.url
+    os.environ["OFFLOAD_DEEP_MODEL"] = "qwen-macbook"
+    return router
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.simulator import Router
-from tests.cli.conftest import Call
+from tests.support.cli import Call
 
 
 def test_a_healthy_slot_is_examined_to_the_end(call: Call, router: Router) -> None:

@@ -10,7 +10,7 @@ import pytest
 import dagster_offload.cli
 from dagster_offload.cli import COMMANDS, main
 from dagster_offload.simulator import Router
-from tests.cli.conftest import Call
+from tests.support.cli import Call
 
 # Files of the folder that are no command.
 HELPERS = {"console", "exits", "formatting", "options", "quick_probe", "run_job"}

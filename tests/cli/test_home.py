@@ -10,7 +10,7 @@ import pytest
 from dagster_offload.errors import SettingsError
 from dagster_offload.service.home import RunningUp, hold_up_lock, running_up
 from dagster_offload.service.ports import address_of, choose_port
-from tests.cli.conftest import Call
+from tests.support.cli import Call
 
 
 @pytest.fixture

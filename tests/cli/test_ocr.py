@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.simulator import Router
-from tests.cli.conftest import Call
-from tests.extraction.ocr_needs import SCANS, tesseract
+from tests.support.cli import Call
+from tests.support.ocr import SCANS, tesseract
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.cli import status
-from tests.cli.conftest import Call
+from tests.support.cli import Call
 
 
 def home() -> Path:

@@ -11,7 +11,7 @@ from dagster_offload.cli.up import _lines
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
-from tests.cli.conftest import Call
+from tests.support.cli import Call
 
 NOTHING = {"pending": 0, "claimed": 0, "deferred": 0, "done": 0, "failed": 0, "quarantined": 0, "outdated": 0}
 

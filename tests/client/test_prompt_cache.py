@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,12 +10,6 @@ from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.prompt_cache import ReportedCacheSize, Reuse, ask_prompt_cache_size, find_reuse
 from dagster_offload.simulator import Router
 from dagster_offload.slot.config import DEEP, SlotConfig, Slots
-
-
-@pytest.fixture
-def router() -> Iterator[Router]:
-    with Router() as router:
-        yield router
 
 
 def slot(router: Router) -> SlotConfig:

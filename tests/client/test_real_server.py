@@ -1,17 +1,10 @@
 """Client, probe and trial against a real llama.cpp server: where a stand-in could be wrong about HTTP and JSON."""
 
 import asyncio
-import importlib.util
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import httpx
 import pytest
@@ -36,48 +29,10 @@ from dagster_offload.slot.dialects import (
 )
 from dagster_offload.stages.catalog import llm_stages
 from dagster_offload.stages.prompt import system_message
+from tests.support import llama_server
+from tests.support.real_server import served
 
-SCRIPT = Path(__file__).with_name("real_server.py")
-NEEDED = ("xllamacpp", "gguf", "tokenizers", "numpy")
 DOCUMENT = system_message("The document is an invoice, a letter or a report. " * 40)
-
-
-def loaded_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("real_server", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        words = f"the real llama.cpp server needs {', '.join(missing)}"
-        pytest.fail(words) if os.environ.get("CI") == "true" else pytest.skip(words)
-    path = tmp_path_factory.mktemp("model") / "random-qwen3.gguf"
-    loaded_script().make_model(path)
-    return path
-
-
-@contextmanager
-def served(model_file: Path, *options: str) -> Iterator[tuple[SlotConfig, subprocess.Popen[str]]]:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    command = [sys.executable, str(SCRIPT), str(model_file), str(port), *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        try:
-            assert any(line.startswith("listening") for line in process.stdout), "the server ended before it listened"
-            yield (
-                SlotConfig(name="deep", url=f"http://127.0.0.1:{port}", model="qwen-macbook", read_timeout=60),
-                process,
-            )
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +182,6 @@ def wait_until_busy(slot: SlotConfig) -> None:
 
 
 def test_a_model_may_know_the_words_of_another(model_file: Path, tmp_path: Path) -> None:
-    script, other = loaded_script(), tmp_path / "other.gguf"
-    script.make_model(other, script.TINY, script.vocabulary_of(model_file))
+    other = tmp_path / "other.gguf"
+    llama_server.make_model(other, llama_server.TINY, llama_server.vocabulary_of(model_file))
     assert other.read_bytes() == model_file.read_bytes()

@@ -16,7 +16,7 @@ from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import outbox
 from dagster_offload.settings import Settings
 from dagster_offload.stages.graph import DRAIN_STAGES, STAGE_NAMES
-from tests.dagster.conftest import Edge
+from tests.support.edge import Edge
 
 LLM = DRAIN_STAGES
 KEYS = asset_keys(())

@@ -14,7 +14,7 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import outbox
 from dagster_offload.settings import Settings
-from tests.dagster.conftest import Edge
+from tests.support.edge import Edge
 
 
 @pytest.fixture

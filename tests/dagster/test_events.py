@@ -13,7 +13,7 @@ from dagster_offload.defs.names import CODE_VERSIONS, RESULT_TAG, asset_keys
 from dagster_offload.ledger.core.rows import PendingEvent
 from dagster_offload.ledger.work import outbox
 from dagster_offload.stages.catalog import recipes
-from tests.dagster.conftest import Edge
+from tests.support.edge import Edge
 
 KEYS = asset_keys(())
 PENDING = PendingEvent(

@@ -9,7 +9,7 @@ import pytest
 from dagster_offload.defs.in_process import run_in_process
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger.core.workers import Worker
-from tests.dagster.conftest import Edge
+from tests.support.edge import Edge
 
 LONG_AGO = json.dumps({"looked_at": 0.0})
 

@@ -11,7 +11,7 @@ import pytest
 from dagster_offload.defs.names import RAN_ON_TAG
 from dagster_offload.defs.runs import RanOn, run_tags, sweep
 from dagster_offload.ledger.core.workers import Worker, boot_id, host_name
-from tests.dagster.conftest import Edge
+from tests.support.edge import Edge
 
 
 @pytest.fixture

@@ -1,105 +1,14 @@
-"""The engine against a real stand-in router and a real ledger; only waits are shortened, by SQL."""
+"""The engine with a stand-in router and a ledger."""
 
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dagster_offload.drain import DrainSummary, run_drain
-from dagster_offload.engine.extract import run_extraction
-from dagster_offload.engine.runs import RunSummary, run_documents
-from dagster_offload.engine.scan import ScanReport, scan
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.rows import StageCounts
-from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.slots import slots
-from dagster_offload.settings import Settings, load_settings
 from dagster_offload.simulator.server import Router
-from dagster_offload.stages.catalog import recipes
-from dagster_offload.stages.graph import DRAIN_STAGES
-from tests.ledger.conftest import Bench
-
-# Long enough that the rules before it are less than a tenth: servers take prompts that share more than that for alike.
-FILLER = "The tenant shall pay the rent on the first day of every month to the landlord. " * 100
-
-
-class Engine(Bench):
-    """A ledger, a library and a router on the workbench, with settings that fit them."""
-
-    def __init__(self, ledger: Ledger, router: Router, home: Path) -> None:
-        super().__init__(ledger)
-        self.router = router
-        self.library = home / "library"
-        self.library.mkdir()
-        self.options: dict[str, Any] = {
-            "home": home,
-            "library": self.library,
-            "deep_url": router.url,
-            "deep_model": "qwen-macbook",
-            "deep_connect_timeout": 2.0,
-            "deep_read_timeout": 10.0,
-        }
-        self.pool = ThreadPoolExecutor(6)
-
-    def settings(self, **changes: Any) -> Settings:
-        return load_settings(**(self.options | changes))
-
-    def texts(self, *keys: str) -> None:
-        """Documents whose text is there and says their key."""
-        self.extracted(*keys, texts={key: f"{key}\n{FILLER}" for key in keys})
-
-    def drain(self, stage: str = "all", limit: int | None = None, **changes: Any) -> DrainSummary:
-        return run_drain(self.settings(**changes), self.ledger, stage, limit)
-
-    def run(self, *keys: str, **changes: Any) -> RunSummary:
-        return run_documents(self.settings(**changes), self.ledger, keys, DRAIN_STAGES)
-
-    def beside(self, work: Callable[..., Any], *arguments: Any, **options: Any) -> Future[Any]:
-        """Work in a thread of its own."""
-        return self.pool.submit(work, *arguments, **options)
-
-    def scan(self) -> ScanReport:
-        """The library as it is now, with its texts."""
-        report = scan(self.settings(), self.ledger)
-        run_extraction(self.settings(), self.ledger)
-        return report
-
-    def counts(self, stage: str, **changes: Any) -> StageCounts:
-        return self.ledger.run(status.stage_counts, recipes(self.settings(**changes)))[stage]
-
-    def asked(self) -> list[tuple[str, str]]:
-        """(document's fingerprint, stage) of every completion the router saw; trials are not among them."""
-        return [(entry["document"], entry["stage"]) for entry in self.router.completions() if entry["document"]]
-
-    def retry_now(self) -> None:
-        """Let the breaker's next look be due."""
-        self.sql("update slots set retry_at = clock_timestamp() where retry_at is not null")
-
-    def wait_until(self, query: str) -> None:
-        """Wait for a row, as somebody else's transaction makes it."""
-        for _ in range(500):
-            if self.sql(query):
-                return
-            self.sql("select pg_sleep(0.02)")
-        raise TimeoutError(query)
-
-
-@pytest.fixture(autouse=True)
-def no_settings_and_no_proxies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither the machine's settings nor its proxies have a say."""
-    for name in list(os.environ):
-        if name.startswith("OFFLOAD_") or name.upper() in {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"}:
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)  # no .env either
-
-
-@pytest.fixture
-def router() -> Iterator[Router]:
-    with Router() as router:
-        yield router
+from tests.support.engine import Engine
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from dagster_offload.simulator import context as simulator_context
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.splitting import Size, split
 from dagster_offload.tokens import text_tokens
-from tests.engine.conftest import FILLER, Engine
+from tests.support.engine import FILLER, Engine
 
 
 def kept(engine: Engine, document: str = "a.txt") -> list[tuple[str, str, str]]:

@@ -14,7 +14,7 @@ from dagster_offload.engine import document, lanes
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import slots
 from dagster_offload.slot.config import DEEP
-from tests.engine.conftest import Engine
+from tests.support.engine import Engine
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from dagster_offload.simulator.answers import MERGE, PART
 from dagster_offload.stages.graph import SUMMARIZE
 from dagster_offload.stages.splitting import Size, split
 from dagster_offload.tokens import text_tokens
-from tests.engine.conftest import Engine
+from tests.support.engine import Engine
 
 PARTS = 400
 CONTEXT = 3_100

@@ -16,7 +16,7 @@ from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.slots import breaker, slots
 from dagster_offload.slot.config import DEEP, SlotConfig
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
-from tests.engine.conftest import Engine
+from tests.support.engine import Engine
 
 KEYS = [f"{n}.txt" for n in range(6)]
 

@@ -9,7 +9,7 @@ from dagster_offload.engine.scan import library_differs, scan
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger.reports import status
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.engine.conftest import FILLER, Engine
+from tests.support.engine import FILLER, Engine
 
 
 def write(engine: Engine, key: str, text: str) -> None:

@@ -11,7 +11,7 @@ from dagster_offload.ledger.slots import slots
 from dagster_offload.slot.completion import Answer
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
-from tests.engine.conftest import Engine
+from tests.support.engine import Engine
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])

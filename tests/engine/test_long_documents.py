@@ -17,8 +17,8 @@ from dagster_offload.stages.catalog import llm_stages, recipes
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.splitting import Size, split
 from dagster_offload.tokens import text_tokens
-from tests.engine.conftest import Engine
-from tests.ledger.conftest import text_result
+from tests.support.engine import Engine
+from tests.support.ledger import text_result
 
 CONTEXT = 2_500
 SENTENCES = (

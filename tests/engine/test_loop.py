@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from dagster_offload.ledger.core.database import Cursor, Ledger
-from tests.engine.conftest import Engine
+from tests.support.engine import Engine
 
 LONGEST_SECONDS = 0.05
 

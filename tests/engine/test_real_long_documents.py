@@ -15,10 +15,8 @@ from dagster_offload.stages import classify, summarize
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.splitting import Size, split
 from dagster_offload.tokens import text_tokens
-from tests.client.test_real_server import model_file, served
-from tests.engine.conftest import Engine
-
-__all__ = ["model_file"]  # a fixture
+from tests.support.engine import Engine
+from tests.support.real_server import served
 
 CONTEXT = 2_048
 SENTENCE = "On day {n} the landlord of house {n} wrote to the tenant of flat {n} about the rent. "

@@ -14,7 +14,7 @@ from dagster_offload.simulator.request_log import fingerprint
 from dagster_offload.simulator.server import Router
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.engine.conftest import FILLER, Engine
+from tests.support.engine import FILLER, Engine
 
 HALF_AN_HOUR = 1800.0
 

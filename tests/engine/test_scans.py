@@ -17,8 +17,8 @@ from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import ocr_pages, redo
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.engine.conftest import Engine
-from tests.extraction.ocr_needs import LANGUAGES, SCANS, share_kept, tesseract
+from tests.support.engine import Engine
+from tests.support.ocr import LANGUAGES, SCANS, share_kept, tesseract
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from dagster_offload.errors import SlotLost
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.stages.graph import CLASSIFY
-from tests.engine.conftest import Engine
+from tests.support.engine import Engine
 
 FIVE_MINUTES = 300.0
 

@@ -14,7 +14,7 @@ from dagster_offload.extraction.extractor import Extractor, PageRead
 from dagster_offload.extraction.page_images import MOST_PIXELS, PdfPages, tiff_pages
 from dagster_offload.extraction.tesseract import Reader, find_reader
 from dagster_offload.stages.graph import Outcome
-from tests.extraction.ocr_needs import SCANS, share_kept, tesseract
+from tests.support.ocr import SCANS, share_kept, tesseract
 
 LIBRARY = Path(__file__).parents[2] / "fixtures" / "library"
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="death signals are Linux's")

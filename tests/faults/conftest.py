@@ -2,25 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
 from dagster_offload.ledger.core.database import Ledger
-from tests.conftest import _new_database, _url
-from tests.engine.conftest import no_settings_and_no_proxies as no_settings_and_no_proxies
-
-
-@dataclass
-class Played:
-    """A row of the printed table. `seen` is None until the row has ended."""
-
-    row: str
-    transport: str
-    promised: str
-    seen: str | None = None
-    is_kept: bool = False
-
+from tests.faults.played import Played
+from tests.support.database import database_url, new_database
 
 TABLE = pytest.StashKey[list[Played]]()
 
@@ -33,7 +20,7 @@ def played(request: pytest.FixtureRequest) -> list[Played]:
 @pytest.fixture(scope="module")
 def shared_ledger(postgres_url: str, ledger_template: str) -> Iterator[Ledger]:
     """A ledger for many tests: a clone for each would cost more than the tests."""
-    with _new_database(postgres_url, ledger_template) as name, Ledger(_url(postgres_url, name)) as ledger:
+    with new_database(postgres_url, ledger_template) as name, Ledger(database_url(postgres_url, name)) as ledger:
         yield ledger
 
 

@@ -29,7 +29,7 @@ from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.graph import CLASSIFY
-from tests.ledger.conftest import Bench
+from tests.support.ledger import Bench
 
 _hosts = itertools.count(1)
 

@@ -11,7 +11,7 @@ from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages.graph import CLASSIFY
 from tests.faults.raw_server import ALIAS, MARK, RawServer
-from tests.ledger.conftest import Bench
+from tests.support.ledger import Bench
 
 FIRST = (
     "a-first.txt"  # the oldest, so that nothing is done before it: a fault of one document must not hold up the rest

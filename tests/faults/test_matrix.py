@@ -18,9 +18,9 @@ from dagster_offload.engine import breaker, document
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import State
-from tests.faults.conftest import Played
 from tests.faults.matrix import MATRIX, Promise, Row
 from tests.faults.play import FIRST, NOTHING_LEFT, WRONG, Play, exit_code
+from tests.faults.played import Played
 from tests.faults.raw_server import Hits, RawServer
 
 PRODUCT, PLAIN = "aiohttp", "plain httpx"

@@ -3,7 +3,7 @@
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import permits, slots
 from dagster_offload.slot.config import DEEP
-from tests.ledger.conftest import SLOT, Bench
+from tests.support.ledger import SLOT, Bench
 
 
 def test_two_lanes_of_a_worker_that_end_at_the_same_moment_leave_no_permit_behind(empty_ledger: Ledger) -> None:

@@ -36,8 +36,8 @@ from dagster_offload.ledger.work import (
 from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import DRAIN_STAGES, EXTRACT
-from tests.conftest import _new_database, _url
-from tests.ledger.conftest import RECIPES, SLOT, Bench, call, record_result, text_result
+from tests.support.database import database_url, new_database
+from tests.support.ledger import RECIPES, SLOT, Bench, call, record_result, text_result
 
 Run = Callable[..., Any]  # Ledger.run of the ledger whose acknowledgement is lost, or of the other
 
@@ -91,11 +91,11 @@ class Wire:
 @pytest.fixture(scope="module")
 def two_ledgers(postgres_url: str, ledger_template: str) -> Iterator[tuple[Bench, Bench, Wire]]:
     with (
-        _new_database(postgres_url, ledger_template) as plain_name,
-        _new_database(postgres_url, ledger_template) as wired_name,
+        new_database(postgres_url, ledger_template) as plain_name,
+        new_database(postgres_url, ledger_template) as wired_name,
         tempfile.TemporaryDirectory(prefix="wire-", dir="/tmp") as folder,
-        contextlib.closing(Wire(_url(postgres_url, wired_name), folder)) as wire,
-        Ledger(_url(postgres_url, plain_name)) as plain,
+        contextlib.closing(Wire(database_url(postgres_url, wired_name), folder)) as wire,
+        Ledger(database_url(postgres_url, plain_name)) as plain,
         Ledger(wire.url) as wired,
     ):
         yield Bench(plain), Bench(wired), wire

@@ -31,7 +31,7 @@ from dagster_offload.ledger.work import claims, deferrals, documents, finish, re
 from dagster_offload.library.files import FileStat
 from dagster_offload.slot.config import DEEP, SlotConfig
 from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, STAGE_NAMES, SUMMARIZE, Outcome
-from tests.ledger.conftest import HALF_AN_HOUR, LOOKED_AT, RECIPES, SLOT, Bench, call, sha, text_result
+from tests.support.ledger import HALF_AN_HOUR, LOOKED_AT, RECIPES, SLOT, Bench, call, sha, text_result
 
 P = ParamSpec("P")
 T = TypeVar("T")

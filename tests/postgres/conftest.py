@@ -15,31 +15,8 @@ from dagster_offload.postgres import stop_postgres
 from dagster_offload.postgres.embedded.accounts import ROOT_RUNS_AS
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.postgres.embedded.sockets import socket_folder
-
-WITHOUT_FSYNC = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-IS_ROOT = os.geteuid() == 0
-
-needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root's server runs as somebody else")
-
-# What a door does before its test: everything is imported first, as another user may not reach this interpreter.
-PRELUDE = """
-import os, sys, time
-from pathlib import Path
-import psutil, psycopg
-from dagster_offload.postgres import ensure_postgres, stop_postgres, is_running
-from dagster_offload.postgres.embedded import binaries, server as embedded
-from dagster_offload.settings import Settings
-home = Path(sys.argv[1])
-def ensure():
-    return embedded.ensure_embedded(home, options={"fsync": "off"})
-"""
-AS_SOMEBODY_ELSE = """
-import pwd
-person = pwd.getpwnam("daemon")
-os.setgroups([]); os.setgid(person.pw_gid); os.setuid(person.pw_uid)
-"""
-
-Door = Callable[..., "subprocess.Popen[str]"]
+from tests.support.database import WITHOUT_FSYNC
+from tests.support.postgres import IS_ROOT, PRELUDE, Door
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres import server_pid, stop_postgres
 from dagster_offload.postgres.embedded import binaries
 from dagster_offload.postgres.embedded.accounts import Account
-
-from .conftest import AS_SOMEBODY_ELSE, IS_ROOT, Door, needs_root
+from tests.support.postgres import AS_SOMEBODY_ELSE, IS_ROOT, Door, needs_root
 
 Start = Callable[[Path], str]
 

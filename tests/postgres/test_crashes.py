@@ -23,8 +23,8 @@ from dagster_offload.postgres.embedded.locks import wait_until
 from dagster_offload.postgres.embedded.paths import NAME, Paths
 from dagster_offload.service.postgres_keeper import kept_alive
 from dagster_offload.settings import load_settings
-
-from .conftest import WITHOUT_FSYNC, Door
+from tests.support.database import WITHOUT_FSYNC
+from tests.support.postgres import Door
 
 Start = Callable[[Path], str]
 

@@ -15,8 +15,8 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres import ensure_postgres, pooler
 from dagster_offload.postgres.embedded.locks import wait_until
 from dagster_offload.settings import load_settings
-
-from .conftest import IS_ROOT, WITHOUT_FSYNC
+from tests.support.database import WITHOUT_FSYNC
+from tests.support.postgres import IS_ROOT
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 

@@ -16,8 +16,7 @@ from dagster_offload.postgres.embedded import cluster
 from dagster_offload.postgres.embedded.accounts import explained, server_account
 from dagster_offload.postgres.embedded.sockets import SOCKET_NAME, socket_folder
 from dagster_offload.settings import load_settings
-
-from .conftest import IS_ROOT, Door
+from tests.support.postgres import IS_ROOT, Door
 
 Start = Callable[[Path], str]
 

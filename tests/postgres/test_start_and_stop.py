@@ -14,8 +14,7 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres import ensure_postgres, is_running, server_pid, stop_postgres
 from dagster_offload.postgres.embedded.locks import server_lock, wait_until
 from dagster_offload.settings import load_settings
-
-from .conftest import Door
+from tests.support.postgres import Door
 
 Start = Callable[[Path], str]
 

@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[2]
-SERVER = ROOT / "tests/client/real_server.py"
+SERVER = ROOT / "tests/support/llama_server.py"
 LIBRARY = ROOT / "fixtures/library"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((ROOT / "fixtures/library_expected.json").read_text())
 CONTEXT_TOKENS = 8_192  # what the model was made for; the server tells it

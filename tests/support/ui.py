@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import ASSET_KEYS, CLASSIFY, SUMMARIZE
-from tests.acceptance.conftest import Home, wait_for
+from tests.support.acceptance import Home, wait_for
 
 LOCATION = {"repositoryLocationName": "dagster-offload", "repositoryName": "__repository__"}
 OVER = {"SUCCESS", "FAILURE", "CANCELED"}

@@ -10,8 +10,8 @@ from dagster_offload.ledger.core.rows import Claim, NewResult
 from dagster_offload.ledger.work import extractions
 from dagster_offload.ledger.work.groups import Finish
 from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE, Outcome
-from tests.ledger.conftest import RECIPES, Bench, record_result, sha, text_result
-from tests.ledger.test_groups import counted
+from tests.support.ledger import RECIPES, Bench, record_result, sha, text_result
+from tests.support.statements import counted
 
 
 def take(bench: Bench, worker: int, count: int = 100, **options: Any) -> list[Claim]:

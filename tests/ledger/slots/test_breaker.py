@@ -7,7 +7,7 @@ from dagster_offload.ledger.slots import breaker, slots
 from dagster_offload.ledger.slots.breaker import TrialEnd, TrialTurn
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY
-from tests.ledger.conftest import SLOT, Bench
+from tests.support.ledger import SLOT, Bench
 
 
 def open_it(bench: Bench, wait: float | None = None, *, epoch: int = 1, at_once: bool = False) -> bool:

@@ -1,11 +1,9 @@
 """Many lanes' finishes and claims in one transaction end as they would have one by one."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import psycopg
-import pytest
 
 from dagster_offload.engine.commits import GroupCommit
 from dagster_offload.errors import SlotForgotten
@@ -17,7 +15,8 @@ from dagster_offload.ledger.work import claims, groups
 from dagster_offload.ledger.work.groups import Finish, Taken, Want
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, SUMMARIZE
-from tests.ledger.conftest import RECIPES, Bench, record_result
+from tests.support.ledger import RECIPES, Bench, record_result
+from tests.support.statements import counted
 
 WANT = Want(DEEP, DRAIN_STAGES)
 
@@ -172,21 +171,6 @@ def test_a_group_takes_no_more_statements_than_one_document(bench: Bench) -> Non
     with counted() as for_twenty:
         commit(bench, worker, *(answers(claim)[0] for claim in twenty))
     assert len(for_twenty) < len(for_one) <= 16
-
-
-@contextmanager
-def counted() -> Iterator[list[object]]:
-    """The statements of this process meanwhile."""
-    seen: list[object] = []
-    execute = psycopg.Cursor.execute
-
-    def counting(self: object, query: object, *args: object, **kwargs: object) -> object:
-        seen.append(query)
-        return execute(self, query, *args, **kwargs)  # type: ignore[call-overload]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(psycopg.Cursor, "execute", counting)
-        yield seen
 
 
 async def test_a_row_that_postgres_refuses_fails_its_own_lane_alone(bench: Bench) -> None:

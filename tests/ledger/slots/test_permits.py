@@ -8,7 +8,7 @@ import pytest
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.slots import breaker, permits, slots
 from dagster_offload.slot.config import DEEP
-from tests.ledger.conftest import Bench
+from tests.support.ledger import Bench
 
 
 def release(bench: Bench, worker: int) -> None:

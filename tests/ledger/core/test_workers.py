@@ -17,7 +17,7 @@ from dagster_offload.ledger.slots import permits
 from dagster_offload.ledger.work import claims
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
-from tests.ledger.conftest import RECIPES, Bench
+from tests.support.ledger import RECIPES, Bench
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import redo
 from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
-from tests.ledger.conftest import RECIPES, Bench, record_result
+from tests.support.ledger import RECIPES, Bench, record_result
 
 
 def fail(bench: Bench, key: str) -> None:

@@ -1,6 +1,6 @@
 """A real llama.cpp server for tests: its own HTTP code, in front of a model of random weights that is made here.
 
-`make_model(path)` writes the model (half a megabyte, the same bytes every time); `python real_server.py MODEL PORT`
+`make_model(path)` writes the model (half a megabyte, the same bytes every time); `python llama_server.py MODEL PORT`
 serves it until a signal ends it. Needs gguf, numpy, tokenizers and xllamacpp. The words it answers are noise. It spells
 nearly every word in letters, unless it is given the vocabulary of a real model.
 """

@@ -7,7 +7,7 @@ import pytest
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import documents
 from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, STAGE_NAMES, SUMMARIZE, Outcome
-from tests.ledger.conftest import RECIPES, Bench, record_result
+from tests.support.ledger import RECIPES, Bench, record_result
 
 
 def counts(bench: Bench, stage: str) -> dict[str, int]:

@@ -5,7 +5,7 @@ import pytest
 from dagster_offload.ledger.reports import usage
 from dagster_offload.ledger.reports.usage import TokenUse, warning_of
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
-from tests.ledger.conftest import Bench
+from tests.support.ledger import Bench
 
 
 def call(

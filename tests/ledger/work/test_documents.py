@@ -20,8 +20,8 @@ from dagster_offload.library.files import FileStat, UnusableName, digest, walk
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.ledger.conftest import LOOKED_AT, RECIPES, Bench, record_result, sha
-from tests.ledger.test_groups import counted
+from tests.support.ledger import LOOKED_AT, RECIPES, Bench, record_result, sha
+from tests.support.statements import counted
 
 LONG_AGO = 1_000_000_000
 
@@ -53,10 +53,7 @@ class Library:
 
 
 @pytest.fixture
-def library(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
-    for name in [name for name in os.environ if name.startswith("OFFLOAD_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+def library(bench: Bench, tmp_path: Path) -> Library:
     return Library(bench, tmp_path / "library")
 
 

@@ -7,7 +7,7 @@ import pytest
 from dagster_offload.ledger.reports.estimate import Estimate, estimate, expected_end
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
-from tests.ledger.conftest import Bench
+from tests.support.ledger import Bench
 
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
 

@@ -11,7 +11,7 @@ from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.slot.config import DEEP, PRIMARY, SlotConfig
 from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
-from tests.ledger.conftest import RECIPES, Bench
+from tests.support.ledger import RECIPES, Bench
 
 
 def stages_of(claim: Claim) -> list[str]:

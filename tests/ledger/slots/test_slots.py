@@ -9,7 +9,7 @@ from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.slots import breaker, slots
 from dagster_offload.slot.config import DEEP, PRIMARY, SlotConfig, Slots
 from dagster_offload.stages.graph import CLASSIFY
-from tests.ledger.conftest import SLOT, Bench
+from tests.support.ledger import SLOT, Bench
 
 SMALL = SlotConfig(PRIMARY, "http://small:1", "small")
 

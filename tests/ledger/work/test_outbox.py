@@ -3,7 +3,7 @@
 from dagster_offload.ledger.core.rows import PendingEvent
 from dagster_offload.ledger.work import outbox, redo
 from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT
-from tests.ledger.conftest import Bench, record_result
+from tests.support.ledger import Bench, record_result
 
 
 def pending(bench: Bench, limit: int = 100) -> list[PendingEvent]:

@@ -7,7 +7,7 @@ from dagster_offload.ledger.slots import breaker
 from dagster_offload.ledger.work import claims, deferrals, redo, suspects
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
-from tests.ledger.conftest import Bench, call
+from tests.support.ledger import Bench, call
 
 
 def cut(bench: Bench, worker: int, claim: Claim) -> State:

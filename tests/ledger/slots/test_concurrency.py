@@ -8,7 +8,7 @@ import pytest
 from dagster_offload.ledger.core.rows import SlotRow
 from dagster_offload.ledger.slots import breaker, concurrency, permits, slots
 from dagster_offload.slot.config import DEEP
-from tests.ledger.conftest import SLOT, Bench
+from tests.support.ledger import SLOT, Bench
 
 AUTO = replace(SLOT, concurrency="auto")
 PATIENT = 1000.0

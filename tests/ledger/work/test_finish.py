@@ -10,7 +10,7 @@ from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import documents, redo
 from dagster_offload.ledger.work import finish as results
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, Outcome
-from tests.ledger.conftest import RECIPES, Bench, call, record_result, text_result
+from tests.support.ledger import RECIPES, Bench, call, record_result, text_result
 
 
 def current(bench: Bench, stage: str) -> list[dict[str, object]]:

@@ -1,0 +1,14 @@
+"""A row of the printed fault matrix."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Played:
+    """A row of the printed table. `seen` is None until the row has ended."""
+
+    row: str
+    transport: str
+    promised: str
+    seen: str | None = None
+    is_kept: bool = False

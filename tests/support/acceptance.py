@@ -1,0 +1,150 @@
+"""Real processes: `up` and its like as a person starts them, in a home of the test's own."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+
+from dagster_offload.simulator import Router
+
+CLI = ("-m", "dagster_offload.cli")
+PATIENCE_SECONDS = 120.0  # a busy machine; nothing waits longer than it must
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: did not come true within {seconds:.0f} s"
+        time.sleep(0.05)
+
+
+def wait_for_open_calls(router: Router, number: int, drain: subprocess.Popen[str], home: "Home") -> None:
+    """Until so many are open at the router; says what the drain said where it has ended instead."""
+    wait_for(lambda: drain.poll() is not None or router.log()["open"] >= number, f"{number} open calls")
+    assert drain.poll() is None, home.said
+
+
+def is_running(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Home:
+    """One home, and the commands a person types on it."""
+
+    def __init__(self, folder: Path, router: Router) -> None:
+        self.folder = folder
+        self.library = folder / "library"
+        self.library.mkdir()
+        self.home = folder / "home"
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("OFFLOAD_")} | {
+            "OFFLOAD_HOME": str(self.home),
+            "OFFLOAD_LIBRARY": str(self.library),
+            "OFFLOAD_DEEP_URL": router.url,
+            "OFFLOAD_DEEP_MODEL": "qwen-macbook",
+        }
+        self.started: list[subprocess.Popen[str]] = []
+
+    def write(self, name: str, text: str) -> None:
+        (self.library / name).write_text(text, encoding="utf-8")
+
+    def run(self, *arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            (sys.executable, *CLI, *arguments),
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+
+    def start(self, *arguments: str, python: tuple[str, ...] = CLI) -> subprocess.Popen[str]:
+        """Start a command in a session of its own; its words go to `said`."""
+        with (self.folder / "said").open("a") as said:
+            process = subprocess.Popen(
+                (sys.executable, *python, *arguments),
+                env=self.environment,
+                cwd=self.folder,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        self.started.append(process)
+        return process
+
+    def up(self, *arguments: str) -> subprocess.Popen[str]:
+        """`up`, once its UI answers."""
+        process = self.start("up", *arguments)
+        wait_for(lambda: process.poll() is not None or self._is_up(process.pid), "the UI")
+        assert process.poll() is None, self.said
+        return process
+
+    @property
+    def address(self) -> str:
+        return str(self._lock()["address"])
+
+    def _is_up(self, pid: int) -> bool:
+        found = self._lock()
+        return found.get("pid") == pid and bool(found["address"])
+
+    def _lock(self) -> dict[str, Any]:
+        """What the running `up` wrote down of itself; nothing where none has yet."""
+        try:
+            found: dict[str, Any] = json.loads((self.home / "up.lock").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "said").read_text()
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
+        return found
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that works on this home, Postgres and its children included."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                is_ours = process.environ().get("OFFLOAD_HOME") == str(self.home)
+                is_ours = is_ours or any(str(self.home) in word for word in process.cmdline())
+            except psutil.Error:
+                continue
+            if is_ours and is_running(process):
+                found.append(process)
+        return found
+
+    def end(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait()
+        self.run("stop")
+
+
+@contextmanager
+def a_home(router: Router) -> Iterator[Home]:
+    """In a short folder: a socket's path has about 100 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="offload-up-", dir="/tmp")).resolve()
+    folder.chmod(0o711)  # root's Postgres runs as somebody else
+    home = Home(folder, router)
+    try:
+        yield home
+    finally:
+        home.end()
+        shutil.rmtree(folder)

@@ -1,0 +1,91 @@
+"""Postgres for every test: one server a session without fsync, one migrated template, one clone a test.
+
+OFFLOAD_TEST_POSTGRES_URL (a superuser's) runs the same tests on a server of another make or version.
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.migrate import migrate
+from dagster_offload.postgres import stop_postgres
+from dagster_offload.postgres.embedded.server import ensure_embedded
+from dagster_offload.postgres.urls import libpq_url
+
+WITHOUT_FSYNC = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+SESSION_HOMES = "offload-tests-"  # then the session's pid; in /tmp, because a socket's path is short
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A superuser's URL of the session's server, for tests that make databases of their own."""
+    if given := os.environ.get("OFFLOAD_TEST_POSTGRES_URL"):
+        yield given
+        return
+    _stop_servers_of_killed_sessions()
+    home = Path(tempfile.mkdtemp(prefix=f"{SESSION_HOMES}{os.getpid()}-", dir="/tmp"))
+    try:
+        yield ensure_embedded(home, options=WITHOUT_FSYNC)
+    finally:
+        stop_postgres(home)
+        shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def ledger_template(postgres_url: str) -> Iterator[str]:
+    """The name of a database with a migrated, empty ledger; nobody connects to it."""
+    with new_database(postgres_url, "template0") as name:
+        with Ledger(database_url(postgres_url, name)) as ledger:
+            migrate(ledger)
+        yield name
+
+
+@pytest.fixture
+def ledger_url(postgres_url: str, ledger_template: str) -> Iterator[str]:
+    """The URL of a database of this test's own, with a migrated, empty ledger."""
+    with new_database(postgres_url, ledger_template) as name:
+        yield database_url(postgres_url, name)
+
+
+@pytest.fixture
+def empty_url(postgres_url: str) -> Iterator[str]:
+    """The URL of an empty database of this test's own, for Dagster's storages or a first migration."""
+    with new_database(postgres_url, "template0") as name:
+        yield database_url(postgres_url, name)
+
+
+def database_url(postgres_url: str, database: str) -> str:
+    return libpq_url({**conninfo_to_dict(postgres_url), "dbname": database})
+
+
+@contextmanager
+def new_database(postgres_url: str, template: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    create = sql.SQL("create database {} encoding 'UTF8' template {}").format(*map(sql.Identifier, (name, template)))
+    drop = sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
+    with psycopg.connect(database_url(postgres_url, "postgres"), autocommit=True) as conn:
+        conn.execute(create)
+        try:
+            yield name
+        finally:
+            conn.execute(drop)
+
+
+def _stop_servers_of_killed_sessions() -> None:
+    for home in Path("/tmp").glob(f"{SESSION_HOMES}*"):
+        pid = home.name.removeprefix(SESSION_HOMES).partition("-")[0]
+        with suppress(FileNotFoundError):  # another session that begins now does the same, or one has just ended
+            if home.owner() == Path("/proc/self").owner() and not psutil.pid_exists(int(pid)):
+                stop_postgres(home)
+                shutil.rmtree(home, ignore_errors=True)

@@ -1,0 +1,157 @@
+"""Short names for what tests do to a ledger."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+from typing import Any
+
+from dagster_offload.ledger.core import workers
+from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult, SlotRow, State
+from dagster_offload.ledger.slots import breaker, permits, slots
+from dagster_offload.ledger.work import claims, deferrals, documents
+from dagster_offload.ledger.work import finish as results
+from dagster_offload.library.files import FileStat
+from dagster_offload.slot.config import DEEP, SlotConfig
+from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE, Outcome
+
+RECIPES = {EXTRACT: "x1", CLASSIFY: "c1", SUMMARIZE: "s1"}
+SLOT = SlotConfig(name=DEEP, url="http://slot:1", model="qwen", concurrency=2)
+LOOKED_AT = datetime(2026, 1, 1, tzinfo=UTC)
+HALF_AN_HOUR = 1800.0
+
+
+def sha(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def call(epoch: int = 1, outcome: str = "ok", slot: str = DEEP) -> CallRecord:
+    return CallRecord(
+        slot=slot, epoch=epoch, asked_model="qwen", seconds=1.5, outcome=outcome, served_model="Qwen3.6-27B"
+    )
+
+
+def text_result(text: str, outcome: Outcome = Outcome.OK) -> NewResult:
+    return NewResult(outcome, results.output_digest(outcome, text), text=text, value={"type": "text/plain"})
+
+
+def record_result(words: str, epoch: int = 1) -> NewResult:
+    value = {"category": "other", "summary": words}
+    return NewResult(Outcome.OK, results.output_digest(Outcome.OK, value), value=value, calls=(call(epoch),))
+
+
+class Bench:
+    """A ledger on the workbench. Its workers are rows without a heartbeat, so that tests decide when they die."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+
+    def sql(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
+        with self.ledger.transaction() as cur:
+            cur.execute(query.encode(), parameters or None)
+            return cur.fetchall() if cur.description else []
+
+    def begun(self, work: Callable[[Cursor], Any]) -> Future[Any]:
+        """Work in a transaction of a thread of its own, that has come to wait for one that is open, or is over."""
+        thread = ThreadPoolExecutor(1)
+        begun = thread.submit(self._in_a_transaction, work)
+        thread.shutdown(wait=False)
+        waits = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        while not (begun.done() or self.sql(waits)):
+            wait([begun], timeout=0.01)
+        return begun
+
+    def _in_a_transaction(self, work: Callable[[Cursor], Any]) -> Any:
+        with self.ledger.transaction() as cur:
+            return work(cur)
+
+    def worker(self, kind: str = "drain") -> int:
+        return self.ledger.run(workers._register, kind, DRAIN_STAGES, None)
+
+    def put(self, key: str, content: str = "", *, unreadable: str | None = None) -> None:
+        """What a scan does with a new or changed file whose bytes are `content`."""
+        digest = None if unreadable else sha(content or key)
+        stat = FileStat(key, f"/library/{key}", len(content), 1, 1, 1)
+        self.ledger.run(documents.store, stat, digest, unreadable, RECIPES, LOOKED_AT)
+
+    def take(
+        self, worker: int, stages: Sequence[str] = DRAIN_STAGES, keys: Sequence[str] | None = None, **options: Any
+    ) -> Claim | None:
+        return self.ledger.run(claims.take, worker, stages, RECIPES, keys, **options)
+
+    def hold(self, worker: int, stages: Sequence[str] = DRAIN_STAGES, **options: Any) -> Claim:
+        """A claim that must be there."""
+        claim = self.take(worker, stages, **options)
+        assert claim is not None
+        return claim
+
+    def finish(
+        self, worker: int, claim: Claim, item: ClaimedItem | None = None, result: NewResult | None = None
+    ) -> bool:
+        item = item or claim.items[0]
+        result = result or (text_result(f"text of {claim.document}") if item.stage == EXTRACT else record_result("ok"))
+        return self.ledger.run(results.finish, worker, claim, item, result, RECIPES, None)
+
+    def extracted(self, *keys: str, outcome: Outcome = Outcome.OK, texts: Mapping[str, str] | None = None) -> None:
+        """Documents whose extraction is done, each with a text of its own unless `texts` says otherwise."""
+        worker = self.worker("scan")
+        for key in keys:
+            self.put(key)
+            claim = self.hold(worker, [EXTRACT], keys=[key])
+            self.finish(worker, claim, result=text_result((texts or {}).get(key, f"text of {key}"), outcome))
+
+    def defer(self, worker: int, claim: Claim, wait: float = HALF_AN_HOUR, epoch: int = 1) -> None:
+        fault = call(epoch, "HTTPStatusError")
+        self.ledger.run(deferrals.open_and_defer, worker, claim, claim.items[0], fault, "upstream_cold", None, wait)
+        self.ledger.run(claims.release, worker, claim, "the document was deferred")
+
+    def fail(self, worker: int, claim: Claim, code: str = "empty_answer", *, is_final: bool = False) -> State:
+        fault = call(self.slot().epoch, code)
+        state = self.ledger.run(
+            deferrals.fail, worker, claim, claim.items[0], code, "in words", fault, is_final=is_final
+        )
+        self.ledger.run(claims.release, worker, claim, "the document failed")
+        return state
+
+    def slot(self, name: str = DEEP) -> SlotRow:
+        row = self.ledger.run(slots.get, name)
+        assert row is not None
+        return row
+
+    def close_breaker(self) -> None:
+        """A trial that is due, and is answered."""
+        worker, epoch = self.worker("sensor"), self.slot().epoch
+        self.sql("update slots set retry_at = clock_timestamp()")
+        assert self.ledger.run(breaker.begin_trial, DEEP, worker, epoch) is breaker.TrialTurn.YOURS
+        self.ledger.run(breaker.end_trial, DEEP, worker, epoch, breaker.TrialEnd(True, "answered"))
+
+    def acquire(self, worker: int, *, is_person: bool = False, is_exclusive: bool = False) -> bool:
+        return self.ledger.run(permits.acquire, DEEP, worker, is_person=is_person, is_exclusive=is_exclusive) == 1
+
+    def item(self, key: str, stage: str) -> dict[str, Any]:
+        """A work item as it is now; `waits` is the seconds until it is due by its own time."""
+        (row,) = self.sql(
+            "select i.*, extract(epoch from not_before - clock_timestamp())::double precision as waits "
+            "from work_items i join documents d using (document_id) where d.key = %s and i.stage = %s",
+            key,
+            stage,
+        )
+        return row
+
+    def state(self, key: str, stage: str) -> str:
+        return str(self.item(key, stage)["state"])
+
+    def make_due(self) -> None:
+        """Let every wait of a work item be over."""
+        self.sql("update work_items set not_before = clock_timestamp() where not_before is not null")
+
+    def die(self, worker: int) -> None:
+        """The death of a worker's process, noticed by the lease: its heart stopped over a minute ago."""
+        self.ledger.run(_take_back, worker)
+
+
+def _take_back(cur: Cursor, worker: int) -> None:
+    cur.execute("select 1 from workers where worker_id = %s and ended_at is null for update", [worker])
+    if cur.fetchone() is not None:
+        workers._take_back(cur, worker, counts=True)

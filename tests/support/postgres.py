@@ -1,0 +1,31 @@
+"""Python programs that tests of the embedded server start as processes of their own."""
+
+import os
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+IS_ROOT = os.geteuid() == 0
+
+needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root's server runs as somebody else")
+
+# What a door does before its test: everything is imported first, as another user may not reach this interpreter.
+PRELUDE = """
+import os, sys, time
+from pathlib import Path
+import psutil, psycopg
+from dagster_offload.postgres import ensure_postgres, stop_postgres, is_running
+from dagster_offload.postgres.embedded import binaries, server as embedded
+from dagster_offload.settings import Settings
+home = Path(sys.argv[1])
+def ensure():
+    return embedded.ensure_embedded(home, options={"fsync": "off"})
+"""
+AS_SOMEBODY_ELSE = """
+import pwd
+person = pwd.getpwnam("daemon")
+os.setgroups([]); os.setgid(person.pw_gid); os.setuid(person.pw_uid)
+"""
+
+Door = Callable[..., "subprocess.Popen[str]"]

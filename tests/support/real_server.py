@@ -1,0 +1,48 @@
+"""A real llama.cpp server as a process of its own, in front of a model that is made here."""
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.slot.config import SlotConfig
+from tests.support import llama_server
+
+NEEDED = ("xllamacpp", "gguf", "tokenizers", "numpy")
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model. The test is skipped where the server's packages are missing, and fails where CI=true."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        words = f"the real llama.cpp server needs {', '.join(missing)}"
+        pytest.fail(words) if os.environ.get("CI") == "true" else pytest.skip(words)
+    path = tmp_path_factory.mktemp("model") / "random-qwen3.gguf"
+    llama_server.make_model(path)
+    return path
+
+
+@contextmanager
+def served(model_file: Path, *options: str) -> Iterator[tuple[SlotConfig, "subprocess.Popen[str]"]]:
+    """A slot of the running server, and its process."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    command = [sys.executable, llama_server.__file__, str(model_file), str(port), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert any(line.startswith("listening") for line in process.stdout), "the server ended before it listened"
+            yield (
+                SlotConfig(name="deep", url=f"http://127.0.0.1:{port}", model="qwen-macbook", read_timeout=60),
+                process,
+            )
+        finally:
+            process.kill()
