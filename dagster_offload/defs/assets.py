@@ -20,7 +20,7 @@ from dagster_offload.defs.runs import tag_run
 from dagster_offload.defs.waiting import deferrals_as_waits, look_again
 from dagster_offload.engine.runs import RunSummary, run_documents
 from dagster_offload.errors import NoSuchDocument, StageDeferred
-from dagster_offload.ledger.work import documents, outbox
+from dagster_offload.ledger.work import documents, outbox, waiting_runs
 from dagster_offload.ledger.work.claims import Unfinished
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, STAGE_NAMES, SUMMARIZE, UPSTREAM
 
@@ -93,6 +93,11 @@ def materialize(
         # A drain may have done them while this run waited. Dagster counts for a backfill only what its own runs recorded.
         ledger.run(outbox.tell_under_run, context.run.run_id, present, stages)
         teller.tell_all()
+        if summary.wait_seconds is None or missing:
+            ledger.run(waiting_runs.remove, context.run.run_id)
+        else:
+            reason = summary.wait_reason or "its documents are not due"
+            ledger.run(waiting_runs.put, context.run.run_id, present, stages, summary.slot, reason)
     why = f"; waits: {summary.wait_reason}" if summary.wait_reason else ""
     context.log.info(f"{summary.done} of {len(chosen)} documents are done{why}")
     raise_for(summary, len(chosen), sorted(missing))

@@ -1,11 +1,13 @@
-"""A deferral becomes a wait of the step: StageDeferred -> RetryRequested."""
+"""A deferral becomes a wait of the step: StageDeferred -> RetryRequested. And what a run that only waited ends as."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
 
+from dagster_offload.defs.events import Teller
 from dagster_offload.errors import StageDeferred
+from dagster_offload.ledger.work import outbox, waiting_runs
 
 # Dagster's default is 1: a second deferral would fail the step. No number of deferrals fails one.
 MAX_RETRIES = 10_000
@@ -34,3 +36,17 @@ def deferrals_as_waits(retry_number: int) -> Iterator[None]:
 def look_again(seconds: float) -> dg.RetryRequested:
     """The wait for what no slot is guilty of: held by another worker, or in its back-off after a fault of its own."""
     return dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=round(seconds, 3))
+
+
+def record_if_done(teller: Teller, run_id: str) -> bool:
+    """Whether other workers have finished all that a waiting run waits for; then it is recorded under the run.
+
+    For a run that cannot go on itself. A backfill counts only what its own runs recorded.
+    """
+    waiting = teller.ledger.run(waiting_runs.find, run_id)
+    if waiting is None or not waiting.is_done:
+        return False
+    documents, stages = teller.ledger.run(waiting_runs.documents_of, run_id)
+    teller.ledger.run(outbox.tell_under_run, run_id, documents, stages)
+    teller.tell_all()
+    return True

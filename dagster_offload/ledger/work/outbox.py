@@ -7,10 +7,12 @@ be seen. `sending_since` is committed before an event is stored: whoever finds i
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
+from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one, notify
 from dagster_offload.ledger.core.rows import PendingEvent
 
 PREVIEW_CHARACTERS = 500
+# The notification after a batch was stored in Dagster. Runs that wait for documents look whether theirs are done.
+RECORDED = "recorded"
 
 
 @contextmanager
@@ -44,6 +46,7 @@ def pending_events(cur: Cursor, limit: int = 100) -> list[PendingEvent]:
 
 def mark_told(cur: Cursor, event_ids: Sequence[int]) -> None:
     cur.execute("update outbox set told_at = clock_timestamp() where event_id = any(%s)", [list(event_ids)])
+    notify(cur, RECORDED)
 
 
 def tell_under_run(cur: Cursor, run_id: str, documents: Sequence[str], stages: Sequence[str]) -> int:
