@@ -16,7 +16,7 @@ from dagster_offload.defs.events import Teller, telling
 from dagster_offload.defs.names import CODE_VERSIONS, STAGES_STEP
 from dagster_offload.defs.progress import parts_progress
 from dagster_offload.defs.resources import DeepSlot, failures_in_words
-from dagster_offload.defs.runs import tag_run
+from dagster_offload.defs.runs import has_own_process, tag_run
 from dagster_offload.defs.waiting import deferrals_as_waits, look_again
 from dagster_offload.engine.runs import RunSummary, run_documents
 from dagster_offload.errors import NoSuchDocument, StageDeferred
@@ -59,7 +59,8 @@ def build_documents_asset(
     ) -> Iterator[dg.MaterializeResult[None]]:
         selected = {stages[key] for key in context.selected_asset_keys}
         wanted = [stage for stage in STAGE_NAMES if stage in selected]
-        with failures_in_words(), deferrals_as_waits(context.retry_number):
+        waits = deferrals_as_waits(context.retry_number, has_own_process=has_own_process(context))
+        with failures_in_words(), waits:
             materialize(context, deep_slot, keys, context.partition_keys, wanted)
         yield from ()
 

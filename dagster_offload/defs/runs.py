@@ -61,11 +61,14 @@ def run_tags(pid: int | None = None) -> dict[str, str]:
     return {RAN_ON_TAG: str(RanOn(host_name(), boot_id(), None if started is None else pid, started))}
 
 
+def has_own_process(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> bool:
+    """Whether the step runs in a process that ends when it ends or waits. The one that started it is the run's."""
+    return context.job_def.executor_def.name in (WAITING_EXECUTOR, dg.multiprocess_executor.name)
+
+
 def tag_run(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
     """Write into the run's tags where it runs. The process is the one that lives while a step waits."""
-    # Under these executors a step is a process that ends when it waits; the one that started it is the run.
-    is_child = context.job_def.executor_def.name in (WAITING_EXECUTOR, dg.multiprocess_executor.name)
-    run = multiprocessing.parent_process() if is_child else None
+    run = multiprocessing.parent_process() if has_own_process(context) else None
     context.instance.add_run_tags(context.run.run_id, run_tags(os.getpid() if run is None else run.pid))
 
 

@@ -1,5 +1,6 @@
 """A deferral becomes a wait of the step: StageDeferred -> RetryRequested. And what a run that only waited ends as."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,12 +26,23 @@ def retry_requested(deferred: StageDeferred, retry_number: int) -> dg.RetryReque
 
 
 @contextmanager
-def deferrals_as_waits(retry_number: int) -> Iterator[None]:
+def deferrals_as_waits(retry_number: int, *, has_own_process: bool = False) -> Iterator[None]:
+    """`has_own_process`: the step runs in a process that ends with it."""
     try:
         yield
     except StageDeferred as deferred:
-        # The step's log has told why it waits; Dagster shows a cause as a failure's stack trace, and a wait is none.
+        _hide_stack_traces(has_own_process)
+        # The step's log says why it waits. Dagster would show a cause as the stack trace of a failure.
         raise retry_requested(deferred, retry_number) from None
+    except dg.RetryRequested:
+        _hide_stack_traces(has_own_process)
+        raise
+
+
+def _hide_stack_traces(has_own_process: bool) -> None:
+    """Dagster shows a stack trace beside every retry, and a wait is no failure. It has no other way to leave it out."""
+    if has_own_process:
+        sys.tracebacklimit = 0
 
 
 def look_again(seconds: float) -> dg.RetryRequested:
