@@ -62,7 +62,8 @@ def wait_for_work(
             try:
                 ledger = ledger or stack.enter_context(open_ledger())
                 with ledger.connect() as connection:
-                    connection.execute(f"listen {ledger.channel}".encode())
+                    for channel in (ledger.channel, f"{ledger.channel}{outbox.RECORDED_CHANNEL_SUFFIX}"):
+                        connection.execute(f"listen {channel}".encode())
                     return _watch(connection, run_id, deadline, is_stopped)
             except (*CONNECTION_LOST, OffloadError) as error:
                 logger.warning("run %s waits without its ledger: %s", run_id, error)
@@ -99,6 +100,6 @@ def _sleep(until: float, is_stopped: Callable[[], bool]) -> WaitEnd | None:
 def _is_notified(connection: Connection, seconds: float) -> bool:
     """Whether a breaker or recorded results changed, as soon as one did; False after `seconds`."""
     return any(
-        notification.payload == outbox.RECORDED or notification.payload.startswith("breaker:")
+        notification.channel.endswith(outbox.RECORDED_CHANNEL_SUFFIX) or notification.payload.startswith("breaker:")
         for notification in connection.notifies(timeout=seconds, stop_after=1)
     )

@@ -7,12 +7,13 @@ be seen. `sending_since` is committed before an event is stored: whoever finds i
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one, notify
+from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
 from dagster_offload.ledger.core.rows import PendingEvent
 
 PREVIEW_CHARACTERS = 500
-# The notification after a batch was stored in Dagster. Runs that wait for documents look whether theirs are done.
-RECORDED = "recorded"
+# Notified after a batch was stored in Dagster: runs that wait for documents look whether theirs are done. A channel of
+# its own, since it is of no interest to workers.
+RECORDED_CHANNEL_SUFFIX = "_recorded"
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def pending_events(cur: Cursor, limit: int = 100) -> list[PendingEvent]:
 
 def mark_told(cur: Cursor, event_ids: Sequence[int]) -> None:
     cur.execute("update outbox set told_at = clock_timestamp() where event_id = any(%s)", [list(event_ids)])
-    notify(cur, RECORDED)
+    cur.execute("select pg_notify('offload_' || current_schema() || %s, '')", [RECORDED_CHANNEL_SUFFIX])
 
 
 def tell_under_run(cur: Cursor, run_id: str, documents: Sequence[str], stages: Sequence[str]) -> int:
