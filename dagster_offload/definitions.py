@@ -26,7 +26,8 @@ def build_definitions(
     """Assets, jobs and sensors of one library.
 
     Several libraries stand side by side with a ledger schema, an asset key prefix and a partitions name each.
-    `settings_loader` is called in runs and ticks, never here.
+    `settings_loader` is called in runs and ticks, never here. The executor lets runs wait for a slot without cost; the
+    assets work under any other, at the price that docs/decisions/0009-waiting-runs.md names.
     """
     keys = asset_keys(asset_key_prefix)
     partitions = dg.DynamicPartitionsDefinition(name=partitions_name)

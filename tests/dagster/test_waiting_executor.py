@@ -256,6 +256,28 @@ def test_dagster_leaves_a_deferred_retry_to_us_and_counts_the_attempts_we_tell_i
     assert (len(starts), len(retries)) == (1, 2)
 
 
+@dg.op
+def adds_one(number: int) -> int:
+    return number + 1
+
+
+def job_of_two_steps() -> dg.JobDefinition:
+    executor = build_waiting_executor(DeepSlot(load_settings, DEFAULT_SCHEMA), asset_keys(()))
+
+    @dg.job(executor_def=executor)
+    def two_steps() -> None:
+        adds_one(asks_twice())
+
+    return two_steps
+
+
+def test_a_run_of_several_steps_is_left_to_dagsters_executor(runs: Runs) -> None:
+    with dg.execute_job(dg.reconstructable(job_of_two_steps), runs.edge.instance) as result:
+        assert result.success
+        assert result.output_for_node("adds_one") == 3
+    assert not [event for event in result.all_events if (event.message or "").startswith("Waiting:")]
+
+
 def test_dagster_keeps_an_interrupt_for_us_to_see() -> None:
     with capture_interrupts():
         assert not check_captured_interrupt()

@@ -136,6 +136,18 @@ def test_it_ends_when_its_time_is_up(engine: Engine, begin: Callable[[], Wait]) 
     assert Wait(engine, seconds=0.1).end.result(timeout=60) is WaitEnd.TIME_IS_UP
 
 
+def test_it_sleeps_between_its_looks(engine: Engine, begin: Callable[[], Wait]) -> None:
+    calls = 0
+
+    def count() -> bool:
+        nonlocal calls
+        calls += 1
+        return False
+
+    wait_for_work(Wait(engine, seconds=0.01).open, "run", 1.0, count)
+    assert 1 <= calls <= 1.0 / waiting.CHECK_STOP_SECONDS + 1
+
+
 def test_it_holds_one_connection_and_no_worker_and_no_claim(engine: Engine, begin: Callable[[], Wait]) -> None:
     wait = begin()
     workers = engine.sql("select count(*) as n from workers")
