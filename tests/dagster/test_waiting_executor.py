@@ -83,8 +83,8 @@ class Runs:
         self.await_wait()
         self.close_breaker()
 
-    def close_breaker(self, mode: str = "awake") -> None:
-        self.edge.router.set(mode=mode)
+    def close_breaker(self) -> None:
+        self.edge.router.set(mode="awake")
         with self.edge.ledger.transaction() as cur:
             cur.execute("update slots set breaker = 'closed', epoch = epoch + 1, reason = null, retry_at = null")
             cur.execute("select pg_notify(%s, 'breaker:deep')", [self.edge.ledger.channel])
@@ -164,16 +164,6 @@ def test_a_waiting_run_goes_on_when_a_drain_has_done_its_documents(runs: Runs) -
     with runs.edge.ledger.transaction() as cur:
         [calls] = cur.execute("select count(*) as n from calls where item_id is not null and outcome = 'ok'").fetchall()
     assert calls["n"] == len(DRAIN_STAGES)
-
-
-def test_a_slot_that_refuses_again_makes_the_run_wait_again(runs: Runs) -> None:
-    def wake_twice() -> None:
-        runs.await_wait()
-        runs.close_breaker(mode="cold")
-        runs.wake()
-
-    assert runs.run(wake_twice) is dg.DagsterRunStatus.SUCCESS
-    assert runs.waits() == [1800.0, 1800.0]
 
 
 def test_a_cancelled_waiting_run_says_so_without_a_stack_trace(runs: Runs) -> None:
