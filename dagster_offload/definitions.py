@@ -9,7 +9,8 @@ from dagster_offload.defs.assets import build_documents_asset
 from dagster_offload.defs.drain import build_drain_job, build_drain_sensor
 from dagster_offload.defs.library import build_library_sensor, build_scan_job
 from dagster_offload.defs.names import asset_keys
-from dagster_offload.defs.resources import SettingsLoader, deep_slot_resource
+from dagster_offload.defs.resources import DeepSlot, SettingsLoader, deep_slot_resource
+from dagster_offload.defs.waiting_executor import build_waiting_executor
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA
 from dagster_offload.settings import load_settings
 
@@ -25,7 +26,8 @@ def build_definitions(
     """Assets, jobs and sensors of one library.
 
     Several libraries stand side by side with a ledger schema, an asset key prefix and a partitions name each.
-    `settings_loader` is called in runs and ticks, never here.
+    `settings_loader` is called in runs and ticks, never here. The executor lets runs wait for a slot without cost; the
+    assets work under any other, at the price that docs/decisions/0009-waiting-runs.md names.
     """
     keys = asset_keys(asset_key_prefix)
     partitions = dg.DynamicPartitionsDefinition(name=partitions_name)
@@ -33,14 +35,15 @@ def build_definitions(
         # `backfill_policy` is called beta; without it a range is one run per document.
         warnings.simplefilter("ignore", dg.BetaWarning)
         documents = build_documents_asset(keys, partitions)
-    deep_slot = deep_slot_resource(settings_loader, schema)
+    slot = DeepSlot(settings_loader, schema)
+    deep_slot = deep_slot_resource(slot)
     return dg.Definitions(
         assets=[documents],
         jobs=[build_scan_job(keys, partitions_name, deep_slot), build_drain_job(keys, deep_slot)],
         sensors=[build_library_sensor(), build_drain_sensor(keys)],
         resources={"deep_slot": deep_slot},
-        # A run that waits must be one that can be cancelled: the in-process executor sleeps through a cancel (measured).
-        executor=dg.multiprocess_executor.configured({"max_concurrent": 1}),
+        # Dagster's own executors wait badly: one uses a whole core, the other ignores a cancel. See decision 0009.
+        executor=build_waiting_executor(slot, keys),
     )
 
 

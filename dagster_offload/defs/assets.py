@@ -16,11 +16,11 @@ from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.names import CODE_VERSIONS, STAGES_STEP
 from dagster_offload.defs.progress import parts_progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
-from dagster_offload.defs.runs import tag_run
+from dagster_offload.defs.runs import has_own_process, tag_run
 from dagster_offload.defs.waiting import deferrals_as_waits, look_again
 from dagster_offload.engine.runs import RunSummary, run_documents
 from dagster_offload.errors import NoSuchDocument, StageDeferred
-from dagster_offload.ledger.work import documents, outbox
+from dagster_offload.ledger.work import documents, outbox, waiting_runs
 from dagster_offload.ledger.work.claims import Unfinished
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, STAGE_NAMES, SUMMARIZE, UPSTREAM
 
@@ -59,7 +59,8 @@ def build_documents_asset(
     ) -> Iterator[dg.MaterializeResult[None]]:
         selected = {stages[key] for key in context.selected_asset_keys}
         wanted = [stage for stage in STAGE_NAMES if stage in selected]
-        with failures_as_messages(), deferrals_as_waits(context.retry_number):
+        waits = deferrals_as_waits(context.retry_number, has_own_process=has_own_process(context))
+        with failures_as_messages(), waits:
             materialize(context, deep_slot, keys, context.partition_keys, wanted)
         yield from ()
 
@@ -93,6 +94,11 @@ def materialize(
         # A drain may have done them while this run waited. Dagster counts for a backfill only what its own runs recorded.
         ledger.run(outbox.report_under_run, context.run.run_id, present, stages)
         reporter.report_all()
+        if summary.wait_seconds is None or missing:
+            ledger.run(waiting_runs.remove, context.run.run_id)
+        else:
+            reason = summary.wait_reason or "its documents are not due"
+            ledger.run(waiting_runs.put, context.run.run_id, present, stages, summary.slot, reason)
     why = f"; waits: {summary.wait_reason}" if summary.wait_reason else ""
     context.log.info(f"{summary.done} of {len(chosen)} documents are done{why}")
     raise_for(summary, len(chosen), sorted(missing))

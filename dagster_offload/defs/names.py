@@ -15,6 +15,8 @@ SCAN_STEP = "scan_library"
 DRAIN_STEP = "drain_backlog"
 STAGES_STEP = "document_stages"  # of every run a person or a backfill launches on the assets
 
+WAITING_EXECUTOR = "waiting_multiprocess"
+
 LOCATION = "dagster-offload"  # the code location, as in workspace.yaml
 
 RAN_ON_TAG = "dagster_offload/ran_on"  # host, process, its start and the host's boot, in one tag: lists show them all

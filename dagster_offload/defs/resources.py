@@ -9,7 +9,7 @@ import dagster as dg
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.ledger.core.opening import open_ledger, reach_ledger
 from dagster_offload.settings import Settings
 
 SettingsLoader = Callable[[], Settings]
@@ -39,10 +39,16 @@ class DeepSlot:
         with open_ledger(self.settings(), self.schema) as ledger:
             yield ledger
 
+    @contextmanager
+    def unmigrated_ledger(self) -> Iterator[Ledger]:
+        """The ledger as a step of this run left it, for a process that waits. Raises `OffloadError`."""
+        with reach_ledger(self.settings(), self.schema) as ledger:
+            yield ledger
 
-def deep_slot_resource(settings_loader: SettingsLoader, schema: str) -> dg.ResourceDefinition:
+
+def deep_slot_resource(deep_slot: DeepSlot) -> dg.ResourceDefinition:
     return dg.ResourceDefinition(
-        resource_fn=lambda _: DeepSlot(settings_loader, schema),
+        resource_fn=lambda _: deep_slot,
         description="OFFLOAD_* settings -> the deep slot's client and the ledger.",
     )
 

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import dagster as dg
 
-from dagster_offload.defs.names import RAN_ON_TAG
+from dagster_offload.defs.events import EventReporter
+from dagster_offload.defs.names import RAN_ON_TAG, WAITING_EXECUTOR
+from dagster_offload.defs.waiting import record_if_done
 from dagster_offload.ledger.core import workers
-from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.workers import boot_id, host_name
+from dagster_offload.ledger.work import waiting_runs
 
 # Long enough for a process to start on a slow machine; the run monitor's own limit for a start is the same.
 STEPLESS_SECONDS = 180.0
@@ -59,35 +61,57 @@ def run_tags(pid: int | None = None) -> dict[str, str]:
     return {RAN_ON_TAG: str(RanOn(host_name(), boot_id(), None if started is None else pid, started))}
 
 
+def has_own_process(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> bool:
+    """Whether the step runs in a process that ends when it ends or waits. The one that started it is the run's."""
+    return context.job_def.executor_def.name in (WAITING_EXECUTOR, dg.multiprocess_executor.name)
+
+
 def tag_run(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
     """Write into the run's tags where it runs. The process is the one that lives while a step waits."""
-    # Under the multiprocess executor a step is a process that ends when it waits; the one that started it is the run.
-    is_child = context.job_def.executor_def.name == dg.multiprocess_executor.name
-    run = multiprocessing.parent_process() if is_child else None
+    run = multiprocessing.parent_process() if has_own_process(context) else None
     context.instance.add_run_tags(context.run.run_id, run_tags(os.getpid() if run is None else run.pid))
 
 
-def sweep(instance: dg.DagsterInstance, ledger: Ledger) -> list[str]:
-    """Report the runs failed that no process works on any more; returns a sentence for each.
+def sweep(reporter: EventReporter) -> list[str]:
+    """End the runs that no process works on any more; returns a sentence for each.
 
+    A run that only waited is no failure: it succeeds where its documents are done by now, and is cancelled otherwise.
     Runs tagged by another host are left to it. A run that never reached its step names no process: it is given up when
     it has not moved for three minutes, or was there before this host booted and no other host works on this ledger.
     """
+    instance, ledger = reporter.instance, reporter.ledger
     alive = ledger.run(workers.live_workers, ledger.schema)
     is_alone = all(worker.host == host_name() for worker in alive)
-    told = []
+    told, left = [], []
     for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
         run = record.dagster_run
         why = _why_dead(RanOn.of(run.tags), record.update_timestamp, is_alone=is_alone)
         if why is None:
-            continue
-        words = f"{why}. Its documents are safe in the ledger: what was not finished is taken up again."
-        if run.status is dg.DagsterRunStatus.CANCELING:
-            instance.report_run_canceled(run, message=words)
+            left.append(run.run_id)
         else:
-            instance.report_run_failed(run, message=words)
-        told.append(f"run {run.run_id[:8]} ({run.job_name}) was {run.status.value}: {why}")
+            told.append(_end(reporter, run, why))
+    ledger.run(waiting_runs.forget_others, left)
     return told
+
+
+def _end(reporter: EventReporter, run: dg.DagsterRun, why: str) -> str:
+    """End one run whose process is gone; returns the sentence about it."""
+    instance, name = reporter.instance, f"run {run.run_id[:8]} ({run.job_name})"
+    words = f"{why}. Its documents are safe in the ledger: what was not finished is taken up again."
+    waiting = reporter.ledger.run(waiting_runs.find, run.run_id)
+    if run.status is dg.DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, message=words)
+    elif record_if_done(reporter, run.run_id):
+        words = f"{why}. It waited for documents that other workers have finished since."
+        succeeded = dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, run.job_name, message=words)
+        instance.report_dagster_event(succeeded, run.run_id)
+        return f"{name} waited, its documents are done: it is reported as a success"
+    elif waiting is not None:
+        instance.report_run_canceled(run, message=f"{words} It waited: {waiting.reason}.")
+        return f"{name} waited, its documents stay due: it is reported as cancelled"
+    else:
+        instance.report_run_failed(run, message=words)
+    return f"{name} was {run.status.value}: {why}"
 
 
 def about_to_start(instance: dg.DagsterInstance, job_name: str) -> str | None:

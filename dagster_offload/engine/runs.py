@@ -34,6 +34,7 @@ class RunSummary:
     wait_seconds: float | None = None
     wait_reason: str | None = None
     is_deferral: bool = False
+    slot: str | None = None  # the slot a deferral waits for
 
 
 def run_documents(
@@ -108,7 +109,7 @@ def summarize_run(
     if slot is not None and slot.breaker is not BreakerState.CLOSED and any(u.stage != EXTRACT for u in waiting):
         # What the last refusal said, never the breaker's own `retry_at`: a run is not what tries the slot.
         wait = default_wait_seconds if slot.refusal_wait_seconds is None else slot.refusal_wait_seconds
-        return RunSummary(done, (), wait, describe_unavailable(slot), is_deferral=True)
+        return RunSummary(done, (), wait, describe_unavailable(slot), is_deferral=True, slot=slot.name)
     times = [u.seconds_to_due for u in waiting if u.seconds_to_due is not None]
     if len(times) == len(waiting):
         first = min(waiting, key=lambda u: u.seconds_to_due or 0.0)

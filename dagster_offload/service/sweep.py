@@ -6,11 +6,14 @@ Prints the folder for DAGSTER_HOME as soon as it is ready, then a line for each 
 
 import sys
 
+from dagster_offload.defs.events import EventReporter
 from dagster_offload.defs.instance import open_instance, prepare_instance
+from dagster_offload.defs.names import asset_keys
 from dagster_offload.defs.runs import sweep
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.settings import load_settings
+from dagster_offload.stages.catalog import recipes
 
 
 def main() -> None:
@@ -18,7 +21,8 @@ def main() -> None:
     with open_ledger(settings) as ledger:
         print(prepare_instance(settings, ledger.conninfo), flush=True)
         with open_instance(settings) as instance:
-            for line in sweep(instance, ledger):
+            reporter = EventReporter(instance, ledger, asset_keys(()), recipes(settings), settings.library)
+            for line in sweep(reporter):
                 print(line)
 
 

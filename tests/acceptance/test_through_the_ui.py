@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(300)
 BACKFILLED = [f"backfill-{number}.txt" for number in (1, 2, 3)]
 SINGLE = [f"{name}.txt" for name in ("asleep", "busy", "cancelled", "cut-off", "next")]
 DOCUMENTS = [*BACKFILLED, *SINGLE, *(f"other-{n}.txt" for n in range(6))]
-RETRY_AFTER_SECONDS = 25  # longer than a drain takes to come and do it
+RETRY_AFTER_SECONDS = 3600  # what the slot asks for; no test takes that long
 
 
 @dataclass
@@ -140,10 +140,10 @@ def test_with_the_deep_slots_settings_lost_no_door_sends_its_work_to_primary(wor
 def test_after_kill_9_of_everything_no_run_is_left_started_and_the_next_click_works(world: World) -> None:
     world.configure(concurrency=2)  # one for the dead, whose permit comes back within a minute
     world.wake(hold=True)
-    world.ui.materialize("cut-off.txt")
+    cut_off = world.ui.materialize("cut-off.txt")
     wait_for(lambda: world.router.log()["open"] >= 1, "an open call")
     left = world.ui.runs(statuses=["STARTED"])
-    assert len(left) >= 2  # in the middle of a call, and one that waits
+    assert len(left) >= 2  # in the middle of its first attempt, and one that was put off before
 
     while processes := world.home.processes():  # Postgres too
         for process in processes:
@@ -152,7 +152,8 @@ def test_after_kill_9_of_everything_no_run_is_left_started_and_the_next_click_wo
     start_up(world.home)
 
     after = world.ui.runs(runIds=list(left))
-    assert set(after.values()) == {"FAILURE"}
+    assert after[cut_off] == "FAILURE"
+    assert {status for run_id, status in after.items() if run_id != cut_off} == {"CANCELED"}
     run = world.ui.materialize("next.txt")
     assert world.ui.end_of(run) == "SUCCESS"
     assert world.book.items("next.txt")[SUMMARIZE]["state"] == "done"
@@ -168,7 +169,6 @@ class Night:
     done_before: set[str]
     seconds_to_first_request: float
     seconds_to_first_answer: float
-    when_all_was_done: str
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +194,8 @@ def night(world: World) -> Night:
     to_request = time.monotonic() - woken_at
     world.router.wait(answers=answers + 2, timeout=60)  # a document's
     to_answer = time.monotonic() - woken_at
-    wait_for(lambda: world.book.count("done", SUMMARIZE) == len(DOCUMENTS), "the drain")
-    when_all_was_done = world.ui.backfill_status(backfill)
-    return Night(backfill, run, while_it_slept, done_before, to_request, to_answer, when_all_was_done)
+    wait_for(lambda: world.book.count("done", SUMMARIZE) == len(DOCUMENTS), "the end of all work")
+    return Night(backfill, run, while_it_slept, done_before, to_request, to_answer)
 
 
 def done(world: World) -> set[str]:
@@ -221,19 +220,13 @@ def test_a_router_that_wakes_has_work_within_seconds(night: Night) -> None:
 def test_a_backfill_is_not_green_before_its_deferred_document_is_done(night: Night) -> None:
     assert night.done_before == set(BACKFILLED[:2])
     assert night.while_it_slept == "REQUESTED"
-    assert night.when_all_was_done == "REQUESTED"  # done by then, but its run has yet to wake and say so
 
 
-def test_a_backfill_ends_well_when_a_drain_did_the_work_its_run_waited_for(world: World, night: Night) -> None:
+def test_a_backfill_ends_well_when_the_slot_is_back_and_does_not_wait_out_its_time(world: World, night: Night) -> None:
     wait_for(lambda: world.ui.backfill_status(night.backfill) != "REQUESTED", "the end of the backfill", 90)
     assert world.ui.backfill_status(night.backfill) == "COMPLETED_SUCCESS"
-    assert world.ui.waits(night.run) == [float(RETRY_AFTER_SECONDS)]
-    workers = world.book(
-        "select distinct w.kind from calls c join workers w using (worker_id) join documents d using (document_id) "
-        "where d.key = %s and c.outcome = 'ok'",
-        BACKFILLED[2],
-    )
-    assert workers == [{"kind": "drain"}]
+    assert world.ui.waits(night.run)[0] == float(RETRY_AFTER_SECONDS)
+    # Whether the run did it or a drain that was faster, it stands under the run.
     assert world.ui.materialization(BACKFILLED[2], SUMMARIZE)["run"] == night.run
 
 

@@ -8,9 +8,13 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from dagster_offload.defs.names import RAN_ON_TAG
+from dagster_offload.defs.events import EventReporter
+from dagster_offload.defs.names import RAN_ON_TAG, RESULT_TAG, asset_keys
 from dagster_offload.defs.runs import RanOn, run_tags, sweep
 from dagster_offload.ledger.core.workers import Worker, boot_id, host_name
+from dagster_offload.ledger.work import waiting_runs
+from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.graph import DRAIN_STAGES
 from tests.support.edge import Edge
 
 
@@ -28,6 +32,10 @@ def run(edge: Edge, tags: dict[str, str], status: dg.DagsterRunStatus = dg.Dagst
     return edge.start_run(status, tags)
 
 
+def reporter(edge: Edge) -> EventReporter:
+    return EventReporter(edge.instance, edge.ledger, asset_keys(()), recipes(edge.settings), edge.settings.library)
+
+
 def status(edge: Edge, run_id: str) -> str:
     found = edge.instance.get_run_by_id(run_id)
     assert found is not None
@@ -36,37 +44,37 @@ def status(edge: Edge, run_id: str) -> str:
 
 def test_a_run_of_the_boot_before_is_failed_and_said_so(edge: Edge) -> None:
     dead = run(edge, {RAN_ON_TAG: str(RanOn(host_name(), "the boot before", os.getpid(), "1"))})
-    (told,) = sweep(edge.instance, edge.ledger)
+    (told,) = sweep(reporter(edge))
     assert status(edge, dead) == "FAILURE"
     assert told == f"run {dead[:8]} (drain) was STARTED: this machine was restarted while it ran"
 
 
 def test_a_run_whose_process_was_killed_is_failed(edge: Edge, other_process: "subprocess.Popen[bytes]") -> None:
     dead = run(edge, run_tags(other_process.pid))
-    assert sweep(edge.instance, edge.ledger) == []
+    assert sweep(reporter(edge)) == []
     other_process.kill()
     other_process.wait()
-    assert len(sweep(edge.instance, edge.ledger)) == 1
+    assert len(sweep(reporter(edge))) == 1
     assert status(edge, dead) == "FAILURE"
 
 
 def test_a_process_that_got_the_same_id_later_is_not_taken_for_the_run(edge: Edge) -> None:
     dead = run(edge, {RAN_ON_TAG: str(RanOn(host_name(), boot_id(), os.getpid(), "1"))})
-    sweep(edge.instance, edge.ledger)
+    sweep(reporter(edge))
     assert status(edge, dead) == "FAILURE"
 
 
 def test_a_run_that_waits_without_a_worker_is_left_alone(edge: Edge) -> None:
     waiting = run(edge, run_tags(os.getpid()))
     edge.make_run_older(waiting, minutes=60)
-    assert sweep(edge.instance, edge.ledger) == []
+    assert sweep(reporter(edge)) == []
     assert status(edge, waiting) == "STARTED"
 
 
 def test_a_run_of_another_host_is_left_to_it(edge: Edge) -> None:
     theirs = run(edge, {RAN_ON_TAG: str(RanOn("another-host", "another boot"))})
     edge.make_run_older(theirs, minutes=60)
-    assert sweep(edge.instance, edge.ledger) == []
+    assert sweep(reporter(edge)) == []
     assert status(edge, theirs) == "STARTED"
 
 
@@ -81,13 +89,13 @@ def test_a_run_of_another_host_is_left_to_it(edge: Edge) -> None:
 def test_a_run_that_never_reached_its_step_is_given_up(edge: Edge, before: dg.DagsterRunStatus, after: str) -> None:
     stepless = run(edge, {}, before)
     edge.make_run_older(stepless, minutes=4)
-    sweep(edge.instance, edge.ledger)
+    sweep(reporter(edge))
     assert status(edge, stepless) == after
 
 
 def test_a_run_that_is_just_starting_is_left_alone(edge: Edge) -> None:
     starting = run(edge, {}, dg.DagsterRunStatus.STARTING)
-    assert sweep(edge.instance, edge.ledger) == []
+    assert sweep(reporter(edge)) == []
     assert status(edge, starting) == "STARTING"
 
 
@@ -95,7 +103,7 @@ def test_a_run_a_sensor_launched_that_died_before_its_step_is_given_up(edge: Edg
     stepless = run(edge, run_tags())  # host and boot, as the sensors tag what they launch: no process yet
     edge.make_run_older(stepless, minutes=4)
     young = run(edge, run_tags())
-    (told,) = sweep(edge.instance, edge.ledger)
+    (told,) = sweep(reporter(edge))
     assert told == f"run {stepless[:8]} (drain) was STARTED: it never reached its first step"
     assert (status(edge, stepless), status(edge, young)) == ("FAILURE", "STARTED")
 
@@ -103,7 +111,7 @@ def test_a_run_a_sensor_launched_that_died_before_its_step_is_given_up(edge: Edg
 def test_a_queued_run_keeps_its_turn(edge: Edge) -> None:
     queued = run(edge, {}, dg.DagsterRunStatus.QUEUED)
     edge.make_run_older(queued, minutes=600)
-    assert sweep(edge.instance, edge.ledger) == []
+    assert sweep(reporter(edge)) == []
     assert status(edge, queued) == "QUEUED"
 
 
@@ -114,6 +122,55 @@ def test_before_this_boot_counts_only_where_no_other_host_works(edge: Edge, monk
     monkeypatch.setattr(runs, "_booted_at", lambda: 4e9)
     monkeypatch.setattr("dagster_offload.ledger.core.workers.host_name", lambda: "another-host")
     with Worker(edge.ledger, "drain"):
-        assert sweep(edge.instance, edge.ledger) == []
-    assert len(sweep(edge.instance, edge.ledger)) == 1
+        assert sweep(reporter(edge)) == []
+    assert len(sweep(reporter(edge))) == 1
     assert status(edge, early) == "FAILURE"
+
+
+@pytest.fixture
+def dead_waiting_run(edge: Edge) -> str:
+    """A run that waited for a.txt when its process died."""
+    edge.write(a="Invoice for 3 chairs. Total 300 EUR.")
+    edge.scan()
+    dead = run(edge, {RAN_ON_TAG: str(RanOn(host_name(), "the boot before", 1, "1"))})
+    edge.ledger.run(waiting_runs.put, dead, ["a.txt"], DRAIN_STAGES, "deep", "deep is away: upstream_cold")
+    return dead
+
+
+def last_message(edge: Edge, run_id: str) -> str:
+    return edge.instance.get_records_for_run(run_id, ascending=False, limit=1).records[0].event_log_entry.message
+
+
+def test_a_run_that_waited_when_its_process_died_is_cancelled_in_words(edge: Edge, dead_waiting_run: str) -> None:
+    (line,) = sweep(reporter(edge))
+    assert status(edge, dead_waiting_run) == "CANCELED"
+    assert line == f"run {dead_waiting_run[:8]} (drain) waited, its documents stay due: it is reported as cancelled"
+    assert last_message(edge, dead_waiting_run) == (
+        "this machine was restarted while it ran. Its documents are safe in the ledger: what was not finished is taken up "
+        "again. It waited: deep is away: upstream_cold."
+    )
+    assert edge.run_job("drain").output_for_node("drain_backlog")["done"] == 1
+
+
+def test_a_run_that_waited_for_documents_that_are_done_by_now_succeeds_and_has_them(
+    edge: Edge, dead_waiting_run: str
+) -> None:
+    edge.run_job("drain")
+    calls = len(edge.router.completions())
+    (line,) = sweep(reporter(edge))
+    assert status(edge, dead_waiting_run) == "SUCCESS"
+    assert line.endswith("waited, its documents are done: it is reported as a success")
+    for stage in DRAIN_STAGES:
+        under_both = edge.materializations(stage, "a.txt")
+        assert dead_waiting_run in {record.run_id for record in under_both}
+        assert len({record.asset_materialization.tags[RESULT_TAG] for record in under_both}) == 1  # type: ignore[union-attr, index]
+    assert len(edge.router.completions()) == calls
+
+
+def test_a_waiting_run_whose_process_lives_keeps_its_row(edge: Edge) -> None:
+    waiting = run(edge, run_tags(os.getpid()))
+    edge.ledger.run(waiting_runs.put, waiting, [], DRAIN_STAGES, "deep", "deep is away")
+    with edge.ledger.transaction() as cur:
+        cur.execute("update waiting_runs set since = since - interval '1 day'")
+    assert sweep(reporter(edge)) == []
+    assert edge.ledger.run(waiting_runs.find, waiting) is not None

@@ -122,6 +122,11 @@ class UI:
         events = self._events(run_id, "... on ExecutionStepUpForRetryEvent { secondsToWait }")
         return [event["secondsToWait"] for event in events if "secondsToWait" in event]
 
+    def messages(self, run_id: str) -> list[str]:
+        """The lines of a run's page, oldest first."""
+        events = self._events(run_id, "... on MessageEvent { message }")
+        return [event["message"] for event in events if "message" in event]
+
     def failure(self, run_id: str) -> str:
         """Why a run's step failed, in the words its page shows."""
         events = self._events(run_id, "... on ExecutionStepFailureEvent { error { message causes { message } } }")

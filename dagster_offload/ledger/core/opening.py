@@ -23,3 +23,13 @@ def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Le
     with Ledger(ensure_postgres(settings), schema, revive=revive) as ledger:
         migrate(ledger)
         yield ledger
+
+
+@contextmanager
+def reach_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Ledger]:
+    """The ledger as it is, for a process that only looks on: never migrated, and a Postgres that dies is left alone.
+
+    Opens no connection by itself. Raises `LedgerUnavailable` with what to do.
+    """
+    with Ledger(ensure_postgres(settings), schema) as ledger:
+        yield ledger

@@ -11,6 +11,9 @@ from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
 from dagster_offload.ledger.core.rows import PendingEvent
 
 PREVIEW_CHARACTERS = 500
+# Notified after a batch was stored in Dagster: runs that wait for documents look whether theirs are done. A channel of
+# its own, since it is of no interest to workers.
+RECORDED_CHANNEL_SUFFIX = "_recorded"
 
 
 @contextmanager
@@ -44,6 +47,7 @@ def pending_events(cur: Cursor, limit: int = 100) -> list[PendingEvent]:
 
 def mark_reported(cur: Cursor, event_ids: Sequence[int]) -> None:
     cur.execute("update outbox set told_at = clock_timestamp() where event_id = any(%s)", [list(event_ids)])
+    cur.execute("select pg_notify('offload_' || current_schema() || %s, '')", [RECORDED_CHANNEL_SUFFIX])
 
 
 def report_under_run(cur: Cursor, run_id: str, documents: Sequence[str], stages: Sequence[str]) -> int:

@@ -1,0 +1,191 @@
+"""The wait of a run: what ends it, what does not, and what it holds meanwhile."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import pytest
+
+from dagster_offload.engine import waiting
+from dagster_offload.engine.waiting import WaitEnd, reason_to_go_on, wait_for_work
+from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.rows import BreakerState
+from dagster_offload.ledger.work import outbox, waiting_runs
+from dagster_offload.ledger.work.waiting_runs import WaitingRun
+from dagster_offload.slot.config import DEEP
+from dagster_offload.stages.graph import DRAIN_STAGES
+from tests.support.engine import Engine
+
+LONG = 3600.0
+
+
+@pytest.mark.parametrize(
+    ("slot", "breaker", "is_done", "expected"),
+    [
+        (DEEP, BreakerState.OPEN, False, None),
+        (DEEP, BreakerState.MISCONFIGURED, False, None),
+        (DEEP, BreakerState.CLOSED, False, WaitEnd.SLOT_ANSWERS),
+        (DEEP, BreakerState.OPEN, True, WaitEnd.DOCUMENTS_DONE),
+        (DEEP, BreakerState.CLOSED, True, WaitEnd.DOCUMENTS_DONE),
+        (DEEP, None, False, None),  # the slot was forgotten
+        (None, None, False, None),
+        (None, None, True, WaitEnd.DOCUMENTS_DONE),
+    ],
+)
+def test_a_wait_ends_when_the_slot_answers_or_the_documents_are_done(
+    slot: str | None, breaker: BreakerState | None, is_done: bool, expected: WaitEnd | None
+) -> None:
+    assert reason_to_go_on(WaitingRun("why", slot, breaker, is_done)) is expected
+
+
+def test_a_wait_the_ledger_does_not_know_ends_by_time_alone() -> None:
+    assert reason_to_go_on(None) is None
+
+
+class Wait:
+    """A run that waits in a thread, on connections of its own."""
+
+    def __init__(self, engine: Engine, seconds: float = LONG) -> None:
+        self.engine = engine
+        self.is_stopped = False
+        self.opened: list[Ledger] = []
+        self.end: Future[WaitEnd] = engine.beside(wait_for_work, self.open, "run", seconds, lambda: self.is_stopped)
+
+    @contextmanager
+    def open(self) -> Iterator[Ledger]:
+        with Ledger(self.engine.ledger.conninfo) as ledger:
+            self.opened.append(ledger)
+            yield ledger
+
+    @property
+    def backends(self) -> list[int]:
+        """The server's processes of the connections that listen and are idle."""
+        rows = self.engine.sql(
+            "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
+            "and state = 'idle' and query like '%%waiting_runs%%'"
+        )
+        return [row["pid"] for row in rows]
+
+    def sleeps(self) -> "Wait":
+        """Returns once it has looked at the ledger and sleeps."""
+        while not self.backends:
+            assert not self.end.done(), self.end.result()
+        return self
+
+
+@pytest.fixture
+def begin(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Wait]]:
+    """Begins a wait for a.txt at a slot that is away. Only notifications wake it: its own next look is an hour away."""
+    monkeypatch.setattr(waiting, "CHECK_EVERY_SECONDS", LONG)
+    monkeypatch.setattr(waiting, "CHECK_STOP_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "RECONNECT_SECONDS", 0.05)
+    engine.texts("a.txt")
+    worker = engine.worker()
+    engine.defer(worker, engine.hold(worker))
+    engine.ledger.run(waiting_runs.put, "run", ["a.txt"], DRAIN_STAGES, DEEP, "deep is away")
+    begun: list[Wait] = []
+
+    def begin_one() -> Wait:
+        begun.append(Wait(engine))
+        return begun[-1]
+
+    yield begin_one
+    for one in begun:
+        one.is_stopped = True
+        one.end.result(timeout=60)
+
+
+def test_a_breaker_that_closes_wakes_it(engine: Engine, begin: Callable[[], Wait]) -> None:
+    wait = begin().sleeps()
+    engine.close_breaker()
+    assert wait.end.result(timeout=60) is WaitEnd.SLOT_ANSWERS
+
+
+def test_documents_that_a_drain_has_done_and_recorded_wake_it(engine: Engine, begin: Callable[[], Wait]) -> None:
+    wait = begin().sleeps()
+    engine.sql("update work_items set state = 'done'")  # by a drain whose slot went away again
+    engine.ledger.run(outbox.mark_reported, [])
+    assert wait.end.result(timeout=60) is WaitEnd.DOCUMENTS_DONE
+
+
+def test_documents_done_without_a_notification_end_it_at_its_next_look(
+    engine: Engine, begin: Callable[[], Wait], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "CHECK_EVERY_SECONDS", 0.2)
+    wait = begin().sleeps()
+    engine.sql("update work_items set state = 'done'")
+    assert wait.end.result(timeout=60) is WaitEnd.DOCUMENTS_DONE
+
+
+def test_other_notifications_do_not_end_it(engine: Engine, begin: Callable[[], Wait]) -> None:
+    wait = begin().sleeps()
+    engine.sql("select pg_notify(%s, 'freed')", engine.ledger.channel)
+    engine.sql("select pg_notify(%s, 'breaker:deep')", engine.ledger.channel)  # it looks: the breaker is still open
+    wait.sleeps()
+    assert not wait.end.done()
+
+
+def test_a_stop_ends_it(begin: Callable[[], Wait]) -> None:
+    wait = begin().sleeps()
+    wait.is_stopped = True
+    assert wait.end.result(timeout=60) is WaitEnd.STOPPED
+
+
+def test_it_ends_when_its_time_is_up(engine: Engine, begin: Callable[[], Wait]) -> None:
+    assert Wait(engine, seconds=0.1).end.result(timeout=60) is WaitEnd.TIME_IS_UP
+
+
+def test_it_sleeps_between_its_looks(engine: Engine, begin: Callable[[], Wait]) -> None:
+    calls = 0
+
+    def count() -> bool:
+        nonlocal calls
+        calls += 1
+        return False
+
+    wait_for_work(Wait(engine, seconds=0.01).open, "run", 1.0, count)
+    assert 1 <= calls <= 1.0 / waiting.CHECK_STOP_SECONDS + 1
+
+
+def test_it_holds_one_connection_and_no_worker_and_no_claim(engine: Engine, begin: Callable[[], Wait]) -> None:
+    wait = begin()
+    workers = engine.sql("select count(*) as n from workers")
+    before = connections(engine)
+    wait.sleeps()
+    assert connections(engine) <= before + 1
+    assert len(wait.backends) == 1
+    assert engine.sql("select count(*) as n from workers") == workers
+    assert engine.sql("select 1 from work_items where state = 'claimed'") == []
+
+
+def connections(engine: Engine) -> int:
+    [row] = engine.sql("select count(*) as n from pg_stat_activity where datname = current_database()")
+    return int(row["n"])
+
+
+def test_a_lost_connection_does_not_end_it(engine: Engine, begin: Callable[[], Wait]) -> None:
+    wait = begin().sleeps()
+    [lost] = wait.backends
+    engine.sql("select pg_terminate_backend(%s)", lost)
+    while wait.backends in ([], [lost]):
+        assert not wait.end.done()
+    engine.close_breaker()
+    assert wait.end.result(timeout=60) is WaitEnd.SLOT_ANSWERS
+    assert len(wait.opened) == 1, "the second connection is to the same server, which nobody started from here"
+
+
+def test_a_ledger_that_cannot_be_opened_is_tried_again(
+    engine: Engine, begin: Callable[[], Wait], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures = Wait.open, iter([True, True])
+
+    def open_third_time(self: Wait) -> object:
+        if next(failures, False):
+            raise LedgerUnavailable("Postgres is down")
+        return real(self)
+
+    monkeypatch.setattr(Wait, "open", open_third_time)
+    wait = begin().sleeps()
+    engine.close_breaker()
+    assert wait.end.result(timeout=60) is WaitEnd.SLOT_ANSWERS
