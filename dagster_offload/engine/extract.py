@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from dagster_offload.engine.extract_pool import Ended, TextLanes, Unread, Waits
 from dagster_offload.engine.progress import PartsRead, Progress, Tally, WalkEnd
 from dagster_offload.errors import DocumentFault, OffloadError
-from dagster_offload.extraction.extractor import PageRead
+from dagster_offload.extraction.protocol import PageRead
 from dagster_offload.extraction.tesseract import Reader, find_reader
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import Claim, NewResult, State

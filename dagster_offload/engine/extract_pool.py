@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from dagster_offload.errors import ChangedWhileRead, DocumentFault
-from dagster_offload.extraction.extractor import Extractor, PageRead
+from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.extraction.protocol import PageRead
 from dagster_offload.extraction.tesseract import Reader
 from dagster_offload.ledger.core.rows import Claim, ClaimedItem, NewResult
 from dagster_offload.ledger.work.finish import output_digest

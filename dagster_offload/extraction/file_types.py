@@ -1,7 +1,7 @@
 """What a file is, where its bytes say so for certain, and why it may not be read: a password, or too much inside.
 
 Names lie (.doc files that are RTF, .xls files that are HTML), so the bytes have the last word; where they are silent the
-name decides (`extraction_child`). Nothing here reads a document's text.
+name decides (`readers`). Nothing here reads a document's text.
 """
 
 import html

@@ -18,7 +18,7 @@ from dagster_offload.engine.extract import extract_due, run_extraction
 from dagster_offload.engine.progress import Tally
 from dagster_offload.engine.scan import scan
 from dagster_offload.errors import ChangedWhileRead
-from dagster_offload.extraction.extractor import Extracted
+from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work.finish import output_digest
 from dagster_offload.library.files import locate
