@@ -3,11 +3,12 @@
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import kreuzberg
 
 from dagster_offload.extraction import file_types
-from dagster_offload.extraction.cleaning import clean, clean_title, extracted
+from dagster_offload.extraction.cleaning import clean_title, extracted
 from dagster_offload.extraction.encodings import declared_encoding, decode
 from dagster_offload.extraction.formats import general
 from dagster_offload.extraction.formats.docx import docx_text
@@ -16,6 +17,7 @@ from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text, hwpx_tex
 from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, subject
 from dagster_offload.extraction.formats.msg import NotOutlook, OutlookReaders, outlook_text
 from dagster_offload.extraction.formats.odf import open_document_text
+from dagster_offload.extraction.formats.pdf import pdf_text
 from dagster_offload.extraction.formats.pptx import pptx_text
 from dagster_offload.extraction.formats.rtf import is_whole, rtf_text
 from dagster_offload.extraction.formats.zip_xml import BrokenArchive
@@ -25,6 +27,10 @@ from dagster_offload.extraction.scans import Pictures
 from dagster_offload.extraction.tesseract import Unreadable
 from dagster_offload.library.files import CODE_TYPES
 from dagster_offload.stages.graph import Outcome
+
+Metadata = dict[str, str | int]
+
+T = TypeVar("T")
 
 # Read as they are: their markup is readable, and a model gets nothing from another form of it.
 TEXT_TYPES = CODE_TYPES | frozenset(
@@ -151,31 +157,40 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
         raise unsupported("the extractor knows no document type for this file")
     if kind in _READERS:  # by its name; its bytes say nothing of the sort
         raise broken(kind, data)
+    if kind == file_types.PDF:
+        return _pdf(data, pictures)
     result = general.read(data, kind)
     metadata = _metadata(result)
-    try:
-        if kind.startswith("image/"):
-            return _with_metadata(pictures.of_image(data, kind), metadata)
-        if kind == file_types.PDF:
-            own_texts = [clean(page["content"]) for page in result.pages or ()]
-            found = pictures.of_pdf(data, own_texts)
-            if found is not None:
-                return _with_metadata(found, metadata)
-    except Unreadable as unreadable:
-        message = f"Tesseract does not get through a page ({unreadable.ending})"
-        raise FileRefused("ocr_crash", message, is_final=False) from None
+    if kind.startswith("image/"):
+        return _with_metadata(_ocr(lambda: pictures.of_image(data, kind)), metadata)
     return extracted(general.text_of(result, kind), metadata)
 
 
-def _with_metadata(found: Extracted, metadata: dict[str, str | int]) -> Extracted:
-    return replace(found, metadata={**metadata, **found.metadata})
+def _pdf(data: bytes, pictures: Pictures) -> Extracted:
+    found = pdf_text(data)
+    pages = len(found.pages)
+    metadata: Metadata = {"mime": file_types.PDF, "pages": pages, "title": clean_title(found.title)}
+    if found.broken_pages:
+        metadata["reason"] = f"{found.broken_pages} of {pages} pages are broken and cannot be read"
+    read = _ocr(lambda: pictures.of_pdf(data, found.pages))
+    if read is not None:
+        return _with_metadata(read, metadata)
+    return extracted("\n\n".join(page for page in found.pages if page), metadata)
 
 
-def _metadata(result: kreuzberg.ExtractionResult) -> dict[str, str | int]:
-    pages = result.metadata.get("page_count") if result.mime_type == file_types.PDF else None
+def _ocr(read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except Unreadable as unreadable:
+        message = f"Tesseract does not get through a page ({unreadable.ending})"
+        raise FileRefused("ocr_crash", message, is_final=False) from None
+
+
+def _with_metadata(found: Extracted, metadata: Metadata) -> Extracted:
+    kept = {name: value for name, value in metadata.items() if value != ""}
+    return replace(found, metadata={**kept, **found.metadata})
+
+
+def _metadata(result: kreuzberg.ExtractionResult) -> Metadata:
     title = result.metadata.get("title")
-    return {
-        "mime": result.mime_type,
-        **({"pages": pages} if isinstance(pages, int) else {}),
-        **({"title": clean_title(title)} if isinstance(title, str) else {}),
-    }
+    return {"mime": result.mime_type, "title": clean_title(title) if isinstance(title, str) else ""}

@@ -11,7 +11,7 @@ from kreuzberg.exceptions import KreuzbergError, MissingDependencyError, OCRErro
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.refusals import FileRefused, broken, password_protected, unsupported
 
-# Cells stay apart in Markdown. Not for PDF: its Markdown loses words (kreuzberg 4.10.4).
+# Cells stay apart in Markdown.
 _AS_MARKDOWN = ("spreadsheet", "excel", "rtf", "epub", "html")
 _MARKDOWN_ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~<>&])")  # "1\\. Rent" is harder to read than "1. Rent"
 _EMPTY_ROW = re.compile(r"^\|[ |]*\|\n", re.MULTILINE)
@@ -23,7 +23,6 @@ def read(data: bytes, mime: str) -> kreuzberg.ExtractionResult:
     config = kreuzberg.ExtractionConfig(
         use_cache=False,  # it would keep documents' texts in a folder of its own
         enable_quality_processing=False,  # rewrites text; digests of texts are to be stable
-        pages=kreuzberg.PageConfig(extract_pages=True) if mime == file_types.PDF else None,
         output_format="markdown" if _is_asked_as_markdown(mime) else "plain",
         concurrency=kreuzberg.ConcurrencyConfig(max_threads=1),  # one child per core is what uses the cores
         disable_ocr=True,  # type: ignore[call-arg] # missing in its stubs
