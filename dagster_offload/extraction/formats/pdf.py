@@ -15,14 +15,15 @@ import pypdfium2.raw as pdfium
 
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.cleaning import clean
-from dagster_offload.extraction.formats.pdf_annotations import Letter, Note, notes_of, place
+from dagster_offload.extraction.formats.pdf_annotations import Letter, notes_of, place
 from dagster_offload.extraction.refusals import broken, password_protected
 
-# What PDFium puts in place of a hyphen at a line's end.
-_CUT = "\ufffe"
+# What PDFium puts in place of a hyphen at a line's end: the former in texts of ranges, the latter elsewhere.
+_CUT, _CUT_CODE = "\ufffe", "\x02"
 _CUT_WORD = re.compile(rf"(\w+){_CUT}\s*(\w+)")
 _COMPOUND = re.compile(r"\w+-\w+")
 _NEW_LINE = (0x0D, 0x0A)
+_INNER_LINE_END = re.compile(r"(?<=.)\r\n(?=.)", re.DOTALL)
 # What the fonts Symbol and Wingdings call their bullets: private characters, which only these fonts show.
 _BULLETS = str.maketrans(dict.fromkeys("\uf0b7\uf0a7\uf0d8\uf0fc", "•"))
 # Radians: lines that lean more are not looked at for cells of one row.
@@ -69,7 +70,9 @@ def join_cut_words(pages: Sequence[str]) -> list[str]:
     The hyphen stays where it belongs to the word: before a capital or a digit, or where the document writes the word
     with a hyphen elsewhere.
     """
-    compounds = {found.lower() for page in pages if _CUT in page for text in pages for found in _COMPOUND.findall(text)}
+    if not any(_CUT in page for page in pages):
+        return list(pages)
+    compounds = {found.lower() for page in pages for found in _COMPOUND.findall(page)}
 
     def joined(cut: re.Match[str]) -> str:
         with_hyphen = f"{cut[1]}-{cut[2]}"
@@ -94,7 +97,7 @@ def _page_text(document: Any, index: int) -> str | None:
         notes = notes_of(page, lambda: document[index])
         text_page = page.get_textpage()
         try:
-            return _with_notes(text_page, notes) if notes else _own_text(text_page)
+            return _joined(place(notes, list(_letters(text_page)))) if notes else _own_text(text_page)
         finally:
             text_page.close()
     finally:
@@ -102,23 +105,27 @@ def _page_text(document: Any, index: int) -> str | None:
 
 
 def _own_text(text_page: Any) -> str:
-    codes = [pdfium.FPDFText_GetUnicode(text_page.raw, index) for index in range(text_page.count_chars())]
-    if _count_visible(map(chr, codes)) > _count_visible(text_page.get_text_bounded()):
-        # Letters off the page, which no reader sees.
-        return "".join(letter.text for letter in _letters(text_page, only_visible=True))
-    return _utf16("".join(map(chr, _with_cells_apart(text_page, codes))))
+    text: str = text_page.get_text_range(errors="surrogatepass")
+    if _count_visible(text) != _count_visible(text_page.get_text_bounded()):
+        # Letters off the page, which no reader sees, or letters that one of the two cannot give.
+        return _joined("".join(letter.text for letter in _letters(text_page)))
+
+    def apart(line_end: re.Match[str]) -> str:
+        before, after = (
+            pdfium.FPDFText_GetCharIndexFromTextIndex(text_page.raw, index)
+            for index in (line_end.start() - 1, line_end.end())
+        )
+        return "\t" if _is_one_row(text_page, before, after) else "\n"
+
+    return _INNER_LINE_END.sub(apart, text)
 
 
-def _count_visible(text: Iterator[str] | str) -> int:
-    return sum(character > " " and character != _CUT for character in text)
+def _count_visible(text: str) -> int:
+    return len("".join(text.split()).replace(_CUT, "").replace(_CUT_CODE, ""))
 
 
-def _with_notes(text_page: Any, notes: Sequence[Note]) -> str:
-    return _utf16(place(notes, list(_letters(text_page, only_visible=True))))
-
-
-def _letters(text_page: Any, *, only_visible: bool) -> Iterator[Letter]:
-    """Each character with its place; characters that PDFium puts in between (blanks, line ends) have the place of none."""
+def _letters(text_page: Any) -> Iterator[Letter]:
+    """Each character on the page with its place; blanks and line ends that PDFium puts in have the place of none."""
     left, bottom, right, top = text_page.page.get_bbox()
     codes = [pdfium.FPDFText_GetUnicode(text_page.raw, index) for index in range(text_page.count_chars())]
     for index, code in enumerate(_with_cells_apart(text_page, codes)):
@@ -127,26 +134,26 @@ def _letters(text_page: Any, *, only_visible: bool) -> Iterator[Letter]:
             continue
         box = _box(text_page, index)
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        if not only_visible or (left <= x <= right and bottom <= y <= top):
+        if left <= x <= right and bottom <= y <= top:
             yield Letter(chr(code), box)
 
 
-def _with_cells_apart(text_page: Any, codes: list[int]) -> list[int]:
+def _with_cells_apart(text_page: Any, codes: Sequence[int]) -> list[int]:
     """The same characters, with a tab for the line end between two cells of one row."""
-    level = list(codes)
+    apart = list(codes)
     for index in range(1, len(codes) - 2):
         if (codes[index], codes[index + 1]) == _NEW_LINE and _is_one_row(text_page, index - 1, index + 2):
-            level[index : index + 2] = [0x09, 0]
-    return level
+            apart[index : index + 2] = [0x09, 0]
+    return apart
 
 
 def _is_one_row(text_page: Any, before: int, after: int) -> bool:
-    if any(abs(pdfium.FPDFText_GetCharAngle(text_page.raw, index)) > _LEVEL for index in (before, after)):
-        return False
     one, next_one = _box(text_page, before), _box(text_page, after)
     shared = min(one[3], next_one[3]) - max(one[1], next_one[1])
     lower = min(one[3] - one[1], next_one[3] - next_one[1])
-    return next_one[0] >= one[2] and shared > 0 and 2 * shared >= lower
+    if next_one[0] < one[2] or shared <= 0 or 2 * shared < lower:
+        return False
+    return all(abs(pdfium.FPDFText_GetCharAngle(text_page.raw, index)) <= _LEVEL for index in (before, after))
 
 
 def _box(text_page: Any, index: int) -> tuple[float, float, float, float]:
@@ -156,6 +163,6 @@ def _box(text_page: Any, index: int) -> tuple[float, float, float, float]:
     return left.value, bottom.value, right.value, top.value
 
 
-def _utf16(text: str) -> str:
-    """Surrogate pairs as the characters they stand for; a lone one costs only itself."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
+def _joined(text: str) -> str:
+    """Text of single letters: surrogate pairs as the characters they stand for, a lone one costs only itself."""
+    return text.replace(_CUT_CODE, _CUT).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
