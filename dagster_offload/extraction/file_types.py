@@ -21,6 +21,7 @@ HWP, HWPX, EPUB = "application/x-hwp", "application/haansofthwpx", "application/
 OFFICE = "application/vnd.openxmlformats-officedocument."
 OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 DOCX, PPTX = OFFICE + "wordprocessingml.document", OFFICE + "presentationml.presentation"
+XLSX = OFFICE + "spreadsheetml.sheet"
 ODT, ODP = OPEN_DOCUMENT + "text", OPEN_DOCUMENT + "presentation"
 
 _NAMES = {
@@ -36,7 +37,7 @@ _NAMES = {
     HWPX: "Hangul document (HWPX)",
     EPUB: "EPUB book",
     DOCX: "Word document",
-    OFFICE + "spreadsheetml.sheet": "Excel workbook",
+    XLSX: "Excel workbook",
     PPTX: "PowerPoint presentation",
     ODT: "OpenDocument text",
     OPEN_DOCUMENT + "spreadsheet": "OpenDocument spreadsheet",
@@ -54,7 +55,7 @@ _BEGINNINGS = (
 )
 _OFFICE_PARTS = (
     ("word/document.xml", DOCX),
-    ("xl/workbook.xml", OFFICE + "spreadsheetml.sheet"),
+    ("xl/workbook.xml", XLSX),
     ("ppt/presentation.xml", PPTX),
     ("Contents/content.hpf", HWPX),
 )
@@ -131,6 +132,15 @@ def looks_like_html(data: bytes) -> bool:
 def is_old_hangul(data: bytes) -> bool:
     """HWP 3 and older, a format of its own."""
     return data.startswith(b"HWP Document File V")
+
+
+def is_old_powerpoint(data: bytes) -> bool:
+    """PowerPoint 95 and older, a format of its own in the same container."""
+    return data.startswith(_OLE_BEGINNING) and _opened_compound(data, _old_powerpoint) is not None
+
+
+def _old_powerpoint(file: olefile.OleFileIO) -> str | None:
+    return POWERPOINT if file.exists("PP40") or file.exists("PowerPoint Document 95") else None
 
 
 def lock(data: bytes) -> str | None:

@@ -1,6 +1,7 @@
 """Which reader a file goes to: by what its bytes say, and by its name where they are silent."""
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -17,6 +18,7 @@ from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text, hwpx_tex
 from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, subject
 from dagster_offload.extraction.formats.msg import NotOutlook, OutlookReaders, outlook_text
 from dagster_offload.extraction.formats.odf import open_document_text
+from dagster_offload.extraction.formats.old_office import doc_text, ppt_text, workbook_text
 from dagster_offload.extraction.formats.pdf import pdf_text
 from dagster_offload.extraction.formats.pptx import pptx_text
 from dagster_offload.extraction.formats.rtf import is_whole, rtf_text
@@ -36,6 +38,8 @@ T = TypeVar("T")
 TEXT_TYPES = CODE_TYPES | frozenset(
     "txt text md markdown mdx rst adoc asciidoc org tex typ xml json yaml yml csv tsv".split()  # noqa: SIM905
 )
+# A graph for Graphviz, whose files are named like Word's templates.
+_DOT_GRAPH = re.compile(rb"\s*(?://[^\n]*\n\s*|/\*.*?\*/\s*)*(?:strict\s+)?(?:di)?graph\b[^{]*\{", re.DOTALL)
 HTML_TYPES = frozenset({"html", "htm", "xhtml"})
 MAIL_TYPES = frozenset({"eml", "mht", "mhtml"})
 MAIL_BOX_TYPES = frozenset({"mbox", "mbx"})
@@ -45,7 +49,7 @@ def read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ext
     """The text of a file. `file_type` is its extension, `pictures` reads its pictures of text. Raises `FileRefused`."""
     if not data:
         return extracted("", {}, when_blank=Outcome.EMPTY)
-    _refuse_locked(data)
+    _refuse_what_is_not_read(data)
     kind = file_types.sniffed(data)
     if kind == file_types.HTML and file_type in TEXT_TYPES:  # a page's source that is meant as text: .php, .vue, .txt
         kind = None
@@ -59,15 +63,19 @@ def read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ext
         return _html(data)
     if kind is None and (file_type in TEXT_TYPES or not file_type):
         return _plain(data, file_type)
+    if kind is None and file_type == "dot" and _DOT_GRAPH.match(data):
+        return _plain(data, file_type)
     return _document(data, kind or general.type_by_name(path), pictures)
 
 
-def _refuse_locked(data: bytes) -> None:
+def _refuse_what_is_not_read(data: bytes) -> None:
     lock = file_types.lock(data)
     if lock is not None:
         raise password_protected(f"the file is {lock}: save it without")
     if file_types.is_old_hangul(data):
         raise unsupported("Hangul documents of version 3 and older are not read: save it as HWP 5 or HWPX")
+    if file_types.is_old_powerpoint(data):
+        raise unsupported("PowerPoint presentations of version 95 and older are not read: save it as PPTX")
     unpacked = file_types.unpacked_bytes(data)
     if unpacked > file_types.UNPACKED_LIMIT_BYTES:
         message = f"the file unpacks to {unpacked / 1024**3:.1f} GiB: it is not read"
@@ -145,6 +153,8 @@ _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
             file_types.HWPX: hwpx_text,
             file_types.DOCX: docx_text,
             file_types.PPTX: pptx_text,
+            file_types.WORD: doc_text,
+            file_types.POWERPOINT: ppt_text,
             file_types.ODT: open_document_text,
             file_types.ODP: open_document_text,
         }.items()
@@ -159,7 +169,12 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
         raise broken(kind, data)
     if kind == file_types.PDF:
         return _pdf(data, pictures)
-    result = general.read(data, kind)
+    try:
+        result = general.read(data, kind)
+    except FileRefused:
+        if kind not in (file_types.EXCEL, file_types.XLSX):
+            raise
+        return extracted(workbook_text(data, kind), {"mime": kind})
     metadata = _metadata(result)
     if kind.startswith("image/"):
         return _with_metadata(_ocr(lambda: pictures.of_image(data, kind)), metadata)

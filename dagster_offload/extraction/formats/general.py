@@ -49,7 +49,7 @@ def read_text(data: bytes, mime: str) -> str:
 
 def text_of(result: kreuzberg.ExtractionResult, mime: str) -> str:
     content: str = result.content
-    return _plain_markdown(content) if _is_asked_as_markdown(mime) else content
+    return plain_markdown(content) if _is_asked_as_markdown(mime) else content
 
 
 def type_by_name(path: str) -> str | None:
@@ -64,6 +64,6 @@ def _is_asked_as_markdown(mime: str) -> bool:
     return any(part in mime for part in _AS_MARKDOWN)
 
 
-def _plain_markdown(text: str) -> str:
+def plain_markdown(text: str) -> str:
     """Markdown as a person writes it; "" where it is an empty form: table borders, bullets and footnote marks."""
     return "" if _ONLY_MARKUP.fullmatch(text) else _MARKDOWN_ESCAPE.sub(r"\1", _EMPTY_ROW.sub("", text))
