@@ -12,7 +12,7 @@ from dagster_offload.extraction import file_types
 from dagster_offload.extraction.refusals import FileRefused, broken, password_protected, unsupported
 
 # Cells stay apart in Markdown.
-_AS_MARKDOWN = ("spreadsheet", "excel", "rtf", "epub", "html")
+_AS_MARKDOWN = ("spreadsheet", "excel", "epub", "html")
 _MARKDOWN_ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~<>&])")  # "1\\. Rent" is harder to read than "1. Rent"
 _EMPTY_ROW = re.compile(r"^\|[ |]*\|\n", re.MULTILINE)
 _ONLY_MARKUP = re.compile(r"(?:[\s|:#>*_\-\\]|\[\^\d+\])*")
