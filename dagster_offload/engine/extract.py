@@ -160,6 +160,8 @@ class _Books:
         held = extractions.finish_all(cur, self.worker.id, finishes, self.recipes, self.worker.run_id)
         ends = [WalkEnd.DONE if was_held else WalkEnd.LEFT for was_held in held]
         for finish in finishes:
+            self.tally.to_retry.pop(finish.claim.document, None)
+        for finish in finishes:
             if "ocr_pages" in (finish.result.value or {}):
                 ocr_pages.forget(cur, finish.item)
         for end in ended:
@@ -187,7 +189,11 @@ class _Books:
             cur, self.worker.id, end.claim, end.item, fault.code, fault.message, None, is_final=fault.is_final
         )
         logger.info("extract of %s: %s (%s)", end.claim.document, fault.message, state)
-        return WalkEnd.FAILED if state is State.FAILED else WalkEnd.PUT_BACK
+        if state is State.FAILED:
+            self.tally.to_retry.pop(end.claim.document, None)
+            return WalkEnd.FAILED
+        self.tally.to_retry[end.claim.document] = fault.message
+        return WalkEnd.PUT_BACK
 
     def _postpone(self, cur: Cursor, claim: Claim, reason: str) -> WalkEnd:
         words = f"waits for the next scan: {reason}"
