@@ -90,7 +90,8 @@ def _plain(data: bytes, file_type: str) -> Extracted:
 
 
 def _html(data: bytes) -> Extracted:
-    decoded = decode(data, declared_encoding(data))
+    # A page may hold stray NULs, which browsers skip, and for which no other text would be taken for one.
+    decoded = decode(data, declared_encoding(data)) or decode(data.replace(b"\0", b""), declared_encoding(data))
     if decoded is None:
         raise unsupported("HTML in an encoding that cannot be recognized")
     title = clean_title(html_title(decoded.text))
