@@ -223,7 +223,7 @@ def _damaged_utf8(data: bytes) -> Decoded | None:
     """UTF-8 of which a few bytes are broken, or whose last character was cut.
 
     In other encodings hardly a character beyond ASCII happens to be valid UTF-8 (in Korean and Chinese ones, one in ten),
-    so twice as many valid ones as broken ones is proof.
+    so as many valid ones as broken ones are proof.
     """
     text = data.decode("utf-8", errors="replace")
     lost = text.count("\ufffd")
@@ -231,7 +231,7 @@ def _damaged_utf8(data: bytes) -> Decoded | None:
     if _is_binary(text) or kept <= 0:
         return None
     is_only_cut = lost == 1 and text.endswith("\ufffd")
-    return Decoded(text, "utf-8") if is_only_cut or kept >= 2 * lost else None
+    return Decoded(text, "utf-8") if is_only_cut or kept >= max(2, lost) else None
 
 
 def _european(data: bytes) -> Decoded | None:
