@@ -18,10 +18,11 @@ from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text, hwpx_tex
 from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, subject
 from dagster_offload.extraction.formats.msg import NotOutlook, OutlookReaders, outlook_text
 from dagster_offload.extraction.formats.odf import open_document_text
-from dagster_offload.extraction.formats.old_office import doc_text, ppt_text, workbook_text
+from dagster_offload.extraction.formats.old_office import doc_text, ppt_text, xls_text
 from dagster_offload.extraction.formats.pdf import pdf_text
 from dagster_offload.extraction.formats.pptx import pptx_text
 from dagster_offload.extraction.formats.rtf import is_whole, rtf_text
+from dagster_offload.extraction.formats.xlsx import xlsx_text
 from dagster_offload.extraction.formats.zip_xml import BrokenArchive
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.extraction.refusals import FileRefused, broken, password_protected, unsupported
@@ -40,6 +41,8 @@ TEXT_TYPES = CODE_TYPES | frozenset(
 )
 # A graph for Graphviz, whose files are named like Word's templates.
 _DOT_GRAPH = re.compile(rb"\s*(?://[^\n]*\n\s*|/\*.*?\*/\s*)*(?:strict\s+)?(?:di)?graph\b[^{]*\{", re.DOTALL)
+# Where a chart begins inside an XLS sheet: kreuzberg takes the chart's copy of values for cells of the sheet.
+_XLS_CHART = bytes.fromhex("0908100000062000")
 HTML_TYPES = frozenset({"html", "htm", "xhtml"})
 MAIL_TYPES = frozenset({"eml", "mht", "mhtml"})
 MAIL_BOX_TYPES = frozenset({"mbox", "mbx"})
@@ -154,6 +157,7 @@ _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
             file_types.HWPX: hwpx_text,
             file_types.DOCX: docx_text,
             file_types.PPTX: pptx_text,
+            file_types.XLSX: xlsx_text,
             file_types.WORD: doc_text,
             file_types.POWERPOINT: ppt_text,
             file_types.ODT: open_document_text,
@@ -170,12 +174,14 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
         raise broken(kind, data)
     if kind == file_types.PDF:
         return _pdf(data, pictures)
+    if kind == file_types.EXCEL and _XLS_CHART in data:
+        return extracted(xls_text(data), {"mime": kind})
     try:
         result = general.read(data, kind)
     except FileRefused:
-        if kind not in (file_types.EXCEL, file_types.XLSX):
+        if kind != file_types.EXCEL:
             raise
-        return extracted(workbook_text(data, kind), {"mime": kind})
+        return extracted(xls_text(data), {"mime": kind})
     metadata = _metadata(result)
     if kind.startswith("image/"):
         return _with_metadata(_ocr(lambda: pictures.of_image(data, kind)), metadata)

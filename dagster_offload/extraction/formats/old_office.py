@@ -1,4 +1,4 @@
-"""Office files of 1997 to 2003 (DOC, PPT), and workbooks that the general extractor refuses, by office-oxide.
+"""Office files of 1997 to 2003 (DOC, PPT), and XLS that the general extractor refuses, by office-oxide.
 
 The general extractor loses Word's footnotes, refuses every fifth DOC, and mixes a deck's master texts with its
 slides (docs/decisions/0007-extractors.md). Word 6 and 95 are read, too.
@@ -16,11 +16,10 @@ from dagster_offload.extraction.refusals import broken, password_protected
 _SLIDE_HEADING = re.compile(r"^## Slide \d+$", re.MULTILINE)
 # Behind the slides: texts of the master, which no slide shows.
 _MASTER = re.compile(r"^## Slide Master$.*", re.MULTILINE | re.DOTALL)
-_FORMATS: dict[str, Literal["doc", "ppt", "xls", "xlsx"]] = {
+_FORMATS: dict[str, Literal["doc", "ppt", "xls"]] = {
     file_types.WORD: "doc",
     file_types.POWERPOINT: "ppt",
     file_types.EXCEL: "xls",
-    file_types.XLSX: "xlsx",
 }
 
 
@@ -34,9 +33,9 @@ def ppt_text(data: bytes) -> str:
     return _SLIDE_HEADING.sub("", _MASTER.sub("", _markdown(data, file_types.POWERPOINT)))
 
 
-def workbook_text(data: bytes, kind: str) -> str:
-    """The text of an XLS or XLSX workbook. Raises `FileRefused`."""
-    return _markdown(data, kind)
+def xls_text(data: bytes) -> str:
+    """The text of an Excel workbook (95 to 2003). Raises `FileRefused`."""
+    return _markdown(data, file_types.EXCEL)
 
 
 def _markdown(data: bytes, kind: str) -> str:
