@@ -22,7 +22,7 @@ OFFICE = "application/vnd.openxmlformats-officedocument."
 OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 DOCX, PPTX = OFFICE + "wordprocessingml.document", OFFICE + "presentationml.presentation"
 XLSX = OFFICE + "spreadsheetml.sheet"
-ODT, ODP = OPEN_DOCUMENT + "text", OPEN_DOCUMENT + "presentation"
+ODT, ODP, ODS = (OPEN_DOCUMENT + kind for kind in ("text", "presentation", "spreadsheet"))
 
 _NAMES = {
     PDF: "PDF",
@@ -40,7 +40,7 @@ _NAMES = {
     XLSX: "Excel workbook",
     PPTX: "PowerPoint presentation",
     ODT: "OpenDocument text",
-    OPEN_DOCUMENT + "spreadsheet": "OpenDocument spreadsheet",
+    ODS: "OpenDocument spreadsheet",
     ODP: "OpenDocument presentation",
 }
 _ZIP_BEGINNING = b"PK\x03\x04"

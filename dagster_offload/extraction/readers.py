@@ -50,6 +50,14 @@ MAIL_BOX_TYPES = frozenset({"mbox", "mbx"})
 
 def read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Extracted:
     """The text of a file. `file_type` is its extension, `pictures` reads its pictures of text. Raises `FileRefused`."""
+    found = _read_file(data, path, file_type, pictures)
+    if found.outcome is Outcome.NO_TEXT and "reason" not in found.metadata:
+        kind = file_types.in_words(found.metadata["mime"])
+        return replace(found, metadata={**found.metadata, "reason": f"nothing is written in this {kind}"})
+    return found
+
+
+def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Extracted:
     if not data:
         return extracted("", {}, when_blank=Outcome.EMPTY)
     _refuse_what_is_not_read(data)
@@ -162,6 +170,7 @@ _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
             file_types.POWERPOINT: ppt_text,
             file_types.ODT: open_document_text,
             file_types.ODP: open_document_text,
+            file_types.ODS: open_document_text,
         }.items()
     },
 }

@@ -231,3 +231,28 @@ def test_a_chart_in_a_document_stands_behind_its_paragraph() -> None:
     document = f"<w:document {WORD}><w:body>{body}</w:body></w:document>"
     relations = {"word/_rels/document.xml.rels": related(c=("chart", "charts/c.xml")), "word/charts/c.xml": chart()}
     assert docx_text(archive({"word/document.xml": document, **relations})) == f"before\n\n{DUCKS}\n\nafter"
+
+
+def spreadsheet(rows: str) -> str:
+    body = f'<office:spreadsheet><table:table table:name="Plan">{rows}</table:table></office:spreadsheet>'
+    content = f"<office:document-content {ODF}><office:body>{body}</office:body></office:document-content>"
+    return open_document_text(archive({"content.xml": content}))
+
+
+def cell(text: str, repeated: int = 1) -> str:
+    return f'<table:table-cell table:number-columns-repeated="{repeated}"><text:p>{text}</text:p></table:table-cell>'
+
+
+def test_a_sheet_shows_its_cells_as_a_person_sees_them_and_only_those_used() -> None:
+    gap = '<table:table-cell table:number-columns-repeated="16000"/>'
+    rows = (
+        f"<table:table-row>{cell('시작')}{cell('참석률')}{gap}</table:table-row>"
+        f'<table:table-row table:number-rows-repeated="100000">{gap}</table:table-row>'
+        f"<table:table-row>{cell('9:30')}{cell('85%')}{gap}{cell('far')}</table:table-row>"
+    )
+    assert spreadsheet(rows) == "## Plan\n\n| 시작 | 참석률 |  |\n| --- | --- | --- |\n| 9:30 | 85% | far |"
+
+
+def test_cells_and_rows_that_repeat_are_written_as_often_as_they_are_shown() -> None:
+    rows = f'<table:table-row table:number-rows-repeated="2">{cell("x", 2)}{cell("y")}</table:table-row>'
+    assert spreadsheet(rows) == "## Plan\n\n| x | x | y |\n| --- | --- | --- |\n| x | x | y |"
