@@ -89,7 +89,7 @@ DAMAGE = (
 _TITLE = re.compile(rb"<dc:title>([^<]*)</dc:title>")
 
 UNPACKED_LIMIT_BYTES = 1024**3
-_HWP_PASSWORD, _HWP_FOR_DISTRIBUTION, _HWP_RIGHTS = 2, 4, 16
+_HWP_PASSWORD, _HWP_RIGHTS = 2, 16
 _WORD_IS_ENCRYPTED = 0x0100
 
 
@@ -242,8 +242,6 @@ def _hangul_lock(file: olefile.OleFileIO) -> str | None:
     (flags,) = struct.unpack_from("<I", file.openstream("FileHeader").read(), 36)
     if flags & _HWP_PASSWORD:
         return "protected by a password"
-    if flags & _HWP_FOR_DISTRIBUTION:
-        return "locked for distribution (배포용 문서)"
     return "protected by digital rights management" if flags & _HWP_RIGHTS else None
 
 

@@ -191,14 +191,14 @@ def test_scrambled_fonts_are_no_lock(extractor: Extractor, tmp_path: Path) -> No
     assert extractor.extract(tmp_path / "fonts.epub").outcome == Outcome.OK
 
 
-def test_a_hangul_document_locked_for_distribution_says_so(extractor: Extractor, tmp_path: Path) -> None:
+def test_a_hangul_document_for_distribution_whose_text_is_missing_is_broken(
+    extractor: Extractor, tmp_path: Path
+) -> None:
     document = bytearray((FORMATS / "anthem.hwp").read_bytes())
     header = document.index(b"HWP Document File")
     document[header + 36] |= 4
     (tmp_path / "given-out.hwp").write_bytes(document)
-    error = failure(extractor, tmp_path / "given-out.hwp")
-    assert error.code == "password_protected"
-    assert "배포용" in error.message
+    assert failure(extractor, tmp_path / "given-out.hwp").code == "broken_file"
 
 
 def test_hangul_of_before_2000_says_what_to_do(extractor: Extractor, tmp_path: Path) -> None:
