@@ -17,6 +17,7 @@ import olefile
 PDF, RTF, HTML = "application/pdf", "application/rtf", "text/html"
 WORD, EXCEL, POWERPOINT = "application/msword", "application/vnd.ms-excel", "application/vnd.ms-powerpoint"
 OUTLOOK, MAIL, MBOX = "application/vnd.ms-outlook", "message/rfc822", "application/mbox"
+IWORK = "application/x-iwork"
 HWP, HWPX, EPUB = "application/x-hwp", "application/haansofthwpx", "application/epub+zip"
 OFFICE = "application/vnd.openxmlformats-officedocument."
 OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
@@ -36,6 +37,7 @@ _NAMES = {
     HWP: "Hangul document (HWP)",
     HWPX: "Hangul document (HWPX)",
     EPUB: "EPUB book",
+    IWORK: "Pages, Numbers or Keynote document",
     DOCX: "Word document",
     XLSX: "Excel workbook",
     PPTX: "PowerPoint presentation",
@@ -59,6 +61,7 @@ _OFFICE_PARTS = (
     ("ppt/presentation.xml", PPTX),
     ("Contents/content.hpf", HWPX),
 )
+_IWORK_PARTS = frozenset({"Index.zip", "index.apxl", "index.apxl.gz", "QuickLook/Preview.pdf"})
 # What archives say of themselves in their member `mimetype`, and our word for it.
 _SELF_NAMED = {
     **{OPEN_DOCUMENT + kind: OPEN_DOCUMENT + kind for kind in ("text", "spreadsheet", "presentation")},
@@ -169,6 +172,16 @@ def title(data: bytes) -> str:
     return (_opened_archive(data, _archive_title) or "") if data.startswith(_ZIP_BEGINNING) else ""
 
 
+def iwork_preview(data: bytes) -> bytes | None:
+    """The PDF that a Pages, Numbers or Keynote document may hold beside its own text; None where it has none."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            previews = [name for name in archive.namelist() if name.lower() in ("quicklook/preview.pdf", "preview.pdf")]
+            return archive.read(previews[0]) if previews else None
+    except DAMAGE:
+        return None
+
+
 def _archive_title(archive: zipfile.ZipFile) -> str | None:
     properties = next((name for name in ("docProps/core.xml", "meta.xml") if name in archive.namelist()), None)
     found = _TITLE.search(_head(archive, properties, 100_000)) if properties else None
@@ -189,6 +202,8 @@ def _archive_kind(archive: zipfile.ZipFile) -> str | None:
         named = _head(archive, "mimetype", 100).decode("ascii", "replace").strip()
         if named in _SELF_NAMED:
             return _SELF_NAMED[named]
+    if not names.isdisjoint(_IWORK_PARTS) or any(name.endswith(".iwa") for name in names):
+        return IWORK
     return next((kind for part, kind in _OFFICE_PARTS if part in names), None)
 
 

@@ -183,6 +183,12 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
         raise broken(kind, data)
     if kind == file_types.PDF:
         return _pdf(data, pictures)
+    if kind == file_types.IWORK:
+        preview = file_types.iwork_preview(data)
+        if preview is None:
+            raise unsupported(f"a {file_types.in_words(kind)} without a preview is not read: export it as PDF")
+        read = _pdf(preview, pictures)
+        return replace(read, metadata={**read.metadata, "mime": kind})
     if kind == file_types.EXCEL and _XLS_CHART in data:
         return extracted(xls_text(data), {"mime": kind})
     try:
@@ -218,6 +224,7 @@ def _ocr(read: Callable[[], T]) -> T:
 
 
 def _with_metadata(found: Extracted, metadata: Metadata) -> Extracted:
+    """The answer with this metadata in addition to its own."""
     kept = {name: value for name, value in metadata.items() if value != ""}
     return replace(found, metadata={**kept, **found.metadata})
 
