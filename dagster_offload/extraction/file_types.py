@@ -89,7 +89,8 @@ DAMAGE = (
     *(struct.error, zlib.error, zipfile.BadZipFile),
 )
 
-_TITLE = re.compile(rb"<dc:title>([^<]*)</dc:title>")
+_TITLE = re.compile(rb"<dc:title\b[^>]*>([^<]*)</dc:title>")
+_TITLE_HOLDERS = frozenset({"docProps/core.xml", "meta.xml"})
 
 UNPACKED_LIMIT_BYTES = 1024**3
 _HWP_PASSWORD, _HWP_RIGHTS = 2, 16
@@ -183,7 +184,8 @@ def iwork_preview(data: bytes) -> bytes | None:
 
 
 def _archive_title(archive: zipfile.ZipFile) -> str | None:
-    properties = next((name for name in ("docProps/core.xml", "meta.xml") if name in archive.namelist()), None)
+    holders = (name for name in archive.namelist() if name in _TITLE_HOLDERS or name.endswith(".opf"))
+    properties = next(holders, None)
     found = _TITLE.search(_head(archive, properties, 100_000)) if properties else None
     return None if found is None else html.unescape(found[1].decode("utf-8", "replace"))
 

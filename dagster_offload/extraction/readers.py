@@ -13,6 +13,7 @@ from dagster_offload.extraction.cleaning import clean_title, extracted
 from dagster_offload.extraction.encodings import declared_encoding, decode
 from dagster_offload.extraction.formats import general
 from dagster_offload.extraction.formats.docx import docx_text
+from dagster_offload.extraction.formats.epub import epub_text
 from dagster_offload.extraction.formats.html import html_part_bytes_text, html_part_text, html_text, html_title
 from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text, hwpx_text
 from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, subject
@@ -152,7 +153,7 @@ def _own(kind: str, read: Callable[[bytes], str], data: bytes) -> Extracted:
     return extracted(text, {"mime": kind, "title": clean_title(file_types.title(data))})
 
 
-# What the general extractor reads wrongly or not at all has a reader of ours (docs/extractors.md).
+# What the general extractor reads wrongly or not at all has a reader of ours (docs/decisions/0007-extractors.md).
 _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
     file_types.HTML: _html,
     file_types.RTF: _rtf,
@@ -171,6 +172,7 @@ _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
             file_types.ODT: open_document_text,
             file_types.ODP: open_document_text,
             file_types.ODS: open_document_text,
+            file_types.EPUB: epub_text,
         }.items()
     },
 }

@@ -12,8 +12,11 @@ from dagster_offload.extraction import file_types
 from dagster_offload.extraction.refusals import FileRefused, broken, password_protected, unsupported
 
 # Cells stay apart in Markdown.
-_AS_MARKDOWN = ("spreadsheet", "excel", "epub", "html")
+_AS_MARKDOWN = ("spreadsheet", "excel", "html")
 _MARKDOWN_ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~<>&])")  # "1\\. Rent" is harder to read than "1. Rent"
+# A sheet's times come out as moments of its first day, its dates as midnights.
+_TIME_ALONE = re.compile(r"\b1899-12-3[01] (\d\d:\d\d(?::(?!00)\d\d)?)(?::00)?\b")
+_MIDNIGHT = re.compile(r"(?<=\b\d{4}-\d\d-\d\d) 00:00:00\b")
 _EMPTY_ROW = re.compile(r"^\|[ |]*\|\n", re.MULTILINE)
 _ONLY_MARKUP = re.compile(r"(?:[\s|:#>*_\-\\]|\[\^\d+\])*")
 
@@ -49,6 +52,8 @@ def read_text(data: bytes, mime: str) -> str:
 
 def text_of(result: kreuzberg.ExtractionResult, mime: str) -> str:
     content: str = result.content
+    if "excel" in mime or "spreadsheet" in mime:
+        content = _MIDNIGHT.sub("", _TIME_ALONE.sub(lambda found: found[1].removeprefix("0"), content))
     return plain_markdown(content) if _is_asked_as_markdown(mime) else content
 
 
