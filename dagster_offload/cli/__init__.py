@@ -16,6 +16,7 @@ COMMANDS = {
     "drain": "Work off the backlog on the deep slot.",
     "status": "What is done, what waits, and for what.",
     "explain": "Everything that happened to one document.",
+    "text": "Print the text that a scan would take out of files.",
     "retry": "Give failed or quarantined documents another three attempts.",
     "redo": "Ask again where prompt, options or model have changed.",
     "slot": "Show, set or forget a slot.",

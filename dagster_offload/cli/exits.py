@@ -23,6 +23,7 @@ class ExitCode(IntEnum):
     OK = 0  # nothing left that this call could do now
     OUR_FAULT = 1
     REFUSED = 2  # or wrong usage
+    UNREADABLE_FILE = 65  # `text` only: at least one file cannot be read (EX_DATAERR)
     SLOT_UNAVAILABLE = 75  # due work left because the slot is away or wrong (EX_TEMPFAIL of sysexits.h)
     MISCONFIGURED = 78  # EX_CONFIG
     INTERRUPTED = 130  # Ctrl-C, as shells say it

@@ -72,6 +72,7 @@ def build_scan_job(
             **asdict(report),
             "extracted": extracted.done,
             "extraction_failed": extracted.failed,
+            "extraction_to_retry": extracted.to_retry,
         }
         context.add_output_metadata(summary)
         return summary

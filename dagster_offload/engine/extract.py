@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from dagster_offload.engine.extract_pool import Ended, TextLanes, Unread, Waits
 from dagster_offload.engine.progress import DocumentEnd, PartsRead, Progress, ProgressCounts
 from dagster_offload.errors import DocumentFault, OffloadError
-from dagster_offload.extraction.extractor import PageRead
+from dagster_offload.extraction.protocol import PageRead
 from dagster_offload.extraction.tesseract import Reader, find_reader
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import Claim, NewResult, State
@@ -160,6 +160,8 @@ class _ResultWriter:
         held = extractions.finish_all(cur, self.worker.id, finishes, self.recipes, self.worker.run_id)
         ends = [DocumentEnd.DONE if was_held else DocumentEnd.LEFT for was_held in held]
         for finish in finishes:
+            self.counts.to_retry.pop(finish.claim.document, None)
+        for finish in finishes:
             if "ocr_pages" in (finish.result.value or {}):
                 ocr_pages.forget(cur, finish.item)
         for end in ended:
@@ -187,7 +189,11 @@ class _ResultWriter:
             cur, self.worker.id, end.claim, end.item, fault.code, fault.message, None, is_final=fault.is_final
         )
         logger.info("extract of %s: %s (%s)", end.claim.document, fault.message, state)
-        return DocumentEnd.FAILED if state is State.FAILED else DocumentEnd.PUT_BACK
+        if state is State.FAILED:
+            self.counts.to_retry.pop(end.claim.document, None)
+            return DocumentEnd.FAILED
+        self.counts.to_retry[end.claim.document] = fault.message
+        return DocumentEnd.PUT_BACK
 
     def _postpone(self, cur: Cursor, claim: Claim, reason: str) -> DocumentEnd:
         words = f"waits for the next scan: {reason}"

@@ -5,6 +5,7 @@ Whoever keeps the books gives claimed documents and fetches what became of them;
 
 import errno
 import queue
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from dagster_offload.errors import ChangedWhileRead, DocumentFault
-from dagster_offload.extraction.extractor import Extractor, PageRead
+from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.extraction.protocol import PageRead
 from dagster_offload.extraction.tesseract import Reader
 from dagster_offload.ledger.core.rows import Claim, ClaimedItem, NewResult
 from dagster_offload.ledger.work.finish import output_digest
@@ -132,6 +134,7 @@ class TextLanes:
             return Waits(_message(error))
         if path is None:
             return Waits("the file is gone, or in a folder that cannot be entered")
+        began = time.monotonic()
         try:
             found = extractor.extract(
                 path,
@@ -147,7 +150,8 @@ class TextLanes:
         except DocumentFault as fault:
             return fault
         digest = output_digest(found.outcome, found.text)
-        return NewResult(found.outcome, digest, text=found.text, value=found.metadata)
+        seconds = time.monotonic() - began
+        return NewResult(found.outcome, digest, text=found.text, value=found.metadata, seconds=seconds)
 
 
 _OTHER_BYTES = (

@@ -1,7 +1,7 @@
 """What a worker has done so far, in documents, and who is told."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -40,6 +40,8 @@ class ProgressCounts:
     deferred: int = 0
     started: int = 0
     reading: PartsRead | None = None  # the long document that was told of last
+    # Extraction only: documents that failed and will be tried again, each with its reason. They are not in `ended`.
+    to_retry: dict[str, str] = field(default_factory=dict)
 
     @property
     def ended(self) -> int:

@@ -38,6 +38,7 @@ _SUPERSETS = {
 _ESCAPES = ((b"\x1b$B", "iso2022_jp_ext"), (b"\x1b$@", "iso2022_jp_ext"), (b"\x1b$)C", "iso2022_kr"))
 
 _DECLARED = re.compile(rb"""(?:charset\s*=|encoding\s*=)\s*["']?\s*([A-Za-z0-9_.:\-]+)""", re.IGNORECASE)
+_BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
 _BINARY = re.compile("[\x00-\x08\x0e-\x1a]")
 _NEVER_DECLARED = frozenset({"utf_16", "utf_32", "utf_16_le", "utf_16_be", "utf_7", "idna", "punycode", "undefined"})
 
@@ -67,7 +68,8 @@ class Decoded:
 def decode(data: bytes, declared: str | None = None) -> Decoded | None:
     """The text of `data`, or None where it is no text in an encoding we can tell.
 
-    Valid UTF-8 is UTF-8 whatever `declared` says: labels are wrong more often than that happens by chance.
+    UTF-8 is UTF-8 whatever `declared` says, also with a few broken bytes: labels are wrong more often than that happens
+    by chance.
     """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
@@ -78,16 +80,17 @@ def decode(data: bytes, declared: str | None = None) -> Decoded | None:
     text = _strict(data, "utf-8")
     if text is not None and not _is_binary(text):
         return Decoded(text, "utf-8")
-    unmarked = _unmarked_utf16(data)
+    unmarked = _unmarked_utf32(data) or _unmarked_utf16(data)
     if unmarked is not None:
         return unmarked
     if b"\0" in data:
         return None
     return (
-        _declared(data, declared)
-        or _korean(data)
+        _damaged_utf8(data)
+        or _declared(data, declared)
+        or _korean(data, "cp949")
         or _japanese(data)
-        or _damaged_utf8(data)
+        or _korean(data, "johab")
         or _european(data)
         or _guessed(data)
     )
@@ -124,6 +127,16 @@ def _is_binary(text: str) -> bool:
     """NULs and other characters that no text holds, but for the odd stray one."""
     head = text[:100_000]
     return len(_BINARY.findall(head)) > max(2, len(head) // 200)
+
+
+def _unmarked_utf32(data: bytes) -> Decoded | None:
+    """UTF-32 without its mark: no character is above 0x10FFFF, so every fourth byte is zero."""
+    if len(data) % 4 or len(data) < 8:
+        return None
+    for encoding, zeros in (("utf-32-le", data[3::4]), ("utf-32-be", data[0::4])):
+        if not any(zeros) and (text := _strict(data, encoding)) is not None and not _is_binary(text):
+            return Decoded(text, encoding)
+    return None
 
 
 def _unmarked_utf16(data: bytes) -> Decoded | None:
@@ -175,20 +188,20 @@ def _declared(data: bytes, declared: str | None) -> Decoded | None:
     return Decoded(text, encoding)
 
 
-def _korean(data: bytes) -> Decoded | None:
-    """CP949 where it reads as Korean: nearly all characters beyond ASCII are syllables of everyday use (KS X 1001).
+def _korean(data: bytes, encoding: str) -> Decoded | None:
+    """CP949 or Johab where it reads as Korean: nearly all characters beyond ASCII are syllables of everyday use (KS X 1001).
 
     Other East Asian encodings decode as CP949, too, but to a mixture of rare syllables, jamo and Hanja; European ones
     do not decode, or to rare syllables.
     """
-    text = data.decode("cp949", errors="replace")
+    text = data.decode(encoding, errors="replace")
     # Punctuation and brackets of East Asian texts are the same characters in all of these languages.
     letters = list(islice((character for character in text if character > "\x7f" and character.isalpha()), _ENOUGH))
     kept, lost = len(data) - len(text), text.count("\ufffd")  # what is read takes two bytes a character
     everyday = sum("가" <= character <= "힣" and _is_everyday(character) for character in letters)
     if everyday == 0 or everyday < 0.8 * len(letters) or lost * _DAMAGE > kept:
         return None
-    return Decoded(text, "cp949")
+    return Decoded(text, encoding)
 
 
 def _is_everyday(syllable: str) -> bool:
@@ -207,10 +220,18 @@ def _japanese(data: bytes) -> Decoded | None:
 
 
 def _damaged_utf8(data: bytes) -> Decoded | None:
+    """UTF-8 of which a few bytes are broken, or whose last character was cut.
+
+    In other encodings hardly a character beyond ASCII happens to be valid UTF-8 (in Korean and Chinese ones, one in ten),
+    so as many valid ones as broken ones are proof.
+    """
     text = data.decode("utf-8", errors="replace")
     lost = text.count("\ufffd")
-    kept = sum(character > "\x7f" for character in text) - lost
-    return Decoded(text, "utf-8") if kept > 0 and lost * _DAMAGE <= kept else None
+    kept = sum(map(len, _BEYOND_ASCII.findall(text))) - lost
+    if _is_binary(text) or kept <= 0:
+        return None
+    is_only_cut = lost == 1 and text.endswith("\ufffd")
+    return Decoded(text, "utf-8") if is_only_cut or kept >= max(2, lost) else None
 
 
 def _european(data: bytes) -> Decoded | None:

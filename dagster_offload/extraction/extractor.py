@@ -1,30 +1,43 @@
 """Text out of files, in a child process that can be killed: a document may hang, crash or eat the extractor, not us.
 
-`Extractor` owns one child, starts it when it is needed and again after a kill. What text is, and how it is read, is
-`extraction_child`'s matter; this side holds the limits and says whose fault it was.
+`Extractor` owns one child, starts it when it is needed and again after a kill. `child` reads the files; this side holds
+the limits and decides whose fault a failure is. `protocol` describes the messages between the two.
 """
 
 import contextlib
-import json
 import os
 import select
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from dagster_offload.errors import ChangedWhileRead, ExtractionFailed, ExtractorUnavailable
+from dagster_offload.extraction.protocol import (
+    CRASH,
+    HEADER,
+    OUT_OF_MEMORY,
+    Answer,
+    Changed,
+    Crashed,
+    Extracted,
+    Message,
+    PageRead,
+    Ready,
+    Refused,
+    Request,
+    Unopened,
+    parse_message,
+    request_line,
+)
 from dagster_offload.extraction.tesseract import NO_READER, Reader
 from dagster_offload.library.files import extension
-from dagster_offload.stages.graph import Outcome
 
 TIME_LIMIT_SECONDS = 120.0
 PAGE_LIMIT_SECONDS = 120.0  # for each page that is read by OCR; a dense one takes ten on a slow machine
@@ -33,27 +46,8 @@ START_LIMIT_SECONDS = 60.0
 # A fresh child now and then, so that what documents leave behind does not fall on another; it costs 0.2 s to start.
 DOCUMENTS_PER_CHILD = 1000
 
-_HEADER = struct.Struct(">Q")
 # How Rust, C++ and the allocator take leave when they get no memory.
 _OUT_OF_MEMORY = (b"memory allocation of", b"bad_alloc", b"out of memory", b"cannot allocate memory", b"memoryerror")
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """What a file holds. `text` is "" unless the outcome is OK; `metadata`: mime, pages, encoding, title where known."""
-
-    outcome: Outcome
-    text: str
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class PageRead:
-    """How far OCR has come with a file: page `number` (from 1) of `of` is begun, or read where `text` is not None."""
-
-    number: int
-    of: int
-    text: str | None = field(default=None, repr=False)
 
 
 OnPage = Callable[[PageRead], None]
@@ -76,7 +70,7 @@ class Extractor:
         self.time_limit_seconds = time_limit_seconds
         self.memory_limit_bytes = memory_limit_bytes
         self.page_limit_seconds = page_limit_seconds
-        self._reader = asdict(reader)
+        self._reader = reader
         self._child: _Child | None = None
         self._is_closed = False
         self._at_work = threading.Lock()
@@ -122,16 +116,16 @@ class Extractor:
         cannot be read is an `OSError`, and nothing else is. Raises `ExtractorUnavailable` where no child can be started.
         """
         with self._at_work:
-            request = {
-                "path": os.fspath(path.absolute()),
-                "digest": expected_digest,
-                "type": extension(path.name),
-                "reader": self._reader,
-                "known_pages": dict(known_pages or {}),
-            }
+            request = Request(
+                path=os.fspath(path.absolute()),
+                digest=expected_digest,
+                file_type=extension(path.name),
+                reader=self._reader,
+                known_pages=dict(known_pages or {}),
+            )
             return self._read_answer(self._ask(request, on_page), path)
 
-    def _ask(self, request: dict[str, Any], on_page: OnPage | None) -> dict[str, Any]:
+    def _ask(self, request: Request, on_page: OnPage | None) -> Answer:
         child = self._ready_child()
         try:
             answer = child.ask(request, self.time_limit_seconds, self.page_limit_seconds, on_page)
@@ -144,24 +138,26 @@ class Extractor:
             self._drop_child()
             if self._is_closed:
                 raise ExtractorUnavailable("the extractor was closed while it worked")
-            return {"failed": "extraction_memory" if was_memory else "extraction_crash", "kind": kind}
-        if answer.get("is_spent") or child.asked >= DOCUMENTS_PER_CHILD:
+            return Crashed(OUT_OF_MEMORY if was_memory else CRASH, kind)
+        if isinstance(answer, Crashed) or child.asked >= DOCUMENTS_PER_CHILD:
             self._drop_child()
         return answer
 
-    def _read_answer(self, answer: dict[str, Any], path: Path) -> Extracted:
-        if "outcome" in answer:
-            return Extracted(Outcome(answer["outcome"]), answer["text"], answer["metadata"])
-        if "changed" in answer:
-            raise ChangedWhileRead(f"{path.name} changed since its digest was taken; the next scan takes it")
-        if "errno" in answer:
-            raise OSError(answer["errno"], os.strerror(answer["errno"]), os.fspath(path))
-        code = answer["failed"]
-        if code == "extraction_memory":
-            limit = self.memory_limit_bytes / 1024**3
-            raise ExtractionFailed(code, f"the extractor needs more than its {limit:.2g} GiB of memory for this file")
-        message = answer.get("message") or f"the extractor crashed on this file ({answer['kind']})"
-        raise ExtractionFailed(code, message, is_final=answer.get("is_final", False))
+    def _read_answer(self, answer: Answer, path: Path) -> Extracted:
+        match answer:
+            case Extracted():
+                return answer
+            case Changed():
+                raise ChangedWhileRead(f"{path.name} changed since its digest was taken; the next scan takes it")
+            case Unopened(number):
+                raise OSError(number, os.strerror(number), os.fspath(path))
+            case Refused(code, message, is_final):
+                raise ExtractionFailed(code, message, is_final=is_final)
+            case Crashed(code) if code == OUT_OF_MEMORY:
+                limit = f"{self.memory_limit_bytes / 1024**3:.2g} GiB"
+                raise ExtractionFailed(code, f"the extractor needs more than its {limit} of memory for this file")
+            case Crashed(code, kind):
+                raise ExtractionFailed(code, f"the extractor crashed on this file ({kind})")
 
     def _ready_child(self) -> "_Child":
         # A child that died while it had nothing to do (its thread ended, somebody killed it) is nobody's fault.
@@ -228,33 +224,33 @@ class _Child:
 
     def ask(
         self,
-        request: dict[str, Any],
+        request: Request,
         time_limit_seconds: float,
         page_limit_seconds: float,
         on_page: OnPage | None,
-    ) -> dict[str, Any] | None:
+    ) -> Answer | None:
         """The child's answer, None where it died. Raises `ExtractionFailed` when the time is over."""
         self.asked += 1
         self.page = None
         assert self.process.stdin is not None  # noqa: S101 - for the type checker
         limit, deadline = time_limit_seconds, time.monotonic() + time_limit_seconds
         try:
-            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.write(request_line(request))
             self.process.stdin.flush()
         except BrokenPipeError:
             return None
         try:
-            while (answer := self._receive(deadline)) is not None and "page" in answer:
-                read = PageRead(answer["page"], answer["pages"], answer.get("text"))
-                self.page = read if read.text is None else None
+            while isinstance(answer := self._receive(deadline), PageRead):
+                self.page = answer if answer.text is None else None
                 if on_page is not None:
-                    on_page(read)
+                    on_page(answer)
                 limit = time_limit_seconds if self.page is None else page_limit_seconds
                 deadline = time.monotonic() + limit
         except TimeoutError:
             code = "extraction_timeout" if self.page is None else "ocr_timeout"
             message = f"no text after {limit:g} s{self.at_page()}: the extractor was stopped"
             raise ExtractionFailed(code, message) from None
+        assert not isinstance(answer, Ready)  # noqa: S101 - it is sent once, before the first request
         return answer
 
     def at_page(self) -> str:
@@ -289,13 +285,10 @@ class _Child:
         self.errors.seek(max(0, end - 4096))
         return self.errors.read()
 
-    def _receive(self, deadline: float) -> dict[str, Any] | None:
-        header = self._read(_HEADER.size, deadline)
-        frame = None if header is None else self._read(_HEADER.unpack(header)[0], deadline)
-        if frame is None:
-            return None
-        answer: dict[str, Any] = json.loads(frame)
-        return answer
+    def _receive(self, deadline: float) -> Message | None:
+        header = self._read(HEADER.size, deadline)
+        content = None if header is None else self._read(HEADER.unpack(header)[0], deadline)
+        return None if content is None else parse_message(content)
 
     def _read(self, size: int, deadline: float) -> bytes | None:
         """`size` bytes, None where the child closed its end first. Raises `TimeoutError`."""

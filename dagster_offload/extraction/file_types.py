@@ -1,7 +1,7 @@
 """What a file is, where its bytes say so for certain, and why it may not be read: a password, or too much inside.
 
 Names lie (.doc files that are RTF, .xls files that are HTML), so the bytes have the last word; where they are silent the
-name decides (`extraction_child`). Nothing here reads a document's text.
+name decides (`readers`). Nothing here reads a document's text.
 """
 
 import html
@@ -17,11 +17,13 @@ import olefile
 PDF, RTF, HTML = "application/pdf", "application/rtf", "text/html"
 WORD, EXCEL, POWERPOINT = "application/msword", "application/vnd.ms-excel", "application/vnd.ms-powerpoint"
 OUTLOOK, MAIL, MBOX = "application/vnd.ms-outlook", "message/rfc822", "application/mbox"
+IWORK = "application/x-iwork"
 HWP, HWPX, EPUB = "application/x-hwp", "application/haansofthwpx", "application/epub+zip"
 OFFICE = "application/vnd.openxmlformats-officedocument."
 OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 DOCX, PPTX = OFFICE + "wordprocessingml.document", OFFICE + "presentationml.presentation"
-ODT, ODP = OPEN_DOCUMENT + "text", OPEN_DOCUMENT + "presentation"
+XLSX = OFFICE + "spreadsheetml.sheet"
+ODT, ODP, ODS = (OPEN_DOCUMENT + kind for kind in ("text", "presentation", "spreadsheet"))
 
 _NAMES = {
     PDF: "PDF",
@@ -35,11 +37,12 @@ _NAMES = {
     HWP: "Hangul document (HWP)",
     HWPX: "Hangul document (HWPX)",
     EPUB: "EPUB book",
+    IWORK: "Pages, Numbers or Keynote document",
     DOCX: "Word document",
-    OFFICE + "spreadsheetml.sheet": "Excel workbook",
+    XLSX: "Excel workbook",
     PPTX: "PowerPoint presentation",
     ODT: "OpenDocument text",
-    OPEN_DOCUMENT + "spreadsheet": "OpenDocument spreadsheet",
+    ODS: "OpenDocument spreadsheet",
     ODP: "OpenDocument presentation",
 }
 _ZIP_BEGINNING = b"PK\x03\x04"
@@ -54,10 +57,11 @@ _BEGINNINGS = (
 )
 _OFFICE_PARTS = (
     ("word/document.xml", DOCX),
-    ("xl/workbook.xml", OFFICE + "spreadsheetml.sheet"),
+    ("xl/workbook.xml", XLSX),
     ("ppt/presentation.xml", PPTX),
     ("Contents/content.hpf", HWPX),
 )
+_IWORK_PARTS = frozenset({"Index.zip", "index.apxl", "index.apxl.gz", "QuickLook/Preview.pdf"})
 # What archives say of themselves in their member `mimetype`, and our word for it.
 _SELF_NAMED = {
     **{OPEN_DOCUMENT + kind: OPEN_DOCUMENT + kind for kind in ("text", "spreadsheet", "presentation")},
@@ -85,10 +89,11 @@ DAMAGE = (
     *(struct.error, zlib.error, zipfile.BadZipFile),
 )
 
-_TITLE = re.compile(rb"<dc:title>([^<]*)</dc:title>")
+_TITLE = re.compile(rb"<dc:title\b[^>]*>([^<]*)</dc:title>")
+_TITLE_HOLDERS = frozenset({"docProps/core.xml", "meta.xml"})
 
 UNPACKED_LIMIT_BYTES = 1024**3
-_HWP_PASSWORD, _HWP_FOR_DISTRIBUTION, _HWP_RIGHTS = 2, 4, 16
+_HWP_PASSWORD, _HWP_RIGHTS = 2, 16
 _WORD_IS_ENCRYPTED = 0x0100
 
 
@@ -133,6 +138,15 @@ def is_old_hangul(data: bytes) -> bool:
     return data.startswith(b"HWP Document File V")
 
 
+def is_old_powerpoint(data: bytes) -> bool:
+    """PowerPoint 95 and older, a format of its own in the same container."""
+    return data.startswith(_OLE_BEGINNING) and _opened_compound(data, _old_powerpoint) is not None
+
+
+def _old_powerpoint(file: olefile.OleFileIO) -> str | None:
+    return POWERPOINT if file.exists("PP40") or file.exists("PowerPoint Document 95") else None
+
+
 def lock(data: bytes) -> str | None:
     """Why nobody without a key may read an office file, in words; None where that is not so.
 
@@ -159,8 +173,19 @@ def title(data: bytes) -> str:
     return (_opened_archive(data, _archive_title) or "") if data.startswith(_ZIP_BEGINNING) else ""
 
 
+def iwork_preview(data: bytes) -> bytes | None:
+    """The PDF that a Pages, Numbers or Keynote document may hold beside its own text; None where it has none."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            previews = [name for name in archive.namelist() if name.lower() in ("quicklook/preview.pdf", "preview.pdf")]
+            return archive.read(previews[0]) if previews else None
+    except DAMAGE:
+        return None
+
+
 def _archive_title(archive: zipfile.ZipFile) -> str | None:
-    properties = next((name for name in ("docProps/core.xml", "meta.xml") if name in archive.namelist()), None)
+    holders = (name for name in archive.namelist() if name in _TITLE_HOLDERS or name.endswith(".opf"))
+    properties = next(holders, None)
     found = _TITLE.search(_head(archive, properties, 100_000)) if properties else None
     return None if found is None else html.unescape(found[1].decode("utf-8", "replace"))
 
@@ -179,6 +204,8 @@ def _archive_kind(archive: zipfile.ZipFile) -> str | None:
         named = _head(archive, "mimetype", 100).decode("ascii", "replace").strip()
         if named in _SELF_NAMED:
             return _SELF_NAMED[named]
+    if not names.isdisjoint(_IWORK_PARTS) or any(name.endswith(".iwa") for name in names):
+        return IWORK
     return next((kind for part, kind in _OFFICE_PARTS if part in names), None)
 
 
@@ -232,8 +259,6 @@ def _hangul_lock(file: olefile.OleFileIO) -> str | None:
     (flags,) = struct.unpack_from("<I", file.openstream("FileHeader").read(), 36)
     if flags & _HWP_PASSWORD:
         return "protected by a password"
-    if flags & _HWP_FOR_DISTRIBUTION:
-        return "locked for distribution (배포용 문서)"
     return "protected by digital rights management" if flags & _HWP_RIGHTS else None
 
 

@@ -17,8 +17,8 @@ from dagster_offload.engine import extract_pool
 from dagster_offload.engine.extract import extract_due, run_extraction
 from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.engine.scan import scan
-from dagster_offload.errors import ChangedWhileRead
-from dagster_offload.extraction.extractor import Extracted
+from dagster_offload.errors import ChangedWhileRead, ExtractionFailed
+from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work.finish import output_digest
 from dagster_offload.library.files import locate
@@ -336,3 +336,29 @@ def test_a_kill_loses_no_document_doubles_none_and_convicts_none(engine: Engine)
         {"n": len(keys), "documents": len(keys)}
     ]
     assert len(engine.sql("select 1 from outbox")) == len(keys)
+
+
+def test_a_document_that_crashes_its_reader_is_named_as_to_be_tried_again(
+    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def extract(path: Path, *_given: Any, **_options: Any) -> Extracted:
+        if path.stem == "panics":
+            raise ExtractionFailed("extraction_crash", "the extractor crashed on this file (PanicException)")
+        return Extracted(Outcome.OK, path.name)
+
+    monkeypatch.setattr(gate, "extract", extract)
+    written(engine, "panics.txt", "letter.txt")
+    counts = run_extraction(engine.settings(), engine.ledger)
+    assert (counts.done, counts.failed) == (1, 0)
+    assert counts.to_retry == {"panics.txt": "the extractor crashed on this file (PanicException)"}
+    for _attempt in range(2):
+        engine.sql("update work_items set not_before = null")
+        counts = run_extraction(engine.settings(), engine.ledger)
+    assert (counts.failed, counts.to_retry) == (1, {})
+
+
+def test_the_seconds_of_an_extraction_are_recorded(engine: Engine) -> None:
+    written(engine, "letter.txt")
+    run_extraction(engine.settings(), engine.ledger)
+    [row] = engine.sql("select seconds from results where stage = 'extract'")
+    assert row["seconds"] > 0

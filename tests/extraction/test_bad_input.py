@@ -18,6 +18,7 @@ import pytest
 from dagster_offload.errors import ExtractionFailed
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.stages.graph import Outcome
+from tests.extraction.made_pdf import Page, lines, made_pdf
 
 FORMATS = Path(__file__).parents[2] / "fixtures" / "formats"
 WHOLE = {
@@ -191,14 +192,14 @@ def test_scrambled_fonts_are_no_lock(extractor: Extractor, tmp_path: Path) -> No
     assert extractor.extract(tmp_path / "fonts.epub").outcome == Outcome.OK
 
 
-def test_a_hangul_document_locked_for_distribution_says_so(extractor: Extractor, tmp_path: Path) -> None:
+def test_a_hangul_document_for_distribution_whose_text_is_missing_is_broken(
+    extractor: Extractor, tmp_path: Path
+) -> None:
     document = bytearray((FORMATS / "anthem.hwp").read_bytes())
     header = document.index(b"HWP Document File")
     document[header + 36] |= 4
     (tmp_path / "given-out.hwp").write_bytes(document)
-    error = failure(extractor, tmp_path / "given-out.hwp")
-    assert error.code == "password_protected"
-    assert "배포용" in error.message
+    assert failure(extractor, tmp_path / "given-out.hwp").code == "broken_file"
 
 
 def test_hangul_of_before_2000_says_what_to_do(extractor: Extractor, tmp_path: Path) -> None:
@@ -402,3 +403,42 @@ def test_a_file_made_to_kill_its_reader_costs_itself_only(tmp_path: Path, name: 
         assert ending in allowed
         extractor.time_limit_seconds = 60
         assert reads_the_next_one(extractor, tmp_path)
+
+
+def test_an_iwork_document_is_read_by_its_preview_or_not_at_all(extractor: Extractor, tmp_path: Path) -> None:
+    def package(name: str, **members: bytes) -> Path:
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("Index/Document.iwa", b"\0style names")
+            for member, content in members.items():
+                archive.writestr(f"QuickLook/{member}.pdf", content)
+        return tmp_path / name
+
+    error = failure(extractor, package("plan.pages"))
+    assert (error.code, error.is_final) == ("unsupported_type", True)
+    assert "export it as PDF" in error.message
+    found = extractor.extract(package("plan.numbers", Preview=made_pdf(Page(lines("Boiler", "4,200")))))
+    assert (found.outcome, found.text, found.metadata["pages"]) == (Outcome.OK, "Boiler\n4,200", 1)
+
+
+def test_powerpoint_of_before_1997_says_what_to_do(extractor: Extractor, tmp_path: Path) -> None:
+    document = (FORMATS / "report.doc").read_bytes()
+    old = document.replace("WordDocument".encode("utf-16-le"), "PP40".encode("utf-16-le") + bytes(16), 1)
+    at = old.index("PP40".encode("utf-16-le"))
+    old = old[: at + 64] + (10).to_bytes(2, "little") + old[at + 66 :]  # the length of the stream's name in bytes
+    (tmp_path / "old.ppt").write_bytes(old)
+    error = failure(extractor, tmp_path / "old.ppt")
+    assert error.code == "unsupported_type"
+    assert "save it as PPTX" in error.message
+
+
+def test_a_graph_that_is_named_like_a_template_of_word_is_read_as_text(extractor: Extractor, tmp_path: Path) -> None:
+    (tmp_path / "a.dot").write_bytes(b"// who reports to whom\ndigraph staff {\n  a -> b\n}\n")
+    assert "a -> b" in extractor.extract(tmp_path / "a.dot").text
+    (tmp_path / "b.dot").write_bytes(b"no graph at all")
+    assert failure(extractor, tmp_path / "b.dot").code == "broken_file"
+
+
+def test_a_document_without_text_says_why(extractor: Extractor, tmp_path: Path) -> None:
+    (tmp_path / "blank.odt").write_bytes(EMPTY["blank.odt"]())
+    found = extractor.extract(tmp_path / "blank.odt")
+    assert found.metadata["reason"] == "nothing is written in this OpenDocument text"

@@ -131,3 +131,37 @@ def test_binary_data_is_no_text(data: bytes) -> None:
 )
 def test_the_declared_encoding_is_found_in_the_head(head: bytes, declared: str | None) -> None:
     assert declared_encoding(head) == declared
+
+
+TENANT = {
+    "de": "Die Mieterin trägt die Kosten für das Wasser im Hof und gibt beide Schlüssel am Monatsende zurück.",
+    "fr": "La locataire paie l'eau utilisée dans la cour et rend les deux clés à la fin de l'été, déjà.",
+    "ko": "임차인은 마당에서 쓰는 물값을 내고 오월 마지막 날에 열쇠 두 개를 돌려준다.",
+}
+
+
+@pytest.mark.parametrize("language", TENANT)
+@pytest.mark.parametrize("broken", [0x80, 0xB0, 0xC3, 0xE9, 0xFF])
+@pytest.mark.parametrize("declared", [None, "iso-8859-1", "euc-kr"])
+def test_utf8_with_a_broken_byte_stays_utf8_wherever_it_stands(
+    language: str, broken: int, declared: str | None
+) -> None:
+    whole = TENANT[language].encode()
+    for place in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] = broken
+        found = decode(bytes(damaged), declared)
+        assert found is not None
+        assert found.encoding == "utf-8"
+
+
+def test_utf8_that_was_cut_in_a_character_stays_utf8() -> None:
+    whole = TENANT["ko"].encode()
+    assert {found.encoding for end in range(4, len(whole)) if (found := decode(whole[:end]))} == {"utf-8"}
+
+
+@pytest.mark.parametrize("encoding", ["cp949", "johab", "utf-32-le", "utf-32-be"])
+def test_korean_is_told_apart_in_encodings_that_carry_no_mark(encoding: str) -> None:
+    found = decode(TENANT["ko"].encode(encoding))
+    assert found is not None
+    assert (found.encoding, found.text) == (encoding, TENANT["ko"])

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ import pytest
 
 from dagster_offload.errors import ChangedWhileRead, ExtractionFailed, ExtractorUnavailable
 from dagster_offload.extraction import child as extraction_child
-from dagster_offload.extraction.extractor import Extracted, Extractor
+from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.extraction.protocol import Answer, Crashed, Extracted, Request, Unopened
 from dagster_offload.extraction.tesseract import NO_READER
 from dagster_offload.stages.graph import Outcome
 
@@ -209,13 +210,13 @@ def test_only_the_file_itself_is_answered_with_an_error_of_reading(
 ) -> None:
     """A reader's own troubles are the document's: nobody else would ever end them."""
     path = write(tmp_path / "a.txt", b"text")
-    request = {"path": str(path), "digest": None, "type": "txt", "reader": asdict(NO_READER), "known_pages": {}}
+    request = Request(path=str(path), digest=None, file_type="txt", reader=NO_READER, known_pages={})
 
-    def answered_when_reading_raises(error: OSError) -> Any:
+    def answered_when_reading_raises(error: OSError) -> Answer:
         def broken(*_given: object) -> Any:
             raise error
 
-        monkeypatch.setattr(extraction_child, "_extract", broken)
+        monkeypatch.setattr(extraction_child, "read_file", broken)
         return extraction_child._answer(request, lambda _page: None)
 
     for error, code in [
@@ -224,11 +225,11 @@ def test_only_the_file_itself_is_answered_with_an_error_of_reading(
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "extraction_memory"),
     ]:
         answer = answered_when_reading_raises(error)
-        assert answer["failed"] == code
-        assert "errno" not in answer
+        assert isinstance(answer, Crashed)
+        assert answer.code == code
         assert SECRET not in str(answer)
-    request["path"] = str(tmp_path / "missing.txt")
-    assert extraction_child._answer(request, lambda _page: None) == {"errno": errno.ENOENT}
+    missing = replace(request, path=str(tmp_path / "missing.txt"))
+    assert extraction_child._answer(missing, lambda _page: None) == Unopened(errno.ENOENT)
 
 
 # What may happen to the child

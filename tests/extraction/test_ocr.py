@@ -10,8 +10,9 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from dagster_offload.errors import ExtractionFailed
-from dagster_offload.extraction.extractor import Extractor, PageRead
+from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.page_images import MOST_PIXELS, PdfPages, tiff_pages
+from dagster_offload.extraction.protocol import PageRead
 from dagster_offload.extraction.tesseract import Reader, find_reader
 from dagster_offload.stages.graph import Outcome
 from tests.support.ocr import SCANS, share_kept, tesseract

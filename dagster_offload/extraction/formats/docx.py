@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
+from dagster_offload.extraction.formats.chart import chart_text
 from dagster_offload.extraction.formats.markdown import note_text, table_text
 from dagster_offload.extraction.formats.zip_xml import (
     archive_text,
@@ -22,7 +23,7 @@ from dagster_offload.extraction.formats.zip_xml import (
 )
 
 _DOCUMENT = "word/document.xml"
-_HEADER, _FOOTER = "/header", "/footer"  # how relations' types end
+_HEADER, _FOOTER, _CHART = "/header", "/footer", "/chart"  # how relations' types end
 _INLINE = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 # Deleted words kept for review, codes of fields, and what is said twice for older programs.
 _NOT_TEXT = frozenset({"del", "moveFrom", "instrText", "delText", "Fallback", "pPr", "rPr"})
@@ -78,6 +79,9 @@ class _Document:
         self.archive = archive
         self.styles = {attribute(style, "styleId"): _style(style) for style in _styles(archive)}
         self.numbering = _Numbering(_looks(archive))
+        self.charts = {
+            name: member for name, (kind, member) in relations(archive, _DOCUMENT).items() if kind.endswith(_CHART)
+        }
         self.notes = {
             (reference, attribute(note, "id")): note
             for reference, member in _NOTES.items()
@@ -110,7 +114,7 @@ class _Document:
                     yield from self._blocks(element)
 
     def _paragraph(self, paragraph: Element) -> Iterator[str]:
-        """Its line, then its notes in brackets and its text boxes."""
+        """Its line, then its notes in brackets, its text boxes and charts."""
         boxes: list[Element] = []
         notes: list[Element] = []
         line = "".join(self._line(paragraph, boxes, notes))
@@ -119,7 +123,10 @@ class _Document:
         for note in notes:
             yield note_text(self._blocks(note))
         for box in boxes:
-            yield from self._blocks(box)
+            if local(box) == "chart":
+                yield chart_text(parsed(self.archive, self.charts[attribute(box, "id") or ""]))
+            else:
+                yield from self._blocks(box)
 
     def _line(self, parent: Element, boxes: list[Element], notes: list[Element]) -> Iterator[str]:
         for element in parent:
@@ -128,7 +135,7 @@ class _Document:
                 yield element.text or ""
             elif name in _INLINE:
                 yield _INLINE[name]
-            elif name == "txbxContent":
+            elif name == "txbxContent" or (name == "chart" and attribute(element, "id") in self.charts):
                 boxes.append(element)
             elif name in _NOTES:
                 note = self.notes.get((name, attribute(element, "id")))

@@ -16,6 +16,7 @@ from xml.etree.ElementTree import Element
 import olefile
 
 from dagster_offload.extraction.file_types import DAMAGE
+from dagster_offload.extraction.formats.hwp_distribution import unscrambled
 from dagster_offload.extraction.formats.markdown import note_text, table_text
 from dagster_offload.extraction.formats.zip_xml import archive_text, local, parsed
 
@@ -23,7 +24,7 @@ _PARAGRAPH, _TEXT, _CONTROL, _LIST, _TABLE, _EQUATION = 66, 67, 71, 72, 77, 88
 _CONTINUES = 0xFFF  # a size that does not fit stands in the next four bytes
 _TABLE_CONTROL = b" lbt"  # control ids are four letters, written backwards
 _NOTES = (b"  nf", b"  ne")  # footnote, endnote
-_IS_COMPRESSED = 1
+_IS_COMPRESSED, _FOR_DISTRIBUTION = 1, 4
 
 _TAB, _LINE_BREAK, _HYPHEN = 9, 10, 24
 _SPACES = (30, 31)
@@ -46,10 +47,14 @@ def hwp_text(data: bytes) -> str:
     try:
         with olefile.OleFileIO(io.BytesIO(data)) as document:
             flags = struct.unpack_from("<I", document.openstream("FileHeader").read(), 36)[0]
-            names = sorted((_number(path[1]), path) for path in document.listdir() if path[0] == "BodyText")
+            is_scrambled = bool(flags & _FOR_DISTRIBUTION)
+            folder = "ViewText" if is_scrambled else "BodyText"
+            names = sorted((_number(path[1]), path) for path in document.listdir() if path[0] == folder)
             sections = [document.openstream(path).read() for _, path in names]
         if not sections:
             raise NotHangul("no section")
+        if is_scrambled:
+            sections = [unscrambled(section) for section in sections]
         return "\n\n".join(section_text(section, is_compressed=bool(flags & _IS_COMPRESSED)) for section in sections)
     except DAMAGE as error:
         raise NotHangul(type(error).__name__) from None
@@ -57,8 +62,16 @@ def hwp_text(data: bytes) -> str:
 
 def section_text(stream: bytes, *, is_compressed: bool) -> str:
     """The text of one section's stream of records."""
-    records = _tree(zlib.decompress(stream, -zlib.MAX_WBITS) if is_compressed else stream)
+    records = _tree(_unpacked(stream) if is_compressed else stream)
     return "\n\n".join(_paragraphs(records))
+
+
+def _unpacked(stream: bytes) -> bytes:
+    unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = unpacking.decompress(stream)
+    if not unpacking.eof:
+        raise zlib.error("cut off")
+    return content  # behind it, scrambled sections are filled up with zeros
 
 
 def _tree(stream: bytes) -> list[_Record]:

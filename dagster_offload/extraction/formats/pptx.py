@@ -1,4 +1,4 @@
-"""The text of PowerPoint presentations, slide by slide: titles and texts, tables, drawings, what the speaker says.
+"""The text of PowerPoint presentations, slide by slide: titles, texts, tables, drawings, charts, speaker notes.
 
 The extractor puts tables before the texts above them, or loses what the speaker says (kreuzberg 4.10.4). Source of the
 layout: ECMA-376 part 1, PresentationML.
@@ -8,12 +8,14 @@ import zipfile
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
+from dagster_offload.extraction.formats.chart import chart_text
 from dagster_offload.extraction.formats.markdown import table_text
 from dagster_offload.extraction.formats.zip_xml import archive_text, attribute, local, parsed, relations
 
 _PRESENTATION = "ppt/presentation.xml"
-_NOTES, _DRAWING = "/notesSlide", "/diagramData"  # how relations' types end
+_NOTES, _DRAWING, _CHART = "/notesSlide", "/diagramData", "/chart"  # how relations' types end
 _UNREAD_PLACEHOLDERS = frozenset({"sldNum", "dt", "ftr", "hdr", "sldImg"})  # page numbers, dates and the like
+_FOOTER = frozenset({"ftr"})
 _TITLES = frozenset({"title", "ctrTitle"})
 
 
@@ -23,12 +25,31 @@ def pptx_text(data: bytes) -> str:
 
 
 def _slides(archive: zipfile.ZipFile) -> Iterator[str]:
-    slides = relations(archive, _PRESENTATION)
-    listed = (element for element in parsed(archive, _PRESENTATION).iter() if local(element) == "sldId")
-    for element in listed:
-        # It has an `id` of its own beside the relation's.
-        relation = next(value for key, value in element.attrib.items() if key.endswith("relationships}id"))
-        yield from _slide(archive, slides[relation][1])
+    """All slides in the order in which they are shown, then each different footer once."""
+    members = relations(archive, _PRESENTATION)
+    # Sections list the slides again, by another id: only the first list has relations.
+    lists = (element for element in parsed(archive, _PRESENTATION) if local(element) == "sldIdLst")
+    slides = [members[_relation(element)][1] for listed in lists for element in listed if local(element) == "sldId"]
+    for member in slides:
+        yield from _slide(archive, member)
+    footers = (text for member in slides for text in _footers(parsed(archive, member)))
+    yield from dict.fromkeys(text for text in footers if any(map(str.isalpha, text)))
+
+
+def _relation(element: Element) -> str:
+    # It may have an `id` of its own beside the relation's.
+    return next(value for key, value in element.attrib.items() if key.endswith("relationships}id"))
+
+
+def _footers(slide: Element) -> Iterator[str]:
+    for shape in slide.iter():
+        if local(shape) == "sp" and _kinds(shape) & _FOOTER:
+            yield "\n".join(_paragraphs(shape))
+
+
+def _kinds(shape: Element) -> set[str | None]:
+    """What the shape holds the place of: `title`, `ftr` and the like."""
+    return {attribute(child, "type") for child in shape.iter() if local(child) == "ph"}
 
 
 def _slide(archive: zipfile.ZipFile, member: str) -> Iterator[str]:
@@ -37,6 +58,9 @@ def _slide(archive: zipfile.ZipFile, member: str) -> Iterator[str]:
     for kind, target in related:
         if kind.endswith(_DRAWING):
             yield "\n".join(_paragraphs(parsed(archive, target)))
+    for kind, target in related:
+        if kind.endswith(_CHART):
+            yield chart_text(parsed(archive, target))
     for kind, target in related:
         said = list(_shapes(parsed(archive, target))) if kind.endswith(_NOTES) else []
         if said:
@@ -47,7 +71,7 @@ def _shapes(parent: Element) -> Iterator[str]:
     for element in parent:
         match local(element):
             case "sp":
-                kinds = {attribute(child, "type") for child in element.iter() if local(child) == "ph"}
+                kinds = _kinds(element)
                 text = "\n".join(_paragraphs(element))
                 if text and not kinds & _UNREAD_PLACEHOLDERS:
                     yield f"## {text}" if kinds & _TITLES else text

@@ -72,6 +72,7 @@ class NewResult:
     """What a finished work item brings: `text` for extract, `value` for LLM stages.
 
     `in_all` is the last call with the tokens and seconds of all that led to it, where these were kept before.
+    `seconds` is how long extract took; LLM stages have the seconds of their calls.
     """
 
     outcome: Outcome
@@ -80,6 +81,7 @@ class NewResult:
     value: dict[str, Any] | None = None
     calls: tuple[CallRecord, ...] = ()
     in_all: CallRecord | None = None
+    seconds: float | None = None
 
 
 # What is said instead of a time to come, where `SlotRow.is_retry_due`: a time that passed tells of a look nobody took.

@@ -196,10 +196,11 @@ def _write(cur: Cursor, worker_id: int, finishes: Sequence[Finish], run_id: str 
         """
         with f as materialized (
             select * from json_to_recordset(%(rows)s::json) as f (item_id bigint, document text, input_digest text,
-                recipe text, outcome text, text text, value jsonb, output_digest text)
+                recipe text, outcome text, text text, value jsonb, output_digest text, seconds double precision)
         ), stored as (
-            insert into results (stage, input_digest, recipe, outcome, text, value, output_digest, first_document)
-            select 'extract', input_digest, recipe, outcome, text, value, output_digest, document from f
+            insert into results
+                (stage, input_digest, recipe, outcome, text, value, output_digest, seconds, first_document)
+            select 'extract', input_digest, recipe, outcome, text, value, output_digest, seconds, document from f
             on conflict (stage, input_digest, recipe) where superseded_at is null do nothing
             returning result_id, input_digest, recipe
         ), done as (
@@ -239,6 +240,7 @@ def _as_row(entry: Finish) -> dict[str, Any]:
         "text": entry.result.text,
         "value": entry.result.value,
         "output_digest": entry.result.output_digest,
+        "seconds": entry.result.seconds,
     }
 
 

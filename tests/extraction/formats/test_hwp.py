@@ -6,6 +6,11 @@ import zlib
 import pytest
 
 from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text, hwpx_text, section_text
+from dagster_offload.extraction.formats.hwp_distribution import (
+    _without_noise,
+    aes_128_ecb_decrypted,
+    unscrambled,
+)
 from dagster_offload.extraction.formats.zip_xml import BrokenArchive
 
 PARAGRAPH, TEXT, CONTROL, LIST, SHAPE, TABLE, EQUATION = 66, 67, 71, 72, 76, 77, 88
@@ -94,3 +99,27 @@ def test_what_is_no_hangul_document_says_so(data: bytes) -> None:
         hwp_text(data)
     with pytest.raises(BrokenArchive):
         hwpx_text(data)
+
+
+def test_aes_decrypts_the_example_of_its_standard() -> None:
+    """FIPS 197, appendix C.1."""
+    sent = bytes.fromhex("69c4e0d86a7b0430d8cdb78070b4c55a")
+    assert aes_128_ecb_decrypted(sent, bytes(range(16))).hex() == "00112233445566778899aabbccddeeff"
+
+
+def test_a_document_for_distribution_is_read_with_the_key_it_carries() -> None:
+    key_data = bytearray(struct.pack("<I", 0x12345677) + bytes(252))
+    place = 4 + (0x77 & 15)
+    key_data[place : place + 16] = b"0123456789abcdef"
+    noisy = _without_noise(bytes(key_data))  # the same noise twice is none
+    assert noisy[:16].hex() == "7756341245454c4c4c4c4c7c7d7e7f78"
+    # The compressed section of one paragraph, encrypted by another program (the cryptography package).
+    section = bytes.fromhex("cad7605edc904b08ac35bd1c427a87d6203f3a85e4f1eacd1325f4c08fc55ffe")
+    stream = record(28, 0, noisy) + section
+    assert section_text(unscrambled(stream), is_compressed=True) == "배포용 본문"
+
+
+@pytest.mark.parametrize("stream", [record(66, 0), record(28, 0, bytes(10))])
+def test_a_section_without_its_key_is_refused(stream: bytes) -> None:
+    with pytest.raises(ValueError, match="no key data"):
+        unscrambled(stream)

@@ -153,21 +153,106 @@ def test_what_is_no_such_document_says_so(read: object, data: bytes) -> None:
         read(data)
 
 
-def test_slides_are_read_in_the_order_shown_with_titles_and_without_page_numbers() -> None:
-    drawing = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
-    slide = f'xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main" {drawing}'
+DRAWING = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
+SLIDES = f'xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main" {DRAWING} xmlns:r="{OFFICE}"'
+CHART = f'xmlns:c="http://schemas.openxmlformats.org/drawingml/2006/chart" {DRAWING}'
 
-    def shape(kind: str, text: str) -> str:
-        return f'<p:sp><p:ph type="{kind}"/><a:p><a:r><a:t>{text}</a:t></a:r></a:p></p:sp>'
 
-    listed = '<p:sldId id="9" r:id="b"/><p:sldId id="8" r:id="a"/>'
-    related = "".join(
-        f'<Relationship Id="{name}" Type="{OFFICE}/slide" Target="slides/{name}.xml"/>' for name in ("a", "b")
+def shape(kind: str, text: str) -> str:
+    return f'<p:sp><p:ph type="{kind}"/><a:p><a:r><a:t>{text}</a:t></a:r></a:p></p:sp>'
+
+
+def related(**targets: tuple[str, str]) -> str:
+    """Relations by id: type and member."""
+    one = '<Relationship Id="{}" Type="{}/{}" Target="{}"/>'
+    return (
+        f"<Relationships>{''.join(one.format(name, OFFICE, *told) for name, told in targets.items())}</Relationships>"
     )
-    members = {
-        "ppt/presentation.xml": f'<p:presentation {slide} xmlns:r="{OFFICE}">{listed}</p:presentation>',
-        "ppt/_rels/presentation.xml.rels": f"<Relationships>{related}</Relationships>",
-        "ppt/slides/a.xml": f"<p:sld {slide}>{shape('body', 'second')}{shape('sldNum', '2')}</p:sld>",
-        "ppt/slides/b.xml": f"<p:sld {slide}>{shape('title', 'First')}</p:sld>",
-    }
-    assert pptx_text(archive(members)) == "## First\n\nsecond"
+
+
+def deck(slides: dict[str, str], behind_the_list: str = "", **members: str) -> str:
+    """The text of a presentation that shows these slides in this order."""
+    listed = "".join(f'<p:sldId id="25{place}" r:id="{name}"/>' for place, name in enumerate(slides))
+    presentation = f"<p:presentation {SLIDES}><p:sldIdLst>{listed}</p:sldIdLst>{behind_the_list}</p:presentation>"
+    return pptx_text(
+        archive(
+            {
+                "ppt/presentation.xml": presentation,
+                "ppt/_rels/presentation.xml.rels": related(**{n: ("slide", f"slides/{n}.xml") for n in slides}),
+                **{f"ppt/slides/{name}.xml": f"<p:sld {SLIDES}>{body}</p:sld>" for name, body in slides.items()},
+                **members,
+            }
+        )
+    )
+
+
+def test_slides_are_read_in_the_order_shown_with_titles_and_without_page_numbers() -> None:
+    slides = {"b": shape("title", "First"), "a": shape("body", "second") + shape("sldNum", "2")}
+    assert deck(slides) == "## First\n\nsecond"
+
+
+def test_a_deck_with_sections_is_read_like_one_without() -> None:
+    section = (
+        '<p:extLst><p:ext uri="x"><p14:sectionLst xmlns:p14="http://schemas.microsoft.com/office/powerpoint/2010/main">'
+        '<p14:section name="s"><p14:sldIdLst><p14:sldId id="250"/></p14:sldIdLst></p14:section></p14:sectionLst>'
+        "</p:ext></p:extLst>"
+    )
+    assert deck({"a": shape("title", "Boiler")}, section) == "## Boiler"
+
+
+def test_each_different_footer_of_a_deck_is_read_once() -> None:
+    slides = {name: shape("body", name) + shape("ftr", "Draft, not for print") for name in ("a", "b")}
+    assert deck(slides) == "a\n\nb\n\nDraft, not for print"
+
+
+def chart() -> str:
+    def points(*texts: str) -> str:
+        return "".join(f'<c:pt idx="{place}"><c:v>{text}</c:v></c:pt>' for place, text in enumerate(texts) if text)
+
+    def series(name: str, *values: str) -> str:
+        categories = f"<c:cat><c:strCache>{points('spring', 'autumn')}</c:strCache></c:cat>"
+        return f"<c:ser><c:tx>{points(name)}</c:tx>{categories}<c:val>{points(*values)}</c:val></c:ser>"
+
+    title = "<c:title><a:p><a:r><a:t>Ducks</a:t></a:r></a:p></c:title>"
+    return f"<c:chart {CHART}>{title}{series('pond', '12', '15')}{series('lake', '', '7')}</c:chart>"
+
+
+DUCKS = "Ducks\n|  | pond | lake |\n| --- | --- | --- |\n| spring | 12 |  |\n| autumn | 15 | 7 |"
+
+
+def test_a_chart_on_a_slide_gives_its_title_and_values() -> None:
+    relations = {"ppt/slides/_rels/a.xml.rels": related(c=("chart", "../charts/c.xml")), "ppt/charts/c.xml": chart()}
+    assert deck({"a": shape("title", "Survey")}, **relations) == f"## Survey\n\n{DUCKS}"
+
+
+def test_a_chart_in_a_document_stands_behind_its_paragraph() -> None:
+    drawing = f'<w:r><c:chart {CHART} xmlns:r="{OFFICE}" r:id="c"/></w:r>'
+    body = paragraph(run("before") + drawing) + paragraph(run("after"))
+    document = f"<w:document {WORD}><w:body>{body}</w:body></w:document>"
+    relations = {"word/_rels/document.xml.rels": related(c=("chart", "charts/c.xml")), "word/charts/c.xml": chart()}
+    assert docx_text(archive({"word/document.xml": document, **relations})) == f"before\n\n{DUCKS}\n\nafter"
+
+
+def spreadsheet(rows: str) -> str:
+    body = f'<office:spreadsheet><table:table table:name="Plan">{rows}</table:table></office:spreadsheet>'
+    content = f"<office:document-content {ODF}><office:body>{body}</office:body></office:document-content>"
+    return open_document_text(archive({"content.xml": content}))
+
+
+def cell(text: str, repeated: int = 1) -> str:
+    return f'<table:table-cell table:number-columns-repeated="{repeated}"><text:p>{text}</text:p></table:table-cell>'
+
+
+def test_a_sheet_shows_its_cells_as_a_person_sees_them_and_only_those_used() -> None:
+    gap = '<table:table-cell table:number-columns-repeated="16000"/>'
+    rows = (
+        f"<table:table-row>{cell('시작')}{cell('참석률')}{gap}</table:table-row>"
+        f'<table:table-row table:number-rows-repeated="100000">{gap}</table:table-row>'
+        f"<table:table-row>{cell('9:30')}{cell('85%')}{gap}{cell('far')}</table:table-row>"
+    )
+    assert spreadsheet(rows) == "## Plan\n\n| 시작 | 참석률 |  |\n| --- | --- | --- |\n| 9:30 | 85% | far |"
+
+
+def test_cells_and_rows_that_repeat_are_written_as_often_as_they_are_shown() -> None:
+    rows = f'<table:table-row table:number-rows-repeated="2">{cell("x", 2)}{cell("y")}</table:table-row>'
+    assert spreadsheet(rows) == "## Plan\n\n| x | x | y |\n| --- | --- | --- |\n| x | x | y |"

@@ -1,6 +1,7 @@
 """Extractions claimed and finished in groups end as they would have one by one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -250,3 +251,16 @@ def test_a_row_that_postgres_refuses_undoes_its_group(bench: Bench) -> None:
     with pytest.raises(psycopg.DataError):
         finish(bench, worker, found(good), refused)
     assert [bench.state(key, EXTRACT) for key in "ab"] == ["claimed", "claimed"]
+
+
+def test_the_seconds_of_an_extraction_are_kept_also_for_a_very_long_text(bench: Bench) -> None:
+    bench.put("letter")
+    bench.put("book")
+    worker = bench.worker()
+    texts = {"letter": "text", "book": "x" * (extractions.LONG_TEXT + 1)}
+    finishes = [
+        Finish(claim, claim.items[0], replace(text_result(texts[claim.document]), seconds=2.5))
+        for claim in take(bench, worker)
+    ]
+    assert finish(bench, worker, *finishes) == [True, True]
+    assert [row["seconds"] for row in bench.sql("select seconds from results where stage = 'extract'")] == [2.5, 2.5]

@@ -1,0 +1,55 @@
+"""The text of a chart in an Office document: its titles, and its values as a table of categories and series.
+
+Source of the layout: ECMA-376 part 1, DrawingML charts. What is read is the copy of the values that the chart keeps.
+"""
+
+from collections.abc import Iterator
+from xml.etree.ElementTree import Element
+
+from dagster_offload.extraction.formats.markdown import table_text
+from dagster_offload.extraction.formats.zip_xml import attribute, local
+
+_MOST_POINTS = 1000  # of one series; a cloud of points is no text
+
+
+def chart_text(chart: Element) -> str:
+    """The chart's titles, a line each, and its values as a Markdown table; "" where it holds neither."""
+    titles = ["".join(_texts(element)) for element in chart.iter() if local(element) == "title"]
+    series = [element for element in chart.iter() if local(element) == "ser"]
+    return "\n".join(filter(str.strip, [*titles, _values(series)]))
+
+
+def _values(series: list[Element]) -> str:
+    columns = [(_first(one, "tx"), _points(one, ("cat", "xVal")), _points(one, ("val", "yVal"))) for one in series]
+    categories: dict[int, str] = {}
+    for _, own_categories, _ in columns:
+        categories |= own_categories
+    places = sorted({place for _, _, values in columns for place in values} | set(categories))[:_MOST_POINTS]
+    rows = [["", *(name for name, _, _ in columns)]]
+    rows += [[categories.get(place, ""), *(values.get(place, "") for _, _, values in columns)] for place in places]
+    return table_text(rows)
+
+
+def _first(series: Element, name: str) -> str:
+    return next(iter(_points(series, (name,)).values()), "") or "".join(
+        child.text or "" for part in series if local(part) == name for child in part if local(child) == "v"
+    )
+
+
+def _points(series: Element, names: tuple[str, ...]) -> dict[int, str]:
+    """The texts of the points of one part of a series, by their place."""
+    found = {}
+    for part in series:
+        if local(part) not in names:
+            continue
+        for point in part.iter():
+            index = attribute(point, "idx") if local(point) == "pt" else None
+            if index is not None and index.isdecimal():
+                found[int(index)] = " ".join(child.text or "" for child in point if local(child) == "v")
+    return found
+
+
+def _texts(element: Element) -> Iterator[str]:
+    for child in element.iter():
+        if local(child) in ("t", "v"):
+            yield child.text or ""

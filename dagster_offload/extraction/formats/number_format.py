@@ -1,0 +1,121 @@
+"""A cell's number as a person sees it in the sheet: 9:30, 85%, 2025-03-04, ₩1,250,000. Pure.
+
+Dates and times come in ISO order, whatever order the format has. Numbers without a unit keep all their digits: what a
+format rounds away is still in the sheet. Source of the codes: ECMA-376 part 1, 18.8.30 and 18.8.31.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+_FIRST_DAY = datetime(1899, 12, 30)  # sheets know no time zones
+_DAYS_TO_1904 = 1462
+_LEAP_DAY = 60  # Excel counts a 29 February 1900; days before it are one off
+_LAST_DAY = 2_958_466  # 10000-01-01
+
+_CODES = {
+    **dict.fromkeys((5, 6), '"$"#,##0'), **dict.fromkeys((7, 8), '"$"#,##0.00'), 9: "0%", 10: "0.00%", 18: "h:mm",
+    19: "h:mm:ss", 20: "h:mm", 21: "h:mm:ss", 22: "yyyy-mm-dd h:mm", 32: "h:mm", 33: "h:mm:ss", 42: '"$"#,##0',
+    44: '"$"#,##0.00', 45: "mm:ss", 46: "[h]:mm:ss", 47: "mm:ss", **dict.fromkeys((14, 15, 16, 17), "yyyy-mm-dd"),
+    **dict.fromkeys((*range(27, 32), 36, *range(50, 55), 57, 58), "yyyy-mm-dd"),
+}  # fmt: skip
+_TOKEN = re.compile(r'"([^"]*)"|\\(.)|[_*].|\[([^\]]*)\]|(.)', re.DOTALL)
+_ELAPSED = re.compile(r"h+|m+|s+", re.IGNORECASE)
+_CURRENCIES = frozenset("$€£¥₩₹₽₺฿元円원")
+
+
+@dataclass(frozen=True)
+class _Format:
+    """One section of a format code, taken apart."""
+
+    before: str  # what stands before the number, and behind it
+    behind: str
+    decimals: int
+    has_thousands: bool
+    is_percent: bool
+    has_date: bool
+    has_time: bool
+    has_seconds: bool
+    is_elapsed: bool
+
+    @property
+    def has_currency(self) -> bool:
+        return not _CURRENCIES.isdisjoint(self.before + self.behind)
+
+
+def builtin_code(number: int) -> str:
+    """The format code that a number below 164 stands for; "" for those that show numbers as they are."""
+    return _CODES.get(number, "")
+
+
+def display(value: float, code: str, *, is_1904: bool = False) -> str:
+    """The number as text by a format code; `is_1904`: days count from 1904, as on old Macs."""
+    shape = _taken_apart(code)
+    days = value + (_DAYS_TO_1904 if is_1904 and shape.has_date else 0)
+    if (shape.has_date or shape.has_time) and 0 <= days < _LAST_DAY:
+        return _time(days, shape)
+    if shape.is_percent:
+        return f"{plain(round(value * 100, 10))}%"
+    as_shown = f"{abs(value):{',' if shape.has_thousands else ''}.{shape.decimals}f}"
+    number = as_shown if shape.has_currency else plain(abs(value))
+    return f"{'-' if value < 0 else ''}{shape.before}{number}{shape.behind}"
+
+
+def plain(value: float) -> str:
+    """The number with the 15 digits that a sheet keeps, without an exponent where that is readable."""
+    if value == int(value) and abs(value) < 1e15:
+        return str(int(value))
+    return f"{value:.15g}"
+
+
+def _time(days: float, shape: _Format) -> str:
+    seconds = round(days * 86400)
+    if shape.is_elapsed or not shape.has_date:
+        hours = seconds // 3600 if shape.is_elapsed else seconds // 3600 % 24
+        clock = f"{hours}:{seconds // 60 % 60:02}"
+        return f"{clock}:{seconds % 60:02}" if shape.has_seconds else clock
+    moment = _FIRST_DAY + timedelta(days=days < _LEAP_DAY, seconds=seconds)
+    day = f"{moment:%Y-%m-%d}"
+    if not shape.has_time:
+        return day
+    return f"{day} {moment.hour}:{moment:%M:%S}" if shape.has_seconds else f"{day} {moment.hour}:{moment:%M}"
+
+
+@lru_cache(maxsize=1000)
+def _taken_apart(code: str) -> _Format:
+    """The code's first section, which is that of positive numbers."""
+    before, behind, letters = "", "", ""
+    is_elapsed = False
+    for quoted, escaped, bracket, other in _TOKEN.findall(code):
+        literal = quoted or escaped
+        if bracket:
+            is_elapsed = is_elapsed or _ELAPSED.fullmatch(bracket) is not None
+            letters += bracket if _ELAPSED.fullmatch(bracket) else ""
+            literal = bracket[1:].partition("-")[0] if bracket.startswith("$") else ""
+        elif other == ";":
+            break
+        elif other in _CURRENCIES:
+            literal = other
+        letters += other
+        if any(digit in letters for digit in "0#?"):
+            behind += literal
+        else:
+            before += literal
+    if "general" in letters.lower():
+        letters = ""
+    names = letters.lower()
+    has_time = "h" in names or "s" in names
+    has_date = "y" in names or "d" in names or ("m" in names and not has_time)
+    fraction = re.search(r"\.([0#?]+)", letters)
+    return _Format(
+        before=before,
+        behind=behind,
+        decimals=len(fraction[1]) if fraction else 0,
+        has_thousands="," in letters,
+        is_percent="%" in letters,
+        has_date=has_date,
+        has_time=has_time,
+        has_seconds="s" in names,
+        is_elapsed=is_elapsed,
+    )

@@ -1,0 +1,291 @@
+"""The text of RTF: paragraphs, list labels, tables, notes behind their place, heads and feet of pages once each.
+
+A font's `\\fcharset` decides how bytes are read, which the general extractor ignores; it also loses footnotes, and all
+text behind some control words (kreuzberg 4.10.4). Source of the layout: Microsoft's Rich Text Format Specification 1.9.1.
+"""
+
+import codecs
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from dagster_offload.extraction.encodings import decode
+from dagster_offload.extraction.formats.markdown import note_text, table_text
+
+_TOKEN = re.compile(
+    rb"\\([a-zA-Z]{1,32})(-?\d{1,10})? ?|\\'([0-9a-fA-F]{2})|\\([^a-zA-Z])|([{}])|[\r\n]+|([^\\{}\r\n]+)", re.DOTALL
+)
+_BYTES_BEHIND = b"bin"  # the control word behind which raw bytes stand, as many as its number says
+
+_CHARSETS = {
+    77: "mac_roman", 128: "cp932", 129: "cp949", 130: "johab", 134: "gb18030", 136: "cp950", 161: "cp1253",
+    162: "cp1254", 163: "cp1258", 177: "cp1255", 178: "cp1256", 186: "cp1257", 204: "cp1251", 222: "cp874",
+    238: "cp1250", 254: "cp437", 255: "cp850",
+}  # fmt: skip
+_SYMBOL = 2
+_CHARACTERS = {
+    b"tab": "\t", b"line": "\n", b"page": "\n", b"column": "\n", b"softline": "\n", b"emdash": "—", b"endash": "–",
+    b"bullet": "•", b"lquote": "‘", b"rquote": "’", b"ldblquote": "“", b"rdblquote": "”", b"emspace": " ",
+    b"enspace": " ", b"qmspace": " ", b"nestcell": " ",
+}  # fmt: skip
+_SIGNS = {b"~": "\xa0", b"_": "-", b"\r": "\n", b"\n": "\n", b"\\": "\\", b"{": "{", b"}": "}"}
+# Groups that hold no text a reader sees.
+_SKIPPED = frozenset(
+    b"""
+    fonttbl colortbl stylesheet listtable listoverridetable info pict objdata objclass objname fldinst datafield
+    filetbl revtbl rsidtbl generator themedata colorschememapping latentstyles datastore xmlnstbl xe tc tcn bkmkstart
+    bkmkend annotation atnid atnauthor atntime atnicn atnref atndate nonesttables pnseclvl listpicture mmathPr
+    panose falt fontemb fontfile footnotesep ftnsep ftnsepc aftnsep aftnsepc template private passwordhash
+    wgrffmtfilter docvar shppict sp
+    """.split()
+)
+# Groups marked as skippable that hold text all the same.
+_ENTERED = frozenset({b"shpinst", b"shptxt", b"footnote", b"ud", b"nesttableprops", b"pntext"})
+_HEADS = frozenset({b"header", b"headerl", b"headerr", b"headerf"})
+_FEET = frozenset({b"footer", b"footerl", b"footerr", b"footerf"})
+
+
+@dataclass
+class _Group:
+    """What a group inherits from the one around it."""
+
+    font: int = -1
+    fallback: int = 1  # bytes to skip behind a Unicode character
+    is_skipped: bool = False
+    is_hidden: bool = False
+    ends: Callable[[], None] | None = None
+
+
+@dataclass
+class _Out:
+    """Paragraphs and tables in the order in which they come."""
+
+    blocks: list[str] = field(default_factory=list)
+    line: list[str] = field(default_factory=list)
+    cell: list[str] = field(default_factory=list)
+    row: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    in_table: bool = False
+
+    def end_paragraph(self) -> None:
+        text = "".join(self.line).strip(" ")
+        self.line.clear()
+        if self.in_table:
+            self.cell.append(text)
+            return
+        self.end_table()
+        if text.strip():
+            self.blocks.append(text)
+
+    def end_cell(self) -> None:
+        self.cell.append("".join(self.line).strip())
+        self.line.clear()
+        self.row.append("\n".join(filter(None, self.cell)))
+        self.cell.clear()
+
+    def end_row(self) -> None:
+        if self.row:
+            self.rows.append(list(self.row))
+        self.row.clear()
+
+    def end_table(self) -> None:
+        self.end_row()
+        if self.rows:
+            self.blocks.append(table_text(self.rows))
+            self.rows.clear()
+
+    def text(self) -> str:
+        self.in_table = False
+        self.end_paragraph()
+        self.end_table()
+        return "\n\n".join(filter(str.strip, self.blocks))
+
+
+def rtf_text(data: bytes) -> str:
+    """The text of an RTF file; what was cut off is missing, and nothing is raised."""
+    reader = _Reader(data)
+    reader.read()
+    return "\n\n".join(
+        filter(str.strip, [*dict.fromkeys(reader.heads), reader.out.text(), *dict.fromkeys(reader.feet)])
+    )
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether the file's outermost group is closed: a file that was cut off ends somewhere inside it."""
+    return data.rstrip(b"\0\r\n ").endswith(b"}")
+
+
+class _Reader:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.code_page = "cp1252"
+        self.charsets = _font_charsets(data)
+        self.default_font = -1
+        self.group = _Group()
+        self.groups: list[_Group] = []
+        self.out = _Out()
+        self.heads: list[str] = []
+        self.feet: list[str] = []
+        self.pending = bytearray()
+        self.to_skip = 0
+        self.begins = False  # the next token is the first of its group
+        self.may_be_skipped = False  # behind a \* that begins a group
+
+    def read(self) -> None:
+        place = 0
+        while (found := _TOKEN.match(self.data, place)) is not None:
+            place = found.end()
+            begins, self.begins = self.begins, False
+            word, number, code, sign, brace, text = found.groups()
+            if word == _BYTES_BEHIND:
+                place += max(0, int(number or 0))
+            elif text is not None:
+                self._bytes(text)
+            elif code is not None:
+                self._bytes(bytes((int(code, 16),)))
+            elif word is not None:
+                self._control(word, None if number is None else int(number))
+            elif sign is not None:
+                if sign == b"*":
+                    self.may_be_skipped = begins
+                else:
+                    self._sign(sign)
+            elif brace == b"{":
+                self._flush()
+                self.groups.append(self.group)
+                self.group = replace(self.group, ends=None)
+                self.begins = True
+                self.to_skip = 0
+            elif brace == b"}":
+                self._flush()
+                if self.group.ends is not None:
+                    self.group.ends()
+                self.group = self.groups.pop() if self.groups else _Group()
+                self.to_skip = 0
+        self._flush()
+
+    def _bytes(self, text: bytes) -> None:
+        self.may_be_skipped = False
+        skipped = min(self.to_skip, len(text))
+        self.to_skip -= skipped
+        if not self.group.is_skipped and not self.group.is_hidden:
+            self.pending += text[skipped:]
+
+    def _sign(self, sign: bytes) -> None:
+        if sign in (b"\r", b"\n"):
+            self._control(b"par", None)
+        elif sign in _SIGNS:
+            self._characters(_SIGNS[sign])
+
+    def _characters(self, text: str) -> None:
+        self._flush()
+        if self.to_skip:
+            self.to_skip -= 1
+        elif not self.group.is_skipped and not self.group.is_hidden:
+            self.out.line.append(text)
+
+    def _flush(self) -> None:
+        """The bytes so far as text, in the encoding of the font in which they stand."""
+        if self.pending:
+            self.out.line.append(self._decoded(bytes(self.pending)))
+            self.pending.clear()
+
+    def _decoded(self, data: bytes) -> str:
+        charset = self.charsets.get(self.group.font if self.group.font >= 0 else self.default_font, 1)
+        if charset == _SYMBOL:
+            return "".join("•" if byte > 0x7F else chr(byte) for byte in data)
+        try:
+            return data.decode(_CHARSETS.get(charset, self.code_page))
+        except UnicodeDecodeError:  # the font names another charset than its bytes are in
+            decoded = decode(data)
+            return data.decode(self.code_page, "replace") if decoded is None else decoded.text
+
+    def _control(self, word: bytes, number: int | None) -> None:
+        self._flush()
+        is_skippable, self.may_be_skipped = self.may_be_skipped, False
+        if word == b"u" and number is not None:
+            self._characters(chr(number % 0x10000))
+            self.to_skip = self.group.fallback
+            return
+        self.to_skip = 0
+        if word in _CHARACTERS:
+            self._characters(_CHARACTERS[word])
+        elif word in _SKIPPED or (is_skippable and word not in _ENTERED) or word == b"upr":
+            self.group.is_skipped = True
+        elif word == b"ud":
+            self.group.is_skipped = False
+        elif not self.group.is_skipped:
+            self._format(word, number)
+
+    def _format(self, word: bytes, number: int | None) -> None:
+        group, out = self.group, self.out
+        match word:
+            case b"f" if number is not None:
+                group.font = number
+            case b"plain":
+                group.font, group.is_hidden = -1, False
+            case b"deff" if number is not None:
+                self.default_font = number
+            case b"ansicpg" if number is not None:
+                self.code_page = _known("utf-8" if number == 65001 else f"cp{number}", self.code_page)
+            case b"mac":
+                self.code_page = "mac_roman"
+            case b"uc" if number is not None:
+                group.fallback = number
+            case b"v" | b"deleted":
+                group.is_hidden = number != 0
+            case b"par" | b"sect":
+                out.end_paragraph()
+            case b"pard":
+                out.in_table = False
+            case b"intbl":
+                out.in_table = True
+            case b"cell":
+                out.end_cell()
+            case b"row":
+                out.end_row()
+            case b"footnote":
+                self._aside(lambda text: out.line.append(f" {note_text([text])} "))
+            case _ if word in _HEADS:
+                self._aside(lambda text: self._margin(self.heads, text))
+            case _ if word in _FEET:
+                self._aside(lambda text: self._margin(self.feet, text))
+            case b"shptxt":
+                self._aside(lambda text: out.blocks.append(text))
+
+    def _margin(self, texts: list[str], text: str) -> None:
+        if any(map(str.isalpha, text)):  # page numbers alone say nothing
+            texts.append(text)
+
+    def _aside(self, put: Callable[[str], None]) -> None:
+        """Collect this group's text apart, and `put` it when the group ends."""
+        around, self.out = self.out, _Out()
+
+        def end() -> None:
+            text = self.out.text()
+            self.out = around
+            put(text)
+
+        self.group.ends = end
+
+
+_FONT = re.compile(rb"\\f(\d{1,5})(?![\d])[^;{}]*?\\fcharset(\d{1,3})")
+
+
+def _font_charsets(data: bytes) -> dict[int, int]:
+    """The charset of each font, by its number; the table of fonts stands in the file's head."""
+    start = data.find(b"\\fonttbl")
+    if start < 0:
+        return {}
+    table = data[start : start + 200_000]
+    end = min(
+        (place for mark in (b"\\colortbl", b"\\stylesheet") if (place := table.find(mark)) > 0), default=len(table)
+    )
+    return {int(font): int(charset) for font, charset in _FONT.findall(table[:end])}
+
+
+def _known(encoding: str, otherwise: str) -> str:
+    try:
+        return codecs.lookup(encoding).name
+    except LookupError:
+        return otherwise

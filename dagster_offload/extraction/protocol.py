@@ -1,0 +1,127 @@
+"""The messages between `extractor.Extractor` (the parent) and `child` (the process that reads files).
+
+The parent sends one `Request` for each file, as a line of JSON on the child's stdin. The child replies on stdout in
+frames: eight bytes of length, then JSON. It sends `Ready` once, then for each request any number of `PageRead`
+messages and exactly one `Answer`. Both sides build and match these classes, so a message that one side does not know is an error.
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from dagster_offload.extraction.tesseract import Reader
+from dagster_offload.stages.graph import Outcome
+
+HEADER = struct.Struct(">Q")
+
+CRASH, OUT_OF_MEMORY = "extraction_crash", "extraction_memory"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A file to read.
+
+    `digest` is the SHA-256 its bytes must have (None: any). `file_type` is its extension, lower case, without the dot.
+    `known_pages` are texts of pages that OCR has read before, by number from 1.
+    """
+
+    path: str
+    digest: str | None
+    file_type: str
+    reader: Reader
+    known_pages: Mapping[int, str] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The child has started and waits for requests."""
+
+
+@dataclass(frozen=True)
+class PageRead:
+    """OCR progress: page `number` (from 1) of `of` has begun, or is read where `text` is not None."""
+
+    number: int
+    of: int
+    text: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What a file holds. `text` is "" unless the outcome is OK; `metadata`: mime, pages, encoding, title where known."""
+
+    outcome: Outcome
+    text: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The file gives no text, and the child knows why. `is_final`: another try would end the same way."""
+
+    code: str
+    message: str
+    is_final: bool
+
+
+@dataclass(frozen=True)
+class Crashed:
+    """The reader failed in a way nobody foresaw, or ran out of memory. The child ends after this message.
+
+    `code` is `CRASH` or `OUT_OF_MEMORY`; `kind` names the error and never quotes the document.
+    """
+
+    code: str
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """The file's bytes are not those of the request's digest, or it is no regular file any more."""
+
+
+@dataclass(frozen=True)
+class Unopened:
+    """The operating system refused to open or read the file, with this error number."""
+
+    errno: int
+
+
+Answer = Extracted | Refused | Crashed | Changed | Unopened
+Message = Ready | PageRead | Answer
+
+_CLASSES: dict[str, type[Message]] = {
+    kind.__name__: kind for kind in (Ready, PageRead, Extracted, Refused, Crashed, Changed, Unopened)
+}
+
+
+def request_line(request: Request) -> bytes:
+    return json.dumps(asdict(request)).encode() + b"\n"
+
+
+def parse_request(line: bytes) -> Request:
+    fields = json.loads(line)
+    reader = fields["reader"]
+    return Request(
+        **fields
+        | {
+            "reader": Reader(**reader | {"missing": tuple(reader["missing"])}),
+            "known_pages": {int(number): text for number, text in fields["known_pages"].items()},
+        }
+    )
+
+
+def frame(message: Message) -> bytes:
+    """The message with its header, as it goes over the pipe."""
+    content = json.dumps([type(message).__name__, asdict(message)], ensure_ascii=False).encode()
+    return HEADER.pack(len(content)) + content
+
+
+def parse_message(content: bytes) -> Message:
+    """The message of a frame without its header. Raises `KeyError` for an unknown kind."""
+    name, fields = json.loads(content)
+    if name == Extracted.__name__:
+        fields["outcome"] = Outcome(fields["outcome"])
+    return _CLASSES[name](**fields)

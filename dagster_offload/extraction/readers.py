@@ -1,0 +1,236 @@
+"""Which reader a file goes to: by what its bytes say, and by its name where they are silent."""
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import kreuzberg
+
+from dagster_offload.extraction import file_types
+from dagster_offload.extraction.cleaning import clean_title, extracted
+from dagster_offload.extraction.encodings import declared_encoding, decode
+from dagster_offload.extraction.formats import general
+from dagster_offload.extraction.formats.docx import docx_text
+from dagster_offload.extraction.formats.epub import epub_text
+from dagster_offload.extraction.formats.html import html_part_bytes_text, html_part_text, html_text, html_title
+from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text, hwpx_text
+from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, subject
+from dagster_offload.extraction.formats.msg import NotOutlook, OutlookReaders, outlook_text
+from dagster_offload.extraction.formats.odf import open_document_text
+from dagster_offload.extraction.formats.old_office import doc_text, ppt_text, xls_text
+from dagster_offload.extraction.formats.pdf import pdf_text
+from dagster_offload.extraction.formats.pptx import pptx_text
+from dagster_offload.extraction.formats.rtf import is_whole, rtf_text
+from dagster_offload.extraction.formats.xlsx import xlsx_text
+from dagster_offload.extraction.formats.zip_xml import BrokenArchive
+from dagster_offload.extraction.protocol import Extracted
+from dagster_offload.extraction.refusals import FileRefused, broken, password_protected, unsupported
+from dagster_offload.extraction.scans import Pictures
+from dagster_offload.extraction.tesseract import Unreadable
+from dagster_offload.library.files import CODE_TYPES
+from dagster_offload.stages.graph import Outcome
+
+Metadata = dict[str, str | int]
+
+T = TypeVar("T")
+
+# Read as they are: their markup is readable, and a model gets nothing from another form of it.
+TEXT_TYPES = CODE_TYPES | frozenset(
+    "txt text md markdown mdx rst adoc asciidoc org tex typ xml json yaml yml csv tsv".split()  # noqa: SIM905
+)
+# A graph for Graphviz, whose files are named like Word's templates.
+_DOT_GRAPH = re.compile(rb"\s*(?://[^\n]*\n\s*|/\*.*?\*/\s*)*(?:strict\s+)?(?:di)?graph\b[^{]*\{", re.DOTALL)
+# Where a chart begins inside an XLS sheet: kreuzberg takes the chart's copy of values for cells of the sheet.
+_XLS_CHART = bytes.fromhex("0908100000062000")
+HTML_TYPES = frozenset({"html", "htm", "xhtml"})
+MAIL_TYPES = frozenset({"eml", "mht", "mhtml"})
+MAIL_BOX_TYPES = frozenset({"mbox", "mbx"})
+
+
+def read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Extracted:
+    """The text of a file. `file_type` is its extension, `pictures` reads its pictures of text. Raises `FileRefused`."""
+    found = _read_file(data, path, file_type, pictures)
+    if found.outcome is Outcome.NO_TEXT and "reason" not in found.metadata:
+        kind = file_types.describe_time(found.metadata["mime"])
+        return replace(found, metadata={**found.metadata, "reason": f"nothing is written in this {kind}"})
+    return found
+
+
+def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Extracted:
+    if not data:
+        return extracted("", {}, when_blank=Outcome.EMPTY)
+    _refuse_what_is_not_read(data)
+    kind = file_types.sniffed(data)
+    if kind == file_types.HTML and file_type in TEXT_TYPES:  # a page's source that is meant as text: .php, .vue, .txt
+        kind = None
+    if kind in _READERS:
+        return _READERS[kind](data)
+    if kind is None and file_type in MAIL_TYPES:
+        return _mail(data)
+    if kind is None and file_type in MAIL_BOX_TYPES:
+        return _mail_box(data)
+    if kind is None and file_type in HTML_TYPES:
+        return _html(data)
+    if kind is None and (file_type in TEXT_TYPES or not file_type):
+        return _plain(data, file_type)
+    if kind is None and file_type == "dot" and _DOT_GRAPH.match(data):
+        return _plain(data, file_type)
+    return _document(data, kind or general.type_by_name(path), pictures)
+
+
+def _refuse_what_is_not_read(data: bytes) -> None:
+    lock = file_types.lock(data)
+    if lock is not None:
+        raise password_protected(f"the file is {lock}: save it without")
+    if file_types.is_old_hangul(data):
+        raise unsupported("Hangul documents of version 3 and older are not read: save it as HWP 5 or HWPX")
+    if file_types.is_old_powerpoint(data):
+        raise unsupported("PowerPoint presentations of version 95 and older are not read: save it as PPTX")
+    unpacked = file_types.unpacked_bytes(data)
+    if unpacked > file_types.UNPACKED_LIMIT_BYTES:
+        message = f"the file unpacks to {unpacked / 1024**3:.1f} GiB: it is not read"
+        raise FileRefused("unpacks_too_large", message, is_final=True)
+
+
+def _plain(data: bytes, file_type: str) -> Extracted:
+    decoded = decode(data, declared_encoding(data) if file_type == "xml" else None)
+    if decoded is None:
+        raise unsupported("no text in an encoding we know, and no document type we know")
+    return extracted(decoded.text, {"mime": "text/plain", "encoding": decoded.encoding}, when_blank=Outcome.EMPTY)
+
+
+def _html(data: bytes) -> Extracted:
+    # A page may hold stray NULs, which browsers skip, and for which no other text would be taken for one.
+    decoded = decode(data, declared_encoding(data)) or decode(data.replace(b"\0", b""), declared_encoding(data))
+    if decoded is None:
+        raise unsupported("HTML in an encoding that cannot be recognized")
+    title = clean_title(html_title(decoded.text))
+    return extracted(html_text(decoded.text), {"mime": file_types.HTML, "title": title, "encoding": decoded.encoding})
+
+
+def _mail(data: bytes) -> Extracted:
+    text = _letters(data, file_types.MAIL, mail_text)
+    return extracted(text, {"mime": file_types.MAIL, "title": clean_title(subject(data))})
+
+
+def _mail_box(data: bytes) -> Extracted:
+    return extracted(_letters(data, file_types.MBOX, mail_box_text), {"mime": file_types.MBOX})
+
+
+def _letters(data: bytes, kind: str, read: Callable[[bytes, Callable[[str], str]], str | None]) -> str:
+    try:
+        text = read(data, html_part_text)
+    except RecursionError:  # mails in mails in mails
+        text = None
+    if text is None:
+        raise broken(kind, data)
+    return text
+
+
+def _outlook(data: bytes) -> Extracted:
+    try:
+        text, about = outlook_text(data, OutlookReaders(html=html_part_bytes_text, rtf=rtf_text))
+    except NotOutlook:
+        raise broken(file_types.OUTLOOK, data) from None
+    return extracted(text, {"mime": file_types.OUTLOOK, "title": clean_title(about)})
+
+
+def _rtf(data: bytes) -> Extracted:
+    answer = extracted(rtf_text(data), {"mime": file_types.RTF})
+    if not answer.text and not is_whole(data):
+        raise broken(file_types.RTF, data)
+    return answer
+
+
+def _own(kind: str, read: Callable[[bytes], str], data: bytes) -> Extracted:
+    """The answer of one of our own readers, for files of one type."""
+    try:
+        text = read(data)
+    except (NotHangul, BrokenArchive):
+        raise broken(kind, data) from None
+    return extracted(text, {"mime": kind, "title": clean_title(file_types.title(data))})
+
+
+# What the general extractor reads wrongly or not at all has a reader of ours (docs/decisions/0007-extractors.md).
+_READERS: dict[str | None, Callable[[bytes], Extracted]] = {
+    file_types.HTML: _html,
+    file_types.RTF: _rtf,
+    file_types.MBOX: _mail_box,
+    file_types.OUTLOOK: _outlook,
+    **{
+        kind: functools.partial(_own, kind, read)
+        for kind, read in {
+            file_types.HWP: hwp_text,
+            file_types.HWPX: hwpx_text,
+            file_types.DOCX: docx_text,
+            file_types.PPTX: pptx_text,
+            file_types.XLSX: xlsx_text,
+            file_types.WORD: doc_text,
+            file_types.POWERPOINT: ppt_text,
+            file_types.ODT: open_document_text,
+            file_types.ODP: open_document_text,
+            file_types.ODS: open_document_text,
+            file_types.EPUB: epub_text,
+        }.items()
+    },
+}
+
+
+def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
+    if kind is None:
+        raise unsupported("the extractor knows no document type for this file")
+    if kind in _READERS:  # by its name; its bytes say nothing of the sort
+        raise broken(kind, data)
+    if kind == file_types.PDF:
+        return _pdf(data, pictures)
+    if kind == file_types.IWORK:
+        preview = file_types.iwork_preview(data)
+        if preview is None:
+            raise unsupported(f"a {file_types.describe_time(kind)} without a preview is not read: export it as PDF")
+        read = _pdf(preview, pictures)
+        return replace(read, metadata={**read.metadata, "mime": kind})
+    if kind == file_types.EXCEL and _XLS_CHART in data:
+        return extracted(xls_text(data), {"mime": kind})
+    try:
+        result = general.read(data, kind)
+    except FileRefused:
+        if kind != file_types.EXCEL:
+            raise
+        return extracted(xls_text(data), {"mime": kind})
+    metadata = _metadata(result)
+    if kind.startswith("image/"):
+        return _with_metadata(_ocr(lambda: pictures.of_image(data, kind)), metadata)
+    return extracted(general.text_of(result, kind), metadata)
+
+
+def _pdf(data: bytes, pictures: Pictures) -> Extracted:
+    found = pdf_text(data)
+    pages = len(found.pages)
+    metadata: Metadata = {"mime": file_types.PDF, "pages": pages, "title": clean_title(found.title)}
+    if found.broken_pages:
+        metadata["reason"] = f"{found.broken_pages} of {pages} pages are broken and cannot be read"
+    read = _ocr(lambda: pictures.of_pdf(data, found.pages))
+    if read is not None:
+        return _with_metadata(read, metadata)
+    return extracted("\n\n".join(page for page in found.pages if page), metadata)
+
+
+def _ocr(read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except Unreadable as unreadable:
+        message = f"Tesseract does not get through a page ({unreadable.ending})"
+        raise FileRefused("ocr_crash", message, is_final=False) from None
+
+
+def _with_metadata(found: Extracted, metadata: Metadata) -> Extracted:
+    """The answer with this metadata in addition to its own."""
+    kept = {name: value for name, value in metadata.items() if value != ""}
+    return replace(found, metadata={**kept, **found.metadata})
+
+
+def _metadata(result: kreuzberg.ExtractionResult) -> Metadata:
+    title = result.metadata.get("title")
+    return {"mime": result.mime_type, "title": clean_title(title) if isinstance(title, str) else ""}

@@ -1,0 +1,159 @@
+"""PDF pages written object by object: form values beside their labels, whole words, rows, each line once."""
+
+import pytest
+
+from dagster_offload.extraction.formats.pdf import join_cut_words, pdf_text
+from dagster_offload.extraction.formats.pdf_annotations import Letter, Note, place
+from dagster_offload.extraction.refusals import FileRefused
+from tests.extraction.made_pdf import Page, line, lines, made_pdf, turned
+
+TENANT = ("The tenant pays for the water used in the yard", "and gives back both keys on the last day of May.")
+
+
+def text_of(*pages: Page, unicodes: dict[str, str] | None = None) -> list[str]:
+    return list(pdf_text(made_pdf(*pages, unicodes=unicodes)).pages)
+
+
+def widget(kind: str, rect: str, value: str) -> str:
+    return f"/Subtype /Widget /FT /{kind} /T (field at {rect}) /Rect [{rect}] {value}"
+
+
+def shown(text: str) -> str:
+    return f"/Tx BMC BT /F1 12 Tf 2 5 Td ({text}) Tj ET EMC"
+
+
+def test_a_filled_field_follows_its_label() -> None:
+    labels = [line("Application for a parking permit", 72, 720), line("Name:", 72, 690), line("Plate:", 72, 660)]
+    page = Page(
+        "\n".join(labels),
+        [
+            (widget("Tx", "200 655 400 675", "/V (HX 7781)"), shown("HX 7781")),
+            (widget("Tx", "200 685 400 705", "/V (Yuna Castellan)"), shown("Yuna Castellan")),
+        ],
+    )
+    assert text_of(page) == ["Application for a parking permit\nName: Yuna Castellan\nPlate: HX 7781"]
+
+
+def test_two_fields_of_one_line_each_follow_their_own_label() -> None:
+    page = Page(
+        line("From:", 72, 690) + "\n" + line("to:", 300, 690),
+        [
+            (widget("Tx", "330 685 400 705", "/V (Friday)"), ""),
+            (widget("Tx", "110 685 200 705", "/V (Monday)"), ""),
+        ],
+    )
+    assert " ".join(text_of(page)[0].split()) == "From: Monday to: Friday"
+
+
+def test_a_field_that_is_hidden_or_empty_adds_nothing() -> None:
+    page = Page(
+        line("Name:", 72, 690),
+        [
+            (widget("Tx", "200 685 400 705", "/V (secret) /Flags 0").replace("/Flags 0", "/F 2 /X"), shown("secret")),
+            (widget("Tx", "200 645 400 665", ""), ""),
+        ],
+    )
+    assert text_of(page) == ["Name:"]
+
+
+def test_a_ticked_box_is_told_from_an_empty_one() -> None:
+    states = "/AP << /N << /Yes 3 0 R /Off 3 0 R >> >>"
+    page = Page(
+        line("Dog", 100, 690) + "\n" + line("Cat", 100, 660),
+        [
+            (widget("Btn", "72 688 84 700", f"/V /Yes /AS /Yes {states}"), ""),
+            (widget("Btn", "72 658 84 670", f"/V /Off /AS /Off {states}"), ""),
+        ],
+    )
+    assert text_of(page) == ["[x] Dog\n[ ] Cat"]
+
+
+def test_what_only_an_appearance_shows_is_read() -> None:
+    """A signature has no value, a choice another than it shows, a stamp no entry for its text."""
+    page = Page(
+        line("Signed:", 72, 690),
+        [
+            (widget("Sig", "200 685 400 705", ""), shown("Digitally signed by Yuna")),
+            ("/Subtype /Stamp /Rect [200 585 400 605]", shown("PAID 4 May")),
+        ],
+    )
+    assert text_of(page) == ["Signed: Digitally signed by Yuna\nPAID 4 May"]
+
+
+def test_a_note_written_onto_the_page_is_read_where_it_stands() -> None:
+    note = "/Subtype /FreeText /Rect [72 600 400 620] /Contents (call back on Friday) /DA (/F1 12 Tf)"
+    page = Page(line("Dear Sir", 72, 720) + "\n" + line("Yours", 72, 500), [(note, "")])
+    assert text_of(page) == ["Dear Sir\ncall back on Friday\nYours"]
+
+
+def test_a_lone_surrogate_costs_only_itself() -> None:
+    page = Page(lines("The yard +", "and both keys"))
+    assert text_of(page, unicodes={"+": "D83D"}) == ["The yard\nand both keys"]
+    assert text_of(page, unicodes={"+": "D83DDD11"}) == ["The yard \U0001f511\nand both keys"]
+
+
+def test_right_to_left_words_come_in_reading_order() -> None:
+    """Drawn from left to right, as a page holds them: the last letter of the line first."""
+    hebrew = {"a": "05DD", "b": "05D5", "c": "05DC", "d": "05E9"}
+    assert text_of(Page(lines("abcd")), unicodes=hebrew) == ["שלום"]
+
+
+@pytest.mark.parametrize(
+    ("cosine", "sine", "attributes"),
+    [(-1, 0, ""), (-1, 0, "/Rotate 180"), (0.985, 0.174, ""), (0.985, -0.174, ""), (0, 1, ""), (0, -1, "/Rotate 90")],
+)
+def test_a_page_that_is_turned_or_skewed_reads_like_any_other(cosine: float, sine: float, attributes: str) -> None:
+    [text] = text_of(Page(turned(lines(*TENANT), cosine, sine), attributes=attributes))
+    assert text == "\n".join(TENANT)
+
+
+def test_a_word_cut_by_a_line_end_is_one_word() -> None:
+    page = Page(lines("Here is the defi-", "nition of a self-", "contained and a left-", "handed Smith-", "Jones."))
+    other = Page(lines("A self-contained flat."))
+    first, _ = text_of(page, other)
+    assert " ".join(first.split()) == "Here is the definition of a self-contained and a lefthanded Smith-Jones."
+
+
+def test_a_cut_word_keeps_its_hyphen_where_the_document_writes_it_so() -> None:
+    assert join_cut_words(["left\ufffehanded and left-handed", "re\ufffeport 4\ufffe5 end\ufffe"]) == [
+        "left-handed and left-handed",
+        "report 4-5 end-",
+    ]
+
+
+def test_cells_of_one_row_stay_apart_and_on_one_line() -> None:
+    row = [line(f"{name}{number}", x, y) for y, number in ((700, 1), (680, 2)) for name, x in (("a", 72), ("b", 400))]
+    [text] = text_of(Page("\n".join(row)))
+    assert [line.split() for line in text.split("\n")] == [["a1", "b1"], ["a2", "b2"]]
+
+
+def test_text_off_the_page_is_not_read() -> None:
+    assert text_of(Page(line("seen", 72, 700) + "\n" + line("unseen", 72, -50))) == ["seen"]
+
+
+def test_a_page_that_cannot_be_opened_is_counted_and_the_others_are_read() -> None:
+    whole = made_pdf(Page(lines("first")), Page(lines("second")))
+    found = pdf_text(whole.replace(b"/Kids [5 0 R 7 0 R]", b"/Kids [5 0 R 9 0 R]"))
+    assert (found.pages, found.broken_pages) == (("first", ""), 1)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.95])
+def test_a_file_that_was_cut_off_is_broken_also_where_pdfium_could_repair_it(share: float) -> None:
+    whole = made_pdf(Page(lines(*TENANT)), Page(lines(*TENANT)))
+    with pytest.raises(FileRefused) as refused:
+        pdf_text(whole[: int(len(whole) * share)])
+    assert refused.value.code == "broken_file"
+    updated = whole + b"9 0 obj\n<< /Length 5000 >>\nendobj\n"
+    with pytest.raises(FileRefused):
+        pdf_text(updated)
+
+
+def test_a_note_without_a_line_beside_it_stands_below_the_line_above() -> None:
+    def written(text: str, x: float, y: float) -> list[Letter]:
+        letters = [Letter(one, (x + 6 * place, y, x + 6 * place + 5, y + 9)) for place, one in enumerate(text)]
+        return [*letters, Letter("\n", None)]
+
+    letters = [*written("top", 72, 700), *written("bottom", 72, 300)]
+    assert place([Note("note", (72, 490, 200, 510))], letters).split("\n") == ["top", "note", "bottom", ""]
+    assert place([Note("note", (300, 695, 400, 715))], letters).split("\n") == ["top note", "bottom", ""]
+    assert place([Note("note", (300, 100, 400, 120))], []) == "\nnote"

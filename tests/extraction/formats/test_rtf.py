@@ -1,0 +1,98 @@
+"""RTF written by hand: each font's charset counts, and what no reader sees is no text."""
+
+import pytest
+
+from dagster_offload.extraction.formats.rtf import is_whole, rtf_text
+
+FONTS = rb"{\fonttbl{\f0\fswiss\fcharset0 Arial;}{\f1\fnil\fcharset%d Other;}{\f2\fcharset2 Symbol;}}"
+
+
+def escaped(text: str, encoding: str) -> bytes:
+    return b"".join(rb"\'%02x" % byte for byte in text.encode(encoding))
+
+
+def rtf(body: bytes, charset: int = 129, head: bytes = rb"\ansi\ansicpg1252\deff0") -> str:
+    return rtf_text(b"{\\rtf1" + head + FONTS % charset + body + b"}")
+
+
+@pytest.mark.parametrize(
+    ("charset", "encoding", "text"),
+    [
+        (129, "cp949", "회의실 사용 신청서"),
+        (128, "cp932", "会議の議事録と表"),
+        (134, "gb18030", "会议记录"),
+        (136, "cp950", "會議紀錄"),
+        (204, "cp1251", "Протокол собрания"),
+        (161, "cp1253", "Πρακτικά"),
+        (238, "cp1250", "Zażółć gęślą jaźń"),
+    ],
+)
+def test_the_charset_of_a_font_counts_where_the_file_names_another_code_page(
+    charset: int, encoding: str, text: str
+) -> None:
+    assert rtf(rb"\f0 A: \f1 " + escaped(text, encoding) + rb"\f0  end\par", charset) == f"A: {text} end"
+
+
+def test_a_second_byte_that_is_an_ascii_letter_belongs_to_its_character() -> None:
+    assert rtf(rb"\f1 \'83A\'83\'42\par", 128) == "アィ"
+
+
+def test_bytes_of_another_charset_than_the_font_says_are_recognized() -> None:
+    assert rtf(rb"\f1 " + escaped("회의실 사용 신청서", "cp949") + rb"\par", 128) == "회의실 사용 신청서"
+
+
+def test_unicode_characters_are_read_once_and_their_substitutes_skipped() -> None:
+    assert (
+        rtf(rb"\uc1 \u54924?\u51032? \uc2\u-10179??\u-9144?? {\uc0\u8364}5\par")
+        .encode("utf-16-le", "surrogatepass")
+        .decode("utf-16-le")
+        == "회의 \U0001f448 €5"
+    )
+
+
+def test_rows_of_a_table_are_rows_and_paragraphs_around_it_stay_apart() -> None:
+    table = rb"\trowd\intbl a\cell b\par c\cell\row\trowd\intbl d\cell\cell\row\pard"
+    assert rtf(rb"before\par" + table + rb" after\par") == ("before\n\n| a | b c |\n| --- | --- |\n| d |  |\n\nafter")
+
+
+def test_notes_stand_in_brackets_and_list_labels_before_their_items() -> None:
+    body = rb"Signed{\footnote \pard see nine} today\par{\listtext\f0 1.\tab}first\par{\listtext\f2\'b7\tab}point\par"
+    assert rtf(body) == "Signed [see nine]  today\n\n1.\tfirst\n\n•\tpoint"
+
+
+def test_the_letterhead_is_read_once_and_page_numbers_are_not() -> None:
+    head = rb"{\headerl\pard Harbour Office\par}{\headerr\pard Harbour Office\par}{\footer\pard 12\par}"
+    assert rtf(head + rb"Dear Sir\par") == "Harbour Office\n\nDear Sir"
+
+
+@pytest.mark.parametrize(
+    "unseen",
+    [
+        rb"{\info{\title secret}}",
+        rb"{\*\unknown secret}",
+        rb"{\pict\wmetafile8 abcdef0123}",
+        rb"{\v secret}",
+        rb"{\deleted secret}",
+        rb"{\field{\*\fldinst HYPERLINK secret}{\fldrslt }}",
+        rb"{\pict\bin6 }{\\}{}",
+    ],
+)
+def test_what_no_reader_sees_is_no_text(unseen: bytes) -> None:
+    assert rtf(b"seen " + unseen + rb"too\par") == "seen too"
+
+
+def test_text_behind_a_star_in_the_middle_of_a_group_is_read() -> None:
+    assert rtf(rb"{\i0\*\cs7\f0 The quick brown fox}\par") == "The quick brown fox"
+
+
+def test_a_text_box_and_the_shown_part_of_a_field_are_read() -> None:
+    box = rb"{\shp{\*\shpinst{\sp{\sn x}{\sv 1}}{\shptxt in the box\par}}}"
+    field = rb"{\field{\*\fldinst PAGE}{\fldrslt shown}}"
+    assert rtf(b"before " + field + box + rb" after\par") == "in the box\n\nbefore shown after"
+
+
+def test_a_file_that_was_cut_off_gives_the_text_that_is_there_and_is_not_whole() -> None:
+    cut = rb"{\rtf1\ansi{\b bold text\par"
+    assert rtf_text(cut) == "bold text"
+    assert not is_whole(cut)
+    assert is_whole(b"{\\rtf1 a}\r\n\0")

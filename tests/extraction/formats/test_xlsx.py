@@ -1,0 +1,132 @@
+"""Workbooks made element by element: used cells only, and values as a person sees them."""
+
+import io
+import zipfile
+
+import pytest
+
+from dagster_offload.extraction.formats.number_format import display
+from dagster_offload.extraction.formats.xlsx import xlsx_text
+from dagster_offload.extraction.formats.zip_xml import BrokenArchive
+
+MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+DRAWING = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
+
+
+def related(**targets: tuple[str, str]) -> str:
+    one = '<Relationship Id="{}" Type="{}/{}" Target="{}"/>'
+    return (
+        f"<Relationships>{''.join(one.format(name, OFFICE, *told) for name, told in targets.items())}</Relationships>"
+    )
+
+
+def workbook(
+    cells: str, *, codes: tuple[str, ...] = (), properties: str = "", members: dict[str, str] | None = None
+) -> str:
+    """The text of a workbook of one sheet; `codes` are the formats of styles 1, 2 and so on."""
+    formats = "".join(f'<numFmt numFmtId="{164 + n}" formatCode="{code}"/>' for n, code in enumerate(codes))
+    styles = "".join(f'<xf numFmtId="{164 + n}"/>' for n in range(len(codes)))
+    parts = {
+        "xl/workbook.xml": f'<workbook {MAIN} xmlns:r="{OFFICE}">{properties}<sheets><sheet name="Plan" r:id="s"/></sheets>'
+        "</workbook>",
+        "xl/_rels/workbook.xml.rels": related(
+            s=("worksheet", "worksheets/a.xml"), t=("sharedStrings", "strings.xml"), f=("styles", "styles.xml")
+        ),
+        "xl/worksheets/a.xml": f"<worksheet {MAIN}><sheetData>{cells}</sheetData></worksheet>",
+        "xl/styles.xml": f'<styleSheet {MAIN}><numFmts>{formats}</numFmts><cellXfs><xf numFmtId="0"/>{styles}</cellXfs>'
+        "</styleSheet>",
+        **(members or {}),
+    }
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return xlsx_text(made.getvalue())
+
+
+def row(number: int, *cells: str) -> str:
+    return f'<row r="{number}">{"".join(cells)}</row>'
+
+
+def text(reference: str, content: str) -> str:
+    return f'<c r="{reference}" t="inlineStr"><is><t>{content}</t></is></c>'
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "shown"),
+    [
+        (0.3958333333333333, "h:mm", "9:30"),
+        (0.3958333333333333, "h:mm:ss AM/PM", "9:30:00"),
+        (1.5, "[h]:mm", "36:00"),
+        (0.85, "0%", "85%"),
+        (0.025, "0%", "2.5%"),
+        (45720, "yyyy-mm-dd", "2025-03-04"),
+        (45720, 'yyyy"년" m"월" d"일"', "2025-03-04"),
+        (45720, "[$-409]d\\-mmm\\-yy;@", "2025-03-04"),
+        (45720.75, "m/d/yy h:mm", "2025-03-04 18:00"),
+        (1, "yyyy-mm-dd", "1900-01-01"),
+        (1250000, "₩#,##0", "₩1,250,000"),
+        (1250000, "[$₩-412]#,##0", "₩1,250,000"),
+        (-4.5, '#,##0.00"€";[Red](#,##0.00"€")', "-4.50€"),
+        (1599.987, "$#,##0.00", "$1,599.99"),
+        (12, '0" kg"', "12 kg"),
+        (1234567.891, "#,##0.00", "1234567.891"),
+        (0.1 + 0.2, "", "0.3"),
+        (-3, "General", "-3"),
+        (1e20, "0", "1e+20"),
+        (-1, "yyyy-mm-dd", "-1"),
+    ],
+)
+def test_a_number_is_shown_as_a_person_sees_it(value: float, code: str, shown: str) -> None:
+    assert display(value, code) == shown
+
+
+def test_days_may_count_from_1904() -> None:
+    assert display(44258, "yyyy-mm-dd", is_1904=True) == "2025-03-04"
+
+
+def test_a_sheet_is_a_table_with_its_name_above() -> None:
+    cells = row(1, text("A1", "교육"), text("B1", "시작")) + row(
+        2, text("A2", "안전"), '<c r="B2" s="1"><v>0.3958333333333333</v></c>', '<c r="C2" t="b"><v>1</v></c>'
+    )
+    assert workbook(cells, codes=("h:mm",)) == (
+        "## Plan\n\n| 교육 | 시작 |  |\n| --- | --- | --- |\n| 안전 | 9:30 | TRUE |"
+    )
+
+
+def test_a_stray_cell_far_away_costs_one_row_and_one_column() -> None:
+    near = row(1, text("A1", "a"), text("B1", "b"))
+    assert workbook(near + row(150_000, '<c r="XFD150000" s="1"/>')) == "## Plan\n\n| a | b |\n| --- | --- |"
+    assert workbook(near + row(150_000, text("XFD150000", "far"))) == (
+        "## Plan\n\n| a | b |  |\n| --- | --- | --- |\n|  |  | far |"
+    )
+
+
+def test_shared_strings_are_read_without_what_they_sound_like() -> None:
+    strings = f"<sst {MAIN}><si><r><t>会</t></r><r><t>議</t></r><rPh><t>カイギ</t></rPh></si></sst>"
+    cells = row(1, '<c r="A1" t="s"><v>0</v></c>', text("B1", "x"))
+    assert "| 会議 | x |" in workbook(cells, members={"xl/strings.xml": strings})
+
+
+def test_text_boxes_and_titles_of_charts_are_read() -> None:
+    box = f"<box {DRAWING}><a:p><a:r><a:t>in the box</a:t></a:r></a:p></box>"
+    chart = f"<chart {DRAWING}><title><a:p><a:r><a:t>Ducks</a:t></a:r></a:p></title></chart>"
+    members = {
+        "xl/worksheets/_rels/a.xml.rels": related(d=("drawing", "../drawings/d.xml")),
+        "xl/drawings/d.xml": box,
+        "xl/drawings/_rels/d.xml.rels": related(c=("chart", "../charts/c.xml")),
+        "xl/charts/c.xml": chart,
+    }
+    assert workbook("", members=members) == "## Plan\n\nin the box\n\nDucks"
+
+
+def test_an_old_mac_workbook_counts_its_days_from_1904() -> None:
+    cells = row(1, '<c r="A1" s="1"><v>44258</v></c>', text("B1", "x"))
+    assert "| 2025-03-04 | x |" in workbook(cells, codes=("yyyy-mm-dd",), properties='<workbookPr date1904="1"/>')
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04" + bytes(40)])
+def test_what_is_no_workbook_says_so(data: bytes) -> None:
+    with pytest.raises(BrokenArchive):
+        xlsx_text(data)

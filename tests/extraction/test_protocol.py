@@ -1,0 +1,54 @@
+"""The messages between extractor and child arrive as they were sent."""
+
+import pytest
+
+from dagster_offload.extraction.protocol import (
+    HEADER,
+    Changed,
+    Crashed,
+    Extracted,
+    Message,
+    PageRead,
+    Ready,
+    Refused,
+    Request,
+    Unopened,
+    frame,
+    parse_message,
+    parse_request,
+    request_line,
+)
+from dagster_offload.extraction.tesseract import Reader
+from dagster_offload.stages.graph import Outcome
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Ready(),
+        PageRead(2, 3),
+        PageRead(2, 3, "회의록\nsecond line"),
+        Extracted(Outcome.OK, "본문", {"pages": 2, "title": "회의"}),
+        Refused("broken_file", "the file is broken", is_final=True),
+        Crashed("extraction_crash", "PanicException"),
+        Changed(),
+        Unopened(13),
+    ],
+)
+def test_a_message_is_parsed_back_to_itself(message: Message) -> None:
+    sent = frame(message)
+    assert HEADER.unpack(sent[: HEADER.size]) == (len(sent) - HEADER.size,)
+    assert parse_message(sent[HEADER.size :]) == message
+
+
+def test_a_request_is_one_line_and_is_parsed_back_to_itself() -> None:
+    reader = Reader("/usr/bin/tesseract", "5.3", "kor+eng", (), True, "")
+    request = Request("/docs/a\nb.pdf", None, "pdf", reader, {1: "first\npage", 7: ""})
+    line = request_line(request)
+    assert line.count(b"\n") == 1
+    assert parse_request(line) == request
+
+
+def test_an_unknown_message_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        parse_message(b'["Surprise", {}]')
