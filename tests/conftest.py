@@ -23,6 +23,7 @@ from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.postgres import stop_postgres
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.postgres.urls import libpq_url
+from dagster_offload.stages.graph import GRAPH
 
 pytest_plugins = ["tests.support.router"]
 
@@ -62,7 +63,7 @@ def ledger_template(postgres_url: str) -> Iterator[str]:
     """The name of a database with a migrated, empty ledger; nobody connects to it."""
     with _new_database(postgres_url, "template0") as name:
         with Ledger(_url(postgres_url, name)) as ledger:
-            migrate(ledger)
+            migrate(ledger, GRAPH)
         yield name
 
 

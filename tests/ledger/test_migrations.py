@@ -9,7 +9,7 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.ledger.reports import status
-from dagster_offload.stages.graph import STAGE_NAMES
+from dagster_offload.stages.graph import GRAPH, STAGE_NAMES
 
 
 def steps(ledger: Ledger) -> list[int]:
@@ -24,8 +24,8 @@ def test_a_first_migration_makes_every_numbered_step_once(empty_url: str) -> Non
         if entry.name.endswith(".sql")
     )
     with Ledger(empty_url) as ledger:
-        migrate(ledger)
-        migrate(ledger)
+        migrate(ledger, GRAPH)
+        migrate(ledger, GRAPH)
         assert steps(ledger) == shipped
         assert len(set(shipped)) == len(shipped)
 
@@ -33,7 +33,7 @@ def test_a_first_migration_makes_every_numbered_step_once(empty_url: str) -> Non
 def test_several_doors_at_once_migrate_once(empty_url: str) -> None:
     def migrate_by_a_door_of_its_own(_number: int) -> None:
         with Ledger(empty_url) as ledger:
-            migrate(ledger)
+            migrate(ledger, GRAPH)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(migrate_by_a_door_of_its_own, range(4)))
@@ -43,8 +43,8 @@ def test_several_doors_at_once_migrate_once(empty_url: str) -> None:
 
 def test_ledgers_live_side_by_side_in_schemas_of_one_database(empty_url: str) -> None:
     with Ledger(empty_url, "one") as one, Ledger(empty_url, "two") as two:
-        migrate(one)
-        migrate(two)
+        migrate(one, GRAPH)
+        migrate(two, GRAPH)
         with one.transaction() as cur:
             cur.execute("insert into unusable_names (name, reason) values ('x', 'why')")
         assert one.run(status.unusable_names) == {"x": "why"}
@@ -57,7 +57,7 @@ def test_a_ledger_of_a_newer_version_is_refused_with_what_to_do(ledger_url: str)
         with ledger.transaction() as cur:
             cur.execute("insert into migrations (number, name) values (9999, 'from the future')")
         with pytest.raises(LedgerUnavailable, match="upgrade"):
-            migrate(ledger)
+            migrate(ledger, GRAPH)
 
 
 @pytest.mark.parametrize("schema", ["", "Offload", "a-b", "a.b", "a; drop table x", "ü"])

@@ -1,0 +1,150 @@
+-- Claims: which work is due, and `take`, the only statement that claims it.
+
+-- The epoch of every slot, by name: {"deep": 3}.
+create or replace function epochs() returns jsonb language sql stable as $$
+    select jsonb_object_agg(name, epoch) from slots
+$$;
+
+-- Whether a waiting item may be tried now: its time has come, or another slot than `at_slot` deferred it, or the slot that
+-- deferred it has closed its breaker since. `epochs`: the result of epochs(), read once per query. It has no subquery, so
+-- that the planner can inline it.
+create or replace function is_due(i work_items, at_slot text, epochs jsonb) returns boolean language sql as $$
+    select i.not_before is null or i.not_before <= clock_timestamp()
+        or (i.state = 'deferred' and coalesce(i.deferred_slot <> at_slot
+            or (epochs ->> i.deferred_slot)::bigint > i.deferred_epoch, false))
+$$;
+
+-- Waiting items that no claim stands in the way of: no stage of the document is claimed, and no other document with the
+-- same input is claimed in this stage. `item` is the whole row.
+create or replace view free_items as
+select i as item, i.item_id, i.document_id, i.stage, i.state, i.input_digest, i.must_run_alone, i.priority
+from work_items i
+where i.state in ('pending', 'deferred') and i.input_digest is not null
+    and not exists (select from work_items o where o.document_id = i.document_id and o.state = 'claimed')
+    and not exists (select from work_items o
+        where o.state = 'claimed' and o.stage = i.stage and o.input_digest = i.input_digest);
+
+-- Whoever leaves `claimed` has no holder any more. Here once, for every statement that changes a state.
+create or replace function clear_holder() returns trigger language plpgsql as $$
+begin
+    new.worker_id := null;
+    new.token := null;
+    new.claimed_at := null;
+    return new;
+end
+$$;
+
+create or replace trigger clear_holder before update of state on work_items
+for each row when (old.state = 'claimed' and new.state <> 'claimed') execute function clear_holder();
+
+-- Claim up to `most` documents with due items in `only_stages`, highest priority first, then oldest. One row per document;
+-- `items` in declared order of stages, without those that an existing result answered: they are done now.
+-- `only_documents`: null = all. `is_alone`: only documents that must run alone, else none of them. `at_slot`: see is_due.
+--
+-- The plans are made once per connection, perhaps while the tables are empty. So a plan that reads a whole table or sorts
+-- the backlog must not look attractive. Before PostgreSQL 18 a disabled plan node looks so expensive that the plan would
+-- be compiled, which takes most of a second: hence `jit = off`.
+create or replace function take(
+    taker integer, only_stages text[], recipes jsonb, only_documents bigint[], most integer, is_alone boolean,
+    at_slot text, run text
+) returns table (document_id bigint, key text, token bigint, text text, items jsonb)
+language plpgsql
+set plan_cache_mode = force_generic_plan set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+declare
+    slot_epochs jsonb := epochs();
+    tried bigint[] := '{}';
+    candidates bigint[];
+    locked bigint[];
+    firsts bigint[];
+    ours bigint[];
+    taken jsonb;
+    answered bigint[];
+    taken_now integer;
+begin
+    -- A worker that was given up gets nothing, and nobody reclaims this one's claims before this transaction ends.
+    perform from workers where worker_id = taker and ended_at is null for key share;
+    if not found then
+        return;
+    end if;
+    while most > 0 loop
+        -- A look without locks, stage by stage along the index.
+        candidates := array(
+            select c.document_id from unnest(only_stages) as s (stage) cross join lateral (
+                (select i.priority, i.document_id from free_items i
+                where only_documents is null and i.stage = s.stage and i.must_run_alone = is_alone
+                    and is_due(i.item, at_slot, slot_epochs) and i.document_id <> all(tried)
+                order by i.priority desc, i.document_id limit most)
+                union all
+                select i.priority, i.document_id from unnest(only_documents) as o (document_id)
+                join free_items i on i.document_id = o.document_id
+                where i.stage = s.stage and i.must_run_alone = is_alone
+                    and is_due(i.item, at_slot, slot_epochs) and i.document_id <> all(tried)
+            ) c
+            group by c.document_id order by max(c.priority) desc, c.document_id limit most
+        );
+        exit when candidates = '{}';
+        locked := array(
+            select d.document_id from documents d where d.document_id = any(candidates) and d.is_present
+            order by d.document_id for no key update skip locked
+        );
+        -- Of several documents with the same input only the first: the others will reuse its result.
+        firsts := array(
+            select distinct on (i.stage, i.input_digest) i.item_id from free_items i
+            where i.document_id = any(locked) and i.stage = any(only_stages) and i.must_run_alone = is_alone
+                and is_due(i.item, at_slot, slot_epochs)
+            order by i.stage, i.input_digest, i.priority desc, i.document_id
+        );
+        tried := tried || array(
+            select c from unnest(candidates) as c where c <> all(locked)
+            union select w.document_id from work_items w where w.item_id = any(firsts)
+        );
+        -- Another worker may be about to claim the same input in a transaction that is not committed yet.
+        ours := array(
+            select w.item_id from work_items w where w.item_id = any(firsts)
+                and pg_try_advisory_xact_lock(hashtext('input ' || w.stage), hashtext(w.input_digest))
+        );
+        -- A second look, under the locks.
+        with due as materialized (
+            select i.item_id, i.document_id, i.state from free_items i
+            where i.item_id = any(ours) and i.must_run_alone = is_alone and is_due(i.item, at_slot, slot_epochs)
+            order by i.item_id for update
+        ), tokens as materialized (
+            select d.document_id, nextval('claim_tokens') as token
+            from (select document_id from due group by document_id order by document_id) d
+        ), claimed as (
+            update work_items w set state = 'claimed', worker_id = taker, token = tokens.token,
+                recipe = recipes ->> w.stage, claimed_at = clock_timestamp(), claimed_alone = is_alone,
+                not_before = null, changed_at = clock_timestamp()
+            from due join tokens using (document_id) where w.item_id = due.item_id
+            returning w.item_id, w.document_id, w.stage, w.token, w.input_digest, w.recipe, w.attempts, w.deferrals,
+                w.part_sizes, w.priority, due.state as from_state
+        )
+        select jsonb_agg(to_jsonb(claimed)) into taken from claimed;
+        continue when taken is null;
+        answered := array(
+            select complete_by_reuse(array(select (t ->> 'item_id')::bigint from jsonb_array_elements(taken) t), recipes, run)
+        );
+        insert into transitions (document_id, stage, from_state, to_state, worker_id)
+        select t.document_id, t.stage, t.from_state, 'claimed', taker
+        from jsonb_to_recordset(taken) as t (item_id bigint, document_id bigint, stage text, from_state text)
+        where t.item_id <> all(answered) order by t.item_id;
+        return query
+        select t.document_id, d.key, t.token, (
+            select r.text from work_items x join results r using (result_id)
+            where x.document_id = t.document_id and x.stage = first_stage() and only_stages <> array[x.stage]
+        ), coalesce(jsonb_agg(t.item order by s.position) filter (where t.item_id <> all(answered)), '[]')
+        from (
+            select (item ->> 'document_id')::bigint as document_id, (item ->> 'token')::bigint as token,
+                (item ->> 'priority')::integer as priority, (item ->> 'item_id')::bigint as item_id,
+                item ->> 'stage' as stage, item
+            from jsonb_array_elements(taken) as item
+        ) t join documents d using (document_id) join stages s on s.name = t.stage
+        group by t.document_id, d.key, t.token order by max(t.priority) desc, t.document_id;
+        get diagnostics taken_now = row_count;
+        most := most - taken_now;
+    end loop;
+end
+$$;
