@@ -15,14 +15,15 @@ create or replace function is_due(i work_items, at_slot text, epochs jsonb) retu
 $$;
 
 -- Waiting items that no claim stands in the way of: no stage of the document is claimed, and no other document with the
--- same input is claimed in this stage. `item` is the whole row.
+-- same input is claimed in this stage. `item` is the whole row. `offset 0` keeps the planner from making joins of the two
+-- look-ups, which would read all claims where it thinks that there are none.
 create or replace view free_items as
 select i as item, i.item_id, i.document_id, i.stage, i.state, i.input_digest, i.must_run_alone, i.priority
 from work_items i
 where i.state in ('pending', 'deferred') and i.input_digest is not null
-    and not exists (select from work_items o where o.document_id = i.document_id and o.state = 'claimed')
+    and not exists (select from work_items o where o.document_id = i.document_id and o.state = 'claimed' offset 0)
     and not exists (select from work_items o
-        where o.state = 'claimed' and o.stage = i.stage and o.input_digest = i.input_digest);
+        where o.state = 'claimed' and o.stage = i.stage and o.input_digest = i.input_digest offset 0);
 
 -- Whoever leaves `claimed` has no holder any more. Here once, for every statement that changes a state.
 create or replace function clear_holder() returns trigger language plpgsql as $$
@@ -51,10 +52,12 @@ create or replace function take(
 language plpgsql
 set plan_cache_mode = force_generic_plan set jit = off
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_hashjoin = off set enable_mergejoin = off
+set enable_material = off
 as $$
 #variable_conflict use_column
 declare
     slot_epochs jsonb := epochs();
+    root text := first_stage();
     tried bigint[] := '{}';
     candidates bigint[];
     locked bigint[];
@@ -132,17 +135,17 @@ begin
         from jsonb_to_recordset(taken) as t (item_id bigint, document_id bigint, stage text, from_state text)
         where t.item_id <> all(answered) order by t.item_id;
         return query
-        select t.document_id, d.key, t.token, (
+        select t.document_id, (select d.key from documents d where d.document_id = t.document_id), t.token, (
             select r.text from work_items x join results r using (result_id)
-            where x.document_id = t.document_id and x.stage = first_stage() and only_stages <> array[x.stage]
-        ), coalesce(jsonb_agg(t.item order by s.position) filter (where t.item_id <> all(answered)), '[]')
+            where x.document_id = t.document_id and x.stage = root and only_stages <> array[root]
+        ), coalesce(jsonb_agg(t.item order by (select s.position from stages s where s.name = t.item ->> 'stage'))
+            filter (where (t.item ->> 'item_id')::bigint <> all(answered)), '[]')
         from (
             select (item ->> 'document_id')::bigint as document_id, (item ->> 'token')::bigint as token,
-                (item ->> 'priority')::integer as priority, (item ->> 'item_id')::bigint as item_id,
-                item ->> 'stage' as stage, item
+                (item ->> 'priority')::integer as priority, item
             from jsonb_array_elements(taken) as item
-        ) t join documents d using (document_id) join stages s on s.name = t.stage
-        group by t.document_id, d.key, t.token order by max(t.priority) desc, t.document_id;
+        ) t
+        group by t.document_id, t.token order by max(t.priority) desc, t.document_id;
         get diagnostics taken_now = row_count;
         most := most - taken_now;
     end loop;

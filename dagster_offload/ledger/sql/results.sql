@@ -58,8 +58,9 @@ begin
         model_evidence, tokens_in, tokens_out, tokens_cached, seconds, first_document, superseded_at)
     select f.stage, f.input_digest, f.recipe, f.outcome, texts[f.n], f.value, f.output_digest, f.slot, f.served_model,
         f.model_evidence, f.tokens_in, f.tokens_out, f.tokens_cached, f.seconds, f.document,
-        case when f.turn > 1 or exists (select from results r where r.stage = f.stage
-            and r.input_digest = f.input_digest and r.recipe = f.recipe and r.superseded_at is null)
+        -- Not `exists`, which could be planned to read all results once.
+        case when f.turn > 1 or (select r.result_id from results r where r.stage = f.stage
+            and r.input_digest = f.input_digest and r.recipe = f.recipe and r.superseded_at is null) is not null
         then clock_timestamp() end
     from f order by f.n;
     perform note_success(array(select distinct c.slot from jsonb_array_elements(finishes) as f
