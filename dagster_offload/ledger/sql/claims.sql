@@ -1,8 +1,10 @@
 -- Claims: which work is due, and `take`, the only statement that claims it.
 
 -- The epoch of every slot, by name: {"deep": 3}.
-create or replace function epochs() returns jsonb language sql stable as $$
-    select jsonb_object_agg(name, epoch) from slots
+create or replace function epochs() returns jsonb language plpgsql stable as $$
+begin
+    return (select jsonb_object_agg(name, epoch) from slots);
+end
 $$;
 
 -- Whether a waiting item may be tried now: its time has come, or another slot than `at_slot` deferred it, or the slot that
@@ -57,11 +59,8 @@ as $$
 #variable_conflict use_column
 declare
     slot_epochs jsonb := epochs();
-    root text := first_stage();
     tried bigint[] := '{}';
     candidates bigint[];
-    locked bigint[];
-    firsts bigint[];
     ours bigint[];
     taken jsonb;
     answered bigint[];
@@ -89,25 +88,20 @@ begin
             group by c.document_id order by max(c.priority) desc, c.document_id limit most
         );
         exit when candidates = '{}';
-        locked := array(
-            select d.document_id from documents d where d.document_id = any(candidates) and d.is_present
-            order by d.document_id for no key update skip locked
-        );
-        -- Of several documents with the same input only the first: the others will reuse its result.
-        firsts := array(
-            select distinct on (i.stage, i.input_digest) i.item_id from free_items i
-            where i.document_id = any(locked) and i.stage = any(only_stages) and i.must_run_alone = is_alone
-                and is_due(i.item, at_slot, slot_epochs)
-            order by i.stage, i.input_digest, i.priority desc, i.document_id
-        );
-        tried := tried || array(
-            select c from unnest(candidates) as c where c <> all(locked)
-            union select w.document_id from work_items w where w.item_id = any(firsts)
-        );
-        -- Another worker may be about to claim the same input in a transaction that is not committed yet.
+        -- Of several documents with the same input only the first: the others will reuse its result. Nor an input that
+        -- another worker is about to claim, in a transaction that is not committed yet.
         ours := array(
-            select w.item_id from work_items w where w.item_id = any(firsts)
-                and pg_try_advisory_xact_lock(hashtext('input ' || w.stage), hashtext(w.input_digest))
+            with locked as materialized (
+                select d.document_id from documents d where d.document_id = any(candidates) and d.is_present
+                order by d.document_id for no key update skip locked
+            )
+            select firsts.item_id from (
+                select distinct on (i.stage, i.input_digest) i.item_id, i.stage, i.input_digest
+                from locked join free_items i using (document_id)
+                where i.stage = any(only_stages) and i.must_run_alone = is_alone and is_due(i.item, at_slot, slot_epochs)
+                order by i.stage, i.input_digest, i.priority desc, i.document_id
+            ) firsts
+            where pg_try_advisory_xact_lock(hashtext('input ' || firsts.stage), hashtext(firsts.input_digest))
         );
         -- A second look, under the locks.
         with due as materialized (
@@ -123,21 +117,24 @@ begin
                 not_before = null, changed_at = clock_timestamp()
             from due join tokens using (document_id) where w.item_id = due.item_id
             returning w.item_id, w.document_id, w.stage, w.token, w.input_digest, w.recipe, w.attempts, w.deferrals,
-                w.part_sizes, w.priority, due.state as from_state
+                w.part_sizes, w.priority, due.state as from_state,
+                not w.is_redo and (select r.result_id from results r where r.stage = w.stage
+                    and r.input_digest = w.input_digest and r.recipe = recipes ->> w.stage
+                    and r.superseded_at is null) is not null as is_answered
+        ), recorded as (
+            insert into transitions (document_id, stage, from_state, to_state, worker_id)
+            select document_id, stage, from_state, 'claimed', taker from claimed where not is_answered order by item_id
         )
-        select jsonb_agg(to_jsonb(claimed)) into taken from claimed;
-        continue when taken is null;
-        answered := array(
-            select complete_by_reuse(array(select (t ->> 'item_id')::bigint from jsonb_array_elements(taken) t), recipes, run)
-        );
-        insert into transitions (document_id, stage, from_state, to_state, worker_id)
-        select t.document_id, t.stage, t.from_state, 'claimed', taker
-        from jsonb_to_recordset(taken) as t (item_id bigint, document_id bigint, stage text, from_state text)
-        where t.item_id <> all(answered) order by t.item_id;
+        select jsonb_agg(to_jsonb(claimed)), coalesce(array_agg(item_id) filter (where is_answered), '{}')
+        into taken, answered from claimed;
+        if answered <> '{}' then
+            answered := array(select complete_by_reuse(answered, recipes, run));
+        end if;
         return query
         select t.document_id, (select d.key from documents d where d.document_id = t.document_id), t.token, (
             select r.text from work_items x join results r using (result_id)
-            where x.document_id = t.document_id and x.stage = root and only_stages <> array[root]
+            where x.document_id = t.document_id and x.stage = (select s.name from stages s where s.upstream is null)
+                and only_stages <> array[x.stage]
         ), coalesce(jsonb_agg(t.item order by (select s.position from stages s where s.name = t.item ->> 'stage'))
             filter (where (t.item ->> 'item_id')::bigint <> all(answered)), '[]')
         from (
@@ -148,6 +145,9 @@ begin
         group by t.document_id, t.token order by max(t.priority) desc, t.document_id;
         get diagnostics taken_now = row_count;
         most := most - taken_now;
+        -- Where items were answered, others with the same input may be now.
+        tried := tried || case when answered = '{}' then candidates else array(
+            select (item ->> 'document_id')::bigint from jsonb_array_elements(taken) as item) end;
     end loop;
 end
 $$;

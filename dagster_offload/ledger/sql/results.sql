@@ -15,26 +15,28 @@ set enable_seqscan = off set enable_bitmapscan = off
 as $$
 declare
     held integer[];
+    has_redo boolean;
     done_items bigint[];
     their_results bigint[];
 begin
-    held := array(
-        select f.n from work_items w
+    select coalesce(array_agg(locked.n), '{}'), coalesce(bool_or(locked.is_redo), false) into held, has_redo from (
+        select f.n, w.is_redo from work_items w
         join jsonb_to_recordset(finishes) as f (n integer, item_id bigint, token bigint, input_digest text, recipe text)
             using (item_id)
         where w.state = 'claimed' and w.token = f.token and w.input_digest = f.input_digest and w.recipe = f.recipe
         order by w.item_id for update of w
-    );
+    ) locked;
     -- Two workers with the same key would each see no result. In one order, or two groups could wait for each other.
     perform pg_advisory_xact_lock(hashtext('result'), hashtext(key)) from (
         select distinct concat_ws(E'\t', f.stage, f.input_digest, f.recipe) collate "C" as key
         from jsonb_to_recordset(finishes) as f (stage text, input_digest text, recipe text) order by 1
     ) keys;
-    -- A redo replaces the current result.
-    update results r set superseded_at = clock_timestamp()
-    from jsonb_to_recordset(finishes) as f (n integer, item_id bigint), work_items w
-    where f.n = any(held) and w.item_id = f.item_id and w.is_redo and r.stage = w.stage
-        and r.input_digest = w.input_digest and r.recipe = w.recipe and r.superseded_at is null;
+    if has_redo then -- it replaces the current result
+        update results r set superseded_at = clock_timestamp()
+        from jsonb_to_recordset(finishes) as f (n integer, item_id bigint), work_items w
+        where f.n = any(held) and w.item_id = f.item_id and w.is_redo and r.stage = w.stage
+            and r.input_digest = w.input_digest and r.recipe = w.recipe and r.superseded_at is null;
+    end if;
     with f as materialized (
         select f.*, row_number() over (
             partition by f.stage, f.input_digest, f.recipe order by (w.is_redo and f.n = any(held)) is true desc, f.n
@@ -63,12 +65,15 @@ begin
             and r.input_digest = f.input_digest and r.recipe = f.recipe and r.superseded_at is null) is not null
         then clock_timestamp() end
     from f order by f.n;
-    perform note_success(array(select distinct c.slot from jsonb_array_elements(finishes) as f
-        cross join jsonb_to_recordset(f -> 'calls') as c (slot text)));
+    if exists (select from slots where busy_in_a_row > 0 or fault_code is not null) then
+        perform note_success(array(select f.slot from jsonb_to_recordset(finishes) as f (slot text)));
+    end if;
     select array_agg(f.item_id), array_agg(r.result_id) into done_items, their_results
     from jsonb_to_recordset(finishes) as f (n integer, item_id bigint, stage text, input_digest text, recipe text)
     join results r using (stage, input_digest, recipe) where f.n = any(held) and r.superseded_at is null;
-    perform mark_done(done_items, their_results, finisher, run, recipes);
+    if done_items is not null then
+        perform mark_done(done_items, their_results, finisher, run, recipes);
+    end if;
     return query select unnest(held);
 end
 $$;
@@ -106,6 +111,7 @@ set plan_cache_mode = force_generic_plan set jit = off
 set enable_seqscan = off set enable_bitmapscan = off
 as $$
 declare
+    following jsonb;
     started bigint[];
 begin
     with before as materialized (
@@ -125,12 +131,20 @@ begin
     ), queued as (
         insert into outbox (result_id, document_id, stage, run_id, reused_from, attempts, deferrals)
         select result_id, document_id, stage, run, reused_from, attempts, deferrals from done order by item_id
-    ), following as materialized (
-        select done.*, s.name as next_stage from done join stages s on s.upstream = done.stage
-        order by done.document_id, s.position
+    )
+    select jsonb_agg(jsonb_build_object('document_id', done.document_id, 'document', done.key, 'priority', done.priority,
+        'stage', s.name, 'position', s.position, 'outcome', done.outcome, 'input_digest', done.output_digest))
+    into following from done join stages s on s.upstream = done.stage;
+    if following is null then
+        return;
+    end if;
+    with f as materialized (
+        select * from jsonb_to_recordset(following) as f (document_id bigint, document text, priority integer, stage text,
+            position integer, outcome text, input_digest text)
+        order by document_id, position
     ), started_items as (
         insert into work_items as w (document_id, stage, input_digest, priority)
-        select document_id, next_stage, output_digest, priority from following
+        select document_id, stage, input_digest, priority from f
         on conflict (document_id, stage) do update set input_digest = excluded.input_digest, state = 'pending',
             attempts = 0, deferrals = 0, reclaims = 0, lone_deaths = 0, must_run_alone = false, not_before = null,
             is_redo = false, reason = 'the text changed',
@@ -140,9 +154,9 @@ begin
         returning w.item_id, w.document_id, w.stage
     ), without_call as (
         insert into results (stage, input_digest, recipe, outcome, output_digest, first_document)
-        select f.next_stage, f.output_digest, recipes ->> f.next_stage, f.outcome, f.output_digest, f.key
-        from following f join started_items i on i.document_id = f.document_id and i.stage = f.next_stage
-        where f.outcome <> 'ok' order by f.output_digest, f.next_stage, f.document_id
+        select f.stage, f.input_digest, recipes ->> f.stage, f.outcome, f.input_digest, f.document
+        from f join started_items using (document_id, stage)
+        where f.outcome <> 'ok' order by f.input_digest, f.stage, f.document_id
         on conflict (stage, input_digest, recipe) where superseded_at is null do nothing
     ), announced as (
         insert into transitions (document_id, stage, to_state, reason)
