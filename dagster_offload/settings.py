@@ -1,19 +1,19 @@
 """`OFFLOAD_*` from the environment or `.env` into one frozen `Settings`; the only reader of the environment."""
 
-import dataclasses
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dagster_offload.errors import SettingsError
-from dagster_offload.slot.config import DEEP, MAX_CONCURRENCY, PRIMARY, SlotConfig, Slots
+from dagster_offload.slot.config import DEEP, MAX_CONCURRENCY, PRIMARY, SLOT_NAMES, SlotConfig, Slots, variable
 
 # What `..._EXTRA_BODY` cannot change: whom to ask is a setting of its own, the question is ours, nothing is streamed.
 KEYS_OF_OUR_OWN = frozenset({"model", "messages", "stream"})
@@ -29,58 +29,28 @@ def default_home() -> Path:
 Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | Literal["auto"]
 
 
-class Settings(BaseSettings):
-    """Every option of dagster_offload. Use `load_settings`, which turns a wrong value into a `SettingsError`."""
+class SlotSettings(BaseModel):
+    """One slot's `OFFLOAD_<SLOT>_*`. Without a URL there is no such slot."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="OFFLOAD_", env_file=".env", env_ignore_empty=True, frozen=True, extra="ignore"
+    model_config = ConfigDict(frozen=True)
+
+    url: str | None = Field(default=None, repr=False, description="the router or server, with or without /v1")
+    model: str | None = Field(default=None, description="the model alias to ask it for")
+    expected_model: str | None = Field(default=None, description="regular expression the served model must match")
+    api_key: SecretStr | None = Field(default=None, description="bearer token")
+    concurrency: Concurrency = Field(
+        default=1, description="completions open at once, over all workers; auto = find out"
     )
-
-    home: Path = Field(default_factory=default_home, description="where the ledger, Dagster's state and logs live")
-    library: Path | None = Field(None, description="the folder of documents")
-    postgres_url: SecretStr | None = Field(None, description="your own Postgres; unset = an embedded one in the home")
-
-    deep_url: str | None = Field(
-        None, repr=False, description="the router in front of the deep slot, with or without /v1"
+    max_call_seconds: float = Field(default=120.0, gt=0, description="what a call may take on average with `auto`")
+    health_path: str = Field(default="/health", description="the health probe")
+    connect_timeout: float = Field(default=3.0, gt=0, le=60, description="seconds")
+    read_timeout: float = Field(default=900.0, gt=0, description="seconds for one whole answer")
+    context_tokens: int | None = Field(
+        default=None, ge=512, description="the model's context; unset = what its server reports, at most 32768"
     )
-    deep_model: str | None = Field(None, description="the model alias to ask the router for")
-    deep_expected_model: str | None = Field(None, description="regular expression the served model must match")
-    deep_api_key: SecretStr | None = Field(None, description="bearer token for the router")
-    deep_concurrency: Concurrency = Field(1, description="completions open at once, over all workers; auto = find out")
-    deep_max_call_seconds: float = Field(120.0, gt=0, description="what a call may take on average with `auto`")
-    deep_health_path: str = Field("/health", description="the router's health probe")
-    deep_connect_timeout: float = Field(3.0, gt=0, le=60, description="seconds")
-    deep_read_timeout: float = Field(900.0, gt=0, description="seconds for one whole answer")
-    deep_context_tokens: int | None = Field(
-        None, ge=512, description="the model's context; unset = what its server tells, at most 32768"
-    )
-    deep_extra_body: SecretStr | None = Field(None, description="JSON object merged into each completion's body")
+    extra_body: SecretStr | None = Field(default=None, description="JSON object merged into each completion's body")
 
-    primary_url: str | None = Field(None, repr=False, description="a small model that is always on (optional)")
-    primary_model: str | None = Field(None, description="its model alias")
-    primary_expected_model: str | None = Field(None, description="regular expression its served model must match")
-    primary_api_key: SecretStr | None = Field(None, description="its bearer token")
-    primary_concurrency: Concurrency = Field(1, description="completions open at once; auto = find out")
-    primary_max_call_seconds: float = Field(120.0, gt=0, description="what a call may take on average with `auto`")
-    primary_health_path: str = Field("/health", description="its health probe")
-    primary_connect_timeout: float = Field(3.0, gt=0, le=60, description="seconds")
-    primary_read_timeout: float = Field(900.0, gt=0, description="seconds for one whole answer")
-    primary_context_tokens: int | None = Field(None, ge=512, description="its model's context")
-    primary_extra_body: SecretStr | None = Field(None, description="JSON object merged into each completion's body")
-
-    any_stages: str = Field("", description="stages that `primary` may do too, comma-separated: classify,summarize")
-    classes: str = Field("", description="document classes, comma-separated; `other` is always added")
-    language: str = Field(
-        "", description="language records are written in: `ko`, `English`; unset = the document's own"
-    )
-    ocr: Literal["auto", "off"] = Field("auto", description="read pictures of text where Tesseract is installed")
-    ocr_languages: str = Field(
-        "kor+eng", pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$", description="Tesseract's names of languages, joined by +"
-    )
-    retry_after_minutes: float = Field(30.0, gt=0, le=360, description="the wait after a deferral that named no time")
-    scan_interval: float = Field(60.0, ge=1, description="seconds between two looks at the library")
-
-    @field_validator("deep_url", "primary_url")
+    @field_validator("url")
     @classmethod
     def _base_url(cls, value: str | None) -> str | None:
         if value is None:
@@ -96,7 +66,7 @@ class Settings(BaseSettings):
             raise ValueError("must name a host and, if any, a port from 1 to 65535: http://macbook.local:8890")
         return re.sub(r"/v1$", "", value.rstrip("/"))
 
-    @field_validator("deep_expected_model", "primary_expected_model")
+    @field_validator("expected_model")
     @classmethod
     def _regular_expression(cls, value: str | None) -> str | None:
         if value is not None:
@@ -106,7 +76,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"is not a regular expression: {error}") from error
         return value
 
-    @field_validator("deep_extra_body", "primary_extra_body")
+    @field_validator("extra_body")
     @classmethod
     def _extra_body(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
@@ -120,6 +90,55 @@ class Settings(BaseSettings):
                 raise ValueError(f"must not hold {', '.join(ours)}: that is for this program to say")
         return value
 
+    def config(self, name: str) -> SlotConfig | None:
+        """The slot under this name; None without a URL. Raises `SettingsError` for a URL without a model."""
+        if self.url is None:
+            return None
+        if self.model is None:
+            url, model = variable(name, "url"), variable(name, "model")
+            raise SettingsError(f"{url} is set, {model} is not: name the model alias to ask for")
+        return SlotConfig(
+            name=name,
+            url=self.url,
+            model=self.model,
+            api_key=None if self.api_key is None else self.api_key.get_secret_value(),
+            extra_body={} if self.extra_body is None else json.loads(self.extra_body.get_secret_value()),
+            **self.model_dump(exclude={"url", "model", "api_key", "extra_body"}),
+        )
+
+
+class Settings(BaseSettings):
+    """Every option of dagster_offload. Use `load_settings`, which turns a wrong value into a `SettingsError`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OFFLOAD_",
+        env_file=".env",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        env_nested_delimiter="_",  # OFFLOAD_DEEP_API_KEY is the field `api_key` of `deep`
+        env_nested_max_split=1,
+    )
+
+    home: Path = Field(default_factory=default_home, description="where the ledger, Dagster's state and logs live")
+    library: Path | None = Field(None, description="the folder of documents")
+    postgres_url: SecretStr | None = Field(None, description="your own Postgres; unset = an embedded one in the home")
+
+    deep: SlotSettings = Field(SlotSettings(), description="the big model that is only sometimes there")
+    primary: SlotSettings = Field(SlotSettings(), description="a small model that is always on (optional)")
+
+    any_stages: str = Field("", description="stages that `primary` may do too, comma-separated: classify,summarize")
+    classes: str = Field("", description="document classes, comma-separated; `other` is always added")
+    language: str = Field(
+        "", description="language records are written in: `ko`, `English`; unset = the document's own"
+    )
+    ocr: Literal["auto", "off"] = Field("auto", description="read pictures of text where Tesseract is installed")
+    ocr_languages: str = Field(
+        "kor+eng", pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$", description="Tesseract's names of languages, joined by +"
+    )
+    retry_after_minutes: float = Field(30.0, gt=0, le=360, description="the wait after a deferral that named no time")
+    scan_interval: float = Field(60.0, ge=1, description="seconds between two looks at the library")
+
     @field_validator("home", "library")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
@@ -129,21 +148,7 @@ class Settings(BaseSettings):
     @property
     def slots(self) -> Slots:
         """The configured slots. Raises `SettingsError` for a URL without a model, naming the variable."""
-        return Slots(primary=self._slot(PRIMARY), deep=self._slot(DEEP))
-
-    def _slot(self, name: str) -> SlotConfig | None:
-        def get(field: str) -> Any:
-            value = getattr(self, f"{name}_{field}")
-            return value.get_secret_value() if isinstance(value, SecretStr) else value
-
-        prefix = f"OFFLOAD_{name.upper()}"
-        if get("url") is None:
-            return None
-        if get("model") is None:
-            raise SettingsError(f"{prefix}_URL is set, {prefix}_MODEL is not: name the model alias to ask for")
-        fields = [field.name for field in dataclasses.fields(SlotConfig) if field.name not in {"name", "extra_body"}]
-        extra_body = json.loads(get("extra_body") or "{}")
-        return SlotConfig(name=name, extra_body=extra_body, **{field: get(field) for field in fields})
+        return Slots(primary=self.primary.config(PRIMARY), deep=self.deep.config(DEEP))
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -152,11 +157,28 @@ def load_settings(**overrides: Any) -> Settings:
     Raises `SettingsError` naming every variable that is wrong.
     """
     try:
-        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
+        settings = Settings(**_by_slot(overrides))
     except ValidationError as error:
-        problems = [
-            f"OFFLOAD_{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
-        ]
+        problems = [f"{_variable_of(e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
         raise SettingsError("; ".join(problems)) from None
-    _ = settings.slots  # a URL without its model is told here, before anything starts
+    _ = settings.slots  # a URL without its model is reported here, before anything starts
     return settings
+
+
+def _by_slot(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`deep_url=...` as `deep={"url": ...}`; None = not given."""
+    given: dict[str, Any] = {}
+    for name, value in overrides.items():
+        slot, _, field = name.partition("_")
+        if value is None:
+            continue
+        if slot in SLOT_NAMES and field:
+            given.setdefault(slot, {})[field] = value
+        else:
+            given[name] = value
+    return given
+
+
+def _variable_of(location: Sequence[int | str]) -> str:
+    parts = [str(part) for part in location[: 2 if location[0] in SLOT_NAMES else 1]]
+    return f"OFFLOAD_{'_'.join(parts).upper()}"

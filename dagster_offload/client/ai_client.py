@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import httpx
 
-from dagster_offload.client.faults import fault_reason, is_cut, retry_after_of, router_reason, setting_to_check, text_of
+from dagster_offload.client.faults import retry_after_of, router_reason, text_of
 from dagster_offload.client.transport import Http, call_timeout
 from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_error
 from dagster_offload.slot.addresses import auth_headers, endpoint
@@ -21,15 +21,6 @@ from dagster_offload.slot.chat import matches_expected, read_answer, request_bod
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.slot.config import DEEP, PRIMARY, SlotConfig, Slots
 from dagster_offload.slot.dialects import Dialects, Feature, Finding, Findings, refused_feature
-
-__all__ = [
-    "AIClient",
-    "call_deep_or_defer",
-    "fault_reason",
-    "is_cut",
-    "retry_after_of",
-    "setting_to_check",
-]
 
 logger = logging.getLogger(__name__)
 

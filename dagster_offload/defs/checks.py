@@ -87,7 +87,7 @@ def _evaluation(
         return None
     metadata = records[0].asset_materialization.metadata
     slot, served_model, evidence = (_text(metadata, name) for name in ("slot", "served_model", "model_evidence"))
-    expected = settings.primary_expected_model if slot == PRIMARY else settings.deep_expected_model
+    expected = (settings.primary if slot == PRIMARY else settings.deep).expected_model
     verdict = assess(evidence, served_model, expected)
     return dg.AssetCheckEvaluation(
         asset_key=asset_key,

@@ -51,9 +51,8 @@ def build_scan_job(
             settings = deep_slot.settings()
             tag_run(context)
             with deep_slot.ledger() as ledger:
-                for slot in (settings.slots.deep, settings.slots.primary):
-                    if slot is not None:
-                        ledger.run(slots.register, slot)
+                for slot in settings.slots:
+                    ledger.run(slots.register, slot)
                 report = scan(settings, ledger, accept_vanished=config.accept_vanished, run_id=context.run.run_id)
                 changes = equal_to_documents(context.instance, partitions_name, ledger.run(documents.present_keys))
                 context.log.info(

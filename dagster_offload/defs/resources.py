@@ -1,4 +1,4 @@
-"""Settings -> the deep slot's client and the ledger, for assets, jobs and sensors. Holds configuration only."""
+"""Settings and the ledger, for assets, jobs and sensors. Holds configuration only."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from dagster_offload.client.ai_client import AIClient
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger, reach_ledger
@@ -29,10 +28,6 @@ class DeepSlot:
         """Raises `SettingsError`."""
         return self.settings_loader()
 
-    def client(self) -> AIClient:
-        """A client for the configured slots; use it as an async context manager."""
-        return AIClient(self.settings().slots)
-
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:
         """The migrated ledger for the block. Raises `LedgerUnavailable`."""
@@ -49,7 +44,7 @@ class DeepSlot:
 def deep_slot_resource(deep_slot: DeepSlot) -> dg.ResourceDefinition:
     return dg.ResourceDefinition(
         resource_fn=lambda _: deep_slot,
-        description="OFFLOAD_* settings -> the deep slot's client and the ledger.",
+        description="OFFLOAD_* settings -> the ledger.",
     )
 
 

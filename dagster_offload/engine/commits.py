@@ -15,7 +15,8 @@ from dagster_offload.ledger.core.rows import Claim
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots.slots import forgotten
 from dagster_offload.ledger.work import groups
-from dagster_offload.ledger.work.groups import Finish, Taken, Want
+from dagster_offload.ledger.work.finish import Finish
+from dagster_offload.ledger.work.groups import Taken, Want
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,7 +34,7 @@ class GroupCommit:
         self._batches: Batches[Finish | Want, bool | Taken | None] = Batches(self._commit)
 
     async def finish(self, finish: Finish) -> bool:
-        """`results.finish`: True where the claim still held the work item. Returns once it is committed."""
+        """True where the claim still held the work item. Returns once it is committed."""
         follow = self._followers.get(finish.claim.token)
         if follow is not None and finish.item == finish.claim.items[-1]:
             follow()

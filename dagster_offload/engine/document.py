@@ -26,8 +26,7 @@ from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, New
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import breaker
 from dagster_offload.ledger.work import claims, finish, partials, refused_answers
-from dagster_offload.ledger.work.finish import output_digest
-from dagster_offload.ledger.work.groups import Finish
+from dagster_offload.ledger.work.finish import Finish, output_digest
 from dagster_offload.settings import Settings
 from dagster_offload.slot.completion import Answer, ContextOverflow
 from dagster_offload.slot.config import SlotConfig

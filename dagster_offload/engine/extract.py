@@ -19,8 +19,8 @@ from dagster_offload.extraction.tesseract import Reader, find_reader
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import Claim, NewResult, State
 from dagster_offload.ledger.core.workers import Worker
-from dagster_offload.ledger.work import claims, deferrals, documents, extractions, ocr_pages
-from dagster_offload.ledger.work.groups import Finish
+from dagster_offload.ledger.work import claims, deferrals, documents, ocr_pages
+from dagster_offload.ledger.work.finish import Finish, finish
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import EXTRACT
@@ -157,13 +157,12 @@ class _ResultWriter:
         self, cur: Cursor, ended: Sequence[Ended], wanted: int, *, alone: bool
     ) -> tuple[list[DocumentEnd], list[Claim]]:
         finishes = [Finish(end.claim, end.item, end.found) for end in ended if isinstance(end.found, NewResult)]
-        held = extractions.finish_all(cur, self.worker.id, finishes, self.recipes, self.worker.run_id)
+        held = finish(cur, self.worker.id, finishes, self.recipes, self.worker.run_id)
         ends = [DocumentEnd.DONE if was_held else DocumentEnd.LEFT for was_held in held]
-        for finish in finishes:
-            self.counts.to_retry.pop(finish.claim.document, None)
-        for finish in finishes:
-            if "ocr_pages" in (finish.result.value or {}):
-                ocr_pages.forget(cur, finish.item)
+        for entry in finishes:
+            self.counts.to_retry.pop(entry.claim.document, None)
+            if "ocr_pages" in (entry.result.value or {}):
+                ocr_pages.forget(cur, entry.item)
         for end in ended:
             if isinstance(end.found, DocumentFault):
                 ends.append(self._fail(cur, end, end.found))
@@ -173,9 +172,10 @@ class _ResultWriter:
                 ends.append(self._postpone(cur, end.claim, end.found.reason))
         if wanted <= 0:
             return ends, []
-        taken = extractions.take(
+        taken = claims.take(
             cur,
             self.worker.id,
+            [EXTRACT],
             self.recipes,
             self.documents,
             count=wanted,

@@ -58,9 +58,8 @@ def run_documents(
         ledger.run(slots.refuse_lost_slot, settings.slots)
         if settings.slots.for_prompt() is None:
             raise SettingsError("no slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
-    for slot in (settings.slots.deep, settings.slots.primary):
-        if slot is not None:
-            ledger.run(slots.register, slot, recipes(settings))
+    for slot in settings.slots:
+        ledger.run(slots.register, slot, recipes(settings))
     with Worker(ledger, "run", (EXTRACT, *llm), run_id) as worker, ledger_executor() as pool:
         extract_due(settings, ledger, worker, keys, on_progress)
         return run_stoppable(_run_documents(settings, AsyncLedger(ledger, pool), worker, keys, stages, on_progress))

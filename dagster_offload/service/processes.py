@@ -185,9 +185,8 @@ def _answers(address: str) -> bool:
 
 def _register_slots(settings: Settings, ledger: Ledger, say: Say) -> None:
     slots = settings.slots
-    for slot in (slots.deep, slots.primary):
-        if slot is not None:
-            ledger.run(ledger_slots.register, slot)
+    for slot in slots:
+        ledger.run(ledger_slots.register, slot)
     try:
         ledger.run(ledger_slots.refuse_lost_slot, slots)
     except SlotLost as lost:

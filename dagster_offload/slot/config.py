@@ -3,13 +3,19 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 DEEP = "deep"
 PRIMARY = "primary"
+SLOT_NAMES = (DEEP, PRIMARY)
+
+
+def variable(slot: str, field: str) -> str:
+    """The environment variable behind a slot's field: `OFFLOAD_DEEP_URL`."""
+    return f"OFFLOAD_{slot.upper()}_{field.upper()}"
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class SlotConfig:
 
     def setting(self, field: str) -> str:
         """The environment variable behind a field, for messages: `slot.setting("url")` is `OFFLOAD_DEEP_URL`."""
-        return f"OFFLOAD_{self.name.upper()}_{field.upper()}"
+        return variable(self.name, field)
 
     @property
     def fingerprint(self) -> str:
@@ -59,10 +65,13 @@ class SlotConfig:
 
 @dataclass
 class Slots:
-    """The configured slots; None where there is none."""
+    """The configured slots: a list of them, and each by its name (None where it is not configured)."""
 
     primary: SlotConfig | None = None
     deep: SlotConfig | None = None
+
+    def __iter__(self) -> Iterator[SlotConfig]:
+        return iter([slot for slot in (self.deep, self.primary) if slot is not None])
 
     def for_prompt(self) -> SlotConfig | None:
         """The slot that deep work goes to: `deep`, or `primary` where no deep slot is configured."""

@@ -1,24 +1,27 @@
 """The stages by name: their order, their upstreams, the outcomes a work item can have."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 EXTRACT = "extract"
-
-
 CLASSIFY = "classify"
-
-
 SUMMARIZE = "summarize"
 
 
-STAGE_NAMES = (EXTRACT, CLASSIFY, SUMMARIZE)
+@dataclass(frozen=True)
+class StageNode:
+    """A stage's place in the graph. `upstream` is the stage whose output it reads; None = it reads the file."""
+
+    name: str
+    upstream: str | None
 
 
-DRAIN_STAGES = (CLASSIFY, SUMMARIZE)
+# In declared order, upstreams first; exactly one reads the file. This is all that the ledger is given to know of stages.
+GRAPH = (StageNode(EXTRACT, None), StageNode(CLASSIFY, EXTRACT), StageNode(SUMMARIZE, EXTRACT))
 
-
-UPSTREAM = {EXTRACT: None, CLASSIFY: EXTRACT, SUMMARIZE: EXTRACT}
-
+STAGE_NAMES = tuple(node.name for node in GRAPH)
+DRAIN_STAGES = tuple(node.name for node in GRAPH if node.upstream is not None)
+UPSTREAM = {node.name: node.upstream for node in GRAPH}
 
 ASSET_KEYS = {EXTRACT: "extracted_text", CLASSIFY: "classification", SUMMARIZE: "summary"}
 

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from dagster_offload.client import transport
-from dagster_offload.client.ai_client import AIClient, fault_reason, is_cut
+from dagster_offload.client.ai_client import AIClient
+from dagster_offload.client.faults import fault_reason, is_cut
 from dagster_offload.errors import CutAnswer, is_deferrable_error
 from dagster_offload.simulator.server import Router
 from dagster_offload.slot.config import SlotConfig, Slots

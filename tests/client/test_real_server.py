@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dagster_offload.client.ai_client import AIClient, fault_reason, is_cut
+from dagster_offload.client.ai_client import AIClient
+from dagster_offload.client.faults import fault_reason, is_cut
 from dagster_offload.client.probe import probe
 from dagster_offload.client.trial import trial
 from dagster_offload.errors import UnusableAnswer, WrongModel, is_deferrable_error

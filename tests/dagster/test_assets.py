@@ -14,7 +14,7 @@ from dagster_offload.defs.runs import RanOn
 from dagster_offload.ledger.core.workers import boot_id, host_name
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import outbox
-from dagster_offload.settings import Settings
+from dagster_offload.settings import Settings, SlotSettings
 from dagster_offload.stages.graph import DRAIN_STAGES, STAGE_NAMES
 from tests.support.edge import Edge
 
@@ -192,7 +192,8 @@ def test_a_broken_file_fails_the_run_at_once_and_the_others_are_recorded(edge: E
 
 
 def test_a_lost_slot_fails_the_run_with_the_way_out(three: Edge, settings: Settings) -> None:
-    without = settings.model_copy(update={"deep_url": None, "primary_url": three.router.url, "primary_model": "small"})
+    small = SlotSettings(url=three.router.url, model="small")
+    without = settings.model_copy(update={"deep": SlotSettings(), "primary": small})
     lost = Edge(without, three.ledger, three.instance, three.router, build_definitions(lambda: without))
     result = lost.materialize("a.txt", stages=LLM)
     assert "dagster-offload slot forget deep" in failure_words(result)
@@ -201,7 +202,7 @@ def test_a_lost_slot_fails_the_run_with_the_way_out(three: Edge, settings: Setti
 
 
 def test_no_slot_at_all_fails_the_run_naming_the_settings(edge: Edge, settings: Settings) -> None:
-    without = settings.model_copy(update={"deep_url": None})
+    without = settings.model_copy(update={"deep": SlotSettings()})
     bare = Edge(without, edge.ledger, edge.instance, edge.router, build_definitions(lambda: without))
     bare.write(a="A letter.")
     bare.scan()

@@ -13,7 +13,7 @@ from dagster_offload.errors import DrainRefused
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import outbox
-from dagster_offload.settings import Settings
+from dagster_offload.settings import Settings, SlotSettings
 from tests.support.edge import Edge
 
 
@@ -40,14 +40,14 @@ def test_a_slot_that_answers_and_due_documents_launch_a_drain(two: Edge) -> None
 
 
 def test_without_a_deep_slot_nothing_is_launched(two: Edge, settings: Settings) -> None:
-    never_seen = settings.model_copy(update={"deep_url": None})
+    never_seen = settings.model_copy(update={"deep": SlotSettings()})
     with two.ledger.transaction() as cur:
         slots.forget(cur, "deep")
     assert "no deep slot is configured" in str(tick(with_settings(two, never_seen)))
 
 
 def test_a_lost_slot_is_said_with_the_way_out(two: Edge, settings: Settings) -> None:
-    lost = settings.model_copy(update={"deep_url": None})
+    lost = settings.model_copy(update={"deep": SlotSettings()})
     assert "dagster-offload slot forget deep" in str(tick(with_settings(two, lost)))
 
 
@@ -104,7 +104,7 @@ def test_a_run_that_a_power_cut_left_started_stops_nothing(two: Edge) -> None:
 
 
 def test_settings_that_are_wrong_are_said_and_do_not_fail_the_tick(two: Edge, settings: Settings) -> None:
-    wrong = settings.model_copy(update={"deep_model": None})
+    wrong = settings.model_copy(update={"deep": settings.deep.model_copy(update={"model": None})})
     assert "OFFLOAD_DEEP_MODEL" in str(tick(with_settings(two, wrong)))
 
 

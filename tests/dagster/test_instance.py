@@ -10,6 +10,7 @@ from dagster_offload.defs.instance import dagster_home, open_instance, prepare_i
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.settings import Settings, load_settings
+from dagster_offload.stages.graph import GRAPH
 
 
 def test_the_file_is_private_and_names_the_database_in_dagsters_dialect(tmp_path: Path, empty_url: str) -> None:
@@ -43,7 +44,7 @@ def test_dagsters_tables_stay_apart_whoever_comes_first(tmp_path: Path, empty_ur
     with open_instance(settings) as instance:
         instance.add_dynamic_partitions("documents", ["a.txt"])
     with Ledger(empty_url) as ledger:
-        migrate(ledger)
+        migrate(ledger, GRAPH)
         with ledger.transaction() as cur:
             cur.execute("select table_schema from information_schema.tables where table_name in ('runs', 'documents')")
             assert {row["table_schema"] for row in cur.fetchall()} == {"offload_dagster", "offload"}

@@ -130,7 +130,7 @@ def held(bench: Bench, *stages: str) -> tuple[int, Claim]:
 
 def take(bench: Bench) -> Step:
     bench.extracted("a.txt", "b.txt")
-    return step(claims.take, bench.worker(), DRAIN_STAGES, RECIPES)
+    return step(claims.take, bench.worker(), DRAIN_STAGES, RECIPES, count=1)
 
 
 def release(bench: Bench) -> Step:
@@ -145,14 +145,14 @@ def postpone(bench: Bench) -> Step:
 
 def finish(bench: Bench) -> Step:
     worker, claim = held(bench)
-    return step(results.finish, worker, claim, claim.items[0], record_result("words"), RECIPES, None)
+    return step(results.finish, worker, [results.Finish(claim, claim.items[0], record_result("words"))], RECIPES, None)
 
 
 def finish_text(bench: Bench) -> Step:
     bench.put("a.txt")
     worker = bench.worker("scan")
     claim = bench.hold(worker, [EXTRACT])
-    return step(results.finish, worker, claim, claim.items[0], text_result("text"), RECIPES, None)
+    return step(results.finish, worker, [results.Finish(claim, claim.items[0], text_result("text"))], RECIPES, None)
 
 
 def finish_again(bench: Bench) -> Step:
@@ -161,7 +161,9 @@ def finish_again(bench: Bench) -> Step:
     bench.ledger.run(claims.release, worker, claim, "for the redo")
     bench.ledger.run(requests.redo, [claim.items[0].stage], ["a.txt"])
     again = bench.hold(worker)
-    return step(results.finish, worker, again, again.items[0], record_result("other words"), RECIPES, None)
+    return step(
+        results.finish, worker, [results.Finish(again, again.items[0], record_result("other words"))], RECIPES, None
+    )
 
 
 def record_call(bench: Bench) -> Step:
@@ -381,7 +383,8 @@ def tables_of(bench: Bench) -> dict[str, str]:
     rows = bench.sql(
         "select c.table_name as name, string_agg(quote_ident(column_name), ',' order by ordinal_position) as columns "
         "from information_schema.columns c join information_schema.tables t using (table_schema, table_name) "
-        "where table_schema = current_schema() and table_type = 'BASE TABLE' and table_name <> 'migrations' "
+        "where table_schema = current_schema() and table_type = 'BASE TABLE' "
+        "and table_name not in ('migrations', 'applied_sql', 'stages') "
         "and data_type not like 'timestamp%' group by 1"
     )
     return {row["name"]: row["columns"] for row in rows}

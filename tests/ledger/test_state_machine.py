@@ -28,6 +28,7 @@ from dagster_offload.ledger.core.rows import BreakerState, Claim, ClaimedItem, N
 from dagster_offload.ledger.slots import breaker, permits, slots
 from dagster_offload.ledger.slots.breaker import TrialEnd, TrialTurn
 from dagster_offload.ledger.work import claims, deferrals, documents, finish, redo, suspects
+from dagster_offload.ledger.work.finish import Finish
 from dagster_offload.library.files import FileStat
 from dagster_offload.slot.config import DEEP, SlotConfig
 from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, STAGE_NAMES, SUMMARIZE, Outcome
@@ -269,7 +270,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @happens(1, lambda self: self.given_up)
     def a_worker_that_was_given_up_asks_for_more(self, data: st.DataObject) -> None:
         worker = data.draw(st.sampled_from(self.given_up))
-        assert self.run(claims.take, worker, STAGE_NAMES, self.recipes) is None
+        assert self.run(claims.take, worker, STAGE_NAMES, self.recipes, count=1) == []
         assert not self.run(permits.acquire, DEEP, worker, is_person=True)
         self.bench.sql(workers._BEAT, worker)
 
@@ -303,10 +304,11 @@ class LedgerMachine(RuleBasedStateMachine):
             for key, document in self.documents.items()
         }
         could_be = self.claimable(stages, slot)
-        claim = self.run(claims.take, worker, stages, self.recipes, slot=slot)
-        if claim is None:
+        taken = self.run(claims.take, worker, stages, self.recipes, count=1, slot=slot)
+        if not taken:
             assert not could_be, "there was work to claim"
             return
+        [claim] = taken
         document = self.documents[claim.document]
         assert all(item.state != "claimed" for item in document.items.values()), "two workers at one document"
         got = [item.stage for item in claim.items]
@@ -362,7 +364,8 @@ class LedgerMachine(RuleBasedStateMachine):
         item = held.left.pop(0)
         was_held = self.is_held(held, item)
         result = text_result(f"text of {held.content}") if item.stage == EXTRACT else self.record(held)
-        assert was_held is self.run(finish.finish, held.worker, held.claim, item, result, self.recipes, None)
+        finishes = [Finish(held.claim, item, result)]
+        assert self.run(finish.finish, held.worker, finishes, self.recipes, None) == [was_held]
         self.paid.add((item.stage, held.content, item.recipe))
         if was_held:
             self.complete(self.documents[held.claim.document], item.stage, item.recipe)

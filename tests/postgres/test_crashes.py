@@ -23,6 +23,7 @@ from dagster_offload.postgres.embedded.locks import wait_until
 from dagster_offload.postgres.embedded.paths import NAME, Paths
 from dagster_offload.service.postgres_keeper import kept_alive
 from dagster_offload.settings import load_settings
+from dagster_offload.stages.graph import GRAPH
 from tests.support.database import WITHOUT_FSYNC
 from tests.support.postgres import Door
 
@@ -147,7 +148,7 @@ def test_work_under_way_outlasts_a_recovery_longer_than_its_patience(
             gate.touch()
 
     with Ledger(server._url(Paths(home), NAME), revive=revive) as ledger:
-        migrate(ledger)
+        migrate(ledger, GRAPH)
 
     assert len(words) >= 5
 

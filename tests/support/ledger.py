@@ -78,7 +78,8 @@ class Bench:
     def take(
         self, worker: int, stages: Sequence[str] = DRAIN_STAGES, keys: Sequence[str] | None = None, **options: Any
     ) -> Claim | None:
-        return self.ledger.run(claims.take, worker, stages, RECIPES, keys, **options)
+        taken = self.ledger.run(claims.take, worker, stages, RECIPES, keys, count=1, **options)
+        return taken[0] if taken else None
 
     def hold(self, worker: int, stages: Sequence[str] = DRAIN_STAGES, **options: Any) -> Claim:
         """A claim that must be there."""
@@ -91,7 +92,8 @@ class Bench:
     ) -> bool:
         item = item or claim.items[0]
         result = result or (text_result(f"text of {claim.document}") if item.stage == EXTRACT else record_result("ok"))
-        return self.ledger.run(results.finish, worker, claim, item, result, RECIPES, None)
+        [was_held] = self.ledger.run(results.finish, worker, [results.Finish(claim, item, result)], RECIPES, None)
+        return was_held
 
     def extracted(self, *keys: str, outcome: Outcome = Outcome.OK, texts: Mapping[str, str] | None = None) -> None:
         """Documents whose extraction is done, each with a text of its own unless `texts` says otherwise."""

@@ -1,25 +1,33 @@
-"""Bring a ledger's schema up to date, one numbered file of `ledger/migrations` at a time."""
+"""Bring a ledger's schema up to date: tables by numbered files of `ledger/migrations`, each once; functions, triggers and
+views by `ledger/sql`, all of it again whenever it differs from what the ledger has."""
 
+import hashlib
+from collections.abc import Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.stages.graph import StageNode
 
 
-def migrate(ledger: Ledger) -> None:
-    """Bring the schema up to date: numbered steps, each once, one door at a time. Raises `LedgerUnavailable`."""
-    ledger.run(_migrate, ledger.schema)
+def migrate(ledger: Ledger, graph: Sequence[StageNode]) -> None:
+    """Bring the schema and the stages up to date, one process at a time. Raises `LedgerUnavailable`."""
+    ledger.run(_migrate, ledger.schema, graph)
 
 
-def _migrate(cur: Cursor, schema: str) -> None:
-    folder = resources.files("dagster_offload.ledger").joinpath("migrations")
-    steps = sorted(
-        (entry for entry in folder.iterdir() if entry.name.endswith(".sql")),
-        key=lambda entry: entry.name,
-    )
-    newest = int(steps[-1].name[:4])
+def _migrate(cur: Cursor, schema: str, graph: Sequence[StageNode]) -> None:
     cur.execute("select pg_advisory_xact_lock(hashtext('migrate ' || %s))", [schema])
     cur.execute(f"create schema if not exists {schema}".encode())
+    _make_steps(cur)
+    _apply_sql(cur)
+    stages.replace(cur, graph)
+
+
+def _make_steps(cur: Cursor) -> None:
+    steps = _sql_files("migrations")
+    newest = int(steps[-1].name[:4])
     cur.execute(
         "create table if not exists migrations "
         "(number integer primary key, name text not null, applied_at timestamptz not null default now())"
@@ -34,3 +42,21 @@ def _migrate(cur: Cursor, schema: str) -> None:
         if number not in done:
             cur.execute(step.read_text(encoding="utf-8").encode())
             cur.execute("insert into migrations (number, name) values (%s, %s)", [number, step.name])
+
+
+def _apply_sql(cur: Cursor) -> None:
+    """Only where it differs: to replace a trigger waits for every open transaction that writes."""
+    files = [entry.read_text(encoding="utf-8") for entry in _sql_files("sql")]
+    digest = hashlib.sha256("\0".join(files).encode()).hexdigest()
+    cur.execute("select from applied_sql where digest = %s", [digest])
+    if cur.rowcount:
+        return
+    for text in files:
+        cur.execute(text.encode())
+    cur.execute("delete from applied_sql")
+    cur.execute("insert into applied_sql (digest) values (%s)", [digest])
+
+
+def _sql_files(folder: str) -> list[Traversable]:
+    found = resources.files("dagster_offload.ledger").joinpath(folder).iterdir()
+    return sorted((entry for entry in found if entry.name.endswith(".sql")), key=lambda entry: entry.name)

@@ -198,9 +198,8 @@ def _deregister(cur: Cursor, worker_id: int) -> None:
     # Waits for claims and permits still in flight (see `lock_alive`), which nobody would give back after us.
     cur.execute("select 1 from workers where worker_id = %s for update", [worker_id])
     cur.execute(
-        "update work_items set state = 'pending', reason = 'the worker stopped', worker_id = null, token = null, "
-        "claimed_at = null, changed_at = clock_timestamp() where state = 'claimed' and worker_id = %s "
-        "returning document_id, stage",
+        "update work_items set state = 'pending', reason = 'the worker stopped', changed_at = clock_timestamp() "
+        "where state = 'claimed' and worker_id = %s returning document_id, stage",
         [worker_id],
     )
     for row in cur.fetchall():
@@ -262,7 +261,7 @@ def _take_back(cur: Cursor, worker_id: int, *, counts: bool) -> None:
         "  state = case when claimed_alone and lone_deaths + %(one)s >= %(lone)s then 'quarantined' else 'pending' end, "
         "  reason = %(reason)s || case when claimed_alone and lone_deaths + %(one)s >= %(lone)s "
         "    then ' for the third time while this document ran alone: look at the file, then `retry`' else '' end, "
-        "  worker_id = null, token = null, claimed_at = null, not_before = null, changed_at = clock_timestamp() "
+        "  not_before = null, changed_at = clock_timestamp() "
         "where state = 'claimed' and worker_id = %(worker)s returning document_id, stage, state, reason",
         {
             "one": 1 if counts else 0,

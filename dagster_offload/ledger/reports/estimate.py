@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor, fetch_one
-from dagster_offload.stages.graph import DRAIN_STAGES, UPSTREAM
 
 RECENT_CALLS = 2000  # what the rate is taken from: hours of use, and a bound on what is looked at
 RECENT_DAYS = 14
@@ -49,6 +49,7 @@ def estimate(cur: Cursor, slot: str) -> Estimate:
         return Estimate(note="no call was answered lately: its pace is not known")
     per_item = rate.seconds_per_item
     any_stage = sum(per_item.values()) / len(per_item)
+    asked = [node.name for node in stages.graph(cur) if node.upstream is not None]
     seconds_left = sum(n * per_item.get(stage, any_stage) for stage, n in _backlog(cur).items())
     hours_left = (seconds_left + _parts_left(cur) * rate.seconds_per_part) / 3600
     done_at, note = None, None
@@ -58,7 +59,7 @@ def estimate(cur: Cursor, slot: str) -> Estimate:
         done_at, note = expected_end(now, hours_left, since, hours)
     return Estimate(
         tokens_per_second=rate.tokens_per_second,
-        documents_per_hour=3600 / sum(per_item.get(stage, any_stage) for stage in DRAIN_STAGES),
+        documents_per_hour=3600 / sum(per_item.get(stage, any_stage) for stage in asked),
         slot_hours_left=hours_left,
         done_at=done_at,
         note=note,
@@ -66,17 +67,20 @@ def estimate(cur: Cursor, slot: str) -> Estimate:
 
 
 def _backlog(cur: Cursor) -> dict[str, int]:
-    """Work items to come of each stage a drain does; a document whose text is not there yet will be one of each.
+    """Work items to come of each stage that asks a slot; a document whose text is not there yet will be one of each.
 
     Long documents begun are counted by `_parts_left`; that one not begun is long cannot be told from here.
     """
     cur.execute(
         "select stage, count(*) as n from work_items where state in ('pending', 'claimed', 'deferred') "
-        "and (parts_total is null or stage <> all(%s)) group by stage",
-        [list(DRAIN_STAGES)],
+        "and (parts_total is null or stage = (select first_stage())) group by stage"
     )
     found = {row["stage"]: row["n"] for row in cur.fetchall()}
-    return {stage: found.get(stage, 0) + found.get(UPSTREAM[stage], 0) for stage in DRAIN_STAGES}
+    return {
+        node.name: found.get(node.name, 0) + found.get(node.upstream, 0)
+        for node in stages.graph(cur)
+        if node.upstream is not None
+    }
 
 
 def _parts_left(cur: Cursor) -> float:
@@ -84,8 +88,8 @@ def _parts_left(cur: Cursor) -> float:
     row = fetch_one(
         cur,
         "select coalesce(sum(parts_total - parts_done + parts_total / 3.0), 0)::double precision as n from work_items "
-        "where parts_total is not null and state in ('pending', 'claimed', 'deferred') and stage = any(%s)",
-        [list(DRAIN_STAGES)],
+        "where parts_total is not null and state in ('pending', 'claimed', 'deferred') "
+        "and stage <> (select first_stage())",
     )
     return float(row["n"])
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.rows import StageCounts, State
 from dagster_offload.ledger.work.redo import OUTDATED
-from dagster_offload.stages.graph import STAGE_NAMES
 
 
 def stage_counts(cur: Cursor, recipes: Mapping[str, str]) -> dict[str, StageCounts]:
@@ -17,7 +17,7 @@ def stage_counts(cur: Cursor, recipes: Mapping[str, str]) -> dict[str, StageCoun
     An index holds all that is counted: a million items are read in a quarter of a second.
     """
     found = {}
-    for stage in STAGE_NAMES:
+    for stage in [node.name for node in stages.graph(cur)]:
         cur.execute(
             f"select i.state, count(*) as n, count(*) filter (where {OUTDATED}) as outdated from work_items i "
             "where i.stage = %(stage)s and i.state <> 'gone' group by i.state",
@@ -75,7 +75,8 @@ def in_parts(cur: Cursor, limit: int = 50) -> list[InParts]:
 def count_needs_ocr(cur: Cursor) -> int:
     """Documents that are pictures of text nobody has read."""
     cur.execute(
-        "select count(*) as n from work_items where stage = 'extract' and state = 'done' and outcome = 'needs_ocr'"
+        "select count(*) as n from work_items "
+        "where stage = (select first_stage()) and state = 'done' and outcome = 'needs_ocr'"
     )
     return int(cur.fetchall()[0]["n"])
 
@@ -112,7 +113,7 @@ def explain(cur: Cursor, document: str) -> Explanation | None:
         items=rows(
             "select i.stage, i.state, i.outcome, i.reason, i.attempts, i.deferrals, i.reclaims, i.not_before, "
             "i.must_run_alone, i.changed_at, i.parts_done, i.parts_total, r.served_model, r.first_document, "
-            "case when i.stage = 'extract' then r.value->>'reason' end as told from work_items i "
+            "case when i.stage = first_stage() then r.value->>'reason' end as told from work_items i "
             "left join results r using (result_id) where i.document_id = %s order by i.item_id"
         ),
         transitions=rows(
@@ -146,11 +147,3 @@ class RecordRow:
 def records(cur: Cursor, limit: int | None = None) -> list[RecordRow]:
     """The typed records, by document."""
     return [RecordRow(**row) for row in cur.execute("select * from records order by document limit %s", [limit])]
-
-
-def count_calls(cur: Cursor) -> dict[str, int]:
-    """Completions by outcome, trials apart (`trial`)."""
-    cur.execute(
-        "select case when item_id is null then 'trial' else outcome end as what, count(*) as n from calls group by 1"
-    )
-    return {row["what"]: row["n"] for row in cur.fetchall()}

@@ -169,11 +169,7 @@ def count_busy(cur: Cursor, slot: str, epoch: int, wait_seconds: float | None) -
 
 def note_success(cur: Cursor, slot: str) -> None:
     """A call ended well: the rows of 429s and of equal faults are over. Writes only where there was one."""
-    cur.execute(
-        "update slots set busy_in_a_row = 0, fault_code = null, fault_items = '{}' "
-        "where name = %s and (busy_in_a_row > 0 or fault_code is not null)",
-        [slot],
-    )
+    cur.execute("select note_success(array[%s])", [slot])
 
 
 def count_document_fault(cur: Cursor, slot: str, code: str, item_id: int) -> list[int]:

@@ -1,17 +1,15 @@
 """Claims: a worker's hold on one document's due work items, with a fencing token; and which items are due."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import Claim, ClaimedItem, State
 from dagster_offload.ledger.core.transitions import record_transition
-from dagster_offload.ledger.work.finish import complete_by_reuse
-from dagster_offload.stages.graph import STAGE_NAMES
 
-# Of a work item `i` (`is_due` and `epochs` stand in migration 0008). The states stay outside: the index needs them there.
+# Of a work item `i` (`is_due` and `epochs` are in `sql/claims.sql`). The states stay outside: the index needs them there.
 DUE_AT_SLOT = "i.state in ('pending', 'deferred') and is_due(i, %(slot)s, (select epochs()))"
 DUE = DUE_AT_SLOT.replace("%(slot)s", "null")
 
@@ -23,40 +21,24 @@ def take(
     recipes: Mapping[str, str],
     documents: Sequence[str] | None = None,
     *,
-    alone: bool = False,
-    slot: str | None = None,
-    run_id: str | None = None,
-) -> Claim | None:
-    """Claim one document with due work in `stages`, highest priority first, then oldest; None where there is none.
-
-    `documents` limits the choice to these keys; `alone` takes only documents that must run alone, and else none of them;
-    work that another slot than `slot` put off is due here. Items whose result exists already are completed here, at no
-    call: the claim then holds the rest, perhaps nothing. A document or an input that another worker holds is left to it,
-    and a worker the ledger has given up gets nothing.
-    Safe beside other claimers: row locks with skip locked (PostgreSQL manual, SELECT), then a second look at the items
-    under the lock.
-    """
-    taken = take_many(cur, worker_id, stages, recipes, documents, count=1, alone=alone, slot=slot, run_id=run_id)
-    return taken[0] if taken else None
-
-
-def take_many(
-    cur: Cursor,
-    worker_id: int,
-    stages: Sequence[str],
-    recipes: Mapping[str, str],
-    documents: Sequence[str] | None = None,
-    *,
     count: int,
     alone: bool = False,
     slot: str | None = None,
     run_id: str | None = None,
 ) -> list[Claim]:
-    """`take` for up to `count` documents, in as many statements as for one. None is claimed that is not returned."""
+    """Claim up to `count` documents with due work in `stages`, highest priority first, then oldest. See `sql/claims.sql`.
+
+    `documents` limits the choice to these keys; `alone` takes only documents that must run alone, and else none of them;
+    work that another slot than `slot` deferred is due here. Items whose result exists already are completed here, without
+    a call: the claim then holds the rest, perhaps nothing. A document or an input that another worker holds is left to
+    it, and a worker the ledger has given up gets nothing.
+    Safe beside other claimers: row locks with skip locked (PostgreSQL manual, SELECT), then a second look at the items
+    under the lock.
+    """
     cur.execute(
-        "select * from take_documents(%(worker)s, %(stages)s, %(recipes)s::jsonb, case when %(documents)s::text[] is not null "
+        "select * from take(%(worker)s, %(stages)s, %(recipes)s::jsonb, case when %(documents)s::text[] is not null "
         "then array(select document_id from documents where key = any(%(documents)s::text[])) end, %(count)s, %(alone)s, "
-        "%(slot)s)",
+        "%(slot)s, %(run)s)",
         {
             "worker": worker_id,
             "stages": list(stages),
@@ -65,6 +47,7 @@ def take_many(
             "count": count,
             "alone": alone,
             "slot": slot,
+            "run": run_id,
         },
     )
     return [
@@ -74,34 +57,20 @@ def take_many(
             document=row["key"],
             is_alone=alone,
             text=row["text"],
-            items=tuple(_unanswered(cur, worker_id, row, recipes, run_id)),
+            items=tuple(ClaimedItem(**{name: item[name] for name in _ITEM_FIELDS}) for item in row["items"]),
         )
         for row in cur.fetchall()
     ]
 
 
-_ITEM_FIELDS = ("item_id", "stage", "input_digest", "recipe", "attempts", "deferrals", "part_sizes")
-
-
-def _unanswered(
-    cur: Cursor, worker_id: int, claimed: Mapping[str, Any], recipes: Mapping[str, str], run_id: str | None
-) -> Iterator[ClaimedItem]:
-    """A claimed document's items that are to be asked about. Those whose question was answered before are done."""
-    for item in sorted(claimed["items"], key=lambda item: STAGE_NAMES.index(item["stage"])):
-        if item["is_answered"]:
-            if complete_by_reuse(cur, item["item_id"], recipes, run_id):
-                continue
-            record_transition(
-                cur, claimed["document_id"], item["stage"], State(item["state"]), State.CLAIMED, worker_id, None
-            )
-        yield ClaimedItem(**{name: item[name] for name in _ITEM_FIELDS})
+_ITEM_FIELDS = tuple(field.name for field in fields(ClaimedItem))
 
 
 def release(cur: Cursor, worker_id: int, claim: Claim, reason: str) -> None:
     """Give back whatever of a claim is still held, at no cost: untouched work stays pending."""
     cur.execute(
-        "update work_items set state = 'pending', reason = %s, worker_id = null, token = null, claimed_at = null, "
-        "changed_at = clock_timestamp() where document_id = %s and state = 'claimed' and token = %s returning stage",
+        "update work_items set state = 'pending', reason = %s, changed_at = clock_timestamp() "
+        "where document_id = %s and state = 'claimed' and token = %s returning stage",
         [reason, claim.document_id, claim.token],
     )
     for row in cur.fetchall():
@@ -240,16 +209,16 @@ class Unfinished:
 def unfinished(cur: Cursor, documents: Sequence[str], stages: Sequence[str]) -> list[Unfinished]:
     """The work items between these documents and a result in each of `stages`; empty = all done.
 
-    An item that does not exist yet is told as its upstream's.
+    An item that does not exist yet is reported as its upstream's.
     """
     cur.execute(
         "select d.key as document, wanted.stage as wanted, i.stage, i.state, i.reason, i.attempts, "
         f"  case when {DUE} then null else extract(epoch from i.not_before - clock_timestamp()) end as seconds_to_due "
         "from unnest(%(documents)s::text[]) as asked(key) join documents d on d.key = asked.key "
-        "cross join unnest(%(stages)s::text[]) as wanted(stage) "
+        "cross join unnest(%(stages)s::text[]) as wanted(stage) join stages s on s.name = wanted.stage "
         "left join work_items w on w.document_id = d.document_id and w.stage = wanted.stage "
         "left join work_items i on i.document_id = d.document_id "
-        "  and i.stage = case when w.item_id is null then 'extract' else wanted.stage end "
+        "  and i.stage = case when w.item_id is null then s.upstream else s.name end "
         "where w.state is distinct from 'done'",
         {"documents": list(documents), "stages": list(stages)},
     )

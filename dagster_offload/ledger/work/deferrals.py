@@ -11,7 +11,6 @@ from dagster_offload.ledger.slots.breaker import count_document_fault, open_brea
 from dagster_offload.ledger.slots.slots import EVERY_DOCUMENT_REFUSED
 from dagster_offload.ledger.work.claims import release
 from dagster_offload.ledger.work.finish import lock_held, record_call
-from dagster_offload.stages.graph import EXTRACT
 
 LONGEST_WAIT_SECONDS = 30 * 60.0
 BACKOFF_SECONDS = (60.0, 600.0)  # after the first and the second attempt
@@ -38,8 +37,8 @@ def defer(
         return
     cur.execute(
         "update work_items set state = 'deferred', deferrals = deferrals + 1, reason = %s, deferred_slot = %s, "
-        "  deferred_epoch = %s, not_before = clock_timestamp() + make_interval(secs => %s), worker_id = null, "
-        "  token = null, claimed_at = null, changed_at = clock_timestamp() where item_id = %s",
+        "  deferred_epoch = %s, not_before = clock_timestamp() + make_interval(secs => %s), "
+        "  changed_at = clock_timestamp() where item_id = %s",
         [reason, slot, epoch, min(wait_seconds, LONGEST_WAIT_SECONDS), item.item_id],
     )
     record_transition(cur, claim.document_id, item.stage, State.CLAIMED, State.DEFERRED, worker_id, reason)
@@ -86,8 +85,8 @@ def others_wait(cur: Cursor, claim: Claim) -> bool:
     row = fetch_one(
         cur,
         "select exists (select 1 from work_items where state in ('pending', 'deferred') and not must_run_alone "
-        "  and document_id <> %s and stage <> %s) as is_so",
-        [claim.document_id, EXTRACT],
+        "  and document_id <> %s and stage <> (select first_stage())) as is_so",
+        [claim.document_id],
     )
     return bool(row["is_so"])
 
@@ -137,8 +136,7 @@ def fail(
     state = State.FAILED if is_final or attempts >= ATTEMPTS_TO_FAIL else State.PENDING
     pause = BACKOFF_SECONDS[min(attempts, len(BACKOFF_SECONDS)) - 1]
     cur.execute(
-        "update work_items set state = %s, attempts = %s, reason = %s, worker_id = null, token = null, "
-        "  claimed_at = null, changed_at = clock_timestamp(), "
+        "update work_items set state = %s, attempts = %s, reason = %s, changed_at = clock_timestamp(), "
         "  not_before = case when %s then clock_timestamp() + make_interval(secs => %s) end where item_id = %s",
         [state, attempts, f"{code}: {message}", state is State.PENDING, pause, item.item_id],
     )
@@ -172,6 +170,6 @@ def run_alone_next(cur: Cursor, claim: Claim, pause_seconds: float | None = None
     cur.execute(
         "update work_items set must_run_alone = true, not_before = case when %(pause)s::float8 is null then not_before "
         "  else greatest(not_before, clock_timestamp() + make_interval(secs => %(pause)s::float8)) end "
-        "where document_id = %(document)s and stage <> %(extract)s and state in ('pending', 'deferred', 'claimed')",
-        {"pause": pause_seconds, "document": claim.document_id, "extract": EXTRACT},
+        "where document_id = %(document)s and stage <> first_stage() and state in ('pending', 'deferred', 'claimed')",
+        {"pause": pause_seconds, "document": claim.document_id},
     )

@@ -1,4 +1,4 @@
-"""Documents in the ledger: what a scan found new, changed, gone or back, and the extract items that follow from it."""
+"""Documents in the ledger: what a scan found new, changed, gone or back, and the first stage's items that follow from it."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,7 +11,6 @@ from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.core.transitions import record_transition
 from dagster_offload.ledger.work.finish import complete_by_reuse
 from dagster_offload.library.files import FileStat, SeenFile, UnusableName
-from dagster_offload.stages.graph import EXTRACT
 
 
 class KnownDocument(NamedTuple):
@@ -102,15 +101,13 @@ def store_new(
             on conflict (key) do nothing returning document_id, key, digest, priority
         ), started as (
             insert into work_items (document_id, stage, state, input_digest, priority)
-            select document_id, 'extract', 'pending', digest, priority from stored order by document_id
-            returning item_id, document_id
+            select document_id, first_stage(), 'pending', digest, priority from stored order by document_id
+            returning item_id, document_id, stage
         ), announced as (
             insert into transitions (document_id, stage, to_state, reason)
-            select document_id, 'extract', 'pending', 'new content' from started order by document_id
+            select document_id, stage, 'pending', 'new content' from started order by document_id
         )
-        select key, item_id, exists (select from results r where r.stage = 'extract' and r.input_digest = digest
-            and r.recipe = %(recipe)s and r.superseded_at is null) as is_answered
-        from stored join started using (document_id)
+        select key, item_id from stored join started using (document_id)
         """,
         {
             "keys": [file.key for file, _ in files],
@@ -120,14 +117,11 @@ def store_new(
             "ctimes": [file.ctime_ns for file, _ in files],
             "inodes": [file.inode for file, _ in files],
             "looked_at": looked_at,
-            "recipe": recipes[EXTRACT],
         },
         prepare=False,  # a plan made while the tables are empty would read all of them
     )
-    stored = {row["key"]: row for row in cur.fetchall()}
-    for row in stored.values():
-        if row["is_answered"]:
-            complete_by_reuse(cur, row["item_id"], recipes, None)
+    stored = {row["key"]: row["item_id"] for row in cur.fetchall()}
+    complete_by_reuse(cur, list(stored.values()), recipes, None)
     for file, digest in files:
         if file.key not in stored:  # another scan was quicker
             store(cur, file, digest, None, recipes, looked_at)
@@ -170,29 +164,27 @@ def _start_extract(
     cur: Cursor, document_id: int, digest: str | None, unreadable: str | None, recipes: Mapping[str, str]
 ) -> None:
     cur.execute(
-        "delete from work_items where document_id = %s and stage <> 'extract' returning stage, state", [document_id]
+        "delete from work_items where document_id = %s and stage <> first_stage() returning stage, state", [document_id]
     )
     for removed in cur.fetchall():
         record_transition(cur, document_id, removed["stage"], removed["state"], "removed", None, "new content")
     state = State.PENDING if unreadable is None else State.FAILED
     before = cur.execute(
-        "select state from work_items where document_id = %s and stage = 'extract' for update", [document_id]
+        "select state from work_items where document_id = %s and stage = first_stage() for update", [document_id]
     ).fetchone()
     item = fetch_one(
         cur,
         "insert into work_items (document_id, stage, state, input_digest, reason, priority) "
-        "select %(id)s, 'extract', %(state)s, %(digest)s, %(reason)s, priority from documents where document_id = %(id)s "
+        "select %(id)s, first_stage(), %(state)s, %(digest)s, %(reason)s, priority from documents where document_id = %(id)s "
         "on conflict (document_id, stage) do update set state = excluded.state, input_digest = excluded.input_digest, "
         "  reason = excluded.reason, attempts = 0, deferrals = 0, reclaims = 0, lone_deaths = 0, must_run_alone = false, "
-        "  is_redo = false, not_before = null, worker_id = null, token = null, claimed_at = null, "
-        "  changed_at = clock_timestamp() returning item_id",
+        "  is_redo = false, not_before = null, changed_at = clock_timestamp() returning item_id, stage",
         {"id": document_id, "state": state, "digest": digest, "reason": unreadable},
     )
-    record_transition(
-        cur, document_id, EXTRACT, None if before is None else before["state"], state, None, unreadable or "new content"
-    )
+    was = None if before is None else before["state"]
+    record_transition(cur, document_id, item["stage"], was, state, None, unreadable or "new content")
     if digest is not None and unreadable is None:
-        complete_by_reuse(cur, item["item_id"], recipes, None)
+        complete_by_reuse(cur, [item["item_id"]], recipes, None)
 
 
 def mark_gone(cur: Cursor, keys: Sequence[str]) -> None:
@@ -202,8 +194,8 @@ def mark_gone(cur: Cursor, keys: Sequence[str]) -> None:
     )
     ids = [row["document_id"] for row in cur.fetchall()]
     cur.execute(
-        "update work_items w set state = 'gone', reason = 'the file is gone', worker_id = null, token = null, "
-        "  claimed_at = null, changed_at = clock_timestamp() from work_items old "
+        "update work_items w set state = 'gone', reason = 'the file is gone', changed_at = clock_timestamp() "
+        "from work_items old "
         "where w.document_id = any(%s) and old.item_id = w.item_id and w.state <> 'gone' "
         "returning w.document_id, w.stage, old.state as from_state",
         [ids],

@@ -1,4 +1,4 @@
-"""Finish: a result, the state, the claim, the downstream items and the event, in one transaction.
+"""Finish: results, states, claims, the items of later stages and the events, in one transaction. See `sql/results.sql`.
 
 Fenced: token, input digest and recipe must still match. If not, the answer is kept as a result (it was paid for) and
 the state is left to whoever holds it now.
@@ -6,40 +6,101 @@ the state is left to whoever holds it now.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from psycopg.types.json import Jsonb
+from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult
+from dagster_offload.stages.graph import Outcome
 
-from dagster_offload.ledger.core.database import Cursor, fetch_one
-from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult, State
-from dagster_offload.ledger.core.transitions import record_transition
-from dagster_offload.ledger.slots.breaker import note_success
-from dagster_offload.stages.graph import EXTRACT, UPSTREAM, Outcome
+# Characters of text in one statement: Postgres takes no more than 1 GB. A longer text goes by itself.
+MOST_CHARACTERS = 10_000_000
+
+
+@dataclass(frozen=True)
+class Finish:
+    """A result on its way into the ledger."""
+
+    claim: Claim
+    item: ClaimedItem
+    result: NewResult
 
 
 def finish(
-    cur: Cursor,
-    worker_id: int,
-    claim: Claim,
-    item: ClaimedItem,
-    result: NewResult,
-    recipes: Mapping[str, str],
-    run_id: str | None,
-) -> bool:
-    """Record a result and everything that follows from it; True where this claim still held the work item."""
-    held = lock_held(cur, claim, item)
-    result_id = _store(cur, claim.document, item, result, replaces=held is not None and held["is_redo"])
-    for call in result.calls:
-        record_call(cur, worker_id, claim, item, call)
-    if result.calls:
-        note_success(cur, result.calls[-1].slot)
-    if held is None:
-        return False
-    _mark_done(cur, item.item_id, result_id, run_id, from_state=State.CLAIMED, worker_id=worker_id)
-    if item.stage == EXTRACT:
-        create_downstream(cur, claim.document_id, recipes, run_id)
-    return True
+    cur: Cursor, worker_id: int, finishes: Sequence[Finish], recipes: Mapping[str, str], run_id: str | None
+) -> list[bool]:
+    """Record results and everything that follows from them; for each, whether its claim still held the work item.
+
+    As many statements for a hundred results as for one. Of several results for one key the first is current.
+    """
+    return [was_held for group in _groups(finishes) for was_held in _finish(cur, worker_id, group, recipes, run_id)]
+
+
+def _groups(finishes: Sequence[Finish]) -> Iterator[list[Finish]]:
+    """The results in order, as many as one statement can hold at a time."""
+    group: list[Finish] = []
+    characters = 0
+    for entry in finishes:
+        length = len(entry.result.text or "")
+        if group and characters + length > MOST_CHARACTERS:
+            yield group
+            group, characters = [], 0
+        group.append(entry)
+        characters += length
+    if group:
+        yield group
+
+
+def _finish(
+    cur: Cursor, worker_id: int, group: Sequence[Finish], recipes: Mapping[str, str], run_id: str | None
+) -> list[bool]:
+    cur.execute(
+        # The texts in binary, because in text each of their characters would be looked at for quotes.
+        "select finish(%(finishes)s::jsonb, %(texts)b::text[], %(worker)s, %(run)s, %(recipes)s::jsonb) as n",
+        {
+            "finishes": json.dumps([_row(n, entry) for n, entry in enumerate(group, start=1)], ensure_ascii=False),
+            "texts": [entry.result.text for entry in group],
+            "worker": worker_id,
+            "run": run_id,
+            "recipes": json.dumps(dict(recipes)),
+        },
+    )
+    held = {row["n"] for row in cur.fetchall()}
+    return [n in held for n in range(1, len(group) + 1)]
+
+
+def _row(n: int, entry: Finish) -> dict[str, Any]:
+    result = entry.result
+    told = result.in_all or (result.calls[-1] if result.calls else None)
+    return {
+        "n": n,
+        "item_id": entry.item.item_id,
+        "token": entry.claim.token,
+        "document_id": entry.claim.document_id,
+        "document": entry.claim.document,
+        "stage": entry.item.stage,
+        "input_digest": entry.item.input_digest,
+        "recipe": entry.item.recipe,
+        "outcome": result.outcome,
+        "value": result.value,
+        "output_digest": result.output_digest,
+        "slot": told and told.slot,
+        "served_model": told and told.served_model,
+        "model_evidence": told and told.model_evidence,
+        "tokens_in": told and told.tokens_in,
+        "tokens_out": told and told.tokens_out,
+        "tokens_cached": told and told.tokens_cached,
+        "seconds": told.seconds if told else result.seconds,
+        "calls": [asdict(call) for call in result.calls],
+    }
+
+
+def complete_by_reuse(cur: Cursor, item_ids: Sequence[int], recipes: Mapping[str, str], run_id: str | None) -> None:
+    """DONE at once where a current result for an item's key exists: a renamed or copied file costs no call."""
+    cur.execute(
+        "select complete_by_reuse(%s::bigint[], %s::jsonb, %s)", [list(item_ids), json.dumps(dict(recipes)), run_id]
+    )
 
 
 def lock_held(cur: Cursor, claim: Claim, item: ClaimedItem) -> dict[str, Any] | None:
@@ -49,157 +110,6 @@ def lock_held(cur: Cursor, claim: Claim, item: ClaimedItem) -> dict[str, Any] | 
         "and recipe = %s for update",
         [item.item_id, claim.token, item.input_digest, item.recipe],
     ).fetchone()
-
-
-def complete_by_reuse(cur: Cursor, item_id: int, recipes: Mapping[str, str], run_id: str | None) -> bool:
-    """DONE at once where a current result for the item's key exists: a renamed or copied file costs no call."""
-    item = fetch_one(
-        cur, "select document_id, stage, state, input_digest from work_items where item_id = %s", [item_id]
-    )
-    found = cur.execute(
-        "select result_id from results where stage = %s and input_digest = %s and recipe = %s and superseded_at is null",
-        [item["stage"], item["input_digest"], recipes[item["stage"]]],
-    ).fetchone()
-    if found is None:
-        return False
-    _mark_done(cur, item_id, found["result_id"], run_id, from_state=State(item["state"]), worker_id=None)
-    if item["stage"] == EXTRACT:
-        create_downstream(cur, item["document_id"], recipes, run_id)
-    return True
-
-
-def create_downstream(cur: Cursor, document_id: int, recipes: Mapping[str, str], run_id: str | None) -> None:
-    """The items that a done extraction makes possible: pending, or done at once where no call is needed.
-
-    Where the text is the same as before (a redo), existing items stay as they are.
-    """
-    extract = fetch_one(
-        cur,
-        "select r.output_digest, r.outcome, d.priority, d.key from work_items x join results r using (result_id) "
-        "join documents d on d.document_id = x.document_id where x.document_id = %s and x.stage = 'extract'",
-        [document_id],
-    )
-    for stage, upstream in UPSTREAM.items():
-        if upstream != EXTRACT:
-            continue
-        created = cur.execute(
-            "insert into work_items as w (document_id, stage, input_digest, priority) values (%s, %s, %s, %s) "
-            "on conflict (document_id, stage) do update set input_digest = excluded.input_digest, state = 'pending', "
-            "  attempts = 0, deferrals = 0, reclaims = 0, lone_deaths = 0, must_run_alone = false, not_before = null, "
-            "  is_redo = false, token = null, worker_id = null, claimed_at = null, reason = 'the text changed', "
-            "  part_sizes = case when w.input_digest = excluded.input_digest then w.part_sizes end, "
-            "  parts_done = 0, parts_total = null, "
-            "  changed_at = clock_timestamp() "
-            "  where w.input_digest is distinct from excluded.input_digest or w.state = 'gone' returning item_id",
-            [document_id, stage, extract["output_digest"], extract["priority"]],
-        ).fetchone()
-        if created is None:
-            continue
-        record_transition(cur, document_id, stage, None, State.PENDING, None, "extract is done")
-        if extract["outcome"] != Outcome.OK:
-            _store_without_call(cur, extract["key"], stage, extract, recipes[stage])
-        complete_by_reuse(cur, created["item_id"], recipes, run_id)
-
-
-def _store_without_call(cur: Cursor, document: str, stage: str, extract: dict[str, Any], recipe: str) -> None:
-    cur.execute(
-        "insert into results (stage, input_digest, recipe, outcome, output_digest, first_document) "
-        "values (%s, %s, %s, %s, %s, %s) "
-        "on conflict (stage, input_digest, recipe) where superseded_at is null do nothing",
-        [stage, extract["output_digest"], recipe, extract["outcome"], extract["output_digest"], document],
-    )
-
-
-def lock_keys(cur: Cursor, keys: Iterable[tuple[str, str, str]]) -> None:
-    """Hold these results' keys until the transaction ends: two workers with the same key would each see no result.
-
-    In one order everywhere: two groups that share keys would wait for each other.
-    """
-    cur.execute(
-        "select pg_advisory_xact_lock(hashtext('result'), hashtext(key)) from unnest(%s::text[]) as key",
-        [lock_names(keys)],
-    )
-
-
-def lock_names(keys: Iterable[tuple[str, str, str]]) -> list[str]:
-    """The names of these keys' locks, in the order in which everybody takes them."""
-    return sorted({"\t".join(key) for key in keys})
-
-
-def _store(cur: Cursor, document: str, item: ClaimedItem, result: NewResult, *, replaces: bool) -> int:
-    """Insert a result; returns the id of the current one for its key (an existing one stays unless replaced)."""
-    key = (item.stage, item.input_digest, item.recipe)
-    lock_keys(cur, [key])
-    if replaces:
-        cur.execute(
-            "update results set superseded_at = clock_timestamp() "
-            "where stage = %s and input_digest = %s and recipe = %s and superseded_at is null",
-            key,
-        )
-    current = cur.execute(
-        "select result_id from results where stage = %s and input_digest = %s and recipe = %s and superseded_at is null",
-        key,
-    ).fetchone()
-    call = result.in_all or (result.calls[-1] if result.calls else None)
-    inserted = fetch_one(
-        cur,
-        "insert into results (stage, input_digest, recipe, outcome, text, value, output_digest, slot, served_model, "
-        "  model_evidence, tokens_in, tokens_out, tokens_cached, seconds, first_document, superseded_at) "
-        "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, case when %s then clock_timestamp() end) "
-        "returning result_id",
-        [
-            *key,
-            result.outcome,
-            result.text,
-            None if result.value is None else Jsonb(result.value),
-            result.output_digest,
-            call and call.slot,
-            call and call.served_model,
-            call and call.model_evidence,
-            call and call.tokens_in,
-            call and call.tokens_out,
-            call and call.tokens_cached,
-            call.seconds if call else result.seconds,
-            document,
-            current is not None,
-        ],
-    )
-    return int((current or inserted)["result_id"])
-
-
-def _mark_done(
-    cur: Cursor,
-    item_id: int,
-    result_id: int,
-    run_id: str | None,
-    *,
-    from_state: State,
-    worker_id: int | None,
-) -> None:
-    row = fetch_one(
-        cur,
-        "update work_items w set state = 'done', outcome = r.outcome, result_id = r.result_id, recipe = r.recipe, "
-        "  reason = null, not_before = null, worker_id = null, token = null, claimed_at = null, is_redo = false, "
-        "  must_run_alone = false, changed_at = clock_timestamp() "
-        "from results r, documents d where w.item_id = %s and r.result_id = %s and d.document_id = w.document_id "
-        "returning w.document_id, w.stage, w.attempts, w.deferrals, nullif(r.first_document, d.key) as reused_from",
-        [item_id, result_id],
-    )
-    why = f"reused from {row['reused_from']}" if row["reused_from"] else None
-    record_transition(cur, row["document_id"], row["stage"], from_state, State.DONE, worker_id, why)
-    cur.execute(
-        "insert into outbox (result_id, document_id, stage, run_id, reused_from, attempts, deferrals) "
-        "values (%s, %s, %s, %s, %s, %s, %s)",
-        [
-            result_id,
-            row["document_id"],
-            row["stage"],
-            run_id,
-            row["reused_from"],
-            row["attempts"],
-            row["deferrals"],
-        ],
-    )
 
 
 def record_call(cur: Cursor, worker_id: int, claim: Claim | None, item: ClaimedItem | None, call: CallRecord) -> None:

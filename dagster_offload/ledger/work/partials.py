@@ -13,8 +13,7 @@ from psycopg.types.json import Jsonb
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult
 from dagster_offload.ledger.slots.breaker import note_success
-from dagster_offload.ledger.work.finish import finish, lock_held, record_call
-from dagster_offload.stages.graph import EXTRACT
+from dagster_offload.ledger.work.finish import Finish, finish, lock_held, record_call
 from dagster_offload.stages.splitting import Sizes
 
 
@@ -94,9 +93,9 @@ def split_smaller(
     begin(cur, claim, item, sizes, done, total)
     if len(sizes) == 1:
         cur.execute(
-            "update work_items set part_sizes = %s where document_id = %s and stage <> %s and part_sizes is null "
-            "and state in ('pending', 'deferred', 'claimed')",
-            [_stored(sizes), claim.document_id, EXTRACT],
+            "update work_items set part_sizes = %s where document_id = %s and stage <> first_stage() "
+            "and part_sizes is null and state in ('pending', 'deferred', 'claimed')",
+            [_stored(sizes), claim.document_id],
         )
 
 
@@ -109,7 +108,7 @@ def finish_in_parts(
     recipes: Mapping[str, str],
     run_id: str | None,
 ) -> bool:
-    """`results.finish` for a document read in parts: the result tells what all of them cost, and takes their place.
+    """`finish` for a document read in parts: the result tells what all of them cost, and takes their place.
 
     They would never be read again: whoever comes with the same text reuses the result, and a redo is meant to ask anew.
     """
@@ -128,7 +127,7 @@ def finish_in_parts(
         tokens_cached=_added(spent["tokens_cached"], last.tokens_cached),
         seconds=spent["seconds"] + last.seconds,
     )
-    was_held = finish(cur, worker_id, claim, item, replace(result, in_all=in_all), recipes, run_id)
+    [was_held] = finish(cur, worker_id, [Finish(claim, item, replace(result, in_all=in_all))], recipes, run_id)
     cur.execute(
         "delete from part_answers where stage = %s and input_digest = %s and recipe = %s",
         [item.stage, item.input_digest, item.recipe],

@@ -10,7 +10,8 @@ from dagster_offload.ledger.core.transitions import record_transition
 # Of a work item `i`: done with another recipe than the present one. What made no call (an empty file) is not: asking
 # again would make none either.
 OUTDATED = (
-    "i.stage = %(stage)s and i.state = 'done' and i.recipe <> %(recipe)s and (i.stage = 'extract' or i.outcome = 'ok')"
+    "i.stage = %(stage)s and i.state = 'done' and i.recipe <> %(recipe)s "
+    "and (i.stage = (select first_stage()) or i.outcome = 'ok')"
 )
 
 _UNREAD = "part_sizes = null, parts_done = 0, parts_total = null"
@@ -106,7 +107,7 @@ def redo(cur: Cursor, stages: Sequence[str], documents: Sequence[str]) -> list[t
 
 # Of an extraction `i` and its result `r`: pictures of text that were not read, or were read in other languages.
 _TO_BE_READ = (
-    "i.stage = 'extract' and i.state = 'done' and i.result_id = r.result_id and (r.value ? 'pages_to_ocr' "
+    "i.stage = (select first_stage()) and i.state = 'done' and i.result_id = r.result_id and (r.value ? 'pages_to_ocr' "
     "or (i.outcome = 'needs_ocr' and not coalesce(r.value ? 'ocr_languages', false)) "
     "or r.value->>'ocr_languages' <> %(languages)s)"
 )
@@ -137,10 +138,10 @@ def redo_ocr(cur: Cursor, languages: str) -> int:
     cur.execute(
         "update work_items i set state = 'pending', attempts = 0, reason = 'redo: OCR', is_redo = true, "
         f"  not_before = null, {_UNREAD}, changed_at = clock_timestamp() from results r where {_TO_BE_READ} "
-        "returning i.document_id",
+        "returning i.document_id, i.stage",
         {"languages": languages},
     )
     rows = cur.fetchall()
     for row in rows:
-        record_transition(cur, row["document_id"], "extract", State.DONE, State.PENDING, None, "redo: OCR")
+        record_transition(cur, row["document_id"], row["stage"], State.DONE, State.PENDING, None, "redo: OCR")
     return len(rows)

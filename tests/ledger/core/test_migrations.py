@@ -6,10 +6,11 @@ from importlib import resources
 import pytest
 
 from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.ledger.reports import status
-from dagster_offload.stages.graph import STAGE_NAMES
+from dagster_offload.stages.graph import GRAPH, StageNode
 
 
 def steps(ledger: Ledger) -> list[int]:
@@ -24,8 +25,8 @@ def test_a_first_migration_makes_every_numbered_step_once(empty_url: str) -> Non
         if entry.name.endswith(".sql")
     )
     with Ledger(empty_url) as ledger:
-        migrate(ledger)
-        migrate(ledger)
+        migrate(ledger, GRAPH)
+        migrate(ledger, GRAPH)
         assert steps(ledger) == shipped
         assert len(set(shipped)) == len(shipped)
 
@@ -33,7 +34,7 @@ def test_a_first_migration_makes_every_numbered_step_once(empty_url: str) -> Non
 def test_several_doors_at_once_migrate_once(empty_url: str) -> None:
     def migrate_by_a_door_of_its_own(_number: int) -> None:
         with Ledger(empty_url) as ledger:
-            migrate(ledger)
+            migrate(ledger, GRAPH)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(migrate_by_a_door_of_its_own, range(4)))
@@ -43,8 +44,8 @@ def test_several_doors_at_once_migrate_once(empty_url: str) -> None:
 
 def test_ledgers_live_side_by_side_in_schemas_of_one_database(empty_url: str) -> None:
     with Ledger(empty_url, "one") as one, Ledger(empty_url, "two") as two:
-        migrate(one)
-        migrate(two)
+        migrate(one, GRAPH)
+        migrate(two, GRAPH)
         with one.transaction() as cur:
             cur.execute("insert into unusable_names (name, reason) values ('x', 'why')")
         assert one.run(status.unusable_names) == {"x": "why"}
@@ -57,7 +58,7 @@ def test_a_ledger_of_a_newer_version_is_refused_with_what_to_do(ledger_url: str)
         with ledger.transaction() as cur:
             cur.execute("insert into migrations (number, name) values (9999, 'from the future')")
         with pytest.raises(LedgerUnavailable, match="upgrade"):
-            migrate(ledger)
+            migrate(ledger, GRAPH)
 
 
 @pytest.mark.parametrize("schema", ["", "Offload", "a-b", "a.b", "a; drop table x", "ü"])
@@ -70,4 +71,37 @@ def test_tables_are_reached_by_the_schema_and_nothing_else(ledger_url: str) -> N
     with Ledger(ledger_url) as ledger, ledger.transaction() as cur:
         cur.execute("select current_setting('search_path') as path, current_setting('timezone') as zone")
         assert cur.fetchone() == {"path": "offload", "zone": "UTC"}
-        assert set(STAGE_NAMES) == {"extract", "classify", "summarize"}
+
+
+def test_functions_are_applied_again_when_they_differ_and_only_then(ledger_url: str) -> None:
+    with Ledger(ledger_url) as ledger:
+
+        def installed() -> object:
+            with ledger.transaction() as cur:
+                cur.execute(
+                    "select xmin::text as written from pg_proc where oid = 'note_success(text[])'::regprocedure"
+                )
+                return cur.fetchone()
+
+        def say_that(digest: str) -> None:
+            with ledger.transaction() as cur:
+                cur.execute("update applied_sql set digest = %s", [digest])
+
+        first = installed()
+        migrate(ledger, GRAPH)
+        assert installed() == first, "another door of the same version waits for no lock"
+        say_that("what an earlier version left")
+        migrate(ledger, GRAPH)
+        second = installed()
+        assert second != first
+        migrate(ledger, GRAPH)
+        assert installed() == second
+
+
+def test_stages_are_what_the_ledger_is_given_in_declared_order(ledger_url: str) -> None:
+    chain = (StageNode("read", None), StageNode("translate", "read"), StageNode("answer", "translate"))
+    with Ledger(ledger_url) as ledger:
+        assert ledger.run(stages.graph) == GRAPH
+        migrate(ledger, chain)
+        assert ledger.run(stages.graph) == chain
+        assert list(ledger.run(status.stage_counts, {})) == ["read", "translate", "answer"]

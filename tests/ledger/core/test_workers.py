@@ -191,7 +191,7 @@ def test_a_goodbye_waits_for_a_claim_and_a_permit_still_in_flight_and_gives_them
     bench.extracted("a.txt")
     worker = bench.worker()
     with bench.ledger.transaction() as cur:
-        assert claims.take(cur, worker, DRAIN_STAGES, RECIPES) is not None
+        assert claims.take(cur, worker, DRAIN_STAGES, RECIPES, count=1)
         assert permits.acquire(cur, DEEP, worker, is_person=False)
         goodbye = bench.begun(lambda cur: workers._deregister(cur, worker))
         assert not goodbye.done()
@@ -207,7 +207,7 @@ def test_a_dead_worker_whose_claim_is_in_flight_is_taken_back_once_that_is_over(
     worker = bench.worker()
     monkeypatch.setattr(workers, "LEASE_SECONDS", 0)
     with bench.ledger.transaction() as cur:
-        assert claims.take(cur, worker, DRAIN_STAGES, RECIPES) is not None
+        assert claims.take(cur, worker, DRAIN_STAGES, RECIPES, count=1)
         assert permits.acquire(cur, DEEP, worker, is_person=False)
         assert worker not in reclaim(bench)
     assert reclaim(bench) == [worker]
@@ -274,7 +274,7 @@ from dagster_offload.ledger.core.workers import Worker
 recipes = {"extract": "x1", "classify": "c1", "summarize": "s1"}
 with Ledger(sys.argv[1]) as ledger, Worker(ledger, "drain") as worker:
     assert ledger.run(permits.acquire, "deep", worker.id, is_person=False)
-    assert ledger.run(claims.take, worker.id, ["classify", "summarize"], recipes) is not None
+    assert ledger.run(claims.take, worker.id, ["classify", "summarize"], recipes, count=1)
     print(worker.id, flush=True)
     sys.stdin.read()
 """

@@ -49,8 +49,7 @@ def test_a_document_another_transaction_holds_is_skipped_and_not_waited_for(benc
     bench.extracted("a.txt", "b.txt")
     worker = bench.worker()
     with bench.ledger.transaction() as cur:
-        held = claims.take(cur, worker, DRAIN_STAGES, RECIPES)
-        assert held is not None
+        [held] = claims.take(cur, worker, DRAIN_STAGES, RECIPES, count=1)
         assert held.document == "a.txt"
         other = bench.take(bench.worker())
         assert other is not None

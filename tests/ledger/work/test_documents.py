@@ -343,11 +343,11 @@ DIFFERING = {
 
 
 def test_a_first_scan_takes_no_statement_per_file(library: Library) -> None:
-    for number in range(50):
+    for number in range(100):
         library.write(f"{number}.txt", str(number))
     with counted() as statements:
         library.scan()
-    assert len(statements) < 50
+    assert len(statements) < 100
 
 
 # Beside a lane that works on the document
@@ -388,7 +388,9 @@ def test_a_scan_waits_for_a_lane_that_finishes_and_neither_ends_in_a_deadlock(be
         finish.lock_held(lane, claim, claim.items[0])
         scan = bench.begun(lambda cur: edited(cur, "a.txt"))
         assert not scan.done()
-        assert finish.finish(lane, worker, claim, claim.items[0], record_result("ok"), RECIPES, None)
+        assert finish.finish(
+            lane, worker, [finish.Finish(claim, claim.items[0], record_result("ok"))], RECIPES, None
+        ) == [True]
     scan.result(10)
     assert bench.state("a.txt", EXTRACT) == "pending"
 

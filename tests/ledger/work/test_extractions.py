@@ -1,4 +1,4 @@
-"""Extractions claimed and finished in groups end as they would have one by one."""
+"""Extractions are claimed and finished in groups."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,19 +8,20 @@ import psycopg
 import pytest
 
 from dagster_offload.ledger.core.rows import Claim, NewResult
-from dagster_offload.ledger.work import extractions
-from dagster_offload.ledger.work.groups import Finish
+from dagster_offload.ledger.work import claims as work
+from dagster_offload.ledger.work import finish as results
+from dagster_offload.ledger.work.finish import Finish
 from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE, Outcome
 from tests.support.ledger import RECIPES, Bench, record_result, sha, text_result
 from tests.support.statements import counted
 
 
 def take(bench: Bench, worker: int, count: int = 100, **options: Any) -> list[Claim]:
-    return bench.ledger.run(extractions.take, worker, RECIPES, count=count, **options)
+    return bench.ledger.run(work.take, worker, [EXTRACT], RECIPES, count=count, **options)
 
 
 def finish(bench: Bench, worker: int, *finishes: Finish) -> list[bool]:
-    return bench.ledger.run(extractions.finish_all, worker, finishes, RECIPES, "run-1")
+    return bench.ledger.run(results.finish, worker, finishes, RECIPES, "run-1")
 
 
 def found(claim: Claim, text: str | None = None, outcome: Outcome = Outcome.OK) -> Finish:
@@ -126,36 +127,6 @@ def test_a_claim_that_was_lost_leaves_the_others_of_its_group_alone(bench: Bench
     assert kept == [{"text": "text of b"}], "it was paid for"
 
 
-@pytest.mark.parametrize("outcome", list(Outcome))
-def test_what_a_group_leaves_behind_is_what_one_finish_leaves(bench: Bench, outcome: Outcome) -> None:
-    bench.put("alone")
-    bench.put("grouped")
-    worker = bench.worker()
-    alone, grouped = take(bench, worker)
-    text = "" if outcome is not Outcome.OK else "text"
-    one, other = found(alone, text and "text of one", outcome), found(grouped, text and "text of another", outcome)
-    bench.finish(worker, alone, result=one.result)
-    assert finish(bench, worker, other) == [True]
-    differing = {"item_id", "document_id", "input_digest", "result_id", "changed_at"}
-    for stage in (EXTRACT, *DRAIN_STAGES):
-        first, second = bench.item("alone", stage), bench.item("grouped", stage)
-        assert {k: v for k, v in first.items() if k not in differing} == {
-            k: v for k, v in second.items() if k not in differing
-        }
-    history = (
-        "select stage, from_state, to_state, worker_id, reason from transitions join documents using (document_id) "
-    )
-    told = "select stage, attempts, deferrals, o.reused_from from outbox o join documents using (document_id) "
-    for query in (history, told):
-        per_document = [bench.sql(f"{query} where key = %s order by 1, 2, 3", key) for key in ("alone", "grouped")]
-        reuse = {"reused from alone", "alone"}  # without a text, the second reuses what is said of the first
-        assert [strip(row, reuse) for row in per_document[0]] == [strip(row, reuse) for row in per_document[1]]
-
-
-def strip(row: dict[str, Any], words: set[str]) -> dict[str, Any]:
-    return {name: None if value in words else value for name, value in row.items()}
-
-
 def test_empty_documents_of_one_group_are_done_at_no_call_in_all_stages(bench: Bench) -> None:
     for key in "abc":
         bench.put(key)
@@ -200,9 +171,9 @@ def test_a_redo_by_a_new_recipe_leaves_what_follows_from_the_same_text(bench: Be
     bench.sql("update work_items set state = 'pending', is_redo = true where stage = 'extract'")
     bench.sql("update work_items set attempts = 1 where stage = 'summarize'")
     worker, newer = bench.worker(), RECIPES | {EXTRACT: "x2"}
-    same, new = bench.ledger.run(extractions.take, worker, newer, count=2)
+    same, new = bench.ledger.run(work.take, worker, [EXTRACT], newer, count=2)
     finishes = [found(same), found(new, "new text")]
-    assert bench.ledger.run(extractions.finish_all, worker, finishes, newer, None) == [True, True]
+    assert bench.ledger.run(results.finish, worker, finishes, newer, None) == [True, True]
     for key in ("same", "new"):
         item = bench.item(key, EXTRACT)
         assert (item["state"], item["recipe"], item["is_redo"]) == ("done", "x2", False)
@@ -224,10 +195,10 @@ def test_a_text_of_any_length_is_kept(bench: Bench) -> None:
         bench.put(key)
     worker = bench.worker()
     long, short = take(bench, worker)
-    text = "long " * (extractions.LONG_TEXT // 5 + 1)
+    text = "long " * (results.MOST_CHARACTERS // 5 + 1)
     with counted() as statements:
         assert finish(bench, worker, found(long, text), found(short)) == [True, True]
-    assert len(statements) > 12, "it is written by itself"
+    assert sum("finish" in str(statement) for statement in statements) == 2, "it is written by itself"
     assert bench.sql("select length(text) as n from results where first_document = 'a'") == [{"n": len(text)}]
 
 
@@ -257,7 +228,7 @@ def test_the_seconds_of_an_extraction_are_kept_also_for_a_very_long_text(bench: 
     bench.put("letter")
     bench.put("book")
     worker = bench.worker()
-    texts = {"letter": "text", "book": "x" * (extractions.LONG_TEXT + 1)}
+    texts = {"letter": "text", "book": "x" * (results.MOST_CHARACTERS + 1)}
     finishes = [
         Finish(claim, claim.items[0], replace(text_result(texts[claim.document]), seconds=2.5))
         for claim in take(bench, worker)

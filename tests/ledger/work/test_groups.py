@@ -1,4 +1,4 @@
-"""Many lanes' finishes and claims in one transaction end as they would have one by one."""
+"""Many lanes finish and claim in one transaction."""
 
 import asyncio
 from contextlib import ExitStack
@@ -12,7 +12,8 @@ from dagster_offload.ledger.core.rows import Claim, NewResult
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, groups
-from dagster_offload.ledger.work.groups import Finish, Taken, Want
+from dagster_offload.ledger.work.finish import Finish
+from dagster_offload.ledger.work.groups import Taken, Want
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, SUMMARIZE
 from tests.support.ledger import RECIPES, Bench, record_result
@@ -52,19 +53,6 @@ def test_each_result_of_a_group_is_current_told_and_recorded_once(bench: Bench) 
     assert told == [{"run_id": "run-1", "reused_from": None}] * 6
     moved = bench.sql("select count(*) as n from transitions where from_state = 'claimed' and stage <> 'extract'")
     assert moved[0]["n"] == 6
-
-
-def test_what_a_group_leaves_in_a_work_item_is_what_one_finish_leaves(bench: Bench) -> None:
-    bench.extracted("alone", "grouped")
-    worker = bench.worker()
-    alone, grouped = claimed(bench, worker, 2)
-    bench.finish(worker, alone)
-    commit(bench, worker, answers(grouped)[0])
-    differing = {"item_id", "document_id", "input_digest", "result_id", "changed_at"}
-    first, second = (bench.item(key, CLASSIFY) for key in ("alone", "grouped"))
-    assert {k: v for k, v in first.items() if k not in differing} == {
-        k: v for k, v in second.items() if k not in differing
-    }
 
 
 def test_a_claim_that_was_lost_leaves_the_others_of_its_group_alone(bench: Bench) -> None:

@@ -1,0 +1,171 @@
+-- Results: `finish` records answers, `mark_done` is the only statement that makes a work item done, `complete_by_reuse`
+-- ends items whose question was answered before.
+
+-- Record results and all that follows from them: calls, states, items of later stages, events. Fenced: an item is done
+-- only where token, input digest and recipe still match; a result that comes too late is kept, because it was paid for.
+-- Returns the positions `n` of the results whose claim still held the item.
+-- `finishes`: [{n, item_id, token, document_id, document, stage, input_digest, recipe, outcome, value, output_digest, slot,
+-- served_model, model_evidence, tokens_in, tokens_out, tokens_cached, seconds, calls: [...]}]; n counts from 1.
+-- `texts`: by n, null where the result has none. They come apart because jsonb holds no more than 256 MB.
+create or replace function finish(finishes jsonb, texts text[], finisher integer, run text, recipes jsonb)
+returns setof integer
+language plpgsql
+set plan_cache_mode = force_generic_plan set jit = off
+set enable_seqscan = off set enable_bitmapscan = off
+as $$
+declare
+    held integer[];
+    has_redo boolean;
+    done_items bigint[];
+    their_results bigint[];
+begin
+    select coalesce(array_agg(locked.n), '{}'), coalesce(bool_or(locked.is_redo), false) into held, has_redo from (
+        select f.n, w.is_redo from work_items w
+        join jsonb_to_recordset(finishes) as f (n integer, item_id bigint, token bigint, input_digest text, recipe text)
+            using (item_id)
+        where w.state = 'claimed' and w.token = f.token and w.input_digest = f.input_digest and w.recipe = f.recipe
+        order by w.item_id for update of w
+    ) locked;
+    -- Two workers with the same key would each see no result. In one order, or two groups could wait for each other.
+    perform pg_advisory_xact_lock(hashtext('result'), hashtext(key)) from (
+        select distinct concat_ws(E'\t', f.stage, f.input_digest, f.recipe) collate "C" as key
+        from jsonb_to_recordset(finishes) as f (stage text, input_digest text, recipe text) order by 1
+    ) keys;
+    if has_redo then -- it replaces the current result
+        update results r set superseded_at = clock_timestamp()
+        from jsonb_to_recordset(finishes) as f (n integer, item_id bigint), work_items w
+        where f.n = any(held) and w.item_id = f.item_id and w.is_redo and r.stage = w.stage
+            and r.input_digest = w.input_digest and r.recipe = w.recipe and r.superseded_at is null;
+    end if;
+    with f as materialized (
+        select f.*, row_number() over (
+            partition by f.stage, f.input_digest, f.recipe order by (w.is_redo and f.n = any(held)) is true desc, f.n
+        ) as turn
+        from jsonb_to_recordset(finishes) as f (
+            n integer, item_id bigint, document_id bigint, document text, stage text, input_digest text, recipe text,
+            outcome text, value jsonb, output_digest text, slot text, served_model text, model_evidence text,
+            tokens_in integer, tokens_out integer, tokens_cached integer, seconds double precision, calls jsonb)
+        left join work_items w using (item_id)
+    ), called as (
+        insert into calls (item_id, document_id, stage, worker_id, slot, epoch, asked_model, served_model, model_evidence,
+            tokens_in, tokens_out, tokens_cached, seconds, outcome, part)
+        select f.item_id, f.document_id, f.stage, finisher, c.slot, c.epoch, c.asked_model, c.served_model,
+            c.model_evidence, c.tokens_in, c.tokens_out, c.tokens_cached, c.seconds, c.outcome, c.part
+        from f cross join jsonb_to_recordset(f.calls) as c (
+            slot text, epoch bigint, asked_model text, served_model text, model_evidence text, tokens_in integer,
+            tokens_out integer, tokens_cached integer, seconds double precision, outcome text, part text)
+        order by f.n
+    )
+    insert into results (stage, input_digest, recipe, outcome, text, value, output_digest, slot, served_model,
+        model_evidence, tokens_in, tokens_out, tokens_cached, seconds, first_document, superseded_at)
+    select f.stage, f.input_digest, f.recipe, f.outcome, texts[f.n], f.value, f.output_digest, f.slot, f.served_model,
+        f.model_evidence, f.tokens_in, f.tokens_out, f.tokens_cached, f.seconds, f.document,
+        -- Not `exists`, which could be planned to read all results once.
+        case when f.turn > 1 or (select r.result_id from results r where r.stage = f.stage
+            and r.input_digest = f.input_digest and r.recipe = f.recipe and r.superseded_at is null) is not null
+        then clock_timestamp() end
+    from f order by f.n;
+    if exists (select from slots where busy_in_a_row > 0 or fault_code is not null) then
+        perform note_success(array(select f.slot from jsonb_to_recordset(finishes) as f (slot text)));
+    end if;
+    select array_agg(f.item_id), array_agg(r.result_id) into done_items, their_results
+    from jsonb_to_recordset(finishes) as f (n integer, item_id bigint, stage text, input_digest text, recipe text)
+    join results r using (stage, input_digest, recipe) where f.n = any(held) and r.superseded_at is null;
+    if done_items is not null then
+        perform mark_done(done_items, their_results, finisher, run, recipes);
+    end if;
+    return query select unnest(held);
+end
+$$;
+
+-- Complete those of these items whose question a current result answers: a renamed or copied file costs no call.
+-- Items that a person wants done again are left alone. Returns the items done.
+create or replace function complete_by_reuse(given_items bigint[], recipes jsonb, run text) returns setof bigint
+language plpgsql
+set plan_cache_mode = force_generic_plan set jit = off
+set enable_seqscan = off set enable_bitmapscan = off
+as $$
+declare
+    answered bigint[];
+    their_results bigint[];
+begin
+    select array_agg(w.item_id), array_agg(r.result_id) into answered, their_results
+    from work_items w join results r on r.stage = w.stage and r.input_digest = w.input_digest
+        and r.recipe = recipes ->> w.stage and r.superseded_at is null
+    where w.item_id = any(given_items) and not w.is_redo;
+    if answered is not null then
+        perform mark_done(answered, their_results, null, run, recipes);
+        return query select unnest(answered);
+    end if;
+end
+$$;
+
+-- Make items done with these results (`done_items` and `their_results` in the same order), queue their events, and create
+-- or restart the items of the stages that read their output: pending, or done at once where no call is needed. Where the
+-- output is the same as before (a redo), existing items stay as they are. `finisher`: null = nobody was asked.
+create or replace function mark_done(
+    done_items bigint[], their_results bigint[], finisher integer, run text, recipes jsonb
+) returns void
+language plpgsql
+set plan_cache_mode = force_generic_plan set jit = off
+set enable_seqscan = off set enable_bitmapscan = off
+as $$
+declare
+    following jsonb;
+    started bigint[];
+begin
+    with before as materialized (
+        select w.item_id, w.state, given.result_id from work_items w
+        join unnest(done_items, their_results) as given (item_id, result_id) using (item_id)
+        order by w.item_id for update of w
+    ), done as (
+        update work_items w set state = 'done', outcome = r.outcome, result_id = r.result_id, recipe = r.recipe,
+            reason = null, not_before = null, is_redo = false, must_run_alone = false, changed_at = clock_timestamp()
+        from before join results r using (result_id), documents d
+        where w.item_id = before.item_id and d.document_id = w.document_id
+        returning w.item_id, w.document_id, w.stage, w.result_id, w.attempts, w.deferrals, before.state as from_state,
+            r.outcome, r.output_digest, d.key, d.priority, nullif(r.first_document, d.key) as reused_from
+    ), moved as (
+        insert into transitions (document_id, stage, from_state, to_state, worker_id, reason)
+        select document_id, stage, from_state, 'done', finisher, 'reused from ' || reused_from from done order by item_id
+    ), queued as (
+        insert into outbox (result_id, document_id, stage, run_id, reused_from, attempts, deferrals)
+        select result_id, document_id, stage, run, reused_from, attempts, deferrals from done order by item_id
+    )
+    select jsonb_agg(jsonb_build_object('document_id', done.document_id, 'document', done.key, 'priority', done.priority,
+        'stage', s.name, 'position', s.position, 'outcome', done.outcome, 'input_digest', done.output_digest))
+    into following from done join stages s on s.upstream = done.stage;
+    if following is null then
+        return;
+    end if;
+    with f as materialized (
+        select * from jsonb_to_recordset(following) as f (document_id bigint, document text, priority integer, stage text,
+            position integer, outcome text, input_digest text)
+        order by document_id, position
+    ), started_items as (
+        insert into work_items as w (document_id, stage, input_digest, priority)
+        select document_id, stage, input_digest, priority from f
+        on conflict (document_id, stage) do update set input_digest = excluded.input_digest, state = 'pending',
+            attempts = 0, deferrals = 0, reclaims = 0, lone_deaths = 0, must_run_alone = false, not_before = null,
+            is_redo = false, reason = 'the text changed',
+            part_sizes = case when w.input_digest = excluded.input_digest then w.part_sizes end,
+            parts_done = 0, parts_total = null, changed_at = clock_timestamp()
+        where w.input_digest is distinct from excluded.input_digest or w.state = 'gone'
+        returning w.item_id, w.document_id, w.stage
+    ), without_call as (
+        insert into results (stage, input_digest, recipe, outcome, output_digest, first_document)
+        select f.stage, f.input_digest, recipes ->> f.stage, f.outcome, f.input_digest, f.document
+        from f join started_items using (document_id, stage)
+        where f.outcome <> 'ok' order by f.input_digest, f.stage, f.document_id
+        on conflict (stage, input_digest, recipe) where superseded_at is null do nothing
+    ), announced as (
+        insert into transitions (document_id, stage, to_state, reason)
+        select i.document_id, i.stage, 'pending', s.upstream || ' is done'
+        from started_items i join stages s on s.name = i.stage order by i.item_id
+    )
+    select array_agg(item_id) into started from started_items;
+    if started is not null then
+        perform complete_by_reuse(started, recipes, run);
+    end if;
+end
+$$;
