@@ -109,6 +109,11 @@ def is_cut(exc: BaseException) -> bool:
     return isinstance(exc, _CUT_ERRORS)
 
 
+def is_busy(exc: BaseException) -> bool:
+    """Whether the slot asked for patience: a 429 is back-pressure, not absence."""
+    return isinstance(exc, httpx.HTTPStatusError) and exc.response.status_code == httpx.codes.TOO_MANY_REQUESTS
+
+
 def retry_after_of(exc: BaseException) -> float | None:
     """Seconds the slot asked us to wait (5 s .. 6 h); None where it named no time."""
     if isinstance(exc, httpx.HTTPStatusError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import httpx
 
 from dagster_offload.client.ai_client import AIClient
-from dagster_offload.client.faults import is_misconfigured, reason_with_setting, retry_after_of
+from dagster_offload.client.faults import is_busy, is_misconfigured, reason_with_setting, retry_after_of
 from dagster_offload.errors import OffloadError, SettingsError
 from dagster_offload.slot.chat import ChoiceWithoutMessage
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions, Usage
@@ -33,6 +33,7 @@ class TrialVerdict:
     answered: bool
     reason: str
     misconfigured: bool = False
+    busy: bool = False  # a 429: the slot asks for patience
     retry_after_seconds: float | None = None
     seconds: float = 0.0
     served_model: str | None = None
@@ -82,6 +83,7 @@ def _refused(slot: SlotConfig, error: Exception, seconds: float) -> TrialVerdict
         False,
         reason_with_setting(slot, error),
         misconfigured=is_misconfigured(error),
+        busy=is_busy(error),
         retry_after_seconds=retry_after_of(error),
         seconds=seconds,
     )

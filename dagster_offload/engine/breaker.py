@@ -10,13 +10,13 @@ from typing import Any, ParamSpec, TypeVar
 
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.probe import probe
-from dagster_offload.client.trial import trial
+from dagster_offload.client.trial import TrialVerdict, trial
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.rows import BreakerState, CallRecord, SlotRow
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import breaker, permits, slots
-from dagster_offload.ledger.slots.breaker import TrialEnd, TrialTurn
+from dagster_offload.ledger.slots.breaker import LONGEST_BUSY_SECONDS, TrialEnd, TrialTurn
 from dagster_offload.ledger.work import finish
 from dagster_offload.slot.config import SlotConfig
 
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # How often somebody else's trial is looked at where its notification went missing.
 LOOK_AGAIN_SECONDS = 0.5
+# How long a 429 that names no time is waited out. LiteLLM cools a model down for so long after an error.
+BUSY_PAUSE_SECONDS = 5.0
 
 
 async def let_through(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker) -> SlotRow:
@@ -55,33 +57,59 @@ async def try_closing(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, w
     return await registered(ledger, slot)
 
 
-async def verdict(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, epoch: int) -> bool:
+async def verdict(
+    ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, epoch: int, busy_waits: int = 0
+) -> bool:
     """Whether the slot answered since `epoch` was opened: by a trial of ours, or by the one somebody else runs.
 
-    The caller holds a permit.
+    The caller holds a permit. A trial that gets a 429 is sent again after a pause, up to `busy_waits` times: the 429 may
+    be the echo of the error before it, because a proxy cools a model down after an error.
     """
     while True:
         turn = await ledger.run(breaker.begin_trial, slot.name, worker.id, epoch)
         if turn is TrialTurn.YOURS:
-            return await _try(ledger, client, slot, worker, epoch)
+            return await _try(ledger, client, slot, worker, epoch, busy_waits)
         if turn is not TrialTurn.WAIT:
             return turn is TrialTurn.ANSWERED
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
 
-async def _try(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, epoch: int) -> bool:
+async def _try(
+    ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, epoch: int, busy_waits: int
+) -> bool:
     started = time.monotonic()
     try:
         found = await trial(client, slot)
+        while (pause := busy_pause(found, busy_waits)) is not None:
+            busy_waits -= 1
+            await ledger.run(finish.record_call, worker.id, None, None, _call(slot, epoch, found))
+            await asyncio.sleep(pause)
+            started = time.monotonic()
+            found = await trial(client, slot)
     except BaseException:  # we were stopped: that says nothing about the slot
         stopped = CallRecord(slot.name, epoch, slot.model, time.monotonic() - started, "stopped")
         await ledger.run(_abandon, slot.name, worker.id, stopped)
         raise
-    call = CallRecord(
+    end = TrialEnd(found.answered, found.reason, found.misconfigured, found.retry_after_seconds, found.busy)
+    await ledger.run(_end, slot.name, worker.id, epoch, end, _call(slot, epoch, found))
+    logger.info("slot %s: trial %s", slot.name, "answered" if found.answered else f"refused: {found.reason}")
+    return found.answered
+
+
+def busy_pause(found: TrialVerdict, waits_left: int) -> float | None:
+    """How long to wait before a trial that got a 429 is sent again; None where its verdict stands."""
+    if not found.busy or waits_left <= 0:
+        return None
+    wait = BUSY_PAUSE_SECONDS if found.retry_after_seconds is None else found.retry_after_seconds
+    return wait if wait <= LONGEST_BUSY_SECONDS else None
+
+
+def _call(slot: SlotConfig, epoch: int, found: TrialVerdict) -> CallRecord:
+    return CallRecord(
         slot=slot.name,
         epoch=epoch,
         asked_model=slot.model,
-        seconds=found.seconds or time.monotonic() - started,
+        seconds=found.seconds,
         outcome="ok" if found.answered else found.reason,
         served_model=found.served_model,
         model_evidence=found.model_evidence,
@@ -89,10 +117,6 @@ async def _try(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: 
         tokens_out=found.usage.completion_tokens,
         tokens_cached=found.usage.cached_tokens,
     )
-    end = TrialEnd(found.answered, found.reason, found.misconfigured, found.retry_after_seconds)
-    await ledger.run(_end, slot.name, worker.id, epoch, end, call)
-    logger.info("slot %s: trial %s", slot.name, "answered" if found.answered else f"refused: {found.reason}")
-    return found.answered
 
 
 def _abandon(cur: Cursor, slot: str, worker_id: int, call: CallRecord) -> None:

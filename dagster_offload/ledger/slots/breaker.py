@@ -106,12 +106,16 @@ def begin_trial(cur: Cursor, slot: str, worker_id: int, epoch: int) -> TrialTurn
 
 @dataclass(frozen=True)
 class TrialEnd:
-    """How a trial ended. `wait_seconds` is the refusal's Retry-After."""
+    """How a trial ended. `wait_seconds` is the refusal's Retry-After.
+
+    `is_busy`: a 429. It asks for patience and says nothing about the error before it, which stays the slot's reason.
+    """
 
     is_answered: bool
     reason: str
     is_misconfigured: bool = False
     wait_seconds: float | None = None
+    is_busy: bool = False
 
 
 def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd) -> SlotRow:
@@ -135,7 +139,7 @@ def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd)
             "where name = %(slot)s",
             {
                 "state": BreakerState.MISCONFIGURED if end.is_misconfigured else BreakerState.OPEN,
-                "reason": end.reason,
+                "reason": row.reason if end.is_busy and row.reason else end.reason,
                 "wait": end.wait_seconds,
                 "longest": LONGEST_BACKOFF_SECONDS,
                 "slot": slot,
