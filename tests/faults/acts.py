@@ -112,9 +112,12 @@ class CoolsDown:
     `refusals`: how many calls it refuses after each error. `is_for_all`: every call ends in the error, not one document's.
     """
 
-    BODY = '{"error": {"message": "No deployments available for selected model", "type": "all_deployments_in_cooldown"}}'
+    BODY = (
+        '{"error": {"message": "No deployments available for selected model", "type": "all_deployments_in_cooldown"}}'
+    )
 
-    def __init__(self, status: int, refusals: int, *, is_for_all: bool = False, **headers: str) -> None:
+    def __init__(self, status: int, refusals: int, *, is_for_all: bool = False, retry_after: str | None = None) -> None:
+        headers = {} if retry_after is None else {"retry_after": retry_after}
         self._error, self._refusal = says(status, "not there"), says(429, self.BODY, **headers)
         self._refusals, self._is_for_all = refusals, is_for_all
         self._left = 0

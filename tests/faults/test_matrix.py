@@ -11,8 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dagster_offload.client import faults
-from dagster_offload.client import probe, transport
+from dagster_offload.client import faults, probe, transport
 from dagster_offload.client.trial import trial
 from dagster_offload.drain import DrainSummary
 from dagster_offload.engine import breaker, document
@@ -60,6 +59,7 @@ def assert_kept(promise: Promise, state: str, reason: str | None, code: int, cal
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses and time limits for a test's patience; who waits for what stays as it is."""
     monkeypatch.setattr(document, "BUSY_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(breaker, "BUSY_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(probe, "TOTAL_SECONDS", 2.0)
 
 
@@ -81,9 +81,13 @@ def test_a_row_of_the_matrix_ends_as_promised(
         names = pretend_names(monkeypatch, row.host)
         options = {"deep_url": f"{row.scheme}://{row.host}:{server.port}", **row.settings}
         # Five documents with equal faults make them the slot's; elsewhere fewer tell as much, in less time.
-        others = 2 if row.hits in {Hits.ALL, Hits.ONE} and "every_document" not in row.promise.reason else 5
+        others = (
+            2
+            if row.hits in {Hits.ALL, Hits.ONE, Hits.ONE_AND_AFTER} and "every_document" not in row.promise.reason
+            else 5
+        )
         play = Play(server, empty_ledger, tmp_path, others, row.stage, **options)
-        if row.hits is Hits.ONE:
+        if row.hits in {Hits.ONE, Hits.ONE_AND_AFTER}:
             one_document_pays(row, play, entry)
         else:
             the_slot_pays(row, play, entry, names)

@@ -82,9 +82,7 @@ def take_many(
     ]
 
 
-def least_failed(
-    cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None, slot: str | None
-) -> list[str]:
+def least_failed(cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None, slot: str | None) -> list[str]:
     """Of the due documents that must run alone, those in whose company a slot failed least often.
 
     They go first, or one document that crashes its server would keep the others that run alone from their turn.
