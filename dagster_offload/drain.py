@@ -104,6 +104,7 @@ async def _drain(
         lanes = Lanes(document_walker(settings, ledger, client, worker), scope, on_progress)
         backlog = await ledger.run(claims.backlog, scope.stages)
         if backlog.due or backlog.waiting:
+            await ledger.run(slots.ask_now, deep.name)
             await let_through(ledger, client, deep, worker)
         await lanes.work_at(deep)
     row = await ledger.run(slots.get, deep.name)

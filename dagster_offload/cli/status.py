@@ -182,7 +182,8 @@ def _deep_in_words(settings: "Settings", report: Report) -> str:
         return f"{where}: {health}"
     words = f"{where}: {slot.breaker}, {slot.reason} since {in_words(slot.reason_since)}"
     if slot.breaker == "misconfigured":
-        return f"{words}; change the setting, or `dagster-offload slot set deep --try-again`"
+        again = f"; asked again {in_words(slot.retry_at)}" if slot.retry_at and not slot.is_retry_due else ""
+        return f"{words}; change the setting, or `dagster-offload slot set deep --try-again`{again}"
     if slot.is_retry_due:
         return f"{words}; {ASKED_AT_THE_NEXT_LOOK}"
     return f"{words}; asked again {in_words(slot.retry_at)}" if slot.retry_at else words

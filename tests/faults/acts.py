@@ -210,3 +210,12 @@ def models(*names: str) -> Act:
         return True
 
     return act
+
+
+def busy_models(line: Line, asked: Asked) -> bool:
+    """llama-cpp-python: no /health, and a list of models that waits until a generation ends."""
+    if asked.body["path"] == "/v1/models":
+        line.stay_silent()
+        return False
+    line.send(reply(404, b'{"detail": "Not Found"}'))
+    return True

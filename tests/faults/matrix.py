@@ -282,7 +282,6 @@ STATUSES: list[Row] = [
 
 SHUTTING_DOWN = sends(b"", Line.stay_silent)
 EVERY_CUT = Promise(State.DEFERRED, "every_document_cut", AWAY, 6)
-NO_MODEL = "/v1/models does not list qwen-macbook (check OFFLOAD_DEEP_MODEL)"
 
 
 def and_after(name: str, for_all: Act, for_one: Act, all_pay: Promise, one_pays: Promise, **more: Any) -> list[Row]:
@@ -318,8 +317,10 @@ HEALTH: list[Row] = [
     Row("health green, all calls cut", cut("length", Line.reset), Hits.ALL, away("answer cut", 2), sensor=""),
     Row("health red, calls work", well, Hits.ALL, done(), health=says(503, WORD), sensor=WORD),
     Row("health never ends, calls work", well, Hits.ALL, done(), health=SHUTTING_DOWN, sensor="no answer within"),
-    Row("no /health, no models, calls work", well, Hits.ALL, done(), health=acts.models(), sensor=NO_MODEL),
-    Row("no /health, alias not listed, calls work", well, Hits.ALL, done(), health=acts.models("b"), sensor=NO_MODEL),
+    Row("no /health, and models that wait, calls work", well, Hits.ALL, done(), health=acts.busy_models, sensor=""),
+    Row("nothing but completions, calls work", well, Hits.ALL, done(), health=says(404), sensor=""),
+    Row("no /health, no models, calls work", well, Hits.ALL, done(), health=acts.models(), sensor=""),
+    Row("no /health, alias not listed, calls work", well, Hits.ALL, done(), health=acts.models("b"), sensor=""),
     Row("no /health, alias listed", well, Hits.ALL, done(), health=acts.models("b", ALIAS), sensor=""),
     Row("health is an endless body", well, Hits.ALL, done(), health=acts.never_stops_talking, sensor="longer than 16 MB"),
     Row(

@@ -1,6 +1,5 @@
 """Every row of the fault matrix ends as promised, through the real engine, over real sockets, on a real ledger."""
 
-import functools
 import os
 import re
 import socket
@@ -12,7 +11,6 @@ import httpx
 import pytest
 
 from dagster_offload.client import faults, probe, transport
-from dagster_offload.client.trial import trial
 from dagster_offload.drain import DrainSummary
 from dagster_offload.engine import breaker, document
 from dagster_offload.engine.wake import look_for_drain
@@ -73,8 +71,6 @@ def test_a_row_of_the_matrix_ends_as_promised(
         monkeypatch.setattr(faults, "MIN_RETRY_AFTER_SECONDS", 0.1)
     if kind == PLAIN and row.promise.plain_reason is not None:
         row = replace(row, promise=replace(row.promise, reason=row.promise.plain_reason))
-    limit = float(row.settings.get("deep_read_timeout", 20.0))
-    monkeypatch.setattr(breaker, "trial", functools.partial(trial, limit_seconds=limit))
     entry = Played(row.id, kind, str(row.promise))
     played.append(entry)
     with RawServer(row.act, row.hits, row.door, row.health) as server:
