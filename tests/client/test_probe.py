@@ -18,6 +18,8 @@ from dagster_offload.client.probe import probe as engine_probe
 from dagster_offload.simulator.server import Router
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult, nearest_name
+from tests.faults.acts import busy_models
+from tests.faults.raw_server import RawServer
 
 Probe = Callable[[SlotConfig], Awaitable[ProbeResult]]
 
@@ -83,24 +85,15 @@ def test_the_nearest_listed_name_is_the_one_that_a_person_meant(
     assert nearest_name(wanted, names) == nearest
 
 
-@pytest.mark.parametrize("health", ["404", "200"])
 async def test_a_server_whose_models_wait_behind_a_generation_is_busy_and_not_away(
-    probe: Probe, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch, health: str
+    probe: Probe, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (probe_module, quick_probe_module):
         monkeypatch.setattr(module, "MODELS_SECONDS", 0.1)
-
-    async def answer_so(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = await reader.readuntil(b"\r\n\r\n")
-        if b"/health" in request:
-            writer.write(f"HTTP/1.1 {health} X\r\ncontent-length: 0\r\n\r\n".encode())
-        await reader.read()  # until the client leaves
-        writer.close()
-
-    async with await asyncio.start_server(answer_so, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        result = await probe(replace(deep_slot, url=f"http://127.0.0.1:{port}"))
+    with RawServer(health=busy_models) as server:
+        result = await probe(replace(deep_slot, url=server.url))
     assert (result.healthy, result.answered) == (True, True)
+    assert "busy" in result.reason
 
 
 async def test_a_router_that_is_not_there_is_unhealthy(probe: Probe, router: Router, deep_slot: SlotConfig) -> None:
