@@ -13,7 +13,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import State
 from tests.faults.acts import CoolsDown, crashes_on_one
 from tests.faults.play import AWAY, FIRST, Play, exit_code
-from tests.faults.raw_server import Asked, Hits, RawServer
+from tests.faults.raw_server import Asked, Hits, Line, RawServer, well
 
 UNTIL_THE_NEXT_DRAIN_SECONDS = 15.0
 
@@ -108,3 +108,31 @@ def test_with_one_call_at_a_time_all_healthy_documents_are_done_in_the_first_dra
     assert play.all_done(*play.others)
     assert last_document_asked(server).is_marked, "the bad one comes last"
     assert server.crashes == 2
+
+
+def test_several_documents_that_crash_their_server_are_all_quarantined_and_all_others_done(
+    empty_ledger: Ledger, server: RawServer, tmp_path: Path
+) -> None:
+    bad = [FIRST, *(f"other-{n}.txt" for n in range(3))]
+
+    def crashes_on_four(line: Line, asked: Asked) -> bool:
+        if asked.document is None or not (asked.is_marked or any(key in asked.document for key in bad)):
+            return well(line, asked)
+        line.go_down()
+        return False
+
+    server.act = crashes_on_four
+    play = Play(server, empty_ledger, tmp_path, others=8, stage="classify")
+    healthy = sorted(set(play.others) - set(bad))
+    drains = 0
+    while not play.all_done_in_stage(*healthy):
+        play.let_time_pass(UNTIL_THE_NEXT_DRAIN_SECONDS)
+        play.drain()
+        drains += 1
+        assert drains <= len(bad) + 1, "each bad one may be first once"
+    while {play.states()[key] for key in bad} != {State.QUARANTINED}:
+        play.let_time_pass(660)
+        play.drain()
+        drains += 1
+        assert drains <= 8 * len(bad), play.states()
+    assert server.crashes <= 4 * len(bad)

@@ -35,7 +35,9 @@ class Facts:
     is_slot_answering: bool  # the trial was answered
     ran_alone: bool
     failed_at_once: int  # documents that failed in the same epoch of the slot
-    failed_in_a_row: int  # documents that failed, each in another epoch, since the slot last answered any document
+    failed_in_a_row: (
+        int  # documents that failed for the first time, in different epochs, since the slot last answered any
+    )
     times_failed: int  # epochs in which this document failed
     suspicions: int  # failures alone that count, since the document was last answered; this one is not among them
     is_news: bool  # the slot answered another document since the last suspicion, or ten minutes have passed
@@ -164,8 +166,14 @@ def _facts(cur: Cursor, claim: Claim, call: CallRecord, slot: SlotRow) -> Facts:
         "answered as (select coalesce(max(ended_at), '-infinity') as at from calls "
         "  where document_id = %(document)s and outcome = 'ok'), "
         "since as (select ours.* from ours, answered where ours.at > answered.at), "
-        "row as (select c.item_id, c.epoch from cuts c where c.slot = %(slot)s and c.at > (select "
-        "  coalesce(max(ended_at), '-infinity') from calls where slot = %(slot)s and outcome = 'ok' and item_id is not null)) "
+        "last as (select coalesce(max(ended_at), '-infinity') as ok from calls "
+        "  where slot = %(slot)s and outcome = 'ok' and item_id is not null), "
+        # A document that failed before the last answer, too, is an old suspect: it shows nothing about the slot.
+        "row as (select c.item_id, c.epoch from last, cuts c join work_items w using (item_id) "
+        "  where c.slot = %(slot)s and c.at > last.ok and not exists ("
+        "    select 1 from cuts old join work_items v using (item_id) where v.document_id = w.document_id "
+        "    and old.slot = %(slot)s and old.at <= last.ok and old.at > coalesce((select max(a.ended_at) from calls a "
+        "      where a.document_id = w.document_id and a.outcome = 'ok'), '-infinity'))) "
         "select "
         "(select count(distinct item_id) from cuts where slot = %(slot)s and epoch = %(epoch)s) as failed_at_once, "
         "(select least(count(distinct item_id), count(distinct epoch)) from row) as failed_in_a_row, "
