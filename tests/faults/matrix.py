@@ -50,6 +50,7 @@ class Row:
     host: str = "127.0.0.1"
     scheme: str = "http"
     stage: str = CLASSIFY
+    is_mended_at_server: bool = False  # no setting changes: what was wrong passes by itself
     sensor: str | None = None  # with a closed breaker: why the drain sensor launches nothing; "" = it launches
 
     @property
@@ -303,7 +304,20 @@ def _cools_down(status: int, name: str, all_pay: Promise, retry_after: str | Non
     ]
 
 
+def _passes_by_itself(status: int, name: str, words: str) -> list[Row]:
+    """Errors that look like wrong settings, and that the server gets over, or its owner mends there."""
+    error = says(status, {"error": {"message": words, "code": status}})
+    all_pay, one_pays = wrong(f"HTTP {status} (check"), fails(f"HTTP {status}")
+    return twice(f"{name}: {words}", error, all_pay, one_pays, is_mended_at_server=True)
+
+
 SERVERS: list[Row] = [
+    *_passes_by_itself(404, "mlx_lm", "generation thread died"),
+    *_passes_by_itself(404, "Ollama", "model 'qwen-macbook' not found, try pulling it first"),
+    *_passes_by_itself(400, "LM Studio", "No models loaded. Please load a model in the developer page"),
+    *_passes_by_itself(400, "LM Studio", "The model has crashed without additional information"),
+    *_passes_by_itself(400, "LM Studio", "Failed to load model"),
+    *_passes_by_itself(401, "vLLM, restarted without a key", "Unauthorized"),
     *and_after(
         "the server crashes and is restarted",
         acts.crashes, acts.crashes_on_one, away("connection refused", 1), quarantined(CLOSED),

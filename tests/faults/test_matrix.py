@@ -127,8 +127,11 @@ def the_slot_pays(row: Row, play: Play, entry: Played, names: dict[str, str]) ->
         assert set(play.states().values()) <= {State.PENDING, State.DEFERRED}
     play.server.mend()
     names[row.host] = "127.0.0.1"
-    mended: dict[str, Any] = {"deep_connect_timeout": 5.0, "deep_read_timeout": 10.0, "deep_expected_model": ".*"}
-    if row.scheme == "https" or exit_code(summary) == WRONG:
+    mended: dict[str, Any] = {"deep_connect_timeout": 5.0, "deep_read_timeout": 10.0}
+    if not row.is_mended_at_server:
+        mended |= {"deep_expected_model": ".*"}
+    is_misconfigured = exit_code(summary) == WRONG
+    if row.scheme == "https" or (is_misconfigured and not row.is_mended_at_server):
         mended |= {"deep_url": f"http://{row.host}:{play.server.port}", "deep_api_key": "the right one"}
     last = summary
     for _ in range(2):  # who was suspected runs alone, after the others
