@@ -139,7 +139,7 @@ def text_of(response: httpx.Response) -> str:
 
 
 def is_misconfigured(fault: BaseException | int) -> bool:
-    """Whether a trial that ends so waits for the settings to change, rather than for the slot to come back."""
+    """Whether a trial that ends so most likely has to be mended by a person."""
     if isinstance(fault, httpx.HTTPStatusError):
         fault = fault.response.status_code
     if isinstance(fault, int):

@@ -25,7 +25,7 @@ BOUNDS = {"max_tokens", "max_completion_tokens"}
 
 @dataclass(frozen=True)
 class TrialVerdict:
-    """`answered` closes the breaker; `misconfigured` waits for the settings to change, and `reason` names which.
+    """`answered` closes the breaker; `misconfigured`: a person has to mend it, most likely, and `reason` names the setting.
 
     The fields from `seconds` on are what the ledger's row of this call needs; `seconds` counts from the sending.
     """
