@@ -27,9 +27,9 @@ def why_away(slot: SlotRow) -> str:
     """One line: `deep is away: upstream_cold since 14:02 (next look 14:03:10)`."""
     if slot.breaker is BreakerState.MISCONFIGURED:
         way_out = f"change the setting, or dagster-offload slot set {slot.name} --try-again"
-        again = f" (next look {slot.retry_at.astimezone():%H:%M:%S})" if slot.retry_at else ""
-        return f"{slot.name} is misconfigured: {slot.reason_in_words}; {way_out}{again}"
-    away = f"{slot.name} is away: {slot.reason_in_words}"
+        away = f"{slot.name} is misconfigured: {slot.reason_in_words}; {way_out}"
+    else:
+        away = f"{slot.name} is away: {slot.reason_in_words}"
     if slot.is_retry_due:
         return f"{away}; {ASKED_AT_THE_NEXT_LOOK}"
     return f"{away} (next look {slot.retry_at.astimezone():%H:%M:%S})" if slot.retry_at else away

@@ -158,13 +158,20 @@ def _note_trial(cur: Cursor, slot: str, epoch: int, item: ClaimedItem) -> None:
     )
 
 
+def _last_answered(document: str) -> str:
+    """SQL: when a slot last answered a call about a document; `document` is an expression. By indexes, not a scan."""
+    return (
+        "coalesce((select max(a.ended_at) from work_items u join calls a using (item_id) "
+        f"where u.document_id = {document} and a.outcome = 'ok'), '-infinity')"
+    )
+
+
 def _facts(cur: Cursor, claim: Claim, call: CallRecord, slot: SlotRow) -> Facts:
     """Suspicions are the document's, not the stage's: all its stages send the same text."""
     row = fetch_one(
         cur,
         "with ours as (select c.* from cuts c join work_items w using (item_id) where w.document_id = %(document)s), "
-        "answered as (select coalesce(max(ended_at), '-infinity') as at from calls "
-        "  where document_id = %(document)s and outcome = 'ok'), "
+        f"answered as (select {_last_answered('%(document)s')} as at), "
         "since as (select ours.* from ours, answered where ours.at > answered.at), "
         "last as (select coalesce(max(ended_at), '-infinity') as ok from calls "
         "  where slot = %(slot)s and outcome = 'ok' and item_id is not null), "
@@ -172,8 +179,8 @@ def _facts(cur: Cursor, claim: Claim, call: CallRecord, slot: SlotRow) -> Facts:
         "row as (select c.item_id, c.epoch from last, cuts c join work_items w using (item_id) "
         "  where c.slot = %(slot)s and c.at > last.ok and not exists ("
         "    select 1 from cuts old join work_items v using (item_id) where v.document_id = w.document_id "
-        "    and old.slot = %(slot)s and old.at <= last.ok and old.at > coalesce((select max(a.ended_at) from calls a "
-        "      where a.document_id = w.document_id and a.outcome = 'ok'), '-infinity'))) "
+        "    and old.slot = %(slot)s and old.at <= last.ok and old.at > "
+        f"    {_last_answered('w.document_id')})) "
         "select "
         "(select count(distinct item_id) from cuts where slot = %(slot)s and epoch = %(epoch)s) as failed_at_once, "
         "(select least(count(distinct item_id), count(distinct epoch)) from row) as failed_in_a_row, "
@@ -247,8 +254,7 @@ def _all_that_was_seen(cur: Cursor, claim: Claim) -> str:
     cur.execute(
         "select split_part(c.reason, ' (check ', 1) as reason, split_part(c.trial, ' (check ', 1) as trial, count(*) as n "
         "from cuts c join work_items w using (item_id) where w.document_id = %(document)s and c.reason is not null "
-        "  and c.at > coalesce((select max(ended_at) from calls where document_id = %(document)s and outcome = 'ok'), "
-        "    '-infinity') group by 1, 2 order by min(c.at)",
+        f"  and c.at > {_last_answered('%(document)s')} group by 1, 2 order by min(c.at)",
         {"document": claim.document_id},
     )
     seen = []
