@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from dagster_offload.engine.breaker import let_through
-from dagster_offload.engine.lanes import Lanes, Scope
+from dagster_offload.engine.lane import Scope
+from dagster_offload.engine.lanes import Lanes
 from dagster_offload.engine.progress import Progress
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
 from dagster_offload.engine.wake import describe_unavailable
@@ -103,6 +104,7 @@ async def _drain(
         lanes = Lanes(document_runner(settings, ledger, client, worker), scope, on_progress)
         backlog = await ledger.run(claims.backlog, scope.stages)
         if backlog.due or backlog.waiting:
+            await ledger.run(slots.ask_now, deep.name)
             await let_through(ledger, client, deep, worker)
         await lanes.work_at(deep)
     row = await ledger.run(slots.get, deep.name)

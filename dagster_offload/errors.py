@@ -5,6 +5,7 @@ OffloadError
 ├── DrainRefused             a drain that must not start: no deep slot, or not a drain stage
 ├── SlotLost                 the ledger has seen a deep slot and the settings have none
 ├── SlotForgotten            a slot that is in the ledger no more: forgotten while work was under way
+├── NeedsPatience            a trial had too little time for a verdict
 ├── StageDeferred            the slot is away: try again after `retry_after_minutes`
 ├── SlotFault                an answer that did not come from the slot we meant
 │   ├── CutAnswer            200, but the body is not whole JSON               (deferrable)
@@ -46,6 +47,10 @@ class SlotLost(OffloadError):
 
 class SlotForgotten(OffloadError):
     """A slot that is in the ledger no more. A person said so while work was under way, which ends here."""
+
+
+class NeedsPatience(OffloadError):
+    """A trial got no answer in the time its caller had, which is less than a call may take: no verdict."""
 
 
 class StageDeferred(OffloadError):

@@ -280,14 +280,18 @@ def _passed_over(known: "Dialects", feature: "Feature") -> str:
 
 
 def _remember(settings: "Settings", slot: "SlotConfig", client: "AIClient") -> None:
-    """What was found out just now goes before what workers found out earlier; where Postgres does not run, nowhere."""
+    """What was found out just now goes before what workers found out earlier; where Postgres does not run, nowhere.
+
+    The slot answered, so a breaker that is not closed gets a trial at the next look.
+    """
     from dagster_offload.ledger.core.opening import open_ledger
-    from dagster_offload.ledger.slots import dialects
+    from dagster_offload.ledger.slots import dialects, slots
     from dagster_offload.postgres import is_running
 
     if settings.postgres_url is not None or is_running(settings.home):
         with open_ledger(settings) as ledger:
             ledger.run(dialects.remember, slot, client.dialects_of(slot).findings)
+            ledger.run(slots.try_again, slot.name, "doctor got an answer: asking again")
 
 
 def _prompt_cache(settings: "Settings", slot: "SlotConfig") -> Iterator[Check]:

@@ -14,8 +14,10 @@ from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import (
     CONNECT_SECONDS,
     MODELS_PATH,
+    MODELS_SECONDS,
     TOTAL_SECONDS,
     ProbeResult,
+    busy_with_a_call,
     health_path,
     result_from_health,
     result_from_models,
@@ -41,18 +43,19 @@ def quick_probe(slot: SlotConfig) -> ProbeResult:
 
 
 def _ask(slot: SlotConfig) -> ProbeResult:
-    path = health_path(slot)
+    path, is_missing = health_path(slot), False
     try:
         status_code, body = _get(slot, path)
         if status_code == http.HTTPStatus.NOT_FOUND:
-            return result_from_models(slot, path, *_get(slot, MODELS_PATH))
+            is_missing = True
+            return result_from_models(slot, path, *_get(slot, MODELS_PATH, MODELS_SECONDS))
         return result_from_health(slot, path, status_code, body)
     except SettingsError as error:
         return ProbeResult(False, str(error))
     except _ConnectTimeoutError:
         return ProbeResult(False, "no connection in time")
     except TimeoutError:
-        return _no_answer()
+        return busy_with_a_call(path) if is_missing else _no_answer()
     except (http.client.RemoteDisconnected, http.client.IncompleteRead):
         return ProbeResult(False, "server closed the connection before its answer was whole")
     except OSError as error:
@@ -69,7 +72,7 @@ def _no_answer() -> ProbeResult:
     return ProbeResult(False, f"no answer within {TOTAL_SECONDS:g} s")
 
 
-def _get(slot: SlotConfig, path: str) -> tuple[int, bytes]:
+def _get(slot: SlotConfig, path: str, seconds: float = TOTAL_SECONDS) -> tuple[int, bytes]:
     """Status and body of one GET on a fresh connection."""
     address = urlsplit(endpoint(slot, path))
     connection = http.client.HTTPConnection(
@@ -77,7 +80,7 @@ def _get(slot: SlotConfig, path: str) -> tuple[int, bytes]:
     )
     try:
         _connect(connection)
-        connection.sock.settimeout(TOTAL_SECONDS)
+        connection.sock.settimeout(seconds)
         connection.request(
             "GET",
             quote(address.path, safe="/%:@!$&'()*+,;=~"),

@@ -83,14 +83,14 @@ def _read(cur: "Cursor", settings: "Settings", seen: "ProbeResult | None") -> Re
     """Everything in one transaction, so that the numbers fit one another."""
     from dagster_offload.ledger.reports import status, usage
     from dagster_offload.ledger.reports.estimate import estimate
-    from dagster_offload.ledger.slots import slots
+    from dagster_offload.ledger.slots import permits, slots
     from dagster_offload.ledger.work import outbox
     from dagster_offload.slot.config import DEEP
     from dagster_offload.stages.catalog import recipes
 
     slot = slots.get(cur, DEEP)
     return Report(
-        deep=_deep(slot, seen),
+        deep=_deep(slot, seen, permits.count_held(cur, DEEP)),
         slot=slot,
         stages=status.stage_counts(cur, recipes(settings)),
         problems=status.problems(cur, PROBLEMS_SHOWN),
@@ -132,8 +132,11 @@ def _width(slot: "SlotRow | None") -> dict[str, Any] | None:
     }
 
 
-def _deep(slot: "SlotRow | None", seen: "ProbeResult | None") -> dict[str, Any]:
-    """The deep slot in the words of `status --json`. `healthy` is None where none is configured (`seen` is None)."""
+def _deep(slot: "SlotRow | None", seen: "ProbeResult | None", open_calls: int) -> dict[str, Any]:
+    """The deep slot in the words of `status --json`. `healthy` is None where none is configured (`seen` is None).
+
+    Some servers answer no health request while they generate: with calls of ours open, such a slot is busy, not away.
+    """
     if seen is None:
         reason = "OFFLOAD_DEEP_URL is not set" + ("; this ledger knows one: see `slot show`" if slot else "")
         return {
@@ -144,11 +147,13 @@ def _deep(slot: "SlotRow | None", seen: "ProbeResult | None") -> dict[str, Any]:
             "retry_at": None,
         }
     is_away = slot is not None and slot.breaker != "closed"
+    is_busy = not is_away and not seen.answered and open_calls > 0
+    reason = f"busy, {open_calls} of our calls open: {seen.reason}" if is_busy else seen.reason
     return {
         "configured": True,
-        "healthy": seen.healthy,
+        "healthy": seen.healthy or is_busy,
         "breaker": slot.breaker if slot else "closed",
-        "reason": slot.reason if slot and is_away else (None if seen.healthy else seen.reason),
+        "reason": slot.reason if slot and is_away else (None if seen.healthy else reason),
         "retry_at": slot.retry_at.isoformat() if slot and is_away and slot.retry_at else None,
     }
 
@@ -178,11 +183,13 @@ def _describe_deep(settings: "Settings", report: Report) -> str:
         return str(report.deep["reason"])
     where = f"{configured.model} at {configured.shown_url}"
     if slot is None or slot.breaker == "closed":
-        health = "healthy" if report.deep["healthy"] else f"not there now: {report.deep['reason']}"
+        reason = report.deep["reason"]
+        health = (reason or "healthy") if report.deep["healthy"] else f"not there now: {reason}"
         return f"{where}: {health}"
     words = f"{where}: {slot.breaker}, {slot.reason} since {describe_time(slot.reason_since)}"
     if slot.breaker == "misconfigured":
-        return f"{words}; change the setting, or `dagster-offload slot set deep --try-again`"
+        again = f"; asked again {describe_time(slot.retry_at)}" if slot.retry_at and not slot.is_retry_due else ""
+        return f"{words}; change the setting, or `dagster-offload slot set deep --try-again`{again}"
     if slot.is_retry_due:
         return f"{words}; {CHECKED_AT_THE_NEXT_TICK}"
     return f"{words}; asked again {describe_time(slot.retry_at)}" if slot.retry_at else words

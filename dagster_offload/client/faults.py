@@ -114,6 +114,11 @@ def is_cut(exc: BaseException) -> bool:
     return isinstance(exc, _CUT_ERRORS)
 
 
+def is_busy(exc: BaseException) -> bool:
+    """Whether the slot asked for patience: a 429 is back-pressure, not absence."""
+    return isinstance(exc, httpx.HTTPStatusError) and exc.response.status_code == httpx.codes.TOO_MANY_REQUESTS
+
+
 def retry_after_of(exc: BaseException) -> float | None:
     """Seconds the slot asked us to wait (5 s .. 6 h); None where it named no time."""
     if isinstance(exc, httpx.HTTPStatusError):
@@ -139,7 +144,7 @@ def text_of(response: httpx.Response) -> str:
 
 
 def is_misconfigured(fault: BaseException | int) -> bool:
-    """Whether a trial that ends so waits for the settings to change, rather than for the slot to come back."""
+    """Whether a trial that ends so most likely has to be mended by a person."""
     if isinstance(fault, httpx.HTTPStatusError):
         fault = fault.response.status_code
     if isinstance(fault, int):

@@ -10,14 +10,17 @@ import httpx
 
 from dagster_offload.client.faults import fault_reason, is_misconfigured, setting_to_check
 from dagster_offload.client.transport import Http, get
-from dagster_offload.errors import CutAnswer, SettingsError
+from dagster_offload.errors import CutAnswer, OffloadError, SettingsError
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import (
     CONNECT_SECONDS,
     MODELS_PATH,
+    MODELS_SECONDS,
     TOTAL_SECONDS,
     ProbeResult,
+    busy_with_a_call,
     health_path,
+    models_in,
     result_from_health,
     result_from_models,
 )
@@ -26,21 +29,36 @@ from dagster_offload.slot.health import (
 async def probe(slot: SlotConfig) -> ProbeResult:
     """Ask the router for its health. Takes at most 5 s; never raises for a fault of the slot.
 
-    Where the health path is 404, `/v1/models` must list the slot's model instead.
+    Where the health path is 404, the list of models says whether it can be used. A server may answer the one and not
+    the other: llama-cpp-python's list waits until a generation ends.
     """
     slot = replace(slot, connect_timeout=min(slot.connect_timeout, CONNECT_SECONDS))
+    path, is_missing = health_path(slot), False
     try:
         async with asyncio.timeout(TOTAL_SECONDS), Http([slot], is_fresh=True) as http:
-            path = health_path(slot)
             response = await get(http, slot, path, TOTAL_SECONDS)
             if response.status_code == httpx.codes.NOT_FOUND:
-                models = await get(http, slot, MODELS_PATH, TOTAL_SECONDS)
+                is_missing = True
+                models = await get(http, slot, MODELS_PATH, MODELS_SECONDS)
                 return result_from_models(slot, path, models.status_code, models.content)
             return result_from_health(slot, path, response.status_code, response.content)
     except TimeoutError:
-        return ProbeResult(False, f"no answer within {TOTAL_SECONDS:g} s")
+        return busy_with_a_call(path) if is_missing else ProbeResult(False, f"no answer within {TOTAL_SECONDS:g} s")
     except SettingsError as error:
         return ProbeResult(False, str(error))
     except (httpx.HTTPError, httpx.InvalidURL, CutAnswer) as error:
+        if is_missing and isinstance(error, httpx.ReadTimeout):
+            return busy_with_a_call(path)
         hint = f" (check {setting_to_check(slot, error)})" if is_misconfigured(error) else ""
         return ProbeResult(False, f"{fault_reason(error)}{hint}")
+
+
+async def listed_models(slot: SlotConfig) -> list[str] | None:
+    """The names that the server lists; None where it does not say. Free, at most 5 s, never raises for its faults."""
+    slot = replace(slot, connect_timeout=min(slot.connect_timeout, CONNECT_SECONDS))
+    try:
+        async with asyncio.timeout(TOTAL_SECONDS), Http([slot], is_fresh=True) as http:
+            response = await get(http, slot, MODELS_PATH, TOTAL_SECONDS)
+            return models_in(response.content) if response.is_success else None
+    except (httpx.HTTPError, httpx.InvalidURL, OffloadError, TimeoutError):
+        return None

@@ -1,10 +1,12 @@
-"""Whose fault it is that a call brought no result: the slot's, where it is away or refuses a trial too, else the document's.
+"""Whose fault it is that a call brought no result: the slot's, the document's, or not known yet.
 
-Only what a slot that answers refuses is a document's own fault and costs an attempt.
+Only an error that a slot gives while it answers a trial is a document's own fault and costs an attempt. Where the
+answer was cut, or the slot refused the trial too, the document may be the cause: `ledger/work/suspects.py` decides.
 """
 
 import logging
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.faults import fault_reason, is_cut, reason_with_setting, retry_after_of
@@ -15,11 +17,26 @@ from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, State
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import breaker
+from dagster_offload.ledger.slots.breaker import BUSY_IN_A_ROW_TO_OPEN
 from dagster_offload.ledger.work import deferrals, suspects
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import SlotConfig
 
 logger = logging.getLogger(__name__)
+
+
+class Failure(Enum):
+    """What kind of failure a call ended in."""
+
+    REFUSED = auto()  # the slot said, or showed, that it is away
+    CUT = auto()  # the answer was cut on its way
+    ERROR = auto()  # an answer that is an error: a status such as 404, or no chat completion
+
+
+def failure_of(error: Exception) -> Failure:
+    if is_cut(error):
+        return Failure.CUT
+    return Failure.REFUSED if is_deferrable_error(error) else Failure.ERROR
 
 
 @dataclass
@@ -34,35 +51,38 @@ class Judge:
     async def judge(
         self, claim: Claim, item: ClaimedItem, slot: SlotConfig, call: CallRecord, error: Exception
     ) -> DocumentEnd:
-        """Whose fault is it? The slot's, where it is away or refuses a trial too; else the document's."""
-        reason = reason_with_setting(slot, error)
+        """Find out whose fault a failed call was, and record what follows from it."""
+        failure, reason = failure_of(error), reason_with_setting(slot, error)
         logger.info("%s of %s on %s: %s", item.stage, claim.document, slot.name, reason)
-        default_wait = self.settings.retry_after_minutes * 60
-        if is_deferrable_error(error) and not is_cut(error):
+        if failure is Failure.REFUSED:
+            default_wait = self.settings.retry_after_minutes * 60
             await self.ledger.run(
                 deferrals.open_and_defer, self.worker.id, claim, item, call, reason, retry_after_of(error), default_wait
             )
             return DocumentEnd.DEFERRED
-        if is_cut(error):
-            if not await self.ledger.run(suspects.note_cut, slot.name, call.epoch, item, reason):
-                return await self._try_again_at_once(claim, item, call, reason)
-            if await verdict(self.ledger, self.client, slot, self.worker, call.epoch):
-                state = await self.ledger.run(suspects.suspect, self.worker.id, claim, item, call, reason)
-                return DocumentEnd.FAILED if state is State.QUARANTINED else DocumentEnd.DEFERRED
-            await self.ledger.run(
-                deferrals.defer, self.worker.id, claim, item, call, reason, default_wait, slot.name, call.epoch
-            )
-            return DocumentEnd.DEFERRED
-        if not await self.ledger.run(breaker.open_breaker, slot.name, call.epoch, reason, None, at_once=True):
+        if not await self._open_for_a_trial(failure, claim, item, slot, call, reason):
             return await self._try_again_at_once(claim, item, call, reason)
-        if await verdict(self.ledger, self.client, slot, self.worker, call.epoch):
+        is_answered = await verdict(
+            self.ledger, self.client, slot, self.worker, call.epoch, busy_waits=BUSY_IN_A_ROW_TO_OPEN - 1
+        )
+        if is_answered and failure is Failure.ERROR:
             return await self.blame(claim, item, DocumentFault(fault_code(error), reason), call)
-        await self.ledger.run(deferrals.release_after_slot_fault, self.worker.id, claim, item, call, reason)
-        return DocumentEnd.DEFERRED
+        state = await self.ledger.run(suspects.suspect, self.worker.id, claim, item, call, reason)
+        return DocumentEnd.FAILED if state is State.QUARANTINED else DocumentEnd.DEFERRED
+
+    async def _open_for_a_trial(
+        self, failure: Failure, claim: Claim, item: ClaimedItem, slot: SlotConfig, call: CallRecord, reason: str
+    ) -> bool:
+        """Open the breaker, with a trial due at once. False where the call belongs to an epoch that is over."""
+        what, check, setting = reason.partition(" (check ")
+        named = f"{what} on {claim.document}{check}{setting}"
+        if failure is Failure.CUT:
+            return await self.ledger.run(suspects.note_cut, slot.name, call.epoch, item, reason, named)
+        return await self.ledger.run(breaker.open_breaker, slot.name, call.epoch, named, None, at_once=True)
 
     async def _try_again_at_once(self, claim: Claim, item: ClaimedItem, call: CallRecord, reason: str) -> DocumentEnd:
-        """The slot was away and came back while this call was open: its failure tells nothing of the slot now, nor of
-        the document. Being put off in an epoch that is over, it is due."""
+        """The slot was away and came back while this call was open: its failure says nothing about the slot now, nor
+        about the document. An item deferred in an epoch that is over is due."""
         await self.ledger.run(deferrals.defer, self.worker.id, claim, item, call, reason, 0.0, call.slot, call.epoch)
         return DocumentEnd.DEFERRED
 

@@ -9,16 +9,18 @@ import time
 from typing import Any, ParamSpec, TypeVar
 
 from dagster_offload.client.ai_client import AIClient
-from dagster_offload.client.probe import probe
-from dagster_offload.client.trial import trial
+from dagster_offload.client.probe import listed_models, probe
+from dagster_offload.client.trial import TrialVerdict, trial
+from dagster_offload.errors import NeedsPatience
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.rows import BreakerState, CallRecord, SlotRow
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import breaker, permits, slots
-from dagster_offload.ledger.slots.breaker import TrialEnd, TrialTurn
+from dagster_offload.ledger.slots.breaker import LONGEST_BUSY_SECONDS, TrialEnd, TrialTurn
 from dagster_offload.ledger.work import finish
 from dagster_offload.slot.config import SlotConfig
+from dagster_offload.slot.health import ProbeResult
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,61 +29,125 @@ logger = logging.getLogger(__name__)
 
 # How often somebody else's trial is looked at where its notification went missing.
 RECHECK_SECONDS = 0.5
+# How long a 429 that names no time is waited out. LiteLLM cools a model down for so long after an error.
+BUSY_PAUSE_SECONDS = 5.0
 
 
-async def let_through(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker) -> SlotRow:
+async def let_through(
+    ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, patience_seconds: float | None = None
+) -> SlotRow:
     """The slot's row after what may be done now to close its breaker. A closed breaker is left alone.
 
-    Where no permit is free for a trial, others have calls open, whose ends will tell.
+    Where no permit is free for a trial, others have calls open, whose ends will show. `patience_seconds`: how long a
+    trial may take; None = as long as a call. Raises `NeedsPatience` where that was too short for a verdict.
     """
     row = await registered(ledger, slot)
-    if row.breaker is not BreakerState.OPEN:
+    if row.breaker is BreakerState.CLOSED:
         return row
     if not await ledger.run(permits.acquire, slot.name, worker.id, is_person=worker.is_person):
         await ledger.run(permits.stop_waiting, slot.name, worker.id)
         return row
     try:
-        return await try_closing(ledger, client, slot, worker)
+        return await try_closing(ledger, client, slot, worker, patience_seconds)
     finally:
         await ledger.run(permits.release, slot.name, worker.id)
 
 
-async def try_closing(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker) -> SlotRow:
-    """A probe beside an open breaker, and a trial where it is green and one is due. The caller holds a permit."""
-    seen = await probe(slot)
-    row = await ledger.run(breaker.note_probe, slot.name, is_healthy=seen.healthy, reason=seen.reason)
+async def try_closing(
+    ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, patience_seconds: float | None = None
+) -> SlotRow:
+    """A look at the slot, and a trial where it is healthy and one is due. The caller holds a permit."""
+    seen, row = await look_at(ledger, slot)
     if seen.healthy and row.is_retry_due:
-        await verdict(ledger, client, slot, worker, row.epoch)
+        await verdict(ledger, client, slot, worker, row.epoch, patience_seconds=patience_seconds)
     return await registered(ledger, slot)
 
 
-async def verdict(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, epoch: int) -> bool:
+async def look_at(ledger: AsyncLedger, slot: SlotConfig) -> tuple[ProbeResult, SlotRow]:
+    """A probe of a slot whose breaker is not closed, noted in the ledger. It may make a trial due.
+
+    A misconfigured slot is also asked which models it has: one that was pulled or loaded since may be the right one.
+    """
+    seen = await probe(slot)
+    row = await ledger.run(breaker.note_probe, slot.name, is_healthy=seen.healthy, reason=seen.reason)
+    if row.breaker is BreakerState.MISCONFIGURED and seen.healthy and not row.is_retry_due:
+        names = await listed_models(slot)
+        if names is not None:
+            await ledger.run(slots.note_models, slot.name, "\n".join(sorted(names)))
+            row = await registered(ledger, slot)
+    return seen, row
+
+
+async def verdict(
+    ledger: AsyncLedger,
+    client: AIClient,
+    slot: SlotConfig,
+    worker: Worker,
+    epoch: int,
+    *,
+    busy_waits: int = 0,
+    patience_seconds: float | None = None,
+) -> bool:
     """Whether the slot answered since `epoch` was opened: by a trial of ours, or by the one somebody else runs.
 
-    The caller holds a permit.
+    The caller holds a permit. A trial that gets a 429 is sent again after a pause, up to `busy_waits` times: the 429 may
+    be the echo of the error before it, because a proxy cools a model down after an error.
     """
     while True:
         turn = await ledger.run(breaker.begin_trial, slot.name, worker.id, epoch)
         if turn is TrialTurn.YOURS:
-            return await _try(ledger, client, slot, worker, epoch)
+            return await _try(ledger, client, slot, worker, epoch, busy_waits, patience_seconds)
         if turn is not TrialTurn.WAIT:
             return turn is TrialTurn.ANSWERED
         await asyncio.sleep(RECHECK_SECONDS)
 
 
-async def _try(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, epoch: int) -> bool:
+async def _try(
+    ledger: AsyncLedger,
+    client: AIClient,
+    slot: SlotConfig,
+    worker: Worker,
+    epoch: int,
+    busy_waits: int,
+    patience_seconds: float | None,
+) -> bool:
     started = time.monotonic()
+    limit = slot.read_timeout if patience_seconds is None else min(patience_seconds, slot.read_timeout)
     try:
-        found = await trial(client, slot)
+        found = await trial(client, slot, limit)
+        while (pause := busy_pause(found, busy_waits)) is not None:
+            busy_waits -= 1
+            await ledger.run(finish.record_call, worker.id, None, None, _call(slot, epoch, found))
+            await asyncio.sleep(pause)
+            started = time.monotonic()
+            found = await trial(client, slot, limit)
     except BaseException:  # we were stopped: that says nothing about the slot
         stopped = CallRecord(slot.name, epoch, slot.model, time.monotonic() - started, "stopped")
         await ledger.run(_abandon, slot.name, worker.id, stopped)
         raise
-    call = CallRecord(
+    if found.timed_out and limit < slot.read_timeout:
+        await ledger.run(_abandon, slot.name, worker.id, _call(slot, epoch, found))
+        raise NeedsPatience(found.reason)
+    end = TrialEnd(found.answered, found.reason, found.misconfigured, found.retry_after_seconds, found.busy)
+    await ledger.run(_end, slot.name, worker.id, epoch, end, _call(slot, epoch, found))
+    logger.info("slot %s: trial %s", slot.name, "answered" if found.answered else f"refused: {found.reason}")
+    return found.answered
+
+
+def busy_pause(found: TrialVerdict, waits_left: int) -> float | None:
+    """How long to wait before a trial that got a 429 is sent again; None where its verdict stands."""
+    if not found.busy or waits_left <= 0:
+        return None
+    wait = BUSY_PAUSE_SECONDS if found.retry_after_seconds is None else found.retry_after_seconds
+    return wait if wait <= LONGEST_BUSY_SECONDS else None
+
+
+def _call(slot: SlotConfig, epoch: int, found: TrialVerdict) -> CallRecord:
+    return CallRecord(
         slot=slot.name,
         epoch=epoch,
         asked_model=slot.model,
-        seconds=found.seconds or time.monotonic() - started,
+        seconds=found.seconds,
         outcome="ok" if found.answered else found.reason,
         served_model=found.served_model,
         model_evidence=found.model_evidence,
@@ -89,10 +155,6 @@ async def _try(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: 
         tokens_out=found.usage.completion_tokens,
         tokens_cached=found.usage.cached_tokens,
     )
-    end = TrialEnd(found.answered, found.reason, found.misconfigured, found.retry_after_seconds)
-    await ledger.run(_end, slot.name, worker.id, epoch, end, call)
-    logger.info("slot %s: trial %s", slot.name, "answered" if found.answered else f"refused: {found.reason}")
-    return found.answered
 
 
 def _abandon(cur: Cursor, slot: str, worker_id: int, call: CallRecord) -> None:

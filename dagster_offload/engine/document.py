@@ -15,12 +15,23 @@ from typing import Any, ParamSpec, TypeVar
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.context import ContextWindows, RoomToThink
 from dagster_offload.client.context_overflow import too_long_of
-from dagster_offload.client.faults import retry_after_of
+from dagster_offload.client.faults import is_busy, retry_after_of
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.engine.blame import Judge, fault_code
 from dagster_offload.engine.commits import GroupCommit
+from dagster_offload.engine.next_step import (
+    CONTEXT_TOO_LONG,
+    Accept,
+    AskAgain,
+    Blame,
+    FindFault,
+    Reply,
+    SendAgain,
+    SplitSmaller,
+    next_step,
+)
 from dagster_offload.engine.progress import DocumentEnd, PartsRead
-from dagster_offload.errors import DocumentFault, UnusableAnswer
+from dagster_offload.errors import DocumentFault
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult
 from dagster_offload.ledger.core.workers import Worker
@@ -43,9 +54,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-BUSY_STATUS = 429
 BUSY_PAUSE_SECONDS = 5.0
-CONTEXT_TOO_LONG = "context_too_long"  # a call's outcome
 # Splitting this many characters takes long enough that open calls would notice.
 LONG_TO_SPLIT = 200_000
 
@@ -123,49 +132,51 @@ class DocumentRunner:
     ) -> DocumentEnd | None:
         """Ask about one passage. None where the document's next is to be asked: this one is answered, or was too long."""
         slot, stage = freeze_watch.slot, self.stages[item.stage]
-        system = system_message(passage.text)
         question = Question(passage.instruction, stage.options)
         room = RoomToThink(slot, self.client.dialects_of(slot), self.windows)
         async for epoch in epochs:
-            options = room.added_to(question.options, system + question.prompt)
-            started = time.monotonic()
-            try:
-                asked = self.client._request(slot, question.prompt, system=system, options=options)
-                answer = await freeze_watch.beside(asked)
-            # Whatever a call raises is judged, not swallowed: it ends in the ledger with its reason.
-            except Exception as error:  # noqa: BLE001
-                seconds = time.monotonic() - started
-                call = _call(slot, epoch, seconds, outcome=fault_code(error), part=passage.label)
-                if (too_long := too_long_of(error)) is not None:
-                    if room.is_to_blame(too_long):
-                        call = dataclasses.replace(call, outcome=CONTEXT_TOO_LONG)
-                        await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
-                        continue
+            reply = await self._send(epoch, passage, question, room, freeze_watch)
+            match next_step(reply, question, stage, passage.text):
+                case Accept(call, value) if passage.is_last:
+                    return await self._finish(claim, item, reading, value, call)
+                case Accept(call, value):
+                    return await self._keep(claim, item, reading, passage, value, call)
+                case SplitSmaller(call, too_long):
                     return await self._split_smaller(claim, item, reading, passage, slot, call, too_long)
-                if await self._waited_for_a_busy_slot(claim, item, call, error):
-                    continue
-                return await self.judge.judge(claim, item, slot, call, error)
-            call = _call(slot, epoch, time.monotonic() - started, answer=answer, part=passage.label)
-            too_long = self.windows.filled_by(slot, answer, options.max_tokens)
-            if too_long is None and room.was_too_small(answer):
-                too_long = ContextOverflow()
-            if too_long is not None and estimated_tokens(passage.text) > LEAST_TEXT_TOKENS:
-                return await self._split_smaller(claim, item, reading, passage, slot, call, too_long)
-            try:
-                value = stage.parse(answer).model_dump(mode="json")
-            except UnusableAnswer as fault:
-                call = dataclasses.replace(call, outcome=fault.code)
-                await self.ledger.run(refused_answers.keep, item, fault.code, answer)
-                again = question.asked_again(fault, answer)
-                if again is None:
+                case Blame(call, fault):
+                    await self.ledger.run(refused_answers.keep, item, fault.code, reply.answer)
                     return await self.judge.blame(claim, item, fault, call)
-                await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
-                question = again
-                continue
-            if passage.is_last:
-                return await self._finish(claim, item, reading, value, call)
-            return await self._keep(claim, item, reading, passage, value, call)
+                case FindFault(call, error):
+                    if not await self._waited_for_a_busy_slot(claim, item, call, error):
+                        return await self.judge.judge(claim, item, slot, call, error)
+                case AskAgain(call, fault, question):
+                    await self.ledger.run(refused_answers.keep, item, fault.code, reply.answer)
+                    await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
+                case SendAgain(call):
+                    await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
         return DocumentEnd.LEFT
+
+    async def _send(
+        self, epoch: int, passage: Passage, question: Question, room: RoomToThink, freeze_watch: FreezeWatch
+    ) -> Reply:
+        """One request, and what came of it. Never raises for what a call ends in."""
+        slot, system = freeze_watch.slot, system_message(passage.text)
+        options = room.added_to(question.options, system + question.prompt)
+        started = time.monotonic()
+        try:
+            asked = self.client._request(slot, question.prompt, system=system, options=options)
+            answer = await freeze_watch.beside(asked)
+        # Whatever a call raises is judged, not swallowed: it ends in the ledger with its reason.
+        except Exception as error:  # noqa: BLE001
+            seconds, too_long = time.monotonic() - started, too_long_of(error)
+            call = _call(slot, epoch, seconds, outcome=fault_code(error), part=passage.label)
+            had_room = too_long is not None and room.is_to_blame(too_long)
+            return Reply(call, error=error, too_long=too_long, had_room_to_think=had_room)
+        call = _call(slot, epoch, time.monotonic() - started, answer=answer, part=passage.label)
+        too_long = self.windows.filled_by(slot, answer, options.max_tokens)
+        if too_long is None and room.was_too_small(answer):
+            too_long = ContextOverflow()
+        return Reply(call, answer, too_long=too_long)
 
     async def _keep(
         self,
@@ -237,7 +248,7 @@ class DocumentRunner:
         self, claim: Claim, item: ClaimedItem, call: CallRecord, error: Exception
     ) -> bool:
         """429 is back-pressure: wait what the slot asks and try the same call again, unless that opened the breaker."""
-        if getattr(getattr(error, "response", None), "status_code", None) != BUSY_STATUS:
+        if not is_busy(error):
             return False
         wait = retry_after_of(error)
         if await self.ledger.run(breaker.count_busy, call.slot, call.epoch, wait):

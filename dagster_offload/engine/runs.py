@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from dagster_offload.engine.breaker import let_through
 from dagster_offload.engine.extract import extract_due
-from dagster_offload.engine.lanes import Lanes, Scope
+from dagster_offload.engine.lane import Scope
+from dagster_offload.engine.lanes import Lanes
 from dagster_offload.engine.progress import Progress
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
 from dagster_offload.engine.wake import describe_unavailable

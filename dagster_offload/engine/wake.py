@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from dagster_offload.client.probe import probe
-from dagster_offload.engine.breaker import let_through
+from dagster_offload.engine.breaker import let_through, look_at
 from dagster_offload.engine.session import open_client, run_stoppable
+from dagster_offload.errors import NeedsPatience
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK, BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import Worker, live_workers
-from dagster_offload.ledger.slots import breaker, slots
+from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.ledger.work.claims import Backlog
 from dagster_offload.settings import Settings
@@ -18,13 +19,17 @@ from dagster_offload.slot.health import ProbeResult
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import DRAIN_STAGES
 
+# A sensor's tick must end within a minute.
+SENSOR_TRIAL_SECONDS = 20.0
+
 
 def describe_unavailable(slot: SlotRow) -> str:
     """One line: `deep is away: upstream_cold since 14:02 (next look 14:03:10)`."""
     if slot.breaker is BreakerState.MISCONFIGURED:
         way_out = f"change the setting, or dagster-offload slot set {slot.name} --try-again"
-        return f"{slot.name} is misconfigured: {slot.reason_text}; {way_out}"
-    away = f"{slot.name} is away: {slot.reason_text}"
+        away = f"{slot.name} is misconfigured: {slot.reason_text}; {way_out}"
+    else:
+        away = f"{slot.name} is away: {slot.reason_text}"
     if slot.is_retry_due:
         return f"{away}; {CHECKED_AT_THE_NEXT_TICK}"
     return f"{away} (next look {slot.retry_at.astimezone():%H:%M:%S})" if slot.retry_at else away
@@ -46,8 +51,12 @@ def should_drain(
     live_drains: int,
     probe: ProbeResult | None,
     slot: SlotRow | None,
+    needs_patience: bool = False,
 ) -> Decision:
-    """Decide from what was looked at, cheapest first; no I/O. `backlog` = documents due, `waiting` = put off."""
+    """Decide from what was looked at, cheapest first; no I/O.
+
+    `backlog` = documents due, `waiting` = put off; `needs_patience`: the sensor's short trial got no answer.
+    """
     if not is_configured:
         return Decision(False, "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
     if live_drains:
@@ -57,6 +66,9 @@ def should_drain(
     counts = str(Backlog(backlog, waiting))
     if probe is not None and not probe.healthy:
         return Decision(False, f"the deep slot's health probe says {probe.reason}; {counts}")
+    if needs_patience:
+        words = f"the deep slot gave no answer within {SENSOR_TRIAL_SECONDS:g} s: a drain waits as long as for any call"
+        return Decision(True, f"{words}; {counts}")
     if slot is not None and slot.breaker is not BreakerState.CLOSED:
         return Decision(False, f"{describe_unavailable(slot)}; {counts}")
     if not backlog:
@@ -77,21 +89,31 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
     row = ledger.run(slots.register, deep, recipes(settings))
     found = ledger.run(claims.backlog, DRAIN_STAGES)
     live = len(ledger.run(live_workers, ledger.schema, "drain"))
-    seen = None
+    seen, needs_patience = None, False
     if found.due + found.waiting and not live:
-        seen = await probe(deep)
-        if row.breaker is BreakerState.OPEN:
-            row = ledger.run(breaker.note_probe, deep.name, is_healthy=seen.healthy, reason=seen.reason)
+        if row.breaker is BreakerState.CLOSED:
+            seen = await probe(deep)
+        else:
+            seen, row = await look_at(AsyncLedger(ledger), deep)
             if seen.healthy and row.is_retry_due:
-                row = await _try_closing(settings, ledger, deep)
+                try:
+                    row = await _try_closing(settings, ledger, deep)
+                except NeedsPatience:
+                    needs_patience = True
         found = ledger.run(claims.backlog, DRAIN_STAGES)
     return should_drain(
-        is_configured=True, backlog=found.due, waiting=found.waiting, live_drains=live, probe=seen, slot=row
+        is_configured=True,
+        backlog=found.due,
+        waiting=found.waiting,
+        live_drains=live,
+        probe=seen,
+        slot=row,
+        needs_patience=needs_patience,
     )
 
 
 async def _try_closing(settings: Settings, ledger: Ledger, deep: SlotConfig) -> SlotRow:
-    """A trial of the sensor's own: a slot that is healthy but refuses costs no Dagster run."""
+    """A trial of the sensor's own: a slot that is healthy but refuses costs no Dagster run. Raises `NeedsPatience`."""
     with Worker(ledger, "sensor") as worker:
         async with open_client(settings.slots, AsyncLedger(ledger)) as client:
-            return await let_through(AsyncLedger(ledger), client, deep, worker)
+            return await let_through(AsyncLedger(ledger), client, deep, worker, SENSOR_TRIAL_SECONDS)

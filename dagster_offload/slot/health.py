@@ -1,6 +1,8 @@
 """What a health answer means, whoever asked for it: `probe.py` in the engine, `quick_probe.py` in a command."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 from dagster_offload.lenient_json import read_json
 from dagster_offload.slot.config import SlotConfig
@@ -9,6 +11,7 @@ from dagster_offload.slot.refusals import is_misconfigured_status, router_reason
 CONNECT_SECONDS = 3.0
 TOTAL_SECONDS = 5.0
 MODELS_PATH = "/v1/models"  # asked where there is no health path
+MODELS_SECONDS = 3.0  # for this second question, so that both fit into the total
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,40 @@ def result_from_health(slot: SlotConfig, path: str, status_code: int, body: byte
 
 
 def result_from_models(slot: SlotConfig, path: str, status_code: int, body: bytes) -> ProbeResult:
-    """What `/v1/models` says where `path` is not there: it must list the slot's model."""
+    """What `/v1/models` says where `path` is not there. Both answered, so the process is up; a trial decides the rest.
+
+    A name that is not listed may be answered all the same: Ollama takes `qwen3` for `qwen3:latest`.
+    """
+    if status_code == 404:
+        return ProbeResult(True, f"no {path} and no {MODELS_PATH}: only a completion can tell", answered=True)
     if not 200 <= status_code < 300:
         return result_from_health(slot, MODELS_PATH, status_code, body)
-    try:
-        names = {model["id"] for model in read_json(body)["data"]}
-    except (ValueError, KeyError, TypeError):
-        return ProbeResult(False, f"no {path}, and {MODELS_PATH} is no list of models", answered=True)
+    names = models_in(body)
+    if names is None:
+        return ProbeResult(True, f"no {path}, and {MODELS_PATH} is no list of models", answered=True)
     if slot.model in names:
         return ProbeResult(True, f"no {path}; {MODELS_PATH} lists {slot.model}", answered=True)
-    hint = f"(check {slot.setting('model')})"
-    return ProbeResult(False, f"no {path}, and {MODELS_PATH} does not list {slot.model} {hint}", answered=True)
+    nearest = nearest_name(slot.model, names)
+    hint = f"the nearest name is {nearest}; check {slot.setting('model')}" if nearest else "it lists none"
+    return ProbeResult(True, f"no {path}; {MODELS_PATH} does not list {slot.model} ({hint})", answered=True)
+
+
+def busy_with_a_call(path: str) -> ProbeResult:
+    """`path` was answered with 404 and the list of models not in time: the server is at work on a call."""
+    return ProbeResult(True, f"no {path}, and {MODELS_PATH} waits: the server is busy", answered=True)
+
+
+def models_in(body: bytes) -> list[str] | None:
+    """The names in the body of `/v1/models`; None where it is no such list."""
+    try:
+        return [str(model["id"]) for model in read_json(body)["data"]]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def nearest_name(wanted: str, names: Sequence[str]) -> str | None:
+    """The listed name most like `wanted`: one that begins or ends with it, else the one spelt most alike."""
+    for name in names:
+        if name.startswith(wanted) or name.removesuffix(".gguf").endswith(wanted):
+            return name
+    return max(names, key=lambda name: SequenceMatcher(None, wanted, name).ratio(), default=None)

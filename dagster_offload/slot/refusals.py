@@ -47,7 +47,7 @@ def os_error_text(error: BaseException) -> str | None:
 
 
 def is_misconfigured_status(status_code: int) -> bool:
-    """Whether a refusal with this status waits for the settings to change, rather than for the slot to come back."""
+    """Whether a refusal with this status most likely has to be mended by a person, in the settings or at the server."""
     return (
         300 <= status_code < 400 or status_code == 501 or (400 <= status_code < 500 and status_code not in {408, 429})
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.slots import slots
 from dagster_offload.simulator import Router
 from tests.support.cli import Call
 
@@ -134,6 +135,26 @@ def test_what_it_finds_out_goes_before_what_workers_found_out(call: Call, scanne
     with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
         (row,) = cur.execute("select dialects from slots where name = 'deep'").fetchall()
     assert row["dialects"]["findings"]["response_format"] == {"json_schema": "obeyed"}
+
+
+def test_a_good_answer_makes_the_next_look_at_a_misconfigured_slot_a_trial(
+    call: Call, scanned: Path, router: Router
+) -> None:
+    router.set(mode="refuse", status=404, health="green")
+    assert call("drain", "--json").exit_code == 78
+    assert call("doctor").exit_code == 78
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger:
+        assert not is_retry_due(ledger), "a doctor that got no answer changes nothing"
+        router.set(mode="awake")
+        assert call("doctor").exit_code == 0
+        assert is_retry_due(ledger)
+    assert call("drain", "--json").exit_code == 0
+
+
+def is_retry_due(ledger: Ledger) -> bool:
+    row = ledger.run(slots.get, "deep")
+    assert row is not None
+    return row.is_retry_due
 
 
 def test_a_red_health_beside_a_good_answer_names_the_health_path(call: Call, router: Router) -> None:

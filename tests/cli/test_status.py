@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from dagster_offload.cli import quick_probe
 from dagster_offload.cli.options import document_key
 from dagster_offload.cli.up import _lines
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.slots import permits, slots
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
+from dagster_offload.slot.config import DEEP
 from tests.support.cli import Call
 
 NOTHING = {"pending": 0, "claimed": 0, "deferred": 0, "done": 0, "failed": 0, "quarantined": 0, "outdated": 0}
@@ -54,6 +59,24 @@ def test_status_probes_the_slot_and_registers_nothing(call: Call, with_ledger: s
         "retry_at": None,
     }
     assert "seen no slot" in call("slot", "show").stdout
+
+
+def test_a_slot_that_answers_no_health_request_beside_our_own_call_is_busy_and_not_away(
+    call: Call, scanned: Path, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quick_probe, "TOTAL_SECONDS", 0.2)
+    settings = load_settings()
+    router.set(health="hang")
+    with open_ledger(settings) as ledger, Worker(ledger, "drain") as worker:
+        deep = settings.slots.deep
+        assert deep is not None
+        ledger.run(slots.register, deep)
+        assert not json.loads(call("status", "--json").stdout)["deep"]["healthy"]
+        ledger.run(permits.acquire, DEEP, worker.id, is_person=False)
+        found = json.loads(call("status", "--json").stdout)["deep"]
+        assert found["healthy"]
+        assert found["reason"].startswith("busy, 1 of our calls open")
+        assert "busy, 1 of our calls open" in call("status").stdout
 
 
 def test_status_says_what_waits_for_whom(call: Call, scanned: Path) -> None:

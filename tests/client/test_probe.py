@@ -17,7 +17,9 @@ from dagster_offload.client import probe as probe_module
 from dagster_offload.client.probe import probe as engine_probe
 from dagster_offload.simulator.server import Router
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.slot.health import ProbeResult
+from dagster_offload.slot.health import ProbeResult, nearest_name
+from tests.faults.acts import busy_models
+from tests.faults.raw_server import RawServer
 
 Probe = Callable[[SlotConfig], Awaitable[ProbeResult]]
 
@@ -53,7 +55,7 @@ async def test_a_busy_laptop_is_healthy(probe: Probe, router: Router, deep_slot:
     assert (await probe(deep_slot)).healthy
 
 
-async def test_without_a_health_path_the_models_must_list_the_alias(
+async def test_without_a_health_path_the_models_are_asked_and_the_trial_decides_about_the_name(
     probe: Probe, router: Router, deep_slot: SlotConfig
 ) -> None:
     router.set(health="missing", api_key="sk-1")
@@ -62,10 +64,36 @@ async def test_without_a_health_path_the_models_must_list_the_alias(
     without_key = await probe(deep_slot)
     assert not without_key.healthy
     assert "OFFLOAD_DEEP_API_KEY" in without_key.reason
-    unlisted = await probe(replace(keyed, model="qwen-desktop"))
-    assert not unlisted.healthy
-    assert "does not list qwen-desktop" in unlisted.reason
+    unlisted = await probe(replace(keyed, model="qwen-mac"))
+    assert unlisted.healthy, "the server may answer to a name that it does not list"
+    assert "does not list qwen-mac (the nearest name is qwen-macbook" in unlisted.reason
     assert "OFFLOAD_DEEP_MODEL" in unlisted.reason
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names", "nearest"),
+    [
+        ("qwen3", ["llama3:latest", "qwen3:latest"], "qwen3:latest"),
+        ("qwen3-27b", ["/models/other.gguf", "/models/qwen3-27b.gguf"], "/models/qwen3-27b.gguf"),
+        ("qwen-macbok", ["gpt-4", "qwen-macbook"], "qwen-macbook"),
+        ("qwen3", [], None),
+    ],
+)
+def test_the_nearest_listed_name_is_the_one_that_a_person_meant(
+    wanted: str, names: list[str], nearest: str | None
+) -> None:
+    assert nearest_name(wanted, names) == nearest
+
+
+async def test_a_server_whose_models_wait_behind_a_generation_is_busy_and_not_away(
+    probe: Probe, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (probe_module, quick_probe_module):
+        monkeypatch.setattr(module, "MODELS_SECONDS", 0.1)
+    with RawServer(health=busy_models) as server:
+        result = await probe(replace(deep_slot, url=server.url))
+    assert (result.healthy, result.answered) == (True, True)
+    assert "busy" in result.reason
 
 
 async def test_a_router_that_is_not_there_is_unhealthy(probe: Probe, router: Router, deep_slot: SlotConfig) -> None:

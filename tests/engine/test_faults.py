@@ -245,7 +245,8 @@ def test_a_slot_that_cuts_everything_convicts_nobody(engine: Engine) -> None:
     summary = engine.drain(deep_concurrency=2)
     assert (summary.failed, summary.is_slot_unavailable, attempts(engine)) == (0, True, 0)
     assert engine.sql("select 1 from cuts where is_suspicion") == []
-    assert engine.sql("select 1 from work_items where must_run_alone") == []
+    behind = engine.sql("select distinct document_id from work_items where must_run_alone")
+    assert len(behind) <= 2, "only those whose calls were cut go behind the others"
     assert len(engine.router.completions()) <= 4
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dagster_offload.engine import wake
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.errors import SlotLost
 from dagster_offload.ledger.core.rows import BreakerState
@@ -98,3 +99,64 @@ def test_a_deferred_document_is_due_the_moment_the_breaker_closes(engine: Engine
     engine.retry_now()
     decision = decide_drain(engine.settings(), engine.ledger)
     assert (decision.launch, decision.words) == (True, "1 documents due, 0 deferred")
+
+
+def test_a_model_that_loads_for_longer_than_a_tick_is_loaded_by_one_trial_of_a_drain(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wake, "SENSOR_TRIAL_SECONDS", 0.2)
+    engine.router.set(mode="cold")
+    engine.texts("a.txt")
+    engine.drain(CLASSIFY)
+    engine.router.set(mode="awake", hold=True)  # it loads while the caller waits, and stops loading when it leaves
+    engine.retry_now()
+    decision = decide_drain(engine.settings(), engine.ledger)
+    assert decision.launch
+    assert "no answer within 0.2 s" in decision.words
+    asked = len(engine.router.completions())
+    drain = engine.beside(engine.drain, CLASSIFY)
+    engine.router.wait(open=1)
+    second = engine.beside(engine.drain, CLASSIFY)
+    engine.wait_until("select 1 from workers where kind = 'drain' and ended_at is null having count(*) = 2")
+    engine.router.set(hold=False)
+    assert drain.result().done + second.result().done == 1
+    trials = [entry for entry in engine.router.completions()[asked:] if entry["document"] is None]
+    assert [entry["outcome"] for entry in trials] == ["answered"], "one trial at a time, over all workers"
+
+
+def misconfigured(engine: Engine) -> None:
+    engine.router.set(mode="refuse", status=404, health="green")
+    engine.texts("a.txt", "b.txt")
+    assert engine.drain().is_misconfigured
+
+
+def test_a_misconfigured_slot_is_asked_again_by_the_sensor_when_its_time_has_come(engine: Engine) -> None:
+    misconfigured(engine)
+    engine.router.set(mode="awake")
+    assert not decide_drain(engine.settings(), engine.ledger).launch
+    engine.retry_now()
+    assert decide_drain(engine.settings(), engine.ledger).launch
+    assert engine.drain().done == 2
+
+
+def test_a_misconfigured_slot_is_asked_at_once_when_its_server_was_restarted(engine: Engine) -> None:
+    misconfigured(engine)
+    engine.router.set(health="red")
+    assert not decide_drain(engine.settings(), engine.ledger).launch
+    engine.router.set(mode="awake", health="green")
+    assert decide_drain(engine.settings(), engine.ledger).launch
+
+
+def test_a_misconfigured_slot_is_asked_at_once_when_its_server_lists_other_models(engine: Engine) -> None:
+    misconfigured(engine)
+    engine.router.set(alias="llama3")
+    assert not decide_drain(engine.settings(), engine.ledger).launch
+    engine.router.set(mode="awake", alias="qwen-macbook")
+    assert decide_drain(engine.settings(), engine.ledger).launch
+
+
+def test_a_drain_asks_a_misconfigured_slot_at_once(engine: Engine) -> None:
+    misconfigured(engine)
+    assert engine.drain().is_misconfigured
+    engine.router.set(mode="awake")
+    assert engine.drain().done == 2

@@ -99,6 +99,18 @@ def test_a_misconfigured_slot_names_the_next_step() -> None:
     )
 
 
+def test_a_misconfigured_slot_says_when_it_is_asked_again() -> None:
+    wrong = slot(BreakerState.MISCONFIGURED, reason="HTTP 404")
+    waits_until = replace(wrong, retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC))
+    assert describe_unavailable(waits_until).endswith("--try-again (next look 14:03:10)")
+
+
+def test_a_slot_that_outlasts_the_sensors_trial_gets_a_drain_that_waits_longer() -> None:
+    launch, said = decide(slot=slot(BreakerState.OPEN, reason="warming"), needs_patience=True)
+    assert launch
+    assert "no answer within 20 s: a drain waits as long as for any call" in said
+
+
 @pytest.mark.parametrize("stage", ["extract", "nonsense", ""])
 def test_a_drain_of_what_is_no_drain_stage_is_refused(stage: str) -> None:
     settings = load_settings(deep_url="http://x:1", deep_model="m")

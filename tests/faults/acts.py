@@ -94,6 +94,44 @@ def answers_after(seconds: float) -> Act:
     return act
 
 
+def crashes(line: Line, asked: Asked) -> None:
+    """The document ends the server's process, and with it everybody's call. Nothing listens until it is restarted."""
+    line.go_down()
+
+
+def crashes_on_one(line: Line, asked: Asked) -> bool:
+    if not asked.is_marked:
+        return well(line, asked)
+    line.go_down()
+    return False
+
+
+class CoolsDown:
+    """A proxy with LiteLLM's defaults: an error makes it refuse the next calls, whoever makes them, with a 429.
+
+    `refusals`: how many calls it refuses after each error. `is_for_all`: every call ends in the error, not one document's.
+    """
+
+    BODY = (
+        '{"error": {"message": "No deployments available for selected model", "type": "all_deployments_in_cooldown"}}'
+    )
+
+    def __init__(self, status: int, refusals: int, *, is_for_all: bool = False, retry_after: str | None = None) -> None:
+        headers = {} if retry_after is None else {"retry_after": retry_after}
+        self._error, self._refusal = says(status, "not there"), says(429, self.BODY, **headers)
+        self._refusals, self._is_for_all = refusals, is_for_all
+        self._left = 0
+
+    def __call__(self, line: Line, asked: Asked) -> bool | None:
+        if self._left:
+            self._left -= 1
+            return self._refusal(line, asked)
+        if not (asked.is_marked or self._is_for_all):
+            return well(line, asked)
+        self._left = self._refusals
+        return self._error(line, asked)
+
+
 def one_zero(line: Line, asked: Asked) -> None:
     """HTTP/1.0: no length, and the end of the connection is the end of the answer."""
     line.send(b"HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n" + completion(asked))
@@ -172,3 +210,12 @@ def models(*names: str) -> Act:
         return True
 
     return act
+
+
+def busy_models(line: Line, asked: Asked) -> bool:
+    """llama-cpp-python: no /health, and a list of models that waits until a generation ends."""
+    if asked.body["path"] == "/v1/models":
+        line.stay_silent()
+        return False
+    line.send(reply(404, b'{"detail": "Not Found"}'))
+    return True

@@ -13,7 +13,7 @@ from dagster_offload.ledger.core.rows import State
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from tests.faults import acts
 from tests.faults.acts import answers_with, cut, says, sends, wraps, writes
-from tests.faults.play import AWAY, NOTHING_LEFT, WRONG
+from tests.faults.play import AWAY, FIRST, NOTHING_LEFT, WRONG
 from tests.faults.raw_server import ALIAS, Act, Hits, Line, well
 
 
@@ -50,6 +50,7 @@ class Row:
     host: str = "127.0.0.1"
     scheme: str = "http"
     stage: str = CLASSIFY
+    is_mended_at_server: bool = False  # no setting changes: what was wrong passes by itself
     sensor: str | None = None  # with a closed breaker: why the drain sensor launches nothing; "" = it launches
 
     @property
@@ -62,14 +63,15 @@ def away(reason: str, calls: int = 1, plain: str | None = None) -> Promise:
     return Promise(State.DEFERRED, reason, AWAY, calls, plain_reason=plain)
 
 
-def away_untouched(reason: str, calls: int = 2) -> Promise:
-    """The slot's fault by a trial's verdict: the claim was released."""
-    return Promise(State.PENDING, reason, AWAY, calls)
+def away_by_trial(reason: str, calls: int = 2) -> Promise:
+    """The slot's fault by a trial's verdict."""
+    return Promise(State.DEFERRED, reason, AWAY, calls)
 
 
 def wrong(reason: str, calls: int = 2) -> Promise:
     """The slot's fault, and waiting will not mend it: the settings are at fault."""
-    return Promise(State.PENDING, reason, WRONG, calls)
+    state = State.PENDING if reason.startswith(EVERY) else State.DEFERRED  # attempts that were given back
+    return Promise(state, reason, WRONG, calls)
 
 
 def done(calls: int = 1) -> Promise:
@@ -175,10 +177,10 @@ BODIES: list[Row] = [
     *twice("204 without a body", says(204), away(NOT_WHOLE, 2), quarantined(NOT_WHOLE)),
     *twice("an HTML log-in page", says(200, HTML, content_type="text/html"), away("HTML", 2), quarantined("HTML")),
     *twice("JSON nested 100,000 deep", says(200, "[" * 100_000), away(NOT_WHOLE, 2), quarantined(NOT_WHOLE)),
-    *twice("JSON without choices", says(200, {"ok": True}), away_untouched("malformed_answer"), fails("malformed_answer")),
-    *twice("choices that are empty", says(200, {"choices": []}), away_untouched("malformed_answer"), fails("malformed_answer")),
-    *twice("JSON that is a list", says(200, []), away_untouched("malformed_answer"), fails("malformed_answer")),
-    *twice("200 with an error object", says(200, OPENAI_ERROR), away_untouched("malformed_answer"), fails("malformed_answer")),
+    *twice("JSON without choices", says(200, {"ok": True}), away_by_trial("malformed_answer"), fails("malformed_answer")),
+    *twice("choices that are empty", says(200, {"choices": []}), away_by_trial("malformed_answer"), fails("malformed_answer")),
+    *twice("JSON that is a list", says(200, []), away_by_trial("malformed_answer"), fails("malformed_answer")),
+    *twice("200 with an error object", says(200, OPENAI_ERROR), away_by_trial("malformed_answer"), fails("malformed_answer")),
     *twice("a choice without message", says(200, {"choices": [{}]}), wrong(EVERY, 10), fails("malformed_answer")),
     *twice("content null", writes(None), wrong(EVERY, 5), fails("empty_answer")),
     *twice("content empty", writes(""), wrong(EVERY, 5), fails("empty_answer")),
@@ -222,7 +224,7 @@ def _statuses() -> list[Row]:
     for status in (408, 503):
         rows += twice(f"HTTP {status}", says(status), away(f"HTTP {status}", 1), waits(f"HTTP {status}"))
     for status in (500, 529, 599, 999):
-        rows += twice(f"HTTP {status}", says(status), away_untouched(f"HTTP {status}"), fails(f"HTTP {status}"))
+        rows += twice(f"HTTP {status}", says(status), away_by_trial(f"HTTP {status}"), fails(f"HTTP {status}"))
         rows.append(Row(f"HTTP {status}", says(status), Hits.DOCUMENTS, wrong(EVERY, 10)))
     for status in (301, 302, 307, 308):
         elsewhere = says(status, location="http://elsewhere.invalid/v1")
@@ -281,14 +283,58 @@ STATUSES: list[Row] = [
 
 SHUTTING_DOWN = sends(b"", Line.stay_silent)
 EVERY_CUT = Promise(State.DEFERRED, "every_document_cut", AWAY, 6)
-NO_MODEL = "/v1/models does not list qwen-macbook (check OFFLOAD_DEEP_MODEL)"
+
+
+def and_after(name: str, for_all: Act, for_one: Act, all_pay: Promise, one_pays: Promise, **more: Any) -> list[Row]:
+    """`twice` where the fault of one document is felt by the calls after it, trials included."""
+    return [Row(name, for_all, Hits.ALL, all_pay, **more), Row(name, for_one, Hits.ONE_AND_AFTER, one_pays, **more)]
+
+
+def _cools_down(status: int, name: str, all_pay: Promise, retry_after: str | None = None) -> list[Row]:
+    """A proxy refuses everybody for a while after an error: shorter than a trial's patience, and longer."""
+    short, long, short_all, long_all = (
+        acts.CoolsDown(status, calls, is_for_all=is_for_all, retry_after=retry_after)
+        for is_for_all in (False, True)
+        for calls in (1, 3)
+    )
+    error, first = f"HTTP {status}", f"HTTP {status} on {FIRST}"
+    return [
+        *and_after(f"{name}, then one 429", short_all, short, all_pay, fails(error)),
+        *and_after(f"{name}, then 429 for long", long_all, long, away(first, 4), quarantined(error)),
+    ]
+
+
+def _passes_by_itself(status: int, name: str, words: str) -> list[Row]:
+    """Errors that look like wrong settings, and that the server gets over, or its owner mends there."""
+    error = says(status, {"error": {"message": words, "code": status}})
+    all_pay, one_pays = wrong(f"HTTP {status} (check"), fails(f"HTTP {status}")
+    return twice(f"{name}: {words}", error, all_pay, one_pays, is_mended_at_server=True)
+
+
+SERVERS: list[Row] = [
+    *_passes_by_itself(404, "mlx_lm", "generation thread died"),
+    *_passes_by_itself(404, "Ollama", "model 'qwen-macbook' not found, try pulling it first"),
+    *_passes_by_itself(400, "LM Studio", "No models loaded. Please load a model in the developer page"),
+    *_passes_by_itself(400, "LM Studio", "The model has crashed without additional information"),
+    *_passes_by_itself(400, "LM Studio", "Failed to load model"),
+    *_passes_by_itself(401, "vLLM, restarted without a key", "Unauthorized"),
+    *and_after(
+        "the server crashes and is restarted",
+        acts.crashes, acts.crashes_on_one, away("connection refused", 1), quarantined(CLOSED),
+    ),
+    *_cools_down(404, "LiteLLM: HTTP 404", wrong("HTTP 404", 3)),
+    *_cools_down(500, "LiteLLM: HTTP 500", away_by_trial("HTTP 500", 3)),
+    *_cools_down(400, "LiteLLM: HTTP 400 with Retry-After", wrong("HTTP 400", 3), retry_after="0.1"),
+]  # fmt: skip
 
 HEALTH: list[Row] = [
     Row("health green, all calls cut", cut("length", Line.reset), Hits.ALL, away("answer cut", 2), sensor=""),
     Row("health red, calls work", well, Hits.ALL, done(), health=says(503, WORD), sensor=WORD),
     Row("health never ends, calls work", well, Hits.ALL, done(), health=SHUTTING_DOWN, sensor="no answer within"),
-    Row("no /health, no models, calls work", well, Hits.ALL, done(), health=acts.models(), sensor=NO_MODEL),
-    Row("no /health, alias not listed, calls work", well, Hits.ALL, done(), health=acts.models("b"), sensor=NO_MODEL),
+    Row("no /health, and models that wait, calls work", well, Hits.ALL, done(), health=acts.busy_models, sensor=""),
+    Row("nothing but completions, calls work", well, Hits.ALL, done(), health=says(404), sensor=""),
+    Row("no /health, no models, calls work", well, Hits.ALL, done(), health=acts.models(), sensor=""),
+    Row("no /health, alias not listed, calls work", well, Hits.ALL, done(), health=acts.models("b"), sensor=""),
     Row("no /health, alias listed", well, Hits.ALL, done(), health=acts.models("b", ALIAS), sensor=""),
     Row("health is an endless body", well, Hits.ALL, done(), health=acts.never_stops_talking, sensor="longer than 16 MB"),
     Row(
@@ -302,4 +348,4 @@ HEALTH: list[Row] = [
     Row("answers that take their time", acts.answers_after(0.3), Hits.DOCUMENTS, done()),
 ]  # fmt: skip
 
-MATRIX: list[Row] = [*CONNECTIONS, *BODIES, *STATUSES, *HEALTH]
+MATRIX: list[Row] = [*CONNECTIONS, *BODIES, *STATUSES, *SERVERS, *HEALTH]

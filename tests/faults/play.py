@@ -7,6 +7,7 @@ from typing import Any
 from dagster_offload.drain import DrainSummary, run_drain
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages.graph import CLASSIFY
@@ -47,7 +48,8 @@ class Play:
         return run_drain(self.settings(**changes), self.bench.ledger, self.stage, limit)
 
     def let_time_pass(self, seconds: float) -> None:
-        """Every time the ledger holds moves into the past."""
+        """Every time the ledger holds moves into the past. A supervisor has restarted a server that crashed."""
+        self.server.restart()
         for table, column in TIMES:
             self.bench.sql(f"update {table} set {column} = {column} - make_interval(secs => %s)", seconds)  # noqa: S608
 
@@ -65,6 +67,10 @@ class Play:
             "select 1 from work_items join documents using (document_id) where key = any(%s) and state <> 'done'"
         )
         return self.bench.sql(unfinished, list(keys)) == []
+
+    def all_done_in_stage(self, *keys: str) -> bool:
+        states = self.states()
+        return all(states[key] == State.DONE for key in keys)
 
     def states(self) -> dict[str, str]:
         rows = self.bench.sql(

@@ -26,6 +26,7 @@ class Hits(StrEnum):
     ALL = "every call"  # trials too: the slot is away or wrong
     DOCUMENTS = "every document"  # trials are answered
     ONE = "one document"
+    ONE_AND_AFTER = "one document, and what comes after it"  # the act sees every call, and decides
     TENTH = "every 10th call"
 
 
@@ -47,10 +48,13 @@ class Asked:
 class Line:
     """One connection, as an act sees it."""
 
-    def __init__(self, sock: socket.socket, is_over: threading.Event, all_open: set["Line"]) -> None:
+    def __init__(
+        self, sock: socket.socket, is_over: threading.Event, all_open: set["Line"], shut_door: Callable[[], None]
+    ) -> None:
         self._sock = sock
         self._is_over = is_over
         self._all_open = all_open
+        self._shut_door = shut_door
 
     def send(self, data: bytes) -> None:
         self._sock.sendall(data)
@@ -71,6 +75,11 @@ class Line:
         """The server's process dies and is started again: every connection ends."""
         for line in list(self._all_open):
             line.close()
+
+    def go_down(self) -> None:
+        """The server's process dies: every connection ends, and new ones are refused until `RawServer.restart`."""
+        self._shut_door()
+        self.crash()
 
     def stay_silent(self) -> None:
         """Nothing more, until the client leaves or the test is over."""
@@ -122,16 +131,16 @@ def well(line: Line, asked: Asked) -> bool:
 class RawServer:
     """A slot's server on a port of its own. `act` is what a completion within `hits` meets; the others are answered.
 
-    `door`: `open`, `shut` (connections are refused) or `full` (connections are neither taken nor refused).
+    `door`: `open`, `shut` (connections are refused), `full` (connections are neither taken nor refused) or `down` (crashed:
+    refused until `restart`).
     """
 
     def __init__(self, act: Act = well, hits: Hits = Hits.ALL, door: str = "open", health: Act | None = None) -> None:
         self.act, self.hits, self.door, self.health = act, hits, door, health
         self.asked: list[Asked] = []
         self._is_over = threading.Event()
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", 0))
+        self.crashes = 0
+        self._socket = _bound(0)
         self.port: int = self._socket.getsockname()[1]
         self._queued: list[socket.socket] = []
         self._open: set[Line] = set()
@@ -152,9 +161,7 @@ class RawServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._is_over.set()
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        self._shut()
         for queued in self._queued:
             queued.close()
         for line in list(self._open):
@@ -165,11 +172,28 @@ class RawServer:
     def mend(self) -> None:
         """From now on everything is answered well."""
         self.act, self.health = well, None
+        self.restart()
         for queued in self._queued:
             queued.close()
         if self.door != "open":
             self.door = "open"
             self._accept()
+
+    def restart(self) -> None:
+        """What a supervisor does some seconds after a crash; nothing where the server is up."""
+        if self.door == "down":
+            self._socket, self.door = _bound(self.port), "open"
+            self._accept()
+
+    def _go_down(self) -> None:
+        self.door = "down"
+        self.crashes += 1
+        self._shut()
+
+    def _shut(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
 
     def calls(self, *, marked: bool = False) -> int:
         """Completions for documents so far; only those for the marked one."""
@@ -177,7 +201,7 @@ class RawServer:
 
     def _accept(self) -> None:
         self._socket.listen(128)
-        self._start(self._serve)
+        self._start(self._serve, self._socket)
 
     def _fill_queue(self) -> None:
         """The kernel drops what comes to a queue of connections nobody takes: to the client, a black hole."""
@@ -193,17 +217,17 @@ class RawServer:
         self._threads.append(thread)
         thread.start()
 
-    def _serve(self) -> None:
+    def _serve(self, listening: socket.socket) -> None:
         while not self._is_over.is_set():
             try:
-                sock, _ = self._socket.accept()
+                sock, _ = listening.accept()
             except OSError:
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._start(self._talk, sock)
 
     def _talk(self, sock: socket.socket) -> None:
-        line, count = Line(sock, self._is_over, self._open), 0
+        line, count = Line(sock, self._is_over, self._open, self._go_down), 0
         self._open.add(line)
         with sock, contextlib.suppress(OSError):
             while (request := _read(sock, self._is_over)) is not None:
@@ -228,13 +252,20 @@ class RawServer:
         return bool(act(line, asked))
 
     def _is_hit(self, asked: Asked) -> bool:
-        if self.hits is Hits.ALL:
+        if self.hits in {Hits.ALL, Hits.ONE_AND_AFTER}:
             return True
         if self.hits is Hits.ONE:
             return asked.is_marked
         if self.hits is Hits.TENTH:
             return asked.number % 10 == 0
         return asked.document is not None
+
+
+def _bound(port: int) -> socket.socket:
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", port))
+    return bound
 
 
 @dataclass

@@ -178,7 +178,7 @@ def defer(bench: Bench) -> Step:
 
 def slot_fault(bench: Bench) -> Step:
     worker, claim = held(bench)
-    return step(deferrals.release_after_slot_fault, worker, claim, claim.items[0], call(1, "http_500"), "500")
+    return step(suspects.suspect, worker, claim, claim.items[0], call(1, "http_500"), "500")
 
 
 def fail(bench: Bench) -> Step:

@@ -455,7 +455,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @happens(3, lambda self: self.workers and self.slots_in(BreakerState.OPEN, BreakerState.MISCONFIGURED))
     def a_trial_ends(self, data: st.DataObject) -> None:
-        """Mostly answered. A misconfigured slot is not asked before a person says so."""
+        """Mostly answered. A slot that refused every document is not asked before a person says so."""
         slot = data.draw(st.sampled_from(self.slots_in(BreakerState.OPEN, BreakerState.MISCONFIGURED)))
         worker, epoch = data.draw(st.sampled_from(self.workers)), self.rows[slot].epoch
         if self.rows[slot].breaker is BreakerState.MISCONFIGURED:

@@ -24,7 +24,7 @@ class State(StrEnum):
 class BreakerState(StrEnum):
     CLOSED = "closed"  # calls flow
     OPEN = "open"  # the slot is away; a trial decides when it is back
-    MISCONFIGURED = "misconfigured"  # waits for the settings to change
+    MISCONFIGURED = "misconfigured"  # refused with an error that a person mends, most likely; asked again, slowly
 
 
 @dataclass(frozen=True)

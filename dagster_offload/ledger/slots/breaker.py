@@ -14,6 +14,9 @@ from dagster_offload.ledger.slots.slots import EVERY_DOCUMENT_REFUSED, SINCE_IT_
 
 FIRST_BACKOFF_SECONDS = 15.0
 LONGEST_BACKOFF_SECONDS = 45.0
+# A misconfigured slot is asked again, too: what is wrong there may pass by itself, or be mended at the server.
+FIRST_MISCONFIGURED_SECONDS = 60.0
+LONGEST_MISCONFIGURED_SECONDS = 1800.0
 BUSY_IN_A_ROW_TO_OPEN = 3
 LONGEST_BUSY_SECONDS = 60.0
 DOCUMENTS_TO_MISCONFIGURED = 5
@@ -60,19 +63,23 @@ def open_breaker(
 
 
 def note_probe(cur: Cursor, slot: str, *, is_healthy: bool, reason: str) -> SlotRow:
-    """Remember what a probe beside an open breaker said: red and then green counts as `retry_at` reached.
+    """Remember what a probe said while no work flows: red and then green counts as `retry_at` reached.
 
-    The `reason` of a red one is what keeps work from the slot now, so it is the slot's, unless that says the same and
-    names a setting, too.
+    The `reason` of a red one beside an open breaker is what keeps work from the slot now, so it is the slot's, unless
+    that says the same and names a setting, too. A slot that refused every document answers trials, so nothing is noted.
     """
     row = locked(cur, slot)
-    if row.breaker is BreakerState.OPEN and not is_healthy:
+    if row.breaker is BreakerState.CLOSED or (row.reason or "").startswith(EVERY_DOCUMENT_REFUSED):
+        return row
+    if row.breaker is BreakerState.MISCONFIGURED and not is_healthy:
+        cur.execute("update slots set was_red_since_opening = true where name = %s", [slot])
+    elif not is_healthy:
         cur.execute(
             f"update slots set was_red_since_opening = true, {SINCE_IT_CHANGED}, reason = %(reason)s "
             "where name = %(slot)s",
             {"reason": row.reason if (row.reason or "").startswith(f"{reason} (check ") else reason, "slot": slot},
         )
-    elif row.breaker is BreakerState.OPEN and row.was_red_since_opening:
+    elif row.was_red_since_opening:
         cur.execute(
             "update slots set was_red_since_opening = false, retry_at = clock_timestamp() where name = %s", [slot]
         )
@@ -106,16 +113,23 @@ def begin_trial(cur: Cursor, slot: str, worker_id: int, epoch: int) -> TrialTurn
 
 @dataclass(frozen=True)
 class TrialEnd:
-    """How a trial ended. `wait_seconds` is the refusal's Retry-After."""
+    """How a trial ended. `wait_seconds` is the refusal's Retry-After.
+
+    `is_busy`: a 429. It asks for patience and says nothing about the error before it, which stays the slot's reason.
+    """
 
     is_answered: bool
     reason: str
     is_misconfigured: bool = False
     wait_seconds: float | None = None
+    is_busy: bool = False
 
 
 def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd) -> SlotRow:
-    """Close the breaker and raise the epoch, or set the next look: Retry-After, else 15 s doubling to 45 s."""
+    """Close the breaker and raise the epoch, or set the next look: Retry-After, else 15 s doubling to 45 s.
+
+    A misconfigured slot is asked again after 1 minute, doubling to 30.
+    """
     row = locked(cur, slot)
     abandon_trial(cur, slot, worker_id)  # it is over; what it said is below
     if row.epoch == epoch and end.is_answered:
@@ -129,15 +143,16 @@ def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd)
         cur.execute(
             f"update slots set breaker = %(state)s, {SINCE_IT_CHANGED}, reason = %(reason)s, "
             "  opened_at = coalesce(opened_at, clock_timestamp()), refusal_wait_seconds = %(wait)s, "
-            "  retry_at = case when %(state)s = 'open' then clock_timestamp() + "
-            "    make_interval(secs => coalesce(%(wait)s, backoff_seconds)) end, "
-            "  backoff_seconds = least(backoff_seconds * 2, %(longest)s), was_red_since_opening = false "
-            "where name = %(slot)s",
+            "  retry_at = clock_timestamp() + make_interval(secs => "
+            "    coalesce(%(wait)s, greatest(%(first)s, least(backoff_seconds, %(longest)s)))), "
+            "  backoff_seconds = least(greatest(%(first)s, backoff_seconds) * 2, %(longest)s), "
+            "  was_red_since_opening = false where name = %(slot)s",
             {
                 "state": BreakerState.MISCONFIGURED if end.is_misconfigured else BreakerState.OPEN,
-                "reason": end.reason,
+                "first": FIRST_MISCONFIGURED_SECONDS if end.is_misconfigured else FIRST_BACKOFF_SECONDS,
+                "reason": row.reason if end.is_busy and row.reason else end.reason,
                 "wait": end.wait_seconds,
-                "longest": LONGEST_BACKOFF_SECONDS,
+                "longest": LONGEST_MISCONFIGURED_SECONDS if end.is_misconfigured else LONGEST_BACKOFF_SECONDS,
                 "slot": slot,
             },
         )

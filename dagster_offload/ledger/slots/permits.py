@@ -50,6 +50,11 @@ def stop_waiting(cur: Cursor, slot: str, worker_id: int) -> None:
     cur.execute("delete from permit_waiters where slot = %s and worker_id = %s", [slot, worker_id])
 
 
+def count_held(cur: Cursor, slot: str) -> int:
+    """Permits that workers hold at a slot: the calls of ours that may be open there."""
+    return int(fetch_one(cur, "select count(*) as n from permits where slot = %s", [slot])["n"])
+
+
 def release(cur: Cursor, slot: str, worker_id: int, count: int = 1) -> None:
     """Give `count` of this worker's permits back; a forgotten slot's went with it.
 

@@ -20,7 +20,7 @@ SINCE_IT_CHANGED = (
 _SELECT = (
     "select s.name, s.url, s.model, s.permits, s.breaker, s.epoch, s.reason, s.reason_since, s.retry_at, "
     "s.refusal_wait_seconds, s.was_red_since_opening, s.is_auto, s.places, s.places_from, s.width_found, "
-    "s.breaker = 'open' and coalesce(s.retry_at <= clock_timestamp(), true) as is_retry_due, "
+    "s.breaker <> 'closed' and coalesce(s.retry_at <= clock_timestamp(), s.breaker = 'open') as is_retry_due, "
     "exists (select 1 from workers w where w.worker_id = s.trial_worker and w.ended_at is null) as is_trial_running "
     "from slots s "
 )
@@ -111,6 +111,28 @@ def try_again(cur: Cursor, name: str, reason: str) -> None:
         [reason, name],
     )
     notify(cur, f"breaker:{name}")
+
+
+def ask_now(cur: Cursor, name: str) -> None:
+    """Let the next look at a misconfigured slot be a trial: whatever was wrong there may be mended.
+
+    Not where every document was refused: such a slot answers trials, and would refuse every document again.
+    """
+    cur.execute(
+        "update slots set retry_at = clock_timestamp() where name = %s and breaker = 'misconfigured' "
+        "and not starts_with(reason, %s)",
+        [name, EVERY_DOCUMENT_REFUSED],
+    )
+
+
+def note_models(cur: Cursor, name: str, models: str) -> None:
+    """What the server of a misconfigured slot lists. Another list than last time makes the next look a trial."""
+    cur.execute(
+        "update slots set models_listed = %(models)s, retry_at = case when models_listed <> %(models)s "
+        "  and not starts_with(reason, %(every)s) then clock_timestamp() else retry_at end "
+        "where name = %(name)s and breaker = 'misconfigured' and models_listed is distinct from %(models)s",
+        {"models": models, "name": name, "every": EVERY_DOCUMENT_REFUSED},
+    )
 
 
 def set_permits(cur: Cursor, name: str, permits: int) -> None:

@@ -35,6 +35,8 @@ def take(
     Safe beside other claimers: row locks with skip locked (PostgreSQL manual, SELECT), then a second look at the items
     under the lock.
     """
+    if alone:
+        documents = least_failed(cur, stages, documents, slot)
     cur.execute(
         "select * from take(%(worker)s, %(stages)s, %(recipes)s::jsonb, case when %(documents)s::text[] is not null "
         "then array(select document_id from documents where key = any(%(documents)s::text[])) end, %(count)s, %(alone)s, "
@@ -64,6 +66,21 @@ def take(
 
 
 _ITEM_FIELDS = tuple(field.name for field in fields(ClaimedItem))
+
+
+def least_failed(cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None, slot: str | None) -> list[str]:
+    """Of the due documents that must run alone, those in whose company a slot failed least often.
+
+    They go first, or one document that crashes its server would keep the others that run alone from their turn.
+    """
+    cur.execute(
+        "select key from (select d.key, rank() over (order by (select count(distinct (c.slot, c.epoch)) "
+        "  from cuts c join work_items w using (item_id) where w.document_id = d.document_id)) as place "
+        f"from documents d where d.document_id in (select i.document_id from {_DUE_ITEMS} and i.must_run_alone)) ranked "
+        "where place = 1",
+        _due_parameters(stages, documents, slot),
+    )
+    return [row["key"] for row in cur.fetchall()]
 
 
 def release(cur: Cursor, worker_id: int, claim: Claim, reason: str) -> None:

@@ -9,7 +9,6 @@ from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, Sta
 from dagster_offload.ledger.core.transitions import record_transition
 from dagster_offload.ledger.slots.breaker import count_document_fault, open_breaker
 from dagster_offload.ledger.slots.slots import EVERY_DOCUMENT_REFUSED
-from dagster_offload.ledger.work.claims import release
 from dagster_offload.ledger.work.finish import lock_held, record_call
 
 LONGEST_WAIT_SECONDS = 30 * 60.0
@@ -101,14 +100,6 @@ def _answers_others_meanwhile(cur: Cursor, slot: str, claim: Claim, item: Claime
         {"slot": slot, "document": claim.document_id, "item": item.item_id},
     )
     return bool(row["is_so"])
-
-
-def release_after_slot_fault(
-    cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem, call: CallRecord, reason: str
-) -> None:
-    """The slot refused a trial too: the claim is released, no attempt is spent."""
-    record_call(cur, worker_id, claim, item, call)
-    release(cur, worker_id, claim, reason)
 
 
 def fail(

@@ -203,15 +203,56 @@ def test_a_red_probe_that_says_the_same_leaves_the_setting_to_check(bench: Bench
     assert seconds_of_its_reason(bench) > 3600
 
 
-def test_misconfigured_waits_for_the_settings_and_for_nothing_else(bench: Bench) -> None:
+def test_a_misconfigured_slot_is_asked_again_after_a_minute_and_then_ever_more_slowly(bench: Bench) -> None:
     open_it(bench)
-    row = refuse(bench, is_misconfigured=True)
-    assert (row.breaker, row.retry_at) == (BreakerState.MISCONFIGURED, None)
-    reach_retry_at(bench)
-    assert bench.ledger.run(breaker.begin_trial, DEEP, bench.worker(), 1) is TrialTurn.REFUSED
-    assert not bench.slot().is_retry_due
-    bench.ledger.run(slots.register, SLOT)
-    assert bench.slot().breaker is BreakerState.MISCONFIGURED
+    waits = []
+    for _ in range(7):
+        assert refuse(bench, is_misconfigured=True).breaker is BreakerState.MISCONFIGURED
+        waits.append(round(seconds_to_retry(bench)))
+        assert bench.ledger.run(breaker.begin_trial, DEEP, bench.worker(), 1) is TrialTurn.REFUSED
+        bench.ledger.run(slots.register, SLOT)
+        assert not bench.slot().is_retry_due, "the same settings are no reason to ask at once"
+        reach_retry_at(bench)
+    assert waits == [60, 120, 240, 480, 960, 1800, 1800]
+    bench.close_breaker()
+    assert bench.slot().breaker is BreakerState.CLOSED
+
+
+def test_a_misconfigured_slot_that_is_away_next_time_is_asked_as_often_as_any_that_is_away(bench: Bench) -> None:
+    open_it(bench)
+    for _ in range(3):
+        refuse(bench, is_misconfigured=True)
+        reach_retry_at(bench)
+    assert refuse(bench).breaker is BreakerState.OPEN
+    assert round(seconds_to_retry(bench)) == 45
+
+
+def test_a_misconfigured_slot_that_was_red_and_is_green_is_asked_at_once(bench: Bench) -> None:
+    open_it(bench)
+    reason = refuse(bench, is_misconfigured=True).reason
+    assert not bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok").is_retry_due
+    red = bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="connection refused")
+    assert (red.is_retry_due, red.reason) == (False, reason)
+    assert bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok").is_retry_due
+
+
+def test_a_misconfigured_slot_whose_server_lists_other_models_is_asked_at_once(bench: Bench) -> None:
+    open_it(bench)
+    refuse(bench, is_misconfigured=True)
+    for models, is_due in (("a", False), ("a", False), ("a\nqwen", True)):
+        bench.ledger.run(slots.note_models, DEEP, models)
+        assert bench.slot().is_retry_due is is_due
+
+
+def test_a_slot_that_refused_every_document_waits_for_the_settings_because_it_answers_trials(bench: Bench) -> None:
+    bench.sql(
+        "update slots set breaker = 'misconfigured', reason = 'every_document_refused: http_400', retry_at = null"
+    )
+    bench.ledger.run(slots.ask_now, DEEP)
+    bench.ledger.run(slots.note_models, DEEP, "a")
+    bench.ledger.run(slots.note_models, DEEP, "b")
+    bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming")
+    assert not bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok").is_retry_due
 
 
 # 429

@@ -4,7 +4,7 @@ import pytest
 
 from dagster_offload.ledger.core.rows import BreakerState, CallRecord, Claim, State
 from dagster_offload.ledger.slots import breaker
-from dagster_offload.ledger.work import claims, deferrals, redo, suspects
+from dagster_offload.ledger.work import claims, deferrals, finish, redo, suspects
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
 from tests.support.ledger import Bench, call
@@ -92,17 +92,6 @@ def test_a_fault_of_a_claim_that_was_lost_costs_nothing(bench: Bench) -> None:
     suspect(bench, late, claim, 1)
     item = bench.item("a.txt", CLASSIFY)
     assert (item["state"], item["attempts"], item["deferrals"], item["must_run_alone"]) == ("pending", 0, 0, False)
-
-
-def test_a_slot_fault_that_is_no_deferral_releases_the_claim_without_an_attempt(bench: Bench) -> None:
-    bench.extracted("a.txt")
-    worker = bench.worker()
-    claim = bench.hold(worker)
-    bench.ledger.run(
-        deferrals.release_after_slot_fault, worker, claim, claim.items[0], call(1, "HTTPStatusError"), "HTTP 500"
-    )
-    item = bench.item("a.txt", CLASSIFY)
-    assert (item["state"], item["attempts"], item["reason"]) == ("pending", 0, "HTTP 500")
 
 
 # Five documents in a row
@@ -243,7 +232,7 @@ def test_several_documents_cut_at_once_convict_nobody(bench: Bench) -> None:
     for worker, claim in ((one, first), (two, second)):
         assert suspect(bench, worker, claim, 1) is State.DEFERRED
     for key in ("a.txt", "b.txt"):
-        assert not bench.item(key, CLASSIFY)["must_run_alone"]
+        assert bench.item(key, CLASSIFY)["must_run_alone"], "so that the culprit shows, and harms no other document"
     assert bench.sql("select 1 from cuts where is_suspicion") == []
     assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 2
 
@@ -268,18 +257,75 @@ def test_a_cut_call_for_a_file_edited_meanwhile_is_nobodys(bench: Bench) -> None
     assert [row["outcome"] for row in bench.sql("select outcome from calls where item_id is not null")] == ["ReadError"]
 
 
-def test_who_is_cut_in_company_again_runs_alone_so_that_the_culprit_shows(bench: Bench) -> None:
+def refused_trial(bench: Bench, epoch: int) -> None:
+    """The trial right after a failure is refused, as everybody's trial of that epoch."""
+    worker = bench.worker()
+    bench.sql("update slots set retry_at = clock_timestamp()")
+    assert bench.ledger.run(breaker.begin_trial, DEEP, worker, epoch) is breaker.TrialTurn.YOURS
+    bench.ledger.run(finish.record_call, worker, None, None, call(epoch, "connection refused"))
+    bench.ledger.run(breaker.end_trial, DEEP, worker, epoch, breaker.TrialEnd(False, "connection refused"))
+
+
+def crash(bench: Bench, worker: int, claim: Claim) -> State:
+    """A claim's call is cut, the server is gone, and some seconds later it is back."""
+    epoch = bench.slot().epoch
+    note_cut(bench, claim, epoch)
+    refused_trial(bench, epoch)
+    state = suspect(bench, worker, claim, epoch)
+    bench.close_breaker()
+    return state
+
+
+def test_a_document_whose_server_goes_away_with_it_goes_behind_the_others_and_is_no_suspect_yet(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
-    one, two = bench.worker(), bench.worker()
-    for epoch in (1, 2):
-        first, second = bench.hold(one, [CLASSIFY]), bench.hold(two, [CLASSIFY])
-        note_cut(bench, first, epoch)
-        note_cut(bench, second, epoch)
-        bench.close_breaker()
-        suspect(bench, one, first, epoch)
-        suspect(bench, two, second, epoch)
-    assert [bench.item(key, CLASSIFY)["must_run_alone"] for key in ("a.txt", "b.txt")] == [True, True]
+    worker = bench.worker()
+    assert crash(bench, worker, bench.hold(worker)) is State.DEFERRED
+    assert bench.hold(worker).document == "b.txt"
+    assert bench.hold(bench.worker(), alone=True).document == "a.txt", "the slot is back, so it is due"
     assert bench.sql("select 1 from cuts where is_suspicion") == []
+
+
+def test_a_document_that_takes_its_server_along_three_times_alone_is_quarantined_with_all_that_was_seen(
+    bench: Bench,
+) -> None:
+    bench.extracted("a.txt", "b.txt")
+    worker = bench.worker()
+    crash(bench, worker, bench.hold(worker, [CLASSIFY]))
+    bench.finish(worker, bench.hold(worker, [CLASSIFY], keys=["b.txt"]))
+    states = []
+    for _ in range(3):
+        states.append(crash(bench, worker, bench.hold(worker, [CLASSIFY], alone=True)))
+        ten_minutes_pass(bench)
+    assert states == [State.DEFERRED, State.DEFERRED, State.QUARANTINED]
+    reason = bench.item("a.txt", CLASSIFY)["reason"]
+    assert reason.startswith("4 times answer cut (trial: connection refused)")
+    assert "retry" in reason
+
+
+def test_no_number_of_failures_quarantines_where_the_slot_answered_no_other_document(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    crash(bench, worker, bench.hold(worker, [CLASSIFY]))
+    for _ in range(6):
+        assert crash(bench, worker, bench.hold(worker, [CLASSIFY], alone=True)) is State.DEFERRED
+        ten_minutes_pass(bench)
+
+
+def test_of_documents_that_run_alone_the_one_that_failed_least_goes_first(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt", "c.txt")
+    one, two = bench.worker(), bench.worker()
+    first, second = bench.hold(one, [CLASSIFY]), bench.hold(two, [CLASSIFY])
+    note_cut(bench, first, 1)
+    note_cut(bench, second, 1)
+    refused_trial(bench, 1)
+    for worker, claim in ((one, first), (two, second)):
+        suspect(bench, worker, claim, 1)
+    bench.close_breaker()
+    lone = bench.hold(one, [CLASSIFY], alone=True)
+    assert lone.document == "a.txt"
+    crash(bench, one, lone)
+    bench.make_due()
+    assert bench.hold(one, [CLASSIFY], alone=True).document == "b.txt"
 
 
 def test_a_person_may_retry_a_quarantined_document_which_then_runs_alone_with_a_clean_record(bench: Bench) -> None:

@@ -1,0 +1,55 @@
+"""Which kind of failure an error is, and how long a trial that got a 429 is waited out. No slot and no ledger."""
+
+import httpx
+import pytest
+
+from dagster_offload.client.trial import TrialVerdict
+from dagster_offload.engine.blame import Failure, failure_of
+from dagster_offload.engine.breaker import BUSY_PAUSE_SECONDS, busy_pause
+from dagster_offload.errors import CutAnswer, MalformedAnswer, SlotFrozen, WrongModel
+
+
+def status(code: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("POST", "http://slot:1")
+    return httpx.HTTPStatusError("refused", request=request, response=httpx.Response(code, request=request))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (status(503), Failure.REFUSED),
+        (status(429), Failure.REFUSED),
+        (httpx.ConnectError("refused"), Failure.REFUSED),
+        (WrongModel("some/tiny"), Failure.REFUSED),
+        (SlotFrozen("no answer to 3 probes"), Failure.REFUSED),
+        (status(502), Failure.CUT),
+        (httpx.ReadTimeout("no answer in time"), Failure.CUT),
+        (CutAnswer("its body is not whole JSON"), Failure.CUT),
+        (status(404), Failure.ERROR),
+        (status(500), Failure.ERROR),
+        (MalformedAnswer("no choices"), Failure.ERROR),
+    ],
+)
+def test_a_failure_is_a_refusal_a_cut_or_an_error(error: Exception, expected: Failure) -> None:
+    assert failure_of(error) is expected
+
+
+BUSY = TrialVerdict(False, "HTTP 429", busy=True)
+
+
+def test_a_trial_that_got_a_429_is_sent_again_after_what_the_slot_asked_or_five_seconds() -> None:
+    assert busy_pause(BUSY, 2) == BUSY_PAUSE_SECONDS
+    assert busy_pause(TrialVerdict(False, "HTTP 429", busy=True, retry_after_seconds=7.0), 2) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("found", "waits_left"),
+    [
+        (BUSY, 0),
+        (TrialVerdict(False, "HTTP 429", busy=True, retry_after_seconds=3600.0), 2),
+        (TrialVerdict(False, "warming"), 2),
+        (TrialVerdict(True, "answered"), 2),
+    ],
+)
+def test_any_other_verdict_of_a_trial_stands(found: TrialVerdict, waits_left: int) -> None:
+    assert busy_pause(found, waits_left) is None

@@ -1,0 +1,76 @@
+"""What follows from one request. No slot and no ledger: a reply in, a step out."""
+
+from dataclasses import replace
+
+import pytest
+
+from dagster_offload.engine.next_step import (
+    CONTEXT_TOO_LONG,
+    Accept,
+    AskAgain,
+    Blame,
+    FindFault,
+    Reply,
+    SendAgain,
+    SplitSmaller,
+    next_step,
+)
+from dagster_offload.ledger.core.rows import CallRecord
+from dagster_offload.settings import load_settings
+from dagster_offload.slot.completion import ContextOverflow
+from dagster_offload.stages.catalog import LLMStage, llm_stages
+from dagster_offload.stages.graph import CLASSIFY
+from dagster_offload.stages.questions import Question
+
+CALL = CallRecord("deep", 1, "qwen", 1.0, "ok")
+GOOD = '{"category": "other", "confidence": 90, "language": "en"}'
+TOO_LONG = ContextOverflow(8192, 9000)
+TEXT = "The tenant shall pay the rent. " * 400
+ERROR = ValueError("refused")
+
+
+@pytest.fixture
+def stage() -> LLMStage:
+    return llm_stages(load_settings())[CLASSIFY]
+
+
+@pytest.fixture
+def question(stage: LLMStage) -> Question:
+    return Question(stage.instruction, stage.options)
+
+
+def test_an_answer_that_fits_is_accepted_with_its_value(stage: LLMStage, question: Question) -> None:
+    step = next_step(Reply(CALL, GOOD), question, stage, TEXT)
+    assert isinstance(step, Accept)
+    assert step.value["category"] == "other"
+
+
+def test_an_answer_that_does_not_fit_gets_one_more_question_and_then_the_document_pays(
+    stage: LLMStage, question: Question
+) -> None:
+    first = next_step(Reply(CALL, "I would rather not."), question, stage, TEXT)
+    assert isinstance(first, AskAgain)
+    assert first.call.outcome == "no_json"
+    second = next_step(Reply(CALL, "I would rather not."), first.question, stage, TEXT)
+    assert isinstance(second, Blame)
+
+
+def test_a_failed_call_is_looked_into(stage: LLMStage, question: Question) -> None:
+    assert next_step(Reply(CALL, error=ERROR), question, stage, TEXT) == FindFault(CALL, ERROR)
+
+
+def test_a_request_that_was_too_long_is_sent_again_without_room_to_think_before_the_text_is_split(
+    stage: LLMStage, question: Question
+) -> None:
+    reply = Reply(CALL, error=ERROR, too_long=TOO_LONG, had_room_to_think=True)
+    call = replace(CALL, outcome=CONTEXT_TOO_LONG)
+    assert next_step(reply, question, stage, TEXT) == SendAgain(call)
+    assert next_step(replace(reply, had_room_to_think=False), question, stage, TEXT) == SplitSmaller(call, TOO_LONG)
+
+
+def test_an_answer_cut_by_the_context_splits_the_text_unless_it_is_too_short(
+    stage: LLMStage, question: Question
+) -> None:
+    reply = Reply(CALL, GOOD, too_long=TOO_LONG)
+    assert isinstance(next_step(reply, question, stage, TEXT), SplitSmaller)
+    assert isinstance(next_step(reply, question, stage, "short"), Accept)
