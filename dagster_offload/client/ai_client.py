@@ -17,10 +17,11 @@ from dagster_offload.client.faults import fault_reason, is_cut, retry_after_of, 
 from dagster_offload.client.transport import Http, call_timeout
 from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_error
 from dagster_offload.slot.addresses import auth_headers, endpoint
-from dagster_offload.slot.chat import matches_expected, read_answer, request_body, with_extra
+from dagster_offload.slot.chat import matches_expected, read_answer, request_body, token_limit_in, with_extra
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.slot.config import DEEP, PRIMARY, SlotConfig, Slots
-from dagster_offload.slot.dialects import Dialects, Finding, Findings, Wish, refused_wish
+from dagster_offload.slot.dialects import IN_USER_MESSAGE, PRICE_OF_THE_USER_MESSAGE, Dialects, Finding, Findings, Wish
+from dagster_offload.slot.part_refusals import refused_wish
 
 __all__ = [
     "AIClient",
@@ -91,7 +92,8 @@ class AIClient:
         started = time.monotonic()
         while True:
             body = request_body(slot, prompt, system, options, ways := tried.ways)
-            response = await self._post(slot, with_extra(body, slot.extra_body), read_seconds)
+            sent = with_extra(body, slot.extra_body)
+            response = await self._post(slot, sent, read_seconds)
             wish = None if response.is_success else refused_wish(response.status_code, text_of(response), body)
             if wish is None or (way := ways[wish]) is None:
                 break
@@ -101,12 +103,13 @@ class AIClient:
             # Not raise_for_status: its message holds the URL, and a URL may hold a password.
             message = f"the {slot.name} slot answered HTTP {response.status_code}"
             raise httpx.HTTPStatusError(message, request=response.request, response=response)
-        answer = read_answer(slot, response.content, response.headers, time.monotonic() - started)
-        before = known.ways
+        seconds = time.monotonic() - started
+        answer = read_answer(slot, response.content, response.headers, seconds, token_limit_in(sent))
+        before, document = known.copy(), hash(system or prompt)
         for wish, way, status_code in refused:
-            known.note_refusal(wish, way, status_code)
-        known.learn(ways, options, answer)
-        _tell_new_ways(slot, before, known)
+            known.note_refusal(wish, way, status_code, document)
+        known.learn(ways, options, answer, document)
+        _log_what_changed(slot, before, known)
         self._warn_unverified(slot, answer)
         return answer
 
@@ -147,12 +150,22 @@ class AIClient:
         self._warned.add(slot.name)
 
 
-def _tell_new_ways(slot: SlotConfig, before: Mapping[Wish, str | None], known: Dialects) -> None:
-    for wish, way in before.items():
-        if way is not None and known.way(wish) != way:
-            now = known.way(wish) or "not at all"
-            finding = known.finding(wish, way)
-            logger.info("the %s slot's server %s %s as %s: asking %s from now on", slot.name, finding, wish, way, now)
+def _log_what_changed(slot: SlotConfig, before: Dialects, known: Dialects) -> None:
+    for wish in Wish:
+        way, now = before.way(wish), known.way(wish)
+        if way is None:
+            continue
+        if now == way:
+            is_new = known.finding(wish, way) is not before.finding(wish, way)
+            if is_new and known.finding(wish, way) is Finding.IN_REASONING:
+                logger.info(
+                    "the %s slot's server puts its JSON into its field for thinking: it is read there", slot.name
+                )
+            continue
+        instead = "it is no longer sent" if now is None else f"sending it as {now} from now on"
+        logger.info("the %s slot's server %s %s as %s: %s", slot.name, known.finding(wish, way), wish, way, instead)
+        if now == IN_USER_MESSAGE:
+            logger.warning("%s slot: %s", slot.name, PRICE_OF_THE_USER_MESSAGE)
 
 
 async def call_deep_or_defer(

@@ -147,7 +147,7 @@ class Walker:
                     continue
                 return await self.judge.judge(claim, item, slot, call, error)
             call = _call(slot, epoch, time.monotonic() - started, answer=answer, part=passage.label)
-            too_long = self.windows.filled_by(slot, answer, options.max_tokens)
+            too_long = self.windows.overflow_in(slot, answer, options.max_tokens, system + question.prompt)
             if too_long is None and room.was_too_small(answer):
                 too_long = ContextOverflow()
             if too_long is not None and estimated_tokens(passage.text) > LEAST_TEXT_TOKENS:

@@ -1,16 +1,17 @@
-"""The dialects in which a server is told two things: answer with JSON of this shape, and do not think first.
+"""The dialects of a request: how a server is asked for JSON, asked not to think, given the document, and given a limit.
 
 Each wish has its ways, tried from the first on. A way that the server refuses or ignores is passed over from then on;
-where none is left the wish is not sent: the instruction alone asks for JSON, and an answer gets room to think. Nothing
-here knows makes or models, only what the server at a slot did with what it was sent. No I/O.
+where none is left the wish is not sent: the instruction alone asks for JSON, and an answer gets room to think. A document
+and a limit are always sent, so the last way of these stays. Nothing here knows makes or models, only what the server at a
+slot did with what it was sent. No I/O.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from dagster_offload.lenient_json import read_json
+from dagster_offload.lenient_json import read_written_json
 from dagster_offload.slot.completion import Answer, RequestOptions
 from dagster_offload.slot.thinking import split_thinking
 
@@ -18,6 +19,8 @@ from dagster_offload.slot.thinking import split_thinking
 class Wish(StrEnum):
     JSON = "response_format"
     NO_THINKING = "thinking_off"
+    DOCUMENT = "document"
+    TOKEN_LIMIT = "token_limit"  # noqa: S105 - no secret
 
 
 JSON_SCHEMA = "json_schema"  # OpenAI, llama.cpp, vLLM, LM Studio, Ollama
@@ -29,31 +32,25 @@ EFFORT_NONE = "reasoning_effort none"  # llama.cpp, Ollama, OpenAI
 EFFORT_MINIMAL = "reasoning_effort minimal"  # OpenAI's models that know no `none`
 NO_THINK = "/no_think"  # Qwen3's template reads it out of the message, whatever stands between
 
+SYSTEM_MESSAGE = "system message"
+IN_USER_MESSAGE = "in the user message"  # chat templates without a system role: Gemma 2, older Mistral
+
+MAX_TOKENS = "max_tokens"
+MAX_COMPLETION_TOKENS = "max_completion_tokens"  # OpenAI's newer models, and proxies in front of them
+
 WAYS = {
     Wish.JSON: (JSON_SCHEMA, OBJECT_WITH_SCHEMA, OBJECT),
     Wish.NO_THINKING: (TEMPLATE, EFFORT_NONE, EFFORT_MINIMAL, NO_THINK),
+    Wish.DOCUMENT: (SYSTEM_MESSAGE, IN_USER_MESSAGE),
+    Wish.TOKEN_LIMIT: (MAX_TOKENS, MAX_COMPLETION_TOKENS),
 }
 FIRST_WAYS: Mapping[Wish, str | None] = {wish: ways[0] for wish, ways in WAYS.items()}
+ALWAYS_SENT = frozenset({Wish.DOCUMENT, Wish.TOKEN_LIMIT})
 
-# A refusal names the part of the request that it is about. llama.cpp's 500 for an answer outside its grammar speaks of a
-# "peg-native format".
-_REFUSALS = (
-    (
-        "response_format",
-        Wish.JSON,
-        re.compile(
-            r"response[_ ]format|json[_ ]schema|json[_ ]object|grammar|guided|structured|peg-native|\bschema\b",
-            re.IGNORECASE,
-        ),
-    ),
-    ("chat_template_kwargs", Wish.NO_THINKING, re.compile(r"chat[_ ]template|enable_thinking", re.IGNORECASE)),
-    ("reasoning_effort", Wish.NO_THINKING, re.compile(r"reasoning|\bthink", re.IGNORECASE)),
-)
 SERVER_ERROR = 500
-_REFUSAL_STATUS_CODES = frozenset({400, 422, SERVER_ERROR, 501})
 
-# What may be one answer's own (a 500, blanks without end, a model that thinks now and then) is the server's habit once it
-# was seen three times running.
+# What may be one answer's own (prose, blanks without end, a 500) is the server's habit once the answers to three different
+# documents showed it, with no other answer between them.
 DOUBTS_TO_BELIEVE = 3
 
 # Grammars allow blanks between any two parts of a JSON text, and some models then write nothing else (jundot/omlx #2990).
@@ -64,8 +61,13 @@ class Finding(StrEnum):
     """What a server did with a way."""
 
     OBEYED = "obeyed"
+    IN_REASONING = "obeyed in its reasoning"  # the JSON stands in the field for thinking, and the content is empty
     IGNORED = "ignored"
+    EMPTY = "answered with nothing"
     REFUSED = "refused"
+
+
+USABLE = frozenset({None, Finding.OBEYED, Finding.IN_REASONING})
 
 
 Findings = Mapping[str, Mapping[str, str]]  # by wish, by way: as the ledger keeps them
@@ -76,7 +78,7 @@ class Dialects:
 
     def __init__(self, findings: Findings | None = None) -> None:
         self._findings: dict[tuple[Wish, str], Finding] = {}
-        self._doubts: dict[tuple[Wish, str], int] = {}
+        self._doubts: dict[tuple[Wish, str], set[Hashable]] = {}
         if findings is None:
             return
         for wish, ways in WAYS.items():
@@ -103,8 +105,8 @@ class Dialects:
 
     def way(self, wish: Wish) -> str | None:
         """The way to use now; None where the server knows none of them."""
-        usable = (way for way in WAYS[wish] if self.finding(wish, way) in {None, Finding.OBEYED})
-        return next(usable, None)
+        usable = (way for way in WAYS[wish] if self.finding(wish, way) in USABLE)
+        return next(usable, WAYS[wish][-1] if wish in ALWAYS_SENT else None)
 
     @property
     def ways(self) -> dict[Wish, str | None]:
@@ -114,29 +116,34 @@ class Dialects:
         self._findings[wish, way] = finding
         self._doubts.pop((wish, way), None)
 
-    def doubt(self, wish: Wish, way: str, finding: Finding) -> None:
-        """Note it once it was seen three times running."""
-        self._doubts[wish, way] = self._doubts.get((wish, way), 0) + 1
-        if self._doubts[wish, way] >= DOUBTS_TO_BELIEVE:
+    def doubt(self, wish: Wish, way: str, finding: Finding, document: Hashable = None) -> None:
+        """Note it once the answers to three different documents showed it. None: a document of its own."""
+        seen = self._doubts.setdefault((wish, way), set())
+        seen.add(object() if document is None else document)
+        if len(seen) >= DOUBTS_TO_BELIEVE:
             self.note(wish, way, finding)
 
-    def note_refusal(self, wish: Wish, way: str, status_code: int) -> None:
-        """A 4xx or 501 spoke about the request, a 500 perhaps about one answer."""
-        if status_code == SERVER_ERROR:
-            self.doubt(wish, way, Finding.REFUSED)
+    def note_refusal(self, wish: Wish, way: str, status_code: int, document: Hashable = None) -> None:
+        """A 4xx or 501 is about the request, a 500 about a wish for JSON perhaps about one answer."""
+        if status_code == SERVER_ERROR and wish not in ALWAYS_SENT:
+            self.doubt(wish, way, Finding.REFUSED, document)
         else:
             self.note(wish, way, Finding.REFUSED)
 
-    def learn(self, ways: Mapping[Wish, str | None], options: RequestOptions, answer: Answer) -> None:
-        """Note what an answer to a request in `ways` shows, and whether it is worth asking otherwise."""
+    def learn(
+        self, ways: Mapping[Wish, str | None], options: RequestOptions, answer: Answer, document: Hashable = None
+    ) -> None:
+        """Note what an answer to a request in `ways` shows, and whether it is worth asking otherwise. `document`: which
+        one it is about, equal for equal ones."""
         json_way, quiet_way = ways[Wish.JSON], ways[Wish.NO_THINKING]
         if options.response_schema is not None and json_way is not None:
-            if is_blank_without_end(answer):
-                self.doubt(Wish.JSON, json_way, Finding.IGNORED)
-            elif (is_heard := _is_json_wish_heard(answer)) is not None:
-                self.note(Wish.JSON, json_way, Finding.OBEYED if is_heard else Finding.IGNORED)
+            shown = _shown_of_json(answer)
+            if shown is Finding.OBEYED or shown is Finding.IN_REASONING:
+                self.note(Wish.JSON, json_way, shown)
+            elif shown is not None:
+                self.doubt(Wish.JSON, json_way, shown, document)
         if options.thinking is False and quiet_way is not None:
-            if not answer.thinking_tokens and answer.strip():
+            if not answer.thinking_tokens and (answer.strip() or answer.is_in_reasoning):
                 self.note(Wish.NO_THINKING, quiet_way, Finding.OBEYED)
             elif answer.thinking_tokens and self.finding(Wish.NO_THINKING, quiet_way) is Finding.OBEYED:
                 self.doubt(Wish.NO_THINKING, quiet_way, Finding.IGNORED)
@@ -144,6 +151,42 @@ class Dialects:
                 self.note(Wish.NO_THINKING, quiet_way, Finding.IGNORED)
             has_other_way = self.way(Wish.NO_THINKING) != quiet_way
             answer.is_worth_asking_otherwise = answer.thinking_tokens > 0 and has_other_way
+
+
+def after_a_wake(findings: Findings) -> Findings:
+    """What of the findings still counts once the slot was away: ways of asking for JSON get another chance."""
+    json_ways = findings.get(Wish.JSON, {})
+    kept = {way: found for way, found in json_ways.items() if found in {Finding.OBEYED, Finding.IN_REASONING}}
+    rest = {wish: ways for wish, ways in findings.items() if wish != Wish.JSON}
+    return {**rest, str(Wish.JSON): kept} if kept else rest
+
+
+def in_words(known: Dialects) -> list[str]:
+    """What is used of each wish's ways and why, a line each, for people."""
+    lines = []
+    for wish, name in (
+        (Wish.JSON, "JSON is asked for"),
+        (Wish.NO_THINKING, "thinking is switched off"),
+        (Wish.DOCUMENT, "the document is sent"),
+        (Wish.TOKEN_LIMIT, "the token limit is sent"),
+    ):
+        way = known.way(wish)
+        used = NOT_SENT[wish] if way is None else f"{name} as {way}"
+        found = [f"{way}: {finding}" for way in WAYS[wish] if (finding := known.finding(wish, way)) is not None]
+        lines.append(f"{used} ({', '.join(found) or 'not tried yet'})" if found or wish not in ALWAYS_SENT else used)
+    if known.way(Wish.DOCUMENT) == IN_USER_MESSAGE:
+        lines.append(PRICE_OF_THE_USER_MESSAGE)
+    return lines
+
+
+NOT_SENT = {
+    Wish.JSON: "JSON is asked for by the prompt alone, and every answer is checked",
+    Wish.NO_THINKING: "thinking cannot be switched off: answers get room for it",
+}
+PRICE_OF_THE_USER_MESSAGE = (
+    "the model's chat template has no system role, so the document stands in the user message: with some models the "
+    "server's prompt cache does not keep it there, and each stage reads the document again"
+)
 
 
 def ask_for_json(body: dict[str, Any], way: str | None, schema: dict[str, Any]) -> None:
@@ -168,27 +211,23 @@ def ask_about_thinking(body: dict[str, Any], way: str | None, *, wanted: bool) -
         body["messages"][-1]["content"] += f"\n\n{NO_THINK}"
 
 
-def refused_wish(status_code: int, text: str, body: Mapping[str, Any]) -> Wish | None:
-    """The wish in `body` that this refusal seems to be about, or None."""
-    if status_code not in _REFUSAL_STATUS_CODES:
-        return None
-    for part, wish, words in _REFUSALS:
-        if part in body and words.search(text[:4_000]):
-            return wish
-    return None
-
-
 def is_blank_without_end(answer: Answer) -> bool:
     """Blanks up to the token limit."""
     return answer.finish_reason == "length" and BLANKS_WITHOUT_END.search(answer) is not None
 
 
-def _is_json_wish_heard(answer: Answer) -> bool | None:
-    """Whether an answer shows that the wish for JSON was heard; None where it shows nothing."""
+def _shown_of_json(answer: Answer) -> Finding | None:
+    """What an answer shows of the way in which JSON was asked for; None where it shows nothing."""
+    if is_blank_without_end(answer):
+        return Finding.EMPTY
+    if answer.is_in_reasoning:
+        return Finding.IN_REASONING
     said = split_thinking(answer)[1]
-    if answer.finish_reason == "length" or not said:
+    if answer.finish_reason == "length" or said is None:
         return None
+    if not said:
+        return Finding.EMPTY
     try:
-        return isinstance(read_json(said), dict)
+        return Finding.OBEYED if isinstance(read_written_json(said), dict) else Finding.IGNORED
     except ValueError:
-        return False
+        return Finding.IGNORED
