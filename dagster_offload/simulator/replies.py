@@ -64,6 +64,8 @@ def _text(body: Mapping[str, Any], behaviour: Behaviour, bound: int) -> str:
         return f"Here it is:\n```json\n{said}\n```" if "response_format" in body else said
     if behaviour.response_format == "blanks" and "response_format" in body:
         return "{" + "\n" * 4 * bound
+    if behaviour.response_format == "empty" and "response_format" in body:
+        return ""
     return answer(body["messages"], asked_schema(body))
 
 

@@ -56,7 +56,8 @@ class Behaviour(BaseModel):
     too_long: Literal["llama.cpp", "vllm", "words", "cut_answer", "cut_prompt", "empty"] = "llama.cpp"
     api_key: str | None = None  # 401 without it
     # What is done with a wish for JSON. `ignored`: prose and a fence around it. `blanks`: blanks up to the token limit.
-    response_format: Literal["honoured", "ignored", "refused", "json_object_only", "blanks"] = "honoured"
+    # `empty`: an answer without text.
+    response_format: Literal["honoured", "ignored", "refused", "json_object_only", "blanks", "empty"] = "honoured"
     # Whether it thinks before it answers, and what it obeys where it is told not to.
     thinking: Literal["never", "obeys_template", "obeys_effort", "obeys_no_think", "always"] = "never"
     thinking_tokens: int = Field(default=300, ge=1)
