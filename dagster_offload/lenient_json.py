@@ -19,7 +19,8 @@ _TEXT_OR_TRAILING_COMMA = re.compile(r'"(?:[^"\\]++|\\.)*+"|,(?=\s*[}\]])', re.D
 # linear in its length. An error of the decoder reads all that stands before it, some 50 times as fast: it counts lines.
 MOST_READINGS = 20
 LINE_COUNTING = 50
-NESTED_TOO_DEEP_CHARACTERS = 5_000  # what the decoder read, at a guess, before it gave up
+LEAST_BUDGET = 1_000_000  # characters: some milliseconds
+NESTED_TOO_DEEP_CHARACTERS = 2_000  # what the decoder read, at a guess, before it gave up
 
 
 def read_json(text: str | bytes) -> Any:
@@ -54,7 +55,7 @@ def objects_in_prose(text: str) -> Iterator[Any]:
 
 def located_objects(text: str) -> Iterator[tuple[range, Any]]:
     """The same with where each stands in the text."""
-    end, budget = 0, MOST_READINGS * len(text) + NESTED_TOO_DEEP_CHARACTERS
+    end, budget = 0, MOST_READINGS * len(text) + LEAST_BUDGET
     for brace in _OBJECT_START.finditer(text):
         start = brace.start()
         if start < end:

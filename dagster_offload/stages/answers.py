@@ -139,20 +139,24 @@ def fitting_records(answer: str, model: type[Record]) -> Iterator[Record]:
 def _records_in(text: str, model: type[Record], problems: list[str]) -> Iterator[Record]:
     """The last one first. What keeps the others from being records is appended to `problems`."""
     seen: list[Any] = []
-    for written in (text, without_trailing_commas(text)):
+    for value in _values_in(text):
+        if value in seen:
+            continue
+        seen.append(value)
         try:
-            values = [read_written_json(written)]
-        except ValueError:
-            values = list(deque(objects_in_prose(written), MOST_OBJECTS))
-        for value in reversed(values):
-            if value in seen:
-                continue
-            seen.append(value)
-            try:
-                yield _validated(value, model)
-            except ValidationError as error:
-                found = error.errors(include_url=False, include_context=False, include_input=False)[:5]
-                problems.append("; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in found))
+            yield _validated(value, model)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False, include_input=False)[:5]
+            problems.append("; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in found))
+
+
+def _values_in(text: str) -> Iterator[Any]:
+    """The whole text as JSON, else the objects in it, the last one first; then the same without trailing commas."""
+    try:
+        yield read_written_json(text)
+    except ValueError:
+        for written in (text, without_trailing_commas(text)):
+            yield from reversed(deque(objects_in_prose(written), MOST_OBJECTS))
 
 
 def _validated(value: Any, model: type[Record]) -> Record:
