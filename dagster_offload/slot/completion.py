@@ -3,6 +3,7 @@
 Plain values shared by the client, the stages and the ledger; nothing here does I/O.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -43,7 +44,7 @@ class Answer(str):
     A `str`, so that a caller who wants only the text needs to know nothing else. `thinking_tokens` is what was thought
     before it, as the server counted, else estimated. `reasoning`: where the text is empty, what the server put in its field
     for thinking instead; `is_in_reasoning`: a JSON object stands there. `is_worth_asking_otherwise`: it thought though it
-    was asked not to, and there is another way to ask.
+    was asked not to, and there is another way to ask. `ways`: in which dialects it was asked, by wish.
     """
 
     served_model: str | None
@@ -55,6 +56,7 @@ class Answer(str):
     reasoning: str
     is_in_reasoning: bool
     is_worth_asking_otherwise: bool
+    ways: Mapping[str, str | None]
 
     def __new__(
         cls,
@@ -79,6 +81,7 @@ class Answer(str):
         answer.reasoning = reasoning
         answer.is_in_reasoning = is_in_reasoning
         answer.is_worth_asking_otherwise = False
+        answer.ways = {}
         return answer
 
 

@@ -135,9 +135,10 @@ class Dialects:
     ) -> None:
         """Note what an answer to a request in `ways` shows, and whether it is worth asking otherwise. `document`: which
         one it is about, equal for equal ones."""
+        answer.ways = {str(wish): way for wish, way in ways.items()}
         json_way, quiet_way = ways[Wish.JSON], ways[Wish.NO_THINKING]
         if options.response_schema is not None and json_way is not None:
-            shown = _shown_of_json(answer)
+            shown = shown_of_json(answer)
             if shown is Finding.OBEYED or shown is Finding.IN_REASONING:
                 self.note(Wish.JSON, json_way, shown)
             elif shown is not None:
@@ -161,7 +162,7 @@ def after_a_wake(findings: Findings) -> Findings:
     return {**rest, str(Wish.JSON): kept} if kept else rest
 
 
-def in_words(known: Dialects) -> list[str]:
+def dialects_in_words(known: Dialects) -> list[str]:
     """What is used of each wish's ways and why, a line each, for people."""
     lines = []
     for wish, name in (
@@ -216,7 +217,7 @@ def is_blank_without_end(answer: Answer) -> bool:
     return answer.finish_reason == "length" and BLANKS_WITHOUT_END.search(answer) is not None
 
 
-def _shown_of_json(answer: Answer) -> Finding | None:
+def shown_of_json(answer: Answer) -> Finding | None:
     """What an answer shows of the way in which JSON was asked for; None where it shows nothing."""
     if is_blank_without_end(answer):
         return Finding.EMPTY

@@ -25,7 +25,7 @@ from dagster_offload.slot.dialects import (
     after_a_wake,
     ask_about_thinking,
     ask_for_json,
-    in_words,
+    dialects_in_words,
 )
 from dagster_offload.slot.part_refusals import refused_wish
 
@@ -127,7 +127,7 @@ def test_what_is_used_and_why_is_said_in_words() -> None:
     dialects.note(Wish.JSON, JSON_SCHEMA, Finding.EMPTY)
     dialects.note(Wish.JSON, OBJECT_WITH_SCHEMA, Finding.OBEYED)
     dialects.note(Wish.DOCUMENT, SYSTEM_MESSAGE, Finding.REFUSED)
-    assert in_words(dialects) == [
+    assert dialects_in_words(dialects) == [
         "JSON is asked for as json_object with schema (json_schema: answered with nothing, json_object with schema: obeyed)",
         "thinking is switched off as chat_template_kwargs (not tried yet)",
         "the document is sent as in the user message (system message: refused)",
