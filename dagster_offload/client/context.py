@@ -68,8 +68,9 @@ class ContextWindows:
         cut = self._cut_prompt(slot, answer, prompt)
         if cut is not None:
             return cut
-        if _came_to_nothing(answer, estimated_tokens(prompt) + (max_tokens or 0)):
-            return ContextOverflow()
+        wanted = estimated_tokens(prompt) + (max_tokens or 0)
+        if _came_to_nothing(answer, wanted):
+            return ContextOverflow(wanted // 2)
         return self._filled(slot, answer, max_tokens)
 
     def _cut_prompt(self, slot: SlotConfig, answer: Answer, prompt: str) -> ContextOverflow | None:
@@ -110,9 +111,11 @@ class ContextWindows:
 
 
 def _came_to_nothing(answer: Answer, wanted_tokens: int) -> bool:
-    """Whether not one token was written for a request of `wanted_tokens` that a small context may not hold (LM Studio)."""
+    """Whether not one token was written for a request of `wanted_tokens` that a small context may not hold (LM Studio).
+    A server that counts nothing at all tells nothing."""
     is_empty = not answer.strip() and not answer.thinking_tokens and not answer.is_in_reasoning
-    return is_empty and answer.usage.completion_tokens == 0 and wanted_tokens > SMALLEST_CONTEXT_IN_USE
+    is_counted = answer.usage.prompt_tokens is not None or answer.usage.completion_tokens is not None
+    return is_empty and is_counted and not answer.usage.completion_tokens and wanted_tokens > SMALLEST_CONTEXT_IN_USE
 
 
 def usable_context(told: int | None) -> int:

@@ -30,6 +30,7 @@ from dagster_offload.slot.dialects import (
     JSON_SCHEMA,
     NO_THINK,
     OBJECT_WITH_SCHEMA,
+    SYSTEM_MESSAGE,
     TEMPLATE,
     WAYS,
     Finding,
@@ -154,6 +155,23 @@ async def prompt_tokens(client: AIClient, system: str, options: RequestOptions) 
     assert isinstance(answer, Answer)
     assert answer.usage.prompt_tokens is not None
     return answer.usage.prompt_tokens
+
+
+async def test_it_moves_the_document_itself_where_the_chat_template_has_no_system_role_and_still_reads_it_once(
+    model_file: Path, tmp_path: Path
+) -> None:
+    script, other = loaded_script(), tmp_path / "other.gguf"
+    script.make_model(other, template=script.WITHOUT_SYSTEM_ROLE)
+    options = RequestOptions(max_tokens=4, temperature=0.0, thinking=False)
+    with served(other) as (slot, _):
+        async with AIClient(Slots(deep=slot)) as client:
+            await client.call_deep("Classify the document.", DOCUMENT, options)
+            assert client.dialects_of(slot).way(Wish.DOCUMENT) == SYSTEM_MESSAGE
+            second = await client.call_deep("Summarize the document.", DOCUMENT, options)
+    assert isinstance(second, Answer)
+    assert second.usage.prompt_tokens is not None
+    assert second.usage.cached_tokens is not None
+    assert second.usage.prompt_tokens - second.usage.cached_tokens < 60
 
 
 CATEGORY = {

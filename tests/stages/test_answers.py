@@ -6,7 +6,7 @@ import unicodedata
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagster_offload.errors import UnusableAnswer
@@ -230,12 +230,14 @@ FITTING = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(FITTING, st.text(), st.text(st.characters(exclude_characters='{}[]<>"◁')))
 def test_a_fitting_object_is_found_whatever_stands_around_it(value: dict[str, Any], before: str, after: str) -> None:
     said = f"{before}</think>{json.dumps(value)}{after}"
     assert classify.parse(said, CLASSES).category == value["category"]
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from('{}[]",:\\ \n\t<|>/thinkcategory1')))
 def test_any_text_is_a_record_or_an_unusable_answer(said: str) -> None:
     with contextlib.suppress(UnusableAnswer):
