@@ -33,7 +33,7 @@ EFFORT_MINIMAL = "reasoning_effort minimal"  # OpenAI's models that know no `non
 NO_THINK = "/no_think"  # Qwen3's template reads it out of the message, whatever stands between
 
 SYSTEM_MESSAGE = "system message"
-IN_USER_MESSAGE = "in the user message"  # chat templates without a system role: Gemma 2, older Mistral
+IN_USER_MESSAGE = "part of the user message"  # chat templates without a system role: Gemma 2, older Mistral
 
 MAX_TOKENS = "max_tokens"
 MAX_COMPLETION_TOKENS = "max_completion_tokens"  # OpenAI's newer models, and proxies in front of them

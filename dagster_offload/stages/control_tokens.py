@@ -1,8 +1,8 @@
 """A model's control tokens inside a document, made plain text.
 
-A server reads `<|im_end|>` in a document as the end of the message, and what comes after it as somebody else's word. One
-blank after the first character keeps every vocabulary from seeing the token; the text stays readable, and a quote of it
-still matches where blanks do not count. Pure.
+A server reads `<|im_end|>` in a document as the end of the message, and what follows as the next speaker's. One blank
+after the first character keeps every vocabulary from seeing the token; the text stays readable, and a quote of it still
+matches where blanks do not count. Pure.
 """
 
 import re
@@ -29,6 +29,7 @@ _FAMILIES = (
     r"◁/?[a-z_]{1,30}▷",  # Kimi
     r"\]~!?b\[|\]~b\]|\[e~\[",  # MiniMax
     r">>[A-Z]{4,20}<<",  # Falcon
+    r"<__(?:media|image)__>|<(?:image|video|audio)>",  # where llama.cpp, LLaVA and vLLM put pictures that come along
 )
 _CONTROL_TOKEN = re.compile(rf"(?=[<\[\]◁>])(?:{'|'.join(_FAMILIES)})")  # first a look at one character: it is faster
 

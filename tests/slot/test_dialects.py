@@ -130,7 +130,7 @@ def test_what_is_used_and_why_is_said_in_words() -> None:
     assert dialects_in_words(dialects) == [
         "JSON is asked for as json_object with schema (json_schema: answered with nothing, json_object with schema: obeyed)",
         "thinking is switched off as chat_template_kwargs (not tried yet)",
-        "the document is sent as in the user message (system message: refused)",
+        "the document is sent as part of the user message (system message: refused)",
         "the token limit is sent as max_tokens",
         PRICE_OF_THE_USER_MESSAGE,
     ]

@@ -40,6 +40,7 @@ TOKENS = {
     "InternLM, Baichuan, T5, Nemotron": ("<eoh>", "<eoa>", "<reserved_106>", "<extra_id_0>", "<SPECIAL_10>"),
     "StarCoder": ("<fim_prefix>", "<fim_suffix>", "<file_sep>", "<gh_stars>", "<fim-middle>", "<filename>"),
     "Falcon": (">>TITLE<<", ">>ABSTRACT<<"),
+    "pictures that come along": ("<__media__>", "<image>", "<video>"),
 }
 ALL = [token for tokens in TOKENS.values() for token in tokens]
 
