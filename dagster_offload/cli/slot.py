@@ -48,13 +48,16 @@ def show(*, as_json: bool) -> None:
     from dagster_offload.cli.console import table, to_terminal
     from dagster_offload.cli.formatting import describe_time, print_json
     from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.slots import dialects
     from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.settings import load_settings
+    from dagster_offload.slot.dialects import Dialects, dialects_in_words
 
     with open_ledger(load_settings()) as ledger:
         rows = ledger.run(ledger_slots.list_slots)
+        findings = ledger.run(dialects.recall_all)
     if as_json:
-        print_json({"slots": [_as_json(row) for row in rows]})
+        print_json({"slots": [{**_as_json(row), "dialects": findings.get(row.name, {})} for row in rows]})
         return
     if not rows:
         click.echo(
@@ -77,6 +80,9 @@ def show(*, as_json: bool) -> None:
     for row in rows:
         if (words := describe_concurrency(row)) is not None:
             click.echo(f"{row.name}: {words}")
+        if row.name in findings:
+            for line in dialects_in_words(Dialects(findings[row.name])):
+                click.echo(f"{row.name}: {line}")
 
 
 def _places(row: Any) -> str:

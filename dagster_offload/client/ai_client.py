@@ -17,10 +17,18 @@ from dagster_offload.client.faults import retry_after_of, router_reason, text_of
 from dagster_offload.client.transport import Http, call_timeout
 from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_error
 from dagster_offload.slot.addresses import auth_headers, endpoint
-from dagster_offload.slot.chat import matches_expected, read_answer, request_body, with_extra
+from dagster_offload.slot.chat import matches_expected, read_answer, request_body, token_limit_in, with_extra
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.slot.config import DEEP, PRIMARY, SlotConfig, Slots
-from dagster_offload.slot.dialects import Dialects, Feature, Finding, Findings, refused_feature
+from dagster_offload.slot.dialects import (
+    IN_USER_MESSAGE,
+    PRICE_OF_THE_USER_MESSAGE,
+    Dialects,
+    Feature,
+    Finding,
+    Findings,
+)
+from dagster_offload.slot.part_refusals import refused_feature
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +90,8 @@ class AIClient:
         started = time.monotonic()
         while True:
             body = request_body(slot, prompt, system, options, variants := tried.variants)
-            response = await self._post(slot, with_extra(body, slot.extra_body), read_seconds)
+            sent = with_extra(body, slot.extra_body)
+            response = await self._post(slot, sent, read_seconds)
             feature = None if response.is_success else refused_feature(response.status_code, text_of(response), body)
             if feature is None or (variant := variants[feature]) is None:
                 break
@@ -92,12 +101,13 @@ class AIClient:
             # Not raise_for_status: its message holds the URL, and a URL may hold a password.
             message = f"the {slot.name} slot answered HTTP {response.status_code}"
             raise httpx.HTTPStatusError(message, request=response.request, response=response)
-        answer = read_answer(slot, response.content, response.headers, time.monotonic() - started)
-        before = known.variants
+        seconds = time.monotonic() - started
+        answer = read_answer(slot, response.content, response.headers, seconds, token_limit_in(sent))
+        before, document = known.copy(), hash(system or prompt)
         for feature, variant, status_code in refused:
-            known.note_refusal(feature, variant, status_code)
-        known.learn(variants, options, answer)
-        _report_new_variants(slot, before, known)
+            known.note_refusal(feature, variant, status_code, document)
+        known.learn(variants, options, answer, document)
+        _log_what_changed(slot, before, known)
         self._warn_unverified(slot, answer)
         return answer
 
@@ -138,14 +148,29 @@ class AIClient:
         self._warned.add(slot.name)
 
 
-def _report_new_variants(slot: SlotConfig, before: Mapping[Feature, str | None], known: Dialects) -> None:
-    for feature, variant in before.items():
-        if variant is not None and known.variant(feature) != variant:
-            now = known.variant(feature) or "not at all"
-            finding = known.finding(feature, variant)
-            logger.info(
-                "the %s slot's server %s %s as %s: asking %s from now on", slot.name, finding, feature, variant, now
-            )
+def _log_what_changed(slot: SlotConfig, before: Dialects, known: Dialects) -> None:
+    for feature in Feature:
+        variant, now = before.variant(feature), known.variant(feature)
+        if variant is None:
+            continue
+        if now == variant:
+            is_new = known.finding(feature, variant) is not before.finding(feature, variant)
+            if is_new and known.finding(feature, variant) is Finding.IN_REASONING:
+                logger.info(
+                    "the %s slot's server puts its JSON into its field for thinking: it is read there", slot.name
+                )
+            continue
+        instead = "it is no longer sent" if now is None else f"sending it as {now} from now on"
+        logger.info(
+            "the %s slot's server %s %s as %s: %s",
+            slot.name,
+            known.finding(feature, variant),
+            feature,
+            variant,
+            instead,
+        )
+        if now == IN_USER_MESSAGE:
+            logger.warning("%s slot: %s", slot.name, PRICE_OF_THE_USER_MESSAGE)
 
 
 async def call_deep_or_defer(

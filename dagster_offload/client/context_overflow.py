@@ -23,11 +23,13 @@ _TOO_LONG = re.compile(
     r"|exceed\w*\b.{0,40}\bcontext|\bcontext (?:length|size|window)\b.{0,40}(?:exceed|overflow)"
     r"|longer than the (?:maximum |model'?s? )?(?:context|model)"
     r"|(?:prompt|input|request)(?: \(\d+ tokens\))?[ _](?:is )?too[ _](?:long|large)|too many (?:input |prompt )?tokens"
+    r"|max_\w*tokens\W{0,3}\d*\W{0,2}cannot be greater than|max_model_len"
     r"|reached context length|tokens to keep from the initial prompt|`?inputs`? tokens \+ `?max_new_tokens`? must be",
     re.IGNORECASE,
 )
 _CONTEXT_NUMBER = re.compile(
-    r"(?:(?:context|model) (?:length|size|window)|must be <=|>)\D{0,24}?(\d[\d,]{2,})", re.IGNORECASE
+    r"(?:(?:context|model) (?:length|size|window)|max_model_len|max_total_tokens|must be <=|>)\D{0,24}?(\d[\d,]{2,})",
+    re.IGNORECASE,
 )
 _INPUT_NUMBER = re.compile(r"(\d[\d,]*) in the messages|(\d[\d,]*) (?:input|prompt) tokens", re.IGNORECASE)
 _PROMPT_NUMBER = re.compile(

@@ -173,7 +173,7 @@ class DocumentRunner:
             had_room = too_long is not None and room.is_to_blame(too_long)
             return Reply(call, error=error, too_long=too_long, had_room_to_think=had_room)
         call = _call(slot, epoch, time.monotonic() - started, answer=answer, part=passage.label)
-        too_long = self.windows.filled_by(slot, answer, options.max_tokens)
+        too_long = self.windows.overflow_in(slot, answer, options.max_tokens, system + question.prompt)
         if too_long is None and room.was_too_small(answer):
             too_long = ContextOverflow()
         return Reply(call, answer, too_long=too_long)

@@ -19,7 +19,7 @@ from dagster_offload.simulator import context
 from dagster_offload.simulator.answers import asked_about, asked_stage, document_in
 from dagster_offload.simulator.connections import BrokenAnswer
 from dagster_offload.simulator.prompt_cache import Places
-from dagster_offload.simulator.replies import asked_schema, reply_to
+from dagster_offload.simulator.replies import LIMITS, asked_limit, asked_schema, reply_to
 from dagster_offload.simulator.request_log import COMPLETIONS, Entry, RequestLog, count_tokens, fingerprint
 from dagster_offload.simulator.script import ROUTER_REASONS, Behaviour, Script, Step
 
@@ -107,7 +107,7 @@ class RouterApp:
         if self.behaviour.mode == "hang":
             return await self._hang(request, entry), "left"
         prompt = _rendered(body["messages"])
-        too_long = context.refusal(self.behaviour, count_tokens(prompt), int(body.get("max_tokens") or 0))
+        too_long = context.refusal(self.behaviour, count_tokens(prompt), asked_limit(body, 0))
         if too_long is not None:
             return JSONResponse({"error": too_long[1]}, status_code=too_long[0]), "refused"
         async with self._place(prompt) as read_before:
@@ -170,6 +170,8 @@ class RouterApp:
             if 300 <= behaviour.status < 400:
                 headers["location"] = behaviour.redirect_to
             return _error(behaviour.status, "refused by script", "simulated_refusal", headers)
+        if not behaviour.system_role and any(message.get("role") == "system" for message in body["messages"]):
+            return _error(400, "System role not supported", "invalid_request_error", {})
         for part in behaviour.refuses:
             if part in body:
                 return _error(400, f"unknown parameter: {part}", "invalid_request_error", {})
@@ -193,12 +195,17 @@ class RouterApp:
         message, finish_reason = reply_to(body, behaviour)
         fitting = context.cut_to(behaviour, entry.prompt_tokens)
         if fitting is not None:
-            message["content"] = (message["content"] or "")[: 4 * context.ROOM_LEFT]
-            entry.prompt_tokens, finish_reason = fitting, "length"
+            entry.prompt_tokens = fitting
+            if behaviour.too_long == "cut_answer":
+                message["content"], finish_reason = (message["content"] or "")[: 4 * context.ROOM_LEFT], "length"
+            elif behaviour.too_long == "empty":
+                message = {"role": "assistant", "content": ""}
         choice = {"index": 0, "message": message, "finish_reason": finish_reason}
         if behaviour.answers == "no_message":
             del choice["message"]
         tokens = count_tokens((message["content"] or "") + message.get("reasoning_content", ""))
+        if behaviour.answers == "stops_at_limit":
+            tokens = asked_limit(body)
         completion = {
             "id": f"chatcmpl-simulated-{entry.number}",
             "object": "chat.completion",
@@ -223,8 +230,8 @@ class RouterApp:
             self.request_log.document_tokens[entry.document] = count_tokens(document)
         entry.stage = asked_stage(body["messages"], asked_schema(body))
         entry.asked_about = asked_about(body["messages"])
-        entry.model, entry.max_tokens = body.get("model"), body.get("max_tokens")
-        entry.parts = tuple(sorted(body.keys() - {"model", "messages", "max_tokens", "stream"}))
+        entry.model, entry.max_tokens = body.get("model"), asked_limit(body, 0) or None
+        entry.parts = tuple(sorted(body.keys() - {"model", "messages", *LIMITS, "stream"}))
         entry.response_format = (body.get("response_format") or {}).get("type")
 
     # What a test or a person sets and sees

@@ -6,6 +6,7 @@ from dagster_offload.simulator.script import Behaviour
 
 # Where the prompt leaves so much room and no more, the answer ends for want of context.
 ROOM_LEFT = 8
+ANSWERED_ALL_THE_SAME = frozenset({"cut_answer", "cut_prompt", "empty"})
 
 
 def told(behaviour: Behaviour) -> dict[str, Any]:
@@ -20,8 +21,13 @@ def told(behaviour: Behaviour) -> dict[str, Any]:
 def refusal(behaviour: Behaviour, prompt_tokens: int, max_tokens: int) -> tuple[int, dict[str, Any]] | None:
     """Status and error of a request that does not fit; None where it does, or where the answer will be what is cut."""
     bound = behaviour.context_tokens
-    if bound is None or behaviour.too_long == "cut_answer":
+    if bound is None or behaviour.too_long in ANSWERED_ALL_THE_SAME:
         return None
+    if behaviour.too_long == "vllm" and max_tokens > bound:
+        words = (
+            f"max_tokens={max_tokens} cannot be greater than max_model_len={bound}. Please request fewer output tokens."
+        )
+        return 400, {"message": words, "type": "BadRequestError", "code": 400}
     if behaviour.too_long == "vllm":
         if prompt_tokens + max_tokens <= bound:
             return None
@@ -40,8 +46,8 @@ def refusal(behaviour: Behaviour, prompt_tokens: int, max_tokens: int) -> tuple[
 
 
 def cut_to(behaviour: Behaviour, prompt_tokens: int) -> int | None:
-    """How many prompt tokens fit where the server cuts silently and its answer then ends at once; None: all of them."""
+    """How many prompt tokens are read where the server answers HTTP 200 to more than fits; None: all of them."""
     bound = behaviour.context_tokens
-    if bound is None or behaviour.too_long != "cut_answer" or prompt_tokens <= bound - ROOM_LEFT:
+    if bound is None or behaviour.too_long not in ANSWERED_ALL_THE_SAME or prompt_tokens <= bound - ROOM_LEFT:
         return None
-    return bound - ROOM_LEFT
+    return {"cut_answer": bound - ROOM_LEFT, "cut_prompt": bound // 2, "empty": 0}[behaviour.too_long]

@@ -8,12 +8,24 @@ from dagster_offload.simulator.request_log import count_tokens
 from dagster_offload.simulator.script import Behaviour
 
 THOUGHT = "Hmm."  # one token
+CHANNELS_BEFORE = (
+    '<|channel|>analysis<|message|>Perhaps {"category": "poem", "summary": "A draft."}?<|end|>'
+    "<|start|>assistant<|channel|>final<|message|>"
+)
 ODD_ANSWERS: Mapping[str, str] = {
     "empty": "",
     "thinking": "<think>\nLet me look at this.\n</think>\n",
     "unclosed_thinking": "<think>\nLet me look at this.",
     "garbage": "I would rather not answer in JSON.",
 }
+
+
+LIMITS = ("max_completion_tokens", "max_tokens")
+
+
+def asked_limit(body: Mapping[str, Any], otherwise: int = 4096) -> int:
+    """The most tokens that an answer may have, under either name."""
+    return next((int(body[name]) for name in LIMITS if body.get(name)), otherwise)
 
 
 def asked_schema(body: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -25,13 +37,17 @@ def asked_schema(body: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def reply_to(body: Mapping[str, Any], behaviour: Behaviour) -> tuple[dict[str, Any], str]:
     """The assistant's message and its finish reason, within the request's `max_tokens`."""
-    bound = int(body.get("max_tokens") or 4096)
+    bound = asked_limit(body)
     thought = THOUGHT * behaviour.thinking_tokens if _thinks(body, behaviour) else ""
     text, finish_reason = _text(body, behaviour, bound), "stop"
     if behaviour.answers == "length" or count_tokens(thought + text) > bound:
         room = bound - count_tokens(thought)
         thought = thought[: 4 * bound]
         text, finish_reason = text[: max(0, min(4 * room, len(text) // 2))], "length"
+    if behaviour.answers == "in_reasoning":
+        return {"role": "assistant", "content": "", "reasoning_content": text}, finish_reason
+    if behaviour.answers == "channels":
+        text = f"{CHANNELS_BEFORE}{text}"
     message: dict[str, Any] = {"role": "assistant", "content": None if behaviour.answers == "null" else text}
     if thought and behaviour.thinking_in_text:
         message["content"] = f"<think>\n{thought}\n" + (f"</think>\n\n{text}" if text else "")
@@ -48,6 +64,8 @@ def _text(body: Mapping[str, Any], behaviour: Behaviour, bound: int) -> str:
         return f"Here it is:\n```json\n{said}\n```" if "response_format" in body else said
     if behaviour.response_format == "blanks" and "response_format" in body:
         return "{" + "\n" * 4 * bound
+    if behaviour.response_format == "empty" and "response_format" in body:
+        return ""
     return answer(body["messages"], asked_schema(body))
 
 

@@ -42,16 +42,22 @@ class Behaviour(BaseModel):
     alias: str = DEFAULT_ALIAS  # what /v1/models lists
     model: str | None = DEFAULT_SERVED_MODEL  # the name in answers; `echo` repeats the request's, null names none
     headers: dict[str, str] = {}  # on answers, e.g. a router's fallback headers
+    # `in_reasoning`: the content is empty and the field for thinking holds the answer. `channels`: as gpt-oss writes, with a
+    # draft before it. `stops_at_limit`: cut at the token limit, and the finish reason says `stop`.
     answers: Literal[
-        "good", "empty", "null", "thinking", "unclosed_thinking", "garbage", "length", "no_choices", "no_message"
-    ] = "good"
+        "good", "empty", "null", "thinking", "unclosed_thinking", "garbage", "length", "no_choices", "no_message",
+        "in_reasoning", "channels", "stops_at_limit",
+    ] = "good"  # fmt: skip
+    system_role: bool = True  # whether the chat template knows one: without it, a system message is a 400
     context_tokens: int | None = Field(default=None, ge=16)  # what its model reads at once; null = anything
     tells_context: bool = True  # in /v1/models
     # What it says to a request beyond that. `words`: a 500 without numbers. `cut_answer`: 200, and a stub of an answer.
-    too_long: Literal["llama.cpp", "vllm", "words", "cut_answer"] = "llama.cpp"
+    # `cut_prompt`: 200, and an answer to half a context's worth of the prompt (Ollama). `empty`: 200 and no token (LM Studio).
+    too_long: Literal["llama.cpp", "vllm", "words", "cut_answer", "cut_prompt", "empty"] = "llama.cpp"
     api_key: str | None = None  # 401 without it
     # What is done with a wish for JSON. `ignored`: prose and a fence around it. `blanks`: blanks up to the token limit.
-    response_format: Literal["honoured", "ignored", "refused", "json_object_only", "blanks"] = "honoured"
+    # `empty`: an answer without text.
+    response_format: Literal["honoured", "ignored", "refused", "json_object_only", "blanks", "empty"] = "honoured"
     # Whether it thinks before it answers, and what it obeys where it is told not to.
     thinking: Literal["never", "obeys_template", "obeys_effort", "obeys_no_think", "always"] = "never"
     thinking_tokens: int = Field(default=300, ge=1)

@@ -8,10 +8,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from dagster_offload.errors import CutAnswer, ErrorAsAnswer, MalformedAnswer, WrongModel
-from dagster_offload.lenient_json import read_json
+from dagster_offload.lenient_json import located_objects, read_json
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions, Usage
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.slot.dialects import FIRST_VARIANTS, Feature, ask_about_thinking, ask_for_json
+from dagster_offload.slot.dialects import (
+    FIRST_VARIANTS,
+    IN_USER_MESSAGE,
+    MAX_COMPLETION_TOKENS,
+    MAX_TOKENS,
+    Feature,
+    ask_about_thinking,
+    ask_for_json,
+)
 from dagster_offload.slot.thinking import split_thinking
 
 # Every call has a bound, also where the caller names none.
@@ -28,7 +36,9 @@ MOST_TOKENS = 2**31 - 1
 FALLBACK_COUNT_HEADER = "x-litellm-attempted-fallbacks"
 ANSWERING_GROUP_HEADER = "x-litellm-model-group"
 
-CHARACTERS_PER_TOKEN = 3  # of thinking that nobody counted
+CHARACTERS_PER_TOKEN = 3  # of thinking that the server did not count
+
+STOP, LENGTH = "stop", "length"  # why an answer ended: by itself, or at its limit
 
 
 class ChoiceWithoutMessage(MalformedAnswer):
@@ -42,23 +52,41 @@ def request_body(
     options: RequestOptions | None,
     variants: Mapping[Feature, str | None] = FIRST_VARIANTS,
 ) -> dict[str, Any]:
-    """The body of `POST /v1/chat/completions`, each wish in its way. Not streamed: proxies invent an end for a cut stream."""
+    """The body of `POST /v1/chat/completions`, each part in its way. Not streamed: proxies invent an end for a cut stream."""
     options = options or RequestOptions()
-    messages = [{"role": "user", "content": prompt}]
-    if system is not None:
-        messages.insert(0, {"role": "system", "content": system})
     max_tokens = DEFAULT_MAX_TOKENS if options.max_tokens is None else options.max_tokens
-    body: dict[str, Any] = {"model": slot.model, "messages": messages, "stream": False, "max_tokens": max_tokens}
+    if options.thinking is not None and variants[Feature.NO_THINKING] is None:
+        room = room_to_think(max_tokens)
+        max_tokens += room if options.most_to_think is None else min(room, options.most_to_think)
+    body: dict[str, Any] = {
+        "model": slot.model,
+        "messages": messages(prompt, system, variants[Feature.DOCUMENT]),
+        "stream": False,
+        variants[Feature.TOKEN_LIMIT] or MAX_TOKENS: max_tokens,
+    }
     if options.temperature is not None:
         body["temperature"] = options.temperature
     if options.thinking is not None:
         ask_about_thinking(body, variants[Feature.NO_THINKING], wanted=options.thinking)
-        if variants[Feature.NO_THINKING] is None:
-            room = room_to_think(max_tokens)
-            body["max_tokens"] += room if options.most_to_think is None else min(room, options.most_to_think)
     if options.response_schema is not None:
         ask_for_json(body, variants[Feature.JSON], options.response_schema)
     return body
+
+
+def messages(prompt: str, system: str | None, variant: str | None) -> list[dict[str, str]]:
+    """The system message and the user's; or one, for a chat template without a system role. The document comes first
+    either way, so that a prompt cache can keep it."""
+    if system is None:
+        return [{"role": "user", "content": prompt}]
+    if variant == IN_USER_MESSAGE:
+        return [{"role": "user", "content": f"{system}\n\n{prompt}"}]
+    return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+
+
+def token_limit_in(body: Mapping[str, Any]) -> int | None:
+    """The limit that a request sets to its answer's tokens."""
+    limit = body.get(MAX_COMPLETION_TOKENS, body.get(MAX_TOKENS))
+    return limit if isinstance(limit, int) else None
 
 
 def room_to_think(max_tokens: int) -> int:
@@ -75,8 +103,10 @@ def with_extra(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def read_answer(slot: SlotConfig, content: bytes, headers: Mapping[str, str], seconds: float) -> Answer:
-    """The answer in the body of a 2xx. `headers` by lower-case name.
+def read_answer(
+    slot: SlotConfig, content: bytes, headers: Mapping[str, str], seconds: float, token_limit: int | None = None
+) -> Answer:
+    """The answer in the body of a 2xx. `headers` by lower-case name; `token_limit` is the one that was sent.
 
     Raises `CutAnswer` where the body is not whole JSON, `MalformedAnswer` where it is JSON but no chat completion, and
     `WrongModel` where another model answered than the one expected. No error holds text of the body.
@@ -97,16 +127,28 @@ def read_answer(slot: SlotConfig, content: bytes, headers: Mapping[str, str], se
     message = choice.get("message")
     if not isinstance(message, dict):
         raise ChoiceWithoutMessage("the answer's first choice has no message: is this a chat completions server?")
+    text, reasoning = _text_of(message.get("content")), _reasoning_of(message)
+    usage = _usage_of(body.get("usage"))
     finish_reason = choice.get("finish_reason")
-    text = _text_of(message.get("content"))
+    if finish_reason == STOP and token_limit is not None and usage.completion_tokens == token_limit:
+        finish_reason = LENGTH  # several servers say `stop` where the limit ended the answer
+    # LM Studio puts an answer in the shape of a schema here where its model can think.
+    written = "" if text.strip() or finish_reason != STOP else reasoning
+    place = next((place for place, _ in located_objects(written)), None)
     return Answer(
         text,
         served_model=None if served_model is None else _shown(served_model),
         model_evidence=evidence,
-        usage=_usage_of(body.get("usage")),
+        usage=usage,
         seconds=seconds,
         finish_reason=finish_reason if isinstance(finish_reason, str) else None,
-        thinking_tokens=_thinking_tokens(text, message, body.get("usage")),
+        thinking_tokens=(
+            _thinking_tokens(text, reasoning, body.get("usage"))
+            if place is None
+            else _tokens_of_thinking(written[: place.start])
+        ),
+        reasoning=written,
+        is_in_reasoning=place is not None,
     )
 
 
@@ -158,15 +200,21 @@ def _text_of(content: object) -> str:
     return ""
 
 
-def _thinking_tokens(text: str, message: Mapping[str, Any], usage: object) -> int:
+def _reasoning_of(message: Mapping[str, Any]) -> str:
+    # llama.cpp, DeepSeek and others call it `reasoning_content`; Ollama, OpenRouter and newer vLLM `reasoning`.
+    return _text_of(message.get("reasoning_content")) or _text_of(message.get("reasoning"))
+
+
+def _thinking_tokens(text: str, reasoning: str, usage: object) -> int:
     """Tokens thought before the answer: as the server counted them, else estimated from what it shows of them."""
     details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
     if isinstance(details, dict) and (counted := _count(details.get("reasoning_tokens"))):
         return counted
-    # llama.cpp, DeepSeek and others call it `reasoning_content`; Ollama, OpenRouter and newer vLLM `reasoning`.
-    apart = _text_of(message.get("reasoning_content")) or _text_of(message.get("reasoning"))
-    thought = (apart or split_thinking(text)[0]).strip()
-    return -(-len(thought) // CHARACTERS_PER_TOKEN)
+    return _tokens_of_thinking(reasoning or split_thinking(text)[0])
+
+
+def _tokens_of_thinking(thought: str) -> int:
+    return -(-len(thought.strip()) // CHARACTERS_PER_TOKEN)
 
 
 def _usage_of(usage: object) -> Usage:

@@ -3,6 +3,7 @@
 Plain values shared by the client, the stages and the ledger; nothing here does I/O.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -41,8 +42,9 @@ class Answer(str):
     """The answer's text (`choices[0].message.content`), with what the server said around it.
 
     A `str`, so that a caller who wants only the text needs to know nothing else. `thinking_tokens` is what was thought
-    before it, as the server counted, else estimated. `is_worth_asking_otherwise`: it thought though it was asked not to,
-    and there is another way to ask.
+    before it, as the server counted, else estimated. `reasoning`: where the text is empty, what the server put in its field
+    for thinking instead; `is_in_reasoning`: a JSON object stands there. `is_worth_asking_otherwise`: it thought though it
+    was asked not to, and there is another variant to ask. `variants`: in which dialects it was asked, by feature.
     """
 
     served_model: str | None
@@ -51,7 +53,10 @@ class Answer(str):
     seconds: float
     finish_reason: str | None
     thinking_tokens: int
+    reasoning: str
+    is_in_reasoning: bool
     is_worth_asking_otherwise: bool
+    variants: Mapping[str, str | None]
 
     def __new__(
         cls,
@@ -63,6 +68,8 @@ class Answer(str):
         seconds: float = 0.0,
         finish_reason: str | None = None,
         thinking_tokens: int = 0,
+        reasoning: str = "",
+        is_in_reasoning: bool = False,
     ) -> "Answer":
         answer = super().__new__(cls, content)
         answer.served_model = served_model
@@ -71,7 +78,10 @@ class Answer(str):
         answer.seconds = seconds
         answer.finish_reason = finish_reason
         answer.thinking_tokens = thinking_tokens
+        answer.reasoning = reasoning
+        answer.is_in_reasoning = is_in_reasoning
         answer.is_worth_asking_otherwise = False
+        answer.variants = {}
         return answer
 
 

@@ -1,33 +1,75 @@
-"""Thinking that a server leaves in the text of an answer: `<think> ... </think>` before the answer itself."""
+"""Thinking that a server leaves in the text of an answer, with the marks that its model sets around it.
+
+The families: `<think>` and its like (Qwen, DeepSeek, GLM, Seed), channels (gpt-oss, Gemma 4), `[THINK]` (Mistral),
+`<|START_THINKING|>` (Command), `◁think▷` (Kimi), and marks before the answer itself (`<answer>`, `[BEGIN FINAL
+RESPONSE]`). Pure.
+"""
 
 import re
 
 from dagster_offload.lenient_json import located_objects
 
-_OPENING = re.compile(r"\s*<(think|thinking|thought)>")
-_TAG = re.compile(r"<(/?)(?:think|thinking|thought)>")
+_TAG = r"(?:seed:)?(?:think|thinking|thought|thoughts|reasoning|reflection)"
+_ANSWER_BEGINS = (
+    rf"</{_TAG}>",
+    r"\[/THINK\]",
+    # gpt-oss; some of its answers come in the channel for tools.
+    r"<\|channel\|>\s*(?:final|commentary)\b[^<{]{0,80}(?:<\|constrain\|>[^<{]{0,40})?(?:<\|message\|>)?",
+    r"<channel\|>",
+    r"<\|END_THINKING\|>",
+    r"<\|START_RESPONSE\|>",
+    r"◁/think▷",
+    r"<answer>",
+    r"<\|begin_of_box\|>",
+    r"\[BEGIN FINAL RESPONSE\]",
+)
+_THINKING_BEGINS = (
+    rf"<{_TAG}>",
+    r"\[THINK\]",
+    r"<\|channel\|>",
+    r"<\|channel>",
+    r"<\|START_THINKING\|>",
+    r"◁think▷",
+)
+_MARK = re.compile(rf"(?P<answer>{'|'.join(_ANSWER_BEGINS)})|{'|'.join(_THINKING_BEGINS)}")
+
+MOST_CHARACTERS = 1_000_000  # a longer text is no answer to anything asked here, and is not searched
 
 
 def split_thinking(text: str) -> tuple[str, str | None]:
-    """What was thought, and the answer after it; the answer is None where the thinking has no end.
+    """What was thought, and the answer after the last mark; the answer is None where the thinking has no end.
 
-    An answer may speak of such tags itself: what begins with a brace or a fence is an answer from its beginning, and what
-    stands within a JSON object is that object's.
+    An answer may contain such marks itself: what stands within a JSON object is that object's, and an object that is
+    broken is left whole.
     """
-    thought = []
-    while (opening := _OPENING.match(text)) is not None:
-        inside, closing, after = text[opening.end() :].partition(f"</{opening[1]}>")
-        thought.append(inside)
-        if not closing:
-            return "".join(thought), None
-        text = after
-    rest = text.strip()
-    tags = [] if rest.startswith(("{", "```")) else list(_TAG.finditer(rest))
-    if tags:
-        objects = [place for place, _ in located_objects(rest)]
-        tags = [tag for tag in tags if not any(tag.start() in place for place in objects)]
-    if not tags:
-        return "".join(thought), rest
-    # Some templates open the thinking in the prompt, so that only its end is in the answer.
-    thought.append(rest[: tags[-1].start()])
-    return "".join(thought), rest[tags[-1].end() :].strip() if tags[-1][1] else None
+    marks = [] if len(text) > MOST_CHARACTERS else list(_MARK.finditer(text))
+    if marks:
+        objects = [place for place, _ in located_objects(text)]
+        if _begins_with_a_broken_object(text, objects):
+            return "", text.strip()
+        marks = _outside(marks, objects)
+    if not marks:
+        return "", text.strip()
+    last = marks[-1]
+    if last["answer"] is None:
+        return _MARK.sub("", text), None
+    return _MARK.sub("", text[: last.start()]), text[last.end() :].strip()
+
+
+def _begins_with_a_broken_object(text: str, objects: list[range]) -> bool:
+    begins = text.lstrip()
+    if not begins.startswith(("{", "```")):
+        return False
+    first = text.find("{")
+    return not objects or first < objects[0].start
+
+
+def _outside(marks: list[re.Match[str]], objects: list[range]) -> list[re.Match[str]]:
+    """The marks that stand in none of the objects; both are in the text's order."""
+    kept, at = [], 0
+    for mark in marks:
+        while at < len(objects) and objects[at].stop <= mark.start():
+            at += 1
+        if at == len(objects) or mark.start() < objects[at].start:
+            kept.append(mark)
+    return kept

@@ -1,4 +1,4 @@
-"""From an answer's text to a typed record: pass over thinking, find the one JSON object, validate it.
+"""From an answer's text to a typed record: pass over thinking and drafts, find the last JSON object that fits.
 
 Models write what they were asked for in their own ways. What certainly means the same is taken (`85%` for 0.85, `Korean`
 for `ko`); what means nothing is left out where the record can do without it.
@@ -6,20 +6,23 @@ for `ko`); what means nothing is left out where the record can do without it.
 
 import math
 import re
+from collections import deque
+from collections.abc import Iterator
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from dagster_offload.errors import UnusableAnswer
-from dagster_offload.lenient_json import objects_in_prose, read_json
+from dagster_offload.lenient_json import objects_in_prose, read_written_json, without_trailing_commas
 from dagster_offload.slot.completion import Answer
 from dagster_offload.slot.dialects import is_blank_without_end
-from dagster_offload.slot.thinking import split_thinking
+from dagster_offload.slot.thinking import MOST_CHARACTERS, split_thinking
 from dagster_offload.stages.languages import language_code
 
 Record = TypeVar("Record", bound=BaseModel)
 
-_FENCE = re.compile(r"^```[a-zA-Z]*\n(.*)\n```$", re.DOTALL)
+MOST_OBJECTS = 100  # of one answer, the last ones, are compared with what a stage accepts
+
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
 _BULLET = re.compile(r"^[-*•·]\s+")
 _PLACE = re.compile(r"^(\d{1,2})[.)]\s+")
@@ -34,7 +37,7 @@ class StageAnswer(BaseModel):
 def _share(value: Any) -> Any:
     """A share of one, also as a percentage (a whole number from 2 on, or with its sign); None where it is no number.
 
-    A number that can be neither is left as it is, and refused by validation.
+    A number that can be neither is left as it is, and validation leaves the field out.
     """
     is_percentage = False
     if isinstance(value, str):
@@ -85,39 +88,84 @@ LanguageCode = Annotated[str | None, BeforeValidator(_code)]
 Points = Annotated[tuple[str, ...], BeforeValidator(_points)]
 
 
-def usable_text(answer: str) -> str:
-    """The answer without thinking. Raises `UnusableAnswer` where nothing is left that could be a result."""
-    text = split_thinking(answer)[1]
-    said = answer if isinstance(answer, Answer) else Answer(answer)
-    is_cut = said.finish_reason == "length"
-    if text is None or (is_cut and not text and said.thinking_tokens):
+def usable_text(answer: Answer) -> tuple[str, str]:
+    """The answer without its thinking, and the thinking. Raises `UnusableAnswer` where it cannot be a result."""
+    if len(answer) > MOST_CHARACTERS:
+        raise UnusableAnswer("answer_too_long", f"the answer has {len(answer):,} characters: it is not read")
+    thought, text = split_thinking(answer)
+    is_cut = answer.finish_reason == "length"
+    if text is None or (is_cut and not text and answer.thinking_tokens):
         raise UnusableAnswer(
             "unclosed_thinking", "the answer ends inside its thinking: raise max_tokens or turn thinking off"
         )
-    if is_blank_without_end(said):
+    if is_blank_without_end(answer):
         raise UnusableAnswer("blank_answer", "the answer is blanks up to max_tokens")
     if is_cut:
         raise UnusableAnswer("cut_by_max_tokens", "the answer reached max_tokens before it ended")
-    if not text:
-        raise UnusableAnswer("empty_answer", "the answer is empty")
-    return text
+    return text, answer.reasoning or thought
 
 
 def parse_record(answer: str, model: type[Record]) -> Record:
-    """Validate an answer against a stage's model. Raises `UnusableAnswer` naming what does not fit, never the text."""
-    text = usable_text(answer)
-    fenced = _FENCE.match(text)
-    try:
-        values = [read_json(fenced[1] if fenced else text)]
-    except ValueError:
-        values = list(objects_in_prose(text))
-    problems = None
-    for value in values:  # prose may hold other objects before the answer; the first that fits is it
+    """The answer as a stage's record. Raises `UnusableAnswer` naming what does not fit, never the text."""
+    return next(fitting_records(answer, model))
+
+
+def fitting_records(answer: str, model: type[Record]) -> Iterator[Record]:
+    """The records in an answer that fit, the last one first: models write drafts before it. At least one.
+
+    An optional field that does not fit is left out. Where the answer is empty and its thinking holds one record, that
+    is the answer. Raises `UnusableAnswer` as `parse_record` does.
+    """
+    answer = answer if isinstance(answer, Answer) else Answer(answer)
+    text, thought = usable_text(answer)
+    problems: list[str] = []
+    if not text:
+        records = list(_records_in(thought, model, problems)) if len(thought) <= MOST_CHARACTERS else []
+        if not records or any(record != records[0] for record in records):
+            raise UnusableAnswer("empty_answer", "the answer is empty")
+        yield records[0]
+        return
+    is_fitting = False
+    for record in _records_in(text, model, problems):
+        is_fitting = True
+        yield record
+    if is_fitting:
+        return
+    if problems:
+        raise UnusableAnswer("answer_does_not_fit", f"the answer's JSON does not fit the stage: {problems[-1]}")
+    raise UnusableAnswer("no_json", "the answer holds no JSON object")
+
+
+def _records_in(text: str, model: type[Record], problems: list[str]) -> Iterator[Record]:
+    """The last one first. What keeps the others from being records is appended to `problems`."""
+    seen: list[Any] = []
+    for value in _values_in(text):
+        if value in seen:
+            continue
+        seen.append(value)
         try:
-            return model.model_validate(value)
+            yield _validated(value, model)
         except ValidationError as error:
-            found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors()[:5])
-            problems = problems or found
-    if problems is None:
-        raise UnusableAnswer("no_json", "the answer holds no JSON object")
-    raise UnusableAnswer("answer_does_not_fit", f"the answer's JSON does not fit the stage: {problems}")
+            found = error.errors(include_url=False, include_context=False, include_input=False)[:5]
+            problems.append("; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in found))
+
+
+def _values_in(text: str) -> Iterator[Any]:
+    """The whole text as JSON, else the objects in it, the last one first; then the same without trailing commas."""
+    try:
+        yield read_written_json(text)
+    except ValueError:
+        for written in (text, without_trailing_commas(text)):
+            yield from reversed(deque(objects_in_prose(written), MOST_OBJECTS))
+
+
+def _validated(value: Any, model: type[Record]) -> Record:
+    """`value` as a record; what an optional field holds costs that field, not the record."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        spoilt = {problem["loc"][0] for problem in error.errors(include_input=False) if problem["loc"]}
+        optional = {name for name, field in model.model_fields.items() if not field.is_required()}
+        if not isinstance(value, dict) or not spoilt or not spoilt <= optional:
+            raise
+        return model.model_validate({name: held for name, held in value.items() if name not in spoilt})

@@ -4,7 +4,7 @@ import unicodedata
 
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.slot.completion import RequestOptions
-from dagster_offload.stages.answers import LanguageCode, Share, StageAnswer, parse_record
+from dagster_offload.stages.answers import LanguageCode, Share, StageAnswer, fitting_records
 
 PROMPT_VERSION = 2
 OTHER = "other"
@@ -53,12 +53,12 @@ def options(classes: tuple[str, ...]) -> RequestOptions:
 
 def parse(answer: str, classes: tuple[str, ...]) -> Classification:
     """Raises `UnusableAnswer`; a class that was not declared is one. Upper and lower case are the same."""
-    record = parse_record(answer, Classification)
     declared = {_folded(name): name for name in reversed(classes)}  # of two that differ in case only, the first
-    name = record.category if record.category in classes else declared.get(_folded(record.category))
-    if name is None:
-        raise UnusableAnswer("unknown_class", f"the answer's category is none of: {', '.join(classes)}")
-    return record.model_copy(update={"category": name})
+    for record in fitting_records(answer, Classification):
+        name = record.category if record.category in classes else declared.get(_folded(record.category))
+        if name is not None:
+            return record.model_copy(update={"category": name})
+    raise UnusableAnswer("unknown_class", f"the answer's category is none of: {', '.join(classes)}")
 
 
 def _folded(name: str) -> str:

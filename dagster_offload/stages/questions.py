@@ -11,6 +11,8 @@ from dagster_offload.slot.completion import Answer, RequestOptions
 
 # Faults that one more question may mend: there was an answer, and something is to be said about it.
 _REPAIRABLE = frozenset({"answer_does_not_fit", "no_json", "unknown_class", "cut_by_max_tokens", "blank_answer"})
+# And where the server was asked for the answer's shape, which keeps some from answering at all.
+_REPAIRABLE_WITH_SCHEMA = _REPAIRABLE | {"empty_answer"}
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,15 @@ class Question:
         """The question to ask after `answer` came to nothing; None where another one would not help.
 
         An answer spoilt by thinking that was not wanted is no answer: the same question goes out in the slot's next
-        dialect. Else there is one repair question.
+        dialect. Otherwise there is one repair question.
         """
         if isinstance(answer, Answer) and answer.is_worth_asking_otherwise:
             return self
-        if self.remark is not None or fault.code not in _REPAIRABLE:
+        repairable = _REPAIRABLE if self.options.response_schema is None else _REPAIRABLE_WITH_SCHEMA
+        if self.remark is not None or fault.code not in repairable:
             return None
-        if fault.code == "blank_answer":
-            # A grammar is what makes a server write blanks without end: this time the prompt alone asks for JSON.
+        if fault.code in {"blank_answer", "empty_answer"}:
+            # A grammar makes some servers write blanks without end, or nothing: this time the prompt alone asks for JSON.
             options = replace(self.options, response_schema=None)
             return replace(
                 self, options=options, remark="Your last answer was blank. Answer with the JSON object at once."

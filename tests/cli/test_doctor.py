@@ -110,15 +110,19 @@ def test_before_it_waits_for_an_answer_it_says_how_long_at_most(call: Call, rout
         ({"refuses": ["chat_template_kwargs"]}, "off: obeyed as reasoning_effort none (chat_template_kwargs refused)"),
         ({"thinking": "obeys_no_think"}, "off: obeyed as /no_think"),
         ({"thinking": "always"}, "the server thinks all the same: 400 tokens"),
-        ({"thinking": "always"}, "honoured as json_schema\n"),
-        ({"response_format": "honoured"}, "honoured as json_schema\n"),
-        ({"response_format": "json_object_only"}, "honoured as json_object with schema (json_schema refused)"),
+        ({"thinking": "always"}, "obeyed as json_schema\n"),
+        ({"response_format": "honoured"}, "obeyed as json_schema\n"),
+        ({"response_format": "json_object_only"}, "obeyed as json_object with schema (json_schema refused)"),
         ({"response_format": "refused"}, "the prompt alone asks for it, every answer is checked (json_schema refused"),
         ({"response_format": "ignored"}, "the prompt alone asks for it, every answer is checked (json_schema ignored"),
         ({"response_format": "blanks"}, "the answer as json_schema was cut or blank"),
+        ({"response_format": "empty"}, "every answer is checked (json_schema answered with nothing"),
+        ({"answers": "in_reasoning"}, "obeyed as json_schema, in its field for thinking\n"),
+        ({"system_role": False}, "each stage reads the document again"),
+        ({"refuses": ["max_tokens"]}, "sent as max_completion_tokens: the server refuses max_tokens"),
     ],
 )
-def test_it_says_whether_wishes_are_heeded_and_in_which_dialect(
+def test_it_shows_in_which_dialect_a_request_is_sent_and_why(
     call: Call, router: Router, behaviour: dict[str, object], words: str
 ) -> None:
     router.set(**behaviour)

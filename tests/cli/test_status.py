@@ -278,6 +278,19 @@ def test_slot_set_changes_what_was_seen_and_forget_ends_it(call: Call, scanned: 
     assert json.loads(call("slot", "show", "--json").stdout) == {"slots": []}
 
 
+def test_slot_show_says_in_which_dialects_a_server_is_asked_and_why(call: Call, scanned: Path, router: Router) -> None:
+    router.set(system_role=False, response_format="json_object_only")
+    assert call("drain", "--json").exit_code == 0
+    shown = " ".join(call("slot", "show").stdout.split())
+    assert (
+        "JSON is asked for as json_object with schema (json_schema: refused, json_object with schema: obeyed)" in shown
+    )
+    assert "the document is sent as part of the user message (system message: refused)" in shown
+    assert "each stage reads the document again" in shown
+    [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]
+    assert slot["dialects"]["document"] == {"system message": "refused"}
+
+
 def test_a_slot_whose_time_has_come_is_shown_as_due_and_before_that_with_its_time(
     call: Call, scanned: Path, router: Router
 ) -> None:

@@ -13,6 +13,7 @@ from dagster_offload.errors import ErrorAsAnswer
 from dagster_offload.slot.chat import read_answer
 from dagster_offload.slot.completion import Answer, ContextOverflow, Usage
 from dagster_offload.slot.config import SlotConfig
+from dagster_offload.tokens import estimated_tokens
 
 SLOT = SlotConfig(name="deep", url="http://slot:1", model="qwen")
 
@@ -64,6 +65,18 @@ REFUSALS = {
             "2048 tokens and your request has 1000 input tokens (1500 > 2048 - 1000).",
         },
         ContextOverflow(2048, 1000),
+    ),
+    "vLLM, a token limit above the context": (
+        400,
+        said("max_tokens=4200 cannot be greater than max_model_len=4096. Please request fewer output tokens."),
+        ContextOverflow(4096),
+    ),
+    "vLLM, its newest words": (
+        400,
+        said(
+            "max_output_tokens=4200 cannot be greater than max_total_tokens=4096. Please request fewer output tokens."
+        ),
+        ContextOverflow(4096),
     ),
     "vLLM, older": (
         400,
@@ -204,8 +217,70 @@ def answer(prompt_tokens: int | None, written: int | None, finish_reason: str = 
     ],
 )
 def test_an_answer_that_ended_for_want_of_context(reply_to: Answer, setting: int | None, *, is_filled: bool) -> None:
-    found = ContextWindows().filled_by(replace(SLOT, context_tokens=setting), reply_to, 1_500)
+    found = ContextWindows().overflow_in(replace(SLOT, context_tokens=setting), reply_to, 1_500, "")
     assert (found is not None) is is_filled
+
+
+def cut_prompt(prompt: str, counted: int | None, cached: int | None = None) -> ContextOverflow | None:
+    answer = Answer('{"category": "other"}', usage=Usage(counted, 20, cached), finish_reason="stop")
+    return ContextWindows().overflow_in(SLOT, answer, 1_500, prompt)
+
+
+PROSE = "The tenant shall pay the rent on the first day of every month to the landlord. " * 600
+KOREAN = "임차인은 매월 첫째 날에 임대인에게 차임을 지급하여야 한다. " * 600
+TABLE = "Hall 12.75 13.10 Stores 3.25 4.00 " * 1_500
+
+
+# Tokens as o200k, cl100k and Qwen's vocabulary count these texts: the fewest of the three, and the most.
+@pytest.mark.parametrize(
+    ("text", "fewest", "most"), [(PROSE, 10_201, 10_201), (KOREAN, 12_601, 20_400), (TABLE, 27_001, 36_001)]
+)
+def test_a_prompt_that_was_cut_to_half_of_the_context_is_told_from_every_true_count(
+    text: str, fewest: int, most: int
+) -> None:
+    assert cut_prompt(text, fewest) is None
+    assert cut_prompt(text, most) is None
+    if text is not TABLE:  # signs and blanks are not counted: of a table, two fifths must be missing more
+        assert cut_prompt(text, fewest // 2) == ContextOverflow(2 * (fewest // 2))
+    assert cut_prompt(text, 2_048) == ContextOverflow(4_096)
+
+
+def test_what_the_prompt_cache_held_was_not_cut() -> None:
+    assert cut_prompt(PROSE, 2_048, cached=8_153) is None
+    assert cut_prompt(PROSE, 120) is None, "a server that leaves the cached part out of its count"
+    assert cut_prompt(PROSE, None) is None
+
+
+def test_a_context_that_was_guessed_too_large_is_learned_to_be_what_was_read(caplog: pytest.LogCaptureFixture) -> None:
+    windows, answer = ContextWindows(), Answer("{}", usage=Usage(4_096, 20), finish_reason="stop")
+    first = windows.overflow_in(SLOT, answer, 1_500, PROSE)
+    assert first == ContextOverflow(8_192)
+    windows.learn(SLOT, first)
+    assert windows.overflow_in(SLOT, answer, 1_500, PROSE) == ContextOverflow(4_096)
+    (warning,) = caplog.messages
+    assert "OLLAMA_CONTEXT_LENGTH" in warning
+    assert "OFFLOAD_DEEP_CONTEXT_TOKENS" in warning
+    assert "tenant" not in warning
+
+
+@pytest.mark.parametrize(
+    ("reply_to", "prompt", "is_too_long"),
+    [
+        (Answer("", usage=Usage(0, 0), finish_reason="stop"), PROSE, True),
+        (Answer("", usage=Usage(None, 0), finish_reason="length"), PROSE, True),
+        (Answer("", usage=Usage(0, None), finish_reason="stop"), PROSE, True),
+        (Answer("", usage=Usage(0, 0), finish_reason="stop"), "Short.", False),
+        (Answer("", usage=Usage(0, 1), finish_reason="stop"), PROSE, False),  # the model had nothing to say
+        (Answer("", usage=Usage(), finish_reason="stop"), PROSE, False),  # it counts nothing
+        (Answer("{}", usage=Usage(0, 0), finish_reason="stop"), PROSE, False),
+    ],
+)
+def test_an_answer_without_a_token_to_a_long_request_is_a_context_that_is_too_small(
+    reply_to: Answer, prompt: str, *, is_too_long: bool
+) -> None:
+    found = ContextWindows().overflow_in(SLOT, reply_to, 1_500, prompt)
+    half = ContextOverflow((estimated_tokens(prompt) + 1_500) // 2)
+    assert found == (half if is_too_long else None)
 
 
 async def test_what_a_refusal_told_counts_from_then_on_and_only_downwards() -> None:

@@ -59,7 +59,7 @@ def parts(router: Router) -> list[tuple[str, ...]]:
         ("honoured", ["json_schema"] * 3, JSON_SCHEMA),
         ("refused", ["json_schema", "json_object", "json_object", None, None, None], None),
         ("json_object_only", ["json_schema", "json_object", "json_object", "json_object"], OBJECT_WITH_SCHEMA),
-        ("ignored", ["json_schema", "json_object", "json_object"], None),
+        ("ignored", ["json_schema"] * 3, JSON_SCHEMA),  # of one document
     ],
 )
 async def test_a_wish_for_json_takes_the_form_the_server_knows(
@@ -72,6 +72,57 @@ async def test_a_wish_for_json_takes_the_form_the_server_knows(
         assert variants(client, deep_slot)[0] == variant
     assert [entry["response_format"] for entry in router.completions()] == forms
     assert router.log()["max_open"] == 1
+
+
+async def test_a_template_without_a_system_role_gets_the_document_in_the_user_message(
+    router: Router, deep_slot: SlotConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    router.set(system_role=False)
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        for _ in range(2):
+            assert (await record_of(client)).category == "invoice"
+        findings = client.dialects_of(deep_slot).findings
+    assert [entry["status"] for entry in router.completions()] == [400, 200, 200]
+    assert findings["document"] == {"system message": "refused"}
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "prompt cache" in warning
+    async with AIClient(Slots(deep=deep_slot), {deep_slot.name: findings}) as client:
+        await record_of(client)
+    assert [entry["status"] for entry in router.completions()][3:] == [200], "remembered by the next process"
+
+
+async def test_a_limit_is_sent_under_the_name_the_server_knows(router: Router, deep_slot: SlotConfig) -> None:
+    router.set(refuses=["max_tokens"])
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        for _ in range(2):
+            assert (await record_of(client)).category == "invoice"
+        assert (await trial(client, deep_slot)).answered
+    assert [entry["status"] for entry in router.completions()] == [400, 200, 200, 200]
+    assert [entry["max_tokens"] for entry in router.completions()] == [200, 200, 200, 1]
+
+
+async def test_json_in_the_field_for_thinking_is_read_there_and_said_so(
+    router: Router, deep_slot: SlotConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    router.set(answers="in_reasoning")
+    with caplog.at_level(logging.INFO, logger="dagster_offload"):
+        async with AIClient(Slots(deep=deep_slot)) as client:
+            for _ in range(2):
+                assert (await record_of(client)).category == "invoice"
+            assert variants(client, deep_slot) == (JSON_SCHEMA, TEMPLATE)
+    assert len(router.completions()) == 2
+    (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("dagster_offload")]
+    assert said == "the deep slot's server puts its JSON into its field for thinking: it is read there"
+
+
+async def test_an_answer_that_ends_exactly_at_its_limit_was_cut_whatever_the_server_says(
+    router: Router, deep_slot: SlotConfig
+) -> None:
+    router.set(answers="stops_at_limit")
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        answer = await client.call_deep("Classify.", SYSTEM, RequestOptions(max_tokens=20))
+    assert isinstance(answer, Answer)
+    assert answer.finish_reason == "length"
 
 
 async def test_blanks_to_the_token_limit_are_asked_for_again_without_a_schema(
@@ -162,8 +213,8 @@ async def test_a_change_of_dialect_is_logged_once_and_without_any_text(
             await record_of(client)
     told = [record.getMessage() for record in caplog.records if record.name.startswith("dagster_offload")]
     assert told == [
-        "the deep slot's server refused response_format as json_schema: asking not at all from now on",
-        "the deep slot's server ignored thinking_off as chat_template_kwargs: asking reasoning_effort none from now on",
+        "the deep slot's server refused response_format as json_schema: it is no longer sent",
+        "the deep slot's server ignored thinking_off as chat_template_kwargs: sending it as reasoning_effort none from now on",
     ]
 
 

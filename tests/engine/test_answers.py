@@ -145,3 +145,68 @@ def test_where_the_context_leaves_too_little_room_to_think_a_document_is_split_s
     item = engine.item("long.txt", SUMMARIZE)
     assert item["parts_total"] > len(split(FILLER, (Size(0, text_tokens(4_096)),))) > 1
     assert item["attempts"] == 0
+
+
+# Servers that answer HTTP 200 to more than their context holds
+
+LONG = {f"{number}.txt": f"{number}.txt: a contract.\n{FILLER * 4}" for number in range(4)}
+
+
+@pytest.mark.parametrize("how", ["cut_prompt", "empty"])
+def test_no_answer_to_half_a_document_is_recorded_and_the_context_is_learned(
+    engine: Engine, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    engine.router.set(context_tokens=4_096, too_long=how, tells_context=False)
+    engine.extracted(*LONG, texts=LONG)
+    summary = engine.drain()
+    assert (summary.done, summary.failed, summary.left) == (4, 0, 0)
+    assert engine.sql("select 1 from work_items where attempts > 0") == []
+    assert engine.item("0.txt", SUMMARIZE)["parts_total"] > 1
+    wasted = outcomes(engine).count("context_too_long")
+    assert 1 <= wasted <= 2, "the next documents are sent in parts that fit"
+    warnings = [record.getMessage() for record in caplog.records if "larger context" in record.getMessage()]
+    assert len(warnings) == (how == "cut_prompt")
+
+
+def test_a_server_that_stops_at_the_token_limit_is_asked_once_more_and_nothing_is_recorded(engine: Engine) -> None:
+    engine.router.set(answers="stops_at_limit")
+    engine.texts("a.txt")
+    engine.drain(CLASSIFY)
+    assert outcomes(engine) == ["cut_by_max_tokens"] * 2
+
+
+@pytest.mark.parametrize("behaviour", [{"system_role": False}, {"refuses": ["max_tokens"]}, {"answers": "channels"}])
+def test_a_server_with_ways_of_its_own_does_every_document_at_the_cost_of_one_call(
+    engine: Engine, behaviour: dict[str, object]
+) -> None:
+    engine.router.set(**behaviour)
+    engine.texts("a.txt", "b.txt")
+    assert engine.drain().done == 2
+    assert outcomes(engine) == ["ok"] * 4
+    refused = [entry for entry in engine.router.completions() if entry["status"] != 200]
+    assert len(refused) <= 1
+    assert [row["value"]["category"] for row in engine.sql("select value from results where stage = 'classify'")] != [
+        "poem"
+    ]
+
+
+def test_an_empty_answer_to_a_schema_is_asked_for_without_it(engine: Engine) -> None:
+    engine.router.set(response_format="empty")
+    engine.texts("a.txt", "b.txt", "c.txt", "d.txt")
+    summary = engine.drain(CLASSIFY)
+    assert (summary.done, summary.failed) == (4, 0)
+    assert outcomes(engine).count("empty_answer") <= 3 * 3, "three documents for each way, then the prompt alone asks"
+    assert engine.sql("select 1 from work_items where attempts > 0") == []
+
+
+def test_a_dropped_way_of_asking_for_json_is_tried_again_after_a_wake(engine: Engine) -> None:
+    engine.router.set(response_format="refused", system_role=False)
+    engine.texts("a.txt")
+    engine.drain()
+    deep = engine.settings().slots.deep
+    assert deep is not None
+    assert engine.ledger.run(dialects.recall, deep)["response_format"]["json_schema"] == "refused"
+    engine.sql("update slots set epoch = epoch + 1")
+    known = engine.ledger.run(dialects.recall, deep)
+    assert "response_format" not in known
+    assert known["document"] == {"system message": "refused"}, "a chat template does not change in its sleep"

@@ -57,6 +57,73 @@ def writes(content: str | None, finish_reason: str | None = "stop", **around: An
     return act
 
 
+def speaks(message: Mapping[str, Any], finish_reason: str | None = "stop", **around: Any) -> Act:
+    """A completion with this message; `{right}` in its texts stands for the right answer."""
+
+    def act(line: Line, asked: Asked) -> bool:
+        right = json.loads(completion(asked))["choices"][0]["message"]["content"]
+        said = {name: text.replace("{right}", right) for name, text in message.items()}
+        choice = {"index": 0, "message": {"role": "assistant", **said}, "finish_reason": finish_reason}
+        line.send(reply(200, completion(asked, choices=[choice], **around)))
+        return True
+
+    return act
+
+
+def writes_nothing_in_a_schema(line: Line, asked: Asked) -> bool:
+    """A server whose structured output is empty."""
+    if "response_format" not in asked.body:
+        return well(line, asked)
+    return bool(writes("")(line, asked))
+
+
+def stops_at_its_limit(line: Line, asked: Asked) -> bool:
+    """The answer is cut by `max_tokens`, and the finish reason says `stop`."""
+    usage = {"prompt_tokens": 100, "completion_tokens": asked.body["max_tokens"]}
+    line.send(reply(200, completion(asked, usage=usage)))
+    return True
+
+
+def without_system_role(status: int) -> Act:
+    """A chat template that raises for a system message, as a server passes it on."""
+
+    def act(line: Line, asked: Asked) -> bool:
+        if all(message["role"] != "system" for message in asked.body["messages"]):
+            return well(line, asked)
+        words = (
+            "While executing CallExpression at line 1, column 4:\n^\nError: Jinja Exception: System role not supported"
+        )
+        line.send(
+            reply(status, json.dumps({"error": {"code": status, "message": words, "type": "server_error"}}).encode())
+        )
+        return True
+
+    return act
+
+
+def wants_max_completion_tokens(line: Line, asked: Asked) -> bool:
+    if "max_tokens" not in asked.body:
+        return well(line, asked)
+    words = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    error = {"message": words, "type": "invalid_request_error", "param": "max_tokens", "code": "unsupported_parameter"}
+    line.send(reply(400, json.dumps({"error": error}).encode()))
+    return True
+
+
+def always_thinks_in_a_small_context(line: Line, asked: Asked) -> bool:
+    """vLLM with `max_model_len` 4096 and a model that thinks whatever it is asked."""
+    limit, bound = asked.body["max_tokens"], 4_096
+    if limit > bound:
+        words = f"max_tokens={limit} cannot be greater than max_model_len={bound}. Please request fewer output tokens."
+        line.send(
+            reply(400, json.dumps({"error": {"message": words, "type": "BadRequestError", "code": 400}}).encode())
+        )
+        return True
+    if limit < 1_000:
+        return bool(speaks({"content": "", "reasoning_content": "Hm. " * limit}, "length")(line, asked))
+    return bool(speaks({"content": "{right}", "reasoning_content": "Hm. " * 500})(line, asked))
+
+
 def wraps(before: str, after: str) -> Act:
     """The right answer, with text around it."""
 

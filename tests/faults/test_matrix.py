@@ -16,6 +16,7 @@ from dagster_offload.engine import breaker, document
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import State
+from tests.faults.answer_rows import ANSWERS
 from tests.faults.matrix import MATRIX, Promise, Row
 from tests.faults.play import FIRST, NOTHING_LEFT, WRONG, Play, exit_code
 from tests.faults.played import Played
@@ -28,7 +29,7 @@ ROUNDS = 7
 
 PLAYS = [
     pytest.param(row, kind, id=re.sub(r"\W+", "-", f"{row.id} {kind}"))
-    for row in MATRIX
+    for row in [*MATRIX, *ANSWERS]
     for kind in ((PRODUCT, PLAIN) if row.is_plain_too else (PRODUCT,))
 ]
 if not os.environ.get("FAULTS_TABLE"):

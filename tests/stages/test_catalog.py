@@ -51,9 +51,6 @@ def test_wrapping_around_the_object_is_tolerated(answer: str) -> None:
         ("null", "answer_does_not_fit"),
         ('["other"]', "answer_does_not_fit"),
         ('{"confidence": 0.5}', "answer_does_not_fit"),
-        ('{"category": "other", "confidence": 7777777777777777}', "answer_does_not_fit"),
-        ('{"category": "other", "confidence": NaN}', "answer_does_not_fit"),
-        ('{"category": "other", "confidence": Infinity}', "answer_does_not_fit"),
         ('{"category": "poem"}', "unknown_class"),
     ],
 )

@@ -95,7 +95,16 @@ def vocabulary_of(model: Path) -> Vocabulary:
     return Vocabulary(*(fields[f"tokenizer.ggml.{part}"].contents() for part in parts))
 
 
-def make_model(path: Path, shape: Shape = TINY, vocabulary: Vocabulary | None = None) -> None:
+# As Gemma 2 and older Mistral models have it.
+WITHOUT_SYSTEM_ROLE = (
+    """\
+{%- if messages[0].role == 'system' -%}{{ raise_exception('System role not supported') }}{%- endif -%}
+"""
+    + TEMPLATE
+)
+
+
+def make_model(path: Path, shape: Shape = TINY, vocabulary: Vocabulary | None = None, template: str = TEMPLATE) -> None:
     """Write a Qwen3-shaped model with small random weights, and with `few_words` unless a vocabulary is given."""
     import gguf
     import numpy as np  # type: ignore[import-not-found, unused-ignore]
@@ -118,7 +127,7 @@ def make_model(path: Path, shape: Shape = TINY, vocabulary: Vocabulary | None = 
     writer.add_token_merges(words.merges)
     writer.add_eos_token_id(words.tokens.index("<|im_end|>"))
     writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE)
+    writer.add_chat_template(template)
 
     random = np.random.default_rng(20)
     shapes = {

@@ -15,7 +15,6 @@ from dagster_offload.ledger.slots.breaker import LONGEST_BACKOFF_SECONDS, open_b
 from dagster_offload.ledger.slots.slots import locked
 from dagster_offload.ledger.work.deferrals import LONGEST_WAIT_SECONDS, defer, run_alone_next
 from dagster_offload.ledger.work.finish import lock_held, record_call
-from dagster_offload.stages.graph import EXTRACT
 
 SUSPICIONS_TO_QUARANTINE = 3
 # A slot that drops every tenth call would else, by chance, drop one of a thousand documents three times running.
@@ -233,14 +232,14 @@ def _quarantine(cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem) ->
         "update work_items w set state = 'quarantined', reason = %(words)s, "
         "  not_before = null, changed_at = clock_timestamp() from work_items old "
         "where old.item_id = w.item_id and (w.item_id = %(item)s or (w.document_id = %(document)s "
-        "  and w.stage <> (select name from stages where upstream is null) and (w.state in ('pending', 'deferred') or w.token = %(token)s) "
+        "  and w.stage <> (select name from stages where upstream is null) "
+        "  and (w.state in ('pending', 'deferred') or w.token = %(token)s) "
         "  and not exists (select 1 from calls c where c.document_id = %(document)s and c.outcome = 'ok'))) "
         "returning w.stage, old.state as from_state",
         {
             "words": words,
             "item": item.item_id,
             "document": claim.document_id,
-            "extract": EXTRACT,
             "token": claim.token,
         },
     )

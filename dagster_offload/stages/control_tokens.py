@@ -1,0 +1,39 @@
+"""A model's control tokens inside a document, made plain text.
+
+A server reads `<|im_end|>` in a document as the end of the message, and what follows as the next speaker's. One blank
+after the first character keeps every vocabulary from seeing the token; the text stays readable, and a quote of it still
+matches where blanks do not count. Pure.
+"""
+
+import re
+
+# By family, with one model that uses it. Within the brackets stand no brackets, so that no token hides in another.
+_INSIDE = r"[^<>|｜\[\]\s]{1,64}"
+_FAMILIES = (
+    # ChatML (Qwen, Yi), Llama 3 and 4, Phi, GLM, gpt-oss, Command, Granite, OLMo, Kimi, StarCoder, LFM, Jamba; with
+    # full-width bars DeepSeek and Hunyuan
+    rf"<[|｜]{_INSIDE}[|｜]>",
+    rf"<\|{_INSIDE}>|<{_INSIDE}\|>",  # Gemma 4: <|turn> and <turn|>
+    rf"\[\|{_INSIDE}\|\]",  # EXAONE
+    r"</?s>|<(?:bos|eos|pad|unk|mask|cls|sep|BOS|EOS|PAD|UNK|CLS|SEP|MASK|EOT|EOP|SOP|PRE|MID|SUF|sop|eop|eod|eoh|eoa)>",
+    r"<(?:BOS|EOS|EOP|MASK|PAD)_TOKEN>",
+    r"<(?:start|end)_of_(?:turn|image|audio)>|<(?:image|audio)_soft_token>",  # Gemma 2 and 3
+    r"<(?:unused|reserved|reserved_|extra_id_|SPECIAL_|TOKENS_UNUSED_)\d{1,4}>",  # Gemma, Baichuan, T5, Nemotron, InternLM
+    r"\[/?(?:INST|THINK|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CONTENT|MODEL_SETTINGS)\]",  # Mistral
+    r"\[(?:TOOL_CALLS|ARGS|CALL_ID|IMG|IMG_BREAK|IMG_END|PREFIX|MIDDLE|SUFFIX|AUDIO|BEGIN_AUDIO|STREAMING_PAD)\]",
+    r"<</?SYS>>",  # Llama 2
+    r"\[[gs]?MASK\]|\[(?:CLS|SEP|PAD|UNK|BOS|EOS|EOT)\]",  # GLM, BERT, Kimi
+    r"</?(?:think|thinking|tool_call|tool_calls|tool_response|tools)>",  # Qwen, DeepSeek, GLM
+    r"</?seed:[a-z_]{1,30}>",  # Seed
+    r"<(?:fim|file|repo|gh|issue|jupyter|commit|empty|filename)[_-][a-z_]{1,30}>|<reponame>|<filename>",  # StarCoder
+    r"◁/?[a-z_]{1,30}▷",  # Kimi
+    r"\]~!?b\[|\]~b\]|\[e~\[",  # MiniMax
+    r">>[A-Z]{4,20}<<",  # Falcon
+    r"<__(?:media|image)__>|<(?:image|video|audio)>",  # where llama.cpp, LLaVA and vLLM put pictures that come along
+)
+_CONTROL_TOKEN = re.compile(rf"(?=[<\[\]◁>])(?:{'|'.join(_FAMILIES)})")  # first a look at one character: it is faster
+
+
+def defused(text: str) -> str:
+    """`text` with a blank after the first character of each control token in it. Takes time linear in its length."""
+    return _CONTROL_TOKEN.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text)

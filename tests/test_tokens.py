@@ -1,0 +1,36 @@
+"""The fewest tokens a text can have: never more than a real vocabulary counts, and enough to see that half is missing."""
+
+import pytest
+
+from dagster_offload.tokens import estimated_tokens, least_tokens
+
+# Texts and the fewest tokens that any of o200k, cl100k and Qwen's vocabulary counts in them, measured once.
+MEASURED = {
+    "English": (
+        "The tenant shall pay the rent on the first day of every month to the landlord. " * 600,
+        10_201,
+    ),
+    "Korean": ("임차인은 매월 첫째 날에 임대인에게 차임을 지급하여야 한다. " * 600, 12_601),
+    "numbers": ("Hall 12.75 13.10 Stores 3.25 4.00 " * 1_500, 27_001),
+    "one word": ("the " * 5_000, 5_001),
+    "single letters": ("a b c d e f " * 1_000, 6_001),
+    "dashes": ("-" * 20_000, 312),
+    "blanks": (" " * 20_000, 157),
+}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_no_real_vocabulary_counts_fewer_tokens_than_the_fewest(name: str) -> None:
+    text, fewest = MEASURED[name]
+    assert least_tokens(text) <= fewest
+
+
+@pytest.mark.parametrize("name", ["English", "Korean", "one word", "single letters"])
+def test_half_of_a_text_in_words_is_recognised_as_less_than_all_of_it(name: str) -> None:
+    text, fewest = MEASURED[name]
+    assert fewest / 2 < 0.8 * least_tokens(text)
+
+
+def test_the_careful_estimate_is_above_the_fewest() -> None:
+    for text in ("", "a", "한국어", "12 34", "éàü"):
+        assert least_tokens(text) <= estimated_tokens(text)
