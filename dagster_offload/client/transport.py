@@ -18,6 +18,7 @@ import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
 from httpx_aiohttp import AiohttpTransport
 
+from dagster_offload.client.connections import AnsweredUnasked, CleanConnector
 from dagster_offload.errors import CutAnswer
 from dagster_offload.slot.addresses import USER_AGENT, auth_headers, endpoint, origin, proxy_for
 from dagster_offload.slot.config import SlotConfig
@@ -136,7 +137,7 @@ def watchful_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 
 def _transport(context: ssl.SSLContext | None, *, is_fresh: bool, proxy: str | None = None) -> AiohttpTransport:
     def open_session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
+        connector = CleanConnector(
             resolver=NameLookup(),
             socket_factory=watchful_socket,  # the transport's own `socket_options` are silently ignored
             ssl=context or True,
@@ -188,6 +189,7 @@ def truer_error(error: httpx.TransportError) -> httpx.TransportError:
     for kind, truer in (
         (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
         (aiohttp.ClientConnectorError, httpx.ConnectError),  # refused, no such host, no route, TLS
+        (AnsweredUnasked, httpx.ConnectError),  # no request was sent
         (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
         (aiohttp.SocketTimeoutError, httpx.ReadTimeout),
         (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
