@@ -166,7 +166,7 @@ async def test_a_tls_connection_is_kept_and_its_unread_bytes_drop_it(monkeypatch
     trusting, connected = ssl.create_default_context(), list[int]()
     authority.configure_trust(trusting)
     monkeypatch.setattr(transport, "tls_context", lambda: trusting)
-    go_on = asyncio.Event()
+    go_on, was_sent = asyncio.Event(), asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connected.append(0)
@@ -177,15 +177,14 @@ async def test_a_tls_connection_is_kept_and_its_unread_bytes_drop_it(monkeypatch
             if connected == [2]:
                 await go_on.wait()
                 writer.write(reply(200, b'{"choices": [{"message": {"content": "a lie"}}]}'))
-                go_on.clear()
+                was_sent.set()
         writer.close()
 
     async with tls_server(authority, handle) as url, AIClient(Slots(deep=slot_at(url))) as client:
         assert await client.call_deep("first") == "its own"
         assert await client.call_deep("second") == "its own"
         go_on.set()
-        while go_on.is_set():
-            await asyncio.sleep(0)
+        await was_sent.wait()
         await let_the_event_loop_read()
         assert await client.call_deep("third") == "its own"
     assert connected == [2, 1]
