@@ -46,7 +46,7 @@ def show(*, as_json: bool) -> None:
     dagster-offload slot show --json
     """
     from dagster_offload.cli.console import table, to_terminal
-    from dagster_offload.cli.formatting import in_words, print_json
+    from dagster_offload.cli.formatting import in_words, print_json, say
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.settings import load_settings
@@ -76,7 +76,7 @@ def show(*, as_json: bool) -> None:
     to_terminal(shown)
     for row in rows:
         if (words := found_in_words(row)) is not None:
-            click.echo(f"{row.name}: {words}")
+            say(f"{row.name}: {words}")
 
 
 def _places(row: Any) -> str:

@@ -10,6 +10,7 @@ from dagster_offload.client.ai_client import AIClient
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.plain_text import escaped
 from dagster_offload.settings import Settings
 
 SettingsLoader = Callable[[], Settings]
@@ -53,4 +54,4 @@ def failures_in_words() -> Iterator[None]:
     try:
         yield
     except OffloadError as error:
-        raise dg.Failure(str(error), metadata={"error": type(error).__name__}, allow_retries=False) from error
+        raise dg.Failure(escaped(str(error)), metadata={"error": type(error).__name__}, allow_retries=False) from error

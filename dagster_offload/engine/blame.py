@@ -16,6 +16,7 @@ from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, Sta
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import breaker
 from dagster_offload.ledger.work import deferrals, suspects
+from dagster_offload.plain_text import escaped
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import SlotConfig
 
@@ -36,7 +37,7 @@ class Judge:
     ) -> WalkEnd:
         """Whose fault is it? The slot's, where it is away or refuses a trial too; else the document's."""
         reason = reason_with_setting(slot, error)
-        logger.info("%s of %s on %s: %s", item.stage, claim.document, slot.name, reason)
+        logger.info("%s of %s on %s: %s", item.stage, escaped(claim.document), slot.name, reason)
         default_wait = self.settings.retry_after_minutes * 60
         if is_deferrable_error(error) and not is_cut(error):
             await self.ledger.run(
@@ -71,7 +72,7 @@ class Judge:
         state = await self.ledger.run(
             deferrals.fail, self.worker.id, claim, item, fault.code, fault.message, call, is_final=fault.is_final
         )
-        logger.info("%s of %s: %s (%s)", item.stage, claim.document, fault.message, state)
+        logger.info("%s of %s: %s (%s)", item.stage, escaped(claim.document), fault.message, state)
         return WalkEnd.FAILED if state is State.FAILED else WalkEnd.PUT_BACK
 
 

@@ -21,6 +21,7 @@ from dagster_offload.ledger.core.rows import Claim, NewResult, State
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work import claims, deferrals, documents, extractions, ocr_pages
 from dagster_offload.ledger.work.groups import Finish
+from dagster_offload.plain_text import escaped
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import EXTRACT
@@ -186,7 +187,7 @@ class _Books:
         state = deferrals.fail(
             cur, self.worker.id, end.claim, end.item, fault.code, fault.message, None, is_final=fault.is_final
         )
-        logger.info("extract of %s: %s (%s)", end.claim.document, fault.message, state)
+        logger.info("extract of %s: %s (%s)", escaped(end.claim.document), fault.message, state)
         return WalkEnd.FAILED if state is State.FAILED else WalkEnd.PUT_BACK
 
     def _postpone(self, cur: Cursor, claim: Claim, reason: str) -> WalkEnd:
