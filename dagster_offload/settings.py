@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     deep_model: str | None = Field(None, description="the model alias to ask the router for")
     deep_expected_model: str | None = Field(None, description="regular expression the served model must match")
     deep_api_key: SecretStr | None = Field(None, description="bearer token for the router")
+    deep_api_key_file: Path | None = Field(None, description="a file that holds the bearer token instead")
+    deep_ca_file: Path | None = Field(None, description="certificates (PEM) to trust instead of the system's")
     deep_concurrency: Concurrency = Field(1, description="completions open at once, over all workers; auto = find out")
     deep_max_call_seconds: float = Field(120.0, gt=0, description="what a call may take on average with `auto`")
     deep_health_path: str = Field("/health", description="the router's health probe")
@@ -60,6 +62,8 @@ class Settings(BaseSettings):
     primary_model: str | None = Field(None, description="its model alias")
     primary_expected_model: str | None = Field(None, description="regular expression its served model must match")
     primary_api_key: SecretStr | None = Field(None, description="its bearer token")
+    primary_api_key_file: Path | None = Field(None, description="a file that holds its bearer token instead")
+    primary_ca_file: Path | None = Field(None, description="certificates (PEM) to trust for it")
     primary_concurrency: Concurrency = Field(1, description="completions open at once; auto = find out")
     primary_max_call_seconds: float = Field(120.0, gt=0, description="what a call may take on average with `auto`")
     primary_health_path: str = Field("/health", description="its health probe")
@@ -120,7 +124,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"must not hold {', '.join(ours)}: that is for this program to say")
         return value
 
-    @field_validator("home", "library")
+    @field_validator("home", "library", "deep_api_key_file", "primary_api_key_file", "deep_ca_file", "primary_ca_file")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         # Without its `..`, so that a path below it is seen to be one; links stay as the owner named them.
@@ -141,9 +145,26 @@ class Settings(BaseSettings):
             return None
         if get("model") is None:
             raise SettingsError(f"{prefix}_URL is set, {prefix}_MODEL is not: name the model alias to ask for")
-        fields = [field.name for field in dataclasses.fields(SlotConfig) if field.name not in {"name", "extra_body"}]
-        extra_body = json.loads(get("extra_body") or "{}")
-        return SlotConfig(name=name, extra_body=extra_body, **{field: get(field) for field in fields})
+        computed = {
+            "name": name,
+            "api_key": get("api_key"),
+            "ca_file": None if get("ca_file") is None else str(get("ca_file")),
+            "extra_body": json.loads(get("extra_body") or "{}"),
+        }
+        if get("api_key_file") is not None:
+            if get("api_key") is not None:
+                raise SettingsError(f"{prefix}_API_KEY and {prefix}_API_KEY_FILE are both set: unset one of them")
+            computed["api_key"] = _contents(get("api_key_file"), f"{prefix}_API_KEY_FILE")
+        fields = [field.name for field in dataclasses.fields(SlotConfig) if field.name not in computed]
+        return SlotConfig(**computed, **{field: get(field) for field in fields})
+
+
+def _contents(file: Path, variable: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"{variable}: {file} cannot be read: {reason}") from None
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -90,8 +90,12 @@ def _advice(checks: list[Check]) -> str | None:
 
 def _examine(settings: "Settings", slot: "SlotConfig", *, is_quiet: bool) -> Iterator[Check]:
     """The steps in order; a step without which the next make no sense ends them."""
+    from dagster_offload.slot.addresses import sends_key_in_the_clear
+
     yield _ocr(settings)
     yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
+    if sends_key_in_the_clear(slot):
+        yield _key_in_the_clear(slot)
     parts = urlsplit(slot.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     address = _resolve(slot, host, port)
@@ -121,6 +125,17 @@ def _ocr(settings: "Settings") -> Check:
     reader = find_reader(settings.ocr, settings.ocr_languages)
     found = f"Tesseract {reader.version} reads {reader.languages}" if reader.can_read else "scans are not read"
     return Check("ocr", not reader.advice, found, reader.advice or None)
+
+
+def _key_in_the_clear(slot: "SlotConfig") -> Check:
+    host = urlsplit(slot.url).hostname
+    return Check(
+        "key",
+        True,
+        f"sent to {host} unencrypted: whoever shares the network can read it, and every document",
+        f"put a proxy that speaks TLS (Caddy, nginx) in front of the router on {host}, then set "
+        f"{slot.setting('url')}=https://{host} and, for a certificate of your own, {slot.setting('ca_file')}",
+    )
 
 
 def _resolve(slot: "SlotConfig", host: str, port: int) -> Check:

@@ -151,6 +151,8 @@ def setting_to_check(slot: SlotConfig, fault: BaseException | int) -> str:
         fault = fault.response.status_code
     if isinstance(fault, int):
         return setting_behind_status(slot, fault)
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(fault)):
+        return slot.setting("ca_file")
     if isinstance(fault, WrongModel):
         return f"{slot.setting('model')} or {slot.setting('expected_model')}"
     return slot.setting("url")

@@ -165,7 +165,7 @@ async def test_a_tls_connection_is_kept_and_its_unread_bytes_drop_it(monkeypatch
     authority = trustme.CA()
     trusting, connected = ssl.create_default_context(), list[int]()
     authority.configure_trust(trusting)
-    monkeypatch.setattr(transport, "tls_context", lambda: trusting)
+    monkeypatch.setattr(transport, "tls_context", lambda *_: trusting)
     go_on, was_sent = asyncio.Event(), asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

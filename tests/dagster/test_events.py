@@ -225,5 +225,5 @@ def test_no_harmful_character_reaches_dagsters_pages() -> None:
         assert "\u202e" not in str(entry.value), name
     assert shown["preview"].value == "Due.[2J\nOn Monday."
     assert shown["path"].value == "rent\\x1b[2J\\u202e.txt"
-    entry = events._entry("run", "drain", hostile, events.materialization(hostile, KEYS, {}, None))
-    assert "\\x1b[2J" in entry.user_message
+    stored = events._entry("run", "drain", hostile, events.materialization(hostile, KEYS, {}, None))
+    assert "\\x1b[2J" in stored.user_message
