@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dagster_offload.errors import SettingsError
@@ -80,6 +80,11 @@ class Settings(BaseSettings):
     ocr: Literal["auto", "off"] = Field("auto", description="read pictures of text where Tesseract is installed")
     ocr_languages: str = Field(
         "kor+eng", pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$", description="Tesseract's names of languages, joined by +"
+    )
+    max_file_size: ByteSize = Field(
+        ByteSize(512 * 1024**2),
+        gt=0,
+        description="a larger file is not read: it is a failed document (`2GiB`, `500MB`)",
     )
     retry_after_minutes: float = Field(30.0, gt=0, le=360, description="the wait after a deferral that named no time")
     scan_interval: float = Field(60.0, ge=1, description="seconds between two looks at the library")

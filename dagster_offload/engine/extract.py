@@ -15,6 +15,7 @@ from dagster_offload.engine.extract_pool import Ended, TextLanes, Unread, Waits
 from dagster_offload.engine.progress import PartsRead, Progress, Tally, WalkEnd
 from dagster_offload.errors import DocumentFault, OffloadError
 from dagster_offload.extraction.extractor import PageRead
+from dagster_offload.extraction.limits import children_for, memory_of_this_machine
 from dagster_offload.extraction.tesseract import Reader, find_reader
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import Claim, NewResult, State
@@ -60,10 +61,10 @@ def extract_due(
     if width:
         reader = find_reader(settings.ocr, settings.ocr_languages)
         books = _Books(ledger, worker, recipes(settings), documents, tally, on_progress, reader)
-        with TextLanes(width, settings.library, reader, books.tell_page) as lanes:
-            books.keep(lanes)
-        with TextLanes(1, settings.library, reader, books.tell_page) as lane:
-            books.keep(lane, alone=True)
+        memory, most_bytes = memory_of_this_machine(), settings.max_file_size
+        for children, alone in ((children_for(width, memory), False), (children_for(1, memory), True)):
+            with TextLanes(children, settings.library, reader, books.tell_page, most_bytes=most_bytes) as lanes:
+                books.keep(lanes, alone=alone)
         ledger.run(ocr_pages.forget_unwanted)
     return tally
 

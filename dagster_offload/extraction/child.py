@@ -28,6 +28,7 @@ from kreuzberg.exceptions import KreuzbergError, MissingDependencyError, OCRErro
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.encodings import declared_encoding, decode
 from dagster_offload.extraction.formats.docx import docx_text
+from dagster_offload.extraction.formats.html_head import title_of, without_head
 from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text, hwpx_text
 from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, subject
 from dagster_offload.extraction.formats.msg import NotOutlook, OutlookReaders, outlook_text
@@ -38,6 +39,7 @@ from dagster_offload.extraction.legibility import why_worthless
 from dagster_offload.extraction.scans import Found, Pictures
 from dagster_offload.extraction.tesseract import Reader, Unreadable, death_with_parent
 from dagster_offload.library.files import CODE_TYPES
+from dagster_offload.library.sizes import too_large
 
 Answer = dict[str, Any]
 
@@ -54,9 +56,6 @@ _AS_MARKDOWN = ("spreadsheet", "excel", "rtf", "epub", "html")
 _MARKDOWN_ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~<>&])")  # "1\\. Rent" is harder to read than "1. Rent"
 _EMPTY_ROW = re.compile(r"^\|[ |]*\|\n", re.MULTILINE)
 _ONLY_MARKUP = re.compile(r"(?:[\s|:#>*_\-\\]|\[\^\d+\])*")
-# What a page says of itself comes out as text above it, and drawings as long lines of base64.
-_HTML_HEAD = re.compile(r"<title\b.*?</title\s*>|<(?:meta|base)\b[^>]*>|<svg\b.*?</svg\s*>", re.IGNORECASE | re.DOTALL)
-_HTML_TITLE = re.compile(r"<title\b[^>]*>(.*?)</title\s*>", re.IGNORECASE | re.DOTALL)
 # The extractor drops footnotes of RTF; as plain groups they stand where they are referred to.
 _RTF_NOTE = re.compile(rb"\{(?:\\\*)?\\footnote\b(?:\\ftnalt)?")
 
@@ -95,7 +94,7 @@ def main() -> None:
 def _answer(request: Answer, tell: Callable[[Answer], None]) -> Answer:
     try:
         try:
-            data = _read(request["path"])
+            data = _read(request["path"], request["most_bytes"])
         except OSError as error:
             return {"errno": error.errno or errno.EIO}
         if data is None or request["digest"] not in (None, hashlib.sha256(data).hexdigest()):
@@ -114,13 +113,20 @@ def _answer(request: Answer, tell: Callable[[Answer], None]) -> Answer:
         return {"failed": "extraction_crash", "kind": kind, "is_spent": True}
 
 
-def _read(path: str) -> bytes | None:
-    """The file's bytes, None where it is no regular file (any more). Its errors are the only ones told by number."""
+def _read(path: str, most_bytes: int) -> bytes | None:
+    """The file's bytes, None where it is no regular file (any more). Its errors are the only ones told by number.
+
+    Raises `Fault` for a file of more than `most_bytes`, before it is read.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             return None
-        return file.read()
+        data = b"" if status.st_size > most_bytes else file.read(most_bytes + 1)  # it may grow while it is read
+        if max(status.st_size, len(data)) > most_bytes:
+            raise Fault("too_large", too_large(max(status.st_size, len(data)), most_bytes), is_final=True)
+        return data
 
 
 def _extract(data: bytes, path: str, file_type: str, pictures: Pictures) -> Answer:
@@ -169,15 +175,15 @@ def _html(data: bytes) -> Answer:
     decoded = decode(data, declared_encoding(data))
     if decoded is None:
         raise Fault("unsupported_type", "HTML in an encoding we cannot tell", is_final=True)
-    title = _HTML_TITLE.search(decoded.text)
-    told = {"title": _short(html.unescape(title[1]))} if title else {}
+    title = title_of(decoded.text)
+    told = {} if title is None else {"title": _short(html.unescape(title))}
     return _text(
         _html_text(decoded.text), {"mime": file_types.HTML, **told, "encoding": decoded.encoding}, when_blank="no_text"
     )
 
 
 def _html_text(page: str) -> str:
-    return _markdown(_kreuzberg(_HTML_HEAD.sub("", page).encode("utf-8", "ignore"), file_types.HTML).content)
+    return _markdown(_kreuzberg(without_head(page).encode("utf-8", "ignore"), file_types.HTML).content)
 
 
 def _html_part_text(page: str) -> str:
@@ -367,7 +373,7 @@ def _metadata(result: kreuzberg.ExtractionResult) -> Answer:
 
 
 def _short(title: str) -> str:
-    return " ".join(clean(title).split())[:300]
+    return " ".join(clean(title[:10_000]).split())[:300]
 
 
 def _text(text: str, metadata: Answer, when_blank: str) -> Answer:
