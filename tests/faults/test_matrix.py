@@ -11,8 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dagster_offload.client import faults
-from dagster_offload.client import probe, transport
+from dagster_offload.client import faults, probe, transport
 from dagster_offload.client.trial import trial
 from dagster_offload.drain import DrainSummary
 from dagster_offload.engine import breaker, document
