@@ -209,7 +209,14 @@ def test_only_the_file_itself_is_answered_with_an_error_of_reading(
 ) -> None:
     """A reader's own troubles are the document's: nobody else would ever end them."""
     path = write(tmp_path / "a.txt", b"text")
-    request = {"path": str(path), "digest": None, "type": "txt", "reader": asdict(NO_READER), "known_pages": {}}
+    request = {
+        "path": str(path),
+        "digest": None,
+        "most_bytes": 1024**2,
+        "type": "txt",
+        "reader": asdict(NO_READER),
+        "known_pages": {},
+    }
 
     def answered_when_reading_raises(error: OSError) -> Any:
         def broken(*_given: object) -> Any:
