@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dagster_offload.errors import SettingsError
@@ -38,6 +38,8 @@ class SlotSettings(BaseModel):
     model: str | None = Field(default=None, description="the model alias to ask it for")
     expected_model: str | None = Field(default=None, description="regular expression the served model must match")
     api_key: SecretStr | None = Field(default=None, description="bearer token")
+    api_key_file: Path | None = Field(default=None, description="a file that holds the bearer token instead")
+    ca_file: Path | None = Field(default=None, description="certificates (PEM) to trust instead of the system's")
     concurrency: Concurrency = Field(
         default=1, description="completions open at once, over all workers; auto = find out"
     )
@@ -49,6 +51,11 @@ class SlotSettings(BaseModel):
         default=None, ge=512, description="the model's context; unset = what its server reports, at most 32768"
     )
     extra_body: SecretStr | None = Field(default=None, description="JSON object merged into each completion's body")
+
+    @field_validator("api_key_file", "ca_file")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return _absolute_path(value)
 
     @field_validator("url")
     @classmethod
@@ -101,10 +108,23 @@ class SlotSettings(BaseModel):
             name=name,
             url=self.url,
             model=self.model,
-            api_key=None if self.api_key is None else self.api_key.get_secret_value(),
+            api_key=self._key(name),
+            ca_file=None if self.ca_file is None else str(self.ca_file),
             extra_body={} if self.extra_body is None else json.loads(self.extra_body.get_secret_value()),
-            **self.model_dump(exclude={"url", "model", "api_key", "extra_body"}),
+            **self.model_dump(exclude={"url", "model", "api_key", "api_key_file", "ca_file", "extra_body"}),
         )
+
+    def _key(self, slot: str) -> str | None:
+        if self.api_key_file is None:
+            return None if self.api_key is None else self.api_key.get_secret_value()
+        setting = variable(slot, "api_key_file")
+        if self.api_key is not None:
+            raise SettingsError(f"{variable(slot, 'api_key')} and {setting} are both set: unset one of them")
+        try:
+            return self.api_key_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise SettingsError(f"{setting}: {self.api_key_file} cannot be read: {reason}") from None
 
 
 class Settings(BaseSettings):
@@ -136,19 +156,28 @@ class Settings(BaseSettings):
     ocr_languages: str = Field(
         "kor+eng", pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$", description="Tesseract's names of languages, joined by +"
     )
+    max_file_size: ByteSize = Field(
+        ByteSize(512 * 1024**2),
+        gt=0,
+        description="a larger file is not read: it is a failed document (`2GiB`, `500MB`)",
+    )
     retry_after_minutes: float = Field(30.0, gt=0, le=360, description="the wait after a deferral that named no time")
     scan_interval: float = Field(60.0, ge=1, description="seconds between two looks at the library")
 
     @field_validator("home", "library")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
-        # Without its `..`, so that a path below it is seen to be one; links stay as the owner named them.
-        return None if value is None else Path(os.path.abspath(value.expanduser()))
+        return _absolute_path(value)
 
     @property
     def slots(self) -> Slots:
         """The configured slots. Raises `SettingsError` for a URL without a model, naming the variable."""
         return Slots(primary=self.primary.config(PRIMARY), deep=self.deep.config(DEEP))
+
+
+def _absolute_path(path: Path | None) -> Path | None:
+    # Without its `..`, so that a path below it is seen to be one; links stay as the owner named them.
+    return None if path is None else Path(os.path.abspath(path.expanduser()))
 
 
 def load_settings(**overrides: Any) -> Settings:

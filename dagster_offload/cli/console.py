@@ -1,10 +1,12 @@
 """What commands print on a terminal: tables on standard output, progress on standard error. Words and JSON: `words.py`."""
 
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 from rich.table import Table
+
+from dagster_offload.plain_text import escaped
 
 
 # No markup anywhere: names of documents and folders may hold square brackets.
@@ -22,8 +24,15 @@ def _width(stream: TextIO) -> int | None:
     return None if stream.isatty() else 120
 
 
+class _EscapedTable(Table):
+    """Cells may hold names and words of others."""
+
+    def add_row(self, *cells: RenderableType | None, **more: Any) -> None:
+        super().add_row(*(escaped(cell) if isinstance(cell, str) else cell for cell in cells), **more)
+
+
 def table(*columns: str) -> Table:
-    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    shown = _EscapedTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         shown.add_column(column, overflow="fold")
     return shown

@@ -6,6 +6,7 @@ import click
 
 from dagster_offload.cli.exits import ExitCode
 from dagster_offload.cli.options import deep_options, home_option, json_option
+from dagster_offload.plain_text import escaped
 
 
 @click.command("doctor")
@@ -40,12 +41,12 @@ def command(*, as_json: bool) -> None:
         checks.append(check)
         if not as_json:
             mark = click.style("ok  ", fg="green") if check.ok else click.style("no  ", fg="red")
-            click.echo(f"{mark}{check.name:<12} {check.found}")
+            click.echo(f"{mark}{check.name:<12} {escaped(check.found)}")
     advice, last = advice_of(checks), checks[-1]
     if as_json:
         print_json({"ok": last.ok, "advice": advice, "checks": [asdict(check) for check in checks]})
     else:
-        click.echo(f"\n{advice or 'Nothing to change.'}")
+        click.echo(f"\n{escaped(advice or 'Nothing to change.')}")
     if not last.ok:
         is_setting = any(check.is_setting for check in checks if not check.ok)
         raise click.exceptions.Exit(ExitCode.MISCONFIGURED if is_setting else ExitCode.SLOT_UNAVAILABLE)

@@ -33,7 +33,7 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
     dagster-offload drain --json || echo "try again later"
     """
     from dagster_offload.cli.console import progress_console
-    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.drain import ALL, check_drain
     from dagster_offload.settings import load_settings
     from dagster_offload.stages.graph import DRAIN_STAGES
@@ -55,13 +55,13 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
         counts = ", ".join(
             f"{summary[name]} {words}" for name, words in COUNTS.items() if summary[name] or name == "done"
         )
-        click.echo(counts + (f"; stopped: {summary['reason']}" if summary["reason"] else ""))
+        say(counts + (f"; stopped: {summary['reason']}" if summary["reason"] else ""))
         if summary["tokens_written"]:
             cached = summary["tokens_cached"]
             reused = "" if cached is None else f", {cached:,} more out of the server's cache"
             click.echo(f"tokens: {summary['tokens_read']:,} read{reused}, {summary['tokens_written']:,} written")
         if summary["warning"]:
-            click.echo(summary["warning"], err=True)
+            say(summary["warning"], err=True)
     if summary["is_misconfigured"]:
         raise click.exceptions.Exit(ExitCode.MISCONFIGURED)
     if summary["is_slot_unavailable"]:

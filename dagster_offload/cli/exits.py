@@ -13,6 +13,7 @@ from typing import IO, Any
 import click
 
 from dagster_offload.errors import OffloadError, StageDeferred
+from dagster_offload.plain_text import escaped, escaped_lines
 
 WANTS_JSON = "dagster_offload.wants_json"  # key in click's `meta`, set by `--json`
 
@@ -33,7 +34,7 @@ class Refusal(click.ClickException):
     """A one-line end. With `--json`, standard output still gets exactly one object."""
 
     def __init__(self, message: str, exit_code: int = ExitCode.REFUSED) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(escaped(" ".join(message.split())))
         self.exit_code = exit_code  # type: ignore[misc] # click reads it from the instance
         ctx = click.get_current_context(silent=True)
         self._wants_json = bool(ctx and ctx.meta.get(WANTS_JSON))
@@ -90,12 +91,13 @@ def _write_down(error: BaseException) -> Path | str:
     except OffloadError:
         home = default_home()
     frames = "".join(traceback.format_tb(error.__traceback__))
-    entry = f"{datetime.now().astimezone().isoformat()} {type(error).__name__}: {first_line(error)}\n{frames}\n"
+    when, what = datetime.now().astimezone().isoformat(), escaped(first_line(error))
+    entry = f"{when} {type(error).__name__}: {what}\n{frames}\n"
     try:
         log = log_folder(home) / "errors.log"
         with log.open("a", encoding="utf-8") as file:
             file.write(entry)
     except OSError as no_log:
-        click.echo(entry, err=True)
+        click.echo(escaped_lines(entry), err=True)
         return f"the lines above ({no_log.strerror}: no log can be written in {home})"
     return log

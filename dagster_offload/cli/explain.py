@@ -53,9 +53,9 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
 
 def _print(found: "Explanation") -> None:
     from dagster_offload.cli.console import table, to_terminal
-    from dagster_offload.cli.formatting import describe_time
+    from dagster_offload.cli.formatting import describe_time, say
 
-    click.echo(found.document + ("" if found.is_present else "  (the file is gone; its results are kept)"))
+    say(found.document + ("" if found.is_present else "  (the file is gone; its results are kept)"))
     click.echo(f"SHA-256 {found.digest or 'not read yet'}\n")
     items = table("stage", "state", "attempts", "deferrals", "due", "why")
     for item in found.items:
@@ -81,16 +81,13 @@ def _print(found: "Explanation") -> None:
 
 
 def _print_answers(refused: "list[RefusedAnswer]") -> None:
+    from dagster_offload.cli.formatting import say
+
     if not refused:
         click.echo("\nNo answer about this document was refused.")
     for answer in refused:
         click.echo(f"\n{answer.at.astimezone():%Y-%m-%d %H:%M:%S}  {answer.stage}  {answer.code}")
-        click.echo(_shown(answer.answer) or "(empty)")
-
-
-def _shown(text: str) -> str:
-    """A model's text without what would drive the terminal."""
-    return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)
+        say(answer.answer or "(empty)")
 
 
 def _state(item: dict[str, Any]) -> str:

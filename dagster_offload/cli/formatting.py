@@ -6,9 +6,16 @@ from typing import Any
 
 import click
 
+from dagster_offload.plain_text import escaped_json, escaped_lines
+
 
 def print_json(value: dict[str, Any]) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
+    click.echo(escaped_json(json.dumps(value, ensure_ascii=False, indent=2, default=_plain)))
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text that may hold names or words of others; what would drive the terminal is written out."""
+    click.echo(escaped_lines(text), err=err)
 
 
 def _plain(value: Any) -> str:

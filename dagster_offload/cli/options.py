@@ -26,6 +26,21 @@ def _to_environment(ctx: click.Context, param: click.Parameter, value: str | Non
         _set(ctx, param, value)
 
 
+def _url_to_environment(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Refuses a user name or password, without repeating it."""
+    if value is not None and "@" in value:
+        variable = f"OFFLOAD_{str(param.name).upper()}"
+        key_file = variable.removesuffix("_URL") + "_API_KEY_FILE"
+        raise click.BadParameter(
+            "every user of this machine can read a command's options, so a URL with a user name or password in it is "
+            f"refused here. Set {variable} in the environment or in .env, or put a bearer token into the file that "
+            f"{key_file} names",
+            ctx,
+            param,
+        )
+    _to_environment(ctx, param, value)
+
+
 def _path_to_environment(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
     if value is not None:
         _set(ctx, param, os.path.abspath(value.expanduser()))
@@ -76,7 +91,7 @@ def deep_options(command: F) -> F:
         "--deep-url",
         metavar="URL",
         expose_value=False,
-        callback=_to_environment,
+        callback=_url_to_environment,
         help="The router in front of the deep slot, with or without /v1 (OFFLOAD_DEEP_URL).",
     )
     model = click.option(

@@ -20,7 +20,7 @@ def command(documents: tuple[str, ...], *, stage: str | None, state: str | None,
     dagster-offload retry letters/landlord.pdf
     dagster-offload retry --stage summarize --state failed
     """
-    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.core.rows import State
     from dagster_offload.ledger.reports import status
@@ -45,7 +45,7 @@ def command(documents: tuple[str, ...], *, stage: str | None, state: str | None,
         print_json({"retried": [{"document": document, "stage": stage} for document, stage in moved]})
         return
     for document, moved_stage in moved:
-        click.echo(f"{document}  {moved_stage}")
+        say(f"{document}  {moved_stage}")
     if not moved:
         click.echo("nothing to retry: no such work is failed or quarantined")
         return

@@ -19,6 +19,7 @@ from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.reports.estimate import Estimate, estimate
+from dagster_offload.plain_text import escaped
 from dagster_offload.service.postgres_keeper import kept_alive
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
@@ -91,7 +92,7 @@ def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console
         TextColumn("{task.description:<10}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[more]}"),
+        TextColumn("{task.fields[more]}", markup=False),  # names may hold square brackets
     )
     slot = settings.slots.for_prompt()
     over = threading.Event()
@@ -111,7 +112,7 @@ def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console
                     total = of.pending + of.claimed + of.deferred + of.done + of.failed + of.quarantined
                     words = [f"{n} {word}" for n, word in ((of.failed, "failed"), (of.deferred, "put off")) if n]
                     words += [
-                        f"{r.document}: {describe_parts_read(stage, r.done, r.total)}"
+                        f"{escaped(r.document)}: {describe_parts_read(stage, r.done, r.total)}"
                         for r in at_work
                         if r.stage == stage
                     ][:1]

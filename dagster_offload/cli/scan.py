@@ -39,6 +39,8 @@ def command(*, accept_vanished: bool, as_json: bool) -> None:
 
 
 def _print(summary: dict[str, Any]) -> None:
+    from dagster_offload.cli.formatting import say
+
     click.echo(
         f"{summary['found']} documents: {summary['added']} new, {summary['changed']} changed, "
         f"{summary['returned']} back, {summary['vanished']} gone"
@@ -50,6 +52,6 @@ def _print(summary: dict[str, Any]) -> None:
         ("folder not read", "unreadable_folders"),
     ):
         for name, reason in summary[names].items():
-            click.echo(f"{words}: {name}: {reason}")
+            say(f"{words}: {name}: {reason}")
     if summary["unreadable"]:
         click.echo(f"{summary['unreadable']} cannot be read; `dagster-offload status` names them")

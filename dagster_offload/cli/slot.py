@@ -46,7 +46,7 @@ def show(*, as_json: bool) -> None:
     dagster-offload slot show --json
     """
     from dagster_offload.cli.console import table, to_terminal
-    from dagster_offload.cli.formatting import describe_time, print_json
+    from dagster_offload.cli.formatting import describe_time, print_json, say
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.slots import dialects
     from dagster_offload.ledger.slots import slots as ledger_slots
@@ -79,7 +79,7 @@ def show(*, as_json: bool) -> None:
     to_terminal(shown)
     for row in rows:
         if (words := describe_concurrency(row)) is not None:
-            click.echo(f"{row.name}: {words}")
+            say(f"{row.name}: {words}")
         if row.name in findings:
             for line in dialects_in_words(Dialects(findings[row.name])):
                 click.echo(f"{row.name}: {line}")

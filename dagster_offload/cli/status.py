@@ -160,18 +160,19 @@ def _deep(slot: "SlotRow | None", seen: "ProbeResult | None", open_calls: int) -
 
 def _print(settings: "Settings", report: Report) -> None:
     from dagster_offload.cli.console import table, to_terminal
+    from dagster_offload.cli.formatting import say
 
-    click.echo(f"deep     {_describe_deep(settings, report)}")
-    click.echo(f"library  {settings.library or 'none: set OFFLOAD_LIBRARY'}")
+    say(f"deep     {_describe_deep(settings, report)}")
+    say(f"library  {settings.library or 'none: set OFFLOAD_LIBRARY'}")
     for line in _pace(report):
-        click.echo(line)
+        say(line)
     click.echo("")
     shown = table("stage", *COUNTS)
     for stage, counts in report.stages.items():
         shown.add_row(stage, *(str(getattr(counts, name) or "-") for name in COUNTS))
     to_terminal(shown)
     for line in _next_steps(settings, report):
-        click.echo(line)
+        say(line)
 
 
 def _describe_deep(settings: "Settings", report: Report) -> str:

@@ -18,6 +18,7 @@ from dagster_offload.client.faults import fault_reason, is_misconfigured, settin
 from dagster_offload.client.probe import probe
 from dagster_offload.client.prompt_cache import find_reuse
 from dagster_offload.errors import OffloadError
+from dagster_offload.slot.addresses import sends_key_in_the_clear
 from dagster_offload.slot.chat import LENGTH, MOST_TOKENS_TO_THINK
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.slot.config import SlotConfig
@@ -56,6 +57,20 @@ def advice_of(checks: Sequence[Check]) -> str | None:
     failed = [check for check in checks if not check.ok]
     best = [check for check in failed if check.is_setting] or failed[-1:] or [check for check in checks if check.advice]
     return best[0].advice if best else None
+
+
+def check_key(slot: SlotConfig) -> Check | None:
+    """A warning where the slot's key is sent unencrypted beyond this machine."""
+    if not sends_key_in_the_clear(slot):
+        return None
+    host, _ = address_of(slot)
+    return Check(
+        "key",
+        True,
+        f"sent to {host} unencrypted: everyone on the network can read it, and every document",
+        f"put a proxy that speaks TLS (Caddy, nginx) in front of the router on {host}, then set "
+        f"{slot.setting('url')}=https://{host} and, for a certificate of your own, {slot.setting('ca_file')}",
+    )
 
 
 def address_of(slot: SlotConfig) -> tuple[str, int]:

@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 import httpx
 
+from dagster_offload.client.connections import AnsweredUnasked
 from dagster_offload.client.transport import truer_error
 from dagster_offload.errors import CutAnswer, MalformedAnswer, SlotFrozen, StageDeferred, WrongModel
 from dagster_offload.slot.config import SlotConfig
@@ -72,6 +73,8 @@ def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
     for cause in sorted(causes, key=lambda cause: not isinstance(cause, socket.gaierror)):
         if (words := os_error_text(cause)) is not None:
             return words
+    if any(isinstance(cause, AnsweredUnasked) for cause in causes):
+        return "the server sent an answer before it was sent a request"
     if any(isinstance(cause, aiohttp.ClientResponseError) for cause in causes):
         return "what answers there speaks no HTTP"
     for kind, words in (
@@ -158,6 +161,8 @@ def setting_to_check(slot: SlotConfig, fault: BaseException | int) -> str:
         fault = fault.response.status_code
     if isinstance(fault, int):
         return setting_behind_status(slot, fault)
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(fault)):
+        return slot.setting("ca_file")
     if isinstance(fault, WrongModel):
         return f"{slot.setting('model')} or {slot.setting('expected_model')}"
     return slot.setting("url")

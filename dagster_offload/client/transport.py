@@ -18,7 +18,8 @@ import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
 from httpx_aiohttp import AiohttpTransport
 
-from dagster_offload.errors import CutAnswer
+from dagster_offload.client.connections import AnsweredUnasked, CleanConnector
+from dagster_offload.errors import CutAnswer, SettingsError
 from dagster_offload.slot.addresses import USER_AGENT, auth_headers, endpoint, origin, proxy_for
 from dagster_offload.slot.config import SlotConfig
 
@@ -51,17 +52,17 @@ class Http:
     """
 
     def __init__(self, slots: Iterable[SlotConfig], *, is_fresh: bool = False) -> None:
-        """Sockets are opened by the event loop of the first request.
+        """Sockets are opened by the event loop of the first request. Raises `SettingsError` for a bad CA file.
 
         `is_fresh`: every request on a connection of its own, so that an answer says something about the host now.
         """
-        slots = tuple(slots)
-        context = tls_context() if any(slot.url.startswith("https:") for slot in slots) else None
-        self._direct = _transport(context, is_fresh=is_fresh)
         self._by_origin = {
-            origin(slot.url): _transport(context, is_fresh=is_fresh, proxy=proxy)
+            origin(slot.url): _transport(
+                tls_context(slot.ca_file, slot.setting("ca_file")) if slot.url.startswith("https:") else None,
+                is_fresh=is_fresh,
+                proxy=proxy_for(slot.url),
+            )
             for slot in slots
-            if (proxy := proxy_for(slot.url)) is not None
         }
 
     async def exchange(
@@ -77,7 +78,7 @@ class Http:
         )
         body = bytearray()
         with true_errors():
-            response = await self._by_origin.get(origin(url), self._direct).handle_async_request(request)
+            response = await self._by_origin[origin(url)].handle_async_request(request)
             try:
                 async for part in response.aiter_bytes():
                     body += part
@@ -91,7 +92,7 @@ class Http:
         return httpx.Response(response.status_code, headers=response.headers, content=bytes(body), request=request)
 
     async def aclose(self) -> None:
-        for transport in (self._direct, *self._by_origin.values()):
+        for transport in self._by_origin.values():
             await transport.aclose()
 
     async def __aenter__(self) -> Self:
@@ -111,10 +112,20 @@ def call_timeout(slot: SlotConfig, read_seconds: float) -> httpx.Timeout:
     return httpx.Timeout(read_seconds, connect=slot.connect_timeout, pool=slot.connect_timeout + NAME_LOOKUP_SECONDS)
 
 
-@lru_cache(maxsize=1)
-def tls_context() -> ssl.SSLContext:
-    """Certificates as httpx would trust them (`SSL_CERT_FILE` and `SSL_CERT_DIR` included); loaded once."""
-    return httpx.create_ssl_context()
+@lru_cache(maxsize=4)
+def tls_context(ca_file: str | None, setting: str) -> ssl.SSLContext:
+    """The certificates of `ca_file`, or those httpx would trust (`SSL_CERT_FILE` and `SSL_CERT_DIR` included).
+
+    Loaded once. Certificates are always verified: a router's own certificate, named as its CA file, is trusted.
+    Raises `SettingsError` that names `setting`.
+    """
+    if ca_file is None:
+        return httpx.create_ssl_context()
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # SSLError is one
+        reason = "it holds no certificate in PEM form" if isinstance(error, ssl.SSLError) else error.strerror
+        raise SettingsError(f"{setting}: {ca_file} cannot be used: {reason}") from None
 
 
 def watchful_socket(address: aiohttp.AddrInfoType) -> socket.socket:
@@ -136,7 +147,7 @@ def watchful_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 
 def _transport(context: ssl.SSLContext | None, *, is_fresh: bool, proxy: str | None = None) -> AiohttpTransport:
     def open_session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
+        connector = CleanConnector(
             resolver=NameLookup(),
             socket_factory=watchful_socket,  # the transport's own `socket_options` are silently ignored
             ssl=context or True,
@@ -188,6 +199,7 @@ def truer_error(error: httpx.TransportError) -> httpx.TransportError:
     for kind, truer in (
         (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
         (aiohttp.ClientConnectorError, httpx.ConnectError),  # refused, no such host, no route, TLS
+        (AnsweredUnasked, httpx.ConnectError),  # no request was sent
         (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
         (aiohttp.SocketTimeoutError, httpx.ReadTimeout),
         (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),

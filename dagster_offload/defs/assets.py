@@ -22,6 +22,7 @@ from dagster_offload.engine.runs import RunSummary, run_documents
 from dagster_offload.errors import NoSuchDocument, StageDeferred
 from dagster_offload.ledger.work import documents, outbox, waiting_runs
 from dagster_offload.ledger.work.claims import Unfinished
+from dagster_offload.plain_text import escaped
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, STAGE_NAMES, SUMMARIZE, UPSTREAM
 
 GROUP = "documents"
@@ -128,10 +129,10 @@ def _failure(failed: Sequence[Unfinished], chosen: int, missing: Sequence[str]) 
     records = [
         dg.TableRecord(
             {
-                "document": item.document,
+                "document": escaped(item.document),
                 "stage": item.stage,
                 "state": item.state.value,
-                "cause": item.reason or "",
+                "cause": escaped(item.reason or ""),
                 "next step": _next_step(item),
             }
         )
@@ -144,17 +145,17 @@ def _failure(failed: Sequence[Unfinished], chosen: int, missing: Sequence[str]) 
 
 
 def _line(item: Unfinished) -> str:
-    return f"{item.document}: {item.stage} {item.state.value} ({item.reason}): {_next_step(item)}"
+    return escaped(f"{item.document}: {item.stage} {item.state.value} ({item.reason}): {_next_step(item)}")
 
 
 def _next_step(item: Unfinished) -> str:
     if item.state.value == "gone":
         return "the file is gone; scan the library"
-    return f"look at the file, then: dagster-offload retry {shlex.quote(item.document)}"
+    return f"look at the file, then: dagster-offload retry {shlex.quote(escaped(item.document))}"
 
 
 def _no_such_document(keys: Sequence[str]) -> str:
-    shown = ", ".join(keys[:5])
+    shown = ", ".join(escaped(key) for key in keys[:5])
     return f"no such document: {shown}" + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 
+from dagster_offload.plain_text import code_span
 from dagster_offload.settings import Settings
 from dagster_offload.slot.completion import ModelEvidence
 from dagster_offload.slot.config import PRIMARY
@@ -51,15 +52,16 @@ def assess(evidence: str | None, served_model: str | None, expected: str | None)
         return Verdict(True, "no model was asked: the document has no text to read")
     if served_model is None or evidence == ModelEvidence.ABSENT:
         return Verdict(True, "absent: the server named no model, so nothing is verified")
+    name = code_span(served_model)  # Dagster shows the words as Markdown
     is_match = expected is not None and re.search(expected, served_model) is not None
     if evidence == ModelEvidence.ECHOED:
         words = "matches what is expected" if is_match else "proves nothing"
-        return Verdict(True, f"echoed: the server repeated the name we asked for, {served_model}, which {words}")
+        return Verdict(True, f"echoed: the server repeated the name we asked for, {name}, which {words}")
     if expected is None:
-        return Verdict(True, f"reported: {served_model}; no expected model is set, so any name is accepted")
+        return Verdict(True, f"reported: {name}; no expected model is set, so any name is accepted")
     if is_match:
-        return Verdict(True, f"reported: {served_model}, as expected")
-    return Verdict(False, f"reported: {served_model}, which does not match {expected}: dagster-offload redo")
+        return Verdict(True, f"reported: {name}, as expected")
+    return Verdict(False, f"reported: {name}, which does not match {code_span(expected)}: dagster-offload redo")
 
 
 def evaluate_served_model(

@@ -19,6 +19,7 @@ from dagster_offload.drain import ALL, run_drain
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.work import claims
+from dagster_offload.plain_text import escaped
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import DRAIN_STAGES
 
@@ -100,7 +101,7 @@ def build_drain_sensor(asset_keys: Mapping[str, dg.AssetKey]) -> dg.SensorDefini
                     return dg.SkipReason(f"{starting}; {ledger.run(claims.backlog, DRAIN_STAGES)}")
                 decision = decide_drain(settings, ledger)
         except OffloadError as error:
-            return dg.SkipReason(str(error))
+            return dg.SkipReason(escaped(str(error)))
         return dg.RunRequest(tags=run_tags()) if decision.launch else dg.SkipReason(decision.words)
 
     return drain_sensor

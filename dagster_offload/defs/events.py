@@ -21,6 +21,7 @@ from dagster_offload.defs.names import CODE_VERSIONS, RECIPE_TAG, RESULT_TAG, st
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import PendingEvent
 from dagster_offload.ledger.work import outbox
+from dagster_offload.plain_text import cleaned, escaped
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import EXTRACT, STAGE_NAMES, UPSTREAM
@@ -236,17 +237,19 @@ def _metadata(event: PendingEvent, library: Path | None) -> dict[str, dg.Metadat
     metadata: dict[str, dg.MetadataValue] = {}
     preview = value.get("summary") or event.text_preview
     if preview:
-        metadata["preview"] = dg.MetadataValue.text(str(preview))
+        metadata["preview"] = dg.MetadataValue.text(cleaned(str(preview)))
     if value.get("key_points"):
-        metadata["key_points"] = dg.MetadataValue.json(value["key_points"])
-    metadata["path"] = dg.MetadataValue.path(event.document if library is None else str(library / event.document))
+        metadata["key_points"] = dg.MetadataValue.json([escaped(str(point)) for point in value["key_points"]])
+    metadata["path"] = dg.MetadataValue.path(
+        escaped(event.document if library is None else str(library / event.document))
+    )
     metadata |= {name: _as_metadata(entry) for name, entry in shown.items() if entry is not None}
     return metadata
 
 
 def _as_metadata(value: str | int | float) -> dg.MetadataValue:
     if isinstance(value, str):
-        return dg.MetadataValue.text(value)
+        return dg.MetadataValue.text(escaped(value))
     return dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.float(float(value))
 
 
@@ -263,7 +266,7 @@ def _entry(
     run_id: str, job_name: str, event: PendingEvent, materialization: dg.AssetMaterialization
 ) -> dg.EventLogEntry:
     """The entry that `log_event` would have stored."""
-    message = f"{event.document}: {event.stage} is done."
+    message = f"{escaped(event.document)}: {event.stage} is done."
     return dg.EventLogEntry(  # type: ignore[no-untyped-call]
         error_info=None,
         level=logging.DEBUG,

@@ -22,6 +22,7 @@ from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, documents
+from dagster_offload.plain_text import escaped
 from dagster_offload.settings import Settings
 from dagster_offload.stages.graph import EXTRACT
 
@@ -107,7 +108,7 @@ def build_library_sensor() -> dg.SensorDefinition:
             with deep_slot.ledger() as ledger:
                 found = _look(context.instance, settings, ledger)
         except OffloadError as error:
-            found = dg.SkipReason(str(error))
+            found = dg.SkipReason(escaped(str(error)))
         context.update_cursor(json.dumps({"looked_at": time.time()}))
         return found
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import dagster as dg
 
 from dagster_offload.engine.progress import ProgressCounts, describe_parts_read
+from dagster_offload.plain_text import escaped
 from dagster_offload.stages.graph import EXTRACT
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
@@ -38,7 +39,8 @@ def parts_progress(context: Context) -> Callable[[ProgressCounts], None]:
         if tenth > told.get((read.document, read.stage), 0):
             told[read.document, read.stage] = tenth
             words = describe_parts_read(read.stage, read.done, read.total)
-            what = f"extracting {read.document}" if read.stage == EXTRACT else f"{read.document}: {read.stage}"
+            document = escaped(read.document)
+            what = f"extracting {document}" if read.stage == EXTRACT else f"{document}: {read.stage}"
             context.log.info(f"{what}: {words}")
 
     return tell

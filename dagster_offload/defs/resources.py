@@ -9,6 +9,7 @@ import dagster as dg
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger, reach_ledger
+from dagster_offload.plain_text import escaped
 from dagster_offload.settings import Settings
 
 SettingsLoader = Callable[[], Settings]
@@ -54,4 +55,4 @@ def failures_as_messages() -> Iterator[None]:
     try:
         yield
     except OffloadError as error:
-        raise dg.Failure(str(error), metadata={"error": type(error).__name__}, allow_retries=False) from error
+        raise dg.Failure(escaped(str(error)), metadata={"error": type(error).__name__}, allow_retries=False) from error

@@ -19,6 +19,7 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import breaker
 from dagster_offload.ledger.slots.breaker import BUSY_IN_A_ROW_TO_OPEN
 from dagster_offload.ledger.work import deferrals, suspects
+from dagster_offload.plain_text import escaped
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import SlotConfig
 
@@ -53,7 +54,7 @@ class Judge:
     ) -> DocumentEnd:
         """Find out whose fault a failed call was, and record what follows from it."""
         failure, reason = failure_of(error), reason_with_setting(slot, error)
-        logger.info("%s of %s on %s: %s", item.stage, claim.document, slot.name, reason)
+        logger.info("%s of %s on %s: %s", item.stage, escaped(claim.document), slot.name, reason)
         if failure is Failure.REFUSED:
             default_wait = self.settings.retry_after_minutes * 60
             await self.ledger.run(
@@ -91,7 +92,7 @@ class Judge:
         state = await self.ledger.run(
             deferrals.fail, self.worker.id, claim, item, fault.code, fault.message, call, is_final=fault.is_final
         )
-        logger.info("%s of %s: %s (%s)", item.stage, claim.document, fault.message, state)
+        logger.info("%s of %s: %s (%s)", item.stage, escaped(claim.document), fault.message, state)
         return DocumentEnd.FAILED if state is State.FAILED else DocumentEnd.PUT_BACK
 
 

@@ -31,6 +31,8 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
     """
     yield _ocr(settings)
     yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
+    if (key := checks.check_key(slot)) is not None:
+        yield key
     for step in (checks.check_name, checks.check_connection):
         found = step(slot)
         yield found

@@ -38,6 +38,7 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import breaker
 from dagster_offload.ledger.work import claims, finish, partials, refused_answers
 from dagster_offload.ledger.work.finish import Finish, output_digest
+from dagster_offload.plain_text import escaped
 from dagster_offload.settings import Settings
 from dagster_offload.slot.completion import Answer, ContextOverflow
 from dagster_offload.slot.config import SlotConfig
@@ -193,7 +194,9 @@ class DocumentRunner:
             partials.keep, self.worker.id, claim, item, passage.digest, value, call, reading.done
         )
         if not was_held:
-            logger.info("%s of %s: no longer ours; the answer to %s is kept", item.stage, claim.document, passage.label)
+            logger.info(
+                "%s of %s: no longer ours; the answer to %s is kept", item.stage, escaped(claim.document), passage.label
+            )
             return DocumentEnd.LEFT
         self._tell(claim, item, reading)
         return None
@@ -215,7 +218,7 @@ class DocumentRunner:
             words = f"{LEAST_TEXT_TOKENS} tokens of text are too long for the model: give its server a larger context"
             fault = DocumentFault("context_too_small", f"{words} ({slot.setting('context_tokens')})")
             return await self.judge.blame(claim, item, fault, call)
-        logger.info("%s of %s is too long for %s: smaller parts", item.stage, claim.document, slot.name)
+        logger.info("%s of %s is too long for %s: smaller parts", item.stage, escaped(claim.document), slot.name)
         await self.ledger.run(
             partials.split_smaller, self.worker.id, claim, item, call, reading.sizes, reading.done, reading.total
         )
@@ -241,7 +244,9 @@ class DocumentRunner:
                 partials.finish_in_parts, self.worker.id, claim, item, result, self.recipes, self.worker.run_id
             )
         if not was_held:
-            logger.info("%s of %s: its input changed meanwhile; the answer is kept", item.stage, claim.document)
+            logger.info(
+                "%s of %s: its input changed meanwhile; the answer is kept", item.stage, escaped(claim.document)
+            )
         return DocumentEnd.DONE if was_held else DocumentEnd.LEFT
 
     async def _waited_for_a_busy_slot(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from dagster_offload.engine.extract_pool import Ended, TextLanes, Unread, Waits
 from dagster_offload.engine.progress import DocumentEnd, PartsRead, Progress, ProgressCounts
 from dagster_offload.errors import DocumentFault, OffloadError
+from dagster_offload.extraction.limits import children_for, memory_of_this_machine
 from dagster_offload.extraction.protocol import PageRead
 from dagster_offload.extraction.tesseract import Reader, find_reader
 from dagster_offload.ledger.core.database import Cursor, Ledger
@@ -59,10 +60,10 @@ def extract_due(
     if width:
         reader = find_reader(settings.ocr, settings.ocr_languages)
         books = _ResultWriter(ledger, worker, recipes(settings), documents, counts, on_progress, reader)
-        with TextLanes(width, settings.library, reader, books.tell_page) as lanes:
-            books.keep(lanes)
-        with TextLanes(1, settings.library, reader, books.tell_page) as lane:
-            books.keep(lane, alone=True)
+        memory, most_bytes = memory_of_this_machine(), settings.max_file_size
+        for children, alone in ((children_for(width, memory), False), (children_for(1, memory), True)):
+            with TextLanes(children, settings.library, reader, books.tell_page, most_bytes=most_bytes) as lanes:
+                books.keep(lanes, alone=alone)
         ledger.run(ocr_pages.forget_unwanted)
     return counts
 

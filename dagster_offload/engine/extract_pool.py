@@ -15,6 +15,7 @@ from typing import Self, TypeVar
 
 from dagster_offload.errors import ChangedWhileRead, DocumentFault
 from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.extraction.limits import Children
 from dagster_offload.extraction.protocol import PageRead
 from dagster_offload.extraction.tesseract import Reader
 from dagster_offload.ledger.core.rows import Claim, ClaimedItem, NewResult
@@ -65,18 +66,24 @@ class _Given:
 
 
 class TextLanes:
-    """`width` lanes, as a context manager; leaving it by an error kills the extractors at work.
+    """Lanes as a context manager; leaving it by an error kills the extractors at work.
 
     `held` counts the documents that were given and not fetched again. `on_page` is called in the lanes' threads; what it
     raises, and what no document is to blame for, is raised by `fetch`.
     """
 
-    def __init__(self, width: int, library: Path | None, reader: Reader, on_page: OnPage) -> None:
-        self.width = width
+    def __init__(
+        self, children: Children, library: Path | None, reader: Reader, on_page: OnPage, *, most_bytes: int
+    ) -> None:
+        """A lane for each of `children`; files of more than `most_bytes` are not read."""
+        self.width = width = children.count
         self.library = library
         self.on_page = on_page
         self.held = 0
-        self._extractors = [Extractor(reader=reader) for _ in range(width)]
+        self._extractors = [
+            Extractor(memory_limit_bytes=children.memory_limit_bytes, most_bytes=most_bytes, reader=reader)
+            for _ in range(width)
+        ]
         self._given: queue.SimpleQueue[_Given | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[Ended | BaseException] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(width, thread_name_prefix="extract")

@@ -15,12 +15,14 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work import documents
 from dagster_offload.ledger.work.documents import KnownDocument
 from dagster_offload.library.files import FileStat, SeenFile, Walk, digest, walk
+from dagster_offload.library.sizes import too_large
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 
 VANISHED_SHARE = 0.2
 VANISHED_COUNT = 10
 BATCH = 100
+TOO_LARGE = "too_large"  # how the reason of such a document begins
 
 Progress = Callable[[int, int], None]  # done, total
 
@@ -65,7 +67,7 @@ def _scan(
 ) -> ScanReport:
     started = time.monotonic()
     looked_at = ledger.run(documents.now)
-    last = ledger.run(_last_look)
+    last = ledger.run(_last_look, settings.max_file_size)
     found = walk(library, last.seen)
     vanished = _vanished(found, last)
     if not accept_vanished:
@@ -102,7 +104,7 @@ def _scan(
 
 def library_differs(settings: Settings, ledger: Ledger) -> str | None:
     """By stats alone: what a scan would look at, in words; None where there is nothing. Raises `LibraryMissing`."""
-    last = ledger.run(_last_look)
+    last = ledger.run(_last_look, settings.max_file_size)
     found = walk(_library(settings), last.seen)
     vanished = len(_vanished(found, last))
     if found.files or vanished:
@@ -139,7 +141,11 @@ def _store_changes(
         for file in files[start : start + BATCH]:
             before = known.get(file.key)
             try:
-                found, unreadable = digest(file), None
+                found, unreadable = None, _too_large(file, settings.max_file_size)
+                if unreadable is None:
+                    found = digest(file)
+                else:
+                    counts.unreadable += 1
             except ChangedWhileRead:
                 counts.left += 1
                 continue
@@ -179,8 +185,17 @@ class _LastLook:
     others: list[str]
 
 
-def _last_look(cur: Cursor) -> _LastLook:
-    return _LastLook(documents.seen_documents(cur), documents.other_present_keys(cur))
+def _last_look(cur: Cursor, max_file_size: int) -> _LastLook:
+    seen, others = documents.seen_documents(cur), documents.other_present_keys(cur)
+    # Refused for their size, and small enough for the setting as it is now: to be read, though nothing changed in them.
+    fitting = [key for key in documents.keys_refused_for_size(cur, TOO_LARGE, max_file_size) if key in seen]
+    for key in fitting:
+        del seen[key]
+    return _LastLook(seen, [*others, *fitting])
+
+
+def _too_large(file: FileStat, most: int) -> str | None:
+    return f"{TOO_LARGE}: {too_large(file.size, most)}" if file.size > most else None
 
 
 def _vanished(found: Walk, last: _LastLook) -> list[str]:

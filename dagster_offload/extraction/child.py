@@ -34,6 +34,7 @@ from dagster_offload.extraction.readers import read_file
 from dagster_offload.extraction.refusals import FileRefused
 from dagster_offload.extraction.scans import Pictures
 from dagster_offload.extraction.tesseract import death_with_parent
+from dagster_offload.library.sizes import too_large
 
 _OUT_OF_MEMORY_SCORE = 500  # of -1000 (never ended) to 1000 (first of all)
 
@@ -62,7 +63,7 @@ def main() -> None:
 def _answer(request: Request, on_page: Callable[[PageRead], None]) -> Answer:
     try:
         try:
-            data = _read(request.path)
+            data = _read(request.path, request.most_bytes)
         except OSError as error:
             return Unopened(error.errno or errno.EIO)
         if data is None or request.digest not in (None, hashlib.sha256(data).hexdigest()):
@@ -81,13 +82,20 @@ def _answer(request: Request, on_page: Callable[[PageRead], None]) -> Answer:
         return Crashed(CRASH, f"{type(error).__name__} {errno.errorcode.get(number, '')}".rstrip())
 
 
-def _read(path: str) -> bytes | None:
-    """The file's bytes, None where it is no regular file (any more). Only its errors are reported by number."""
+def _read(path: str, most_bytes: int) -> bytes | None:
+    """The file's bytes, None where it is no regular file (any more). Only its errors are reported by number.
+
+    Raises `FileRefused` for a file of more than `most_bytes`, before it is read.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             return None
-        return file.read()
+        data = b"" if status.st_size > most_bytes else file.read(most_bytes + 1)  # it may grow while it is read
+        if max(status.st_size, len(data)) > most_bytes:
+            raise FileRefused("too_large", too_large(max(status.st_size, len(data)), most_bytes), is_final=True)
+        return data
 
 
 def _end_with(parent: int) -> None:

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from dagster_offload.errors import ChangedWhileRead, ExtractionFailed, ExtractorUnavailable
+from dagster_offload.extraction.limits import MOST_BYTES
 from dagster_offload.extraction.protocol import (
     CRASH,
     HEADER,
@@ -41,7 +42,7 @@ from dagster_offload.library.files import extension
 
 TIME_LIMIT_SECONDS = 120.0
 PAGE_LIMIT_SECONDS = 120.0  # for each page that is read by OCR; a dense one takes ten on a slow machine
-MEMORY_LIMIT_BYTES = 4 * 1024**3
+MAX_FILE_BYTES = 512 * 1024**2
 START_LIMIT_SECONDS = 60.0
 # A fresh child now and then, so that what documents leave behind does not fall on another; it costs 0.2 s to start.
 DOCUMENTS_PER_CHILD = 1000
@@ -62,14 +63,16 @@ class Extractor:
     def __init__(
         self,
         time_limit_seconds: float = TIME_LIMIT_SECONDS,
-        memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+        memory_limit_bytes: int = MOST_BYTES,
         *,
         page_limit_seconds: float = PAGE_LIMIT_SECONDS,
+        most_bytes: int = MAX_FILE_BYTES,
         reader: Reader = NO_READER,
     ) -> None:
         self.time_limit_seconds = time_limit_seconds
         self.memory_limit_bytes = memory_limit_bytes
         self.page_limit_seconds = page_limit_seconds
+        self.most_bytes = most_bytes
         self._reader = reader
         self._child: _Child | None = None
         self._is_closed = False
@@ -112,13 +115,14 @@ class Extractor:
 
         The child reads the bytes once; where their SHA-256 is not `expected_digest`, `ChangedWhileRead` is raised, so
         that no text is ever stored for other bytes than it was taken from. Raises `ExtractionFailed`: final for a file
-        that is broken, protected or of no type we read; not final for a time-out, memory or a crash. A file that
+        that is broken, protected, too large or of no type we read; not final for a time-out, memory or a crash. A file that
         cannot be read is an `OSError`, and nothing else is. Raises `ExtractorUnavailable` where no child can be started.
         """
         with self._at_work:
             request = Request(
                 path=os.fspath(path.absolute()),
                 digest=expected_digest,
+                most_bytes=self.most_bytes,
                 file_type=extension(path.name),
                 reader=self._reader,
                 known_pages=dict(known_pages or {}),

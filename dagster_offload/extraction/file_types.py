@@ -81,7 +81,7 @@ _MAIL_BOX = re.compile(rb"From \S+ [^\n]*\d\d:\d\d[^\n]*\r?\n[A-Za-z-]+:")
 
 # EPUB readers unscramble these fonts without a key; any other encryption needs one.
 _SCRAMBLED_FONTS = (b"http://www.idpf.org/2008/embedding", b"http://ns.adobe.com/pdf/enc#RC")
-_ALGORITHM = re.compile(rb"""EncryptionMethod[^>]*Algorithm\s*=\s*["']([^"']*)""")
+_ALGORITHM = re.compile(rb"""EncryptionMethod[^<>]{0,1000}?Algorithm\s*=\s*["']([^"']*)""")
 
 # What the standard library and olefile raise over damaged files: nearly anything. Not MemoryError.
 DAMAGE = (
@@ -110,7 +110,7 @@ def sniffed(data: bytes) -> str | None:
         return _opened_compound(data, _compound_kind)
     if looks_like_html(data):
         return HTML
-    return MBOX if _MAIL_BOX.match(data) else None
+    return MBOX if _MAIL_BOX.match(data[:2000]) else None  # bounded: the pattern tries every time of day in a line
 
 
 def describe_time(kind: str) -> str:

@@ -23,12 +23,14 @@ CRASH, OUT_OF_MEMORY = "extraction_crash", "extraction_memory"
 class Request:
     """A file to read.
 
-    `digest` is the SHA-256 its bytes must have (None: any). `file_type` is its extension, lower case, without the dot.
-    `known_pages` are texts of pages that OCR has read before, by number from 1.
+    `digest` is the SHA-256 its bytes must have (None: any). A file of more than `most_bytes` is refused. `file_type` is
+    its extension, lower case, without the dot. `known_pages` are texts of pages that OCR has read before, by number
+    from 1.
     """
 
     path: str
     digest: str | None
+    most_bytes: int
     file_type: str
     reader: Reader
     known_pages: Mapping[int, str] = field(repr=False)

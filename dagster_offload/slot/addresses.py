@@ -46,7 +46,7 @@ def proxy_for(url: str) -> str | None:
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
-    if _is_loopback(host) or host.endswith(".local") or proxy_bypass(parts.netloc.rpartition("@")[2]):
+    if is_loopback(host) or host.endswith(".local") or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
@@ -55,7 +55,13 @@ def proxy_for(url: str) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def _is_loopback(host: str) -> bool:
+def sends_key_in_the_clear(slot: SlotConfig) -> bool:
+    """Whether the slot's key or password, and every document, can be read by whoever shares the network."""
+    parts = urlsplit(slot.url)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "") and bool(auth_headers(slot))
+
+
+def is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -36,6 +36,7 @@ class SlotConfig:
     health_path: str = "/health"
     connect_timeout: float = 3.0
     read_timeout: float = 900.0
+    ca_file: str | None = None  # PEM; trusted for this slot instead of the system's certificates
     context_tokens: int | None = None  # the model's context by the owner's word; None = ask its server
     extra_body: Mapping[str, Any] = field(
         default_factory=dict, hash=False
@@ -58,6 +59,8 @@ class SlotConfig:
         parts = [self.url, self.model, self.expected_model or "", self.api_key or "", self.health_path]
         if self.extra_body:
             parts.append(json.dumps(self.extra_body, sort_keys=True))
+        if self.ca_file is not None:
+            parts.append(f"ca_file={self.ca_file}")
         if self.context_tokens is not None:
             parts.append(f"context_tokens={self.context_tokens}")
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

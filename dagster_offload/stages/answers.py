@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.lenient_json import objects_in_prose, read_written_json, without_trailing_commas
 from dagster_offload.slot.completion import Answer
 from dagster_offload.slot.dialects import is_blank_without_end
 from dagster_offload.slot.thinking import MOST_CHARACTERS, split_thinking
+from dagster_offload.stages.cleaning import cleaned_fields
 from dagster_offload.stages.languages import language_code
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -32,6 +33,7 @@ class StageAnswer(BaseModel):
     """Base of what a stage accepts: extra keys are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, str_strip_whitespace=True)
+    _clean = model_validator(mode="before")(cleaned_fields)
 
 
 def _share(value: Any) -> Any:

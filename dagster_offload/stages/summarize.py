@@ -7,6 +7,7 @@ from pydantic import Field
 
 from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.stages.answers import LanguageCode, Points, StageAnswer, parse_record
+from dagster_offload.stages.cleaning import BoundedPoints, BoundedSummary, Title
 from dagster_offload.stages.languages import language_name
 from dagster_offload.stages.long_documents import WholeReading
 
@@ -55,9 +56,9 @@ def _form(language: str) -> str:
 class Summary(StageAnswer):
     """A document's summary. `language` is the document's. Only `summary` is required."""
 
-    summary: Annotated[str, Field(min_length=1)]
-    title: str | None = None
-    key_points: Points = ()
+    summary: Annotated[BoundedSummary, Field(min_length=1)]
+    title: Title = None
+    key_points: Annotated[Points, BoundedPoints] = ()
     language: LanguageCode = None
 
 

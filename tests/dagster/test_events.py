@@ -209,3 +209,23 @@ def test_a_tick_tells_for_a_limited_time(edge: Edge, monkeypatch: pytest.MonkeyP
     finished(edge, 5)
     assert reporter(edge).tell(seconds=0) == 2
     assert edge.ledger.run(outbox.count_pending) == 3
+
+
+def test_no_harmful_character_reaches_dagsters_pages() -> None:
+    """A document's own name is its partition, which Dagster shows as it is."""
+    drives = "\x1b[2J\u202e"
+    hostile = replace(
+        PENDING,
+        document=f"rent{drives}.txt",
+        value={"title": f"Rent{drives}", "summary": f"Due.{drives}\nOn Monday.", "key_points": [drives]},
+        served_model=f"model{drives}",
+        reused_from=f"other{drives}",
+    )
+    shown = events.materialization(hostile, KEYS, {"summarize": PENDING.recipe}, None).metadata
+    for name, entry in shown.items():
+        assert "\x1b" not in str(entry.value), name
+        assert "\u202e" not in str(entry.value), name
+    assert shown["preview"].value == "Due.[2J\nOn Monday."
+    assert shown["path"].value == "rent\\x1b[2J\\u202e.txt"
+    stored = events._entry("run", "drain", hostile, events.materialization(hostile, KEYS, {}, None))
+    assert "\\x1b[2J" in stored.user_message

@@ -153,7 +153,7 @@ def test_a_page_that_hangs_is_that_documents_fault_and_no_others(
     hanging.chmod(0o755)
     monkeypatch.setenv("PATH", f"{hanging.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(
-        "dagster_offload.engine.extract_pool.Extractor", lambda reader: Extractor(reader=reader, page_limit_seconds=1)
+        "dagster_offload.engine.extract_pool.Extractor", lambda **given: Extractor(**given, page_limit_seconds=1)
     )
     put(engine, "letters.pdf")
     (engine.library / "note.txt").write_text("Paid 12 EUR")

@@ -210,7 +210,9 @@ def test_only_the_file_itself_is_answered_with_an_error_of_reading(
 ) -> None:
     """A reader's own troubles are the document's: nobody else would ever end them."""
     path = write(tmp_path / "a.txt", b"text")
-    request = Request(path=str(path), digest=None, file_type="txt", reader=NO_READER, known_pages={})
+    request = Request(
+        path=str(path), digest=None, most_bytes=1024**2, file_type="txt", reader=NO_READER, known_pages={}
+    )
 
     def answered_when_reading_raises(error: OSError) -> Answer:
         def broken(*_given: object) -> Any:

@@ -1,27 +1,22 @@
 """The text of HTML pages, and of HTML parts of mails."""
 
 import html
-import re
 
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.encodings import declared_encoding, decode
 from dagster_offload.extraction.formats import general
+from dagster_offload.extraction.formats.html_head import title_of, without_head
 from dagster_offload.extraction.refusals import FileRefused
-
-# What a page says of itself comes out as text above it, and drawings as long lines of base64.
-_HEAD = re.compile(r"<title\b.*?</title\s*>|<(?:meta|base)\b[^>]*>|<svg\b.*?</svg\s*>", re.IGNORECASE | re.DOTALL)
-_TITLE = re.compile(r"<title\b[^>]*>(.*?)</title\s*>", re.IGNORECASE | re.DOTALL)
 
 
 def html_text(page: str) -> str:
     """The page's text; tables as Markdown. Raises `FileRefused`."""
-    return general.read_text(_HEAD.sub("", page).encode("utf-8", "ignore"), file_types.HTML)
+    return general.read_text(without_head(page).encode("utf-8", "ignore"), file_types.HTML)
 
 
 def html_title(page: str) -> str:
     """The page's title, "" where it has none."""
-    title = _TITLE.search(page)
-    return html.unescape(title[1]) if title else ""
+    return html.unescape(title_of(page) or "")
 
 
 def html_part_text(page: str) -> str:

@@ -20,6 +20,7 @@ _MAIL_BEGINS = re.compile(rb"^From (?=[^\n]*\n[A-Za-z-]+:)", re.MULTILINE)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 
+LONGEST_HEADER = 20_000  # characters; a mail to 500 people has as many
 _SHOWN = ("Subject", "From", "To", "Cc", "Date")
 
 
@@ -107,7 +108,8 @@ def _header(message: Message, name: str) -> str:
     if value is None:
         return ""
     try:
-        decoded_words = decode_header(value)
+        # Bounded: the library looks for the end of an encoded word at every beginning of one.
+        decoded_words = decode_header(value if len(str(value)) <= LONGEST_HEADER else str(value)[:LONGEST_HEADER])
     except HeaderParseError:  # says that it is encoded, and is not: its reader sees it as it stands
         decoded_words = [(str(value), None)]
     words = []

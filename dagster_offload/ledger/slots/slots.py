@@ -58,12 +58,13 @@ def register(cur: Cursor, slot: SlotConfig, recipes: Mapping[str, str] | None = 
     re-arm a breaker that waits for them: a trial decides. So do other `recipes`, at the doors that ask, where every
     document was refused. Another server's places are not known.
     """
+    url = slot.shown_url  # backups and other users of the database get no password
     is_auto = slot.concurrency == "auto"
     n = {"permits": 1 if is_auto else slot.concurrency, "setting": 0 if is_auto else slot.concurrency, "auto": is_auto}
     cur.execute(
         "insert into slots (name, url, model, fingerprint, permits, permits_from_settings, is_auto) values "
         "(%(name)s, %(url)s, %(model)s, %(fingerprint)s, %(permits)s, %(setting)s, %(auto)s) on conflict (name) do nothing",
-        {"name": slot.name, "url": slot.url, "model": slot.model, "fingerprint": slot.fingerprint, **n},
+        {"name": slot.name, "url": url, "model": slot.model, "fingerprint": slot.fingerprint, **n},
     )
     locked(cur, slot.name)
     cur.execute(
@@ -74,12 +75,12 @@ def register(cur: Cursor, slot: SlotConfig, recipes: Mapping[str, str] | None = 
     cur.execute(
         "update slots set places = null, places_from = null, width_memory = null, width_found = null "
         "where name = %s and url <> %s",
-        [slot.name, slot.url],
+        [slot.name, url],
     )
     cur.execute(
         "update slots set url = %(url)s, model = %(model)s, fingerprint = %(fingerprint)s where name = %(name)s "
-        "and fingerprint <> %(fingerprint)s returning breaker",
-        {"name": slot.name, "url": slot.url, "model": slot.model, "fingerprint": slot.fingerprint},
+        "and (fingerprint <> %(fingerprint)s or url <> %(url)s) returning breaker",
+        {"name": slot.name, "url": url, "model": slot.model, "fingerprint": slot.fingerprint},
     )
     if (changed := cur.fetchone()) is not None and changed["breaker"] != BreakerState.CLOSED:
         try_again(cur, slot.name, "the settings changed: asking again")

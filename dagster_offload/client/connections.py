@@ -1,0 +1,64 @@
+"""Which connections a request may be sent on: only those that hold no unread bytes.
+
+aiohttp reads on where it stopped. One answer too many, from a router that repeats itself or lies, would be taken for
+the answer about the next document. Bytes that arrive after the next request was sent cannot be told from its answer.
+"""
+
+import select
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError
+
+
+class AnsweredUnasked(aiohttp.ClientConnectionError):
+    """The server sent bytes on a new connection before it was sent a request."""
+
+
+class CleanConnector(aiohttp.TCPConnector):
+    """Drops a kept connection that holds unread bytes, and connects anew."""
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        """Raises `AnsweredUnasked`, and what connecting raises."""
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            if protocol is None or not _has_unread_bytes(protocol):
+                return connection
+            connection.close()
+            if _is_new(protocol):
+                raise AnsweredUnasked("the server sent an answer before it was sent a request")
+
+
+def _has_unread_bytes(protocol: ResponseHandler) -> bool:
+    return protocol.should_close or _is_within_an_answer(protocol) or _is_readable(protocol)
+
+
+def _is_new(protocol: ResponseHandler) -> bool:
+    return protocol._parser is None  # each request sets one, and the last one's stays
+
+
+def _is_within_an_answer(protocol: ResponseHandler) -> bool:
+    """Whether the parser of the last answer has read the beginning of another one."""
+    if protocol._parser is None:
+        return False
+    try:
+        return protocol._parser.feed_eof() is not None
+    except HttpProcessingError:
+        return True
+
+
+def _is_readable(protocol: ResponseHandler) -> bool:
+    """Whether the socket holds bytes that the event loop has not read yet, or the server has closed it."""
+    transport = protocol.transport
+    if transport is None:
+        return True
+    if _is_new(protocol) and transport.get_extra_info("ssl_object") is not None:
+        return False  # TLS 1.3 sends session tickets after the handshake
+    waiting = select.poll()
+    waiting.register(transport.get_extra_info("socket"), select.POLLIN)
+    return bool(waiting.poll(0))

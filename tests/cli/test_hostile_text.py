@@ -1,0 +1,113 @@
+"""A document's name and a router's answers are shown by every command without a character that does harm."""
+
+import json
+import logging
+import os
+import re
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.drain import drain
+from dagster_offload.ledger.core.database import Ledger
+from tests.faults.raw_server import Asked, Line, RawServer, completion, reply
+from tests.support.cli import Call
+
+NAME = "rent [bold]\u202efdp.txt"  # shown as `rent [bold]txt.pdf`
+DRIVES = "\x1b]0;gone\x07\x9b2J\u202e\u2066"
+
+
+def hostile(line: Line, asked: Asked) -> bool:
+    """No record for the classes; a record full of control characters for the summary."""
+    if "category" in json.dumps(asked.body["messages"]):
+        content = json.dumps({"category": f"no such class {DRIVES}"})
+    else:
+        content = json.dumps(
+            {"title": f"Rent{DRIVES}\n" + "x" * 1000, "summary": f"Due.{DRIVES}", "key_points": [DRIVES]}
+        )
+    line.send(reply(200, completion(asked, content, model=f"mlx/evil{DRIVES}")))
+    return True
+
+
+@pytest.fixture
+def drained(with_ledger: str, library: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from dagster_offload.engine.extract import run_extraction
+    from dagster_offload.engine.scan import scan
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.settings import load_settings
+
+    caplog.set_level(logging.INFO)
+    (library / NAME).write_text("The rent for May is due on Monday, by bank transfer, to the landlord as always.")
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
+        scan(settings, ledger)
+        run_extraction(settings, ledger)
+    with RawServer(hostile) as server:
+        os.environ["OFFLOAD_DEEP_URL"], os.environ["OFFLOAD_DEEP_MODEL"] = server.url, "qwen-macbook"
+        for _ in range(3):
+            drain("all", 10)
+            with Ledger(with_ledger) as ledger, ledger.transaction() as cur:
+                cur.execute("update work_items set not_before = null where state = 'pending'")
+
+
+def harmful_in(text: str) -> list[str]:
+    """Control and direction characters, by their Unicode category and class rather than by our own list of them."""
+    return [
+        character
+        for character in text
+        if (unicodedata.category(character) == "Cc" and character not in "\n")
+        or unicodedata.bidirectional(character) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    ]
+
+
+def test_no_command_shows_a_harmful_character(call: Call, drained: None, library: Path) -> None:
+    for command in (
+        ["status"],
+        ["status", "--json"],
+        ["explain", NAME],
+        ["explain", NAME, "--json"],
+        ["explain", NAME, "--answer"],
+        ["explain", NAME, "--answer", "--json"],
+        ["slot", "show"],
+        ["slot", "show", "--json"],
+        ["explain", f"missing{DRIVES}"],
+        ["explain", f"missing{DRIVES}", "--json"],
+        ["retry", f"missing{DRIVES}"],
+        ["retry", NAME, "--json"],
+    ):
+        result = call(*command)
+        assert not harmful_in(result.output), command
+        assert result.output
+    assert "rent [bold]\\u202efdp.txt" in call("explain", NAME).output
+    assert json.loads(call("explain", NAME, "--json").stdout)["document"] == NAME  # scripts get the name itself
+
+
+def test_retry_names_what_it_moves_without_a_harmful_character(call: Call, drained: None) -> None:
+    shown = call("retry").output
+    assert not harmful_in(shown)
+    assert "rent [bold]\\u202efdp.txt  classify" in shown
+
+
+def test_doctor_shows_a_servers_words_without_a_harmful_character(call: Call, with_ledger: str) -> None:
+    with RawServer(hostile) as server:
+        os.environ["OFFLOAD_DEEP_URL"], os.environ["OFFLOAD_DEEP_MODEL"] = server.url, "qwen-macbook"
+        shown = call("doctor").output
+    assert "mlx/evil" in shown
+    assert not harmful_in(shown)
+
+
+def test_no_record_holds_a_harmful_character(drained: None, with_ledger: str) -> None:
+    with Ledger(with_ledger) as ledger, ledger.transaction() as cur:
+        cur.execute("select title, summary, key_points::text from records where document = %s", [NAME])
+        (row,) = cur.fetchall()
+    assert not harmful_in(json.dumps(row, ensure_ascii=False))
+    assert row["summary"] == "Due.]0;gone2J"
+    assert re.fullmatch("Rent\\]0;gone2J x+…", row["title"])
+    assert len(row["title"]) == 300
+
+
+def test_no_log_line_holds_a_harmful_character(drained: None, caplog: pytest.LogCaptureFixture) -> None:
+    lines = [record.getMessage() for record in caplog.get_records("setup")]
+    assert any("rent [bold]\\u202efdp.txt" in line for line in lines)
+    assert not harmful_in("".join(lines))

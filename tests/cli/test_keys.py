@@ -1,0 +1,148 @@
+"""Keys and passwords: not in the process list, not in Postgres, not in a log, and not unencrypted without a word."""
+
+import logging
+import os
+import ssl
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from dagster_offload.client.transport import tls_context
+from dagster_offload.drain import drain
+from dagster_offload.errors import SettingsError
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.settings import load_settings
+from dagster_offload.simulator import Router
+from dagster_offload.slot.addresses import auth_headers, sends_key_in_the_clear
+from dagster_offload.slot.config import SlotConfig
+from tests.client.test_unread_bytes import tls_server
+from tests.support.cli import Call
+
+
+@pytest.mark.parametrize("command", ["up", "drain", "status", "doctor", "redo"])
+@pytest.mark.parametrize("url", ["http://me:s3cret@laptop:1", "http://s3cret@laptop:1", "http://me:s3/cret@laptop"])
+def test_a_url_with_a_password_is_refused_as_an_option(call: Call, command: str, url: str) -> None:
+    result = call(command, "--deep-url", url, "--deep-model", "m")
+    assert result.exit_code == 2
+    assert "OFFLOAD_DEEP_URL" in result.output
+    assert "OFFLOAD_DEEP_API_KEY_FILE" in result.output
+    assert "s3" not in result.output
+    assert "OFFLOAD_DEEP_URL" not in os.environ
+
+
+def test_no_password_and_no_key_reach_postgres_or_a_log(
+    call: Call, scanned: Path, router: Router, with_ledger: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    os.environ["OFFLOAD_DEEP_URL"] = router.url.replace("http://", "http://me:s3cretword@")
+    os.environ["OFFLOAD_DEEP_API_KEY"] = "s3cretkey"
+    drain("all", 1)
+    router.set(mode="refuse", status=401)
+    drain("all", 1)
+    call("drain")
+    call("doctor")
+    with Ledger(with_ledger) as ledger, ledger.transaction() as cur:
+        cur.execute("select schemaname, tablename from pg_tables where schemaname like 'offload%'")
+        tables = [f"{row['schemaname']}.{row['tablename']}" for row in cur.fetchall()]
+        assert {"offload.slots", "offload.calls"} <= set(tables)
+        for table in tables:
+            cur.execute(f"select t::text as row from {table} t where t::text like '%%s3cret%%'")  # noqa: S608 - names of tables
+            assert not cur.fetchall(), table
+        cur.execute("select url from slots where name = 'deep'")
+        assert cur.fetchall() == [{"url": router.url}]
+    assert "s3cret" not in caplog.text
+    written = [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    assert not [path for path in written if b"s3cret" in path.read_bytes()]
+
+
+def test_an_older_ledgers_password_is_overwritten(call: Call, scanned: Path, router: Router, with_ledger: str) -> None:
+    os.environ["OFFLOAD_DEEP_URL"] = with_password = router.url.replace("http://", "http://me:s3cretword@")
+    drain("all", 1)
+    with Ledger(with_ledger) as ledger, ledger.transaction() as cur:
+        cur.execute("update slots set url = %s", [with_password])
+    drain("all", 1)
+    with Ledger(with_ledger) as ledger, ledger.transaction() as cur:
+        cur.execute("select url from slots")
+        assert cur.fetchall() == [{"url": router.url}]
+
+
+def test_a_key_is_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("s3cret\n")
+    slot = load_settings(deep_url="http://h:1", deep_model="m", deep_api_key_file=file).slots.deep
+    assert slot is not None
+    assert auth_headers(slot) == {"authorization": "Bearer s3cret"}
+    assert "s3cret" not in repr(slot)
+
+
+def test_a_key_file_that_cannot_be_read_names_its_variable(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"OFFLOAD_DEEP_API_KEY_FILE: .*missing cannot be read: No such file"):
+        load_settings(deep_url="http://h:1", deep_model="m", deep_api_key_file=tmp_path / "missing")
+    with pytest.raises(SettingsError, match="both set: unset one"):
+        load_settings(deep_url="http://h:1", deep_model="m", deep_api_key="k", deep_api_key_file=tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "is_reported"),
+    [
+        ("http://macbook.local:8890", "k", True),
+        ("http://me:password@192.168.1.7:8890", None, True),
+        ("http://macbook.local:8890", None, False),
+        ("https://macbook.local:8890", "k", False),
+        ("http://127.0.0.1:8890", "k", False),
+        ("http://[::1]:8890", "k", False),
+        ("http://localhost:8890", "k", False),
+    ],
+)
+def test_a_key_over_plain_http_beyond_loopback_is_noticed(url: str, key: str | None, is_reported: bool) -> None:
+    assert sends_key_in_the_clear(SlotConfig(name="deep", url=url, model="m", api_key=key)) is is_reported
+
+
+def test_doctor_reports_an_unencrypted_key_once_with_what_to_do(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFLOAD_DEEP_URL", "http://192.0.2.1:9")
+    monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "m")
+    monkeypatch.setenv("OFFLOAD_DEEP_API_KEY", "s3cret")
+    monkeypatch.setenv("OFFLOAD_DEEP_CONNECT_TIMEOUT", "0.1")
+    found = call("doctor").stdout
+    assert found.count("sent to 192.0.2.1 unencrypted") == 1
+    assert "s3cret" not in found
+    advice = call("doctor", "--json").stdout
+    assert "OFFLOAD_DEEP_CA_FILE" in advice
+
+
+@pytest.fixture
+def authority() -> Iterator[trustme.CA]:
+    tls_context.cache_clear()
+    yield trustme.CA()
+    tls_context.cache_clear()
+
+
+async def test_a_router_with_a_certificate_of_its_own_is_trusted_by_its_ca_file(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    from dagster_offload.client.probe import probe
+    from tests.client.test_unread_bytes import head_of
+    from tests.faults.raw_server import reply
+
+    async def handle(reader: StreamReader, writer: StreamWriter) -> None:
+        while await head_of(reader):
+            writer.write(reply(200, b'{"status": "ok"}'))
+        writer.close()
+
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(ca_file)
+    async with tls_server(authority, handle) as url:
+        untrusting = SlotConfig(name="deep", url=url, model="m")
+        assert (await probe(untrusting)).reason == "TLS certificate not trusted"
+        assert (await probe(SlotConfig(name="deep", url=url, model="m", ca_file=str(ca_file)))).healthy
+
+
+def test_a_ca_file_without_a_certificate_names_its_variable(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for name, reason in (("ca.pem", "no certificate in PEM form"), ("missing.pem", "No such file")):
+        with pytest.raises(SettingsError, match=f"OFFLOAD_DEEP_CA_FILE: .*{reason}"):
+            tls_context(str(tmp_path / name), "OFFLOAD_DEEP_CA_FILE")
+    assert isinstance(tls_context(None, ""), ssl.SSLContext)

@@ -1,0 +1,79 @@
+"""Files that are too large or take too long: named with their reason, and no other document waits for them."""
+
+import functools
+import os
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.engine import extract, extract_pool
+from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.scan import library_differs, scan
+from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.extraction.limits import Children
+from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.work import redo
+from dagster_offload.stages.graph import EXTRACT
+from tests.support.engine import Engine
+
+LETTER = "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace."
+TEBIBYTE = 1024**4
+
+
+def sparse(path: Path, size: int) -> None:
+    path.touch()
+    os.truncate(path, size)
+
+
+def test_a_huge_file_is_a_failed_document_with_its_reason_and_is_never_read(engine: Engine) -> None:
+    """Its digest alone would take an hour."""
+    sparse(engine.library / "a huge disk image.txt", TEBIBYTE)
+    (engine.library / "letter.txt").write_text(LETTER)
+    report = engine.scan()
+    assert (report.found, report.added, report.unreadable) == (2, 2, 1)
+    assert engine.state("letter.txt", EXTRACT) == State.DONE
+    (problem,) = engine.ledger.run(status.problems, 10)
+    assert (problem.document, problem.stage, problem.state) == ("a huge disk image.txt", EXTRACT, "failed")
+    assert problem.reason is not None
+    assert problem.reason.startswith("too_large: the file has 1,048,576 MiB, and files of more than 512 MiB are not")
+    assert "OFFLOAD_MAX_FILE_SIZE" in problem.reason
+    assert engine.ledger.run(redo.retry, [EXTRACT]) == []  # a retry would meet the same limit
+
+
+def test_a_huge_file_is_not_looked_at_again_until_the_limit_allows_it(engine: Engine) -> None:
+    path = engine.library / "minutes.txt"
+    path.write_text(LETTER * 100)
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    small, large = engine.settings(max_file_size="1KiB"), engine.settings(max_file_size="1MiB")
+    assert scan(small, engine.ledger).unreadable == 1
+    assert library_differs(small, engine.ledger) is None
+    assert scan(small, engine.ledger).unreadable == 0
+    assert engine.state("minutes.txt", EXTRACT) == State.FAILED
+    assert library_differs(large, engine.ledger) is not None
+    assert scan(large, engine.ledger).changed == 1
+    run_extraction(large, engine.ledger)
+    assert engine.state("minutes.txt", EXTRACT) == State.DONE
+    assert library_differs(large, engine.ledger) is None
+
+
+def test_a_file_that_times_out_is_reported_and_the_others_go_on_meanwhile(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract_pool, "Extractor", functools.partial(Extractor, time_limit_seconds=20.0))
+    monkeypatch.setattr(extract, "children_for", lambda wanted, _: Children(min(wanted, 2), 2 * 1024**3))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    (engine.library / "a.html").write_text("<html><body>" + "<title" * 300_000)  # the extractor never ends with it
+    letters = [f"letter {number}.txt" for number in range(5)]
+    for name in letters:
+        (engine.library / name).write_text(f"{LETTER} {name}")
+    scan(engine.settings(), engine.ledger)
+    beside = engine.beside(run_extraction, engine.settings(), engine.ledger)
+    engine.wait_until(
+        "select 1 from work_items where stage = 'extract' having count(*) filter (where state = 'done') = 5 "
+        "and count(*) filter (where state = 'claimed') = 1"
+    )
+    beside.result()
+    item = engine.item("a.html", EXTRACT)
+    assert (item["state"], item["attempts"]) == (State.PENDING, 1)
+    assert "no text after 20 s: the extractor was stopped" in item["reason"]

@@ -1,0 +1,94 @@
+"""Limits by size and by memory: decided before a file is read, and by the machine that reads it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.errors import ExtractionFailed
+from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.extraction.limits import LEAST_BYTES, MOST_BYTES, Children, children_for, memory_of_this_machine
+from dagster_offload.stages.graph import Outcome
+
+GIB = 1024**3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "memory", "children"),
+    [
+        (2, 1 * GIB, Children(1, LEAST_BYTES)),  # a small VM: fewer children, not too little for each
+        (4, 4 * GIB, Children(4, LEAST_BYTES)),
+        (8, 16 * GIB, Children(8, int(1.5 * GIB))),
+        (16, 256 * GIB, Children(16, MOST_BYTES)),
+        (1, 8 * GIB, Children(1, MOST_BYTES)),
+        (1, GIB // 4, Children(1, LEAST_BYTES)),
+    ],
+)
+def test_the_machines_memory_is_shared_out(wanted: int, memory: int, children: Children) -> None:
+    assert children_for(wanted, memory) == children
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 7, 64])
+@pytest.mark.parametrize("gib", [1, 2, 3, 8, 20, 64, 1000])
+def test_all_children_together_never_get_more_than_three_quarters(wanted: int, gib: int) -> None:
+    found = children_for(wanted, gib * GIB)
+    assert 1 <= found.count <= wanted
+    assert LEAST_BYTES <= found.memory_limit_bytes <= MOST_BYTES
+    assert found.count * found.memory_limit_bytes <= 0.75 * gib * GIB
+
+
+def test_a_containers_limit_goes_before_the_machines_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dagster_offload.extraction import limits
+
+    unlimited, limited = tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes"
+    unlimited.write_text("max\n")
+    limited.write_text(f"{GIB}\n")
+    monkeypatch.setattr(limits, "_CONTAINER_LIMITS", (unlimited, tmp_path / "missing"))
+    whole = memory_of_this_machine()
+    assert whole > GIB
+    monkeypatch.setattr(limits, "_CONTAINER_LIMITS", (unlimited, limited))
+    assert memory_of_this_machine() == GIB
+
+
+def test_a_file_over_the_size_limit_is_not_read(tmp_path: Path) -> None:
+    """A sparse file of one tebibyte: reading it would take the child's memory and more than its time."""
+    huge, small = tmp_path / "huge.txt", tmp_path / "small.txt"
+    huge.touch()
+    os.truncate(huge, 1024 * GIB)
+    small.write_text("Dear landlord, the heating has been cold since Monday.")
+    with Extractor(most_bytes=1024) as extractor:
+        with pytest.raises(ExtractionFailed) as failed:
+            extractor.extract(huge)
+        child = extractor.child_pid
+        assert extractor.extract(small).outcome is Outcome.OK
+        assert extractor.child_pid == child  # nothing had to be killed
+    assert failed.value.code == "too_large"
+    assert failed.value.is_final
+    assert failed.value.message.startswith("the file has 1,048,576 MiB, and files of more than 0 MiB are not read")
+    assert "OFFLOAD_MAX_FILE_SIZE" in failed.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("meta.html", "<html><body>A letter." + "<meta " * 300_000),
+        ("svg.html", "<html><body>A letter." + "<svg>" * 300_000),
+        ("title.html", "<html><body>A letter." + "<title>x" * 300_000),
+        ("closing.html", "<html><body><title>" + "</title          " * 300_000),
+        ("words.eml", "Subject: " + "=?a?q?x" * 300_000 + "\nFrom: me\n\nA letter.\n"),
+        ("times.mbox", "From a b " + "12:34" * 300_000 + "\nno header\n"),
+        ("marks.txt", "A letter." + "\u0316\u0301" * 300_000),
+        ("encryption.xml", "EncryptionMethod" * 300_000),
+    ],
+)
+def test_no_pattern_repeated_300_000_times_takes_the_childs_time(tmp_path: Path, name: str, content: str) -> None:
+    """With patterns that look back over the whole file each of these takes hours; the limit is the child's own."""
+    file = tmp_path / name
+    file.write_text(content)
+    code = None
+    with Extractor() as extractor:
+        try:
+            extractor.extract(file)
+        except ExtractionFailed as failed:
+            code = failed.code
+    assert code in (None, "broken_file")

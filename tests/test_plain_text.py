@@ -1,0 +1,49 @@
+"""Text of others, made safe to show."""
+
+import json
+
+import pytest
+
+from dagster_offload.plain_text import cleaned, code_span, escaped, escaped_json, escaped_lines, shortened
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+        ("\x9b2J", "\\x9b2J"),
+        ("a\u202egpj.exe", "a\\u202egpj.exe"),
+        ("one\ntwo\r\n\u2028", "one\\ntwo\\r\\n\\u2028"),
+        ("\udcff", "\\udcff"),
+        ("\U000e0041", "\\U000e0041"),
+        ("계약서 (2024)　表.pdf", "계약서 (2024)　表.pdf"),
+        ("C:\\new", "C:\\new"),
+    ],
+)
+def test_harmful_characters_are_written_out(text: str, shown: str) -> None:
+    assert escaped(text) == shown
+
+
+def test_lines_stay_lines_where_several_are_meant() -> None:
+    assert escaped_lines("one\n\x1btwo") == "one\n\\x1btwo"
+
+
+def test_cleaned_text_has_one_kind_of_line_end() -> None:
+    assert cleaned("one\r\ntwo\rthree\x0bfour\u2029five\x85six\x00") == "one\ntwo\nthree\nfour\nfive\nsix"
+
+
+def test_what_is_cut_off_leaves_an_ellipsis() -> None:
+    assert shortened("twelve chars", 12) == "twelve chars"
+    assert shortened("twelve chars", 8) == "twelve…"
+
+
+def test_escaped_json_says_the_same() -> None:
+    value = {"na\u202eme": "\x7f\x9b\U000e0041 계약서\n"}
+    document = escaped_json(json.dumps(value, ensure_ascii=False))
+    assert json.loads(document) == value
+    assert "\u202e" not in document
+    assert "계약서" in document
+
+
+def test_a_code_span_ends_where_it_should() -> None:
+    assert code_span("a`b\n[c](d)") == "`a'b\\n[c](d)`"
