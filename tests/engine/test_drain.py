@@ -178,7 +178,7 @@ def test_a_call_that_another_worker_found_the_slot_away_beside_ends_and_nothing_
     with engine.ledger.connect() as listener:
         listener.execute(f"listen {engine.ledger.channel}")
         engine.ledger.run(breaker.open_breaker, DEEP, 1, "warming", None)
-        assert list(listener.notifies(timeout=5, stop_after=1))
+        assert list(listener.notifies(timeout=60, stop_after=1))
         engine.sql("select pg_sleep(0.3)")  # the drain heard it too: the contract allows it a second
     engine.router.set(hold=False)
     summary = drain.result()

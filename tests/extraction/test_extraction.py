@@ -60,7 +60,7 @@ def started(extractor: Extractor, folder: Path) -> int:
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     """For what happens in another process and sends no event."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline, f"did not happen: {what}"
         time.sleep(0.005)
@@ -258,7 +258,7 @@ def test_a_child_that_crashes_costs_the_document_and_is_replaced(extractor: Extr
         crashed = thread.submit(failure, extractor, path)
         wait_until(lambda: has_unread_request(pid), "the request reaches the child")
         os.kill(pid, signal.SIGKILL)
-        error = crashed.result(timeout=30)
+        error = crashed.result()
         assert (error.code, error.is_final) == ("extraction_crash", False)
         assert "SIGKILL" in error.message
         assert thread.submit(extractor.extract, path).result().text == "text"
@@ -392,7 +392,7 @@ def test_closing_ends_an_extraction_in_another_thread(extractor: Extractor, tmp_
         wait_until(lambda: has_unread_request(pid), "the request reaches the child")
         extractor.close()
         with pytest.raises(ExtractorUnavailable):
-            waiting.result(timeout=30)
+            waiting.result()
     assert not is_alive(pid)
     with pytest.raises(ExtractorUnavailable):
         extractor.extract(tmp_path / "first.txt")

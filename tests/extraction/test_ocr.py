@@ -14,6 +14,7 @@ from dagster_offload.extraction.extractor import Extractor, PageRead
 from dagster_offload.extraction.page_images import MOST_PIXELS, PdfPages, tiff_pages
 from dagster_offload.extraction.tesseract import Reader, find_reader
 from dagster_offload.stages.graph import Outcome
+from tests.support.acceptance import is_running, wait_for
 from tests.support.ocr import SCANS, share_kept, tesseract
 
 LIBRARY = Path(__file__).parents[2] / "fixtures" / "library"
@@ -147,7 +148,7 @@ def test_a_page_that_hangs_is_stopped_and_leaves_no_process(tmp_path: Path) -> N
         pid = int((tmp_path / "pid").read_text())
         assert (failed.value.code, failed.value.is_final) == ("ocr_timeout", False)
         assert "at page 1 of 2" in failed.value.message
-        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        wait_for(lambda: has_ended(pid), "the end of tesseract")
         (tmp_path / "a.txt").write_text("the next document")
         assert extractor.extract(tmp_path / "a.txt").text == "the next document"
 
@@ -165,7 +166,7 @@ def test_tesseract_dies_with_an_extractor_that_is_killed(tmp_path: Path) -> None
     tesseract_at_work = psutil.Process(int((tmp_path / "started").read_text()))
     ours.kill()
     ours.wait()
-    tesseract_at_work.wait(timeout=20)
+    wait_for(lambda: not is_running(tesseract_at_work), "the end of tesseract")
 
 
 @pytest.mark.parametrize(("body", "ending"), [("exit 1", "exit code 1"), ("kill -SEGV $$", "SIGSEGV")])
@@ -185,6 +186,13 @@ def test_each_page_has_its_own_time(tmp_path: Path) -> None:
     with Extractor(reader=reader, page_limit_seconds=7) as extractor:  # and 8 s for both
         extractor.extract(SCANS / "fax.tif", on_page=seen.append)
     assert [page.number for page in seen] == [1, 1, 2, 2]
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return not is_running(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return True
 
 
 # Pages as pictures

@@ -63,7 +63,7 @@ except psycopg.OperationalError as error:
     print(error)
 """
 
-    output, _ = door(home, body, prelude="url = ensure()\n" + prelude).communicate(timeout=60)
+    output, _ = door(home, body, prelude="url = ensure()\n" + prelude).communicate()
 
     assert refusal in output
 
@@ -82,7 +82,7 @@ print(stop_postgres(home), is_running(home))
     prelude = reachable_binaries(short_folder) + AS_SOMEBODY_ELSE
     prelude += "from dagster_offload.postgres import server_pid\nembedded_pid = lambda: server_pid(home)\n"
 
-    output, _ = door(home, body, prelude=prelude).communicate(timeout=60)
+    output, _ = door(home, body, prelude=prelude).communicate()
 
     assert output.splitlines() == ["offload", "['0o700', '0o700', '0o700']", "daemon", "True False"]
 
@@ -171,7 +171,7 @@ def test_home_that_everybody_may_write_is_refused(short_folder: Path, start: Sta
 def test_strict_umask_does_not_lock_the_server_out(short_folder: Path, door: Door) -> None:
     home = short_folder / "made" / "on" / "the" / "way" / "home"
 
-    output, _ = door(home, "os.umask(0o077); print(ensure()); stop_postgres(home)").communicate(timeout=60)
+    output, _ = door(home, "os.umask(0o077); print(ensure()); stop_postgres(home)").communicate()
 
     assert output.startswith("postgresql://")
 
