@@ -315,7 +315,7 @@ def test_a_child_whose_score_may_not_be_written_starts_all_the_same(
     assert score.read_text() == "0\n"
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.root
 @linux_only
 def test_somebody_whose_own_score_is_higher_still_starts_an_extractor(tmp_path: Path) -> None:
     """As in a pod of Kubernetes without a memory request: nobody there may lower it."""

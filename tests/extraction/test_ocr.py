@@ -49,6 +49,7 @@ def reader_of(command: str) -> Reader:
 # What is read
 
 
+@pytest.mark.tesseract
 @pytest.mark.parametrize(
     ("name", "known"),
     [
@@ -69,6 +70,7 @@ def test_scans_are_read(reading: Extractor, name: str, known: tuple[str, ...]) -
     assert found.metadata["ocr_languages"] == "kor+eng"
 
 
+@pytest.mark.tesseract
 def test_only_the_pages_without_text_are_read_and_all_stand_in_their_order(reading: Extractor) -> None:
     seen: list[PageRead] = []
     found = reading.extract(SCANS / "typed_scanned_typed.pdf", on_page=seen.append)
@@ -79,6 +81,7 @@ def test_only_the_pages_without_text_are_read_and_all_stand_in_their_order(readi
     assert typed < scanned < typed_again
 
 
+@pytest.mark.tesseract
 def test_pages_that_are_known_are_not_read_again(reading: Extractor) -> None:
     seen: list[PageRead] = []
     found = reading.extract(SCANS / "fax.tif", known_pages={1: "the first page"}, on_page=seen.append)
@@ -86,6 +89,7 @@ def test_pages_that_are_known_are_not_read_again(reading: Extractor) -> None:
     assert found.text.startswith("the first page\n\n늘봄아파트")
 
 
+@pytest.mark.tesseract
 def test_a_picture_without_words_has_no_text(reading: Extractor, tmp_path: Path) -> None:
     noise = tmp_path / "leaves.bmp"
     width, height = 300, 200
@@ -99,6 +103,7 @@ def test_a_picture_without_words_has_no_text(reading: Extractor, tmp_path: Path)
     assert found.metadata["reason"] == "OCR (kor+eng) finds no readable text"
 
 
+@pytest.mark.tesseract
 def test_documents_with_text_are_not_touched(reading: Extractor, blind: Extractor) -> None:
     for name in (
         "invoice-2024-0317.pdf",
@@ -124,8 +129,8 @@ def test_without_tesseract_the_reason_says_what_to_install(tmp_path: Path, monke
     assert mixed.metadata["reason"].startswith("1 of 3 pages are not read: pictures of text. Tesseract")
 
 
+@pytest.mark.tesseract
 def test_a_language_that_is_missing_is_named_and_the_others_are_used() -> None:
-    tesseract()
     reader = find_reader("auto", "eng+tlh+chi_sim")
     assert (reader.languages, reader.missing) == ("eng", ("tlh", "chi_sim"))
     assert "languages tlh and chi_sim: apt-get install tesseract-ocr-tlh tesseract-ocr-chi-sim" in reader.advice

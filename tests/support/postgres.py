@@ -4,11 +4,8 @@ import os
 import subprocess
 from collections.abc import Callable
 
-import pytest
-
 IS_ROOT = os.geteuid() == 0
 
-needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root's server runs as somebody else")
 
 # What a door does before its test: everything is imported first, as another user may not reach this interpreter.
 PRELUDE = """
