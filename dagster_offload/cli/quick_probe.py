@@ -8,13 +8,13 @@ import http.client
 from threading import Thread
 from urllib.parse import quote, urlsplit
 
+from dagster_offload import timing
 from dagster_offload.errors import SettingsError
 from dagster_offload.slot.addresses import USER_AGENT, auth_headers, endpoint, proxy_for
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import (
     CONNECT_SECONDS,
     MODELS_PATH,
-    TOTAL_SECONDS,
     ProbeResult,
     health_path,
     judged,
@@ -36,7 +36,7 @@ def quick_probe(slot: SlotConfig) -> ProbeResult:
     # A thread, because nothing bounds the look-up of a name. One that hangs on does not outlive the command.
     asking = Thread(target=lambda: found.append(_ask(slot)), daemon=True)
     asking.start()
-    asking.join(TOTAL_SECONDS)
+    asking.join(timing.current().probe_limit)
     return found[0] if found else _no_answer()
 
 
@@ -66,7 +66,7 @@ class _ConnectTimeoutError(Exception):
 
 
 def _no_answer() -> ProbeResult:
-    return ProbeResult(False, f"no answer within {TOTAL_SECONDS:g} s")
+    return ProbeResult(False, f"no answer within {timing.current().probe_limit:g} s")
 
 
 def _get(slot: SlotConfig, path: str) -> tuple[int, bytes]:
@@ -77,7 +77,7 @@ def _get(slot: SlotConfig, path: str) -> tuple[int, bytes]:
     )
     try:
         _connect(connection)
-        connection.sock.settimeout(TOTAL_SECONDS)
+        connection.sock.settimeout(timing.current().probe_limit)
         connection.request(
             "GET",
             quote(address.path, safe="/%:@!$&'()*+,;=~"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import httpx
 
+from dagster_offload import timing
 from dagster_offload.client.faults import fault_reason, is_misconfigured, setting_to_check
 from dagster_offload.client.transport import Http, get
 from dagster_offload.errors import CutAnswer, SettingsError
@@ -15,7 +16,6 @@ from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import (
     CONNECT_SECONDS,
     MODELS_PATH,
-    TOTAL_SECONDS,
     ProbeResult,
     health_path,
     judged,
@@ -29,16 +29,17 @@ async def probe(slot: SlotConfig) -> ProbeResult:
     Where the health path is 404, `/v1/models` must list the slot's model instead.
     """
     slot = replace(slot, connect_timeout=min(slot.connect_timeout, CONNECT_SECONDS))
+    limit = timing.current().probe_limit
     try:
-        async with asyncio.timeout(TOTAL_SECONDS), Http([slot], is_fresh=True) as http:
+        async with asyncio.timeout(limit), Http([slot], is_fresh=True) as http:
             path = health_path(slot)
-            response = await get(http, slot, path, TOTAL_SECONDS)
+            response = await get(http, slot, path, limit)
             if response.status_code == httpx.codes.NOT_FOUND:
-                models = await get(http, slot, MODELS_PATH, TOTAL_SECONDS)
+                models = await get(http, slot, MODELS_PATH, limit)
                 return judged_by_models(slot, path, models.status_code, models.content)
             return judged(slot, path, response.status_code, response.content)
     except TimeoutError:
-        return ProbeResult(False, f"no answer within {TOTAL_SECONDS:g} s")
+        return ProbeResult(False, f"no answer within {limit:g} s")
     except SettingsError as error:
         return ProbeResult(False, str(error))
     except (httpx.HTTPError, httpx.InvalidURL, CutAnswer) as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import httpx
 
+from dagster_offload import timing
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.faults import is_misconfigured, reason_with_setting, retry_after_of
 from dagster_offload.errors import OffloadError, SettingsError
@@ -20,7 +21,6 @@ from dagster_offload.slot.config import SlotConfig
 
 TRIAL_PROMPT = "Answer with one word: ready"
 BOUNDS = {"max_tokens", "max_completion_tokens"}
-TRIAL_SECONDS = 20.0  # a slot that loads on first use takes longer: refused, and asked again
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,12 @@ class TrialVerdict:
     usage: Usage = field(default_factory=Usage)
 
 
-async def trial(client: AIClient, slot: SlotConfig, limit_seconds: float = TRIAL_SECONDS) -> TrialVerdict:
-    """Ask `slot` for one token, within `limit_seconds`. Content and finish_reason are not looked at.
+async def trial(client: AIClient, slot: SlotConfig) -> TrialVerdict:
+    """Ask `slot` for one token, within `Timing.trial_limit`. Content and finish_reason are not looked at.
 
     Never raises for a fault of the slot or its settings; faults of our own propagate.
     """
+    limit_seconds = timing.current().trial_limit
     options = RequestOptions(max_tokens=1, temperature=0.0, thinking=False, read_timeout_seconds=limit_seconds)
     started = time.monotonic()
     try:

@@ -8,6 +8,7 @@ import logging
 import time
 from typing import Any, ParamSpec, TypeVar
 
+from dagster_offload import timing
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.probe import probe
 from dagster_offload.client.trial import trial
@@ -24,9 +25,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-# How often somebody else's trial is looked at where its notification went missing.
-LOOK_AGAIN_SECONDS = 0.5
 
 
 async def let_through(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker) -> SlotRow:
@@ -66,7 +64,7 @@ async def verdict(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worke
             return await _try(ledger, client, slot, worker, epoch)
         if turn is not TrialTurn.WAIT:
             return turn is TrialTurn.ANSWERED
-        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        await asyncio.sleep(timing.current().trial_look)
 
 
 async def _try(ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, epoch: int) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from dagster_offload import timing
 from dagster_offload.client.freeze_watch import Vigil
 from dagster_offload.client.prompt_cache import ask_places
 from dagster_offload.engine.breaker import registered, try_closing
@@ -24,11 +25,6 @@ from dagster_offload.ledger.slots import concurrency, permits, slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.ledger.work.groups import Taken, Want
 from dagster_offload.slot.config import MAX_CONCURRENCY, SlotConfig
-
-# Where a notification went missing, a permit or a breaker is looked at again after this; work that comes due sends none.
-LOOK_AGAIN_SECONDS = 2.0
-# How often the width of a slot is looked into, where it is found by trying: a query of a few milliseconds.
-STEER_SECONDS = 1.0
 
 
 @dataclass
@@ -110,10 +106,11 @@ class Lanes:
             row = await ledger.run(concurrency.steer, slot.name, slot.max_call_seconds)
             # Work that nobody may claim yet would else be tried again with every permit that lanes bring back.
             if row.width > reached or loop.time() >= look_at:
-                reached, look_at = row.width, loop.time() + LOOK_AGAIN_SECONDS
+                reached, look_at = row.width, loop.time() + timing.current().look_again
                 for _ in range(await self._count_missing(row)):
                     self._open_lane(group, vigil)
-            await _heard_within(self._width_news, STEER_SECONDS if row.is_auto else LOOK_AGAIN_SECONDS)
+            waits = timing.current()
+            await _heard_within(self._width_news, waits.steer if row.is_auto else waits.look_again)
 
     async def _count_missing(self, row: SlotRow) -> int:
         """Lanes the slot has room for and the scope has work for, beside those that are open."""
@@ -317,7 +314,7 @@ class Lanes:
         self._width_news.set()
 
     async def _hear_news(self) -> None:
-        await _heard_within(self._news, LOOK_AGAIN_SECONDS)
+        await _heard_within(self._news, timing.current().look_again)
 
 
 async def _heard_within(news: asyncio.Event, seconds: float) -> None:

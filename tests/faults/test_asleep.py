@@ -5,28 +5,27 @@ The product's intervals are scaled down here; `tests/faults/full_scale.py` runs 
 """
 
 import asyncio
-import functools
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dagster_offload.client import freeze_watch, probe, transport
+from dagster_offload.client import transport
 from dagster_offload.client.freeze_watch import Vigil
-from dagster_offload.engine import lanes
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult
+from dagster_offload.testing import ChangeTiming
 from tests.faults.full_scale import Asleep, OtherHost, cannot_make_hosts, simulator
 from tests.support.needs import skip_or_fail
 
 
 @pytest.fixture(autouse=True)
-def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+def scaled(monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming) -> None:
     """A 30th of the vigil's intervals, an 8th of TCP's (whole seconds only)."""
-    monkeypatch.setattr(lanes, "Vigil", functools.partial(Vigil, every_seconds=0.5))
-    monkeypatch.setattr(probe, "TOTAL_SECONDS", 0.5)
+    change_timing(watch_every=0.5)
+    change_timing(probe_limit=0.5)
     for name, seconds in (("IDLE", 2), ("INTERVAL", 1), ("PROBES", 2)):
         monkeypatch.setattr(transport, f"KEEPALIVE_{name}{'' if name == 'PROBES' else '_SECONDS'}", seconds)
     monkeypatch.setattr(transport, "UNACKNOWLEDGED_SECONDS", 4)
@@ -57,9 +56,9 @@ def test_a_frozen_process_is_noticed_and_its_document_done_later_with_one_more_c
 
 
 async def test_the_first_look_beside_a_call_is_soon_so_that_a_slot_that_freezes_early_is_noticed_too(
-    monkeypatch: pytest.MonkeyPatch,
+    change_timing: ChangeTiming,
 ) -> None:
-    monkeypatch.setattr(freeze_watch, "FIRST_PROBE_SECONDS", 0.001)
+    change_timing(watch_first=0.001)
     looked = asyncio.Event()
 
     async def ask(_slot: SlotConfig) -> ProbeResult:
