@@ -31,6 +31,7 @@ def test_my_pipeline(stand_in_router, fast_timing):
 """
 
 
+@pytest.mark.slow
 def test_users_name_the_module_in_their_conftest_and_have_the_fixtures(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["dagster_offload.testing"]\n')
     (tmp_path / "test_mine.py").write_text(A_USERS_TEST)

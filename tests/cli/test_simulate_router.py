@@ -13,6 +13,9 @@ from click.testing import CliRunner
 from dagster_offload.cli.simulate_router import command
 from dagster_offload.simulator.server import Router
 
+pytestmark = pytest.mark.slow
+
+
 START = "from dagster_offload.cli.simulate_router import command; command()"
 
 

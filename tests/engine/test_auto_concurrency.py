@@ -16,6 +16,8 @@ from dagster_offload.slot.config import DEEP
 from dagster_offload.testing import ChangeTiming
 from tests.support.engine import Engine
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def looks_often(change_timing: ChangeTiming) -> None:

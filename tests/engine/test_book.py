@@ -16,6 +16,8 @@ from dagster_offload.testing import ChangeTiming
 from dagster_offload.tokens import text_tokens
 from tests.support.engine import Engine
 
+pytestmark = pytest.mark.slow
+
 PARTS = 400
 CONTEXT = 3_100
 ENGLISH = "On day {n} the landlord of house {n} wrote to the tenant of flat {n} about the rent of {n} pounds. "

@@ -307,6 +307,7 @@ def test_a_document_that_must_run_alone_has_none_beside_it(engine: Engine, gate:
     assert extraction.result().done == COUNT + 2
 
 
+@pytest.mark.slow
 def test_a_kill_loses_no_document_doubles_none_and_convicts_none(engine: Engine) -> None:
     keys = [f"{number:03}.txt" for number in range(600)]
     written(engine, *keys)

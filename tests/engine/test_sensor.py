@@ -51,6 +51,7 @@ def test_a_lost_deep_slot_is_said(engine: Engine) -> None:
         look_for_drain(engine.settings(), engine.ledger)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_five_minutes_of_editor_busy_cost_at_most_12_calls_and_3_runs_and_fail_nothing_then_work_flows(
     engine: Engine, concurrency: int

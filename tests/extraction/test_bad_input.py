@@ -19,6 +19,9 @@ from dagster_offload.errors import ExtractionFailed
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.stages.graph import Outcome
 
+pytestmark = pytest.mark.slow
+
+
 FORMATS = Path(__file__).parents[2] / "fixtures" / "formats"
 WHOLE = {
     name.partition(".")[2]: name

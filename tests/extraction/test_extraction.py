@@ -285,6 +285,7 @@ def test_a_file_too_big_for_the_memory_limit_is_told_and_the_next_one_is_read(tm
         assert extractor.extract(write(tmp_path / "a.txt", b"text")).text == "text"
 
 
+@pytest.mark.slow
 @linux_only
 def test_memory_that_runs_out_inside_the_extractor_is_told_apart_from_a_crash(tmp_path: Path) -> None:
     page = write(tmp_path / "wide.html", b"<p>" + b"some words <b>and more</b> " * 6_000_000)

@@ -145,6 +145,7 @@ def test_ocr_can_be_switched_off() -> None:
 # Whose fault it is
 
 
+@pytest.mark.slow
 def test_a_page_that_hangs_is_stopped_and_leaves_no_process(tmp_path: Path) -> None:
     command = script(tmp_path, 'echo $$ > "$(dirname "$0")/pid"\nexec sleep 600')
     with Extractor(reader=reader_of(command), page_limit_seconds=2) as extractor:
@@ -185,6 +186,7 @@ def test_a_page_that_tesseract_dies_of_is_the_documents_fault(tmp_path: Path, bo
     assert ending in failed.value.message
 
 
+@pytest.mark.slow
 def test_each_page_has_its_own_time(tmp_path: Path) -> None:
     reader = Reader(script(tmp_path, "sleep 4"), "5", "eng", (), knows_orientation=False, advice="")
     seen: list[PageRead] = []

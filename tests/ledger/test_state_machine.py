@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, ParamSpec, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -614,6 +615,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 def test_no_order_of_events_breaks_the_contracts_table(ledger_url: str, change_timing: ChangeTiming) -> None:
     change_timing(server_settled=0)  # the server is as old as this session
     with OneConnection(ledger_url) as ledger:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-SLOW_FOLDERS = ("acceptance", "benchmarks", "chaos", "real_model")  # real processes, minutes
+# Their tests start servers and processes, or let much time pass.
+SLOW_FOLDERS = ("acceptance", "benchmarks", "chaos", "faults", "postgres", "real_model", "service")
 
 
 def pgbouncer() -> str | None:
