@@ -41,8 +41,8 @@ test-ratios: $(INSTALLED) # one after the other: they compare two ways of doing 
 check-definitions: $(INSTALLED)
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check defs
 
-coverage: $(INSTALLED) ## The lines and branches that test-fast runs, beside the floor in pyproject.toml
-	@$(MAKE) --no-print-directory test-fast ARGS='--cov --cov-report term-missing:skip-covered $(ARGS)'
+coverage: $(INSTALLED) ## The lines and branches that test-packages runs, beside the floor in pyproject.toml
+	@$(MAKE) --no-print-directory test-packages ARGS='--cov --cov-report term-missing:skip-covered $(ARGS)'
 
 faults: $(INSTALLED) ## The fault matrix: what a slot does wrong, what was promised, what was seen (two minutes)
 	@FAULTS_TABLE=1 $(BIN)/python -m pytest --quiet tests/faults $(ARGS)

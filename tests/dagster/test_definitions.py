@@ -6,12 +6,8 @@ import sys
 from pathlib import Path
 
 import dagster as dg
-import pytest
 
 from dagster_offload.definitions import build_definitions, defs
-
-pytestmark = pytest.mark.slow
-
 
 ROOT = Path(__file__).parents[2]
 

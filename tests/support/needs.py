@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-# Their tests start servers and processes, or let much time pass.
-SLOW_FOLDERS = ("acceptance", "benchmarks", "chaos", "faults", "postgres", "real_model", "service")
+# Their tests start servers, processes or Dagster instances, or let much time pass.
+SLOW_FOLDERS = ("acceptance", "benchmarks", "chaos", "dagster", "faults", "postgres", "real_model", "service")
 
 
 def pgbouncer() -> str | None:
