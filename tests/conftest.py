@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.support.database", "tests.support.router", "tests.support.real_server"]
+pytest_plugins = [
+    "dagster_offload.testing",
+    "tests.support.needs",
+    "tests.support.database",
+    "tests.support.router",
+    "tests.support.real_server",
+]
 
 # A test does not assert a time, so an example has no deadline.
 settings.register_profile("any machine", settings.default, deadline=None)

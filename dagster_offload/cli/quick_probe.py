@@ -8,14 +8,13 @@ import http.client
 from threading import Thread
 from urllib.parse import quote, urlsplit
 
+from dagster_offload import timing
 from dagster_offload.errors import SettingsError
 from dagster_offload.slot.addresses import USER_AGENT, auth_headers, endpoint, proxy_for
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import (
     CONNECT_SECONDS,
     MODELS_PATH,
-    MODELS_SECONDS,
-    TOTAL_SECONDS,
     ProbeResult,
     busy_with_a_call,
     health_path,
@@ -38,17 +37,17 @@ def quick_probe(slot: SlotConfig) -> ProbeResult:
     # A thread, because nothing bounds the look-up of a name. One that hangs on does not outlive the command.
     asking = Thread(target=lambda: found.append(_ask(slot)), daemon=True)
     asking.start()
-    asking.join(TOTAL_SECONDS)
+    asking.join(timing.current().probe_limit)
     return found[0] if found else _no_answer()
 
 
 def _ask(slot: SlotConfig) -> ProbeResult:
     path, is_missing = health_path(slot), False
     try:
-        status_code, body = _get(slot, path)
+        status_code, body = _get(slot, path, timing.current().probe_limit)
         if status_code == http.HTTPStatus.NOT_FOUND:
             is_missing = True
-            return result_from_models(slot, path, *_get(slot, MODELS_PATH, MODELS_SECONDS))
+            return result_from_models(slot, path, *_get(slot, MODELS_PATH, timing.current().models_limit))
         return result_from_health(slot, path, status_code, body)
     except SettingsError as error:
         return ProbeResult(False, str(error))
@@ -69,10 +68,10 @@ class _ConnectTimeoutError(Exception):
 
 
 def _no_answer() -> ProbeResult:
-    return ProbeResult(False, f"no answer within {TOTAL_SECONDS:g} s")
+    return ProbeResult(False, f"no answer within {timing.current().probe_limit:g} s")
 
 
-def _get(slot: SlotConfig, path: str, seconds: float = TOTAL_SECONDS) -> tuple[int, bytes]:
+def _get(slot: SlotConfig, path: str, seconds: float) -> tuple[int, bytes]:
     """Status and body of one GET on a fresh connection."""
     address = urlsplit(endpoint(slot, path))
     connection = http.client.HTTPConnection(

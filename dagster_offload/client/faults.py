@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 import httpx
 
+from dagster_offload import timing
 from dagster_offload.client.connections import AnsweredUnasked
 from dagster_offload.client.transport import truer_error
 from dagster_offload.errors import CutAnswer, MalformedAnswer, SlotFrozen, StageDeferred, WrongModel
@@ -168,7 +169,6 @@ def setting_to_check(slot: SlotConfig, fault: BaseException | int) -> str:
     return slot.setting("url")
 
 
-MIN_RETRY_AFTER_SECONDS = 5.0
 MAX_RETRY_AFTER_SECONDS = 6 * 3600.0
 
 
@@ -191,4 +191,4 @@ def retry_after_seconds(response: "httpx.Response", now: datetime | None = None)
             return None
     if seconds != seconds:  # a header that says "nan"
         return None
-    return min(max(seconds, MIN_RETRY_AFTER_SECONDS), MAX_RETRY_AFTER_SECONDS)
+    return min(max(seconds, timing.current().shortest_retry_after), MAX_RETRY_AFTER_SECONDS)

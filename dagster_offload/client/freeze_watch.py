@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from dagster_offload import timing
 from dagster_offload.client.probe import probe
 from dagster_offload.errors import SlotFrozen
 from dagster_offload.slot.config import SlotConfig
@@ -15,9 +16,6 @@ from dagster_offload.slot.health import ProbeResult
 
 T = TypeVar("T")
 
-PROBE_EVERY_SECONDS = 15.0
-# The first look is soon after a call was opened: a slot that falls asleep before it would never arm the vigil.
-FIRST_PROBE_SECONDS = 1.0
 SILENT_PROBES = 3
 
 
@@ -32,11 +30,11 @@ class FreezeWatch:
         self,
         slot: SlotConfig,
         ask: Callable[[SlotConfig], Awaitable[ProbeResult]] = probe,
-        every_seconds: float = PROBE_EVERY_SECONDS,
+        every_seconds: float | None = None,
     ) -> None:
         self.slot = slot
         self._ask = ask
-        self._every_seconds = every_seconds
+        self._every_seconds = timing.current().watch_every if every_seconds is None else every_seconds
         self._open: set[asyncio.Task[Any]] = set()
         self._ended: set[asyncio.Task[Any]] = set()
         self._is_armed = False
@@ -72,7 +70,9 @@ class FreezeWatch:
     async def _watch(self) -> None:
         silent, was_asked = 0, False
         while True:
-            await asyncio.sleep(self._every_seconds if was_asked else min(self._every_seconds, FIRST_PROBE_SECONDS))
+            await asyncio.sleep(
+                self._every_seconds if was_asked else min(self._every_seconds, timing.current().watch_first)
+            )
             watched = set(self._open)
             if not watched:
                 silent = 0

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import httpx
 
+from dagster_offload import timing
 from dagster_offload.client.faults import fault_reason, is_misconfigured, setting_to_check
 from dagster_offload.client.transport import Http, get
 from dagster_offload.errors import CutAnswer, OffloadError, SettingsError
@@ -15,8 +16,6 @@ from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import (
     CONNECT_SECONDS,
     MODELS_PATH,
-    MODELS_SECONDS,
-    TOTAL_SECONDS,
     ProbeResult,
     busy_with_a_call,
     health_path,
@@ -35,15 +34,19 @@ async def probe(slot: SlotConfig) -> ProbeResult:
     slot = replace(slot, connect_timeout=min(slot.connect_timeout, CONNECT_SECONDS))
     path, is_missing = health_path(slot), False
     try:
-        async with asyncio.timeout(TOTAL_SECONDS), Http([slot], is_fresh=True) as http:
-            response = await get(http, slot, path, TOTAL_SECONDS)
+        async with asyncio.timeout(timing.current().probe_limit), Http([slot], is_fresh=True) as http:
+            response = await get(http, slot, path, timing.current().probe_limit)
             if response.status_code == httpx.codes.NOT_FOUND:
                 is_missing = True
-                models = await get(http, slot, MODELS_PATH, MODELS_SECONDS)
+                models = await get(http, slot, MODELS_PATH, timing.current().models_limit)
                 return result_from_models(slot, path, models.status_code, models.content)
             return result_from_health(slot, path, response.status_code, response.content)
     except TimeoutError:
-        return busy_with_a_call(path) if is_missing else ProbeResult(False, f"no answer within {TOTAL_SECONDS:g} s")
+        return (
+            busy_with_a_call(path)
+            if is_missing
+            else ProbeResult(False, f"no answer within {timing.current().probe_limit:g} s")
+        )
     except SettingsError as error:
         return ProbeResult(False, str(error))
     except (httpx.HTTPError, httpx.InvalidURL, CutAnswer) as error:
@@ -57,8 +60,8 @@ async def listed_models(slot: SlotConfig) -> list[str] | None:
     """The names that the server lists; None where it does not say. Free, at most 5 s, never raises for its faults."""
     slot = replace(slot, connect_timeout=min(slot.connect_timeout, CONNECT_SECONDS))
     try:
-        async with asyncio.timeout(TOTAL_SECONDS), Http([slot], is_fresh=True) as http:
-            response = await get(http, slot, MODELS_PATH, TOTAL_SECONDS)
+        async with asyncio.timeout(timing.current().probe_limit), Http([slot], is_fresh=True) as http:
+            response = await get(http, slot, MODELS_PATH, timing.current().probe_limit)
             return models_in(response.content) if response.is_success else None
     except (httpx.HTTPError, httpx.InvalidURL, OffloadError, TimeoutError):
         return None

@@ -8,6 +8,7 @@ import logging
 import time
 from typing import Any, ParamSpec, TypeVar
 
+from dagster_offload import timing
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.probe import listed_models, probe
 from dagster_offload.client.trial import TrialVerdict, trial
@@ -26,11 +27,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-# How often somebody else's trial is looked at where its notification went missing.
-RECHECK_SECONDS = 0.5
-# How long a 429 that names no time is waited out. LiteLLM cools a model down for so long after an error.
-BUSY_PAUSE_SECONDS = 5.0
 
 
 async def let_through(
@@ -99,7 +95,7 @@ async def verdict(
             return await _try(ledger, client, slot, worker, epoch, busy_waits, patience_seconds)
         if turn is not TrialTurn.WAIT:
             return turn is TrialTurn.ANSWERED
-        await asyncio.sleep(RECHECK_SECONDS)
+        await asyncio.sleep(timing.current().trial_look)
 
 
 async def _try(
@@ -138,7 +134,7 @@ def busy_pause(found: TrialVerdict, waits_left: int) -> float | None:
     """How long to wait before a trial that got a 429 is sent again; None where its verdict stands."""
     if not found.busy or waits_left <= 0:
         return None
-    wait = BUSY_PAUSE_SECONDS if found.retry_after_seconds is None else found.retry_after_seconds
+    wait = timing.current().busy_pause if found.retry_after_seconds is None else found.retry_after_seconds
     return wait if wait <= LONGEST_BUSY_SECONDS else None
 
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
+from dagster_offload import timing
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.context import ContextWindows, RoomToThink
 from dagster_offload.client.context_overflow import too_long_of
@@ -55,7 +56,6 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-BUSY_PAUSE_SECONDS = 5.0
 # Splitting this many characters takes long enough that open calls would notice.
 LONG_TO_SPLIT = 200_000
 
@@ -260,7 +260,7 @@ class DocumentRunner:
             return False
         await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
         self.on_busy()
-        await asyncio.sleep(BUSY_PAUSE_SECONDS if wait is None else wait)
+        await asyncio.sleep(timing.current().busy_pause if wait is None else wait)
         return True
 
 

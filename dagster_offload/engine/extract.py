@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dagster_offload import timing
 from dagster_offload.engine.extract_pool import Ended, TextLanes, Unread, Waits
 from dagster_offload.engine.progress import DocumentEnd, PartsRead, Progress, ProgressCounts
 from dagster_offload.errors import DocumentFault, OffloadError
@@ -35,8 +36,6 @@ AHEAD_SECONDS = 0.5
 MOST_AHEAD_PER_LANE = 32
 # No text waits longer than this for others to share its transaction.
 GROUP_WAIT_SECONDS = 0.25
-# Where no lane has ended a document for so long, what was claimed ahead is given back: others may want it.
-IDLE_SECONDS = 2.0
 
 
 def run_extraction(
@@ -115,7 +114,7 @@ class _ResultWriter:
 
     def _fetch(self, lanes: TextLanes, enough: int) -> list[Ended]:
         """The next documents that end: `enough` of them, or those that end soon; [] where the lanes hold none any more."""
-        while (first := lanes.fetch(IDLE_SECONDS)) is None:
+        while (first := lanes.fetch(timing.current().extraction_idle)) is None:
             self._give_back(lanes.take_back())
             if not lanes.held:
                 return []

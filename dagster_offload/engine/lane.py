@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from dagster_offload import timing
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.engine.breaker import registered, try_closing
 from dagster_offload.engine.commits import Batches
@@ -22,9 +23,6 @@ from dagster_offload.ledger.slots import permits, slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.ledger.work.groups import Taken, Want
 from dagster_offload.slot.config import MAX_CONCURRENCY
-
-# Where a notification went missing, a permit or a breaker is looked at again after this; work that comes due sends none.
-RECHECK_SECONDS = 2.0
 
 
 @dataclass
@@ -103,7 +101,7 @@ class Shared:
             self.on_progress(self.counts)
 
     async def wait_for_news(self) -> None:
-        await set_within(self.news, RECHECK_SECONDS)
+        await set_within(self.news, timing.current().look_again)
 
     async def _take_turns(self, asking: Sequence[tuple[str, bool]]) -> list[Turn]:
         """Permits for the lanes that ask at the same moment: all at one slot, and one that is to be alone is alone."""

@@ -9,19 +9,17 @@ import asyncio
 import contextlib
 from typing import Any
 
+from dagster_offload import timing
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.client.prompt_cache import ask_prompt_cache_size
 from dagster_offload.engine.breaker import registered
 from dagster_offload.engine.document import DocumentRunner
-from dagster_offload.engine.lane import RECHECK_SECONDS, Lane, Scope, Shared, set_within
+from dagster_offload.engine.lane import Lane, Scope, Shared, set_within
 from dagster_offload.engine.progress import Progress, ProgressCounts
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.slots import concurrency, slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.slot.config import MAX_CONCURRENCY, SlotConfig
-
-# How often the width of a slot is looked into, where it is found by trying: a query of a few milliseconds.
-STEER_SECONDS = 1.0
 
 
 class Lanes:
@@ -80,10 +78,11 @@ class Lanes:
             row = await ledger.run(concurrency.steer, slot.name, slot.max_call_seconds)
             # Work that nobody may claim yet would else be tried again with every permit that lanes bring back.
             if row.width > reached or loop.time() >= look_at:
-                reached, look_at = row.width, loop.time() + RECHECK_SECONDS
+                reached, look_at = row.width, loop.time() + timing.current().look_again
                 for _ in range(await self._count_missing(row)):
                     self._open_lane(group, freeze_watch)
-            await set_within(self._width_news, STEER_SECONDS if row.is_auto else RECHECK_SECONDS)
+            waits = timing.current()
+            await set_within(self._width_news, waits.steer if row.is_auto else waits.look_again)
 
     async def _count_missing(self, row: SlotRow) -> int:
         """Lanes the slot has room for and the scope has work for, beside those that are open."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dagster_offload import timing
 from dagster_offload.client.probe import probe
 from dagster_offload.engine.breaker import let_through, look_at
 from dagster_offload.engine.session import open_client, run_stoppable
@@ -18,9 +19,6 @@ from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import DRAIN_STAGES
-
-# A sensor's tick must end within a minute.
-SENSOR_TRIAL_SECONDS = 20.0
 
 
 def describe_unavailable(slot: SlotRow) -> str:
@@ -67,7 +65,7 @@ def should_drain(
     if probe is not None and not probe.healthy:
         return Decision(False, f"the deep slot's health probe says {probe.reason}; {counts}")
     if needs_patience:
-        words = f"the deep slot gave no answer within {SENSOR_TRIAL_SECONDS:g} s: a drain waits as long as for any call"
+        words = f"the deep slot gave no answer within {timing.current().sensor_trial:g} s: a drain waits as long as for any call"
         return Decision(True, f"{words}; {counts}")
     if slot is not None and slot.breaker is not BreakerState.CLOSED:
         return Decision(False, f"{describe_unavailable(slot)}; {counts}")
@@ -116,4 +114,4 @@ async def _try_closing(settings: Settings, ledger: Ledger, deep: SlotConfig) -> 
     """A trial of the sensor's own: a slot that is healthy but refuses costs no Dagster run. Raises `NeedsPatience`."""
     with Worker(ledger, "sensor") as worker:
         async with open_client(settings.slots, AsyncLedger(ledger)) as client:
-            return await let_through(AsyncLedger(ledger), client, deep, worker, SENSOR_TRIAL_SECONDS)
+            return await let_through(AsyncLedger(ledger), client, deep, worker, timing.current().sensor_trial)

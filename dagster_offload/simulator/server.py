@@ -78,7 +78,7 @@ class Router:
         """The log's completion requests, oldest first."""
         return [entry for entry in self.log()["requests"] if entry["path"] == "/v1/chat/completions"]
 
-    def wait(self, *, timeout: float = 10, **numbers: int) -> None:
+    def wait(self, *, timeout: float = 60, **numbers: int) -> None:
         """Block until `open`, `answers` or `refusals` have reached a number. Raises `TimeoutError`.
 
         From a coroutine: `await asyncio.to_thread(router.wait, open=1)`.
@@ -86,7 +86,8 @@ class Router:
         self._admin("POST", "/admin/wait", {**numbers, "timeout": timeout})
 
     def _admin(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        longest_wait = (body or {}).get("timeout", 0.0)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60 + longest_wait)
         try:
             connection.request(method, path, body=None if body is None else json.dumps(body))
             response = connection.getresponse()

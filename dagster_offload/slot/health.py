@@ -9,9 +9,7 @@ from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.refusals import is_misconfigured_status, router_reason_in, setting_behind_status
 
 CONNECT_SECONDS = 3.0
-TOTAL_SECONDS = 5.0
 MODELS_PATH = "/v1/models"  # asked where there is no health path
-MODELS_SECONDS = 3.0  # for this second question, so that both fit into the total
 
 
 @dataclass(frozen=True)

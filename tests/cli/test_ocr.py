@@ -22,6 +22,7 @@ def without_tesseract(folder: Path) -> None:
     os.environ["PATH"] = str(folder)
 
 
+@pytest.mark.tesseract
 def test_doctor_names_the_languages_that_are_read(call: Call, router: Router) -> None:
     version = tesseract().version
     assert f"Tesseract {version} reads kor+eng" in call("doctor").stdout
@@ -40,10 +41,10 @@ def test_doctor_says_how_to_get_tesseract(call: Call, router: Router, tmp_path: 
     assert found.exit_code == 0
 
 
+@pytest.mark.tesseract
 def test_scans_wait_for_tesseract_and_for_a_persons_word(
     call: Call, with_ledger: str, library: Path, tmp_path: Path
 ) -> None:
-    tesseract()
     shutil.copy(SCANS / "stray_characters.pdf", library / "scan.pdf")
     path = os.environ["PATH"]
     without_tesseract(tmp_path)

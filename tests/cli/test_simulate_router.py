@@ -13,6 +13,9 @@ from click.testing import CliRunner
 from dagster_offload.cli.simulate_router import command
 from dagster_offload.simulator.server import Router
 
+pytestmark = pytest.mark.slow
+
+
 START = "from dagster_offload.cli.simulate_router import command; command()"
 
 
@@ -26,7 +29,7 @@ def test_it_serves_asleep_until_a_signal_ends_it(stop: signal.Signals) -> None:
             assert told is not None
             assert httpx.get(f"{told[0]}/health", trust_env=False).json() == {"status": "upstream_cold"}
             process.send_signal(stop)
-            process.wait(timeout=10)
+            process.wait()
         finally:
             process.kill()
 

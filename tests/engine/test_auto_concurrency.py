@@ -10,17 +10,19 @@ from typing import Any
 import pytest
 
 from dagster_offload.drain import DrainSummary, run_drain
-from dagster_offload.engine import document, lanes
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import slots
 from dagster_offload.slot.config import DEEP
+from dagster_offload.testing import ChangeTiming
 from tests.support.engine import Engine
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
-def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "STEER_SECONDS", 0.05)
-    monkeypatch.setattr(document, "BUSY_PAUSE_SECONDS", 0.05)
+def looks_often(change_timing: ChangeTiming) -> None:
+    change_timing(steer=0.05)
+    change_timing(busy_pause=0.05)
 
 
 def open_beside(requests: list[dict[str, Any]]) -> list[int]:
@@ -119,9 +121,9 @@ def test_raising_n_while_a_drain_is_at_work_opens_more_calls(engine: Engine) -> 
 
 
 def test_a_drain_that_began_with_one_document_is_as_wide_as_n_once_more_are_due(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, change_timing: ChangeTiming
 ) -> None:
-    monkeypatch.setattr(lanes, "RECHECK_SECONDS", 0.05)
+    change_timing(look_again=0.05)
     engine.router.set(hold=True, width=8)
     engine.texts("first.txt")
     drain = engine.beside(engine.drain, deep_concurrency=4)
@@ -143,9 +145,9 @@ def drain_with_a_lane_that_found_nothing(engine: Engine) -> Future[DrainSummary]
 
 
 def test_a_lane_that_found_nothing_to_claim_is_replaced_once_there_is(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, change_timing: ChangeTiming
 ) -> None:
-    monkeypatch.setattr(lanes, "RECHECK_SECONDS", 0.05)
+    change_timing(look_again=0.05)
     drain = drain_with_a_lane_that_found_nothing(engine)
     engine.texts("another.txt")
     engine.router.wait(open=2)
@@ -153,8 +155,8 @@ def test_a_lane_that_found_nothing_to_claim_is_replaced_once_there_is(
     assert drain.result().done == 3
 
 
-def test_a_429_never_takes_the_last_lane(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(document, "BUSY_PAUSE_SECONDS", 1.0)
+def test_a_429_never_takes_the_last_lane(engine: Engine, change_timing: ChangeTiming) -> None:
+    change_timing(busy_pause=1.0)
     drain = drain_with_a_lane_that_found_nothing(engine)
     engine.router.set(mode="refuse", status=429, hold=False)  # the call that is open is answered, its next is refused
     engine.router.wait(refusals=1)

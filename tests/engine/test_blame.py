@@ -5,8 +5,9 @@ import pytest
 
 from dagster_offload.client.trial import TrialVerdict
 from dagster_offload.engine.blame import Failure, failure_of
-from dagster_offload.engine.breaker import BUSY_PAUSE_SECONDS, busy_pause
+from dagster_offload.engine.breaker import busy_pause
 from dagster_offload.errors import CutAnswer, MalformedAnswer, SlotFrozen, WrongModel
+from dagster_offload.timing import Timing
 
 
 def status(code: int) -> httpx.HTTPStatusError:
@@ -38,7 +39,7 @@ BUSY = TrialVerdict(False, "HTTP 429", busy=True)
 
 
 def test_a_trial_that_got_a_429_is_sent_again_after_what_the_slot_asked_or_five_seconds() -> None:
-    assert busy_pause(BUSY, 2) == BUSY_PAUSE_SECONDS
+    assert busy_pause(BUSY, 2) == Timing().busy_pause
     assert busy_pause(TrialVerdict(False, "HTTP 429", busy=True, retry_after_seconds=7.0), 2) == 7.0
 
 

@@ -9,12 +9,14 @@ from collections import Counter
 
 import pytest
 
-from dagster_offload.ledger.core import workers
 from dagster_offload.simulator.answers import MERGE, PART
 from dagster_offload.stages.graph import SUMMARIZE
 from dagster_offload.stages.splitting import Size, split
+from dagster_offload.testing import ChangeTiming
 from dagster_offload.tokens import text_tokens
 from tests.support.engine import Engine
+
+pytestmark = pytest.mark.slow
 
 PARTS = 400
 CONTEXT = 3_100
@@ -95,9 +97,9 @@ class Reader:
 @pytest.mark.rule("answer-3")
 @pytest.mark.parametrize("seed", [2026])
 def test_a_book_interrupted_20_times_costs_its_parts_and_what_was_in_flight(
-    engine: Engine, ledger_url: str, monkeypatch: pytest.MonkeyPatch, seed: int
+    engine: Engine, ledger_url: str, seed: int, change_timing: ChangeTiming
 ) -> None:
-    monkeypatch.setattr(workers, "HEARTBEAT_SECONDS", 0.2)  # a worker that was given up hears of it by its heartbeat
+    change_timing(heartbeat=0.2)  # a worker that was given up hears of it by its heartbeat
     text = book()
     assert len(split(text, (Size(0, text_tokens(CONTEXT)),))) == PARTS
     engine.options["deep_context_tokens"] = CONTEXT

@@ -10,12 +10,12 @@ import pytest
 
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.drain import run_drain
-from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.slots import breaker, slots
 from dagster_offload.slot.config import DEEP, SlotConfig
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
+from dagster_offload.testing import ChangeTiming
 from tests.support.engine import Engine
 
 KEYS = [f"{n}.txt" for n in range(6)]
@@ -181,7 +181,7 @@ def test_a_call_that_another_worker_found_the_slot_away_beside_ends_and_nothing_
     with engine.ledger.connect() as listener:
         listener.execute(f"listen {engine.ledger.channel}")
         engine.ledger.run(breaker.open_breaker, DEEP, 1, "warming", None)
-        assert list(listener.notifies(timeout=5, stop_after=1))
+        assert list(listener.notifies(timeout=60, stop_after=1))
         engine.sql("select pg_sleep(0.3)")  # the drain heard it too: the contract allows it a second
     engine.router.set(hold=False)
     summary = drain.result()
@@ -207,11 +207,11 @@ def test_a_worker_the_ledger_gave_up_keeps_its_answer_starts_nothing_new_and_hol
 
 
 def test_a_dead_workers_permits_and_claims_come_back_while_a_drain_stands_in_line(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, change_timing: ChangeTiming
 ) -> None:
-    monkeypatch.setattr(workers, "HEARTBEAT_SECONDS", 0.1)
-    monkeypatch.setattr(workers, "LOCK_FREE_HEARTBEAT_SECONDS", 0.5)
-    monkeypatch.setattr(workers, "SERVER_SETTLED_SECONDS", 0)
+    change_timing(heartbeat=0.1)
+    change_timing(stale_heartbeat=0.5)
+    change_timing(server_settled=0)
     engine.texts(*KEYS)
     dead = engine.worker()  # a row that holds a permit and a claim, and no lock: kill -9 a moment ago
     assert engine.acquire(dead)

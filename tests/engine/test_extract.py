@@ -12,7 +12,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from dagster_offload.engine import extract as texts
 from dagster_offload.engine import extract_pool
 from dagster_offload.engine.extract import extract_due, run_extraction
 from dagster_offload.engine.progress import ProgressCounts
@@ -23,6 +22,7 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work.finish import output_digest
 from dagster_offload.library.files import locate
 from dagster_offload.stages.graph import DRAIN_STAGES, EXTRACT, Outcome
+from dagster_offload.testing import ChangeTiming
 from tests.support.engine import Engine
 
 COUNT = 60
@@ -121,10 +121,10 @@ def test_what_stops_it_gives_everything_back_and_the_next_run_does_the_rest(engi
 
 
 def test_beside_a_long_document_nothing_is_held_that_no_lane_reads(
-    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(texts, "IDLE_SECONDS", 0.05)
+    change_timing(extraction_idle=0.05)
     written(engine, *notes(), "slow.txt", "z.txt")
     extraction = engine.beside(run_extraction, engine.settings(), engine.ledger)
     assert gate.is_reached.wait(30)
@@ -139,10 +139,10 @@ def test_beside_a_long_document_nothing_is_held_that_no_lane_reads(
 
 
 def test_what_lanes_slow_to_begin_gave_back_is_claimed_again_and_read(
-    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(texts, "IDLE_SECONDS", 0.05)
+    change_timing(extraction_idle=0.05)
     may_begin, work, all_lanes = threading.Event(), extract_pool.TextLanes._work, list[extract_pool.TextLanes]()
 
     def late(lanes: extract_pool.TextLanes, extractor: Any) -> None:
@@ -156,7 +156,7 @@ def test_what_lanes_slow_to_begin_gave_back_is_claimed_again_and_read(
     engine.wait_until("select 1 from transitions where reason = 'its turn did not come'")
     may_begin.set()
     try:
-        assert extraction.result(timeout=10).done == 1
+        assert extraction.result().done == 1
     finally:
         for lanes in all_lanes:
             lanes._ended.put(TimeoutError("the test is over"))
@@ -307,6 +307,7 @@ def test_a_document_that_must_run_alone_has_none_beside_it(engine: Engine, gate:
     assert extraction.result().done == COUNT + 2
 
 
+@pytest.mark.slow
 def test_a_kill_loses_no_document_doubles_none_and_convicts_none(engine: Engine) -> None:
     keys = [f"{number:03}.txt" for number in range(600)]
     written(engine, *keys)

@@ -10,12 +10,12 @@ import httpx
 import pytest
 
 from dagster_offload.client.ai_client import AIClient
-from dagster_offload.engine import document
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.slots import breaker, slots
 from dagster_offload.slot.config import DEEP, SlotConfig
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
+from dagster_offload.testing import ChangeTiming
 from tests.support.engine import Engine
 
 KEYS = [f"{n}.txt" for n in range(8)]
@@ -270,9 +270,9 @@ def test_a_call_that_was_open_while_the_slot_was_away_and_came_back_blames_nobod
 
 
 def test_429s_wait_narrow_and_have_their_rows_and_three_in_a_row_open_the_breaker(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, change_timing: ChangeTiming
 ) -> None:
-    monkeypatch.setattr(document, "BUSY_PAUSE_SECONDS", 0.01)
+    change_timing(busy_pause=0.01)
     engine.router.set(mode="refuse", status=429)
     engine.texts(*KEYS)
     summary = engine.drain()
@@ -283,8 +283,8 @@ def test_429s_wait_narrow_and_have_their_rows_and_three_in_a_row_open_the_breake
     assert sum(outcomes(engine).values()) == 3
 
 
-def test_a_429_that_passes_costs_only_its_wait(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(document, "BUSY_PAUSE_SECONDS", 0.5)
+def test_a_429_that_passes_costs_only_its_wait(engine: Engine, change_timing: ChangeTiming) -> None:
+    change_timing(busy_pause=0.5)
     engine.router.set(mode="refuse", status=429)
     engine.texts("a.txt")
     drain = engine.beside(engine.drain)
@@ -295,10 +295,8 @@ def test_a_429_that_passes_costs_only_its_wait(engine: Engine, monkeypatch: pyte
     assert outcomes(engine) == {"http_429": 1, "ok": 2}
 
 
-def test_a_busy_slot_that_is_opened_meanwhile_is_not_asked_again(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(document, "BUSY_PAUSE_SECONDS", 1.0)
+def test_a_busy_slot_that_is_opened_meanwhile_is_not_asked_again(engine: Engine, change_timing: ChangeTiming) -> None:
+    change_timing(busy_pause=1.0)
     engine.router.set(mode="refuse", status=429)
     engine.texts("a.txt")
     drain = engine.beside(engine.drain)

@@ -18,6 +18,9 @@ from dagster_offload.tokens import text_tokens
 from tests.support.engine import Engine
 from tests.support.real_server import served
 
+pytestmark = pytest.mark.slow
+
+
 CONTEXT = 2_048
 SENTENCE = "On day {n} the landlord of house {n} wrote to the tenant of flat {n} about the rent. "
 TEXT = "".join(f"# Chapter {n}\n\n{SENTENCE.format(n=n) * 8}\n\n" for n in range(1, 13))

@@ -18,12 +18,9 @@ from dagster_offload.ledger.work import ocr_pages, redo
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.engine import Engine
-from tests.support.ocr import LANGUAGES, SCANS, share_kept, tesseract
+from tests.support.ocr import LANGUAGES, SCANS, share_kept
 
-
-@pytest.fixture(autouse=True)
-def _with_tesseract() -> None:
-    tesseract()
+pytestmark = pytest.mark.tesseract
 
 
 def put(engine: Engine, name: str) -> None:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from dagster_offload.engine import wake
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.errors import SlotLost
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.stages.graph import CLASSIFY
+from dagster_offload.testing import ChangeTiming
 from tests.support.engine import Engine
 
 FIVE_MINUTES = 300.0
@@ -53,6 +53,7 @@ def test_a_lost_deep_slot_is_said(engine: Engine) -> None:
 
 
 @pytest.mark.rule("breaker-3")
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_five_minutes_of_editor_busy_cost_at_most_12_calls_and_3_runs_and_fail_nothing_then_work_flows(
     engine: Engine, concurrency: int
@@ -102,9 +103,9 @@ def test_a_deferred_document_is_due_the_moment_the_breaker_closes(engine: Engine
 
 
 def test_a_model_that_loads_for_longer_than_a_tick_is_loaded_by_one_trial_of_a_drain(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, change_timing: ChangeTiming
 ) -> None:
-    monkeypatch.setattr(wake, "SENSOR_TRIAL_SECONDS", 0.2)
+    change_timing(sensor_trial=0.2)
     engine.router.set(mode="cold")
     engine.texts("a.txt")
     engine.drain(CLASSIFY)

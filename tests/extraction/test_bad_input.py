@@ -20,6 +20,9 @@ from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.stages.graph import Outcome
 from tests.extraction.made_pdf import Page, lines, made_pdf
 
+pytestmark = pytest.mark.slow
+
+
 FORMATS = Path(__file__).parents[2] / "fixtures" / "formats"
 WHOLE = {
     name.partition(".")[2]: name

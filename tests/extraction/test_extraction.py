@@ -61,7 +61,7 @@ def started(extractor: Extractor, folder: Path) -> int:
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     """For what happens in another process and sends no event."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline, f"did not happen: {what}"
         time.sleep(0.005)
@@ -261,7 +261,7 @@ def test_a_child_that_crashes_costs_the_document_and_is_replaced(extractor: Extr
         crashed = thread.submit(failure, extractor, path)
         wait_until(lambda: has_unread_request(pid), "the request reaches the child")
         os.kill(pid, signal.SIGKILL)
-        error = crashed.result(timeout=30)
+        error = crashed.result()
         assert (error.code, error.is_final) == ("extraction_crash", False)
         assert "SIGKILL" in error.message
         assert thread.submit(extractor.extract, path).result().text == "text"
@@ -288,6 +288,7 @@ def test_a_file_too_big_for_the_memory_limit_is_told_and_the_next_one_is_read(tm
         assert extractor.extract(write(tmp_path / "a.txt", b"text")).text == "text"
 
 
+@pytest.mark.slow
 @linux_only
 def test_memory_that_runs_out_inside_the_extractor_is_told_apart_from_a_crash(tmp_path: Path) -> None:
     page = write(tmp_path / "wide.html", b"<p>" + b"some words <b>and more</b> " * 6_000_000)
@@ -318,7 +319,7 @@ def test_a_child_whose_score_may_not_be_written_starts_all_the_same(
     assert score.read_text() == "0\n"
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.root
 @linux_only
 def test_somebody_whose_own_score_is_higher_still_starts_an_extractor(tmp_path: Path) -> None:
     """As in a pod of Kubernetes without a memory request: nobody there may lower it."""
@@ -395,7 +396,7 @@ def test_closing_ends_an_extraction_in_another_thread(extractor: Extractor, tmp_
         wait_until(lambda: has_unread_request(pid), "the request reaches the child")
         extractor.close()
         with pytest.raises(ExtractorUnavailable):
-            waiting.result(timeout=30)
+            waiting.result()
     assert not is_alive(pid)
     with pytest.raises(ExtractorUnavailable):
         extractor.extract(tmp_path / "first.txt")

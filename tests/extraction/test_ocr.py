@@ -15,6 +15,7 @@ from dagster_offload.extraction.page_images import MOST_PIXELS, PdfPages, tiff_p
 from dagster_offload.extraction.protocol import PageRead
 from dagster_offload.extraction.tesseract import Reader, find_reader
 from dagster_offload.stages.graph import Outcome
+from tests.support.acceptance import is_running, wait_for
 from tests.support.ocr import SCANS, share_kept, tesseract
 
 LIBRARY = Path(__file__).parents[2] / "fixtures" / "library"
@@ -49,6 +50,7 @@ def reader_of(command: str) -> Reader:
 # What is read
 
 
+@pytest.mark.tesseract
 @pytest.mark.parametrize(
     ("name", "known"),
     [
@@ -69,6 +71,7 @@ def test_scans_are_read(reading: Extractor, name: str, known: tuple[str, ...]) -
     assert found.metadata["ocr_languages"] == "kor+eng"
 
 
+@pytest.mark.tesseract
 def test_only_the_pages_without_text_are_read_and_all_stand_in_their_order(reading: Extractor) -> None:
     seen: list[PageRead] = []
     found = reading.extract(SCANS / "typed_scanned_typed.pdf", on_page=seen.append)
@@ -79,6 +82,7 @@ def test_only_the_pages_without_text_are_read_and_all_stand_in_their_order(readi
     assert typed < scanned < typed_again
 
 
+@pytest.mark.tesseract
 def test_pages_that_are_known_are_not_read_again(reading: Extractor) -> None:
     seen: list[PageRead] = []
     found = reading.extract(SCANS / "fax.tif", known_pages={1: "the first page"}, on_page=seen.append)
@@ -86,6 +90,7 @@ def test_pages_that_are_known_are_not_read_again(reading: Extractor) -> None:
     assert found.text.startswith("the first page\n\n늘봄아파트")
 
 
+@pytest.mark.tesseract
 def test_a_picture_without_words_has_no_text(reading: Extractor, tmp_path: Path) -> None:
     noise = tmp_path / "leaves.bmp"
     width, height = 300, 200
@@ -99,6 +104,7 @@ def test_a_picture_without_words_has_no_text(reading: Extractor, tmp_path: Path)
     assert found.metadata["reason"] == "OCR (kor+eng) finds no readable text"
 
 
+@pytest.mark.tesseract
 def test_documents_with_text_are_not_touched(reading: Extractor, blind: Extractor) -> None:
     for name in (
         "invoice-2024-0317.pdf",
@@ -124,8 +130,8 @@ def test_without_tesseract_the_reason_says_what_to_install(tmp_path: Path, monke
     assert mixed.metadata["reason"].startswith("1 of 3 pages are not read: pictures of text. Tesseract")
 
 
+@pytest.mark.tesseract
 def test_a_language_that_is_missing_is_named_and_the_others_are_used() -> None:
-    tesseract()
     reader = find_reader("auto", "eng+tlh+chi_sim")
     assert (reader.languages, reader.missing) == ("eng", ("tlh", "chi_sim"))
     assert "languages tlh and chi_sim: apt-get install tesseract-ocr-tlh tesseract-ocr-chi-sim" in reader.advice
@@ -140,6 +146,7 @@ def test_ocr_can_be_switched_off() -> None:
 # Whose fault it is
 
 
+@pytest.mark.slow
 def test_a_page_that_hangs_is_stopped_and_leaves_no_process(tmp_path: Path) -> None:
     command = script(tmp_path, 'echo $$ > "$(dirname "$0")/pid"\nexec sleep 600')
     with Extractor(reader=reader_of(command), page_limit_seconds=2) as extractor:
@@ -148,7 +155,7 @@ def test_a_page_that_hangs_is_stopped_and_leaves_no_process(tmp_path: Path) -> N
         pid = int((tmp_path / "pid").read_text())
         assert (failed.value.code, failed.value.is_final) == ("ocr_timeout", False)
         assert "at page 1 of 2" in failed.value.message
-        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        wait_for(lambda: has_ended(pid), "the end of tesseract")
         (tmp_path / "a.txt").write_text("the next document")
         assert extractor.extract(tmp_path / "a.txt").text == "the next document"
 
@@ -166,7 +173,7 @@ def test_tesseract_dies_with_an_extractor_that_is_killed(tmp_path: Path) -> None
     tesseract_at_work = psutil.Process(int((tmp_path / "started").read_text()))
     ours.kill()
     ours.wait()
-    tesseract_at_work.wait(timeout=20)
+    wait_for(lambda: not is_running(tesseract_at_work), "the end of tesseract")
 
 
 @pytest.mark.parametrize(("body", "ending"), [("exit 1", "exit code 1"), ("kill -SEGV $$", "SIGSEGV")])
@@ -180,12 +187,20 @@ def test_a_page_that_tesseract_dies_of_is_the_documents_fault(tmp_path: Path, bo
     assert ending in failed.value.message
 
 
+@pytest.mark.slow
 def test_each_page_has_its_own_time(tmp_path: Path) -> None:
     reader = Reader(script(tmp_path, "sleep 4"), "5", "eng", (), knows_orientation=False, advice="")
     seen: list[PageRead] = []
     with Extractor(reader=reader, page_limit_seconds=7) as extractor:  # and 8 s for both
         extractor.extract(SCANS / "fax.tif", on_page=seen.append)
     assert [page.number for page in seen] == [1, 1, 2, 2]
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return not is_running(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return True
 
 
 # Pages as pictures

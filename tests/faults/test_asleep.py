@@ -5,29 +5,27 @@ The product's intervals are scaled down here; `tests/faults/full_scale.py` runs 
 """
 
 import asyncio
-import functools
-import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dagster_offload.client import freeze_watch, probe, transport
+from dagster_offload.client import transport
 from dagster_offload.client.freeze_watch import FreezeWatch
-from dagster_offload.engine import lanes
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult
+from dagster_offload.testing import ChangeTiming
 from tests.faults.full_scale import Asleep, OtherHost, cannot_make_hosts, simulator
+from tests.support.needs import skip_or_fail
 
 
 @pytest.fixture(autouse=True)
-def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+def scaled(monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming) -> None:
     """A 30th of the vigil's intervals, an 8th of TCP's (whole seconds only)."""
-    monkeypatch.setattr(lanes, "FreezeWatch", functools.partial(FreezeWatch, every_seconds=0.5))
-    monkeypatch.setattr(probe, "TOTAL_SECONDS", 0.5)
+    change_timing(watch_every=0.5)
+    change_timing(probe_limit=0.5)
     for name, seconds in (("IDLE", 2), ("INTERVAL", 1), ("PROBES", 2)):
         monkeypatch.setattr(transport, f"KEEPALIVE_{name}{'' if name == 'PROBES' else '_SECONDS'}", seconds)
     monkeypatch.setattr(transport, "UNACKNOWLEDGED_SECONDS", 4)
@@ -36,7 +34,7 @@ def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def other_host() -> Iterator[OtherHost]:
     if (words := cannot_make_hosts()) is not None:
-        pytest.fail(words) if os.environ.get("CI") == "true" else pytest.skip(words)
+        skip_or_fail(words)
     with OtherHost() as host:
         yield host
 
@@ -48,22 +46,19 @@ def test_a_frozen_process_is_noticed_and_its_document_done_later_with_one_more_c
         asleep = Asleep(empty_ledger, router, tmp_path)
         drain = asleep.start_drain_and_wait_for_a_probe()
         process.send_signal(signal.SIGSTOP)
-        frozen_at = time.monotonic()
         try:
-            summary = drain.result(timeout=30)
-            seconds = time.monotonic() - frozen_at
+            summary = drain.result()  # ends by the watch: the read timeout is longer than a test may take
         finally:
             process.send_signal(signal.SIGCONT)
-        assert seconds < 5
         assert summary.is_slot_unavailable
         assert "frozen: no answer to 3 probes" in str(summary.reason)
         asleep.assert_done_later_with_one_more_call()
 
 
 async def test_the_first_look_beside_a_call_is_soon_so_that_a_slot_that_freezes_early_is_noticed_too(
-    monkeypatch: pytest.MonkeyPatch,
+    change_timing: ChangeTiming,
 ) -> None:
-    monkeypatch.setattr(freeze_watch, "FIRST_PROBE_SECONDS", 0.001)
+    change_timing(watch_first=0.001)
     looked = asyncio.Event()
 
     async def ask(_slot: SlotConfig) -> ProbeResult:
@@ -79,7 +74,7 @@ def test_a_slot_that_is_slow_and_answers_probes_is_left_alone(empty_ledger: Ledg
         asleep = Asleep(empty_ledger, router, tmp_path)
         drain = asleep.start_drain_and_wait_for_a_probe(probes=5)
         router.set(hold=False)
-        assert drain.result(timeout=30).done == 1
+        assert drain.result().done == 1
         assert len(router.completions()) == 1
 
 
@@ -90,9 +85,7 @@ def test_a_host_that_vanishes_is_noticed_and_its_document_done_later_with_one_mo
         asleep = Asleep(empty_ledger, router, tmp_path)
         drain = asleep.start_drain_and_wait_for_a_probe()
         other_host.vanish()
-        gone_at = time.monotonic()
-        summary = drain.result(timeout=60)
-        assert time.monotonic() - gone_at < 15
+        summary = drain.result()
         assert summary.is_slot_unavailable
         other_host.come_back()
         asleep.assert_done_later_with_one_more_call()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload.engine import breaker, document
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import State
+from dagster_offload.testing import ChangeTiming
 from tests.faults.acts import CoolsDown, crashes_on_one
 from tests.faults.play import AWAY, FIRST, Play, exit_code
 from tests.faults.raw_server import Asked, Hits, Line, RawServer, well
@@ -25,9 +25,8 @@ def server() -> Iterator[RawServer]:
 
 
 @pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breaker, "BUSY_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(document, "BUSY_PAUSE_SECONDS", 0.01)
+def short_pauses(change_timing: ChangeTiming) -> None:
+    change_timing(busy_pause=0.01)
 
 
 def last_document_asked(server: RawServer) -> Asked:

@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
-from dagster_offload.client import faults, probe, transport
+from dagster_offload.client import transport
 from dagster_offload.drain import DrainSummary
-from dagster_offload.engine import breaker, document
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import State
+from dagster_offload.testing import ChangeTiming
 from tests.faults.answer_rows import ANSWERS
 from tests.faults.matrix import MATRIX, Promise, Row
 from tests.faults.play import FIRST, NOTHING_LEFT, WRONG, Play, exit_code
@@ -55,21 +55,26 @@ def assert_kept(promise: Promise, state: str, reason: str | None, code: int, cal
 
 
 @pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+def impatience(change_timing: ChangeTiming) -> None:
     """Pauses and time limits for a test's patience; who waits for what stays as it is."""
-    monkeypatch.setattr(document, "BUSY_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(breaker, "BUSY_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(probe, "TOTAL_SECONDS", 2.0)
+    change_timing(busy_pause=0.01)
+    change_timing(probe_limit=2.0)
 
 
 @pytest.mark.parametrize(("row", "kind"), PLAYS)
 def test_a_row_of_the_matrix_ends_as_promised(
-    row: Row, kind: str, empty_ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, played: list[Played]
+    row: Row,
+    kind: str,
+    empty_ledger: Ledger,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    played: list[Played],
+    change_timing: ChangeTiming,
 ) -> None:
     if kind == PLAIN:
         monkeypatch.setattr(transport, "_transport", plain_transport)
     if "429" in row.name:
-        monkeypatch.setattr(faults, "MIN_RETRY_AFTER_SECONDS", 0.1)
+        change_timing(shortest_retry_after=1.0)  # less, and a busy machine has a second look within the drain
     if kind == PLAIN and row.promise.plain_reason is not None:
         row = replace(row, promise=replace(row.promise, reason=row.promise.plain_reason))
     entry = Played(row.id, kind, str(row.promise))

@@ -15,5 +15,5 @@ def test_two_lanes_of_a_worker_that_end_at_the_same_moment_leave_no_permit_behin
     with empty_ledger.transaction() as one:
         permits.release(one, DEEP, worker)
         other = bench.begun(lambda cur: permits.release(cur, DEEP, worker))  # while the first has not committed
-    other.result(timeout=30)
+    other.result()
     assert bench.sql("select 1 from permits") == []

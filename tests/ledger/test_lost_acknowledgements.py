@@ -36,6 +36,7 @@ from dagster_offload.ledger.work import (
 from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import DRAIN_STAGES, EXTRACT
+from dagster_offload.testing import ChangeTiming
 from tests.support.database import database_url, new_database
 from tests.support.ledger import RECIPES, SLOT, Bench, call, record_result, text_result
 
@@ -343,9 +344,9 @@ def test_step_that_was_not_committed_is_done_again(alike: tuple[Bench, Bench, Wi
 
 
 def test_step_frozen_until_postgres_ended_its_transaction_is_done_again_however_long_that_was(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, change_timing: ChangeTiming
 ) -> None:
-    monkeypatch.setattr("dagster_offload.ledger.core.database.PATIENCE_SECONDS", 0.05)
+    change_timing(ledger_patience=0.05)
     worker, lives = bench.worker(), []
 
     def frozen_once(cur: Any) -> None:

@@ -32,6 +32,7 @@ from dagster_offload.ledger.work.finish import Finish
 from dagster_offload.library.files import FileStat
 from dagster_offload.slot.config import DEEP, SlotConfig
 from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, STAGE_NAMES, SUMMARIZE, Outcome
+from dagster_offload.testing import ChangeTiming
 from tests.support.ledger import HALF_AN_HOUR, LOOKED_AT, RECIPES, SLOT, Bench, call, sha, text_result
 
 P = ParamSpec("P")
@@ -617,9 +618,10 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.rule("ledger-1")
-def test_no_order_of_events_breaks_the_contracts_table(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "SERVER_SETTLED_SECONDS", 0)  # the server is as old as this session
+def test_no_order_of_events_breaks_the_contracts_table(ledger_url: str, change_timing: ChangeTiming) -> None:
+    change_timing(server_settled=0)  # the server is as old as this session
     with OneConnection(ledger_url) as ledger:
         LedgerMachine.bench = Bench(ledger)
         run_state_machine_as_test(

@@ -209,7 +209,7 @@ def as_nobody(imports: str, work: str, library: Path, *arguments: str) -> subpro
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.root
 def test_what_somebody_may_not_read_is_told_apart_from_gone(library: Path) -> None:
     write(library, "open/a.txt")
     write(library, "closed/b.txt").parent.chmod(0o700)
@@ -290,7 +290,7 @@ def test_a_key_longer_in_normal_form_than_a_name_may_be_is_located(library: Path
     assert locate(library, only(library).key) == path
 
 
-@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.root
 @pytest.mark.parametrize("name", ["a.txt", "가.txt"])
 def test_a_key_in_a_folder_nobody_may_enter_is_located_nowhere(library: Path, name: str) -> None:
     write(library, f"closed/{name}").parent.chmod(0o700)

@@ -13,7 +13,7 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres import server_pid, stop_postgres
 from dagster_offload.postgres.embedded import binaries
 from dagster_offload.postgres.embedded.accounts import Account
-from tests.support.postgres import AS_SOMEBODY_ELSE, IS_ROOT, Door, needs_root
+from tests.support.postgres import AS_SOMEBODY_ELSE, IS_ROOT, Door
 
 Start = Callable[[Path], str]
 
@@ -31,7 +31,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-@needs_root
+@pytest.mark.root
 def test_roots_server_runs_as_nobody_and_only_its_data_belongs_to_it(home: Path, start: Start) -> None:
     nobody = pwd.getpwnam("nobody")
     start(home)
@@ -48,7 +48,7 @@ def test_roots_server_runs_as_nobody_and_only_its_data_belongs_to_it(home: Path,
         assert (folder.stat().st_uid, mode(folder)) == (nobody.pw_uid, 0o700)
 
 
-@needs_root
+@pytest.mark.root
 @pytest.mark.parametrize(
     ("name", "refusal"), [("nobody", "Peer authentication failed"), ("daemon", "Permission denied")]
 )
@@ -63,12 +63,12 @@ except psycopg.OperationalError as error:
     print(error)
 """
 
-    output, _ = door(home, body, prelude="url = ensure()\n" + prelude).communicate(timeout=60)
+    output, _ = door(home, body, prelude="url = ensure()\n" + prelude).communicate()
 
     assert refusal in output
 
 
-@needs_root
+@pytest.mark.root
 def test_another_user_runs_a_server_of_their_own(short_folder: Path, door: Door) -> None:
     short_folder.chmod(0o777)
     home = short_folder / "theirs"
@@ -82,7 +82,7 @@ print(stop_postgres(home), is_running(home))
     prelude = reachable_binaries(short_folder) + AS_SOMEBODY_ELSE
     prelude += "from dagster_offload.postgres import server_pid\nembedded_pid = lambda: server_pid(home)\n"
 
-    output, _ = door(home, body, prelude=prelude).communicate(timeout=60)
+    output, _ = door(home, body, prelude=prelude).communicate()
 
     assert output.splitlines() == ["offload", "['0o700', '0o700', '0o700']", "daemon", "True False"]
 
@@ -96,7 +96,7 @@ if not IS_ROOT:  # root's case is above; a test for somebody else is none that r
         assert [mode(folder) for folder in (home, home / "postgres", home / "postgres" / "data")] == [0o700] * 3
 
 
-@needs_root
+@pytest.mark.root
 def test_home_of_another_user_is_refused_by_name(short_folder: Path, start: Start) -> None:
     home = short_folder / "home"
     home.mkdir()
@@ -107,7 +107,7 @@ def test_home_of_another_user_is_refused_by_name(short_folder: Path, start: Star
     assert list(home.iterdir()) == []
 
 
-@needs_root
+@pytest.mark.root
 def test_closed_folder_above_is_named_and_not_opened(short_folder: Path, start: Start) -> None:
     closed = short_folder / "closed"
     closed.mkdir(mode=0o700)
@@ -171,12 +171,12 @@ def test_home_that_everybody_may_write_is_refused(short_folder: Path, start: Sta
 def test_strict_umask_does_not_lock_the_server_out(short_folder: Path, door: Door) -> None:
     home = short_folder / "made" / "on" / "the" / "way" / "home"
 
-    output, _ = door(home, "os.umask(0o077); print(ensure()); stop_postgres(home)").communicate(timeout=60)
+    output, _ = door(home, "os.umask(0o077); print(ensure()); stop_postgres(home)").communicate()
 
     assert output.startswith("postgresql://")
 
 
-@needs_root
+@pytest.mark.root
 def test_binaries_the_servers_user_cannot_reach_are_copied_into_the_home(
     home: Path, short_folder: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from dagster_offload.postgres.embedded.paths import NAME, Paths
 from dagster_offload.service.postgres_keeper import kept_alive
 from dagster_offload.settings import load_settings
 from dagster_offload.stages.graph import GRAPH
+from dagster_offload.testing import ChangeTiming
 from tests.support.database import WITHOUT_FSYNC
 from tests.support.postgres import Door
 
@@ -132,10 +133,13 @@ def test_long_recovery_is_waited_for_and_told(home: Path, gated_recovery: tuple[
 
 
 def test_work_under_way_outlasts_a_recovery_longer_than_its_patience(
-    home: Path, gated_recovery: tuple[dict[str, str], Path], monkeypatch: pytest.MonkeyPatch
+    home: Path,
+    gated_recovery: tuple[dict[str, str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    change_timing: ChangeTiming,
 ) -> None:
     options, gate = gated_recovery
-    monkeypatch.setattr("dagster_offload.ledger.core.database.PATIENCE_SECONDS", 1.0)
+    change_timing(ledger_patience=1.0)
     monkeypatch.setattr("dagster_offload.ledger.core.database.CONNECT_SECONDS", 0.2)
     words: list[str] = []
 

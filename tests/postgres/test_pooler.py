@@ -16,9 +16,10 @@ from dagster_offload.postgres import ensure_postgres, pooler
 from dagster_offload.postgres.embedded.locks import wait_until
 from dagster_offload.settings import load_settings
 from tests.support.database import WITHOUT_FSYNC
+from tests.support.needs import pgbouncer
 from tests.support.postgres import IS_ROOT
 
-PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+pytestmark = pytest.mark.pgbouncer
 
 Pool = Callable[..., str]
 
@@ -31,10 +32,6 @@ def trusting_server() -> Iterator[Path]:
     from dagster_offload.postgres import stop_postgres
     from dagster_offload.postgres.embedded.server import ensure_embedded
 
-    if PGBOUNCER is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("pgbouncer is missing: apt-get install pgbouncer")
-        pytest.skip("pgbouncer is missing: apt-get install pgbouncer")
     folder = Path(tempfile.mkdtemp(prefix=f"offload-tests-{os.getpid()}-", dir="/tmp"))
     folder.chmod(0o755)
     rules = folder / "rules.conf"
@@ -70,7 +67,7 @@ def pool(trusting_server: Path, short_folder: Path) -> Iterator[Pool]:
         config.chmod(0o644)
         user = pwd.getpwnam("nobody").pw_uid if IS_ROOT else None
         log = (short_folder / "pgbouncer.log").open("wb")
-        started.append(subprocess.Popen([str(PGBOUNCER), str(config)], user=user, stdout=log, stderr=log))
+        started.append(subprocess.Popen([str(pgbouncer()), str(config)], user=user, stdout=log, stderr=log))
         log.close()
         assert wait_until((short_folder / ".s.PGSQL.6432").exists, 20), (short_folder / "pgbouncer.log").read_text()
         return f"postgresql://somebody@/offload?host={short_folder}&port=6432"

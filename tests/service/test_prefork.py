@@ -60,7 +60,7 @@ def folder() -> Iterator[Path]:
 def run(folder: Path, script: str) -> list[str]:
     """What a process with a twin prints, a line each."""
     process = start(folder, script)
-    printed, said = process.communicate(timeout=60)
+    printed, said = process.communicate()
     assert process.returncode == 0, said
     return printed.splitlines()
 
@@ -77,7 +77,7 @@ def test_a_new_process_knows_what_its_twin_knows(folder: Path) -> None:
     script = """
     queue = context.Queue()
     processes = [started(knows, queue) for _ in range(5)]
-    found = [queue.get(timeout=30) for _ in processes]
+    found = [queue.get() for _ in processes]
     for process in processes: process.join()
     print({known for known, _ in found}, len({pid for _, pid in found} | {os.getpid()}))
     """
@@ -88,7 +88,7 @@ def test_what_a_new_process_starts_knows_it_too(folder: Path) -> None:
     script = """
     queue = context.Queue()
     started(starts_another, queue).join(30)
-    print(queue.get(timeout=30)[0])
+    print(queue.get()[0])
     """
     assert run(folder, script) == ["known"]
 
@@ -107,9 +107,9 @@ def test_events_reach_it_and_its_output_is_ours(folder: Path) -> None:
     script = """
     queue, event = context.Queue(), context.Event()
     process = started(waits, queue, event)
-    queue.get(timeout=30)
+    queue.get()
     event.set()
-    print(queue.get(timeout=30), flush=True)
+    print(queue.get(), flush=True)
     process.join(30)
     started(prints).join(30)
     """
@@ -120,14 +120,14 @@ def test_without_its_twin_a_process_starts_as_ever(folder: Path) -> None:
     script = """
     queue = context.Queue()
     process = started(knows, queue)
-    _, pid = queue.get(timeout=30)
+    _, pid = queue.get()
     process.join(30)
     import psutil
     [twin] = [p for p in psutil.Process().children() if "main.py" in " ".join(p.cmdline())]
     twin.kill()
     twin.wait()
     process = started(knows, queue)
-    known, _ = queue.get(timeout=30)
+    known, _ = queue.get()
     process.join(30)
     print(known, process.exitcode)
     """
@@ -147,10 +147,10 @@ def test_killing_what_stands_for_it_ends_it(folder: Path) -> None:
     script = """
     queue = context.Queue()
     process = started(sleeps, queue)
-    pid = queue.get(timeout=30)
+    pid = queue.get()
     process.kill()
     process.join(30)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while time.monotonic() < until and Path(f"/proc/{pid}").exists(): time.sleep(0.05)
     print(process.exitcode, Path(f"/proc/{pid}").exists())
     """
@@ -161,7 +161,7 @@ def test_the_twin_ends_with_its_process_and_what_was_forked_goes_on(folder: Path
     script = """
     queue = context.Queue()
     process = started(sleeps, queue)
-    print(queue.get(timeout=30), flush=True)
+    print(queue.get(), flush=True)
     time.sleep(60)
     """
     with start(folder, script) as process:
@@ -189,7 +189,7 @@ def test_a_process_with_threads_has_no_twin(folder: Path) -> None:
     assert run(folder, script) == ["False"]
 
 
-def gone(process: psutil.Process, seconds: float = 10.0) -> bool:
+def gone(process: psutil.Process, seconds: float = 120.0) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:

@@ -72,6 +72,7 @@ def test_noise_is_counted_as_what_it_costs() -> None:
 # Splitting
 
 
+@pytest.mark.slow
 @given(st.text(), st.integers(1, 60))
 def test_parts_together_are_the_text_and_each_fits(text: str, tokens: int) -> None:
     parts = split(text, (Size(0, tokens),))
@@ -126,6 +127,7 @@ def test_parts_are_as_full_as_their_structure_allows() -> None:
     assert len(split(uneven, SIZES)) <= 1.5 * estimated_tokens(uneven) / 500
 
 
+@pytest.mark.slow
 def test_splitting_takes_time_in_step_with_the_length() -> None:
     def seconds(text: str) -> float:
         began = time.process_time()

@@ -76,7 +76,7 @@ class Engine(Bench):
 
     def wait_until(self, query: str) -> None:
         """Wait for a row, as somebody else's transaction makes it."""
-        for _ in range(500):
+        for _ in range(5000):
             if self.sql(query):
                 return
             self.sql("select pg_sleep(0.02)")

@@ -1,9 +1,6 @@
 """What tests of OCR need from the machine, and the words their scans hold."""
 
-import os
 from pathlib import Path
-
-import pytest
 
 from dagster_offload.extraction.tesseract import Reader, find_reader
 
@@ -12,12 +9,8 @@ LANGUAGES = "kor+eng"
 
 
 def tesseract() -> Reader:
-    """Tesseract in Korean and English; without it the test is skipped, and fails where CI=true."""
-    reader = find_reader("auto", LANGUAGES)
-    if reader.languages != LANGUAGES:
-        words = f"this test reads scans. {reader.advice}"
-        pytest.fail(words) if os.environ.get("CI") == "true" else pytest.skip(words)
-    return reader
+    """Tesseract in Korean and English. The test has the marker `tesseract`."""
+    return find_reader("auto", LANGUAGES)
 
 
 def share_kept(text: str, known: str) -> float:

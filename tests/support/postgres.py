@@ -4,15 +4,13 @@ import os
 import subprocess
 from collections.abc import Callable
 
-import pytest
-
 IS_ROOT = os.geteuid() == 0
 
-needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root's server runs as somebody else")
 
 # What a door does before its test: everything is imported first, as another user may not reach this interpreter.
 PRELUDE = """
-import os, sys, time
+import faulthandler, os, sys, time
+faulthandler.dump_traceback_later(120)  # a program that hangs shows where
 from pathlib import Path
 import psutil, psycopg
 from dagster_offload.postgres import ensure_postgres, stop_postgres, is_running

@@ -1,7 +1,6 @@
 """A real llama.cpp server as a process of its own, in front of a model that is made here."""
 
 import importlib.util
-import os
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 
 from dagster_offload.slot.config import SlotConfig
 from tests.support import llama_server
+from tests.support.needs import skip_or_fail
 
 NEEDED = ("xllamacpp", "gguf", "tokenizers", "numpy")
 
@@ -22,8 +22,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model. The test is skipped where the server's packages are missing, and fails where CI=true."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        words = f"the real llama.cpp server needs {', '.join(missing)}"
-        pytest.fail(words) if os.environ.get("CI") == "true" else pytest.skip(words)
+        skip_or_fail(f"the real llama.cpp server needs {', '.join(missing)}")
     path = tmp_path_factory.mktemp("model") / "random-qwen3.gguf"
     llama_server.make_model(path)
     return path

@@ -11,10 +11,9 @@ from dagster_offload.slot.config import DEEP, SlotConfig
 
 
 @pytest.fixture
-def router() -> Iterator[Router]:
+def router(stand_in_router: Router) -> Router:
     """A stand-in router, awake, that answers at once."""
-    with Router() as router:
-        yield router
+    return stand_in_router
 
 
 @pytest.fixture

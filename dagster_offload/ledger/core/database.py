@@ -20,6 +20,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from dagster_offload import timing
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core import receipts
 
@@ -31,8 +32,6 @@ Connection = psycopg.Connection[dict[str, Any]]
 logger = logging.getLogger(__name__)
 
 DEFAULT_SCHEMA = "offload"
-# How long a step is tried again while Postgres restarts. An answer that was paid for is not dropped for a short outage.
-PATIENCE_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
 # The pool tries ever more rarely: without a bound it would sleep on for minutes after a long recovery.
 RECONNECT_SECONDS = 2.0
@@ -120,12 +119,12 @@ class Ledger:
             try:
                 return attempt()
             except psycopg.errors.DeadlockDetected:  # Postgres is here; who waited for us as we for them goes on
-                deadline = min(deadline, time.monotonic() + PATIENCE_SECONDS)
+                deadline = min(deadline, time.monotonic() + timing.current().ledger_patience)
                 if time.monotonic() > deadline:
                     raise
                 logger.info("two transactions waited for each other; trying ours again")
             except (*CONNECTION_LOST, PoolTimeout) as error:
-                deadline = min(deadline, time.monotonic() + PATIENCE_SECONDS)
+                deadline = min(deadline, time.monotonic() + timing.current().ledger_patience)
                 if time.monotonic() > deadline or isinstance(error, psycopg.errors.InsufficientPrivilege):
                     raise LedgerUnavailable(
                         f"Postgres went away and did not come back within a minute: {error}"

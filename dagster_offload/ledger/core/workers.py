@@ -20,18 +20,13 @@ from pathlib import Path
 
 import psycopg
 
+from dagster_offload import timing
 from dagster_offload.ledger.core import receipts
 from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Cursor, Ledger, fetch_one, notify
 from dagster_offload.ledger.core.transitions import record_transition
 
 logger = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 10.0
-LEASE_SECONDS = 60
-# A lock that is free counts as death only beside a heartbeat this old, and not while a restarted server, which frees
-# all locks, has been up for less than this.
-LOCK_FREE_HEARTBEAT_SECONDS = 15
-SERVER_SETTLED_SECONDS = 30
 LONE_DEATHS_TO_QUARANTINE = 3
 RECLAIMS_TO_RUN_ALONE = 2
 
@@ -154,7 +149,7 @@ class Worker:
 
     def _listen_until_next_beat(self, connection: Connection) -> bool:
         """Hand on what arrives until the next heartbeat is due; True when the worker is to stop."""
-        next_beat = time.monotonic() + HEARTBEAT_SECONDS
+        next_beat = time.monotonic() + timing.current().heartbeat
         while (left := next_beat - time.monotonic()) > 0:
             # Before the wait: what arrived beside the heartbeat's own queries does not make the socket readable again.
             for notification in connection.notifies(timeout=0):
@@ -239,9 +234,9 @@ def reclaim_dead(cur: Cursor, schema: str) -> list[int]:
         {
             "host": host_name(),
             "boot": boot_id(),
-            "lease": LEASE_SECONDS,
-            "stale": LOCK_FREE_HEARTBEAT_SECONDS,
-            "settled": SERVER_SETTLED_SECONDS,
+            "lease": timing.current().lease,
+            "stale": timing.current().stale_heartbeat,
+            "settled": timing.current().server_settled,
             "class": lock_class(schema),
         },
     )

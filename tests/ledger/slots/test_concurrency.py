@@ -88,7 +88,7 @@ def test_one_call_too_few_says_nothing_yet_and_too_many_holders_hear_of_a_narrow
         listener.execute(f"listen {auto.ledger.channel}")
         calls(auto, 1, 1, 0.01, outcome=concurrency.BUSY)
         row = steer(auto)
-        assert [note.payload for note in listener.notifies(timeout=5, stop_after=1)] == ["wanted:deep"]
+        assert [note.payload for note in listener.notifies(timeout=60, stop_after=1)] == ["wanted:deep"]
     assert row.permits == 2
     assert row.width_found is None or row.width_found["width"] == 2
 

@@ -178,6 +178,6 @@ def test_a_person_in_line_is_told_to_all_holders(bench: Bench) -> None:
     with bench.ledger.connect() as listener:
         listener.execute(f"listen {bench.ledger.channel}")
         bench.acquire(bench.worker("run"), is_person=True)
-        assert [note.payload for note in listener.notifies(timeout=5, stop_after=1)] == ["wanted:deep"]
+        assert [note.payload for note in listener.notifies(timeout=60, stop_after=1)] == ["wanted:deep"]
         release(bench, drain)
-        assert [note.payload for note in listener.notifies(timeout=5, stop_after=1)] == ["freed"]
+        assert [note.payload for note in listener.notifies(timeout=60, stop_after=1)] == ["freed"]

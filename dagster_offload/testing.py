@@ -1,0 +1,60 @@
+"""For tests of your own pipeline: a stand-in router on a real port, and an engine that does not wait.
+
+Name it in your `conftest.py`:
+
+    pytest_plugins = ["dagster_offload.testing"]
+
+and use the fixtures: `stand_in_router` is a `Router` that answers like a slot, `fast_timing` shortens the pauses of the
+engine, and `change_timing` changes single waits. Needs pytest. Nothing in the product imports this module.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from dagster_offload.simulator import Router
+from dagster_offload.timing import Timing, use
+
+__all__ = ["FAST", "ChangeTiming", "Router", "Timing", "change_timing", "fast_timing", "stand_in_router"]
+
+ChangeTiming = Callable[..., Timing]
+
+FAST = Timing(
+    heartbeat=0.1,
+    look_again=0.05,
+    trial_look=0.05,
+    steer=0.05,
+    busy_pause=0.01,
+    shortest_retry_after=0.01,
+    extraction_idle=0.05,
+)
+"""Short pauses. Time limits and leases stay as they are: a busy machine would break them."""
+
+
+@pytest.fixture
+def stand_in_router() -> Iterator[Router]:
+    """A stand-in router, awake, that answers at once. `stand_in_router.url` is for OFFLOAD_DEEP_URL.
+
+    Change it with `set`: `stand_in_router.set(mode="cold")` refuses every request as a router without its slot does.
+    """
+    with Router() as router:
+        yield router
+
+
+@pytest.fixture
+def fast_timing() -> Iterator[Timing]:
+    """The engine of this process with the pauses of `FAST`."""
+    with use(FAST) as timing:
+        yield timing
+
+
+@pytest.fixture
+def change_timing() -> Iterator[ChangeTiming]:
+    """`change_timing(busy_pause=0.5)` replaces fields of `Timing` in this process until the end of the test."""
+    with ExitStack() as until_the_end:
+
+        def change(**fields: float) -> Timing:
+            return until_the_end.enter_context(use(**fields))
+
+        yield change

@@ -1,0 +1,71 @@
+"""What a test needs from the machine: a marker names it, and a machine without it skips the test with a reason.
+
+Where CI=true the test fails instead: CI has everything.
+"""
+
+import functools
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+# Their tests start servers, processes or Dagster instances, or let much time pass.
+SLOW_FOLDERS = ("acceptance", "benchmarks", "chaos", "dagster", "faults", "postgres", "real_model", "service")
+
+
+def pgbouncer() -> str | None:
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
+def chromium() -> str | None:
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def _without_root() -> str | None:
+    return None if os.geteuid() == 0 else "needs root, to become somebody else or to mount a disk"
+
+
+def _without_pgbouncer() -> str | None:
+    return None if pgbouncer() else "needs pgbouncer: apt-get install pgbouncer"
+
+
+def _without_chromium() -> str | None:
+    return None if chromium() else "needs a browser: apt-get install chromium"
+
+
+@functools.cache
+def _without_tesseract() -> str | None:
+    from dagster_offload.extraction.tesseract import find_reader
+    from tests.support.ocr import LANGUAGES
+
+    reader = find_reader("auto", LANGUAGES)
+    return None if reader.languages == LANGUAGES else f"reads scans. {reader.advice}"
+
+
+MISSING: dict[str, Callable[[], str | None]] = {
+    "root": _without_root,
+    "pgbouncer": _without_pgbouncer,
+    "chromium": _without_chromium,
+    "tesseract": _without_tesseract,
+}
+
+
+def skip_or_fail(reason: str) -> None:
+    """Skip the test that runs now; fail it where CI=true."""
+    pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker, missing in MISSING.items():
+        if item.get_closest_marker(marker) is not None and (reason := missing()) is not None:
+            skip_or_fail(reason)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).parts[0] in SLOW_FOLDERS:
+            item.add_marker("slow")
