@@ -305,17 +305,22 @@ class LedgerMachine(RuleBasedStateMachine):
             for key, document in self.documents.items()
         }
         could_be = self.claimable(stages, slot)
-        taken = self.run(claims.take, worker, stages, self.recipes, count=1, slot=slot)
-        if not taken:
-            assert not could_be, "there was work to claim"
-            return
-        [claim] = taken
+        count = data.draw(st.sampled_from([1, 1, 2, 3]))
+        taken = self.run(claims.take, worker, stages, self.recipes, count=count, slot=slot)
+        assert taken or not could_be, "there was work to claim"
+        assert len(taken) <= count
+        assert len({claim.document for claim in taken}) == len(taken)
+        for claim in taken:
+            self.is_claimed(claim, worker, due[claim.document], slot)
+        assert len(taken) == count or not self.claimable(stages, slot), "there was more work to claim"
+
+    def is_claimed(self, claim: Claim, worker: int, due: set[str], slot: str | None) -> None:
         document = self.documents[claim.document]
         assert all(item.state != "claimed" for item in document.items.values()), "two workers at one document"
         got = [item.stage for item in claim.items]
         assert got == sorted(got, key=STAGE_NAMES.index)
-        assert set(got) <= due[claim.document], "not due, or not asked for"
-        for stage in due[claim.document]:
+        assert set(got) <= due, "not due, or not asked for"
+        for stage in due:
             before = document.items[stage]
             if stage in got:
                 document.items[stage] = ModelItem(

@@ -1,7 +1,7 @@
 """The durable record of every work item; the only SQL in the project.
 
 Functions of this package take a cursor and are one step of a transaction; `Ledger.run` gives them one:
-`ledger.run(claims.take, worker_id, ...)`. Names of tables are resolved by the search path, so several ledgers can live
+`ledger.run(claims.release, worker_id, ...)`. Names of tables are resolved by the search path, so several ledgers can live
 in one database under different schemas.
 """
 

@@ -22,6 +22,3 @@ create index work_items_turn on work_items (stage, must_run_alone, priority desc
     where state in ('pending', 'deferred');
 drop index work_items_waiting;
 drop index work_items_to_extract;
-
--- Whether a document is claimed.
-create index work_items_claimed_document on work_items (document_id) where state = 'claimed';

@@ -18,16 +18,18 @@ $$;
 
 -- Waiting items that no claim stands in the way of: no stage of the document is claimed, and no other document with the
 -- same input is claimed in this stage. `item` is the whole row. `offset 0` keeps the planner from making joins of the two
--- look-ups, which would read all claims where it thinks that there are none.
+-- look-ups, and `token` (only a claim has one) keeps the first from reading the index of all claims instead of the
+-- document's few items. Both plans look cheap as long as nothing is claimed.
 create or replace view free_items as
 select i as item, i.item_id, i.document_id, i.stage, i.state, i.input_digest, i.must_run_alone, i.priority
 from work_items i
 where i.state in ('pending', 'deferred') and i.input_digest is not null
-    and not exists (select from work_items o where o.document_id = i.document_id and o.state = 'claimed' offset 0)
+    and not exists (select from work_items o where o.document_id = i.document_id and o.token is not null offset 0)
     and not exists (select from work_items o
         where o.state = 'claimed' and o.stage = i.stage and o.input_digest = i.input_digest offset 0);
 
--- Whoever leaves `claimed` has no holder any more. Here once, for every statement that changes a state.
+-- An item that leaves `claimed` has no holder. This is the only place that clears it, for every statement that changes a
+-- state.
 create or replace function clear_holder() returns trigger language plpgsql as $$
 begin
     new.worker_id := null;
@@ -88,8 +90,8 @@ begin
             group by c.document_id order by max(c.priority) desc, c.document_id limit most
         );
         exit when candidates = '{}';
-        -- Of several documents with the same input only the first: the others will reuse its result. Nor an input that
-        -- another worker is about to claim, in a transaction that is not committed yet.
+        -- Of several documents with the same input only the first: the others will reuse its result. The advisory lock
+        -- excludes an input that another worker is claiming in a transaction that is not committed yet.
         ours := array(
             with locked as materialized (
                 select d.document_id from documents d where d.document_id = any(candidates) and d.is_present
@@ -97,8 +99,10 @@ begin
             )
             select firsts.item_id from (
                 select distinct on (i.stage, i.input_digest) i.item_id, i.stage, i.input_digest
-                from locked join free_items i using (document_id)
-                where i.stage = any(only_stages) and i.must_run_alone = is_alone and is_due(i.item, at_slot, slot_epochs)
+                from locked cross join lateral (
+                    select f.* from free_items f where f.document_id = locked.document_id and f.stage = any(only_stages)
+                        and f.must_run_alone = is_alone and is_due(f.item, at_slot, slot_epochs) offset 0
+                ) i
                 order by i.stage, i.input_digest, i.priority desc, i.document_id
             ) firsts
             where pg_try_advisory_xact_lock(hashtext('input ' || firsts.stage), hashtext(firsts.input_digest))

@@ -70,7 +70,11 @@ begin
     end if;
     select array_agg(f.item_id), array_agg(r.result_id) into done_items, their_results
     from jsonb_to_recordset(finishes) as f (n integer, item_id bigint, stage text, input_digest text, recipe text)
-    join results r using (stage, input_digest, recipe) where f.n = any(held) and r.superseded_at is null;
+    cross join lateral (
+        select r.result_id from results r where r.stage = f.stage and r.input_digest = f.input_digest
+            and r.recipe = f.recipe and r.superseded_at is null limit 1
+    ) r
+    where f.n = any(held);
     if done_items is not null then
         perform mark_done(done_items, their_results, finisher, run, recipes);
     end if;
@@ -90,8 +94,10 @@ declare
     their_results bigint[];
 begin
     select array_agg(w.item_id), array_agg(r.result_id) into answered, their_results
-    from work_items w join results r on r.stage = w.stage and r.input_digest = w.input_digest
-        and r.recipe = recipes ->> w.stage and r.superseded_at is null
+    from work_items w cross join lateral (
+        select r.result_id from results r where r.stage = w.stage and r.input_digest = w.input_digest
+            and r.recipe = recipes ->> w.stage and r.superseded_at is null limit 1
+    ) r
     where w.item_id = any(given_items) and not w.is_redo;
     if answered is not null then
         perform mark_done(answered, their_results, null, run, recipes);
@@ -114,17 +120,23 @@ declare
     following jsonb;
     started bigint[];
 begin
-    with before as materialized (
-        select w.item_id, w.state, given.result_id from work_items w
+    with locked as materialized (
+        select w.item_id, w.document_id, w.state, given.result_id from work_items w
         join unnest(done_items, their_results) as given (item_id, result_id) using (item_id)
-        order by w.item_id for update of w
+        where w.item_id = any(done_items) order by w.item_id for update of w
+    ), before as materialized (
+        select * from locked cross join lateral (
+            select r.outcome, r.recipe, r.output_digest, r.first_document from results r
+            where r.result_id = locked.result_id limit 1
+        ) r cross join lateral (
+            select d.key, d.priority from documents d where d.document_id = locked.document_id limit 1
+        ) d
     ), done as (
-        update work_items w set state = 'done', outcome = r.outcome, result_id = r.result_id, recipe = r.recipe,
+        update work_items w set state = 'done', outcome = b.outcome, result_id = b.result_id, recipe = b.recipe,
             reason = null, not_before = null, is_redo = false, must_run_alone = false, changed_at = clock_timestamp()
-        from before join results r using (result_id), documents d
-        where w.item_id = before.item_id and d.document_id = w.document_id
-        returning w.item_id, w.document_id, w.stage, w.result_id, w.attempts, w.deferrals, before.state as from_state,
-            r.outcome, r.output_digest, d.key, d.priority, nullif(r.first_document, d.key) as reused_from
+        from before b where w.item_id = any(done_items) and w.item_id = b.item_id
+        returning w.item_id, w.document_id, w.stage, w.result_id, w.attempts, w.deferrals, b.state as from_state,
+            b.outcome, b.output_digest, b.key, b.priority, nullif(b.first_document, b.key) as reused_from
     ), moved as (
         insert into transitions (document_id, stage, from_state, to_state, worker_id, reason)
         select document_id, stage, from_state, 'done', finisher, 'reused from ' || reused_from from done order by item_id
