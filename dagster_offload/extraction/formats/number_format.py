@@ -51,6 +51,8 @@ def builtin_code(number: int) -> str:
 
 def display(value: float, code: str, *, is_1904: bool = False) -> str:
     """The number as text by a format code; `is_1904`: days count from 1904, as on old Macs."""
+    if not code:
+        return plain(value)
     shape = _taken_apart(code)
     days = value + (_DAYS_TO_1904 if is_1904 and shape.has_date else 0)
     if (shape.has_date or shape.has_time) and 0 <= days < _LAST_DAY:
