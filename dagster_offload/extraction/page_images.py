@@ -71,6 +71,17 @@ def _area(page: Any, thing: Any) -> float:
 
 def tiff_pages(data: bytes) -> int:
     """How many pictures a TIFF chains; 1 where the chain is broken, because then the first is all there is."""
+    pages, is_whole = _tiff_chain(data)
+    return max(pages if is_whole else pages - 1, 1)
+
+
+def is_whole_tiff(data: bytes) -> bool:
+    """Whether the chain of a TIFF's pictures is there to its end."""
+    return _tiff_chain(data)[1]
+
+
+def _tiff_chain(data: bytes) -> tuple[int, bool]:
+    """How many links the chain has, and whether all of them can be followed."""
     order = "<" if data.startswith(b"II") else ">"
     seen: set[int] = set()
     try:
@@ -80,5 +91,5 @@ def tiff_pages(data: bytes) -> int:
             (entries,) = struct.unpack_from(f"{order}H", data, offset)
             (offset,) = struct.unpack_from(f"{order}I", data, offset + 2 + 12 * entries)
     except struct.error:
-        return max(len(seen) - 1, 1)
-    return max(len(seen), 1)
+        return len(seen), False
+    return len(seen), bool(seen)

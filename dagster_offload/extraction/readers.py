@@ -25,9 +25,10 @@ from dagster_offload.extraction.formats.pptx import pptx_text
 from dagster_offload.extraction.formats.rtf import is_whole, rtf_text
 from dagster_offload.extraction.formats.xlsx import xlsx_text
 from dagster_offload.extraction.formats.zip_xml import BrokenArchive
+from dagster_offload.extraction.page_images import is_whole_tiff
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.extraction.refusals import FileRefused, broken, password_protected, unsupported
-from dagster_offload.extraction.scans import Pictures
+from dagster_offload.extraction.scans import TIFF, Pictures
 from dagster_offload.extraction.tesseract import Unreadable
 from dagster_offload.library.files import CODE_TYPES
 from dagster_offload.stages.graph import Outcome
@@ -191,6 +192,8 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
             raise unsupported(f"a {file_types.describe_time(kind)} without a preview is not read: export it as PDF")
         read = _pdf(preview, pictures)
         return replace(read, metadata={**read.metadata, "mime": kind})
+    if kind.startswith("image/"):
+        return _image(data, kind, pictures)
     if kind == file_types.EXCEL and _XLS_CHART in data:
         return extracted(xls_text(data), {"mime": kind})
     try:
@@ -199,10 +202,17 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
         if kind != file_types.EXCEL:
             raise
         return extracted(xls_text(data), {"mime": kind})
-    metadata = _metadata(result)
-    if kind.startswith("image/"):
-        return _with_metadata(_ocr(lambda: pictures.of_image(data, kind)), metadata)
-    return extracted(general.text_of(result, kind), metadata)
+    return extracted(general.text_of(result, kind), _metadata(result))
+
+
+def _image(data: bytes, kind: str, pictures: Pictures) -> Extracted:
+    metadata: Metadata = {"mime": kind}
+    try:
+        metadata = _metadata(general.read(data, kind))
+    except FileRefused:  # it knows fewer kinds of TIFF (grey with transparency, say) than Tesseract
+        if kind != TIFF or not is_whole_tiff(data):
+            raise
+    return _with_metadata(_ocr(lambda: pictures.of_image(data, kind)), metadata)
 
 
 def _pdf(data: bytes, pictures: Pictures) -> Extracted:

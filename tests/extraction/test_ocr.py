@@ -224,3 +224,25 @@ def test_a_tiffs_pages_are_counted_also_where_its_chain_is_broken() -> None:
     assert tiff_pages(fax) == 2
     assert tiff_pages(fax[:100]) == 1
     assert tiff_pages(b"II*\0" + (8).to_bytes(4, "little") + b"\0\0" + (8).to_bytes(4, "little")) == 1
+
+
+def grey_with_transparency() -> bytes:
+    """A TIFF of 2 x 2 pixels, two samples each."""
+    entries = [(256, 2), (257, 2), (258, 8), (259, 1), (262, 1), (273, 8), (277, 2), (278, 2), (279, 8), (338, 2)]
+    chain = len(entries).to_bytes(2, "little")
+    for tag, value in entries:
+        chain += b"".join(number.to_bytes(size, "little") for number, size in ((tag, 2), (3, 2), (1, 4), (value, 4)))
+    return b"II*\0" + (16).to_bytes(4, "little") + bytes(8) + chain + bytes(4)
+
+
+def test_a_grey_picture_with_transparency_is_a_picture_and_one_that_was_cut_off_is_broken(
+    blind: Extractor, tmp_path: Path
+) -> None:
+    picture = tmp_path / "page.tiff"
+    picture.write_bytes(grey_with_transparency())
+    found = blind.extract(picture)
+    assert (found.outcome, found.metadata["pages_to_ocr"]) == (Outcome.NEEDS_OCR, 1)
+    picture.write_bytes(grey_with_transparency()[:-20])
+    with pytest.raises(ExtractionFailed) as failed:
+        blind.extract(picture)
+    assert failed.value.code == "broken_file"

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
+# What a cell of a big sheet seldom has: bars, line ends, and blanks to be put together.
+_NOT_PLAIN = re.compile(r"[|\n\t\r\f\v\xa0]|  |^ | $")
 _RULE = re.compile(r"\|(?: --- \|)+")
 
 
@@ -20,6 +22,8 @@ def table_text(rows: Sequence[Sequence[str]]) -> str:
 
 def _one_line(cell: str) -> str:
     """A cell's text on one line; of a table inside it only commas stay between cells."""
+    if not _NOT_PLAIN.search(cell):
+        return cell
     lines = [line for line in cell.split("\n") if not _RULE.fullmatch(line)]
     inner = [
         line[2:-2].replace(" | ", ", ") if line.startswith("| ") and line.endswith(" |") else line for line in lines

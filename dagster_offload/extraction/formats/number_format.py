@@ -1,7 +1,7 @@
 """A cell's number as a person sees it in the sheet: 9:30, 85%, 2025-03-04, ₩1,250,000. Pure.
 
-Dates and times come in ISO order, whatever order the format has. Numbers without a unit keep all their digits: what a
-format rounds away is still in the sheet. Source of the codes: ECMA-376 part 1, 18.8.30 and 18.8.31.
+Dates and times come in ISO order, whatever order the format has. Numbers keep all their digits: what a format rounds
+away is still in the sheet. Source of the codes: ECMA-376 part 1, 18.8.30 and 18.8.31.
 """
 
 import re
@@ -51,14 +51,19 @@ def builtin_code(number: int) -> str:
 
 def display(value: float, code: str, *, is_1904: bool = False) -> str:
     """The number as text by a format code; `is_1904`: days count from 1904, as on old Macs."""
+    if not code:
+        return plain(value)
     shape = _taken_apart(code)
     days = value + (_DAYS_TO_1904 if is_1904 and shape.has_date else 0)
     if (shape.has_date or shape.has_time) and 0 <= days < _LAST_DAY:
         return _time(days, shape)
     if shape.is_percent:
         return f"{plain(round(value * 100, 10))}%"
-    as_shown = f"{abs(value):{',' if shape.has_thousands else ''}.{shape.decimals}f}"
-    number = as_shown if shape.has_currency else plain(abs(value))
+    number = plain(abs(value))
+    if shape.has_currency and "e" not in number:
+        whole, _, fraction = number.partition(".")
+        thousands = f"{int(whole):,}" if shape.has_thousands else whole
+        number = f"{thousands}.{fraction:0<{shape.decimals}}" if fraction or shape.decimals else thousands
     return f"{'-' if value < 0 else ''}{shape.before}{number}{shape.behind}"
 
 

@@ -8,6 +8,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -67,11 +68,11 @@ class _Workbook:
         with self.archive.open(member) as file:
             # Why it may be parsed here: see `zip_xml.parsed`.
             for _, element in ElementTree.iterparse(file):  # noqa: S314
-                if local(element) != "row":
+                if not element.tag.endswith("}row"):
                     continue
                 row, column = {}, 0
                 for cell in element:
-                    column = _column(attribute(cell, "r")) or column + 1
+                    column = _column(cell.get("r")) or column + 1
                     if (text := self._cell(cell)).strip():
                         row[column] = text
                 element.clear()
@@ -81,9 +82,9 @@ class _Workbook:
     def _cell(self, cell: Element) -> str:
         value, inline = "", ""
         for child in cell:
-            if local(child) == "v":
+            if child.tag.endswith("}v"):
                 value = child.text or ""
-            elif local(child) == "is":
+            elif child.tag.endswith("}is"):
                 inline = _string(child)
         match cell.get("t", "n"):
             case "s":
@@ -168,7 +169,12 @@ def _relation(element: Element) -> str:
 def _column(reference: str | None) -> int:
     """The number of the column in a reference such as AB12; 0 where there is none."""
     letters = _COLUMN.match(reference or "")
+    return _column_number(letters[0]) if letters else 0
+
+
+@lru_cache(maxsize=20_000)
+def _column_number(letters: str) -> int:
     number = 0
-    for letter in letters[0] if letters else "":
+    for letter in letters:
         number = 26 * number + ord(letter) - ord("A") + 1
     return number
