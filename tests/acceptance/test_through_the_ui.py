@@ -141,7 +141,8 @@ def test_after_kill_9_of_everything_no_run_is_left_started_and_the_next_click_wo
     world.configure(concurrency=2)  # one for the dead, whose permit comes back within a minute
     world.wake(hold=True)
     cut_off = world.ui.materialize("cut-off.txt")
-    wait_for(lambda: world.router.log()["open"] >= 1, "an open call")
+    at_work = "select 1 from workers where run_id = %s and ended_at is null"
+    wait_for(lambda: world.router.log()["open"] >= 1 and world.book(at_work, cut_off) != [], "a run with an open call")
     left = world.ui.runs(statuses=["STARTED"])
     assert len(left) >= 2  # in the middle of its first attempt, and one that was put off before
 
