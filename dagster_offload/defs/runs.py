@@ -102,12 +102,13 @@ def _end(teller: Teller, run: dg.DagsterRun, why: str) -> str:
     if run.status is dg.DagsterRunStatus.CANCELING:
         instance.report_run_canceled(run, message=words)
     elif record_if_done(teller, run.run_id):
-        words = f"{why}. It waited for documents that other workers have finished since."
-        succeeded = dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, run.job_name, message=words)
+        done = f"It waited for documents that other workers have finished; it could not say so itself: {why}."
+        succeeded = dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, run.job_name, message=done)
         instance.report_dagster_event(succeeded, run.run_id)
         return f"{name} waited, its documents are done: it is reported as a success"
     elif waiting is not None:
-        instance.report_run_canceled(run, message=f"{words} It waited: {waiting.reason}.")
+        waits = f"Cancelled while it waited ({waiting.reason}): {why}. Its documents stay due: a drain takes them up."
+        instance.report_run_canceled(run, message=waits)
         return f"{name} waited, its documents stay due: it is reported as cancelled"
     else:
         instance.report_run_failed(run, message=words)

@@ -146,8 +146,8 @@ def test_a_run_that_waited_when_its_process_died_is_cancelled_in_words(edge: Edg
     assert status(edge, dead_waiting_run) == "CANCELED"
     assert line == f"run {dead_waiting_run[:8]} (drain) waited, its documents stay due: it is reported as cancelled"
     assert last_message(edge, dead_waiting_run) == (
-        "this machine was restarted while it ran. Its documents are safe in the ledger: what was not finished is taken up "
-        "again. It waited: deep is away: upstream_cold."
+        "Cancelled while it waited (deep is away: upstream_cold): this machine was restarted while it ran. "
+        "Its documents stay due: a drain takes them up."
     )
     assert edge.run_job("drain").output_for_node("drain_backlog")["done"] == 1
 
