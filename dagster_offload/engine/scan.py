@@ -186,12 +186,11 @@ class _LastLook:
 
 
 def _last_look(cur: Cursor, max_file_size: int) -> _LastLook:
-    seen, others = documents.seen_documents(cur), documents.other_present_keys(cur)
-    # Refused for their size, and small enough for the setting as it is now: to be read, though nothing changed in them.
-    fitting = [key for key in documents.keys_refused_for_size(cur, TOO_LARGE, max_file_size) if key in seen]
-    for key in fitting:
-        del seen[key]
-    return _LastLook(seen, [*others, *fitting])
+    # Those refused for their size, and small enough for the setting as it is now, are to be read, unchanged or not.
+    seen, others = documents.seen_documents(cur), documents.other_present_keys(cur, TOO_LARGE, max_file_size)
+    for key in others:
+        seen.pop(key, None)
+    return _LastLook(seen, others)
 
 
 def _too_large(file: FileStat, most: int) -> str | None:

@@ -52,17 +52,14 @@ def is_settled_as(cur: Cursor, seen: SeenFile) -> bool:
     return cur.rowcount == 1
 
 
-def keys_refused_for_size(cur: Cursor, reason: str, most: int) -> list[str]:
-    """The documents present that were not read for a reason that begins so, though they have at most `most` bytes."""
+def other_present_keys(cur: Cursor, reason: str = "", most: int = -1) -> list[str]:
+    """The other documents present: their files were written just before they were looked at, or they were not read for a
+    reason that begins so, though they have at most `most` bytes."""
     cur.execute(
-        "select key from documents where is_present and starts_with(unreadable, %s) and size <= %s", [reason, most]
+        f"select key from documents where is_present and (not ({_IS_SETTLED}) "
+        "or (starts_with(unreadable, %s) and size <= %s))",
+        [reason, most],
     )
-    return [row["key"] for row in cur.fetchall()]
-
-
-def other_present_keys(cur: Cursor) -> list[str]:
-    """The other documents present: their files were written just before they were looked at."""
-    cur.execute(f"select key from documents where is_present and not ({_IS_SETTLED})")
     return [row["key"] for row in cur.fetchall()]
 
 
