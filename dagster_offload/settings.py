@@ -38,6 +38,9 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=default_home, description="where the ledger, Dagster's state and logs live")
     library: Path | None = Field(None, description="the folder of documents")
+    library_cross_mounts: bool = Field(
+        False, description="also read other file systems that are mounted below the library"
+    )
     postgres_url: SecretStr | None = Field(None, description="your own Postgres; unset = an embedded one in the home")
 
     deep_url: str | None = Field(

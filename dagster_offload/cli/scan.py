@@ -44,7 +44,11 @@ def _print(summary: dict[str, Any]) -> None:
         f"{summary['returned']} back, {summary['vanished']} gone"
     )
     click.echo(f"text taken from {summary['extracted']}, {summary['extraction_failed']} failed")
-    for words, names in (("no document", "unusable_names"), ("folder not read", "unreadable_folders")):
+    for words, names in (
+        ("no document", "unusable_names"),
+        ("folder not read", "unreadable_folders"),
+        ("left out", "folders_left_out"),
+    ):
         for name, reason in summary[names].items():
             click.echo(f"{words}: {name}: {reason}")
     if summary["unreadable"]:

@@ -62,6 +62,8 @@ def build_scan_job(
                 )
                 for name, reason in report.unusable_names.items():
                     context.log.warning(f"unusable_name {name}: {reason}")
+                for name, reason in report.folders_left_out.items():
+                    context.log.info(f"left out {name}: {reason}")
                 teller = Teller.in_step(context, settings, ledger, asset_keys)
                 with telling(teller):
                     extracted = run_extraction(

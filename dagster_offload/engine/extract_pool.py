@@ -17,7 +17,9 @@ from dagster_offload.extraction.extractor import Extractor, PageRead
 from dagster_offload.extraction.tesseract import Reader
 from dagster_offload.ledger.core.rows import Claim, ClaimedItem, NewResult
 from dagster_offload.ledger.work.finish import output_digest
-from dagster_offload.library.files import SeenFile, locate, seen_as
+from dagster_offload.library.digests import locate
+from dagster_offload.library.files import SeenFile, seen_as
+from dagster_offload.library.handles import stat_file
 
 T = TypeVar("T")
 
@@ -130,20 +132,21 @@ class TextLanes:
             path = None if self.library is None else locate(self.library, claim.document)
         except OSError as error:
             return Waits(_words(error))
-        if path is None:
+        if self.library is None or path is None:
             return Waits("the file is gone, or in a folder that cannot be entered")
         try:
             found = extractor.extract(
                 path,
                 item.input_digest,
+                library=self.library,
                 known_pages=given.known_pages,
                 on_page=lambda page: self.on_page(claim, page),
             )
         except ChangedWhileRead:
-            return _unread(claim.document, path, "the file changed", _OTHER_BYTES)
+            return _unread(claim.document, self.library, path, "the file changed", _OTHER_BYTES)
         except OSError as error:
             cause = f"{_words(error)} ({errno.errorcode.get(error.errno or 0, 'no number')})"
-            return _unread(claim.document, path, _words(error), f"{cause}, {_SAME_FILE}")
+            return _unread(claim.document, self.library, path, _words(error), f"{cause}, {_SAME_FILE}")
         except DocumentFault as fault:
             return fault
         digest = output_digest(found.outcome, found.text)
@@ -157,9 +160,9 @@ _OTHER_BYTES = (
 _SAME_FILE = "and the file is as the last scan saw it: check its disk and its permissions, then dagster-offload retry"
 
 
-def _unread(key: str, path: Path, reason: str, message: str) -> Unread | Waits:
+def _unread(key: str, library: Path, path: Path, reason: str, message: str) -> Unread | Waits:
     try:
-        seen = seen_as(key, path.stat())
+        seen = seen_as(key, stat_file(library, path.relative_to(library).as_posix()))
     except OSError:
         return Waits(reason)
     return Unread(reason, DocumentFault("unreadable", message), seen)

@@ -38,6 +38,7 @@ from dagster_offload.extraction.legibility import why_worthless
 from dagster_offload.extraction.scans import Found, Pictures
 from dagster_offload.extraction.tesseract import Reader, Unreadable, death_with_parent
 from dagster_offload.library.files import CODE_TYPES
+from dagster_offload.library.handles import open_file
 
 Answer = dict[str, Any]
 
@@ -95,7 +96,7 @@ def main() -> None:
 def _answer(request: Answer, tell: Callable[[Answer], None]) -> Answer:
     try:
         try:
-            data = _read(request["path"])
+            data = _read(request["path"], request.get("library"))
         except OSError as error:
             return {"errno": error.errno or errno.EIO}
         if data is None or request["digest"] not in (None, hashlib.sha256(data).hexdigest()):
@@ -114,9 +115,12 @@ def _answer(request: Answer, tell: Callable[[Answer], None]) -> Answer:
         return {"failed": "extraction_crash", "kind": kind, "is_spent": True}
 
 
-def _read(path: str) -> bytes | None:
+def _read(path: str, library: str | None) -> bytes | None:
     """The file's bytes, None where it is no regular file (any more). Its errors are the only ones told by number."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if library is None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    else:
+        descriptor = open_file(library, os.path.relpath(path, library))
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None

@@ -107,6 +107,7 @@ class Extractor:
         path: Path,
         expected_digest: str | None = None,
         *,
+        library: Path | None = None,
         known_pages: Mapping[int, str] | None = None,
         on_page: OnPage | None = None,
     ) -> Extracted:
@@ -116,6 +117,7 @@ class Extractor:
         `on_page` is told of each such page when it is begun and when it is read; `known_pages` were read before, by
         this reader, and are not read again.
 
+        A file of a `library` is opened below that folder by handles: no link that is put there meanwhile leads out of it.
         The child reads the bytes once; where their SHA-256 is not `expected_digest`, `ChangedWhileRead` is raised, so
         that no text is ever stored for other bytes than it was taken from. Raises `ExtractionFailed`: final for a file
         that is broken, protected or of no type we read; not final for a time-out, memory or a crash. A file that
@@ -124,6 +126,7 @@ class Extractor:
         with self._at_work:
             request = {
                 "path": os.fspath(path.absolute()),
+                "library": None if library is None else os.fspath(library.absolute()),
                 "digest": expected_digest,
                 "type": extension(path.name),
                 "reader": self._reader,

@@ -21,7 +21,7 @@ from dagster_offload.errors import ChangedWhileRead
 from dagster_offload.extraction.extractor import Extracted
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work.finish import output_digest
-from dagster_offload.library.files import locate
+from dagster_offload.library.digests import locate
 from dagster_offload.stages.graph import DRAIN_STAGES, EXTRACT, Outcome
 from tests.engine.conftest import Engine
 

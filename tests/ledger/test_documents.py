@@ -16,7 +16,9 @@ from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.rows import ClaimedItem, State
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import documents, finish, refused_answers, suspects
-from dagster_offload.library.files import FileStat, UnusableName, digest, walk
+from dagster_offload.library.digests import digest
+from dagster_offload.library.files import FileStat, UnusableName
+from dagster_offload.library.walk import walk
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
@@ -311,8 +313,8 @@ def test_new_files_are_stored_together_as_each_would_be_alone(library: Library, 
     assert bench.item("known.txt", EXTRACT) == before, "another scan stored it"
     assert bench.state("copy of known.txt", SUMMARIZE) == State.DONE
     assert bench.state("b.txt", EXTRACT) == State.PENDING
-    alone = FileStat("alone.txt", "", 1, 2, 3, 2**63)
-    together = FileStat("together.txt", "", 1, 2, 3, 2**63)
+    alone = FileStat("alone.txt", "", 1, 2, 3, 2**63, "/library")
+    together = FileStat("together.txt", "", 1, 2, 3, 2**63, "/library")
     bench.ledger.run(documents.store, alone, "digest 1", None, RECIPES, LOOKED_AT)
     bench.ledger.run(documents.store_new, [(together, "digest 2")], RECIPES, LOOKED_AT)
     for query in (
@@ -354,7 +356,7 @@ def test_a_first_scan_takes_no_statement_per_file(library: Library) -> None:
 
 def edited(cur: Cursor, key: str) -> None:
     """A scan finds other bytes in the file."""
-    documents.store(cur, FileStat(key, f"/library/{key}", 9, 2, 2, 2), sha("edited"), None, RECIPES, LOOKED_AT)
+    documents.store(cur, FileStat(key, key, 9, 2, 2, 2, "/library"), sha("edited"), None, RECIPES, LOOKED_AT)
 
 
 def note_cut(cur: Cursor, item: ClaimedItem) -> None:
