@@ -11,7 +11,6 @@ import select
 import signal
 import struct
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,6 +23,7 @@ from typing import IO, Any, Self
 from dagster_offload.errors import ChangedWhileRead, ExtractionFailed, ExtractorUnavailable
 from dagster_offload.extraction.tesseract import NO_READER, Reader
 from dagster_offload.library.files import extension
+from dagster_offload.python_process import python_command, python_environment
 from dagster_offload.stages.graph import Outcome
 
 TIME_LIMIT_SECONDS = 120.0
@@ -205,8 +205,7 @@ class _Child:
         arguments = [str(os.getpid()), str(memory_limit_bytes)]
         try:
             self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                # -P: not what happens to lie in the working folder
-                [sys.executable, "-P", "-m", "dagster_offload.extraction.child", *arguments],
+                python_command("-m", "dagster_offload.extraction.child", *arguments),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
@@ -319,8 +318,4 @@ class _Child:
 
 def _child_environment() -> dict[str, str]:
     """Ours without our settings: a process that parses strangers' files holds no API key."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("OFFLOAD_")}
-    package_parent = str(Path(__file__).parents[2])
-    paths = [package_parent, *environment.get("PYTHONPATH", "").split(os.pathsep)]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return environment
+    return python_environment({name: value for name, value in os.environ.items() if not name.startswith("OFFLOAD_")})
