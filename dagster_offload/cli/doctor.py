@@ -89,6 +89,7 @@ def _advice(checks: list[Check]) -> str | None:
 
 def _examine(settings: "Settings", slot: "SlotConfig", *, is_quiet: bool) -> Iterator[Check]:
     """The steps in order; a step without which the next make no sense ends them."""
+    yield _extractor(settings)
     yield _ocr(settings)
     yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
     parts = urlsplit(slot.url)
@@ -109,6 +110,14 @@ def _examine(settings: "Settings", slot: "SlotConfig", *, is_quiet: bool) -> Ite
     yield from answered
     if all(check.ok for check in answered):
         yield from _prompt_cache(settings, slot)
+
+
+def _extractor(settings: "Settings") -> Check:
+    """Whether files can be read here. Not the slot's matter, so it decides no exit code."""
+    from dagster_offload.extraction.self_test import why_documents_wait
+
+    reason = why_documents_wait(settings.home)
+    return Check("extractor", reason is None, "reads PDF files" if reason is None else "documents wait", reason)
 
 
 def _ocr(settings: "Settings") -> Check:

@@ -51,5 +51,7 @@ def _print(summary: dict[str, Any]) -> None:
     ):
         for name, reason in summary[names].items():
             click.echo(f"{words}: {name}: {reason}")
+    if summary["machine_fault"]:
+        click.echo(f"documents wait: {summary['machine_fault']}")
     if summary["unreadable"]:
         click.echo(f"{summary['unreadable']} cannot be read; `dagster-offload status` names them")

@@ -70,10 +70,13 @@ def build_scan_job(
                         settings, ledger, run_id=context.run.run_id, on_progress=progress(context)
                     )
                 teller.tell_all()
+                if extracted.machine_fault is not None:
+                    context.log.warning(f"documents wait: {extracted.machine_fault}")
         summary = {
             **asdict(report),
             "extracted": extracted.done,
             "extraction_failed": extracted.failed,
+            "machine_fault": extracted.machine_fault or "",
         }
         context.add_output_metadata(summary)
         return summary

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 # A file that changed under us is the next scan's: by then the ledger has its new digest.
 CHANGED_FILE_PAUSE_SECONDS = 60.0
+# What this machine cannot read until somebody puts it right is not tried again and again while the rest is read.
+MACHINE_PAUSE_SECONDS = 600.0
 # What is claimed ahead of the lanes: this long's work of theirs at the pace of the last group, and so many for each.
 AHEAD_SECONDS = 0.5
 MOST_AHEAD_PER_LANE = 32
@@ -59,9 +61,9 @@ def extract_due(
     if width:
         reader = find_reader(settings.ocr, settings.ocr_languages)
         books = _Books(ledger, worker, recipes(settings), documents, tally, on_progress, reader)
-        with TextLanes(width, settings.library, reader, books.tell_page) as lanes:
+        with TextLanes(width, settings.library, reader, books.tell_page, settings.home) as lanes:
             books.keep(lanes)
-        with TextLanes(1, settings.library, reader, books.tell_page) as lane:
+        with TextLanes(1, settings.library, reader, books.tell_page, settings.home) as lane:
             books.keep(lane, alone=True)
         ledger.run(ocr_pages.forget_unwanted)
     return tally
@@ -167,6 +169,10 @@ class _Books:
                 ends.append(self._fail(cur, end, end.found))
             elif isinstance(end.found, Unread) and documents.is_settled_as(cur, end.found.seen):
                 ends.append(self._fail(cur, end, end.found.fault))
+            elif isinstance(end.found, Waits) and end.found.is_for_machine:
+                self.tally.machine_fault = end.found.reason
+                claims.postpone(cur, self.worker.id, end.claim, f"waits: {end.found.reason}", MACHINE_PAUSE_SECONDS)
+                ends.append(WalkEnd.LEFT)
             elif isinstance(end.found, (Waits, Unread)):
                 ends.append(self._postpone(cur, end.claim, end.found.reason))
         if wanted <= 0:

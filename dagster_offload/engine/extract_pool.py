@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from dagster_offload.errors import ChangedWhileRead, DocumentFault
+from dagster_offload.errors import ChangedWhileRead, DocumentFault, MachineFault
 from dagster_offload.extraction.extractor import Extractor, PageRead
 from dagster_offload.extraction.tesseract import Reader
 from dagster_offload.ledger.core.rows import Claim, ClaimedItem, NewResult
@@ -28,9 +28,10 @@ OnPage = Callable[[Claim, PageRead], None]
 
 @dataclass(frozen=True)
 class Waits:
-    """Nothing was found out about the document: it waits for the next scan."""
+    """Nothing was found out about the document: it waits for the next scan, or for this machine to be put right."""
 
     reason: str
+    is_for_machine: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,14 @@ class TextLanes:
     raises, and what no document is to blame for, is raised by `fetch`.
     """
 
-    def __init__(self, width: int, library: Path | None, reader: Reader, on_page: OnPage) -> None:
+    def __init__(
+        self, width: int, library: Path | None, reader: Reader, on_page: OnPage, home: Path | None = None
+    ) -> None:
         self.width = width
         self.library = library
         self.on_page = on_page
         self.held = 0
-        self._extractors = [Extractor(reader=reader) for _ in range(width)]
+        self._extractors = [Extractor(reader=reader, home=home) for _ in range(width)]
         self._given: queue.SimpleQueue[_Given | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[Ended | BaseException] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(width, thread_name_prefix="extract")
@@ -142,6 +145,8 @@ class TextLanes:
                 known_pages=given.known_pages,
                 on_page=lambda page: self.on_page(claim, page),
             )
+        except MachineFault as fault:
+            return Waits(str(fault), is_for_machine=True)
         except ChangedWhileRead:
             return _unread(claim.document, self.library, path, "the file changed", _OTHER_BYTES)
         except OSError as error:

@@ -25,7 +25,7 @@ from typing import Any
 import kreuzberg
 from kreuzberg.exceptions import KreuzbergError, MissingDependencyError, OCRError, ParsingError, ValidationError
 
-from dagster_offload.extraction import file_types
+from dagster_offload.extraction import file_types, pdf_library
 from dagster_offload.extraction.encodings import declared_encoding, decode
 from dagster_offload.extraction.formats.docx import docx_text
 from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text, hwpx_text
@@ -104,12 +104,16 @@ def _answer(request: Answer, tell: Callable[[Answer], None]) -> Answer:
         return _extract(data, request["path"], request["type"], _pictures(request, tell))
     except Fault as fault:
         return fault.answer
+    except pdf_library.MachineUnfit as unfit:
+        return {"machine": str(unfit)}
     except MemoryError:
         return {"failed": "extraction_memory", "is_spent": True}
     except BaseException as error:  # noqa: BLE001 - all of them are told to the parent
         number = (error.errno or 0) if isinstance(error, OSError) else 0
         if number == errno.ENOMEM:
             return {"failed": "extraction_memory", "is_spent": True}
+        if number in pdf_library.MACHINE_ERRNOS:
+            return {"machine": pdf_library.in_words(number)}
         # A panic of the Rust core is a BaseException; whatever it is, only its kind is told.
         kind = f"{type(error).__name__} {errno.errorcode.get(number, '')}".rstrip()
         return {"failed": "extraction_crash", "kind": kind, "is_spent": True}
@@ -307,6 +311,8 @@ def _found(found: Found, told: Answer) -> Answer:
 
 
 def _kreuzberg(data: bytes, mime: str) -> kreuzberg.ExtractionResult:
+    if mime == file_types.PDF:
+        pdf_library.require()
     config = kreuzberg.ExtractionConfig(
         use_cache=False,  # it would keep documents' texts in a folder of its own
         enable_quality_processing=False,  # rewrites text; digests of texts are to be stable
@@ -324,12 +330,14 @@ def _kreuzberg(data: bytes, mime: str) -> kreuzberg.ExtractionResult:
             "unsupported_type", f"the extractor cannot read {file_types.in_words(mime)} ({kind})", is_final=True
         ) from None
     except ParsingError as error:
+        pdf_library.refuse_machine_fault(error)
         if "password" in str(error).lower() or "encrypted" in str(error).lower():
             raise Fault(
                 "password_protected", "the file is protected by a password: save it without", is_final=True
             ) from None
         raise _broken(mime, data) from None
     except KreuzbergError as error:
+        pdf_library.refuse_machine_fault(error)
         kind = type(error).__name__
         raise Fault(
             "extraction_crash", f"the extractor failed on this {file_types.in_words(mime)} ({kind})", is_final=False

@@ -20,7 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from dagster_offload.errors import ChangedWhileRead, ExtractionFailed, ExtractorUnavailable
+from dagster_offload.errors import ChangedWhileRead, ExtractionFailed, ExtractorUnavailable, MachineFault
+from dagster_offload.extraction.private_folder import make_private_folder
 from dagster_offload.extraction.tesseract import NO_READER, Reader
 from dagster_offload.library.files import extension
 from dagster_offload.python_process import python_command, python_environment
@@ -72,11 +73,14 @@ class Extractor:
         *,
         page_limit_seconds: float = PAGE_LIMIT_SECONDS,
         reader: Reader = NO_READER,
+        home: Path | None = None,
     ) -> None:
+        """`home` has room for the child's private folder where no temporary folder of the system has."""
         self.time_limit_seconds = time_limit_seconds
         self.memory_limit_bytes = memory_limit_bytes
         self.page_limit_seconds = page_limit_seconds
         self._reader = asdict(reader)
+        self._home = home
         self._child: _Child | None = None
         self._is_closed = False
         self._at_work = threading.Lock()
@@ -121,7 +125,8 @@ class Extractor:
         The child reads the bytes once; where their SHA-256 is not `expected_digest`, `ChangedWhileRead` is raised, so
         that no text is ever stored for other bytes than it was taken from. Raises `ExtractionFailed`: final for a file
         that is broken, protected or of no type we read; not final for a time-out, memory or a crash. A file that
-        cannot be read is an `OSError`, and nothing else is. Raises `ExtractorUnavailable` where no child can be started.
+        cannot be read is an `OSError`, and nothing else is. Raises `ExtractorUnavailable` where no child can be started,
+        and `MachineFault` where this machine cannot read such a file as it is.
         """
         with self._at_work:
             request = {
@@ -159,6 +164,8 @@ class Extractor:
             raise ChangedWhileRead(f"{path.name} changed since its digest was taken; the next scan takes it")
         if "errno" in answer:
             raise OSError(answer["errno"], os.strerror(answer["errno"]), os.fspath(path))
+        if "machine" in answer:
+            raise MachineFault(answer["machine"])
         code = answer["failed"]
         if code == "extraction_memory":
             limit = self.memory_limit_bytes / 1024**3
@@ -173,7 +180,7 @@ class Extractor:
         if self._child is None:
             self._refuse_when_closed()
             try:
-                self._child = _Child(self.memory_limit_bytes)
+                self._child = _Child(self.memory_limit_bytes, self._home)
             except OSError as error:  # no process, no place for its errors: not to be taken for one of the file's
                 reason = error.strerror or type(error).__name__
                 raise ExtractorUnavailable(f"the extractor's process does not start: {reason}") from error
@@ -196,12 +203,13 @@ class Extractor:
 
 
 class _Child:
-    """The process and the pipes to it."""
+    """The process, its private folder, and the pipes to it."""
 
-    def __init__(self, memory_limit_bytes: int) -> None:
+    def __init__(self, memory_limit_bytes: int, home: Path | None) -> None:
         self.asked = 0
         self.page: PageRead | None = None  # that was begun last, of the file in question
-        self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by kill()
+        self.folder = make_private_folder(home)
+        self.errors: IO[bytes] = tempfile.TemporaryFile(dir=self.folder.name)  # noqa: SIM115 - closed by close()
         arguments = [str(os.getpid()), str(memory_limit_bytes)]
         try:
             self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -210,11 +218,12 @@ class _Child:
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
                 cwd="/",
-                env=_child_environment(),
+                env=_child_environment() | {"TMPDIR": self.folder.name},
                 start_new_session=True,  # a process group to kill, and no Ctrl-C of ours
             )
         except OSError:
             self.errors.close()
+            self.folder.cleanup()
             raise
 
     def wait_until_ready(self) -> None:
@@ -274,6 +283,7 @@ class _Child:
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
+        self.folder.cleanup()
 
     def died_for_memory(self) -> bool:
         self.process.wait()

@@ -18,10 +18,12 @@ from dagster_offload.engine.extract import extract_due, run_extraction
 from dagster_offload.engine.progress import Tally
 from dagster_offload.engine.scan import scan
 from dagster_offload.errors import ChangedWhileRead
+from dagster_offload.extraction import extractor
 from dagster_offload.extraction.extractor import Extracted
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work.finish import output_digest
 from dagster_offload.library.digests import locate
+from dagster_offload.python_process import python_command
 from dagster_offload.stages.graph import DRAIN_STAGES, EXTRACT, Outcome
 from tests.engine.conftest import Engine
 
@@ -213,6 +215,30 @@ def test_a_file_that_cannot_be_looked_for_waits_and_stops_nobody(
     assert item["reason"] == "waits for the next scan: Permission denied"
 
 
+def test_a_fault_of_this_machine_is_no_documents_fault_and_stops_no_other(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No disk here has room for the extractor's PDF library: with files of 1 KiB at most, none is ever full enough."""
+    written(engine, "a.txt", "b.txt")
+    (engine.library / "broken.pdf").write_bytes(b"%PDF-1.7 this is no pdf")
+    scan(engine.settings(), engine.ledger)
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)); {CHILD}"
+    monkeypatch.setattr(extractor, "python_command", lambda *arguments: python_command("-c", limited, *arguments[2:]))
+    tally = run_extraction(engine.settings(), engine.ledger)
+    assert tally.done == 2
+    assert "TMPDIR" in str(tally.machine_fault)
+    item = engine.item("broken.pdf", EXTRACT)
+    assert (item["state"], item["attempts"]) == ("pending", 0)
+    assert item["reason"].startswith("waits: the PDF library cannot be loaded")
+    monkeypatch.undo()
+    engine.sql("update work_items set not_before = null returning item_id")
+    assert run_extraction(engine.settings(), engine.ledger).failed == 1  # now it is the document's
+
+
+CHILD = (
+    "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    "from dagster_offload.extraction.child import main; main()"
+)
 NEVER_CHANGED = 1_600_000_000  # a file's time, so long ago that no scan takes it for just written
 
 

@@ -207,7 +207,7 @@ def test_a_pipe_in_the_place_of_a_file_does_not_block(shared: Extractor, tmp_pat
 def test_only_the_file_itself_is_answered_with_an_error_of_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reader's own troubles are the document's: nobody else would ever end them."""
+    """A reader's own troubles are the document's, unless the system names a fault of this machine."""
     path = write(tmp_path / "a.txt", b"text")
     request = {"path": str(path), "digest": None, "type": "txt", "reader": asdict(NO_READER), "known_pages": {}}
 
@@ -220,12 +220,15 @@ def test_only_the_file_itself_is_answered_with_an_error_of_reading(
 
     for error, code in [
         (OSError(f"cannot identify {SECRET}"), "extraction_crash"),  # as Pillow says, without a number
-        (OSError(errno.ENOSPC, "No space left on device", SECRET), "extraction_crash"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "extraction_memory"),
     ]:
         answer = answered_when_reading_raises(error)
         assert answer["failed"] == code
         assert "errno" not in answer
+        assert SECRET not in str(answer)
+    for number in (errno.ENOSPC, errno.EROFS, errno.EMFILE):
+        answer = answered_when_reading_raises(OSError(number, "words", SECRET))
+        assert os.strerror(number).lower() in answer["machine"]
         assert SECRET not in str(answer)
     request["path"] = str(tmp_path / "missing.txt")
     assert extraction_child._answer(request, lambda _page: None) == {"errno": errno.ENOENT}
