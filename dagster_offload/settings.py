@@ -4,19 +4,42 @@ import dataclasses
 import json
 import os
 import re
+import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dagster_offload.errors import SettingsError
+from dagster_offload.ownership import belongs_to_other, me, others_may_write, stranger
 from dagster_offload.slot.config import DEEP, MAX_CONCURRENCY, PRIMARY, SlotConfig, Slots
 
 # What `..._EXTRA_BODY` cannot change: whom to ask is a setting of its own, the question is ours, nothing is streamed.
 KEYS_OF_OUR_OWN = frozenset({"model", "messages", "stream"})
+
+
+class OwnEnvFile(DotEnvSettingsSource):
+    """`.env` of the working folder, which may be anybody's: read only where no other user can have written the file."""
+
+    def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
+        try:
+            opened = file_path.open(encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(f"{file_path.absolute()} cannot be read: {error.strerror}") from error
+        with opened as file:
+            # The opened file is judged, so it cannot be another one by the time it is read.
+            reason = stranger(os.fstat(file.fileno()), me())
+            if reason is not None:
+                raise SettingsError(
+                    f"{file_path.absolute()} {reason}, and its settings would be used as yours: remove it, work in another "
+                    f"folder, or check what is in it and make it your own (chown {os.geteuid()} .env; chmod go-w .env)"
+                )
+            return {name.lower(): value for name, value in dotenv_values(stream=file).items() if value}
 
 
 def default_home() -> Path:
@@ -82,6 +105,17 @@ class Settings(BaseSettings):
     )
     retry_after_minutes: float = Field(30.0, gt=0, le=360, description="the wait after a deferral that named no time")
     scan_interval: float = Field(60.0, ge=1, description="seconds between two looks at the library")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, OwnEnvFile(settings_cls)
 
     @field_validator("deep_url", "primary_url")
     @classmethod
@@ -162,4 +196,21 @@ def load_settings(**overrides: Any) -> Settings:
         ]
         raise SettingsError("; ".join(problems)) from None
     _ = settings.slots  # a URL without its model is told here, before anything starts
+    refuse_home_of_others(settings.home)
     return settings
+
+
+def refuse_home_of_others(home: Path) -> None:
+    """Raise `SettingsError` where another user may have written into the home: Dagster's own settings lie there, and they
+    name code to run. An empty folder is no danger; its mode is set when it is first used."""
+    try:
+        status = home.stat()
+        names = os.listdir(home) if stat.S_ISDIR(status.st_mode) else []
+    except OSError:  # not there yet, or of no use: whoever uses it says so
+        return
+    reason = belongs_to_other(status, me()) or (others_may_write(status, me()) if names else None)
+    if reason is not None:
+        raise SettingsError(
+            f"OFFLOAD_HOME {home} {reason}, and what lies there is run as you: name a folder of your own, "
+            f"or make sure of what is in it and take the right away (chmod go-w {home})"
+        )
