@@ -4,6 +4,7 @@ from importlib import resources
 
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.postgres.owners import refuse_foreign_objects
 
 
 def migrate(ledger: Ledger) -> None:
@@ -20,6 +21,7 @@ def _migrate(cur: Cursor, schema: str) -> None:
     newest = int(steps[-1].name[:4])
     cur.execute("select pg_advisory_xact_lock(hashtext('migrate ' || %s))", [schema])
     cur.execute(f"create schema if not exists {schema}".encode())
+    refuse_foreign_objects(cur, schema)
     cur.execute(
         "create table if not exists migrations "
         "(number integer primary key, name text not null, applied_at timestamptz not null default now())"

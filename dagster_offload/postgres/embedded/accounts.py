@@ -30,6 +30,11 @@ class Account:
     is_other: bool
 
     @property
+    def peer_name(self) -> str:
+        """Its name as libpq's `requirepeer` compares it: a user id may have several names."""
+        return pwd.getpwuid(self.uid).pw_name
+
+    @property
     def spawn_options(self) -> dict[str, Any]:
         """Arguments for `subprocess` that make a child this user, in no other group."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.is_other else {}
