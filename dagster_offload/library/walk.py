@@ -117,7 +117,7 @@ class _Walker:
             try:
                 with open_folder(self.handle, prefix[:-1]) as handle:
                     if (reason := self._why_left_out(os.fstat(handle), prefix)) is not None:
-                        self.found.left_out.append(FolderLeftOut(printable(prefix), reason))
+                        self.found.left_out.append(FolderLeftOut(printable(prefix) or ".", reason))
                         continue
                     with os.scandir(handle) as entries:
                         for entry in entries:

@@ -234,6 +234,27 @@ def test_only_the_file_itself_is_answered_with_an_error_of_reading(
     assert extraction_child._answer(request, lambda _page: None) == {"errno": errno.ENOENT}
 
 
+def test_a_folder_swapped_for_a_link_after_its_digest_is_not_read(shared: Extractor, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    (library / "letters").mkdir(parents=True)
+    path = write(library / "letters" / "a.txt", b"a letter")
+    assert shared.extract(path, library=library).text == "a letter"
+    (library / "letters").rename(tmp_path / "aside")
+    (library / "letters").symlink_to(tmp_path / "secrets")
+    (tmp_path / "secrets").mkdir()
+    write(tmp_path / "secrets" / "a.txt", SECRET.encode())
+    with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
+        shared.extract(path, library=library)
+    assert SECRET in shared.extract(path).text, "the system itself would follow it"
+
+
+def test_a_link_inside_the_library_is_read(shared: Extractor, tmp_path: Path) -> None:
+    (tmp_path / ".store").mkdir()
+    write(tmp_path / ".store" / "x", b"annexed")
+    (tmp_path / "a.txt").symlink_to(".store/x")
+    assert shared.extract(tmp_path / "a.txt", library=tmp_path).text == "annexed"
+
+
 # What may happen to the child
 
 

@@ -415,3 +415,30 @@ def test_a_scan_that_is_chosen_in_a_deadlock_stores_its_batch_again_and_blames_n
     stored = bench.sql("select count(*) as n from transitions where reason = 'new content'")
     assert stored[0]["n"] == 3, "of the first scan and of this one, once each"
     assert not any("away" in record.getMessage() for record in caplog.records)
+
+
+def test_a_file_of_the_year_2400_ends_no_scan_and_is_read_once(library: Library, digested: list[str]) -> None:
+    path = library.write("a.txt", "a", when=13_569_465_600)
+    if path.stat().st_mtime_ns < 2**63:
+        pytest.skip("this file system stores no such time")
+    library.write("b.txt", "b")
+    assert library.scan().added == 2
+    again = library.scan()
+    assert (again.found, again.changed, sorted(digested)) == (2, 0, ["a.txt", "b.txt"])
+    assert library.differs() is None
+
+
+def test_an_inode_of_64_bits_that_an_earlier_release_stored_ends_no_scan(library: Library, bench: Bench) -> None:
+    library.write("a.txt", "a")
+    library.scan()
+    bench.sql("update documents set inode = inode + 9223372036854775808")
+    assert library.differs() is None
+    assert library.scan().changed == 0
+
+
+def test_a_home_inside_the_library_is_left_out_and_told(library: Library) -> None:
+    library.write("a.txt", "a")
+    library.write("home/logs/up.txt", "a log")
+    settings = load_settings(library=library.folder, home=library.folder / "home")
+    report = scan(settings, library.bench.ledger)
+    assert (report.found, list(report.folders_left_out)) == (1, ["home/"])
