@@ -43,6 +43,7 @@ def others_may_write(status: os.stat_result, user: Me) -> str | None:
     """In words, who besides its owner may write what has this status; None where nobody may."""
     if status.st_mode & stat.S_IWOTH:
         return "can be written by everybody"
+    # Group 0 is root's own; OpenShift runs every container in it.
     is_private = status.st_gid == 0 or status.st_gid == user.private_group
     if status.st_mode & stat.S_IWGRP and not is_private:
         return f"can be written by the group {_group_name(status.st_gid)}"

@@ -1,8 +1,7 @@
-"""How this project starts Python: the working folder is never on the path, whatever lies in it.
+"""How this project starts Python: the working folder is never on the path.
 
-What a user who needs PYTHONPATH has to know, said here only: its absolute folders are handed on to every process we
-start, so a library that the first process finds there is found by all. An empty or a relative entry means the working
-folder, which may be anybody's, and is dropped.
+For users who need PYTHONPATH: every process we start gets its absolute folders, so all of them find what the first one
+finds. Empty and relative entries are dropped, because they mean the working folder, which may belong to anybody.
 """
 
 import os

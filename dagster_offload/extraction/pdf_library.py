@@ -51,7 +51,7 @@ def _why_not_loaded() -> str | None:
     except kreuzberg.KreuzbergError as error:
         return _last_words(str(error))
     finally:
-        # It is mapped by now: no file stays behind, however this process ends.
+        # The library is mapped by now. Without the file nothing stays behind, however this process ends.
         shutil.rmtree(folder / "kreuzberg-pdfium", ignore_errors=True)
     return None
 

@@ -30,7 +30,7 @@ class Place:
 def make_private_folder(home: Path | None = None) -> tempfile.TemporaryDirectory[str]:
     """A new folder with mode 0700: in TMPDIR, else in /tmp or /var/tmp, else in the home.
 
-    Where none of them has room and runs programs, in one that is at least safe: only PDF files need more than that.
+    If none of them has room and runs programs, one that is safe will do: only PDF files need more than that.
     Raises `ExtractorUnavailable` where none is safe.
     """
     named = [Path(os.environ["TMPDIR"])] if os.environ.get("TMPDIR") else []

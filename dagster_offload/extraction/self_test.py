@@ -1,4 +1,4 @@
-"""Whether this machine can take text out of files at all, asked of a real child."""
+"""Check with a real child whether this machine can extract text from files at all."""
 
 from pathlib import Path
 

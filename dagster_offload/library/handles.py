@@ -16,14 +16,14 @@ _ROOT = os.O_RDONLY | os.O_DIRECTORY | _CLOSED_ON_EXEC
 _FOLDER = _ROOT | os.O_NOFOLLOW
 # Without waiting: a file that was replaced by a pipe must not block us.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | _CLOSED_ON_EXEC
-_IS_LINK = frozenset({errno.ELOOP, errno.EMLINK})  # what opening a link so is refused with (FreeBSD: EMLINK)
-MOST_LINKS = 8  # a longer chain is taken for a circle
+_IS_LINK = frozenset({errno.ELOOP, errno.EMLINK})  # how the system refuses to open a link (FreeBSD: EMLINK)
+MOST_LINKS = 8  # a longer chain counts as a circle
 LONGEST_PATH_BYTES = 4096
 
 
 @contextmanager
 def open_library(library: str | os.PathLike[str]) -> Iterator[int]:
-    """A handle of the library. Links above it and the library itself may be links: its owner named them."""
+    """A handle of the library. The library and the folders above it may be links, because their owner named them."""
     root = os.open(library, _ROOT)
     try:
         yield root
@@ -94,7 +94,7 @@ def _target(library: str | os.PathLike[str], folder: str, link: str) -> str:
             if path.is_relative_to(place):
                 return path.relative_to(place).as_posix()
     else:
-        # `..` is taken out of the text: where a folder before it is a link, this names another file, or none.
+        # `..` is resolved in the text. Where the folder before it is a link, the result names another file, or none.
         path = PurePosixPath(os.path.normpath(os.path.join(folder, link)))
         if path.parts[:1] != ("..",):
             return path.as_posix()

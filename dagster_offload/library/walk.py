@@ -26,9 +26,9 @@ from dagster_offload.library.files import (
 from dagster_offload.library.handles import open_folder, open_library, resolve
 from dagster_offload.library.mounts import is_pseudo_file_system
 
-# A folder that is no folder any more when we come to it: removed, or replaced by a link or a file since it was listed.
+# The folder was removed, or replaced by a link or a file, after it was listed.
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-_OTHER_FILE_SYSTEM = "another file system: OFFLOAD_LIBRARY_CROSS_MOUNTS=true has it read"
+_OTHER_FILE_SYSTEM = "another file system: set OFFLOAD_LIBRARY_CROSS_MOUNTS=true to read it"
 _HOME = "OFFLOAD_HOME, the folder of dagster_offload itself"
 _PSEUDO_FILE_SYSTEM = "a view of the running system (such as /proc), not files"
 
@@ -43,7 +43,7 @@ class UnreadableFolder:
 
 @dataclass(frozen=True)
 class FolderLeftOut:
-    """A folder (or a file) that was not looked into, as its owner wishes or by default; documents in it are gone."""
+    """A folder (or a file) that the walk did not enter. Documents that were found in it earlier count as gone."""
 
     key: str
     reason: str
@@ -51,7 +51,7 @@ class FolderLeftOut:
 
 @dataclass(frozen=True)
 class WalkRules:
-    """What a walk looks into. `home`: our own folder, which is no part of a library around it."""
+    """What a walk enters. `home` is our own folder: it is left out where it lies inside the library."""
 
     home: Path | None = None
     cross_mounts: bool = False
@@ -138,7 +138,7 @@ class _Walker:
         return self.found
 
     def _why_left_out(self, status: os.stat_result, prefix: str) -> str | None:
-        """Why a folder is not looked into, judged by its handle; None where it is."""
+        """Why the walk does not enter a folder, judged by its handle; None where it does."""
         if self.home == (status.st_dev, status.st_ino):
             return _HOME
         if status.st_dev == self.device or not prefix:
@@ -220,7 +220,7 @@ class _Walker:
         return file.key != file.name, os.fsencode(file.name)
 
     def _followed(self, name: str) -> os.stat_result | None:
-        """The stat of the regular file that a link leads to, None where it leads to nothing we read."""
+        """The stat of the regular file that a link leads to; None where there is none that we may read."""
         try:
             _, status = resolve(self.handle, self.root, name)
         except OSError:  # leads to nothing, in circles, out of the library, or where we may not look

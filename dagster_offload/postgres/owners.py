@@ -1,4 +1,4 @@
-"""Whose objects lie in our schema of a shared database: what another role made there would run as us."""
+"""Refuse objects of other roles in our schema of a shared database: they would run with our rights."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import psycopg
 
 from dagster_offload.errors import LedgerUnavailable
 
-# A superuser can do as it likes anyway, as root can with files.
+# Superusers are trusted: they can do everything anyway, as root can with files.
 _FOREIGN_OBJECT = """
     with ns as (select oid, nspname, nspowner from pg_namespace where nspname = %s), objects as (
         select 1 as place, 'schema' as kind, nspname::text as name, nspowner as owner from ns

@@ -436,7 +436,7 @@ def test_an_inode_of_64_bits_that_an_earlier_release_stored_ends_no_scan(library
     assert library.scan().changed == 0
 
 
-def test_a_home_inside_the_library_is_left_out_and_told(library: Library) -> None:
+def test_a_home_inside_the_library_is_left_out_and_reported(library: Library) -> None:
     library.write("a.txt", "a")
     library.write("home/logs/up.txt", "a log")
     settings = load_settings(library=library.folder, home=library.folder / "home")
