@@ -1,9 +1,15 @@
 """kreuzberg as its README has it, in a pool of processes: `python bare_extractor.py PROCESSES < paths`."""
 
 import multiprocessing
+import os
 import sys
+import tempfile
 
 import kreuzberg
+
+
+def _use(folder: str) -> None:
+    os.environ["TMPDIR"] = folder
 
 
 def text_of(path: str) -> str:
@@ -15,7 +21,10 @@ def text_of(path: str) -> str:
 
 def main() -> None:
     paths = sys.stdin.read().splitlines()
-    with multiprocessing.get_context("spawn").Pool(int(sys.argv[1])) as pool:
+    with (
+        tempfile.TemporaryDirectory() as folder,  # not what another user left in the shared one
+        multiprocessing.get_context("spawn").Pool(int(sys.argv[1]), _use, [folder]) as pool,
+    ):
         for _ in pool.imap_unordered(text_of, paths, chunksize=1):
             pass
 

@@ -18,6 +18,8 @@ OffloadError
 │   └── ExtractionFailed     no text could be taken from the file
 ├── ScanRefused              a scan that would change what it must not
 │   └── LibraryMissing       the folder is not there
+├── ExtractorUnavailable     the extractor's process cannot be started, or was closed
+├── MachineFault             this machine cannot read such a file as it is; the document waits
 └── LedgerUnavailable        Postgres cannot be reached, started or used
 """
 
@@ -180,6 +182,10 @@ class ChangedWhileRead(OffloadError):
 
 class ExtractorUnavailable(OffloadError):
     """The child cannot be started, or was closed under us. No document's fault."""
+
+
+class MachineFault(OffloadError):
+    """This machine, as it is, cannot read such a file. No document's fault: it waits. The message says what to change."""
 
 
 class NoSuchDocument(OffloadError):

@@ -3,20 +3,42 @@
 import json
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
+from dotenv import dotenv_values
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dagster_offload.errors import SettingsError
+from dagster_offload.ownership import belongs_to_other, me, others_may_write, stranger
 from dagster_offload.slot.config import DEEP, MAX_CONCURRENCY, PRIMARY, SLOT_NAMES, SlotConfig, Slots, variable
 
 # What `..._EXTRA_BODY` cannot change: whom to ask is a setting of its own, the question is ours, nothing is streamed.
 KEYS_OF_OUR_OWN = frozenset({"model", "messages", "stream"})
+
+
+class OwnEnvFile(DotEnvSettingsSource):
+    """`.env` of the working folder, which may be anybody's: read only where no other user can have written the file."""
+
+    def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
+        try:
+            opened = file_path.open(encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(f"{file_path.absolute()} cannot be read: {error.strerror}") from error
+        with opened as file:
+            # The opened file is judged, so it cannot be another one by the time it is read.
+            reason = stranger(os.fstat(file.fileno()), me())
+            if reason is not None:
+                raise SettingsError(
+                    f"{file_path.absolute()} {reason}, and its settings would be used as yours: remove it, work in another "
+                    f"folder, or check what is in it and make it your own (chown {os.geteuid()} .env; chmod go-w .env)"
+                )
+            return {name.lower(): value for name, value in dotenv_values(stream=file).items() if value}
 
 
 def default_home() -> Path:
@@ -142,6 +164,9 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=default_home, description="where the ledger, Dagster's state and logs live")
     library: Path | None = Field(None, description="the folder of documents")
+    library_cross_mounts: bool = Field(
+        False, description="also read other file systems that are mounted below the library"
+    )
     postgres_url: SecretStr | None = Field(None, description="your own Postgres; unset = an embedded one in the home")
 
     deep: SlotSettings = Field(SlotSettings(), description="the big model that is only sometimes there")
@@ -163,6 +188,17 @@ class Settings(BaseSettings):
     )
     retry_after_minutes: float = Field(30.0, gt=0, le=360, description="the wait after a deferral that named no time")
     scan_interval: float = Field(60.0, ge=1, description="seconds between two looks at the library")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, OwnEnvFile(settings_cls)
 
     @field_validator("home", "library")
     @classmethod
@@ -191,7 +227,27 @@ def load_settings(**overrides: Any) -> Settings:
         problems = [f"{_variable_of(e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
         raise SettingsError("; ".join(problems)) from None
     _ = settings.slots  # a URL without its model is reported here, before anything starts
+    refuse_home_of_others(settings.home)
     return settings
+
+
+def refuse_home_of_others(home: Path) -> None:
+    """Raise `SettingsError` where another user may have written into the home.
+
+    Dagster's own settings lie there, and they name code to run. An empty folder is harmless; its mode is set when it is
+    first used.
+    """
+    try:
+        status = home.stat()
+        names = os.listdir(home) if stat.S_ISDIR(status.st_mode) else []
+    except OSError:  # it does not exist yet, or cannot be used: the first command that uses it says so
+        return
+    reason = belongs_to_other(status, me()) or (others_may_write(status, me()) if names else None)
+    if reason is not None:
+        raise SettingsError(
+            f"OFFLOAD_HOME {home} {reason}, and what is in it runs as you: name a folder of your own, "
+            f"or check what is in it and take the right away (chmod go-w {home})"
+        )
 
 
 def _by_slot(overrides: Mapping[str, Any]) -> dict[str, Any]:

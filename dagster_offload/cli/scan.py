@@ -50,8 +50,11 @@ def _print(summary: dict[str, Any]) -> None:
         ("will be tried again", "extraction_to_retry"),
         ("no document", "unusable_names"),
         ("folder not read", "unreadable_folders"),
+        ("left out", "folders_left_out"),
     ):
         for name, reason in summary[names].items():
             say(f"{words}: {name}: {reason}")
+    if summary["machine_fault"]:
+        say(f"documents wait: {summary['machine_fault']}")
     if summary["unreadable"]:
         click.echo(f"{summary['unreadable']} cannot be read; `dagster-offload status` names them")

@@ -14,6 +14,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dagster_offload.postgres import dagster_url, ensure_postgres
+from dagster_offload.postgres.owners import refuse_foreign_objects
 from dagster_offload.settings import Settings
 
 FILE_NAME = "dagster.yaml"
@@ -64,6 +65,8 @@ def _ensure_schema(conninfo: str) -> None:
         # Two doors that create it at the same moment would fail each other.
         connection.execute("select pg_advisory_xact_lock(hashtext(%s))", [SCHEMA])
         connection.execute(f"create schema if not exists {SCHEMA}")
+        with connection.cursor() as cursor:
+            refuse_foreign_objects(cursor, SCHEMA)
 
 
 def _url(conninfo: str) -> str:

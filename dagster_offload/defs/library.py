@@ -62,17 +62,22 @@ def build_scan_job(
                 )
                 for name, reason in report.unusable_names.items():
                     context.log.warning(f"unusable_name {name}: {reason}")
+                for name, reason in report.folders_left_out.items():
+                    context.log.info(f"left out {name}: {reason}")
                 reporter = EventReporter.in_step(context, settings, ledger, asset_keys)
                 with reporting(reporter):
                     extracted = run_extraction(
                         settings, ledger, run_id=context.run.run_id, on_progress=progress(context)
                     )
                 reporter.report_all()
+                if extracted.machine_fault is not None:
+                    context.log.warning(f"documents wait: {extracted.machine_fault}")
         summary = {
             **asdict(report),
             "extracted": extracted.done,
             "extraction_failed": extracted.failed,
             "extraction_to_retry": extracted.to_retry,
+            "machine_fault": extracted.machine_fault or "",
         }
         context.add_output_metadata(summary)
         return summary

@@ -12,6 +12,7 @@ from dagster_offload.client import checkup as checks
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.checkup import Check
 from dagster_offload.client.prompt_cache import DOCUMENTS_TO_ASK, ask_prompt_cache_size, calls_needed
+from dagster_offload.extraction.self_test import why_documents_wait
 from dagster_offload.extraction.tesseract import find_reader
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.workers import Worker
@@ -29,6 +30,7 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
 
     `on_wait` is called before the first completion, with the seconds that one may take. Blocks between two steps.
     """
+    yield _extractor(settings)
     yield _ocr(settings)
     yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
     if (key := checks.check_key(slot)) is not None:
@@ -45,6 +47,12 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
     yield from answered
     if all(check.ok for check in answered):
         yield from _prompt_cache(settings, slot)
+
+
+def _extractor(settings: Settings) -> Check:
+    """Whether files can be read on this machine. This is not about the slot, so it decides no exit code."""
+    reason = why_documents_wait(settings.home)
+    return Check("extractor", reason is None, "reads files" if reason is None else "documents wait", reason)
 
 
 def _ocr(settings: Settings) -> Check:

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 # A file that changed under us is the next scan's: by then the ledger has its new digest.
 CHANGED_FILE_PAUSE_SECONDS = 60.0
+# What this machine cannot read until somebody puts it right is not tried again and again while the rest is read.
+MACHINE_PAUSE_SECONDS = 600.0
 # What is claimed ahead of the lanes: this long's work of theirs at the pace of the last group, and so many for each.
 AHEAD_SECONDS = 0.5
 MOST_AHEAD_PER_LANE = 32
@@ -61,7 +63,9 @@ def extract_due(
         books = _ResultWriter(ledger, worker, recipes(settings), documents, counts, on_progress, reader)
         memory, most_bytes = memory_of_this_machine(), settings.max_file_size
         for children, alone in ((children_for(width, memory), False), (children_for(1, memory), True)):
-            with TextLanes(children, settings.library, reader, books.tell_page, most_bytes=most_bytes) as lanes:
+            with TextLanes(
+                children, settings.library, reader, books.tell_page, settings.home, most_bytes=most_bytes
+            ) as lanes:
                 books.keep(lanes, alone=alone)
         ledger.run(ocr_pages.forget_unwanted)
     return counts
@@ -168,6 +172,10 @@ class _ResultWriter:
                 ends.append(self._fail(cur, end, end.found))
             elif isinstance(end.found, Unread) and documents.is_settled_as(cur, end.found.seen):
                 ends.append(self._fail(cur, end, end.found.fault))
+            elif isinstance(end.found, Waits) and end.found.is_for_machine:
+                self.counts.machine_fault = end.found.reason
+                claims.postpone(cur, self.worker.id, end.claim, f"waits: {end.found.reason}", MACHINE_PAUSE_SECONDS)
+                ends.append(DocumentEnd.LEFT)
             elif isinstance(end.found, (Waits, Unread)):
                 ends.append(self._postpone(cur, end.claim, end.found.reason))
         if wanted <= 0:

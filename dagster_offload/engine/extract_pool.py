@@ -13,14 +13,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from dagster_offload.errors import ChangedWhileRead, DocumentFault
+from dagster_offload.errors import ChangedWhileRead, DocumentFault, MachineFault
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.limits import Children
 from dagster_offload.extraction.protocol import PageRead
 from dagster_offload.extraction.tesseract import Reader
 from dagster_offload.ledger.core.rows import Claim, ClaimedItem, NewResult
 from dagster_offload.ledger.work.finish import output_digest
-from dagster_offload.library.files import SeenFile, locate, seen_as
+from dagster_offload.library.digests import locate
+from dagster_offload.library.files import SeenFile, seen_as
+from dagster_offload.library.handles import stat_file
 
 T = TypeVar("T")
 
@@ -29,9 +31,10 @@ OnPage = Callable[[Claim, PageRead], None]
 
 @dataclass(frozen=True)
 class Waits:
-    """Nothing was found out about the document: it waits for the next scan."""
+    """Nothing was found out about the document: it waits for the next scan, or for this machine to be put right."""
 
     reason: str
+    is_for_machine: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,22 @@ class TextLanes:
     """
 
     def __init__(
-        self, children: Children, library: Path | None, reader: Reader, on_page: OnPage, *, most_bytes: int
+        self,
+        children: Children,
+        library: Path | None,
+        reader: Reader,
+        on_page: OnPage,
+        home: Path | None = None,
+        *,
+        most_bytes: int,
     ) -> None:
-        """A lane for each of `children`; files of more than `most_bytes` are not read."""
+        """A lane for each of `children`; files of more than `most_bytes` are not read. `home`: see `Extractor`."""
         self.width = width = children.count
         self.library = library
         self.on_page = on_page
         self.held = 0
         self._extractors = [
-            Extractor(memory_limit_bytes=children.memory_limit_bytes, most_bytes=most_bytes, reader=reader)
+            Extractor(memory_limit_bytes=children.memory_limit_bytes, most_bytes=most_bytes, reader=reader, home=home)
             for _ in range(width)
         ]
         self._given: queue.SimpleQueue[_Given | None] = queue.SimpleQueue()
@@ -139,21 +149,24 @@ class TextLanes:
             path = None if self.library is None else locate(self.library, claim.document)
         except OSError as error:
             return Waits(_message(error))
-        if path is None:
+        if self.library is None or path is None:
             return Waits("the file is gone, or in a folder that cannot be entered")
         began = time.monotonic()
         try:
             found = extractor.extract(
                 path,
                 item.input_digest,
+                library=self.library,
                 known_pages=given.known_pages,
                 on_page=lambda page: self.on_page(claim, page),
             )
+        except MachineFault as fault:
+            return Waits(str(fault), is_for_machine=True)
         except ChangedWhileRead:
-            return _unread(claim.document, path, "the file changed", _OTHER_BYTES)
+            return _unread(claim.document, self.library, path, "the file changed", _OTHER_BYTES)
         except OSError as error:
             cause = f"{_message(error)} ({errno.errorcode.get(error.errno or 0, 'no number')})"
-            return _unread(claim.document, path, _message(error), f"{cause}, {_SAME_FILE}")
+            return _unread(claim.document, self.library, path, _message(error), f"{cause}, {_SAME_FILE}")
         except DocumentFault as fault:
             return fault
         digest = output_digest(found.outcome, found.text)
@@ -168,9 +181,9 @@ _OTHER_BYTES = (
 _SAME_FILE = "and the file is as the last scan saw it: check its disk and its permissions, then dagster-offload retry"
 
 
-def _unread(key: str, path: Path, reason: str, message: str) -> Unread | Waits:
+def _unread(key: str, library: Path, path: Path, reason: str, message: str) -> Unread | Waits:
     try:
-        seen = seen_as(key, path.stat())
+        seen = seen_as(key, stat_file(library, path.relative_to(library).as_posix()))
     except OSError:
         return Waits(reason)
     return Unread(reason, DocumentFault("unreadable", message), seen)

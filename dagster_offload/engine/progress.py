@@ -39,6 +39,7 @@ class ProgressCounts:
     failed: int = 0
     deferred: int = 0
     started: int = 0
+    machine_fault: str | None = None  # why documents wait for this machine to be put right
     reading: PartsRead | None = None  # the long document that was told of last
     # Extraction only: documents that failed and will be tried again, each with its reason. They are not in `ended`.
     to_retry: dict[str, str] = field(default_factory=dict)

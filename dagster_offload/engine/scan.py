@@ -14,14 +14,17 @@ from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work import documents
 from dagster_offload.ledger.work.documents import KnownDocument
-from dagster_offload.library.files import FileStat, SeenFile, Walk, digest, walk
+from dagster_offload.library.digests import digest
+from dagster_offload.library.files import FileStat, SeenFile
 from dagster_offload.library.sizes import too_large
+from dagster_offload.library.walk import Walk, WalkRules, walk
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 
 VANISHED_SHARE = 0.2
 VANISHED_COUNT = 10
 BATCH = 100
+LEFT_OUT_SHOWN = 3
 TOO_LARGE = "too_large"  # how the reason of such a document begins
 
 Progress = Callable[[int, int], None]  # done, total
@@ -40,6 +43,7 @@ class ScanReport:
     left_for_next_scan: int
     unusable_names: dict[str, str]
     unreadable_folders: dict[str, str]
+    folders_left_out: dict[str, str]
     skipped_by_type: int
     seconds: float
 
@@ -68,7 +72,7 @@ def _scan(
     started = time.monotonic()
     looked_at = ledger.run(documents.now)
     last = ledger.run(_last_look, settings.max_file_size)
-    found = walk(library, last.seen)
+    found = walk(library, last.seen, _rules(settings))
     vanished = _vanished(found, last)
     if not accept_vanished:
         _refuse_mass_vanishing(library, found, vanished, len(last.seen) + len(last.others))
@@ -97,6 +101,7 @@ def _scan(
         left_for_next_scan=counts.left,
         unusable_names={name.name: name.reason for name in found.unusable},
         unreadable_folders={folder.key: folder.reason for folder in found.unreadable},
+        folders_left_out={folder.key: folder.reason for folder in found.left_out},
         skipped_by_type=found.skipped_by_type,
         seconds=round(time.monotonic() - started, 3),
     )
@@ -105,7 +110,7 @@ def _scan(
 def library_differs(settings: Settings, ledger: Ledger) -> str | None:
     """By stats alone: what a scan would look at, in words; None where there is nothing. Raises `LibraryMissing`."""
     last = ledger.run(_last_look, settings.max_file_size)
-    found = walk(_library(settings), last.seen)
+    found = walk(_library(settings), last.seen, _rules(settings))
     vanished = len(_vanished(found, last))
     if found.files or vanished:
         return f"{len(found.files)} new or changed, {vanished} gone, of {found.count} files"
@@ -116,6 +121,10 @@ def _library(settings: Settings) -> Path:
     if settings.library is None:
         raise LibraryMissing("no library: set OFFLOAD_LIBRARY to the folder of your documents")
     return settings.library
+
+
+def _rules(settings: Settings) -> WalkRules:
+    return WalkRules(home=settings.home, cross_mounts=settings.library_cross_mounts)
 
 
 @dataclass
@@ -207,7 +216,8 @@ def _vanished(found: Walk, last: _LastLook) -> list[str]:
 
 
 def _refuse_mass_vanishing(library: Path, found: Walk, vanished: list[str], present: int) -> None:
-    confirm = "Nothing was changed. Is it mounted? If this is meant: dagster-offload scan --accept-vanished"
+    left_out = "".join(f" Left out: {folder.key} ({folder.reason})." for folder in found.left_out[:LEFT_OUT_SHOWN])
+    confirm = f"Nothing was changed.{left_out} Is it mounted? If this is meant: dagster-offload scan --accept-vanished"
     if present and not found.count:
         raise ScanRefused(f"no document found in {library}, while the ledger has {present}. {confirm}")
     if len(vanished) > VANISHED_COUNT and len(vanished) > VANISHED_SHARE * present:

@@ -15,12 +15,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from dagster_offload.extraction.machine import MACHINE_ERRNOS, MachineUnfit, describe
 from dagster_offload.extraction.protocol import (
     CRASH,
     OUT_OF_MEMORY,
     Answer,
     Changed,
     Crashed,
+    MachineFailed,
     Message,
     PageRead,
     Ready,
@@ -34,6 +36,7 @@ from dagster_offload.extraction.readers import read_file
 from dagster_offload.extraction.refusals import FileRefused
 from dagster_offload.extraction.scans import Pictures
 from dagster_offload.extraction.tesseract import death_with_parent
+from dagster_offload.library.handles import open_file
 from dagster_offload.library.sizes import too_large
 
 _OUT_OF_MEMORY_SCORE = 500  # of -1000 (never ended) to 1000 (first of all)
@@ -63,7 +66,7 @@ def main() -> None:
 def _answer(request: Request, on_page: Callable[[PageRead], None]) -> Answer:
     try:
         try:
-            data = _read(request.path, request.most_bytes)
+            data = _read(request)
         except OSError as error:
             return Unopened(error.errno or errno.EIO)
         if data is None or request.digest not in (None, hashlib.sha256(data).hexdigest()):
@@ -72,22 +75,30 @@ def _answer(request: Request, on_page: Callable[[PageRead], None]) -> Answer:
         return read_file(data, request.path, request.file_type, pictures)
     except FileRefused as refused:
         return Refused(refused.code, refused.message, refused.is_final)
+    except MachineUnfit as unfit:
+        return MachineFailed(str(unfit))
     except MemoryError:
         return Crashed(OUT_OF_MEMORY)
     except BaseException as error:  # noqa: BLE001 - every error is reported to the parent
         number = (error.errno or 0) if isinstance(error, OSError) else 0
         if number == errno.ENOMEM:
             return Crashed(OUT_OF_MEMORY)
+        if number in MACHINE_ERRNOS:
+            return MachineFailed(describe(number))
         # A panic of the Rust core is a BaseException; whatever it is, only its kind is reported.
         return Crashed(CRASH, f"{type(error).__name__} {errno.errorcode.get(number, '')}".rstrip())
 
 
-def _read(path: str, most_bytes: int) -> bytes | None:
+def _read(request: Request) -> bytes | None:
     """The file's bytes, None where it is no regular file (any more). Only its errors are reported by number.
 
-    Raises `FileRefused` for a file of more than `most_bytes`, before it is read.
+    Raises `FileRefused` for a file of more than `request.most_bytes`, before it is read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    most_bytes = request.most_bytes
+    if request.library is None:
+        descriptor = os.open(request.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    else:
+        descriptor = open_file(request.library, os.path.relpath(request.path, request.library))
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -9,7 +9,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -18,8 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from dagster_offload.errors import ChangedWhileRead, ExtractionFailed, ExtractorUnavailable
+from dagster_offload.errors import ChangedWhileRead, ExtractionFailed, ExtractorUnavailable, MachineFault
 from dagster_offload.extraction.limits import MOST_BYTES
+from dagster_offload.extraction.private_folder import make_private_folder
 from dagster_offload.extraction.protocol import (
     CRASH,
     HEADER,
@@ -28,6 +28,7 @@ from dagster_offload.extraction.protocol import (
     Changed,
     Crashed,
     Extracted,
+    MachineFailed,
     Message,
     PageRead,
     Ready,
@@ -39,6 +40,7 @@ from dagster_offload.extraction.protocol import (
 )
 from dagster_offload.extraction.tesseract import NO_READER, Reader
 from dagster_offload.library.files import extension
+from dagster_offload.python_process import python_command, python_environment
 
 TIME_LIMIT_SECONDS = 120.0
 PAGE_LIMIT_SECONDS = 120.0  # for each page that is read by OCR; a dense one takes ten on a slow machine
@@ -68,12 +70,15 @@ class Extractor:
         page_limit_seconds: float = PAGE_LIMIT_SECONDS,
         most_bytes: int = MAX_FILE_BYTES,
         reader: Reader = NO_READER,
+        home: Path | None = None,
     ) -> None:
+        """`home` has room for the child's private folder where no temporary folder of the system has."""
         self.time_limit_seconds = time_limit_seconds
         self.memory_limit_bytes = memory_limit_bytes
         self.page_limit_seconds = page_limit_seconds
         self.most_bytes = most_bytes
         self._reader = reader
+        self._home = home
         self._child: _Child | None = None
         self._is_closed = False
         self._at_work = threading.Lock()
@@ -104,6 +109,7 @@ class Extractor:
         path: Path,
         expected_digest: str | None = None,
         *,
+        library: Path | None = None,
         known_pages: Mapping[int, str] | None = None,
         on_page: OnPage | None = None,
     ) -> Extracted:
@@ -113,14 +119,18 @@ class Extractor:
         `on_page` is told of each such page when it is begun and when it is read; `known_pages` were read before, by
         this reader, and are not read again.
 
+        A file of a `library` is opened below that folder by handles: no link that is put there meanwhile leads out of it.
+        A file of a `library` is opened below that folder by handles: no link that is put there meanwhile leads out of it.
         The child reads the bytes once; where their SHA-256 is not `expected_digest`, `ChangedWhileRead` is raised, so
         that no text is ever stored for other bytes than it was taken from. Raises `ExtractionFailed`: final for a file
         that is broken, protected, too large or of no type we read; not final for a time-out, memory or a crash. A file that
-        cannot be read is an `OSError`, and nothing else is. Raises `ExtractorUnavailable` where no child can be started.
+        cannot be read is an `OSError`, and nothing else is. Raises `ExtractorUnavailable` where no child can be started,
+        and `MachineFault` where this machine cannot read such a file as it is.
         """
         with self._at_work:
             request = Request(
                 path=os.fspath(path.absolute()),
+                library=None if library is None else os.fspath(library.absolute()),
                 digest=expected_digest,
                 most_bytes=self.most_bytes,
                 file_type=extension(path.name),
@@ -155,6 +165,8 @@ class Extractor:
                 raise ChangedWhileRead(f"{path.name} changed since its digest was taken; the next scan takes it")
             case Unopened(number):
                 raise OSError(number, os.strerror(number), os.fspath(path))
+            case MachineFailed(reason):
+                raise MachineFault(reason)
             case Refused(code, message, is_final):
                 raise ExtractionFailed(code, message, is_final=is_final)
             case Crashed(code) if code == OUT_OF_MEMORY:
@@ -170,7 +182,7 @@ class Extractor:
         if self._child is None:
             self._refuse_when_closed()
             try:
-                self._child = _Child(self.memory_limit_bytes)
+                self._child = _Child(self.memory_limit_bytes, self._home)
             except OSError as error:  # no process, no place for its errors: not to be taken for one of the file's
                 reason = error.strerror or type(error).__name__
                 raise ExtractorUnavailable(f"the extractor's process does not start: {reason}") from error
@@ -193,26 +205,27 @@ class Extractor:
 
 
 class _Child:
-    """The process and the pipes to it."""
+    """The process, its private folder, and the pipes to it."""
 
-    def __init__(self, memory_limit_bytes: int) -> None:
+    def __init__(self, memory_limit_bytes: int, home: Path | None) -> None:
         self.asked = 0
         self.page: PageRead | None = None  # that was begun last, of the file in question
-        self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by kill()
+        self.folder = make_private_folder(home)
+        self.errors: IO[bytes] = tempfile.TemporaryFile(dir=self.folder.name)  # noqa: SIM115 - closed by close()
         arguments = [str(os.getpid()), str(memory_limit_bytes)]
         try:
             self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                # -P: not what happens to lie in the working folder
-                [sys.executable, "-P", "-m", "dagster_offload.extraction.child", *arguments],
+                python_command("-m", "dagster_offload.extraction.child", *arguments),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
                 cwd="/",
-                env=_child_environment(),
+                env=_child_environment() | {"TMPDIR": self.folder.name},
                 start_new_session=True,  # a process group to kill, and no Ctrl-C of ours
             )
         except OSError:
             self.errors.close()
+            self.folder.cleanup()
             raise
 
     def wait_until_ready(self) -> None:
@@ -272,6 +285,7 @@ class _Child:
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
+        self.folder.cleanup()
 
     def died_for_memory(self) -> bool:
         self.process.wait()
@@ -313,8 +327,4 @@ class _Child:
 
 def _child_environment() -> dict[str, str]:
     """Ours without our settings: a process that parses strangers' files holds no API key."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("OFFLOAD_")}
-    package_parent = str(Path(__file__).parents[2])
-    paths = [package_parent, *environment.get("PYTHONPATH", "").split(os.pathsep)]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return environment
+    return python_environment({name: value for name, value in os.environ.items() if not name.startswith("OFFLOAD_")})

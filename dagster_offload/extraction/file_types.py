@@ -96,6 +96,14 @@ UNPACKED_LIMIT_BYTES = 1024**3
 _HWP_PASSWORD, _HWP_RIGHTS = 2, 16
 _WORD_IS_ENCRYPTED = 0x0100
 
+# One empty page: where it cannot be read, no PDF can.
+EMPTY_PDF = b"""%PDF-1.4
+1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj
+2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj
+3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj
+trailer<</Root 1 0 R>>
+"""
+
 
 def sniffed(data: bytes) -> str | None:
     """The type the bytes give away; None for plain text, for what we do not know and for what is cut off."""

@@ -23,12 +23,13 @@ CRASH, OUT_OF_MEMORY = "extraction_crash", "extraction_memory"
 class Request:
     """A file to read.
 
-    `digest` is the SHA-256 its bytes must have (None: any). A file of more than `most_bytes` is refused. `file_type` is
-    its extension, lower case, without the dot. `known_pages` are texts of pages that OCR has read before, by number
-    from 1.
+    A file of a `library` is opened below that folder, without following links. `digest` is the SHA-256 its bytes must
+    have (None: any). A file of more than `most_bytes` is refused. `file_type` is its extension, lower case, without the
+    dot. `known_pages` are texts of pages that OCR has read before, by number from 1.
     """
 
     path: str
+    library: str | None
     digest: str | None
     most_bytes: int
     file_type: str
@@ -91,11 +92,18 @@ class Unopened:
     errno: int
 
 
-Answer = Extracted | Refused | Crashed | Changed | Unopened
+@dataclass(frozen=True)
+class MachineFailed:
+    """This machine cannot read such a file as it is; `reason` says why and what to change."""
+
+    reason: str
+
+
+Answer = MachineFailed | Extracted | Refused | Crashed | Changed | Unopened
 Message = Ready | PageRead | Answer
 
 _CLASSES: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Ready, PageRead, Extracted, Refused, Crashed, Changed, Unopened)
+    kind.__name__: kind for kind in (Ready, PageRead, Extracted, Refused, Crashed, Changed, Unopened, MachineFailed)
 }
 
 

@@ -19,7 +19,7 @@ def main() -> None:
     # `multiprocessing` starts its resource tracker in the same way: a small process, which needs nothing imported.
     prefork_server = _call(socket_file, given) if FORKED in given else None
     if prefork_server is None:  # not for the twin, or it is gone: the ordinary way
-        os.execv(sys.executable, [sys.executable, *given])  # noqa: S606 - what was to be started, without us
+        os.execv(sys.executable, [sys.executable, "-P", *given])  # noqa: S606 - what was to be started, without us
     # A stop of the whole group reaches the forked process, too; how it ends is told when it has.
     for signum in STOPS:
         signal.signal(signum, signal.SIG_IGN)

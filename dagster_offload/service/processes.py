@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import subprocess
-import sys
 import sysconfig
 import tempfile
 import time
@@ -21,6 +20,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.workers import WorkerRow, host_name, live_workers
 from dagster_offload.ledger.slots import slots as ledger_slots
+from dagster_offload.python_process import python_command, python_environment
 from dagster_offload.service.home import RunningUp, UpLock, log_folder
 from dagster_offload.service.ports import address_of
 from dagster_offload.service.postgres_keeper import KeptPostgres
@@ -96,15 +96,17 @@ def _start(services: Services, host: str, port: int, logs: Path, socket_file: Pa
     Before that it could have a run starting that looks like a dead one.
     """
     start = services.supervisor.start
-    server = (sys.executable, "-m", "dagster_offload.service.code_server", "api", "grpc", "--socket", str(socket_file))
-    module = ("--module-name", "dagster_offload.definitions", "--location-name", LOCATION, "--log-level", "warning")
-    start(Child("code server", (*server, *module), logs / "code_server.log"))
+    server = python_command("-m", "dagster_offload.service.code_server", "api", "grpc", "--socket", str(socket_file))
+    # Without the working folder, which Dagster otherwise puts on the path while it imports the module.
+    module = ("--module-name", "dagster_offload.definitions", "--empty-working-directory")
+    labels = ("--location-name", LOCATION, "--log-level", "warning")
+    start(Child("code server", (*server, *module, *labels), logs / "code_server.log"))
     with _sweep(services.say) as home:
         workspace = str(_write_workspace(home, socket_file))
         webserver = ("dagster-webserver", "--workspace", workspace, "--host", host, "--port", str(port))
         start(_dagster("webserver", (*webserver, "--dagster-log-level", "warning"), logs, home))
     # Before the daemon, so that its library sensor sees a scan at work and launches none.
-    scan = (sys.executable, "-m", "dagster_offload.cli", "scan")
+    scan = python_command("-m", "dagster_offload.cli", "scan")
     services.first_scan = services.supervisor.run_once(Child("scan", scan, services.scan_log))
     start(_dagster("daemon", ("dagster-daemon", "run", "--workspace", workspace, "--log-level", "warning"), logs, home))
     _await(services, stop, socket_file.exists, logs / "code_server.log")
@@ -124,10 +126,12 @@ def _sweep(say: Say) -> Iterator[Path]:
 
     Yields the folder for DAGSTER_HOME. In a process of its own: it needs Dagster, and this one runs for weeks without.
     """
-    argv = (sys.executable, "-m", "dagster_offload.service.sweep")
+    argv = python_command("-m", "dagster_offload.service.sweep")
     with (
         tempfile.TemporaryFile("w+") as complaints,
-        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=complaints, text=True) as sweeping,  # noqa: S603 - ours
+        subprocess.Popen(  # noqa: S603 - ours
+            argv, stdout=subprocess.PIPE, stderr=complaints, text=True, env=python_environment()
+        ) as sweeping,
     ):
         output = sweeping.stdout
         if output is not None and (home := output.readline().strip()):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dagster_offload.python_process import python_environment
 from dagster_offload.service import watchdog
 
 MAX_BACKOFF_SECONDS = 30.0
@@ -186,7 +187,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=descriptor,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **child.env},
+                env={**python_environment(), **child.env},
                 process_group=0,
             )
         finally:

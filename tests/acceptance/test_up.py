@@ -115,3 +115,21 @@ def test_stop_where_nothing_runs_ends_well(home: Home) -> None:
     assert stopped.returncode == 0
     assert "nothing was running" in stopped.stdout
     assert not home.home.exists()
+
+
+def test_up_runs_nothing_that_lies_in_the_working_folder(home: Home) -> None:
+    ran = home.folder / "ran"
+    for module in ("click", "dagster", "psycopg", "kreuzberg", "pydantic", "dagster_postgres", "sqlalchemy"):
+        (home.folder / f"{module}.py").write_text(
+            f"open({str(ran)!r}, 'a').write('{module} of ' + repr(__name__) + '\\n')"
+        )
+    home.environment["PYTHONPATH"] = ":"  # as many shells have it: an empty entry is the working folder
+    home.write("letter.txt", "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
+    # As the installed command starts, whose own path has no working folder; but for PYTHONPATH, which it has to bear.
+    up = home.start("up", python=("-I", "-m", "dagster_offload.cli"))
+    wait_for(lambda: up.poll() is not None or home._is_up(up.pid), "the UI")
+    assert up.poll() is None, home.said
+    del home.environment["PYTHONPATH"]
+    home.environment["PYTHONSAFEPATH"] = "1"  # for the commands of the test itself
+    wait_for(lambda: "letter.txt" in home.run("explain", "letter.txt").stdout, "the scan at start")
+    assert not ran.exists(), ran.read_text()

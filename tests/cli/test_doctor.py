@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dagster_offload.extraction import private_folder
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import slots
 from dagster_offload.simulator import Router
@@ -17,7 +18,8 @@ def test_a_healthy_slot_is_examined_to_the_end(call: Call, router: Router) -> No
     os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
     result = call("doctor")
     assert result.exit_code == 0
-    assert [line.split()[1] for line in result.stdout.splitlines()[:10]] == [
+    assert [line.split()[1] for line in result.stdout.splitlines()[:11]] == [
+        "extractor",
         "ocr",
         "slot",
         "resolves",
@@ -216,3 +218,19 @@ def test_without_a_slot_it_says_what_to_set(call: Call) -> None:
     result = call("doctor")
     assert result.exit_code == 2
     assert "OFFLOAD_DEEP_URL=http://HOST:8890" in result.stderr
+
+
+def test_it_says_why_this_machine_cannot_read_files(
+    call: Call, router: Router, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    monkeypatch.setenv("TMPDIR", str(shared))
+    monkeypatch.setattr(private_folder, "SYSTEM_FOLDERS", ())
+    monkeypatch.setenv("OFFLOAD_HOME", str(shared / "home"))
+    result = call("doctor", "--json")
+    (check,) = [check for check in json.loads(result.stdout)["checks"] if check["name"] == "extractor"]
+    assert not check["ok"]
+    assert f"{shared} can be written by everybody" in check["advice"]
+    assert "TMPDIR" in check["advice"]

@@ -17,10 +17,12 @@ from dagster_offload.engine.extract import extract_due, run_extraction
 from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.engine.scan import scan
 from dagster_offload.errors import ChangedWhileRead, ExtractionFailed
+from dagster_offload.extraction import extractor
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work.finish import output_digest
-from dagster_offload.library.files import locate
+from dagster_offload.library.digests import locate
+from dagster_offload.python_process import python_command
 from dagster_offload.stages.graph import DRAIN_STAGES, EXTRACT, Outcome
 from dagster_offload.testing import ChangeTiming
 from tests.support.engine import Engine
@@ -213,6 +215,38 @@ def test_a_file_that_cannot_be_looked_for_waits_and_stops_nobody(
     assert item["reason"] == "waits for the next scan: Permission denied"
 
 
+def test_a_fault_of_this_machine_is_no_documents_fault_and_stops_no_other(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full for the reader of one file."""
+    written(engine, "a.txt", "b.txt")
+    (engine.library / "broken.pdf").write_bytes(b"%PDF-1.7 this is no pdf")
+    scan(engine.settings(), engine.ledger)
+    monkeypatch.setattr(
+        extractor, "python_command", lambda *arguments: python_command("-c", CHILD_ON_A_FULL_DISK, *arguments[2:])
+    )
+    counts = run_extraction(engine.settings(), engine.ledger)
+    assert counts.done == 2
+    assert "TMPDIR" in str(counts.machine_fault)
+    item = engine.item("broken.pdf", EXTRACT)
+    assert (item["state"], item["attempts"]) == ("pending", 0)
+    assert item["reason"].startswith("waits: no space left on device: set TMPDIR")
+    monkeypatch.undo()
+    engine.sql("update work_items set not_before = null returning item_id")
+    assert run_extraction(engine.settings(), engine.ledger).failed == 1  # now it is the document's
+
+
+CHILD_ON_A_FULL_DISK = """
+import errno
+from dagster_offload.extraction import child
+read_file = child.read_file
+def with_a_full_disk(data, *arguments):
+    if data.startswith(b"%PDF"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return read_file(data, *arguments)
+child.read_file = with_a_full_disk
+child.main()
+"""
 NEVER_CHANGED = 1_600_000_000  # a file's time, so long ago that no scan takes it for just written
 
 

@@ -208,7 +208,7 @@ def test_a_pipe_in_the_place_of_a_file_does_not_block(shared: Extractor, tmp_pat
 def test_only_the_file_itself_is_answered_with_an_error_of_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reader's own troubles are the document's: nobody else would ever end them."""
+    """A reader's own troubles are the document's, unless the system names a fault of this machine."""
     path = write(tmp_path / "a.txt", b"text")
     request = Request(
         path=str(path), digest=None, most_bytes=1024**2, file_type="txt", reader=NO_READER, known_pages={}
@@ -223,7 +223,6 @@ def test_only_the_file_itself_is_answered_with_an_error_of_reading(
 
     for error, code in [
         (OSError(f"cannot identify {SECRET}"), "extraction_crash"),  # as Pillow says, without a number
-        (OSError(errno.ENOSPC, "No space left on device", SECRET), "extraction_crash"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "extraction_memory"),
     ]:
         answer = answered_when_reading_raises(error)
@@ -232,6 +231,27 @@ def test_only_the_file_itself_is_answered_with_an_error_of_reading(
         assert SECRET not in str(answer)
     missing = replace(request, path=str(tmp_path / "missing.txt"))
     assert extraction_child._answer(missing, lambda _page: None) == Unopened(errno.ENOENT)
+
+
+def test_a_folder_swapped_for_a_link_after_its_digest_is_not_read(shared: Extractor, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    (library / "letters").mkdir(parents=True)
+    path = write(library / "letters" / "a.txt", b"a letter")
+    assert shared.extract(path, library=library).text == "a letter"
+    (library / "letters").rename(tmp_path / "aside")
+    (library / "letters").symlink_to(tmp_path / "secrets")
+    (tmp_path / "secrets").mkdir()
+    write(tmp_path / "secrets" / "a.txt", SECRET.encode())
+    with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
+        shared.extract(path, library=library)
+    assert SECRET in shared.extract(path).text, "the system itself would follow it"
+
+
+def test_a_link_inside_the_library_is_read(shared: Extractor, tmp_path: Path) -> None:
+    (tmp_path / ".store").mkdir()
+    write(tmp_path / ".store" / "x", b"annexed")
+    (tmp_path / "a.txt").symlink_to(".store/x")
+    assert shared.extract(tmp_path / "a.txt", library=tmp_path).text == "annexed"
 
 
 # What may happen to the child

@@ -43,7 +43,7 @@ def test_a_message_is_parsed_back_to_itself(message: Message) -> None:
 
 def test_a_request_is_one_line_and_is_parsed_back_to_itself() -> None:
     reader = Reader("/usr/bin/tesseract", "5.3", "kor+eng", (), True, "")
-    request = Request("/docs/a\nb.pdf", None, 1024, "pdf", reader, {1: "first\npage", 7: ""})
+    request = Request("/docs/a\nb.pdf", "/docs", None, 1024, "pdf", reader, {1: "first\npage", 7: ""})
     line = request_line(request)
     assert line.count(b"\n") == 1
     assert parse_request(line) == request

@@ -12,7 +12,8 @@ import pytest
 
 from dagster_offload.errors import ExtractionFailed
 from dagster_offload.extraction.extractor import Extractor
-from dagster_offload.library.files import digest, locate, walk
+from dagster_offload.library.digests import digest, locate
+from dagster_offload.library.walk import walk
 from dagster_offload.stages.classify import DEFAULT_CLASSES
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"

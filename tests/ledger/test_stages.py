@@ -34,7 +34,7 @@ def bench(empty_url: str) -> Iterator[Bench]:
 
 
 def put(bench: Bench, key: str) -> None:
-    stat = FileStat(key, f"/library/{key}", len(key), 1, 1, 1)
+    stat = FileStat(key, key, len(key), 1, 1, 1, "/library")
     bench.ledger.run(documents.store, stat, sha(key), None, RECIPES, LOOKED_AT)
 
 
@@ -87,7 +87,7 @@ def test_a_copy_reuses_every_answer_of_the_chain(bench: Bench) -> None:
     worker = bench.worker()
     for _ in range(3):
         answer(bench, worker, take(bench, worker))
-    stat = FileStat("copy.txt", "/library/copy.txt", 5, 1, 1, 1)
+    stat = FileStat("copy.txt", "copy.txt", 5, 1, 1, 1, "/library")
     bench.ledger.run(documents.store, stat, sha("a.txt"), None, RECIPES, LOOKED_AT)
     assert {bench.state("copy.txt", name) for name in NAMES} == {"done"}
 

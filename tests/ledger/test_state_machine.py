@@ -203,7 +203,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.write(data.draw(st.sampled_from(KEYS)), data.draw(st.sampled_from(CONTENTS)))
 
     def write(self, key: str, content: str) -> None:
-        stat = FileStat(key, f"/library/{key}", len(content), 1, 1, 1)
+        stat = FileStat(key, key, len(content), 1, 1, 1, "/library")
         self.run(documents.store, stat, sha(content), None, self.recipes, LOOKED_AT)
         document = self.documents.get(key)
         if document is not None and document.is_present and document.content == content:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from dagster_offload.errors import ChangedWhileRead, LibraryMissing
-from dagster_offload.library.files import MAX_KEY_BYTES, FileStat, SeenFile, digest, extension, locate, printable, walk
+from dagster_offload.library.digests import digest, locate
+from dagster_offload.library.files import MAX_KEY_BYTES, FileStat, SeenFile, extension, printable
+from dagster_offload.library.walk import walk
 
 NOBODY = 65534
 
@@ -216,7 +218,7 @@ def test_what_somebody_may_not_read_is_told_apart_from_gone(library: Path) -> No
     write(library, "listed/c.txt").parent.chmod(0o744)  # names can be seen, files cannot
     write(library, "locked.txt").chmod(0o600)
     ran = as_nobody(
-        "from dagster_offload.library.files import digest, walk",
+        "from dagster_offload.library.digests import digest\nfrom dagster_offload.library.walk import walk",
         "found = walk(Path(sys.argv[1]))\n"
         "print([file.key for file in found.files], sorted((f.key, f.reason) for f in found.unreadable))\n"
         "try:\n"
@@ -295,7 +297,7 @@ def test_a_key_longer_in_normal_form_than_a_name_may_be_is_located(library: Path
 def test_a_key_in_a_folder_nobody_may_enter_is_located_nowhere(library: Path, name: str) -> None:
     write(library, f"closed/{name}").parent.chmod(0o700)
     ran = as_nobody(
-        "from dagster_offload.library.files import locate",
+        "from dagster_offload.library.digests import locate",
         "print(locate(Path(sys.argv[1]), sys.argv[2]))",
         library,
         f"closed/{name}",

@@ -72,7 +72,7 @@ class Bench:
     def put(self, key: str, content: str = "", *, unreadable: str | None = None) -> None:
         """What a scan does with a new or changed file whose bytes are `content`."""
         digest = None if unreadable else sha(content or key)
-        stat = FileStat(key, f"/library/{key}", len(content), 1, 1, 1)
+        stat = FileStat(key, key, len(content), 1, 1, 1, "/library")
         self.ledger.run(documents.store, stat, digest, unreadable, RECIPES, LOOKED_AT)
 
     def take(

@@ -9,6 +9,7 @@ import kreuzberg
 from kreuzberg.exceptions import KreuzbergError, MissingDependencyError, OCRError, ParsingError, ValidationError
 
 from dagster_offload.extraction import file_types
+from dagster_offload.extraction.machine import refuse_machine_fault
 from dagster_offload.extraction.refusals import FileRefused, broken, password_protected, unsupported
 
 # Cells stay apart in Markdown.
@@ -37,10 +38,12 @@ def read(data: bytes, mime: str) -> kreuzberg.ExtractionResult:
     except (ValidationError, MissingDependencyError, OCRError) as error:
         raise unsupported(f"the extractor cannot read {name} ({type(error).__name__})") from None
     except ParsingError as error:
+        refuse_machine_fault(error)
         if "password" in str(error).lower() or "encrypted" in str(error).lower():
             raise password_protected("the file is protected by a password: save it without") from None
         raise broken(mime, data) from None
     except KreuzbergError as error:
+        refuse_machine_fault(error)
         message = f"the extractor failed on this {name} ({type(error).__name__})"
         raise FileRefused("extraction_crash", message, is_final=False) from None
 

@@ -9,6 +9,7 @@ from importlib.resources.abc import Traversable
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.postgres.owners import refuse_foreign_objects
 from dagster_offload.stages.graph import StageNode
 
 
@@ -20,6 +21,7 @@ def migrate(ledger: Ledger, graph: Sequence[StageNode]) -> None:
 def _migrate(cur: Cursor, schema: str, graph: Sequence[StageNode]) -> None:
     cur.execute("select pg_advisory_xact_lock(hashtext('migrate ' || %s))", [schema])
     cur.execute(f"create schema if not exists {schema}".encode())
+    refuse_foreign_objects(cur, schema)
     _make_steps(cur)
     _apply_sql(cur)
     stages.replace(cur, graph)

@@ -29,7 +29,10 @@ def seen_documents(cur: Cursor) -> dict[str, SeenFile]:
     """The documents present whose bytes need not be looked at again while their files' stat is the same; by key."""
     with cur.connection.cursor(row_factory=tuple_row) as plain:
         plain.execute(
-            f"select key, size, mtime_ns, ctime_ns, inode::bigint from documents where {_IS_SETTLED}", binary=True
+            # An earlier release stored inodes of 64 bits; the rest is what `seen_as` makes of them.
+            "select key, size, mtime_ns, ctime_ns, (inode % 9223372036854775808)::bigint "
+            f"from documents where {_IS_SETTLED}",
+            binary=True,
         )
         return {row[0]: row for row in plain.fetchall()}
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.ownership import me, others_may_write, user_name
 
 ROOT_RUNS_AS = "nobody"  # the one unprivileged account that exists everywhere; initdb wants a name, so no made-up uid
 
@@ -27,6 +28,11 @@ class Account:
     uid: int
     gid: int
     is_other: bool
+
+    @property
+    def peer_name(self) -> str:
+        """Its name as libpq's `requirepeer` compares it: a user id may have several names."""
+        return pwd.getpwuid(self.uid).pw_name
 
     @property
     def spawn_options(self) -> dict[str, Any]:
@@ -72,13 +78,13 @@ def prepare_home(home: Path) -> None:
         info = home.stat()
         if info.st_uid != os.geteuid():
             raise LedgerUnavailable(
-                f"OFFLOAD_HOME {home} belongs to {_user_name(info.st_uid)} and you are {_user_name(os.geteuid())}:"
+                f"OFFLOAD_HOME {home} belongs to {user_name(info.st_uid)} and you are {user_name(os.geteuid())}:"
                 " run as its owner, or name a folder of your own"
             )
         if not any(home.iterdir()):
             home.chmod(mode)
-        elif info.st_mode & stat.S_IWOTH:
-            raise LedgerUnavailable(f"OFFLOAD_HOME {home} can be written by everybody: name a folder of its own")
+        elif (reason := others_may_write(info, me())) is not None:
+            raise LedgerUnavailable(f"OFFLOAD_HOME {home} {reason}: name a folder of its own")
         elif mode & ~info.st_mode & 0o011:
             home.chmod(stat.S_IMODE(info.st_mode) | 0o011)
 
@@ -112,13 +118,6 @@ def blocked_folder(path: Path, account: Account) -> Path | None:
         if not info.st_mode & needed:
             return folder
     return None
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user id {uid}"
 
 
 _ADVICE = {

@@ -110,12 +110,22 @@ def _knock(paths: Paths, database: str) -> _Answer:
     try:
         psycopg.connect(_url(paths, database), connect_timeout=5).close()
     except psycopg.OperationalError as error:
+        if "requirepeer" in str(error):
+            raise LedgerUnavailable(
+                f"what answers at {socket_folder(paths.postgres)} is not the Postgres of OFFLOAD_HOME {paths.home}, but a "
+                f"process of another user ({_peer(error)}). Nothing was sent to it: end that process, then dagster-offload stop"
+            ) from None
         _, is_refusal, words = str(error).strip().splitlines()[0].rpartition("FATAL:")
         if not is_refusal:
             return _Answer(False, SILENCE_SECONDS, "it does not listen yet")
         is_on_its_way = "the database system is" in words  # starting up, in recovery, shutting down
         return _Answer(False, math.inf if is_on_its_way else REFUSAL_SECONDS, words.strip())
     return _Answer(True, math.inf, "ready")
+
+
+def _peer(error: psycopg.OperationalError) -> str:
+    """Whose process it is, from libpq's words: `requirepeer specifies "x", but actual peer user name is "y"`."""
+    return str(error).strip().rpartition("requirepeer ")[2]
 
 
 def _create_database(paths: Paths) -> None:
@@ -139,6 +149,8 @@ def _url(paths: Paths, database: str) -> str:
             "gssencmode": "disable",
             "channel_binding": "disable",
             "require_auth": "",
+            # The socket's folder may lie in a temporary one, which others clear away and fill.
+            "requirepeer": server_account().peer_name,
             "target_session_attrs": "any",
         }
     )

@@ -16,7 +16,9 @@ from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.rows import ClaimedItem, State
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import documents, finish, refused_answers, suspects
-from dagster_offload.library.files import FileStat, UnusableName, digest, walk
+from dagster_offload.library.digests import digest
+from dagster_offload.library.files import FileStat, UnusableName
+from dagster_offload.library.walk import walk
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
@@ -312,8 +314,8 @@ def test_new_files_are_stored_together_as_each_would_be_alone(library: Library, 
     assert bench.item("known.txt", EXTRACT) == before, "another scan stored it"
     assert bench.state("copy of known.txt", SUMMARIZE) == State.DONE
     assert bench.state("b.txt", EXTRACT) == State.PENDING
-    alone = FileStat("alone.txt", "", 1, 2, 3, 2**63)
-    together = FileStat("together.txt", "", 1, 2, 3, 2**63)
+    alone = FileStat("alone.txt", "", 1, 2, 3, 2**63, "/library")
+    together = FileStat("together.txt", "", 1, 2, 3, 2**63, "/library")
     bench.ledger.run(documents.store, alone, "digest 1", None, RECIPES, LOOKED_AT)
     bench.ledger.run(documents.store_new, [(together, "digest 2")], RECIPES, LOOKED_AT)
     for query in (
@@ -355,7 +357,7 @@ def test_a_first_scan_takes_no_statement_per_file(library: Library) -> None:
 
 def edited(cur: Cursor, key: str) -> None:
     """A scan finds other bytes in the file."""
-    documents.store(cur, FileStat(key, f"/library/{key}", 9, 2, 2, 2), sha("edited"), None, RECIPES, LOOKED_AT)
+    documents.store(cur, FileStat(key, key, 9, 2, 2, 2, "/library"), sha("edited"), None, RECIPES, LOOKED_AT)
 
 
 def note_cut(cur: Cursor, item: ClaimedItem) -> None:
@@ -416,3 +418,30 @@ def test_a_scan_that_is_chosen_in_a_deadlock_stores_its_batch_again_and_blames_n
     stored = bench.sql("select count(*) as n from transitions where reason = 'new content'")
     assert stored[0]["n"] == 3, "of the first scan and of this one, once each"
     assert not any("away" in record.getMessage() for record in caplog.records)
+
+
+def test_a_file_of_the_year_2400_ends_no_scan_and_is_read_once(library: Library, digested: list[str]) -> None:
+    path = library.write("a.txt", "a", when=13_569_465_600)
+    if path.stat().st_mtime_ns < 2**63:
+        pytest.skip("this file system stores no such time")
+    library.write("b.txt", "b")
+    assert library.scan().added == 2
+    again = library.scan()
+    assert (again.found, again.changed, sorted(digested)) == (2, 0, ["a.txt", "b.txt"])
+    assert library.differs() is None
+
+
+def test_an_inode_of_64_bits_that_an_earlier_release_stored_ends_no_scan(library: Library, bench: Bench) -> None:
+    library.write("a.txt", "a")
+    library.scan()
+    bench.sql("update documents set inode = inode + 9223372036854775808")
+    assert library.differs() is None
+    assert library.scan().changed == 0
+
+
+def test_a_home_inside_the_library_is_left_out_and_reported(library: Library) -> None:
+    library.write("a.txt", "a")
+    library.write("home/logs/up.txt", "a log")
+    settings = load_settings(library=library.folder, home=library.folder / "home")
+    report = scan(settings, library.bench.ledger)
+    assert (report.found, list(report.folders_left_out)) == (1, ["home/"])

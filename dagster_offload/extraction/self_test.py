@@ -1,0 +1,23 @@
+"""Check with a real child whether this machine can extract text from files at all."""
+
+from pathlib import Path
+
+from dagster_offload.errors import ExtractionFailed, ExtractorUnavailable, MachineFault
+from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.extraction.file_types import EMPTY_PDF
+from dagster_offload.extraction.private_folder import make_private_folder
+
+
+def why_documents_wait(home: Path) -> str | None:
+    """What keeps the extractor from reading a PDF file here, and what to change; None where nothing does."""
+    try:
+        with make_private_folder(home) as folder, Extractor(home=home) as extractor:
+            file = Path(folder, "empty.pdf")
+            file.write_bytes(EMPTY_PDF)
+            extractor.extract(file)
+    except (ExtractorUnavailable, MachineFault, ExtractionFailed) as fault:
+        return str(fault)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        return f"no file can be written in a temporary folder ({reason}): set TMPDIR to a folder of your own with room"
+    return None

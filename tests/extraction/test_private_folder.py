@@ -1,0 +1,142 @@
+"""Where the extractor's native library is unpacked and loaded: never where another user could have put another one."""
+
+import os
+import pwd
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.errors import ExtractorUnavailable, MachineFault
+from dagster_offload.extraction import private_folder
+from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.extraction.private_folder import Place, best_first, look_at, make_private_folder
+from dagster_offload.ownership import Me, me, others_may_write, stranger
+
+PDF = Path(__file__).parents[2] / "fixtures" / "library" / "reading" / "greenhouse-controller-manual.pdf"
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as another user")
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The temporary folder of the system, as far as these tests are concerned."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(private_folder, "SYSTEM_FOLDERS", ())
+    return folder
+
+
+@pytest.fixture
+def small_disk(shared: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """`shared` on a file system of its own, mounted with the options of the test's parameter."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"mode=1777,{request.param}", "tmpfs", str(shared)]
+    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        yield shared
+    finally:
+        subprocess.run(["umount", "-l", str(shared)], check=True)
+
+
+@needs_root
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_library_another_user_put_into_the_temporary_folder_is_not_loaded(shared: Path) -> None:
+    # kreuzberg takes a file of the right size for its own.
+    planted = shared / "kreuzberg-pdfium" / "libpdfium.so"
+    attacker = pwd.getpwnam("daemon")
+    planted.parent.mkdir()
+    planted.write_bytes(b"\0" * bundled_size(shared))
+    for path in (planted.parent, planted):
+        os.chown(path, attacker.pw_uid, attacker.pw_gid)
+    with Extractor() as extractor:
+        assert "Greenhouse" in extractor.extract(PDF).text
+        loaded = [line for line in maps(extractor) if "libpdfium.so" in line]
+        assert loaded
+        assert not any(str(planted.parent) in line for line in loaded)
+
+
+def maps(extractor: Extractor) -> list[str]:
+    return Path(f"/proc/{extractor.child_pid}/maps").read_text().splitlines()
+
+
+def bundled_size(folder: Path) -> int:
+    """The size of kreuzberg's own library, unpacked by kreuzberg itself in a process that is none of ours."""
+    script = "import kreuzberg, sys; kreuzberg.extract_file_sync(sys.argv[1])"
+    own = folder / "unpacked"
+    own.mkdir(mode=0o700)
+    subprocess.run([sys.executable, "-c", script, str(PDF)], env={**os.environ, "TMPDIR": str(own)}, check=True)
+    return (own / "kreuzberg-pdfium" / "libpdfium.so").stat().st_size
+
+
+def test_the_childs_folder_is_private_and_goes_with_the_child(shared: Path) -> None:
+    with Extractor() as extractor:
+        extractor.extract(PDF)
+        (folder,) = shared.iterdir()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert list(folder.iterdir()) == []  # the library is removed as soon as it is loaded
+    assert list(shared.iterdir()) == []
+
+
+def test_a_temporary_folder_others_may_rename_in_is_passed_over(shared: Path, tmp_path: Path) -> None:
+    shared.chmod(0o777)  # not sticky: anybody may replace what lies in it
+    with make_private_folder(tmp_path) as folder:
+        assert Path(folder).parent == tmp_path
+    with pytest.raises(ExtractorUnavailable, match=r"shared can be written by everybody.*TMPDIR"):
+        make_private_folder()
+
+
+@needs_root
+def test_a_temporary_folder_of_another_user_is_passed_over(shared: Path, tmp_path: Path) -> None:
+    os.chown(shared, pwd.getpwnam("daemon").pw_uid, -1)
+    assert "belongs to daemon" in look_at(shared).danger
+    with make_private_folder(tmp_path) as folder:
+        assert Path(folder).parent == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("small_disk", "words"),
+    [("noexec", "failed to map"), ("size=1m", "no space left")],
+    indirect=["small_disk"],
+)
+def test_a_disk_that_cannot_hold_the_library_is_the_machines_fault(
+    small_disk: Path, words: str, tmp_path: Path
+) -> None:
+    with Extractor() as extractor:
+        for _ in range(2):
+            with pytest.raises(MachineFault, match=r"TMPDIR") as refused:
+                extractor.extract(PDF)
+            assert words in str(refused.value).lower()
+        (tmp_path / "a.txt").write_text("a letter")
+        assert extractor.extract(tmp_path / "a.txt").text == "a letter"
+    with Extractor(home=tmp_path) as extractor:  # another disk is better
+        assert "Greenhouse" in extractor.extract(PDF).text
+
+
+def test_a_folder_that_lacks_nothing_goes_before_those_that_do() -> None:
+    noexec, full = Place(Path("/a"), runs_programs=False), Place(Path("/b"), free_bytes=0)
+    good, foreign = Place(Path("/c")), Place(Path("/d"), danger="belongs to daemon")
+    assert best_first([foreign, noexec, full, good]) == [good, full, noexec, foreign]
+    assert best_first([noexec, full]) == [full, noexec]
+
+
+@pytest.mark.parametrize(
+    ("uid", "gid", "mode", "words"),
+    [
+        (1000, 1000, 0o600, None),
+        (0, 0, 0o644, None),
+        (1000, 1000, 0o664, None),  # a group that holds nobody else
+        (1000, 50, 0o664, "can be written by the group"),
+        (1000, 1000, 0o606, "can be written by everybody"),
+        (1001, 1000, 0o600, "belongs to"),
+    ],
+)
+def test_who_else_may_have_written_a_file(uid: int, gid: int, mode: int, words: str | None) -> None:
+    status = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, uid, gid, 0, 0, 0, 0))
+    found = stranger(status, Me(1000, 1000))
+    assert found == words if words is None else words in str(found)
+    assert others_may_write(status, me()) is None or mode & 0o022
