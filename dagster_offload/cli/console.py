@@ -6,7 +6,7 @@ from typing import Any, TextIO
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from dagster_offload.plain_text import escaped
+from dagster_offload.text.plain_text import escaped
 
 
 # No markup anywhere: names of documents and folders may hold square brackets.

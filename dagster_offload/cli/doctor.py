@@ -6,7 +6,7 @@ import click
 
 from dagster_offload.cli.exits import ExitCode
 from dagster_offload.cli.options import deep_options, home_option, json_option
-from dagster_offload.plain_text import escaped
+from dagster_offload.text.plain_text import escaped
 
 
 @click.command("doctor")

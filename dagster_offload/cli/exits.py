@@ -13,7 +13,7 @@ from typing import IO, Any
 import click
 
 from dagster_offload.errors import OffloadError, StageDeferred
-from dagster_offload.plain_text import escaped, escaped_lines
+from dagster_offload.text.plain_text import escaped, escaped_lines
 
 WANTS_JSON = "dagster_offload.wants_json"  # key in click's `meta`, set by `--json`
 

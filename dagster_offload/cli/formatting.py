@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dagster_offload.plain_text import escaped_json, escaped_lines
+from dagster_offload.text.plain_text import escaped_json, escaped_lines
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -19,10 +19,10 @@ from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.reports.estimate import Estimate, estimate
-from dagster_offload.plain_text import escaped
 from dagster_offload.service.postgres_keeper import kept_alive
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
+from dagster_offload.text.plain_text import escaped
 
 CHECK_EVERY_SECONDS = 1.0
 PACE_EVERY_LOOKS = 5

@@ -9,12 +9,12 @@ import httpx
 from dagster_offload.client.context_overflow import LEAST_CONTEXT_TOKENS, believable_tokens
 from dagster_offload.client.transport import Http, get
 from dagster_offload.errors import OffloadError
-from dagster_offload.lenient_json import read_json
 from dagster_offload.slot.chat import DEFAULT_MAX_TOKENS, room_to_think
 from dagster_offload.slot.completion import Answer, ContextOverflow, RequestOptions
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.dialects import Dialects, Feature
-from dagster_offload.tokens import estimated_tokens, least_tokens, text_tokens
+from dagster_offload.text.lenient_json import read_json
+from dagster_offload.text.tokens import estimated_tokens, least_tokens, text_tokens
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import httpx
 
 from dagster_offload.client.faults import text_of
 from dagster_offload.errors import ErrorAsAnswer
-from dagster_offload.lenient_json import read_json, short_texts
 from dagster_offload.slot.completion import ContextOverflow
+from dagster_offload.text.lenient_json import read_json, short_texts
 
 LEAST_CONTEXT_TOKENS = 512
 

@@ -14,9 +14,9 @@ import httpx
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.transport import Http, get
 from dagster_offload.errors import CutAnswer, SettingsError
-from dagster_offload.lenient_json import read_json
 from dagster_offload.slot.completion import Answer, RequestOptions
 from dagster_offload.slot.config import MAX_CONCURRENCY, SlotConfig
+from dagster_offload.text.lenient_json import read_json
 
 ASK_SECONDS = 2.0
 DOCUMENTS_TO_ASK = 4  # where nobody said how many are to be in flight

@@ -22,8 +22,8 @@ from dagster_offload.engine.runs import RunSummary, run_documents
 from dagster_offload.errors import NoSuchDocument, StageDeferred
 from dagster_offload.ledger.work import documents, outbox, waiting_runs
 from dagster_offload.ledger.work.claims import Unfinished
-from dagster_offload.plain_text import escaped
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, STAGE_NAMES, SUMMARIZE, UPSTREAM
+from dagster_offload.text.plain_text import escaped
 
 GROUP = "documents"
 SHOWN_DOCUMENTS = 100

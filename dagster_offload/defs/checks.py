@@ -13,11 +13,11 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_offload.plain_text import code_span
 from dagster_offload.settings import Settings
 from dagster_offload.slot.completion import ModelEvidence
 from dagster_offload.slot.config import PRIMARY
 from dagster_offload.stages.graph import DRAIN_STAGES
+from dagster_offload.text.plain_text import code_span
 
 NAME = "served_model_as_expected"
 

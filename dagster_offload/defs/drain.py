@@ -19,9 +19,9 @@ from dagster_offload.drain import ALL, run_drain
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.work import claims
-from dagster_offload.plain_text import escaped
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import DRAIN_STAGES
+from dagster_offload.text.plain_text import escaped
 
 # How long a sensor's tick may spend on events that no run told.
 REPORTING_SECONDS = 5.0

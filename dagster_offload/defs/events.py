@@ -21,10 +21,10 @@ from dagster_offload.defs.names import CODE_VERSIONS, RECIPE_TAG, RESULT_TAG, st
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import PendingEvent
 from dagster_offload.ledger.work import outbox
-from dagster_offload.plain_text import cleaned, escaped
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import EXTRACT, STAGE_NAMES, UPSTREAM
+from dagster_offload.text.plain_text import cleaned, escaped
 
 try:
     from dagster._core.events import StepMaterializationData

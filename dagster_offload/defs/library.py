@@ -22,9 +22,9 @@ from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, documents
-from dagster_offload.plain_text import escaped
 from dagster_offload.settings import Settings
 from dagster_offload.stages.graph import EXTRACT
+from dagster_offload.text.plain_text import escaped
 
 WHY_TAG = "dagster_offload/why"
 # A scan that failed (it refused to forget documents, say) is not launched again for the same reason before this.

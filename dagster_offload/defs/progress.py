@@ -5,8 +5,8 @@ from collections.abc import Callable
 import dagster as dg
 
 from dagster_offload.engine.progress import ProgressCounts, describe_parts_read
-from dagster_offload.plain_text import escaped
 from dagster_offload.stages.graph import EXTRACT
+from dagster_offload.text.plain_text import escaped
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 

@@ -9,8 +9,8 @@ import dagster as dg
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger, reach_ledger
-from dagster_offload.plain_text import escaped
 from dagster_offload.settings import Settings
+from dagster_offload.text.plain_text import escaped
 
 SettingsLoader = Callable[[], Settings]
 

@@ -19,9 +19,9 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import breaker
 from dagster_offload.ledger.slots.breaker import BUSY_IN_A_ROW_TO_OPEN
 from dagster_offload.ledger.work import deferrals, suspects
-from dagster_offload.plain_text import escaped
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import SlotConfig
+from dagster_offload.text.plain_text import escaped
 
 logger = logging.getLogger(__name__)
 

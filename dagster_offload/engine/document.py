@@ -39,7 +39,6 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import breaker
 from dagster_offload.ledger.work import claims, finish, partials, refused_answers
 from dagster_offload.ledger.work.finish import Finish, output_digest
-from dagster_offload.plain_text import escaped
 from dagster_offload.settings import Settings
 from dagster_offload.slot.completion import Answer, ContextOverflow
 from dagster_offload.slot.config import SlotConfig
@@ -49,7 +48,8 @@ from dagster_offload.stages.long_documents import Passage, Reading
 from dagster_offload.stages.prompt import system_message
 from dagster_offload.stages.questions import Question
 from dagster_offload.stages.splitting import Size, Sizes
-from dagster_offload.tokens import LEAST_TEXT_TOKENS, estimated_tokens
+from dagster_offload.text.plain_text import escaped
+from dagster_offload.text.tokens import LEAST_TEXT_TOKENS, estimated_tokens
 
 P = ParamSpec("P")
 T = TypeVar("T")

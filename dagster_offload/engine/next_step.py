@@ -8,7 +8,7 @@ from dagster_offload.ledger.core.rows import CallRecord
 from dagster_offload.slot.completion import ContextOverflow
 from dagster_offload.stages.catalog import LLMStage
 from dagster_offload.stages.questions import Question
-from dagster_offload.tokens import LEAST_TEXT_TOKENS, estimated_tokens
+from dagster_offload.text.tokens import LEAST_TEXT_TOKENS, estimated_tokens
 
 CONTEXT_TOO_LONG = "context_too_long"  # a call's outcome
 

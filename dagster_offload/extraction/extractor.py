@@ -39,8 +39,8 @@ from dagster_offload.extraction.protocol import (
     request_line,
 )
 from dagster_offload.extraction.tesseract import NO_READER, Reader
+from dagster_offload.host.python_process import python_command, python_environment
 from dagster_offload.library.files import extension
-from dagster_offload.python_process import python_command, python_environment
 
 TIME_LIMIT_SECONDS = 120.0
 PAGE_LIMIT_SECONDS = 120.0  # for each page that is read by OCR; a dense one takes ten on a slow machine

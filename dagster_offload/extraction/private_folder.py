@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dagster_offload.errors import ExtractorUnavailable
-from dagster_offload.ownership import me, why_unsafe_for_code
+from dagster_offload.host.ownership import me, why_unsafe_for_code
 
 NEEDED_BYTES = 32 * 1024**2
 SYSTEM_FOLDERS = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - a private folder is made in it

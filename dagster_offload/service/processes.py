@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.errors import LedgerUnavailable, SlotLost
+from dagster_offload.host.python_process import python_command, python_environment
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.workers import WorkerRow, host_name, live_workers
 from dagster_offload.ledger.slots import slots as ledger_slots
-from dagster_offload.python_process import python_command, python_environment
 from dagster_offload.service.home import RunningUp, UpLock, log_folder
 from dagster_offload.service.ports import address_of
 from dagster_offload.service.postgres_keeper import KeptPostgres

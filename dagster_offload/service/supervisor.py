@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dagster_offload.python_process import python_environment
+from dagster_offload.host.python_process import python_environment
 from dagster_offload.service import watchdog
 
 MAX_BACKOFF_SECONDS = 30.0

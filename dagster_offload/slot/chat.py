@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from dagster_offload.errors import CutAnswer, ErrorAsAnswer, MalformedAnswer, WrongModel
-from dagster_offload.lenient_json import located_objects, read_json
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions, Usage
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.dialects import (
@@ -21,6 +20,7 @@ from dagster_offload.slot.dialects import (
     ask_for_json,
 )
 from dagster_offload.slot.thinking import split_thinking
+from dagster_offload.text.lenient_json import located_objects, read_json
 
 # Every call has a bound, also where the caller names none.
 DEFAULT_MAX_TOKENS = 4_096

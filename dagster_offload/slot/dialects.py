@@ -11,9 +11,9 @@ from collections.abc import Hashable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from dagster_offload.lenient_json import read_written_json
 from dagster_offload.slot.completion import Answer, RequestOptions
 from dagster_offload.slot.thinking import split_thinking
+from dagster_offload.text.lenient_json import read_written_json
 
 
 class Feature(StrEnum):

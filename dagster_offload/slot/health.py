@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from dagster_offload.lenient_json import read_json
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.refusals import is_misconfigured_status, router_reason_in, setting_behind_status
+from dagster_offload.text.lenient_json import read_json
 
 CONNECT_SECONDS = 3.0
 MODELS_PATH = "/v1/models"  # asked where there is no health path

@@ -7,8 +7,8 @@ import errno
 import re
 import socket
 
-from dagster_offload.lenient_json import read_json, short_texts
 from dagster_offload.slot.config import SlotConfig
+from dagster_offload.text.lenient_json import read_json, short_texts
 
 ROUTER_REASONS = ("upstream_cold", "editor_busy", "warming")
 _ROUTER_WORD = re.compile(rf"\b({'|'.join(ROUTER_REASONS)})\b")

@@ -7,7 +7,7 @@ RESPONSE]`). Pure.
 
 import re
 
-from dagster_offload.lenient_json import located_objects
+from dagster_offload.text.lenient_json import located_objects
 
 _TAG = r"(?:seed:)?(?:think|thinking|thought|thoughts|reasoning|reflection)"
 _ANSWER_BEGINS = (

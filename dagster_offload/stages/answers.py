@@ -13,12 +13,12 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from dagster_offload.errors import UnusableAnswer
-from dagster_offload.lenient_json import objects_in_prose, read_written_json, without_trailing_commas
 from dagster_offload.slot.completion import Answer
 from dagster_offload.slot.dialects import is_blank_without_end
 from dagster_offload.slot.thinking import MOST_CHARACTERS, split_thinking
 from dagster_offload.stages.cleaning import cleaned_fields
 from dagster_offload.stages.languages import language_code
+from dagster_offload.text.lenient_json import objects_in_prose, read_written_json, without_trailing_commas
 
 Record = TypeVar("Record", bound=BaseModel)
 

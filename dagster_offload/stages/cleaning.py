@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from dagster_offload.plain_text import cleaned, shortened
+from dagster_offload.text.plain_text import cleaned, shortened
 
 LONGEST_TITLE = 300  # characters
 LONGEST_SUMMARY = 10_000

@@ -12,7 +12,7 @@ from typing import Any
 
 from dagster_offload.slot.completion import ContextOverflow
 from dagster_offload.stages.splitting import Size, Sizes, split
-from dagster_offload.tokens import LEAST_TEXT_TOKENS, estimated_tokens, text_tokens, thirds_of_tokens
+from dagster_offload.text.tokens import LEAST_TEXT_TOKENS, estimated_tokens, text_tokens, thirds_of_tokens
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from dagster_offload.tokens import MOST_THIRDS_A_CHARACTER, thirds_of_tokens
+from dagster_offload.text.tokens import MOST_THIRDS_A_CHARACTER, thirds_of_tokens
 
 
 @dataclass(frozen=True)

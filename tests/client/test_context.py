@@ -13,7 +13,7 @@ from dagster_offload.errors import ErrorAsAnswer
 from dagster_offload.slot.chat import read_answer
 from dagster_offload.slot.completion import Answer, ContextOverflow, Usage
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.tokens import estimated_tokens
+from dagster_offload.text.tokens import estimated_tokens
 
 SLOT = SlotConfig(name="deep", url="http://slot:1", model="qwen")
 

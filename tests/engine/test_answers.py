@@ -10,7 +10,7 @@ from dagster_offload.ledger.work import refused_answers
 from dagster_offload.simulator import context as simulator_context
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.splitting import Size, split
-from dagster_offload.tokens import text_tokens
+from dagster_offload.text.tokens import text_tokens
 from tests.support.engine import FILLER, Engine
 
 

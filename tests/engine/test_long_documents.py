@@ -16,7 +16,7 @@ from dagster_offload.simulator.request_log import fingerprint
 from dagster_offload.stages.catalog import llm_stages, recipes
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.splitting import Size, split
-from dagster_offload.tokens import text_tokens
+from dagster_offload.text.tokens import text_tokens
 from tests.support.engine import Engine
 from tests.support.ledger import text_result
 

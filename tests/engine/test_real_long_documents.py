@@ -14,7 +14,7 @@ from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.stages import classify, summarize
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.splitting import Size, split
-from dagster_offload.tokens import text_tokens
+from dagster_offload.text.tokens import text_tokens
 from tests.support.engine import Engine
 from tests.support.real_server import served
 

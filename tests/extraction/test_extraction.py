@@ -211,7 +211,7 @@ def test_only_the_file_itself_is_answered_with_an_error_of_reading(
     """A reader's own troubles are the document's, unless the system names a fault of this machine."""
     path = write(tmp_path / "a.txt", b"text")
     request = Request(
-        path=str(path), digest=None, most_bytes=1024**2, file_type="txt", reader=NO_READER, known_pages={}
+        path=str(path), library=None, digest=None, most_bytes=1024**2, file_type="txt", reader=NO_READER, known_pages={}
     )
 
     def answered_when_reading_raises(error: OSError) -> Answer:

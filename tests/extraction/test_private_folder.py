@@ -14,7 +14,7 @@ from dagster_offload.errors import ExtractorUnavailable, MachineFault
 from dagster_offload.extraction import private_folder
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.private_folder import Place, best_first, look_at, make_private_folder
-from dagster_offload.ownership import Me, me, others_may_write, stranger
+from dagster_offload.host.ownership import Me, me, others_may_write, stranger
 
 PDF = Path(__file__).parents[2] / "fixtures" / "library" / "reading" / "greenhouse-controller-manual.pdf"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as another user")

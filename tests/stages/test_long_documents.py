@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dagster_offload.slot.completion import ContextOverflow
 from dagster_offload.stages.long_documents import NOTE_CUT_MARK, Kind, Passage, Reading, WholeReading, merged
 from dagster_offload.stages.splitting import Size, Sizes, split
-from dagster_offload.tokens import estimated_tokens, text_tokens
+from dagster_offload.text.tokens import estimated_tokens, text_tokens
 
 ENGLISH = "The tenant shall pay the rent on the first day of every month to the landlord. "
 CLAUSES = "".join(f"Clause {number}. {ENGLISH}" for number in range(700))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.ownership import me, others_may_write, user_name
+from dagster_offload.host.ownership import me, others_may_write, user_name
 
 ROOT_RUNS_AS = "nobody"  # the one unprivileged account that exists everywhere; initdb wants a name, so no made-up uid
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dagster_offload.plain_text import cleaned, code_span, escaped, escaped_json, escaped_lines, shortened
+from dagster_offload.text.plain_text import cleaned, code_span, escaped, escaped_json, escaped_lines, shortened
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import dagster_offload
-from dagster_offload.python_process import python_command, python_environment
+from dagster_offload.host.python_process import python_command, python_environment
 
 PACKAGE = Path(dagster_offload.__file__).parent
 # Their processes run with `-I -S`, or are what `multiprocessing` asked for, with `-P`.

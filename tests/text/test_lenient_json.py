@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagster_offload.lenient_json import (
+from dagster_offload.text.lenient_json import (
     located_objects,
     objects_in_prose,
     read_json,

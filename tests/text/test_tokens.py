@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagster_offload.tokens import estimated_tokens, least_tokens
+from dagster_offload.text.tokens import estimated_tokens, least_tokens
 
 # Texts and the fewest tokens that any of o200k, cl100k and Qwen's vocabulary counts in them, measured once.
 MEASURED = {

@@ -1,0 +1,1 @@
+"""This machine: who owns a file, and how we start Python. Standard library only."""
