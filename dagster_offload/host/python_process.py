@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-_PACKAGE_PARENT = str(Path(__file__).parents[1])
+_PACKAGE_PARENT = str(Path(__file__).parents[2])
 
 
 def python_command(*arguments: str) -> tuple[str, ...]:

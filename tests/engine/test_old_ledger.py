@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.ledger.slots import slots
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, GRAPH, STAGE_NAMES, SUMMARIZE
+from dagster_offload.testing import ChangeTiming
 from tests.support.engine import FILLER, Engine
 
 LAST_OLD_STEP = 10  # the last whose functions lived in the numbered files
@@ -67,9 +67,9 @@ def answer(engine: Engine, key: str, stage: str) -> None:
 
 
 def test_a_ledger_of_the_old_layout_is_migrated_and_drained_and_nothing_is_asked_twice(
-    old: Engine, monkeypatch: pytest.MonkeyPatch
+    old: Engine, change_timing: ChangeTiming
 ) -> None:
-    monkeypatch.setattr(workers, "SERVER_SETTLED_SECONDS", 0)  # the server is as old as this session
+    change_timing(server_settled=0)  # the server is as old as this session
     deep = old.settings().slots.deep
     assert deep is not None
     for key in ("1 claimed", "2 deferred", "3 half done", "4 done", "5 pending"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload.errors import ExtractorUnavailable, MachineFault
+from dagster_offload.errors import ExtractorUnavailable
 from dagster_offload.extraction import private_folder
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.private_folder import Place, best_first, look_at, make_private_folder
@@ -96,25 +96,6 @@ def test_a_temporary_folder_of_another_user_is_passed_over(shared: Path, tmp_pat
     assert "belongs to daemon" in look_at(shared).danger
     with make_private_folder(tmp_path) as folder:
         assert Path(folder).parent == tmp_path
-
-
-@pytest.mark.parametrize(
-    ("small_disk", "words"),
-    [("noexec", "failed to map"), ("size=1m", "no space left")],
-    indirect=["small_disk"],
-)
-def test_a_disk_that_cannot_hold_the_library_is_the_machines_fault(
-    small_disk: Path, words: str, tmp_path: Path
-) -> None:
-    with Extractor() as extractor:
-        for _ in range(2):
-            with pytest.raises(MachineFault, match=r"TMPDIR") as refused:
-                extractor.extract(PDF)
-            assert words in str(refused.value).lower()
-        (tmp_path / "a.txt").write_text("a letter")
-        assert extractor.extract(tmp_path / "a.txt").text == "a letter"
-    with Extractor(home=tmp_path) as extractor:  # another disk is better
-        assert "Greenhouse" in extractor.extract(PDF).text
 
 
 def test_a_folder_that_lacks_nothing_goes_before_those_that_do() -> None:

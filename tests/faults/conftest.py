@@ -29,7 +29,7 @@ def empty_ledger(shared_ledger: Ledger) -> Ledger:
     with shared_ledger.transaction() as cur:
         cur.execute(
             "select string_agg(quote_ident(tablename), ', ') as names from pg_tables "
-            "where schemaname = current_schema() and tablename <> 'migrations'"
+            "where schemaname = current_schema() and tablename not in ('migrations', 'applied_sql', 'stages')"
         )
         (found,) = cur.fetchall()
         cur.execute(f"truncate {found['names']} restart identity cascade".encode())

@@ -35,14 +35,14 @@ def test_lines_and_joiners_stay() -> None:
 
 def test_a_title_is_one_line_of_at_most_300_characters() -> None:
     assert summary_of(title="Rent\nfor\u2028May ").title == "Rent for May"
-    title = summary_of(title="x" * 16_000_000).title
+    title = summary_of(title="x" * 500_000).title
     assert title is not None
     assert len(title) == LONGEST_TITLE == 300
     assert title.endswith("…")
 
 
 def test_the_other_fields_are_bounded() -> None:
-    found = summary_of(summary="s" * 1_000_000, key_points=[f"{number} {'p' * 10_000}" for number in range(10_000)])
+    found = summary_of(summary="s" * 100_000, key_points=[f"{number} {'p' * 5_000}" for number in range(100)])
     assert len(found.summary) == LONGEST_SUMMARY
     assert len(found.key_points) == MOST_POINTS
     assert {len(point) for point in found.key_points} == {LONGEST_POINT}

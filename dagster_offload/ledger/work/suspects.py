@@ -192,7 +192,7 @@ def _facts(cur: Cursor, claim: Claim, call: CallRecord, slot: SlotRow) -> Facts:
         "exists (select 1 from calls c where c.slot = %(slot)s and c.outcome = 'ok' and c.document_id <> %(document)s "
         "  and c.ended_at > (select min(at) from since)) as others_answered, "
         "exists (select 1 from work_items where state in ('pending', 'deferred') and document_id <> %(document)s "
-        "  and stage <> %(extract)s) as others_wait, "
+        "  and stage <> first_stage()) as others_wait, "
         # Not beside it: then this document may have been the cause.
         "exists (select 1 from cuts c join work_items w using (item_id) where c.slot = %(slot)s "
         "  and w.document_id <> %(document)s and c.at > (select min(at) from ours where slot = %(slot)s) "
@@ -232,7 +232,7 @@ def _quarantine(cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem) ->
         "update work_items w set state = 'quarantined', reason = %(words)s, "
         "  not_before = null, changed_at = clock_timestamp() from work_items old "
         "where old.item_id = w.item_id and (w.item_id = %(item)s or (w.document_id = %(document)s "
-        "  and w.stage <> (select name from stages where upstream is null) "
+        "  and w.stage <> first_stage() "
         "  and (w.state in ('pending', 'deferred') or w.token = %(token)s) "
         "  and not exists (select 1 from calls c where c.document_id = %(document)s and c.outcome = 'ok'))) "
         "returning w.stage, old.state as from_state",
