@@ -31,7 +31,7 @@ class CleanConnector(aiohttp.TCPConnector):
                 return connection
             connection.close()
             if _is_new(protocol):
-                raise AnsweredUnasked("the server sent an answer before it was sent a request")
+                raise AnsweredUnasked("the server sent an answer before it received a request")
 
 
 def _has_unread_bytes(protocol: ResponseHandler) -> bool:

@@ -115,7 +115,7 @@ def read_answer(
         body = read_json(content)
     except ValueError:  # not UTF-8 included
         is_page = content.lstrip()[:1] == b"<"
-        raise CutAnswer("its body is an HTML page" if is_page else "its body is not whole JSON") from None
+        raise CutAnswer("its body is an HTML page" if is_page else "its body is not complete JSON") from None
     choices = body.get("choices") if isinstance(body, dict) else None
     if isinstance(body, dict) and body.get("error") and not choices:
         raise ErrorAsAnswer("the answer is an error in spite of its HTTP 200", body)

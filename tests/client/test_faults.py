@@ -92,7 +92,7 @@ async def test_a_server_that_closes_before_it_answers_may_have_been_cut() -> Non
 
     async with serving(close) as slot:
         error = await failure(slot)
-    reason = "server closed the connection before its answer was whole"
+    reason = "the server closed the connection before its answer was complete"
     assert_away(error, httpx.RemoteProtocolError, reason, cut=True)
 
 
@@ -112,7 +112,7 @@ async def test_a_body_that_ends_early_is_a_cut() -> None:
 
     async with serving(half) as slot:
         error = await failure(slot)
-    assert_away(error, httpx.ReadError, "answer cut: the connection ended inside it", cut=True)
+    assert_away(error, httpx.ReadError, "answer cut: the connection ended during the answer", cut=True)
 
 
 @pytest.mark.parametrize("body", [b"", b'{"choices": [{"mess'])
@@ -123,7 +123,7 @@ async def test_a_body_a_proxy_ended_cleanly_is_a_cut(body: bytes) -> None:
 
     async with serving(end) as slot:
         error = await failure(slot)
-    assert_away(error, CutAnswer, "answer cut: its body is not whole JSON", cut=True)
+    assert_away(error, CutAnswer, "answer cut: its body is not complete JSON", cut=True)
 
 
 async def test_a_server_that_speaks_no_http_is_told() -> None:

@@ -131,8 +131,8 @@ async def test_a_key_that_cannot_be_sent_is_a_reason_not_an_error(probe: Probe, 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (b"", "server closed the connection before its answer was whole"),
-        (b"SSH-2.0-OpenSSH_9.6\r\n", "what answers there speaks no HTTP"),
+        (b"", "the server closed the connection before its answer was complete"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "the server does not speak HTTP"),
     ],
 )
 async def test_a_server_that_is_none_of_http_is_a_reason(

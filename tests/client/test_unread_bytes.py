@@ -146,7 +146,7 @@ async def test_an_answer_sent_before_the_request_is_refused(monkeypatch: pytest.
         loop.call_soon_threadsafe(stop.set)
         thread.join()
         loop.close()
-    assert fault_reason(raised.value) == "the server sent an answer before it was sent a request"
+    assert fault_reason(raised.value) == "the server sent an answer before it received a request"
     assert is_deferrable_error(raised.value)
     assert not is_cut(raised.value)  # no request was sent: no document is a suspect
 
