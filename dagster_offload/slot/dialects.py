@@ -180,7 +180,7 @@ def dialects_in_words(known: Dialects) -> list[str]:
         ]
         lines.append(f"{used} ({', '.join(found) or 'not tried yet'})" if found or feature not in ALWAYS_SENT else used)
     if known.variant(Feature.DOCUMENT) == IN_USER_MESSAGE:
-        lines.append(PRICE_OF_THE_USER_MESSAGE)
+        lines.append(COST_OF_THE_USER_MESSAGE)
     return lines
 
 
@@ -188,7 +188,7 @@ NOT_SENT = {
     Feature.JSON: "JSON is asked for by the prompt alone, and every answer is checked",
     Feature.NO_THINKING: "thinking cannot be switched off: answers get room for it",
 }
-PRICE_OF_THE_USER_MESSAGE = (
+COST_OF_THE_USER_MESSAGE = (
     "the model's chat template has no system role, so the document stands in the user message: with some models the "
     "server's prompt cache does not keep it there, and each stage reads the document again"
 )

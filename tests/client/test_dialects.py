@@ -112,7 +112,7 @@ async def test_json_in_the_field_for_thinking_is_read_there_and_said_so(
             assert variants(client, deep_slot) == (JSON_SCHEMA, TEMPLATE)
     assert len(router.completions()) == 2
     (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("dagster_offload")]
-    assert said == "the deep slot's server puts its JSON into its field for thinking: it is read there"
+    assert said == "the deep slot's server puts its JSON into its reasoning field; it is read from there"
 
 
 async def test_an_answer_that_ends_exactly_at_its_limit_was_cut_whatever_the_server_says(
@@ -214,7 +214,7 @@ async def test_a_change_of_dialect_is_logged_once_and_without_any_text(
     told = [record.getMessage() for record in caplog.records if record.name.startswith("dagster_offload")]
     assert told == [
         "the deep slot's server refused response_format as json_schema: it is no longer sent",
-        "the deep slot's server ignored thinking_off as chat_template_kwargs: sending it as reasoning_effort none from now on",
+        "the deep slot's server ignored thinking_off as chat_template_kwargs: it is now sent as reasoning_effort none",
     ]
 
 

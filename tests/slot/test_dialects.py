@@ -15,7 +15,7 @@ from dagster_offload.slot.dialects import (
     NO_THINK,
     OBJECT,
     OBJECT_WITH_SCHEMA,
-    PRICE_OF_THE_USER_MESSAGE,
+    COST_OF_THE_USER_MESSAGE,
     SYSTEM_MESSAGE,
     TEMPLATE,
     VARIANTS,
@@ -139,7 +139,7 @@ def test_what_is_used_and_why_is_said_in_words() -> None:
         "thinking is switched off as chat_template_kwargs (not tried yet)",
         "the document is sent as part of the user message (system message: refused)",
         "the token limit is sent as max_tokens",
-        PRICE_OF_THE_USER_MESSAGE,
+        COST_OF_THE_USER_MESSAGE,
     ]
 
 
