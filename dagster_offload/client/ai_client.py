@@ -21,8 +21,8 @@ from dagster_offload.slot.chat import matches_expected, read_answer, request_bod
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.slot.config import DEEP, PRIMARY, SlotConfig, Slots
 from dagster_offload.slot.dialects import (
-    IN_USER_MESSAGE,
     COST_OF_THE_USER_MESSAGE,
+    IN_USER_MESSAGE,
     Dialects,
     Feature,
     Finding,

@@ -24,9 +24,9 @@ from dagster_offload.slot.chat import LENGTH, MOST_TOKENS_TO_THINK
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.dialects import (
+    COST_OF_THE_USER_MESSAGE,
     IN_USER_MESSAGE,
     MAX_TOKENS,
-    COST_OF_THE_USER_MESSAGE,
     USABLE,
     VARIANTS,
     Dialects,

@@ -6,6 +6,7 @@ import pytest
 
 from dagster_offload.slot.completion import Answer, RequestOptions
 from dagster_offload.slot.dialects import (
+    COST_OF_THE_USER_MESSAGE,
     EFFORT_MINIMAL,
     EFFORT_NONE,
     IN_USER_MESSAGE,
@@ -15,7 +16,6 @@ from dagster_offload.slot.dialects import (
     NO_THINK,
     OBJECT,
     OBJECT_WITH_SCHEMA,
-    COST_OF_THE_USER_MESSAGE,
     SYSTEM_MESSAGE,
     TEMPLATE,
     VARIANTS,
