@@ -23,8 +23,8 @@ from dagster_offload.slot.dialects import (
     Feature,
     Finding,
     after_a_wake,
-    ask_about_thinking,
-    ask_for_json,
+    request_thinking,
+    request_json,
     dialects_in_words,
 )
 from dagster_offload.slot.part_refusals import refused_feature
@@ -98,7 +98,7 @@ def test_where_no_way_is_left_the_prompt_alone_asks() -> None:
     for _ in range(3 * len(VARIANTS[Feature.JSON])):
         after(dialects, PROSE)
     body: dict[str, Any] = {}
-    ask_for_json(body, dialects.variant(Feature.JSON), SCHEMA)
+    request_json(body, dialects.variant(Feature.JSON), SCHEMA)
     assert body == {}
 
 
@@ -135,8 +135,8 @@ def test_what_is_used_and_why_is_said_in_words() -> None:
     dialects.note(Feature.JSON, OBJECT_WITH_SCHEMA, Finding.OBEYED)
     dialects.note(Feature.DOCUMENT, SYSTEM_MESSAGE, Finding.REFUSED)
     assert dialects_in_words(dialects) == [
-        "JSON is asked for as json_object with schema (json_schema: answered with nothing, json_object with schema: obeyed)",
-        "thinking is switched off as chat_template_kwargs (not tried yet)",
+        "JSON is requested as json_object with schema (json_schema: answered with nothing, json_object with schema: obeyed)",
+        "no thinking is requested as chat_template_kwargs (not tried yet)",
         "the document is sent as part of the user message (system message: refused)",
         "the token limit is sent as max_tokens",
         COST_OF_THE_USER_MESSAGE,
@@ -204,13 +204,13 @@ def test_what_was_found_survives_a_process_and_what_is_not_known_is_passed_over(
 )
 def test_each_way_not_to_think_has_its_part(variant: str | None, part: dict[str, Any]) -> None:
     body: dict[str, Any] = {"messages": [{"role": "user", "content": "Classify."}]}
-    ask_about_thinking(body, variant, wanted=False)
+    request_thinking(body, variant, wanted=False)
     assert body == {"messages": [{"role": "user", "content": "Classify."}], **part}
 
 
 def test_a_word_in_the_prompt_stands_at_its_very_end() -> None:
     body: dict[str, Any] = {"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "Classify."}]}
-    ask_about_thinking(body, NO_THINK, wanted=False)
+    request_thinking(body, NO_THINK, wanted=False)
     assert body["messages"] == [
         {"role": "system", "content": "x"},
         {"role": "user", "content": "Classify.\n\n/no_think"},
