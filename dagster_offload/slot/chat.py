@@ -16,8 +16,8 @@ from dagster_offload.slot.dialects import (
     MAX_COMPLETION_TOKENS,
     MAX_TOKENS,
     Feature,
-    request_thinking,
     request_json,
+    request_thinking,
 )
 from dagster_offload.slot.thinking import split_thinking
 from dagster_offload.text.lenient_json import located_objects, read_json

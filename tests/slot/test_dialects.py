@@ -23,9 +23,9 @@ from dagster_offload.slot.dialects import (
     Feature,
     Finding,
     after_a_wake,
-    request_thinking,
-    request_json,
     dialects_in_words,
+    request_json,
+    request_thinking,
 )
 from dagster_offload.slot.part_refusals import refused_feature
 
