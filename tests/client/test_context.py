@@ -1,4 +1,4 @@
-"""What servers tell of their context: in /v1/models, in refusals of many makes, in answers that end too soon."""
+"""The context size that servers report: in /v1/models, in refusals of many products, and in answers that end early."""
 
 import json
 from dataclasses import replace
@@ -28,7 +28,7 @@ def said(message: str, **fields: Any) -> dict[str, Any]:
     return {"error": {"message": message, **fields}}
 
 
-# In these servers' own words. llama.cpp's is from a run; those of vLLM, LM Studio, omlx, mlx-serve and vmlx are as people
+# The messages of these servers. llama.cpp's is from a run; those of vLLM, LM Studio, omlx, mlx-serve and vmlx are as people
 # quote them in those projects' issues (20409, 546 and 2322, 169, 66, 253); the others were written down by hand.
 REFUSALS = {
     "llama.cpp": (
@@ -71,7 +71,7 @@ REFUSALS = {
         said("max_tokens=4200 cannot be greater than max_model_len=4096. Please request fewer output tokens."),
         ContextOverflow(4096),
     ),
-    "vLLM, its newest words": (
+    "vLLM, its newest message": (
         400,
         said(
             "max_output_tokens=4200 cannot be greater than max_total_tokens=4096. Please request fewer output tokens."
@@ -136,9 +136,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("status_code", "body", "word"), REFUSALS.values(), ids=REFUSALS.keys())
-def test_a_refusal_for_want_of_context_is_known_whoever_says_it(
-    status_code: int, body: Any, word: ContextOverflow
-) -> None:
+def test_a_context_overflow_is_recognised_for_every_server(status_code: int, body: Any, word: ContextOverflow) -> None:
     assert too_long_of(refusal(status_code, body)) == word
 
 
@@ -155,11 +153,11 @@ def test_a_refusal_for_want_of_context_is_known_whoever_says_it(
         (500, ""),
     ],
 )
-def test_other_refusals_and_echoed_documents_are_not_taken_for_one(status_code: int, body: Any) -> None:
+def test_other_refusals_and_echoed_documents_are_not_overflows(status_code: int, body: Any) -> None:
     assert too_long_of(refusal(status_code, body)) is None
 
 
-def test_a_refusal_that_comes_as_a_200_is_known_too() -> None:
+def test_an_overflow_sent_with_http_200_is_recognised() -> None:
     body = json.dumps({"error": "The model is loaded with context length of only 4096 tokens, which is not enough."})
     with pytest.raises(ErrorAsAnswer) as caught:
         read_answer(SLOT, body.encode(), {}, 1.0)
@@ -167,7 +165,7 @@ def test_a_refusal_that_comes_as_a_200_is_known_too() -> None:
     assert "4096" not in str(caught.value), "no error shows a body"
 
 
-def test_unbelievable_numbers_are_no_numbers() -> None:
+def test_implausible_numbers_are_ignored() -> None:
     assert (
         too_long_of(refusal(400, said("exceeds the context", type="exceed_context_size_error", n_ctx=0)))
         == ContextOverflow()
@@ -192,7 +190,7 @@ def test_the_context_in_a_list_of_models(models: object, tokens: int | None) -> 
     assert context_in(models, "qwen") == tokens
 
 
-def test_a_told_context_is_an_upper_bound_and_no_invitation() -> None:
+def test_a_reported_context_is_used_only_up_to_the_default() -> None:
     assert usable_context(8_192) == 8_192
     assert usable_context(262_144) == DEFAULT_CONTEXT_TOKENS
     assert usable_context(None) == DEFAULT_CONTEXT_TOKENS
@@ -206,7 +204,7 @@ def answer(prompt_tokens: int | None, written: int | None, finish_reason: str = 
     ("reply_to", "setting", "is_filled"),
     [
         (answer(4_000, 96), 4_096, True),  # the context is known, and it is full
-        (answer(4_090, 6), None, True),  # nobody said, and the sum is a context's
+        (answer(4_090, 6), None, True),  # no reported size, and the sum is a plausible context size
         (answer(3_000, 1_096), None, True),
         (answer(3_100, 1_096), None, False),
         (answer(2_590, 1_500), 4_096, False),  # its own bound
@@ -216,7 +214,9 @@ def answer(prompt_tokens: int | None, written: int | None, finish_reason: str = 
         (answer(4_090, None), 4_096, False),
     ],
 )
-def test_an_answer_that_ended_for_want_of_context(reply_to: Answer, setting: int | None, *, is_filled: bool) -> None:
+def test_an_answer_that_ended_because_the_context_was_full(
+    reply_to: Answer, setting: int | None, *, is_filled: bool
+) -> None:
     found = ContextWindows().overflow_in(replace(SLOT, context_tokens=setting), reply_to, 1_500, "")
     assert (found is not None) is is_filled
 
@@ -235,7 +235,7 @@ TABLE = "Hall 12.75 13.10 Stores 3.25 4.00 " * 1_500
 @pytest.mark.parametrize(
     ("text", "fewest", "most"), [(PROSE, 10_201, 10_201), (KOREAN, 12_601, 20_400), (TABLE, 27_001, 36_001)]
 )
-def test_a_prompt_that_was_cut_to_half_of_the_context_is_told_from_every_true_count(
+def test_a_prompt_cut_to_half_of_the_context_is_distinguished_from_every_true_count(
     text: str, fewest: int, most: int
 ) -> None:
     assert cut_prompt(text, fewest) is None
@@ -245,13 +245,13 @@ def test_a_prompt_that_was_cut_to_half_of_the_context_is_told_from_every_true_co
     assert cut_prompt(text, 2_048) == ContextOverflow(4_096)
 
 
-def test_what_the_prompt_cache_held_was_not_cut() -> None:
+def test_cached_tokens_do_not_count_as_cut() -> None:
     assert cut_prompt(PROSE, 2_048, cached=8_153) is None
     assert cut_prompt(PROSE, 120) is None, "a server that leaves the cached part out of its count"
     assert cut_prompt(PROSE, None) is None
 
 
-def test_a_context_that_was_guessed_too_large_is_learned_to_be_what_was_read(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_context_guessed_too_large_is_corrected_to_the_count_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
     windows, answer = ContextWindows(), Answer("{}", usage=Usage(4_096, 20), finish_reason="stop")
     first = windows.overflow_in(SLOT, answer, 1_500, PROSE)
     assert first == ContextOverflow(8_192)
@@ -275,7 +275,7 @@ def test_a_context_that_was_guessed_too_large_is_learned_to_be_what_was_read(cap
         (Answer("{}", usage=Usage(0, 0), finish_reason="stop"), PROSE, False),
     ],
 )
-def test_an_answer_without_a_token_to_a_long_request_is_a_context_that_is_too_small(
+def test_an_empty_answer_to_a_long_request_means_the_context_is_too_small(
     reply_to: Answer, prompt: str, *, is_too_long: bool
 ) -> None:
     found = ContextWindows().overflow_in(SLOT, reply_to, 1_500, prompt)
@@ -283,7 +283,7 @@ def test_an_answer_without_a_token_to_a_long_request_is_a_context_that_is_too_sm
     assert found == (half if is_too_long else None)
 
 
-async def test_what_a_refusal_told_counts_from_then_on_and_only_downwards() -> None:
+async def test_a_context_from_a_refusal_is_kept_and_only_ever_lowered() -> None:
     windows = ContextWindows()
     assert await windows.text_tokens(SLOT, "short") == DEFAULT_CONTEXT_TOKENS - 2_000
     windows.learn(SLOT, ContextOverflow(8_192))

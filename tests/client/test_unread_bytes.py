@@ -1,4 +1,4 @@
-"""Bytes that a server sends beyond its answer are never read as the next answer. Real sockets, the product's client."""
+"""Surplus bytes after an answer are never read as the next answer. Real sockets and the real client."""
 
 import asyncio
 import socket
