@@ -19,7 +19,7 @@ from dagster_offload.client.faults import fault_reason, is_misconfigured, settin
 from dagster_offload.client.probe import probe
 from dagster_offload.client.prompt_cache import find_reuse
 from dagster_offload.errors import OffloadError
-from dagster_offload.slot.addresses import sends_key_in_the_clear
+from dagster_offload.slot.addresses import sends_key_unencrypted
 from dagster_offload.slot.chat import LENGTH, MOST_TOKENS_TO_THINK
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.slot.config import SlotConfig
@@ -62,7 +62,7 @@ def advice_of(checks: Sequence[Check]) -> str | None:
 
 def check_key(slot: SlotConfig) -> Check | None:
     """A warning where the slot's key is sent unencrypted beyond this machine."""
-    if not sends_key_in_the_clear(slot):
+    if not sends_key_unencrypted(slot):
         return None
     host, _ = address_of(slot)
     return Check(

@@ -13,7 +13,7 @@ from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
 
 
-class AnsweredUnasked(aiohttp.ClientConnectionError):
+class UnsolicitedAnswer(aiohttp.ClientConnectionError):
     """The server sent bytes on a new connection before it received a request."""
 
 
@@ -23,7 +23,7 @@ class CleanConnector(aiohttp.TCPConnector):
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> Connection:
-        """A connection without unread bytes. Raises `AnsweredUnasked`, and what connecting raises."""
+        """A connection without unread bytes. Raises `UnsolicitedAnswer`, and what connecting raises."""
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol = connection.protocol
@@ -31,7 +31,7 @@ class CleanConnector(aiohttp.TCPConnector):
                 return connection
             connection.close()
             if _is_new(protocol):
-                raise AnsweredUnasked("the server sent an answer before it received a request")
+                raise UnsolicitedAnswer("the server sent an answer before it received a request")
 
 
 def _has_unread_bytes(protocol: ResponseHandler) -> bool:

@@ -74,7 +74,7 @@ class ContextWindows:
         if cut is not None:
             return cut
         wanted = estimated_tokens(prompt) + (max_tokens or 0)
-        if _came_to_nothing(answer, wanted):
+        if _is_empty_overflow(answer, wanted):
             return ContextOverflow(wanted // 2)
         return self._filled(slot, answer, max_tokens)
 
@@ -115,7 +115,7 @@ class ContextWindows:
         return ContextOverflow(whole, before) if is_at_known_end or is_at_some_end else None
 
 
-def _came_to_nothing(answer: Answer, wanted_tokens: int) -> bool:
+def _is_empty_overflow(answer: Answer, wanted_tokens: int) -> bool:
     """Whether the answer to a request of `wanted_tokens` has no token, so that the context may be too small (LM Studio).
     False for a server that reports no counts."""
     is_empty = not answer.strip() and not answer.thinking_tokens and not answer.is_in_reasoning

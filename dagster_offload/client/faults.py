@@ -14,8 +14,8 @@ import aiohttp
 import httpx
 
 from dagster_offload import timing
-from dagster_offload.client.connections import AnsweredUnasked
-from dagster_offload.client.transport import truer_error
+from dagster_offload.client.connections import UnsolicitedAnswer
+from dagster_offload.client.transport import corrected_error
 from dagster_offload.errors import CutAnswer, MalformedAnswer, SlotFrozen, StageDeferred, WrongModel
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.refusals import (
@@ -65,7 +65,7 @@ def reason_with_setting(slot: SlotConfig, exc: BaseException) -> str:
 
 
 def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
-    error = truer_error(exc) if isinstance(exc, httpx.TransportError) else exc
+    error = corrected_error(exc) if isinstance(exc, httpx.TransportError) else exc
     causes = list(_causes(exc))
     if isinstance(error, httpx.ProxyError):
         return "the proxy is unreachable or refused the connection"
@@ -75,7 +75,7 @@ def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
     for cause in sorted(causes, key=lambda cause: not isinstance(cause, socket.gaierror)):
         if (message := os_error_text(cause)) is not None:
             return message
-    if any(isinstance(cause, AnsweredUnasked) for cause in causes):
+    if any(isinstance(cause, UnsolicitedAnswer) for cause in causes):
         return "the server sent an answer before it received a request"
     if any(isinstance(cause, aiohttp.ClientResponseError) for cause in causes):
         return "the server does not speak HTTP"
@@ -115,7 +115,7 @@ def is_cut(exc: BaseException) -> bool:
     if isinstance(exc, httpx.HTTPStatusError):
         return exc.response.status_code in {502, 504} and router_reason(exc) is None
     if isinstance(exc, httpx.TransportError):
-        exc = truer_error(exc)
+        exc = corrected_error(exc)
     return isinstance(exc, _CUT_ERRORS)
 
 

@@ -18,7 +18,7 @@ import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
 from httpx_aiohttp import AiohttpTransport
 
-from dagster_offload.client.connections import AnsweredUnasked, CleanConnector
+from dagster_offload.client.connections import CleanConnector, UnsolicitedAnswer
 from dagster_offload.errors import CutAnswer, SettingsError
 from dagster_offload.slot.addresses import USER_AGENT, auth_headers, endpoint, origin, proxy_for
 from dagster_offload.slot.config import SlotConfig
@@ -71,13 +71,13 @@ class Http:
         """Send one request and read its complete answer.
 
         Redirects are returned, not followed: a redirected POST loses its body or goes to a host that is not configured.
-        Raises `CutAnswer` for a body over 16 MB, and httpx errors corrected by `true_errors`.
+        Raises `CutAnswer` for a body over 16 MB, and httpx errors corrected by `corrected_errors`.
         """
         request = httpx.Request(
             method, _parsed(url), headers={**_HEADERS, **headers}, json=json, extensions={"timeout": timeout.as_dict()}
         )
         body = bytearray()
-        with true_errors():
+        with corrected_errors():
             response = await self._by_origin[origin(url)].handle_async_request(request)
             try:
                 async for part in response.aiter_bytes():
@@ -130,7 +130,7 @@ def tls_context(ca_file: str | None, setting: str) -> ssl.SSLContext:
         raise SettingsError(f"{setting}: {ca_file} cannot be used: {reason}") from None
 
 
-def watchful_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+def keepalive_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     """A TCP socket that detects a vanished host. Some platforms lack some of these options."""
     family, kind, protocol, _, _ = address
     opened = socket.socket(family, kind, protocol)
@@ -151,7 +151,7 @@ def _transport(context: ssl.SSLContext | None, *, is_fresh: bool, proxy: str | N
     def open_session() -> aiohttp.ClientSession:
         connector = CleanConnector(
             resolver=NameLookup(),
-            socket_factory=watchful_socket,  # the transport silently ignores its own `socket_options`
+            socket_factory=keepalive_socket,  # the transport silently ignores its own `socket_options`
             ssl=context or True,
             limit=0,  # permits limit the calls in flight, not the pool
             force_close=is_fresh,
@@ -178,7 +178,7 @@ async def get(http: Http, slot: SlotConfig, path: str, seconds: float) -> httpx.
 
 
 @contextmanager
-def true_errors() -> Iterator[None]:
+def corrected_errors() -> Iterator[None]:
     """Replace misleading transport errors of the requests inside.
 
     httpx-aiohttp reports a refused connection, a failed name lookup and a server that disconnects before it answers all
@@ -187,21 +187,21 @@ def true_errors() -> Iterator[None]:
     try:
         yield
     except httpx.TransportError as error:
-        truer = truer_error(error)
-        if truer is error:
+        corrected = corrected_error(error)
+        if corrected is error:
             raise
-        raise truer from error.__cause__
+        raise corrected from error.__cause__
     except aiohttp.ClientError as error:  # the library does not map it: the answer is not HTTP
         raise httpx.RemoteProtocolError(f"the server's answer is not HTTP: {type(error).__name__}") from error
 
 
-def truer_error(error: httpx.TransportError) -> httpx.TransportError:
+def corrected_error(error: httpx.TransportError) -> httpx.TransportError:
     """The httpx error that matches aiohttp's error; `error` itself if it already does."""
     cause = error.__cause__
-    for kind, truer in (
+    for kind, corrected in (
         (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
         (aiohttp.ClientConnectorError, httpx.ConnectError),  # refused, no such host, no route, TLS
-        (AnsweredUnasked, httpx.ConnectError),  # no request was sent
+        (UnsolicitedAnswer, httpx.ConnectError),  # no request was sent
         (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
         (aiohttp.SocketTimeoutError, httpx.ReadTimeout),
         (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
@@ -209,7 +209,7 @@ def truer_error(error: httpx.TransportError) -> httpx.TransportError:
         (aiohttp.ClientOSError, httpx.ReadError),  # reset, or the host vanished, after connecting
     ):
         if isinstance(cause, kind):
-            return error if type(error) is truer else truer(str(cause) or type(cause).__name__)
+            return error if type(error) is corrected else corrected(str(cause) or type(cause).__name__)
     return error
 
 

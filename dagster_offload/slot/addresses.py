@@ -56,7 +56,7 @@ def proxy_for(url: str) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def sends_key_in_the_clear(slot: SlotConfig) -> bool:
+def sends_key_unencrypted(slot: SlotConfig) -> bool:
     """Whether everyone on the network can read the slot's key or password and every document."""
     parts = urlsplit(slot.url)
     return parts.scheme == "http" and not is_loopback(parts.hostname or "") and bool(auth_headers(slot))

@@ -58,44 +58,44 @@ class FalsySlot:
 
 @pytest.mark.rule("slot-2")
 async def test_deep_calls_go_to_the_deep_slot() -> None:
-    asked = []
+    requests = []
 
     async def request(slot: object, prompt: str, system: str | None = None) -> str:
-        asked.append((slot, prompt, system))
+        requests.append((slot, prompt, system))
         return "an answer"
 
     deep = FalsySlot()
     client = client_with(deep, object(), request)
     assert await client.call_deep("question", system="rules") == "an answer"
-    assert asked == [(deep, "question", "rules")]
+    assert requests == [(deep, "question", "rules")]
 
 
 async def test_without_a_deep_slot_primary_answers_deep_calls() -> None:
-    asked = []
+    requests = []
 
     async def request(slot: object, prompt: str, system: str | None = None) -> str:
-        asked.append(slot)
+        requests.append(slot)
         return "an answer"
 
     primary = object()
     await client_with(None, primary, request).call_deep("question")
-    assert asked == [primary]
+    assert requests == [primary]
 
 
 @pytest.mark.rule("slot-2")
 @pytest.mark.parametrize("error", [httpx.ConnectError("refused"), status_error(503), status_error(500), ValueError()])
 async def test_primary_never_answers_for_an_unavailable_deep_slot(error: Exception) -> None:
-    asked = []
+    requests = []
 
     async def request(slot: object, prompt: str, system: str | None = None) -> str:
-        asked.append(slot)
+        requests.append(slot)
         raise error
 
     deep = object()
     client = client_with(deep, object(), request)
     with pytest.raises(type(error)):
         await client.call_deep("question")
-    assert asked == [deep]
+    assert requests == [deep]
 
 
 async def test_options_are_passed_only_when_given() -> None:
@@ -234,7 +234,7 @@ def test_the_served_model_is_kept_with_its_evidence(model: object, evidence: Mod
 def test_a_reported_model_that_does_not_match_is_refused() -> None:
     with pytest.raises(WrongModel, match=r"tiny-1b.*OFFLOAD_DEEP_EXPECTED_MODEL"):
         read(EXPECTING, completion("tiny-1b"))
-    assert read(DEEP_SLOT, completion("tiny-1b")).served_model == "tiny-1b"  # nothing was expected
+    assert read(DEEP_SLOT, completion("tiny-1b")).served_model == "tiny-1b"  # no expectation is set
 
 
 @pytest.mark.parametrize(

@@ -228,8 +228,8 @@ async def test_sockets_detect_a_vanished_host(
         assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         return found
 
-    original = transport.watchful_socket
-    monkeypatch.setattr(transport, "watchful_socket", watched)
+    original = transport.keepalive_socket
+    monkeypatch.setattr(transport, "keepalive_socket", watched)
     async with AIClient(Slots(deep=deep_slot)) as client:
         await client.call_deep("one")
         await client.call_deep("two")

@@ -17,7 +17,7 @@ SILENT = ProbeResult(False, "no answer", answered=False)
 
 
 class Probes:
-    """Gives the scripted results one by one, then stays with the last; `spent` is set when the script is over."""
+    """Returns the scripted results in order, then repeats the last; `spent` is set at the end of the script."""
 
     def __init__(self, *results: ProbeResult) -> None:
         self._results: Iterator[ProbeResult] = iter(results)

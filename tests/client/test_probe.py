@@ -1,4 +1,4 @@
-"""The probe says whether the router is healthy, and why it is not; it never raises for the slot's faults.
+"""The probe reports whether the router is healthy, and why not. It raises for no slot fault.
 
 The engine's and the one of `status`, which has no HTTP client, say the same.
 """
