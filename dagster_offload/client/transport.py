@@ -198,7 +198,7 @@ def corrected_errors() -> Iterator[None]:
 def corrected_error(error: httpx.TransportError) -> httpx.TransportError:
     """The httpx error that matches aiohttp's error; `error` itself if it already does."""
     cause = error.__cause__
-    for kind, corrected in (
+    for kind, accurate in (
         (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
         (aiohttp.ClientConnectorError, httpx.ConnectError),  # refused, no such host, no route, TLS
         (UnsolicitedAnswer, httpx.ConnectError),  # no request was sent
@@ -209,7 +209,7 @@ def corrected_error(error: httpx.TransportError) -> httpx.TransportError:
         (aiohttp.ClientOSError, httpx.ReadError),  # reset, or the host vanished, after connecting
     ):
         if isinstance(cause, kind):
-            return error if type(error) is corrected else corrected(str(cause) or type(cause).__name__)
+            return error if type(error) is accurate else accurate(str(cause) or type(cause).__name__)
     return error
 
 

@@ -1,6 +1,6 @@
 """The probe reports whether the router is healthy, and why not. It raises for no slot fault.
 
-The engine's and the one of `status`, which has no HTTP client, say the same.
+The engine and `status`, which has no HTTP client, have one each; both report the same.
 """
 
 import asyncio

@@ -96,11 +96,9 @@ def waits(reason: str, calls: int = 9) -> Promise:
 SILENT = {"deep_read_timeout": 0.4, "deep_connect_timeout": 0.4}
 SLOW, TRIAL_SLOW = "no answer in time", "no answer within 0.4 s"  # where every call is slow, the trial speaks
 CLOSED = "the server closed the connection before its answer was complete"
-CUT = (
-    "answer cut: the connection ended during the answer"  # plain httpx does not tell a body's end from no answer at all
-)
+CUT = "answer cut: the connection ended during the answer"  # plain httpx reports the same error without any answer
 RESET = "connection reset"
-NO_HTTP = "the server does not speak HTTP"  # plain httpx does not tell
+NO_HTTP = "the server does not speak HTTP"  # plain httpx does not show this
 NOT_IN_ITS_ENCODING = "answer cut: the body does not match its Content-Encoding"
 NOT_WHOLE = "its body is not complete JSON"
 EVERY = "every_document_refused"
