@@ -156,7 +156,7 @@ async def check_answers(client: AIClient, slot: SlotConfig) -> list[Check]:
             else f"the slot is unavailable; if it should be available, check {setting}"
         )
         return [Check("completion", False, fault_reason(error), advice, is_setting)]
-    return checks + _requests(client.dialects_of(slot))
+    return checks + _uncommon_parts(client.dialects_of(slot))
 
 
 async def _answer_without_thinking(client: AIClient, slot: SlotConfig) -> tuple[Answer, float]:
@@ -174,7 +174,7 @@ def _thinking(client: AIClient, slot: SlotConfig, answer: Answer) -> Check:
     """Whether the server turned thinking off, and with which variant."""
     known = client.dialects_of(slot)
     variant = known.variant(Feature.NO_THINKING)
-    others = _passed_over(known, Feature.NO_THINKING)
+    others = _unusable_variants(known, Feature.NO_THINKING)
     if answer.thinking_tokens:
         return Check(
             "thinking",
@@ -212,18 +212,18 @@ async def _json(client: AIClient, slot: SlotConfig) -> Check:
         if used is None:
             break
         if shown is None or (shown is Finding.EMPTY and answer.finish_reason == LENGTH):
-            passed_over = _passed_over(known, Feature.JSON)
-            return Check("json", True, f"the answer to {used} was cut or blank, so support is unknown{passed_over}")
+            unusable = _unusable_variants(known, Feature.JSON)
+            return Check("json", True, f"the answer to {used} was cut or blank, so support is unknown{unusable}")
         if shown in USABLE:
             where = ", in its reasoning field" if shown is Finding.IN_REASONING else ""
-            return Check("json", True, f"obeyed as {used}{where}{_passed_over(known, Feature.JSON)}")
+            return Check("json", True, f"obeyed as {used}{where}{_unusable_variants(known, Feature.JSON)}")
         known.note(Feature.JSON, used, shown)
     return Check(
-        "json", True, f"requested by the prompt alone, every answer is checked{_passed_over(known, Feature.JSON)}"
+        "json", True, f"requested by the prompt alone, every answer is checked{_unusable_variants(known, Feature.JSON)}"
     )
 
 
-def _requests(known: Dialects) -> list[Check]:
+def _uncommon_parts(known: Dialects) -> list[Check]:
     """The other parts of a request that this server needs in an uncommon form."""
     checks = []
     if known.variant(Feature.DOCUMENT) == IN_USER_MESSAGE:
@@ -233,7 +233,7 @@ def _requests(known: Dialects) -> list[Check]:
     return checks
 
 
-def _passed_over(known: Dialects, feature: Feature) -> str:
+def _unusable_variants(known: Dialects, feature: Feature) -> str:
     """The variants that the server does not support, in brackets; empty if it supports the first."""
     findings = [(variant, known.finding(feature, variant)) for variant in VARIANTS[feature]]
     unusable = [f"{variant} {finding}" for variant, finding in findings if finding not in USABLE]
