@@ -29,7 +29,8 @@ KEPT = 0.5
 
 @dataclass(frozen=True)
 class ReportedCacheSize:
-    """`places`: the cache size in documents, None if the server reports none. `answered`: whether it was reachable."""
+    """`places`: the cache size in documents, None if the server reports none. `answered` is False without a usable reply
+    (unreachable, timeout, HTTP 5xx)."""
 
     answered: bool
     places: int | None = None
