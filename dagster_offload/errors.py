@@ -1,32 +1,31 @@
-"""Every error this project raises, and the one question that decides about a document's fate: is it deferrable?
+"""Every error this project raises, and `is_deferrable_error`, which decides whether work is deferred.
 
 OffloadError
-├── SettingsError            a setting is missing or wrong; names it
+├── SettingsError            a setting is missing or wrong; the message names it
 ├── DrainRefused             a drain that must not start: no deep slot, or not a drain stage
-├── SlotLost                 the ledger has seen a deep slot and the settings have none
-├── SlotForgotten            a slot that is in the ledger no more: forgotten while work was under way
+├── SlotLost                 the ledger knows a deep slot, but the settings have none
+├── SlotForgotten            the slot was removed from the ledger while it was in use
 ├── NeedsPatience            a trial had too little time for a verdict
-├── StageDeferred            the slot is away: try again after `retry_after_minutes`
-├── SlotFault                an answer that did not come from the slot we meant
-│   ├── CutAnswer            200, but the body is not whole JSON               (deferrable)
-│   ├── SlotFrozen           three probes beside an open call went unanswered  (deferrable)
-│   └── WrongModel           another model answered                            (deferrable)
-├── MalformedAnswer          whole JSON that is no chat completion
-│   └── ErrorAsAnswer        a 200 whose JSON is an error's
-├── DocumentFault            the document's own fault; costs an attempt
-│   ├── UnusableAnswer       an answer that is none: empty, cut by its bound, not what the stage accepts
-│   └── ExtractionFailed     no text could be taken from the file
-├── ScanRefused              a scan that would change what it must not
-│   └── LibraryMissing       the folder is not there
-├── ExtractorUnavailable     the extractor's process cannot be started, or was closed
-├── MachineFault             this machine cannot read such a file as it is; the document waits
+├── StageDeferred            the slot is unavailable: retry after `retry_after_minutes`
+├── SlotFault                the slot did not give a valid answer of the expected model
+│   ├── CutAnswer            HTTP 200, but the body is not complete JSON           (deferrable)
+│   ├── SlotFrozen           three probes during an open call got no answer        (deferrable)
+│   └── WrongModel           another model answered                                (deferrable)
+├── MalformedAnswer          complete JSON, but not a chat completion
+│   └── ErrorAsAnswer        HTTP 200 with an error in the body
+├── DocumentFault            a fault of the document itself; costs an attempt
+│   ├── UnusableAnswer       an answer without a record: empty, cut at its token limit, or rejected by the stage
+│   └── ExtractionFailed     no text could be extracted from the file
+├── ScanRefused              a scan that would make a change that needs confirmation
+│   └── LibraryMissing       the library folder does not exist
+├── ChangedWhileRead         the file changed while it was read
+├── ExtractorUnavailable     the extractor process cannot be started, or was closed
+├── MachineFault             this machine cannot read such a file in its present setup; the document waits
+├── NoSuchDocument           no document of the library has this key
 └── LedgerUnavailable        Postgres cannot be reached, started or used
 """
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 DEFAULT_RETRY_AFTER_MINUTES = 30
 
@@ -40,25 +39,25 @@ class SettingsError(OffloadError):
 
 
 class DrainRefused(OffloadError):
-    """A drain that must not start. The message says why, in one line."""
+    """A drain must not start. The message gives the reason in one line."""
 
 
 class SlotLost(OffloadError):
-    """The ledger has seen a deep slot and the settings have none: LLM work is refused, not sent to `primary`."""
+    """The ledger knows a deep slot, but the settings have none. LLM work is refused, not sent to `primary`."""
 
 
 class SlotForgotten(OffloadError):
-    """A slot that is in the ledger no more. A person said so while work was under way, which ends here."""
+    """The slot is no longer in the ledger: a person removed it while it was in use. The work on it ends."""
 
 
 class NeedsPatience(OffloadError):
-    """A trial got no answer in the time its caller had, which is less than a call may take: no verdict."""
+    """A trial got no answer within its caller's limit, which is shorter than a call may take. There is no verdict."""
 
 
 class StageDeferred(OffloadError):
-    """A stage put off because its slot is away: not a failure, costs no attempt.
+    """A stage is deferred because its slot is unavailable. This is not a failure and costs no attempt.
 
-    `retry_after_minutes` is 30 unless the slot named a time itself (`Retry-After`).
+    `retry_after_minutes` is 30 unless the slot sent a time itself (`Retry-After`).
     """
 
     retry_after_minutes: float = DEFAULT_RETRY_AFTER_MINUTES
@@ -74,27 +73,27 @@ class StageDeferred(OffloadError):
 
 
 class SlotFault(OffloadError):
-    """An answer arrived that is not the slot's: the slot pays, never the document."""
+    """The slot failed, or something else answered in its place. This never costs the document an attempt."""
 
 
 class CutAnswer(SlotFault):
-    """A 200 whose body is not whole JSON, or has no end: the generation was cut on its way. The message says which."""
+    """An HTTP 200 whose body is not complete JSON or is too long: the generation was cut. The message says which."""
 
 
 class SlotFrozen(SlotFault):
-    """The slot's process answers nothing any more, while its connections stay open."""
+    """The slot's process no longer answers any request, but its connections stay open."""
 
 
 class WrongModel(SlotFault):
-    """Another model answered than the one we expect."""
+    """A model other than the expected one answered."""
 
 
 class MalformedAnswer(OffloadError):
-    """Whole JSON that is no chat completion. Not deferrable; a trial decides whether the slot is at fault."""
+    """Complete JSON that is not a chat completion. Not deferrable; a trial decides whether the slot is at fault."""
 
 
 class ErrorAsAnswer(MalformedAnswer):
-    """A 200 whose JSON is an error's. `body` is for reading numbers out of, and is never shown: it may echo a document."""
+    """An HTTP 200 whose JSON is an error. Numbers are read from `body`; it is never shown, as it may echo a document."""
 
     def __init__(self, message: str, body: object = None) -> None:
         super().__init__(message)
@@ -105,9 +104,9 @@ class ErrorAsAnswer(MalformedAnswer):
 
 
 class DocumentFault(OffloadError):
-    """A fault of the document itself; `code` is one word, equal for equal faults.
+    """A fault of the document itself. `code` is one word, the same for the same kind of fault.
 
-    `is_final` says that trying again cannot help (a file the extractor calls broken).
+    `is_final` means that a retry cannot help, for example because the file is broken.
     """
 
     def __init__(self, code: str, message: str, *, is_final: bool = False) -> None:
@@ -125,39 +124,39 @@ def _rebuild_document_fault(cls: type[DocumentFault], code: str, message: str, i
 
 
 class UnusableAnswer(DocumentFault):
-    """The slot answered, and the answer is no record: empty, only thinking, cut by its bound, or unfit for the stage."""
+    """The slot's answer holds no record: it is empty, only thinking, cut at its token limit, or rejected by the stage."""
 
 
 class ExtractionFailed(DocumentFault):
-    """No text could be taken from the file."""
+    """No text could be extracted from the file."""
 
 
 class ScanRefused(OffloadError):
-    """A scan that would change what it must not; `--accept-vanished` confirms that it is meant."""
+    """A scan would make a change that needs confirmation; `--accept-vanished` confirms it."""
 
 
 class LibraryMissing(ScanRefused):
-    """The library folder is not there (unmounted?). Nothing was changed."""
+    """The library folder does not exist (unmounted?). Nothing was changed."""
 
 
 class LedgerUnavailable(OffloadError):
-    """Postgres cannot be reached, started or used; the message says what to do."""
+    """Postgres cannot be reached, started or used. The message says what to do."""
 
 
-# The router's meaning: 503 = cold, warming or its owner is working; 502 = the connection behind it failed or the
-# generation was cut; 504 = too slow. 408 and 429 are the server asking for another time (RFC 9110, RFC 6585).
+# What the router means: 503 = cold, warming up or in use by its owner; 502 = its backend connection failed or the
+# generation was cut; 504 = too slow. With 408 and 429, a server requests a later retry (RFC 9110, RFC 6585).
 DEFERRABLE_STATUS_CODES = frozenset({408, 429, 502, 503, 504})
 
 
 def is_deferrable_error(exc: BaseException) -> bool:
-    """Whether `exc` means that the slot is away: put the work off, blame no document."""
-    # Not at the top: commands that only read the ledger use this file, too, and httpx takes longer to import than they
-    # may. Whoever has an error of httpx in hand has paid for it.
+    """Whether `exc` means that the slot is unavailable: the work is deferred, and no document is at fault."""
+    # Imported here because commands that only read the ledger also use this file, and importing httpx would make them
+    # too slow. A caller with an httpx error has imported it already.
     import httpx
 
     if isinstance(exc, httpx.HTTPStatusError):
         return exc.response.status_code in DEFERRABLE_STATUS_CODES
-    # Faults between us and the slot. Everything else that httpx has is never deferrable (a test holds us to it).
+    # Faults on the way to the slot. No other httpx error is deferrable (a test checks this).
     return isinstance(
         exc,
         (
@@ -177,16 +176,16 @@ def is_deferrable_error(exc: BaseException) -> bool:
 
 
 class ChangedWhileRead(OffloadError):
-    """A file whose stat or bytes changed under us: leave it for the next scan."""
+    """The file's stat or bytes changed while it was read. The next scan reads it again."""
 
 
 class ExtractorUnavailable(OffloadError):
-    """The child cannot be started, or was closed under us. No document's fault."""
+    """The extractor process cannot be started, or was closed during use. No document is at fault."""
 
 
 class MachineFault(OffloadError):
-    """This machine, as it is, cannot read such a file. No document's fault: it waits. The message says what to change."""
+    """This machine cannot read such a file in its present setup. The document waits; the message says what to change."""
 
 
 class NoSuchDocument(OffloadError):
-    """A key that is no document present in the library."""
+    """No document that is present in the library has this key."""

@@ -1,4 +1,4 @@
-"""`OFFLOAD_*` from the environment or `.env` into one frozen `Settings`; the only reader of the environment."""
+"""Reads `OFFLOAD_*` from the environment or `.env` into one frozen `Settings`. Nothing else reads the environment."""
 
 import json
 import os
@@ -18,12 +18,13 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me, others_may_write, stranger
 from dagster_offload.slot.config import DEEP, MAX_CONCURRENCY, PRIMARY, SLOT_NAMES, SlotConfig, Slots, variable
 
-# What `..._EXTRA_BODY` cannot change: whom to ask is a setting of its own, the question is ours, nothing is streamed.
-KEYS_OF_OUR_OWN = frozenset({"model", "messages", "stream"})
+# Keys that `..._EXTRA_BODY` cannot change: the model has its own setting, this program writes the messages, and nothing
+# is streamed.
+RESERVED_BODY_KEYS = frozenset({"model", "messages", "stream"})
 
 
 class OwnEnvFile(DotEnvSettingsSource):
-    """`.env` of the working folder, which may be anybody's: read only where no other user can have written the file."""
+    """The `.env` of the working folder. It is read only if no other user can have written it."""
 
     def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
         try:
@@ -31,18 +32,18 @@ class OwnEnvFile(DotEnvSettingsSource):
         except OSError as error:
             raise SettingsError(f"{file_path.absolute()} cannot be read: {error.strerror}") from error
         with opened as file:
-            # The opened file is judged, so it cannot be another one by the time it is read.
+            # The check uses the open file, so the file cannot be exchanged between check and read.
             reason = stranger(os.fstat(file.fileno()), me())
             if reason is not None:
                 raise SettingsError(
-                    f"{file_path.absolute()} {reason}, and its settings would be used as yours: remove it, work in another "
-                    f"folder, or check what is in it and make it your own (chown {os.geteuid()} .env; chmod go-w .env)"
+                    f"{file_path.absolute()} {reason}, so another user can choose your settings: remove the file, work in "
+                    f"another folder, or check its content and make it yours (chown {os.geteuid()} .env; chmod go-w .env)"
                 )
             return {name.lower(): value for name, value in dotenv_values(stream=file).items() if value}
 
 
 def default_home() -> Path:
-    """The platform's data folder; for root one that the unprivileged user behind its Postgres can reach."""
+    """The platform's data folder. For root, a folder that the unprivileged user of its Postgres can reach."""
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/dagster-offload")
     return Path(platformdirs.user_data_dir("dagster-offload", appauthor=False))
@@ -52,27 +53,31 @@ Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | Literal["auto"]
 
 
 class SlotSettings(BaseModel):
-    """One slot's `OFFLOAD_<SLOT>_*`. Without a URL there is no such slot."""
+    """The settings `OFFLOAD_<SLOT>_*` of one slot. A slot without a URL is not configured."""
 
     model_config = ConfigDict(frozen=True)
 
-    url: str | None = Field(default=None, repr=False, description="the router or server, with or without /v1")
-    model: str | None = Field(default=None, description="the model alias to ask it for")
-    expected_model: str | None = Field(default=None, description="regular expression the served model must match")
+    url: str | None = Field(default=None, repr=False, description="URL of the router or server, with or without /v1")
+    model: str | None = Field(default=None, description="model name to send in requests")
+    expected_model: str | None = Field(default=None, description="regular expression that the served model must match")
     api_key: SecretStr | None = Field(default=None, description="bearer token")
-    api_key_file: Path | None = Field(default=None, description="a file that holds the bearer token instead")
-    ca_file: Path | None = Field(default=None, description="certificates (PEM) to trust instead of the system's")
+    api_key_file: Path | None = Field(default=None, description="file that contains the bearer token")
+    ca_file: Path | None = Field(
+        default=None, description="certificates (PEM) to trust instead of the system's certificates"
+    )
     concurrency: Concurrency = Field(
-        default=1, description="completions open at once, over all workers; auto = find out"
+        default=1, description="completions open at once, over all workers; auto = find the best number"
     )
-    max_call_seconds: float = Field(default=120.0, gt=0, description="what a call may take on average with `auto`")
-    health_path: str = Field(default="/health", description="the health probe")
-    connect_timeout: float = Field(default=3.0, gt=0, le=60, description="seconds")
-    read_timeout: float = Field(default=900.0, gt=0, description="seconds for one whole answer")
+    max_call_seconds: float = Field(default=120.0, gt=0, description="longest average call, in seconds, with `auto`")
+    health_path: str = Field(default="/health", description="path of the health probe")
+    connect_timeout: float = Field(default=3.0, gt=0, le=60, description="seconds to connect")
+    read_timeout: float = Field(default=900.0, gt=0, description="seconds for one complete answer")
     context_tokens: int | None = Field(
-        default=None, ge=512, description="the model's context; unset = what its server reports, at most 32768"
+        default=None,
+        ge=512,
+        description="context size of the model, in tokens; unset = the size its server reports, at most 32768",
     )
-    extra_body: SecretStr | None = Field(default=None, description="JSON object merged into each completion's body")
+    extra_body: SecretStr | None = Field(default=None, description="JSON object merged into each request body")
 
     @field_validator("api_key_file", "ca_file")
     @classmethod
@@ -85,14 +90,14 @@ class SlotSettings(BaseModel):
         if value is None:
             return None
         if not re.match(r"^https?://[^/\s]+", value):
-            raise ValueError("must start with http:// or https:// and name a host")
+            raise ValueError("must start with http:// or https://, followed by a host")
         try:
             parts = urlsplit(value)
             is_address = bool(parts.hostname) and parts.port != 0
-        except ValueError:  # its words may quote a password
+        except ValueError:  # its message may quote a password
             is_address = False
         if not is_address:
-            raise ValueError("must name a host and, if any, a port from 1 to 65535: http://macbook.local:8890")
+            raise ValueError("must name a host, and if it names a port, one from 1 to 65535: http://macbook.local:8890")
         return re.sub(r"/v1$", "", value.rstrip("/"))
 
     @field_validator("expected_model")
@@ -115,17 +120,17 @@ class SlotSettings(BaseModel):
                 body = None
             if not isinstance(body, dict):
                 raise ValueError("""must be a JSON object, such as '{"top_p": 0.8}'""")
-            if ours := sorted(KEYS_OF_OUR_OWN & body.keys()):
-                raise ValueError(f"must not hold {', '.join(ours)}: that is for this program to say")
+            if reserved := sorted(RESERVED_BODY_KEYS & body.keys()):
+                raise ValueError(f"must not contain {', '.join(reserved)}: this program sets them itself")
         return value
 
     def config(self, name: str) -> SlotConfig | None:
-        """The slot under this name; None without a URL. Raises `SettingsError` for a URL without a model."""
+        """The slot's configuration, or None without a URL. Raises `SettingsError` for a URL without a model."""
         if self.url is None:
             return None
         if self.model is None:
             url, model = variable(name, "url"), variable(name, "model")
-            raise SettingsError(f"{url} is set, {model} is not: name the model alias to ask for")
+            raise SettingsError(f"{url} is set, but {model} is not: set it to the model name to send in requests")
         return SlotConfig(
             name=name,
             url=self.url,
@@ -141,7 +146,7 @@ class SlotSettings(BaseModel):
             return None if self.api_key is None else self.api_key.get_secret_value()
         setting = variable(slot, "api_key_file")
         if self.api_key is not None:
-            raise SettingsError(f"{variable(slot, 'api_key')} and {setting} are both set: unset one of them")
+            raise SettingsError(f"{variable(slot, 'api_key')} and {setting} are both set: unset one")
         try:
             return self.api_key_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
@@ -150,7 +155,7 @@ class SlotSettings(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Every option of dagster_offload. Use `load_settings`, which turns a wrong value into a `SettingsError`."""
+    """All settings of dagster_offload. Create them with `load_settings`, which raises `SettingsError` for wrong values."""
 
     model_config = SettingsConfigDict(
         env_prefix="OFFLOAD_",
@@ -162,32 +167,32 @@ class Settings(BaseSettings):
         env_nested_max_split=1,
     )
 
-    home: Path = Field(default_factory=default_home, description="where the ledger, Dagster's state and logs live")
-    library: Path | None = Field(None, description="the folder of documents")
-    library_cross_mounts: bool = Field(
-        False, description="also read other file systems that are mounted below the library"
+    home: Path = Field(default_factory=default_home, description="folder of the ledger, Dagster's state and the logs")
+    library: Path | None = Field(None, description="folder of documents")
+    library_cross_mounts: bool = Field(False, description="also read file systems that are mounted below the library")
+    postgres_url: SecretStr | None = Field(
+        None, description="URL of your own Postgres; unset = an embedded Postgres in the home"
     )
-    postgres_url: SecretStr | None = Field(None, description="your own Postgres; unset = an embedded one in the home")
 
-    deep: SlotSettings = Field(SlotSettings(), description="the big model that is only sometimes there")
+    deep: SlotSettings = Field(SlotSettings(), description="the large model that is sometimes available")
     primary: SlotSettings = Field(SlotSettings(), description="a small model that is always on (optional)")
 
-    any_stages: str = Field("", description="stages that `primary` may do too, comma-separated: classify,summarize")
+    any_stages: str = Field("", description="stages that `primary` may also run, comma-separated: classify,summarize")
     classes: str = Field("", description="document classes, comma-separated; `other` is always added")
-    language: str = Field(
-        "", description="language records are written in: `ko`, `English`; unset = the document's own"
-    )
-    ocr: Literal["auto", "off"] = Field("auto", description="read pictures of text where Tesseract is installed")
+    language: str = Field("", description="language of the records: `ko`, `English`; unset = the document's language")
+    ocr: Literal["auto", "off"] = Field("auto", description="auto = read text in images if Tesseract is installed")
     ocr_languages: str = Field(
-        "kor+eng", pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$", description="Tesseract's names of languages, joined by +"
+        "kor+eng", pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$", description="Tesseract language codes, joined by +"
     )
     max_file_size: ByteSize = Field(
         ByteSize(512 * 1024**2),
         gt=0,
-        description="a larger file is not read: it is a failed document (`2GiB`, `500MB`)",
+        description="a larger file is not read and its document fails (`2GiB`, `500MB`)",
     )
-    retry_after_minutes: float = Field(30.0, gt=0, le=360, description="the wait after a deferral that named no time")
-    scan_interval: float = Field(60.0, ge=1, description="seconds between two looks at the library")
+    retry_after_minutes: float = Field(
+        30.0, gt=0, le=360, description="wait after a deferral for which the slot sent no time, in minutes"
+    )
+    scan_interval: float = Field(60.0, ge=1, description="seconds between two checks of the library for changes")
 
     @classmethod
     def settings_customise_sources(
@@ -207,19 +212,19 @@ class Settings(BaseSettings):
 
     @property
     def slots(self) -> Slots:
-        """The configured slots. Raises `SettingsError` for a URL without a model, naming the variable."""
+        """The configured slots. Raises `SettingsError`, which names the variable, for a URL without a model."""
         return Slots(primary=self.primary.config(PRIMARY), deep=self.deep.config(DEEP))
 
 
 def _absolute_path(path: Path | None) -> Path | None:
-    # Without its `..`, so that a path below it is seen to be one; links stay as the owner named them.
+    # Removes `..`, so that prefix checks on paths below it work. Symbolic links are not resolved.
     return None if path is None else Path(os.path.abspath(path.expanduser()))
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings once; keyword arguments (a command's options) go before the environment.
+    """Read the settings once. Keyword arguments (a command's options) override the environment.
 
-    Raises `SettingsError` naming every variable that is wrong.
+    Raises `SettingsError`, which names every wrong variable.
     """
     try:
         settings = Settings(**_by_slot(overrides))
@@ -232,26 +237,26 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def refuse_home_of_others(home: Path) -> None:
-    """Raise `SettingsError` where another user may have written into the home.
+    """Raise `SettingsError` if another user may have written into the home.
 
-    Dagster's own settings lie there, and they name code to run. An empty folder is harmless; its mode is set when it is
-    first used.
+    The home holds Dagster's own settings, which name code to run. An empty folder is harmless; its mode is set on first
+    use.
     """
     try:
         status = home.stat()
         names = os.listdir(home) if stat.S_ISDIR(status.st_mode) else []
-    except OSError:  # it does not exist yet, or cannot be used: the first command that uses it says so
+    except OSError:  # it does not exist yet, or cannot be used: the first command that uses it reports that
         return
     reason = belongs_to_other(status, me()) or (others_may_write(status, me()) if names else None)
     if reason is not None:
         raise SettingsError(
-            f"OFFLOAD_HOME {home} {reason}, and what is in it runs as you: name a folder of your own, "
-            f"or check what is in it and take the right away (chmod go-w {home})"
+            f"OFFLOAD_HOME {home} {reason}, and code named in it runs as you: choose a folder of your own, "
+            f"or check its content and remove the write permission of others (chmod go-w {home})"
         )
 
 
 def _by_slot(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """`deep_url=...` as `deep={"url": ...}`; None = not given."""
+    """Turns `deep_url=...` into `deep={"url": ...}`. A value of None means that the option was not given."""
     given: dict[str, Any] = {}
     for name, value in overrides.items():
         slot, _, field = name.partition("_")

@@ -1,4 +1,4 @@
-"""Which errors put work off, which never do, and how long a slot may ask us to wait."""
+"""Which errors defer work, which never do, and the limits of a `Retry-After`."""
 
 import inspect
 import pickle
@@ -26,7 +26,7 @@ from dagster_offload.errors import (
 
 REQUEST = httpx.Request("POST", "http://router/v1/chat/completions")
 
-# Ours to mend, not the slot's to come back from; each with the reason it is here.
+# Errors that waiting for the slot does not fix, each with its reason.
 NEVER_DEFERRABLE: set[type[Exception]] = {
     httpx.PoolTimeout,  # our own pool
     httpx.InvalidURL,  # a setting
@@ -40,7 +40,7 @@ NEVER_DEFERRABLE: set[type[Exception]] = {
     httpx.ResponseNotRead,
     httpx.RequestNotRead,
 }
-# Never raised themselves, only their children.
+# Base classes that are never raised themselves.
 BASES: set[type[Exception]] = {
     httpx.HTTPError,
     httpx.RequestError,
@@ -65,18 +65,18 @@ def made(kind: type[Exception]) -> Exception:
 
 
 @pytest.mark.parametrize("kind", sorted(ALL_HTTPX_ERRORS - BASES, key=str))
-def test_every_httpx_error_is_deferrable_or_deliberately_never(kind: type[Exception]) -> None:
+def test_every_httpx_error_is_either_deferrable_or_listed_as_never(kind: type[Exception]) -> None:
     assert is_deferrable_error(made(kind)) is (kind not in NEVER_DEFERRABLE)
 
 
-def test_base_classes_of_httpx_are_no_verdict() -> None:
+def test_base_classes_of_httpx_are_not_deferrable() -> None:
     assert ALL_HTTPX_ERRORS >= BASES | NEVER_DEFERRABLE
     assert not any(is_deferrable_error(kind("made for a test")) for kind in BASES)
 
 
 @pytest.mark.rule("slot-1")
 @pytest.mark.parametrize("status_code", [502, 503, 504, 408, 429])
-def test_a_status_of_an_absent_slot_is_deferrable(status_code: int) -> None:
+def test_a_status_of_an_unavailable_slot_is_deferrable(status_code: int) -> None:
     assert is_deferrable_error(status_error(status_code))
 
 
@@ -100,11 +100,11 @@ def test_a_broken_connection_is_deferrable(kind: type[httpx.TransportError]) -> 
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("x"), KeyError("x"), TimeoutError(), OSError()])
-def test_our_own_faults_are_not_deferrable(error: Exception) -> None:
+def test_other_errors_are_not_deferrable(error: Exception) -> None:
     assert not is_deferrable_error(error)
 
 
-def test_a_cut_or_foreign_answer_defers_and_a_malformed_one_does_not() -> None:
+def test_cut_answers_and_wrong_models_are_deferrable_and_malformed_answers_are_not() -> None:
     assert is_deferrable_error(CutAnswer("cut"))
     assert is_deferrable_error(WrongModel("tiny answered"))
     assert not is_deferrable_error(MalformedAnswer("no choices"))
@@ -112,7 +112,7 @@ def test_a_cut_or_foreign_answer_defers_and_a_malformed_one_does_not() -> None:
 
 
 @pytest.mark.rule("slot-4")
-def test_a_deferral_waits_30_minutes_unless_the_slot_named_a_time() -> None:
+def test_a_deferral_waits_30_minutes_unless_the_slot_sent_a_time() -> None:
     assert StageDeferred("deep_unavailable:upstream_cold").retry_after_minutes == 30
     assert StageDeferred("deep_unavailable:editor_busy", retry_after_minutes=2).retry_after_minutes == 2
     assert str(StageDeferred("deep_unavailable:ReadTimeout")) == "deep_unavailable:ReadTimeout"
@@ -139,7 +139,7 @@ def wait(value: str, now: datetime | None = None) -> float | None:
         ("Mon, 99 Foo 2026 99:99:99 GMT", None),
     ],
 )
-def test_retry_after_in_seconds_is_clamped_and_nonsense_is_none(value: str, seconds: float | None) -> None:
+def test_retry_after_in_seconds_is_clamped_and_an_invalid_value_is_none(value: str, seconds: float | None) -> None:
     assert wait(value) == seconds
 
 
@@ -160,7 +160,7 @@ def test_no_retry_after_is_none() -> None:
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126)))
-def test_no_retry_after_header_can_raise(value: str) -> None:
+def test_no_retry_after_header_raises(value: str) -> None:
     seconds = wait(value)
     assert seconds is None or 5 <= seconds <= 6 * 3600
 

@@ -1,4 +1,4 @@
-"""Settings: one place reads the environment, and a wrong value names its variable."""
+"""Settings: one function reads the environment, and an error names the variable with the wrong value."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from dagster_offload.slot.config import without_password
 from dagster_offload.stages.catalog import recipes
 
 
-def test_nothing_set_is_fine_and_means_no_slots() -> None:
+def test_without_settings_no_slot_is_configured() -> None:
     settings = load_settings()
     assert settings.slots.deep is None
     assert settings.slots.primary is None
@@ -20,7 +20,7 @@ def test_nothing_set_is_fine_and_means_no_slots() -> None:
 @pytest.mark.parametrize(
     "url", ["http://macbook.local:8890", "http://macbook.local:8890/", "http://macbook.local:8890/v1"]
 )
-def test_a_url_is_taken_with_or_without_v1(url: str) -> None:
+def test_a_url_is_accepted_with_or_without_v1(url: str) -> None:
     deep = load_settings(deep_url=url, deep_model="qwen-macbook").slots.deep
     assert deep is not None
     assert deep.url == "http://macbook.local:8890"
@@ -47,7 +47,7 @@ def test_a_url_without_a_model_names_the_missing_variable(monkeypatch: pytest.Mo
         ("OFFLOAD_DEEP_READ_TIMEOUT", "-1"),
     ],
 )
-def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_the_error_for_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=name):
         load_settings()
@@ -61,7 +61,7 @@ def test_concurrency_is_a_number_or_auto(monkeypatch: pytest.MonkeyPatch, value:
     assert deep.concurrency == read
 
 
-def test_settings_are_read_from_a_dotenv_file_and_the_environment_goes_before_it(
+def test_settings_are_read_from_a_dotenv_file_and_the_environment_overrides_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Path(".env").write_text("OFFLOAD_DEEP_URL=http://from-file:1\nOFFLOAD_DEEP_MODEL=from-file\n")
@@ -72,18 +72,18 @@ def test_settings_are_read_from_a_dotenv_file_and_the_environment_goes_before_it
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [("{", "JSON object"), ("[1]", "JSON object"), ('{"model": "x", "stream": true, "secret": 1}', "model, stream")],
 )
-def test_an_extra_body_that_cannot_be_is_told_without_its_values(body: str, said: str) -> None:
+def test_an_invalid_extra_body_is_refused_and_its_values_are_not_shown(body: str, message: str) -> None:
     for slot in ("deep", "primary"):
         with pytest.raises(SettingsError, match=f"OFFLOAD_{slot.upper()}_EXTRA_BODY") as raised:
             load_settings(**{f"{slot}_extra_body": body})
-        assert said in str(raised.value)
+        assert message in str(raised.value)
         assert "secret" not in str(raised.value)
 
 
-def test_a_changed_extra_body_is_another_slot_and_another_recipe_where_it_answers_alone() -> None:
+def test_a_changed_extra_body_changes_the_fingerprint_and_the_recipes_of_stages_of_one_slot() -> None:
     plain, extra = (
         {"deep_url": "http://x:1", "deep_model": "m", **more} for more in ({}, {"deep_extra_body": '{"a": 1}'})
     )
@@ -118,7 +118,7 @@ def test_no_password_of_a_url_shows_in_any_repr() -> None:
         ("http://me:pa%40ss@[fe80::1]:8890/llm?v=2", "http://[fe80::1]:8890/llm?v=2"),
         ("http://me:p@ss@host", "http://host"),
         ("http://host:8890/@acme/llm", "http://host:8890/@acme/llm"),
-        # No such URL works, and messages about it are the more likely.
+        # These URLs do not work, so error messages are likely to show them.
         ("http://me:pa/ss@host", "http://host"),
         ("http://me:pa#ss@host", "http://host"),
         ("http://me:[pa@host", "http://host"),
@@ -128,7 +128,7 @@ def test_a_url_is_shown_without_user_and_password(url: str, shown: str) -> None:
     assert without_password(url) == shown
 
 
-def test_a_url_that_a_password_makes_impossible_is_refused_without_it() -> None:
+def test_a_url_that_its_password_makes_invalid_is_refused_without_showing_the_password() -> None:
     with pytest.raises(SettingsError, match="OFFLOAD_DEEP_URL") as refused:
         load_settings(deep_url="http://me:pa/ss@host", deep_model="m")
     assert "pa" not in str(refused.value).replace("port", "")
@@ -146,7 +146,7 @@ def test_no_key_shows_in_any_repr() -> None:
     assert "sk-secret" not in repr(settings.slots)
 
 
-def test_a_slot_names_the_variable_behind_each_field() -> None:
+def test_a_slot_names_the_variable_of_each_field() -> None:
     deep = load_settings(deep_url="http://x:1", deep_model="m").slots.deep
     assert deep is not None
     assert deep.setting("api_key") == "OFFLOAD_DEEP_API_KEY"

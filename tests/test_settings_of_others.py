@@ -1,4 +1,4 @@
-"""Settings and homes that another user wrote are refused with their name, and with what to do."""
+"""A `.env` file or a home that another user may have written is refused with its path, the reason and the fix."""
 
 import os
 import pwd
@@ -11,7 +11,7 @@ from dagster_offload.errors import LedgerUnavailable, SettingsError
 from dagster_offload.postgres import prepare_home
 from dagster_offload.settings import load_settings
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make files of another user")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to create files of another user")
 ROUTER = "http://attacker.example:8890"
 
 
@@ -47,7 +47,7 @@ def give_to_a_group(path: Path) -> None:
 
 
 ATTACKS = pytest.mark.parametrize(
-    ("attack", "words"),
+    ("attack", "message"),
     [
         pytest.param(give_to_daemon, "belongs to daemon", marks=needs_root),
         pytest.param(make_writable_by_all, "can be written by everybody"),
@@ -56,7 +56,7 @@ ATTACKS = pytest.mark.parametrize(
 )
 
 
-def test_an_env_file_of_ones_own_is_read(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_env_file_of_the_same_user_is_read(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings()
     assert (settings.deep.url, settings.language) == (ROUTER, "")
     monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "other")
@@ -65,10 +65,10 @@ def test_an_env_file_of_ones_own_is_read(env_file: Path, monkeypatch: pytest.Mon
 
 @ATTACKS
 def test_an_env_file_another_user_may_have_written_is_refused(
-    env_file: Path, attack: Callable[[Path], None], words: str
+    env_file: Path, attack: Callable[[Path], None], message: str
 ) -> None:
     attack(env_file)
-    with pytest.raises(SettingsError, match=words) as refused:
+    with pytest.raises(SettingsError, match=message) as refused:
         load_settings()
     assert str(env_file) in str(refused.value)
     assert "chmod go-w .env" in str(refused.value)
@@ -93,19 +93,19 @@ def a_home_with(file: str, working_folder: Path) -> Path:
 
 @ATTACKS
 def test_a_home_another_user_may_have_written_into_is_refused(
-    working_folder: Path, attack: Callable[[Path], None], words: str
+    working_folder: Path, attack: Callable[[Path], None], message: str
 ) -> None:
     home = a_home_with("dagster/dagster.yaml", working_folder)
     assert load_settings().home == home
     attack(home)
-    with pytest.raises(SettingsError, match=words) as refused:
+    with pytest.raises(SettingsError, match=message) as refused:
         load_settings()
     assert f"OFFLOAD_HOME {home}" in str(refused.value)
-    with pytest.raises(LedgerUnavailable, match=words):
+    with pytest.raises(LedgerUnavailable, match=message):
         prepare_home(home)
 
 
-def test_an_empty_home_that_everybody_may_write_is_made_private(working_folder: Path) -> None:
+def test_an_empty_home_writable_by_everybody_is_made_private(working_folder: Path) -> None:
     home = working_folder / "home"
     home.mkdir()
     home.chmod(0o777)

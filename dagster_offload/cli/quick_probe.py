@@ -56,11 +56,11 @@ def _ask(slot: SlotConfig) -> ProbeResult:
     except TimeoutError:
         return busy_with_a_call(path) if is_missing else _no_answer()
     except (http.client.RemoteDisconnected, http.client.IncompleteRead):
-        return ProbeResult(False, "server closed the connection before its answer was whole")
+        return ProbeResult(False, "the server closed the connection before its answer was complete")
     except OSError as error:
         return ProbeResult(False, os_error_text(error) or "cannot connect")
     except (http.client.HTTPException, ValueError):  # ValueError: an address that is none
-        return ProbeResult(False, f"what answers there speaks no HTTP (check {slot.setting('url')})")
+        return ProbeResult(False, f"the server does not speak HTTP (check {slot.setting('url')})")
 
 
 class _ConnectTimeoutError(Exception):

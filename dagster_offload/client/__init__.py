@@ -1,6 +1,6 @@
 """All HTTP to a slot: completions, health probes, the one-token trial.
 
-Whose fault an error is, the engine decides; whether an answer is usable, the stages decide.
+The engine decides what caused an error, and the stages decide whether an answer is usable.
 """
 
 from dagster_offload.client.ai_client import AIClient, call_deep_or_defer

@@ -1,6 +1,6 @@
-"""All completions go through here: `AIClient`, and `call_deep_or_defer`, which turns an absent slot into a deferral.
+"""Sends all completions: `AIClient`, and `call_deep_or_defer`, which turns an unavailable slot into a deferral.
 
-Nothing here decides whose fault an error is (the engine does) or whether an answer's text is usable (the stages do).
+The engine decides what caused an error, and the stages decide whether an answer's text is usable.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ from dagster_offload.slot.chat import matches_expected, read_answer, request_bod
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.slot.config import DEEP, PRIMARY, SlotConfig, Slots
 from dagster_offload.slot.dialects import (
+    COST_OF_THE_USER_MESSAGE,
     IN_USER_MESSAGE,
-    PRICE_OF_THE_USER_MESSAGE,
     Dialects,
     Feature,
     Finding,
@@ -42,7 +42,7 @@ class AIClient:
     ai: Slots
 
     def __init__(self, slots: Slots, dialects: Mapping[str, Findings] | None = None) -> None:
-        """`dialects`: by slot, what its server was found to understand before."""
+        """`dialects`: by slot name, the stored findings about what its server supports."""
         self.ai = slots
         self._dialects = {name: Dialects(findings) for name, findings in (dialects or {}).items()}
         self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Http] = WeakKeyDictionary()
@@ -63,9 +63,10 @@ class AIClient:
             await pool.aclose()
 
     async def call_deep(self, prompt: str, system: str | None = None, options: RequestOptions | None = None) -> str:
-        """One completion on the deep slot; on `primary` only where no deep slot is configured.
+        """One completion on the deep slot, or on `primary` if no deep slot is configured.
 
-        With a deep slot configured and away, its error propagates: `primary` never answers in its place.
+        If the deep slot is unavailable, its error propagates: `primary` never answers in its place. Raises
+        `SettingsError` without any slot.
         """
         slot = self.ai.deep if self.ai.deep is not None else self.ai.primary
         if slot is None:
@@ -77,11 +78,11 @@ class AIClient:
     async def _request(
         self, slot: SlotConfig, prompt: str, system: str | None = None, options: RequestOptions | None = None
     ) -> str:
-        """The one method that sends a completion. Returns an `Answer`; one request is open at a time.
+        """Send a completion and return an `Answer`. All completions use this method, with one open request at a time.
 
-        Raises httpx's transport errors, `HTTPStatusError` for everything but a 2xx, `CutAnswer`, `MalformedAnswer` and
-        `WrongModel`. A part of the request that this server does not know is put in its next dialect, or left out, and
-        asked again.
+        If the server refuses a feature of the request, the request is sent again with the next variant of that feature,
+        or without it. Raises httpx's transport errors, `HTTPStatusError` for every status but 2xx, `CutAnswer`,
+        `MalformedAnswer` and `WrongModel`.
         """
         options = options or RequestOptions()
         known = self.dialects_of(slot)
@@ -98,7 +99,7 @@ class AIClient:
             refused.append((feature, variant, response.status_code))
             tried.note(feature, variant, Finding.REFUSED)
         if not response.is_success:
-            # Not raise_for_status: its message holds the URL, and a URL may hold a password.
+            # Not raise_for_status: its message contains the URL, which may contain a password.
             message = f"the {slot.name} slot answered HTTP {response.status_code}"
             raise httpx.HTTPStatusError(message, request=response.request, response=response)
         seconds = time.monotonic() - started
@@ -112,21 +113,21 @@ class AIClient:
         return answer
 
     def dialects_of(self, slot: SlotConfig) -> Dialects:
-        """What the slot's server was found to understand so far."""
+        """The findings so far about what the slot's server supports."""
         if slot.name not in self._dialects:
             self._dialects[slot.name] = Dialects()
         return self._dialects[slot.name]
 
     async def _post(self, slot: SlotConfig, body: dict[str, Any], read_seconds: float) -> httpx.Response:
-        """One POST with its whole answer read. `read_seconds` bounds every wait for bytes, and all of them together."""
+        """One POST and its complete answer. `read_seconds` limits each wait for bytes, and the total time."""
         timeout = call_timeout(slot, read_seconds)
         try:
-            # A proxy that drips blanks to keep a connection open defeats the timeout between two reads.
+            # A proxy that sends blanks to keep a connection open defeats the timeout between two reads.
             async with asyncio.timeout(slot.connect_timeout + read_seconds):
                 address, headers = endpoint(slot, "/v1/chat/completions"), auth_headers(slot)
                 return await self._http().exchange("POST", address, headers, timeout, json=body)
         except TimeoutError as error:
-            raise httpx.ReadTimeout(f"no whole answer within {read_seconds:g} s") from error
+            raise httpx.ReadTimeout(f"no complete answer within {read_seconds:g} s") from error
 
     def _http(self) -> Http:
         loop = asyncio.get_running_loop()
@@ -135,15 +136,15 @@ class AIClient:
         return self._pools[loop]
 
     def _warn_unverified(self, slot: SlotConfig, answer: Answer) -> None:
-        """Say once per slot that `expected_model` could not be judged: we do not pretend to have verified."""
+        """Log once per slot that `expected_model` cannot be verified."""
         if slot.expected_model is None or answer.model_evidence is ModelEvidence.REPORTED or slot.name in self._warned:
             return
         if answer.model_evidence is ModelEvidence.ECHOED and matches_expected(slot, slot.model):
             return
-        did = "repeats the alias we asked for" if answer.served_model else "names no model"
+        behaviour = "repeats the model name we sent" if answer.served_model else "names no model"
         logger.warning(
             "the %s slot's server %s in its answers, so %s=%s cannot be verified; its answers are accepted",
-            slot.name, did, slot.setting("expected_model"), slot.expected_model,
+            slot.name, behaviour, slot.setting("expected_model"), slot.expected_model,
         )  # fmt: skip
         self._warned.add(slot.name)
 
@@ -157,10 +158,10 @@ def _log_what_changed(slot: SlotConfig, before: Dialects, known: Dialects) -> No
             is_new = known.finding(feature, variant) is not before.finding(feature, variant)
             if is_new and known.finding(feature, variant) is Finding.IN_REASONING:
                 logger.info(
-                    "the %s slot's server puts its JSON into its field for thinking: it is read there", slot.name
+                    "the %s slot's server puts its JSON into its reasoning field; it is read from there", slot.name
                 )
             continue
-        instead = "it is no longer sent" if now is None else f"sending it as {now} from now on"
+        instead = "it is no longer sent" if now is None else f"it is now sent as {now}"
         logger.info(
             "the %s slot's server %s %s as %s: %s",
             slot.name,
@@ -170,13 +171,13 @@ def _log_what_changed(slot: SlotConfig, before: Dialects, known: Dialects) -> No
             instead,
         )
         if now == IN_USER_MESSAGE:
-            logger.warning("%s slot: %s", slot.name, PRICE_OF_THE_USER_MESSAGE)
+            logger.warning("%s slot: %s", slot.name, COST_OF_THE_USER_MESSAGE)
 
 
 async def call_deep_or_defer(
     client: AIClient, prompt: str, system: str | None = None, options: RequestOptions | None = None
 ) -> str:
-    """`client.call_deep`, with an absent slot as `StageDeferred`. Every other error propagates unchanged."""
+    """`client.call_deep`, but raises `StageDeferred` if the slot is unavailable. Other errors propagate unchanged."""
     try:
         if options is None:
             return await client.call_deep(prompt, system=system)

@@ -1,7 +1,7 @@
-"""Which connections a request may be sent on: only those that hold no unread bytes.
+"""Which connections a request may use: only those without unread bytes.
 
-aiohttp reads on where it stopped. One answer too many, from a router that repeats itself or lies, would be taken for
-the answer about the next document. Bytes that arrive after the next request was sent cannot be told from its answer.
+aiohttp continues to read where it stopped. A surplus answer from a faulty router would be taken for the answer about the
+next document. Bytes that arrive after the next request was sent cannot be distinguished from its answer.
 """
 
 import select
@@ -13,17 +13,17 @@ from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
 
 
-class AnsweredUnasked(aiohttp.ClientConnectionError):
-    """The server sent bytes on a new connection before it was sent a request."""
+class UnsolicitedAnswer(aiohttp.ClientConnectionError):
+    """The server sent bytes on a new connection before it received a request."""
 
 
 class CleanConnector(aiohttp.TCPConnector):
-    """Drops a kept connection that holds unread bytes, and connects anew."""
+    """Closes a kept connection with unread bytes and opens a new one."""
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> Connection:
-        """Raises `AnsweredUnasked`, and what connecting raises."""
+        """A connection without unread bytes. Raises `UnsolicitedAnswer`, and what connecting raises."""
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol = connection.protocol
@@ -31,7 +31,7 @@ class CleanConnector(aiohttp.TCPConnector):
                 return connection
             connection.close()
             if _is_new(protocol):
-                raise AnsweredUnasked("the server sent an answer before it was sent a request")
+                raise UnsolicitedAnswer("the server sent an answer before it received a request")
 
 
 def _has_unread_bytes(protocol: ResponseHandler) -> bool:
@@ -39,7 +39,7 @@ def _has_unread_bytes(protocol: ResponseHandler) -> bool:
 
 
 def _is_new(protocol: ResponseHandler) -> bool:
-    return protocol._parser is None  # each request sets one, and the last one's stays
+    return protocol._parser is None  # each request sets a parser, which remains
 
 
 def _is_within_an_answer(protocol: ResponseHandler) -> bool:
@@ -53,12 +53,12 @@ def _is_within_an_answer(protocol: ResponseHandler) -> bool:
 
 
 def _is_readable(protocol: ResponseHandler) -> bool:
-    """Whether the socket holds bytes that the event loop has not read yet, or the server has closed it."""
+    """Whether the socket has bytes that the event loop has not read yet, or the server has closed it."""
     transport = protocol.transport
     if transport is None:
         return True
     if _is_new(protocol) and transport.get_extra_info("ssl_object") is not None:
-        return False  # TLS 1.3 sends session tickets after the handshake
-    waiting = select.poll()
-    waiting.register(transport.get_extra_info("socket"), select.POLLIN)
-    return bool(waiting.poll(0))
+        return False  # TLS 1.3 servers send session tickets after the handshake
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket"), select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,4 +1,4 @@
-"""How many tokens a slot's model reads at once: the owner's word, what its server tells when asked, what refusals told."""
+"""The context size of a slot's model, in tokens: from the setting, from the server, or from its refusals."""
 
 import asyncio
 import logging
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import httpx
 
-from dagster_offload.client.context_overflow import LEAST_CONTEXT_TOKENS, believable_tokens
+from dagster_offload.client.context_overflow import LEAST_CONTEXT_TOKENS, plausible_tokens
 from dagster_offload.client.transport import Http, get
 from dagster_offload.errors import OffloadError
 from dagster_offload.slot.chat import DEFAULT_MAX_TOKENS, room_to_think
@@ -18,114 +18,119 @@ from dagster_offload.text.tokens import estimated_tokens, least_tokens, text_tok
 
 logger = logging.getLogger(__name__)
 
-# Where neither the owner nor the server says; and the most that is used without the owner's word: servers tell what a
-# model could read (262,144 for many), and a laptop at 300 tokens a second would read that longer than any read timeout.
+# Used if neither a setting nor the server gives a size, and the limit for reported sizes: many servers report what the
+# model could read (262,144), and a laptop that reads 300 tokens a second would exceed any read timeout.
 DEFAULT_CONTEXT_TOKENS = 32_768
-# A text that fits this fits every server worth asking: no need to ask it.
+# A text that fits this context fits every usable server, so the server's context size is not requested.
 SMALL_CONTEXT_TOKENS = 4_096
 
 SMALLEST_CONTEXT_IN_USE = 2_048
-# Of the fewest tokens that a prompt can have. Measured over 100 real documents with four vocabularies: those counted 1.04 to
-# 4.7 times as many, and a server that cuts keeps half of its context.
+# A server that counts less than this part of `least_tokens` has cut the prompt. Measured on 100 real documents with three
+# vocabularies (o200k, cl100k, Qwen): they count 1.04 to about 5 times `least_tokens`. A server that cuts keeps half of its
+# context.
 CERTAINLY_CUT = 0.8
 
 ASKING_SECONDS = 5.0
 
-# Where servers say it in /v1/models: llama.cpp (in `meta`), vLLM and SGLang, LM Studio and routers.
+# The keys in /v1/models: llama.cpp (in `meta`), vLLM and SGLang, LM Studio and routers.
 _KEYS = ("n_ctx", "max_model_len", "context_length", "max_context_length", "context_window")
 
 
 @dataclass
 class ContextWindows:
-    """What is known in this process. The owner's word, in the slot's configuration, goes before any server's."""
+    """The context sizes that this process knows. The setting `context_tokens` overrides what a server reports."""
 
-    _told: dict[str, int | None] = field(default_factory=dict)  # by slot; None = asked, and it does not say
-    _warned: set[str] = field(default_factory=set)  # slots whose server was seen to cut prompts
+    _reported: dict[str, int | None] = field(default_factory=dict)  # by slot; None = the server reports no size
+    _warned: set[str] = field(default_factory=set)  # slots with a logged warning that their server cuts prompts
 
     async def text_tokens(self, slot: SlotConfig, text: str) -> int:
-        """How many tokens of a document go into one request. Asks the server, once, where that matters for `text`."""
+        """How many tokens of a document fit one request. Queries the server once, and only if it matters for `text`."""
         if slot.context_tokens is not None:
             return text_tokens(slot.context_tokens)
-        if slot.name not in self._told and estimated_tokens(text) > text_tokens(SMALL_CONTEXT_TOKENS):
-            self._told[slot.name] = await ask_context(slot)
-        return text_tokens(usable_context(self._told.get(slot.name)))
+        if slot.name not in self._reported and estimated_tokens(text) > text_tokens(SMALL_CONTEXT_TOKENS):
+            self._reported[slot.name] = await ask_context(slot)
+        return text_tokens(usable_context(self._reported.get(slot.name)))
 
-    def learn(self, slot: SlotConfig, word: ContextOverflow) -> None:
-        """A refusal told the context. It may be less than /v1/models said: llama.cpp shares it out over its slots."""
-        if word.context_tokens is not None:
-            self._told[slot.name] = min(word.context_tokens, self._told.get(slot.name) or word.context_tokens)
+    def learn(self, slot: SlotConfig, overflow: ContextOverflow) -> None:
+        """Keep the context size that a refusal reports, if it is smaller than the known one.
+
+        It may be less than /v1/models reports: llama.cpp divides the context among its slots.
+        """
+        if overflow.context_tokens is not None:
+            known = self._reported.get(slot.name) or overflow.context_tokens
+            self._reported[slot.name] = min(overflow.context_tokens, known)
 
     def tokens_left(self, slot: SlotConfig, prompt: str, max_tokens: int) -> int | None:
-        """What the context holds besides a prompt and its answer; None where the context is not known."""
-        known = [tokens for tokens in (slot.context_tokens, self._told.get(slot.name)) if tokens is not None]
+        """The tokens of the context that a prompt and its answer leave free; None if the context size is unknown."""
+        known = [tokens for tokens in (slot.context_tokens, self._reported.get(slot.name)) if tokens is not None]
         return max(0, min(known) - estimated_tokens(prompt) - max_tokens) if known else None
 
     def overflow_in(self, slot: SlotConfig, answer: str, max_tokens: int | None, prompt: str) -> ContextOverflow | None:
-        """Whether an answer shows that its request was more than the context holds, though the server said HTTP 200:
-        the prompt was cut, nothing was written, or the answer ended for want of room."""
+        """The overflow that an HTTP 200 answer shows, or None: the prompt was cut, the answer is empty, or it ended
+        because the context was full."""
         if not isinstance(answer, Answer):
             return None
         cut = self._cut_prompt(slot, answer, prompt)
         if cut is not None:
             return cut
         wanted = estimated_tokens(prompt) + (max_tokens or 0)
-        if _came_to_nothing(answer, wanted):
+        if _is_empty_overflow(answer, wanted):
             return ContextOverflow(wanted // 2)
         return self._filled(slot, answer, max_tokens)
 
     def _cut_prompt(self, slot: SlotConfig, answer: Answer, prompt: str) -> ContextOverflow | None:
-        """A server that counted far fewer tokens than the prompt must have did not read it all (Ollama with a small
-        num_ctx). It keeps half of its context, or all of it: twice what it read is tried first."""
+        """The overflow if the server counted far fewer tokens than the prompt must have, so it did not read all of it
+        (Ollama with a small num_ctx). It keeps half of its context or all of it; twice the count is tried first."""
         if answer.usage.prompt_tokens is None:
             return None
         counted = answer.usage.prompt_tokens + (answer.usage.cached_tokens or 0)
-        # Under any context in use, it is what a server counts that leaves out what its prompt cache held.
+        # A count below any context size in use comes from a server that does not count tokens from its prompt cache.
         if counted < LEAST_CONTEXT_TOKENS or counted >= CERTAINLY_CUT * least_tokens(prompt):
             return None
-        known = self._told.get(slot.name)
+        known = self._reported.get(slot.name)
         context = 2 * counted if known is None or known > 2 * counted else counted
         if slot.name not in self._warned:
             self._warned.add(slot.name)
             logger.warning(
-                "the %s slot's server read %d tokens of a request that has at least %d, and said nothing: give it a larger "
+                "the %s slot's server read only %d tokens of a request with at least %d, and reported no error: enlarge its "
                 "context (Ollama: OLLAMA_CONTEXT_LENGTH or num_ctx; LM Studio: Context Length; llama.cpp: --ctx-size), or "
-                "set %s to what it has. Its answer is not recorded, and documents are sent in smaller parts until then",
+                "set %s to its size. Its answer is not recorded, and documents are sent in smaller parts until then",
                 slot.name, counted, least_tokens(prompt), slot.setting("context_tokens"),
             )  # fmt: skip
         return ContextOverflow(context)
 
     def _filled(self, slot: SlotConfig, answer: Answer, max_tokens: int | None) -> ContextOverflow | None:
-        """Whether an answer ended for want of context, not by its own bound: the prompt left it hardly any room."""
+        """The overflow if an answer ended because the context was full, before its own token limit."""
         if answer.finish_reason != "length" or max_tokens is None:
             return None
         before, written = answer.usage.prompt_tokens, answer.usage.completion_tokens
         if before is None or written is None or written >= 0.9 * max_tokens:
             return None
         whole = before + written
-        known = self._told.get(slot.name) or slot.context_tokens
+        known = self._reported.get(slot.name) or slot.context_tokens
         is_at_known_end = known is not None and 0.97 * known <= whole <= 1.03 * known
-        # Nobody said: contexts are multiples of 1,024, or at least of 256 where hardly a word was written.
+        # The size is unknown: contexts are multiples of 1,024, or at least of 256 if the answer is very short.
         step = 256 if written <= max(16, max_tokens // 20) else 1_024
         is_at_some_end = (whole + 1) % step <= 2 and whole > max_tokens
         return ContextOverflow(whole, before) if is_at_known_end or is_at_some_end else None
 
 
-def _came_to_nothing(answer: Answer, wanted_tokens: int) -> bool:
-    """Whether not one token was written for a request of `wanted_tokens` that a small context may not hold (LM Studio).
-    A server that counts nothing at all tells nothing."""
+def _is_empty_overflow(answer: Answer, wanted_tokens: int) -> bool:
+    """Whether the answer to a request of `wanted_tokens` has no token, so that the context may be too small (LM Studio).
+    False for a server that reports no counts."""
     is_empty = not answer.strip() and not answer.thinking_tokens and not answer.is_in_reasoning
     is_counted = answer.usage.prompt_tokens is not None or answer.usage.completion_tokens is not None
     return is_empty and is_counted and not answer.usage.completion_tokens and wanted_tokens > SMALLEST_CONTEXT_IN_USE
 
 
-def usable_context(told: int | None) -> int:
-    """The context to plan with where the owner named none."""
-    return DEFAULT_CONTEXT_TOKENS if told is None else min(told, DEFAULT_CONTEXT_TOKENS)
+def usable_context(reported: int | None) -> int:
+    """The context size to use, in tokens, if the setting is not set."""
+    return DEFAULT_CONTEXT_TOKENS if reported is None else min(reported, DEFAULT_CONTEXT_TOKENS)
 
 
 async def ask_context(slot: SlotConfig) -> int | None:
-    """The context `/v1/models` tells for the slot's model, in tokens; None where it does not. Free, at most 5 s, and
-    never raises for a fault of the slot."""
+    """The context size that `/v1/models` reports for the slot's model, in tokens; None if it reports none. Takes at most
+    5 s, sends no completion, and raises for no slot fault."""
     slot = replace(slot, connect_timeout=min(slot.connect_timeout, ASKING_SECONDS))
     try:
         async with asyncio.timeout(ASKING_SECONDS), Http([slot], is_fresh=True) as http:
@@ -136,32 +141,32 @@ async def ask_context(slot: SlotConfig) -> int | None:
 
 
 def context_in(models: object, model: str) -> int | None:
-    """The context in the body of `/v1/models`: that of the entry called `model`, or of the only one there is."""
+    """The context size in a body of `/v1/models`: from the entry named `model`, or from the only entry."""
     entries = models.get("data") if isinstance(models, dict) else None
     entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    ours = [entry for entry in entries if entry.get("id") == model] or (entries if len(entries) == 1 else [])
-    for entry in ours:
+    matching = [entry for entry in entries if entry.get("id") == model] or (entries if len(entries) == 1 else [])
+    for entry in matching:
         meta = entry.get("meta")
-        for told in (meta if isinstance(meta, dict) else {}, entry):
+        for fields in (meta if isinstance(meta, dict) else {}, entry):
             for key in _KEYS:
-                if (found := believable_tokens(told.get(key))) is not None:
-                    return found
+                if (tokens := plausible_tokens(fields.get(key))) is not None:
+                    return tokens
     return None
 
 
 @dataclass
 class RoomToThink:
-    """The room that the requests about one passage have, one after the other."""
+    """The tokens added for thinking to the requests about one part of a document, one request after the other."""
 
     slot: SlotConfig
     dialects: Dialects
     windows: ContextWindows
     _wanted: int = 0
     _given: int = 0
-    _refused: int | None = None  # so much was too long
+    _refused: int | None = None  # the addition that was too long
 
     def added_to(self, options: RequestOptions, prompt: str) -> RequestOptions:
-        """`options` for the next request, whose messages are `prompt`."""
+        """`options` of the next request, with tokens to think; `prompt` is the text of its messages."""
         self._wanted = self._given = 0
         if options.thinking is None or self.dialects.variant(Feature.NO_THINKING) is not None:
             return options
@@ -173,8 +178,8 @@ class RoomToThink:
         return replace(options, most_to_think=self._given)
 
     def is_to_blame(self, too_long: ContextOverflow) -> bool:
-        """Whether a request that was too long had room added. It is sent again before anything is split or blamed: with
-        as much as the refusal's number leaves, else without."""
+        """Whether the refused request had tokens added for thinking. If so, it is sent again before the document is split
+        or fails: with the tokens that the refusal shows to be free, else with none."""
         self.windows.learn(self.slot, too_long)
         if self._given == 0:
             return False
@@ -182,5 +187,5 @@ class RoomToThink:
         return True
 
     def was_too_small(self, answer: str) -> bool:
-        """Whether an answer ended at its bound, and the context had less left for thinking than it usually gets."""
+        """Whether an answer ended at its limit and had fewer tokens for thinking than usual."""
         return isinstance(answer, Answer) and answer.finish_reason == "length" and self._given < self._wanted

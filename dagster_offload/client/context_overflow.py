@@ -1,6 +1,6 @@
-"""How servers say that a request does not fit their model's context, and the numbers of tokens they name with it.
+"""How servers report that a request exceeds their model's context, and the token counts in their messages.
 
-Pure. No word of a body leaves this file: bodies may echo documents.
+Pure. No text of a body leaves this module: bodies may echo documents.
 """
 
 import re
@@ -15,7 +15,7 @@ from dagster_offload.text.lenient_json import read_json, short_texts
 
 LEAST_CONTEXT_TOKENS = 512
 
-# How servers say it: llama.cpp, OpenAI, vLLM, SGLang, LM Studio (0.4 with a 200), Ollama, LiteLLM, TGI, omlx, mlx-serve,
+# The messages of llama.cpp, OpenAI, vLLM, SGLang, LM Studio (0.4 with a 200), Ollama, LiteLLM, TGI, omlx, mlx-serve,
 # vmlx, Anthropic behind a router.
 _TOO_LONG = re.compile(
     r"exceed_context_size|context_length_exceeded|ContextWindowExceeded"
@@ -36,13 +36,13 @@ _PROMPT_NUMBER = re.compile(
     r"(?:requested|resulted in|request|input|prompt|first|Given:|too long:)\W{0,12}(?:length )?\(?(?:length )?(\d[\d,]*)",
     re.IGNORECASE,
 )
-# 400 and 422 are a server's words for it, 413 a proxy's, 500 that of servers that raise it from within.
+# Servers send 400 or 422, proxies 413, and servers that raise an internal error 500.
 _STATUS_CODES = frozenset({400, 413, 422, 500})
-_LONGEST_NOTICE = 1_000  # characters; an echoed document is longer
+_LONGEST_MESSAGE = 1_000  # characters; an echoed document is longer
 
 
 def too_long_of(error: BaseException) -> ContextOverflow | None:
-    """Whether this refusal unmistakably says that the request does not fit the model's context, and what it tells."""
+    """The overflow that this refusal clearly reports, with its token counts; None for other errors."""
     if isinstance(error, ErrorAsAnswer):
         return too_long_in(error.body)
     if not isinstance(error, httpx.HTTPStatusError) or error.response.status_code not in _STATUS_CODES:
@@ -55,36 +55,36 @@ def too_long_of(error: BaseException) -> ContextOverflow | None:
 
 
 def too_long_in(body: object) -> ContextOverflow | None:
-    """The same of an error's body."""
-    notices = [notice for notice in short_texts(body, _LONGEST_NOTICE) if _TOO_LONG.search(notice)]
-    if not notices:
+    """The overflow that the body of an error reports; None for other errors."""
+    messages = [message for message in short_texts(body, _LONGEST_MESSAGE) if _TOO_LONG.search(message)]
+    if not messages:
         return None
     numbers = dict(_numbers(body))
     return ContextOverflow(
-        context_tokens=numbers.get("n_ctx") or _number(notices, _CONTEXT_NUMBER),
-        prompt_tokens=numbers.get("n_prompt_tokens") or _number(notices, _INPUT_NUMBER, _PROMPT_NUMBER),
+        context_tokens=numbers.get("n_ctx") or _number(messages, _CONTEXT_NUMBER),
+        prompt_tokens=numbers.get("n_prompt_tokens") or _number(messages, _INPUT_NUMBER, _PROMPT_NUMBER),
     )
 
 
-def _number(notices: list[str], *patterns: re.Pattern[str]) -> int | None:
-    """The number one of these patterns finds, the first pattern first."""
+def _number(messages: list[str], *patterns: re.Pattern[str]) -> int | None:
+    """The number that the first matching pattern finds."""
     for pattern in patterns:
-        for notice in notices:
-            if (found := pattern.search(notice)) is not None:
-                return believable_tokens(int(next(group for group in found.groups() if group).replace(",", "")))
+        for message in messages:
+            if (found := pattern.search(message)) is not None:
+                return plausible_tokens(int(next(group for group in found.groups() if group).replace(",", "")))
     return None
 
 
 def _numbers(value: object, depth: int = 0) -> Iterator[tuple[str, int]]:
     if isinstance(value, dict) and depth < 4:
         for key, item in value.items():
-            if (found := believable_tokens(item)) is not None:
+            if (found := plausible_tokens(item)) is not None:
                 yield str(key), found
             yield from _numbers(item, depth + 1)
 
 
-def believable_tokens(value: object) -> int | None:
-    """A believable number of tokens: nobody serves a context under 512, and a 0 means that it is not known."""
+def plausible_tokens(value: object) -> int | None:
+    """`value` if it can be a number of tokens, else None. No server has a context under 512, and 0 means unknown."""
     if not isinstance(value, int) or isinstance(value, bool):
         return None
     return value if LEAST_CONTEXT_TOKENS <= value <= 2**31 else None

@@ -1,6 +1,7 @@
-"""What an error from a slot means: the words an operator reads, who may have been reached, what to set right.
+"""What an error from a slot means: the reason shown to operators, whether the slot was reached, the setting to check.
 
-No word of a response's body leaves this file but the router's own few (`refusals.py`): bodies may echo documents.
+The only text of a response body that leaves this module is a router's reason code (`refusals.py`): bodies may echo
+documents.
 """
 
 import socket
@@ -13,8 +14,8 @@ import aiohttp
 import httpx
 
 from dagster_offload import timing
-from dagster_offload.client.connections import AnsweredUnasked
-from dagster_offload.client.transport import truer_error
+from dagster_offload.client.connections import UnsolicitedAnswer
+from dagster_offload.client.transport import corrected_error
 from dagster_offload.errors import CutAnswer, MalformedAnswer, SlotFrozen, StageDeferred, WrongModel
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.refusals import (
@@ -24,7 +25,7 @@ from dagster_offload.slot.refusals import (
     setting_behind_status,
 )
 
-# The request may have reached the slot, and its answer did not reach us whole.
+# The request may have reached the slot, but its complete answer did not reach us.
 _CUT_ERRORS = (
     CutAnswer,
     httpx.ReadError,
@@ -39,7 +40,7 @@ _MISCONFIGURED_ERRORS = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.Loca
 
 
 def fault_reason(exc: BaseException) -> str:
-    """Why a call failed, in the few words an operator reads: `upstream_cold`, `HTTP 500`, `connection refused`."""
+    """Why a call failed, as a short text for operators: `upstream_cold`, `HTTP 500`, `connection refused`."""
     if isinstance(exc, StageDeferred):
         return exc.reason
     if isinstance(exc, httpx.HTTPStatusError):
@@ -58,41 +59,41 @@ def fault_reason(exc: BaseException) -> str:
 
 
 def reason_with_setting(slot: SlotConfig, exc: BaseException) -> str:
-    """`fault_reason`, and the setting to look at where the slot did not name its reason itself."""
+    """`fault_reason`, with the setting to check unless the slot gave a reason code itself."""
     reason = fault_reason(exc)
     return reason if router_reason(exc) else f"{reason} (check {setting_to_check(slot, exc)})"
 
 
 def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
-    error = truer_error(exc) if isinstance(exc, httpx.TransportError) else exc
+    error = corrected_error(exc) if isinstance(exc, httpx.TransportError) else exc
     causes = list(_causes(exc))
     if isinstance(error, httpx.ProxyError):
-        return "proxy cannot be reached or refuses"
+        return "the proxy is unreachable or refused the connection"
     if any(isinstance(cause, (ssl.SSLError, aiohttp.ClientSSLError)) for cause in causes):
         is_untrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
         return "TLS certificate not trusted" if is_untrusted else "TLS handshake failed"
     for cause in sorted(causes, key=lambda cause: not isinstance(cause, socket.gaierror)):
-        if (words := os_error_text(cause)) is not None:
-            return words
-    if any(isinstance(cause, AnsweredUnasked) for cause in causes):
-        return "the server sent an answer before it was sent a request"
+        if (message := os_error_text(cause)) is not None:
+            return message
+    if any(isinstance(cause, UnsolicitedAnswer) for cause in causes):
+        return "the server sent an answer before it received a request"
     if any(isinstance(cause, aiohttp.ClientResponseError) for cause in causes):
-        return "what answers there speaks no HTTP"
-    for kind, words in (
+        return "the server does not speak HTTP"
+    for kind, message in (
         (httpx.ConnectTimeout, "no connection in time"),
         (httpx.ReadTimeout, "no answer in time"),
-        (httpx.RemoteProtocolError, "server closed the connection before its answer was whole"),
-        (httpx.ReadError, "answer cut: the connection ended inside it"),
+        (httpx.RemoteProtocolError, "the server closed the connection before its answer was complete"),
+        (httpx.ReadError, "answer cut: the connection ended during the answer"),
         (httpx.ConnectError, "cannot connect"),
-        (httpx.DecodingError, "answer cut: its body is not in the encoding it names"),
+        (httpx.DecodingError, "answer cut: the body does not match its Content-Encoding"),
     ):
         if isinstance(error, kind):
-            return words
+            return message
     return type(error).__name__
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
-    """`exc` and everything that led to it, the members of groups included."""
+    """`exc` and all its causes and contexts, including the members of exception groups."""
     waiting: list[BaseException | None] = [exc]
     seen: set[int] = set()
     while waiting:
@@ -107,24 +108,24 @@ def _causes(exc: BaseException) -> Iterator[BaseException]:
 
 
 def is_cut(exc: BaseException) -> bool:
-    """Whether the request may have reached the slot and its answer was cut: the document may be the cause.
+    """Whether the request may have reached the slot and its answer was cut, so that the document may be the cause.
 
-    False where no connection stood, and where the router itself refused (503, 429, one of its own words).
+    False if there was no connection, or if the router itself refused (503, 429 or one of its reason codes).
     """
     if isinstance(exc, httpx.HTTPStatusError):
         return exc.response.status_code in {502, 504} and router_reason(exc) is None
     if isinstance(exc, httpx.TransportError):
-        exc = truer_error(exc)
+        exc = corrected_error(exc)
     return isinstance(exc, _CUT_ERRORS)
 
 
 def is_busy(exc: BaseException) -> bool:
-    """Whether the slot asked for patience: a 429 is back-pressure, not absence."""
+    """Whether the slot answered 429: it is busy, not unavailable."""
     return isinstance(exc, httpx.HTTPStatusError) and exc.response.status_code == httpx.codes.TOO_MANY_REQUESTS
 
 
 def retry_after_of(exc: BaseException) -> float | None:
-    """Seconds the slot asked us to wait (5 s .. 6 h); None where it named no time."""
+    """The seconds to wait that the slot requested (5 s to 6 h); None if it sent no time."""
     if isinstance(exc, httpx.HTTPStatusError):
         return retry_after_seconds(exc.response)
     if isinstance(exc, StageDeferred) and "retry_after_minutes" in vars(exc):
@@ -133,22 +134,21 @@ def retry_after_of(exc: BaseException) -> float | None:
 
 
 def router_reason(exc: BaseException) -> str | None:
-    """The router's own word for its refusal; only words of `refusals.py` are ever taken from a body."""
-    return None if not isinstance(exc, httpx.HTTPStatusError) else word_in(exc.response)
+    """The router's reason code for its refusal, or None. Only the codes of `refusals.py` are ever read from a body."""
+    return None if not isinstance(exc, httpx.HTTPStatusError) else _reason_in(exc.response)
 
 
-def word_in(response: httpx.Response) -> str | None:
-    """The router's own word in a response that was read, or None."""
+def _reason_in(response: httpx.Response) -> str | None:
     return None if response.is_success else router_reason_in(text_of(response))
 
 
 def text_of(response: httpx.Response) -> str:
-    """The body as UTF-8, which JSON is. Not `response.text`: it goes by the header, and some codecs (`undefined`) raise."""
+    """The body decoded as UTF-8, like all JSON. `response.text` uses the header, and some codecs (`undefined`) raise."""
     return response.content.decode(errors="replace")
 
 
 def is_misconfigured(fault: BaseException | int) -> bool:
-    """Whether a trial that ends so most likely has to be mended by a person."""
+    """Whether a trial that ends with this fault most likely needs a change by a person."""
     if isinstance(fault, httpx.HTTPStatusError):
         fault = fault.response.status_code
     if isinstance(fault, int):
@@ -157,7 +157,7 @@ def is_misconfigured(fault: BaseException | int) -> bool:
 
 
 def setting_to_check(slot: SlotConfig, fault: BaseException | int) -> str:
-    """The setting most likely to put this fault right, as an operator would type it."""
+    """The setting that most likely fixes this fault: the name of its environment variable."""
     if isinstance(fault, httpx.HTTPStatusError):
         fault = fault.response.status_code
     if isinstance(fault, int):
@@ -173,7 +173,7 @@ MAX_RETRY_AFTER_SECONDS = 6 * 3600.0
 
 
 def retry_after_seconds(response: "httpx.Response", now: datetime | None = None) -> float | None:
-    """Seconds the server asked us to wait, clamped to 5 s .. 6 h; None where it named none we can read.
+    """The seconds to wait that the server requested, clamped to 5 s to 6 h; None without a readable `Retry-After`.
 
     `Retry-After` is a number of seconds or an HTTP date (RFC 9110, 10.2.3).
     """
@@ -187,8 +187,8 @@ def retry_after_seconds(response: "httpx.Response", now: datetime | None = None)
             when = parsedate_to_datetime(value)
             when = when if when.tzinfo else when.replace(tzinfo=UTC)
             seconds = (when - (now or datetime.now(UTC))).total_seconds()
-        except (ValueError, OverflowError):  # no date, or one beyond every calendar
+        except (ValueError, OverflowError):  # not a date, or one out of range
             return None
-    if seconds != seconds:  # a header that says "nan"
+    if seconds != seconds:  # the header is "nan"
         return None
     return min(max(seconds, timing.current().shortest_retry_after), MAX_RETRY_AFTER_SECONDS)

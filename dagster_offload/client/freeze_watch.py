@@ -1,7 +1,7 @@
-"""A vigil beside long calls: notices a slot whose process is frozen, which TCP never tells.
+"""A watch during long calls that detects a slot whose process is frozen, which TCP cannot detect.
 
-A vanished host ends its calls by TCP keep-alive and TCP_USER_TIMEOUT (transport.py). A frozen process keeps its
-connections: three fresh probes in a row without any answer, over 45 s, end the calls that are open.
+TCP keep-alive and TCP_USER_TIMEOUT end the calls to a vanished host (transport.py). A frozen process keeps its
+connections. Three probes in a row on new connections without any answer, over 45 s, end the open calls.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ SILENT_PROBES = 3
 
 
 class FreezeWatch:
-    """Watches one worker's open calls at a slot; use it as a context manager around them.
+    """Watches one worker's open calls to a slot. Use it as a context manager around them.
 
-    Armed only once a probe beside a call was answered: some servers answer none while they generate. A red answer is
-    an answer.
+    It ends calls only after the slot has answered a probe during a call: some servers answer no probe while they
+    generate. An unhealthy answer counts as an answer.
     """
 
     def __init__(
         self,
         slot: SlotConfig,
-        ask: Callable[[SlotConfig], Awaitable[ProbeResult]] = probe,
+        send_probe: Callable[[SlotConfig], Awaitable[ProbeResult]] = probe,
         every_seconds: float | None = None,
     ) -> None:
         self.slot = slot
-        self._ask = ask
+        self._send_probe = send_probe
         self._every_seconds = timing.current().watch_every if every_seconds is None else every_seconds
         self._open: set[asyncio.Task[Any]] = set()
         self._ended: set[asyncio.Task[Any]] = set()
@@ -50,7 +50,7 @@ class FreezeWatch:
             await asyncio.gather(self._watcher, return_exceptions=True)
 
     async def beside(self, call: Coroutine[Any, Any, T]) -> T:
-        """Await a call under watch. Raises `SlotFrozen` where the vigil ended it."""
+        """Await a call under watch. Raises `SlotFrozen` if the watch ended it."""
         task = asyncio.create_task(call)
         self._open.add(task)
         try:
@@ -59,7 +59,7 @@ class FreezeWatch:
             if task in self._ended:
                 seconds = SILENT_PROBES * self._every_seconds
                 raise SlotFrozen(
-                    f"no answer to {SILENT_PROBES} probes over {seconds:g} s beside an open call"
+                    f"no answer to {SILENT_PROBES} probes over {seconds:g} s during an open call"
                 ) from None
             task.cancel()
             raise
@@ -68,17 +68,17 @@ class FreezeWatch:
             self._ended.discard(task)
 
     async def _watch(self) -> None:
-        silent, was_asked = 0, False
+        silent, has_probed = 0, False
         while True:
             await asyncio.sleep(
-                self._every_seconds if was_asked else min(self._every_seconds, timing.current().watch_first)
+                self._every_seconds if has_probed else min(self._every_seconds, timing.current().watch_first)
             )
             watched = set(self._open)
             if not watched:
                 silent = 0
                 continue
-            was_asked = True
-            result = await self._ask(self.slot)
+            has_probed = True
+            result = await self._send_probe(self.slot)
             silent = 0 if result.answered else silent + 1
             self._is_armed = self._is_armed or result.answered
             if self._is_armed and silent >= SILENT_PROBES:

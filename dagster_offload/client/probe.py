@@ -1,6 +1,6 @@
-"""Is the slot there? One health request on a fresh connection.
+"""The health probe of a slot: one request on a new connection.
 
-It is free and holds no permit, and its answer alone never opens anything: a trial does.
+It needs no completion and no permit. Its answer never closes a breaker; only a trial does.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ from dagster_offload.slot.health import (
 
 
 async def probe(slot: SlotConfig) -> ProbeResult:
-    """Ask the router for its health. Takes at most 5 s; never raises for a fault of the slot.
+    """Request the router's health. Takes at most 5 s and raises for no slot fault.
 
-    Where the health path is 404, the list of models says whether it can be used. A server may answer the one and not
-    the other: llama-cpp-python's list waits until a generation ends.
+    If the health path returns 404, the list of models is requested instead. Some servers delay that list:
+    llama-cpp-python answers it only when the current generation ends.
     """
     slot = replace(slot, connect_timeout=min(slot.connect_timeout, CONNECT_SECONDS))
     path, is_missing = health_path(slot), False
@@ -57,7 +57,7 @@ async def probe(slot: SlotConfig) -> ProbeResult:
 
 
 async def listed_models(slot: SlotConfig) -> list[str] | None:
-    """The names that the server lists; None where it does not say. Free, at most 5 s, never raises for its faults."""
+    """The model names that the server lists; None without a list. Takes at most 5 s and raises for no slot fault."""
     slot = replace(slot, connect_timeout=min(slot.connect_timeout, CONNECT_SECONDS))
     try:
         async with asyncio.timeout(timing.current().probe_limit), Http([slot], is_fresh=True) as http:

@@ -1,7 +1,7 @@
-"""How many documents a slot's server keeps in its prompt cache: by its own word, or by asking the same things twice.
+"""How many documents a slot's server keeps in its prompt cache: as it reports, or as two questions per document show.
 
-More documents in flight than it keeps, and each is read again for its next stage. A server's word is free
-(llama.cpp's `/props` and `/slots`); most servers say nothing. What asking twice shows costs completions of one token.
+With more documents in flight than it keeps, the server reads each again for its next stage. A reported size costs no
+completion (llama.cpp's `/props` and `/slots`), but most servers report none. Measuring costs completions of one token.
 """
 
 import asyncio
@@ -19,31 +19,32 @@ from dagster_offload.slot.config import MAX_CONCURRENCY, SlotConfig
 from dagster_offload.text.lenient_json import read_json
 
 ASK_SECONDS = 2.0
-DOCUMENTS_TO_ASK = 4  # where nobody said how many are to be in flight
+DOCUMENTS_TO_ASK = 4  # if the number of documents in flight is not set
 
 # Long enough to stand out from the chat template around it, short enough to be read in seconds.
 DOCUMENT_WORDS = 700
-# A prompt that was kept is kept nearly whole; a shared template or a block size makes the rest.
+# A kept prompt is kept almost completely; below this part, only the chat template or a cache block was shared.
 KEPT = 0.5
 
 
 @dataclass(frozen=True)
 class ReportedCacheSize:
-    """`places` is None where the server tells nothing; `answered` False where nothing can be said about that."""
+    """`places`: the cache size in documents, None if the server reports none. `answered` is False without a usable reply
+    (unreachable, timeout, HTTP 5xx)."""
 
     answered: bool
     places: int | None = None
 
 
 async def ask_prompt_cache_size(slot: SlotConfig) -> ReportedCacheSize:
-    """The server's own word for its places. Takes 2 s at most, makes no completion, and never raises for the slot."""
+    """The cache size that the server reports. Takes at most 2 s, sends no completion, and raises for no slot fault."""
     slot = replace(slot, connect_timeout=min(slot.connect_timeout, ASK_SECONDS))
     try:
         async with asyncio.timeout(ASK_SECONDS), Http([slot], is_fresh=True) as http:
             for path in ("/props", "/slots"):
                 response = await get(http, slot, path, ASK_SECONDS)
-                if response.is_success and (places := _places_in(response.content)) is not None:
-                    return ReportedCacheSize(True, places)
+                if response.is_success and (size := _cache_size_in(response.content)) is not None:
+                    return ReportedCacheSize(True, size)
                 if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
                     return ReportedCacheSize(False)
     except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, CutAnswer, SettingsError):
@@ -51,44 +52,46 @@ async def ask_prompt_cache_size(slot: SlotConfig) -> ReportedCacheSize:
     return ReportedCacheSize(True)
 
 
-def _places_in(body: bytes) -> int | None:
+def _cache_size_in(body: bytes) -> int | None:
     try:
-        told: Any = read_json(body)
+        report: Any = read_json(body)
     except ValueError:
         return None
-    places = len(told) if isinstance(told, list) else told.get("total_slots") if isinstance(told, dict) else None
-    return places if type(places) is int and 1 <= places <= MAX_CONCURRENCY else None
+    size = len(report) if isinstance(report, list) else report.get("total_slots") if isinstance(report, dict) else None
+    return size if type(size) is int and 1 <= size <= MAX_CONCURRENCY else None
 
 
 @dataclass(frozen=True)
 class Reuse:
-    """What asking twice showed. `kept` documents of `asked` were still in the cache after all of them had been read;
-    None where the server does not say how much it took out of its cache."""
+    """The measured reuse. After all `sent` documents had been read, `kept` were still in the cache; None if the server
+    does not report cached tokens."""
 
-    asked: int
+    sent: int
     kept: int | None
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
+        """One line for people."""
         if self.kept is None:
-            return "the server does not say what it reuses: nothing is known about it"
+            return "the server does not report what it reuses, so this is unknown"
         if self.kept == 0:
-            return "nothing is reused: every document is read once for each stage"
-        if self.kept < self.asked:
-            return f"reads a document once while {self.kept} are in flight; of {self.asked} it forgot {self.asked - self.kept}"
-        return f"reads a document once, also with {self.asked} in flight"
+            return "nothing is reused: every document is read again for each stage"
+        if self.kept < self.sent:
+            dropped = self.sent - self.kept
+            return f"reads each document once with up to {self.kept} in flight; it dropped {dropped} of {self.sent}"
+        return f"reads each document once, even with {self.sent} in flight"
 
 
 def calls_needed(documents: int) -> int:
-    """How many completions `find_reuse` makes at most."""
+    """The most completions that `find_reuse` sends."""
     return 2 * documents
 
 
 async def find_reuse(client: AIClient, slot: SlotConfig, documents: int) -> Reuse:
-    """Ask one thing about each of `documents` made-up documents, then another, as two stages do, one call at a time.
+    """Ask two questions about each of `documents` generated documents, like two stages, one call at a time.
 
-    The second time the last comes first: a cache that forgets the oldest would else forget each just before it is asked
-    for. The caller holds a permit. Raises what a completion raises.
+    The second round runs in reverse order: otherwise a cache that evicts the oldest entry would evict each document just
+    before its second question. The caller holds a permit. Raises what a completion raises.
     """
     texts = [_made_up(number) for number in range(documents)]
     for text in texts:
@@ -103,7 +106,7 @@ async def find_reuse(client: AIClient, slot: SlotConfig, documents: int) -> Reus
 
 
 async def _cached_part(client: AIClient, slot: SlotConfig, document: str, question: str) -> float | None:
-    """The part of the prompt the server had read before; None where it does not say."""
+    """The part of the prompt that came from the cache (0 to 1); None if the server does not report it."""
     options = RequestOptions(max_tokens=1, temperature=0.0, thinking=False)
     answer = await client._request(slot, question, system=document, options=options)
     usage = answer.usage if isinstance(answer, Answer) else None
@@ -119,6 +122,6 @@ _WORDS = (
 
 
 def _made_up(number: int) -> str:
-    """Words in an order of their own, new at every look: unlike one another from the first on, and never seen before."""
+    """Random words after a random number: no two documents share a beginning, and no cache has seen them before."""
     dice = random.Random()  # noqa: S311 - for variety, not for secrets
     return f"{dice.getrandbits(64):x} {number} " + " ".join(dice.choices(_WORDS, k=DOCUMENT_WORDS))

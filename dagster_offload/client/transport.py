@@ -1,6 +1,6 @@
-"""The sockets under every call to a slot: keep-alive that notices a vanished host, proxies, and errors told truly.
+"""The sockets under every call to a slot: keep-alive that detects a vanished host, proxies, and accurate errors.
 
-Everything here is about httpx on aiohttp's transport. What is sent and what an answer means stands in `client.py`.
+This module uses httpx on aiohttp's transport. `ai_client.py` decides what is sent and what an answer means.
 """
 
 import asyncio
@@ -18,43 +18,43 @@ import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
 from httpx_aiohttp import AiohttpTransport
 
-from dagster_offload.client.connections import AnsweredUnasked, CleanConnector
+from dagster_offload.client.connections import CleanConnector, UnsolicitedAnswer
 from dagster_offload.errors import CutAnswer, SettingsError
 from dagster_offload.slot.addresses import USER_AGENT, auth_headers, endpoint, origin, proxy_for
 from dagster_offload.slot.config import SlotConfig
 
-# A host that vanishes in mid-answer is noticed 35 s after its last byte, a nap shorter than that survives. Keep-alive
-# alone does not notice one whose kernel still owes us an acknowledgement; TCP_USER_TIMEOUT does (measured).
+# A host that vanishes during an answer is detected 35 s after its last byte; the call survives a shorter sleep.
+# Keep-alive alone does not detect a host that still owes an acknowledgement; TCP_USER_TIMEOUT does (measured).
 KEEPALIVE_IDLE_SECONDS = 15
 KEEPALIVE_INTERVAL_SECONDS = 5
 KEEPALIVE_PROBES = 4
 UNACKNOWLEDGED_SECONDS = 35
 
-# Common servers (uvicorn, llama.cpp) close an idle connection after 5 s. Letting go first avoids sending a request
-# into a connection that is just being closed, which would look like a slot that hung up.
+# Common servers (uvicorn, llama.cpp) close an idle connection after 5 s. We close it earlier, so that no request is sent
+# on a connection that the server is closing: that would look like a slot that disconnected.
 IDLE_CONNECTION_SECONDS = 4.0
 
-# Proxies tell much in headers; aiohttp's own bound of 8 kB would make an answer with one of them no HTTP.
+# Proxies send long headers; with aiohttp's default limit of 8 kB, such an answer would be rejected as invalid HTTP.
 LONGEST_HEADER_BYTES = 65_536
 
-# A body without end, or a small one that unpacks without end, must not fill the memory: no answer comes near this.
+# An endless body, or a small one that decompresses endlessly, must not fill the memory. No answer is nearly this long.
 LONGEST_BODY_BYTES = 16 * 2**20
 
-# aiohttp bounds connecting a socket, not resolving a name; mDNS takes about 5 s to say that a laptop is not there.
+# aiohttp limits the time to connect a socket, not to resolve a name. mDNS takes about 5 s to report a missing laptop.
 NAME_LOOKUP_SECONDS = 6.0
 
 
 class Http:
-    """HTTP to the servers of some slots, each through its proxy where it has one. Used as a context manager, or closed.
+    """HTTP to the servers of some slots, through a proxy where one applies. Use it as a context manager, or close it.
 
-    Requests are handed to httpx's transports themselves. What `httpx.AsyncClient` does around them (redirects, cookies,
-    flows of authentication, hooks) is nothing we want of a slot, and it is a third of a call's processor time.
+    Requests go directly to httpx's transports. What `httpx.AsyncClient` adds (redirects, cookies, authentication flows,
+    hooks) is not needed here, and takes a third of a call's processor time.
     """
 
     def __init__(self, slots: Iterable[SlotConfig], *, is_fresh: bool = False) -> None:
-        """Sockets are opened by the event loop of the first request. Raises `SettingsError` for a bad CA file.
+        """The event loop of the first request opens the sockets. Raises `SettingsError` for a bad CA file.
 
-        `is_fresh`: every request on a connection of its own, so that an answer says something about the host now.
+        `is_fresh`: each request uses a new connection, so that its answer shows the present state of the host.
         """
         self._by_origin = {
             origin(slot.url): _transport(
@@ -68,16 +68,16 @@ class Http:
     async def exchange(
         self, method: str, url: str, headers: Mapping[str, str], timeout: httpx.Timeout, json: Any = None
     ) -> httpx.Response:
-        """One request and its whole answer, with errors that say what happened.
+        """Send one request and read its complete answer.
 
-        Redirects are answers: a redirected POST loses its body or goes to a host nobody configured. Raises `CutAnswer`
-        for a body longer than any answer.
+        Redirects are returned, not followed: a redirected POST loses its body or goes to a host that is not configured.
+        Raises `CutAnswer` for a body over 16 MB, and httpx errors corrected by `corrected_errors`.
         """
         request = httpx.Request(
             method, _parsed(url), headers={**_HEADERS, **headers}, json=json, extensions={"timeout": timeout.as_dict()}
         )
         body = bytearray()
-        with true_errors():
+        with corrected_errors():
             response = await self._by_origin[origin(url)].handle_async_request(request)
             try:
                 async for part in response.aiter_bytes():
@@ -86,12 +86,13 @@ class Http:
                         raise CutAnswer(f"its body is longer than {LONGEST_BODY_BYTES >> 20} MB")
             finally:
                 await response.aclose()
-        # The body is unpacked and whole: what spoke of its packing must not be read again.
+        # The body is decompressed and complete, so headers about its encoding no longer apply.
         for name in _PACKING_HEADERS:
             response.headers.pop(name, None)
         return httpx.Response(response.status_code, headers=response.headers, content=bytes(body), request=request)
 
     async def aclose(self) -> None:
+        """Close all connections."""
         for transport in self._by_origin.values():
             await transport.aclose()
 
@@ -109,27 +110,28 @@ _parsed = lru_cache(maxsize=64)(httpx.URL)
 
 
 def call_timeout(slot: SlotConfig, read_seconds: float) -> httpx.Timeout:
+    """The timeouts of one call, in seconds; the name lookup has its own limit."""
     return httpx.Timeout(read_seconds, connect=slot.connect_timeout, pool=slot.connect_timeout + NAME_LOOKUP_SECONDS)
 
 
 @lru_cache(maxsize=4)
 def tls_context(ca_file: str | None, setting: str) -> ssl.SSLContext:
-    """The certificates of `ca_file`, or those httpx would trust (`SSL_CERT_FILE` and `SSL_CERT_DIR` included).
+    """A TLS context that trusts `ca_file`, or what httpx trusts by default (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
 
-    Loaded once. Certificates are always verified: a router's own certificate, named as its CA file, is trusted.
-    Raises `SettingsError` that names `setting`.
+    Loaded once. Certificates are always verified; a router's self-signed certificate is trusted if `ca_file` names it.
+    Raises a `SettingsError` that names `setting`.
     """
     if ca_file is None:
         return httpx.create_ssl_context()
     try:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:  # SSLError is one
-        reason = "it holds no certificate in PEM form" if isinstance(error, ssl.SSLError) else error.strerror
+        reason = "it contains no certificate in PEM format" if isinstance(error, ssl.SSLError) else error.strerror
         raise SettingsError(f"{setting}: {ca_file} cannot be used: {reason}") from None
 
 
-def watchful_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """A TCP socket that notices a host that is gone. Not every platform has every option."""
+def keepalive_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A TCP socket that detects a vanished host. Some platforms lack some of these options."""
     family, kind, protocol, _, _ = address
     opened = socket.socket(family, kind, protocol)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -149,9 +151,9 @@ def _transport(context: ssl.SSLContext | None, *, is_fresh: bool, proxy: str | N
     def open_session() -> aiohttp.ClientSession:
         connector = CleanConnector(
             resolver=NameLookup(),
-            socket_factory=watchful_socket,  # the transport's own `socket_options` are silently ignored
+            socket_factory=keepalive_socket,  # the transport silently ignores its own `socket_options`
             ssl=context or True,
-            limit=0,  # permits bound the calls in flight, not the pool
+            limit=0,  # permits limit the calls in flight, not the pool
             force_close=is_fresh,
             keepalive_timeout=None if is_fresh else IDLE_CONNECTION_SECONDS,
         )
@@ -163,85 +165,88 @@ def _transport(context: ssl.SSLContext | None, *, is_fresh: bool, proxy: str | N
         )
 
     return AiohttpTransport(
-        verify=context or False,  # only read by a session of its own; False spares loading certificates again
+        verify=context or False,  # unused, as we pass a session; False avoids loading the certificates again
         client=open_session,
         proxy=None if proxy is None else httpx.Proxy(proxy),
     )
 
 
 async def get(http: Http, slot: SlotConfig, path: str, seconds: float) -> httpx.Response:
-    """One free question to a slot's server. Raises what `Http.exchange` and `auth_headers` raise."""
+    """One GET request to a slot's server, without a completion. Raises what `Http.exchange` and `auth_headers` raise."""
     timeout = call_timeout(slot, seconds)
     return await http.exchange("GET", endpoint(slot, path), auth_headers(slot), timeout)
 
 
 @contextmanager
-def true_errors() -> Iterator[None]:
-    """Requests inside raise errors that say what happened.
+def corrected_errors() -> Iterator[None]:
+    """Replace misleading transport errors of the requests inside.
 
-    httpx-aiohttp reports a refused connection, a failed name lookup and a server that hangs up before it answers all
-    as `ConnectTimeout`. Who is suspected after a cut depends on the difference, so it is put right in this one place.
+    httpx-aiohttp reports a refused connection, a failed name lookup and a server that disconnects before it answers all
+    as `ConnectTimeout`. Which document becomes a suspect depends on the difference, so this function corrects the error.
     """
     try:
         yield
     except httpx.TransportError as error:
-        truer = truer_error(error)
-        if truer is error:
+        corrected = corrected_error(error)
+        if corrected is error:
             raise
-        raise truer from error.__cause__
-    except aiohttp.ClientError as error:  # what the library does not map: an answer that is no HTTP
-        raise httpx.RemoteProtocolError(f"the server's answer is no HTTP: {type(error).__name__}") from error
+        raise corrected from error.__cause__
+    except aiohttp.ClientError as error:  # the library does not map it: the answer is not HTTP
+        raise httpx.RemoteProtocolError(f"the server's answer is not HTTP: {type(error).__name__}") from error
 
 
-def truer_error(error: httpx.TransportError) -> httpx.TransportError:
-    """The httpx error that fits what aiohttp met; `error` itself where it is true already."""
+def corrected_error(error: httpx.TransportError) -> httpx.TransportError:
+    """The httpx error that matches aiohttp's error; `error` itself if it already does."""
     cause = error.__cause__
-    for kind, truer in (
+    for kind, accurate in (
         (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
         (aiohttp.ClientConnectorError, httpx.ConnectError),  # refused, no such host, no route, TLS
-        (AnsweredUnasked, httpx.ConnectError),  # no request was sent
+        (UnsolicitedAnswer, httpx.ConnectError),  # no request was sent
         (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
         (aiohttp.SocketTimeoutError, httpx.ReadTimeout),
         (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
         (aiohttp.ClientConnectionResetError, httpx.WriteError),
-        (aiohttp.ClientOSError, httpx.ReadError),  # reset, or the host vanished, after the connection stood
+        (aiohttp.ClientOSError, httpx.ReadError),  # reset, or the host vanished, after connecting
     ):
         if isinstance(cause, kind):
-            return error if type(error) is truer else truer(str(cause) or type(cause).__name__)
+            return error if type(error) is accurate else accurate(str(cause) or type(cause).__name__)
     return error
 
 
 class NameLookup(AbstractResolver):
+    """Resolves each name in a daemon thread of its own, so that a slow lookup blocks neither other calls nor the exit."""
+
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found: Future[list[ResolveResult]] = Future()
-        found.set_running_or_notify_cancel()  # whoever stops waiting does not take the thread's answer away from it
+        """The addresses of `host`. Raises `OSError` if it cannot be resolved."""
+        result: Future[list[ResolveResult]] = Future()
+        result.set_running_or_notify_cancel()  # if the waiting task is cancelled, the thread can still set its result
 
         def look_up() -> None:
             try:
-                found.set_result(_addresses(host, port, family))
-            except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
-                found.set_exception(error)
+                result.set_result(_addresses(host, port, family))
+            except Exception as error:  # noqa: BLE001 - raised in the task that waits
+                result.set_exception(error)
 
         threading.Thread(target=look_up, name=f"look-up-{host}", daemon=True).start()
-        return await asyncio.wrap_future(found)
+        return await asyncio.wrap_future(result)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 def _addresses(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG)
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG)
     return [
         ResolveResult(
             hostname=host,
-            # As a number that keeps the interface of a link-local address, which mDNS may well answer with.
+            # Numeric, with the interface of a link-local address, which mDNS often returns.
             host=socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0],
             port=port,
             family=kind,
             proto=protocol,
             flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
         )
-        for kind, _, protocol, _, address in found
+        for kind, _, protocol, _, address in addresses
     ]

@@ -1,8 +1,8 @@
-"""Does the slot really answer? A one-token completion decides.
+"""The trial: a one-token completion that shows whether the slot really answers.
 
-Health alone does not: several servers are green while they load, and some proxies always are.
+A healthy probe is not enough: several servers report healthy while they load, and some proxies always do.
 
-The caller holds a permit for it and writes the verdict to the ledger.
+The caller holds a permit and writes the verdict to the ledger.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOption
 from dagster_offload.slot.config import SlotConfig
 
 TRIAL_PROMPT = "Answer with one word: ready"
-BOUNDS = {"max_tokens", "max_completion_tokens"}
+TOKEN_LIMITS = {"max_tokens", "max_completion_tokens"}
 
 
 @dataclass(frozen=True)
 class TrialVerdict:
-    """`answered` closes the breaker; `misconfigured`: a person has to mend it, most likely, and `reason` names the setting.
+    """`answered` closes the breaker. `misconfigured`: a person most likely has to change a setting, named in `reason`.
 
-    The fields from `seconds` on are what the ledger's row of this call needs; `seconds` counts from the sending.
+    The ledger's row of this call uses the fields from `seconds` on; `seconds` counts from the start of the request.
     """
 
     answered: bool
     reason: str
     misconfigured: bool = False
-    busy: bool = False  # a 429: the slot asks for patience
+    busy: bool = False  # HTTP 429: the slot is busy
     timed_out: bool = False  # no answer within the limit: the model may still be loading
     retry_after_seconds: float | None = None
     seconds: float = 0.0
@@ -43,18 +43,20 @@ class TrialVerdict:
 
 
 async def trial(client: AIClient, slot: SlotConfig, limit_seconds: float | None = None) -> TrialVerdict:
-    """Ask `slot` for one token. Content and finish_reason are not looked at.
+    """Request one token from `slot`. Content and finish_reason are ignored.
 
-    Waits as long as for any call, unless `limit_seconds` says otherwise: a server that loads its model on first use
-    (Ollama, LM Studio) stops loading when the caller leaves. A process that freezes meanwhile is noticed in a minute.
-    Never raises for a fault of the slot or its settings; faults of our own propagate.
+    Waits as long as for any call, unless `limit_seconds` is set: a server that loads its model on first use (Ollama, LM
+    Studio) stops loading when the client disconnects. A process that freezes meanwhile is detected within a minute.
+    Raises for no fault of the slot or its settings; other errors propagate.
     """
     limit_seconds = slot.read_timeout if limit_seconds is None else limit_seconds
     options = RequestOptions(max_tokens=1, temperature=0.0, thinking=False, read_timeout_seconds=limit_seconds)
     started = time.monotonic()
     try:
         async with FreezeWatch(slot) as freeze_watch, asyncio.timeout(limit_seconds):
-            answer = await freeze_watch.beside(client._request(_without_bounds(slot), TRIAL_PROMPT, options=options))
+            answer = await freeze_watch.beside(
+                client._request(_without_token_limits(slot), TRIAL_PROMPT, options=options)
+            )
     except ChoiceWithoutMessage:
         return TrialVerdict(True, "answered", seconds=time.monotonic() - started)
     except TimeoutError:
@@ -65,7 +67,7 @@ async def trial(client: AIClient, slot: SlotConfig, limit_seconds: float | None 
     except (httpx.HTTPError, httpx.InvalidURL, OffloadError) as error:
         return _refused(slot, error, time.monotonic() - started)
     seconds = time.monotonic() - started
-    if not isinstance(answer, Answer):  # a plain str says nothing but that it came
+    if not isinstance(answer, Answer):  # a plain str has no metadata
         return TrialVerdict(True, "answered", seconds=seconds)
     return TrialVerdict(
         True,
@@ -77,9 +79,9 @@ async def trial(client: AIClient, slot: SlotConfig, limit_seconds: float | None 
     )
 
 
-def _without_bounds(slot: SlotConfig) -> SlotConfig:
-    """The owner's own bounds are for documents: a trial stays short."""
-    kept = {name: value for name, value in slot.extra_body.items() if name not in BOUNDS}
+def _without_token_limits(slot: SlotConfig) -> SlotConfig:
+    """`slot` without token limits in `extra_body`: those are for documents, and a trial stays short."""
+    kept = {name: value for name, value in slot.extra_body.items() if name not in TOKEN_LIMITS}
     return slot if kept == slot.extra_body else replace(slot, extra_body=kept)
 
 

@@ -1,3 +1,4 @@
-"""What a slot is, and what its answers mean: addresses, the request body, the reply, JSON dialects.
+"""What a slot is, and what its answers mean: addresses, request bodies, answers, request variants.
 
-Pure values and the standard library only. Nothing here opens a socket; that is `client`."""
+Only pure values and the standard library. `client` opens the sockets.
+"""

@@ -1,4 +1,4 @@
-"""Where a slot's requests go and what they carry: address, credentials, proxy. The standard library only."""
+"""The address, credentials and proxy of a slot's requests. Uses only the standard library."""
 
 import ipaddress
 from base64 import b64encode
@@ -13,18 +13,18 @@ USER_AGENT = f"dagster-offload/{__version__}"
 
 
 def endpoint(slot: SlotConfig, path: str) -> str:
-    """The address of `path` at the slot, without user and password: they go into a header, and never into a log."""
+    """The URL of `path` at the slot, without user and password: those are sent in a header and never logged."""
     return f"{origin(slot.url)}{urlsplit(slot.url).path.rstrip('/')}{path}"
 
 
 def auth_headers(slot: SlotConfig) -> dict[str, str]:
-    """The bearer token where one is set, else the URL's user and password.
+    """The header with the bearer token if one is set, else with the URL's user and password.
 
-    Raises `SettingsError` for a token that cannot stand in a header.
+    Raises `SettingsError` for a token that is not allowed in a header.
     """
     key = (slot.api_key or "").strip()  # keys read from files end in a newline
     if not (key.isascii() and key.isprintable()):
-        raise SettingsError(f"{slot.setting('api_key')} holds characters that cannot stand in an HTTP header")
+        raise SettingsError(f"{slot.setting('api_key')} contains characters that are not allowed in an HTTP header")
     if key:
         return {"authorization": f"Bearer {key}"}
     parts = urlsplit(slot.url)
@@ -35,14 +35,15 @@ def auth_headers(slot: SlotConfig) -> dict[str, str]:
 
 
 def origin(url: str) -> str:
+    """Scheme, host and port of `url`, without user and password."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def proxy_for(url: str) -> str | None:
-    """The proxy the environment names for `url`, by the usual variables (`HTTP_PROXY`, `NO_PROXY`, ...); else None.
+    """The proxy for `url` from the usual variables (`HTTP_PROXY`, `NO_PROXY`, ...), or None.
 
-    A slot on this host, or one with an mDNS name, is never reached through a proxy: the proxy could not know it.
+    A slot on this host or with an mDNS name is never reached through a proxy, which could not resolve it.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
@@ -55,13 +56,14 @@ def proxy_for(url: str) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def sends_key_in_the_clear(slot: SlotConfig) -> bool:
-    """Whether the slot's key or password, and every document, can be read by whoever shares the network."""
+def sends_key_unencrypted(slot: SlotConfig) -> bool:
+    """Whether everyone on the network can read the slot's key or password and every document."""
     parts = urlsplit(slot.url)
     return parts.scheme == "http" and not is_loopback(parts.hostname or "") and bool(auth_headers(slot))
 
 
 def is_loopback(host: str) -> bool:
+    """Whether `host` is a name or an address of this machine's loopback interface."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

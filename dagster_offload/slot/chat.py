@@ -1,6 +1,6 @@
-"""One chat completion as JSON: the body we send, and what may be read out of the body that comes back.
+"""One chat completion as JSON: builds the request body and reads the answer's body.
 
-Pure: no sockets here. Whether an answer's text is usable is judged by the stages, which model wrote it is judged here.
+Pure: no sockets. This module checks which model answered; the stages decide whether the answer's text is usable.
 """
 
 import re
@@ -16,33 +16,33 @@ from dagster_offload.slot.dialects import (
     MAX_COMPLETION_TOKENS,
     MAX_TOKENS,
     Feature,
-    ask_about_thinking,
-    ask_for_json,
+    request_json,
+    request_thinking,
 )
 from dagster_offload.slot.thinking import split_thinking
 from dagster_offload.text.lenient_json import located_objects, read_json
 
-# Every call has a bound, also where the caller names none.
+# The token limit of a call whose caller sets none.
 DEFAULT_MAX_TOKENS = 4_096
 
-# Room to think before the answer. In proportion to that, so that a trial stays short.
+# The most tokens added for thinking before the answer. Short answers get fewer, so that a trial stays short.
 MOST_TOKENS_TO_THINK = 4_096
 
-# What a server may claim to have counted: the ledger's columns end there.
+# The largest token count that is accepted from a server: the limit of the ledger's columns.
 MOST_TOKENS = 2**31 - 1
 
-# LiteLLM's proxy puts the asked alias back into the body's `model` after a fallback (since 1.85), but tells in these
-# headers (docs.litellm.ai/docs/proxy/response_headers): how often it fell back, and which model group answered.
+# After a fallback, LiteLLM's proxy puts the requested alias into the body's `model` (since 1.85). These headers show how
+# often it fell back and which model group answered (docs.litellm.ai/docs/proxy/response_headers).
 FALLBACK_COUNT_HEADER = "x-litellm-attempted-fallbacks"
 ANSWERING_GROUP_HEADER = "x-litellm-model-group"
 
 CHARACTERS_PER_TOKEN = 3  # of thinking that the server did not count
 
-STOP, LENGTH = "stop", "length"  # why an answer ended: by itself, or at its limit
+STOP, LENGTH = "stop", "length"  # why an answer ended: it was complete, or it reached the token limit
 
 
 class ChoiceWithoutMessage(MalformedAnswer):
-    """There are `choices`, but the first has no `message`: enough of an answer for a trial, none for a stage."""
+    """The first of the `choices` has no `message`: enough of an answer for a trial, but not for a stage."""
 
 
 def request_body(
@@ -52,7 +52,10 @@ def request_body(
     options: RequestOptions | None,
     variants: Mapping[Feature, str | None] = FIRST_VARIANTS,
 ) -> dict[str, Any]:
-    """The body of `POST /v1/chat/completions`, each part in its way. Not streamed: proxies invent an end for a cut stream."""
+    """The body of `POST /v1/chat/completions`, with the given variant of each feature.
+
+    Not streamed: some proxies add a regular end to a stream that was cut.
+    """
     options = options or RequestOptions()
     max_tokens = DEFAULT_MAX_TOKENS if options.max_tokens is None else options.max_tokens
     if options.thinking is not None and variants[Feature.NO_THINKING] is None:
@@ -67,15 +70,17 @@ def request_body(
     if options.temperature is not None:
         body["temperature"] = options.temperature
     if options.thinking is not None:
-        ask_about_thinking(body, variants[Feature.NO_THINKING], wanted=options.thinking)
+        request_thinking(body, variants[Feature.NO_THINKING], wanted=options.thinking)
     if options.response_schema is not None:
-        ask_for_json(body, variants[Feature.JSON], options.response_schema)
+        request_json(body, variants[Feature.JSON], options.response_schema)
     return body
 
 
 def messages(prompt: str, system: str | None, variant: str | None) -> list[dict[str, str]]:
-    """The system message and the user's; or one, for a chat template without a system role. The document comes first
-    either way, so that a prompt cache can keep it."""
+    """The system and the user message, or one user message for a chat template without a system role.
+
+    The document always comes first, so that a prompt cache can keep it.
+    """
     if system is None:
         return [{"role": "user", "content": prompt}]
     if variant == IN_USER_MESSAGE:
@@ -84,18 +89,18 @@ def messages(prompt: str, system: str | None, variant: str | None) -> list[dict[
 
 
 def token_limit_in(body: Mapping[str, Any]) -> int | None:
-    """The limit that a request sets to its answer's tokens."""
+    """The token limit that a request sets for its answer, or None."""
     limit = body.get(MAX_COMPLETION_TOKENS, body.get(MAX_TOKENS))
     return limit if isinstance(limit, int) else None
 
 
 def room_to_think(max_tokens: int) -> int:
-    """The tokens added to an answer's own where a server thinks whatever it is told and its context has room."""
+    """The tokens added to the limit of an answer if thinking cannot be turned off."""
     return min(max_tokens * 20, MOST_TOKENS_TO_THINK)
 
 
 def with_extra(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """`body` with the owner's own keys in it; objects within objects are merged, else the owner's value stands."""
+    """`body` with the keys of `extra`. Nested objects are merged; otherwise the value of `extra` wins."""
     merged = dict(body)
     for name, value in extra.items():
         inner = merged.get(name)
@@ -106,23 +111,23 @@ def with_extra(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]
 def read_answer(
     slot: SlotConfig, content: bytes, headers: Mapping[str, str], seconds: float, token_limit: int | None = None
 ) -> Answer:
-    """The answer in the body of a 2xx. `headers` by lower-case name; `token_limit` is the one that was sent.
+    """The answer in the body of a 2xx. `headers` have lower-case names; `token_limit` is the limit that was sent.
 
-    Raises `CutAnswer` where the body is not whole JSON, `MalformedAnswer` where it is JSON but no chat completion, and
-    `WrongModel` where another model answered than the one expected. No error holds text of the body.
+    Raises `CutAnswer` if the body is not complete JSON, `MalformedAnswer` if it is JSON but not a chat completion, and
+    `WrongModel` if another model than the expected one answered. No error contains text of the body.
     """
     try:
         body = read_json(content)
-    except ValueError:  # not UTF-8 included
+    except ValueError:  # also raised if the body is not UTF-8
         is_page = content.lstrip()[:1] == b"<"
-        raise CutAnswer("its body is an HTML page" if is_page else "its body is not whole JSON") from None
+        raise CutAnswer("its body is an HTML page" if is_page else "its body is not complete JSON") from None
     choices = body.get("choices") if isinstance(body, dict) else None
     if isinstance(body, dict) and body.get("error") and not choices:
-        raise ErrorAsAnswer("the answer is an error in spite of its HTTP 200", body)
+        raise ErrorAsAnswer("the answer is an error, although its status is HTTP 200", body)
     if not isinstance(choices, list) or not choices:
         raise MalformedAnswer("the answer is JSON without choices: is this a chat completions server?")
     served_model, evidence = _who_answered(slot, body.get("model"))
-    _judge_model(slot, served_model, evidence, headers)
+    _check_model(slot, served_model, evidence, headers)
     choice = choices[0] if isinstance(choices[0], dict) else {}
     message = choice.get("message")
     if not isinstance(message, dict):
@@ -131,8 +136,8 @@ def read_answer(
     usage = _usage_of(body.get("usage"))
     finish_reason = choice.get("finish_reason")
     if finish_reason == STOP and token_limit is not None and usage.completion_tokens == token_limit:
-        finish_reason = LENGTH  # several servers say `stop` where the limit ended the answer
-    # LM Studio puts an answer in the shape of a schema here where its model can think.
+        finish_reason = LENGTH  # several servers report `stop` for an answer that was cut at the limit
+    # LM Studio puts an answer that fits a schema into the reasoning field if the model can think.
     written = "" if text.strip() or finish_reason != STOP else reasoning
     place = next((place for place, _ in located_objects(written)), None)
     return Answer(
@@ -153,6 +158,7 @@ def read_answer(
 
 
 def matches_expected(slot: SlotConfig, name: str) -> bool:
+    """Whether a model name matches `expected_model`, or there is no expectation."""
     return slot.expected_model is None or re.search(slot.expected_model, name) is not None
 
 
@@ -162,7 +168,7 @@ def _who_answered(slot: SlotConfig, name: object) -> tuple[str | None, ModelEvid
     return name, ModelEvidence.ECHOED if name == slot.model else ModelEvidence.REPORTED
 
 
-def _judge_model(
+def _check_model(
     slot: SlotConfig, served_model: str | None, evidence: ModelEvidence, headers: Mapping[str, str]
 ) -> None:
     fallback = _fallback_model(slot, headers)
@@ -170,12 +176,12 @@ def _judge_model(
         raise WrongModel(f"the router fell back from {slot.model} to {fallback}")
     if evidence is ModelEvidence.REPORTED and served_model is not None and not matches_expected(slot, served_model):
         raise WrongModel(
-            f"{_shown(served_model)} answered, {slot.setting('expected_model')} is {slot.expected_model!r}"
+            f"{_shown(served_model)} answered, but {slot.setting('expected_model')} is {slot.expected_model!r}"
         )
 
 
 def _fallback_model(slot: SlotConfig, headers: Mapping[str, str]) -> str | None:
-    """The model the router fell back to, by its own headers; None where they tell of no fallback."""
+    """The model that the router fell back to, from its headers; None without a fallback."""
     group = headers.get(ANSWERING_GROUP_HEADER, "").strip()
     count = headers.get(FALLBACK_COUNT_HEADER, "").strip()
     if count:
@@ -186,12 +192,12 @@ def _fallback_model(slot: SlotConfig, headers: Mapping[str, str]) -> str | None:
 
 
 def _shown(name: str) -> str:
-    """A server's name for its model, fit for one line of a log."""
+    """A server's name for its model, safe for one line of a log."""
     return "".join(character if character.isprintable() else "?" for character in name[:200])
 
 
 def _text_of(content: object) -> str:
-    """`content` as text: null is empty, and the list form holds its text in parts."""
+    """`content` as text. Null becomes empty text, and the texts of a list are joined."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -201,12 +207,12 @@ def _text_of(content: object) -> str:
 
 
 def _reasoning_of(message: Mapping[str, Any]) -> str:
-    # llama.cpp, DeepSeek and others call it `reasoning_content`; Ollama, OpenRouter and newer vLLM `reasoning`.
+    # llama.cpp, DeepSeek and others name it `reasoning_content`; Ollama, OpenRouter and newer vLLM `reasoning`.
     return _text_of(message.get("reasoning_content")) or _text_of(message.get("reasoning"))
 
 
 def _thinking_tokens(text: str, reasoning: str, usage: object) -> int:
-    """Tokens thought before the answer: as the server counted them, else estimated from what it shows of them."""
+    """The tokens of thinking before the answer: the server's count, else an estimate from the visible thinking."""
     details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
     if isinstance(details, dict) and (counted := _count(details.get("reasoning_tokens"))):
         return counted

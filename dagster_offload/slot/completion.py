@@ -1,6 +1,6 @@
-"""What a completion is asked with besides its prompt, and what comes back.
+"""The options of a completion request, and its answer.
 
-Plain values shared by the client, the stages and the ledger; nothing here does I/O.
+Plain values that the client, the stages and the ledger share. No I/O.
 """
 
 from collections.abc import Mapping
@@ -12,26 +12,26 @@ from typing import Any
 class ModelEvidence(StrEnum):
     """How far the response's `model` field proves which model answered."""
 
-    REPORTED = "reported"  # the server named something other than what we asked for: it speaks for itself
-    ECHOED = "echoed"  # the server repeated the name we sent: proves nothing
-    ABSENT = "absent"  # no name at all
+    REPORTED = "reported"  # the server sent another name than we did, so it names the model itself
+    ECHOED = "echoed"  # the server repeated the name we sent, which proves nothing
+    ABSENT = "absent"  # the server sent no name
 
 
 @dataclass(frozen=True)
 class RequestOptions:
-    """One completion's bounds. Only what is set is sent."""
+    """The options of one completion. Only options that are set are sent."""
 
     max_tokens: int | None = None
     temperature: float | None = None
-    thinking: bool | None = None  # False asks the server's chat template not to think
-    response_schema: dict[str, Any] | None = None  # JSON schema; asked for, never relied on
-    read_timeout_seconds: float | None = None  # overrides the slot's own for this call
-    most_to_think: int | None = None  # bounds the tokens added for a server that thinks whatever it is told
+    thinking: bool | None = None  # False requests an answer without thinking
+    response_schema: dict[str, Any] | None = None  # JSON schema; requested, but every answer is checked
+    read_timeout_seconds: float | None = None  # overrides the slot's read timeout for this call
+    most_to_think: int | None = None  # limits the tokens added if thinking cannot be turned off
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens as the server counted them; None where it did not say."""
+    """Token counts as the server reports them; None if it reports none."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -39,12 +39,17 @@ class Usage:
 
 
 class Answer(str):
-    """The answer's text (`choices[0].message.content`), with what the server said around it.
+    """The answer's text (`choices[0].message.content`), with what the server reported about it.
 
-    A `str`, so that a caller who wants only the text needs to know nothing else. `thinking_tokens` is what was thought
-    before it, as the server counted, else estimated. `reasoning`: where the text is empty, what the server put in its field
-    for thinking instead; `is_in_reasoning`: a JSON object stands there. `is_worth_asking_otherwise`: it thought though it
-    was asked not to, and there is another variant to ask. `variants`: in which dialects it was asked, by feature.
+    It is a `str`, so a caller that needs only the text can use it directly.
+
+    - `seconds`: from the start of the request to the complete answer.
+    - `thinking_tokens`: tokens of thinking before the answer, as counted by the server, else estimated.
+    - `reasoning`: the content of the reasoning field if the text is empty.
+    - `is_in_reasoning`: the reasoning field contains a JSON object.
+    - `is_worth_asking_otherwise`: the model thought although the request turned thinking off, and another variant of that
+      request is left.
+    - `variants`: the variant of each feature in the request.
     """
 
     served_model: str | None
@@ -87,8 +92,7 @@ class Answer(str):
 
 @dataclass(frozen=True)
 class ContextOverflow:
-    """A server's word that a request is more than its model's context holds. Tokens as it counted them; None where it
-    did not say."""
+    """A request exceeds the model's context. Token counts as the server reports them; None if it reports none."""
 
     context_tokens: int | None = None
     prompt_tokens: int | None = None

@@ -1,4 +1,4 @@
-"""A slot: a place a completion can run. `deep` is big and only sometimes there, `primary` is small and always on."""
+"""A slot: a place where a completion can run. `deep` is large and sometimes available, `primary` small and always on."""
 
 import hashlib
 import json
@@ -14,16 +14,16 @@ SLOT_NAMES = (DEEP, PRIMARY)
 
 
 def variable(slot: str, field: str) -> str:
-    """The environment variable behind a slot's field: `OFFLOAD_DEEP_URL`."""
+    """The environment variable of a slot's field: `OFFLOAD_DEEP_URL`."""
     return f"OFFLOAD_{slot.upper()}_{field.upper()}"
 
 
 @dataclass(frozen=True)
 class SlotConfig:
-    """Where a slot is and what we expect there. Times in seconds.
+    """One slot's configuration. Times are in seconds.
 
-    `url` is the base without `/v1` and without a trailing slash; `concurrency` is the number of permits (N), or `auto`:
-    it is found by trying, with calls that take `max_call_seconds` on average at most.
+    `url` is the base URL without `/v1` and without a trailing slash. `concurrency` is the number of permits, or `auto`:
+    the best number is measured, with an average call of at most `max_call_seconds`.
     """
 
     name: str
@@ -37,25 +37,24 @@ class SlotConfig:
     connect_timeout: float = 3.0
     read_timeout: float = 900.0
     ca_file: str | None = None  # PEM; trusted for this slot instead of the system's certificates
-    context_tokens: int | None = None  # the model's context by the owner's word; None = ask its server
-    extra_body: Mapping[str, Any] = field(
-        default_factory=dict, hash=False
-    )  # merged into each completion's; may hold secrets
+    context_tokens: int | None = None  # the model's context size; None = the server reports it
+    extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)  # merged into each body; may hold secrets
 
     def __repr__(self) -> str:
         return f"SlotConfig(name={self.name!r}, url={self.shown_url!r}, model={self.model!r})"
 
     @property
     def shown_url(self) -> str:
+        """The URL without user and password."""
         return without_password(self.url)
 
     def setting(self, field: str) -> str:
-        """The environment variable behind a field, for messages: `slot.setting("url")` is `OFFLOAD_DEEP_URL`."""
+        """The environment variable of a field, for messages: `slot.setting("url")` is `OFFLOAD_DEEP_URL`."""
         return variable(self.name, field)
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever a setting changes that could mend a misconfigured slot. Holds no secret."""
+        """Changes with every setting that could fix a misconfigured slot. Contains no secret."""
         parts = [self.url, self.model, self.expected_model or "", self.api_key or "", self.health_path]
         if self.extra_body:
             parts.append(json.dumps(self.extra_body, sort_keys=True))
@@ -68,7 +67,7 @@ class SlotConfig:
 
 @dataclass
 class Slots:
-    """The configured slots: a list of them, and each by its name (None where it is not configured)."""
+    """The configured slots: iterable, and each by its name (None if it is not configured)."""
 
     primary: SlotConfig | None = None
     deep: SlotConfig | None = None
@@ -77,15 +76,15 @@ class Slots:
         return iter([slot for slot in (self.deep, self.primary) if slot is not None])
 
     def for_prompt(self) -> SlotConfig | None:
-        """The slot that deep work goes to: `deep`, or `primary` where no deep slot is configured."""
+        """The slot for deep work: `deep`, or `primary` if no deep slot is configured."""
         return self.deep if self.deep is not None else self.primary
 
 
 def without_password(url: str) -> str:
-    """`url` as people and logs may see it: without user and password, also where those make it no URL at all."""
+    """`url` without user and password, for people and logs. Works even if the password makes the URL invalid."""
     try:
         parts = urlsplit(url)
-        _ = parts.port  # a password with a slash or the like in it ends up there, and raises
+        _ = parts.port  # raises if a character of the password, such as a slash, ends up in the port
     except ValueError:
         return re.sub(r"//.*@", "//", url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

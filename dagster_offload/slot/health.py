@@ -1,4 +1,4 @@
-"""What a health answer means, whoever asked for it: `probe.py` in the engine, `quick_probe.py` in a command."""
+"""What a health answer means. Used by `client/probe.py`, and by `cli/quick_probe.py` without an HTTP client."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from dagster_offload.slot.refusals import is_misconfigured_status, router_reason
 from dagster_offload.text.lenient_json import read_json
 
 CONNECT_SECONDS = 3.0
-MODELS_PATH = "/v1/models"  # asked where there is no health path
+MODELS_PATH = "/v1/models"  # requested if there is no health path
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What the probe saw. `answered`: some HTTP answer came, a red one included (the process is not frozen)."""
+    """The result of a probe. `answered`: there was any HTTP answer, even an unhealthy one (the process is not frozen)."""
 
     healthy: bool
     reason: str
@@ -22,32 +22,33 @@ class ProbeResult:
 
 
 def health_path(slot: SlotConfig) -> str:
+    """The slot's health path, with one leading slash."""
     return "/" + slot.health_path.lstrip("/")
 
 
 def result_from_health(slot: SlotConfig, path: str, status_code: int, body: bytes) -> ProbeResult:
-    """What the answer to the health request says."""
+    """The result of an answer to the health request."""
     if 200 <= status_code < 300:
-        return ProbeResult(True, f"{path} says HTTP {status_code}", answered=True)
-    word = router_reason_in(body.decode(errors="replace"))
-    reason = word or f"{path} says HTTP {status_code}"
-    if word is None or is_misconfigured_status(status_code):
+        return ProbeResult(True, f"{path} returned HTTP {status_code}", answered=True)
+    reason_code = router_reason_in(body.decode(errors="replace"))
+    reason = reason_code or f"{path} returned HTTP {status_code}"
+    if reason_code is None or is_misconfigured_status(status_code):
         reason += f" (check {setting_behind_status(slot, status_code)})"
     return ProbeResult(False, reason, answered=True)
 
 
 def result_from_models(slot: SlotConfig, path: str, status_code: int, body: bytes) -> ProbeResult:
-    """What `/v1/models` says where `path` is not there. Both answered, so the process is up; a trial decides the rest.
+    """The result of `/v1/models` if `path` does not exist. Both were answered, so the process runs; a trial decides more.
 
-    A name that is not listed may be answered all the same: Ollama takes `qwen3` for `qwen3:latest`.
+    A model that is not listed may still answer: Ollama accepts `qwen3` for `qwen3:latest`.
     """
     if status_code == 404:
-        return ProbeResult(True, f"no {path} and no {MODELS_PATH}: only a completion can tell", answered=True)
+        return ProbeResult(True, f"no {path} and no {MODELS_PATH}: only a completion can show more", answered=True)
     if not 200 <= status_code < 300:
         return result_from_health(slot, MODELS_PATH, status_code, body)
     names = models_in(body)
     if names is None:
-        return ProbeResult(True, f"no {path}, and {MODELS_PATH} is no list of models", answered=True)
+        return ProbeResult(True, f"no {path}, and {MODELS_PATH} is not a list of models", answered=True)
     if slot.model in names:
         return ProbeResult(True, f"no {path}; {MODELS_PATH} lists {slot.model}", answered=True)
     nearest = nearest_name(slot.model, names)
@@ -56,12 +57,12 @@ def result_from_models(slot: SlotConfig, path: str, status_code: int, body: byte
 
 
 def busy_with_a_call(path: str) -> ProbeResult:
-    """`path` was answered with 404 and the list of models not in time: the server is at work on a call."""
-    return ProbeResult(True, f"no {path}, and {MODELS_PATH} waits: the server is busy", answered=True)
+    """The result if `path` returned 404 and the list of models timed out: the server is busy with a call."""
+    return ProbeResult(True, f"no {path}, and {MODELS_PATH} does not answer: the server is busy", answered=True)
 
 
 def models_in(body: bytes) -> list[str] | None:
-    """The names in the body of `/v1/models`; None where it is no such list."""
+    """The model names in a body of `/v1/models`; None if it is not such a list."""
     try:
         return [str(model["id"]) for model in read_json(body)["data"]]
     except (ValueError, KeyError, TypeError):
@@ -69,7 +70,7 @@ def models_in(body: bytes) -> list[str] | None:
 
 
 def nearest_name(wanted: str, names: Sequence[str]) -> str | None:
-    """The listed name most like `wanted`: one that begins or ends with it, else the one spelt most alike."""
+    """The name most similar to `wanted`: one that begins or ends with it, else the most similar spelling."""
     for name in names:
         if name.startswith(wanted) or name.removesuffix(".gguf").endswith(wanted):
             return name

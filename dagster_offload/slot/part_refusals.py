@@ -1,4 +1,4 @@
-"""Which part of a request a refusal is about, by the words that servers use for it. Pure."""
+"""Which feature of a request a server refused, from the text of the refusal. Pure."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -7,21 +7,21 @@ from typing import Any
 
 from dagster_offload.slot.dialects import SERVER_ERROR, Feature
 
-LONGEST_NOTICE = 4_000  # characters; what comes after them is not read
+LONGEST_MESSAGE = 4_000  # characters; the rest is not searched
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """A request that `has_part` and ends in one of these statuses with these words was refused for that part."""
+    """A request for which `has_feature` is true was refused for this feature if status and text match."""
 
-    wish: Feature
-    has_part: Callable[[Mapping[str, Any]], bool]
-    words: re.Pattern[str]
+    feature: Feature
+    has_feature: Callable[[Mapping[str, Any]], bool]
+    text: re.Pattern[str]
     status_codes: frozenset[int] = frozenset({400, 422, SERVER_ERROR, 501})
 
 
-def _names(part: str) -> Callable[[Mapping[str, Any]], bool]:
-    return lambda body: part in body
+def _has(key: str) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda body: key in body
 
 
 def _has_system_message(body: Mapping[str, Any]) -> bool:
@@ -29,7 +29,7 @@ def _has_system_message(body: Mapping[str, Any]) -> bool:
 
 
 _RULES = (
-    # What a chat template raises, as servers pass it on: Gemma, Mistral, Ministral; mlx_lm answers it with a 404.
+    # The errors of chat templates (Gemma, Mistral, Ministral) as servers report them; mlx_lm reports them with a 404.
     _Rule(
         Feature.DOCUMENT,
         _has_system_message,
@@ -45,7 +45,7 @@ _RULES = (
     ),
     _Rule(
         Feature.TOKEN_LIMIT,
-        _names("max_tokens"),
+        _has("max_tokens"),
         re.compile(
             r"(?:unsupported|unknown|unrecognized|unexpected|invalid)\b.{0,40}\bmax_tokens\b"
             r"|max_tokens\W{0,4}(?:is )?(?:not supported|deprecated|no longer)"
@@ -54,10 +54,10 @@ _RULES = (
             re.IGNORECASE | re.DOTALL,
         ),
     ),
-    # llama.cpp's 500 for an answer outside its grammar speaks of a "peg-native format".
+    # llama.cpp's 500 for an answer outside its grammar mentions a "peg-native format".
     _Rule(
         Feature.JSON,
-        _names("response_format"),
+        _has("response_format"),
         re.compile(
             r"response[_ ]format|json[_ ]schema|json[_ ]object|grammar|guided|structured|peg-native|\bschema\b",
             re.IGNORECASE,
@@ -65,16 +65,16 @@ _RULES = (
     ),
     _Rule(
         Feature.NO_THINKING,
-        _names("chat_template_kwargs"),
+        _has("chat_template_kwargs"),
         re.compile(r"chat[_ ]template|enable_thinking", re.IGNORECASE),
     ),
-    _Rule(Feature.NO_THINKING, _names("reasoning_effort"), re.compile(r"reasoning|\bthink", re.IGNORECASE)),
+    _Rule(Feature.NO_THINKING, _has("reasoning_effort"), re.compile(r"reasoning|\bthink", re.IGNORECASE)),
 )
 
 
 def refused_feature(status_code: int, text: str, body: Mapping[str, Any]) -> Feature | None:
-    """The wish in `body` that this refusal seems to be about, or None."""
+    """The feature of the request `body` that this refusal seems to be about, or None."""
     for rule in _RULES:
-        if status_code in rule.status_codes and rule.has_part(body) and rule.words.search(text[:LONGEST_NOTICE]):
-            return rule.wish
+        if status_code in rule.status_codes and rule.has_feature(body) and rule.text.search(text[:LONGEST_MESSAGE]):
+            return rule.feature
     return None

@@ -1,7 +1,7 @@
-"""Thinking that a server leaves in the text of an answer, with the marks that its model sets around it.
+"""Separates an answer from thinking that a server leaves in its text, by the marks that the model writes.
 
-The families: `<think>` and its like (Qwen, DeepSeek, GLM, Seed), channels (gpt-oss, Gemma 4), `[THINK]` (Mistral),
-`<|START_THINKING|>` (Command), `◁think▷` (Kimi), and marks before the answer itself (`<answer>`, `[BEGIN FINAL
+The families of marks: `<think>` and similar (Qwen, DeepSeek, GLM, Seed), channels (gpt-oss, Gemma 4), `[THINK]`
+(Mistral), `<|START_THINKING|>` (Command), `◁think▷` (Kimi), and marks before the answer (`<answer>`, `[BEGIN FINAL
 RESPONSE]`). Pure.
 """
 
@@ -13,7 +13,7 @@ _TAG = r"(?:seed:)?(?:think|thinking|thought|thoughts|reasoning|reflection)"
 _ANSWER_BEGINS = (
     rf"</{_TAG}>",
     r"\[/THINK\]",
-    # gpt-oss; some of its answers come in the channel for tools.
+    # gpt-oss; it sends some answers in the channel for tools.
     r"<\|channel\|>\s*(?:final|commentary)\b[^<{]{0,80}(?:<\|constrain\|>[^<{]{0,40})?(?:<\|message\|>)?",
     r"<channel\|>",
     r"<\|END_THINKING\|>",
@@ -33,14 +33,13 @@ _THINKING_BEGINS = (
 )
 _MARK = re.compile(rf"(?P<answer>{'|'.join(_ANSWER_BEGINS)})|{'|'.join(_THINKING_BEGINS)}")
 
-MOST_CHARACTERS = 1_000_000  # a longer text is no answer to anything asked here, and is not searched
+MOST_CHARACTERS = 1_000_000  # a longer text is not a plausible answer and is not searched
 
 
 def split_thinking(text: str) -> tuple[str, str | None]:
-    """What was thought, and the answer after the last mark; the answer is None where the thinking has no end.
+    """The thinking, and the answer after the last mark; the answer is None if the thinking does not end.
 
-    An answer may contain such marks itself: what stands within a JSON object is that object's, and an object that is
-    broken is left whole.
+    An answer may contain such marks itself: marks within a JSON object are ignored, and a broken object is not split.
     """
     marks = [] if len(text) > MOST_CHARACTERS else list(_MARK.finditer(text))
     if marks:
@@ -65,7 +64,7 @@ def _begins_with_a_broken_object(text: str, objects: list[range]) -> bool:
 
 
 def _outside(marks: list[re.Match[str]], objects: list[range]) -> list[re.Match[str]]:
-    """The marks that stand in none of the objects; both are in the text's order."""
+    """The marks outside all objects. Both lists are in text order."""
     kept, at = [], 0
     for mark in marks:
         while at < len(objects) and objects[at].stop <= mark.start():

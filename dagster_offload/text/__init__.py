@@ -1,1 +1,1 @@
-"""Pure functions on strings that every package may use: tokens, JSON that models write, characters that must not pass."""
+"""Pure functions on strings for all packages: token estimates, JSON that models write, harmful characters."""

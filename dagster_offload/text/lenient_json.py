@@ -1,6 +1,7 @@
-"""JSON that a server or a model wrote: reading it ends in a value or in `ValueError`, whatever was sent.
+"""Reads JSON that a server or a model wrote: any input gives a value or a `ValueError`.
 
-And what comes out can be stored: Postgres takes no NUL, UTF-8 no half of a surrogate pair, and both are legal JSON.
+The values can be stored: NUL and unpaired surrogates are legal in JSON, but not in Postgres and UTF-8, so they are
+removed.
 """
 
 import json
@@ -9,15 +10,15 @@ from collections.abc import Iterator
 from typing import Any
 
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
-# Models write line breaks and tabs into their texts as they are.
+# Models write line breaks and tabs into strings without escaping them.
 _DECODER = json.JSONDecoder(strict=False)
 _OBJECT_START = re.compile(r'\{(?=\s*["}])')
-# A whole text, so that a comma within one is left alone; or a comma that nothing follows.
-_TEXT_OR_TRAILING_COMMA = re.compile(r'"(?:[^"\\]++|\\.)*+"|,(?=\s*[}\]])', re.DOTALL)
+# A complete string, so that commas within strings are kept; or a trailing comma.
+_STRING_OR_TRAILING_COMMA = re.compile(r'"(?:[^"\\]++|\\.)*+"|,(?=\s*[}\]])', re.DOTALL)
 
-# How often each character of a text may be read in search of its objects, so that a text of opening braces takes a time
-# linear in its length. Counted in characters that the decoder reads in the same time: its errors count the lines before
-# them, ten times as fast, and nesting that is too deep takes as long as 40,000.
+# How often each character may be read in the search for objects, so that the time is linear in the text's length even for
+# a text of opening braces. The unit is one character read by the decoder. On an error, the decoder also counts the lines
+# before it, which is ten times as fast; nesting that is too deep takes as long as 40,000 characters.
 MOST_READINGS = 20
 LEAST_BUDGET = 10_000_000  # a tenth of a second
 LINE_COUNTING = 10
@@ -25,15 +26,15 @@ NESTED_TOO_DEEP_CHARACTERS = 40_000
 
 
 def read_json(text: str | bytes) -> Any:
-    """The value. Raises `ValueError`, also for what is nested deeper than can be read."""
+    """The value of a JSON text. Raises `ValueError`, also if it is nested too deeply."""
     try:
         return _storable(json.loads(text))
     except RecursionError:
-        raise ValueError("nested too deep") from None
+        raise ValueError("nested too deeply") from None
 
 
 def read_written_json(text: str) -> Any:
-    """The same for what a model wrote: line breaks, tabs and trailing commas are as good as none."""
+    """Like `read_json`, for JSON that a model wrote: accepts line breaks and tabs in strings, and trailing commas."""
     for attempt in (text, without_trailing_commas(text)):
         try:
             return _storable(_DECODER.decode(attempt))
@@ -41,21 +42,21 @@ def read_written_json(text: str) -> Any:
             break
         except ValueError:
             continue
-    raise ValueError("no JSON, or nested too deep")
+    raise ValueError("not JSON, or nested too deeply")
 
 
 def without_trailing_commas(text: str) -> str:
-    """`text` without commas before a closing bracket, as far as they stand outside of texts in quotation marks."""
-    return _TEXT_OR_TRAILING_COMMA.sub(lambda found: "" if found[0] == "," else found[0], text)
+    """`text` without commas before a closing bracket. Commas in strings are kept."""
+    return _STRING_OR_TRAILING_COMMA.sub(lambda found: "" if found[0] == "," else found[0], text)
 
 
 def objects_in_prose(text: str) -> Iterator[Any]:
-    """The whole JSON objects in a text with prose around them, one after the other."""
+    """The complete JSON objects in a text that may also contain prose, in order."""
     return (value for _, value in located_objects(text))
 
 
 def located_objects(text: str) -> Iterator[tuple[range, Any]]:
-    """The same with where each stands in the text."""
+    """The complete JSON objects in a text, each with its position."""
     end, budget = 0, MOST_READINGS * len(text) + LEAST_BUDGET
     for brace in _OBJECT_START.finditer(text):
         start = brace.start()
@@ -65,7 +66,7 @@ def located_objects(text: str) -> Iterator[tuple[range, Any]]:
             return
         try:
             value, end = _DECODER.raw_decode(text, start)
-            found = range(start, end), _storable(value)
+            located = range(start, end), _storable(value)
         except json.JSONDecodeError as error:
             budget -= error.pos - start + error.pos // LINE_COUNTING
             continue
@@ -73,11 +74,12 @@ def located_objects(text: str) -> Iterator[tuple[range, Any]]:
             budget -= NESTED_TOO_DEEP_CHARACTERS
             continue
         budget -= end - start
-        yield found
+        yield located
 
 
 def short_texts(value: object, longest: int, depth: int = 0) -> Iterator[str]:
-    """The texts in a value, four levels deep, of at most `longest` characters: notices are short, echoed documents not."""
+    """The strings in a value of at most `longest` characters, four levels deep: messages are short, echoed documents
+    are longer."""
     if isinstance(value, str) and len(value) <= longest:
         yield value
     elif isinstance(value, (dict, list)) and depth < 4:
@@ -86,7 +88,7 @@ def short_texts(value: object, longest: int, depth: int = 0) -> Iterator[str]:
 
 
 def storable_text(text: str) -> str:
-    """`text` without the characters that no database stores."""
+    """`text` without the characters that Postgres cannot store."""
     return _NOT_STORABLE.sub("", text)
 
 

@@ -1,15 +1,15 @@
-"""Text that others wrote (names, answers, error messages), made safe to store and to show.
+"""Makes untrusted text (names, answers, error messages) safe to store and to show.
 
-Two kinds of characters do harm where text is shown: control characters, which drive a terminal, and direction
-characters, which let text read otherwise than it is. `cleaned` removes them, for what is stored; `escaped` writes them
-out (`\\x1b`, `\\u202e`), for what is shown.
+Two kinds of characters are harmful in a display: control characters can control a terminal, and direction characters can
+change the order in which text appears. `cleaned` removes them before text is stored; `escaped` replaces them with escape
+sequences (`\\x1b`, `\\u202e`) before text is shown.
 """
 
 import re
 
 _CONTROL = "\x00-\x08\x0e-\x1f\x7f-\x9f"
-# Marks, embeddings, overrides and isolates (Unicode annex 9), deprecated format characters, annotations, and tags,
-# which spell text that no person sees. Joiners stay: Persian, Hindi and emoji need them.
+# Marks, embeddings, overrides and isolates (Unicode annex 9), deprecated format characters, annotations, and tags, which
+# encode invisible text. Joiners stay: Persian, Hindi and emoji need them.
 _DIRECTION = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f\ufff9-\ufffb\U000e0000-\U000e007f"
 _LINE_END = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _HARMFUL = re.compile(f"[{_CONTROL}{_DIRECTION}]")
@@ -17,27 +17,27 @@ _HARMFUL_OR_LINE_END = re.compile(f"[\t\n\x0b\x0c\r\u2028\u2029\ud800-\udfff{_CO
 
 
 def cleaned(text: str) -> str:
-    """`text` without control and direction characters; tabs stay, and every line ends with a newline character."""
+    """`text` without control and direction characters. Tabs stay, and all line ends become newline characters."""
     return _HARMFUL.sub("", _LINE_END.sub("\n", text))
 
 
 def escaped(text: str) -> str:
-    """`text` on one line, with control and direction characters and line ends as Python writes them."""
+    """`text` on one line, with control and direction characters and line ends as Python escape sequences."""
     return _HARMFUL_OR_LINE_END.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def escaped_lines(text: str) -> str:
-    """The same for text of several lines."""
+    """Like `escaped`, but keeps the line breaks."""
     return "\n".join(escaped(line) for line in text.split("\n"))
 
 
 def code_span(text: str) -> str:
-    """`text` as a Markdown code span, in which no link, image or HTML of others comes to life."""
+    """`text` as a Markdown code span, so that no link, image or HTML in it is rendered."""
     return f"`{escaped(text).replace('`', chr(39))}`"
 
 
 def escaped_json(document: str) -> str:
-    """A JSON document that says the same, without a harmful character in it."""
+    """An equivalent JSON document with harmful characters escaped."""
     return _HARMFUL.sub(lambda found: _json_escape(found[0]), document)
 
 
@@ -47,5 +47,5 @@ def _json_escape(character: str) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """At most `longest` characters; what is cut off leaves an ellipsis."""
+    """`text` cut to at most `longest` characters, with an ellipsis if it was cut."""
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"

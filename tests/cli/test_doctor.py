@@ -31,7 +31,7 @@ def test_a_healthy_slot_is_examined_to_the_end(call: Call, router: Router) -> No
         "thinking",
         "json",
     ]
-    assert "named by the server itself, and as OFFLOAD_DEEP_EXPECTED_MODEL expects" in result.stdout
+    assert "reported by the server, and matches OFFLOAD_DEEP_EXPECTED_MODEL" in result.stdout
     assert "tokens/s" in result.stdout
     assert result.stdout.endswith("Nothing to change.\n")
 
@@ -39,14 +39,14 @@ def test_a_healthy_slot_is_examined_to_the_end(call: Call, router: Router) -> No
 @pytest.mark.parametrize(
     ("tells", "setting", "words"),
     [
-        (None, None, "the server does not tell; 32,768 are used where OFFLOAD_DEEP_CONTEXT_TOKENS is not set"),
-        (8_192, None, "8,192 tokens, says the server"),
+        (None, None, "the server reports no size; 32,768 are used because OFFLOAD_DEEP_CONTEXT_TOKENS is not set"),
+        (8_192, None, "the server reports 8,192 tokens"),
         (
             262_144,
             None,
-            "262,144 tokens, says the server; 32,768 are used where OFFLOAD_DEEP_CONTEXT_TOKENS is not set",
+            "the server reports 262,144 tokens; 32,768 are used because OFFLOAD_DEEP_CONTEXT_TOKENS is not set",
         ),
-        (8_192, "4096", "4,096 tokens by OFFLOAD_DEEP_CONTEXT_TOKENS; 8,192 tokens, says the server"),
+        (8_192, "4096", "4,096 tokens, set by OFFLOAD_DEEP_CONTEXT_TOKENS; the server reports 8,192 tokens"),
         (8_192, "16384", "lower OFFLOAD_DEEP_CONTEXT_TOKENS to 8192"),
     ],
 )
@@ -76,7 +76,7 @@ def test_an_echoed_name_is_no_proof(call: Call, router: Router) -> None:
 @pytest.mark.parametrize(
     ("behaviour", "exit_code", "advice"),
     [
-        ({"mode": "cold"}, 75, "the slot is away"),
+        ({"mode": "cold"}, 75, "the slot is unavailable"),
         ({"api_key": "secret"}, 78, "OFFLOAD_DEEP_API_KEY"),
         ({"mode": "refuse", "status": 404}, 78, "OFFLOAD_DEEP_MODEL"),
         ({"mode": "refuse", "status": 500}, 75, "OFFLOAD_DEEP_URL"),
@@ -108,15 +108,15 @@ def test_before_it_waits_for_an_answer_it_says_how_long_at_most(call: Call, rout
         ({"thinking": "obeys_effort"}, "off: obeyed as reasoning_effort none (chat_template_kwargs ignored)"),
         ({"refuses": ["chat_template_kwargs"]}, "off: obeyed as reasoning_effort none (chat_template_kwargs refused)"),
         ({"thinking": "obeys_no_think"}, "off: obeyed as /no_think"),
-        ({"thinking": "always"}, "the server thinks all the same: 400 tokens"),
+        ({"thinking": "always"}, "the server still thinks: 400 tokens"),
         ({"thinking": "always"}, "obeyed as json_schema\n"),
         ({"response_format": "honoured"}, "obeyed as json_schema\n"),
         ({"response_format": "json_object_only"}, "obeyed as json_object with schema (json_schema refused)"),
-        ({"response_format": "refused"}, "the prompt alone asks for it, every answer is checked (json_schema refused"),
-        ({"response_format": "ignored"}, "the prompt alone asks for it, every answer is checked (json_schema ignored"),
-        ({"response_format": "blanks"}, "the answer as json_schema was cut or blank"),
+        ({"response_format": "refused"}, "requested by the prompt alone, every answer is checked (json_schema refused"),
+        ({"response_format": "ignored"}, "requested by the prompt alone, every answer is checked (json_schema ignored"),
+        ({"response_format": "blanks"}, "the answer to json_schema was cut or blank"),
         ({"response_format": "empty"}, "every answer is checked (json_schema answered with nothing"),
-        ({"answers": "in_reasoning"}, "obeyed as json_schema, in its field for thinking\n"),
+        ({"answers": "in_reasoning"}, "obeyed as json_schema, in its reasoning field\n"),
         ({"system_role": False}, "each stage reads the document again"),
         ({"refuses": ["max_tokens"]}, "sent as max_completion_tokens: the server refuses max_tokens"),
     ],
@@ -178,12 +178,12 @@ def test_another_model_than_expected_is_refused(call: Call, router: Router) -> N
     ("concurrency", "behaviour", "words", "advice"),
     [
         ("1", {}, "the server does not tell; 2 made-up documents, each asked about twice: 4 calls", None),
-        ("1", {}, "reads a document once, also with 2 in flight", None),
-        ("4", {"width": 3}, "of 4 it forgot 1", "dagster-offload slot set deep --places 3"),
-        ("auto", {"width": 5}, "reads a document once, also with 4 in flight", None),
+        ("1", {}, "reads each document once, even with 2 in flight", None),
+        ("4", {"width": 3}, "it dropped 1 of 4", "dagster-offload slot set deep --places 3"),
+        ("auto", {"width": 5}, "reads each document once, even with 4 in flight", None),
         ("8", {"width": 3, "tells_places": True}, "3, says the server", None),
         ("8", {"width": 3, "tells_places": True}, "3 made-up documents, each asked about twice: 6 calls", None),
-        ("2", {"width": 1}, "of 2 it forgot 1", "dagster-offload slot set deep --places 1"),
+        ("2", {"width": 1}, "it dropped 1 of 2", "dagster-offload slot set deep --places 1"),
     ],
 )
 def test_it_finds_out_how_many_documents_the_server_keeps(
@@ -211,7 +211,7 @@ def test_nothing_at_the_port_is_told_as_such(call: Call) -> None:
 def test_an_unknown_host_is_told_as_such(call: Call) -> None:
     result = call("doctor", "--deep-url", "http://no-such-host.invalid:8890", "--deep-model", "m")
     assert result.exit_code == 75
-    assert "OFFLOAD_DEEP_URL: no machine is known as no-such-host.invalid" in result.stdout
+    assert "OFFLOAD_DEEP_URL: the name no-such-host.invalid cannot be resolved" in result.stdout
 
 
 def test_without_a_slot_it_says_what_to_set(call: Call) -> None:

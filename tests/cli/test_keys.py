@@ -16,7 +16,7 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
-from dagster_offload.slot.addresses import auth_headers, sends_key_in_the_clear
+from dagster_offload.slot.addresses import auth_headers, sends_key_unencrypted
 from dagster_offload.slot.config import SlotConfig
 from tests.client.test_unread_bytes import tls_server
 from tests.support.cli import Call
@@ -98,7 +98,7 @@ def test_a_key_file_that_cannot_be_read_names_its_variable(tmp_path: Path) -> No
     ],
 )
 def test_a_key_over_plain_http_beyond_loopback_is_noticed(url: str, key: str | None, is_reported: bool) -> None:
-    assert sends_key_in_the_clear(SlotConfig(name="deep", url=url, model="m", api_key=key)) is is_reported
+    assert sends_key_unencrypted(SlotConfig(name="deep", url=url, model="m", api_key=key)) is is_reported
 
 
 def test_doctor_reports_an_unencrypted_key_once_with_what_to_do(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

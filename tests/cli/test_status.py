@@ -283,7 +283,7 @@ def test_slot_show_says_in_which_dialects_a_server_is_asked_and_why(call: Call, 
     assert call("drain", "--json").exit_code == 0
     shown = " ".join(call("slot", "show").stdout.split())
     assert (
-        "JSON is asked for as json_object with schema (json_schema: refused, json_object with schema: obeyed)" in shown
+        "JSON is requested as json_object with schema (json_schema: refused, json_object with schema: obeyed)" in shown
     )
     assert "the document is sent as part of the user message (system message: refused)" in shown
     assert "each stage reads the document again" in shown

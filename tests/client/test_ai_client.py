@@ -1,4 +1,4 @@
-"""What the client decides without a socket: which slot, what becomes a deferral, what is read out of an answer."""
+"""The client without a socket: which slot is used, what becomes a deferral, what is read from an answer."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -50,52 +50,52 @@ def status_error(status_code: int, body: Any = None, **headers: str) -> httpx.HT
 
 
 class FalsySlot:
-    """A slot is there when it is not None, whatever else it says about itself."""
+    """A slot is configured if it is not None, even if it is falsy."""
 
     def __bool__(self) -> bool:
         return False
 
 
 @pytest.mark.rule("slot-2")
-async def test_deep_work_goes_to_the_deep_slot() -> None:
-    asked = []
+async def test_deep_calls_go_to_the_deep_slot() -> None:
+    requests = []
 
     async def request(slot: object, prompt: str, system: str | None = None) -> str:
-        asked.append((slot, prompt, system))
+        requests.append((slot, prompt, system))
         return "an answer"
 
     deep = FalsySlot()
     client = client_with(deep, object(), request)
     assert await client.call_deep("question", system="rules") == "an answer"
-    assert asked == [(deep, "question", "rules")]
+    assert requests == [(deep, "question", "rules")]
 
 
-async def test_without_a_deep_slot_primary_does_deep_work() -> None:
-    asked = []
+async def test_without_a_deep_slot_primary_answers_deep_calls() -> None:
+    requests = []
 
     async def request(slot: object, prompt: str, system: str | None = None) -> str:
-        asked.append(slot)
+        requests.append(slot)
         return "an answer"
 
     primary = object()
     await client_with(None, primary, request).call_deep("question")
-    assert asked == [primary]
+    assert requests == [primary]
 
 
 @pytest.mark.rule("slot-2")
 @pytest.mark.parametrize("error", [httpx.ConnectError("refused"), status_error(503), status_error(500), ValueError()])
-async def test_primary_never_answers_for_a_deep_slot_that_is_away(error: Exception) -> None:
-    asked = []
+async def test_primary_never_answers_for_an_unavailable_deep_slot(error: Exception) -> None:
+    requests = []
 
     async def request(slot: object, prompt: str, system: str | None = None) -> str:
-        asked.append(slot)
+        requests.append(slot)
         raise error
 
     deep = object()
     client = client_with(deep, object(), request)
     with pytest.raises(type(error)):
         await client.call_deep("question")
-    assert asked == [deep]
+    assert requests == [deep]
 
 
 async def test_options_are_passed_only_when_given() -> None:
@@ -113,7 +113,7 @@ async def test_options_are_passed_only_when_given() -> None:
     assert given == [{}, {"options": options}, {"options": options}]
 
 
-async def test_no_slot_at_all_names_the_settings() -> None:
+async def test_the_error_without_any_slot_names_the_settings() -> None:
     with pytest.raises(SettingsError, match="OFFLOAD_DEEP_URL"):
         await client_with(None, None, failing(AssertionError())).call_deep("question")
 
@@ -137,7 +137,7 @@ async def test_no_slot_at_all_names_the_settings() -> None:
         (WrongModel("tiny"), "WrongModel"),
     ],
 )
-async def test_an_absent_slot_becomes_a_deferral_with_its_reason(error: Exception, reason: str) -> None:
+async def test_an_unavailable_slot_raises_a_deferral_with_its_reason(error: Exception, reason: str) -> None:
     for deep, primary, name in ((object(), object(), "deep"), (None, object(), "primary")):
         with pytest.raises(StageDeferred) as deferred:
             await call_deep_or_defer(client_with(deep, primary, failing(error)), "question")
@@ -165,13 +165,13 @@ async def test_every_other_error_propagates_unchanged(error: Exception) -> None:
     assert raised.value is error
 
 
-def test_a_long_body_is_never_searched_for_the_routers_words() -> None:
+def test_a_long_body_is_never_searched_for_reason_codes() -> None:
     document = "the editor_busy flag " * 50
     assert fault_reason(status_error(503, {"error": document})) == "HTTP 503"
     assert fault_reason(status_error(500, {"error": "warming"})) == "warming"
 
 
-def test_the_made_by_hand_answer_of_a_qwen_router_is_read() -> None:
+def test_a_handwritten_answer_of_a_qwen_router_is_read() -> None:
     content = FIXTURE.read_bytes()
     assert "_made_by_hand" in json.loads(content)
     answer = read_answer(EXPECTING, content, {}, 1.5)
@@ -193,13 +193,13 @@ def read(slot: SlotConfig = DEEP_SLOT, content: bytes = completion(), **headers:
 
 
 @pytest.mark.parametrize("content", [b"", b"   ", completion()[:-20], b"<html>sign in</html>", b"\xff\xfe{}"])
-def test_a_body_that_is_not_whole_json_is_a_cut(content: bytes) -> None:
+def test_an_incomplete_json_body_is_a_cut_answer(content: bytes) -> None:
     with pytest.raises(CutAnswer):
         read(content=content)
 
 
 @pytest.mark.parametrize("content", [b"{}", b"[]", b"null", b"3", b'{"choices": []}', b'{"choices": {"a": 1}}'])
-def test_whole_json_without_choices_is_malformed(content: bytes) -> None:
+def test_json_without_choices_is_malformed(content: bytes) -> None:
     with pytest.raises(MalformedAnswer) as raised:
         read(content=content)
     assert not isinstance(raised.value, ChoiceWithoutMessage)
@@ -227,14 +227,14 @@ def test_null_content_is_empty_text_and_parts_are_joined() -> None:
         (7, ModelEvidence.ABSENT),
     ],
 )
-def test_who_answered_is_kept_with_its_evidence(model: object, evidence: ModelEvidence) -> None:
+def test_the_served_model_is_kept_with_its_evidence(model: object, evidence: ModelEvidence) -> None:
     assert read(EXPECTING, completion(model)).model_evidence is evidence
 
 
 def test_a_reported_model_that_does_not_match_is_refused() -> None:
     with pytest.raises(WrongModel, match=r"tiny-1b.*OFFLOAD_DEEP_EXPECTED_MODEL"):
         read(EXPECTING, completion("tiny-1b"))
-    assert read(DEEP_SLOT, completion("tiny-1b")).served_model == "tiny-1b"  # nothing was expected
+    assert read(DEEP_SLOT, completion("tiny-1b")).served_model == "tiny-1b"  # no expectation is set
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_reported_model_that_does_not_match_is_refused() -> None:
     ],
 )
 @pytest.mark.parametrize("slot", [DEEP_SLOT, EXPECTING])
-def test_an_answer_the_router_fell_back_for_is_refused(slot: SlotConfig, headers: dict[str, str]) -> None:
+def test_an_answer_after_a_router_fallback_is_refused(slot: SlotConfig, headers: dict[str, str]) -> None:
     with pytest.raises(WrongModel, match="fell back"):
         read(slot, completion(), **headers)
 
@@ -258,12 +258,12 @@ def test_an_answer_the_router_fell_back_for_is_refused(slot: SlotConfig, headers
         {"x_litellm_model_group": "qwen-macbook"},
     ],
 )
-def test_headers_that_tell_of_no_fallback_pass(headers: dict[str, str]) -> None:
+def test_headers_without_a_fallback_are_accepted(headers: dict[str, str]) -> None:
     assert read(EXPECTING, completion(), **headers) == "yes"
 
 
 @pytest.mark.rule("slot-10")
-def test_only_what_is_set_is_sent_and_every_call_has_a_bound() -> None:
+def test_only_set_options_are_sent_and_every_call_has_a_token_limit() -> None:
     assert request_body(DEEP_SLOT, "hi", None, None) == {
         "model": "qwen-macbook",
         "messages": [{"role": "user", "content": "hi"}],
@@ -279,7 +279,7 @@ def test_only_what_is_set_is_sent_and_every_call_has_a_bound() -> None:
     assert body["response_format"]["json_schema"]["schema"] == schema
 
 
-def test_the_owners_own_keys_go_into_the_body_and_objects_are_merged() -> None:
+def test_the_extra_body_is_merged_into_the_request() -> None:
     body = {"temperature": 0.0, "chat_template_kwargs": {"enable_thinking": False}, "max_tokens": 200}
     extra = {"temperature": 0.7, "top_p": 0.8, "chat_template_kwargs": {"preserve_thinking": True}}
     assert with_extra(body, extra) == {
@@ -308,7 +308,7 @@ def test_the_owners_own_keys_go_into_the_body_and_objects_are_merged() -> None:
         ({"content": "yes"}, {"reasoning_tokens": 0}, 0),
     ],
 )
-def test_thinking_is_noticed_wherever_a_server_shows_it(
+def test_thinking_is_counted_wherever_a_server_shows_it(
     message: dict[str, Any], details: dict[str, int] | None, tokens: int
 ) -> None:
     content = json.dumps({"choices": [{"message": message}], "usage": {"completion_tokens_details": details}}).encode()
@@ -334,18 +334,18 @@ def test_thinking_is_noticed_wherever_a_server_shows_it(
         (ValueError(), False),
     ],
 )
-def test_only_what_may_have_reached_the_slot_is_a_cut(error: Exception, cut: bool) -> None:
+def test_only_a_request_that_may_have_reached_the_slot_is_a_cut(error: Exception, cut: bool) -> None:
     assert is_cut(error) is cut
 
 
 @pytest.mark.parametrize("status_code", [301, 302, 400, 401, 403, 404, 405, 422, 501])
-def test_a_trial_refused_like_this_waits_for_the_settings(status_code: int) -> None:
+def test_a_trial_refused_with_this_status_is_misconfigured(status_code: int) -> None:
     assert is_misconfigured(status_error(status_code))
     assert is_misconfigured(status_code)
 
 
 @pytest.mark.parametrize("status_code", [408, 429, 500, 502, 503, 504])
-def test_a_trial_refused_like_this_is_asked_again(status_code: int) -> None:
+def test_a_trial_refused_with_this_status_is_retried(status_code: int) -> None:
     assert not is_misconfigured(status_error(status_code))
 
 
@@ -363,7 +363,7 @@ def test_a_trial_refused_like_this_is_asked_again(status_code: int) -> None:
         (httpx.UnsupportedProtocol("ftp"), "URL"),
     ],
 )
-def test_an_operator_is_told_which_setting_to_check(fault: Exception | int, setting: str) -> None:
+def test_a_fault_names_the_setting_to_check(fault: Exception | int, setting: str) -> None:
     assert f"OFFLOAD_DEEP_{setting}" in setting_to_check(DEEP_SLOT, fault)
 
 
@@ -381,7 +381,7 @@ def test_a_key_is_sent_trimmed_and_never_shown() -> None:
         assert bad not in str(raised.value)
 
 
-def test_user_and_password_of_the_url_go_into_a_header() -> None:
+def test_user_and_password_of_the_url_are_sent_in_a_header() -> None:
     slot = SlotConfig(name="deep", url="https://us%40er:pass@router:1/base", model="m")
     assert endpoint(slot, "/health") == "https://router:1/base/health"
     assert auth_headers(slot) == {"authorization": "Basic dXNAZXI6cGFzcw=="}

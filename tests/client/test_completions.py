@@ -1,4 +1,4 @@
-"""The client against the stand-in router: what is sent, what comes back, what is left out for whom."""
+"""The client against the stand-in router: requests, answers and refusals."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ STAGES = llm_stages(load_settings())
 LETTER = "Invoice 42\n\nThe amount due to ACME Ltd. is 300 EUR. Payment terms are thirty days from the invoice's date."
 
 
-async def test_an_answer_carries_who_gave_it_and_what_it_took(deep_slot: SlotConfig) -> None:
+async def test_an_answer_has_its_model_and_its_usage(deep_slot: SlotConfig) -> None:
     async with AIClient(Slots(deep=deep_slot)) as client:
         answer = await client.call_deep("Are you there?")
     assert isinstance(answer, Answer)
@@ -31,7 +31,7 @@ async def test_an_answer_carries_who_gave_it_and_what_it_took(deep_slot: SlotCon
     assert answer.seconds > 0
 
 
-async def test_the_stages_questions_get_answers_they_accept(deep_slot: SlotConfig) -> None:
+async def test_the_stages_accept_the_answers_to_their_questions(deep_slot: SlotConfig) -> None:
     system = system_message(LETTER)
     async with AIClient(Slots(deep=deep_slot)) as client:
         records = {
@@ -53,7 +53,7 @@ async def test_a_document_is_read_once_for_both_stages(router: Router, deep_slot
     assert log["read_ratio"] == pytest.approx(1.0, abs=0.01)
 
 
-async def test_a_refusal_about_something_else_is_not_asked_again(router: Router, deep_slot: SlotConfig) -> None:
+async def test_a_refusal_about_no_feature_is_not_retried(router: Router, deep_slot: SlotConfig) -> None:
     router.set(mode="refuse", status=400)
     async with AIClient(Slots(deep=deep_slot)) as client:
         with pytest.raises(httpx.HTTPStatusError):
@@ -61,7 +61,7 @@ async def test_a_refusal_about_something_else_is_not_asked_again(router: Router,
     assert len(router.completions()) == 1
 
 
-async def test_calls_run_side_by_side(router: Router, deep_slot: SlotConfig) -> None:
+async def test_calls_run_in_parallel(router: Router, deep_slot: SlotConfig) -> None:
     router.set(hold=True, width=8)
     async with AIClient(Slots(deep=deep_slot)) as client:
         calls = [asyncio.create_task(client.call_deep(str(number))) for number in range(8)]
@@ -71,7 +71,7 @@ async def test_calls_run_side_by_side(router: Router, deep_slot: SlotConfig) -> 
     assert router.log()["max_open"] == 8
 
 
-async def test_the_key_goes_along(router: Router, deep_slot: SlotConfig) -> None:
+async def test_the_key_is_sent(router: Router, deep_slot: SlotConfig) -> None:
     router.set(api_key="sk-1")
     async with AIClient(Slots(deep=replace(deep_slot, api_key="sk-1\n"))) as client:
         assert await client.call_deep("question")
@@ -88,7 +88,7 @@ async def test_an_empty_answer_is_empty_text(router: Router, deep_slot: SlotConf
 
 
 @pytest.mark.parametrize("answers", ["no_choices", "no_message"])
-async def test_json_that_is_no_completion_is_malformed(router: Router, deep_slot: SlotConfig, answers: str) -> None:
+async def test_json_that_is_not_a_completion_is_malformed(router: Router, deep_slot: SlotConfig, answers: str) -> None:
     router.set(answers=answers)
     async with AIClient(Slots(deep=deep_slot)) as client:
         with pytest.raises(MalformedAnswer):
@@ -109,7 +109,7 @@ async def test_another_models_answer_is_refused(router: Router, deep_slot: SlotC
     ("model", "expected", "warnings"),
     [("echo", "Qwen3", 1), (None, "Qwen3", 1), ("echo", "qwen", 0), ("echo", None, 0)],
 )
-async def test_what_cannot_be_verified_is_said_once(
+async def test_an_unverifiable_model_is_logged_once(
     router: Router,
     deep_slot: SlotConfig,
     caplog: pytest.LogCaptureFixture,
@@ -122,12 +122,12 @@ async def test_what_cannot_be_verified_is_said_once(
         async with AIClient(Slots(deep=replace(deep_slot, expected_model=expected))) as client:
             for _ in range(3):
                 assert await client.call_deep("question")
-    told = [record.getMessage() for record in caplog.records if record.name.startswith("dagster_offload")]
-    assert len(told) == warnings
-    assert all("cannot be verified" in words for words in told)
+    warned = [record.getMessage() for record in caplog.records if record.name.startswith("dagster_offload")]
+    assert len(warned) == warnings
+    assert all("cannot be verified" in message for message in warned)
 
 
-async def test_a_slot_that_names_a_time_defers_until_then(router: Router, deep_slot: SlotConfig) -> None:
+async def test_a_deferral_uses_the_time_that_the_slot_sends(router: Router, deep_slot: SlotConfig) -> None:
     router.set(mode="busy", retry_after="600")
     async with AIClient(Slots(deep=deep_slot)) as client:
         with pytest.raises(StageDeferred, match=r"^deep_unavailable:editor_busy$") as deferred:

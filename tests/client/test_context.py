@@ -1,4 +1,4 @@
-"""What servers tell of their context: in /v1/models, in refusals of many makes, in answers that end too soon."""
+"""The context size that servers report: in /v1/models, in refusals of many products, and in answers that end early."""
 
 import json
 from dataclasses import replace
@@ -24,16 +24,16 @@ def refusal(status_code: int, body: Any) -> httpx.HTTPStatusError:
     return httpx.HTTPStatusError("", request=request, response=httpx.Response(status_code, content=content))
 
 
-def said(message: str, **fields: Any) -> dict[str, Any]:
+def error_body(message: str, **fields: Any) -> dict[str, Any]:
     return {"error": {"message": message, **fields}}
 
 
-# In these servers' own words. llama.cpp's is from a run; those of vLLM, LM Studio, omlx, mlx-serve and vmlx are as people
-# quote them in those projects' issues (20409, 546 and 2322, 169, 66, 253); the others were written down by hand.
+# The messages of these servers. llama.cpp's is from a run; those of vLLM, LM Studio, omlx, mlx-serve and vmlx are quoted
+# from those projects' issues (20409, 546 and 2322, 169, 66, 253); the others were written by hand.
 REFUSALS = {
     "llama.cpp": (
         400,
-        said(
+        error_body(
             "request (9000 tokens) exceeds the available context size (8192 tokens), try increasing it",
             type="exceed_context_size_error",
             n_prompt_tokens=9000,
@@ -43,7 +43,7 @@ REFUSALS = {
     ),
     "OpenAI": (
         400,
-        said(
+        error_body(
             "This model's maximum context length is 16385 tokens. However, your messages resulted in 20,000 tokens.",
             code="context_length_exceeded",
         ),
@@ -51,7 +51,7 @@ REFUSALS = {
     ),
     "vLLM": (
         400,
-        said(
+        error_body(
             "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens (3500 in the "
             "messages, 1500 in the completion). Please reduce the length of the messages or completion."
         ),
@@ -68,12 +68,12 @@ REFUSALS = {
     ),
     "vLLM, a token limit above the context": (
         400,
-        said("max_tokens=4200 cannot be greater than max_model_len=4096. Please request fewer output tokens."),
+        error_body("max_tokens=4200 cannot be greater than max_model_len=4096. Please request fewer output tokens."),
         ContextOverflow(4096),
     ),
-    "vLLM, its newest words": (
+    "vLLM, its newest message": (
         400,
-        said(
+        error_body(
             "max_output_tokens=4200 cannot be greater than max_total_tokens=4096. Please request fewer output tokens."
         ),
         ContextOverflow(4096),
@@ -85,7 +85,7 @@ REFUSALS = {
     ),
     "SGLang": (
         400,
-        said("The input (5000 tokens) is longer than the model's context length (4096 tokens)."),
+        error_body("The input (5000 tokens) is longer than the model's context length (4096 tokens)."),
         ContextOverflow(4096, 5000),
     ),
     "LM Studio": (
@@ -104,7 +104,7 @@ REFUSALS = {
     "Ollama": (500, {"error": "input length exceeds maximum context length"}, ContextOverflow()),
     "LiteLLM": (
         400,
-        said("litellm.ContextWindowExceededError: This model's maximum context length is 8192 tokens."),
+        error_body("litellm.ContextWindowExceededError: This model's maximum context length is 8192 tokens."),
         ContextOverflow(8192),
     ),
     "TGI": (
@@ -117,18 +117,18 @@ REFUSALS = {
     ),
     "Anthropic behind a router": (
         400,
-        said("prompt is too long: 210000 tokens > 200000 maximum"),
+        error_body("prompt is too long: 210000 tokens > 200000 maximum"),
         ContextOverflow(200000, 210000),
     ),
     "omlx": (
         400,
-        said("Prompt too long: 50000 tokens exceeds max context window of 32768 tokens"),
+        error_body("Prompt too long: 50000 tokens exceeds max context window of 32768 tokens"),
         ContextOverflow(32768, 50000),
     ),
-    "mlx-serve": (400, said("Prompt exceeds maximum context length"), ContextOverflow()),
+    "mlx-serve": (400, error_body("Prompt exceeds maximum context length"), ContextOverflow()),
     "vmlx": (
         500,
-        said("prompt_too_long: tokenized VLM text prompt has 20767 tokens, max prompt/context tokens is 16384"),
+        error_body("prompt_too_long: tokenized VLM text prompt has 20767 tokens, max prompt/context tokens is 16384"),
         ContextOverflow(),
     ),
     "a proxy, in plain text": (413, "prompt too long", ContextOverflow()),
@@ -136,30 +136,28 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("status_code", "body", "word"), REFUSALS.values(), ids=REFUSALS.keys())
-def test_a_refusal_for_want_of_context_is_known_whoever_says_it(
-    status_code: int, body: Any, word: ContextOverflow
-) -> None:
+def test_a_context_overflow_is_recognised_for_every_server(status_code: int, body: Any, word: ContextOverflow) -> None:
     assert too_long_of(refusal(status_code, body)) == word
 
 
 @pytest.mark.parametrize(
     ("status_code", "body"),
     [
-        (400, said("unknown parameter: response_format")),
-        (400, said("model not found: my-context-length-model")),
-        (400, said("max_tokens must be at least 1")),
+        (400, error_body("unknown parameter: response_format")),
+        (400, error_body("model not found: my-context-length-model")),
+        (400, error_body("max_tokens must be at least 1")),
         (413, "<html><title>413 Request Entity Too Large</title></html>"),
-        (429, said("too many tokens per minute")),
-        (503, said("maximum context length is 4096 tokens")),
+        (429, error_body("too many tokens per minute")),
+        (503, error_body("maximum context length is 4096 tokens")),
         (500, {"echo": "a document that speaks of a maximum context length of 4096 tokens " * 20}),
         (500, ""),
     ],
 )
-def test_other_refusals_and_echoed_documents_are_not_taken_for_one(status_code: int, body: Any) -> None:
+def test_other_refusals_and_echoed_documents_are_not_overflows(status_code: int, body: Any) -> None:
     assert too_long_of(refusal(status_code, body)) is None
 
 
-def test_a_refusal_that_comes_as_a_200_is_known_too() -> None:
+def test_an_overflow_sent_with_http_200_is_recognised() -> None:
     body = json.dumps({"error": "The model is loaded with context length of only 4096 tokens, which is not enough."})
     with pytest.raises(ErrorAsAnswer) as caught:
         read_answer(SLOT, body.encode(), {}, 1.0)
@@ -167,9 +165,9 @@ def test_a_refusal_that_comes_as_a_200_is_known_too() -> None:
     assert "4096" not in str(caught.value), "no error shows a body"
 
 
-def test_unbelievable_numbers_are_no_numbers() -> None:
+def test_implausible_numbers_are_ignored() -> None:
     assert (
-        too_long_of(refusal(400, said("exceeds the context", type="exceed_context_size_error", n_ctx=0)))
+        too_long_of(refusal(400, error_body("exceeds the context", type="exceed_context_size_error", n_ctx=0)))
         == ContextOverflow()
     )
 
@@ -192,7 +190,7 @@ def test_the_context_in_a_list_of_models(models: object, tokens: int | None) -> 
     assert context_in(models, "qwen") == tokens
 
 
-def test_a_told_context_is_an_upper_bound_and_no_invitation() -> None:
+def test_a_reported_context_is_used_only_up_to_the_default() -> None:
     assert usable_context(8_192) == 8_192
     assert usable_context(262_144) == DEFAULT_CONTEXT_TOKENS
     assert usable_context(None) == DEFAULT_CONTEXT_TOKENS
@@ -206,17 +204,19 @@ def answer(prompt_tokens: int | None, written: int | None, finish_reason: str = 
     ("reply_to", "setting", "is_filled"),
     [
         (answer(4_000, 96), 4_096, True),  # the context is known, and it is full
-        (answer(4_090, 6), None, True),  # nobody said, and the sum is a context's
+        (answer(4_090, 6), None, True),  # no reported size, and the sum is a plausible context size
         (answer(3_000, 1_096), None, True),
         (answer(3_100, 1_096), None, False),
-        (answer(2_590, 1_500), 4_096, False),  # its own bound
-        (answer(300, 40), 4_096, False),  # some other bound of the server's
+        (answer(2_590, 1_500), 4_096, False),  # its own limit
+        (answer(300, 40), 4_096, False),  # another limit of the server
         (answer(4_090, 6, "stop"), 4_096, False),
         (answer(None, 6), 4_096, False),
         (answer(4_090, None), 4_096, False),
     ],
 )
-def test_an_answer_that_ended_for_want_of_context(reply_to: Answer, setting: int | None, *, is_filled: bool) -> None:
+def test_an_answer_that_ended_because_the_context_was_full(
+    reply_to: Answer, setting: int | None, *, is_filled: bool
+) -> None:
     found = ContextWindows().overflow_in(replace(SLOT, context_tokens=setting), reply_to, 1_500, "")
     assert (found is not None) is is_filled
 
@@ -231,27 +231,27 @@ KOREAN = "임차인은 매월 첫째 날에 임대인에게 차임을 지급하�
 TABLE = "Hall 12.75 13.10 Stores 3.25 4.00 " * 1_500
 
 
-# Tokens as o200k, cl100k and Qwen's vocabulary count these texts: the fewest of the three, and the most.
+# The lowest and the highest token count of each text with the vocabularies o200k, cl100k and Qwen.
 @pytest.mark.parametrize(
     ("text", "fewest", "most"), [(PROSE, 10_201, 10_201), (KOREAN, 12_601, 20_400), (TABLE, 27_001, 36_001)]
 )
-def test_a_prompt_that_was_cut_to_half_of_the_context_is_told_from_every_true_count(
+def test_a_prompt_cut_to_half_of_the_context_is_distinguished_from_every_true_count(
     text: str, fewest: int, most: int
 ) -> None:
     assert cut_prompt(text, fewest) is None
     assert cut_prompt(text, most) is None
-    if text is not TABLE:  # signs and blanks are not counted: of a table, two fifths must be missing more
+    if text is not TABLE:  # signs and blanks are not counted, so two fifths more of a table must be missing
         assert cut_prompt(text, fewest // 2) == ContextOverflow(2 * (fewest // 2))
     assert cut_prompt(text, 2_048) == ContextOverflow(4_096)
 
 
-def test_what_the_prompt_cache_held_was_not_cut() -> None:
+def test_cached_tokens_do_not_count_as_cut() -> None:
     assert cut_prompt(PROSE, 2_048, cached=8_153) is None
     assert cut_prompt(PROSE, 120) is None, "a server that leaves the cached part out of its count"
     assert cut_prompt(PROSE, None) is None
 
 
-def test_a_context_that_was_guessed_too_large_is_learned_to_be_what_was_read(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_context_guessed_too_large_is_corrected_to_the_count_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
     windows, answer = ContextWindows(), Answer("{}", usage=Usage(4_096, 20), finish_reason="stop")
     first = windows.overflow_in(SLOT, answer, 1_500, PROSE)
     assert first == ContextOverflow(8_192)
@@ -270,12 +270,12 @@ def test_a_context_that_was_guessed_too_large_is_learned_to_be_what_was_read(cap
         (Answer("", usage=Usage(None, 0), finish_reason="length"), PROSE, True),
         (Answer("", usage=Usage(0, None), finish_reason="stop"), PROSE, True),
         (Answer("", usage=Usage(0, 0), finish_reason="stop"), "Short.", False),
-        (Answer("", usage=Usage(0, 1), finish_reason="stop"), PROSE, False),  # the model had nothing to say
-        (Answer("", usage=Usage(), finish_reason="stop"), PROSE, False),  # it counts nothing
+        (Answer("", usage=Usage(0, 1), finish_reason="stop"), PROSE, False),  # the model wrote an empty answer
+        (Answer("", usage=Usage(), finish_reason="stop"), PROSE, False),  # the server reports no counts
         (Answer("{}", usage=Usage(0, 0), finish_reason="stop"), PROSE, False),
     ],
 )
-def test_an_answer_without_a_token_to_a_long_request_is_a_context_that_is_too_small(
+def test_an_empty_answer_to_a_long_request_means_the_context_is_too_small(
     reply_to: Answer, prompt: str, *, is_too_long: bool
 ) -> None:
     found = ContextWindows().overflow_in(SLOT, reply_to, 1_500, prompt)
@@ -283,7 +283,7 @@ def test_an_answer_without_a_token_to_a_long_request_is_a_context_that_is_too_sm
     assert found == (half if is_too_long else None)
 
 
-async def test_what_a_refusal_told_counts_from_then_on_and_only_downwards() -> None:
+async def test_a_context_from_a_refusal_is_kept_and_only_ever_lowered() -> None:
     windows = ContextWindows()
     assert await windows.text_tokens(SLOT, "short") == DEFAULT_CONTEXT_TOKENS - 2_000
     windows.learn(SLOT, ContextOverflow(8_192))

@@ -1,4 +1,4 @@
-"""Servers that differ in what they do with a wish for JSON and a wish not to think: each is found out and remembered."""
+"""Servers support different request variants: the client finds and stores the ones that each server supports."""
 
 import logging
 from dataclasses import replace
@@ -31,7 +31,7 @@ SYSTEM = "<document>\nInvoice 42\n\nThe amount due to ACME Ltd. is 300 EUR. Paym
 
 
 async def record_of(client: AIClient, stage: str = "classify") -> Any:
-    """A document's record as a walk asks for it, with every question it takes."""
+    """A document's record, requested like the engine does, with all repeated questions."""
     question: Question | None = Question(STAGES[stage].instruction, STAGES[stage].options)
     while True:
         assert question is not None
@@ -62,7 +62,7 @@ def parts(router: Router) -> list[tuple[str, ...]]:
         ("ignored", ["json_schema"] * 3, JSON_SCHEMA),  # of one document
     ],
 )
-async def test_a_wish_for_json_takes_the_form_the_server_knows(
+async def test_json_is_requested_in_the_variant_that_the_server_supports(
     router: Router, deep_slot: SlotConfig, behaviour: str, forms: list[str | None], variant: str | None
 ) -> None:
     router.set(response_format=behaviour)
@@ -91,7 +91,9 @@ async def test_a_template_without_a_system_role_gets_the_document_in_the_user_me
     assert [entry["status"] for entry in router.completions()][3:] == [200], "remembered by the next process"
 
 
-async def test_a_limit_is_sent_under_the_name_the_server_knows(router: Router, deep_slot: SlotConfig) -> None:
+async def test_the_token_limit_is_sent_under_the_name_that_the_server_supports(
+    router: Router, deep_slot: SlotConfig
+) -> None:
     router.set(refuses=["max_tokens"])
     async with AIClient(Slots(deep=deep_slot)) as client:
         for _ in range(2):
@@ -101,7 +103,7 @@ async def test_a_limit_is_sent_under_the_name_the_server_knows(router: Router, d
     assert [entry["max_tokens"] for entry in router.completions()] == [200, 200, 200, 1]
 
 
-async def test_json_in_the_field_for_thinking_is_read_there_and_said_so(
+async def test_json_in_the_reasoning_field_is_read_and_logged(
     router: Router, deep_slot: SlotConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     router.set(answers="in_reasoning")
@@ -111,13 +113,11 @@ async def test_json_in_the_field_for_thinking_is_read_there_and_said_so(
                 assert (await record_of(client)).category == "invoice"
             assert variants(client, deep_slot) == (JSON_SCHEMA, TEMPLATE)
     assert len(router.completions()) == 2
-    (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("dagster_offload")]
-    assert said == "the deep slot's server puts its JSON into its field for thinking: it is read there"
+    (message,) = [record.getMessage() for record in caplog.records if record.name.startswith("dagster_offload")]
+    assert message == "the deep slot's server puts its JSON into its reasoning field; it is read from there"
 
 
-async def test_an_answer_that_ends_exactly_at_its_limit_was_cut_whatever_the_server_says(
-    router: Router, deep_slot: SlotConfig
-) -> None:
+async def test_an_answer_that_ends_exactly_at_its_limit_counts_as_cut(router: Router, deep_slot: SlotConfig) -> None:
     router.set(answers="stops_at_limit")
     async with AIClient(Slots(deep=deep_slot)) as client:
         answer = await client.call_deep("Classify.", SYSTEM, RequestOptions(max_tokens=20))
@@ -125,9 +125,7 @@ async def test_an_answer_that_ends_exactly_at_its_limit_was_cut_whatever_the_ser
     assert answer.finish_reason == "length"
 
 
-async def test_blanks_to_the_token_limit_are_asked_for_again_without_a_schema(
-    router: Router, deep_slot: SlotConfig
-) -> None:
+async def test_blanks_up_to_the_token_limit_are_retried_without_a_schema(router: Router, deep_slot: SlotConfig) -> None:
     router.set(response_format="blanks")
     async with AIClient(Slots(deep=deep_slot)) as client:
         assert (await record_of(client)).category == "invoice"
@@ -145,7 +143,7 @@ async def test_blanks_to_the_token_limit_are_asked_for_again_without_a_schema(
         ("always", None, 5),
     ],
 )
-async def test_the_way_not_to_think_is_found_out_once(
+async def test_the_variant_against_thinking_is_found_once(
     router: Router, deep_slot: SlotConfig, in_text: bool, behaviour: str, variant: str | None, calls: int
 ) -> None:
     router.set(thinking=behaviour, thinking_in_text=in_text)
@@ -157,7 +155,7 @@ async def test_the_way_not_to_think_is_found_out_once(
     assert len(router.completions()) == calls + 1
 
 
-async def test_who_thinks_whatever_it_is_told_gets_room_for_it_and_a_trial_stays_short(
+async def test_a_server_that_always_thinks_gets_extra_tokens_and_a_trial_stays_short(
     router: Router, deep_slot: SlotConfig
 ) -> None:
     router.set(thinking="always")
@@ -169,7 +167,7 @@ async def test_who_thinks_whatever_it_is_told_gets_room_for_it_and_a_trial_stays
     assert bounds[5] < 30
 
 
-async def test_parts_a_server_refuses_are_left_out_from_then_on(router: Router, deep_slot: SlotConfig) -> None:
+async def test_refused_features_are_not_sent_again(router: Router, deep_slot: SlotConfig) -> None:
     router.set(refuses=["chat_template_kwargs", "reasoning_effort"])
     async with AIClient(Slots(deep=deep_slot)) as client:
         await record_of(client)
@@ -184,7 +182,7 @@ async def test_parts_a_server_refuses_are_left_out_from_then_on(router: Router, 
     ]
 
 
-async def test_a_trial_finds_out_about_thinking_too(router: Router, deep_slot: SlotConfig) -> None:
+async def test_a_trial_also_finds_the_variant_against_thinking(router: Router, deep_slot: SlotConfig) -> None:
     router.set(thinking="obeys_effort")
     async with AIClient(Slots(deep=deep_slot)) as client:
         assert (await trial(client, deep_slot)).answered
@@ -192,7 +190,7 @@ async def test_a_trial_finds_out_about_thinking_too(router: Router, deep_slot: S
     assert len(router.completions()) == 2
 
 
-async def test_what_one_process_found_out_another_need_not(router: Router, deep_slot: SlotConfig) -> None:
+async def test_findings_are_passed_to_the_next_process(router: Router, deep_slot: SlotConfig) -> None:
     router.set(response_format="json_object_only", refuses=["chat_template_kwargs"])
     async with AIClient(Slots(deep=deep_slot)) as client:
         await record_of(client)
@@ -203,7 +201,7 @@ async def test_what_one_process_found_out_another_need_not(router: Router, deep_
     assert len(router.completions()) == before + 1
 
 
-async def test_a_change_of_dialect_is_logged_once_and_without_any_text(
+async def test_a_change_of_variant_is_logged_once_without_document_text(
     router: Router, deep_slot: SlotConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     router.set(response_format="refused", thinking="obeys_effort")
@@ -211,14 +209,14 @@ async def test_a_change_of_dialect_is_logged_once_and_without_any_text(
         async with AIClient(Slots(deep=deep_slot)) as client:
             await record_of(client)
             await record_of(client)
-    told = [record.getMessage() for record in caplog.records if record.name.startswith("dagster_offload")]
-    assert told == [
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("dagster_offload")]
+    assert messages == [
         "the deep slot's server refused response_format as json_schema: it is no longer sent",
-        "the deep slot's server ignored thinking_off as chat_template_kwargs: sending it as reasoning_effort none from now on",
+        "the deep slot's server ignored thinking_off as chat_template_kwargs: it is now sent as reasoning_effort none",
     ]
 
 
-async def test_the_owners_extra_body_goes_into_every_request(router: Router, deep_slot: SlotConfig) -> None:
+async def test_the_extra_body_is_sent_in_every_request(router: Router, deep_slot: SlotConfig) -> None:
     extra = {"top_k": 20, "max_tokens": 777, "chat_template_kwargs": {"preserve_thinking": True}}
     slot = replace(deep_slot, extra_body=extra)
     async with AIClient(Slots(deep=slot)) as client:
@@ -228,16 +226,18 @@ async def test_the_owners_extra_body_goes_into_every_request(router: Router, dee
     assert [entry["max_tokens"] for entry in router.completions()] == [777, 1], "a trial stays short"
 
 
-async def test_a_refused_part_of_the_owners_own_is_an_error_not_a_loop(router: Router, deep_slot: SlotConfig) -> None:
+async def test_a_refused_key_of_the_extra_body_is_an_error_not_a_loop(router: Router, deep_slot: SlotConfig) -> None:
     router.set(refuses=["chat_template_kwargs"])
     slot = replace(deep_slot, extra_body={"chat_template_kwargs": {"a": 1}})
     async with AIClient(Slots(deep=slot)) as client:
         with pytest.raises(httpx.HTTPStatusError, match="400"):
             await record_of(client)
-        assert variants(client, slot) == (JSON_SCHEMA, TEMPLATE), "a refusal nothing came of teaches nothing"
+        assert variants(client, slot) == (JSON_SCHEMA, TEMPLATE), (
+            "a refusal without a successful retry changes no finding"
+        )
 
 
-async def test_no_options_mean_no_wishes(router: Router, deep_slot: SlotConfig) -> None:
+async def test_without_options_no_features_are_sent(router: Router, deep_slot: SlotConfig) -> None:
     async with AIClient(Slots(deep=deep_slot)) as client:
         answer = await client.call_deep("Are you there?")
         await client.call_deep("Are you there?", options=RequestOptions(thinking=True))

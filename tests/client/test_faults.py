@@ -1,4 +1,4 @@
-"""Each fault of a slot on real sockets with the product's transport: its error, its true reason, whether it is a cut."""
+"""Each slot fault over real sockets and the real transport: its error, its reason, and whether it is a cut."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @asynccontextmanager
 async def serving(handler: Handler) -> AsyncIterator[SlotConfig]:
-    """A slot behind a server that does with each connection what `handler` does."""
+    """A slot whose server calls `handler` for each connection."""
 
     handling: list[asyncio.Task[None]] = []
 
@@ -61,29 +61,29 @@ def free_port() -> int:
         return port
 
 
-def assert_away(error: Exception, kind: type[Exception], reason: str, *, cut: bool) -> None:
+def assert_unavailable(error: Exception, kind: type[Exception], reason: str, *, cut: bool) -> None:
     assert type(error) is kind
     assert fault_reason(error) == reason
     assert is_cut(error) is cut
     assert is_deferrable_error(error)
 
 
-async def test_a_refused_connection_is_named_and_no_cut() -> None:
-    assert_away(await failure(slot_at(free_port())), httpx.ConnectError, "connection refused", cut=False)
+async def test_a_refused_connection_is_named_and_is_no_cut() -> None:
+    assert_unavailable(await failure(slot_at(free_port())), httpx.ConnectError, "connection refused", cut=False)
 
 
-async def test_an_unknown_host_is_named_and_no_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unknown_host_is_named_and_is_no_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     slot = SlotConfig(name="deep", url="http://macbook.local:8890", model="m")
-    assert_away(await failure(slot), httpx.ConnectError, "no such host", cut=False)
+    assert_unavailable(await failure(slot), httpx.ConnectError, "no such host", cut=False)
 
 
-async def test_a_host_that_takes_no_connection_is_named_and_no_cut(full_port: int) -> None:
+async def test_a_host_that_accepts_no_connection_is_named_and_is_no_cut(full_port: int) -> None:
     error = await failure(slot_at(full_port, connect_timeout=0.2))
-    assert_away(error, httpx.ConnectTimeout, "no connection in time", cut=False)
+    assert_unavailable(error, httpx.ConnectTimeout, "no connection in time", cut=False)
 
 
 async def test_a_server_that_closes_before_it_answers_may_have_been_cut() -> None:
@@ -92,8 +92,8 @@ async def test_a_server_that_closes_before_it_answers_may_have_been_cut() -> Non
 
     async with serving(close) as slot:
         error = await failure(slot)
-    reason = "server closed the connection before its answer was whole"
-    assert_away(error, httpx.RemoteProtocolError, reason, cut=True)
+    reason = "the server closed the connection before its answer was complete"
+    assert_unavailable(error, httpx.RemoteProtocolError, reason, cut=True)
 
 
 async def test_a_reset_before_the_answer_may_have_been_a_cut() -> None:
@@ -102,7 +102,7 @@ async def test_a_reset_before_the_answer_may_have_been_a_cut() -> None:
 
     async with serving(reset) as slot:
         error = await failure(slot)
-    assert_away(error, httpx.ReadError, "connection reset", cut=True)
+    assert_unavailable(error, httpx.ReadError, "connection reset", cut=True)
 
 
 async def test_a_body_that_ends_early_is_a_cut() -> None:
@@ -112,21 +112,21 @@ async def test_a_body_that_ends_early_is_a_cut() -> None:
 
     async with serving(half) as slot:
         error = await failure(slot)
-    assert_away(error, httpx.ReadError, "answer cut: the connection ended inside it", cut=True)
+    assert_unavailable(error, httpx.ReadError, "answer cut: the connection ended during the answer", cut=True)
 
 
 @pytest.mark.parametrize("body", [b"", b'{"choices": [{"mess'])
-async def test_a_body_a_proxy_ended_cleanly_is_a_cut(body: bytes) -> None:
+async def test_an_incomplete_body_that_a_proxy_ended_cleanly_is_a_cut(body: bytes) -> None:
     async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
         await writer.drain()
 
     async with serving(end) as slot:
         error = await failure(slot)
-    assert_away(error, CutAnswer, "answer cut: its body is not whole JSON", cut=True)
+    assert_unavailable(error, CutAnswer, "answer cut: its body is not complete JSON", cut=True)
 
 
-async def test_a_server_that_speaks_no_http_is_told() -> None:
+async def test_a_server_that_does_not_speak_http_is_named() -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
         await writer.drain()
@@ -137,12 +137,12 @@ async def test_a_server_that_speaks_no_http_is_told() -> None:
     assert is_deferrable_error(error)
 
 
-async def test_tls_at_a_plain_port_is_named_and_no_cut(router: Router) -> None:
+async def test_tls_to_a_plain_port_is_named_and_is_no_cut(router: Router) -> None:
     slot = SlotConfig(name="deep", url=router.url.replace("http:", "https:"), model="m")
-    assert_away(await failure(slot), httpx.ConnectError, "TLS handshake failed", cut=False)
+    assert_unavailable(await failure(slot), httpx.ConnectError, "TLS handshake failed", cut=False)
 
 
-async def test_a_refusal_in_a_charset_that_is_none_is_still_a_refusal_with_its_word() -> None:
+async def test_a_refusal_in_an_unknown_charset_keeps_its_reason_code() -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         body = b'{"error": "upstream_cold"}'
         head = b"HTTP/1.1 503 No\r\ncontent-type: application/json; charset=undefined\r\ncontent-length: %d\r\n\r\n"
@@ -150,16 +150,16 @@ async def test_a_refusal_in_a_charset_that_is_none_is_still_a_refusal_with_its_w
 
     async with serving(refuse) as slot:
         error = await failure(slot)
-    assert_away(error, httpx.HTTPStatusError, "upstream_cold", cut=False)
+    assert_unavailable(error, httpx.HTTPStatusError, "upstream_cold", cut=False)
 
 
-async def test_no_answer_ends_at_the_read_timeout(router: Router) -> None:
+async def test_a_call_without_an_answer_ends_at_the_read_timeout(router: Router) -> None:
     router.set(mode="hang")
     error = await failure(slot_at(router.port, read_timeout=0.1))
-    assert_away(error, httpx.ReadTimeout, "no answer in time", cut=True)
+    assert_unavailable(error, httpx.ReadTimeout, "no answer in time", cut=True)
 
 
-async def test_a_proxy_that_drips_blanks_does_not_defeat_the_read_timeout() -> None:
+async def test_a_proxy_that_sends_blanks_does_not_defeat_the_read_timeout() -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
         while not writer.is_closing():
@@ -169,17 +169,17 @@ async def test_a_proxy_that_drips_blanks_does_not_defeat_the_read_timeout() -> N
 
     async with serving(drip) as slot:
         error = await failure(slot_at(int(slot.url.rpartition(":")[2]), connect_timeout=1.0, read_timeout=0.1))
-    assert_away(error, httpx.ReadTimeout, "no answer in time", cut=True)
+    assert_unavailable(error, httpx.ReadTimeout, "no answer in time", cut=True)
 
 
 @pytest.mark.parametrize(
     ("mode", "reason"), [("cold", "upstream_cold"), ("busy", "editor_busy"), ("warming", "warming")]
 )
-async def test_the_routers_own_word_is_the_reason(
+async def test_the_reason_code_of_the_router_is_the_reason(
     router: Router, deep_slot: SlotConfig, mode: str, reason: str
 ) -> None:
     router.set(mode=mode)
-    assert_away(await failure(deep_slot), httpx.HTTPStatusError, reason, cut=False)
+    assert_unavailable(await failure(deep_slot), httpx.HTTPStatusError, reason, cut=False)
 
 
 @pytest.mark.rule("slot-10")
@@ -193,7 +193,7 @@ async def test_redirects_are_never_followed(router: Router, deep_slot: SlotConfi
     assert len(router.completions()) == 1
 
 
-async def test_a_slot_killed_in_mid_answer_is_a_cut(router: Router, deep_slot: SlotConfig) -> None:
+async def test_a_slot_killed_during_an_answer_is_a_cut(router: Router, deep_slot: SlotConfig) -> None:
     router.set(hold=True)
     call = asyncio.create_task(failure(deep_slot))
     await asyncio.to_thread(router.wait, open=1)
@@ -203,19 +203,19 @@ async def test_a_slot_killed_in_mid_answer_is_a_cut(router: Router, deep_slot: S
     assert is_deferrable_error(error)
 
 
-async def test_no_error_holds_the_key_the_address_or_the_document(router: Router) -> None:
+async def test_no_error_contains_the_key_the_password_or_the_document(router: Router) -> None:
     router.set(mode="refuse", status=500)
     url = router.url.replace("http://", "http://someone:pass-word@")
     slot = SlotConfig(name="deep", url=url, model="qwen-macbook", api_key="sk-secret")
     async with AIClient(Slots(deep=slot)) as client:
         with pytest.raises(httpx.HTTPStatusError) as raised:
             await client.call_deep("a document's text")
-    for words in (str(raised.value), repr(raised.value), fault_reason(raised.value)):
-        assert not any(secret in words for secret in ("pass-word", "sk-secret", "document"))
+    for text in (str(raised.value), repr(raised.value), fault_reason(raised.value)):
+        assert not any(secret in text for secret in ("pass-word", "sk-secret", "document"))
 
 
 @pytest.mark.rule("breaker-7")
-async def test_sockets_watch_for_a_host_that_vanishes(
+async def test_sockets_detect_a_vanished_host(
     router: Router, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[dict[str, int]] = []
@@ -228,8 +228,8 @@ async def test_sockets_watch_for_a_host_that_vanishes(
         assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         return found
 
-    original = transport.watchful_socket
-    monkeypatch.setattr(transport, "watchful_socket", watched)
+    original = transport.keepalive_socket
+    monkeypatch.setattr(transport, "keepalive_socket", watched)
     async with AIClient(Slots(deep=deep_slot)) as client:
         await client.call_deep("one")
         await client.call_deep("two")
@@ -237,7 +237,7 @@ async def test_sockets_watch_for_a_host_that_vanishes(
     assert opened == [{name: value for name, value in wanted.items() if hasattr(socket, name)}]  # one, kept alive
 
 
-def test_a_client_serves_one_event_loop_after_another(deep_slot: SlotConfig) -> None:
+def test_a_client_can_be_used_in_several_event_loops_in_turn(deep_slot: SlotConfig) -> None:
     client = AIClient(Slots(deep=deep_slot))
 
     async def ask() -> str:

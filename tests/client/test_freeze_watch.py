@@ -1,4 +1,4 @@
-"""The vigil beside long calls: a frozen slot is noticed, a slow one is left alone."""
+"""The freeze watch: it ends the calls to a frozen slot, and does not end slow calls."""
 
 import asyncio
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ SILENT = ProbeResult(False, "no answer", answered=False)
 
 
 class Probes:
-    """Gives the scripted results one by one, then stays with the last; `spent` is set when the script is over."""
+    """Returns the scripted results in order, then repeats the last; `spent` is set at the end of the script."""
 
     def __init__(self, *results: ProbeResult) -> None:
         self._results: Iterator[ProbeResult] = iter(results)
@@ -44,7 +44,7 @@ async def test_three_silent_probes_in_a_row_end_an_open_call() -> None:
     assert is_deferrable_error(caught.value)
 
 
-async def test_a_slot_whose_probes_never_answered_beside_a_call_is_left_alone() -> None:
+async def test_a_slot_that_never_answered_a_probe_during_a_call_keeps_its_calls() -> None:
     """Some servers answer no probe while they generate."""
     probes = Probes(*[SILENT] * 8)
     async with FreezeWatch(SLOT, probes, every_seconds=0.001) as freeze_watch:
@@ -56,7 +56,7 @@ async def test_a_slot_whose_probes_never_answered_beside_a_call_is_left_alone() 
         assert await freeze_watch.beside(until_spent()) == "answer"
 
 
-async def test_a_red_answer_is_an_answer() -> None:
+async def test_an_unhealthy_answer_counts_as_an_answer() -> None:
     probes = Probes(GREEN, SILENT, SILENT, RED, SILENT, SILENT, GREEN)
     async with FreezeWatch(SLOT, probes, every_seconds=0.001) as freeze_watch:
 
@@ -67,7 +67,7 @@ async def test_a_red_answer_is_an_answer() -> None:
         assert await freeze_watch.beside(until_spent()) == "answer"
 
 
-async def test_a_call_stopped_from_outside_is_a_stop_and_no_slot_fault() -> None:
+async def test_a_cancelled_call_is_not_a_slot_fault() -> None:
     async with FreezeWatch(SLOT, Probes(GREEN), every_seconds=0.001) as freeze_watch:
         call = asyncio.create_task(freeze_watch.beside(never_ends()))
         await asyncio.sleep(0)
@@ -76,7 +76,7 @@ async def test_a_call_stopped_from_outside_is_a_stop_and_no_slot_fault() -> None
             await call
 
 
-async def test_an_error_of_the_call_comes_through_unchanged() -> None:
+async def test_an_error_of_the_call_propagates_unchanged() -> None:
     async def fails() -> str:
         raise ValueError("its own")
 

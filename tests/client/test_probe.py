@@ -1,6 +1,6 @@
-"""The probe says whether the router is healthy, and why it is not; it never raises for the slot's faults.
+"""The probe reports whether the router is healthy, and why not. It raises for no slot fault.
 
-The engine's and the one of `status`, which has no HTTP client, say the same.
+The engine and `status`, which has no HTTP client, have one each; both report the same.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ def probe(request: pytest.FixtureRequest) -> Probe:
     return found
 
 
-async def test_a_green_router_is_healthy(probe: Probe, deep_slot: SlotConfig) -> None:
+async def test_a_router_with_a_healthy_status_is_healthy(probe: Probe, deep_slot: SlotConfig) -> None:
     result = await probe(deep_slot)
     assert result.healthy
     assert result.answered
@@ -41,7 +41,7 @@ async def test_a_green_router_is_healthy(probe: Probe, deep_slot: SlotConfig) ->
 
 
 @pytest.mark.parametrize(("mode", "reason"), [("cold", "upstream_cold"), ("warming", "warming")])
-async def test_a_red_router_says_why_and_has_answered(
+async def test_an_unhealthy_router_gives_its_reason_and_counts_as_answered(
     probe: Probe, router: Router, deep_slot: SlotConfig, mode: str, reason: str
 ) -> None:
     router.set(mode=mode)
@@ -54,7 +54,7 @@ async def test_a_busy_laptop_is_healthy(probe: Probe, router: Router, deep_slot:
     assert (await probe(deep_slot)).healthy
 
 
-async def test_without_a_health_path_the_models_are_asked_and_the_trial_decides_about_the_name(
+async def test_without_a_health_path_the_model_list_is_read_and_a_trial_decides_about_the_name(
     probe: Probe, router: Router, deep_slot: SlotConfig
 ) -> None:
     router.set(health="missing", api_key="sk-1")
@@ -78,13 +78,11 @@ async def test_without_a_health_path_the_models_are_asked_and_the_trial_decides_
         ("qwen3", [], None),
     ],
 )
-def test_the_nearest_listed_name_is_the_one_that_a_person_meant(
-    wanted: str, names: list[str], nearest: str | None
-) -> None:
+def test_the_nearest_listed_name_is_the_intended_one(wanted: str, names: list[str], nearest: str | None) -> None:
     assert nearest_name(wanted, names) == nearest
 
 
-async def test_a_server_whose_models_wait_behind_a_generation_is_busy_and_not_away(
+async def test_a_server_that_delays_its_model_list_during_a_call_is_busy_not_unavailable(
     probe: Probe, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
 ) -> None:
     change_timing(models_limit=0.1)
@@ -94,20 +92,20 @@ async def test_a_server_whose_models_wait_behind_a_generation_is_busy_and_not_aw
     assert "busy" in result.reason
 
 
-async def test_a_router_that_is_not_there_is_unhealthy(probe: Probe, router: Router, deep_slot: SlotConfig) -> None:
+async def test_an_unreachable_router_is_unhealthy(probe: Probe, router: Router, deep_slot: SlotConfig) -> None:
     await asyncio.to_thread(router.stop)
     result = await probe(deep_slot)
     assert (result.healthy, result.reason, result.answered) == (False, "connection refused", False)
 
 
-async def test_a_host_that_takes_no_connection_is_told_from_one_that_does_not_answer(
+async def test_a_host_without_a_connection_is_distinguished_from_one_without_an_answer(
     probe: Probe, deep_slot: SlotConfig, full_port: int
 ) -> None:
     result = await probe(replace(deep_slot, url=f"http://127.0.0.1:{full_port}", connect_timeout=0.2))
     assert (result.healthy, result.reason, result.answered) == (False, "no connection in time", False)
 
 
-async def test_a_frozen_router_is_given_up_in_time(
+async def test_the_probe_of_a_frozen_router_ends_in_time(
     probe: Probe, router: Router, deep_slot: SlotConfig, change_timing: ChangeTiming
 ) -> None:
     change_timing(probe_limit=0.1)
@@ -117,12 +115,12 @@ async def test_a_frozen_router_is_given_up_in_time(
     assert "no answer" in result.reason
 
 
-async def test_a_probe_holds_no_completion(probe: Probe, router: Router, deep_slot: SlotConfig) -> None:
+async def test_a_probe_sends_no_completion(probe: Probe, router: Router, deep_slot: SlotConfig) -> None:
     await probe(deep_slot)
     assert router.completions() == []
 
 
-async def test_a_key_that_cannot_be_sent_is_a_reason_not_an_error(probe: Probe, deep_slot: SlotConfig) -> None:
+async def test_a_key_that_cannot_be_sent_gives_a_reason_not_an_error(probe: Probe, deep_slot: SlotConfig) -> None:
     result = await probe(replace(deep_slot, api_key="비밀"))
     assert not result.healthy
     assert "OFFLOAD_DEEP_API_KEY" in result.reason
@@ -131,11 +129,11 @@ async def test_a_key_that_cannot_be_sent_is_a_reason_not_an_error(probe: Probe, 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (b"", "server closed the connection before its answer was whole"),
-        (b"SSH-2.0-OpenSSH_9.6\r\n", "what answers there speaks no HTTP"),
+        (b"", "the server closed the connection before its answer was complete"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "the server does not speak HTTP"),
     ],
 )
-async def test_a_server_that_is_none_of_http_is_a_reason(
+async def test_a_server_that_does_not_speak_http_gives_a_reason(
     probe: Probe, deep_slot: SlotConfig, answer: bytes, reason: str
 ) -> None:
     async def answer_so(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -150,13 +148,13 @@ async def test_a_server_that_is_none_of_http_is_a_reason(
     assert reason in result.reason
 
 
-async def test_a_host_that_nobody_knows_is_a_reason(
+async def test_an_unknown_host_gives_a_reason(
     probe: Probe, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nobody_knows(*_: object, **__: object) -> None:
+    def fail_to_resolve(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(socket, "getaddrinfo", nobody_knows)
+    monkeypatch.setattr(socket, "getaddrinfo", fail_to_resolve)
     result = await probe(replace(deep_slot, url="http://no-such-host.invalid:1"))
     assert (result.healthy, result.reason, result.answered) == (False, "no such host", False)
 
@@ -164,7 +162,7 @@ async def test_a_host_that_nobody_knows_is_a_reason(
 @pytest.mark.parametrize("proxy", [None, "http://proxy.example:3128"], ids=["direct", "proxied"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("ask", [lambda slot: asyncio.run(engine_probe(slot)), quick_probe], ids=["engine", "quick"])
-def test_a_look_up_that_hangs_does_not_outlast_the_probe(
+def test_a_name_lookup_that_hangs_does_not_outlast_the_probe(
     deep_slot: SlotConfig,
     monkeypatch: pytest.MonkeyPatch,
     ask: Callable[[SlotConfig], ProbeResult],
@@ -193,10 +191,10 @@ def test_a_look_up_that_hangs_does_not_outlast_the_probe(
 
 
 @pytest.mark.parametrize("url", ["http://router:port", f"http://{'a' * 64}:1"])
-async def test_an_address_that_is_none_is_a_reason_not_an_error(deep_slot: SlotConfig, url: str) -> None:
+async def test_an_invalid_address_gives_a_reason_not_an_error(deep_slot: SlotConfig, url: str) -> None:
     assert not (await _quick(replace(deep_slot, url=url))).healthy
 
 
-async def test_certificates_are_left_to_the_http_client(deep_slot: SlotConfig, router: Router) -> None:
+async def test_certificates_are_checked_by_the_http_client(deep_slot: SlotConfig, router: Router) -> None:
     result = await _quick(replace(deep_slot, url=router.url.replace("http:", "https:")))
     assert (result.healthy, result.reason) == (False, "TLS handshake failed")

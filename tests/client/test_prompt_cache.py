@@ -1,4 +1,4 @@
-"""A server's own word for its places, and what asking it twice shows; over real sockets."""
+"""The prompt cache size that a server reports, and the size that two questions per document show; over real sockets."""
 
 import json
 
@@ -20,26 +20,26 @@ async def reuse(router: Router, documents: int) -> Reuse:
         return await find_reuse(client, slot(router), documents)
 
 
-async def test_a_server_that_tells_its_places_is_believed(router: Router) -> None:
+async def test_a_reported_cache_size_is_used(router: Router) -> None:
     router.set(tells_places=True, width=3)
     assert await ask_prompt_cache_size(slot(router)) == ReportedCacheSize(True, 3)
     assert router.completions() == []
 
 
-async def test_a_server_that_tells_nothing_is_told_apart_from_one_that_is_not_there(router: Router) -> None:
+async def test_a_server_that_reports_no_size_differs_from_an_unreachable_server(router: Router) -> None:
     assert await ask_prompt_cache_size(slot(router)) == ReportedCacheSize(True, None)
     router.stop()
     assert await ask_prompt_cache_size(slot(router)) == ReportedCacheSize(False)
 
 
-async def test_a_server_that_does_not_answer_is_not_waited_for(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_does_not_answer_does_not_block(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prompt_cache, "ASK_SECONDS", 0.2)
     router.set(mode="hang")
     assert await ask_prompt_cache_size(slot(router)) == ReportedCacheSize(False)
 
 
 @pytest.mark.parametrize(
-    ("body", "places"),
+    ("body", "size"),
     [
         ({"total_slots": 4}, 4),
         ([{"id": 0}, {"id": 1}], 2),
@@ -52,14 +52,16 @@ async def test_a_server_that_does_not_answer_is_not_waited_for(router: Router, m
         ("four", None),
     ],
 )
-def test_only_a_number_of_places_is_taken_for_one(body: object, places: int | None) -> None:
-    assert prompt_cache._places_in(json.dumps(body).encode()) == places
-    assert prompt_cache._places_in(b"<html>") is None
+def test_only_a_plausible_number_is_read_as_the_cache_size(body: object, size: int | None) -> None:
+    assert prompt_cache._cache_size_in(json.dumps(body).encode()) == size
+    assert prompt_cache._cache_size_in(b"<html>") is None
 
 
-@pytest.mark.parametrize(("places", "kept"), [(1, 1), (2, 2), (3, 3), (8, 4)])
-async def test_asking_twice_shows_how_many_documents_are_kept(router: Router, places: int, kept: int) -> None:
-    router.set(width=places)
+@pytest.mark.parametrize(("size", "kept"), [(1, 1), (2, 2), (3, 3), (8, 4)])
+async def test_two_questions_per_document_show_how_many_documents_are_kept(
+    router: Router, size: int, kept: int
+) -> None:
+    router.set(width=size)
     assert await reuse(router, 4) == Reuse(4, kept)
     assert len(router.completions()) == prompt_cache.calls_needed(4)
     assert router.log()["max_open"] == 1, "the doctor holds one permit"

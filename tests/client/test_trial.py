@@ -1,4 +1,4 @@
-"""The trial: one token decides whether the slot answers, is away, or is misconfigured."""
+"""The trial: one token shows whether the slot answers, is unavailable, or is misconfigured."""
 
 import asyncio
 from dataclasses import replace
@@ -18,7 +18,7 @@ async def verdict_of(slot: SlotConfig) -> TrialVerdict:
         return await trial(client, slot)
 
 
-async def test_an_awake_slot_answers_with_what_the_ledger_records(router: Router, deep_slot: SlotConfig) -> None:
+async def test_an_available_slot_answers_with_the_values_for_the_ledger(router: Router, deep_slot: SlotConfig) -> None:
     verdict = await verdict_of(deep_slot)
     assert verdict.answered
     assert not verdict.misconfigured
@@ -33,7 +33,7 @@ async def test_an_awake_slot_answers_with_what_the_ledger_records(router: Router
 
 
 @pytest.mark.parametrize("answers", ["empty", "null", "thinking", "length", "no_message", "garbage"])
-async def test_content_is_not_looked_at(router: Router, deep_slot: SlotConfig, answers: str) -> None:
+async def test_the_content_of_the_answer_is_ignored(router: Router, deep_slot: SlotConfig, answers: str) -> None:
     router.set(answers=answers)
     assert (await verdict_of(deep_slot)).answered
 
@@ -68,7 +68,7 @@ async def test_a_misconfigured_slot_names_the_setting(
         ({"headers": {"x-litellm-attempted-fallbacks": "1"}}, "wrong_model"),
     ],
 )
-async def test_a_slot_that_is_away_is_asked_again(
+async def test_an_unavailable_slot_is_retried(
     router: Router, deep_slot: SlotConfig, behaviour: dict[str, Any], reason: str
 ) -> None:
     router.set(**behaviour, retry_after="90")
@@ -79,13 +79,13 @@ async def test_a_slot_that_is_away_is_asked_again(
     assert verdict.retry_after_seconds == (90 if is_refusal else None)
 
 
-async def test_another_model_is_no_answer(deep_slot: SlotConfig) -> None:
+async def test_another_model_does_not_count_as_an_answer(deep_slot: SlotConfig) -> None:
     verdict = await verdict_of(replace(deep_slot, expected_model="Qwen3"))
     assert not verdict.answered
     assert verdict.reason.startswith("wrong_model")
 
 
-async def test_a_slot_that_loads_for_long_is_refused_at_the_limit(router: Router, deep_slot: SlotConfig) -> None:
+async def test_a_slow_slot_is_unavailable_at_the_limit(router: Router, deep_slot: SlotConfig) -> None:
     router.set(hold=True)
     verdict = await verdict_of(replace(deep_slot, read_timeout=0.1))
     assert (verdict.answered, verdict.misconfigured) == (False, False)
@@ -93,7 +93,7 @@ async def test_a_slot_that_loads_for_long_is_refused_at_the_limit(router: Router
     router.set(hold=False)
 
 
-async def test_a_slot_that_is_not_there_is_refused(router: Router, deep_slot: SlotConfig) -> None:
+async def test_an_unreachable_slot_is_unavailable(router: Router, deep_slot: SlotConfig) -> None:
     await asyncio.to_thread(router.stop)
     verdict = await verdict_of(deep_slot)
     assert (verdict.answered, verdict.reason) == (False, "connection refused (check OFFLOAD_DEEP_URL)")

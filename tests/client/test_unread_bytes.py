@@ -1,4 +1,4 @@
-"""Bytes that a server sends beyond its answer are never read as the next answer. Real sockets, the product's client."""
+"""Surplus bytes after an answer are never read as the next answer. Real sockets and the real client."""
 
 import asyncio
 import socket
@@ -48,7 +48,7 @@ SURPLUS: dict[str, Surplus] = {
 
 
 class Surplusing:
-    """The first answer is followed by more: in the same packet, or once the client has read the answer."""
+    """Sends surplus bytes after the first answer: in the same packet, or after the client has read the answer."""
 
     def __init__(self, answer: Callable[[Asked, str], bytes], surplus: Surplus, *, at_once: bool) -> None:
         self.answer, self.surplus, self.at_once = answer, surplus, at_once
@@ -109,7 +109,7 @@ async def test_an_answer_longer_than_its_content_length_is_cut_and_the_next_one_
 
 async def test_an_answer_sent_before_the_request_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     class Waiting(socket.socket):
-        """Connects once the server's first bytes are here, as on a busy machine."""
+        """Connects after the server's first bytes have arrived, as on a busy machine."""
 
         def connect(self, address: Any) -> None:
             self.setblocking(True)
@@ -124,7 +124,7 @@ async def test_an_answer_sent_before_the_request_is_refused(monkeypatch: pytest.
         writer.write(reply(200, b'{"choices": [{"message": {"content": "about any document"}}]}'))
         await writer.drain()
 
-    monkeypatch.setattr(transport, "watchful_socket", waiting_socket)
+    monkeypatch.setattr(transport, "keepalive_socket", waiting_socket)
     ready, stop = threading.Event(), asyncio.Event()
     port = []
 
@@ -146,7 +146,7 @@ async def test_an_answer_sent_before_the_request_is_refused(monkeypatch: pytest.
         loop.call_soon_threadsafe(stop.set)
         thread.join()
         loop.close()
-    assert fault_reason(raised.value) == "the server sent an answer before it was sent a request"
+    assert fault_reason(raised.value) == "the server sent an answer before it received a request"
     assert is_deferrable_error(raised.value)
     assert not is_cut(raised.value)  # no request was sent: no document is a suspect
 

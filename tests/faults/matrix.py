@@ -95,12 +95,12 @@ def waits(reason: str, calls: int = 9) -> Promise:
 
 SILENT = {"deep_read_timeout": 0.4, "deep_connect_timeout": 0.4}
 SLOW, TRIAL_SLOW = "no answer in time", "no answer within 0.4 s"  # where every call is slow, the trial speaks
-CLOSED = "server closed the connection before its answer was whole"
-CUT = "answer cut: the connection ended inside it"  # plain httpx does not tell a body's end from no answer at all
+CLOSED = "the server closed the connection before its answer was complete"
+CUT = "answer cut: the connection ended during the answer"  # plain httpx reports the same error without any answer
 RESET = "connection reset"
-NO_HTTP = "what answers there speaks no HTTP"  # plain httpx does not tell
-NOT_IN_ITS_ENCODING = "answer cut: its body is not in the encoding it names"
-NOT_WHOLE = "its body is not whole JSON"
+NO_HTTP = "the server does not speak HTTP"  # plain httpx does not show this
+NOT_IN_ITS_ENCODING = "answer cut: the body does not match its Content-Encoding"
+NOT_WHOLE = "its body is not complete JSON"
 EVERY = "every_document_refused"
 HTML = "<!DOCTYPE html><html><body><form action=/login>Sign in</form></body></html>"
 OPENAI_ERROR = {"error": {"message": "the model is not there", "type": "server_error", "code": 503}}

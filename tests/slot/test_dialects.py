@@ -1,4 +1,4 @@
-"""Which dialect a server is asked in, and what an answer shows of it."""
+"""Which variants a request uses, and what an answer shows about them."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import pytest
 
 from dagster_offload.slot.completion import Answer, RequestOptions
 from dagster_offload.slot.dialects import (
+    COST_OF_THE_USER_MESSAGE,
     EFFORT_MINIMAL,
     EFFORT_NONE,
     IN_USER_MESSAGE,
@@ -15,7 +16,6 @@ from dagster_offload.slot.dialects import (
     NO_THINK,
     OBJECT,
     OBJECT_WITH_SCHEMA,
-    PRICE_OF_THE_USER_MESSAGE,
     SYSTEM_MESSAGE,
     TEMPLATE,
     VARIANTS,
@@ -23,9 +23,9 @@ from dagster_offload.slot.dialects import (
     Feature,
     Finding,
     after_a_wake,
-    ask_about_thinking,
-    ask_for_json,
     dialects_in_words,
+    request_json,
+    request_thinking,
 )
 from dagster_offload.slot.part_refusals import refused_feature
 
@@ -35,12 +35,12 @@ GOOD = '{"category": "letter"}'
 
 
 def after(dialects: Dialects, answer: Answer, document: int | None = None) -> dict[Feature, str | None]:
-    """The ways in use once the server has answered a request in the present ones, about a document of its own."""
+    """The variants in use after the server's answer to a request; `document` None means a new document."""
     dialects.learn(dialects.variants, ASKED, answer, document)
     return dialects.variants
 
 
-def test_a_server_that_obeys_is_asked_in_the_same_way_again() -> None:
+def test_a_variant_that_is_obeyed_stays_in_use() -> None:
     dialects = Dialects()
     variants = after(dialects, Answer(GOOD, finish_reason="stop"))
     assert (variants[Feature.JSON], variants[Feature.NO_THINKING]) == (JSON_SCHEMA, TEMPLATE)
@@ -54,19 +54,19 @@ PROSE = Answer("It is a letter.", finish_reason="stop")
 NOTHING = Answer("", finish_reason="stop")
 
 
-@pytest.mark.parametrize("said", ["It is a letter.", f"```json\n{GOOD}\n```", f"Here: {GOOD}", '["letter"]', ""])
-def test_a_way_is_dropped_when_the_answers_to_three_documents_show_that_it_is_not_obeyed(said: str) -> None:
-    dialects, answer = Dialects(), Answer(said, finish_reason="stop")
+@pytest.mark.parametrize("text", ["It is a letter.", f"```json\n{GOOD}\n```", f"Here: {GOOD}", '["letter"]', ""])
+def test_a_variant_is_dropped_when_the_answers_to_three_documents_do_not_obey_it(text: str) -> None:
+    dialects, answer = Dialects(), Answer(text, finish_reason="stop")
     assert [after(dialects, answer)[Feature.JSON] for _ in range(3)] == [JSON_SCHEMA, JSON_SCHEMA, OBJECT_WITH_SCHEMA]
 
 
-def test_json_mode_is_not_lost_by_one_document_however_often_it_is_asked_about() -> None:
+def test_one_document_never_ends_a_json_variant() -> None:
     dialects = Dialects()
     for _ in range(10):
         assert after(dialects, PROSE, document=7)[Feature.JSON] == JSON_SCHEMA
 
 
-def test_one_good_answer_ends_all_doubt() -> None:
+def test_one_good_answer_clears_the_evidence() -> None:
     dialects = Dialects()
     for answer in (PROSE, NOTHING, Answer(GOOD, finish_reason="stop"), PROSE, NOTHING):
         assert after(dialects, answer)[Feature.JSON] == JSON_SCHEMA
@@ -80,29 +80,29 @@ def test_one_good_answer_ends_all_doubt() -> None:
     ],
     ids=["cut", "thinking"],
 )
-def test_an_answer_that_shows_nothing_changes_nothing(answer: Answer) -> None:
+def test_an_answer_without_evidence_changes_nothing(answer: Answer) -> None:
     dialects = Dialects()
     for _ in range(5):
         assert after(dialects, answer)[Feature.JSON] == JSON_SCHEMA
 
 
-def test_json_in_the_field_for_thinking_obeys_the_wish_and_is_no_thinking() -> None:
+def test_json_in_the_reasoning_field_obeys_and_is_not_thinking() -> None:
     dialects = Dialects()
     variants = after(dialects, Answer("", finish_reason="stop", reasoning=GOOD, is_in_reasoning=True))
     assert (variants[Feature.JSON], variants[Feature.NO_THINKING]) == (JSON_SCHEMA, TEMPLATE)
     assert dialects.findings["response_format"] == {JSON_SCHEMA: "obeyed in its reasoning"}
 
 
-def test_where_no_way_is_left_the_prompt_alone_asks() -> None:
+def test_without_a_usable_variant_the_prompt_alone_requests_json() -> None:
     dialects = Dialects()
     for _ in range(3 * len(VARIANTS[Feature.JSON])):
         after(dialects, PROSE)
     body: dict[str, Any] = {}
-    ask_for_json(body, dialects.variant(Feature.JSON), SCHEMA)
+    request_json(body, dialects.variant(Feature.JSON), SCHEMA)
     assert body == {}
 
 
-def test_the_document_and_the_limit_are_sent_whatever_was_refused() -> None:
+def test_the_document_and_the_token_limit_are_always_sent() -> None:
     dialects = Dialects()
     assert (dialects.variant(Feature.DOCUMENT), dialects.variant(Feature.TOKEN_LIMIT)) == (SYSTEM_MESSAGE, MAX_TOKENS)
     for variant in (SYSTEM_MESSAGE, IN_USER_MESSAGE):
@@ -115,7 +115,7 @@ def test_the_document_and_the_limit_are_sent_whatever_was_refused() -> None:
     )
 
 
-def test_after_a_wake_dropped_ways_of_asking_for_json_get_another_chance_and_the_rest_stays() -> None:
+def test_after_a_wake_dropped_json_variants_are_tried_again_and_other_findings_stay() -> None:
     dialects = Dialects()
     for feature, variant in (
         (Feature.JSON, JSON_SCHEMA),
@@ -129,21 +129,21 @@ def test_after_a_wake_dropped_ways_of_asking_for_json_get_another_chance_and_the
     assert (variants[Feature.NO_THINKING], variants[Feature.DOCUMENT]) == (EFFORT_NONE, IN_USER_MESSAGE)
 
 
-def test_what_is_used_and_why_is_said_in_words() -> None:
+def test_the_variants_in_use_are_described_with_their_findings() -> None:
     dialects = Dialects()
     dialects.note(Feature.JSON, JSON_SCHEMA, Finding.EMPTY)
     dialects.note(Feature.JSON, OBJECT_WITH_SCHEMA, Finding.OBEYED)
     dialects.note(Feature.DOCUMENT, SYSTEM_MESSAGE, Finding.REFUSED)
     assert dialects_in_words(dialects) == [
-        "JSON is asked for as json_object with schema (json_schema: answered with nothing, json_object with schema: obeyed)",
-        "thinking is switched off as chat_template_kwargs (not tried yet)",
+        "JSON is requested as json_object with schema (json_schema: answered with nothing, json_object with schema: obeyed)",
+        "no thinking is requested as chat_template_kwargs (not tried yet)",
         "the document is sent as part of the user message (system message: refused)",
         "the token limit is sent as max_tokens",
-        PRICE_OF_THE_USER_MESSAGE,
+        COST_OF_THE_USER_MESSAGE,
     ]
 
 
-def test_thinking_tries_one_way_after_the_other_and_says_while_another_is_left() -> None:
+def test_variants_against_thinking_are_tried_in_order() -> None:
     dialects, seen = Dialects(), []
     for _ in range(len(VARIANTS[Feature.NO_THINKING]) + 1):
         answer = Answer("", finish_reason="length", thinking_tokens=200)
@@ -154,12 +154,12 @@ def test_thinking_tries_one_way_after_the_other_and_says_while_another_is_left()
         (TEMPLATE, True),
         (EFFORT_NONE, True),
         (EFFORT_MINIMAL, True),
-        (NO_THINK, True),  # room to think is left to try
+        (NO_THINK, True),  # extra tokens are left to try
         (None, False),
     ]
 
 
-def test_a_server_that_obeyed_is_doubted_only_after_three_answers_in_a_row() -> None:
+def test_an_obeyed_variant_is_dropped_only_after_three_answers_in_a_row() -> None:
     dialects, thinking = Dialects(), Answer("", finish_reason="length", thinking_tokens=9)
     good = Answer(GOOD, finish_reason="stop")
     for answer in (good, thinking, thinking, good, thinking, thinking):
@@ -168,12 +168,12 @@ def test_a_server_that_obeyed_is_doubted_only_after_three_answers_in_a_row() -> 
     assert after(dialects, thinking)[Feature.NO_THINKING] == EFFORT_NONE
 
 
-def test_blanks_without_end_are_believed_to_be_the_schemas_doing_at_the_third_time() -> None:
+def test_endless_blanks_end_a_json_variant_at_the_third_answer() -> None:
     dialects, blanks = Dialects(), Answer("{" + "\n" * 300, finish_reason="length")
     assert [after(dialects, blanks)[Feature.JSON] for _ in range(3)] == [JSON_SCHEMA, JSON_SCHEMA, OBJECT_WITH_SCHEMA]
 
 
-def test_a_500_is_believed_at_the_third_time_and_a_400_at_once() -> None:
+def test_a_500_ends_a_variant_at_the_third_answer_and_a_400_at_once() -> None:
     dialects = Dialects()
     for _ in range(2):
         dialects.note_refusal(Feature.JSON, JSON_SCHEMA, 500)
@@ -184,7 +184,7 @@ def test_a_500_is_believed_at_the_third_time_and_a_400_at_once() -> None:
     assert dialects.variant(Feature.JSON) == OBJECT
 
 
-def test_what_was_found_survives_a_process_and_what_is_not_known_is_passed_over() -> None:
+def test_findings_are_restored_and_unknown_ones_are_ignored() -> None:
     dialects = Dialects()
     dialects.note(Feature.JSON, JSON_SCHEMA, Finding.REFUSED)
     dialects.note(Feature.NO_THINKING, TEMPLATE, Finding.IGNORED)
@@ -202,15 +202,15 @@ def test_what_was_found_survives_a_process_and_what_is_not_known_is_passed_over(
         (None, {}),
     ],
 )
-def test_each_way_not_to_think_has_its_part(variant: str | None, part: dict[str, Any]) -> None:
+def test_each_variant_against_thinking_adds_its_key(variant: str | None, part: dict[str, Any]) -> None:
     body: dict[str, Any] = {"messages": [{"role": "user", "content": "Classify."}]}
-    ask_about_thinking(body, variant, wanted=False)
+    request_thinking(body, variant, wanted=False)
     assert body == {"messages": [{"role": "user", "content": "Classify."}], **part}
 
 
-def test_a_word_in_the_prompt_stands_at_its_very_end() -> None:
+def test_no_think_is_added_at_the_end_of_the_prompt() -> None:
     body: dict[str, Any] = {"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "Classify."}]}
-    ask_about_thinking(body, NO_THINK, wanted=False)
+    request_thinking(body, NO_THINK, wanted=False)
     assert body["messages"] == [
         {"role": "system", "content": "x"},
         {"role": "user", "content": "Classify.\n\n/no_think"},
@@ -248,7 +248,7 @@ def test_a_word_in_the_prompt_stands_at_its_very_end() -> None:
               "tokens and your request has 1000 input tokens (1500 > 2048 - 1000).", None),
     ],
 )  # fmt: skip
-def test_a_refusal_is_read_for_the_wish_it_is_about(status_code: int, text: str, feature: Feature | None) -> None:
+def test_a_refusal_names_the_feature_that_it_is_about(status_code: int, text: str, feature: Feature | None) -> None:
     body: dict[str, Any] = {
         "messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "y"}],
         "response_format": {},

@@ -1,4 +1,4 @@
-"""Thinking in an answer's text is told from the answer after it, for every family of marks, whole or broken."""
+"""Thinking in a text is separated from the answer after it, for every family of marks, complete or broken."""
 
 import json
 
@@ -45,27 +45,27 @@ MARKS = (
         ('{"summary": "broken </think> and', "", '{"summary": "broken </think> and'),
     ],
 )  # fmt: skip
-def test_thinking_in_the_text_is_told_from_the_answer(text: str, thought: str, answer: str | None) -> None:
+def test_thinking_in_the_text_is_separated_from_the_answer(text: str, thought: str, answer: str | None) -> None:
     assert split_thinking(text) == (thought, answer)
 
 
 @pytest.mark.parametrize(("opening", "closing"), MARKS)
-def test_each_familys_marks_are_known(opening: str, closing: str) -> None:
+def test_the_marks_of_each_family_are_recognised(opening: str, closing: str) -> None:
     thought, answer = split_thinking(f"{opening}A draft: {DRAFT}{closing}{GOOD}")
     assert answer == GOOD
     assert DRAFT in thought
 
 
 @pytest.mark.parametrize(("opening", "closing"), MARKS)
-def test_marks_within_the_answers_own_texts_are_its_own(opening: str, closing: str) -> None:
-    said = json.dumps({"summary": f"It says {opening} and {closing}."})
-    assert split_thinking(said) == ("", said)
-    assert split_thinking(f"{opening}Hm.{closing}{said}")[1] == said
+def test_marks_within_the_strings_of_an_answer_are_kept(opening: str, closing: str) -> None:
+    text = json.dumps({"summary": f"It says {opening} and {closing}."})
+    assert split_thinking(text) == ("", text)
+    assert split_thinking(f"{opening}Hm.{closing}{text}")[1] == text
 
 
 @settings(deadline=None)
 @given(st.text(st.sampled_from('<|>[]/think{}"channelfinal:, '), max_size=200), st.sampled_from(MARKS))
-def test_whatever_was_thought_the_answer_after_the_last_mark_is_found(thought: str, marks: tuple[str, str]) -> None:
+def test_the_answer_after_the_last_mark_is_found_after_any_thinking(thought: str, marks: tuple[str, str]) -> None:
     opening, closing = marks
     answer = split_thinking(f"x {opening}{thought}\n{closing}{GOOD}")[1]
     assert answer is not None
@@ -74,7 +74,7 @@ def test_whatever_was_thought_the_answer_after_the_last_mark_is_found(thought: s
 
 @settings(deadline=None)
 @given(st.text())
-def test_any_text_is_split_into_texts_that_were_in_it(text: str) -> None:
+def test_splitting_adds_no_text(text: str) -> None:
     thought, answer = split_thinking(text)
     assert len(thought) + len(answer or "") <= len(text)
 
@@ -89,6 +89,6 @@ def test_any_text_is_split_into_texts_that_were_in_it(text: str) -> None:
         '<think>"' + "{}" * 400_000,
     ],
 )
-def test_a_text_made_to_be_slow_is_split_in_a_time_linear_in_its_length(text: str) -> None:
-    """It takes hours, and the test times out, where each brace is followed to the end."""
+def test_a_malicious_text_is_split_in_linear_time(text: str) -> None:
+    """If each brace were followed to the end, this would take hours and the test would time out."""
     split_thinking(text)

@@ -1,4 +1,4 @@
-"""What a model writes as JSON is read where it certainly means one thing; anything else ends in `ValueError` or nothing."""
+"""JSON that a model writes is read if its meaning is certain. Anything else gives a `ValueError` or no object."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ VALUES = st.recursive(
 
 @settings(deadline=None)
 @given(VALUES)
-def test_what_is_json_is_read_as_it_is(value: Any) -> None:
+def test_valid_json_is_read_unchanged(value: Any) -> None:
     written = json.dumps(value)
     assert read_json(written) == read_written_json(written) == value
     assert without_trailing_commas(written) == written
@@ -33,7 +33,7 @@ def test_what_is_json_is_read_as_it_is(value: Any) -> None:
 
 @settings(deadline=None)
 @given(st.dictionaries(TEXTS, VALUES, min_size=1, max_size=3))
-def test_trailing_commas_and_bare_line_breaks_cost_nothing(value: dict[str, Any]) -> None:
+def test_trailing_commas_and_bare_line_breaks_are_accepted(value: dict[str, Any]) -> None:
     pretty = json.dumps(value, indent=1, ensure_ascii=False)
     assert read_written_json(pretty[:-1].rstrip() + ",\n}") == value
     assert read_written_json(pretty.replace("\\n", "\n").replace("\\t", "\t")) is not None
@@ -48,25 +48,25 @@ def test_trailing_commas_and_bare_line_breaks_cost_nothing(value: dict[str, Any]
         ('{"a\\u0000": "b\\ud83d"}', {"a": "b"}),
     ],
 )
-def test_what_models_write_is_read(written: str, value: object) -> None:
+def test_json_as_models_write_it_is_read(written: str, value: object) -> None:
     assert read_written_json(written) == value
 
 
 @pytest.mark.parametrize("written", ["", "{", '{"a": 1,,}', "{'a': 1}", "[" * 100_000, '{"a":' * 100_000, '{"a": "b'])
-def test_what_means_nothing_certain_is_a_value_error(written: str) -> None:
+def test_ambiguous_json_is_a_value_error(written: str) -> None:
     with pytest.raises(ValueError):
         read_written_json(written)
 
 
 @settings(deadline=None)
 @given(st.lists(st.dictionaries(TEXTS, VALUES, max_size=3), max_size=5), st.text(st.sampled_from('a \n",:[]')))
-def test_every_object_in_prose_is_found_where_it_stands(objects: list[dict[str, Any]], prose: str) -> None:
+def test_every_object_in_prose_is_found_with_its_position(objects: list[dict[str, Any]], prose: str) -> None:
     text = prose + prose.join(json.dumps(value) for value in objects)
     assert list(objects_in_prose(text)) == objects
     assert all(json.loads(text[place.start : place.stop]) == value for place, value in located_objects(text))
 
 
 @pytest.mark.parametrize("text", ["{" * 5_000_000, '{"a":' * 1_000_000, '{"a"' * 1_000_000, '{"' * 2_000_000])
-def test_five_megabytes_made_to_be_slow_are_searched_in_seconds(text: str) -> None:
-    """It takes days, and the test times out, where each brace is followed to the end."""
+def test_a_malicious_text_of_megabytes_is_searched_in_linear_time(text: str) -> None:
+    """If each brace were followed to the end, this would take days and the test would time out."""
     assert list(located_objects(text)) == []

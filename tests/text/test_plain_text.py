@@ -1,4 +1,4 @@
-"""Text of others, made safe to show."""
+"""Untrusted text is made safe to show."""
 
 import json
 
@@ -20,11 +20,11 @@ from dagster_offload.text.plain_text import cleaned, code_span, escaped, escaped
         ("C:\\new", "C:\\new"),
     ],
 )
-def test_harmful_characters_are_written_out(text: str, shown: str) -> None:
+def test_harmful_characters_are_escaped(text: str, shown: str) -> None:
     assert escaped(text) == shown
 
 
-def test_lines_stay_lines_where_several_are_meant() -> None:
+def test_line_breaks_stay_in_text_of_several_lines() -> None:
     assert escaped_lines("one\n\x1btwo") == "one\n\\x1btwo"
 
 
@@ -32,12 +32,12 @@ def test_cleaned_text_has_one_kind_of_line_end() -> None:
     assert cleaned("one\r\ntwo\rthree\x0bfour\u2029five\x85six\x00") == "one\ntwo\nthree\nfour\nfive\nsix"
 
 
-def test_what_is_cut_off_leaves_an_ellipsis() -> None:
+def test_a_cut_text_ends_with_an_ellipsis() -> None:
     assert shortened("twelve chars", 12) == "twelve chars"
     assert shortened("twelve chars", 8) == "twelve…"
 
 
-def test_escaped_json_says_the_same() -> None:
+def test_escaped_json_is_equivalent() -> None:
     value = {"na\u202eme": "\x7f\x9b\U000e0041 계약서\n"}
     document = escaped_json(json.dumps(value, ensure_ascii=False))
     assert json.loads(document) == value
@@ -45,5 +45,5 @@ def test_escaped_json_says_the_same() -> None:
     assert "계약서" in document
 
 
-def test_a_code_span_ends_where_it_should() -> None:
+def test_a_code_span_cannot_be_closed_from_inside() -> None:
     assert code_span("a`b\n[c](d)") == "`a'b\\n[c](d)`"

@@ -1,10 +1,10 @@
-"""The fewest tokens a text can have: never more than a real vocabulary counts, and enough to see that half is missing."""
+"""`least_tokens` is never above the count of a real vocabulary, and high enough to show that half of a text is missing."""
 
 import pytest
 
 from dagster_offload.text.tokens import estimated_tokens, least_tokens
 
-# Texts and the fewest tokens that any of o200k, cl100k and Qwen's vocabulary counts in them, measured once.
+# Texts, and the lowest token count of the vocabularies o200k, cl100k and Qwen for each, measured once.
 MEASURED = {
     "English": (
         "The tenant shall pay the rent on the first day of every month to the landlord. " * 600,
@@ -20,17 +20,17 @@ MEASURED = {
 
 
 @pytest.mark.parametrize("name", MEASURED)
-def test_no_real_vocabulary_counts_fewer_tokens_than_the_fewest(name: str) -> None:
+def test_no_real_vocabulary_counts_fewer_than_least_tokens(name: str) -> None:
     text, fewest = MEASURED[name]
     assert least_tokens(text) <= fewest
 
 
 @pytest.mark.parametrize("name", ["English", "Korean", "one word", "single letters"])
-def test_half_of_a_text_in_words_is_recognised_as_less_than_all_of_it(name: str) -> None:
+def test_half_of_a_text_is_recognised_as_incomplete(name: str) -> None:
     text, fewest = MEASURED[name]
     assert fewest / 2 < 0.8 * least_tokens(text)
 
 
-def test_the_careful_estimate_is_above_the_fewest() -> None:
+def test_the_high_estimate_is_at_least_least_tokens() -> None:
     for text in ("", "a", "한국어", "12 34", "éàü"):
         assert least_tokens(text) <= estimated_tokens(text)
