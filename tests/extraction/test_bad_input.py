@@ -259,7 +259,7 @@ def test_a_name_that_promises_what_the_bytes_are_not_is_told_in_words(
     shutil.copy(FORMATS / "report.md", tmp_path / f"report.{kind}")
     error = failure(extractor, tmp_path / f"report.{kind}")
     assert (error.code, error.is_final) == ("broken_file", True)
-    assert "but it is something else" in error.message
+    assert "but the content is something else" in error.message
 
 
 def test_a_part_of_a_mail_that_is_no_html_costs_the_other_mails_of_its_box_nothing(
@@ -444,4 +444,4 @@ def test_a_graph_that_is_named_like_a_template_of_word_is_read_as_text(extractor
 def test_a_document_without_text_says_why(extractor: Extractor, tmp_path: Path) -> None:
     (tmp_path / "blank.odt").write_bytes(EMPTY["blank.odt"]())
     found = extractor.extract(tmp_path / "blank.odt")
-    assert found.metadata["reason"] == "nothing is written in this OpenDocument text"
+    assert found.metadata["reason"] == "this OpenDocument text contains no text"

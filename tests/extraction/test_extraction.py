@@ -117,8 +117,8 @@ def test_a_picture_needs_ocr(shared: Extractor, tmp_path: Path) -> None:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
     one_white_pixel = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0\xff")) + chunk(b"IEND", b"")
     found = shared.extract(write(tmp_path / "page.png", one_white_pixel))
-    told = {"mime": "image/png", "pages_to_ocr": 1, "reason": "a picture. OCR is not set up here"}
-    assert found == Extracted(Outcome.NEEDS_OCR, "", told)
+    metadata = {"mime": "image/png", "pages_to_ocr": 1, "reason": "this file is a picture. OCR is not set up here"}
+    assert found == Extracted(Outcome.NEEDS_OCR, "", metadata)
 
 
 def test_text_is_storable_and_its_digest_stable(shared: Extractor, tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_the_kernel_is_asked_to_end_the_child_first_and_never_to_spare_it(
     tmp_path: Path, present: int, after: int
 ) -> None:
     score = write(tmp_path / "oom_score_adj", b"%d\n" % present)
-    extraction_child.go_first_when_memory_runs_out(score)
+    extraction_child.raise_oom_score(score)
     assert int(score.read_text()) == after
 
 
@@ -332,10 +332,10 @@ def test_a_child_whose_score_may_not_be_written_starts_all_the_same(
     def refused(*_given: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    extraction_child.go_first_when_memory_runs_out(tmp_path / "no proc here")
+    extraction_child.raise_oom_score(tmp_path / "no proc here")
     score = write(tmp_path / "oom_score_adj", b"0\n")
     monkeypatch.setattr(Path, "write_text", refused)
-    extraction_child.go_first_when_memory_runs_out(score)
+    extraction_child.raise_oom_score(score)
     assert score.read_text() == "0\n"
 
 
@@ -346,11 +346,11 @@ def test_somebody_whose_own_score_is_higher_still_starts_an_extractor(tmp_path: 
     script = (
         "import os\n"
         "from pathlib import Path\n"
-        "from dagster_offload.extraction.child import go_first_when_memory_runs_out\n"
+        "from dagster_offload.extraction.child import raise_oom_score\n"
         "own = Path('/proc/self/oom_score_adj')\n"
         "own.write_text('900')\n"
         f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
-        "go_first_when_memory_runs_out(own)\n"
+        "raise_oom_score(own)\n"
         "print(own.read_text())\n"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -7,7 +7,7 @@ import pytest
 
 from dagster_offload.errors import ExtractionFailed
 from dagster_offload.extraction.extractor import Extractor
-from dagster_offload.extraction.limits import LEAST_BYTES, MOST_BYTES, Children, children_for, memory_of_this_machine
+from dagster_offload.extraction.limits import MAX_BYTES, MIN_BYTES, Children, children_for, memory_of_this_machine
 from dagster_offload.stages.graph import Outcome
 
 GIB = 1024**3
@@ -16,12 +16,12 @@ GIB = 1024**3
 @pytest.mark.parametrize(
     ("wanted", "memory", "children"),
     [
-        (2, 1 * GIB, Children(1, LEAST_BYTES)),  # a small VM: fewer children, not too little for each
-        (4, 4 * GIB, Children(4, LEAST_BYTES)),
+        (2, 1 * GIB, Children(1, MIN_BYTES)),  # a small VM: fewer children, not too little for each
+        (4, 4 * GIB, Children(4, MIN_BYTES)),
         (8, 16 * GIB, Children(8, int(1.5 * GIB))),
-        (16, 256 * GIB, Children(16, MOST_BYTES)),
-        (1, 8 * GIB, Children(1, MOST_BYTES)),
-        (1, GIB // 4, Children(1, LEAST_BYTES)),
+        (16, 256 * GIB, Children(16, MAX_BYTES)),
+        (1, 8 * GIB, Children(1, MAX_BYTES)),
+        (1, GIB // 4, Children(1, MIN_BYTES)),
     ],
 )
 def test_the_machines_memory_is_shared_out(wanted: int, memory: int, children: Children) -> None:
@@ -33,7 +33,7 @@ def test_the_machines_memory_is_shared_out(wanted: int, memory: int, children: C
 def test_all_children_together_never_get_more_than_three_quarters(wanted: int, gib: int) -> None:
     found = children_for(wanted, gib * GIB)
     assert 1 <= found.count <= wanted
-    assert LEAST_BYTES <= found.memory_limit_bytes <= MOST_BYTES
+    assert MIN_BYTES <= found.memory_limit_bytes <= MAX_BYTES
     assert found.count * found.memory_limit_bytes <= 0.75 * gib * GIB
 
 
@@ -64,7 +64,7 @@ def test_a_file_over_the_size_limit_is_not_read(tmp_path: Path) -> None:
         assert extractor.child_pid == child  # nothing had to be killed
     assert failed.value.code == "too_large"
     assert failed.value.is_final
-    assert failed.value.message.startswith("the file has 1,048,576 MiB, and files of more than 0 MiB are not read")
+    assert failed.value.message.startswith("the file has 1,048,576 MiB, and the limit is 0 MiB")
     assert "OFFLOAD_MAX_FILE_SIZE" in failed.value.message
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from dagster_offload.errors import ExtractionFailed
 from dagster_offload.extraction.extractor import Extractor
-from dagster_offload.extraction.page_images import MOST_PIXELS, PdfPages, tiff_pages
+from dagster_offload.extraction.page_images import MAX_PIXELS, PdfPages, tiff_pages
 from dagster_offload.extraction.protocol import PageRead
 from dagster_offload.extraction.tesseract import Reader, find_reader
 from dagster_offload.stages.graph import Outcome
@@ -101,7 +101,7 @@ def test_a_picture_without_words_has_no_text(reading: Extractor, tmp_path: Path)
     noise.write_bytes(header + b"\1\0\x18\0" + bytes(24) + pixels)
     found = reading.extract(noise)
     assert (found.outcome, found.text) == (Outcome.NO_TEXT, "")
-    assert found.metadata["reason"] == "OCR (kor+eng) finds no readable text"
+    assert found.metadata["reason"] == "OCR (kor+eng) found no readable text"
 
 
 @pytest.mark.tesseract
@@ -127,7 +127,7 @@ def test_without_tesseract_the_reason_says_what_to_install(tmp_path: Path, monke
     assert "brew install tesseract tesseract-lang" in scanned.metadata["reason"]
     assert mixed.outcome is Outcome.OK
     assert "the letter as it came in" in mixed.text
-    assert mixed.metadata["reason"].startswith("1 of 3 pages are not read: pictures of text. Tesseract")
+    assert mixed.metadata["reason"].startswith("1 of 3 pages were not read: pictures of text. Tesseract")
 
 
 @pytest.mark.tesseract
@@ -213,10 +213,10 @@ def test_a_poster_is_drawn_no_larger_than_memory_allows() -> None:
         body = "".join(f"{number} 0 obj{part}endobj\n" for number, part in enumerate(parts, 1))
         return f"%PDF-1.4\n{body}trailer<</Root 1 0 R>>\n%%EOF".encode()
 
-    picture, dpi = PdfPages(pdf(14400, 14400)).drawn(1)
+    picture, dpi = PdfPages(pdf(14400, 14400)).render_page(1)
     assert dpi < 300
-    assert len(picture) < MOST_PIXELS * 1.1
-    assert PdfPages(pdf(595, 842)).drawn(1)[1] == 300
+    assert len(picture) < MAX_PIXELS * 1.1
+    assert PdfPages(pdf(595, 842)).render_page(1)[1] == 300
 
 
 def test_a_tiffs_pages_are_counted_also_where_its_chain_is_broken() -> None:

@@ -13,7 +13,7 @@ import pytest
 from dagster_offload.errors import ExtractorUnavailable, MachineFault
 from dagster_offload.extraction import private_folder
 from dagster_offload.extraction.extractor import Extractor
-from dagster_offload.extraction.private_folder import Place, best_first, look_at, make_private_folder
+from dagster_offload.extraction.private_folder import CandidateFolder, best_first, inspect_folder, make_private_folder
 from dagster_offload.host.ownership import Me, me, others_may_write, stranger
 
 PDF = Path(__file__).parents[2] / "fixtures" / "library" / "reading" / "greenhouse-controller-manual.pdf"
@@ -93,7 +93,7 @@ def test_a_temporary_folder_others_may_rename_in_is_passed_over(shared: Path, tm
 @needs_root
 def test_a_temporary_folder_of_another_user_is_passed_over(shared: Path, tmp_path: Path) -> None:
     os.chown(shared, pwd.getpwnam("daemon").pw_uid, -1)
-    assert "belongs to daemon" in look_at(shared).danger
+    assert "belongs to daemon" in inspect_folder(shared).danger
     with make_private_folder(tmp_path) as folder:
         assert Path(folder).parent == tmp_path
 
@@ -118,8 +118,8 @@ def test_a_disk_that_cannot_hold_the_library_is_the_machines_fault(
 
 
 def test_a_folder_that_lacks_nothing_goes_before_those_that_do() -> None:
-    noexec, full = Place(Path("/a"), runs_programs=False), Place(Path("/b"), free_bytes=0)
-    good, foreign = Place(Path("/c")), Place(Path("/d"), danger="belongs to daemon")
+    noexec, full = CandidateFolder(Path("/a"), runs_programs=False), CandidateFolder(Path("/b"), free_bytes=0)
+    good, foreign = CandidateFolder(Path("/c")), CandidateFolder(Path("/d"), danger="belongs to daemon")
     assert best_first([foreign, noexec, full, good]) == [good, full, noexec, foreign]
     assert best_first([noexec, full]) == [full, noexec]
 

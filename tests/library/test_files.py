@@ -70,7 +70,7 @@ def test_two_names_that_normalise_to_one_leave_one_document(library: Path) -> No
     assert locate(library, file.key) == file.path
     (unusable,) = found.unusable
     assert unusable.name == decomposed
-    assert "normalised" in unusable.reason
+    assert "normalization" in unusable.reason
 
 
 def test_of_two_names_that_are_both_not_in_normal_form_walk_and_locate_take_the_same(library: Path) -> None:

@@ -9,7 +9,7 @@ from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text, hwpx_tex
 from dagster_offload.extraction.formats.hwp_distribution import (
     _without_noise,
     aes_128_ecb_decrypted,
-    unscrambled,
+    unscramble,
 )
 from dagster_offload.extraction.formats.zip_xml import BrokenArchive
 
@@ -116,10 +116,10 @@ def test_a_document_for_distribution_is_read_with_the_key_it_carries() -> None:
     # The compressed section of one paragraph, encrypted by another program (the cryptography package).
     section = bytes.fromhex("cad7605edc904b08ac35bd1c427a87d6203f3a85e4f1eacd1325f4c08fc55ffe")
     stream = record(28, 0, noisy) + section
-    assert section_text(unscrambled(stream), is_compressed=True) == "배포용 본문"
+    assert section_text(unscramble(stream), is_compressed=True) == "배포용 본문"
 
 
 @pytest.mark.parametrize("stream", [record(66, 0), record(28, 0, bytes(10))])
 def test_a_section_without_its_key_is_refused(stream: bytes) -> None:
     with pytest.raises(ValueError, match="no key data"):
-        unscrambled(stream)
+        unscramble(stream)

@@ -3,7 +3,7 @@
 import pytest
 
 from dagster_offload.extraction.formats.pdf import join_cut_words, pdf_text
-from dagster_offload.extraction.formats.pdf_annotations import Letter, Note, place
+from dagster_offload.extraction.formats.pdf_annotations import Letter, Note, insert_notes
 from dagster_offload.extraction.refusals import FileRefused
 from tests.extraction.made_pdf import Page, line, lines, made_pdf, turned
 
@@ -150,10 +150,10 @@ def test_a_file_that_was_cut_off_is_broken_also_where_pdfium_could_repair_it(sha
 
 def test_a_note_without_a_line_beside_it_stands_below_the_line_above() -> None:
     def written(text: str, x: float, y: float) -> list[Letter]:
-        letters = [Letter(one, (x + 6 * place, y, x + 6 * place + 5, y + 9)) for place, one in enumerate(text)]
+        letters = [Letter(one, (x + 6 * index, y, x + 6 * index + 5, y + 9)) for index, one in enumerate(text)]
         return [*letters, Letter("\n", None)]
 
     letters = [*written("top", 72, 700), *written("bottom", 72, 300)]
-    assert place([Note("note", (72, 490, 200, 510))], letters).split("\n") == ["top", "note", "bottom", ""]
-    assert place([Note("note", (300, 695, 400, 715))], letters).split("\n") == ["top note", "bottom", ""]
-    assert place([Note("note", (300, 100, 400, 120))], []) == "\nnote"
+    assert insert_notes([Note("note", (72, 490, 200, 510))], letters).split("\n") == ["top", "note", "bottom", ""]
+    assert insert_notes([Note("note", (300, 695, 400, 715))], letters).split("\n") == ["top note", "bottom", ""]
+    assert insert_notes([Note("note", (300, 100, 400, 120))], []) == "\nnote"
