@@ -1,4 +1,4 @@
-"""Where the extractor's native library is unpacked and loaded: never where another user could have put another one."""
+"""The extractor unpacks and loads its native library only where no other user could have planted a different one."""
 
 import os
 import pwd
@@ -22,7 +22,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as 
 
 @pytest.fixture
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The temporary folder of the system, as far as these tests are concerned."""
+    """Stands for the temporary folder of the system in these tests."""
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o1777)
@@ -45,8 +45,8 @@ def small_disk(shared: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
 
 @needs_root
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_library_another_user_put_into_the_temporary_folder_is_not_loaded(shared: Path) -> None:
-    # kreuzberg takes a file of the right size for its own.
+def test_a_library_planted_by_another_user_in_the_temporary_folder_is_not_loaded(shared: Path) -> None:
+    # kreuzberg accepts any file of the right size as its own.
     planted = shared / "kreuzberg-pdfium" / "libpdfium.so"
     attacker = pwd.getpwnam("daemon")
     planted.parent.mkdir()
@@ -65,7 +65,7 @@ def maps(extractor: Extractor) -> list[str]:
 
 
 def bundled_size(folder: Path) -> int:
-    """The size of kreuzberg's own library, unpacked by kreuzberg itself in a process that is none of ours."""
+    """The size of kreuzberg's own library, which kreuzberg unpacks in a separate process."""
     script = "import kreuzberg, sys; kreuzberg.extract_file_sync(sys.argv[1])"
     own = folder / "unpacked"
     own.mkdir(mode=0o700)
@@ -73,7 +73,7 @@ def bundled_size(folder: Path) -> int:
     return (own / "kreuzberg-pdfium" / "libpdfium.so").stat().st_size
 
 
-def test_the_childs_folder_is_private_and_goes_with_the_child(shared: Path) -> None:
+def test_the_folder_of_the_child_is_private_and_removed_with_the_child(shared: Path) -> None:
     with Extractor() as extractor:
         extractor.extract(PDF)
         (folder,) = shared.iterdir()
@@ -82,8 +82,8 @@ def test_the_childs_folder_is_private_and_goes_with_the_child(shared: Path) -> N
     assert list(shared.iterdir()) == []
 
 
-def test_a_temporary_folder_others_may_rename_in_is_passed_over(shared: Path, tmp_path: Path) -> None:
-    shared.chmod(0o777)  # not sticky: anybody may replace what lies in it
+def test_a_temporary_folder_in_which_others_may_rename_files_is_not_used(shared: Path, tmp_path: Path) -> None:
+    shared.chmod(0o777)  # not sticky: every user may replace its files
     with make_private_folder(tmp_path) as folder:
         assert Path(folder).parent == tmp_path
     with pytest.raises(ExtractorUnavailable, match=r"shared can be written by everybody.*TMPDIR"):
@@ -91,7 +91,7 @@ def test_a_temporary_folder_others_may_rename_in_is_passed_over(shared: Path, tm
 
 
 @needs_root
-def test_a_temporary_folder_of_another_user_is_passed_over(shared: Path, tmp_path: Path) -> None:
+def test_a_temporary_folder_of_another_user_is_not_used(shared: Path, tmp_path: Path) -> None:
     os.chown(shared, pwd.getpwnam("daemon").pw_uid, -1)
     assert "belongs to daemon" in inspect_folder(shared).danger
     with make_private_folder(tmp_path) as folder:
@@ -103,9 +103,7 @@ def test_a_temporary_folder_of_another_user_is_passed_over(shared: Path, tmp_pat
     [("noexec", "failed to map"), ("size=1m", "no space left")],
     indirect=["small_disk"],
 )
-def test_a_disk_that_cannot_hold_the_library_is_the_machines_fault(
-    small_disk: Path, words: str, tmp_path: Path
-) -> None:
+def test_a_disk_that_cannot_hold_the_library_is_a_machine_fault(small_disk: Path, words: str, tmp_path: Path) -> None:
     with Extractor() as extractor:
         for _ in range(2):
             with pytest.raises(MachineFault, match=r"TMPDIR") as refused:
@@ -113,11 +111,11 @@ def test_a_disk_that_cannot_hold_the_library_is_the_machines_fault(
             assert words in str(refused.value).lower()
         (tmp_path / "a.txt").write_text("a letter")
         assert extractor.extract(tmp_path / "a.txt").text == "a letter"
-    with Extractor(home=tmp_path) as extractor:  # another disk is better
+    with Extractor(home=tmp_path) as extractor:  # the home is on another disk
         assert "Greenhouse" in extractor.extract(PDF).text
 
 
-def test_a_folder_that_lacks_nothing_goes_before_those_that_do() -> None:
+def test_suitable_folders_are_tried_first() -> None:
     noexec, full = CandidateFolder(Path("/a"), runs_programs=False), CandidateFolder(Path("/b"), free_bytes=0)
     good, foreign = CandidateFolder(Path("/c")), CandidateFolder(Path("/d"), danger="belongs to daemon")
     assert best_first([foreign, noexec, full, good]) == [good, full, noexec, foreign]
@@ -129,13 +127,13 @@ def test_a_folder_that_lacks_nothing_goes_before_those_that_do() -> None:
     [
         (1000, 1000, 0o600, None),
         (0, 0, 0o644, None),
-        (1000, 1000, 0o664, None),  # a group that holds nobody else
+        (1000, 1000, 0o664, None),  # a group with no other members
         (1000, 50, 0o664, "can be written by the group"),
         (1000, 1000, 0o606, "can be written by everybody"),
         (1001, 1000, 0o600, "belongs to"),
     ],
 )
-def test_who_else_may_have_written_a_file(uid: int, gid: int, mode: int, words: str | None) -> None:
+def test_a_file_that_others_may_have_written_is_recognized(uid: int, gid: int, mode: int, words: str | None) -> None:
     status = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, uid, gid, 0, 0, 0, 0))
     found = stranger(status, Me(1000, 1000))
     assert found == words if words is None else words in str(found)
