@@ -104,10 +104,10 @@ def _read(request: Request) -> bytes | None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return None
-        data = b"" if status.st_size > most_bytes else file.read(most_bytes + 1)  # it may grow meanwhile
-        if max(status.st_size, len(data)) > most_bytes:
-            raise FileRefused("too_large", too_large(max(status.st_size, len(data)), most_bytes), is_final=True)
-        return data
+        if status.st_size > most_bytes:
+            raise FileRefused("too_large", too_large(status.st_size, most_bytes), is_final=True)
+        # One byte more than its size: a file that grows meanwhile then has another digest and waits for the next scan.
+        return file.read(status.st_size + 1)
 
 
 def _exit_with_parent(parent: int) -> None:

@@ -45,7 +45,7 @@ _NEVER_DECLARED = frozenset({"utf_16", "utf_32", "utf_16_le", "utf_16_be", "utf_
 
 # A damaged file is still decoded if at most one in this many non-ASCII characters is lost.
 _DAMAGE = 20
-_ENOUGH = 10_000  # the number of characters that are examined
+_SAMPLE_CHARACTERS = 10_000  # the number of characters that are examined
 
 
 # The non-ASCII letters of each language, by its Windows encoding. charset_normalizer confuses these three encodings.
@@ -154,8 +154,8 @@ def _unmarked_utf16(data: bytes) -> Decoded | None:
     ]
     if not texts:
         return None
-    encoding, text = max(texts, key=lambda one: sum(character < "\x7f" for character in one[1][:_ENOUGH]))
-    return Decoded(text, encoding) if not _is_binary(text) and _makes_sense(text[:_ENOUGH]) else None
+    encoding, text = max(texts, key=lambda one: sum(character < "\x7f" for character in one[1][:_SAMPLE_CHARACTERS]))
+    return Decoded(text, encoding) if not _is_binary(text) and _makes_sense(text[:_SAMPLE_CHARACTERS]) else None
 
 
 def _makes_sense(text: str) -> bool:
@@ -202,15 +202,17 @@ def _korean(data: bytes, encoding: str) -> Decoded | None:
     """
     text = data.decode(encoding, errors="replace")
     # Only letters count: East Asian punctuation and brackets are the same in all of these languages.
-    letters = list(islice((character for character in text if character > "\x7f" and character.isalpha()), _ENOUGH))
+    letters = list(
+        islice((character for character in text if character > "\x7f" and character.isalpha()), _SAMPLE_CHARACTERS)
+    )
     kept, lost = len(data) - len(text), text.count("\ufffd")  # a decoded character takes two bytes
-    everyday = sum("가" <= character <= "힣" and _is_everyday(character) for character in letters)
-    if everyday == 0 or everyday < 0.8 * len(letters) or lost * _DAMAGE > kept:
+    common = sum("가" <= character <= "힣" and _is_common(character) for character in letters)
+    if common == 0 or common < 0.8 * len(letters) or lost * _DAMAGE > kept:
         return None
     return Decoded(text, encoding)
 
 
-def _is_everyday(syllable: str) -> bool:
+def _is_common(syllable: str) -> bool:
     # Python's EUC-KR codec encodes syllables outside KS X 1001 as eight bytes.
     return len(syllable.encode("euc_kr", errors="ignore")) == 2
 
@@ -250,8 +252,8 @@ def _european(data: bytes) -> Decoded | None:
         text = _strict(data, encoding)
         if text is None:
             continue
-        letters = [c for c in islice(text.lower(), 10 * _ENOUGH) if c > "\x7f" and c not in _SHARED_SIGNS]
-        if len(letters) * 2 > sum(map(str.isalpha, text[: 10 * _ENOUGH])):
+        letters = [c for c in islice(text.lower(), 10 * _SAMPLE_CHARACTERS) if c > "\x7f" and c not in _SHARED_SIGNS]
+        if len(letters) * 2 > sum(map(str.isalpha, text[: 10 * _SAMPLE_CHARACTERS])):
             continue  # not Latin script
         covered = max(sum(c in language for c in letters) for language in languages) / len(letters) if letters else 1.0
         if covered >= 0.9 and (best is None or covered > best[0]):

@@ -45,9 +45,9 @@ _NAMES = {
     ODS: "OpenDocument spreadsheet",
     ODP: "OpenDocument presentation",
 }
-_ZIP_BEGINNING = b"PK\x03\x04"
-_OLE_BEGINNING = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_BEGINNINGS = (
+_ZIP_MAGIC = b"PK\x03\x04"
+_OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_MAGIC_NUMBERS = (
     (b"%PDF-", PDF),
     (b"{\\rtf", RTF),
     (b"\x89PNG\r\n", "image/png"),
@@ -63,7 +63,7 @@ _OFFICE_PARTS = (
 )
 _IWORK_PARTS = frozenset({"Index.zip", "index.apxl", "index.apxl.gz", "QuickLook/Preview.pdf"})
 # The type that an archive declares in its member `mimetype` -> our name of the type.
-_SELF_NAMED = {
+_DECLARED_TYPES = {
     **{OPEN_DOCUMENT + kind: OPEN_DOCUMENT + kind for kind in ("text", "spreadsheet", "presentation")},
     EPUB: EPUB,
     "application/hwp+zip": HWPX,
@@ -84,7 +84,7 @@ _SCRAMBLED_FONTS = (b"http://www.idpf.org/2008/embedding", b"http://ns.adobe.com
 _ALGORITHM = re.compile(rb"""EncryptionMethod[^<>]{0,1000}?Algorithm\s*=\s*["']([^"']*)""")
 
 # The exceptions that the standard library and olefile raise for damaged files: nearly all, but not MemoryError.
-DAMAGE = (
+DAMAGE_ERRORS = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError, OverflowError, SyntaxError),
     *(struct.error, zlib.error, zipfile.BadZipFile),
 )
@@ -102,19 +102,22 @@ EMPTY_PDF = b"""%PDF-1.4
 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj
 3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj
 trailer<</Root 1 0 R>>
+startxref
+0
+%%EOF
 """
 
 
 def detect_type(data: bytes) -> str | None:
     """Return the MIME type that the bytes identify, or None for plain text, unknown types and truncated archives."""
-    for beginning, kind in _BEGINNINGS:
+    for beginning, kind in _MAGIC_NUMBERS:
         if data.startswith(beginning):
             return kind
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
-    if data.startswith(_ZIP_BEGINNING):
+    if data.startswith(_ZIP_MAGIC):
         return _opened_archive(data, _archive_kind)
-    if data.startswith(_OLE_BEGINNING):
+    if data.startswith(_OLE_MAGIC):
         return _opened_compound(data, _compound_kind)
     if looks_like_html(data):
         return HTML
@@ -126,12 +129,12 @@ def describe_type(kind: str) -> str:
     return _NAMES.get(kind, kind)
 
 
-def begins_like(kind: str, data: bytes) -> bool:
+def begins_as(kind: str, data: bytes) -> bool:
     """Whether the first bytes are those of the type. True for types without known first bytes."""
     if kind in (WORD, EXCEL, POWERPOINT, OUTLOOK, HWP):
-        return data.startswith(_OLE_BEGINNING)
+        return data.startswith(_OLE_MAGIC)
     if kind in (HWPX, EPUB) or kind.startswith((OFFICE, OPEN_DOCUMENT)):
-        return data.startswith(_ZIP_BEGINNING)
+        return data.startswith(_ZIP_MAGIC)
     return {PDF: b"%PDF-" in data[:1024], RTF: data.startswith(b"{\\rtf"), MBOX: data.startswith(b"From ")}.get(
         kind, True
     )
@@ -149,7 +152,7 @@ def is_old_hangul(data: bytes) -> bool:
 
 def is_old_powerpoint(data: bytes) -> bool:
     """Whether this is PowerPoint 95 or older, which is another format in the same container as PowerPoint 97."""
-    return data.startswith(_OLE_BEGINNING) and _opened_compound(data, _old_powerpoint) is not None
+    return data.startswith(_OLE_MAGIC) and _opened_compound(data, _old_powerpoint) is not None
 
 
 def _old_powerpoint(file: olefile.OleFileIO) -> str | None:
@@ -161,25 +164,25 @@ def protection(data: bytes) -> str | None:
 
     Does not check PDF and XLS files. Their readers report a password.
     """
-    if data.startswith(_ZIP_BEGINNING):
+    if data.startswith(_ZIP_MAGIC):
         return _opened_archive(data, _archive_protection)
-    return _opened_compound(data, _compound_protection) if data.startswith(_OLE_BEGINNING) else None
+    return _opened_compound(data, _compound_protection) if data.startswith(_OLE_MAGIC) else None
 
 
 def unpacked_bytes(data: bytes) -> int:
     """Return the declared unpacked size of a ZIP archive in bytes, 0 for other files."""
-    if not data.startswith(_ZIP_BEGINNING):
+    if not data.startswith(_ZIP_MAGIC):
         return 0
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return sum(member.file_size for member in archive.infolist())
-    except DAMAGE:
+    except DAMAGE_ERRORS:
         return 0
 
 
 def title(data: bytes) -> str:
     """Return the title in an office file's properties, "" if it has none."""
-    return (_opened_archive(data, _archive_title) or "") if data.startswith(_ZIP_BEGINNING) else ""
+    return (_opened_archive(data, _archive_title) or "") if data.startswith(_ZIP_MAGIC) else ""
 
 
 def iwork_preview(data: bytes) -> bytes | None:
@@ -188,7 +191,7 @@ def iwork_preview(data: bytes) -> bytes | None:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             previews = [name for name in archive.namelist() if name.lower() in ("quicklook/preview.pdf", "preview.pdf")]
             return archive.read(previews[0]) if previews else None
-    except DAMAGE:
+    except DAMAGE_ERRORS:
         return None
 
 
@@ -203,7 +206,7 @@ def _opened_archive(data: bytes, look: Callable[[zipfile.ZipFile], str | None]) 
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return look(archive)
-    except DAMAGE:
+    except DAMAGE_ERRORS:
         return None  # its reader reports the damage
 
 
@@ -211,8 +214,8 @@ def _archive_kind(archive: zipfile.ZipFile) -> str | None:
     names = set(archive.namelist())
     if "mimetype" in names:
         named = _head(archive, "mimetype", 100).decode("ascii", "replace").strip()
-        if named in _SELF_NAMED:
-            return _SELF_NAMED[named]
+        if named in _DECLARED_TYPES:
+            return _DECLARED_TYPES[named]
     if not names.isdisjoint(_IWORK_PARTS) or any(name.endswith(".iwa") for name in names):
         return IWORK
     return next((kind for part, kind in _OFFICE_PARTS if part in names), None)
@@ -239,7 +242,7 @@ def _opened_compound(data: bytes, look: Callable[[olefile.OleFileIO], str | None
     try:
         with olefile.OleFileIO(io.BytesIO(data)) as file:
             return look(file)
-    except DAMAGE:
+    except DAMAGE_ERRORS:
         return None
 
 

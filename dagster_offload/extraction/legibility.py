@@ -14,7 +14,7 @@ from itertools import groupby, islice, pairwise
 # Even without recognized text, a scanner's text layer has a few characters: specks, a page number, a stamp.
 STRAY_CHARACTERS = 20
 # A rule about letters needs at least this many of them.
-_ENOUGH = 20
+_MIN_CHARACTERS = 20
 # Long texts are checked by samples of this many characters from their beginning, middle and end.
 _SAMPLE = 100_000
 
@@ -99,7 +99,7 @@ def _share_of_western_letters(kept: str) -> float:
         if character in _WESTERN and before != chr(ord(character) - 1)
     ]
     kinds = len(set(western))
-    if kinds < _WESTERN_KINDS or len(western) < max(_ENOUGH, 2 * kinds):
+    if kinds < _WESTERN_KINDS or len(western) < max(_MIN_CHARACTERS, 2 * kinds):
         return 0.0
     return len(western) / len(letters)
 
@@ -108,11 +108,11 @@ def _share_of_rare_syllables(kept: str) -> float:
     """The share of syllables that Korean does not use. They occur when another encoding is read as CP949."""
     if kept.isascii():
         return 0.0
-    everyday = _everyday_syllables()
+    common = _common_syllables()
     rare = sum(
-        count for character, count in Counter(kept).items() if _is_syllable(character) and character not in everyday
+        count for character, count in Counter(kept).items() if _is_syllable(character) and character not in common
     )
-    return rare / sum(map(str.isalpha, kept)) if rare >= _ENOUGH else 0.0
+    return rare / sum(map(str.isalpha, kept)) if rare >= _MIN_CHARACTERS else 0.0
 
 
 def _is_syllable(character: str) -> bool:
@@ -120,7 +120,7 @@ def _is_syllable(character: str) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _everyday_syllables() -> frozenset[str]:
+def _common_syllables() -> frozenset[str]:
     """The 2,350 syllables of KS X 1001. They cover all but a few in ten thousand syllables of Korean text."""
     rows = (bytes((high, low)) for high in range(0xB0, 0xC9) for low in range(0xA1, 0xFF))
     return frozenset(row.decode("euc_kr") for row in rows)

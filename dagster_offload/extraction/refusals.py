@@ -16,7 +16,7 @@ class FileRefused(Exception):  # noqa: N818 - an answer, not an error of the chi
 def broken(kind: str, data: bytes) -> FileRefused:
     """Return the refusal for a file of type `kind` that is damaged, or whose content is of another type."""
     name = file_types.describe_type(kind)
-    if file_types.begins_like(kind, data):
+    if file_types.begins_as(kind, data):
         return FileRefused("broken_file", f"the file is broken or cut off: it cannot be read as {name}", is_final=True)
     return FileRefused("broken_file", f"the file name says {name}, but the content is something else", is_final=True)
 

@@ -302,7 +302,7 @@ def test_a_file_too_big_for_the_memory_limit_fails_and_the_next_one_is_read(tmp_
     huge = tmp_path / name
     with huge.open("wb") as file:
         file.truncate(2 * 1024**3)  # sparse: takes no disk
-    with Extractor(memory_limit_bytes=700 * 1024**2) as extractor:
+    with Extractor(memory_limit_bytes=700 * 1024**2, most_bytes=4 * 1024**3) as extractor:
         error = failure(extractor, huge)
         assert (error.code, error.is_final) == ("extraction_memory", False)
         assert extractor.extract(write(tmp_path / "a.txt", b"text")).text == "text"

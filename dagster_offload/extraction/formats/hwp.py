@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element
 
 import olefile
 
-from dagster_offload.extraction.file_types import DAMAGE
+from dagster_offload.extraction.file_types import DAMAGE_ERRORS
 from dagster_offload.extraction.formats.hwp_distribution import unscramble
 from dagster_offload.extraction.formats.markdown import note_text, table_text
 from dagster_offload.extraction.formats.zip_xml import archive_text, local, parsed
@@ -56,7 +56,7 @@ def hwp_text(data: bytes) -> str:
         if is_scrambled:
             sections = [unscramble(section) for section in sections]
         return "\n\n".join(section_text(section, is_compressed=bool(flags & _IS_COMPRESSED)) for section in sections)
-    except DAMAGE as error:
+    except DAMAGE_ERRORS as error:
         raise NotHangul(type(error).__name__) from None
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import olefile
 
 from dagster_offload.extraction.encodings import decode
-from dagster_offload.extraction.file_types import DAMAGE
+from dagster_offload.extraction.file_types import DAMAGE_ERRORS
 
 _SUBJECT, _SENDER, _SENDER_ADDRESS, _SENDER_SMTP = 0x0037, 0x0C1A, 0x0C1F, 0x5D01
 _BODY, _RTF_BODY, _HTML_BODY = 0x1000, 0x1009, 0x1013
@@ -54,7 +54,7 @@ def outlook_text(data: bytes, readers: OutlookReaders) -> tuple[str, str]:
         with olefile.OleFileIO(io.BytesIO(data)) as file:
             message = _Storage(file, [], header_bytes=32)
             return _message(message, readers), message.text(_SUBJECT)
-    except DAMAGE as error:
+    except DAMAGE_ERRORS as error:
         raise NotOutlook(type(error).__name__) from None
 
 

@@ -29,8 +29,8 @@ _CURRENCIES = frozenset("$€£¥₩₹₽₺฿元円원")
 class _Format:
     """One section of a parsed format code."""
 
-    before: str  # literal text before the number
-    behind: str  # literal text after the number
+    prefix: str  # literal text before the number
+    suffix: str  # literal text after the number
     decimals: int
     has_thousands: bool
     is_percent: bool
@@ -41,7 +41,7 @@ class _Format:
 
     @property
     def has_currency(self) -> bool:
-        return not _CURRENCIES.isdisjoint(self.before + self.behind)
+        return not _CURRENCIES.isdisjoint(self.prefix + self.suffix)
 
 
 def builtin_code(number: int) -> str:
@@ -64,7 +64,7 @@ def display(value: float, code: str, *, is_1904: bool = False) -> str:
         whole, _, fraction = number.partition(".")
         thousands = f"{int(whole):,}" if shape.has_thousands else whole
         number = f"{thousands}.{fraction:0<{shape.decimals}}" if fraction or shape.decimals else thousands
-    return f"{'-' if value < 0 else ''}{shape.before}{number}{shape.behind}"
+    return f"{'-' if value < 0 else ''}{shape.prefix}{number}{shape.suffix}"
 
 
 def plain(value: float) -> str:
@@ -90,7 +90,7 @@ def _time(days: float, shape: _Format) -> str:
 @lru_cache(maxsize=1000)
 def _parse(code: str) -> _Format:
     """Parse the code's first section, which applies to positive numbers."""
-    before, behind, letters = "", "", ""
+    prefix, suffix, letters = "", "", ""
     is_elapsed = False
     for quoted, escaped, bracket, other in _TOKEN.findall(code):
         literal = quoted or escaped
@@ -104,9 +104,9 @@ def _parse(code: str) -> _Format:
             literal = other
         letters += other
         if any(digit in letters for digit in "0#?"):
-            behind += literal
+            suffix += literal
         else:
-            before += literal
+            prefix += literal
     if "general" in letters.lower():
         letters = ""
     names = letters.lower()
@@ -114,8 +114,8 @@ def _parse(code: str) -> _Format:
     has_date = "y" in names or "d" in names or ("m" in names and not has_time)
     fraction = re.search(r"\.([0#?]+)", letters)
     return _Format(
-        before=before,
-        behind=behind,
+        prefix=prefix,
+        suffix=suffix,
         decimals=len(fraction[1]) if fraction else 0,
         has_thousands="," in letters,
         is_percent="%" in letters,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.file_types import DAMAGE
+from dagster_offload.extraction.file_types import DAMAGE_ERRORS
 
 Relations = dict[str, tuple[str, str]]  # id -> relationship type, target member
 
@@ -21,7 +21,7 @@ def archive_text(data: bytes, read: Callable[[zipfile.ZipFile], Iterator[str]]) 
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return "\n\n".join(text for text in read(archive) if text.strip())
-    except DAMAGE as error:
+    except DAMAGE_ERRORS as error:
         raise BrokenArchive(type(error).__name__) from None
 
 
