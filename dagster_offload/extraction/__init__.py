@@ -1,3 +1,4 @@
-"""A file in, its text out, in a child process that can be killed. OCR is here too.
+"""Extract the text of files, with OCR where needed, in a child process that can be killed.
 
-Nothing here knows the ledger or a slot. Readers of single formats are in `formats`."""
+This package does not use the ledger or a slot. Readers of single formats are in `formats`.
+"""

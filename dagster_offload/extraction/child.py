@@ -1,7 +1,7 @@
-"""The child process of `extractor.Extractor`: reads one file at a time, answers with its text, may be killed.
+"""The child process of `extractor.Extractor`. It reads one file at a time and replies with the text.
 
-`protocol` describes the messages. It holds itself to a memory limit and ends when its parent does. What a reader
-says about a fault is never passed on, because it may quote the document; only the kind of fault is.
+The child limits its own memory and exits when its parent does. `protocol` describes the messages. The child never
+forwards a reader's error message, because the message may quote the document. It reports only the kind of error.
 """
 
 import errno
@@ -35,18 +35,18 @@ from dagster_offload.extraction.protocol import (
 from dagster_offload.extraction.readers import read_file
 from dagster_offload.extraction.refusals import FileRefused
 from dagster_offload.extraction.scans import Pictures
-from dagster_offload.extraction.tesseract import death_with_parent
+from dagster_offload.extraction.tesseract import parent_death_signal
 from dagster_offload.library.handles import open_file
 from dagster_offload.library.sizes import too_large
 
-_OUT_OF_MEMORY_SCORE = 500  # of -1000 (never ended) to 1000 (first of all)
+_OUT_OF_MEMORY_SCORE = 500  # the range is -1000 (never killed) to 1000 (killed first)
 
 
 def main() -> None:
     """Serve requests until the parent closes stdin. Arguments: the parent's pid and the memory limit in bytes."""
     parent, memory_limit = int(sys.argv[1]), int(sys.argv[2])
-    _end_with(parent)
-    # What a library prints must not get between the answers.
+    _exit_with_parent(parent)
+    # Send stdout to stderr, so that a library's output cannot corrupt the stream of answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
 
@@ -85,14 +85,15 @@ def _answer(request: Request, on_page: Callable[[PageRead], None]) -> Answer:
             return Crashed(OUT_OF_MEMORY)
         if number in MACHINE_ERRNOS:
             return MachineFailed(describe(number))
-        # A panic of the Rust core is a BaseException; whatever it is, only its kind is reported.
+        # A panic of the Rust core is a BaseException.
         return Crashed(CRASH, f"{type(error).__name__} {errno.errorcode.get(number, '')}".rstrip())
 
 
 def _read(request: Request) -> bytes | None:
-    """The file's bytes, None where it is no regular file (any more). Only its errors are reported by number.
+    """Return the file's bytes, or None if it is not (or no longer) a regular file.
 
-    Raises `FileRefused` for a file of more than `request.most_bytes`, before it is read.
+    Raises `OSError` if the file cannot be opened or read, and `FileRefused`, before reading, if it is larger than
+    `request.most_bytes`.
     """
     most_bytes = request.most_bytes
     if request.library is None:
@@ -105,15 +106,15 @@ def _read(request: Request) -> bytes | None:
             return None
         if status.st_size > most_bytes:
             raise FileRefused("too_large", too_large(status.st_size, most_bytes), is_final=True)
-        # One byte more than it has, so that a file that grows meanwhile has another digest and is left for the next scan.
+        # One byte more than its size: a file that grows meanwhile then has another digest and waits for the next scan.
         return file.read(status.st_size + 1)
 
 
-def _end_with(parent: int) -> None:
-    """Die with the parent: at once on Linux, and everywhere when the pipe to us is closed."""
-    if (die_with_it := death_with_parent()) is not None:
-        die_with_it()
-        if os.getppid() != parent:  # it died before we asked
+def _exit_with_parent(parent: int) -> None:
+    """Exit when the parent does: at once on Linux, elsewhere when stdin is closed."""
+    if (set_death_signal := parent_death_signal()) is not None:
+        set_death_signal()
+        if os.getppid() != parent:  # the parent died before the signal was set
             os._exit(1)
     threading.Thread(target=_watch_stdin, daemon=True).start()
 
@@ -126,18 +127,18 @@ def _watch_stdin() -> None:
 
 
 def _limit_memory(limit: int) -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold documents
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would contain documents
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        go_first_when_memory_runs_out(Path("/proc/self/oom_score_adj"))
+        raise_oom_score(Path("/proc/self/oom_score_adj"))
 
 
-def go_first_when_memory_runs_out(score: Path) -> None:
-    """Where memory runs out all the same, the kernel should take us and not the parent."""
+def raise_oom_score(score: Path) -> None:
+    """Make the kernel kill this process before its parent when memory runs out. `score`: an `oom_score_adj` file."""
     try:
-        if int(score.read_text()) < _OUT_OF_MEMORY_SCORE:  # lowering it takes a right that most have not
+        if int(score.read_text()) < _OUT_OF_MEMORY_SCORE:  # lowering it needs a privilege
             score.write_text(str(_OUT_OF_MEMORY_SCORE))
-    except OSError:  # /proc is read-only or not there: a courtesy not granted keeps no file from being read
+    except OSError:  # /proc is read-only or missing. The score is optional, so continue without it.
         pass
 
 

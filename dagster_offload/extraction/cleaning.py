@@ -1,4 +1,4 @@
-"""Text in the form in which it is stored, and the outcome it stands for. Pure."""
+"""Normalize extracted text for storage and decide the outcome. No I/O."""
 
 import re
 import unicodedata
@@ -11,17 +11,20 @@ from dagster_offload.stages.graph import Outcome
 
 _TITLE_CHARACTERS = 300
 _LINE_ENDS = re.compile("[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-# NUL is what Postgres cannot store; a lone surrogate is what UTF-8 cannot; the others are no text.
+# Postgres cannot store NUL, UTF-8 cannot encode a lone surrogate, and the other characters are not text.
 _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f\ufeff\ufffe\uffff\ud800-\udfff]")
-# Bringing marks into their normal order takes time with the square of their number; no script stacks as many (UAX 15).
+# Normalization takes quadratic time in the number of stacked marks. No script stacks this many (UAX 15).
 _MARK = "[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u064b-\u065f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20f0\ufe20-\ufe2f]"
 _STACKED_MARKS = re.compile(f"({_MARK}{{30}}){_MARK}+")
-_LONGEST_RAW_TITLE = 10_000  # characters; more is not worth cleaning
+_MAX_RAW_TITLE = 10_000  # characters that are cleaned
 _BLANK_LINES = re.compile("\n{4,}")
 
 
 def extracted(text: str, metadata: Mapping[str, Any], *, when_blank: Outcome = Outcome.NO_TEXT) -> Extracted:
-    """The answer for a file that holds `text`. Empty metadata values are left out."""
+    """Return the answer for a file with this text. Drops empty metadata values.
+
+    `when_blank`: the outcome for a text that is empty after cleaning.
+    """
     text = clean(text)
     kept = {name: value for name, value in metadata.items() if value != ""}
     why = why_worthless(text)
@@ -31,12 +34,15 @@ def extracted(text: str, metadata: Mapping[str, Any], *, when_blank: Outcome = O
 
 
 def clean(text: str) -> str:
-    """Text that Postgres stores and whose digest is stable: NFC, one kind of line end, no blanks at line ends."""
+    """Return the text in a form that Postgres can store and whose digest is stable.
+
+    The result is in NFC, uses LF as its only line end, and has no trailing blanks and no long runs of empty lines.
+    """
     text = _STACKED_MARKS.sub(r"\1", _NO_TEXT.sub("", _LINE_ENDS.sub("\n", text.replace("\r\n", "\n"))))
     text = "\n".join(line.rstrip() for line in unicodedata.normalize("NFC", text).split("\n"))
     return (_BLANK_LINES.sub("\n\n\n", text) if "\n" * 4 in text else text).strip("\n")
 
 
 def clean_title(title: str) -> str:
-    """A title on one line, of a length that fits a table."""
-    return " ".join(clean(title[:_LONGEST_RAW_TITLE]).split())[:_TITLE_CHARACTERS]
+    """Return the title on one line, with at most 300 characters."""
+    return " ".join(clean(title[:_MAX_RAW_TITLE]).split())[:_TITLE_CHARACTERS]

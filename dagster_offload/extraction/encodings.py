@@ -1,7 +1,8 @@
-"""From bytes to text where nobody says in which encoding: UTF-8 and UTF-16 first, then Korean, then a guess.
+"""Decode bytes whose encoding is unknown. Tries UTF-8 and UTF-16 first, then Korean encodings, then guesses.
 
-The extractor takes every text for UTF-8 and loses what is not, so texts, HTML and mail pass through here. Korean comes
-before the guess because CP949 is what Korean Windows wrote for decades and short texts give a guesser too little.
+kreuzberg decodes every text as UTF-8 and loses all other characters, so plain text, HTML and mail are decoded here.
+Korean encodings come before the guess, because Korean Windows wrote CP949 for decades and a short text is too little
+for a statistical guess.
 """
 
 import codecs
@@ -13,7 +14,7 @@ from itertools import islice
 
 import charset_normalizer
 
-# Longest first: the mark of UTF-32 little endian begins with that of UTF-16.
+# The order matters: the byte order mark of UTF-32 (little endian) begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -22,7 +23,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
-# What a label means in practice (WHATWG Encoding Standard): the superset that Windows wrote under that name.
+# Label -> the superset that Windows wrote under that label (WHATWG Encoding Standard).
 _SUPERSETS = {
     "euc_kr": "cp949",
     "ks_c_5601_1987": "cp949",
@@ -34,7 +35,7 @@ _SUPERSETS = {
     "ascii": "cp1252",
 }
 
-# What switches the character set in the middle of a text (RFC 1468, RFC 1557).
+# Escape sequences that switch the character set within a text (RFC 1468, RFC 1557).
 _ESCAPES = ((b"\x1b$B", "iso2022_jp_ext"), (b"\x1b$@", "iso2022_jp_ext"), (b"\x1b$)C", "iso2022_kr"))
 
 _DECLARED = re.compile(rb"""(?:charset\s*=|encoding\s*=)\s*["']?\s*([A-Za-z0-9_.:\-]+)""", re.IGNORECASE)
@@ -42,34 +43,36 @@ _BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
 _BINARY = re.compile("[\x00-\x08\x0e-\x1a]")
 _NEVER_DECLARED = frozenset({"utf_16", "utf_32", "utf_16_le", "utf_16_be", "utf_7", "idna", "punycode", "undefined"})
 
-# A damaged file is still read if at most one of so many characters beyond ASCII is lost.
+# A damaged file is still decoded if at most one in this many non-ASCII characters is lost.
 _DAMAGE = 20
-_ENOUGH = 10_000  # letters to judge a language by
+_SAMPLE_CHARACTERS = 10_000  # the number of characters that are examined
 
 
-# Which letters beyond ASCII a language writes, by the encoding that Windows gave it; a guesser confuses these three.
+# The non-ASCII letters of each language, by its Windows encoding. charset_normalizer confuses these three encodings.
 _EUROPEAN = (
     (
         "cp1252",
         ("àâæçéèêëîïôœùûüÿ", "äöüß", "áéíñóúüç", "ãõáâàçéêíóôúü", "àèéìòóù", "åäöæøéü", "áéëïóöüè", "áéíóúàèòïüç"),
     ),
     ("cp1250", ("ąćęłńóśźż", "áäčďéěíĺľňóôŕřšťúůýž", "áéíóöőúüű", "čćđšž", "ăâîşţ")),
-    ("cp1254", ("çğıöşüâîû\u0307",)),  # the dot is what lower-casing leaves of İ
+    ("cp1254", ("çğıöşüâîû\u0307",)),  # lower-casing turns İ into i and this combining dot
 )
 _SHARED_SIGNS = frozenset("«»“”‘’„‚–—…•·€£§°©®™ºª¿¡½¼¾±×µ\xa0\xad")
 
 
 @dataclass(frozen=True)
 class Decoded:
+    """A decoded text and the Python name of its encoding."""
+
     text: str
     encoding: str
 
 
 def decode(data: bytes, declared: str | None = None) -> Decoded | None:
-    """The text of `data`, or None where it is no text in an encoding we can tell.
+    """Decode `data`. Returns None if it is not text in an encoding that can be recognized.
 
-    UTF-8 is UTF-8 whatever `declared` says, also with a few broken bytes: labels are wrong more often than that happens
-    by chance.
+    Data that is valid UTF-8, or UTF-8 with a few broken bytes, is decoded as UTF-8 even if `declared` names another
+    encoding. Wrong labels are more common than other encodings that look like UTF-8 by chance.
     """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
@@ -97,13 +100,13 @@ def decode(data: bytes, declared: str | None = None) -> Decoded | None:
 
 
 def declared_encoding(data: bytes) -> str | None:
-    """The encoding that the head of an HTML or XML text names, as it is written there."""
+    """Return the encoding that the head of an HTML or XML text declares, as written, or None."""
     found = _DECLARED.search(data[:4096])
     return None if found is None else found[1].decode("ascii")
 
 
 def _escaped(data: bytes) -> Decoded | None:
-    """ISO 2022, in which Japanese mail was sent for decades: all ASCII bytes, so it would pass for UTF-8."""
+    """Decode ISO 2022, the encoding of Japanese mail for decades. Its bytes are all ASCII, so UTF-8 would accept it."""
     for escape, encoding in _ESCAPES:
         if escape in data and (text := _strict(data, encoding)) is not None:
             return Decoded(text, encoding)
@@ -118,19 +121,19 @@ def _strict(data: bytes, encoding: str) -> str | None:
 
 
 def _marked(data: bytes, encoding: str) -> Decoded | None:
-    """The mark is believed, and a file that was cut in the middle of a character still read."""
+    """Decode text with a byte order mark. A file that was cut off within a character is still decoded."""
     text = data.decode(encoding, errors="replace")
     return None if text.count("\ufffd") * _DAMAGE > len(text) else Decoded(text, encoding)
 
 
 def _is_binary(text: str) -> bool:
-    """NULs and other characters that no text holds, but for the odd stray one."""
+    """Whether the text has more than a few NULs or other control characters that do not occur in text."""
     head = text[:100_000]
     return len(_BINARY.findall(head)) > max(2, len(head) // 200)
 
 
 def _unmarked_utf32(data: bytes) -> Decoded | None:
-    """UTF-32 without its mark: no character is above 0x10FFFF, so every fourth byte is zero."""
+    """Decode UTF-32 without a byte order mark. Every fourth byte is zero, because no character is above 0x10FFFF."""
     if len(data) % 4 or len(data) < 8:
         return None
     for encoding, zeros in (("utf-32-le", data[3::4]), ("utf-32-be", data[0::4])):
@@ -140,7 +143,10 @@ def _unmarked_utf32(data: bytes) -> Decoded | None:
 
 
 def _unmarked_utf16(data: bytes) -> Decoded | None:
-    """UTF-16 without its mark: the zeros of ASCII characters give it away, and which way round it then makes sense."""
+    """Decode UTF-16 without a byte order mark.
+
+    The zero bytes of ASCII characters identify it. The byte order is the one that gives more ASCII characters.
+    """
     if len(data) % 2 or b"\0" not in data:
         return None
     texts = [
@@ -148,12 +154,12 @@ def _unmarked_utf16(data: bytes) -> Decoded | None:
     ]
     if not texts:
         return None
-    encoding, text = max(texts, key=lambda one: sum(character < "\x7f" for character in one[1][:_ENOUGH]))
-    return Decoded(text, encoding) if not _is_binary(text) and _makes_sense(text[:_ENOUGH]) else None
+    encoding, text = max(texts, key=lambda one: sum(character < "\x7f" for character in one[1][:_SAMPLE_CHARACTERS]))
+    return Decoded(text, encoding) if not _is_binary(text) and _makes_sense(text[:_SAMPLE_CHARACTERS]) else None
 
 
 def _makes_sense(text: str) -> bool:
-    """Bytes that are no UTF-16 decode to a mixture of all scripts; texts keep to Latin and their own."""
+    """Whether the text uses Latin and at most one other script. Other data decoded as UTF-16 mixes many scripts."""
     counted = Counter(map(_script, text))
     strange = counted.pop("", 0)
     known = counted.pop("Latin", 0) + max(counted.values(), default=0)
@@ -161,9 +167,9 @@ def _makes_sense(text: str) -> bool:
 
 
 def _script(character: str) -> str:
-    """A rough name of the character's script, "" for what stands in no text."""
+    """Return a rough name of the character's script, or "" if it does not occur in text."""
     if character < "\u0250" or "\u2000" <= character <= "\u22ff":
-        return "Latin"  # and the punctuation and signs that all scripts share
+        return "Latin"  # includes the punctuation and symbols that all scripts share
     if unicodedata.category(character) in ("Cn", "Co", "Cs"):
         return ""
     if "\u2e80" <= character <= "\u9fff" or "가" <= character <= "힣" or "\uff00" <= character <= "\uffef":
@@ -176,7 +182,7 @@ def _declared(data: bytes, declared: str | None) -> Decoded | None:
         return None
     try:
         name = codecs.lookup(declared).name
-    except (LookupError, ValueError):  # the latter for a name that holds a NUL, and below again
+    except (LookupError, ValueError):  # ValueError, here and below: the name contains a NUL
         name = declared.lower().replace("-", "_")
     encoding = _SUPERSETS.get(name.replace("-", "_"), _SUPERSETS.get(name, name))
     if encoding.replace("-", "_") in _NEVER_DECLARED:
@@ -189,28 +195,33 @@ def _declared(data: bytes, declared: str | None) -> Decoded | None:
 
 
 def _korean(data: bytes, encoding: str) -> Decoded | None:
-    """CP949 or Johab where it reads as Korean: nearly all characters beyond ASCII are syllables of everyday use (KS X 1001).
+    """Decode CP949 or Johab if nearly all non-ASCII letters are common syllables (KS X 1001).
 
-    Other East Asian encodings decode as CP949, too, but to a mixture of rare syllables, jamo and Hanja; European ones
-    do not decode, or to rare syllables.
+    Other East Asian encodings also decode as CP949, but to a mixture of rare syllables, jamo and Hanja. European
+    encodings fail to decode, or decode to rare syllables.
     """
     text = data.decode(encoding, errors="replace")
-    # Punctuation and brackets of East Asian texts are the same characters in all of these languages.
-    letters = list(islice((character for character in text if character > "\x7f" and character.isalpha()), _ENOUGH))
-    kept, lost = len(data) - len(text), text.count("\ufffd")  # what is read takes two bytes a character
-    everyday = sum("가" <= character <= "힣" and _is_everyday(character) for character in letters)
-    if everyday == 0 or everyday < 0.8 * len(letters) or lost * _DAMAGE > kept:
+    # Only letters count: East Asian punctuation and brackets are the same in all of these languages.
+    letters = list(
+        islice((character for character in text if character > "\x7f" and character.isalpha()), _SAMPLE_CHARACTERS)
+    )
+    kept, lost = len(data) - len(text), text.count("\ufffd")  # a decoded character takes two bytes
+    common = sum("가" <= character <= "힣" and _is_common(character) for character in letters)
+    if common == 0 or common < 0.8 * len(letters) or lost * _DAMAGE > kept:
         return None
     return Decoded(text, encoding)
 
 
-def _is_everyday(syllable: str) -> bool:
-    # EUC-KR in Python writes the syllables beyond KS X 1001 as a sequence of eight bytes.
+def _is_common(syllable: str) -> bool:
+    # Python's EUC-KR codec encodes syllables outside KS X 1001 as eight bytes.
     return len(syllable.encode("euc_kr", errors="ignore")) == 2
 
 
 def _japanese(data: bytes) -> Decoded | None:
-    """EUC-JP where it shows Hiragana: a guesser takes short ones for Korean. Shift JIS it guesses well."""
+    """Decode EUC-JP if the text has Hiragana.
+
+    charset_normalizer takes short EUC-JP texts for Korean. It recognizes Shift JIS well.
+    """
     text = _strict(data, "euc_jp")
     if text is None:
         return None
@@ -220,10 +231,10 @@ def _japanese(data: bytes) -> Decoded | None:
 
 
 def _damaged_utf8(data: bytes) -> Decoded | None:
-    """UTF-8 of which a few bytes are broken, or whose last character was cut.
+    """Decode UTF-8 with a few broken bytes or a truncated last character.
 
-    In other encodings hardly a character beyond ASCII happens to be valid UTF-8 (in Korean and Chinese ones, one in ten),
-    so as many valid ones as broken ones are proof.
+    Text in another encoding rarely contains valid non-ASCII UTF-8 (one character in ten in Korean and Chinese
+    encodings). At least as many valid as broken characters therefore prove that the text is UTF-8.
     """
     text = data.decode("utf-8", errors="replace")
     lost = text.count("\ufffd")
@@ -235,15 +246,15 @@ def _damaged_utf8(data: bytes) -> Decoded | None:
 
 
 def _european(data: bytes) -> Decoded | None:
-    """The Windows encoding in which all letters beyond ASCII belong to one language of Europe that it was made for."""
+    """Decode with the Windows encoding whose result best fits the letters of one of its European languages."""
     best: tuple[float, Decoded] | None = None
     for encoding, languages in _EUROPEAN:
         text = _strict(data, encoding)
         if text is None:
             continue
-        letters = [c for c in islice(text.lower(), 10 * _ENOUGH) if c > "\x7f" and c not in _SHARED_SIGNS]
-        if len(letters) * 2 > sum(map(str.isalpha, text[: 10 * _ENOUGH])):
-            continue  # no Latin script
+        letters = [c for c in islice(text.lower(), 10 * _SAMPLE_CHARACTERS) if c > "\x7f" and c not in _SHARED_SIGNS]
+        if len(letters) * 2 > sum(map(str.isalpha, text[: 10 * _SAMPLE_CHARACTERS])):
+            continue  # not Latin script
         covered = max(sum(c in language for c in letters) for language in languages) / len(letters) if letters else 1.0
         if covered >= 0.9 and (best is None or covered > best[0]):
             best = (covered, Decoded(text, encoding))
@@ -251,7 +262,7 @@ def _european(data: bytes) -> Decoded | None:
 
 
 def _guessed(data: bytes) -> Decoded | None:
-    best = charset_normalizer.from_bytes(data, cp_exclusion=["cp949", "euc_kr", "johab"]).best()  # judged above
+    best = charset_normalizer.from_bytes(data, cp_exclusion=["cp949", "euc_kr", "johab"]).best()  # tried above
     if best is None:
         return None
     text = data.decode(best.encoding)

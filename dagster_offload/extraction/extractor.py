@@ -1,7 +1,8 @@
-"""Text out of files, in a child process that can be killed: a document may hang, crash or eat the extractor, not us.
+"""Extract text in a child process, so that a document that hangs, crashes or uses up memory cannot harm the parent.
 
-`Extractor` owns one child, starts it when it is needed and again after a kill. `child` reads the files; this side holds
-the limits and decides whose fault a failure is. `protocol` describes the messages between the two.
+`Extractor` owns one child. It starts the child when needed, and a new one after a kill. The child (`child`) reads the
+files. The parent enforces the limits and decides whether a failure is a fault of the document or of the machine.
+`protocol` describes the messages between the two.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from dagster_offload.errors import ChangedWhileRead, ExtractionFailed, ExtractorUnavailable, MachineFault
-from dagster_offload.extraction.limits import MOST_BYTES
+from dagster_offload.extraction.limits import MAX_BYTES
 from dagster_offload.extraction.private_folder import make_private_folder
 from dagster_offload.extraction.protocol import (
     CRASH,
@@ -43,13 +44,13 @@ from dagster_offload.host.python_process import python_command, python_environme
 from dagster_offload.library.files import extension
 
 TIME_LIMIT_SECONDS = 120.0
-PAGE_LIMIT_SECONDS = 120.0  # for each page that is read by OCR; a dense one takes ten on a slow machine
+PAGE_LIMIT_SECONDS = 120.0  # for each page that OCR reads; a dense page takes 10 s on a slow machine
 MAX_FILE_BYTES = 512 * 1024**2
 START_LIMIT_SECONDS = 60.0
-# A fresh child now and then, so that what documents leave behind does not fall on another; it costs 0.2 s to start.
+# The child is replaced after this many documents, which limits leaks. A start takes 0.2 s.
 DOCUMENTS_PER_CHILD = 1000
 
-# How Rust, C++ and the allocator take leave when they get no memory.
+# The last messages of Rust, C++ and the allocator when they get no memory.
 _OUT_OF_MEMORY = (b"memory allocation of", b"bad_alloc", b"out of memory", b"cannot allocate memory", b"memoryerror")
 
 
@@ -57,22 +58,22 @@ OnPage = Callable[[PageRead], None]
 
 
 class Extractor:
-    """One child process that extracts one file at a time. One Extractor per thread, used as a context manager.
+    """One child process that extracts one file at a time. A context manager; each thread needs its own.
 
-    The child dies with the thread that started it (Linux counts a parent's death by thread) and with our process.
+    The child dies with this process, and on Linux with the thread that started it (the death signal is per thread).
     """
 
     def __init__(
         self,
         time_limit_seconds: float = TIME_LIMIT_SECONDS,
-        memory_limit_bytes: int = MOST_BYTES,
+        memory_limit_bytes: int = MAX_BYTES,
         *,
         page_limit_seconds: float = PAGE_LIMIT_SECONDS,
         most_bytes: int = MAX_FILE_BYTES,
         reader: Reader = NO_READER,
         home: Path | None = None,
     ) -> None:
-        """`home` has room for the child's private folder where no temporary folder of the system has."""
+        """`home` holds the child's private folder if no temporary folder of the system is suitable."""
         self.time_limit_seconds = time_limit_seconds
         self.memory_limit_bytes = memory_limit_bytes
         self.page_limit_seconds = page_limit_seconds
@@ -81,7 +82,7 @@ class Extractor:
         self._home = home
         self._child: _Child | None = None
         self._is_closed = False
-        self._at_work = threading.Lock()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -92,16 +93,16 @@ class Extractor:
         self.close()
 
     def close(self) -> None:
-        """Kill the child. An `extract` that is under way in another thread raises `ExtractorUnavailable`."""
+        """Kill the child. A concurrent `extract` in another thread raises `ExtractorUnavailable`."""
         self._is_closed = True
         if (child := self._child) is not None:
             child.kill()
-        with self._at_work:  # whoever reads the child's pipes closes them
+        with self._lock:  # wait until no thread reads from the child's pipes
             self._drop_child()
 
     @property
     def child_pid(self) -> int | None:
-        """The pid of the child, None where none is running."""
+        """The pid of the child, or None if none is running."""
         return None if self._child is None else self._child.process.pid
 
     def extract(
@@ -113,21 +114,25 @@ class Extractor:
         known_pages: Mapping[int, str] | None = None,
         on_page: OnPage | None = None,
     ) -> Extracted:
-        """The text of the file. Blocks for at most the time limit (and the start of a child, under a second), and for
-        at most the page limit more for each page that is read by OCR.
+        """Extract the text of a file. Blocks for at most the time limit, plus the page limit for each page that OCR
+        reads, plus the start of a child (under a second).
 
-        `on_page` is told of each such page when it is begun and when it is read; `known_pages` were read before, by
-        this reader, and are not read again.
+        `on_page` is called when OCR begins a page and again when the page is read. `known_pages` are texts that the
+        same reader has already read, by page number from 1. They are not read again.
 
-        A file of a `library` is opened below that folder by handles: no link that is put there meanwhile leads out of it.
-        A file of a `library` is opened below that folder by handles: no link that is put there meanwhile leads out of it.
-        The child reads the bytes once; where their SHA-256 is not `expected_digest`, `ChangedWhileRead` is raised, so
-        that no text is ever stored for other bytes than it was taken from. Raises `ExtractionFailed`: final for a file
-        that is broken, protected, too large or of no type we read; not final for a time-out, memory or a crash. A file that
-        cannot be read is an `OSError`, and nothing else is. Raises `ExtractorUnavailable` where no child can be started,
-        and `MachineFault` where this machine cannot read such a file as it is.
+        The child opens a file of a `library` below that folder without following links, so a link that is created
+        meanwhile cannot lead out of the library.
+
+        Raises:
+            ExtractionFailed: the file gives no text. Final for a file that is broken, protected, too large or of an
+                unsupported type. Not final after a timeout, a crash or when memory ran out.
+            ChangedWhileRead: the SHA-256 of the bytes is not `expected_digest`. The child reads the bytes once, so
+                no text is ever stored for other bytes than its own.
+            OSError: the file cannot be opened or read. Nothing else raises it.
+            ExtractorUnavailable: no child can be started.
+            MachineFault: this machine cannot read such a file in its present state.
         """
-        with self._at_work:
+        with self._lock:
             request = Request(
                 path=os.fspath(path.absolute()),
                 library=None if library is None else os.fspath(library.absolute()),
@@ -137,32 +142,32 @@ class Extractor:
                 reader=self._reader,
                 known_pages=dict(known_pages or {}),
             )
-            return self._read_answer(self._ask(request, on_page), path)
+            return self._extracted_or_error(self._send(request, on_page), path)
 
-    def _ask(self, request: Request, on_page: OnPage | None) -> Answer:
+    def _send(self, request: Request, on_page: OnPage | None) -> Answer:
         child = self._ready_child()
         try:
-            answer = child.ask(request, self.time_limit_seconds, self.page_limit_seconds, on_page)
+            answer = child.send(request, self.time_limit_seconds, self.page_limit_seconds, on_page)
         except BaseException:
-            # Whatever it was, the child's next answer would be to this question.
+            # The child's next answer would belong to this request.
             self._drop_child()
             raise
         if answer is None:
-            was_memory, kind = child.died_for_memory(), f"{child.death()}{child.at_page()}"
+            ran_out_of_memory, kind = child.ran_out_of_memory(), f"{child.describe_exit()}{child.describe_page()}"
             self._drop_child()
             if self._is_closed:
-                raise ExtractorUnavailable("the extractor was closed while it worked")
-            return Crashed(OUT_OF_MEMORY if was_memory else CRASH, kind)
-        if isinstance(answer, Crashed) or child.asked >= DOCUMENTS_PER_CHILD:
+                raise ExtractorUnavailable("the extractor was closed during the extraction")
+            return Crashed(OUT_OF_MEMORY if ran_out_of_memory else CRASH, kind)
+        if isinstance(answer, Crashed) or child.request_count >= DOCUMENTS_PER_CHILD:
             self._drop_child()
         return answer
 
-    def _read_answer(self, answer: Answer, path: Path) -> Extracted:
+    def _extracted_or_error(self, answer: Answer, path: Path) -> Extracted:
         match answer:
             case Extracted():
                 return answer
             case Changed():
-                raise ChangedWhileRead(f"{path.name} changed since its digest was taken; the next scan takes it")
+                raise ChangedWhileRead(f"{path.name} changed since its digest was taken; the next scan reads it again")
             case Unopened(number):
                 raise OSError(number, os.strerror(number), os.fspath(path))
             case MachineFailed(reason):
@@ -171,23 +176,23 @@ class Extractor:
                 raise ExtractionFailed(code, message, is_final=is_final)
             case Crashed(code) if code == OUT_OF_MEMORY:
                 limit = f"{self.memory_limit_bytes / 1024**3:.2g} GiB"
-                raise ExtractionFailed(code, f"the extractor needs more than its {limit} of memory for this file")
+                raise ExtractionFailed(code, f"the extractor needs more than its memory limit of {limit} for this file")
             case Crashed(code, kind):
                 raise ExtractionFailed(code, f"the extractor crashed on this file ({kind})")
 
     def _ready_child(self) -> "_Child":
-        # A child that died while it had nothing to do (its thread ended, somebody killed it) is nobody's fault.
+        # A child that died while idle (its thread ended, or a person killed it) is not a document fault.
         if self._child is not None and self._child.process.poll() is not None:
             self._drop_child()
         if self._child is None:
             self._refuse_when_closed()
             try:
                 self._child = _Child(self.memory_limit_bytes, self._home)
-            except OSError as error:  # no process, no place for its errors: not to be taken for one of the file's
+            except OSError as error:  # must not be mistaken for an OSError of the file
                 reason = error.strerror or type(error).__name__
-                raise ExtractorUnavailable(f"the extractor's process does not start: {reason}") from error
+                raise ExtractorUnavailable(f"the extractor process does not start: {reason}") from error
             try:
-                self._refuse_when_closed()  # close() may have come before there was a child to kill
+                self._refuse_when_closed()  # close() may have run before the child existed
                 self._child.wait_until_ready()
             except BaseException:
                 self._drop_child()
@@ -208,8 +213,8 @@ class _Child:
     """The process, its private folder, and the pipes to it."""
 
     def __init__(self, memory_limit_bytes: int, home: Path | None) -> None:
-        self.asked = 0
-        self.page: PageRead | None = None  # that was begun last, of the file in question
+        self.request_count = 0
+        self.page: PageRead | None = None  # the page that OCR is reading
         self.folder = make_private_folder(home)
         self.errors: IO[bytes] = tempfile.TemporaryFile(dir=self.folder.name)  # noqa: SIM115 - closed by close()
         arguments = [str(os.getpid()), str(memory_limit_bytes)]
@@ -221,7 +226,7 @@ class _Child:
                 stderr=self.errors,
                 cwd="/",
                 env=_child_environment() | {"TMPDIR": self.folder.name},
-                start_new_session=True,  # a process group to kill, and no Ctrl-C of ours
+                start_new_session=True,  # a process group that can be killed, and that Ctrl-C does not reach
             )
         except OSError:
             self.errors.close()
@@ -234,20 +239,21 @@ class _Child:
         except TimeoutError:
             answer = None
         if answer is None:
-            told = self._last_errors().decode(errors="replace").strip().splitlines()  # it has seen no document yet
+            # Safe to quote: the child has not read a document yet.
+            errors = self._last_errors().decode(errors="replace").strip().splitlines()
             raise ExtractorUnavailable(
-                f"the extractor's process does not start: {told[-1] if told else 'no reason given'}"
+                f"the extractor process does not start: {errors[-1] if errors else 'no reason given'}"
             )
 
-    def ask(
+    def send(
         self,
         request: Request,
         time_limit_seconds: float,
         page_limit_seconds: float,
         on_page: OnPage | None,
     ) -> Answer | None:
-        """The child's answer, None where it died. Raises `ExtractionFailed` when the time is over."""
-        self.asked += 1
+        """Return the child's answer, or None if it died. Raises `ExtractionFailed` after the time limit."""
+        self.request_count += 1
         self.page = None
         assert self.process.stdin is not None  # noqa: S101 - for the type checker
         limit, deadline = time_limit_seconds, time.monotonic() + time_limit_seconds
@@ -265,12 +271,12 @@ class _Child:
                 deadline = time.monotonic() + limit
         except TimeoutError:
             code = "extraction_timeout" if self.page is None else "ocr_timeout"
-            message = f"no text after {limit:g} s{self.at_page()}: the extractor was stopped"
+            message = f"no text after {limit:g} s{self.describe_page()}: the extractor was stopped"
             raise ExtractionFailed(code, message) from None
         assert not isinstance(answer, Ready)  # noqa: S101 - it is sent once, before the first request
         return answer
 
-    def at_page(self) -> str:
+    def describe_page(self) -> str:
         return "" if self.page is None else f" at page {self.page.number} of {self.page.of}"
 
     def kill(self) -> None:
@@ -287,13 +293,13 @@ class _Child:
                     pipe.close()
         self.folder.cleanup()
 
-    def died_for_memory(self) -> bool:
+    def ran_out_of_memory(self) -> bool:
         self.process.wait()
         last = self._last_errors().lower()
         return any(sign in last for sign in _OUT_OF_MEMORY)
 
-    def death(self) -> str:
-        """How it ended, in words: the signal's name or the exit code."""
+    def describe_exit(self) -> str:
+        """The name of the signal that ended the child, or its exit code."""
         code = self.process.wait()
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
@@ -309,7 +315,7 @@ class _Child:
         return None if content is None else parse_message(content)
 
     def _read(self, size: int, deadline: float) -> bytes | None:
-        """`size` bytes, None where the child closed its end first. Raises `TimeoutError`."""
+        """Read `size` bytes. Returns None if the child closes the pipe first. Raises `TimeoutError`."""
         assert self.process.stdout is not None  # noqa: S101 - for the type checker
         descriptor = self.process.stdout.fileno()
         readable = select.poll()
@@ -326,5 +332,5 @@ class _Child:
 
 
 def _child_environment() -> dict[str, str]:
-    """Ours without our settings: a process that parses strangers' files holds no API key."""
+    """Our environment without our settings. A process that parses untrusted files must not hold an API key."""
     return python_environment({name: value for name, value in os.environ.items() if not name.startswith("OFFLOAD_")})

@@ -1,7 +1,7 @@
-"""What a file is, where its bytes say so for certain, and why it may not be read: a password, or too much inside.
+"""Detect a file's type from its bytes, and whether a password, rights management or its size prevents reading it.
 
-Names lie (.doc files that are RTF, .xls files that are HTML), so the bytes have the last word; where they are silent the
-name decides (`readers`). Nothing here reads a document's text.
+File names can be wrong (.doc files that are RTF, .xls files that are HTML), so the bytes come first. If the bytes do
+not identify the type, the name does (`readers`). This module does not read a document's text.
 """
 
 import html
@@ -33,7 +33,7 @@ _NAMES = {
     POWERPOINT: "PowerPoint presentation (97-2003)",
     OUTLOOK: "Outlook message",
     MAIL: "mail",
-    MBOX: "mail box",
+    MBOX: "mailbox",
     HWP: "Hangul document (HWP)",
     HWPX: "Hangul document (HWPX)",
     EPUB: "EPUB book",
@@ -45,9 +45,9 @@ _NAMES = {
     ODS: "OpenDocument spreadsheet",
     ODP: "OpenDocument presentation",
 }
-_ZIP_BEGINNING = b"PK\x03\x04"
-_OLE_BEGINNING = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_BEGINNINGS = (
+_ZIP_MAGIC = b"PK\x03\x04"
+_OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_MAGIC_NUMBERS = (
     (b"%PDF-", PDF),
     (b"{\\rtf", RTF),
     (b"\x89PNG\r\n", "image/png"),
@@ -62,8 +62,8 @@ _OFFICE_PARTS = (
     ("Contents/content.hpf", HWPX),
 )
 _IWORK_PARTS = frozenset({"Index.zip", "index.apxl", "index.apxl.gz", "QuickLook/Preview.pdf"})
-# What archives say of themselves in their member `mimetype`, and our word for it.
-_SELF_NAMED = {
+# The type that an archive declares in its member `mimetype` -> our name of the type.
+_DECLARED_TYPES = {
     **{OPEN_DOCUMENT + kind: OPEN_DOCUMENT + kind for kind in ("text", "spreadsheet", "presentation")},
     EPUB: EPUB,
     "application/hwp+zip": HWPX,
@@ -76,15 +76,15 @@ _OLE_STREAMS = (
     ("Book", EXCEL),
     ("PowerPoint Document", POWERPOINT),
 )
-# `From ` alone could begin a letter; with a time, a year and a header below it is a mail box (RFC 4155).
+# `From ` alone could begin a letter. With a time on the line and a header below, it is a mailbox (RFC 4155).
 _MAIL_BOX = re.compile(rb"From \S+ [^\n]*\d\d:\d\d[^\n]*\r?\n[A-Za-z-]+:")
 
-# EPUB readers unscramble these fonts without a key; any other encryption needs one.
+# EPUB readers restore these obfuscated fonts without a key. Any other encryption needs one.
 _SCRAMBLED_FONTS = (b"http://www.idpf.org/2008/embedding", b"http://ns.adobe.com/pdf/enc#RC")
 _ALGORITHM = re.compile(rb"""EncryptionMethod[^<>]{0,1000}?Algorithm\s*=\s*["']([^"']*)""")
 
-# What the standard library and olefile raise over damaged files: nearly anything. Not MemoryError.
-DAMAGE = (
+# The exceptions that the standard library and olefile raise for damaged files: nearly all, but not MemoryError.
+DAMAGE_ERRORS = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError, OverflowError, SyntaxError),
     *(struct.error, zlib.error, zipfile.BadZipFile),
 )
@@ -96,7 +96,7 @@ UNPACKED_LIMIT_BYTES = 1024**3
 _HWP_PASSWORD, _HWP_RIGHTS = 2, 16
 _WORD_IS_ENCRYPTED = 0x0100
 
-# One empty page: where it cannot be read, no PDF can.
+# A PDF with one empty page. If it cannot be read, no PDF can.
 EMPTY_PDF = b"""%PDF-1.4
 1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj
 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj
@@ -108,89 +108,90 @@ startxref
 """
 
 
-def sniffed(data: bytes) -> str | None:
-    """The type the bytes give away; None for plain text, for what we do not know and for what is cut off."""
-    for beginning, kind in _BEGINNINGS:
+def detect_type(data: bytes) -> str | None:
+    """Return the MIME type that the bytes identify, or None for plain text, unknown types and truncated archives."""
+    for beginning, kind in _MAGIC_NUMBERS:
         if data.startswith(beginning):
             return kind
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
-    if data.startswith(_ZIP_BEGINNING):
+    if data.startswith(_ZIP_MAGIC):
         return _opened_archive(data, _archive_kind)
-    if data.startswith(_OLE_BEGINNING):
+    if data.startswith(_OLE_MAGIC):
         return _opened_compound(data, _compound_kind)
     if looks_like_html(data):
         return HTML
-    return MBOX if _MAIL_BOX.match(data[:2000]) else None  # bounded: the pattern tries every time of day in a line
+    return MBOX if _MAIL_BOX.match(data[:2000]) else None  # bounded: the pattern backtracks
 
 
-def describe_time(kind: str) -> str:
-    """A name of the type that people use, else the type itself."""
+def describe_type(kind: str) -> str:
+    """Return the common name of a MIME type, or the type itself if it has none here."""
     return _NAMES.get(kind, kind)
 
 
-def begins_like(kind: str, data: bytes) -> bool:
-    """Whether the first bytes are those of the type, or of a type whose beginning we do not know."""
+def begins_as(kind: str, data: bytes) -> bool:
+    """Whether the first bytes are those of the type. True for types without known first bytes."""
     if kind in (WORD, EXCEL, POWERPOINT, OUTLOOK, HWP):
-        return data.startswith(_OLE_BEGINNING)
+        return data.startswith(_OLE_MAGIC)
     if kind in (HWPX, EPUB) or kind.startswith((OFFICE, OPEN_DOCUMENT)):
-        return data.startswith(_ZIP_BEGINNING)
+        return data.startswith(_ZIP_MAGIC)
     return {PDF: b"%PDF-" in data[:1024], RTF: data.startswith(b"{\\rtf"), MBOX: data.startswith(b"From ")}.get(
         kind, True
     )
 
 
 def looks_like_html(data: bytes) -> bool:
+    """Whether the bytes begin with an HTML tag or doctype."""
     return data[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
 
 
 def is_old_hangul(data: bytes) -> bool:
-    """HWP 3 and older, a format of its own."""
+    """Whether this is HWP 3 or older, which is another format than HWP 5."""
     return data.startswith(b"HWP Document File V")
 
 
 def is_old_powerpoint(data: bytes) -> bool:
-    """PowerPoint 95 and older, a format of its own in the same container."""
-    return data.startswith(_OLE_BEGINNING) and _opened_compound(data, _old_powerpoint) is not None
+    """Whether this is PowerPoint 95 or older, which is another format in the same container as PowerPoint 97."""
+    return data.startswith(_OLE_MAGIC) and _opened_compound(data, _old_powerpoint) is not None
 
 
 def _old_powerpoint(file: olefile.OleFileIO) -> str | None:
     return POWERPOINT if file.exists("PP40") or file.exists("PowerPoint Document 95") else None
 
 
-def lock(data: bytes) -> str | None:
-    """Why nobody without a key may read an office file, in words; None where that is not so.
+def protection(data: bytes) -> str | None:
+    """Return how an office file is protected, such as "protected by a password", or None if it is not.
 
-    Not for PDF and XLS: of those the extractor tells.
+    Does not check PDF and XLS files. Their readers report a password.
     """
-    if data.startswith(_ZIP_BEGINNING):
-        return _opened_archive(data, _archive_lock)
-    return _opened_compound(data, _compound_lock) if data.startswith(_OLE_BEGINNING) else None
+    if data.startswith(_ZIP_MAGIC):
+        return _opened_archive(data, _archive_protection)
+    return _opened_compound(data, _compound_protection) if data.startswith(_OLE_MAGIC) else None
 
 
 def unpacked_bytes(data: bytes) -> int:
-    """What the members of a ZIP archive say they unpack to; 0 for other files."""
-    if not data.startswith(_ZIP_BEGINNING):
+    """Return the declared unpacked size of a ZIP archive in bytes, 0 for other files."""
+    if not data.startswith(_ZIP_MAGIC):
         return 0
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return sum(member.file_size for member in archive.infolist())
-    except DAMAGE:
+    except DAMAGE_ERRORS:
         return 0
 
 
 def title(data: bytes) -> str:
-    """The title that an office file bears in its properties, "" where it has none."""
-    return (_opened_archive(data, _archive_title) or "") if data.startswith(_ZIP_BEGINNING) else ""
+    """Return the title in an office file's properties, "" if it has none."""
+    return (_opened_archive(data, _archive_title) or "") if data.startswith(_ZIP_MAGIC) else ""
 
 
 def iwork_preview(data: bytes) -> bytes | None:
-    """The PDF that a Pages, Numbers or Keynote document may hold beside its own text; None where it has none."""
+    """Return the PDF preview inside a Pages, Numbers or Keynote document, or None if it has none."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             previews = [name for name in archive.namelist() if name.lower() in ("quicklook/preview.pdf", "preview.pdf")]
             return archive.read(previews[0]) if previews else None
-    except DAMAGE:
+    except DAMAGE_ERRORS:
         return None
 
 
@@ -205,22 +206,22 @@ def _opened_archive(data: bytes, look: Callable[[zipfile.ZipFile], str | None]) 
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return look(archive)
-    except DAMAGE:
-        return None  # broken: whoever reads it will say so
+    except DAMAGE_ERRORS:
+        return None  # its reader reports the damage
 
 
 def _archive_kind(archive: zipfile.ZipFile) -> str | None:
     names = set(archive.namelist())
     if "mimetype" in names:
         named = _head(archive, "mimetype", 100).decode("ascii", "replace").strip()
-        if named in _SELF_NAMED:
-            return _SELF_NAMED[named]
+        if named in _DECLARED_TYPES:
+            return _DECLARED_TYPES[named]
     if not names.isdisjoint(_IWORK_PARTS) or any(name.endswith(".iwa") for name in names):
         return IWORK
     return next((kind for part, kind in _OFFICE_PARTS if part in names), None)
 
 
-def _archive_lock(archive: zipfile.ZipFile) -> str | None:
+def _archive_protection(archive: zipfile.ZipFile) -> str | None:
     names = set(archive.namelist())
     manifest, keys = "META-INF/manifest.xml", "META-INF/encryption.xml"
     if any(member.flag_bits & 1 for member in archive.infolist()):
@@ -241,7 +242,7 @@ def _opened_compound(data: bytes, look: Callable[[olefile.OleFileIO], str | None
     try:
         with olefile.OleFileIO(io.BytesIO(data)) as file:
             return look(file)
-    except DAMAGE:
+    except DAMAGE_ERRORS:
         return None
 
 
@@ -255,24 +256,24 @@ def _is_hangul(file: olefile.OleFileIO) -> bool:
     return bool(file.exists("FileHeader")) and file.openstream("FileHeader").read(17) == b"HWP Document File"
 
 
-def _compound_lock(file: olefile.OleFileIO) -> str | None:
+def _compound_protection(file: olefile.OleFileIO) -> str | None:
     if _is_hangul(file):
-        return _hangul_lock(file)
+        return _hangul_protection(file)
     has_password = (
         file.exists("EncryptedPackage")
         or file.exists("EncryptedSummary")
-        or (file.exists("WordDocument") and _is_locked_word(file))
+        or (file.exists("WordDocument") and _is_encrypted_word(file))
     )
     return "protected by a password" if has_password else None
 
 
-def _hangul_lock(file: olefile.OleFileIO) -> str | None:
+def _hangul_protection(file: olefile.OleFileIO) -> str | None:
     (flags,) = struct.unpack_from("<I", file.openstream("FileHeader").read(), 36)
     if flags & _HWP_PASSWORD:
         return "protected by a password"
     return "protected by digital rights management" if flags & _HWP_RIGHTS else None
 
 
-def _is_locked_word(file: olefile.OleFileIO) -> bool:
+def _is_encrypted_word(file: olefile.OleFileIO) -> bool:
     head = file.openstream("WordDocument").read(12)
     return bool(struct.unpack_from("<H", head, 10)[0] & _WORD_IS_ENCRYPTED)

@@ -1,7 +1,7 @@
-"""How many extractor children run at once, and how much memory each may take: decided by the machine, not by a constant.
+"""Decide from the machine's memory how many extractor children run at once and how much memory each may use.
 
-A child's limit is on its address space, which is larger than the memory it uses, so three quarters of the machine's
-memory are shared out. Where that is too little for one child per core, fewer run.
+The limit of a child applies to its address space, which is larger than the memory it uses. The children therefore
+share three quarters of the machine's memory. If that is too little for one child per core, fewer children run.
 """
 
 from dataclasses import dataclass
@@ -9,28 +9,31 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-LEAST_BYTES = 768 * 1024**2  # a child with its libraries and an ordinary document
-MOST_BYTES = 4 * 1024**3
+MIN_BYTES = 768 * 1024**2  # a child with its libraries and an ordinary document
+MAX_BYTES = 4 * 1024**3
 _SHARE = 0.75
-# Of a container: version 2 and version 1 of Linux control groups. Either may hold a number beyond all memory, or "max".
+# The memory limit of a container, in control groups version 2 and version 1. Without a limit, a file holds "max" or a
+# number larger than the machine's memory.
 _CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 @dataclass(frozen=True)
 class Children:
+    """The number of extractor children and the memory limit of each, in bytes."""
+
     count: int
-    memory_limit_bytes: int  # of each
+    memory_limit_bytes: int
 
 
 def children_for(wanted: int, memory_bytes: int) -> Children:
-    """At most `wanted` children, at least one, on a machine with so much memory."""
+    """Return at least one and at most `wanted` children for a machine with `memory_bytes` of memory."""
     budget = int(memory_bytes * _SHARE)
-    count = max(1, min(wanted, budget // LEAST_BYTES))
-    return Children(count, min(max(budget // count, LEAST_BYTES), MOST_BYTES))
+    count = max(1, min(wanted, budget // MIN_BYTES))
+    return Children(count, min(max(budget // count, MIN_BYTES), MAX_BYTES))
 
 
 def memory_of_this_machine() -> int:
-    """Bytes of memory, of the container where it has less than the machine."""
+    """Return the memory of this machine in bytes, or of the container if it has less."""
     limits = [limit for file in _CONTAINER_LIMITS if (limit := _number_in(file)) is not None]
     return min([int(psutil.virtual_memory().total), *limits])
 

@@ -1,4 +1,4 @@
-"""Pages as pictures: which pages of a PDF are pictures of text, a PDF's page drawn for OCR, the pages of a TIFF."""
+"""Find the pages of a PDF that are pictures of text, render them for OCR, and count the pages of a TIFF."""
 
 import struct
 from typing import Any
@@ -6,46 +6,47 @@ from typing import Any
 import pypdfium2
 import pypdfium2.raw as pdfium
 
-DPI = 300  # what Tesseract's models were trained with
+DPI = 300  # Tesseract's models were trained at this resolution
 POINTS_PER_INCH = 72
-# A page drawn larger than this (A3 at 300 DPI has 17 million) costs memory and tells no more.
-MOST_PIXELS = 25_000_000
+# A larger rendering (A3 at 300 DPI has 17 million pixels) costs memory and does not improve OCR.
+MAX_PIXELS = 25_000_000
 
-# A scan fills its page; a logo does not.
-_MOSTLY = 0.5
-# A page without text whose letters are drawn as outlines holds many; a frame or a rule few.
-_OUTLINES = 20
-_OBJECTS_LOOKED_AT = 5_000
-_TIFF_PAGES_AT_MOST = 10_000
+# A scan covers at least this share of its page. A logo covers less.
+_MIN_COVERED_SHARE = 0.5
+# A page whose letters are drawn as outlines has at least this many. A frame or a ruled line has fewer.
+_MIN_OUTLINES = 20
+_MAX_OBJECTS = 5_000
+_MAX_TIFF_PAGES = 10_000
 
 
 class PdfPages:
-    """The pages of a PDF as PDFium sees them; numbers count from 1. Raises `pypdfium2.PdfiumError` where it cannot."""
+    """The pages of a PDF, numbered from 1. Raises `pypdfium2.PdfiumError` if PDFium cannot read the file or a page."""
 
     def __init__(self, data: bytes) -> None:
         self._document = pypdfium2.PdfDocument(data)
 
     def is_picture(self, number: int) -> bool:
-        """Whether the page is mostly a picture."""
+        """Whether pictures cover at least half of the page."""
         page = self._document[number - 1]
         covered = sum(_area(page, picture) for picture in _objects(page, pdfium.FPDF_PAGEOBJ_IMAGE))
-        return bool(covered >= _MOSTLY * page.get_width() * page.get_height())
+        return bool(covered >= _MIN_COVERED_SHARE * page.get_width() * page.get_height())
 
     def has_drawings(self, number: int) -> bool:
-        """Whether the page shows anything that could be letters: a picture, or many outlines."""
+        """Whether the page shows anything that could be letters: a picture, glyphs or many outlines."""
         page = self._document[number - 1]
         if _objects(page, pdfium.FPDF_PAGEOBJ_IMAGE):
             return True
-        # Text here is of fonts that say of no glyph which letter it shows.
+        # The page has no extractable text, so its fonts do not map glyphs to letters.
         return (
-            bool(_objects(page, pdfium.FPDF_PAGEOBJ_TEXT)) or len(_objects(page, pdfium.FPDF_PAGEOBJ_PATH)) >= _OUTLINES
+            bool(_objects(page, pdfium.FPDF_PAGEOBJ_TEXT))
+            or len(_objects(page, pdfium.FPDF_PAGEOBJ_PATH)) >= _MIN_OUTLINES
         )
 
-    def drawn(self, number: int) -> tuple[bytes, int]:
-        """The page as a grey picture (PGM) for OCR, and its DPI."""
+    def render_page(self, number: int) -> tuple[bytes, int]:
+        """Render the page for OCR. Returns a grayscale PGM image and its DPI."""
         page = self._document[number - 1]
         square_inches = page.get_width() * page.get_height() / POINTS_PER_INCH**2
-        dpi = int(min(DPI, (MOST_PIXELS / max(square_inches, 1e-6)) ** 0.5))
+        dpi = int(min(DPI, (MAX_PIXELS / max(square_inches, 1e-6)) ** 0.5))
         bitmap = page.render(scale=max(dpi, 1) / POINTS_PER_INCH, grayscale=True)
         rows = memoryview(bitmap.buffer).cast("B")
         width, stride = bitmap.width, bitmap.stride
@@ -56,37 +57,37 @@ class PdfPages:
 def _objects(page: Any, kind: int) -> list[Any]:
     found = []
     for number, thing in enumerate(page.get_objects(filter=[kind], max_depth=5)):
-        if number >= _OBJECTS_LOOKED_AT:
+        if number >= _MAX_OBJECTS:
             break
         found.append(thing)
     return found
 
 
 def _area(page: Any, thing: Any) -> float:
-    """In square points, of what lies on the page."""
+    """Return the area of the object that lies on the page, in square points."""
     left, bottom, right, top = thing.get_bounds()
     width, height = min(right, page.get_width()) - max(left, 0), min(top, page.get_height()) - max(bottom, 0)
     return float(max(width, 0) * max(height, 0))
 
 
 def tiff_pages(data: bytes) -> int:
-    """How many pictures a TIFF chains; 1 where the chain is broken, because then the first is all there is."""
+    """Return how many complete images the TIFF holds, at least 1."""
     pages, is_whole = _tiff_chain(data)
     return max(pages if is_whole else pages - 1, 1)
 
 
 def is_whole_tiff(data: bytes) -> bool:
-    """Whether the chain of a TIFF's pictures is there to its end."""
+    """Whether the TIFF's chain of images is complete."""
     return _tiff_chain(data)[1]
 
 
 def _tiff_chain(data: bytes) -> tuple[int, bool]:
-    """How many links the chain has, and whether all of them can be followed."""
+    """Return how many links the chain of images has, and whether it is complete."""
     order = "<" if data.startswith(b"II") else ">"
     seen: set[int] = set()
     try:
         (offset,) = struct.unpack_from(f"{order}I", data, 4)
-        while offset and offset not in seen and len(seen) < _TIFF_PAGES_AT_MOST:
+        while offset and offset not in seen and len(seen) < _MAX_TIFF_PAGES:
             seen.add(offset)
             (entries,) = struct.unpack_from(f"{order}H", data, offset)
             (offset,) = struct.unpack_from(f"{order}I", data, offset + 2 + 12 * entries)

@@ -1,7 +1,7 @@
-"""The child's own TMPDIR: a folder nobody else can write, on a disk that may run programs and has room.
+"""The child's TMPDIR: a folder that no other user can write to, on a disk with free space that is not mounted noexec.
 
-kreuzberg unpacks its PDF library (8 MB) into a folder of a fixed name below TMPDIR and loads what lies there. Below the
-shared /tmp that could be another user's library.
+kreuzberg unpacks its PDF library (8 MB) into a folder with a fixed name below TMPDIR and loads the file it finds there.
+Below the shared /tmp, that file could be another user's library.
 """
 
 import os
@@ -18,8 +18,8 @@ SYSTEM_FOLDERS = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - a private fold
 
 
 @dataclass(frozen=True)
-class Place:
-    """A folder in which ours may be made, as it was found. `danger`: why it cannot be used at all; "" where it can."""
+class CandidateFolder:
+    """A folder that could hold the private folder. `danger` says why it is unsafe; it is "" for a safe folder."""
 
     folder: Path
     danger: str = ""
@@ -28,45 +28,50 @@ class Place:
 
 
 def make_private_folder(home: Path | None = None) -> tempfile.TemporaryDirectory[str]:
-    """A new folder with mode 0700: in TMPDIR, else in /tmp or /var/tmp, else in the home.
+    """Create a folder with mode 0700 in TMPDIR, else in /tmp or /var/tmp, else in `home`.
 
-    If none of them has room and runs programs, one that is safe will do: only PDF files need more than that.
-    Raises `ExtractorUnavailable` where none is safe.
+    Prefers a disk with free space that is not mounted noexec. Otherwise any safe folder is used, because only PDF
+    files need these. Raises `ExtractorUnavailable` if no folder is safe.
     """
     named = [Path(os.environ["TMPDIR"])] if os.environ.get("TMPDIR") else []
     candidates = [*named, *SYSTEM_FOLDERS, *([home] if home is not None else [])]
     refusals = []
-    for place in best_first(look_at(folder) for folder in dict.fromkeys(candidates)):
-        if place.danger:
-            refusals.append(f"{place.folder}: {place.danger}")
+    for candidate in best_first(inspect_folder(folder) for folder in dict.fromkeys(candidates)):
+        if candidate.danger:
+            refusals.append(f"{candidate.folder}: {candidate.danger}")
             continue
         try:
-            return tempfile.TemporaryDirectory(prefix="offload-", dir=place.folder, ignore_cleanup_errors=True)
+            return tempfile.TemporaryDirectory(prefix="offload-", dir=candidate.folder, ignore_cleanup_errors=True)
         except OSError as error:
-            refusals.append(f"{place.folder}: {(error.strerror or type(error).__name__).lower()}")
+            refusals.append(f"{candidate.folder}: {(error.strerror or type(error).__name__).lower()}")
     raise ExtractorUnavailable(
-        f"no private folder for the extractor ({'; '.join(refusals)}): set TMPDIR to a folder of your own"
+        f"the extractor has no private folder ({'; '.join(refusals)}): set TMPDIR to a folder of your own"
     )
 
 
-def best_first(places: Iterable[Place]) -> list[Place]:
-    """In the order given, those that lack nothing before those that lack something."""
+def best_first(candidates: Iterable[CandidateFolder]) -> list[CandidateFolder]:
+    """Sort fully suitable folders first and unsafe ones last. Keeps the given order otherwise."""
     return sorted(
-        places, key=lambda place: (bool(place.danger), not place.runs_programs, place.free_bytes < NEEDED_BYTES)
+        candidates,
+        key=lambda candidate: (
+            bool(candidate.danger),
+            not candidate.runs_programs,
+            candidate.free_bytes < NEEDED_BYTES,
+        ),
     )
 
 
-def look_at(folder: Path) -> Place:
-    """The facts about a folder."""
+def inspect_folder(folder: Path) -> CandidateFolder:
+    """Inspect a folder. A folder that cannot be inspected counts as unsafe."""
     try:
         danger = why_unsafe_for_code(folder, me())
         disk = os.statvfs(folder)
     except OSError as error:
-        return Place(folder, danger=(error.strerror or type(error).__name__).lower())
-    return Place(
+        return CandidateFolder(folder, danger=(error.strerror or type(error).__name__).lower())
+    return CandidateFolder(
         folder,
         danger=danger or "",
-        # macOS does not say; there the library's loading does.
+        # macOS has no such flag. There, loading the library fails instead.
         runs_programs=not disk.f_flag & getattr(os, "ST_NOEXEC", 0),
         free_bytes=disk.f_bavail * disk.f_frsize,
     )

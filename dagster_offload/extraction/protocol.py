@@ -24,8 +24,8 @@ class Request:
     """A file to read.
 
     A file of a `library` is opened below that folder, without following links. `digest` is the SHA-256 its bytes must
-    have (None: any). A file of more than `most_bytes` is refused. `file_type` is its extension, lower case, without the
-    dot. `known_pages` are texts of pages that OCR has read before, by number from 1.
+    have (None: any). A file larger than `most_bytes` is refused. `file_type` is its lower-case extension without the
+    dot. `known_pages` maps page numbers, from 1, to the texts that OCR has already read.
     """
 
     path: str
@@ -44,7 +44,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class PageRead:
-    """OCR progress: page `number` (from 1) of `of` has begun, or is read where `text` is not None."""
+    """OCR progress on page `number` (from 1) of `of`. The page has begun if `text` is None, else it is read."""
 
     number: int
     of: int
@@ -53,7 +53,7 @@ class PageRead:
 
 @dataclass(frozen=True)
 class Extracted:
-    """What a file holds. `text` is "" unless the outcome is OK; `metadata`: mime, pages, encoding, title where known."""
+    """The content of a file. `text` is "" unless the outcome is OK. `metadata`: mime, pages, encoding, title if known."""
 
     outcome: Outcome
     text: str
@@ -62,7 +62,7 @@ class Extracted:
 
 @dataclass(frozen=True)
 class Refused:
-    """The file gives no text, and the child knows why. `is_final`: another try would end the same way."""
+    """The file gives no text, and the child knows why. `is_final`: a retry would end the same way."""
 
     code: str
     message: str
@@ -71,7 +71,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Crashed:
-    """The reader failed in a way nobody foresaw, or ran out of memory. The child ends after this message.
+    """The reader failed unexpectedly or ran out of memory. The child exits after this message.
 
     `code` is `CRASH` or `OUT_OF_MEMORY`; `kind` names the error and never quotes the document.
     """
@@ -82,7 +82,7 @@ class Crashed:
 
 @dataclass(frozen=True)
 class Changed:
-    """The file's bytes are not those of the request's digest, or it is no regular file any more."""
+    """The file's bytes do not match the request's digest, or it is no longer a regular file."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Unopened:
 
 @dataclass(frozen=True)
 class MachineFailed:
-    """This machine cannot read such a file as it is; `reason` says why and what to change."""
+    """This machine cannot read such a file in its present state. `reason` says why and what to change."""
 
     reason: str
 
@@ -108,10 +108,12 @@ _CLASSES: dict[str, type[Message]] = {
 
 
 def request_line(request: Request) -> bytes:
+    """Encode a request as one line of JSON."""
     return json.dumps(asdict(request)).encode() + b"\n"
 
 
 def parse_request(line: bytes) -> Request:
+    """Decode a line that `request_line` made."""
     fields = json.loads(line)
     reader = fields["reader"]
     return Request(
@@ -124,13 +126,13 @@ def parse_request(line: bytes) -> Request:
 
 
 def frame(message: Message) -> bytes:
-    """The message with its header, as it goes over the pipe."""
+    """Encode a message with its header, as sent over the pipe."""
     content = json.dumps([type(message).__name__, asdict(message)], ensure_ascii=False).encode()
     return HEADER.pack(len(content)) + content
 
 
 def parse_message(content: bytes) -> Message:
-    """The message of a frame without its header. Raises `KeyError` for an unknown kind."""
+    """Decode the content of a frame. Raises `KeyError` for an unknown kind of message."""
     name, fields = json.loads(content)
     if name == Extracted.__name__:
         fields["outcome"] = Outcome(fields["outcome"])

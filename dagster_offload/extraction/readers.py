@@ -1,4 +1,4 @@
-"""Which reader a file goes to: by what its bytes say, and by its name where they are silent."""
+"""Choose the reader of a file by its bytes, or by its name if the bytes do not identify the type."""
 
 import functools
 import re
@@ -37,13 +37,13 @@ Metadata = dict[str, str | int]
 
 T = TypeVar("T")
 
-# Read as they are: their markup is readable, and a model gets nothing from another form of it.
+# These are read unchanged: their markup is readable, and a model gains nothing from a conversion.
 TEXT_TYPES = CODE_TYPES | frozenset(
     "txt text md markdown mdx rst adoc asciidoc org tex typ xml json yaml yml csv tsv".split()  # noqa: SIM905
 )
-# A graph for Graphviz, whose files are named like Word's templates.
+# A Graphviz graph, whose files have the same extension as Word templates.
 _DOT_GRAPH = re.compile(rb"\s*(?://[^\n]*\n\s*|/\*.*?\*/\s*)*(?:strict\s+)?(?:di)?graph\b[^{]*\{", re.DOTALL)
-# Where a chart begins inside an XLS sheet: kreuzberg takes the chart's copy of values for cells of the sheet.
+# The beginning of a chart inside an XLS sheet. kreuzberg mistakes the chart's copy of values for cells of the sheet.
 _XLS_CHART = bytes.fromhex("0908100000062000")
 HTML_TYPES = frozenset({"html", "htm", "xhtml"})
 MAIL_TYPES = frozenset({"eml", "mht", "mhtml"})
@@ -51,20 +51,23 @@ MAIL_BOX_TYPES = frozenset({"mbox", "mbx"})
 
 
 def read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Extracted:
-    """The text of a file. `file_type` is its extension, `pictures` reads its pictures of text. Raises `FileRefused`."""
+    """Read a file. `file_type` is its extension; `pictures` reads its pictures of text.
+
+    Raises `FileRefused`, or `MachineUnfit` if this machine cannot read such a file in its present state.
+    """
     found = _read_file(data, path, file_type, pictures)
     if found.outcome is Outcome.NO_TEXT and "reason" not in found.metadata:
-        kind = file_types.describe_time(found.metadata["mime"])
-        return replace(found, metadata={**found.metadata, "reason": f"nothing is written in this {kind}"})
+        kind = file_types.describe_type(found.metadata["mime"])
+        return replace(found, metadata={**found.metadata, "reason": f"this {kind} contains no text"})
     return found
 
 
 def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Extracted:
     if not data:
         return extracted("", {}, when_blank=Outcome.EMPTY)
-    _refuse_what_is_not_read(data)
-    kind = file_types.sniffed(data)
-    if kind == file_types.HTML and file_type in TEXT_TYPES:  # a page's source that is meant as text: .php, .vue, .txt
+    _refuse_unsupported(data)
+    kind = file_types.detect_type(data)
+    if kind == file_types.HTML and file_type in TEXT_TYPES:  # source code, such as .php or .vue
         kind = None
     if kind in _READERS:
         return _READERS[kind](data)
@@ -81,49 +84,50 @@ def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ex
     return _document(data, kind or general.type_by_name(path), pictures)
 
 
-def _refuse_what_is_not_read(data: bytes) -> None:
-    lock = file_types.lock(data)
-    if lock is not None:
-        raise password_protected(f"the file is {lock}: save it without")
+def _refuse_unsupported(data: bytes) -> None:
+    protection = file_types.protection(data)
+    if protection is not None:
+        raise password_protected(f"the file is {protection}: save a copy without protection")
     if file_types.is_old_hangul(data):
-        raise unsupported("Hangul documents of version 3 and older are not read: save it as HWP 5 or HWPX")
+        raise unsupported("Hangul documents of version 3 and older are not supported: save it as HWP 5 or HWPX")
     if file_types.is_old_powerpoint(data):
-        raise unsupported("PowerPoint presentations of version 95 and older are not read: save it as PPTX")
+        raise unsupported("PowerPoint presentations of version 95 and older are not supported: save it as PPTX")
     unpacked = file_types.unpacked_bytes(data)
     if unpacked > file_types.UNPACKED_LIMIT_BYTES:
-        message = f"the file unpacks to {unpacked / 1024**3:.1f} GiB: it is not read"
+        limit = f"{file_types.UNPACKED_LIMIT_BYTES / 1024**3:.0f} GiB"
+        message = f"the file unpacks to {unpacked / 1024**3:.1f} GiB, and the limit is {limit}: split the file"
         raise FileRefused("unpacks_too_large", message, is_final=True)
 
 
 def _plain(data: bytes, file_type: str) -> Extracted:
     decoded = decode(data, declared_encoding(data) if file_type == "xml" else None)
     if decoded is None:
-        raise unsupported("no text in an encoding we know, and no document type we know")
+        raise unsupported("the file is neither text in a known encoding nor a document of a known type")
     return extracted(decoded.text, {"mime": "text/plain", "encoding": decoded.encoding}, when_blank=Outcome.EMPTY)
 
 
 def _html(data: bytes) -> Extracted:
-    # A page may hold stray NULs, which browsers skip, and for which no other text would be taken for one.
+    # Browsers skip stray NULs in a page. In other text files, NULs mean binary data.
     decoded = decode(data, declared_encoding(data)) or decode(data.replace(b"\0", b""), declared_encoding(data))
     if decoded is None:
-        raise unsupported("HTML in an encoding that cannot be recognized")
+        raise unsupported("the encoding of this HTML page cannot be recognized")
     title = clean_title(html_title(decoded.text))
     return extracted(html_text(decoded.text), {"mime": file_types.HTML, "title": title, "encoding": decoded.encoding})
 
 
 def _mail(data: bytes) -> Extracted:
-    text = _letters(data, file_types.MAIL, mail_text)
+    text = _mail_text(data, file_types.MAIL, mail_text)
     return extracted(text, {"mime": file_types.MAIL, "title": clean_title(subject(data))})
 
 
 def _mail_box(data: bytes) -> Extracted:
-    return extracted(_letters(data, file_types.MBOX, mail_box_text), {"mime": file_types.MBOX})
+    return extracted(_mail_text(data, file_types.MBOX, mail_box_text), {"mime": file_types.MBOX})
 
 
-def _letters(data: bytes, kind: str, read: Callable[[bytes, Callable[[str], str]], str | None]) -> str:
+def _mail_text(data: bytes, kind: str, read: Callable[[bytes, Callable[[str], str]], str | None]) -> str:
     try:
         text = read(data, html_part_text)
-    except RecursionError:  # mails in mails in mails
+    except RecursionError:  # deeply nested mails
         text = None
     if text is None:
         raise broken(kind, data)
@@ -145,8 +149,8 @@ def _rtf(data: bytes) -> Extracted:
     return answer
 
 
-def _own(kind: str, read: Callable[[bytes], str], data: bytes) -> Extracted:
-    """The answer of one of our own readers, for files of one type."""
+def _read_with(kind: str, read: Callable[[bytes], str], data: bytes) -> Extracted:
+    """Return the answer of one of our own readers for a file of type `kind`."""
     try:
         text = read(data)
     except (NotHangul, BrokenArchive):
@@ -154,14 +158,14 @@ def _own(kind: str, read: Callable[[bytes], str], data: bytes) -> Extracted:
     return extracted(text, {"mime": kind, "title": clean_title(file_types.title(data))})
 
 
-# What the general extractor reads wrongly or not at all has a reader of ours (docs/decisions/0007-extractors.md).
+# Our readers for the types that kreuzberg reads wrongly or not at all (docs/decisions/0007-extractors.md).
 _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
     file_types.HTML: _html,
     file_types.RTF: _rtf,
     file_types.MBOX: _mail_box,
     file_types.OUTLOOK: _outlook,
     **{
-        kind: functools.partial(_own, kind, read)
+        kind: functools.partial(_read_with, kind, read)
         for kind, read in {
             file_types.HWP: hwp_text,
             file_types.HWPX: hwpx_text,
@@ -181,15 +185,17 @@ _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
 
 def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
     if kind is None:
-        raise unsupported("the extractor knows no document type for this file")
-    if kind in _READERS:  # by its name; its bytes say nothing of the sort
+        raise unsupported("the extractor does not recognize the type of this file")
+    if kind in _READERS:  # its name says so, its bytes do not
         raise broken(kind, data)
     if kind == file_types.PDF:
         return _pdf(data, pictures)
     if kind == file_types.IWORK:
         preview = file_types.iwork_preview(data)
         if preview is None:
-            raise unsupported(f"a {file_types.describe_time(kind)} without a preview is not read: export it as PDF")
+            raise unsupported(
+                f"a {file_types.describe_type(kind)} without a preview is not supported: export it as PDF"
+            )
         read = _pdf(preview, pictures)
         return replace(read, metadata={**read.metadata, "mime": kind})
     if kind.startswith("image/"):
@@ -209,10 +215,10 @@ def _image(data: bytes, kind: str, pictures: Pictures) -> Extracted:
     metadata: Metadata = {"mime": kind}
     try:
         metadata = _metadata(general.read(data, kind))
-    except FileRefused:  # it knows fewer kinds of TIFF (grey with transparency, say) than Tesseract
+    except FileRefused:  # Tesseract reads more kinds of TIFF than kreuzberg (for example grey with transparency)
         if kind != TIFF or not is_whole_tiff(data):
             raise
-    return _with_metadata(_ocr(lambda: pictures.of_image(data, kind)), metadata)
+    return _with_metadata(_ocr(lambda: pictures.read_image(data, kind)), metadata)
 
 
 def _pdf(data: bytes, pictures: Pictures) -> Extracted:
@@ -221,7 +227,7 @@ def _pdf(data: bytes, pictures: Pictures) -> Extracted:
     metadata: Metadata = {"mime": file_types.PDF, "pages": pages, "title": clean_title(found.title)}
     if found.broken_pages:
         metadata["reason"] = f"{found.broken_pages} of {pages} pages are broken and cannot be read"
-    read = _ocr(lambda: pictures.of_pdf(data, found.pages))
+    read = _ocr(lambda: pictures.read_pdf(data, found.pages))
     if read is not None:
         return _with_metadata(read, metadata)
     return extracted("\n\n".join(page for page in found.pages if page), metadata)
@@ -231,12 +237,12 @@ def _ocr(read: Callable[[], T]) -> T:
     try:
         return read()
     except Unreadable as unreadable:
-        message = f"Tesseract does not get through a page ({unreadable.ending})"
+        message = f"Tesseract failed on a page ({unreadable.ending})"
         raise FileRefused("ocr_crash", message, is_final=False) from None
 
 
 def _with_metadata(found: Extracted, metadata: Metadata) -> Extracted:
-    """The answer with this metadata in addition to its own."""
+    """Return the answer with this metadata added. The answer's own metadata takes precedence."""
     kept = {name: value for name, value in metadata.items() if value != ""}
     return replace(found, metadata={**kept, **found.metadata})
 

@@ -1,10 +1,10 @@
-"""Why a file gives no text: the exceptions that readers raise. They become a `Refused` message."""
+"""The exceptions that readers raise for a file that gives no text. The child sends them as `Refused` messages."""
 
 from dagster_offload.extraction import file_types
 
 
 class FileRefused(Exception):  # noqa: N818 - an answer, not an error of the child
-    """The file gives no text. `code` is for machines, the message for people; `is_final`: another try would end the same."""
+    """The file gives no text. `code` is a reason code, `message` is for people. `is_final`: a retry would end the same."""
 
     def __init__(self, code: str, message: str, *, is_final: bool) -> None:
         super().__init__(message)
@@ -14,16 +14,18 @@ class FileRefused(Exception):  # noqa: N818 - an answer, not an error of the chi
 
 
 def broken(kind: str, data: bytes) -> FileRefused:
-    """The refusal for a file that should be of type `kind` and cannot be read as one."""
-    name = file_types.describe_time(kind)
-    if file_types.begins_like(kind, data):
+    """Return the refusal for a file of type `kind` that is damaged, or whose content is of another type."""
+    name = file_types.describe_type(kind)
+    if file_types.begins_as(kind, data):
         return FileRefused("broken_file", f"the file is broken or cut off: it cannot be read as {name}", is_final=True)
-    return FileRefused("broken_file", f"the file's name says {name}, but it is something else", is_final=True)
+    return FileRefused("broken_file", f"the file name says {name}, but the content is something else", is_final=True)
 
 
 def unsupported(message: str) -> FileRefused:
+    """Return the refusal for a file of a type that is not supported."""
     return FileRefused("unsupported_type", message, is_final=True)
 
 
 def password_protected(message: str) -> FileRefused:
+    """Return the refusal for a file that needs a password or another key."""
     return FileRefused("password_protected", message, is_final=True)

@@ -1,8 +1,8 @@
-"""Text out of pictures: of image files, and of those pages of a PDF that hold none (or none that is worth anything).
+"""Read text from pictures: image files, and pages of a PDF whose own text is missing or worthless.
 
-Runs in the extractor's child, page by page. Each page is reported before it is read, so that the parent can give each
-its own time, and again when it is read, so that it need not be read again. The metadata of an answer holds only what
-OCR adds; `reason` is for people.
+Runs in the extractor's child, page by page. The child reports each page before OCR, so that the parent can apply a time
+limit to it, and after OCR, so that a retry can skip it. An answer's metadata holds only what OCR adds. `reason` is for
+people.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,37 +19,39 @@ from dagster_offload.extraction.protocol import Extracted, PageRead
 from dagster_offload.stages.graph import Outcome
 
 TIFF = "image/tiff"
-# Percent. Of print Tesseract is sure to 90 and more; textures are read as letters, too, and then it is not sure.
-LEAST_CONFIDENCE = 50.0
-_FEWEST_LETTERS = 3
+# Percent. Tesseract reports 90 and more for print, and little for textures that it mistakes for letters.
+MIN_CONFIDENCE = 50.0
+_MIN_LETTERS = 3
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """How pictures are read for one document.
+    """Reads the pictures of one document.
 
-    `known` are pages that were read before (by number, from 1). `on_page` is called when a page begins, and again with
-    its text when it is read.
+    `known` are texts of pages that were read before, by number from 1. `on_page` is called when a page begins, and
+    again with its text when it is read.
     """
 
     reader: tesseract.Reader
     known: Mapping[int, str]
     on_page: Callable[[PageRead], None]
 
-    def of_image(self, data: bytes, kind: str) -> Extracted:
-        """The text of an image file. Raises `tesseract.Unreadable`."""
+    def read_image(self, data: bytes, kind: str) -> Extracted:
+        """Read an image file. Raises `tesseract.Unreadable`."""
         count = tiff_pages(data) if kind == TIFF else 1
         if not self.reader.can_read:
             return Extracted(
-                Outcome.NEEDS_OCR, "", {"reason": f"a picture. {self.reader.advice}", "pages_to_ocr": count}
+                Outcome.NEEDS_OCR,
+                "",
+                {"reason": f"this file is a picture. {self.reader.advice}", "pages_to_ocr": count},
             )
         texts = [self._page(number, count, lambda n: (data, None, n - 1)) for number in range(1, count + 1)]
         return self._read(texts, read_pages=count, of=count)
 
-    def of_pdf(self, data: bytes, texts: Sequence[str]) -> Extracted | None:
-        """The text of a PDF whose pages' own texts are `texts`; None where these are all there is to read.
+    def read_pdf(self, data: bytes, texts: Sequence[str]) -> Extracted | None:
+        """Read the pages of a PDF that need OCR. `texts` are the pages' own texts.
 
-        Raises `tesseract.Unreadable`.
+        Returns None if no page needs it. Raises `tesseract.Unreadable`.
         """
         whys = [_why_to_read(text) for text in texts]
         if not any(whys):
@@ -57,11 +59,11 @@ class Pictures:
         try:
             pages = PdfPages(data)
             to_read = [number for number, why in enumerate(whys, 1) if why and _shows_letters(pages, number, texts)]
-        except pypdfium2.PdfiumError:  # the extractor reads what the renderer cannot draw
+        except pypdfium2.PdfiumError:  # the pages' own texts may be readable all the same
             return (
                 None
                 if any(texts)
-                else Extracted(Outcome.NO_TEXT, "", {"reason": "no text, and pages that cannot be drawn"})
+                else Extracted(Outcome.NO_TEXT, "", {"reason": "the pages have no text and cannot be rendered for OCR"})
             )
         if not to_read:
             return None
@@ -71,14 +73,16 @@ class Pictures:
             return self._unread(kept, to_read, why)
         merged = list(kept)
         for number in to_read:
-            merged[number - 1] = self._page(number, len(texts), lambda n: (*pages.drawn(n), 0)) or kept[number - 1]
+            merged[number - 1] = (
+                self._page(number, len(texts), lambda n: (*pages.render_page(n), 0)) or kept[number - 1]
+            )
         is_anything_read = any(
             text and (number not in to_read or text != kept[number - 1]) for number, text in enumerate(merged, 1)
         )
         return self._read(merged if is_anything_read else [], read_pages=len(to_read), of=len(texts))
 
     def _page(self, number: int, count: int, draw: Callable[[int], tuple[bytes, int | None, int]]) -> str:
-        """One page's text, "" where it is worthless."""
+        """Return the text of one page, "" if it is worthless."""
         if number in self.known:
             return self.known[number]
         self.on_page(PageRead(number, count))
@@ -92,11 +96,11 @@ class Pictures:
         metadata: dict[str, Any] = {"ocr_languages": self.reader.languages, "ocr_pages": read_pages}
         text = "\n\n".join(text for text in texts if text)
         if text:
-            which = "read" if read_pages == of else f"{read_pages} of {of} pages read"
+            scope = "read" if read_pages == of else f"{read_pages} of {of} pages read"
             advice = f". {self.reader.advice}" if self.reader.missing else ""
-            metadata["reason"] = f"{which} by OCR ({self.reader.languages}){advice}"
+            metadata["reason"] = f"{scope} by OCR ({self.reader.languages}){advice}"
             return Extracted(Outcome.OK, text, metadata)
-        reason = f"OCR ({self.reader.languages}) finds no readable text"
+        reason = f"OCR ({self.reader.languages}) found no readable text"
         if self.reader.missing:
             return Extracted(Outcome.NEEDS_OCR, "", {**metadata, "reason": f"{reason}. {self.reader.advice}"})
         return Extracted(Outcome.NO_TEXT, "", {**metadata, "reason": reason})
@@ -106,12 +110,12 @@ class Pictures:
         readable = [text for number, text in enumerate(kept, 1) if number not in to_read and text]
         if not readable:
             return Extracted(Outcome.NEEDS_OCR, "", {**metadata, "reason": f"{why}. {self.reader.advice}"})
-        reason = f"{len(to_read)} of {len(kept)} pages are not read: {why}. {self.reader.advice}"
+        reason = f"{len(to_read)} of {len(kept)} pages were not read: {why}. {self.reader.advice}"
         return Extracted(Outcome.OK, "\n\n".join(text for text in kept if text), {**metadata, "reason": reason})
 
 
 def _why_to_read(text: str) -> str | None:
-    """Why a page's own text is not enough, if the page shows letters at all."""
+    """Return why a page's own text is not enough, or None if it is. Assumes that the page shows letters."""
     soup = why_glyph_soup(text)
     if soup is not None:
         return soup
@@ -129,4 +133,4 @@ def _shows_letters(pages: PdfPages, number: int, texts: Sequence[str]) -> bool:
 
 def _is_worthless(found: tesseract.PictureText) -> bool:
     letters = sum(map(str.isalnum, found.text))
-    return letters < _FEWEST_LETTERS or found.confidence < LEAST_CONFIDENCE or why_worthless(found.text) is not None
+    return letters < _MIN_LETTERS or found.confidence < MIN_CONFIDENCE or why_worthless(found.text) is not None

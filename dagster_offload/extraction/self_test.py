@@ -1,4 +1,4 @@
-"""Check with a real child whether this machine can extract text from files at all."""
+"""Check with a real child whether this machine can extract text from files."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from dagster_offload.extraction.private_folder import make_private_folder
 
 
 def why_documents_wait(home: Path) -> str | None:
-    """What keeps the extractor from reading a PDF file here, and what to change; None where nothing does."""
+    """Return why the extractor cannot read a PDF file on this machine and what to change, or None if it can."""
     try:
         with make_private_folder(home) as folder, Extractor(home=home) as extractor:
             file = Path(folder, "empty.pdf")
@@ -19,5 +19,5 @@ def why_documents_wait(home: Path) -> str | None:
         return str(fault)
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        return f"no file can be written in a temporary folder ({reason}): set TMPDIR to a folder of your own with room"
+        return f"cannot write to a temporary folder ({reason}): set TMPDIR to a folder of your own with free space"
     return None

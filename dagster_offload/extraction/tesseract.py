@@ -1,7 +1,7 @@
-"""Tesseract: whether it is installed, in which languages it reads, and the text of one picture.
+"""Find Tesseract and its languages, and read the text of one picture with it.
 
-`find_reader` is for our side (doctor, status, scan), `read` for the extractor's child, whose death takes a Tesseract
-at work along.
+The main process (doctor, status, scan) calls `find_reader`. The extractor's child calls `read`. A running Tesseract
+process dies with the child.
 """
 
 import ctypes
@@ -14,15 +14,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-QUESTION_LIMIT_SECONDS = 10.0
+QUERY_LIMIT_SECONDS = 10.0
 
-# Layout analysis loses lines of text in square scripts (measured: 30 to 70 % of a Korean page's words, against 4 % read
-# as one column), so their pages are also read as one column, and what reads more with confidence is taken.
+# Layout analysis loses lines of text in square scripts: 30 to 70 % of the words of a Korean page as measured, against
+# 4 % when the page is read as one column. Such pages are also read as one column, and the better result is used.
 _SQUARE_LANGUAGES = ("kor", "jpn", "chi_")
 _SQUARE_LETTER = re.compile("[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af]")
 _PAGE_WITH_ORIENTATION, _PAGE_AS_IT_STANDS, _ONE_COLUMN = "1", "3", "4"
 _BETTER_BY = 1.1
-_SURE = 60.0  # percent: a word that Tesseract is rather sure of
+_SURE_CONFIDENCE = 60.0  # percent: the least confidence of a word that Tesseract is sure of
 _TABLE_COLUMNS = 12
 _DEATH_SIGNAL_OPTION = 1  # PR_SET_PDEATHSIG
 
@@ -32,7 +32,7 @@ HOW_TO_INSTALL = (
 
 
 class Unreadable(Exception):  # noqa: N818 - an answer, not an error of ours
-    """Tesseract did not get through a picture. `ending`: its exit code or signal in words."""
+    """Tesseract failed on a picture. `ending`: its exit code or signal in words."""
 
     def __init__(self, ending: str) -> None:
         super().__init__(ending)
@@ -41,14 +41,14 @@ class Unreadable(Exception):  # noqa: N818 - an answer, not an error of ours
 
 @dataclass(frozen=True)
 class Reader:
-    """How pictures of text are read on this machine. `languages` is "" where they are not read at all."""
+    """How this machine reads pictures of text. `languages` is "" if OCR is not available."""
 
     command: str
     version: str
-    languages: str  # as Tesseract takes them: kor+eng
-    missing: tuple[str, ...]  # languages that were wished for and are not installed
-    knows_orientation: bool
-    advice: str  # what to do for more; "" where nothing is missing
+    languages: str  # in Tesseract's notation, such as kor+eng
+    missing: tuple[str, ...]  # requested languages that are not installed
+    knows_orientation: bool  # whether the data for detecting a page's orientation is installed
+    advice: str  # how to install what is missing; "" if nothing is
 
     @property
     def can_read(self) -> bool:
@@ -60,28 +60,31 @@ NO_READER = Reader("", "", "", (), False, "OCR is not set up here")
 
 @dataclass(frozen=True)
 class PictureText:
-    """What a picture says. `confidence`: percent, by Tesseract's own judgement, over all characters."""
+    """The text of a picture. `confidence`: Tesseract's own, in percent, as a mean over all characters."""
 
     text: str
     confidence: float
     sure_characters: int
 
 
-def find_reader(mode: str, wished_languages: str) -> Reader:
-    """What is installed of what is wished for; asks Tesseract itself, twice. `mode`: `auto` or `off`."""
-    wished = wished_languages.split("+")
+def find_reader(mode: str, requested_languages: str) -> Reader:
+    """Find out which of the requested languages are installed. Runs Tesseract twice. `mode`: `auto` or `off`.
+
+    `requested_languages` are in Tesseract's notation, such as kor+eng.
+    """
+    requested = requested_languages.split("+")
     if mode == "off":
-        return _no_reader("OCR is switched off: OFFLOAD_OCR=auto switches it on")
+        return _no_reader("OCR is switched off: set OFFLOAD_OCR=auto to use it")
     command = shutil.which("tesseract")
     if command is None:
-        return _no_reader(f"Tesseract is not installed: {HOW_TO_INSTALL}", tuple(wished))
+        return _no_reader(f"Tesseract is not installed: {HOW_TO_INSTALL}", tuple(requested))
     try:
-        version = _ask(command, "--version").partition("\n")[0].removeprefix("tesseract").strip()
-        installed = set(_ask(command, "--list-langs").split("\n")[1:])
+        version = _query(command, "--version").partition("\n")[0].removeprefix("tesseract").strip()
+        installed = set(_query(command, "--list-langs").split("\n")[1:])
     except (OSError, subprocess.SubprocessError) as error:
-        return _no_reader(f"{command} does not run ({type(error).__name__}): install it again", tuple(wished))
-    usable = [language for language in wished if language in installed]
-    missing = tuple(language for language in wished if language not in installed)
+        return _no_reader(f"{command} does not run ({type(error).__name__}): reinstall it", tuple(requested))
+    usable = [language for language in requested if language in installed]
+    missing = tuple(language for language in requested if language not in installed)
     advice = _language_advice(missing) if missing else ""
     return Reader(command, version, "+".join(usable), missing, "osd" in installed, advice)
 
@@ -95,21 +98,21 @@ def _language_advice(missing: tuple[str, ...]) -> str:
     which = f"language{'s' if len(missing) > 1 else ''} {' and '.join(missing)}"
     return (
         f"Tesseract lacks the {which}: apt-get install {packages} (Debian, Ubuntu) or brew install tesseract-lang "
-        "(macOS), or name others in OFFLOAD_OCR_LANGUAGES"
+        "(macOS), or set OFFLOAD_OCR_LANGUAGES to installed languages"
     )
 
 
-def _ask(command: str, question: str) -> str:
-    answered = subprocess.run(  # noqa: S603 - the program found on the PATH
-        [command, question], capture_output=True, timeout=QUESTION_LIMIT_SECONDS, check=True
+def _query(command: str, argument: str) -> str:
+    completed = subprocess.run(  # noqa: S603 - the program found on the PATH
+        [command, argument], capture_output=True, timeout=QUERY_LIMIT_SECONDS, check=True
     )
-    return answered.stdout.decode(errors="replace").strip()
+    return completed.stdout.decode(errors="replace").strip()
 
 
 def read(reader: Reader, picture: bytes, *, dpi: int | None = None, page: int = 0) -> PictureText:
-    """The text of a picture (PNG, JPEG, TIFF, WebP, BMP, PNM), which nobody but Tesseract's own pipe sees.
+    """Read the text of a picture (PNG, JPEG, TIFF, WebP, BMP, PNM). The picture is passed by a pipe, never as a file.
 
-    `dpi` where it is known, `page` counted from 0 in a TIFF. Sets no time limit: who waits for the page does.
+    `dpi`: if known. `page`: counts from 0 in a TIFF. Has no time limit; the parent of this process enforces one.
     Raises `Unreadable`.
     """
     first = _read_as(
@@ -123,39 +126,42 @@ def read(reader: Reader, picture: bytes, *, dpi: int | None = None, page: int = 
 
 def _may_be_square(reader: Reader, found: PictureText) -> bool:
     reads_square = any(language.startswith(_SQUARE_LANGUAGES) for language in reader.languages.split("+"))
-    return reads_square and (found.confidence < _SURE or _SQUARE_LETTER.search(found.text) is not None)
+    return reads_square and (found.confidence < _SURE_CONFIDENCE or _SQUARE_LETTER.search(found.text) is not None)
 
 
 def _read_as(reader: Reader, picture: bytes, layout: str, dpi: int | None, page: int) -> PictureText:
     arguments = ["-", "-", "-l", reader.languages, "--psm", layout, "-c", f"tessedit_page_number={page}"]
     if dpi is not None:
         arguments += ["--dpi", str(dpi)]
-    ended = subprocess.run(  # noqa: S603 - the program found on the PATH
+    completed = subprocess.run(  # noqa: S603 - the program found on the PATH
         [reader.command, *arguments, "tsv", "txt"],
         input=picture,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # it may quote the picture
-        env={**os.environ, "OMP_THREAD_LIMIT": "1"},  # one extractor per core is what uses the cores
-        preexec_fn=death_with_parent(),
+        stderr=subprocess.DEVNULL,  # it may quote the picture's text
+        env={**os.environ, "OMP_THREAD_LIMIT": "1"},  # the extractors already use all cores
+        preexec_fn=parent_death_signal(),
         check=False,
     )
-    if ended.returncode < 0:
-        raise Unreadable(signal.Signals(-ended.returncode).name)
-    if ended.returncode:
-        raise Unreadable(f"exit code {ended.returncode}")
-    return _parsed(ended.stdout.decode("utf-8", errors="replace"))
+    if completed.returncode < 0:
+        raise Unreadable(signal.Signals(-completed.returncode).name)
+    if completed.returncode:
+        raise Unreadable(f"exit code {completed.returncode}")
+    return _parsed(completed.stdout.decode("utf-8", errors="replace"))
 
 
-def death_with_parent() -> Callable[[], object] | None:
-    """What a child calls to have the kernel end it with its parent; None where no kernel does (its group is killed)."""
+def parent_death_signal() -> Callable[[], object] | None:
+    """Return a function with which a child asks the kernel to kill it when its parent dies.
+
+    Returns None on systems other than Linux. There the child's process group is killed instead.
+    """
     if sys.platform != "linux":
         return None
-    prctl = ctypes.CDLL(None).prctl  # looked up before the fork, where nothing may be
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork: a forked child must not load a library
     return lambda: prctl(_DEATH_SIGNAL_OPTION, signal.SIGKILL)
 
 
 def _parsed(output: str) -> PictureText:
-    """Both of Tesseract's outputs: first a table with its confidence per word, then the text."""
+    """Parse Tesseract's two outputs: a table with the confidence of each word, then the text."""
     lines = output.split("\n")
     end = next((number for number, line in enumerate(lines) if line.count("\t") != _TABLE_COLUMNS - 1), len(lines))
     words = [(float(cells[10]), len(cells[11].strip())) for cells in (line.split("\t") for line in lines[1:end])]
@@ -164,5 +170,5 @@ def _parsed(output: str) -> PictureText:
     return PictureText(
         text="\n".join(lines[end:]).replace("\f", "\n").strip(),
         confidence=sum(confidence * length for confidence, length in read_words) / characters if characters else 0.0,
-        sure_characters=sum(length for confidence, length in read_words if confidence >= _SURE),
+        sure_characters=sum(length for confidence, length in read_words if confidence >= _SURE_CONFIDENCE),
     )

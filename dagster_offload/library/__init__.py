@@ -1,3 +1,4 @@
-"""The library: files on disk, which of them are documents, their keys and digests.
+"""The library: which files on disk are documents, their keys and their digests.
 
-Nothing here knows the ledger or reads what a file says; that is `extraction`."""
+This package does not use the ledger and does not read documents' text; `extraction` does that.
+"""

@@ -1,4 +1,4 @@
-"""Find the file of a key again, and take the SHA-256 of a file's bytes without mixing two contents."""
+"""Find the file for a key, and compute the SHA-256 of a file that does not change meanwhile."""
 
 import hashlib
 import os
@@ -13,20 +13,20 @@ from dagster_offload.library.handles import open_file, open_folder, open_library
 
 
 def digest(file: FileStat) -> str:
-    """SHA-256 (hex) of the file's bytes. Raises `ChangedWhileRead`, or `OSError` where it cannot be read."""
+    """Return the SHA-256 (hex) of the file's bytes. Raises `ChangedWhileRead`, or `OSError` if it cannot be read."""
     descriptor = open_file(file.library, file.name)
     with open(descriptor, "rb", buffering=0) as opened:
         _refuse_change(file, os.fstat(descriptor))
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
+        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
         _refuse_change(file, os.fstat(descriptor))
-    return found
+    return sha256
 
 
 def locate(library: Path, key: str) -> Path | None:
-    """The file of a key that a walk gave out, or None. Finds names that are not stored in their normal form.
+    """Return the file for a key from `walk`, or None. Also finds names that are not stored in normal form.
 
-    Where several files share a key it finds the one that the walk took. The path is for `handles` to open and for
-    people to read: opened by itself, it could lead out of the library by then.
+    If several files share a key, returns the one that the walk chose. Open the path with `handles` only: the path may
+    lead out of the library if a link was created meanwhile.
     """
     parts = key.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\0" in key:
@@ -37,10 +37,10 @@ def locate(library: Path, key: str) -> Path | None:
                 return library / key
             if key.isascii():
                 return None
-            found = [name for name in _matching(root, parts) if _is_file(root, library, name)]
+            names = [name for name in _matching(root, parts) if _is_file(root, library, name)]
     except OSError:
         return None
-    return library / min(found, key=os.fsencode) if found else None
+    return library / min(names, key=os.fsencode) if names else None
 
 
 def _is_file(root: int, library: Path, name: str) -> bool:
@@ -51,11 +51,11 @@ def _is_file(root: int, library: Path, name: str) -> bool:
 
 
 def _matching(root: int, parts: list[str]) -> list[str]:
-    """The names whose path normalises to `parts`; folders that cannot be listed have none for us."""
-    found = [""]
+    """Return the names whose path normalizes to `parts`. Skips folders that cannot be listed."""
+    names = [""]
     for part in parts:
-        found = [name for folder in found for name in _entries_named(root, folder, part)]
-    return found
+        names = [name for folder in names for name in _entries_named(root, folder, part)]
+    return names
 
 
 def _entries_named(root: int, folder: str, part: str) -> Iterator[str]:
@@ -71,4 +71,4 @@ def _entries_named(root: int, folder: str, part: str) -> Iterator[str]:
 
 def _refuse_change(file: FileStat, status: os.stat_result) -> None:
     if seen_as(file.key, status) != file.seen or not stat.S_ISREG(status.st_mode):
-        raise ChangedWhileRead(f"{file.key} changed while it was read; the next scan takes it")
+        raise ChangedWhileRead(f"{file.key} changed while it was read; the next scan reads it again")

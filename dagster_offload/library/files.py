@@ -1,7 +1,7 @@
-"""Which files of a library are documents, and by which key: the file's relative POSIX path, normalised (Unicode NFC).
+"""Rules for which files of a library are documents, and for their keys: relative POSIX paths in Unicode NFC.
 
-The sets below say which names and types are left out. Nothing here touches a file system, and nothing here knows the
-ledger: `walk` lists a library, `handles` opens its files, `digests` reads them.
+This module does not access the file system. `walk` lists a library, `handles` opens its files, and `digests` reads
+them.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-# Source code people read and write; read as plain text.
+# Source code, which is read as plain text.
 CODE_TYPES = frozenset(
     """
     py pyi js mjs cjs jsx ts tsx java kt kts scala groovy c h cc cpp cxx hh hpp m mm cs fs vb go rs rb php pl pm lua r jl
@@ -19,7 +19,7 @@ CODE_TYPES = frozenset(
     """.split()  # noqa: SIM905 - a list of quoted words is no easier to read
 )
 
-# What people write, send and scan. A name without an extension is plain text until the extractor says otherwise.
+# The types that are documents. A file without an extension is read as plain text unless its bytes show another type.
 DOCUMENT_TYPES = CODE_TYPES | frozenset(
     """
     txt text md markdown mdx rst adoc asciidoc org tex typ html htm xhtml mht mhtml xml json yaml yml csv tsv
@@ -28,32 +28,32 @@ DOCUMENT_TYPES = CODE_TYPES | frozenset(
     """.split()  # noqa: SIM905 - a list of quoted words is no easier to read
 )
 
-# Left behind by editors and downloads in progress; the document itself has another name.
+# Temporary files of editors and downloads. The document itself has another name.
 TEMPORARY_PREFIXES = ("~$", "~WRL")
 TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".crdownload")
 
-# Folders that systems and tools keep beside people's files.
+# Folders of operating systems and tools.
 SYSTEM_FOLDERS = frozenset(
     {"__MACOSX", "lost+found", "@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information"}
     | {"node_modules", "site-packages", "__pycache__"}
 )
 
-# Keys are indexed in Postgres, whose index rows end at 2,704 bytes.
+# Keys are indexed in Postgres, whose index rows hold at most 2,704 bytes.
 MAX_KEY_BYTES = 2_000
 
 _EXTENSION = re.compile(r"\.([a-z0-9]{1,10})$", re.IGNORECASE)
-_SURROGATE = re.compile("[\ud800-\udfff]")  # how Python carries the bytes of a name that is not UTF-8
+_SURROGATE = re.compile("[\ud800-\udfff]")  # Python's form of the bytes of a name that is not UTF-8
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # the last two also end lines
 
 
 class FileStat(NamedTuple):
-    """A document as the file system tells it, without reading it. Times are in nanoseconds since 1970.
+    """A document's file and its metadata in the file system. Times are in nanoseconds since 1970.
 
-    A tuple rather than a dataclass: a library may hold 100,000 of them.
+    This is a tuple and not a dataclass because a library may hold 100,000 of them.
     """
 
     key: str
-    name: str  # its path below the library as the system spells it; may differ from the key in its normal form
+    name: str  # the path below the library as the file system spells it; the key is its normal form
     size: int
     mtime_ns: int
     ctime_ns: int
@@ -62,50 +62,53 @@ class FileStat(NamedTuple):
 
     @property
     def location(self) -> str:
+        """The absolute path as a string."""
         return os.path.join(self.library, self.name)
 
     @property
     def path(self) -> Path:
+        """The absolute path."""
         return Path(self.location)
 
     @property
     def seen(self) -> "SeenFile":
+        """The state of the file, to compare with a later one."""
         return self.key, self.size, self.mtime_ns, self.ctime_ns, self.inode
 
 
-# A document as it was seen last: key, size, mtime_ns, ctime_ns, inode.
+# The state of a document's file: key, size, mtime_ns, ctime_ns, inode.
 SeenFile = tuple[str, int, int, int, int]
 
 
 def seen_as(key: str, status: os.stat_result) -> SeenFile:
-    """The facts that tell one state of a file from another, as numbers that Postgres stores (a bigint has 64 bits)."""
+    """Return the state of a file, in numbers that fit Postgres's bigint (64 bits). It differs if the file changed."""
     return key, status.st_size, _bigint(status.st_mtime_ns), _bigint(status.st_ctime_ns), status.st_ino % 2**63
 
 
 def _bigint(nanoseconds: int) -> int:
-    """Clamp a time: before 1677 and after 2262 it has more than 64 bits."""
+    """Clamp a time to 64 bits, which hold times from 1677 to 2262."""
     return max(-(2**63), min(nanoseconds, 2**63 - 1))
 
 
 @dataclass(frozen=True)
 class UnusableName:
-    """A file whose name cannot be a key. `name` is unique and escaped, so that it can be printed and stored."""
+    """A file whose name cannot be a key. `name` is unique, and escaped so that it can be printed and stored."""
 
     name: str
     reason: str
 
 
 def extension(name: str) -> str:
-    """The lower-case extension without its dot, or `""`.
+    """Return the lower-case extension without its dot, or `""`.
 
-    Only short ASCII ones with a letter count: `report.2024` and `보고서.최종` have none.
+    An extension is short ASCII text that is not a number: `report.2024` and `보고서.최종` have none.
     """
     match = _EXTENSION.search(name, 1)
     return "" if match is None or match[1].isdigit() else match[1].lower()
 
 
 def printable(name: str) -> str:
-    """`name` escaped so that it can be printed and stored, different for different names, at most 700 characters."""
+    """Escape `name` so that it can be printed and stored. Unique for each name, with at most 700 characters."""
     escaped = "".join(_escape(character) for character in name)
     if len(escaped) > 700:
         mark = hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
@@ -114,19 +117,20 @@ def printable(name: str) -> str:
 
 
 def cannot_be_shown(name: str) -> bool:
-    """Whether `name` can be neither printed nor stored as it is: not UTF-8, or with a control character in it."""
+    """Whether `name` cannot be printed or stored unescaped: it is not UTF-8 or contains a control character."""
     return bool(_SURROGATE.search(name) or _CONTROL.search(name))
 
 
 def why_unusable(key: str) -> str | None:
+    """Return why a path cannot be a key, or None if it can."""
     if _SURROGATE.search(key):
-        return "not UTF-8"
+        return "it is not UTF-8"
     if _CONTROL.search(key):
-        return "holds a control character"
+        return "it contains a control character"
     if "..." in key:
-        return "holds '...', which Dagster reads as a range of partitions"
+        return "it contains '...', which Dagster reads as a range of partitions"
     if len(key) * 4 > MAX_KEY_BYTES and len(key.encode()) > MAX_KEY_BYTES:
-        return f"longer than {MAX_KEY_BYTES} bytes"
+        return f"it is longer than {MAX_KEY_BYTES} bytes"
     return None
 
 

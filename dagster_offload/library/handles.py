@@ -1,7 +1,8 @@
-"""Open what lies in a library by handles: each part of a path is opened below the handle of the part before it.
+"""Open files and folders of a library by handles: each part of a path is opened below the handle of its parent.
 
-The system never follows a link here, so a folder that is swapped for a link between two looks leads nowhere. A link to
-a document is read as text and resolved by us, and only to a path below the library: a git-annex keeps its files so.
+The operating system never follows a link here, so a folder that is replaced by a link cannot lead out of the library.
+This module itself resolves links to files, and only to paths below the library, because git-annex stores files behind
+links.
 """
 
 import errno
@@ -14,16 +15,16 @@ from pathlib import PurePosixPath
 _CLOSED_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | _CLOSED_ON_EXEC
 _FOLDER = _ROOT | os.O_NOFOLLOW
-# Without waiting: a file that was replaced by a pipe must not block us.
+# Non-blocking, because the file may have been replaced by a pipe.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | _CLOSED_ON_EXEC
-_IS_LINK = frozenset({errno.ELOOP, errno.EMLINK})  # how the system refuses to open a link (FreeBSD: EMLINK)
-MOST_LINKS = 8  # a longer chain counts as a circle
-LONGEST_PATH_BYTES = 4096
+_IS_LINK = frozenset({errno.ELOOP, errno.EMLINK})  # the error for opening a link (FreeBSD: EMLINK)
+MAX_LINKS = 8  # a longer chain counts as a loop
+MAX_PATH_BYTES = 4096
 
 
 @contextmanager
 def open_library(library: str | os.PathLike[str]) -> Iterator[int]:
-    """A handle of the library. The library and the folders above it may be links, because their owner named them."""
+    """Open the library. It and its parents may be links, because its owner chose that path. Raises `OSError`."""
     root = os.open(library, _ROOT)
     try:
         yield root
@@ -33,32 +34,32 @@ def open_library(library: str | os.PathLike[str]) -> Iterator[int]:
 
 @contextmanager
 def open_folder(root: int, name: str) -> Iterator[int]:
-    """A handle of the folder `name` below `root` ("" is the root). Raises `OSError`, also where a part is a link."""
-    if len(name) * 4 > LONGEST_PATH_BYTES and len(os.fsencode(name)) > LONGEST_PATH_BYTES:
+    """Open the folder `name` below `root` ("" is the root). Raises `OSError`, also if a part is a link."""
+    if len(name) * 4 > MAX_PATH_BYTES and len(os.fsencode(name)) > MAX_PATH_BYTES:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
     handle = os.dup(root)
     try:
         for part in _parts(name):
-            handle = _step(handle, part)
+            handle = _open_below(handle, part)
         yield handle
     finally:
         os.close(handle)
 
 
-def _step(handle: int, part: str) -> int:
+def _open_below(handle: int, part: str) -> int:
     below = os.open(part, _FOLDER, dir_fd=handle)
     os.close(handle)
     return below
 
 
 def stat_file(library: str | os.PathLike[str], name: str) -> os.stat_result:
-    """The stat of a document's file. Raises `OSError`; a link that leads out of the library is one (`EXDEV`)."""
+    """Return the stat of a document's file. Raises `OSError` (`EXDEV` for a link that leads out of the library)."""
     with open_library(library) as root:
         return resolve(root, library, name)[1]
 
 
 def open_file(library: str | os.PathLike[str], name: str) -> int:
-    """A descriptor of a document's file, for the caller to close. Raises `OSError` as `stat_file` does."""
+    """Open a document's file for reading. The caller closes the descriptor. Raises `OSError` like `stat_file`."""
     with open_library(library) as root:
         try:
             return _open(root, name)
@@ -75,8 +76,8 @@ def _open(root: int, name: str) -> int:
 
 
 def resolve(root: int, library: str | os.PathLike[str], name: str) -> tuple[str, os.stat_result]:
-    """Where a file lies below the library, once its links are resolved, and its stat. Raises `OSError`."""
-    for _ in range(MOST_LINKS):
+    """Resolve the links of a file. Returns its path below the library and its stat. Raises `OSError`."""
+    for _ in range(MAX_LINKS):
         folder, last = _split(name)
         with open_folder(root, folder) as handle:
             status = os.stat(last, dir_fd=handle, follow_symlinks=False)
@@ -87,14 +88,14 @@ def resolve(root: int, library: str | os.PathLike[str], name: str) -> tuple[str,
 
 
 def _target(library: str | os.PathLike[str], folder: str, link: str) -> str:
-    """What a link in `folder` means, as a path below the library."""
+    """Return the target of a link in `folder` as a path below the library. Raises `OSError` if it is outside."""
     if os.path.isabs(link):
         path = PurePosixPath(os.path.normpath(link))
-        for place in (os.fspath(library), os.path.realpath(library)):
-            if path.is_relative_to(place):
-                return path.relative_to(place).as_posix()
+        for root in (os.fspath(library), os.path.realpath(library)):
+            if path.is_relative_to(root):
+                return path.relative_to(root).as_posix()
     else:
-        # `..` is resolved in the text. Where the folder before it is a link, the result names another file, or none.
+        # `..` is resolved textually. If the folder before it is a link, the result is another file or does not exist.
         path = PurePosixPath(os.path.normpath(os.path.join(folder, link)))
         if path.parts[:1] != ("..",):
             return path.as_posix()

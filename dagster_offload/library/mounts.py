@@ -1,4 +1,4 @@
-"""Which file systems hold no files of people but a view of the running system."""
+"""Recognize pseudo file systems, which show the state of the running system instead of stored files."""
 
 import os
 from pathlib import Path
@@ -13,11 +13,11 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 
 def is_pseudo_file_system(device: int) -> bool:
-    """Whether `device` (a `st_dev`) is one of the kernel's own; False where the system does not say (macOS has none)."""
+    """Whether `device` (a `st_dev`) is a pseudo file system. False if the system does not report it (as macOS)."""
     number = f"{os.major(device)}:{os.minor(device)}"
     try:
         lines = _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return False
-    # Fields: id, parent, major:minor, root, mount point, options, optional ones, "-", type, ... (proc_pid_mountinfo(5))
+    # Fields (proc_pid_mountinfo(5)): id, parent, major:minor, root, mount point, options, optional fields, "-", type ...
     return any(line.split()[2] == number and line.partition(" - ")[2].split()[0] in _PSEUDO for line in lines)

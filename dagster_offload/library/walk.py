@@ -1,4 +1,4 @@
-"""Walk a library: list the files that are documents, and name what was left out and why."""
+"""Walk a library: list the files that are documents, and report what was left out and why."""
 
 import errno
 import os
@@ -28,14 +28,14 @@ from dagster_offload.library.mounts import is_pseudo_file_system
 
 # The folder was removed, or replaced by a link or a file, after it was listed.
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-_OTHER_FILE_SYSTEM = "another file system: set OFFLOAD_LIBRARY_CROSS_MOUNTS=true to read it"
-_HOME = "OFFLOAD_HOME, the folder of dagster_offload itself"
-_PSEUDO_FILE_SYSTEM = "a view of the running system (such as /proc), not files"
+_OTHER_FILE_SYSTEM = "it is on another file system: set OFFLOAD_LIBRARY_CROSS_MOUNTS=true to read it"
+_HOME = "it is OFFLOAD_HOME, the folder of dagster-offload itself"
+_PSEUDO_FILE_SYSTEM = "it is a pseudo file system such as /proc, which shows the running system and holds no documents"
 
 
 @dataclass(frozen=True)
 class UnreadableFolder:
-    """A folder that could not be listed. `key` ends with a slash: documents whose key starts with it are not gone."""
+    """A folder that could not be listed. `key` ends with a slash. Documents with this prefix do not count as gone."""
 
     key: str
     reason: str
@@ -43,7 +43,7 @@ class UnreadableFolder:
 
 @dataclass(frozen=True)
 class FolderLeftOut:
-    """A folder (or a file) that the walk did not enter. Documents that were found in it earlier count as gone."""
+    """A folder or file that the walk skipped by its rules. Documents found in it earlier count as gone."""
 
     key: str
     reason: str
@@ -51,7 +51,10 @@ class FolderLeftOut:
 
 @dataclass(frozen=True)
 class WalkRules:
-    """What a walk enters. `home` is our own folder: it is left out where it lies inside the library."""
+    """What a walk enters. `home` is the folder of dagster-offload, which is left out if it is inside the library.
+
+    `cross_mounts`: also enter other file systems that are mounted below the library.
+    """
 
     home: Path | None = None
     cross_mounts: bool = False
@@ -62,32 +65,34 @@ DEFAULT_RULES = WalkRules()
 
 @dataclass
 class Walk:
-    """What a walk of the library found; `files` in order of keys."""
+    """The result of a walk."""
 
-    files: list[FileStat] = field(default_factory=list)  # that are not as they were seen last
-    unchanged: list[str] = field(default_factory=list)  # keys of those that are, in no order
+    files: list[FileStat] = field(default_factory=list)  # new and changed documents, sorted by key
+    unchanged: list[str] = field(default_factory=list)  # keys of the other documents, unsorted
     unusable: list[UnusableName] = field(default_factory=list)
     unreadable: list[UnreadableFolder] = field(default_factory=list)
     left_out: list[FolderLeftOut] = field(default_factory=list)
     skipped_types: Counter[str] = field(default_factory=Counter)  # extension -> files
-    skipped_links: int = 0  # links to folders, to nothing, in circles or out of the library
+    skipped_links: int = 0  # links to folders, to nothing, in loops or out of the library
 
     @property
     def count(self) -> int:
-        """Documents."""
+        """The number of documents."""
         return len(self.files) + len(self.unchanged)
 
     @property
     def skipped_by_type(self) -> int:
+        """The number of files whose type is not a document type."""
         return self.skipped_types.total()
 
 
 def walk(library: Path, seen: Mapping[str, SeenFile] | None = None, rules: WalkRules = DEFAULT_RULES) -> Walk:
-    """List the documents of `library`; those that are as they were `seen` last (by key) by their keys alone.
+    """List the documents of `library`. Documents whose state equals the one in `seen` (by key) are listed by key only.
 
-    Hidden and temporary files are left out without a word, other types are counted. Links to folders are not followed;
-    a link to a file is a document if it leads to a regular file inside the library (so a git-annex works, and nobody
-    who may write into the library can have us read what lies outside). Raises `LibraryMissing`.
+    Hidden and temporary files are left out silently. Files of other types are counted. Links to folders are not
+    followed. A link to a file is a document if its target is a regular file inside the library. This supports
+    git-annex, and a user who may write into the library cannot make us read files outside it.
+    Raises `LibraryMissing`.
     """
     root = os.fspath(library.absolute())
     try:
@@ -98,7 +103,7 @@ def walk(library: Path, seen: Mapping[str, SeenFile] | None = None, rules: WalkR
 
 
 class _Walker:
-    """One walk. Holds what is found so far and the names already taken."""
+    """One walk: its result so far, and the documents whose key is not ASCII."""
 
     def __init__(self, root: str, handle: int, seen: Mapping[str, SeenFile], rules: WalkRules) -> None:
         self.root = root
@@ -108,7 +113,7 @@ class _Walker:
         self.device = os.fstat(handle).st_dev
         self.home = _identity(rules.home)
         self.found = Walk()
-        self.taken: dict[str, FileStat] = {}  # only keys that are not ASCII can collide
+        self.by_key: dict[str, FileStat] = {}  # only keys that are not ASCII can collide
 
     def walk(self) -> Walk:
         folders = [""]
@@ -124,7 +129,7 @@ class _Walker:
                             if entry.name[0] == ".":
                                 continue
                             if not entry.is_dir(follow_symlinks=False):
-                                self._look_at(entry, prefix)
+                                self._add_entry(entry, prefix)
                             elif entry.name not in SYSTEM_FOLDERS:
                                 folders.append(f"{prefix}{entry.name}/")
             except OSError as error:
@@ -132,13 +137,13 @@ class _Walker:
                     raise
                 if error.errno not in _GONE:
                     self._unreadable_folder(prefix, error)
-        for file in self.taken.values():
+        for file in self.by_key.values():
             self._add(file)
         self.found.files.sort()
         return self.found
 
     def _why_left_out(self, status: os.stat_result, prefix: str) -> str | None:
-        """Why the walk does not enter a folder, judged by its handle; None where it does."""
+        """Return why the walk does not enter a folder, or None if it does. `status` is the stat of the open folder."""
         if self.home == (status.st_dev, status.st_ino):
             return _HOME
         if status.st_dev == self.device or not prefix:
@@ -147,17 +152,17 @@ class _Walker:
             return _OTHER_FILE_SYSTEM
         return _PSEUDO_FILE_SYSTEM if is_pseudo_file_system(status.st_dev) else None
 
-    def _look_at(self, entry: os.DirEntry[str], prefix: str) -> None:
-        """Add an entry that is no folder. Raises `OSError` where the folder lets nobody look at its files."""
+    def _add_entry(self, entry: os.DirEntry[str], prefix: str) -> None:
+        """Add an entry that is not a folder. Raises `OSError` if the folder's permissions hide its files."""
         name = entry.name
-        # Of most files there is no more to do than this, and a library may hold 100,000.
+        # The fast path for unchanged files, because a library may hold 100,000.
         before = self.seen.get(raw := prefix + name)
         if before is not None and raw.isascii():
             try:
                 now = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:  # gone since it was listed
+            except FileNotFoundError:  # removed since it was listed
                 return
-            # Of a link this is not what was seen, which is its file's: it is looked at below.
+            # For a link, `before` holds the state of its target, so it never matches here and is handled below.
             if before == (raw, now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino) and (
                 now.st_dev == self.device or self.rules.cross_mounts
             ):
@@ -170,7 +175,7 @@ class _Walker:
             self.found.skipped_types[kind] += 1
             return
         if entry.is_symlink():
-            target = self._followed(raw)
+            target = self._link_target(raw)
             if target is None:
                 self.found.skipped_links += 1
                 return
@@ -178,7 +183,7 @@ class _Walker:
         else:
             try:
                 status = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:  # gone since it was listed
+            except FileNotFoundError:  # removed since it was listed
                 return
             if not stat.S_ISREG(status.st_mode):  # sockets, pipes, devices
                 return
@@ -195,7 +200,7 @@ class _Walker:
         if key.isascii():
             self._add(file)
         else:
-            self._take(file, raw)
+            self._add_unless_duplicate(file, raw)
 
     def _add(self, file: FileStat) -> None:
         if self.seen.get(file.key) == file.seen:
@@ -203,41 +208,41 @@ class _Walker:
         else:
             self.found.files.append(file)
 
-    def _take(self, file: FileStat, raw: str) -> None:
-        """Give the key to one of the files that share it, the one `locate` finds; the other's name is unusable."""
-        other = self.taken.get(file.key)
+    def _add_unless_duplicate(self, file: FileStat, raw: str) -> None:
+        """Choose one of the files that share a key, the same one as `locate` does. The other's name is unusable."""
+        other = self.by_key.get(file.key)
         if other is None:
-            self.taken[file.key] = file
+            self.by_key[file.key] = file
             return
         if self._precedence(file) < self._precedence(other):
-            self.taken[file.key] = file
+            self.by_key[file.key] = file
             raw = other.name
-        reason = "another file has the same name once both are normalised (Unicode NFC): rename one"
+        reason = "another file has the same name after normalization (Unicode NFC): rename one of them"
         self.found.unusable.append(UnusableName(printable(raw), reason))
 
     def _precedence(self, file: FileStat) -> tuple[bool, bytes]:
-        """A name in normal form first, else the first in byte order."""
+        """The sort key for files that share a document key: normal form first, then byte order."""
         return file.key != file.name, os.fsencode(file.name)
 
-    def _followed(self, name: str) -> os.stat_result | None:
-        """The stat of the regular file that a link leads to; None where there is none that we may read."""
+    def _link_target(self, name: str) -> os.stat_result | None:
+        """Return the stat of a link's target, or None if it is not a readable regular file of the library."""
         try:
             _, status = resolve(self.handle, self.root, name)
-        except OSError:  # leads to nothing, in circles, out of the library, or where we may not look
+        except OSError:  # to nothing, in a loop, out of the library, or no permission
             return None
         return status if stat.S_ISREG(status.st_mode) else None
 
     def _unreadable_folder(self, prefix: str, error: OSError) -> None:
         key = unicodedata.normalize("NFC", prefix)
         reason = why_unusable(key)
-        if reason is not None:  # no key can start with it
+        if reason is not None:  # no document key can begin with this prefix
             self.found.unusable.append(UnusableName(printable(prefix), reason))
         else:
             self.found.unreadable.append(UnreadableFolder(key, _reason(error)))
 
 
 def _identity(folder: Path | None) -> tuple[int, int] | None:
-    """What tells a folder from all others, whatever path leads to it."""
+    """Return the device and inode, which identify a folder whatever path leads to it."""
     try:
         status = None if folder is None else folder.stat()
     except OSError:
@@ -247,8 +252,8 @@ def _identity(folder: Path | None) -> tuple[int, int] | None:
 
 def _missing(library: Path, error: OSError) -> LibraryMissing:
     return LibraryMissing(
-        f"the library {printable(str(library))} cannot be listed: {_reason(error)}. Nothing was changed; "
-        "mount it or set OFFLOAD_LIBRARY (--library) to the folder of documents"
+        f"the library {printable(str(library))} cannot be listed: {_reason(error)}. Nothing was changed. "
+        "Mount it, or set OFFLOAD_LIBRARY (--library) to the folder of documents"
     )
 
 

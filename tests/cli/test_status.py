@@ -206,8 +206,8 @@ def test_a_path_that_leads_elsewhere_stays_as_it_was_typed(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "shown", "why"),
     [
-        (os.fsdecode(b"caf\xe9.txt"), "caf\\xe9.txt", "not UTF-8"),
-        ("two\nlines.txt", "two\\nlines.txt", "holds a control character"),
+        (os.fsdecode(b"caf\xe9.txt"), "caf\\xe9.txt", "it is not UTF-8"),
+        ("two\nlines.txt", "two\\nlines.txt", "it contains a control character"),
     ],
 )
 def test_a_name_that_cannot_be_a_key_is_told_with_its_reason(

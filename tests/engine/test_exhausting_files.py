@@ -36,7 +36,7 @@ def test_a_huge_file_is_a_failed_document_with_its_reason_and_is_never_read(engi
     (problem,) = engine.ledger.run(status.problems, 10)
     assert (problem.document, problem.stage, problem.state) == ("a huge disk image.txt", EXTRACT, "failed")
     assert problem.reason is not None
-    assert problem.reason.startswith("too_large: the file has 1,048,576 MiB, and files of more than 512 MiB are not")
+    assert problem.reason.startswith("too_large: the file has 1,048,576 MiB, and the limit is 512 MiB")
     assert "OFFLOAD_MAX_FILE_SIZE" in problem.reason
     assert engine.ledger.run(redo.retry, [EXTRACT]) == []  # a retry would meet the same limit
 

@@ -1,4 +1,4 @@
-"""Small PDF files written object by object, so that each holds exactly one property."""
+"""Small PDF files written object by object, so that each has exactly one special property."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Page:
-    """A page's content stream, and its annotations: dictionaries without `<<` and `>>`, with a form's own content."""
+    """A page's content stream and its annotations: each a dictionary without `<<` and `>>`, and its appearance stream."""
 
     content: str
     annotations: Sequence[tuple[str, str]] = ()
@@ -22,13 +22,13 @@ def lines(*texts: str) -> str:
 
 
 def turned(content: str, cosine: float, sine: float) -> str:
-    """The content turned about the middle of the page."""
+    """Rotate the content about the middle of the page."""
     x, y = 297 - cosine * 297 + sine * 421, 421 - sine * 297 - cosine * 421
     return f"q {cosine} {sine} {-sine} {cosine} {x} {y} cm\n{content}\nQ"
 
 
 def made_pdf(*pages: Page, unicodes: dict[str, str] | None = None) -> bytes:
-    """A PDF of A4 pages in Helvetica. `unicodes` says which characters (UTF-16, in hexadecimal) some letters stand for."""
+    """Make a PDF of A4 pages in Helvetica. `unicodes` maps letters to the characters (UTF-16, hex) they stand for."""
     objects: list[bytes] = [b"", b"", b""]
 
     def add(content: str) -> int:

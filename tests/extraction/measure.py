@@ -1,4 +1,4 @@
-"""How much of a known text came out: the share of its words, of its order, and of its table rows that can be read."""
+"""Measure how much of a known text was extracted: the share of its words, of their order, and of its table rows."""
 
 import re
 from collections import Counter
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 _WORD = re.compile(r"\d[\d,.]*\d|[\w.:@-]*\w")
-# Between two cells of a row: what a reader, and a model, takes for a border.
+# What separates two cells of a row for a reader or a model.
 _BORDER = r"[ \t]*(?:\||\t|,|;| {3,})[^\w]*?"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Shares from 0 to 1; None where a document has none of it. `missing` are known words that did not come out.
+    """Shares from 0 to 1; None if the document has no tables. `missing` are known words that were not extracted.
 
-    `rows` of tables whose cells are held apart, `lines` of rows that are at least one line, cells in order.
+    `rows`: the share of table rows whose cells are separate. `lines`: the share of rows that are on one line in order.
     """
 
     words: float
@@ -30,11 +30,11 @@ def measure(text: str, expected: dict[str, Any]) -> Measured:
     known = words("\n".join([*expected["parts"], *expected["notes"]]))
     missing = list((Counter(known) - Counter(found)).elements())
     in_order = words("\n".join(expected["parts"]))
-    came = Counter(found) & Counter(in_order)
+    kept = Counter(found) & Counter(in_order)
     rows = [row for row in expected["rows"] if sum(map(bool, row)) > 1]
     return Measured(
         words=1 - len(missing) / len(known),
-        order=_longest_common(in_order, found) / max(1, came.total()),
+        order=_longest_common(in_order, found) / max(1, kept.total()),
         rows=sum(_has_row(text, row, _BORDER) for row in rows) / len(rows) if rows else None,
         lines=sum(_has_row(text, row, "[^\n]*?") for row in rows) / len(rows) if rows else None,
         missing=missing,
@@ -56,7 +56,7 @@ def _longest_common(one: list[str], other: list[str]) -> int:
     before = [0] * (len(other) + 1)
     for word in one:
         now = [0]
-        for place, also in enumerate(other):
-            now.append(before[place] + 1 if word == also else max(before[place + 1], now[place]))
+        for index, other_word in enumerate(other):
+            now.append(before[index] + 1 if word == other_word else max(before[index + 1], now[index]))
         before = now
     return before[-1]

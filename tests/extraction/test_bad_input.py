@@ -1,6 +1,6 @@
-"""Bad input: each format once cut off, empty, locked and misnamed; files that loop, swell or crash whoever reads them.
+"""Bad input: each format truncated, empty, protected and misnamed, and files that make a reader loop, swell or crash.
 
-Each ends in a state with a code and a reason for a person; none quotes the document, none touches the next one.
+Each gives a code and a reason for a person. No reason quotes the document, and no file affects the next one.
 """
 
 import io
@@ -30,7 +30,7 @@ WHOLE = {
     if name.partition(".")[0] in ("report", "sheets", "slides", "mail", "chapters", "mails", "anthem")
 }
 PACKED = ["pdf", "docx", "odt", "doc", "epub", "xlsx", "ods", "pptx", "odp", "msg", "hwp", "hwpx"]
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the memory limit is Linux's")
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces the memory limit")
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,12 @@ def reads_the_next_one(extractor: Extractor, folder: Path) -> bool:
     return extractor.extract(after).text == "the next document"
 
 
-# Cut off
+# Truncated
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 @pytest.mark.parametrize("kind", PACKED)
-def test_a_file_that_was_cut_off_is_broken_for_good(
+def test_a_truncated_file_fails_finally_as_broken(
     extractor: Extractor, tmp_path: Path, kind: str, share: float
 ) -> None:
     whole = (FORMATS / WHOLE[kind]).read_bytes()
@@ -70,19 +70,19 @@ def test_a_file_that_was_cut_off_is_broken_for_good(
 
 
 @pytest.mark.parametrize("name", ["report.rtf", "report.html", "mail.eml", "mails.mbox", "report.md", "table.csv"])
-def test_text_that_was_cut_off_gives_the_text_that_is_there(extractor: Extractor, tmp_path: Path, name: str) -> None:
+def test_a_truncated_text_file_gives_the_remaining_text(extractor: Extractor, tmp_path: Path, name: str) -> None:
     whole = (FORMATS / name).read_bytes()
     path = tmp_path / name
     path.write_bytes(whole[: len(whole) * 3 // 4])
     assert extractor.extract(path).outcome == Outcome.OK
 
 
-def test_damage_inside_an_archive_is_told(extractor: Extractor, tmp_path: Path) -> None:
+def test_damage_inside_an_archive_fails_with_a_known_code(extractor: Extractor, tmp_path: Path) -> None:
     for kind in ("docx", "xlsx", "pptx", "odt", "odp", "hwpx", "epub"):
         whole = bytearray((FORMATS / WHOLE[kind]).read_bytes())
         with zipfile.ZipFile(io.BytesIO(whole)) as archive:
             big = max(archive.infolist(), key=lambda member: member.compress_size)
-        # Not every program notices a damaged style; the biggest member is the text or as good as.
+        # Damage the largest member, which holds the text. Not every program notices damage to a style.
         start = big.header_offset + 30 + len(big.filename.encode())
         whole[start : start + big.compress_size] = b"\xff" * big.compress_size
         path = tmp_path / f"damaged.{kind}"
@@ -97,14 +97,14 @@ def test_damage_inside_an_archive_is_told(extractor: Extractor, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", sorted(WHOLE))
-def test_a_file_of_no_bytes_is_empty(extractor: Extractor, tmp_path: Path, kind: str) -> None:
+def test_a_file_without_bytes_is_empty(extractor: Extractor, tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"nothing.{kind}"
     path.write_bytes(b"")
     assert extractor.extract(path).outcome == Outcome.EMPTY
 
 
 def without_text(name: str, members: str) -> bytes:
-    """The archive with the text taken out of the XML of these members."""
+    """A copy of the archive without the text in the XML of these members."""
     made = io.BytesIO()
     with zipfile.ZipFile(FORMATS / name) as old, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as new:
         for member in old.namelist():
@@ -128,7 +128,9 @@ EMPTY: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", EMPTY)
-def test_a_whole_file_with_nothing_written_in_it_has_no_text(extractor: Extractor, tmp_path: Path, name: str) -> None:
+def test_a_complete_document_without_text_has_the_outcome_no_text(
+    extractor: Extractor, tmp_path: Path, name: str
+) -> None:
     path = tmp_path / name
     path.write_bytes(EMPTY[name]())
     found = extractor.extract(path)
@@ -136,7 +138,7 @@ def test_a_whole_file_with_nothing_written_in_it_has_no_text(extractor: Extracto
 
 
 @pytest.mark.parametrize("name", ["blank.txt", "blank.md", "blank.csv", "blank.py"])
-def test_a_text_of_blanks_is_empty(extractor: Extractor, tmp_path: Path, name: str) -> None:
+def test_a_text_file_with_only_blanks_is_empty(extractor: Extractor, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(b"\xef\xbb\xbf \r\n\t\r\n")
     assert extractor.extract(path).outcome == Outcome.EMPTY
@@ -151,11 +153,11 @@ def test_empty_rows_of_a_table_are_left_out(extractor: Extractor, tmp_path: Path
     assert not re.search(r"^\|[ |]*\|$", text, re.MULTILINE)
 
 
-# Locked
+# Protected
 
 
 @pytest.mark.parametrize("path", sorted(FORMATS.glob("protected.*")), ids=lambda path: path.name)
-def test_a_password_is_asked_for_whatever_the_format_and_the_name(
+def test_a_protected_file_is_reported_for_every_format_and_name(
     extractor: Extractor, tmp_path: Path, path: Path
 ) -> None:
     misnamed = tmp_path / "letter.docx"
@@ -166,10 +168,12 @@ def test_a_password_is_asked_for_whatever_the_format_and_the_name(
         assert "password" in error.message
 
 
-def test_zip_encryption_and_rights_management_are_told_apart_from_damage(extractor: Extractor, tmp_path: Path) -> None:
+def test_zip_encryption_and_rights_management_are_distinguished_from_damage(
+    extractor: Extractor, tmp_path: Path
+) -> None:
     locked = bytearray((FORMATS / "report.hwpx").read_bytes())
-    for place in (found.start() for found in re.finditer(b"PK\x01\x02", bytes(locked))):
-        locked[place + 8] |= 1  # 'encrypted' in the central directory
+    for offset in (found.start() for found in re.finditer(b"PK\x01\x02", bytes(locked))):
+        locked[offset + 8] |= 1  # 'encrypted' in the central directory
     (tmp_path / "locked.hwpx").write_bytes(locked)
     assert failure(extractor, tmp_path / "locked.hwpx").code == "password_protected"
 
@@ -184,7 +188,7 @@ def test_zip_encryption_and_rights_management_are_told_apart_from_damage(extract
     assert "digital rights" in failure(extractor, tmp_path / "bought.epub").message
 
 
-def test_scrambled_fonts_are_no_lock(extractor: Extractor, tmp_path: Path) -> None:
+def test_obfuscated_fonts_do_not_count_as_protection(extractor: Extractor, tmp_path: Path) -> None:
     book = io.BytesIO((FORMATS / "chapters.epub").read_bytes())
     with zipfile.ZipFile(book, "a") as archive:
         archive.writestr(
@@ -195,9 +199,7 @@ def test_scrambled_fonts_are_no_lock(extractor: Extractor, tmp_path: Path) -> No
     assert extractor.extract(tmp_path / "fonts.epub").outcome == Outcome.OK
 
 
-def test_a_hangul_document_for_distribution_whose_text_is_missing_is_broken(
-    extractor: Extractor, tmp_path: Path
-) -> None:
+def test_a_distribution_hwp_document_without_its_text_is_broken(extractor: Extractor, tmp_path: Path) -> None:
     document = bytearray((FORMATS / "anthem.hwp").read_bytes())
     header = document.index(b"HWP Document File")
     document[header + 36] |= 4
@@ -205,7 +207,7 @@ def test_a_hangul_document_for_distribution_whose_text_is_missing_is_broken(
     assert failure(extractor, tmp_path / "given-out.hwp").code == "broken_file"
 
 
-def test_hangul_of_before_2000_says_what_to_do(extractor: Extractor, tmp_path: Path) -> None:
+def test_an_hwp_3_document_is_unsupported_and_the_message_says_what_to_do(extractor: Extractor, tmp_path: Path) -> None:
     (tmp_path / "old.hwp").write_bytes(b"HWP Document File V3.00 \x1a\1\2\3\4\5" + bytes(2000))
     error = failure(extractor, tmp_path / "old.hwp")
     assert error.code == "unsupported_type"
@@ -238,14 +240,14 @@ def test_hangul_of_before_2000_says_what_to_do(extractor: Extractor, tmp_path: P
         ("mails.mbox", "Inbox"),
     ],
 )
-def test_a_misnamed_file_is_read_as_what_it_is(extractor: Extractor, tmp_path: Path, original: str, name: str) -> None:
+def test_a_misnamed_file_is_read_by_its_content(extractor: Extractor, tmp_path: Path, original: str, name: str) -> None:
     shutil.copy(FORMATS / original, tmp_path / name)
     found, expected = extractor.extract(tmp_path / name), extractor.extract(FORMATS / original)
     assert (found.outcome, found.text) == (Outcome.OK, expected.text)
 
 
 @pytest.mark.parametrize("name", ["page.php", "page.vue", "page.txt"])
-def test_source_code_that_begins_like_a_page_is_read_as_it_stands(
+def test_source_code_that_begins_with_html_is_read_as_plain_text(
     extractor: Extractor, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / name).write_bytes(b"<!DOCTYPE html>\n<title>x</title><?php echo 'y'; ?>")
@@ -253,18 +255,16 @@ def test_source_code_that_begins_like_a_page_is_read_as_it_stands(
 
 
 @pytest.mark.parametrize("kind", [*PACKED, "rtf", "mbox"])
-def test_a_name_that_promises_what_the_bytes_are_not_is_told_in_words(
+def test_a_file_whose_content_contradicts_its_name_is_reported_as_broken(
     extractor: Extractor, tmp_path: Path, kind: str
 ) -> None:
     shutil.copy(FORMATS / "report.md", tmp_path / f"report.{kind}")
     error = failure(extractor, tmp_path / f"report.{kind}")
     assert (error.code, error.is_final) == ("broken_file", True)
-    assert "but it is something else" in error.message
+    assert "but the content is something else" in error.message
 
 
-def test_a_part_of_a_mail_that_is_no_html_costs_the_other_mails_of_its_box_nothing(
-    extractor: Extractor, tmp_path: Path
-) -> None:
+def test_a_broken_html_part_does_not_affect_the_other_mails_of_a_mailbox(extractor: Extractor, tmp_path: Path) -> None:
     begin = b"From a@mail.example Tue Jun 18 10:12:00 2024\n"
     page = b"Subject: scan\nContent-Type: text/html\n\n%PDF-1.4 and so on\n"
     (tmp_path / "Inbox.mbox").write_bytes(begin + page + b"\n" + begin + b"Subject: two\n\nthe second\n")
@@ -275,11 +275,11 @@ def test_a_part_of_a_mail_that_is_no_html_costs_the_other_mails_of_its_box_nothi
 
 
 def pdf(*objects: bytes) -> bytes:
-    out, places = b"%PDF-1.7\n", []
+    out, offsets = b"%PDF-1.7\n", []
     for number, body in enumerate(objects, 1):
-        places.append(len(out))
+        offsets.append(len(out))
         out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
-    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
     return out + b"xref\n0 %d\n0000000000 65535 f \n%strailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % (
         len(objects) + 1,
         table,
@@ -288,8 +288,8 @@ def pdf(*objects: bytes) -> bytes:
     )
 
 
-def stream(content: bytes, told: bytes = b"") -> bytes:
-    return b"<<%s/Length %d>>stream\n%s\nendstream" % (told, len(content), content)
+def stream(content: bytes, entries: bytes = b"") -> bytes:
+    return b"<<%s/Length %d>>stream\n%s\nendstream" % (entries, len(content), content)
 
 
 CATALOG = b"<</Type/Catalog/Pages 2 0 R>>"
@@ -301,14 +301,14 @@ CIRCLE = stream(b"/X Do /X Do", b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resou
 
 
 def inflating(megabytes: int) -> bytes:
-    """A deflated stream of blanks, made from one piece: making it costs nothing, reading it does."""
+    """A deflated stream of blanks. It repeats one piece, so making it is cheap and reading it is not."""
     packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     piece = packer.compress(b" " * 2**20) + packer.flush(zlib.Z_FULL_FLUSH)
     return b"\x78\xda" + piece * megabytes + b"\x03\x00" + bytes(4)
 
 
 def with_member(name: str, member: str, content: bytes | None) -> bytes:
-    """A copy of an archive with one member replaced by `content`, or left out."""
+    """A copy of an archive with one member replaced by `content`, or removed if `content` is None."""
     made = io.BytesIO()
     with zipfile.ZipFile(FORMATS / name) as old, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as new:
         for one in old.namelist():
@@ -320,13 +320,13 @@ def with_member(name: str, member: str, content: bytes | None) -> bytes:
 
 
 def swelling(name: str, member: str) -> bytes:
-    """A copy of an archive with two gigabytes of blanks in the place of one member, deflated by a thousand."""
+    """A copy of an archive in which one member unpacks to two gigabytes of blanks, a thousand times its packed size."""
     packed = inflating(2048)[2:-4]
-    place = zipfile.ZipInfo(member)
+    info = zipfile.ZipInfo(member)
     made = io.BytesIO(with_member(name, member, None))
     with zipfile.ZipFile(made, "a") as archive:
-        archive.writestr(place, packed)  # as it stands, then declared to be deflated
-        place.compress_type, place.file_size = zipfile.ZIP_DEFLATED, 2**31
+        archive.writestr(info, packed)  # stored unchanged, then declared as deflated
+        info.compress_type, info.file_size = zipfile.ZIP_DEFLATED, 2**31
     return made.getvalue()
 
 
@@ -391,24 +391,24 @@ KILLERS: dict[str, tuple[Callable[[], bytes], set[str]]] = {
 
 @linux_only
 @pytest.mark.parametrize("name", KILLERS)
-def test_a_file_made_to_kill_its_reader_costs_itself_only(tmp_path: Path, name: str) -> None:
+def test_a_malicious_file_fails_alone_and_the_next_file_is_read(tmp_path: Path, name: str) -> None:
     make, allowed = KILLERS[name]
     path = tmp_path / name
     path.write_bytes(make())
     with Extractor(time_limit_seconds=5, memory_limit_bytes=1200 * 1024**2) as extractor:
-        assert reads_the_next_one(extractor, tmp_path)  # so that the child's start is not in the time
+        assert reads_the_next_one(extractor, tmp_path)  # so that the child's start does not count
         try:
             ending = str(extractor.extract(path).outcome)
         except ExtractionFailed as failed:
             ending = failed.code
         if "unpacks_too_large" not in allowed:
-            allowed = allowed | {"extraction_timeout"}  # a busy machine may need longer for anything
+            allowed = allowed | {"extraction_timeout"}  # a busy machine may be slow
         assert ending in allowed
         extractor.time_limit_seconds = 60
         assert reads_the_next_one(extractor, tmp_path)
 
 
-def test_an_iwork_document_is_read_by_its_preview_or_not_at_all(extractor: Extractor, tmp_path: Path) -> None:
+def test_an_iwork_document_is_read_from_its_preview_or_is_unsupported(extractor: Extractor, tmp_path: Path) -> None:
     def package(name: str, **members: bytes) -> Path:
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.writestr("Index/Document.iwa", b"\0style names")
@@ -423,7 +423,7 @@ def test_an_iwork_document_is_read_by_its_preview_or_not_at_all(extractor: Extra
     assert (found.outcome, found.text, found.metadata["pages"]) == (Outcome.OK, "Boiler\n4,200", 1)
 
 
-def test_powerpoint_of_before_1997_says_what_to_do(extractor: Extractor, tmp_path: Path) -> None:
+def test_powerpoint_95_is_unsupported_and_the_message_says_what_to_do(extractor: Extractor, tmp_path: Path) -> None:
     document = (FORMATS / "report.doc").read_bytes()
     old = document.replace("WordDocument".encode("utf-16-le"), "PP40".encode("utf-16-le") + bytes(16), 1)
     at = old.index("PP40".encode("utf-16-le"))
@@ -434,14 +434,14 @@ def test_powerpoint_of_before_1997_says_what_to_do(extractor: Extractor, tmp_pat
     assert "save it as PPTX" in error.message
 
 
-def test_a_graph_that_is_named_like_a_template_of_word_is_read_as_text(extractor: Extractor, tmp_path: Path) -> None:
+def test_a_graphviz_file_named_dot_is_read_as_text(extractor: Extractor, tmp_path: Path) -> None:
     (tmp_path / "a.dot").write_bytes(b"// who reports to whom\ndigraph staff {\n  a -> b\n}\n")
     assert "a -> b" in extractor.extract(tmp_path / "a.dot").text
     (tmp_path / "b.dot").write_bytes(b"no graph at all")
     assert failure(extractor, tmp_path / "b.dot").code == "broken_file"
 
 
-def test_a_document_without_text_says_why(extractor: Extractor, tmp_path: Path) -> None:
+def test_a_document_without_text_has_a_reason(extractor: Extractor, tmp_path: Path) -> None:
     (tmp_path / "blank.odt").write_bytes(EMPTY["blank.odt"]())
     found = extractor.extract(tmp_path / "blank.odt")
-    assert found.metadata["reason"] == "nothing is written in this OpenDocument text"
+    assert found.metadata["reason"] == "this OpenDocument text contains no text"

@@ -1,4 +1,4 @@
-"""Bytes become the text that somebody wrote, in the encodings that people's files are in."""
+"""Text in common encodings is decoded correctly, also without a declared encoding."""
 
 import pytest
 
@@ -37,13 +37,13 @@ GERMAN = "Der Vertrag über die Lieferung wird für ungültig erklärt. Größe 
         (GERMAN, "latin-1"),
     ],
 )
-def test_text_is_read_in_the_encoding_it_was_written_in(text: str, encoding: str) -> None:
+def test_text_is_decoded_in_its_own_encoding(text: str, encoding: str) -> None:
     found = decode(text.encode(encoding))
     assert found is not None
     assert found.text == text
 
 
-def test_what_is_valid_utf8_is_utf8_whatever_its_label_says() -> None:
+def test_valid_utf8_is_decoded_as_utf8_despite_a_wrong_label() -> None:
     found = decode(KOREAN.encode(), declared="euc-kr")
     assert found is not None
     assert (found.text, found.encoding) == (KOREAN, "utf-8")
@@ -59,7 +59,7 @@ def test_what_is_valid_utf8_is_utf8_whatever_its_label_says() -> None:
         ("x-none", "cp949"),
     ],
 )
-def test_a_label_means_the_superset_that_was_written_under_it(declared: str, encoding: str) -> None:
+def test_a_declared_encoding_is_decoded_as_its_windows_superset(declared: str, encoding: str) -> None:
     text = {"cp949": "똠방각하", "gb18030": "镕基", "cp1252": "“straße” – 5 €"}[encoding]
     raw = ("뜻이 있는 글 " * 9 + text).encode(encoding) if encoding == "cp949" else text.encode(encoding)
     found = decode(raw, declared)
@@ -68,7 +68,7 @@ def test_a_label_means_the_superset_that_was_written_under_it(declared: str, enc
     assert found.text.endswith(text)
 
 
-def test_a_text_with_a_damaged_byte_is_still_read() -> None:
+def test_a_text_with_a_damaged_byte_is_still_decoded() -> None:
     for encoding in ("utf-8", "cp949"):
         found = decode((KOREAN * 3).encode(encoding)[:-2])
         assert found is not None
@@ -88,7 +88,7 @@ def test_a_text_with_a_damaged_byte_is_still_read() -> None:
         ("Сегодня утром густой туман закрыл маяк; паром опоздал.", "cp1251"),
     ],
 )
-def test_encodings_of_europe_are_told_apart_by_the_letters_of_its_languages(text: str, encoding: str) -> None:
+def test_european_encodings_are_distinguished_by_the_letters_of_their_languages(text: str, encoding: str) -> None:
     found = decode(text.encode(encoding))
     assert found is not None
     assert (found.text, found.encoding) == (text, encoding)
@@ -98,25 +98,25 @@ def test_encodings_of_europe_are_told_apart_by_the_letters_of_its_languages(text
 @pytest.mark.parametrize(
     "text", [KOREAN, "今朝は霧が濃く、\n灯台の光は", "今天清晨大雾弥漫,\n几乎看不见", "Hallo, Wärterin", "Привет, маяк"]
 )
-def test_utf16_without_its_mark_is_told_by_what_makes_sense(text: str, encoding: str) -> None:
+def test_utf16_without_a_byte_order_mark_is_recognized(text: str, encoding: str) -> None:
     found = decode(text.encode(encoding))
     assert found is not None
     assert (found.text, found.encoding) == (text, encoding)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_a_marked_text_that_was_cut_in_a_character_is_still_read(encoding: str) -> None:
+def test_a_truncated_text_with_a_byte_order_mark_is_still_decoded(encoding: str) -> None:
     found = decode((KOREAN * 3).encode(encoding)[:-1])
     assert found is not None
     assert found.text.startswith(KOREAN)
 
 
-def test_numbers_in_sixteen_bits_are_no_text() -> None:
+def test_16_bit_numbers_are_not_text() -> None:
     assert decode(b"".join(number.to_bytes(2, "little") for number in range(40, 20_000, 7))) is None
 
 
 @pytest.mark.parametrize("data", [b"\x7fELF\x02\x01\x01\0\0\0\xff\xfe", b"\0" * 64, bytes(range(256)) * 4])
-def test_binary_data_is_no_text(data: bytes) -> None:
+def test_binary_data_is_not_text(data: bytes) -> None:
     assert decode(data) is None
 
 
@@ -143,25 +143,23 @@ TENANT = {
 @pytest.mark.parametrize("language", TENANT)
 @pytest.mark.parametrize("broken", [0x80, 0xB0, 0xC3, 0xE9, 0xFF])
 @pytest.mark.parametrize("declared", [None, "iso-8859-1", "euc-kr"])
-def test_utf8_with_a_broken_byte_stays_utf8_wherever_it_stands(
-    language: str, broken: int, declared: str | None
-) -> None:
+def test_utf8_with_a_broken_byte_at_any_position_stays_utf8(language: str, broken: int, declared: str | None) -> None:
     whole = TENANT[language].encode()
-    for place in range(0, len(whole), 7):
+    for index in range(0, len(whole), 7):
         damaged = bytearray(whole)
-        damaged[place] = broken
+        damaged[index] = broken
         found = decode(bytes(damaged), declared)
         assert found is not None
         assert found.encoding == "utf-8"
 
 
-def test_utf8_that_was_cut_in_a_character_stays_utf8() -> None:
+def test_utf8_truncated_within_a_character_stays_utf8() -> None:
     whole = TENANT["ko"].encode()
     assert {found.encoding for end in range(4, len(whole)) if (found := decode(whole[:end]))} == {"utf-8"}
 
 
 @pytest.mark.parametrize("encoding", ["cp949", "johab", "utf-32-le", "utf-32-be"])
-def test_korean_is_told_apart_in_encodings_that_carry_no_mark(encoding: str) -> None:
+def test_korean_encodings_without_a_byte_order_mark_are_recognized(encoding: str) -> None:
     found = decode(TENANT["ko"].encode(encoding))
     assert found is not None
     assert (found.encoding, found.text) == (encoding, TENANT["ko"])

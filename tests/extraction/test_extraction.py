@@ -1,4 +1,4 @@
-"""The extractor's limits: what a document does to the child never reaches us, and no text of a document leaks."""
+"""The extractor's limits: a document that harms the child does not harm the parent, and no document text leaks."""
 
 import errno
 import fcntl
@@ -30,13 +30,13 @@ from dagster_offload.stages.graph import Outcome
 
 FILES = Path(__file__).parent / "files"
 SECRET = "xylophone-4711"
-NOBODY = 65534
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="memory limits and death signals are Linux's")
+UNPRIVILEGED_UID = 65534
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has memory limits and death signals")
 
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Extractor]:
-    """One child for the tests that do it no harm."""
+    """One child for the tests that do not harm it."""
     with Extractor() as extractor:
         yield extractor
 
@@ -53,14 +53,14 @@ def write(path: Path, content: bytes) -> Path:
 
 
 def started(extractor: Extractor, folder: Path) -> int:
-    """The pid of the extractor's child, which has done one file."""
+    """The pid of the extractor's child, after it has read one file."""
     extractor.extract(write(folder / "first.txt", b"first"))
     assert extractor.child_pid is not None
     return extractor.child_pid
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """For what happens in another process and sends no event."""
+    """Wait for a condition in another process that sends no event."""
     deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline, f"did not happen: {what}"
@@ -73,7 +73,7 @@ def has_unread_request(pid: int) -> bool:
 
 
 def stop(pid: int) -> None:
-    """Stop the process, and return when it stands still: until then it may still take a request."""
+    """Stop the process and wait until it has stopped. Until then it could still accept a request."""
     os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "the child stops")
 
@@ -91,7 +91,7 @@ def failure(extractor: Extractor, path: Path) -> ExtractionFailed:
     return failed.value
 
 
-# What a file holds
+# Outcomes
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def failure(extractor: Extractor, path: Path) -> ExtractionFailed:
         ("note", b"a note", Outcome.OK),
     ],
 )
-def test_the_outcome_says_what_a_file_holds(
+def test_the_outcome_follows_from_the_content_of_the_file(
     shared: Extractor, tmp_path: Path, name: str, content: bytes, outcome: Outcome
 ) -> None:
     assert shared.extract(write(tmp_path / name, content)).outcome == outcome
@@ -117,11 +117,11 @@ def test_a_picture_needs_ocr(shared: Extractor, tmp_path: Path) -> None:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
     one_white_pixel = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0\xff")) + chunk(b"IEND", b"")
     found = shared.extract(write(tmp_path / "page.png", one_white_pixel))
-    told = {"mime": "image/png", "pages_to_ocr": 1, "reason": "a picture. OCR is not set up here"}
-    assert found == Extracted(Outcome.NEEDS_OCR, "", told)
+    metadata = {"mime": "image/png", "pages_to_ocr": 1, "reason": "this file is a picture. OCR is not set up here"}
+    assert found == Extracted(Outcome.NEEDS_OCR, "", metadata)
 
 
-def test_text_is_storable_and_its_digest_stable(shared: Extractor, tmp_path: Path) -> None:
+def test_text_is_normalized_for_storage(shared: Extractor, tmp_path: Path) -> None:
     content = "\ufeffone  \r\ntwo\0\t\rthree\x0cfour\n\n\n\n\n각\n".encode()
     found = shared.extract(write(tmp_path / "a.txt", content))
     assert found.text == "one\ntwo\nthree\nfour\n\n\n각"
@@ -131,13 +131,13 @@ def test_text_is_storable_and_its_digest_stable(shared: Extractor, tmp_path: Pat
     ("text", "encoding"),
     [("안녕", "cp949"), ("회의록: 5월 20일 (월) 오전", "cp949"), ("안녕 hello", "utf-16"), ("안녕", "utf-8-sig")],
 )
-def test_short_korean_texts_are_read_in_the_encoding_they_are_in(
+def test_short_korean_texts_are_decoded_in_their_own_encoding(
     shared: Extractor, tmp_path: Path, text: str, encoding: str
 ) -> None:
     assert shared.extract(write(tmp_path / "a.txt", text.encode(encoding))).text == text
 
 
-def test_a_file_is_read_as_what_it_is_where_its_name_lies(shared: Extractor, tmp_path: Path) -> None:
+def test_the_content_of_a_file_takes_precedence_over_its_name(shared: Extractor, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "really-a-zip.txt", "w") as archive:
         archive.writestr("a.txt", "a")
     for name, content in [
@@ -149,7 +149,7 @@ def test_a_file_is_read_as_what_it_is_where_its_name_lies(shared: Extractor, tmp
     assert failure(shared, tmp_path / "really-a-zip.txt").code == "unsupported_type"
 
 
-# Whose fault it is
+# Faults
 
 
 @pytest.mark.parametrize(
@@ -167,17 +167,17 @@ def test_a_file_is_read_as_what_it_is_where_its_name_lies(shared: Extractor, tmp
         ("a", "unsupported_type"),
     ],
 )
-def test_a_broken_file_fails_for_good_and_its_text_is_in_no_message(
+def test_a_broken_file_fails_finally_and_no_message_quotes_its_text(
     shared: Extractor, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, code: str
 ) -> None:
     content = f"{SECRET}\n".encode() * 50 + (b"\0\xff\xfe\x81" if name == "a" else b"")
     error = failure(shared, write(tmp_path / name, content))
     assert (error.code, error.is_final) == (code, True)
-    told = f"{error} {error!r} {error.__cause__!r} {error.__context__!r} {capfd.readouterr()}"
-    assert SECRET not in told
+    messages = f"{error} {error!r} {error.__cause__!r} {error.__context__!r} {capfd.readouterr()}"
+    assert SECRET not in messages
 
 
-def test_a_password_is_asked_for_in_words(shared: Extractor) -> None:
+def test_a_password_protected_pdf_is_reported_as_such(shared: Extractor) -> None:
     error = failure(shared, FILES / "password_protected.pdf")
     assert (error.code, error.is_final) == ("password_protected", True)
     assert "password" in error.message
@@ -190,7 +190,7 @@ def test_a_file_that_cannot_be_opened_is_an_os_error(shared: Extractor, tmp_path
         shared.extract(tmp_path)
 
 
-def test_text_of_other_bytes_than_the_digest_is_never_returned(shared: Extractor, tmp_path: Path) -> None:
+def test_text_of_bytes_with_another_digest_is_never_returned(shared: Extractor, tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", b"one")
     before = sha256(b"one").hexdigest()
     assert shared.extract(path, before).text == "one"
@@ -199,16 +199,14 @@ def test_text_of_other_bytes_than_the_digest_is_never_returned(shared: Extractor
         shared.extract(path, before)
 
 
-def test_a_pipe_in_the_place_of_a_file_does_not_block(shared: Extractor, tmp_path: Path) -> None:
+def test_a_pipe_instead_of_a_file_does_not_block(shared: Extractor, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.txt")
     with pytest.raises(ChangedWhileRead):
         shared.extract(tmp_path / "a.txt")
 
 
-def test_only_the_file_itself_is_answered_with_an_error_of_reading(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A reader's own troubles are the document's, unless the system names a fault of this machine."""
+def test_only_opening_the_file_is_reported_as_an_error_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error inside a reader is a document fault, unless the system reports a machine fault."""
     path = write(tmp_path / "a.txt", b"text")
     request = Request(
         path=str(path), library=None, digest=None, most_bytes=1024**2, file_type="txt", reader=NO_READER, known_pages={}
@@ -222,7 +220,7 @@ def test_only_the_file_itself_is_answered_with_an_error_of_reading(
         return extraction_child._answer(request, lambda _page: None)
 
     for error, code in [
-        (OSError(f"cannot identify {SECRET}"), "extraction_crash"),  # as Pillow says, without a number
+        (OSError(f"cannot identify {SECRET}"), "extraction_crash"),  # as Pillow raises it, without a number
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "extraction_memory"),
     ]:
         answer = answered_when_reading_raises(error)
@@ -233,7 +231,7 @@ def test_only_the_file_itself_is_answered_with_an_error_of_reading(
     assert extraction_child._answer(missing, lambda _page: None) == Unopened(errno.ENOENT)
 
 
-def test_a_folder_swapped_for_a_link_after_its_digest_is_not_read(shared: Extractor, tmp_path: Path) -> None:
+def test_a_folder_replaced_by_a_link_after_its_digest_is_not_read(shared: Extractor, tmp_path: Path) -> None:
     library = tmp_path / "library"
     (library / "letters").mkdir(parents=True)
     path = write(library / "letters" / "a.txt", b"a letter")
@@ -244,7 +242,7 @@ def test_a_folder_swapped_for_a_link_after_its_digest_is_not_read(shared: Extrac
     write(tmp_path / "secrets" / "a.txt", SECRET.encode())
     with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
         shared.extract(path, library=library)
-    assert SECRET in shared.extract(path).text, "the system itself would follow it"
+    assert SECRET in shared.extract(path).text, "without a library, the link is followed"
 
 
 def test_a_link_inside_the_library_is_read(shared: Extractor, tmp_path: Path) -> None:
@@ -254,11 +252,11 @@ def test_a_link_inside_the_library_is_read(shared: Extractor, tmp_path: Path) ->
     assert shared.extract(tmp_path / "a.txt", library=tmp_path).text == "annexed"
 
 
-# What may happen to the child
+# Faults of the child
 
 
 @linux_only
-def test_a_child_that_hangs_is_killed_when_the_time_is_over(tmp_path: Path) -> None:
+def test_a_child_that_hangs_is_killed_after_the_time_limit(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", b"text")
     with Extractor() as extractor:
         pid = started(extractor, tmp_path)
@@ -273,7 +271,9 @@ def test_a_child_that_hangs_is_killed_when_the_time_is_over(tmp_path: Path) -> N
 
 
 @linux_only
-def test_a_child_that_crashes_costs_the_document_and_is_replaced(extractor: Extractor, tmp_path: Path) -> None:
+def test_a_crash_of_the_child_fails_the_document_and_the_child_is_replaced(
+    extractor: Extractor, tmp_path: Path
+) -> None:
     path = write(tmp_path / "a.txt", b"text")
     with ThreadPoolExecutor(1) as thread:
         pid = thread.submit(started, extractor, tmp_path).result()
@@ -288,7 +288,7 @@ def test_a_child_that_crashes_costs_the_document_and_is_replaced(extractor: Extr
 
 
 @linux_only
-def test_a_child_that_dies_between_two_documents_costs_nobody(extractor: Extractor, tmp_path: Path) -> None:
+def test_a_child_that_dies_while_idle_fails_no_document(extractor: Extractor, tmp_path: Path) -> None:
     pid = started(extractor, tmp_path)
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
@@ -298,7 +298,7 @@ def test_a_child_that_dies_between_two_documents_costs_nobody(extractor: Extract
 
 @linux_only
 @pytest.mark.parametrize("name", ["huge.txt", "huge.pdf"])
-def test_a_file_too_big_for_the_memory_limit_is_told_and_the_next_one_is_read(tmp_path: Path, name: str) -> None:
+def test_a_file_too_big_for_the_memory_limit_fails_and_the_next_one_is_read(tmp_path: Path, name: str) -> None:
     huge = tmp_path / name
     with huge.open("wb") as file:
         file.truncate(2 * 1024**3)  # sparse: takes no disk
@@ -310,7 +310,7 @@ def test_a_file_too_big_for_the_memory_limit_is_told_and_the_next_one_is_read(tm
 
 @pytest.mark.slow
 @linux_only
-def test_memory_that_runs_out_inside_the_extractor_is_told_apart_from_a_crash(tmp_path: Path) -> None:
+def test_running_out_of_memory_is_distinguished_from_a_crash(tmp_path: Path) -> None:
     page = write(tmp_path / "wide.html", b"<p>" + b"some words <b>and more</b> " * 6_000_000)
     with Extractor(memory_limit_bytes=1000 * 1024**2) as extractor:
         error = failure(extractor, page)
@@ -318,46 +318,46 @@ def test_memory_that_runs_out_inside_the_extractor_is_told_apart_from_a_crash(tm
 
 
 @pytest.mark.parametrize(("present", "after"), [(-998, 500), (0, 500), (500, 500), (999, 999)])
-def test_the_kernel_is_asked_to_end_the_child_first_and_never_to_spare_it(
-    tmp_path: Path, present: int, after: int
-) -> None:
+def test_the_oom_score_of_the_child_is_raised_and_never_lowered(tmp_path: Path, present: int, after: int) -> None:
     score = write(tmp_path / "oom_score_adj", b"%d\n" % present)
-    extraction_child.go_first_when_memory_runs_out(score)
+    extraction_child.raise_oom_score(score)
     assert int(score.read_text()) == after
 
 
-def test_a_child_whose_score_may_not_be_written_starts_all_the_same(
+def test_a_child_starts_even_if_its_oom_score_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_given: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    extraction_child.go_first_when_memory_runs_out(tmp_path / "no proc here")
+    extraction_child.raise_oom_score(tmp_path / "no proc here")
     score = write(tmp_path / "oom_score_adj", b"0\n")
     monkeypatch.setattr(Path, "write_text", refused)
-    extraction_child.go_first_when_memory_runs_out(score)
+    extraction_child.raise_oom_score(score)
     assert score.read_text() == "0\n"
 
 
 @pytest.mark.root
 @linux_only
-def test_somebody_whose_own_score_is_higher_still_starts_an_extractor(tmp_path: Path) -> None:
-    """As in a pod of Kubernetes without a memory request: nobody there may lower it."""
+def test_a_child_that_inherits_a_higher_oom_score_keeps_it(tmp_path: Path) -> None:
+    """As in a Kubernetes pod without a memory request, where no process may lower its score."""
     script = (
         "import os\n"
         "from pathlib import Path\n"
-        "from dagster_offload.extraction.child import go_first_when_memory_runs_out\n"
+        "from dagster_offload.extraction.child import raise_oom_score\n"
         "own = Path('/proc/self/oom_score_adj')\n"
         "own.write_text('900')\n"
-        f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
-        "go_first_when_memory_runs_out(own)\n"
+        f"os.setgroups([]); os.setgid({UNPRIVILEGED_UID}); os.setuid({UNPRIVILEGED_UID})\n"
+        "raise_oom_score(own)\n"
         "print(own.read_text())\n"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert ran.stdout.strip() == "900", ran.stderr
 
 
-def test_a_child_that_cannot_be_made_is_no_error_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_cannot_be_started_is_not_a_document_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(*_given: object, **_options: object) -> None:
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
@@ -423,7 +423,7 @@ def test_closing_ends_an_extraction_in_another_thread(extractor: Extractor, tmp_
 
 
 @linux_only
-def test_the_child_knows_no_setting_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_child_does_not_inherit_our_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFLOAD_DEEP_API_KEY", SECRET)
     with Extractor() as extractor:
         pid = started(extractor, tmp_path)
@@ -431,7 +431,7 @@ def test_the_child_knows_no_setting_of_ours(tmp_path: Path, monkeypatch: pytest.
 
 
 @linux_only
-def test_a_child_is_replaced_before_it_grows_old(
+def test_a_child_is_replaced_after_a_number_of_documents(
     extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dagster_offload.extraction.extractor.DOCUMENTS_PER_CHILD", 2)

@@ -1,4 +1,4 @@
-"""What is worthless is found, and nothing that anybody writes is called so."""
+"""Worthless text is recognized, and real text never counts as worthless."""
 
 import base64
 import io
@@ -87,26 +87,26 @@ SOUP = {
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_what_people_write_is_readable(name: str) -> None:
+def test_real_text_counts_as_readable(name: str) -> None:
     assert why_glyph_soup(READABLE[name]) is None
 
 
 @pytest.mark.parametrize("name", SOUP)
-def test_what_nobody_can_read_is_worthless(name: str) -> None:
+def test_unreadable_text_counts_as_worthless(name: str) -> None:
     assert why_worthless(SOUP[name]) is not None
 
 
-def test_a_pdf_whose_fonts_name_other_letters_is_soup_and_no_other_text_is() -> None:
+def test_shifted_glyph_numbers_are_worthless_only_in_a_pdf() -> None:
     assert why_glyph_soup(SHIFTED) is not None
     assert why_worthless(SHIFTED) is None
     assert why_glyph_soup("!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~" * 5) is not None
 
 
-def test_no_text_is_not_worthless_text() -> None:
+def test_an_empty_text_is_not_worthless() -> None:
     assert why_worthless(" \n") is None
 
 
-def test_twelve_stray_characters_are_stray_and_a_sentence_is_not() -> None:
+def test_a_few_characters_are_stray_and_a_sentence_is_not() -> None:
     assert is_stray("l . , ' i ~ 3 t")
     assert not is_stray("The rent is due on the first of each month.")
 
@@ -121,7 +121,7 @@ def test_twelve_stray_characters_are_stray_and_a_sentence_is_not() -> None:
     ],
     ids=lambda path: path.name,
 )
-def test_no_file_of_ours_is_worthless(path: Path) -> None:
+def test_no_file_of_this_repository_is_worthless(path: Path) -> None:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -132,7 +132,7 @@ def test_no_file_of_ours_is_worthless(path: Path) -> None:
 @example("Czech", 2, 4, 10)
 @example("Icelandic", 0, 1, 40)
 @given(st.sampled_from(sorted(LANGUAGES)), st.integers(0, 80), st.integers(1, 200), st.integers(1, 40))
-def test_no_cut_out_of_a_readable_text_is_worthless(name: str, start: int, length: int, times: int) -> None:
+def test_no_excerpt_of_a_readable_text_is_worthless(name: str, start: int, length: int, times: int) -> None:
     assert why_glyph_soup(LANGUAGES[name][start : start + length] * times) is None
 
 
@@ -145,7 +145,7 @@ def test_no_mixture_of_readable_texts_is_worthless(names: list[str]) -> None:
 
 
 @given(st.sampled_from(sorted(LANGUAGES)))
-def test_capitals_change_nothing(name: str) -> None:
+def test_upper_case_text_is_readable(name: str) -> None:
     assert why_glyph_soup(LANGUAGES[name].upper() * 5) is None
 
 
@@ -168,11 +168,11 @@ def test_codes_of_letters_and_digits_are_never_mojibake(text: str) -> None:
 
 
 @given(st.sampled_from(sorted(MOJIBAKE)), st.integers(2, 20))
-def test_mojibake_is_found_whatever_stands_around_it(name: str, times: int) -> None:
+def test_mojibake_is_found_below_a_readable_line(name: str, times: int) -> None:
     assert why_worthless("No. 12\n" + f"{MOJIBAKE[name]}\n" * times) is not None
 
 
-def test_a_long_text_is_judged_by_samples_of_all_of_it() -> None:
+def test_a_long_text_is_checked_by_samples() -> None:
     readable = "The lease of the greenhouse ends in March. " * 8_000
     assert why_worthless("(cid:12)" * 100_000) is not None
     assert why_worthless("(cid:12)" * 10_000 + readable * 3) is None

@@ -1,4 +1,4 @@
-"""Limits by size and by memory: decided before a file is read, and by the machine that reads it."""
+"""The size limit of files, and the memory limit of extractor children."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from dagster_offload.errors import ExtractionFailed
 from dagster_offload.extraction.extractor import Extractor
-from dagster_offload.extraction.limits import LEAST_BYTES, MOST_BYTES, Children, children_for, memory_of_this_machine
+from dagster_offload.extraction.limits import MAX_BYTES, MIN_BYTES, Children, children_for, memory_of_this_machine
 from dagster_offload.stages.graph import Outcome
 
 GIB = 1024**3
@@ -16,28 +16,28 @@ GIB = 1024**3
 @pytest.mark.parametrize(
     ("wanted", "memory", "children"),
     [
-        (2, 1 * GIB, Children(1, LEAST_BYTES)),  # a small VM: fewer children, not too little for each
-        (4, 4 * GIB, Children(4, LEAST_BYTES)),
+        (2, 1 * GIB, Children(1, MIN_BYTES)),  # a small VM: fewer children, with enough memory each
+        (4, 4 * GIB, Children(4, MIN_BYTES)),
         (8, 16 * GIB, Children(8, int(1.5 * GIB))),
-        (16, 256 * GIB, Children(16, MOST_BYTES)),
-        (1, 8 * GIB, Children(1, MOST_BYTES)),
-        (1, GIB // 4, Children(1, LEAST_BYTES)),
+        (16, 256 * GIB, Children(16, MAX_BYTES)),
+        (1, 8 * GIB, Children(1, MAX_BYTES)),
+        (1, GIB // 4, Children(1, MIN_BYTES)),
     ],
 )
-def test_the_machines_memory_is_shared_out(wanted: int, memory: int, children: Children) -> None:
+def test_the_children_share_the_memory_of_the_machine(wanted: int, memory: int, children: Children) -> None:
     assert children_for(wanted, memory) == children
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 7, 64])
 @pytest.mark.parametrize("gib", [1, 2, 3, 8, 20, 64, 1000])
-def test_all_children_together_never_get_more_than_three_quarters(wanted: int, gib: int) -> None:
+def test_all_children_together_get_at_most_three_quarters_of_the_memory(wanted: int, gib: int) -> None:
     found = children_for(wanted, gib * GIB)
     assert 1 <= found.count <= wanted
-    assert LEAST_BYTES <= found.memory_limit_bytes <= MOST_BYTES
+    assert MIN_BYTES <= found.memory_limit_bytes <= MAX_BYTES
     assert found.count * found.memory_limit_bytes <= 0.75 * gib * GIB
 
 
-def test_a_containers_limit_goes_before_the_machines_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_of_a_container_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dagster_offload.extraction import limits
 
     unlimited, limited = tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes"
@@ -51,7 +51,7 @@ def test_a_containers_limit_goes_before_the_machines_memory(tmp_path: Path, monk
 
 
 def test_a_file_over_the_size_limit_is_not_read(tmp_path: Path) -> None:
-    """A sparse file of one tebibyte: reading it would take the child's memory and more than its time."""
+    """A sparse file of one tebibyte. Reading it would exceed the child's memory and time limits."""
     huge, small = tmp_path / "huge.txt", tmp_path / "small.txt"
     huge.touch()
     os.truncate(huge, 1024 * GIB)
@@ -61,10 +61,10 @@ def test_a_file_over_the_size_limit_is_not_read(tmp_path: Path) -> None:
             extractor.extract(huge)
         child = extractor.child_pid
         assert extractor.extract(small).outcome is Outcome.OK
-        assert extractor.child_pid == child  # nothing had to be killed
+        assert extractor.child_pid == child  # the child was not killed
     assert failed.value.code == "too_large"
     assert failed.value.is_final
-    assert failed.value.message.startswith("the file has 1,048,576 MiB, and files of more than 0 MiB are not read")
+    assert failed.value.message.startswith("the file has 1,048,576 MiB, and the limit is 0 MiB")
     assert "OFFLOAD_MAX_FILE_SIZE" in failed.value.message
 
 
@@ -81,8 +81,10 @@ def test_a_file_over_the_size_limit_is_not_read(tmp_path: Path) -> None:
         ("encryption.xml", "EncryptionMethod" * 300_000),
     ],
 )
-def test_no_pattern_repeated_300_000_times_takes_the_childs_time(tmp_path: Path, name: str, content: str) -> None:
-    """With patterns that look back over the whole file each of these takes hours; the limit is the child's own."""
+def test_a_pattern_repeated_300_000_times_is_read_within_the_time_limit(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    """A pattern that backtracks over the whole file takes hours for each of these. The child's time limit ends it."""
     file = tmp_path / name
     file.write_text(content)
     code = None

@@ -1,4 +1,4 @@
-"""Text out of pictures: what is read, what is not worth reading, and how long a page may take."""
+"""OCR: which pictures are read, which results are worthless, and how long a page may take."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 
 from dagster_offload.errors import ExtractionFailed
 from dagster_offload.extraction.extractor import Extractor
-from dagster_offload.extraction.page_images import MOST_PIXELS, PdfPages, tiff_pages
+from dagster_offload.extraction.page_images import MAX_PIXELS, PdfPages, tiff_pages
 from dagster_offload.extraction.protocol import PageRead
 from dagster_offload.extraction.tesseract import Reader, find_reader
 from dagster_offload.stages.graph import Outcome
@@ -19,7 +19,7 @@ from tests.support.acceptance import is_running, wait_for
 from tests.support.ocr import SCANS, share_kept, tesseract
 
 LIBRARY = Path(__file__).parents[2] / "fixtures" / "library"
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="death signals are Linux's")
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has death signals")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def reading() -> Iterator[Extractor]:
 
 @pytest.fixture
 def blind() -> Iterator[Extractor]:
-    """As on a machine without Tesseract."""
+    """An extractor as on a machine without Tesseract."""
     with Extractor() as extractor:
         yield extractor
 
@@ -47,7 +47,7 @@ def reader_of(command: str) -> Reader:
     return Reader(command, "5", "eng", (), knows_orientation=True, advice="")
 
 
-# What is read
+# Reading
 
 
 @pytest.mark.tesseract
@@ -62,7 +62,7 @@ def reader_of(command: str) -> Reader:
         ("typed_scanned_typed.pdf", ("english.txt",)),
     ],
 )
-def test_scans_are_read(reading: Extractor, name: str, known: tuple[str, ...]) -> None:
+def test_ocr_reads_scans(reading: Extractor, name: str, known: tuple[str, ...]) -> None:
     found = reading.extract(SCANS / name)
     assert found.outcome is Outcome.OK
     for words in known:
@@ -72,10 +72,10 @@ def test_scans_are_read(reading: Extractor, name: str, known: tuple[str, ...]) -
 
 
 @pytest.mark.tesseract
-def test_only_the_pages_without_text_are_read_and_all_stand_in_their_order(reading: Extractor) -> None:
-    seen: list[PageRead] = []
-    found = reading.extract(SCANS / "typed_scanned_typed.pdf", on_page=seen.append)
-    assert [(page.number, page.of, page.text is None) for page in seen] == [(2, 3, True), (2, 3, False)]
+def test_ocr_reads_only_the_pages_without_text_and_the_page_order_is_kept(reading: Extractor) -> None:
+    pages: list[PageRead] = []
+    found = reading.extract(SCANS / "typed_scanned_typed.pdf", on_page=pages.append)
+    assert [(page.number, page.of, page.text is None) for page in pages] == [(2, 3, True), (2, 3, False)]
     typed, scanned, typed_again = (
         found.text.index(words) for words in ("the letter as it came in", "Larkfield", "the answer as it came in")
     )
@@ -83,10 +83,10 @@ def test_only_the_pages_without_text_are_read_and_all_stand_in_their_order(readi
 
 
 @pytest.mark.tesseract
-def test_pages_that_are_known_are_not_read_again(reading: Extractor) -> None:
-    seen: list[PageRead] = []
-    found = reading.extract(SCANS / "fax.tif", known_pages={1: "the first page"}, on_page=seen.append)
-    assert {page.number for page in seen} == {2}
+def test_known_pages_are_not_read_again(reading: Extractor) -> None:
+    pages: list[PageRead] = []
+    found = reading.extract(SCANS / "fax.tif", known_pages={1: "the first page"}, on_page=pages.append)
+    assert {page.number for page in pages} == {2}
     assert found.text.startswith("the first page\n\n늘봄아파트")
 
 
@@ -101,11 +101,11 @@ def test_a_picture_without_words_has_no_text(reading: Extractor, tmp_path: Path)
     noise.write_bytes(header + b"\1\0\x18\0" + bytes(24) + pixels)
     found = reading.extract(noise)
     assert (found.outcome, found.text) == (Outcome.NO_TEXT, "")
-    assert found.metadata["reason"] == "OCR (kor+eng) finds no readable text"
+    assert found.metadata["reason"] == "OCR (kor+eng) found no readable text"
 
 
 @pytest.mark.tesseract
-def test_documents_with_text_are_not_touched(reading: Extractor, blind: Extractor) -> None:
+def test_ocr_does_not_change_documents_with_text(reading: Extractor, blind: Extractor) -> None:
     for name in (
         "invoice-2024-0317.pdf",
         "../reading/greenhouse-controller-manual.pdf",
@@ -127,11 +127,11 @@ def test_without_tesseract_the_reason_says_what_to_install(tmp_path: Path, monke
     assert "brew install tesseract tesseract-lang" in scanned.metadata["reason"]
     assert mixed.outcome is Outcome.OK
     assert "the letter as it came in" in mixed.text
-    assert mixed.metadata["reason"].startswith("1 of 3 pages are not read: pictures of text. Tesseract")
+    assert mixed.metadata["reason"].startswith("1 of 3 pages were not read: pictures of text. Tesseract")
 
 
 @pytest.mark.tesseract
-def test_a_language_that_is_missing_is_named_and_the_others_are_used() -> None:
+def test_a_missing_language_is_reported_and_the_others_are_used() -> None:
     reader = find_reader("auto", "eng+tlh+chi_sim")
     assert (reader.languages, reader.missing) == ("eng", ("tlh", "chi_sim"))
     assert "languages tlh and chi_sim: apt-get install tesseract-ocr-tlh tesseract-ocr-chi-sim" in reader.advice
@@ -143,11 +143,11 @@ def test_ocr_can_be_switched_off() -> None:
     assert "OFFLOAD_OCR=auto" in reader.advice
 
 
-# Whose fault it is
+# Faults
 
 
 @pytest.mark.slow
-def test_a_page_that_hangs_is_stopped_and_leaves_no_process(tmp_path: Path) -> None:
+def test_ocr_that_hangs_is_stopped_and_leaves_no_process(tmp_path: Path) -> None:
     command = script(tmp_path, 'echo $$ > "$(dirname "$0")/pid"\nexec sleep 600')
     with Extractor(reader=reader_of(command), page_limit_seconds=2) as extractor:
         with pytest.raises(ExtractionFailed) as failed:
@@ -169,15 +169,15 @@ def test_tesseract_dies_with_an_extractor_that_is_killed(tmp_path: Path) -> None
         "from dagster_offload.extraction.tesseract import Reader\n"
         f"with Extractor(reader=Reader({command!r}, '5', 'eng', (), True, '')) as e: e.extract(Path(sys.argv[1]))"
     )
-    ours = subprocess.Popen([sys.executable, "-c", code, str(SCANS / "korean.png")], cwd=Path(__file__).parents[2])
-    tesseract_at_work = psutil.Process(int((tmp_path / "started").read_text()))
-    ours.kill()
-    ours.wait()
-    wait_for(lambda: not is_running(tesseract_at_work), "the end of tesseract")
+    parent = subprocess.Popen([sys.executable, "-c", code, str(SCANS / "korean.png")], cwd=Path(__file__).parents[2])
+    running_tesseract = psutil.Process(int((tmp_path / "started").read_text()))
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not is_running(running_tesseract), "the end of tesseract")
 
 
 @pytest.mark.parametrize(("body", "ending"), [("exit 1", "exit code 1"), ("kill -SEGV $$", "SIGSEGV")])
-def test_a_page_that_tesseract_dies_of_is_the_documents_fault(tmp_path: Path, body: str, ending: str) -> None:
+def test_a_crash_of_tesseract_is_a_document_fault(tmp_path: Path, body: str, ending: str) -> None:
     with (
         Extractor(reader=reader_of(script(tmp_path, body))) as extractor,
         pytest.raises(ExtractionFailed) as failed,
@@ -188,12 +188,12 @@ def test_a_page_that_tesseract_dies_of_is_the_documents_fault(tmp_path: Path, bo
 
 
 @pytest.mark.slow
-def test_each_page_has_its_own_time(tmp_path: Path) -> None:
+def test_each_page_has_its_own_time_limit(tmp_path: Path) -> None:
     reader = Reader(script(tmp_path, "sleep 4"), "5", "eng", (), knows_orientation=False, advice="")
-    seen: list[PageRead] = []
-    with Extractor(reader=reader, page_limit_seconds=7) as extractor:  # and 8 s for both
-        extractor.extract(SCANS / "fax.tif", on_page=seen.append)
-    assert [page.number for page in seen] == [1, 1, 2, 2]
+    pages: list[PageRead] = []
+    with Extractor(reader=reader, page_limit_seconds=7) as extractor:  # both pages take 8 s
+        extractor.extract(SCANS / "fax.tif", on_page=pages.append)
+    assert [page.number for page in pages] == [1, 1, 2, 2]
 
 
 def has_ended(pid: int) -> bool:
@@ -206,20 +206,20 @@ def has_ended(pid: int) -> bool:
 # Pages as pictures
 
 
-def test_a_poster_is_drawn_no_larger_than_memory_allows() -> None:
+def test_a_poster_is_rendered_within_the_pixel_limit() -> None:
     def pdf(width: int, height: int) -> bytes:
         page = f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 {width} {height}]>>"
         parts = ("<</Type/Catalog/Pages 2 0 R>>", "<</Type/Pages/Kids[3 0 R]/Count 1>>", page)
         body = "".join(f"{number} 0 obj{part}endobj\n" for number, part in enumerate(parts, 1))
         return f"%PDF-1.4\n{body}trailer<</Root 1 0 R>>\n%%EOF".encode()
 
-    picture, dpi = PdfPages(pdf(14400, 14400)).drawn(1)
+    picture, dpi = PdfPages(pdf(14400, 14400)).render_page(1)
     assert dpi < 300
-    assert len(picture) < MOST_PIXELS * 1.1
-    assert PdfPages(pdf(595, 842)).drawn(1)[1] == 300
+    assert len(picture) < MAX_PIXELS * 1.1
+    assert PdfPages(pdf(595, 842)).render_page(1)[1] == 300
 
 
-def test_a_tiffs_pages_are_counted_also_where_its_chain_is_broken() -> None:
+def test_the_pages_of_a_tiff_are_counted_even_if_its_chain_is_broken() -> None:
     fax = (SCANS / "fax.tif").read_bytes()
     assert tiff_pages(fax) == 2
     assert tiff_pages(fax[:100]) == 1
@@ -235,7 +235,7 @@ def grey_with_transparency() -> bytes:
     return b"II*\0" + (16).to_bytes(4, "little") + bytes(8) + chain + bytes(4)
 
 
-def test_a_grey_picture_with_transparency_is_a_picture_and_one_that_was_cut_off_is_broken(
+def test_a_grey_tiff_with_transparency_is_a_picture_and_a_truncated_one_is_broken(
     blind: Extractor, tmp_path: Path
 ) -> None:
     picture = tmp_path / "page.tiff"

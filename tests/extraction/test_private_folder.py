@@ -1,11 +1,10 @@
-"""Where the extractor's native library is unpacked and loaded: never where another user could have put another one."""
+"""The extractor unpacks and loads its native library only where no other user could have planted a different one."""
 
 import os
 import pwd
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from dagster_offload.errors import ExtractorUnavailable
 from dagster_offload.extraction import private_folder
 from dagster_offload.extraction.extractor import Extractor
-from dagster_offload.extraction.private_folder import Place, best_first, look_at, make_private_folder
+from dagster_offload.extraction.private_folder import CandidateFolder, best_first, inspect_folder, make_private_folder
 from dagster_offload.host.ownership import Me, me, others_may_write, stranger
 
 PDF = Path(__file__).parents[2] / "fixtures" / "library" / "reading" / "greenhouse-controller-manual.pdf"
@@ -22,7 +21,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as 
 
 @pytest.fixture
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The temporary folder of the system, as far as these tests are concerned."""
+    """Stands for the temporary folder of the system in these tests."""
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o1777)
@@ -31,22 +30,10 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def small_disk(shared: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """`shared` on a file system of its own, mounted with the options of the test's parameter."""
-    mount = ["mount", "-t", "tmpfs", "-o", f"mode=1777,{request.param}", "tmpfs", str(shared)]
-    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a file system")
-    try:
-        yield shared
-    finally:
-        subprocess.run(["umount", "-l", str(shared)], check=True)
-
-
 @needs_root
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_library_another_user_put_into_the_temporary_folder_is_not_loaded(shared: Path) -> None:
-    # kreuzberg takes a file of the right size for its own.
+def test_a_library_planted_by_another_user_in_the_temporary_folder_is_not_loaded(shared: Path) -> None:
+    # kreuzberg accepts any file of the right size as its own.
     planted = shared / "kreuzberg-pdfium" / "libpdfium.so"
     attacker = pwd.getpwnam("daemon")
     planted.parent.mkdir()
@@ -65,7 +52,7 @@ def maps(extractor: Extractor) -> list[str]:
 
 
 def bundled_size(folder: Path) -> int:
-    """The size of kreuzberg's own library, unpacked by kreuzberg itself in a process that is none of ours."""
+    """The size of kreuzberg's own library, which kreuzberg unpacks in a separate process."""
     script = "import kreuzberg, sys; kreuzberg.extract_file_sync(sys.argv[1])"
     own = folder / "unpacked"
     own.mkdir(mode=0o700)
@@ -73,7 +60,7 @@ def bundled_size(folder: Path) -> int:
     return (own / "kreuzberg-pdfium" / "libpdfium.so").stat().st_size
 
 
-def test_the_childs_folder_is_private_and_goes_with_the_child(shared: Path) -> None:
+def test_the_folder_of_the_child_is_private_and_removed_with_the_child(shared: Path) -> None:
     with Extractor() as extractor:
         extractor.extract(PDF)
         (folder,) = shared.iterdir()
@@ -82,8 +69,8 @@ def test_the_childs_folder_is_private_and_goes_with_the_child(shared: Path) -> N
     assert list(shared.iterdir()) == []
 
 
-def test_a_temporary_folder_others_may_rename_in_is_passed_over(shared: Path, tmp_path: Path) -> None:
-    shared.chmod(0o777)  # not sticky: anybody may replace what lies in it
+def test_a_temporary_folder_in_which_others_may_rename_files_is_not_used(shared: Path, tmp_path: Path) -> None:
+    shared.chmod(0o777)  # not sticky: every user may replace its files
     with make_private_folder(tmp_path) as folder:
         assert Path(folder).parent == tmp_path
     with pytest.raises(ExtractorUnavailable, match=r"shared can be written by everybody.*TMPDIR"):
@@ -91,16 +78,16 @@ def test_a_temporary_folder_others_may_rename_in_is_passed_over(shared: Path, tm
 
 
 @needs_root
-def test_a_temporary_folder_of_another_user_is_passed_over(shared: Path, tmp_path: Path) -> None:
+def test_a_temporary_folder_of_another_user_is_not_used(shared: Path, tmp_path: Path) -> None:
     os.chown(shared, pwd.getpwnam("daemon").pw_uid, -1)
-    assert "belongs to daemon" in look_at(shared).danger
+    assert "belongs to daemon" in inspect_folder(shared).danger
     with make_private_folder(tmp_path) as folder:
         assert Path(folder).parent == tmp_path
 
 
-def test_a_folder_that_lacks_nothing_goes_before_those_that_do() -> None:
-    noexec, full = Place(Path("/a"), runs_programs=False), Place(Path("/b"), free_bytes=0)
-    good, foreign = Place(Path("/c")), Place(Path("/d"), danger="belongs to daemon")
+def test_suitable_folders_are_tried_first() -> None:
+    noexec, full = CandidateFolder(Path("/a"), runs_programs=False), CandidateFolder(Path("/b"), free_bytes=0)
+    good, foreign = CandidateFolder(Path("/c")), CandidateFolder(Path("/d"), danger="belongs to daemon")
     assert best_first([foreign, noexec, full, good]) == [good, full, noexec, foreign]
     assert best_first([noexec, full]) == [full, noexec]
 
@@ -110,13 +97,13 @@ def test_a_folder_that_lacks_nothing_goes_before_those_that_do() -> None:
     [
         (1000, 1000, 0o600, None),
         (0, 0, 0o644, None),
-        (1000, 1000, 0o664, None),  # a group that holds nobody else
+        (1000, 1000, 0o664, None),  # a group with no other members
         (1000, 50, 0o664, "can be written by the group"),
         (1000, 1000, 0o606, "can be written by everybody"),
         (1001, 1000, 0o600, "belongs to"),
     ],
 )
-def test_who_else_may_have_written_a_file(uid: int, gid: int, mode: int, words: str | None) -> None:
+def test_a_file_that_others_may_have_written_is_recognized(uid: int, gid: int, mode: int, words: str | None) -> None:
     status = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, uid, gid, 0, 0, 0, 0))
     found = stranger(status, Me(1000, 1000))
     assert found == words if words is None else words in str(found)

@@ -1,4 +1,4 @@
-"""The messages between extractor and child arrive as they were sent."""
+"""Messages between extractor and child are parsed to what was sent."""
 
 import pytest
 
@@ -35,13 +35,13 @@ from dagster_offload.stages.graph import Outcome
         Unopened(13),
     ],
 )
-def test_a_message_is_parsed_back_to_itself(message: Message) -> None:
+def test_a_parsed_message_equals_the_sent_one(message: Message) -> None:
     sent = frame(message)
     assert HEADER.unpack(sent[: HEADER.size]) == (len(sent) - HEADER.size,)
     assert parse_message(sent[HEADER.size :]) == message
 
 
-def test_a_request_is_one_line_and_is_parsed_back_to_itself() -> None:
+def test_a_request_is_one_line_and_the_parsed_request_equals_the_sent_one() -> None:
     reader = Reader("/usr/bin/tesseract", "5.3", "kor+eng", (), True, "")
     request = Request("/docs/a\nb.pdf", "/docs", None, 1024, "pdf", reader, {1: "first\npage", 7: ""})
     line = request_line(request)

@@ -1,4 +1,4 @@
-"""Each document of the sample library extracts to what `fixtures/library_expected.json` says a person finds in it."""
+"""Each document of the sample library gives the text in `fixtures/library_expected.json`."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def extractor() -> Iterator[Extractor]:
         yield one
 
 
-def test_the_walk_finds_the_samples_and_nothing_else() -> None:
+def test_the_walk_finds_exactly_the_samples() -> None:
     found = walk(LIBRARY)
     assert {file.key for file in found.files} == set(EXPECTED)
     assert (found.unusable, found.unreadable, found.skipped_by_type, found.skipped_links) == ([], [], 0, 0)
@@ -42,7 +42,7 @@ def test_the_samples_spread_over_the_default_classes_and_two_languages() -> None
 
 
 @pytest.mark.parametrize("key", EXPECTED)
-def test_a_sample_extracts_to_what_is_written_in_it(extractor: Extractor, key: str) -> None:
+def test_a_sample_gives_its_expected_text(extractor: Extractor, key: str) -> None:
     expected = EXPECTED[key]
     file = next(file for file in walk(LIBRARY).files if file.key == key)
     if expected["outcome"] == "broken_file":
@@ -77,11 +77,11 @@ def test_the_same_bytes_give_the_same_text_in_another_child() -> None:
     assert texts() == texts()
 
 
-def test_office_tables_keep_their_cells_and_lose_no_word(extractor: Extractor) -> None:
+def test_a_word_document_keeps_its_first_and_last_words(extractor: Extractor) -> None:
     path = locate(LIBRARY, "office/greenhouse-lease.docx")
     assert path is not None
     text = extractor.extract(path).text
     assert "\\" not in text
-    # First and last words of the document, where an extractor loses some first.
+    # The first and last words of the document, which extractors lose most easily.
     assert text.startswith("# Lease of a Greenhouse")
     assert text.endswith("Daniel Seo for Everspring Seedlings Ltd (Lessee).")

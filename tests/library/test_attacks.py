@@ -1,4 +1,4 @@
-"""What an attacker who may write into a library, or the library itself, may do to a walk: links, mounts, odd files, numbers."""
+"""A walk is safe against links, mounts, special files and extreme numbers, from an attacker or by accident."""
 
 import os
 import socket
@@ -41,10 +41,10 @@ def only(library: Path) -> FileStat:
     return file
 
 
-# Attacks of somebody who may write into the library
+# Attacks by a user who may write into the library
 
 
-def test_a_folder_swapped_for_a_link_between_walk_and_digest_is_not_followed(library: Path) -> None:
+def test_a_folder_replaced_by_a_link_between_walk_and_digest_is_not_followed(library: Path) -> None:
     write(library, "letters/a.txt", b"letter")
     write(library.parent, "secrets/a.txt", b"secret")
     before = only(library)
@@ -56,7 +56,7 @@ def test_a_folder_swapped_for_a_link_between_walk_and_digest_is_not_followed(lib
     assert locate(library, "letters/a.txt") is None
 
 
-def test_a_file_swapped_for_a_link_between_walk_and_digest_is_not_followed(library: Path) -> None:
+def test_a_file_replaced_by_a_link_between_walk_and_digest_is_not_followed(library: Path) -> None:
     path = write(library, "a.txt", b"letter")
     before = only(library)
     path.unlink()
@@ -66,13 +66,13 @@ def test_a_file_swapped_for_a_link_between_walk_and_digest_is_not_followed(libra
     assert locate(library, "a.txt") is None
 
 
-def test_a_folder_swapped_for_a_link_during_the_walk_is_not_listed(library: Path) -> None:
+def test_a_folder_replaced_by_a_link_during_the_walk_is_not_listed(library: Path) -> None:
     for name in ("a/one.txt", "b/two.txt"):
         write(library, name)
     write(library.parent, "secrets/secret.txt")
 
     class Swapping(dict[str, SeenFile]):
-        """Swaps the other folder, which is listed in the walk already, at the first file that is asked for."""
+        """Replaces the other folder by a link, after the walk has listed it, when the first file is looked up."""
 
         def get(self, key: str, default: Any = None) -> Any:
             other = library / ("b" if key.startswith("a/") else "a")
@@ -86,7 +86,7 @@ def test_a_folder_swapped_for_a_link_during_the_walk_is_not_listed(library: Path
     assert "secret" not in str(found)
 
 
-def test_a_link_through_a_linked_folder_is_no_document(library: Path) -> None:
+def test_a_link_through_a_linked_folder_is_not_a_document(library: Path) -> None:
     write(library.parent, "secrets/secret.txt")
     (library / "folder").symlink_to(library.parent / "secrets")
     (library / "a.txt").symlink_to("folder/secret.txt")
@@ -102,8 +102,8 @@ def test_a_link_with_an_absolute_target_inside_the_library_is_a_document(library
     assert digest(walk(library).files[1]) == sha256(b"annexed").hexdigest()
 
 
-def test_sockets_are_no_documents(library: Path) -> None:
-    # A socket's path has about 100 bytes, which pytest's folder may be too long for.
+def test_a_socket_is_not_a_document(library: Path) -> None:
+    # A socket's path is limited to about 100 bytes, and the path of pytest's folder may be longer.
     with socket.socket(socket.AF_UNIX) as listener:
         here = os.getcwd()
         os.chdir(library)
@@ -115,7 +115,7 @@ def test_sockets_are_no_documents(library: Path) -> None:
     assert keys(library) == []
 
 
-def test_a_library_deeper_than_any_path_ends_the_walk_nowhere(library: Path) -> None:
+def test_folders_deeper_than_any_path_do_not_end_the_walk(library: Path) -> None:
     write(library, "a.txt")
     handle = os.open(library, os.O_RDONLY)
     try:
@@ -135,10 +135,10 @@ def test_a_library_deeper_than_any_path_ends_the_walk_nowhere(library: Path) -> 
         subprocess.run(["rm", "-rf", str(library / "deep")], check=True)  # shutil recurses too deep for Python
 
 
-# Folders that are not the library's
+# Folders that do not belong to the library
 
 
-def test_the_home_inside_the_library_is_left_out_and_named(library: Path) -> None:
+def test_a_home_inside_the_library_is_left_out_and_reported(library: Path) -> None:
     write(library, "a.txt")
     write(library, "offload/logs/up.txt")
     found = walk(library, rules=WalkRules(home=library / "offload"))
@@ -148,7 +148,7 @@ def test_the_home_inside_the_library_is_left_out_and_named(library: Path) -> Non
     assert "OFFLOAD_HOME" in reason
 
 
-def test_a_home_reached_through_a_link_is_left_out_too(library: Path, tmp_path: Path) -> None:
+def test_a_home_behind_a_link_is_also_left_out(library: Path, tmp_path: Path) -> None:
     write(library, "offload/log.txt")
     (tmp_path / "home").symlink_to(library / "offload")
     assert walk(library, rules=WalkRules(home=tmp_path / "home")).files == []
@@ -165,7 +165,7 @@ def mounted(place: Path, *arguments: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_mount_below_the_library_is_left_out_unless_a_setting_says_so(library: Path) -> None:
+def test_a_mount_below_the_library_is_left_out_unless_a_setting_includes_it(library: Path) -> None:
     write(library, "a.txt")
     with mounted(library / "disk", "-t", "tmpfs", "tmpfs"):
         write(library, "disk/b.txt")
@@ -178,7 +178,7 @@ def test_a_mount_below_the_library_is_left_out_unless_a_setting_says_so(library:
         assert walk(library / "disk").count == 1  # as a library of its own
 
 
-def test_a_single_file_that_is_mounted_is_left_out(library: Path, tmp_path: Path) -> None:
+def test_a_mounted_single_file_is_left_out(library: Path, tmp_path: Path) -> None:
     write(library, "a.txt")
     with mounted(tmp_path / "disk", "-t", "tmpfs", "tmpfs"):
         (tmp_path / "disk" / "b.txt").write_text("other")
@@ -195,7 +195,7 @@ def test_a_single_file_that_is_mounted_is_left_out(library: Path, tmp_path: Path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
-def test_proc_is_never_read_even_where_mounts_are(library: Path) -> None:
+def test_proc_is_never_read_even_if_mounts_are_included(library: Path) -> None:
     with mounted(library / "system", "-t", "proc", "proc"):
         found = walk(library, rules=WalkRules(cross_mounts=True))
     assert found.files == []

@@ -1,4 +1,4 @@
-"""Walking a library: which files are documents, which names are refused, and digests that never mix two contents."""
+"""Walking a library: which files are documents and which names are refused. Digests never mix two contents."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from dagster_offload.library.digests import digest, locate
 from dagster_offload.library.files import MAX_KEY_BYTES, FileStat, SeenFile, extension, printable
 from dagster_offload.library.walk import walk
 
-NOBODY = 65534
+UNPRIVILEGED_UID = 65534
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_keys_are_relative_posix_paths_in_order(library: Path) -> None:
     assert keys(library) == sorted(names)
 
 
-def test_a_key_is_nfc_and_its_file_is_found_under_the_name_on_disk(library: Path) -> None:
+def test_a_key_is_nfc_and_its_file_is_found_by_the_name_on_disk(library: Path) -> None:
     decomposed = unicodedata.normalize("NFD", "회의/회의록.txt")
     path = write(library, decomposed, b"minutes")
     file = only(library)
@@ -59,7 +59,7 @@ def test_a_key_is_nfc_and_its_file_is_found_under_the_name_on_disk(library: Path
     assert found.samefile(path)
 
 
-def test_two_names_that_normalise_to_one_leave_one_document(library: Path) -> None:
+def test_two_names_with_one_normal_form_give_one_document(library: Path) -> None:
     composed, decomposed = (unicodedata.normalize(form, "보고서.txt") for form in ("NFC", "NFD"))
     write(library, composed, b"composed")
     write(library, decomposed, b"decomposed")
@@ -70,11 +70,11 @@ def test_two_names_that_normalise_to_one_leave_one_document(library: Path) -> No
     assert locate(library, file.key) == file.path
     (unusable,) = found.unusable
     assert unusable.name == decomposed
-    assert "normalised" in unusable.reason
+    assert "normalization" in unusable.reason
 
 
-def test_of_two_names_that_are_both_not_in_normal_form_walk_and_locate_take_the_same(library: Path) -> None:
-    # Two marks on one letter, in both orders: neither is the normal form's spelling.
+def test_walk_and_locate_choose_the_same_of_two_names_with_one_normal_form(library: Path) -> None:
+    # Two marks on one letter, in both orders. Neither spelling is the normal form.
     names = ["a\u0323\u0302.txt", "a\u0302\u0323.txt"]
     for name in names:
         write(library, name, name.encode())
@@ -85,7 +85,7 @@ def test_of_two_names_that_are_both_not_in_normal_form_walk_and_locate_take_the_
     assert len(found.unusable) == 1
 
 
-def test_two_folders_that_normalise_to_one_share_their_documents(library: Path) -> None:
+def test_two_folders_with_one_normal_form_share_their_documents(library: Path) -> None:
     composed, decomposed = (unicodedata.normalize(form, "계약") for form in ("NFC", "NFD"))
     write(library, f"{composed}/a.txt")
     other = write(library, f"{decomposed}/b.txt")
@@ -106,7 +106,7 @@ def test_two_folders_that_normalise_to_one_share_their_documents(library: Path) 
         ("folder\twith tab/fine.txt", "folder\\twith tab/fine.txt", "control character"),
     ],
 )
-def test_a_name_that_cannot_be_a_key_is_reported_and_no_document(
+def test_a_file_whose_name_cannot_be_a_key_is_reported_and_not_a_document(
     library: Path, name: str | bytes, shown: str, reason: str
 ) -> None:
     write(library, name)
@@ -118,7 +118,7 @@ def test_a_name_that_cannot_be_a_key_is_reported_and_no_document(
     assert reason in unusable.reason
 
 
-def test_a_key_too_long_for_an_index_is_refused_and_its_shown_name_is_short(library: Path) -> None:
+def test_a_key_too_long_for_an_index_is_refused_and_shown_shortened(library: Path) -> None:
     for last in "ab":
         write(library, "/".join(["깊은폴더" * 5] * 40 + [f"{last}.txt"]))
     found = walk(library)
@@ -152,7 +152,7 @@ def test_hidden_temporary_and_system_files_are_left_out(library: Path) -> None:
     assert found.skipped_by_type == 0
 
 
-def test_types_that_are_no_documents_are_counted(library: Path) -> None:
+def test_files_of_other_types_are_counted(library: Path) -> None:
     for name in ("film.mp4", "Film.MP4", "all.zip", "setup.exe", "README", "report.2024", "보고서.최종", "PAGE.PDF"):
         write(library, name)
     found = walk(library)
@@ -167,7 +167,7 @@ def test_an_extension_is_short_ascii_with_a_letter() -> None:
     )
 
 
-def test_links_are_followed_only_to_regular_files_inside(library: Path, tmp_path: Path) -> None:
+def test_links_are_followed_only_to_regular_files_inside_the_library(library: Path, tmp_path: Path) -> None:
     write(library, ".store/annexed", b"annexed")
     (library / "inside.txt").symlink_to(".store/annexed")
     (tmp_path / "secret.txt").write_text("secret")
@@ -181,43 +181,43 @@ def test_links_are_followed_only_to_regular_files_inside(library: Path, tmp_path
     assert digest(found.files[0]) == sha256(b"annexed").hexdigest()
 
 
-def test_a_library_reached_through_a_link_is_walked(library: Path, tmp_path: Path) -> None:
+def test_a_library_behind_a_link_is_walked(library: Path, tmp_path: Path) -> None:
     write(library, "a.txt")
     (library / "b.txt").symlink_to("a.txt")
     (tmp_path / "link").symlink_to(library, target_is_directory=True)
     assert keys(tmp_path / "link") == ["a.txt", "b.txt"]
 
 
-def test_pipes_are_no_documents_and_never_block(library: Path) -> None:
+def test_a_pipe_is_not_a_document_and_does_not_block(library: Path) -> None:
     os.mkfifo(library / "pipe.txt")
     assert keys(library) == []
 
 
-def test_a_library_that_is_not_there_is_missing(library: Path) -> None:
+def test_a_library_that_does_not_exist_is_reported_as_missing(library: Path) -> None:
     with pytest.raises(LibraryMissing, match="no such file"):
         walk(library / "gone")
     with pytest.raises(LibraryMissing, match="not a directory"):
         walk(write(library, "file.txt"))
 
 
-def as_nobody(imports: str, work: str, library: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`work` in a process of somebody who may look into the folders above the library; `sys.argv[1]` is the library."""
+def as_unprivileged_user(imports: str, work: str, library: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `work` as a user who may enter the folders above the library. `sys.argv[1]` is the library."""
     for folder in (library, *library.parents):
         if folder.stat().st_uid == 0 and folder.stat().st_mode & 0o005 != 0o005:
             folder.chmod(folder.stat().st_mode | 0o005)
-    become = f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})"
+    become = f"os.setgroups([]); os.setgid({UNPRIVILEGED_UID}); os.setuid({UNPRIVILEGED_UID})"
     script = "\n".join(["import os, sys", "from pathlib import Path", imports, become, work])
     command = [sys.executable, "-c", script, str(library), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.root
-def test_what_somebody_may_not_read_is_told_apart_from_gone(library: Path) -> None:
+def test_unreadable_files_and_folders_do_not_count_as_gone(library: Path) -> None:
     write(library, "open/a.txt")
     write(library, "closed/b.txt").parent.chmod(0o700)
-    write(library, "listed/c.txt").parent.chmod(0o744)  # names can be seen, files cannot
+    write(library, "listed/c.txt").parent.chmod(0o744)  # its names can be listed, its files cannot be read
     write(library, "locked.txt").chmod(0o600)
-    ran = as_nobody(
+    ran = as_unprivileged_user(
         "from dagster_offload.library.digests import digest\nfrom dagster_offload.library.walk import walk",
         "found = walk(Path(sys.argv[1]))\n"
         "print([file.key for file in found.files], sorted((f.key, f.reason) for f in found.unreadable))\n"
@@ -269,7 +269,7 @@ def test_a_file_replaced_by_a_pipe_has_no_digest(library: Path) -> None:
         digest(before)
 
 
-def test_a_vanished_file_is_an_os_error(library: Path) -> None:
+def test_a_removed_file_raises_an_os_error(library: Path) -> None:
     path = write(library, "a.txt")
     before = only(library)
     path.unlink()
@@ -280,13 +280,13 @@ def test_a_vanished_file_is_an_os_error(library: Path) -> None:
 @pytest.mark.parametrize(
     "key", ["../secret.txt", "a/../../secret.txt", "/etc/passwd", "", "missing.txt", "a\0b", "없음.txt"]
 )
-def test_a_key_no_walk_gave_out_is_located_nowhere(library: Path, key: str) -> None:
+def test_a_key_that_is_not_from_a_walk_has_no_file(library: Path, key: str) -> None:
     (library.parent / "secret.txt").write_text("secret")
     assert locate(library, key) is None
 
 
-def test_a_key_longer_in_normal_form_than_a_name_may_be_is_located(library: Path) -> None:
-    name = "\ufb2c" * 80 + ".txt"  # each of these becomes three characters, and no name may be so long
+def test_a_key_longer_than_any_file_name_is_found(library: Path) -> None:
+    name = "\ufb2c" * 80 + ".txt"  # the normal form of each has three characters, which is too long for a file name
     path = write(library, name)
     assert len(os.fsencode(only(library).key)) > 255
     assert locate(library, only(library).key) == path
@@ -294,9 +294,9 @@ def test_a_key_longer_in_normal_form_than_a_name_may_be_is_located(library: Path
 
 @pytest.mark.root
 @pytest.mark.parametrize("name", ["a.txt", "가.txt"])
-def test_a_key_in_a_folder_nobody_may_enter_is_located_nowhere(library: Path, name: str) -> None:
+def test_a_key_in_a_folder_without_permission_has_no_file(library: Path, name: str) -> None:
     write(library, f"closed/{name}").parent.chmod(0o700)
-    ran = as_nobody(
+    ran = as_unprivileged_user(
         "from dagster_offload.library.digests import locate",
         "print(locate(Path(sys.argv[1]), sys.argv[2]))",
         library,
@@ -305,17 +305,17 @@ def test_a_key_in_a_folder_nobody_may_enter_is_located_nowhere(library: Path, na
     assert ran.stdout == "None\n", ran.stderr
 
 
-def seen(library: Path) -> dict[str, SeenFile]:
+def states(library: Path) -> dict[str, SeenFile]:
     return {file.key: file.seen for file in walk(library).files}
 
 
-def test_what_is_as_it_was_seen_is_told_by_its_key_alone(library: Path) -> None:
+def test_unchanged_documents_are_listed_by_key_only(library: Path) -> None:
     write(library, "a/same.txt")
     write(library, unicodedata.normalize("NFD", "a/같은.txt"))
     write(library, "touched.txt")
     write(library, "replaced.txt")
     (library / "link.txt").symlink_to("a/same.txt")
-    before = seen(library)
+    before = states(library)
     assert before.keys() == {"a/same.txt", "a/같은.txt", "touched.txt", "replaced.txt", "link.txt"}
     os.utime(library / "touched.txt", ns=(1, 1))
     os.replace(write(library, "new"), library / "replaced.txt")
@@ -326,9 +326,9 @@ def test_what_is_as_it_was_seen_is_told_by_its_key_alone(library: Path) -> None:
     assert found.count == 6
 
 
-def test_a_link_in_place_of_a_file_is_another_file(library: Path) -> None:
+def test_a_link_in_place_of_a_file_does_not_count_as_unchanged(library: Path) -> None:
     write(library, "a.txt")
-    before = seen(library)
+    before = states(library)
     (library / "a.txt").rename(library / "b.txt")
     (library / "a.txt").symlink_to("../outside.txt")
     write(library.parent, "outside.txt")
@@ -336,17 +336,17 @@ def test_a_link_in_place_of_a_file_is_another_file(library: Path) -> None:
     assert ([file.key for file in found.files], found.unchanged, found.skipped_links) == (["b.txt"], [], 1)
 
 
-def test_a_file_that_goes_during_the_walk_hides_none_of_its_folder(library: Path) -> None:
+def test_a_file_removed_during_the_walk_does_not_hide_the_others(library: Path) -> None:
     for name in "abc":
         write(library, f"{name}.txt")
 
     class Going(dict[str, SeenFile]):
-        """Removes the first file that is asked for."""
+        """Removes the first file that is looked up."""
 
         def get(self, key: str, default: Any = None) -> Any:
             if len(list(library.iterdir())) == 3:
                 (library / key).unlink()
             return super().get(key, default)
 
-    found = walk(library, Going(seen(library)))
+    found = walk(library, Going(states(library)))
     assert (len(found.unchanged), found.files) == (2, [])

@@ -1,1 +1,1 @@
-"""One reader for each format that the general extractor does not read well enough. Bytes in, text out; no other I/O."""
+"""One reader for each format that kreuzberg does not read well enough. Readers take bytes, return text, do no I/O."""

@@ -1,6 +1,6 @@
-"""The text of a chart in an Office document: its titles, and its values as a table of categories and series.
+"""Read a chart in an Office document: its titles, and its values as a table of categories and series.
 
-Source of the layout: ECMA-376 part 1, DrawingML charts. What is read is the copy of the values that the chart keeps.
+Reads the copy of the values that the chart itself holds. Format specification: ECMA-376 part 1, DrawingML charts.
 """
 
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from xml.etree.ElementTree import Element
 from dagster_offload.extraction.formats.markdown import table_text
 from dagster_offload.extraction.formats.zip_xml import attribute, local
 
-_MOST_POINTS = 1000  # of one series; a cloud of points is no text
+_MAX_POINTS = 1000  # of one series; a scatter plot has no useful text
 
 
 def chart_text(chart: Element) -> str:
-    """The chart's titles, a line each, and its values as a Markdown table; "" where it holds neither."""
+    """Return the chart's titles, one per line, and its values as a Markdown table; "" if it has neither."""
     titles = ["".join(_texts(element)) for element in chart.iter() if local(element) == "title"]
     series = [element for element in chart.iter() if local(element) == "ser"]
     return "\n".join(filter(str.strip, [*titles, _values(series)]))
@@ -24,9 +24,9 @@ def _values(series: list[Element]) -> str:
     categories: dict[int, str] = {}
     for _, own_categories, _ in columns:
         categories |= own_categories
-    places = sorted({place for _, _, values in columns for place in values} | set(categories))[:_MOST_POINTS]
+    indexes = sorted({index for _, _, values in columns for index in values} | set(categories))[:_MAX_POINTS]
     rows = [["", *(name for name, _, _ in columns)]]
-    rows += [[categories.get(place, ""), *(values.get(place, "") for _, _, values in columns)] for place in places]
+    rows += [[categories.get(index, ""), *(values.get(index, "") for _, _, values in columns)] for index in indexes]
     return table_text(rows)
 
 
@@ -37,7 +37,7 @@ def _first(series: Element, name: str) -> str:
 
 
 def _points(series: Element, names: tuple[str, ...]) -> dict[int, str]:
-    """The texts of the points of one part of a series, by their place."""
+    """Return the texts of the points of one part of a series, by index."""
     found = {}
     for part in series:
         if local(part) not in names:

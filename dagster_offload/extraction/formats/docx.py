@@ -1,7 +1,7 @@
-"""The text of Word documents (DOCX): headings, numbered paragraphs, tables, notes, text boxes, letterheads.
+"""Read Word documents (DOCX): headings, numbered paragraphs, tables, notes, text boxes, headers and footers.
 
-The extractor glues words where a tab stands, loses paragraphs that hold a text box, and knows no numbers of paragraphs
-(kreuzberg 4.10.4). Source of the layout: ECMA-376 part 1, WordprocessingML.
+kreuzberg 4.10.4 joins words at tabs, loses paragraphs with a text box, and omits paragraph numbers. Format
+specification: ECMA-376 part 1, WordprocessingML.
 """
 
 import re
@@ -23,18 +23,18 @@ from dagster_offload.extraction.formats.zip_xml import (
 )
 
 _DOCUMENT = "word/document.xml"
-_HEADER, _FOOTER, _CHART = "/header", "/footer", "/chart"  # how relations' types end
+_HEADER, _FOOTER, _CHART = "/header", "/footer", "/chart"  # the ends of relationship types
 _INLINE = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
-# Deleted words kept for review, codes of fields, and what is said twice for older programs.
+# Tracked deletions, field codes, and copies for older programs.
 _NOT_TEXT = frozenset({"del", "moveFrom", "instrText", "delText", "Fallback", "pPr", "rPr"})
 _NOTES = {"footnoteReference": "word/footnotes.xml", "endnoteReference": "word/endnotes.xml"}
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _NUMERALS = {"upperLetter": _LETTERS.upper(), "lowerLetter": _LETTERS, "ganada": "가나다라마바사아자차카타파하"}
-_DEEPEST = 20  # styles that build on each other
+_MAX_STYLE_DEPTH = 20  # styles based on one another
 
 
 def docx_text(data: bytes) -> str:
-    """The text of a document that is not protected. Raises `BrokenArchive`."""
+    """Return the text of an unprotected document. Raises `BrokenArchive`."""
     return archive_text(data, lambda archive: _Document(archive).texts())
 
 
@@ -47,38 +47,38 @@ class _Style:
 
 @dataclass
 class _Numbering:
-    """The numbers of paragraphs: what each level looks like, and how far each list has come."""
+    """The numbering of paragraphs: the format of each level, and the current number of each list."""
 
-    looks: dict[tuple[str, int], tuple[str, str, int]]  # list and level -> format, text with %1 for numbers, start
+    formats: dict[tuple[str, int], tuple[str, str, int]]  # list, level -> number format, text with %1, start
     counted: Counter[tuple[str, int]] = field(default_factory=Counter)
 
     def next(self, name: str, level: int) -> str:
-        """The label of the list's next paragraph of this level, with a blank behind it; "" where it has none."""
-        if (name, level) not in self.looks:
+        """Return the label of the list's next paragraph at this level, with a trailing blank; "" if it has none."""
+        if (name, level) not in self.formats:
             return ""
         self.counted[name, level] += 1
         for deeper in range(level + 1, 9):
             self.counted.pop((name, deeper), None)
-        look, text, _ = self.looks[name, level]
-        if look == "bullet":
+        number_format, text, _ = self.formats[name, level]
+        if number_format == "bullet":
             return "- "
         label = re.sub(r"%([1-9])", lambda found: self._number(name, int(found[1]) - 1), text).strip()
         return f"{label} " if label else ""
 
     def _number(self, name: str, level: int) -> str:
-        look, _, start = self.looks.get((name, level), ("decimal", "", 1))
+        number_format, _, start = self.formats.get((name, level), ("decimal", "", 1))
         number = start - 1 + max(1, self.counted[name, level])
-        numerals = _NUMERALS.get(look, "")
+        numerals = _NUMERALS.get(number_format, "")
         return numerals[number - 1] if 0 < number <= len(numerals) else str(number)
 
 
 class _Document:
-    """One document: its body and what it refers to."""
+    """One document: its body, and the styles, numbering, charts and notes that it refers to."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self.archive = archive
         self.styles = {attribute(style, "styleId"): _style(style) for style in _styles(archive)}
-        self.numbering = _Numbering(_looks(archive))
+        self.numbering = _Numbering(_numbering_formats(archive))
         self.charts = {
             name: member for name, (kind, member) in relations(archive, _DOCUMENT).items() if kind.endswith(_CHART)
         }
@@ -89,16 +89,15 @@ class _Document:
         }
 
     def texts(self) -> Iterator[str]:
-        """What stands at the head of pages, the body, what stands at their foot."""
+        """Yield the headers of pages, the body, and the footers."""
         yield from self._margins(_HEADER)
         yield from self._blocks(parsed(self.archive, _DOCUMENT))
         yield from self._margins(_FOOTER)
 
     def _margins(self, kind: str) -> Iterator[str]:
-        """Different heads (or feet) once each; page numbers alone say nothing."""
-        members = sorted(
-            {member for told, member in relations(self.archive, _DOCUMENT).values() if told.endswith(kind)}
-        )
+        """Yield each different header (or footer) once. Skips those without letters, such as page numbers."""
+        related = relations(self.archive, _DOCUMENT).values()
+        members = sorted({member for relation_type, member in related if relation_type.endswith(kind)})
         texts = ["\n".join(self._blocks(parsed_if_there(self.archive, member))) for member in members]
         yield from dict.fromkeys(text for text in texts if any(map(str.isalpha, text)))
 
@@ -114,7 +113,7 @@ class _Document:
                     yield from self._blocks(element)
 
     def _paragraph(self, paragraph: Element) -> Iterator[str]:
-        """Its line, then its notes in brackets, its text boxes and charts."""
+        """Yield the paragraph's line, then its notes in brackets, its text boxes and charts."""
         boxes: list[Element] = []
         notes: list[Element] = []
         line = "".join(self._line(paragraph, boxes, notes))
@@ -145,11 +144,11 @@ class _Document:
                 yield from self._line(element, boxes, notes)
 
     def _mark(self, paragraph: Element) -> str:
-        """What stands before a heading or a numbered paragraph."""
+        """Return the Markdown mark of a heading, or the label of a numbered paragraph."""
         own = _style(paragraph)
         heading, numbering = own.heading, own.numbering
         base = own.base
-        for _ in range(_DEEPEST):
+        for _ in range(_MAX_STYLE_DEPTH):
             style = self.styles.get(base)
             if style is None:
                 break
@@ -159,23 +158,23 @@ class _Document:
 
 
 def _style(holder: Element) -> _Style:
-    """What a style, or a paragraph by itself, says of its paragraphs."""
-    told = dict(_told(holder))
-    is_title = (told.get("name") or "").lower() == "title"
-    outline = _whole(told.get("outlineLvl"), 9)
-    number = told.get("numId")
+    """Return the paragraph properties of a style or a paragraph."""
+    properties = dict(_properties(holder))
+    is_title = (properties.get("name") or "").lower() == "title"
+    outline = _int_or(properties.get("outlineLvl"), 9)
+    number = properties.get("numId")
     return _Style(
-        base=told.get("basedOn") or told.get("pStyle"),
+        base=properties.get("basedOn") or properties.get("pStyle"),
         heading=1 if is_title else outline + 1 if outline < 9 else None,
-        numbering=None if number is None else (number, _whole(told.get("ilvl"), 0)),
+        numbering=None if number is None else (number, _int_or(properties.get("ilvl"), 0)),
     )
 
 
-def _told(holder: Element) -> Iterator[tuple[str, str | None]]:
-    """Properties and their values; not those of runs and of text boxes in the paragraph."""
+def _properties(holder: Element) -> Iterator[tuple[str, str | None]]:
+    """Yield properties and their values, without those of the paragraph's runs and text boxes."""
     for element in holder:
         if local(element) in ("pPr", "numPr"):
-            yield from _told(element)
+            yield from _properties(element)
         else:
             yield local(element), attribute(element, "val")
 
@@ -184,24 +183,24 @@ def _styles(archive: zipfile.ZipFile) -> list[Element]:
     return [style for style in parsed_if_there(archive, "word/styles.xml") if attribute(style, "type") == "paragraph"]
 
 
-def _looks(archive: zipfile.ZipFile) -> dict[tuple[str, int], tuple[str, str, int]]:
+def _numbering_formats(archive: zipfile.ZipFile) -> dict[tuple[str, int], tuple[str, str, int]]:
     root = parsed_if_there(archive, "word/numbering.xml")
     abstract = {attribute(one, "abstractNumId"): one for one in root if local(one) == "abstractNum"}
-    looks = {}
+    formats = {}
     for one in root:
         if local(one) != "num":
             continue
         refers_to = next((attribute(child, "val") for child in one if local(child) == "abstractNumId"), None)
         for level in abstract.get(refers_to, Element("nothing")):
             if local(level) == "lvl":
-                told = {local(child): attribute(child, "val") or "" for child in level}
-                place = (attribute(one, "numId") or "", _whole(attribute(level, "ilvl"), 0))
-                looks[place] = (told.get("numFmt", ""), told.get("lvlText", ""), _whole(told.get("start"), 1))
-    return looks
+                values = {local(child): attribute(child, "val") or "" for child in level}
+                key = (attribute(one, "numId") or "", _int_or(attribute(level, "ilvl"), 0))
+                formats[key] = (values.get("numFmt", ""), values.get("lvlText", ""), _int_or(values.get("start"), 1))
+    return formats
 
 
 def _inside(parent: Element, name: str) -> Iterator[Element]:
-    """The rows of a table or the cells of a row, also those wrapped in controls; not those of tables inside."""
+    """Yield the rows of a table or the cells of a row, also those in content controls, without nested tables."""
     for element in parent:
         if local(element) == name:
             yield element
@@ -209,5 +208,5 @@ def _inside(parent: Element, name: str) -> Iterator[Element]:
             yield from _inside(element, name)
 
 
-def _whole(text: str | None, otherwise: int) -> int:
+def _int_or(text: str | None, otherwise: int) -> int:
     return int(text) if text is not None and text.isdecimal() else otherwise

@@ -1,7 +1,4 @@
-"""The text of EPUB books: the pages of the book's spine, in its order.
-
-A book is an archive of HTML pages, so little is needed to read one. Source of the layout: EPUB 3.3, W3C.
-"""
+"""Read EPUB books: the HTML pages of the book, in the order of its spine. Format specification: EPUB 3.3, W3C."""
 
 import posixpath
 import zipfile
@@ -13,7 +10,7 @@ from dagster_offload.extraction.formats.zip_xml import archive_text, attribute, 
 
 
 def epub_text(data: bytes) -> str:
-    """The text of a book that is not protected. Raises `BrokenArchive`."""
+    """Return the text of an unprotected book. Raises `BrokenArchive`."""
     return archive_text(data, _pages)
 
 

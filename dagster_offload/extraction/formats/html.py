@@ -1,4 +1,4 @@
-"""The text of HTML pages, and of HTML parts of mails."""
+"""Read HTML pages and HTML parts of mails."""
 
 import html
 
@@ -10,17 +10,17 @@ from dagster_offload.extraction.refusals import FileRefused
 
 
 def html_text(page: str) -> str:
-    """The page's text; tables as Markdown. Raises `FileRefused`."""
+    """Return the page's text, with tables as Markdown. Raises `FileRefused`."""
     return general.read_text(without_head(page).encode("utf-8", "ignore"), file_types.HTML)
 
 
 def html_title(page: str) -> str:
-    """The page's title, "" where it has none."""
+    """Return the page's title, "" if it has none."""
     return html.unescape(title_of(page) or "")
 
 
 def html_part_text(page: str) -> str:
-    """The text of an HTML part of a mail; "" where the part is not what it says, so that the mail is still read."""
+    """Return the text of an HTML part of a mail; "" if it cannot be read, so that the rest of the mail is still read."""
     try:
         return html_text(page)
     except FileRefused:
@@ -28,6 +28,6 @@ def html_part_text(page: str) -> str:
 
 
 def html_part_bytes_text(page: bytes) -> str:
-    """Like `html_part_text`, for a part whose encoding is not known yet."""
+    """Like `html_part_text`, for a part that is not decoded yet."""
     decoded = decode(page, declared_encoding(page))
     return "" if decoded is None else html_part_text(decoded.text)

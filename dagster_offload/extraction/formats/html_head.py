@@ -1,7 +1,7 @@
-"""What a page says about itself (title, meta tags) and draws (SVG), taken out in one pass.
+"""Remove an HTML page's titles, meta and base tags, and drawings (SVG) in one pass.
 
-A regular expression from an opening to its closing tag looks for the closing tag again at every opening one. A page of
-300,000 unclosed tags took hours. Here a tag that is not closed is looked for once.
+A regular expression from an opening tag to its closing tag searches for the closing tag at every opening tag. A page
+with 300,000 unclosed tags took hours. This code searches for a missing closing tag only once.
 """
 
 import re
@@ -11,14 +11,14 @@ _CLOSINGS = {name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in ("tit
 
 
 def without_head(page: str) -> str:
-    """`page` without its titles, meta and base tags, and drawings. What is not closed stays."""
+    """Return `page` without titles, meta and base tags, and drawings. Keeps elements that are not closed."""
     kept, at = [], 0
     unclosed: set[str] = set()
     while (opening := _OPENINGS.search(page, at)) is not None:
         name = opening[1].lower()
         end = -1 if name in unclosed else _end(page, name, opening.end())
         if end < 0:
-            unclosed.add(name)  # nor will the next one be
+            unclosed.add(name)  # later ones cannot be closed either
             end = opening.end()
             kept.append(page[at:end])
         else:
@@ -28,7 +28,7 @@ def without_head(page: str) -> str:
 
 
 def title_of(page: str) -> str | None:
-    """The text of the first title that is closed."""
+    """Return the text of the first title, or None if there is none or it is not closed."""
     for opening in _OPENINGS.finditer(page):
         if opening[1].lower() != "title":
             continue
@@ -39,7 +39,7 @@ def title_of(page: str) -> str | None:
 
 
 def _end(page: str, name: str, begin: int) -> int:
-    """Where the element ends, -1 where it does not."""
+    """Return the position after the element's end, or -1 if it is not closed."""
     if name not in _CLOSINGS:
         return page.find(">", begin) + 1 or -1
     closing = _CLOSINGS[name].search(page, begin)

@@ -1,6 +1,6 @@
-"""The text of Hangul documents, HWP 5 and HWPX, in reading order: tables where they stand, notes after their paragraph.
+"""Read Hangul documents (HWP 5 and HWPX) in reading order: tables in place, notes after their paragraph.
 
-The extractor reads neither (kreuzberg 4.10.4: an empty text and a refusal). Source of the layout: Hancom's published
+kreuzberg 4.10.4 reads neither: it returns an empty text for one and refuses the other. Format specifications: Hancom's
 '한글 문서 파일 형식 5.0' (records, controls) and the OWPML standard KS X 6101 (HWPX).
 """
 
@@ -15,24 +15,24 @@ from xml.etree.ElementTree import Element
 
 import olefile
 
-from dagster_offload.extraction.file_types import DAMAGE
-from dagster_offload.extraction.formats.hwp_distribution import unscrambled
+from dagster_offload.extraction.file_types import DAMAGE_ERRORS
+from dagster_offload.extraction.formats.hwp_distribution import unscramble
 from dagster_offload.extraction.formats.markdown import note_text, table_text
 from dagster_offload.extraction.formats.zip_xml import archive_text, local, parsed
 
 _PARAGRAPH, _TEXT, _CONTROL, _LIST, _TABLE, _EQUATION = 66, 67, 71, 72, 77, 88
-_CONTINUES = 0xFFF  # a size that does not fit stands in the next four bytes
+_CONTINUES = 0xFFF  # the size follows in the next four bytes
 _TABLE_CONTROL = b" lbt"  # control ids are four letters, written backwards
 _NOTES = (b"  nf", b"  ne")  # footnote, endnote
 _IS_COMPRESSED, _FOR_DISTRIBUTION = 1, 4
 
 _TAB, _LINE_BREAK, _HYPHEN = 9, 10, 24
 _SPACES = (30, 31)
-_ONE_UNIT = frozenset({0, _LINE_BREAK, 13, *range(24, 32)})  # the other controls take eight
+_ONE_UNIT = frozenset({0, _LINE_BREAK, 13, *range(24, 32)})  # the other controls take eight units
 
 
 class NotHangul(Exception):  # noqa: N818 - says what the file is not
-    """The file is no HWP document, or a broken one."""
+    """The file is not an HWP document, or it is broken."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class _Record:
 
 
 def hwp_text(data: bytes) -> str:
-    """The text of an HWP 5 document that is not protected. Raises `NotHangul`."""
+    """Return the text of an unprotected HWP 5 document. Raises `NotHangul`."""
     try:
         with olefile.OleFileIO(io.BytesIO(data)) as document:
             flags = struct.unpack_from("<I", document.openstream("FileHeader").read(), 36)[0]
@@ -54,14 +54,14 @@ def hwp_text(data: bytes) -> str:
         if not sections:
             raise NotHangul("no section")
         if is_scrambled:
-            sections = [unscrambled(section) for section in sections]
+            sections = [unscramble(section) for section in sections]
         return "\n\n".join(section_text(section, is_compressed=bool(flags & _IS_COMPRESSED)) for section in sections)
-    except DAMAGE as error:
+    except DAMAGE_ERRORS as error:
         raise NotHangul(type(error).__name__) from None
 
 
 def section_text(stream: bytes, *, is_compressed: bool) -> str:
-    """The text of one section's stream of records."""
+    """Return the text of one section's stream of records."""
     records = _tree(_unpacked(stream) if is_compressed else stream)
     return "\n\n".join(_paragraphs(records))
 
@@ -71,23 +71,23 @@ def _unpacked(stream: bytes) -> bytes:
     content = unpacking.decompress(stream)
     if not unpacking.eof:
         raise zlib.error("cut off")
-    return content  # behind it, scrambled sections are filled up with zeros
+    return content  # zeros that pad scrambled sections may follow
 
 
 def _tree(stream: bytes) -> list[_Record]:
-    """The records of a section, each with those of a deeper level that follow it as its children."""
+    """Parse a section into a tree. A record's children are the deeper records that follow it."""
     root = _Record(-1, b"")
     open_records = [root]
-    place = 0
-    while place + 4 <= len(stream):
-        (header,) = struct.unpack_from("<I", stream, place)
+    offset = 0
+    while offset + 4 <= len(stream):
+        (header,) = struct.unpack_from("<I", stream, offset)
         tag, level, size = header & 0x3FF, header >> 10 & 0x3FF, header >> 20
-        place += 4
+        offset += 4
         if size == _CONTINUES:
-            (size,) = struct.unpack_from("<I", stream, place)
-            place += 4
-        record = _Record(tag, stream[place : place + size])
-        place += size
+            (size,) = struct.unpack_from("<I", stream, offset)
+            offset += 4
+        record = _Record(tag, stream[offset : offset + size])
+        offset += size
         del open_records[level + 1 :]
         open_records[-1].children.append(record)
         open_records.append(record)
@@ -95,7 +95,7 @@ def _tree(stream: bytes) -> list[_Record]:
 
 
 def _paragraphs(records: list[_Record]) -> Iterator[str]:
-    """Every text under these records, a paragraph, table or note each."""
+    """Yield each paragraph, table and note under these records."""
     for record in records:
         if record.tag == _PARAGRAPH:
             yield from filter(str.strip, _paragraph(record))
@@ -122,18 +122,18 @@ def _control(record: _Record) -> Iterator[str]:
         yield from _table(record)
     elif kind in _NOTES:
         yield note_text(_paragraphs(record.children))
-    else:  # text boxes, heads and feet of pages, what else holds paragraphs
+    else:  # text boxes, headers, footers, and other controls with paragraphs
         yield from _paragraphs(record.children)
 
 
 def _table(record: _Record) -> Iterator[str]:
-    """A table's caption, which stands before the table's own record, then its rows."""
-    place = next((place for place, child in enumerate(record.children) if child.tag == _TABLE), 0)
-    yield from _paragraphs(record.children[:place])
+    """Yield a table's caption, which comes before the table's own record, then its rows."""
+    index = next((index for index, child in enumerate(record.children) if child.tag == _TABLE), 0)
+    yield from _paragraphs(record.children[:index])
     rows: dict[int, list[list[_Record]]] = {}
     row: list[list[_Record]] = []
-    for child in record.children[place + 1 :]:
-        if child.tag == _LIST:  # a cell begins; its row stands behind eight bytes of list and two of column
+    for child in record.children[index + 1 :]:
+        if child.tag == _LIST:  # a cell begins: 8 bytes of list, 2 of column, 2 of row
             row = rows.setdefault(struct.unpack_from("<H", child.data, 10)[0], [])
             row.append([])
         elif rows:
@@ -142,26 +142,26 @@ def _table(record: _Record) -> Iterator[str]:
 
 
 def _characters(data: bytes) -> str:
-    """A paragraph's characters without its controls (chapter 4.3.2: each of those takes one unit or eight)."""
+    """Return a paragraph's characters without its controls, which take one or eight units each (chapter 4.3.2)."""
     out = []
-    place = 0
+    offset = 0
     units = memoryview(data[: len(data) // 2 * 2]).cast("H")
     start = 0
-    while place < len(units):
-        unit = units[place]
+    while offset < len(units):
+        unit = units[offset]
         if unit >= 32:
-            place += 1
+            offset += 1
             continue
-        out.append(data[2 * start : 2 * place].decode("utf-16-le", "replace"))
+        out.append(data[2 * start : 2 * offset].decode("utf-16-le", "replace"))
         out.append({_TAB: "\t", _LINE_BREAK: "\n", _HYPHEN: "-"}.get(unit, " " if unit in _SPACES else ""))
-        place += 1 if unit in _ONE_UNIT else 8
-        start = place
+        offset += 1 if unit in _ONE_UNIT else 8
+        start = offset
     out.append(data[2 * start :].decode("utf-16-le", "replace"))
     return "".join(out)
 
 
 def hwpx_text(data: bytes) -> str:
-    """The text of an HWPX document that is not protected. Raises `BrokenArchive`."""
+    """Return the text of an unprotected HWPX document. Raises `BrokenArchive`."""
     return archive_text(data, _hwpx_sections)
 
 
@@ -197,7 +197,7 @@ def _elements_of(parent: Element, names: set[str]) -> Iterator[str]:
 
 
 def _runs(paragraph: Element) -> Iterator[str]:
-    """A paragraph's text, then what is anchored in it."""
+    """Yield a paragraph's text, then the objects anchored in it."""
     text, anchored = [], []
     for run in paragraph:
         for element in run:
@@ -213,7 +213,7 @@ def _runs(paragraph: Element) -> Iterator[str]:
 
 
 def _mixed(element: Element) -> str:
-    """Text with tabs, line breaks and marks in between."""
+    """Return the text of an element that mixes text with tabs, line breaks and marks."""
     inner = {"tab": "\t", "lineBreak": "\n", "hyphen": "-", "nbSpace": " ", "fwSpace": " "}
     parts = [element.text or ""]
     for child in element:

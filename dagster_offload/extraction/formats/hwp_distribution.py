@@ -1,7 +1,7 @@
-"""HWP documents made for distribution (배포용 문서): their text is scrambled with a key that stands in the file itself.
+"""Decrypt HWP documents made for distribution (배포용 문서). The key is in the file itself.
 
-Such a document may be read by everybody; it only asks programs not to edit, copy or print it. Source: Hancom's
-published '한글 문서 파일 형식 5.0' (4.2, 배포용 문서) and FIPS 197 (AES).
+Everyone may read such a document. The encryption only asks programs not to edit, copy or print it. Specifications:
+Hancom's '한글 문서 파일 형식 5.0' (4.2, 배포용 문서) and FIPS 197 (AES).
 """
 
 import struct
@@ -13,8 +13,11 @@ _BLOCK = 16
 _ROUNDS = 10
 
 
-def unscrambled(stream: bytes) -> bytes:
-    """A section's stream of `ViewText` as it stands in `BodyText` of other documents. Raises `ValueError`."""
+def unscramble(stream: bytes) -> bytes:
+    """Decrypt a section's stream of `ViewText` to the form that `BodyText` has in other documents.
+
+    Raises `ValueError` if the stream holds no key.
+    """
     (header,) = struct.unpack_from("<I", stream)
     if header & 0x3FF != _KEY_DATA or header >> 20 != _KEY_BYTES:
         raise ValueError("no key data")
@@ -24,25 +27,26 @@ def unscrambled(stream: bytes) -> bytes:
 
 
 def _without_noise(data: bytes) -> bytes:
-    """The key data without the random numbers (those of Microsoft's C library) it is mixed with; they follow its seed."""
+    """Remove the pseudorandom bytes that are mixed into the key data. Microsoft's C library generates them from the seed
+    at its start."""
     (state,) = struct.unpack_from("<I", data)
     out, noise, left = bytearray(data), 0, 0
-    for place in range(_KEY_BYTES):
+    for offset in range(_KEY_BYTES):
         if left == 0:
             state = (state * 214013 + 2531011) & 0xFFFFFFFF
             noise = state >> 16 & 0xFF
             state = (state * 214013 + 2531011) & 0xFFFFFFFF
             left = (state >> 16 & 0x0F) + 1
-        if place >= 4:
-            out[place] ^= noise
+        if offset >= 4:
+            out[offset] ^= noise
         left -= 1
     return bytes(out)
 
 
 def aes_128_ecb_decrypted(data: bytes, key: bytes) -> bytes:
-    """Whole blocks of 16 bytes, decrypted one by one; a rest is left out."""
+    """Decrypt whole blocks of 16 bytes, each by itself. Drops an incomplete last block. The key has 16 bytes."""
     keys = _round_keys(key)
-    return b"".join(_block(data[place : place + _BLOCK], keys) for place in range(0, len(data) - _BLOCK + 1, _BLOCK))
+    return b"".join(_block(data[offset : offset + _BLOCK], keys) for offset in range(0, len(data) - _BLOCK + 1, _BLOCK))
 
 
 def _block(block: bytes, keys: list[bytes]) -> bytes:
@@ -50,9 +54,9 @@ def _block(block: bytes, keys: list[bytes]) -> bytes:
     by_14, by_11, by_13, by_9 = products
     state = bytes(a ^ b for a, b in zip(block, keys[_ROUNDS], strict=True))
     for number in range(_ROUNDS - 1, -1, -1):
-        # Rows shifted back, then the inverse of the substitution.
+        # Inverse of the row shift, then of the substitution.
         state = bytes(
-            inverse[state[(place - 4 * (place % 4)) % _BLOCK]] ^ keys[number][place] for place in range(_BLOCK)
+            inverse[state[(offset - 4 * (offset % 4)) % _BLOCK]] ^ keys[number][offset] for offset in range(_BLOCK)
         )
         if number:
             mixed = bytearray()
@@ -68,7 +72,7 @@ def _block(block: bytes, keys: list[bytes]) -> bytes:
 
 def _round_keys(key: bytes) -> list[bytes]:
     box, _, _ = _tables()
-    words = [key[place : place + 4] for place in range(0, _BLOCK, 4)]
+    words = [key[offset : offset + 4] for offset in range(0, _BLOCK, 4)]
     constant = 1
     for number in range(4, 4 * (_ROUNDS + 1)):
         word = words[-1]
@@ -77,12 +81,12 @@ def _round_keys(key: bytes) -> list[bytes]:
             word = bytes((turned[0] ^ constant,)) + turned[1:]
             constant = _times(constant, 2)
         words.append(bytes(a ^ b for a, b in zip(word, words[-4], strict=True)))
-    return [b"".join(words[place : place + 4]) for place in range(0, len(words), 4)]
+    return [b"".join(words[offset : offset + 4]) for offset in range(0, len(words), 4)]
 
 
 @lru_cache(maxsize=1)
 def _tables() -> tuple[bytes, bytes, tuple[bytes, bytes, bytes, bytes]]:
-    """The substitution box, its inverse, and the products with 14, 11, 13 and 9 of every byte."""
+    """Return the substitution box, its inverse, and the products of every byte with 14, 11, 13 and 9."""
     box = bytearray(256)
     for byte in range(256):
         inverse = next((other for other in range(256) if _times(byte, other) == 1), 0)
@@ -99,7 +103,7 @@ def _tables() -> tuple[bytes, bytes, tuple[bytes, bytes, bytes, bytes]]:
 
 
 def _times(one: int, other: int) -> int:
-    """The product in the field of 256 elements that AES counts in."""
+    """Multiply in the finite field of 256 elements that AES uses."""
     product = 0
     while other:
         if other & 1:

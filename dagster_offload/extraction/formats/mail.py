@@ -1,7 +1,7 @@
-"""The text of a mail or a box of mails: headers a reader looks at, the body once, the names of what is attached.
+"""Read a mail or a mailbox: the main headers, the body once, and the names of attachments.
 
-The extractor reads every mail as UTF-8 and loses Korean ones, so the standard library takes mails apart and
-`text_decoding` reads the parts. Attachments are named, not read.
+kreuzberg decodes every mail as UTF-8 and loses Korean text. Here the standard library parses the mail and `encodings`
+decodes its parts. Attachments are listed by name and not read.
 """
 
 import re
@@ -15,28 +15,28 @@ from typing import Any
 
 from dagster_offload.extraction.encodings import decode
 
-# Every mail of a box begins with a line that begins so; a body's own such lines are quoted.
+# Every mail of a mailbox begins with a `From ` line. Such lines in a body are quoted with `>`.
 _MAIL_BEGINS = re.compile(rb"^From (?=[^\n]*\n[A-Za-z-]+:)", re.MULTILINE)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 
-LONGEST_HEADER = 20_000  # characters; a mail to 500 people has as many
+MAX_HEADER_CHARACTERS = 20_000  # characters; enough for 500 recipients
 _SHOWN = ("Subject", "From", "To", "Cc", "Date")
 
 
 class _Mail(Message):
-    """A mail that is read whatever its headers hold: a malformed parameter counts as missing, where `Message` raises."""
+    """A mail in which a malformed header parameter counts as missing. `Message` raises an error for it."""
 
     def get_param(self, param: str, failobj: Any = None, header: str = "content-type", unquote: bool = True) -> Any:
         try:
             value = super().get_param(param, failobj, header, unquote)
             return collapse_rfc2231_value(value) if isinstance(value, tuple) else value
-        except (TypeError, ValueError):  # pieces that cannot be put in order; a charset that nobody may look up
+        except (TypeError, ValueError):  # parts in no valid order, or an invalid charset name
             return failobj
 
 
 def mail_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None:
-    """The mail as text, or None where `data` is no mail."""
+    """Return the mail as text, or None if `data` is not a mail."""
     message = message_from_bytes(data, _Mail)
     if not any(name in message for name in (*_SHOWN, "Content-Type", "Received")):
         return None
@@ -44,7 +44,7 @@ def mail_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None:
 
 
 def mail_box_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None:
-    """All mails of a box (mbox, RFC 4155), a rule between them; None where `data` is no box."""
+    """Return all mails of a mailbox (mbox, RFC 4155), separated by rules, or None if `data` is not a mailbox."""
     if not data.startswith(b"From "):
         return None
     mails = [_QUOTED_FROM.sub(rb"\1", mail.partition(b"\n")[2]) for mail in _MAIL_BEGINS.split(data)[1:]]
@@ -53,13 +53,14 @@ def mail_box_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None
 
 
 def subject(data: bytes) -> str:
+    """Return the mail's subject, "" if it has none."""
     return _header(message_from_bytes(data, _Mail), "Subject")
 
 
 def _mail_of_box(mail: bytes, html_to_text: Callable[[str], str]) -> str | None:
     try:
         return mail_text(mail, html_to_text)
-    except RecursionError:  # mails in mails in mails: its own head must do, the box's others are still to be read
+    except RecursionError:  # deeply nested mails: read the headers only, so that the mailbox's other mails are read
         return mail_text(_HEAD_ENDS.split(mail, maxsplit=1)[0], html_to_text)
 
 
@@ -78,7 +79,7 @@ def _body(part: Message, html_to_text: Callable[[str], str], attached: list[str]
     if part.is_multipart():
         bodies = [_body(inner, html_to_text, attached) for inner in _inner(part)]
         if part.get_content_type() == "multipart/alternative":
-            # The same text several times, plainest first (RFC 2046, 5.1.4).
+            # Several forms of the same text, the plainest first (RFC 2046, 5.1.4).
             return next((body for body in bodies if body.strip()), "")
         return "\n\n".join(body for body in bodies if body.strip())
     if part.get_filename() is not None or part.get_content_disposition() == "attachment":
@@ -108,9 +109,11 @@ def _header(message: Message, name: str) -> str:
     if value is None:
         return ""
     try:
-        # Bounded: the library looks for the end of an encoded word at every beginning of one.
-        decoded_words = decode_header(value if len(str(value)) <= LONGEST_HEADER else str(value)[:LONGEST_HEADER])
-    except HeaderParseError:  # says that it is encoded, and is not: its reader sees it as it stands
+        # Bounded: decode_header searches for an end at every beginning of an encoded word.
+        decoded_words = decode_header(
+            value if len(str(value)) <= MAX_HEADER_CHARACTERS else str(value)[:MAX_HEADER_CHARACTERS]
+        )
+    except HeaderParseError:  # it looks encoded and is not: keep it unchanged
         decoded_words = [(str(value), None)]
     words = []
     for word, charset in decoded_words:

@@ -1,15 +1,15 @@
-"""Tables and notes as text: rows as lines, cells held apart by bars as Markdown writes them; notes in brackets."""
+"""Format tables as Markdown and notes as text in brackets."""
 
 import re
 from collections.abc import Iterable, Sequence
 
-# What a cell of a big sheet seldom has: bars, line ends, and blanks to be put together.
+# Few cells need the slow path: those with bars, line ends, or blanks to collapse.
 _NOT_PLAIN = re.compile(r"[|\n\t\r\f\v\xa0]|  |^ | $")
 _RULE = re.compile(r"\|(?: --- \|)+")
 
 
 def table_text(rows: Sequence[Sequence[str]]) -> str:
-    """The rows as a Markdown table, "" where nothing is in them. A frame of one cell is no table but a box of text."""
+    """Return the rows as a Markdown table, "" if all cells are blank. A single cell is returned as plain text."""
     filled = [[_one_line(cell) for cell in row] for row in rows if any(cell.strip() for cell in row)]
     if not filled:
         return ""
@@ -21,7 +21,7 @@ def table_text(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _one_line(cell: str) -> str:
-    """A cell's text on one line; of a table inside it only commas stay between cells."""
+    """Return a cell's text on one line. Separates the cells of a nested table by commas."""
     if not _NOT_PLAIN.search(cell):
         return cell
     lines = [line for line in cell.split("\n") if not _RULE.fullmatch(line)]
@@ -32,6 +32,6 @@ def _one_line(cell: str) -> str:
 
 
 def note_text(texts: Iterable[str]) -> str:
-    """A footnote for where it is referred to, "" for an empty one."""
+    """Return a footnote in brackets, to be placed at its reference; "" for an empty one."""
     text = " ".join(text.strip() for text in texts if text.strip())
     return f"[{text}]" if text else ""

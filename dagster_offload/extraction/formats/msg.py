@@ -1,7 +1,7 @@
-"""The text of an Outlook message (MSG): headers, body once, the names of what is attached, like `mail_text`.
+"""Read an Outlook message (MSG): headers, the body once, and the names of attachments, like `mail_text`.
 
-The extractor loses a body that is only HTML or only RTF (kreuzberg 4.10.4) and names no attachment. Source of the
-layout: Microsoft's [MS-OXMSG] (storages and streams), [MS-OXPROPS] (property numbers), [MS-OXRTFCP] (compressed RTF).
+kreuzberg 4.10.4 loses a body that is only HTML or only RTF, and does not list attachments. Format specifications:
+Microsoft's [MS-OXMSG] (storages and streams), [MS-OXPROPS] (property numbers), [MS-OXRTFCP] (compressed RTF).
 """
 
 import io
@@ -13,21 +13,21 @@ from datetime import UTC, datetime, timedelta
 import olefile
 
 from dagster_offload.extraction.encodings import decode
-from dagster_offload.extraction.file_types import DAMAGE
+from dagster_offload.extraction.file_types import DAMAGE_ERRORS
 
 _SUBJECT, _SENDER, _SENDER_ADDRESS, _SENDER_SMTP = 0x0037, 0x0C1A, 0x0C1F, 0x5D01
 _BODY, _RTF_BODY, _HTML_BODY = 0x1000, 0x1009, 0x1013
 _SUBMITTED, _DELIVERED = 0x0039, 0x0E06
 _NAME, _ADDRESS, _SMTP, _RECIPIENT_KIND = 0x3001, 0x3003, 0x39FE, 0x0C15
 _LONG_FILE_NAME, _FILE_NAME = 0x3707, 0x3704
-_CODE_PAGES = (0x3FFD, 0x3FDE)  # the message's, the internet one of its body
+_CODE_PAGES = (0x3FFD, 0x3FDE)  # message code page, internet code page
 _EMBEDDED = "__substg1.0_3701000D"
 
 _UNICODE, _BYTES, _BINARY = 0x001F, 0x001E, 0x0102
 _RECIPIENT_KINDS = {1: "To", 2: "Cc"}
 _EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
 
-# What every compressed RTF may point back into from its first byte ([MS-OXRTFCP] 2.1.2).
+# The initial content of the decompression window ([MS-OXRTFCP] 2.1.2).
 _RTF_BEGINNING = (
     rb"{\rtf1\ansi\mac\deff0\deftab720{\fonttbl;}{\f0\fnil \froman \fswiss \fmodern \fscript \fdecor MS Sans SerifSymbol"
     rb"ArialTimes New RomanCourier{\colortbl\red0\green0\blue0"
@@ -37,29 +37,29 @@ _RTF_BEGINNING = (
 
 
 class NotOutlook(Exception):  # noqa: N818 - says what the file is not
-    """The file is no Outlook message, or a broken one."""
+    """The file is not an Outlook message, or it is broken."""
 
 
 @dataclass(frozen=True)
 class OutlookReaders:
-    """How a body's other forms become text."""
+    """The functions that convert an HTML or RTF body to text."""
 
     html: Callable[[bytes], str]
     rtf: Callable[[bytes], str]
 
 
 def outlook_text(data: bytes, readers: OutlookReaders) -> tuple[str, str]:
-    """The message as text, and its subject. Raises `NotOutlook`."""
+    """Return the message as text, and its subject. Raises `NotOutlook`."""
     try:
         with olefile.OleFileIO(io.BytesIO(data)) as file:
             message = _Storage(file, [], header_bytes=32)
             return _message(message, readers), message.text(_SUBJECT)
-    except DAMAGE as error:
+    except DAMAGE_ERRORS as error:
         raise NotOutlook(type(error).__name__) from None
 
 
 class _Storage:
-    """A message, a recipient or an attachment: a storage of properties."""
+    """A storage of properties: a message, a recipient or an attachment."""
 
     def __init__(self, file: olefile.OleFileIO, path: list[str], header_bytes: int) -> None:
         self.file = file
@@ -82,11 +82,11 @@ class _Storage:
         return "" if decoded is None else decoded.text
 
     def fixed(self, number: int) -> int | None:
-        """A property of fixed length: sixteen bytes each, of type, number, flags and value."""
+        """Return a property of fixed length, or None. Each takes 16 bytes: type, number, flags and value."""
         properties = self.stream("__properties_version1.0") or b""
-        for place in range(self.header_bytes, len(properties) - 15, 16):
-            if struct.unpack_from("<H", properties, place + 2)[0] == number:
-                return int(struct.unpack_from("<Q", properties, place + 8)[0])
+        for offset in range(self.header_bytes, len(properties) - 15, 16):
+            if struct.unpack_from("<H", properties, offset + 2)[0] == number:
+                return int(struct.unpack_from("<Q", properties, offset + 8)[0])
         return None
 
     def inner(self, prefix: str) -> list["_Storage"]:
@@ -129,7 +129,7 @@ def _head(message: _Storage) -> str:
         if kind is not None:
             person = _person(recipient.text(_NAME), recipient.text(_SMTP) or recipient.text(_ADDRESS))
             shown[kind] = f"{shown[kind]}, {person}" if kind in shown else person
-    ticks = message.fixed(_SUBMITTED) or message.fixed(_DELIVERED)  # of a tenth of a microsecond
+    ticks = message.fixed(_SUBMITTED) or message.fixed(_DELIVERED)  # of 0.1 µs
     if ticks:
         shown["Date"] = f"{_EPOCH + timedelta(microseconds=ticks // 10):%Y-%m-%d %H:%M UTC}"
     return "\n".join(f"{name}: {' '.join(value.split())}" for name, value in shown.items() if value.strip())
@@ -147,37 +147,38 @@ def _body(message: _Storage, readers: OutlookReaders) -> str:
     if page.strip(b"\0 \r\n"):
         return readers.html(page)
     compressed = message.binary(_RTF_BODY)
-    return readers.rtf(decompressed_rtf(compressed)) if compressed else ""
+    return readers.rtf(decompress_rtf(compressed)) if compressed else ""
 
 
-def decompressed_rtf(data: bytes) -> bytes:
-    """RTF out of its compression: runs of eight tokens, each a byte or a place and length in the last 4,096 bytes.
+def decompress_rtf(data: bytes) -> bytes:
+    """Decompress RTF. Eight tokens follow each byte of flags: a literal byte, or an offset and length in a 4,096-byte
+    window.
 
-    Raises `NotOutlook`.
+    Raises `NotOutlook` for an unknown compression.
     """
     _, size, kind, _ = struct.unpack_from("<I I 4s I", data)
     if kind == b"MELA":
         return data[16 : 16 + size]
     if kind != b"LZFu":
-        raise NotOutlook("RTF of no known kind")
+        raise NotOutlook("unknown RTF compression")
     window = bytearray(4096)
     window[: len(_RTF_BEGINNING)] = _RTF_BEGINNING
-    end, place, out = len(_RTF_BEGINNING), 16, bytearray()
-    while place < len(data) and len(out) < size:
-        flags = data[place]
-        place += 1
+    end, offset, out = len(_RTF_BEGINNING), 16, bytearray()
+    while offset < len(data) and len(out) < size:
+        flags = data[offset]
+        offset += 1
         for bit in range(8):
             if flags >> bit & 1:
-                (token,) = struct.unpack_from(">H", data, place)
-                place += 2
+                (token,) = struct.unpack_from(">H", data, offset)
+                offset += 2
                 start, length = token >> 4, (token & 15) + 2
                 if start == end:
                     return bytes(out)
             else:
-                if place >= len(data):
+                if offset >= len(data):
                     return bytes(out)
-                window[end], start, length = data[place], end, 1
-                place += 1
+                window[end], start, length = data[offset], end, 1
+                offset += 1
             for step in range(length):
                 byte = window[(start + step) % 4096]
                 window[end] = byte

@@ -1,7 +1,7 @@
-"""A cell's number as a person sees it in the sheet: 9:30, 85%, 2025-03-04, ₩1,250,000. Pure.
+"""Format a cell's number as the sheet shows it: 9:30, 85%, 2025-03-04, ₩1,250,000. No I/O.
 
-Dates and times come in ISO order, whatever order the format has. Numbers keep all their digits: what a format rounds
-away is still in the sheet. Source of the codes: ECMA-376 part 1, 18.8.30 and 18.8.31.
+Dates and times always come in ISO order. Numbers keep all their digits, even if the cell's format rounds them.
+Specification of the format codes: ECMA-376 part 1, 18.8.30 and 18.8.31.
 """
 
 import re
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-_FIRST_DAY = datetime(1899, 12, 30)  # sheets know no time zones
+_FIRST_DAY = datetime(1899, 12, 30)  # sheets have no time zones
 _DAYS_TO_1904 = 1462
-_LEAP_DAY = 60  # Excel counts a 29 February 1900; days before it are one off
+_LEAP_DAY = 60  # Excel counts a 29 February 1900, so days before it are off by one
 _LAST_DAY = 2_958_466  # 10000-01-01
 
 _CODES = {
@@ -27,10 +27,10 @@ _CURRENCIES = frozenset("$€£¥₩₹₽₺฿元円원")
 
 @dataclass(frozen=True)
 class _Format:
-    """One section of a format code, taken apart."""
+    """One section of a parsed format code."""
 
-    before: str  # what stands before the number, and behind it
-    behind: str
+    prefix: str  # literal text before the number
+    suffix: str  # literal text after the number
     decimals: int
     has_thousands: bool
     is_percent: bool
@@ -41,19 +41,19 @@ class _Format:
 
     @property
     def has_currency(self) -> bool:
-        return not _CURRENCIES.isdisjoint(self.before + self.behind)
+        return not _CURRENCIES.isdisjoint(self.prefix + self.suffix)
 
 
 def builtin_code(number: int) -> str:
-    """The format code that a number below 164 stands for; "" for those that show numbers as they are."""
+    """Return the format code for a built-in format number (below 164); "" for those that show numbers unchanged."""
     return _CODES.get(number, "")
 
 
 def display(value: float, code: str, *, is_1904: bool = False) -> str:
-    """The number as text by a format code; `is_1904`: days count from 1904, as on old Macs."""
+    """Format a number by a format code. `is_1904`: days count from 1904, as in workbooks of old Macs."""
     if not code:
         return plain(value)
-    shape = _taken_apart(code)
+    shape = _parse(code)
     days = value + (_DAYS_TO_1904 if is_1904 and shape.has_date else 0)
     if (shape.has_date or shape.has_time) and 0 <= days < _LAST_DAY:
         return _time(days, shape)
@@ -64,11 +64,11 @@ def display(value: float, code: str, *, is_1904: bool = False) -> str:
         whole, _, fraction = number.partition(".")
         thousands = f"{int(whole):,}" if shape.has_thousands else whole
         number = f"{thousands}.{fraction:0<{shape.decimals}}" if fraction or shape.decimals else thousands
-    return f"{'-' if value < 0 else ''}{shape.before}{number}{shape.behind}"
+    return f"{'-' if value < 0 else ''}{shape.prefix}{number}{shape.suffix}"
 
 
 def plain(value: float) -> str:
-    """The number with the 15 digits that a sheet keeps, without an exponent where that is readable."""
+    """Format a number with the 15 digits that a sheet stores, without an exponent if possible."""
     if value == int(value) and abs(value) < 1e15:
         return str(int(value))
     return f"{value:.15g}"
@@ -88,9 +88,9 @@ def _time(days: float, shape: _Format) -> str:
 
 
 @lru_cache(maxsize=1000)
-def _taken_apart(code: str) -> _Format:
-    """The code's first section, which is that of positive numbers."""
-    before, behind, letters = "", "", ""
+def _parse(code: str) -> _Format:
+    """Parse the code's first section, which applies to positive numbers."""
+    prefix, suffix, letters = "", "", ""
     is_elapsed = False
     for quoted, escaped, bracket, other in _TOKEN.findall(code):
         literal = quoted or escaped
@@ -104,9 +104,9 @@ def _taken_apart(code: str) -> _Format:
             literal = other
         letters += other
         if any(digit in letters for digit in "0#?"):
-            behind += literal
+            suffix += literal
         else:
-            before += literal
+            prefix += literal
     if "general" in letters.lower():
         letters = ""
     names = letters.lower()
@@ -114,8 +114,8 @@ def _taken_apart(code: str) -> _Format:
     has_date = "y" in names or "d" in names or ("m" in names and not has_time)
     fraction = re.search(r"\.([0#?]+)", letters)
     return _Format(
-        before=before,
-        behind=behind,
+        prefix=prefix,
+        suffix=suffix,
         decimals=len(fraction[1]) if fraction else 0,
         has_thousands="," in letters,
         is_percent="%" in letters,

@@ -1,7 +1,7 @@
-"""The text of OpenDocument texts, presentations and spreadsheets (ODT, ODP, ODS): headings, lists, tables, notes, boxes.
+"""Read OpenDocument texts, presentations and spreadsheets (ODT, ODP, ODS): headings, lists, tables, notes, boxes.
 
-The extractor glues words where several blanks or a tab stand, does not know ODP, and shows the numbers behind a sheet's
-cells, where a file also holds what a person sees (kreuzberg 4.10.4). Source of the layout: OpenDocument 1.3, part 3.
+kreuzberg 4.10.4 joins words at tabs and repeated blanks, does not read ODP, and shows a cell's raw number instead of
+the displayed text, which the file also holds. Format specification: OpenDocument 1.3, part 3.
 """
 
 import zipfile
@@ -11,17 +11,17 @@ from xml.etree.ElementTree import Element
 from dagster_offload.extraction.formats.markdown import note_text, table_text
 from dagster_offload.extraction.formats.zip_xml import archive_text, attribute, local, parsed
 
-# Deleted words kept for review, and remarks of readers.
+# Tracked deletions, comments, and numbers that are not text.
 _NOT_TEXT = frozenset({"tracked-changes", "annotation", "sequence-decls", "note-citation"})
-# Stand in a paragraph without being of its line.
+# Elements that are anchored in a paragraph and do not belong to its line.
 _ANCHORED = frozenset({"note", "frame", "custom-shape", "text-box", "g"})
-_MANY = 100  # blanks in a row; more is an attack
-# Cells that repeat one another: what is written is at most this often the same, gaps may be of any width.
-_MANY_CELLS = 1000
+_MAX_BLANKS = 100  # blanks in a row; a larger number is an attack
+# A cell or row with text is repeated at most this often. Empty cells may be repeated any number of times.
+_MAX_REPEATS = 1000
 
 
 def open_document_text(data: bytes) -> str:
-    """The text of a document that is not protected. Raises `BrokenArchive`."""
+    """Return the text of an unprotected document. Raises `BrokenArchive`."""
     return archive_text(data, _content)
 
 
@@ -32,7 +32,7 @@ def _content(archive: zipfile.ZipFile) -> Iterator[str]:
 
 
 def _sheets(spreadsheet: Element) -> Iterator[str]:
-    """Each sheet that holds anything: its name, and its used rows and columns as a table."""
+    """Yield each sheet that is not empty: its name, and its used rows and columns as a table."""
     for sheet in spreadsheet:
         if local(sheet) != "table":
             continue
@@ -45,7 +45,7 @@ def _sheets(spreadsheet: Element) -> Iterator[str]:
 
 
 def _sheet_rows(element: Element) -> Iterator[dict[int, str]]:
-    """The row's texts by column, as often as it is repeated; nothing for a row without any."""
+    """Yield the row's texts by column, as often as the row is repeated. Yields nothing for an empty row."""
     row, column = {}, 0
     for cell in element:
         if local(cell) not in ("table-cell", "covered-table-cell"):
@@ -53,10 +53,10 @@ def _sheet_rows(element: Element) -> Iterator[dict[int, str]]:
         repeated = int(attribute(cell, "number-columns-repeated") or "1")
         text = "\n".join(_blocks(cell))
         if text.strip():
-            row.update(dict.fromkeys(range(column, column + min(repeated, _MANY_CELLS)), text))
+            row.update(dict.fromkeys(range(column, column + min(repeated, _MAX_REPEATS)), text))
         column += repeated
     if row:
-        for _ in range(min(int(attribute(element, "number-rows-repeated") or "1"), _MANY_CELLS)):
+        for _ in range(min(int(attribute(element, "number-rows-repeated") or "1"), _MAX_REPEATS)):
             yield row
 
 
@@ -76,8 +76,8 @@ def _blocks(parent: Element) -> Iterator[str]:
             case "note":
                 yield note_text(_blocks(element))
             case "notes":  # of a slide
-                said = [text for text in _blocks(element) if text.strip()]
-                yield "\n".join(["Notes:", *said]) if said else ""
+                notes = [text for text in _blocks(element) if text.strip()]
+                yield "\n".join(["Notes:", *notes]) if notes else ""
             case name if name not in _NOT_TEXT:
                 yield from _blocks(element)
 
@@ -90,7 +90,7 @@ def _items(element: Element) -> Iterator[str]:
 
 
 def _paragraph(element: Element, mark: str) -> Iterator[str]:
-    """Its line, then what is anchored in it."""
+    """Yield the paragraph's line, then the objects anchored in it."""
     anchored = Element("anchored")
     line = _line(element, anchored)
     if line.strip():
@@ -105,7 +105,7 @@ def _line(element: Element, anchored: Element) -> str:
         if name in _ANCHORED:
             anchored.append(child)
         elif name == "s":
-            parts.append(" " * min(int(attribute(child, "c") or "1"), _MANY))
+            parts.append(" " * min(int(attribute(child, "c") or "1"), _MAX_BLANKS))
         elif name in ("tab", "line-break"):
             parts.append("\t" if name == "tab" else "\n")
         elif name not in _NOT_TEXT:

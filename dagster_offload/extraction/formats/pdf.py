@@ -1,7 +1,8 @@
-"""The text of PDF files, page by page, as PDFium finds it: in the order of the file, each line once.
+"""Read PDF files page by page with PDFium: in the order of the file, each line once.
 
-PDFium orders right-to-left text, turned pages and overprinted letters by itself. What it leaves to us: cells of one
-row, words that a line end cut in two, and what is written into forms and notes (`pdf_annotations`).
+PDFium handles right-to-left text, rotated pages and overprinted letters. This module adds three things: it separates
+the cells of a row, joins words that were hyphenated at a line end, and inserts form values and notes
+(`pdf_annotations`).
 """
 
 import ctypes
@@ -15,26 +16,26 @@ import pypdfium2.raw as pdfium
 
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.cleaning import clean
-from dagster_offload.extraction.formats.pdf_annotations import Letter, notes_of, place
+from dagster_offload.extraction.formats.pdf_annotations import Letter, insert_notes, notes_of
 from dagster_offload.extraction.refusals import broken, password_protected
 
-# What PDFium puts in place of a hyphen at a line's end: the former in texts of ranges, the latter elsewhere.
+# What PDFium returns for a hyphen at a line end: `_CUT` in texts of ranges, `_CUT_CODE` for single characters.
 _CUT, _CUT_CODE = "\ufffe", "\x02"
 _CUT_WORD = re.compile(rf"(\w+){_CUT}\s*(\w+)")
 _COMPOUND = re.compile(r"\w+-\w+")
 _NEW_LINE = (0x0D, 0x0A)
 _INNER_LINE_END = re.compile(r"(?<=.)\r\n(?=.)", re.DOTALL)
-# What the fonts Symbol and Wingdings call their bullets: private characters, which only these fonts show.
+# The private-use characters of bullets in the fonts Symbol and Wingdings.
 _BULLETS = str.maketrans(dict.fromkeys("\uf0b7\uf0a7\uf0d8\uf0fc", "•"))
-# Radians: lines that lean more are not looked at for cells of one row.
+# Radians. Lines with a larger slope are not checked for cells of one row.
 _LEVEL = 0.05
-# A file that was cut off has objects behind its last end mark, or no end mark at all.
+# A truncated file has objects after its last end mark, or no end mark.
 _END, _OBJECT_END = b"%%EOF", b"endobj"
 
 
 @dataclass(frozen=True)
 class PdfText:
-    """The text of each page ("" where it has none of its own), the title, and how many pages could not be opened."""
+    """The text of each page ("" if it has none), the title, and the number of pages that could not be opened."""
 
     pages: tuple[str, ...]
     title: str
@@ -42,12 +43,12 @@ class PdfText:
 
 
 def pdf_text(data: bytes) -> PdfText:
-    """The text of a PDF that no password protects. Raises `FileRefused`."""
+    """Read a PDF. Raises `FileRefused` if it is broken or protected by a password."""
     try:
         document = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
         if error.err_code == pdfium.FPDF_ERR_PASSWORD:
-            raise password_protected("the file is protected by a password: save it without") from None
+            raise password_protected("the file is protected by a password: save a copy without protection") from None
         raise broken(file_types.PDF, data) from None
     try:
         if _is_cut_off(data):
@@ -65,10 +66,10 @@ def pdf_text(data: bytes) -> PdfText:
 
 
 def join_cut_words(pages: Sequence[str]) -> list[str]:
-    """Pages in which a word that a line end cut in two is one word again.
+    """Join words that were hyphenated at a line end.
 
-    The hyphen stays where it belongs to the word: before a capital or a digit, or where the document writes the word
-    with a hyphen elsewhere.
+    Keeps the hyphen if it belongs to the word: before a capital or a digit, or if the document writes the word with a
+    hyphen elsewhere.
     """
     if not any(_CUT in page for page in pages):
         return list(pages)
@@ -88,7 +89,7 @@ def _is_cut_off(data: bytes) -> bool:
 
 
 def _page_text(document: Any, index: int) -> str | None:
-    """The page's text, None where the page cannot be opened."""
+    """Return the page's text, or None if the page cannot be opened."""
     try:
         page = document[index]
     except pypdfium2.PdfiumError:
@@ -97,7 +98,7 @@ def _page_text(document: Any, index: int) -> str | None:
         notes = notes_of(page, lambda: document[index])
         text_page = page.get_textpage()
         try:
-            return _joined(place(notes, list(_letters(text_page)))) if notes else _own_text(text_page)
+            return _joined(insert_notes(notes, list(_letters(text_page)))) if notes else _own_text(text_page)
         finally:
             text_page.close()
     finally:
@@ -107,7 +108,7 @@ def _page_text(document: Any, index: int) -> str | None:
 def _own_text(text_page: Any) -> str:
     text: str = text_page.get_text_range(errors="surrogatepass")
     if _count_visible(text) != _count_visible(text_page.get_text_bounded()):
-        # Letters off the page, which no reader sees, or letters that one of the two cannot give.
+        # The page has letters outside its visible area, or letters that one of the two calls cannot return.
         return _joined("".join(letter.text for letter in _letters(text_page)))
 
     def apart(line_end: re.Match[str]) -> str:
@@ -125,7 +126,7 @@ def _count_visible(text: str) -> int:
 
 
 def _letters(text_page: Any) -> Iterator[Letter]:
-    """Each character on the page with its place; blanks and line ends that PDFium puts in have the place of none."""
+    """Yield each visible character with its box. Blanks and line ends that PDFium inserts have no box."""
     left, bottom, right, top = text_page.page.get_bbox()
     codes = [pdfium.FPDFText_GetUnicode(text_page.raw, index) for index in range(text_page.count_chars())]
     for index, code in enumerate(_with_cells_apart(text_page, codes)):
@@ -139,7 +140,7 @@ def _letters(text_page: Any) -> Iterator[Letter]:
 
 
 def _with_cells_apart(text_page: Any, codes: Sequence[int]) -> list[int]:
-    """The same characters, with a tab for the line end between two cells of one row."""
+    """Replace the line end between two cells of one row by a tab."""
     apart = list(codes)
     for index in range(1, len(codes) - 2):
         if (codes[index], codes[index + 1]) == _NEW_LINE and _is_one_row(text_page, index - 1, index + 2):
@@ -157,12 +158,12 @@ def _is_one_row(text_page: Any, before: int, after: int) -> bool:
 
 
 def _box(text_page: Any, index: int) -> tuple[float, float, float, float]:
-    """Left, bottom, right, top, in points."""
+    """Return the character's left, bottom, right and top, in points."""
     left, right, bottom, top = (ctypes.c_double() for _ in range(4))
     pdfium.FPDFText_GetCharBox(text_page.raw, index, left, right, bottom, top)
     return left.value, bottom.value, right.value, top.value
 
 
 def _joined(text: str) -> str:
-    """Text of single letters: surrogate pairs as the characters they stand for, a lone one costs only itself."""
+    """Combine surrogate pairs into characters. Drops lone surrogates."""
     return text.replace(_CUT_CODE, _CUT).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")

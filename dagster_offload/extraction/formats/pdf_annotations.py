@@ -1,6 +1,6 @@
-"""What is written into a PDF page from outside its own text: form fields, notes (FreeText), stamps and signatures.
+"""Read what a PDF page shows beside its own text: form fields, notes (FreeText), stamps and signatures.
 
-A value is placed into the line beside which it stands, so that it follows its label.
+A value is inserted into the line beside it, so that it follows its label.
 """
 
 import ctypes
@@ -17,13 +17,13 @@ _READ = (pdfium.FPDF_ANNOT_WIDGET, pdfium.FPDF_ANNOT_FREETEXT, pdfium.FPDF_ANNOT
 _HIDDEN = pdfium.FPDF_ANNOT_FLAG_HIDDEN | pdfium.FPDF_ANNOT_FLAG_NOVIEW
 _BOXES = (pdfium.FPDF_FORMFIELD_CHECKBOX, pdfium.FPDF_FORMFIELD_RADIOBUTTON)
 _PASSWORD = 1 << 13  # a text field's flag (ISO 32000-1, table 228)
-# Points from a note's upper edge to the line it begins with, at most.
+# The maximum distance from a note's upper edge to the middle of its first line, in points.
 _HALF_LINE = 10.0
 
 
 @dataclass(frozen=True)
 class Letter:
-    """One character and where it stands; None for blanks and line ends that are not in the file."""
+    """One character and its box; None for blanks and line ends that are not in the file."""
 
     text: str
     box: Box | None
@@ -31,17 +31,17 @@ class Letter:
 
 @dataclass(frozen=True)
 class Note:
-    """The text of one annotation and where it stands."""
+    """The text of one annotation and its box."""
 
     text: str
     box: Box
 
 
 def notes_of(page: Any, open_again: Callable[[], Any]) -> list[Note]:
-    """The page's form values, notes, stamps and signatures.
+    """Return the page's form values, notes, stamps and signatures.
 
-    `open_again` opens the page anew: what an annotation looks like becomes readable as text of a page, and this copy
-    of the page keeps its own text only.
+    `open_again` opens the page a second time. PDFium shows the appearance of annotations as text only in a page that
+    is opened after flattening.
     """
     found = list(_annotations(page))
     if any(text is None for text, _ in found):
@@ -51,7 +51,7 @@ def notes_of(page: Any, open_again: Callable[[], Any]) -> list[Note]:
 
 
 def _annotations(page: Any) -> Iterator[tuple[str | None, Box]]:
-    """Text and place of each annotation; None for a text that only its appearance holds."""
+    """Yield the text and box of each annotation. The text is None if only the annotation's appearance holds it."""
     for index in range(pdfium.FPDFPage_GetAnnotCount(page.raw)):
         with _annotation(page, index) as annotation:
             kind = pdfium.FPDFAnnot_GetSubtype(annotation)
@@ -86,16 +86,16 @@ def _field_text(form: Any, annotation: Any) -> str | None:
     is_secret = pdfium.FPDFAnnot_GetFormFieldFlags(form, annotation) & _PASSWORD
     if kind == pdfium.FPDF_FORMFIELD_TEXTFIELD and not is_secret:
         return _utf16(lambda buffer, size: pdfium.FPDFAnnot_GetFormFieldValue(form, annotation, buffer, size))
-    return None  # a choice shows another text than its value, a signature has none
+    return None  # a choice shows other text than its value, and a signature has no value
 
 
 def _entry(annotation: Any, key: bytes) -> str | None:
-    """A text entry of the annotation, None where it is empty."""
+    """Return a text entry of the annotation, or None if it is empty."""
     return _utf16(lambda buffer, size: pdfium.FPDFAnnot_GetStringValue(annotation, key, buffer, size)) or None
 
 
 def _utf16(read: Callable[[Any, int], int]) -> str:
-    """A text that PDFium writes into a buffer as UTF-16 with a NUL behind it."""
+    """Read a text that PDFium writes into a buffer as UTF-16 with a final NUL."""
     size = read(None, 0)
     buffer = (ctypes.c_ushort * (size // 2 + 1))()
     read(buffer, size)
@@ -103,7 +103,7 @@ def _utf16(read: Callable[[Any, int], int]) -> str:
 
 
 def _shown(page: Any, open_again: Callable[[], Any]) -> list[Letter]:
-    """The characters that annotations show, in the order of the annotations."""
+    """Return the characters that annotations show, in the order of the annotations."""
     own = page.get_textpage()
     count = own.count_chars()
     own.close()
@@ -138,14 +138,14 @@ def _inside(letters: Sequence[Letter], box: Box) -> str:
     return "".join(found)
 
 
-def place(notes: Sequence[Note], letters: Sequence[Letter]) -> str:
-    """The page's text with each note in the line beside which it stands, else below the line above it. Pure."""
+def insert_notes(notes: Sequence[Note], letters: Sequence[Letter]) -> str:
+    """Return the page's text with each note inserted into the line beside it, or else below the line above it."""
     lines = _lines(letters)
     added: list[tuple[int, Note]] = []
     for note in sorted(notes, key=lambda note: (-note.box[3], note.box[0])):
         line = _beside(note.box, lines)
         if line is not None:
-            line.insert(_place_in(line, note.box), Letter(f" {note.text} ", note.box))
+            line.insert(_index_in(line, note.box), Letter(f" {note.text} ", note.box))
         else:
             added.append((_above(note.box, lines), note))
     for position, note in reversed(added):
@@ -171,7 +171,7 @@ def _extent(line: Sequence[Letter]) -> Box | None:
 
 
 def _beside(box: Box, lines: Sequence[list[Letter]]) -> list[Letter] | None:
-    """The nearest line of the same height, rather on the left than on the right."""
+    """Return the nearest line at the same height. Prefers a line on the left."""
     height = box[3] - min((box[3] - box[1]) / 2, _HALF_LINE)
     best: tuple[bool, float, list[Letter]] | None = None
     for line in lines:
@@ -185,7 +185,7 @@ def _beside(box: Box, lines: Sequence[list[Letter]]) -> list[Letter] | None:
     return None if best is None else best[2]
 
 
-def _place_in(line: Sequence[Letter], box: Box) -> int:
+def _index_in(line: Sequence[Letter], box: Box) -> int:
     for index, letter in enumerate(line):
         if letter.box is not None and (letter.box[0] + letter.box[2]) / 2 > box[0]:
             return index
@@ -193,7 +193,7 @@ def _place_in(line: Sequence[Letter], box: Box) -> int:
 
 
 def _above(box: Box, lines: Sequence[Sequence[Letter]]) -> int:
-    """Where to insert a line of its own: behind the nearest line above, else at the end."""
+    """Return where to insert a separate line: after the nearest line above, else at the end."""
     best, position = float("inf"), len(lines)
     for index, line in enumerate(lines):
         extent = _extent(line)

@@ -1,7 +1,7 @@
-"""The text of PowerPoint presentations, slide by slide: titles, texts, tables, drawings, charts, speaker notes.
+"""Read PowerPoint presentations slide by slide: titles, texts, tables, drawings, charts, speaker notes.
 
-The extractor puts tables before the texts above them, or loses what the speaker says (kreuzberg 4.10.4). Source of the
-layout: ECMA-376 part 1, PresentationML.
+kreuzberg 4.10.4 puts tables before the texts above them, or loses speaker notes. Format specification: ECMA-376 part 1,
+PresentationML.
 """
 
 import zipfile
@@ -13,21 +13,21 @@ from dagster_offload.extraction.formats.markdown import table_text
 from dagster_offload.extraction.formats.zip_xml import archive_text, attribute, local, parsed, relations
 
 _PRESENTATION = "ppt/presentation.xml"
-_NOTES, _DRAWING, _CHART = "/notesSlide", "/diagramData", "/chart"  # how relations' types end
+_NOTES, _DRAWING, _CHART = "/notesSlide", "/diagramData", "/chart"  # the ends of relationship types
 _UNREAD_PLACEHOLDERS = frozenset({"sldNum", "dt", "ftr", "hdr", "sldImg"})  # page numbers, dates and the like
 _FOOTER = frozenset({"ftr"})
 _TITLES = frozenset({"title", "ctrTitle"})
 
 
 def pptx_text(data: bytes) -> str:
-    """The text of a presentation that is not protected. Raises `BrokenArchive`."""
+    """Return the text of an unprotected presentation. Raises `BrokenArchive`."""
     return archive_text(data, _slides)
 
 
 def _slides(archive: zipfile.ZipFile) -> Iterator[str]:
-    """All slides in the order in which they are shown, then each different footer once."""
+    """Yield all slides in the order of the presentation, then each different footer once."""
     members = relations(archive, _PRESENTATION)
-    # Sections list the slides again, by another id: only the first list has relations.
+    # Sections list the slides a second time with other ids. Only the first list has relationships.
     lists = (element for element in parsed(archive, _PRESENTATION) if local(element) == "sldIdLst")
     slides = [members[_relation(element)][1] for listed in lists for element in listed if local(element) == "sldId"]
     for member in slides:
@@ -37,7 +37,7 @@ def _slides(archive: zipfile.ZipFile) -> Iterator[str]:
 
 
 def _relation(element: Element) -> str:
-    # It may have an `id` of its own beside the relation's.
+    # The element may also have an `id` of its own.
     return next(value for key, value in element.attrib.items() if key.endswith("relationships}id"))
 
 
@@ -48,7 +48,7 @@ def _footers(slide: Element) -> Iterator[str]:
 
 
 def _kinds(shape: Element) -> set[str | None]:
-    """What the shape holds the place of: `title`, `ftr` and the like."""
+    """Return the shape's placeholder types, such as `title` or `ftr`."""
     return {attribute(child, "type") for child in shape.iter() if local(child) == "ph"}
 
 
@@ -62,9 +62,9 @@ def _slide(archive: zipfile.ZipFile, member: str) -> Iterator[str]:
         if kind.endswith(_CHART):
             yield chart_text(parsed(archive, target))
     for kind, target in related:
-        said = list(_shapes(parsed(archive, target))) if kind.endswith(_NOTES) else []
-        if said:
-            yield "\n".join(["Notes:", *said])
+        notes = list(_shapes(parsed(archive, target))) if kind.endswith(_NOTES) else []
+        if notes:
+            yield "\n".join(["Notes:", *notes])
 
 
 def _shapes(parent: Element) -> Iterator[str]:
@@ -78,7 +78,7 @@ def _shapes(parent: Element) -> Iterator[str]:
             case "tbl":
                 rows = [row for row in element if local(row) == "tr"]
                 yield table_text([[" ".join(_paragraphs(cell)) for cell in row if local(cell) == "tc"] for row in rows])
-            case "Fallback":  # the same again for older programs
+            case "Fallback":  # a copy for older programs
                 pass
             case _:
                 yield from _shapes(element)

@@ -1,7 +1,7 @@
-"""The text of RTF: paragraphs, list labels, tables, notes behind their place, heads and feet of pages once each.
+"""Read RTF: paragraphs, list labels, tables, notes at their reference, each different header and footer once.
 
-A font's `\\fcharset` decides how bytes are read, which the general extractor ignores; it also loses footnotes, and all
-text behind some control words (kreuzberg 4.10.4). Source of the layout: Microsoft's Rich Text Format Specification 1.9.1.
+A font's `\\fcharset` determines the encoding of its bytes. kreuzberg 4.10.4 ignores it, and loses footnotes and all
+text after some control words. Format specification: Microsoft's Rich Text Format Specification 1.9.1.
 """
 
 import codecs
@@ -15,7 +15,7 @@ from dagster_offload.extraction.formats.markdown import note_text, table_text
 _TOKEN = re.compile(
     rb"\\([a-zA-Z]{1,32})(-?\d{1,10})? ?|\\'([0-9a-fA-F]{2})|\\([^a-zA-Z])|([{}])|[\r\n]+|([^\\{}\r\n]+)", re.DOTALL
 )
-_BYTES_BEHIND = b"bin"  # the control word behind which raw bytes stand, as many as its number says
+_RAW_BYTES = b"bin"  # raw bytes follow this control word; its number is their count
 
 _CHARSETS = {
     77: "mac_roman", 128: "cp932", 129: "cp949", 130: "johab", 134: "gb18030", 136: "cp950", 161: "cp1253",
@@ -29,7 +29,7 @@ _CHARACTERS = {
     b"enspace": " ", b"qmspace": " ", b"nestcell": " ",
 }  # fmt: skip
 _SIGNS = {b"~": "\xa0", b"_": "-", b"\r": "\n", b"\n": "\n", b"\\": "\\", b"{": "{", b"}": "}"}
-# Groups that hold no text a reader sees.
+# Groups without visible text.
 _SKIPPED = frozenset(
     b"""
     fonttbl colortbl stylesheet listtable listoverridetable info pict objdata objclass objname fldinst datafield
@@ -39,18 +39,18 @@ _SKIPPED = frozenset(
     wgrffmtfilter docvar shppict sp
     """.split()
 )
-# Groups marked as skippable that hold text all the same.
+# Groups that are marked as skippable and contain text.
 _ENTERED = frozenset({b"shpinst", b"shptxt", b"footnote", b"ud", b"nesttableprops", b"pntext"})
-_HEADS = frozenset({b"header", b"headerl", b"headerr", b"headerf"})
-_FEET = frozenset({b"footer", b"footerl", b"footerr", b"footerf"})
+_HEADERS = frozenset({b"header", b"headerl", b"headerr", b"headerf"})
+_FOOTERS = frozenset({b"footer", b"footerl", b"footerr", b"footerf"})
 
 
 @dataclass
 class _Group:
-    """What a group inherits from the one around it."""
+    """The state of a group. An inner group inherits it."""
 
     font: int = -1
-    fallback: int = 1  # bytes to skip behind a Unicode character
+    fallback: int = 1  # number of bytes to skip after a Unicode character
     is_skipped: bool = False
     is_hidden: bool = False
     ends: Callable[[], None] | None = None
@@ -58,7 +58,7 @@ class _Group:
 
 @dataclass
 class _Out:
-    """Paragraphs and tables in the order in which they come."""
+    """Collects paragraphs and tables in document order."""
 
     blocks: list[str] = field(default_factory=list)
     line: list[str] = field(default_factory=list)
@@ -102,16 +102,16 @@ class _Out:
 
 
 def rtf_text(data: bytes) -> str:
-    """The text of an RTF file; what was cut off is missing, and nothing is raised."""
+    """Return the text of an RTF file. A truncated file gives the text that is there; nothing is raised."""
     reader = _Reader(data)
     reader.read()
     return "\n\n".join(
-        filter(str.strip, [*dict.fromkeys(reader.heads), reader.out.text(), *dict.fromkeys(reader.feet)])
+        filter(str.strip, [*dict.fromkeys(reader.headers), reader.out.text(), *dict.fromkeys(reader.footers)])
     )
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether the file's outermost group is closed: a file that was cut off ends somewhere inside it."""
+    """Whether the file's outermost group is closed. It is not closed in a truncated file."""
     return data.rstrip(b"\0\r\n ").endswith(b"}")
 
 
@@ -124,21 +124,21 @@ class _Reader:
         self.group = _Group()
         self.groups: list[_Group] = []
         self.out = _Out()
-        self.heads: list[str] = []
-        self.feet: list[str] = []
+        self.headers: list[str] = []
+        self.footers: list[str] = []
         self.pending = bytearray()
         self.to_skip = 0
         self.begins = False  # the next token is the first of its group
-        self.may_be_skipped = False  # behind a \* that begins a group
+        self.may_be_skipped = False  # after a \* that begins a group
 
     def read(self) -> None:
-        place = 0
-        while (found := _TOKEN.match(self.data, place)) is not None:
-            place = found.end()
+        offset = 0
+        while (found := _TOKEN.match(self.data, offset)) is not None:
+            offset = found.end()
             begins, self.begins = self.begins, False
             word, number, code, sign, brace, text = found.groups()
-            if word == _BYTES_BEHIND:
-                place += max(0, int(number or 0))
+            if word == _RAW_BYTES:
+                offset += max(0, int(number or 0))
             elif text is not None:
                 self._bytes(text)
             elif code is not None:
@@ -185,7 +185,7 @@ class _Reader:
             self.out.line.append(text)
 
     def _flush(self) -> None:
-        """The bytes so far as text, in the encoding of the font in which they stand."""
+        """Decode the pending bytes with the encoding of their font."""
         if self.pending:
             self.out.line.append(self._decoded(bytes(self.pending)))
             self.pending.clear()
@@ -196,7 +196,7 @@ class _Reader:
             return "".join("•" if byte > 0x7F else chr(byte) for byte in data)
         try:
             return data.decode(_CHARSETS.get(charset, self.code_page))
-        except UnicodeDecodeError:  # the font names another charset than its bytes are in
+        except UnicodeDecodeError:  # the font declares the wrong charset
             decoded = decode(data)
             return data.decode(self.code_page, "replace") if decoded is None else decoded.text
 
@@ -227,7 +227,7 @@ class _Reader:
             case b"deff" if number is not None:
                 self.default_font = number
             case b"ansicpg" if number is not None:
-                self.code_page = _known("utf-8" if number == 65001 else f"cp{number}", self.code_page)
+                self.code_page = _codec_name("utf-8" if number == 65001 else f"cp{number}", self.code_page)
             case b"mac":
                 self.code_page = "mac_roman"
             case b"uc" if number is not None:
@@ -245,20 +245,20 @@ class _Reader:
             case b"row":
                 out.end_row()
             case b"footnote":
-                self._aside(lambda text: out.line.append(f" {note_text([text])} "))
-            case _ if word in _HEADS:
-                self._aside(lambda text: self._margin(self.heads, text))
-            case _ if word in _FEET:
-                self._aside(lambda text: self._margin(self.feet, text))
+                self._collect_group(lambda text: out.line.append(f" {note_text([text])} "))
+            case _ if word in _HEADERS:
+                self._collect_group(lambda text: self._add_margin(self.headers, text))
+            case _ if word in _FOOTERS:
+                self._collect_group(lambda text: self._add_margin(self.footers, text))
             case b"shptxt":
-                self._aside(lambda text: out.blocks.append(text))
+                self._collect_group(lambda text: out.blocks.append(text))
 
-    def _margin(self, texts: list[str], text: str) -> None:
-        if any(map(str.isalpha, text)):  # page numbers alone say nothing
+    def _add_margin(self, texts: list[str], text: str) -> None:
+        if any(map(str.isalpha, text)):  # skip page numbers
             texts.append(text)
 
-    def _aside(self, put: Callable[[str], None]) -> None:
-        """Collect this group's text apart, and `put` it when the group ends."""
+    def _collect_group(self, put: Callable[[str], None]) -> None:
+        """Collect this group's text separately. `put` receives it when the group ends."""
         around, self.out = self.out, _Out()
 
         def end() -> None:
@@ -273,18 +273,18 @@ _FONT = re.compile(rb"\\f(\d{1,5})(?![\d])[^;{}]*?\\fcharset(\d{1,3})")
 
 
 def _font_charsets(data: bytes) -> dict[int, int]:
-    """The charset of each font, by its number; the table of fonts stands in the file's head."""
+    """Return the charset of each font by number, from the font table in the file's header."""
     start = data.find(b"\\fonttbl")
     if start < 0:
         return {}
     table = data[start : start + 200_000]
     end = min(
-        (place for mark in (b"\\colortbl", b"\\stylesheet") if (place := table.find(mark)) > 0), default=len(table)
+        (offset for mark in (b"\\colortbl", b"\\stylesheet") if (offset := table.find(mark)) > 0), default=len(table)
     )
     return {int(font): int(charset) for font, charset in _FONT.findall(table[:end])}
 
 
-def _known(encoding: str, otherwise: str) -> str:
+def _codec_name(encoding: str, otherwise: str) -> str:
     try:
         return codecs.lookup(encoding).name
     except LookupError:

@@ -1,7 +1,7 @@
-"""The text of Excel workbooks (XLSX, XLSM), sheet by sheet: used cells as a table, text boxes, titles of charts.
+"""Read Excel workbooks (XLSX, XLSM) sheet by sheet: used cells as a table, text boxes, titles of charts.
 
-Only rows and columns that hold something are written, so a stray cell far away costs one row and one column. The
-general extractor shows 9:30 as a moment of 1899 and 85 % as 0.85. Source of the layout: ECMA-376 part 1, SpreadsheetML.
+Empty rows and columns are left out, so a stray cell far from the others adds one row and one column. kreuzberg shows
+9:30 as a moment of 1899 and 85 % as 0.85. Format specification: ECMA-376 part 1, SpreadsheetML.
 """
 
 import re
@@ -24,12 +24,17 @@ from dagster_offload.extraction.formats.zip_xml import (
 )
 
 _WORKBOOK = "xl/workbook.xml"
-_STRINGS, _STYLES, _DRAWING, _CHART = "/sharedStrings", "/styles", "/drawing", "/chart"  # how relations' types end
+_STRINGS, _STYLES, _DRAWING, _CHART = (
+    "/sharedStrings",
+    "/styles",
+    "/drawing",
+    "/chart",
+)  # the ends of relationship types
 _COLUMN = re.compile("[A-Z]+")
 
 
 def xlsx_text(data: bytes) -> str:
-    """The text of a workbook that is not protected. Raises `BrokenArchive`."""
+    """Return the text of an unprotected workbook. Raises `BrokenArchive`."""
     return archive_text(data, lambda archive: _Workbook(archive).texts())
 
 
@@ -40,14 +45,14 @@ class _Sheet:
 
 
 class _Workbook:
-    """One workbook: its sheets, and the strings and formats that they share."""
+    """One workbook: its sheets and their shared strings and formats."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self.archive = archive
         root, related = parsed(archive, _WORKBOOK), relations(archive, _WORKBOOK)
         members = dict(related.values())
-        self.strings = _strings(archive, _ending(members, _STRINGS))
-        self.codes = _format_codes(parsed_if_there(archive, _ending(members, _STYLES)))
+        self.strings = _strings(archive, _member_of_type(members, _STRINGS))
+        self.codes = _format_codes(parsed_if_there(archive, _member_of_type(members, _STYLES)))
         self.is_1904 = any(
             local(element) == "workbookPr" and attribute(element, "date1904") in ("1", "true") for element in root
         )
@@ -64,9 +69,9 @@ class _Workbook:
                 yield "\n\n".join([f"## {sheet.name}", *filter(str.strip, parts)])
 
     def _rows(self, member: str) -> Iterator[dict[int, str]]:
-        """The texts of each row's cells that hold something, by column from 1."""
+        """Yield the texts of each row's non-empty cells, by column from 1."""
         with self.archive.open(member) as file:
-            # Why it may be parsed here: see `zip_xml.parsed`.
+            # Parsing untrusted XML is safe here: see `zip_xml.parsed`.
             for _, element in ElementTree.iterparse(file):  # noqa: S314
                 if not element.tag.endswith("}row"):
                     continue
@@ -107,7 +112,7 @@ class _Workbook:
         return display(number, code, is_1904=self.is_1904)
 
     def _drawn(self, sheet: str) -> Iterator[str]:
-        """Texts of boxes and titles of charts; the charts' values are cells."""
+        """Yield the texts of boxes and the titles of charts. The charts' values are in cells."""
         for kind, drawing in relations(self.archive, sheet).values():
             if not kind.endswith(_DRAWING):
                 continue
@@ -136,7 +141,7 @@ def _strings(archive: zipfile.ZipFile, member: str) -> list[str]:
 
 
 def _string(holder: Element) -> str:
-    """A string's runs; not what they sound like (Japanese)."""
+    """Join a string's runs. Leaves out phonetic guides (Japanese)."""
     parts = []
     for child in holder:
         if local(child) == "t":
@@ -147,7 +152,7 @@ def _string(holder: Element) -> str:
 
 
 def _format_codes(styles: Element) -> Sequence[str]:
-    """The format code of each cell style."""
+    """Return the format code of each cell style."""
     own = {
         attribute(element, "numFmtId"): attribute(element, "formatCode") or ""
         for element in styles.iter()
@@ -158,7 +163,7 @@ def _format_codes(styles: Element) -> Sequence[str]:
     return [own[number] if number in own else builtin_code(int(number)) for number in numbers]
 
 
-def _ending(members: Mapping[str, str], end: str) -> str:
+def _member_of_type(members: Mapping[str, str], end: str) -> str:
     return next((member for kind, member in members.items() if kind.endswith(end)), "")
 
 
@@ -167,7 +172,7 @@ def _relation(element: Element) -> str:
 
 
 def _column(reference: str | None) -> int:
-    """The number of the column in a reference such as AB12; 0 where there is none."""
+    """Return the number of the column in a reference such as AB12, 0 if there is none."""
     letters = _COLUMN.match(reference or "")
     return _column_number(letters[0]) if letters else 0
 

@@ -1,4 +1,4 @@
-"""Titles, meta tags and drawings are taken out of a page in one pass, however many are not closed."""
+"""Titles, meta tags and drawings are removed from a page in one pass, even if many are not closed."""
 
 import re
 from typing import Any
@@ -23,7 +23,7 @@ MANY = 300_000
         ("", ""),
     ],
 )
-def test_what_a_page_says_of_itself_is_taken_out(page: str, kept: str) -> None:
+def test_titles_meta_tags_and_drawings_are_removed(page: str, kept: str) -> None:
     assert without_head(page) == kept
 
 
@@ -41,7 +41,7 @@ def test_the_title_is_the_first_one(page: str, title: str | None) -> None:
 
 
 class Counted(str):
-    """A page that counts the characters it is searched through."""
+    """A page that counts the characters that searches visit."""
 
     work = 0
 
@@ -76,9 +76,7 @@ class CountedPattern:
         "<meta>",
     ],
 )
-def test_a_page_is_searched_through_a_few_times_however_often_a_tag_is_repeated(
-    monkeypatch: pytest.MonkeyPatch, repeated: str
-) -> None:
+def test_repeated_tags_are_processed_in_linear_time(monkeypatch: pytest.MonkeyPatch, repeated: str) -> None:
     counted = {name: CountedPattern(pattern) for name, pattern in html_head._CLOSINGS.items()}
     monkeypatch.setattr(html_head, "_CLOSINGS", counted)
     monkeypatch.setattr(html_head, "_OPENINGS", CountedPattern(html_head._OPENINGS))

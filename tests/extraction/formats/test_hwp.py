@@ -1,4 +1,4 @@
-"""Sections of HWP 5 made record by record: what stands in tables, notes, boxes and between controls."""
+"""HWP 5 sections made record by record: tables, notes, boxes and controls."""
 
 import struct
 import zlib
@@ -9,7 +9,7 @@ from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text, hwpx_tex
 from dagster_offload.extraction.formats.hwp_distribution import (
     _without_noise,
     aes_128_ecb_decrypted,
-    unscrambled,
+    unscramble,
 )
 from dagster_offload.extraction.formats.zip_xml import BrokenArchive
 
@@ -40,7 +40,7 @@ def read(*records: bytes) -> str:
     return section_text(b"".join(records), is_compressed=False)
 
 
-def test_a_table_stands_where_it_was_put_with_its_caption_and_its_cells_apart() -> None:
+def test_a_table_is_read_in_place_with_its_caption_and_separate_cells() -> None:
     text = read(
         paragraph(0, "앞"),
         paragraph(0, ""),
@@ -56,7 +56,7 @@ def test_a_table_stands_where_it_was_put_with_its_caption_and_its_cells_apart() 
     assert text == "앞\n\n표 1. 인원\n\n| 부서 | 수 |\n| --- | --- |\n| 총무 | 7 |\n\n뒤"
 
 
-def test_a_frame_of_one_cell_is_a_box_of_text() -> None:
+def test_a_table_of_one_cell_is_plain_text() -> None:
     assert read(paragraph(0, ""), control(1, "tbl "), record(TABLE, 2), cell(2, 0, 0, "알림")) == "알림"
 
 
@@ -77,7 +77,7 @@ def test_a_note_follows_its_paragraph_in_brackets_and_boxes_and_equations_are_re
     assert text == "본문\n\n[각주]\n\n그림\n\n글상자\n\na+b"
 
 
-def test_controls_between_characters_take_their_room_and_leave_no_trace() -> None:
+def test_controls_between_characters_are_skipped() -> None:
     tab = struct.pack("<8H", 9, 0x4141, 0, 0, 0, 0, 0, 9)
     field = struct.pack("<8H", 3, 0x4242, 0, 0, 0, 0, 0, 3)
     characters = (
@@ -86,7 +86,7 @@ def test_controls_between_characters_take_their_room_and_leave_no_trace() -> Non
     assert read(paragraph(0, characters)) == "가\t나다\n라 마"
 
 
-def test_a_long_paragraph_and_packed_sections_are_read_whole() -> None:
+def test_a_long_paragraph_and_compressed_sections_are_read_completely() -> None:
     long = "긴 글 " * 2000
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     packed = packer.compress(paragraph(0, long)) + packer.flush()
@@ -94,32 +94,32 @@ def test_a_long_paragraph_and_packed_sections_are_read_whole() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), b"PK\x03\x04" + bytes(50)])
-def test_what_is_no_hangul_document_says_so(data: bytes) -> None:
+def test_other_data_is_refused_as_not_hangul(data: bytes) -> None:
     with pytest.raises(NotHangul):
         hwp_text(data)
     with pytest.raises(BrokenArchive):
         hwpx_text(data)
 
 
-def test_aes_decrypts_the_example_of_its_standard() -> None:
+def test_aes_decrypts_the_example_of_the_standard() -> None:
     """FIPS 197, appendix C.1."""
     sent = bytes.fromhex("69c4e0d86a7b0430d8cdb78070b4c55a")
     assert aes_128_ecb_decrypted(sent, bytes(range(16))).hex() == "00112233445566778899aabbccddeeff"
 
 
-def test_a_document_for_distribution_is_read_with_the_key_it_carries() -> None:
+def test_a_document_for_distribution_is_decrypted_with_its_own_key() -> None:
     key_data = bytearray(struct.pack("<I", 0x12345677) + bytes(252))
-    place = 4 + (0x77 & 15)
-    key_data[place : place + 16] = b"0123456789abcdef"
-    noisy = _without_noise(bytes(key_data))  # the same noise twice is none
+    offset = 4 + (0x77 & 15)
+    key_data[offset : offset + 16] = b"0123456789abcdef"
+    noisy = _without_noise(bytes(key_data))  # the same noise twice cancels out
     assert noisy[:16].hex() == "7756341245454c4c4c4c4c7c7d7e7f78"
     # The compressed section of one paragraph, encrypted by another program (the cryptography package).
     section = bytes.fromhex("cad7605edc904b08ac35bd1c427a87d6203f3a85e4f1eacd1325f4c08fc55ffe")
     stream = record(28, 0, noisy) + section
-    assert section_text(unscrambled(stream), is_compressed=True) == "배포용 본문"
+    assert section_text(unscramble(stream), is_compressed=True) == "배포용 본문"
 
 
 @pytest.mark.parametrize("stream", [record(66, 0), record(28, 0, bytes(10))])
 def test_a_section_without_its_key_is_refused(stream: bytes) -> None:
     with pytest.raises(ValueError, match="no key data"):
-        unscrambled(stream)
+        unscramble(stream)

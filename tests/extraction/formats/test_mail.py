@@ -1,4 +1,4 @@
-"""A mail's text: what a reader sees, once, in the characters it was written in."""
+"""Mails are read once, with the visible text, in their own charsets."""
 
 import base64
 import quopri
@@ -42,7 +42,7 @@ def test_headers_without_any_encoding_are_still_read() -> None:
     assert subject(mail) == "회의 안내문"
 
 
-def test_of_alternatives_one_is_read_and_attachments_are_named() -> None:
+def test_one_alternative_is_read_and_attachments_are_listed() -> None:
     mail = (
         b"From: a@mail.example\nSubject: two forms\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=m\n\n"
         b"--m\nContent-Type: multipart/alternative; boundary=a\n\n"
@@ -54,7 +54,7 @@ def test_of_alternatives_one_is_read_and_attachments_are_named() -> None:
     assert text == "Subject: two forms\nFrom: a@mail.example\n\nthe plain form\n\nAttachments: offer.pdf"
 
 
-def test_where_the_plain_form_is_blank_the_html_form_is_read() -> None:
+def test_the_html_form_is_read_if_the_plain_form_is_blank() -> None:
     mail = (
         b"Subject: s\nMIME-Version: 1.0\nContent-Type: multipart/alternative; boundary=a\n\n"
         b"--a\nContent-Type: text/plain\n\n \n--a\nContent-Type: text/html\n\n<p>only here</p>\n--a--\n"
@@ -74,11 +74,11 @@ def test_a_forwarded_mail_is_read_with_its_own_headers() -> None:
     assert "Subject: inner\nFrom: b@mail.example\n\ninner body" in text
 
 
-def test_what_is_no_mail_has_no_text() -> None:
+def test_data_that_is_not_a_mail_gives_none() -> None:
     assert as_text(b"just\nsome lines\n") is None
 
 
-def test_a_box_gives_all_its_mails_and_a_quoted_line_of_a_body_begins_no_other() -> None:
+def test_a_mailbox_gives_all_mails_and_a_quoted_line_does_not_begin_one() -> None:
     box = (
         b"From a@example.org Tue Jun 18 10:12:00 2024\nSubject: one\n\nfirst\n>From here on\n\n"
         b"From me to you, it is late.\n\n"
@@ -92,11 +92,11 @@ def test_a_box_gives_all_its_mails_and_a_quoted_line_of_a_body_begins_no_other()
 
 
 @pytest.mark.parametrize("data", [b"", b"From me to you", b"Subject: a mail, no box\n\ntext"])
-def test_what_is_no_box_has_no_text(data: bytes) -> None:
+def test_data_that_is_not_a_mailbox_gives_none(data: bytes) -> None:
     assert mail_box_text(data, str) is None
 
 
-def test_a_header_that_is_not_what_it_says_is_shown_as_it_stands() -> None:
+def test_a_header_with_an_invalid_encoding_is_shown_unchanged() -> None:
     mail = b"Subject: Re: =?UTF-8?B?7ZWc6?=\n =?UTF-8?Q?roof?=\nFrom: a@mail.example\n\nbody"
     assert subject(mail) == "Re: =?UTF-8?B?7ZWc6?= =?UTF-8?Q?roof?="
     assert as_text(mail) == f"Subject: {subject(mail)}\nFrom: a@mail.example\n\nbody"
@@ -117,9 +117,9 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("header", MALFORMED.values(), ids=MALFORMED.keys())
-def test_one_malformed_mail_of_a_box_loses_neither_itself_nor_the_others(header: bytes) -> None:
+def test_a_malformed_mail_of_a_mailbox_and_the_others_are_read(header: bytes) -> None:
     begin = b"From a@mail.example Tue Jun 18 10:12:00 2024\n"
-    # The body is no UTF-8, so that what its header says is asked for.
+    # The body is not UTF-8, so the header's charset is used.
     mails = [b"To: first\n\none\n", b"To: second\n" + header + b"\n\nt\xffo\n", b"To: third\n\nthree\n"]
     text = mail_box_text(b"".join(begin + mail for mail in mails), str)
     assert text is not None
@@ -128,7 +128,7 @@ def test_one_malformed_mail_of_a_box_loses_neither_itself_nor_the_others(header:
     assert "To: second" in second
 
 
-def test_mails_within_mails_too_deep_to_read_cost_the_others_of_a_box_nothing() -> None:
+def test_deeply_nested_mails_do_not_affect_the_other_mails_of_a_mailbox() -> None:
     begin = b"From a@mail.example Tue Jun 18 10:12:00 2024\n"
     deep = b"Subject: deep\n" + b"Content-Type: message/rfc822\n\n" * 2_000
     text = mail_box_text(begin + deep + b"\n" + begin + b"Subject: two\n\nsecond\n", str)
@@ -137,7 +137,7 @@ def test_mails_within_mails_too_deep_to_read_cost_the_others_of_a_box_nothing() 
     assert text.endswith("Subject: two\n\nsecond\n")
 
 
-def test_the_name_of_an_attachment_is_read_in_the_charset_it_names() -> None:
+def test_the_name_of_an_attachment_is_decoded_in_its_charset() -> None:
     mail = (
         b"Subject: s\nContent-Type: application/pdf\n"
         b"Content-Disposition: attachment; filename*=euc-kr''%C8%B8%C0%C7.pdf\n\nnothing"

@@ -1,4 +1,4 @@
-"""Word and OpenDocument texts made element by element: what the extractor loses there comes out here."""
+"""Word, PowerPoint and OpenDocument files made element by element: our readers keep what kreuzberg loses."""
 
 import io
 import zipfile
@@ -45,7 +45,7 @@ def open_document(body: str) -> str:
     return open_document_text(archive({"content.xml": content + "</office:document-content>"}))
 
 
-def test_tabs_and_line_breaks_keep_words_apart() -> None:
+def test_tabs_and_line_breaks_separate_words() -> None:
     assert (
         word(paragraph(run("성명:") + "<w:r><w:tab/><w:t>홍길동</w:t><w:br/><w:t>1980</w:t></w:r>"))
         == "성명:\t홍길동\n1980"
@@ -56,7 +56,7 @@ def test_tabs_and_line_breaks_keep_words_apart() -> None:
     )
 
 
-def test_a_text_box_follows_the_paragraph_it_hangs_on_and_is_read_once() -> None:
+def test_a_text_box_follows_its_paragraph_and_is_read_once() -> None:
     box = f"<w:txbxContent>{paragraph(run('in the box'))}</w:txbxContent>"
     both = f"<w:r><w:Choice>{box}</w:Choice><w:Fallback>{box}</w:Fallback></w:r>"
     assert word(paragraph(run("before ") + both + run("after"))) == "before after\n\nin the box"
@@ -68,14 +68,14 @@ def test_a_text_box_follows_the_paragraph_it_hangs_on_and_is_read_once() -> None
     assert open_document(f"<text:p>before {boxed}after</text:p>") == "before after\n\nin the box"
 
 
-def test_words_that_were_deleted_are_gone_and_inserted_ones_stay() -> None:
+def test_tracked_deletions_are_left_out_and_insertions_are_kept() -> None:
     changed = f"<w:ins>{run('new')}</w:ins><w:del><w:r><w:delText>old</w:delText></w:r></w:del>"
     assert word(paragraph(run("a ") + changed)) == "a new"
     tracked = "<text:tracked-changes><text:p>old</text:p></text:tracked-changes>"
     assert open_document(f"{tracked}<text:p>a new</text:p>") == "a new"
 
 
-def test_headings_come_from_styles_that_build_on_each_other() -> None:
+def test_headings_follow_from_styles_and_their_base_styles() -> None:
     styles = (
         '<w:style w:type="paragraph" w:styleId="H2"><w:name w:val="heading 2"/><w:pPr><w:outlineLvl w:val="1"/></w:pPr>'
         '</w:style><w:style w:type="paragraph" w:styleId="Mine"><w:name w:val="Mine"/><w:basedOn w:val="H2"/></w:style>'
@@ -87,7 +87,7 @@ def test_headings_come_from_styles_that_build_on_each_other() -> None:
     assert open_document('<text:h text:outline-level="3">Rent</text:h>') == "### Rent"
 
 
-def test_numbers_of_paragraphs_are_counted_as_word_shows_them() -> None:
+def test_paragraph_numbers_are_as_word_shows_them() -> None:
     def level(number: int, look: str, text: str) -> str:
         return f'<w:lvl w:ilvl="{number}"><w:numFmt w:val="{look}"/><w:lvlText w:val="{text}"/></w:lvl>'
 
@@ -105,7 +105,7 @@ def test_numbers_of_paragraphs_are_counted_as_word_shows_them() -> None:
     ]  # fmt: skip
 
 
-def test_notes_stand_in_brackets_after_their_paragraph() -> None:
+def test_notes_follow_their_paragraph_in_brackets() -> None:
     notes = f'<w:footnote w:id="2">{paragraph(run("see chapter nine"))}</w:footnote>'
     body = paragraph(run("Signed") + '<w:r><w:footnoteReference w:id="2"/></w:r>' + run(" today"))
     assert word(body, footnotes=notes) == "Signed today\n\n[see chapter nine]"
@@ -123,7 +123,7 @@ def test_the_letterhead_is_read_once_and_page_numbers_are_not() -> None:
     assert docx_text(archive({"word/document.xml": document, **relations, **members})) == "Harbour Office\n\nDear Sir"
 
 
-def test_a_table_in_a_table_keeps_to_its_cell_and_bars_in_texts_are_no_borders() -> None:
+def test_a_nested_table_stays_in_its_cell_and_bars_in_text_are_escaped() -> None:
     def table(*rows: list[str]) -> str:
         cells = ("".join(f"<w:tc>{cell}</w:tc>" for cell in row) for row in rows)
         return f"<w:tbl>{''.join(f'<w:tr>{row}</w:tr>' for row in cells)}</w:tbl>"
@@ -133,7 +133,7 @@ def test_a_table_in_a_table_keeps_to_its_cell_and_bars_in_texts_are_no_borders()
     assert word(outer) == "| a b, c | x\\|y |\n| --- | --- |\n| d |  |"
 
 
-def test_lists_in_lists_are_indented() -> None:
+def test_nested_lists_are_indented() -> None:
     inner = "<text:list><text:list-item><text:p>b</text:p></text:list-item></text:list>"
     items = (
         f"<text:list-item><text:p>a</text:p>{inner}</text:list-item><text:list-item><text:p>c</text:p></text:list-item>"
@@ -141,13 +141,13 @@ def test_lists_in_lists_are_indented() -> None:
     assert open_document(f"<text:list>{items}</text:list>") == "- a\n  - b\n- c"
 
 
-def test_an_empty_table_is_nothing() -> None:
+def test_an_empty_table_gives_no_text() -> None:
     assert table_text([["", " "], ["", ""]]) == ""
 
 
 @pytest.mark.parametrize("read", [docx_text, pptx_text, open_document_text])
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04" + bytes(40), archive({"other.xml": "<a/>"})])
-def test_what_is_no_such_document_says_so(read: object, data: bytes) -> None:
+def test_other_data_is_refused_as_a_broken_archive(read: object, data: bytes) -> None:
     assert callable(read)
     with pytest.raises(BrokenArchive):
         read(data)
@@ -163,16 +163,14 @@ def shape(kind: str, text: str) -> str:
 
 
 def related(**targets: tuple[str, str]) -> str:
-    """Relations by id: type and member."""
+    """Relationships by id, from types and target members."""
     one = '<Relationship Id="{}" Type="{}/{}" Target="{}"/>'
-    return (
-        f"<Relationships>{''.join(one.format(name, OFFICE, *told) for name, told in targets.items())}</Relationships>"
-    )
+    return f"<Relationships>{''.join(one.format(name, OFFICE, *target) for name, target in targets.items())}</Relationships>"
 
 
 def deck(slides: dict[str, str], behind_the_list: str = "", **members: str) -> str:
     """The text of a presentation that shows these slides in this order."""
-    listed = "".join(f'<p:sldId id="25{place}" r:id="{name}"/>' for place, name in enumerate(slides))
+    listed = "".join(f'<p:sldId id="25{index}" r:id="{name}"/>' for index, name in enumerate(slides))
     presentation = f"<p:presentation {SLIDES}><p:sldIdLst>{listed}</p:sldIdLst>{behind_the_list}</p:presentation>"
     return pptx_text(
         archive(
@@ -186,7 +184,7 @@ def deck(slides: dict[str, str], behind_the_list: str = "", **members: str) -> s
     )
 
 
-def test_slides_are_read_in_the_order_shown_with_titles_and_without_page_numbers() -> None:
+def test_slides_are_read_in_order_with_titles_and_without_page_numbers() -> None:
     slides = {"b": shape("title", "First"), "a": shape("body", "second") + shape("sldNum", "2")}
     assert deck(slides) == "## First\n\nsecond"
 
@@ -207,7 +205,7 @@ def test_each_different_footer_of_a_deck_is_read_once() -> None:
 
 def chart() -> str:
     def points(*texts: str) -> str:
-        return "".join(f'<c:pt idx="{place}"><c:v>{text}</c:v></c:pt>' for place, text in enumerate(texts) if text)
+        return "".join(f'<c:pt idx="{index}"><c:v>{text}</c:v></c:pt>' for index, text in enumerate(texts) if text)
 
     def series(name: str, *values: str) -> str:
         categories = f"<c:cat><c:strCache>{points('spring', 'autumn')}</c:strCache></c:cat>"
@@ -225,7 +223,7 @@ def test_a_chart_on_a_slide_gives_its_title_and_values() -> None:
     assert deck({"a": shape("title", "Survey")}, **relations) == f"## Survey\n\n{DUCKS}"
 
 
-def test_a_chart_in_a_document_stands_behind_its_paragraph() -> None:
+def test_a_chart_in_a_document_follows_its_paragraph() -> None:
     drawing = f'<w:r><c:chart {CHART} xmlns:r="{OFFICE}" r:id="c"/></w:r>'
     body = paragraph(run("before") + drawing) + paragraph(run("after"))
     document = f"<w:document {WORD}><w:body>{body}</w:body></w:document>"
@@ -243,7 +241,7 @@ def cell(text: str, repeated: int = 1) -> str:
     return f'<table:table-cell table:number-columns-repeated="{repeated}"><text:p>{text}</text:p></table:table-cell>'
 
 
-def test_a_sheet_shows_its_cells_as_a_person_sees_them_and_only_those_used() -> None:
+def test_a_sheet_gives_only_its_used_cells_as_displayed() -> None:
     gap = '<table:table-cell table:number-columns-repeated="16000"/>'
     rows = (
         f"<table:table-row>{cell('시작')}{cell('참석률')}{gap}</table:table-row>"
@@ -253,6 +251,6 @@ def test_a_sheet_shows_its_cells_as_a_person_sees_them_and_only_those_used() -> 
     assert spreadsheet(rows) == "## Plan\n\n| 시작 | 참석률 |  |\n| --- | --- | --- |\n| 9:30 | 85% | far |"
 
 
-def test_cells_and_rows_that_repeat_are_written_as_often_as_they_are_shown() -> None:
+def test_repeated_cells_and_rows_are_written_as_often_as_displayed() -> None:
     rows = f'<table:table-row table:number-rows-repeated="2">{cell("x", 2)}{cell("y")}</table:table-row>'
     assert spreadsheet(rows) == "## Plan\n\n| x | x | y |\n| --- | --- | --- |\n| x | x | y |"

@@ -1,4 +1,4 @@
-"""What is done with the texts of the libraries that read sheets and old Office files."""
+"""How the output of kreuzberg for sheets and of office-oxide for old Office files is cleaned up."""
 
 import pytest
 
@@ -7,14 +7,14 @@ from dagster_offload.extraction.formats import general, old_office
 from dagster_offload.extraction.refusals import FileRefused
 
 
-def test_master_texts_of_a_deck_and_numbers_of_slides_are_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slide_master_texts_and_slide_numbers_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     read = "## Slide 1\n\nBoiler\n\n## Slide 2\n\n## Slide Master\n\nClick to edit Master title style"
     monkeypatch.setattr(old_office, "_markdown", lambda _data, _kind: read)
     assert old_office.ppt_text(b"").split() == ["Boiler"]
 
 
 @pytest.mark.parametrize("read", [old_office.doc_text, old_office.ppt_text, old_office.xls_text])
-def test_what_is_no_old_office_file_is_refused_without_a_word_of_it(read: object) -> None:
+def test_other_data_is_refused_and_the_message_does_not_quote_it(read: object) -> None:
     assert callable(read)
     with pytest.raises(FileRefused) as refused:
         read(b"xylophone-4711")

@@ -3,7 +3,7 @@
 import pytest
 
 from dagster_offload.extraction.formats.pdf import join_cut_words, pdf_text
-from dagster_offload.extraction.formats.pdf_annotations import Letter, Note, place
+from dagster_offload.extraction.formats.pdf_annotations import Letter, Note, insert_notes
 from dagster_offload.extraction.refusals import FileRefused
 from tests.extraction.made_pdf import Page, line, lines, made_pdf, turned
 
@@ -56,7 +56,7 @@ def test_a_field_that_is_hidden_or_empty_adds_nothing() -> None:
     assert text_of(page) == ["Name:"]
 
 
-def test_a_ticked_box_is_told_from_an_empty_one() -> None:
+def test_a_ticked_box_differs_from_an_empty_one() -> None:
     states = "/AP << /N << /Yes 3 0 R /Off 3 0 R >> >>"
     page = Page(
         line("Dog", 100, 690) + "\n" + line("Cat", 100, 660),
@@ -68,8 +68,8 @@ def test_a_ticked_box_is_told_from_an_empty_one() -> None:
     assert text_of(page) == ["[x] Dog\n[ ] Cat"]
 
 
-def test_what_only_an_appearance_shows_is_read() -> None:
-    """A signature has no value, a choice another than it shows, a stamp no entry for its text."""
+def test_text_that_only_an_appearance_holds_is_read() -> None:
+    """A signature has no value, a choice shows other text than its value, and a stamp has no text entry."""
     page = Page(
         line("Signed:", 72, 690),
         [
@@ -80,20 +80,20 @@ def test_what_only_an_appearance_shows_is_read() -> None:
     assert text_of(page) == ["Signed: Digitally signed by Yuna\nPAID 4 May"]
 
 
-def test_a_note_written_onto_the_page_is_read_where_it_stands() -> None:
+def test_a_note_is_read_at_its_position() -> None:
     note = "/Subtype /FreeText /Rect [72 600 400 620] /Contents (call back on Friday) /DA (/F1 12 Tf)"
     page = Page(line("Dear Sir", 72, 720) + "\n" + line("Yours", 72, 500), [(note, "")])
     assert text_of(page) == ["Dear Sir\ncall back on Friday\nYours"]
 
 
-def test_a_lone_surrogate_costs_only_itself() -> None:
+def test_a_lone_surrogate_is_dropped_and_the_other_text_is_kept() -> None:
     page = Page(lines("The yard +", "and both keys"))
     assert text_of(page, unicodes={"+": "D83D"}) == ["The yard\nand both keys"]
     assert text_of(page, unicodes={"+": "D83DDD11"}) == ["The yard \U0001f511\nand both keys"]
 
 
 def test_right_to_left_words_come_in_reading_order() -> None:
-    """Drawn from left to right, as a page holds them: the last letter of the line first."""
+    """The page draws the letters from left to right, so the last letter of the line comes first."""
     hebrew = {"a": "05DD", "b": "05D5", "c": "05DC", "d": "05E9"}
     assert text_of(Page(lines("abcd")), unicodes=hebrew) == ["שלום"]
 
@@ -102,26 +102,26 @@ def test_right_to_left_words_come_in_reading_order() -> None:
     ("cosine", "sine", "attributes"),
     [(-1, 0, ""), (-1, 0, "/Rotate 180"), (0.985, 0.174, ""), (0.985, -0.174, ""), (0, 1, ""), (0, -1, "/Rotate 90")],
 )
-def test_a_page_that_is_turned_or_skewed_reads_like_any_other(cosine: float, sine: float, attributes: str) -> None:
+def test_a_rotated_or_skewed_page_gives_the_same_text(cosine: float, sine: float, attributes: str) -> None:
     [text] = text_of(Page(turned(lines(*TENANT), cosine, sine), attributes=attributes))
     assert text == "\n".join(TENANT)
 
 
-def test_a_word_cut_by_a_line_end_is_one_word() -> None:
+def test_a_word_hyphenated_at_a_line_end_is_joined() -> None:
     page = Page(lines("Here is the defi-", "nition of a self-", "contained and a left-", "handed Smith-", "Jones."))
     other = Page(lines("A self-contained flat."))
     first, _ = text_of(page, other)
     assert " ".join(first.split()) == "Here is the definition of a self-contained and a lefthanded Smith-Jones."
 
 
-def test_a_cut_word_keeps_its_hyphen_where_the_document_writes_it_so() -> None:
+def test_a_compound_word_keeps_its_hyphen_at_a_line_end() -> None:
     assert join_cut_words(["left\ufffehanded and left-handed", "re\ufffeport 4\ufffe5 end\ufffe"]) == [
         "left-handed and left-handed",
         "report 4-5 end-",
     ]
 
 
-def test_cells_of_one_row_stay_apart_and_on_one_line() -> None:
+def test_cells_of_a_row_are_separate_and_on_one_line() -> None:
     row = [line(f"{name}{number}", x, y) for y, number in ((700, 1), (680, 2)) for name, x in (("a", 72), ("b", 400))]
     [text] = text_of(Page("\n".join(row)))
     assert [line.split() for line in text.split("\n")] == [["a1", "b1"], ["a2", "b2"]]
@@ -138,7 +138,7 @@ def test_a_page_that_cannot_be_opened_is_counted_and_the_others_are_read() -> No
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.95])
-def test_a_file_that_was_cut_off_is_broken_also_where_pdfium_could_repair_it(share: float) -> None:
+def test_a_truncated_file_is_broken_even_if_pdfium_could_repair_it(share: float) -> None:
     whole = made_pdf(Page(lines(*TENANT)), Page(lines(*TENANT)))
     with pytest.raises(FileRefused) as refused:
         pdf_text(whole[: int(len(whole) * share)])
@@ -148,12 +148,12 @@ def test_a_file_that_was_cut_off_is_broken_also_where_pdfium_could_repair_it(sha
         pdf_text(updated)
 
 
-def test_a_note_without_a_line_beside_it_stands_below_the_line_above() -> None:
+def test_a_note_without_a_line_beside_it_follows_the_line_above() -> None:
     def written(text: str, x: float, y: float) -> list[Letter]:
-        letters = [Letter(one, (x + 6 * place, y, x + 6 * place + 5, y + 9)) for place, one in enumerate(text)]
+        letters = [Letter(one, (x + 6 * index, y, x + 6 * index + 5, y + 9)) for index, one in enumerate(text)]
         return [*letters, Letter("\n", None)]
 
     letters = [*written("top", 72, 700), *written("bottom", 72, 300)]
-    assert place([Note("note", (72, 490, 200, 510))], letters).split("\n") == ["top", "note", "bottom", ""]
-    assert place([Note("note", (300, 695, 400, 715))], letters).split("\n") == ["top note", "bottom", ""]
-    assert place([Note("note", (300, 100, 400, 120))], []) == "\nnote"
+    assert insert_notes([Note("note", (72, 490, 200, 510))], letters).split("\n") == ["top", "note", "bottom", ""]
+    assert insert_notes([Note("note", (300, 695, 400, 715))], letters).split("\n") == ["top note", "bottom", ""]
+    assert insert_notes([Note("note", (300, 100, 400, 120))], []) == "\nnote"

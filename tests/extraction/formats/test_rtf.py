@@ -1,4 +1,4 @@
-"""RTF written by hand: each font's charset counts, and what no reader sees is no text."""
+"""Handwritten RTF: each font's charset is used, and invisible text is left out."""
 
 import pytest
 
@@ -27,9 +27,7 @@ def rtf(body: bytes, charset: int = 129, head: bytes = rb"\ansi\ansicpg1252\deff
         (238, "cp1250", "Zażółć gęślą jaźń"),
     ],
 )
-def test_the_charset_of_a_font_counts_where_the_file_names_another_code_page(
-    charset: int, encoding: str, text: str
-) -> None:
+def test_the_charset_of_a_font_takes_precedence_over_the_code_page(charset: int, encoding: str, text: str) -> None:
     assert rtf(rb"\f0 A: \f1 " + escaped(text, encoding) + rb"\f0  end\par", charset) == f"A: {text} end"
 
 
@@ -37,7 +35,7 @@ def test_a_second_byte_that_is_an_ascii_letter_belongs_to_its_character() -> Non
     assert rtf(rb"\f1 \'83A\'83\'42\par", 128) == "アィ"
 
 
-def test_bytes_of_another_charset_than_the_font_says_are_recognized() -> None:
+def test_bytes_in_another_charset_than_the_font_declares_are_recognized() -> None:
     assert rtf(rb"\f1 " + escaped("회의실 사용 신청서", "cp949") + rb"\par", 128) == "회의실 사용 신청서"
 
 
@@ -50,12 +48,12 @@ def test_unicode_characters_are_read_once_and_their_substitutes_skipped() -> Non
     )
 
 
-def test_rows_of_a_table_are_rows_and_paragraphs_around_it_stay_apart() -> None:
+def test_a_table_keeps_its_rows_and_is_separate_from_paragraphs() -> None:
     table = rb"\trowd\intbl a\cell b\par c\cell\row\trowd\intbl d\cell\cell\row\pard"
     assert rtf(rb"before\par" + table + rb" after\par") == ("before\n\n| a | b c |\n| --- | --- |\n| d |  |\n\nafter")
 
 
-def test_notes_stand_in_brackets_and_list_labels_before_their_items() -> None:
+def test_notes_are_in_brackets_and_list_labels_precede_their_items() -> None:
     body = rb"Signed{\footnote \pard see nine} today\par{\listtext\f0 1.\tab}first\par{\listtext\f2\'b7\tab}point\par"
     assert rtf(body) == "Signed [see nine]  today\n\n1.\tfirst\n\n•\tpoint"
 
@@ -77,21 +75,21 @@ def test_the_letterhead_is_read_once_and_page_numbers_are_not() -> None:
         rb"{\pict\bin6 }{\\}{}",
     ],
 )
-def test_what_no_reader_sees_is_no_text(unseen: bytes) -> None:
+def test_invisible_text_is_left_out(unseen: bytes) -> None:
     assert rtf(b"seen " + unseen + rb"too\par") == "seen too"
 
 
-def test_text_behind_a_star_in_the_middle_of_a_group_is_read() -> None:
+def test_text_after_a_star_within_a_group_is_read() -> None:
     assert rtf(rb"{\i0\*\cs7\f0 The quick brown fox}\par") == "The quick brown fox"
 
 
-def test_a_text_box_and_the_shown_part_of_a_field_are_read() -> None:
+def test_a_text_box_and_the_visible_part_of_a_field_are_read() -> None:
     box = rb"{\shp{\*\shpinst{\sp{\sn x}{\sv 1}}{\shptxt in the box\par}}}"
     field = rb"{\field{\*\fldinst PAGE}{\fldrslt shown}}"
     assert rtf(b"before " + field + box + rb" after\par") == "in the box\n\nbefore shown after"
 
 
-def test_a_file_that_was_cut_off_gives_the_text_that_is_there_and_is_not_whole() -> None:
+def test_a_truncated_file_gives_its_remaining_text_and_is_not_whole() -> None:
     cut = rb"{\rtf1\ansi{\b bold text\par"
     assert rtf_text(cut) == "bold text"
     assert not is_whole(cut)

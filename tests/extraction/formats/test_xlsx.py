@@ -1,4 +1,4 @@
-"""Workbooks made element by element: used cells only, and values as a person sees them."""
+"""Workbooks made element by element: only used cells are read, with values as displayed."""
 
 import io
 import zipfile
@@ -16,9 +16,7 @@ DRAWING = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
 
 def related(**targets: tuple[str, str]) -> str:
     one = '<Relationship Id="{}" Type="{}/{}" Target="{}"/>'
-    return (
-        f"<Relationships>{''.join(one.format(name, OFFICE, *told) for name, told in targets.items())}</Relationships>"
-    )
+    return f"<Relationships>{''.join(one.format(name, OFFICE, *target) for name, target in targets.items())}</Relationships>"
 
 
 def workbook(
@@ -80,7 +78,7 @@ def text(reference: str, content: str) -> str:
         (-1, "yyyy-mm-dd", "-1"),
     ],
 )
-def test_a_number_is_shown_as_a_person_sees_it(value: float, code: str, shown: str) -> None:
+def test_a_number_is_formatted_as_the_sheet_displays_it(value: float, code: str, shown: str) -> None:
     assert display(value, code) == shown
 
 
@@ -88,7 +86,7 @@ def test_days_may_count_from_1904() -> None:
     assert display(44258, "yyyy-mm-dd", is_1904=True) == "2025-03-04"
 
 
-def test_a_sheet_is_a_table_with_its_name_above() -> None:
+def test_a_sheet_is_a_table_below_its_name() -> None:
     cells = row(1, text("A1", "교육"), text("B1", "시작")) + row(
         2, text("A2", "안전"), '<c r="B2" s="1"><v>0.3958333333333333</v></c>', '<c r="C2" t="b"><v>1</v></c>'
     )
@@ -97,7 +95,7 @@ def test_a_sheet_is_a_table_with_its_name_above() -> None:
     )
 
 
-def test_a_stray_cell_far_away_costs_one_row_and_one_column() -> None:
+def test_a_stray_cell_adds_one_row_and_one_column() -> None:
     near = row(1, text("A1", "a"), text("B1", "b"))
     assert workbook(near + row(150_000, '<c r="XFD150000" s="1"/>')) == "## Plan\n\n| a | b |\n| --- | --- |"
     assert workbook(near + row(150_000, text("XFD150000", "far"))) == (
@@ -105,7 +103,7 @@ def test_a_stray_cell_far_away_costs_one_row_and_one_column() -> None:
     )
 
 
-def test_shared_strings_are_read_without_what_they_sound_like() -> None:
+def test_shared_strings_are_read_without_phonetic_guides() -> None:
     strings = f"<sst {MAIN}><si><r><t>会</t></r><r><t>議</t></r><rPh><t>カイギ</t></rPh></si></sst>"
     cells = row(1, '<c r="A1" t="s"><v>0</v></c>', text("B1", "x"))
     assert "| 会議 | x |" in workbook(cells, members={"xl/strings.xml": strings})
@@ -129,6 +127,6 @@ def test_an_old_mac_workbook_counts_its_days_from_1904() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04" + bytes(40)])
-def test_what_is_no_workbook_says_so(data: bytes) -> None:
+def test_other_data_is_refused_as_a_broken_workbook(data: bytes) -> None:
     with pytest.raises(BrokenArchive):
         xlsx_text(data)
