@@ -39,7 +39,7 @@ def backlog(bench: Bench, documents: int) -> None:
 
 def test_without_calls_the_pace_is_not_known_and_that_is_said(bench: Bench) -> None:
     backlog(bench, 2)
-    assert looked(bench) == Estimate(note="no call was answered lately: its pace is not known")
+    assert looked(bench) == Estimate(note="speed not known: the slot answered no call in the last two weeks")
 
 
 @pytest.mark.parametrize("beside", [1, 4])
@@ -104,7 +104,7 @@ def test_a_few_days_of_use_say_no_end(bench: Bench) -> None:
     found = looked(bench)
     assert found.done_at is None
     assert found.note is not None
-    assert "too little to know its usual hours" in found.note
+    assert "too few to know its usual hours" in found.note
 
 
 def test_four_weeks_of_the_same_hours_say_when(bench: Bench) -> None:
@@ -144,4 +144,4 @@ def test_an_hour_used_every_other_week_counts_half() -> None:
 def test_what_would_take_years_is_said_so() -> None:
     end, note = expected_end(MONDAY, 1e6, MONDAY - timedelta(days=28), usual(range(1, 29), 20))
     assert end is None
-    assert note == "not within half a year at the hours it is usually there"
+    assert note == "not within half a year at the slot's usual hours"

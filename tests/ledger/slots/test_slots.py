@@ -49,7 +49,7 @@ def test_a_changed_setting_arms_a_misconfigured_slot_again(bench: Bench, changes
     assert (row.breaker, row.is_retry_due, row.reason) == (
         BreakerState.OPEN,
         True,
-        "the settings changed: asking again",
+        "the settings changed: a trial is due",
     )
 
 
