@@ -25,7 +25,7 @@ FIRST = Facts(
     failed_in_a_row=1,
     times_failed=1,
     suspicions=0,
-    is_news=True,
+    is_new_evidence=True,
     others_answered=False,
     others_wait=True,
     drops_calls=False,
@@ -51,7 +51,7 @@ def test_a_failure_alone_makes_a_suspect_whatever_the_trial_says(is_slot_answeri
     assert decide(replace(ALONE, is_slot_answering=is_slot_answering)).verdict is Verdict.SUSPECT
 
 
-@pytest.mark.parametrize("changes", [{"others_wait": False}, {"is_news": False}])
+@pytest.mark.parametrize("changes", [{"others_wait": False}, {"is_new_evidence": False}])
 def test_a_suspect_waits_longer_where_its_next_failure_would_say_nothing_new(changes: dict[str, bool]) -> None:
     assert decide(replace(ALONE, **changes)).pause_seconds == SECONDS_BETWEEN_SUSPICIONS
 
@@ -61,7 +61,7 @@ def test_the_third_suspicion_quarantines() -> None:
 
 
 def test_a_failure_that_says_nothing_new_does_not_quarantine() -> None:
-    assert decide(replace(LAST, is_news=False)).verdict is Verdict.SUSPECT
+    assert decide(replace(LAST, is_new_evidence=False)).verdict is Verdict.SUSPECT
 
 
 def test_a_slot_that_answers_no_other_document_quarantines_none_unless_it_answers_trials() -> None:

@@ -259,7 +259,7 @@ def _take_back(cur: Cursor, worker_id: int, *, counts: bool) -> None:
         "  must_run_alone = must_run_alone or reclaims + %(one)s >= %(alone)s, "
         "  state = case when claimed_alone and lone_deaths + %(one)s >= %(lone)s then 'quarantined' else 'pending' end, "
         "  reason = %(reason)s || case when claimed_alone and lone_deaths + %(one)s >= %(lone)s "
-        "    then ' for the third time while this document ran alone: look at the file, then `retry`' else '' end, "
+        "    then ' for the third time while this document ran alone: check the file, then `retry`' else '' end, "
         "  not_before = null, changed_at = clock_timestamp() "
         "where state = 'claimed' and worker_id = %(worker)s returning document_id, stage, state, reason",
         {
