@@ -72,89 +72,97 @@ class ConcurrencyState:
 
 
 def next_concurrency(
-    now: ConcurrencyState, seen: Window, *, widest: int, longest_seconds: float
+    now: ConcurrencyState, window: Window, *, widest: int, longest_seconds: float
 ) -> ConcurrencyState | None:
-    """The next state after the measurement `seen`; None = measure more calls first.
+    """The next state after the measurement `window`; None = measure more calls first.
 
     `widest` limits the concurrency; a call may take `longest_seconds` on average. The next window begins with the returned
     state, even if it equals `now`.
     """
-    if seen.refused:
+    if window.refused:
         return _limited(now)
     if now.width > widest:
-        return _stay_at_unknown(now, widest, now.next_stay)
-    if seen.calls < max(FEWEST_CALLS, CLEAR_CALLS * now.width):
+        return _stay_unmeasured(now, widest, now.next_stay)
+    if window.calls < max(FEWEST_CALLS, CLEAR_CALLS * now.width):
         return None
-    if seen.call_seconds > longest_seconds and now.width > 1:
+    if window.call_seconds > longest_seconds and now.width > 1:
         return _limited(now)
-    if seen.held < now.width:  # too little work, or a person's run: this shows nothing about the concurrency
+    if window.held < now.width:  # too little work, or a person's run: this shows nothing about the concurrency
         return now
-    rate = seen.work / seen.seconds
+    rate = window.work / window.seconds
     if not now.known_concurrency:
-        return _first_known(now, seen, rate, widest, longest_seconds)
+        return _first_known(now, window, rate, widest, longest_seconds)
     if now.phase is Phase.STAYING:
-        return _stay_on(now, seen, rate, widest, longest_seconds)
-    return _compared(now, seen, rate, widest)
+        return _stay_on(now, window, rate, widest, longest_seconds)
+    return _compared(now, window, rate, widest)
 
 
 def _first_known(
-    now: ConcurrencyState, seen: Window, rate: float, widest: int, longest_seconds: float
+    now: ConcurrencyState, window: Window, rate: float, widest: int, longest_seconds: float
 ) -> ConcurrencyState:
-    known = replace(now, known_concurrency=now.width, known_rate=rate, known_seconds=seen.call_seconds)
+    known = replace(now, known_concurrency=now.width, known_rate=rate, known_seconds=window.call_seconds)
     if now.phase is Phase.STAYING:  # a limit lowered it, not a comparison
         return known
     known = replace(known, lone_rate=rate)
-    return _climb(known, widest) if seen.call_seconds <= longest_seconds else _stay_at(known, now.width, now.next_stay)
+    return (
+        _climb(known, widest) if window.call_seconds <= longest_seconds else _stay_at(known, now.width, now.next_stay)
+    )
 
 
-def _compared(now: ConcurrencyState, seen: Window, rate: float, widest: int) -> ConcurrencyState | None:
+def _compared(now: ConcurrencyState, window: Window, rate: float, widest: int) -> ConcurrencyState | None:
     """Compare the current concurrency with the best known one; None while the result is close and more calls may help."""
     if not (rate and now.known_rate):  # without any work there is nothing to compare
         return _stay_at(now, now.known_concurrency, _longer(now))
-    is_wider = now.width > now.known_concurrency
-    narrow, wide = sorted((now.width, now.known_concurrency))
-    gain = (rate / now.known_rate if is_wider else now.known_rate / rate) - 1
-    at_best = (wide - narrow) / narrow
+    is_higher = now.width > now.known_concurrency
+    low, high = sorted((now.width, now.known_concurrency))
+    gain = (rate / now.known_rate if is_higher else now.known_rate / rate) - 1
+    at_best = (high - low) / low
     is_clear = not -CLEARLY * at_best < gain < (NEEDED_GAIN + CLEARLY) * at_best
-    if not is_clear and seen.calls < ALL_CALLS * now.width:
+    if not is_clear and window.calls < ALL_CALLS * now.width:
         return None
     is_worth_it = gain >= NEEDED_GAIN * at_best
-    if is_wider != is_worth_it:
+    if is_higher != is_worth_it:
         return _stay_at(now, now.known_concurrency, _longer(now))
     # Throughput grows at most in proportion to concurrency. A higher rate was luck, and the next comparison must not use it.
-    likely_rate = min(rate, now.known_rate * (1 + at_best)) if is_wider else rate
+    likely_rate = min(rate, now.known_rate * (1 + at_best)) if is_higher else rate
     changed = replace(
-        now, known_concurrency=now.width, known_rate=likely_rate, known_seconds=seen.call_seconds, next_stay=FIRST_STAY
+        now,
+        known_concurrency=now.width,
+        known_rate=likely_rate,
+        known_seconds=window.call_seconds,
+        next_stay=FIRST_STAY,
     )
-    return _climb(changed, widest) if is_wider else _doubt(changed)
+    return _climb(changed, widest) if is_higher else _doubt(changed)
 
 
-def _stay_on(now: ConcurrencyState, seen: Window, rate: float, widest: int, longest_seconds: float) -> ConcurrencyState:
+def _stay_on(
+    now: ConcurrencyState, window: Window, rate: float, widest: int, longest_seconds: float
+) -> ConcurrencyState:
     """One more window at the best known concurrency; at the end of the stay another one is tested."""
-    has_slowed = seen.call_seconds > SLOWER * now.known_seconds and rate <= now.known_rate
-    fresher = replace(
+    has_slowed = window.call_seconds > SLOWER * now.known_seconds and rate <= now.known_rate
+    updated = replace(
         now,
         known_rate=0.7 * now.known_rate + 0.3 * rate,
-        known_seconds=0.7 * now.known_seconds + 0.3 * seen.call_seconds,
+        known_seconds=0.7 * now.known_seconds + 0.3 * window.call_seconds,
         stay=now.stay - 1,
     )
     if has_slowed and now.width > 1:
-        return _doubt(replace(fresher, known_rate=rate, known_seconds=seen.call_seconds, next_stay=FIRST_STAY))
-    if fresher.stay > 0:
-        return fresher
+        return _doubt(replace(updated, known_rate=rate, known_seconds=window.call_seconds, next_stay=FIRST_STAY))
+    if updated.stay > 0:
+        return updated
     if now.doubts_next and now.width > 1:
-        return _doubt(fresher)
-    if seen.call_seconds > longest_seconds:
-        return _stay_at(fresher, now.width, _longer(now))
-    return _climb(fresher, widest)
+        return _doubt(updated)
+    if window.call_seconds > longest_seconds:
+        return _stay_at(updated, now.width, _longer(now))
+    return _climb(updated, widest)
 
 
 def _climb(now: ConcurrencyState, widest: int) -> ConcurrencyState:
     step = 1 if now.has_met_a_limit else 1 + now.known_concurrency // 8
-    wider = min(now.known_concurrency + step, widest)
-    if wider <= now.known_concurrency:
+    higher = min(now.known_concurrency + step, widest)
+    if higher <= now.known_concurrency:
         return _stay_at(now, now.known_concurrency, now.next_stay)
-    return replace(now, width=wider, phase=Phase.CLIMBING)
+    return replace(now, width=higher, phase=Phase.CLIMBING)
 
 
 def _doubt(now: ConcurrencyState) -> ConcurrencyState:
@@ -165,14 +173,14 @@ def _doubt(now: ConcurrencyState) -> ConcurrencyState:
 
 def _limited(now: ConcurrencyState) -> ConcurrencyState:
     """After a 429, or calls that take too long: lower by one, and a longer stay before the next test."""
-    narrower = max(1, now.width - 1)
+    lower = max(1, now.width - 1)
     careful = replace(now, has_met_a_limit=True)
-    if 0 < now.known_concurrency <= narrower:
+    if 0 < now.known_concurrency <= lower:
         return _stay_at(careful, now.known_concurrency, _longer(now))
-    return _stay_at_unknown(careful, narrower, _longer(now))
+    return _stay_unmeasured(careful, lower, _longer(now))
 
 
-def _stay_at_unknown(now: ConcurrencyState, width: int, stay: int) -> ConcurrencyState:
+def _stay_unmeasured(now: ConcurrencyState, width: int, stay: int) -> ConcurrencyState:
     """Stay at a concurrency without a measurement: the best known one is too high now."""
     return _stay_at(replace(now, known_concurrency=0), width, stay)
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
-from dagster_offload.ledger.slots.concurrency import begin_anew_after_wake
+from dagster_offload.ledger.slots.concurrency import restart_after_wake
 from dagster_offload.ledger.slots.slots import EVERY_DOCUMENT_REFUSED, SINCE_IT_CHANGED, locked
 
 FIRST_BACKOFF_SECONDS = 15.0
@@ -137,7 +137,7 @@ def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd)
     row = locked(cur, slot)
     abandon_trial(cur, slot, worker_id)  # the trial is over; its result is stored below
     if row.epoch == epoch and end.is_answered:
-        begin_anew_after_wake(cur, slot)
+        restart_after_wake(cur, slot)
         cur.execute(
             "update slots set breaker = 'closed', epoch = epoch + 1, reason = null, reason_since = null, opened_at = null, "
             "retry_at = null, backoff_seconds = %s, was_red_since_opening = false, busy_in_a_row = 0 where name = %s",

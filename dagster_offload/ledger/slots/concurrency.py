@@ -35,15 +35,15 @@ def steer(cur: Cursor, slot: str, longest_seconds: float) -> SlotRow:
     if row is not None and not (row.is_auto and row.breaker is BreakerState.CLOSED):
         return row
     row = locked(cur, slot)
-    memory = _memory(cur, slot)
-    if memory is None:
-        return _remember(cur, row, ConcurrencyState())
+    stored = _stored_state(cur, slot)
+    if stored is None:
+        return _store(cur, row, ConcurrencyState())
     widest = min(MAX_CONCURRENCY, row.places or MAX_CONCURRENCY)
-    following = next_concurrency(memory, _seen(cur, slot, memory), widest=widest, longest_seconds=longest_seconds)
-    return row if following is None else _remember(cur, row, following)
+    following = next_concurrency(stored, _measure(cur, slot, stored), widest=widest, longest_seconds=longest_seconds)
+    return row if following is None else _store(cur, row, following)
 
 
-def _memory(cur: Cursor, slot: str) -> ConcurrencyState | None:
+def _stored_state(cur: Cursor, slot: str) -> ConcurrencyState | None:
     """The stored state; None if there is none, or if the slot was idle for so long that its machine may have slept
     unnoticed."""
     row = fetch_one(
@@ -58,7 +58,7 @@ def _memory(cur: Cursor, slot: str) -> ConcurrencyState | None:
     return ConcurrencyState(**{**row["memory"], "phase": Phase(row["memory"]["phase"])})
 
 
-def begin_anew_after_wake(cur: Cursor, slot: str) -> None:
+def restart_after_wake(cur: Cursor, slot: str) -> None:
     """Start again at 1 after the slot was unavailable: its server may have changed, or its owner may be using it.
 
     A breaker that opened only for an immediate trial, because a document may have caused the fault, does not count.
@@ -70,7 +70,7 @@ def begin_anew_after_wake(cur: Cursor, slot: str) -> None:
     )
 
 
-def _seen(cur: Cursor, slot: str, width: ConcurrencyState) -> Window:
+def _measure(cur: Cursor, slot: str, state: ConcurrencyState) -> Window:
     """Measure the slot. The window starts when the last change of concurrency has settled. It ends at the latest time at
     which all calls that began have also ended, because open calls are not recorded. Trials do not count."""
     row = fetch_one(
@@ -88,35 +88,35 @@ def _seen(cur: Cursor, slot: str, width: ConcurrencyState) -> Window:
         "  coalesce(avg(seconds), 0) as call_seconds, "
         "  (select count(*) from began where outcome = %(busy)s and begun_at >= width_since) as refused, "
         "  (select count(*) from permits where slot = %(slot)s) as held from answered",
-        {"slot": slot, "busy": BUSY, "settling": width.settling_seconds, "expected": width.expected_seconds},
+        {"slot": slot, "busy": BUSY, "settling": state.settling_seconds, "expected": state.expected_seconds},
     )
     return Window(**row)
 
 
-def _remember(cur: Cursor, row: SlotRow, width: ConcurrencyState) -> SlotRow:
+def _store(cur: Cursor, row: SlotRow, state: ConcurrencyState) -> SlotRow:
     """Store the state for all workers, and notify them if the concurrency changed."""
     cur.execute(
         "update slots set permits = %(permits)s, width_memory = %(memory)s, width_since = clock_timestamp(), "
         "  width_found = coalesce(%(found)s, width_found) where name = %(slot)s",
         {
-            "permits": width.width,
-            "memory": Jsonb(asdict(width)),
-            "found": Jsonb(found) if (found := _found(width)) else None,
+            "permits": state.width,
+            "memory": Jsonb(asdict(state)),
+            "found": Jsonb(found) if (found := _shown_values(state)) else None,
             "slot": row.name,
         },
     )
-    if width.width != row.permits:
+    if state.width != row.permits:
         # A lower value concerns holders of permits; a higher one concerns workers that wait for permits or open lanes.
-        notify(cur, f"wanted:{row.name}" if width.width < row.permits else "freed")
+        notify(cur, f"wanted:{row.name}" if state.width < row.permits else "freed")
     return locked(cur, row.name)
 
 
-def _found(width: ConcurrencyState) -> dict[str, Any] | None:
+def _shown_values(state: ConcurrencyState) -> dict[str, Any] | None:
     """The values shown to people; `speed_up` compares work per second with one call at a time."""
-    if not width.is_found or not width.known_concurrency:
+    if not state.is_found or not state.known_concurrency:
         return None
     return {
-        "width": width.known_concurrency,
-        "call_seconds": round(width.known_seconds, 2),
-        "speed_up": round(width.known_rate / width.lone_rate, 2) if width.lone_rate else None,
+        "width": state.known_concurrency,
+        "call_seconds": round(state.known_seconds, 2),
+        "speed_up": round(state.known_rate / state.lone_rate, 2) if state.lone_rate else None,
     }
