@@ -312,7 +312,7 @@ STEPS = (
 
 @pytest.mark.rule("ledger-9")
 @pytest.mark.parametrize("prepare", STEPS, ids=lambda prepare: prepare.__name__)
-def test_step_whose_commit_is_not_answered_is_done_once(
+def test_a_step_whose_commit_is_not_confirmed_is_done_once(
     alike: tuple[Bench, Bench, Wire], prepare: Callable[[Bench], Step]
 ) -> None:
     plain, wired, wire = alike
@@ -327,7 +327,7 @@ def test_step_whose_commit_is_not_answered_is_done_once(
     assert everything(wired) == everything(plain)
 
 
-def test_step_that_was_not_committed_is_done_again(alike: tuple[Bench, Bench, Wire]) -> None:
+def test_a_step_that_was_not_committed_is_done_again(alike: tuple[Bench, Bench, Wire]) -> None:
     _, bench, _ = alike
     attempts = []
 
@@ -343,7 +343,7 @@ def test_step_that_was_not_committed_is_done_again(alike: tuple[Bench, Bench, Wi
     assert [row["worker_id"] for row in bench.sql("select worker_id from workers")] == [worker]
 
 
-def test_step_frozen_until_postgres_ended_its_transaction_is_done_again_however_long_that_was(
+def test_a_step_frozen_until_postgres_ended_its_transaction_is_done_again(
     bench: Bench, change_timing: ChangeTiming
 ) -> None:
     change_timing(ledger_patience=0.05)
@@ -363,7 +363,7 @@ def test_step_frozen_until_postgres_ended_its_transaction_is_done_again_however_
     assert lives == [True, False]
 
 
-def test_receipts_are_one_a_thread_and_forgotten_when_old(bench: Bench) -> None:
+def test_there_is_one_receipt_per_thread_and_old_ones_are_removed(bench: Bench) -> None:
     def write_three_times() -> None:
         for _ in range(3):
             bench.worker()

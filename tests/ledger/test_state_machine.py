@@ -644,5 +644,5 @@ def test_no_order_of_events_breaks_the_contracts_table(ledger_url: str, change_t
         )
 
 
-def test_states_of_the_model_are_the_ledgers() -> None:
+def test_the_models_states_are_states_of_the_ledger() -> None:
     assert {"pending", "claimed", "deferred", "done", "failed", "gone"} < set(State)

@@ -78,7 +78,7 @@ def test_a_run_that_does_not_wait_is_not_found(bench: Bench) -> None:
     assert bench.ledger.run(waiting_runs.documents_of, "one") == ([], [])
 
 
-def test_rows_of_runs_that_are_over_are_forgotten_after_an_hour(bench: Bench) -> None:
+def test_rows_of_ended_runs_are_removed_after_an_hour(bench: Bench) -> None:
     bench.extracted("a.txt")
     for run in ("alive", "over", "young"):
         wait(bench, run, "a.txt")

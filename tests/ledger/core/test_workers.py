@@ -39,7 +39,7 @@ def ended(bench: Bench, worker: int) -> bool:
 # Who is dead
 
 
-def test_a_worker_registers_its_host_boot_and_process_and_is_live_until_it_says_goodbye(bench: Bench) -> None:
+def test_a_worker_registers_its_host_boot_and_process_and_is_live_until_it_deregisters(bench: Bench) -> None:
     with Worker(bench.ledger, "drain", DRAIN_STAGES, run_id="run-1") as worker:
         (row,) = bench.ledger.run(live_workers, bench.ledger.schema, "drain")
         assert (row.worker_id, row.host, row.boot_id, row.run_id) == (
@@ -52,7 +52,7 @@ def test_a_worker_registers_its_host_boot_and_process_and_is_live_until_it_says_
     assert bench.ledger.run(live_workers, bench.ledger.schema) == []
 
 
-def test_a_lease_that_is_over_is_a_death(bench: Bench, change_timing: ChangeTiming) -> None:
+def test_an_expired_lease_is_a_death(bench: Bench, change_timing: ChangeTiming) -> None:
     worker = bench.worker()
     assert reclaim(bench) == []
     change_timing(lease=0)
@@ -70,7 +70,7 @@ def test_a_free_lock_is_a_death_and_a_held_one_is_none(bench: Bench) -> None:
         assert reclaim(bench) == []
 
 
-def test_a_free_lock_tells_nothing_beside_a_young_heartbeat_or_a_server_just_started(
+def test_a_free_lock_with_a_recent_heartbeat_or_a_restarted_server_is_no_death(
     bench: Bench, change_timing: ChangeTiming
 ) -> None:
     bench.worker()
@@ -82,7 +82,7 @@ def test_a_free_lock_tells_nothing_beside_a_young_heartbeat_or_a_server_just_sta
 
 
 @pytest.mark.usefixtures("free_locks_tell")
-def test_locks_of_another_ledger_in_the_same_database_keep_nobody_alive(bench: Bench, ledger_url: str) -> None:
+def test_locks_of_another_ledger_in_the_same_database_keep_no_worker_alive(bench: Bench, ledger_url: str) -> None:
     dead = bench.worker()
     with psycopg.connect(ledger_url, autocommit=True) as other:
         other.execute("select pg_advisory_lock(%s, %s)", [workers.lock_class("another"), dead])
@@ -105,7 +105,7 @@ def test_every_heartbeat_reclaims_the_dead(bench: Bench, change_timing: ChangeTi
 
 
 @pytest.mark.rule("ledger-7")
-def test_claims_and_permits_of_the_dead_go_back_and_are_counted(bench: Bench) -> None:
+def test_claims_and_permits_of_dead_workers_are_returned_and_counted(bench: Bench) -> None:
     bench.extracted("a.txt")
     dead = bench.worker()
     bench.acquire(dead)
@@ -133,7 +133,7 @@ def test_after_two_deaths_a_document_runs_alone_and_three_lone_deaths_quarantine
 
 
 @pytest.mark.rule("suspect-4")
-def test_a_death_in_company_convicts_nobody_however_often(bench: Bench) -> None:
+def test_deaths_while_running_with_others_never_quarantine(bench: Bench) -> None:
     bench.extracted("a.txt")
     for _ in range(6):
         worker = bench.worker()
@@ -162,7 +162,7 @@ def test_a_reboot_and_a_restart_of_postgres_never_count(bench: Bench, what: str,
     assert "host or with Postgres" in item["reason"]
 
 
-def test_the_lease_does_not_run_while_the_server_was_down(bench: Bench, change_timing: ChangeTiming) -> None:
+def test_the_lease_does_not_run_while_postgres_is_down(bench: Bench, change_timing: ChangeTiming) -> None:
     change_timing(server_settled=10**6)  # only the lease is looked at here
     worker = bench.worker()
     bench.sql("update workers set heartbeat_at = pg_postmaster_start_time() - interval '1 hour'")
@@ -173,7 +173,7 @@ def test_the_lease_does_not_run_while_the_server_was_down(bench: Bench, change_t
     assert reclaim(bench) == [worker]
 
 
-def test_a_goodbye_gives_everything_back_at_no_cost(bench: Bench) -> None:
+def test_deregistering_returns_everything_and_costs_no_attempt(bench: Bench) -> None:
     bench.extracted("a.txt")
     with Worker(bench.ledger, "drain") as worker:
         bench.acquire(worker.id)
@@ -186,7 +186,7 @@ def test_a_goodbye_gives_everything_back_at_no_cost(bench: Bench) -> None:
     assert bench.take(bench.worker()) is not None
 
 
-def test_a_goodbye_waits_for_a_claim_and_a_permit_still_in_flight_and_gives_them_back(bench: Bench) -> None:
+def test_deregistering_waits_for_a_claim_and_a_permit_in_flight_and_returns_them(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     with bench.ledger.transaction() as cur:
@@ -199,7 +199,7 @@ def test_a_goodbye_waits_for_a_claim_and_a_permit_still_in_flight_and_gives_them
     assert bench.sql("select 1 from permits") == []
 
 
-def test_a_dead_worker_whose_claim_is_in_flight_is_taken_back_once_that_is_over(
+def test_a_dead_worker_with_a_claim_in_flight_is_reclaimed_after_that_transaction(
     bench: Bench, change_timing: ChangeTiming
 ) -> None:
     bench.extracted("a.txt")
@@ -214,7 +214,7 @@ def test_a_dead_worker_whose_claim_is_in_flight_is_taken_back_once_that_is_over(
     assert bench.sql("select 1 from permits") == []
 
 
-def test_a_worker_that_slept_past_its_lease_learns_that_it_is_lost(bench: Bench, change_timing: ChangeTiming) -> None:
+def test_a_worker_that_slept_past_its_lease_becomes_lost(bench: Bench, change_timing: ChangeTiming) -> None:
     change_timing(heartbeat=0.05)
     told = threading.Event()
     with Worker(bench.ledger, "drain") as worker:
@@ -224,7 +224,7 @@ def test_a_worker_that_slept_past_its_lease_learns_that_it_is_lost(bench: Bench,
         assert worker.is_lost
 
 
-def test_a_worker_outlives_the_loss_of_its_connection(bench: Bench, change_timing: ChangeTiming) -> None:
+def test_a_worker_survives_the_loss_of_its_connection(bench: Bench, change_timing: ChangeTiming) -> None:
     change_timing(heartbeat=0.05)
     back = threading.Event()
     with Worker(bench.ledger, "drain") as worker:
@@ -240,7 +240,7 @@ def test_a_worker_outlives_the_loss_of_its_connection(bench: Bench, change_timin
         assert not worker.is_lost
 
 
-def test_a_heartbeat_chosen_in_a_deadlock_keeps_its_connection_and_beats_on(
+def test_a_heartbeat_that_loses_a_deadlock_keeps_its_connection_and_continues(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
 ) -> None:
     change_timing(heartbeat=0.05)
@@ -297,7 +297,7 @@ def worker_of(process: subprocess.Popen[str]) -> int:
 
 
 @pytest.mark.usefixtures("free_locks_tell")
-def test_a_process_killed_with_9_frees_its_lock_at_once_and_what_it_held_goes_back(
+def test_a_process_killed_with_9_frees_its_lock_at_once_and_its_work_is_returned(
     bench: Bench, process: subprocess.Popen[str]
 ) -> None:
     worker = worker_of(process)
@@ -314,7 +314,7 @@ def test_a_process_killed_with_9_frees_its_lock_at_once_and_what_it_held_goes_ba
     assert bench.sql("select 1 from permits where slot = %s and worker_id = %s", DEEP, worker) == []
 
 
-def test_a_process_that_ends_by_itself_leaves_no_trace_of_claims(bench: Bench, process: subprocess.Popen[str]) -> None:
+def test_a_process_that_ends_by_itself_leaves_no_claims(bench: Bench, process: subprocess.Popen[str]) -> None:
     worker = worker_of(process)
     assert bench.state("a.txt", CLASSIFY) == State.CLAIMED
     assert process.stdin is not None

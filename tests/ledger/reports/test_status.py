@@ -37,7 +37,7 @@ def test_an_empty_ledger_counts_nothing(bench: Bench) -> None:
     assert [counts(bench, stage) for stage in STAGE_NAMES] == [{}, {}, {}]
 
 
-def test_problems_are_what_only_a_person_can_move(bench: Bench) -> None:
+def test_problems_are_failed_and_quarantined_items(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     bench.put("locked.txt", unreadable="unreadable: Permission denied")
     worker = bench.worker()
@@ -47,7 +47,7 @@ def test_problems_are_what_only_a_person_can_move(bench: Bench) -> None:
     assert len(bench.ledger.run(status.problems, 1)) == 1
 
 
-def test_explain_tells_every_transition_with_its_worker_and_reason_and_every_call(bench: Bench) -> None:
+def test_explain_shows_every_transition_with_worker_and_reason_and_every_call(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     bench.defer(worker, bench.hold(worker, [CLASSIFY]))
@@ -69,7 +69,7 @@ def test_explain_tells_every_transition_with_its_worker_and_reason_and_every_cal
     assert bench.ledger.run(status.explain, "nowhere.txt") is None
 
 
-def test_records_are_a_view_anybody_can_query(bench: Bench) -> None:
+def test_records_are_a_view_that_any_client_can_query(bench: Bench) -> None:
     bench.extracted("a.txt")
     bench.extracted("scan.pdf", outcome=Outcome.NEEDS_OCR, texts={"scan.pdf": ""})
     worker = bench.worker()

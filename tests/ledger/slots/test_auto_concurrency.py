@@ -87,7 +87,7 @@ def yield_of(server: Server, history: list[ConcurrencyState], best: float) -> fl
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 6, 8, 12, 20, 40])
 @pytest.mark.parametrize("noise", [0.0, 0.2])
-def test_it_settles_at_the_knee_of_a_server_with_places(k: int, noise: float) -> None:
+def test_it_settles_at_the_limit_of_a_server_with_k_workers(k: int, noise: float) -> None:
     server = Server(flat_then_linear(k), noise=noise)
     history = play(server)
     assert k * 0.85 - 1 <= found(history) <= k * 1.2 + 1
@@ -96,7 +96,7 @@ def test_it_settles_at_the_knee_of_a_server_with_places(k: int, noise: float) ->
 
 @pytest.mark.parametrize("part", [0.05, 0.15, 0.4])
 @pytest.mark.parametrize("noise", [0.0, 0.2])
-def test_on_a_batch_server_it_settles_where_more_brings_little(part: float, noise: float) -> None:
+def test_on_a_batch_server_it_settles_where_more_calls_bring_little(part: float, noise: float) -> None:
     server = Server(saturating(part), noise=noise)
     history = play(server)
     there = found(history)
@@ -106,7 +106,7 @@ def test_on_a_batch_server_it_settles_where_more_brings_little(part: float, nois
 
 @pytest.mark.parametrize("k", [1, 2, 6, 13])
 @pytest.mark.parametrize("noise", [0.0, 0.2])
-def test_a_server_that_refuses_above_k_is_found_and_refuses_seldom(k: int, noise: float) -> None:
+def test_the_limit_of_a_server_that_refuses_above_k_is_found_with_few_refusals(k: int, noise: float) -> None:
     server = Server(lambda _: 2.0, refuses_above=k, noise=noise)
     history = play(server, 300)
     assert found(history) == k
@@ -114,24 +114,24 @@ def test_a_server_that_refuses_above_k_is_found_and_refuses_seldom(k: int, noise
     assert yield_of(server, history, server.rate(k)) >= 0.95
 
 
-def test_the_first_widths_are_1_2_3_and_so_on_and_longer_steps_come_later() -> None:
+def test_the_first_steps_are_by_one_and_later_steps_are_larger() -> None:
     widths = [state.width for state in play(Server(lambda _: 1.0), 14)]
     assert widths == [2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 19, 22, 25]
 
 
-def test_it_ends_at_the_widest() -> None:
+def test_it_stops_at_the_maximum() -> None:
     history = play(Server(lambda _: 1.0), widest=6)
     assert max(state.width for state in history) == found(history) == 6
 
 
-def test_calls_take_no_longer_than_is_accepted() -> None:
+def test_calls_take_no_longer_than_the_longest_accepted_time() -> None:
     server = Server(saturating(0.2))  # 2 s alone, 0.4 s more for each beside it
     history = play(server, longest=3.3)
     assert found(history) == 4
     assert max(state.width for state in history) == 5, "one step too far tells"
 
 
-def test_where_one_call_alone_takes_too_long_it_stays_at_1() -> None:
+def test_it_stays_at_1_if_a_single_call_takes_too_long() -> None:
     assert {state.width for state in play(Server(flat_then_linear(6)), longest=1.0)} == {1}
 
 
@@ -141,25 +141,25 @@ def test_it_follows_a_server_that_changes(before: int, after: int) -> None:
     assert abs(found(play(Server(flat_then_linear(after)), 300, now)) - after) <= 1
 
 
-def test_it_recovers_when_the_server_takes_more_than_it_did() -> None:
+def test_it_climbs_again_when_the_server_accepts_more_calls() -> None:
     now = play(Server(lambda _: 2.0, refuses_above=3), 60)[-1]
     assert found(play(Server(lambda _: 2.0, refuses_above=9), 600, now)) == 9
 
 
-def test_trials_of_other_widths_become_rare() -> None:
+def test_tests_of_other_values_become_rare() -> None:
     history = play(Server(flat_then_linear(4)), 300)
     assert history[-1].next_stay == LONGEST_STAY
     assert sum(state.phase is not Phase.STAYING for state in history[-128:]) <= 4
 
 
-def test_a_429_narrows_at_once_without_waiting_for_more_calls() -> None:
+def test_a_429_lowers_the_concurrency_at_once() -> None:
     now = ConcurrencyState(width=7, known_concurrency=6, known_rate=3.0, known_seconds=2.0)
     narrowed = next_concurrency(now, Window(0, 0, 0, 0, 1, 7), widest=512, longest_seconds=PATIENT)
     assert narrowed is not None
     assert (narrowed.width, narrowed.phase) == (6, Phase.STAYING)
 
 
-def test_a_server_that_counts_nothing_keeps_its_best_known_width() -> None:
+def test_a_window_without_work_keeps_the_best_known_concurrency() -> None:
     now = ConcurrencyState()
     for _ in range(3):
         seen = Window(calls=40, work=0.0, seconds=10, call_seconds=1, refused=0, held=now.width)
@@ -167,7 +167,7 @@ def test_a_server_that_counts_nothing_keeps_its_best_known_width() -> None:
     assert now.width == 1
 
 
-def test_permits_that_are_not_all_used_tell_nothing() -> None:
+def test_a_window_with_unused_permits_changes_nothing() -> None:
     now = ConcurrencyState(width=4, known_concurrency=3, known_rate=1.5, known_seconds=2.0)
     assert next_concurrency(now, Window(40, 40, 40, 1, 0, 3), widest=512, longest_seconds=PATIENT) == now
 
@@ -206,7 +206,7 @@ def stand_in_line(places: int, noise: float, until: float, seed: int = 7) -> lis
 
 @pytest.mark.parametrize("places", [1, 3, 6, 12])
 @pytest.mark.parametrize("noise", [0.0, 0.2])
-def test_a_line_that_only_builds_up_after_a_widening_is_no_gain(places: int, noise: float) -> None:
+def test_a_queue_that_builds_up_after_an_increase_is_no_gain(places: int, noise: float) -> None:
     history = stand_in_line(places, noise, until=1500.0)
     assert max(state.width for state in history) <= 1.35 * places + 3
     assert places * 0.8 - 1 <= found(history) <= places * 1.25 + 1
@@ -222,7 +222,7 @@ def test_a_line_that_only_builds_up_after_a_widening_is_no_gain(places: int, noi
     longest=st.floats(0.1, 100),
     seed=st.integers(0, 2**32),
 )
-def test_it_never_leaves_its_bounds_whatever_the_server_does(
+def test_it_never_leaves_its_bounds(
     k: int, part: float, refuses_above: int, noise: float, widest: int, longest: float, seed: int
 ) -> None:
     server = Server(
