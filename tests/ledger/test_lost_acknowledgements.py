@@ -1,6 +1,6 @@
-"""A commit that Postgres made and nobody heard of: every step that writes is still done once, and returns what it found.
+"""Postgres commits, but its confirmation is lost: every step that writes is still done once and returns the same value.
 
-Each step runs in two ledgers that are alike, in one of them through a connection that ends between COMMIT and its answer.
+Each step runs in two equal ledgers. In one of them the connection ends between COMMIT and its confirmation.
 """
 
 import contextlib
@@ -40,11 +40,11 @@ from dagster_offload.testing import ChangeTiming
 from tests.support.database import database_url, new_database
 from tests.support.ledger import RECIPES, SLOT, Bench, call, record_result, text_result
 
-Run = Callable[..., Any]  # Ledger.run of the ledger whose acknowledgement is lost, or of the other
+Run = Callable[..., Any]  # `Ledger.run` of the ledger whose confirmation is lost, or of the other one
 
 
 class Wire:
-    """Between a client and Postgres. Once `lose_next_answer` is set, it ends the connection whose commit was made."""
+    """A proxy between a client and Postgres. After `lose_next_answer` is set, it ends the connection right after a commit."""
 
     def __init__(self, url: str, folder: str) -> None:
         to = conninfo_to_dict(url)
@@ -104,7 +104,7 @@ def two_ledgers(postgres_url: str, ledger_template: str) -> Iterator[tuple[Bench
 
 @pytest.fixture
 def alike(two_ledgers: tuple[Bench, Bench, Wire]) -> tuple[Bench, Bench, Wire]:
-    """Two ledgers with the same in them, a slot and nothing else; the second is reached over the wire."""
+    """Two ledgers that each hold one slot and nothing else; the second is reached through the `Wire`."""
     for bench in two_ledgers[:2]:
         tables = ", ".join(tables_of(bench))
         bench.sql(f"truncate {tables} restart identity cascade")
@@ -114,7 +114,7 @@ def alike(two_ledgers: tuple[Bench, Bench, Wire]) -> tuple[Bench, Bench, Wire]:
     return two_ledgers
 
 
-# The steps: each prepares a ledger and returns the step that is to be done once.
+# The steps: each prepares a ledger and returns the step that must be done once.
 
 Step = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -258,7 +258,7 @@ def register_worker(bench: Bench) -> Step:
     return step(workers._register, "drain", DRAIN_STAGES, None)
 
 
-def goodbye(bench: Bench) -> Step:
+def deregister(bench: Bench) -> Step:
     worker, _ = held(bench)
     bench.acquire(worker)
     return step(workers._deregister, worker)
@@ -306,7 +306,7 @@ def report_under_run(bench: Bench) -> Step:
 STEPS = (
     take, release, postpone, finish, finish_text, finish_again, record_call, defer, slot_fault, fail, note_cut, suspect,
     acquire, acquire_the_last, release_permit, give_up, open_breaker, busy, begin_trial, trial_answered, trial_refused,
-    register_worker, goodbye, reclaim, retry, redo, redo_outdated, gone, begin_scan, report_under_run,
+    register_worker, deregister, reclaim, retry, redo, redo_outdated, gone, begin_scan, report_under_run,
 )  # fmt: skip
 
 
@@ -380,7 +380,7 @@ def test_there_is_one_receipt_per_thread_and_old_ones_are_removed(bench: Bench) 
 
 
 def tables_of(bench: Bench) -> dict[str, str]:
-    """The ledger's tables, each with its columns but for times, which differ."""
+    """The ledger's tables, each with its columns except times, which differ."""
     rows = bench.sql(
         "select c.table_name as name, string_agg(quote_ident(column_name), ',' order by ordinal_position) as columns "
         "from information_schema.columns c join information_schema.tables t using (table_schema, table_name) "
@@ -392,16 +392,16 @@ def tables_of(bench: Bench) -> dict[str, str]:
 
 
 def everything(bench: Bench) -> dict[str, list[str]]:
-    """What stands in every table but the receipts."""
+    """The contents of all tables except the receipts."""
     return {
-        name: sorted(repr(tuple(row.values())) for row in bench.sql(f"select {columns} from {name}"))  # noqa: S608 - our own names
+        name: sorted(repr(tuple(row.values())) for row in bench.sql(f"select {columns} from {name}"))  # noqa: S608 - constant names
         for name, columns in tables_of(bench).items()
         if name != "receipts"
     }
 
 
 def _shown(returned: object) -> str:
-    """What a step returned, without a slot's times."""
+    """The return value of a step, without a slot's times."""
     fields = {
         name: value for name, value in getattr(returned, "__dict__", {}).items() if not name.endswith(("_at", "_since"))
     }

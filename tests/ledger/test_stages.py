@@ -1,4 +1,4 @@
-"""The ledger knows no stage by name: it works off any graph that it is given."""
+"""The ledger knows no stage by name: it works with any graph of stages."""
 
 from collections.abc import Iterator
 

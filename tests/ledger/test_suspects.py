@@ -1,4 +1,4 @@
-"""The decision about a document in whose company the slot failed. No database: facts in, decision out."""
+"""The decision about a document whose call failed together with the slot. No database: facts in, decision out."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from dagster_offload.ledger.work.suspects import (
     decide,
 )
 
-# The first failure of a document that ran beside others, while others wait; the trial after it was refused.
+# The first failure of a document that ran with others, while others wait; the trial after it was refused.
 FIRST = Facts(
     is_slot_answering=False,
     ran_alone=False,

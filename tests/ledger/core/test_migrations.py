@@ -1,4 +1,4 @@
-"""Migrations: numbered steps, each once, one door at a time; a newer ledger is refused."""
+"""Migrations: each numbered file is applied once, by one process at a time; a newer ledger is refused."""
 
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
@@ -89,7 +89,7 @@ def test_functions_are_applied_again_only_when_they_differ(ledger_url: str) -> N
 
         first = installed()
         migrate(ledger, GRAPH)
-        assert installed() == first, "another door of the same version waits for no lock"
+        assert installed() == first, "another process of the same version waits for no lock"
         say_that("what an earlier version left")
         migrate(ledger, GRAPH)
         second = installed()

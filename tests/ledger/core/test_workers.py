@@ -1,4 +1,4 @@
-"""Workers: heartbeats, deaths and what they cost, goodbyes, and a real process killed with -9."""
+"""Workers: heartbeats, deaths and what they cost, deregistration, and a real process killed with -9."""
 
 import signal
 import subprocess
@@ -23,7 +23,7 @@ from tests.support.ledger import RECIPES, Bench
 
 @pytest.fixture
 def free_locks_tell(change_timing: ChangeTiming) -> None:
-    """A lock that is free tells of a death at once: no heartbeat has to grow old in a test."""
+    """A free lock counts as a death at once, so tests need not wait for an old heartbeat."""
     change_timing(stale_heartbeat=0)
     change_timing(server_settled=0)
 
@@ -36,7 +36,7 @@ def ended(bench: Bench, worker: int) -> bool:
     return bool(bench.sql("select 1 from workers where worker_id = %s and ended_at is not null", worker))
 
 
-# Who is dead
+# Which workers are dead
 
 
 def test_a_worker_registers_its_host_boot_and_process_and_is_live_until_it_deregisters(bench: Bench) -> None:
@@ -57,7 +57,7 @@ def test_an_expired_lease_is_a_death(bench: Bench, change_timing: ChangeTiming) 
     assert reclaim(bench) == []
     change_timing(lease=0)
     assert reclaim(bench) == [worker]
-    assert reclaim(bench) == [], "nobody dies twice"
+    assert reclaim(bench) == [], "a worker dies only once"
 
 
 @pytest.mark.rule("ledger-7")
@@ -75,7 +75,7 @@ def test_a_free_lock_with_a_recent_heartbeat_or_a_restarted_server_is_no_death(
 ) -> None:
     bench.worker()
     change_timing(server_settled=0)
-    assert reclaim(bench) == [], "a young heartbeat"
+    assert reclaim(bench) == [], "a recent heartbeat"
     change_timing(stale_heartbeat=0)
     change_timing(server_settled=10**6)
     assert reclaim(bench) == [], "a restart frees all locks"
@@ -101,7 +101,7 @@ def test_every_heartbeat_reclaims_the_dead(bench: Bench, change_timing: ChangeTi
         assert ended(bench, dead)
 
 
-# What a death gives back, and what it costs
+# What is returned after a death, and what it costs
 
 
 @pytest.mark.rule("ledger-7")
@@ -163,12 +163,12 @@ def test_a_reboot_and_a_restart_of_postgres_never_count(bench: Bench, what: str,
 
 
 def test_the_lease_does_not_run_while_postgres_is_down(bench: Bench, change_timing: ChangeTiming) -> None:
-    change_timing(server_settled=10**6)  # only the lease is looked at here
+    change_timing(server_settled=10**6)  # this test is only about the lease
     worker = bench.worker()
     bench.sql("update workers set heartbeat_at = pg_postmaster_start_time() - interval '1 hour'")
     (up,) = bench.sql("select extract(epoch from clock_timestamp() - pg_postmaster_start_time())::int as seconds")
     change_timing(lease=up["seconds"] + 600)
-    assert reclaim(bench) == [], "silent for longer than its lease, but for the time the server was down"
+    assert reclaim(bench) == [], "silent for longer than its lease, but Postgres was down meanwhile"
     change_timing(lease=up["seconds"] - 1)
     assert reclaim(bench) == [worker]
 
@@ -192,9 +192,9 @@ def test_deregistering_waits_for_a_claim_and_a_permit_in_flight_and_returns_them
     with bench.ledger.transaction() as cur:
         assert claims.take(cur, worker, DRAIN_STAGES, RECIPES, count=1)
         assert permits.acquire(cur, DEEP, worker, is_person=False)
-        goodbye = bench.begun(lambda cur: workers._deregister(cur, worker))
-        assert not goodbye.done()
-    goodbye.result(10)
+        deregistration = bench.begun(lambda cur: workers._deregister(cur, worker))
+        assert not deregistration.done()
+    deregistration.result(10)
     assert bench.state("a.txt", CLASSIFY) == State.PENDING
     assert bench.sql("select 1 from permits") == []
 
@@ -216,11 +216,11 @@ def test_a_dead_worker_with_a_claim_in_flight_is_reclaimed_after_that_transactio
 
 def test_a_worker_that_slept_past_its_lease_becomes_lost(bench: Bench, change_timing: ChangeTiming) -> None:
     change_timing(heartbeat=0.05)
-    told = threading.Event()
+    is_notified = threading.Event()
     with Worker(bench.ledger, "drain") as worker:
-        worker.on_notify(lambda message: told.set() if message == "lost" else None)
+        worker.on_notify(lambda message: is_notified.set() if message == "lost" else None)
         bench.die(worker.id)
-        assert told.wait(10)
+        assert is_notified.wait(10)
         assert worker.is_lost
 
 
@@ -244,7 +244,7 @@ def test_a_heartbeat_that_loses_a_deadlock_keeps_its_connection_and_continues(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
 ) -> None:
     change_timing(heartbeat=0.05)
-    deadlocks, beaten, told = [psycopg.errors.DeadlockDetected("deadlock detected")], threading.Event(), list[str]()
+    deadlocks, beaten, messages = [psycopg.errors.DeadlockDetected("deadlock detected")], threading.Event(), list[str]()
 
     def chosen_once(_cur: Cursor, _schema: str) -> list[int]:
         if deadlocks:
@@ -253,10 +253,10 @@ def test_a_heartbeat_that_loses_a_deadlock_keeps_its_connection_and_continues(
         return []
 
     with Worker(bench.ledger, "drain") as worker:
-        worker.on_notify(told.append)
+        worker.on_notify(messages.append)
         monkeypatch.setattr(workers, "reclaim_dead", chosen_once)
         assert beaten.wait(10)
-    assert "reconnected" not in told
+    assert "reconnected" not in messages
 
 
 # A real process
@@ -304,7 +304,7 @@ def test_a_process_killed_with_9_frees_its_lock_at_once_and_its_work_is_returned
     assert worker not in reclaim(bench), "alive: Postgres holds its lock"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    for _ in range(2000):  # Postgres notices the closed connection by itself, within moments
+    for _ in range(2000):  # Postgres soon notices the closed connection by itself
         if worker in reclaim(bench):
             break
         bench.sql("select pg_sleep(0.02)")

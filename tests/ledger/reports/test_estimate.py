@@ -1,4 +1,4 @@
-"""Pace and end of a backlog, from generated calls; and what is not said for want of history."""
+"""Speed and end of a backlog, from generated calls, and the notes if the history is too short."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +17,7 @@ def looked(bench: Bench) -> Estimate:
 
 
 def drained(bench: Bench, documents: int, beside: int = 1, hours_ago: float = 0.0) -> None:
-    """Answered calls: 10 s to classify, 30 s to summarize, `beside` documents in flight, ended so long ago."""
+    """Answered calls: 10 s to classify, 30 s to summarize, `beside` documents in flight, that ended so long ago."""
     bench.sql(
         "insert into calls (item_id, document_id, stage, slot, epoch, asked_model, tokens_in, tokens_out, tokens_cached, "
         "  seconds, outcome, ended_at) "

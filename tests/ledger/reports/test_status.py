@@ -1,4 +1,4 @@
-"""What a person asks: counts that add up, problems, the history of a document, the records by SQL."""
+"""Reports for people: counts that add up, problems, the history of a document, the records by SQL."""
 
 from dataclasses import asdict
 
@@ -53,9 +53,9 @@ def test_explain_shows_every_transition_with_worker_and_reason_and_every_call(be
     bench.defer(worker, bench.hold(worker, [CLASSIFY]))
     bench.close_breaker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]), result=record_result("words", epoch=2))
-    told = bench.ledger.run(status.explain, "a.txt")
-    assert told is not None
-    moves = [(t["from_state"], t["to_state"], t["reason"]) for t in told.transitions if t["stage"] == CLASSIFY]
+    explained = bench.ledger.run(status.explain, "a.txt")
+    assert explained is not None
+    moves = [(t["from_state"], t["to_state"], t["reason"]) for t in explained.transitions if t["stage"] == CLASSIFY]
     assert moves == [
         (None, "pending", "extract is done"),
         ("pending", "claimed", None),
@@ -63,9 +63,9 @@ def test_explain_shows_every_transition_with_worker_and_reason_and_every_call(be
         ("deferred", "claimed", None),
         ("claimed", "done", None),
     ]
-    assert {t["worker_kind"] for t in told.transitions if t["worker_id"]} == {"scan", "drain"}
-    assert [(c["outcome"], c["epoch"]) for c in told.calls] == [("HTTPStatusError", 1), ("ok", 2)]
-    assert [item["stage"] for item in told.items] == [EXTRACT, CLASSIFY, SUMMARIZE]
+    assert {t["worker_kind"] for t in explained.transitions if t["worker_id"]} == {"scan", "drain"}
+    assert [(c["outcome"], c["epoch"]) for c in explained.calls] == [("HTTPStatusError", 1), ("ok", 2)]
+    assert [item["stage"] for item in explained.items] == [EXTRACT, CLASSIFY, SUMMARIZE]
     assert bench.ledger.run(status.explain, "nowhere.txt") is None
 
 

@@ -1,4 +1,4 @@
-"""The width that is found by trying, against simulated servers of several shapes."""
+"""Automatic concurrency against simulated servers of several kinds."""
 
 import heapq
 import random
@@ -17,12 +17,12 @@ from dagster_offload.ledger.slots.auto_concurrency import (
     next_concurrency,
 )
 
-PATIENT = 1e6  # seconds a call may take: no limit
+PATIENT = 1e6  # seconds that a call may take: no limit
 
 
 @dataclass
 class Server:
-    """Its calls take `seconds(width)`, give or take `noise`; more than `refuses_above` open at once are refused."""
+    """A server whose calls take `seconds(concurrency)`, plus or minus `noise`. It refuses more than `refuses_above` at once."""
 
     seconds: Callable[[int], float]
     refuses_above: int = 10_000
@@ -30,7 +30,7 @@ class Server:
     dice: random.Random = field(default_factory=lambda: random.Random(7))
 
     def rate(self, width: int) -> float:
-        """Calls per second at a width; what is refused does nothing."""
+        """Calls per second at a concurrency. Refused calls take no time."""
         width = min(width, self.refuses_above)
         return width / self.seconds(width)
 
@@ -41,12 +41,12 @@ class Server:
 
 
 def flat_then_linear(k: int) -> Callable[[int], float]:
-    """k places: beyond them calls wait in line."""
+    """A server that works on k calls at once; further calls wait in a queue."""
     return lambda width: 2.0 * max(1.0, width / k)
 
 
 def saturating(part: float) -> Callable[[int], float]:
-    """A batch server: each call beside another one costs all of them `part` of a call's time."""
+    """A batch server: each additional call slows all calls by `part` of a call's time."""
     return lambda width: 2.0 * (1 + part * (width - 1))
 
 
@@ -57,8 +57,8 @@ def play(
     widest: int = 512,
     longest: float = PATIENT,
 ) -> list[ConcurrencyState]:
-    """The widths the controller goes through, one per verdict."""
-    now, seen = start or ConcurrencyState(), []
+    """The states of the controller, one per decision."""
+    now, window = start or ConcurrencyState(), []
     for _ in range(windows):
         for rounds in range(2, 12):
             verdict = next_concurrency(
@@ -69,18 +69,18 @@ def play(
         else:
             pytest.fail("no verdict after all the calls it may ask for")
         now = verdict
-        seen.append(now)
-    return seen
+        window.append(now)
+    return window
 
 
 def found(history: list[ConcurrencyState]) -> int:
-    """The width it spends most of the last third at."""
+    """The most frequent concurrency of the last third."""
     tail = [state.width for state in history[-len(history) // 3 :]]
     return max(set(tail), key=tail.count)
 
 
 def yield_of(server: Server, history: list[ConcurrencyState], best: float) -> float:
-    """Work per second over the last two thirds, of the best there is."""
+    """Work per second over the last two thirds, as a part of the best possible."""
     tail = history[len(history) // 3 :]
     return sum(server.rate(state.width) for state in tail) / len(tail) / best
 
@@ -100,7 +100,7 @@ def test_on_a_batch_server_it_settles_where_more_calls_bring_little(part: float,
     server = Server(saturating(part), noise=noise)
     history = play(server)
     there = found(history)
-    assert server.rate(there + 1) / server.rate(there) - 1 < 0.6 / there, "one more would have been worth it"
+    assert server.rate(there + 1) / server.rate(there) - 1 < 0.6 / there, "one more call would have been worth it"
     assert yield_of(server, history, 1 / (2.0 * part)) >= 0.5
 
 
@@ -125,10 +125,10 @@ def test_it_stops_at_the_maximum() -> None:
 
 
 def test_calls_take_no_longer_than_the_longest_accepted_time() -> None:
-    server = Server(saturating(0.2))  # 2 s alone, 0.4 s more for each beside it
+    server = Server(saturating(0.2))  # 2 s alone, and 0.4 s more for each concurrent call
     history = play(server, longest=3.3)
     assert found(history) == 4
-    assert max(state.width for state in history) == 5, "one step too far tells"
+    assert max(state.width for state in history) == 5, "it goes one step over the limit and sees it"
 
 
 def test_it_stays_at_1_if_a_single_call_takes_too_long() -> None:
@@ -154,16 +154,16 @@ def test_tests_of_other_values_become_rare() -> None:
 
 def test_a_429_lowers_the_concurrency_at_once() -> None:
     now = ConcurrencyState(width=7, known_concurrency=6, known_rate=3.0, known_seconds=2.0)
-    narrowed = next_concurrency(now, Window(0, 0, 0, 0, 1, 7), widest=512, longest_seconds=PATIENT)
-    assert narrowed is not None
-    assert (narrowed.width, narrowed.phase) == (6, Phase.STAYING)
+    lowered = next_concurrency(now, Window(0, 0, 0, 0, 1, 7), widest=512, longest_seconds=PATIENT)
+    assert lowered is not None
+    assert (lowered.width, lowered.phase) == (6, Phase.STAYING)
 
 
 def test_a_window_without_work_keeps_the_best_known_concurrency() -> None:
     now = ConcurrencyState()
     for _ in range(3):
-        seen = Window(calls=40, work=0.0, seconds=10, call_seconds=1, refused=0, held=now.width)
-        now = next_concurrency(now, seen, widest=8, longest_seconds=900) or now
+        window = Window(calls=40, work=0.0, seconds=10, call_seconds=1, refused=0, held=now.width)
+        now = next_concurrency(now, window, widest=8, longest_seconds=900) or now
     assert now.width == 1
 
 
@@ -172,8 +172,8 @@ def test_a_window_with_unused_permits_changes_nothing() -> None:
     assert next_concurrency(now, Window(40, 40, 40, 1, 0, 3), widest=512, longest_seconds=PATIENT) == now
 
 
-def looked_at(ended: list[tuple[float, float]], t0: float, t1: float, width: int) -> Window:
-    """What the ledger sees between two moments: of calls as (end, begin), the parts inside."""
+def measured(ended: list[tuple[float, float]], t0: float, t1: float, width: int) -> Window:
+    """What the ledger measures between `t0` and `t1`: the parts inside of calls, given as (end, begin)."""
     inside = [(end, begun) for end, begun in ended if end > t0 and begun < t1]
     if not inside:
         return Window(0, 0, 0, 0, 0, width)
@@ -182,34 +182,34 @@ def looked_at(ended: list[tuple[float, float]], t0: float, t1: float, width: int
     return Window(parts, parts, t1 - t0, mean, 0, width)
 
 
-def stand_in_line(places: int, noise: float, until: float, seed: int = 7) -> list[ConcurrencyState]:
-    """Moment by moment: a server that works on `places` calls and lets others wait, met by as many lanes as the width
-    says; looked at after each call as the ledger would. A call takes 2 s of work."""
-    dice, now, width, changed = random.Random(seed), 0.0, ConcurrencyState(), 0.0
-    waiting: list[float] = [0.0]  # when each began, as its lane sees it
-    served: list[tuple[float, float]] = []  # when it ends, when it began
+def simulate_queue(capacity: int, noise: float, until: float, seed: int = 7) -> list[ConcurrencyState]:
+    """Simulate a server that works on `capacity` calls and queues the others, with as many lanes as the concurrency. The
+    controller runs after each call, as in the ledger. A call takes 2 s of work."""
+    dice, now, state, changed = random.Random(seed), 0.0, ConcurrencyState(), 0.0
+    waiting: list[float] = [0.0]  # when each call began, as its lane sees it
+    served: list[tuple[float, float]] = []  # when each call ends, and when it began
     ended: list[tuple[float, float]] = []
     history = []
     while now < until:
-        while waiting and len(served) < places:
+        while waiting and len(served) < capacity:
             heapq.heappush(served, (now + 2.0 * dice.lognormvariate(0, noise), waiting.pop(0)))
         now, begun = heapq.heappop(served)
         ended.append((now, begun))
-        window = looked_at(ended, changed + width.settling_seconds, now - width.expected_seconds, width.width)
-        following = next_concurrency(width, window, widest=64, longest_seconds=PATIENT)
+        window = measured(ended, changed + state.settling_seconds, now - state.expected_seconds, state.width)
+        following = next_concurrency(state, window, widest=64, longest_seconds=PATIENT)
         if following is not None:
-            width, changed, ended = following, now, []  # calls that began before are known when they end
-            history.append(width)
-        waiting += [now] * (width.width - len(waiting) - len(served))
+            state, changed, ended = following, now, []  # calls that began before are recorded when they end
+            history.append(state)
+        waiting += [now] * (state.width - len(waiting) - len(served))
     return history
 
 
-@pytest.mark.parametrize("places", [1, 3, 6, 12])
+@pytest.mark.parametrize("capacity", [1, 3, 6, 12])
 @pytest.mark.parametrize("noise", [0.0, 0.2])
-def test_a_queue_that_builds_up_after_an_increase_is_no_gain(places: int, noise: float) -> None:
-    history = stand_in_line(places, noise, until=1500.0)
-    assert max(state.width for state in history) <= 1.35 * places + 3
-    assert places * 0.8 - 1 <= found(history) <= places * 1.25 + 1
+def test_a_queue_that_builds_up_after_an_increase_is_no_gain(capacity: int, noise: float) -> None:
+    history = simulate_queue(capacity, noise, until=1500.0)
+    assert max(state.width for state in history) <= 1.35 * capacity + 3
+    assert capacity * 0.8 - 1 <= found(history) <= capacity * 1.25 + 1
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,4 +1,4 @@
-"""The breaker: who opens it, when one trial is due, what closes it, and which failures are too old to count."""
+"""The breaker: what opens it, when a trial is due, what closes it, and which failures are too old to count."""
 
 import pytest
 
@@ -175,8 +175,8 @@ def test_the_time_of_a_reason_is_when_it_became_the_reason(bench: Bench) -> None
     assert seconds_of_its_reason(bench) < 3600
     an_hour_passes(bench)
     refuse(bench)
-    assert seconds_of_its_reason(bench) > 3600, "the same again is no news"
-    bench.ledger.run(slots.try_again, DEEP, "a person asked to try again")
+    assert seconds_of_its_reason(bench) > 3600, "a repeated reason keeps its time"
+    bench.ledger.run(slots.try_again, DEEP, "requested by command")
     assert seconds_of_its_reason(bench) < 3600
     bench.close_breaker()
     assert bench.slot().reason_since is None
@@ -184,7 +184,7 @@ def test_the_time_of_a_reason_is_when_it_became_the_reason(bench: Bench) -> None
 
 def test_only_the_reason_of_an_unhealthy_probe_becomes_the_slots_reason(bench: Bench) -> None:
     open_it(bench)
-    bench.ledger.run(slots.try_again, DEEP, "a person asked to try again")
+    bench.ledger.run(slots.try_again, DEEP, "requested by command")
     an_hour_passes(bench)
     assert bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming").reason == "warming"
     assert seconds_of_its_reason(bench) < 3600
@@ -195,11 +195,11 @@ def test_only_the_reason_of_an_unhealthy_probe_becomes_the_slots_reason(bench: B
 
 
 def test_an_unhealthy_probe_with_the_same_reason_keeps_the_setting_to_check(bench: Bench) -> None:
-    words = "connection refused (check OFFLOAD_DEEP_URL)"
-    bench.ledger.run(breaker.open_breaker, DEEP, 1, words, None)
+    reason = "connection refused (check OFFLOAD_DEEP_URL)"
+    bench.ledger.run(breaker.open_breaker, DEEP, 1, reason, None)
     an_hour_passes(bench)
     seen = bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="connection refused")
-    assert (seen.reason, seen.was_red_since_opening) == (words, True)
+    assert (seen.reason, seen.was_red_since_opening) == (reason, True)
     assert seconds_of_its_reason(bench) > 3600
 
 
@@ -211,7 +211,7 @@ def test_trials_of_a_misconfigured_slot_are_due_after_a_minute_and_then_at_growi
         waits.append(round(seconds_to_retry(bench)))
         assert bench.ledger.run(breaker.begin_trial, DEEP, bench.worker(), 1) is TrialTurn.REFUSED
         bench.ledger.run(slots.register, SLOT)
-        assert not bench.slot().is_retry_due, "the same settings are no reason to ask at once"
+        assert not bench.slot().is_retry_due, "unchanged settings make no trial due at once"
         reach_retry_at(bench)
     assert waits == [60, 120, 240, 480, 960, 1800, 1800]
     bench.close_breaker()
@@ -299,5 +299,5 @@ def test_opening_and_closing_notify_all_workers_at_once(bench: Bench) -> None:
         listener.execute(f"listen {bench.ledger.channel}")
         open_it(bench)
         bench.close_breaker()
-        told = [notification.payload for notification in listener.notifies(timeout=60, stop_after=2)]
-    assert told == ["breaker:deep", "breaker:deep"]
+        messages = [notification.payload for notification in listener.notifies(timeout=60, stop_after=2)]
+    assert messages == ["breaker:deep", "breaker:deep"]

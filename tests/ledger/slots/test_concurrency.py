@@ -1,4 +1,4 @@
-"""N found by trying, as the slot's row remembers it: fed from all workers' calls, begun anew at each wake, a person's to set."""
+"""Automatic concurrency in the slot's row: measured over all workers' calls, restarted at each wake, overridden by command."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,7 +26,7 @@ def steer(bench: Bench, longest: float = PATIENT) -> SlotRow:
 
 
 def calls(bench: Bench, lanes: int, rounds: int, seconds: float, outcome: str = "ok", worker: int = 1) -> None:
-    """Calls for documents, `lanes` at a time, one after the other since the width was changed until now."""
+    """Calls for documents, `lanes` at once, one after the other from the last change of concurrency until now."""
     bench.sql("update calls set ended_at = ended_at - make_interval(secs => %s)", rounds * seconds)  # time passes
     bench.sql("update slots set width_since = clock_timestamp() - make_interval(secs => %s)", rounds * seconds + 0.001)
     bench.sql(
@@ -49,7 +49,7 @@ def hold_permits(bench: Bench, number: int) -> None:
 
 
 def climb(bench: Bench, to: int) -> None:
-    """A server that always has a place to spare."""
+    """Calls at a server that is never at its limit."""
     while bench.slot().permits < to:
         wide = bench.slot().permits
         hold_permits(bench, wide)
@@ -70,7 +70,7 @@ def test_calls_of_all_workers_count_for_the_slots_concurrency(auto: Bench) -> No
     calls(auto, 1, 2, 1.0, worker=2)
     auto.sql("update slots set width_since = width_since - interval '2.5 s'")
     assert steer(auto).permits == 2
-    assert auto.acquire(auto.worker()), "the second permit is there for any of them"
+    assert auto.acquire(auto.worker()), "any worker may take the second permit"
     assert not auto.acquire(auto.worker())
 
 
@@ -96,7 +96,7 @@ def test_too_few_calls_change_nothing_and_a_decrease_notifies_the_holders(auto: 
 def test_the_found_concurrency_is_stored_for_people(auto: Bench) -> None:
     climb(auto, 3)
     hold_permits(auto, 3)
-    calls(auto, 3, 15, 1.5)  # three in the time of three: a third place there is not
+    calls(auto, 3, 15, 1.5)  # three calls in the time of three: the server works on two at once
     row = steer(auto)
     assert (row.permits, row.is_auto) == (2, True)
     assert row.width_found is not None
@@ -105,7 +105,7 @@ def test_the_found_concurrency_is_stored_for_people(auto: Bench) -> None:
 
 
 def test_tokens_that_are_read_again_do_not_count_as_work(auto: Bench) -> None:
-    """More documents in flight than the server keeps: nothing out of the cache, and longer calls for it."""
+    """More documents are in flight than fit the server's prompt cache: nothing comes from it, and calls take longer."""
     climb(auto, 3)
     hold_permits(auto, 3)
     calls(auto, 3, 15, 1.5)
@@ -146,7 +146,7 @@ def test_a_slot_that_was_unavailable_starts_at_1_again_also_after_try_again(auto
     auto.sql("delete from permits")
     auto.ledger.run(breaker.open_breaker, DEEP, 1, "upstream_cold", None)
     auto.sql("update slots set opened_at = opened_at - interval '20 s'")
-    auto.ledger.run(slots.try_again, DEEP, "a person asked to try again")
+    auto.ledger.run(slots.try_again, DEEP, "requested by command")
     auto.close_breaker()
     assert auto.slot().permits == 1
 

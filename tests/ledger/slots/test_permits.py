@@ -1,4 +1,4 @@
-"""Permits: never more than N, exclusive ones, and who goes first."""
+"""Permits: never more than N, exclusive ones, and their priority."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +33,7 @@ def test_all_workers_together_hold_at_most_n_permits(bench: Bench) -> None:
 def test_a_permit_that_another_transaction_reads_can_still_be_returned(bench: Bench) -> None:
     worker = bench.worker()
     assert bench.acquire(worker)
-    with bench.ledger.transaction() as cur:  # of a connection that was lost, whose end Postgres has not noticed
+    with bench.ledger.transaction() as cur:  # like a lost connection that Postgres has not noticed yet
         cur.execute("select 1 from permits for update")
         lane = bench.begun(lambda cur: permits.release(cur, DEEP, worker))
     lane.result(10)
@@ -60,9 +60,9 @@ def test_a_permit_returned_while_a_worker_with_a_trial_deregisters_causes_no_dea
     assert bench.ledger.run(breaker.begin_trial, DEEP, worker, 1) is breaker.TrialTurn.YOURS
     with bench.ledger.transaction() as lane:
         slots.locked(lane, DEEP)
-        goodbye = bench.begun(lambda cur: workers._deregister(cur, worker))
+        deregistration = bench.begun(lambda cur: workers._deregister(cur, worker))
         permits.release(lane, DEEP, worker)
-    goodbye.result(10)
+    deregistration.result(10)
     assert held(bench) == 0
 
 
@@ -119,7 +119,7 @@ def test_a_drain_returns_a_permit_when_a_persons_run_waits(bench: Bench) -> None
     assert not gives_up(bench, drain)
     assert not bench.acquire(person, is_person=True)
     assert gives_up(bench, drain)
-    assert not bench.acquire(drain), "a drain gets none while a person waits"
+    assert not bench.acquire(drain), "a drain gets none while a person's run waits"
     assert bench.acquire(person, is_person=True)
     assert not gives_up(bench, drain)
 

@@ -1,4 +1,4 @@
-"""Slots in the ledger: N and who sets it, changed settings, a slot that was lost, one that is forgotten."""
+"""Slots in the ledger: what sets N, changed settings, a slot missing from the settings, a forgotten slot."""
 
 from dataclasses import replace
 
@@ -61,7 +61,7 @@ def test_unchanged_settings_or_another_n_make_no_trial_due(bench: Bench) -> None
 
 
 def test_a_stored_fingerprint_does_not_change_between_versions() -> None:
-    """Another one would arm every misconfigured slot on an upgrade."""
+    """A changed fingerprint would make a trial due at every misconfigured slot after an upgrade."""
     assert SlotConfig("deep", "http://slot:1", "qwen").fingerprint == "b36b97478e9aacce"
 
 
@@ -77,15 +77,15 @@ def test_the_ledger_holds_no_api_key(bench: Bench) -> None:
 
 def test_try_again_makes_a_trial_due_at_a_misconfigured_slot(bench: Bench) -> None:
     misconfigure(bench)
-    bench.ledger.run(slots.try_again, DEEP, "a person asked")
+    bench.ledger.run(slots.try_again, DEEP, "requested by command")
     assert bench.slot().is_retry_due
 
 
 def test_a_deep_slot_missing_from_the_settings_raises_with_both_remedies(bench: Bench) -> None:
     with pytest.raises(SlotLost) as refused:
         bench.ledger.run(slots.refuse_lost_slot, Slots(primary=SMALL))
-    for words in ("OFFLOAD_DEEP_URL", "http://slot:1", "qwen", "slot forget deep"):
-        assert words in str(refused.value)
+    for part in ("OFFLOAD_DEEP_URL", "http://slot:1", "qwen", "slot forget deep"):
+        assert part in str(refused.value)
     bench.ledger.run(slots.refuse_lost_slot, Slots(primary=SMALL, deep=SLOT))
 
 

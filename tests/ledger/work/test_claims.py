@@ -1,4 +1,4 @@
-"""Claims: who gets which document, what is due, and what a claim leaves to others."""
+"""Claims: which worker gets which document, what is due, and what a claim skips."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -157,7 +157,7 @@ def test_deferred_work_is_due_after_its_wait_or_once_the_slots_breaker_closes(be
     bench.extracted("a.txt", "b.txt")
     worker = bench.worker()
     bench.defer(worker, bench.hold(worker))
-    assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 1  # b.txt, never touched
+    assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 1  # b.txt, never claimed
     assert bench.ledger.run(claims.count_waiting, [CLASSIFY]) == 1
     bench.close_breaker()
     assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 2
@@ -209,7 +209,7 @@ def test_a_claim_from_a_long_backlog_costs_no_more_than_from_a_short_one(bench: 
             "select seq_tup_read + idx_tup_fetch as rows from pg_stat_xact_user_tables where relname = 'work_items'"
         )
         [read] = cur.fetchall()
-    assert read["rows"] < 20 * 100, "rows looked at, of 40,000 that wait"
+    assert read["rows"] < 20 * 100, "rows read, of 40,000 that wait"
 
 
 def test_counts_show_what_other_workers_hold(bench: Bench) -> None:

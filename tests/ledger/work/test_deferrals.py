@@ -1,4 +1,4 @@
-"""What a call without a result does to its work item: deferred, tried again, failed, suspected, quarantined."""
+"""What a call without a result does to its work item: deferred, retried, failed, suspected, quarantined."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.support.ledger import Bench, call
 
 
 def cut(bench: Bench, worker: int, claim: Claim) -> State:
-    """A claim's call is cut and the trial right after is answered."""
+    """A claim's call is cut, and the trial right after it is answered."""
     epoch = bench.slot().epoch
     note_cut(bench, claim, epoch)
     bench.close_breaker()
@@ -183,7 +183,7 @@ def test_a_document_cut_alone_is_a_suspect_that_pauses_and_then_runs_alone(bench
     bench.make_due()
     claim = bench.hold(bench.worker(), alone=True)
     assert claim.document == "a.txt"
-    assert [item.stage for item in claim.items] == [CLASSIFY, SUMMARIZE], "both would send the slot the same text"
+    assert [item.stage for item in claim.items] == [CLASSIFY, SUMMARIZE], "both send the slot the same text"
 
 
 def test_three_suspicions_ten_minutes_apart_quarantine_with_the_next_step(bench: Bench) -> None:
@@ -232,7 +232,7 @@ def test_several_documents_cut_at_once_are_no_suspects(bench: Bench) -> None:
     for worker, claim in ((one, first), (two, second)):
         assert suspect(bench, worker, claim, 1) is State.DEFERRED
     for key in ("a.txt", "b.txt"):
-        assert bench.item(key, CLASSIFY)["must_run_alone"], "so that the culprit shows, and harms no other document"
+        assert bench.item(key, CLASSIFY)["must_run_alone"], "running alone shows the cause and harms no other document"
     assert bench.sql("select 1 from cuts where is_suspicion") == []
     assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 2
 
@@ -242,7 +242,7 @@ def test_a_cut_recorded_a_moment_later_clears_the_earlier_suspicion(bench: Bench
     one, two = bench.worker(), bench.worker()
     first, second = bench.hold(one, [CLASSIFY]), bench.hold(two, [CLASSIFY])
     cut(bench, one, first)
-    assert not note_cut(bench, second, 1), "its epoch is over: the cut says nothing about the document"
+    assert not note_cut(bench, second, 1), "its epoch is over: the cut shows nothing about the document"
     assert bench.sql("select 1 from cuts where is_suspicion") == []
 
 
@@ -258,7 +258,7 @@ def test_a_cut_call_for_a_file_edited_meanwhile_is_not_recorded(bench: Bench) ->
 
 
 def refused_trial(bench: Bench, epoch: int) -> None:
-    """The trial right after a failure is refused, as everybody's trial of that epoch."""
+    """The trial right after a failure is refused; all workers share the result in that epoch."""
     worker = bench.worker()
     bench.sql("update slots set retry_at = clock_timestamp()")
     assert bench.ledger.run(breaker.begin_trial, DEEP, worker, epoch) is breaker.TrialTurn.YOURS
@@ -267,7 +267,7 @@ def refused_trial(bench: Bench, epoch: int) -> None:
 
 
 def crash(bench: Bench, worker: int, claim: Claim) -> State:
-    """A claim's call is cut, the server is gone, and some seconds later it is back."""
+    """A claim's call is cut, the server is down, and some seconds later it is back."""
     epoch = bench.slot().epoch
     note_cut(bench, claim, epoch)
     refused_trial(bench, epoch)

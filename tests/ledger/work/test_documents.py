@@ -1,4 +1,4 @@
-"""Scans and the documents they leave in the ledger: new, changed, gone, back, unreadable, refused."""
+"""Scans and the documents they store in the ledger: new, changed, gone, back, unreadable, refused."""
 
 import os
 import time
@@ -29,7 +29,7 @@ LONG_AGO = 1_000_000_000
 
 
 class Library:
-    """A folder of files, scanned into the ledger on the workbench."""
+    """A folder of files that is scanned into the ledger of the bench."""
 
     def __init__(self, bench: Bench, folder: Path) -> None:
         self.bench = bench
@@ -61,7 +61,7 @@ def library(bench: Bench, tmp_path: Path) -> Library:
 
 @pytest.fixture
 def digested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys of the files a scan reads."""
+    """The keys of the files that a scan reads."""
     read: list[str] = []
 
     def reading(file: FileStat) -> str:
@@ -95,7 +95,7 @@ def test_a_file_is_read_again_only_if_its_stat_changed(library: Library, digeste
     library.scan()
     library.scan()
     assert sorted(digested) == ["a.txt", "b.txt"]
-    library.write("a.txt", "texT")  # the same size and mtime: ctime and inode tell
+    library.write("a.txt", "texT")  # the same size and mtime: only ctime and inode differ
     library.scan()
     assert digested[2:] == ["a.txt"]
 
@@ -232,7 +232,7 @@ def test_an_unreadable_file_fails_with_the_next_step_and_never_aborts_a_scan(
     assert item["reason"] == "unreadable: Permission denied: check the file's permissions, then scan again"
     assert bench.take(bench.worker(), [EXTRACT], keys=["locked.txt"]) is None
     monkeypatch.setattr(scanning, "digest", digest)
-    os.chmod(library.folder / "locked.txt", 0o600)  # ctime tells that it is worth another look
+    os.chmod(library.folder / "locked.txt", 0o600)  # the changed ctime makes the scan read it again
     library.scan()
     assert bench.state("locked.txt", EXTRACT) == State.PENDING
 
@@ -240,7 +240,7 @@ def test_an_unreadable_file_fails_with_the_next_step_and_never_aborts_a_scan(
 def test_a_library_that_is_not_there_changes_nothing(library: Library, bench: Bench) -> None:
     library.write("a.txt", "text")
     library.scan()
-    os.rename(library.folder, library.folder.parent / "away")
+    os.rename(library.folder, library.folder.parent / "elsewhere")
     with pytest.raises(LibraryMissing):
         library.scan()
     with pytest.raises(LibraryMissing):
@@ -352,7 +352,7 @@ def test_a_first_scan_takes_no_statement_per_file(library: Library) -> None:
     assert len(statements) < 100
 
 
-# Beside a lane that works on the document
+# A scan while a lane works on the document
 
 
 def edited(cur: Cursor, key: str) -> None:
@@ -368,15 +368,15 @@ def refuse(cur: Cursor, item: ClaimedItem) -> None:
     refused_answers.keep(cur, item, "no_json", "words")
 
 
-@pytest.mark.parametrize("tell", [note_cut, refuse])
+@pytest.mark.parametrize("add_rows", [note_cut, refuse])
 def test_rows_a_lane_adds_to_a_work_item_that_a_scan_removes_are_removed_too(
-    bench: Bench, tell: Callable[[Cursor, ClaimedItem], None]
+    bench: Bench, add_rows: Callable[[Cursor, ClaimedItem], None]
 ) -> None:
     bench.extracted("a.txt")
     item = bench.hold(bench.worker()).items[0]
     with bench.ledger.transaction() as scan:
         edited(scan, "a.txt")
-        lane = bench.begun(lambda cur: tell(cur, item))
+        lane = bench.begun(lambda cur: add_rows(cur, item))
         assert not lane.done()
     lane.result(10)
     assert bench.sql("select 1 from cuts union all select 1 from refused_answers") == []
@@ -398,7 +398,7 @@ def test_a_scan_waits_for_a_lane_that_finishes_without_a_deadlock(bench: Bench) 
 
 
 @pytest.mark.parametrize("step", ["store_new", "store"])
-def test_a_scan_that_loses_a_deadlock_retries_its_batch_and_does_not_restart_postgres(
+def test_a_scan_that_loses_a_deadlock_retries_its_batch_and_does_not_report_postgres_unavailable(
     library: Library, bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
 ) -> None:
     library.write("known.txt", "known")
@@ -407,17 +407,17 @@ def test_a_scan_that_loses_a_deadlock_retries_its_batch_and_does_not_restart_pos
     library.write("new.txt", "new")
     real, deadlocks = getattr(documents, step), [psycopg.errors.DeadlockDetected("deadlock detected")]
 
-    def chosen_once(*args: Any) -> None:
+    def deadlock_once(*args: Any) -> None:
         real(*args)
         if deadlocks:
             raise deadlocks.pop()
 
-    monkeypatch.setattr(documents, step, chosen_once)
+    monkeypatch.setattr(documents, step, deadlock_once)
     report = library.scan()
     assert (report.added, report.changed) == (1, 1)
     stored = bench.sql("select count(*) as n from transitions where reason = 'new content'")
-    assert stored[0]["n"] == 3, "of the first scan and of this one, once each"
-    assert not any("away" in record.getMessage() for record in caplog.records)
+    assert stored[0]["n"] == 3, "one of the first scan, two of this one, each once"
+    assert not any("unavailable" in record.getMessage() for record in caplog.records)
 
 
 def test_a_file_of_the_year_2400_does_not_abort_the_scan_and_is_read_once(

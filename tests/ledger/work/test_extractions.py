@@ -49,17 +49,17 @@ def test_documents_are_claimed_by_priority_and_at_most_count(bench: Bench) -> No
 
 
 def test_only_the_given_documents_are_claimed_and_only_when_due(bench: Bench) -> None:
-    for key in ("asked", "put off", "other", "gone"):
+    for key in ("wanted", "deferred", "other", "gone"):
         bench.put(key)
     bench.sql("update documents set is_present = false where key = 'gone'")
     bench.sql(
         "update work_items i set not_before = clock_timestamp() + interval '1 hour' "
-        "from documents d where d.document_id = i.document_id and d.key = 'put off'"
+        "from documents d where d.document_id = i.document_id and d.key = 'deferred'"
     )
     worker = bench.worker()
-    assert keys(take(bench, worker, documents=["asked", "put off", "gone"])) == ["asked"]
+    assert keys(take(bench, worker, documents=["wanted", "deferred", "gone"])) == ["wanted"]
     bench.make_due()
-    assert keys(take(bench, worker)) == ["put off", "other"]
+    assert keys(take(bench, worker)) == ["deferred", "other"]
 
 
 def test_extractions_that_must_run_alone_are_claimed_only_with_alone(bench: Bench) -> None:
@@ -198,7 +198,7 @@ def test_a_text_of_any_length_is_stored(bench: Bench) -> None:
     text = "long " * (results.MOST_CHARACTERS // 5 + 1)
     with counted() as statements:
         assert finish(bench, worker, found(long, text), found(short)) == [True, True]
-    assert sum("finish" in str(statement) for statement in statements) == 2, "it is written by itself"
+    assert sum("finish" in str(statement) for statement in statements) == 2, "it gets its own statement"
     assert bench.sql("select length(text) as n from results where first_document = 'a'") == [{"n": len(text)}]
 
 

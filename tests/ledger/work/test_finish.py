@@ -1,4 +1,4 @@
-"""Results: a fenced finish, one current result per key, what follows from it, and what is reused."""
+"""Results: a fenced finish, one current result per key, its effects on later stages, and reuse."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -197,8 +197,8 @@ def test_every_completion_is_a_row_with_its_item_slot_epoch_models_and_tokens(be
     bench.extracted("a.txt")
     worker = bench.worker()
     claim = bench.hold(worker)
-    told = CallRecord("deep", 1, "qwen", 2.5, "ok", "Qwen3.6", "reported", 100, 20, 80)
-    bench.finish(worker, claim, result=NewResult(Outcome.OK, "digest", value={}, calls=(told,)))
+    record = CallRecord("deep", 1, "qwen", 2.5, "ok", "Qwen3.6", "reported", 100, 20, 80)
+    bench.finish(worker, claim, result=NewResult(Outcome.OK, "digest", value={}, calls=(record,)))
     (row,) = bench.sql("select * from calls")
     assert (row["item_id"], row["document_id"], row["stage"]) == (claim.items[0].item_id, claim.document_id, CLASSIFY)
     assert (row["asked_model"], row["served_model"], row["model_evidence"]) == ("qwen", "Qwen3.6", "reported")

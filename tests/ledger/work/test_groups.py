@@ -49,8 +49,8 @@ def test_each_result_of_a_group_is_current_queued_and_recorded_once(bench: Bench
     assert len(current) == 6
     assert all(row["value"]["summary"] == f"{row['stage']} of {row['first_document']}" for row in current)
     assert bench.sql("select count(*) as n from calls where outcome = 'ok'")[0]["n"] == 6
-    told = bench.sql("select o.run_id, o.reused_from from outbox o join results using (result_id)")
-    assert told == [{"run_id": "run-1", "reused_from": None}] * 6
+    events = bench.sql("select o.run_id, o.reused_from from outbox o join results using (result_id)")
+    assert events == [{"run_id": "run-1", "reused_from": None}] * 6
     moved = bench.sql("select count(*) as n from transitions where from_state = 'claimed' and stage <> 'extract'")
     assert moved[0]["n"] == 6
 
@@ -62,8 +62,8 @@ def test_a_lost_claim_does_not_affect_the_others_of_its_group(bench: Bench) -> N
     bench.die(dead)
     late = answers(lost)[0]
     [again, held] = claimed(bench, worker, 2)
-    told, _ = commit(bench, worker, late, *answers(held))
-    assert told == [False, True, True]
+    was_held, _ = commit(bench, worker, late, *answers(held))
+    assert was_held == [False, True, True]
     assert bench.state("lost", CLASSIFY) == "claimed"
     kept = bench.sql("select value from results where first_document = 'lost' and stage = 'classify'")
     assert [row["value"]["summary"] for row in kept] == ["classify of lost"]
@@ -110,7 +110,7 @@ def test_copies_are_not_given_to_two_lanes_of_one_group(bench: Bench) -> None:
     worker = bench.worker()
     [first] = claimed(bench, worker, 2)
     commit(bench, worker, *answers(first))
-    assert [claim.items for claim in claimed(bench, worker, 1)] == [()]  # done at no call
+    assert [claim.items for claim in claimed(bench, worker, 1)] == [()]  # done without a call
     assert bench.item("copy", SUMMARIZE)["state"] == "done"
 
 

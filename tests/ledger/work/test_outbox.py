@@ -1,4 +1,4 @@
-"""The outbox: an event for every DONE item, oldest first, in doubt after a crash, under the run that asks."""
+"""The outbox: an event for every done item, oldest first, in doubt after a crash, reported under waiting runs too."""
 
 from dagster_offload.ledger.core.rows import PendingEvent
 from dagster_offload.ledger.work import outbox, redo
@@ -10,10 +10,10 @@ def pending(bench: Bench, limit: int = 100) -> list[PendingEvent]:
     return bench.ledger.run(outbox.pending_events, limit)
 
 
-def tell(bench: Bench) -> list[PendingEvent]:
-    told = pending(bench)
-    bench.ledger.run(outbox.mark_reported, [event.event_id for event in told])
-    return told
+def report(bench: Bench) -> list[PendingEvent]:
+    events = pending(bench)
+    bench.ledger.run(outbox.mark_reported, [event.event_id for event in events])
+    return events
 
 
 def test_every_done_item_has_an_event_with_all_its_metadata(bench: Bench) -> None:
@@ -64,12 +64,12 @@ def test_results_of_a_drain_are_also_reported_once_under_a_waiting_run(bench: Be
     bench.extracted("a.txt", "b.txt")
     worker = bench.worker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
-    tell(bench)
+    report(bench)
     keys = ["a.txt", "b.txt"]
     assert bench.ledger.run(outbox.report_under_run, "run-1", keys, DRAIN_STAGES) == 1
     assert bench.ledger.run(outbox.report_under_run, "run-1", keys, DRAIN_STAGES) == 0
     assert bench.ledger.run(outbox.report_under_run, "run-2", keys, DRAIN_STAGES) == 1
-    assert [(event.document, event.run_id) for event in tell(bench)] == [("a.txt", "run-1"), ("a.txt", "run-2")]
+    assert [(event.document, event.run_id) for event in report(bench)] == [("a.txt", "run-1"), ("a.txt", "run-2")]
     assert bench.ledger.run(outbox.report_under_run, "run-1", keys, [EXTRACT]) == 2
 
 
@@ -78,9 +78,9 @@ def test_a_copy_reported_under_a_run_names_its_source(bench: Bench) -> None:
     worker = bench.worker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
     bench.take(worker, [CLASSIFY])
-    tell(bench)
+    report(bench)
     bench.ledger.run(outbox.report_under_run, "run-1", ["copy.txt"], [CLASSIFY])
-    (event,) = tell(bench)
+    (event,) = report(bench)
     assert (event.document, event.reused_from) == ("copy.txt", "a.txt")
 
 
@@ -88,9 +88,9 @@ def test_a_redo_reports_its_new_result(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
-    first = tell(bench)[-1]
+    first = report(bench)[-1]
     bench.ledger.run(redo.redo, [CLASSIFY], ["a.txt"])
     bench.finish(worker, bench.hold(worker, [CLASSIFY]), result=record_result("anew"))
-    (again,) = tell(bench)
+    (again,) = report(bench)
     assert again.result_id != first.result_id
     assert again.output_digest != first.output_digest

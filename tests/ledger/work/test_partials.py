@@ -1,4 +1,4 @@
-"""Parts of long documents in the ledger: kept in any case, fenced progress, one result in their place."""
+"""Parts of long documents in the ledger: stored in any case, with fenced progress, and replaced by one result."""
 
 from typing import Any
 
@@ -152,7 +152,7 @@ def test_a_redo_deletes_the_parts_of_that_text(book: RequestLog) -> None:
     book.bench.ledger.run(
         partials.finish_in_parts, book.worker, book.claim, item, record_result("whole"), RECIPES, None
     )
-    book.keep("late", 1)  # by a worker that was given up
+    book.keep("late", 1)  # by a reclaimed worker
     book.bench.ledger.run(redo.redo, [SUMMARIZE], ["book.txt"])
     assert book.known() == {}
     assert (book.item()["state"], book.item()["part_sizes"], book.item()["parts_total"]) == (State.PENDING, None, None)

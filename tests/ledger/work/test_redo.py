@@ -1,4 +1,4 @@
-"""What only a person may ask: retry, redo, redo what is outdated."""
+"""Commands that only a person gives: retry, redo, redo of outdated work."""
 
 import pytest
 
