@@ -268,7 +268,7 @@ def reclaim(bench: Bench) -> Step:
     worker, _ = held(bench)
     bench.acquire(worker)
     bench.sql("update workers set heartbeat_at = heartbeat_at - interval '1 hour' where worker_id = %s", worker)
-    return step(workers._take_back, worker, counts=True)
+    return step(workers._reclaim, worker, counts=True)
 
 
 def retry(bench: Bench) -> Step:

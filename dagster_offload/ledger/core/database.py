@@ -101,9 +101,9 @@ class Ledger:
                 receipts.leave_and_commit(cursor, self._author)
             return returned
 
-        return self.patiently(attempt)
+        return self.retry_until_available(attempt)
 
-    def patiently(self, attempt: Callable[[], T]) -> T:
+    def retry_until_available(self, attempt: Callable[[], T]) -> T:
         """Call `attempt()`, and retry it for a minute while Postgres is unavailable. Raises `LedgerUnavailable`.
 
         The minute begins with the first failure, because a process may be frozen in an attempt for longer. Time in which

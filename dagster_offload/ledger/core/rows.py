@@ -125,7 +125,7 @@ class SlotRow:
         return f"{self.reason} since {self.reason_since.astimezone():%H:%M}" if self.reason_since else str(self.reason)
 
     @property
-    def width(self) -> int:
+    def concurrency(self) -> int:
         """How many calls may be open at once. A document has one call at a time, so both the number of permits and the
         prompt cache size limit it."""
         return self.permits if self.places is None else min(self.permits, self.places)

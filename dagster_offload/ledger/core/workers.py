@@ -97,7 +97,7 @@ class Worker:
 
     def __enter__(self) -> "Worker":
         self.id = self.ledger.run(_register, self.kind, self.stages, self.run_id)
-        self._connection = self.ledger.patiently(self._hold)
+        self._connection = self.ledger.retry_until_available(self._hold)
         self.ledger.run(reclaim_dead, self.ledger.schema)
         self._thread.start()
         return self
@@ -246,11 +246,11 @@ def reclaim_dead(cur: Cursor, schema: str) -> list[int]:
     )
     dead = cur.fetchall()
     for row in dead:
-        _take_back(cur, row["worker_id"], counts=not (row["server_restarted"] or row["rebooted"]))
+        _reclaim(cur, row["worker_id"], counts=not (row["server_restarted"] or row["rebooted"]))
     return [row["worker_id"] for row in dead]
 
 
-def _take_back(cur: Cursor, worker_id: int, *, counts: bool) -> None:
+def _reclaim(cur: Cursor, worker_id: int, *, counts: bool) -> None:
     reason = f"worker {worker_id} died" if counts else f"worker {worker_id} went down with its host or with Postgres"
     cur.execute(
         "update work_items set "

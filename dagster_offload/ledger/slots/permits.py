@@ -20,7 +20,7 @@ def acquire(
     """
     if not lock_alive(cur, worker_id):
         return 0
-    n = locked(cur, slot).width
+    n = locked(cur, slot).concurrency
     row = fetch_one(
         cur,
         "select count(*) as held, coalesce(bool_or(is_exclusive), false) as is_shut, "

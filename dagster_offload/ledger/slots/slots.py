@@ -116,7 +116,7 @@ def try_again(cur: Cursor, name: str, reason: str) -> None:
     notify(cur, f"breaker:{name}")
 
 
-def ask_now(cur: Cursor, name: str) -> None:
+def make_trial_due(cur: Cursor, name: str) -> None:
     """Make a trial due now at a misconfigured slot, because the cause may be fixed.
 
     Does nothing if the slot refused every document: it answers trials, and would refuse every document again.

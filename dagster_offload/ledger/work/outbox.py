@@ -20,7 +20,7 @@ RECORDED_CHANNEL_SUFFIX = "_recorded"
 @contextmanager
 def flushing(ledger: Ledger) -> Iterator[bool]:
     """Become the only flusher; yields False if another one runs. The lock is released when the process dies."""
-    connection = ledger.patiently(ledger.connect)
+    connection = ledger.retry_until_available(ledger.connect)
     try:
         row = connection.execute(
             "select pg_try_advisory_lock(hashtext('outbox'), hashtext(%s)) as got", [ledger.schema]

@@ -248,7 +248,7 @@ def test_a_slot_that_refused_every_document_waits_for_the_settings_because_it_an
     bench.sql(
         "update slots set breaker = 'misconfigured', reason = 'every_document_refused: http_400', retry_at = null"
     )
-    bench.ledger.run(slots.ask_now, DEEP)
+    bench.ledger.run(slots.make_trial_due, DEEP)
     bench.ledger.run(slots.note_models, DEEP, "a")
     bench.ledger.run(slots.note_models, DEEP, "b")
     bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming")
