@@ -104,7 +104,7 @@ async def _drain(
         lanes = Lanes(document_runner(settings, ledger, client, worker), scope, on_progress)
         backlog = await ledger.run(claims.backlog, scope.stages)
         if backlog.due or backlog.waiting:
-            await ledger.run(slots.ask_now, deep.name)
+            await ledger.run(slots.make_trial_due, deep.name)
             await let_through(ledger, client, deep, worker)
         await lanes.work_at(deep)
     row = await ledger.run(slots.get, deep.name)
@@ -125,7 +125,7 @@ async def _drain(
         tokens_read=used.read,
         tokens_cached=used.cached,
         tokens_written=used.written,
-        width=None if row is None else row.width,
+        width=None if row is None else row.concurrency,
         warning=warning,
         tokens_per_second=pace.tokens_per_second,
         documents_per_hour=pace.documents_per_hour,

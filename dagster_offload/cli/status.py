@@ -124,7 +124,7 @@ def _width(slot: "SlotRow | None") -> dict[str, Any] | None:
     if slot is None:
         return None
     return {
-        "width": slot.width,
+        "width": slot.concurrency,
         "permits": slot.permits,
         "places": slot.places,
         "is_auto": slot.is_auto,
@@ -203,7 +203,7 @@ def _pace(report: Report) -> list[str]:
 
     lines, pace = [], report.estimate
     if pace.documents_per_hour is not None and pace.tokens_per_second is not None:
-        open_at_once = f", {report.slot.width} open at once" if report.slot is not None else ""
+        open_at_once = f", {report.slot.concurrency} open at once" if report.slot is not None else ""
         lines.append(
             f"pace     {pace.documents_per_hour:.0f} documents an hour, {pace.tokens_per_second:.0f} tokens/s{open_at_once}"
         )

@@ -77,8 +77,8 @@ class Lanes:
             self._width_news.clear()
             row = await ledger.run(concurrency.steer, slot.name, slot.max_call_seconds)
             # Work that nobody may claim yet would else be tried again with every permit that lanes bring back.
-            if row.width > reached or loop.time() >= look_at:
-                reached, look_at = row.width, loop.time() + timing.current().look_again
+            if row.concurrency > reached or loop.time() >= look_at:
+                reached, look_at = row.concurrency, loop.time() + timing.current().look_again
                 for _ in range(await self._count_missing(row)):
                     self._open_lane(group, freeze_watch)
             waits = timing.current()
@@ -87,7 +87,7 @@ class Lanes:
     async def _count_missing(self, row: SlotRow) -> int:
         """Lanes the slot has room for and the scope has work for, beside those that are open."""
         started, shared = self.counts.started, self._shared
-        room = self._capped(started + min(row.width, shared.most) - len(shared.open)) - started
+        room = self._capped(started + min(row.concurrency, shared.most) - len(shared.open)) - started
         if room <= 0 or row.breaker is not BreakerState.CLOSED or self._walker.worker.is_lost:
             return 0
         stages, documents = self._scope.stages, self._scope.documents

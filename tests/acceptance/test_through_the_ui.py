@@ -125,7 +125,7 @@ def test_with_the_deep_slots_settings_lost_no_door_sends_its_work_to_primary(wor
     assert drained.returncode == 2
     assert "OFFLOAD_DEEP_URL" in drained.stderr
     assert world.ui.end_of(run) == "FAILURE"
-    why = "Nothing is sent to primary in its place"
+    why = "Its work is not sent to primary instead"
     assert why in world.ui.failure(run)
     assert "dagster-offload slot forget deep" in world.ui.failure(run)
     wait_for(lambda: any(why in words for words in world.ui.skip_reasons("drain_sensor")), "the sensor's words")

@@ -40,7 +40,7 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
             "documents_per_hour": None,
             "slot_hours_left": None,
             "done_at": None,
-            "note": "no call was answered lately: its pace is not known",
+            "note": "speed not known: the slot answered no call in the last two weeks",
         },
         "last_drain": None,
         "long_documents": [],
@@ -302,7 +302,7 @@ def test_a_slot_whose_time_has_come_is_shown_as_due_and_before_that_with_its_tim
     assert "now due" not in call("slot", "show").stdout
     assert call("slot", "set", "deep", "--try-again").exit_code == 0
     told = call("status").stdout
-    assert "to be asked at the next look (a running up, or dagster-offload drain)" in told
+    assert "to be checked at the next tick (by a running up, or dagster-offload drain)" in told
     assert "asked again" not in told
     assert "now due" in call("slot", "show").stdout
 

@@ -90,7 +90,7 @@ def test_documents_in_flight_never_exceed_the_places_a_server_tells(engine: Engi
     assert engine.router.log()["max_open"] <= 3
     assert engine.router.log()["read_ratio"] <= 1.1
     row = engine.slot()
-    assert (row.permits, row.places, row.places_from, row.width) == (8, 3, "server", 3)
+    assert (row.permits, row.places, row.places_from, row.concurrency) == (8, 3, "server", 3)
 
 
 def test_a_persons_places_bind_where_the_server_tells_others(engine: Engine) -> None:

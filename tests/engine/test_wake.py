@@ -88,7 +88,7 @@ def test_a_slot_whose_time_has_come_is_said_to_be_due_and_no_time_that_nobody_lo
     away = slot(BreakerState.OPEN, reason="warming")
     due = replace(away, retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC), is_retry_due=True)
     assert describe_unavailable(due) == (
-        "deep is away: warming since 14:02; to be asked at the next look (a running up, or dagster-offload drain)"
+        "deep is away: warming since 14:02; to be checked at the next tick (by a running up, or dagster-offload drain)"
     )
 
 

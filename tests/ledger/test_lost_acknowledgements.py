@@ -1,6 +1,6 @@
-"""A commit that Postgres made and nobody heard of: every step that writes is still done once, and returns what it found.
+"""Postgres commits, but its confirmation is lost: every step that writes is still done once and returns the same value.
 
-Each step runs in two ledgers that are alike, in one of them through a connection that ends between COMMIT and its answer.
+Each step runs in two equal ledgers. In one of them the connection ends between COMMIT and its confirmation.
 """
 
 import contextlib
@@ -40,11 +40,11 @@ from dagster_offload.testing import ChangeTiming
 from tests.support.database import database_url, new_database
 from tests.support.ledger import RECIPES, SLOT, Bench, call, record_result, text_result
 
-Run = Callable[..., Any]  # Ledger.run of the ledger whose acknowledgement is lost, or of the other
+Run = Callable[..., Any]  # `Ledger.run` of the ledger whose confirmation is lost, or of the other one
 
 
 class Wire:
-    """Between a client and Postgres. Once `lose_next_answer` is set, it ends the connection whose commit was made."""
+    """A proxy between a client and Postgres. After `lose_next_answer` is set, it ends the connection right after a commit."""
 
     def __init__(self, url: str, folder: str) -> None:
         to = conninfo_to_dict(url)
@@ -105,7 +105,7 @@ def two_ledgers(postgres_url: str, ledger_template: str) -> Iterator[tuple[Bench
 
 @pytest.fixture
 def alike(two_ledgers: tuple[Bench, Bench, Wire]) -> tuple[Bench, Bench, Wire]:
-    """Two ledgers with the same in them, a slot and nothing else; the second is reached over the wire."""
+    """Two ledgers that each hold one slot and nothing else; the second is reached through the `Wire`."""
     for bench in two_ledgers[:2]:
         tables = ", ".join(tables_of(bench))
         bench.sql(f"truncate {tables} restart identity cascade")
@@ -115,7 +115,7 @@ def alike(two_ledgers: tuple[Bench, Bench, Wire]) -> tuple[Bench, Bench, Wire]:
     return two_ledgers
 
 
-# The steps: each prepares a ledger and returns the step that is to be done once.
+# The steps: each prepares a ledger and returns the step that must be done once.
 
 Step = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -259,7 +259,7 @@ def register_worker(bench: Bench) -> Step:
     return step(workers._register, "drain", DRAIN_STAGES, None)
 
 
-def goodbye(bench: Bench) -> Step:
+def deregister(bench: Bench) -> Step:
     worker, _ = held(bench)
     bench.acquire(worker)
     return step(workers._deregister, worker)
@@ -269,7 +269,7 @@ def reclaim(bench: Bench) -> Step:
     worker, _ = held(bench)
     bench.acquire(worker)
     bench.sql("update workers set heartbeat_at = heartbeat_at - interval '1 hour' where worker_id = %s", worker)
-    return step(workers._take_back, worker, counts=True)
+    return step(workers._reclaim, worker, counts=True)
 
 
 def retry(bench: Bench) -> Step:
@@ -307,13 +307,13 @@ def report_under_run(bench: Bench) -> Step:
 STEPS = (
     take, release, postpone, finish, finish_text, finish_again, record_call, defer, slot_fault, fail, note_cut, suspect,
     acquire, acquire_the_last, release_permit, give_up, open_breaker, busy, begin_trial, trial_answered, trial_refused,
-    register_worker, goodbye, reclaim, retry, redo, redo_outdated, gone, begin_scan, report_under_run,
+    register_worker, deregister, reclaim, retry, redo, redo_outdated, gone, begin_scan, report_under_run,
 )  # fmt: skip
 
 
 @pytest.mark.rule("ledger-9")
 @pytest.mark.parametrize("prepare", STEPS, ids=lambda prepare: prepare.__name__)
-def test_step_whose_commit_is_not_answered_is_done_once(
+def test_a_step_whose_commit_is_not_confirmed_is_done_once(
     alike: tuple[Bench, Bench, Wire], prepare: Callable[[Bench], Step]
 ) -> None:
     plain, wired, wire = alike
@@ -328,7 +328,7 @@ def test_step_whose_commit_is_not_answered_is_done_once(
     assert everything(wired) == everything(plain)
 
 
-def test_step_that_was_not_committed_is_done_again(alike: tuple[Bench, Bench, Wire]) -> None:
+def test_a_step_that_was_not_committed_is_done_again(alike: tuple[Bench, Bench, Wire]) -> None:
     _, bench, _ = alike
     attempts = []
 
@@ -344,7 +344,7 @@ def test_step_that_was_not_committed_is_done_again(alike: tuple[Bench, Bench, Wi
     assert [row["worker_id"] for row in bench.sql("select worker_id from workers")] == [worker]
 
 
-def test_step_frozen_until_postgres_ended_its_transaction_is_done_again_however_long_that_was(
+def test_a_step_frozen_until_postgres_ended_its_transaction_is_done_again(
     bench: Bench, change_timing: ChangeTiming
 ) -> None:
     change_timing(ledger_patience=0.05)
@@ -364,7 +364,7 @@ def test_step_frozen_until_postgres_ended_its_transaction_is_done_again_however_
     assert lives == [True, False]
 
 
-def test_receipts_are_one_a_thread_and_forgotten_when_old(bench: Bench) -> None:
+def test_there_is_one_receipt_per_thread_and_old_ones_are_removed(bench: Bench) -> None:
     def write_three_times() -> None:
         for _ in range(3):
             bench.worker()
@@ -381,7 +381,7 @@ def test_receipts_are_one_a_thread_and_forgotten_when_old(bench: Bench) -> None:
 
 
 def tables_of(bench: Bench) -> dict[str, str]:
-    """The ledger's tables, each with its columns but for times, which differ."""
+    """The ledger's tables, each with its columns except times, which differ."""
     rows = bench.sql(
         "select c.table_name as name, string_agg(quote_ident(column_name), ',' order by ordinal_position) as columns "
         "from information_schema.columns c join information_schema.tables t using (table_schema, table_name) "
@@ -393,16 +393,16 @@ def tables_of(bench: Bench) -> dict[str, str]:
 
 
 def everything(bench: Bench) -> dict[str, list[str]]:
-    """What stands in every table but the receipts."""
+    """The contents of all tables except the receipts."""
     return {
-        name: sorted(repr(tuple(row.values())) for row in bench.sql(f"select {columns} from {name}"))  # noqa: S608 - our own names
+        name: sorted(repr(tuple(row.values())) for row in bench.sql(f"select {columns} from {name}"))  # noqa: S608 - constant names
         for name, columns in tables_of(bench).items()
         if name != "receipts"
     }
 
 
 def _shown(returned: object) -> str:
-    """What a step returned, without a slot's times."""
+    """The return value of a step, without a slot's times."""
     fields = {
         name: value for name, value in getattr(returned, "__dict__", {}).items() if not name.endswith(("_at", "_since"))
     }

@@ -1,4 +1,4 @@
-"""The ledger knows no stage by name: it works off any graph that it is given."""
+"""The ledger knows no stage by name: it works with any graph of stages."""
 
 from collections.abc import Iterator
 
@@ -73,7 +73,7 @@ def test_each_stage_becomes_due_when_its_upstream_is_done_and_reads_its_output(b
     assert {bench.state("a.txt", name) for name in NAMES} == {"done"}
 
 
-def test_a_document_without_text_is_done_in_the_whole_chain_without_a_call(bench: Bench) -> None:
+def test_a_document_without_text_is_done_in_all_stages_without_a_call(bench: Bench) -> None:
     put(bench, "empty.txt")
     worker = bench.worker()
     answer(bench, worker, take(bench, worker), Outcome.EMPTY)
@@ -82,7 +82,7 @@ def test_a_document_without_text_is_done_in_the_whole_chain_without_a_call(bench
     assert bench.sql("select 1 from calls") == []
 
 
-def test_a_copy_reuses_every_answer_of_the_chain(bench: Bench) -> None:
+def test_a_copy_reuses_the_answers_of_all_stages(bench: Bench) -> None:
     put(bench, "a.txt")
     worker = bench.worker()
     for _ in range(3):
@@ -92,7 +92,7 @@ def test_a_copy_reuses_every_answer_of_the_chain(bench: Bench) -> None:
     assert {bench.state("copy.txt", name) for name in NAMES} == {"done"}
 
 
-def test_what_does_not_exist_yet_is_reported_as_its_upstreams(bench: Bench) -> None:
+def test_an_item_that_does_not_exist_yet_is_reported_as_its_upstreams(bench: Bench) -> None:
     put(bench, "a.txt")
     worker = bench.worker()
     answer(bench, worker, take(bench, worker))

@@ -1,8 +1,7 @@
-"""Several workers, a scanner, a person and a clock do what they may in any order, against a small model of the
-contract's table.
+"""Several workers, a scan, a person and a clock act in any order, checked against a small model of the contract's table.
 
-The model knows a document's content, the state of each of its items, who holds it, until when it waits, and which
-answers were paid for. After every step the ledger must agree with it, and keep the promises that hold always.
+The model knows a document's content, the state, holder and due time of each of its items, and which answers were paid
+for. After every step the ledger must agree with the model and keep its invariants.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,10 +39,10 @@ T = TypeVar("T")
 
 KEYS = ("a.txt", "b.txt", "c.txt")
 CONTENTS = ("one", "two")
-PLACES = 3  # workers at a time
+MOST_WORKERS = 3  # workers at a time
 OTHER_SLOT = SlotConfig(name="primary", url="http://other:1", model="small", concurrency=1)
 SLOTS = {slot.name: slot for slot in (SLOT, OTHER_SLOT)}
-# A story takes seconds; no sum of these comes nearer than that to a back-off (60, 600 s) or a deferral (1800 s).
+# A story takes seconds. No sum of these jumps is that close to a back-off (60, 600 s) or a deferral (1800 s).
 JUMPS_SECONDS = (130.0, 700.0, 2000.0)
 BACKOFFS_SECONDS = (60.0, 600.0)
 
@@ -55,7 +54,7 @@ class ModelItem:
     holder: int | None = None  # worker
     token: int | None = None  # of its claim
     due_at: float = 0.0  # seconds of the model's clock
-    put_off_by: tuple[str, int] | None = None  # slot and epoch
+    deferred_by: tuple[str, int] | None = None  # slot and epoch
     recipe: str | None = None  # of its result
     is_redo: bool = False
 
@@ -69,7 +68,7 @@ class ModelDocument:
 
 @dataclass
 class Held:
-    """A claim a worker believes to hold, perhaps in vain, and which of its items it has not answered yet."""
+    """A claim that a worker believes it holds (it may be lost), and the items of it that are not answered yet."""
 
     worker: int
     claim: Claim
@@ -92,9 +91,9 @@ EVENTS: list[Event] = []
 def happens(
     weight: int, when: Callable[["LedgerMachine"], object] = lambda _machine: True
 ) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """An event, how often it is chosen and when it can be.
+    """Register an event, with its weight and the condition for it.
 
-    One rule chooses among all: hypothesis's own choice of rules leaves most stories without any answer.
+    A single rule chooses among all events: hypothesis's own choice of rules leaves most stories without any answer.
     """
 
     def register(method: Callable[P, None]) -> Callable[P, None]:
@@ -105,7 +104,7 @@ def happens(
 
 
 class OneConnection(Ledger):
-    """A ledger without a pool: thousands of steps in seconds."""
+    """A ledger without a pool: it runs thousands of steps in seconds."""
 
     @cached_property
     def connection(self) -> Connection:
@@ -136,14 +135,14 @@ class LedgerMachine(RuleBasedStateMachine):
         self.paid: set[tuple[str, str, str]] = set()  # (stage, content, recipe)
         self.clock = 0.0
         self.workers: list[int] = []
-        self.silent: set[int] = set()  # whose heart has not beaten since the clock jumped
+        self.silent: set[int] = set()  # workers without a heartbeat since the clock jumped
         self.given_up: list[int] = []
         self.held: list[Held] = []
-        self.late: list[Held] = []  # claims of workers that were given up: their answers may still come
+        self.late: list[Held] = []  # claims of reclaimed workers: their answers may still come
 
     @initialize(first=st.sampled_from(CONTENTS), second=st.sampled_from(CONTENTS))
     def a_library_with_some_texts(self, first: str, second: str) -> None:
-        """Two workers and two documents of which one is extracted, so that the stories begin in the middle."""
+        """Two workers and two documents, one of them extracted, so that stories start in the middle."""
         self.workers = [self.bench.worker(), self.bench.worker()]
         for key, content in zip(KEYS, (first, second), strict=False):
             self.write(key, content)
@@ -191,10 +190,10 @@ class LedgerMachine(RuleBasedStateMachine):
             return False
         if item.due_at <= self.clock:
             return True
-        if item.state == "pending" or item.put_off_by is None:
+        if item.state == "pending" or item.deferred_by is None:
             return False
-        put_off_by, epoch = item.put_off_by
-        return (slot is not None and put_off_by != slot) or self.rows[put_off_by].epoch > epoch
+        deferred_by, epoch = item.deferred_by
+        return (slot is not None and deferred_by != slot) or self.rows[deferred_by].epoch > epoch
 
     # The library
 
@@ -226,7 +225,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @happens(2)
     def the_clock_jumps(self, data: st.DataObject) -> None:
-        """A laptop slept: waits are over, and whose heart does not beat again soon is given up."""
+        """A laptop slept: waits are over, and workers without a new heartbeat are reclaimed."""
         seconds = data.draw(st.sampled_from(JUMPS_SECONDS))
         self.clock += seconds
         self.bench.sql("update work_items set not_before = not_before - make_interval(secs => %s)", seconds)
@@ -249,7 +248,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # Workers
 
-    @happens(2, lambda self: len(self.workers) < PLACES)
+    @happens(2, lambda self: len(self.workers) < MOST_WORKERS)
     def a_worker_comes(self, data: st.DataObject) -> None:
         self.workers.append(self.bench.worker())
 
@@ -260,7 +259,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.give_up(worker)
 
     def give_up(self, worker: int) -> None:
-        self.bench.sql("update work_items set must_run_alone = false, lone_deaths = 0")  # that has tests of its own
+        self.bench.sql("update work_items set must_run_alone = false, lone_deaths = 0")  # this has its own tests
         self.give_back(worker)
         self.workers.remove(worker)
         self.silent.discard(worker)
@@ -281,7 +280,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @happens(1, lambda self: self.workers and self.slots_in(BreakerState.CLOSED))
     def a_worker_asks_for_questions(self, data: st.DataObject) -> None:
-        """Perhaps in vain."""
+        """The claim may be empty."""
         self.a_worker_takes_questions(data)
 
     @happens(
@@ -319,7 +318,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert all(item.state != "claimed" for item in document.items.values()), "two workers at one document"
         got = [item.stage for item in claim.items]
         assert got == sorted(got, key=STAGE_NAMES.index)
-        assert set(got) <= due, "not due, or not asked for"
+        assert set(got) <= due, "not due, or not requested"
         for stage in due:
             before = document.items[stage]
             if stage in got:
@@ -328,7 +327,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 )
             elif not self.is_input_in_hand(stage, document.content):
                 assert self.is_paid(stage, document.content), "completed without a result"
-                assert not before.is_redo, "an answer that is already there is no answer to a redo"
+                assert not before.is_redo, "an existing answer must not complete a redo"
                 self.complete(document, stage, self.recipes[stage])
         if claim.items:
             epoch = self.rows[slot].epoch if slot else 0
@@ -353,12 +352,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @happens(7, lambda self: self.held)
     def an_answer_comes(self, data: st.DataObject) -> None:
-        """In time, or for a file that is another by now."""
+        """In time, or for a file that has changed since."""
         self.answer(data.draw(st.sampled_from(self.held)))
 
     @happens(5, lambda self: self.late)
     def a_late_answer_comes(self, data: st.DataObject) -> None:
-        """From a worker that was given up, mostly beside another that has its document by now."""
+        """From a reclaimed worker, mostly while another worker holds the document."""
         taken_over = [held for held in self.late if self.is_taken_over(held)]
         self.answer(data.draw(st.sampled_from([*taken_over, *self.late])))
 
@@ -397,7 +396,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.run(deferrals.open_and_defer, held.worker, held.claim, item, fault, "upstream_cold", None, HALF_AN_HOUR)
         if model is not None:
             model.state, model.holder = "deferred", None
-            model.due_at, model.put_off_by = self.clock + HALF_AN_HOUR, (held.slot, held.epoch)
+            model.due_at, model.deferred_by = self.clock + HALF_AN_HOUR, (held.slot, held.epoch)
 
     def fails_by_document(self, held: Held, item: ClaimedItem, model: ModelItem | None) -> None:
         fault = call(held.epoch, "document", held.slot)
@@ -412,7 +411,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def fails_by_cut(self, held: Held, item: ClaimedItem, model: ModelItem | None) -> None:
         self.run(suspects.note_cut, held.slot, held.epoch, item, "cut")
         self.run(suspects.suspect, held.worker, held.claim, item, call(held.epoch, "cut", held.slot), "cut")
-        # Suspects, and how long they wait, have tests of their own.
+        # Suspects and their waits have their own tests.
         self.bench.sql("delete from cuts")
         self.bench.sql(
             "update work_items set not_before = null where document_id = %s and state in ('pending', 'deferred', 'claimed')",
@@ -461,7 +460,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @happens(3, lambda self: self.workers and self.slots_in(BreakerState.OPEN, BreakerState.MISCONFIGURED))
     def a_trial_ends(self, data: st.DataObject) -> None:
-        """Mostly answered. A slot that refused every document is not asked before a person says so."""
+        """Mostly answered. A slot that refused every document gets a trial only by command."""
         slot = data.draw(st.sampled_from(self.slots_in(BreakerState.OPEN, BreakerState.MISCONFIGURED)))
         worker, epoch = data.draw(st.sampled_from(self.workers)), self.rows[slot].epoch
         if self.rows[slot].breaker is BreakerState.MISCONFIGURED:
@@ -519,7 +518,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @happens(1)
     def a_prompt_or_the_model_changes(self, data: st.DataObject) -> None:
-        """And perhaps back again."""
+        """The recipe may also change back."""
         stage = data.draw(st.sampled_from(STAGE_NAMES))
         self.recipes[stage] = data.draw(st.sampled_from([RECIPES[stage], "another"]))
 
@@ -531,20 +530,20 @@ class LedgerMachine(RuleBasedStateMachine):
             for stage, item in document.items.items()
             if item.state == "done" and item.recipe != self.recipes[stage]
         ]
-        told = self.run(redo.estimate_redo, self.recipes)
-        assert sum(estimate.documents for estimate in told) == len(outdated)
+        estimates = self.run(redo.estimate_redo, self.recipes)
+        assert sum(estimate.documents for estimate in estimates) == len(outdated)
         assert self.run(redo.redo_outdated, self.recipes) == len(outdated)
         for document, stage in outdated:
             document.items[stage] = ModelItem()
 
     @rule(data=st.data())
     def something_happens(self, data: st.DataObject) -> None:
-        # Hypothesis draws the first of a list more often than the others: that is to be what brings a story on.
+        # Hypothesis draws the first of a list more often than the others: it should be an event that advances the story.
         by_weight = sorted(EVENTS, key=lambda event: -event.weight)
         possible = [event.name for event in by_weight if event.may_happen(self) for _ in range(event.weight)]
         getattr(self, data.draw(st.sampled_from(possible)))(data)
 
-    # What holds always
+    # Invariants
 
     @invariant()
     def the_ledger_agrees_with_the_model(self) -> None:
@@ -576,7 +575,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def states_add_up_to_the_documents_whose_upstream_is_done(self) -> None:
-        """Done once is enough: while its text is made anew (a redo), a document keeps what came of the one before."""
+        """Being done once is enough: during a redo of its text, a document keeps the results of the earlier text."""
         (row,) = self.bench.sql(
             "select (select count(*) from documents where is_present) as present, "
             "count(*) filter (where stage = 'extract') as extract, "
@@ -603,7 +602,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.bench.sql(queries) == []
 
 
-# Each finds rows only where the promise is broken.
+# Each query finds rows only if the invariant is broken.
 BROKEN = {
     "exactly one current result per key": "from results group by stage, input_digest, recipe "
     "having count(*) filter (where superseded_at is null) <> 1",
@@ -626,7 +625,7 @@ BROKEN = {
 @pytest.mark.slow
 @pytest.mark.rule("ledger-1")
 def test_no_order_of_events_breaks_the_contracts_table(ledger_url: str, change_timing: ChangeTiming) -> None:
-    change_timing(server_settled=0)  # the server is as old as this session
+    change_timing(server_settled=0)  # the server started with this session
     with OneConnection(ledger_url) as ledger:
         LedgerMachine.bench = Bench(ledger)
         run_state_machine_as_test(
@@ -637,12 +636,12 @@ def test_no_order_of_events_breaks_the_contracts_table(ledger_url: str, change_t
                 deadline=None,
                 database=None,
                 print_blob=True,
-                # Shrinking a story takes minutes, more than a test may: add Phase.shrink where one fails.
+                # Shrinking a story takes minutes, too long for a test: add Phase.shrink when one fails.
                 phases=(Phase.generate,),
                 suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
             ),
         )
 
 
-def test_states_of_the_model_are_the_ledgers() -> None:
+def test_the_models_states_are_states_of_the_ledger() -> None:
     assert {"pending", "claimed", "deferred", "done", "failed", "gone"} < set(State)

@@ -1,4 +1,4 @@
-"""The decision about a document in whose company the slot failed. No database: facts in, decision out."""
+"""The decision about a document whose call failed together with the slot. No database: facts in, decision out."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from dagster_offload.ledger.work.suspects import (
     decide,
 )
 
-# The first failure of a document that ran beside others, while others wait; the trial after it was refused.
+# The first failure of a document that ran with others, while others wait; the trial after it was refused.
 FIRST = Facts(
     is_slot_answering=False,
     ran_alone=False,
@@ -25,7 +25,7 @@ FIRST = Facts(
     failed_in_a_row=1,
     times_failed=1,
     suspicions=0,
-    is_news=True,
+    is_new_evidence=True,
     others_answered=False,
     others_wait=True,
     drops_calls=False,
@@ -34,25 +34,23 @@ ALONE = replace(FIRST, ran_alone=True, times_failed=2, others_answered=True)
 LAST = replace(ALONE, suspicions=SUSPICIONS_TO_QUARANTINE - 1)
 
 
-def test_a_first_failure_of_a_slot_that_went_away_makes_no_suspect_and_the_document_runs_alone_when_it_is_back() -> (
-    None
-):
+def test_a_first_failure_of_a_slot_that_became_unavailable_makes_no_suspect_and_the_document_runs_alone_later() -> None:
     assert decide(FIRST) == Decision(Verdict.UNDECIDED, runs_alone=True, pause_seconds=None)
 
 
-def test_a_failure_while_the_slot_answers_makes_a_suspect_after_the_others() -> None:
+def test_a_failure_while_the_slot_answers_makes_a_suspect_that_runs_after_the_others() -> None:
     assert decide(replace(FIRST, is_slot_answering=True)) == Decision(
         Verdict.SUSPECT, pause_seconds=SUSPECT_PAUSE_SECONDS
     )
 
 
 @pytest.mark.parametrize("is_slot_answering", [True, False])
-def test_a_failure_alone_makes_a_suspect_whatever_the_trial_says(is_slot_answering: bool) -> None:
+def test_a_failure_alone_makes_a_suspect_whatever_the_trials_result(is_slot_answering: bool) -> None:
     assert decide(replace(ALONE, is_slot_answering=is_slot_answering)).verdict is Verdict.SUSPECT
 
 
-@pytest.mark.parametrize("changes", [{"others_wait": False}, {"is_news": False}])
-def test_a_suspect_waits_longer_where_its_next_failure_would_say_nothing_new(changes: dict[str, bool]) -> None:
+@pytest.mark.parametrize("changes", [{"others_wait": False}, {"is_new_evidence": False}])
+def test_a_suspect_waits_longer_if_its_next_failure_would_be_no_new_evidence(changes: dict[str, bool]) -> None:
     assert decide(replace(ALONE, **changes)).pause_seconds == SECONDS_BETWEEN_SUSPICIONS
 
 
@@ -60,11 +58,11 @@ def test_the_third_suspicion_quarantines() -> None:
     assert decide(LAST).verdict is Verdict.POISON
 
 
-def test_a_failure_that_says_nothing_new_does_not_quarantine() -> None:
-    assert decide(replace(LAST, is_news=False)).verdict is Verdict.SUSPECT
+def test_a_failure_that_is_no_new_evidence_does_not_quarantine() -> None:
+    assert decide(replace(LAST, is_new_evidence=False)).verdict is Verdict.SUSPECT
 
 
-def test_a_slot_that_answers_no_other_document_quarantines_none_unless_it_answers_trials() -> None:
+def test_a_slot_that_answers_neither_documents_nor_trials_quarantines_none() -> None:
     assert decide(replace(LAST, others_answered=False)).verdict is Verdict.SUSPECT
     assert decide(replace(LAST, others_answered=False, is_slot_answering=True)).verdict is Verdict.POISON
 
@@ -76,16 +74,16 @@ def test_a_slot_that_drops_calls_by_itself_needs_more_suspicions() -> None:
 
 
 @pytest.mark.parametrize("facts", [FIRST, ALONE, LAST])
-def test_several_that_fail_at_once_run_alone_and_none_is_a_suspect(facts: Facts) -> None:
+def test_several_documents_that_fail_at_once_run_alone_and_none_is_a_suspect(facts: Facts) -> None:
     assert decide(replace(facts, failed_at_once=2)) == Decision(Verdict.UNDECIDED, runs_alone=True)
 
 
-def test_many_that_fail_at_once_first_get_another_try_side_by_side() -> None:
+def test_many_documents_that_fail_at_once_are_first_retried_together() -> None:
     many = replace(FIRST, failed_at_once=MOST_TO_RUN_ALONE_AT_ONCE + 1)
     assert not decide(many).runs_alone
     assert decide(replace(many, times_failed=2)).runs_alone
 
 
 @pytest.mark.parametrize("facts", [FIRST, ALONE, LAST])
-def test_a_slot_that_fails_document_after_document_is_at_fault_itself(facts: Facts) -> None:
+def test_a_slot_that_fails_documents_in_a_row_is_at_fault(facts: Facts) -> None:
     assert decide(replace(facts, failed_in_a_row=DOCUMENTS_IN_A_ROW_TO_OPEN)).verdict is Verdict.SLOT

@@ -156,4 +156,4 @@ class Bench:
 def _take_back(cur: Cursor, worker: int) -> None:
     cur.execute("select 1 from workers where worker_id = %s and ended_at is null for update", [worker])
     if cur.fetchone() is not None:
-        workers._take_back(cur, worker, counts=True)
+        workers._reclaim(cur, worker, counts=True)

@@ -12,13 +12,15 @@ T = TypeVar("T")
 
 
 class AsyncLedger:
-    """The ledger's steps awaited off the event loop, so that no open call waits for Postgres."""
+    """Runs ledger steps in threads, so that no open call on the event loop waits for Postgres."""
 
     def __init__(self, ledger: Ledger, executor: Executor | None = None) -> None:
         self.ledger = ledger
         self._executor = executor
 
     async def run(self, step: Callable[Concatenate[Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`Ledger.run` in a thread. Raises `LedgerUnavailable`."""
+
         def in_thread() -> T:
             return self.ledger.run(step, *args, **kwargs)
 

@@ -1,9 +1,4 @@
-"""The durable record of every work item; the only SQL in the project.
-
-Functions of this package take a cursor and are one step of a transaction; `Ledger.run` gives them one:
-`ledger.run(claims.release, worker_id, ...)`. Names of tables are resolved by the search path, so several ledgers can live
-in one database under different schemas.
-"""
+"""The connection to the ledger: transactions, and retries while Postgres is unavailable."""
 
 import contextlib
 import logging
@@ -33,10 +28,10 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_SCHEMA = "offload"
 CONNECT_SECONDS = 10.0
-# The pool tries ever more rarely: without a bound it would sleep on for minutes after a long recovery.
+# The pool's back-off grows. Without this limit the pool would sleep for minutes after a long recovery.
 RECONNECT_SECONDS = 2.0
-# What a lost connection arrives as; anything else is a fault of ours or of the data and is raised at once. The last two:
-# Postgres ended a transaction in which our process was frozen.
+# Errors of a lost connection. Any other error is a bug or bad data and is raised at once. The last two: Postgres ended a
+# transaction because our process was frozen in it.
 CONNECTION_LOST = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -51,7 +46,8 @@ class Ledger:
     def __init__(
         self, conninfo: str, schema: str = DEFAULT_SCHEMA, *, revive: Callable[[], object] = lambda: None
     ) -> None:
-        """`revive` starts Postgres again where that is ours to do, and returns when it answers."""
+        """`revive` restarts an embedded Postgres and returns when it answers. `schema` must be a plain lower-case name,
+        else raises `ValueError`."""
         if not re.fullmatch(r"[a-z_][a-z0-9_]{0,40}", schema):
             raise ValueError(f"schema {schema!r}: use lower-case letters, digits and _")
         self.conninfo = conninfo
@@ -81,18 +77,18 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[Cursor]:
-        """One transaction: committed at the end of the block, rolled back where it raises."""
+        """One transaction: committed at the end of the block, rolled back if the block raises."""
         with self._pool.connection() as connection, connection.transaction(), connection.cursor() as cursor:
             yield cursor
 
     def run(self, step: Callable[Concatenate[Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`step(cursor, ...)` in one transaction, done once, and tried again for a minute while Postgres is away or where it
-        was chosen in a deadlock.
+        """Run `step(cursor, ...)` in one transaction, exactly once. Retries for a minute while Postgres is unavailable or
+        after a deadlock.
 
-        Where the connection is lost before the commit is answered, the step's receipt tells whether it took place. Raises
-        `LedgerUnavailable`.
+        If the connection is lost before Postgres confirms the commit, the step's receipt shows whether it was committed.
+        Raises `LedgerUnavailable`.
         """
-        in_doubt: list[T] = []  # what the step returned whose commit was not answered
+        in_doubt: list[T] = []  # the return value of a step whose commit was not confirmed
 
         def attempt() -> T:
             if in_doubt and self._is_committed():
@@ -105,39 +101,37 @@ class Ledger:
                 receipts.leave_and_commit(cursor, self._author)
             return returned
 
-        return self.patiently(attempt)
+        return self.retry_until_available(attempt)
 
-    def patiently(self, attempt: Callable[[], T]) -> T:
-        """`attempt()`, made again for a minute where Postgres went away in it. Raises `LedgerUnavailable`.
+    def retry_until_available(self, attempt: Callable[[], T]) -> T:
+        """Call `attempt()`, and retry it for a minute while Postgres is unavailable. Raises `LedgerUnavailable`.
 
-        The minute begins with the first failure, since a process may be frozen in an attempt for longer. It does not run
-        while Postgres is being started or says that it recovers.
+        The minute begins with the first failure, because a process may be frozen in an attempt for longer. Time in which
+        Postgres starts or recovers does not count.
         """
         deadline = math.inf
         pause = 0.1
         while True:
             try:
                 return attempt()
-            except psycopg.errors.DeadlockDetected:  # Postgres is here; who waited for us as we for them goes on
+            except psycopg.errors.DeadlockDetected:  # Postgres is available, and the other transaction proceeds
                 deadline = min(deadline, time.monotonic() + timing.current().ledger_patience)
                 if time.monotonic() > deadline:
                     raise
-                logger.info("two transactions waited for each other; trying ours again")
+                logger.info("deadlock between two transactions: retrying this one")
             except (*CONNECTION_LOST, PoolTimeout) as error:
                 deadline = min(deadline, time.monotonic() + timing.current().ledger_patience)
                 if time.monotonic() > deadline or isinstance(error, psycopg.errors.InsufficientPrivilege):
-                    raise LedgerUnavailable(
-                        f"Postgres went away and did not come back within a minute: {error}"
-                    ) from error
-                logger.warning("Postgres is away (%s); trying again", type(error).__name__)
+                    raise LedgerUnavailable(f"Postgres has been unavailable for a minute: {error}") from error
+                logger.warning("Postgres is unavailable (%s); retrying", type(error).__name__)
                 time.sleep(pause)
                 pause = min(pause * 2, 2.0)
-                away_since = time.monotonic()
+                revive_began = time.monotonic()
                 self.revive()
-                deadline += time.monotonic() - away_since
+                deadline += time.monotonic() - revive_began
 
     def revive(self) -> None:
-        """Have Postgres started again where it is ours to start; one thread at a time. Silent where it cannot be had."""
+        """Restart an embedded Postgres, one thread at a time. Ignores `LedgerUnavailable`: the caller retries."""
         with self._reviving, contextlib.suppress(LedgerUnavailable):
             self._revive()
 
@@ -146,6 +140,7 @@ class Ledger:
             return receipts.is_left(cursor, self._author)
 
     def close(self) -> None:
+        """Close the pool's connections."""
         self._pool.close()
 
     def __enter__(self) -> "Ledger":
@@ -162,12 +157,12 @@ class Ledger:
     def _configure(self, connection: psycopg.Connection[Any]) -> None:
         connection.execute("select set_config('search_path', %s, false)", [self.schema])
         connection.execute("set timezone to 'UTC'")
-        # A transaction a frozen process left open would hold row locks for ever.
+        # Without this, a transaction that a frozen process left open would hold its row locks forever.
         connection.execute("set idle_in_transaction_session_timeout to '60s'")
 
 
 def _check(connection: Connection) -> None:
-    """Raise where Postgres has gone since the connection was last used; a round trip only where it has said anything."""
+    """Raise if Postgres closed the connection since its last use. Costs a round trip only if the socket has data."""
     with selectors.DefaultSelector() as selector:
         selector.register(connection.pgconn.socket, selectors.EVENT_READ)
         if selector.select(timeout=0):
@@ -175,13 +170,13 @@ def _check(connection: Connection) -> None:
 
 
 def fetch_one(cur: Cursor, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> dict[str, Any]:
-    """The row of a query that always has one (an aggregate, `returning` of a row that is there)."""
+    """The row of a query that always returns one, such as an aggregate. Raises `LookupError` if there is none."""
     row = cur.execute(query.encode(), parameters).fetchone()
     if row is None:
-        raise LookupError("the ledger lacks a row that must be there")
+        raise LookupError("a row that must exist is missing from the ledger")
     return row
 
 
 def notify(cur: Cursor, message: str) -> None:
-    """Tell every worker of this ledger, once this transaction commits."""
+    """Notify every worker of this ledger when this transaction commits."""
     cur.execute("select pg_notify('offload_' || current_schema(), %s)", [message])

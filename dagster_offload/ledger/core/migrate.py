@@ -1,5 +1,7 @@
-"""Bring a ledger's schema up to date: tables by numbered files of `ledger/migrations`, each once; functions, triggers and
-views by `ledger/sql`, all of it again whenever it differs from what the ledger has."""
+"""Bring a ledger's schema up to date.
+
+The numbered files of `ledger/migrations` create tables; each is applied once. The files of `ledger/sql` define functions,
+triggers and views; all are applied again whenever any of them changes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -37,7 +39,8 @@ def _make_steps(cur: Cursor) -> None:
     done = {row["number"] for row in cur.execute("select number from migrations")}
     if done and max(done) > newest:
         raise LedgerUnavailable(
-            f"the ledger was written by a newer dagster_offload (schema step {max(done)}, this one knows {newest}): upgrade"
+            f"a newer dagster_offload wrote this ledger (schema step {max(done)}; this version supports up to {newest}): "
+            "upgrade dagster_offload"
         )
     for step in steps:
         number = int(step.name[:4])
@@ -47,7 +50,7 @@ def _make_steps(cur: Cursor) -> None:
 
 
 def _apply_sql(cur: Cursor) -> None:
-    """Only where it differs: to replace a trigger waits for every open transaction that writes."""
+    """Apply the files only if they changed: replacing a trigger waits for every open transaction that writes."""
     files = [entry.read_text(encoding="utf-8") for entry in _sql_files("sql")]
     digest = hashlib.sha256("\0".join(files).encode()).hexdigest()
     cur.execute("select from applied_sql where digest = %s", [digest])
@@ -60,5 +63,5 @@ def _apply_sql(cur: Cursor) -> None:
 
 
 def _sql_files(folder: str) -> list[Traversable]:
-    found = resources.files("dagster_offload.ledger").joinpath(folder).iterdir()
-    return sorted((entry for entry in found if entry.name.endswith(".sql")), key=lambda entry: entry.name)
+    entries = resources.files("dagster_offload.ledger").joinpath(folder).iterdir()
+    return sorted((entry for entry in entries if entry.name.endswith(".sql")), key=lambda entry: entry.name)

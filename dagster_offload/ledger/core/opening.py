@@ -1,4 +1,4 @@
-"""Open the ledger the settings name: start or reach Postgres, bring the schema up to date."""
+"""Open the ledger of the settings: start or reach Postgres, and bring the schema up to date."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ from dagster_offload.stages.graph import GRAPH
 
 @contextmanager
 def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Ledger]:
-    """A migrated ledger for the block. Raises `LedgerUnavailable` with what to do.
+    """A migrated ledger for the block. Raises `LedgerUnavailable` with the next step.
 
-    An embedded Postgres that dies under it is started again: there may be nobody else to do it.
+    An embedded Postgres that dies meanwhile is restarted: no other process may be running to do it.
     """
 
     def revive() -> None:
@@ -28,9 +28,9 @@ def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Le
 
 @contextmanager
 def reach_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Ledger]:
-    """The ledger as it is, for a process that only looks on: never migrated, and a Postgres that dies is left alone.
+    """The ledger for a process that only reads: it is not migrated, and an embedded Postgres that dies is not restarted.
 
-    Opens no connection by itself. Raises `LedgerUnavailable` with what to do.
+    Does not open a connection by itself. Raises `LedgerUnavailable` with the next step.
     """
     with Ledger(ensure_postgres(settings), schema) as ledger:
         yield ledger

@@ -1,8 +1,8 @@
-"""Receipts: whether a transaction whose commit was never answered took place.
+"""Receipts show whether a transaction was committed when Postgres never confirmed the commit.
 
-A connection lost between COMMIT and its answer leaves us in doubt; doing the step again could take a second permit or
-count a fault twice. So every step that writes leaves its number beside what it wrote. Postgres' own answer
-(`pg_xact_status`) will not do: after a crash a number that was never flushed is given out again.
+If the connection is lost between COMMIT and its confirmation, the step is in doubt: repeating it could take a second permit
+or count a fault twice. So every step that writes also stores its number in the same transaction. Postgres' own
+`pg_xact_status` is not reliable here: after a crash Postgres reuses transaction ids that it never flushed.
 """
 
 import threading
@@ -13,12 +13,12 @@ import psycopg
 
 Cursor = psycopg.Cursor[dict[str, Any]]
 
-# Far longer than a step is tried again.
+# Much longer than a step is retried.
 KEPT_MINUTES = 60
 
 
 class Author(threading.local):
-    """One thread of this process: it does one step at a time, so its last number is enough."""
+    """A thread of this process. It runs one step at a time, so its last number is enough."""
 
     def __init__(self) -> None:
         self.name = uuid.uuid4()
@@ -26,9 +26,9 @@ class Author(threading.local):
 
 
 def leave_and_commit(cur: Cursor, author: Author) -> None:
-    """The end of a step's transaction, in one round trip; leaves nothing where the step wrote nothing."""
+    """Commit a step's transaction in one round trip, with a receipt if the step wrote anything."""
     author.step += 1
-    # Without parameters, because only then two statements go together. Neither value comes from elsewhere.
+    # Two statements fit in one query only without parameters. Both values are generated here, so this is safe.
     receipt = (
         f"insert into receipts (author, step) select '{author.name}'::uuid, {author.step} "
         "where pg_current_xact_id_if_assigned() is not null "
@@ -38,7 +38,7 @@ def leave_and_commit(cur: Cursor, author: Author) -> None:
 
 
 def is_left(cur: Cursor, author: Author) -> bool:
-    """Whether the author's last step was committed. Waits for a transaction that is still at it."""
+    """Whether the author's last step was committed. Waits if its transaction is still open."""
     cur.execute(
         "insert into receipts (author, step) values (%s, 0) "
         "on conflict (author) do update set left_at = clock_timestamp() returning step",
@@ -49,5 +49,5 @@ def is_left(cur: Cursor, author: Author) -> bool:
 
 
 def forget_old(cur: Cursor) -> None:
-    """Remove what nobody will ask for any more."""
+    """Remove receipts that are too old to be needed."""
     cur.execute("delete from receipts where left_at < clock_timestamp() - make_interval(mins => %s)", [KEPT_MINUTES])

@@ -10,25 +10,29 @@ from dagster_offload.stages.graph import Outcome
 
 
 class State(StrEnum):
-    """Where a work item stands."""
+    """The state of a work item."""
 
     PENDING = "pending"  # may be claimed once `not_before` is reached
     CLAIMED = "claimed"  # a worker holds it
-    DEFERRED = "deferred"  # put off because the slot is away
+    DEFERRED = "deferred"  # waits because the slot is unavailable
     DONE = "done"  # has a result
-    FAILED = "failed"  # three attempts; only a person's `retry` moves it
-    QUARANTINED = "quarantined"  # cuts every call or kills its worker; only a person's `retry` moves it
+    FAILED = "failed"  # three attempts were spent; only the command `retry` moves it
+    QUARANTINED = "quarantined"  # cuts every call or kills its worker; only the command `retry` moves it
     GONE = "gone"  # the file is gone; results are kept
 
 
 class BreakerState(StrEnum):
+    """The state of a slot's circuit breaker."""
+
     CLOSED = "closed"  # calls flow
-    OPEN = "open"  # the slot is away; a trial decides when it is back
-    MISCONFIGURED = "misconfigured"  # refused with an error that a person mends, most likely; asked again, slowly
+    OPEN = "open"  # the slot is unavailable; a trial shows when it is back
+    MISCONFIGURED = "misconfigured"  # the error most likely needs a changed setting; retried at long intervals
 
 
 @dataclass(frozen=True)
 class ClaimedItem:
+    """A work item of a claim, with the input and the recipe it was claimed for."""
+
     item_id: int
     stage: str
     input_digest: str
@@ -40,19 +44,19 @@ class ClaimedItem:
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker's hold on one document's due work items, in declared order of stages."""
+    """A worker's hold on the due work items of one document, in declared order of stages."""
 
     token: int
     document_id: int
     document: str
     is_alone: bool
     text: str | None = field(repr=False)  # the extracted text, for LLM stages
-    items: tuple[ClaimedItem, ...]  # empty where every due item could reuse a result
+    items: tuple[ClaimedItem, ...]  # empty if every due item could reuse a result
 
 
 @dataclass(frozen=True)
 class CallRecord:
-    """One completion, as it goes into `calls`. `outcome` is `ok` or the fault's one word."""
+    """One completion: a row of `calls`. `outcome` is `ok` or the code of the fault; `seconds` is its duration."""
 
     slot: str
     epoch: int
@@ -69,10 +73,10 @@ class CallRecord:
 
 @dataclass(frozen=True)
 class NewResult:
-    """What a finished work item brings: `text` for extract, `value` for LLM stages.
+    """The result of a finished work item: `text` for extract, `value` for LLM stages.
 
-    `in_all` is the last call with the tokens and seconds of all that led to it, where these were kept before.
-    `seconds` is how long extract took; LLM stages have the seconds of their calls.
+    `in_all` is the last call with the tokens and seconds of all calls of a document that was read in parts.
+    `seconds` is the duration of extract; LLM stages use the seconds of their calls.
     """
 
     outcome: Outcome
@@ -84,13 +88,13 @@ class NewResult:
     seconds: float | None = None
 
 
-# What is said instead of a time to come, where `SlotRow.is_retry_due`: a time that passed tells of a look nobody took.
-CHECKED_AT_THE_NEXT_TICK = "to be asked at the next look (a running up, or dagster-offload drain)"
+# Shown instead of `retry_at` if `SlotRow.is_retry_due`: a time in the past would look like a check that took place.
+CHECKED_AT_THE_NEXT_TICK = "to be checked at the next tick (by a running up, or dagster-offload drain)"
 
 
 @dataclass(frozen=True)
 class SlotRow:
-    """A slot as the ledger knows it. Times are the database's."""
+    """A slot's row in the ledger. Times are of the database's clock."""
 
     name: str
     url: str = field(repr=False)  # it may hold a password
@@ -100,34 +104,36 @@ class SlotRow:
     epoch: int
     reason: str | None
     reason_since: datetime | None
-    retry_at: datetime | None
+    retry_at: datetime | None  # when the next trial is due
     refusal_wait_seconds: float | None
     was_red_since_opening: bool
     is_retry_due: bool  # `retry_at` is reached
     is_trial_running: bool
-    is_auto: bool = False  # `permits` is found by trying
-    places: int | None = None  # documents in flight its server can keep; None = not known
+    is_auto: bool = False  # `permits` is measured (`auto`)
+    places: int | None = None  # the server's prompt cache size in documents; None = not known
     places_from: str | None = None  # person | server
-    width_found: dict[str, Any] | None = None  # the last width trying settled at; see `width.py` in this folder
+    width_found: dict[str, Any] | None = None  # the last concurrency found by `auto`; see `slots/auto_concurrency.py`
 
     @property
     def shown_url(self) -> str:
+        """The URL without its password."""
         return without_password(self.url)
 
     @property
     def reason_text(self) -> str:
-        """`upstream_cold since 14:02`, by this machine's clock."""
+        """The reason and its time, such as `upstream_cold since 14:02`, in this machine's time zone."""
         return f"{self.reason} since {self.reason_since.astimezone():%H:%M}" if self.reason_since else str(self.reason)
 
     @property
-    def width(self) -> int:
-        """Calls open at once: a document has one at a time, so N and the places both bound it."""
+    def concurrency(self) -> int:
+        """How many calls may be open at once. A document has one call at a time, so both the number of permits and the
+        prompt cache size limit it."""
         return self.permits if self.places is None else min(self.permits, self.places)
 
 
 @dataclass(frozen=True)
 class PendingEvent:
-    """One materialization Dagster has not been told yet, with everything its metadata shows."""
+    """One materialization that is not yet reported to Dagster, with everything its metadata shows."""
 
     event_id: int
     result_id: int
@@ -156,8 +162,8 @@ class PendingEvent:
 
 @dataclass(frozen=True)
 class StageCounts:
-    """Work items of one stage by state. All but `outdated` (a part of done) add up to the documents present whose upstream
-    is done."""
+    """Work items of one stage by state. `outdated` is a part of `done`. The other numbers add up to the documents present
+    whose upstream stage is done."""
 
     pending: int = 0
     claimed: int = 0

@@ -1,4 +1,4 @@
-"""The stages this ledger records, in declared order. They are given to it when it is opened; no code here knows a name."""
+"""The stages that this ledger records, in declared order. `open_ledger` supplies them; no code here knows a stage's name."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ def graph(cur: Cursor) -> tuple[StageNode, ...]:
 
 
 def replace(cur: Cursor, nodes: Sequence[StageNode]) -> None:
-    """Write the graph down, upstreams first. Writes nothing where it is known already."""
+    """Store the graph, upstreams first. Writes nothing if it is unchanged."""
     if graph(cur) == tuple(nodes):
         return
     cur.execute("delete from stages")

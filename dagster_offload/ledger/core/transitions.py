@@ -12,7 +12,7 @@ def record_transition(
     worker_id: int | None,
     reason: str | None,
 ) -> None:
-    """Every change of state, with its time, worker and reason: what `explain` prints."""
+    """Record one change of state with its time, worker and reason. `explain` prints them."""
     cur.execute(
         "insert into transitions (document_id, stage, from_state, to_state, worker_id, reason) "
         "values (%s, %s, %s, %s, %s, %s)",

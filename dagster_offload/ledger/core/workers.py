@@ -1,7 +1,7 @@
-"""Workers: register, heartbeat, say goodbye, and take back what the dead held.
+"""Workers: register, send heartbeats, deregister, and reclaim the work of dead workers.
 
-Liveness belongs to the worker, not to the call: a thread of its own beats every 10 s by the database's clock, and a
-session advisory lock on one direct connection is freed by Postgres the moment the process dies.
+A worker is alive or dead, not a call. A separate thread sends a heartbeat every 10 s by the database's clock. A session
+advisory lock on a direct connection is released by Postgres the moment the process dies.
 """
 
 import contextlib
@@ -32,11 +32,12 @@ RECLAIMS_TO_RUN_ALONE = 2
 
 
 def host_name() -> str:
+    """The name of this host."""
     return socket.gethostname()
 
 
 def boot_id() -> str:
-    """Changes with every boot of this host."""
+    """An identifier that changes with every boot of this host."""
     linux = Path("/proc/sys/kernel/random/boot_id")
     if linux.exists():
         return linux.read_text().strip()
@@ -53,6 +54,8 @@ def _boot_time() -> str:
 
 @dataclass(frozen=True)
 class WorkerRow:
+    """A worker's row in the ledger."""
+
     worker_id: int
     kind: str
     host: str
@@ -64,10 +67,11 @@ class WorkerRow:
 
 
 class Worker:
-    """A process that takes work, as a context manager: registered, beating, and gone without a trace of claims.
+    """A process that takes work, as a context manager: it registers, sends heartbeats, and returns its claims at the end.
 
-    Entering reclaims what the dead held, and so does every heartbeat. `is_lost` turns True when the ledger gave this
-    worker up (it slept longer than its lease): it must start nothing new; what it still finishes is fenced.
+    Entering reclaims the work of dead workers, and so does every heartbeat. `is_lost` becomes True when the ledger has
+    reclaimed this worker's work (the process slept longer than its lease). It must then start nothing new; results it still
+    finishes are fenced.
     """
 
     def __init__(self, ledger: Ledger, kind: str, stages: Sequence[str] = (), run_id: str | None = None) -> None:
@@ -84,16 +88,16 @@ class Worker:
 
     @property
     def is_person(self) -> bool:
-        """Whether somebody waits in front of a screen: a run goes before a drain."""
+        """Whether a person waits for this worker: a run has priority over a drain."""
         return self.kind == "run"
 
     def on_notify(self, listener: Callable[[str], None]) -> None:
-        """Call `listener(message)` from the heartbeat's thread for each notification of the ledger."""
+        """Call `listener(message)` from the heartbeat thread for each notification of the ledger."""
         self._listeners.append(listener)
 
     def __enter__(self) -> "Worker":
         self.id = self.ledger.run(_register, self.kind, self.stages, self.run_id)
-        self._connection = self.ledger.patiently(self._hold)
+        self._connection = self.ledger.retry_until_available(self._hold)
         self.ledger.run(reclaim_dead, self.ledger.schema)
         self._thread.start()
         return self
@@ -110,7 +114,7 @@ class Worker:
                 self._connection.close()
 
     def _hold(self) -> Connection:
-        """A connection of our own that holds our lock and listens."""
+        """Open a direct connection that holds this worker's lock and listens for notifications."""
         connection = self.ledger.connect()
         try:
             connection.execute("select pg_advisory_lock(%s, %s)", [lock_class(self.ledger.schema), self.id])
@@ -125,40 +129,40 @@ class Worker:
             try:
                 if self._connection is None:
                     self._connection = self._hold()
-                    self._tell("reconnected")
+                    self._notify_listeners("reconnected")
                 self._beat(self._connection)
                 if self._listen_until_next_beat(self._connection):
                     return
             except CONNECTION_LOST as error:
-                logger.warning("heartbeat: Postgres is away (%s); connecting again", type(error).__name__)
+                logger.warning("heartbeat: Postgres is unavailable (%s); reconnecting", type(error).__name__)
                 if self._connection is not None:
                     with contextlib.suppress(*CONNECTION_LOST):
                         self._connection.close()
                     self._connection = None
                 if select.select([self._stop_reader], [], [], 1.0)[0]:
                     return
-                self.ledger.revive()  # nobody else asks the ledger for anything while calls last
+                self.ledger.revive()  # while calls are open, no other code of this process uses the ledger
 
     def _beat(self, connection: Connection) -> None:
         if connection.execute(_BEAT, [self.id]).rowcount == 0:
             self.is_lost = True
-            self._tell("lost")
-        # Chosen in a deadlock, we are not cut off from Postgres; the next heartbeat looks again.
+            self._notify_listeners("lost")
+        # After a deadlock Postgres is still available; the next heartbeat retries.
         with contextlib.suppress(psycopg.errors.DeadlockDetected), connection.transaction(), connection.cursor() as cur:
             reclaim_dead(cur, self.ledger.schema)
 
     def _listen_until_next_beat(self, connection: Connection) -> bool:
-        """Hand on what arrives until the next heartbeat is due; True when the worker is to stop."""
+        """Pass notifications to the listeners until the next heartbeat is due; True if the worker must stop."""
         next_beat = time.monotonic() + timing.current().heartbeat
         while (left := next_beat - time.monotonic()) > 0:
-            # Before the wait: what arrived beside the heartbeat's own queries does not make the socket readable again.
+            # Before the wait: notifications that arrived with the heartbeat's own queries do not make the socket readable.
             for notification in connection.notifies(timeout=0):
-                self._tell(notification.payload)
+                self._notify_listeners(notification.payload)
             if self._stop_reader in select.select([connection.fileno(), self._stop_reader], [], [], left)[0]:
                 return True
         return False
 
-    def _tell(self, message: str) -> None:
+    def _notify_listeners(self, message: str) -> None:
         for listener in self._listeners:
             listener(message)
 
@@ -172,7 +176,7 @@ def lock_class(schema: str) -> int:
 
 
 def lock_alive(cur: Cursor, worker_id: int) -> bool:
-    """Whether the ledger still counts on this worker; if so nobody reclaims it before this transaction ends."""
+    """Whether this worker is still registered. If so, no other worker can reclaim it before this transaction ends."""
     cur.execute("select 1 from workers where worker_id = %s and ended_at is null for key share", [worker_id])
     return cur.fetchone() is not None
 
@@ -189,8 +193,8 @@ def _register(cur: Cursor, kind: str, stages: Sequence[str], run_id: str | None)
 
 
 def _deregister(cur: Cursor, worker_id: int) -> None:
-    """Give everything back at no cost to any document."""
-    # Waits for claims and permits still in flight (see `lock_alive`), which nobody would give back after us.
+    """Return all claims and permits. This costs no document an attempt."""
+    # Waits for claims and permits still in flight (see `lock_alive`): nothing would return them afterwards.
     cur.execute("select 1 from workers where worker_id = %s for update", [worker_id])
     cur.execute(
         "update work_items set state = 'pending', reason = 'the worker stopped', changed_at = clock_timestamp() "
@@ -206,7 +210,7 @@ def _deregister(cur: Cursor, worker_id: int) -> None:
 
 
 def _free_slots(cur: Cursor, worker_id: int) -> None:
-    # The slots first, as everybody locks them before their permits.
+    # Slots first: every transaction locks a slot before its permits.
     cur.execute("update slots set trial_worker = null where trial_worker = %s", [worker_id])
     cur.execute("delete from permits where worker_id = %s", [worker_id])
     cur.execute("delete from permit_waiters where worker_id = %s", [worker_id])
@@ -214,11 +218,11 @@ def _free_slots(cur: Cursor, worker_id: int) -> None:
 
 
 def reclaim_dead(cur: Cursor, schema: str) -> list[int]:
-    """Take back the claims and permits of dead workers; returns their ids.
+    """Reclaim the claims and permits of dead workers; returns the workers' ids.
 
-    Dead = lease over, or lock free with a heartbeat over 15 s old and the server up for over 30 s. The lease does not
-    run while the server was down. A death counts against a document only if it ran alone, and never after a reboot of
-    its host or a restart of Postgres.
+    A worker is dead if its lease has expired, or if its lock is free, its heartbeat is over 15 s old and Postgres has been
+    up for over 30 s. The lease does not run while Postgres is down. A death counts against a document only if the document
+    ran alone, and never after a reboot of the host or a restart of Postgres.
     """
     cur.execute(
         "select worker_id, pg_postmaster_start_time() > heartbeat_at as server_restarted, "
@@ -242,11 +246,11 @@ def reclaim_dead(cur: Cursor, schema: str) -> list[int]:
     )
     dead = cur.fetchall()
     for row in dead:
-        _take_back(cur, row["worker_id"], counts=not (row["server_restarted"] or row["rebooted"]))
+        _reclaim(cur, row["worker_id"], counts=not (row["server_restarted"] or row["rebooted"]))
     return [row["worker_id"] for row in dead]
 
 
-def _take_back(cur: Cursor, worker_id: int, *, counts: bool) -> None:
+def _reclaim(cur: Cursor, worker_id: int, *, counts: bool) -> None:
     reason = f"worker {worker_id} died" if counts else f"worker {worker_id} went down with its host or with Postgres"
     cur.execute(
         "update work_items set "
@@ -255,7 +259,7 @@ def _take_back(cur: Cursor, worker_id: int, *, counts: bool) -> None:
         "  must_run_alone = must_run_alone or reclaims + %(one)s >= %(alone)s, "
         "  state = case when claimed_alone and lone_deaths + %(one)s >= %(lone)s then 'quarantined' else 'pending' end, "
         "  reason = %(reason)s || case when claimed_alone and lone_deaths + %(one)s >= %(lone)s "
-        "    then ' for the third time while this document ran alone: look at the file, then `retry`' else '' end, "
+        "    then ' for the third time while this document ran alone: check the file, then `retry`' else '' end, "
         "  not_before = null, changed_at = clock_timestamp() "
         "where state = 'claimed' and worker_id = %(worker)s returning document_id, stage, state, reason",
         {
@@ -275,7 +279,7 @@ def _take_back(cur: Cursor, worker_id: int, *, counts: bool) -> None:
 
 
 def live_workers(cur: Cursor, schema: str, kind: str | None = None) -> list[WorkerRow]:
-    """Workers whose heart beats, of one kind or of all; reclaims the dead first."""
+    """Workers that are alive, of one kind or of all. Reclaims dead workers first."""
     reclaim_dead(cur, schema)
     cur.execute(
         "select worker_id, kind, host, boot_id, pid, run_id, started_at, heartbeat_at from workers "

@@ -9,5 +9,5 @@ create table refused_answers (
 );
 create index refused_answers_item on refused_answers (item_id);
 
-alter table slots add column dialects jsonb not null default '{}';  -- see dagster_offload/dialects.py
+alter table slots add column dialects jsonb not null default '{}';  -- see dagster_offload/slot/dialects.py
 alter table slots add column dialects_at timestamptz;               -- when they were found out

@@ -1,6 +1,6 @@
-"""How fast a slot works, and when the backlog may be done: from the calls it answered, and the hours it was there.
+"""Estimates a slot's speed and when the backlog may be done, from the calls it answered and the hours it was available.
 
-What cannot be known from so little history is left open, and said.
+If the history is too short for an estimate, the note says so.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 
-RECENT_CALLS = 2000  # what the rate is taken from: hours of use, and a bound on what is looked at
+RECENT_CALLS = 2000  # the rate is measured over this many calls: hours of use, at a bounded cost
 RECENT_DAYS = 14
-# A pause longer than this between two calls is no use of the slot.
+# A longer pause between two calls does not count as use of the slot.
 PAUSE_SECONDS = 60.0
 USUAL_DAYS = 28
 DAYS_TO_KNOW_USUAL_HOURS = 7
@@ -23,8 +23,8 @@ _ANSWERED = "slot = %(slot)s and item_id is not null and (outcome = 'ok' or toke
 
 @dataclass(frozen=True)
 class Rate:
-    """What a slot did in its last hours of use. `seconds_per_item` counts the slot's time, not a call's: calls beside
-    one another share it."""
+    """A slot's speed in its last hours of use. `seconds_per_item` is the slot's time, not a call's: concurrent calls
+    share it."""
 
     tokens_per_second: float
     seconds_per_item: Mapping[str, float]  # by stage
@@ -33,7 +33,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """None = not known; `note` then says why. `slot_hours_left` is time of the slot, whenever it is there."""
+    """None = not known; `note` then gives the reason. `slot_hours_left` counts only hours in which the slot is available."""
 
     tokens_per_second: float | None = None
     documents_per_hour: float | None = None
@@ -43,13 +43,13 @@ class Estimate:
 
 
 def estimate(cur: Cursor, slot: str) -> Estimate:
-    """The slot's pace, and when the backlog may be done at the hours it is usually there."""
+    """The slot's speed, and when the backlog may be done given the hours at which the slot is usually available."""
     rate = recent_rate(cur, slot)
     if rate is None:
-        return Estimate(note="no call was answered lately: its pace is not known")
+        return Estimate(note="speed not known: the slot answered no call in the last two weeks")
     per_item = rate.seconds_per_item
     any_stage = sum(per_item.values()) / len(per_item)
-    asked = [node.name for node in stages.graph(cur) if node.upstream is not None]
+    llm_stages = [node.name for node in stages.graph(cur) if node.upstream is not None]
     seconds_left = sum(n * per_item.get(stage, any_stage) for stage, n in _backlog(cur).items())
     hours_left = (seconds_left + _parts_left(cur) * rate.seconds_per_part) / 3600
     done_at, note = None, None
@@ -59,7 +59,7 @@ def estimate(cur: Cursor, slot: str) -> Estimate:
         done_at, note = expected_end(now, hours_left, since, hours)
     return Estimate(
         tokens_per_second=rate.tokens_per_second,
-        documents_per_hour=3600 / sum(per_item.get(stage, any_stage) for stage in asked),
+        documents_per_hour=3600 / sum(per_item.get(stage, any_stage) for stage in llm_stages),
         slot_hours_left=hours_left,
         done_at=done_at,
         note=note,
@@ -67,24 +67,24 @@ def estimate(cur: Cursor, slot: str) -> Estimate:
 
 
 def _backlog(cur: Cursor) -> dict[str, int]:
-    """Work items to come of each stage that asks a slot; a document whose text is not there yet will be one of each.
+    """Remaining work items of each LLM stage. A document whose text is not extracted yet counts once in each.
 
-    Long documents begun are counted by `_parts_left`; that one not begun is long cannot be told from here.
+    `_parts_left` counts the long documents that were begun. Whether a document is long is not known before it is begun.
     """
     cur.execute(
         "select stage, count(*) as n from work_items where state in ('pending', 'claimed', 'deferred') "
         "and (parts_total is null or stage = (select first_stage())) group by stage"
     )
-    found = {row["stage"]: row["n"] for row in cur.fetchall()}
+    counts = {row["stage"]: row["n"] for row in cur.fetchall()}
     return {
-        node.name: found.get(node.name, 0) + found.get(node.upstream, 0)
+        node.name: counts.get(node.name, 0) + counts.get(node.upstream, 0)
         for node in stages.graph(cur)
         if node.upstream is not None
     }
 
 
 def _parts_left(cur: Cursor) -> float:
-    """Parts to come of the long documents begun, and the merges after them: about one for three parts."""
+    """Remaining parts of the long documents that were begun, and the merges after them: about one per three parts."""
     row = fetch_one(
         cur,
         "select coalesce(sum(parts_total - parts_done + parts_total / 3.0), 0)::double precision as n from work_items "
@@ -95,7 +95,7 @@ def _parts_left(cur: Cursor) -> float:
 
 
 def recent_rate(cur: Cursor, slot: str) -> Rate | None:
-    """The pace over the last answered calls, pauses left out; None where there were none for two weeks."""
+    """The speed over the last answered calls, without pauses; None if there were none for two weeks."""
     cur.execute(
         "with recent as (select stage, item_id, seconds, ended_at, "
         "    coalesce(tokens_in - coalesce(tokens_cached, 0), 0) + coalesce(tokens_out, 0) as tokens, "
@@ -116,7 +116,7 @@ def recent_rate(cur: Cursor, slot: str) -> Rate | None:
     if not used or not in_calls:
         return None
     parts = [row for row in rows if row["is_part"]]
-    # Where only long documents were read, a part is the best guess for a short one, and the other way round.
+    # If only long documents were read, a part is the best estimate for a short document, and the other way round.
     whole = [row for row in rows if not row["is_part"]] or [row | {"items": row["calls"]} for row in parts]
     of_parts = parts or rows
     return Rate(
@@ -127,9 +127,10 @@ def recent_rate(cur: Cursor, slot: str) -> Rate | None:
 
 
 def hours_of_use(cur: Cursor, slot: str) -> tuple[datetime | None, list[datetime]]:
-    """Since when calls are known (four weeks at most), and the hours since in which the slot answered one.
+    """The first hour with a call (at most four weeks ago, None if there is none), and all hours in which the slot answered
+    a call.
 
-    One look into the index per hour, however many calls there are.
+    Costs one index look-up per hour, however many calls there are.
     """
     cur.execute(
         "select hour from generate_series(date_trunc('hour', clock_timestamp() - make_interval(days => %(days)s)), "
@@ -144,13 +145,14 @@ def hours_of_use(cur: Cursor, slot: str) -> tuple[datetime | None, list[datetime
 def expected_end(
     now: datetime, hours_left: float, since: datetime | None, hours: Collection[datetime]
 ) -> tuple[datetime | None, str | None]:
-    """When `hours_left` hours of the slot are over, if it is there as it was since; else why that cannot be said.
+    """When the slot will have worked for `hours_left` hours if it stays available as in the past; else the reason why that
+    is not known.
 
-    An hour of the week counts as often as it was used: an hour of two Mondays in four counts half.
+    Each hour of the week is weighted by how often it was used: an hour used on two Mondays of four counts half.
     """
     if since is None or now - since < timedelta(days=DAYS_TO_KNOW_USUAL_HOURS):
         days = len({hour.date() for hour in hours})
-        return None, f"used on {days} day{'s' if days != 1 else ''} so far: too little to know its usual hours"
+        return None, f"used on {days} day{'s' if days != 1 else ''} so far: too few to know its usual hours"
     weeks = (now - since) / timedelta(weeks=1)
     usual: dict[int, float] = {}
     for hour in hours:
@@ -164,7 +166,7 @@ def expected_end(
             return at + timedelta(hours=hours_left / part), None
         hours_left -= available
         at = following
-    return None, "not within half a year at the hours it is usually there"
+    return None, "not within half a year at the slot's usual hours"
 
 
 def _hour_of_week(moment: datetime) -> int:

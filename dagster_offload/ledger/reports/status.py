@@ -1,4 +1,4 @@
-"""What a person asks: how much of everything, why does it wait, what happened to this document, show me the records."""
+"""Reports for people: counts by state, problems and their reasons, the history of a document, the records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from dagster_offload.ledger.work.redo import OUTDATED
 
 
 def stage_counts(cur: Cursor, recipes: Mapping[str, str]) -> dict[str, StageCounts]:
-    """Work items by stage and state; `outdated` = done with another recipe than the present one.
+    """Work items by stage and state; `outdated` = done with another recipe than today's.
 
-    An index holds all that is counted: a million items are read in a quarter of a second.
+    An index covers the query: counting a million items takes a quarter of a second.
     """
-    found = {}
+    counts = {}
     for stage in [node.name for node in stages.graph(cur)]:
         cur.execute(
             f"select i.state, count(*) as n, count(*) filter (where {OUTDATED}) as outdated from work_items i "
@@ -25,13 +25,13 @@ def stage_counts(cur: Cursor, recipes: Mapping[str, str]) -> dict[str, StageCoun
         )
         rows = cur.fetchall()
         outdated = sum(row["outdated"] for row in rows)
-        found[stage] = StageCounts(**{row["state"]: row["n"] for row in rows}, outdated=outdated)
-    return found
+        counts[stage] = StageCounts(**{row["state"]: row["n"] for row in rows}, outdated=outdated)
+    return counts
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A work item only a person can move, or one that waits, with its reason."""
+    """A failed or quarantined work item, with its reason."""
 
     document: str
     stage: str
@@ -52,7 +52,7 @@ def problems(cur: Cursor, limit: int = 50) -> list[Problem]:
 
 @dataclass(frozen=True)
 class InParts:
-    """A long document that is being read: `done` of `total` parts are answered."""
+    """A long document that was begun: `done` of `total` parts are answered."""
 
     document: str
     stage: str
@@ -62,7 +62,7 @@ class InParts:
 
 
 def in_parts(cur: Cursor, limit: int = 50) -> list[InParts]:
-    """Long documents begun and not done, those at work first."""
+    """Long documents that were begun and are not done, claimed ones first."""
     cur.execute(
         "select d.key as document, i.stage, i.state, i.parts_done as done, i.parts_total as total from work_items i "
         "join documents d using (document_id) where i.parts_total is not null "
@@ -73,7 +73,7 @@ def in_parts(cur: Cursor, limit: int = 50) -> list[InParts]:
 
 
 def count_needs_ocr(cur: Cursor) -> int:
-    """Documents that are pictures of text nobody has read."""
+    """How many documents are images of text that need OCR."""
     cur.execute(
         "select count(*) as n from work_items "
         "where stage = (select first_stage()) and state = 'done' and outcome = 'needs_ocr'"
@@ -82,12 +82,13 @@ def count_needs_ocr(cur: Cursor) -> int:
 
 
 def unusable_names(cur: Cursor) -> dict[str, str]:
+    """File names that cannot be document keys, each with the reason."""
     return {row["name"]: row["reason"] for row in cur.execute("select name, reason from unusable_names order by name")}
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """All that is known about one document: its items now, what happened to them, the calls made for them."""
+    """The full history of one document: its work items, their transitions, and their calls."""
 
     document: str
     is_present: bool
@@ -98,7 +99,7 @@ class Explanation:
 
 
 def explain(cur: Cursor, document: str) -> Explanation | None:
-    """The history of one document, oldest first; None where there is no such document."""
+    """The history of one document, oldest first; None if the ledger has no such document."""
     row = cur.execute("select document_id, is_present, digest from documents where key = %s", [document]).fetchone()
     if row is None:
         return None

@@ -1,13 +1,13 @@
-"""What a worker's calls cost in tokens, and whether the server read each document once."""
+"""How many tokens a worker's calls used, and whether the server read each document only once."""
 
 from dataclasses import dataclass
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 
-# Of a second stage's prompt, this much at least comes out of the server's cache where it still holds the document.
+# If the server still caches the document, at least this part of a second stage's prompt comes from the cache.
 EXPECTED_REUSE = 0.5
-# In shorter prompts the instruction, which differs from stage to stage, is too large a part to tell.
-PROMPT_TOKENS_TO_JUDGE = 1000
+# Shorter prompts show nothing: the instruction, which differs between stages, is too large a part of them.
+LEAST_PROMPT_TOKENS = 1000
 
 _CALLS = (
     "calls c join workers w on w.worker_id = c.worker_id where w.worker_id = %(worker)s "
@@ -17,16 +17,16 @@ _CALLS = (
 
 @dataclass(frozen=True)
 class TokenUse:
-    """Tokens as the server counted them. `cached` is None where it never says what it took out of its cache."""
+    """Tokens as the server counted them. `cached` is None if the server never reports cached tokens."""
 
     calls: int = 0
-    read: int = 0  # of prompts, what was not in the cache
-    cached: int | None = None  # of prompts, what was
-    written: int = 0
+    read: int = 0  # prompt tokens that were not in the cache
+    cached: int | None = None  # prompt tokens from the cache
+    written: int = 0  # completion tokens
 
 
 def of_worker(cur: Cursor, worker_id: int) -> TokenUse:
-    """The sums of one worker's calls for documents; trials are not among them."""
+    """The sums over one worker's calls for documents, without trials."""
     row = fetch_one(
         cur,
         "select count(*) as calls, coalesce(sum(c.tokens_in - coalesce(c.tokens_cached, 0)), 0)::bigint as read, "
@@ -37,14 +37,15 @@ def of_worker(cur: Cursor, worker_id: int) -> TokenUse:
 
 
 def of_last_drain(cur: Cursor) -> TokenUse | None:
+    """The same for the latest drain; None if there was none."""
     row = cur.execute("select max(worker_id) as worker_id from workers where kind = 'drain'").fetchone()
     return None if row is None or row["worker_id"] is None else of_worker(cur, row["worker_id"])
 
 
 def second_stage_reuse(cur: Cursor, worker_id: int) -> float | None:
-    """Of the prompts of documents' later stages, the part the server had in its cache; None where it does not say.
+    """Which part (0 to 1) of the prompts of documents' later stages came from the server's cache; None if not reported.
 
-    Documents asked about in parts, or asked twice for one stage, tell nothing and are left out.
+    Leaves out documents that were read in parts or had two calls for one stage: they show nothing.
     """
     row = fetch_one(
         cur,
@@ -56,18 +57,18 @@ def second_stage_reuse(cur: Cursor, worker_id: int) -> float | None:
         "  max(n) over (partition by document_id) as most from asked) "
         "select (sum(tokens_cached) / nullif(sum(tokens_in), 0))::double precision as reuse from turns "
         "where turn > 1 and most = 1 and tokens_in >= %(least)s",
-        {"worker": worker_id, "least": PROMPT_TOKENS_TO_JUDGE},
+        {"worker": worker_id, "least": LEAST_PROMPT_TOKENS},
     )
     reuse: float | None = row["reuse"]
     return reuse
 
 
 def warning_of(reuse: float | None, slot: str) -> str | None:
-    """One line for people where a server reads documents twice; None where it does not, or nobody knows."""
+    """A warning line if a server reads documents twice; None if it does not, or if that is not known."""
     if reuse is None or reuse >= EXPECTED_REUSE:
         return None
     return (
-        f"the {slot} slot read most of each document again for its second stage ({reuse:.0%} of the prompt came out of its "
-        f"cache): let its server keep more prompts (llama.cpp --parallel, mlx --prompt-cache-size), or have fewer documents "
-        f"in flight: dagster-offload slot set {slot} --places P; dagster-offload doctor shows how many it keeps"
+        f"the {slot} slot read most of each document again for its second stage (only {reuse:.0%} of the prompt came from "
+        f"its cache): make its server cache more prompts (llama.cpp --parallel, mlx --prompt-cache-size), or process fewer "
+        f"documents at once: dagster-offload slot set {slot} --places P; dagster-offload doctor shows its prompt cache size"
     )

@@ -1,1 +1,1 @@
-"""Slots in the ledger: settings, circuit breaker, permits, concurrency, and what their servers were found to support."""
+"""Slots in the ledger: settings, circuit breaker, permits, concurrency, and the features their servers support."""

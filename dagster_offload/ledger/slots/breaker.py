@@ -1,7 +1,7 @@
-"""The slot's circuit breaker: opened by a fault, closed by one trial, numbered by epochs.
+"""The slot's circuit breaker. A fault opens it, and one successful trial closes it.
 
-Every fault of a slot belongs to the epoch its call began in. Closing raises the epoch, so an old call's failure cannot
-open a newer one, and "the trial of this epoch answered" is simply "the epoch is over".
+Every fault of a slot belongs to the epoch in which its call began. Closing the breaker raises the epoch, so the failure of
+an old call cannot open it again. A trial of an epoch was answered if the epoch is over.
 """
 
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from enum import StrEnum
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
-from dagster_offload.ledger.slots.concurrency import begin_anew_after_wake
+from dagster_offload.ledger.slots.concurrency import restart_after_wake
 from dagster_offload.ledger.slots.slots import EVERY_DOCUMENT_REFUSED, SINCE_IT_CHANGED, locked
 
 FIRST_BACKOFF_SECONDS = 15.0
 LONGEST_BACKOFF_SECONDS = 45.0
-# A misconfigured slot is asked again, too: what is wrong there may pass by itself, or be mended at the server.
+# A misconfigured slot gets trials too: the cause may pass by itself, or be fixed at the server.
 FIRST_MISCONFIGURED_SECONDS = 60.0
 LONGEST_MISCONFIGURED_SECONDS = 1800.0
 BUSY_IN_A_ROW_TO_OPEN = 3
@@ -32,10 +32,10 @@ def open_breaker(
     at_once: bool = False,
     pause_seconds: float = FIRST_BACKOFF_SECONDS,
 ) -> bool:
-    """Open the breaker for everybody; False where the call belongs to an epoch that is over.
+    """Open the breaker for all workers; False if the call belongs to an epoch that is over.
 
-    `wait_seconds` is the slot's own Retry-After; `pause_seconds` is until the next look where it named none. `at_once`
-    makes a trial due now: for faults that may be a document's.
+    `wait_seconds` is the slot's Retry-After; without one the next trial is due after `pause_seconds`. `at_once` makes a
+    trial due now: for faults that a document may have caused.
     """
     row = locked(cur, slot)
     if row.epoch != epoch:
@@ -63,10 +63,12 @@ def open_breaker(
 
 
 def note_probe(cur: Cursor, slot: str, *, is_healthy: bool, reason: str) -> SlotRow:
-    """Remember what a probe said while no work flows: red and then green counts as `retry_at` reached.
+    """Store the result of a probe while the breaker is not closed. A healthy probe after an unhealthy one makes a trial
+    due now.
 
-    The `reason` of a red one beside an open breaker is what keeps work from the slot now, so it is the slot's, unless
-    that says the same and names a setting, too. A slot that refused every document answers trials, so nothing is noted.
+    The `reason` of an unhealthy probe replaces the reason of an open breaker, because it explains why no work is sent now.
+    The old reason stays if it says the same and also names a setting. For a slot that refused every document nothing is
+    stored, because it answers trials.
     """
     row = locked(cur, slot)
     if row.breaker is BreakerState.CLOSED or (row.reason or "").startswith(EVERY_DOCUMENT_REFUSED):
@@ -87,18 +89,19 @@ def note_probe(cur: Cursor, slot: str, *, is_healthy: bool, reason: str) -> Slot
 
 
 class TrialTurn(StrEnum):
-    """What a worker that wants to know whether the slot answers is to do."""
+    """What a worker must do to learn whether the slot answers."""
 
-    YOURS = "yours"  # run the trial, then `end_trial`
-    WAIT = "wait"  # somebody else's is running: look again when notified
+    YOURS = "yours"  # run the trial, then call `end_trial`
+    WAIT = "wait"  # another worker runs the trial: check again when notified
     ANSWERED = "answered"  # the slot has answered since
-    REFUSED = "refused"  # it was asked in this epoch and refused
+    REFUSED = "refused"  # the slot refused the trial of this epoch
 
 
 def begin_trial(cur: Cursor, slot: str, worker_id: int, epoch: int) -> TrialTurn:
-    """One trial at a time per slot, ledger-wide; every call that failed in the same epoch uses its verdict.
+    """Start a trial if one is due. One trial at a time runs per slot and ledger; all calls that failed in the same epoch
+    use its result.
 
-    A trial that was refused set `retry_at`: until then its verdict holds.
+    A refused trial sets `retry_at`: its result holds until then.
     """
     row = locked(cur, slot)
     if row.epoch > epoch:
@@ -115,7 +118,7 @@ def begin_trial(cur: Cursor, slot: str, worker_id: int, epoch: int) -> TrialTurn
 class TrialEnd:
     """How a trial ended. `wait_seconds` is the refusal's Retry-After.
 
-    `is_busy`: a 429. It asks for patience and says nothing about the error before it, which stays the slot's reason.
+    `is_busy`: a 429. It says nothing about the error before it, which stays the slot's reason.
     """
 
     is_answered: bool
@@ -126,14 +129,15 @@ class TrialEnd:
 
 
 def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd) -> SlotRow:
-    """Close the breaker and raise the epoch, or set the next look: Retry-After, else 15 s doubling to 45 s.
+    """Close the breaker and raise the epoch, or schedule the next trial: after Retry-After, else after 15 s, doubled up to
+    45 s.
 
-    A misconfigured slot is asked again after 1 minute, doubling to 30.
+    The next trial of a misconfigured slot is due after 1 minute, doubled up to 30.
     """
     row = locked(cur, slot)
-    abandon_trial(cur, slot, worker_id)  # it is over; what it said is below
+    abandon_trial(cur, slot, worker_id)  # the trial is over; its result is stored below
     if row.epoch == epoch and end.is_answered:
-        begin_anew_after_wake(cur, slot)
+        restart_after_wake(cur, slot)
         cur.execute(
             "update slots set breaker = 'closed', epoch = epoch + 1, reason = null, reason_since = null, opened_at = null, "
             "retry_at = null, backoff_seconds = %s, was_red_since_opening = false, busy_in_a_row = 0 where name = %s",
@@ -160,15 +164,15 @@ def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd)
 
 
 def abandon_trial(cur: Cursor, slot: str, worker_id: int) -> None:
-    """No trial of this worker's any more, and no verdict: the next may be made at once."""
+    """End this worker's trial without a result: the next trial may start at once."""
     cur.execute("update slots set trial_worker = null where name = %s and trial_worker = %s", [slot, worker_id])
     notify(cur, f"breaker:{slot}")
 
 
 def count_busy(cur: Cursor, slot: str, epoch: int, wait_seconds: float | None) -> bool:
-    """A 429: back-pressure, not absence. False where the call is to wait and be tried again.
+    """Count a 429: the slot is available but busy. False if the call should wait and retry.
 
-    True where it opened the breaker (three in a row, or a wait over 60 s), or belongs to an epoch that is over.
+    True if the 429 opened the breaker (three in a row, or a wait over 60 s) or belongs to an epoch that is over.
     """
     row = cur.execute(
         "update slots set busy_in_a_row = busy_in_a_row + 1 where name = %s and epoch = %s returning busy_in_a_row",
@@ -183,20 +187,21 @@ def count_busy(cur: Cursor, slot: str, epoch: int, wait_seconds: float | None) -
 
 
 def note_success(cur: Cursor, slot: str) -> None:
-    """A call ended well: the rows of 429s and of equal faults are over. Writes only where there was one."""
+    """After a successful call: reset the counts of consecutive 429s and equal faults. Writes only if there are any."""
     cur.execute("select note_success(array[%s])", [slot])
 
 
 def count_document_fault(cur: Cursor, slot: str, code: str, item_id: int) -> list[int]:
-    """Five different documents in a row with the same fault and no success between: the slot is at fault.
+    """Count a document fault. After five different documents in a row with the same fault and no success in between, the
+    slot is at fault and becomes misconfigured.
 
-    Over epochs, because the trial before each of them was answered, which raised the epoch.
-    Returns the work items whose attempts are to be given back (one entry per attempt), or nothing.
+    The count spans epochs: the trial before each of these calls was answered and raised the epoch.
+    Returns the work items whose attempts must be given back (one entry per attempt); empty if the fault is the document's.
     """
-    words = f"{EVERY_DOCUMENT_REFUSED}: {code}"
-    seen = locked(cur, slot)
-    if seen.breaker is BreakerState.MISCONFIGURED and seen.reason == words:
-        return [item_id]  # its call was open beside those of the five
+    reason = f"{EVERY_DOCUMENT_REFUSED}: {code}"
+    slot_row = locked(cur, slot)
+    if slot_row.breaker is BreakerState.MISCONFIGURED and slot_row.reason == reason:
+        return [item_id]  # its call was open at the same time as those of the five
     row = fetch_one(
         cur,
         "update slots set fault_items = case when fault_code = %(code)s then fault_items || %(item)s::bigint "
@@ -214,7 +219,7 @@ def count_document_fault(cur: Cursor, slot: str, code: str, item_id: int) -> lis
         f"update slots set breaker = 'misconfigured', {SINCE_IT_CHANGED}, reason = %(reason)s, "
         "opened_at = coalesce(opened_at, clock_timestamp()), "
         "retry_at = null, fault_code = null, fault_items = '{}' where name = %(slot)s",
-        {"reason": words, "slot": slot},
+        {"reason": reason, "slot": slot},
     )
     notify(cur, f"breaker:{slot}")
     return items

@@ -1,6 +1,7 @@
-"""N found by trying, for all workers of the ledger together: the slot's row remembers, whoever holds permits steers.
+"""Automatic concurrency for all workers of the ledger together. The slot's row stores the state, and any worker that holds
+permits can change it.
 
-What a width brought is read from `calls`, whichever worker made them, so that several drains steer as one.
+The throughput is measured from `calls` of all workers, so several drains share one measurement.
 """
 
 from dataclasses import asdict
@@ -15,34 +16,36 @@ from dagster_offload.ledger.slots.slots import get, locked
 from dagster_offload.slot.config import MAX_CONCURRENCY
 
 IDLE_FOR_A_NEW_STAY = "30 minutes"  # longer than any one call
-BUSY = "http_429"  # the outcome of a call that was told to wait
+BUSY = "http_429"  # the outcome of a call that the slot refused because it is busy
 
-# Work, so that calls of unlike documents compare: a server writes one token in about the time it reads sixteen (27 B on
-# a laptop: 12 and 200 a second), and reads a document once for two stages. What it reads again, because more documents
-# are in flight than it keeps, takes its time and is no work. Where a server counts nothing, or says zero, a call is a call.
+# The unit of work, which makes calls of different documents comparable. A server writes one token in about the time in
+# which it reads sixteen (27 B on a laptop: 12 and 200 per second), and reads a document once for two stages. If more
+# documents are in flight than fit its prompt cache, it reads documents again; that takes time but counts as no work. If a
+# server reports no tokens, or zero, each call counts as one.
 _WORK = "coalesce(nullif(tokens_out + tokens_in / 32.0, 0), 1)"
 
 
 def steer(cur: Cursor, slot: str, longest_seconds: float) -> SlotRow:
-    """The slot's row after what its calls say of its width, where that is found by trying; else as it is.
+    """Update the concurrency from the slot's recent calls if it is `auto`; returns the slot's row. `longest_seconds` is the
+    longest mean duration of a call.
 
-    Cheap enough for once a second. Safe beside other workers' steering: the first to see enough calls decides.
+    Cheap enough to run once a second. Safe with several workers: the first that sees enough calls decides.
     """
     row = get(cur, slot)
     if row is not None and not (row.is_auto and row.breaker is BreakerState.CLOSED):
         return row
     row = locked(cur, slot)
-    memory = _memory(cur, slot)
-    if memory is None:
-        return _remember(cur, row, ConcurrencyState())
+    stored = _stored_state(cur, slot)
+    if stored is None:
+        return _store(cur, row, ConcurrencyState())
     widest = min(MAX_CONCURRENCY, row.places or MAX_CONCURRENCY)
-    following = next_concurrency(memory, _seen(cur, slot, memory), widest=widest, longest_seconds=longest_seconds)
-    return row if following is None else _remember(cur, row, following)
+    following = next_concurrency(stored, _measure(cur, slot, stored), widest=widest, longest_seconds=longest_seconds)
+    return row if following is None else _store(cur, row, following)
 
 
-def _memory(cur: Cursor, slot: str) -> ConcurrencyState | None:
-    """What was found so far in this stay of the slot; None where nothing was, or it was idle for so long that its
-    machine may have slept meanwhile without anybody asking."""
+def _stored_state(cur: Cursor, slot: str) -> ConcurrencyState | None:
+    """The stored state; None if there is none, or if the slot was idle for so long that its machine may have slept
+    unnoticed."""
     row = fetch_one(
         cur,
         "select width_memory as memory, width_since < clock_timestamp() - %(idle)s::interval and not exists ("
@@ -55,10 +58,10 @@ def _memory(cur: Cursor, slot: str) -> ConcurrencyState | None:
     return ConcurrencyState(**{**row["memory"], "phase": Phase(row["memory"]["phase"])})
 
 
-def begin_anew_after_wake(cur: Cursor, slot: str) -> None:
-    """A slot that was away begins at 1 again: its server may be another, or its owner at work.
+def restart_after_wake(cur: Cursor, slot: str) -> None:
+    """Start again at 1 after the slot was unavailable: its server may have changed, or its owner may be using it.
 
-    A breaker that was open for one trial at once, because a fault may have been a document's, was no absence.
+    A breaker that opened only for an immediate trial, because a document may have caused the fault, does not count.
     """
     cur.execute(
         "update slots set permits = 1, width_memory = null where name = %s and is_auto "
@@ -67,9 +70,9 @@ def begin_anew_after_wake(cur: Cursor, slot: str) -> None:
     )
 
 
-def _seen(cur: Cursor, slot: str, width: ConcurrencyState) -> Window:
-    """What the slot did from when a change had settled until so long ago that the calls begun then have ended: before
-    that, calls still open are not known. Trials are no work."""
+def _measure(cur: Cursor, slot: str, state: ConcurrencyState) -> Window:
+    """Measure the slot. The window starts when the last change of concurrency has settled. It ends at the latest time at
+    which all calls that began have also ended, because open calls are not recorded. Trials do not count."""
     row = fetch_one(
         cur,
         "with began as (select c.*, c.ended_at - make_interval(secs => c.seconds) as begun_at, s.width_since, "
@@ -85,35 +88,35 @@ def _seen(cur: Cursor, slot: str, width: ConcurrencyState) -> Window:
         "  coalesce(avg(seconds), 0) as call_seconds, "
         "  (select count(*) from began where outcome = %(busy)s and begun_at >= width_since) as refused, "
         "  (select count(*) from permits where slot = %(slot)s) as held from answered",
-        {"slot": slot, "busy": BUSY, "settling": width.settling_seconds, "expected": width.expected_seconds},
+        {"slot": slot, "busy": BUSY, "settling": state.settling_seconds, "expected": state.expected_seconds},
     )
     return Window(**row)
 
 
-def _remember(cur: Cursor, row: SlotRow, width: ConcurrencyState) -> SlotRow:
-    """Write the width down for all workers, and tell them where it changed."""
+def _store(cur: Cursor, row: SlotRow, state: ConcurrencyState) -> SlotRow:
+    """Store the state for all workers, and notify them if the concurrency changed."""
     cur.execute(
         "update slots set permits = %(permits)s, width_memory = %(memory)s, width_since = clock_timestamp(), "
         "  width_found = coalesce(%(found)s, width_found) where name = %(slot)s",
         {
-            "permits": width.width,
-            "memory": Jsonb(asdict(width)),
-            "found": Jsonb(found) if (found := _found(width)) else None,
+            "permits": state.width,
+            "memory": Jsonb(asdict(state)),
+            "found": Jsonb(found) if (found := _shown_values(state)) else None,
             "slot": row.name,
         },
     )
-    if width.width != row.permits:
-        # Holders have to look after a narrowing only; whoever waits for a permit, or opens lanes, after a widening.
-        notify(cur, f"wanted:{row.name}" if width.width < row.permits else "freed")
+    if state.width != row.permits:
+        # A lower value concerns holders of permits; a higher one concerns workers that wait for permits or open lanes.
+        notify(cur, f"wanted:{row.name}" if state.width < row.permits else "freed")
     return locked(cur, row.name)
 
 
-def _found(width: ConcurrencyState) -> dict[str, Any] | None:
-    """What people are shown: `speed_up` is work per second against one call at a time."""
-    if not width.is_found or not width.known_concurrency:
+def _shown_values(state: ConcurrencyState) -> dict[str, Any] | None:
+    """The values shown to people; `speed_up` compares work per second with one call at a time."""
+    if not state.is_found or not state.known_concurrency:
         return None
     return {
-        "width": width.known_concurrency,
-        "call_seconds": round(width.known_seconds, 2),
-        "speed_up": round(width.known_rate / width.lone_rate, 2) if width.lone_rate else None,
+        "width": state.known_concurrency,
+        "call_seconds": round(state.known_seconds, 2),
+        "speed_up": round(state.known_rate / state.lone_rate, 2) if state.lone_rate else None,
     }

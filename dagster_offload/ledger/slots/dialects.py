@@ -1,7 +1,7 @@
-"""What each slot's server was found to understand, from one process to the next. See `dagster_offload.slot.dialects`.
+"""Stores which dialect each slot's server understands, for the next process. See `dagster_offload.slot.dialects`.
 
-It is forgotten when the slot's settings change, and after a day: servers are upgraded. After a wake, ways of asking for
-JSON that came to nothing get another chance.
+The findings expire when the slot's settings change, and after a day, because servers are upgraded. After a wake, JSON
+modes that failed are tried again.
 """
 
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ from dagster_offload.slot.dialects import Findings, after_a_wake
 VALID_DAYS = 1
 
 _LATELY = (
-    "select name, dialects -> 'findings' as findings, (dialects ->> 'epoch')::bigint is distinct from epoch as was_away "
+    "select name, dialects -> 'findings' as findings, (dialects ->> 'epoch')::bigint is distinct from epoch as is_after_wake "
     "from slots where dialects ->> 'fingerprint' = fingerprint "
     f"and dialects_at > clock_timestamp() - make_interval(days => {VALID_DAYS})"
 )
 
 
 def recall(cur: Cursor, slot: SlotConfig) -> Findings:
-    """What was found out lately about the server behind these settings; empty where nothing is known."""
+    """The recent findings about the server behind these settings; empty if there are none."""
     row = cur.execute(
         f"{_LATELY} and name = %s and dialects ->> 'fingerprint' = %s".encode(), [slot.name, slot.fingerprint]
     ).fetchone()
@@ -31,17 +31,17 @@ def recall(cur: Cursor, slot: SlotConfig) -> Findings:
 
 
 def recall_all(cur: Cursor) -> dict[str, Findings]:
-    """The same of every slot that this ledger has seen, by name."""
+    """The recent findings of every slot in this ledger, by name."""
     return {row["name"]: _findings(row) for row in cur.execute(_LATELY.encode()).fetchall()}
 
 
 def _findings(row: Mapping[str, Any]) -> Findings:
-    found = row["findings"] if isinstance(row["findings"], Mapping) else {}
-    return after_a_wake(found) if row["was_away"] else found
+    findings = row["findings"] if isinstance(row["findings"], Mapping) else {}
+    return after_a_wake(findings) if row["is_after_wake"] else findings
 
 
 def remember(cur: Cursor, slot: SlotConfig, findings: Findings) -> None:
-    """Write down what was found out just now, in place of what stood there."""
+    """Store these findings in place of the old ones."""
     cur.execute(
         "update slots set dialects = jsonb_build_object('fingerprint', %s::text, 'epoch', epoch, 'findings', %s::jsonb), "
         "dialects_at = clock_timestamp() where name = %s",

@@ -1,7 +1,7 @@
-"""Permits: the right to have one completion request open at a slot; never more than N over all workers of the ledger.
+"""Permits: the right to have one completion request open at a slot. All workers of the ledger together hold at most N.
 
-Rows tied to a worker and kept from call to call, so that a call costs no query. A dead worker's permits go back with
-its claims (workers.py).
+A permit is a row that belongs to a worker. The worker keeps it from call to call, so a call costs no query. The permits of
+a dead worker are reclaimed with its claims (core/workers.py).
 """
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
@@ -12,14 +12,15 @@ from dagster_offload.ledger.slots.slots import lock, locked
 def acquire(
     cur: Cursor, slot: str, worker_id: int, *, is_person: bool, is_exclusive: bool = False, count: int = 1
 ) -> int:
-    """Take up to `count` permits, as many as are free; stand in line for the rest (see `give_up_if_wanted`).
+    """Take up to `count` permits, as many as are free, and wait in the queue for the rest (see `give_up_if_wanted`).
+    Returns how many were taken. Raises `SlotForgotten`.
 
-    An exclusive permit, for a document that must run alone, is given while nobody holds any, and keeps others out.
-    A drain gets none while a person waits, and a worker the ledger has given up gets none at all.
+    An exclusive permit, for a document that must run alone, is granted only while no permit is held, and blocks all others.
+    A drain gets none while a person's run waits. A worker that was reclaimed gets none.
     """
     if not lock_alive(cur, worker_id):
         return 0
-    n = locked(cur, slot).width
+    n = locked(cur, slot).concurrency
     row = fetch_one(
         cur,
         "select count(*) as held, coalesce(bool_or(is_exclusive), false) as is_shut, "
@@ -47,19 +48,20 @@ def acquire(
 
 
 def stop_waiting(cur: Cursor, slot: str, worker_id: int) -> None:
+    """Remove this worker from the slot's queue."""
     cur.execute("delete from permit_waiters where slot = %s and worker_id = %s", [slot, worker_id])
 
 
 def count_held(cur: Cursor, slot: str) -> int:
-    """Permits that workers hold at a slot: the calls of ours that may be open there."""
+    """How many permits all workers hold at a slot: the most calls that may be open there."""
     return int(fetch_one(cur, "select count(*) as n from permits where slot = %s", [slot])["n"])
 
 
 def release(cur: Cursor, slot: str, worker_id: int, count: int = 1) -> None:
-    """Give `count` of this worker's permits back; a forgotten slot's went with it.
+    """Return `count` of this worker's permits. A forgotten slot has none left.
 
-    Two lanes that end at the same moment must not pick the same row: one permit would be left behind, and a lane that
-    wants the slot for itself would wait for its own worker for ever.
+    The lock keeps two lanes that end at the same moment from picking the same row. Otherwise one permit would remain, and a
+    lane that needs the slot alone would wait for its own worker forever.
     """
     lock(cur, slot)
     cur.execute(
@@ -71,10 +73,10 @@ def release(cur: Cursor, slot: str, worker_id: int, count: int = 1) -> None:
 
 
 def is_wanted(cur: Cursor, slot: str, *, is_person: bool) -> bool:
-    """Whether holders are to give a permit back between two calls: a person waits, or more are held than N or the
-    server's places.
+    """Whether holders should return a permit between two calls: a person's run waits, or more permits are held than N or
+    the prompt cache size.
 
-    A person's run gives nothing up for another person.
+    A person's run returns no permit for another person's run.
     """
     row = fetch_one(
         cur,
@@ -87,7 +89,7 @@ def is_wanted(cur: Cursor, slot: str, *, is_person: bool) -> bool:
 
 
 def give_up_if_wanted(cur: Cursor, slot: str, worker_id: int, *, is_person: bool) -> bool:
-    """Give one of this worker's permits back where it `is_wanted`; True if so."""
+    """Return one of this worker's permits if it `is_wanted`; True if it was returned. Raises `SlotForgotten`."""
     locked(cur, slot)
     if not is_wanted(cur, slot, is_person=is_person):
         return False

@@ -1,4 +1,4 @@
-"""Slots as the ledger knows them: seen at which settings, how many permits, and whether one was lost."""
+"""The rows of slots in the ledger: their settings, number of permits and prompt cache size."""
 
 from collections.abc import Mapping
 
@@ -9,10 +9,10 @@ from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.slot.config import DEEP, SlotConfig, Slots
 
-# Begins the reason of a slot whose documents all end in the same fault, and of their work items.
+# The first word of the reason of a slot whose documents all end in the same fault, and of their work items.
 EVERY_DOCUMENT_REFUSED = "every_document_refused"
 
-# Beside an assignment of `reason`: a slot that says the same again says so since the first time.
+# Use with every assignment of `reason`: the time of a reason is that of its first occurrence in a row.
 SINCE_IT_CHANGED = (
     "reason_since = case when reason is distinct from %(reason)s then clock_timestamp() else reason_since end"
 )
@@ -27,18 +27,20 @@ _SELECT = (
 
 
 def get(cur: Cursor, name: str) -> SlotRow | None:
-    """The slot of that name, or None where the ledger never saw one."""
+    """The slot of that name, or None if it is not in the ledger."""
     row = cur.execute(_SELECT + "where s.name = %s", [name]).fetchone()
     return None if row is None else SlotRow(**{**row, "breaker": BreakerState(row["breaker"])})
 
 
 def list_slots(cur: Cursor) -> list[SlotRow]:
+    """All slots in the ledger, by name."""
     cur.execute(_SELECT + "order by s.name")
     return [SlotRow(**{**row, "breaker": BreakerState(row["breaker"])}) for row in cur.fetchall()]
 
 
 def lock(cur: Cursor, name: str) -> None:
-    """Until the transaction ends: breaker, permits and trials of a slot change under this lock only. It comes first."""
+    """Lock the slot until the transaction ends. Its breaker, permits and trials change only under this lock, which must be
+    taken before any other."""
     cur.execute("select 1 from slots where name = %s for update", [name])
 
 
@@ -52,13 +54,13 @@ def locked(cur: Cursor, name: str) -> SlotRow:
 
 
 def register(cur: Cursor, slot: SlotConfig, recipes: Mapping[str, str] | None = None) -> SlotRow:
-    """Write down a configured slot, at every door that writes.
+    """Store a configured slot. Every command and process that writes to the ledger calls this first.
 
-    The number of permits follows the setting whenever that changes; `set_permits` wins until then. Changed settings
-    re-arm a breaker that waits for them: a trial decides. So do other `recipes`, at the doors that ask, where every
-    document was refused. Another server's places are not known.
+    The number of permits follows the setting whenever that changes; until then `set_permits` has precedence. Changed
+    settings make a trial due at an open or misconfigured slot. So do changed `recipes` if every document was refused; only
+    processes that make calls pass them. A changed URL clears the prompt cache size, because the server may be another.
     """
-    url = slot.shown_url  # backups and other users of the database get no password
+    url = slot.shown_url  # without the password: backups and other users of the database must not see it
     is_auto = slot.concurrency == "auto"
     n = {"permits": 1 if is_auto else slot.concurrency, "setting": 0 if is_auto else slot.concurrency, "auto": is_auto}
     cur.execute(
@@ -83,16 +85,16 @@ def register(cur: Cursor, slot: SlotConfig, recipes: Mapping[str, str] | None = 
         {"name": slot.name, "url": url, "model": slot.model, "fingerprint": slot.fingerprint},
     )
     if (changed := cur.fetchone()) is not None and changed["breaker"] != BreakerState.CLOSED:
-        try_again(cur, slot.name, "the settings changed: asking again")
+        try_again(cur, slot.name, "the settings changed: a trial is due")
     row = locked(cur, slot.name)
-    if recipes is None or not _asks_otherwise_now(cur, row, recipes):
+    if recipes is None or not _have_refused_recipes_changed(cur, row, recipes):
         return row
-    try_again(cur, slot.name, "what is asked changed: asking again")
+    try_again(cur, slot.name, "the prompts or options changed: a trial is due")
     return locked(cur, slot.name)
 
 
-def _asks_otherwise_now(cur: Cursor, slot: SlotRow, recipes: Mapping[str, str]) -> bool:
-    """Whether every document was refused, and none of them when asked as it would be now: with other classes, say."""
+def _have_refused_recipes_changed(cur: Cursor, slot: SlotRow, recipes: Mapping[str, str]) -> bool:
+    """Whether the slot refused every document, but none with today's recipes (because the classes changed, for example)."""
     if slot.breaker is not BreakerState.MISCONFIGURED or not (slot.reason or "").startswith(EVERY_DOCUMENT_REFUSED):
         return False
     row = fetch_one(
@@ -105,7 +107,7 @@ def _asks_otherwise_now(cur: Cursor, slot: SlotRow, recipes: Mapping[str, str]) 
 
 
 def try_again(cur: Cursor, name: str, reason: str) -> None:
-    """Let the next look at an open or misconfigured slot be a trial, now."""
+    """Make a trial due now at an open or misconfigured slot."""
     cur.execute(
         "update slots set breaker = 'open', retry_at = clock_timestamp(), reason = %s, reason_since = clock_timestamp(), "
         "backoff_seconds = 15, fault_code = null, fault_items = '{}' where name = %s and breaker <> 'closed'",
@@ -114,10 +116,10 @@ def try_again(cur: Cursor, name: str, reason: str) -> None:
     notify(cur, f"breaker:{name}")
 
 
-def ask_now(cur: Cursor, name: str) -> None:
-    """Let the next look at a misconfigured slot be a trial: whatever was wrong there may be mended.
+def make_trial_due(cur: Cursor, name: str) -> None:
+    """Make a trial due now at a misconfigured slot, because the cause may be fixed.
 
-    Not where every document was refused: such a slot answers trials, and would refuse every document again.
+    Does nothing if the slot refused every document: it answers trials, and would refuse every document again.
     """
     cur.execute(
         "update slots set retry_at = clock_timestamp() where name = %s and breaker = 'misconfigured' "
@@ -127,7 +129,7 @@ def ask_now(cur: Cursor, name: str) -> None:
 
 
 def note_models(cur: Cursor, name: str, models: str) -> None:
-    """What the server of a misconfigured slot lists. Another list than last time makes the next look a trial."""
+    """Store the list of models of a misconfigured slot's server. A changed list makes a trial due now."""
     cur.execute(
         "update slots set models_listed = %(models)s, retry_at = case when models_listed <> %(models)s "
         "  and not starts_with(reason, %(every)s) then clock_timestamp() else retry_at end "
@@ -137,22 +139,25 @@ def note_models(cur: Cursor, name: str, models: str) -> None:
 
 
 def set_permits(cur: Cursor, name: str, permits: int) -> None:
-    """N for a slot, by a person's word; holders above it give up after their current call."""
+    """Set N for a slot by command. Holders above N return their permit after their current call. Raises
+    `SlotForgotten`."""
     _set(cur, name, "permits = %s, is_auto = false, width_memory = null", permits)
 
 
 def set_auto(cur: Cursor, name: str) -> None:
-    """N for a slot is found by trying from now on, beginning at 1, by a person's word."""
+    """Set automatic concurrency for a slot by command. It starts at 1. Raises `SlotForgotten`."""
     _set(cur, name, "permits = 1, is_auto = true, width_memory = null")
 
 
 def set_places(cur: Cursor, name: str, places: int | None) -> None:
-    """How many documents a slot's server can keep, by a person's word; None: as the server says, if it does."""
+    """Set a slot's prompt cache size (in documents) by command; None: use what the server reports. Raises
+    `SlotForgotten`."""
     _set(cur, name, "places = %s, places_from = %s", places, "person" if places else None)
 
 
 def learn_places(cur: Cursor, name: str, places: int | None) -> SlotRow:
-    """What the server says of its places (None: it tells nothing). A person's word wins."""
+    """Store the prompt cache size the server reports (None: it reports nothing), unless it was set by command. Raises
+    `SlotForgotten`."""
     row = locked(cur, name)
     if row.places_from != "person" and row.places != places:
         _set(cur, name, "places = %s, places_from = %s", places, "server" if places else None)
@@ -167,9 +172,9 @@ def _set(cur: Cursor, name: str, assignments: str, *values: object) -> None:
 
 
 def forget(cur: Cursor, name: str) -> bool:
-    """A person's word that a slot is gone for good; False where the ledger never saw it.
+    """Remove a slot for good, by command; False if the ledger does not have it.
 
-    What it put off is due: another slot may do it now, and epochs of a later slot of that name begin anew.
+    Work that it deferred becomes due: another slot may do it now. The epochs of a later slot of that name start again.
     """
     cur.execute("delete from slots where name = %s", [name])
     was_known = cur.rowcount > 0
@@ -182,18 +187,18 @@ def forget(cur: Cursor, name: str) -> bool:
 
 
 def forgotten(name: str) -> SlotForgotten:
-    """The end of work that was under way at the slot."""
+    """The error for work in progress at a slot that was removed."""
     return SlotForgotten(
-        f"slot {name} was forgotten while work was under way: nothing more is sent to it, and what was answered is kept. "
-        "The next command that works brings it back if it is still configured"
+        f"slot {name} was forgotten while work was in progress: nothing more is sent to it, and its answers are kept. "
+        "The next command that does work adds the slot again if it is still configured"
     )
 
 
 def refuse_lost_slot(cur: Cursor, slots: Slots) -> None:
-    """Raise `SlotLost` where the ledger has seen a deep slot and the settings have none."""
-    if slots.deep is None and (seen := get(cur, DEEP)) is not None:
+    """Raise `SlotLost` if the ledger has a deep slot and the settings have none."""
+    if slots.deep is None and (known := get(cur, DEEP)) is not None:
         raise SlotLost(
-            f"OFFLOAD_DEEP_URL is not set, but this ledger's deep slot was {seen.model} at {seen.shown_url}. Nothing is "
-            "sent to primary in its place. Set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL again, or say that it was meant: "
+            f"OFFLOAD_DEEP_URL is not set, but this ledger's deep slot was {known.model} at {known.shown_url}. Its work is "
+            "not sent to primary instead. Set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL again, or remove the slot: "
             "dagster-offload slot forget deep"
         )

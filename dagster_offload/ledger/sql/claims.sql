@@ -1,4 +1,4 @@
--- Claims: which work is due, and `take`, the only statement that claims it.
+-- Claims: which work is due, and `take`, the only function that claims it.
 
 -- The epoch of every slot, by name: {"deep": 3}.
 create or replace function epochs() returns jsonb language plpgsql stable as $$
@@ -7,8 +7,8 @@ begin
 end
 $$;
 
--- Whether a waiting item may be tried now: its time has come, or another slot than `at_slot` deferred it, or the slot that
--- deferred it has closed its breaker since. `epochs`: the result of epochs(), read once per query. It has no subquery, so
+-- Whether a waiting item is due: its time has come, or a slot other than `at_slot` deferred it, or the slot that deferred
+-- it has closed its breaker since. `epochs`: the result of epochs(), read once per query. The function has no subquery, so
 -- that the planner can inline it.
 create or replace function is_due(i work_items, at_slot text, epochs jsonb) returns boolean language sql as $$
     select i.not_before is null or i.not_before <= clock_timestamp()
@@ -16,10 +16,10 @@ create or replace function is_due(i work_items, at_slot text, epochs jsonb) retu
             or (epochs ->> i.deferred_slot)::bigint > i.deferred_epoch, false))
 $$;
 
--- Waiting items that no claim stands in the way of: no stage of the document is claimed, and no other document with the
--- same input is claimed in this stage. `item` is the whole row. `offset 0` keeps the planner from making joins of the two
--- look-ups, and `token` (only a claim has one) keeps the first from reading the index of all claims instead of the
--- document's few items. Both plans look cheap as long as nothing is claimed.
+-- Waiting items that no claim blocks: no stage of the document is claimed, and no other document with the same input is
+-- claimed in this stage. `item` is the whole row. `offset 0` keeps the planner from turning the two look-ups into joins.
+-- The condition on `token` (only a claim has one) makes the first look-up read the document's few items instead of the
+-- index of all claims. The other plans look cheap while nothing is claimed.
 create or replace view free_items as
 select i as item, i.item_id, i.document_id, i.stage, i.state, i.input_digest, i.must_run_alone, i.priority
 from work_items i
@@ -28,7 +28,7 @@ where i.state in ('pending', 'deferred') and i.input_digest is not null
     and not exists (select from work_items o
         where o.state = 'claimed' and o.stage = i.stage and o.input_digest = i.input_digest offset 0);
 
--- An item that leaves `claimed` has no holder. This is the only place that clears it, for every statement that changes a
+-- An item that leaves `claimed` has no holder. Only this trigger clears the holder, for every statement that changes a
 -- state.
 create or replace function clear_holder() returns trigger language plpgsql as $$
 begin
@@ -43,12 +43,12 @@ create or replace trigger clear_holder before update of state on work_items
 for each row when (old.state = 'claimed' and new.state <> 'claimed') execute function clear_holder();
 
 -- Claim up to `most` documents with due items in `only_stages`, highest priority first, then oldest. One row per document;
--- `items` in declared order of stages, without those that an existing result answered: they are done now.
+-- `items` are in declared order of stages, without those that an existing result completed.
 -- `only_documents`: null = all. `is_alone`: only documents that must run alone, else none of them. `at_slot`: see is_due.
 --
--- The plans are made once per connection, perhaps while the tables are empty. So a plan that reads a whole table or sorts
--- the backlog must not look attractive. Before PostgreSQL 18 a disabled plan node looks so expensive that the plan would
--- be compiled, which takes most of a second: hence `jit = off`.
+-- Plans are made once per connection, perhaps while the tables are empty. The settings rule out plans that read a whole
+-- table or sort the backlog. Before PostgreSQL 18 a disabled plan node looks so expensive that the plan would be compiled,
+-- which takes most of a second: hence `jit = off`.
 create or replace function take(
     taker integer, only_stages text[], recipes jsonb, only_documents bigint[], most integer, is_alone boolean,
     at_slot text, run text
@@ -68,13 +68,13 @@ declare
     answered bigint[];
     taken_now integer;
 begin
-    -- A worker that was given up gets nothing, and nobody reclaims this one's claims before this transaction ends.
+    -- A worker that was reclaimed gets nothing. The lock keeps others from reclaiming this one before this transaction ends.
     perform from workers where worker_id = taker and ended_at is null for key share;
     if not found then
         return;
     end if;
     while most > 0 loop
-        -- A look without locks, stage by stage along the index.
+        -- Find candidates without locks, stage by stage along the index.
         candidates := array(
             select c.document_id from unnest(only_stages) as s (stage) cross join lateral (
                 (select i.priority, i.document_id from free_items i
@@ -90,7 +90,7 @@ begin
             group by c.document_id order by max(c.priority) desc, c.document_id limit most
         );
         exit when candidates = '{}';
-        -- Of several documents with the same input only the first: the others will reuse its result. The advisory lock
+        -- Of several documents with the same input take only the first: the others will reuse its result. The advisory lock
         -- excludes an input that another worker is claiming in a transaction that is not committed yet.
         ours := array(
             with locked as materialized (
@@ -107,7 +107,7 @@ begin
             ) firsts
             where pg_try_advisory_xact_lock(hashtext('input ' || firsts.stage), hashtext(firsts.input_digest))
         );
-        -- A second look, under the locks.
+        -- Check again under the locks.
         with due as materialized (
             select i.item_id, i.document_id, i.state from free_items i
             where i.item_id = any(ours) and i.must_run_alone = is_alone and is_due(i.item, at_slot, slot_epochs)
@@ -149,7 +149,7 @@ begin
         group by t.document_id, t.token order by max(t.priority) desc, t.document_id;
         get diagnostics taken_now = row_count;
         most := most - taken_now;
-        -- Where items were answered, others with the same input may be now.
+        -- If items were completed, others with the same input may now be completed too.
         tried := tried || case when answered = '{}' then candidates else array(
             select (item ->> 'document_id')::bigint from jsonb_array_elements(taken) as item) end;
     end loop;

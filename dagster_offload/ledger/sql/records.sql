@@ -1,4 +1,5 @@
--- For people and their tools: one row per document present, with what its stages said. Columns are only ever added, at the end.
+-- For people and their tools: one row per document present, with the results of its stages. New columns go at the end, and
+-- no column is ever removed.
 
 create or replace view records as
 select

@@ -1,12 +1,12 @@
--- Results: `finish` records answers, `mark_done` is the only statement that makes a work item done, `complete_by_reuse`
--- ends items whose question was answered before.
+-- Results: `finish` records answers, `mark_done` is the only function that makes a work item done, `complete_by_reuse`
+-- completes items that an existing result answers.
 
 -- Record results and all that follows from them: calls, states, items of later stages, events. Fenced: an item is done
--- only where token, input digest and recipe still match; a result that comes too late is kept, because it was paid for.
+-- only if token, input digest and recipe still match. A result that comes too late is kept, because it was paid for.
 -- Returns the positions `n` of the results whose claim still held the item.
 -- `finishes`: [{n, item_id, token, document_id, document, stage, input_digest, recipe, outcome, value, output_digest, slot,
 -- served_model, model_evidence, tokens_in, tokens_out, tokens_cached, seconds, calls: [...]}]; n counts from 1.
--- `texts`: by n, null where the result has none. They come apart because jsonb holds no more than 256 MB.
+-- `texts`: by n, null if the result has none. They are a separate argument because jsonb holds at most 256 MB.
 create or replace function finish(finishes jsonb, texts text[], finisher integer, run text, recipes jsonb)
 returns setof integer
 language plpgsql
@@ -26,12 +26,12 @@ begin
         where w.state = 'claimed' and w.token = f.token and w.input_digest = f.input_digest and w.recipe = f.recipe
         order by w.item_id for update of w
     ) locked;
-    -- Two workers with the same key would each see no result. In one order, or two groups could wait for each other.
+    -- Without the locks, two workers with the same key would each see no result. The fixed order prevents deadlocks.
     perform pg_advisory_xact_lock(hashtext('result'), hashtext(key)) from (
         select distinct concat_ws(E'\t', f.stage, f.input_digest, f.recipe) collate "C" as key
         from jsonb_to_recordset(finishes) as f (stage text, input_digest text, recipe text) order by 1
     ) keys;
-    if has_redo then -- it replaces the current result
+    if has_redo then -- a redo replaces the current result
         update results r set superseded_at = clock_timestamp()
         from jsonb_to_recordset(finishes) as f (n integer, item_id bigint), work_items w
         where f.n = any(held) and w.item_id = f.item_id and w.is_redo and r.stage = w.stage
@@ -60,7 +60,7 @@ begin
         model_evidence, tokens_in, tokens_out, tokens_cached, seconds, first_document, superseded_at)
     select f.stage, f.input_digest, f.recipe, f.outcome, texts[f.n], f.value, f.output_digest, f.slot, f.served_model,
         f.model_evidence, f.tokens_in, f.tokens_out, f.tokens_cached, f.seconds, f.document,
-        -- Not `exists`, which could be planned to read all results once.
+        -- Not `exists`: the planner could then read all results.
         case when f.turn > 1 or (select r.result_id from results r where r.stage = f.stage
             and r.input_digest = f.input_digest and r.recipe = f.recipe and r.superseded_at is null) is not null
         then clock_timestamp() end
@@ -82,8 +82,8 @@ begin
 end
 $$;
 
--- Complete those of these items whose question a current result answers: a renamed or copied file costs no call.
--- Items that a person wants done again are left alone. Returns the items done.
+-- Complete those of these items that a current result answers: a renamed or copied file costs no call.
+-- Items of a redo are left alone. Returns the completed items.
 create or replace function complete_by_reuse(given_items bigint[], recipes jsonb, run text) returns setof bigint
 language plpgsql
 set plan_cache_mode = force_generic_plan set jit = off
@@ -106,9 +106,9 @@ begin
 end
 $$;
 
--- Make items done with these results (`done_items` and `their_results` in the same order), queue their events, and create
--- or restart the items of the stages that read their output: pending, or done at once where no call is needed. Where the
--- output is the same as before (a redo), existing items stay as they are. `finisher`: null = nobody was asked.
+-- Mark items as done with these results (`done_items` and `their_results` in the same order), queue their events, and create
+-- or restart the items of the stages that read their output: pending, or done at once if no call is needed. If the output is
+-- the same as before (a redo), existing items stay as they are. `finisher`: null = no worker, because no call was made.
 create or replace function mark_done(
     done_items bigint[], their_results bigint[], finisher integer, run text, recipes jsonb
 ) returns void

@@ -1,6 +1,6 @@
--- Slots: what a finished call says about the slot that answered it.
+-- Slots: how a finished call changes the slot that answered it.
 
--- A call ended well: the rows of 429s and of equal faults are over. Writes only where there was one.
+-- After a successful call: reset the counts of consecutive 429s and equal faults. Writes only if there are any.
 create or replace function note_success(slot_names text[]) returns void language plpgsql as $$
 begin
     update slots set busy_in_a_row = 0, fault_code = null, fault_items = '{}'

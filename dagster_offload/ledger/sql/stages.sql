@@ -1,6 +1,6 @@
 -- The stages of this ledger. `ledger/core/stages.py` fills their table.
 
--- The stage that reads the file itself. In PL/pgSQL, here and below, where an SQL function would be planned at each call.
+-- The stage that reads the file itself. It is written in PL/pgSQL because an SQL function would be planned at each call.
 create or replace function first_stage() returns text language plpgsql stable as $$
 begin
     return (select name from stages where upstream is null);

@@ -1,4 +1,4 @@
-"""Claims: a worker's hold on one document's due work items, with a fencing token; and which items are due."""
+"""Claims: a worker's hold on one document's due work items, with a fencing token. Also counts which items are due."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,8 @@ from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import Claim, ClaimedItem, State
 from dagster_offload.ledger.core.transitions import record_transition
 
-# Of a work item `i` (`is_due` and `epochs` are in `sql/claims.sql`). The states stay outside: the index needs them there.
+# Conditions on a work item `i` (`is_due` and `epochs` are in `sql/claims.sql`). The states are outside `is_due` so that the
+# index is used.
 DUE_AT_SLOT = "i.state in ('pending', 'deferred') and is_due(i, %(slot)s, (select epochs()))"
 DUE = DUE_AT_SLOT.replace("%(slot)s", "null")
 
@@ -28,12 +29,12 @@ def take(
 ) -> list[Claim]:
     """Claim up to `count` documents with due work in `stages`, highest priority first, then oldest. See `sql/claims.sql`.
 
-    `documents` limits the choice to these keys; `alone` takes only documents that must run alone, and else none of them;
-    work that another slot than `slot` deferred is due here. Items whose result exists already are completed here, without
-    a call: the claim then holds the rest, perhaps nothing. A document or an input that another worker holds is left to
-    it, and a worker the ledger has given up gets nothing.
-    Safe beside other claimers: row locks with skip locked (PostgreSQL manual, SELECT), then a second look at the items
-    under the lock.
+    `documents` limits the choice to these keys. With `alone`, only documents that must run alone are taken, otherwise none of
+    them. Work that a slot other than `slot` deferred is due here. Items whose result already exists are completed here
+    without a call; the claim holds the others, if any. A document or an input that another worker holds is skipped. A
+    worker that was reclaimed gets nothing.
+    Safe with concurrent workers: rows are locked with `skip locked` (PostgreSQL manual, SELECT), and the items are checked
+    again under the lock.
     """
     if alone:
         documents = least_failed(cur, stages, documents, slot)
@@ -69,9 +70,9 @@ _ITEM_FIELDS = tuple(field.name for field in fields(ClaimedItem))
 
 
 def least_failed(cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None, slot: str | None) -> list[str]:
-    """Of the due documents that must run alone, those in whose company a slot failed least often.
+    """Keys of the due documents that must run alone and whose calls failed together with a slot least often.
 
-    They go first, or one document that crashes its server would keep the others that run alone from their turn.
+    They run first. Otherwise one document that crashes its server would block the others that must run alone.
     """
     cur.execute(
         "select key from (select d.key, rank() over (order by (select count(distinct (c.slot, c.epoch)) "
@@ -84,7 +85,7 @@ def least_failed(cur: Cursor, stages: Sequence[str], documents: Sequence[str] | 
 
 
 def release(cur: Cursor, worker_id: int, claim: Claim, reason: str) -> None:
-    """Give back whatever of a claim is still held, at no cost: untouched work stays pending."""
+    """Return the items of a claim that are still held. They become pending, and no attempt is counted."""
     cur.execute(
         "update work_items set state = 'pending', reason = %s, changed_at = clock_timestamp() "
         "where document_id = %s and state = 'claimed' and token = %s returning stage",
@@ -95,7 +96,7 @@ def release(cur: Cursor, worker_id: int, claim: Claim, reason: str) -> None:
 
 
 def postpone(cur: Cursor, worker_id: int, claim: Claim, reason: str, seconds: float) -> None:
-    """Give a claim back at no cost, not to be taken again for `seconds`."""
+    """`release` a claim, and keep its items from being claimed again for `seconds`."""
     release(cur, worker_id, claim, reason)
     cur.execute(
         "update work_items set not_before = clock_timestamp() + make_interval(secs => %s) "
@@ -107,7 +108,7 @@ def postpone(cur: Cursor, worker_id: int, claim: Claim, reason: str, seconds: fl
 def count_due(
     cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None = None, *, slot: str | None = None
 ) -> int:
-    """Documents with work in `stages` that could be claimed now (at `slot`), all of them or those of `documents`."""
+    """How many documents (of `documents`, else all) have work in `stages` that could be claimed now at `slot`."""
     row = fetch_one(
         cur, f"select count(distinct i.document_id) as n from {_DUE_ITEMS}", _due_parameters(stages, documents, slot)
     )
@@ -116,7 +117,7 @@ def count_due(
 
 @dataclass(frozen=True)
 class Backlog:
-    """Documents due and documents put off, for somebody who decides: counted up to `MOST_COUNTED`, and no further."""
+    """How many documents are due and how many are deferred. Each count stops at `MOST_COUNTED`."""
 
     due: int
     waiting: int
@@ -133,26 +134,27 @@ def _shown(count: int) -> str:
 
 
 def backlog(cur: Cursor, stages: Sequence[str]) -> Backlog:
-    """What is due in `stages`, and what was put off because the slot is away; costs the same however much there is."""
-    found = {}
+    """What is due in `stages`, and what is deferred because the slot is unavailable. The cost is bounded."""
+    counts = {}
     for name, items in (
         ("due", _DUE_ITEMS),
         ("waiting", f"work_items i where i.state = 'deferred' and i.stage = any(%(stages)s) and not ({DUE})"),
     ):
-        found[name] = _count_up_to(cur, MOST_COUNTED, items, _due_parameters(stages, None, None))
-    return Backlog(**found)
+        counts[name] = _count_up_to(cur, MOST_COUNTED, items, _due_parameters(stages, None, None))
+    return Backlog(**counts)
 
 
 def due_beside(
     cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None = None, *, slot: str, at_most: int
 ) -> int:
-    """Documents of `count_due` that may run beside others, counted up to `at_most` and no further."""
+    """Like `count_due`, without documents that must run alone; the count stops at `at_most`."""
     items = f"{_DUE_ITEMS} and not i.must_run_alone"
     return _count_up_to(cur, at_most, items, _due_parameters(stages, documents, slot))
 
 
 def _count_up_to(cur: Cursor, most: int, items: str, parameters: dict[str, Any]) -> int:
-    """The documents of these work items, of which each has at most one a stage; costs the same however many there are."""
+    """How many documents these work items have, up to `most`. A document has at most one item per stage, so the cost is
+    bounded."""
     row = fetch_one(
         cur,
         f"select count(distinct document_id) as n from (select i.document_id from {items} limit %(items)s) counted",
@@ -169,7 +171,7 @@ def has_due(
     alone: bool = False,
     slot: str | None = None,
 ) -> bool:
-    """Whether there is any such document, of those that must run alone or of the others. Does not count a backlog."""
+    """Whether any document is due that must run alone (`alone`), or any that need not. Does not count the backlog."""
     row = fetch_one(
         cur,
         f"select exists (select 1 from {_DUE_ITEMS} and i.must_run_alone = %(alone)s) as is_due",
@@ -190,7 +192,7 @@ def _due_parameters(stages: Sequence[str], documents: Sequence[str] | None, slot
 
 
 def count_waiting(cur: Cursor, stages: Sequence[str]) -> int:
-    """Documents with work in `stages` that was put off because the slot is away, and is not due yet."""
+    """How many documents have work in `stages` that is deferred because the slot is unavailable, and is not due yet."""
     row = fetch_one(
         cur,
         "select count(distinct i.document_id) as n from work_items i where i.state = 'deferred' "
@@ -201,7 +203,7 @@ def count_waiting(cur: Cursor, stages: Sequence[str]) -> int:
 
 
 def count_claimed_elsewhere(cur: Cursor, stages: Sequence[str], worker_id: int) -> int:
-    """Documents with work in `stages` that other workers hold."""
+    """How many documents have work in `stages` that other workers hold."""
     row = fetch_one(
         cur,
         "select count(distinct document_id) as n from work_items where state = 'claimed' and stage = any(%s) "
@@ -213,7 +215,7 @@ def count_claimed_elsewhere(cur: Cursor, stages: Sequence[str], worker_id: int) 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A work item a run still waits for. `seconds_to_due` is None where it is due, held, or never comes due by itself."""
+    """A work item that a run still waits for. `seconds_to_due` is None if it is due, claimed, or has no due time."""
 
     document: str
     stage: str
@@ -224,9 +226,9 @@ class Unfinished:
 
 
 def unfinished(cur: Cursor, documents: Sequence[str], stages: Sequence[str]) -> list[Unfinished]:
-    """The work items between these documents and a result in each of `stages`; empty = all done.
+    """The work items that these documents still lack for a result in each of `stages`; empty = all done.
 
-    An item that does not exist yet is reported as its upstream's.
+    If an item does not exist yet, the upstream stage's item is reported instead.
     """
     cur.execute(
         "select d.key as document, wanted.stage as wanted, i.stage, i.state, i.reason, i.attempts, "
@@ -239,7 +241,7 @@ def unfinished(cur: Cursor, documents: Sequence[str], stages: Sequence[str]) -> 
         "where w.state is distinct from 'done'",
         {"documents": list(documents), "stages": list(stages)},
     )
-    found = {
+    by_item = {
         (row["document"], row["stage"] or row["wanted"]): Unfinished(
             document=row["document"],
             stage=row["stage"] or row["wanted"],
@@ -250,4 +252,4 @@ def unfinished(cur: Cursor, documents: Sequence[str], stages: Sequence[str]) -> 
         )
         for row in cur.fetchall()
     }
-    return list(found.values())
+    return list(by_item.values())

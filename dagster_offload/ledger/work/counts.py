@@ -1,4 +1,4 @@
-"""What everything so far adds up to: put off how often, drained how often, answered by which models."""
+"""Totals over the life of the ledger: deferrals, drains, and the models that served results."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from dagster_offload.ledger.core.database import Cursor, fetch_one
 
 @dataclass(frozen=True)
 class Totals:
-    """Over the whole life of the ledger."""
+    """Numbers of deferrals and drains, and the names of the models that served results, since the ledger was created."""
 
     deferrals: int
     drains: int
@@ -15,6 +15,7 @@ class Totals:
 
 
 def totals(cur: Cursor) -> Totals:
+    """Read the totals."""
     row = fetch_one(
         cur,
         "select (select coalesce(sum(deferrals), 0) from work_items) as deferrals, "

@@ -1,7 +1,7 @@
-"""What happens to a work item whose call brought no result: put off, tried again, failed.
+"""What happens to a work item whose call brought no result: it is deferred, retried, or marked as failed.
 
-Deferrals cost no attempt. Document faults cost one; three fail the document. What the slot refuses again and again
-runs alone, after the others. Calls that were cut are judged in `suspects.py`.
+A deferral costs no attempt. A document fault costs one; after three the work item fails. A document that the slot refuses
+repeatedly runs alone, after the others. `suspects.py` handles calls that were cut.
 """
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
@@ -14,7 +14,7 @@ from dagster_offload.ledger.work.finish import lock_held, record_call
 LONGEST_WAIT_SECONDS = 30 * 60.0
 BACKOFF_SECONDS = (60.0, 600.0)  # after the first and the second attempt
 ATTEMPTS_TO_FAIL = 3
-# A document that is refused and refused must not keep the others from their turn: from then on it comes last.
+# After this many refusals in a row a document runs last, so that it does not block the others.
 REFUSALS_TO_RUN_ALONE = 3
 
 
@@ -29,7 +29,7 @@ def defer(
     slot: str,
     epoch: int,
 ) -> None:
-    """Put one touched work item off until the slot is back, at most 30 minutes, at no attempt."""
+    """Defer one work item until the slot is back, for at most 30 minutes. Costs no attempt. `call` is recorded if given."""
     if call is not None:
         record_call(cur, worker_id, claim, item, call)
     if lock_held(cur, claim, item) is None:
@@ -53,10 +53,10 @@ def open_and_defer(
     retry_after_seconds: float | None,
     default_wait_seconds: float,
 ) -> None:
-    """The slot's breaker and the one work item that was touched, in one transaction.
+    """Open the slot's breaker and defer the work item of the call, in one transaction.
 
-    What the slot refuses again and again runs alone, after others that wait. Where it answers them and refuses this one, its
-    next closing says nothing new about this one, which then waits for its own time.
+    A document that the slot refuses repeatedly runs alone, after the others. If the slot answers others but refuses this one
+    even alone, the next closing of the breaker does not make it due: it waits for its own time.
     """
     open_breaker(cur, call.slot, call.epoch, reason, retry_after_seconds)
     wait = default_wait_seconds if retry_after_seconds is None else retry_after_seconds
@@ -70,7 +70,8 @@ def open_and_defer(
 
 
 def _answered_since_claimed(cur: Cursor, item: ClaimedItem) -> bool:
-    """Whether a part of a long document was: then the slot left while it was read, and refuses nothing."""
+    """Whether a part of a long document was answered since the claim: then the slot became unavailable while the document
+    was read, and does not refuse it."""
     row = fetch_one(
         cur,
         "select exists (select 1 from calls c join work_items i using (item_id) where i.item_id = %s "
@@ -81,6 +82,7 @@ def _answered_since_claimed(cur: Cursor, item: ClaimedItem) -> bool:
 
 
 def others_wait(cur: Cursor, claim: Claim) -> bool:
+    """Whether other documents, which need not run alone, wait for a slot."""
     row = fetch_one(
         cur,
         "select exists (select 1 from work_items where state in ('pending', 'deferred') and not must_run_alone "
@@ -113,17 +115,18 @@ def fail(
     *,
     is_final: bool,
 ) -> State:
-    """A document's own fault costs one attempt: back-off 1 and 10 minutes, then FAILED (at once where `is_final`).
+    """Count a document fault, which costs one attempt: it retries after 1 and 10 minutes, then fails (at once if
+    `is_final`).
 
-    The same fault in five different documents in a row is the slot's: it becomes `misconfigured` and the attempts are
-    given back. Returns the item's new state (its present one where the claim no longer holds it).
+    The same fault in five different documents in a row is a slot fault: the slot becomes `misconfigured`, and the attempts
+    are given back. Returns the item's new state; `CLAIMED` if this claim no longer holds it.
     """
     if call is not None:
         record_call(cur, worker_id, claim, item, call)
     held = lock_held(cur, claim, item)
     if held is None:
         return State.CLAIMED
-    attempts = held["attempts"] + 1  # not the claim's: some may have been given back since
+    attempts = held["attempts"] + 1  # not the claim's number: attempts may have been given back since
     state = State.FAILED if is_final or attempts >= ATTEMPTS_TO_FAIL else State.PENDING
     pause = BACKOFF_SECONDS[min(attempts, len(BACKOFF_SECONDS)) - 1]
     cur.execute(
@@ -157,7 +160,7 @@ def _give_attempts_back(cur: Cursor, item_ids: list[int], reason: str) -> None:
 
 
 def run_alone_next(cur: Cursor, claim: Claim, pause_seconds: float | None = None) -> None:
-    """Every stage of the document that asks the slot, because all of them send it the same text; after a pause."""
+    """Make all LLM stages of the document run alone, after `pause_seconds` if given: all of them send the same text."""
     cur.execute(
         "update work_items set must_run_alone = true, not_before = case when %(pause)s::float8 is null then not_before "
         "  else greatest(not_before, clock_timestamp() + make_interval(secs => %(pause)s::float8)) end "

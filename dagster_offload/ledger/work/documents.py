@@ -1,4 +1,4 @@
-"""Documents in the ledger: what a scan found new, changed, gone or back, and the first stage's items that follow from it."""
+"""Documents in the ledger: a scan stores which are new, changed, gone or back, and creates their first-stage items."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,15 +21,15 @@ class KnownDocument(NamedTuple):
     digest: str | None
 
 
-# A file written within this time of the last look may have changed again without its stat telling.
+# A file that was written this shortly before it was read may have changed again without a change of its stat.
 RACY_SECONDS = 2
 
 
 def seen_documents(cur: Cursor) -> dict[str, SeenFile]:
-    """The documents present whose bytes need not be looked at again while their files' stat is the same; by key."""
+    """The documents present whose bytes need not be read again while their stat stays the same; by key."""
     with cur.connection.cursor(row_factory=tuple_row) as plain:
         plain.execute(
-            # An earlier release stored inodes of 64 bits; the rest is what `seen_as` makes of them.
+            # An earlier release stored inodes of 64 bits; `seen_as` keeps the lower 63.
             "select key, size, mtime_ns, ctime_ns, (inode % 9223372036854775808)::bigint "
             f"from documents where {_IS_SETTLED}",
             binary=True,
@@ -37,8 +37,8 @@ def seen_documents(cur: Cursor) -> dict[str, SeenFile]:
         return {row[0]: row for row in plain.fetchall()}
 
 
-# Without a time of its digest, a document was not read: for want of permission, say. A file's time still to come must not
-# have it read at every look; it is read once when that time has passed.
+# A document without `digested_at` was not read, for example for want of permission. A file whose modification time is in the
+# future must not be read at every scan; it is read once when that time has passed.
 _IS_SETTLED = (
     "is_present and (digested_at is null "
     f"or mtime_ns <= (date_part('epoch', digested_at) - {RACY_SECONDS}) * 1e9 "
@@ -47,7 +47,7 @@ _IS_SETTLED = (
 
 
 def is_settled_as(cur: Cursor, seen: SeenFile) -> bool:
-    """Whether a scan that finds the document's file like this would not look at its bytes again."""
+    """Whether a scan that finds the document's file with this stat would not read its bytes again."""
     cur.execute(
         f"select from documents where key = %s and (size, mtime_ns, ctime_ns, inode) = (%s, %s, %s, %s) and {_IS_SETTLED}",
         list(seen),
@@ -56,8 +56,8 @@ def is_settled_as(cur: Cursor, seen: SeenFile) -> bool:
 
 
 def other_present_keys(cur: Cursor, reason: str = "", most: int = -1) -> list[str]:
-    """The other documents present: their files were written just before they were looked at, or they were not read for a
-    reason that begins so, though they have at most `most` bytes."""
+    """Documents present that must be read again: their files were written just before they were read, or they have at most
+    `most` bytes and were not read for a reason that begins with `reason`."""
     cur.execute(
         f"select key from documents where is_present and (not ({_IS_SETTLED}) "
         "or (starts_with(unreadable, %s) and size <= %s))",
@@ -78,7 +78,7 @@ def present_keys(cur: Cursor) -> list[str]:
 
 
 def missing_keys(cur: Cursor, keys: Sequence[str]) -> list[str]:
-    """Those of `keys` that are no document present."""
+    """Those of `keys` that are not the key of a document present."""
     cur.execute(
         "select k.key from unnest(%s::text[]) as k(key) "
         "where not exists (select 1 from documents d where d.key = k.key and d.is_present)",
@@ -88,15 +88,15 @@ def missing_keys(cur: Cursor, keys: Sequence[str]) -> list[str]:
 
 
 def now(cur: Cursor) -> datetime:
-    """The database's clock."""
-    found: datetime = fetch_one(cur, "select clock_timestamp() as now")["now"]
-    return found
+    """The time of the database's clock."""
+    current: datetime = fetch_one(cur, "select clock_timestamp() as now")["now"]
+    return current
 
 
 def store_new(
     cur: Cursor, files: Sequence[tuple[FileStat, str]], recipes: Mapping[str, str], looked_at: datetime
 ) -> None:
-    """`store` for files with their digests that the ledger does not know, in a statement or two however many."""
+    """`store` for files (each with its digest) that are not in the ledger, in one or two statements however many."""
     cur.execute(
         """
         with f as (
@@ -131,7 +131,7 @@ def store_new(
     stored = {row["key"]: row["item_id"] for row in cur.fetchall()}
     complete_by_reuse(cur, list(stored.values()), recipes, None)
     for file, digest in files:
-        if file.key not in stored:  # another scan was quicker
+        if file.key not in stored:  # another scan stored it first
             store(cur, file, digest, None, recipes, looked_at)
 
 
@@ -143,13 +143,14 @@ def store(
     recipes: Mapping[str, str],
     looked_at: datetime,
 ) -> None:
-    """A file that is new, changed or back: its stat, its digest, and an extract item that fits them.
+    """Store a file that is new, changed or back: its stat, its digest, and an extract item for them.
 
-    `looked_at` is a moment before the stat was taken, by the database's clock.
-    The same digest as before leaves the work items alone. Another one: extract starts anew, later items are removed,
-    results are kept. A file that cannot be read is a failed document with the reason.
+    `looked_at` is a time just before the stat was taken, by the database's clock.
+    If the digest is unchanged, the work items stay as they are. Otherwise extract starts again, later items are removed, and
+    results are kept. A file that cannot be read fails with the reason `unreadable`.
     """
-    # Not `for update`: a lane that finishes has locked the work items we come to next, and its event refers to our document.
+    # Not `for update`: that could deadlock with a lane that finishes. It has locked the work items that are locked next here,
+    # and its event refers to this document.
     before = cur.execute(
         "select document_id, digest, unreadable, is_present from documents where key = %s for no key update", [stat.key]
     ).fetchone()
@@ -196,7 +197,7 @@ def _start_extract(
 
 
 def mark_gone(cur: Cursor, keys: Sequence[str]) -> None:
-    """The files of these documents are gone: their work stops, their results are kept."""
+    """Mark these documents as gone: their work stops, their results are kept."""
     cur.execute(
         "update documents set is_present = false where key = any(%s) and is_present returning document_id", [list(keys)]
     )
@@ -215,7 +216,7 @@ def mark_gone(cur: Cursor, keys: Sequence[str]) -> None:
 
 
 def replace_unusable_names(cur: Cursor, names: Sequence[UnusableName]) -> None:
-    """The files of the last scan whose names cannot be keys."""
+    """Replace the list of files whose names cannot be document keys by that of the last scan."""
     cur.execute("delete from unusable_names")
     for unusable in names:
         cur.execute(
@@ -225,11 +226,13 @@ def replace_unusable_names(cur: Cursor, names: Sequence[UnusableName]) -> None:
 
 
 def begin_scan(cur: Cursor) -> int:
+    """Record the start of a scan; returns its id."""
     row = fetch_one(cur, "insert into scans default values returning scan_id")
     return int(row["scan_id"])
 
 
 def end_scan(cur: Cursor, scan_id: int, *, found: int, added: int, changed: int, vanished: int, returned: int) -> None:
+    """Record the end of a scan with its counts of files."""
     cur.execute(
         "update scans set ended_at = clock_timestamp(), found = %s, added = %s, changed = %s, vanished = %s, "
         "returned = %s where scan_id = %s",

@@ -1,7 +1,8 @@
-"""Finish: results, states, claims, the items of later stages and the events, in one transaction. See `sql/results.sql`.
+"""Finish: stores results, states, claims, the items of later stages and the events in one transaction. See
+`sql/results.sql`.
 
-Fenced: token, input digest and recipe must still match. If not, the answer is kept as a result (it was paid for) and
-the state is left to whoever holds it now.
+Finishes are fenced: token, input digest and recipe must still match. If they do not, the answer is kept as a result because
+it was paid for, and the state stays with the worker that holds the item now.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult
 from dagster_offload.stages.graph import Outcome
 
-# Characters of text in one statement: Postgres takes no more than 1 GB. A longer text goes by itself.
+# Characters of text per statement: Postgres accepts at most 1 GB. A longer text gets its own statement.
 MOST_CHARACTERS = 10_000_000
 
 
@@ -30,15 +31,15 @@ class Finish:
 def finish(
     cur: Cursor, worker_id: int, finishes: Sequence[Finish], recipes: Mapping[str, str], run_id: str | None
 ) -> list[bool]:
-    """Record results and everything that follows from them; for each, whether its claim still held the work item.
+    """Record results and everything that follows from them. Returns for each whether its claim still held the work item.
 
-    As many statements for a hundred results as for one. Of several results for one key the first is current.
+    A hundred results take as many statements as one. Of several results for one key, the first becomes current.
     """
     return [was_held for group in _groups(finishes) for was_held in _finish(cur, worker_id, group, recipes, run_id)]
 
 
 def _groups(finishes: Sequence[Finish]) -> Iterator[list[Finish]]:
-    """The results in order, as many as one statement can hold at a time."""
+    """Split the results, in order, into groups that fit one statement."""
     group: list[Finish] = []
     characters = 0
     for entry in finishes:
@@ -56,7 +57,7 @@ def _finish(
     cur: Cursor, worker_id: int, group: Sequence[Finish], recipes: Mapping[str, str], run_id: str | None
 ) -> list[bool]:
     cur.execute(
-        # The texts in binary, because in text each of their characters would be looked at for quotes.
+        # The texts are sent in binary format: in text format each character would be checked for quotes.
         "select finish(%(finishes)s::jsonb, %(texts)b::text[], %(worker)s, %(run)s, %(recipes)s::jsonb) as n",
         {
             "finishes": json.dumps([_row(n, entry) for n, entry in enumerate(group, start=1)], ensure_ascii=False),
@@ -72,7 +73,7 @@ def _finish(
 
 def _row(n: int, entry: Finish) -> dict[str, Any]:
     result = entry.result
-    told = result.in_all or (result.calls[-1] if result.calls else None)
+    call = result.in_all or (result.calls[-1] if result.calls else None)
     return {
         "n": n,
         "item_id": entry.item.item_id,
@@ -85,26 +86,26 @@ def _row(n: int, entry: Finish) -> dict[str, Any]:
         "outcome": result.outcome,
         "value": result.value,
         "output_digest": result.output_digest,
-        "slot": told and told.slot,
-        "served_model": told and told.served_model,
-        "model_evidence": told and told.model_evidence,
-        "tokens_in": told and told.tokens_in,
-        "tokens_out": told and told.tokens_out,
-        "tokens_cached": told and told.tokens_cached,
-        "seconds": told.seconds if told else result.seconds,
-        "calls": [asdict(call) for call in result.calls],
+        "slot": call and call.slot,
+        "served_model": call and call.served_model,
+        "model_evidence": call and call.model_evidence,
+        "tokens_in": call and call.tokens_in,
+        "tokens_out": call and call.tokens_out,
+        "tokens_cached": call and call.tokens_cached,
+        "seconds": call.seconds if call else result.seconds,
+        "calls": [asdict(each) for each in result.calls],
     }
 
 
 def complete_by_reuse(cur: Cursor, item_ids: Sequence[int], recipes: Mapping[str, str], run_id: str | None) -> None:
-    """DONE at once where a current result for an item's key exists: a renamed or copied file costs no call."""
+    """Complete items for which a current result already exists: a renamed or copied file costs no call."""
     cur.execute(
         "select complete_by_reuse(%s::bigint[], %s::jsonb, %s)", [list(item_ids), json.dumps(dict(recipes)), run_id]
     )
 
 
 def lock_held(cur: Cursor, claim: Claim, item: ClaimedItem) -> dict[str, Any] | None:
-    """The work item's row, locked, if this claim still holds it with the same input and recipe; else None."""
+    """Lock and return the work item's row if this claim still holds it with the same input and recipe; else None."""
     return cur.execute(
         "select * from work_items where item_id = %s and state = 'claimed' and token = %s and input_digest = %s "
         "and recipe = %s for update",
@@ -113,7 +114,7 @@ def lock_held(cur: Cursor, claim: Claim, item: ClaimedItem) -> dict[str, Any] | 
 
 
 def record_call(cur: Cursor, worker_id: int, claim: Claim | None, item: ClaimedItem | None, call: CallRecord) -> None:
-    """One completion as a row of `calls`; without a claim it was a trial."""
+    """Store one completion as a row of `calls`. A call without a claim is a trial."""
     cur.execute(
         "insert into calls (item_id, document_id, stage, worker_id, slot, epoch, asked_model, served_model, "
         "model_evidence, tokens_in, tokens_out, tokens_cached, seconds, outcome, part) "
@@ -139,10 +140,11 @@ def record_call(cur: Cursor, worker_id: int, claim: Claim | None, item: ClaimedI
 
 
 def output_digest(outcome: Outcome, output: str | Mapping[str, Any]) -> str:
-    """SHA-256 of an extracted text or of a record: the data version, and a text's the input digest of what reads it.
+    """SHA-256 (hex) of an extracted text or of a record. It is the data version; a text's is also the input digest of the
+    stages that read it.
 
-    A text that is no input (`empty`, `no_text`, `needs_ocr`) is marked with its outcome, so that an empty file and a
-    scan do not share one result.
+    A text that is no input (`empty`, `no_text`, `needs_ocr`) is hashed with its outcome, so that an empty file and a scanned
+    image do not share one result.
     """
     text = output if isinstance(output, str) else json.dumps(output, sort_keys=True, ensure_ascii=False)
     marked = text if outcome is Outcome.OK else f"{outcome}\0{text}"

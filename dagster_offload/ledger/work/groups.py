@@ -1,4 +1,4 @@
-"""Group commit: the finishes and claims of many lanes in one transaction, in a handful of statements however many."""
+"""Group commit: the finishes and claims of many lanes in one transaction and a few statements."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from dagster_offload.ledger.work.finish import Finish, finish
 
 @dataclass(frozen=True)
 class Want:
-    """A document wanted for a lane at a slot; `alone`: one of those that must run alone."""
+    """A lane's request for a document at a slot; `alone`: for a document that must run alone."""
 
     slot: str
     stages: tuple[str, ...]
@@ -20,8 +20,8 @@ class Want:
     alone: bool = False
 
 
-# The slot as it was at the claim: a call's epoch is that of its claim. No claim where its breaker is not closed, or nothing
-# is due.
+# The slot at the time of the claim (a call has the epoch of its claim), and the claim: None if the breaker is not closed or
+# nothing is due.
 Taken = tuple[SlotRow, Claim | None]
 
 
@@ -33,9 +33,8 @@ def commit(
     recipes: Mapping[str, str],
     run_id: str | None,
 ) -> tuple[list[bool], list[Taken | None]]:
-    """All finishes, then all claims: whether each result's claim still held its item, and what each want got.
-
-    None where the slot was forgotten meanwhile: raised here, that would undo the finishes.
+    """Record all finishes, then make all claims. Returns whether each result's claim still held its item, and what was
+    taken for each want: None if the slot was forgotten meanwhile, because an error here would undo the finishes.
     """
     held = finish(cur, worker_id, finishes, recipes, run_id)
     return held, _take_all(cur, worker_id, wants, recipes, run_id) if wants else []
@@ -44,7 +43,7 @@ def commit(
 def _take_all(
     cur: Cursor, worker_id: int, wants: Sequence[Want], recipes: Mapping[str, str], run_id: str | None
 ) -> list[Taken | None]:
-    found: dict[Want, tuple[SlotRow | None, list[Claim]]] = {}
+    taken_for: dict[Want, tuple[SlotRow | None, list[Claim]]] = {}
     for want in set(wants):
         row = slots.get(cur, want.slot)
         taken = []
@@ -60,8 +59,10 @@ def _take_all(
                 slot=want.slot,
                 run_id=run_id,
             )
-        found[want] = row, taken
+        taken_for[want] = row, taken
     return [
-        None if (row := found[want][0]) is None else (row, found[want][1].pop(0) if found[want][1] else None)
+        None
+        if (row := taken_for[want][0]) is None
+        else (row, taken_for[want][1].pop(0) if taken_for[want][1] else None)
         for want in wants
     ]

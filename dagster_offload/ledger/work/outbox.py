@@ -1,7 +1,8 @@
-"""The outbox: materializations that Dagster has not been told yet. Result first, event second.
+"""The outbox: materializations that are not yet reported to Dagster. The result is stored first, then the event.
 
-Events are told at least once, oldest first, one flusher at a time; each carries its result's id, so that a repeat can
-be seen. `sending_since` is committed before an event is stored: whoever finds it after a crash asks Dagster first.
+Events are reported at least once, oldest first, by one flusher at a time. Each carries its result's id, so that a repeated
+event can be recognized. `sending_since` is committed before an event is stored. If it is set after a crash, the event is in
+doubt, and the flusher queries Dagster first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,15 +12,15 @@ from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
 from dagster_offload.ledger.core.rows import PendingEvent
 
 PREVIEW_CHARACTERS = 500
-# Notified after a batch was stored in Dagster: runs that wait for documents look whether theirs are done. A channel of
-# its own, since it is of no interest to workers.
+# Notified after a batch is stored in Dagster: waiting runs then check whether their documents are done. It is a separate
+# channel because workers do not need it.
 RECORDED_CHANNEL_SUFFIX = "_recorded"
 
 
 @contextmanager
 def flushing(ledger: Ledger) -> Iterator[bool]:
-    """Be the one flusher; False where another is at work. The lock goes with the process."""
-    connection = ledger.patiently(ledger.connect)
+    """Become the only flusher; yields False if another one runs. The lock is released when the process dies."""
+    connection = ledger.retry_until_available(ledger.connect)
     try:
         row = connection.execute(
             "select pg_try_advisory_lock(hashtext('outbox'), hashtext(%s)) as got", [ledger.schema]
@@ -30,7 +31,7 @@ def flushing(ledger: Ledger) -> Iterator[bool]:
 
 
 def pending_events(cur: Cursor, limit: int = 100) -> list[PendingEvent]:
-    """The oldest events not yet told, marked as being sent. Call with the flusher's lock held."""
+    """The oldest events that are not yet reported, marked as being sent. The caller must hold the flusher's lock."""
     cur.execute(
         "with picked as (select event_id, sending_since from outbox where told_at is null order by event_id limit %(n)s) "
         "update outbox o set sending_since = clock_timestamp() from picked, results r, documents d "
@@ -46,6 +47,7 @@ def pending_events(cur: Cursor, limit: int = 100) -> list[PendingEvent]:
 
 
 def mark_reported(cur: Cursor, event_ids: Sequence[int]) -> None:
+    """Mark these events as reported to Dagster, and notify waiting runs."""
     cur.execute("update outbox set told_at = clock_timestamp() where event_id = any(%s)", [list(event_ids)])
     cur.execute("select pg_notify('offload_' || current_schema() || %s, '')", [RECORDED_CHANNEL_SUFFIX])
 
@@ -53,8 +55,8 @@ def mark_reported(cur: Cursor, event_ids: Sequence[int]) -> None:
 def report_under_run(cur: Cursor, run_id: str, documents: Sequence[str], stages: Sequence[str]) -> int:
     """Queue the done results of these documents under a run that did not make them; returns how many.
 
-    Dagster counts only events of runs tagged with a backfill: without this, a backfill whose documents a drain did
-    while its run waited ends COMPLETED_FAILED. What already stands under the run is not queued again.
+    Dagster counts only events of runs tagged with a backfill. Without this, a backfill ends COMPLETED_FAILED if a drain
+    completed its documents while its run waited. Results already queued under the run are not queued again.
     """
     cur.execute(
         "insert into outbox (result_id, document_id, stage, run_id, reused_from, attempts, deferrals) "
@@ -69,5 +71,6 @@ def report_under_run(cur: Cursor, run_id: str, documents: Sequence[str], stages:
 
 
 def count_pending(cur: Cursor) -> int:
+    """How many events are not yet reported to Dagster."""
     row = fetch_one(cur, "select count(*) as n from outbox where told_at is null")
     return int(row["n"])

@@ -1,7 +1,7 @@
-"""Parts of long documents: their answers, kept as they come, how a document is split, and how far it has been read.
+"""Parts of long documents: stores each answer as it arrives, how a document is split, and the progress.
 
-The work item stays what it is: one a document and stage, one claim, one result, one event. An answer is kept by content
-(stage, recipe, text, what was asked), so whoever goes on with the document, or a copy of it, asks only what is missing.
+There is still one work item per document and stage, with one claim, one result and one event. Answers are stored by content
+(stage, recipe, text, question), so a worker that resumes the document, or a copy of it, makes only the missing calls.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from dagster_offload.stages.splitting import Sizes
 
 
 def answers(cur: Cursor, item: ClaimedItem) -> dict[str, dict[str, Any]]:
-    """What is known of this item's text, by the digest of what was asked."""
+    """The stored answers for this item's text, by the digest of the question."""
     cur.execute(
         "select part_digest, answer from part_answers where stage = %s and input_digest = %s and recipe = %s",
         [item.stage, item.input_digest, item.recipe],
@@ -27,7 +27,7 @@ def answers(cur: Cursor, item: ClaimedItem) -> dict[str, dict[str, Any]]:
 
 
 def begin(cur: Cursor, claim: Claim, item: ClaimedItem, sizes: Sizes, done: int, total: int | None) -> None:
-    """Write down how the document is split, so that whoever resumes splits it the same way, and how far it is read."""
+    """Store how the document is split, so that a worker that resumes splits it the same way, and the progress."""
     cur.execute(
         "update work_items set part_sizes = %s, parts_done = %s, parts_total = %s "
         "where item_id = %s and state = 'claimed' and token = %s",
@@ -45,7 +45,8 @@ def keep(
     call: CallRecord,
     done: int,
 ) -> bool:
-    """Keep a part's answer in any case: it was paid for. True where this claim still held the item, whose progress it is."""
+    """Store a part's answer in any case, because it was paid for. If this claim still holds the item, update its progress
+    and return True."""
     cur.execute(
         "insert into part_answers (stage, recipe, input_digest, part_digest, answer, tokens_in, tokens_out, "
         "  tokens_cached, seconds) values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
@@ -65,7 +66,7 @@ def keep(
     note_success(cur, call.slot)
     if lock_held(cur, claim, item) is None:
         return False
-    # A book is read for hours. What went wrong before a part was answered says nothing against the next one.
+    # A book takes hours. Faults before a part was answered show nothing about the next part.
     cur.execute(
         "update work_items set parts_done = %s, reclaims = 0, lone_deaths = 0, must_run_alone = false where item_id = %s",
         [done, item.item_id],
@@ -83,9 +84,9 @@ def split_smaller(
     done: int,
     total: int | None,
 ) -> None:
-    """A part was more than the model's context holds: from now on this item is split so, at no attempt.
+    """Store smaller sizes after a part did not fit the model's context. Costs no attempt.
 
-    Where that was the document's beginning, its other stages need not find it out by themselves.
+    If that was the first part, the document's other stages use the new sizes too.
     """
     record_call(cur, worker_id, claim, item, call)
     if lock_held(cur, claim, item) is None:
@@ -108,9 +109,9 @@ def finish_in_parts(
     recipes: Mapping[str, str],
     run_id: str | None,
 ) -> bool:
-    """`finish` for a document read in parts: the result tells what all of them cost, and takes their place.
-
-    They would never be read again: whoever comes with the same text reuses the result, and a redo is meant to ask anew.
+    """`finish` for a document that was read in parts. The result has the sums of their tokens and seconds. The parts'
+    answers are deleted: the same text later reuses the result, and a redo makes all calls again. Returns whether the claim
+    still held the item.
     """
     last = result.calls[-1]
     spent = fetch_one(

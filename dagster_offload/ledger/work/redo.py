@@ -1,4 +1,4 @@
-"""What only a person may ask: try failed work again, redo what is outdated."""
+"""Commands that only a person gives: retry failed work, and redo outdated work."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.core.transitions import record_transition
 
-# Of a work item `i`: done with another recipe than the present one. What made no call (an empty file) is not: asking
-# again would make none either.
+# A condition on a work item `i`: it was done with another recipe than today's. Items that needed no call (an empty file) do
+# not match: a redo would make no call either.
 OUTDATED = (
     "i.stage = %(stage)s and i.state = 'done' and i.recipe <> %(recipe)s "
     "and (i.stage = (select first_stage()) or i.outcome = 'ok')"
@@ -25,11 +25,11 @@ def retry(
     states: Sequence[State] = RETRYABLE,
     documents: Sequence[str] | None = None,
 ) -> list[tuple[str, str]]:
-    """Put failed or quarantined work back to pending with all its attempts; returns (document, stage) pairs."""
+    """Set failed or quarantined work to pending with all its attempts; returns (document, stage) pairs."""
     cur.execute(
         "update work_items w set state = 'pending', attempts = 0, reclaims = 0, lone_deaths = 0, reason = 'retry', "
         "  not_before = null, must_run_alone = w.state = 'quarantined', changed_at = clock_timestamp(), "
-        # Where nothing was answered, a slot whose context was widened meanwhile gets the document as it is.
+        # If no part was answered, the document is sent whole: the slot's context may be larger by now.
         "  part_sizes = case when w.parts_done > 0 then w.part_sizes end "
         "from work_items old join documents d on d.document_id = old.document_id "
         "where old.item_id = w.item_id and w.stage = any(%(stages)s) and w.state = any(%(states)s) "
@@ -46,7 +46,7 @@ def retry(
 
 @dataclass(frozen=True)
 class RedoEstimate:
-    """What a redo would cost. `hours` is None where no call of that stage was ever timed."""
+    """What a redo of a stage would cost. `hours` is None if no call of that stage was ever timed."""
 
     stage: str
     documents: int
@@ -54,7 +54,7 @@ class RedoEstimate:
 
 
 def estimate_redo(cur: Cursor, recipes: Mapping[str, str]) -> list[RedoEstimate]:
-    """Per stage the documents whose result was made with another recipe, and the hours their calls took last time."""
+    """Per stage, the number of documents whose result is outdated, and the hours their calls took last time."""
     estimates = []
     for stage, recipe in recipes.items():
         row = fetch_one(
@@ -70,7 +70,7 @@ def estimate_redo(cur: Cursor, recipes: Mapping[str, str]) -> list[RedoEstimate]
 
 
 def redo_outdated(cur: Cursor, recipes: Mapping[str, str]) -> int:
-    """Put outdated work back to pending; its old result stays until the new one is there. Returns how many."""
+    """Set outdated work to pending; the old result stays current until the new one is stored. Returns how many items."""
     count = 0
     for stage, recipe in recipes.items():
         cur.execute(
@@ -87,7 +87,8 @@ def redo_outdated(cur: Cursor, recipes: Mapping[str, str]) -> int:
 
 
 def redo(cur: Cursor, stages: Sequence[str], documents: Sequence[str]) -> list[tuple[str, str]]:
-    """Ask again for these documents although they are done; the new result replaces the current one of its key."""
+    """Redo these documents although they are done. The new result replaces the current one of its key. Returns
+    (document, stage) pairs."""
     cur.execute(
         "update work_items w set state = 'pending', attempts = 0, reason = 'redo', is_redo = true, not_before = null, "
         f"  {_UNREAD}, changed_at = clock_timestamp() from documents d "
@@ -97,7 +98,7 @@ def redo(cur: Cursor, stages: Sequence[str], documents: Sequence[str]) -> list[t
     )
     rows = cur.fetchall()
     for row in rows:
-        # What is left of the answers to its parts would come back as they were.
+        # Otherwise stored answers to its parts would be reused.
         cur.execute(
             "delete from part_answers where stage = %s and input_digest = %s", [row["stage"], row["input_digest"]]
         )
@@ -105,7 +106,7 @@ def redo(cur: Cursor, stages: Sequence[str], documents: Sequence[str]) -> list[t
     return [(row["key"], row["stage"]) for row in rows]
 
 
-# Of an extraction `i` and its result `r`: pictures of text that were not read, or were read in other languages.
+# A condition on an extraction `i` and its result `r`: images of text were not read, or were read in other languages.
 _TO_BE_READ = (
     "i.stage = (select first_stage()) and i.state = 'done' and i.result_id = r.result_id and (r.value ? 'pages_to_ocr' "
     "or (i.outcome = 'needs_ocr' and not coalesce(r.value ? 'ocr_languages', false)) "
@@ -115,14 +116,14 @@ _TO_BE_READ = (
 
 @dataclass(frozen=True)
 class OcrEstimate:
-    """What reading by OCR would take, as far as the extractor told."""
+    """How many documents and pages need OCR, as far as the extractor reported."""
 
     documents: int
     pages: int
 
 
 def estimate_ocr(cur: Cursor, languages: str) -> OcrEstimate:
-    """The documents with pictures of text that were not read in these languages."""
+    """Count the documents with images of text that were not read in these languages."""
     row = fetch_one(
         cur,
         "select count(*) as documents, "
@@ -134,7 +135,7 @@ def estimate_ocr(cur: Cursor, languages: str) -> OcrEstimate:
 
 
 def redo_ocr(cur: Cursor, languages: str) -> int:
-    """Extract these documents again; what follows from another text follows by itself. Returns how many."""
+    """Extract these documents again. Later stages run again if the text changes. Returns how many documents."""
     cur.execute(
         "update work_items i set state = 'pending', attempts = 0, reason = 'redo: OCR', is_redo = true, "
         f"  not_before = null, {_UNREAD}, changed_at = clock_timestamp() from results r where {_TO_BE_READ} "

@@ -1,4 +1,5 @@
-"""Answers that were no records, as the model wrote them: kept for a person to read, and told nowhere else."""
+"""Answers that were not valid records, as the model wrote them. They are stored for a person to read, and shown nowhere
+else."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,7 @@ LONGEST_ANSWER = 20_000  # characters
 
 @dataclass(frozen=True)
 class RefusedAnswer:
-    """`code` says in one word why it was refused."""
+    """An answer that was refused; `code` is the reason in one word."""
 
     stage: str
     code: str
@@ -21,8 +22,8 @@ class RefusedAnswer:
 
 
 def keep(cur: Cursor, item: ClaimedItem, code: str, answer: str) -> None:
-    """Keep an answer beside its work item, and only the last few of them."""
-    # Locked, because a scan may be removing the work item at this moment: the key alone would be refused once it has.
+    """Store an answer with its work item, and keep only the last few of them."""
+    # The lock is needed because a scan may remove the work item now: then the foreign key would be violated.
     cur.execute(
         "insert into refused_answers (item_id, code, answer) "
         "select item_id, %s, %s from work_items where item_id = %s for key share",

@@ -1,7 +1,7 @@
-"""The runs that were put off and have not ended yet: what each one waits for, and whether it is there now.
+"""Runs that wait: what each one waits for, and whether that is available now.
 
-A row is written when a step asks for a retry, and removed when a step ends without asking for one. So a run whose
-process died has a row exactly where it had nothing to do but wait.
+A row is written when a step requests a retry, and removed when a step ends without one. So a run whose process died has a
+row exactly if it was waiting.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from dagster_offload.ledger.core.rows import BreakerState
 
 @dataclass(frozen=True)
 class WaitingRun:
-    """What a run waits for and how that stands now. `breaker` is None where the run waits for no slot."""
+    """What a run waits for, and its state now. `breaker` is None if the run does not wait for a slot."""
 
     reason: str
     slot: str | None
@@ -24,7 +24,7 @@ class WaitingRun:
 def put(
     cur: Cursor, run_id: str, documents: Sequence[str], stages: Sequence[str], slot: str | None, reason: str
 ) -> None:
-    """Remember that the run waits for these stages of these documents (keys). Replaces what it waited for before."""
+    """Store that the run waits for these stages of these documents (keys). Replaces the run's earlier row."""
     cur.execute(
         "insert into waiting_runs (run_id, documents, stages, slot, reason) "
         "select %(run)s, coalesce(array_agg(document_id), '{}'), %(stages)s, %(slot)s, %(reason)s "
@@ -36,7 +36,7 @@ def put(
 
 
 def find(cur: Cursor, run_id: str) -> WaitingRun | None:
-    """What the run waits for, as it stands now; None where it does not wait."""
+    """What the run waits for, and its state now; None if the run does not wait."""
     row = cur.execute(
         "select w.reason, w.slot, s.breaker, not exists ("
         "  select 1 from unnest(w.documents) as d(document_id) cross join unnest(w.stages) as t(stage) "
@@ -52,7 +52,7 @@ def find(cur: Cursor, run_id: str) -> WaitingRun | None:
 
 
 def documents_of(cur: Cursor, run_id: str) -> tuple[list[str], list[str]]:
-    """The documents (keys) and stages a run waits for; empty where it does not wait."""
+    """The documents (keys) and stages that a run waits for; empty if it does not wait."""
     row = cur.execute(
         "select array(select key from documents d where d.document_id = any(w.documents) order by d.document_id) "
         "as keys, w.stages from waiting_runs w where w.run_id = %s",
@@ -62,13 +62,14 @@ def documents_of(cur: Cursor, run_id: str) -> tuple[list[str], list[str]]:
 
 
 def remove(cur: Cursor, run_id: str) -> None:
+    """Remove the run's row: it no longer waits."""
     cur.execute("delete from waiting_runs where run_id = %s", [run_id])
 
 
 def forget_others(cur: Cursor, run_ids: Sequence[str]) -> None:
-    """Remove the rows of all runs but these: they ended without a step of theirs to say so.
+    """Remove the rows of all other runs: they ended, but no step of theirs removed the row.
 
-    Rows of the last hour stay: another host may have begun a wait since the caller looked.
+    Rows of the last hour stay: another host may have begun a wait since the caller listed the runs.
     """
     cur.execute(
         "delete from waiting_runs where run_id <> all(%s) and since < clock_timestamp() - interval '1 hour'",

@@ -1,4 +1,4 @@
-"""Migrations: numbered steps, each once, one door at a time; a newer ledger is refused."""
+"""Migrations: each numbered file is applied once, by one process at a time; a newer ledger is refused."""
 
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
@@ -18,7 +18,7 @@ def steps(ledger: Ledger) -> list[int]:
         return [row["number"] for row in cur.execute("select number from migrations order by number")]
 
 
-def test_a_first_migration_makes_every_numbered_step_once(empty_url: str) -> None:
+def test_a_first_migration_applies_every_numbered_file_once(empty_url: str) -> None:
     shipped = sorted(
         int(entry.name[:4])
         for entry in resources.files("dagster_offload.ledger").joinpath("migrations").iterdir()
@@ -31,7 +31,7 @@ def test_a_first_migration_makes_every_numbered_step_once(empty_url: str) -> Non
         assert len(set(shipped)) == len(shipped)
 
 
-def test_several_doors_at_once_migrate_once(empty_url: str) -> None:
+def test_several_processes_at_once_migrate_once(empty_url: str) -> None:
     def migrate_by_a_door_of_its_own(_number: int) -> None:
         with Ledger(empty_url) as ledger:
             migrate(ledger, GRAPH)
@@ -53,7 +53,7 @@ def test_ledgers_live_side_by_side_in_schemas_of_one_database(empty_url: str) ->
         assert one.channel != two.channel
 
 
-def test_a_ledger_of_a_newer_version_is_refused_with_what_to_do(ledger_url: str) -> None:
+def test_a_ledger_of_a_newer_version_is_refused_with_the_next_step(ledger_url: str) -> None:
     with Ledger(ledger_url) as ledger:
         with ledger.transaction() as cur:
             cur.execute("insert into migrations (number, name) values (9999, 'from the future')")
@@ -62,18 +62,18 @@ def test_a_ledger_of_a_newer_version_is_refused_with_what_to_do(ledger_url: str)
 
 
 @pytest.mark.parametrize("schema", ["", "Offload", "a-b", "a.b", "a; drop table x", "ü"])
-def test_a_schema_that_is_no_plain_name_is_refused(empty_url: str, schema: str) -> None:
+def test_a_schema_name_that_is_not_plain_is_refused(empty_url: str, schema: str) -> None:
     with pytest.raises(ValueError, match="schema"):
         Ledger(empty_url, schema)
 
 
-def test_tables_are_reached_by_the_schema_and_nothing_else(ledger_url: str) -> None:
+def test_tables_are_found_only_through_the_schema(ledger_url: str) -> None:
     with Ledger(ledger_url) as ledger, ledger.transaction() as cur:
         cur.execute("select current_setting('search_path') as path, current_setting('timezone') as zone")
         assert cur.fetchone() == {"path": "offload", "zone": "UTC"}
 
 
-def test_functions_are_applied_again_when_they_differ_and_only_then(ledger_url: str) -> None:
+def test_functions_are_applied_again_only_when_they_differ(ledger_url: str) -> None:
     with Ledger(ledger_url) as ledger:
 
         def installed() -> object:
@@ -89,7 +89,7 @@ def test_functions_are_applied_again_when_they_differ_and_only_then(ledger_url: 
 
         first = installed()
         migrate(ledger, GRAPH)
-        assert installed() == first, "another door of the same version waits for no lock"
+        assert installed() == first, "another process of the same version waits for no lock"
         say_that("what an earlier version left")
         migrate(ledger, GRAPH)
         second = installed()
@@ -98,7 +98,7 @@ def test_functions_are_applied_again_when_they_differ_and_only_then(ledger_url: 
         assert installed() == second
 
 
-def test_stages_are_what_the_ledger_is_given_in_declared_order(ledger_url: str) -> None:
+def test_the_ledger_stores_the_given_stages_in_declared_order(ledger_url: str) -> None:
     chain = (StageNode("read", None), StageNode("translate", "read"), StageNode("answer", "translate"))
     with Ledger(ledger_url) as ledger:
         assert ledger.run(stages.graph) == GRAPH

@@ -1,4 +1,4 @@
-"""Workers: heartbeats, deaths and what they cost, goodbyes, and a real process killed with -9."""
+"""Workers: heartbeats, deaths and what they cost, deregistration, and a real process killed with -9."""
 
 import signal
 import subprocess
@@ -23,7 +23,7 @@ from tests.support.ledger import RECIPES, Bench
 
 @pytest.fixture
 def free_locks_tell(change_timing: ChangeTiming) -> None:
-    """A lock that is free tells of a death at once: no heartbeat has to grow old in a test."""
+    """A free lock counts as a death at once, so tests need not wait for an old heartbeat."""
     change_timing(stale_heartbeat=0)
     change_timing(server_settled=0)
 
@@ -36,10 +36,10 @@ def ended(bench: Bench, worker: int) -> bool:
     return bool(bench.sql("select 1 from workers where worker_id = %s and ended_at is not null", worker))
 
 
-# Who is dead
+# Which workers are dead
 
 
-def test_a_worker_registers_its_host_boot_and_process_and_is_live_until_it_says_goodbye(bench: Bench) -> None:
+def test_a_worker_registers_its_host_boot_and_process_and_is_live_until_it_deregisters(bench: Bench) -> None:
     with Worker(bench.ledger, "drain", DRAIN_STAGES, run_id="run-1") as worker:
         (row,) = bench.ledger.run(live_workers, bench.ledger.schema, "drain")
         assert (row.worker_id, row.host, row.boot_id, row.run_id) == (
@@ -52,12 +52,12 @@ def test_a_worker_registers_its_host_boot_and_process_and_is_live_until_it_says_
     assert bench.ledger.run(live_workers, bench.ledger.schema) == []
 
 
-def test_a_lease_that_is_over_is_a_death(bench: Bench, change_timing: ChangeTiming) -> None:
+def test_an_expired_lease_is_a_death(bench: Bench, change_timing: ChangeTiming) -> None:
     worker = bench.worker()
     assert reclaim(bench) == []
     change_timing(lease=0)
     assert reclaim(bench) == [worker]
-    assert reclaim(bench) == [], "nobody dies twice"
+    assert reclaim(bench) == [], "a worker dies only once"
 
 
 @pytest.mark.rule("ledger-7")
@@ -70,19 +70,19 @@ def test_a_free_lock_is_a_death_and_a_held_one_is_none(bench: Bench) -> None:
         assert reclaim(bench) == []
 
 
-def test_a_free_lock_tells_nothing_beside_a_young_heartbeat_or_a_server_just_started(
+def test_a_free_lock_with_a_recent_heartbeat_or_a_restarted_server_is_no_death(
     bench: Bench, change_timing: ChangeTiming
 ) -> None:
     bench.worker()
     change_timing(server_settled=0)
-    assert reclaim(bench) == [], "a young heartbeat"
+    assert reclaim(bench) == [], "a recent heartbeat"
     change_timing(stale_heartbeat=0)
     change_timing(server_settled=10**6)
     assert reclaim(bench) == [], "a restart frees all locks"
 
 
 @pytest.mark.usefixtures("free_locks_tell")
-def test_locks_of_another_ledger_in_the_same_database_keep_nobody_alive(bench: Bench, ledger_url: str) -> None:
+def test_locks_of_another_ledger_in_the_same_database_keep_no_worker_alive(bench: Bench, ledger_url: str) -> None:
     dead = bench.worker()
     with psycopg.connect(ledger_url, autocommit=True) as other:
         other.execute("select pg_advisory_lock(%s, %s)", [workers.lock_class("another"), dead])
@@ -101,11 +101,11 @@ def test_every_heartbeat_reclaims_the_dead(bench: Bench, change_timing: ChangeTi
         assert ended(bench, dead)
 
 
-# What a death gives back, and what it costs
+# What is returned after a death, and what it costs
 
 
 @pytest.mark.rule("ledger-7")
-def test_claims_and_permits_of_the_dead_go_back_and_are_counted(bench: Bench) -> None:
+def test_claims_and_permits_of_dead_workers_are_returned_and_counted(bench: Bench) -> None:
     bench.extracted("a.txt")
     dead = bench.worker()
     bench.acquire(dead)
@@ -133,7 +133,7 @@ def test_after_two_deaths_a_document_runs_alone_and_three_lone_deaths_quarantine
 
 
 @pytest.mark.rule("suspect-4")
-def test_a_death_in_company_convicts_nobody_however_often(bench: Bench) -> None:
+def test_deaths_while_running_with_others_never_quarantine(bench: Bench) -> None:
     bench.extracted("a.txt")
     for _ in range(6):
         worker = bench.worker()
@@ -162,18 +162,18 @@ def test_a_reboot_and_a_restart_of_postgres_never_count(bench: Bench, what: str,
     assert "host or with Postgres" in item["reason"]
 
 
-def test_the_lease_does_not_run_while_the_server_was_down(bench: Bench, change_timing: ChangeTiming) -> None:
-    change_timing(server_settled=10**6)  # only the lease is looked at here
+def test_the_lease_does_not_run_while_postgres_is_down(bench: Bench, change_timing: ChangeTiming) -> None:
+    change_timing(server_settled=10**6)  # this test is only about the lease
     worker = bench.worker()
     bench.sql("update workers set heartbeat_at = pg_postmaster_start_time() - interval '1 hour'")
     (up,) = bench.sql("select extract(epoch from clock_timestamp() - pg_postmaster_start_time())::int as seconds")
     change_timing(lease=up["seconds"] + 600)
-    assert reclaim(bench) == [], "silent for longer than its lease, but for the time the server was down"
+    assert reclaim(bench) == [], "silent for longer than its lease, but Postgres was down meanwhile"
     change_timing(lease=up["seconds"] - 1)
     assert reclaim(bench) == [worker]
 
 
-def test_a_goodbye_gives_everything_back_at_no_cost(bench: Bench) -> None:
+def test_deregistering_returns_everything_and_costs_no_attempt(bench: Bench) -> None:
     bench.extracted("a.txt")
     with Worker(bench.ledger, "drain") as worker:
         bench.acquire(worker.id)
@@ -186,20 +186,20 @@ def test_a_goodbye_gives_everything_back_at_no_cost(bench: Bench) -> None:
     assert bench.take(bench.worker()) is not None
 
 
-def test_a_goodbye_waits_for_a_claim_and_a_permit_still_in_flight_and_gives_them_back(bench: Bench) -> None:
+def test_deregistering_waits_for_a_claim_and_a_permit_in_flight_and_returns_them(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     with bench.ledger.transaction() as cur:
         assert claims.take(cur, worker, DRAIN_STAGES, RECIPES, count=1)
         assert permits.acquire(cur, DEEP, worker, is_person=False)
-        goodbye = bench.begun(lambda cur: workers._deregister(cur, worker))
-        assert not goodbye.done()
-    goodbye.result(10)
+        deregistration = bench.begun(lambda cur: workers._deregister(cur, worker))
+        assert not deregistration.done()
+    deregistration.result(10)
     assert bench.state("a.txt", CLASSIFY) == State.PENDING
     assert bench.sql("select 1 from permits") == []
 
 
-def test_a_dead_worker_whose_claim_is_in_flight_is_taken_back_once_that_is_over(
+def test_a_dead_worker_with_a_claim_in_flight_is_reclaimed_after_that_transaction(
     bench: Bench, change_timing: ChangeTiming
 ) -> None:
     bench.extracted("a.txt")
@@ -214,17 +214,17 @@ def test_a_dead_worker_whose_claim_is_in_flight_is_taken_back_once_that_is_over(
     assert bench.sql("select 1 from permits") == []
 
 
-def test_a_worker_that_slept_past_its_lease_learns_that_it_is_lost(bench: Bench, change_timing: ChangeTiming) -> None:
+def test_a_worker_that_slept_past_its_lease_becomes_lost(bench: Bench, change_timing: ChangeTiming) -> None:
     change_timing(heartbeat=0.05)
-    told = threading.Event()
+    is_notified = threading.Event()
     with Worker(bench.ledger, "drain") as worker:
-        worker.on_notify(lambda message: told.set() if message == "lost" else None)
+        worker.on_notify(lambda message: is_notified.set() if message == "lost" else None)
         bench.die(worker.id)
-        assert told.wait(10)
+        assert is_notified.wait(10)
         assert worker.is_lost
 
 
-def test_a_worker_outlives_the_loss_of_its_connection(bench: Bench, change_timing: ChangeTiming) -> None:
+def test_a_worker_survives_the_loss_of_its_connection(bench: Bench, change_timing: ChangeTiming) -> None:
     change_timing(heartbeat=0.05)
     back = threading.Event()
     with Worker(bench.ledger, "drain") as worker:
@@ -240,11 +240,11 @@ def test_a_worker_outlives_the_loss_of_its_connection(bench: Bench, change_timin
         assert not worker.is_lost
 
 
-def test_a_heartbeat_chosen_in_a_deadlock_keeps_its_connection_and_beats_on(
+def test_a_heartbeat_that_loses_a_deadlock_keeps_its_connection_and_continues(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
 ) -> None:
     change_timing(heartbeat=0.05)
-    deadlocks, beaten, told = [psycopg.errors.DeadlockDetected("deadlock detected")], threading.Event(), list[str]()
+    deadlocks, beaten, messages = [psycopg.errors.DeadlockDetected("deadlock detected")], threading.Event(), list[str]()
 
     def chosen_once(_cur: Cursor, _schema: str) -> list[int]:
         if deadlocks:
@@ -253,10 +253,10 @@ def test_a_heartbeat_chosen_in_a_deadlock_keeps_its_connection_and_beats_on(
         return []
 
     with Worker(bench.ledger, "drain") as worker:
-        worker.on_notify(told.append)
+        worker.on_notify(messages.append)
         monkeypatch.setattr(workers, "reclaim_dead", chosen_once)
         assert beaten.wait(10)
-    assert "reconnected" not in told
+    assert "reconnected" not in messages
 
 
 # A real process
@@ -297,14 +297,14 @@ def worker_of(process: subprocess.Popen[str]) -> int:
 
 
 @pytest.mark.usefixtures("free_locks_tell")
-def test_a_process_killed_with_9_frees_its_lock_at_once_and_what_it_held_goes_back(
+def test_a_process_killed_with_9_frees_its_lock_at_once_and_its_work_is_returned(
     bench: Bench, process: subprocess.Popen[str]
 ) -> None:
     worker = worker_of(process)
     assert worker not in reclaim(bench), "alive: Postgres holds its lock"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    for _ in range(2000):  # Postgres notices the closed connection by itself, within moments
+    for _ in range(2000):  # Postgres soon notices the closed connection by itself
         if worker in reclaim(bench):
             break
         bench.sql("select pg_sleep(0.02)")
@@ -314,7 +314,7 @@ def test_a_process_killed_with_9_frees_its_lock_at_once_and_what_it_held_goes_ba
     assert bench.sql("select 1 from permits where slot = %s and worker_id = %s", DEEP, worker) == []
 
 
-def test_a_process_that_ends_by_itself_leaves_no_trace_of_claims(bench: Bench, process: subprocess.Popen[str]) -> None:
+def test_a_process_that_ends_by_itself_leaves_no_claims(bench: Bench, process: subprocess.Popen[str]) -> None:
     worker = worker_of(process)
     assert bench.state("a.txt", CLASSIFY) == State.CLAIMED
     assert process.stdin is not None

@@ -1,4 +1,4 @@
-"""Pace and end of a backlog, from generated calls; and what is not said for want of history."""
+"""Speed and end of a backlog, from generated calls, and the notes if the history is too short."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +17,7 @@ def looked(bench: Bench) -> Estimate:
 
 
 def drained(bench: Bench, documents: int, beside: int = 1, hours_ago: float = 0.0) -> None:
-    """Answered calls: 10 s to classify, 30 s to summarize, `beside` documents in flight, ended so long ago."""
+    """Answered calls: 10 s to classify, 30 s to summarize, `beside` documents in flight, that ended so long ago."""
     bench.sql(
         "insert into calls (item_id, document_id, stage, slot, epoch, asked_model, tokens_in, tokens_out, tokens_cached, "
         "  seconds, outcome, ended_at) "
@@ -37,13 +37,13 @@ def backlog(bench: Bench, documents: int) -> None:
     bench.extracted(*(f"{n}.txt" for n in range(documents)))
 
 
-def test_without_calls_the_pace_is_not_known_and_that_is_said(bench: Bench) -> None:
+def test_without_calls_the_note_says_that_the_speed_is_not_known(bench: Bench) -> None:
     backlog(bench, 2)
-    assert looked(bench) == Estimate(note="no call was answered lately: its pace is not known")
+    assert looked(bench) == Estimate(note="speed not known: the slot answered no call in the last two weeks")
 
 
 @pytest.mark.parametrize("beside", [1, 4])
-def test_pace_and_time_left_count_the_slots_time_not_a_calls(bench: Bench, beside: int) -> None:
+def test_speed_and_time_left_use_the_slots_time_not_a_calls(bench: Bench, beside: int) -> None:
     drained(bench, 40, beside)
     backlog(bench, 9)
     found = looked(bench)
@@ -52,13 +52,13 @@ def test_pace_and_time_left_count_the_slots_time_not_a_calls(bench: Bench, besid
     assert found.slot_hours_left == pytest.approx(0.1 / beside, rel=0.05)
 
 
-def test_pauses_are_no_use_of_the_slot(bench: Bench) -> None:
+def test_pauses_do_not_count_as_use_of_the_slot(bench: Bench) -> None:
     for hours_ago in (1, 20, 60):
         drained(bench, 20, hours_ago=hours_ago)
     assert looked(bench).documents_per_hour == pytest.approx(90, rel=0.05)
 
 
-def test_documents_whose_text_is_not_there_yet_are_part_of_the_backlog(bench: Bench) -> None:
+def test_documents_without_extracted_text_count_in_the_backlog(bench: Bench) -> None:
     drained(bench, 40)
     for n in range(9):
         bench.put(f"{n}.txt")
@@ -74,7 +74,7 @@ def test_one_stage_left_counts_as_that_stage(bench: Bench) -> None:
     assert looked(bench).slot_hours_left == 0
 
 
-def test_a_long_document_under_way_counts_by_its_parts_and_makes_no_other_look_slow(bench: Bench) -> None:
+def test_a_begun_long_document_counts_by_its_parts_and_does_not_slow_the_estimate_of_others(bench: Bench) -> None:
     drained(bench, 40)
     backlog(bench, 9)
     before = looked(bench)
@@ -97,17 +97,17 @@ def test_a_long_document_under_way_counts_by_its_parts_and_makes_no_other_look_s
     assert found.slot_hours_left == pytest.approx(before.slot_hours_left - 30 / 3600 + parts_hours, rel=0.05)
 
 
-def test_a_few_days_of_use_say_no_end(bench: Bench) -> None:
+def test_a_few_days_of_use_give_no_end_time(bench: Bench) -> None:
     drained(bench, 40, hours_ago=50)
     drained(bench, 40, hours_ago=1)
     backlog(bench, 9)
     found = looked(bench)
     assert found.done_at is None
     assert found.note is not None
-    assert "too little to know its usual hours" in found.note
+    assert "too few to know its usual hours" in found.note
 
 
-def test_four_weeks_of_the_same_hours_say_when(bench: Bench) -> None:
+def test_four_weeks_of_the_same_hours_give_an_end_time(bench: Bench) -> None:
     for days_ago in range(1, 28):
         drained(bench, 40, hours_ago=24 * days_ago)
     backlog(bench, 90)
@@ -141,7 +141,7 @@ def test_an_hour_used_every_other_week_counts_half() -> None:
     assert seldom - often >= timedelta(days=7)
 
 
-def test_what_would_take_years_is_said_so() -> None:
+def test_a_backlog_of_years_has_a_note_instead_of_an_end_time() -> None:
     end, note = expected_end(MONDAY, 1e6, MONDAY - timedelta(days=28), usual(range(1, 29), 20))
     assert end is None
-    assert note == "not within half a year at the hours it is usually there"
+    assert note == "not within half a year at the slot's usual hours"

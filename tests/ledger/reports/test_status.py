@@ -1,4 +1,4 @@
-"""What a person asks: counts that add up, problems, the history of a document, the records by SQL."""
+"""Reports for people: counts that add up, problems, the history of a document, the records by SQL."""
 
 from dataclasses import asdict
 
@@ -37,7 +37,7 @@ def test_an_empty_ledger_counts_nothing(bench: Bench) -> None:
     assert [counts(bench, stage) for stage in STAGE_NAMES] == [{}, {}, {}]
 
 
-def test_problems_are_what_only_a_person_can_move(bench: Bench) -> None:
+def test_problems_are_failed_and_quarantined_items(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     bench.put("locked.txt", unreadable="unreadable: Permission denied")
     worker = bench.worker()
@@ -47,15 +47,15 @@ def test_problems_are_what_only_a_person_can_move(bench: Bench) -> None:
     assert len(bench.ledger.run(status.problems, 1)) == 1
 
 
-def test_explain_tells_every_transition_with_its_worker_and_reason_and_every_call(bench: Bench) -> None:
+def test_explain_shows_every_transition_with_worker_and_reason_and_every_call(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     bench.defer(worker, bench.hold(worker, [CLASSIFY]))
     bench.close_breaker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]), result=record_result("words", epoch=2))
-    told = bench.ledger.run(status.explain, "a.txt")
-    assert told is not None
-    moves = [(t["from_state"], t["to_state"], t["reason"]) for t in told.transitions if t["stage"] == CLASSIFY]
+    explained = bench.ledger.run(status.explain, "a.txt")
+    assert explained is not None
+    moves = [(t["from_state"], t["to_state"], t["reason"]) for t in explained.transitions if t["stage"] == CLASSIFY]
     assert moves == [
         (None, "pending", "extract is done"),
         ("pending", "claimed", None),
@@ -63,13 +63,13 @@ def test_explain_tells_every_transition_with_its_worker_and_reason_and_every_cal
         ("deferred", "claimed", None),
         ("claimed", "done", None),
     ]
-    assert {t["worker_kind"] for t in told.transitions if t["worker_id"]} == {"scan", "drain"}
-    assert [(c["outcome"], c["epoch"]) for c in told.calls] == [("HTTPStatusError", 1), ("ok", 2)]
-    assert [item["stage"] for item in told.items] == [EXTRACT, CLASSIFY, SUMMARIZE]
+    assert {t["worker_kind"] for t in explained.transitions if t["worker_id"]} == {"scan", "drain"}
+    assert [(c["outcome"], c["epoch"]) for c in explained.calls] == [("HTTPStatusError", 1), ("ok", 2)]
+    assert [item["stage"] for item in explained.items] == [EXTRACT, CLASSIFY, SUMMARIZE]
     assert bench.ledger.run(status.explain, "nowhere.txt") is None
 
 
-def test_records_are_a_view_anybody_can_query(bench: Bench) -> None:
+def test_records_are_a_view_that_any_client_can_query(bench: Bench) -> None:
     bench.extracted("a.txt")
     bench.extracted("scan.pdf", outcome=Outcome.NEEDS_OCR, texts={"scan.pdf": ""})
     worker = bench.worker()

@@ -41,7 +41,7 @@ def test_tokens_are_summed_over_one_workers_calls_without_trials(bench: Bench) -
     assert bench.ledger.run(usage.of_last_drain) == TokenUse(calls=2, read=2000, cached=2000, written=20)
 
 
-def test_a_server_that_says_nothing_of_its_cache_is_told_apart_from_one_that_reuses_nothing(bench: Bench) -> None:
+def test_a_server_that_reports_no_cache_differs_from_one_that_reuses_nothing(bench: Bench) -> None:
     silent, forgetful = bench.worker(), bench.worker()
     both_stages(bench, silent, 1, None)
     both_stages(bench, forgetful, 2, 0)
@@ -50,14 +50,14 @@ def test_a_server_that_says_nothing_of_its_cache_is_told_apart_from_one_that_reu
     assert (reuse(bench, silent), reuse(bench, forgetful)) == (None, 0.0)
 
 
-def test_reuse_is_judged_by_later_stages_alone(bench: Bench) -> None:
+def test_reuse_is_measured_only_over_later_stages(bench: Bench) -> None:
     drain = bench.worker()
     for document in range(4):
         both_stages(bench, drain, document, 1800)
     assert reuse(bench, drain) == pytest.approx(0.9)
 
 
-def test_short_prompts_parts_and_repeated_questions_tell_nothing_of_reuse(bench: Bench) -> None:
+def test_short_prompts_parts_and_repeated_calls_do_not_count_for_reuse(bench: Bench) -> None:
     drain = bench.worker()
     both_stages(bench, drain, 1, 300, tokens_in=700)
     both_stages(bench, drain, 2, 0)
@@ -68,7 +68,7 @@ def test_short_prompts_parts_and_repeated_questions_tell_nothing_of_reuse(bench:
 @pytest.mark.parametrize(
     ("found", "is_warned"), [(None, False), (0.5, False), (0.97, False), (0.49, True), (0.0, True)]
 )
-def test_only_a_server_that_says_it_reread_most_is_warned_about(found: float | None, is_warned: bool) -> None:
+def test_only_a_server_that_reports_little_reuse_gives_a_warning(found: float | None, is_warned: bool) -> None:
     warning = warning_of(found, "deep")
     assert (warning is not None) == is_warned
     if warning is not None:
@@ -76,5 +76,5 @@ def test_only_a_server_that_says_it_reread_most_is_warned_about(found: float | N
         assert "\n" not in warning
 
 
-def test_no_drain_yet_is_no_use(bench: Bench) -> None:
+def test_without_a_drain_there_is_no_token_use(bench: Bench) -> None:
     assert bench.ledger.run(usage.of_last_drain) is None

@@ -1,4 +1,4 @@
-"""The width that is found by trying, against simulated servers of several shapes."""
+"""Automatic concurrency against simulated servers of several kinds."""
 
 import heapq
 import random
@@ -17,12 +17,12 @@ from dagster_offload.ledger.slots.auto_concurrency import (
     next_concurrency,
 )
 
-PATIENT = 1e6  # seconds a call may take: no limit
+PATIENT = 1e6  # seconds that a call may take: no limit
 
 
 @dataclass
 class Server:
-    """Its calls take `seconds(width)`, give or take `noise`; more than `refuses_above` open at once are refused."""
+    """A server whose calls take `seconds(concurrency)`, plus or minus `noise`. It refuses more than `refuses_above` at once."""
 
     seconds: Callable[[int], float]
     refuses_above: int = 10_000
@@ -30,7 +30,7 @@ class Server:
     dice: random.Random = field(default_factory=lambda: random.Random(7))
 
     def rate(self, width: int) -> float:
-        """Calls per second at a width; what is refused does nothing."""
+        """Calls per second at a concurrency. Refused calls take no time."""
         width = min(width, self.refuses_above)
         return width / self.seconds(width)
 
@@ -41,12 +41,12 @@ class Server:
 
 
 def flat_then_linear(k: int) -> Callable[[int], float]:
-    """k places: beyond them calls wait in line."""
+    """A server that works on k calls at once; further calls wait in a queue."""
     return lambda width: 2.0 * max(1.0, width / k)
 
 
 def saturating(part: float) -> Callable[[int], float]:
-    """A batch server: each call beside another one costs all of them `part` of a call's time."""
+    """A batch server: each additional call slows all calls by `part` of a call's time."""
     return lambda width: 2.0 * (1 + part * (width - 1))
 
 
@@ -57,8 +57,8 @@ def play(
     widest: int = 512,
     longest: float = PATIENT,
 ) -> list[ConcurrencyState]:
-    """The widths the controller goes through, one per verdict."""
-    now, seen = start or ConcurrencyState(), []
+    """The states of the controller, one per decision."""
+    now, window = start or ConcurrencyState(), []
     for _ in range(windows):
         for rounds in range(2, 12):
             verdict = next_concurrency(
@@ -69,25 +69,25 @@ def play(
         else:
             pytest.fail("no verdict after all the calls it may ask for")
         now = verdict
-        seen.append(now)
-    return seen
+        window.append(now)
+    return window
 
 
 def found(history: list[ConcurrencyState]) -> int:
-    """The width it spends most of the last third at."""
+    """The most frequent concurrency of the last third."""
     tail = [state.width for state in history[-len(history) // 3 :]]
     return max(set(tail), key=tail.count)
 
 
 def yield_of(server: Server, history: list[ConcurrencyState], best: float) -> float:
-    """Work per second over the last two thirds, of the best there is."""
+    """Work per second over the last two thirds, as a part of the best possible."""
     tail = history[len(history) // 3 :]
     return sum(server.rate(state.width) for state in tail) / len(tail) / best
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 6, 8, 12, 20, 40])
 @pytest.mark.parametrize("noise", [0.0, 0.2])
-def test_it_settles_at_the_knee_of_a_server_with_places(k: int, noise: float) -> None:
+def test_it_settles_at_the_limit_of_a_server_with_k_workers(k: int, noise: float) -> None:
     server = Server(flat_then_linear(k), noise=noise)
     history = play(server)
     assert k * 0.85 - 1 <= found(history) <= k * 1.2 + 1
@@ -96,17 +96,17 @@ def test_it_settles_at_the_knee_of_a_server_with_places(k: int, noise: float) ->
 
 @pytest.mark.parametrize("part", [0.05, 0.15, 0.4])
 @pytest.mark.parametrize("noise", [0.0, 0.2])
-def test_on_a_batch_server_it_settles_where_more_brings_little(part: float, noise: float) -> None:
+def test_on_a_batch_server_it_settles_where_more_calls_bring_little(part: float, noise: float) -> None:
     server = Server(saturating(part), noise=noise)
     history = play(server)
     there = found(history)
-    assert server.rate(there + 1) / server.rate(there) - 1 < 0.6 / there, "one more would have been worth it"
+    assert server.rate(there + 1) / server.rate(there) - 1 < 0.6 / there, "one more call would have been worth it"
     assert yield_of(server, history, 1 / (2.0 * part)) >= 0.5
 
 
 @pytest.mark.parametrize("k", [1, 2, 6, 13])
 @pytest.mark.parametrize("noise", [0.0, 0.2])
-def test_a_server_that_refuses_above_k_is_found_and_refuses_seldom(k: int, noise: float) -> None:
+def test_the_limit_of_a_server_that_refuses_above_k_is_found_with_few_refusals(k: int, noise: float) -> None:
     server = Server(lambda _: 2.0, refuses_above=k, noise=noise)
     history = play(server, 300)
     assert found(history) == k
@@ -114,24 +114,24 @@ def test_a_server_that_refuses_above_k_is_found_and_refuses_seldom(k: int, noise
     assert yield_of(server, history, server.rate(k)) >= 0.95
 
 
-def test_the_first_widths_are_1_2_3_and_so_on_and_longer_steps_come_later() -> None:
+def test_the_first_steps_are_by_one_and_later_steps_are_larger() -> None:
     widths = [state.width for state in play(Server(lambda _: 1.0), 14)]
     assert widths == [2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 19, 22, 25]
 
 
-def test_it_ends_at_the_widest() -> None:
+def test_it_stops_at_the_maximum() -> None:
     history = play(Server(lambda _: 1.0), widest=6)
     assert max(state.width for state in history) == found(history) == 6
 
 
-def test_calls_take_no_longer_than_is_accepted() -> None:
-    server = Server(saturating(0.2))  # 2 s alone, 0.4 s more for each beside it
+def test_calls_take_no_longer_than_the_longest_accepted_time() -> None:
+    server = Server(saturating(0.2))  # 2 s alone, and 0.4 s more for each concurrent call
     history = play(server, longest=3.3)
     assert found(history) == 4
-    assert max(state.width for state in history) == 5, "one step too far tells"
+    assert max(state.width for state in history) == 5, "it goes one step over the limit and sees it"
 
 
-def test_where_one_call_alone_takes_too_long_it_stays_at_1() -> None:
+def test_it_stays_at_1_if_a_single_call_takes_too_long() -> None:
     assert {state.width for state in play(Server(flat_then_linear(6)), longest=1.0)} == {1}
 
 
@@ -141,39 +141,39 @@ def test_it_follows_a_server_that_changes(before: int, after: int) -> None:
     assert abs(found(play(Server(flat_then_linear(after)), 300, now)) - after) <= 1
 
 
-def test_it_recovers_when_the_server_takes_more_than_it_did() -> None:
+def test_it_climbs_again_when_the_server_accepts_more_calls() -> None:
     now = play(Server(lambda _: 2.0, refuses_above=3), 60)[-1]
     assert found(play(Server(lambda _: 2.0, refuses_above=9), 600, now)) == 9
 
 
-def test_trials_of_other_widths_become_rare() -> None:
+def test_tests_of_other_values_become_rare() -> None:
     history = play(Server(flat_then_linear(4)), 300)
     assert history[-1].next_stay == LONGEST_STAY
     assert sum(state.phase is not Phase.STAYING for state in history[-128:]) <= 4
 
 
-def test_a_429_narrows_at_once_without_waiting_for_more_calls() -> None:
+def test_a_429_lowers_the_concurrency_at_once() -> None:
     now = ConcurrencyState(width=7, known_concurrency=6, known_rate=3.0, known_seconds=2.0)
-    narrowed = next_concurrency(now, Window(0, 0, 0, 0, 1, 7), widest=512, longest_seconds=PATIENT)
-    assert narrowed is not None
-    assert (narrowed.width, narrowed.phase) == (6, Phase.STAYING)
+    lowered = next_concurrency(now, Window(0, 0, 0, 0, 1, 7), widest=512, longest_seconds=PATIENT)
+    assert lowered is not None
+    assert (lowered.width, lowered.phase) == (6, Phase.STAYING)
 
 
-def test_a_server_that_counts_nothing_keeps_its_best_known_width() -> None:
+def test_a_window_without_work_keeps_the_best_known_concurrency() -> None:
     now = ConcurrencyState()
     for _ in range(3):
-        seen = Window(calls=40, work=0.0, seconds=10, call_seconds=1, refused=0, held=now.width)
-        now = next_concurrency(now, seen, widest=8, longest_seconds=900) or now
+        window = Window(calls=40, work=0.0, seconds=10, call_seconds=1, refused=0, held=now.width)
+        now = next_concurrency(now, window, widest=8, longest_seconds=900) or now
     assert now.width == 1
 
 
-def test_permits_that_are_not_all_used_tell_nothing() -> None:
+def test_a_window_with_unused_permits_changes_nothing() -> None:
     now = ConcurrencyState(width=4, known_concurrency=3, known_rate=1.5, known_seconds=2.0)
     assert next_concurrency(now, Window(40, 40, 40, 1, 0, 3), widest=512, longest_seconds=PATIENT) == now
 
 
-def looked_at(ended: list[tuple[float, float]], t0: float, t1: float, width: int) -> Window:
-    """What the ledger sees between two moments: of calls as (end, begin), the parts inside."""
+def measured(ended: list[tuple[float, float]], t0: float, t1: float, width: int) -> Window:
+    """What the ledger measures between `t0` and `t1`: the parts inside of calls, given as (end, begin)."""
     inside = [(end, begun) for end, begun in ended if end > t0 and begun < t1]
     if not inside:
         return Window(0, 0, 0, 0, 0, width)
@@ -182,34 +182,34 @@ def looked_at(ended: list[tuple[float, float]], t0: float, t1: float, width: int
     return Window(parts, parts, t1 - t0, mean, 0, width)
 
 
-def stand_in_line(places: int, noise: float, until: float, seed: int = 7) -> list[ConcurrencyState]:
-    """Moment by moment: a server that works on `places` calls and lets others wait, met by as many lanes as the width
-    says; looked at after each call as the ledger would. A call takes 2 s of work."""
-    dice, now, width, changed = random.Random(seed), 0.0, ConcurrencyState(), 0.0
-    waiting: list[float] = [0.0]  # when each began, as its lane sees it
-    served: list[tuple[float, float]] = []  # when it ends, when it began
+def simulate_queue(capacity: int, noise: float, until: float, seed: int = 7) -> list[ConcurrencyState]:
+    """Simulate a server that works on `capacity` calls and queues the others, with as many lanes as the concurrency. The
+    controller runs after each call, as in the ledger. A call takes 2 s of work."""
+    dice, now, state, changed = random.Random(seed), 0.0, ConcurrencyState(), 0.0
+    waiting: list[float] = [0.0]  # when each call began, as its lane sees it
+    served: list[tuple[float, float]] = []  # when each call ends, and when it began
     ended: list[tuple[float, float]] = []
     history = []
     while now < until:
-        while waiting and len(served) < places:
+        while waiting and len(served) < capacity:
             heapq.heappush(served, (now + 2.0 * dice.lognormvariate(0, noise), waiting.pop(0)))
         now, begun = heapq.heappop(served)
         ended.append((now, begun))
-        window = looked_at(ended, changed + width.settling_seconds, now - width.expected_seconds, width.width)
-        following = next_concurrency(width, window, widest=64, longest_seconds=PATIENT)
+        window = measured(ended, changed + state.settling_seconds, now - state.expected_seconds, state.width)
+        following = next_concurrency(state, window, widest=64, longest_seconds=PATIENT)
         if following is not None:
-            width, changed, ended = following, now, []  # calls that began before are known when they end
-            history.append(width)
-        waiting += [now] * (width.width - len(waiting) - len(served))
+            state, changed, ended = following, now, []  # calls that began before are recorded when they end
+            history.append(state)
+        waiting += [now] * (state.width - len(waiting) - len(served))
     return history
 
 
-@pytest.mark.parametrize("places", [1, 3, 6, 12])
+@pytest.mark.parametrize("capacity", [1, 3, 6, 12])
 @pytest.mark.parametrize("noise", [0.0, 0.2])
-def test_a_line_that_only_builds_up_after_a_widening_is_no_gain(places: int, noise: float) -> None:
-    history = stand_in_line(places, noise, until=1500.0)
-    assert max(state.width for state in history) <= 1.35 * places + 3
-    assert places * 0.8 - 1 <= found(history) <= places * 1.25 + 1
+def test_a_queue_that_builds_up_after_an_increase_is_no_gain(capacity: int, noise: float) -> None:
+    history = simulate_queue(capacity, noise, until=1500.0)
+    assert max(state.width for state in history) <= 1.35 * capacity + 3
+    assert capacity * 0.8 - 1 <= found(history) <= capacity * 1.25 + 1
 
 
 @settings(max_examples=300, deadline=None)
@@ -222,7 +222,7 @@ def test_a_line_that_only_builds_up_after_a_widening_is_no_gain(places: int, noi
     longest=st.floats(0.1, 100),
     seed=st.integers(0, 2**32),
 )
-def test_it_never_leaves_its_bounds_whatever_the_server_does(
+def test_it_never_leaves_its_bounds(
     k: int, part: float, refuses_above: int, noise: float, widest: int, longest: float, seed: int
 ) -> None:
     server = Server(

@@ -1,4 +1,4 @@
-"""The breaker: who opens it, when one trial is due, what closes it, and which failures are too old to count."""
+"""The breaker: what opens it, when a trial is due, what closes it, and which failures are too old to count."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def refuse(bench: Bench, wait: float | None = None, *, is_misconfigured: bool = 
 
 
 @pytest.mark.parametrize(("retry_after", "expected"), [(None, 15), (120.0, 120), (5.0, 5)])
-def test_opening_looks_again_after_retry_after_else_15_seconds(
+def test_after_opening_a_trial_is_due_after_retry_after_else_after_15_seconds(
     bench: Bench, retry_after: float | None, expected: float
 ) -> None:
     assert open_it(bench, retry_after)
@@ -42,12 +42,12 @@ def test_opening_looks_again_after_retry_after_else_15_seconds(
     assert expected - 2 < seconds_to_retry(bench) <= expected
 
 
-def test_a_fault_that_may_be_a_documents_makes_a_trial_due_at_once(bench: Bench) -> None:
+def test_a_fault_that_a_document_may_have_caused_makes_a_trial_due_at_once(bench: Bench) -> None:
     open_it(bench, at_once=True)
     assert bench.slot().is_retry_due
 
 
-def test_a_second_deferral_does_not_move_the_next_look_but_tells_its_wait(bench: Bench) -> None:
+def test_a_second_deferral_stores_its_wait_and_does_not_move_the_next_trial(bench: Bench) -> None:
     open_it(bench, 300.0)
     assert open_it(bench, 40.0)
     assert seconds_to_retry(bench) > 290
@@ -64,13 +64,13 @@ def test_refused_trials_wait_15_seconds_doubling_to_45(bench: Bench) -> None:
     assert waits == [15, 30, 45, 45]
 
 
-def test_a_refused_trials_retry_after_wins(bench: Bench) -> None:
+def test_the_retry_after_of_a_refused_trial_has_precedence(bench: Bench) -> None:
     open_it(bench)
     assert refuse(bench, 200.0).refusal_wait_seconds == 200.0
     assert 195 < seconds_to_retry(bench) <= 200
 
 
-def test_an_answered_trial_closes_raises_the_epoch_and_forgets_the_waits(bench: Bench) -> None:
+def test_an_answered_trial_closes_the_breaker_raises_the_epoch_and_resets_the_waits(bench: Bench) -> None:
     open_it(bench)
     refuse(bench)
     refuse(bench)
@@ -101,7 +101,7 @@ def test_an_old_trials_answer_cannot_close_a_newer_epoch(bench: Bench) -> None:
 
 
 @pytest.mark.rule("breaker-4")
-def test_one_trial_at_a_time_and_its_verdict_is_everybodys(bench: Bench) -> None:
+def test_one_trial_runs_at_a_time_and_all_workers_use_its_result(bench: Bench) -> None:
     open_it(bench, at_once=True)
     first, second = bench.worker(), bench.worker()
 
@@ -118,7 +118,7 @@ def test_one_trial_at_a_time_and_its_verdict_is_everybodys(bench: Bench) -> None
     assert turn(first) is TrialTurn.ANSWERED
 
 
-def test_a_trial_whose_worker_died_keeps_nobody_from_the_next(bench: Bench) -> None:
+def test_a_trial_of_a_dead_worker_does_not_block_the_next(bench: Bench) -> None:
     open_it(bench, at_once=True)
     dead = bench.worker()
     bench.ledger.run(breaker.begin_trial, DEEP, dead, 1)
@@ -128,7 +128,7 @@ def test_a_trial_whose_worker_died_keeps_nobody_from_the_next(bench: Bench) -> N
     assert bench.ledger.run(breaker.begin_trial, DEEP, bench.worker(), 1) is TrialTurn.YOURS
 
 
-def test_a_trial_begun_by_a_worker_already_given_up_keeps_nobody_from_the_next(bench: Bench) -> None:
+def test_a_trial_of_a_reclaimed_worker_does_not_block_the_next(bench: Bench) -> None:
     open_it(bench, at_once=True)
     lost = bench.worker()
     bench.die(lost)
@@ -136,21 +136,21 @@ def test_a_trial_begun_by_a_worker_already_given_up_keeps_nobody_from_the_next(b
     assert bench.ledger.run(breaker.begin_trial, DEEP, bench.worker(), 1) is TrialTurn.YOURS
 
 
-def test_red_and_then_green_counts_as_the_time_reached(bench: Bench) -> None:
+def test_a_healthy_probe_after_an_unhealthy_one_makes_a_trial_due(bench: Bench) -> None:
     open_it(bench, 3600.0)
     assert not bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok").is_retry_due
     assert not bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming").is_retry_due
     assert bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok").is_retry_due
 
 
-def test_a_refused_trial_begins_the_red_then_green_anew(bench: Bench) -> None:
+def test_a_refused_trial_resets_the_sequence_of_probes(bench: Bench) -> None:
     open_it(bench)
     bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming")
     refuse(bench)
     assert not bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok").is_retry_due
 
 
-def test_a_probe_alone_never_opens_nor_closes(bench: Bench) -> None:
+def test_a_probe_never_opens_or_closes_the_breaker(bench: Bench) -> None:
     bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming")
     assert bench.slot().breaker is BreakerState.CLOSED
     open_it(bench)
@@ -168,23 +168,23 @@ def an_hour_passes(bench: Bench) -> None:
     bench.sql("update slots set reason_since = reason_since - interval '1 h', opened_at = opened_at - interval '1 h'")
 
 
-def test_a_reason_is_told_since_it_is_the_reason_and_not_since_the_opening(bench: Bench) -> None:
+def test_the_time_of_a_reason_is_when_it_became_the_reason(bench: Bench) -> None:
     open_it(bench)
     an_hour_passes(bench)
     assert refuse(bench).reason == "editor_busy"
     assert seconds_of_its_reason(bench) < 3600
     an_hour_passes(bench)
     refuse(bench)
-    assert seconds_of_its_reason(bench) > 3600, "the same again is no news"
-    bench.ledger.run(slots.try_again, DEEP, "a person asked to try again")
+    assert seconds_of_its_reason(bench) > 3600, "a repeated reason keeps its time"
+    bench.ledger.run(slots.try_again, DEEP, "requested by command")
     assert seconds_of_its_reason(bench) < 3600
     bench.close_breaker()
     assert bench.slot().reason_since is None
 
 
-def test_a_red_probes_reason_is_the_slots_and_a_green_ones_is_not(bench: Bench) -> None:
+def test_only_the_reason_of_an_unhealthy_probe_becomes_the_slots_reason(bench: Bench) -> None:
     open_it(bench)
-    bench.ledger.run(slots.try_again, DEEP, "a person asked to try again")
+    bench.ledger.run(slots.try_again, DEEP, "requested by command")
     an_hour_passes(bench)
     assert bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming").reason == "warming"
     assert seconds_of_its_reason(bench) < 3600
@@ -194,16 +194,16 @@ def test_a_red_probes_reason_is_the_slots_and_a_green_ones_is_not(bench: Bench) 
     assert seconds_of_its_reason(bench) > 3600
 
 
-def test_a_red_probe_that_says_the_same_leaves_the_setting_to_check(bench: Bench) -> None:
-    words = "connection refused (check OFFLOAD_DEEP_URL)"
-    bench.ledger.run(breaker.open_breaker, DEEP, 1, words, None)
+def test_an_unhealthy_probe_with_the_same_reason_keeps_the_setting_to_check(bench: Bench) -> None:
+    reason = "connection refused (check OFFLOAD_DEEP_URL)"
+    bench.ledger.run(breaker.open_breaker, DEEP, 1, reason, None)
     an_hour_passes(bench)
     seen = bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="connection refused")
-    assert (seen.reason, seen.was_red_since_opening) == (words, True)
+    assert (seen.reason, seen.was_red_since_opening) == (reason, True)
     assert seconds_of_its_reason(bench) > 3600
 
 
-def test_a_misconfigured_slot_is_asked_again_after_a_minute_and_then_ever_more_slowly(bench: Bench) -> None:
+def test_trials_of_a_misconfigured_slot_are_due_after_a_minute_and_then_at_growing_intervals(bench: Bench) -> None:
     open_it(bench)
     waits = []
     for _ in range(7):
@@ -211,14 +211,14 @@ def test_a_misconfigured_slot_is_asked_again_after_a_minute_and_then_ever_more_s
         waits.append(round(seconds_to_retry(bench)))
         assert bench.ledger.run(breaker.begin_trial, DEEP, bench.worker(), 1) is TrialTurn.REFUSED
         bench.ledger.run(slots.register, SLOT)
-        assert not bench.slot().is_retry_due, "the same settings are no reason to ask at once"
+        assert not bench.slot().is_retry_due, "unchanged settings make no trial due at once"
         reach_retry_at(bench)
     assert waits == [60, 120, 240, 480, 960, 1800, 1800]
     bench.close_breaker()
     assert bench.slot().breaker is BreakerState.CLOSED
 
 
-def test_a_misconfigured_slot_that_is_away_next_time_is_asked_as_often_as_any_that_is_away(bench: Bench) -> None:
+def test_a_misconfigured_slot_that_becomes_unavailable_gets_trials_like_any_unavailable_slot(bench: Bench) -> None:
     open_it(bench)
     for _ in range(3):
         refuse(bench, is_misconfigured=True)
@@ -227,7 +227,7 @@ def test_a_misconfigured_slot_that_is_away_next_time_is_asked_as_often_as_any_th
     assert round(seconds_to_retry(bench)) == 45
 
 
-def test_a_misconfigured_slot_that_was_red_and_is_green_is_asked_at_once(bench: Bench) -> None:
+def test_a_misconfigured_slot_that_becomes_healthy_gets_a_trial_at_once(bench: Bench) -> None:
     open_it(bench)
     reason = refuse(bench, is_misconfigured=True).reason
     assert not bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok").is_retry_due
@@ -236,7 +236,7 @@ def test_a_misconfigured_slot_that_was_red_and_is_green_is_asked_at_once(bench: 
     assert bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok").is_retry_due
 
 
-def test_a_misconfigured_slot_whose_server_lists_other_models_is_asked_at_once(bench: Bench) -> None:
+def test_a_changed_model_list_of_a_misconfigured_slot_makes_a_trial_due_at_once(bench: Bench) -> None:
     open_it(bench)
     refuse(bench, is_misconfigured=True)
     for models, is_due in (("a", False), ("a", False), ("a\nqwen", True)):
@@ -248,7 +248,7 @@ def test_a_slot_that_refused_every_document_waits_for_the_settings_because_it_an
     bench.sql(
         "update slots set breaker = 'misconfigured', reason = 'every_document_refused: http_400', retry_at = null"
     )
-    bench.ledger.run(slots.ask_now, DEEP)
+    bench.ledger.run(slots.make_trial_due, DEEP)
     bench.ledger.run(slots.note_models, DEEP, "a")
     bench.ledger.run(slots.note_models, DEEP, "b")
     bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming")
@@ -269,7 +269,7 @@ def test_three_429s_in_a_row_without_a_success_open_the_breaker(bench: Bench) ->
     assert (row.breaker, row.reason, row.refusal_wait_seconds) == (BreakerState.OPEN, "busy", 5.0)
 
 
-def test_a_success_between_429s_begins_the_row_anew(bench: Bench) -> None:
+def test_a_success_between_429s_resets_their_count(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     claim = bench.hold(worker, [CLASSIFY])
@@ -287,17 +287,17 @@ def test_one_429_with_a_wait_over_a_minute_opens_the_breaker(bench: Bench) -> No
     assert bench.slot().breaker is BreakerState.OPEN
 
 
-def test_a_429_of_an_epoch_that_is_over_neither_waits_nor_counts(bench: Bench) -> None:
+def test_a_429_of_an_ended_epoch_neither_waits_nor_counts(bench: Bench) -> None:
     open_it(bench)
     bench.close_breaker()
     assert [busy(bench, 600.0) for _ in range(4)] == [True] * 4
     assert bench.slot().breaker is BreakerState.CLOSED
 
 
-def test_opening_and_closing_are_told_to_everybody_at_once(bench: Bench) -> None:
+def test_opening_and_closing_notify_all_workers_at_once(bench: Bench) -> None:
     with bench.ledger.connect() as listener:
         listener.execute(f"listen {bench.ledger.channel}")
         open_it(bench)
         bench.close_breaker()
-        told = [notification.payload for notification in listener.notifies(timeout=60, stop_after=2)]
-    assert told == ["breaker:deep", "breaker:deep"]
+        messages = [notification.payload for notification in listener.notifies(timeout=60, stop_after=2)]
+    assert messages == ["breaker:deep", "breaker:deep"]

@@ -1,4 +1,4 @@
-"""N found by trying, as the slot's row remembers it: fed from all workers' calls, begun anew at each wake, a person's to set."""
+"""Automatic concurrency in the slot's row: measured over all workers' calls, restarted at each wake, overridden by command."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,7 +26,7 @@ def steer(bench: Bench, longest: float = PATIENT) -> SlotRow:
 
 
 def calls(bench: Bench, lanes: int, rounds: int, seconds: float, outcome: str = "ok", worker: int = 1) -> None:
-    """Calls for documents, `lanes` at a time, one after the other since the width was changed until now."""
+    """Calls for documents, `lanes` at once, one after the other from the last change of concurrency until now."""
     bench.sql("update calls set ended_at = ended_at - make_interval(secs => %s)", rounds * seconds)  # time passes
     bench.sql("update slots set width_since = clock_timestamp() - make_interval(secs => %s)", rounds * seconds + 0.001)
     bench.sql(
@@ -49,7 +49,7 @@ def hold_permits(bench: Bench, number: int) -> None:
 
 
 def climb(bench: Bench, to: int) -> None:
-    """A server that always has a place to spare."""
+    """Calls at a server that is never at its limit."""
     while bench.slot().permits < to:
         wide = bench.slot().permits
         hold_permits(bench, wide)
@@ -57,31 +57,31 @@ def climb(bench: Bench, to: int) -> None:
         steer(bench)
 
 
-def test_auto_begins_at_1_and_is_told_apart_from_a_number(auto: Bench) -> None:
+def test_auto_starts_at_1_and_differs_from_the_number_1(auto: Bench) -> None:
     assert (auto.slot().permits, auto.slot().is_auto) == (1, True)
     row = auto.ledger.run(slots.register, SLOT)
     assert (row.permits, row.is_auto) == (2, False)
 
 
-def test_calls_of_all_workers_widen_the_one_slot(auto: Bench) -> None:
+def test_calls_of_all_workers_count_for_the_slots_concurrency(auto: Bench) -> None:
     hold_permits(auto, 1)
     calls(auto, 1, 2, 1.0, worker=1)
     assert steer(auto).permits == 1, "too few yet"
     calls(auto, 1, 2, 1.0, worker=2)
     auto.sql("update slots set width_since = width_since - interval '2.5 s'")
     assert steer(auto).permits == 2
-    assert auto.acquire(auto.worker()), "the second permit is there for any of them"
+    assert auto.acquire(auto.worker()), "any worker may take the second permit"
     assert not auto.acquire(auto.worker())
 
 
-def test_calls_begun_before_the_width_changed_say_nothing_of_it(auto: Bench) -> None:
+def test_calls_begun_before_a_change_do_not_count_for_it(auto: Bench) -> None:
     hold_permits(auto, 1)
     calls(auto, 1, 8, 1.0)
     auto.sql("update slots set width_since = clock_timestamp() - interval '3.5 s'")
     assert steer(auto).permits == 1
 
 
-def test_one_call_too_few_says_nothing_yet_and_too_many_holders_hear_of_a_narrowing(auto: Bench) -> None:
+def test_too_few_calls_change_nothing_and_a_decrease_notifies_the_holders(auto: Bench) -> None:
     climb(auto, 3)
     hold_permits(auto, 3)
     with auto.ledger.connect() as listener:
@@ -93,10 +93,10 @@ def test_one_call_too_few_says_nothing_yet_and_too_many_holders_hear_of_a_narrow
     assert row.width_found is None or row.width_found["width"] == 2
 
 
-def test_what_was_found_is_kept_for_people(auto: Bench) -> None:
+def test_the_found_concurrency_is_stored_for_people(auto: Bench) -> None:
     climb(auto, 3)
     hold_permits(auto, 3)
-    calls(auto, 3, 15, 1.5)  # three in the time of three: a third place there is not
+    calls(auto, 3, 15, 1.5)  # three calls in the time of three: the server works on two at once
     row = steer(auto)
     assert (row.permits, row.is_auto) == (2, True)
     assert row.width_found is not None
@@ -104,8 +104,8 @@ def test_what_was_found_is_kept_for_people(auto: Bench) -> None:
     assert row.width_found["speed_up"] == pytest.approx(2.0, rel=0.05)
 
 
-def test_what_is_read_again_is_no_work(auto: Bench) -> None:
-    """More documents in flight than the server keeps: nothing out of the cache, and longer calls for it."""
+def test_tokens_that_are_read_again_do_not_count_as_work(auto: Bench) -> None:
+    """More documents are in flight than fit the server's prompt cache: nothing comes from it, and calls take longer."""
     climb(auto, 3)
     hold_permits(auto, 3)
     calls(auto, 3, 15, 1.5)
@@ -114,7 +114,7 @@ def test_what_is_read_again_is_no_work(auto: Bench) -> None:
 
 
 @pytest.mark.parametrize("count", [None, 0])
-def test_where_a_server_counts_no_tokens_a_call_is_a_call(auto: Bench, count: int | None) -> None:
+def test_without_token_counts_each_call_counts_as_one(auto: Bench, count: int | None) -> None:
     for wide in (1, 2):
         hold_permits(auto, wide)
         calls(auto, wide, 6, 1.0)
@@ -122,7 +122,7 @@ def test_where_a_server_counts_no_tokens_a_call_is_a_call(auto: Bench, count: in
         assert steer(auto).permits == wide + 1
 
 
-def test_it_never_widens_beyond_the_servers_places(auto: Bench) -> None:
+def test_it_never_exceeds_the_prompt_cache_size(auto: Bench) -> None:
     auto.ledger.run(slots.set_places, DEEP, 2)
     climb(auto, 2)
     hold_permits(auto, 2)
@@ -130,7 +130,7 @@ def test_it_never_widens_beyond_the_servers_places(auto: Bench) -> None:
     assert steer(auto).permits == 2
 
 
-def test_a_slot_that_was_away_begins_at_1_again_and_still_shows_what_was_found(auto: Bench) -> None:
+def test_a_slot_that_was_unavailable_starts_at_1_again_and_still_shows_the_last_result(auto: Bench) -> None:
     climb(auto, 3)
     auto.sql("""update slots set width_found = '{"width": 3}'""")
     auto.sql("delete from permits")
@@ -141,17 +141,17 @@ def test_a_slot_that_was_away_begins_at_1_again_and_still_shows_what_was_found(a
     assert steer(auto).permits == 1
 
 
-def test_a_slot_that_was_away_begins_at_1_again_also_where_a_person_had_it_asked(auto: Bench) -> None:
+def test_a_slot_that_was_unavailable_starts_at_1_again_also_after_try_again(auto: Bench) -> None:
     climb(auto, 3)
     auto.sql("delete from permits")
     auto.ledger.run(breaker.open_breaker, DEEP, 1, "upstream_cold", None)
     auto.sql("update slots set opened_at = opened_at - interval '20 s'")
-    auto.ledger.run(slots.try_again, DEEP, "a person asked to try again")
+    auto.ledger.run(slots.try_again, DEEP, "requested by command")
     auto.close_breaker()
     assert auto.slot().permits == 1
 
 
-def test_a_trial_at_once_after_a_documents_fault_is_no_wake(auto: Bench) -> None:
+def test_an_immediate_trial_after_a_document_fault_is_no_wake(auto: Bench) -> None:
     climb(auto, 3)
     auto.ledger.run(breaker.open_breaker, DEEP, 1, "HTTP 500", None, at_once=True)
     worker = auto.worker()
@@ -160,14 +160,14 @@ def test_a_trial_at_once_after_a_documents_fault_is_no_wake(auto: Bench) -> None
     assert (auto.slot().permits, auto.slot().epoch) == (3, 2)
 
 
-def test_a_slot_nobody_used_for_long_begins_at_1_again(auto: Bench) -> None:
+def test_a_slot_that_was_idle_for_long_starts_at_1_again(auto: Bench) -> None:
     climb(auto, 3)
     auto.sql("update calls set ended_at = ended_at - interval '31 minutes'")
     auto.sql("update slots set width_since = width_since - interval '31 minutes'")
     assert steer(auto).permits == 1
 
 
-def test_a_fixed_n_and_an_open_breaker_are_left_alone(bench: Bench) -> None:
+def test_a_fixed_n_and_an_open_breaker_are_not_changed(bench: Bench) -> None:
     hold_permits(bench, 2)
     calls(bench, 2, 8, 1.0)
     assert steer(bench).permits == 2
@@ -177,7 +177,7 @@ def test_a_fixed_n_and_an_open_breaker_are_left_alone(bench: Bench) -> None:
     assert steer(bench).permits == 1
 
 
-def test_a_persons_number_wins_over_auto_until_the_variable_changes(auto: Bench) -> None:
+def test_a_number_set_by_command_overrides_auto_until_the_variable_changes(auto: Bench) -> None:
     auto.ledger.run(slots.set_permits, DEEP, 7)
     row = auto.ledger.run(slots.register, AUTO)
     assert (row.permits, row.is_auto) == (7, False)
@@ -186,21 +186,21 @@ def test_a_persons_number_wins_over_auto_until_the_variable_changes(auto: Bench)
     assert (row.permits, row.is_auto) == (1, True)
 
 
-def test_a_person_may_say_auto_whatever_the_variable_says(bench: Bench) -> None:
+def test_auto_can_be_set_by_command_whatever_the_variable_is(bench: Bench) -> None:
     bench.ledger.run(slots.set_auto, DEEP)
     row = bench.ledger.run(slots.register, SLOT)
     assert (row.permits, row.is_auto) == (1, True)
 
 
 @pytest.mark.parametrize(("n", "places", "held"), [(4, 2, 2), (2, 4, 2), (3, None, 3)])
-def test_permits_given_are_bound_by_n_and_by_the_places(bench: Bench, n: int, places: Any, held: int) -> None:
+def test_permits_are_limited_by_n_and_by_the_prompt_cache_size(bench: Bench, n: int, places: Any, held: int) -> None:
     bench.ledger.run(slots.set_permits, DEEP, n)
     bench.ledger.run(slots.set_places, DEEP, places)
     worker = bench.worker()
     assert sum(bench.acquire(worker) for _ in range(6)) == held
 
 
-def test_permits_above_lowered_places_are_given_up_after_the_current_call(bench: Bench) -> None:
+def test_permits_above_a_lowered_prompt_cache_size_are_returned_after_the_current_call(bench: Bench) -> None:
     worker = bench.worker()
     assert bench.acquire(worker)
     assert bench.acquire(worker)
@@ -210,7 +210,7 @@ def test_permits_above_lowered_places_are_given_up_after_the_current_call(bench:
     assert not bench.ledger.run(permits.give_up_if_wanted, DEEP, worker, is_person=False)
 
 
-def test_a_persons_word_for_the_places_wins_over_the_servers(bench: Bench) -> None:
+def test_a_prompt_cache_size_set_by_command_overrides_the_servers(bench: Bench) -> None:
     assert bench.ledger.run(slots.learn_places, DEEP, 4).places == 4
     bench.ledger.run(slots.set_places, DEEP, 2)
     assert bench.ledger.run(slots.learn_places, DEEP, 8).places == 2
@@ -219,7 +219,7 @@ def test_a_persons_word_for_the_places_wins_over_the_servers(bench: Bench) -> No
     assert bench.ledger.run(slots.learn_places, DEEP, None).places is None
 
 
-def test_another_servers_places_are_not_known(bench: Bench) -> None:
+def test_a_changed_url_clears_the_prompt_cache_size(bench: Bench) -> None:
     bench.ledger.run(slots.set_places, DEEP, 2)
     row = bench.ledger.run(slots.register, replace(SLOT, url="http://other:1"))
     assert (row.places, row.places_from) == (None, None)

@@ -1,4 +1,4 @@
-"""Permits: never more than N, exclusive ones, and who goes first."""
+"""Permits: never more than N, exclusive ones, and their priority."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -23,24 +23,24 @@ def held(bench: Bench) -> int:
     return len(bench.sql("select 1 from permits"))
 
 
-def test_n_permits_and_no_more_over_all_workers(bench: Bench) -> None:
+def test_all_workers_together_hold_at_most_n_permits(bench: Bench) -> None:
     one, two = bench.worker(), bench.worker()
     assert [bench.acquire(one), bench.acquire(two), bench.acquire(one)] == [True, True, False]
     release(bench, two)
     assert bench.acquire(one)
 
 
-def test_a_permit_that_another_transaction_looks_at_is_still_given_back(bench: Bench) -> None:
+def test_a_permit_that_another_transaction_reads_can_still_be_returned(bench: Bench) -> None:
     worker = bench.worker()
     assert bench.acquire(worker)
-    with bench.ledger.transaction() as cur:  # of a connection that was lost, whose end Postgres has not noticed
+    with bench.ledger.transaction() as cur:  # like a lost connection that Postgres has not noticed yet
         cur.execute("select 1 from permits for update")
         lane = bench.begun(lambda cur: permits.release(cur, DEEP, worker))
     lane.result(10)
     assert held(bench) == 0
 
 
-def test_lanes_that_end_at_the_same_moment_give_a_permit_back_each(bench: Bench) -> None:
+def test_lanes_that_end_at_the_same_moment_each_return_a_permit(bench: Bench) -> None:
     worker = bench.worker()
     assert bench.acquire(worker)
     assert bench.acquire(worker)
@@ -51,7 +51,7 @@ def test_lanes_that_end_at_the_same_moment_give_a_permit_back_each(bench: Bench)
     assert held(bench) == 0
 
 
-def test_a_permit_is_given_back_beside_the_goodbye_of_a_worker_with_a_trial_and_neither_ends_in_a_deadlock(
+def test_a_permit_returned_while_a_worker_with_a_trial_deregisters_causes_no_deadlock(
     bench: Bench,
 ) -> None:
     worker = bench.worker()
@@ -60,13 +60,13 @@ def test_a_permit_is_given_back_beside_the_goodbye_of_a_worker_with_a_trial_and_
     assert bench.ledger.run(breaker.begin_trial, DEEP, worker, 1) is breaker.TrialTurn.YOURS
     with bench.ledger.transaction() as lane:
         slots.locked(lane, DEEP)
-        goodbye = bench.begun(lambda cur: workers._deregister(cur, worker))
+        deregistration = bench.begun(lambda cur: workers._deregister(cur, worker))
         permits.release(lane, DEEP, worker)
-    goodbye.result(10)
+    deregistration.result(10)
     assert held(bench) == 0
 
 
-def test_a_permit_of_a_forgotten_slot_is_given_back_already(bench: Bench) -> None:
+def test_a_forgotten_slot_has_no_permits_left_to_return(bench: Bench) -> None:
     worker = bench.worker()
     assert bench.acquire(worker)
     bench.ledger.run(slots.forget, DEEP)
@@ -75,7 +75,7 @@ def test_a_permit_of_a_forgotten_slot_is_given_back_already(bench: Bench) -> Non
 
 
 @pytest.mark.rule("ledger-8")
-def test_workers_racing_for_permits_never_hold_more_than_n_at_any_instant(bench: Bench) -> None:
+def test_workers_that_race_for_permits_never_hold_more_than_n(bench: Bench) -> None:
     start, guard, counts = threading.Barrier(8), threading.Lock(), [0, 0]
 
     def race(_number: int) -> None:
@@ -97,7 +97,7 @@ def test_workers_racing_for_permits_never_hold_more_than_n_at_any_instant(bench:
     assert held(bench) == 0
 
 
-def test_an_exclusive_permit_waits_for_all_others_and_shuts_them_out(bench: Bench) -> None:
+def test_an_exclusive_permit_waits_for_all_others_and_blocks_them(bench: Bench) -> None:
     one, alone = bench.worker(), bench.worker()
     bench.acquire(one)
     assert not bench.acquire(alone, is_exclusive=True)
@@ -112,19 +112,19 @@ def test_an_exclusive_permit_waits_for_all_others_and_shuts_them_out(bench: Benc
 
 
 @pytest.mark.rule("ledger-8")
-def test_a_drain_gives_a_permit_up_when_a_person_waits(bench: Bench) -> None:
+def test_a_drain_returns_a_permit_when_a_persons_run_waits(bench: Bench) -> None:
     drain, person = bench.worker(), bench.worker("run")
     bench.acquire(drain)
     bench.acquire(drain)
     assert not gives_up(bench, drain)
     assert not bench.acquire(person, is_person=True)
     assert gives_up(bench, drain)
-    assert not bench.acquire(drain), "a drain gets none while a person waits"
+    assert not bench.acquire(drain), "a drain gets none while a person's run waits"
     assert bench.acquire(person, is_person=True)
     assert not gives_up(bench, drain)
 
 
-def test_a_person_gives_nothing_up_for_a_person_nor_a_drain_for_a_drain(bench: Bench) -> None:
+def test_runs_return_no_permit_for_runs_and_drains_none_for_drains(bench: Bench) -> None:
     person, drain = bench.worker("run"), bench.worker()
     bench.acquire(person, is_person=True)
     bench.acquire(drain)
@@ -134,7 +134,7 @@ def test_a_person_gives_nothing_up_for_a_person_nor_a_drain_for_a_drain(bench: B
     assert not gives_up(bench, person, is_person=True)
 
 
-def test_who_stops_waiting_holds_nobody_up(bench: Bench) -> None:
+def test_a_worker_that_stops_waiting_blocks_no_other(bench: Bench) -> None:
     drain, person = bench.worker(), bench.worker("run")
     bench.acquire(drain)
     bench.acquire(drain)
@@ -143,7 +143,7 @@ def test_who_stops_waiting_holds_nobody_up(bench: Bench) -> None:
     assert not gives_up(bench, drain)
 
 
-def test_a_waiting_persons_death_holds_nobody_up(bench: Bench) -> None:
+def test_the_death_of_a_waiting_run_blocks_no_other(bench: Bench) -> None:
     drain, person = bench.worker(), bench.worker("run")
     bench.acquire(drain)
     bench.acquire(drain)
@@ -152,7 +152,7 @@ def test_a_waiting_persons_death_holds_nobody_up(bench: Bench) -> None:
     assert not gives_up(bench, drain)
 
 
-def test_permits_above_a_lowered_n_are_given_up_after_the_current_call(bench: Bench) -> None:
+def test_permits_above_a_lowered_n_are_returned_after_the_current_call(bench: Bench) -> None:
     one, two = bench.worker(), bench.worker("run")
     bench.acquire(one)
     bench.acquire(two, is_person=True)
@@ -162,7 +162,7 @@ def test_permits_above_a_lowered_n_are_given_up_after_the_current_call(bench: Be
     assert held(bench) == 1
 
 
-def test_a_worker_the_ledger_gave_up_gets_no_permit(bench: Bench) -> None:
+def test_a_reclaimed_worker_gets_no_permit(bench: Bench) -> None:
     lost = bench.worker()
     bench.acquire(lost)
     bench.die(lost)
@@ -171,7 +171,7 @@ def test_a_worker_the_ledger_gave_up_gets_no_permit(bench: Bench) -> None:
     assert bench.sql("select 1 from permit_waiters") == []
 
 
-def test_a_person_in_line_is_told_to_all_holders(bench: Bench) -> None:
+def test_a_waiting_run_notifies_all_holders(bench: Bench) -> None:
     drain = bench.worker()
     bench.acquire(drain)
     bench.acquire(drain)

@@ -1,4 +1,4 @@
-"""Slots in the ledger: N and who sets it, changed settings, a slot that was lost, one that is forgotten."""
+"""Slots in the ledger: what sets N, changed settings, a slot missing from the settings, a forgotten slot."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def misconfigure(bench: Bench) -> None:
     bench.ledger.run(breaker.end_trial, DEEP, worker, 1, breaker.TrialEnd(False, "HTTP 401", is_misconfigured=True))
 
 
-def test_n_follows_the_setting_when_that_changes_and_a_persons_word_wins_until_then(bench: Bench) -> None:
+def test_n_follows_a_changed_setting_and_until_then_the_command_has_precedence(bench: Bench) -> None:
     assert register(bench, concurrency=3).permits == 3
     bench.ledger.run(slots.set_permits, DEEP, 7)
     assert register(bench, concurrency=3).permits == 7
@@ -43,25 +43,25 @@ def test_n_follows_the_setting_when_that_changes_and_a_persons_word_wins_until_t
         {"context_tokens": 65_536},
     ],
 )
-def test_a_changed_setting_arms_a_misconfigured_slot_again(bench: Bench, changes: dict[str, object]) -> None:
+def test_a_changed_setting_makes_a_trial_due_at_a_misconfigured_slot(bench: Bench, changes: dict[str, object]) -> None:
     misconfigure(bench)
     row = register(bench, **changes)
     assert (row.breaker, row.is_retry_due, row.reason) == (
         BreakerState.OPEN,
         True,
-        "the settings changed: asking again",
+        "the settings changed: a trial is due",
     )
 
 
-def test_the_same_settings_or_another_n_do_not(bench: Bench) -> None:
+def test_unchanged_settings_or_another_n_make_no_trial_due(bench: Bench) -> None:
     misconfigure(bench)
     register(bench)
     register(bench, concurrency=9, read_timeout=5.0)
     assert bench.slot().breaker is BreakerState.MISCONFIGURED
 
 
-def test_a_fingerprint_that_stands_in_ledgers_stays_what_it_was() -> None:
-    """Another one would arm every misconfigured slot on an upgrade."""
+def test_a_stored_fingerprint_does_not_change_between_versions() -> None:
+    """A changed fingerprint would make a trial due at every misconfigured slot after an upgrade."""
     assert SlotConfig("deep", "http://slot:1", "qwen").fingerprint == "b36b97478e9aacce"
 
 
@@ -70,26 +70,26 @@ def test_a_changed_setting_leaves_a_closed_breaker_closed(bench: Bench) -> None:
     assert (row.breaker, row.url) == (BreakerState.CLOSED, "http://other:1")
 
 
-def test_no_key_stands_in_the_ledger(bench: Bench) -> None:
+def test_the_ledger_holds_no_api_key(bench: Bench) -> None:
     register(bench, api_key="sk-very-secret")
     assert "very-secret" not in str(bench.sql("select * from slots"))
 
 
-def test_a_person_may_have_a_misconfigured_slot_tried_again(bench: Bench) -> None:
+def test_try_again_makes_a_trial_due_at_a_misconfigured_slot(bench: Bench) -> None:
     misconfigure(bench)
-    bench.ledger.run(slots.try_again, DEEP, "a person asked")
+    bench.ledger.run(slots.try_again, DEEP, "requested by command")
     assert bench.slot().is_retry_due
 
 
-def test_a_deep_slot_the_settings_lost_is_refused_with_both_ways_out(bench: Bench) -> None:
+def test_a_deep_slot_missing_from_the_settings_raises_with_both_remedies(bench: Bench) -> None:
     with pytest.raises(SlotLost) as refused:
         bench.ledger.run(slots.refuse_lost_slot, Slots(primary=SMALL))
-    for words in ("OFFLOAD_DEEP_URL", "http://slot:1", "qwen", "slot forget deep"):
-        assert words in str(refused.value)
+    for part in ("OFFLOAD_DEEP_URL", "http://slot:1", "qwen", "slot forget deep"):
+        assert part in str(refused.value)
     bench.ledger.run(slots.refuse_lost_slot, Slots(primary=SMALL, deep=SLOT))
 
 
-def test_a_lost_slot_is_named_without_its_password(bench: Bench) -> None:
+def test_the_error_for_a_lost_slot_shows_no_password(bench: Bench) -> None:
     row = register(bench, url="http://me:s3cret@laptop:8890/llm")
     with pytest.raises(SlotLost, match="at http://laptop:8890/llm") as raised:
         bench.ledger.run(slots.refuse_lost_slot, Slots())
@@ -97,7 +97,7 @@ def test_a_lost_slot_is_named_without_its_password(bench: Bench) -> None:
     assert "s3cret" not in repr(row)
 
 
-def test_a_forgotten_slot_is_not_missed_and_what_it_put_off_is_due_elsewhere(bench: Bench) -> None:
+def test_a_forgotten_slot_raises_no_error_and_its_deferred_work_is_due_at_other_slots(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     bench.defer(worker, bench.hold(worker))
@@ -107,7 +107,7 @@ def test_a_forgotten_slot_is_not_missed_and_what_it_put_off_is_due_elsewhere(ben
     assert bench.take(worker, [CLASSIFY]) is not None
 
 
-def test_a_slot_forgotten_and_set_again_starts_anew(bench: Bench) -> None:
+def test_a_slot_that_is_forgotten_and_configured_again_starts_from_scratch(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     for epoch in (1, 2):
@@ -122,14 +122,14 @@ def test_a_slot_forgotten_and_set_again_starts_anew(bench: Bench) -> None:
     assert bench.take(worker) is not None
 
 
-def test_a_ledger_without_a_deep_slot_misses_none(bench: Bench) -> None:
+def test_a_ledger_that_never_had_a_deep_slot_raises_no_slot_lost(bench: Bench) -> None:
     bench.ledger.run(slots.forget, DEEP)
     bench.ledger.run(slots.register, SMALL)
     bench.ledger.run(slots.refuse_lost_slot, Slots(primary=SMALL))
     assert [row.name for row in bench.ledger.run(slots.list_slots)] == [PRIMARY]
 
 
-def test_an_unknown_slot_is_named(bench: Bench) -> None:
+def test_the_error_for_an_unknown_slot_names_it(bench: Bench) -> None:
     with pytest.raises(SlotForgotten, match="nowhere"):
         bench.ledger.run(slots.set_permits, "nowhere", 2)
     with pytest.raises(SlotForgotten, match="nowhere"):

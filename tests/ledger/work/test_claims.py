@@ -1,4 +1,4 @@
-"""Claims: who gets which document, what is due, and what a claim leaves to others."""
+"""Claims: which worker gets which document, what is due, and what a claim skips."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +44,7 @@ def test_the_highest_priority_goes_first_then_the_oldest(bench: Bench) -> None:
     assert [bench.hold(worker).document for _ in range(3)] == ["urgent.txt", "old.txt", "new.txt"]
 
 
-def test_a_document_another_transaction_holds_is_skipped_and_not_waited_for(bench: Bench) -> None:
+def test_a_document_that_another_transaction_holds_is_skipped(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     worker = bench.worker()
     with bench.ledger.transaction() as cur:
@@ -56,7 +56,7 @@ def test_a_document_another_transaction_holds_is_skipped_and_not_waited_for(benc
 
 
 @pytest.mark.rule("ledger-3")
-def test_eight_claimers_at_once_share_the_documents_out_and_none_twice(bench: Bench) -> None:
+def test_eight_concurrent_workers_claim_each_document_once(bench: Bench) -> None:
     keys = [f"{n:02}.txt" for n in range(24)]
     bench.extracted(*keys)
     start = threading.Barrier(8)
@@ -74,7 +74,7 @@ def test_eight_claimers_at_once_share_the_documents_out_and_none_twice(bench: Be
     assert len({token for _, token in taken}) == 24
 
 
-def test_one_of_many_claimers_gets_each_content_however_many_copies_there_are(bench: Bench) -> None:
+def test_each_content_is_claimed_once_however_many_copies_there_are(bench: Bench) -> None:
     keys = [f"{n:02}.txt" for n in range(16)]
     bench.extracted(*keys, texts=dict.fromkeys(keys, "the same in all"))
     start = threading.Barrier(8)
@@ -89,14 +89,14 @@ def test_one_of_many_claimers_gets_each_content_however_many_copies_there_are(be
         assert sum(pool.map(take, range(8))) == 1
 
 
-def test_a_copy_of_what_another_worker_has_in_hand_is_left_alone_stage_by_stage(bench: Bench) -> None:
+def test_a_copy_of_a_claimed_document_is_skipped_stage_by_stage(bench: Bench) -> None:
     bench.extracted("a.txt", "copy.txt", texts={"a.txt": "same", "copy.txt": "same"})
     bench.hold(bench.worker(), [CLASSIFY])
     claim = bench.hold(bench.worker())
     assert (claim.document, stages_of(claim)) == ("copy.txt", [SUMMARIZE])
 
 
-def test_a_claim_completes_what_a_result_exists_for_and_holds_the_rest(bench: Bench) -> None:
+def test_a_claim_completes_items_that_have_a_result_and_holds_the_others(bench: Bench) -> None:
     worker = bench.worker()
     bench.extracted("a.txt", "copy.txt", texts={"a.txt": "same", "copy.txt": "same"})
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
@@ -108,13 +108,13 @@ def test_a_claim_completes_what_a_result_exists_for_and_holds_the_rest(bench: Be
     assert bench.state("copy.txt", SUMMARIZE) == State.PENDING
 
 
-def test_a_claim_is_limited_to_the_documents_asked_for(bench: Bench) -> None:
+def test_a_claim_is_limited_to_the_given_documents(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     assert bench.hold(bench.worker(), keys=["b.txt"]).document == "b.txt"
     assert bench.take(bench.worker(), keys=["c.txt"]) is None
 
 
-def test_what_must_run_alone_is_taken_only_by_who_asks_for_that(bench: Bench) -> None:
+def test_documents_that_must_run_alone_are_taken_only_with_alone(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     bench.sql("update work_items set must_run_alone = true where document_id = 1")
     assert bench.hold(bench.worker()).document == "b.txt"
@@ -122,14 +122,14 @@ def test_what_must_run_alone_is_taken_only_by_who_asks_for_that(bench: Bench) ->
     assert bench.hold(bench.worker(), alone=True).is_alone
 
 
-def test_a_worker_the_ledger_gave_up_gets_nothing(bench: Bench) -> None:
+def test_a_reclaimed_worker_claims_nothing(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     bench.die(worker)
     assert bench.take(worker) is None
 
 
-def test_released_work_is_due_at_once_also_where_it_was_put_off_before(bench: Bench) -> None:
+def test_released_work_is_due_at_once_even_if_it_was_deferred_before(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     bench.defer(worker, bench.hold(worker))
@@ -153,17 +153,17 @@ def test_postponed_work_waits_its_time_and_costs_nothing(bench: Bench) -> None:
     assert bench.take(worker) is not None
 
 
-def test_put_off_work_is_due_after_its_wait_or_once_the_slot_closed_its_breaker_since(bench: Bench) -> None:
+def test_deferred_work_is_due_after_its_wait_or_once_the_slots_breaker_closes(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     worker = bench.worker()
     bench.defer(worker, bench.hold(worker))
-    assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 1  # b.txt, never touched
+    assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 1  # b.txt, never claimed
     assert bench.ledger.run(claims.count_waiting, [CLASSIFY]) == 1
     bench.close_breaker()
     assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 2
 
 
-def test_what_was_put_off_in_the_present_epoch_waits(bench: Bench) -> None:
+def test_work_deferred_in_the_current_epoch_waits(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     bench.defer(worker, bench.hold(worker))
@@ -174,7 +174,7 @@ def test_what_was_put_off_in_the_present_epoch_waits(bench: Bench) -> None:
     assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 1
 
 
-def test_what_one_slot_put_off_is_due_at_another(bench: Bench) -> None:
+def test_work_deferred_by_one_slot_is_due_at_another(bench: Bench) -> None:
     bench.ledger.run(slots.register, SlotConfig(PRIMARY, "http://small:1", "small"))
     bench.extracted("a.txt")
     worker = bench.worker()
@@ -191,7 +191,7 @@ def test_a_wait_is_never_longer_than_half_an_hour(bench: Bench) -> None:
     assert 1700 < bench.item("a.txt", CLASSIFY)["waits"] <= 1800
 
 
-def test_a_claim_out_of_a_long_backlog_costs_no_more_than_out_of_a_short_one(bench: Bench) -> None:
+def test_a_claim_from_a_long_backlog_costs_no_more_than_from_a_short_one(bench: Bench) -> None:
     bench.sql(
         "insert into documents (key, digest, size, mtime_ns, ctime_ns, inode) "
         "select n || '.txt', md5(n::text), 1, 1, 1, 1 from generate_series(1, 20000) n"
@@ -209,10 +209,10 @@ def test_a_claim_out_of_a_long_backlog_costs_no_more_than_out_of_a_short_one(ben
             "select seq_tup_read + idx_tup_fetch as rows from pg_stat_xact_user_tables where relname = 'work_items'"
         )
         [read] = cur.fetchall()
-    assert read["rows"] < 20 * 100, "rows looked at, of 40,000 that wait"
+    assert read["rows"] < 20 * 100, "rows read, of 40,000 that wait"
 
 
-def test_counts_tell_what_others_hold(bench: Bench) -> None:
+def test_counts_show_what_other_workers_hold(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     mine, other = bench.worker(), bench.worker()
     bench.hold(other)
@@ -231,7 +231,7 @@ def test_unfinished_names_the_item_a_run_waits_for_or_its_upstream(bench: Bench)
     }
 
 
-def test_unfinished_says_how_long_until_it_is_due(bench: Bench) -> None:
+def test_unfinished_gives_the_seconds_until_an_item_is_due(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     bench.defer(worker, bench.hold(worker, [CLASSIFY]), wait=120)
@@ -241,7 +241,7 @@ def test_unfinished_says_how_long_until_it_is_due(bench: Bench) -> None:
     assert found.reason == "upstream_cold"
 
 
-def test_a_backlog_is_counted_up_to_a_thousand_and_told_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backlog_is_counted_up_to_a_thousand_and_shows_that(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.extracted("a", "b", "c")
     worker = bench.worker()
     bench.defer(worker, bench.hold(worker))

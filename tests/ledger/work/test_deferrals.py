@@ -1,4 +1,4 @@
-"""What a call without a result does to its work item: deferred, tried again, failed, suspected, quarantined."""
+"""What a call without a result does to its work item: deferred, retried, failed, suspected, quarantined."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.support.ledger import Bench, call
 
 
 def cut(bench: Bench, worker: int, claim: Claim) -> State:
-    """A claim's call is cut and the trial right after is answered."""
+    """A claim's call is cut, and the trial right after it is answered."""
     epoch = bench.slot().epoch
     note_cut(bench, claim, epoch)
     bench.close_breaker()
@@ -82,7 +82,7 @@ def test_a_broken_file_fails_at_once_with_one_attempt(bench: Bench) -> None:
     assert bench.item("broken.pdf", EXTRACT)["attempts"] == 1
 
 
-def test_a_fault_of_a_claim_that_was_lost_costs_nothing(bench: Bench) -> None:
+def test_a_fault_of_a_lost_claim_costs_no_attempt(bench: Bench) -> None:
     bench.extracted("a.txt")
     late = bench.worker()
     claim = bench.hold(late, [CLASSIFY])
@@ -101,7 +101,7 @@ def refuse(bench: Bench, worker: int, key: str, code: str = "http_400") -> None:
     bench.fail(worker, bench.hold(worker, [CLASSIFY], keys=[key]), code)
 
 
-def test_the_same_fault_in_five_documents_in_a_row_is_the_slots_and_attempts_are_given_back(bench: Bench) -> None:
+def test_the_same_fault_in_five_documents_in_a_row_is_a_slot_fault_and_gives_attempts_back(bench: Bench) -> None:
     keys = [f"{n}.txt" for n in range(5)]
     bench.extracted(*keys)
     worker = bench.worker()
@@ -114,7 +114,7 @@ def test_the_same_fault_in_five_documents_in_a_row_is_the_slots_and_attempts_are
     assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 5
 
 
-def test_it_is_the_slots_also_where_an_answered_trial_raised_the_epoch_between_them(bench: Bench) -> None:
+def test_it_is_a_slot_fault_even_if_answered_trials_raised_the_epoch_in_between(bench: Bench) -> None:
     keys = [f"{n}.txt" for n in range(5)]
     bench.extracted(*keys)
     worker = bench.worker()
@@ -130,7 +130,7 @@ def test_it_is_the_slots_also_where_an_answered_trial_raised_the_epoch_between_t
 
 
 @pytest.mark.parametrize("between", ["a success", "another fault", "the same document again"])
-def test_five_faults_that_are_not_five_documents_in_a_row_stay_the_documents(bench: Bench, between: str) -> None:
+def test_five_faults_that_are_not_five_documents_in_a_row_stay_document_faults(bench: Bench, between: str) -> None:
     keys = [f"{n}.txt" for n in range(6)]
     bench.extracted(*keys)
     worker = bench.worker()
@@ -183,10 +183,10 @@ def test_a_document_cut_alone_is_a_suspect_that_pauses_and_then_runs_alone(bench
     bench.make_due()
     claim = bench.hold(bench.worker(), alone=True)
     assert claim.document == "a.txt"
-    assert [item.stage for item in claim.items] == [CLASSIFY, SUMMARIZE], "both would send the slot the same text"
+    assert [item.stage for item in claim.items] == [CLASSIFY, SUMMARIZE], "both send the slot the same text"
 
 
-def test_three_suspicions_ten_minutes_apart_quarantine_with_what_to_do(bench: Bench) -> None:
+def test_three_suspicions_ten_minutes_apart_quarantine_with_the_next_step(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     states = [cut(bench, worker, bench.hold(worker, [CLASSIFY]))]
@@ -211,7 +211,7 @@ def test_three_suspicions_with_other_documents_answered_between_quarantine_witho
     assert bench.state("bad.txt", CLASSIFY) == State.QUARANTINED
 
 
-def test_cuts_in_quick_succession_with_nothing_answered_between_are_one_suspicion_and_wait_longer(bench: Bench) -> None:
+def test_cuts_in_quick_succession_without_an_answer_in_between_are_one_suspicion_and_wait_longer(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     cut(bench, worker, bench.hold(worker, [CLASSIFY]))
@@ -222,7 +222,7 @@ def test_cuts_in_quick_succession_with_nothing_answered_between_are_one_suspicio
 
 
 @pytest.mark.rule("suspect-3")
-def test_several_documents_cut_at_once_convict_nobody(bench: Bench) -> None:
+def test_several_documents_cut_at_once_are_no_suspects(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     one, two = bench.worker(), bench.worker()
     first, second = bench.hold(one, [CLASSIFY]), bench.hold(two, [CLASSIFY])
@@ -232,21 +232,21 @@ def test_several_documents_cut_at_once_convict_nobody(bench: Bench) -> None:
     for worker, claim in ((one, first), (two, second)):
         assert suspect(bench, worker, claim, 1) is State.DEFERRED
     for key in ("a.txt", "b.txt"):
-        assert bench.item(key, CLASSIFY)["must_run_alone"], "so that the culprit shows, and harms no other document"
+        assert bench.item(key, CLASSIFY)["must_run_alone"], "running alone shows the cause and harms no other document"
     assert bench.sql("select 1 from cuts where is_suspicion") == []
     assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 2
 
 
-def test_a_cut_told_a_moment_later_clears_the_one_told_before(bench: Bench) -> None:
+def test_a_cut_recorded_a_moment_later_clears_the_earlier_suspicion(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     one, two = bench.worker(), bench.worker()
     first, second = bench.hold(one, [CLASSIFY]), bench.hold(two, [CLASSIFY])
     cut(bench, one, first)
-    assert not note_cut(bench, second, 1), "its epoch is over: the cut says nothing about the document"
+    assert not note_cut(bench, second, 1), "its epoch is over: the cut shows nothing about the document"
     assert bench.sql("select 1 from cuts where is_suspicion") == []
 
 
-def test_a_cut_call_for_a_file_edited_meanwhile_is_nobodys(bench: Bench) -> None:
+def test_a_cut_call_for_a_file_edited_meanwhile_is_not_recorded(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     claim = bench.hold(worker)
@@ -258,7 +258,7 @@ def test_a_cut_call_for_a_file_edited_meanwhile_is_nobodys(bench: Bench) -> None
 
 
 def refused_trial(bench: Bench, epoch: int) -> None:
-    """The trial right after a failure is refused, as everybody's trial of that epoch."""
+    """The trial right after a failure is refused; all workers share the result in that epoch."""
     worker = bench.worker()
     bench.sql("update slots set retry_at = clock_timestamp()")
     assert bench.ledger.run(breaker.begin_trial, DEEP, worker, epoch) is breaker.TrialTurn.YOURS
@@ -267,7 +267,7 @@ def refused_trial(bench: Bench, epoch: int) -> None:
 
 
 def crash(bench: Bench, worker: int, claim: Claim) -> State:
-    """A claim's call is cut, the server is gone, and some seconds later it is back."""
+    """A claim's call is cut, the server is down, and some seconds later it is back."""
     epoch = bench.slot().epoch
     note_cut(bench, claim, epoch)
     refused_trial(bench, epoch)
@@ -276,7 +276,9 @@ def crash(bench: Bench, worker: int, claim: Claim) -> State:
     return state
 
 
-def test_a_document_whose_server_goes_away_with_it_goes_behind_the_others_and_is_no_suspect_yet(bench: Bench) -> None:
+def test_a_document_that_fails_together_with_its_server_runs_after_the_others_and_is_no_suspect_yet(
+    bench: Bench,
+) -> None:
     bench.extracted("a.txt", "b.txt")
     worker = bench.worker()
     assert crash(bench, worker, bench.hold(worker)) is State.DEFERRED
@@ -285,7 +287,7 @@ def test_a_document_whose_server_goes_away_with_it_goes_behind_the_others_and_is
     assert bench.sql("select 1 from cuts where is_suspicion") == []
 
 
-def test_a_document_that_takes_its_server_along_three_times_alone_is_quarantined_with_all_that_was_seen(
+def test_a_document_that_brings_its_server_down_three_times_alone_is_quarantined_with_its_history(
     bench: Bench,
 ) -> None:
     bench.extracted("a.txt", "b.txt")
@@ -302,7 +304,7 @@ def test_a_document_that_takes_its_server_along_three_times_alone_is_quarantined
     assert "retry" in reason
 
 
-def test_no_number_of_failures_quarantines_where_the_slot_answered_no_other_document(bench: Bench) -> None:
+def test_no_number_of_failures_quarantines_if_the_slot_answered_no_other_document(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     crash(bench, worker, bench.hold(worker, [CLASSIFY]))
@@ -311,7 +313,7 @@ def test_no_number_of_failures_quarantines_where_the_slot_answered_no_other_docu
         ten_minutes_pass(bench)
 
 
-def test_of_documents_that_run_alone_the_one_that_failed_least_goes_first(bench: Bench) -> None:
+def test_of_documents_that_run_alone_the_one_that_failed_least_runs_first(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt", "c.txt")
     one, two = bench.worker(), bench.worker()
     first, second = bench.hold(one, [CLASSIFY]), bench.hold(two, [CLASSIFY])
@@ -328,7 +330,7 @@ def test_of_documents_that_run_alone_the_one_that_failed_least_goes_first(bench:
     assert bench.hold(one, [CLASSIFY], alone=True).document == "b.txt"
 
 
-def test_a_person_may_retry_a_quarantined_document_which_then_runs_alone_with_a_clean_record(bench: Bench) -> None:
+def test_a_retried_quarantined_document_runs_alone_with_a_clean_record(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     cut(bench, worker, bench.hold(worker, [CLASSIFY]))

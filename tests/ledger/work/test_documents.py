@@ -1,4 +1,4 @@
-"""Scans and the documents they leave in the ledger: new, changed, gone, back, unreadable, refused."""
+"""Scans and the documents they store in the ledger: new, changed, gone, back, unreadable, refused."""
 
 import os
 import time
@@ -29,7 +29,7 @@ LONG_AGO = 1_000_000_000
 
 
 class Library:
-    """A folder of files, scanned into the ledger on the workbench."""
+    """A folder of files that is scanned into the ledger of the bench."""
 
     def __init__(self, bench: Bench, folder: Path) -> None:
         self.bench = bench
@@ -61,7 +61,7 @@ def library(bench: Bench, tmp_path: Path) -> Library:
 
 @pytest.fixture
 def digested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys of the files a scan reads."""
+    """The keys of the files that a scan reads."""
     read: list[str] = []
 
     def reading(file: FileStat) -> str:
@@ -89,13 +89,13 @@ def test_a_new_file_is_a_document_with_an_extract_item(library: Library, bench: 
 
 
 @pytest.mark.rule("library-2")
-def test_a_file_is_read_again_only_where_its_stat_changed(library: Library, digested: list[str]) -> None:
+def test_a_file_is_read_again_only_if_its_stat_changed(library: Library, digested: list[str]) -> None:
     library.write("a.txt", "text")
     library.write("b.txt", "text")
     library.scan()
     library.scan()
     assert sorted(digested) == ["a.txt", "b.txt"]
-    library.write("a.txt", "texT")  # the same size and mtime: ctime and inode tell
+    library.write("a.txt", "texT")  # the same size and mtime: only ctime and inode differ
     library.scan()
     assert digested[2:] == ["a.txt"]
 
@@ -119,7 +119,7 @@ def test_a_file_written_at_the_moment_of_the_scan_and_gone_at_the_next_is_gone(l
     assert bench.ledger.run(documents.present_keys) == ["b.txt"]
 
 
-def test_a_file_from_the_future_is_not_read_at_every_look(library: Library, digested: list[str]) -> None:
+def test_a_file_with_a_future_time_is_not_read_at_every_scan(library: Library, digested: list[str]) -> None:
     library.write("a.txt", "text", when=time.time() + 86_400)
     library.scan()
     assert library.differs() is None
@@ -136,7 +136,7 @@ def test_a_touched_file_with_the_same_bytes_keeps_its_work(library: Library, ben
     assert bench.state("a.txt", SUMMARIZE) == State.DONE
 
 
-def test_new_bytes_start_the_document_anew_with_a_clean_record_and_keep_its_results(
+def test_new_bytes_restart_the_document_with_a_clean_record_and_keep_its_results(
     library: Library, bench: Bench
 ) -> None:
     library.write("a.txt", "text")
@@ -152,7 +152,7 @@ def test_new_bytes_start_the_document_anew_with_a_clean_record_and_keep_its_resu
     assert len(bench.sql("select 1 from results")) == 3
 
 
-def test_a_file_edited_while_claimed_takes_the_claim_away(library: Library, bench: Bench) -> None:
+def test_a_file_edited_while_claimed_ends_the_claim(library: Library, bench: Bench) -> None:
     library.write("a.txt", "text")
     library.scan()
     worker = bench.worker()
@@ -163,7 +163,7 @@ def test_a_file_edited_while_claimed_takes_the_claim_away(library: Library, benc
     assert bench.hold(bench.worker(), [EXTRACT]).items[0].input_digest != claim.items[0].input_digest
 
 
-def test_a_file_put_back_to_its_old_bytes_is_done_without_extraction_or_call(library: Library, bench: Bench) -> None:
+def test_a_file_restored_to_its_old_bytes_is_done_without_extraction_or_call(library: Library, bench: Bench) -> None:
     library.write("a.txt", "text")
     library.scan()
     finish_everything(bench)
@@ -215,7 +215,7 @@ def test_a_file_that_comes_back_has_its_results_again_without_a_call(library: Li
     assert len(bench.sql("select 1 from calls")) == calls
 
 
-def test_an_unreadable_file_is_a_failed_document_with_what_to_do_and_never_aborts_a_scan(
+def test_an_unreadable_file_fails_with_the_next_step_and_never_aborts_a_scan(
     library: Library, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refusing(file: FileStat) -> str:
@@ -232,7 +232,7 @@ def test_an_unreadable_file_is_a_failed_document_with_what_to_do_and_never_abort
     assert item["reason"] == "unreadable: Permission denied: check the file's permissions, then scan again"
     assert bench.take(bench.worker(), [EXTRACT], keys=["locked.txt"]) is None
     monkeypatch.setattr(scanning, "digest", digest)
-    os.chmod(library.folder / "locked.txt", 0o600)  # ctime tells that it is worth another look
+    os.chmod(library.folder / "locked.txt", 0o600)  # the changed ctime makes the scan read it again
     library.scan()
     assert bench.state("locked.txt", EXTRACT) == State.PENDING
 
@@ -240,7 +240,7 @@ def test_an_unreadable_file_is_a_failed_document_with_what_to_do_and_never_abort
 def test_a_library_that_is_not_there_changes_nothing(library: Library, bench: Bench) -> None:
     library.write("a.txt", "text")
     library.scan()
-    os.rename(library.folder, library.folder.parent / "away")
+    os.rename(library.folder, library.folder.parent / "elsewhere")
     with pytest.raises(LibraryMissing):
         library.scan()
     with pytest.raises(LibraryMissing):
@@ -249,7 +249,7 @@ def test_a_library_that_is_not_there_changes_nothing(library: Library, bench: Be
 
 
 @pytest.mark.rule("library-1")
-def test_an_empty_walk_over_a_full_ledger_is_refused_until_confirmed(library: Library, bench: Bench) -> None:
+def test_an_empty_library_with_a_full_ledger_is_refused_until_confirmed(library: Library, bench: Bench) -> None:
     library.write("a.txt", "text")
     library.scan()
     (library.folder / "a.txt").unlink()
@@ -265,7 +265,7 @@ def test_an_empty_walk_over_a_full_ledger_is_refused_until_confirmed(library: Li
     ("present", "gone", "is_refused"),
     [(50, 10, False), (50, 11, True), (55, 11, False), (54, 11, True), (12, 8, False)],
 )
-def test_more_than_a_fifth_and_more_than_ten_vanished_at_once_is_refused(
+def test_a_scan_that_misses_more_than_a_fifth_and_more_than_ten_files_is_refused(
     library: Library, present: int, gone: int, is_refused: bool
 ) -> None:
     for number in range(present):
@@ -282,7 +282,7 @@ def test_more_than_a_fifth_and_more_than_ten_vanished_at_once_is_refused(
 
 
 @pytest.mark.rule("library-3")
-def test_names_that_cannot_be_keys_are_reported_and_are_no_documents(library: Library, bench: Bench) -> None:
+def test_names_that_cannot_be_keys_are_reported_and_make_no_documents(library: Library, bench: Bench) -> None:
     library.write("fine.txt", "text")
     library.write("a...b.txt", "text")
     report = library.scan()
@@ -293,7 +293,7 @@ def test_names_that_cannot_be_keys_are_reported_and_are_no_documents(library: Li
     assert bench.ledger.run(status.unusable_names) == {"x": "why"}
 
 
-def test_every_scan_has_its_row_with_what_it_found(library: Library, bench: Bench) -> None:
+def test_every_scan_has_a_row_with_its_counts(library: Library, bench: Bench) -> None:
     library.write("a.txt", "text")
     library.scan()
     (row,) = bench.sql("select * from scans")
@@ -301,7 +301,7 @@ def test_every_scan_has_its_row_with_what_it_found(library: Library, bench: Benc
     assert row["ended_at"] >= row["started_at"]
 
 
-def test_new_files_are_stored_together_as_each_would_be_alone(library: Library, bench: Bench) -> None:
+def test_new_files_stored_together_give_the_same_rows_as_one_by_one(library: Library, bench: Bench) -> None:
     for key in ("known.txt", "b.txt", "copy of known.txt"):
         library.write(key, "the same" if "known" in key else key)
     files = walk(library.folder).files
@@ -352,7 +352,7 @@ def test_a_first_scan_takes_no_statement_per_file(library: Library) -> None:
     assert len(statements) < 100
 
 
-# Beside a lane that works on the document
+# A scan while a lane works on the document
 
 
 def edited(cur: Cursor, key: str) -> None:
@@ -368,21 +368,21 @@ def refuse(cur: Cursor, item: ClaimedItem) -> None:
     refused_answers.keep(cur, item, "no_json", "words")
 
 
-@pytest.mark.parametrize("tell", [note_cut, refuse])
-def test_what_a_lane_tells_of_a_work_item_that_a_scan_is_removing_goes_with_it(
-    bench: Bench, tell: Callable[[Cursor, ClaimedItem], None]
+@pytest.mark.parametrize("add_rows", [note_cut, refuse])
+def test_rows_a_lane_adds_to_a_work_item_that_a_scan_removes_are_removed_too(
+    bench: Bench, add_rows: Callable[[Cursor, ClaimedItem], None]
 ) -> None:
     bench.extracted("a.txt")
     item = bench.hold(bench.worker()).items[0]
     with bench.ledger.transaction() as scan:
         edited(scan, "a.txt")
-        lane = bench.begun(lambda cur: tell(cur, item))
+        lane = bench.begun(lambda cur: add_rows(cur, item))
         assert not lane.done()
     lane.result(10)
     assert bench.sql("select 1 from cuts union all select 1 from refused_answers") == []
 
 
-def test_a_scan_waits_for_a_lane_that_finishes_and_neither_ends_in_a_deadlock(bench: Bench) -> None:
+def test_a_scan_waits_for_a_lane_that_finishes_without_a_deadlock(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     claim = bench.hold(worker)
@@ -398,7 +398,7 @@ def test_a_scan_waits_for_a_lane_that_finishes_and_neither_ends_in_a_deadlock(be
 
 
 @pytest.mark.parametrize("step", ["store_new", "store"])
-def test_a_scan_that_is_chosen_in_a_deadlock_stores_its_batch_again_and_blames_no_postgres(
+def test_a_scan_that_loses_a_deadlock_retries_its_batch_and_does_not_report_postgres_unavailable(
     library: Library, bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
 ) -> None:
     library.write("known.txt", "known")
@@ -407,20 +407,22 @@ def test_a_scan_that_is_chosen_in_a_deadlock_stores_its_batch_again_and_blames_n
     library.write("new.txt", "new")
     real, deadlocks = getattr(documents, step), [psycopg.errors.DeadlockDetected("deadlock detected")]
 
-    def chosen_once(*args: Any) -> None:
+    def deadlock_once(*args: Any) -> None:
         real(*args)
         if deadlocks:
             raise deadlocks.pop()
 
-    monkeypatch.setattr(documents, step, chosen_once)
+    monkeypatch.setattr(documents, step, deadlock_once)
     report = library.scan()
     assert (report.added, report.changed) == (1, 1)
     stored = bench.sql("select count(*) as n from transitions where reason = 'new content'")
-    assert stored[0]["n"] == 3, "of the first scan and of this one, once each"
-    assert not any("away" in record.getMessage() for record in caplog.records)
+    assert stored[0]["n"] == 3, "one of the first scan, two of this one, each once"
+    assert not any("unavailable" in record.getMessage() for record in caplog.records)
 
 
-def test_a_file_of_the_year_2400_ends_no_scan_and_is_read_once(library: Library, digested: list[str]) -> None:
+def test_a_file_of_the_year_2400_does_not_abort_the_scan_and_is_read_once(
+    library: Library, digested: list[str]
+) -> None:
     path = library.write("a.txt", "a", when=13_569_465_600)
     if path.stat().st_mtime_ns < 2**63:
         pytest.skip("this file system stores no such time")
@@ -431,7 +433,7 @@ def test_a_file_of_the_year_2400_ends_no_scan_and_is_read_once(library: Library,
     assert library.differs() is None
 
 
-def test_an_inode_of_64_bits_that_an_earlier_release_stored_ends_no_scan(library: Library, bench: Bench) -> None:
+def test_a_stored_64_bit_inode_does_not_abort_the_scan(library: Library, bench: Bench) -> None:
     library.write("a.txt", "a")
     library.scan()
     bench.sql("update documents set inode = inode + 9223372036854775808")

@@ -32,7 +32,7 @@ def keys(claims: Sequence[Claim]) -> list[str]:
     return [claim.document for claim in claims]
 
 
-def test_documents_are_claimed_in_the_order_of_their_turn_and_no_more_than_asked_for(bench: Bench) -> None:
+def test_documents_are_claimed_by_priority_and_at_most_count(bench: Bench) -> None:
     for key in "abcd":
         bench.put(key)
     bench.sql(
@@ -48,21 +48,21 @@ def test_documents_are_claimed_in_the_order_of_their_turn_and_no_more_than_asked
     assert take(bench, first) == []
 
 
-def test_only_documents_asked_for_are_claimed_and_only_when_due(bench: Bench) -> None:
-    for key in ("asked", "put off", "other", "gone"):
+def test_only_the_given_documents_are_claimed_and_only_when_due(bench: Bench) -> None:
+    for key in ("wanted", "deferred", "other", "gone"):
         bench.put(key)
     bench.sql("update documents set is_present = false where key = 'gone'")
     bench.sql(
         "update work_items i set not_before = clock_timestamp() + interval '1 hour' "
-        "from documents d where d.document_id = i.document_id and d.key = 'put off'"
+        "from documents d where d.document_id = i.document_id and d.key = 'deferred'"
     )
     worker = bench.worker()
-    assert keys(take(bench, worker, documents=["asked", "put off", "gone"])) == ["asked"]
+    assert keys(take(bench, worker, documents=["wanted", "deferred", "gone"])) == ["wanted"]
     bench.make_due()
-    assert keys(take(bench, worker)) == ["put off", "other"]
+    assert keys(take(bench, worker)) == ["deferred", "other"]
 
 
-def test_what_must_run_alone_is_left_to_those_who_ask_for_it(bench: Bench) -> None:
+def test_extractions_that_must_run_alone_are_claimed_only_with_alone(bench: Bench) -> None:
     bench.put("alone")
     bench.put("beside")
     bench.sql(
@@ -78,7 +78,7 @@ def test_what_must_run_alone_is_left_to_those_who_ask_for_it(bench: Bench) -> No
     assert not bench.item("alone", EXTRACT)["must_run_alone"]
 
 
-def test_a_worker_that_was_given_up_gets_nothing(bench: Bench) -> None:
+def test_a_reclaimed_worker_claims_no_extraction(bench: Bench) -> None:
     bench.put("a")
     worker = bench.worker()
     bench.die(worker)
@@ -99,7 +99,7 @@ def test_copies_are_extracted_once(bench: Bench) -> None:
     assert len(bench.sql("select 1 from results")) == 1
 
 
-def test_what_a_dead_worker_held_goes_back_and_its_late_text_changes_no_state(bench: Bench) -> None:
+def test_a_dead_workers_claims_are_returned_and_its_late_text_changes_no_state(bench: Bench) -> None:
     for key in "ab":
         bench.put(key)
     dead, worker = bench.worker(), bench.worker()
@@ -115,7 +115,7 @@ def test_what_a_dead_worker_held_goes_back_and_its_late_text_changes_no_state(be
     assert len(bench.sql("select 1 from outbox")) == 2
 
 
-def test_a_claim_that_was_lost_leaves_the_others_of_its_group_alone(bench: Bench) -> None:
+def test_a_lost_claim_does_not_affect_the_others_of_its_group(bench: Bench) -> None:
     for key in "abc":
         bench.put(key)
     worker = bench.worker()
@@ -127,7 +127,7 @@ def test_a_claim_that_was_lost_leaves_the_others_of_its_group_alone(bench: Bench
     assert kept == [{"text": "text of b"}], "it was paid for"
 
 
-def test_empty_documents_of_one_group_are_done_at_no_call_in_all_stages(bench: Bench) -> None:
+def test_empty_documents_of_a_group_are_done_in_all_stages_without_a_call(bench: Bench) -> None:
     for key in "abc":
         bench.put(key)
     worker = bench.worker()
@@ -138,7 +138,7 @@ def test_empty_documents_of_one_group_are_done_at_no_call_in_all_stages(bench: B
     assert len(bench.sql("select 1 from outbox")) == 9
 
 
-def test_texts_that_were_answered_before_cost_no_call(bench: Bench) -> None:
+def test_texts_with_existing_results_cost_no_call(bench: Bench) -> None:
     bench.extracted("known", texts={"known": "the same text"})
     worker = bench.worker()
     for item in (claim := bench.hold(worker)).items:
@@ -154,7 +154,7 @@ def test_texts_that_were_answered_before_cost_no_call(bench: Bench) -> None:
     ]
 
 
-def test_a_redo_replaces_the_text_and_leaves_what_follows_from_the_same_one(bench: Bench) -> None:
+def test_a_redo_replaces_the_text_and_keeps_later_stages_if_it_is_the_same(bench: Bench) -> None:
     bench.extracted("same", "new")
     bench.sql("update work_items set state = 'pending', is_redo = true where stage = 'extract'")
     bench.sql("update work_items set attempts = 1 where stage = 'summarize'")
@@ -166,7 +166,7 @@ def test_a_redo_replaces_the_text_and_leaves_what_follows_from_the_same_one(benc
     assert [row["text"] for row in current] == ["new text", "text of same"]
 
 
-def test_a_redo_by_a_new_recipe_leaves_what_follows_from_the_same_text(bench: Bench) -> None:
+def test_a_redo_with_a_new_recipe_keeps_later_stages_if_the_text_is_the_same(bench: Bench) -> None:
     bench.extracted("same", "new")
     bench.sql("update work_items set state = 'pending', is_redo = true where stage = 'extract'")
     bench.sql("update work_items set attempts = 1 where stage = 'summarize'")
@@ -181,7 +181,7 @@ def test_a_redo_by_a_new_recipe_leaves_what_follows_from_the_same_text(bench: Be
     assert bench.item("new", SUMMARIZE)["reason"] == "the text changed"
 
 
-def test_bytes_that_somebody_is_about_to_claim_are_left_to_him(bench: Bench) -> None:
+def test_bytes_that_another_worker_is_claiming_are_skipped(bench: Bench) -> None:
     for key in "ab":
         bench.put(key)
     worker = bench.worker()
@@ -190,7 +190,7 @@ def test_bytes_that_somebody_is_about_to_claim_are_left_to_him(bench: Bench) -> 
         assert keys(take(bench, worker)) == ["b"]
 
 
-def test_a_text_of_any_length_is_kept(bench: Bench) -> None:
+def test_a_text_of_any_length_is_stored(bench: Bench) -> None:
     for key in "ab":
         bench.put(key)
     worker = bench.worker()
@@ -198,7 +198,7 @@ def test_a_text_of_any_length_is_kept(bench: Bench) -> None:
     text = "long " * (results.MOST_CHARACTERS // 5 + 1)
     with counted() as statements:
         assert finish(bench, worker, found(long, text), found(short)) == [True, True]
-    assert sum("finish" in str(statement) for statement in statements) == 2, "it is written by itself"
+    assert sum("finish" in str(statement) for statement in statements) == 2, "it gets its own statement"
     assert bench.sql("select length(text) as n from results where first_document = 'a'") == [{"n": len(text)}]
 
 
@@ -213,7 +213,7 @@ def test_a_group_takes_no_more_statements_than_one_document(bench: Bench) -> Non
     assert len(for_one) == len(for_twenty) <= 12
 
 
-def test_a_row_that_postgres_refuses_undoes_its_group(bench: Bench) -> None:
+def test_a_row_that_postgres_rejects_rolls_back_its_group(bench: Bench) -> None:
     for key in "ab":
         bench.put(key)
     worker = bench.worker()
@@ -224,7 +224,7 @@ def test_a_row_that_postgres_refuses_undoes_its_group(bench: Bench) -> None:
     assert [bench.state(key, EXTRACT) for key in "ab"] == ["claimed", "claimed"]
 
 
-def test_the_seconds_of_an_extraction_are_kept_also_for_a_very_long_text(bench: Bench) -> None:
+def test_the_seconds_of_an_extraction_are_stored_for_a_very_long_text_too(bench: Bench) -> None:
     bench.put("letter")
     bench.put("book")
     worker = bench.worker()

@@ -1,4 +1,4 @@
-"""Results: a fenced finish, one current result per key, what follows from it, and what is reused."""
+"""Results: a fenced finish, one current result per key, its effects on later stages, and reuse."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +32,7 @@ def test_a_finish_writes_result_state_downstream_items_call_and_event_together(b
     assert [row["stage"] for row in bench.sql("select stage from outbox order by event_id")] == [EXTRACT, CLASSIFY]
 
 
-def test_a_finish_that_cannot_be_committed_leaves_nothing(bench: Bench) -> None:
+def test_a_finish_that_cannot_be_committed_changes_nothing(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     claim = bench.hold(worker)
@@ -51,7 +51,7 @@ def test_a_finish_that_cannot_be_committed_leaves_nothing(bench: Bench) -> None:
 
 @pytest.mark.rule("ledger-4")
 @pytest.mark.parametrize("how", ["reclaimed", "reclaimed and claimed again", "edited", "gone"])
-def test_a_late_answer_is_kept_and_leaves_the_state_to_whoever_holds_it(bench: Bench, how: str) -> None:
+def test_a_late_answer_is_stored_and_does_not_change_the_state(bench: Bench, how: str) -> None:
     bench.extracted("a.txt")
     late = bench.worker()
     claim = bench.hold(late, [CLASSIFY])
@@ -71,7 +71,7 @@ def test_a_late_answer_is_kept_and_leaves_the_state_to_whoever_holds_it(bench: B
     assert [row["outcome"] for row in bench.sql("select outcome from calls")] == ["ok"]
 
 
-def test_a_kept_answer_is_taken_where_its_input_is_asked_for_again(bench: Bench) -> None:
+def test_a_stored_late_answer_is_reused_for_the_same_input(bench: Bench) -> None:
     bench.extracted("a.txt")
     late = bench.worker()
     claim = bench.hold(late, [CLASSIFY])
@@ -117,7 +117,7 @@ def test_answers_for_one_key_at_the_same_instant_leave_one_current_result(bench:
 
 
 @pytest.mark.rule("ledger-5")
-def test_a_copy_and_a_renamed_file_reuse_every_result_and_say_whose(bench: Bench) -> None:
+def test_a_copy_and_a_renamed_file_reuse_all_results_and_name_their_source(bench: Bench) -> None:
     bench.put("a.txt", "bytes")
     worker = bench.worker()
     bench.finish(worker, bench.hold(worker, [EXTRACT]))
@@ -170,7 +170,7 @@ def test_a_redo_replaces_the_current_result_and_keeps_the_old_one(bench: Bench) 
     assert len(bench.sql("select 1 from results where stage = 'classify'")) == 2
 
 
-def test_extraction_done_again_with_the_same_text_leaves_the_later_stages_alone(bench: Bench) -> None:
+def test_a_repeated_extraction_with_the_same_text_keeps_the_later_stages(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
@@ -180,7 +180,7 @@ def test_extraction_done_again_with_the_same_text_leaves_the_later_stages_alone(
     assert bench.state("a.txt", SUMMARIZE) == State.PENDING
 
 
-def test_extraction_done_again_with_another_text_starts_the_later_stages_anew(bench: Bench) -> None:
+def test_a_repeated_extraction_with_another_text_restarts_the_later_stages(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker, holder = bench.worker(), bench.worker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
@@ -197,8 +197,8 @@ def test_every_completion_is_a_row_with_its_item_slot_epoch_models_and_tokens(be
     bench.extracted("a.txt")
     worker = bench.worker()
     claim = bench.hold(worker)
-    told = CallRecord("deep", 1, "qwen", 2.5, "ok", "Qwen3.6", "reported", 100, 20, 80)
-    bench.finish(worker, claim, result=NewResult(Outcome.OK, "digest", value={}, calls=(told,)))
+    record = CallRecord("deep", 1, "qwen", 2.5, "ok", "Qwen3.6", "reported", 100, 20, 80)
+    bench.finish(worker, claim, result=NewResult(Outcome.OK, "digest", value={}, calls=(record,)))
     (row,) = bench.sql("select * from calls")
     assert (row["item_id"], row["document_id"], row["stage"]) == (claim.items[0].item_id, claim.document_id, CLASSIFY)
     assert (row["asked_model"], row["served_model"], row["model_evidence"]) == ("qwen", "Qwen3.6", "reported")

@@ -35,7 +35,7 @@ def answers(claim: Claim) -> list[Finish]:
     return [Finish(claim, item, record_result(f"{item.stage} of {claim.document}")) for item in claim.items]
 
 
-def test_each_result_of_a_group_is_current_told_and_recorded_once(bench: Bench) -> None:
+def test_each_result_of_a_group_is_current_queued_and_recorded_once(bench: Bench) -> None:
     bench.extracted("a", "b", "c")
     bench.sql("delete from outbox")
     worker = bench.worker()
@@ -49,21 +49,21 @@ def test_each_result_of_a_group_is_current_told_and_recorded_once(bench: Bench) 
     assert len(current) == 6
     assert all(row["value"]["summary"] == f"{row['stage']} of {row['first_document']}" for row in current)
     assert bench.sql("select count(*) as n from calls where outcome = 'ok'")[0]["n"] == 6
-    told = bench.sql("select o.run_id, o.reused_from from outbox o join results using (result_id)")
-    assert told == [{"run_id": "run-1", "reused_from": None}] * 6
+    events = bench.sql("select o.run_id, o.reused_from from outbox o join results using (result_id)")
+    assert events == [{"run_id": "run-1", "reused_from": None}] * 6
     moved = bench.sql("select count(*) as n from transitions where from_state = 'claimed' and stage <> 'extract'")
     assert moved[0]["n"] == 6
 
 
-def test_a_claim_that_was_lost_leaves_the_others_of_its_group_alone(bench: Bench) -> None:
+def test_a_lost_claim_does_not_affect_the_others_of_its_group(bench: Bench) -> None:
     bench.extracted("lost", "held")
     dead, worker = bench.worker(), bench.worker()
     [lost] = claimed(bench, dead, 1)
     bench.die(dead)
     late = answers(lost)[0]
     [again, held] = claimed(bench, worker, 2)
-    told, _ = commit(bench, worker, late, *answers(held))
-    assert told == [False, True, True]
+    was_held, _ = commit(bench, worker, late, *answers(held))
+    assert was_held == [False, True, True]
     assert bench.state("lost", CLASSIFY) == "claimed"
     kept = bench.sql("select value from results where first_document = 'lost' and stage = 'classify'")
     assert [row["value"]["summary"] for row in kept] == ["classify of lost"]
@@ -91,7 +91,7 @@ def test_a_redo_in_a_group_replaces_the_current_result(bench: Bench) -> None:
     ]
 
 
-def test_lanes_that_ask_together_get_a_document_each_in_order(bench: Bench) -> None:
+def test_lanes_that_claim_together_get_one_document_each_in_order(bench: Bench) -> None:
     bench.extracted(*"abcd")
     bench.sql(
         "update work_items i set priority = 1 from documents d where d.document_id = i.document_id and d.key = 'd'"
@@ -110,7 +110,7 @@ def test_copies_are_not_given_to_two_lanes_of_one_group(bench: Bench) -> None:
     worker = bench.worker()
     [first] = claimed(bench, worker, 2)
     commit(bench, worker, *answers(first))
-    assert [claim.items for claim in claimed(bench, worker, 1)] == [()]  # done at no call
+    assert [claim.items for claim in claimed(bench, worker, 1)] == [()]  # done without a call
     assert bench.item("copy", SUMMARIZE)["state"] == "done"
 
 
@@ -125,7 +125,7 @@ def test_finishes_come_before_claims_in_one_transaction(bench: Bench) -> None:
     assert (second.document, second.items) == ("copy", ())
 
 
-def test_finishes_are_kept_where_the_slot_of_a_claim_beside_them_was_forgotten(bench: Bench) -> None:
+def test_finishes_are_stored_even_if_the_slot_of_a_claim_in_the_group_was_forgotten(bench: Bench) -> None:
     bench.extracted("a", "b")
     worker = bench.worker()
     [first] = claimed(bench, worker, 1)
@@ -135,7 +135,7 @@ def test_finishes_are_kept_where_the_slot_of_a_claim_beside_them_was_forgotten(b
     assert {bench.state("a", stage) for stage in DRAIN_STAGES} == {"done"}
 
 
-async def test_a_lane_hears_in_words_that_its_slot_was_forgotten_once_its_answer_is_in_the_ledger(bench: Bench) -> None:
+async def test_a_lane_gets_an_error_that_its_slot_was_forgotten_after_its_answer_is_stored(bench: Bench) -> None:
     bench.extracted("a", "b")
     with Worker(bench.ledger, "drain", DRAIN_STAGES) as worker:
         commits = GroupCommit(AsyncLedger(bench.ledger), worker, RECIPES)
@@ -161,7 +161,7 @@ def test_a_group_takes_no_more_statements_than_one_document(bench: Bench) -> Non
     assert len(for_twenty) < len(for_one) <= 16
 
 
-async def test_a_row_that_postgres_refuses_fails_its_own_lane_alone(bench: Bench) -> None:
+async def test_a_row_that_postgres_rejects_fails_only_its_own_lane(bench: Bench) -> None:
     bench.extracted("bad", "good")
     with Worker(bench.ledger, "drain", DRAIN_STAGES) as worker:
         commits = GroupCommit(AsyncLedger(bench.ledger), worker, RECIPES)
@@ -192,7 +192,7 @@ async def test_answers_of_one_moment_share_a_transaction(bench: Bench) -> None:
     assert bench.sql(by_transaction) == [{"n": 8, "groups": 1}]
 
 
-async def test_a_document_put_off_can_be_another_lanes_before_its_first_one_moves_on(bench: Bench) -> None:
+async def test_a_deferred_document_can_be_claimed_by_another_lane_before_the_first_continues(bench: Bench) -> None:
     bench.extracted("refused")
     followed: list[str] = []
     with Worker(bench.ledger, "drain", DRAIN_STAGES) as worker, ExitStack() as first_lane, ExitStack() as second_lane:

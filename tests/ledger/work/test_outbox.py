@@ -1,4 +1,4 @@
-"""The outbox: an event for every DONE item, oldest first, in doubt after a crash, under the run that asks."""
+"""The outbox: an event for every done item, oldest first, in doubt after a crash, reported under waiting runs too."""
 
 from dagster_offload.ledger.core.rows import PendingEvent
 from dagster_offload.ledger.work import outbox, redo
@@ -10,10 +10,10 @@ def pending(bench: Bench, limit: int = 100) -> list[PendingEvent]:
     return bench.ledger.run(outbox.pending_events, limit)
 
 
-def tell(bench: Bench) -> list[PendingEvent]:
-    told = pending(bench)
-    bench.ledger.run(outbox.mark_reported, [event.event_id for event in told])
-    return told
+def report(bench: Bench) -> list[PendingEvent]:
+    events = pending(bench)
+    bench.ledger.run(outbox.mark_reported, [event.event_id for event in events])
+    return events
 
 
 def test_every_done_item_has_an_event_with_all_its_metadata(bench: Bench) -> None:
@@ -37,7 +37,7 @@ def test_a_preview_is_at_most_500_characters(bench: Bench) -> None:
     assert event.text_length == 2000
 
 
-def test_events_go_oldest_first_in_batches_and_told_ones_are_not_told_again(bench: Bench) -> None:
+def test_events_are_reported_oldest_first_in_batches_and_only_once(bench: Bench) -> None:
     bench.extracted(*[f"{n}.txt" for n in range(5)])
     assert [event.document for event in pending(bench, 2)] == ["0.txt", "1.txt"]
     bench.ledger.run(outbox.mark_reported, [event.event_id for event in pending(bench, 2)])
@@ -45,13 +45,13 @@ def test_events_go_oldest_first_in_batches_and_told_ones_are_not_told_again(benc
     assert bench.ledger.run(outbox.count_pending) == 3
 
 
-def test_an_event_whose_teller_died_is_in_doubt_and_others_are_not(bench: Bench) -> None:
+def test_only_events_of_a_flusher_that_died_are_in_doubt(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     assert [event.is_in_doubt for event in pending(bench, 1)] == [False]
     assert [(event.document, event.is_in_doubt) for event in pending(bench)] == [("a.txt", True), ("b.txt", False)]
 
 
-def test_one_flusher_at_a_time_and_the_lock_goes_with_it(bench: Bench) -> None:
+def test_one_flusher_runs_at_a_time_and_its_lock_ends_with_it(bench: Bench) -> None:
     with outbox.flushing(bench.ledger) as first:
         assert first
         with outbox.flushing(bench.ledger) as second:
@@ -60,37 +60,37 @@ def test_one_flusher_at_a_time_and_the_lock_goes_with_it(bench: Bench) -> None:
         assert third
 
 
-def test_what_a_drain_did_is_told_under_a_waiting_run_too_and_once(bench: Bench) -> None:
+def test_results_of_a_drain_are_also_reported_once_under_a_waiting_run(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     worker = bench.worker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
-    tell(bench)
+    report(bench)
     keys = ["a.txt", "b.txt"]
     assert bench.ledger.run(outbox.report_under_run, "run-1", keys, DRAIN_STAGES) == 1
     assert bench.ledger.run(outbox.report_under_run, "run-1", keys, DRAIN_STAGES) == 0
     assert bench.ledger.run(outbox.report_under_run, "run-2", keys, DRAIN_STAGES) == 1
-    assert [(event.document, event.run_id) for event in tell(bench)] == [("a.txt", "run-1"), ("a.txt", "run-2")]
+    assert [(event.document, event.run_id) for event in report(bench)] == [("a.txt", "run-1"), ("a.txt", "run-2")]
     assert bench.ledger.run(outbox.report_under_run, "run-1", keys, [EXTRACT]) == 2
 
 
-def test_a_copy_told_under_a_run_says_whose_result_it_is(bench: Bench) -> None:
+def test_a_copy_reported_under_a_run_names_its_source(bench: Bench) -> None:
     bench.extracted("a.txt", "copy.txt", texts={"a.txt": "same", "copy.txt": "same"})
     worker = bench.worker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
     bench.take(worker, [CLASSIFY])
-    tell(bench)
+    report(bench)
     bench.ledger.run(outbox.report_under_run, "run-1", ["copy.txt"], [CLASSIFY])
-    (event,) = tell(bench)
+    (event,) = report(bench)
     assert (event.document, event.reused_from) == ("copy.txt", "a.txt")
 
 
-def test_a_redo_tells_its_new_result(bench: Bench) -> None:
+def test_a_redo_reports_its_new_result(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
-    first = tell(bench)[-1]
+    first = report(bench)[-1]
     bench.ledger.run(redo.redo, [CLASSIFY], ["a.txt"])
     bench.finish(worker, bench.hold(worker, [CLASSIFY]), result=record_result("anew"))
-    (again,) = tell(bench)
+    (again,) = report(bench)
     assert again.result_id != first.result_id
     assert again.output_digest != first.output_digest

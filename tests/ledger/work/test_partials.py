@@ -1,4 +1,4 @@
-"""Parts of long documents in the ledger: kept in any case, fenced progress, one result in their place."""
+"""Parts of long documents in the ledger: stored in any case, with fenced progress, and replaced by one result."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def book(bench: Bench) -> RequestLog:
     return RequestLog(bench)
 
 
-def test_a_part_is_kept_with_its_call_and_the_items_progress(book: RequestLog) -> None:
+def test_a_part_is_stored_with_its_call_and_the_items_progress(book: RequestLog) -> None:
     assert book.keep("a", 1)
     assert book.known() == {"a": ANSWER}
     assert (book.item()["parts_done"], book.item()["parts_total"], book.item()["state"]) == (1, 3, State.CLAIMED)
@@ -57,26 +57,26 @@ def test_a_part_is_kept_with_its_call_and_the_items_progress(book: RequestLog) -
     assert row == {"part": "part 1 of 3", "tokens_in": 100, "outcome": "ok"}
 
 
-def test_a_claim_that_is_lost_keeps_the_answer_and_moves_no_progress(book: RequestLog) -> None:
+def test_a_lost_claim_stores_the_answer_and_changes_no_progress(book: RequestLog) -> None:
     book.bench.die(book.worker)
     assert not book.keep("a", 1)
     assert book.known() == {"a": ANSWER}
     assert (book.item()["parts_done"], book.item()["state"]) == (0, State.PENDING)
 
 
-def test_the_next_claim_brings_how_the_document_was_split(book: RequestLog) -> None:
+def test_the_next_claim_has_the_sizes_of_the_parts(book: RequestLog) -> None:
     book.keep("a", 1)
     book.bench.ledger.run(claims.release, book.worker, book.claim, "stopped")
     assert book.bench.hold(book.worker, [SUMMARIZE]).items[0].part_sizes == [[0, 1_000]]
 
 
-def test_the_same_part_told_twice_is_kept_once(book: RequestLog) -> None:
+def test_a_part_reported_twice_is_stored_once(book: RequestLog) -> None:
     book.keep("a", 1)
     book.keep("a", 1)
     assert len(book.bench.sql("select 1 from part_answers")) == 1
 
 
-def test_deaths_before_a_part_was_answered_say_nothing_against_the_next(book: RequestLog) -> None:
+def test_deaths_before_a_part_was_answered_do_not_count_for_the_next(book: RequestLog) -> None:
     bench = book.bench
     for done in range(1, 6):
         bench.die(book.worker)
@@ -87,7 +87,7 @@ def test_deaths_before_a_part_was_answered_say_nothing_against_the_next(book: Re
     assert (book.item()["state"], book.item()["reclaims"], book.item()["lone_deaths"]) == (State.CLAIMED, 0, 0)
 
 
-def test_a_part_that_kills_its_worker_every_time_convicts_the_document(book: RequestLog) -> None:
+def test_a_part_that_kills_its_worker_every_time_quarantines_the_document(book: RequestLog) -> None:
     bench = book.bench
     book.keep("a", 1)
     while book.item()["state"] != State.QUARANTINED:
@@ -98,7 +98,7 @@ def test_a_part_that_kills_its_worker_every_time_convicts_the_document(book: Req
     assert book.item()["reclaims"] == 5
 
 
-def test_a_slot_that_left_while_a_part_was_read_refuses_nothing(book: RequestLog) -> None:
+def test_a_slot_that_becomes_unavailable_during_a_part_does_not_refuse_the_document(book: RequestLog) -> None:
     bench = book.bench
     bench.extracted("letter.txt")
     for done in range(1, 6):
@@ -111,7 +111,7 @@ def test_a_slot_that_left_while_a_part_was_read_refuses_nothing(book: RequestLog
     assert not book.item()["must_run_alone"]
 
 
-def test_the_result_takes_the_parts_place_and_tells_what_they_cost(book: RequestLog) -> None:
+def test_the_result_replaces_the_parts_and_has_their_total_cost(book: RequestLog) -> None:
     book.keep("a", 1)
     book.keep("b", 2)
     item = book.claim.items[0]
@@ -124,7 +124,7 @@ def test_the_result_takes_the_parts_place_and_tells_what_they_cost(book: Request
     assert book.item()["state"] == State.DONE
 
 
-def test_too_long_costs_nothing_and_spares_the_other_stages_of_the_document(book: RequestLog) -> None:
+def test_a_part_that_is_too_long_costs_no_attempt_and_sets_the_sizes_for_the_other_stages(book: RequestLog) -> None:
     smaller = (Size(0, 400),)
     item = book.claim.items[0]
     refused = call(outcome="context_too_long")
@@ -134,7 +134,7 @@ def test_too_long_costs_nothing_and_spares_the_other_stages_of_the_document(book
     assert [row["outcome"] for row in book.bench.sql("select outcome from calls")] == ["context_too_long"]
 
 
-def test_a_retry_of_a_document_with_parts_keeps_them_and_one_without_starts_whole(bench: Bench) -> None:
+def test_a_retry_keeps_answered_parts_and_without_any_sends_the_whole_document(bench: Bench) -> None:
     book = RequestLog(bench)
     book.keep("a", 1)
     bench.fail(book.worker, book.claim, is_final=True)
@@ -147,18 +147,18 @@ def test_a_retry_of_a_document_with_parts_keeps_them_and_one_without_starts_whol
     assert book.item()["part_sizes"] is None
 
 
-def test_a_redo_forgets_the_parts_of_that_text(book: RequestLog) -> None:
+def test_a_redo_deletes_the_parts_of_that_text(book: RequestLog) -> None:
     item = book.claim.items[0]
     book.bench.ledger.run(
         partials.finish_in_parts, book.worker, book.claim, item, record_result("whole"), RECIPES, None
     )
-    book.keep("late", 1)  # by a worker that was given up
+    book.keep("late", 1)  # by a reclaimed worker
     book.bench.ledger.run(redo.redo, [SUMMARIZE], ["book.txt"])
     assert book.known() == {}
     assert (book.item()["state"], book.item()["part_sizes"], book.item()["parts_total"]) == (State.PENDING, None, None)
 
 
-def test_a_gone_files_parts_are_kept(book: RequestLog) -> None:
+def test_the_parts_of_a_gone_file_are_kept(book: RequestLog) -> None:
     book.keep("a", 1)
     book.bench.ledger.run(documents.mark_gone, ["book.txt"])
     assert book.known() == {"a": ANSWER}

@@ -1,4 +1,4 @@
-"""What only a person may ask: retry, redo, redo what is outdated."""
+"""Commands that only a person gives: retry, redo, redo of outdated work."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def fail(bench: Bench, key: str) -> None:
     bench.fail(worker, bench.hold(worker, [CLASSIFY], keys=[key]), is_final=True)
 
 
-def test_retry_puts_failed_work_back_with_all_its_attempts(bench: Bench) -> None:
+def test_retry_sets_failed_work_to_pending_with_all_its_attempts(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt", "c.txt")
     fail(bench, "a.txt")
     fail(bench, "b.txt")
@@ -32,7 +32,7 @@ def test_retry_cannot_help_a_file_that_cannot_be_read(bench: Bench) -> None:
     assert bench.state("locked.txt", EXTRACT) == State.FAILED
 
 
-def test_redo_asks_again_for_what_is_done_and_for_nothing_else(bench: Bench) -> None:
+def test_redo_affects_only_done_work(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     worker = bench.worker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
@@ -41,7 +41,7 @@ def test_redo_asks_again_for_what_is_done_and_for_nothing_else(bench: Bench) -> 
 
 
 @pytest.mark.rule("ledger-6")
-def test_a_changed_recipe_is_counted_as_outdated_and_redone_only_on_a_persons_word(bench: Bench) -> None:
+def test_a_changed_recipe_counts_as_outdated_and_is_redone_only_by_command(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     worker = bench.worker()
     for _ in range(2):
@@ -68,7 +68,7 @@ def test_going_back_to_an_old_recipe_reuses_its_results(bench: Bench) -> None:
     assert bench.state("a.txt", CLASSIFY) == State.DONE
 
 
-def test_nothing_outdated_is_nothing_to_redo(bench: Bench) -> None:
+def test_without_outdated_work_there_is_nothing_to_redo(bench: Bench) -> None:
     bench.extracted("a.txt")
     assert bench.ledger.run(redo.estimate_redo, RECIPES) == []
     assert bench.ledger.run(redo.redo_outdated, RECIPES) == 0
