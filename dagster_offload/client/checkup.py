@@ -246,7 +246,10 @@ async def check_reuse(client: AIClient, slot: SlotConfig, documents: int) -> Che
             "switch the server's prompt cache on, or let it keep more (llama.cpp --parallel, mlx --prompt-cache-size)"
         )
     elif found.kept is not None and found.kept < found.asked:
-        advice = f"have no more documents in flight than it keeps: dagster-offload slot set {slot.name} --places {found.kept}"
+        advice = (
+            "keep no more documents in flight than it caches: "
+            f"dagster-offload slot set {slot.name} --prompt-cache-size {found.kept}"
+        )
     return Check("cache", True, found.words, advice)
 
 

@@ -69,5 +69,5 @@ def warning_of(reuse: float | None, slot: str) -> str | None:
     return (
         f"the {slot} slot read most of each document again for its second stage ({reuse:.0%} of the prompt came out of its "
         f"cache): let its server keep more prompts (llama.cpp --parallel, mlx --prompt-cache-size), or have fewer documents "
-        f"in flight: dagster-offload slot set {slot} --places P; dagster-offload doctor shows how many it keeps"
+        f"in flight: dagster-offload slot set {slot} --prompt-cache-size P; dagster-offload doctor shows how many it keeps"
     )
