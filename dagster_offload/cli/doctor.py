@@ -18,6 +18,7 @@ def command(*, as_json: bool) -> None:
 
     Shows which model answered and how reliable that is, how fast it is, and how requests ask for JSON and turn thinking
     off. The last line names the setting to change.
+
     Exit codes: 0 = the slot works; 75 = the slot is unavailable; 78 = a setting is wrong; 2 = no slot is configured.
 
     \b

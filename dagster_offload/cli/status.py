@@ -137,7 +137,7 @@ def _concurrency(slot: "SlotRow | None") -> dict[str, Any] | None:
 def _deep(slot: "SlotRow | None", probe: "ProbeResult | None", open_calls: int) -> dict[str, Any]:
     """The value of `deep` in `status --json`. `healthy` is None if no deep slot is configured (`probe` is None).
 
-    Some servers answer no health request while they generate. If calls of ours are open, such a slot is busy.
+    Some servers answer no health request while they generate. If our calls are open, such a slot is busy.
     """
     if probe is None:
         reason = "OFFLOAD_DEEP_URL is not set" + (

@@ -59,7 +59,7 @@ def test_commands_import_only_what_they_need(arguments: list[str], unwanted: lis
         ["status", "--json"],
         ["explain", "letter.txt", "--json"],
         ["retry", "letter.txt"],
-        ["slot", "set", "deep", "--places", "2"],
+        ["slot", "set", "deep", "--prompt-cache-size", "2"],
     ],
 )
 def test_commands_that_only_use_the_ledger_import_no_http_client(
