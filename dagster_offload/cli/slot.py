@@ -205,5 +205,5 @@ def forget(name: str) -> None:
     click.echo(f"{name}: forgotten.")
     if name == "deep" and settings.slots.deep is not None:
         click.echo(
-            "OFFLOAD_DEEP_URL is still set, so the next command that processes documents adds it again. Unset OFFLOAD_DEEP_URL too."
+            "OFFLOAD_DEEP_URL is still set, so the next command that processes documents adds it again. Unset it too."
         )
