@@ -1,4 +1,4 @@
-"""`dagster-offload`: one file per command, loaded when it is used, so `status` imports no Dagster and `--help` is instant."""
+"""`dagster-offload`: one file per command. A file is imported when its command runs, so `--help` is fast."""
 
 import importlib
 from typing import Any
@@ -7,26 +7,26 @@ import click
 
 from dagster_offload import __version__
 
-# Name and one line each, kept here so that the list of commands costs no import (a test compares it with the files).
+# One line of help per command. The lines are kept here so that `--help` imports no command; a test compares them with the files.
 COMMANDS = {
     "up": "Start everything and keep it running: UI, sensors, ledger.",
-    "stop": "End the `up` of this home, its drains and its Postgres.",
-    "demo": "Watch it work on sample documents, with a router that sleeps and wakes.",
-    "scan": "Look at the library once and take the text out of what is new.",
-    "drain": "Work off the backlog on the deep slot.",
-    "status": "What is done, what waits, and for what.",
-    "explain": "Everything that happened to one document.",
-    "text": "Print the text that a scan would take out of files.",
-    "retry": "Give failed or quarantined documents another three attempts.",
-    "redo": "Ask again where prompt, options or model have changed.",
-    "slot": "Show, set or forget a slot.",
-    "doctor": "Try the deep slot step by step and name the setting to change.",
-    "simulate-router": "Run a stand-in router that can sleep, warm up, be busy and cut.",
+    "stop": "Stop the `up` of this home, its workers and its Postgres.",
+    "demo": "Run a demonstration on sample documents, with a router that sleeps and wakes.",
+    "scan": "Scan the library once and extract the text of new documents.",
+    "drain": "Process the backlog on the deep slot.",
+    "status": "Show what is done, what is waiting, and why.",
+    "explain": "Show everything that happened to one document.",
+    "text": "Print the text that a scan would extract from files.",
+    "retry": "Give failed or quarantined documents three more attempts.",
+    "redo": "Redo documents that are outdated or that OCR can now read.",
+    "slot": "Show, change or forget a slot.",
+    "doctor": "Test the deep slot step by step and name the setting to change.",
+    "simulate-router": "Run a stand-in router that can sleep, warm up, be busy and cut answers off.",
 }
 
 
 class LazyGroup(click.Group):
-    """Commands are files of this folder, imported when they are called. Errors become one line and an exit code."""
+    """A group that imports a command's file when the command is called. Errors become one line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -43,7 +43,7 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if "--json" in args:  # before the command reads it, which a wrong option beside it prevents
+        if "--json" in args:  # read here because a wrong option stops the parser before it reaches --json
             from dagster_offload.cli.exits import WANTS_JSON
 
             ctx.meta[WANTS_JSON] = True
@@ -64,20 +64,21 @@ class LazyGroup(click.Group):
             from dagster_offload.cli.exits import is_broken_pipe, refusal
 
             if is_broken_pipe(error):
-                raise  # click ends it without a word
+                raise  # click exits without a message
             raise refusal(error) from error
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="dagster-offload")
 def main() -> None:
-    """Turn a folder of documents into typed records with a big language model that is only sometimes there.
+    """Turn a folder of documents into typed records with a large language model that is only sometimes available.
 
     \b
-    dagster-offload demo                       see it work in a minute, nothing to set up
+    dagster-offload demo                       see it work in a minute; no setup needed
     dagster-offload up --library ~/Documents --deep-url http://macbook.local:8890 --deep-model qwen-macbook
 
-    Settings are OFFLOAD_* variables, from the environment or a .env file here; options say the same.
+    Settings are OFFLOAD_* variables. They come from the environment or from a .env file in the current folder.
+    Command options override them.
     """
 
 

@@ -1,4 +1,4 @@
-"""What commands print on a terminal: tables on standard output, progress on standard error. Words and JSON: `words.py`."""
+"""Terminal output: tables on standard output, progress on standard error. `formatting.py` prints plain text and JSON."""
 
 import sys
 from typing import Any, TextIO
@@ -9,29 +9,31 @@ from rich.table import Table
 from dagster_offload.text.plain_text import escaped
 
 
-# No markup anywhere: names of documents and folders may hold square brackets.
+# Markup is off everywhere because names of documents and folders may contain square brackets.
 def to_terminal(what: RenderableType) -> None:
+    """Print a table or text on standard output."""
     Console(markup=False, emoji=False, highlight=False, width=_width(sys.stdout)).print(what)
 
 
 def progress_console() -> Console:
-    """Standard error, so that `--json` and pipes keep standard output for themselves."""
+    """A console on standard error, so that standard output stays free for `--json` and pipes."""
     return Console(stderr=True, markup=False, emoji=False, highlight=False, width=_width(sys.stderr), soft_wrap=True)
 
 
 def _width(stream: TextIO) -> int | None:
-    """Where nobody's terminal says how wide it is, wide enough for a table in a log."""
+    """Columns of output: None uses the terminal's own width; without a terminal, 120 fits a table into a log."""
     return None if stream.isatty() else 120
 
 
 class _EscapedTable(Table):
-    """Cells may hold names and words of others."""
+    """A table that escapes control characters in its cells, which may contain names and text from outside."""
 
     def add_row(self, *cells: RenderableType | None, **more: Any) -> None:
         super().add_row(*(escaped(cell) if isinstance(cell, str) else cell for cell in cells), **more)
 
 
 def table(*columns: str) -> Table:
+    """An empty table with these column headers. Long cells wrap."""
     shown = _EscapedTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         shown.add_column(column, overflow="fold")

@@ -1,4 +1,4 @@
-"""`dagster-offload demo`: the whole product on sample documents, with a home, a router and ports of its own."""
+"""`dagster-offload demo`: a demonstration on sample documents, with its own home, router and ports."""
 
 import os
 import shutil
@@ -15,13 +15,13 @@ from dagster_offload.cli.options import json_option
 
 @click.command("demo")
 @click.option(
-    "--exit", "ends_by_itself", is_flag=True, help="End when the records are there, instead of keeping the UI."
+    "--exit", "exits_when_done", is_flag=True, help="Exit when the records are complete. By default the UI stays up."
 )
 @json_option
-def command(*, ends_by_itself: bool, as_json: bool) -> None:
-    """Watch it work on sample documents: put off while the router sleeps, drained when it wakes.
+def command(*, exits_when_done: bool, as_json: bool) -> None:
+    """Run a demonstration on sample documents: deferred while the router sleeps, drained when it wakes.
 
-    Everything it makes (home, library, Postgres, a stand-in router) is its own and gone when it ends.
+    The demo uses its own home, library, Postgres and stand-in router, and removes them when it ends.
 
     \b
     dagster-offload demo
@@ -37,19 +37,19 @@ def command(*, ends_by_itself: bool, as_json: bool) -> None:
     home = Path(tempfile.mkdtemp(prefix="dagster-offload-demo-")).resolve()
     try:
         with Router(mode="cold", retry_after="20", latency=0.2, width=2) as router, _own_settings(home, router.url):
-            found = play(home, router, console, ends_by_itself=ends_by_itself)
+            summary = play(home, router, console, exits_when_done=exits_when_done)
     except OffloadError as error:
-        raise OffloadError(f"{error} (logs are kept in {home / 'logs'})") from error
+        raise OffloadError(f"{error} (the logs are in {home / 'logs'})") from error
     shutil.rmtree(home)
-    if found is None:
+    if summary is None:
         raise KeyboardInterrupt
     if as_json:
-        print_json(found)
+        print_json(summary)
 
 
 @contextmanager
 def _own_settings(home: Path, router_url: str) -> Iterator[None]:
-    """No setting of the caller's reaches the demo, neither from the environment nor from a `.env` file here."""
+    """Replace the caller's settings, both the environment and the `.env` file of the current folder, during the demo."""
     library = home / "library"
     before, folder = dict(os.environ), Path.cwd()
     for name in [name for name in os.environ if name.startswith(("OFFLOAD_", "DAGSTER_"))]:
@@ -73,7 +73,7 @@ def _own_settings(home: Path, router_url: str) -> Iterator[None]:
 
 
 def sample_library() -> Path:
-    """The documents that ship with the package; in a checkout, where they are made."""
+    """The folder of sample documents: shipped with the package, or `fixtures/library` in a checkout."""
     package = Path(dagster_offload.__file__).parent
     shipped = package / "sample_library"
     return shipped if shipped.is_dir() else package.parent / "fixtures" / "library"

@@ -1,4 +1,4 @@
-"""`dagster-offload doctor`: try a slot step by step, as a person would with curl, and name the setting to change."""
+"""`dagster-offload doctor`: test the deep slot step by step, as you would with curl, and name the setting to change."""
 
 from dataclasses import asdict
 
@@ -14,11 +14,12 @@ from dagster_offload.text.plain_text import escaped
 @deep_options
 @json_option
 def command(*, as_json: bool) -> None:
-    """Try the deep slot step by step: name, connection, health, a few short completions.
+    """Test the deep slot step by step: name, connection, health, a few short completions.
 
-    Shows which model answered and how far that proves anything, how fast it is, how it is asked for JSON and against
-    thinking and why so, and ends with the line to change.
-    Exit code 0: work can flow. 75: the slot is away. 78: a setting is wrong. 2: no slot is configured.
+    Shows which model answered and how reliable that is, how fast it is, and how requests ask for JSON and turn thinking
+    off. The last line names the setting to change.
+
+    Exit codes: 0 = the slot works; 75 = the slot is unavailable; 78 = a setting is wrong; 2 = no slot is configured.
 
     \b
     dagster-offload doctor
@@ -34,10 +35,10 @@ def command(*, as_json: bool) -> None:
     slot = settings.slots.for_prompt()
     if slot is None:
         raise SettingsError(
-            "no slot is configured: set OFFLOAD_DEEP_URL=http://HOST:8890 and OFFLOAD_DEEP_MODEL to the alias your router knows"
+            "no slot is configured: set OFFLOAD_DEEP_URL=http://HOST:8890 and OFFLOAD_DEEP_MODEL to an alias of your router"
         )
     checks = []
-    for check in checkup(settings, slot, on_wait=_say_nothing if as_json else _say_how_long):
+    for check in checkup(settings, slot, on_wait=_ignore_wait if as_json else _print_wait):
         checks.append(check)
         if not as_json:
             mark = click.style("ok  ", fg="green") if check.ok else click.style("no  ", fg="red")
@@ -52,9 +53,9 @@ def command(*, as_json: bool) -> None:
         raise click.exceptions.Exit(ExitCode.MISCONFIGURED if is_setting else ExitCode.SLOT_UNAVAILABLE)
 
 
-def _say_how_long(seconds: float) -> None:
-    click.echo(f"asks for a few short answers, and waits up to {seconds:g} s for each ...", err=True)
+def _print_wait(seconds: float) -> None:
+    click.echo(f"requesting a few short answers; each may take up to {seconds:g} s ...", err=True)
 
 
-def _say_nothing(_seconds: float) -> None:
-    """With --json the output is one object."""
+def _ignore_wait(_seconds: float) -> None:
+    """Print nothing: with --json the output is one object."""

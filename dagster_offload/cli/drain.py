@@ -1,14 +1,15 @@
-"""`dagster-offload drain`: work off the backlog now, as the drain sensor's job does, in this process."""
+"""`dagster-offload drain`: run the drain sensor's job now, in this process."""
 
 import click
 
 from dagster_offload.cli.exits import ExitCode
 from dagster_offload.cli.options import deep_options, home_option, json_option
 
+# Counts of the summary, with their names in the output.
 COUNTS = {
     "done": "done",
     "failed": "failed",
-    "deferred": "put off",
+    "deferred": "deferred",
     "left": "left",
     "held_elsewhere": "held by other workers",
 }
@@ -17,15 +18,17 @@ TOKENS = ("tokens_read", "tokens_cached", "tokens_written")
 
 @click.command("drain")
 @click.argument("stage", default="all")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N documents.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Process at most N documents.")
 @home_option
 @deep_options
 @json_option
 def command(stage: str, *, limit: int | None, as_json: bool) -> None:
-    """Work off the backlog on the deep slot: STAGE is classify, summarize or all (the default).
+    """Process the backlog on the deep slot. STAGE is classify, summarize or all (the default).
 
-    The run stands in Dagster's UI like the sensor's own. Exit code 0: nothing is left that this call could do now.
-    75: work is left because the slot is away. 78: because it is misconfigured. 2: refused.
+    Dagster's UI shows the run like the sensor's own runs.
+
+    Exit codes: 0 = nothing is left that this command could do now; 75 = work is left because the slot is unavailable;
+    78 = work is left because the slot is misconfigured; 2 = wrong usage or settings.
 
     \b
     dagster-offload drain
@@ -39,7 +42,7 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
     from dagster_offload.stages.graph import DRAIN_STAGES
 
     settings = load_settings()
-    check_drain(settings, stage)  # before Postgres, the library or Dagster are touched
+    check_drain(settings, stage)  # raises before Postgres, the library or Dagster is used
     from dagster_offload.cli.run_job import run_job
 
     stages = DRAIN_STAGES if stage == ALL else (stage,)
@@ -53,12 +56,12 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
         )
     else:
         counts = ", ".join(
-            f"{summary[name]} {words}" for name, words in COUNTS.items() if summary[name] or name == "done"
+            f"{summary[name]} {label}" for name, label in COUNTS.items() if summary[name] or name == "done"
         )
         say(counts + (f"; stopped: {summary['reason']}" if summary["reason"] else ""))
         if summary["tokens_written"]:
             cached = summary["tokens_cached"]
-            reused = "" if cached is None else f", {cached:,} more out of the server's cache"
+            reused = "" if cached is None else f", {cached:,} more from the server's cache"
             click.echo(f"tokens: {summary['tokens_read']:,} read{reused}, {summary['tokens_written']:,} written")
         if summary["warning"]:
             say(summary["warning"], err=True)

@@ -1,4 +1,4 @@
-"""How a command ends when it cannot do its work: one line, an exit code, and no traceback on the terminal."""
+"""How a command reports an error: one line, an exit code, and no traceback on the terminal."""
 
 import json
 import os
@@ -19,19 +19,19 @@ WANTS_JSON = "dagster_offload.wants_json"  # key in click's `meta`, set by `--js
 
 
 class ExitCode(IntEnum):
-    """What a script can tell from a command's end."""
+    """The exit codes of all commands."""
 
-    OK = 0  # nothing left that this call could do now
-    OUR_FAULT = 1
-    REFUSED = 2  # or wrong usage
+    OK = 0  # nothing is left that this command could do now
+    INTERNAL_ERROR = 1  # a bug in dagster-offload
+    REFUSED = 2  # wrong usage, or a setting or state that the message names
     UNREADABLE_FILE = 65  # `text` only: at least one file cannot be read (EX_DATAERR)
-    SLOT_UNAVAILABLE = 75  # due work left because the slot is away or wrong (EX_TEMPFAIL of sysexits.h)
+    SLOT_UNAVAILABLE = 75  # due work is left because the slot is unavailable (EX_TEMPFAIL of sysexits.h)
     MISCONFIGURED = 78  # EX_CONFIG
-    INTERRUPTED = 130  # Ctrl-C, as shells say it
+    INTERRUPTED = 130  # Ctrl-C: the code shells use
 
 
 class Refusal(click.ClickException):
-    """A one-line end. With `--json`, standard output still gets exactly one object."""
+    """A one-line error. With `--json`, standard output still gets exactly one object."""
 
     def __init__(self, message: str, exit_code: int = ExitCode.REFUSED) -> None:
         super().__init__(escaped(" ".join(message.split())))
@@ -40,49 +40,52 @@ class Refusal(click.ClickException):
         self._wants_json = bool(ctx and ctx.meta.get(WANTS_JSON))
 
     def show(self, file: IO[Any] | None = None) -> None:
+        """Print the message on standard error and, with `--json`, an object with `error` and `exit_code`."""
         click.echo(f"dagster-offload: {self.message}", file=file, err=file is None)
         if self._wants_json:
             try:
                 click.echo(json.dumps({"error": self.message, "exit_code": self.exit_code}, ensure_ascii=False))
-            except BrokenPipeError:  # nobody reads it; left in the buffer it would be complained about at our exit
+            except BrokenPipeError:  # the reader is gone; flushing the buffer at exit would fail again
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def refusal(error: BaseException) -> Refusal:
-    """The end that fits `error`. What nobody expected is written to a log, and the line says where."""
+    """The message and exit code for `error`. An unexpected error is written to a log, and the message names the log."""
     if isinstance(error, KeyboardInterrupt):
         return Refusal("interrupted; nothing is lost", ExitCode.INTERRUPTED)
     if isinstance(error, StageDeferred):
         return Refusal(str(error), ExitCode.SLOT_UNAVAILABLE)
     if isinstance(error, OffloadError):
         return Refusal(str(error), ExitCode.REFUSED)
-    where = _write_down(error)
+    log = _write_to_log(error)
     what = f"{type(error).__name__}: {first_line(error)}"
-    return Refusal(f"{what} - this is our fault; details in {where}", ExitCode.OUR_FAULT)
+    return Refusal(
+        f"{what} - this is a bug in dagster-offload; please report it. Details: {log}", ExitCode.INTERNAL_ERROR
+    )
 
 
 def is_broken_pipe(error: BaseException) -> bool:
-    """Whether `error` says that the reader of our standard output is gone (`status | head -1`): nobody's fault.
+    """Whether `error` means that the reader of standard output is gone, as in `status | head -1`. That is not a fault.
 
-    Asked of the pipe itself, since writing to a child or a server raises the same error.
+    The pipe itself is checked, because writing to a child process or a server raises the same error.
     """
     if not isinstance(error, BrokenPipeError):
         return False
     try:
         output = select.poll()
-        output.register(sys.stdout.fileno(), 0)  # a pipe without a reader is told of unasked
+        output.register(sys.stdout.fileno(), 0)  # poll always reports a pipe without a reader
         return any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0))
-    except (OSError, ValueError):  # standard output is no file, or closed
+    except (OSError, ValueError):  # standard output is not a file, or is closed
         return False
 
 
 def first_line(error: BaseException) -> str:
-    """A message without its details, which can quote a document."""
+    """The first line of the error's message, at most 200 characters. Later lines can quote a document."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else "no message"
 
 
-def _write_down(error: BaseException) -> Path | str:
+def _write_to_log(error: BaseException) -> Path | str:
     from dagster_offload.service.home import log_folder
     from dagster_offload.settings import default_home, load_settings
 
@@ -99,5 +102,5 @@ def _write_down(error: BaseException) -> Path | str:
             file.write(entry)
     except OSError as no_log:
         click.echo(escaped_lines(entry), err=True)
-        return f"the lines above ({no_log.strerror}: no log can be written in {home})"
+        return f"the lines above (no log can be written in {home}: {no_log.strerror})"
     return log

@@ -1,4 +1,4 @@
-"""`dagster-offload explain DOCUMENT`: where one document stands and everything that happened to it."""
+"""`dagster-offload explain DOCUMENT`: the state of one document and everything that happened to it."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 @click.argument("document")
 @home_option
 @json_option
-@click.option("--answer", "with_answers", is_flag=True, help="Also the last answers that were refused, as written.")
+@click.option(
+    "--answer",
+    "with_answers",
+    is_flag=True,
+    help="Also print the last answers that were refused, as the model wrote them.",
+)
 def command(document: str, *, as_json: bool, with_answers: bool) -> None:
-    """Where one document stands, and everything that happened to it: every change with time, worker and reason.
+    """Show the state of one document and everything that happened to it: each change with time, worker and reason.
 
     \b
     dagster-offload explain letters/2024/landlord.pdf
@@ -48,14 +53,14 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     if with_answers:
         _print_answers(refused)
     elif refused:
-        click.echo("\nAnswers were refused. What the model wrote: the same command with --answer")
+        click.echo("\nSome answers were refused. To see what the model wrote, add --answer.")
 
 
 def _print(found: "Explanation") -> None:
     from dagster_offload.cli.console import table, to_terminal
     from dagster_offload.cli.formatting import describe_time, say
 
-    say(found.document + ("" if found.is_present else "  (the file is gone; its results are kept)"))
+    say(found.document + ("" if found.is_present else "  (the file is gone from the library; its results are kept)"))
     click.echo(f"SHA-256 {found.digest or 'not read yet'}\n")
     items = table("stage", "state", "attempts", "deferrals", "due", "why")
     for item in found.items:
@@ -91,7 +96,7 @@ def _print_answers(refused: "list[RefusedAnswer]") -> None:
 
 
 def _state(item: dict[str, Any]) -> str:
-    """With the outcome where it says something, and how far a long document has been read."""
+    """The state, with the outcome unless it is ok, and with the progress of a long document."""
     state = item["state"] if item["outcome"] in (None, "ok") else f"{item['state']} ({item['outcome']})"
     unit = "pages" if item["stage"] == "extract" else "parts"
     return f"{state}, {item['parts_done']} of {item['parts_total']} {unit}" if item["parts_total"] else str(state)

@@ -1,4 +1,4 @@
-"""Times and durations in words, and one JSON object for scripts. Apart from `console.py`: these need no rich."""
+"""Plain output: times and durations as text, and one JSON object for scripts. Unlike `console.py`, it does not import rich."""
 
 import json
 from datetime import UTC, datetime
@@ -10,21 +10,21 @@ from dagster_offload.text.plain_text import escaped_json, escaped_lines
 
 
 def print_json(value: dict[str, Any]) -> None:
+    """Print one indented JSON object. Times are in ISO 8601."""
     click.echo(escaped_json(json.dumps(value, ensure_ascii=False, indent=2, default=_plain)))
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print text that may hold names or words of others; what would drive the terminal is written out."""
+    """Print text that may come from outside. Control characters are escaped, so they cannot control the terminal."""
     click.echo(escaped_lines(text), err=err)
 
 
 def _plain(value: Any) -> str:
-    """Times as ISO 8601 has them, for any script to read."""
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def describe_time(moment: datetime | None, now: datetime | None = None) -> str:
-    """A time beside its distance from now: `14:02 (in 12 s)`, `09:30 (3 h ago)`; empty for None."""
+    """A local time and its distance from now: `14:02:10 (in 12 s)`, `09:30:00 (3.0 h ago)`; empty for None."""
     if moment is None:
         return ""
     seconds = (moment - (now or datetime.now(UTC))).total_seconds()
@@ -33,7 +33,7 @@ def describe_time(moment: datetime | None, now: datetime | None = None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    """Seconds as text: `40 s`, `12 min`, `3.5 h`, `2.1 days`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

@@ -1,5 +1,5 @@
-"""Options that several commands share. An option that stands for a setting is put into the environment, so that the
-processes a command starts (code server, runs) see the same settings as the command itself."""
+"""Options that several commands share. An option for a setting is written to the environment, so that the processes a
+command starts (code server, runs) use the same settings."""
 
 import os
 import unicodedata
@@ -27,14 +27,14 @@ def _to_environment(ctx: click.Context, param: click.Parameter, value: str | Non
 
 
 def _url_to_environment(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    """Refuses a user name or password, without repeating it."""
+    """Refuse a URL with a user name or password. The message does not repeat it."""
     if value is not None and "@" in value:
         variable = f"OFFLOAD_{str(param.name).upper()}"
         key_file = variable.removesuffix("_URL") + "_API_KEY_FILE"
         raise click.BadParameter(
-            "every user of this machine can read a command's options, so a URL with a user name or password in it is "
-            f"refused here. Set {variable} in the environment or in .env, or put a bearer token into the file that "
-            f"{key_file} names",
+            "the URL must not contain a user name or password, because every user of this machine can read the options "
+            f"of a command. Set {variable} in the environment or in .env, or put a bearer token into a file and set "
+            f"{key_file}",
             ctx,
             param,
         )
@@ -53,7 +53,7 @@ def _set(ctx: click.Context, param: click.Parameter, value: str) -> None:
 
 
 def typed_settings() -> dict[str, str]:
-    """The settings that were given as options of this command, by variable."""
+    """The settings given as options of this command, by environment variable."""
     typed: dict[str, str] = click.get_current_context().meta.get(TYPED, {})
     return typed
 
@@ -66,48 +66,50 @@ def json_option(command: F) -> F:
 
 
 def home_option(command: F) -> F:
+    """`--home`: sets OFFLOAD_HOME."""
     return click.option(
         "--home",
         type=click.Path(path_type=Path),
         expose_value=False,
         callback=_path_to_environment,
-        help="Where ledger, Dagster's state and logs live (OFFLOAD_HOME).",
+        help="Folder of the ledger, Dagster's state and the logs (OFFLOAD_HOME).",
     )(command)
 
 
 def library_option(command: F) -> F:
+    """`--library`: sets OFFLOAD_LIBRARY."""
     return click.option(
         "--library",
         type=click.Path(path_type=Path),
         expose_value=False,
         callback=_path_to_environment,
-        help="The folder of documents (OFFLOAD_LIBRARY).",
+        help="Folder of documents (OFFLOAD_LIBRARY).",
     )(command)
 
 
 def deep_options(command: F) -> F:
-    """`--deep-url` and `--deep-model`."""
+    """`--deep-url` and `--deep-model`: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL."""
     url = click.option(
         "--deep-url",
         metavar="URL",
         expose_value=False,
         callback=_url_to_environment,
-        help="The router in front of the deep slot, with or without /v1 (OFFLOAD_DEEP_URL).",
+        help="URL of the router in front of the deep slot, with or without /v1 (OFFLOAD_DEEP_URL).",
     )
     model = click.option(
         "--deep-model",
         metavar="ALIAS",
         expose_value=False,
         callback=_to_environment,
-        help="The model alias to ask it for (OFFLOAD_DEEP_MODEL).",
+        help="Model alias to request (OFFLOAD_DEEP_MODEL).",
     )
     return url(model(command))
 
 
 def document_key(library: Path | None, typed: str) -> str:
-    """The key of a document as a person may name it: its key, or its path on this machine.
+    """The key of the document that `typed` names. `typed` is a key, or a path on this machine.
 
-    A name that cannot be a key comes back as the ledger knows it, escaped.
+    A name that cannot be a key is returned escaped, as the ledger stores it.
     """
     from dagster_offload.library.files import cannot_be_shown, printable
 
@@ -116,22 +118,26 @@ def document_key(library: Path | None, typed: str) -> str:
 
 
 def no_such_document(key: str, unusable: Mapping[str, str]) -> str:
-    """Words for a key that the ledger does not have, with what to look at; `unusable` = why a name cannot be one."""
-    why = f"its name cannot be a key: {unusable[key]}" if key in unusable else "is it in the library, and scanned?"
+    """The text for a key that is not in the ledger, with a hint. `unusable` maps names that cannot be keys to the reason."""
+    why = (
+        f"its name cannot be a key: {unusable[key]}"
+        if key in unusable
+        else "is it in the library, and has it been scanned?"
+    )
     return f"{key} ({why})"
 
 
 def _below(library: Path, typed: str) -> str:
-    """`typed` relative to the library where it is a path that leads into it; else as it is, which may be a key."""
+    """`typed` relative to the library if it is a path inside it, else `typed` unchanged: it may be a key."""
     path = os.path.expanduser(typed)
     if not os.path.isabs(path):
-        is_plain = os.path.normpath(typed) == typed  # a person who writes ./ or ../ means a path
+        is_plain = os.path.normpath(typed) == typed  # ./ or ../ means a path
         if (is_plain and os.path.lexists(library / typed)) or not os.path.lexists(path):
             return typed.removeprefix("./")
     path = os.path.abspath(path)
     if Path(path).is_relative_to(library):
         return Path(path).relative_to(library).as_posix()
-    # Only the folder's links are followed: a document may be a link itself.
+    # Only links of the folder are resolved, because the document may be a link itself.
     folder, root = os.path.realpath(os.path.dirname(path)), os.path.realpath(library)
     real = Path(folder, os.path.basename(path))
     return real.relative_to(root).as_posix() if real.is_relative_to(root) else typed

@@ -1,4 +1,4 @@
-"""`dagster-offload redo`: ask again where something has changed since: the recipe, or OCR. Shows the price first."""
+"""`dagster-offload redo`: redo work whose recipe has changed, or that OCR can now read. Shows the cost first."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -12,34 +12,32 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Ledger
     from dagster_offload.settings import Settings
 
-# Of one core, a page in two scripts; measured at 2 to 5.
+# Seconds of one core for a page in two scripts. Measured: 2 to 5.
 OCR_SECONDS_A_PAGE = 4.0
 
 
 @click.command("redo")
-@click.option(
-    "--outdated", is_flag=True, help="Everything whose prompt, options or model are no longer the present ones."
-)
-@click.option("--needs-ocr", is_flag=True, help="Pictures of text that were not read, or read in other languages.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--outdated", is_flag=True, help="Redo results made with another prompt, options or model than today's.")
+@click.option("--needs-ocr", is_flag=True, help="Read scans that were not read, or that were read in other languages.")
+@click.option("--yes", is_flag=True, help="Start without asking for confirmation.")
 @home_option
 @deep_options
 def command(*, outdated: bool, needs_ocr: bool, yes: bool) -> None:
-    """Ask again where prompt, options or model have changed, or where OCR can do now what it could not. Shows documents
-    and hours first, then asks.
+    """Redo documents whose prompt, options or model has changed, or that OCR can now read.
 
-    The old results stay until the new ones are there.
+    Shows the number of documents and the time first, then asks for confirmation. The old results stay until the new ones
+    are stored.
 
     \b
     dagster-offload redo --outdated
     dagster-offload redo --outdated --yes
-    dagster-offload redo --needs-ocr          after Tesseract or one of its languages was installed
+    dagster-offload redo --needs-ocr          after you installed Tesseract or a language
     """
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.settings import load_settings
 
     if outdated == needs_ocr:
-        raise click.UsageError("say what: --outdated or --needs-ocr")
+        raise click.UsageError("choose one: --outdated or --needs-ocr")
     settings = load_settings()
     with open_ledger(settings) as ledger:
         if needs_ocr:
@@ -55,7 +53,7 @@ def _redo_outdated(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None
     from dagster_offload.stages.catalog import recipes
 
     current = recipes(settings)
-    # Without its deep slot the settings give other recipes, and everything would look outdated.
+    # Without the deep slot's settings all recipes would differ, and everything would look outdated.
     ledger.run(slots.refuse_lost_slot, settings.slots)
     estimates = ledger.run(redo.estimate_redo, current)
     if not estimates:
@@ -63,10 +61,12 @@ def _redo_outdated(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None
         return
     for estimate in estimates:
         hours = "unknown" if estimate.hours is None else f"about {duration(estimate.hours * 3600)}"
-        click.echo(f"{estimate.stage:<10} {estimate.documents} documents, {hours} of the slot's time one by one")
+        click.echo(f"{estimate.stage:<10} {estimate.documents} documents, {hours} of the slot's time, one at a time")
     _confirm(yes=yes)
     count = ledger.run(redo.redo_outdated, current)
-    click.echo(f"{count} put back: by a running `up`, or now by `dagster-offload scan` and `drain`.")
+    click.echo(
+        f"{count} marked as pending. A running `up` processes them; to start now, run `dagster-offload scan` and `drain`."
+    )
 
 
 def _redo_ocr(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None:
@@ -79,18 +79,20 @@ def _redo_ocr(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None:
         raise Refusal(reader.advice)
     estimate = ledger.run(redo.estimate_ocr, reader.languages)
     if not estimate.documents:
-        click.echo(f"every picture of text was read already ({reader.languages})")
+        click.echo(f"all scans have already been read ({reader.languages})")
         return
     seconds = duration(estimate.pages * OCR_SECONDS_A_PAGE)
     click.echo(f"{'extract':<10} {estimate.documents} documents, {estimate.pages} pages: about {seconds} of one core")
     _confirm(yes=yes)
     count = ledger.run(redo.redo_ocr, reader.languages)
-    click.echo(f"{count} put back: by a running `up`, or now by `dagster-offload scan`; then `drain`.")
+    click.echo(
+        f"{count} marked as pending. A running `up` reads them; to start now, run `dagster-offload scan`, then `drain`."
+    )
 
 
 def _confirm(*, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Refusal("this asks before it starts: add --yes")
+        raise Refusal("redo asks for confirmation, and standard input is not a terminal: add --yes")
     click.confirm("Redo them?", abort=True)

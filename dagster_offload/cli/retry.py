@@ -1,4 +1,4 @@
-"""`dagster-offload retry`: a person's word that failed or quarantined work is to be tried again."""
+"""`dagster-offload retry`: return failed or quarantined work to pending, with three new attempts."""
 
 import click
 
@@ -8,12 +8,12 @@ from dagster_offload.cli.options import document_key, home_option, json_option, 
 
 @click.command("retry")
 @click.argument("documents", nargs=-1, metavar="[DOCUMENT]...")
-@click.option("--stage", type=click.Choice(["extract", "classify", "summarize"]), help="Only this stage.")
-@click.option("--state", type=click.Choice(["failed", "quarantined"]), help="Only work in this state.")
+@click.option("--stage", type=click.Choice(["extract", "classify", "summarize"]), help="Retry only this stage.")
+@click.option("--state", type=click.Choice(["failed", "quarantined"]), help="Retry only work in this state.")
 @home_option
 @json_option
 def command(documents: tuple[str, ...], *, stage: str | None, state: str | None, as_json: bool) -> None:
-    """Give failed or quarantined work another three attempts. Without arguments: all of it.
+    """Give failed or quarantined work three more attempts. Without arguments: all such work.
 
     \b
     dagster-offload retry
@@ -47,6 +47,8 @@ def command(documents: tuple[str, ...], *, stage: str | None, state: str | None,
     for document, moved_stage in moved:
         say(f"{document}  {moved_stage}")
     if not moved:
-        click.echo("nothing to retry: no such work is failed or quarantined")
+        click.echo("nothing to retry: no matching work is failed or quarantined")
         return
-    click.echo(f"\n{len(moved)} will be tried again: by a running `up`, or now by `dagster-offload scan` and `drain`.")
+    click.echo(
+        f"\n{len(moved)} will be retried. A running `up` does this; to start now, run `dagster-offload scan` and `drain`."
+    )

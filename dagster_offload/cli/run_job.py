@@ -1,4 +1,4 @@
-"""Dagster's jobs `scan` and `drain` run by a command, in its own process: the same jobs, the same instance, no daemon."""
+"""Runs Dagster's jobs `scan` and `drain` in the process of a command: same jobs, same instance, no daemon."""
 
 import contextlib
 import signal
@@ -25,16 +25,21 @@ from dagster_offload.stages.catalog import recipes
 from dagster_offload.text.plain_text import escaped
 
 CHECK_EVERY_SECONDS = 1.0
-PACE_EVERY_LOOKS = 5
+UPDATES_PER_PACE = 5
 
 
 def run_job(
     settings: Settings, job_name: str, stages: Sequence[str], console: Console, **config: Any
 ) -> dict[str, Any]:
-    """Run a job to its end and return its step's summary. Raises the `OffloadError` that ended it, and
-    `KeyboardInterrupt` when it was told to stop (its claims go back, nothing is lost)."""
+    """Run a job to its end and return the summary of its step.
+
+    Raises the `OffloadError` that ended the job, or `KeyboardInterrupt` when a signal stopped it. The job then releases
+    its claims, and nothing is lost.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Dagster's words about its own beta features are not for people who drain
+        warnings.simplefilter(
+            "ignore"
+        )  # Dagster's warnings about its own beta features do not concern users of these commands
         import dagster as dg
         from dagster_postgres.utils import DagsterPostgresException
         from sqlalchemy.exc import OperationalError
@@ -46,8 +51,8 @@ def run_job(
         with (
             _stoppable(),
             open_ledger(settings) as ledger,
-            # All the way, also where the job only talks to Dagster and no scan or drain is at work: `stop` has to find
-            # whoever would start its Postgres again.
+            # Registered for the whole command, also while the job only reports to Dagster: `stop` must find every process
+            # that could restart its Postgres.
             Worker(ledger, "command"),
             _postgres_kept_alive(settings, ledger),
         ):
@@ -56,22 +61,22 @@ def run_job(
                     end = run_in_process(build_definitions(), instance, job_name, log_level="CRITICAL", **config)
             except dg.DagsterExecutionInterruptedError as interrupted:
                 raise KeyboardInterrupt from interrupted
-            except (DagsterPostgresException, OperationalError) as away:
+            except (DagsterPostgresException, OperationalError) as unavailable:
                 raise LedgerUnavailable(
-                    "Postgres was away for longer than Dagster waits for it. Nothing is lost, and what is done is done: "
-                    "say it again once Postgres is back"
-                ) from away
+                    "Postgres was unavailable for longer than Dagster waits. Nothing is lost, and finished work is stored. "
+                    "Run the command again when Postgres is back"
+                ) from unavailable
     return end.summary
 
 
 def _postgres_kept_alive(settings: Settings, ledger: Ledger) -> contextlib.AbstractContextManager[None]:
-    """Where it is ours: whoever works has nobody else to start it again."""
+    """Keep the embedded Postgres running during the command. Without `up`, no other process restarts it."""
     return contextlib.nullcontext() if settings.postgres_url is not None else kept_alive(settings.home, ledger.revive)
 
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM stops like Ctrl-C, and Ctrl-C stops also where a shell's `&` handed it down ignored."""
+    """Let SIGTERM stop the command like Ctrl-C. Also enable Ctrl-C where the shell's `&` made the process ignore it."""
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -84,7 +89,7 @@ def _stoppable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console: Console) -> Iterator[None]:
-    """A bar per stage on a terminal, as the ledger has it; nothing where nobody looks."""
+    """Show one progress bar per stage, from the ledger. Does nothing if the output is not a terminal."""
     if not console.is_terminal:
         yield
         return
@@ -92,45 +97,49 @@ def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console
         TextColumn("{task.description:<10}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[more]}", markup=False),  # names may hold square brackets
+        TextColumn("{task.fields[more]}", markup=False),  # names may contain square brackets
     )
     slot = settings.slots.for_prompt()
-    over = threading.Event()
+    is_over = threading.Event()
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         bars = {stage: progress.add_task(stage, total=None, more="") for stage in stages}
 
-        def look() -> None:
-            pace, looks = "", 0
-            while not over.wait(CHECK_EVERY_SECONDS):
+        def update() -> None:
+            pace, updates = "", 0
+            while not is_over.wait(CHECK_EVERY_SECONDS):
                 counts = ledger.run(status.stage_counts, recipes(settings))
-                if slot is not None and looks % PACE_EVERY_LOOKS == 0:
+                if slot is not None and updates % UPDATES_PER_PACE == 0:
                     pace = _describe_pace(ledger.run(estimate, slot.name))
-                looks += 1
-                at_work = [read for read in ledger.run(status.in_parts) if read.state is State.CLAIMED]
+                updates += 1
+                claimed = [read for read in ledger.run(status.in_parts) if read.state is State.CLAIMED]
                 for stage, bar in bars.items():
-                    of = counts[stage]
-                    total = of.pending + of.claimed + of.deferred + of.done + of.failed + of.quarantined
-                    words = [f"{n} {word}" for n, word in ((of.failed, "failed"), (of.deferred, "put off")) if n]
-                    words += [
+                    count = counts[stage]
+                    total = (
+                        count.pending + count.claimed + count.deferred + count.done + count.failed + count.quarantined
+                    )
+                    notes = [
+                        f"{n} {state}" for n, state in ((count.failed, "failed"), (count.deferred, "deferred")) if n
+                    ]
+                    notes += [
                         f"{escaped(r.document)}: {describe_parts_read(stage, r.done, r.total)}"
-                        for r in at_work
+                        for r in claimed
                         if r.stage == stage
                     ][:1]
                     if pace and stage == stages[-1]:
-                        words.append(pace)
-                    progress.update(bar, total=total, completed=of.done + of.failed, more=", ".join(words))
+                        notes.append(pace)
+                    progress.update(bar, total=total, completed=count.done + count.failed, more=", ".join(notes))
 
-        looking = threading.Thread(target=look, name="progress", daemon=True)
-        looking.start()
+        thread = threading.Thread(target=update, name="progress", daemon=True)
+        thread.start()
         try:
             yield
         finally:
-            over.set()
-            looking.join()
+            is_over.set()
+            thread.join()
 
 
 def _describe_pace(pace: Estimate) -> str:
-    """`41 documents an hour, 310 tokens/s, 2.3 h left`; empty where it is not known."""
+    """`41 documents an hour, 310 tokens/s, 2.3 h left`; empty if it is not known."""
     if pace.documents_per_hour is None or pace.tokens_per_second is None:
         return ""
     left = f", {duration(pace.slot_hours_left * 3600)} left" if pace.slot_hours_left else ""

@@ -1,4 +1,4 @@
-"""`dagster-offload scan`: look at the library once and take the text out of what is new, in this process."""
+"""`dagster-offload scan`: scan the library once and extract the text of new documents, in this process."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ from dagster_offload.cli.options import home_option, json_option, library_option
 
 
 @click.command("scan")
-@click.option("--accept-vanished", is_flag=True, help="The documents that are gone from the library are meant to be.")
+@click.option("--accept-vanished", is_flag=True, help="Confirm that the missing documents were deleted on purpose.")
 @library_option
 @home_option
 @json_option
 def command(*, accept_vanished: bool, as_json: bool) -> None:
-    """Look at the library once: new, changed and gone documents, then the text of what is new.
+    """Scan the library once: find new, changed and missing documents, then extract the text of new ones.
 
-    Changes nothing where the library is not there, or where too many documents are gone at once (exit code 2).
+    Changes nothing and exits with code 2 if the library is missing, or if too many documents are missing at once.
 
     \b
     dagster-offload scan
     dagster-offload scan --library ~/Documents --json
-    dagster-offload scan --accept-vanished            I did delete them
+    dagster-offload scan --accept-vanished            after you deleted many documents
     """
     from dagster_offload.cli.console import progress_console
     from dagster_offload.cli.formatting import print_json
@@ -30,7 +30,7 @@ def command(*, accept_vanished: bool, as_json: bool) -> None:
 
     settings = load_settings()
     if settings.library is None:
-        raise LibraryMissing("no library: dagster-offload scan --library DIR, or set OFFLOAD_LIBRARY")
+        raise LibraryMissing("no library is configured: run dagster-offload scan --library DIR, or set OFFLOAD_LIBRARY")
     summary = run_job(settings, "scan", ["extract"], progress_console(), accept_vanished=accept_vanished)
     if as_json:
         print_json(summary)
@@ -43,18 +43,18 @@ def _print(summary: dict[str, Any]) -> None:
 
     click.echo(
         f"{summary['found']} documents: {summary['added']} new, {summary['changed']} changed, "
-        f"{summary['returned']} back, {summary['vanished']} gone"
+        f"{summary['returned']} returned, {summary['vanished']} gone"
     )
-    click.echo(f"text taken from {summary['extracted']}, {summary['extraction_failed']} failed")
-    for words, names in (
-        ("will be tried again", "extraction_to_retry"),
-        ("no document", "unusable_names"),
+    click.echo(f"text extracted from {summary['extracted']}, {summary['extraction_failed']} failed")
+    for label, names in (
+        ("will be retried", "extraction_to_retry"),
+        ("not a document", "unusable_names"),
         ("folder not read", "unreadable_folders"),
-        ("left out", "folders_left_out"),
+        ("folder skipped", "folders_left_out"),
     ):
         for name, reason in summary[names].items():
-            say(f"{words}: {name}: {reason}")
+            say(f"{label}: {name}: {reason}")
     if summary["machine_fault"]:
-        say(f"documents wait: {summary['machine_fault']}")
+        say(f"documents are waiting: {summary['machine_fault']}")
     if summary["unreadable"]:
-        click.echo(f"{summary['unreadable']} cannot be read; `dagster-offload status` names them")
+        click.echo(f"{summary['unreadable']} cannot be read; `dagster-offload status` lists them")

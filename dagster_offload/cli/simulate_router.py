@@ -1,4 +1,4 @@
-"""`dagster-offload simulate-router`: the stand-in router in the foreground."""
+"""`dagster-offload simulate-router`: run the stand-in router in the foreground."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ Examples:
   curl localhost:8890/admin/log
 \b
   dagster-offload simulate-router --latency 2 --width 1 --script day.json
-with day.json (asleep; wakes after 20 s; after 10 answers its owner works for a minute):
+with day.json (asleep; wakes after 20 s; after 10 answers it is busy for a minute):
   [{"set": {"mode": "cold"}},
    {"after_seconds": 20, "set": {"mode": "awake"}},
    {"after_answers": 10, "set": {"mode": "busy", "retry_after": "60"}},
@@ -22,22 +22,28 @@ Modes: awake, cold, warming, busy, refuse (with "status"), hang, cut (with "cut"
 
 
 @click.command("simulate-router", epilog=EXAMPLES)
-@click.option("--port", default=8890, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
+@click.option(
+    "--port",
+    default=8890,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 picks a free one.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--script",
     "script_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="JSON list of steps that change the behaviour as time goes on.",
+    help="JSON file with a list of steps that change the behaviour over time.",
 )
-@click.option("--asleep", is_flag=True, help="Start as a laptop that sleeps: 503 upstream_cold.")
-@click.option("--latency", default=0.5, show_default=True, type=click.FloatRange(0), help="Seconds one answer takes.")
-@click.option("--width", default=2, show_default=True, type=click.IntRange(1), help="Answers worked on at once.")
+@click.option("--asleep", is_flag=True, help="Start asleep: completions get 503 upstream_cold.")
+@click.option("--latency", default=0.5, show_default=True, type=click.FloatRange(0), help="Seconds per answer.")
+@click.option("--width", default=2, show_default=True, type=click.IntRange(1), help="Answers generated at once.")
 def command(port: int, host: str, script_file: Path | None, asleep: bool, latency: float, width: int) -> None:
-    """Run a stand-in for the router and its big model.
+    """Run a stand-in for the router and its large model.
 
-    It is OpenAI-compatible and holds no model: answers are plain extracts of the document. It can sleep, warm up, be
-    busy, cut generations and more, by a script or by admin calls. For demos, tests and trying things out.
+    It is OpenAI-compatible and needs no model: answers are extracts of the document. A script or admin requests make it
+    sleep, warm up, be busy or cut answers off. Use it for demos, tests and experiments.
     """
     from dagster_offload.simulator.app import RouterApp
     from dagster_offload.simulator.script import Behaviour, read_script
@@ -53,5 +59,5 @@ def command(port: int, host: str, script_file: Path | None, asleep: bool, latenc
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from None
     behaviour = Behaviour(mode="cold" if asleep else "awake", latency=latency, width=width)
     address = listening.getsockname()
-    click.echo(f"Stand-in router on http://{address[0]}:{address[1]} ({behaviour.mode}); Ctrl-C ends it.")
+    click.echo(f"Stand-in router on http://{address[0]}:{address[1]} ({behaviour.mode}); press Ctrl-C to stop.")
     serve(listening, RouterApp(behaviour, steps))

@@ -1,4 +1,4 @@
-"""`dagster-offload slot show|set|forget`: a slot as the ledger knows it."""
+"""`dagster-offload slot show|set|forget`: the slots stored in the ledger."""
 
 from typing import Any
 
@@ -11,27 +11,27 @@ AUTO = "auto"
 
 
 def _number_or_auto(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
-    """A number from 1, or the word that leaves it to us."""
+    """An integer from 1 to `MAX_CONCURRENCY`, or `auto`."""
     if value is None or value == AUTO:
         return value
     try:
         return int(click.IntRange(1, MAX_CONCURRENCY)(value, param, ctx))
     except click.BadParameter:
-        words = f"{value} is neither a number from 1 to {MAX_CONCURRENCY} nor {AUTO}"
-        raise click.BadParameter(words, ctx, param) from None
+        message = f"{value} is neither a number from 1 to {MAX_CONCURRENCY} nor {AUTO}"
+        raise click.BadParameter(message, ctx, param) from None
 
 
 @click.group("slot")
 def command() -> None:
-    """Show, set or forget a slot.
+    """Show, change or forget a slot.
 
     \b
     dagster-offload slot show
-    dagster-offload slot set deep --concurrency 4     four completions open at once, over all workers
-    dagster-offload slot set deep --concurrency auto  as many as bring most tokens per second: found by trying
-    dagster-offload slot set deep --places 4          four documents in flight at most: its prompt cache keeps so many
-    dagster-offload slot set deep --try-again         the server is mended: ask it now
-    dagster-offload slot forget deep                  there is no deep slot any more, and that is meant
+    dagster-offload slot set deep --concurrency 4        four open completions, over all workers
+    dagster-offload slot set deep --concurrency auto     find the concurrency with the highest throughput
+    dagster-offload slot set deep --prompt-cache-size 4  at most four documents in flight
+    dagster-offload slot set deep --try-again            the server is fixed: try it now
+    dagster-offload slot forget deep                     the deep slot was removed on purpose
     """
 
 
@@ -40,7 +40,7 @@ def command() -> None:
 @deep_options
 @json_option
 def show(*, as_json: bool) -> None:
-    """Every slot this ledger has seen, and whether work flows to it.
+    """Show every slot in this ledger, and whether it is available.
 
     \b
     dagster-offload slot show --json
@@ -61,41 +61,51 @@ def show(*, as_json: bool) -> None:
         return
     if not rows:
         click.echo(
-            "This ledger has seen no slot yet: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL, then `dagster-offload up`."
+            "This ledger has no slot yet: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL, then run `dagster-offload up`."
         )
         return
-    shown = table("slot", "model", "router", "permits", "places", "breaker", "why", "asked again")
+    shown = table("slot", "model", "router", "concurrency", "prompt cache size", "breaker", "reason", "next check")
     for row in rows:
         shown.add_row(
             row.name,
             row.model,
             row.shown_url,
             f"{row.permits} (auto)" if row.is_auto else str(row.permits),
-            _places(row),
+            _describe_prompt_cache_size(row),
             row.breaker,
             row.reason or "",
-            "now due" if row.is_retry_due else describe_time(row.retry_at),
+            "now" if row.is_retry_due else describe_time(row.retry_at),
         )
     to_terminal(shown)
     for row in rows:
-        if (words := describe_concurrency(row)) is not None:
-            say(f"{row.name}: {words}")
+        if (description := describe_concurrency(row)) is not None:
+            say(f"{row.name}: {description}")
         if row.name in findings:
             for line in dialects_in_words(Dialects(findings[row.name])):
                 click.echo(f"{row.name}: {line}")
 
 
-def _places(row: Any) -> str:
-    return f"{row.places} ({'you said' if row.places_from == 'person' else 'the server says'})" if row.places else ""
+def _describe_prompt_cache_size(row: Any) -> str:
+    if not row.places:
+        return ""
+    return f"{row.places} ({'set by you' if row.places_from == 'person' else 'reported'})"
+
+
+def found_concurrency(row: Any) -> dict[str, Any] | None:
+    """What `auto` last found for a slot: `concurrency`, `call_seconds`, `speed_up`; None if it has found nothing yet."""
+    if row.width_found is None:
+        return None
+    return {("concurrency" if name == "width" else name): value for name, value in row.width_found.items()}
 
 
 def describe_concurrency(row: Any) -> str | None:
-    """What trying found of a slot's width; None where it is not found by trying, or nothing is found yet."""
-    if not row.is_auto or row.width_found is None:
+    """What `auto` found for a slot, in one line; None if the concurrency is fixed, or nothing is found yet."""
+    found = found_concurrency(row)
+    if not row.is_auto or found is None:
         return None
-    found = row.width_found
-    gain = f", {found['speed_up']:g} x the tokens per second of 1" if found["width"] > 1 and found["speed_up"] else ""
-    return f"auto found {found['width']} open at once best, {found['call_seconds']:g} s a call{gain}"
+    count, speed_up = found["concurrency"], found["speed_up"]
+    gain = f", {speed_up:g} times the throughput of 1" if count > 1 and speed_up else ""
+    return f"auto found that a concurrency of {count} is best: {found['call_seconds']:g} s per call{gain}"
 
 
 def _as_json(row: Any) -> dict[str, object]:
@@ -105,9 +115,9 @@ def _as_json(row: Any) -> dict[str, object]:
         "model": row.model,
         "permits": row.permits,
         "is_auto": row.is_auto,
-        "width_found": row.width_found,
-        "places": row.places,
-        "places_from": row.places_from,
+        "concurrency_found": found_concurrency(row),
+        "prompt_cache_size": row.places,
+        "prompt_cache_size_from": row.places_from,
         "breaker": row.breaker,
         "epoch": row.epoch,
         "reason": row.reason,
@@ -121,61 +131,63 @@ def _as_json(row: Any) -> dict[str, object]:
     "--concurrency",
     metavar="N|auto",
     callback=_number_or_auto,
-    help="Completions open at once, over all workers and hosts; auto: found by trying.",
+    help="Open completions, over all workers and hosts. auto: find the number with the highest throughput.",
 )
 @click.option(
-    "--places",
+    "--prompt-cache-size",
     metavar="N|auto",
     callback=_number_or_auto,
-    help="Documents in flight, at most; auto: as many as the server says, if it does.",
+    help="Documents the server keeps in its prompt cache: the limit of documents in flight. auto: what the server reports.",
 )
-@click.option("--try-again", is_flag=True, help="Ask an open or misconfigured slot now instead of waiting.")
+@click.option(
+    "--try-again", is_flag=True, help="Try an unavailable or misconfigured slot at the next check instead of waiting."
+)
 @home_option
-def set_(name: str, *, concurrency: int | str | None, places: int | str | None, try_again: bool) -> None:
+def set_(name: str, *, concurrency: int | str | None, prompt_cache_size: int | str | None, try_again: bool) -> None:
     """Change a slot. The concurrency holds until OFFLOAD_DEEP_CONCURRENCY changes.
 
-    A server reads a document once for all stages only while its prompt cache keeps it: with more documents in flight
-    than it has places, each is read again. `doctor` finds out how many it keeps.
+    A server reads a document once for all stages only while the document is in its prompt cache. With more documents in
+    flight than the cache holds, each is read again. `doctor` measures how many the cache holds.
 
     \b
     dagster-offload slot set deep --concurrency 4
     dagster-offload slot set deep --concurrency auto
-    dagster-offload slot set deep --places 4
+    dagster-offload slot set deep --prompt-cache-size 4
     dagster-offload slot set deep --try-again
     """
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.settings import load_settings
 
-    if concurrency is None and places is None and not try_again:
-        raise click.UsageError("nothing to set: use --concurrency N, --places P or --try-again")
+    if concurrency is None and prompt_cache_size is None and not try_again:
+        raise click.UsageError("nothing to set: use --concurrency, --prompt-cache-size or --try-again")
     with open_ledger(load_settings()) as ledger:
         if ledger.run(ledger_slots.get, name) is None:
-            raise click.UsageError(
-                f"this ledger has never seen a slot named {name}; `dagster-offload slot show` lists them"
-            )
+            raise click.UsageError(f"this ledger has no slot named {name}; `dagster-offload slot show` lists its slots")
         if concurrency == AUTO:
             ledger.run(ledger_slots.set_auto, name)
-            click.echo(f"{name}: one completion at a time now, more where that brings more tokens per second.")
+            click.echo(f"{name}: starts with one completion at a time, and adds more while that raises the throughput.")
         elif isinstance(concurrency, int):
             ledger.run(ledger_slots.set_permits, name, concurrency)
-            click.echo(f"{name}: at most {concurrency} completions open at once, from now on.")
-        if places == AUTO:
+            click.echo(f"{name}: at most {concurrency} open completions from now on.")
+        if prompt_cache_size == AUTO:
             ledger.run(ledger_slots.set_places, name, None)
-            click.echo(f"{name}: as many documents in flight as the server says it keeps, where it says so.")
-        elif isinstance(places, int):
-            ledger.run(ledger_slots.set_places, name, places)
-            click.echo(f"{name}: at most {places} documents in flight, from now on.")
+            click.echo(
+                f"{name}: the limit of documents in flight is the prompt cache size that the server reports, if it reports one."
+            )
+        elif isinstance(prompt_cache_size, int):
+            ledger.run(ledger_slots.set_places, name, prompt_cache_size)
+            click.echo(f"{name}: at most {prompt_cache_size} documents in flight from now on.")
         if try_again:
-            ledger.run(ledger_slots.try_again, name, "a person asked to try again")
-            click.echo(f"{name}: the next look at the slot asks it for one token; if it answers, work flows.")
+            ledger.run(ledger_slots.try_again, name, "requested with slot set --try-again")
+            click.echo(f"{name}: the next check sends a one-token test request. If the slot answers it, work resumes.")
 
 
 @command.command("forget")
 @click.argument("name")
 @home_option
 def forget(name: str) -> None:
-    """Say that a slot is gone for good. Results stay; its work may then go where the settings say.
+    """Remove a slot from the ledger for good. Its results stay; its work may then go to the slots in the settings.
 
     \b
     dagster-offload slot forget deep
@@ -188,8 +200,10 @@ def forget(name: str) -> None:
     with open_ledger(settings) as ledger:
         was_known = ledger.run(ledger_slots.forget, name)
     if not was_known:
-        click.echo(f"{name}: this ledger never saw a slot of that name; nothing to forget.")
+        click.echo(f"{name}: this ledger has no slot of that name; nothing to forget.")
         return
     click.echo(f"{name}: forgotten.")
     if name == "deep" and settings.slots.deep is not None:
-        click.echo("OFFLOAD_DEEP_URL is still set, so the next command that works brings it back: unset it, too.")
+        click.echo(
+            "OFFLOAD_DEEP_URL is still set, so the next command that processes documents adds it again. Unset it too."
+        )

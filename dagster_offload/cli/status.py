@@ -1,4 +1,4 @@
-"""`dagster-offload status`: what is done, what waits, and for what. Reads only: it registers nothing, imports no Dagster."""
+"""`dagster-offload status`: what is done, what is waiting, and why. Only reads: registers nothing, imports no Dagster."""
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ PROBLEMS_SHOWN = 20
 
 @dataclass(frozen=True)
 class Report:
-    """Everything `status` tells, however it is printed."""
+    """Everything that `status` shows, as text or JSON."""
 
     deep: dict[str, Any]
     slot: "SlotRow | None"
@@ -41,7 +41,7 @@ class Report:
 @deep_options
 @json_option
 def command(*, as_json: bool) -> None:
-    """What is done, what waits, and for what.
+    """Show what is done, what is waiting, and why.
 
     \b
     dagster-offload status
@@ -51,14 +51,14 @@ def command(*, as_json: bool) -> None:
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
-    report = _look(settings)
+    report = _load_report(settings)
     if as_json:
         print_json(
             {
                 "deep": report.deep,
                 "stages": {stage: asdict(counts) for stage, counts in report.stages.items()},
                 "events_pending": report.events_pending,
-                "width": _width(report.slot),
+                "concurrency": _concurrency(report.slot),
                 "estimate": asdict(report.estimate),
                 "last_drain": report.last_drain and asdict(report.last_drain),
                 "long_documents": [asdict(read) for read in report.long_documents],
@@ -69,18 +69,18 @@ def command(*, as_json: bool) -> None:
         _print(settings, report)
 
 
-def _look(settings: "Settings") -> Report:
+def _load_report(settings: "Settings") -> Report:
     from dagster_offload.cli.quick_probe import quick_probe
     from dagster_offload.ledger.core.opening import open_ledger
 
     deep = settings.slots.deep
-    seen = None if deep is None else quick_probe(deep)
+    probe = None if deep is None else quick_probe(deep)
     with open_ledger(settings) as ledger:
-        return ledger.run(_read, settings, seen)
+        return ledger.run(_read, settings, probe)
 
 
-def _read(cur: "Cursor", settings: "Settings", seen: "ProbeResult | None") -> Report:
-    """Everything in one transaction, so that the numbers fit one another."""
+def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> Report:
+    """Read everything in one transaction, so that the numbers are consistent."""
     from dagster_offload.ledger.reports import status, usage
     from dagster_offload.ledger.reports.estimate import estimate
     from dagster_offload.ledger.slots import permits, slots
@@ -90,7 +90,7 @@ def _read(cur: "Cursor", settings: "Settings", seen: "ProbeResult | None") -> Re
 
     slot = slots.get(cur, DEEP)
     return Report(
-        deep=_deep(slot, seen, permits.count_held(cur, DEEP)),
+        deep=_deep(slot, probe, permits.count_held(cur, DEEP)),
         slot=slot,
         stages=status.stage_counts(cur, recipes(settings)),
         problems=status.problems(cur, PROBLEMS_SHOWN),
@@ -103,42 +103,46 @@ def _read(cur: "Cursor", settings: "Settings", seen: "ProbeResult | None") -> Re
     )
 
 
-def _way_to_ocr(settings: "Settings") -> str:
+def _ocr_advice(settings: "Settings") -> str:
     from dagster_offload.extraction.tesseract import find_reader
 
     advice = find_reader(settings.ocr, settings.ocr_languages).advice
-    then = "dagster-offload redo --needs-ocr"
-    return f"{advice}; then {then}" if advice else f"To read them: {then}"
+    command = "dagster-offload redo --needs-ocr"
+    return f"{advice}; then run {command}" if advice else f"To read them, run {command}"
 
 
 def _slot_name(settings: "Settings") -> str:
-    """The slot the backlog goes to: the deep one, also where its settings were lost."""
+    """The slot that processes the backlog: the deep slot, even if its settings were lost."""
     from dagster_offload.slot.config import DEEP
 
     configured = settings.slots.for_prompt()
     return DEEP if configured is None else configured.name
 
 
-def _width(slot: "SlotRow | None") -> dict[str, Any] | None:
-    """How many calls may be open at the deep slot; None where this ledger has seen none."""
+def _concurrency(slot: "SlotRow | None") -> dict[str, Any] | None:
+    """How many calls may be open at the deep slot; None if this ledger has no deep slot."""
+    from dagster_offload.cli.slot import found_concurrency
+
     if slot is None:
         return None
     return {
-        "width": slot.concurrency,
+        "concurrency": slot.concurrency,
         "permits": slot.permits,
-        "places": slot.places,
+        "prompt_cache_size": slot.places,
         "is_auto": slot.is_auto,
-        "found": slot.width_found,
+        "found": found_concurrency(slot),
     }
 
 
-def _deep(slot: "SlotRow | None", seen: "ProbeResult | None", open_calls: int) -> dict[str, Any]:
-    """The deep slot in the words of `status --json`. `healthy` is None where none is configured (`seen` is None).
+def _deep(slot: "SlotRow | None", probe: "ProbeResult | None", open_calls: int) -> dict[str, Any]:
+    """The value of `deep` in `status --json`. `healthy` is None if no deep slot is configured (`probe` is None).
 
-    Some servers answer no health request while they generate: with calls of ours open, such a slot is busy, not away.
+    Some servers answer no health request while they generate. If our calls are open, such a slot is busy.
     """
-    if seen is None:
-        reason = "OFFLOAD_DEEP_URL is not set" + ("; this ledger knows one: see `slot show`" if slot else "")
+    if probe is None:
+        reason = "OFFLOAD_DEEP_URL is not set" + (
+            "; this ledger has a deep slot: see `dagster-offload slot show`" if slot else ""
+        )
         return {
             "configured": False,
             "healthy": None,
@@ -146,15 +150,15 @@ def _deep(slot: "SlotRow | None", seen: "ProbeResult | None", open_calls: int) -
             "reason": reason,
             "retry_at": None,
         }
-    is_away = slot is not None and slot.breaker != "closed"
-    is_busy = not is_away and not seen.answered and open_calls > 0
-    reason = f"busy, {open_calls} of our calls open: {seen.reason}" if is_busy else seen.reason
+    is_unavailable = slot is not None and slot.breaker != "closed"
+    is_busy = not is_unavailable and not probe.answered and open_calls > 0
+    reason = f"busy, {open_calls} of our calls open: {probe.reason}" if is_busy else probe.reason
     return {
         "configured": True,
-        "healthy": seen.healthy or is_busy,
+        "healthy": probe.healthy or is_busy,
         "breaker": slot.breaker if slot else "closed",
-        "reason": slot.reason if slot and is_away else (None if seen.healthy else reason),
-        "retry_at": slot.retry_at.isoformat() if slot and is_away and slot.retry_at else None,
+        "reason": slot.reason if slot and is_unavailable else (None if probe.healthy else reason),
+        "retry_at": slot.retry_at.isoformat() if slot and is_unavailable and slot.retry_at else None,
     }
 
 
@@ -185,44 +189,42 @@ def _describe_deep(settings: "Settings", report: Report) -> str:
     where = f"{configured.model} at {configured.shown_url}"
     if slot is None or slot.breaker == "closed":
         reason = report.deep["reason"]
-        health = (reason or "healthy") if report.deep["healthy"] else f"not there now: {reason}"
+        health = (reason or "healthy") if report.deep["healthy"] else f"unavailable: {reason}"
         return f"{where}: {health}"
-    words = f"{where}: {slot.breaker}, {slot.reason} since {describe_time(slot.reason_since)}"
+    state = f"{where}: {slot.breaker}, {slot.reason} since {describe_time(slot.reason_since)}"
+    next_check = f"; next check {describe_time(slot.retry_at)}" if slot.retry_at and not slot.is_retry_due else ""
     if slot.breaker == "misconfigured":
-        again = f"; asked again {describe_time(slot.retry_at)}" if slot.retry_at and not slot.is_retry_due else ""
-        return f"{words}; change the setting, or `dagster-offload slot set deep --try-again`{again}"
+        return f"{state}; change the setting, or run `dagster-offload slot set deep --try-again`{next_check}"
     if slot.is_retry_due:
-        return f"{words}; {CHECKED_AT_THE_NEXT_TICK}"
-    return f"{words}; asked again {describe_time(slot.retry_at)}" if slot.retry_at else words
+        return f"{state}; {CHECKED_AT_THE_NEXT_TICK}"
+    return f"{state}{next_check}"
 
 
 def _pace(report: Report) -> list[str]:
-    """How fast the slot is and when the backlog may be done; nothing where no call tells."""
+    """Lines about the slot's speed and the time that is left; empty if no recent call shows them."""
     from dagster_offload.cli.formatting import duration
     from dagster_offload.cli.slot import describe_concurrency
 
     lines, pace = [], report.estimate
     if pace.documents_per_hour is not None and pace.tokens_per_second is not None:
-        open_at_once = f", {report.slot.concurrency} open at once" if report.slot is not None else ""
+        concurrency = f", concurrency {report.slot.concurrency}" if report.slot is not None else ""
         lines.append(
-            f"pace     {pace.documents_per_hour:.0f} documents an hour, {pace.tokens_per_second:.0f} tokens/s{open_at_once}"
+            f"pace     {pace.documents_per_hour:.0f} documents an hour, {pace.tokens_per_second:.0f} tokens/s{concurrency}"
         )
     if pace.slot_hours_left:
-        end = f"; at its usual hours until {pace.done_at.astimezone():%a %d %b %H:%M}" if pace.done_at else ""
+        end = f"; done by {pace.done_at.astimezone():%a %d %b %H:%M} at its usual hours" if pace.done_at else ""
         why = f" ({pace.note})" if pace.note else ""
         lines.append(f"left     {duration(pace.slot_hours_left * 3600)} of the slot's time{end}{why}")
     if report.slot is not None and (found := describe_concurrency(report.slot)) is not None:
-        lines.append(f"width    {found}")
+        lines.append(f"calls    {found}")
     if (used := report.last_drain) is not None and (used.read or used.written):
-        reused = (
-            "its server does not say what it reuses" if used.cached is None else f"{used.cached:,} out of its cache"
-        )
+        reused = "reuse not reported by the server" if used.cached is None else f"{used.cached:,} from its cache"
         lines.append(f"tokens   last drain: {used.read:,} read, {reused}, {used.written:,} written")
     return lines
 
 
 def _next_steps(settings: "Settings", report: Report) -> list[str]:
-    """What waits for what, and what a person can do about what stands still."""
+    """Lines about waiting work and its reason, and about work that needs a person, with the command to run."""
     from dagster_offload.engine.progress import describe_parts_read
 
     lines = []
@@ -232,30 +234,38 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
     elif waiting and settings.slots.deep is None:
         lines.append(f"\n{waiting} waiting: no deep slot is configured (OFFLOAD_DEEP_URL, OFFLOAD_DEEP_MODEL)")
     elif waiting and not report.deep["healthy"]:
-        lines.append(f"\n{waiting} waiting for deep: {report.deep['reason']}; a running `up` goes on when it is back")
+        lines.append(
+            f"\n{waiting} waiting for deep: {report.deep['reason']}; a running `up` continues when the slot is back"
+        )
     elif waiting:
         lines.append(
-            f"\n{waiting} waiting for deep: `dagster-offload drain` works them off now, a running `up` does by itself"
+            f"\n{waiting} waiting for deep: a running `up` processes them; to start now, run `dagster-offload drain`"
         )
     if report.long_documents:
-        lines.append("\nLong documents under way, read page by page or part by part:")
+        lines.append("\nLong documents in progress, read by page or part:")
         shown = report.long_documents[:PROBLEMS_SHOWN]
         lines += [
             f"  {r.document}  {r.stage} {r.state}: {describe_parts_read(r.stage, r.done, r.total)}" for r in shown
         ]
     if report.problems:
-        lines.append("\nOnly a person moves these (dagster-offload retry DOCUMENT; dagster-offload explain DOCUMENT):")
-        lines += [f"  {p.document}  {p.stage} {p.state} after {p.attempts}: {p.reason}" for p in report.problems]
+        lines.append(
+            "\nThese need your attention (dagster-offload explain DOCUMENT, then dagster-offload retry DOCUMENT):"
+        )
+        lines += [
+            f"  {p.document}  {p.stage} {p.state} after {p.attempts} attempts: {p.reason}" for p in report.problems
+        ]
     if report.needs_ocr:
-        lines.append(f"\n{report.needs_ocr} are pictures of text that nobody has read. {_way_to_ocr(settings)}")
+        lines.append(f"\n{report.needs_ocr} scans have not been read. {_ocr_advice(settings)}")
     if report.unusable_names:
-        lines.append("\nNo documents, because of their names (rename them):")
+        lines.append("\nThese files cannot be documents because of their names (rename them):")
         lines += [f"  {name}: {reason}" for name, reason in list(report.unusable_names.items())[:PROBLEMS_SHOWN]]
     outdated = sum(counts.outdated for counts in report.stages.values())
     if outdated:
-        lines.append(f"\n{outdated} made with another prompt, options or model: dagster-offload redo --outdated")
+        lines.append(
+            f"\n{outdated} results are outdated (made with another prompt, options or model): dagster-offload redo --outdated"
+        )
     if report.events_pending:
         lines.append(
-            f"\n{report.events_pending} results not yet shown in Dagster; the next scan, drain or run tells it"
+            f"\n{report.events_pending} results are not in Dagster yet; the next scan, drain or run reports them"
         )
     return lines

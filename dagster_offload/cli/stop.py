@@ -1,4 +1,4 @@
-"""`dagster-offload stop`: end the `up` of this home, its drains, then its Postgres, within 15 s."""
+"""`dagster-offload stop`: stop the `up` of this home, its workers, then its Postgres, within 15 s."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from dagster_offload.cli.options import home_option
 if TYPE_CHECKING:
     from dagster_offload.settings import Settings
 
-# Within 15 s in all: `up` ends its children (4 s), drains get their signal, Postgres has the rest.
+# Deadlines since the start, 15 s in total: `up` ends its children (4 s), workers stop, Postgres has the rest.
 CHILDREN_SECONDS = 5.0
 WORKERS_SECONDS = 11.0
 
@@ -24,7 +24,7 @@ WORKERS_SECONDS = 11.0
 @click.command("stop")
 @home_option
 def command() -> None:
-    """End the `up` of this home, its drains and its Postgres. Nothing is lost; `up` goes on where it was.
+    """Stop the `up` of this home, its workers and its Postgres. Nothing is lost: `up` continues where it stopped.
 
     \b
     dagster-offload stop
@@ -43,35 +43,35 @@ def command() -> None:
 
     up = running_up(settings.home) if settings.home.is_dir() else None
     if up is not None:
-        _tell(up.pid, signal.SIGTERM)
+        _send_signal(up.pid, signal.SIGTERM)
         _wait(has_ended, started_at + CHILDREN_SECONDS)
         ended.append("up")
     if workers := _end_workers(settings, started_at):
         ended.append(f"{workers} worker{'s' if workers > 1 else ''}")
     if up is not None and not _wait(has_ended, started_at + WORKERS_SECONDS):
-        _tell(up.pid, signal.SIGKILL)
+        _send_signal(up.pid, signal.SIGKILL)
     if settings.home.is_dir() and stop_postgres(settings.home):
         ended.append("Postgres")
     click.echo(f"stopped: {', '.join(ended)}" if ended else f"nothing was running on {settings.home}")
 
 
 def _end_workers(settings: "Settings", started_at: float) -> int:
-    """Ask every worker of this host to stop, and end those that do not. Returns how many there were."""
+    """Send every worker of this host SIGTERM, and SIGKILL to those that do not end. Returns the number of workers."""
     from dagster_offload.postgres import is_running
 
     if settings.postgres_url is None and not is_running(settings.home):
         return 0
     found: list[psutil.Process] = []
-    # A Postgres in recovery may answer for minutes; `stop` has seconds, so the question is asked beside it.
-    asking = threading.Thread(target=_find_workers, args=(settings, found), daemon=True)
-    asking.start()
-    asking.join(timeout=3.0)
+    # A query can take minutes while Postgres recovers. `stop` has seconds, so it queries in a thread.
+    query = threading.Thread(target=_find_workers, args=(settings, found), daemon=True)
+    query.start()
+    query.join(timeout=3.0)
     for process in found:
-        _tell(process.pid, signal.SIGTERM)
+        _send_signal(process.pid, signal.SIGTERM)
     _wait(lambda: not any(_is_alive(process) for process in found), started_at + WORKERS_SECONDS)
     for process in found:
         if _is_alive(process):
-            _tell(process.pid, signal.SIGKILL)
+            _send_signal(process.pid, signal.SIGKILL)
     return len(found)
 
 
@@ -85,18 +85,19 @@ def _find_workers(settings: "Settings", found: list[psutil.Process]) -> None:
         with open_ledger(settings) as ledger:
             workers = ledger.run(live_workers, ledger.schema)
     except LedgerUnavailable as error:
-        click.echo(f"workers were not asked to stop: {error}", err=True)
+        click.echo(f"cannot find the workers to stop: {error}", err=True)
         return
     for worker in workers:
         if (worker.host, worker.boot_id) == here and worker.pid != os.getpid():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(worker.pid)
-                # One that began after the worker registered only has its number. A command's drain is the same process.
+                # A process that started after the worker registered has only reused its id. One process can be two
+                # workers: a command and its drain.
                 if process.create_time() <= worker.started_at.timestamp() and process not in found:
                     found.append(process)
 
 
-def _tell(pid: int, signum: signal.Signals) -> None:
+def _send_signal(pid: int, signum: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signum)
 

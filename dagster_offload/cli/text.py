@@ -1,4 +1,4 @@
-"""`dagster-offload text FILE...`: what extraction makes of files, without a ledger."""
+"""`dagster-offload text FILE...`: extract the text of files without a ledger."""
 
 import json
 import os
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileText:
-    """One file's line of `--json`. `outcome`: ok, empty, no_text, needs_ocr, or the code of a failure."""
+    """One line of `--json`: one file. `outcome` is ok, empty, no_text, needs_ocr, or the code of a failure."""
 
     path: str
     outcome: str
@@ -40,19 +40,19 @@ class FileText:
 @json_option
 @click.pass_context
 def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> None:
-    """Print the text that a scan would take out of these files. Needs no ledger, no Postgres and no slot.
+    """Print the text that a scan would extract from these files. Needs no ledger, no Postgres and no slot.
 
-    Without --json, the texts go to standard output and one line about each file to standard error. With --json, standard
-    output is one JSON object a line: path, outcome, reason, text, seconds, pages, format, is_read. The order is that of
-    the arguments.
+    Without --json, the texts go to standard output, and one line about each file goes to standard error. With --json,
+    standard output has one JSON object per line: path, outcome, reason, text, seconds, pages, format, is_read. The order
+    is that of the arguments.
 
     \b
     dagster-offload text letter.pdf
     dagster-offload text ~/Documents/*.xlsx --json
-    OFFLOAD_OCR=off dagster-offload text scan.pdf      leave pictures of text unread
+    OFFLOAD_OCR=off dagster-offload text scan.pdf      do not read scans
 
-    Exit codes: 0 = every file was read, those without text included; 65 = at least one file cannot be read, its reason
-    is printed; 2 = wrong usage.
+    Exit codes: 0 = every file was read, including files without text; 65 = at least one file cannot be read (its reason
+    is printed); 2 = wrong usage.
     """
     from dagster_offload.extraction.tesseract import find_reader
     from dagster_offload.settings import load_settings
@@ -72,10 +72,10 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> No
 
 
 def _read_all(files: Sequence[Path], reader: "Reader") -> Iterator[FileText]:
-    """The files' texts in order, read on all cores."""
+    """Yield the text of each file in the given order, using all cores."""
     from dagster_offload.extraction.extractor import Extractor
 
-    width = min(os.cpu_count() or 1, len(files))
+    count = min(os.cpu_count() or 1, len(files))
     idle: queue.SimpleQueue[Extractor] = queue.SimpleQueue()
 
     def read(path: Path) -> FileText:
@@ -85,14 +85,14 @@ def _read_all(files: Sequence[Path], reader: "Reader") -> Iterator[FileText]:
         finally:
             idle.put(extractor)
 
-    with ThreadPoolExecutor(width) as threads, ExitStack() as extractors:
-        for _ in range(width):
+    with ThreadPoolExecutor(count) as threads, ExitStack() as extractors:
+        for _ in range(count):
             idle.put(extractors.enter_context(Extractor(reader=reader)))
         running = [threads.submit(read, path) for path in files]
         try:
             for one in running:
                 yield one.result()
-        finally:  # interrupted: the extractors are closed next, which ends those at work
+        finally:  # after an interrupt, closing the extractors ends those that are running
             for one in running:
                 one.cancel()
 
@@ -100,31 +100,31 @@ def _read_all(files: Sequence[Path], reader: "Reader") -> Iterator[FileText]:
 def _read(extractor: "Extractor", path: Path) -> FileText:
     from dagster_offload.errors import ExtractionFailed
 
-    began = time.monotonic()
+    started_at = time.monotonic()
     try:
         found = extractor.extract(path)
     except ExtractionFailed as failed:
-        return _failed(path, failed.code, failed.message, began)
+        return _failed(path, failed.code, failed.message, started_at)
     except OSError as error:
-        return _failed(path, "unreadable", error.strerror or type(error).__name__, began)
+        return _failed(path, "unreadable", error.strerror or type(error).__name__, started_at)
     return FileText(
         path=str(path),
         outcome=found.outcome,
         reason=found.metadata.get("reason"),
         text=found.text,
-        seconds=_seconds_since(began),
+        seconds=_seconds_since(started_at),
         pages=found.metadata.get("pages"),
         format=found.metadata.get("mime"),
         is_read=True,
     )
 
 
-def _failed(path: Path, code: str, reason: str, began: float) -> FileText:
-    return FileText(str(path), code, reason, "", _seconds_since(began), None, None, is_read=False)
+def _failed(path: Path, code: str, reason: str, started_at: float) -> FileText:
+    return FileText(str(path), code, reason, "", _seconds_since(started_at), None, None, is_read=False)
 
 
-def _seconds_since(began: float) -> float:
-    return round(time.monotonic() - began, 3)
+def _seconds_since(started_at: float) -> float:
+    return round(time.monotonic() - started_at, 3)
 
 
 def _about(found: FileText) -> str:

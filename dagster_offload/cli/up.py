@@ -1,4 +1,4 @@
-"""`dagster-offload up`: everything in one command, until a signal ends it. The processes are `services.py`."""
+"""`dagster-offload up`: run everything until a signal stops it. `service/processes.py` defines the processes."""
 
 import shlex
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("up")
-@click.option("--port", type=click.IntRange(1, 65535), help="The UI's port; without it 3000, else the next free one.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the UI. Default: 3000, or the next free port.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address the UI listens on.")
 @library_option
 @deep_options
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def command(*, port: int | None, host: str) -> None:
     """Start everything and keep it running: Postgres, Dagster's UI, the sensors that scan and drain.
 
-    Goes on where it was when it is started again. Ctrl-C or `dagster-offload stop` ends it.
+    Stop it with Ctrl-C or `dagster-offload stop`. The next start continues where it stopped.
 
     \b
     dagster-offload up --library ~/Documents --deep-url http://macbook.local:8890 --deep-model qwen-macbook
@@ -39,17 +39,17 @@ def command(*, port: int | None, host: str) -> None:
 
     settings = load_settings()
     if settings.library is None:
-        raise SettingsError("no library: dagster-offload up --library DIR, or set OFFLOAD_LIBRARY")
+        raise SettingsError("no library is configured: run dagster-offload up --library DIR, or set OFFLOAD_LIBRARY")
     console, stop = progress_console(), StopRequest()
     with stop_on_signals(stop), hold_up_lock(settings.home) as lock:
         port = choose_port(host, port)
-        console.print(f"Starting; logs are in {settings.home / 'logs'}")
+        console.print(f"Starting; the logs are in {settings.home / 'logs'}")
         with running_services(settings, host, port, lock, stop, console.print) as services:
             if not stop:
                 _welcome(console, settings, services.address)
             services.watch(stop)
             console.print("Stopping ...")
-    console.print("Stopped. Nothing is lost; `dagster-offload up` goes on where it was.")
+    console.print("Stopped. Nothing is lost; `dagster-offload up` continues where it stopped.")
 
 
 def _welcome(console: "Console", settings: "Settings", address: str) -> None:
@@ -58,31 +58,31 @@ def _welcome(console: "Console", settings: "Settings", address: str) -> None:
 
     lines = Text.assemble(*_lines(settings, address))
     console.print(Panel(lines, title="dagster-offload", expand=False))
-    if typed := typed_settings():
-        console.print("For other terminals (or a .env file there):")
-        for name, value in typed.items():
+    if given := typed_settings():
+        console.print("For commands in other terminals, set these variables or put them into a .env file:")
+        for name, value in given.items():
             console.print(f"  export {name}={shlex.quote(value)}", soft_wrap=True)
 
 
 def _lines(settings: "Settings", address: str) -> "Iterator[str | tuple[str, str]]":
-    def named(name: str, words: str) -> "Iterator[str | tuple[str, str]]":
+    def named(name: str, text: str) -> "Iterator[str | tuple[str, str]]":
         yield (f"{name:<9}", "bold")
-        yield f"{words}\n"
+        yield f"{text}\n"
 
     slots, indent = settings.slots, " " * 9
     yield from named("UI", address)
     yield from named("Library", str(settings.library))
     if settings.library is not None and not settings.library.is_dir():
-        yield (f"{indent}not there now: nothing changes until it is\n", "yellow")
+        yield (f"{indent}missing: nothing changes until it is back\n", "yellow")
     if slots.deep is not None:
         yield from named("Slot", f"{slots.deep.model} at {slots.deep.shown_url}")
-        yield f"{indent}While it is away documents wait here: none is lost,\n"
-        yield f"{indent}none is answered by a smaller model. When it is back\n"
-        yield f"{indent}the backlog is drained by itself, within seconds.\n"
+        yield f"{indent}While it is unavailable, documents wait: none is lost,\n"
+        yield f"{indent}and no smaller model answers. When it is back,\n"
+        yield f"{indent}the backlog is drained automatically, within seconds.\n"
     elif slots.primary is not None:
         yield from named("Slot", f"{slots.primary.model} at {slots.primary.shown_url} (no deep slot)")
     else:
-        yield from named("Slot", "none: documents get their text and wait for a model.")
+        yield from named("Slot", "none: text is extracted, and documents wait for a model")
         yield f"{indent}--deep-url http://HOST:8890 --deep-model ALIAS\n"
     yield ("Stop     ", "bold")
     yield "Ctrl-C, or `dagster-offload stop`"

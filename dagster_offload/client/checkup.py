@@ -252,7 +252,7 @@ async def check_reuse(client: AIClient, slot: SlotConfig, documents: int) -> Che
     elif reuse.kept is not None and reuse.kept < reuse.sent:
         advice = (
             "limit the documents in flight to what the cache keeps: "
-            f"dagster-offload slot set {slot.name} --places {reuse.kept}"
+            f"dagster-offload slot set {slot.name} --prompt-cache-size {reuse.kept}"
         )
     return Check("cache", True, reuse.message, advice)
 

@@ -1,1 +1,1 @@
-"""The demonstration: a sample library, a stand-in router that sleeps, and the story told meanwhile."""
+"""The demonstration: it runs the product on sample documents with a stand-in router, and explains each step."""

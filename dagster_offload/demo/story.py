@@ -1,4 +1,4 @@
-"""What the demo shows, in order: documents put off, the router waking, the drain, the records."""
+"""The steps of the demo: documents are deferred, the router wakes, a drain runs, the records are shown."""
 
 import time
 from collections.abc import Callable
@@ -24,44 +24,44 @@ from dagster_offload.simulator import Router
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 
-PATIENCE_SECONDS = 150.0  # for one step of the story; each takes seconds
+STEP_TIMEOUT_SECONDS = 150.0  # a step usually takes seconds
 CHECK_EVERY_SECONDS = 0.5
-CLICKED_DOCUMENTS = 3
+REQUESTED_DOCUMENTS = 3
 
 
-class Interrupted(OffloadError):  # noqa: N818 - an end, not a fault
-    """A stop was asked for before the story was over."""
+class Interrupted(OffloadError):  # noqa: N818 - a user request, not an error
+    """The user stopped the demo before its last step."""
 
 
-def play(home: Path, router: Router, console: Console, *, ends_by_itself: bool) -> dict[str, Any] | None:
-    """Run the demo. Returns its numbers, or None where a person stopped it first. Raises `OffloadError`."""
+def play(home: Path, router: Router, console: Console, *, exits_when_done: bool) -> dict[str, Any] | None:
+    """Run the demo. Returns its counts, or None if the user stopped it first. Raises `OffloadError`."""
     settings, stop = load_settings(), StopRequest()
     port = choose_port("127.0.0.1", None)
-    console.print(
-        "Starting Postgres, Dagster and a stand-in router that is asleep (half a minute on a small machine) ..."
-    )
+    console.print("Starting Postgres, Dagster and a stand-in router that is asleep (up to half a minute) ...")
     with (
         stop_on_signals(stop),
         hold_up_lock(home) as lock,
         running_services(settings, "127.0.0.1", port, lock, stop, console.print) as services,
         ThreadPoolExecutor(1) as thread,
     ):
-        reporting = thread.submit(Story(settings, services, router, console, stop).tell)
-        while not stop and not reporting.done():
+        story = thread.submit(Story(settings, services, router, console, stop).run)
+        while not stop and not story.done():
             services.look()
             stop.wait(0.2)
         try:
-            found = reporting.result()
+            summary = story.result()
         except Interrupted:
             return None
-        if not ends_by_itself:
-            console.print(f"\nStays up: {services.address} - Ctrl-C ends it and removes all it made.")
+        if not exits_when_done:
+            console.print(
+                f"\nThe UI stays up at {services.address}. Press Ctrl-C to stop the demo and remove its files."
+            )
             services.watch(stop)
-        return found
+        return summary
 
 
 class Story:
-    """One telling, in a thread of its own while the processes are looked after."""
+    """The steps of one demo. They run in a thread while the main thread supervises the processes."""
 
     def __init__(
         self, settings: Settings, services: Services, router: Router, console: Console, stop: StopRequest
@@ -73,46 +73,47 @@ class Story:
         self.stop = stop
         self.ui = UIClient(services.address)
 
-    def tell(self) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
+        """Run all steps and return the final counts. Raises `Interrupted` when the user stops the demo."""
         self._head(1, f"The UI: {self.services.address}")
-        self.say("   Text is taken from the sample documents; no model is needed for that.")
+        self.say("   The scan extracts the text of the sample documents. This needs no model.")
         self._await(self._is_extracted, "the scan")
-        documents = self._with_text()[:CLICKED_DOCUMENTS]
+        documents = self._with_text()[:REQUESTED_DOCUMENTS]
 
-        self._head(2, f"The router sleeps. All the same, somebody asks for {len(documents)} records in the UI:")
+        self._head(2, f"The router is asleep. The demo still requests {len(documents)} records in the UI:")
         runs = [self.ui.materialize(document) for document in documents]
         self._await(lambda: self._counts(SUMMARIZE, CLASSIFY, "deferred") > 0, "a deferral")
-        self._await(lambda: all(self.ui.has_waited(run) for run in runs), "the runs' wait")
-        self._say_what_waits()
+        self._await(lambda: all(self.ui.has_waited(run) for run in runs), "the runs to wait")
+        self._show_waiting()
 
-        self._head(3, "The laptop opens: its router is warming up, then awake. Nobody clicks anything.")
+        self._head(3, "The laptop opens. Its router warms up, then is awake. From here everything is automatic:")
         self.router.set(mode="warming")
         self.stop.wait(3)
         self.router.set(mode="awake")
         self._await(lambda: self.services.ledger.run(totals).drains > 0, "the sensor")
-        self.say("   The sensor saw it, asked it for one token, and launched a drain.")
+        self.say("   The sensor noticed it, sent a one-token test request, and launched a drain.")
         self._await(self._is_done, "the drain")
 
         self._head(4, "The records:\n")
         self.say(self._records())
-        self._await(lambda: all(self.ui.is_over(run) for run in runs), "the clicks' own runs")
-        found = self._numbers()
+        self._await(lambda: all(self.ui.is_over(run) for run in runs), "the requested runs")
+        summary = self._summary()
         self.say(
-            f"\n   Put off {times(found['deferrals'])}, drained {times(found['drains'])}, answered by "
-            f"{', '.join(found['served_models'])}. Nothing was lost; what failed is a broken file."
+            f"\n   Deferred {times(summary['deferrals'])}, drained {times(summary['drains'])}, answered by "
+            f"{', '.join(summary['served_models'])}. Nothing was lost. The only failure is a broken file."
         )
-        return found
+        return summary
 
-    def _head(self, number: int, words: str) -> None:
-        self.say(f"\n{number}  {words}", style="bold")
+    def _head(self, number: int, text: str) -> None:
+        self.say(f"\n{number}  {text}", style="bold")
 
     def _await(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + STEP_TIMEOUT_SECONDS
         while not condition():
             if self.stop.wait(CHECK_EVERY_SECONDS):
                 raise Interrupted("stopped")
             if time.monotonic() > deadline:
-                raise OffloadError(f"the demo waited {PATIENCE_SECONDS:.0f} s for {what} in vain")
+                raise OffloadError(f"the demo waited {STEP_TIMEOUT_SECONDS:.0f} s for {what}, which did not happen")
 
     def _stages(self) -> dict[str, StageCounts]:
         return self.services.ledger.run(status.stage_counts, recipes(self.settings))
@@ -135,12 +136,12 @@ class Story:
     def _with_text(self) -> list[str]:
         return [row.document for row in self.services.ledger.run(status.records) if row.outcome == "ok"]
 
-    def _say_what_waits(self) -> None:
+    def _show_waiting(self) -> None:
         stages = self._stages()
-        put_off = sum(counts.deferred for counts in stages.values())
+        deferred = sum(counts.deferred for counts in stages.values())
         waiting = sum(stages[stage].pending for stage in (CLASSIFY, SUMMARIZE))
         self.say(
-            f"   {put_off} put off, {waiting} not even asked, 0 failed; the clicks wait in the UI as 'up for retry'."
+            f"   {deferred} deferred, {waiting} not sent yet, 0 failed. The runs wait in the UI as 'up for retry'."
         )
 
     def _records(self) -> Table:
@@ -157,11 +158,11 @@ class Story:
             elif row.outcome != "ok":
                 shown.add_row(row.document, row.outcome, "", "", style="yellow")
             else:
-                words = " ".join(f"{row.title or ''}: {row.summary or ''}".split())
-                shown.add_row(row.document, row.category, words, row.served_model)
+                summary = " ".join(f"{row.title or ''}: {row.summary or ''}".split())
+                shown.add_row(row.document, row.category, summary, row.served_model)
         return shown
 
-    def _numbers(self) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         return {
             "stages": {stage: asdict(counts) for stage, counts in self._stages().items()},
             **asdict(self.services.ledger.run(totals)),
@@ -169,4 +170,5 @@ class Story:
 
 
 def times(count: int) -> str:
+    """A count as text: `once`, `3 times`."""
     return "once" if count == 1 else f"{count} times"

@@ -1,4 +1,4 @@
-"""What a person does in Dagster's UI, done through the same GraphQL: materialize a document, look at the run."""
+"""Acts like a user of Dagster's UI, through the same GraphQL API: materialize a document, look at the run."""
 
 import http.client
 import json
@@ -28,14 +28,14 @@ query Status($run: ID!) {
 
 
 class UIClient:
-    """A person at the UI of `address`."""
+    """A client of the UI at `address`."""
 
     def __init__(self, address: str) -> None:
         parts = urlsplit(address)
         self._host, self._port = parts.hostname or "", parts.port
 
     def materialize(self, document: str) -> str:
-        """Ask for a document's classification and summary, as the asset page's button does. Returns the run's id."""
+        """Launch a run for a document's classification and summary, as the asset page's button does. Returns the run's id."""
         params = {
             "selector": {
                 "repositoryLocationName": LOCATION,
@@ -48,21 +48,22 @@ class UIClient:
             "mode": "default",
             "executionMetadata": {"tags": [{"key": "dagster/partition", "value": document}]},
         }
-        found = self._ask(LAUNCH, {"params": params})["launchRun"]
-        if found["__typename"] != "LaunchRunSuccess":
-            raise OffloadError(f"Dagster did not launch the run: {found['__typename']} {found.get('message', '')}")
-        run_id: str = found["run"]["runId"]
+        launch = self._query(LAUNCH, {"params": params})["launchRun"]
+        if launch["__typename"] != "LaunchRunSuccess":
+            raise OffloadError(f"Dagster did not launch the run: {launch['__typename']} {launch.get('message', '')}")
+        run_id: str = launch["run"]["runId"]
         return run_id
 
     def has_waited(self, run_id: str) -> bool:
-        """Whether its step was 'up for retry' so far."""
-        events = self._ask(STATUS, {"run": run_id})["logsForRun"]["events"]
+        """Whether the run's step has been 'up for retry'."""
+        events = self._query(STATUS, {"run": run_id})["logsForRun"]["events"]
         return any(event["__typename"] == "ExecutionStepUpForRetryEvent" for event in events)
 
     def is_over(self, run_id: str) -> bool:
-        return self._ask(STATUS, {"run": run_id})["runOrError"]["status"] in {"SUCCESS", "FAILURE", "CANCELED"}
+        """Whether the run has ended, in any state."""
+        return self._query(STATUS, {"run": run_id})["runOrError"]["status"] in {"SUCCESS", "FAILURE", "CANCELED"}
 
-    def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+    def _query(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=30)
         try:
             body = json.dumps({"query": query, "variables": variables})
@@ -73,6 +74,6 @@ class UIClient:
         finally:
             connection.close()
         if "errors" in answer:
-            raise OffloadError(f"the UI refused a question: {answer['errors'][0]['message']}")
+            raise OffloadError(f"the UI rejected a query: {answer['errors'][0]['message']}")
         data: dict[str, Any] = answer["data"]
         return data

@@ -1,4 +1,4 @@
-"""Real processes in a home of the test's own."""
+"""Fixtures for real processes. Each test has its own home."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from tests.support.acceptance import Home, a_home
 
 @pytest.fixture
 def router(router: Router) -> Router:
-    """The stand-in router, whose slot is not there yet."""
+    """The stand-in router, with its slot asleep."""
     router.set(mode="cold")
     return router
 

@@ -1,4 +1,4 @@
-"""The demo, whole, in a process of its own: what a stranger sees first."""
+"""The whole demo in its own process: what a new user sees first."""
 
 import glob
 import json
@@ -24,5 +24,5 @@ def test_demo_shows_deferrals_a_drain_and_every_record_and_leaves_nothing(home: 
         assert found["stages"][stage]["done"] == extract["done"] >= 24
         assert found["stages"][stage]["failed"] == 0
     assert ("needs_ocr" in demo.stderr) != find_reader("auto", "kor+eng").can_read  # the receipt is a photograph
-    assert not home.home.exists()  # OFFLOAD_HOME's ledger is none of its business
+    assert not home.home.exists()  # the demo does not use OFFLOAD_HOME
     assert set(glob.glob("/tmp/dagster-offload-demo-*")) == before

@@ -1,4 +1,4 @@
-"""What a person does to the library while work is under way: files edited, renamed, a disk that is not mounted."""
+"""Changes of the library during work: edited files, renamed files, a disk that is not mounted."""
 
 import json
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ DOCUMENTS = [f"letter-{number}.txt" for number in range(3)]
 
 @dataclass
 class Library:
-    """A scanned library and a router that answers; the tests follow one another."""
+    """A scanned library and a router that answers. The tests share it and run in order."""
 
     home: Home
     router: Router
-    book: RequestLog
+    ledger: RequestLog
 
     def rows(self) -> list[list[dict[str, Any]]]:
         return [
-            self.book("select * from documents order by key"),
-            self.book("select * from work_items order by item_id"),
-            self.book("select * from records order by document"),
+            self.ledger("select * from documents order by key"),
+            self.ledger("select * from work_items order by item_id"),
+            self.ledger("select * from records order by document"),
         ]
 
 
@@ -40,12 +40,12 @@ def library() -> Iterator[Library]:
         yield Library(home, router, RequestLog(home))
 
 
-def test_a_file_edited_while_its_call_is_open_has_the_record_of_the_new_text(library: Library) -> None:
+def test_a_file_edited_during_its_call_gets_a_record_of_the_new_text(library: Library) -> None:
     home, router = library.home, library.router
     router.set(hold=True)
     drain = home.start("drain")
     wait_for_open_calls(router, 2, drain, home)
-    [edited] = library.book(
+    [edited] = library.ledger(
         "select d.key, i.input_digest from work_items i join documents d using (document_id) "
         "where i.state = 'claimed' and i.stage = %s order by d.key limit 1",
         CLASSIFY,
@@ -56,14 +56,14 @@ def test_a_file_edited_while_its_call_is_open_has_the_record_of_the_new_text(lib
     router.set(hold=False)
     assert drain.wait(timeout=PATIENCE_SECONDS) == 0, home.said
 
-    [record] = library.book("select * from records where document = %s", edited["key"])
+    [record] = library.ledger("select * from records where document = %s", edited["key"])
     assert "the new version" in record["text"]
     assert "the new version" in record["summary"]
-    items = library.book.items(edited["key"])
+    items = library.ledger.items(edited["key"])
     assert {items[stage]["state"] for stage in (CLASSIFY, SUMMARIZE)} == {"done"}
     assert items[CLASSIFY]["input_digest"] != edited["input_digest"]
-    # The answer about the old text was paid for, and is kept.
-    kept = library.book(
+    # The answer for the old text is kept.
+    kept = library.ledger(
         "select 1 from results where stage = %s and input_digest = %s", CLASSIFY, edited["input_digest"]
     )
     assert len(kept) == 1
@@ -71,7 +71,7 @@ def test_a_file_edited_while_its_call_is_open_has_the_record_of_the_new_text(lib
 
 def test_a_renamed_file_costs_no_call(library: Library) -> None:
     home, router = library.home, library.router
-    assert library.book.count("done", SUMMARIZE) == len(DOCUMENTS)
+    assert library.ledger.count("done", SUMMARIZE) == len(DOCUMENTS)
     (home.library / "moved").mkdir()
     (home.library / DOCUMENTS[0]).rename(home.library / "moved" / "renamed.txt")
     calls = len(router.completions())
@@ -80,10 +80,10 @@ def test_a_renamed_file_costs_no_call(library: Library) -> None:
     drained = home.run("drain", "--json")
     assert drained.returncode == 0
     assert len(router.completions()) == calls
-    [record] = library.book("select * from records where document = 'moved/renamed.txt'")
+    [record] = library.ledger("select * from records where document = 'moved/renamed.txt'")
     assert record["category"]
     assert record["summary"]
-    assert library.book("select 1 from records where document = %s", DOCUMENTS[0]) == []
+    assert library.ledger("select 1 from records where document = %s", DOCUMENTS[0]) == []
 
 
 def test_a_library_that_is_not_mounted_changes_nothing(library: Library) -> None:

@@ -1,4 +1,4 @@
-"""`scan` and `drain` as processes, with nothing else running: exit codes and the one JSON object."""
+"""`scan` and `drain` as processes without a daemon: exit codes and the JSON object."""
 
 import json
 
@@ -14,9 +14,9 @@ def test_scan_then_drain_without_a_daemon(home: Home, router: Router) -> None:
     assert scanned.returncode == 0
     assert json.loads(scanned.stdout)["extracted"] == 1
 
-    away = home.run("drain", "--json")
-    assert away.returncode == 75
-    assert json.loads(away.stdout)["reason"].startswith("deep is away: upstream_cold")
+    unavailable = home.run("drain", "--json")
+    assert unavailable.returncode == 75
+    assert json.loads(unavailable.stdout)["reason"].startswith("deep is away: upstream_cold")
 
     router.set(mode="awake")
     home.run("slot", "set", "deep", "--try-again")

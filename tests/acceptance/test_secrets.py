@@ -1,4 +1,4 @@
-"""Keys and passwords beside a running `up`: in no process list, log, table or file, but where Dagster needs one."""
+"""Keys and passwords of a running `up` appear in no process list, log, table or file except Dagster's own settings."""
 
 from collections.abc import Iterator
 

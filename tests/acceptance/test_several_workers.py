@@ -1,4 +1,4 @@
-"""Several processes at one slot: three drains from terminals and a backfill of the UI, one of them killed in mid-call."""
+"""Several processes at one slot: three drains and a backfill from the UI. One drain is killed during a call."""
 
 import os
 import signal
@@ -27,60 +27,62 @@ def home(router: Router) -> Iterator[Home]:
         yield home
 
 
-def test_four_workers_never_pass_the_concurrency_and_do_every_document_once_though_one_is_killed(
+def test_four_workers_stay_within_the_concurrency_and_do_each_document_once_although_one_is_killed(
     home: Home, router: Router
 ) -> None:
-    ui, book = UI(home), RequestLog(home)
+    ui, ledger = UI(home), RequestLog(home)
     start_up(home)
     ui.switch_sensor("drain_sensor", on=False)
-    wait_for(lambda: book.count("done", EXTRACT) == len(DOCUMENTS), "the scan at start")
+    wait_for(lambda: ledger.count("done", EXTRACT) == len(DOCUMENTS), "the scan at start")
 
     router.set(mode="awake", hold=True)
     backfill = ui.backfill(DOCUMENTS[-5:])
     drains = [home.start("drain") for _ in range(3)]
 
     def live() -> list[str]:
-        """A command around its drain is a worker, too, and takes no work itself."""
+        """The kinds of the live workers. A command around its drain is also a worker, but takes no work itself."""
         query = "select kind from workers where ended_at is null and kind <> 'command' order by kind"
-        return [row["kind"] for row in book(query)]
+        return [row["kind"] for row in ledger(query)]
 
     wait_for(lambda: live() == ["drain", "drain", "drain", "run"], "all four at work")
     router.set(hold=False)
     wait_for(lambda: sum(answered(router).values()) >= 8, "the work to flow")
-    victim = drain_in_mid_call(book)
+    victim = drain_with_claimed_work(ledger)
     assert victim in {drain.pid for drain in drains}
     os.kill(victim, signal.SIGKILL)
-    ui.switch_sensor("drain_sensor", on=True)  # it comes when the others are through, for what the dead one held
+    ui.switch_sensor(
+        "drain_sensor", on=True
+    )  # its drain processes what the killed one held, when the others have ended
 
     survivors = [drain for drain in drains if drain.pid != victim]
     assert [drain.wait(timeout=90) for drain in survivors] == [0, 0]
-    wait_for(lambda: book.count("done", *DRAIN_STAGES) == 2 * len(DOCUMENTS), "what the dead drain held", 90)
+    wait_for(lambda: ledger.count("done", *DRAIN_STAGES) == 2 * len(DOCUMENTS), "what the dead drain held", 90)
     wait_for(lambda: ui.backfill_status(backfill) != "REQUESTED", "the end of the backfill", 90)
     assert ui.backfill_status(backfill) == "COMPLETED_SUCCESS"
 
     assert router.log()["max_open"] <= CONCURRENCY
     times = answered(router)
     assert len(times) == 2 * len(DOCUMENTS)
-    # At most what one worker may have had under way, answers on their way into the ledger included.
+    # Repeated: at most what one worker can have in progress, including answers not yet stored.
     assert sum(times.values()) <= len(times) + CONCURRENCY
     kinds = {
-        row["kind"] for row in book("select kind from calls join workers using (worker_id) where item_id is not null")
+        row["kind"] for row in ledger("select kind from calls join workers using (worker_id) where item_id is not null")
     }
     assert {"drain", "run"} <= kinds
     print(f"max_open {router.log()['max_open']}, {sum(times.values())} answers for {len(times)} work items")
 
 
-def drain_in_mid_call(book: RequestLog) -> int:
+def drain_with_claimed_work(ledger: RequestLog) -> int:
     """The process id of a drain that has work claimed now."""
     found: list[int] = []
 
-    def look() -> bool:
-        rows = book(
+    def has_found() -> bool:
+        rows = ledger(
             "select w.pid from work_items i join workers w using (worker_id) "
             "where i.state = 'claimed' and w.kind = 'drain' group by w.pid order by count(*) desc"
         )
         found[:] = [row["pid"] for row in rows if psutil.pid_exists(row["pid"])]
         return bool(found)
 
-    wait_for(look, "a drain in mid-call")
+    wait_for(has_found, "a drain with claimed work")
     return found[0]

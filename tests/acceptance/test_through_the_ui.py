@@ -1,7 +1,7 @@
-"""What a person sees in the UI while the deep slot comes and goes: one real `up`, one stand-in router.
+"""What the UI shows while the deep slot becomes unavailable and returns: one real `up`, one stand-in router.
 
-The tests share both and follow one another as a day does: asked too early, asleep, settings that got lost, a power cut,
-a night with a backfill. Until then the drain sensor is off, so that it does not do what a click is to do.
+The tests share both and run in order: a busy slot, a sleeping slot, lost settings, a power cut, a backfill at night. The
+drain sensor is off before the night, so that it does not process the documents of launched runs.
 """
 
 from collections.abc import Iterator
@@ -19,25 +19,25 @@ pytestmark = pytest.mark.timeout(300)
 BACKFILLED = [f"backfill-{number}.txt" for number in (1, 2, 3)]
 SINGLE = [f"{name}.txt" for name in ("asleep", "busy", "cancelled", "cut-off", "next")]
 DOCUMENTS = [*BACKFILLED, *SINGLE, *(f"other-{n}.txt" for n in range(6))]
-RETRY_AFTER_SECONDS = 3600  # what the slot asks for; no test takes that long
+RETRY_AFTER_SECONDS = 3600  # longer than any test
 
 
 @dataclass
 class World:
-    """Everything the tests look at."""
+    """Everything the tests use."""
 
     home: Home
     router: Router
     primary: Router
     ui: UI
-    book: RequestLog
+    ledger: RequestLog
 
     def configure(self, *, deep: bool = True, concurrency: int = 1) -> None:
         primary = {"primary_url": self.primary.url, "primary_model": "small"}
         configure(self.home, self.router if deep else None, deep_concurrency=concurrency, **primary)
 
     def wake(self, **behaviour: object) -> None:
-        """The router is there, and whoever comes next may try it."""
+        """Wake the router and let the next worker try it."""
         self.router.set(mode="awake", retry_after=None, **behaviour)
         assert self.home.run("slot", "set", "deep", "--try-again").returncode == 0
 
@@ -50,43 +50,45 @@ def world() -> Iterator[World]:
         world.configure()
         start_up(home)
         world.ui.switch_sensor("drain_sensor", on=False)
-        wait_for(lambda: world.book.count("done", EXTRACT) == len(DOCUMENTS), "the texts")
-        # A scan that still runs would remove a partition somebody adds.
+        wait_for(lambda: world.ledger.count("done", EXTRACT) == len(DOCUMENTS), "the texts")
+        # A running scan would remove a partition that a test adds.
         wait_for(lambda: set(world.ui.runs(pipelineName="scan").values()) == {"SUCCESS"}, "the end of the scan")
         yield world
 
 
 @dataclass
-class Clicks:
-    """Two clicks of the same moment: their runs, and the ledger's rows before them."""
+class Launched:
+    """Two runs launched at the same moment, and the ledger's rows before them."""
 
-    on_typed_key: str
-    on_busy_slot: str
+    of_typed_key: str
+    at_busy_slot: str
     rows_before: tuple[object, ...]
 
 
 @pytest.fixture(scope="module")
-def clicks(world: World) -> Clicks:
-    world.router.set(mode="busy", retry_after="5")  # its health is green, every completion gets a 503
+def launched(world: World) -> Launched:
+    world.router.set(mode="busy", retry_after="5")  # its health is green, but every completion gets a 503
     before = rows_of_others(world)
     world.ui.add_partition("typed.pdf")  # as the dialog does
-    return Clicks(world.ui.materialize("typed.pdf"), world.ui.materialize("busy.txt", SUMMARIZE), before)
+    return Launched(world.ui.materialize("typed.pdf"), world.ui.materialize("busy.txt", SUMMARIZE), before)
 
 
 def rows_of_others(world: World) -> tuple[object, ...]:
-    """What the ledger has of every document but the one that is asked for."""
+    """The ledger's rows of every document except busy.txt."""
     others = "from documents d left join work_items i using (document_id) where d.key <> 'busy.txt' order by item_id"
-    return tuple(map(str, world.book(f"select * {others}")))
+    return tuple(map(str, world.ledger(f"select * {others}")))
 
 
-def test_a_key_that_is_no_document_fails_the_run_and_leaves_the_ledger_alone(world: World, clicks: Clicks) -> None:
-    assert world.ui.end_of(clicks.on_typed_key) == "FAILURE"
-    assert "no such document: typed.pdf" in world.ui.failure(clicks.on_typed_key)
-    assert rows_of_others(world) == clicks.rows_before
+def test_a_key_without_a_document_fails_the_run_and_does_not_change_the_ledger(
+    world: World, launched: Launched
+) -> None:
+    assert world.ui.end_of(launched.of_typed_key) == "FAILURE"
+    assert "no such document: typed.pdf" in world.ui.failure(launched.of_typed_key)
+    assert rows_of_others(world) == launched.rows_before
 
 
-def test_three_deferrals_in_a_row_fail_nothing_and_cost_no_attempt(world: World, clicks: Clicks) -> None:
-    run = clicks.on_busy_slot
+def test_three_deferrals_in_a_row_fail_nothing_and_cost_no_attempt(world: World, launched: Launched) -> None:
+    run = launched.at_busy_slot
     wait_for(lambda: len(world.ui.waits(run)) >= 3, "the third wait", 90)
     assert world.ui.status(run) == "STARTED"
     assert set(world.ui.waits(run)) == {5.0}
@@ -94,17 +96,17 @@ def test_three_deferrals_in_a_row_fail_nothing_and_cost_no_attempt(world: World,
     assert world.ui.end_of(run) == "SUCCESS"
     shown = world.ui.materialization("busy.txt", SUMMARIZE)
     assert (shown["run"], shown["attempts"]) == (run, 0)
-    assert shown["deferrals"] >= 1  # what the first refusal touched; the later ones were of a trial
-    assert world.book.count("failed") == 0
+    assert shown["deferrals"] >= 1  # the first refusal counts; the later ones were refusals of a trial
+    assert world.ledger.count("failed") == 0
 
 
-def test_a_summary_asked_for_while_the_router_sleeps_waits_half_an_hour(world: World) -> None:
+def test_a_summary_requested_while_the_router_sleeps_waits_half_an_hour(world: World) -> None:
     world.router.set(mode="cold")
     run = world.ui.materialize("asleep.txt", SUMMARIZE)
     wait_for(lambda: world.ui.waits(run) != [], "up for retry")
     assert world.ui.waits(run) == [1800.0]
     assert world.ui.status(run) == "STARTED"
-    item = world.book.items("asleep.txt")[SUMMARIZE]
+    item = world.ledger.items("asleep.txt")[SUMMARIZE]
     assert (item["state"], item["attempts"], item["deferrals"]) == ("deferred", 0, 1)
 
 
@@ -115,7 +117,7 @@ def test_a_waiting_run_can_be_cancelled(world: World) -> None:
     assert world.ui.end_of(run) == "CANCELED"
 
 
-def test_with_the_deep_slots_settings_lost_no_door_sends_its_work_to_primary(world: World) -> None:
+def test_without_the_deep_slots_settings_no_entry_point_sends_its_work_to_primary(world: World) -> None:
     calls = len(world.router.completions())
     world.configure(deep=False)
     world.ui.switch_sensor("drain_sensor", on=True)
@@ -125,26 +127,28 @@ def test_with_the_deep_slots_settings_lost_no_door_sends_its_work_to_primary(wor
     assert drained.returncode == 2
     assert "OFFLOAD_DEEP_URL" in drained.stderr
     assert world.ui.end_of(run) == "FAILURE"
-    why = "Its work is not sent to primary instead"
-    assert why in world.ui.failure(run)
+    refusal = "Its work is not sent to primary instead"
+    assert refusal in world.ui.failure(run)
     assert "dagster-offload slot forget deep" in world.ui.failure(run)
-    wait_for(lambda: any(why in words for words in world.ui.skip_reasons("drain_sensor")), "the sensor's words")
+    wait_for(
+        lambda: any(refusal in reason for reason in world.ui.skip_reasons("drain_sensor")), "the sensor's skip reason"
+    )
     assert world.primary.completions() == []
     assert len(world.router.completions()) == calls
-    assert {item["state"] for stage, item in world.book.items("next.txt").items() if stage != EXTRACT} == {"pending"}
+    assert {item["state"] for stage, item in world.ledger.items("next.txt").items() if stage != EXTRACT} == {"pending"}
     world.ui.switch_sensor("drain_sensor", on=False)
     world.configure()
 
 
-def test_after_kill_9_of_everything_no_run_is_left_started_and_the_next_click_works(world: World) -> None:
-    world.configure(concurrency=2)  # one for the dead, whose permit comes back within a minute
+def test_after_kill_9_of_everything_no_run_is_left_started_and_the_next_run_works(world: World) -> None:
+    world.configure(concurrency=2)  # one permit is held by the killed worker until it is freed, within a minute
     world.wake(hold=True)
     cut_off = world.ui.materialize("cut-off.txt")
     wait_for(lambda: world.router.log()["open"] >= 1, "an open call")
     left = world.ui.runs(statuses=["STARTED"])
-    assert len(left) >= 2  # in the middle of its first attempt, and one that was put off before
+    assert len(left) >= 2  # one in its first attempt, and one that was deferred before
 
-    while processes := world.home.processes():  # Postgres too
+    while processes := world.home.processes():  # including Postgres
         for process in processes:
             process.kill()
     world.router.set(hold=False)
@@ -155,19 +159,19 @@ def test_after_kill_9_of_everything_no_run_is_left_started_and_the_next_click_wo
     assert {status for run_id, status in after.items() if run_id != cut_off} == {"CANCELED"}
     run = world.ui.materialize("next.txt")
     assert world.ui.end_of(run) == "SUCCESS"
-    assert world.book.items("next.txt")[SUMMARIZE]["state"] == "done"
+    assert world.ledger.items("next.txt")[SUMMARIZE]["state"] == "done"
 
 
 @dataclass
 class Night:
-    """What was seen in a night in which a backfill met a router that fell asleep on its third document."""
+    """The facts of a night in which the router falls asleep at the third document of a backfill."""
 
     backfill: str
     run: str
-    while_it_slept: str
+    status_while_asleep: str
     done_before: set[str]
-    looks_before_the_first_request: int
-    when_all_was_done: str
+    checks_before_the_first_request: int
+    status_when_done: str
 
 
 @pytest.fixture(scope="module")
@@ -178,25 +182,25 @@ def night(world: World) -> Night:
     wait_for(lambda: len(done(world)) == 2, "the first two documents")
     world.router.set(mode="cold", latency=0.0, retry_after=str(RETRY_AFTER_SECONDS))
     [run] = world.ui.runs(tags=[{"key": "dagster/backfill", "value": backfill}])
-    wait_for(lambda: world.ui.waits(run) != [], "the wait of the backfill's run")
-    done_before, while_it_slept = done(world), world.ui.backfill_status(backfill)
+    wait_for(lambda: world.ui.waits(run) != [], "the backfill's run to wait")
+    done_before, status_while_asleep = done(world), world.ui.backfill_status(backfill)
 
     world.ui.switch_sensor("drain_sensor", on=True)
     wait_for(
-        lambda: any("probe says upstream_cold" in words for words in world.ui.skip_reasons("drain_sensor")),
-        "a look of the sensor",
+        lambda: any("probe says upstream_cold" in reason for reason in world.ui.skip_reasons("drain_sensor")),
+        "a check by the sensor",
     )
     before = world.router.log()
     world.router.set(mode="awake")
-    world.router.wait(answers=before["answers"] + 2, timeout=120)  # the trial's, and a document's
+    world.router.wait(answers=before["answers"] + 2, timeout=120)  # the trial, and a document
     since = world.router.log()["requests"][len(before["requests"]) :]
     first = next(
         n for n, entry in enumerate(since) if entry["path"] == "/v1/chat/completions" and entry["status"] == 200
     )
-    looks = sum(entry["path"] == "/health" and entry["status"] == 200 for entry in since[:first])
-    wait_for(lambda: world.book.count("done", SUMMARIZE) == len(DOCUMENTS), "the drain")
-    when_all_was_done = world.ui.backfill_status(backfill)
-    return Night(backfill, run, while_it_slept, done_before, looks, when_all_was_done)
+    checks = sum(entry["path"] == "/health" and entry["status"] == 200 for entry in since[:first])
+    wait_for(lambda: world.ledger.count("done", SUMMARIZE) == len(DOCUMENTS), "the drain")
+    status_when_done = world.ui.backfill_status(backfill)
+    return Night(backfill, run, status_while_asleep, done_before, checks, status_when_done)
 
 
 def done(world: World) -> set[str]:
@@ -204,31 +208,33 @@ def done(world: World) -> set[str]:
 
 
 def summarized(world: World, document: str) -> bool:
-    items = world.book.items(document)
+    items = world.ledger.items(document)
     return all(stage in items and items[stage]["state"] == "done" for stage in (CLASSIFY, SUMMARIZE))
 
 
-def test_a_router_that_wakes_has_work_at_the_first_look(night: Night) -> None:
-    assert 1 <= night.looks_before_the_first_request <= 2, "the second is the drain's own"
+def test_a_router_that_wakes_gets_work_at_the_first_check(night: Night) -> None:
+    assert 1 <= night.checks_before_the_first_request <= 2, "the second check is by the drain"
 
 
 @pytest.mark.rule("drain-4")
 def test_a_backfill_is_not_green_before_its_deferred_document_is_done(night: Night) -> None:
     assert night.done_before == set(BACKFILLED[:2])
-    assert night.while_it_slept == "REQUESTED"
+    assert night.status_while_asleep == "REQUESTED"
 
 
-def test_a_backfill_ends_well_when_the_slot_is_back_and_does_not_wait_out_its_time(world: World, night: Night) -> None:
+def test_a_backfill_succeeds_when_the_slot_is_back_without_waiting_for_its_full_time(
+    world: World, night: Night
+) -> None:
     wait_for(lambda: world.ui.backfill_status(night.backfill) != "REQUESTED", "the end of the backfill", 90)
     assert world.ui.backfill_status(night.backfill) == "COMPLETED_SUCCESS"
     assert world.ui.waits(night.run)[0] == float(RETRY_AFTER_SECONDS)
-    # Whether the run did it or a drain that was faster, it stands under the run.
+    # The run or a faster drain did the document. In both cases the materialization belongs to the run.
     assert world.ui.materialization(BACKFILLED[2], SUMMARIZE)["run"] == night.run
 
 
 def test_every_document_was_answered_once_in_each_stage(world: World, night: Night) -> None:
-    assert world.book.count("done", CLASSIFY, SUMMARIZE) == 2 * len(DOCUMENTS)
+    assert world.ledger.count("done", CLASSIFY, SUMMARIZE) == 2 * len(DOCUMENTS)
     times = answered(world.router)
-    dead = sum(times.values()) - len(times)
+    repeated = sum(times.values()) - len(times)
     assert len(times) == 2 * len(DOCUMENTS)
-    assert dead <= 1  # the call that was open at the kill
+    assert repeated <= 1  # the call that was open at the kill

@@ -1,4 +1,4 @@
-"""Runs that wait for the slot, in a real `up`: a stop cancels them in words, and the next start takes their work up."""
+"""Runs that wait for the slot, in a real `up`: `stop` cancels them with a reason, and the next start does their work."""
 
 import pytest
 
@@ -13,15 +13,15 @@ pytestmark = pytest.mark.timeout(400)
 DOCUMENTS = ["one.txt", "two.txt", "three.txt"]
 
 
-def test_stop_cancels_waiting_runs_in_words_and_the_next_start_does_their_documents() -> None:
+def test_stop_cancels_waiting_runs_with_a_reason_and_the_next_start_does_their_documents() -> None:
     with Router(mode="cold") as router, home_for(router) as home:
-        ui, book = UI(home), RequestLog(home)
+        ui, ledger = UI(home), RequestLog(home)
         write_letters(home, *DOCUMENTS)
         configure(home, router)
         start_up(home)
-        wait_for(lambda: book.count("done", EXTRACT) == len(DOCUMENTS), "the texts")
+        wait_for(lambda: ledger.count("done", EXTRACT) == len(DOCUMENTS), "the texts")
         runs = [ui.materialize(document, SUMMARIZE) for document in DOCUMENTS]
-        wait_for(lambda: all(ui.waits(run) for run in runs), "the wait of each run")
+        wait_for(lambda: all(ui.waits(run) for run in runs), "each run to wait")
 
         stopped = home.run("stop")
         assert stopped.returncode == 0, stopped.stderr
@@ -30,5 +30,5 @@ def test_stop_cancels_waiting_runs_in_words_and_the_next_start_does_their_docume
 
         assert {ui.status(run) for run in runs} == {"CANCELED"}
         assert all(STOPPED_WAITING in ui.messages(run) for run in runs)
-        wait_for(lambda: book.count("done", SUMMARIZE) == len(DOCUMENTS), "the drain")
-        assert book("select attempts from work_items where attempts > 0") == []
+        wait_for(lambda: ledger.count("done", SUMMARIZE) == len(DOCUMENTS), "the drain")
+        assert ledger("select attempts from work_items where attempts > 0") == []

@@ -1,4 +1,4 @@
-"""A router that refuses everything because a setting is wrong: few calls, no document to blame, words that name it."""
+"""A router that refuses everything because of a wrong setting: few calls, no failed document, a reason with its name."""
 
 import json
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def home(router: Router) -> Iterator[Home]:
 def test_a_drain_at_a_router_that_refuses_everything_stops_early_and_names_the_setting(
     home: Home, router: Router, status: int, exit_code: int, setting: str
 ) -> None:
-    home.run("slot", "forget", "deep")  # what the status before taught
+    home.run("slot", "forget", "deep")  # forget what the previous case found
     router.set(mode="refuse", health="green", status=status)
     calls = len(router.completions())
     drained = home.run("drain", "--json")
@@ -46,6 +46,6 @@ def test_a_drain_at_a_router_that_refuses_everything_stops_early_and_names_the_s
     assert str(status) in summary["reason"]
     assert (summary["done"], summary["failed"], summary["left"]) == (0, 0, len(DOCUMENTS))
     assert 0 < len(router.completions()) - calls <= CONCURRENCY + 2
-    book = RequestLog(home)
-    assert book.count("failed") == 0
-    assert book("select sum(attempts) as n from work_items") == [{"n": 0}]
+    ledger = RequestLog(home)
+    assert ledger.count("failed") == 0
+    assert ledger("select sum(attempts) as n from work_items") == [{"n": 0}]

@@ -28,7 +28,7 @@ RUN_LIFE_SECONDS = 7.0  # of the process of a click on one document
 LOCK_WAIT_SECONDS = 240.0  # how long a door may take whose permits a dead one holds, on a busy machine
 AT_WORK, AFTERWARDS = "24", "4"  # documents of a drain that may die, and of the one after it
 SLOT_UNAVAILABLE, REFUSED = 75, 2
-AWAY_TOO_LONG = "Postgres was away for longer than Dagster waits for it"
+AWAY_TOO_LONG = "Postgres was unavailable for longer than Dagster waits"
 
 FAULTS: tuple[dict[str, Any], ...] = (
     {"mode": "cold"},

@@ -1,4 +1,4 @@
-"""A home of the test's own, named as a person names it: by variables of the environment."""
+"""Fixtures of the commands' tests. Each test has its own home; settings are environment variables."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ def call() -> Call:
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
-    """Two documents and a broken one, named by OFFLOAD_LIBRARY."""
+    """A library of two documents; OFFLOAD_LIBRARY names it."""
     folder = tmp_path / "library"
     folder.mkdir()
     (folder / "letter.txt").write_text("Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
@@ -34,14 +34,14 @@ def library(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def with_ledger(ledger_url: str) -> str:
-    """An empty ledger, named by OFFLOAD_POSTGRES_URL."""
+    """An empty ledger; OFFLOAD_POSTGRES_URL names it."""
     os.environ["OFFLOAD_POSTGRES_URL"] = ledger_url
     return ledger_url
 
 
 @pytest.fixture
 def router(router: Router) -> Router:
-    """The stand-in router, named by OFFLOAD_DEEP_URL."""
+    """The stand-in router; OFFLOAD_DEEP_URL names it."""
     os.environ["OFFLOAD_DEEP_URL"] = router.url
     os.environ["OFFLOAD_DEEP_MODEL"] = "qwen-macbook"
     return router
@@ -49,7 +49,7 @@ def router(router: Router) -> Router:
 
 @pytest.fixture
 def scanned(with_ledger: str, library: Path) -> Path:
-    """The library, scanned and extracted by the engine without Dagster."""
+    """The library after a scan and extraction by the engine, without Dagster."""
     from dagster_offload.engine.extract import run_extraction
     from dagster_offload.engine.scan import scan
     from dagster_offload.ledger.core.opening import open_ledger

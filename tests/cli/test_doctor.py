@@ -1,4 +1,4 @@
-"""`doctor` against the stand-in router: what it finds, and the line to change."""
+"""`doctor` with the stand-in router: its checks, and the setting it names."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from dagster_offload.simulator import Router
 from tests.support.cli import Call
 
 
-def test_a_healthy_slot_is_examined_to_the_end(call: Call, router: Router) -> None:
+def test_a_healthy_slot_gets_every_check(call: Call, router: Router) -> None:
     os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
     result = call("doctor")
     assert result.exit_code == 0
@@ -37,7 +37,7 @@ def test_a_healthy_slot_is_examined_to_the_end(call: Call, router: Router) -> No
 
 
 @pytest.mark.parametrize(
-    ("tells", "setting", "words"),
+    ("reported", "setting", "message"),
     [
         (None, None, "the server reports no size; 32,768 are used because OFFLOAD_DEEP_CONTEXT_TOKENS is not set"),
         (8_192, None, "the server reports 8,192 tokens"),
@@ -50,25 +50,25 @@ def test_a_healthy_slot_is_examined_to_the_end(call: Call, router: Router) -> No
         (8_192, "16384", "lower OFFLOAD_DEEP_CONTEXT_TOKENS to 8192"),
     ],
 )
-def test_it_says_how_much_of_a_document_goes_into_one_request(
-    call: Call, router: Router, tells: int | None, setting: str | None, words: str
+def test_doctor_shows_how_much_of_a_document_fits_one_request(
+    call: Call, router: Router, reported: int | None, setting: str | None, message: str
 ) -> None:
     os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
-    router.set(context_tokens=tells)
+    router.set(context_tokens=reported)
     if setting is not None:
         os.environ["OFFLOAD_DEEP_CONTEXT_TOKENS"] = setting
     result = call("doctor")
     assert result.exit_code == 0
-    assert words in result.stdout
+    assert message in result.stdout
 
 
-def test_a_server_that_names_its_model_is_offered_as_the_expected_one(call: Call, router: Router) -> None:
+def test_doctor_suggests_the_reported_model_as_the_expected_one(call: Call, router: Router) -> None:
     result = call("doctor")
     assert result.exit_code == 0
     assert result.stdout.rstrip().endswith("OFFLOAD_DEEP_EXPECTED_MODEL='extractive-8bit'")
 
 
-def test_an_echoed_name_is_no_proof(call: Call, router: Router) -> None:
+def test_an_echoed_model_name_proves_nothing(call: Call, router: Router) -> None:
     router.set(model="echo")
     assert "proves nothing" in call("doctor").stdout
 
@@ -82,7 +82,7 @@ def test_an_echoed_name_is_no_proof(call: Call, router: Router) -> None:
         ({"mode": "refuse", "status": 500}, 75, "OFFLOAD_DEEP_URL"),
     ],
 )
-def test_a_slot_that_does_not_answer_ends_with_the_line_to_change(
+def test_doctor_names_the_setting_of_a_slot_that_does_not_answer(
     call: Call, router: Router, behaviour: dict[str, object], exit_code: int, advice: str
 ) -> None:
     router.set(**behaviour)
@@ -91,18 +91,18 @@ def test_a_slot_that_does_not_answer_ends_with_the_line_to_change(
     assert advice in json.loads(result.stdout)["advice"]
 
 
-def test_before_it_waits_for_an_answer_it_says_how_long_at_most(call: Call, router: Router) -> None:
+def test_doctor_shows_the_longest_wait_before_it_waits(call: Call, router: Router) -> None:
     router.set(mode="hang")
     os.environ["OFFLOAD_DEEP_READ_TIMEOUT"] = "0.5"
     result = call("doctor")
     assert result.exit_code == 75
     assert "no answer in time" in result.stdout
-    assert "waits up to 0.5 s for each" in result.stderr
+    assert "each may take up to 0.5 s" in result.stderr
     assert call("doctor", "--json").stderr == ""
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "words"),
+    ("behaviour", "message"),
     [
         ({}, "off: obeyed as chat_template_kwargs"),
         ({"thinking": "obeys_effort"}, "off: obeyed as reasoning_effort none (chat_template_kwargs ignored)"),
@@ -121,16 +121,16 @@ def test_before_it_waits_for_an_answer_it_says_how_long_at_most(call: Call, rout
         ({"refuses": ["max_tokens"]}, "sent as max_completion_tokens: the server refuses max_tokens"),
     ],
 )
-def test_it_shows_in_which_dialect_a_request_is_sent_and_why(
-    call: Call, router: Router, behaviour: dict[str, object], words: str
+def test_doctor_shows_the_dialect_of_requests_and_the_reason(
+    call: Call, router: Router, behaviour: dict[str, object], message: str
 ) -> None:
     router.set(**behaviour)
     result = call("doctor")
     assert result.exit_code == 0
-    assert words in result.stdout
+    assert message in result.stdout
 
 
-def test_what_it_finds_out_goes_before_what_workers_found_out(call: Call, scanned: Path, router: Router) -> None:
+def test_findings_of_doctor_replace_findings_of_workers(call: Call, scanned: Path, router: Router) -> None:
     router.set(response_format="refused")
     assert call("drain", "--json").exit_code == 0
     router.set(response_format="honoured")  # the server was upgraded
@@ -140,14 +140,14 @@ def test_what_it_finds_out_goes_before_what_workers_found_out(call: Call, scanne
     assert row["dialects"]["findings"]["response_format"] == {"json_schema": "obeyed"}
 
 
-def test_a_good_answer_makes_the_next_look_at_a_misconfigured_slot_a_trial(
+def test_a_good_answer_makes_the_next_check_of_a_misconfigured_slot_a_trial(
     call: Call, scanned: Path, router: Router
 ) -> None:
     router.set(mode="refuse", status=404, health="green")
     assert call("drain", "--json").exit_code == 78
     assert call("doctor").exit_code == 78
     with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger:
-        assert not is_retry_due(ledger), "a doctor that got no answer changes nothing"
+        assert not is_retry_due(ledger), "without an answer, doctor changes nothing"
         router.set(mode="awake")
         assert call("doctor").exit_code == 0
         assert is_retry_due(ledger)
@@ -175,30 +175,30 @@ def test_another_model_than_expected_is_refused(call: Call, router: Router) -> N
 
 
 @pytest.mark.parametrize(
-    ("concurrency", "behaviour", "words", "advice"),
+    ("concurrency", "behaviour", "message", "advice"),
     [
         ("1", {}, "the server does not tell; 2 made-up documents, each asked about twice: 4 calls", None),
         ("1", {}, "reads each document once, even with 2 in flight", None),
-        ("4", {"width": 3}, "it dropped 1 of 4", "dagster-offload slot set deep --places 3"),
+        ("4", {"width": 3}, "it dropped 1 of 4", "dagster-offload slot set deep --prompt-cache-size 3"),
         ("auto", {"width": 5}, "reads each document once, even with 4 in flight", None),
         ("8", {"width": 3, "tells_places": True}, "3, says the server", None),
         ("8", {"width": 3, "tells_places": True}, "3 made-up documents, each asked about twice: 6 calls", None),
-        ("2", {"width": 1}, "it dropped 1 of 2", "dagster-offload slot set deep --places 1"),
+        ("2", {"width": 1}, "it dropped 1 of 2", "dagster-offload slot set deep --prompt-cache-size 1"),
     ],
 )
-def test_it_finds_out_how_many_documents_the_server_keeps(
-    call: Call, router: Router, concurrency: str, behaviour: dict[str, object], words: str, advice: str | None
+def test_doctor_measures_how_many_documents_the_prompt_cache_keeps(
+    call: Call, router: Router, concurrency: str, behaviour: dict[str, object], message: str, advice: str | None
 ) -> None:
     os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
     os.environ["OFFLOAD_DEEP_CONCURRENCY"] = concurrency
     router.set(**behaviour)
     result = call("doctor")
     assert result.exit_code == 0
-    assert words in result.stdout
+    assert message in result.stdout
     assert result.stdout.splitlines()[-1].endswith(advice or "Nothing to change.")
 
 
-def test_nothing_at_the_port_is_told_as_such(call: Call) -> None:
+def test_a_port_without_a_server_is_reported(call: Call) -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
@@ -208,19 +208,19 @@ def test_nothing_at_the_port_is_told_as_such(call: Call) -> None:
     assert "correct the port in OFFLOAD_DEEP_URL" in result.stdout
 
 
-def test_an_unknown_host_is_told_as_such(call: Call) -> None:
+def test_an_unknown_host_is_reported(call: Call) -> None:
     result = call("doctor", "--deep-url", "http://no-such-host.invalid:8890", "--deep-model", "m")
     assert result.exit_code == 75
     assert "OFFLOAD_DEEP_URL: the name no-such-host.invalid cannot be resolved" in result.stdout
 
 
-def test_without_a_slot_it_says_what_to_set(call: Call) -> None:
+def test_without_a_slot_doctor_names_the_settings(call: Call) -> None:
     result = call("doctor")
     assert result.exit_code == 2
     assert "OFFLOAD_DEEP_URL=http://HOST:8890" in result.stderr
 
 
-def test_it_says_why_this_machine_cannot_read_files(
+def test_doctor_explains_why_this_machine_cannot_extract_files(
     call: Call, router: Router, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = tmp_path / "shared"

@@ -1,4 +1,4 @@
-"""Words and JSON as commands print them."""
+"""Text and JSON as commands print them."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The list of commands and their help: complete, with examples, and free of charge."""
+"""The list of commands and their help: complete, with examples, and without heavy imports."""
 
 import subprocess
 import sys
@@ -12,11 +12,11 @@ from dagster_offload.cli import COMMANDS, main
 from dagster_offload.simulator import Router
 from tests.support.cli import Call
 
-# Files of the folder that are no command.
+# Files of the folder that are not commands.
 HELPERS = {"console", "exits", "formatting", "options", "quick_probe", "run_job"}
 
 
-def test_every_command_is_a_file_and_every_file_a_command() -> None:
+def test_each_command_has_a_file_and_each_file_is_a_command() -> None:
     files = {path.stem for path in Path(dagster_offload.cli.__file__).parent.glob("*.py") if path.stem[0] != "_"}
     assert {name.replace("-", "_") for name in COMMANDS} == files - HELPERS
 
@@ -29,7 +29,7 @@ def test_help_of_each_command_has_an_example(name: str, call: Call) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_list_says_one_line_of_each_command(name: str) -> None:
+def test_the_list_has_one_line_for_each_command(name: str) -> None:
     command = main.get_command(click.Context(main), name)
     assert command is not None
     assert command.name == name
@@ -59,17 +59,17 @@ def test_commands_import_only_what_they_need(arguments: list[str], unwanted: lis
         ["status", "--json"],
         ["explain", "letter.txt", "--json"],
         ["retry", "letter.txt"],
-        ["slot", "set", "deep", "--places", "2"],
+        ["slot", "set", "deep", "--prompt-cache-size", "2"],
     ],
 )
-def test_what_only_looks_at_the_ledger_imports_no_http_client(
+def test_commands_that_only_use_the_ledger_import_no_http_client(
     scanned: Path, router: Router, arguments: list[str]
 ) -> None:
     assert unwanted_imports(arguments, ["dagster", "httpx", "aiohttp", "rich"]) == []
 
 
 def unwanted_imports(arguments: list[str], unwanted: list[str]) -> list[str]:
-    """What of `unwanted` a process has loaded when the command is over."""
+    """The modules of `unwanted` that a process has imported when its command ends."""
     script = (
         "import sys\n"
         "from dagster_offload.cli import main\n"

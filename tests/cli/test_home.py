@@ -1,4 +1,4 @@
-"""One `up` per home, its port, and a home that cannot be used."""
+"""One `up` per home, its port, and homes that cannot be used."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ def taken_port() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
-def test_a_second_up_is_refused_with_the_first_ones_address(call: Call, library: Path) -> None:
+def test_a_second_up_is_refused_and_shows_the_address_of_the_first(call: Call, library: Path) -> None:
     home = Path(os.environ["OFFLOAD_HOME"])
     with hold_up_lock(home) as lock:
         lock.tell(RunningUp(os.getpid(), "http://127.0.0.1:3000"))
@@ -42,7 +42,7 @@ def test_a_home_that_is_a_file_is_named(call: Call, library: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
-def test_a_taken_port_is_refused_where_it_was_asked_for(call: Call, library: Path, taken_port: int) -> None:
+def test_a_requested_port_in_use_is_refused(call: Call, library: Path, taken_port: int) -> None:
     result = call("up", "--port", str(taken_port))
     assert result.exit_code == 2
     assert f"port {taken_port} on 127.0.0.1 is in use" in result.stderr
@@ -54,18 +54,18 @@ def test_without_a_port_the_next_free_one_is_taken(monkeypatch: pytest.MonkeyPat
     assert taken_port < choose_port("127.0.0.1", None) < taken_port + 100
 
 
-def test_no_free_port_is_told(monkeypatch: pytest.MonkeyPatch, taken_port: int) -> None:
+def test_no_free_port_is_reported(monkeypatch: pytest.MonkeyPatch, taken_port: int) -> None:
     monkeypatch.setattr("dagster_offload.service.ports.FIRST_PORT", taken_port)
     monkeypatch.setattr("dagster_offload.service.ports.PORTS_TRIED", 1)
     with pytest.raises(SettingsError, match="--port"):
         choose_port("127.0.0.1", None)
 
 
-def test_a_host_that_is_not_ours_is_told() -> None:
+def test_a_host_of_another_machine_is_refused() -> None:
     with pytest.raises(SettingsError, match="--host 192"):
         choose_port("192.0.2.1", 3000)
 
 
-def test_addresses_are_such_that_a_browser_opens() -> None:
+def test_a_browser_can_open_the_address() -> None:
     assert address_of("0.0.0.0", 3000) == "http://127.0.0.1:3000"  # noqa: S104 - not bound
     assert address_of("::1", 3000) == "http://[::1]:3000"

@@ -1,4 +1,4 @@
-"""A document's name and a router's answers are shown by every command without a character that does harm."""
+"""Every command escapes harmful characters in document names and in answers of a router."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ DRIVES = "\x1b]0;gone\x07\x9b2J\u202e\u2066"
 
 
 def hostile(line: Line, asked: Asked) -> bool:
-    """No record for the classes; a record full of control characters for the summary."""
+    """Answer classify with an invalid record, and summarize with a record full of control characters."""
     if "category" in json.dumps(asked.body["messages"]):
         content = json.dumps({"category": f"no such class {DRIVES}"})
     else:
@@ -52,7 +52,7 @@ def drained(with_ledger: str, library: Path, caplog: pytest.LogCaptureFixture) -
 
 
 def harmful_in(text: str) -> list[str]:
-    """Control and direction characters, by their Unicode category and class rather than by our own list of them."""
+    """Control and direction characters, found by Unicode category and class, not by the list that the product uses."""
     return [
         character
         for character in text
@@ -80,16 +80,16 @@ def test_no_command_shows_a_harmful_character(call: Call, drained: None, library
         assert not harmful_in(result.output), command
         assert result.output
     assert "rent [bold]\\u202efdp.txt" in call("explain", NAME).output
-    assert json.loads(call("explain", NAME, "--json").stdout)["document"] == NAME  # scripts get the name itself
+    assert json.loads(call("explain", NAME, "--json").stdout)["document"] == NAME  # scripts get the original name
 
 
-def test_retry_names_what_it_moves_without_a_harmful_character(call: Call, drained: None) -> None:
+def test_retry_shows_names_without_a_harmful_character(call: Call, drained: None) -> None:
     shown = call("retry").output
     assert not harmful_in(shown)
     assert "rent [bold]\\u202efdp.txt  classify" in shown
 
 
-def test_doctor_shows_a_servers_words_without_a_harmful_character(call: Call, with_ledger: str) -> None:
+def test_doctor_shows_a_servers_text_without_a_harmful_character(call: Call, with_ledger: str) -> None:
     with RawServer(hostile) as server:
         os.environ["OFFLOAD_DEEP_URL"], os.environ["OFFLOAD_DEEP_MODEL"] = server.url, "qwen-macbook"
         shown = call("doctor").output

@@ -1,4 +1,4 @@
-"""Keys and passwords: not in the process list, not in Postgres, not in a log, and not unencrypted without a word."""
+"""Keys and passwords: not in the process list, Postgres or a log, and a warning if they are sent unencrypted."""
 
 import logging
 import os
@@ -58,7 +58,9 @@ def test_no_password_and_no_key_reach_postgres_or_a_log(
     assert not [path for path in written if b"s3cret" in path.read_bytes()]
 
 
-def test_an_older_ledgers_password_is_overwritten(call: Call, scanned: Path, router: Router, with_ledger: str) -> None:
+def test_a_password_in_an_older_ledger_is_overwritten(
+    call: Call, scanned: Path, router: Router, with_ledger: str
+) -> None:
     os.environ["OFFLOAD_DEEP_URL"] = with_password = router.url.replace("http://", "http://me:s3cretword@")
     drain("all", 1)
     with Ledger(with_ledger) as ledger, ledger.transaction() as cur:
@@ -97,11 +99,11 @@ def test_a_key_file_that_cannot_be_read_names_its_variable(tmp_path: Path) -> No
         ("http://localhost:8890", "k", False),
     ],
 )
-def test_a_key_over_plain_http_beyond_loopback_is_noticed(url: str, key: str | None, is_reported: bool) -> None:
+def test_a_key_over_plain_http_beyond_loopback_is_detected(url: str, key: str | None, is_reported: bool) -> None:
     assert sends_key_unencrypted(SlotConfig(name="deep", url=url, model="m", api_key=key)) is is_reported
 
 
-def test_doctor_reports_an_unencrypted_key_once_with_what_to_do(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_an_unencrypted_key_once_with_advice(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFLOAD_DEEP_URL", "http://192.0.2.1:9")
     monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "m")
     monkeypatch.setenv("OFFLOAD_DEEP_API_KEY", "s3cret")
@@ -120,7 +122,7 @@ def authority() -> Iterator[trustme.CA]:
     tls_context.cache_clear()
 
 
-async def test_a_router_with_a_certificate_of_its_own_is_trusted_by_its_ca_file(
+async def test_a_router_with_its_own_certificate_is_trusted_by_its_ca_file(
     authority: trustme.CA, tmp_path: Path
 ) -> None:
     from dagster_offload.client.probe import probe

@@ -1,4 +1,4 @@
-"""What commands say about scans, before Tesseract is there and after."""
+"""What commands show about scans, before and after Tesseract is installed."""
 
 import json
 import os
@@ -13,17 +13,17 @@ from tests.support.ocr import SCANS, tesseract
 
 
 @pytest.fixture(autouse=True)
-def _ocr_is_wished_for() -> None:
+def _ocr_is_on() -> None:
     os.environ["OFFLOAD_OCR"] = "auto"
 
 
 def without_tesseract(folder: Path) -> None:
-    """As on a machine without it; Python and Postgres are called by their paths."""
+    """Hide Tesseract; Python and Postgres are called by their full paths."""
     os.environ["PATH"] = str(folder)
 
 
 @pytest.mark.tesseract
-def test_doctor_names_the_languages_that_are_read(call: Call, router: Router) -> None:
+def test_doctor_shows_the_languages_that_ocr_reads(call: Call, router: Router) -> None:
     version = tesseract().version
     assert f"Tesseract {version} reads kor+eng" in call("doctor").stdout
     os.environ["OFFLOAD_OCR_LANGUAGES"] = "eng+tlh"
@@ -33,7 +33,7 @@ def test_doctor_names_the_languages_that_are_read(call: Call, router: Router) ->
     assert found.exit_code == 0
 
 
-def test_doctor_says_how_to_get_tesseract(call: Call, router: Router, tmp_path: Path) -> None:
+def test_doctor_explains_how_to_install_tesseract(call: Call, router: Router, tmp_path: Path) -> None:
     without_tesseract(tmp_path)
     found = call("doctor")
     assert "scans are not read" in found.stdout
@@ -42,30 +42,28 @@ def test_doctor_says_how_to_get_tesseract(call: Call, router: Router, tmp_path: 
 
 
 @pytest.mark.tesseract
-def test_scans_wait_for_tesseract_and_for_a_persons_word(
-    call: Call, with_ledger: str, library: Path, tmp_path: Path
-) -> None:
+def test_scans_wait_for_tesseract_and_for_redo(call: Call, with_ledger: str, library: Path, tmp_path: Path) -> None:
     shutil.copy(SCANS / "stray_characters.pdf", library / "scan.pdf")
     path = os.environ["PATH"]
     without_tesseract(tmp_path)
     assert call("scan", "--json").exit_code == 0
     assert json.loads(call("status", "--json").stdout)["needs_ocr"] == 1
-    assert "1 are pictures of text that nobody has read. Tesseract is not installed: apt-get" in call("status").stdout
+    assert "1 scans have not been read. Tesseract is not installed: apt-get" in call("status").stdout
     refused = call("redo", "--needs-ocr", "--yes")
     assert (refused.exit_code, "apt-get install tesseract-ocr" in refused.output) == (2, True)
 
     os.environ["PATH"] = path
     assert "dagster-offload redo --needs-ocr" in call("status").stdout
     preview = call("redo", "--needs-ocr")
-    assert preview.exit_code == 2  # it asks, and nobody answers
+    assert preview.exit_code == 2  # standard input is not a terminal
     assert "1 documents, 1 pages: about" in preview.output
-    assert "1 put back" in call("redo", "--needs-ocr", "--yes").output
+    assert "1 marked as pending" in call("redo", "--needs-ocr", "--yes").output
     assert call("scan", "--json").exit_code == 0
     assert json.loads(call("status", "--json").stdout)["needs_ocr"] == 0
     assert "read by OCR (kor+eng)" in call("explain", "scan.pdf").stdout
-    assert "every picture of text was read already" in call("redo", "--needs-ocr", "--yes").output
+    assert "all scans have already been read" in call("redo", "--needs-ocr", "--yes").output
 
 
-def test_redo_wants_one_of_its_options(call: Call) -> None:
+def test_redo_requires_exactly_one_option(call: Call) -> None:
     assert call("redo").exit_code == 2
     assert call("redo", "--outdated", "--needs-ocr").exit_code == 2

@@ -1,4 +1,4 @@
-"""How commands end when they cannot do their work: one line that names what to change, an exit code, no traceback."""
+"""How commands report errors: one line that names what to change, an exit code, no traceback."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def home() -> Path:
 
 
 @pytest.mark.rule("drain-1")
-def test_a_drain_of_extract_is_refused_before_anything_is_touched(call: Call) -> None:
+def test_a_drain_of_extract_is_refused_before_anything_is_opened(call: Call) -> None:
     result = call("drain", "extract", "--deep-url", "http://localhost:1", "--deep-model", "m")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
@@ -26,7 +26,7 @@ def test_a_drain_of_extract_is_refused_before_anything_is_touched(call: Call) ->
 
 
 @pytest.mark.rule("drain-1")
-def test_a_drain_without_a_deep_slot_is_refused_before_anything_is_touched(call: Call) -> None:
+def test_a_drain_without_a_deep_slot_is_refused_before_anything_is_opened(call: Call) -> None:
     result = call("drain", "--json")
     assert result.exit_code == 2
     assert json.loads(result.stdout) == {
@@ -38,7 +38,7 @@ def test_a_drain_without_a_deep_slot_is_refused_before_anything_is_touched(call:
 
 
 @pytest.mark.parametrize("arguments", [["drain"], ["status"], ["scan"], ["doctor"], ["up"]])
-def test_a_url_without_a_model_is_named(call: Call, arguments: list[str]) -> None:
+def test_a_url_without_a_model_is_refused(call: Call, arguments: list[str]) -> None:
     os.environ["OFFLOAD_DEEP_URL"] = "http://localhost:1"
     result = call(*arguments)
     assert result.exit_code == 2
@@ -57,7 +57,7 @@ def test_a_url_without_a_model_is_named(call: Call, arguments: list[str]) -> Non
         ["bogus", "--json"],
     ],
 )
-def test_a_wrong_usage_is_one_json_object_where_that_was_asked_for(call: Call, arguments: list[str]) -> None:
+def test_wrong_usage_with_json_prints_one_json_object(call: Call, arguments: list[str]) -> None:
     result = call(*arguments)
     assert result.exit_code == 2
     found = json.loads(result.stdout)
@@ -65,15 +65,15 @@ def test_a_wrong_usage_is_one_json_object_where_that_was_asked_for(call: Call, a
     assert found["error"] in result.stderr
 
 
-def test_a_wrong_usage_without_json_shows_the_usage(call: Call) -> None:
+def test_wrong_usage_without_json_shows_the_usage(call: Call) -> None:
     result = call("status", "--bogus")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "Usage: " in result.stderr
 
 
-@pytest.mark.parametrize("option", ["--concurrency", "--places"])
+@pytest.mark.parametrize("option", ["--concurrency", "--prompt-cache-size"])
 @pytest.mark.parametrize("typed", ["foo", "0", "513"])
-def test_a_wrong_number_of_a_slot_is_told_with_what_it_may_be(call: Call, option: str, typed: str) -> None:
+def test_a_wrong_number_for_a_slot_is_refused_with_the_valid_range(call: Call, option: str, typed: str) -> None:
     result = call("slot", "set", "deep", option, typed)
     assert result.exit_code == 2
     assert f"{typed} is neither a number from 1 to 512 nor auto" in result.stderr
@@ -82,7 +82,7 @@ def test_a_wrong_number_of_a_slot_is_told_with_what_it_may_be(call: Call, option
 @pytest.mark.parametrize(
     "arguments", [["drain"], ["status"], ["scan"], ["doctor"], ["up"], ["slot", "show"], ["explain", "x.txt"], ["stop"]]
 )
-def test_a_url_that_cannot_be_is_named_before_anything_is_touched(call: Call, arguments: list[str]) -> None:
+def test_an_invalid_url_is_refused_before_anything_is_opened(call: Call, arguments: list[str]) -> None:
     os.environ |= {"OFFLOAD_DEEP_URL": "http://127.0.0.1:99999", "OFFLOAD_DEEP_MODEL": "m"}
     result = call(*arguments)
     assert result.exit_code == 2
@@ -91,7 +91,7 @@ def test_a_url_that_cannot_be_is_named_before_anything_is_touched(call: Call, ar
     assert not home().exists()
 
 
-def test_a_wrong_setting_is_named(call: Call) -> None:
+def test_the_message_names_a_wrong_setting(call: Call) -> None:
     os.environ["OFFLOAD_DEEP_CONCURRENCY"] = "many"
     result = call("status")
     assert result.exit_code == 2
@@ -99,13 +99,13 @@ def test_a_wrong_setting_is_named(call: Call) -> None:
     assert result.stderr.count("\n") == 1
 
 
-def test_up_without_a_library_says_how_to_name_one(call: Call) -> None:
+def test_up_without_a_library_explains_how_to_set_one(call: Call) -> None:
     result = call("up")
     assert result.exit_code == 2
     assert "--library" in result.stderr
 
 
-def test_an_error_of_ours_is_one_line_with_a_log_that_quotes_no_document(
+def test_an_unexpected_error_is_one_line_and_its_log_quotes_no_document(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     document = "what stands in a document"
@@ -113,23 +113,25 @@ def test_an_error_of_ours_is_one_line_with_a_log_that_quotes_no_document(
     def fail(*_: object) -> None:
         raise RuntimeError("\n".join(["it broke", f"DETAIL: {document}"]))
 
-    monkeypatch.setattr(status, "_look", fail)
+    monkeypatch.setattr(status, "_load_report", fail)
     result = call("status", "--json")
     assert result.exit_code == 1
     assert "Traceback" not in result.output
     assert json.loads(result.stdout)["exit_code"] == 1
     log = home() / "logs" / "errors.log"
-    assert f"RuntimeError: it broke - this is our fault; details in {log}" in result.stderr
+    assert (
+        f"RuntimeError: it broke - this is a bug in dagster-offload; please report it. Details: {log}" in result.stderr
+    )
     written = log.read_text()
     assert "in fail" in written
     assert document not in written.replace(f'document = "{document}"', "")
 
 
-def test_an_interrupt_is_said_in_one_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_is_reported_in_one_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(status, "_look", interrupt)
+    monkeypatch.setattr(status, "_load_report", interrupt)
     result = call("status")
     assert result.exit_code == 130
     assert result.stderr == "dagster-offload: interrupted; nothing is lost\n"
@@ -140,10 +142,10 @@ def test_an_interrupt_is_said_in_one_line(call: Call, monkeypatch: pytest.Monkey
     [
         (["status", "--help"], 1, 0),
         (["doctor", "--deep-url", "http://127.0.0.1:1", "--deep-model", "m"], 1, 0),
-        (["drain", "--json"], 2, 1),  # a refusal stays one
+        (["drain", "--json"], 2, 1),  # the error is still reported
     ],
 )
-def test_a_reader_that_went_away_is_nobodys_fault(arguments: list[str], exit_code: int, lines: int) -> None:
+def test_a_closed_output_pipe_is_not_reported_as_an_error(arguments: list[str], exit_code: int, lines: int) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "dagster_offload.cli", *arguments]
@@ -156,11 +158,11 @@ def test_a_reader_that_went_away_is_nobodys_fault(arguments: list[str], exit_cod
     assert not home().exists()
 
 
-def test_a_pipe_that_broke_elsewhere_is_told(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_broken_pipe_is_reported(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr(status, "_look", fail)
+    monkeypatch.setattr(status, "_load_report", fail)
     result = call("status")
     assert result.exit_code == 1
     assert "BrokenPipeError" in result.stderr

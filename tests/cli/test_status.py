@@ -10,6 +10,7 @@ from dagster_offload.cli.options import document_key
 from dagster_offload.cli.up import _lines
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import permits, slots
 from dagster_offload.settings import load_settings
@@ -34,7 +35,7 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
         },
         "stages": {"extract": NOTHING, "classify": NOTHING, "summarize": NOTHING},
         "events_pending": 0,
-        "width": None,
+        "concurrency": None,
         "estimate": {
             "tokens_per_second": None,
             "documents_per_hour": None,
@@ -58,10 +59,10 @@ def test_status_probes_the_slot_and_registers_nothing(call: Call, with_ledger: s
         "reason": "upstream_cold",
         "retry_at": None,
     }
-    assert "seen no slot" in call("slot", "show").stdout
+    assert "has no slot" in call("slot", "show").stdout
 
 
-def test_a_slot_that_answers_no_health_request_beside_our_own_call_is_busy_and_not_away(
+def test_a_slot_that_answers_no_health_request_during_a_call_is_busy(
     call: Call, scanned: Path, router: Router, change_timing: ChangeTiming
 ) -> None:
     change_timing(probe_limit=0.2)
@@ -79,13 +80,13 @@ def test_a_slot_that_answers_no_health_request_beside_our_own_call_is_busy_and_n
         assert "busy, 1 of our calls open" in call("status").stdout
 
 
-def test_status_says_what_waits_for_whom(call: Call, scanned: Path) -> None:
+def test_status_shows_what_is_waiting_and_why(call: Call, scanned: Path) -> None:
     result = call("status")
     assert result.exit_code == 0
     assert "4 waiting: no deep slot is configured" in result.stdout
 
 
-def test_status_says_how_fast_the_slot_is_and_what_the_last_drain_cost(
+def test_status_shows_the_speed_of_the_slot_and_the_tokens_of_the_last_drain(
     call: Call, scanned: Path, router: Router
 ) -> None:
     router.set(latency=0.05)
@@ -96,20 +97,26 @@ def test_status_says_how_fast_the_slot_is_and_what_the_last_drain_cost(
     assert found["last_drain"]["written"] > 0
     assert found["estimate"]["documents_per_hour"] > 0
     assert found["estimate"]["slot_hours_left"] == 0
-    assert found["width"] == {"width": 1, "permits": 1, "places": None, "is_auto": False, "found": None}
+    assert found["concurrency"] == {
+        "concurrency": 1,
+        "permits": 1,
+        "prompt_cache_size": None,
+        "is_auto": False,
+        "found": None,
+    }
     shown = call("status").stdout
     assert "documents an hour" in shown
     assert "tokens   last drain: " in shown
 
 
-def test_status_has_no_line_of_tokens_where_the_last_drain_used_none(call: Call, scanned: Path, router: Router) -> None:
+def test_status_shows_no_tokens_if_the_last_drain_used_none(call: Call, scanned: Path, router: Router) -> None:
     router.set(mode="refuse", status=400)
     call("drain")
     assert json.loads(call("status", "--json").stdout)["last_drain"]["calls"] > 0
     assert "tokens   " not in call("status").stdout
 
 
-def test_status_and_explain_tell_how_far_a_long_document_is_read(call: Call, scanned: Path, with_ledger: str) -> None:
+def test_status_and_explain_show_the_progress_of_a_long_document(call: Call, scanned: Path, with_ledger: str) -> None:
     with Ledger(with_ledger) as ledger, ledger.transaction() as cur:
         cur.execute(
             "update work_items set parts_done = 37, parts_total = 400, part_sizes = '[[0, 1000]]' "
@@ -121,7 +128,7 @@ def test_status_and_explain_tell_how_far_a_long_document_is_read(call: Call, sca
     assert "pending, 37 of 400 parts" in call("explain", "letter.txt").stdout
 
 
-def test_explain_takes_a_key_or_a_path_and_tells_every_change(call: Call, scanned: Path) -> None:
+def test_explain_accepts_a_key_or_a_path_and_shows_every_change(call: Call, scanned: Path) -> None:
     by_key = call("explain", "letter.txt")
     by_path = call("explain", str(scanned / "letter.txt"))
     assert by_key.exit_code == 0
@@ -136,13 +143,13 @@ def test_explain_takes_a_key_or_a_path_and_tells_every_change(call: Call, scanne
     ]
 
 
-def test_explain_shows_the_answers_that_were_refused_only_when_asked(call: Call, scanned: Path, router: Router) -> None:
+def test_explain_shows_refused_answers_only_with_its_option(call: Call, scanned: Path, router: Router) -> None:
     router.set(answers="garbage")
     assert call("drain", "classify", "--json").exit_code == 0
     answer = "I would rather not answer in JSON."
-    told = call("explain", "letter.txt").stdout
-    assert answer not in told
-    assert "--answer" in told
+    output = call("explain", "letter.txt").stdout
+    assert answer not in output
+    assert "--answer" in output
     assert answer not in call("explain", "letter.txt", "--json").stdout
     shown = call("explain", "letter.txt", "--answer").stdout
     assert shown.count(answer) == 2
@@ -151,12 +158,12 @@ def test_explain_shows_the_answers_that_were_refused_only_when_asked(call: Call,
     assert (first["stage"], first["code"], first["answer"]) == ("classify", "no_json", answer)
 
 
-def test_explain_says_where_no_answer_was_refused(call: Call, scanned: Path) -> None:
+def test_explain_reports_that_no_answer_was_refused(call: Call, scanned: Path) -> None:
     assert "No answer about this document was refused." in call("explain", "letter.txt", "--answer").stdout
     assert "--answer" not in call("explain", "letter.txt").stdout
 
 
-def test_explain_refuses_what_is_no_document(call: Call, scanned: Path) -> None:
+def test_explain_refuses_an_unknown_document(call: Call, scanned: Path) -> None:
     result = call("explain", "nothing.txt", "--json")
     assert result.exit_code == 2
     assert "no such document: nothing.txt" in json.loads(result.stdout)["error"]
@@ -170,9 +177,7 @@ def test_a_document_typed_in_another_unicode_form_is_the_same_document() -> None
 
 
 @pytest.mark.parametrize("named", ["library", "link", "library/letters/.."])
-def test_a_document_is_found_by_any_path_that_leads_to_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
-) -> None:
+def test_a_document_is_found_by_any_path_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
     letters = tmp_path / "library" / "letters"
     letters.mkdir(parents=True)
     (letters / "a.txt").touch()
@@ -196,7 +201,7 @@ def test_a_document_is_found_by_any_path_that_leads_to_it(
         assert document_key(library, typed) == key, typed
 
 
-def test_a_path_that_leads_elsewhere_stays_as_it_was_typed(tmp_path: Path) -> None:
+def test_a_path_outside_the_library_stays_unchanged(tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
     (tmp_path / "other.txt").touch()
     assert document_key(tmp_path / "library", f"{tmp_path}/other.txt") == f"{tmp_path}/other.txt"
@@ -210,7 +215,7 @@ def test_a_path_that_leads_elsewhere_stays_as_it_was_typed(tmp_path: Path) -> No
         ("two\nlines.txt", "two\\nlines.txt", "it contains a control character"),
     ],
 )
-def test_a_name_that_cannot_be_a_key_is_told_with_its_reason(
+def test_a_name_that_cannot_be_a_key_is_reported_with_the_reason(
     call: Call, with_ledger: str, library: Path, name: str, shown: str, why: str
 ) -> None:
     (library / name).touch()
@@ -227,17 +232,17 @@ def test_a_backslash_is_part_of_a_key() -> None:
     assert document_key(None, "a\\b.txt") == "a\\b.txt"
 
 
-def test_a_folder_named_by_an_option_may_hold_two_dots(call: Call, tmp_path: Path) -> None:
+def test_a_folder_in_an_option_may_contain_two_dots(call: Call, tmp_path: Path) -> None:
     assert call("stop", "--home", "sub/../else").stdout == f"nothing was running on {tmp_path}/else\n"
 
 
-def test_retry_of_nothing_says_so(call: Call, scanned: Path) -> None:
+def test_retry_reports_that_there_is_nothing_to_retry(call: Call, scanned: Path) -> None:
     result = call("retry")
     assert result.exit_code == 0
     assert "nothing to retry" in result.stdout
 
 
-def test_retry_brings_failed_work_back(call: Call, with_ledger: str, library: Path) -> None:
+def test_retry_makes_failed_work_pending(call: Call, with_ledger: str, library: Path) -> None:
     (library / "broken.pdf").write_bytes(b"%PDF-1.7 no such thing")
     scan_and_extract()
     assert json.loads(call("status", "--json").stdout)["stages"]["extract"]["failed"] == 1
@@ -249,10 +254,10 @@ def test_retry_brings_failed_work_back(call: Call, with_ledger: str, library: Pa
 def test_retry_of_an_unknown_document_is_refused(call: Call, scanned: Path) -> None:
     result = call("retry", "nothing.txt")
     assert result.exit_code == 2
-    assert "no such document: nothing.txt (is it in the library, and scanned?)" in result.stderr
+    assert "no such document: nothing.txt (is it in the library, and has it been scanned?)" in result.stderr
 
 
-def test_redo_shows_the_price_and_asks_first(call: Call, scanned: Path, router: Router) -> None:
+def test_redo_shows_the_cost_and_asks_for_confirmation(call: Call, scanned: Path, router: Router) -> None:
     drained()
     assert "nothing is outdated" in call("redo", "--outdated").stdout
     os.environ["OFFLOAD_CLASSES"] = "letter,minutes"
@@ -264,11 +269,11 @@ def test_redo_shows_the_price_and_asks_first(call: Call, scanned: Path, router: 
     assert json.loads(call("status", "--json").stdout)["stages"]["classify"]["pending"] == 2
 
 
-def test_redo_needs_to_be_told_what(call: Call) -> None:
+def test_redo_without_an_option_is_wrong_usage(call: Call) -> None:
     assert call("redo").exit_code == 2
 
 
-def test_slot_set_changes_what_was_seen_and_forget_ends_it(call: Call, scanned: Path, router: Router) -> None:
+def test_slot_set_changes_a_slot_and_forget_removes_it(call: Call, scanned: Path, router: Router) -> None:
     assert call("slot", "set", "deep", "--concurrency", "4").exit_code == 2
     drained()
     assert call("slot", "set", "deep", "--concurrency", "4").exit_code == 0
@@ -278,7 +283,7 @@ def test_slot_set_changes_what_was_seen_and_forget_ends_it(call: Call, scanned: 
     assert json.loads(call("slot", "show", "--json").stdout) == {"slots": []}
 
 
-def test_slot_show_says_in_which_dialects_a_server_is_asked_and_why(call: Call, scanned: Path, router: Router) -> None:
+def test_slot_show_shows_the_dialects_of_requests_and_the_reasons(call: Call, scanned: Path, router: Router) -> None:
     router.set(system_role=False, response_format="json_object_only")
     assert call("drain", "--json").exit_code == 0
     shown = " ".join(call("slot", "show").stdout.split())
@@ -291,41 +296,40 @@ def test_slot_show_says_in_which_dialects_a_server_is_asked_and_why(call: Call, 
     assert slot["dialects"]["document"] == {"system message": "refused"}
 
 
-def test_a_slot_whose_time_has_come_is_shown_as_due_and_before_that_with_its_time(
-    call: Call, scanned: Path, router: Router
-) -> None:
+def test_status_shows_the_time_of_the_next_check_until_it_is_due(call: Call, scanned: Path, router: Router) -> None:
     from dagster_offload.drain import drain
 
     router.set(mode="cold")
     assert drain().is_slot_unavailable
-    assert "asked again" in call("status").stdout
-    assert "now due" not in call("slot", "show").stdout
+    assert "next check" in call("status").stdout
+    assert "now" not in call("slot", "show").stdout.split()
     assert call("slot", "set", "deep", "--try-again").exit_code == 0
-    told = call("status").stdout
-    assert "to be checked at the next tick (by a running up, or dagster-offload drain)" in told
-    assert "asked again" not in told
-    assert "now due" in call("slot", "show").stdout
+    output = call("status").stdout
+    assert CHECKED_AT_THE_NEXT_TICK in output
+    assert "; next check" not in output
+    assert "now" in call("slot", "show").stdout.split()
 
 
-def test_slot_set_takes_auto_and_places_and_shows_them(call: Call, scanned: Path, router: Router) -> None:
+def test_slot_set_accepts_auto_and_a_prompt_cache_size(call: Call, scanned: Path, router: Router) -> None:
     drained()
-    assert call("slot", "set", "deep", "--concurrency", "auto", "--places", "3").exit_code == 0
+    assert call("slot", "set", "deep", "--concurrency", "auto", "--prompt-cache-size", "3").exit_code == 0
     [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]
-    assert (slot["permits"], slot["is_auto"], slot["places"], slot["places_from"]) == (1, True, 3, "person")
+    assert (slot["permits"], slot["is_auto"]) == (1, True)
+    assert (slot["prompt_cache_size"], slot["prompt_cache_size_from"]) == (3, "person")
     shown = call("slot", "show").stdout
     assert "1 (auto)" in shown
-    assert "3 (you said)" in shown
-    assert call("slot", "set", "deep", "--places", "auto").exit_code == 0
+    assert "3 (set by you)" in shown
+    assert call("slot", "set", "deep", "--prompt-cache-size", "auto").exit_code == 0
     [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]
-    assert (slot["places"], slot["places_from"]) == (None, None)
-    assert call("slot", "set", "deep", "--places", "0").exit_code == 2
+    assert (slot["prompt_cache_size"], slot["prompt_cache_size_from"]) == (None, None)
+    assert call("slot", "set", "deep", "--prompt-cache-size", "0").exit_code == 2
     assert call("slot", "set", "deep", "--concurrency", "many").exit_code == 2
 
 
-def test_a_lost_slot_is_told_by_status_and_redo(call: Call, scanned: Path, router: Router) -> None:
+def test_status_and_redo_report_a_lost_slot(call: Call, scanned: Path, router: Router) -> None:
     drained()
     del os.environ["OFFLOAD_DEEP_URL"]
-    assert "this ledger knows one" in call("status").stdout
+    assert "this ledger has a deep slot" in call("status").stdout
     result = call("redo", "--outdated")
     assert result.exit_code == 2
     assert "dagster-offload slot forget deep" in result.stderr
@@ -365,7 +369,7 @@ def test_a_password_in_a_slots_url_is_never_shown(call: Call, scanned: Path, rou
     assert f"deep slot was qwen-macbook at {router.url}" in results[-1].output
 
 
-def test_up_shows_where_its_slots_are_without_their_passwords(call: Call, library: Path) -> None:
+def test_up_shows_the_urls_of_its_slots_without_passwords(call: Call, library: Path) -> None:
     for name in ("DEEP", "PRIMARY"):
         settings = load_settings(**{f"{name.lower()}_url": "http://me:s3cret@laptop:1", f"{name.lower()}_model": "m"})
         shown = str(list(_lines(settings, "http://127.0.0.1:3000")))

@@ -1,4 +1,4 @@
-"""`dagster-offload text`: what extraction makes of files, with nothing set up."""
+"""`dagster-offload text`: the text of files, without any setup."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_text_goes_to_standard_output_and_a_line_about_the_file_to_standard_erro
     assert result.stderr.startswith(f"{note}: ok, 6 characters, ")
 
 
-def test_the_exit_code_tells_an_unreadable_file_from_wrong_usage(call: Call, tmp_path: Path) -> None:
+def test_an_unreadable_file_and_wrong_usage_have_different_exit_codes(call: Call, tmp_path: Path) -> None:
     (tmp_path / "nothing.txt").write_bytes(b"")
     assert call("text", str(tmp_path / "nothing.txt")).exit_code == 0
     assert call("text", str(tmp_path / "nothing.txt"), str(FORMATS / "protected.pdf")).exit_code == 65

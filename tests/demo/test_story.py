@@ -1,10 +1,10 @@
-"""What the demonstration says."""
+"""The output of the demonstration."""
 
 import pytest
 
 from dagster_offload.demo.story import times
 
 
-@pytest.mark.parametrize(("count", "words"), [(0, "0 times"), (1, "once"), (2, "2 times")])
-def test_how_often_in_words(count: int, words: str) -> None:
-    assert times(count) == words
+@pytest.mark.parametrize(("count", "text"), [(0, "0 times"), (1, "once"), (2, "2 times")])
+def test_a_count_is_shown_as_text(count: int, text: str) -> None:
+    assert times(count) == text

@@ -72,7 +72,7 @@ def test_only_a_server_that_reports_little_reuse_gives_a_warning(found: float | 
     warning = warning_of(found, "deep")
     assert (warning is not None) == is_warned
     if warning is not None:
-        assert "slot set deep --places" in warning
+        assert "slot set deep --prompt-cache-size" in warning
         assert "\n" not in warning
 
 
