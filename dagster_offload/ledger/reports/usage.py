@@ -70,5 +70,5 @@ def warning_of(reuse: float | None, slot: str) -> str | None:
     return (
         f"the {slot} slot read most of each document again for its second stage (only {reuse:.0%} of the prompt came from "
         f"its cache): make its server cache more prompts (llama.cpp --parallel, mlx --prompt-cache-size), or process fewer "
-        f"documents at once: dagster-offload slot set {slot} --prompt-cache-size P; dagster-offload doctor shows its prompt cache size"
+        f"documents at once: dagster-offload slot set {slot} --prompt-cache-size P; dagster-offload doctor measures it"
     )
