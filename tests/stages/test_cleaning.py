@@ -1,4 +1,4 @@
-"""Fields of an answer are cleaned and bounded before they are a record, whatever the router wrote."""
+"""The fields of an answer are cleaned and limited in length before they become a record."""
 
 import json
 
@@ -23,12 +23,12 @@ def test_no_control_or_direction_character_reaches_a_record(harmful: str) -> Non
     assert classify.parse(json.dumps({"category": f"invo{harmful}ice"}), ("invoice", "other")).category == "invoice"
 
 
-def test_a_summary_of_nothing_but_control_characters_is_none() -> None:
+def test_a_summary_of_only_control_characters_is_refused() -> None:
     with pytest.raises(Exception, match="summary"):
         summary_of(summary=OVERRIDE * 10)
 
 
-def test_lines_and_joiners_stay() -> None:
+def test_line_breaks_and_joiners_are_kept() -> None:
     text = "می‌خواهم 👩‍👩‍👧\r\nsecond line\twith a tab"
     assert summary_of(summary=text).summary == text.replace("\r\n", "\n")
 
@@ -41,14 +41,14 @@ def test_a_title_is_one_line_of_at_most_300_characters() -> None:
     assert title.endswith("…")
 
 
-def test_the_other_fields_are_bounded() -> None:
+def test_the_other_fields_are_limited_in_length() -> None:
     found = summary_of(summary="s" * 1_000_000, key_points=[f"{number} {'p' * 10_000}" for number in range(10_000)])
     assert len(found.summary) == LONGEST_SUMMARY
     assert len(found.key_points) == MOST_POINTS
     assert {len(point) for point in found.key_points} == {LONGEST_POINT}
 
 
-def test_what_fits_is_left_as_it_is() -> None:
+def test_fields_within_the_limits_are_unchanged() -> None:
     found = summary_of(title="t" * LONGEST_TITLE, key_points=["one", "two"])
     assert found.title == "t" * LONGEST_TITLE
     assert found.key_points == ("one", "two")
