@@ -9,7 +9,7 @@ from dagster_offload.errors import LedgerUnavailable
 # Superusers are trusted, because they can do everything anyway.
 _FOREIGN_OBJECT = """
     with ns as (select oid, nspname, nspowner from pg_namespace where nspname = %s), objects as (
-        select 1 as place, 'schema' as kind, nspname::text as name, nspowner as owner from ns
+        select 1 as ordinal, 'schema' as kind, nspname::text as name, nspowner as owner from ns
         union all
         select 2, case relkind when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence'
             when 'f' then 'foreign table' else 'table' end, relname, relowner
@@ -23,7 +23,7 @@ _FOREIGN_OBJECT = """
             and typelem = 0
     )
     select kind, name, rolname as role, current_user as own_role from objects join pg_roles r on r.oid = owner
-    where rolname <> current_user and not rolsuper order by place, name limit 1
+    where rolname <> current_user and not rolsuper order by ordinal, name limit 1
 """
 _FOREIGN_RIGHT = """
     select coalesce(rolname, 'public') as role from pg_namespace, aclexplode(nspacl) as acl

@@ -7,7 +7,7 @@ from dagster_offload.service.postgres_keeper import KeptPostgres
 
 
 def test_up_restarts_a_postgres_that_ended_and_names_its_log(tmp_path: Path) -> None:
-    revived, said = threading.Event(), list[str]()
-    KeptPostgres(tmp_path, revived.set, said.append).look()
+    revived, messages = threading.Event(), list[str]()
+    KeptPostgres(tmp_path, revived.set, messages.append).look()
     assert revived.wait(10)
-    assert said == [f"Postgres ended; starting it again. Log: {tmp_path / 'postgres' / 'server.log'}"]
+    assert messages == [f"Postgres ended; starting it again. Log: {tmp_path / 'postgres' / 'server.log'}"]

@@ -52,7 +52,7 @@ def test_the_error_for_an_invalid_address_names_the_setting_and_shows_nothing_of
 
 
 @pytest.mark.parametrize(
-    ("place", "reason"),
+    ("address", "reason"),
     [
         ("127.0.0.1:1/library", "Connection refused"),
         ("db.invalid/library", "failed to resolve host"),
@@ -60,12 +60,12 @@ def test_the_error_for_an_invalid_address_names_the_setting_and_shows_nothing_of
     ],
 )
 def test_the_error_for_an_unreachable_server_is_one_line_without_the_password(
-    place: str, reason: str, caplog: pytest.LogCaptureFixture
+    address: str, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
 
     with pytest.raises(LedgerUnavailable, match=rf"^OFFLOAD_POSTGRES_URL: .*{reason}") as caught:
-        ensure(f"postgresql://somebody:hunter2@{place}")
+        ensure(f"postgresql://somebody:hunter2@{address}")
 
     assert "\n" not in str(caught.value)
     assert "hunter2" not in f"{caught.value!r} {caught.value.__cause__!r} {caplog.text}"

@@ -1,4 +1,4 @@
-"""Unusual homes: paths too long for a socket, odd names, read-only or full disks, and files in place of folders."""
+"""Unusual homes: paths too long for a socket, odd names, read-only or full disks, and files instead of folders."""
 
 import os
 import shutil

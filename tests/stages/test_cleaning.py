@@ -18,8 +18,10 @@ def summary_of(**fields: object) -> summarize.Summary:
 
 @pytest.mark.parametrize("harmful", [CLEAR_SCREEN[0], "\x9b", "\x07", "\x7f", OVERRIDE, "\u2066", "\u200f", HIDDEN])
 def test_no_control_or_direction_character_reaches_a_record(harmful: str) -> None:
-    found = summary_of(summary=f"Rent{harmful} is due.", title=f"{harmful}Rent", key_points=[f"Due{harmful} on Monday"])
-    assert (found.summary, found.title, found.key_points) == ("Rent is due.", "Rent", ("Due on Monday",))
+    record = summary_of(
+        summary=f"Rent{harmful} is due.", title=f"{harmful}Rent", key_points=[f"Due{harmful} on Monday"]
+    )
+    assert (record.summary, record.title, record.key_points) == ("Rent is due.", "Rent", ("Due on Monday",))
     assert classify.parse(json.dumps({"category": f"invo{harmful}ice"}), ("invoice", "other")).category == "invoice"
 
 
@@ -42,13 +44,13 @@ def test_a_title_is_one_line_of_at_most_300_characters() -> None:
 
 
 def test_the_other_fields_are_limited_in_length() -> None:
-    found = summary_of(summary="s" * 1_000_000, key_points=[f"{number} {'p' * 10_000}" for number in range(10_000)])
-    assert len(found.summary) == LONGEST_SUMMARY
-    assert len(found.key_points) == MOST_POINTS
-    assert {len(point) for point in found.key_points} == {LONGEST_POINT}
+    record = summary_of(summary="s" * 1_000_000, key_points=[f"{number} {'p' * 10_000}" for number in range(10_000)])
+    assert len(record.summary) == LONGEST_SUMMARY
+    assert len(record.key_points) == MOST_POINTS
+    assert {len(point) for point in record.key_points} == {LONGEST_POINT}
 
 
 def test_fields_within_the_limits_are_unchanged() -> None:
-    found = summary_of(title="t" * LONGEST_TITLE, key_points=["one", "two"])
-    assert found.title == "t" * LONGEST_TITLE
-    assert found.key_points == ("one", "two")
+    record = summary_of(title="t" * LONGEST_TITLE, key_points=["one", "two"])
+    assert record.title == "t" * LONGEST_TITLE
+    assert record.key_points == ("one", "two")

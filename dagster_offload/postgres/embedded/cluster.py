@@ -48,15 +48,15 @@ def make_cluster(paths: Paths, account: Account, bin_folder: Path, lock_fd: int)
 def check_major_version(paths: Paths) -> None:
     """Raise `LedgerUnavailable` unless the data folder was created by the bundled PostgreSQL major version."""
     try:
-        found = (paths.data / "PG_VERSION").read_text().strip()
+        created_by = (paths.data / "PG_VERSION").read_text().strip()
     except FileNotFoundError:
         raise LedgerUnavailable(
             f"{paths.data} is not a Postgres data folder (it has no PG_VERSION): restore it, or move it elsewhere to start"
             " with an empty database"
         ) from None
-    if found != str(MAJOR_VERSION):
+    if created_by != str(MAJOR_VERSION):
         raise LedgerUnavailable(
-            f"{paths.data} was created by PostgreSQL {found} and this release includes {MAJOR_VERSION}: dump it with the"
+            f"{paths.data} was created by PostgreSQL {created_by} and this release includes {MAJOR_VERSION}: dump it with the"
             " release of dagster-offload that created it, and restore it into a new OFFLOAD_HOME"
         )
 
