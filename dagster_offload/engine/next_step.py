@@ -80,7 +80,7 @@ def next_step(reply: Reply, question: Question, stage: LLMStage, text: str) -> S
         return Accept(reply.call, stage.parse(reply.answer).model_dump(mode="json"))
     except UnusableAnswer as fault:
         call = dataclasses.replace(reply.call, outcome=fault.code)
-        again = question.asked_again(fault, reply.answer)
+        again = question.follow_up(fault, reply.answer)
         return Blame(call, fault) if again is None else AskAgain(call, fault, again)
 
 

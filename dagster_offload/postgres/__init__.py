@@ -1,6 +1,6 @@
 """Postgres for the ledger and for Dagster's storages: the user's own, or an embedded server in the home.
 
-`ensure_postgres` is the one way in; what it returns serves every process of this host.
+`ensure_postgres` is the only entry point. The URL it returns serves every process on this host.
 """
 
 from dagster_offload.postgres.embedded.accounts import prepare_home
@@ -23,7 +23,7 @@ __all__ = [
 
 
 def ensure_postgres(settings: Settings) -> str:
-    """The URL of the ledger's database, which answers now; starts the embedded server where it must.
+    """Return the URL of the ledger's database after it has answered. Starts the embedded server if it does not run.
 
     Raises `SettingsError` for an unusable OFFLOAD_POSTGRES_URL and `LedgerUnavailable` for everything else.
     """

@@ -1,4 +1,4 @@
-"""The user's own Postgres (`OFFLOAD_POSTGRES_URL`): its address made usable, and checked before anything relies on it.
+"""The user's own Postgres (`OFFLOAD_POSTGRES_URL`): its address is normalised, and the database is checked before use.
 
 No message shows the password.
 """
@@ -17,33 +17,33 @@ CONNECT_SECONDS = 10
 
 
 def ensure_external(url: str) -> str:
-    """The URL of the user's database, once it has answered. Raises `SettingsError`, `LedgerUnavailable`."""
+    """Return the URL of the user's database after checking it. Raises `SettingsError` or `LedgerUnavailable`."""
     conninfo = normalised(url)
     try:
         with psycopg.connect(conninfo, autocommit=True) as conn:
-            _refuse_unfit(conn)
+            _refuse_unusable(conn)
             refuse_pooler(conn)
     except psycopg.Error as error:
         raise LedgerUnavailable(
-            f"OFFLOAD_POSTGRES_URL: no use of the database at {_address(conninfo)}: {_message(error, conninfo)}"
-        ) from None  # the cause's text may hold what we have just taken out
+            f"OFFLOAD_POSTGRES_URL: cannot use the database at {_address(conninfo)}: {_message(error, conninfo)}"
+        ) from None  # the cause's text may hold the password
     return conninfo
 
 
 def normalised(url: str) -> str:
-    """A URL for psycopg 3 out of any of the spellings people and SQLAlchemy use."""
+    """Return a URL for psycopg 3 from any spelling that people and SQLAlchemy use. Raises `SettingsError`."""
     address = re.sub(r"^postgres(ql)?(\+psycopg2?)?://", "postgresql://", url.strip())
     parts = _parsed(address) if address.startswith("postgresql://") else None
     if parts is None:
         raise SettingsError(
-            "OFFLOAD_POSTGRES_URL must look like postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special"
-            " characters of the password percent-encoded"
+            "OFFLOAD_POSTGRES_URL must have the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE; percent-encode"
+            " special characters in the password"
         )
     return libpq_url({"connect_timeout": CONNECT_SECONDS, **parts, "client_encoding": "UTF8"})
 
 
 def _parsed(address: str) -> dict[str, Any] | None:
-    """The parts of an address, None where it has none or where a bare `@`, `:` or `/` of the password split it."""
+    """The parts of an address. None if it cannot be parsed, or if an unencoded `@`, `:` or `/` of the password splits it."""
     try:
         parts = conninfo_to_dict(address)
     except psycopg.ProgrammingError:
@@ -53,16 +53,16 @@ def _parsed(address: str) -> dict[str, Any] | None:
     return parts if is_whole else None
 
 
-def _refuse_unfit(conn: psycopg.Connection) -> None:
+def _refuse_unusable(conn: psycopg.Connection) -> None:
     row = conn.execute("select pg_is_in_recovery(), current_setting('server_encoding')").fetchone()
     is_standby, encoding = row or (False, "")
     where = f"OFFLOAD_POSTGRES_URL: the database at {_address(conn.info.dsn)}"
     if is_standby:
-        raise LedgerUnavailable(f"{where} is a standby, which only reads: name its primary")
+        raise LedgerUnavailable(f"{where} is a read-only standby: use its primary")
     if encoding != "UTF8":
         raise LedgerUnavailable(
-            f"{where} stores text as {encoding}, and documents need UTF8:"
-            " create it with `create database NAME encoding 'UTF8' template template0`"
+            f"{where} stores text as {encoding}, but documents need UTF8:"
+            " create a database with `create database NAME encoding 'UTF8' template template0`"
         )
 
 
@@ -73,7 +73,7 @@ def _address(conninfo: str) -> str:
 
 
 def _message(error: psycopg.Error, conninfo: str) -> str:
-    """The first line of an error, with the password taken out."""
-    words = (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of an error, with the password masked."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
     password = conninfo_to_dict(conninfo).get("password")
-    return words.replace(str(password), "***") if password else words
+    return line.replace(str(password), "***") if password else line

@@ -1,4 +1,4 @@
-"""Refuse objects of other roles in our schema of a shared database: they would run with our rights."""
+"""Refuses objects of other roles in our schema of a shared database, because they would run with our privileges."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import psycopg
 
 from dagster_offload.errors import LedgerUnavailable
 
-# Superusers are trusted: they can do everything anyway, as root can with files.
+# Superusers are trusted, because they can do everything anyway.
 _FOREIGN_OBJECT = """
     with ns as (select oid, nspname, nspowner from pg_namespace where nspname = %s), objects as (
-        select 1 as place, 'schema' as kind, nspname::text as name, nspowner as owner from ns
+        select 1 as ordinal, 'schema' as kind, nspname::text as name, nspowner as owner from ns
         union all
         select 2, case relkind when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence'
             when 'f' then 'foreign table' else 'table' end, relname, relowner
@@ -22,8 +22,8 @@ _FOREIGN_OBJECT = """
         select 5, 'type', typname, typowner from pg_type join ns on typnamespace = ns.oid where typtype in ('b', 'd', 'e', 'r')
             and typelem = 0
     )
-    select kind, name, rolname as role, current_user as ours from objects join pg_roles r on r.oid = owner
-    where rolname <> current_user and not rolsuper order by place, name limit 1
+    select kind, name, rolname as role, current_user as own_role from objects join pg_roles r on r.oid = owner
+    where rolname <> current_user and not rolsuper order by ordinal, name limit 1
 """
 _FOREIGN_RIGHT = """
     select coalesce(rolname, 'public') as role from pg_namespace, aclexplode(nspacl) as acl
@@ -34,20 +34,20 @@ _FOREIGN_RIGHT = """
 
 
 def refuse_foreign_objects(cursor: psycopg.Cursor[Any], schema: str) -> None:
-    """Raise `LedgerUnavailable` where another role owns the schema or anything in it, or may create something there."""
+    """Raise `LedgerUnavailable` if another role owns the schema or an object in it, or may create objects there."""
     with cursor.connection.cursor(row_factory=psycopg.rows.tuple_row) as plain:
-        found = plain.execute(_FOREIGN_OBJECT, [schema]).fetchone()
-        if found is not None:
-            kind, name, role, ours = found
+        foreign = plain.execute(_FOREIGN_OBJECT, [schema]).fetchone()
+        if foreign is not None:
+            kind, name, role, own_role = foreign
             shown = name if kind == "schema" or "." in name else f"{schema}.{name}"
             raise LedgerUnavailable(
-                f"the {kind} {shown} in your Postgres was made by the role {role} and would run as you: drop it, or "
-                f"make it yours once you have looked at it (alter {kind} {shown} owner to {ours}), or name another database "
-                "in OFFLOAD_POSTGRES_URL"
+                f"the {kind} {shown} in your Postgres belongs to the role {role} and would run with your privileges: drop it, "
+                f"or review it and change its owner (alter {kind} {shown} owner to {own_role}), or set another database in "
+                "OFFLOAD_POSTGRES_URL"
             )
         right = plain.execute(_FOREIGN_RIGHT, [schema]).fetchone()
     if right is not None:
         raise LedgerUnavailable(
-            f"the role {right[0]} may create functions in the schema {schema} of your Postgres, which would run as you: "
-            f"revoke create on schema {schema} from {right[0]}"
+            f"the role {right[0]} may create functions in the schema {schema} of your Postgres, and they would run with your "
+            f"privileges: revoke create on schema {schema} from {right[0]}"
         )

@@ -1,4 +1,4 @@
-"""Is a transaction-mode pooler between us and Postgres? It would lose our session locks and notifications."""
+"""Detects a transaction-mode or statement-mode pooler in front of Postgres. It would lose our session locks and notifications."""
 
 import select
 import time
@@ -13,22 +13,24 @@ SUSPICIOUS_PROBES = 24  # more than a pool usually holds (PgBouncer: default_poo
 ANSWER_SECONDS = 5.0
 
 _REFUSAL = (
-    "OFFLOAD_POSTGRES_URL: a pooler in {mode} mode stands before this database and would lose our session locks and"
-    " notifications: name Postgres itself, or a session-mode pool"
+    "OFFLOAD_POSTGRES_URL: this database is behind a pooler in {mode} mode, which would lose session locks and"
+    " notifications: connect to Postgres directly, or use a session-mode pool"
 )
 
 
 def refuse_pooler(conn: psycopg.Connection) -> None:
-    """Raise `LedgerUnavailable` when `conn` (autocommit) does not keep one backend of its own.
+    """Raise `LedgerUnavailable` if `conn` (autocommit) does not keep its own backend.
 
-    Such a pooler lends `conn`'s backend to somebody else as soon as `conn` is idle. So other connections open
-    transactions and hold them: one is given that very backend, or `conn` finds itself on another. One such connection
-    is tried always; more when the pid named at login (the pooler's) is not that of the backend, as several idle
-    backends may have to be used up first.
+    Such a pooler gives `conn`'s backend to another client as soon as `conn` is idle. The check opens other connections
+    and holds a transaction in each: one of them gets `conn`'s backend, or `conn` moves to another one. One connection
+    is always tried. More are tried if the pid reported at login (the pooler's) is not the backend's, because several
+    idle backends may be handed out first.
     """
     own = _backend(conn, time.monotonic() + ANSWER_SECONDS)
     if own is None:
-        raise LedgerUnavailable("OFFLOAD_POSTGRES_URL: the database does not answer a query in time")
+        raise LedgerUnavailable(
+            f"OFFLOAD_POSTGRES_URL: the database does not answer a query within {ANSWER_SECONDS:g} s: check its load and locks"
+        )
     probes = 1 if own == conn.info.backend_pid else SUSPICIOUS_PROBES
     with ExitStack() as held:
         for _ in range(probes):
@@ -36,7 +38,7 @@ def refuse_pooler(conn: psycopg.Connection) -> None:
             held.callback(other.close)
             deadline = time.monotonic() + ANSWER_SECONDS
             if not _begin(other, deadline):
-                break  # no backend left for it: then ours was not lent out, or somebody else has it now
+                break  # no backend is left for it: ours was not given away, or another client has it now
             if _backend(other, deadline) == own:
                 raise LedgerUnavailable(_REFUSAL.format(mode="transaction"))
         if _backend(conn, time.monotonic() + ANSWER_SECONDS) != own:
@@ -45,7 +47,7 @@ def refuse_pooler(conn: psycopg.Connection) -> None:
 
 def _begin(conn: psycopg.Connection, deadline: float) -> bool:
     try:
-        return _ask(conn, b"begin", deadline) is not None
+        return _query(conn, b"begin", deadline) is not None
     except psycopg.OperationalError as error:
         if "statement pooling" in str(error):  # PgBouncer's answer to `begin` in that mode
             raise LedgerUnavailable(_REFUSAL.format(mode="statement")) from None
@@ -53,13 +55,13 @@ def _begin(conn: psycopg.Connection, deadline: float) -> bool:
 
 
 def _backend(conn: psycopg.Connection, deadline: float) -> int | None:
-    result = _ask(conn, b"select pg_backend_pid()", deadline)
+    result = _query(conn, b"select pg_backend_pid()", deadline)
     value = None if result is None else result.get_value(0, 0)
     return None if value is None else int(value)
 
 
-def _ask(conn: psycopg.Connection, query: bytes, deadline: float) -> pq.abc.PGresult | None:
-    """Run a query with a time limit of our own: a pooler lets one wait for a backend for minutes. None = no answer."""
+def _query(conn: psycopg.Connection, query: bytes, deadline: float) -> pq.abc.PGresult | None:
+    """Run a query with our own time limit, because a pooler may queue it for minutes. Returns None without an answer."""
     pgconn = conn.pgconn
     pgconn.send_query(query)
     results: list[pq.abc.PGresult] = []
@@ -70,8 +72,8 @@ def _ask(conn: psycopg.Connection, query: bytes, deadline: float) -> pq.abc.PGre
             if result is None:
                 return _checked(results[-1])
             results.append(result)
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([pgconn.socket], [], [], left)[0]:
+        seconds_left = deadline - time.monotonic()
+        if seconds_left <= 0 or not select.select([pgconn.socket], [], [], seconds_left)[0]:
             return None
         pgconn.consume_input()
 

@@ -1,4 +1,4 @@
-"""One database, two spellings: libpq's for the ledger, SQLAlchemy's for Dagster's storages."""
+"""The URL of one database in two spellings: libpq's for the ledger, SQLAlchemy's for Dagster's storages."""
 
 from collections.abc import Mapping
 from urllib.parse import quote
@@ -7,14 +7,14 @@ from psycopg.conninfo import conninfo_to_dict
 
 
 def libpq_url(parts: Mapping[str, str | int | None]) -> str:
-    """The parts of a conninfo as a URL. An empty part stays: it keeps libpq from looking into a PG* variable."""
+    """Return the parts of a conninfo as a URL. Empty parts are kept, so that libpq does not fall back to PG* variables."""
     return _url("postgresql", {name: str(value) for name, value in parts.items() if value is not None})
 
 
 def dagster_url(conninfo: str) -> str:
-    """The `postgres_url` for dagster.yaml. Holds a password where `conninfo` does.
+    """Return the `postgres_url` for dagster.yaml. It holds the password if `conninfo` does.
 
-    The driver is named, because SQLAlchemy 2.1 takes a plain `postgresql://` for psycopg 3.
+    It names the driver, because SQLAlchemy 2.1 reads a plain `postgresql://` as psycopg 3.
     """
     parts = {name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value not in (None, "")}
     return _url("postgresql+psycopg2", parts)
@@ -24,7 +24,7 @@ def _url(scheme: str, parts: dict[str, str]) -> str:
     login = quote(parts.get("user", ""), safe="")
     if password := parts.get("password"):
         login += f":{quote(password, safe='')}"
-    # Host and port stand in the query, where a socket's folder and a list of hosts are as good as a name.
+    # Host and port go into the query, because a socket folder or a list of hosts does not fit the host part of a URL.
     query = {name: value for name, value in parts.items() if name not in ("user", "password", "dbname")}
     pairs = "&".join(f"{name}={quote(value, safe='/')}" for name, value in query.items())
     return f"{scheme}://{login}@/{quote(parts.get('dbname', ''), safe='')}?{pairs}"

@@ -1,4 +1,4 @@
-"""The stand-in router that ships with the product: for the demo, the tests and the benchmarks. It holds no model."""
+"""The stand-in router for the demo, the tests and the benchmarks. It runs no model."""
 
 from dagster_offload.simulator.server import Router
 

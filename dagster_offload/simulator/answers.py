@@ -1,5 +1,7 @@
-"""Answers of the stand-in router: a plain extractive summary and a class by key words, so that a demo's records say
-something about their documents. No model is behind it, and the served model's name says so."""
+"""Answers of the stand-in router: an extractive summary and a class by keywords.
+
+The demo's records thus describe their documents. There is no model behind it, and the served model's name shows that.
+"""
 
 import json
 import re
@@ -12,17 +14,17 @@ SUMMARIZE = "summarize"
 PART = "part"
 MERGE = "merge"
 
-# How an instruction says that the document is less, or something else, than a whole document.
+# Phrases by which an instruction is recognised as one about a part of a document or a merge.
 LONG_DOCUMENT_WORDS = {PART: "one part of a longer one", MERGE: "summaries of the consecutive parts"}
 
-# The delimiters stand on lines of their own; rules before them may name them in a sentence.
+# The delimiters are on their own lines; the rules before them may mention them in a sentence.
 _DOCUMENT = re.compile(r"^<document>\n(.*)\n</document>", re.DOTALL | re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+(?![a-z])|\n+")  # not after "Ltd." in mid-sentence
 _WORD = re.compile(r"[a-z']{3,}|[가-힣]{2,}")
 _CLASSES_IN_INSTRUCTION = re.compile(r'"category": one of ((?:"[^"]+"(?:, )?)+)')
 
-# Key words of the default classes; a class the owner declared is found by its own name.
-KEY_WORDS: dict[str, tuple[str, ...]] = {
+# Keywords of the default classes. A class that the owner declared is found by its own name.
+KEYWORDS: dict[str, tuple[str, ...]] = {
     "invoice": (
         "invoice",
         "amount due",
@@ -45,33 +47,33 @@ KEY_WORDS: dict[str, tuple[str, ...]] = {
 
 
 def document_in(messages: Sequence[dict[str, Any]]) -> str | None:
-    """The text between the document's delimiters, wherever in the messages it stands."""
+    """Return the text between the document's delimiters, or None if no message holds a document."""
     for message in messages:
-        found = _DOCUMENT.search(str(message.get("content") or ""))
-        if found is not None:
-            return found[1]
+        match = _DOCUMENT.search(str(message.get("content") or ""))
+        if match is not None:
+            return match[1]
     return None
 
 
-def asked_stage(messages: Sequence[dict[str, Any]], schema: dict[str, Any] | None) -> str | None:
-    """Which stage asks: by its schema's fields, or by the instruction's where no schema came along."""
-    named = schema.get("properties", {}) if schema is not None else _last_user_text(messages)
+def stage_of(messages: Sequence[dict[str, Any]], schema: dict[str, Any] | None) -> str | None:
+    """Return the stage that sent a request, by the fields of its schema, or of its instruction if it has no schema."""
+    fields = schema.get("properties", {}) if schema is not None else _last_user_text(messages)
     for field, stage in (("category", CLASSIFY), ("summary", SUMMARIZE)):
-        if (field if schema is not None else f'"{field}"') in named:
+        if (field if schema is not None else f'"{field}"') in fields:
             return stage
     return None
 
 
-def asked_about(messages: Sequence[dict[str, Any]]) -> str | None:
-    """`part` or `merge` where a stage asks about a long document so; None for a whole one."""
-    said = _last_user_text(messages)
-    return next((what for what, words in LONG_DOCUMENT_WORDS.items() if words in said), None)
+def passage_kind(messages: Sequence[dict[str, Any]]) -> str | None:
+    """Return `part` or `merge` for a request about a long document; None for one about a whole document."""
+    instruction = _last_user_text(messages)
+    return next((kind for kind, phrase in LONG_DOCUMENT_WORDS.items() if phrase in instruction), None)
 
 
 def answer(messages: Sequence[dict[str, Any]], schema: dict[str, Any] | None) -> str:
-    """The answer's text: a stage's JSON, an object with a schema's fields, or a few plain words (a trial's)."""
+    """Return the answer's text: a stage's JSON, an object with a schema's fields, or plain text (for a trial)."""
     document = document_in(messages)
-    stage = asked_stage(messages, schema)
+    stage = stage_of(messages, schema)
     if stage == CLASSIFY:
         return json.dumps(classification(document or "", _classes(messages, schema)), ensure_ascii=False)
     if stage == SUMMARIZE:
@@ -82,18 +84,18 @@ def answer(messages: Sequence[dict[str, Any]], schema: dict[str, Any] | None) ->
 
 
 def language_of(text: str) -> str:
-    """`ko` where Hangul makes up a good part of the letters, else `en`."""
+    """Return `ko` if more than a fifth of the letters are Hangul, else `en`."""
     letters = [character for character in text if character.isalpha()]
     hangul = sum("가" <= character <= "힣" for character in letters)
     return "ko" if letters and hangul / len(letters) > 0.2 else "en"
 
 
 def classification(text: str, classes: Sequence[str]) -> dict[str, Any]:
-    """The class whose key words occur most; those in the title count three times."""
+    """Return the class whose keywords occur most often. Keywords in the first 200 characters count three times."""
     body, head = text.lower(), text[:200].lower()
     scores = {}
     for name in classes:
-        words = KEY_WORDS.get(name, (name.lower(),))
+        words = KEYWORDS.get(name, (name.lower(),))
         scores[name] = sum(body.count(word) + 2 * head.count(word) for word in words)
     best = max(scores, key=lambda name: scores[name], default="other")
     if not scores.get(best):
@@ -104,7 +106,7 @@ def classification(text: str, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def summary(text: str) -> dict[str, Any]:
-    """Title: the first line. Summary: the sentences with the most frequent words, in the document's order."""
+    """Return a summary record. Title: the first line. Summary: the sentences with the most frequent words, in order."""
     lines = [line.strip(" #*\t") for line in text.splitlines() if line.strip(" #*\t")]
     title = lines[0][:120] if lines else "(empty document)"
     sentences = [part for line in _SENTENCE_END.split(text) if len(part := " ".join(line.split())) >= 20]
@@ -113,7 +115,7 @@ def summary(text: str) -> dict[str, Any]:
     def weight(index: int) -> float:
         words = _WORD.findall(sentences[index].lower())
         salience = sum(frequency[word] for word in words) / (len(words) + 3)
-        return salience * (1.5 if index < 2 else 1.0)  # documents say first what they are about
+        return salience * (1.5 if index < 2 else 1.0)  # documents state their subject first
 
     ranked = sorted(range(len(sentences)), key=weight, reverse=True)
     chosen = [sentences[index][:400] for index in sorted(ranked[:3])] or [title]
@@ -126,10 +128,10 @@ def _classes(messages: Sequence[dict[str, Any]], schema: dict[str, Any] | None) 
         declared = schema["properties"]["category"].get("enum")
         if declared:
             return list(declared)
-    found = _CLASSES_IN_INSTRUCTION.search(_last_user_text(messages))
-    return re.findall(r'"([^"]+)"', found[1]) if found is not None else [*KEY_WORDS, "other"]
+    match = _CLASSES_IN_INSTRUCTION.search(_last_user_text(messages))
+    return re.findall(r'"([^"]+)"', match[1]) if match is not None else [*KEYWORDS, "other"]
 
 
 def _last_user_text(messages: Sequence[dict[str, Any]]) -> str:
-    asked = [str(message.get("content") or "") for message in messages if message.get("role") == "user"]
-    return _DOCUMENT.sub("", asked[-1]) if asked else ""
+    user_texts = [str(message.get("content") or "") for message in messages if message.get("role") == "user"]
+    return _DOCUMENT.sub("", user_texts[-1]) if user_texts else ""

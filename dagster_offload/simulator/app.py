@@ -1,6 +1,6 @@
-"""The stand-in router's HTTP side: OpenAI-compatible paths that behave, or misbehave, as `Behaviour` says.
+"""The stand-in router's HTTP interface: OpenAI-compatible paths that follow or break the protocol as `Behaviour` sets.
 
-Admin calls (`/admin/state`, `/admin/log`, `/admin/wait`) are never subject to the behaviour they set.
+The admin paths (`/admin/state`, `/admin/log`, `/admin/wait`) always work, whatever behaviour is set.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dagster_offload.simulator import context
-from dagster_offload.simulator.answers import asked_about, asked_stage, document_in
+from dagster_offload.simulator.answers import document_in, passage_kind, stage_of
 from dagster_offload.simulator.connections import BrokenAnswer
-from dagster_offload.simulator.prompt_cache import Places
-from dagster_offload.simulator.replies import LIMITS, asked_limit, asked_schema, reply_to
+from dagster_offload.simulator.prompt_cache import PromptCaches
+from dagster_offload.simulator.replies import LIMITS, reply_to, requested_schema, token_limit
 from dagster_offload.simulator.request_log import COMPLETIONS, Entry, RequestLog, count_tokens, fingerprint
 from dagster_offload.simulator.script import ROUTER_REASONS, Behaviour, Script, Step
 
 
 class RouterApp:
-    """The state behind the paths. Everything runs in one event loop, so plain attributes are enough."""
+    """The router's state and request handlers. All run in one event loop, so plain attributes need no locks."""
 
     def __init__(self, behaviour: Behaviour, steps: Sequence[Step] = ()) -> None:
         self.behaviour = behaviour
@@ -46,13 +46,14 @@ class RouterApp:
         )
 
     def enter_new_loop(self) -> None:
-        """What a restart begins anew, prompt caches included; log and behaviour outlive it."""
+        """Reset the state that a restart loses, including prompt caches. Log and behaviour are kept."""
         self._changed = asyncio.Condition()
-        self._places = Places()
+        self._caches = PromptCaches()
 
-    # What a client of the router sees
+    # Paths for clients of the router
 
     async def health(self, request: Request) -> Response:
+        """`GET /health`."""
         await self._follow_script()
         entry = self.request_log.begin("/health", self._now())
         behaviour = self.behaviour
@@ -63,20 +64,27 @@ class RouterApp:
         elif behaviour.is_healthy:
             response = JSONResponse({"status": "ok"})
         else:
-            word = ROUTER_REASONS.get(behaviour.mode, "upstream_cold")
-            response = JSONResponse({"status": word}, status_code=503, headers=self._refusal_headers())
+            reason = ROUTER_REASONS.get(behaviour.mode, "upstream_cold")
+            response = JSONResponse({"status": reason}, status_code=503, headers=self._refusal_headers())
         self.request_log.end(entry, self._now(), response.status_code, "answered")
         return response
 
     async def models(self, request: Request) -> Response:
+        """`GET /v1/models`."""
         await self._follow_script()
         entry = self.request_log.begin("/v1/models", self._now())
-        model = {"id": self.behaviour.alias, "object": "model", "owned_by": "simulated", **context.told(self.behaviour)}
+        model = {
+            "id": self.behaviour.alias,
+            "object": "model",
+            "owned_by": "simulated",
+            **context.reported(self.behaviour),
+        }
         response = self._refusal_of_key(request) or JSONResponse({"object": "list", "data": [model]})
         self.request_log.end(entry, self._now(), response.status_code, "answered")
         return response
 
     async def props(self, request: Request) -> Response:
+        """`GET /props`: the prompt cache size, as llama.cpp's server reports it."""
         await self._follow_script()
         if self.behaviour.mode == "hang":
             return await self._hang(request, self.request_log.begin("/props", self._now()))
@@ -85,11 +93,12 @@ class RouterApp:
         return self._refusal_of_key(request) or JSONResponse({"total_slots": self.behaviour.width})
 
     async def completions(self, request: Request) -> Response:
+        """`POST /v1/chat/completions`."""
         body = await request.json()
         await self._follow_script()
         entry = self.request_log.begin(COMPLETIONS, self._now())
         self._describe(entry, body)
-        await self._tell_waiting()
+        await self._notify_waiting()
         try:
             response, outcome = await self._complete(request, entry, body)
         except asyncio.CancelledError:
@@ -97,7 +106,7 @@ class RouterApp:
             raise
         is_answered = not isinstance(response, BrokenAnswer)
         self.request_log.end(entry, self._now(), response.status_code if is_answered else None, outcome)
-        await self._tell_waiting()
+        await self._notify_waiting()
         return response
 
     async def _complete(self, request: Request, entry: Entry, body: dict[str, Any]) -> tuple[Response, str]:
@@ -107,16 +116,16 @@ class RouterApp:
         if self.behaviour.mode == "hang":
             return await self._hang(request, entry), "left"
         prompt = _rendered(body["messages"])
-        too_long = context.refusal(self.behaviour, count_tokens(prompt), asked_limit(body, 0))
+        too_long = context.refusal(self.behaviour, count_tokens(prompt), token_limit(body, 0))
         if too_long is not None:
             return JSONResponse({"error": too_long[1]}, status_code=too_long[0]), "refused"
-        async with self._place(prompt) as read_before:
+        async with self._prompt_cache(prompt) as cached_characters:
             entry.prompt_tokens = count_tokens(prompt)
-            # The last token is always read: it is the one the answer goes on from.
-            entry.cached_tokens = min(count_tokens(prompt[:read_before]), entry.prompt_tokens - 1)
-            entry.document_tokens_read = _document_tokens_read(body["messages"], prompt, read_before)
+            # A server always reads the last token, because the answer is generated from it.
+            entry.cached_tokens = min(count_tokens(prompt[:cached_characters]), entry.prompt_tokens - 1)
+            entry.document_tokens_read = _document_tokens_read(body["messages"], prompt, cached_characters)
             await self._work(entry)
-        behaviour = self.behaviour  # it may have changed while we worked: a slot falls asleep in mid-generation
+        behaviour = self.behaviour  # may have changed since: a slot can become unavailable during generation
         if behaviour.mode == "hang":
             return await self._hang(request, entry), "left"
         content = self._answer(body, entry)
@@ -133,19 +142,19 @@ class RouterApp:
             await self._changed.wait_for(lambda: not self.behaviour.hold)
 
     @asynccontextmanager
-    async def _place(self, prompt: str) -> AsyncIterator[int]:
-        """A place for `prompt`, with how many of its characters were read there before; the others stand in line."""
+    async def _prompt_cache(self, prompt: str) -> AsyncIterator[int]:
+        """Hold a prompt cache for `prompt`, waiting until one is idle. Yields how many characters it already holds."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._places.has_idle(self.behaviour.width))
-            place, read_before = self._places.take(prompt, self.behaviour.width)
+            await self._changed.wait_for(lambda: self._caches.has_idle(self.behaviour.width))
+            cache, cached_characters = self._caches.take(prompt, self.behaviour.width)
         try:
-            yield read_before
+            yield cached_characters
         finally:
-            self._places.give_back(place, self.behaviour.width)
-            await self._tell_waiting()
+            self._caches.release(cache, self.behaviour.width)
+            await self._notify_waiting()
 
     async def _hang(self, request: Request, entry: Entry) -> Response:
-        """No answer until the client leaves: a frozen process whose kernel still holds the connection."""
+        """Send no answer until the client disconnects, like a frozen process whose kernel keeps the connection open."""
         while (await request.receive())["type"] != "http.disconnect":
             pass
         if entry.path != COMPLETIONS:
@@ -163,8 +172,8 @@ class RouterApp:
         if behaviour.refuses_above is not None and self.request_log.open > behaviour.refuses_above:
             return _error(429, "too many completions are open", "rate_limit_exceeded", self._refusal_headers())
         if behaviour.mode in ROUTER_REASONS:
-            word = ROUTER_REASONS[behaviour.mode]
-            return _error(503, f"the slot is not available: {word}", word, self._refusal_headers())
+            reason = ROUTER_REASONS[behaviour.mode]
+            return _error(503, f"the slot is not available: {reason}", reason, self._refusal_headers())
         if behaviour.mode == "refuse":
             headers = self._refusal_headers()
             if 300 <= behaviour.status < 400:
@@ -205,7 +214,7 @@ class RouterApp:
             del choice["message"]
         tokens = count_tokens((message["content"] or "") + message.get("reasoning_content", ""))
         if behaviour.answers == "stops_at_limit":
-            tokens = asked_limit(body)
+            tokens = token_limit(body)
         completion = {
             "id": f"chatcmpl-simulated-{entry.number}",
             "object": "chat.completion",
@@ -228,33 +237,35 @@ class RouterApp:
         if document is not None:
             entry.document = fingerprint(document)
             self.request_log.document_tokens[entry.document] = count_tokens(document)
-        entry.stage = asked_stage(body["messages"], asked_schema(body))
-        entry.asked_about = asked_about(body["messages"])
-        entry.model, entry.max_tokens = body.get("model"), asked_limit(body, 0) or None
+        entry.stage = stage_of(body["messages"], requested_schema(body))
+        entry.asked_about = passage_kind(body["messages"])
+        entry.model, entry.max_tokens = body.get("model"), token_limit(body, 0) or None
         entry.parts = tuple(sorted(body.keys() - {"model", "messages", *LIMITS, "stream"}))
         entry.response_format = (body.get("response_format") or {}).get("type")
 
-    # What a test or a person sets and sees
+    # Paths for tests and people
 
     async def state(self, request: Request) -> Response:
+        """`GET /admin/state` returns the behaviour; `POST` changes the fields in its body (400 for a wrong one)."""
         await self._follow_script()
         if request.method == "POST":
             try:
                 self.behaviour = self.behaviour.with_changes(await request.json())
             except (ValueError, TypeError) as error:
                 return JSONResponse({"error": str(error)}, status_code=400)
-            await self._tell_waiting()
+            await self._notify_waiting()
         shown = {
             name: value for name, value in vars(self.behaviour).items() if name not in {"api_key", "cut_documents"}
         }
         return JSONResponse(shown)
 
     async def log(self, request: Request) -> Response:
+        """`GET /admin/log`: see `RequestLog.summary`."""
         await self._follow_script()
         return JSONResponse(self.request_log.summary())
 
     async def wait(self, request: Request) -> Response:
-        """Answers once `open`, `answers` and `refusals` have reached the numbers given (409 after `timeout` s)."""
+        """`POST /admin/wait`: answers once `open`, `answers`, `refusals` reach the given numbers (409 after `timeout` s)."""
         wanted = await request.json()
         limit = wanted.pop("timeout", 10)
 
@@ -271,9 +282,9 @@ class RouterApp:
     async def _follow_script(self) -> None:
         for changes in self._script.due_changes(self._now(), self.request_log.refusals, self.request_log.answers):
             self.behaviour = self.behaviour.with_changes(changes)
-            await self._tell_waiting()
+            await self._notify_waiting()
 
-    async def _tell_waiting(self) -> None:
+    async def _notify_waiting(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 
@@ -282,15 +293,15 @@ class RouterApp:
 
 
 def _rendered(messages: Sequence[dict[str, Any]]) -> str:
-    """The messages as a chat template would lay them out: what a prompt cache compares."""
+    """The messages in the layout of a chat template. This is the text that a prompt cache compares."""
     return "".join(f"<|{message.get('role')}|>\n{message.get('content') or ''}\n" for message in messages)
 
 
-def _document_tokens_read(messages: Sequence[dict[str, Any]], prompt: str, held: int) -> int:
+def _document_tokens_read(messages: Sequence[dict[str, Any]], prompt: str, cached_characters: int) -> int:
     document = document_in(messages)
     if document is None:
         return 0
-    return count_tokens(document[max(0, held - prompt.index(document)) :])
+    return count_tokens(document[max(0, cached_characters - prompt.index(document)) :])
 
 
 def _error(status: int, message: str, kind: str, headers: dict[str, str]) -> Response:

@@ -1,6 +1,6 @@
-"""Faults below HTTP: an answer whose connection just ends.
+"""Faults below HTTP: an answer whose connection is closed.
 
-uvicorn has no way to ask for one, so its transports are kept in reach.
+uvicorn has no interface for this, so its transports are recorded here.
 """
 
 import asyncio
@@ -12,9 +12,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class ConnectionHolder(H11Protocol):
-    """uvicorn's HTTP/1.1 protocol, with its transports in reach: some faults are a connection that just ends."""
+    """uvicorn's HTTP/1.1 protocol, which also records its transports so that `BrokenAnswer` can close them."""
 
-    # One table for the process, by both ends of the connection.
+    # One table per process, keyed by the addresses of server and client.
     transports: ClassVar[dict[tuple[Any, Any], asyncio.Transport]] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -27,7 +27,7 @@ class ConnectionHolder(H11Protocol):
 
 
 class BrokenAnswer(Response):
-    """An answer whose connection ends: after `sent` of the announced bytes, or before anything (`sent` None)."""
+    """An answer whose connection is closed after `sent` of the announced bytes, or before any byte (`sent` is None)."""
 
     def __init__(self, content: bytes, sent: int | None) -> None:
         super().__init__(content, media_type="application/json")
@@ -40,6 +40,6 @@ class BrokenAnswer(Response):
             await send({"type": "http.response.body", "body": part, "more_body": True})
         transport = ConnectionHolder.transports.get((scope["server"], scope["client"]))
         if transport is not None:
-            transport.close()  # flushes what was sent, then FIN
+            transport.close()  # flushes the sent bytes, then closes
         while (await receive())["type"] != "http.disconnect":
             pass

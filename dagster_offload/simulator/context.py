@@ -1,16 +1,17 @@
-"""The stand-in router's context: what it tells about it, and what it says to a request that does not fit."""
+"""The stand-in router's context size: how it is reported, and how a request that does not fit is answered."""
 
 from typing import Any
 
 from dagster_offload.simulator.script import Behaviour
 
-# Where the prompt leaves so much room and no more, the answer ends for want of context.
+# Tokens left for the answer if the prompt fills the context.
 ROOM_LEFT = 8
-ANSWERED_ALL_THE_SAME = frozenset({"cut_answer", "cut_prompt", "empty"})
+# Values of `too_long` for which an oversized request is answered with HTTP 200.
+ANSWERED_ANYWAY = frozenset({"cut_answer", "cut_prompt", "empty"})
 
 
-def told(behaviour: Behaviour) -> dict[str, Any]:
-    """What `/v1/models` tells of it, as llama.cpp and vLLM do; nothing where the context is without bound."""
+def reported(behaviour: Behaviour) -> dict[str, Any]:
+    """Return the fields that `/v1/models` adds, as llama.cpp and vLLM do; none if the context is unlimited."""
     if behaviour.context_tokens is None or not behaviour.tells_context:
         return {}
     if behaviour.too_long == "vllm":
@@ -19,35 +20,35 @@ def told(behaviour: Behaviour) -> dict[str, Any]:
 
 
 def refusal(behaviour: Behaviour, prompt_tokens: int, max_tokens: int) -> tuple[int, dict[str, Any]] | None:
-    """Status and error of a request that does not fit; None where it does, or where the answer will be what is cut."""
+    """Return status and error for a request that does not fit. None if it fits, or if it is answered with HTTP 200."""
     bound = behaviour.context_tokens
-    if bound is None or behaviour.too_long in ANSWERED_ALL_THE_SAME:
+    if bound is None or behaviour.too_long in ANSWERED_ANYWAY:
         return None
     if behaviour.too_long == "vllm" and max_tokens > bound:
-        words = (
+        message = (
             f"max_tokens={max_tokens} cannot be greater than max_model_len={bound}. Please request fewer output tokens."
         )
-        return 400, {"message": words, "type": "BadRequestError", "code": 400}
+        return 400, {"message": message, "type": "BadRequestError", "code": 400}
     if behaviour.too_long == "vllm":
         if prompt_tokens + max_tokens <= bound:
             return None
-        words = (
+        message = (
             f"This model's maximum context length is {bound} tokens. However, you requested "
             f"{prompt_tokens + max_tokens} tokens ({prompt_tokens} in the messages, {max_tokens} in the completion)."
         )
-        return 400, {"message": words, "type": "BadRequestError", "code": "context_length_exceeded"}
+        return 400, {"message": message, "type": "BadRequestError", "code": "context_length_exceeded"}
     if prompt_tokens < bound:
         return None
     if behaviour.too_long == "words":
         return 500, {"message": "input length exceeds the context length", "type": "api_error", "code": 500}
-    words = f"request ({prompt_tokens} tokens) exceeds the available context size ({bound} tokens), try increasing it"
+    message = f"request ({prompt_tokens} tokens) exceeds the available context size ({bound} tokens), try increasing it"
     numbers = {"n_prompt_tokens": prompt_tokens, "n_ctx": bound}
-    return 400, {"message": words, "type": "exceed_context_size_error", "code": 400, **numbers}
+    return 400, {"message": message, "type": "exceed_context_size_error", "code": 400, **numbers}
 
 
 def cut_to(behaviour: Behaviour, prompt_tokens: int) -> int | None:
-    """How many prompt tokens are read where the server answers HTTP 200 to more than fits; None: all of them."""
+    """Return how many prompt tokens are read if an oversized request is answered with HTTP 200; None means all."""
     bound = behaviour.context_tokens
-    if bound is None or behaviour.too_long not in ANSWERED_ALL_THE_SAME or prompt_tokens <= bound - ROOM_LEFT:
+    if bound is None or behaviour.too_long not in ANSWERED_ANYWAY or prompt_tokens <= bound - ROOM_LEFT:
         return None
     return {"cut_answer": bound - ROOM_LEFT, "cut_prompt": bound // 2, "empty": 0}[behaviour.too_long]

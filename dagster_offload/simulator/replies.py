@@ -1,4 +1,4 @@
-"""What the stand-in router's model says to one request: an answer, with the manners `Behaviour` gives it."""
+"""The stand-in router's reply to one request: an answer in the form that `Behaviour` sets."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,21 +23,21 @@ ODD_ANSWERS: Mapping[str, str] = {
 LIMITS = ("max_completion_tokens", "max_tokens")
 
 
-def asked_limit(body: Mapping[str, Any], otherwise: int = 4096) -> int:
-    """The most tokens that an answer may have, under either name."""
+def token_limit(body: Mapping[str, Any], otherwise: int = 4096) -> int:
+    """Return the request's limit of answer tokens, under either parameter name, or `otherwise`."""
     return next((int(body[name]) for name in LIMITS if body.get(name)), otherwise)
 
 
-def asked_schema(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The JSON schema that came along, in whichever dialect."""
-    asked = body.get("response_format") or {}
-    schema = asked.get("json_schema", {}).get("schema") or asked.get("schema")
+def requested_schema(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the request's JSON schema in any dialect, or None if it has none."""
+    response_format = body.get("response_format") or {}
+    schema = response_format.get("json_schema", {}).get("schema") or response_format.get("schema")
     return schema if isinstance(schema, dict) else None
 
 
 def reply_to(body: Mapping[str, Any], behaviour: Behaviour) -> tuple[dict[str, Any], str]:
-    """The assistant's message and its finish reason, within the request's `max_tokens`."""
-    bound = asked_limit(body)
+    """Return the assistant's message and its finish reason, within the request's `max_tokens`."""
+    bound = token_limit(body)
     thought = THOUGHT * behaviour.thinking_tokens if _thinks(body, behaviour) else ""
     text, finish_reason = _text(body, behaviour, bound), "stop"
     if behaviour.answers == "length" or count_tokens(thought + text) > bound:
@@ -60,13 +60,13 @@ def _text(body: Mapping[str, Any], behaviour: Behaviour, bound: int) -> str:
     if behaviour.answers in ODD_ANSWERS:
         return ODD_ANSWERS[behaviour.answers]
     if behaviour.response_format == "ignored":
-        said = answer(body["messages"], None)
-        return f"Here it is:\n```json\n{said}\n```" if "response_format" in body else said
+        text = answer(body["messages"], None)
+        return f"Here it is:\n```json\n{text}\n```" if "response_format" in body else text
     if behaviour.response_format == "blanks" and "response_format" in body:
         return "{" + "\n" * 4 * bound
     if behaviour.response_format == "empty" and "response_format" in body:
         return ""
-    return answer(body["messages"], asked_schema(body))
+    return answer(body["messages"], requested_schema(body))
 
 
 def _thinks(body: Mapping[str, Any], behaviour: Behaviour) -> bool:

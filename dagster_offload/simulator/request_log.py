@@ -1,4 +1,4 @@
-"""The stand-in router's log: every request, and what they add up to. Documents are kept as fingerprints, never as text."""
+"""The stand-in router's log: every request and their totals. It keeps fingerprints of documents, never their text."""
 
 import hashlib
 from dataclasses import asdict, dataclass
@@ -8,11 +8,12 @@ COMPLETIONS = "/v1/chat/completions"
 
 
 def fingerprint(document: str) -> str:
+    """Return the first 16 hexadecimal digits of the document's SHA-256."""
     return hashlib.sha256(document.encode()).hexdigest()[:16]
 
 
 def count_tokens(text: str) -> int:
-    """About four ASCII characters a token, and one token for every other character."""
+    """Estimate tokens: one per four ASCII characters, and one for every other character."""
     ascii_characters = sum(character.isascii() for character in text)
     return -(-ascii_characters // 4) + len(text) - ascii_characters
 
@@ -26,13 +27,13 @@ class Entry:
     started: float
     ended: float | None = None
     status: int | None = None  # None: the connection was closed without an answer
-    outcome: str = "open"  # answered | refused | cut | left (the client went away)
+    outcome: str = "open"  # answered | refused | cut | left (the client disconnected)
     document: str | None = None  # fingerprint
     stage: str | None = None
     asked_about: str | None = None  # part | merge; null = a whole document
-    model: str | None = None  # as asked for
+    model: str | None = None  # the requested model
     max_tokens: int | None = None
-    parts: tuple[str, ...] = ()  # the optional parts of the request that came along
+    parts: tuple[str, ...] = ()  # the request's optional fields
     response_format: str | None = None  # its type
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -40,7 +41,7 @@ class Entry:
 
 
 class RequestLog:
-    """The log, and what it adds up to."""
+    """The requests so far and their totals."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
@@ -51,6 +52,7 @@ class RequestLog:
         self.document_tokens: dict[str, int] = {}
 
     def begin(self, path: str, now: float) -> Entry:
+        """Add a request that starts at `now`, in seconds since the router's start."""
         entry = Entry(number=len(self.entries) + 1, path=path, started=now)
         self.entries.append(entry)
         if path == COMPLETIONS:
@@ -59,6 +61,7 @@ class RequestLog:
         return entry
 
     def end(self, entry: Entry, now: float, status: int | None, outcome: str) -> None:
+        """Record the end of a request."""
         entry.ended, entry.status, entry.outcome = now, status, outcome
         if entry.path == COMPLETIONS:
             self.open -= 1
@@ -66,7 +69,7 @@ class RequestLog:
             self.refusals += outcome == "refused"
 
     def summary(self) -> dict[str, Any]:
-        """Everything `/admin/log` tells. `read_ratio`: document tokens read / tokens of the same documents once."""
+        """Return the content of `/admin/log`. `read_ratio`: document tokens read / tokens of the same documents once."""
         answered = [entry for entry in self.entries if entry.outcome == "answered" and entry.document is not None]
         read = sum(entry.document_tokens_read for entry in answered)
         once = sum(self.document_tokens[name] for name in {entry.document for entry in answered if entry.document})

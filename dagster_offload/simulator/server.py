@@ -1,4 +1,4 @@
-"""The stand-in router as a running server: in a thread (`with Router() as router`) or in the foreground (`serve`)."""
+"""Runs the stand-in router in a thread (`with Router() as router`) or in the foreground (`serve`)."""
 
 import http.client
 import json
@@ -16,10 +16,10 @@ from dagster_offload.simulator.script import Behaviour, read_script
 
 
 class Router:
-    """A stand-in router on a port of this host, served by a thread of its own.
+    """A stand-in router on a port of this host, served by its own thread.
 
-    Keyword arguments are fields of `Behaviour`: `Router(mode="cold", latency=0.1)`. It accepts connections from
-    `__enter__` on. `stop` makes the port refuse connections, and `start` opens the same port again.
+    Keyword arguments are fields of `Behaviour`: `Router(mode="cold", latency=0.1)`. Port 0 picks a free port. It accepts
+    connections from `__enter__` on. After `stop` the port refuses connections; `start` opens the same port again.
     """
 
     def __init__(self, port: int = 0, script: Sequence[dict[str, Any]] = (), **behaviour: Any) -> None:
@@ -33,6 +33,7 @@ class Router:
 
     @property
     def url(self) -> str:
+        """The base URL, without a path."""
         return f"http://{self.host}:{self.port}"
 
     def __enter__(self) -> Self:
@@ -45,7 +46,7 @@ class Router:
         self.stop()
 
     def start(self) -> None:
-        """Listen. Once this returns, connections are accepted; log and behaviour of before are kept."""
+        """Accept connections from the moment this returns. Log and behaviour from before a stop are kept."""
         listening = listen(self.host, self.port)
         self.port = listening.getsockname()[1]
         if self._app is None:
@@ -56,7 +57,7 @@ class Router:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the port and every connection, also in mid-answer; at once."""
+        """Close the port and every connection at once, even during an answer."""
         if self._server is None or self._thread is None:
             return
         self._server.should_exit = True
@@ -65,21 +66,21 @@ class Router:
         self._server = self._thread = None
 
     def set(self, **changes: Any) -> None:
-        """Change the behaviour, for the requests from now on and for those held."""
+        """Change fields of the behaviour, for new requests and for held ones. Raises `ValueError` for a wrong field."""
         self._admin("POST", "/admin/state", changes)
 
     def log(self) -> dict[str, Any]:
-        """Every request so far and what they add up to; see `Book.summary`."""
-        found = self._admin("GET", "/admin/log")
-        assert isinstance(found, dict)  # noqa: S101 - our own server's answer
-        return found
+        """Return every request so far and their totals; see `RequestLog.summary`."""
+        log = self._admin("GET", "/admin/log")
+        assert isinstance(log, dict)  # noqa: S101 - our own server's answer
+        return log
 
     def completions(self) -> list[dict[str, Any]]:
-        """The log's completion requests, oldest first."""
+        """Return the log's completion requests, oldest first."""
         return [entry for entry in self.log()["requests"] if entry["path"] == "/v1/chat/completions"]
 
     def wait(self, *, timeout: float = 60, **numbers: int) -> None:
-        """Block until `open`, `answers` or `refusals` have reached a number. Raises `TimeoutError`.
+        """Block until `open`, `answers` and `refusals` reach the given numbers. Raises `TimeoutError` after `timeout` s.
 
         From a coroutine: `await asyncio.to_thread(router.wait, open=1)`.
         """
@@ -102,9 +103,10 @@ class Router:
 
 
 def listen(host: str, port: int) -> socket.socket:
+    """Return a listening TCP socket. Raises `OSError` if the port is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off only where the protocol is named: with it on, each answer on a kept connection
-    # comes 40 ms late (its head goes first, its body waits for the client's delayed acknowledgement).
+    # asyncio turns Nagle's algorithm off only if the socket names its protocol. With it on, each answer on a reused
+    # connection is 40 ms late: its head is sent first, and its body waits for the client's delayed acknowledgement.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -117,9 +119,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class AbruptServer(uvicorn.Server):
-    """Ends like a killed process: every connection is reset, nobody's answer is waited for."""
+    """A server that stops like a killed process: it resets every connection without finishing answers."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Abort all connections, then shut down as uvicorn does."""
         for connection in list(self.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
@@ -127,6 +130,7 @@ class AbruptServer(uvicorn.Server):
 
 
 def make_server(app: RouterApp) -> uvicorn.Server:
+    """Return a uvicorn server for `app`. It does not listen yet."""
     config = uvicorn.Config(
         app.asgi, http=ConnectionHolder, loop="asyncio", ws="none", lifespan="off", log_config=None, access_log=False
     )

@@ -1,3 +1,4 @@
-"""What each stage asks, and what it accepts as an answer. Pure: no I/O, no ledger.
+"""The request each stage sends, and the answers it accepts. Pure: no I/O, no ledger.
 
-`graph` names the stages and their upstreams; `catalog` builds them from the settings."""
+`graph` names the stages and their upstreams. `catalog` builds the stages from the settings.
+"""

@@ -1,7 +1,7 @@
-"""From an answer's text to a typed record: pass over thinking and drafts, find the last JSON object that fits.
+"""Parses an answer's text into a typed record: skips thinking and drafts, and takes the last JSON object that fits.
 
-Models write what they were asked for in their own ways. What certainly means the same is taken (`85%` for 0.85, `Korean`
-for `ko`); what means nothing is left out where the record can do without it.
+Models vary in how they write an answer. Spellings with a certain meaning are accepted (`85%` for 0.85, `Korean` for
+`ko`). A value without a meaning is dropped if its field is optional.
 """
 
 import math
@@ -22,24 +22,24 @@ from dagster_offload.text.lenient_json import objects_in_prose, read_written_jso
 
 Record = TypeVar("Record", bound=BaseModel)
 
-MOST_OBJECTS = 100  # of one answer, the last ones, are compared with what a stage accepts
+MOST_OBJECTS = 100  # the last objects of an answer that are tried as a record
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
 _BULLET = re.compile(r"^[-*•·]\s+")
-_PLACE = re.compile(r"^(\d{1,2})[.)]\s+")
+_NUMBERING = re.compile(r"^(\d{1,2})[.)]\s+")
 
 
 class StageAnswer(BaseModel):
-    """Base of what a stage accepts: extra keys are ignored."""
+    """Base class of the records that stages accept. Extra keys are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, str_strip_whitespace=True)
     _clean = model_validator(mode="before")(cleaned_fields)
 
 
 def _share(value: Any) -> Any:
-    """A share of one, also as a percentage (a whole number from 2 on, or with its sign); None where it is no number.
+    """Convert a fraction or a percentage (a whole number from 2 up, or one with `%`) to a fraction. None if not a number.
 
-    A number that can be neither is left as it is, and validation leaves the field out.
+    A number that is neither is returned unchanged; validation then drops the field.
     """
     is_percentage = False
     if isinstance(value, str):
@@ -59,7 +59,7 @@ def _code(value: Any) -> str | None:
 
 
 def _points(value: Any) -> Any:
-    """A list, each point once, also where it was written as lines of one text; empty where there is none."""
+    """Convert a list, or the lines of one text, to a list without duplicates. Empty if there is no value."""
     if value is None:
         return ()
     fewest_numbered = 3
@@ -69,7 +69,7 @@ def _points(value: Any) -> Any:
         return value
     points = [_BULLET.sub("", point.strip()) if isinstance(point, str) else point for point in value]
     if _are_numbered(points, fewest_numbered):
-        points = [_PLACE.sub("", point) if isinstance(point, str) else point for point in points]
+        points = [_NUMBERING.sub("", point) if isinstance(point, str) else point for point in points]
     kept: list[Any] = []
     for point in points:
         if point not in ("", None, *kept):
@@ -78,11 +78,12 @@ def _points(value: Any) -> Any:
 
 
 def _are_numbered(points: list[Any], fewest: int) -> bool:
-    """Whether they carry 1, 2, 3 and so on: a number alone may be a day (`15. März`) or an amount (`5. 000 Stück`)."""
-    places = [
-        match and match[1] for match in (_PLACE.match(point) for point in points if isinstance(point, str) and point)
+    """Whether points are numbered 1, 2, 3 ... A single number may be a day (`15. März`) or an amount (`5. 000 Stück`)."""
+    numbers = [
+        match and match[1]
+        for match in (_NUMBERING.match(point) for point in points if isinstance(point, str) and point)
     ]
-    return len(places) >= fewest and places == [str(number) for number in range(1, len(places) + 1)]
+    return len(numbers) >= fewest and numbers == [str(number) for number in range(1, len(numbers) + 1)]
 
 
 Share = Annotated[Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None, BeforeValidator(_share)]
@@ -91,31 +92,33 @@ Points = Annotated[tuple[str, ...], BeforeValidator(_points)]
 
 
 def usable_text(answer: Answer) -> tuple[str, str]:
-    """The answer without its thinking, and the thinking. Raises `UnusableAnswer` where it cannot be a result."""
+    """Return the answer without its thinking, and the thinking. Raises `UnusableAnswer` if it cannot be a result."""
     if len(answer) > MOST_CHARACTERS:
-        raise UnusableAnswer("answer_too_long", f"the answer has {len(answer):,} characters: it is not read")
+        raise UnusableAnswer(
+            "answer_too_long", f"the answer has {len(answer):,} characters, and the limit is {MOST_CHARACTERS:,}"
+        )
     thought, text = split_thinking(answer)
     is_cut = answer.finish_reason == "length"
     if text is None or (is_cut and not text and answer.thinking_tokens):
         raise UnusableAnswer(
-            "unclosed_thinking", "the answer ends inside its thinking: raise max_tokens or turn thinking off"
+            "unclosed_thinking", "the answer ended while the model was thinking: raise max_tokens or turn thinking off"
         )
     if is_blank_without_end(answer):
-        raise UnusableAnswer("blank_answer", "the answer is blanks up to max_tokens")
+        raise UnusableAnswer("blank_answer", "the answer is only white space up to max_tokens")
     if is_cut:
         raise UnusableAnswer("cut_by_max_tokens", "the answer reached max_tokens before it ended")
     return text, answer.reasoning or thought
 
 
 def parse_record(answer: str, model: type[Record]) -> Record:
-    """The answer as a stage's record. Raises `UnusableAnswer` naming what does not fit, never the text."""
+    """Parse the answer into a stage's record. Raises `UnusableAnswer`, which names the fault and never quotes the text."""
     return next(fitting_records(answer, model))
 
 
 def fitting_records(answer: str, model: type[Record]) -> Iterator[Record]:
-    """The records in an answer that fit, the last one first: models write drafts before it. At least one.
+    """Yield the valid records in an answer, the last one first, because models write drafts before it. At least one.
 
-    An optional field that does not fit is left out. Where the answer is empty and its thinking holds one record, that
+    An invalid optional field is dropped. If the answer is empty and its thinking holds exactly one record, that record
     is the answer. Raises `UnusableAnswer` as `parse_record` does.
     """
     answer = answer if isinstance(answer, Answer) else Answer(answer)
@@ -127,11 +130,11 @@ def fitting_records(answer: str, model: type[Record]) -> Iterator[Record]:
             raise UnusableAnswer("empty_answer", "the answer is empty")
         yield records[0]
         return
-    is_fitting = False
+    has_record = False
     for record in _records_in(text, model, problems):
-        is_fitting = True
+        has_record = True
         yield record
-    if is_fitting:
+    if has_record:
         return
     if problems:
         raise UnusableAnswer("answer_does_not_fit", f"the answer's JSON does not fit the stage: {problems[-1]}")
@@ -139,21 +142,23 @@ def fitting_records(answer: str, model: type[Record]) -> Iterator[Record]:
 
 
 def _records_in(text: str, model: type[Record], problems: list[str]) -> Iterator[Record]:
-    """The last one first. What keeps the others from being records is appended to `problems`."""
-    seen: list[Any] = []
+    """Yield the valid records, the last one first. The faults of other objects are appended to `problems`."""
+    tried: list[Any] = []
     for value in _values_in(text):
-        if value in seen:
+        if value in tried:
             continue
-        seen.append(value)
+        tried.append(value)
         try:
             yield _validated(value, model)
         except ValidationError as error:
-            found = error.errors(include_url=False, include_context=False, include_input=False)[:5]
-            problems.append("; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in found))
+            faults = error.errors(include_url=False, include_context=False, include_input=False)[:5]
+            problems.append(
+                "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in faults)
+            )
 
 
 def _values_in(text: str) -> Iterator[Any]:
-    """The whole text as JSON, else the objects in it, the last one first; then the same without trailing commas."""
+    """Yield the whole text as JSON, or else its objects, the last one first, then again without trailing commas."""
     try:
         yield read_written_json(text)
     except ValueError:
@@ -162,12 +167,12 @@ def _values_in(text: str) -> Iterator[Any]:
 
 
 def _validated(value: Any, model: type[Record]) -> Record:
-    """`value` as a record; what an optional field holds costs that field, not the record."""
+    """Validate `value` as a record. An invalid optional field is dropped and does not invalidate the record."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        spoilt = {problem["loc"][0] for problem in error.errors(include_input=False) if problem["loc"]}
+        invalid = {fault["loc"][0] for fault in error.errors(include_input=False) if fault["loc"]}
         optional = {name for name, field in model.model_fields.items() if not field.is_required()}
-        if not isinstance(value, dict) or not spoilt or not spoilt <= optional:
+        if not isinstance(value, dict) or not invalid or not invalid <= optional:
             raise
-        return model.model_validate({name: held for name, held in value.items() if name not in spoilt})
+        return model.model_validate({name: field for name, field in value.items() if name not in invalid})

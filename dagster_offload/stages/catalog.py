@@ -1,4 +1,4 @@
-"""The stages by name, in declared order; which of them a drain may run; what each depends on. No I/O here."""
+"""The LLM stages, built from the settings, and the recipe of every stage. No I/O here."""
 
 import hashlib
 import json
@@ -14,27 +14,26 @@ from dagster_offload.stages import classify, summarize
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.stages.long_documents import WholeReading
 
-# Raise when extraction gives other text than before for the same bytes.
+# Increase when extraction gives a different text for the same bytes.
 EXTRACT_VERSION = 2
 
 
 @dataclass(frozen=True)
 class LLMStage:
-    """One question about a document: what is asked, within which bounds, and what is accepted as an answer."""
+    """One question about a document: its instruction, its request options, and the parser of its answer."""
 
     name: str
     instruction: str
     options: RequestOptions
     parse: Callable[[str], BaseModel]  # raises UnusableAnswer
     prompt_version: int
-    primary_may_do_it: bool = False  # slots = any
-    whole: WholeReading | None = (
-        None  # how a long document is read to its end; None: its beginning is all this asks about
-    )
+    primary_may_do_it: bool = False  # true if the owner lists it in `any_stages`
+    # How the stage reads a long document to its end. None: it reads only the beginning.
+    whole: WholeReading | None = None
 
 
 def llm_stages(settings: Settings) -> dict[str, LLMStage]:
-    """The LLM stages in declared order, with the owner's classes and slot choices in them."""
+    """Return the LLM stages by name, in declared order, with the owner's classes, language and slot choices."""
     any_stages = {name.strip() for name in settings.any_stages.split(",") if name.strip()}
     classes = classify.class_names(settings.classes)
     stages = (
@@ -60,34 +59,35 @@ def llm_stages(settings: Settings) -> dict[str, LLMStage]:
 
 
 def recipes(settings: Settings) -> dict[str, str]:
-    """Per stage the hash of what an answer depends on besides its input.
+    """Return per stage the recipe: a hash of what an answer depends on besides its input.
 
-    Not how much of a document fits one request: that is the slot's, may change any day, and the record says what was
-    read. For `deep` stages that includes `expected_model` if set, else the alias, and the extra body; for `any` stages no model.
+    The recipe of a `deep` stage includes `expected_model`, or the alias if it is not set, and the extra body. The recipe
+    of an `any` stage includes no model. How much of a document fits one request is not part of it, because that belongs
+    to the slot and may change any day; the record says what was read.
     """
     slots = settings.slots
-    found = {EXTRACT: _digest({"version": EXTRACT_VERSION})}
+    hashes = {EXTRACT: _digest({"version": EXTRACT_VERSION})}
     for stage in llm_stages(settings).values():
-        found[stage.name] = _digest(
+        hashes[stage.name] = _digest(
             {
                 "prompt": stage.prompt_version,
                 "instruction": stage.instruction,
-                "options": _asked_with(stage.options),
+                "options": _recipe_options(stage.options),
                 "whole": stage.whole and (stage.whole.part_instruction, stage.whole.merge_instruction),
-                **({} if stage.primary_may_do_it else _what_answers(slots.for_prompt())),
+                **({} if stage.primary_may_do_it else _model_options(slots.for_prompt())),
             }
         )
-    return found
+    return hashes
 
 
-def _asked_with(options: RequestOptions) -> dict[str, object]:
-    asked = asdict(options)
-    del asked["most_to_think"]  # the slot's, like how much of a document fits
-    return asked
+def _recipe_options(options: RequestOptions) -> dict[str, object]:
+    values = asdict(options)
+    del values["most_to_think"]  # belongs to the slot, as does how much of a document fits
+    return values
 
 
-def _what_answers(slot: SlotConfig | None) -> dict[str, object]:
-    """The model, and what the owner adds to each of its requests."""
+def _model_options(slot: SlotConfig | None) -> dict[str, object]:
+    """The model, and the extra body that the owner adds to each request."""
     if slot is None:
         return {"model": None}
     extra = {"extra_body": slot.extra_body} if slot.extra_body else {}

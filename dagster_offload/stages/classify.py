@@ -1,4 +1,4 @@
-"""classify: text -> class. What is asked, and what is accepted as an answer."""
+"""The stage classify: text -> class. Its instruction, its options and the parser of its answer."""
 
 import unicodedata
 
@@ -12,7 +12,7 @@ DEFAULT_CLASSES = ("invoice", "letter", "contract", "report", "minutes", "manual
 
 
 class Classification(StageAnswer):
-    """A document's class. `confidence` is 0..1 as the model judges itself; `language` is ISO 639-1."""
+    """A document's class. `confidence` is the model's own estimate from 0 to 1; `language` is ISO 639-1."""
 
     category: str
     confidence: Share = None
@@ -20,7 +20,7 @@ class Classification(StageAnswer):
 
 
 def class_names(configured: str) -> tuple[str, ...]:
-    """The owner's classes (comma-separated) or the default ones; `other` is always among them."""
+    """Return the owner's classes (`configured` is comma-separated) or the default ones, always including `other`."""
     names = tuple(dict.fromkeys(name.strip() for name in configured.split(",") if name.strip()))
     if not names:
         return DEFAULT_CLASSES
@@ -28,6 +28,7 @@ def class_names(configured: str) -> tuple[str, ...]:
 
 
 def instruction(classes: tuple[str, ...]) -> str:
+    """Return the instruction that the model gets after the document."""
     return (
         "Classify the document. Answer with the JSON object "
         '{"category": one of ' + ", ".join(f'"{name}"' for name in classes) + ", "
@@ -37,13 +38,14 @@ def instruction(classes: tuple[str, ...]) -> str:
 
 
 def options(classes: tuple[str, ...]) -> RequestOptions:
+    """Return the request options, with a JSON schema of the answer."""
     schema = {
         "type": "object",
         "required": ["category", "confidence", "language"],
         "additionalProperties": False,
         "properties": {
             "category": {"enum": list(classes)},
-            # A grammar holds whole numbers to their range, and no others: a real server wrote 2.57 for a number from 0 to 1.
+            # A grammar enforces the range of whole numbers only: a real server wrote 2.57 for a number from 0 to 1.
             "confidence": {"type": "integer", "minimum": 0, "maximum": 100},
             "language": {"type": "string", "pattern": "^[a-z]{2}$"},
         },
@@ -52,8 +54,8 @@ def options(classes: tuple[str, ...]) -> RequestOptions:
 
 
 def parse(answer: str, classes: tuple[str, ...]) -> Classification:
-    """Raises `UnusableAnswer`; a class that was not declared is one. Upper and lower case are the same."""
-    declared = {_folded(name): name for name in reversed(classes)}  # of two that differ in case only, the first
+    """Parse an answer; class names are compared without case. Raises `UnusableAnswer`, also for an undeclared class."""
+    declared = {_folded(name): name for name in reversed(classes)}  # the first of two that differ only in case wins
     for record in fitting_records(answer, Classification):
         name = record.category if record.category in classes else declared.get(_folded(record.category))
         if name is not None:

@@ -1,6 +1,6 @@
-"""What every field of an answer passes before it is a record: cleaned of harmful characters, and bounded.
+"""Cleans every field of an answer: removes harmful characters and limits lengths.
 
-A router may answer anything. The bounds are far above what is asked for; what is beyond them is cut off.
+A router may answer anything. The limits are far above what the stages ask for; longer values are cut.
 """
 
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ MOST_POINTS = 20
 
 
 def cleaned_fields(value: Any) -> Any:
-    """An answer's JSON with every text in it cleaned."""
+    """Return an answer's JSON with every string value cleaned."""
     if isinstance(value, str):
         return cleaned(value)
     if isinstance(value, list):

@@ -1,13 +1,13 @@
-"""A model's control tokens inside a document, made plain text.
+"""Turns control tokens of models inside a document into plain text. Pure.
 
-A server reads `<|im_end|>` in a document as the end of the message, and what follows as the next speaker's. One blank
-after the first character keeps every vocabulary from seeing the token; the text stays readable, and a quote of it still
-matches where blanks do not count. Pure.
+A server reads `<|im_end|>` in a document as the end of the message, and the text after it as the next speaker's. A space
+after the first character keeps every tokenizer from recognising the token. The text stays readable, and a quote of it
+still matches if spaces are ignored.
 """
 
 import re
 
-# By family, with one model that uses it. Within the brackets stand no brackets, so that no token hides in another.
+# By family, with models that use it. The text between brackets holds no bracket, so that no token hides in another.
 _INSIDE = r"[^<>|｜\[\]\s]{1,64}"
 _FAMILIES = (
     # ChatML (Qwen, Yi), Llama 3 and 4, Phi, GLM, gpt-oss, Command, Granite, OLMo, Kimi, StarCoder, LFM, Jamba; with
@@ -29,11 +29,13 @@ _FAMILIES = (
     r"◁/?[a-z_]{1,30}▷",  # Kimi
     r"\]~!?b\[|\]~b\]|\[e~\[",  # MiniMax
     r">>[A-Z]{4,20}<<",  # Falcon
-    r"<__(?:media|image)__>|<(?:image|video|audio)>",  # where llama.cpp, LLaVA and vLLM put pictures that come along
+    r"<__(?:media|image)__>|<(?:image|video|audio)>",  # placeholders for pictures: llama.cpp, LLaVA, vLLM
 )
-_CONTROL_TOKEN = re.compile(rf"(?=[<\[\]◁>])(?:{'|'.join(_FAMILIES)})")  # first a look at one character: it is faster
+_CONTROL_TOKEN = re.compile(
+    rf"(?=[<\[\]◁>])(?:{'|'.join(_FAMILIES)})"
+)  # the lookahead at one character makes it faster
 
 
-def defused(text: str) -> str:
-    """`text` with a blank after the first character of each control token in it. Takes time linear in its length."""
+def escape_control_tokens(text: str) -> str:
+    """Return `text` with a space after the first character of each control token. Takes time linear in its length."""
     return _CONTROL_TOKEN.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text)

@@ -1,4 +1,4 @@
-"""The stages by name: their order, their upstreams, the outcomes a work item can have."""
+"""The stages by name: their order, their upstreams, and the outcomes of a work item."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,13 +10,13 @@ SUMMARIZE = "summarize"
 
 @dataclass(frozen=True)
 class StageNode:
-    """A stage's place in the graph. `upstream` is the stage whose output it reads; None = it reads the file."""
+    """A stage and its upstream. `upstream` is the stage whose output it reads; None means that it reads the file."""
 
     name: str
     upstream: str | None
 
 
-# In declared order, upstreams first; exactly one reads the file. This is all that the ledger is given to know of stages.
+# In declared order, upstreams first; exactly one reads the file. The ledger knows nothing else about stages.
 GRAPH = (StageNode(EXTRACT, None), StageNode(CLASSIFY, EXTRACT), StageNode(SUMMARIZE, EXTRACT))
 
 STAGE_NAMES = tuple(node.name for node in GRAPH)
@@ -27,9 +27,9 @@ ASSET_KEYS = {EXTRACT: "extracted_text", CLASSIFY: "classification", SUMMARIZE: 
 
 
 class Outcome(StrEnum):
-    """How a DONE work item ended. All but OK made no call."""
+    """How a DONE work item ended. Only OK involved a call."""
 
     OK = "ok"
-    EMPTY = "empty"  # the file holds nothing
-    NO_TEXT = "no_text"  # a document without text
-    NEEDS_OCR = "needs_ocr"  # pictures of text
+    EMPTY = "empty"  # the file is empty
+    NO_TEXT = "no_text"  # the document holds no text
+    NEEDS_OCR = "needs_ocr"  # the document holds pictures of text

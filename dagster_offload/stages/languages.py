@@ -1,4 +1,4 @@
-"""Languages as models and owners name them: `ko-KR`, `KOR`, `Korean`, `한국어` are all `ko` (ISO 639-1)."""
+"""Maps names of languages to ISO 639-1 codes: `ko-KR`, `KOR`, `Korean` and `한국어` are all `ko`."""
 
 import re
 
@@ -39,12 +39,12 @@ _CODE_AND_REGION = re.compile(r"([a-z]{2})(?:[-_][a-z0-9]+)*")
 
 
 def language_code(named: str) -> str | None:
-    """The ISO 639-1 code of a language named by a code, with or without region, or by its name; None where unknown."""
+    """Return the ISO 639-1 code of a language given by code (with or without region) or name; None if it is unknown."""
     name = named.strip().casefold()
     code = _CODE_AND_REGION.fullmatch(name)
     return code[1] if code is not None else _CODES.get(name)
 
 
 def language_name(named: str) -> str:
-    """The English name of a language; as it was named where it is not among the known ones."""
+    """Return the English name of a language, or `named` itself if the language is unknown."""
     return _NAMES.get(language_code(named) or "", named.strip())

@@ -1,7 +1,7 @@
-"""Long documents: what is asked about a text that is more than one request takes: its parts, then merges of the answers.
+"""Long documents: a text that does not fit one request is read in parts, and the parts' answers are merged.
 
-Pure: no I/O. A `Reading` says which passage is to be asked next, given the answers that are there already; it comes to
-the same passages whenever it starts anew with the same sizes.
+Pure: no I/O. A `Reading` returns the next passage to ask about, given the answers so far. A new `Reading` with the same
+sizes yields the same passages.
 """
 
 import hashlib
@@ -17,8 +17,10 @@ from dagster_offload.text.tokens import LEAST_TEXT_TOKENS, estimated_tokens, tex
 
 @dataclass(frozen=True)
 class WholeReading:
-    """How a stage reads a document of several parts to its end: what it asks about each part, and about the notes of
-    their answers. `note` turns an answer into the text the next level reads, the most important first."""
+    """How a stage reads a document of several parts to its end: the instruction for each part and the one for merges.
+
+    `note` turns an answer into the text that a merge reads, the most important first.
+    """
 
     part_instruction: str
     merge_instruction: str
@@ -26,15 +28,20 @@ class WholeReading:
 
 
 class Kind(StrEnum):
+    """What the text of a passage is."""
+
     WHOLE = "whole"  # the document fits one request
     PART = "part"
-    MERGE = "merge"  # of the answers to parts, or to other merges
+    MERGE = "merge"  # notes of the answers to parts or to other merges
 
 
 @dataclass(frozen=True)
 class Passage:
-    """What one request asks about. `number` of `total` passages of its level, from 1; `start` is a part's first
-    character. The answer to the one that `is_last` is the stage's answer."""
+    """The text and instruction of one request.
+
+    `number` counts from 1 to `total`, the passages of its level. `start` is the index of a part's first character. The
+    answer to the passage with `is_last` is the stage's answer.
+    """
 
     kind: Kind
     text: str
@@ -46,19 +53,19 @@ class Passage:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what is asked: an answer is kept under it."""
+        """SHA-256 of instruction and text. Answers are stored under it."""
         return hashlib.sha256(f"{self.instruction}\0{self.text}".encode()).hexdigest()
 
     @property
     def label(self) -> str | None:
-        """`part 7 of 400`, for people; None for a document asked about in one request."""
+        """A label for people, such as `part 7 of 400`; None for a document that fits one request."""
         return None if self.kind is Kind.WHOLE else f"{self.kind} {self.number} of {self.total}"
 
 
 class Reading:
-    """One document read for one stage. `answers` holds what is known, by the digest of the passage asked about.
+    """One document as one stage reads it. `answers` holds the answers so far, by the digest of their passage.
 
-    `whole` None: the stage asks about the first part only.
+    If `whole` is None, the stage asks about the first part only.
     """
 
     def __init__(
@@ -83,17 +90,17 @@ class Reading:
 
     @property
     def total(self) -> int | None:
-        """The parts that are read one by one; None where one request is all there is."""
+        """The number of parts that are read one by one; None if the stage needs only one request."""
         return self.parts if self._whole is not None and self.parts > 1 else None
 
     @property
     def done(self) -> int:
-        """How many of these are answered."""
+        """How many of the `total` parts have an answer."""
         self.next_passage()
         return self._at if self._level == 0 else self.parts
 
     def next_passage(self) -> Passage:
-        """The next passage without an answer, in the document's order; then the merges; at last the one that is_last."""
+        """Return the next passage without an answer: parts in order, then merges, finally the one with `is_last`."""
         while True:
             while self._at < len(self._passages):
                 passage = self._passages[self._at]
@@ -103,36 +110,37 @@ class Reading:
             self._merge()
 
     def know(self, answers: Mapping[str, Mapping[str, Any]]) -> None:
-        """Answers that somebody else brought."""
+        """Add answers that another worker has stored."""
         self._answers |= answers
 
     def answered(self, passage: Passage, answer: Mapping[str, Any]) -> None:
+        """Add the answer to `passage`."""
         self._answers[passage.digest] = answer
         if self._at < len(self._passages) and self._passages[self._at] is passage:
             self._at += 1
 
     def split_smaller(self, passage: Passage, too_long: ContextOverflow) -> bool:
-        """Split smaller what a server said is too long. False where it is as small already as makes sense.
+        """Split a passage that the server reported as too long. Returns False if it is too small to split further.
 
-        Parts before it stay as they are. So does the size of what follows it, where parts of that size were answered:
-        then this one is denser than others (a table of numbers). Merges are grouped anew.
+        Parts before it do not change. If parts before it were answered at this size, this part is denser than others (a
+        table of numbers), and the parts after it keep their size. Merges are grouped again.
         """
         is_merge = passage.kind is Kind.MERGE
         start = len(self._text) if is_merge else passage.start
-        there = next(size for size in reversed(self.sizes) if size.start <= start)
-        sent = min(estimated_tokens(passage.text), self._merge_tokens if is_merge else there.tokens)
-        if sent <= LEAST_TEXT_TOKENS:
+        current = next(size for size in reversed(self.sizes) if size.start <= start)
+        sent_tokens = min(estimated_tokens(passage.text), self._merge_tokens if is_merge else current.tokens)
+        if sent_tokens <= LEAST_TEXT_TOKENS:
             return False
         end = start + len(passage.text)
-        sizes = {size.start: size.tokens for size in self.sizes} | {start: _smaller_size(sent, too_long)}
-        if start > there.start and end < len(self._text):
-            sizes.setdefault(end, there.tokens)
+        sizes = {size.start: size.tokens for size in self.sizes} | {start: _smaller_size(sent_tokens, too_long)}
+        if start > current.start and end < len(self._text):
+            sizes.setdefault(end, current.tokens)
         self._begin(tuple(Size(*size) for size in sorted(sizes.items())))
         return True
 
     @property
     def _merge_tokens(self) -> int:
-        """That of the first part, whatever a table in the middle needed; else what a merge that was too long got."""
+        """The size of merges: the reduced one if a merge was too long, else the first part's, not that of dense parts."""
         last = self.sizes[-1]
         return last.tokens if last.start == len(self._text) else self.sizes[0].tokens
 
@@ -149,7 +157,7 @@ class Reading:
         return passages
 
     def _merge(self) -> None:
-        """The next level: the notes of this level's answers, as many to a passage as fit."""
+        """Start the next level: passages of this level's notes, as many in each as fit."""
         assert self._whole is not None  # noqa: S101 - for the type checker: only whole readings have several passages
         notes = [self._whole.note(self._answers[passage.digest]) for passage in self._passages]
         texts = merged(notes, self._merge_tokens)
@@ -165,9 +173,9 @@ NOTE_CUT_MARK = "\n[...]"
 
 
 def merged(notes: Sequence[str], tokens: int) -> list[str]:
-    """Notes in order, as many to a text as fit `tokens`, and never one alone beside others: so every level is shorter.
+    """Join notes in order into texts of at most `tokens`. A text among several holds at least two, so levels get shorter.
 
-    A note over a quarter of `tokens` (only where a model's context is tiny, for answers are bounded) ends in a mark.
+    A note over a quarter of `tokens` is cut and ends in a mark. Answers are bounded, so this needs a tiny context.
     """
     notes = [_cut_note(note, tokens // 4) for note in notes]
     groups: list[list[str]] = [[]]
@@ -192,12 +200,15 @@ def _cut_note(note: str, tokens: int) -> str:
 
 
 def _smaller_size(sent_tokens: int, too_long: ContextOverflow) -> int:
-    """A size that should fit, where a passage of `sent_tokens` (our estimate) did not; never much like it."""
+    """Return a size in tokens that should fit after `sent_tokens` (our estimate) did not; clearly below it.
+
+    Never below `LEAST_TEXT_TOKENS`.
+    """
     smaller = sent_tokens // 2
     if too_long.context_tokens is not None:
         fits = text_tokens(too_long.context_tokens)
         if too_long.prompt_tokens is not None:
-            # Our estimate put right by the server's own count of the same request.
+            # Corrects our estimate by the server's own count of the same request.
             fits = min(fits, sent_tokens * fits // max(too_long.prompt_tokens, 1))
         smaller = fits if fits < sent_tokens * 0.9 else smaller
     return max(smaller, LEAST_TEXT_TOKENS)

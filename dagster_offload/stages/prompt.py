@@ -1,11 +1,11 @@
-"""The message layout all LLM stages share, so that a server reads a document once; and how much of one fits.
+"""The message layout that all LLM stages share, so that a server reads a document once.
 
-One system message: the rules, identical for all stages, then the document. The user message: the stage's instruction.
-Nothing that varies between stages stands before the document's end; a server's prompt cache then serves the second
-stage. Measured on real servers: tokens read / tokens of the documents once = 1.0-1.08 (instruction first: 1.9).
+The system message holds the rules, which are identical for all stages, then the document. The user message holds the
+stage's instruction. Nothing before the document's end varies between stages, so the server's prompt cache serves the
+second stage. Measured on real servers: tokens read / tokens of the documents once = 1.0-1.08 (instruction first: 1.9).
 """
 
-from dagster_offload.stages.control_tokens import defused
+from dagster_offload.stages.control_tokens import escape_control_tokens
 
 RULES = """\
 You are a careful archivist. You are given one document and then one instruction about it.
@@ -14,7 +14,7 @@ Answer with exactly one JSON object, no prose around it, no code fence."""
 
 
 def system_message(text: str) -> str:
-    """Rules and a document, or what of a long one one request asks about."""
-    # A document can neither close its own delimiter nor end the message it stands in.
-    data = defused(text).replace("</document>", "< /document>")
+    """Return the system message: the rules, then `text`, which is a document, a part of one, or notes to merge."""
+    # A document must not be able to close its own delimiter or end its message.
+    data = escape_control_tokens(text).replace("</document>", "< /document>")
     return f"{RULES}\n\n<document>\n{data}\n</document>"

@@ -1,7 +1,7 @@
-"""What is asked of a document, and what is asked once more when the answer is no record.
+"""The question of a stage, and the repair question after an unusable answer.
 
-A second question stands where the first one stood, after the document, so that the server's prompt cache serves it. It
-says what was wrong, never what the document says.
+A repair question follows the document, in the same position as the first question, so that the server's prompt cache
+serves it. It names the fault and never quotes the document.
 """
 
 from dataclasses import dataclass, replace
@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.slot.completion import Answer, RequestOptions
 
-# Faults that one more question may mend: there was an answer, and something is to be said about it.
+# Faults that one repair question may fix: there was an answer, and its fault can be described.
 _REPAIRABLE = frozenset({"answer_does_not_fit", "no_json", "unknown_class", "cut_by_max_tokens", "blank_answer"})
-# And where the server was asked for the answer's shape, which keeps some from answering at all.
+# With a response schema also an empty answer, because a schema keeps some servers from answering.
 _REPAIRABLE_WITH_SCHEMA = _REPAIRABLE | {"empty_answer"}
 
 
 @dataclass(frozen=True)
 class Question:
-    """An instruction and its bounds. `remark` is what a second question says about the answer to the first."""
+    """An instruction and its request options. `remark` is set on a repair question and describes the first answer."""
 
     instruction: str
     options: RequestOptions
@@ -25,13 +25,14 @@ class Question:
 
     @property
     def prompt(self) -> str:
+        """The text of the user message: the instruction, and the remark if there is one."""
         return self.instruction if self.remark is None else f"{self.instruction}\n\n{self.remark}"
 
-    def asked_again(self, fault: UnusableAnswer, answer: str) -> "Question | None":
-        """The question to ask after `answer` came to nothing; None where another one would not help.
+    def follow_up(self, fault: UnusableAnswer, answer: str) -> "Question | None":
+        """Return the question to send after the unusable `answer`; None if another one would not help.
 
-        An answer spoilt by thinking that was not wanted is no answer: the same question goes out in the slot's next
-        dialect. Otherwise there is one repair question.
+        After unwanted thinking the same question is sent again in the slot's next dialect; this is not a repair. In all
+        other cases there is one repair question.
         """
         if isinstance(answer, Answer) and answer.is_worth_asking_otherwise:
             return self
@@ -39,7 +40,7 @@ class Question:
         if self.remark is not None or fault.code not in repairable:
             return None
         if fault.code in {"blank_answer", "empty_answer"}:
-            # A grammar makes some servers write blanks without end, or nothing: this time the prompt alone asks for JSON.
+            # A grammar makes some servers write endless white space or nothing, so only the prompt asks for JSON now.
             options = replace(self.options, response_schema=None)
             return replace(
                 self, options=options, remark="Your last answer was blank. Answer with the JSON object at once."

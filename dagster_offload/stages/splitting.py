@@ -1,7 +1,7 @@
-"""A text in parts within a number of tokens, cut where its structure breaks. Pure; nothing is lost, linear in time.
+"""Splits a text into parts of a limited number of tokens, at the boundaries of its structure.
 
-What stands before a part never depends on what comes after it, so a text whose later parts turn out too long can be
-split smaller from there on, and the parts before stay as they are.
+Pure and linear in time; the parts together are the whole text. A part never depends on the text after it. If a later
+part is too long for a server, the text is split smaller from there on and the earlier parts do not change.
 """
 
 import re
@@ -15,17 +15,17 @@ from dagster_offload.text.tokens import MOST_THIRDS_A_CHARACTER, thirds_of_token
 
 @dataclass(frozen=True)
 class Size:
-    """From this character of the text on, parts of at most so many tokens, until the next `Size`."""
+    """From the character at `start` up to the next `Size`, parts have at most `tokens` tokens."""
 
     start: int
     tokens: int
 
 
-Sizes = tuple[Size, ...]  # by start, the first at 0
+Sizes = tuple[Size, ...]  # ordered by start; the first starts at 0
 
 
 class Break(IntEnum):
-    """What stands between two pieces of a text; the higher, the better a place to cut."""
+    """The boundary between two pieces of a text. A higher value is a better place to cut."""
 
     CHARACTER = 0
     WORD = 1
@@ -37,7 +37,7 @@ class Break(IntEnum):
     CHAPTER = 7
 
 
-# How full a part must be for a cut there to be worth the part of a request that it leaves unused.
+# How full a part must be for a cut at this boundary to be worth the unused rest of the request.
 _LEAST_FILL = {
     Break.CHAPTER: 0.5,
     Break.SECTION: 0.6,
@@ -49,7 +49,7 @@ _LEAST_FILL = {
     Break.CHARACTER: 1.0,
 }
 
-# A line and the blank lines after it. Every character matched by the first bracket's opposite is white space, too.
+# A line and the blank lines after it. Every character that the first bracket excludes is white space too.
 _LINE = re.compile(r"[^\n\r\f\v\x85\u2028\u2029]*(?:\s+|\Z)")
 _NEWLINE = re.compile(r"\r\n|[\n\r\v\x85\u2028\u2029]")
 _PAGE_MARK = re.compile(r"<!--\s*page\b|-{2,}\s*page \d+\s*-{2,}", re.IGNORECASE)
@@ -64,13 +64,13 @@ _SECTION = re.compile(
     re.IGNORECASE,
 )
 LONGEST_HEADING = 120  # characters
-# Lines and sentences are gathered up to this many characters: a book may be five million lines of one digit each.
+# Shorter lines and sentences are joined up to this many characters: a book may be five million lines of one digit each.
 SHORT = 80
 _SENTENCE_END = re.compile(r"[.!?…;]['\")\]]*\s+|[。！？；]['\"」』）]*\s*")
 
 
 class _Piece(NamedTuple):
-    """A stretch of the text that is not cut unless it is too long by itself. `before` is what stands in front of it."""
+    """A range of the text that is cut only if it is too long for a part. `before` is the boundary at its start."""
 
     start: int
     end: int
@@ -79,10 +79,10 @@ class _Piece(NamedTuple):
 
 
 def split(text: str, sizes: Sequence[Size]) -> list[str]:
-    """`text` in parts within their sizes' tokens, cut where its structure breaks; put together they are `text` again.
+    """Split `text` at boundaries of its structure into parts within their sizes' tokens. The parts joined are `text`.
 
-    Takes time linear in the length. Deterministic, and what stands before a size's start does not depend on that size.
-    An empty text is one empty part.
+    Takes time linear in the length. Deterministic; parts before a size's start do not depend on that size. An empty
+    text is one empty part.
     """
     if len(sizes) == 1 and thirds_of_tokens(text) <= 3 * sizes[0].tokens:
         return [text]  # nearly every document
@@ -98,7 +98,7 @@ def split(text: str, sizes: Sequence[Size]) -> list[str]:
 
 
 class _Ahead:
-    """The pieces not yet in a part, in order; those put back come first."""
+    """The pieces that are not yet in a part, in order. Pieces that were put back come first."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -113,7 +113,7 @@ class _Ahead:
 
 
 def _cut(ahead: _Ahead, budget: int) -> int:
-    """Take one part's pieces, at most `budget` thirds of a token; returns where it ends."""
+    """Take the pieces of one part, at most `budget` thirds of a token. Returns the index at which the part ends."""
     budget = max(budget, MOST_THIRDS_A_CHARACTER)
     taken: list[_Piece] = []
     thirds = 0
@@ -122,7 +122,7 @@ def _cut(ahead: _Ahead, budget: int) -> int:
             taken.append(piece)
             thirds += piece.thirds
             continue
-        # Less than half full and a long paragraph next: rather cut that than leave half a request empty.
+        # The part is less than half full and a long paragraph follows: cutting it is better than half an empty request.
         if thirds < budget / 2 and len(smaller := _smaller(ahead.text, piece, budget)) > 1:
             ahead.put_back(smaller)
             continue
@@ -134,13 +134,13 @@ def _cut(ahead: _Ahead, budget: int) -> int:
 
 
 def _best_cut(taken: Sequence[_Piece], following: _Piece, budget: int) -> int:
-    """How many of the pieces taken to keep: as many as fit, or fewer where that ends the part at a better place."""
+    """Return how many of the taken pieces to keep: all, or fewer if the part then ends at a better boundary."""
     best, keep, filled = following.before, len(taken), 0
     for count, piece in enumerate(taken):
         if count and piece.before > best and filled >= _LEAST_FILL[piece.before] * budget:
             best, keep = piece.before, count
         elif count and keep < len(taken) and piece.before == best:
-            keep = count  # equally good, and later
+            keep = count  # equally good and later
         filled += piece.thirds
     return keep
 
@@ -160,7 +160,7 @@ def _lines(text: str) -> Iterator[_Piece]:
 
 
 def _after(line: str) -> Break:
-    """What stands between a line, with the white space after it, and the next one."""
+    """The boundary between a line, including the white space after it, and the next line."""
     blank = line[len(line.rstrip()) :]
     if "\f" in blank:
         return Break.PAGE
@@ -172,22 +172,22 @@ def _piece(text: str, start: int, end: int, before: Break) -> _Piece:
 
 
 def _heading(line: str, before: Break) -> Break:
-    """What stands before this line: a chapter or a section where it looks like the heading of one."""
-    words = line.strip()
-    if len(words) > LONGEST_HEADING:
+    """The boundary before this line: a chapter or section if the line looks like a heading."""
+    stripped = line.strip()
+    if len(stripped) > LONGEST_HEADING:
         return before
-    if _PAGE_MARK.match(words):
+    if _PAGE_MARK.match(stripped):
         return max(before, Break.PAGE)
-    if _CHAPTER.match(words):
+    if _CHAPTER.match(stripped):
         return Break.CHAPTER
-    # A numbered or capital line inside a paragraph is an item or a shout.
-    if before >= Break.PARAGRAPH and (_SECTION.match(words) or (words.isupper() and len(words) > 3)):
+    # A numbered or upper-case line inside a paragraph is a list item or emphasis.
+    if before >= Break.PARAGRAPH and (_SECTION.match(stripped) or (stripped.isupper() and len(stripped) > 3)):
         return Break.SECTION
     return before
 
 
 def _smaller(text: str, piece: _Piece, budget: int) -> list[_Piece]:
-    """A piece that is too long by itself, by sentences; where it is one sentence, by words or characters."""
+    """Split a piece that is too long at sentences, or a single sentence at words or characters."""
     starts = [(piece.start, piece.before), *_sentence_starts(text, piece)]
     if len(starts) == 1:
         starts += _word_starts(text, piece, budget)
@@ -204,7 +204,7 @@ def _sentence_starts(text: str, piece: _Piece) -> Iterator[tuple[int, Break]]:
 
 
 def _word_starts(text: str, piece: _Piece, budget: int) -> Iterator[tuple[int, Break]]:
-    """Starts of slices that surely fit: after a blank where there is one, else after any character."""
+    """Yield the starts of slices that certainly fit: after a space, tab or newline if there is one, else anywhere."""
     longest = max(1, budget // MOST_THIRDS_A_CHARACTER)
     start = piece.start
     while (end := start + longest) < piece.end:

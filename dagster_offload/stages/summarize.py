@@ -1,4 +1,4 @@
-"""summarize: text -> summary. What is asked, and what is accepted as an answer."""
+"""The stage summarize: text -> summary. Its instructions, its options and the parser of its answer."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -17,12 +17,12 @@ DOCUMENTS_OWN = "the document's own language"
 
 
 def instruction(language: str) -> str:
-    """What is asked; `language` as the owner named it, empty for the document's own."""
+    """Return the instruction. `language` is the owner's setting; empty means the document's own language."""
     return f"Summarize the document. {_form(language)}"
 
 
 def whole_reading(language: str) -> WholeReading:
-    """A long document is summarised part by part, and the parts' summaries are merged."""
+    """Return the instructions for a long document: each part is summarised, and the summaries are merged."""
     return WholeReading(
         part_instruction=(
             "The document is one part of a longer one, which goes on before and after it. Summarize this part. "
@@ -38,7 +38,7 @@ def whole_reading(language: str) -> WholeReading:
 
 
 def note(answer: Mapping[str, Any]) -> str:
-    """A part's answer as a merge reads it, the most important first."""
+    """Return an answer as the text that a merge reads, the most important first."""
     lines = [f"# {answer['title']}"] if answer.get("title") else []
     return "\n".join([*lines, answer["summary"], *(f"- {point}" for point in answer.get("key_points", ()))])
 
@@ -54,7 +54,7 @@ def _form(language: str) -> str:
 
 
 class Summary(StageAnswer):
-    """A document's summary. `language` is the document's. Only `summary` is required."""
+    """A document's summary. `language` is the document's own. Only `summary` is required."""
 
     summary: Annotated[BoundedSummary, Field(min_length=1)]
     title: Title = None
@@ -63,6 +63,7 @@ class Summary(StageAnswer):
 
 
 def options() -> RequestOptions:
+    """Return the request options, with a JSON schema of the answer."""
     schema = {
         "type": "object",
         "required": ["title", "summary", "key_points", "language"],
@@ -78,5 +79,5 @@ def options() -> RequestOptions:
 
 
 def parse(answer: str) -> Summary:
-    """Raises `UnusableAnswer`."""
+    """Parse an answer into a record. Raises `UnusableAnswer`."""
     return parse_record(answer, Summary)

@@ -39,7 +39,7 @@ async def record_of(client: AIClient, stage: str = "classify") -> Any:
         try:
             return STAGES[stage].parse(answer)
         except UnusableAnswer as fault:
-            question = question.asked_again(fault, answer)
+            question = question.follow_up(fault, answer)
             if question is None:
                 raise
 

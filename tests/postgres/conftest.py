@@ -1,4 +1,4 @@
-"""Homes with short paths, whose servers end with the test; doors as processes of their own."""
+"""Fixtures: homes with short paths, whose servers stop with the test, and separate processes that use a home."""
 
 import os
 import pwd
@@ -16,14 +16,14 @@ from dagster_offload.postgres.embedded.accounts import ROOT_RUNS_AS
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.postgres.embedded.sockets import socket_folder
 from tests.support.database import WITHOUT_FSYNC
-from tests.support.postgres import IS_ROOT, PRELUDE, Door
+from tests.support.postgres import IS_ROOT, PRELUDE, RunProcess
 
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """An empty folder of the test's own, near the root: sockets fit below it, and root's server can reach it.
+    """An empty folder with a short path: sockets fit below it, and root's server can reach it.
 
-    Servers of homes below it are stopped with the test.
+    Servers of homes below it are stopped after the test.
     """
     folder = Path(tempfile.mkdtemp(prefix=f"offload-tests-{os.getpid()}-", dir="/tmp"))
     folder.chmod(0o755)
@@ -33,7 +33,7 @@ def short_folder() -> Iterator[Path]:
         for lock in folder.rglob("postgres/alive"):
             if lock.parents[1].stat().st_uid == os.geteuid():
                 stop_postgres(lock.parents[1])
-            shutil.rmtree(socket_folder(lock.parent), ignore_errors=True)  # it may lie elsewhere
+            shutil.rmtree(socket_folder(lock.parent), ignore_errors=True)  # it may be outside the home
         shutil.rmtree(folder)
 
 
@@ -45,12 +45,13 @@ def home(short_folder: Path) -> Path:
 
 @pytest.fixture
 def start() -> Callable[[Path], str]:
+    """Starts the home's server without fsync and returns its URL."""
     return lambda home: ensure_embedded(home, options=WITHOUT_FSYNC)
 
 
 @pytest.fixture
-def door() -> Iterator[Door]:
-    """Starts processes that do something with a home, each in a process group of its own."""
+def run_process() -> Iterator[RunProcess]:
+    """Starts Python programs that use a home, each in its own process group."""
     started: list[subprocess.Popen[str]] = []
 
     def run(
@@ -77,7 +78,7 @@ def door() -> Iterator[Door]:
 
 @pytest.fixture
 def foreign_process() -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that has nothing to do with us and runs as the server's user, so that the server could harm it."""
+    """An unrelated process that runs as the server's user, so that the server could harm it."""
     user = pwd.getpwnam(ROOT_RUNS_AS).pw_uid if IS_ROOT else None
     process = subprocess.Popen(["sleep", "600"], user=user, cwd="/")
     try:

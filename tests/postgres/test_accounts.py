@@ -1,4 +1,4 @@
-"""Who the server runs as, who may read its data, and which folders are touched."""
+"""The account the server runs as, access to its data, and the folders that are changed."""
 
 import os
 import pwd
@@ -13,16 +13,18 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres import server_pid, stop_postgres
 from dagster_offload.postgres.embedded import binaries
 from dagster_offload.postgres.embedded.accounts import Account
-from tests.support.postgres import AS_SOMEBODY_ELSE, IS_ROOT, Door
+from tests.support.postgres import AS_OTHER_USER, IS_ROOT, RunProcess
 
 Start = Callable[[Path], str]
 
 
 def reachable_binaries(folder: Path) -> str:
-    """A prelude that lets any user run the wheel's binaries, wherever the tests' own environment lies."""
-    person = pwd.getpwnam("daemon")
+    """Return a prelude that lets any user run the wheel's binaries, wherever the tests' environment is."""
+    daemon = pwd.getpwnam("daemon")
     package = binaries._package()
-    if binaries._runs(package / "pginstall18" / "bin", Account("daemon", person.pw_uid, person.pw_gid, is_other=True)):
+    if binaries._can_run(
+        package / "pginstall18" / "bin", Account("daemon", daemon.pw_uid, daemon.pw_gid, is_other=True)
+    ):
         return ""
     return f"binaries._package = lambda: Path({str(binaries._copied(package, folder / 'binaries-open'))!r})\n"
 
@@ -32,30 +34,30 @@ def mode(path: Path) -> int:
 
 
 @pytest.mark.root
-def test_roots_server_runs_as_nobody_and_only_its_data_belongs_to_it(home: Path, start: Start) -> None:
-    nobody = pwd.getpwnam("nobody")
+def test_roots_server_runs_as_an_unprivileged_user_that_owns_only_its_data_and_socket(home: Path, start: Start) -> None:
+    account = pwd.getpwnam("nobody")
     start(home)
 
     server = psutil.Process(server_pid(home))
-    assert server.uids() == (nobody.pw_uid,) * 3
-    assert server.gids() == (nobody.pw_gid,) * 3
+    assert server.uids() == (account.pw_uid,) * 3
+    assert server.gids() == (account.pw_gid,) * 3
     status = Path(f"/proc/{server.pid}/status").read_text()
     assert next(line.split()[1:] for line in status.splitlines() if line.startswith("Groups:")) == []
     postgres = home / "postgres"
     assert (home.stat().st_uid, mode(home)) == (0, 0o711)
     assert (postgres.stat().st_uid, mode(postgres)) == (0, 0o711)
     for folder in (postgres / "data", postgres / "socket"):
-        assert (folder.stat().st_uid, mode(folder)) == (nobody.pw_uid, 0o700)
+        assert (folder.stat().st_uid, mode(folder)) == (account.pw_uid, 0o700)
 
 
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("name", "refusal"), [("nobody", "Peer authentication failed"), ("daemon", "Permission denied")]
 )
-def test_no_other_user_may_connect_not_even_the_one_the_server_runs_as(
-    home: Path, door: Door, name: str, refusal: str
+def test_no_other_user_can_connect_including_the_servers_own_account(
+    home: Path, run_process: RunProcess, name: str, refusal: str
 ) -> None:
-    prelude = AS_SOMEBODY_ELSE.replace("daemon", name)
+    prelude = AS_OTHER_USER.replace("daemon", name)
     body = """
 try:
     psycopg.connect(url).close()
@@ -63,13 +65,13 @@ except psycopg.OperationalError as error:
     print(error)
 """
 
-    output, _ = door(home, body, prelude="url = ensure()\n" + prelude).communicate()
+    output, _ = run_process(home, body, prelude="url = ensure()\n" + prelude).communicate()
 
     assert refusal in output
 
 
 @pytest.mark.root
-def test_another_user_runs_a_server_of_their_own(short_folder: Path, door: Door) -> None:
+def test_a_user_without_root_rights_runs_their_own_server(short_folder: Path, run_process: RunProcess) -> None:
     short_folder.chmod(0o777)
     home = short_folder / "theirs"
     body = """
@@ -79,17 +81,17 @@ print([oct(path.stat().st_mode & 0o777) for path in (home, home / "postgres", ho
 print(psutil.Process(embedded_pid()).username())
 print(stop_postgres(home), is_running(home))
 """
-    prelude = reachable_binaries(short_folder) + AS_SOMEBODY_ELSE
+    prelude = reachable_binaries(short_folder) + AS_OTHER_USER
     prelude += "from dagster_offload.postgres import server_pid\nembedded_pid = lambda: server_pid(home)\n"
 
-    output, _ = door(home, body, prelude=prelude).communicate()
+    output, _ = run_process(home, body, prelude=prelude).communicate()
 
     assert output.splitlines() == ["offload", "['0o700', '0o700', '0o700']", "daemon", "True False"]
 
 
-if not IS_ROOT:  # root's case is above; a test for somebody else is none that root skips
+if not IS_ROOT:  # root's case is above; a definition under this condition counts as no skipped test
 
-    def test_ones_own_server_keeps_everything_private(home: Path, start: Start) -> None:
+    def test_a_users_own_server_keeps_all_folders_private(home: Path, start: Start) -> None:
         start(home)
 
         assert psutil.Process(server_pid(home)).uids().real == os.getuid()
@@ -97,7 +99,7 @@ if not IS_ROOT:  # root's case is above; a test for somebody else is none that r
 
 
 @pytest.mark.root
-def test_home_of_another_user_is_refused_by_name(short_folder: Path, start: Start) -> None:
+def test_a_home_of_another_user_is_refused_and_the_error_names_both_users(short_folder: Path, start: Start) -> None:
     home = short_folder / "home"
     home.mkdir()
     os.chown(home, pwd.getpwnam("daemon").pw_uid, -1)
@@ -108,12 +110,12 @@ def test_home_of_another_user_is_refused_by_name(short_folder: Path, start: Star
 
 
 @pytest.mark.root
-def test_closed_folder_above_is_named_and_not_opened(short_folder: Path, start: Start) -> None:
+def test_a_closed_folder_above_the_home_is_named_and_its_mode_is_kept(short_folder: Path, start: Start) -> None:
     closed = short_folder / "closed"
     closed.mkdir(mode=0o700)
 
     with pytest.raises(
-        LedgerUnavailable, match=rf"runs as nobody and cannot pass the folder {closed} on its way"
+        LedgerUnavailable, match=rf"runs as nobody and cannot traverse the folder {closed} above OFFLOAD_HOME"
     ) as caught:
         start(closed / "home")
 
@@ -121,7 +123,7 @@ def test_closed_folder_above_is_named_and_not_opened(short_folder: Path, start: 
     assert mode(closed) == 0o700
 
 
-def test_folders_above_and_their_other_files_keep_their_permissions(short_folder: Path, start: Start) -> None:
+def test_folders_above_the_home_and_their_files_keep_their_permissions(short_folder: Path, start: Start) -> None:
     above = short_folder / "above"
     above.mkdir()
     neighbour = above / "neighbour"
@@ -136,7 +138,7 @@ def test_folders_above_and_their_other_files_keep_their_permissions(short_folder
     assert {path: path.stat().st_mode for path in before} == before
 
 
-def test_home_that_already_holds_something_keeps_its_mode(short_folder: Path, start: Start) -> None:
+def test_a_home_with_contents_keeps_its_mode(short_folder: Path, start: Start) -> None:
     home = short_folder / "home"
     home.mkdir()
     home.chmod(0o755)
@@ -148,7 +150,7 @@ def test_home_that_already_holds_something_keeps_its_mode(short_folder: Path, st
     assert mode(home) == 0o755
 
 
-def test_empty_home_is_closed_to_others(short_folder: Path, start: Start) -> None:
+def test_an_empty_home_is_closed_to_other_users(short_folder: Path, start: Start) -> None:
     home = short_folder / "home"
     home.mkdir()
     home.chmod(0o777)
@@ -159,7 +161,7 @@ def test_empty_home_is_closed_to_others(short_folder: Path, start: Start) -> Non
     assert mode(home) == (0o711 if IS_ROOT else 0o700)
 
 
-def test_home_that_everybody_may_write_is_refused(short_folder: Path, start: Start) -> None:
+def test_a_world_writable_home_is_refused(short_folder: Path, start: Start) -> None:
     short_folder.chmod(0o1777)
     (short_folder / "theirs").touch()
 
@@ -168,16 +170,18 @@ def test_home_that_everybody_may_write_is_refused(short_folder: Path, start: Sta
     assert mode(short_folder) == 0o1777
 
 
-def test_strict_umask_does_not_lock_the_server_out(short_folder: Path, door: Door) -> None:
+def test_a_strict_umask_does_not_stop_the_server_from_reaching_its_data(
+    short_folder: Path, run_process: RunProcess
+) -> None:
     home = short_folder / "made" / "on" / "the" / "way" / "home"
 
-    output, _ = door(home, "os.umask(0o077); print(ensure()); stop_postgres(home)").communicate()
+    output, _ = run_process(home, "os.umask(0o077); print(ensure()); stop_postgres(home)").communicate()
 
     assert output.startswith("postgresql://")
 
 
 @pytest.mark.root
-def test_binaries_the_servers_user_cannot_reach_are_copied_into_the_home(
+def test_binaries_that_the_servers_user_cannot_read_are_copied_into_the_home(
     home: Path, short_folder: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = short_folder / "venv"
@@ -193,12 +197,14 @@ def test_binaries_the_servers_user_cannot_reach_are_copied_into_the_home(
     assert psutil.Process(server_pid(home)).exe().startswith(f"{home}/postgres/binaries-")
     assert mode(closed) == 0o700
     stop_postgres(home)
-    start(home)  # and the copy is used again
+    start(home)  # reuses the copy
     assert len(list((home / "postgres").glob("binaries-*"))) == 1
 
 
-def test_user_id_without_a_name_is_told_what_to_do(home: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(_who: object) -> None:
+def test_the_error_for_a_user_id_without_a_name_says_what_to_do(
+    home: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(_user: object) -> None:
         raise KeyError
 
     monkeypatch.setattr(pwd, "getpwuid", unknown)

@@ -1,4 +1,4 @@
-"""What a killed server, a killed door, a killed initdb and a reused process id leave behind: a home that works."""
+"""A home still works after a killed server, a killed caller, a killed initdb or a reused process id."""
 
 import contextlib
 import shutil
@@ -26,7 +26,7 @@ from dagster_offload.settings import load_settings
 from dagster_offload.stages.graph import GRAPH
 from dagster_offload.testing import ChangeTiming
 from tests.support.database import WITHOUT_FSYNC
-from tests.support.postgres import Door
+from tests.support.postgres import RunProcess
 
 Start = Callable[[Path], str]
 
@@ -39,7 +39,7 @@ def kill_server(home: Path, how: signal.Signals = signal.SIGKILL) -> int:
     return pid
 
 
-def test_door_after_a_killed_server_recovers_what_was_committed(home: Path) -> None:
+def test_the_next_start_after_a_killed_server_recovers_committed_rows(home: Path) -> None:
     with psycopg.connect(server.ensure_embedded(home)) as conn:
         conn.execute("create table kept as select 7 as number")
     before = kill_server(home)
@@ -49,7 +49,7 @@ def test_door_after_a_killed_server_recovers_what_was_committed(home: Path) -> N
     assert server_pid(home) != before
 
 
-def test_work_under_way_starts_a_killed_server_again(home: Path) -> None:
+def test_work_in_progress_restarts_a_killed_server(home: Path) -> None:
     with open_ledger(load_settings(home=home)) as ledger, Worker(ledger, "drain") as worker:
         before = kill_server(home)
 
@@ -57,131 +57,133 @@ def test_work_under_way_starts_a_killed_server_again(home: Path) -> None:
         assert server_pid(home) != before
 
 
-def test_worker_in_a_long_call_starts_a_killed_server_again(home: Path) -> None:
+def test_a_worker_in_a_long_call_restarts_a_killed_server(home: Path) -> None:
     with open_ledger(load_settings(home=home)) as ledger, Worker(ledger, "drain"):
         before = kill_server(home)
 
-        assert wait_until(lambda: server_pid(home) not in (None, before), 30)  # its heartbeat alone asks for it
+        assert wait_until(lambda: server_pid(home) not in (None, before), 30)  # only its heartbeat uses the database
 
 
-def test_job_in_a_terminal_has_a_killed_server_started_again_while_it_only_talks_to_dagster(home: Path) -> None:
+def test_a_terminal_job_that_only_talks_to_dagster_restarts_a_killed_server(home: Path) -> None:
     with open_ledger(load_settings(home=home)) as ledger, kept_alive(home, ledger.revive):
         before = kill_server(home)
 
         assert wait_until(lambda: server_pid(home) not in (None, before), 30)
 
 
-def test_door_that_comes_while_a_killed_server_falls_apart_waits_for_its_end(home: Path, start: Start) -> None:
+def test_a_start_waits_until_every_process_of_a_killed_server_has_ended(home: Path, start: Start) -> None:
     start(home)
     pid = server_pid(home)
     assert pid is not None
     checkpointer = next(p for p in psutil.Process(pid).children() if "checkpointer" in p.cmdline()[0])
     checkpointer.suspend()  # a child that outlives its parent
     psutil.Process(pid).kill()
-    words: list[str] = []
-    told = threading.Event()
+    messages: list[str] = []
+    reported = threading.Event()
 
-    def tell(message: str) -> None:
-        words.append(message)
-        told.set()
+    def report(message: str) -> None:
+        messages.append(message)
+        reported.set()
 
-    door = threading.Thread(
-        target=server.ensure_embedded, args=(home,), kwargs={"options": WITHOUT_FSYNC, "tell": tell}
+    caller = threading.Thread(
+        target=server.ensure_embedded, args=(home,), kwargs={"options": WITHOUT_FSYNC, "report": report}
     )
-    door.start()
-    assert told.wait(20)
+    caller.start()
+    assert reported.wait(20)
     assert server_pid(home) is None, "two servers on one data folder"
     checkpointer.resume()
-    door.join(30)
+    caller.join(30)
 
-    assert words[0].startswith("waiting for Postgres")
+    assert messages[0].startswith("waiting for Postgres")
     assert server_pid(home) not in (None, pid)
 
 
 @pytest.fixture
-def gated_recovery(home: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, str], Path]:
-    """A killed server whose recovery ends only when a file is there: its options, and that file."""
+def held_recovery(home: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, str], Path]:
+    """A killed server whose recovery ends only when a file exists: its options, and that file."""
     start(home)
     kill_server(home)
-    # An archive recovery whose next file comes only when the test says so: Postgres stays "starting up".
-    gate = home.parent / "gate"
+    # This archive recovery waits for its next file until the test creates one. Until then Postgres is "starting up".
+    release = home.parent / "release"
     home.parent.chmod(0o777)
     (home / "postgres" / "data" / "recovery.signal").touch(0o666)
-    wait = f"while [ ! -e {gate} ]; do sleep 0.05; done; false"
-    monkeypatch.setattr(server, "TELL_AFTER_SECONDS", 0.1)
+    wait = f"while [ ! -e {release} ]; do sleep 0.05; done; false"
+    monkeypatch.setattr(server, "REPORT_AFTER_SECONDS", 0.1)
     monkeypatch.setattr(server, "SILENCE_SECONDS", 0.3)
     monkeypatch.setattr(server, "REFUSAL_SECONDS", 0.3)
-    monkeypatch.setattr(server, "TELL_EVERY_SECONDS", 0.4)
-    # An archive recovery answers readers before it is over; the recovery after a crash, which this stands for, does not.
-    return WITHOUT_FSYNC | {"restore_command": wait, "hot_standby": "off"}, gate
+    monkeypatch.setattr(server, "REPORT_EVERY_SECONDS", 0.4)
+    # An archive recovery accepts readers before it ends; a crash recovery, which this test stands for, does not.
+    return WITHOUT_FSYNC | {"restore_command": wait, "hot_standby": "off"}, release
 
 
-def test_long_recovery_is_waited_for_and_told(home: Path, gated_recovery: tuple[dict[str, str], Path]) -> None:
-    options, gate = gated_recovery
-    words: list[str] = []
+def test_a_start_waits_for_a_long_recovery_and_reports_it(
+    home: Path, held_recovery: tuple[dict[str, str], Path]
+) -> None:
+    options, release = held_recovery
+    messages: list[str] = []
 
-    def tell(message: str) -> None:
-        words.append(message)
-        if len(words) == 3:
-            gate.touch()
+    def report(message: str) -> None:
+        messages.append(message)
+        if len(messages) == 3:
+            release.touch()
 
-    url = server.ensure_embedded(home, options=options, tell=tell)
+    url = server.ensure_embedded(home, options=options, report=report)
 
-    assert "the database system is starting up" in words[2]
+    assert "the database system is starting up" in messages[2]
     with psycopg.connect(url) as conn:
         assert conn.execute("select pg_is_in_recovery()").fetchone() == (False,)
 
 
-def test_work_under_way_outlasts_a_recovery_longer_than_its_patience(
+def test_work_in_progress_survives_a_recovery_longer_than_the_ledgers_patience(
     home: Path,
-    gated_recovery: tuple[dict[str, str], Path],
+    held_recovery: tuple[dict[str, str], Path],
     monkeypatch: pytest.MonkeyPatch,
     change_timing: ChangeTiming,
 ) -> None:
-    options, gate = gated_recovery
+    options, release = held_recovery
     change_timing(ledger_patience=1.0)
     monkeypatch.setattr("dagster_offload.ledger.core.database.CONNECT_SECONDS", 0.2)
-    words: list[str] = []
+    messages: list[str] = []
 
     def revive() -> None:
-        server.ensure_embedded(home, options=options, tell=tell)
+        server.ensure_embedded(home, options=options, report=report)
 
-    def tell(message: str) -> None:
-        words.append(message)
-        if len(words) == 5:  # after 1.7 s
-            gate.touch()
+    def report(message: str) -> None:
+        messages.append(message)
+        if len(messages) == 5:  # after 1.7 s
+            release.touch()
 
     with Ledger(server._url(Paths(home), NAME), revive=revive) as ledger:
         migrate(ledger, GRAPH)
 
-    assert len(words) >= 5
+    assert len(messages) >= 5
 
 
-def test_stop_during_a_recovery_ends_the_server_and_the_waiting_door(home: Path, start: Start) -> None:
+def test_stop_during_a_recovery_ends_the_server_and_the_waiting_caller(home: Path, start: Start) -> None:
     start(home)
     kill_server(home)
     (home / "postgres" / "data" / "recovery.signal").touch(0o666)
     options = WITHOUT_FSYNC | {"restore_command": "sleep 600"}
-    told = threading.Event()
+    reported = threading.Event()
     errors: list[LedgerUnavailable] = []
 
     def wait() -> None:
         try:
-            server.ensure_embedded(home, options=options, tell=lambda _message: told.set())
+            server.ensure_embedded(home, options=options, report=lambda _message: reported.set())
         except LedgerUnavailable as error:
             errors.append(error)
 
-    door = threading.Thread(target=wait)
-    door.start()
-    assert told.wait(30)
+    caller = threading.Thread(target=wait)
+    caller.start()
+    assert reported.wait(30)
 
     assert stop_postgres(home) is True
-    door.join(10)
-    assert not door.is_alive()
+    caller.join(10)
+    assert not caller.is_alive()
     assert len(errors) == 1
 
 
-def test_foreign_process_under_the_old_pid_survives_and_does_not_stop_the_start(
+def test_an_unrelated_process_with_the_old_pid_survives_and_does_not_block_the_start(
     home: Path, start: Start, foreign_process: "subprocess.Popen[bytes]"
 ) -> None:
     start(home)
@@ -199,7 +201,7 @@ def test_foreign_process_under_the_old_pid_survives_and_does_not_stop_the_start(
     assert foreign_process.poll() is None
 
 
-def test_another_homes_server_under_the_old_pid_survives_and_does_not_stop_the_start(
+def test_another_homes_server_with_the_old_pid_survives_and_does_not_block_the_start(
     home: Path, short_folder: Path, start: Start
 ) -> None:
     other = short_folder / "other"
@@ -219,17 +221,19 @@ def test_another_homes_server_under_the_old_pid_survives_and_does_not_stop_the_s
     assert server_pid(other) == others_pid
 
 
-@pytest.mark.parametrize("who", ["door and initdb", "door only"])
-def test_initdb_killed_half_way_leaves_a_home_that_works(home: Path, start: Start, door: Door, who: str) -> None:
-    process = door(home, "ensure()")
+@pytest.mark.parametrize("killed", ["caller and initdb", "caller only"])
+def test_an_initdb_killed_half_way_leaves_a_home_that_works(
+    home: Path, start: Start, run_process: RunProcess, killed: str
+) -> None:
+    process = run_process(home, "ensure()")
     postgres = home / "postgres"
     assert wait_until(lambda: any(postgres.glob("data-new-*/data/base")), 30)
-    family = psutil.Process(process.pid).children(recursive=True)
+    children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
-    if who == "door and initdb":
-        for child in family:
-            with contextlib.suppress(psutil.NoSuchProcess):  # it came and went
+    if killed == "caller and initdb":
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended already
                 child.kill()
     assert not (postgres / "data").exists()
 
@@ -238,13 +242,17 @@ def test_initdb_killed_half_way_leaves_a_home_that_works(home: Path, start: Star
     assert list(postgres.glob("data-new-*")) == []
 
 
-@pytest.mark.parametrize("step", ["check_major_version", "write_access_rules", "spawn", "_knock", "_create_database"])
-def test_first_door_killed_at_any_later_step_leaves_a_home_that_works(
-    home: Path, start: Start, door: Door, step: str
+@pytest.mark.parametrize(
+    "step", ["check_major_version", "write_access_rules", "spawn", "_try_connect", "_create_database"]
+)
+def test_a_first_start_killed_at_any_later_step_leaves_a_home_that_works(
+    home: Path, start: Start, run_process: RunProcess, step: str
 ) -> None:
-    process = door(home, f"embedded.{step} = lambda *_: (print('there', flush=True), time.sleep(600)); ensure()")
+    process = run_process(
+        home, f"embedded.{step} = lambda *_: (print('reached', flush=True), time.sleep(600)); ensure()"
+    )
     assert process.stdout is not None
-    assert process.stdout.readline() == "there\n"
+    assert process.stdout.readline() == "reached\n"
     process.kill()
     process.wait()
 
@@ -252,12 +260,14 @@ def test_first_door_killed_at_any_later_step_leaves_a_home_that_works(
         assert conn.execute("select 1").fetchone() == (1,)
 
 
-def test_door_killed_right_after_the_start_leaves_a_server_that_others_find(
-    home: Path, start: Start, door: Door
+def test_a_caller_killed_right_after_the_start_leaves_a_server_that_others_find(
+    home: Path, start: Start, run_process: RunProcess
 ) -> None:
     start(home)
     stop_postgres(home)
-    process = door(home, "embedded._knock = lambda *_: (print('started', flush=True), time.sleep(600)); ensure()")
+    process = run_process(
+        home, "embedded._try_connect = lambda *_: (print('started', flush=True), time.sleep(600)); ensure()"
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
     process.kill()
@@ -267,7 +277,7 @@ def test_door_killed_right_after_the_start_leaves_a_server_that_others_find(
         assert conn.execute("select 1").fetchone() == (1,)
 
 
-def test_home_deleted_under_a_running_server_can_be_used_again(home: Path, start: Start) -> None:
+def test_a_home_deleted_under_a_running_server_can_be_used_again(home: Path, start: Start) -> None:
     start(home)
     pid = server_pid(home)
     assert pid is not None

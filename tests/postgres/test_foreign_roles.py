@@ -1,4 +1,4 @@
-"""What another role made in our schema of a shared Postgres would run as us: it is refused, and nothing is changed."""
+"""Another role's objects in our schema of a shared Postgres are refused, and nothing is changed."""
 
 import uuid
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from dagster_offload.stages.graph import GRAPH
 
 
 class SharedDatabase:
-    """A database in which a victim and an attacker, two ordinary roles, may both create schemas."""
+    """A database with two ordinary roles, a victim and an attacker, that may both create schemas."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -55,20 +55,20 @@ def shared(empty_url: str) -> Iterator[SharedDatabase]:
         database.run("", "drop owned by {victim}, {attacker} cascade", "drop role {victim}, {attacker}")
 
 
-def test_a_ledger_of_our_own_is_migrated_twice(shared: SharedDatabase) -> None:
+def test_migrating_our_own_ledger_twice_works(shared: SharedDatabase) -> None:
     with shared.ledger() as ledger:
         migrate(ledger, GRAPH)
         migrate(ledger, GRAPH)
 
 
-def test_a_schema_that_the_administrator_made_is_used(shared: SharedDatabase) -> None:
+def test_a_schema_created_by_the_administrator_is_accepted(shared: SharedDatabase) -> None:
     shared.run("", "create schema offload", "grant all on schema offload to {victim}")
     with shared.ledger() as ledger:
         migrate(ledger, GRAPH)
 
 
 @pytest.mark.parametrize(
-    ("planted", "named"),
+    ("statements", "named"),
     [
         (["create schema offload", "grant all on schema offload to {victim}"], "the schema offload "),
         (
@@ -91,21 +91,21 @@ def test_a_schema_that_the_administrator_made_is_used(shared: SharedDatabase) ->
         (["create domain offload.key as text"], "the type offload.key"),
     ],
 )
-def test_what_another_role_made_in_our_schema_is_refused(
-    shared: SharedDatabase, planted: list[str], named: str
+def test_an_object_of_another_role_in_our_schema_is_refused(
+    shared: SharedDatabase, statements: list[str], named: str
 ) -> None:
     shared.run("", "grant create on schema public to {attacker}")
-    if not planted[0].startswith("create schema"):
+    if not statements[0].startswith("create schema"):
         shared.run(shared.victim, "create schema offload", "grant all on schema offload to {attacker}")
-    shared.run(shared.attacker, *planted)
+    shared.run(shared.attacker, *statements)
     with shared.ledger() as ledger, pytest.raises(LedgerUnavailable) as refused:
         migrate(ledger, GRAPH)
     assert named in str(refused.value)
-    assert f"made by the role {shared.attacker}" in str(refused.value)
+    assert f"belongs to the role {shared.attacker}" in str(refused.value)
     assert "OFFLOAD_POSTGRES_URL" in str(refused.value)
     with psycopg.connect(shared.url) as connection:
-        made = connection.execute("select 1 from pg_class where relname = 'work_items'").fetchone()
-    assert made is None
+        created = connection.execute("select 1 from pg_class where relname = 'work_items'").fetchone()
+    assert created is None
 
 
 @pytest.mark.parametrize("grantee", ["{attacker}", "public"])
@@ -115,7 +115,7 @@ def test_a_schema_in_which_another_role_may_create_is_refused(shared: SharedData
         migrate(ledger, GRAPH)
 
 
-def test_dagsters_tables_of_another_role_are_refused_too(shared: SharedDatabase, tmp_path: object) -> None:
+def test_dagster_tables_of_another_role_are_refused(shared: SharedDatabase, tmp_path: object) -> None:
     shared.run(
         shared.attacker,
         f"create schema {DAGSTER_SCHEMA}",

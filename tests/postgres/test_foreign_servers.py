@@ -1,4 +1,4 @@
-"""A server that another user puts behind our socket is refused before anything is sent to it."""
+"""A server of another user at our socket's path is refused before anything is sent to it."""
 
 import os
 import shutil
@@ -32,14 +32,14 @@ while True:
 
 @pytest.fixture
 def impostor(short_folder: Path, start: Start) -> Iterator[tuple[Path, str, "subprocess.Popen[str]"]]:
-    """A home whose socket lies in /tmp, and a server of another user that has come to stand at its place."""
+    """A home whose socket is in /tmp, and a server of another user that has taken the socket's path."""
     if os.geteuid() != 0:
         pytest.skip("needs root to act as another user")
     home = short_folder / ("long" * 25)
     url = start(home)
     sockets = socket_folder(home / "postgres")
     assert not sockets.is_relative_to(home)
-    shutil.move(sockets, short_folder / "aside")  # as those do who clear /tmp of what is old
+    shutil.move(sockets, short_folder / "aside")  # as programs do that clean up /tmp
     fake = subprocess.Popen([sys.executable, "-c", FAKE_SERVER, str(sockets)], stdout=subprocess.PIPE, text=True)
     try:
         with fake:
@@ -53,7 +53,7 @@ def impostor(short_folder: Path, start: Start) -> Iterator[tuple[Path, str, "sub
         shutil.move(short_folder / "aside", sockets)
 
 
-def test_a_server_of_another_user_behind_our_socket_hears_nothing(
+def test_nothing_is_sent_to_a_server_of_another_user_at_our_socket(
     impostor: tuple[Path, str, "subprocess.Popen[str]"], start: Start
 ) -> None:
     home, url, fake = impostor

@@ -1,4 +1,4 @@
-"""`up` looks after its Postgres, and says so when it has died."""
+"""`up` restarts its Postgres when it ends, and reports it."""
 
 import threading
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from dagster_offload.service.postgres_keeper import KeptPostgres
 
 
-def test_a_postgres_that_died_is_started_again_and_up_says_where_its_log_is(tmp_path: Path) -> None:
-    revived, said = threading.Event(), list[str]()
-    KeptPostgres(tmp_path, revived.set, said.append).look()
+def test_up_restarts_a_postgres_that_ended_and_names_its_log(tmp_path: Path) -> None:
+    revived, messages = threading.Event(), list[str]()
+    KeptPostgres(tmp_path, revived.set, messages.append).look()
     assert revived.wait(10)
-    assert said == [f"Postgres ended; starting it again. Log: {tmp_path / 'postgres' / 'server.log'}"]
+    assert messages == [f"Postgres ended; starting it again. Log: {tmp_path / 'postgres' / 'server.log'}"]

@@ -1,4 +1,4 @@
-"""`OFFLOAD_POSTGRES_URL`: the user's own server, its address in every spelling, and why one is refused."""
+"""`OFFLOAD_POSTGRES_URL`: the user's own server, every spelling of its address, and the reasons for a refusal."""
 
 import logging
 import uuid
@@ -45,33 +45,33 @@ def test_every_spelling_of_the_scheme_reaches_the_same_database(empty_url: str, 
         "postgresql://user:%hunter2@host:5432/db",
     ],
 )
-def test_address_that_cannot_be_read_names_the_setting_and_shows_none_of_it(url: str) -> None:
+def test_the_error_for_an_invalid_address_names_the_setting_and_shows_nothing_of_the_address(url: str) -> None:
     with pytest.raises(SettingsError, match=r"^OFFLOAD_POSTGRES_URL .*postgresql://USER:PASSWORD@HOST") as caught:
         ensure(url)
     assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("place", "reason"),
+    ("address", "reason"),
     [
         ("127.0.0.1:1/library", "Connection refused"),
         ("db.invalid/library", "failed to resolve host"),
         ("/library?host=/nonexistent", "No such file or directory"),
     ],
 )
-def test_unreachable_server_is_told_in_one_line_without_the_password(
-    place: str, reason: str, caplog: pytest.LogCaptureFixture
+def test_the_error_for_an_unreachable_server_is_one_line_without_the_password(
+    address: str, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
 
     with pytest.raises(LedgerUnavailable, match=rf"^OFFLOAD_POSTGRES_URL: .*{reason}") as caught:
-        ensure(f"postgresql://somebody:hunter2@{place}")
+        ensure(f"postgresql://somebody:hunter2@{address}")
 
     assert "\n" not in str(caught.value)
     assert "hunter2" not in f"{caught.value!r} {caught.value.__cause__!r} {caplog.text}"
 
 
-def test_database_that_is_not_there_is_told(postgres_url: str) -> None:
+def test_the_error_for_a_missing_database_names_it(postgres_url: str) -> None:
     missing = libpq_url({**conninfo_to_dict(postgres_url), "dbname": "no_such_database"})
 
     with pytest.raises(LedgerUnavailable, match=r'^OFFLOAD_POSTGRES_URL: .*database "no_such_database" does not exist'):
@@ -90,21 +90,23 @@ def ascii_url(postgres_url: str) -> Iterator[str]:
             conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
-def test_database_that_is_not_utf8_is_refused_with_the_statement_that_makes_one(ascii_url: str) -> None:
-    with pytest.raises(LedgerUnavailable, match=r"SQL_ASCII, and documents need UTF8: create it with `create database"):
+def test_a_database_that_is_not_utf8_is_refused_with_the_statement_that_creates_one(ascii_url: str) -> None:
+    with pytest.raises(
+        LedgerUnavailable, match=r"SQL_ASCII, but documents need UTF8: create a database with `create database"
+    ):
         ensure(ascii_url)
 
 
-def test_standby_is_refused(home: Path, start: Callable[[Path], str]) -> None:
+def test_a_standby_is_refused(home: Path, start: Callable[[Path], str]) -> None:
     start(home)
     stop_postgres(home)
     (home / "postgres" / "data" / "standby.signal").touch(0o666)
 
-    with pytest.raises(LedgerUnavailable, match=r"is a standby, which only reads: name its primary"):
+    with pytest.raises(LedgerUnavailable, match=r"is a read-only standby: use its primary"):
         ensure(start(home))
 
 
-def test_home_is_not_touched_when_the_server_is_the_users_own(empty_url: str, home: Path) -> None:
+def test_the_home_is_not_created_when_the_server_is_the_users_own(empty_url: str, home: Path) -> None:
     ensure_postgres(load_settings(home=home, postgres_url=empty_url))
 
     assert not home.exists()
@@ -118,7 +120,7 @@ def test_dagster_reaches_the_same_database_through_psycopg2(empty_url: str) -> N
         assert conn.execute(text("select current_database()")).scalar() == conninfo_to_dict(empty_url)["dbname"]
 
 
-def test_both_spellings_keep_every_part_of_an_address() -> None:
+def test_both_spellings_of_a_url_keep_every_part_of_an_address() -> None:
     parts = {
         "user": "a b",
         "password": PASSWORD,

@@ -1,4 +1,4 @@
-"""A pooler that lends our backend to others is refused, one that does not is accepted. Takes PgBouncer."""
+"""A pooler that shares our backend with other clients is refused; a session-mode pooler is accepted. Needs PgBouncer."""
 
 import os
 import pwd
@@ -26,7 +26,7 @@ Pool = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def trusting_server() -> Iterator[Path]:
-    """The socket folder of a server that takes everybody who can reach it; the pooler runs as its user."""
+    """The socket folder of a server that trusts every local user; the pooler runs as the server's user."""
     import tempfile
 
     from dagster_offload.postgres import stop_postgres
@@ -47,7 +47,7 @@ def trusting_server() -> Iterator[Path]:
 
 @pytest.fixture
 def pool(trusting_server: Path, short_folder: Path) -> Iterator[Pool]:
-    """Starts PgBouncer with one of its modes and returns the URL through it."""
+    """Starts PgBouncer in one of its modes and returns the URL of the database behind it."""
     short_folder.chmod(0o777)
     started: list[subprocess.Popen[bytes]] = []
 
@@ -85,7 +85,7 @@ def ensure(url: str) -> str:
 
 
 def use_backends(url: str, number: int) -> None:
-    """Leave the pool with this many idle backends, as other clients would."""
+    """Leave this many idle backends in the pool, as other clients would."""
     with ExitStack() as held:
         for _ in range(number):
             held.enter_context(psycopg.connect(url)).execute("select 1")
@@ -101,12 +101,16 @@ def test_transaction_mode_is_refused(
     url = pool("transaction", default_pool_size=size, server_round_robin=round_robin)
     use_backends(url, min(size, idle))
 
-    with pytest.raises(LedgerUnavailable, match=r"^OFFLOAD_POSTGRES_URL: a pooler in transaction mode stands before"):
+    with pytest.raises(
+        LedgerUnavailable, match=r"^OFFLOAD_POSTGRES_URL: this database is behind a pooler in transaction mode"
+    ):
         ensure(url)
 
 
 def test_statement_mode_is_refused(pool: Pool) -> None:
-    with pytest.raises(LedgerUnavailable, match=r"^OFFLOAD_POSTGRES_URL: a pooler in statement mode stands before"):
+    with pytest.raises(
+        LedgerUnavailable, match=r"^OFFLOAD_POSTGRES_URL: this database is behind a pooler in statement mode"
+    ):
         ensure(pool("statement"))
 
 
@@ -119,7 +123,7 @@ def test_session_mode_is_accepted(pool: Pool, monkeypatch: pytest.MonkeyPatch, s
         assert conn.execute("select 1").fetchone() == (1,)
 
 
-def test_probing_leaves_no_connection_and_no_transaction(empty_url: str) -> None:
+def test_the_pooler_check_leaves_no_connection_and_no_transaction(empty_url: str) -> None:
     ensure(empty_url)
 
     with psycopg.connect(empty_url, autocommit=True) as conn:

@@ -1,4 +1,4 @@
-"""Homes in awkward places: paths too long for a socket, odd names, read-only, full, or no folder at all."""
+"""Unusual homes: paths too long for a socket, odd names, read-only or full disks, and files instead of folders."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from dagster_offload.postgres.embedded import cluster
 from dagster_offload.postgres.embedded.accounts import explained, server_account
 from dagster_offload.postgres.embedded.sockets import SOCKET_NAME, socket_folder
 from dagster_offload.settings import load_settings
-from tests.support.postgres import Door
+from tests.support.postgres import RunProcess
 
 Start = Callable[[Path], str]
 
@@ -31,7 +31,9 @@ def is_up(url: str) -> bool:
         return conn.execute("select 1").fetchone() == (1,)
 
 
-def test_path_too_long_for_a_socket_gets_a_private_temporary_folder(long_home: Path, start: Start) -> None:
+def test_a_home_with_a_path_too_long_for_a_socket_gets_a_private_temporary_folder(
+    long_home: Path, start: Start
+) -> None:
     assert is_up(start(long_home))
 
     folder = socket_folder(long_home / "postgres")
@@ -40,20 +42,20 @@ def test_path_too_long_for_a_socket_gets_a_private_temporary_folder(long_home: P
     assert folder.stat().st_uid == server_account().uid
 
 
-def test_temporary_socket_folder_is_found_by_a_door_with_another_tmpdir(
-    long_home: Path, short_folder: Path, start: Start, door: Door
+def test_a_process_with_another_tmpdir_finds_the_temporary_socket_folder(
+    long_home: Path, short_folder: Path, start: Start, run_process: RunProcess
 ) -> None:
     url = start(long_home)
     other = short_folder / "tmp"
     other.mkdir()
 
-    output, _ = door(long_home, "print(ensure())", env={"TMPDIR": str(other)}).communicate()
+    output, _ = run_process(long_home, "print(ensure())", env={"TMPDIR": str(other)}).communicate()
 
     assert output.strip() == url
     assert list(other.iterdir()) == []
 
 
-def test_temporary_socket_folder_is_used_again_after_a_stop(long_home: Path, start: Start) -> None:
+def test_a_temporary_socket_folder_is_reused_after_a_stop(long_home: Path, start: Start) -> None:
     url = start(long_home)
     stop_postgres(long_home)
 
@@ -61,7 +63,9 @@ def test_temporary_socket_folder_is_used_again_after_a_stop(long_home: Path, sta
 
 
 @pytest.mark.parametrize("what", ["removed", "opened to others", "a link"])
-def test_temporary_socket_folder_that_is_not_private_any_more_is_left(long_home: Path, start: Start, what: str) -> None:
+def test_a_temporary_socket_folder_that_is_no_longer_private_is_not_reused(
+    long_home: Path, start: Start, what: str
+) -> None:
     start(long_home)
     stop_postgres(long_home)
     folder = socket_folder(long_home / "postgres")
@@ -78,7 +82,7 @@ def test_temporary_socket_folder_that_is_not_private_any_more_is_left(long_home:
         folder.unlink() if folder.is_symlink() else shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_home_moved_to_a_shorter_path_has_its_socket_inside_again(
+def test_a_home_moved_to_a_shorter_path_has_its_socket_inside(
     long_home: Path, short_folder: Path, start: Start
 ) -> None:
     start(long_home)
@@ -92,7 +96,7 @@ def test_home_moved_to_a_shorter_path_has_its_socket_inside_again(
 
 
 @pytest.mark.parametrize("name", ["with space", "quote'\"s", "$(touch x)`;", "a,b=c%d", "한글", "back\\slash"])
-def test_any_name_of_a_home_works(short_folder: Path, start: Start, name: str) -> None:
+def test_a_home_may_have_any_name(short_folder: Path, start: Start, name: str) -> None:
     from sqlalchemy import create_engine, text
     from sqlalchemy.pool import NullPool
 
@@ -107,25 +111,25 @@ def test_any_name_of_a_home_works(short_folder: Path, start: Start, name: str) -
     assert list(Path().glob("x")) == []
 
 
-def test_home_that_is_a_file_is_told(short_folder: Path) -> None:
+def test_the_error_for_a_home_that_is_a_file_names_the_setting(short_folder: Path) -> None:
     home = short_folder / "home"
     home.touch()
 
-    for place in (home, home / "below"):
-        with pytest.raises(LedgerUnavailable, match=r"^OFFLOAD_HOME /.* is a file, or lies under one: name a folder"):
-            ensure_postgres(load_settings(home=place))
+    for path in (home, home / "below"):
+        with pytest.raises(LedgerUnavailable, match=r"^OFFLOAD_HOME /.* is a file, or is below one: choose a folder"):
+            ensure_postgres(load_settings(home=path))
 
 
 @pytest.mark.parametrize(
     ("number", "advice"),
     [
-        ("ENOSPC", "no space is left on its disk: free some"),
-        ("EROFS", "lies on a read-only file system: name a folder that can be written"),
-        ("EACCES", "may not be read and written by you: name a folder of your own"),
+        ("ENOSPC", "has no space left on its disk: free some space"),
+        ("EROFS", "is on a read-only file system: choose a writable folder"),
+        ("EACCES", "is not readable and writable for you: choose a folder of your own"),
         ("EIO", "cannot be used"),
     ],
 )
-def test_every_refusal_of_the_file_system_names_the_setting_in_one_line(number: str, advice: str) -> None:
+def test_the_error_for_each_file_system_failure_is_one_line_that_names_the_setting(number: str, advice: str) -> None:
     import errno
 
     with (
@@ -138,34 +142,34 @@ def test_every_refusal_of_the_file_system_names_the_setting_in_one_line(number: 
 
 @pytest.fixture
 def mounted(short_folder: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a small file system of its own; takes root and the right to mount."""
-    place = short_folder / "disk"
-    place.mkdir()
+    """Mounts a small separate file system. Needs root and the right to mount."""
+    disk = short_folder / "disk"
+    disk.mkdir()
 
     def mount(options: str) -> Path:
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True, text=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], capture_output=True, text=True)
         if done.returncode != 0:
             pytest.skip(f"cannot mount here: {done.stderr.strip()}")
-        return place
+        return disk
 
     try:
         yield mount
     finally:
-        subprocess.run(["umount", "-l", place], capture_output=True, check=False)
+        subprocess.run(["umount", "-l", disk], capture_output=True, check=False)
 
 
 @pytest.mark.root
-def test_full_disk_is_told_and_leaves_no_half_made_data(mounted: Callable[[str], Path], start: Start) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_partial_data(mounted: Callable[[str], Path], start: Start) -> None:
     home = mounted("size=10m") / "home"
 
-    with pytest.raises(LedgerUnavailable, match=r"OFFLOAD_HOME .*: no space is left on its disk"):
+    with pytest.raises(LedgerUnavailable, match=r"OFFLOAD_HOME .* has no space left on its disk"):
         start(home)
     assert not (home / "postgres" / "data").exists()
     assert list((home / "postgres").glob("data-new-*")) == []
 
 
 @pytest.mark.root
-def test_disk_that_filled_up_since_is_told(mounted: Callable[[str], Path], start: Start) -> None:
+def test_a_disk_that_filled_up_after_the_first_start_is_reported(mounted: Callable[[str], Path], start: Start) -> None:
     home = mounted("size=90m") / "home"
     start(home)
     stop_postgres(home)
@@ -174,7 +178,7 @@ def test_disk_that_filled_up_since_is_told(mounted: Callable[[str], Path], start
         file.write(bytes(shutil.disk_usage(home).free))
     assert shutil.disk_usage(home).free == 0
 
-    with pytest.raises(LedgerUnavailable, match=r"OFFLOAD_HOME .*no space is left"):
+    with pytest.raises(LedgerUnavailable, match=r"OFFLOAD_HOME .*no space left"):
         start(home)
 
     ballast.unlink()
@@ -183,14 +187,16 @@ def test_disk_that_filled_up_since_is_told(mounted: Callable[[str], Path], start
 
 
 @pytest.mark.root
-def test_read_only_disk_is_told(mounted: Callable[[str], Path]) -> None:
+def test_a_read_only_disk_is_reported(mounted: Callable[[str], Path]) -> None:
     home = mounted("ro") / "home"
 
-    with pytest.raises(LedgerUnavailable, match=r"OFFLOAD_HOME .* read-only file system: name a folder that can be"):
+    with pytest.raises(LedgerUnavailable, match=r"OFFLOAD_HOME .* read-only file system: choose a writable folder"):
         ensure_postgres(load_settings(home=home))
 
 
-def test_initdb_that_fails_is_told_in_its_own_words(home: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_failed_initdb_holds_its_message(
+    home: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cluster, "NAME", "pg_reserved")  # initdb refuses such a role
 
     with pytest.raises(LedgerUnavailable, match=r'OFFLOAD_HOME .*superuser name "pg_reserved" is disallowed') as caught:

@@ -1,4 +1,4 @@
-"""The embedded server as every door sees it: started once, found by all, ended only when asked."""
+"""The embedded server starts once, every process finds it, and it ends only on request."""
 
 import os
 import signal
@@ -14,12 +14,12 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres import ensure_postgres, is_running, server_pid, stop_postgres
 from dagster_offload.postgres.embedded.locks import server_lock, wait_until
 from dagster_offload.settings import load_settings
-from tests.support.postgres import Door
+from tests.support.postgres import RunProcess
 
 Start = Callable[[Path], str]
 
 
-def test_first_start_makes_a_database_in_utc_and_utf8_without_a_tcp_port(home: Path) -> None:
+def test_the_first_start_creates_a_database_in_utc_and_utf8_without_a_tcp_port(home: Path) -> None:
     url = ensure_postgres(load_settings(home=home))
 
     with psycopg.connect(url) as conn:
@@ -31,24 +31,24 @@ def test_first_start_makes_a_database_in_utc_and_utf8_without_a_tcp_port(home: P
     assert psutil.Process(server_pid(home)).net_connections("inet") == []
 
 
-def test_second_door_finds_the_running_server(home: Path, start: Start, door: Door) -> None:
+def test_a_second_process_finds_the_running_server(home: Path, start: Start, run_process: RunProcess) -> None:
     url = start(home)
     pid = server_pid(home)
 
-    other = door(home, "print(ensure())")
+    other = run_process(home, "print(ensure())")
 
     assert other.communicate()[0].strip() == url
     assert server_pid(home) == pid
 
 
-@pytest.mark.parametrize("doors", [2, 6])
-def test_several_first_starts_at_once_share_one_server(home: Path, door: Door, doors: int) -> None:
+@pytest.mark.parametrize("callers", [2, 6])
+def test_several_simultaneous_first_starts_share_one_server(home: Path, run_process: RunProcess, callers: int) -> None:
     body = """
-sys.stdin.read(1)  # all at once
+sys.stdin.read(1)  # so that all start at once
 with psycopg.connect(ensure()) as conn:
     print(conn.execute("select system_identifier, pg_postmaster_start_time() from pg_control_system()").fetchone())
 """
-    processes = [door(home, body) for _ in range(doors)]
+    processes = [run_process(home, body) for _ in range(callers)]
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("x")
@@ -56,17 +56,17 @@ with psycopg.connect(ensure()) as conn:
 
     answers = {process.communicate()[0] for process in processes}
 
-    assert [process.returncode for process in processes] == [0] * doors
+    assert [process.returncode for process in processes] == [0] * callers
     assert len(answers) == 1
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_server_outlives_the_killed_group_of_the_door_that_started_it(
-    home: Path, door: Door, how: signal.Signals
+def test_the_server_survives_a_kill_of_the_process_group_that_started_it(
+    home: Path, run_process: RunProcess, how: signal.Signals
 ) -> None:
-    # A shell's `&` hands SIGINT down ignored, and these tests may run behind one.
-    heeds_ctrl_c = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); "
-    process = door(home, heeds_ctrl_c + "print(ensure(), flush=True); sys.stdin.read()")
+    # A shell's `&` makes children ignore SIGINT, and these tests may run under one.
+    restore_ctrl_c = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    process = run_process(home, restore_ctrl_c + "print(ensure(), flush=True); sys.stdin.read()")
     assert process.stdout is not None
     url = process.stdout.readline().strip()
 
@@ -81,13 +81,13 @@ def test_server_outlives_the_killed_group_of_the_door_that_started_it(
 
 
 def test_stop_ends_every_process_and_is_idempotent(home: Path, start: Start) -> None:
-    conn = psycopg.connect(start(home))  # a client that does not let go
+    conn = psycopg.connect(start(home))  # a client that keeps its connection
     server = psutil.Process(server_pid(home))
     processes = [server, *server.children()]
 
     assert is_running(home)
     assert stop_postgres(home) is True
-    assert psutil.wait_procs(processes, timeout=60)[1] == []  # a process gives its lock up a moment before it ends
+    assert psutil.wait_procs(processes, timeout=60)[1] == []  # a process releases its lock shortly before it ends
     assert not is_running(home)
     assert server_pid(home) is None
     assert stop_postgres(home) is False
@@ -96,15 +96,15 @@ def test_stop_ends_every_process_and_is_idempotent(home: Path, start: Start) -> 
     conn.close()
 
 
-def test_stop_of_a_home_that_never_was_changes_nothing(home: Path) -> None:
+def test_stop_of_a_home_that_does_not_exist_changes_nothing(home: Path) -> None:
     assert stop_postgres(home) is False
     assert not is_running(home)
     assert not home.exists()
 
 
-def test_stop_after_the_fast_way_fails_stops_at_once(home: Path, start: Start) -> None:
+def test_stop_requests_an_immediate_shutdown_after_a_fast_one_fails(home: Path, start: Start) -> None:
     start(home)
-    # A frozen child cannot end, so a fast shutdown waits for it for ever.
+    # A suspended child cannot end, so a fast shutdown waits for it forever.
     checkpointer = next(p for p in psutil.Process(server_pid(home)).children() if "checkpointer" in p.cmdline()[0])
     checkpointer.suspend()
 
@@ -112,7 +112,7 @@ def test_stop_after_the_fast_way_fails_stops_at_once(home: Path, start: Start) -
     assert psutil.wait_procs([checkpointer], timeout=60)[1] == []
 
 
-def test_start_after_stop_keeps_the_data(home: Path, start: Start) -> None:
+def test_a_start_after_a_stop_keeps_the_data(home: Path, start: Start) -> None:
     with psycopg.connect(start(home)) as conn:
         conn.execute("create table kept as select 7 as number")
     stop_postgres(home)
@@ -121,20 +121,20 @@ def test_start_after_stop_keeps_the_data(home: Path, start: Start) -> None:
         assert conn.execute("select number from kept").fetchone() == (7,)
 
 
-def test_door_says_that_it_waits_for_another_one(home: Path, start: Start, door: Door) -> None:
+def test_a_process_reports_that_it_waits_for_another_one(home: Path, start: Start, run_process: RunProcess) -> None:
     start(home)
     stop_postgres(home)
-    body = "print(embedded.ensure_embedded(home, tell=lambda words: print(words, flush=True)), flush=True)"
+    body = "print(embedded.ensure_embedded(home, report=lambda message: print(message, flush=True)), flush=True)"
 
-    with server_lock(home / "postgres" / "lock", on_wait=lambda: pytest.fail("nobody else is here")):
-        process = door(home, body)
+    with server_lock(home / "postgres" / "lock", on_wait=lambda: pytest.fail("no other process uses this home")):
+        process = run_process(home, body)
         assert process.stdout is not None
-        assert "another process is starting Postgres" in process.stdout.readline()
+        assert "waiting for another process to start Postgres" in process.stdout.readline()
 
     assert process.stdout.readline().startswith("postgresql://")
 
 
-def test_variables_meant_for_another_server_do_not_leak_in(home: Path, door: Door) -> None:
+def test_variables_meant_for_another_server_are_ignored(home: Path, run_process: RunProcess) -> None:
     elsewhere = {
         "PGHOST": "db.invalid",
         "PGHOSTADDR": "192.0.2.1",
@@ -158,13 +158,13 @@ with psycopg.connect(ensure()) as conn:
                        " current_setting('client_encoding')").fetchone())
 """
 
-    output, _ = door(home, body, env=elsewhere).communicate()
+    output, _ = run_process(home, body, env=elsewhere).communicate()
 
     assert output.strip() == """('offload', 'offload', '"$user", public', 'UTF8')"""
     assert not elsewhere.keys() & psutil.Process(server_pid(home)).environ().keys()
 
 
-def test_log_holds_neither_statements_nor_rows(home: Path, start: Start) -> None:
+def test_the_log_holds_neither_statements_nor_rows(home: Path, start: Start) -> None:
     with psycopg.connect(start(home), autocommit=True) as conn:
         conn.execute("create table texts (text text primary key check (text <> ''))")
         conn.execute("insert into texts values ('a private letter')")
@@ -182,21 +182,21 @@ def test_another_major_version_is_refused_with_both_numbers(home: Path, start: S
     stop_postgres(home)
     (home / "postgres" / "data" / "PG_VERSION").write_text("16\n")
 
-    with pytest.raises(LedgerUnavailable, match=r"was made by PostgreSQL 16 and this release brings 18"):
+    with pytest.raises(LedgerUnavailable, match=r"was created by PostgreSQL 16 and this release includes 18"):
         start(home)
 
 
-def test_data_folder_without_its_version_is_not_overwritten(home: Path, start: Start) -> None:
+def test_a_data_folder_without_its_version_is_not_overwritten(home: Path, start: Start) -> None:
     start(home)
     stop_postgres(home)
     (home / "postgres" / "data" / "PG_VERSION").unlink()
 
-    with pytest.raises(LedgerUnavailable, match="is no Postgres data folder"):
+    with pytest.raises(LedgerUnavailable, match="is not a Postgres data folder"):
         start(home)
     assert (home / "postgres" / "data" / "base").is_dir()
 
 
-def test_broken_configuration_is_told_in_one_line_from_the_log(home: Path, start: Start) -> None:
+def test_the_error_for_a_broken_configuration_is_one_line_from_the_log(home: Path, start: Start) -> None:
     start(home)
     stop_postgres(home)
     with (home / "postgres" / "data" / "postgresql.conf").open("a") as config:

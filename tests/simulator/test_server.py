@@ -1,4 +1,4 @@
-"""The stand-in router does what it is told, remembers what it was asked, and keeps no document's text."""
+"""The stand-in router follows its configured behaviour, logs its requests, and keeps no document's text."""
 
 import json
 import socket
@@ -11,7 +11,7 @@ import pytest
 
 from dagster_offload.simulator.answers import answer, classification, language_of, summary
 from dagster_offload.simulator.connections import ConnectionHolder
-from dagster_offload.simulator.prompt_cache import Places
+from dagster_offload.simulator.prompt_cache import PromptCaches
 from dagster_offload.simulator.request_log import fingerprint
 from dagster_offload.simulator.script import Behaviour, Script, read_script
 from dagster_offload.simulator.server import Router
@@ -33,7 +33,7 @@ def ask(router: Router, body: dict[str, Any]) -> httpx.Response:
         return http.post("/v1/chat/completions", json=body)
 
 
-def test_a_completion_has_the_shape_of_openais(router: Router) -> None:
+def test_a_completion_has_openais_format(router: Router) -> None:
     body = ask(router, chat("A letter.", "Summarize")).json()
     assert body["model"].startswith("simulated/")
     assert body["choices"][0]["message"]["role"] == "assistant"
@@ -43,7 +43,7 @@ def test_a_completion_has_the_shape_of_openais(router: Router) -> None:
         assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["qwen-macbook"]
 
 
-def test_the_log_holds_fingerprints_and_times_and_no_text(router: Router) -> None:
+def test_the_log_holds_fingerprints_and_times_but_no_text(router: Router) -> None:
     ask(router, chat("The secret plan.", '{"summary": ...}', max_tokens=50))
     log = router.log()
     (entry,) = router.completions()
@@ -58,20 +58,20 @@ def test_the_log_holds_fingerprints_and_times_and_no_text(router: Router) -> Non
     assert "secret" not in json.dumps(log)
 
 
-def test_admin_calls_come_from_a_persons_terminal_too(router: Router) -> None:
-    form = {"content-type": "application/x-www-form-urlencoded"}  # what `curl -d` says
+def test_the_admin_path_accepts_what_curl_sends(router: Router) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}  # the header of `curl -d`
     response = httpx.post(f"{router.url}/admin/state", content='{"mode": "busy"}', headers=form, trust_env=False)
     assert response.json()["mode"] == "busy"
     assert ask(router, chat()).json()["error"]["type"] == "editor_busy"
 
 
 @pytest.mark.parametrize("change", [{"mode": "sleepy"}, {"colour": "red"}, {"latency": "slow"}, {"width": 0}])
-def test_a_behaviour_it_does_not_know_is_refused(router: Router, change: dict[str, Any]) -> None:
+def test_an_unknown_or_invalid_behaviour_is_refused(router: Router, change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         router.set(**change)
 
 
-def test_a_document_can_always_be_cut_while_others_are_answered(router: Router) -> None:
+def test_one_document_can_always_be_cut_while_others_are_answered(router: Router) -> None:
     poison = "This one cuts."
     for mark in ("one cuts", fingerprint(poison)):
         router.set(cut_documents=[mark])
@@ -80,7 +80,7 @@ def test_a_document_can_always_be_cut_while_others_are_answered(router: Router) 
         assert ask(router, chat()).status_code == 200
 
 
-def test_a_slot_that_falls_asleep_cuts_the_generations_in_flight() -> None:
+def test_a_slot_that_becomes_unavailable_cuts_open_generations() -> None:
     with Router(hold=True) as router:
         answers: list[int] = []
         call = threading.Thread(target=lambda: answers.append(ask(router, chat()).status_code))
@@ -115,7 +115,7 @@ def test_a_script_wakes_after_refusals_and_sleeps_after_answers() -> None:
         assert [ask(router, chat()).status_code for _ in range(5)] == [503, 503, 200, 503, 503]
 
 
-def test_a_script_by_time_counts_from_the_step_before() -> None:
+def test_a_timed_step_counts_from_the_previous_step() -> None:
     steps = read_script(
         [{"after_seconds": 5, "set": {"mode": "cold"}}, {"after_seconds": 10, "set": {"mode": "awake"}}]
     )
@@ -130,7 +130,7 @@ def test_a_script_by_time_counts_from_the_step_before() -> None:
     "content",
     ['{"set": {}}', '[{"after_seconds": 1}]', '[{"set": {"mode": "x"}}]', '[{"when": 1, "set": {}}]', "[", "3"],
 )
-def test_a_script_that_makes_no_sense_is_refused(tmp_path: Path, content: str) -> None:
+def test_an_invalid_script_is_refused(tmp_path: Path, content: str) -> None:
     file = tmp_path / "script.json"
     file.write_text(content)
     with pytest.raises(ValueError):
@@ -143,25 +143,25 @@ def test_refusals_carry_retry_after(router: Router) -> None:
     assert (response.status_code, response.headers["retry-after"]) == (429, "17")
 
 
-def test_a_prompt_is_read_from_where_it_first_differs() -> None:
-    places = Places()
-    first, read_before = places.take("rules document A classify", width=1)
-    assert read_before == 0
-    assert not places.has_idle(width=1)
-    places.give_back(first, width=1)
-    again, read_before = places.take("rules document A summarize", width=1)
-    assert again is first
-    assert read_before == len("rules document A ")
+def test_a_prompt_is_read_from_the_first_difference_to_the_cached_one() -> None:
+    caches = PromptCaches()
+    first, cached_characters = caches.take("rules document A classify", size=1)
+    assert cached_characters == 0
+    assert not caches.has_idle(size=1)
+    caches.release(first, size=1)
+    second, cached_characters = caches.take("rules document A summarize", size=1)
+    assert second is first
+    assert cached_characters == len("rules document A ")
 
 
-def test_two_stages_in_flight_together_read_the_document_twice() -> None:
-    places = Places()
-    _, one = places.take("rules document A classify", width=2)
-    _, two = places.take("rules document A summarize", width=2)
-    assert (one, two) == (0, 0)
+def test_two_stages_at_once_read_the_document_twice() -> None:
+    caches = PromptCaches()
+    _, first = caches.take("rules document A classify", size=2)
+    _, second = caches.take("rules document A summarize", size=2)
+    assert (first, second) == (0, 0)
 
 
-def test_language_is_told_apart() -> None:
+def test_korean_and_english_are_distinguished() -> None:
     assert language_of(KOREAN) == "ko"
     assert language_of("Minutes of the meeting with 김민수") == "en"
     assert language_of("") == "en"
@@ -176,38 +176,38 @@ def test_language_is_told_apart() -> None:
         ("xyzzy", "other"),
     ],
 )
-def test_classes_follow_key_words(text: str, category: str) -> None:
+def test_classes_are_chosen_by_keywords(text: str, category: str) -> None:
     classes = ["invoice", "letter", "contract", "report", "minutes", "other"]
-    found = classification(text, classes)
-    assert found["category"] == category
-    assert 2 <= found["confidence"] <= 100
+    record = classification(text, classes)
+    assert record["category"] == category
+    assert 2 <= record["confidence"] <= 100
 
 
-def test_the_owners_own_classes_are_used_also_without_a_schema() -> None:
+def test_the_owners_classes_are_used_even_without_a_schema() -> None:
     instruction = 'Classify. Answer {"category": one of "recipe", "poem", "other", "confidence": 0..1}.'
     body = chat("A recipe for soup. This recipe needs salt.", instruction)
     assert json.loads(answer(body["messages"], None))["category"] == "recipe"
 
 
-def test_a_summary_says_what_the_document_says() -> None:
-    found = summary(KOREAN)
-    assert found["title"] == "회의록"
-    assert "예산" in found["summary"]
-    assert found["language"] == "ko"
+def test_a_summary_is_extracted_from_the_document() -> None:
+    record = summary(KOREAN)
+    assert record["title"] == "회의록"
+    assert "예산" in record["summary"]
+    assert record["language"] == "ko"
     assert summary("")["summary"]
 
 
-def test_health_follows_the_mode_unless_it_is_told_otherwise() -> None:
+def test_health_follows_the_mode_unless_it_is_set_explicitly() -> None:
     assert Behaviour(mode="busy").is_healthy
     assert not Behaviour(mode="cold").is_healthy
     assert Behaviour(mode="cold", health="green").is_healthy
     assert not Behaviour(health="red").is_healthy
 
 
-def test_an_answer_on_a_kept_connection_does_not_wait_for_an_acknowledgement() -> None:
-    """Head and body are written apart: with Nagle's algorithm each answer but the first comes 40 ms late."""
+def test_an_answer_on_a_reused_connection_does_not_wait_for_an_acknowledgement() -> None:
+    """Head and body are written separately. With Nagle's algorithm each answer but the first is 40 ms late."""
     with Router() as router, httpx.Client(base_url=router.url, trust_env=False) as http:
         http.post("/v1/chat/completions", json=chat())
-        served = [held.get_extra_info("socket") for held in ConnectionHolder.transports.values()]
-        assert any(held.getsockname()[1] == router.port for held in served)
-        assert all(held.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for held in served)
+        sockets = [transport.get_extra_info("socket") for transport in ConnectionHolder.transports.values()]
+        assert any(served.getsockname()[1] == router.port for served in sockets)
+        assert all(served.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for served in sockets)

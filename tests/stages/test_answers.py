@@ -1,4 +1,4 @@
-"""What is taken from an answer: what certainly means the same is accepted, what means nothing is left out."""
+"""Parsing of answers: spellings with a certain meaning are accepted, and values without a meaning are dropped."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ CLASSES = ("invoice", "Tax Return", "세금", "other")
 
 
 @pytest.mark.parametrize(
-    ("written", "taken"),
+    ("written", "parsed"),
     [
         ("0.85", 0.85),
         ("1", 1.0),
@@ -40,19 +40,19 @@ CLASSES = ("invoice", "Tax Return", "세금", "other")
         ("[0.8]", None),
     ],
 )
-def test_confidence_is_taken_however_it_is_written(written: str, taken: float | None) -> None:
-    assert classify.parse(f'{{"category": "other", "confidence": {written}}}', CLASSES).confidence == taken
+def test_confidence_is_accepted_in_every_common_spelling(written: str, parsed: float | None) -> None:
+    assert classify.parse(f'{{"category": "other", "confidence": {written}}}', CLASSES).confidence == parsed
 
 
 @pytest.mark.parametrize(
     "written", ["-0.1", "-1", "1.5", "87.5", "101", "99.9", "Infinity", "NaN", '"150%"', "7777777777777777", "1e999"]
 )
-def test_a_confidence_that_is_no_share_of_one_costs_the_confidence_never_the_class(written: str) -> None:
+def test_an_invalid_confidence_is_dropped_and_the_class_is_kept(written: str) -> None:
     record = classify.parse(f'{{"category": "other", "confidence": {written}, "language": "ko"}}', CLASSES)
     assert (record.category, record.confidence, record.language) == ("other", None, "ko")
 
 
-def test_any_optional_field_that_does_not_fit_is_left_out_and_a_required_one_is_not() -> None:
+def test_an_invalid_optional_field_is_dropped_and_an_invalid_required_field_is_an_error() -> None:
     record = summarize.parse('{"summary": "Short.", "title": ["A", "B"], "key_points": {"1": "One."}}')
     assert (record.summary, record.title, record.key_points) == ("Short.", None, ())
     with pytest.raises(UnusableAnswer) as caught:
@@ -77,11 +77,11 @@ def test_any_optional_field_that_does_not_fit_is_left_out_and_a_required_one_is_
         ("7", None),
     ],
 )
-def test_a_language_is_taken_however_it_is_named(written: str, code: str | None) -> None:
+def test_a_language_is_accepted_as_a_code_or_a_name(written: str, code: str | None) -> None:
     assert summarize.parse(f'{{"summary": "Short.", "language": {written}}}').language == code
 
 
-def test_owners_may_name_a_language_by_code_or_name() -> None:
+def test_owners_can_set_a_language_by_code_or_name() -> None:
     assert language_name("ko") == language_name("ko-KR") == language_name("korean") == "Korean"
     assert language_name(" Plattdeutsch ") == "Plattdeutsch"
     assert language_code("Plattdeutsch") is None
@@ -92,12 +92,12 @@ def test_a_class_is_recorded_as_it_was_declared(written: str) -> None:
     assert classify.parse(f'{{"category": "{written}"}}', CLASSES).category == "Tax Return"
 
 
-def test_korean_classes_match_in_either_normal_form() -> None:
+def test_korean_classes_match_in_both_normal_forms() -> None:
     decomposed = unicodedata.normalize("NFD", "세금")
     assert classify.parse(f'{{"category": "{decomposed}"}}', CLASSES).category == "세금"
 
 
-def test_of_classes_that_differ_in_case_only_the_exact_one_is_taken() -> None:
+def test_among_classes_that_differ_only_in_case_the_exact_one_is_used() -> None:
     assert classify.parse('{"category": "AI"}', ("ai", "AI", "other")).category == "AI"
     assert classify.parse('{"category": "Ai"}', ("ai", "AI", "other")).category == "ai"
 
@@ -114,7 +114,7 @@ def test_of_classes_that_differ_in_case_only_the_exact_one_is_taken() -> None:
         ("null", ()),
     ],
 )
-def test_key_points_are_a_list_however_they_are_written(written: str, points: tuple[str, ...]) -> None:
+def test_key_points_become_a_list_in_every_common_spelling(written: str, points: tuple[str, ...]) -> None:
     assert summarize.parse(f'{{"summary": "Short.", "key_points": {written}}}').key_points == points
 
 
@@ -126,13 +126,13 @@ def test_key_points_are_a_list_however_they_are_written(written: str, points: tu
         ("1. Mai: Feiertag", "2. Mai: Feiertag"),
     ],
 )
-def test_a_day_or_an_amount_at_a_points_beginning_is_no_bullet(points: tuple[str, ...]) -> None:
+def test_a_day_or_an_amount_at_the_start_of_a_point_is_kept(points: tuple[str, ...]) -> None:
     assert summarize.parse(json.dumps({"summary": "Short.", "key_points": points})).key_points == points
 
 
 @pytest.mark.parametrize("before", ["", "Here is the JSON:\n", "It may be {this} or that.</think>"])
 @pytest.mark.parametrize("summary", ["Models write <think> first.", "They write <think> and </think>."])
-def test_an_answer_may_speak_of_thinking_tags(before: str, summary: str) -> None:
+def test_an_answer_may_mention_thinking_tags(before: str, summary: str) -> None:
     assert summarize.parse(before + json.dumps({"summary": summary})).summary == summary
 
 
@@ -146,9 +146,16 @@ def test_an_answer_may_speak_of_thinking_tags(before: str, summary: str) -> None
         (Answer("", finish_reason="length", thinking_tokens=200), "unclosed_thinking"),
         (Answer("", finish_reason="stop", thinking_tokens=200), "empty_answer"),
     ],
-    ids=["blanks", "blanks in JSON", "blanks in a text", "cut", "thought to the end", "thought and said nothing"],
+    ids=[
+        "blanks",
+        "blanks in JSON",
+        "blanks in a string",
+        "cut",
+        "thinking to the limit",
+        "thinking without an answer",
+    ],
 )
-def test_an_answer_that_is_none_has_the_code_of_its_cause(answer: Answer, code: str) -> None:
+def test_an_unusable_answer_has_the_code_of_its_cause(answer: Answer, code: str) -> None:
     with pytest.raises(UnusableAnswer) as caught:
         classify.parse(answer, CLASSES)
     assert caught.value.code == code
@@ -159,10 +166,10 @@ DRAFT = '{"category": "invoice"}'
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     [
         f"<|channel|>analysis<|message|>It may be {DRAFT}.<|end|><|start|>assistant<|channel|>final<|message|>{LETTER}",
-        f"analysisIt may be {DRAFT}.assistantfinal{LETTER}",  # the same without its control tokens
+        f"analysisIt may be {DRAFT}.assistantfinal{LETTER}",  # without its control tokens
         f"[THINK]{DRAFT}[/THINK]{LETTER}",
         f"{DRAFT}</think>{LETTER}",
         f"Draft: {DRAFT} Final answer: {LETTER}",
@@ -176,13 +183,13 @@ DRAFT = '{"category": "invoice"}'
         '{"category": "other", "language": "ko", "why": "one\ntwo\tthree"}',
     ],
 )
-def test_the_last_object_that_fits_after_the_last_mark_is_the_answer(said: str) -> None:
-    record = classify.parse(said, CLASSES)
+def test_the_last_valid_object_after_the_last_mark_is_the_answer(text: str) -> None:
+    record = classify.parse(text, CLASSES)
     assert (record.category, record.language) == ("other", "ko")
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("text", "code"),
     [
         ("<|channel|>analysis<|message|>Hm.", "unclosed_thinking"),
         ("<|channel|>fin", "unclosed_thinking"),
@@ -195,102 +202,102 @@ def test_the_last_object_that_fits_after_the_last_mark_is_the_answer(said: str) 
     ],
     ids=lambda value: value if len(value) < 40 else f"{len(value)} characters",
 )
-def test_a_broken_answer_has_a_code_and_no_text_of_it_in_its_reason(said: str, code: str) -> None:
+def test_the_error_for_a_broken_answer_has_a_code_and_a_short_message(text: str, code: str) -> None:
     with pytest.raises(UnusableAnswer) as caught:
-        classify.parse(said, CLASSES)
+        classify.parse(text, CLASSES)
     assert caught.value.code == code
     assert len(caught.value.message) < 200
 
 
-def test_a_thousand_objects_inside_the_answer_do_not_hide_it() -> None:
+def test_an_answer_is_found_among_thousands_of_nested_objects() -> None:
     nested = '{"a":' * 400 + "1" + "}" * 400
     assert classify.parse(f'{{"category": "other", "why": {nested}}}', CLASSES).category == "other"
     assert classify.parse(f"{nested} " * 20 + LETTER, CLASSES).category == "other"
 
 
-@pytest.mark.parametrize("said", [LETTER, f"It is a letter, so {LETTER}", f"{LETTER}\n{LETTER}"])
-def test_the_one_record_in_the_thinking_is_the_answer_where_the_content_is_empty(said: str) -> None:
-    answer = Answer("", finish_reason="stop", reasoning=said, is_in_reasoning=True)
+@pytest.mark.parametrize("thinking", [LETTER, f"It is a letter, so {LETTER}", f"{LETTER}\n{LETTER}"])
+def test_with_empty_content_a_single_record_in_the_thinking_is_the_answer(thinking: str) -> None:
+    answer = Answer("", finish_reason="stop", reasoning=thinking, is_in_reasoning=True)
     assert classify.parse(answer, CLASSES).language == "ko"
-    assert classify.parse(f"<think>{said}</think>", CLASSES).language == "ko"
+    assert classify.parse(f"<think>{thinking}</think>", CLASSES).language == "ko"
 
 
 @pytest.mark.parametrize(
-    "said", ["", "It is a letter.", f"{DRAFT} or {LETTER}", '{"category": "poem"}', "x" * 5_000_000]
+    "thinking", ["", "It is a letter.", f"{DRAFT} or {LETTER}", '{"category": "poem"}', "x" * 5_000_000]
 )
-def test_thinking_that_holds_no_record_or_several_is_no_answer(said: str) -> None:
+def test_thinking_without_a_single_record_is_not_an_answer(thinking: str) -> None:
     with pytest.raises(UnusableAnswer) as caught:
-        classify.parse(Answer("", finish_reason="stop", reasoning=said), CLASSES)
+        classify.parse(Answer("", finish_reason="stop", reasoning=thinking), CLASSES)
     assert caught.value.code in {"empty_answer", "unknown_class"}
 
 
-FITTING = st.fixed_dictionaries(
+VALID_RECORD = st.fixed_dictionaries(
     {"category": st.sampled_from(CLASSES)},
     optional={"confidence": st.one_of(st.none(), st.integers(), st.floats(), st.text()), "more": st.text()},
 )
 
 
 @settings(deadline=None)
-@given(FITTING, st.text(), st.text(st.characters(exclude_characters='{}[]<>"◁')))
-def test_a_fitting_object_is_found_whatever_stands_around_it(value: dict[str, Any], before: str, after: str) -> None:
-    said = f"{before}</think>{json.dumps(value)}{after}"
-    assert classify.parse(said, CLASSES).category == value["category"]
+@given(VALID_RECORD, st.text(), st.text(st.characters(exclude_characters='{}[]<>"◁')))
+def test_a_valid_object_is_found_within_any_text(value: dict[str, Any], before: str, after: str) -> None:
+    text = f"{before}</think>{json.dumps(value)}{after}"
+    assert classify.parse(text, CLASSES).category == value["category"]
 
 
 @settings(deadline=None)
 @given(st.text(st.sampled_from('{}[]",:\\ \n\t<|>/thinkcategory1')))
-def test_any_text_is_a_record_or_an_unusable_answer(said: str) -> None:
+def test_any_text_is_a_record_or_an_unusable_answer(text: str) -> None:
     with contextlib.suppress(UnusableAnswer):
-        assert classify.parse(said, CLASSES).category in CLASSES
+        assert classify.parse(text, CLASSES).category in CLASSES
 
 
-def asked_again(code: str, answer: str = "", **options: Any) -> Question | None:
+def follow_up(code: str, answer: str = "", **options: Any) -> Question | None:
     question = Question("Classify.", RequestOptions(max_tokens=200, response_schema={"type": "object"}, **options))
-    return question.asked_again(UnusableAnswer(code, "category: Field required"), answer)
+    return question.follow_up(UnusableAnswer(code, "category: Field required"), answer)
 
 
-def test_a_second_question_repeats_the_first_and_says_what_did_not_fit() -> None:
-    second = asked_again("answer_does_not_fit")
+def test_a_repair_question_repeats_the_first_and_names_the_fault() -> None:
+    second = follow_up("answer_does_not_fit")
     assert second is not None
     assert second.prompt.startswith("Classify.\n\n")
     assert "category: Field required" in second.prompt
     assert second.options.response_schema is not None
-    assert second.asked_again(UnusableAnswer("no_json", "none"), "") is None, "there is one repair question"
+    assert second.follow_up(UnusableAnswer("no_json", "none"), "") is None, "there is only one repair question"
 
 
-def test_after_blanks_nothing_is_enforced() -> None:
-    second = asked_again("blank_answer")
+def test_after_a_blank_answer_the_repair_question_has_no_schema() -> None:
+    second = follow_up("blank_answer")
     assert second is not None
     assert second.options.response_schema is None
 
 
-def test_after_a_cut_the_second_question_says_so() -> None:
-    second = asked_again("cut_by_max_tokens")
+def test_after_a_cut_answer_the_repair_question_mentions_the_token_limit() -> None:
+    second = follow_up("cut_by_max_tokens")
     assert second is not None
     assert "token limit" in second.prompt
 
 
-def test_an_answer_that_ends_in_its_thinking_is_not_asked_for_again() -> None:
-    assert asked_again("unclosed_thinking") is None
+def test_an_answer_that_ends_while_thinking_gets_no_repair_question() -> None:
+    assert follow_up("unclosed_thinking") is None
 
 
-def test_an_empty_answer_is_asked_for_once_more_without_the_schema_that_may_have_kept_it_back() -> None:
-    second = asked_again("empty_answer")
+def test_an_empty_answer_gets_one_repair_question_without_the_schema() -> None:
+    second = follow_up("empty_answer")
     assert second is not None
     assert second.options.response_schema is None
-    assert second.asked_again(UnusableAnswer("empty_answer", "the answer is empty"), "") is None
-    assert Question("Classify.", RequestOptions()).asked_again(UnusableAnswer("empty_answer", ""), "") is None
+    assert second.follow_up(UnusableAnswer("empty_answer", "the answer is empty"), "") is None
+    assert Question("Classify.", RequestOptions()).follow_up(UnusableAnswer("empty_answer", ""), "") is None
 
 
-def test_thinking_nobody_wanted_is_asked_for_otherwise_and_is_no_repair() -> None:
+def test_after_unwanted_thinking_the_same_question_is_sent_again_and_is_not_a_repair() -> None:
     answer = Answer("", thinking_tokens=200)
     answer.is_worth_asking_otherwise = True
-    second = asked_again("unclosed_thinking", answer)
+    second = follow_up("unclosed_thinking", answer)
     assert second is not None
     assert second.prompt == "Classify."
 
 
-def test_the_owners_language_is_in_the_question_and_in_the_summarys_recipe_alone() -> None:
+def test_the_owners_language_changes_the_summarys_question_and_only_its_recipe() -> None:
     own, korean = load_settings(), load_settings(language="ko")
     assert "the document's own language" in llm_stages(own)[SUMMARIZE].instruction
     assert llm_stages(korean)[SUMMARIZE].instruction.endswith("in Korean.")

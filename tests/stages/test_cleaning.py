@@ -1,4 +1,4 @@
-"""Fields of an answer are cleaned and bounded before they are a record, whatever the router wrote."""
+"""The fields of an answer are cleaned and limited in length before they become a record."""
 
 import json
 
@@ -18,17 +18,19 @@ def summary_of(**fields: object) -> summarize.Summary:
 
 @pytest.mark.parametrize("harmful", [CLEAR_SCREEN[0], "\x9b", "\x07", "\x7f", OVERRIDE, "\u2066", "\u200f", HIDDEN])
 def test_no_control_or_direction_character_reaches_a_record(harmful: str) -> None:
-    found = summary_of(summary=f"Rent{harmful} is due.", title=f"{harmful}Rent", key_points=[f"Due{harmful} on Monday"])
-    assert (found.summary, found.title, found.key_points) == ("Rent is due.", "Rent", ("Due on Monday",))
+    record = summary_of(
+        summary=f"Rent{harmful} is due.", title=f"{harmful}Rent", key_points=[f"Due{harmful} on Monday"]
+    )
+    assert (record.summary, record.title, record.key_points) == ("Rent is due.", "Rent", ("Due on Monday",))
     assert classify.parse(json.dumps({"category": f"invo{harmful}ice"}), ("invoice", "other")).category == "invoice"
 
 
-def test_a_summary_of_nothing_but_control_characters_is_none() -> None:
+def test_a_summary_of_only_control_characters_is_refused() -> None:
     with pytest.raises(Exception, match="summary"):
         summary_of(summary=OVERRIDE * 10)
 
 
-def test_lines_and_joiners_stay() -> None:
+def test_line_breaks_and_joiners_are_kept() -> None:
     text = "می‌خواهم 👩‍👩‍👧\r\nsecond line\twith a tab"
     assert summary_of(summary=text).summary == text.replace("\r\n", "\n")
 
@@ -41,14 +43,14 @@ def test_a_title_is_one_line_of_at_most_300_characters() -> None:
     assert title.endswith("…")
 
 
-def test_the_other_fields_are_bounded() -> None:
-    found = summary_of(summary="s" * 100_000, key_points=[f"{number} {'p' * 5_000}" for number in range(100)])
-    assert len(found.summary) == LONGEST_SUMMARY
-    assert len(found.key_points) == MOST_POINTS
-    assert {len(point) for point in found.key_points} == {LONGEST_POINT}
+def test_the_other_fields_are_limited_in_length() -> None:
+    record = summary_of(summary="s" * 100_000, key_points=[f"{number} {'p' * 5_000}" for number in range(100)])
+    assert len(record.summary) == LONGEST_SUMMARY
+    assert len(record.key_points) == MOST_POINTS
+    assert {len(point) for point in record.key_points} == {LONGEST_POINT}
 
 
-def test_what_fits_is_left_as_it_is() -> None:
-    found = summary_of(title="t" * LONGEST_TITLE, key_points=["one", "two"])
-    assert found.title == "t" * LONGEST_TITLE
-    assert found.key_points == ("one", "two")
+def test_fields_within_the_limits_are_unchanged() -> None:
+    record = summary_of(title="t" * LONGEST_TITLE, key_points=["one", "two"])
+    assert record.title == "t" * LONGEST_TITLE
+    assert record.key_points == ("one", "two")

@@ -1,4 +1,4 @@
-"""How a long text is counted, split and read: nothing lost, nothing too long, the same again, in linear time."""
+"""Long texts are counted, split and read in linear time, repeatably, without loss and without oversized parts."""
 
 import base64
 import random
@@ -32,18 +32,18 @@ def reading(text: str, sizes: Sizes = SIZES, answers: Mapping[str, Mapping[str, 
     return Reading(text, "summarize", WHOLE, sizes, answers or {})
 
 
-def answer_all(read: Reading, words: str = "what it says") -> list[Passage]:
-    """Every passage asked, the last included."""
-    asked = []
+def answer_all(read: Reading, summary: str = "what it says") -> list[Passage]:
+    """Answer passages until the last one. Returns all of them, including the last."""
+    passages = []
     while True:
         passage = read.next_passage()
-        asked.append(passage)
+        passages.append(passage)
         if passage.is_last:
-            return asked
-        read.answered(passage, {"summary": f"{words} {passage.number}"})
+            return passages
+        read.answered(passage, {"summary": f"{summary} {passage.number}"})
 
 
-# Counting: the true numbers are Qwen's, counted once with its vocabulary
+# Counting. The true numbers were counted with Qwen's tokenizer.
 
 
 @pytest.mark.parametrize(
@@ -60,11 +60,11 @@ def answer_all(read: Reading, words: str = "what it says") -> list[Passage]:
     ],
     ids=["English", "Korean", "Russian", "Arabic", "Thai", "Japanese", "emoji", "numbers"],
 )
-def test_the_estimate_is_careful_in_every_script(text: str, tokens: int) -> None:
+def test_the_token_estimate_is_conservative_in_every_script(text: str, tokens: int) -> None:
     assert 0.85 * tokens <= estimated_tokens(text) <= 3.2 * tokens
 
 
-def test_noise_is_counted_as_what_it_costs() -> None:
+def test_the_token_estimate_of_noise_is_high_enough() -> None:
     noise = base64.b64encode(random.Random(1).randbytes(30_000)).decode()
     assert estimated_tokens(noise) > 0.75 * len(noise) / 1.35
 
@@ -74,7 +74,7 @@ def test_noise_is_counted_as_what_it_costs() -> None:
 
 @pytest.mark.slow
 @given(st.text(), st.integers(1, 60))
-def test_parts_together_are_the_text_and_each_fits(text: str, tokens: int) -> None:
+def test_the_parts_joined_are_the_text_and_each_fits(text: str, tokens: int) -> None:
     parts = split(text, (Size(0, tokens),))
     assert "".join(parts) == text
     assert all(estimated_tokens(part) <= max(tokens, 3) + 1 for part in parts)  # one character may be three tokens
@@ -82,9 +82,7 @@ def test_parts_together_are_the_text_and_each_fits(text: str, tokens: int) -> No
 
 
 @given(st.text(alphabet="ab1 .\n\f#。가😀", max_size=400), st.integers(1, 30), st.integers(1, 30), st.data())
-def test_what_stands_before_a_smaller_size_stays_as_it_was(
-    text: str, tokens: int, less: int, data: st.DataObject
-) -> None:
+def test_parts_before_a_smaller_size_do_not_change(text: str, tokens: int, less: int, data: st.DataObject) -> None:
     before = split(text, (Size(0, tokens),))
     kept = data.draw(st.integers(0, len(before) - 1))
     start = sum(map(len, before[:kept]))
@@ -105,7 +103,7 @@ def test_what_stands_before_a_smaller_size_stays_as_it_was(
         ("\n<!-- PAGE 2 -->\n", "<!-- PAGE 2"),
     ],
 )
-def test_a_cut_is_made_where_the_structure_breaks(heading: str, mark: str) -> None:
+def test_a_text_is_cut_at_boundaries_of_its_structure(heading: str, mark: str) -> None:
     text = f"{ENGLISH * 20}\n\n" * 2 + heading + "\n" + f"{ENGLISH * 3}\n\n" * 10
     parts = split(text, (Size(0, 1_300),))
     assert any(part.startswith(mark) for part in parts)
@@ -123,16 +121,16 @@ def test_a_paragraph_is_cut_between_sentences_and_a_sentence_between_words() -> 
 def test_parts_are_as_full_as_their_structure_allows() -> None:
     text = f"{ENGLISH * 5}\n\n" * 200
     assert len(split(text, SIZES)) <= 1.35 * estimated_tokens(text) / 500
-    uneven = (f"{ENGLISH}\n\n" + f"{ENGLISH * 14}\n\n") * 50  # short and nearly full, one after the other
+    uneven = (f"{ENGLISH}\n\n" + f"{ENGLISH * 14}\n\n") * 50  # short and nearly full paragraphs alternate
     assert len(split(uneven, SIZES)) <= 1.5 * estimated_tokens(uneven) / 500
 
 
 @pytest.mark.slow
-def test_splitting_takes_time_in_step_with_the_length() -> None:
+def test_splitting_takes_time_linear_in_the_length() -> None:
     def seconds(text: str) -> float:
-        began = time.process_time()
+        started = time.process_time()
         split(text, (Size(0, 2_000),))
-        return time.process_time() - began
+        return time.process_time() - started
 
     for text in (f"{ENGLISH}\n", "no blanks", "1\n", ". ", KOREAN):
         once, eight_times = seconds(text * (200_000 // len(text))), seconds(text * (1_600_000 // len(text)))
@@ -142,25 +140,25 @@ def test_splitting_takes_time_in_step_with_the_length() -> None:
 # Reading
 
 
-def test_a_document_that_fits_is_one_question() -> None:
+def test_a_document_that_fits_needs_one_request() -> None:
     read = reading("short")
     (passage,) = answer_all(read)
     assert (passage.kind, passage.instruction, passage.label, read.total) == (Kind.WHOLE, "summarize", None, None)
 
 
-def test_every_part_is_asked_once_in_order_and_then_the_merges() -> None:
-    asked = answer_all(reading(CLAUSES))
-    parts = [passage for passage in asked if passage.kind is Kind.PART]
+def test_each_part_is_asked_about_once_in_order_and_then_the_merges() -> None:
+    passages = answer_all(reading(CLAUSES))
+    parts = [passage for passage in passages if passage.kind is Kind.PART]
     assert "".join(passage.text for passage in parts) == CLAUSES
     assert [passage.number for passage in parts] == list(range(1, len(parts) + 1))
     assert parts[0].label == f"part 1 of {len(parts)}"
-    assert [passage.is_last for passage in asked] == [False] * (len(asked) - 1) + [True]
-    assert asked[-1].kind is Kind.MERGE
+    assert [passage.is_last for passage in passages] == [False] * (len(passages) - 1) + [True]
+    assert passages[-1].kind is Kind.MERGE
 
 
-def test_merges_come_in_levels_each_within_the_size_until_one_is_left() -> None:
-    asked = answer_all(reading(CLAUSES * 4), words=ENGLISH * 3)
-    merges = [passage for passage in asked if passage.kind is Kind.MERGE]
+def test_merges_form_levels_within_the_size_until_one_is_left() -> None:
+    passages = answer_all(reading(CLAUSES * 4), summary=ENGLISH * 3)
+    merges = [passage for passage in passages if passage.kind is Kind.MERGE]
     totals = list(dict.fromkeys(passage.total for passage in merges))
     assert len(totals) >= 3
     assert totals == sorted(totals, reverse=True)
@@ -168,7 +166,7 @@ def test_merges_come_in_levels_each_within_the_size_until_one_is_left() -> None:
     assert all(estimated_tokens(passage.text) <= 500 for passage in merges)
 
 
-def test_a_stage_that_asks_about_the_beginning_asks_about_the_first_part_of_the_others() -> None:
+def test_a_stage_that_reads_only_the_beginning_reads_the_first_part_of_other_stages() -> None:
     beginning = Reading(CLAUSES, "classify", None, SIZES, {})
     passage = beginning.next_passage()
     assert passage.is_last
@@ -178,30 +176,30 @@ def test_a_stage_that_asks_about_the_beginning_asks_about_the_first_part_of_the_
 
 
 @given(st.integers(0, 40))
-def test_a_reading_goes_on_with_exactly_what_is_not_answered_yet(done: int) -> None:
+def test_a_new_reading_resumes_with_exactly_the_unanswered_passages(done: int) -> None:
     first, answers = reading(CLAUSES), {}
-    asked: list[str] = []
+    first_digests: list[str] = []
     for _ in range(done):
         passage = first.next_passage()
         if passage.is_last:
             break
         answers[passage.digest] = {"summary": f"{ENGLISH} {passage.number}"}
         first.answered(passage, answers[passage.digest])
-        asked.append(passage.digest)
+        first_digests.append(passage.digest)
     second = reading(CLAUSES, answers=answers)
-    rest = [passage.digest for passage in answer_all(second, words=ENGLISH)]
-    assert not set(asked) & set(rest)
-    assert len(set(asked + rest)) == len(answer_all(reading(CLAUSES), words=ENGLISH))
+    second_digests = [passage.digest for passage in answer_all(second, summary=ENGLISH)]
+    assert not set(first_digests) & set(second_digests)
+    assert len(set(first_digests + second_digests)) == len(answer_all(reading(CLAUSES), summary=ENGLISH))
 
 
-def test_the_same_part_twice_is_asked_once() -> None:
+def test_identical_parts_are_asked_about_once() -> None:
     text = f"# Chapter\n{ENGLISH * 15}\n" * 10
     read = reading(text)
     assert read.parts == 10
     assert sum(passage.kind is Kind.PART for passage in answer_all(read)) == 1
 
 
-def test_a_part_that_is_too_long_for_its_server_splits_what_comes_after_and_keeps_what_is_answered() -> None:
+def test_a_part_too_long_for_the_server_is_split_and_earlier_answers_are_kept() -> None:
     read = reading(CLAUSES)
     answered = []
     for _ in range(5):
@@ -217,7 +215,7 @@ def test_a_part_that_is_too_long_for_its_server_splits_what_comes_after_and_keep
     assert split(CLAUSES, read.sizes)[:5] == answered
 
 
-def test_a_dense_part_among_others_makes_only_itself_smaller() -> None:
+def test_a_dense_part_is_split_smaller_without_changing_other_parts() -> None:
     sizes = (Size(0, 1_500),)
     read, whole_sized = reading(CLAUSES, sizes), split(CLAUSES, sizes)
     for _ in range(5):
@@ -232,7 +230,7 @@ def test_a_dense_part_among_others_makes_only_itself_smaller() -> None:
     assert longest >= 0.9 * max(map(len, whole_sized))
 
 
-def test_a_beginning_that_is_too_long_makes_all_parts_smaller() -> None:
+def test_a_first_part_that_is_too_long_makes_all_parts_smaller() -> None:
     read = reading(CLAUSES)
     before = read.parts
     assert read.split_smaller(read.next_passage(), ContextOverflow())
@@ -240,18 +238,20 @@ def test_a_beginning_that_is_too_long_makes_all_parts_smaller() -> None:
     assert len(read.sizes) == 1
 
 
-def test_a_server_that_tells_its_numbers_is_believed() -> None:
+def test_token_counts_reported_by_the_server_are_used() -> None:
     read = Reading(ENGLISH * 2_000, "summarize", WHOLE, (Size(0, 30_000),), {})
     assert read.split_smaller(read.next_passage(), ContextOverflow(context_tokens=8_192, prompt_tokens=16_384))
     assert read.sizes == (Size(0, text_tokens(8_192)),)
-    # The same context, and twice the tokens we had counted: the estimate is put right.
+    # The server counts twice the tokens of our estimate, so the estimate is corrected.
     assert read.split_smaller(read.next_passage(), ContextOverflow(context_tokens=8_192, prompt_tokens=2 * 6_192))
     assert 3_000 < read.sizes[0].tokens <= text_tokens(8_192) // 2
-    assert read.split_smaller(read.next_passage(), ContextOverflow(context_tokens=8_192))  # nothing new: half
+    assert read.split_smaller(
+        read.next_passage(), ContextOverflow(context_tokens=8_192)
+    )  # no new information: half the size
     assert read.sizes[0].tokens <= text_tokens(8_192) // 4
 
 
-def test_a_merge_that_is_too_long_is_grouped_smaller_and_the_parts_stay() -> None:
+def test_a_merge_that_is_too_long_is_split_and_the_parts_are_kept() -> None:
     read = reading(CLAUSES, (Size(0, 2_000),))
     while (passage := read.next_passage()).kind is Kind.PART:
         read.answered(passage, {"summary": f"{ENGLISH * 2}{passage.number}"})
@@ -262,23 +262,23 @@ def test_a_merge_that_is_too_long_is_grouped_smaller_and_the_parts_stay() -> Non
     assert read.done == read.parts
 
 
-def test_there_is_a_floor_below_which_nothing_is_split() -> None:
+def test_a_part_is_not_split_below_the_smallest_size() -> None:
     read = reading(ENGLISH * 5)
-    sizes = 0
+    splits = 0
     while read.split_smaller(read.next_passage(), ContextOverflow()):
-        sizes += 1
-        assert sizes < 10
+        splits += 1
+        assert splits < 10
     assert read.sizes[-1].tokens >= 256
 
 
-def test_notes_too_long_for_a_tiny_context_end_in_a_mark_and_two_always_fit() -> None:
+def test_notes_too_long_for_a_tiny_context_are_cut_with_a_mark_and_two_always_fit() -> None:
     (text,) = merged([ENGLISH * 50, ENGLISH * 50], 400)
     assert text.count(NOTE_CUT_MARK) == 2
     assert estimated_tokens(text) <= 400
 
 
 @given(st.lists(st.integers(1, 12), min_size=2, max_size=60))
-def test_every_level_is_shorter_than_the_one_before(lengths: list[int]) -> None:
+def test_each_level_of_merges_has_fewer_texts(lengths: list[int]) -> None:
     notes = [ENGLISH * length for length in lengths]
     texts = merged(notes, 600)
     assert len(texts) <= (len(notes) + 1) // 2

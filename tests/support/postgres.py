@@ -1,4 +1,4 @@
-"""Python programs that tests of the embedded server start as processes of their own."""
+"""Python programs that tests of the embedded server run as separate processes."""
 
 import os
 import subprocess
@@ -7,10 +7,10 @@ from collections.abc import Callable
 IS_ROOT = os.geteuid() == 0
 
 
-# What a door does before its test: everything is imported first, as another user may not reach this interpreter.
+# Runs before the body of a program. It imports everything first, because another user may be unable to read the modules.
 PRELUDE = """
 import faulthandler, os, sys, time
-faulthandler.dump_traceback_later(120)  # a program that hangs shows where
+faulthandler.dump_traceback_later(120)  # shows where a program hangs
 from pathlib import Path
 import psutil, psycopg
 from dagster_offload.postgres import ensure_postgres, stop_postgres, is_running
@@ -20,10 +20,10 @@ home = Path(sys.argv[1])
 def ensure():
     return embedded.ensure_embedded(home, options={"fsync": "off"})
 """
-AS_SOMEBODY_ELSE = """
+AS_OTHER_USER = """
 import pwd
 person = pwd.getpwnam("daemon")
 os.setgroups([]); os.setgid(person.pw_gid); os.setuid(person.pw_uid)
 """
 
-Door = Callable[..., "subprocess.Popen[str]"]
+RunProcess = Callable[..., "subprocess.Popen[str]"]

@@ -1,1 +1,1 @@
-"""The embedded Postgres server of one home: binaries, data folder, accounts, sockets, start and stop."""
+"""The embedded Postgres server of one home: its binaries, data folder, accounts, socket, start and stop."""

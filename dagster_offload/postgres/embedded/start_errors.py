@@ -1,4 +1,4 @@
-"""What a failed initdb or server said, turned into one line that says what to do."""
+"""One-line messages for an initdb or server that failed to start."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,18 @@ from dagster_offload.postgres.embedded.accounts import Account, blocked_folder
 from dagster_offload.postgres.embedded.paths import Paths
 
 
-def complaint(paths: Paths, account: Account, lines: Sequence[str]) -> str:
-    """The message for a server that did not come up; `lines` is what it wrote, oldest first."""
+def start_error_message(paths: Paths, account: Account, lines: Sequence[str]) -> str:
+    """Return the error message for a server that did not start. `lines` is its output, oldest first."""
     blocked = blocked_folder(paths.data, account)
     if blocked is not None:
         return (
-            f"Postgres runs as {account.name} and cannot pass the folder {blocked} on its way to OFFLOAD_HOME"
-            f" {paths.home}: name a folder that everybody can pass, for example under /var/lib,"
-            f" or allow it yourself (chmod o+x {blocked})"
+            f"Postgres runs as {account.name} and cannot traverse the folder {blocked} above OFFLOAD_HOME {paths.home}:"
+            f" choose a folder that every user can reach, for example under /var/lib, or allow it (chmod o+x {blocked})"
         )
     if any("No space left on device" in line or "Disk quota exceeded" in line for line in lines):
-        return f"OFFLOAD_HOME {paths.home}: no space is left on its disk: free some, or name a folder on another disk"
+        return f"OFFLOAD_HOME {paths.home} has no space left on its disk: free some space, or choose a folder on another disk"
     fatal = [line for line in lines if "FATAL:" in line or "PANIC:" in line or "error:" in line]
-    words = (fatal or list(lines) or ["it said nothing"])[-1]
+    message = (fatal or list(lines) or ["it wrote no message"])[-1]
     for mark in ("FATAL:", "PANIC:", "error:"):
-        words = words.partition(mark)[2] or words
-    return f"Postgres did not start in OFFLOAD_HOME {paths.home}: {words.strip()} (its log is {paths.log})"
+        message = message.partition(mark)[2] or message
+    return f"Postgres did not start in OFFLOAD_HOME {paths.home}: {message.strip()} (log: {paths.log})"
