@@ -80,7 +80,9 @@ class FaultAssigner:
         reason_with_document = f"{cause} on {claim.document}{check}{setting}"
         if failure is Failure.CUT:
             return await self.ledger.run(suspects.note_cut, slot.name, call.epoch, item, reason, reason_with_document)
-        return await self.ledger.run(breaker.open_breaker, slot.name, call.epoch, reason_with_document, None, at_once=True)
+        return await self.ledger.run(
+            breaker.open_breaker, slot.name, call.epoch, reason_with_document, None, at_once=True
+        )
 
     async def _retry_at_once(self, claim: Claim, item: ClaimedItem, call: CallRecord, reason: str) -> DocumentEnd:
         """Retry: the slot became unavailable and came back while this call was open, so the failure says nothing about
@@ -88,7 +90,9 @@ class FaultAssigner:
         await self.ledger.run(deferrals.defer, self.worker.id, claim, item, call, reason, 0.0, call.slot, call.epoch)
         return DocumentEnd.DEFERRED
 
-    async def blame_document(self, claim: Claim, item: ClaimedItem, fault: DocumentFault, call: CallRecord) -> DocumentEnd:
+    async def blame_document(
+        self, claim: Claim, item: ClaimedItem, fault: DocumentFault, call: CallRecord
+    ) -> DocumentEnd:
         """Record a document fault, which costs an attempt."""
         state = await self.ledger.run(
             deferrals.fail, self.worker.id, claim, item, fault.code, fault.message, call, is_final=fault.is_final

@@ -67,7 +67,14 @@ def _ocr(settings: Settings) -> Check:
 async def _answers(settings: Settings, slot: SlotConfig) -> list[Check]:
     async with _permit(settings, slot) as refused, AIClient(settings.slots) as client:
         if refused:
-            return [Check("completion", False, refused, "wait until the slot is idle, or allow more calls: dagster-offload slot set")]
+            return [
+                Check(
+                    "completion",
+                    False,
+                    refused,
+                    "wait until the slot is idle, or allow more calls: dagster-offload slot set",
+                )
+            ]
         found = await checks.check_answers(client, slot)
     if all(check.ok for check in found) and _is_ledger_up(settings):
         with open_ledger(settings) as ledger:

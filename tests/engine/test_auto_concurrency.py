@@ -123,7 +123,7 @@ def test_raising_n_while_a_drain_is_at_work_opens_more_calls(engine: Engine) -> 
 def test_a_drain_that_began_with_one_document_is_as_wide_as_n_once_more_are_due(
     engine: Engine, change_timing: ChangeTiming
 ) -> None:
-    change_timing(look_again=0.05)
+    change_timing(recheck=0.05)
     engine.router.set(hold=True, width=8)
     engine.texts("first.txt")
     drain = engine.beside(engine.drain, deep_concurrency=4)
@@ -147,7 +147,7 @@ def drain_with_a_lane_that_found_nothing(engine: Engine) -> Future[DrainSummary]
 def test_a_lane_that_found_nothing_to_claim_is_replaced_once_there_is(
     engine: Engine, change_timing: ChangeTiming
 ) -> None:
-    change_timing(look_again=0.05)
+    change_timing(recheck=0.05)
     drain = drain_with_a_lane_that_found_nothing(engine)
     engine.texts("another.txt")
     engine.router.wait(open=2)

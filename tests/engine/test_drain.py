@@ -77,7 +77,7 @@ def test_a_drain_that_looks_says_what_it_saw_and_no_older_story(engine: Engine) 
     engine.drain()
     engine.ledger.run(slots.try_again, DEEP, "a person asked to try again")
     engine.router.set(mode="cold")
-    assert str(engine.drain().reason).startswith("deep is away: upstream_cold since ")
+    assert str(engine.drain().reason).startswith("deep is unavailable: upstream_cold since ")
 
 
 def test_the_slot_comes_back_and_everything_is_done_once(engine: Engine) -> None:

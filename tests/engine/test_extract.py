@@ -155,7 +155,7 @@ def test_what_lanes_slow_to_begin_gave_back_is_claimed_again_and_read(
     monkeypatch.setattr(extract_pool.TextLanes, "_work", late)
     written(engine, "a.txt")
     extraction = engine.beside(run_extraction, engine.settings(), engine.ledger)
-    engine.wait_until("select 1 from transitions where reason = 'its turn did not come'")
+    engine.wait_until("select 1 from transitions where reason = 'not started'")
     may_begin.set()
     try:
         assert extraction.result().done == 1
@@ -268,12 +268,12 @@ def extracted_once(engine: Engine) -> ProgressCounts:
     [
         (
             OSError(errno.EIO, "Input/output error"),
-            "unreadable: Input/output error (EIO), and the file is as the last scan saw it: "
+            "unreadable: Input/output error (EIO), and the file has not changed since the last scan: "
             "check its disk and its permissions, then dagster-offload retry",
         ),
         (
             ChangedWhileRead("a.txt"),
-            "unreadable: its bytes are not those the last scan read, though its size and times are: "
+            "unreadable: the file's bytes differ from those of the last scan, and its size and times do not: "
             "check its disk, save the file again, then scan",
         ),
     ],

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from dagster_offload.engine.lane import Next, after_no_claim, may_ask
+from dagster_offload.engine.lane import Next, after_no_claim, may_send
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 
 CLOSED = SlotRow(
@@ -35,7 +35,7 @@ MISCONFIGURED = replace(CLOSED, breaker=BreakerState.MISCONFIGURED)
 def test_a_lane_asks_for_a_permit_where_calls_may_flow_now_or_after_a_trial(
     slot: SlotRow | None, expected: bool
 ) -> None:
-    assert may_ask(slot) is expected
+    assert may_send(slot) is expected
 
 
 @pytest.mark.parametrize(

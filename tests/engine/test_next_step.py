@@ -7,11 +7,11 @@ import pytest
 from dagster_offload.engine.next_step import (
     CONTEXT_TOO_LONG,
     Accept,
-    AskAgain,
     Blame,
     FindFault,
+    RefineQuestion,
     Reply,
-    SendAgain,
+    Resend,
     SplitSmaller,
     next_step,
 )
@@ -49,7 +49,7 @@ def test_an_answer_that_does_not_fit_gets_one_more_question_and_then_the_documen
     stage: LLMStage, question: Question
 ) -> None:
     first = next_step(Reply(CALL, "I would rather not."), question, stage, TEXT)
-    assert isinstance(first, AskAgain)
+    assert isinstance(first, RefineQuestion)
     assert first.call.outcome == "no_json"
     second = next_step(Reply(CALL, "I would rather not."), first.question, stage, TEXT)
     assert isinstance(second, Blame)
@@ -64,7 +64,7 @@ def test_a_request_that_was_too_long_is_sent_again_without_room_to_think_before_
 ) -> None:
     reply = Reply(CALL, error=ERROR, too_long=TOO_LONG, had_room_to_think=True)
     call = replace(CALL, outcome=CONTEXT_TOO_LONG)
-    assert next_step(reply, question, stage, TEXT) == SendAgain(call)
+    assert next_step(reply, question, stage, TEXT) == Resend(call)
     assert next_step(replace(reply, had_room_to_think=False), question, stage, TEXT) == SplitSmaller(call, TOO_LONG)
 
 

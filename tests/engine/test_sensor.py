@@ -16,7 +16,7 @@ FIVE_MINUTES = 300.0
 def test_a_green_slot_with_work_launches_without_a_call(engine: Engine) -> None:
     engine.texts("a.txt", "b.txt")
     decision = decide_drain(engine.settings(), engine.ledger)
-    assert (decision.launch, decision.words) == (True, "2 documents due, 0 deferred")
+    assert (decision.launch, decision.message) == (True, "2 documents due, 0 deferred")
     assert engine.router.completions() == []
 
 
@@ -26,7 +26,7 @@ def test_a_red_probe_says_so_and_makes_no_call(engine: Engine, behaviour: dict[s
     engine.texts("a.txt")
     decision = decide_drain(engine.settings(), engine.ledger)
     assert not decision.launch
-    assert "1 documents due, 0 deferred" in decision.words
+    assert "1 documents due, 0 deferred" in decision.message
     assert engine.router.completions() == []
 
 
@@ -39,7 +39,7 @@ def test_nothing_due_makes_neither_probe_nor_call(engine: Engine) -> None:
 def test_a_live_drain_keeps_the_next_from_starting_and_a_dead_ones_row_does_not(engine: Engine) -> None:
     engine.texts("a.txt")
     with Worker(engine.ledger, "drain"):
-        assert "1 drain is at work" in decide_drain(engine.settings(), engine.ledger).words
+        assert "1 drain is running" in decide_drain(engine.settings(), engine.ledger).message
     dead = engine.worker("drain")
     engine.die(dead)
     assert decide_drain(engine.settings(), engine.ledger).launch
@@ -99,7 +99,7 @@ def test_a_deferred_document_is_due_the_moment_the_breaker_closes(engine: Engine
     engine.router.set(mode="awake")
     engine.retry_now()
     decision = decide_drain(engine.settings(), engine.ledger)
-    assert (decision.launch, decision.words) == (True, "1 documents due, 0 deferred")
+    assert (decision.launch, decision.message) == (True, "1 documents due, 0 deferred")
 
 
 def test_a_model_that_loads_for_longer_than_a_tick_is_loaded_by_one_trial_of_a_drain(
@@ -113,7 +113,7 @@ def test_a_model_that_loads_for_longer_than_a_tick_is_loaded_by_one_trial_of_a_d
     engine.retry_now()
     decision = decide_drain(engine.settings(), engine.ledger)
     assert decision.launch
-    assert "no answer within 0.2 s" in decision.words
+    assert "no answer within 0.2 s" in decision.message
     asked = len(engine.router.completions())
     drain = engine.beside(engine.drain, CLASSIFY)
     engine.router.wait(open=1)

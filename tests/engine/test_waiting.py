@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from dagster_offload.engine import waiting
-from dagster_offload.engine.waiting import WaitEnd, reason_to_go_on, wait_for_work
+from dagster_offload.engine.waiting import WaitEnd, reason_to_continue, wait_for_work
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState
@@ -36,11 +36,11 @@ LONG = 3600.0
 def test_a_wait_ends_when_the_slot_answers_or_the_documents_are_done(
     slot: str | None, breaker: BreakerState | None, is_done: bool, expected: WaitEnd | None
 ) -> None:
-    assert reason_to_go_on(WaitingRun("why", slot, breaker, is_done)) is expected
+    assert reason_to_continue(WaitingRun("why", slot, breaker, is_done)) is expected
 
 
 def test_a_wait_the_ledger_does_not_know_ends_by_time_alone() -> None:
-    assert reason_to_go_on(None) is None
+    assert reason_to_continue(None) is None
 
 
 class Wait:
@@ -83,7 +83,7 @@ def begin(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     engine.texts("a.txt")
     worker = engine.worker()
     engine.defer(worker, engine.hold(worker))
-    engine.ledger.run(waiting_runs.put, "run", ["a.txt"], DRAIN_STAGES, DEEP, "deep is away")
+    engine.ledger.run(waiting_runs.put, "run", ["a.txt"], DRAIN_STAGES, DEEP, "deep is unavailable")
     begun: list[Wait] = []
 
     def begin_one() -> Wait:

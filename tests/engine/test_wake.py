@@ -49,7 +49,7 @@ def decide(**changes: Any) -> tuple[bool, str]:
         "is_configured": True, "backlog": 3, "waiting": 1, "live_drains": 0, "probe": GREEN, "slot": slot(),
     }  # fmt: skip
     decision = should_drain(**(looked_at | changes))
-    return decision.launch, decision.words
+    return decision.launch, decision.message
 
 
 @pytest.mark.rule("drain-2")
@@ -62,10 +62,10 @@ def test_a_drain_is_launched_only_when_everything_holds() -> None:
     ("changes", "words"),
     [
         ({"is_configured": False}, "OFFLOAD_DEEP_URL"),
-        ({"live_drains": 1}, "1 drain is at work; 3 documents due, 1 deferred"),
+        ({"live_drains": 1}, "1 drain is running; 3 documents due, 1 deferred"),
         ({"backlog": 0, "waiting": 0}, "nothing is due"),
         ({"backlog": 0}, "nothing is due: 0 documents due, 1 deferred"),
-        ({"probe": RED}, "health probe says warming; 3 documents due"),
+        ({"probe": RED}, "health probe reports warming; 3 documents due"),
         ({"slot": slot(BreakerState.OPEN, reason="editor_busy")}, "editor_busy since 14:02; 3 documents due"),
         (
             {"slot": slot(BreakerState.MISCONFIGURED, reason="HTTP 401: check OFFLOAD_DEEP_API_KEY")},
@@ -81,14 +81,14 @@ def test_every_other_outcome_says_which_condition_and_the_numbers(changes: dict[
 
 def test_times_are_those_of_the_readers_clock() -> None:
     away = replace(slot(BreakerState.OPEN, reason="warming"), retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC))
-    assert describe_unavailable(away) == "deep is away: warming since 14:02 (next look 14:03:10)"
+    assert describe_unavailable(away) == "deep is unavailable: warming since 14:02 (next check 14:03:10)"
 
 
 def test_a_slot_whose_time_has_come_is_said_to_be_due_and_no_time_that_nobody_looked_at() -> None:
     away = slot(BreakerState.OPEN, reason="warming")
     due = replace(away, retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC), is_retry_due=True)
     assert describe_unavailable(due) == (
-        "deep is away: warming since 14:02; to be asked at the next look (a running up, or dagster-offload drain)"
+        "deep is unavailable: warming since 14:02; to be asked at the next look (a running up, or dagster-offload drain)"
     )
 
 
@@ -102,13 +102,13 @@ def test_a_misconfigured_slot_names_the_next_step() -> None:
 def test_a_misconfigured_slot_says_when_it_is_asked_again() -> None:
     wrong = slot(BreakerState.MISCONFIGURED, reason="HTTP 404")
     waits_until = replace(wrong, retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC))
-    assert describe_unavailable(waits_until).endswith("--try-again (next look 14:03:10)")
+    assert describe_unavailable(waits_until).endswith("--try-again (next check 14:03:10)")
 
 
 def test_a_slot_that_outlasts_the_sensors_trial_gets_a_drain_that_waits_longer() -> None:
     launch, said = decide(slot=slot(BreakerState.OPEN, reason="warming"), needs_patience=True)
     assert launch
-    assert "no answer within 20 s: a drain waits as long as for any call" in said
+    assert "no answer within 20 s: a drain waits longer, up to the limit of a call" in said
 
 
 @pytest.mark.parametrize("stage", ["extract", "nonsense", ""])

@@ -118,7 +118,7 @@ def the_slot_pays(row: Row, play: Play, entry: Played, names: dict[str, str]) ->
     if row.sensor is not None:
         decision = decide_drain(play.settings(), bench.ledger)
         assert decision.launch == (row.sensor == "")
-        assert row.sensor in decision.words
+        assert row.sensor in decision.message
     summary = play.drain()
     item = bench.item(FIRST, row.stage)
     # Where the work flows all the same, the bound is on what one document may cost.

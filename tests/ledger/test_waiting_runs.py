@@ -9,7 +9,7 @@ from tests.support.ledger import Bench
 
 
 def wait(bench: Bench, run: str, *documents: str, slot: str | None = DEEP) -> None:
-    bench.ledger.run(waiting_runs.put, run, documents, DRAIN_STAGES, slot, "deep is away: upstream_cold")
+    bench.ledger.run(waiting_runs.put, run, documents, DRAIN_STAGES, slot, "deep is unavailable: upstream_cold")
 
 
 def found(bench: Bench, run: str) -> WaitingRun | None:
@@ -30,7 +30,9 @@ def finish(bench: Bench, document: str, stage: str) -> None:
 def test_a_run_that_waits_for_a_slot_shows_the_slots_breaker(bench: Bench) -> None:
     bench.extracted("a.txt")
     wait(bench, "one", "a.txt")
-    assert found(bench, "one") == WaitingRun("deep is away: upstream_cold", DEEP, BreakerState.CLOSED, is_done=False)
+    assert found(bench, "one") == WaitingRun(
+        "deep is unavailable: upstream_cold", DEEP, BreakerState.CLOSED, is_done=False
+    )
     worker = bench.worker()
     bench.defer(worker, bench.hold(worker))
     waiting = found(bench, "one")
