@@ -1,4 +1,4 @@
-"""A slot that is forgotten while a drain is under way."""
+"""A slot that is forgotten during a drain."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ from tests.support.engine import Engine
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-def test_a_drain_whose_slot_is_forgotten_says_so_and_loses_nothing(
+def test_a_drain_whose_slot_is_forgotten_reports_it_and_loses_nothing(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, concurrency: int
 ) -> None:
     engine.texts(*(f"{n}.txt" for n in range(8)))

@@ -1,4 +1,4 @@
-"""What a lane does next, from the slot's row alone."""
+"""What a lane does next, decided from the slot's row."""
 
 from dataclasses import replace
 
@@ -32,9 +32,7 @@ MISCONFIGURED = replace(CLOSED, breaker=BreakerState.MISCONFIGURED)
     ("slot", "expected"),
     [(None, False), (CLOSED, True), (OPEN, False), (DUE, True), (ON_TRIAL, True), (MISCONFIGURED, False)],
 )
-def test_a_lane_asks_for_a_permit_where_calls_may_flow_now_or_after_a_trial(
-    slot: SlotRow | None, expected: bool
-) -> None:
+def test_a_lane_requests_a_permit_if_calls_may_flow_now_or_after_a_trial(slot: SlotRow | None, expected: bool) -> None:
     assert may_send(slot) is expected
 
 
@@ -42,5 +40,5 @@ def test_a_lane_asks_for_a_permit_where_calls_may_flow_now_or_after_a_trial(
     ("slot", "expected"),
     [(CLOSED, Next.END), (OPEN, Next.END), (DUE, Next.TRY_CLOSING), (ON_TRIAL, Next.WAIT)],
 )
-def test_a_lane_without_a_claim_waits_for_a_trial_runs_one_that_is_due_or_ends(slot: SlotRow, expected: Next) -> None:
+def test_a_lane_without_a_claim_waits_for_a_trial_runs_a_due_one_or_ends(slot: SlotRow, expected: Next) -> None:
     assert after_no_claim(slot) is expected
