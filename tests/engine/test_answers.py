@@ -65,7 +65,7 @@ def test_a_server_with_another_switch_for_thinking_costs_no_document_an_attempt(
     calls = len(engine.router.completions())
     engine.texts("c.txt")
     engine.drain()
-    assert len(engine.router.completions()) == calls + 2, "the next drain knows the way"
+    assert len(engine.router.completions()) == calls + 2, "the next drain knows the dialect"
 
 
 def test_a_second_question_is_served_by_the_prompt_cache(engine: Engine) -> None:
@@ -112,9 +112,9 @@ def test_room_to_think_never_makes_a_short_document_too_long(engine: Engine, set
     assert (summary.done, summary.failed, summary.left) == (8, 0, 0)
     assert engine.sql("select 1 from work_items where attempts > 0") == []
     refused = outcomes(engine).count("context_too_long")
-    assert refused <= 1, "once is enough to know the context"
+    assert refused <= 1, "one refusal is enough to learn the context"
     rooms = {entry["max_tokens"] for entry in engine.router.completions() if entry["outcome"] == "answered"}
-    assert max(rooms) > 2_000, "what the context has left is room to think"
+    assert max(rooms) > 2_000, "the rest of the context is room to think"
 
 
 def test_a_refusal_as_too_long_without_a_number_is_retried_once_without_room_to_think(
@@ -193,7 +193,9 @@ def test_an_empty_answer_to_a_schema_is_retried_without_the_schema(engine: Engin
     engine.texts("a.txt", "b.txt", "c.txt", "d.txt")
     summary = engine.drain(CLASSIFY)
     assert (summary.done, summary.failed) == (4, 0)
-    assert outcomes(engine).count("empty_answer") <= 3 * 3, "three documents for each way, then the prompt alone asks"
+    assert outcomes(engine).count("empty_answer") <= 3 * 3, (
+        "three documents for each JSON format, then only the prompt requests JSON"
+    )
     assert engine.sql("select 1 from work_items where attempts > 0") == []
 
 
@@ -207,4 +209,4 @@ def test_a_dropped_json_format_is_tried_again_after_a_wake(engine: Engine) -> No
     engine.sql("update slots set epoch = epoch + 1")
     known = engine.ledger.run(dialects.recall, deep)
     assert "response_format" not in known
-    assert known["document"] == {"system message": "refused"}, "a chat template does not change in its sleep"
+    assert known["document"] == {"system message": "refused"}, "a chat template does not change while the slot sleeps"

@@ -114,10 +114,10 @@ def test_a_book_interrupted_20_times_costs_its_parts_and_the_calls_in_flight(
         if how == "run":
             engine.extracted(f"letter-{reader.letters + 1}.txt", texts=letters)
         reader.stop(how, chance.randint(2, 14))
-        assert reader.done() >= reached, "a stop takes nothing back"
+        assert reader.done() >= reached, "a stop loses no answered part"
         reached = reader.done()
         assert engine.item("book.txt", SUMMARIZE)["attempts"] == 0
-    assert 60 < reached < PARTS, "every stop came while the book was read"
+    assert 60 < reached < PARTS, "every stop happened before the book was done"
 
     engine.drain()
     assert engine.counts(SUMMARIZE).done == 3

@@ -201,7 +201,7 @@ def test_a_lost_worker_keeps_its_answer_starts_nothing_new_and_holds_nothing(eng
     assert engine.sql("select 1 from permits") == []
     assert engine.counts(CLASSIFY).claimed == 0
     assert engine.drain().done == 6
-    assert len(engine.asked()) == 12, "the late answer was kept, so nothing is asked twice"
+    assert len(engine.asked()) == 12, "the late answer was kept, so nothing is sent twice"
 
 
 def test_a_dead_workers_permits_and_claims_are_released_while_a_drain_waits_for_a_permit(

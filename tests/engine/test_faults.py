@@ -107,7 +107,7 @@ def test_an_unusable_answer_costs_an_attempt_and_the_third_fails_the_document(en
     failed = []
     for _ in range(3):
         failed.append(engine.drain("classify").failed)
-        assert len(engine.asked()) == len(failed), "in back-off nothing is asked"
+        assert len(engine.asked()) == len(failed), "no call is made during the back-off"
         engine.drain("classify")
         engine.make_due()
     assert failed == [0, 0, 1]
@@ -248,7 +248,7 @@ def test_a_slot_that_cuts_every_call_blames_no_document(engine: Engine) -> None:
     assert (summary.failed, summary.is_slot_unavailable, attempts(engine)) == (0, True, 0)
     assert engine.sql("select 1 from cuts where is_suspicion") == []
     behind = engine.sql("select distinct document_id from work_items where must_run_alone")
-    assert len(behind) <= 2, "only those whose calls were cut go behind the others"
+    assert len(behind) <= 2, "only documents whose calls were cut run after the others"
     assert len(engine.router.completions()) <= 4
 
 

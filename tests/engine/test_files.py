@@ -62,7 +62,7 @@ def test_a_file_edited_while_its_call_is_open_gets_the_new_texts_record(engine: 
     drain.result()
     engine.drain()
     assert titles(engine) == {"lease.txt": "The new lease"}
-    assert len(engine.asked()) == 3, "the old text's second stage is not asked"
+    assert len(engine.asked()) == 3, "the second stage of the old text is not sent"
     assert len(engine.sql("select 1 from results where stage = 'classify'")) == 2, "the late answer is kept"
 
 

@@ -100,7 +100,7 @@ def test_merges_have_the_same_layout_and_levels_that_fit(engine: Engine) -> None
     engine.drain()
     merges = [entry for entry in answered(engine) if entry["asked_about"] == MERGE]
     assert len(merges) >= 3
-    assert all(entry["document"] for entry in merges), "what is merged stands in the system message, as a document does"
+    assert all(entry["document"] for entry in merges), "the answers to merge are in the system message, like a document"
     assert all(entry["prompt_tokens"] < CONTEXT for entry in merges)
 
 
@@ -169,7 +169,7 @@ def test_a_persons_call_runs_before_the_next_part(engine: Engine) -> None:
     assert order.index(PART) == 0
     letter = [index for index, what in enumerate(order) if what is None]
     parts = [index for index, what in enumerate(order) if what == PART]
-    assert letter[0] < parts[1], "after the part under way the person's document was next"
+    assert letter[0] < parts[1], "the person's document came after the part in flight"
     assert set(answered_parts(engine).values()) == {1}
 
 
@@ -183,7 +183,7 @@ def test_a_lost_worker_keeps_the_part_that_was_answered(engine: Engine) -> None:
     engine.router.set(hold=False)
     drain.result()
     assert len(engine.asked()) == 1
-    assert engine.item("book.txt", SUMMARIZE)["parts_done"] == 0, "its progress was no longer its own to write"
+    assert engine.item("book.txt", SUMMARIZE)["parts_done"] == 0, "a lost worker does not update the progress"
     assert len(engine.sql("select 1 from part_answers")) == 1
     assert engine.drain(SUMMARIZE).done == 1
     assert set(answered_parts(engine).values()) == {1}

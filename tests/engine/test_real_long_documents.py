@@ -80,5 +80,5 @@ def test_a_document_longer_than_the_context_ends_in_a_validated_summary(
 async def test_the_server_reports_its_real_context_size(model_file: Path) -> None:
     with served(model_file, "--ctx", str(CONTEXT)) as (slot, _):
         assert await ask_context(slot) == CONTEXT
-    assert await ask_context(slot) is None, "gone, and no error"
+    assert await ask_context(slot) is None, "no answer and no error"
     assert len(split(TEXT, (Size(0, text_tokens(CONTEXT)),))) > 1

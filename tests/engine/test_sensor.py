@@ -122,7 +122,7 @@ def test_a_model_that_loads_longer_than_a_tick_is_loaded_by_one_trial_of_a_drain
     engine.router.set(hold=False)
     assert drain.result().done + second.result().done == 1
     trials = [entry for entry in engine.router.completions()[asked:] if entry["document"] is None]
-    assert [entry["outcome"] for entry in trials] == ["answered"], "one trial at a time, over all workers"
+    assert [entry["outcome"] for entry in trials] == ["answered"], "one trial at a time for all workers"
 
 
 def misconfigured(engine: Engine) -> None:

@@ -49,7 +49,7 @@ def outcome(state: str, reason: str | None, summary: DrainSummary, calls: int, a
 
 def assert_kept(promise: Promise, state: str, reason: str | None, code: int, calls: int, attempts: int) -> None:
     assert promise.reason in (reason or "")
-    assert promise.reason or not reason, "a reason where none was promised"
+    assert promise.reason or not reason, "a reason is present and none was promised"
     assert (state, code, attempts) == (promise.state, promise.exit_code, promise.attempts)
     assert calls <= promise.most_calls
 
