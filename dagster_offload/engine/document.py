@@ -231,9 +231,8 @@ class DocumentRunner:
             partials.split_smaller, self.worker.id, claim, item, call, reading.sizes, reading.done, reading.total
         )
         if reading.total is not None:
-            reading.know(
-                await self.ledger.run(partials.answers, item)
-            )  # a copy of the document may have been read this far
+            # A copy of the document may have been read this far.
+            reading.know(await self.ledger.run(partials.answers, item))
         self._report(claim, item, reading)
         return None
 
