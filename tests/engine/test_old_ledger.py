@@ -66,7 +66,7 @@ def answer(engine: Engine, key: str, stage: str) -> None:
     )
 
 
-def test_a_ledger_of_the_old_layout_is_migrated_and_drained_without_a_repeated_call(
+def test_a_ledger_of_the_old_layout_is_migrated_and_drained_and_nothing_is_asked_twice(
     old: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "SERVER_SETTLED_SECONDS", 0)  # the server is as old as this session
