@@ -113,7 +113,7 @@ def _ticks(one: Sized, partitions: int) -> Iterator[Callable[[], float]]:
             context = dg.build_sensor_context(instance=instance, repository_def=repository, resources=resources)
             began = time.perf_counter()
             answer = repository.get_sensor_def("drain_sensor").evaluate_tick(context)
-            assert "health probe says" in (answer.skip_message or ""), answer.skip_message
+            assert "health probe reports" in (answer.skip_message or ""), answer.skip_message
             return time.perf_counter() - began
 
         yield look

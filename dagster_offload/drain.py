@@ -1,8 +1,8 @@
-"""The drain: a bounded run that works through the backlog on the deep slot, then reports what is left and why."""
+"""The drain: a bounded run that works through the backlog on the deep slot and reports what is left and why."""
 
 from dataclasses import dataclass
 
-from dagster_offload.engine.breaker import let_through
+from dagster_offload.engine.breaker import check_breaker
 from dagster_offload.engine.lane import Scope
 from dagster_offload.engine.lanes import Lanes
 from dagster_offload.engine.progress import Progress
@@ -30,9 +30,9 @@ ALL = "all"
 class DrainSummary:
     """What a drain did and left, in documents; what its calls cost, in tokens; how fast the slot is.
 
-    `left` = due work it could have done but for the slot or the limit; `reason` says why where it is the slot. `width` =
-    calls open at once, in the end. `warning` = a line for people about a server that reads documents twice. The slot's
-    pace is of its last hours of use, None where that is not known.
+    `left` counts due documents that the slot or the limit kept it from doing. `reason` says why, if the slot is the cause.
+    `width` is the concurrency at the end. `warning` is a line about a server that reads documents twice. The slot's pace
+    is that of its last hours of use; None if it is not known.
     """
 
     done: int
@@ -43,8 +43,8 @@ class DrainSummary:
     reason: str | None = None
     is_slot_unavailable: bool = False
     is_misconfigured: bool = False
-    tokens_read: int = 0  # of prompts, what was not in the server's cache
-    tokens_cached: int | None = None  # of prompts, what was; None where the server does not say
+    tokens_read: int = 0  # prompt tokens that were not in the server's cache
+    tokens_cached: int | None = None  # prompt tokens that were; None if the server does not report them
     tokens_written: int = 0
     width: int | None = None
     warning: str | None = None
@@ -54,10 +54,10 @@ class DrainSummary:
 
 
 def drain(stage: str = ALL, limit: int | None = None) -> DrainSummary:
-    """Work off the backlog of `stage` on the deep slot, at most `limit` documents.
+    """Work through the backlog of `stage` on the deep slot, at most `limit` documents.
 
-    Raises `DrainRefused` before Postgres or the library are touched where no deep slot is configured or `stage` is not
-    a drain stage.
+    Raises `DrainRefused` if no deep slot is configured or `stage` is not a drain stage, before it uses Postgres or the
+    library.
     """
     settings = load_settings()
     check_drain(settings, stage)
@@ -66,7 +66,7 @@ def drain(stage: str = ALL, limit: int | None = None) -> DrainSummary:
 
 
 def check_drain(settings: Settings, stage: str) -> tuple[SlotConfig, tuple[str, ...]]:
-    """The deep slot and the stages of a drain. Raises `DrainRefused`; touches nothing."""
+    """The deep slot and the stages of a drain. No I/O. Raises `DrainRefused`."""
     if stage != ALL and stage not in DRAIN_STAGES:
         raise DrainRefused(f"{stage!r} is not a drain stage: use one of {', '.join(DRAIN_STAGES)} or {ALL}")
     deep = settings.slots.deep
@@ -83,7 +83,7 @@ def run_drain(
     run_id: str | None = None,
     on_progress: Progress | None = None,
 ) -> DrainSummary:
-    """`drain` over an open ledger: what the job and the CLI call."""
+    """Run a drain with an open ledger. The job and the CLI call this."""
     deep, stages = check_drain(settings, stage)
     ledger.run(slots.register, deep, recipes(settings))
     with Worker(ledger, "drain", stages, run_id) as worker, ledger_executor() as pool:
@@ -105,7 +105,7 @@ async def _drain(
         backlog = await ledger.run(claims.backlog, scope.stages)
         if backlog.due or backlog.waiting:
             await ledger.run(slots.make_trial_due, deep.name)
-            await let_through(ledger, client, deep, worker)
+            await check_breaker(ledger, client, deep, worker)
         await lanes.work_at(deep)
     row = await ledger.run(slots.get, deep.name)
     left = await ledger.run(claims.count_due, scope.stages)

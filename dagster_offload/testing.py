@@ -1,11 +1,11 @@
-"""For tests of your own pipeline: a stand-in router on a real port, and an engine that does not wait.
+"""Fixtures for tests of your own pipeline: a stand-in router on a real port, and an engine with short pauses.
 
-Name it in your `conftest.py`:
+Add the plugin to your `conftest.py`:
 
     pytest_plugins = ["dagster_offload.testing"]
 
-and use the fixtures: `stand_in_router` is a `Router` that answers like a slot, `fast_timing` shortens the pauses of the
-engine, and `change_timing` changes single waits. Needs pytest. Nothing in the product imports this module.
+The fixtures: `stand_in_router` is a `Router` that answers like a slot, `fast_timing` shortens the pauses of the engine,
+and `change_timing` changes single waits. Needs pytest. No module of the product imports this one.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,8 +22,8 @@ ChangeTiming = Callable[..., Timing]
 
 FAST = Timing(
     heartbeat=0.1,
-    look_again=0.05,
-    trial_look=0.05,
+    recheck=0.05,
+    trial_recheck=0.05,
     steer=0.05,
     busy_pause=0.01,
     shortest_retry_after=0.01,
@@ -34,9 +34,10 @@ FAST = Timing(
 
 @pytest.fixture
 def stand_in_router() -> Iterator[Router]:
-    """A stand-in router, awake, that answers at once. `stand_in_router.url` is for OFFLOAD_DEEP_URL.
+    """A stand-in router that is awake and answers at once. Use `stand_in_router.url` as OFFLOAD_DEEP_URL.
 
-    Change it with `set`: `stand_in_router.set(mode="cold")` refuses every request as a router without its slot does.
+    Change it with `set`: after `stand_in_router.set(mode="cold")` it refuses every request, as a router does whose slot is
+    unavailable.
     """
     with Router() as router:
         yield router
@@ -44,7 +45,7 @@ def stand_in_router() -> Iterator[Router]:
 
 @pytest.fixture
 def fast_timing() -> Iterator[Timing]:
-    """The engine of this process with the pauses of `FAST`."""
+    """Replace the timing of this process with `FAST` until the end of the test."""
     with use(FAST) as timing:
         yield timing
 

@@ -102,6 +102,6 @@ def build_drain_sensor(asset_keys: Mapping[str, dg.AssetKey]) -> dg.SensorDefini
                 decision = decide_drain(settings, ledger)
         except OffloadError as error:
             return dg.SkipReason(escaped(str(error)))
-        return dg.RunRequest(tags=run_tags()) if decision.launch else dg.SkipReason(decision.words)
+        return dg.RunRequest(tags=run_tags()) if decision.launch else dg.SkipReason(decision.message)
 
     return drain_sensor

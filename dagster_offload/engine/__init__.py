@@ -1,3 +1,4 @@
-"""The engine: claims work, sends it to a slot, and records the outcome. It decides whose fault an error is.
+"""The engine claims work, sends it to a slot, records the outcome, and decides whose fault an error is.
 
-It uses `client`, `extraction` and `ledger`, and knows neither Dagster nor the command line."""
+It uses `client`, `extraction` and `ledger`. It imports neither Dagster nor the command line.
+"""

@@ -1,7 +1,7 @@
-"""Whose fault it is that a call brought no result: the slot's, the document's, or not known yet.
+"""Decides whose fault a failed call is: the slot's, the document's, or not known yet.
 
-Only an error that a slot gives while it answers a trial is a document's own fault and costs an attempt. Where the
-answer was cut, or the slot refused the trial too, the document may be the cause: `ledger/work/suspects.py` decides.
+An error is the document's fault, and costs an attempt, only if the slot answers a trial right after it. If the answer was
+cut, or the slot refuses the trial too, the document may still be the cause: `ledger/work/suspects.py` decides.
 """
 
 import logging
@@ -10,7 +10,7 @@ from enum import Enum, auto
 
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.faults import fault_reason, is_cut, reason_with_setting, retry_after_of
-from dagster_offload.engine.breaker import verdict
+from dagster_offload.engine.breaker import run_or_await_trial
 from dagster_offload.engine.progress import DocumentEnd
 from dagster_offload.errors import DocumentFault, is_deferrable_error
 from dagster_offload.ledger.core.aio import AsyncLedger
@@ -27,32 +27,33 @@ logger = logging.getLogger(__name__)
 
 
 class Failure(Enum):
-    """What kind of failure a call ended in."""
+    """How a call failed."""
 
-    REFUSED = auto()  # the slot said, or showed, that it is away
-    CUT = auto()  # the answer was cut on its way
-    ERROR = auto()  # an answer that is an error: a status such as 404, or no chat completion
+    REFUSED = auto()  # the slot is unavailable: it says so, or cannot be reached
+    CUT = auto()  # the connection ended before the answer was complete
+    ERROR = auto()  # the answer is an error: a status such as 404, or not a chat completion
 
 
 def failure_of(error: Exception) -> Failure:
+    """Classify the exception of a failed call."""
     if is_cut(error):
         return Failure.CUT
     return Failure.REFUSED if is_deferrable_error(error) else Failure.ERROR
 
 
 @dataclass
-class Judge:
-    """What every judgement of one worker needs."""
+class FaultAssigner:
+    """Assigns the failed calls of one worker to the slot or to the document."""
 
     settings: Settings
     ledger: AsyncLedger
     client: AIClient
     worker: Worker
 
-    async def judge(
+    async def assign(
         self, claim: Claim, item: ClaimedItem, slot: SlotConfig, call: CallRecord, error: Exception
     ) -> DocumentEnd:
-        """Find out whose fault a failed call was, and record what follows from it."""
+        """Decide whose fault a failed call is, and record the consequence."""
         failure, reason = failure_of(error), reason_with_setting(slot, error)
         logger.info("%s of %s on %s: %s", item.stage, escaped(claim.document), slot.name, reason)
         if failure is Failure.REFUSED:
@@ -62,33 +63,37 @@ class Judge:
             )
             return DocumentEnd.DEFERRED
         if not await self._open_for_a_trial(failure, claim, item, slot, call, reason):
-            return await self._try_again_at_once(claim, item, call, reason)
-        is_answered = await verdict(
+            return await self._retry_at_once(claim, item, call, reason)
+        is_answered = await run_or_await_trial(
             self.ledger, self.client, slot, self.worker, call.epoch, busy_waits=BUSY_IN_A_ROW_TO_OPEN - 1
         )
         if is_answered and failure is Failure.ERROR:
-            return await self.blame(claim, item, DocumentFault(fault_code(error), reason), call)
+            return await self.blame_document(claim, item, DocumentFault(fault_code(error), reason), call)
         state = await self.ledger.run(suspects.suspect, self.worker.id, claim, item, call, reason)
         return DocumentEnd.FAILED if state is State.QUARANTINED else DocumentEnd.DEFERRED
 
     async def _open_for_a_trial(
         self, failure: Failure, claim: Claim, item: ClaimedItem, slot: SlotConfig, call: CallRecord, reason: str
     ) -> bool:
-        """Open the breaker, with a trial due at once. False where the call belongs to an epoch that is over."""
-        what, check, setting = reason.partition(" (check ")
-        named = f"{what} on {claim.document}{check}{setting}"
+        """Open the breaker and make a trial due at once. Returns False if the call belongs to an earlier epoch."""
+        cause, check, setting = reason.partition(" (check ")
+        reason_with_document = f"{cause} on {claim.document}{check}{setting}"
         if failure is Failure.CUT:
-            return await self.ledger.run(suspects.note_cut, slot.name, call.epoch, item, reason, named)
-        return await self.ledger.run(breaker.open_breaker, slot.name, call.epoch, named, None, at_once=True)
+            return await self.ledger.run(suspects.note_cut, slot.name, call.epoch, item, reason, reason_with_document)
+        return await self.ledger.run(
+            breaker.open_breaker, slot.name, call.epoch, reason_with_document, None, at_once=True
+        )
 
-    async def _try_again_at_once(self, claim: Claim, item: ClaimedItem, call: CallRecord, reason: str) -> DocumentEnd:
-        """The slot was away and came back while this call was open: its failure says nothing about the slot now, nor
-        about the document. An item deferred in an epoch that is over is due."""
+    async def _retry_at_once(self, claim: Claim, item: ClaimedItem, call: CallRecord, reason: str) -> DocumentEnd:
+        """Retry: the slot became unavailable and came back while this call was open, so the failure says nothing about
+        the slot's present state or about the document. An item deferred in an earlier epoch is due."""
         await self.ledger.run(deferrals.defer, self.worker.id, claim, item, call, reason, 0.0, call.slot, call.epoch)
         return DocumentEnd.DEFERRED
 
-    async def blame(self, claim: Claim, item: ClaimedItem, fault: DocumentFault, call: CallRecord) -> DocumentEnd:
-        """The document's own fault: an attempt is spent."""
+    async def blame_document(
+        self, claim: Claim, item: ClaimedItem, fault: DocumentFault, call: CallRecord
+    ) -> DocumentEnd:
+        """Record a document fault, which costs an attempt."""
         state = await self.ledger.run(
             deferrals.fail, self.worker.id, claim, item, fault.code, fault.message, call, is_final=fault.is_final
         )
@@ -97,5 +102,5 @@ class Judge:
 
 
 def fault_code(error: Exception) -> str:
-    """One word, equal for equal faults."""
+    """A short code for the fault. Equal faults have equal codes."""
     return fault_reason(error).partition(":")[0].replace(" ", "_").lower()

@@ -1,6 +1,7 @@
-"""The gate in front of a slot: probe, one trial, verdict. The only place that closes a breaker.
+"""Checks an unavailable slot by a probe and a trial. No other module closes a breaker.
 
-`let_through` is asked before work starts (by the sensor, a drain, a run that wakes); `verdict` by a call that failed.
+`check_breaker` is called before work starts: by the sensor, by a drain, and by a run that wakes. `run_or_await_trial` is
+called after a call failed.
 """
 
 import asyncio
@@ -29,13 +30,14 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
-async def let_through(
-    ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, patience_seconds: float | None = None
+async def check_breaker(
+    ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, limit_seconds: float | None = None
 ) -> SlotRow:
-    """The slot's row after what may be done now to close its breaker. A closed breaker is left alone.
+    """Close the slot's breaker if a trial is due and the slot answers it. Returns the slot's row afterwards.
 
-    Where no permit is free for a trial, others have calls open, whose ends will show. `patience_seconds`: how long a
-    trial may take; None = as long as a call. Raises `NeedsPatience` where that was too short for a verdict.
+    A closed breaker is left as it is. If no permit is free for a trial, nothing is sent: other workers have calls open,
+    and their results will show the slot's state. `limit_seconds` is how long a trial may take; None = as long as a call.
+    Raises `NeedsPatience` if no answer came within a limit that is shorter than a call may take.
     """
     row = await registered(ledger, slot)
     if row.breaker is BreakerState.CLOSED:
@@ -44,37 +46,37 @@ async def let_through(
         await ledger.run(permits.stop_waiting, slot.name, worker.id)
         return row
     try:
-        return await try_closing(ledger, client, slot, worker, patience_seconds)
+        return await try_closing(ledger, client, slot, worker, limit_seconds)
     finally:
         await ledger.run(permits.release, slot.name, worker.id)
 
 
 async def try_closing(
-    ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, patience_seconds: float | None = None
+    ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, limit_seconds: float | None = None
 ) -> SlotRow:
-    """A look at the slot, and a trial where it is healthy and one is due. The caller holds a permit."""
-    seen, row = await look_at(ledger, slot)
-    if seen.healthy and row.is_retry_due:
-        await verdict(ledger, client, slot, worker, row.epoch, patience_seconds=patience_seconds)
+    """Probe the slot, and run a trial if it is healthy and one is due. The caller holds a permit."""
+    result, row = await probe_slot(ledger, slot)
+    if result.healthy and row.is_retry_due:
+        await run_or_await_trial(ledger, client, slot, worker, row.epoch, limit_seconds=limit_seconds)
     return await registered(ledger, slot)
 
 
-async def look_at(ledger: AsyncLedger, slot: SlotConfig) -> tuple[ProbeResult, SlotRow]:
-    """A probe of a slot whose breaker is not closed, noted in the ledger. It may make a trial due.
+async def probe_slot(ledger: AsyncLedger, slot: SlotConfig) -> tuple[ProbeResult, SlotRow]:
+    """Probe a slot whose breaker is not closed, and record the result in the ledger. This may make a trial due.
 
-    A misconfigured slot is also asked which models it has: one that was pulled or loaded since may be the right one.
+    A misconfigured slot is also queried for its models: the right one may have been pulled or loaded since.
     """
-    seen = await probe(slot)
-    row = await ledger.run(breaker.note_probe, slot.name, is_healthy=seen.healthy, reason=seen.reason)
-    if row.breaker is BreakerState.MISCONFIGURED and seen.healthy and not row.is_retry_due:
+    result = await probe(slot)
+    row = await ledger.run(breaker.note_probe, slot.name, is_healthy=result.healthy, reason=result.reason)
+    if row.breaker is BreakerState.MISCONFIGURED and result.healthy and not row.is_retry_due:
         names = await listed_models(slot)
         if names is not None:
             await ledger.run(slots.note_models, slot.name, "\n".join(sorted(names)))
             row = await registered(ledger, slot)
-    return seen, row
+    return result, row
 
 
-async def verdict(
+async def run_or_await_trial(
     ledger: AsyncLedger,
     client: AIClient,
     slot: SlotConfig,
@@ -82,33 +84,33 @@ async def verdict(
     epoch: int,
     *,
     busy_waits: int = 0,
-    patience_seconds: float | None = None,
+    limit_seconds: float | None = None,
 ) -> bool:
-    """Whether the slot answered since `epoch` was opened: by a trial of ours, or by the one somebody else runs.
+    """Run a trial, or wait for the one that another worker runs. Returns whether the slot answered in `epoch` or later.
 
     The caller holds a permit. A trial that gets a 429 is sent again after a pause, up to `busy_waits` times: the 429 may
-    be the echo of the error before it, because a proxy cools a model down after an error.
+    be a consequence of the error before it, because a proxy may pause a model after an error.
     """
     while True:
         turn = await ledger.run(breaker.begin_trial, slot.name, worker.id, epoch)
         if turn is TrialTurn.YOURS:
-            return await _try(ledger, client, slot, worker, epoch, busy_waits, patience_seconds)
+            return await _run_trial(ledger, client, slot, worker, epoch, busy_waits, limit_seconds)
         if turn is not TrialTurn.WAIT:
             return turn is TrialTurn.ANSWERED
-        await asyncio.sleep(timing.current().trial_look)
+        await asyncio.sleep(timing.current().trial_recheck)
 
 
-async def _try(
+async def _run_trial(
     ledger: AsyncLedger,
     client: AIClient,
     slot: SlotConfig,
     worker: Worker,
     epoch: int,
     busy_waits: int,
-    patience_seconds: float | None,
+    limit_seconds: float | None,
 ) -> bool:
     started = time.monotonic()
-    limit = slot.read_timeout if patience_seconds is None else min(patience_seconds, slot.read_timeout)
+    limit = slot.read_timeout if limit_seconds is None else min(limit_seconds, slot.read_timeout)
     try:
         found = await trial(client, slot, limit)
         while (pause := busy_pause(found, busy_waits)) is not None:
@@ -117,7 +119,7 @@ async def _try(
             await asyncio.sleep(pause)
             started = time.monotonic()
             found = await trial(client, slot, limit)
-    except BaseException:  # we were stopped: that says nothing about the slot
+    except BaseException:  # this worker is stopped, which says nothing about the slot
         stopped = CallRecord(slot.name, epoch, slot.model, time.monotonic() - started, "stopped")
         await ledger.run(_abandon, slot.name, worker.id, stopped)
         raise
@@ -131,7 +133,7 @@ async def _try(
 
 
 def busy_pause(found: TrialVerdict, waits_left: int) -> float | None:
-    """How long to wait before a trial that got a 429 is sent again; None where its verdict stands."""
+    """Seconds to wait before a trial that got a 429 is sent again; None if it is not sent again."""
     if not found.busy or waits_left <= 0:
         return None
     wait = timing.current().busy_pause if found.retry_after_seconds is None else found.retry_after_seconds
@@ -164,5 +166,6 @@ def _end(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd, call
 
 
 async def registered(ledger: AsyncLedger, slot: SlotConfig) -> SlotRow:
+    """The slot's row. Registers the slot if the ledger does not have it."""
     row = await ledger.run(slots.get, slot.name)
     return row if row is not None else await ledger.run(slots.register, slot)

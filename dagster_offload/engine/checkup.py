@@ -1,6 +1,6 @@
-"""A slot's checkup beside the work of other workers: it holds a permit for its completions, and writes down what it found.
+"""Checks a slot beside the work of other workers: holds a permit for its completions and stores its findings.
 
-The steps themselves are in `dagster_offload.client.checkup`.
+The steps are in `dagster_offload.client.checkup`.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ LONGEST_WAIT_FOR_A_PERMIT_SECONDS = 60.0
 
 
 def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], None] = lambda _: None) -> Iterator[Check]:
-    """The steps in order; a step without which the next make no sense ends them.
+    """Yield the checks in order. Stops after a failed check that the later ones depend on.
 
-    `on_wait` is called before the first completion, with the seconds that one may take. Blocks between two steps.
+    `on_wait` is called before the first completion, with the number of seconds it may take. Blocks between two steps.
     """
     yield _extractor(settings)
     yield _ocr(settings)
@@ -50,13 +50,13 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
 
 
 def _extractor(settings: Settings) -> Check:
-    """Whether files can be read on this machine. This is not about the slot, so it decides no exit code."""
+    """Whether this machine can read files. It does not affect the exit code, which is about the slot."""
     reason = why_documents_wait(settings.home)
     return Check("extractor", reason is None, "reads files" if reason is None else "documents wait", reason)
 
 
 def _ocr(settings: Settings) -> Check:
-    """Whether pictures of text can be read here. This is not about the slot, so it decides no exit code."""
+    """Whether this machine can read pictures of text. It does not affect the exit code, which is about the slot."""
     if settings.ocr == "off":
         return Check("ocr", True, "switched off: scans are not read (OFFLOAD_OCR)")
     reader = find_reader(settings.ocr, settings.ocr_languages)
@@ -67,26 +67,33 @@ def _ocr(settings: Settings) -> Check:
 async def _answers(settings: Settings, slot: SlotConfig) -> list[Check]:
     async with _permit(settings, slot) as refused, AIClient(settings.slots) as client:
         if refused:
-            return [Check("completion", False, refused, "wait until it is idle, or raise it: dagster-offload slot set")]
+            return [
+                Check(
+                    "completion",
+                    False,
+                    refused,
+                    "wait until the slot is idle, or allow more calls: dagster-offload slot set",
+                )
+            ]
         found = await checks.check_answers(client, slot)
     if all(check.ok for check in found) and _is_ledger_up(settings):
         with open_ledger(settings) as ledger:
-            # What was found just now replaces what workers found earlier.
+            # These findings are newer than those of the workers.
             ledger.run(dialects.remember, slot, client.dialects_of(slot).findings)
             ledger.run(ledger_slots.try_again, slot.name, "doctor got an answer: the next check runs a trial")
     return found
 
 
 def _prompt_cache(settings: Settings, slot: SlotConfig) -> Iterator[Check]:
-    """How many documents may be in flight so that each is read once: as the server says, and by asking twice."""
+    """How many documents may be in flight so that the server reads each once: as it reports, and as measured."""
     wanted = DOCUMENTS_TO_ASK if slot.concurrency == "auto" else slot.concurrency
     documents = min(max(2, wanted), 2 * DOCUMENTS_TO_ASK)
-    word = asyncio.run(ask_prompt_cache_size(slot))
-    if word.places is not None:
-        yield Check("places", True, f"{word.places}, says the server: never more documents than that are in flight")
-        documents = min(documents, max(2, word.places))
-    calls = f"{documents} made-up documents, each asked about twice: {calls_needed(documents)} calls of one token"
-    yield Check("places", True, calls if word.places else f"the server does not tell; {calls}")
+    size = asyncio.run(ask_prompt_cache_size(slot))
+    if size.places is not None:
+        yield Check("places", True, f"{size.places}, says the server: no more documents than that are in flight")
+        documents = min(documents, max(2, size.places))
+    calls = f"{documents} made-up documents, each sent twice: {calls_needed(documents)} calls of one token"
+    yield Check("places", True, calls if size.places else f"the server does not report it; {calls}")
     yield asyncio.run(_reuse(settings, slot, documents))
 
 
@@ -96,13 +103,13 @@ async def _reuse(settings: Settings, slot: SlotConfig, documents: int) -> Check:
 
 
 def _is_ledger_up(settings: Settings) -> bool:
-    """Without a running Postgres no other worker shares the slot, and nothing can be written down."""
+    """Without a running Postgres no other worker shares the slot, and no finding can be stored."""
     return settings.postgres_url is not None or is_running(settings.home)
 
 
 @asynccontextmanager
 async def _permit(settings: Settings, slot: SlotConfig) -> AsyncIterator[str | None]:
-    """Hold one of the slot's permits for the block; yields why not where all are in use."""
+    """Hold one of the slot's permits for the block. Yields None, or the reason if all permits are in use."""
     if not _is_ledger_up(settings):
         yield None
         return

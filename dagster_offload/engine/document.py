@@ -1,7 +1,7 @@
-"""Walk one claimed document through its LLM stages: ask, judge the answer or the fault, record.
+"""Runs the LLM stages of one claimed document: sends the request, decides what the reply means, records it.
 
-A long document is asked about part by part. Between two parts, as between two stages, the lane says whether to go on;
-what was answered is in the ledger by then.
+A long document is sent part by part. Between two parts, and between two stages, the lane decides whether to continue.
+All answers up to that point are in the ledger.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ from dagster_offload.client.context import ContextWindows, RoomToThink
 from dagster_offload.client.context_overflow import too_long_of
 from dagster_offload.client.faults import is_busy, retry_after_of
 from dagster_offload.client.freeze_watch import FreezeWatch
-from dagster_offload.engine.blame import Judge, fault_code
+from dagster_offload.engine.blame import FaultAssigner, fault_code
 from dagster_offload.engine.commits import GroupCommit
 from dagster_offload.engine.next_step import (
     CONTEXT_TOO_LONG,
     Accept,
-    AskAgain,
     Blame,
     FindFault,
+    RefineQuestion,
     Reply,
-    SendAgain,
+    Resend,
     SplitSmaller,
     next_step,
 )
@@ -56,13 +56,13 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-# Splitting this many characters takes long enough that open calls would notice.
+# Splitting this many characters takes long enough to delay open calls.
 LONG_TO_SPLIT = 200_000
 
 
 @dataclass
 class DocumentRunner:
-    """What every walk of one worker shares."""
+    """Runs the stages of one worker's documents. All its lanes share it."""
 
     settings: Settings
     ledger: AsyncLedger
@@ -70,26 +70,26 @@ class DocumentRunner:
     worker: Worker
     stages: Mapping[str, LLMStage]
     recipes: Mapping[str, str]
-    on_busy: Callable[[], None] = lambda: None  # the slot said 429: use fewer lanes
+    on_busy: Callable[[], None] = lambda: None  # the slot answered 429: use fewer lanes
     on_part: Callable[[PartsRead], None] = lambda _: None  # a part of a long document was answered
     windows: ContextWindows = field(init=False)
-    judge: Judge = field(init=False)
+    fault_assigner: FaultAssigner = field(init=False)
     commits: GroupCommit = field(init=False)
 
     def __post_init__(self) -> None:
         self.windows = ContextWindows()
-        self.judge = Judge(self.settings, self.ledger, self.client, self.worker)
+        self.fault_assigner = FaultAssigner(self.settings, self.ledger, self.client, self.worker)
         self.commits = GroupCommit(self.ledger, self.worker, self.recipes)
 
-    async def ask_all(self, claim: Claim, freeze_watch: FreezeWatch, epochs: AsyncIterator[int]) -> DocumentEnd:
-        """A claimed document's LLM stages, one after the other: the next is sent when the one before has answered.
+    async def run_stages(self, claim: Claim, freeze_watch: FreezeWatch, epochs: AsyncIterator[int]) -> DocumentEnd:
+        """Run the LLM stages of a claimed document, one after the other.
 
-        `epochs` gives the slot's epoch for each call, and ends where nothing new may be started.
+        `epochs` yields the slot's epoch for each call, and ends when no new call may be started.
         """
         if claim.is_alone:
-            # A suspect's own connection: one kept from before may have ended since, and that would be held against it.
+            # A suspect gets a new connection: a kept one may have ended since, and that would count against the suspect.
             await self.client.aclose()
-        sizes: Sizes | None = None  # how the stage before had to split the document
+        sizes: Sizes | None = None  # how the previous stage split the document
         for item in claim.items:
             reading = await self._begin(claim, item, sizes, freeze_watch.slot)
             end = await self._read(claim, item, reading, freeze_watch, epochs)
@@ -100,7 +100,7 @@ class DocumentRunner:
         return DocumentEnd.DONE
 
     async def _begin(self, claim: Claim, item: ClaimedItem, sizes: Sizes | None, slot: SlotConfig) -> Reading:
-        """How the document is read for a stage: split as it was before, with the answers that are there already."""
+        """Start reading the document for a stage: split as before, with the answers stored so far."""
         text, stage = claim.text or "", self.stages[item.stage]
         if item.part_sizes:
             sizes = tuple(Size(start, tokens) for start, tokens in item.part_sizes)
@@ -116,7 +116,7 @@ class DocumentRunner:
     async def _read(
         self, claim: Claim, item: ClaimedItem, reading: Reading, freeze_watch: FreezeWatch, epochs: AsyncIterator[int]
     ) -> DocumentEnd:
-        """Ask about one passage after the other until the stage's answer is there, or something ends it."""
+        """Send one passage after the other until the stage has its answer or must stop."""
         end = None
         while end is None:
             end = await self._ask(claim, item, reading, reading.next_passage(), freeze_watch, epochs)
@@ -131,7 +131,7 @@ class DocumentRunner:
         freeze_watch: FreezeWatch,
         epochs: AsyncIterator[int],
     ) -> DocumentEnd | None:
-        """Ask about one passage. None where the document's next is to be asked: this one is answered, or was too long."""
+        """Send one passage. Returns None if the next one is to be sent: this one is answered, or was too long."""
         slot, stage = freeze_watch.slot, self.stages[item.stage]
         question = Question(passage.instruction, stage.options)
         room = RoomToThink(slot, self.client.dialects_of(slot), self.windows)
@@ -146,28 +146,28 @@ class DocumentRunner:
                     return await self._split_smaller(claim, item, reading, passage, slot, call, too_long)
                 case Blame(call, fault):
                     await self.ledger.run(refused_answers.keep, item, fault.code, reply.answer)
-                    return await self.judge.blame(claim, item, fault, call)
+                    return await self.fault_assigner.blame_document(claim, item, fault, call)
                 case FindFault(call, error):
                     if not await self._waited_for_a_busy_slot(claim, item, call, error):
-                        return await self.judge.judge(claim, item, slot, call, error)
-                case AskAgain(call, fault, question):
+                        return await self.fault_assigner.assign(claim, item, slot, call, error)
+                case RefineQuestion(call, fault, question):
                     await self.ledger.run(refused_answers.keep, item, fault.code, reply.answer)
                     await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
-                case SendAgain(call):
+                case Resend(call):
                     await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
         return DocumentEnd.LEFT
 
     async def _send(
         self, epoch: int, passage: Passage, question: Question, room: RoomToThink, freeze_watch: FreezeWatch
     ) -> Reply:
-        """One request, and what came of it. Never raises for what a call ends in."""
+        """Send one request. An error of the call is returned in the reply, not raised."""
         slot, system = freeze_watch.slot, system_message(passage.text)
         options = room.added_to(question.options, system + question.prompt)
         started = time.monotonic()
         try:
-            asked = self.client._request(slot, question.prompt, system=system, options=options)
-            answer = await freeze_watch.beside(asked)
-        # Whatever a call raises is judged, not swallowed: it ends in the ledger with its reason.
+            request = self.client._request(slot, question.prompt, system=system, options=options)
+            answer = await freeze_watch.beside(request)
+        # Every error of a call goes into the ledger with its reason.
         except Exception as error:  # noqa: BLE001
             seconds, too_long = time.monotonic() - started, too_long_of(error)
             call = _call(slot, epoch, seconds, outcome=fault_code(error), part=passage.label)
@@ -188,17 +188,20 @@ class DocumentRunner:
         value: dict[str, Any],
         call: CallRecord,
     ) -> DocumentEnd | None:
-        """A part's answer, in the ledger before the next part is asked about."""
+        """Store the answer to a part before the next part is sent."""
         reading.answered(passage, value)
         was_held = await self.ledger.run(
             partials.keep, self.worker.id, claim, item, passage.digest, value, call, reading.done
         )
         if not was_held:
             logger.info(
-                "%s of %s: no longer ours; the answer to %s is kept", item.stage, escaped(claim.document), passage.label
+                "%s of %s: this worker lost its claim; the answer to %s is kept",
+                item.stage,
+                escaped(claim.document),
+                passage.label,
             )
             return DocumentEnd.LEFT
-        self._tell(claim, item, reading)
+        self._report(claim, item, reading)
         return None
 
     async def _split_smaller(
@@ -211,23 +214,29 @@ class DocumentRunner:
         call: CallRecord,
         too_long: ContextOverflow,
     ) -> DocumentEnd | None:
-        """More than the model's context holds is nobody's fault: smaller parts from here on, down to a floor."""
+        """Split the rest into smaller parts, down to a minimum. A part that is too long for the context is no fault."""
         call = dataclasses.replace(call, outcome=CONTEXT_TOO_LONG)
         self.windows.learn(slot, too_long)
         if not await _beside_calls(passage.text, reading.split_smaller, passage, too_long):
-            words = f"{LEAST_TEXT_TOKENS} tokens of text are too long for the model: give its server a larger context"
-            fault = DocumentFault("context_too_small", f"{words} ({slot.setting('context_tokens')})")
-            return await self.judge.blame(claim, item, fault, call)
-        logger.info("%s of %s is too long for %s: smaller parts", item.stage, escaped(claim.document), slot.name)
+            message = f"{LEAST_TEXT_TOKENS} tokens of text are too long for the model: give its server a larger context"
+            fault = DocumentFault("context_too_small", f"{message} ({slot.setting('context_tokens')})")
+            return await self.fault_assigner.blame_document(claim, item, fault, call)
+        logger.info(
+            "%s of %s is too long for %s: splitting it into smaller parts",
+            item.stage,
+            escaped(claim.document),
+            slot.name,
+        )
         await self.ledger.run(
             partials.split_smaller, self.worker.id, claim, item, call, reading.sizes, reading.done, reading.total
         )
         if reading.total is not None:
-            reading.know(await self.ledger.run(partials.answers, item))  # a copy of it may have been read this far
-        self._tell(claim, item, reading)
+            # A copy of the document may have been read this far.
+            reading.know(await self.ledger.run(partials.answers, item))
+        self._report(claim, item, reading)
         return None
 
-    def _tell(self, claim: Claim, item: ClaimedItem, reading: Reading) -> None:
+    def _report(self, claim: Claim, item: ClaimedItem, reading: Reading) -> None:
         if reading.total is not None:
             self.on_part(PartsRead(claim.document, item.stage, reading.done, reading.total))
 
@@ -245,14 +254,14 @@ class DocumentRunner:
             )
         if not was_held:
             logger.info(
-                "%s of %s: its input changed meanwhile; the answer is kept", item.stage, escaped(claim.document)
+                "%s of %s: the input changed during the call; the answer is kept", item.stage, escaped(claim.document)
             )
         return DocumentEnd.DONE if was_held else DocumentEnd.LEFT
 
     async def _waited_for_a_busy_slot(
         self, claim: Claim, item: ClaimedItem, call: CallRecord, error: Exception
     ) -> bool:
-        """429 is back-pressure: wait what the slot asks and try the same call again, unless that opened the breaker."""
+        """After a 429, wait as long as the slot asks. False if the error is no 429, or if it opened the breaker."""
         if not is_busy(error):
             return False
         wait = retry_after_of(error)
@@ -265,18 +274,18 @@ class DocumentRunner:
 
 
 async def _beside_calls(text: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`work` on `text` without holding up the calls that are open."""
+    """Run `work` on `text` without delaying open calls."""
     if len(text) < LONG_TO_SPLIT:
         return work(*args, **kwargs)
     return await asyncio.to_thread(work, *args, **kwargs)
 
 
 def _why_released(item: ClaimedItem, reading: Reading, end: DocumentEnd) -> str:
-    """Of what was not touched; the item itself where the lane was to go no further."""
+    """Why the rest of a claim is released."""
     if end is not DocumentEnd.LEFT:
         return f"the document's {item.stage} was {end}"
-    begun = f"left after {reading.done} of {reading.total} parts" if reading.total else "not started"
-    return f"the document's {item.stage} was {begun}: the slot was needed or away"
+    progress = f"left after {reading.done} of {reading.total} parts" if reading.total else "not started"
+    return f"the document's {item.stage} was {progress}: the slot was needed or unavailable"
 
 
 def _call(

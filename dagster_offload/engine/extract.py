@@ -1,7 +1,7 @@
-"""The text of every due document, on all cores: a lane each with its own killable extractor. No slot, no permits.
+"""Extracts the text of every due document on all cores. Each core has a lane with its own extractor process.
 
-The caller's thread keeps the books: it claims documents a moment ahead of the lanes and writes down what they found in
-groups, so that no extractor waits for the ledger. What is claimed and not begun goes back with the worker, as all does.
+The caller's thread uses the ledger: it claims documents slightly ahead of the lanes and stores their results in groups,
+so that no extractor waits for the ledger. Claims that no lane has started are released with the worker's other claims.
 """
 
 import logging
@@ -29,21 +29,21 @@ from dagster_offload.stages.graph import EXTRACT
 
 logger = logging.getLogger(__name__)
 
-# A file that changed under us is the next scan's: by then the ledger has its new digest.
+# A file that changed while it was read waits for the next scan, which stores its new digest.
 CHANGED_FILE_PAUSE_SECONDS = 60.0
-# What this machine cannot read until somebody puts it right is not tried again and again while the rest is read.
+# A document that waits for a repair of this machine is not retried while the others are read.
 MACHINE_PAUSE_SECONDS = 600.0
-# What is claimed ahead of the lanes: this long's work of theirs at the pace of the last group, and so many for each.
+# How much is claimed ahead of the lanes: what they do in this time at the pace of the last group, up to so many each.
 AHEAD_SECONDS = 0.5
 MOST_AHEAD_PER_LANE = 32
-# No text waits longer than this for others to share its transaction.
+# A text waits at most this long for others to share its transaction.
 GROUP_WAIT_SECONDS = 0.25
 
 
 def run_extraction(
     settings: Settings, ledger: Ledger, run_id: str | None = None, on_progress: Progress | None = None
 ) -> ProgressCounts:
-    """Extract everything that is due, on all cores."""
+    """Extract everything that is due, on all cores. Returns the documents counted by outcome."""
     with Worker(ledger, "scan", [EXTRACT], run_id) as worker:
         return extract_due(settings, ledger, worker, on_progress=on_progress)
 
@@ -55,25 +55,25 @@ def extract_due(
     documents: Sequence[str] | None = None,
     on_progress: Progress | None = None,
 ) -> ProgressCounts:
-    """Extract what is due, of these documents or of all; returns once nothing is. What stops it stops the extractors."""
+    """Extract what is due of these documents, or of all, until nothing is. An exception stops the extractors."""
     counts = ProgressCounts(total=ledger.run(claims.count_due, [EXTRACT], documents))
-    width = min(os.cpu_count() or 1, counts.total)
-    if width:
+    cores = min(os.cpu_count() or 1, counts.total)
+    if cores:
         reader = find_reader(settings.ocr, settings.ocr_languages)
-        books = _ResultWriter(ledger, worker, recipes(settings), documents, counts, on_progress, reader)
-        memory, most_bytes = memory_of_this_machine(), settings.max_file_size
-        for children, alone in ((children_for(width, memory), False), (children_for(1, memory), True)):
+        writer = _ResultWriter(ledger, worker, recipes(settings), documents, counts, on_progress, reader)
+        memory, max_bytes = memory_of_this_machine(), settings.max_file_size
+        for children, alone in ((children_for(cores, memory), False), (children_for(1, memory), True)):
             with TextLanes(
-                children, settings.library, reader, books.tell_page, settings.home, most_bytes=most_bytes
+                children, settings.library, reader, writer.store_page, settings.home, max_bytes=max_bytes
             ) as lanes:
-                books.keep(lanes, alone=alone)
+                writer.run(lanes, alone=alone)
         ledger.run(ocr_pages.forget_unwanted)
     return counts
 
 
 @dataclass
 class _ResultWriter:
-    """Claims documents for lanes, and writes down what became of them."""
+    """Claims documents for the lanes and stores the outcomes."""
 
     ledger: Ledger
     worker: Worker
@@ -82,20 +82,20 @@ class _ResultWriter:
     counts: ProgressCounts
     on_progress: Progress | None
     reader: Reader
-    _telling: threading.Lock = field(default_factory=threading.Lock)
+    _report_lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def keep(self, lanes: TextLanes, *, alone: bool = False) -> None:
-        """Until nothing is due; `alone`: those that must have no other beside them, one after the other."""
+    def run(self, lanes: TextLanes, *, alone: bool = False) -> None:
+        """Work until nothing is due. `alone`: the documents that must run alone, one after the other."""
         ahead, ended = 0, list[Ended]()
         while True:
             began = time.monotonic()
-            wanted = 0 if self.worker.is_lost else lanes.width + ahead - lanes.held
+            wanted = 0 if self.worker.is_lost else lanes.count + ahead - lanes.held
             taken = self._commit(ended, wanted, alone=alone)
             if self.worker.is_lost:
-                self._give_back([*lanes.take_back(), *taken])
+                self._release([*lanes.take_unstarted(), *taken])
             else:
                 self._give(lanes, taken)
-                if any(not claim.items for claim in taken):  # done at no cost: a lane still waits for work
+                if any(not claim.items for claim in taken):  # done without extraction: a lane still waits for work
                     ended = []
                     continue
             if not lanes.held:
@@ -103,7 +103,7 @@ class _ResultWriter:
             ended = self._fetch(lanes, enough=min(max(1, ahead // 2), lanes.held))
             if not alone:
                 pace = len(ended) / (time.monotonic() - began)
-                ahead = min(int(pace * AHEAD_SECONDS), MOST_AHEAD_PER_LANE * lanes.width)
+                ahead = min(int(pace * AHEAD_SECONDS), MOST_AHEAD_PER_LANE * lanes.count)
 
     def _give(self, lanes: TextLanes, taken: Sequence[Claim]) -> None:
         known = self._known_pages([claim for claim in taken if claim.items])
@@ -117,9 +117,9 @@ class _ResultWriter:
         return self.ledger.run(ocr_pages.known, [claim.items[0].input_digest for claim in taken], self.reader.languages)
 
     def _fetch(self, lanes: TextLanes, enough: int) -> list[Ended]:
-        """The next documents that end: `enough` of them, or those that end soon; [] where the lanes hold none any more."""
+        """Wait for `enough` documents to end, or for those that end soon. [] if the lanes hold none any more."""
         while (first := lanes.fetch(timing.current().extraction_idle)) is None:
-            self._give_back(lanes.take_back())
+            self._release(lanes.take_unstarted())
             if not lanes.held:
                 return []
         ended = [first]
@@ -128,15 +128,15 @@ class _ResultWriter:
             ended.append(more)
         return ended
 
-    def _give_back(self, unread: Sequence[Claim]) -> None:
+    def _release(self, unread: Sequence[Claim]) -> None:
         for claim in unread:
-            self.ledger.run(claims.release, self.worker.id, claim, "its turn did not come")
+            self.ledger.run(claims.release, self.worker.id, claim, "not started")
 
     def _commit(self, ended: Sequence[Ended], wanted: int, *, alone: bool) -> list[Claim]:
-        """Write down what ended and claim up to `wanted` documents, in one transaction."""
+        """Store what ended and claim up to `wanted` documents, in one transaction."""
         try:
             ends, taken = self.ledger.run(self._write, ended, wanted, alone=alone)
-        except OffloadError:  # Postgres is away for good
+        except OffloadError:  # Postgres stays unavailable
             raise
         except Exception:
             if len(ended) < 2:
@@ -147,7 +147,10 @@ class _ResultWriter:
         return taken
 
     def _commit_one_by_one(self, ended: Sequence[Ended]) -> None:
-        """A row that Postgres refuses is that row's own affair: the others go without it. Raises why it was refused."""
+        """Store each outcome in its own transaction, so that one that Postgres refuses does not lose the others.
+
+        Raises the last error.
+        """
         refused: Exception | None = None
         for one in ended:
             try:
@@ -204,29 +207,29 @@ class _ResultWriter:
         return DocumentEnd.PUT_BACK
 
     def _postpone(self, cur: Cursor, claim: Claim, reason: str) -> DocumentEnd:
-        words = f"waits for the next scan: {reason}"
-        claims.postpone(cur, self.worker.id, claim, words, CHANGED_FILE_PAUSE_SECONDS)
+        message = f"waits for the next scan: {reason}"
+        claims.postpone(cur, self.worker.id, claim, message, CHANGED_FILE_PAUSE_SECONDS)
         return DocumentEnd.LEFT
 
-    def tell_page(self, claim: Claim, page: PageRead) -> None:
-        """Keep a page that is read, and say how far the document has come."""
+    def store_page(self, claim: Claim, page: PageRead) -> None:
+        """Store a page that OCR has read, or note that it begins, and report the progress."""
         (item,) = claim.items
         if page.text is None:
             self.ledger.run(ocr_pages.begin, claim, item, page.number, page.of)
             return
         languages = self.reader.languages
         self.ledger.run(ocr_pages.keep, claim, item, languages, page.number, page.of, page.text)
-        with self._telling:
+        with self._report_lock:
             self.counts.reading = PartsRead(claim.document, EXTRACT, page.number, page.of)
-            self._tell()
+            self._report()
 
     def _count(self, ends: Sequence[DocumentEnd]) -> None:
-        with self._telling:
+        with self._report_lock:
             for end in ends:
                 self.counts.count(end)
             if ends:
-                self._tell()
+                self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self.on_progress is not None:
             self.on_progress(self.counts)

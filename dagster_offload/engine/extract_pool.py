@@ -1,6 +1,6 @@
-"""Lanes that take texts out of files: a thread each with its own killable extractor. No ledger here.
+"""Lanes that extract text from files. Each lane is a thread with its own extractor process.
 
-Whoever keeps the books gives claimed documents and fetches what became of them; the lanes take them as they come.
+This module does not use the ledger: the caller gives claimed documents to the lanes and fetches the outcomes.
 """
 
 import errno
@@ -31,7 +31,7 @@ OnPage = Callable[[Claim, PageRead], None]
 
 @dataclass(frozen=True)
 class Waits:
-    """Nothing was found out about the document: it waits for the next scan, or for this machine to be put right."""
+    """The document could not be read: it waits for the next scan, or for a repair of this machine."""
 
     reason: str
     is_for_machine: bool = False
@@ -39,9 +39,9 @@ class Waits:
 
 @dataclass(frozen=True)
 class Unread:
-    """The file is there and its bytes are not: it waits for the next scan, if that has a reason to look at it again.
+    """The file exists and its bytes cannot be read. It waits for the next scan if that would read the file again.
 
-    Where it is `seen` as the last scan saw it, none will: then the document has this `fault`.
+    If `seen` is the same as at the last scan, no scan would. Then `fault` is the document's fault.
     """
 
     reason: str
@@ -51,13 +51,14 @@ class Unread:
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of a claimed document."""
+    """The outcome of one claimed document."""
 
     claim: Claim
     found: NewResult | DocumentFault | Waits | Unread
 
     @property
     def item(self) -> ClaimedItem:
+        """The claim's only work item."""
         (item,) = self.claim.items
         return item
 
@@ -69,10 +70,10 @@ class _Given:
 
 
 class TextLanes:
-    """Lanes as a context manager; leaving it by an error kills the extractors at work.
+    """Lanes as a context manager. An error in the block kills the running extractors.
 
-    `held` counts the documents that were given and not fetched again. `on_page` is called in the lanes' threads; what it
-    raises, and what no document is to blame for, is raised by `fetch`.
+    `held` counts the documents given and not yet fetched or taken back. `on_page` is called in the lanes' threads.
+    `fetch` raises its errors, and every error of a lane that is not a document's fault.
     """
 
     def __init__(
@@ -83,20 +84,20 @@ class TextLanes:
         on_page: OnPage,
         home: Path | None = None,
         *,
-        most_bytes: int,
+        max_bytes: int,
     ) -> None:
-        """A lane for each of `children`; files of more than `most_bytes` are not read. `home`: see `Extractor`."""
-        self.width = width = children.count
+        """One lane for each of `children`. Files larger than `max_bytes` are not read. `home`: see `Extractor`."""
+        self.count = children.count
         self.library = library
         self.on_page = on_page
         self.held = 0
         self._extractors = [
-            Extractor(memory_limit_bytes=children.memory_limit_bytes, most_bytes=most_bytes, reader=reader, home=home)
-            for _ in range(width)
+            Extractor(memory_limit_bytes=children.memory_limit_bytes, most_bytes=max_bytes, reader=reader, home=home)
+            for _ in range(self.count)
         ]
         self._given: queue.SimpleQueue[_Given | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[Ended | BaseException] = queue.SimpleQueue()
-        self._threads = ThreadPoolExecutor(width, thread_name_prefix="extract")
+        self._threads = ThreadPoolExecutor(self.count, thread_name_prefix="extract")
 
     def __enter__(self) -> Self:
         for extractor in self._extractors:
@@ -114,20 +115,20 @@ class TextLanes:
         self._threads.shutdown()
 
     def give(self, claim: Claim, known_pages: Mapping[int, str]) -> None:
-        """A document for the next lane that is free; `known_pages` of it were read by OCR before."""
+        """Give a document to the next free lane. `known_pages`: the text of pages that OCR has already read, by number."""
         self.held += 1
         self._given.put(_Given(claim, known_pages))
 
-    def take_back(self) -> list[Claim]:
-        """The documents that no lane has begun."""
-        back: list[Claim] = []
+    def take_unstarted(self) -> list[Claim]:
+        """Take back the documents that no lane has started."""
+        unstarted: list[Claim] = []
         while (given := _next(self._given, 0.0)) is not None:
-            back.append(given.claim)
-        self.held -= len(back)
-        return back
+            unstarted.append(given.claim)
+        self.held -= len(unstarted)
+        return unstarted
 
     def fetch(self, timeout: float | None) -> Ended | None:
-        """The next document that ended, None where none does within `timeout` seconds (None: however long it takes)."""
+        """Wait up to `timeout` seconds for the next document to end; None if none did. `timeout` None = no limit."""
         ended = _next(self._ended, timeout)
         if isinstance(ended, BaseException):
             raise ended
@@ -139,7 +140,7 @@ class TextLanes:
             with extractor:
                 while (given := self._given.get()) is not None:
                     self._ended.put(Ended(given.claim, self._extract(given, extractor)))
-        except BaseException as error:  # noqa: BLE001 - raised where the books are kept
+        except BaseException as error:  # noqa: BLE001 - `fetch` raises it
             self._ended.put(error)
 
     def _extract(self, given: _Given, extractor: Extractor) -> NewResult | DocumentFault | Waits | Unread:
@@ -175,10 +176,12 @@ class TextLanes:
 
 
 _OTHER_BYTES = (
-    "its bytes are not those the last scan read, though its size and times are: "
+    "the file's bytes differ from those of the last scan, and its size and times do not: "
     "check its disk, save the file again, then scan"
 )
-_SAME_FILE = "and the file is as the last scan saw it: check its disk and its permissions, then dagster-offload retry"
+_SAME_FILE = (
+    "and the file has not changed since the last scan: check its disk and its permissions, then dagster-offload retry"
+)
 
 
 def _unread(key: str, library: Path, path: Path, reason: str, message: str) -> Unread | Waits:

@@ -1,7 +1,7 @@
-"""A lane: one task of a worker that holds one permit and works through one document at a time.
+"""A lane: one task of a worker that holds one permit and works on one document at a time.
 
-What the lanes of one worker share is `Shared`. The choice of what a lane does next is made by pure functions of what was
-read: `may_ask`, `after_no_claim`. How many lanes there are is decided in `engine/lanes.py`.
+The lanes of one worker share a `Shared`. Two pure functions of the slot's row decide what a lane does next:
+`may_send` and `after_no_claim`. `engine/lanes.py` decides how many lanes there are.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from dagster_offload.slot.config import MAX_CONCURRENCY
 
 @dataclass
 class Scope:
-    """Which work: the stages, the documents (None = whatever is due), and how many documents at most."""
+    """The work to do: the stages, the documents (None = all that are due), and the largest number of documents."""
 
     stages: Sequence[str]
     documents: Sequence[str] | None = None
@@ -35,22 +35,22 @@ class Scope:
 
 
 class Turn(Enum):
-    """What a lane that asked for a permit is to do."""
+    """What a lane does after it requested a permit."""
 
-    YOURS = auto()
+    GRANTED = auto()
     WAIT = auto()
     NO_WORK = auto()
 
 
 class Next(Enum):
-    """What a lane does when there was nothing to claim."""
+    """What a lane does if it could not claim a document."""
 
-    WAIT = auto()  # a trial is running: its verdict is moments away
+    WAIT = auto()  # a trial is running and will end soon
     TRY_CLOSING = auto()  # the breaker is open and a trial is due
     END = auto()
 
 
-def may_ask(slot: SlotRow | None) -> bool:
+def may_send(slot: SlotRow | None) -> bool:
     """Whether calls may be sent to a slot, now or after a trial that is running or due."""
     if slot is None or slot.breaker is BreakerState.MISCONFIGURED:
         return False
@@ -58,6 +58,7 @@ def may_ask(slot: SlotRow | None) -> bool:
 
 
 def after_no_claim(slot: SlotRow) -> Next:
+    """Decide what a lane does if it could not claim a document."""
     if slot.is_trial_running:
         return Next.WAIT
     return Next.TRY_CLOSING if slot.is_retry_due else Next.END
@@ -65,125 +66,130 @@ def after_no_claim(slot: SlotRow) -> Next:
 
 @dataclass
 class Shared:
-    """What one worker's lanes share. Belongs to one event loop."""
+    """The state that one worker's lanes share. Belongs to one event loop."""
 
     runner: DocumentRunner
     scope: Scope
     on_progress: Progress | None = None
     counts: ProgressCounts = field(default_factory=ProgressCounts)
-    open: set[asyncio.Task[Any] | None] = field(default_factory=set)  # the lanes side by side
-    most: int = MAX_CONCURRENCY  # of them: fewer after a 429
-    changes: int = 0  # how many notifications about slots or permits have come
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    lanes: set[asyncio.Task[Any] | None] = field(default_factory=set)  # those that run at the same time
+    max_lanes: int = MAX_CONCURRENCY  # lower after a 429
+    changes: int = 0  # the number of notifications received about slots or permits
+    notified: asyncio.Event = field(default_factory=asyncio.Event)
     turns: Batches[tuple[str, bool], Turn] = field(init=False)
 
     def __post_init__(self) -> None:
         self.turns = Batches(self._take_turns)
 
     @property
-    def are_too_many(self) -> bool:
-        return len(self.open) > self.most
+    def has_too_many_lanes(self) -> bool:
+        """Whether a lane has to end."""
+        return len(self.lanes) > self.max_lanes
 
     def may_start(self) -> bool:
+        """Whether another document may be started: the limit is not reached and the worker is not lost."""
         is_full = self.scope.limit is not None and self.counts.started >= self.scope.limit
         return not (is_full or self.runner.worker.is_lost)
 
     def count(self, end: DocumentEnd) -> None:
+        """Count one document and report the progress."""
         self.counts.count(end)
-        self._show()
+        self._report()
 
-    def read_part(self, read: PartsRead) -> None:
+    def report_part(self, read: PartsRead) -> None:
+        """Report progress within a long document."""
         self.counts.reading = read
-        self._show()
+        self._report()
 
-    def _show(self) -> None:
+    def _report(self) -> None:
         if self.on_progress is not None:
             self.on_progress(self.counts)
 
-    async def wait_for_news(self) -> None:
-        await set_within(self.news, timing.current().look_again)
+    async def wait_for_notification(self) -> None:
+        """Wait for a notification, or until the next regular check."""
+        await wait_until_set(self.notified, timing.current().recheck)
 
-    async def _take_turns(self, asking: Sequence[tuple[str, bool]]) -> list[Turn]:
-        """Permits for the lanes that ask at the same moment: all at one slot, and one that is to be alone is alone."""
-        (slot, alone), count = asking[0], len(asking)
+    async def _take_turns(self, requests: Sequence[tuple[str, bool]]) -> list[Turn]:
+        """Request permits for lanes that need one at the same moment. All requests are equal: one slot, alone or not."""
+        (slot, alone), count = requests[0], len(requests)
         return await self.runner.ledger.run(self._acquire, slot, count, alone=alone)
 
     def _acquire(self, cur: Cursor, slot: str, count: int, *, alone: bool) -> list[Turn]:
         scope, worker = self.scope, self.runner.worker
-        has_work = may_ask(slots.get(cur, slot)) and claims.has_due(
+        has_work = may_send(slots.get(cur, slot)) and claims.has_due(
             cur, scope.stages, scope.documents, alone=alone, slot=slot
         )
         if not has_work:
             return [Turn.NO_WORK] * count
-        given = permits.acquire(cur, slot, worker.id, is_person=worker.is_person, is_exclusive=alone, count=count)
-        return [Turn.YOURS] * given + [Turn.WAIT] * (count - given)
+        granted = permits.acquire(cur, slot, worker.id, is_person=worker.is_person, is_exclusive=alone, count=count)
+        return [Turn.GRANTED] * granted + [Turn.WAIT] * (count - granted)
 
 
 class Lane:
-    """Holds a permit while there is work, and gives it up to a person between two calls."""
+    """Holds a permit while there is work. Between two calls it gives the permit up if a person waits for one."""
 
     def __init__(self, shared: Shared, freeze_watch: FreezeWatch, *, alone: bool = False) -> None:
-        self._shared, self._vigil, self._alone = shared, freeze_watch, alone
-        self._walker, self._slot = shared.runner, freeze_watch.slot
-        # The change this lane last acted upon. Each lane keeps its own: a flag would be reset by the first of them.
-        self._acted_upon = 0
-        # The next document's claim, made in the transaction of the last one's result.
+        self._shared, self._freeze_watch, self._alone = shared, freeze_watch, alone
+        self._runner, self._slot = shared.runner, freeze_watch.slot
+        # The last change this lane handled. Each lane has its own number: the first lane would reset a shared flag.
+        self._handled = 0
+        # The claim of the next document, made in the transaction of the previous result.
         self._ahead: asyncio.Task[tuple[int, Taken]] | None = None
 
     async def work(self) -> None:
-        """Work until there is nothing to claim, or nothing new may be started."""
+        """Work until no document can be claimed, or no new one may be started."""
         while await self._wait_for_permit():
             is_given_up = False
             try:
                 is_given_up = await self._work_while_permitted()
             finally:
-                if not is_given_up:  # else the person has it already
-                    await self._walker.ledger.run(permits.release, self._slot.name, self._walker.worker.id)
+                if not is_given_up:  # else the person has the permit already
+                    await self._runner.ledger.run(permits.release, self._slot.name, self._runner.worker.id)
             if not is_given_up:
                 return
 
     async def _wait_for_permit(self) -> bool:
-        """Wait for a permit for as long as there is work this lane could do. False where there is none."""
+        """Wait for a permit while there is work for this lane. False if there is none."""
         shared = self._shared
         while shared.may_start():
-            shared.news.clear()
-            self._acted_upon = shared.changes
+            shared.notified.clear()
+            self._handled = shared.changes
             turn = await shared.turns.submit((self._slot.name, self._alone))
-            if turn is Turn.YOURS:
+            if turn is Turn.GRANTED:
                 return True
             if turn is Turn.NO_WORK:
                 break
-            await shared.wait_for_news()
-        await self._walker.ledger.run(permits.stop_waiting, self._slot.name, self._walker.worker.id)
+            await shared.wait_for_notification()
+        await self._runner.ledger.run(permits.stop_waiting, self._slot.name, self._runner.worker.id)
         return False
 
     async def _work_while_permitted(self) -> bool:
-        """Documents one after the other. True where the permit was given up to somebody who waits for it."""
+        """Work on one document after the other. True if the permit was given up to a person."""
         shared = self._shared
         while self._ahead is not None or shared.may_start():
             before, (row, claim) = await self._next_claim()
             if claim is None:
-                if await self._is_worth_another_look(row):
+                if await self._can_try_again(row):
                     continue
                 return False
             if not claim.items:
                 shared.count(DocumentEnd.DONE)
                 continue
-            with self._walker.commits.followed_by(claim, self._claim_ahead):
-                shared.count(await self._walker.ask_all(claim, self._vigil, self._epochs(row.epoch, before)))
-            if not self._alone and shared.are_too_many:
-                shared.open.discard(asyncio.current_task())  # at once: else another lane ends for the same reason
-                await self._give_back()
+            with self._runner.commits.followed_by(claim, self._claim_ahead):
+                shared.count(await self._runner.run_stages(claim, self._freeze_watch, self._epochs(row.epoch, before)))
+            if not self._alone and shared.has_too_many_lanes:
+                shared.lanes.discard(asyncio.current_task())  # before the next await, or another lane would end too
+                await self._release_claimed_ahead()
                 return False
-            if self._acted_upon != shared.changes:
-                self._acted_upon = shared.changes
-                if await self._gave_up_permit():
-                    await self._give_back()
+            if self._handled != shared.changes:
+                self._handled = shared.changes
+                if await self._give_up_permit_if_wanted():
+                    await self._release_claimed_ahead()
                     return True
         return False
 
     async def _next_claim(self) -> tuple[int, Taken]:
-        """The number of changes before the claim, the slot at the claim, and the claim if there was one."""
+        """The number of changes before the claim, the slot's row, and the claim if one was made."""
         if self._ahead is not None:
             claiming, self._ahead = self._ahead, None
             return await claiming
@@ -192,70 +198,70 @@ class Lane:
 
     def _claim_ahead(self) -> None:
         shared = self._shared
-        if self._alone or shared.are_too_many or shared.changes != self._acted_upon or not shared.may_start():
+        if self._alone or shared.has_too_many_lanes or shared.changes != self._handled or not shared.may_start():
             return
-        # Counted before anything else runs: lanes that ask at the same time must not pass the limit together.
+        # Counted before the first await, so that lanes that claim at the same time cannot exceed the limit.
         shared.counts.started += 1
         self._ahead = asyncio.create_task(self._claim())
-        # A lane that ends in an error, or is stopped, never awaits it, and asyncio would complain.
+        # A lane that fails or is stopped does not await this task. Reading its result keeps asyncio from logging an error.
         self._ahead.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
     async def _claim(self) -> tuple[int, Taken]:
         before, scope = self._shared.changes, self._shared.scope
         documents = None if scope.documents is None else tuple(scope.documents)
-        taken = await self._walker.commits.take(Want(self._slot.name, tuple(scope.stages), documents, self._alone))
+        taken = await self._runner.commits.take(Want(self._slot.name, tuple(scope.stages), documents, self._alone))
         if taken[1] is None:
             self._shared.counts.started -= 1
         return before, taken
 
-    async def _give_back(self) -> None:
-        """A document that was claimed ahead and not begun goes back."""
+    async def _release_claimed_ahead(self) -> None:
+        """Release a document that was claimed ahead and not started."""
         if self._ahead is None:
             return
         _, (_, claim) = await self._next_claim()
         if claim is not None:
             self._shared.counts.started -= 1
             reason = "not started: the slot was needed"
-            await self._walker.ledger.run(claims.release, self._walker.worker.id, claim, reason)
+            await self._runner.ledger.run(claims.release, self._runner.worker.id, claim, reason)
 
-    async def _epochs(self, first: int, looked_at: int) -> AsyncIterator[int]:
-        """The slot's epoch for each call of a document; ends where nothing new may be started: the slot is away, a
-        person waits for the permit, or the ledger gave this worker up."""
+    async def _epochs(self, first: int, handled: int) -> AsyncIterator[int]:
+        """Yield the slot's epoch for each call of a document. Ends when no new call may start: the slot is unavailable, a
+        person waits for the permit, or the ledger considers this worker dead."""
         epoch = first
-        while not self._walker.worker.is_lost:
+        while not self._runner.worker.is_lost:
             yield epoch
-            if self._shared.changes != looked_at:
-                looked_at = self._shared.changes
-                row = await registered(self._walker.ledger, self._slot)
+            if self._shared.changes != handled:
+                handled = self._shared.changes
+                row = await registered(self._runner.ledger, self._slot)
                 if row.breaker is not BreakerState.CLOSED or await self._is_permit_wanted():
                     return
                 epoch = row.epoch
 
     async def _is_permit_wanted(self) -> bool:
-        worker = self._walker.worker
-        return await self._walker.ledger.run(permits.is_wanted, self._slot.name, is_person=worker.is_person)
+        worker = self._runner.worker
+        return await self._runner.ledger.run(permits.is_wanted, self._slot.name, is_person=worker.is_person)
 
-    async def _gave_up_permit(self) -> bool:
-        """After a call: give the permit back where a person waits for it or N was lowered."""
-        worker, name = self._walker.worker, self._slot.name
-        return await self._walker.ledger.run(permits.give_up_if_wanted, name, worker.id, is_person=worker.is_person)
+    async def _give_up_permit_if_wanted(self) -> bool:
+        """Give the permit up if a person waits for one or the concurrency was lowered."""
+        worker, name = self._runner.worker, self._slot.name
+        return await self._runner.ledger.run(permits.give_up_if_wanted, name, worker.id, is_person=worker.is_person)
 
-    async def _is_worth_another_look(self, row: SlotRow) -> bool:
-        """Nothing was claimed: wait or try where the reason may be over in a moment."""
+    async def _can_try_again(self, row: SlotRow) -> bool:
+        """Whether to try to claim again, after waiting for a trial or running one."""
         match after_no_claim(row):
             case Next.WAIT:
-                self._shared.news.clear()
-                await self._shared.wait_for_news()
+                self._shared.notified.clear()
+                await self._shared.wait_for_notification()
                 return True
             case Next.TRY_CLOSING:
-                now = await try_closing(self._walker.ledger, self._walker.client, self._slot, self._walker.worker)
-                return now.breaker is BreakerState.CLOSED
+                after = await try_closing(self._runner.ledger, self._runner.client, self._slot, self._runner.worker)
+                return after.breaker is BreakerState.CLOSED
             case _:
                 return False
 
 
-async def set_within(event: asyncio.Event, seconds: float) -> None:
-    """Wait until `event` is set, or for so long."""
+async def wait_until_set(event: asyncio.Event, seconds: float) -> None:
+    """Wait until `event` is set, for at most `seconds`."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()

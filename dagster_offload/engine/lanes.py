@@ -1,8 +1,8 @@
-"""Lanes: how one worker works documents off at a slot, several side by side.
+"""Runs the lanes of one worker: several documents at a time at one slot.
 
-There are as many as the slot is wide and documents are due, and more are opened where it widens or more come due; the
-permits, not the lanes, keep the bound. Nothing new is started once the slot is away, the limit is reached or the worker
-was given up; open calls finish. What one lane does is in `engine/lane.py`.
+There are as many lanes as the slot's concurrency and the due documents allow. More are opened when either grows. The
+ledger's permits, not the lanes, limit the concurrency. No document is started once the slot is unavailable, the limit is
+reached or the worker is lost; open calls finish. `engine/lane.py` has what one lane does.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.client.prompt_cache import ask_prompt_cache_size
 from dagster_offload.engine.breaker import registered
 from dagster_offload.engine.document import DocumentRunner
-from dagster_offload.engine.lane import Lane, Scope, Shared, set_within
+from dagster_offload.engine.lane import Lane, Scope, Shared, wait_until_set
 from dagster_offload.engine.progress import Progress, ProgressCounts
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.slots import concurrency, slots
@@ -23,105 +23,109 @@ from dagster_offload.slot.config import MAX_CONCURRENCY, SlotConfig
 
 
 class Lanes:
-    """One worker's lanes over one scope."""
+    """One worker's lanes for one scope."""
 
     def __init__(self, runner: DocumentRunner, scope: Scope, on_progress: Progress | None = None) -> None:
-        self._walker, self._scope = runner, scope
+        self._runner, self._scope = runner, scope
         self._shared = Shared(runner, scope, on_progress)
-        self._width_news = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
+        self._steer_now = asyncio.Event()
+        self._opener: asyncio.Task[None] | None = None
 
     @property
     def counts(self) -> ProgressCounts:
+        """The progress so far."""
         return self._shared.counts
 
     async def work_at(self, slot: SlotConfig) -> None:
-        """Work off the scope's LLM stages at a slot until nothing is due, or nothing new may be started."""
+        """Work through the scope's LLM stages at a slot until nothing is due, or no document may be started."""
         self._listen()
-        row = await registered(self._walker.ledger, slot)
-        self._walker.on_busy = self._width_news.set if row.is_auto else self.narrow
-        self._walker.on_part = self._shared.read_part
+        row = await registered(self._runner.ledger, slot)
+        self._runner.on_busy = self._steer_now.set if row.is_auto else self.drop_lane
+        self._runner.on_part = self._shared.report_part
         stages, documents = self._scope.stages, self._scope.documents
-        most = self._capped(await self._walker.ledger.run(claims.count_due, stages, documents, slot=slot.name))
-        self.counts.total += most
+        due = self._within_limit(await self._runner.ledger.run(claims.count_due, stages, documents, slot=slot.name))
+        self.counts.total += due
         async with FreezeWatch(slot) as freeze_watch:
-            if most:
-                await self._side_by_side(freeze_watch)
-            # Documents that must run alone come last, so that the others are done first and never held up by them.
+            if due:
+                await self._run_lanes(freeze_watch)
+            # Documents that must run alone come last, so that they do not delay the others.
             await Lane(self._shared, freeze_watch, alone=True).work()
 
-    def _capped(self, documents: int) -> int:
+    def _within_limit(self, documents: int) -> int:
         return documents if self._scope.limit is None else min(documents, self._scope.limit)
 
-    def narrow(self) -> None:
-        """A 429 at a fixed N: one lane fewer for the rest of this work, never none."""
-        self._shared.most = max(min(self._shared.most, len(self._shared.open)) - 1, 1)
+    def drop_lane(self) -> None:
+        """Use one lane fewer from now on, but at least one. Called on a 429 where the concurrency is fixed."""
+        self._shared.max_lanes = max(min(self._shared.max_lanes, len(self._shared.lanes)) - 1, 1)
 
-    async def _side_by_side(self, freeze_watch: FreezeWatch) -> None:
-        """Lanes beside one another: one at once, so that nothing waits for an answer about places, then as many as the
-        slot is wide and have work. Ends with the last; the first error ends them all, and is raised as it is."""
-        self._shared.most = MAX_CONCURRENCY
+    async def _run_lanes(self, freeze_watch: FreezeWatch) -> None:
+        """Run lanes until the last one ends. The first starts at once, without waiting for the prompt cache size.
+
+        The first error cancels all lanes and is raised unwrapped.
+        """
+        self._shared.max_lanes = MAX_CONCURRENCY
         try:
             async with asyncio.TaskGroup() as group:
                 self._open_lane(group, freeze_watch)
-                self._keeper = group.create_task(self._keep_width(group, freeze_watch))
+                self._opener = group.create_task(self._open_lanes(group, freeze_watch))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
 
-    async def _keep_width(self, group: asyncio.TaskGroup, freeze_watch: FreezeWatch) -> None:
-        """Open lanes as the slot's width and the work allow, and find that width where it is found by trying."""
-        slot, ledger, loop = freeze_watch.slot, self._walker.ledger, asyncio.get_running_loop()
-        await self._learn_places(slot)
-        reached, look_at = 0, loop.time()
+    async def _open_lanes(self, group: asyncio.TaskGroup, freeze_watch: FreezeWatch) -> None:
+        """Open lanes as the slot's concurrency and the work allow. Steers the concurrency if it is automatic."""
+        slot, ledger, loop = freeze_watch.slot, self._runner.ledger, asyncio.get_running_loop()
+        await self._learn_prompt_cache_size(slot)
+        highest, check_at = 0, loop.time()
         while True:
-            self._width_news.clear()
+            self._steer_now.clear()
             row = await ledger.run(concurrency.steer, slot.name, slot.max_call_seconds)
-            # Work that nobody may claim yet would else be tried again with every permit that lanes bring back.
-            if row.concurrency > reached or loop.time() >= look_at:
-                reached, look_at = row.concurrency, loop.time() + timing.current().look_again
+            # Only on a rise or at intervals: counting due work after every released permit would find the same work, which
+            # may not be claimable yet.
+            if row.concurrency > highest or loop.time() >= check_at:
+                highest, check_at = row.concurrency, loop.time() + timing.current().recheck
                 for _ in range(await self._count_missing(row)):
                     self._open_lane(group, freeze_watch)
             waits = timing.current()
-            await set_within(self._width_news, waits.steer if row.is_auto else waits.look_again)
+            await wait_until_set(self._steer_now, waits.steer if row.is_auto else waits.recheck)
 
     async def _count_missing(self, row: SlotRow) -> int:
-        """Lanes the slot has room for and the scope has work for, beside those that are open."""
+        """How many more lanes the slot has room for and the scope has work for."""
         started, shared = self.counts.started, self._shared
-        room = self._capped(started + min(row.concurrency, shared.most) - len(shared.open)) - started
-        if room <= 0 or row.breaker is not BreakerState.CLOSED or self._walker.worker.is_lost:
+        room = self._within_limit(started + min(row.concurrency, shared.max_lanes) - len(shared.lanes)) - started
+        if room <= 0 or row.breaker is not BreakerState.CLOSED or self._runner.worker.is_lost:
             return 0
         stages, documents = self._scope.stages, self._scope.documents
-        return await self._walker.ledger.run(claims.due_beside, stages, documents, slot=row.name, at_most=room)
+        return await self._runner.ledger.run(claims.due_beside, stages, documents, slot=row.name, at_most=room)
 
     def _open_lane(self, group: asyncio.TaskGroup, freeze_watch: FreezeWatch) -> None:
         lane = group.create_task(Lane(self._shared, freeze_watch).work())
-        self._shared.open.add(lane)
+        self._shared.lanes.add(lane)
         lane.add_done_callback(self._lane_ended)
 
     def _lane_ended(self, lane: asyncio.Task[Any]) -> None:
-        self._shared.open.discard(lane)
-        if not self._shared.open and self._keeper is not None:
-            self._keeper.cancel()
+        self._shared.lanes.discard(lane)
+        if not self._shared.lanes and self._opener is not None:
+            self._opener.cancel()
 
-    async def _learn_places(self, slot: SlotConfig) -> None:
-        """Ask the server how many documents it keeps, where more than one may be in flight and nobody has said so."""
-        row = await registered(self._walker.ledger, slot)
+    async def _learn_prompt_cache_size(self, slot: SlotConfig) -> None:
+        """Query the server for its prompt cache size, if more than one call may be open and no person has set it."""
+        row = await registered(self._runner.ledger, slot)
         if row.places_from == "person" or (row.permits == 1 and not row.is_auto):
             return
-        word = await ask_prompt_cache_size(slot)
-        if word.answered:
-            await self._walker.ledger.run(slots.learn_places, slot.name, word.places)
+        size = await ask_prompt_cache_size(slot)
+        if size.answered:
+            await self._runner.ledger.run(slots.learn_places, slot.name, size.places)
 
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()
 
-        def hear(message: str) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody works here any more
-                loop.call_soon_threadsafe(self._heard, message)
+        def on_notify(message: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: no lane runs any more
+                loop.call_soon_threadsafe(self._notified, message)
 
-        self._walker.worker.on_notify(hear)
+        self._runner.worker.on_notify(on_notify)
 
-    def _heard(self, message: str) -> None:
+    def _notified(self, message: str) -> None:
         self._shared.changes += message != "freed"
-        self._shared.news.set()
-        self._width_news.set()
+        self._shared.notified.set()
+        self._steer_now.set()

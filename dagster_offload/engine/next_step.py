@@ -1,4 +1,4 @@
-"""What follows from one request about a passage. Pure: `engine/document.py` sends, `next_step` decides, document.py acts."""
+"""Decides what to do after one request. No I/O: `engine/document.py` sends the request and carries out the decision."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from dagster_offload.stages.catalog import LLMStage
 from dagster_offload.stages.questions import Question
 from dagster_offload.text.tokens import LEAST_TEXT_TOKENS, estimated_tokens
 
-CONTEXT_TOO_LONG = "context_too_long"  # a call's outcome
+CONTEXT_TOO_LONG = "context_too_long"  # the outcome of a call
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of one request: an answer, or an error. `call` is its row in the ledger."""
+    """The result of one request: an answer or an error. `call` is its row in the ledger."""
 
     call: CallRecord
     answer: str = ""
     error: Exception | None = None
     too_long: ContextOverflow | None = None  # the request, or its answer, did not fit the model's context
-    had_room_to_think: bool = False  # and the request asked for room beyond the answer's own bound
+    had_room_to_think: bool = False  # too long, but the request reserved room to think beyond the answer's limit
 
 
 @dataclass(frozen=True)
 class Step:
-    """What to do next. `call` goes into the ledger with it."""
+    """What to do next. `call` is recorded with it."""
 
     call: CallRecord
 
@@ -39,13 +39,13 @@ class Accept(Step):
 
 
 @dataclass(frozen=True)
-class SendAgain(Step):
-    """The same request, with less room to think."""
+class Resend(Step):
+    """Send the same request with less room to think."""
 
 
 @dataclass(frozen=True)
-class AskAgain(Step):
-    """A second question, which may get a better answer."""
+class RefineQuestion(Step):
+    """Send a second question, which may get a better answer."""
 
     fault: UnusableAnswer
     question: Question
@@ -53,25 +53,27 @@ class AskAgain(Step):
 
 @dataclass(frozen=True)
 class SplitSmaller(Step):
+    """Split the passage: the request or its answer was too long for the model's context."""
+
     too_long: ContextOverflow
 
 
 @dataclass(frozen=True)
 class Blame(Step):
-    """The document's own fault: there was an answer, and it is unusable."""
+    """A document fault: the slot answered, and the answer is unusable."""
 
     fault: UnusableAnswer
 
 
 @dataclass(frozen=True)
 class FindFault(Step):
-    """The call failed; whose fault that is takes a look at the slot."""
+    """The call failed. A check of the slot decides whose fault that is."""
 
     error: Exception
 
 
 def next_step(reply: Reply, question: Question, stage: LLMStage, text: str) -> Step:
-    """What follows from `reply` to `question` about `text`, a document or a part of one."""
+    """Decide what to do after `reply` to `question` about `text`, a document or a part of one."""
     if reply.error is not None:
         return _after_error(reply, reply.error)
     if reply.too_long is not None and estimated_tokens(text) > LEAST_TEXT_TOKENS:
@@ -80,12 +82,12 @@ def next_step(reply: Reply, question: Question, stage: LLMStage, text: str) -> S
         return Accept(reply.call, stage.parse(reply.answer).model_dump(mode="json"))
     except UnusableAnswer as fault:
         call = dataclasses.replace(reply.call, outcome=fault.code)
-        again = question.follow_up(fault, reply.answer)
-        return Blame(call, fault) if again is None else AskAgain(call, fault, again)
+        refined = question.follow_up(fault, reply.answer)
+        return Blame(call, fault) if refined is None else RefineQuestion(call, fault, refined)
 
 
 def _after_error(reply: Reply, error: Exception) -> Step:
     if reply.too_long is None:
         return FindFault(reply.call, error)
     call = dataclasses.replace(reply.call, outcome=CONTEXT_TOO_LONG)
-    return SendAgain(call) if reply.had_room_to_think else SplitSmaller(call, reply.too_long)
+    return Resend(call) if reply.had_room_to_think else SplitSmaller(call, reply.too_long)

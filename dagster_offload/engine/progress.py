@@ -1,4 +1,4 @@
-"""What a worker has done so far, in documents, and who is told."""
+"""The progress of a worker, in documents, and the callback that reports it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,18 +6,18 @@ from enum import StrEnum
 
 
 class DocumentEnd(StrEnum):
-    """How a worker's turn at one document ended."""
+    """How a worker's work on one document ended."""
 
     DONE = "done"
-    FAILED = "failed"  # a fault of the document, and no attempt is left
-    PUT_BACK = "put back"  # a fault of the document, which has attempts left
-    DEFERRED = "deferred"  # a fault of the slot
-    LEFT = "left"  # given back as it was, or no longer ours
+    FAILED = "failed"  # a document fault, and no attempt is left
+    PUT_BACK = "put back"  # a document fault, and attempts are left
+    DEFERRED = "deferred"  # a slot fault
+    LEFT = "left"  # released unchanged, or the claim was lost
 
 
 @dataclass(frozen=True)
 class PartsRead:
-    """How far a long document has been read for a stage: parts, and for `extract` pages by OCR."""
+    """How far a long document has been read for a stage, in parts; for `extract`, in pages read by OCR."""
 
     document: str
     stage: str
@@ -26,29 +26,31 @@ class PartsRead:
 
 
 def describe_parts_read(stage: str, done: int, total: int) -> str:
-    """How far a long document has come: its pages are read for `extract`, its parts for the other stages."""
+    """Progress in one long document, as a phrase: pages for `extract`, parts for the other stages."""
     return f"page {done} of {total}" if stage == "extract" else f"{done} of {total} parts"
 
 
 @dataclass
 class ProgressCounts:
-    """What a worker did so far, in documents."""
+    """What a worker has done so far, in documents."""
 
-    total: int = 0  # due when it began; more where more came due meanwhile
+    total: int = 0  # due at the start, or more if more became due
     done: int = 0
     failed: int = 0
     deferred: int = 0
     started: int = 0
-    machine_fault: str | None = None  # why documents wait for this machine to be put right
-    reading: PartsRead | None = None  # the long document that was told of last
-    # Extraction only: documents that failed and will be tried again, each with its reason. They are not in `ended`.
+    machine_fault: str | None = None  # the fault of this machine that documents wait for
+    reading: PartsRead | None = None  # the long document reported last
+    # Extraction only: documents that failed and will be retried, with their reasons. `ended` does not count them.
     to_retry: dict[str, str] = field(default_factory=dict)
 
     @property
     def ended(self) -> int:
+        """Documents done, failed or deferred."""
         return self.done + self.failed + self.deferred
 
     def count(self, end: DocumentEnd) -> None:
+        """Add one document."""
         if end is DocumentEnd.DONE:
             self.done += 1
         elif end is DocumentEnd.FAILED:

@@ -1,9 +1,9 @@
-"""A run over chosen documents: work through them, then report what is left and when to look again."""
+"""A run over chosen documents: works through them, then reports what is left and when to check again."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dagster_offload.engine.breaker import let_through
+from dagster_offload.engine.breaker import check_breaker
 from dagster_offload.engine.extract import extract_due
 from dagster_offload.engine.lane import Scope
 from dagster_offload.engine.lanes import Lanes
@@ -28,7 +28,7 @@ CLAIMED_ELSEWHERE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class RunSummary:
-    """How far a run over given documents came. All done = `wait_seconds` None and nothing in `failed`."""
+    """The state after a run over chosen documents. All are done if `wait_seconds` is None and `failed` is empty."""
 
     done: int
     failed: tuple[Unfinished, ...] = ()
@@ -46,10 +46,10 @@ def run_documents(
     run_id: str | None = None,
     on_progress: Progress | None = None,
 ) -> RunSummary:
-    """A person's click or a backfill: do `stages` of these documents, upstream first, and say what is still to wait for.
+    """Run `stages` of these documents, upstream first, and report what is left. For runs started by a person or a backfill.
 
-    Never waits itself for a slot that is away. Raises `NoSuchDocument` before anything is written, `SlotLost`, and
-    `SettingsError` where LLM stages are asked for and no slot is configured.
+    Does not wait for an unavailable slot. Raises `NoSuchDocument` before it writes anything, `SlotLost`, and
+    `SettingsError` if LLM stages are requested and no slot is configured.
     """
     missing = ledger.run(documents.missing_keys, keys)
     if missing:
@@ -77,7 +77,7 @@ async def _run_documents(
     async with open_client(settings.slots, ledger) as client:
         runner = document_runner(settings, ledger, client, worker)
         for slot, slot_stages in _slots_of_stages(settings, stages):
-            await let_through(ledger, client, slot, worker)
+            await check_breaker(ledger, client, slot, worker)
             await Lanes(runner, Scope(slot_stages, keys), on_progress).work_at(slot)
     unfinished = await ledger.run(claims.unfinished, keys, stages)
     row = None if (slot_now := settings.slots.for_prompt()) is None else await ledger.run(slots.get, slot_now.name)
@@ -85,29 +85,32 @@ async def _run_documents(
 
 
 def _slots_of_stages(settings: Settings, stages: Sequence[str]) -> Iterator[tuple[SlotConfig, list[str]]]:
-    """Where these stages may be done, best first: the deep slot, then `primary` for what the owner lets it do too."""
+    """The slots that may do these stages, best first: the deep slot, then `primary` for the stages it may do."""
     configured, declared = settings.slots, llm_stages(settings)
     first = configured.for_prompt()
-    asked = [name for name in declared if name in stages]
-    if first is None or not asked:
+    requested = [name for name in declared if name in stages]
+    if first is None or not requested:
         return
-    yield first, asked
-    may_be_small = [name for name in asked if declared[name].primary_may_do_it]
+    yield first, requested
+    may_be_small = [name for name in requested if declared[name].primary_may_do_it]
     if configured.primary is not None and first is not configured.primary and may_be_small:
         yield configured.primary, may_be_small
 
 
 def summarize_run(
-    asked: int, unfinished: Sequence[Unfinished], slot: SlotRow | None, default_wait_seconds: float
+    requested: int, unfinished: Sequence[Unfinished], slot: SlotRow | None, default_wait_seconds: float
 ) -> RunSummary:
-    """What a run over given documents does next: succeed, fail at once, or wait for the right time."""
+    """Decide what a run over chosen documents does next: succeed, fail at once, or wait, and for how long.
+
+    `requested` is the number of its documents.
+    """
     failed = tuple(u for u in unfinished if u.state in (State.FAILED, State.QUARANTINED, State.GONE))
     waiting = [u for u in unfinished if u not in failed]
-    done = asked - len({u.document for u in unfinished})
+    done = requested - len({u.document for u in unfinished})
     if failed or not waiting:
         return RunSummary(done, failed)
     if slot is not None and slot.breaker is not BreakerState.CLOSED and any(u.stage != EXTRACT for u in waiting):
-        # What the last refusal said, never the breaker's own `retry_at`: a run is not what tries the slot.
+        # The wait that the last refusal named, not the breaker's `retry_at`: runs do not try the slot.
         wait = default_wait_seconds if slot.refusal_wait_seconds is None else slot.refusal_wait_seconds
         return RunSummary(done, (), wait, describe_unavailable(slot), is_deferral=True, slot=slot.name)
     times = [u.seconds_to_due for u in waiting if u.seconds_to_due is not None]

@@ -1,6 +1,6 @@
-"""A scan: compare the library with the ledger, digest what may have changed, write down what is new, changed or gone.
+"""A scan compares the library with the ledger, digests files that may have changed, and stores what is new, changed or gone.
 
-No extraction and no Dagster here. A scan that would empty the ledger (an unmounted library) changes nothing.
+This module does not extract text. A scan that would empty the ledger (an unmounted library) changes nothing.
 """
 
 import time
@@ -25,7 +25,7 @@ VANISHED_SHARE = 0.2
 VANISHED_COUNT = 10
 BATCH = 100
 LEFT_OUT_SHOWN = 3
-TOO_LARGE = "too_large"  # how the reason of such a document begins
+TOO_LARGE = "too_large"  # the reason of such a document starts with this
 
 Progress = Callable[[int, int], None]  # done, total
 
@@ -58,11 +58,11 @@ def scan(
 ) -> ScanReport:
     """Bring the ledger's documents up to date with the library.
 
-    Raises `LibraryMissing`, or `ScanRefused` where the walk finds nothing while the ledger has documents, or more than
-    20 % and more than 10 of them are gone, unless `accept_vanished`.
+    Raises `LibraryMissing`. Unless `accept_vanished`, raises `ScanRefused` if the ledger has documents and either the
+    walk finds none, or more than 10 documents and more than 20 % are gone.
     """
     library = _library(settings)
-    with Worker(ledger, "scan", run_id=run_id):  # seen by others: one scan at a time is enough
+    with Worker(ledger, "scan", run_id=run_id):  # registered, so that other processes see that a scan runs
         return _scan(settings, ledger, library, accept_vanished=accept_vanished, on_progress=on_progress)
 
 
@@ -70,8 +70,8 @@ def _scan(
     settings: Settings, ledger: Ledger, library: Path, *, accept_vanished: bool, on_progress: Progress | None
 ) -> ScanReport:
     started = time.monotonic()
-    looked_at = ledger.run(documents.now)
-    last = ledger.run(_last_look, settings.max_file_size)
+    started_at = ledger.run(documents.now)
+    last = ledger.run(_last_scan, settings.max_file_size)
     found = walk(library, last.seen, _rules(settings))
     vanished = _vanished(found, last)
     if not accept_vanished:
@@ -79,7 +79,7 @@ def _scan(
 
     scan_id = ledger.run(documents.begin_scan)
     known = {row.key: row for row in ledger.run(documents.known_documents, [file.key for file in found.files])}
-    counts = _store_changes(settings, ledger, found.files, known, looked_at, on_progress)
+    counts = _store_changes(settings, ledger, found.files, known, started_at, on_progress)
     ledger.run(documents.mark_gone, vanished)
     ledger.run(documents.replace_unusable_names, found.unusable)
     ledger.run(
@@ -108,8 +108,8 @@ def _scan(
 
 
 def library_differs(settings: Settings, ledger: Ledger) -> str | None:
-    """By stats alone: what a scan would look at, in words; None where there is nothing. Raises `LibraryMissing`."""
-    last = ledger.run(_last_look, settings.max_file_size)
+    """Describe what a scan would store, by file stats alone; None if nothing changed. Raises `LibraryMissing`."""
+    last = ledger.run(_last_scan, settings.max_file_size)
     found = walk(_library(settings), last.seen, _rules(settings))
     vanished = len(_vanished(found, last))
     if found.files or vanished:
@@ -141,7 +141,7 @@ def _store_changes(
     ledger: Ledger,
     files: list[FileStat],
     known: dict[str, KnownDocument],
-    looked_at: datetime,
+    started_at: datetime,
     on_progress: Progress | None,
 ) -> _Counts:
     counts, current_recipes = _Counts(), recipes(settings)
@@ -167,7 +167,7 @@ def _store_changes(
             batch.append((file, found, unreadable))
         new = [(file, found) for file, found, _ in batch if found is not None and file.key not in known]
         others = [entry for entry in batch if entry[1] is None or entry[0].key in known]
-        ledger.run(_store_batch, new, others, current_recipes, looked_at)
+        ledger.run(_store_batch, new, others, current_recipes, started_at)
         if on_progress is not None:
             on_progress(min(start + BATCH, len(files)), len(files))
     return counts
@@ -178,36 +178,36 @@ def _store_batch(
     new: list[tuple[FileStat, str]],
     others: list[tuple[FileStat, str | None, str | None]],
     current_recipes: Mapping[str, str],
-    looked_at: datetime,
+    started_at: datetime,
 ) -> None:
     if new:
-        documents.store_new(cur, new, current_recipes, looked_at)
+        documents.store_new(cur, new, current_recipes, started_at)
     for file, found, unreadable in others:
-        documents.store(cur, file, found, unreadable, current_recipes, looked_at)
+        documents.store(cur, file, found, unreadable, current_recipes, started_at)
 
 
 @dataclass(frozen=True)
-class _LastLook:
-    """The documents present as the last scan left them: those to be compared by their stat, and the keys of the others."""
+class _LastScan:
+    """The documents present after the last scan: those to compare by stat, and the keys of the others."""
 
     seen: dict[str, SeenFile]
     others: list[str]
 
 
-def _last_look(cur: Cursor, max_file_size: int) -> _LastLook:
-    # Those refused for their size, and small enough for the setting as it is now, are to be read, unchanged or not.
+def _last_scan(cur: Cursor, max_file_size: int) -> _LastScan:
+    # Documents refused for their size that fit the present setting must be read, even if unchanged.
     seen, others = documents.seen_documents(cur), documents.other_present_keys(cur, TOO_LARGE, max_file_size)
     for key in others:
         seen.pop(key, None)
-    return _LastLook(seen, others)
+    return _LastScan(seen, others)
 
 
-def _too_large(file: FileStat, most: int) -> str | None:
-    return f"{TOO_LARGE}: {too_large(file.size, most)}" if file.size > most else None
+def _too_large(file: FileStat, limit: int) -> str | None:
+    return f"{TOO_LARGE}: {too_large(file.size, limit)}" if file.size > limit else None
 
 
-def _vanished(found: Walk, last: _LastLook) -> list[str]:
-    """Keys present in the ledger and not in the library; what lies in a folder we could not list is not gone."""
+def _vanished(found: Walk, last: _LastScan) -> list[str]:
+    """Keys that are in the ledger and not in the library. A document in a folder that cannot be listed is not gone."""
     if len(found.unchanged) == len(last.seen) and not last.others:
         return []
     here = {*found.unchanged, *(file.key for file in found.files)}
@@ -217,7 +217,7 @@ def _vanished(found: Walk, last: _LastLook) -> list[str]:
 
 def _refuse_mass_vanishing(library: Path, found: Walk, vanished: list[str], present: int) -> None:
     left_out = "".join(f" Left out: {folder.key} ({folder.reason})." for folder in found.left_out[:LEFT_OUT_SHOWN])
-    confirm = f"Nothing was changed.{left_out} Is it mounted? If this is meant: dagster-offload scan --accept-vanished"
+    confirm = f"Nothing was changed.{left_out} Is it mounted? To accept this: dagster-offload scan --accept-vanished"
     if present and not found.count:
         raise ScanRefused(f"no document found in {library}, while the ledger has {present}. {confirm}")
     if len(vanished) > VANISHED_COUNT and len(vanished) > VANISHED_SHARE * present:

@@ -1,8 +1,8 @@
 """What every worker of the engine sets up: the client, the threads for the ledger, and an event loop that signals stop.
 
-A signal handler may raise (Ctrl-C does, and Dagster's inside a step). Raised in a callback of an event loop, such an
-exception ends in the loop's log and the work goes on. So here a signal only cancels, and is raised again once the loop
-has ended.
+A signal handler may raise: Ctrl-C does, and so does Dagster's handler inside a step. An exception raised in a callback of
+an event loop only reaches the loop's log, and the work continues. So here a signal only cancels the work, and is raised
+again after the loop has ended.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def open_client(slots: Slots, ledger: AsyncLedger) -> AsyncIterator[AIClient]:
-    """A client for the block. What it found out is written down where the block ends well."""
+    """A client for the block. Its findings about the slots are stored if the block ends without an error."""
     configured = [slot for slot in (slots.deep, slots.primary) if slot is not None]
     known = {slot.name: await ledger.run(dialects.recall, slot) for slot in configured}
     async with AIClient(slots, known) as client:
@@ -44,12 +44,12 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_stoppable(work: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`, whose work is cancelled by SIGINT and SIGTERM where the process handles these.
+    """`asyncio.run`, cancelled by SIGINT and SIGTERM if the process handles them.
 
-    Raises what their handlers raise, after the work has ended; `KeyboardInterrupt` where they raise nothing.
+    After the work has ended, raises what their handlers raise, or `KeyboardInterrupt` if they raise nothing.
     """
     if threading.current_thread() is not threading.main_thread():
-        return asyncio.run(work)  # signals are the main thread's
+        return asyncio.run(work)  # only the main thread handles signals
     stop = _Stop()
     try:
         with stop.instead_of_handlers():
@@ -68,10 +68,10 @@ class _Stop:
 
     @contextmanager
     def instead_of_handlers(self) -> Iterator[None]:
-        # What is ignored stays ignored, and what ends the process at once still does.
+        # Ignored signals stay ignored, and a signal that ends the process at once still does.
         before = {signum: handler for signum in STOPS if callable(handler := signal.getsignal(signum))}
         for signum in before:
-            signal.signal(signum, self._heard)
+            signal.signal(signum, self._on_signal)
         try:
             yield
         finally:
@@ -80,12 +80,12 @@ class _Stop:
 
     async def end_early(self, work: Coroutine[Any, Any, T]) -> T:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        if self.signum is not None:  # it came before there was a loop
+        if self.signum is not None:  # the signal came before the loop existed
             work.close()
             raise asyncio.CancelledError
         return await work
 
-    def _heard(self, signum: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
         self.signum = signum
         if self._loop is not None and self._task is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._task.cancel)
@@ -94,18 +94,19 @@ class _Stop:
 LEDGER_THREADS = 4
 
 
-# How long a thread that computes (telling Dagster, say) may keep the interpreter from the event loop: Python's own 5 ms
-# are as long as all else that passes between an answer and the next call.
+# How long a computing thread (one that reports to Dagster, for example) may keep the interpreter from the event loop.
+# Python's default of 5 ms would double the time between an answer and the next call.
 SWITCH_SECONDS = 0.0001
 
 
 def document_runner(settings: Settings, ledger: AsyncLedger, client: AIClient, worker: Worker) -> DocumentRunner:
+    """A runner with the stages and recipes of the settings."""
     return DocumentRunner(settings, ledger, client, worker, llm_stages(settings), recipes(settings))
 
 
 @contextmanager
 def ledger_executor() -> Iterator[ThreadPoolExecutor]:
-    """Threads for the ledger beside an event loop that comes first."""
+    """Threads for the ledger. While they exist, threads yield to the event loop sooner."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:

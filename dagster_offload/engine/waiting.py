@@ -1,7 +1,7 @@
-"""The wait of a run that was put off: it sleeps on the ledger's notifications until there is a reason to go on.
+"""The wait of a deferred run: it waits for a notification of the ledger until it has a reason to continue.
 
-It holds one database connection and no claim, no permit and no worker. A Postgres that goes away during the wait does not
-end it, and is not started from here: whoever runs the home does that.
+A waiting run holds one database connection, and no claim, no permit and no worker. If Postgres becomes unavailable, the
+wait continues; it does not start Postgres, which belongs to the process that runs the home.
 """
 
 import logging
@@ -18,15 +18,15 @@ from dagster_offload.ledger.work.waiting_runs import WaitingRun
 
 logger = logging.getLogger(__name__)
 
-# A cancel must be noticed within a second. One round costs 0.1 ms.
+# A cancel must be noticed within a second. One check costs 0.1 ms.
 CHECK_STOP_SECONDS = 0.5
-# Without a notification: documents done by a worker that records nothing in Dagster, or a lost notification.
+# For changes without a notification: a worker that records nothing in Dagster, or a lost notification.
 CHECK_EVERY_SECONDS = 10.0
 RECONNECT_SECONDS = 2.0
 
 
 class WaitEnd(StrEnum):
-    """Why a wait is over."""
+    """Why a wait ended."""
 
     SLOT_ANSWERS = "the slot answers again"
     DOCUMENTS_DONE = "another worker has finished its documents"
@@ -34,8 +34,8 @@ class WaitEnd(StrEnum):
     STOPPED = "it was stopped"
 
 
-def reason_to_go_on(waiting: WaitingRun | None) -> WaitEnd | None:
-    """Decide from what the ledger says; None = wait on. A wait the ledger knows nothing of ends by time alone."""
+def reason_to_continue(waiting: WaitingRun | None) -> WaitEnd | None:
+    """Decide from the ledger's row; None = keep waiting. Without a row only the time limit ends the wait."""
     if waiting is None:
         return None
     if waiting.is_done:
@@ -66,7 +66,7 @@ def wait_for_work(
                         connection.execute(f"listen {channel}".encode())
                     return _watch(connection, run_id, deadline, is_stopped)
             except (*CONNECTION_LOST, OffloadError) as error:
-                logger.warning("run %s waits without its ledger: %s", run_id, error)
+                logger.warning("run %s is waiting and cannot use the ledger, will reconnect: %s", run_id, error)
             if (end := _sleep(min(time.monotonic() + RECONNECT_SECONDS, deadline), is_stopped)) is not None:
                 return end
             if time.monotonic() >= deadline:
@@ -76,12 +76,12 @@ def wait_for_work(
 def _watch(connection: Connection, run_id: str, deadline: float, is_stopped: Callable[[], bool]) -> WaitEnd:
     while True:
         with connection.cursor() as cursor:
-            reason = reason_to_go_on(waiting_runs.find(cursor, run_id))
+            reason = reason_to_continue(waiting_runs.find(cursor, run_id))
         if reason is not None:
             return reason
-        next_look = min(time.monotonic() + CHECK_EVERY_SECONDS, deadline)
+        next_check = min(time.monotonic() + CHECK_EVERY_SECONDS, deadline)
         is_notified = False
-        while not is_notified and (left := next_look - time.monotonic()) > 0:
+        while not is_notified and (left := next_check - time.monotonic()) > 0:
             if is_stopped():
                 return WaitEnd.STOPPED
             is_notified = _is_notified(connection, min(left, CHECK_STOP_SECONDS))
@@ -98,7 +98,7 @@ def _sleep(until: float, is_stopped: Callable[[], bool]) -> WaitEnd | None:
 
 
 def _is_notified(connection: Connection, seconds: float) -> bool:
-    """Whether a breaker or recorded results changed, as soon as one did; False after `seconds`."""
+    """Wait for a change of a breaker or of recorded results; False if none came within `seconds`."""
     return any(
         notification.channel.endswith(outbox.RECORDED_CHANNEL_SUFFIX) or notification.payload.startswith("breaker:")
         for notification in connection.notifies(timeout=seconds, stop_after=1)

@@ -1,10 +1,10 @@
-"""Whether to launch a drain now: look at the backlog, live drains, probe and circuit breaker, then decide."""
+"""Decides whether to launch a drain now, from the backlog, live drains, the health probe and the circuit breaker."""
 
 from dataclasses import dataclass
 
 from dagster_offload import timing
 from dagster_offload.client.probe import probe
-from dagster_offload.engine.breaker import let_through, look_at
+from dagster_offload.engine.breaker import check_breaker, probe_slot
 from dagster_offload.engine.session import open_client, run_stoppable
 from dagster_offload.errors import NeedsPatience
 from dagster_offload.ledger.core.aio import AsyncLedger
@@ -22,23 +22,23 @@ from dagster_offload.stages.graph import DRAIN_STAGES
 
 
 def describe_unavailable(slot: SlotRow) -> str:
-    """One line: `deep is away: upstream_cold since 14:02 (next look 14:03:10)`."""
+    """One line: `deep is unavailable: upstream_cold since 14:02 (next check 14:03:10)`."""
     if slot.breaker is BreakerState.MISCONFIGURED:
-        way_out = f"change the setting, or dagster-offload slot set {slot.name} --try-again"
-        away = f"{slot.name} is misconfigured: {slot.reason_text}; {way_out}"
+        next_step = f"change the setting, or dagster-offload slot set {slot.name} --try-again"
+        state = f"{slot.name} is misconfigured: {slot.reason_text}; {next_step}"
     else:
-        away = f"{slot.name} is away: {slot.reason_text}"
+        state = f"{slot.name} is unavailable: {slot.reason_text}"
     if slot.is_retry_due:
-        return f"{away}; {CHECKED_AT_THE_NEXT_TICK}"
-    return f"{away} (next look {slot.retry_at.astimezone():%H:%M:%S})" if slot.retry_at else away
+        return f"{state}; {CHECKED_AT_THE_NEXT_TICK}"
+    return f"{state} (next check {slot.retry_at.astimezone():%H:%M:%S})" if slot.retry_at else state
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether to launch a drain now, and the reason with its numbers."""
+    """Whether to launch a drain now, and why, with the numbers."""
 
     launch: bool
-    words: str
+    message: str
 
 
 def should_drain(
@@ -51,22 +51,23 @@ def should_drain(
     slot: SlotRow | None,
     needs_patience: bool = False,
 ) -> Decision:
-    """Decide from what was looked at, cheapest first; no I/O.
+    """Decide from the given facts, without I/O.
 
-    `backlog` = documents due, `waiting` = put off; `needs_patience`: the sensor's short trial got no answer.
+    `backlog` counts documents due, `waiting` counts deferred ones. `needs_patience`: the sensor's short trial got no answer.
     """
     if not is_configured:
         return Decision(False, "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
     if live_drains:
-        return Decision(False, f"{live_drains} drain is at work; {Backlog(backlog, waiting)}")
+        return Decision(False, f"{live_drains} drain is running; {Backlog(backlog, waiting)}")
     if not backlog + waiting:
         return Decision(False, "nothing is due: 0 documents due, 0 deferred")
     counts = str(Backlog(backlog, waiting))
     if probe is not None and not probe.healthy:
-        return Decision(False, f"the deep slot's health probe says {probe.reason}; {counts}")
+        return Decision(False, f"the deep slot's health probe reports {probe.reason}; {counts}")
     if needs_patience:
-        words = f"the deep slot gave no answer within {timing.current().sensor_trial:g} s: a drain waits as long as for any call"
-        return Decision(True, f"{words}; {counts}")
+        limit = f"{timing.current().sensor_trial:g} s"
+        message = f"the deep slot gave no answer within {limit}: a drain waits longer, up to the limit of a call"
+        return Decision(True, f"{message}; {counts}")
     if slot is not None and slot.breaker is not BreakerState.CLOSED:
         return Decision(False, f"{describe_unavailable(slot)}; {counts}")
     if not backlog:
@@ -75,7 +76,7 @@ def should_drain(
 
 
 def decide_drain(settings: Settings, ledger: Ledger) -> Decision:
-    """Look at backlog, live drains, probe and breaker, with a trial where one is due; then decide. Takes seconds."""
+    """Read the backlog, live drains, probe and breaker, run a trial if one is due, then decide. Takes seconds."""
     return run_stoppable(_decide_drain(settings, ledger))
 
 
@@ -85,33 +86,33 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
         ledger.run(slots.refuse_lost_slot, settings.slots)
         return should_drain(is_configured=False, backlog=0, waiting=0, live_drains=0, probe=None, slot=None)
     row = ledger.run(slots.register, deep, recipes(settings))
-    found = ledger.run(claims.backlog, DRAIN_STAGES)
+    backlog = ledger.run(claims.backlog, DRAIN_STAGES)
     live = len(ledger.run(live_workers, ledger.schema, "drain"))
-    seen, needs_patience = None, False
-    if found.due + found.waiting and not live:
+    health, needs_patience = None, False
+    if backlog.due + backlog.waiting and not live:
         if row.breaker is BreakerState.CLOSED:
-            seen = await probe(deep)
+            health = await probe(deep)
         else:
-            seen, row = await look_at(AsyncLedger(ledger), deep)
-            if seen.healthy and row.is_retry_due:
+            health, row = await probe_slot(AsyncLedger(ledger), deep)
+            if health.healthy and row.is_retry_due:
                 try:
                     row = await _try_closing(settings, ledger, deep)
                 except NeedsPatience:
                     needs_patience = True
-        found = ledger.run(claims.backlog, DRAIN_STAGES)
+        backlog = ledger.run(claims.backlog, DRAIN_STAGES)
     return should_drain(
         is_configured=True,
-        backlog=found.due,
-        waiting=found.waiting,
+        backlog=backlog.due,
+        waiting=backlog.waiting,
         live_drains=live,
-        probe=seen,
+        probe=health,
         slot=row,
         needs_patience=needs_patience,
     )
 
 
 async def _try_closing(settings: Settings, ledger: Ledger, deep: SlotConfig) -> SlotRow:
-    """A trial of the sensor's own: a slot that is healthy but refuses costs no Dagster run. Raises `NeedsPatience`."""
+    """Run a short trial in the sensor, so that a healthy slot that refuses work costs no run. Raises `NeedsPatience`."""
     with Worker(ledger, "sensor") as worker:
         async with open_client(settings.slots, AsyncLedger(ledger)) as client:
-            return await let_through(AsyncLedger(ledger), client, deep, worker, timing.current().sensor_trial)
+            return await check_breaker(AsyncLedger(ledger), client, deep, worker, timing.current().sensor_trial)

@@ -16,7 +16,7 @@ def test_scan_then_drain_without_a_daemon(home: Home, router: Router) -> None:
 
     unavailable = home.run("drain", "--json")
     assert unavailable.returncode == 75
-    assert json.loads(unavailable.stdout)["reason"].startswith("deep is away: upstream_cold")
+    assert json.loads(unavailable.stdout)["reason"].startswith("deep is unavailable: upstream_cold")
 
     router.set(mode="awake")
     home.run("slot", "set", "deep", "--try-again")

@@ -11,14 +11,14 @@ import pytest
 
 from dagster_offload.drain import drain
 from dagster_offload.ledger.core.database import Ledger
-from tests.faults.raw_server import Asked, Line, RawServer, completion, reply
+from tests.faults.raw_server import CompletionRequest, Connection, RawServer, completion, reply
 from tests.support.cli import Call
 
 NAME = "rent [bold]\u202efdp.txt"  # shown as `rent [bold]txt.pdf`
 DRIVES = "\x1b]0;gone\x07\x9b2J\u202e\u2066"
 
 
-def hostile(line: Line, asked: Asked) -> bool:
+def hostile(line: Connection, asked: CompletionRequest) -> bool:
     """Answer classify with an invalid record, and summarize with a record full of control characters."""
     if "category" in json.dumps(asked.body["messages"]):
         content = json.dumps({"category": f"no such class {DRIVES}"})

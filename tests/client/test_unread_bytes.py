@@ -17,23 +17,23 @@ from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.faults import fault_reason, is_cut
 from dagster_offload.errors import is_deferrable_error
 from dagster_offload.slot.config import SlotConfig, Slots
-from tests.faults.raw_server import Asked, Line, RawServer, completion, reply
+from tests.faults.raw_server import CompletionRequest, Connection, RawServer, completion, reply
 
 
-def plain(asked: Asked, content: str) -> bytes:
+def plain(asked: CompletionRequest, content: str) -> bytes:
     return reply(200, completion(asked, content))
 
 
-def chunked(asked: Asked, content: str) -> bytes:
+def chunked(asked: CompletionRequest, content: str) -> bytes:
     body = completion(asked, content)
     return b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
 
 
-def lie(asked: Asked) -> bytes:
+def lie(asked: CompletionRequest) -> bytes:
     return plain(asked, "about another document")
 
 
-Surplus = Callable[[Asked], bytes]
+Surplus = Callable[[CompletionRequest], bytes]
 SURPLUS: dict[str, Surplus] = {
     "another answer": lie,
     "another answer in chunks": lambda asked: chunked(asked, "about another document"),
@@ -50,11 +50,11 @@ SURPLUS: dict[str, Surplus] = {
 class Surplusing:
     """Sends surplus bytes after the first answer: in the same packet, or after the client has read the answer."""
 
-    def __init__(self, answer: Callable[[Asked, str], bytes], surplus: Surplus, *, at_once: bool) -> None:
+    def __init__(self, answer: Callable[[CompletionRequest, str], bytes], surplus: Surplus, *, at_once: bool) -> None:
         self.answer, self.surplus, self.at_once = answer, surplus, at_once
         self.was_read, self.was_sent = threading.Event(), threading.Event()
 
-    def __call__(self, line: Line, asked: Asked) -> bool:
+    def __call__(self, line: Connection, asked: CompletionRequest) -> bool:
         answer = self.answer(asked, f"answer {asked.number}")
         if asked.number > 1:
             line.send(answer)
@@ -72,7 +72,7 @@ class Surplusing:
 @pytest.mark.parametrize("surplus", SURPLUS.values(), ids=SURPLUS)
 @pytest.mark.parametrize("is_read_before", [True, False], ids=["parsed", "in the socket"])
 async def test_bytes_after_an_answer_never_become_the_next_one(
-    answer: Callable[[Asked, str], bytes], surplus: Surplus, is_read_before: bool
+    answer: Callable[[CompletionRequest, str], bytes], surplus: Surplus, is_read_before: bool
 ) -> None:
     act = Surplusing(answer, surplus, at_once=False)
     with RawServer(act) as server:
@@ -83,19 +83,19 @@ async def test_bytes_after_an_answer_never_become_the_next_one(
             if is_read_before:
                 await let_the_event_loop_read()
             assert await client.call_deep("second") == "answer 2"
-        assert [asked.connection for asked in server.asked] == [1, 1]
+        assert [asked.connection for asked in server.requests] == [1, 1]
 
 
 @pytest.mark.parametrize("answer", [plain, chunked])
 @pytest.mark.parametrize("name", [name for name in SURPLUS if name != "bytes after the content length"])
 async def test_bytes_in_the_packet_of_an_answer_never_become_the_next_one(
-    answer: Callable[[Asked, str], bytes], name: str
+    answer: Callable[[CompletionRequest, str], bytes], name: str
 ) -> None:
     with RawServer(Surplusing(answer, SURPLUS[name], at_once=True)) as server:
         async with AIClient(Slots(deep=slot_at(server.url))) as client:
             assert await client.call_deep("first") == "answer 1"
             assert await client.call_deep("second") == "answer 2"
-        assert [asked.connection for asked in server.asked] == [1, 1]
+        assert [asked.connection for asked in server.requests] == [1, 1]
 
 
 async def test_an_answer_longer_than_its_content_length_is_cut_and_the_next_one_is_its_own() -> None:
@@ -152,13 +152,13 @@ async def test_an_answer_sent_before_the_request_is_refused(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("answer", [plain, chunked])
-async def test_a_connection_without_unread_bytes_is_kept(answer: Callable[[Asked, str], bytes]) -> None:
+async def test_a_connection_without_unread_bytes_is_kept(answer: Callable[[CompletionRequest, str], bytes]) -> None:
     act = Surplusing(answer, lambda _: b"", at_once=True)
     with RawServer(act) as server:
         async with AIClient(Slots(deep=slot_at(server.url))) as client:
             for number in (1, 2, 3):
                 assert await client.call_deep("question") == f"answer {number}"
-        assert [asked.connection for asked in server.asked] == [1, 2, 3]
+        assert [asked.connection for asked in server.requests] == [1, 2, 3]
 
 
 async def test_a_tls_connection_is_kept_and_its_unread_bytes_drop_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def test_the_sensor_runs_the_trial_itself_and_launches_when_it_is_answered(two: 
 @pytest.mark.rule("drain-3")
 def test_a_live_drain_is_judged_by_its_workers_heartbeat(two: Edge) -> None:
     with Worker(two.ledger, "drain", ("classify",)):
-        assert "1 drain is at work" in str(tick(two))
+        assert "1 drain is running" in str(tick(two))
     assert isinstance(tick(two), dg.RunRequest)
 
 

@@ -133,7 +133,7 @@ def dead_waiting_run(edge: Edge) -> str:
     edge.write(a="Invoice for 3 chairs. Total 300 EUR.")
     edge.scan()
     dead = run(edge, {RAN_ON_TAG: str(RanOn(host_name(), "the boot before", 1, "1"))})
-    edge.ledger.run(waiting_runs.put, dead, ["a.txt"], DRAIN_STAGES, "deep", "deep is away: upstream_cold")
+    edge.ledger.run(waiting_runs.put, dead, ["a.txt"], DRAIN_STAGES, "deep", "deep is unavailable: upstream_cold")
     return dead
 
 
@@ -147,7 +147,7 @@ def test_a_run_that_waited_when_its_process_died_is_cancelled_in_words(edge: Edg
     assert line == f"run {dead_waiting_run[:8]} (drain) waited, its documents stay due: it is reported as cancelled"
     assert last_message(edge, dead_waiting_run) == (
         "this machine was restarted while it ran. Its documents are safe in the ledger: what was not finished is taken up "
-        "again. It waited: deep is away: upstream_cold."
+        "again. It waited: deep is unavailable: upstream_cold."
     )
     assert edge.run_job("drain").output_for_node("drain_backlog")["done"] == 1
 
@@ -169,7 +169,7 @@ def test_a_run_that_waited_for_documents_that_are_done_by_now_succeeds_and_has_t
 
 def test_a_waiting_run_whose_process_lives_keeps_its_row(edge: Edge) -> None:
     waiting = run(edge, run_tags(os.getpid()))
-    edge.ledger.run(waiting_runs.put, waiting, [], DRAIN_STAGES, "deep", "deep is away")
+    edge.ledger.run(waiting_runs.put, waiting, [], DRAIN_STAGES, "deep", "deep is unavailable")
     with edge.ledger.transaction() as cur:
         cur.execute("update waiting_runs set since = since - interval '1 day'")
     assert sweep(reporter(edge)) == []

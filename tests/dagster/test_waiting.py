@@ -48,7 +48,7 @@ def test_a_run_whose_documents_are_all_done_ends() -> None:
 
 
 def test_a_run_that_waits_for_the_slot_defers() -> None:
-    summary = RunSummary(done=1, wait_seconds=90.0, wait_reason="deep is away: upstream_cold", is_deferral=True)
+    summary = RunSummary(done=1, wait_seconds=90.0, wait_reason="deep is unavailable: upstream_cold", is_deferral=True)
     with pytest.raises(StageDeferred, match="upstream_cold") as deferred:
         raise_for(summary, chosen=2)
     assert deferred.value.retry_after_minutes == 1.5

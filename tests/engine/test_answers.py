@@ -1,4 +1,4 @@
-"""Answers that are none, through the real engine: what is asked again, who pays, what is kept for a person."""
+"""Unusable answers in the real engine: what is retried, what costs an attempt, what is kept for a person."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def outcomes(engine: Engine) -> list[str]:
     ]
 
 
-def test_the_answers_that_failed_a_document_are_kept_for_the_person(engine: Engine) -> None:
+def test_the_answers_that_failed_a_document_are_kept_for_a_person(engine: Engine) -> None:
     engine.router.set(answers="garbage")
     engine.texts("a.txt")
     for _ in range(3):
@@ -34,11 +34,11 @@ def test_the_answers_that_failed_a_document_are_kept_for_the_person(engine: Engi
     assert engine.state("a.txt", CLASSIFY) == State.FAILED
     answer = "I would rather not answer in JSON."
     assert kept(engine) == [(CLASSIFY, "no_json", answer)] * refused_answers.KEPT_PER_ITEM
-    told = engine.sql("select reason from transitions union all select reason from work_items")
-    assert not any(answer in str(row["reason"]) for row in told)
+    reasons = engine.sql("select reason from transitions union all select reason from work_items")
+    assert not any(answer in str(row["reason"]) for row in reasons)
 
 
-def test_a_blank_answer_is_asked_for_once_more_without_a_schema(engine: Engine) -> None:
+def test_a_blank_answer_is_retried_once_without_a_schema(engine: Engine) -> None:
     engine.router.set(response_format="blanks")
     engine.texts("a.txt")
     engine.drain()
@@ -47,7 +47,7 @@ def test_a_blank_answer_is_asked_for_once_more_without_a_schema(engine: Engine) 
     assert engine.sql("select 1 from work_items where attempts > 0") == []
 
 
-def test_an_answer_cut_at_its_limit_is_asked_for_once_more(engine: Engine) -> None:
+def test_an_answer_cut_at_its_limit_is_retried_once(engine: Engine) -> None:
     engine.router.set(answers="length")
     engine.texts("a.txt")
     engine.drain(CLASSIFY)
@@ -56,9 +56,7 @@ def test_an_answer_cut_at_its_limit_is_asked_for_once_more(engine: Engine) -> No
 
 
 @pytest.mark.parametrize("behaviour", ["obeys_effort", "obeys_no_think", "always"])
-def test_no_document_pays_for_a_server_that_has_to_be_told_otherwise_not_to_think(
-    engine: Engine, behaviour: str
-) -> None:
+def test_a_server_with_another_switch_for_thinking_costs_no_document_an_attempt(engine: Engine, behaviour: str) -> None:
     engine.router.set(thinking=behaviour)
     engine.texts("a.txt", "b.txt")
     summary = engine.drain()
@@ -67,7 +65,7 @@ def test_no_document_pays_for_a_server_that_has_to_be_told_otherwise_not_to_thin
     calls = len(engine.router.completions())
     engine.texts("c.txt")
     engine.drain()
-    assert len(engine.router.completions()) == calls + 2, "the next drain knows the way"
+    assert len(engine.router.completions()) == calls + 2, "the next drain knows the dialect"
 
 
 def test_a_second_question_is_served_by_the_prompt_cache(engine: Engine) -> None:
@@ -78,7 +76,7 @@ def test_a_second_question_is_served_by_the_prompt_cache(engine: Engine) -> None
     assert engine.router.log()["read_ratio"] == pytest.approx(1.0, abs=0.02)
 
 
-def test_a_server_is_found_out_anew_when_its_settings_change_and_after_a_day(engine: Engine) -> None:
+def test_a_servers_dialect_is_detected_again_when_its_settings_change_and_after_a_day(engine: Engine) -> None:
     engine.router.set(response_format="refused")
     engine.texts("a.txt")
     engine.drain()
@@ -91,7 +89,7 @@ def test_a_server_is_found_out_anew_when_its_settings_change_and_after_a_day(eng
     assert engine.ledger.run(dialects.recall, deep) == {}
 
 
-def test_refused_answers_go_with_the_work_item(engine: Engine, tmp_path: Path) -> None:
+def test_refused_answers_are_deleted_with_the_work_item(engine: Engine, tmp_path: Path) -> None:
     (engine.library / "a.txt").write_text("The first text of this document.")
     engine.scan()
     engine.router.set(answers="garbage")
@@ -102,7 +100,7 @@ def test_refused_answers_go_with_the_work_item(engine: Engine, tmp_path: Path) -
     assert kept(engine) == []
 
 
-# A server that thinks whatever it is told, and adds the bound to the prompt before it looks whether its context holds that
+# A server that always thinks, and checks whether its context holds the prompt and the token limit together
 
 
 @pytest.mark.parametrize("setting", [None, 4_096, 32_768], ids=["not set", "set", "set too high"])
@@ -114,12 +112,12 @@ def test_room_to_think_never_makes_a_short_document_too_long(engine: Engine, set
     assert (summary.done, summary.failed, summary.left) == (8, 0, 0)
     assert engine.sql("select 1 from work_items where attempts > 0") == []
     refused = outcomes(engine).count("context_too_long")
-    assert refused <= 1, "once is enough to know the context"
+    assert refused <= 1, "one refusal is enough to learn the context"
     rooms = {entry["max_tokens"] for entry in engine.router.completions() if entry["outcome"] == "answered"}
-    assert max(rooms) > 2_000, "what the context has left is room to think"
+    assert max(rooms) > 2_000, "the rest of the context is room to think"
 
 
-def test_where_no_number_is_told_a_request_that_is_too_long_is_sent_once_more_without_the_room(
+def test_a_refusal_as_too_long_without_a_number_is_retried_once_without_room_to_think(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_numbers = {"message": "the request exceeds the context", "code": 400}
@@ -136,8 +134,8 @@ def test_where_no_number_is_told_a_request_that_is_too_long_is_sent_once_more_wi
     assert engine.sql("select 1 from work_items where attempts > 0") == []
 
 
-def test_where_the_context_leaves_too_little_room_to_think_a_document_is_split_smaller(engine: Engine) -> None:
-    """Each of its answers would be cut while the server still thinks."""
+def test_a_document_is_split_smaller_if_the_context_leaves_too_little_room_to_think(engine: Engine) -> None:
+    """Otherwise each of its answers would be cut while the server still thinks."""
     engine.router.set(thinking="always", thinking_tokens=2_000, context_tokens=4_096, too_long="vllm")
     engine.options["deep_context_tokens"] = 4_096
     engine.extracted("long.txt", texts={"long.txt": FILLER})
@@ -153,7 +151,7 @@ LONG = {f"{number}.txt": f"{number}.txt: a contract.\n{FILLER * 4}" for number i
 
 
 @pytest.mark.parametrize("how", ["cut_prompt", "empty"])
-def test_no_answer_to_half_a_document_is_recorded_and_the_context_is_learned(
+def test_an_answer_to_half_a_document_is_not_recorded_and_the_context_is_learned(
     engine: Engine, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     engine.router.set(context_tokens=4_096, too_long=how, tells_context=False)
@@ -168,7 +166,7 @@ def test_no_answer_to_half_a_document_is_recorded_and_the_context_is_learned(
     assert len(warnings) == (how == "cut_prompt")
 
 
-def test_a_server_that_stops_at_the_token_limit_is_asked_once_more_and_nothing_is_recorded(engine: Engine) -> None:
+def test_an_answer_that_stops_at_the_token_limit_is_retried_once_and_not_recorded(engine: Engine) -> None:
     engine.router.set(answers="stops_at_limit")
     engine.texts("a.txt")
     engine.drain(CLASSIFY)
@@ -176,7 +174,7 @@ def test_a_server_that_stops_at_the_token_limit_is_asked_once_more_and_nothing_i
 
 
 @pytest.mark.parametrize("behaviour", [{"system_role": False}, {"refuses": ["max_tokens"]}, {"answers": "channels"}])
-def test_a_server_with_ways_of_its_own_does_every_document_at_the_cost_of_one_call(
+def test_a_server_with_its_own_dialect_costs_one_extra_call_for_all_documents(
     engine: Engine, behaviour: dict[str, object]
 ) -> None:
     engine.router.set(**behaviour)
@@ -190,16 +188,18 @@ def test_a_server_with_ways_of_its_own_does_every_document_at_the_cost_of_one_ca
     ]
 
 
-def test_an_empty_answer_to_a_schema_is_asked_for_without_it(engine: Engine) -> None:
+def test_an_empty_answer_to_a_schema_is_retried_without_the_schema(engine: Engine) -> None:
     engine.router.set(response_format="empty")
     engine.texts("a.txt", "b.txt", "c.txt", "d.txt")
     summary = engine.drain(CLASSIFY)
     assert (summary.done, summary.failed) == (4, 0)
-    assert outcomes(engine).count("empty_answer") <= 3 * 3, "three documents for each way, then the prompt alone asks"
+    assert outcomes(engine).count("empty_answer") <= 3 * 3, (
+        "three documents for each JSON format, then only the prompt requests JSON"
+    )
     assert engine.sql("select 1 from work_items where attempts > 0") == []
 
 
-def test_a_dropped_way_of_asking_for_json_is_tried_again_after_a_wake(engine: Engine) -> None:
+def test_a_dropped_json_format_is_tried_again_after_a_wake(engine: Engine) -> None:
     engine.router.set(response_format="refused", system_role=False)
     engine.texts("a.txt")
     engine.drain()
@@ -209,4 +209,4 @@ def test_a_dropped_way_of_asking_for_json_is_tried_again_after_a_wake(engine: En
     engine.sql("update slots set epoch = epoch + 1")
     known = engine.ledger.run(dialects.recall, deep)
     assert "response_format" not in known
-    assert known["document"] == {"system message": "refused"}, "a chat template does not change in its sleep"
+    assert known["document"] == {"system message": "refused"}, "a chat template does not change while the slot sleeps"

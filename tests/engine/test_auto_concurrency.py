@@ -1,4 +1,4 @@
-"""How wide a drain works: found by trying, bound by the server's places, at no query per call."""
+"""The concurrency of a drain: found automatically, limited by the prompt cache size, without a query per call."""
 
 import itertools
 import threading
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
-def looks_often(change_timing: ChangeTiming) -> None:
+def frequent_checks(change_timing: ChangeTiming) -> None:
     change_timing(steer=0.05)
     change_timing(busy_pause=0.05)
 
 
 def open_beside(requests: list[dict[str, Any]]) -> list[int]:
-    """How many completions were worked on when each of these was taken up, itself included."""
+    """How many completions were open when each of these started, itself included."""
     return [sum(other["started"] <= each["started"] < other["ended"] for other in requests) for each in requests]
 
 
@@ -34,23 +34,25 @@ def keys(number: int) -> list[str]:
     return [f"{n:03}.txt" for n in range(number)]
 
 
-def test_auto_settles_at_the_width_of_a_server_that_refuses_above_it(engine: Engine) -> None:
-    engine.router.set(width=6, refuses_above=6, latency=0.3)  # far longer than anything this machine adds
+def test_auto_settles_at_the_limit_of_a_server_that_refuses_more_calls(engine: Engine) -> None:
+    engine.router.set(width=6, refuses_above=6, latency=0.3)  # far longer than the delays of this machine
     engine.texts(*keys(80))
     summary = engine.drain(deep_concurrency="auto")
     assert (summary.done, summary.failed, summary.deferred) == (80, 0, 0)
     answered = [entry for entry in engine.router.completions() if entry["outcome"] == "answered"]
     wide = Counter(open_beside(answered)[-60:-10]).most_common(1)[0][0]
     assert wide in (5, 6)
-    assert engine.router.log()["max_open"] <= 7, "one too many tells, and nobody else tries it at once"
+    assert engine.router.log()["max_open"] <= 7, (
+        "one refused call is enough, and no other drain repeats the attempt at once"
+    )
     assert engine.router.log()["refusals"] <= 4
-    assert set(Counter(engine.asked()).values()) <= {1, 2}, "only what was refused is asked again"
+    assert set(Counter(engine.asked()).values()) <= {1, 2}, "only refused documents are sent again"
     found = engine.slot().width_found
     assert found is not None
     assert found["width"] in (5, 6)
 
 
-def test_several_drains_at_auto_find_one_width_together(engine: Engine, ledger_url: str) -> None:
+def test_several_drains_at_auto_find_one_concurrency_together(engine: Engine, ledger_url: str) -> None:
     engine.router.set(width=4, refuses_above=4, latency=0.2)
     engine.texts(*keys(60))
     start = threading.Barrier(3)
@@ -76,14 +78,14 @@ def test_auto_starts_with_one_call_and_then_two(engine: Engine) -> None:
     assert all(after - before <= 1 for before, after in itertools.pairwise(beside))
 
 
-def test_calls_that_take_longer_than_accepted_keep_it_narrow(engine: Engine) -> None:
+def test_calls_that_take_longer_than_accepted_keep_the_concurrency_low(engine: Engine) -> None:
     engine.router.set(latency=0.1, width=8)
     engine.texts(*keys(8))
     engine.drain(deep_concurrency="auto", deep_max_call_seconds=0.05)
     assert engine.router.log()["max_open"] == 1
 
 
-def test_documents_in_flight_never_exceed_the_places_a_server_tells(engine: Engine) -> None:
+def test_documents_in_flight_never_exceed_the_prompt_cache_size_that_a_server_reports(engine: Engine) -> None:
     engine.router.set(width=3, tells_places=True, latency=0.05)
     engine.texts(*keys(12))
     assert engine.drain(deep_concurrency=8).done == 12
@@ -93,7 +95,7 @@ def test_documents_in_flight_never_exceed_the_places_a_server_tells(engine: Engi
     assert (row.permits, row.places, row.places_from, row.concurrency) == (8, 3, "server", 3)
 
 
-def test_a_persons_places_bind_where_the_server_tells_others(engine: Engine) -> None:
+def test_a_prompt_cache_size_set_by_a_person_overrides_the_servers(engine: Engine) -> None:
     engine.router.set(width=8, tells_places=True, latency=0.05)
     engine.ledger.run(slots.set_places, DEEP, 2)
     engine.texts(*keys(10))
@@ -101,7 +103,7 @@ def test_a_persons_places_bind_where_the_server_tells_others(engine: Engine) -> 
     assert engine.router.log()["max_open"] == 2
 
 
-def test_a_server_that_tells_nothing_is_used_at_n(engine: Engine) -> None:
+def test_a_server_that_reports_no_prompt_cache_size_gets_the_set_concurrency(engine: Engine) -> None:
     engine.router.set(latency=0.1, width=8)
     engine.texts(*keys(12))
     engine.drain(deep_concurrency=5)
@@ -109,7 +111,7 @@ def test_a_server_that_tells_nothing_is_used_at_n(engine: Engine) -> None:
     assert engine.slot().places is None
 
 
-def test_raising_n_while_a_drain_is_at_work_opens_more_calls(engine: Engine) -> None:
+def test_raising_the_concurrency_during_a_drain_opens_more_calls(engine: Engine) -> None:
     engine.texts(*keys(8))
     engine.router.set(hold=True, width=8)
     drain = engine.beside(engine.drain, deep_concurrency=2)
@@ -120,10 +122,10 @@ def test_raising_n_while_a_drain_is_at_work_opens_more_calls(engine: Engine) -> 
     assert drain.result().done == 8
 
 
-def test_a_drain_that_began_with_one_document_is_as_wide_as_n_once_more_are_due(
+def test_a_drain_that_began_with_one_document_opens_more_lanes_once_more_are_due(
     engine: Engine, change_timing: ChangeTiming
 ) -> None:
-    change_timing(look_again=0.05)
+    change_timing(recheck=0.05)
     engine.router.set(hold=True, width=8)
     engine.texts("first.txt")
     drain = engine.beside(engine.drain, deep_concurrency=4)
@@ -135,7 +137,8 @@ def test_a_drain_that_began_with_one_document_is_as_wide_as_n_once_more_are_due(
 
 
 def drain_with_a_lane_that_found_nothing(engine: Engine) -> Future[DrainSummary]:
-    """Two documents with one text at N = 2: while a lane's call for the first is held, the other cannot claim the copy."""
+    """Two documents with one text at concurrency 2: while the call for the first is held, the other lane cannot claim the
+    copy."""
     engine.router.set(hold=True, width=8)
     engine.extracted("first.txt", "copy.txt", texts=dict.fromkeys(["first.txt", "copy.txt"], "the same text"))
     drain = engine.beside(engine.drain, deep_concurrency=2)
@@ -144,10 +147,10 @@ def drain_with_a_lane_that_found_nothing(engine: Engine) -> Future[DrainSummary]
     return drain
 
 
-def test_a_lane_that_found_nothing_to_claim_is_replaced_once_there_is(
+def test_a_lane_that_ended_without_work_is_replaced_once_work_is_due(
     engine: Engine, change_timing: ChangeTiming
 ) -> None:
-    change_timing(look_again=0.05)
+    change_timing(recheck=0.05)
     drain = drain_with_a_lane_that_found_nothing(engine)
     engine.texts("another.txt")
     engine.router.wait(open=2)
@@ -155,20 +158,20 @@ def test_a_lane_that_found_nothing_to_claim_is_replaced_once_there_is(
     assert drain.result().done == 3
 
 
-def test_a_429_never_takes_the_last_lane(engine: Engine, change_timing: ChangeTiming) -> None:
+def test_a_429_never_ends_the_last_lane(engine: Engine, change_timing: ChangeTiming) -> None:
     change_timing(busy_pause=1.0)
     drain = drain_with_a_lane_that_found_nothing(engine)
-    engine.router.set(mode="refuse", status=429, hold=False)  # the call that is open is answered, its next is refused
+    engine.router.set(mode="refuse", status=429, hold=False)  # the open call is answered, the next one is refused
     engine.router.wait(refusals=1)
     engine.router.set(mode="awake")
     assert drain.result().left == 0
 
 
-@pytest.mark.parametrize(("places", "is_warned"), [(2, False), (1, True)])
-def test_a_drain_warns_where_the_server_read_documents_again_for_their_second_stage(
-    engine: Engine, places: int, is_warned: bool
+@pytest.mark.parametrize(("prompt_cache_size", "is_warned"), [(2, False), (1, True)])
+def test_a_drain_warns_if_the_server_read_documents_again_for_their_second_stage(
+    engine: Engine, prompt_cache_size: int, is_warned: bool
 ) -> None:
-    engine.router.set(width=places, latency=0.05)
+    engine.router.set(width=prompt_cache_size, latency=0.05)
     engine.texts(*keys(6))
     summary = engine.drain(deep_concurrency=2)
     assert (summary.warning is not None) == is_warned
@@ -195,5 +198,5 @@ def test_a_call_costs_no_query_beyond_claim_and_finish(engine: Engine, monkeypat
     steps.clear()
     engine.drain(limit=8)
     more = Counter(steps)
-    # Six documents more: a claim and two results each. The width's keeper may come to its two looks, or not.
+    # Six more documents: a claim and two results each. The task that opens lanes may add up to two checks.
     assert sum((more - few).values()) <= 6 * (1 + 2) + 3, more - few

@@ -1,4 +1,4 @@
-"""Which kind of failure an error is, and how long a trial that got a 429 is waited out. No slot and no ledger."""
+"""The kinds of failure, and the pause before a trial that got a 429 is repeated. No slot and no ledger."""
 
 import httpx
 import pytest
@@ -38,7 +38,7 @@ def test_a_failure_is_a_refusal_a_cut_or_an_error(error: Exception, expected: Fa
 BUSY = TrialVerdict(False, "HTTP 429", busy=True)
 
 
-def test_a_trial_that_got_a_429_is_sent_again_after_what_the_slot_asked_or_five_seconds() -> None:
+def test_a_trial_that_got_a_429_is_repeated_after_retry_after_or_five_seconds() -> None:
     assert busy_pause(BUSY, 2) == Timing().busy_pause
     assert busy_pause(TrialVerdict(False, "HTTP 429", busy=True, retry_after_seconds=7.0), 2) == 7.0
 
@@ -52,5 +52,5 @@ def test_a_trial_that_got_a_429_is_sent_again_after_what_the_slot_asked_or_five_
         (TrialVerdict(True, "answered"), 2),
     ],
 )
-def test_any_other_verdict_of_a_trial_stands(found: TrialVerdict, waits_left: int) -> None:
+def test_a_trial_with_any_other_result_is_not_repeated(found: TrialVerdict, waits_left: int) -> None:
     assert busy_pause(found, waits_left) is None

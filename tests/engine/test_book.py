@@ -1,4 +1,4 @@
-"""A book of 600 pages in 400 parts, interrupted 20 times at random: what was answered is never asked again."""
+"""A book of 600 pages in 400 parts, interrupted 20 times at random: no answered part is sent again."""
 
 import os
 import random
@@ -23,11 +23,11 @@ CONTEXT = 3_100
 ENGLISH = "On day {n} the landlord of house {n} wrote to the tenant of flat {n} about the rent of {n} pounds. "
 KOREAN = "{n}일에 {n}호의 집주인은 세입자에게 월세 {n}만 원에 대하여 편지를 썼다. "
 
-# How a stop comes, and how often. All but the last three may cost the call that is open.
-STOPS = {"killed": 3, "terminated": 3, "cut": 4, "cold": 5, "lost": 3, "click": 2}
+# The kinds of stop and their numbers. All but the last three may cost the open call.
+STOPS = {"killed": 3, "terminated": 3, "cut": 4, "cold": 5, "lost": 3, "run": 2}
 COST_A_CALL = {"killed", "terminated", "cut"}
 
-# As `dagster-offload drain` is stopped: SIGTERM is a Ctrl-C.
+# As in `dagster-offload drain`, SIGTERM has the effect of Ctrl-C.
 DRAIN = """
 import signal, sys
 from dagster_offload.drain import run_drain
@@ -48,7 +48,7 @@ def book() -> str:
 
 
 class Reader:
-    """Reads the book with one drain after the other, and stops them."""
+    """Reads the book with one drain after the other and stops each."""
 
     def __init__(self, engine: Engine, ledger_url: str) -> None:
         self.engine, self.ledger_url = engine, ledger_url
@@ -66,7 +66,7 @@ class Reader:
         self.engine.router.wait(answers=answers, timeout=60)
         if how == "lost":
             self.engine.die(self._worker())
-        elif how == "click":
+        elif how == "run":
             self.letters += 1
             assert self.engine.run(f"letter-{self.letters}.txt").done == 1
             self.engine.router.set(mode="cold")
@@ -96,10 +96,10 @@ class Reader:
 
 @pytest.mark.rule("answer-3")
 @pytest.mark.parametrize("seed", [2026])
-def test_a_book_interrupted_20_times_costs_its_parts_and_what_was_in_flight(
+def test_a_book_interrupted_20_times_costs_its_parts_and_the_calls_in_flight(
     engine: Engine, ledger_url: str, seed: int, change_timing: ChangeTiming
 ) -> None:
-    change_timing(heartbeat=0.2)  # a worker that was given up hears of it by its heartbeat
+    change_timing(heartbeat=0.2)  # a lost worker learns it from its heartbeat
     text = book()
     assert len(split(text, (Size(0, text_tokens(CONTEXT)),))) == PARTS
     engine.options["deep_context_tokens"] = CONTEXT
@@ -111,13 +111,13 @@ def test_a_book_interrupted_20_times_costs_its_parts_and_what_was_in_flight(
     reader = Reader(engine, ledger_url)
     reached = 0
     for how in stops:
-        if how == "click":
+        if how == "run":
             engine.extracted(f"letter-{reader.letters + 1}.txt", texts=letters)
         reader.stop(how, chance.randint(2, 14))
-        assert reader.done() >= reached, "a stop takes nothing back"
+        assert reader.done() >= reached, "a stop loses no answered part"
         reached = reader.done()
         assert engine.item("book.txt", SUMMARIZE)["attempts"] == 0
-    assert 60 < reached < PARTS, "every stop came while the book was read"
+    assert 60 < reached < PARTS, "every stop happened before the book was done"
 
     engine.drain()
     assert engine.counts(SUMMARIZE).done == 3

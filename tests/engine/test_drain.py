@@ -1,4 +1,4 @@
-"""A drain: every document asked once, the slot away, limits, several drains at once."""
+"""A drain: one call per stage, an unavailable slot, limits, several drains at once."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ KEYS = [f"{n}.txt" for n in range(6)]
 
 @pytest.mark.rule("answer-4")
 @pytest.mark.parametrize("concurrency", [1, 4])
-def test_each_stage_of_each_document_is_asked_once_and_the_server_reads_a_document_once(
+def test_each_stage_of_each_document_is_one_call_and_the_server_reads_a_document_once(
     engine: Engine, concurrency: int
 ) -> None:
     engine.router.set(latency=0.1)  # far longer than the time between a document's two calls, as with real models
@@ -40,7 +40,7 @@ def test_each_stage_of_each_document_is_asked_once_and_the_server_reads_a_docume
 
 
 @pytest.mark.rule("breaker-1")
-def test_an_away_slot_defers_and_costs_no_attempt_and_nothing_new_is_started(engine: Engine) -> None:
+def test_an_unavailable_slot_defers_the_document_costs_no_attempt_and_starts_no_other(engine: Engine) -> None:
     engine.router.set(mode="cold")
     engine.texts(*KEYS)
     summary = engine.drain()
@@ -52,7 +52,7 @@ def test_an_away_slot_defers_and_costs_no_attempt_and_nothing_new_is_started(eng
     assert (item["state"], item["attempts"], item["deferrals"]) == (State.DEFERRED, 0, 1)
 
 
-def test_a_drain_at_an_open_breaker_makes_no_call_before_its_time(engine: Engine) -> None:
+def test_a_drain_at_an_open_breaker_makes_no_call_before_the_trial_is_due(engine: Engine) -> None:
     engine.router.set(mode="busy")
     engine.texts(*KEYS)
     engine.drain()
@@ -61,7 +61,7 @@ def test_a_drain_at_an_open_breaker_makes_no_call_before_its_time(engine: Engine
     assert again.is_slot_unavailable
 
 
-def test_a_drain_ends_where_a_trial_is_due_and_the_probe_is_red(engine: Engine) -> None:
+def test_a_drain_ends_if_a_trial_is_due_and_the_probe_fails(engine: Engine) -> None:
     engine.router.set(mode="cold")
     engine.texts(*KEYS)
     engine.drain()
@@ -71,13 +71,13 @@ def test_a_drain_ends_where_a_trial_is_due_and_the_probe_is_red(engine: Engine) 
     assert len(engine.router.completions()) == 1
 
 
-def test_a_drain_that_looks_says_what_it_saw_and_no_older_story(engine: Engine) -> None:
+def test_a_drain_that_probes_the_slot_reports_the_new_reason(engine: Engine) -> None:
     engine.router.set(mode="busy")
     engine.texts(*KEYS)
     engine.drain()
     engine.ledger.run(slots.try_again, DEEP, "a person asked to try again")
     engine.router.set(mode="cold")
-    assert str(engine.drain().reason).startswith("deep is away: upstream_cold since ")
+    assert str(engine.drain().reason).startswith("deep is unavailable: upstream_cold since ")
 
 
 def test_the_slot_comes_back_and_everything_is_done_once(engine: Engine) -> None:
@@ -104,7 +104,7 @@ def test_limit_counts_documents_at_any_concurrency(engine: Engine) -> None:
     assert len(engine.asked()) == 5
 
 
-def test_limit_holds_where_answers_come_at_the_same_moment(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limit_holds_if_answers_arrive_at_the_same_moment(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     real = AIClient._request
     together = asyncio.Barrier(4)
 
@@ -123,23 +123,21 @@ def test_limit_holds_where_answers_come_at_the_same_moment(engine: Engine, monke
     assert len(engine.asked()) == 5
 
 
-def test_a_drain_of_one_stage_leaves_the_other_alone(engine: Engine) -> None:
+def test_a_drain_of_one_stage_does_not_touch_the_other(engine: Engine) -> None:
     engine.texts(*KEYS)
     engine.drain("summarize")
     assert {stage for _, stage in engine.asked()} == {SUMMARIZE}
     assert engine.counts(CLASSIFY).pending == 6
 
 
-def test_copies_are_asked_once(engine: Engine) -> None:
+def test_copies_share_one_call(engine: Engine) -> None:
     engine.extracted(*KEYS, texts=dict.fromkeys(KEYS, "the same text in all of them"))
     engine.drain(deep_concurrency=4)
     assert len(engine.asked()) == 2
     assert engine.counts(SUMMARIZE).done == 6
 
 
-def test_three_drains_at_once_never_have_more_than_n_calls_open_and_ask_nothing_twice(
-    engine: Engine, ledger_url: str
-) -> None:
+def test_three_drains_at_once_keep_to_the_concurrency_and_send_nothing_twice(engine: Engine, ledger_url: str) -> None:
     engine.router.set(latency=0.01)
     keys = [f"{n:02}.txt" for n in range(20)]
     engine.texts(*keys)
@@ -158,7 +156,7 @@ def test_three_drains_at_once_never_have_more_than_n_calls_open_and_ask_nothing_
     assert engine.sql("select 1 from permits") == []
 
 
-def test_lowering_n_while_a_drain_is_at_work_holds_from_the_next_call_on(engine: Engine) -> None:
+def test_lowering_the_concurrency_during_a_drain_applies_from_the_next_call(engine: Engine) -> None:
     engine.texts(*KEYS)
     engine.router.set(hold=True)
     drain = engine.beside(engine.drain, deep_concurrency=3)
@@ -173,7 +171,7 @@ def test_lowering_n_while_a_drain_is_at_work_holds_from_the_next_call_on(engine:
 
 
 @pytest.mark.rule("breaker-1")
-def test_a_call_that_another_worker_found_the_slot_away_beside_ends_and_nothing_follows_it(engine: Engine) -> None:
+def test_an_open_call_ends_and_no_other_follows_if_another_worker_finds_the_slot_unavailable(engine: Engine) -> None:
     engine.texts(*KEYS)
     engine.router.set(hold=True)
     drain = engine.beside(engine.drain)
@@ -182,7 +180,7 @@ def test_a_call_that_another_worker_found_the_slot_away_beside_ends_and_nothing_
         listener.execute(f"listen {engine.ledger.channel}")
         engine.ledger.run(breaker.open_breaker, DEEP, 1, "warming", None)
         assert list(listener.notifies(timeout=60, stop_after=1))
-        engine.sql("select pg_sleep(0.3)")  # the drain heard it too: the contract allows it a second
+        engine.sql("select pg_sleep(0.3)")  # the drain gets the notification too; the contract allows it a second
     engine.router.set(hold=False)
     summary = drain.result()
     assert engine.asked() == [(engine.asked()[0][0], CLASSIFY)]
@@ -190,7 +188,7 @@ def test_a_call_that_another_worker_found_the_slot_away_beside_ends_and_nothing_
     assert (summary.left, summary.is_slot_unavailable) == (6, True)
 
 
-def test_a_worker_the_ledger_gave_up_keeps_its_answer_starts_nothing_new_and_holds_nothing(engine: Engine) -> None:
+def test_a_lost_worker_keeps_its_answer_starts_nothing_new_and_holds_nothing(engine: Engine) -> None:
     engine.texts(*KEYS)
     engine.router.set(hold=True)
     drain = engine.beside(engine.drain)
@@ -203,24 +201,24 @@ def test_a_worker_the_ledger_gave_up_keeps_its_answer_starts_nothing_new_and_hol
     assert engine.sql("select 1 from permits") == []
     assert engine.counts(CLASSIFY).claimed == 0
     assert engine.drain().done == 6
-    assert len(engine.asked()) == 12, "the late answer was kept, so nothing is asked twice"
+    assert len(engine.asked()) == 12, "the late answer was kept, so nothing is sent twice"
 
 
-def test_a_dead_workers_permits_and_claims_come_back_while_a_drain_stands_in_line(
+def test_a_dead_workers_permits_and_claims_are_released_while_a_drain_waits_for_a_permit(
     engine: Engine, change_timing: ChangeTiming
 ) -> None:
     change_timing(heartbeat=0.1)
     change_timing(stale_heartbeat=0.5)
     change_timing(server_settled=0)
     engine.texts(*KEYS)
-    dead = engine.worker()  # a row that holds a permit and a claim, and no lock: kill -9 a moment ago
+    dead = engine.worker()  # its row holds a permit and a claim and no lock, as after kill -9
     assert engine.acquire(dead)
     engine.hold(dead)
     assert engine.drain().done == 6
     assert engine.sql("select 1 from workers where was_reclaimed")
 
 
-def test_a_slot_that_is_away_for_all_only_opens_once(engine: Engine) -> None:
+def test_a_slot_that_refuses_all_calls_opens_its_breaker_once(engine: Engine) -> None:
     engine.router.set(mode="cold", latency=0.05)
     engine.texts(*KEYS)
     summary = engine.drain(deep_concurrency=4)

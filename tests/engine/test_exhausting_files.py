@@ -1,4 +1,4 @@
-"""Files that are too large or take too long: named with their reason, and no other document waits for them."""
+"""Files that are too large or take too long: they fail with a reason, and no other document waits for them."""
 
 import functools
 import os
@@ -26,8 +26,8 @@ def sparse(path: Path, size: int) -> None:
     os.truncate(path, size)
 
 
-def test_a_huge_file_is_a_failed_document_with_its_reason_and_is_never_read(engine: Engine) -> None:
-    """Its digest alone would take an hour."""
+def test_a_huge_file_fails_with_a_reason_and_is_never_read(engine: Engine) -> None:
+    """Computing its digest alone would take an hour."""
     sparse(engine.library / "a huge disk image.txt", TEBIBYTE)
     (engine.library / "letter.txt").write_text(LETTER)
     report = engine.scan()
@@ -38,10 +38,10 @@ def test_a_huge_file_is_a_failed_document_with_its_reason_and_is_never_read(engi
     assert problem.reason is not None
     assert problem.reason.startswith("too_large: the file has 1,048,576 MiB, and the limit is 512 MiB")
     assert "OFFLOAD_MAX_FILE_SIZE" in problem.reason
-    assert engine.ledger.run(redo.retry, [EXTRACT]) == []  # a retry would meet the same limit
+    assert engine.ledger.run(redo.retry, [EXTRACT]) == []  # a retry would reach the same limit
 
 
-def test_a_huge_file_is_not_looked_at_again_until_the_limit_allows_it(engine: Engine) -> None:
+def test_a_huge_file_is_not_scanned_again_until_the_limit_allows_it(engine: Engine) -> None:
     path = engine.library / "minutes.txt"
     path.write_text(LETTER * 100)
     os.utime(path, (1_000_000_000, 1_000_000_000))
@@ -57,13 +57,15 @@ def test_a_huge_file_is_not_looked_at_again_until_the_limit_allows_it(engine: En
     assert library_differs(large, engine.ledger) is None
 
 
-def test_a_file_that_times_out_is_reported_and_the_others_go_on_meanwhile(
+def test_a_file_that_times_out_is_reported_and_the_others_continue_meanwhile(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extract_pool, "Extractor", functools.partial(Extractor, time_limit_seconds=20.0))
     monkeypatch.setattr(extract, "children_for", lambda wanted, _: Children(min(wanted, 2), 2 * 1024**3))
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    (engine.library / "a.html").write_text("<html><body>" + "<title" * 300_000)  # the extractor never ends with it
+    (engine.library / "a.html").write_text(
+        "<html><body>" + "<title" * 300_000
+    )  # the extractor never finishes this file
     letters = [f"letter {number}.txt" for number in range(5)]
     for name in letters:
         (engine.library / name).write_text(f"{LETTER} {name}")

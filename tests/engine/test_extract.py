@@ -1,4 +1,4 @@
-"""Texts are taken on all cores and written down in groups: nothing is lost, nothing is held for long."""
+"""Extraction uses all cores and stores texts in groups: no text is lost, and no claim is held for long."""
 
 import errno
 import os
@@ -30,14 +30,14 @@ from tests.support.engine import Engine
 COUNT = 60
 
 
-class Gate:
-    """Extractors that stop before a file named `slow` until they are let through, and are quick otherwise."""
+class BlockingExtractor:
+    """Extractors that block on a file named `slow` until `is_open` is set. All other files are quick."""
 
     def __init__(self) -> None:
         self.is_reached = threading.Event()
         self.is_open = threading.Event()
 
-    def extractor(self, **_options: Any) -> "Gate":
+    def extractor(self, **_options: Any) -> "BlockingExtractor":
         return self
 
     def extract(self, path: Path, *_given: Any, **_options: Any) -> Extracted:
@@ -48,18 +48,18 @@ class Gate:
 
     def close(self) -> None: ...
 
-    def __enter__(self) -> "Gate":
+    def __enter__(self) -> "BlockingExtractor":
         return self
 
     def __exit__(self, *_exc: object) -> None: ...
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    gate = Gate()
-    monkeypatch.setattr(extract_pool, "Extractor", gate.extractor)
-    yield gate
-    gate.is_open.set()
+def blocking(monkeypatch: pytest.MonkeyPatch) -> Iterator[BlockingExtractor]:
+    blocking = BlockingExtractor()
+    monkeypatch.setattr(extract_pool, "Extractor", blocking.extractor)
+    yield blocking
+    blocking.is_open.set()
 
 
 def written(engine: Engine, *keys: str) -> None:
@@ -84,7 +84,7 @@ def states(engine: Engine) -> dict[str, int]:
     return {row["state"]: row["n"] for row in rows}
 
 
-def test_texts_are_written_down_in_groups_and_each_once(engine: Engine) -> None:
+def test_texts_are_stored_in_groups_and_each_once(engine: Engine) -> None:
     written(engine, *notes())
     seen: list[int] = []
     counts = run_extraction(engine.settings(), engine.ledger, on_progress=lambda counts: seen.append(counts.done))
@@ -100,7 +100,7 @@ def test_texts_are_written_down_in_groups_and_each_once(engine: Engine) -> None:
         assert engine.counts(stage).pending == COUNT
 
 
-def test_what_stops_it_gives_everything_back_and_the_next_run_does_the_rest(engine: Engine) -> None:
+def test_an_interruption_releases_all_claims_and_the_next_run_does_the_rest(engine: Engine) -> None:
     written(engine, *notes())
 
     class Stopped(BaseException):
@@ -122,26 +122,26 @@ def test_what_stops_it_gives_everything_back_and_the_next_run_does_the_rest(engi
     assert len(engine.sql("select 1 from results")) == COUNT
 
 
-def test_beside_a_long_document_nothing_is_held_that_no_lane_reads(
-    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
+def test_during_a_long_document_no_claim_is_held_that_no_lane_reads(
+    engine: Engine, blocking: BlockingExtractor, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     change_timing(extraction_idle=0.05)
     written(engine, *notes(), "slow.txt", "z.txt")
     extraction = engine.beside(run_extraction, engine.settings(), engine.ledger)
-    assert gate.is_reached.wait(30)
+    assert blocking.is_reached.wait(30)
     engine.wait_until(
         "select 1 from work_items having count(*) filter (where state = 'claimed') = 1"
         " and count(*) filter (where stage = 'extract' and state = 'done') = 60"
     )
     assert claimed(engine) == ["slow.txt"]
-    gate.is_open.set()
+    blocking.is_open.set()
     assert extraction.result().done == COUNT + 2
     assert states(engine) == {"done": COUNT + 2}
 
 
-def test_what_lanes_slow_to_begin_gave_back_is_claimed_again_and_read(
-    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
+def test_documents_released_by_slow_lanes_are_claimed_again_and_read(
+    engine: Engine, blocking: BlockingExtractor, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     change_timing(extraction_idle=0.05)
@@ -155,7 +155,7 @@ def test_what_lanes_slow_to_begin_gave_back_is_claimed_again_and_read(
     monkeypatch.setattr(extract_pool.TextLanes, "_work", late)
     written(engine, "a.txt")
     extraction = engine.beside(run_extraction, engine.settings(), engine.ledger)
-    engine.wait_until("select 1 from transitions where reason = 'its turn did not come'")
+    engine.wait_until("select 1 from transitions where reason = 'not started'")
     may_begin.set()
     try:
         assert extraction.result().done == 1
@@ -165,11 +165,11 @@ def test_what_lanes_slow_to_begin_gave_back_is_claimed_again_and_read(
     assert states(engine) == {"done": 1}
 
 
-def test_a_worker_that_was_given_up_begins_nothing_more(engine: Engine, gate: Gate) -> None:
+def test_a_lost_worker_starts_no_document(engine: Engine, blocking: BlockingExtractor) -> None:
     written(engine, *notes())
     with Worker(engine.ledger, "scan", [EXTRACT]) as worker:
 
-        def lose(_tally: ProgressCounts) -> None:
+        def lose(_counts: ProgressCounts) -> None:
             worker.is_lost = True
 
         counts = extract_due(engine.settings(), engine.ledger, worker, on_progress=lose)
@@ -177,8 +177,8 @@ def test_a_worker_that_was_given_up_begins_nothing_more(engine: Engine, gate: Ga
         assert claimed(engine) == []
 
 
-def test_a_row_that_postgres_refuses_costs_its_neighbours_nothing(
-    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch
+def test_a_row_that_postgres_refuses_does_not_affect_its_neighbours(
+    engine: Engine, blocking: BlockingExtractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written(engine, *notes())
     real = output_digest
@@ -192,14 +192,16 @@ def test_a_row_that_postgres_refuses_costs_its_neighbours_nothing(
     assert states(engine) == {"done": COUNT - 1, "pending": 1}
 
 
-def test_a_name_the_system_takes_only_in_another_form_stops_nobody(engine: Engine, gate: Gate) -> None:
+def test_a_name_that_the_system_accepts_only_in_another_form_blocks_no_document(
+    engine: Engine, blocking: BlockingExtractor
+) -> None:
     written(engine, *notes()[:40], "\ufb2c" * 80 + ".txt")  # in normal form too long for a name
     assert run_extraction(engine.settings(), engine.ledger).done == 41
     assert states(engine) == {"done": 41}
 
 
-def test_a_file_that_cannot_be_looked_for_waits_and_stops_nobody(
-    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch
+def test_a_file_that_cannot_be_located_waits_and_blocks_no_document(
+    engine: Engine, blocking: BlockingExtractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refusing(library: Path, key: str) -> Path | None:
         if key == "closed/a.txt":
@@ -215,10 +217,10 @@ def test_a_file_that_cannot_be_looked_for_waits_and_stops_nobody(
     assert item["reason"] == "waits for the next scan: Permission denied"
 
 
-def test_a_fault_of_this_machine_is_no_documents_fault_and_stops_no_other(
+def test_a_fault_of_this_machine_is_no_document_fault_and_blocks_no_other_document(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk is full for the reader of one file."""
+    """The disk is full while one file is read."""
     written(engine, "a.txt", "b.txt")
     (engine.library / "broken.pdf").write_bytes(b"%PDF-1.7 this is no pdf")
     scan(engine.settings(), engine.ledger)
@@ -233,7 +235,7 @@ def test_a_fault_of_this_machine_is_no_documents_fault_and_stops_no_other(
     assert item["reason"].startswith("waits: no space left on device: set TMPDIR")
     monkeypatch.undo()
     engine.sql("update work_items set not_before = null returning item_id")
-    assert run_extraction(engine.settings(), engine.ledger).failed == 1  # now it is the document's
+    assert run_extraction(engine.settings(), engine.ledger).failed == 1  # now it is a document fault
 
 
 CHILD_ON_A_FULL_DISK = """
@@ -247,14 +249,14 @@ def with_a_full_disk(data, *arguments):
 child.read_file = with_a_full_disk
 child.main()
 """
-NEVER_CHANGED = 1_600_000_000  # a file's time, so long ago that no scan takes it for just written
+NEVER_CHANGED = 1_600_000_000  # a file time so old that no scan considers the file just written
 
 
-def unreadable_from_now_on(gate: Gate, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def unreadable_from_now_on(blocking: BlockingExtractor, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def raising(*_given: Any, **_options: Any) -> Extracted:
         raise error
 
-    monkeypatch.setattr(gate, "extract", raising)
+    monkeypatch.setattr(blocking, "extract", raising)
 
 
 def extracted_once(engine: Engine) -> ProgressCounts:
@@ -268,23 +270,23 @@ def extracted_once(engine: Engine) -> ProgressCounts:
     [
         (
             OSError(errno.EIO, "Input/output error"),
-            "unreadable: Input/output error (EIO), and the file is as the last scan saw it: "
+            "unreadable: Input/output error (EIO), and the file has not changed since the last scan: "
             "check its disk and its permissions, then dagster-offload retry",
         ),
         (
             ChangedWhileRead("a.txt"),
-            "unreadable: its bytes are not those the last scan read, though its size and times are: "
+            "unreadable: the file's bytes differ from those of the last scan, and its size and times do not: "
             "check its disk, save the file again, then scan",
         ),
     ],
     ids=["read error", "other bytes"],
 )
-def test_a_file_that_cannot_be_read_and_is_as_the_scan_saw_it_fails_after_three_attempts(
-    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+def test_an_unchanged_file_that_cannot_be_read_fails_after_three_attempts(
+    engine: Engine, blocking: BlockingExtractor, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     written(engine, "a.txt")
     os.utime(engine.library / "a.txt", (NEVER_CHANGED, NEVER_CHANGED))
-    unreadable_from_now_on(gate, monkeypatch, error)
+    unreadable_from_now_on(blocking, monkeypatch, error)
     for attempts, state in [(1, "pending"), (2, "pending"), (3, "failed")]:
         assert extracted_once(engine).failed == (state == "failed")
         item = engine.item("a.txt", EXTRACT)
@@ -293,14 +295,14 @@ def test_a_file_that_cannot_be_read_and_is_as_the_scan_saw_it_fails_after_three_
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), ChangedWhileRead("a.txt")], ids=repr)
-def test_a_file_that_cannot_be_read_and_will_be_scanned_again_waits_for_that(
-    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch, error: Exception
+def test_a_changed_file_that_cannot_be_read_waits_for_the_next_scan(
+    engine: Engine, blocking: BlockingExtractor, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     written(engine, "changed.txt", "removed.txt", "just-written.txt")
     for name in ("changed.txt", "removed.txt"):
         os.utime(engine.library / name, (NEVER_CHANGED, NEVER_CHANGED))
     scan(engine.settings(), engine.ledger)
-    # Within this time of a scan a file may change again without its stat reporting.
+    # Within this time of a scan a file may change again without a change of its stat.
     engine.sql(
         "update documents set digested_at = to_timestamp(mtime_ns / 1e9) where key = 'just-written.txt' returning 1"
     )
@@ -312,7 +314,7 @@ def test_a_file_that_cannot_be_read_and_will_be_scanned_again_waits_for_that(
             path.unlink()
         raise error
 
-    monkeypatch.setattr(gate, "extract", changing)
+    monkeypatch.setattr(blocking, "extract", changing)
     run_extraction(engine.settings(), engine.ledger)
     for name in ("changed.txt", "removed.txt", "just-written.txt"):
         item = engine.item(name, EXTRACT)
@@ -320,29 +322,29 @@ def test_a_file_that_cannot_be_read_and_will_be_scanned_again_waits_for_that(
         assert item["reason"].startswith("waits for the next scan: ")
 
 
-def test_only_the_documents_asked_for_are_read(engine: Engine, gate: Gate) -> None:
+def test_only_the_requested_documents_are_read(engine: Engine, blocking: BlockingExtractor) -> None:
     written(engine, "a.txt", "b.txt", "c.txt")
     with Worker(engine.ledger, "run", [EXTRACT]) as worker:
         assert extract_due(engine.settings(), engine.ledger, worker, ["a.txt", "c.txt"]).done == 2
     assert [engine.state(key, EXTRACT) for key in ("a.txt", "b.txt", "c.txt")] == ["done", "pending", "done"]
 
 
-def test_a_document_that_must_run_alone_has_none_beside_it(engine: Engine, gate: Gate) -> None:
+def test_a_document_that_must_run_alone_has_none_beside_it(engine: Engine, blocking: BlockingExtractor) -> None:
     written(engine, *notes(), "slow.txt", "z.txt")
     engine.sql(
         "update work_items i set must_run_alone = true from documents d "
         "where d.document_id = i.document_id and d.key >= '010.txt'"
     )
     extraction = engine.beside(run_extraction, engine.settings(), engine.ledger)
-    assert gate.is_reached.wait(30)
+    assert blocking.is_reached.wait(30)
     assert states(engine) == {"done": COUNT, "claimed": 1, "pending": 1}
     assert engine.item("slow.txt", EXTRACT)["claimed_alone"]
-    gate.is_open.set()
+    blocking.is_open.set()
     assert extraction.result().done == COUNT + 2
 
 
 @pytest.mark.slow
-def test_a_kill_loses_no_document_doubles_none_and_convicts_none(engine: Engine) -> None:
+def test_a_kill_loses_no_document_repeats_none_and_blames_none(engine: Engine) -> None:
     keys = [f"{number:03}.txt" for number in range(600)]
     written(engine, *keys)
     script = (
@@ -373,15 +375,15 @@ def test_a_kill_loses_no_document_doubles_none_and_convicts_none(engine: Engine)
     assert len(engine.sql("select 1 from outbox")) == len(keys)
 
 
-def test_a_document_that_crashes_its_reader_is_named_as_to_be_tried_again(
-    engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch
+def test_a_document_that_crashes_its_reader_is_reported_as_to_be_retried(
+    engine: Engine, blocking: BlockingExtractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def extract(path: Path, *_given: Any, **_options: Any) -> Extracted:
         if path.stem == "panics":
             raise ExtractionFailed("extraction_crash", "the extractor crashed on this file (PanicException)")
         return Extracted(Outcome.OK, path.name)
 
-    monkeypatch.setattr(gate, "extract", extract)
+    monkeypatch.setattr(blocking, "extract", extract)
     written(engine, "panics.txt", "letter.txt")
     counts = run_extraction(engine.settings(), engine.ledger)
     assert (counts.done, counts.failed) == (1, 0)

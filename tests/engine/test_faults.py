@@ -1,4 +1,4 @@
-"""Who pays for an error: the slot for what it refuses, the document only for what a slot that answers refuses."""
+"""Which errors cost an attempt: a slot fault never does, a document fault does if the slot answers a trial."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def attempts(engine: Engine) -> int:
 
 
 def outcomes(engine: Engine) -> Counter[str]:
-    """What became of the calls for documents."""
+    """The outcomes of the calls for documents."""
     return Counter(row["outcome"] for row in engine.sql("select outcome from calls where item_id is not null"))
 
 
@@ -37,10 +37,10 @@ def outcomes(engine: Engine) -> Counter[str]:
     ("status", "setting", "is_misconfigured"),
     [(500, "OFFLOAD_DEEP_URL", False), (401, "OFFLOAD_DEEP_API_KEY", True), (404, "OFFLOAD_DEEP_MODEL", True)],
 )
-def test_a_router_that_refuses_everything_fails_no_document_after_n_plus_2_calls_and_names_the_setting(
+def test_a_router_that_refuses_everything_fails_no_document_and_names_the_setting_after_n_plus_2_calls(
     engine: Engine, status: int, setting: str, is_misconfigured: bool, concurrency: int
 ) -> None:
-    engine.router.set(mode="refuse", status=status, health="green")  # red, its reason would be told of an open slot
+    engine.router.set(mode="refuse", status=status, health="green")  # else the slot would show the probe's reason
     engine.texts(*KEYS)
     summary = engine.drain(deep_concurrency=concurrency)
     assert (summary.done, summary.failed) == (0, 0)
@@ -54,7 +54,7 @@ def test_a_router_that_refuses_everything_fails_no_document_after_n_plus_2_calls
     assert setting in str(again.reason)
 
 
-def test_changed_settings_arm_a_misconfigured_slot_again_and_a_trial_lets_the_work_through(engine: Engine) -> None:
+def test_changed_settings_make_a_trial_due_at_a_misconfigured_slot_and_work_resumes_after_it(engine: Engine) -> None:
     engine.router.set(api_key="right")
     engine.texts(*KEYS)
     assert engine.drain(deep_api_key="wrong").is_misconfigured
@@ -63,7 +63,7 @@ def test_changed_settings_arm_a_misconfigured_slot_again_and_a_trial_lets_the_wo
     assert engine.slot().breaker is BreakerState.CLOSED
 
 
-def test_a_port_nobody_listens_on_names_the_setting(engine: Engine) -> None:
+def test_a_refused_connection_names_the_setting(engine: Engine) -> None:
     engine.texts(*KEYS)
     engine.router.stop()
     summary = engine.drain()
@@ -88,7 +88,7 @@ def test_a_server_that_is_no_chat_server_fails_no_document_and_names_the_setting
 
 
 @pytest.mark.rule("slot-7")
-def test_another_model_than_the_expected_one_is_the_slots_fault_and_leaves_no_record(engine: Engine) -> None:
+def test_an_unexpected_model_is_a_slot_fault_and_leaves_no_record(engine: Engine) -> None:
     engine.router.set(model="some/tiny-model")
     engine.texts(*KEYS)
     summary = engine.drain(deep_expected_model="Qwen3")
@@ -120,7 +120,7 @@ def test_an_unusable_answer_costs_an_attempt_and_the_third_fails_the_document(en
 
 
 @pytest.mark.rule("answer-1")
-def test_an_answer_that_does_not_fit_gets_one_repair_question_and_both_calls_have_their_row(engine: Engine) -> None:
+def test_an_unusable_answer_gets_one_repair_question_and_both_calls_are_recorded(engine: Engine) -> None:
     engine.router.set(answers="garbage")
     engine.texts("a.txt")
     engine.drain("classify")
@@ -129,7 +129,7 @@ def test_an_answer_that_does_not_fit_gets_one_repair_question_and_both_calls_hav
     assert engine.item("a.txt", CLASSIFY)["attempts"] == 1
 
 
-def test_a_repaired_answer_is_the_record(engine: Engine) -> None:
+def test_a_repaired_answer_becomes_the_record(engine: Engine) -> None:
     engine.router.set(answers="garbage", hold=True)
     engine.texts("a.txt")
     drain = engine.beside(engine.drain, "classify")
@@ -138,14 +138,14 @@ def test_a_repaired_answer_is_the_record(engine: Engine) -> None:
     engine.router.wait(answers=1)
     engine.router.set(answers="good")
     drain.result()
-    if engine.state("a.txt", CLASSIFY) != State.DONE:  # the second answer was under way before `good` was set
+    if engine.state("a.txt", CLASSIFY) != State.DONE:  # the second answer was in flight before `good` was set
         engine.make_due()
         engine.drain("classify")
     assert engine.state("a.txt", CLASSIFY) == State.DONE
     assert outcomes(engine)["ok"] == 1
 
 
-def test_two_stages_of_a_document_fail_apart(engine: Engine) -> None:
+def test_two_stages_of_a_document_fail_independently(engine: Engine) -> None:
     engine.router.set(answers="empty")
     engine.texts("a.txt")
     engine.drain("classify")
@@ -158,7 +158,7 @@ def test_two_stages_of_a_document_fail_apart(engine: Engine) -> None:
 
 
 def refuse_documents(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
-    """A server that answers trials and refuses whatever comes with a document; returns the log of refusals."""
+    """A server that answers trials and refuses every request with a document. Returns the log of refusals."""
     real, refused = AIClient._request, list[str]()
 
     async def request(
@@ -177,7 +177,7 @@ def refuse_documents(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
 @pytest.mark.rule("breaker-6")
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("status", [500, 400])
-def test_the_same_refusal_for_five_documents_in_a_row_is_the_slots_and_costs_nobody_an_attempt(
+def test_the_same_refusal_for_five_documents_in_a_row_is_a_slot_fault_and_costs_no_attempt(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, status: int, concurrency: int
 ) -> None:
     refused = refuse_documents(monkeypatch, status)
@@ -189,7 +189,7 @@ def test_the_same_refusal_for_five_documents_in_a_row_is_the_slots_and_costs_nob
     assert 5 <= len(refused) <= 5 * concurrency + concurrency
 
 
-def test_where_every_document_was_refused_other_questions_arm_the_slot_again_and_the_same_do_not(
+def test_after_every_document_was_refused_only_changed_questions_make_a_trial_due(
     engine: Engine,
 ) -> None:
     engine.texts(*KEYS)
@@ -208,7 +208,7 @@ def test_where_every_document_was_refused_other_questions_arm_the_slot_again_and
 
 
 @pytest.mark.rule("breaker-5")
-def test_one_document_the_slot_refuses_while_it_answers_a_trial_pays_itself(
+def test_a_refusal_of_one_document_by_a_slot_that_answers_a_trial_is_a_document_fault(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_documents(monkeypatch, 500)
@@ -222,7 +222,9 @@ def test_one_document_the_slot_refuses_while_it_answers_a_trial_pays_itself(
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_a_document_that_always_cuts_its_call_is_quarantined_and_harms_nobody(engine: Engine, concurrency: int) -> None:
+def test_a_document_that_always_cuts_its_call_is_quarantined_and_harms_no_other(
+    engine: Engine, concurrency: int
+) -> None:
     engine.router.set(cut_documents=["POISON"], latency=0.02)
     engine.extracted("bad.txt", texts={"bad.txt": "POISON in here"})
     engine.texts(*KEYS)
@@ -240,19 +242,19 @@ def test_a_document_that_always_cuts_its_call_is_quarantined_and_harms_nobody(en
     assert len(calls) <= 5
 
 
-def test_a_slot_that_cuts_everything_convicts_nobody(engine: Engine) -> None:
+def test_a_slot_that_cuts_every_call_blames_no_document(engine: Engine) -> None:
     engine.router.set(mode="cut", cut="mid_body")
     engine.texts(*KEYS)
     summary = engine.drain(deep_concurrency=2)
     assert (summary.failed, summary.is_slot_unavailable, attempts(engine)) == (0, True, 0)
     assert engine.sql("select 1 from cuts where is_suspicion") == []
     behind = engine.sql("select distinct document_id from work_items where must_run_alone")
-    assert len(behind) <= 2, "only those whose calls were cut go behind the others"
+    assert len(behind) <= 2, "only documents whose calls were cut run after the others"
     assert len(engine.router.completions()) <= 4
 
 
 @pytest.mark.parametrize("how", ["502", "before_answer"])
-def test_a_call_that_was_open_while_the_slot_was_away_and_came_back_blames_nobody(engine: Engine, how: str) -> None:
+def test_a_call_that_was_open_during_an_outage_of_the_slot_blames_no_document(engine: Engine, how: str) -> None:
     engine.texts("a.txt")
     engine.router.set(hold=True)
     drain = engine.beside(engine.drain, "classify")
@@ -270,7 +272,7 @@ def test_a_call_that_was_open_while_the_slot_was_away_and_came_back_blames_nobod
     assert engine.sql("select 1 from cuts where epoch = 1 and is_suspicion") == []
 
 
-def test_429s_wait_narrow_and_have_their_rows_and_three_in_a_row_open_the_breaker(
+def test_429s_wait_reduce_the_lanes_and_are_recorded_and_three_in_a_row_open_the_breaker(
     engine: Engine, change_timing: ChangeTiming
 ) -> None:
     change_timing(busy_pause=0.01)
@@ -284,7 +286,7 @@ def test_429s_wait_narrow_and_have_their_rows_and_three_in_a_row_open_the_breake
     assert sum(outcomes(engine).values()) == 3
 
 
-def test_a_429_that_passes_costs_only_its_wait(engine: Engine, change_timing: ChangeTiming) -> None:
+def test_a_single_429_costs_only_its_wait(engine: Engine, change_timing: ChangeTiming) -> None:
     change_timing(busy_pause=0.5)
     engine.router.set(mode="refuse", status=429)
     engine.texts("a.txt")
@@ -296,7 +298,9 @@ def test_a_429_that_passes_costs_only_its_wait(engine: Engine, change_timing: Ch
     assert outcomes(engine) == {"http_429": 1, "ok": 2}
 
 
-def test_a_busy_slot_that_is_opened_meanwhile_is_not_asked_again(engine: Engine, change_timing: ChangeTiming) -> None:
+def test_a_call_to_a_busy_slot_is_not_retried_if_the_breaker_opened_meanwhile(
+    engine: Engine, change_timing: ChangeTiming
+) -> None:
     change_timing(busy_pause=1.0)
     engine.router.set(mode="refuse", status=429)
     engine.texts("a.txt")
@@ -308,15 +312,15 @@ def test_a_busy_slot_that_is_opened_meanwhile_is_not_asked_again(engine: Engine,
 
 
 @pytest.fixture
-def heeds_ctrl_c() -> Iterator[None]:
-    """As in a terminal: whoever starts the tests with a shell's `&` hands SIGINT down ignored."""
+def default_ctrl_c() -> Iterator[None]:
+    """Handle SIGINT as in a terminal: tests started with a shell's `&` inherit an ignored SIGINT."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("heeds_ctrl_c")
-def test_a_trial_that_is_stopped_says_nothing_about_the_slot(engine: Engine) -> None:
+@pytest.mark.usefixtures("default_ctrl_c")
+def test_a_stopped_trial_does_not_change_the_slots_state(engine: Engine) -> None:
     deep = engine.settings().slots.deep
     assert deep is not None
     engine.ledger.run(slots.register, deep)

@@ -1,4 +1,4 @@
-"""From file to record: renames, edits beside an open call, files that go and come back."""
+"""From file to record: renames, edits during an open call, files that vanish and return."""
 
 import os
 
@@ -62,11 +62,11 @@ def test_a_file_edited_while_its_call_is_open_gets_the_new_texts_record(engine: 
     drain.result()
     engine.drain()
     assert titles(engine) == {"lease.txt": "The new lease"}
-    assert len(engine.asked()) == 3, "the old text's second stage is not asked"
+    assert len(engine.asked()) == 3, "the second stage of the old text is not sent"
     assert len(engine.sql("select 1 from results where stage = 'classify'")) == 2, "the late answer is kept"
 
 
-def test_a_file_that_went_and_came_back_keeps_its_results(engine: Engine) -> None:
+def test_a_file_that_vanished_and_returned_keeps_its_results(engine: Engine) -> None:
     write(engine, "lease.txt", f"A lease\n{FILLER}")
     engine.scan()
     engine.drain()
@@ -97,7 +97,7 @@ def test_an_unmounted_and_an_empty_library_change_nothing(engine: Engine) -> Non
         write(engine, f"{number}.txt", f"{number} {FILLER}")
     engine.scan()
     before = engine.sql("select document_id, is_present from documents order by 1")
-    os.rename(engine.library, engine.library.parent / "away")
+    os.rename(engine.library, engine.library.parent / "unmounted")
     with pytest.raises(LibraryMissing, match="OFFLOAD_LIBRARY"):
         engine.scan()
     engine.library.mkdir()
@@ -106,7 +106,7 @@ def test_an_unmounted_and_an_empty_library_change_nothing(engine: Engine) -> Non
     assert engine.sql("select document_id, is_present from documents order by 1") == before
 
 
-def test_nothing_differs_after_a_scan_and_a_new_file_does(engine: Engine) -> None:
+def test_the_library_differs_only_after_a_new_file_is_added(engine: Engine) -> None:
     write(engine, "a.txt", FILLER)
     os.utime(engine.library / "a.txt", (1_000_000_000, 1_000_000_000))
     assert library_differs(engine.settings(), engine.ledger) == "1 new or changed, 0 gone, of 1 files"

@@ -1,4 +1,4 @@
-"""A slot that is forgotten while a drain is under way."""
+"""A slot that is forgotten during a drain."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ from tests.support.engine import Engine
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-def test_a_drain_whose_slot_is_forgotten_says_so_and_loses_nothing(
+def test_a_drain_whose_slot_is_forgotten_reports_it_and_loses_nothing(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, concurrency: int
 ) -> None:
     engine.texts(*(f"{n}.txt" for n in range(8)))
@@ -32,7 +32,7 @@ def test_a_drain_whose_slot_is_forgotten_says_so_and_loses_nothing(
     with pytest.raises(SlotForgotten, match="slot deep was forgotten"):
         engine.drain(deep_concurrency=concurrency)
     answered = engine.sql("select 1 from results where stage <> 'extract'")
-    assert len(answered) > concurrency, "also what was answered when the slot was gone"
+    assert len(answered) > concurrency, "answers that arrived after the slot was forgotten count too"
     assert engine.sql("select 1 from work_items where state = 'claimed'") == []
 
     again = engine.drain(deep_concurrency=concurrency)

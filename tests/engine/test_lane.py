@@ -1,10 +1,10 @@
-"""What a lane does next, from the slot's row alone."""
+"""What a lane does next, decided from the slot's row."""
 
 from dataclasses import replace
 
 import pytest
 
-from dagster_offload.engine.lane import Next, after_no_claim, may_ask
+from dagster_offload.engine.lane import Next, after_no_claim, may_send
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 
 CLOSED = SlotRow(
@@ -32,15 +32,13 @@ MISCONFIGURED = replace(CLOSED, breaker=BreakerState.MISCONFIGURED)
     ("slot", "expected"),
     [(None, False), (CLOSED, True), (OPEN, False), (DUE, True), (ON_TRIAL, True), (MISCONFIGURED, False)],
 )
-def test_a_lane_asks_for_a_permit_where_calls_may_flow_now_or_after_a_trial(
-    slot: SlotRow | None, expected: bool
-) -> None:
-    assert may_ask(slot) is expected
+def test_a_lane_requests_a_permit_if_calls_may_flow_now_or_after_a_trial(slot: SlotRow | None, expected: bool) -> None:
+    assert may_send(slot) is expected
 
 
 @pytest.mark.parametrize(
     ("slot", "expected"),
     [(CLOSED, Next.END), (OPEN, Next.END), (DUE, Next.TRY_CLOSING), (ON_TRIAL, Next.WAIT)],
 )
-def test_a_lane_without_a_claim_waits_for_a_trial_runs_one_that_is_due_or_ends(slot: SlotRow, expected: Next) -> None:
+def test_a_lane_without_a_claim_waits_for_a_trial_runs_a_due_one_or_ends(slot: SlotRow, expected: Next) -> None:
     assert after_no_claim(slot) is expected

@@ -1,4 +1,4 @@
-"""Long documents through the engine: every part asked once, whatever interrupts; one claim, one result, one event."""
+"""Long documents in the engine: each part is sent once despite interruptions; one claim, one result, one event."""
 
 from collections import Counter
 from typing import Any
@@ -27,7 +27,7 @@ SENTENCES = (
 
 
 def chapter(number: int) -> str:
-    """About four fifths of what one request takes."""
+    """About four fifths of what fits in one request."""
     return f"# Chapter {number}\n\n" + SENTENCES.format(n=number) * 11 + "\n\n"
 
 
@@ -81,7 +81,7 @@ def test_a_long_document_is_read_to_its_end_and_becomes_one_result_and_one_event
     assert (item["attempts"], item["parts_done"], item["parts_total"]) == (0, 9, 9)
 
 
-def test_classify_asks_about_the_beginning_only_and_the_server_reads_that_once(engine: Engine) -> None:
+def test_classify_sends_only_the_beginning_and_the_server_reads_it_once(engine: Engine) -> None:
     prepared(engine)
     engine.router.set(width=1)
     engine.drain()
@@ -95,23 +95,23 @@ def test_classify_asks_about_the_beginning_only_and_the_server_reads_that_once(e
     assert (value["parts"], value["parts_read"]) == (6, 1)
 
 
-def test_merges_have_the_same_layout_and_come_in_levels_that_fit(engine: Engine) -> None:
+def test_merges_have_the_same_layout_and_levels_that_fit(engine: Engine) -> None:
     prepared(engine, 30)
     engine.drain()
     merges = [entry for entry in answered(engine) if entry["asked_about"] == MERGE]
     assert len(merges) >= 3
-    assert all(entry["document"] for entry in merges), "what is merged stands in the system message, as a document does"
+    assert all(entry["document"] for entry in merges), "the answers to merge are in the system message, like a document"
     assert all(entry["prompt_tokens"] < CONTEXT for entry in merges)
 
 
-def test_the_instructions_say_what_the_stand_in_router_listens_for() -> None:
+def test_the_instructions_contain_the_phrases_that_the_stand_in_router_expects() -> None:
     whole = llm_stages(load_settings())[SUMMARIZE].whole
     assert whole is not None
     assert LONG_DOCUMENT_WORDS[PART] in whole.part_instruction
     assert LONG_DOCUMENT_WORDS[MERGE] in whole.merge_instruction
 
 
-def test_the_result_tells_what_all_parts_cost_and_takes_their_place(engine: Engine) -> None:
+def test_the_result_contains_the_cost_of_all_parts_and_replaces_them(engine: Engine) -> None:
     prepared(engine)
     engine.drain()
     (spent,) = engine.sql(
@@ -122,7 +122,7 @@ def test_the_result_tells_what_all_parts_cost_and_takes_their_place(engine: Engi
     assert engine.sql("select 1 from part_answers") == []
 
 
-def test_a_slot_that_leaves_between_parts_costs_nothing_and_the_rest_is_asked_once(engine: Engine) -> None:
+def test_an_outage_between_parts_costs_nothing_and_the_rest_is_sent_once(engine: Engine) -> None:
     prepared(engine)
     engine.router.set(width=1)
     script_stop(engine, answers=4)
@@ -138,18 +138,18 @@ def test_a_slot_that_leaves_between_parts_costs_nothing_and_the_rest_is_asked_on
 
 
 def script_stop(engine: Engine, answers: int, mode: str = "cold") -> None:
-    """The router turns away after so many answers from now on."""
+    """Switch the router to `mode` after so many more answers."""
     already = engine.router.log()["answers"]
 
-    def turn() -> None:
+    def switch() -> None:
         engine.router.wait(answers=already + answers)
         engine.router.set(mode=mode, hold=False)
 
     engine.router.set(latency=0.1)
-    engine.beside(turn)
+    engine.beside(switch)
 
 
-def test_a_person_goes_before_the_next_part(engine: Engine) -> None:
+def test_a_persons_call_runs_before_the_next_part(engine: Engine) -> None:
     prepared(engine)
     engine.texts("letter.txt")
     engine.sql(
@@ -160,7 +160,7 @@ def test_a_person_goes_before_the_next_part(engine: Engine) -> None:
     engine.router.wait(open=1)
     person = engine.beside(engine.run, "letter.txt")
     engine.wait_until("select 1 from permit_waiters where is_person")
-    engine.sql("select pg_sleep(0.3)")  # the drain hears it, too
+    engine.sql("select pg_sleep(0.3)")  # the drain gets the notification too
     engine.router.set(hold=False)
     assert person.result().done == 1
     drain.result()
@@ -169,11 +169,11 @@ def test_a_person_goes_before_the_next_part(engine: Engine) -> None:
     assert order.index(PART) == 0
     letter = [index for index, what in enumerate(order) if what is None]
     parts = [index for index, what in enumerate(order) if what == PART]
-    assert letter[0] < parts[1], "after the part under way the person's document was next"
+    assert letter[0] < parts[1], "the person's document came after the part in flight"
     assert set(answered_parts(engine).values()) == {1}
 
 
-def test_a_worker_that_was_given_up_keeps_the_part_it_paid_for(engine: Engine) -> None:
+def test_a_lost_worker_keeps_the_part_that_was_answered(engine: Engine) -> None:
     prepared(engine)
     engine.router.set(hold=True)
     drain = engine.beside(engine.drain, SUMMARIZE)
@@ -183,13 +183,13 @@ def test_a_worker_that_was_given_up_keeps_the_part_it_paid_for(engine: Engine) -
     engine.router.set(hold=False)
     drain.result()
     assert len(engine.asked()) == 1
-    assert engine.item("book.txt", SUMMARIZE)["parts_done"] == 0, "its progress was no longer its own to write"
+    assert engine.item("book.txt", SUMMARIZE)["parts_done"] == 0, "a lost worker does not update the progress"
     assert len(engine.sql("select 1 from part_answers")) == 1
     assert engine.drain(SUMMARIZE).done == 1
     assert set(answered_parts(engine).values()) == {1}
 
 
-def test_a_fault_of_one_part_costs_the_document_one_attempt_and_the_parts_done_stay(engine: Engine) -> None:
+def test_a_fault_of_one_part_costs_the_document_one_attempt_and_keeps_the_parts_done(engine: Engine) -> None:
     prepared(engine)
     engine.router.set(width=1)
 
@@ -213,7 +213,7 @@ def test_a_fault_of_one_part_costs_the_document_one_attempt_and_the_parts_done_s
 
 
 def interrupted(engine: Engine, answers: int = 3) -> int:
-    """A drain that ends after a few parts; returns how many are done."""
+    """Run a drain that ends after a few parts. Returns the number of parts done."""
     script_stop(engine, answers)
     engine.drain(SUMMARIZE)
     engine.router.set(mode="awake", latency=0.0)
@@ -221,7 +221,7 @@ def interrupted(engine: Engine, answers: int = 3) -> int:
     return int(engine.item("book.txt", SUMMARIZE)["parts_done"])
 
 
-def test_a_copy_goes_on_where_the_other_was_left(engine: Engine) -> None:
+def test_a_copy_continues_where_the_other_document_stopped(engine: Engine) -> None:
     text = prepared(engine)
     done = interrupted(engine)
     engine.extracted("copy.txt", texts={"copy.txt": text})
@@ -234,8 +234,8 @@ def test_a_copy_goes_on_where_the_other_was_left(engine: Engine) -> None:
     assert 0 < done < 6
 
 
-def test_a_changed_text_is_read_anew_where_it_changed_and_parts_that_stayed_are_asked_again(engine: Engine) -> None:
-    """Answers belong to a text: a part may mean something else in another one."""
+def test_all_parts_of_a_changed_text_are_sent_again(engine: Engine) -> None:
+    """Answers belong to one text: a part may mean something else in another text."""
     prepared(engine)
     interrupted(engine)
     engine.put("book.txt", "another file")
@@ -247,7 +247,7 @@ def test_a_changed_text_is_read_anew_where_it_changed_and_parts_that_stayed_are_
     assert result_of(engine)["value"]["parts"] == 6
 
 
-def test_a_redo_asks_every_part_again(engine: Engine) -> None:
+def test_a_redo_sends_every_part_again(engine: Engine) -> None:
     prepared(engine)
     engine.drain(SUMMARIZE)
     engine.ledger.run(redo.redo, [SUMMARIZE], ["book.txt"])
@@ -275,10 +275,12 @@ def test_a_split_is_remembered_so_that_a_changed_setting_loses_no_part(engine: E
 
 
 @pytest.mark.parametrize("how", ["llama.cpp", "vllm", "words", "cut_answer"])
-@pytest.mark.parametrize("is_told", [True, False], ids=["models tells", "models says nothing"])
-def test_too_long_for_the_server_is_split_smaller_at_no_cost(engine: Engine, how: str, *, is_told: bool) -> None:
+@pytest.mark.parametrize("is_reported", [True, False], ids=["the model list reports it", "the model list does not"])
+def test_a_part_too_long_for_the_server_is_split_smaller_and_costs_no_attempt(
+    engine: Engine, how: str, *, is_reported: bool
+) -> None:
     prepared(engine, 12)
-    engine.router.set(context_tokens=2_048, too_long=how, tells_context=is_told)
+    engine.router.set(context_tokens=2_048, too_long=how, tells_context=is_reported)
     summary = engine.drain(deep_context_tokens=8_192)
     assert (summary.done, summary.failed, summary.deferred) == (1, 0, 0)
     for stage in (CLASSIFY, SUMMARIZE):
@@ -289,10 +291,10 @@ def test_too_long_for_the_server_is_split_smaller_at_no_cost(engine: Engine, how
     outcomes = Counter(row["outcome"] for row in engine.sql("select outcome from calls"))
     assert outcomes.keys() == {"ok", "context_too_long"}
     assert outcomes["context_too_long"] <= 4
-    assert set(answered_parts(engine).values()) <= {1, 2}  # 2: the beginning, which classify asks about too
+    assert set(answered_parts(engine).values()) <= {1, 2}  # 2: the beginning, which is also sent for classify
 
 
-def test_the_second_stage_need_not_find_out_what_the_first_one_did(engine: Engine) -> None:
+def test_the_second_stage_uses_the_split_that_the_first_one_found(engine: Engine) -> None:
     prepared(engine, 12)
     engine.router.set(context_tokens=2_048)
     engine.drain(deep_context_tokens=8_192)
@@ -300,8 +302,8 @@ def test_the_second_stage_need_not_find_out_what_the_first_one_did(engine: Engin
     assert {row["stage"] for row in refused} == {CLASSIFY}
 
 
-def test_parts_before_one_that_is_too_long_are_not_asked_again(engine: Engine) -> None:
-    digits = "1,234;5,678;9,012\n" * 400  # for this server every character is a token
+def test_parts_before_one_that_is_too_long_are_not_sent_again(engine: Engine) -> None:
+    digits = "1,234;5,678;9,012\n" * 400  # this server counts every character as a token
     text = book(4) + "\f" + digits + "\f" + book(4, first=5)
     engine.extracted("book.txt", texts={"book.txt": text})
     engine.router.set(context_tokens=1_500, width=1)
@@ -311,7 +313,7 @@ def test_parts_before_one_that_is_too_long_are_not_asked_again(engine: Engine) -
     assert as_before <= set(answered_parts(engine)), "only the table was split smaller"
 
 
-def test_a_context_too_small_for_anything_is_a_fault_that_names_the_setting(engine: Engine) -> None:
+def test_a_context_too_small_for_any_text_is_a_fault_that_names_the_setting(engine: Engine) -> None:
     prepared(engine)
     engine.router.set(context_tokens=256)
     engine.drain(SUMMARIZE)
@@ -321,7 +323,7 @@ def test_a_context_too_small_for_anything_is_a_fault_that_names_the_setting(engi
     assert "OFFLOAD_DEEP_CONTEXT_TOKENS" in item["reason"]
 
 
-def test_without_the_setting_the_servers_own_word_is_the_bound_and_the_recipe_stays(engine: Engine) -> None:
+def test_without_the_setting_the_servers_reported_context_applies_and_the_recipe_stays(engine: Engine) -> None:
     prepared(engine, 12)
     engine.router.set(context_tokens=4_096)
     before = recipes(engine.settings(deep_context_tokens=None))
@@ -333,17 +335,17 @@ def test_without_the_setting_the_servers_own_word_is_the_bound_and_the_recipe_st
     assert [entry["path"] for entry in engine.router.log()["requests"]].count("/v1/models") == 1
 
 
-def test_where_nobody_says_the_default_holds(engine: Engine) -> None:
+def test_the_default_context_applies_if_neither_setting_nor_server_gives_one(engine: Engine) -> None:
     prepared(engine, 12)
     assert engine.drain(deep_context_tokens=None).done == 1
     assert "parts" not in result_of(engine)["value"]
     assert len(split(book(12), (Size(0, text_tokens(DEFAULT_CONTEXT_TOKENS)),))) == 1
 
 
-# What people see
+# Reports
 
 
-def test_explain_tells_parts_of_items_and_calls(engine: Engine) -> None:
+def test_explain_shows_the_parts_of_items_and_calls(engine: Engine) -> None:
     prepared(engine)
     done = interrupted(engine)
     found = engine.ledger.run(status.explain, "book.txt")
@@ -353,7 +355,7 @@ def test_explain_tells_parts_of_items_and_calls(engine: Engine) -> None:
     assert [call["part"] for call in found.calls if call["outcome"] == "ok"][:2] == ["part 1 of 6", "part 2 of 6"]
 
 
-def test_status_names_the_long_documents_under_way(engine: Engine) -> None:
+def test_status_names_the_long_documents_in_progress(engine: Engine) -> None:
     prepared(engine)
     engine.texts("letter.txt")
     assert engine.ledger.run(status.in_parts) == []

@@ -1,4 +1,4 @@
-"""The event loop beside a drain: nothing on it waits for Postgres or splits a long text."""
+"""The event loop of a drain never waits for Postgres or splits a long text."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ from dagster_offload.stages.splitting import Size, split
 from tests.support.engine import Engine
 
 
-def test_no_step_of_the_ledger_runs_on_the_event_loop(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_ledger_transaction_runs_on_the_event_loop(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.texts(*(f"{number}.txt" for number in range(6)))
     on_loop: list[str] = []
     transaction = Ledger.transaction
@@ -30,10 +30,10 @@ def test_no_step_of_the_ledger_runs_on_the_event_loop(engine: Engine, monkeypatc
     assert on_loop == []
 
 
-def test_a_long_text_is_split_in_a_thread_beside_the_event_loop(
+def test_a_long_text_is_split_in_a_thread_and_not_on_the_event_loop(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a step of the loop costs in seconds is a benchmark's question (`make bench ARGS=gap`)."""
+    """A benchmark measures how long the steps of the loop take (`make bench ARGS=gap`)."""
     long = "The tenant shall pay the rent on the first day of every month to the landlord. " * 3_000  # a thick book
     engine.extracted("long.txt", texts={"long.txt": long})
     on_loop: list[bool] = []

@@ -1,4 +1,4 @@
-"""What follows from one request. No slot and no ledger: a reply in, a step out."""
+"""The step after one request, decided from the reply. No slot and no ledger."""
 
 from dataclasses import replace
 
@@ -7,11 +7,11 @@ import pytest
 from dagster_offload.engine.next_step import (
     CONTEXT_TOO_LONG,
     Accept,
-    AskAgain,
     Blame,
     FindFault,
+    RefineQuestion,
     Reply,
-    SendAgain,
+    Resend,
     SplitSmaller,
     next_step,
 )
@@ -39,23 +39,23 @@ def question(stage: LLMStage) -> Question:
     return Question(stage.instruction, stage.options)
 
 
-def test_an_answer_that_fits_is_accepted_with_its_value(stage: LLMStage, question: Question) -> None:
+def test_a_valid_answer_is_accepted_with_its_value(stage: LLMStage, question: Question) -> None:
     step = next_step(Reply(CALL, GOOD), question, stage, TEXT)
     assert isinstance(step, Accept)
     assert step.value["category"] == "other"
 
 
-def test_an_answer_that_does_not_fit_gets_one_more_question_and_then_the_document_pays(
+def test_an_unusable_answer_gets_one_more_question_and_then_is_a_document_fault(
     stage: LLMStage, question: Question
 ) -> None:
     first = next_step(Reply(CALL, "I would rather not."), question, stage, TEXT)
-    assert isinstance(first, AskAgain)
+    assert isinstance(first, RefineQuestion)
     assert first.call.outcome == "no_json"
     second = next_step(Reply(CALL, "I would rather not."), first.question, stage, TEXT)
     assert isinstance(second, Blame)
 
 
-def test_a_failed_call_is_looked_into(stage: LLMStage, question: Question) -> None:
+def test_a_failed_call_leads_to_a_check_of_the_slot(stage: LLMStage, question: Question) -> None:
     assert next_step(Reply(CALL, error=ERROR), question, stage, TEXT) == FindFault(CALL, ERROR)
 
 
@@ -64,7 +64,7 @@ def test_a_request_that_was_too_long_is_sent_again_without_room_to_think_before_
 ) -> None:
     reply = Reply(CALL, error=ERROR, too_long=TOO_LONG, had_room_to_think=True)
     call = replace(CALL, outcome=CONTEXT_TOO_LONG)
-    assert next_step(reply, question, stage, TEXT) == SendAgain(call)
+    assert next_step(reply, question, stage, TEXT) == Resend(call)
     assert next_step(replace(reply, had_room_to_think=False), question, stage, TEXT) == SplitSmaller(call, TOO_LONG)
 
 

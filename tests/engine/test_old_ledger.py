@@ -1,4 +1,4 @@
-"""A ledger that an earlier version left in the middle of its work is migrated and drained, and nothing is done twice."""
+"""A ledger that an earlier version left with unfinished work is migrated and drained, and no work is repeated."""
 
 from collections.abc import Iterator
 from importlib import resources
@@ -15,12 +15,12 @@ from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, GRAPH,
 from dagster_offload.testing import ChangeTiming
 from tests.support.engine import FILLER, Engine
 
-LAST_OLD_STEP = 10  # the last whose functions lived in the numbered files
+LAST_OLD_STEP = 10  # the last one whose functions are in the numbered files
 
 
 @pytest.fixture
 def old(empty_url: str, router: Router, tmp_path: Path) -> Iterator[Engine]:
-    """A ledger as the numbered steps alone make it. Nothing of `ledger/sql` is there yet."""
+    """A ledger from the numbered steps alone, without the functions of `ledger/sql`."""
     with Ledger(empty_url) as ledger:
         engine = Engine(ledger, router, tmp_path)
         engine.sql("create schema offload")
@@ -34,7 +34,7 @@ def old(empty_url: str, router: Router, tmp_path: Path) -> Iterator[Engine]:
 
 
 def add_extracted(engine: Engine, key: str) -> None:
-    """A document whose text is there, with both its questions pending."""
+    """Add a document with its text and both LLM stages pending."""
     engine.sql(
         "with d as (insert into documents (key, digest, size, mtime_ns, ctime_ns, inode) "
         "  values (%s, 'bytes of ' || %s, 1, 1, 1, 1) returning *), "
@@ -105,7 +105,7 @@ def test_a_ledger_of_the_old_layout_is_migrated_and_drained_and_nothing_is_asked
     assert {old.counts(stage).done for stage in DRAIN_STAGES} == {5}
 
 
-def test_functions_that_no_code_calls_any_more_are_gone(old: Engine) -> None:
+def test_functions_that_no_code_calls_are_dropped(old: Engine) -> None:
     migrate(old.ledger, GRAPH)
     rows = old.sql("select proname from pg_proc where pronamespace = 'offload'::regnamespace")
     names = {row["proname"] for row in rows}

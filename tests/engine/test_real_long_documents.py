@@ -28,7 +28,7 @@ TEXT = "".join(f"# Chapter {n}\n\n{SENTENCE.format(n=n) * 8}\n\n" for n in range
 
 @pytest.fixture
 def tame_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A random model ends a text, and keeps a number within its bounds, only where the grammar makes it."""
+    """A random model ends a text and keeps a number within its limits only if the grammar forces it to."""
     words = {"type": "string", "pattern": "^[ !#-Z^-~]{1,40}$"}
     points = {"type": "array", "items": words, "maxItems": 2}
     summarized, classified = summarize.options, classify.options
@@ -44,16 +44,18 @@ def tamed(options: RequestOptions, **fields: dict[str, Any]) -> RequestOptions:
 
 
 @pytest.mark.usefixtures("tame_answers")
-@pytest.mark.parametrize("is_told", [True, False], ids=["the server is asked", "the setting promises too much"])
+@pytest.mark.parametrize(
+    "is_reported", [True, False], ids=["the server reports its context", "the setting is too large"]
+)
 def test_a_document_longer_than_the_context_ends_in_a_validated_summary(
     engine: Engine,
     model_file: Path,
     *,
-    is_told: bool,
+    is_reported: bool,
 ) -> None:
     with served(model_file, "--ctx", str(CONTEXT)) as (slot, _):
         engine.options |= {"deep_url": slot.url, "deep_read_timeout": 60.0}
-        engine.options["deep_context_tokens"] = None if is_told else 8_192
+        engine.options["deep_context_tokens"] = None if is_reported else 8_192
         deep = engine.settings().slots.deep
         assert deep is not None
         engine.ledger.run(slots.register, deep)
@@ -69,14 +71,14 @@ def test_a_document_longer_than_the_context_ends_in_a_validated_summary(
     (result,) = engine.sql("select value from results where stage = 'summarize'")
     assert result["value"]["summary"]
     assert result["value"]["parts"] == result["value"]["parts_read"] > 1
-    # A refusal counts no tokens. An answer that filled the context does: how long a random model's are is chance.
+    # A refusal counts no tokens. An answer that filled the context does, and a random model's answers vary in length.
     refused = engine.sql("select 1 from calls where outcome = 'context_too_long' and tokens_in is null")
-    assert bool(refused) is not is_told
+    assert bool(refused) is not is_reported
 
 
 @pytest.mark.usefixtures("engine")
-async def test_the_context_it_tells_is_the_context_it_has(model_file: Path) -> None:
+async def test_the_server_reports_its_real_context_size(model_file: Path) -> None:
     with served(model_file, "--ctx", str(CONTEXT)) as (slot, _):
         assert await ask_context(slot) == CONTEXT
-    assert await ask_context(slot) is None, "gone, and no error"
+    assert await ask_context(slot) is None, "no answer and no error"
     assert len(split(TEXT, (Size(0, text_tokens(CONTEXT)),))) > 1

@@ -1,4 +1,4 @@
-"""A person's run over given documents, the slots it may use, and who goes first."""
+"""A person's run over chosen documents: its slots and its priority."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -37,14 +37,14 @@ def test_a_run_does_its_documents_and_no_others(engine: Engine) -> None:
     assert engine.state("b.txt", CLASSIFY) == State.PENDING
 
 
-def test_a_run_over_what_is_done_makes_no_call(engine: Engine) -> None:
+def test_a_run_over_finished_documents_makes_no_call(engine: Engine) -> None:
     engine.texts("a.txt")
     engine.drain()
     assert engine.run("a.txt").done == 1
     assert len(engine.asked()) == 2
 
 
-def test_a_run_at_an_away_slot_waits_half_an_hour_and_fails_nothing(engine: Engine) -> None:
+def test_a_run_at_an_unavailable_slot_waits_half_an_hour_and_fails_no_document(engine: Engine) -> None:
     engine.router.set(mode="cold")
     engine.texts("a.txt", "b.txt")
     summary = engine.run("a.txt", "b.txt")
@@ -52,7 +52,7 @@ def test_a_run_at_an_away_slot_waits_half_an_hour_and_fails_nothing(engine: Engi
     assert "upstream_cold" in str(summary.wait_reason)
 
 
-def test_a_run_waits_what_the_last_refusal_said_also_where_it_makes_no_call(engine: Engine) -> None:
+def test_a_run_waits_as_long_as_the_last_refusal_asked_even_without_a_call_of_its_own(engine: Engine) -> None:
     engine.router.set(mode="busy", retry_after="120")
     engine.texts("a.txt")
     assert engine.run("a.txt").wait_seconds == 120
@@ -60,7 +60,7 @@ def test_a_run_waits_what_the_last_refusal_said_also_where_it_makes_no_call(engi
     assert len(engine.router.completions()) == 1
 
 
-def test_a_run_fails_at_once_where_a_document_failed(engine: Engine) -> None:
+def test_a_run_fails_at_once_if_a_document_failed(engine: Engine) -> None:
     engine.texts("a.txt", "b.txt")
     engine.sql(
         "update work_items set state = 'failed', reason = 'no_json: why' where document_id = 1 and stage = 'classify'"
@@ -71,7 +71,7 @@ def test_a_run_fails_at_once_where_a_document_failed(engine: Engine) -> None:
     assert engine.state("b.txt", SUMMARIZE) == State.DONE
 
 
-def test_a_run_looks_again_in_30_seconds_where_another_worker_holds_the_rest(engine: Engine) -> None:
+def test_a_run_checks_again_after_30_seconds_if_another_worker_holds_the_rest(engine: Engine) -> None:
     engine.texts("a.txt")
     engine.hold(engine.worker())
     summary = engine.run("a.txt")
@@ -87,7 +87,7 @@ def test_a_run_waits_out_a_back_off(engine: Engine) -> None:
     assert not summary.is_deferral
 
 
-def test_a_key_that_is_no_document_is_refused_and_leaves_nothing(engine: Engine) -> None:
+def test_an_unknown_document_key_is_refused_and_writes_nothing(engine: Engine) -> None:
     engine.texts("a.txt")
     with pytest.raises(NoSuchDocument, match=r"typed\.txt"):
         engine.run("a.txt", "typed.txt")
@@ -97,7 +97,7 @@ def test_a_key_that_is_no_document_is_refused_and_leaves_nothing(engine: Engine)
 
 
 @pytest.mark.rule("slot-8")
-def test_a_lost_deep_slot_refuses_and_says_how_to_put_it_right(engine: Engine, primary: Router) -> None:
+def test_a_lost_deep_slot_refuses_and_names_the_fix(engine: Engine, primary: Router) -> None:
     engine.texts("a.txt")
     with pytest.raises(SlotLost, match="slot forget deep"):
         engine.run("a.txt", **with_primary(primary), **without_deep(engine))
@@ -113,7 +113,7 @@ def without_deep(engine: Engine) -> dict[str, Any]:
     return {}
 
 
-def test_no_slot_at_all_is_a_setting_to_make(engine: Engine) -> None:
+def test_a_run_without_any_slot_names_the_settings(engine: Engine) -> None:
     engine.texts("a.txt")
     engine.ledger.run(slots.forget, DEEP)
     without_deep(engine)
@@ -133,32 +133,32 @@ def test_primary_is_never_called_for_deep_work_while_a_deep_slot_is_configured(
 
 
 @pytest.mark.rule("slot-8")
-def test_any_stages_go_to_primary_while_the_deep_slot_is_away_and_only_they(engine: Engine, primary: Router) -> None:
+def test_only_any_stages_use_primary_while_the_deep_slot_is_unavailable(engine: Engine, primary: Router) -> None:
     engine.router.set(mode="cold")
     engine.texts("a.txt", "b.txt")
     options = with_primary(primary, any_stages="classify")
     summary = engine.run("a.txt", "b.txt", **options)
-    assert engine.counts(CLASSIFY, **options).done == 2, "also the one the deep slot had put off"
+    assert engine.counts(CLASSIFY, **options).done == 2, "also the one deferred by the deep slot"
     assert engine.counts(SUMMARIZE, **options).done == 0
     assert {entry["stage"] for entry in primary.completions()} == {CLASSIFY}
     assert summary.is_deferral
 
 
-def test_any_stages_go_to_the_deep_slot_while_it_answers(engine: Engine, primary: Router) -> None:
+def test_any_stages_use_the_deep_slot_while_it_answers(engine: Engine, primary: Router) -> None:
     engine.texts("a.txt")
     assert engine.run("a.txt", **with_primary(primary, any_stages="classify,summarize")).done == 1
     assert primary.completions() == []
 
 
 @pytest.mark.parametrize("concurrency", [1, 2])
-def test_a_persons_run_goes_before_a_drain_after_the_drains_current_call(engine: Engine, concurrency: int) -> None:
+def test_a_persons_run_gets_the_slot_after_the_drains_current_call(engine: Engine, concurrency: int) -> None:
     engine.texts(*[f"{n}.txt" for n in range(6)], "wanted.txt")
     engine.router.set(hold=True)
     drain = engine.beside(engine.drain, deep_concurrency=concurrency)
     engine.router.wait(open=concurrency)
     person = engine.beside(engine.run, "wanted.txt", deep_concurrency=concurrency)
     engine.wait_until("select 1 from permit_waiters where is_person")
-    engine.sql("select pg_sleep(0.3)")  # the drain heard of it as well
+    engine.sql("select pg_sleep(0.3)")  # the drain gets the notification too
     engine.router.set(hold=False)
     assert person.result().done == 1
     assert drain.result().done >= 6
@@ -169,7 +169,7 @@ def test_a_persons_run_goes_before_a_drain_after_the_drains_current_call(engine:
     assert len(order) == 14
 
 
-def test_a_run_extracts_first_what_is_missing(engine: Engine) -> None:
+def test_a_run_first_extracts_missing_texts(engine: Engine) -> None:
     (engine.library / "note.txt").write_text(FILLER)
     scan(engine.settings(), engine.ledger)
     assert engine.state("note.txt", EXTRACT) == State.PENDING
@@ -177,7 +177,7 @@ def test_a_run_extracts_first_what_is_missing(engine: Engine) -> None:
     assert engine.item("note.txt", SUMMARIZE)["outcome"] == "ok"
 
 
-def test_only_extraction_needs_no_slot(engine: Engine) -> None:
+def test_a_run_of_extraction_alone_needs_no_slot(engine: Engine) -> None:
     (engine.library / "note.txt").write_text(FILLER)
     engine.scan()
     engine.ledger.run(slots.forget, DEEP)

@@ -1,4 +1,4 @@
-"""Scans through OCR to a record: pages that last, what comes later, and who is not outdated by it."""
+"""From scanned pages to a record by OCR: pages are kept, and a later installation or language outdates no text."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ def text_of(engine: Engine, document: str) -> str:
 
 
 def without_tesseract(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Callable[[], None]:
-    """As on a machine without Tesseract, until what is returned is called."""
+    """Hide Tesseract until the returned function is called."""
     path = os.environ["PATH"]
     monkeypatch.setenv("PATH", str(folder))
     return lambda: monkeypatch.setenv("PATH", path)
@@ -58,7 +58,7 @@ def test_a_scan_in_english_and_korean_becomes_a_record(engine: Engine) -> None:
     assert engine.sql("select * from ocr_pages") == []
 
 
-def test_progress_tells_each_page(engine: Engine) -> None:
+def test_progress_reports_each_page(engine: Engine) -> None:
     put(engine, "fax.tif")
     seen: list[str] = []
 
@@ -72,9 +72,7 @@ def test_progress_tells_each_page(engine: Engine) -> None:
     assert seen[:4] == ["fax.tif 1 of 2", "[(1, 2)]", "fax.tif 2 of 2", "[(2, 2)]"]
 
 
-def test_a_scan_that_is_stopped_goes_on_at_the_page_it_had_reached(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_scan_continues_at_the_page_it_had_reached(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     put(engine, "letters.pdf")
     scan(engine.settings(), engine.ledger)
 
@@ -90,11 +88,11 @@ def test_a_scan_that_is_stopped_goes_on_at_the_page_it_had_reached(
     assert [row["page"] for row in engine.sql("select page from ocr_pages")] == [1]
 
     read: list[int] = []
-    tell = ocr_pages.begin
+    begin = ocr_pages.begin
 
     def note(cur: Cursor, claim: Claim, item: ClaimedItem, page: int, of: int) -> None:
         read.append(page)
-        tell(cur, claim, item, page, of)
+        begin(cur, claim, item, page, of)
 
     monkeypatch.setattr(ocr_pages, "begin", note)
     run_extraction(engine.settings(), engine.ledger)
@@ -102,7 +100,7 @@ def test_a_scan_that_is_stopped_goes_on_at_the_page_it_had_reached(
     assert share_kept(text_of(engine, "letters.pdf"), "english.txt") > 0.95
 
 
-def test_tesseract_that_is_installed_later_is_used_when_a_person_says_so(
+def test_tesseract_installed_later_is_used_after_a_redo(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("korean.png", "typed_scanned_typed.pdf"):
@@ -115,11 +113,11 @@ def test_tesseract_that_is_installed_later_is_used_when_a_person_says_so(
     explained = engine.ledger.run(status.explain, "korean.png")
     assert explained is not None
     assert "apt-get install tesseract-ocr tesseract-ocr-kor" in explained.items[0]["told"]
-    assert engine.drain().done == 2  # the note, and what is typed
+    assert engine.drain().done == 2  # the note and the typed document
 
     install()
     engine.scan()
-    assert engine.item("korean.png", EXTRACT)["outcome"] == "needs_ocr"  # nothing is asked again by itself
+    assert engine.item("korean.png", EXTRACT)["outcome"] == "needs_ocr"  # no document is redone automatically
     assert engine.ledger.run(redo.estimate_ocr, LANGUAGES) == redo.OcrEstimate(documents=2, pages=2)
     assert engine.ledger.run(redo.redo_ocr, LANGUAGES) == 2
     engine.scan()
@@ -131,7 +129,7 @@ def test_tesseract_that_is_installed_later_is_used_when_a_person_says_so(
     assert engine.ledger.run(redo.estimate_ocr, LANGUAGES).documents == 0
 
 
-def test_other_languages_outdate_no_text_but_what_was_read_in_others_can_be_redone(engine: Engine) -> None:
+def test_changed_languages_outdate_no_text_and_texts_read_in_others_can_be_redone(engine: Engine) -> None:
     put(engine, "korean.png")
     (engine.library / "note.txt").write_text("Paid 12 EUR")
     engine.scan()
@@ -140,7 +138,7 @@ def test_other_languages_outdate_no_text_but_what_was_read_in_others_can_be_redo
     assert engine.ledger.run(redo.estimate_ocr, "eng") == redo.OcrEstimate(documents=1, pages=1)
 
 
-def test_a_page_that_hangs_is_that_documents_fault_and_no_others(
+def test_a_page_that_hangs_is_a_fault_of_its_document_only(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     real = shutil.which("tesseract")

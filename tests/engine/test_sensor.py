@@ -1,4 +1,4 @@
-"""What the drain sensor sees: launch only where everything holds, and a slot that refuses costs no run."""
+"""The drain sensor launches a drain only if all conditions hold, and a slot that refuses costs no run."""
 
 import pytest
 
@@ -16,36 +16,36 @@ FIVE_MINUTES = 300.0
 def test_a_green_slot_with_work_launches_without_a_call(engine: Engine) -> None:
     engine.texts("a.txt", "b.txt")
     decision = decide_drain(engine.settings(), engine.ledger)
-    assert (decision.launch, decision.words) == (True, "2 documents due, 0 deferred")
+    assert (decision.launch, decision.message) == (True, "2 documents due, 0 deferred")
     assert engine.router.completions() == []
 
 
 @pytest.mark.parametrize("behaviour", [{"mode": "cold"}, {"mode": "warming"}, {"health": "red"}])
-def test_a_red_probe_says_so_and_makes_no_call(engine: Engine, behaviour: dict[str, str]) -> None:
+def test_a_failed_probe_is_reported_and_makes_no_call(engine: Engine, behaviour: dict[str, str]) -> None:
     engine.router.set(**behaviour)
     engine.texts("a.txt")
     decision = decide_drain(engine.settings(), engine.ledger)
     assert not decision.launch
-    assert "1 documents due, 0 deferred" in decision.words
+    assert "1 documents due, 0 deferred" in decision.message
     assert engine.router.completions() == []
 
 
-def test_nothing_due_makes_neither_probe_nor_call(engine: Engine) -> None:
+def test_without_due_work_there_is_neither_a_probe_nor_a_call(engine: Engine) -> None:
     decision = decide_drain(engine.settings(), engine.ledger)
     assert not decision.launch
     assert engine.router.log()["requests"] == []
 
 
-def test_a_live_drain_keeps_the_next_from_starting_and_a_dead_ones_row_does_not(engine: Engine) -> None:
+def test_a_live_drain_prevents_another_and_a_dead_drains_row_does_not(engine: Engine) -> None:
     engine.texts("a.txt")
     with Worker(engine.ledger, "drain"):
-        assert "1 drain is at work" in decide_drain(engine.settings(), engine.ledger).words
+        assert "1 drain is running" in decide_drain(engine.settings(), engine.ledger).message
     dead = engine.worker("drain")
     engine.die(dead)
     assert decide_drain(engine.settings(), engine.ledger).launch
 
 
-def test_a_lost_deep_slot_is_said(engine: Engine) -> None:
+def test_a_lost_deep_slot_is_reported(engine: Engine) -> None:
     for name in [name for name in engine.options if name.startswith("deep_")]:
         del engine.options[name]
     with pytest.raises(SlotLost):
@@ -55,7 +55,7 @@ def test_a_lost_deep_slot_is_said(engine: Engine) -> None:
 @pytest.mark.rule("breaker-3")
 @pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 4])
-def test_five_minutes_of_editor_busy_cost_at_most_12_calls_and_3_runs_and_fail_nothing_then_work_flows(
+def test_five_minutes_of_editor_busy_cost_at_most_12_calls_and_3_runs_and_no_failure(
     engine: Engine, concurrency: int
 ) -> None:
     engine.router.set(mode="busy")
@@ -81,7 +81,7 @@ def test_five_minutes_of_editor_busy_cost_at_most_12_calls_and_3_runs_and_fail_n
     assert (summary.done, summary.failed, summary.deferred) == (8, 0, 0)
 
 
-def test_a_slot_that_was_red_and_is_green_is_tried_before_its_time(engine: Engine) -> None:
+def test_a_slot_that_turns_healthy_gets_a_trial_before_its_retry_time(engine: Engine) -> None:
     engine.router.set(mode="cold", retry_after="3600")
     engine.texts("a.txt")
     engine.drain()
@@ -99,21 +99,21 @@ def test_a_deferred_document_is_due_the_moment_the_breaker_closes(engine: Engine
     engine.router.set(mode="awake")
     engine.retry_now()
     decision = decide_drain(engine.settings(), engine.ledger)
-    assert (decision.launch, decision.words) == (True, "1 documents due, 0 deferred")
+    assert (decision.launch, decision.message) == (True, "1 documents due, 0 deferred")
 
 
-def test_a_model_that_loads_for_longer_than_a_tick_is_loaded_by_one_trial_of_a_drain(
+def test_a_model_that_loads_longer_than_a_tick_is_loaded_by_one_trial_of_a_drain(
     engine: Engine, change_timing: ChangeTiming
 ) -> None:
     change_timing(sensor_trial=0.2)
     engine.router.set(mode="cold")
     engine.texts("a.txt")
     engine.drain(CLASSIFY)
-    engine.router.set(mode="awake", hold=True)  # it loads while the caller waits, and stops loading when it leaves
+    engine.router.set(mode="awake", hold=True)  # it loads while the caller waits, and stops when the caller disconnects
     engine.retry_now()
     decision = decide_drain(engine.settings(), engine.ledger)
     assert decision.launch
-    assert "no answer within 0.2 s" in decision.words
+    assert "no answer within 0.2 s" in decision.message
     asked = len(engine.router.completions())
     drain = engine.beside(engine.drain, CLASSIFY)
     engine.router.wait(open=1)
@@ -122,7 +122,7 @@ def test_a_model_that_loads_for_longer_than_a_tick_is_loaded_by_one_trial_of_a_d
     engine.router.set(hold=False)
     assert drain.result().done + second.result().done == 1
     trials = [entry for entry in engine.router.completions()[asked:] if entry["document"] is None]
-    assert [entry["outcome"] for entry in trials] == ["answered"], "one trial at a time, over all workers"
+    assert [entry["outcome"] for entry in trials] == ["answered"], "one trial at a time for all workers"
 
 
 def misconfigured(engine: Engine) -> None:
@@ -131,7 +131,7 @@ def misconfigured(engine: Engine) -> None:
     assert engine.drain().is_misconfigured
 
 
-def test_a_misconfigured_slot_is_asked_again_by_the_sensor_when_its_time_has_come(engine: Engine) -> None:
+def test_the_sensor_retries_a_misconfigured_slot_when_it_is_due(engine: Engine) -> None:
     misconfigured(engine)
     engine.router.set(mode="awake")
     assert not decide_drain(engine.settings(), engine.ledger).launch
@@ -140,7 +140,7 @@ def test_a_misconfigured_slot_is_asked_again_by_the_sensor_when_its_time_has_com
     assert engine.drain().done == 2
 
 
-def test_a_misconfigured_slot_is_asked_at_once_when_its_server_was_restarted(engine: Engine) -> None:
+def test_a_misconfigured_slot_gets_a_trial_at_once_when_its_server_was_restarted(engine: Engine) -> None:
     misconfigured(engine)
     engine.router.set(health="red")
     assert not decide_drain(engine.settings(), engine.ledger).launch
@@ -148,7 +148,7 @@ def test_a_misconfigured_slot_is_asked_at_once_when_its_server_was_restarted(eng
     assert decide_drain(engine.settings(), engine.ledger).launch
 
 
-def test_a_misconfigured_slot_is_asked_at_once_when_its_server_lists_other_models(engine: Engine) -> None:
+def test_a_misconfigured_slot_gets_a_trial_at_once_when_its_server_lists_other_models(engine: Engine) -> None:
     misconfigured(engine)
     engine.router.set(alias="llama3")
     assert not decide_drain(engine.settings(), engine.ledger).launch
@@ -156,7 +156,7 @@ def test_a_misconfigured_slot_is_asked_at_once_when_its_server_lists_other_model
     assert decide_drain(engine.settings(), engine.ledger).launch
 
 
-def test_a_drain_asks_a_misconfigured_slot_at_once(engine: Engine) -> None:
+def test_a_drain_runs_a_trial_at_a_misconfigured_slot_at_once(engine: Engine) -> None:
     misconfigured(engine)
     assert engine.drain().is_misconfigured
     engine.router.set(mode="awake")

@@ -1,4 +1,4 @@
-"""A signal ends the engine's event loop whatever it is doing, and is raised only then."""
+"""A signal ends the engine's event loop in any state and is raised after that."""
 
 import asyncio
 import signal
@@ -12,7 +12,7 @@ from dagster_offload.engine.session import run_stoppable
 
 
 class Interrupted(BaseException):
-    """What Dagster's handler raises is no `KeyboardInterrupt`, so a loop takes it for a callback's fault."""
+    """Like the exception of Dagster's handler: not a `KeyboardInterrupt`, so a loop treats it as a callback's error."""
 
 
 @contextmanager
@@ -42,7 +42,7 @@ async def wait_for_ever() -> str:
     return "never"
 
 
-def test_a_signal_in_a_callback_ends_the_work_and_is_raised_after_it_has_given_back() -> None:
+def test_a_signal_in_a_callback_ends_the_work_and_is_raised_after_its_cleanup() -> None:
     ended: list[str] = []
     with handled_by(interrupt), pytest.raises(Interrupted):
         run_stoppable(interrupted_in_a_callback(ended))
@@ -54,7 +54,7 @@ def test_a_signal_whose_handler_raises_nothing_still_ends_the_work() -> None:
         run_stoppable(interrupted_in_a_callback([]))
 
 
-def test_ctrl_c_arrives_as_ever() -> None:
+def test_ctrl_c_raises_keyboard_interrupt() -> None:
     async def pressed() -> str:
         signal.raise_signal(signal.SIGINT)
         return await wait_for_ever()
@@ -63,7 +63,7 @@ def test_ctrl_c_arrives_as_ever() -> None:
         run_stoppable(pressed())
 
 
-def test_what_is_ignored_stays_ignored() -> None:
+def test_an_ignored_signal_stays_ignored() -> None:
     async def ignored() -> str:
         signal.raise_signal(signal.SIGINT)
         await asyncio.sleep(0)
@@ -74,7 +74,7 @@ def test_what_is_ignored_stays_ignored() -> None:
 
 
 @pytest.mark.parametrize("end", [lambda: "done", lambda: 1 / 0])
-def test_handlers_are_as_before(end: Callable[[], Any]) -> None:
+def test_the_handlers_are_restored(end: Callable[[], Any]) -> None:
     async def work() -> Any:
         return end()
 

@@ -1,4 +1,4 @@
-"""The wait of a run: what ends it, what does not, and what it holds meanwhile."""
+"""The wait of a run: what ends it, what does not, and the resources it holds."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from dagster_offload.engine import waiting
-from dagster_offload.engine.waiting import WaitEnd, reason_to_go_on, wait_for_work
+from dagster_offload.engine.waiting import WaitEnd, reason_to_continue, wait_for_work
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState
@@ -36,15 +36,15 @@ LONG = 3600.0
 def test_a_wait_ends_when_the_slot_answers_or_the_documents_are_done(
     slot: str | None, breaker: BreakerState | None, is_done: bool, expected: WaitEnd | None
 ) -> None:
-    assert reason_to_go_on(WaitingRun("why", slot, breaker, is_done)) is expected
+    assert reason_to_continue(WaitingRun("why", slot, breaker, is_done)) is expected
 
 
-def test_a_wait_the_ledger_does_not_know_ends_by_time_alone() -> None:
-    assert reason_to_go_on(None) is None
+def test_a_wait_without_a_row_in_the_ledger_ends_only_by_time() -> None:
+    assert reason_to_continue(None) is None
 
 
 class Wait:
-    """A run that waits in a thread, on connections of its own."""
+    """A run that waits in a thread with its own connections."""
 
     def __init__(self, engine: Engine, seconds: float = LONG) -> None:
         self.engine = engine
@@ -60,7 +60,7 @@ class Wait:
 
     @property
     def backends(self) -> list[int]:
-        """The server's processes of the connections that listen and are idle."""
+        """The process ids of the server's idle connections that listen."""
         rows = self.engine.sql(
             "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
             "and state = 'idle' and query like '%%waiting_runs%%'"
@@ -68,7 +68,7 @@ class Wait:
         return [row["pid"] for row in rows]
 
     def sleeps(self) -> "Wait":
-        """Returns once it has looked at the ledger and sleeps."""
+        """Wait until it has read the ledger and sleeps."""
         while not self.backends:
             assert not self.end.done(), self.end.result()
         return self
@@ -76,14 +76,14 @@ class Wait:
 
 @pytest.fixture
 def begin(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Wait]]:
-    """Begins a wait for a.txt at a slot that is away. Only notifications wake it: its own next look is an hour away."""
+    """Start a wait for a.txt at an unavailable slot. Only notifications wake it: its regular check is an hour later."""
     monkeypatch.setattr(waiting, "CHECK_EVERY_SECONDS", LONG)
     monkeypatch.setattr(waiting, "CHECK_STOP_SECONDS", 0.05)
     monkeypatch.setattr(waiting, "RECONNECT_SECONDS", 0.05)
     engine.texts("a.txt")
     worker = engine.worker()
     engine.defer(worker, engine.hold(worker))
-    engine.ledger.run(waiting_runs.put, "run", ["a.txt"], DRAIN_STAGES, DEEP, "deep is away")
+    engine.ledger.run(waiting_runs.put, "run", ["a.txt"], DRAIN_STAGES, DEEP, "deep is unavailable")
     begun: list[Wait] = []
 
     def begin_one() -> Wait:
@@ -96,20 +96,20 @@ def begin(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         one.end.result(timeout=60)
 
 
-def test_a_breaker_that_closes_wakes_it(engine: Engine, begin: Callable[[], Wait]) -> None:
+def test_a_closing_breaker_ends_the_wait(engine: Engine, begin: Callable[[], Wait]) -> None:
     wait = begin().sleeps()
     engine.close_breaker()
     assert wait.end.result(timeout=60) is WaitEnd.SLOT_ANSWERS
 
 
-def test_documents_that_a_drain_has_done_and_recorded_wake_it(engine: Engine, begin: Callable[[], Wait]) -> None:
+def test_documents_done_and_recorded_by_a_drain_end_the_wait(engine: Engine, begin: Callable[[], Wait]) -> None:
     wait = begin().sleeps()
-    engine.sql("update work_items set state = 'done'")  # by a drain whose slot went away again
+    engine.sql("update work_items set state = 'done'")  # by a drain whose slot became unavailable again
     engine.ledger.run(outbox.mark_reported, [])
     assert wait.end.result(timeout=60) is WaitEnd.DOCUMENTS_DONE
 
 
-def test_documents_done_without_a_notification_end_it_at_its_next_look(
+def test_documents_done_without_a_notification_end_the_wait_at_the_next_check(
     engine: Engine, begin: Callable[[], Wait], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "CHECK_EVERY_SECONDS", 0.2)
@@ -118,25 +118,27 @@ def test_documents_done_without_a_notification_end_it_at_its_next_look(
     assert wait.end.result(timeout=60) is WaitEnd.DOCUMENTS_DONE
 
 
-def test_other_notifications_do_not_end_it(engine: Engine, begin: Callable[[], Wait]) -> None:
+def test_other_notifications_do_not_end_the_wait(engine: Engine, begin: Callable[[], Wait]) -> None:
     wait = begin().sleeps()
     engine.sql("select pg_notify(%s, 'freed')", engine.ledger.channel)
-    engine.sql("select pg_notify(%s, 'breaker:deep')", engine.ledger.channel)  # it looks: the breaker is still open
+    engine.sql(
+        "select pg_notify(%s, 'breaker:deep')", engine.ledger.channel
+    )  # it reads the ledger: the breaker is still open
     wait.sleeps()
     assert not wait.end.done()
 
 
-def test_a_stop_ends_it(begin: Callable[[], Wait]) -> None:
+def test_a_stop_ends_the_wait(begin: Callable[[], Wait]) -> None:
     wait = begin().sleeps()
     wait.is_stopped = True
     assert wait.end.result(timeout=60) is WaitEnd.STOPPED
 
 
-def test_it_ends_when_its_time_is_up(engine: Engine, begin: Callable[[], Wait]) -> None:
+def test_the_wait_ends_when_its_time_is_up(engine: Engine, begin: Callable[[], Wait]) -> None:
     assert Wait(engine, seconds=0.1).end.result(timeout=60) is WaitEnd.TIME_IS_UP
 
 
-def test_it_sleeps_between_its_looks(engine: Engine, begin: Callable[[], Wait]) -> None:
+def test_a_waiting_run_sleeps_between_checks(engine: Engine, begin: Callable[[], Wait]) -> None:
     calls = 0
 
     def count() -> bool:
@@ -148,7 +150,7 @@ def test_it_sleeps_between_its_looks(engine: Engine, begin: Callable[[], Wait]) 
     assert 1 <= calls <= 1.0 / waiting.CHECK_STOP_SECONDS + 1
 
 
-def test_it_holds_one_connection_and_no_worker_and_no_claim(engine: Engine, begin: Callable[[], Wait]) -> None:
+def test_a_waiting_run_holds_one_connection_no_worker_and_no_claim(engine: Engine, begin: Callable[[], Wait]) -> None:
     wait = begin()
     workers = engine.sql("select count(*) as n from workers")
     before = connections(engine)
@@ -164,7 +166,7 @@ def connections(engine: Engine) -> int:
     return int(row["n"])
 
 
-def test_a_lost_connection_does_not_end_it(engine: Engine, begin: Callable[[], Wait]) -> None:
+def test_a_lost_connection_does_not_end_the_wait(engine: Engine, begin: Callable[[], Wait]) -> None:
     wait = begin().sleeps()
     [lost] = wait.backends
     engine.sql("select pg_terminate_backend(%s)", lost)
@@ -172,10 +174,10 @@ def test_a_lost_connection_does_not_end_it(engine: Engine, begin: Callable[[], W
         assert not wait.end.done()
     engine.close_breaker()
     assert wait.end.result(timeout=60) is WaitEnd.SLOT_ANSWERS
-    assert len(wait.opened) == 1, "the second connection is to the same server, which nobody started from here"
+    assert len(wait.opened) == 1, "the second connection is to the same server, which the wait did not start"
 
 
-def test_a_ledger_that_cannot_be_opened_is_tried_again(
+def test_a_waiting_run_retries_to_open_the_ledger(
     engine: Engine, begin: Callable[[], Wait], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, failures = Wait.open, iter([True, True])

@@ -1,4 +1,4 @@
-"""Pure decisions: launch a drain or say why not; how long a run waits, and when it fails."""
+"""Decisions without I/O: whether to launch a drain and why; how long a run waits and when it fails."""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ THIRTY_MINUTES = 1800.0
 
 @pytest.fixture(autouse=True)
 def in_seoul(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nine hours ahead of UTC, wherever the tests run: people read their own clock."""
+    """Use a time zone nine hours ahead of UTC: messages show local time."""
     with monkeypatch.context() as here:
         here.setenv("TZ", "Asia/Seoul")
         time.tzset()
@@ -45,27 +45,27 @@ def waits(state: State = State.PENDING, seconds: float | None = None, stage: str
 
 
 def decide(**changes: Any) -> tuple[bool, str]:
-    looked_at: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "is_configured": True, "backlog": 3, "waiting": 1, "live_drains": 0, "probe": GREEN, "slot": slot(),
     }  # fmt: skip
-    decision = should_drain(**(looked_at | changes))
-    return decision.launch, decision.words
+    decision = should_drain(**(facts | changes))
+    return decision.launch, decision.message
 
 
 @pytest.mark.rule("drain-2")
-def test_a_drain_is_launched_only_when_everything_holds() -> None:
+def test_a_drain_is_launched_if_all_conditions_hold() -> None:
     assert decide() == (True, "3 documents due, 1 deferred")
 
 
 @pytest.mark.rule("drain-2")
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "expected"),
     [
         ({"is_configured": False}, "OFFLOAD_DEEP_URL"),
-        ({"live_drains": 1}, "1 drain is at work; 3 documents due, 1 deferred"),
+        ({"live_drains": 1}, "1 drain is running; 3 documents due, 1 deferred"),
         ({"backlog": 0, "waiting": 0}, "nothing is due"),
         ({"backlog": 0}, "nothing is due: 0 documents due, 1 deferred"),
-        ({"probe": RED}, "health probe says warming; 3 documents due"),
+        ({"probe": RED}, "health probe reports warming; 3 documents due"),
         ({"slot": slot(BreakerState.OPEN, reason="editor_busy")}, "editor_busy since 14:02; 3 documents due"),
         (
             {"slot": slot(BreakerState.MISCONFIGURED, reason="HTTP 401: check OFFLOAD_DEEP_API_KEY")},
@@ -73,22 +73,24 @@ def test_a_drain_is_launched_only_when_everything_holds() -> None:
         ),
     ],
 )
-def test_every_other_outcome_says_which_condition_and_the_numbers(changes: dict[str, Any], words: str) -> None:
-    launch, said = decide(**changes)
+def test_every_refusal_names_the_condition_and_the_numbers(changes: dict[str, Any], expected: str) -> None:
+    launch, message = decide(**changes)
     assert not launch
-    assert words in said
+    assert expected in message
 
 
-def test_times_are_those_of_the_readers_clock() -> None:
-    away = replace(slot(BreakerState.OPEN, reason="warming"), retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC))
-    assert describe_unavailable(away) == "deep is away: warming since 14:02 (next look 14:03:10)"
+def test_messages_show_local_time() -> None:
+    unavailable = replace(
+        slot(BreakerState.OPEN, reason="warming"), retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC)
+    )
+    assert describe_unavailable(unavailable) == "deep is unavailable: warming since 14:02 (next check 14:03:10)"
 
 
-def test_a_slot_whose_time_has_come_is_said_to_be_due_and_no_time_that_nobody_looked_at() -> None:
-    away = slot(BreakerState.OPEN, reason="warming")
-    due = replace(away, retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC), is_retry_due=True)
+def test_a_slot_that_is_due_is_shown_as_due_and_not_with_a_past_time() -> None:
+    unavailable = slot(BreakerState.OPEN, reason="warming")
+    due = replace(unavailable, retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC), is_retry_due=True)
     assert describe_unavailable(due) == (
-        "deep is away: warming since 14:02; to be checked at the next tick (by a running up, or dagster-offload drain)"
+        "deep is unavailable: warming since 14:02; to be checked at the next tick (by a running up, or dagster-offload drain)"
     )
 
 
@@ -99,20 +101,20 @@ def test_a_misconfigured_slot_names_the_next_step() -> None:
     )
 
 
-def test_a_misconfigured_slot_says_when_it_is_asked_again() -> None:
+def test_a_misconfigured_slot_shows_when_it_is_checked_again() -> None:
     wrong = slot(BreakerState.MISCONFIGURED, reason="HTTP 404")
     waits_until = replace(wrong, retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC))
-    assert describe_unavailable(waits_until).endswith("--try-again (next look 14:03:10)")
+    assert describe_unavailable(waits_until).endswith("--try-again (next check 14:03:10)")
 
 
-def test_a_slot_that_outlasts_the_sensors_trial_gets_a_drain_that_waits_longer() -> None:
-    launch, said = decide(slot=slot(BreakerState.OPEN, reason="warming"), needs_patience=True)
+def test_a_slot_slower_than_the_sensors_trial_gets_a_drain_that_waits_longer() -> None:
+    launch, message = decide(slot=slot(BreakerState.OPEN, reason="warming"), needs_patience=True)
     assert launch
-    assert "no answer within 20 s: a drain waits as long as for any call" in said
+    assert "no answer within 20 s: a drain waits longer, up to the limit of a call" in message
 
 
 @pytest.mark.parametrize("stage", ["extract", "nonsense", ""])
-def test_a_drain_of_what_is_no_drain_stage_is_refused(stage: str) -> None:
+def test_a_drain_of_an_unknown_stage_is_refused(stage: str) -> None:
     settings = load_settings(deep_url="http://x:1", deep_model="m")
     with pytest.raises(DrainRefused, match="not a drain stage"):
         check_drain(settings, stage)
@@ -128,17 +130,17 @@ def test_a_run_with_nothing_left_is_done() -> None:
     assert (summary.done, summary.failed, summary.wait_seconds) == (3, (), None)
 
 
-def test_a_run_whose_slot_is_away_waits_half_an_hour_and_counts_it_as_a_deferral() -> None:
+def test_a_run_whose_slot_is_unavailable_waits_half_an_hour_and_counts_it_as_a_deferral() -> None:
     summary = summarize_run(3, [waits(State.DEFERRED, 20.0)], slot(BreakerState.OPEN, reason="warming"), THIRTY_MINUTES)
     assert (summary.done, summary.wait_seconds, summary.is_deferral) == (2, THIRTY_MINUTES, True)
 
 
-def test_a_run_waits_what_the_last_refusal_said() -> None:
+def test_a_run_waits_as_long_as_the_last_refusal_asked() -> None:
     summary = summarize_run(1, [waits()], slot(BreakerState.OPEN, wait=5.0), THIRTY_MINUTES)
     assert summary.wait_seconds == 5.0
 
 
-def test_a_run_whose_documents_another_worker_holds_looks_again_after_30_seconds() -> None:
+def test_a_run_whose_documents_another_worker_holds_checks_again_after_30_seconds() -> None:
     summary = summarize_run(1, [waits(State.CLAIMED)], slot(), THIRTY_MINUTES)
     assert (summary.wait_seconds, summary.is_deferral) == (30.0, False)
 
@@ -149,7 +151,7 @@ def test_a_run_waits_for_a_documents_back_off_to_end() -> None:
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.QUARANTINED, State.GONE])
-def test_a_run_fails_at_once_where_only_a_person_can_help(state: State) -> None:
+def test_a_run_fails_at_once_if_a_document_needs_a_person(state: State) -> None:
     summary = summarize_run(2, [waits(state), waits(State.DEFERRED)], slot(BreakerState.OPEN), THIRTY_MINUTES)
     assert [u.state for u in summary.failed] == [state]
     assert summary.wait_seconds is None

@@ -1,24 +1,24 @@
-"""What a misbehaving server does with one completion: the building blocks of the fault matrix."""
+"""What a misbehaving server does with one completion request: the building blocks of the fault matrix."""
 
 import json
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.faults.raw_server import Act, Asked, Line, completion, reply, well
+from tests.faults.raw_server import Act, CompletionRequest, Connection, completion, reply, well
 
-Ending = Callable[[Line], None]
-# A TLS server's alert (protocol_version) to somebody who speaks plain HTTP.
+Ending = Callable[[Connection], None]
+# The alert (protocol_version) that a TLS server sends to a plain HTTP client.
 TLS_ALERT = b"\x15\x03\x03\x00\x02\x02\x46"
 
 
 def cut(at: str, ending: Ending) -> Act:
-    """Send a part of an answer, then end the connection, or fall silent."""
+    """Send a part of an answer, then call `ending`: close the connection or fall silent."""
 
-    def act(line: Line, asked: Asked) -> None:
-        body = completion(asked)
+    def act(connection: Connection, request: CompletionRequest) -> None:
+        body = completion(request)
         half, head = body[: len(body) // 2], b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-        line.send(
+        connection.send(
             {
                 "before": b"",
                 "headers": head,
@@ -27,20 +27,20 @@ def cut(at: str, ending: Ending) -> Act:
                 "until_close": head + b"connection: close\r\n\r\n" + half,
             }[at]
         )
-        ending(line)
+        ending(connection)
 
     return act
 
 
 def says(status: int, body: bytes | str | dict[str, Any] | list[Any] = b"", **headers: str) -> Act:
-    """A whole answer. Headers by keyword: `retry_after` is `retry-after`."""
+    """A complete response. Headers are keywords: `retry_after` is `retry-after`."""
     data = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()
     return _says(status, data, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
 def _says(status: int, body: bytes, headers: Mapping[str, str]) -> Act:
-    def act(line: Line, asked: Asked) -> bool:
-        line.send(reply(status, body, headers))
+    def act(connection: Connection, request: CompletionRequest) -> bool:
+        connection.send(reply(status, body, headers))
         return True
 
     return act
@@ -49,134 +49,144 @@ def _says(status: int, body: bytes, headers: Mapping[str, str]) -> Act:
 def writes(content: str | None, finish_reason: str | None = "stop", **around: Any) -> Act:
     """A completion whose text is `content`."""
 
-    def act(line: Line, asked: Asked) -> bool:
+    def act(connection: Connection, request: CompletionRequest) -> bool:
         choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": finish_reason}
-        line.send(reply(200, completion(asked, choices=[choice], **around)))
+        connection.send(reply(200, completion(request, choices=[choice], **around)))
         return True
 
     return act
 
 
 def speaks(message: Mapping[str, Any], finish_reason: str | None = "stop", **around: Any) -> Act:
-    """A completion with this message; `{right}` in its texts stands for the right answer."""
+    """A completion with this message. `{right}` in its texts is replaced with the correct answer."""
 
-    def act(line: Line, asked: Asked) -> bool:
-        right = json.loads(completion(asked))["choices"][0]["message"]["content"]
-        said = {name: text.replace("{right}", right) for name, text in message.items()}
-        choice = {"index": 0, "message": {"role": "assistant", **said}, "finish_reason": finish_reason}
-        line.send(reply(200, completion(asked, choices=[choice], **around)))
+    def act(connection: Connection, request: CompletionRequest) -> bool:
+        right = json.loads(completion(request))["choices"][0]["message"]["content"]
+        texts = {name: text.replace("{right}", right) for name, text in message.items()}
+        choice = {"index": 0, "message": {"role": "assistant", **texts}, "finish_reason": finish_reason}
+        connection.send(reply(200, completion(request, choices=[choice], **around)))
         return True
 
     return act
 
 
-def writes_nothing_in_a_schema(line: Line, asked: Asked) -> bool:
+def writes_nothing_in_a_schema(connection: Connection, request: CompletionRequest) -> bool:
     """A server whose structured output is empty."""
-    if "response_format" not in asked.body:
-        return well(line, asked)
-    return bool(writes("")(line, asked))
+    if "response_format" not in request.body:
+        return well(connection, request)
+    return bool(writes("")(connection, request))
 
 
-def stops_at_its_limit(line: Line, asked: Asked) -> bool:
-    """The answer is cut by `max_tokens`, and the finish reason says `stop`."""
-    usage = {"prompt_tokens": 100, "completion_tokens": asked.body["max_tokens"]}
-    line.send(reply(200, completion(asked, usage=usage)))
+def stops_at_its_limit(connection: Connection, request: CompletionRequest) -> bool:
+    """`max_tokens` cuts the answer, but the finish reason is `stop`."""
+    usage = {"prompt_tokens": 100, "completion_tokens": request.body["max_tokens"]}
+    connection.send(reply(200, completion(request, usage=usage)))
     return True
 
 
 def without_system_role(status: int) -> Act:
-    """A chat template that raises for a system message, as a server passes it on."""
+    """A chat template that raises an error for a system message, as servers report it."""
 
-    def act(line: Line, asked: Asked) -> bool:
-        if all(message["role"] != "system" for message in asked.body["messages"]):
-            return well(line, asked)
-        words = (
+    def act(connection: Connection, request: CompletionRequest) -> bool:
+        if all(entry["role"] != "system" for entry in request.body["messages"]):
+            return well(connection, request)
+        message = (
             "While executing CallExpression at line 1, column 4:\n^\nError: Jinja Exception: System role not supported"
         )
-        line.send(
-            reply(status, json.dumps({"error": {"code": status, "message": words, "type": "server_error"}}).encode())
+        connection.send(
+            reply(status, json.dumps({"error": {"code": status, "message": message, "type": "server_error"}}).encode())
         )
         return True
 
     return act
 
 
-def wants_max_completion_tokens(line: Line, asked: Asked) -> bool:
-    if "max_tokens" not in asked.body:
-        return well(line, asked)
-    words = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
-    error = {"message": words, "type": "invalid_request_error", "param": "max_tokens", "code": "unsupported_parameter"}
-    line.send(reply(400, json.dumps({"error": error}).encode()))
+def wants_max_completion_tokens(connection: Connection, request: CompletionRequest) -> bool:
+    if "max_tokens" not in request.body:
+        return well(connection, request)
+    message = (
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    )
+    error = {
+        "message": message,
+        "type": "invalid_request_error",
+        "param": "max_tokens",
+        "code": "unsupported_parameter",
+    }
+    connection.send(reply(400, json.dumps({"error": error}).encode()))
     return True
 
 
-def always_thinks_in_a_small_context(line: Line, asked: Asked) -> bool:
-    """vLLM with `max_model_len` 4096 and a model that thinks whatever it is asked."""
-    limit, bound = asked.body["max_tokens"], 4_096
+def always_thinks_in_a_small_context(connection: Connection, request: CompletionRequest) -> bool:
+    """vLLM with `max_model_len` 4096 and a model that always thinks."""
+    limit, bound = request.body["max_tokens"], 4_096
     if limit > bound:
-        words = f"max_tokens={limit} cannot be greater than max_model_len={bound}. Please request fewer output tokens."
-        line.send(
-            reply(400, json.dumps({"error": {"message": words, "type": "BadRequestError", "code": 400}}).encode())
+        message = (
+            f"max_tokens={limit} cannot be greater than max_model_len={bound}. Please request fewer output tokens."
+        )
+        connection.send(
+            reply(400, json.dumps({"error": {"message": message, "type": "BadRequestError", "code": 400}}).encode())
         )
         return True
     if limit < 1_000:
-        return bool(speaks({"content": "", "reasoning_content": "Hm. " * limit}, "length")(line, asked))
-    return bool(speaks({"content": "{right}", "reasoning_content": "Hm. " * 500})(line, asked))
+        return bool(speaks({"content": "", "reasoning_content": "Hm. " * limit}, "length")(connection, request))
+    return bool(speaks({"content": "{right}", "reasoning_content": "Hm. " * 500})(connection, request))
 
 
 def wraps(before: str, after: str) -> Act:
-    """The right answer, with text around it."""
+    """The correct answer, with text around it."""
 
-    def act(line: Line, asked: Asked) -> bool:
-        right = json.loads(completion(asked))["choices"][0]["message"]["content"]
-        line.send(reply(200, completion(asked, content=before + right + after)))
+    def act(connection: Connection, request: CompletionRequest) -> bool:
+        right = json.loads(completion(request))["choices"][0]["message"]["content"]
+        connection.send(reply(200, completion(request, content=before + right + after)))
         return True
 
     return act
 
 
 def answers_with(headers: Mapping[str, str] | None = None, **around: Any) -> Act:
-    """The right answer, in a completion with other things around it."""
+    """The correct answer, in a completion with other headers or fields."""
 
-    def act(line: Line, asked: Asked) -> bool:
-        line.send(reply(200, completion(asked, **around), headers))
+    def act(connection: Connection, request: CompletionRequest) -> bool:
+        connection.send(reply(200, completion(request, **around), headers))
         return True
 
     return act
 
 
-def sends(data: bytes, ending: Ending = Line.close) -> Act:
-    def act(line: Line, asked: Asked) -> None:
-        line.send(data)
-        ending(line)
+def sends(data: bytes, ending: Ending = Connection.close) -> Act:
+    def act(connection: Connection, request: CompletionRequest) -> None:
+        connection.send(data)
+        ending(connection)
 
     return act
 
 
 def answers_after(seconds: float) -> Act:
-    def act(line: Line, asked: Asked) -> bool:
-        line.pause(seconds)
-        return well(line, asked)
+    def act(connection: Connection, request: CompletionRequest) -> bool:
+        connection.pause(seconds)
+        return well(connection, request)
 
     return act
 
 
-def crashes(line: Line, asked: Asked) -> None:
-    """The document ends the server's process, and with it everybody's call. Nothing listens until it is restarted."""
-    line.go_down()
+def crashes(connection: Connection, request: CompletionRequest) -> None:
+    """The document crashes the server's process, which ends all open calls. The port is closed until a restart."""
+    connection.go_down()
 
 
-def crashes_on_one(line: Line, asked: Asked) -> bool:
-    if not asked.is_marked:
-        return well(line, asked)
-    line.go_down()
+def crashes_on_one(connection: Connection, request: CompletionRequest) -> bool:
+    if not request.is_marked:
+        return well(connection, request)
+    connection.go_down()
     return False
 
 
 class CoolsDown:
-    """A proxy with LiteLLM's defaults: an error makes it refuse the next calls, whoever makes them, with a 429.
+    """A proxy with LiteLLM's defaults: after an error it refuses the next calls of all clients with a 429.
 
-    `refusals`: how many calls it refuses after each error. `is_for_all`: every call ends in the error, not one document's.
+    `refusals` is the number of calls it refuses after each error. `is_for_all`: every call gets the error, not only that
+    of the marked document.
     """
 
     BODY = (
@@ -189,100 +199,102 @@ class CoolsDown:
         self._refusals, self._is_for_all = refusals, is_for_all
         self._left = 0
 
-    def __call__(self, line: Line, asked: Asked) -> bool | None:
+    def __call__(self, connection: Connection, request: CompletionRequest) -> bool | None:
         if self._left:
             self._left -= 1
-            return self._refusal(line, asked)
-        if not (asked.is_marked or self._is_for_all):
-            return well(line, asked)
+            return self._refusal(connection, request)
+        if not (request.is_marked or self._is_for_all):
+            return well(connection, request)
         self._left = self._refusals
-        return self._error(line, asked)
+        return self._error(connection, request)
 
 
-def one_zero(line: Line, asked: Asked) -> None:
-    """HTTP/1.0: no length, and the end of the connection is the end of the answer."""
-    line.send(b"HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n" + completion(asked))
-    line.close()
+def one_zero(connection: Connection, request: CompletionRequest) -> None:
+    """HTTP/1.0: no content length; the end of the connection ends the answer."""
+    connection.send(b"HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n" + completion(request))
+    connection.close()
 
 
-def drips_blanks(line: Line, asked: Asked) -> None:
-    """A proxy that keeps the connection open with blanks, for ever."""
-    line.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
-    while not line.is_over:
-        line.send(b"1\r\n \r\n")
-        line.pause(0.02)
+def drips_blanks(connection: Connection, request: CompletionRequest) -> None:
+    """A proxy that sends blanks for ever to keep the connection open."""
+    connection.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
+    while not connection.is_over:
+        connection.send(b"1\r\n \r\n")
+        connection.pause(0.02)
 
 
-def never_stops_talking(line: Line, asked: Asked) -> None:
-    """An answer without end, as fast as it is taken."""
-    line.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
-    while not line.is_over:
-        line.send(b'"' + b"a" * 1_000_000)
+def endless_answer(connection: Connection, request: CompletionRequest) -> None:
+    """An endless answer, sent as fast as the client reads."""
+    connection.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
+    while not connection.is_over:
+        connection.send(b'"' + b"a" * 1_000_000)
 
 
-def zipped(line: Line, asked: Asked) -> bool:
+def zipped(connection: Connection, request: CompletionRequest) -> bool:
     packer = zlib.compressobj(wbits=31)
-    body = packer.compress(completion(asked)) + packer.flush()
-    line.send(reply(200, body, {"content-encoding": "gzip"}))
+    body = packer.compress(completion(request)) + packer.flush()
+    connection.send(reply(200, body, {"content-encoding": "gzip"}))
     return True
 
 
-def bomb(line: Line, asked: Asked) -> bool:
+def bomb(connection: Connection, request: CompletionRequest) -> bool:
     """A few kB that unpack to 40 MB of blanks."""
     packer = zlib.compressobj(9, wbits=31)
     body = b"".join(packer.compress(b" " * 10_000_000) for _ in range(4)) + packer.flush()
-    line.send(reply(200, body, {"content-encoding": "gzip"}))
+    connection.send(reply(200, body, {"content-encoding": "gzip"}))
     return True
 
 
-def closes_kept(line: Line, asked: Asked) -> bool:
-    """Keeps connections open, and closes each when a second request comes in over it."""
-    if asked.connection > 1:
-        line.close()
+def closes_kept(connection: Connection, request: CompletionRequest) -> bool:
+    """Keeps connections open, and closes each one when a second request arrives on it."""
+    if request.connection > 1:
+        connection.close()
         return False
-    return well(line, asked)
+    return well(connection, request)
 
 
 def wants_key(key: str) -> Act:
-    def act(line: Line, asked: Asked) -> bool:
-        if asked.headers.get("authorization") == f"Bearer {key}":
-            return well(line, asked)
-        line.send(reply(401, b'{"error": {"message": "Invalid API Key", "code": 401}}'))
+    def act(connection: Connection, request: CompletionRequest) -> bool:
+        if request.headers.get("authorization") == f"Bearer {key}":
+            return well(connection, request)
+        connection.send(reply(401, b'{"error": {"message": "Invalid API Key", "code": 401}}'))
         return True
 
     return act
 
 
 def refuses(*parts: str) -> Act:
-    """A server that does not know these parts of a request, and says which."""
+    """A server that rejects these fields of a request, naming the field."""
 
-    def act(line: Line, asked: Asked) -> bool:
+    def act(connection: Connection, request: CompletionRequest) -> bool:
         for part in parts:
-            if part in asked.body:
-                line.send(reply(400, json.dumps({"error": {"message": f"unknown parameter: {part}"}}).encode()))
+            if part in request.body:
+                connection.send(reply(400, json.dumps({"error": {"message": f"unknown parameter: {part}"}}).encode()))
                 return True
-        return well(line, asked)
+        return well(connection, request)
 
     return act
 
 
 def models(*names: str) -> Act:
-    """A server without /health, whose list of models holds `names`."""
+    """A server without /health whose model list contains `names`."""
 
-    def act(line: Line, asked: Asked) -> bool:
-        if asked.body["path"] != "/v1/models":
-            line.send(reply(404, b'{"detail": "Not Found"}'))
+    def act(connection: Connection, request: CompletionRequest) -> bool:
+        if request.body["path"] != "/v1/models":
+            connection.send(reply(404, b'{"detail": "Not Found"}'))
         else:
-            line.send(reply(200, json.dumps({"object": "list", "data": [{"id": name} for name in names]}).encode()))
+            connection.send(
+                reply(200, json.dumps({"object": "list", "data": [{"id": name} for name in names]}).encode())
+            )
         return True
 
     return act
 
 
-def busy_models(line: Line, asked: Asked) -> bool:
-    """llama-cpp-python: no /health, and a list of models that waits until a generation ends."""
-    if asked.body["path"] == "/v1/models":
-        line.stay_silent()
+def busy_models(connection: Connection, request: CompletionRequest) -> bool:
+    """llama-cpp-python: no /health, and a model list that waits until a generation ends."""
+    if request.body["path"] == "/v1/models":
+        connection.stay_silent()
         return False
-    line.send(reply(404, b'{"detail": "Not Found"}'))
+    connection.send(reply(404, b'{"detail": "Not Found"}'))
     return True

@@ -1,4 +1,4 @@
-"""Rows of the fault matrix about requests and replies: what servers mean by an answer, and what they want to be asked with."""
+"""Rows of the fault matrix about request and reply formats: the forms of answers, and the requests servers accept."""
 
 from tests.faults import acts
 from tests.faults.acts import speaks, wraps, writes
@@ -10,7 +10,7 @@ TWO_RECORDS = '{"category": "letter"} or {"category": "other"}'
 NESTED = '{"a":' * 1_000 + "1" + "}" * 1_000
 NO_TOKENS = {"prompt_tokens": 0, "completion_tokens": 0}
 
-# What servers mean by an answer: each form with its broken ones.
+# The forms of an answer, each with broken variants.
 ANSWERS: list[Row] = [
     Row("gpt-oss: channels in the content", wraps(f"{ANALYSIS}<|channel|>final<|message|>", "<|return|>"), Hits.ALL, done()),
     Row("gpt-oss: answers in the channel for tools", wraps(f"{ANALYSIS}<|channel|>commentary<|message|>", ""), Hits.ALL, done()),

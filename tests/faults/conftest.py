@@ -1,4 +1,4 @@
-"""One ledger for all rows of the matrix, emptied between them, and the table of what was promised and what was seen."""
+"""One ledger for all rows of the matrix, emptied between rows, and the table of promised and actual outcomes."""
 
 import os
 from collections.abc import Iterator
@@ -19,13 +19,14 @@ def played(request: pytest.FixtureRequest) -> list[Played]:
 
 @pytest.fixture(scope="module")
 def shared_ledger(postgres_url: str, ledger_template: str) -> Iterator[Ledger]:
-    """A ledger for many tests: a clone for each would cost more than the tests."""
+    """One ledger for many tests: a clone for each test would take longer than the test."""
     with new_database(postgres_url, ledger_template) as name, Ledger(database_url(postgres_url, name)) as ledger:
         yield ledger
 
 
 @pytest.fixture
 def empty_ledger(shared_ledger: Ledger) -> Ledger:
+    """The shared ledger without rows."""
     with shared_ledger.transaction() as cur:
         cur.execute(
             "select string_agg(quote_ident(tablename), ', ') as names from pg_tables "
@@ -37,7 +38,7 @@ def empty_ledger(shared_ledger: Ledger) -> Ledger:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The matrix as a table; in the whole suite's output only what broke its promise (`make faults` asks for all)."""
+    """Print the matrix as a table: all rows with `make faults`, else only those that broke their promise."""
     table = terminalreporter.config.stash.get(TABLE, [])
     shown = table if os.environ.get("FAULTS_TABLE") else [row for row in table if not row.is_kept]
     if not shown:

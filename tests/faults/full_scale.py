@@ -1,7 +1,7 @@
-"""A slot asleep in mid-answer: a simulator in a process of its own, on this host or one that can vanish.
+"""A slot that falls asleep during an answer: a simulator in its own process, on this host or on one that can vanish.
 
-Run as a program it plays both with the product's real intervals and prints how long they took (some four minutes):
-`python -m tests.faults.full_scale`.
+`python -m tests.faults.full_scale` runs both cases with the product's real intervals and prints how long they took. It
+takes about four minutes.
 """
 
 import itertools
@@ -35,14 +35,14 @@ _hosts = itertools.count(1)
 
 
 def cannot_make_hosts() -> str | None:
-    """Why this machine can have no network namespace of the test's own; None where it can."""
+    """Why the test cannot create a network namespace on this machine; None if it can."""
     if os.geteuid() != 0:
         return "a network namespace needs root"
     return None if shutil.which("ip") else "needs the command ip (package iproute2)"
 
 
 class OtherHost:
-    """A host of the test's own: a network namespace behind a cable that can be pulled."""
+    """A host for the test: a network namespace whose link can be taken down."""
 
     def __init__(self) -> None:
         number = next(_hosts)
@@ -64,28 +64,28 @@ class OtherHost:
     ) -> None:
         _ip("netns", "delete", self._name)
 
-    def command(self, *words: str) -> list[str]:
-        """`words` as they are run there."""
-        return ["ip", "netns", "exec", self._name, *words]
+    def command(self, *arguments: str) -> list[str]:
+        """The command that runs `arguments` on this host."""
+        return ["ip", "netns", "exec", self._name, *arguments]
 
     def vanish(self) -> None:
         _ip("-n", self._name, "link", "set", self._far, "down")
 
     def come_back(self) -> None:
         _ip("-n", self._name, "link", "set", self._far, "up")
-        _ip("neigh", "flush", "dev", self._near)  # what was learned while it was away: that it does not answer
+        _ip("neigh", "flush", "dev", self._near)  # forget that the host did not answer while it was gone
 
 
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True)
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
 
 
 @contextmanager
 def simulator(host: OtherHost | None = None) -> Iterator[tuple["subprocess.Popen[str]", Router]]:
-    """A stand-in router as a process, and what to set and see it with. It holds every answer until told otherwise."""
+    """A stand-in router in its own process, and the client that controls it. It holds every answer until `hold` is off."""
     address = "127.0.0.1" if host is None else host.address
-    words = [sys.executable, "-m", "dagster_offload.cli", "simulate-router", "--port", "0", "--host", address]
-    command = [*words, "--latency", "0"]
+    program = [sys.executable, "-m", "dagster_offload.cli", "simulate-router", "--port", "0", "--host", address]
+    command = [*program, "--latency", "0"]
     process = subprocess.Popen(command if host is None else host.command(*command), stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -101,7 +101,7 @@ def simulator(host: OtherHost | None = None) -> Iterator[tuple["subprocess.Popen
 
 
 class Asleep:
-    """A library of one document, a drain whose call is open, and a slot that is about to fall asleep."""
+    """A library of one document, a drain with an open call, and a slot that will fall asleep."""
 
     def __init__(self, ledger: Ledger, router: Router, home: Path) -> None:
         self.bench, self.router = Bench(ledger), router
@@ -112,7 +112,7 @@ class Asleep:
         self.bench.extracted("a.txt")
 
     def start_drain_and_wait_for_a_probe(self, probes: int = 1) -> "Future[DrainSummary]":
-        """The read timeout is the product's own: a quarter of an hour."""
+        """Start a drain and wait until its call is open and so many probes were answered. The read timeout is 15 minutes."""
         pool = ThreadPoolExecutor(1)
         drain = pool.submit(run_drain, self.settings, self.bench.ledger, CLASSIFY)
         pool.shutdown(wait=False)
@@ -137,7 +137,7 @@ class Asleep:
 
 
 def _until(is_so: Callable[[], bool]) -> None:
-    """Nothing here can be awaited: neither a router's probes, nor a network that comes back."""
+    """Poll: neither a router's probes nor a returning network offers an event to wait for."""
     for _ in range(600):
         if is_so():
             return

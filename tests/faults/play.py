@@ -1,4 +1,4 @@
-"""A library of small documents in front of a misbehaving server: drains, and time that passes."""
+"""A library of small documents and a misbehaving server: runs drains and moves time forward."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,14 +14,12 @@ from dagster_offload.stages.graph import CLASSIFY
 from tests.faults.raw_server import ALIAS, MARK, RawServer
 from tests.support.ledger import Bench
 
-FIRST = (
-    "a-first.txt"  # the oldest, so that nothing is done before it: a fault of one document must not hold up the rest
-)
-AWAY, WRONG, NOTHING_LEFT = 75, 78, 0  # exit codes of `drain`
+FIRST = "a-first.txt"  # the oldest, so that it is sent first: a fault of one document must not block the rest
+UNAVAILABLE, MISCONFIGURED, NOTHING_LEFT = 75, 78, 0  # exit codes of `drain`
 
 
 class Play:
-    """The first document is the marked one. Options are settings; `others` is how many documents there are besides."""
+    """The first document is the marked one. `others` is the number of other documents; options are settings."""
 
     def __init__(
         self, server: RawServer, ledger: Ledger, home: Path, others: int, stage: str = CLASSIFY, **options: Any
@@ -48,13 +46,13 @@ class Play:
         return run_drain(self.settings(**changes), self.bench.ledger, self.stage, limit)
 
     def let_time_pass(self, seconds: float) -> None:
-        """Every time the ledger holds moves into the past. A supervisor has restarted a server that crashed."""
+        """Move every time in the ledger into the past. Restarts a crashed server, as a supervisor would."""
         self.server.restart()
         for table, column in TIMES:
             self.bench.sql(f"update {table} set {column} = {column} - make_interval(secs => %s)", seconds)  # noqa: S608
 
     def tick(self, seconds: float) -> bool:
-        """Time passes, the drain sensor looks, and a drain runs where it launches one; whether it did."""
+        """Let time pass, run the drain sensor, and run a drain if it launches one. Returns whether it did."""
         self.let_time_pass(seconds)
         if not decide_drain(self.settings(), self.bench.ledger).launch:
             return False
@@ -62,7 +60,7 @@ class Play:
         return True
 
     def all_done(self, *keys: str) -> bool:
-        """Every stage of these documents."""
+        """Whether every stage of these documents is done."""
         unfinished = (
             "select 1 from work_items join documents using (document_id) where key = any(%s) and state <> 'done'"
         )
@@ -80,7 +78,7 @@ class Play:
         return {row["key"]: row["state"] for row in rows}
 
     def sum_of(self, column: str) -> int:
-        """Of all work items."""
+        """The sum of a column over all work items."""
         (row,) = self.bench.sql(f"select coalesce(sum({column}), 0)::int as n from work_items")  # noqa: S608
         return int(row["n"])
 
@@ -97,5 +95,5 @@ TIMES = (
 
 
 def exit_code(summary: DrainSummary) -> int:
-    """As `dagster-offload drain` ends."""
-    return WRONG if summary.is_misconfigured else AWAY if summary.is_slot_unavailable else NOTHING_LEFT
+    """The exit code of `dagster-offload drain` for this summary."""
+    return MISCONFIGURED if summary.is_misconfigured else UNAVAILABLE if summary.is_slot_unavailable else NOTHING_LEFT

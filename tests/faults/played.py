@@ -1,4 +1,4 @@
-"""A row of the printed fault matrix."""
+"""The outcomes of fault matrix rows, for the printed table."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
-"""A server that misbehaves below and above HTTP: each completion is handed to an act, which does with the socket what it likes.
+"""A server that misbehaves below and above HTTP. It passes each completion request and its connection to an act.
 
-Threads and plain sockets, because no HTTP library would send what these acts send.
+Threads and plain sockets, because no HTTP library can send what these acts send.
 """
 
 import contextlib
@@ -16,73 +16,77 @@ from typing import Any, Self
 
 from dagster_offload.simulator.answers import answer, document_in
 
-MARK = "POISON"  # stands in the one document that a fault may be meant for
+MARK = "POISON"  # marks the one document that a fault may be limited to
 ALIAS = "qwen-macbook"
 
 
 class Hits(StrEnum):
     """Which completions a fault hits."""
 
-    ALL = "every call"  # trials too: the slot is away or wrong
+    ALL = "every call"  # trials too: the slot is unavailable or misconfigured
     DOCUMENTS = "every document"  # trials are answered
     ONE = "one document"
-    ONE_AND_AFTER = "one document, and what comes after it"  # the act sees every call, and decides
+    ONE_AND_AFTER = "one document, and what comes after it"  # the act gets every call and decides
     TENTH = "every 10th call"
 
 
 @dataclass
-class Asked:
-    """One completion request as it came."""
+class CompletionRequest:
+    """One completion request."""
 
     number: int  # of all completions, trials too; from 1
     body: dict[str, Any]
     document: str | None  # None: a trial
     headers: dict[str, str] = field(repr=False)
-    connection: int  # how many requests came over the same connection, this one included
+    connection: int  # the number of requests on the same connection, including this one
 
     @property
     def is_marked(self) -> bool:
         return self.document is not None and MARK in self.document
 
 
-class Line:
-    """One connection, as an act sees it."""
+class Connection:
+    """One connection, with the actions of an act."""
 
     def __init__(
-        self, sock: socket.socket, is_over: threading.Event, all_open: set["Line"], shut_door: Callable[[], None]
+        self,
+        sock: socket.socket,
+        is_over: threading.Event,
+        all_open: set["Connection"],
+        stop_listening: Callable[[], None],
     ) -> None:
         self._sock = sock
         self._is_over = is_over
         self._all_open = all_open
-        self._shut_door = shut_door
+        self._stop_listening = stop_listening
 
     def send(self, data: bytes) -> None:
         self._sock.sendall(data)
 
     def close(self) -> None:
-        """FIN: what was sent arrives, nothing follows."""
+        """Close with FIN: data sent before arrives."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
 
     def reset(self) -> None:
-        """RST, once what was sent has been read."""
+        """Close with RST, after the client has read the data sent before."""
         self.pause(0.02)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._sock.close()
 
     def crash(self) -> None:
-        """The server's process dies and is started again: every connection ends."""
-        for line in list(self._all_open):
-            line.close()
+        """End every connection, as if the server's process had died and restarted."""
+        for connection in list(self._all_open):
+            connection.close()
 
     def go_down(self) -> None:
-        """The server's process dies: every connection ends, and new ones are refused until `RawServer.restart`."""
-        self._shut_door()
+        """End every connection and refuse new ones until `RawServer.restart`, as if the server's process had died."""
+        self._stop_listening()
         self.crash()
 
     def stay_silent(self) -> None:
-        """Nothing more, until the client leaves or the test is over."""
+        """Send nothing more until the client disconnects or the test ends."""
         self._sock.settimeout(0.05)
         while not self._is_over.is_set():
             try:
@@ -99,20 +103,20 @@ class Line:
         return self._is_over.is_set()
 
 
-Act = Callable[[Line, Asked], bool | None]  # True: the connection may be used again
+Act = Callable[[Connection, CompletionRequest], bool | None]  # True: the connection may be reused
 
 
 def reply(status: int, body: bytes, headers: Mapping[str, str] | None = None, version: str = "1.1") -> bytes:
-    """A whole answer with its length."""
+    """A complete HTTP response with its content length."""
     head = {"content-type": "application/json", "content-length": str(len(body))} | dict(headers or {})
     lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
-    return f"HTTP/{version} {status} Said\r\n{lines}\r\n".encode("latin-1") + body
+    return f"HTTP/{version} {status} Reply\r\n{lines}\r\n".encode("latin-1") + body
 
 
-def completion(asked: Asked, content: str | None = None, **changes: Any) -> bytes:
-    """A chat completion: the stand-in router's answer to what was asked, unless `content` is given."""
-    schema = (asked.body.get("response_format") or {}).get("json_schema", {}).get("schema")
-    text = answer(asked.body["messages"], schema) if content is None else content
+def completion(request: CompletionRequest, content: str | None = None, **changes: Any) -> bytes:
+    """A chat completion with the stand-in router's answer to the request, or with `content`."""
+    schema = (request.body.get("response_format") or {}).get("json_schema", {}).get("schema")
+    text = answer(request.body["messages"], schema) if content is None else content
     whole = {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -123,27 +127,29 @@ def completion(asked: Asked, content: str | None = None, **changes: Any) -> byte
     return json.dumps(whole | changes).encode()
 
 
-def well(line: Line, asked: Asked) -> bool:
-    line.send(reply(200, completion(asked)))
+def well(connection: Connection, request: CompletionRequest) -> bool:
+    connection.send(reply(200, completion(request)))
     return True
 
 
 class RawServer:
-    """A slot's server on a port of its own. `act` is what a completion within `hits` meets; the others are answered.
+    """A slot's server on its own port. `act` handles the completions that `hits` selects; the others are answered.
 
-    `door`: `open`, `shut` (connections are refused), `full` (connections are neither taken nor refused) or `down` (crashed:
-    refused until `restart`).
+    `port_state`: `open`, `shut` (connections are refused), `full` (connections are neither accepted nor refused) or `down`
+    (crashed: refused until `restart`).
     """
 
-    def __init__(self, act: Act = well, hits: Hits = Hits.ALL, door: str = "open", health: Act | None = None) -> None:
-        self.act, self.hits, self.door, self.health = act, hits, door, health
-        self.asked: list[Asked] = []
+    def __init__(
+        self, act: Act = well, hits: Hits = Hits.ALL, port_state: str = "open", health: Act | None = None
+    ) -> None:
+        self.act, self.hits, self.port_state, self.health = act, hits, port_state, health
+        self.requests: list[CompletionRequest] = []
         self._is_over = threading.Event()
         self.crashes = 0
         self._socket = _bound(0)
         self.port: int = self._socket.getsockname()[1]
         self._queued: list[socket.socket] = []
-        self._open: set[Line] = set()
+        self._open: set[Connection] = set()
         self._threads: list[threading.Thread] = []
 
     @property
@@ -151,9 +157,9 @@ class RawServer:
         return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
-        if self.door == "open":
+        if self.port_state == "open":
             self._accept()
-        elif self.door == "full":
+        elif self.port_state == "full":
             self._fill_queue()
         return self
 
@@ -164,29 +170,29 @@ class RawServer:
         self._shut()
         for queued in self._queued:
             queued.close()
-        for line in list(self._open):
-            line.close()
+        for connection in list(self._open):
+            connection.close()
         for thread in self._threads:
             thread.join()
 
     def mend(self) -> None:
-        """From now on everything is answered well."""
+        """Answer every request correctly from now on."""
         self.act, self.health = well, None
         self.restart()
         for queued in self._queued:
             queued.close()
-        if self.door != "open":
-            self.door = "open"
+        if self.port_state != "open":
+            self.port_state = "open"
             self._accept()
 
     def restart(self) -> None:
-        """What a supervisor does some seconds after a crash; nothing where the server is up."""
-        if self.door == "down":
-            self._socket, self.door = _bound(self.port), "open"
+        """Listen again after a crash, as a supervisor would arrange. Does nothing if the server is up."""
+        if self.port_state == "down":
+            self._socket, self.port_state = _bound(self.port), "open"
             self._accept()
 
     def _go_down(self) -> None:
-        self.door = "down"
+        self.port_state = "down"
         self.crashes += 1
         self._shut()
 
@@ -196,15 +202,15 @@ class RawServer:
         self._socket.close()
 
     def calls(self, *, marked: bool = False) -> int:
-        """Completions for documents so far; only those for the marked one."""
-        return sum(asked.is_marked if marked else asked.document is not None for asked in list(self.asked))
+        """The number of completions for documents so far, or only of those for the marked one."""
+        return sum(request.is_marked if marked else request.document is not None for request in list(self.requests))
 
     def _accept(self) -> None:
         self._socket.listen(128)
         self._start(self._serve, self._socket)
 
     def _fill_queue(self) -> None:
-        """The kernel drops what comes to a queue of connections nobody takes: to the client, a black hole."""
+        """Fill the queue of connections, so that the kernel drops new ones: the client sees a black hole."""
         self._socket.listen(0)
         for _ in range(3):
             queued = socket.socket()
@@ -224,41 +230,41 @@ class RawServer:
             except OSError:
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._start(self._talk, sock)
+            self._start(self._serve_connection, sock)
 
-    def _talk(self, sock: socket.socket) -> None:
-        line, count = Line(sock, self._is_over, self._open, self._go_down), 0
-        self._open.add(line)
+    def _serve_connection(self, sock: socket.socket) -> None:
+        connection, count = Connection(sock, self._is_over, self._open, self._go_down), 0
+        self._open.add(connection)
         with sock, contextlib.suppress(OSError):
-            while (request := _read(sock, self._is_over)) is not None:
+            while (raw := _read(sock, self._is_over)) is not None:
                 count += 1
-                if not self._answer(line, request, count):
+                if not self._answer(connection, raw, count):
                     break
-        self._open.discard(line)
+        self._open.discard(connection)
 
-    def _answer(self, line: Line, request: "Request", count: int) -> bool:
-        if request.method == "?":
-            line.send(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+    def _answer(self, connection: Connection, raw: "RawRequest", count: int) -> bool:
+        if raw.method == "?":
+            connection.send(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
             return False
-        if request.method == "GET":
+        if raw.method == "GET":
             if self.health is not None:
-                return bool(self.health(line, Asked(0, {"path": request.path}, None, request.headers, count)))
-            line.send(reply(200, b'{"status": "ok"}'))
+                return bool(self.health(connection, CompletionRequest(0, {"path": raw.path}, None, raw.headers, count)))
+            connection.send(reply(200, b'{"status": "ok"}'))
             return True
-        body = json.loads(request.body)
-        asked = Asked(len(self.asked) + 1, body, document_in(body["messages"]), request.headers, count)
-        self.asked.append(asked)
-        act = self.act if self._is_hit(asked) else well
-        return bool(act(line, asked))
+        body = json.loads(raw.body)
+        request = CompletionRequest(len(self.requests) + 1, body, document_in(body["messages"]), raw.headers, count)
+        self.requests.append(request)
+        act = self.act if self._is_hit(request) else well
+        return bool(act(connection, request))
 
-    def _is_hit(self, asked: Asked) -> bool:
+    def _is_hit(self, request: CompletionRequest) -> bool:
         if self.hits in {Hits.ALL, Hits.ONE_AND_AFTER}:
             return True
         if self.hits is Hits.ONE:
-            return asked.is_marked
+            return request.is_marked
         if self.hits is Hits.TENTH:
-            return asked.number % 10 == 0
-        return asked.document is not None
+            return request.number % 10 == 0
+        return request.document is not None
 
 
 def _bound(port: int) -> socket.socket:
@@ -269,15 +275,15 @@ def _bound(port: int) -> socket.socket:
 
 
 @dataclass
-class Request:
-    method: str  # "?": it was no HTTP
+class RawRequest:
+    method: str  # "?": not HTTP
     path: str
     headers: dict[str, str]
     body: bytes
 
 
-def _read(sock: socket.socket, is_over: threading.Event) -> Request | None:
-    """The next whole request; None where the client left."""
+def _read(sock: socket.socket, is_over: threading.Event) -> RawRequest | None:
+    """The next complete request; None if the client disconnected."""
     sock.settimeout(0.05)
     data = b""
     wanted = -1
@@ -292,12 +298,12 @@ def _read(sock: socket.socket, is_over: threading.Event) -> Request | None:
             return None
         data += more
         if data[:1] == b"\x16":  # a TLS handshake
-            return Request("?", "", {}, b"")
+            return RawRequest("?", "", {}, b"")
         if wanted < 0 and b"\r\n\r\n" in data:
             wanted = data.index(b"\r\n\r\n") + 4 + int(_headers(data).get("content-length", 0))
     sock.settimeout(None)
     method, path, _ = data.split(b"\r\n", 1)[0].decode().split(" ", 2)
-    return Request(method, path, _headers(data), data[data.index(b"\r\n\r\n") + 4 :])
+    return RawRequest(method, path, _headers(data), data[data.index(b"\r\n\r\n") + 4 :])
 
 
 def _headers(data: bytes) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""A slot that falls asleep in mid-answer is noticed long before the read timeout, and its document is done later with one
-more call: a process that is frozen (by probes beside the call), and a host that vanishes (by TCP).
+"""A slot that falls asleep during an answer is noticed long before the read timeout. One more call does its document later.
 
-The product's intervals are scaled down here; `tests/faults/full_scale.py` runs the same with the real ones.
+Probes during the call notice a frozen process, and TCP notices a vanished host. The intervals are scaled down here;
+`tests/faults/full_scale.py` runs the same with the real ones.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from tests.support.needs import skip_or_fail
 
 @pytest.fixture(autouse=True)
 def scaled(monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming) -> None:
-    """A 30th of the vigil's intervals, an 8th of TCP's (whole seconds only)."""
+    """A 30th of the freeze watch's intervals, an 8th of TCP's (whole seconds only)."""
     change_timing(watch_every=0.5)
     change_timing(probe_limit=0.5)
     for name, seconds in (("IDLE", 2), ("INTERVAL", 1), ("PROBES", 2)):
@@ -33,13 +33,13 @@ def scaled(monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming) -> None
 
 @pytest.fixture
 def other_host() -> Iterator[OtherHost]:
-    if (words := cannot_make_hosts()) is not None:
-        skip_or_fail(words)
+    if (reason := cannot_make_hosts()) is not None:
+        skip_or_fail(reason)
     with OtherHost() as host:
         yield host
 
 
-def test_a_frozen_process_is_noticed_and_its_document_done_later_with_one_more_call(
+def test_a_frozen_process_is_noticed_and_one_more_call_does_its_document_later(
     empty_ledger: Ledger, tmp_path: Path
 ) -> None:
     with simulator() as (process, router):
@@ -47,7 +47,7 @@ def test_a_frozen_process_is_noticed_and_its_document_done_later_with_one_more_c
         drain = asleep.start_drain_and_wait_for_a_probe()
         process.send_signal(signal.SIGSTOP)
         try:
-            summary = drain.result()  # ends by the watch: the read timeout is longer than a test may take
+            summary = drain.result()  # the freeze watch ends it: the read timeout is longer than a test may take
         finally:
             process.send_signal(signal.SIGCONT)
         assert summary.is_slot_unavailable
@@ -55,21 +55,21 @@ def test_a_frozen_process_is_noticed_and_its_document_done_later_with_one_more_c
         asleep.assert_done_later_with_one_more_call()
 
 
-async def test_the_first_look_beside_a_call_is_soon_so_that_a_slot_that_freezes_early_is_noticed_too(
+async def test_the_first_probe_during_a_call_is_early_so_that_an_early_freeze_is_noticed(
     change_timing: ChangeTiming,
 ) -> None:
     change_timing(watch_first=0.001)
-    looked = asyncio.Event()
+    probed = asyncio.Event()
 
     async def ask(_slot: SlotConfig) -> ProbeResult:
-        looked.set()
+        probed.set()
         return ProbeResult(True, "ok", answered=True)
 
     async with FreezeWatch(SlotConfig("deep", "http://127.0.0.1:1", "m"), ask, every_seconds=3600) as watching:
-        await watching.beside(asyncio.wait_for(looked.wait(), 10))
+        await watching.beside(asyncio.wait_for(probed.wait(), 10))
 
 
-def test_a_slot_that_is_slow_and_answers_probes_is_left_alone(empty_ledger: Ledger, tmp_path: Path) -> None:
+def test_a_slow_slot_that_answers_probes_keeps_its_call(empty_ledger: Ledger, tmp_path: Path) -> None:
     with simulator() as (_, router):
         asleep = Asleep(empty_ledger, router, tmp_path)
         drain = asleep.start_drain_and_wait_for_a_probe(probes=5)
@@ -78,7 +78,7 @@ def test_a_slot_that_is_slow_and_answers_probes_is_left_alone(empty_ledger: Ledg
         assert len(router.completions()) == 1
 
 
-def test_a_host_that_vanishes_is_noticed_and_its_document_done_later_with_one_more_call(
+def test_a_vanished_host_is_noticed_and_one_more_call_does_its_document_later(
     empty_ledger: Ledger, other_host: OtherHost, tmp_path: Path
 ) -> None:
     with simulator(other_host) as (_, router):

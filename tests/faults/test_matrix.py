@@ -1,4 +1,4 @@
-"""Every row of the fault matrix ends as promised, through the real engine, over real sockets, on a real ledger."""
+"""Runs every row of the fault matrix with the real engine, real sockets and a real ledger."""
 
 import os
 import re
@@ -18,13 +18,13 @@ from dagster_offload.ledger.core.rows import State
 from dagster_offload.testing import ChangeTiming
 from tests.faults.answer_rows import ANSWERS
 from tests.faults.matrix import MATRIX, Promise, Row
-from tests.faults.play import FIRST, NOTHING_LEFT, WRONG, Play, exit_code
+from tests.faults.play import FIRST, MISCONFIGURED, NOTHING_LEFT, Play, exit_code
 from tests.faults.played import Played
 from tests.faults.raw_server import Hits, RawServer
 
 PRODUCT, PLAIN = "aiohttp", "plain httpx"
 HALF_AN_HOUR = 1800.0
-OVER_AN_HOUR = 3700.0  # the longest wait a row's slot asks for
+OVER_AN_HOUR = 3700.0  # longer than any wait that a row's slot requests
 ROUNDS = 7
 
 PLAYS = [
@@ -33,7 +33,7 @@ PLAYS = [
     for kind in ((PRODUCT, PLAIN) if row.is_plain_too else (PRODUCT,))
 ]
 if not os.environ.get("FAULTS_TABLE"):
-    PLAYS = PLAYS[::3]  # the ordinary suite plays a third, of every kind; `make faults` all
+    PLAYS = PLAYS[::3]  # the test suite runs a third of the rows, of all kinds; `make faults` runs all
 
 
 def plain_transport(context: Any, *, is_fresh: bool, proxy: str | None = None) -> httpx.AsyncHTTPTransport:
@@ -43,20 +43,20 @@ def plain_transport(context: Any, *, is_fresh: bool, proxy: str | None = None) -
     )
 
 
-def seen(state: str, reason: str | None, summary: DrainSummary, calls: int, attempts: int) -> str:
+def outcome(state: str, reason: str | None, summary: DrainSummary, calls: int, attempts: int) -> str:
     return f"{state} ({reason}), attempts {attempts}, exit {exit_code(summary)}, calls {calls}"
 
 
 def assert_kept(promise: Promise, state: str, reason: str | None, code: int, calls: int, attempts: int) -> None:
     assert promise.reason in (reason or "")
-    assert promise.reason or not reason, "a reason where none was promised"
+    assert promise.reason or not reason, "a reason is present and none was promised"
     assert (state, code, attempts) == (promise.state, promise.exit_code, promise.attempts)
     assert calls <= promise.most_calls
 
 
 @pytest.fixture(autouse=True)
-def impatience(change_timing: ChangeTiming) -> None:
-    """Pauses and time limits for a test's patience; who waits for what stays as it is."""
+def short_waits(change_timing: ChangeTiming) -> None:
+    """Shorten pauses and time limits. What waits for what stays the same."""
     change_timing(busy_pause=0.01)
     change_timing(probe_limit=2.0)
 
@@ -74,15 +74,17 @@ def test_a_row_of_the_matrix_ends_as_promised(
     if kind == PLAIN:
         monkeypatch.setattr(transport, "_transport", plain_transport)
     if "429" in row.name:
-        change_timing(shortest_retry_after=1.0)  # less, and a busy machine has a second look within the drain
+        change_timing(
+            shortest_retry_after=1.0
+        )  # with less, a slow machine checks the slot a second time within the drain
     if kind == PLAIN and row.promise.plain_reason is not None:
         row = replace(row, promise=replace(row.promise, reason=row.promise.plain_reason))
     entry = Played(row.id, kind, str(row.promise))
     played.append(entry)
-    with RawServer(row.act, row.hits, row.door, row.health) as server:
+    with RawServer(row.act, row.hits, row.port_state, row.health) as server:
         names = pretend_names(monkeypatch, row.host)
         options = {"deep_url": f"{row.scheme}://{row.host}:{server.port}", **row.settings}
-        # Five documents with equal faults make them the slot's; elsewhere fewer tell as much, in less time.
+        # Equal faults of five documents are the slot's fault. Other rows need fewer documents.
         others = (
             2
             if row.hits in {Hits.ALL, Hits.ONE, Hits.ONE_AND_AFTER} and "every_document" not in row.promise.reason
@@ -90,14 +92,14 @@ def test_a_row_of_the_matrix_ends_as_promised(
         )
         play = Play(server, empty_ledger, tmp_path, others, row.stage, **options)
         if row.hits in {Hits.ONE, Hits.ONE_AND_AFTER}:
-            one_document_pays(row, play, entry)
+            check_fault_of_one_document(row, play, entry)
         else:
-            the_slot_pays(row, play, entry, names)
+            check_fault_of_the_slot(row, play, entry, names)
     entry.is_kept = True
 
 
 def pretend_names(monkeypatch: pytest.MonkeyPatch, host: str) -> dict[str, str]:
-    """A name server of the test's own for `host`: it knows nothing until it is told."""
+    """Resolve `host` by the returned dict, which is empty at first."""
     known: dict[str, str] = {}
     real = socket.getaddrinfo
 
@@ -112,20 +114,20 @@ def pretend_names(monkeypatch: pytest.MonkeyPatch, host: str) -> dict[str, str]:
     return known
 
 
-def the_slot_pays(row: Row, play: Play, entry: Played, names: dict[str, str]) -> None:
-    """The promise about the first drain; then the server is mended and everything is done, nobody blamed."""
+def check_fault_of_the_slot(row: Row, play: Play, entry: Played, names: dict[str, str]) -> None:
+    """Check the promise about the first drain. Then repair the server and check that all documents are done without blame."""
     promise, bench = row.promise, play.bench
     if row.sensor is not None:
         decision = decide_drain(play.settings(), bench.ledger)
         assert decision.launch == (row.sensor == "")
-        assert row.sensor in decision.words
+        assert row.sensor in decision.message
     summary = play.drain()
     item = bench.item(FIRST, row.stage)
-    # Where the work flows all the same, the bound is on what one document may cost.
-    calls = play.server.calls(marked=True) if promise.state is State.DONE else len(play.server.asked)
+    # If documents are done despite the fault, the limit is on the calls of one document.
+    calls = play.server.calls(marked=True) if promise.state is State.DONE else len(play.server.requests)
     attempts = play.sum_of("attempts")
     reason = summary.reason if promise.exit_code else item["reason"]
-    entry.seen = seen(item["state"], reason, summary, calls, attempts)
+    entry.seen = outcome(item["state"], reason, summary, calls, attempts)
     assert bench.slot().refusal_wait_seconds == promise.wait_seconds or promise.wait_seconds is None
     assert summary.failed == 0
     assert_kept(promise, item["state"], reason or "", exit_code(summary), calls, attempts)
@@ -133,23 +135,23 @@ def the_slot_pays(row: Row, play: Play, entry: Played, names: dict[str, str]) ->
         assert set(play.states().values()) <= {State.PENDING, State.DEFERRED}
     play.server.mend()
     names[row.host] = "127.0.0.1"
-    mended: dict[str, Any] = {"deep_connect_timeout": 5.0, "deep_read_timeout": 10.0}
+    repaired: dict[str, Any] = {"deep_connect_timeout": 5.0, "deep_read_timeout": 10.0}
     if not row.is_mended_at_server:
-        mended |= {"deep_expected_model": ".*"}
-    is_misconfigured = exit_code(summary) == WRONG
+        repaired |= {"deep_expected_model": ".*"}
+    is_misconfigured = exit_code(summary) == MISCONFIGURED
     if row.scheme == "https" or (is_misconfigured and not row.is_mended_at_server):
-        mended |= {"deep_url": f"http://{row.host}:{play.server.port}", "deep_api_key": "the right one"}
+        repaired |= {"deep_url": f"http://{row.host}:{play.server.port}", "deep_api_key": "the right one"}
     last = summary
-    for _ in range(2):  # who was suspected runs alone, after the others
+    for _ in range(2):  # suspects run alone, after the others
         play.let_time_pass(HALF_AN_HOUR)
-        last = play.drain(**mended)
+        last = play.drain(**repaired)
     assert set(play.states().values()) == {State.DONE}
     assert exit_code(last) == NOTHING_LEFT
     assert bench.sql("select 1 from results group by stage, input_digest having count(*) > 1") == []
 
 
-def one_document_pays(row: Row, play: Play, entry: Played) -> None:
-    """Time goes on until the document's end, which comes after all others are done, and is its own."""
+def check_fault_of_one_document(row: Row, play: Play, entry: Played) -> None:
+    """Drain until the document has its final state. All others must be done before it."""
     promise, bench = row.promise, play.bench
     summary = play.drain()
     others_done_after = 0
@@ -163,11 +165,13 @@ def one_document_pays(row: Row, play: Play, entry: Played) -> None:
         summary = play.drain()
     item = bench.item(FIRST, row.stage)
     calls = play.server.calls(marked=True)
-    entry.seen = seen(item["state"], item["reason"], summary, calls, item["attempts"])
+    entry.seen = outcome(item["state"], item["reason"], summary, calls, item["attempts"])
     entry.seen += f", others done after {others_done_after or 'never'}"
     code = exit_code(summary)
     if promise.state is State.DEFERRED:
-        code = NOTHING_LEFT  # its own waiting is told as `deferred`; whether the slot is open just now is no matter
+        code = NOTHING_LEFT  # the document counts as deferred; the slot's breaker may be open or closed
     assert_kept(promise, item["state"], item["reason"], code, calls, item["attempts"])
-    assert 0 < others_done_after <= 4  # a suspect comes last at once, what is only refused from its third time on
+    assert (
+        0 < others_done_after <= 4
+    )  # a suspect runs last at once, a document that is only refused from its third refusal on
     assert bench.sql("select 1 from work_items where attempts > 0 and state = 'done'") == []

@@ -1,6 +1,6 @@
-"""Poison and brown-outs: one document's fault is its own and harms nobody; a slot's fault is nobody's.
+"""Poison documents and brown-outs: a document's fault harms no other document; a slot's fault harms none.
 
-Time passes in the ledger by SQL; the drain sensor looks and drains run as often as in real time.
+SQL moves the ledger's times; the drain sensor and the drains run as often as in real time.
 """
 
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import State
 from tests.faults.acts import answers_after, cut, says
 from tests.faults.play import FIRST, Play
-from tests.faults.raw_server import Act, Asked, Hits, Line, RawServer, well
+from tests.faults.raw_server import Act, CompletionRequest, Connection, Hits, RawServer, well
 
-CHECK_EVERY_SECONDS = 15.0  # a breaker's first pause: looking more often finds nothing new
+CHECK_EVERY_SECONDS = 15.0  # a breaker's first pause: more frequent checks find nothing new
 
 
 @pytest.fixture
@@ -24,64 +24,65 @@ def server() -> Iterator[RawServer]:
         yield server
 
 
-def crashes(line: Line, asked: Asked) -> None:
-    """The document ends the server's process, and with it everybody's call."""
-    line.pause(0.05)
-    line.crash()
+def crashes(connection: Connection, request: CompletionRequest) -> None:
+    """The document crashes the server's process, which ends all open calls."""
+    connection.pause(0.05)
+    connection.crash()
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-@pytest.mark.parametrize("act", [cut("length", Line.reset), crashes], ids=["cut", "crash"])
-def test_a_poison_document_is_quarantined_after_at_most_three_lone_tries_and_all_others_are_done_first(
+@pytest.mark.parametrize("act", [cut("length", Connection.reset), crashes], ids=["cut", "crash"])
+def test_a_poison_document_is_quarantined_after_at_most_three_calls_alone_and_all_others_are_done_first(
     empty_ledger: Ledger, server: RawServer, tmp_path: Path, act: Act, concurrency: int
 ) -> None:
     play = Play(server, empty_ledger, tmp_path, others=20, deep_concurrency=concurrency)
-    slowly = answers_after(0.02)  # so that calls are open beside the poison
-    server.act, server.hits = lambda line, asked: (act if asked.is_marked else slowly)(line, asked), Hits.DOCUMENTS
-    looks = 0
+    slowly = answers_after(0.02)  # so that other calls are open during the poison's
+    server.act = lambda connection, request: (act if request.is_marked else slowly)(connection, request)
+    server.hits = Hits.DOCUMENTS
+    checks = 0
     while play.states()[FIRST] != State.QUARANTINED:
-        looks += 1
+        checks += 1
         play.tick(CHECK_EVERY_SECONDS)
-        assert looks < 200
-    tries = [asked for asked in server.asked if asked.is_marked]
-    in_company = play.bench.sql(
+        assert checks < 200
+    tries = [request for request in server.requests if request.is_marked]
+    beside_others = play.bench.sql(
         "select epoch from cuts group by epoch having count(distinct item_id) > 1 and %s = any(array_agg(item_id))",
         play.bench.item(FIRST, play.stage)["item_id"],
     )
-    assert len(tries) - len(in_company) <= 3
-    assert len(in_company) <= 2
-    assert {asked.document for asked in server.asked[tries[-1].number :]} <= {None}, "all others were done first"
+    assert len(tries) - len(beside_others) <= 3
+    assert len(beside_others) <= 2
+    assert {request.document for request in server.requests[tries[-1].number :]} <= {None}, "all others were done first"
     assert play.all_done(*play.others)
     assert play.sum_of("attempts") == 0
-    assert server.calls() <= 2 * len(play.others) + len(tries) + 2 * 3, "who was open beside the poison asks again"
-    assert not play.tick(CHECK_EVERY_SECONDS), "its other stage goes with it"
+    assert server.calls() <= 2 * len(play.others) + len(tries) + 2 * 3, "calls open during the poison's are retried"
+    assert not play.tick(CHECK_EVERY_SECONDS), "its other stage is quarantined too"
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize(
     ("hits", "minutes"), [(Hits.ALL, 10), (Hits.DOCUMENTS, 40)], ids=["trials-cut", "trials-answered"]
 )
-def test_a_brown_out_under_green_health_convicts_nobody_and_asks_with_measure(
+def test_a_brown_out_with_green_health_blames_no_document_and_makes_few_calls(
     empty_ledger: Ledger, server: RawServer, tmp_path: Path, hits: Hits, concurrency: int, minutes: int
 ) -> None:
     play = Play(server, empty_ledger, tmp_path, others=30, deep_concurrency=concurrency)
     assert run_drain(play.settings(), empty_ledger, limit=5).done == 5
-    server.act, server.hits = cut("length", Line.close), hits
-    before = len(server.asked)
+    server.act, server.hits = cut("length", Connection.close), hits
+    before = len(server.requests)
     for _ in range(minutes * 2):
         play.tick(30)
     assert not {State.FAILED, State.QUARANTINED} & set(play.states().values())
     assert play.sum_of("attempts") == 0
     assert play.bench.sql("select 1 from cuts where is_suspicion") == []
-    # A trial and a look by the work itself per pause of 45 s, and what was in flight when it began.
-    assert len(server.asked) - before <= 2 * minutes * (2 + 1) + 6 * concurrency
+    # One trial and one retried document per pause of 45 s, and the calls in flight at the start.
+    assert len(server.requests) - before <= 2 * minutes * (2 + 1) + 6 * concurrency
     server.mend()
     for _ in range(8):
         play.tick(30)
     assert play.all_done(FIRST, *play.others)
 
 
-def test_a_document_that_alone_is_refused_is_asked_twice_an_hour_and_done_when_it_no_longer_is(
+def test_a_document_that_is_refused_alone_is_retried_twice_an_hour_until_it_is_done(
     empty_ledger: Ledger, server: RawServer, tmp_path: Path
 ) -> None:
     play = Play(server, empty_ledger, tmp_path, others=8)
@@ -100,11 +101,11 @@ def test_a_document_that_alone_is_refused_is_asked_twice_an_hour_and_done_when_i
     assert play.states()[FIRST] == State.DONE
 
 
-def test_a_slot_that_drops_every_10th_call_quarantines_nobody_and_does_everything(
+def test_a_slot_that_drops_every_10th_call_quarantines_no_document_and_does_all(
     empty_ledger: Ledger, server: RawServer, tmp_path: Path
 ) -> None:
     play = Play(server, empty_ledger, tmp_path, others=60, deep_concurrency=2)
-    server.act, server.hits = cut("before", Line.close), Hits.TENTH
+    server.act, server.hits = cut("before", Connection.close), Hits.TENTH
     for _ in range(120):
         play.tick(CHECK_EVERY_SECONDS)
         if play.all_done(FIRST, *play.others):
