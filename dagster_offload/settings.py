@@ -187,6 +187,9 @@ class Settings(BaseSettings):
         description="a larger file is not read: it is a failed document (`2GiB`, `500MB`)",
     )
     retry_after_minutes: float = Field(30.0, gt=0, le=360, description="the wait after a deferral that named no time")
+    prefork: Literal["auto", "off"] = Field(
+        "auto", description="off: start run processes without the prefork server (docs/decisions/0004-prefork.md)"
+    )
     scan_interval: float = Field(60.0, ge=1, description="seconds between two looks at the library")
 
     @classmethod
