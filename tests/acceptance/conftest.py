@@ -1,4 +1,4 @@
-"""Real processes in a home of the test's own."""
+"""Real processes in a home that belongs to one test."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from tests.support.acceptance import Home, a_home
 
 @pytest.fixture
 def router(router: Router) -> Router:
-    """The stand-in router, whose slot is not there yet."""
+    """The stand-in router. Its slot is unavailable at first."""
     router.set(mode="cold")
     return router
 

@@ -1,4 +1,4 @@
-"""The demo, whole, in a process of its own: what a stranger sees first."""
+"""The whole demo in a separate process: the first thing a new user sees."""
 
 import glob
 import json
@@ -10,7 +10,7 @@ from tests.support.acceptance import Home
 
 
 @pytest.mark.timeout(300)
-def test_demo_shows_deferrals_a_drain_and_every_record_and_leaves_nothing(home: Home) -> None:
+def test_the_demo_shows_deferrals_a_drain_and_all_records_and_leaves_no_files(home: Home) -> None:
     before = set(glob.glob("/tmp/dagster-offload-demo-*"))
     demo = home.run("demo", "--exit", "--json", seconds=280)
     assert demo.returncode == 0, demo.stderr
@@ -24,5 +24,5 @@ def test_demo_shows_deferrals_a_drain_and_every_record_and_leaves_nothing(home: 
         assert found["stages"][stage]["done"] == extract["done"] >= 24
         assert found["stages"][stage]["failed"] == 0
     assert ("needs_ocr" in demo.stderr) != find_reader("auto", "kor+eng").can_read  # the receipt is a photograph
-    assert not home.home.exists()  # OFFLOAD_HOME's ledger is none of its business
+    assert not home.home.exists()  # the demo does not touch the ledger of OFFLOAD_HOME
     assert set(glob.glob("/tmp/dagster-offload-demo-*")) == before

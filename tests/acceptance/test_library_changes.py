@@ -1,4 +1,4 @@
-"""What a person does to the library while work is under way: files edited, renamed, a disk that is not mounted."""
+"""Changes of the library during work: edited and renamed files, and a disk that is not mounted."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ DOCUMENTS = [f"letter-{number}.txt" for number in range(3)]
 
 @dataclass
 class Library:
-    """A scanned library and a router that answers; the tests follow one another."""
+    """A scanned library and a router that answers. The tests build on one another."""
 
     home: Home
     router: Router
@@ -40,7 +40,7 @@ def library() -> Iterator[Library]:
         yield Library(home, router, RequestLog(home))
 
 
-def test_a_file_edited_while_its_call_is_open_has_the_record_of_the_new_text(library: Library) -> None:
+def test_a_file_edited_during_its_call_gets_a_record_of_the_new_text(library: Library) -> None:
     home, router = library.home, library.router
     router.set(hold=True)
     drain = home.start("drain")
@@ -62,7 +62,7 @@ def test_a_file_edited_while_its_call_is_open_has_the_record_of_the_new_text(lib
     items = library.book.items(edited["key"])
     assert {items[stage]["state"] for stage in (CLASSIFY, SUMMARIZE)} == {"done"}
     assert items[CLASSIFY]["input_digest"] != edited["input_digest"]
-    # The answer about the old text was paid for, and is kept.
+    # The answer for the old text is kept, because the call was made.
     kept = library.book(
         "select 1 from results where stage = %s and input_digest = %s", CLASSIFY, edited["input_digest"]
     )

@@ -1,4 +1,4 @@
-"""`scan` and `drain` as processes, with nothing else running: exit codes and the one JSON object."""
+"""`scan` and `drain` as processes without a daemon: exit codes and the JSON object they print."""
 
 import json
 
@@ -8,15 +8,15 @@ from tests.support.acceptance import Home
 TEXT = "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace."
 
 
-def test_scan_then_drain_without_a_daemon(home: Home, router: Router) -> None:
+def test_scan_and_drain_work_without_a_daemon(home: Home, router: Router) -> None:
     home.write("letter.txt", TEXT)
     scanned = home.run("scan", "--json")
     assert scanned.returncode == 0
     assert json.loads(scanned.stdout)["extracted"] == 1
 
-    away = home.run("drain", "--json")
-    assert away.returncode == 75
-    assert json.loads(away.stdout)["reason"].startswith("deep is away: upstream_cold")
+    deferred = home.run("drain", "--json")
+    assert deferred.returncode == 75
+    assert json.loads(deferred.stdout)["reason"].startswith("deep is away: upstream_cold")
 
     router.set(mode="awake")
     home.run("slot", "set", "deep", "--try-again")

@@ -1,4 +1,4 @@
-"""Keys and passwords beside a running `up`: in no process list, log, table or file, but where Dagster needs one."""
+"""Keys and passwords while `up` runs: they are in no process list, log or table, and in one file that Dagster needs."""
 
 from collections.abc import Iterator
 
@@ -38,11 +38,11 @@ def test_no_secret_is_in_a_process_list_a_log_a_table_or_a_file(home: Home, empt
     home.up()
     wait_for(is_done, "the record of the letter")
     home.run("doctor")
-    assert len(command_lines) >= 4, "the code server, the daemon, the UI and `up` itself"
+    assert len(command_lines) >= 4, "expected the code server, the daemon, the webserver and `up`"
     assert not [line for line in command_lines if "s3cret" in line]
     assert "s3cret" not in home.said
 
-    # Dagster reads its settings from this file, which only its owner may read.
+    # Dagster reads its settings from this file. Only its owner may read it.
     settings = home.home / "dagster" / "dagster.yaml"
     assert settings.stat().st_mode & 0o777 == 0o600
     files = [path for path in home.home.rglob("*") if path.is_file() and path != settings]

@@ -1,4 +1,4 @@
-"""Several processes at one slot: three drains from terminals and a backfill of the UI, one of them killed in mid-call."""
+"""Several processes share one slot: three drains and a backfill. One drain is killed during a call."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def home(router: Router) -> Iterator[Home]:
         yield home
 
 
-def test_four_workers_never_pass_the_concurrency_and_do_every_document_once_though_one_is_killed(
+def test_four_workers_stay_within_the_concurrency_and_do_each_document_once_after_one_is_killed(
     home: Home, router: Router
 ) -> None:
     ui, book = UI(home), RequestLog(home)
@@ -40,17 +40,17 @@ def test_four_workers_never_pass_the_concurrency_and_do_every_document_once_thou
     drains = [home.start("drain") for _ in range(3)]
 
     def live() -> list[str]:
-        """A command around its drain is a worker, too, and takes no work itself."""
+        """The kinds of the live workers, except commands: a command is the worker around its drain and takes no work."""
         query = "select kind from workers where ended_at is null and kind <> 'command' order by kind"
         return [row["kind"] for row in book(query)]
 
     wait_for(lambda: live() == ["drain", "drain", "drain", "run"], "all four at work")
     router.set(hold=False)
     wait_for(lambda: sum(answered(router).values()) >= 8, "the work to flow")
-    victim = drain_in_mid_call(book)
+    victim = drain_during_a_call(book)
     assert victim in {drain.pid for drain in drains}
     os.kill(victim, signal.SIGKILL)
-    ui.switch_sensor("drain_sensor", on=True)  # it comes when the others are through, for what the dead one held
+    ui.switch_sensor("drain_sensor", on=True)  # its drain comes after the others and takes the work of the dead one
 
     survivors = [drain for drain in drains if drain.pid != victim]
     assert [drain.wait(timeout=90) for drain in survivors] == [0, 0]
@@ -61,7 +61,7 @@ def test_four_workers_never_pass_the_concurrency_and_do_every_document_once_thou
     assert router.log()["max_open"] <= CONCURRENCY
     times = answered(router)
     assert len(times) == 2 * len(DOCUMENTS)
-    # At most what one worker may have had under way, answers on their way into the ledger included.
+    # At most the calls of one worker are repeated, including answers that were not yet in the ledger.
     assert sum(times.values()) <= len(times) + CONCURRENCY
     kinds = {
         row["kind"] for row in book("select kind from calls join workers using (worker_id) where item_id is not null")
@@ -70,8 +70,8 @@ def test_four_workers_never_pass_the_concurrency_and_do_every_document_once_thou
     print(f"max_open {router.log()['max_open']}, {sum(times.values())} answers for {len(times)} work items")
 
 
-def drain_in_mid_call(book: RequestLog) -> int:
-    """The process id of a drain that has work claimed now."""
+def drain_during_a_call(book: RequestLog) -> int:
+    """The process id of a drain that holds claims."""
     found: list[int] = []
 
     def look() -> bool:
@@ -82,5 +82,5 @@ def drain_in_mid_call(book: RequestLog) -> int:
         found[:] = [row["pid"] for row in rows if psutil.pid_exists(row["pid"])]
         return bool(found)
 
-    wait_for(look, "a drain in mid-call")
+    wait_for(look, "a drain during a call")
     return found[0]

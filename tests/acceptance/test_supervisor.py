@@ -1,4 +1,4 @@
-"""The supervisor with real processes: what it starts runs until it stops, and never longer."""
+"""The supervisor with real processes: it keeps its children running and leaves none behind."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, e
 
 PATIENCE_SECONDS = 20.0
 
-# Supervises two children (the first with a child of its own) and says their process ids.
+# Supervises two children (the first with a child of its own) and prints their process ids.
 SUPERVISING = """
 import sys
 from pathlib import Path
@@ -37,7 +37,7 @@ print("stopped", flush=True)
 def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "did not come true in time"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.02)
 
 
@@ -52,7 +52,7 @@ def supervisor(said: list[str]) -> Iterator[Supervisor]:
         yield supervisor
 
 
-def looked_until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
+def watch_until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
     def look() -> bool:
         supervisor.look()
         return condition()
@@ -60,24 +60,24 @@ def looked_until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
     wait_for(look)
 
 
-def test_a_killed_child_is_started_again(supervisor: Supervisor, said: list[str], tmp_path: Path) -> None:
+def test_a_killed_child_is_restarted(supervisor: Supervisor, said: list[str], tmp_path: Path) -> None:
     supervisor.start(Child("sleeper", ("sleep", "1000"), tmp_path / "log"))
     first = supervisor.pid("sleeper")
     os.kill(first, signal.SIGKILL)
-    looked_until(supervisor, lambda: supervisor.pid("sleeper") != first)
+    watch_until(supervisor, lambda: supervisor.pid("sleeper") != first)
     assert psutil.Process(supervisor.pid("sleeper")).name() == "sleep"
-    assert said == [f"sleeper ended (killed by SIGKILL); starting it again in 1 s. Log: {tmp_path / 'log'}"]
+    assert said == [f"sleeper ended (killed by SIGKILL); restarting it in 1 s. Log: {tmp_path / 'log'}"]
 
 
-def test_a_child_that_keeps_ending_is_started_ever_more_slowly(
+def test_restarts_of_a_child_that_keeps_ending_back_off(
     supervisor: Supervisor, said: list[str], tmp_path: Path
 ) -> None:
     supervisor.start(Child("broken", ("false",), tmp_path / "log"))
-    looked_until(supervisor, lambda: len(said) == 3)
-    assert [line.partition("again in ")[2].partition(" s")[0] for line in said] == ["1", "2", "4"]
+    watch_until(supervisor, lambda: len(said) == 3)
+    assert [line.partition("restarting it in ")[2].partition(" s")[0] for line in said] == ["1", "2", "4"]
 
 
-def test_a_child_that_cannot_be_started_again_is_tried_later_with_the_same_patience(
+def test_a_failed_restart_is_retried_with_the_same_back_off(
     supervisor: Supervisor, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -89,14 +89,12 @@ def test_a_child_that_cannot_be_started_again_is_tried_later_with_the_same_patie
     with monkeypatch.context() as full:
         full.setattr(subprocess, "Popen", refuse)
         os.kill(first, signal.SIGKILL)
-        looked_until(supervisor, lambda: len(said) == 2)
-    assert said[1] == (
-        f"sleeper could not be started ({os.strerror(errno.EAGAIN)}); starting it again in 2 s. Log: {log}"
-    )
-    looked_until(supervisor, lambda: supervisor.pid("sleeper") != first)
+        watch_until(supervisor, lambda: len(said) == 2)
+    assert said[1] == (f"sleeper cannot be started ({os.strerror(errno.EAGAIN)}); restarting it in 2 s. Log: {log}")
+    watch_until(supervisor, lambda: supervisor.pid("sleeper") != first)
 
 
-def test_a_child_may_fail_ever_so_often(
+def test_a_child_may_fail_more_than_a_thousand_times(
     supervisor: Supervisor, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -105,13 +103,13 @@ def test_a_child_may_fail_ever_so_often(
     monkeypatch.setattr(supervisor_module, "MAX_BACKOFF_SECONDS", 0.0)
     supervisor.start(Child("broken", ("false",), tmp_path / "log"))
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    looked_until(supervisor, lambda: len(said) > 1)
+    watch_until(supervisor, lambda: len(said) > 1)
     for _ in range(1100):  # a night of waits of 30 s
         supervisor.look()
     assert len(said) > 1100
 
 
-def test_a_watchdog_that_cannot_be_started_again_is_tried_at_the_next_look(
+def test_a_failed_restart_of_the_watchdog_is_retried_at_the_next_check(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -128,10 +126,10 @@ def test_a_watchdog_that_cannot_be_started_again_is_tried_at_the_next_look(
         full.setattr(subprocess, "Popen", refuse)
         supervisor.look()
     assert watchdogs() == []
-    looked_until(supervisor, lambda: watchdogs() != [])
+    watch_until(supervisor, lambda: watchdogs() != [])
 
 
-def test_a_log_too_large_is_emptied_also_where_the_disk_has_no_room_for_its_copy(
+def test_a_large_log_is_emptied_even_if_the_disk_has_no_room_for_a_copy(
     supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -147,7 +145,7 @@ def test_a_log_too_large_is_emptied_also_where_the_disk_has_no_room_for_its_copy
     assert log.stat().st_size == 0
 
 
-def test_stop_ends_children_and_their_children(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_a_stop_ends_children_and_their_children(supervisor: Supervisor, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     supervisor.start(Child("parent", ("/bin/sh", "-c", f"sleep 1000 & echo $! > {pids}; wait"), tmp_path / "log"))
     wait_for(lambda: pids.exists() and pids.read_text().endswith("\n"))
@@ -156,7 +154,7 @@ def test_stop_ends_children_and_their_children(supervisor: Supervisor, tmp_path:
     wait_for(lambda: not is_running(grandchild))
 
 
-def test_stop_ends_a_child_that_ignores_sigterm(tmp_path: Path) -> None:
+def test_a_stop_ends_a_child_that_ignores_sigterm(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     stubborn = ("/bin/sh", "-c", f"trap '' TERM; touch {ready}; while true; do sleep 1; done")
     supervisor = Supervisor(lambda line: None, grace_seconds=0.2)
@@ -174,7 +172,7 @@ def test_kill_9_of_the_supervisor_leaves_no_process_behind(tmp_path: Path) -> No
     wait_for(lambda: not any(map(is_running, children)))
 
 
-def test_kill_9_of_supervisor_and_of_an_earlier_watchdog_leaves_no_process_behind(tmp_path: Path) -> None:
+def test_kill_9_of_the_supervisor_and_its_first_watchdog_leaves_no_process_behind(tmp_path: Path) -> None:
     process, children = supervising(tmp_path)
     [watchdog] = [
         child for child in psutil.Process(process.pid).children() if "watchdog.py" in " ".join(child.cmdline())
@@ -193,9 +191,7 @@ def test_kill_9_of_supervisor_and_of_an_earlier_watchdog_leaves_no_process_behin
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_it_cleanly_also_where_the_shell_ignored_interrupts(
-    tmp_path: Path, signum: signal.Signals
-) -> None:
+def test_a_signal_stops_it_cleanly_even_if_the_shell_ignored_interrupts(tmp_path: Path, signum: signal.Signals) -> None:
     process, children = supervising(tmp_path, prefix=("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh"))
     process.send_signal(signum)
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)
@@ -206,9 +202,9 @@ def test_a_signal_stops_it_cleanly_also_where_the_shell_ignored_interrupts(
 
 def supervising(tmp_path: Path, prefix: tuple[str, ...] = ()) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
     log = tmp_path / "log"
-    # These tests may themselves run under nohup, which hands SIGHUP down ignored.
-    heeds_hangup = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
-    command = (*prefix, sys.executable, "-c", heeds_hangup + SUPERVISING, str(log))
+    # The tests may run under nohup, which passes SIGHUP on as ignored.
+    reset_hangup = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+    command = (*prefix, sys.executable, "-c", reset_hangup + SUPERVISING, str(log))
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     pids = [int(pid) for pid in process.stdout.readline().split()]
@@ -233,6 +229,6 @@ def test_a_stop_request_ends_a_wait_at_once() -> None:
     assert stop.is_impatient
 
 
-def test_endings_are_told_in_words() -> None:
+def test_exit_codes_and_signals_are_described() -> None:
     assert ending(1) == "exit code 1"
     assert ending(-signal.SIGKILL) == "killed by SIGKILL"

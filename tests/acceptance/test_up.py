@@ -1,4 +1,4 @@
-"""`up` and `stop` as processes: what dies comes back, what is stopped is gone, and no run is left behind."""
+"""`up` and `stop` as processes: `up` restarts what dies, and `stop` leaves no process behind."""
 
 import signal
 import subprocess
@@ -14,16 +14,16 @@ from tests.support.acceptance import Home, a_home, is_running, wait_for, wait_fo
 pytestmark = pytest.mark.timeout(400)
 
 
-def named(home: Home, words: str) -> psutil.Process:
-    """The one process of that command line; what was forked from it has the same."""
-    found = {process.pid: process for process in home.processes() if words in " ".join(process.cmdline())}
+def named(home: Home, command: str) -> psutil.Process:
+    """The process with this command line. Processes forked from it have the same command line."""
+    found = {process.pid: process for process in home.processes() if command in " ".join(process.cmdline())}
     [first] = [process for process in found.values() if process.ppid() not in found]
     return first
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[tuple[Home, subprocess.Popen[str]]]:
-    """One `up` for the tests that leave it running, and for the one after them that ends it."""
+    """One `up` for the tests that leave it running, and for the test after them that ends it."""
     with Router(mode="cold") as router, a_home(router) as home:
         yield home, home.up()
 
@@ -38,21 +38,21 @@ def test_a_second_up_on_the_same_home_is_refused_with_the_address(running: tuple
 
 
 @pytest.mark.parametrize("child", ["dagster-webserver", "dagster-daemon", "api grpc"])
-def test_a_killed_child_comes_back(running: tuple[Home, subprocess.Popen[str]], child: str) -> None:
+def test_a_killed_child_is_restarted(running: tuple[Home, subprocess.Popen[str]], child: str) -> None:
     home, _ = running
     before = named(home, child)
     before.kill()
     wait_for(lambda: not is_running(before), "the end of the killed child")
     wait_for(lambda: any(child in " ".join(process.cmdline()) for process in home.processes()), "its return")
-    assert "killed by SIGKILL); starting it again" in home.said
+    assert "killed by SIGKILL); restarting it" in home.said
 
 
-def test_killed_postgres_comes_back(running: tuple[Home, subprocess.Popen[str]]) -> None:
+def test_killed_postgres_is_restarted(running: tuple[Home, subprocess.Popen[str]]) -> None:
     home, _ = running
     before = server_pid(home.home)
     assert before is not None
     psutil.Process(before).kill()
-    wait_for(lambda: server_pid(home.home) not in (None, before), "its return")  # by `up`, or by a run at work
+    wait_for(lambda: server_pid(home.home) not in (None, before), "its return")  # `up` or a working run restarts it
 
 
 def test_ctrl_c_ends_up_its_children_and_postgres(running: tuple[Home, subprocess.Popen[str]]) -> None:
@@ -62,7 +62,7 @@ def test_ctrl_c_ends_up_its_children_and_postgres(running: tuple[Home, subproces
     assert home.processes() == []
 
 
-def test_kill_9_of_up_leaves_nothing_but_postgres_and_up_starts_again(home: Home) -> None:
+def test_kill_9_of_up_leaves_only_postgres_and_up_can_start_again(home: Home) -> None:
     up = home.up()
     up.kill()
     up.wait()
@@ -70,7 +70,7 @@ def test_kill_9_of_up_leaves_nothing_but_postgres_and_up_starts_again(home: Home
     home.up()
 
 
-def test_stop_ends_up_a_drain_in_mid_call_and_postgres(home: Home, router: Router) -> None:
+def test_stop_ends_up_and_postgres_and_a_drain_during_a_call(home: Home, router: Router) -> None:
     home.write("letter.txt", "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
     scanned = home.run("scan")
     assert scanned.returncode == 0, scanned.stderr
@@ -85,14 +85,14 @@ def test_stop_ends_up_a_drain_in_mid_call_and_postgres(home: Home, router: Route
     assert home.processes() == []
 
 
-# A scan that has taken the texts and is reporting Dagster, for ever: no scan and no extraction is at work any more.
-TELLING = """
+# A scan that has extracted the texts and reports to Dagster forever. Its scan and extraction workers have ended.
+REPORTING = """
 import threading
 from pathlib import Path
 from dagster_offload.cli import main
 from dagster_offload.defs.events import EventReporter
 
-def report_all(teller):
+def report_all(reporter):
     Path("reporting").touch()
     threading.Event().wait()
 
@@ -101,31 +101,31 @@ main()
 """
 
 
-def test_stop_ends_a_job_that_only_talks_to_dagster_so_that_postgres_stays_stopped(home: Home) -> None:
-    scan = home.start("scan", python=("-c", TELLING))
+def test_stop_ends_a_job_that_only_reports_to_dagster_so_postgres_stays_stopped(home: Home) -> None:
+    scan = home.start("scan", python=("-c", REPORTING))
     wait_for((home.folder / "reporting").exists, "the end of its extraction")
     stopped = home.run("stop")
     assert (stopped.returncode, stopped.stdout) == (0, "stopped: 1 worker, Postgres\n")
-    scan.wait(timeout=1)  # it would start its Postgres again
+    scan.wait(timeout=1)  # a scan that still ran would restart its Postgres
     assert home.processes() == []
 
 
-def test_stop_where_nothing_runs_ends_well(home: Home) -> None:
+def test_stop_succeeds_if_nothing_runs(home: Home) -> None:
     stopped = home.run("stop")
     assert stopped.returncode == 0
     assert "nothing was running" in stopped.stdout
     assert not home.home.exists()
 
 
-def test_up_runs_nothing_that_lies_in_the_working_folder(home: Home) -> None:
+def test_up_runs_no_code_from_the_working_folder(home: Home) -> None:
     ran = home.folder / "ran"
     for module in ("click", "dagster", "psycopg", "kreuzberg", "pydantic", "dagster_postgres", "sqlalchemy"):
         (home.folder / f"{module}.py").write_text(
             f"open({str(ran)!r}, 'a').write('{module} of ' + repr(__name__) + '\\n')"
         )
-    home.environment["PYTHONPATH"] = ":"  # as many shells have it: an empty entry is the working folder
+    home.environment["PYTHONPATH"] = ":"  # an empty entry means the working folder; many shells set this
     home.write("letter.txt", "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
-    # As the installed command starts, whose own path has no working folder; but for PYTHONPATH, which it has to bear.
+    # Starts as the installed command does: only PYTHONPATH could add the working folder to its module path.
     up = home.start("up", python=("-I", "-m", "dagster_offload.cli"))
     wait_for(lambda: up.poll() is not None or home._is_up(up.pid), "the UI")
     assert up.poll() is None, home.said

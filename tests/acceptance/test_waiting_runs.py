@@ -1,4 +1,4 @@
-"""Runs that wait for the slot, in a real `up`: a stop cancels them in words, and the next start takes their work up."""
+"""Runs that wait for the slot in a real `up`: a stop cancels them with a message, and the next start does their work."""
 
 import pytest
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.timeout(400)
 DOCUMENTS = ["one.txt", "two.txt", "three.txt"]
 
 
-def test_stop_cancels_waiting_runs_in_words_and_the_next_start_does_their_documents() -> None:
+def test_stop_cancels_waiting_runs_with_a_message_and_the_next_start_does_their_documents() -> None:
     with Router(mode="cold") as router, home_for(router) as home:
         ui, book = UI(home), RequestLog(home)
         write_letters(home, *DOCUMENTS)

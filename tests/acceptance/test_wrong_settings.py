@@ -1,4 +1,4 @@
-"""A router that refuses everything because a setting is wrong: few calls, no document to blame, words that name it."""
+"""A router refuses every call because a setting is wrong: few calls, no failed document, and a message that names it."""
 
 import json
 from collections.abc import Iterator
@@ -33,10 +33,10 @@ def home(router: Router) -> Iterator[Home]:
     ("status", "exit_code", "setting"),
     [(500, 75, "OFFLOAD_DEEP_URL"), (401, 78, "OFFLOAD_DEEP_API_KEY"), (404, 78, "OFFLOAD_DEEP_MODEL")],
 )
-def test_a_drain_at_a_router_that_refuses_everything_stops_early_and_names_the_setting(
+def test_a_drain_stops_early_and_names_the_setting_if_the_router_refuses_everything(
     home: Home, router: Router, status: int, exit_code: int, setting: str
 ) -> None:
-    home.run("slot", "forget", "deep")  # what the status before taught
+    home.run("slot", "forget", "deep")  # discard what the slot learned in the case before
     router.set(mode="refuse", health="green", status=status)
     calls = len(router.completions())
     drained = home.run("drain", "--json")

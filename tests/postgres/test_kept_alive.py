@@ -10,4 +10,4 @@ def test_a_postgres_that_died_is_started_again_and_up_says_where_its_log_is(tmp_
     revived, said = threading.Event(), list[str]()
     KeptPostgres(tmp_path, revived.set, said.append).look()
     assert revived.wait(10)
-    assert said == [f"Postgres ended; starting it again. Log: {tmp_path / 'postgres' / 'server.log'}"]
+    assert said == [f"Postgres ended; restarting it. Log: {tmp_path / 'postgres' / 'server.log'}"]

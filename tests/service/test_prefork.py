@@ -221,7 +221,7 @@ def test_the_code_server_starts_a_prefork_server_unless_it_is_turned_off(
     folder: Path, variables: dict[str, str], has_server: bool
 ) -> None:
     environment = {**os.environ, "OFFLOAD_HOME": str(folder / "home"), **variables}
-    command = [sys.executable, "-c", CODE_SERVER, "--socket", folder / "code.sock"]
+    command = [sys.executable, "-c", CODE_SERVER, "--socket", str(folder / "code.sock")]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"{has_server}\n"), done.stderr
     assert ("OFFLOAD_PREFORK" in done.stderr) == ("sometimes" in variables.values())
