@@ -126,7 +126,7 @@ def test_documents_a_drain_did_while_the_run_waited_are_recorded_under_the_run_w
     assert drained.output_for_node("drain_backlog")["done"] == 3
     assert result.success
     log = [record.event_log_entry.user_message for record in three.instance.get_records_for_run(run_id).records]
-    assert [line for line in log if "0 of 3 documents are done; waits: deep is away: upstream_cold" in line]
+    assert [line for line in log if "0 of 3 documents are done; waiting: deep is away: upstream_cold" in line]
     for stage in LLM:
         of_run = [record for record in three.materializations(stage) if record.run_id == run_id]
         assert sorted(str(record.partition_key) for record in of_run) == ["a.txt", "b.txt", "c.txt"]
@@ -187,7 +187,7 @@ def test_a_broken_file_fails_the_run_at_once_and_the_others_are_recorded(edge: E
     edge.scan()
     result = edge.materialize("broken.pdf", "good.txt", stages=LLM)
     assert not result.success
-    assert failure_words(result).startswith("1 of 2 documents cannot be done: broken.pdf: extract failed (")
+    assert failure_words(result).startswith("1 of 2 documents failed: broken.pdf: extract failed (")
     assert edge.partitions_done("classify") == {"good.txt"}
 
 

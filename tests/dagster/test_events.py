@@ -90,7 +90,7 @@ def test_a_batch_stores_what_log_event_stores(edge: Edge) -> None:
 
 def test_a_batch_is_seen_wherever_dagster_shows_partitions(edge: Edge) -> None:
     finished(edge)
-    reporter(edge).tell()
+    reporter(edge).report()
     partitions = dg.DynamicPartitionsDefinition(name="documents")
     names = ["d0.txt", "d1.txt", "d2.txt"]
     statuses = edge.instance.get_status_by_partition(KEYS["extract"], names, partitions)
@@ -142,27 +142,27 @@ def test_an_event_carries_result_data_version_and_code_version() -> None:
 
 def test_an_event_in_doubt_that_stands_already_is_not_sent_twice(edge: Edge) -> None:
     finished(edge)
-    reporter(edge).tell()
+    reporter(edge).report()
     with edge.ledger.transaction() as cur:  # the crash: stored, and not yet marked as told
         cur.execute("update outbox set told_at = null")
-    assert reporter(edge).tell() == 3
+    assert reporter(edge).report() == 3
     assert len(edge.materializations("extract")) == 3
 
 
 def test_an_event_in_doubt_that_does_not_stand_is_sent(edge: Edge) -> None:
     finished(edge)
     edge.ledger.run(outbox.pending_events)  # the crash: marked as being sent, and not stored
-    assert reporter(edge).tell() == 3
+    assert reporter(edge).report() == 3
     assert len(edge.materializations("extract")) == 3
 
 
 def test_the_same_result_under_another_run_is_no_repeat(edge: Edge) -> None:
     finished(edge, 1)
-    reporter(edge).tell()
+    reporter(edge).report()
     other = edge.scan().run_id
     edge.ledger.run(outbox.report_under_run, other, ["d0.txt"], ["extract"])
     edge.ledger.run(outbox.pending_events)
-    reporter(edge).tell()
+    reporter(edge).report()
     assert edge.materializations("extract")[0].run_id == other
     assert len(edge.materializations("extract")) == 2
 
@@ -171,15 +171,15 @@ def test_only_one_flusher_is_at_work(edge: Edge) -> None:
     finished(edge)
     with outbox.flushing(edge.ledger) as is_ours:
         assert is_ours
-        assert reporter(edge).tell() is None
-    assert reporter(edge).tell() == 3
+        assert reporter(edge).report() is None
+    assert reporter(edge).report() == 3
 
 
 def test_what_a_deleted_run_made_is_told_without_a_run(edge: Edge) -> None:
     finished(edge)
     for run in edge.instance.get_runs():
         edge.instance.delete_run(run.run_id)
-    reporter(edge).tell()
+    reporter(edge).report()
     assert {record.run_id for record in edge.materializations("extract")} == {""}
     assert edge.partitions_done("extract") == {"d0.txt", "d1.txt", "d2.txt"}
 
@@ -200,14 +200,14 @@ def test_more_than_a_batch_is_told_in_one_go(edge: Edge, monkeypatch: pytest.Mon
     monkeypatch.setattr(events, "PENDING", 3)
     monkeypatch.setattr(events, "BATCH", 2)
     finished(edge, 5)
-    assert reporter(edge).tell() == 5
+    assert reporter(edge).report() == 5
     assert edge.ledger.run(outbox.count_pending) == 0
 
 
 def test_a_tick_tells_for_a_limited_time(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "BATCH", 2)
     finished(edge, 5)
-    assert reporter(edge).tell(seconds=0) == 2
+    assert reporter(edge).report(seconds=0) == 2
     assert edge.ledger.run(outbox.count_pending) == 3
 
 

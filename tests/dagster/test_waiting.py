@@ -44,42 +44,42 @@ def test_a_deferral_inside_a_step_becomes_a_wait() -> None:
 
 
 def test_a_run_whose_documents_are_all_done_ends() -> None:
-    raise_for(RunSummary(done=2), chosen=2)
+    raise_for(RunSummary(done=2), selected=2)
 
 
 def test_a_run_that_waits_for_the_slot_defers() -> None:
     summary = RunSummary(done=1, wait_seconds=90.0, wait_reason="deep is away: upstream_cold", is_deferral=True)
     with pytest.raises(StageDeferred, match="upstream_cold") as deferred:
-        raise_for(summary, chosen=2)
+        raise_for(summary, selected=2)
     assert deferred.value.retry_after_minutes == 1.5
 
 
 def test_a_run_whose_documents_another_worker_holds_looks_again_also_after_its_tenth_wait() -> None:
     summary = RunSummary(done=1, wait_seconds=30.0, wait_reason="another worker holds the rest")
     with pytest.raises(dg.RetryRequested) as waiting, deferrals_as_waits(retry_number=20):
-        raise_for(summary, chosen=2)
+        raise_for(summary, selected=2)
     assert (waiting.value.max_retries, waiting.value.seconds_to_wait) == (10_000, 30)
 
 
 @pytest.mark.rule("drain-4")
 def test_a_failed_document_fails_the_run_at_once_with_cause_and_next_step() -> None:
     with pytest.raises(dg.Failure) as failure:
-        raise_for(RunSummary(done=1, failed=(FAILED,)), chosen=3)
+        raise_for(RunSummary(done=1, failed=(FAILED,)), selected=3)
     assert failure.value.description == (
-        "1 of 3 documents cannot be done: a.txt: classify failed (unknown_class: the answer's category is none of: x): "
-        "look at the file, then: dagster-offload retry a.txt"
+        "1 of 3 documents failed: a.txt: classify failed (unknown_class: the answer's category is none of: x): "
+        "check the file, then run: dagster-offload retry a.txt"
     )
     assert not failure.value.allow_retries
     (row,) = failure.value.metadata["documents"].records  # type: ignore[attr-defined]
-    assert row.data["next step"] == "look at the file, then: dagster-offload retry a.txt"
+    assert row.data["next step"] == "check the file, then run: dagster-offload retry a.txt"
 
 
 def test_the_next_step_can_be_pasted_into_a_shell_whatever_the_name() -> None:
     with pytest.raises(dg.Failure, match=r"dagster-offload retry 'Bob'\"'\"'s \$HOME\.txt'"):
-        raise_for(RunSummary(done=0, failed=(replace(FAILED, document="Bob's $HOME.txt"),)), chosen=1)
+        raise_for(RunSummary(done=0, failed=(replace(FAILED, document="Bob's $HOME.txt"),)), selected=1)
 
 
 def test_a_key_that_is_no_document_fails_the_run_with_its_name() -> None:
     with pytest.raises(dg.Failure) as failure:
-        raise_for(RunSummary(done=2), chosen=3, missing=["invented.pdf"])
+        raise_for(RunSummary(done=2), selected=3, missing=["invented.pdf"])
     assert failure.value.description == "no such document: invented.pdf"

@@ -139,7 +139,7 @@ def runs(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> Runs:
 def test_a_waiting_run_goes_on_when_the_slot_answers_and_ends_green(runs: Runs) -> None:
     assert runs.run(runs.wake) is dg.DagsterRunStatus.SUCCESS
     assert runs.waits() == [1800.0]
-    assert "Going on: the slot answers again." in runs.messages
+    assert "Continuing: the slot answers again." in runs.messages
     assert {record.run_id for record in runs.edge.materializations("summarize", "a.txt")} == {runs.run_id}
     assert runs.stack_traces() == []
     assert runs.edge.ledger.run(waiting_runs.find, runs.run_id) is None
@@ -159,7 +159,7 @@ def test_a_waiting_run_goes_on_when_a_drain_has_done_its_documents(runs: Runs) -
 
     assert runs.run(drain) is dg.DagsterRunStatus.SUCCESS
     assert runs.waits() == [1800.0]
-    assert "Going on: another worker has finished its documents." in runs.messages
+    assert "Continuing: another worker has finished its documents." in runs.messages
     assert runs.run_id in {record.run_id for record in runs.edge.materializations("summarize", "a.txt")}
     with runs.edge.ledger.transaction() as cur:
         [calls] = cur.execute("select count(*) as n from calls where item_id is not null and outcome = 'ok'").fetchall()
