@@ -121,7 +121,7 @@ class EventReporter:
             time.sleep(0.1)
 
     def _is_stored(self, event: PendingEvent) -> bool:
-        """Whether Dagster has the event already. Queries Dagster only for events in doubt: those sent before a crash."""
+        """Whether Dagster has the event already. Queries Dagster only for events in doubt: a crash interrupted their report."""
         if not event.is_in_doubt:
             return False
         wanted = dg.AssetRecordsFilter(asset_key=self.asset_keys[event.stage], asset_partitions=[event.document])

@@ -19,7 +19,9 @@ WAITING_EXECUTOR = "waiting_multiprocess"
 
 LOCATION = "dagster-offload"  # the name of the code location, as in workspace.yaml
 
-RAN_ON_TAG = "dagster_offload/ran_on"  # host, process, its start and the host's boot, in one tag: the list of runs shows every tag
+RAN_ON_TAG = (
+    "dagster_offload/ran_on"  # host, process, its start and the host's boot, in one tag, because lists show all tags
+)
 RESULT_TAG = "dagster_offload/result"
 RECIPE_TAG = "dagster_offload/recipe"
 REPOSITORY_TAG = ".dagster/repository"  # the UI finds a job's runs by this tag

@@ -1,7 +1,7 @@
-"""What a person sees in the UI while the deep slot comes and goes: one real `up`, one stand-in router.
+"""What a person sees in the UI while the deep slot becomes available and unavailable: one real `up`, one stand-in router.
 
-The tests share both and follow one another as a day does: asked too early, asleep, settings that got lost, a power cut,
-a night with a backfill. Until then the drain sensor is off, so that it does not do what a click is to do.
+The tests share both and build on one another: a busy slot, a sleeping one, lost settings, a power cut, and a night with a
+backfill. The drain sensor is off until the night, so that it does not do the work of the runs.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ RETRY_AFTER_SECONDS = 3600  # what the slot asks for; no test takes that long
 
 @dataclass
 class World:
-    """Everything the tests look at."""
+    """The home, the routers, the UI and the ledger that the tests share."""
 
     home: Home
     router: Router
@@ -37,7 +37,7 @@ class World:
         configure(self.home, self.router if deep else None, deep_concurrency=concurrency, **primary)
 
     def wake(self, **behaviour: object) -> None:
-        """The router is there, and whoever comes next may try it."""
+        """Make the router answer, and allow the next trial at once."""
         self.router.set(mode="awake", retry_after=None, **behaviour)
         assert self.home.run("slot", "set", "deep", "--try-again").returncode == 0
 
@@ -51,42 +51,42 @@ def world() -> Iterator[World]:
         start_up(home)
         world.ui.switch_sensor("drain_sensor", on=False)
         wait_for(lambda: world.book.count("done", EXTRACT) == len(DOCUMENTS), "the texts")
-        # A scan that still runs would remove a partition somebody adds.
+        # A scan that still runs would remove a partition that a test adds.
         wait_for(lambda: set(world.ui.runs(pipelineName="scan").values()) == {"SUCCESS"}, "the end of the scan")
         yield world
 
 
 @dataclass
-class Clicks:
-    """Two clicks of the same moment: their runs, and the ledger's rows before them."""
+class EarlyRuns:
+    """Two runs launched at the same moment, and the ledger's rows before them."""
 
-    on_typed_key: str
-    on_busy_slot: str
+    of_typed_key: str
+    at_busy_slot: str
     rows_before: tuple[object, ...]
 
 
 @pytest.fixture(scope="module")
-def clicks(world: World) -> Clicks:
-    world.router.set(mode="busy", retry_after="5")  # its health is green, every completion gets a 503
+def early_runs(world: World) -> EarlyRuns:
+    world.router.set(mode="busy", retry_after="5")  # healthy, but every completion gets a 503
     before = rows_of_others(world)
-    world.ui.add_partition("typed.pdf")  # as the dialog does
-    return Clicks(world.ui.materialize("typed.pdf"), world.ui.materialize("busy.txt", SUMMARIZE), before)
+    world.ui.add_partition("typed.pdf")  # as the UI's dialog does
+    return EarlyRuns(world.ui.materialize("typed.pdf"), world.ui.materialize("busy.txt", SUMMARIZE), before)
 
 
 def rows_of_others(world: World) -> tuple[object, ...]:
-    """What the ledger has of every document but the one that is asked for."""
+    """The ledger's rows of every document except busy.txt."""
     others = "from documents d left join work_items i using (document_id) where d.key <> 'busy.txt' order by item_id"
     return tuple(map(str, world.book(f"select * {others}")))
 
 
-def test_a_key_that_is_no_document_fails_the_run_and_leaves_the_ledger_alone(world: World, clicks: Clicks) -> None:
-    assert world.ui.end_of(clicks.on_typed_key) == "FAILURE"
-    assert "no such document: typed.pdf" in world.ui.failure(clicks.on_typed_key)
-    assert rows_of_others(world) == clicks.rows_before
+def test_an_unknown_key_fails_the_run_and_does_not_change_the_ledger(world: World, early_runs: EarlyRuns) -> None:
+    assert world.ui.end_of(early_runs.of_typed_key) == "FAILURE"
+    assert "no such document: typed.pdf" in world.ui.failure(early_runs.of_typed_key)
+    assert rows_of_others(world) == early_runs.rows_before
 
 
-def test_three_deferrals_in_a_row_fail_nothing_and_cost_no_attempt(world: World, clicks: Clicks) -> None:
-    run = clicks.on_busy_slot
+def test_three_deferrals_in_a_row_fail_no_run_and_cost_no_attempt(world: World, early_runs: EarlyRuns) -> None:
+    run = early_runs.at_busy_slot
     wait_for(lambda: len(world.ui.waits(run)) >= 3, "the third wait", 90)
     assert world.ui.status(run) == "STARTED"
     assert set(world.ui.waits(run)) == {5.0}
@@ -94,7 +94,7 @@ def test_three_deferrals_in_a_row_fail_nothing_and_cost_no_attempt(world: World,
     assert world.ui.end_of(run) == "SUCCESS"
     shown = world.ui.materialization("busy.txt", SUMMARIZE)
     assert (shown["run"], shown["attempts"]) == (run, 0)
-    assert shown["deferrals"] >= 1  # what the first refusal touched; the later ones were of a trial
+    assert shown["deferrals"] >= 1  # the first refusal counts; later ones were refused trials
     assert world.book.count("failed") == 0
 
 
@@ -115,7 +115,7 @@ def test_a_waiting_run_can_be_cancelled(world: World) -> None:
     assert world.ui.end_of(run) == "CANCELED"
 
 
-def test_with_the_deep_slots_settings_lost_no_door_sends_its_work_to_primary(world: World) -> None:
+def test_without_the_deep_slots_settings_no_process_sends_its_work_to_primary(world: World) -> None:
     calls = len(world.router.completions())
     world.configure(deep=False)
     world.ui.switch_sensor("drain_sensor", on=True)
@@ -125,10 +125,12 @@ def test_with_the_deep_slots_settings_lost_no_door_sends_its_work_to_primary(wor
     assert drained.returncode == 2
     assert "OFFLOAD_DEEP_URL" in drained.stderr
     assert world.ui.end_of(run) == "FAILURE"
-    why = "Nothing is sent to primary in its place"
-    assert why in world.ui.failure(run)
+    reason = "Nothing is sent to primary in its place"
+    assert reason in world.ui.failure(run)
     assert "dagster-offload slot forget deep" in world.ui.failure(run)
-    wait_for(lambda: any(why in words for words in world.ui.skip_reasons("drain_sensor")), "the sensor's words")
+    wait_for(
+        lambda: any(reason in skipped for skipped in world.ui.skip_reasons("drain_sensor")), "the sensor's skip reason"
+    )
     assert world.primary.completions() == []
     assert len(world.router.completions()) == calls
     assert {item["state"] for stage, item in world.book.items("next.txt").items() if stage != EXTRACT} == {"pending"}
@@ -136,13 +138,13 @@ def test_with_the_deep_slots_settings_lost_no_door_sends_its_work_to_primary(wor
     world.configure()
 
 
-def test_after_kill_9_of_everything_no_run_is_left_started_and_the_next_click_works(world: World) -> None:
-    world.configure(concurrency=2)  # one for the dead, whose permit comes back within a minute
+def test_after_kill_9_of_all_processes_no_run_stays_started_and_the_next_run_works(world: World) -> None:
+    world.configure(concurrency=2)  # the dead process holds one permit for up to a minute
     world.wake(hold=True)
     cut_off = world.ui.materialize("cut-off.txt")
     wait_for(lambda: world.router.log()["open"] >= 1, "an open call")
     left = world.ui.runs(statuses=["STARTED"])
-    assert len(left) >= 2  # in the middle of its first attempt, and one that was put off before
+    assert len(left) >= 2  # one in its first attempt, and one that was deferred before
 
     while processes := world.home.processes():  # Postgres too
         for process in processes:
@@ -160,13 +162,13 @@ def test_after_kill_9_of_everything_no_run_is_left_started_and_the_next_click_wo
 
 @dataclass
 class Night:
-    """What was seen in a night in which a backfill met a router that fell asleep on its third document."""
+    """Observations of a night in which the router becomes unavailable at the third document of a backfill."""
 
     backfill: str
     run: str
     while_it_slept: str
     done_before: set[str]
-    looks_before_the_first_request: int
+    probes_before_the_first_request: int
     when_all_was_done: str
 
 
@@ -183,20 +185,20 @@ def night(world: World) -> Night:
 
     world.ui.switch_sensor("drain_sensor", on=True)
     wait_for(
-        lambda: any("probe says upstream_cold" in words for words in world.ui.skip_reasons("drain_sensor")),
-        "a look of the sensor",
+        lambda: any("probe says upstream_cold" in skipped for skipped in world.ui.skip_reasons("drain_sensor")),
+        "a tick of the sensor",
     )
     before = world.router.log()
     world.router.set(mode="awake")
-    world.router.wait(answers=before["answers"] + 2, timeout=120)  # the trial's, and a document's
+    world.router.wait(answers=before["answers"] + 2, timeout=120)  # of the trial, and of a document
     since = world.router.log()["requests"][len(before["requests"]) :]
     first = next(
         n for n, entry in enumerate(since) if entry["path"] == "/v1/chat/completions" and entry["status"] == 200
     )
-    looks = sum(entry["path"] == "/health" and entry["status"] == 200 for entry in since[:first])
+    probes = sum(entry["path"] == "/health" and entry["status"] == 200 for entry in since[:first])
     wait_for(lambda: world.book.count("done", SUMMARIZE) == len(DOCUMENTS), "the drain")
     when_all_was_done = world.ui.backfill_status(backfill)
-    return Night(backfill, run, while_it_slept, done_before, looks, when_all_was_done)
+    return Night(backfill, run, while_it_slept, done_before, probes, when_all_was_done)
 
 
 def done(world: World) -> set[str]:
@@ -208,21 +210,21 @@ def summarized(world: World, document: str) -> bool:
     return all(stage in items and items[stage]["state"] == "done" for stage in (CLASSIFY, SUMMARIZE))
 
 
-def test_a_router_that_wakes_has_work_at_the_first_look(night: Night) -> None:
-    assert 1 <= night.looks_before_the_first_request <= 2, "the second is the drain's own"
+def test_a_router_that_wakes_gets_work_after_the_first_probe(night: Night) -> None:
+    assert 1 <= night.probes_before_the_first_request <= 2, "a second probe comes from the drain"
 
 
 @pytest.mark.rule("drain-4")
-def test_a_backfill_is_not_green_before_its_deferred_document_is_done(night: Night) -> None:
+def test_a_backfill_does_not_succeed_before_its_deferred_document_is_done(night: Night) -> None:
     assert night.done_before == set(BACKFILLED[:2])
     assert night.while_it_slept == "REQUESTED"
 
 
-def test_a_backfill_ends_well_when_the_slot_is_back_and_does_not_wait_out_its_time(world: World, night: Night) -> None:
+def test_a_backfill_succeeds_when_the_slot_is_back_without_waiting_the_full_time(world: World, night: Night) -> None:
     wait_for(lambda: world.ui.backfill_status(night.backfill) != "REQUESTED", "the end of the backfill", 90)
     assert world.ui.backfill_status(night.backfill) == "COMPLETED_SUCCESS"
     assert world.ui.waits(night.run)[0] == float(RETRY_AFTER_SECONDS)
-    # Whether the run did it or a drain that was faster, it stands under the run.
+    # The event is recorded under the run, even if a drain processed the document first.
     assert world.ui.materialization(BACKFILLED[2], SUMMARIZE)["run"] == night.run
 
 
