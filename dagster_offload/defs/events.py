@@ -126,9 +126,9 @@ class EventReporter:
             return False
         wanted = dg.AssetRecordsFilter(asset_key=self.asset_keys[event.stage], asset_partitions=[event.document])
         for record in self.instance.fetch_materializations(wanted, limit=25).records:
-            found = record.asset_materialization
+            stored = record.asset_materialization
             is_same_run = event.run_id in (None, record.run_id)
-            if is_same_run and found is not None and (found.tags or {}).get(RESULT_TAG) == str(event.result_id):
+            if is_same_run and stored is not None and (stored.tags or {}).get(RESULT_TAG) == str(event.result_id):
                 return True
         return False
 
@@ -210,7 +210,7 @@ def materialization(
     }
     upstream = UPSTREAM[event.stage]
     if upstream is not None:
-        # Says that the upstream was read. The ledger, not Dagster, detects a later change and processes the item again.
+        # Shows that the upstream was read. The ledger, not Dagster, detects a later change and processes the item again.
         name = asset_keys[upstream].to_user_string()
         tags |= {f"dagster/input_data_version/{name}": "UNKNOWN", f"dagster/input_event_pointer/{name}": "NULL"}
     return dg.AssetMaterialization(

@@ -58,7 +58,7 @@ class RanOn:
 
 
 def run_tags(pid: int | None = None) -> dict[str, str]:
-    """The tags that say where a run runs: host, boot and, if `pid` is given, process."""
+    """The tags that show where a run runs: host, boot and, if `pid` is given, process."""
     started = None if pid is None else _started(pid)
     return {RAN_ON_TAG: str(RanOn(host_name(), boot_id(), None if started is None else pid, started))}
 

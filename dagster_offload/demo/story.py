@@ -48,7 +48,7 @@ def play(home: Path, router: Router, console: Console, *, ends_by_itself: bool) 
     ):
         reporting = thread.submit(Story(settings, services, router, console, stop).tell)
         while not stop and not reporting.done():
-            services.look()
+            services.check()
             stop.wait(0.2)
         try:
             found = reporting.result()

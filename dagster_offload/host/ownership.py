@@ -1,6 +1,6 @@
 """Checks whether another user could have written a file. Such a file is neither read as settings nor run as code.
 
-Root is trusted, as on any Unix machine. Access control lists are seen only through the file mode: a list that lets
+Root is trusted, as on any Unix machine. Access control lists are visible only through the file mode: a list that lets
 another user write appears as group write permission.
 """
 
@@ -57,12 +57,12 @@ def why_unsafe_for_code(folder: Path, user: Me) -> str | None:
     A sticky folder such as /tmp is safe: only the owner of an entry can rename it. Raises `OSError`.
     """
     real = folder.resolve(strict=True)
-    for place in (real, *real.parents):
-        status = place.stat()
-        owner = belongs_to_other(status, user) if place == real else None
+    for parent in (real, *real.parents):
+        status = parent.stat()
+        owner = belongs_to_other(status, user) if parent == real else None
         writers = None if status.st_mode & stat.S_ISVTX else others_may_write(status, user)
         if (reason := owner or writers) is not None:
-            return f"{place} {reason}"
+            return f"{parent} {reason}"
     return None
 
 

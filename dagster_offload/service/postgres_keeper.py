@@ -45,7 +45,7 @@ class KeptPostgres:
         self._reviving: threading.Thread | None = None
         self._next_check = time.monotonic()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Restart Postgres if it has died. Call this often: it checks at most every 2 s."""
         if (now := time.monotonic()) < self._next_check:
             return

@@ -47,12 +47,12 @@ def _request_process(socket_file: str, arguments: list[str]) -> socket.socket | 
 
 def _open_files() -> list[int]:
     """The descriptors this process inherited, in ascending order."""
-    found = []
+    descriptors = []
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):  # the descriptor of the listing itself is closed by now
             os.fstat(int(name))
-            found.append(int(name))
-    return sorted(found)
+            descriptors.append(int(name))
+    return sorted(descriptors)
 
 
 def _exit_code(prefork_server: socket.socket) -> int:

@@ -50,13 +50,13 @@ class Services:
     def watch(self, stop: StopRequest) -> None:
         """Check and restart the processes until a stop is requested."""
         while not stop.wait(0.2):
-            self.look()
+            self.check()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Check every process once; restart what has ended."""
-        self.supervisor.look()
+        self.supervisor.check()
         if self.postgres is not None:
-            self.postgres.look()
+            self.postgres.check()
         if self.first_scan is not None and (code := self.first_scan.poll()) is not None:
             self.first_scan = None
             if code != 0:
@@ -173,7 +173,7 @@ def _await(services: Services, stop: StopRequest, condition: Callable[[], bool],
     while not condition():
         if stop.wait(0.1):
             return
-        services.look()
+        services.check()
         if time.monotonic() > deadline:
             raise LedgerUnavailable(
                 f"the UI did not start within {START_SECONDS:.0f} s: see the end of {log} for the reason"

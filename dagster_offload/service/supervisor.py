@@ -122,7 +122,7 @@ class Supervisor:
         """The process id of a child."""
         return self._running[name].process.pid
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Check once: restart children that have ended, forget empty groups, truncate large logs."""
         now = time.monotonic()
         for running in self._running.values():
@@ -137,7 +137,7 @@ class Supervisor:
     def watch(self, stop: StopRequest) -> None:
         """Check and restart the children until a stop is requested."""
         while not stop.wait(CHECK_EVERY_SECONDS):
-            self.look()
+            self.check()
 
     def stop(self, is_impatient: Callable[[], bool] = lambda: False) -> None:
         """End every group: SIGTERM, then SIGKILL after at most `grace_seconds`. Safe to call twice."""
@@ -215,7 +215,7 @@ class Supervisor:
     def _notify_watchdog(self, sign: str, group: int) -> None:
         if self._watchdog.stdin is None:
             return
-        with contextlib.suppress(BrokenPipeError):  # it was killed; `look` starts another with all groups
+        with contextlib.suppress(BrokenPipeError):  # it was killed; `check` starts another with all groups
             self._watchdog.stdin.write(f"{sign}{group}\n".encode())
             self._watchdog.stdin.flush()
 

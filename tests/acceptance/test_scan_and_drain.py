@@ -22,8 +22,8 @@ def test_scan_and_drain_work_without_a_daemon(home: Home, router: Router) -> Non
     home.run("slot", "set", "deep", "--try-again")
     drained = home.run("drain", "--json")
     assert drained.returncode == 0
-    found = json.loads(drained.stdout)
-    assert {name: found[name] for name in ("done", "failed", "deferred", "left", "held_elsewhere")} == {
+    summary = json.loads(drained.stdout)
+    assert {name: summary[name] for name in ("done", "failed", "deferred", "left", "held_elsewhere")} == {
         "done": 1,
         "failed": 0,
         "deferred": 0,

@@ -56,5 +56,5 @@ def test_no_secret_is_in_a_process_list_a_log_a_table_or_a_file(home: Home, empt
         ).fetchall()
         assert len(tables) > 20
         for (table,) in tables:
-            found = connection.execute(f"select 1 from {table} t where t::text like '%s3cret%' limit 1").fetchall()  # noqa: S608
-            assert not found, table
+            rows = connection.execute(f"select 1 from {table} t where t::text like '%s3cret%' limit 1").fetchall()  # noqa: S608
+            assert not rows, table

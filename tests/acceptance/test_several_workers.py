@@ -72,15 +72,15 @@ def test_four_workers_stay_within_the_concurrency_and_do_each_document_once_afte
 
 def drain_during_a_call(book: RequestLog) -> int:
     """The process id of a drain that holds claims."""
-    found: list[int] = []
+    pids: list[int] = []
 
-    def look() -> bool:
+    def check() -> bool:
         rows = book(
             "select w.pid from work_items i join workers w using (worker_id) "
             "where i.state = 'claimed' and w.kind = 'drain' group by w.pid order by count(*) desc"
         )
-        found[:] = [row["pid"] for row in rows if psutil.pid_exists(row["pid"])]
-        return bool(found)
+        pids[:] = [row["pid"] for row in rows if psutil.pid_exists(row["pid"])]
+        return bool(pids)
 
-    wait_for(look, "a drain during a call")
-    return found[0]
+    wait_for(check, "a drain during a call")
+    return pids[0]

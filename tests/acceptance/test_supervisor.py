@@ -18,7 +18,7 @@ from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, e
 
 PATIENCE_SECONDS = 20.0
 
-# Supervises two children (the first with a child of its own) and prints their process ids.
+# Supervises two children (the first has a child itself) and prints their process ids.
 SUPERVISING = """
 import sys
 from pathlib import Path
@@ -42,43 +42,43 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def said() -> list[str]:
+def messages() -> list[str]:
     return []
 
 
 @pytest.fixture
-def supervisor(said: list[str]) -> Iterator[Supervisor]:
-    with Supervisor(said.append) as supervisor:
+def supervisor(messages: list[str]) -> Iterator[Supervisor]:
+    with Supervisor(messages.append) as supervisor:
         yield supervisor
 
 
 def watch_until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
-    def look() -> bool:
-        supervisor.look()
+    def check() -> bool:
+        supervisor.check()
         return condition()
 
-    wait_for(look)
+    wait_for(check)
 
 
-def test_a_killed_child_is_restarted(supervisor: Supervisor, said: list[str], tmp_path: Path) -> None:
+def test_a_killed_child_is_restarted(supervisor: Supervisor, messages: list[str], tmp_path: Path) -> None:
     supervisor.start(Child("sleeper", ("sleep", "1000"), tmp_path / "log"))
     first = supervisor.pid("sleeper")
     os.kill(first, signal.SIGKILL)
     watch_until(supervisor, lambda: supervisor.pid("sleeper") != first)
     assert psutil.Process(supervisor.pid("sleeper")).name() == "sleep"
-    assert said == [f"sleeper ended (killed by SIGKILL); restarting it in 1 s. Log: {tmp_path / 'log'}"]
+    assert messages == [f"sleeper ended (killed by SIGKILL); restarting it in 1 s. Log: {tmp_path / 'log'}"]
 
 
 def test_restarts_of_a_child_that_keeps_ending_back_off(
-    supervisor: Supervisor, said: list[str], tmp_path: Path
+    supervisor: Supervisor, messages: list[str], tmp_path: Path
 ) -> None:
     supervisor.start(Child("broken", ("false",), tmp_path / "log"))
-    watch_until(supervisor, lambda: len(said) == 3)
-    assert [line.partition("restarting it in ")[2].partition(" s")[0] for line in said] == ["1", "2", "4"]
+    watch_until(supervisor, lambda: len(messages) == 3)
+    assert [line.partition("restarting it in ")[2].partition(" s")[0] for line in messages] == ["1", "2", "4"]
 
 
 def test_a_failed_restart_is_retried_with_the_same_back_off(
-    supervisor: Supervisor, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    supervisor: Supervisor, messages: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -89,13 +89,13 @@ def test_a_failed_restart_is_retried_with_the_same_back_off(
     with monkeypatch.context() as full:
         full.setattr(subprocess, "Popen", refuse)
         os.kill(first, signal.SIGKILL)
-        watch_until(supervisor, lambda: len(said) == 2)
-    assert said[1] == (f"sleeper cannot be started ({os.strerror(errno.EAGAIN)}); restarting it in 2 s. Log: {log}")
+        watch_until(supervisor, lambda: len(messages) == 2)
+    assert messages[1] == (f"sleeper cannot be started ({os.strerror(errno.EAGAIN)}); restarting it in 2 s. Log: {log}")
     watch_until(supervisor, lambda: supervisor.pid("sleeper") != first)
 
 
 def test_a_child_may_fail_more_than_a_thousand_times(
-    supervisor: Supervisor, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    supervisor: Supervisor, messages: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
@@ -103,10 +103,10 @@ def test_a_child_may_fail_more_than_a_thousand_times(
     monkeypatch.setattr(supervisor_module, "MAX_BACKOFF_SECONDS", 0.0)
     supervisor.start(Child("broken", ("false",), tmp_path / "log"))
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    watch_until(supervisor, lambda: len(said) > 1)
+    watch_until(supervisor, lambda: len(messages) > 1)
     for _ in range(1100):  # a night of waits of 30 s
-        supervisor.look()
-    assert len(said) > 1100
+        supervisor.check()
+    assert len(messages) > 1100
 
 
 def test_a_failed_restart_of_the_watchdog_is_retried_at_the_next_check(
@@ -124,7 +124,7 @@ def test_a_failed_restart_of_the_watchdog_is_retried_at_the_next_check(
     wait_for(lambda: watchdogs() == [])
     with monkeypatch.context() as full:
         full.setattr(subprocess, "Popen", refuse)
-        supervisor.look()
+        supervisor.check()
     assert watchdogs() == []
     watch_until(supervisor, lambda: watchdogs() != [])
 
@@ -141,7 +141,7 @@ def test_a_large_log_is_emptied_even_if_the_disk_has_no_room_for_a_copy(
     monkeypatch.setattr(supervisor_module, "CHECK_LOGS_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(shutil, "copyfile", full)
     supervisor.start(Child("sleeper", ("sleep", "1000"), log))
-    supervisor.look()
+    supervisor.check()
     assert log.stat().st_size == 0
 
 

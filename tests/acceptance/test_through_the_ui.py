@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(300)
 BACKFILLED = [f"backfill-{number}.txt" for number in (1, 2, 3)]
 SINGLE = [f"{name}.txt" for name in ("asleep", "busy", "cancelled", "cut-off", "next")]
 DOCUMENTS = [*BACKFILLED, *SINGLE, *(f"other-{n}.txt" for n in range(6))]
-RETRY_AFTER_SECONDS = 3600  # what the slot asks for; no test takes that long
+RETRY_AFTER_SECONDS = 3600  # the wait the slot requests; no test takes that long
 
 
 @dataclass
@@ -98,7 +98,7 @@ def test_three_deferrals_in_a_row_fail_no_run_and_cost_no_attempt(world: World, 
     assert world.book.count("failed") == 0
 
 
-def test_a_summary_asked_for_while_the_router_sleeps_waits_half_an_hour(world: World) -> None:
+def test_a_run_launched_while_the_router_sleeps_waits_half_an_hour(world: World) -> None:
     world.router.set(mode="cold")
     run = world.ui.materialize("asleep.txt", SUMMARIZE)
     wait_for(lambda: world.ui.waits(run) != [], "up for retry")

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.timeout(400)
 
 def named(home: Home, command: str) -> psutil.Process:
     """The process with this command line. Processes forked from it have the same command line."""
-    found = {process.pid: process for process in home.processes() if command in " ".join(process.cmdline())}
-    [first] = [process for process in found.values() if process.ppid() not in found]
+    matches = {process.pid: process for process in home.processes() if command in " ".join(process.cmdline())}
+    [first] = [process for process in matches.values() if process.ppid() not in matches]
     return first
 
 

@@ -1,4 +1,4 @@
-"""Reports to Dagster: a batch stores what `log_event` stores, at least once, and only once if that can be found out."""
+"""Reports to Dagster: a batch stores what `log_event` stores, at least once, and only once if that can be checked."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

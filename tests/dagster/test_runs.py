@@ -37,9 +37,9 @@ def reporter(edge: Edge) -> EventReporter:
 
 
 def status(edge: Edge, run_id: str) -> str:
-    found = edge.instance.get_run_by_id(run_id)
-    assert found is not None
-    return found.status.value
+    stored = edge.instance.get_run_by_id(run_id)
+    assert stored is not None
+    return stored.status.value
 
 
 def test_a_run_from_before_the_reboot_fails_with_that_reason(edge: Edge) -> None:

@@ -77,9 +77,9 @@ def test_a_new_process_starts_with_the_servers_memory(folder: Path) -> None:
     script = """
     queue = context.Queue()
     processes = [started(knows, queue) for _ in range(5)]
-    found = [queue.get() for _ in processes]
+    answers = [queue.get() for _ in processes]
     for process in processes: process.join()
-    print({known for known, _ in found}, len({pid for _, pid in found} | {os.getpid()}))
+    print({known for known, _ in answers}, len({pid for _, pid in answers} | {os.getpid()}))
     """
     assert run(folder, script) == ["{'known'} 6"]
 
