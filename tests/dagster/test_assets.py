@@ -101,7 +101,7 @@ def test_each_document_gets_its_check_evaluation(three: Edge) -> None:
         (KEYS[stage], key, CHECK, True) for stage in LLM for key in ("a.txt", "b.txt")
     }
     assert {e.description for e in evaluations} == {
-        "reported: simulated/extractive-8bit; no expected model is set, so any name is accepted"
+        "reported: `simulated/extractive-8bit`; no expected model is set, so any name is accepted"
     }
 
 
