@@ -1,4 +1,4 @@
-"""Dagster's front door. `build_definitions` makes everything from its arguments; importing this opens nothing."""
+"""The definitions that Dagster loads. `build_definitions` builds them from its arguments. The import opens nothing."""
 
 import warnings
 from collections.abc import Sequence
@@ -23,16 +23,16 @@ def build_definitions(
     asset_key_prefix: Sequence[str] = (),
     partitions_name: str = DEFAULT_PARTITIONS,
 ) -> dg.Definitions:
-    """Assets, jobs and sensors of one library.
+    """The assets, jobs and sensors of one library.
 
-    Several libraries stand side by side with a ledger schema, an asset key prefix and a partitions name each.
-    `settings_loader` is called in runs and ticks, never here. The executor lets runs wait for a slot without cost; the
-    assets work under any other, at the price that docs/decisions/0009-waiting-runs.md names.
+    One Dagster instance can hold several libraries, each with its own ledger schema, asset key prefix and partitions
+    name. Runs and ticks call `settings_loader`; this function does not. With the executor set here, a run that waits for
+    a slot uses no processor time. The assets work with any executor; docs/decisions/0009-waiting-runs.md names the cost.
     """
     keys = asset_keys(asset_key_prefix)
     partitions = dg.DynamicPartitionsDefinition(name=partitions_name)
     with warnings.catch_warnings():
-        # `backfill_policy` is called beta; without it a range is one run per document.
+        # `backfill_policy` is a beta feature. Without it, a range becomes one run per document.
         warnings.simplefilter("ignore", dg.BetaWarning)
         documents = build_documents_asset(keys, partitions)
     slot = DeepSlot(settings_loader, schema)
@@ -42,7 +42,7 @@ def build_definitions(
         jobs=[build_scan_job(keys, partitions_name, deep_slot), build_drain_job(keys, deep_slot)],
         sensors=[build_library_sensor(), build_drain_sensor(keys)],
         resources={"deep_slot": deep_slot},
-        # Dagster's own executors wait badly: one uses a whole core, the other ignores a cancel. See decision 0009.
+        # While a step waits, one executor of Dagster uses a whole core and the other ignores a cancel. See decision 0009.
         executor=build_waiting_executor(slot, keys),
     )
 

@@ -192,6 +192,9 @@ class Settings(BaseSettings):
     retry_after_minutes: float = Field(
         30.0, gt=0, le=360, description="wait after a deferral for which the slot sent no time, in minutes"
     )
+    prefork: Literal["auto", "off"] = Field(
+        "auto", description="off: start run processes without the prefork server (docs/decisions/0004-prefork.md)"
+    )
     scan_interval: float = Field(60.0, ge=1, description="seconds between two checks of the library for changes")
 
     @classmethod

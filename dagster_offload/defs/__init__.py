@@ -1,1 +1,1 @@
-"""The Dagster edge: the only folder that imports dagster. It translates and shows; decisions are the core's."""
+"""The Dagster edge: assets, jobs, sensors and resources. It translates between Dagster and the core, which decides."""

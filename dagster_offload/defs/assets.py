@@ -1,8 +1,8 @@
-"""`extracted_text`, `classification` and `summary`: one step over the partitions a person or a backfill chose.
+"""`extracted_text`, `classification` and `summary`: one step over the partitions that a person or a backfill selected.
 
-One step for all stages, because a step that returns no output (see below) would have the next one skipped, and a run
-skipped half-way is green. It is a generator that yields nothing: each document is recorded by itself as it finishes,
-while an output would mark every document of a range materialized, the deferred ones too.
+The step is a generator that yields nothing. An output would mark every document of a range as materialized, including
+deferred ones; instead each document is recorded when it finishes. All stages share one step, because Dagster skips the
+steps after one without output, and a run with skipped steps ends as a success.
 """
 
 import shlex
@@ -17,7 +17,7 @@ from dagster_offload.defs.names import CODE_VERSIONS, STAGES_STEP
 from dagster_offload.defs.progress import parts_progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import has_own_process, tag_run
-from dagster_offload.defs.waiting import deferrals_as_waits, look_again
+from dagster_offload.defs.waiting import deferrals_as_waits, retry_after
 from dagster_offload.engine.runs import RunSummary, run_documents
 from dagster_offload.errors import NoSuchDocument, StageDeferred
 from dagster_offload.ledger.work import documents, outbox, waiting_runs
@@ -29,14 +29,14 @@ GROUP = "documents"
 SHOWN_DOCUMENTS = 100
 
 DESCRIPTIONS = {
-    EXTRACT: "The text of each document. Made by the job `scan`, which looks at the whole library at once.",
+    EXTRACT: "The text of each document. The job `scan` extracts it for the whole library.",
     CLASSIFY: (
-        "The class of each document, by the deep slot. The job `drain` works off everything that is due in one run, "
-        "in any order; materializing a selection here makes one run for each unbroken range of it."
+        "The class of each document, from the deep slot. The job `drain` processes all due documents in one run. "
+        "Materializing a selection starts one run for each contiguous range of it."
     ),
     SUMMARIZE: (
-        "The summary of each document, by the deep slot. The job `drain` works off everything that is due in one run, "
-        "in any order; materializing a selection here makes one run for each unbroken range of it."
+        "The summary of each document, from the deep slot. The job `drain` processes all due documents in one run. "
+        "Materializing a selection starts one run for each contiguous range of it."
     ),
 }
 KINDS = {EXTRACT: {"python"}, CLASSIFY: {"llm"}, SUMMARIZE: {"llm"}}
@@ -45,7 +45,7 @@ KINDS = {EXTRACT: {"python"}, CLASSIFY: {"llm"}, SUMMARIZE: {"llm"}}
 def build_documents_asset(
     keys: Mapping[str, dg.AssetKey], partitions: dg.PartitionsDefinition[Any]
 ) -> dg.AssetsDefinition:
-    """The three assets. `keys` maps stages to asset keys."""
+    """The three assets of `document_stages`. `keys` maps stage names to asset keys."""
     stages = {key: stage for stage, key in keys.items()}
 
     @dg.multi_asset(
@@ -72,19 +72,19 @@ def materialize(
     context: dg.AssetExecutionContext,
     deep_slot: DeepSlot,
     asset_keys: Mapping[str, dg.AssetKey],
-    chosen: Sequence[str],
+    selected: Sequence[str],
     stages: Sequence[str],
 ) -> None:
-    """Do these stages of the chosen documents and record them under this run.
+    """Process these stages of the selected documents and record the results under this run.
 
-    Returns only when every one is done, and never with a remainder: raises `StageDeferred` while the slot is away,
-    `RetryRequested` for another wait, `Failure` where something failed or is no document.
+    Returns only if all documents are done. Raises `StageDeferred` while the slot is unavailable, `RetryRequested` for
+    any other wait, `Failure` if a document failed or a key is not a document, and `NoSuchDocument` if none is.
     """
     settings = deep_slot.settings()
     tag_run(context)
     with deep_slot.ledger() as ledger:
-        missing = set(ledger.run(documents.missing_keys, chosen))
-        present = [key for key in chosen if key not in missing]
+        missing = set(ledger.run(documents.missing_keys, selected))
+        present = [key for key in selected if key not in missing]
         if not present:
             raise NoSuchDocument(_no_such_document(sorted(missing)))
         reporter = EventReporter.in_step(context, settings, ledger, asset_keys)
@@ -92,41 +92,41 @@ def materialize(
             summary = run_documents(
                 settings, ledger, present, stages, run_id=context.run.run_id, on_progress=parts_progress(context)
             )
-        # A drain may have done them while this run waited. Dagster counts for a backfill only what its own runs recorded.
+        # A drain may have finished documents while this run waited. A backfill counts only what its own runs recorded.
         ledger.run(outbox.report_under_run, context.run.run_id, present, stages)
         reporter.report_all()
         if summary.wait_seconds is None or missing:
             ledger.run(waiting_runs.remove, context.run.run_id)
         else:
-            reason = summary.wait_reason or "its documents are not due"
+            reason = summary.wait_reason or "its documents are not due yet"
             ledger.run(waiting_runs.put, context.run.run_id, present, stages, summary.slot, reason)
-    why = f"; waits: {summary.wait_reason}" if summary.wait_reason else ""
-    context.log.info(f"{summary.done} of {len(chosen)} documents are done{why}")
-    raise_for(summary, len(chosen), sorted(missing))
+    reason = f"; waiting: {summary.wait_reason}" if summary.wait_reason else ""
+    context.log.info(f"{summary.done} of {len(selected)} documents are done{reason}")
+    raise_for(summary, len(selected), sorted(missing))
     evaluate_served_model(context, settings, asset_keys, present)
 
 
-def raise_for(summary: RunSummary, chosen: int, missing: Sequence[str] = ()) -> None:
-    """Turn what is left into a failure (at once, also beside documents that only wait), a wait, or nothing."""
+def raise_for(summary: RunSummary, selected: int, missing: Sequence[str] = ()) -> None:
+    """Raise a failure or a wait for the remaining documents; return if none remain. A failure goes before a wait."""
     if summary.failed or missing:
-        raise _failure(summary.failed, chosen, missing)
+        raise _failure(summary.failed, selected, missing)
     if summary.wait_seconds is None:
         return
     if not summary.is_deferral:
-        raise look_again(summary.wait_seconds)
-    raise StageDeferred(summary.wait_reason or "the slot is away", summary.wait_seconds / 60)
+        raise retry_after(summary.wait_seconds)
+    raise StageDeferred(summary.wait_reason or "the slot is unavailable", summary.wait_seconds / 60)
 
 
-def _failure(failed: Sequence[Unfinished], chosen: int, missing: Sequence[str]) -> dg.Failure:
+def _failure(failed: Sequence[Unfinished], selected: int, missing: Sequence[str]) -> dg.Failure:
     lines = [_line(item) for item in failed]
-    words = []
+    messages = []
     if failed:
         count = len({item.document for item in failed})
-        words.append(f"{count} of {chosen} documents cannot be done: {lines[0]}")
-        words.append(f"and {len(lines) - 1} more, see the metadata" if len(lines) > 1 else "")
+        messages.append(f"{count} of {selected} documents failed: {lines[0]}")
+        messages.append(f"and {len(lines) - 1} more (see the metadata)" if len(lines) > 1 else "")
     if missing:
-        words.append(_no_such_document(missing))
-    records = [
+        messages.append(_no_such_document(missing))
+    rows = [
         dg.TableRecord(
             {
                 "document": escaped(item.document),
@@ -139,9 +139,9 @@ def _failure(failed: Sequence[Unfinished], chosen: int, missing: Sequence[str]) 
         for item in failed[:SHOWN_DOCUMENTS]
     ]
     metadata: dict[str, Any] = {"failed": len(failed), "not documents": len(missing)}
-    if records:
-        metadata["documents"] = dg.MetadataValue.table(records)
-    return dg.Failure("; ".join(word for word in words if word), metadata=metadata, allow_retries=False)
+    if rows:
+        metadata["documents"] = dg.MetadataValue.table(rows)
+    return dg.Failure("; ".join(message for message in messages if message), metadata=metadata, allow_retries=False)
 
 
 def _line(item: Unfinished) -> str:
@@ -150,8 +150,8 @@ def _line(item: Unfinished) -> str:
 
 def _next_step(item: Unfinished) -> str:
     if item.state.value == "gone":
-        return "the file is gone; scan the library"
-    return f"look at the file, then: dagster-offload retry {shlex.quote(escaped(item.document))}"
+        return "the file no longer exists: scan the library"
+    return f"check the file, then run: dagster-offload retry {shlex.quote(escaped(item.document))}"
 
 
 def _no_such_document(keys: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
-"""One asset check: is the model that served a document's answer the one we expect? Says so in words, blocks nothing.
+"""One asset check: did the expected model answer? It reports the evidence and blocks nothing.
 
-A wrong model's answer is refused when it arrives and never becomes a result. The check shows how far the evidence
-goes, and finds results that were made before `OFFLOAD_DEEP_EXPECTED_MODEL` said otherwise. It is evaluated in the runs
-people and backfills launch, one evaluation a document; a drain's evidence stands in each materialization's metadata.
+The client rejects an answer from a wrong model, so it never becomes a result. The check shows how strong the evidence is,
+and finds results from before `OFFLOAD_DEEP_EXPECTED_MODEL` was changed. Runs of people and backfills evaluate it once per
+document. A drain's evidence is in the metadata of each materialization.
 """
 
 import re
@@ -24,21 +24,24 @@ NAME = "served_model_as_expected"
 
 @dataclass(frozen=True)
 class Verdict:
+    """The outcome of the check, and its description for the UI."""
+
     passed: bool
-    words: str
+    message: str
 
 
 def served_model_checks(
     keys: Mapping[str, dg.AssetKey], partitions: dg.PartitionsDefinition[Any]
 ) -> list[dg.AssetCheckSpec]:
+    """One check per stage of a drain. `keys` maps stage names to asset keys."""
     with warnings.catch_warnings():
-        # Partitions of a check are a preview of Dagster's: without them a document's own page shows no verdict.
+        # Partitioned checks are a preview feature. Without them, a document's own page shows no result of the check.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         return [
             dg.AssetCheckSpec(
                 NAME,
                 asset=keys[stage],
-                description="The model that answered is the one OFFLOAD_DEEP_EXPECTED_MODEL names, as far as the server says.",
+                description="The server reports the model that OFFLOAD_DEEP_EXPECTED_MODEL names.",
                 blocking=False,
                 partitions_def=partitions,
             )
@@ -47,21 +50,24 @@ def served_model_checks(
 
 
 def assess(evidence: str | None, served_model: str | None, expected: str | None) -> Verdict:
-    """What a served model's name and its evidence say about the model we expect (a regular expression, or None)."""
+    """Compare the served model and its evidence with the expected model (a regular expression, or None)."""
     if evidence is None:
-        return Verdict(True, "no model was asked: the document has no text to read")
+        return Verdict(True, "no model was called: the document has no text")
     if served_model is None or evidence == ModelEvidence.ABSENT:
-        return Verdict(True, "absent: the server named no model, so nothing is verified")
-    name = code_span(served_model)  # Dagster shows the words as Markdown
+        return Verdict(True, "absent: the server did not report a model, so the model is not verified")
+    name = code_span(served_model)  # Dagster renders the description as Markdown
     is_match = expected is not None and re.search(expected, served_model) is not None
     if evidence == ModelEvidence.ECHOED:
-        words = "matches what is expected" if is_match else "proves nothing"
-        return Verdict(True, f"echoed: the server repeated the name we asked for, {name}, which {words}")
+        result = "matches the expected model" if is_match else "does not show which model answered"
+        return Verdict(True, f"echoed: the server repeated the requested name {name}, which {result}")
     if expected is None:
         return Verdict(True, f"reported: {name}; no expected model is set, so any name is accepted")
     if is_match:
         return Verdict(True, f"reported: {name}, as expected")
-    return Verdict(False, f"reported: {name}, which does not match {code_span(expected)}: dagster-offload redo")
+    return Verdict(
+        False,
+        f"reported: {name}, which does not match {code_span(expected)}. To process it again: dagster-offload redo",
+    )
 
 
 def evaluate_served_model(
@@ -70,7 +76,7 @@ def evaluate_served_model(
     asset_keys: Mapping[str, dg.AssetKey],
     documents: Sequence[str],
 ) -> None:
-    """Evaluate the selected checks for each document, on what Dagster shows for its partition."""
+    """Evaluate the selected checks for each document, based on its latest materialization."""
     for stage in DRAIN_STAGES:
         if dg.AssetCheckKey(asset_keys[stage], NAME) not in context.selected_asset_check_keys:
             continue
@@ -97,7 +103,7 @@ def _evaluation(
         partition=document,
         passed=verdict.passed,
         severity=dg.AssetCheckSeverity.WARN,
-        description=verdict.words,
+        description=verdict.message,
         blocking=False,
     )
 

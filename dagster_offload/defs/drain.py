@@ -1,7 +1,7 @@
-"""Job `drain`: work off the backlog on the deep slot. `drain_sensor`: launch it when the slot is back.
+"""Job `drain`: process the backlog on the deep slot. `drain_sensor`: launch the job when the slot answers again.
 
-The job's one op takes whatever the ledger hands out and records each document as it finishes. It is no asset job: run
-without a partition key, such a job stores planned materializations without a partition, and backfills fail on one.
+The job has one op. It claims documents from the ledger and records each one when it finishes. It is not an asset job: an
+asset job without a partition key stores planned materializations without a partition, and backfills fail on those.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.names import DRAIN_JOB, DRAIN_STEP
 from dagster_offload.defs.progress import progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
-from dagster_offload.defs.runs import about_to_start, run_tags, tag_run
+from dagster_offload.defs.runs import run_tags, starting_run, tag_run
 from dagster_offload.drain import ALL, run_drain
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.errors import OffloadError
@@ -23,22 +23,24 @@ from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import DRAIN_STAGES
 from dagster_offload.text.plain_text import escaped
 
-# How long a sensor's tick may spend on events that no run told.
+# The time a tick may spend on events that no run has reported.
 REPORTING_SECONDS = 5.0
 
 
 class DrainConfig(dg.Config):
-    """What to drain."""
+    """The stage to drain, and the maximum number of documents (None: no limit)."""
 
     stage: str = ALL
     limit: int | None = None
 
 
 def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.ResourceDefinition) -> dg.JobDefinition:
+    """The job `drain`. `asset_keys` maps stage names to asset keys."""
+
     @dg.op(
         name=DRAIN_STEP,
-        out=dg.Out(dict, description="The drain's summary, in documents.", io_manager_key="summaries"),
-        description="Work off due documents on the deep slot, at most `limit`; ends when the slot goes away.",
+        out=dg.Out(dict, description="Summary: numbers of documents.", io_manager_key="summaries"),
+        description="Processes due documents on the deep slot, at most `limit`. Ends when the slot becomes unavailable.",
     )
     def drain_backlog(
         context: dg.OpExecutionContext, config: DrainConfig, deep_slot: dg.ResourceParam[DeepSlot]
@@ -69,7 +71,7 @@ def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.Resource
 
     @dg.job(
         name=DRAIN_JOB,
-        description="Work off everything that is due on the deep slot, in any order, in one run.",
+        description="Processes all due documents on the deep slot in one run, in any order.",
         executor_def=dg.in_process_executor,
         resource_defs={"deep_slot": resource, "summaries": dg.mem_io_manager},
     )
@@ -80,13 +82,15 @@ def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.Resource
 
 
 def build_drain_sensor(asset_keys: Mapping[str, dg.AssetKey]) -> dg.SensorDefinition:
+    """The sensor of the job `drain`. A tick also reports events that no run has reported."""
+
     @dg.sensor(
         name="drain_sensor",
         job_name=DRAIN_JOB,
-        # The daemon looks every 5 s; 5 here would make it every 10 s.
+        # The daemon checks every 5 s. A value of 5 would mean a tick every 10 s.
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Launches `drain` when the deep slot answers, documents are due and no drain is at work.",
+        description="Launches `drain` when the deep slot answers, documents are due and no drain is running.",
     )
     def drain_sensor(
         context: dg.SensorEvaluationContext, deep_slot: dg.ResourceParam[DeepSlot]
@@ -94,10 +98,10 @@ def build_drain_sensor(asset_keys: Mapping[str, dg.AssetKey]) -> dg.SensorDefini
         try:
             settings = deep_slot.settings()
             with deep_slot.ledger() as ledger:
-                EventReporter(context.instance, ledger, asset_keys, recipes(settings), settings.library).tell(
+                EventReporter(context.instance, ledger, asset_keys, recipes(settings), settings.library).report(
                     REPORTING_SECONDS
                 )
-                if (starting := about_to_start(context.instance, DRAIN_JOB)) is not None:
+                if (starting := starting_run(context.instance, DRAIN_JOB)) is not None:
                     return dg.SkipReason(f"{starting}; {ledger.run(claims.backlog, DRAIN_STAGES)}")
                 decision = decide_drain(settings, ledger)
         except OffloadError as error:

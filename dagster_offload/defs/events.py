@@ -1,9 +1,9 @@
-"""The outbox to Dagster: each pending event becomes a materialization of its document's partition, in batches.
+"""Reports the outbox to Dagster: each pending event becomes a materialization of its document's partition, in batches.
 
-One `log_event` costs 13-25 ms on Postgres (a connection each); a batch of 100 costs half a millisecond an event and
-keeps the run id, which `report_runless_asset_event` loses. Batches have no public way in, so the one internal call of
-this project, `store_event_batch`, sits in `_store_batch`, held by a contract test. An event is never stored without a
-partition: backfills fail on one (dagster PR 33035).
+One `log_event` costs 13-25 ms on Postgres, because it opens a connection. A batch of 100 costs half a millisecond per
+event and keeps the run id, which `report_runless_asset_event` loses. Dagster has no public method for batches, so
+`_store_batch` calls the internal `store_event_batch`; a contract test covers it. No event is stored without a partition,
+because backfills fail on one (dagster PR 33035).
 """
 
 import logging
@@ -28,18 +28,18 @@ from dagster_offload.text.plain_text import cleaned, escaped
 
 try:
     from dagster._core.events import StepMaterializationData
-except ImportError:  # another Dagster: every event goes the public way, slower
+except ImportError:  # another version of Dagster: use the slower public method
     StepMaterializationData = None  # type: ignore[assignment,misc]
 
 logger = logging.getLogger(__name__)
 
-# A drain's events alternate between two assets, and a batch holds one asset. At 100 a batch the engine's loop lags 40 ms,
-# at 500 it lags 170.
+# A drain's events alternate between two assets, and a batch holds one asset, so more events are read than fit one batch.
+# The engine's event loop lags 40 ms with batches of 100, and 170 ms with batches of 500.
 PENDING = 300
 BATCH = 100
 CHECK_EVERY_SECONDS = 1.0
-# Of each second beside a working slot: telling is Python's work as sending calls is, and a slot must not wait for it.
-# What it does not get told meanwhile (at hundreds of calls a second) is told when the work is done.
+# Per second, while the slot works. Reporting and sending calls compete for Python's time, and the slot must not wait. At
+# hundreds of calls per second some events remain; they are reported after the work.
 REPORTING_SHARE_SECONDS = 0.1
 OTHER_FLUSHER_PATIENCE_SECONDS = 60.0
 
@@ -50,9 +50,9 @@ IS_USER_PROVIDED_TAG = "dagster/data_version_is_user_provided"
 
 @dataclass(frozen=True)
 class EventReporter:
-    """Tells Dagster what the ledger has finished.
+    """Reports the ledger's finished work items to Dagster.
 
-    `run_id` is the run it works in and `log_event` that run's own way to record (None in a sensor).
+    `run_id` is the run it works in, and `log_event` is that run's method to record an event. Both are None in a sensor.
     """
 
     instance: dg.DagsterInstance
@@ -72,6 +72,7 @@ class EventReporter:
         ledger: Ledger,
         asset_keys: Mapping[str, dg.AssetKey],
     ) -> "EventReporter":
+        """A reporter that records under the run of this step."""
         return cls(
             instance=context.instance,
             ledger=ledger,
@@ -82,51 +83,57 @@ class EventReporter:
             log_event=context.log_event,
         )
 
-    def tell(self, seconds: float | None = None) -> int | None:
-        """Tell what is pending, oldest first, for at most about `seconds`; None where another flusher is at it."""
+    def report(self, seconds: float | None = None) -> int | None:
+        """Report pending events, oldest first, for at most about `seconds` (None: until none is pending).
+
+        Returns the number of reported events, or None if another process is reporting.
+        """
         deadline = None if seconds is None else time.monotonic() + seconds
-        told = 0
-        with outbox.flushing(self.ledger) as is_ours:
-            if not is_ours:
+        reported = 0
+        with outbox.flushing(self.ledger) as has_lock:
+            if not has_lock:
                 return None
-            # What is picked is told, however long it takes.
+            # Events that were read are always reported, even after the deadline.
             while events := self.ledger.run(outbox.pending_events, PENDING if seconds is None else BATCH):
                 for group in _by_asset_and_run(events):
-                    self._store([event for event in group if not self._stands_already(event)])
+                    self._store([event for event in group if not self._is_stored(event)])
                     self.ledger.run(outbox.mark_reported, [event.event_id for event in group])
-                told += len(events)
+                reported += len(events)
                 if deadline is not None and time.monotonic() > deadline:
                     break
-        return told
+        return reported
 
     def report_all(self) -> None:
-        """Return once nothing is pending, be it told here or by another flusher; gives up when nothing moves for a minute."""
+        """Return when no event is pending. Gives up if another process reports and makes no progress for a minute."""
         left, patience_ends = None, time.monotonic() + OTHER_FLUSHER_PATIENCE_SECONDS
-        while self.tell() is None:
+        while self.report() is None:
             before, left = left, self.ledger.run(outbox.count_pending)
             if left == 0:
                 return
             if left != before:
                 patience_ends = time.monotonic() + OTHER_FLUSHER_PATIENCE_SECONDS
             if time.monotonic() > patience_ends:
-                logger.warning("another flusher holds %s events and does not move; the next door tells them", left)
+                logger.warning(
+                    "another process holds %s events and makes no progress; the next run or sensor tick reports them",
+                    left,
+                )
                 return
             time.sleep(0.1)
 
-    def _stands_already(self, event: PendingEvent) -> bool:
-        """Whether an event that may have been stored before a crash was. Asked of Dagster only for those in doubt."""
+    def _is_stored(self, event: PendingEvent) -> bool:
+        """Whether Dagster has the event already. Queries Dagster only for events in doubt: a crash interrupted their report."""
         if not event.is_in_doubt:
             return False
         wanted = dg.AssetRecordsFilter(asset_key=self.asset_keys[event.stage], asset_partitions=[event.document])
         for record in self.instance.fetch_materializations(wanted, limit=25).records:
-            found = record.asset_materialization
+            stored = record.asset_materialization
             is_same_run = event.run_id in (None, record.run_id)
-            if is_same_run and found is not None and (found.tags or {}).get(RESULT_TAG) == str(event.result_id):
+            if is_same_run and stored is not None and (stored.tags or {}).get(RESULT_TAG) == str(event.result_id):
                 return True
         return False
 
     def _store(self, events: list[PendingEvent]) -> None:
-        """Store events of one asset and one run. What no run made (a renamed file found by a scan) stands under ours."""
+        """Store events of one asset and one run. Events without a run (a scan found a renamed file) go to this run."""
         if not events:
             return
         run_id = events[0].run_id or self.run_id
@@ -143,7 +150,7 @@ class EventReporter:
                 self.instance.report_runless_asset_event(materialization)
 
     def _job_name(self, run_id: str | None) -> str | None:
-        """None without a run, and for a run that was deleted: its events then belong to no run."""
+        """The run's job; None without a run or if the run was deleted. Its events are then stored without a run."""
         if run_id is None:
             return None
         if run_id not in self._jobs:
@@ -157,17 +164,17 @@ class EventReporter:
 
 @contextmanager
 def reporting(reporter: EventReporter) -> Iterator[None]:
-    """Tell Dagster from a thread while the block works, so that people see documents appear one by one."""
+    """Report from a thread during the block, so that documents appear in the UI one by one."""
     stop = threading.Event()
 
     def report_until_stopped() -> None:
         while not stop.wait(CHECK_EVERY_SECONDS):
             try:
-                reporter.tell(REPORTING_SHARE_SECONDS)
-            except Exception:  # whatever it is: the end of the step tells again, and raises there
-                logger.exception("could not tell Dagster of finished documents; trying again")
+                reporter.report(REPORTING_SHARE_SECONDS)
+            except Exception:  # the end of the step reports again, and raises there
+                logger.exception("cannot report finished documents to Dagster; trying again")
 
-    thread = threading.Thread(target=report_until_stopped, name="tell-dagster", daemon=True)
+    thread = threading.Thread(target=report_until_stopped, name="report-to-dagster", daemon=True)
     thread.start()
     try:
         yield
@@ -177,7 +184,7 @@ def reporting(reporter: EventReporter) -> Iterator[None]:
 
 
 def _by_asset_and_run(events: list[PendingEvent]) -> list[list[PendingEvent]]:
-    """Batches of one asset and one run each, upstream first."""
+    """Batches, each of one asset and one run, upstream assets first."""
     groups: dict[tuple[int, str | None], list[PendingEvent]] = {}
     for event in events:
         groups.setdefault((STAGE_NAMES.index(event.stage), event.run_id), []).append(event)
@@ -191,19 +198,19 @@ def materialization(
     recipes: Mapping[str, str],
     library: Path | None,
 ) -> dg.AssetMaterialization:
-    """One finished work item as Dagster shows it."""
+    """The materialization of one finished work item."""
     is_current = recipes.get(event.stage) == event.recipe
     tags = {
         RESULT_TAG: str(event.result_id),
         RECIPE_TAG: event.recipe,
         DATA_VERSION_TAG: event.output_digest,
         IS_USER_PROVIDED_TAG: "true",
-        # A result of another recipe carries that recipe's name: the UI then says what the ledger says, outdated.
+        # A result of another recipe carries that recipe, so the UI shows it as outdated, as the ledger does.
         CODE_VERSION_TAG: CODE_VERSIONS[event.stage] if is_current else event.recipe,
     }
     upstream = UPSTREAM[event.stage]
     if upstream is not None:
-        # Says that the upstream was read. Whether it changed since is the ledger's to know: it then does the item anew.
+        # Shows that the upstream was read. The ledger, not Dagster, detects a later change and processes the item again.
         name = asset_keys[upstream].to_user_string()
         tags |= {f"dagster/input_data_version/{name}": "UNKNOWN", f"dagster/input_event_pointer/{name}": "NULL"}
     return dg.AssetMaterialization(
@@ -254,18 +261,19 @@ def _as_metadata(value: str | int | float) -> dg.MetadataValue:
 
 
 def can_store_batches(instance: dg.DagsterInstance) -> bool:
+    """Whether this version of Dagster has the internal call that stores a batch."""
     return StepMaterializationData is not None and hasattr(instance.event_log_storage, "store_event_batch")
 
 
 def _store_batch(instance: dg.DagsterInstance, entries: list[dg.EventLogEntry]) -> None:
-    """The one internal call. All entries are of one asset: the storage notes only the last one as its latest."""
+    """The internal call. All entries must be of one asset: the storage records only the last one as its latest."""
     instance.event_log_storage.store_event_batch(entries)
 
 
 def _entry(
     run_id: str, job_name: str, event: PendingEvent, materialization: dg.AssetMaterialization
 ) -> dg.EventLogEntry:
-    """The entry that `log_event` would have stored."""
+    """The entry that `log_event` would store."""
     message = f"{escaped(event.document)}: {event.stage} is done."
     return dg.EventLogEntry(  # type: ignore[no-untyped-call]
         error_info=None,

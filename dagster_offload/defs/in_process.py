@@ -1,4 +1,4 @@
-"""Run the very same jobs in the calling process, with no daemon: what the CLI's `scan` and `drain` do."""
+"""Run a job in the calling process, without a daemon. The CLI's `scan` and `drain` do this."""
 
 import os
 from dataclasses import dataclass
@@ -22,19 +22,19 @@ class JobEnd:
 def run_in_process(
     definitions: dg.Definitions, instance: dg.DagsterInstance, job_name: str, *, log_level: str = "ERROR", **config: Any
 ) -> JobEnd:
-    """Run job `scan` or `drain` here; its run and events stand in the UI like any other.
+    """Run the job `scan` or `drain` in this process. The UI shows its run and events like any other.
 
-    Raises the `OffloadError` that failed it (its words are meant for people), and `dg.Failure` for anything else the
-    step refused. Dagster's own log lines below `log_level` stay off stderr; the run keeps them all.
+    Raises the `OffloadError` that failed the step, or `dg.Failure` for any other failure. stderr shows Dagster's log
+    lines from `log_level` upwards; the run keeps all of them.
     """
     job = definitions.resolve_job_def(job_name)
     (step,) = (node.name for node in job.nodes)
-    given = {name: value for name, value in config.items() if value is not None}
+    op_config = {name: value for name, value in config.items() if value is not None}
     try:
         result = job.execute_in_process(
             instance=instance,
             run_config={
-                "ops": {step: {"config": given}},
+                "ops": {step: {"config": op_config}},
                 "loggers": {"console": {"config": {"log_level": log_level}}},
             },
             tags={**run_tags(os.getpid()), REPOSITORY_TAG: f"__repository__@{LOCATION}"},

@@ -1,4 +1,4 @@
-"""The Dagster instance of one home: its `dagster.yaml`, written here, and the instance opened from it."""
+"""The Dagster instance of one home: writes its `dagster.yaml` and opens the instance."""
 
 import json
 import os
@@ -18,28 +18,28 @@ from dagster_offload.postgres.owners import refuse_foreign_objects
 from dagster_offload.settings import Settings
 
 FILE_NAME = "dagster.yaml"
-# Dagster's tables in a schema of their own: left to the search path they land wherever a schema named like the user
-# is, or in `public`, where the tables of a Dagster of the owner's may be.
+# Dagster's tables have their own schema. The default search path would put them into a schema named like the user, or
+# into `public`, where the tables of another Dagster may be.
 SCHEMA = "offload_dagster"
 
 
 def dagster_home(settings: Settings) -> Path:
-    """What DAGSTER_HOME is to be for this home."""
+    """The folder for DAGSTER_HOME of this home."""
     return settings.home / "dagster"
 
 
 def prepare_instance(settings: Settings, conninfo: str) -> Path:
-    """Write `dagster.yaml` for this home and database; returns the folder for DAGSTER_HOME.
+    """Write `dagster.yaml` for this home and database. Returns the folder for DAGSTER_HOME.
 
-    The file may hold a password: only its owner reads it. A file whose first line the owner deleted is left alone.
-    The database is touched only to make sure of the schema.
+    The file may contain a password, so only its owner can read it. A file without our first line belongs to the user and
+    is not changed. In the database, this creates Dagster's schema if it is missing.
     """
     _ensure_schema(conninfo)
     folder = dagster_home(settings)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     template = resources.files(__package__).joinpath(FILE_NAME).read_text(encoding="utf-8")
     mark = template.splitlines()[0]
-    # A JSON string is a YAML string, whatever a password holds.
+    # A JSON string is a valid YAML string, whatever characters a password contains.
     content = Template(template).substitute(postgres_url=json.dumps(_url(conninfo)))
     file = folder / FILE_NAME
     before = file.read_text(encoding="utf-8") if file.exists() else None
@@ -51,9 +51,9 @@ def prepare_instance(settings: Settings, conninfo: str) -> Path:
 
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """The Dagster instance of this home for the block; starts the embedded Postgres where it must.
+    """Open the Dagster instance of this home for the block. Starts the embedded Postgres if needed.
 
-    Raises `LedgerUnavailable` with what to do.
+    Raises `LedgerUnavailable` with the next step.
     """
     folder = prepare_instance(settings, ensure_postgres(settings))
     with dg.DagsterInstance.from_config(str(folder)) as instance:
@@ -62,7 +62,7 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 def _ensure_schema(conninfo: str) -> None:
     with psycopg.connect(conninfo) as connection:
-        # Two doors that create it at the same moment would fail each other.
+        # Two processes that create the schema at the same moment would fail.
         connection.execute("select pg_advisory_xact_lock(hashtext(%s))", [SCHEMA])
         connection.execute(f"create schema if not exists {SCHEMA}")
         with connection.cursor() as cursor:
@@ -75,7 +75,7 @@ def _url(conninfo: str) -> str:
 
 
 def _replace(file: Path, content: str) -> None:
-    """Write beside and rename: a process that starts meanwhile reads the old file or the new one, never half of it."""
+    """Write a temporary file and rename it, so that a reader sees the old file or the new one, never a part."""
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # 0600
     with os.fdopen(descriptor, "w", encoding="utf-8") as written:
         written.write(content)

@@ -1,4 +1,4 @@
-"""Job `scan`: the library into ledger and partitions, then its text. `library_sensor`: launch it when files differ."""
+"""Job `scan`: update the ledger and the partitions, then extract text. `library_sensor`: launch it when files differ."""
 
 import json
 import math
@@ -11,10 +11,10 @@ import dagster as dg
 
 from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.names import SCAN_JOB, SCAN_STEP
-from dagster_offload.defs.partitions import equal_to_documents
+from dagster_offload.defs.partitions import sync_partitions
 from dagster_offload.defs.progress import progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
-from dagster_offload.defs.runs import about_to_start, run_tags, seconds_since, tag_run
+from dagster_offload.defs.runs import run_tags, seconds_since, starting_run, tag_run
 from dagster_offload.engine.extract import run_extraction
 from dagster_offload.engine.scan import library_differs, scan
 from dagster_offload.errors import OffloadError
@@ -27,12 +27,12 @@ from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.plain_text import escaped
 
 WHY_TAG = "dagster_offload/why"
-# A scan that failed (it refused to forget documents, say) is not launched again for the same reason before this.
+# After a failed scan, for example one that refused to forget documents, the wait before another for the same reason.
 SAME_FAILURE_SECONDS = 600.0
 
 
 class ScanConfig(dg.Config):
-    """How to scan."""
+    """`accept_vanished`: accept that many or all documents have vanished."""
 
     accept_vanished: bool = False
 
@@ -40,10 +40,12 @@ class ScanConfig(dg.Config):
 def build_scan_job(
     asset_keys: Mapping[str, dg.AssetKey], partitions_name: str, resource: dg.ResourceDefinition
 ) -> dg.JobDefinition:
+    """The job `scan`. `asset_keys` maps stage names to asset keys."""
+
     @dg.op(
         name=SCAN_STEP,
-        out=dg.Out(dict, description="What the scan found, in documents.", io_manager_key="summaries"),
-        description="Compare the library with the ledger, make the partitions equal, take the text of what is new.",
+        out=dg.Out(dict, description="Summary: numbers of documents.", io_manager_key="summaries"),
+        description="Compares the library with the ledger, updates the partitions, extracts the text of new documents.",
     )
     def scan_library(
         context: dg.OpExecutionContext, config: ScanConfig, deep_slot: dg.ResourceParam[DeepSlot]
@@ -55,15 +57,15 @@ def build_scan_job(
                 for slot in settings.slots:
                     ledger.run(slots.register, slot)
                 report = scan(settings, ledger, accept_vanished=config.accept_vanished, run_id=context.run.run_id)
-                changes = equal_to_documents(context.instance, partitions_name, ledger.run(documents.present_keys))
+                changes = sync_partitions(context.instance, partitions_name, ledger.run(documents.present_keys))
                 context.log.info(
-                    f"{report.found} documents: {report.added} new, {report.changed} changed, {report.returned} back, "
+                    f"{report.found} documents: {report.added} new, {report.changed} changed, {report.returned} returned, "
                     f"{report.vanished} gone; partitions: {changes.added} added, {changes.removed} removed"
                 )
                 for name, reason in report.unusable_names.items():
                     context.log.warning(f"unusable_name {name}: {reason}")
                 for name, reason in report.folders_left_out.items():
-                    context.log.info(f"left out {name}: {reason}")
+                    context.log.info(f"skipped the folder {name}: {reason}")
                 reporter = EventReporter.in_step(context, settings, ledger, asset_keys)
                 with reporting(reporter):
                     extracted = run_extraction(
@@ -71,7 +73,7 @@ def build_scan_job(
                     )
                 reporter.report_all()
                 if extracted.machine_fault is not None:
-                    context.log.warning(f"documents wait: {extracted.machine_fault}")
+                    context.log.warning(f"some documents still wait for extraction: {extracted.machine_fault}")
         summary = {
             **asdict(report),
             "extracted": extracted.done,
@@ -84,7 +86,7 @@ def build_scan_job(
 
     @dg.job(
         name=SCAN_JOB,
-        description="Look at the whole library once: new, changed and gone documents, then their text.",
+        description="Scans the whole library for new, changed and removed documents, then extracts their text.",
         executor_def=dg.in_process_executor,
         resource_defs={"deep_slot": resource, "summaries": dg.mem_io_manager},
     )
@@ -95,61 +97,61 @@ def build_scan_job(
 
 
 def build_library_sensor() -> dg.SensorDefinition:
+    """The sensor of the job `scan`. It checks the library every OFFLOAD_SCAN_INTERVAL seconds."""
+
     @dg.sensor(
         name="library_sensor",
         job_name=SCAN_JOB,
-        minimum_interval_seconds=1,  # the interval between two looks is a setting, read at each tick
+        minimum_interval_seconds=1,  # each tick reads the interval from the settings
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Launches `scan` when files of the library differ from the ledger (OFFLOAD_SCAN_INTERVAL).",
+        description="Launches `scan` when the library differs from the ledger. Checks every OFFLOAD_SCAN_INTERVAL seconds.",
     )
     def library_sensor(
         context: dg.SensorEvaluationContext, deep_slot: dg.ResourceParam[DeepSlot]
     ) -> dg.RunRequest | dg.SkipReason:
         try:
             settings = deep_slot.settings()
-            wait = _seconds_to_next_look(context.cursor, settings.scan_interval)
+            wait = _seconds_to_next_check(context.cursor, settings.scan_interval)
             if wait > 0:
-                return dg.SkipReason(f"next look at the library in {math.ceil(wait)} s (OFFLOAD_SCAN_INTERVAL)")
+                return dg.SkipReason(f"next check of the library in {math.ceil(wait)} s (OFFLOAD_SCAN_INTERVAL)")
             with deep_slot.ledger() as ledger:
-                found = _look(context.instance, settings, ledger)
+                result = _check(context.instance, settings, ledger)
         except OffloadError as error:
-            found = dg.SkipReason(escaped(str(error)))
+            result = dg.SkipReason(escaped(str(error)))
         context.update_cursor(json.dumps({"looked_at": time.time()}))
-        return found
+        return result
 
     return library_sensor
 
 
-def _seconds_to_next_look(cursor: str | None, interval: float) -> float:
+def _seconds_to_next_check(cursor: str | None, interval: float) -> float:
     looked_at = 0.0 if cursor is None else float(json.loads(cursor)["looked_at"])
     now = time.time()
-    return 0.0 if looked_at > now else looked_at + interval - now  # a clock that was set back is no reason to wait
+    return 0.0 if looked_at > now else looked_at + interval - now  # do not wait after the clock was set back
 
 
-def _look(instance: dg.DagsterInstance, settings: Settings, ledger: Ledger) -> dg.RunRequest | dg.SkipReason:
+def _check(instance: dg.DagsterInstance, settings: Settings, ledger: Ledger) -> dg.RunRequest | dg.SkipReason:
     differs = library_differs(settings, ledger)
     due = ledger.run(claims.count_due, [EXTRACT])
     if differs is None and not due:
-        return dg.SkipReason("the library is as the ledger has it; 0 documents wait for extraction")
-    waiting = "1 document waits for extraction" if due == 1 else f"{due} documents wait for extraction"
+        return dg.SkipReason("the library is unchanged; 0 documents are due for extraction")
+    waiting = "1 document is due for extraction" if due == 1 else f"{due} documents are due for extraction"
     why = "; ".join([*([differs] if differs else []), *([waiting] if due else [])])
-    if (starting := about_to_start(instance, SCAN_JOB)) is not None:
+    if (starting := starting_run(instance, SCAN_JOB)) is not None:
         return dg.SkipReason(f"{starting}; {why}")
-    if live := len(ledger.run(workers.live_workers, ledger.schema, "scan")):
-        return dg.SkipReason(f"{live} scan is at work; {why}")
+    if ledger.run(workers.live_workers, ledger.schema, "scan"):
+        return dg.SkipReason(f"a scan is running; {why}")
     if (failed := _same_failure(instance, why)) is not None:
         return dg.SkipReason(failed)
     return dg.RunRequest(tags={**run_tags(), WHY_TAG: why})
 
 
 def _same_failure(instance: dg.DagsterInstance, why: str) -> str | None:
-    """Whether the last scan was launched for the very same reason and failed, a short time ago."""
+    """Describe the last scan if it was launched for the same reason and failed recently; None otherwise."""
     last = instance.get_run_records(dg.RunsFilter(job_name=SCAN_JOB), limit=1)
     if not last or last[0].dagster_run.status is not dg.DagsterRunStatus.FAILURE:
         return None
     run, left = last[0].dagster_run, SAME_FAILURE_SECONDS - seconds_since(last[0].update_timestamp)
     if run.tags.get(WHY_TAG) != why or left <= 0:
         return None
-    return (
-        f"the last scan ({run.run_id[:8]}) failed, see why there; same files since ({why}); tries again in {left:.0f} s"
-    )
+    return f"the last scan (run {run.run_id[:8]}) failed: see its log; the files are the same ({why}); next try in {left:.0f} s"

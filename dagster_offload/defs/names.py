@@ -1,4 +1,4 @@
-"""The names Dagster knows us by: asset keys, jobs, steps, tags, code versions. Importing this reads no settings."""
+"""The names Dagster sees: asset keys, jobs, steps, tags and code versions. The import reads no settings."""
 
 from collections.abc import Sequence
 
@@ -13,18 +13,20 @@ SCAN_JOB = "scan"
 DRAIN_JOB = "drain"
 SCAN_STEP = "scan_library"
 DRAIN_STEP = "drain_backlog"
-STAGES_STEP = "document_stages"  # of every run a person or a backfill launches on the assets
+STAGES_STEP = "document_stages"  # the step of every run that a person or a backfill launches on the assets
 
 WAITING_EXECUTOR = "waiting_multiprocess"
 
-LOCATION = "dagster-offload"  # the code location, as in workspace.yaml
+LOCATION = "dagster-offload"  # the name of the code location, as in workspace.yaml
 
-RAN_ON_TAG = "dagster_offload/ran_on"  # host, process, its start and the host's boot, in one tag: lists show them all
+RAN_ON_TAG = (
+    "dagster_offload/ran_on"  # host, process, its start and the host's boot, in one tag, because lists show all tags
+)
 RESULT_TAG = "dagster_offload/result"
 RECIPE_TAG = "dagster_offload/recipe"
-REPOSITORY_TAG = ".dagster/repository"  # what a job's own page in the UI lists its runs by
+REPOSITORY_TAG = ".dagster/repository"  # the UI finds a job's runs by this tag
 
-# From the stage alone, so that UI and ledger agree on what a new prompt makes outdated.
+# They depend on the stage alone, so the UI and the ledger agree on which results a new prompt makes outdated.
 CODE_VERSIONS = {
     EXTRACT: f"extract-{EXTRACT_VERSION}",
     CLASSIFY: f"classify-{classify_stage.PROMPT_VERSION}",
@@ -33,10 +35,10 @@ CODE_VERSIONS = {
 
 
 def asset_keys(prefix: Sequence[str]) -> dict[str, dg.AssetKey]:
-    """The asset each stage produces."""
+    """The asset key of each stage, with this prefix."""
     return {stage: dg.AssetKey([*prefix, ASSET_KEYS[stage]]) for stage in STAGE_NAMES}
 
 
 def step_of(job_name: str) -> str:
-    """Every run of ours has one step."""
+    """The step key of a job's runs. Each run has exactly one step."""
     return {SCAN_JOB: SCAN_STEP, DRAIN_JOB: DRAIN_STEP}.get(job_name, STAGES_STEP)

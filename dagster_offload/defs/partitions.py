@@ -1,4 +1,4 @@
-"""`documents`: the dynamic partitions of all assets, one key per document present in the ledger."""
+"""`documents`: the dynamic partitions of all assets. Each document present in the ledger is one key."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,16 @@ BATCH = 1_000
 
 @dataclass(frozen=True)
 class PartitionChanges:
+    """How many partitions were added and removed."""
+
     added: int
     removed: int
 
 
-def equal_to_documents(instance: dg.DagsterInstance, name: str, documents: Sequence[str]) -> PartitionChanges:
-    """Make the dynamic partitions `name` exactly these keys. What Dagster recorded for a removed key stays."""
+def sync_partitions(instance: dg.DagsterInstance, name: str, documents: Sequence[str]) -> PartitionChanges:
+    """Set the dynamic partitions `name` to exactly these keys. Dagster keeps the events of removed keys."""
     before = set(instance.get_dynamic_partitions(name))
-    # Dagster lists partitions in the order they were added, so a first scan gives the order of names.
+    # Dagster lists partitions in the order of addition, so the first scan adds them in name order.
     new = [key for key in documents if key not in before]
     gone = sorted(before - set(documents))
     for start in range(0, len(new), BATCH):

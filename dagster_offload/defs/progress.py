@@ -1,4 +1,4 @@
-"""How far a job has come, in its run's log. One line costs as much as telling forty documents, so each tenth is told."""
+"""Progress in a run's log. A log line costs as much as reporting forty documents, so only each tenth is logged."""
 
 from collections.abc import Callable
 
@@ -13,34 +13,34 @@ Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
 def progress(context: Context) -> Callable[[ProgressCounts], None]:
     """Log each tenth of the documents, and of a long document's parts."""
-    tell_parts, told = parts_progress(context), 0
+    log_parts, logged = parts_progress(context), 0
 
-    def tell(counts: ProgressCounts) -> None:
-        nonlocal told
-        tell_parts(counts)
-        if counts.ended > told and 10 * (counts.ended - told) >= counts.total:
-            told = counts.ended
+    def log(counts: ProgressCounts) -> None:
+        nonlocal logged
+        log_parts(counts)
+        if counts.ended > logged and 10 * (counts.ended - logged) >= counts.total:
+            logged = counts.ended
             context.log.info(
                 f"{counts.done} done, {counts.failed} failed, {counts.deferred} deferred of {counts.total} documents"
             )
 
-    return tell
+    return log
 
 
 def parts_progress(context: Context) -> Callable[[ProgressCounts], None]:
     """Log each tenth of a long document's parts."""
-    told: dict[tuple[str, str], int] = {}  # tenths by document and stage
+    logged: dict[tuple[str, str], int] = {}  # tenths by document and stage
 
-    def tell(counts: ProgressCounts) -> None:
+    def log(counts: ProgressCounts) -> None:
         read = counts.reading
         if read is None:
             return
         tenth = read.done * 10 // read.total
-        if tenth > told.get((read.document, read.stage), 0):
-            told[read.document, read.stage] = tenth
-            words = describe_parts_read(read.stage, read.done, read.total)
+        if tenth > logged.get((read.document, read.stage), 0):
+            logged[read.document, read.stage] = tenth
+            position = describe_parts_read(read.stage, read.done, read.total)
             document = escaped(read.document)
             what = f"extracting {document}" if read.stage == EXTRACT else f"{document}: {read.stage}"
-            context.log.info(f"{what}: {words}")
+            context.log.info(f"{what}: {position}")
 
-    return tell
+    return log

@@ -1,4 +1,4 @@
-"""Settings and the ledger, for assets, jobs and sensors. Holds configuration only."""
+"""The resource of assets, jobs and sensors: settings and the ledger. It holds configuration only."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,41 +17,42 @@ SettingsLoader = Callable[[], Settings]
 
 @dataclass(frozen=True)
 class DeepSlot:
-    """What a step, a job or a sensor works with. Nothing is read or opened before it is asked for.
+    """The settings and the ledger for a step or a sensor. It reads and opens nothing until a method is called.
 
-    The settings are read anew each time, at launch and never at import: a code server outlives a change of `.env`.
+    Each call reads the settings again, because `.env` can change while a code server runs.
     """
 
     settings_loader: SettingsLoader
     schema: str
 
     def settings(self) -> Settings:
-        """Raises `SettingsError`."""
+        """Read the settings. Raises `SettingsError`."""
         return self.settings_loader()
 
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:
-        """The migrated ledger for the block. Raises `LedgerUnavailable`."""
+        """Open the ledger for the block and migrate it. Raises `LedgerUnavailable`."""
         with open_ledger(self.settings(), self.schema) as ledger:
             yield ledger
 
     @contextmanager
     def unmigrated_ledger(self) -> Iterator[Ledger]:
-        """The ledger as a step of this run left it, for a process that waits. Raises `OffloadError`."""
+        """Open the ledger for the block without a migration: a step of this run has migrated it. Raises `OffloadError`."""
         with reach_ledger(self.settings(), self.schema) as ledger:
             yield ledger
 
 
 def deep_slot_resource(deep_slot: DeepSlot) -> dg.ResourceDefinition:
+    """The Dagster resource that provides this `DeepSlot`."""
     return dg.ResourceDefinition(
         resource_fn=lambda _: deep_slot,
-        description="OFFLOAD_* settings -> the ledger.",
+        description="The OFFLOAD_* settings and the ledger.",
     )
 
 
 @contextmanager
 def failures_as_messages() -> Iterator[None]:
-    """Errors a person can mend (settings, a lost slot, a refused scan) fail the step with their words alone."""
+    """Turn an `OffloadError` (wrong settings, a lost slot, a refused scan) into a failure that shows only its message."""
     try:
         yield
     except OffloadError as error:

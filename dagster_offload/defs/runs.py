@@ -1,7 +1,8 @@
-"""Runs after a crash or a reboot: which are still somebody's, and which only look so.
+"""Ends the runs whose process died in a crash or a reboot.
 
-Run monitoring cannot see a dead worker of the default launcher: such a run stays STARTED for ever and holds a place in
-the queue's limits. So each step writes into its run's tags where it runs, and `up` sweeps before its daemon starts.
+Dagster's run monitoring cannot detect a dead worker of the default launcher. Such a run would stay STARTED forever and
+count against the queue's limits. So each step writes its host and process into the tags of its run, and `up` sweeps the
+runs before it starts the daemon.
 """
 
 import json
@@ -22,7 +23,7 @@ from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.workers import boot_id, host_name
 from dagster_offload.ledger.work import waiting_runs
 
-# Long enough for a process to start on a slow machine; the run monitor's own limit for a start is the same.
+# Enough for a process to start on a slow machine. The run monitor's limit for a start is the same.
 STEPLESS_SECONDS = 180.0
 # From a run's start to its worker's first heartbeat.
 STEP_SECONDS = 30.0
@@ -37,7 +38,7 @@ UNFINISHED = [
 
 @dataclass(frozen=True)
 class RanOn:
-    """Where a run runs. `started` is when the process began, as text that no later process with its pid shares."""
+    """Where a run runs. `started` is the start time of the process, as text: a later process with the pid has another."""
 
     host: str
     boot: str
@@ -49,6 +50,7 @@ class RanOn:
 
     @classmethod
     def of(cls, tags: Mapping[str, str]) -> "RanOn | None":
+        """Read it from the tags of a run; None if the run is not tagged."""
         if RAN_ON_TAG not in tags:
             return None
         host, pid, started, boot = json.loads(tags[RAN_ON_TAG])
@@ -56,69 +58,69 @@ class RanOn:
 
 
 def run_tags(pid: int | None = None) -> dict[str, str]:
-    """Where a run runs: host, boot and process. For the tags of a run, set by its step or at its launch."""
+    """The tags that show where a run runs: host, boot and, if `pid` is given, process."""
     started = None if pid is None else _started(pid)
     return {RAN_ON_TAG: str(RanOn(host_name(), boot_id(), None if started is None else pid, started))}
 
 
 def has_own_process(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> bool:
-    """Whether the step runs in a process that ends when it ends or waits. The one that started it is the run's."""
+    """Whether the step has a process that ends when the step ends or waits. The parent is then the run's process."""
     return context.job_def.executor_def.name in (WAITING_EXECUTOR, dg.multiprocess_executor.name)
 
 
 def tag_run(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
-    """Write into the run's tags where it runs. The process is the one that lives while a step waits."""
+    """Tag the run with its host and process: the process that stays alive while a step waits."""
     run = multiprocessing.parent_process() if has_own_process(context) else None
     context.instance.add_run_tags(context.run.run_id, run_tags(os.getpid() if run is None else run.pid))
 
 
 def sweep(reporter: EventReporter) -> list[str]:
-    """End the runs that no process works on any more; returns a sentence for each.
+    """End the runs whose process has died. Returns one sentence per run.
 
-    A run that only waited is no failure: it succeeds where its documents are done by now, and is cancelled otherwise.
-    Runs tagged by another host are left to it. A run that never reached its step names no process: it is given up when
-    it has not moved for three minutes, or was there before this host booted and no other host works on this ledger.
+    A waiting run does not fail: it succeeds if its documents are done by now, and is cancelled otherwise. Runs of other
+    hosts are not changed. A run that never reached its step has no process in its tags. It is ended if it has not changed
+    for three minutes, or if it is older than this host's boot and no other host works on this ledger.
     """
     instance, ledger = reporter.instance, reporter.ledger
-    alive = ledger.run(workers.live_workers, ledger.schema)
-    is_alone = all(worker.host == host_name() for worker in alive)
-    told, left = [], []
+    live_workers = ledger.run(workers.live_workers, ledger.schema)
+    is_alone = all(worker.host == host_name() for worker in live_workers)
+    ended, alive_runs = [], []
     for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
         run = record.dagster_run
         why = _why_dead(RanOn.of(run.tags), record.update_timestamp, is_alone=is_alone)
         if why is None:
-            left.append(run.run_id)
+            alive_runs.append(run.run_id)
         else:
-            told.append(_end(reporter, run, why))
-    ledger.run(waiting_runs.forget_others, left)
-    return told
+            ended.append(_end(reporter, run, why))
+    ledger.run(waiting_runs.forget_others, alive_runs)
+    return ended
 
 
 def _end(reporter: EventReporter, run: dg.DagsterRun, why: str) -> str:
-    """End one run whose process is gone; returns the sentence about it."""
+    """End one run whose process has died. Returns a sentence for people."""
     instance, name = reporter.instance, f"run {run.run_id[:8]} ({run.job_name})"
-    words = f"{why}. Its documents are safe in the ledger: what was not finished is taken up again."
+    message = f"{why}. The ledger keeps finished work; a drain or another run finishes the rest."
     waiting = reporter.ledger.run(waiting_runs.find, run.run_id)
     if run.status is dg.DagsterRunStatus.CANCELING:
-        instance.report_run_canceled(run, message=words)
+        instance.report_run_canceled(run, message=message)
     elif record_if_done(reporter, run.run_id):
-        words = f"{why}. It waited for documents that other workers have finished since."
-        succeeded = dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, run.job_name, message=words)
+        message = f"{why}. It waited for documents that other workers have finished since then."
+        succeeded = dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, run.job_name, message=message)
         instance.report_dagster_event(succeeded, run.run_id)
-        return f"{name} waited, its documents are done: it is reported as a success"
+        return f"{name} was waiting and its documents are done: reported as a success"
     elif waiting is not None:
-        instance.report_run_canceled(run, message=f"{words} It waited: {waiting.reason}.")
-        return f"{name} waited, its documents stay due: it is reported as cancelled"
+        instance.report_run_canceled(run, message=f"{message} It was waiting: {waiting.reason}.")
+        return f"{name} was waiting and its documents are still due: reported as cancelled"
     else:
-        instance.report_run_failed(run, message=words)
+        instance.report_run_failed(run, message=message)
     return f"{name} was {run.status.value}: {why}"
 
 
-def about_to_start(instance: dg.DagsterInstance, job_name: str) -> str | None:
-    """In words, the runs of a job that no worker speaks for yet; None where there are none.
+def starting_run(instance: dg.DagsterInstance, job_name: str) -> str | None:
+    """Describe a run of the job that is queued or starting and has no worker yet; None if there is none.
 
-    Once a run has its worker, the worker's heartbeat is what counts. A run that has not moved for three minutes is not
-    waited for: it may be what a power cut left behind. Only a queued one may wait for its turn for ever.
+    Once a run has a worker, the worker's heartbeat shows that it is alive. A run that has not changed for three minutes
+    is ignored (30 s once it is STARTED): a power cut may have left it. A queued run may wait forever.
     """
     statuses = [
         dg.DagsterRunStatus.QUEUED,
@@ -127,47 +129,48 @@ def about_to_start(instance: dg.DagsterInstance, job_name: str) -> str | None:
         dg.DagsterRunStatus.STARTED,
     ]
     for record in instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=statuses)):
-        run, still = record.dagster_run, seconds_since(record.update_timestamp)
-        limit = {dg.DagsterRunStatus.QUEUED: None, dg.DagsterRunStatus.STARTED: STEP_SECONDS}
-        patience = limit.get(run.status, STEPLESS_SECONDS)
-        if patience is None or still < patience:
+        run, unchanged_seconds = record.dagster_run, seconds_since(record.update_timestamp)
+        limits = {dg.DagsterRunStatus.QUEUED: None, dg.DagsterRunStatus.STARTED: STEP_SECONDS}
+        limit = limits.get(run.status, STEPLESS_SECONDS)
+        if limit is None or unchanged_seconds < limit:
             return f"run {run.run_id[:8]} of {job_name} is {run.status.value.lower()}"
     return None
 
 
-def _why_dead(ran_on: RanOn | None, moved_at: datetime, *, is_alone: bool) -> str | None:
+def _why_dead(ran_on: RanOn | None, changed_at: datetime, *, is_alone: bool) -> str | None:
+    """Why the process of a run must have died; None if it may be alive."""
     if ran_on is not None and ran_on.host != host_name():
         return None
     if ran_on is not None and ran_on.boot != boot_id():
         return "this machine was restarted while it ran"
-    if ran_on is None or ran_on.pid is None:  # a sensor names host and boot; the process is named by the step
-        return _why_stepless(moved_at, is_alone=is_alone)
-    return None if _started(ran_on.pid) == ran_on.started else "its process ended without a word"
+    if ran_on is None or ran_on.pid is None:  # a sensor's tag has host and boot; the step adds the process
+        return _why_never_started(changed_at, is_alone=is_alone)
+    return None if _started(ran_on.pid) == ran_on.started else "its process ended unexpectedly"
 
 
-def _why_stepless(moved_at: datetime, *, is_alone: bool) -> str | None:
-    if seconds_since(moved_at) > STEPLESS_SECONDS:
+def _why_never_started(changed_at: datetime, *, is_alone: bool) -> str | None:
+    if seconds_since(changed_at) > STEPLESS_SECONDS:
         return "it never reached its first step"
     booted_at = _booted_at()
-    if is_alone and booted_at is not None and moved_at.timestamp() < booted_at:
+    if is_alone and booted_at is not None and changed_at.timestamp() < booted_at:
         return "this machine was restarted before its first step"
     return None
 
 
 def _started(pid: int) -> str | None:
-    """When a process began, as text that no later process with the same id shares; None where there is none."""
+    """The start time of a process, as text; None if no process has this id."""
     try:
-        # proc(5): the command name stands in parentheses and may hold anything; starttime is field 22.
+        # proc(5): the command name is in parentheses and may contain any character; starttime is field 22.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except FileNotFoundError:
         if Path("/proc/self/stat").exists():
             return None
-    found = subprocess.run(["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603
-    return found.stdout.strip() or None
+    listed = subprocess.run(["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603
+    return listed.stdout.strip() or None
 
 
 def _booted_at() -> float | None:
-    """When this host booted, in seconds since the epoch; None where it does not say."""
+    """When this host booted, in seconds since the epoch; None if /proc/stat does not show it."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return None
@@ -178,4 +181,5 @@ def _booted_at() -> float | None:
 
 
 def seconds_since(moment: datetime) -> float:
+    """Seconds from an aware datetime until now."""
     return (datetime.now(UTC) - moment).total_seconds()

@@ -1,8 +1,8 @@
-"""The executor of our asset runs: Dagster's multiprocess executor, with a wait that costs nothing and ends in time.
+"""The executor of asset runs: Dagster's multiprocess executor, with a wait that uses no processor time and ends early.
 
-Dagster's own executor uses a whole core while a step waits to be retried, and waits all of the seconds the step asked
-for. Here Dagster runs the step once and leaves the retry to us. Between two attempts the run's process sleeps on the
-ledger's notifications (`engine/waiting.py`). Why it is built this way: docs/decisions/0009-waiting-runs.md.
+While a step waits for its retry, Dagster's executor uses a whole core, and it always waits the full time that the step
+requested. Here Dagster runs the step once and this executor handles the retry. Between two attempts the run's process
+sleeps until the ledger notifies it (`engine/waiting.py`). Why it is built this way: docs/decisions/0009-waiting-runs.md.
 """
 
 from collections.abc import Generator, Iterator, Mapping
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-# All that this executor takes from inside Dagster, beside the attributes it reads from what it is given. The contract
-# test is tests/dagster/test_waiting_executor.py.
+# The only internal imports of this executor. It also reads attributes of Dagster's objects. The contract test is
+# tests/dagster/test_waiting_executor.py.
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.multiprocess import MultiprocessExecutor
 from dagster._utils.interrupts import check_captured_interrupt
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
     from dagster._core.execution.plan.plan import ExecutionPlan
 
 STOPPED_WAITING = (
-    "Cancelled while it waited, because dagster-offload was stopped. Its documents stay due: they are taken up again "
+    "Cancelled while it waited, because dagster-offload was stopped. Its documents are still due and will be processed "
     "after the next start."
 )
 STOPPED_WORKING = (
-    "Cancelled because dagster-offload was stopped. What was finished is kept; the rest is taken up again after the next "
+    "Cancelled because dagster-offload was stopped. Finished work is kept; the rest will be processed after the next "
     "start."
 )
-CANCELLED_WAITING = "Cancelled while it waited. Its documents stay due: a drain or another run takes them up."
+CANCELLED_WAITING = "Cancelled while it waited. Its documents are still due: a drain or another run will process them."
 
 
 def build_waiting_executor(deep_slot: DeepSlot, asset_keys: Mapping[str, dg.AssetKey]) -> dg.ExecutorDefinition:
-    """An executor for jobs over our assets. It starts one process at a time."""
+    """An executor for jobs on the assets of this project. It starts one process at a time."""
 
     @dg.executor(name=WAITING_EXECUTOR, requirements=dg.multiple_process_executor_requirements())
     def waiting_multiprocess(_context: dg.InitExecutorContext) -> WaitingExecutor:
@@ -52,9 +52,9 @@ def build_waiting_executor(deep_slot: DeepSlot, asset_keys: Mapping[str, dg.Asse
 
 @dataclass(frozen=True)
 class WaitingExecutor(dg.Executor):
-    """Runs a step in a process of its own, and sleeps between its attempts until there is a reason to go on.
+    """Runs a step in a separate process, and sleeps between its attempts until the step can continue.
 
-    A run of several steps gets Dagster's executor as it is: one step may wait while another works, and only Dagster
+    A run of several steps uses Dagster's executor unchanged: one step may wait while another works, and only Dagster
     knows which steps are ready.
     """
 
@@ -63,11 +63,13 @@ class WaitingExecutor(dg.Executor):
 
     @property
     def retries(self) -> RetryMode:
+        """Retries are enabled: a deferral is a retry."""
         return RetryMode.ENABLED
 
     def execute(
         self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
     ) -> Iterator[dg.DagsterEvent]:
+        """Execute the plan and yield its events. Raises `DagsterExecutionInterruptedError` after a cancel or a stop."""
         if len(execution_plan.step_keys_to_execute) != 1:
             yield from MultiprocessExecutor(RetryMode.ENABLED, max_concurrent=1).execute(plan_context, execution_plan)
             return
@@ -82,18 +84,18 @@ class WaitingExecutor(dg.Executor):
             raise
 
     def _wait(self, plan_context: "PlanOrchestrationContext", seconds: float) -> bool:
-        """Sleep between two attempts; False where another worker finished everything and the run is over.
+        """Sleep between two attempts. Returns False if the run was stopped and other workers finished its documents.
 
-        Raises `DagsterExecutionInterruptedError` for a run that was cancelled or stopped and has said so.
+        Otherwise, a cancel or a stop is reported and raises `DagsterExecutionInterruptedError`.
         """
         run_id = plan_context.run_id
         plan_context.log.info(
-            "Waiting: the run goes on as soon as the slot answers or another worker has finished its documents, "
-            f"at the latest in {seconds:.0f} s."
+            "Waiting: the run continues when the slot answers or another worker has finished its documents, "
+            f"after at most {seconds:.0f} s."
         )
         end = wait_for_work(self.deep_slot.unmigrated_ledger, run_id, seconds, check_captured_interrupt)
         if end is not WaitEnd.STOPPED:
-            plan_context.log.info(f"Going on: {end}.")
+            plan_context.log.info(f"Continuing: {end}.")
             return True
         if self._is_recorded_as_done(plan_context):
             return False
@@ -101,7 +103,7 @@ class WaitingExecutor(dg.Executor):
         raise dg.DagsterExecutionInterruptedError
 
     def _is_recorded_as_done(self, plan_context: "PlanOrchestrationContext") -> bool:
-        """Whether the documents are done after all; then they are recorded under this run, so that it may succeed."""
+        """Whether the documents are done. If so, they are recorded under this run, and it can succeed."""
         try:
             settings = self.deep_slot.settings()
             with self.deep_slot.unmigrated_ledger() as ledger:
@@ -110,15 +112,15 @@ class WaitingExecutor(dg.Executor):
                 )
                 return record_if_done(reporter, plan_context.run_id)
         except OffloadError as error:
-            plan_context.log.warning(f"The ledger does not say whether the documents are done: {error}")
+            plan_context.log.warning(f"Cannot find out whether the documents are done: {error}")
             return False
 
 
 def _attempt(
     plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
 ) -> Generator[dg.DagsterEvent, None, dg.DagsterEvent | None]:
-    """Run the step once. Returns the event by which it asked for a retry, or None."""
-    # DEFERRED: Dagster reports a retry and leaves it to the caller. Its executor then ends instead of spinning.
+    """Run the step once. Returns its event that requests a retry, or None."""
+    # DEFERRED: Dagster reports the retry and leaves it to the caller. Its executor then ends instead of spinning.
     retry = None
     for event in MultiprocessExecutor(RetryMode.DEFERRED, max_concurrent=1).execute(plan_context, execution_plan):
         if event.is_step_up_for_retry:
@@ -128,7 +130,7 @@ def _attempt(
 
 
 def _after_attempt(execution_plan: "ExecutionPlan", step_key: str) -> "ExecutionPlan":
-    """The plan as Dagster needs it for the next attempt: it counts the attempts in it, as `context.retry_number`."""
+    """The plan for the next attempt. It carries the number of attempts, which becomes `context.retry_number`."""
     known = execution_plan.known_state
     attempts = dict(known.previous_retry_attempts)
     attempts[step_key] = attempts.get(step_key, 0) + 1
@@ -136,13 +138,13 @@ def _after_attempt(execution_plan: "ExecutionPlan", step_key: str) -> "Execution
 
 
 def _report_cancelled(plan_context: "PlanOrchestrationContext", stopped: str, cancelled: str | None = None) -> None:
-    """Report the run as cancelled, in the words for a stop of dagster-offload or for a cancel by a person.
+    """Report the run as cancelled: with `cancelled` if a person cancelled it, with `stopped` otherwise.
 
-    Left to itself, Dagster calls a stop nobody asked it for a failure, and shows a stack trace for either.
+    Without this, Dagster reports a stop that it did not request as a failure, and shows a stack trace in both cases.
     """
     run = plan_context.instance.get_run_by_id(plan_context.run_id)
     if run is None or run.is_finished:
         return
-    words = cancelled if run.status is dg.DagsterRunStatus.CANCELING else stopped
-    if words is not None:
-        plan_context.instance.report_run_canceled(run, words)
+    message = cancelled if run.status is dg.DagsterRunStatus.CANCELING else stopped
+    if message is not None:
+        plan_context.instance.report_run_canceled(run, message)

@@ -46,7 +46,7 @@ def play(home: Path, router: Router, console: Console, *, exits_when_done: bool)
     ):
         story = thread.submit(Story(settings, services, router, console, stop).run)
         while not stop and not story.done():
-            services.look()
+            services.check()
             stop.wait(0.2)
         try:
             summary = story.result()

@@ -1,1 +1,1 @@
-"""This machine: who owns a file, and how we start Python. Standard library only."""
+"""This machine: file ownership, and how this project starts Python. Standard library only."""

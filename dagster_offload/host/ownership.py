@@ -1,7 +1,7 @@
-"""Who else could have written a file: what another user wrote is neither read as settings nor run as code.
+"""Checks whether another user could have written a file. Such a file is neither read as settings nor run as code.
 
-The administrator (root) is trusted, as everywhere on a Unix machine. Access control lists are seen as far as the mode
-shows them: a list that lets somebody write shows as the group's right.
+Root is trusted, as on any Unix machine. Access control lists are visible only through the file mode: a list that lets
+another user write appears as group write permission.
 """
 
 import grp
@@ -14,13 +14,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Me:
-    """This process' user. `private_group`: a group that holds nobody else (Fedora, Ubuntu), None where there is none."""
+    """The user of this process. `private_group` is a group with no other member (Fedora, Ubuntu), or None."""
 
     uid: int
     private_group: int | None
 
 
 def me() -> Me:
+    """The effective user of this process."""
     uid, gid = os.geteuid(), os.getegid()
     try:
         name, group = pwd.getpwuid(uid).pw_name, grp.getgrgid(gid)
@@ -30,20 +31,20 @@ def me() -> Me:
 
 
 def stranger(status: os.stat_result, user: Me) -> str | None:
-    """In words, who besides `user` and root may have written what has this status; None where nobody may."""
+    """Describe who other than `user` and root could have written the file; None if no one could."""
     return belongs_to_other(status, user) or others_may_write(status, user)
 
 
 def belongs_to_other(status: os.stat_result, user: Me) -> str | None:
-    """In words, whom it belongs to; None where that is `user` or root."""
+    """Describe the owner of the file; None if the owner is `user` or root."""
     return None if status.st_uid in (0, user.uid) else f"belongs to {user_name(status.st_uid)}"
 
 
 def others_may_write(status: os.stat_result, user: Me) -> str | None:
-    """In words, who besides its owner may write what has this status; None where nobody may."""
+    """Describe who other than the owner may write the file; None if no one may."""
     if status.st_mode & stat.S_IWOTH:
         return "can be written by everybody"
-    # Group 0 is root's own; OpenShift runs every container in it.
+    # Group 0 belongs to root. OpenShift runs every container in it.
     is_private = status.st_gid == 0 or status.st_gid == user.private_group
     if status.st_mode & stat.S_IWGRP and not is_private:
         return f"can be written by the group {_group_name(status.st_gid)}"
@@ -51,21 +52,22 @@ def others_may_write(status: os.stat_result, user: Me) -> str | None:
 
 
 def why_unsafe_for_code(folder: Path, user: Me) -> str | None:
-    """Why a private folder made in `folder` could be replaced by another user; None where it could not.
+    """Why another user could replace a private folder created in `folder`; None if no one could.
 
-    A sticky folder such as /tmp is fine: there only the owner of an entry renames it. Raises `OSError`.
+    A sticky folder such as /tmp is safe: only the owner of an entry can rename it. Raises `OSError`.
     """
     real = folder.resolve(strict=True)
-    for place in (real, *real.parents):
-        status = place.stat()
-        owner = belongs_to_other(status, user) if place == real else None
+    for parent in (real, *real.parents):
+        status = parent.stat()
+        owner = belongs_to_other(status, user) if parent == real else None
         writers = None if status.st_mode & stat.S_ISVTX else others_may_write(status, user)
         if (reason := owner or writers) is not None:
-            return f"{place} {reason}"
+            return f"{parent} {reason}"
     return None
 
 
 def user_name(uid: int) -> str:
+    """The name of a user, or `user id N` if it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

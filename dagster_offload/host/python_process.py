@@ -1,7 +1,7 @@
-"""How this project starts Python: the working folder is never on the path.
+"""How this project starts Python: the working folder is never on the module path.
 
-For users who need PYTHONPATH: every process we start gets its absolute folders, so all of them find what the first one
-finds. Empty and relative entries are dropped, because they mean the working folder, which may belong to anybody.
+Every process gets the absolute folders of PYTHONPATH, so all processes import the same modules. Empty and relative
+entries are dropped: they mean the working folder, and another user may own it.
 """
 
 import os
@@ -14,17 +14,17 @@ _PACKAGE_PARENT = str(Path(__file__).parents[2])
 
 
 def python_command(*arguments: str) -> tuple[str, ...]:
-    """The argument vector of this Python; `-P` keeps the working folder (and a script's folder) off the path."""
+    """The argument vector for this Python. `-P` keeps the working folder and a script's folder off the module path."""
     return (sys.executable, "-P", *arguments)
 
 
 def python_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """`environment` (ours, where none is given) for a process that is Python or starts it, as Dagster's commands do."""
-    found = dict(os.environ if environment is None else environment)
-    paths = [path for path in found.pop("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(path)]
+    """`environment` (default: this process's) for a process that is Python or starts Python, as Dagster's commands do."""
+    result = dict(os.environ if environment is None else environment)
+    paths = [path for path in result.pop("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(path)]
     if _PACKAGE_PARENT not in (*paths, *site.getsitepackages()):  # a checkout that is not installed
         paths.append(_PACKAGE_PARENT)
     if paths:
-        found["PYTHONPATH"] = os.pathsep.join(paths)
-    found["PYTHONSAFEPATH"] = "1"
-    return found
+        result["PYTHONPATH"] = os.pathsep.join(paths)
+    result["PYTHONSAFEPATH"] = "1"
+    return result

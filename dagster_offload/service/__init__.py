@@ -1,3 +1,3 @@
-"""Long-running processes: the supervisor behind `up`, its children, ports, and the upkeep of embedded Postgres.
+"""Long-running processes: the supervisor of `up`, its children, ports, and restarts of the embedded Postgres.
 
-Nothing here decides about documents or slots."""
+No code here decides about documents or slots."""

@@ -1,4 +1,4 @@
-"""The code server's main module: Dagster's own, with runs whose processes begin where its imports end (`twin.py`).
+"""The code server: Dagster's own server, with run processes that are forked after the imports (`prefork.py`).
 
 `python -m dagster_offload.service.code_server` takes the arguments of the command `dagster`.
 """
@@ -7,26 +7,41 @@ import gc
 import sys
 from pathlib import Path
 
-# All that is imported stays: looking for garbage in it is a seventh of the time, now and in each collection to come.
+# Imported modules are never garbage. Scanning them takes a seventh of the start, and time in each later collection.
 gc.disable()
 
-import dagster_postgres  # noqa: E402, F401 - the storages of every run
+import dagster_postgres  # noqa: E402, F401 - every run imports these storages
 from dagster._cli import main  # noqa: E402 - the command `dagster`
 
 from dagster_offload.definitions import defs  # noqa: E402
+from dagster_offload.errors import SettingsError  # noqa: E402
 from dagster_offload.service.prefork import start_prefork_server  # noqa: E402
+from dagster_offload.settings import load_settings  # noqa: E402
 
 gc.freeze()
 gc.enable()
 
 
 def serve() -> None:
+    """Serve the definitions until the process is stopped. Ends in `SystemExit`."""
     repository = defs.get_repository_def()
     for name in repository.job_names:
-        repository.get_job(name)  # kept by the repository, so no run has to make it
-    start_prefork_server(Path(sys.argv[sys.argv.index("--socket") + 1]).with_name("runs.sock"))
+        repository.get_job(name)  # the repository caches the job, so no run builds it again
+    if is_prefork_on():
+        start_prefork_server(Path(sys.argv[sys.argv.index("--socket") + 1]).with_name("runs.sock"))
     sys.argv[0] = "dagster"
     sys.exit(main())  # type: ignore[no-untyped-call]
+
+
+def is_prefork_on() -> bool:
+    """Whether `OFFLOAD_PREFORK` allows a prefork server. False if the settings are wrong: the log gets the reason."""
+    try:
+        return load_settings().prefork == "auto"
+    except SettingsError as error:
+        print(
+            f"Run processes start without the prefork server, because the settings are wrong: {error}", file=sys.stderr
+        )
+        return False
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The home folder as the commands see it: where logs go, and the lock that makes one `up` per home.
+"""The home folder: its logs, and the lock that allows one `up` per home.
 
-The lock is a file lock, so a crash or a power cut frees it; the file's content only tells who holds it.
+The lock is a file lock, so a crash or a power cut releases it. The file's content only names the holder.
 """
 
 import contextlib
@@ -19,33 +19,34 @@ LOCK_NAME = "up.lock"
 
 @dataclass(frozen=True)
 class RunningUp:
-    """The `up` that holds the lock. `address` is empty until the UI is there."""
+    """The `up` that holds the lock. `address` is empty until the UI answers."""
 
     pid: int
     address: str = ""
 
 
 def log_folder(home: Path) -> Path:
+    """The folder for logs, created on first use."""
     folder = home / "logs"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 
 class UpLock:
-    """Held by `up` for as long as it runs."""
+    """The lock that `up` holds while it runs."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def tell(self, running: RunningUp) -> None:
-        """Write down who holds the lock and where its UI is."""
+    def write(self, running: RunningUp) -> None:
+        """Write the holder's process id and the address of its UI into the lock file."""
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, json.dumps(asdict(running)).encode(), 0)
 
 
 @contextlib.contextmanager
 def hold_up_lock(home: Path) -> Iterator[UpLock]:
-    """Hold the lock of this home's `up`. Raises `SettingsError` where another one does."""
+    """Hold the `up` lock of this home. Raises `SettingsError` if another process holds it."""
     prepare_home(home)
     descriptor = os.open(home / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -56,11 +57,11 @@ def hold_up_lock(home: Path) -> Iterator[UpLock]:
             where = f" at {other.address}" if other and other.address else ""
             who = f" (process {other.pid})" if other else ""
             raise SettingsError(
-                f"`up` already runs on {home}{where}{who}: use that one, end it with `dagster-offload stop`, "
+                f"`up` already runs on {home}{where}{who}: use it, stop it with `dagster-offload stop`, "
                 "or set OFFLOAD_HOME to another folder"
             ) from None
         lock = UpLock(descriptor)
-        lock.tell(RunningUp(os.getpid()))
+        lock.write(RunningUp(os.getpid()))
         yield lock
         os.ftruncate(descriptor, 0)
     finally:
@@ -68,7 +69,7 @@ def hold_up_lock(home: Path) -> Iterator[UpLock]:
 
 
 def running_up(home: Path) -> RunningUp | None:
-    """The `up` that runs on this home; None where none does."""
+    """The `up` that runs on this home, or None. Raises `SettingsError` if the lock file cannot be read."""
     try:
         descriptor = os.open(home / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -87,5 +88,5 @@ def running_up(home: Path) -> RunningUp | None:
 def _read(home: Path) -> RunningUp | None:
     try:
         return RunningUp(**json.loads((home / LOCK_NAME).read_text(encoding="utf-8")))
-    except (ValueError, TypeError):  # just being written
+    except (ValueError, TypeError):  # the holder is writing it
         return None

@@ -1,6 +1,7 @@
-"""The embedded Postgres under a running `up` or a job in a terminal: started again where it dies.
+"""Restarts the embedded Postgres if it dies under a running `up` or a job in a terminal.
 
-It is no child of ours, and nothing else would bring it back: Dagster only asks it again, for six seconds a time.
+Postgres is not a child process, so the supervisor does not restart it. Dagster only retries its connection for six
+seconds.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ CHECK_EVERY_SECONDS = 2.0
 
 @contextlib.contextmanager
 def kept_alive(home: Path, revive: Callable[[], None]) -> Iterator[None]:
-    """Look after it from a thread while the block works; it is left running."""
+    """Check Postgres from a thread during the block and restart it if it dies. It keeps running afterwards."""
     over = threading.Event()
 
     def watch_until_over() -> None:
@@ -32,9 +33,9 @@ def kept_alive(home: Path, revive: Callable[[], None]) -> Iterator[None]:
 
 
 class KeptPostgres:
-    """Looked after by `up`, which stops it at the end.
+    """The embedded Postgres of `up`, which stops it at the end.
 
-    `revive` starts it again and returns when it answers; that is left to a thread, as a recovery can take minutes.
+    `revive` starts Postgres and returns when it answers. It runs in a thread, because a recovery can take minutes.
     """
 
     def __init__(self, home: Path, revive: Callable[[], None], say: Callable[[str], None]) -> None:
@@ -42,22 +43,22 @@ class KeptPostgres:
         self._revive = revive
         self._say = say
         self._reviving: threading.Thread | None = None
-        self._look_at = time.monotonic()
+        self._next_check = time.monotonic()
 
-    def look(self) -> None:
-        """Called often; looks every 2 s."""
-        if (now := time.monotonic()) < self._look_at:
+    def check(self) -> None:
+        """Restart Postgres if it has died. Call this often: it checks at most every 2 s."""
+        if (now := time.monotonic()) < self._next_check:
             return
-        self._look_at = now + CHECK_EVERY_SECONDS
-        is_at_it = self._reviving is not None and self._reviving.is_alive()
-        if is_at_it or is_running(self._home):
+        self._next_check = now + CHECK_EVERY_SECONDS
+        is_reviving = self._reviving is not None and self._reviving.is_alive()
+        if is_reviving or is_running(self._home):
             return
-        self._say(f"Postgres ended; starting it again. Log: {self._home / 'postgres' / 'server.log'}")
+        self._say(f"Postgres ended; restarting it. Log: {self._home / 'postgres' / 'server.log'}")
         self._reviving = threading.Thread(target=self._revive, name="revive-postgres", daemon=True)
         self._reviving.start()
 
     def stop(self) -> None:
-        """Stop it, also while it is being started again: who starts it gives up when it goes."""
+        """Stop Postgres, even during a restart: the restart gives up when Postgres stops."""
         stop_postgres(self._home)
         if self._reviving is not None:
             self._reviving.join(CHECK_EVERY_SECONDS)

@@ -1,8 +1,10 @@
-"""A twin of a process that has imported everything, forked before there was a thread; new processes are forked from it.
+"""The prefork server: a copy of a process that has imported everything. New processes are forked from it.
 
-A run's process is made by `multiprocessing`'s `spawn`: a fresh interpreter, which imports Dagster, its storages and our
-definitions, two seconds of processor time before its first step. `multiprocessing.set_executable` says what is started in
-its place: `twin_call.py`, which hands arguments and open files to the twin and stands for what is forked there.
+Dagster starts a run's process with `multiprocessing`'s `spawn`: a new interpreter imports Dagster, its storages and our
+definitions, which takes two seconds of processor time before the first step. `multiprocessing.set_executable` replaces
+the interpreter by `prefork_client.py`. That program passes its arguments and open files to the prefork server and
+stands in for the forked process until it ends. The server is forked before its parent starts a thread. Why it is built
+this way: docs/decisions/0004-prefork.md.
 """
 
 import contextlib
@@ -22,7 +24,7 @@ from typing import Any, NoReturn
 
 from dagster_offload.service import prefork_client
 
-# The twin's own open files stand above the numbers under which a new process expects its own.
+# The prefork server's own descriptors start here, above the numbers that a new process expects for its files.
 FIRST_OWN_FD = 256
 MOST_FILES = 64
 LONGEST_REQUEST_BYTES = 65_536
@@ -30,117 +32,119 @@ RECEIVE_SECONDS = 5.0
 
 
 def start_prefork_server(socket_file: Path) -> None:
-    """Fork the twin of this process, and have `multiprocessing` make new processes from it.
+    """Fork a prefork server from this process and make `multiprocessing` start new processes from it.
 
-    Returns in the process that called, and does nothing where forking is not safe (threads, macOS) or where programs in
-    `socket_file`'s folder cannot be started. Only the owner of that folder may get there: who does can run anything.
+    Returns in the calling process. Does nothing if forking is not safe (this process has threads, or the platform is not
+    Linux) or if the folder of `socket_file` does not allow programs (mounted `noexec`). The folder must be private to its
+    owner: a process that connects to the socket can run any code as this user.
     """
     if sys.platform != "linux" or threading.active_count() > 1:
         return
-    caller = _write_caller(socket_file)
-    if not os.access(caller, os.X_OK):  # a folder on a file system without programs
+    client = _write_client(socket_file)
+    if not os.access(client, os.X_OK):  # the file system is mounted `noexec`
         return
     socket_file.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(socket_file))
     listener.listen(64)
-    life, our_end = os.pipe()
-    multiprocessing.set_executable(str(caller))  # in the twin, too: a run's process starts that of its step
+    parent_pipe, our_end = os.pipe()
+    multiprocessing.set_executable(str(client))  # also in the server: a run's process starts the process of its step
     if os.fork() == 0:
         os.close(our_end)
-        _PreforkServer(_moved(listener), _moved_fd(life)).serve()
+        _PreforkServer(_moved(listener), _moved_fd(parent_pipe)).serve()
     listener.close()
-    os.close(life)
+    os.close(parent_pipe)
 
 
-def _write_caller(socket_file: Path) -> Path:
-    """The program `spawn` starts instead of Python."""
-    caller = socket_file.with_suffix(".sh")
-    words = (sys.executable, "-I", "-S", prefork_client.__file__, str(socket_file))
-    caller.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', encoding="utf-8")
-    caller.chmod(0o700)
-    return caller
+def _write_client(socket_file: Path) -> Path:
+    """Write the program that `spawn` starts instead of Python. Returns its path."""
+    client = socket_file.with_suffix(".sh")
+    command = (sys.executable, "-I", "-S", prefork_client.__file__, str(socket_file))
+    client.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
+    client.chmod(0o700)
+    return client
 
 
 @dataclass
 class _PreforkServer:
-    """Forks, and tells how what it forked has ended. It has no thread: forking a process with threads may hang."""
+    """Forks processes and reports how each one ended. It has no threads: forking a process with threads may hang."""
 
     listener: socket.socket
-    life: int  # a pipe that ends with the process this is the twin of
-    callers: dict[int, socket.socket] = field(default_factory=dict)  # by the process forked for them
+    parent_pipe: int  # reaches end-of-file when the parent process ends
+    clients: dict[int, socket.socket] = field(default_factory=dict)  # by the id of the process forked for each
 
     def serve(self) -> NoReturn:
-        """Does not return: raises `SystemExit` in each forked process at its end."""
+        """Serve until the parent process ends. In each forked process, ends in `SystemExit`."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler, so that the pipe below is written to
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler must exist, or nothing is written to the pipe below
         woken, wake = (_moved_fd(fd) for fd in os.pipe())
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake)
         while True:
-            waited_for: list[Any] = [self.listener, self.life, woken, *self.callers.values()]
+            waited_for: list[Any] = [self.listener, self.parent_pipe, woken, *self.clients.values()]
             ready, _, _ = select.select(waited_for, [], [])
-            if self.life in ready:
-                os._exit(0)  # what was forked goes on, as a spawned process does
-            self._end_those_without(ready)
+            if self.parent_pipe in ready:
+                os._exit(0)  # the forked processes keep running, as spawned processes do
+            self._kill_processes_without_client(ready)
             if woken in ready:
                 os.read(woken, 4096)
-                self._tell_ends()
+                self._report_exits()
             if self.listener in ready:
                 self._fork(_moved(self.listener.accept()[0]), woken, wake)
 
-    def _end_those_without(self, ready: list[Any]) -> None:
-        """End what was forked for a caller that was killed: to `multiprocessing`, the caller was the process."""
-        for pid, caller in self.callers.items():
-            if caller in ready:
+    def _kill_processes_without_client(self, ready: list[Any]) -> None:
+        """Kill each process whose client was killed: for `multiprocessing`, the client is the process."""
+        for pid, client in self.clients.items():
+            if client in ready:
                 os.kill(pid, signal.SIGKILL)
 
-    def _tell_ends(self) -> None:
-        while self.callers:
+    def _report_exits(self) -> None:
+        while self.clients:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            with self.callers.pop(pid) as caller, contextlib.suppress(OSError):
-                caller.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+            with self.clients.pop(pid) as client, contextlib.suppress(OSError):
+                client.sendall(str(os.waitstatus_to_exitcode(status)).encode())
 
-    def _fork(self, caller: socket.socket, woken: int, wake: int) -> None:
+    def _fork(self, client: socket.socket, woken: int, wake: int) -> None:
         try:
-            asked, files = _receive(caller)
+            request, files = _receive(client)
         except (OSError, ValueError):
-            caller.close()
+            client.close()
             return
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            for fd in (self.listener.fileno(), self.life, woken, wake, *(c.fileno() for c in self.callers.values())):
+            others = (client.fileno() for client in self.clients.values())
+            for fd in (self.listener.fileno(), self.parent_pipe, woken, wake, *others):
                 os.close(fd)
-            # With its end of `caller` open, so that the caller sees the end of it even where the twin is gone.
-            _become(asked, files, _moved(caller, max(FIRST_OWN_FD, *asked["files"]) + 1))
+            # It keeps its end of `client` open, so the client sees it end even after the prefork server has ended.
+            _become(request, files, _moved(client, max(FIRST_OWN_FD, *request["files"]) + 1))
         for fd in files:
             os.close(fd)
-        self.callers[pid] = caller
+        self.clients[pid] = client
 
 
-def _receive(caller: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """What is to be run, and the open files that go with it."""
-    caller.settimeout(RECEIVE_SECONDS)
-    message, files, _, _ = socket.recv_fds(caller, LONGEST_REQUEST_BYTES, MOST_FILES)
-    asked: dict[str, Any] = json.loads(message)
-    caller.settimeout(None)
-    return asked, files
+def _receive(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Receive a request: the program to run, and the open files it expects."""
+    client.settimeout(RECEIVE_SECONDS)
+    message, files, _, _ = socket.recv_fds(client, LONGEST_REQUEST_BYTES, MOST_FILES)
+    request: dict[str, Any] = json.loads(message)
+    client.settimeout(None)
+    return request, files
 
 
-def _become(asked: dict[str, Any], files: list[int], caller: socket.socket) -> NoReturn:
-    """Go on as the process that was asked for; ends in `SystemExit`, as `python -c` does."""
-    held = [_moved_fd(fd, caller.fileno()) for fd in files]
-    for fd, number in zip(held, asked["files"], strict=True):
+def _become(request: dict[str, Any], files: list[int], client: socket.socket) -> NoReturn:
+    """Turn this process into the requested one. Ends in `SystemExit`, as `python -c` does."""
+    held = [_moved_fd(fd, client.fileno()) for fd in files]
+    for fd, number in zip(held, request["files"], strict=True):
         os.dup2(fd, number)
         os.close(fd)
-    os.chdir(asked["folder"])
-    sys.argv = ["-c", *asked["arguments"]]
-    exec(asked["program"], {"__name__": "__main__"})  # noqa: S102 - what Python would have been given
+    os.chdir(request["folder"])
+    sys.argv = ["-c", *request["arguments"]]
+    exec(request["program"], {"__name__": "__main__"})  # noqa: S102 - the program that `spawn` passes to Python
     sys.exit()
 
 
@@ -149,7 +153,7 @@ def _moved(opened: socket.socket, least: int = FIRST_OWN_FD) -> socket.socket:
 
 
 def _moved_fd(fd: int, least: int = FIRST_OWN_FD) -> int:
-    """The same open file under a number of at least `least`."""
+    """Move an open file to a descriptor of at least `least`. Returns the new descriptor."""
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
     os.close(fd)
     return moved

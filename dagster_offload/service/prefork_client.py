@@ -1,6 +1,7 @@
-"""Started by `multiprocessing` in Python's place: has the twin fork the process, and stands for it until that ends.
+"""The program `multiprocessing` starts instead of Python. It stands in for the forked process until that ends.
 
-Runs with `-I -S`: the standard library only. Arguments: the twin's socket, then what Python was to be given.
+It requests the process from the prefork server (`prefork.py`). It runs with `-I -S` and uses only the standard library.
+Arguments: the server's socket, then the arguments meant for Python.
 """
 
 import contextlib
@@ -10,61 +11,62 @@ import signal
 import socket
 import sys
 
-FORKED = "--multiprocessing-fork"  # how `spawn` marks what it starts
+FORKED = "--multiprocessing-fork"  # how `spawn` marks the processes it starts
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> None:
-    socket_file, *given = sys.argv[1:]
-    # `multiprocessing` starts its resource tracker in the same way: a small process, which needs nothing imported.
-    prefork_server = _call(socket_file, given) if FORKED in given else None
-    if prefork_server is None:  # not for the twin, or it is gone: the ordinary way
-        os.execv(sys.executable, [sys.executable, "-P", *given])  # noqa: S606 - what was to be started, without us
-    # A stop of the whole group reaches the forked process, too; how it ends is told when it has.
+    socket_file, *arguments = sys.argv[1:]
+    # `multiprocessing` starts its resource tracker the same way. That process is small and needs none of the imports.
+    prefork_server = _request_process(socket_file, arguments) if FORKED in arguments else None
+    if prefork_server is None:  # not a process of `spawn`, or the server has ended: start Python as usual
+        os.execv(sys.executable, [sys.executable, "-P", *arguments])  # noqa: S606 - the command of `spawn` itself
+    # A signal to the group also reaches the forked process. This program reports its exit and must outlive it.
     for signum in STOPS:
         signal.signal(signum, signal.SIG_IGN)
-    _end_as(_ending(prefork_server))
+    _end_as(_exit_code(prefork_server))
 
 
-def _call(socket_file: str, given: list[str]) -> socket.socket | None:
-    """The connection to the twin, which has all it needs; None where there is no twin."""
-    flag = given.index("-c")
+def _request_process(socket_file: str, arguments: list[str]) -> socket.socket | None:
+    """Send the request to the prefork server. Returns the connection, or None if no server answers."""
+    flag = arguments.index("-c")
     try:
         files = _open_files()
-        asked = {"program": given[flag + 1], "arguments": given[flag + 2 :], "files": files, "folder": os.getcwd()}
+        program, rest = arguments[flag + 1], arguments[flag + 2 :]
+        request = {"program": program, "arguments": rest, "files": files, "folder": os.getcwd()}
         prefork_server = socket.socket(socket.AF_UNIX)
         prefork_server.connect(socket_file)
-        socket.send_fds(prefork_server, [json.dumps(asked).encode()], files)
+        socket.send_fds(prefork_server, [json.dumps(request).encode()], files)
     except OSError:
         return None
     for fd in files:
         if fd > 2:
-            os.close(fd)  # kept open here, an end of a pipe would be open when it is closed there
+            os.close(fd)  # a pipe's end left open here would hide that the forked process closed it
     return prefork_server
 
 
 def _open_files() -> list[int]:
-    """The numbers of what we were given, in order."""
-    found = []
+    """The descriptors this process inherited, in ascending order."""
+    descriptors = []
     for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # the listing itself was open while it was made
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself is closed by now
             os.fstat(int(name))
-            found.append(int(name))
-    return sorted(found)
+            descriptors.append(int(name))
+    return sorted(descriptors)
 
 
-def _ending(prefork_server: socket.socket) -> int:
-    """How the forked process ended: its exit code, or minus the signal. 1 where the twin was killed and cannot tell."""
-    said = b""
+def _exit_code(prefork_server: socket.socket) -> int:
+    """The forked process's exit code, or minus its signal. 1 if the prefork server was killed and did not report it."""
+    answer = b""
     with contextlib.suppress(OSError):
         while part := prefork_server.recv(64):
-            said += part
-    return int(said or b"1")
+            answer += part
+    return int(answer or b"1")
 
 
 def _end_as(code: int) -> None:
     if code < 0:
-        with contextlib.suppress(OSError):  # SIGKILL cannot be ignored, and needs no more
+        with contextlib.suppress(OSError):  # SIGKILL has no handler to reset
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""The processes `up` and `demo` run: Postgres, code server, webserver, daemon, and one scan at start."""
+"""The processes that `up` and `demo` run: Postgres, code server, webserver, daemon, and one scan at the start."""
 
 import contextlib
 import http.client
@@ -28,7 +28,7 @@ from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, e
 from dagster_offload.settings import Settings
 
 OTHER_WORKERS_SECONDS = 10.0
-START_SECONDS = 120.0  # a first start on a slow disk; after that the logs have the reason
+START_SECONDS = 120.0  # enough for a first start on a slow disk
 MAX_SOCKET_PATH = 100
 LOCATION = "dagster-offload"  # the name of the code location, as in workspace.yaml
 
@@ -37,38 +37,40 @@ Say = Callable[[str], None]
 
 @dataclass
 class Services:
-    """What runs, for the block of `running_services`."""
+    """The processes that run during a `running_services` block."""
 
     address: str
     ledger: Ledger
     supervisor: Supervisor
     say: Say
-    postgres: KeptPostgres | None  # None: it is the owner's own
+    postgres: KeptPostgres | None  # None: the user's own Postgres
     first_scan: subprocess.Popen[bytes] | None = None
     scan_log: Path = field(default_factory=Path)
 
     def watch(self, stop: StopRequest) -> None:
-        """Look after the processes until a stop is asked for."""
+        """Check and restart the processes until a stop is requested."""
         while not stop.wait(0.2):
-            self.look()
+            self.check()
 
-    def look(self) -> None:
-        self.supervisor.look()
+    def check(self) -> None:
+        """Check every process once; restart what has ended."""
+        self.supervisor.check()
         if self.postgres is not None:
-            self.postgres.look()
+            self.postgres.check()
         if self.first_scan is not None and (code := self.first_scan.poll()) is not None:
             self.first_scan = None
             if code != 0:
-                self.say(f"The scan at start ended with {ending(code)}: {_last_line(self.scan_log)}")
+                self.say(f"The first scan failed ({ending(code)}): {_last_line(self.scan_log)}")
 
 
 @contextlib.contextmanager
 def running_services(
     settings: Settings, host: str, port: int, lock: UpLock, stop: StopRequest, say: Say
 ) -> Iterator[Services]:
-    """Everything up for the block: entering returns when the UI answers or a stop was asked for, leaving ends it all.
+    """Run all processes during the block. Entering returns when the UI answers or a stop is requested.
 
-    Leaving waits at most 10 s for other workers to let go before it stops an embedded Postgres.
+    Leaving ends all processes. It waits at most 10 s for other workers to disconnect before it stops an embedded
+    Postgres.
     """
     logs = log_folder(settings.home)
     address = address_of(host, port)
@@ -80,7 +82,7 @@ def running_services(
             with Supervisor(say) as supervisor:
                 services = Services(address, ledger, supervisor, say, postgres, scan_log=logs / "scan.log")
                 _start(services, host, port, logs, socket_file, stop)
-                lock.tell(RunningUp(os.getpid(), address))
+                lock.write(RunningUp(os.getpid(), address))
                 yield services
                 supervisor.stop(is_impatient=lambda: stop.is_impatient)
             if postgres is not None:
@@ -91,13 +93,13 @@ def running_services(
 
 
 def _start(services: Services, host: str, port: int, logs: Path, socket_file: Path, stop: StopRequest) -> None:
-    """Code server, sweep and webserver start side by side; the daemon comes when the sweep is through.
+    """Start the code server, the sweep and the webserver in parallel, and the daemon after the sweep.
 
-    Before that it could have a run starting that looks like a dead one.
+    An earlier daemon could start a run that the sweep takes for a dead one.
     """
     start = services.supervisor.start
     server = python_command("-m", "dagster_offload.service.code_server", "api", "grpc", "--socket", str(socket_file))
-    # Without the working folder, which Dagster otherwise puts on the path while it imports the module.
+    # Dagster would add the working folder to the module path during the import.
     module = ("--module-name", "dagster_offload.definitions", "--empty-working-directory")
     labels = ("--location-name", LOCATION, "--log-level", "warning")
     start(Child("code server", (*server, *module, *labels), logs / "code_server.log"))
@@ -105,7 +107,7 @@ def _start(services: Services, host: str, port: int, logs: Path, socket_file: Pa
         workspace = str(_write_workspace(home, socket_file))
         webserver = ("dagster-webserver", "--workspace", workspace, "--host", host, "--port", str(port))
         start(_dagster("webserver", (*webserver, "--dagster-log-level", "warning"), logs, home))
-    # Before the daemon, so that its library sensor sees a scan at work and launches none.
+    # Before the daemon, so its library sensor sees a running scan and launches no other.
     scan = python_command("-m", "dagster_offload.cli", "scan")
     services.first_scan = services.supervisor.run_once(Child("scan", scan, services.scan_log))
     start(_dagster("daemon", ("dagster-daemon", "run", "--workspace", workspace, "--log-level", "warning"), logs, home))
@@ -114,7 +116,7 @@ def _start(services: Services, host: str, port: int, logs: Path, socket_file: Pa
 
 
 def _dagster(name: str, argv: tuple[str, ...], logs: Path, dagster_home: Path | None = None) -> Child:
-    """One of Dagster's own commands, from the environment this Python belongs to."""
+    """One of Dagster's own commands, from the environment of this Python."""
     script = Path(sysconfig.get_path("scripts")) / argv[0]
     environment = {} if dagster_home is None else {"DAGSTER_HOME": str(dagster_home)}
     return Child(name, (str(script), *argv[1:]), logs / f"{name.replace(' ', '_')}.log", environment)
@@ -122,29 +124,30 @@ def _dagster(name: str, argv: tuple[str, ...], logs: Path, dagster_home: Path | 
 
 @contextlib.contextmanager
 def _sweep(say: Say) -> Iterator[Path]:
-    """Make Dagster's instance ready and end runs that died with their process; leaving waits until that is done.
+    """Prepare Dagster's instance and end the runs whose process has died. Leaving waits until both are done.
 
-    Yields the folder for DAGSTER_HOME. In a process of its own: it needs Dagster, and this one runs for weeks without.
+    Yields the folder for DAGSTER_HOME. Raises `LedgerUnavailable`. The work happens in a separate process, because it
+    imports Dagster and this process runs for weeks without it.
     """
     argv = python_command("-m", "dagster_offload.service.sweep")
     with (
-        tempfile.TemporaryFile("w+") as complaints,
-        subprocess.Popen(  # noqa: S603 - ours
-            argv, stdout=subprocess.PIPE, stderr=complaints, text=True, env=python_environment()
-        ) as sweeping,
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(  # noqa: S603 - our own command
+            argv, stdout=subprocess.PIPE, stderr=errors, text=True, env=python_environment()
+        ) as process,
     ):
-        output = sweeping.stdout
+        output = process.stdout
         if output is not None and (home := output.readline().strip()):
             yield Path(home)
             for line in output:
-                say(f"Found dead: {line.strip()}")
-        if sweeping.wait() != 0:
-            complaints.seek(0)
-            raise LedgerUnavailable(f"Dagster's instance could not be made ready: {_last_words(complaints.read())}")
+                say(f"Ended a dead run: {line.strip()}")
+        if process.wait() != 0:
+            errors.seek(0)
+            raise LedgerUnavailable(f"cannot prepare Dagster's instance: {_last_line_of(errors.read())}")
 
 
 def _write_workspace(dagster_home: Path, socket_file: Path) -> Path:
-    """Where webserver and daemon find the code server (JSON is YAML)."""
+    """Write the file that points webserver and daemon to the code server (JSON is valid YAML). Returns its path."""
     workspace = dagster_home / "workspace.yaml"
     server = {"socket": str(socket_file), "location_name": LOCATION}
     workspace.write_text(json.dumps({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
@@ -153,7 +156,7 @@ def _write_workspace(dagster_home: Path, socket_file: Path) -> Path:
 
 @contextlib.contextmanager
 def _code_socket(home: Path) -> Iterator[Path]:
-    """Where the code server listens: only this user gets there. A socket's path has about 100 bytes."""
+    """The socket path of the code server, in a folder private to this user. A socket path has at most about 100 bytes."""
     in_home = home / "dagster" / "code.sock"
     if len(os.fsencode(in_home)) <= MAX_SOCKET_PATH:
         in_home.parent.mkdir(mode=0o700, exist_ok=True)
@@ -165,14 +168,16 @@ def _code_socket(home: Path) -> Iterator[Path]:
 
 
 def _await(services: Services, stop: StopRequest, condition: Callable[[], bool], log: Path) -> None:
-    """Look after the processes until `condition` or a stop. Raises `LedgerUnavailable` after two minutes."""
+    """Check the processes until `condition` holds or a stop is requested. Raises `LedgerUnavailable` after two minutes."""
     deadline = time.monotonic() + START_SECONDS
     while not condition():
         if stop.wait(0.1):
             return
-        services.look()
+        services.check()
         if time.monotonic() > deadline:
-            raise LedgerUnavailable(f"it did not start within {START_SECONDS:.0f} s: the reason is at the end of {log}")
+            raise LedgerUnavailable(
+                f"the UI did not start within {START_SECONDS:.0f} s: see the end of {log} for the reason"
+            )
 
 
 def _answers(address: str) -> bool:
@@ -198,29 +203,29 @@ def _register_slots(settings: Settings, ledger: Ledger, say: Say) -> None:
 
 
 def _wait_for_others(ledger: Ledger, stop: StopRequest, say: Say) -> None:
-    """Give drains and scans of other terminals at most 10 s to let go of Postgres before it stops."""
+    """Wait at most 10 s for drains and scans of other terminals to disconnect from Postgres."""
     deadline = time.monotonic() + OTHER_WORKERS_SECONDS
-    told = False
+    is_reported = False
     while (others := _live_workers(ledger)) and time.monotonic() < deadline and not stop.is_impatient:
-        if not told:
-            say("Waiting for " + ", ".join(f"{worker.kind} (process {worker.pid})" for worker in others))
-            told = True
+        if not is_reported:
+            say("Waiting for other workers: " + ", ".join(f"{worker.kind} (process {worker.pid})" for worker in others))
+            is_reported = True
         time.sleep(0.2)
 
 
 def _live_workers(ledger: Ledger) -> list[WorkerRow]:
-    """Those that can still let go, one of each process: a command's drain says more than the command.
+    """The workers whose process still runs, one per process: the drain inside a command, not the command.
 
-    Our own run workers were ended a moment ago and count until they are reclaimed.
+    The check by process id leaves out our own run workers: they have just ended but still have a live row.
     """
     newest = {(worker.host, worker.pid): worker for worker in ledger.run(live_workers, ledger.schema)}
     return [worker for (host, pid), worker in newest.items() if host != host_name() or psutil.pid_exists(pid)]
 
 
 def _last_line(log: Path) -> str:
-    return _last_words(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else "no word"
+    return _last_line_of(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else "no output"
 
 
-def _last_words(output: str) -> str:
+def _last_line_of(output: str) -> str:
     lines = [line for line in output.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no word"
+    return lines[-1].strip() if lines else "no output"

@@ -1,7 +1,7 @@
-"""Supervision of child processes: each in a group of its own, started again when it ends, none left behind.
+"""Supervises child processes: each has its own process group and is restarted when it ends. None outlives a stop.
 
-A child is an argument vector; what it does is no concern of this file. A stop ends the groups, run workers that a
-child started included. `kill -9` of the supervisor is covered by the watchdog (`watchdog.py`).
+A child is an argument vector; this file does not depend on what it does. A stop ends whole groups, including run
+workers that a child started. After `kill -9` of the supervisor, the watchdog (`watchdog.py`) ends the groups.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from dagster_offload.host.python_process import python_environment
 from dagster_offload.service import watchdog
 
 MAX_BACKOFF_SECONDS = 30.0
-STABLE_AFTER_SECONDS = 30.0  # a child that lived this long starts again without a longer wait
+STABLE_AFTER_SECONDS = 30.0  # the back-off starts over for a child that ran this long
 CHECK_EVERY_SECONDS = 0.2
 CHECK_LOGS_EVERY_SECONDS = 60.0
 MAX_LOG_BYTES = 20_000_000
@@ -33,11 +33,11 @@ class Child:
     name: str
     argv: tuple[str, ...]
     log: Path
-    env: Mapping[str, str] = field(default_factory=dict)  # added to ours
+    env: Mapping[str, str] = field(default_factory=dict)  # added to this process's environment
 
 
 class StopRequest:
-    """Set by a signal or by a thread, looked at by the loops. A plain flag: an Event's lock can deadlock in a handler."""
+    """Set by a signal or a thread, polled by the loops. A plain counter: an Event's lock can deadlock in a handler."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -50,11 +50,11 @@ class StopRequest:
 
     @property
     def is_impatient(self) -> bool:
-        """Asked a second time: end the children without grace."""
+        """Whether a second stop was requested: end the children without a grace period."""
         return self.count > 1
 
     def wait(self, seconds: float) -> bool:
-        """Return True as soon as a stop is asked for, False after `seconds`."""
+        """Return True as soon as a stop is requested, False after `seconds`."""
         deadline = time.monotonic() + seconds
         while not self and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, CHECK_EVERY_SECONDS))
@@ -63,10 +63,10 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_on_signals(stop: StopRequest) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP ask for a stop.
+    """SIGINT, SIGTERM and SIGHUP request a stop during the block.
 
-    SIGINT also where the shell handed it down ignored (a script's `&` does that); an ignored SIGHUP stays ignored,
-    which is what `nohup` is for.
+    SIGINT does so even if the shell passed it on as ignored (`&` in a script does that). An ignored SIGHUP stays
+    ignored, as `nohup` requires.
     """
     before = {}
     for signum in STOP_SIGNALS:
@@ -86,11 +86,11 @@ class _Running:
     process: subprocess.Popen[bytes]
     started_at: float
     failures_in_a_row: int = 0
-    start_again_at: float | None = None  # set while it is down
+    restart_at: float | None = None  # set while the child is down
 
 
 class Supervisor:
-    """Keeps children running until `stop`. `say` is told, in one line, whatever a person should know.
+    """Keeps children running until `stop`. `say` receives one-line messages for people.
 
     Use it as a context manager: leaving it ends everything it started.
     """
@@ -102,7 +102,7 @@ class Supervisor:
         self._groups: set[int] = set()
         self._unreaped: list[subprocess.Popen[bytes]] = []
         self._watchdog = _start_watchdog(self._groups)
-        self._logs_looked_at = time.monotonic()
+        self._logs_checked_at = time.monotonic()
 
     def __enter__(self) -> "Supervisor":
         return self
@@ -111,34 +111,36 @@ class Supervisor:
         self.stop()
 
     def start(self, child: Child) -> None:
+        """Start a child and keep it running. Raises `OSError` if it cannot be started."""
         self._running[child.name] = _Running(child, self._spawn(child), time.monotonic())
 
     def run_once(self, child: Child) -> subprocess.Popen[bytes]:
-        """Start a process that is to end by itself. It is not started again, but ended with the others."""
+        """Start a process that ends by itself. It is not restarted. A stop ends it with the others."""
         return self._spawn(child)
 
     def pid(self, name: str) -> int:
+        """The process id of a child."""
         return self._running[name].process.pid
 
-    def look(self) -> None:
-        """One round: start again what has ended, forget groups that are empty, keep the logs small."""
+    def check(self) -> None:
+        """Check once: restart children that have ended, forget empty groups, truncate large logs."""
         now = time.monotonic()
         for running in self._running.values():
-            self._look_at(running, now)
-        self._watch_the_watchdog()
+            self._check(running, now)
+        self._check_watchdog()
         self._reap()
-        if now - self._logs_looked_at >= CHECK_LOGS_EVERY_SECONDS:
-            self._logs_looked_at = now
+        if now - self._logs_checked_at >= CHECK_LOGS_EVERY_SECONDS:
+            self._logs_checked_at = now
             for running in self._running.values():
                 _keep_small(running.child.log)
 
     def watch(self, stop: StopRequest) -> None:
-        """Look after the children until a stop is asked for."""
+        """Check and restart the children until a stop is requested."""
         while not stop.wait(CHECK_EVERY_SECONDS):
-            self.look()
+            self.check()
 
     def stop(self, is_impatient: Callable[[], bool] = lambda: False) -> None:
-        """End every group: SIGTERM, at most `grace_seconds`, SIGKILL. Safe to call twice."""
+        """End every group: SIGTERM, then SIGKILL after at most `grace_seconds`. Safe to call twice."""
         deadline = time.monotonic() + self._grace_seconds
         self._signal(signal.SIGTERM)
         while self._reap() and time.monotonic() < deadline and not is_impatient():
@@ -154,29 +156,29 @@ class Supervisor:
                 self._watchdog.stdin.close()
             self._watchdog.wait()
 
-    def _look_at(self, running: _Running, now: float) -> None:
-        if running.start_again_at is None:
+    def _check(self, running: _Running, now: float) -> None:
+        if running.restart_at is None:
             code = running.process.poll()
             if code is None:
                 return
             if now - running.started_at >= STABLE_AFTER_SECONDS:
                 running.failures_in_a_row = 0
-            self._put_off(running, now, f"ended ({ending(code)})")
-        elif now >= running.start_again_at:
+            self._schedule_restart(running, now, f"ended ({ending(code)})")
+        elif now >= running.restart_at:
             try:
                 running.process = self._spawn(running.child)
-            except OSError as error:  # no process, descriptor, memory or disk to be had: that passes
-                self._put_off(running, now, f"could not be started ({error.strerror or error})")
+            except OSError as error:  # out of processes, descriptors, memory or disk: usually temporary
+                self._schedule_restart(running, now, f"cannot be started ({error.strerror or error})")
                 return
             running.started_at = now
-            running.start_again_at = None
+            running.restart_at = None
 
-    def _put_off(self, running: _Running, now: float, why: str) -> None:
+    def _schedule_restart(self, running: _Running, now: float, why: str) -> None:
         running.failures_in_a_row += 1
-        # Bounded twice: after a night of failures the power alone would be too large for a float.
+        # The exponent has a limit too: after a night of failures, the power would overflow a float.
         wait = min(2.0 ** min(running.failures_in_a_row - 1, 10), MAX_BACKOFF_SECONDS)
-        running.start_again_at = now + wait
-        self._say(f"{running.child.name} {why}; starting it again in {wait:.0f} s. Log: {running.child.log}")
+        running.restart_at = now + wait
+        self._say(f"{running.child.name} {why}; restarting it in {wait:.0f} s. Log: {running.child.log}")
 
     def _spawn(self, child: Child) -> subprocess.Popen[bytes]:
         child.log.parent.mkdir(parents=True, exist_ok=True)
@@ -194,15 +196,15 @@ class Supervisor:
             os.close(descriptor)
         self._unreaped.append(process)
         self._groups.add(process.pid)
-        self._tell_watchdog("+", process.pid)
+        self._notify_watchdog("+", process.pid)
         return process
 
     def _reap(self) -> bool:
-        """Collect what has ended and forget groups that are empty; whether any group is left."""
+        """Reap ended processes and forget empty groups. Returns whether any group is left."""
         self._unreaped = [process for process in self._unreaped if process.poll() is None]
         for group in [group for group in self._groups if not watchdog.is_alive(group)]:
             self._groups.discard(group)
-            self._tell_watchdog("-", group)
+            self._notify_watchdog("-", group)
         return bool(self._groups)
 
     def _signal(self, signum: signal.Signals) -> None:
@@ -210,26 +212,26 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signum)
 
-    def _tell_watchdog(self, sign: str, group: int) -> None:
+    def _notify_watchdog(self, sign: str, group: int) -> None:
         if self._watchdog.stdin is None:
             return
-        with contextlib.suppress(BrokenPipeError):  # it was killed; `look` starts another and tells it everything
+        with contextlib.suppress(BrokenPipeError):  # it was killed; `check` starts another with all groups
             self._watchdog.stdin.write(f"{sign}{group}\n".encode())
             self._watchdog.stdin.flush()
 
-    def _watch_the_watchdog(self) -> None:
+    def _check_watchdog(self) -> None:
         if self._watchdog.poll() is None:
             return
         dead = self._watchdog
-        with contextlib.suppress(OSError):  # nothing to start it with for now; the next look tries again
+        with contextlib.suppress(OSError):  # out of processes or memory; the next check tries again
             self._watchdog = _start_watchdog(self._groups)
             if dead.stdin is not None:
                 dead.stdin.close()
 
 
 def _start_watchdog(groups: Iterable[int]) -> subprocess.Popen[bytes]:
-    # It knows them from its first moment on: told afterwards, those of a supervisor that dies meanwhile would live on.
-    return subprocess.Popen(  # noqa: S603 - our own file
+    # The groups are arguments: sent later, they would be lost if the supervisor died before it sent them.
+    return subprocess.Popen(  # noqa: S603 - our own script
         (sys.executable, "-I", "-S", watchdog.__file__, *map(str, groups)),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -239,7 +241,7 @@ def _start_watchdog(groups: Iterable[int]) -> subprocess.Popen[bytes]:
 
 
 def ending(returncode: int) -> str:
-    """How a process ended, in words: `exit code 1`, `killed by SIGKILL`."""
+    """Describe how a process ended: `exit code 1`, `killed by SIGKILL`."""
     if returncode >= 0:
         return f"exit code {returncode}"
     try:
@@ -249,9 +251,9 @@ def ending(returncode: int) -> str:
 
 
 def _keep_small(log: Path) -> None:
-    """Move a log that has grown too large aside. The child goes on appending to the same file, now empty."""
+    """Move the content of a large log to another file. The child keeps appending to the same, now empty file."""
     if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
-        with contextlib.suppress(OSError):  # the copy is a courtesy; a full disk needs the room all the more
+        with contextlib.suppress(OSError):  # the copy is optional: on a full disk the space matters more
             shutil.copyfile(log, log.with_suffix(log.suffix + ".1"))
-        with contextlib.suppress(OSError):  # not even a disk that takes no change at all ends the children
+        with contextlib.suppress(OSError):  # a read-only disk must not end the children
             os.truncate(log, 0)

@@ -1,7 +1,7 @@
-"""What `up` has done by a process of its own before its daemon starts, because it needs Dagster: make the instance ready
-and end the runs whose process is gone.
+"""Prepares Dagster's instance and ends the runs whose process has died. `up` runs it before it starts the daemon.
 
-Prints the folder for DAGSTER_HOME as soon as it is ready, then a line for each run it ended.
+It is a separate process because it imports Dagster. It prints the folder for DAGSTER_HOME as soon as the folder is ready,
+then one line for each run it ended.
 """
 
 import sys
@@ -17,6 +17,7 @@ from dagster_offload.stages.catalog import recipes
 
 
 def main() -> None:
+    """Prepare the instance, then sweep. Raises `OffloadError`."""
     settings = load_settings()
     with open_ledger(settings) as ledger:
         print(prepare_instance(settings, ledger.conninfo), flush=True)

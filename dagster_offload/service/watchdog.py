@@ -1,8 +1,8 @@
-"""Ends the process groups of a supervisor that is gone, `kill -9` included: run as a script, standard library only.
+"""Ends the process groups of a dead supervisor, even after `kill -9`. Run as a script, standard library only.
 
-Its arguments are the groups (PGID) there are already. Standard input is a pipe of which only the supervisor holds the
-other end, so end-of-file means that it died. It says `+PGID` for a group it started and `-PGID` for one that has ended.
-A supervisor that ends its children itself leaves nothing to do here.
+The arguments are the existing groups (PGID). Standard input is a pipe from the supervisor: `+PGID` reports a group that
+it started, `-PGID` one that has ended. Only the supervisor holds the other end, so end-of-file means that it died. After
+a normal stop all groups have ended already.
 """
 
 import os
@@ -14,8 +14,9 @@ GRACE_SECONDS = 5.0
 
 
 def main() -> None:
+    """Wait for the end of the supervisor, then end its groups: SIGTERM, and SIGKILL after 5 s."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_IGN)  # we end when the supervisor does, and only then
+        signal.signal(signum, signal.SIG_IGN)  # the watchdog ends after the supervisor, not before
     groups = set(map(int, sys.argv[1:]))
     for line in sys.stdin:
         group = int(line[1:])
@@ -32,12 +33,12 @@ def main() -> None:
 
 
 def is_alive(group: int) -> bool:
-    """Whether any process of the group is left."""
+    """Whether any process of the group still runs."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # the number was given to somebody else's group
+    except PermissionError:  # the id now belongs to another user's group
         return False
     return True
 

@@ -24,7 +24,7 @@ def taken_port() -> Iterator[int]:
 def test_a_second_up_is_refused_and_shows_the_address_of_the_first(call: Call, library: Path) -> None:
     home = Path(os.environ["OFFLOAD_HOME"])
     with hold_up_lock(home) as lock:
-        lock.tell(RunningUp(os.getpid(), "http://127.0.0.1:3000"))
+        lock.write(RunningUp(os.getpid(), "http://127.0.0.1:3000"))
         assert running_up(home) == RunningUp(os.getpid(), "http://127.0.0.1:3000")
         result = call("up")
     assert result.exit_code == 2

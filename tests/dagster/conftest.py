@@ -1,4 +1,4 @@
-"""A whole edge for each test: Dagster's storages and a ledger in one real Postgres, a stand-in router, a small library."""
+"""A complete edge for each test: Dagster's storages and a ledger in one real Postgres, a stand-in router, a library."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.support.edge import Edge
 def dagster_template(
     postgres_url: str, ledger_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The name of a database with an empty ledger and Dagster's empty tables. Nothing stays connected to it."""
+    """The name of a database with an empty ledger and Dagster's empty tables. No connection to it stays open."""
     with new_database(postgres_url, ledger_template) as name:
         settings = load_settings(home=tmp_path_factory.mktemp("template"))
         folder = prepare_instance(settings, database_url(postgres_url, name))
@@ -30,7 +30,7 @@ def dagster_template(
 
 @pytest.fixture
 def database(postgres_url: str, dagster_template: str) -> Iterator[str]:
-    """The URL of a database of this test's own, for Dagster and the ledger."""
+    """The URL of a database for this test alone, with Dagster's tables and the ledger."""
     with new_database(postgres_url, dagster_template) as name:
         yield database_url(postgres_url, name)
 
@@ -59,8 +59,8 @@ compute_logs:
 
 @pytest.fixture
 def instance(settings: Settings, database: str) -> Iterator[dg.DagsterInstance]:
-    """The shipped instance, but for the capture of a step's output: a test that ends a step with an exception leaves
-    Dagster's `tail` processes to the garbage collector."""
+    """The shipped instance, without the capture of a step's output: after a step that ends with an exception, only the
+    garbage collector ends Dagster's `tail` processes."""
     folder = prepare_instance(settings, database)
     with (folder / "dagster.yaml").open("a") as shipped:
         shipped.write(NO_OUTPUT_CAPTURE)

@@ -1,4 +1,4 @@
-"""A person's click and a backfill through a real instance: what is done, recorded, waited for and refused."""
+"""Materialized selections and backfills in a real instance: results, events, waits and failures."""
 
 import threading
 import uuid
@@ -38,7 +38,7 @@ def event_types(edge: Edge, run_id: str) -> list[str]:
     ]
 
 
-def failure_words(result: dg.ExecuteInProcessResult) -> str:
+def failure_message(result: dg.ExecuteInProcessResult) -> str:
     (event,) = result.get_step_failure_events()
     data = event.step_failure_data.user_failure_data
     assert data is not None
@@ -54,7 +54,7 @@ def test_one_document_is_classified_and_summarized_under_the_run(three: Edge) ->
     assert len(three.router.completions()) == 2
 
 
-def test_a_range_is_recorded_document_by_document(three: Edge) -> None:
+def test_each_document_of_a_range_is_recorded(three: Edge) -> None:
     result = three.materialize("a.txt", "b.txt", stages=["summarize"])
     assert result.success
     assert three.partitions_done("summarize") == {"a.txt", "b.txt"}
@@ -62,11 +62,11 @@ def test_a_range_is_recorded_document_by_document(three: Edge) -> None:
     assert "STEP_OUTPUT" not in event_types(three, result.run_id)
 
 
-def test_all_three_assets_are_one_step_which_takes_the_text_first(edge: Edge) -> None:
+def test_all_three_assets_are_one_step_that_extracts_the_text_first(edge: Edge) -> None:
     edge.write(a="A letter about chairs.")
     edge.scan()
     edge.write(b="A contract about tables.")
-    with edge.ledger.transaction() as cur:  # as if the scan had been stopped before it extracted
+    with edge.ledger.transaction() as cur:  # as if the scan had been stopped before the extraction
         cur.execute("delete from outbox")
         cur.execute("delete from work_items where stage <> 'extract'")
         cur.execute("update work_items set state = 'pending', result_id = null, outcome = null")
@@ -77,7 +77,7 @@ def test_all_three_assets_are_one_step_which_takes_the_text_first(edge: Edge) ->
     assert {edge.materializations(stage)[0].run_id for stage in STAGE_NAMES} == {result.run_id}
 
 
-def test_the_text_is_taken_while_the_slot_is_away(three: Edge) -> None:
+def test_text_is_extracted_while_the_slot_is_unavailable(three: Edge) -> None:
     three.router.set(mode="cold")
     result = three.materialize("a.txt", stages=["extract"])
     assert result.success
@@ -85,7 +85,7 @@ def test_the_text_is_taken_while_the_slot_is_away(three: Edge) -> None:
     assert three.router.completions() == []
 
 
-def test_the_run_carries_host_and_boot(three: Edge) -> None:
+def test_the_run_is_tagged_with_host_and_boot(three: Edge) -> None:
     result = three.materialize("a.txt", stages=LLM)
     run = three.instance.get_run_by_id(result.run_id)
     assert run is not None
@@ -106,18 +106,18 @@ def test_each_document_gets_its_check_evaluation(three: Edge) -> None:
 
 
 @pytest.mark.rule("drain-5")
-def test_documents_a_drain_did_while_the_run_waited_are_recorded_under_the_run_without_a_call(three: Edge) -> None:
+def test_documents_that_a_drain_finished_during_a_wait_are_recorded_under_the_run_without_a_call(three: Edge) -> None:
     three.router.set(mode="cold")
-    run_id, waits = str(uuid.uuid4()), threading.Event()
+    run_id, is_waiting = str(uuid.uuid4()), threading.Event()
 
-    def hear(entry: dg.EventLogEntry) -> None:
+    def on_event(entry: dg.EventLogEntry) -> None:
         if entry.dagster_event is not None and entry.dagster_event.event_type_value == "STEP_UP_FOR_RETRY":
-            waits.set()
+            is_waiting.set()
 
-    three.instance.add_event_listener(run_id, hear)
+    three.instance.add_event_listener(run_id, on_event)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(three.materialize, "a.txt", "c.txt", stages=LLM, run_id=run_id)
-        assert waits.wait(30)
+        assert is_waiting.wait(30)
         three.router.set(mode="awake")
         with three.ledger.transaction() as cur:
             slots.try_again(cur, "deep", "the test woke it")
@@ -126,7 +126,7 @@ def test_documents_a_drain_did_while_the_run_waited_are_recorded_under_the_run_w
     assert drained.output_for_node("drain_backlog")["done"] == 3
     assert result.success
     log = [record.event_log_entry.user_message for record in three.instance.get_records_for_run(run_id).records]
-    assert [line for line in log if "0 of 3 documents are done; waits: deep is unavailable: upstream_cold" in line]
+    assert [line for line in log if "0 of 3 documents are done; waiting: deep is unavailable: upstream_cold" in line]
     for stage in LLM:
         of_run = [record for record in three.materializations(stage) if record.run_id == run_id]
         assert sorted(str(record.partition_key) for record in of_run) == ["a.txt", "b.txt", "c.txt"]
@@ -135,21 +135,21 @@ def test_documents_a_drain_did_while_the_run_waited_are_recorded_under_the_run_w
     assert sorted(call["outcome"] == "ok" for call in calls).count(True) == 6
 
 
-def test_no_event_of_an_asset_stands_without_its_partition(three: Edge) -> None:
+def test_every_event_of_an_asset_has_its_partition(three: Edge) -> None:
     three.materialize("a.txt", stages=LLM)
     three.materialize("a.txt", "c.txt")
     three.run_job("drain")
-    told: dict[str, set[str | None]] = {}
+    partitions: dict[str, set[str | None]] = {}
     for run in three.instance.get_runs():
         for record in three.instance.get_records_for_run(run.run_id).records:
             event = record.event_log_entry.dagster_event
             if event is not None and event.asset_key is not None:
-                told.setdefault(event.event_type_value, set()).add(event.partition)
+                partitions.setdefault(event.event_type_value, set()).add(event.partition)
     documents = {"a.txt", "b.txt", "c.txt"}
-    assert told["ASSET_MATERIALIZATION_PLANNED"] == told["ASSET_MATERIALIZATION"] == documents
+    assert partitions["ASSET_MATERIALIZATION_PLANNED"] == partitions["ASSET_MATERIALIZATION"] == documents
 
 
-def test_what_is_shown_of_a_document_is_not_stale(three: Edge) -> None:
+def test_a_materialization_has_the_current_code_version_and_metadata(three: Edge) -> None:
     three.run_job("drain")
     (record,) = three.materializations("classify", "a.txt")
     materialization = record.asset_materialization
@@ -162,54 +162,54 @@ def test_what_is_shown_of_a_document_is_not_stale(three: Edge) -> None:
     assert materialization.metadata["model_evidence"].value == "reported"
 
 
-def test_a_key_that_is_no_document_fails_by_name_and_leaves_no_trace(three: Edge) -> None:
+def test_a_key_without_a_document_fails_the_run_by_name_and_leaves_no_rows(three: Edge) -> None:
     three.instance.add_dynamic_partitions("documents", ["invented.txt"])
     result = three.materialize("invented.txt", stages=LLM)
     assert not result.success
-    assert failure_words(result) == "no such document: invented.txt"
+    assert failure_message(result) == "no such document: invented.txt"
     with three.ledger.transaction() as cur:
         assert cur.execute("select * from documents where key = 'invented.txt'").fetchall() == []
         assert cur.execute("select * from workers where kind = 'run'").fetchall() == []
     assert three.router.completions() == []
 
 
-def test_the_documents_beside_an_invented_key_are_done_all_the_same(three: Edge) -> None:
+def test_documents_beside_an_unknown_key_are_processed(three: Edge) -> None:
     three.instance.add_dynamic_partitions("documents", ["invented.txt"])
     result = three.materialize("c.txt", "invented.txt", stages=["classify"])
-    assert failure_words(result) == "no such document: invented.txt"
+    assert failure_message(result) == "no such document: invented.txt"
     assert three.partitions_done("classify") == {"c.txt"}
 
 
-def test_a_broken_file_fails_the_run_at_once_and_the_others_are_recorded(edge: Edge) -> None:
+def test_a_broken_file_fails_the_run_and_the_other_documents_are_recorded(edge: Edge) -> None:
     edge.write(good="A report about chairs.")
     assert edge.settings.library is not None
     (edge.settings.library / "broken.pdf").write_bytes(b"%PDF-1.7 this is no pdf")
     edge.scan()
     result = edge.materialize("broken.pdf", "good.txt", stages=LLM)
     assert not result.success
-    assert failure_words(result).startswith("1 of 2 documents cannot be done: broken.pdf: extract failed (")
+    assert failure_message(result).startswith("1 of 2 documents failed: broken.pdf: extract failed (")
     assert edge.partitions_done("classify") == {"good.txt"}
 
 
-def test_a_lost_slot_fails_the_run_with_the_way_out(three: Edge, settings: Settings) -> None:
+def test_a_lost_slot_fails_the_run_with_the_next_step(three: Edge, settings: Settings) -> None:
     small = SlotSettings(url=three.router.url, model="small")
     without = settings.model_copy(update={"deep": SlotSettings(), "primary": small})
     lost = Edge(without, three.ledger, three.instance, three.router, build_definitions(lambda: without))
     result = lost.materialize("a.txt", stages=LLM)
-    assert "dagster-offload slot forget deep" in failure_words(result)
+    assert "dagster-offload slot forget deep" in failure_message(result)
     assert three.router.completions() == []
     assert "STEP_UP_FOR_RETRY" not in event_types(three, result.run_id)
 
 
-def test_no_slot_at_all_fails_the_run_naming_the_settings(edge: Edge, settings: Settings) -> None:
+def test_a_run_without_any_slot_fails_and_names_the_setting(edge: Edge, settings: Settings) -> None:
     without = settings.model_copy(update={"deep": SlotSettings()})
     bare = Edge(without, edge.ledger, edge.instance, edge.router, build_definitions(lambda: without))
     bare.write(a="A letter.")
     bare.scan()
     result = bare.materialize("a.txt", stages=LLM)
-    assert "OFFLOAD_DEEP_URL" in failure_words(result)
+    assert "OFFLOAD_DEEP_URL" in failure_message(result)
 
 
-def test_nothing_is_pending_when_a_run_ends(three: Edge) -> None:
+def test_no_event_is_pending_when_a_run_ends(three: Edge) -> None:
     three.materialize("a.txt", "c.txt")
     assert three.ledger.run(outbox.count_pending) == 0

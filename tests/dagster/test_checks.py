@@ -1,4 +1,4 @@
-"""The asset check in words: how far the evidence for the served model goes."""
+"""The asset check: its result and description for each kind of evidence."""
 
 import pytest
 
@@ -8,25 +8,25 @@ QWEN = r"Qwen3\.6-27B"
 
 
 @pytest.mark.parametrize(
-    ("evidence", "served", "expected", "passed", "words"),
+    ("evidence", "served", "expected", "passed", "message"),
     [
         ("reported", "mlx/Qwen3.6-27B-8bit", QWEN, True, "reported: `mlx/Qwen3.6-27B-8bit`, as expected"),
         ("reported", "tiny-1b", QWEN, False, "reported: `tiny-1b`, which does not match"),
         ("reported", "tiny-1b", None, True, "no expected model is set"),
-        ("echoed", "qwen-macbook", QWEN, True, "which proves nothing"),
-        ("echoed", "Qwen3.6-27B", QWEN, True, "which matches what is expected"),
-        ("absent", None, QWEN, True, "nothing is verified"),
-        (None, None, QWEN, True, "no model was asked"),
+        ("echoed", "qwen-macbook", QWEN, True, "does not show which model answered"),
+        ("echoed", "Qwen3.6-27B", QWEN, True, "matches the expected model"),
+        ("absent", None, QWEN, True, "the model is not verified"),
+        (None, None, QWEN, True, "no model was called"),
     ],
 )
-def test_the_verdict_says_how_far_the_evidence_goes(
-    evidence: str | None, served: str | None, expected: str | None, passed: bool, words: str
+def test_the_description_names_the_evidence(
+    evidence: str | None, served: str | None, expected: str | None, passed: bool, message: str
 ) -> None:
     verdict = assess(evidence, served, expected)
     assert verdict.passed is passed
-    assert words in verdict.words
+    assert message in verdict.message
 
 
-def test_a_models_name_is_no_markdown() -> None:
-    words = assess("reported", "`![seen](https://evil.example/pixel.png)<img src=x>\x1b", None).words
-    assert "`'![seen](https://evil.example/pixel.png)<img src=x>\\x1b`" in words
+def test_a_model_name_is_not_rendered_as_markdown() -> None:
+    message = assess("reported", "`![seen](https://evil.example/pixel.png)<img src=x>\x1b", None).message
+    assert "`'![seen](https://evil.example/pixel.png)<img src=x>\\x1b`" in message

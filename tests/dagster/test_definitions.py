@@ -1,4 +1,4 @@
-"""The front door: what Dagster is shown, and that looking at it opens nothing."""
+"""The definitions that Dagster loads. Their import reads no settings and opens no connection."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from dagster_offload.definitions import build_definitions, defs
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_graph_is_the_one_others_rely_on() -> None:
+def test_the_asset_graph_is_unchanged() -> None:
     graph = defs.resolve_asset_graph()
     assert {
         key.to_user_string(): {
@@ -52,7 +52,7 @@ def test_the_graph_is_the_one_others_rely_on() -> None:
     }
 
 
-def test_jobs_and_sensors_have_their_names_and_sensors_run_by_default() -> None:
+def test_jobs_and_sensors_keep_their_names_and_sensors_run_by_default() -> None:
     repository = defs.get_repository_def()
     assert sorted(job.name for job in repository.get_all_jobs()) == ["__ASSET_JOB", "drain", "scan"]
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
@@ -64,14 +64,14 @@ def test_jobs_and_sensors_have_their_names_and_sensors_run_by_default() -> None:
     assert {sensor.minimum_interval_seconds for sensor in sensors.values()} == {1}
 
 
-def test_drain_and_scan_are_no_asset_jobs_and_run_in_one_process() -> None:
+def test_drain_and_scan_are_op_jobs_that_run_in_one_process() -> None:
     for name in ("drain", "scan"):
         job = defs.resolve_job_def(name)
         assert not job.asset_layer.executable_asset_keys
         assert job.executor_def is dg.in_process_executor
 
 
-def test_several_libraries_stand_side_by_side() -> None:
+def test_definitions_of_two_libraries_do_not_overlap() -> None:
     other = build_definitions(schema="second", asset_key_prefix=["second"], partitions_name="second_documents")
     graph = other.resolve_asset_graph()
     assert dg.AssetKey(["second", "summary"]) in graph.get_all_asset_keys()
@@ -82,7 +82,7 @@ def test_several_libraries_stand_side_by_side() -> None:
 
 
 def test_importing_reads_no_settings_and_opens_no_connection() -> None:
-    # A URL without its model and a home that cannot be made: whoever reads these settings or opens Postgres raises.
+    # A URL without a model, and a home that cannot be created: reading the settings or opening Postgres would raise.
     script = (
         "import socket, warnings\n"
         "warnings.simplefilter('error')\n"

@@ -1,4 +1,4 @@
-"""Job `drain` and its sensor: when a drain is launched, and what is said when it is not."""
+"""Job `drain` and its sensor: when the sensor launches a drain, and the skip reason when it does not."""
 
 import os
 
@@ -33,47 +33,47 @@ def with_settings(edge: Edge, settings: Settings) -> Edge:
     return Edge(settings, edge.ledger, edge.instance, edge.router, build_definitions(lambda: settings))
 
 
-def test_a_slot_that_answers_and_due_documents_launch_a_drain(two: Edge) -> None:
+def test_the_sensor_launches_a_drain_if_the_slot_answers_and_documents_are_due(two: Edge) -> None:
     request = tick(two)
     assert isinstance(request, dg.RunRequest)
     assert RAN_ON_TAG in request.tags
 
 
-def test_without_a_deep_slot_nothing_is_launched(two: Edge, settings: Settings) -> None:
+def test_the_sensor_launches_nothing_without_a_deep_slot(two: Edge, settings: Settings) -> None:
     never_seen = settings.model_copy(update={"deep": SlotSettings()})
     with two.ledger.transaction() as cur:
         slots.forget(cur, "deep")
     assert "no deep slot is configured" in str(tick(with_settings(two, never_seen)))
 
 
-def test_a_lost_slot_is_said_with_the_way_out(two: Edge, settings: Settings) -> None:
+def test_a_lost_slot_is_reported_with_the_next_step(two: Edge, settings: Settings) -> None:
     lost = settings.model_copy(update={"deep": SlotSettings()})
     assert "dagster-offload slot forget deep" in str(tick(with_settings(two, lost)))
 
 
-def test_an_empty_backlog_is_said_and_the_slot_is_left_in_peace(edge: Edge) -> None:
+def test_an_empty_backlog_is_reported_without_a_request_to_the_slot(edge: Edge) -> None:
     assert tick(edge) == "nothing is due: 0 documents due, 0 deferred"
     assert edge.router.log()["requests"] == []
 
 
-def test_a_red_probe_is_said_with_the_numbers(two: Edge) -> None:
+def test_a_failed_probe_is_reported_with_the_backlog(two: Edge) -> None:
     two.router.set(mode="cold")
-    words = str(tick(two))
-    assert "health probe" in words
-    assert "2 documents due, 0 deferred" in words
+    reason = str(tick(two))
+    assert "health probe" in reason
+    assert "2 documents due, 0 deferred" in reason
 
 
-def test_a_healthy_slot_that_refuses_costs_no_run(two: Edge) -> None:
+def test_a_healthy_slot_that_refuses_calls_launches_no_run(two: Edge) -> None:
     two.router.set(mode="busy")
     assert two.run_job("drain").output_for_node("drain_backlog")["reason"]
     two.router.set(health="green")
-    words = str(tick(two))
-    assert "editor_busy" in words
+    reason = str(tick(two))
+    assert "editor_busy" in reason
     assert two.instance.get_runs_count(dg.RunsFilter(job_name="drain")) == 1
 
 
 @pytest.mark.rule("breaker-2")
-def test_the_sensor_runs_the_trial_itself_and_launches_when_it_is_answered(two: Edge) -> None:
+def test_the_sensor_runs_the_trial_and_launches_a_drain_if_it_succeeds(two: Edge) -> None:
     two.router.set(mode="busy")
     two.run_job("drain")
     two.router.set(mode="awake")
@@ -82,7 +82,7 @@ def test_the_sensor_runs_the_trial_itself_and_launches_when_it_is_answered(two: 
 
 
 @pytest.mark.rule("drain-3")
-def test_a_live_drain_is_judged_by_its_workers_heartbeat(two: Edge) -> None:
+def test_the_heartbeat_of_its_worker_shows_whether_a_drain_is_alive(two: Edge) -> None:
     with Worker(two.ledger, "drain", ("classify",)):
         assert "1 drain is running" in str(tick(two))
     assert isinstance(tick(two), dg.RunRequest)
@@ -91,24 +91,24 @@ def test_a_live_drain_is_judged_by_its_workers_heartbeat(two: Edge) -> None:
 @pytest.mark.parametrize(
     "status", [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
 )
-def test_a_run_that_is_about_to_start_counts_as_live(two: Edge, status: dg.DagsterRunStatus) -> None:
+def test_no_drain_is_launched_while_another_is_starting(two: Edge, status: dg.DagsterRunStatus) -> None:
     two.start_run(status)
-    words = str(tick(two))
-    assert f"of drain is {status.value.lower()}" in words
-    assert "2 documents due, 0 deferred" in words
+    reason = str(tick(two))
+    assert f"of drain is {status.value.lower()}" in reason
+    assert "2 documents due, 0 deferred" in reason
 
 
-def test_a_run_that_a_power_cut_left_started_stops_nothing(two: Edge) -> None:
+def test_a_run_left_started_by_a_power_cut_does_not_stop_the_next_drain(two: Edge) -> None:
     two.make_run_older(two.start_run(dg.DagsterRunStatus.STARTED), minutes=1)
     assert isinstance(tick(two), dg.RunRequest)
 
 
-def test_settings_that_are_wrong_are_said_and_do_not_fail_the_tick(two: Edge, settings: Settings) -> None:
+def test_wrong_settings_are_reported_and_do_not_fail_the_tick(two: Edge, settings: Settings) -> None:
     wrong = settings.model_copy(update={"deep": settings.deep.model_copy(update={"model": None})})
     assert "OFFLOAD_DEEP_MODEL" in str(tick(with_settings(two, wrong)))
 
 
-def test_events_that_no_run_told_are_told_by_the_sensor(two: Edge) -> None:
+def test_the_sensor_reports_events_that_no_run_reported(two: Edge) -> None:
     two.run_job("drain")
     with two.ledger.transaction() as cur:
         cur.execute("update outbox set told_at = null")
@@ -126,25 +126,25 @@ def test_a_drain_records_each_document_under_its_run(two: Edge) -> None:
         }
 
 
-def test_a_drain_takes_one_stage_and_a_limit(two: Edge) -> None:
+def test_a_drain_accepts_one_stage_and_a_limit(two: Edge) -> None:
     two.run_job("drain", stage="classify", limit=1)
     assert len(two.partitions_done("classify")) == 1
     assert two.partitions_done("summarize") == set()
 
 
-def test_a_drain_whose_slot_goes_away_ends_and_keeps_the_deferral(two: Edge) -> None:
+def test_a_drain_ends_when_its_slot_becomes_unavailable_and_keeps_the_deferral(two: Edge) -> None:
     two.router.set(mode="cold")
     result = two.run_job("drain")
     assert result.success
     summary = result.output_for_node("drain_backlog")
     assert (summary["done"], summary["failed"], summary["is_slot_unavailable"]) == (0, 0, True)
-    # The second document was asked for at the same moment, or not at all; both are left with a stage nobody touched.
+    # The call for the second document was sent at the same moment, or not at all. Both documents have a stage left.
     assert summary["deferred"] in (1, 2)
     assert summary["left"] == 2
     assert "upstream_cold" in summary["reason"]
 
 
-def test_a_drain_in_this_process_stands_in_the_ui_and_returns_its_summary(two: Edge) -> None:
+def test_a_drain_in_this_process_appears_in_the_ui_and_returns_its_summary(two: Edge) -> None:
     end = run_in_process(two.defs, two.instance, "drain", stage="classify")
     assert end.summary["done"] == 2
     run = two.instance.get_run_by_id(end.run_id)
@@ -154,6 +154,6 @@ def test_a_drain_in_this_process_stands_in_the_ui_and_returns_its_summary(two: E
     assert run.tags[REPOSITORY_TAG] == "__repository__@dagster-offload"
 
 
-def test_a_refused_drain_in_this_process_raises_the_refusal_itself(two: Edge) -> None:
+def test_a_refused_drain_in_this_process_raises_the_refusal(two: Edge) -> None:
     with pytest.raises(DrainRefused, match="'extract' is not a drain stage"):
         run_in_process(two.defs, two.instance, "drain", stage="extract")

@@ -1,4 +1,4 @@
-"""The outbox to Dagster: the batch is what `log_event` would have stored, at least once, and not twice where it can be known."""
+"""Reports to Dagster: a batch stores what `log_event` stores, at least once, and only once if that can be checked."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -50,13 +50,13 @@ def reporter(edge: Edge, **changes: Any) -> EventReporter:
 
 
 def finished(edge: Edge, count: int = 3) -> None:
-    """Leave `count` extracted documents in the outbox that Dagster has not been told of."""
+    """Leave the events of `count` extracted documents pending in the outbox."""
     edge.write(**{f"d{number}": f"Letter number {number}." for number in range(count)})
     edge.scan()
-    untell(edge)
+    make_events_pending(edge)
 
 
-def untell(edge: Edge) -> None:
+def make_events_pending(edge: Edge) -> None:
     for key in KEYS.values():
         edge.instance.wipe_assets([key])
     with edge.ledger.transaction() as cur:
@@ -64,7 +64,7 @@ def untell(edge: Edge) -> None:
 
 
 def test_a_batch_stores_what_log_event_stores(edge: Edge) -> None:
-    """The contract of the one internal call: if Dagster changes what an event is, this fails before users see it."""
+    """The contract of the internal call: fails if a new version of Dagster stores events in another form."""
     materialization = events.materialization(PENDING, KEYS, {"summarize": PENDING.recipe}, None)
 
     @dg.op(name="drain_backlog")
@@ -88,9 +88,9 @@ def test_a_batch_stores_what_log_event_stores(edge: Edge) -> None:
     assert edge.instance.get_event_tags_for_asset(KEYS["summarize"], filter_tags={RESULT_TAG: "7"}) is not None
 
 
-def test_a_batch_is_seen_wherever_dagster_shows_partitions(edge: Edge) -> None:
+def test_a_batch_appears_in_every_query_for_partitions(edge: Edge) -> None:
     finished(edge)
-    reporter(edge).tell()
+    reporter(edge).report()
     partitions = dg.DynamicPartitionsDefinition(name="documents")
     names = ["d0.txt", "d1.txt", "d2.txt"]
     statuses = edge.instance.get_status_by_partition(KEYS["extract"], names, partitions)
@@ -104,9 +104,9 @@ def test_a_batch_is_seen_wherever_dagster_shows_partitions(edge: Edge) -> None:
     assert edge.instance.has_asset_key(KEYS["extract"])
 
 
-def test_metadata_says_what_a_person_asks() -> None:
-    told = events.materialization(PENDING, KEYS, {"summarize": PENDING.recipe}, None)
-    assert {name: value.value for name, value in told.metadata.items()} == {
+def test_metadata_shows_the_record_and_how_it_was_made() -> None:
+    shown = events.materialization(PENDING, KEYS, {"summarize": PENDING.recipe}, None)
+    assert {name: value.value for name, value in shown.metadata.items()} == {
         "preview": "Three chairs.",
         "key_points": ["one", "two"],
         "path": PENDING.document,
@@ -126,10 +126,10 @@ def test_metadata_says_what_a_person_asks() -> None:
     }
 
 
-def test_metadata_says_how_much_of_a_long_document_was_read() -> None:
+def test_metadata_shows_how_much_of_a_long_document_was_read() -> None:
     beginning = replace(PENDING, stage="classify", value={"category": "report", "parts": 400, "parts_read": 1})
-    told = events.materialization(beginning, KEYS, {}, None).metadata
-    assert (told["parts"].value, told["parts_read"].value) == (400, 1)
+    shown = events.materialization(beginning, KEYS, {}, None).metadata
+    assert (shown["parts"].value, shown["parts_read"].value) == (400, 1)
 
 
 def test_an_event_carries_result_data_version_and_code_version() -> None:
@@ -140,46 +140,46 @@ def test_an_event_carries_result_data_version_and_code_version() -> None:
     assert outdated["dagster/code_version"] == PENDING.recipe
 
 
-def test_an_event_in_doubt_that_stands_already_is_not_sent_twice(edge: Edge) -> None:
+def test_an_event_in_doubt_that_was_stored_is_not_sent_again(edge: Edge) -> None:
     finished(edge)
-    reporter(edge).tell()
-    with edge.ledger.transaction() as cur:  # the crash: stored, and not yet marked as told
+    reporter(edge).report()
+    with edge.ledger.transaction() as cur:  # a crash after the event was stored and before it was marked as reported
         cur.execute("update outbox set told_at = null")
-    assert reporter(edge).tell() == 3
+    assert reporter(edge).report() == 3
     assert len(edge.materializations("extract")) == 3
 
 
-def test_an_event_in_doubt_that_does_not_stand_is_sent(edge: Edge) -> None:
+def test_an_event_in_doubt_that_was_not_stored_is_sent(edge: Edge) -> None:
     finished(edge)
-    edge.ledger.run(outbox.pending_events)  # the crash: marked as being sent, and not stored
-    assert reporter(edge).tell() == 3
+    edge.ledger.run(outbox.pending_events)  # a crash after the event was marked as being sent and before it was stored
+    assert reporter(edge).report() == 3
     assert len(edge.materializations("extract")) == 3
 
 
-def test_the_same_result_under_another_run_is_no_repeat(edge: Edge) -> None:
+def test_the_same_result_is_reported_under_another_run(edge: Edge) -> None:
     finished(edge, 1)
-    reporter(edge).tell()
+    reporter(edge).report()
     other = edge.scan().run_id
     edge.ledger.run(outbox.report_under_run, other, ["d0.txt"], ["extract"])
     edge.ledger.run(outbox.pending_events)
-    reporter(edge).tell()
+    reporter(edge).report()
     assert edge.materializations("extract")[0].run_id == other
     assert len(edge.materializations("extract")) == 2
 
 
-def test_only_one_flusher_is_at_work(edge: Edge) -> None:
+def test_only_one_process_reports_at_a_time(edge: Edge) -> None:
     finished(edge)
-    with outbox.flushing(edge.ledger) as is_ours:
-        assert is_ours
-        assert reporter(edge).tell() is None
-    assert reporter(edge).tell() == 3
+    with outbox.flushing(edge.ledger) as has_lock:
+        assert has_lock
+        assert reporter(edge).report() is None
+    assert reporter(edge).report() == 3
 
 
-def test_what_a_deleted_run_made_is_told_without_a_run(edge: Edge) -> None:
+def test_events_of_a_deleted_run_are_reported_without_a_run(edge: Edge) -> None:
     finished(edge)
     for run in edge.instance.get_runs():
         edge.instance.delete_run(run.run_id)
-    reporter(edge).tell()
+    reporter(edge).report()
     assert {record.run_id for record in edge.materializations("extract")} == {""}
     assert edge.partitions_done("extract") == {"d0.txt", "d1.txt", "d2.txt"}
 
@@ -196,30 +196,30 @@ def test_without_the_internal_call_a_run_records_its_events_by_log_event(
     }
 
 
-def test_more_than_a_batch_is_told_in_one_go(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_report_sends_more_than_one_batch(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "PENDING", 3)
     monkeypatch.setattr(events, "BATCH", 2)
     finished(edge, 5)
-    assert reporter(edge).tell() == 5
+    assert reporter(edge).report() == 5
     assert edge.ledger.run(outbox.count_pending) == 0
 
 
-def test_a_tick_tells_for_a_limited_time(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tick_reports_for_a_limited_time(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "BATCH", 2)
     finished(edge, 5)
-    assert reporter(edge).tell(seconds=0) == 2
+    assert reporter(edge).report(seconds=0) == 2
     assert edge.ledger.run(outbox.count_pending) == 3
 
 
-def test_no_harmful_character_reaches_dagsters_pages() -> None:
-    """A document's own name is its partition, which Dagster shows as it is."""
-    drives = "\x1b[2J\u202e"
+def test_no_control_character_reaches_dagsters_pages() -> None:
+    """The document's name is also its partition key, which Dagster shows unescaped."""
+    controls = "\x1b[2J\u202e"
     hostile = replace(
         PENDING,
-        document=f"rent{drives}.txt",
-        value={"title": f"Rent{drives}", "summary": f"Due.{drives}\nOn Monday.", "key_points": [drives]},
-        served_model=f"model{drives}",
-        reused_from=f"other{drives}",
+        document=f"rent{controls}.txt",
+        value={"title": f"Rent{controls}", "summary": f"Due.{controls}\nOn Monday.", "key_points": [controls]},
+        served_model=f"model{controls}",
+        reused_from=f"other{controls}",
     )
     shown = events.materialization(hostile, KEYS, {"summarize": PENDING.recipe}, None).metadata
     for name, entry in shown.items():

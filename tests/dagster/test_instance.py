@@ -1,4 +1,4 @@
-"""The home's Dagster instance: the file that is written for it, and what it says."""
+"""The Dagster instance of a home: the file that is written for it, and its settings."""
 
 import stat
 from pathlib import Path
@@ -13,7 +13,7 @@ from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages.graph import GRAPH
 
 
-def test_the_file_is_private_and_names_the_database_in_dagsters_dialect(tmp_path: Path, empty_url: str) -> None:
+def test_the_file_is_private_and_has_the_database_url_in_dagsters_form(tmp_path: Path, empty_url: str) -> None:
     settings = load_settings(home=tmp_path)
     folder = prepare_instance(settings, empty_url)
     assert folder == dagster_home(settings)
@@ -22,16 +22,16 @@ def test_the_file_is_private_and_names_the_database_in_dagsters_dialect(tmp_path
     assert 'postgres_url: "postgresql+psycopg2://' in file.read_text()
 
 
-def test_a_file_of_the_owners_own_is_left_alone(tmp_path: Path, empty_url: str) -> None:
+def test_a_file_of_the_user_is_not_changed(tmp_path: Path, empty_url: str) -> None:
     settings = load_settings(home=tmp_path)
     file = prepare_instance(settings, empty_url) / "dagster.yaml"
-    mine = "\n".join(file.read_text().splitlines()[1:])
-    file.write_text(mine)
+    own_content = "\n".join(file.read_text().splitlines()[1:])
+    file.write_text(own_content)
     prepare_instance(settings, empty_url)
-    assert file.read_text() == mine
+    assert file.read_text() == own_content
 
 
-def test_a_file_of_ours_follows_the_database(tmp_path: Path, empty_url: str) -> None:
+def test_our_file_is_updated_with_the_database(tmp_path: Path, empty_url: str) -> None:
     settings = load_settings(home=tmp_path)
     prepare_instance(settings, empty_url)
     file = prepare_instance(settings, make_conninfo(empty_url, connect_timeout=7)) / "dagster.yaml"
@@ -39,7 +39,7 @@ def test_a_file_of_ours_follows_the_database(tmp_path: Path, empty_url: str) -> 
     assert [entry.name for entry in dagster_home(settings).iterdir()] == ["dagster.yaml"]
 
 
-def test_dagsters_tables_stay_apart_whoever_comes_first(tmp_path: Path, empty_url: str) -> None:
+def test_dagsters_tables_have_their_own_schema_in_either_order_of_creation(tmp_path: Path, empty_url: str) -> None:
     settings = load_settings(home=tmp_path, postgres_url=empty_url)
     with open_instance(settings) as instance:
         instance.add_dynamic_partitions("documents", ["a.txt"])
@@ -52,7 +52,7 @@ def test_dagsters_tables_stay_apart_whoever_comes_first(tmp_path: Path, empty_ur
         assert instance.get_dynamic_partitions("documents") == ["a.txt"]
 
 
-def test_the_instance_keeps_a_lane_for_drains_and_sends_nothing_home(settings: Settings) -> None:
+def test_the_instance_reserves_runs_for_drains_and_sends_no_telemetry(settings: Settings) -> None:
     with open_instance(settings) as instance:
         assert isinstance(instance.run_coordinator, dg.QueuedRunCoordinator)
         queue = instance.get_concurrency_config().run_queue_config

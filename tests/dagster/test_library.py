@@ -1,4 +1,4 @@
-"""Job `scan` and its sensor: partitions equal to documents, and a scan only when something differs."""
+"""Job `scan` and its sensor: one partition per document, and a scan only when the library differs."""
 
 import json
 import time
@@ -19,13 +19,13 @@ def tick(edge: Edge, cursor: str | None = None) -> dg.RunRequest | str:
 
 
 def settle(edge: Edge) -> None:
-    """Let the last scan lie far enough behind the files' times to trust their stats."""
+    """Date the last scan long enough after the files' changes that their sizes and times can be trusted."""
     with edge.ledger.transaction() as cur:
         cur.execute("update documents set digested_at = digested_at + interval '1 minute'")
 
 
 @pytest.mark.rule("library-4")
-def test_a_scan_makes_the_partitions_equal_to_the_documents(edge: Edge) -> None:
+def test_after_a_scan_each_document_has_one_partition(edge: Edge) -> None:
     edge.write(a="One.", b="Two.", c="Three.")
     edge.scan()
     assert edge.instance.get_dynamic_partitions("documents") == ["a.txt", "b.txt", "c.txt"]
@@ -42,7 +42,7 @@ def test_a_scan_makes_the_partitions_equal_to_the_documents(edge: Edge) -> None:
     }
 
 
-def test_a_scan_takes_the_text_under_its_own_run(edge: Edge) -> None:
+def test_a_scan_records_the_text_under_its_own_run(edge: Edge) -> None:
     edge.write(a="One.", b="Two.")
     run_id = edge.scan().run_id
     assert {(m.run_id, m.partition_key) for m in edge.materializations("extract")} == {
@@ -64,7 +64,7 @@ def test_a_copied_file_is_recorded_under_the_scan_that_found_it(edge: Edge) -> N
     assert len(edge.router.completions()) == 2
 
 
-def test_a_library_that_is_gone_fails_the_scan_and_changes_nothing(edge: Edge) -> None:
+def test_a_missing_library_fails_the_scan_and_changes_nothing(edge: Edge) -> None:
     edge.write(a="One.")
     edge.scan()
     assert edge.settings.library is not None
@@ -86,32 +86,32 @@ def test_an_emptied_library_is_refused_until_a_person_accepts_it(edge: Edge) -> 
     assert edge.instance.get_dynamic_partitions("documents") == []
 
 
-def test_a_new_file_launches_a_scan_that_says_why(edge: Edge) -> None:
+def test_a_new_file_launches_a_scan_tagged_with_the_reason(edge: Edge) -> None:
     edge.write(a="One.")
     request = tick(edge)
     assert isinstance(request, dg.RunRequest)
     assert request.tags["dagster_offload/why"] == "1 new or changed, 0 gone, of 1 files"
 
 
-def test_an_unchanged_library_is_said_and_launches_nothing(edge: Edge) -> None:
+def test_an_unchanged_library_is_reported_and_launches_nothing(edge: Edge) -> None:
     edge.write(a="One.")
     edge.scan()
     settle(edge)
-    assert tick(edge) == "the library is as the ledger has it; 0 documents wait for extraction"
+    assert tick(edge) == "the library is unchanged; 0 documents are due for extraction"
 
 
-def test_between_two_looks_the_library_is_left_alone(edge: Edge) -> None:
+def test_the_library_is_not_checked_before_the_interval_is_over(edge: Edge) -> None:
     edge.write(a="One.")
-    assert "next look at the library in" in str(tick(edge, json.dumps({"looked_at": time.time()})))
+    assert "next check of the library in" in str(tick(edge, json.dumps({"looked_at": time.time()})))
     assert isinstance(tick(edge, LONG_AGO), dg.RunRequest)
 
 
-def test_a_clock_that_was_set_back_stops_no_look(edge: Edge) -> None:
+def test_a_clock_that_was_set_back_does_not_stop_the_checks(edge: Edge) -> None:
     edge.write(a="One.")
     assert isinstance(tick(edge, json.dumps({"looked_at": time.time() + 1e6})), dg.RunRequest)
 
 
-def test_extraction_that_is_due_launches_a_scan(edge: Edge) -> None:
+def test_due_extraction_launches_a_scan(edge: Edge) -> None:
     edge.write(a="One.")
     edge.scan()
     settle(edge)
@@ -119,22 +119,22 @@ def test_extraction_that_is_due_launches_a_scan(edge: Edge) -> None:
         cur.execute("update work_items set state = 'pending' where stage = 'extract'")
     request = tick(edge)
     assert isinstance(request, dg.RunRequest)
-    assert request.tags["dagster_offload/why"] == "1 document waits for extraction"
+    assert request.tags["dagster_offload/why"] == "1 document is due for extraction"
 
 
-def test_a_scan_at_work_is_waited_for(edge: Edge) -> None:
+def test_no_second_scan_is_launched_beside_a_running_one(edge: Edge) -> None:
     edge.write(a="One.")
     with Worker(edge.ledger, "scan", ("extract",)):
-        assert "1 scan is at work" in str(tick(edge))
+        assert "a scan is running" in str(tick(edge))
 
 
-def test_a_missing_library_is_said_and_does_not_fail_the_tick(edge: Edge) -> None:
+def test_a_missing_library_is_reported_and_does_not_fail_the_tick(edge: Edge) -> None:
     assert edge.settings.library is not None
     edge.settings.library.rmdir()
     assert str(edge.settings.library) in str(tick(edge))
 
 
-def test_a_scan_that_was_refused_is_not_launched_again_for_the_same_files(edge: Edge) -> None:
+def test_a_refused_scan_is_not_launched_again_for_the_same_files(edge: Edge) -> None:
     edge.write(a="One.")
     edge.scan()
     assert edge.settings.library is not None
@@ -143,6 +143,6 @@ def test_a_scan_that_was_refused_is_not_launched_again_for_the_same_files(edge: 
     assert isinstance(request, dg.RunRequest)
     job = edge.defs.resolve_job_def("scan")
     assert not job.execute_in_process(instance=edge.instance, tags=request.tags, raise_on_error=False).success
-    assert "failed, see why there" in str(tick(edge))
+    assert "failed: see its log" in str(tick(edge))
     edge.write(b="Two.")
     assert isinstance(tick(edge), dg.RunRequest)

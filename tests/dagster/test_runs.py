@@ -1,4 +1,4 @@
-"""After a crash or a reboot: `sweep` ends the runs nobody works on, and no other."""
+"""After a crash or a reboot, `sweep` ends the runs whose process has died, and no other run."""
 
 import os
 import subprocess
@@ -37,19 +37,19 @@ def reporter(edge: Edge) -> EventReporter:
 
 
 def status(edge: Edge, run_id: str) -> str:
-    found = edge.instance.get_run_by_id(run_id)
-    assert found is not None
-    return found.status.value
+    stored = edge.instance.get_run_by_id(run_id)
+    assert stored is not None
+    return stored.status.value
 
 
-def test_a_run_of_the_boot_before_is_failed_and_said_so(edge: Edge) -> None:
+def test_a_run_from_before_the_reboot_fails_with_that_reason(edge: Edge) -> None:
     dead = run(edge, {RAN_ON_TAG: str(RanOn(host_name(), "the boot before", os.getpid(), "1"))})
-    (told,) = sweep(reporter(edge))
+    (line,) = sweep(reporter(edge))
     assert status(edge, dead) == "FAILURE"
-    assert told == f"run {dead[:8]} (drain) was STARTED: this machine was restarted while it ran"
+    assert line == f"run {dead[:8]} (drain) was STARTED: this machine was restarted while it ran"
 
 
-def test_a_run_whose_process_was_killed_is_failed(edge: Edge, other_process: "subprocess.Popen[bytes]") -> None:
+def test_a_run_whose_process_was_killed_fails(edge: Edge, other_process: "subprocess.Popen[bytes]") -> None:
     dead = run(edge, run_tags(other_process.pid))
     assert sweep(reporter(edge)) == []
     other_process.kill()
@@ -58,20 +58,20 @@ def test_a_run_whose_process_was_killed_is_failed(edge: Edge, other_process: "su
     assert status(edge, dead) == "FAILURE"
 
 
-def test_a_process_that_got_the_same_id_later_is_not_taken_for_the_run(edge: Edge) -> None:
+def test_a_later_process_with_the_same_id_is_not_mistaken_for_the_run(edge: Edge) -> None:
     dead = run(edge, {RAN_ON_TAG: str(RanOn(host_name(), boot_id(), os.getpid(), "1"))})
     sweep(reporter(edge))
     assert status(edge, dead) == "FAILURE"
 
 
-def test_a_run_that_waits_without_a_worker_is_left_alone(edge: Edge) -> None:
+def test_a_waiting_run_without_a_worker_is_not_ended(edge: Edge) -> None:
     waiting = run(edge, run_tags(os.getpid()))
     edge.make_run_older(waiting, minutes=60)
     assert sweep(reporter(edge)) == []
     assert status(edge, waiting) == "STARTED"
 
 
-def test_a_run_of_another_host_is_left_to_it(edge: Edge) -> None:
+def test_a_run_of_another_host_is_not_ended(edge: Edge) -> None:
     theirs = run(edge, {RAN_ON_TAG: str(RanOn("another-host", "another boot"))})
     edge.make_run_older(theirs, minutes=60)
     assert sweep(reporter(edge)) == []
@@ -86,36 +86,38 @@ def test_a_run_of_another_host_is_left_to_it(edge: Edge) -> None:
         (dg.DagsterRunStatus.CANCELING, "CANCELED"),
     ],
 )
-def test_a_run_that_never_reached_its_step_is_given_up(edge: Edge, before: dg.DagsterRunStatus, after: str) -> None:
+def test_a_run_that_never_reached_its_step_is_ended(edge: Edge, before: dg.DagsterRunStatus, after: str) -> None:
     stepless = run(edge, {}, before)
     edge.make_run_older(stepless, minutes=4)
     sweep(reporter(edge))
     assert status(edge, stepless) == after
 
 
-def test_a_run_that_is_just_starting_is_left_alone(edge: Edge) -> None:
+def test_a_run_that_is_starting_is_not_ended(edge: Edge) -> None:
     starting = run(edge, {}, dg.DagsterRunStatus.STARTING)
     assert sweep(reporter(edge)) == []
     assert status(edge, starting) == "STARTING"
 
 
-def test_a_run_a_sensor_launched_that_died_before_its_step_is_given_up(edge: Edge) -> None:
-    stepless = run(edge, run_tags())  # host and boot, as the sensors tag what they launch: no process yet
+def test_a_sensors_run_that_died_before_its_step_is_ended(edge: Edge) -> None:
+    stepless = run(edge, run_tags())  # sensors tag host and boot; there is no process yet
     edge.make_run_older(stepless, minutes=4)
     young = run(edge, run_tags())
-    (told,) = sweep(reporter(edge))
-    assert told == f"run {stepless[:8]} (drain) was STARTED: it never reached its first step"
+    (line,) = sweep(reporter(edge))
+    assert line == f"run {stepless[:8]} (drain) was STARTED: it never reached its first step"
     assert (status(edge, stepless), status(edge, young)) == ("FAILURE", "STARTED")
 
 
-def test_a_queued_run_keeps_its_turn(edge: Edge) -> None:
+def test_a_queued_run_is_not_ended(edge: Edge) -> None:
     queued = run(edge, {}, dg.DagsterRunStatus.QUEUED)
     edge.make_run_older(queued, minutes=600)
     assert sweep(reporter(edge)) == []
     assert status(edge, queued) == "QUEUED"
 
 
-def test_before_this_boot_counts_only_where_no_other_host_works(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_older_than_the_boot_is_ended_only_if_no_other_host_works(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dagster_offload.defs import runs
 
     early = run(edge, {}, dg.DagsterRunStatus.STARTED)
@@ -129,7 +131,7 @@ def test_before_this_boot_counts_only_where_no_other_host_works(edge: Edge, monk
 
 @pytest.fixture
 def dead_waiting_run(edge: Edge) -> str:
-    """A run that waited for a.txt when its process died."""
+    """A run whose process died while it waited for a.txt."""
     edge.write(a="Invoice for 3 chairs. Total 300 EUR.")
     edge.scan()
     dead = run(edge, {RAN_ON_TAG: str(RanOn(host_name(), "the boot before", 1, "1"))})
@@ -141,25 +143,25 @@ def last_message(edge: Edge, run_id: str) -> str:
     return edge.instance.get_records_for_run(run_id, ascending=False, limit=1).records[0].event_log_entry.message
 
 
-def test_a_run_that_waited_when_its_process_died_is_cancelled_in_words(edge: Edge, dead_waiting_run: str) -> None:
+def test_a_run_that_died_while_waiting_is_cancelled_with_a_message(edge: Edge, dead_waiting_run: str) -> None:
     (line,) = sweep(reporter(edge))
     assert status(edge, dead_waiting_run) == "CANCELED"
-    assert line == f"run {dead_waiting_run[:8]} (drain) waited, its documents stay due: it is reported as cancelled"
+    assert (
+        line == f"run {dead_waiting_run[:8]} (drain) was waiting and its documents are still due: reported as cancelled"
+    )
     assert last_message(edge, dead_waiting_run) == (
-        "this machine was restarted while it ran. Its documents are safe in the ledger: what was not finished is taken up "
-        "again. It waited: deep is unavailable: upstream_cold."
+        "this machine was restarted while it ran. The ledger keeps finished work; a drain or another run finishes the rest. "
+        "It was waiting: deep is unavailable: upstream_cold."
     )
     assert edge.run_job("drain").output_for_node("drain_backlog")["done"] == 1
 
 
-def test_a_run_that_waited_for_documents_that_are_done_by_now_succeeds_and_has_them(
-    edge: Edge, dead_waiting_run: str
-) -> None:
+def test_a_run_that_died_while_waiting_succeeds_if_its_documents_are_done(edge: Edge, dead_waiting_run: str) -> None:
     edge.run_job("drain")
     calls = len(edge.router.completions())
     (line,) = sweep(reporter(edge))
     assert status(edge, dead_waiting_run) == "SUCCESS"
-    assert line.endswith("waited, its documents are done: it is reported as a success")
+    assert line.endswith("was waiting and its documents are done: reported as a success")
     for stage in DRAIN_STAGES:
         under_both = edge.materializations(stage, "a.txt")
         assert dead_waiting_run in {record.run_id for record in under_both}
@@ -167,7 +169,7 @@ def test_a_run_that_waited_for_documents_that_are_done_by_now_succeeds_and_has_t
     assert len(edge.router.completions()) == calls
 
 
-def test_a_waiting_run_whose_process_lives_keeps_its_row(edge: Edge) -> None:
+def test_a_live_waiting_run_keeps_its_row(edge: Edge) -> None:
     waiting = run(edge, run_tags(os.getpid()))
     edge.ledger.run(waiting_runs.put, waiting, [], DRAIN_STAGES, "deep", "deep is unavailable")
     with edge.ledger.transaction() as cur:

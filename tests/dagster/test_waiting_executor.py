@@ -1,4 +1,4 @@
-"""Our executor with real processes: a run that waits goes on by itself, and ends green or cancelled, never red."""
+"""The waiting executor with real processes: a waiting run continues by itself and succeeds, or is cancelled."""
 
 import os
 import signal
@@ -26,19 +26,19 @@ from dagster_offload.settings import load_settings
 from dagster_offload.stages.graph import DRAIN_STAGES
 from tests.support.edge import Edge
 
-pytestmark = pytest.mark.timeout(400)  # each attempt starts a process, which imports Dagster anew
+pytestmark = pytest.mark.timeout(400)  # each attempt starts a process that imports Dagster
 
 JOB = "documents_job"
 Act = Callable[[], object]
 
 
 def our_job() -> dg.JobDefinition:
-    """Made anew in each process of a run. Its settings are the environment's."""
+    """The job, built again in each process of a run from the settings in the environment."""
     return _job(build_definitions())
 
 
 def job_with_dagsters_executor() -> dg.JobDefinition:
-    """Our assets in a project that brings an executor of its own."""
+    """The assets in a project with another executor."""
     return _job(build_definitions(), dg.multiprocess_executor.configured({"max_concurrent": 1}))
 
 
@@ -49,7 +49,7 @@ def _job(definitions: dg.Definitions, executor: dg.ExecutorDefinition | None = N
 
 
 class Runs:
-    """A run of one document in real processes. The test's own process is the run's."""
+    """A run of one document in real processes. The test's process is the process of the run."""
 
     def __init__(self, edge: Edge) -> None:
         self.edge = edge
@@ -57,11 +57,11 @@ class Runs:
         self._waits = threading.Semaphore(0)
 
     def run(self, beside: Act, job: Callable[[], dg.JobDefinition] = our_job) -> dg.DagsterRunStatus:
-        """Execute a run over a.txt, `beside` in another thread. Returns how it ended."""
+        """Execute a run over a.txt, and `beside` in another thread. Returns the final status."""
         instance = self.edge.instance
         run = instance.create_run_for_job(job(), tags={"dagster/partition": "a.txt"})
         self.run_id = run.run_id
-        instance.add_event_listener(run.run_id, self._hear)
+        instance.add_event_listener(run.run_id, self._on_event)
         with ThreadPoolExecutor(1) as pool:
             acting = pool.submit(beside)
             execute_run(dg.reconstructable(job), run, instance)
@@ -70,7 +70,7 @@ class Runs:
         assert ended is not None
         return ended.status
 
-    def _hear(self, entry: dg.EventLogEntry) -> None:
+    def _on_event(self, entry: dg.EventLogEntry) -> None:
         if entry.user_message.startswith("Waiting:"):
             self._waits.release()
 
@@ -79,7 +79,7 @@ class Runs:
         assert self._waits.acquire(timeout=120), "the run did not wait"
 
     def wake(self) -> None:
-        """In the run's next wait, the slot answers: its breaker closes."""
+        """Close the breaker of the slot during the run's next wait."""
         self.await_wait()
         self.close_breaker()
 
@@ -89,12 +89,12 @@ class Runs:
             cur.execute("update slots set breaker = 'closed', epoch = epoch + 1, reason = null, retry_at = null")
             cur.execute("select pg_notify(%s, 'breaker:deep')", [self.edge.ledger.channel])
 
-    def is_put_off(self) -> bool:
+    def is_waiting(self) -> bool:
         with self.edge.ledger.transaction() as cur:
             return cur.execute("select 1 from waiting_runs").fetchone() is not None
 
     def forget_slot(self) -> None:
-        """From now on the run waits for its documents alone."""
+        """Let the run wait only for its documents, not for the slot."""
         with self.edge.ledger.transaction() as cur:
             cur.execute("update waiting_runs set slot = null")
 
@@ -112,17 +112,17 @@ class Runs:
         return [event.step_retry_data.seconds_to_wait for event in self.events if event.is_step_up_for_retry]
 
     def stack_traces(self) -> list[str]:
-        found = []
+        event_types = []
         for event in self.events:
             error = getattr(event.event_specific_data, "error", None)
             if error is not None and (error.stack or error.cause):
-                found.append(event.event_type_value)
-        return found
+                event_types.append(event.event_type_value)
+        return event_types
 
 
 @pytest.fixture
 def runs(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> Runs:
-    """One scanned document and a slot that is away."""
+    """One scanned document, and an unavailable slot."""
     settings = edge.settings
     assert settings.postgres_url is not None
     monkeypatch.setenv("OFFLOAD_HOME", str(settings.home))
@@ -136,10 +136,10 @@ def runs(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> Runs:
     return Runs(edge)
 
 
-def test_a_waiting_run_goes_on_when_the_slot_answers_and_ends_green(runs: Runs) -> None:
+def test_a_waiting_run_continues_when_the_slot_answers_and_succeeds(runs: Runs) -> None:
     assert runs.run(runs.wake) is dg.DagsterRunStatus.SUCCESS
     assert runs.waits() == [1800.0]
-    assert "Going on: the slot answers again." in runs.messages
+    assert "Continuing: the slot answers again." in runs.messages
     assert {record.run_id for record in runs.edge.materializations("summarize", "a.txt")} == {runs.run_id}
     assert runs.stack_traces() == []
     assert runs.edge.ledger.run(waiting_runs.find, runs.run_id) is None
@@ -147,10 +147,10 @@ def test_a_waiting_run_goes_on_when_the_slot_answers_and_ends_green(runs: Runs) 
     assert run is not None
     ran_on = RanOn.of(run.tags)
     assert ran_on is not None
-    assert ran_on.pid == os.getpid(), "the process that lives while the step waits"
+    assert ran_on.pid == os.getpid(), "the tag must name the process that stays alive while the step waits"
 
 
-def test_a_waiting_run_goes_on_when_a_drain_has_done_its_documents(runs: Runs) -> None:
+def test_a_waiting_run_continues_when_a_drain_has_finished_its_documents(runs: Runs) -> None:
     def drain() -> None:
         runs.await_wait()
         runs.forget_slot()
@@ -159,15 +159,15 @@ def test_a_waiting_run_goes_on_when_a_drain_has_done_its_documents(runs: Runs) -
 
     assert runs.run(drain) is dg.DagsterRunStatus.SUCCESS
     assert runs.waits() == [1800.0]
-    assert "Going on: another worker has finished its documents." in runs.messages
+    assert "Continuing: another worker has finished its documents." in runs.messages
     assert runs.run_id in {record.run_id for record in runs.edge.materializations("summarize", "a.txt")}
     with runs.edge.ledger.transaction() as cur:
         [calls] = cur.execute("select count(*) as n from calls where item_id is not null and outcome = 'ok'").fetchall()
     assert calls["n"] == len(DRAIN_STAGES)
 
 
-def test_a_cancelled_waiting_run_says_so_without_a_stack_trace(runs: Runs) -> None:
-    def cancel() -> None:  # what Dagster does in the run's process when a person terminates it
+def test_a_cancelled_waiting_run_shows_a_message_and_no_stack_trace(runs: Runs) -> None:
+    def cancel() -> None:  # as Dagster does when a person terminates the run
         runs.await_wait()
         run = runs.edge.instance.get_run_by_id(runs.run_id)
         assert run is not None
@@ -179,7 +179,7 @@ def test_a_cancelled_waiting_run_says_so_without_a_stack_trace(runs: Runs) -> No
     assert runs.stack_traces() == []
 
 
-def test_a_stopped_waiting_run_is_cancelled_in_words_and_its_document_stays_due(runs: Runs) -> None:
+def test_a_stopped_waiting_run_is_cancelled_with_a_message_and_its_document_stays_due(runs: Runs) -> None:
     def stop() -> None:
         runs.await_wait()
         os.kill(os.getpid(), signal.SIGTERM)
@@ -191,7 +191,7 @@ def test_a_stopped_waiting_run_is_cancelled_in_words_and_its_document_stays_due(
     assert runs.edge.run_job("drain").output_for_node("drain_backlog")["done"] == 1
 
 
-def test_a_stopped_waiting_run_whose_documents_are_done_ends_green(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_waiting_run_whose_documents_are_done_succeeds(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     def finish_and_stop() -> None:
         runs.await_wait()
         runs.forget_slot()
@@ -200,16 +200,18 @@ def test_a_stopped_waiting_run_whose_documents_are_done_ends_green(runs: Runs, m
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(waiting, "CHECK_EVERY_SECONDS", 3600.0)
-    monkeypatch.setattr(waiting, "_is_notified", lambda _connection, seconds: time.sleep(seconds))  # sees nothing
+    monkeypatch.setattr(
+        waiting, "_is_notified", lambda _connection, seconds: time.sleep(seconds)
+    )  # misses every notification
     assert runs.run(finish_and_stop) is dg.DagsterRunStatus.SUCCESS
     assert runs.run_id in {record.run_id for record in runs.edge.materializations("summarize", "a.txt")}
 
 
-def test_the_executor_of_a_users_own_project_waits_and_ends_green_too(runs: Runs) -> None:
+def test_a_run_also_waits_and_succeeds_with_dagsters_executor(runs: Runs) -> None:
     runs.edge.router.set(retry_after="5")
 
     def wake() -> None:
-        while not runs.is_put_off():
+        while not runs.is_waiting():
             time.sleep(0.05)
         runs.close_breaker()
 
@@ -217,30 +219,30 @@ def test_the_executor_of_a_users_own_project_waits_and_ends_green_too(runs: Runs
     assert set(runs.waits()) == {5.0}
 
 
-# The contract: what our executor relies on inside Dagster. A failure here says that Dagster changed underneath.
+# The contract: what the executor requires of Dagster's internals. A failure here means that Dagster has changed.
 
 
 @dg.op
-def asks_twice(context: dg.OpExecutionContext) -> int:
+def retries_twice(context: dg.OpExecutionContext) -> int:
     if context.retry_number < 2:
         raise dg.RetryRequested(max_retries=2, seconds_to_wait=0.01)
     return context.retry_number
 
 
-def job_that_asks_twice() -> dg.JobDefinition:
+def job_that_retries_twice() -> dg.JobDefinition:
     executor = build_waiting_executor(DeepSlot(load_settings, DEFAULT_SCHEMA), asset_keys(()))
 
     @dg.job(executor_def=executor)
-    def asking() -> None:
-        asks_twice()
+    def retrying() -> None:
+        retries_twice()
 
-    return asking
+    return retrying
 
 
-def test_dagster_leaves_a_deferred_retry_to_us_and_counts_the_attempts_we_tell_it(runs: Runs) -> None:
-    with dg.execute_job(dg.reconstructable(job_that_asks_twice), runs.edge.instance) as result:
+def test_dagster_leaves_a_deferred_retry_to_the_caller_and_uses_its_count_of_attempts(runs: Runs) -> None:
+    with dg.execute_job(dg.reconstructable(job_that_retries_twice), runs.edge.instance) as result:
         assert result.success
-        assert result.output_for_node("asks_twice") == 2
+        assert result.output_for_node("retries_twice") == 2
         starts = [event for event in result.all_events if event.event_type_value == "STEP_START"]
         retries = [event for event in result.all_events if event.is_step_up_for_retry]
     assert (len(starts), len(retries)) == (1, 2)
@@ -256,24 +258,24 @@ def job_of_two_steps() -> dg.JobDefinition:
 
     @dg.job(executor_def=executor)
     def two_steps() -> None:
-        adds_one(asks_twice())
+        adds_one(retries_twice())
 
     return two_steps
 
 
-def test_a_run_of_several_steps_is_left_to_dagsters_executor(runs: Runs) -> None:
+def test_a_run_of_several_steps_uses_dagsters_executor(runs: Runs) -> None:
     with dg.execute_job(dg.reconstructable(job_of_two_steps), runs.edge.instance) as result:
         assert result.success
         assert result.output_for_node("adds_one") == 3
     assert not [event for event in result.all_events if (event.message or "").startswith("Waiting:")]
 
 
-def test_dagster_keeps_an_interrupt_for_us_to_see() -> None:
+def test_dagster_keeps_a_captured_interrupt_until_it_is_checked() -> None:
     with capture_interrupts():
         assert not check_captured_interrupt()
         os.kill(os.getpid(), signal.SIGTERM)
         assert check_captured_interrupt()
 
 
-def test_our_assets_run_under_our_executor_by_default() -> None:
+def test_the_assets_use_the_waiting_executor_by_default() -> None:
     assert our_job().executor_def.name == WAITING_EXECUTOR

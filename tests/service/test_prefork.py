@@ -1,4 +1,4 @@
-"""New processes are forked from a twin that has imported everything: as `spawn` makes them, but for what they know."""
+"""The prefork server: its processes behave as those of `spawn`, but start with everything imported."""
 
 import os
 import signal
@@ -13,9 +13,9 @@ from textwrap import dedent
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are spawned as ever")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the prefork server is for Linux only")
 
-# What the twin's process knows and a fresh interpreter does not.
+# Sets a value that only processes forked from the prefork server have: `builtins.known`.
 PRELUDE = dedent(
     """
     import builtins, multiprocessing, os, signal, sys, time
@@ -58,10 +58,10 @@ def folder() -> Iterator[Path]:
 
 
 def run(folder: Path, script: str) -> list[str]:
-    """What a process with a twin prints, a line each."""
+    """Run the script in a process with a prefork server. Returns the lines it prints."""
     process = start(folder, script)
-    printed, said = process.communicate()
-    assert process.returncode == 0, said
+    printed, errors = process.communicate()
+    assert process.returncode == 0, errors
     return printed.splitlines()
 
 
@@ -73,18 +73,18 @@ def start(folder: Path, script: str) -> "subprocess.Popen[str]":
     )
 
 
-def test_a_new_process_knows_what_its_twin_knows(folder: Path) -> None:
+def test_a_new_process_starts_with_the_servers_memory(folder: Path) -> None:
     script = """
     queue = context.Queue()
     processes = [started(knows, queue) for _ in range(5)]
-    found = [queue.get() for _ in processes]
+    answers = [queue.get() for _ in processes]
     for process in processes: process.join()
-    print({known for known, _ in found}, len({pid for _, pid in found} | {os.getpid()}))
+    print({known for known, _ in answers}, len({pid for _, pid in answers} | {os.getpid()}))
     """
     assert run(folder, script) == ["{'known'} 6"]
 
 
-def test_what_a_new_process_starts_knows_it_too(folder: Path) -> None:
+def test_a_process_started_by_a_new_process_has_that_memory_too(folder: Path) -> None:
     script = """
     queue = context.Queue()
     started(starts_another, queue).join(30)
@@ -94,7 +94,7 @@ def test_what_a_new_process_starts_knows_it_too(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("target", "code"), [("exits, 7", 7), ("exits, 0", 0), ("dies", -signal.SIGKILL)])
-def test_how_it_ends_is_told(folder: Path, target: str, code: int) -> None:
+def test_the_exit_code_is_reported(folder: Path, target: str, code: int) -> None:
     script = f"""
     process = started({target})
     process.join(30)
@@ -103,7 +103,7 @@ def test_how_it_ends_is_told(folder: Path, target: str, code: int) -> None:
     assert run(folder, script) == [str(int(code))]
 
 
-def test_events_reach_it_and_its_output_is_ours(folder: Path) -> None:
+def test_events_and_output_work_as_in_a_spawned_process(folder: Path) -> None:
     script = """
     queue, event = context.Queue(), context.Event()
     process = started(waits, queue, event)
@@ -116,16 +116,16 @@ def test_events_reach_it_and_its_output_is_ours(folder: Path) -> None:
     assert run(folder, script) == ["woken", "printed by the process"]
 
 
-def test_without_its_twin_a_process_starts_as_ever(folder: Path) -> None:
+def test_a_process_starts_as_usual_after_the_server_was_killed(folder: Path) -> None:
     script = """
     queue = context.Queue()
     process = started(knows, queue)
     _, pid = queue.get()
     process.join(30)
     import psutil
-    [twin] = [p for p in psutil.Process().children() if "main.py" in " ".join(p.cmdline())]
-    twin.kill()
-    twin.wait()
+    [server] = [p for p in psutil.Process().children() if "main.py" in " ".join(p.cmdline())]
+    server.kill()
+    server.wait()
     process = started(knows, queue)
     known, _ = queue.get()
     process.join(30)
@@ -134,7 +134,7 @@ def test_without_its_twin_a_process_starts_as_ever(folder: Path) -> None:
     assert run(folder, script) == ["None 0"]
 
 
-def test_what_is_no_process_of_multiprocessings_starts_as_ever(folder: Path) -> None:
+def test_a_command_that_spawn_did_not_start_runs_without_the_server(folder: Path) -> None:
     script = """
     import subprocess
     caller = Path(sys.argv[1]).with_suffix(".sh")
@@ -143,7 +143,7 @@ def test_what_is_no_process_of_multiprocessings_starts_as_ever(folder: Path) -> 
     assert run(folder, script) == ["None"]
 
 
-def test_killing_what_stands_for_it_ends_it(folder: Path) -> None:
+def test_killing_the_client_kills_the_forked_process(folder: Path) -> None:
     script = """
     queue = context.Queue()
     process = started(sleeps, queue)
@@ -157,7 +157,7 @@ def test_killing_what_stands_for_it_ends_it(folder: Path) -> None:
     assert run(folder, script) == [f"{-signal.SIGKILL} False"]
 
 
-def test_the_twin_ends_with_its_process_and_what_was_forked_goes_on(folder: Path) -> None:
+def test_the_server_ends_with_its_parent_and_forked_processes_keep_running(folder: Path) -> None:
     script = """
     queue = context.Queue()
     process = started(sleeps, queue)
@@ -177,7 +177,7 @@ def test_the_twin_ends_with_its_process_and_what_was_forked_goes_on(folder: Path
             forked.kill()
 
 
-def test_a_process_with_threads_has_no_twin(folder: Path) -> None:
+def test_a_process_with_threads_starts_no_server(folder: Path) -> None:
     script = """
     import threading
     multiprocessing.set_executable(sys.executable)
@@ -198,6 +198,30 @@ def gone(process: psutil.Process, seconds: float = 120.0) -> bool:
     return False
 
 
-def test_only_the_owner_may_start_what_is_started(folder: Path) -> None:
+def test_only_the_owner_may_run_the_client_program(folder: Path) -> None:
     run(folder, "print(1)")
     assert os.stat(folder / "runs.sh").st_mode & 0o777 == 0o700
+
+
+CODE_SERVER = """
+import sys
+from pathlib import Path
+from dagster_offload.service import code_server
+
+code_server.main = lambda: print(Path(sys.argv[2]).with_name("runs.sock").exists())  # instead of serving
+code_server.serve()
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "has_server"),
+    [({}, True), ({"OFFLOAD_PREFORK": "off"}, False), ({"OFFLOAD_PREFORK": "sometimes"}, False)],
+)
+def test_the_code_server_starts_a_prefork_server_unless_it_is_turned_off(
+    folder: Path, variables: dict[str, str], has_server: bool
+) -> None:
+    environment = {**os.environ, "OFFLOAD_HOME": str(folder / "home"), **variables}
+    command = [sys.executable, "-c", CODE_SERVER, "--socket", str(folder / "code.sock")]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{has_server}\n"), done.stderr
+    assert ("OFFLOAD_PREFORK" in done.stderr) == ("sometimes" in variables.values())
