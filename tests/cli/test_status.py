@@ -61,6 +61,7 @@ def test_status_probes_the_slot_and_registers_nothing(call: Call, with_ledger: s
     assert "seen no slot" in call("slot", "show").stdout
 
 
+@pytest.mark.rule("slot-12")
 def test_a_slot_that_answers_no_health_request_beside_our_own_call_is_busy_and_not_away(
     call: Call, scanned: Path, router: Router, change_timing: ChangeTiming
 ) -> None:

@@ -231,6 +231,7 @@ KOREAN = "임차인은 매월 첫째 날에 임대인에게 차임을 지급하�
 TABLE = "Hall 12.75 13.10 Stores 3.25 4.00 " * 1_500
 
 
+@pytest.mark.rule("answer-6")
 # Tokens as o200k, cl100k and Qwen's vocabulary count these texts: the fewest of the three, and the most.
 @pytest.mark.parametrize(
     ("text", "fewest", "most"), [(PROSE, 10_201, 10_201), (KOREAN, 12_601, 20_400), (TABLE, 27_001, 36_001)]

@@ -54,6 +54,7 @@ async def test_a_busy_laptop_is_healthy(probe: Probe, router: Router, deep_slot:
     assert (await probe(deep_slot)).healthy
 
 
+@pytest.mark.rule("slot-11")
 async def test_without_a_health_path_the_models_are_asked_and_the_trial_decides_about_the_name(
     probe: Probe, router: Router, deep_slot: SlotConfig
 ) -> None:
@@ -84,6 +85,7 @@ def test_the_nearest_listed_name_is_the_one_that_a_person_meant(
     assert nearest_name(wanted, names) == nearest
 
 
+@pytest.mark.rule("slot-11")
 async def test_a_server_whose_models_wait_behind_a_generation_is_busy_and_not_away(
     probe: Probe, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
 ) -> None:

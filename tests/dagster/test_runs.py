@@ -141,6 +141,7 @@ def last_message(edge: Edge, run_id: str) -> str:
     return edge.instance.get_records_for_run(run_id, ascending=False, limit=1).records[0].event_log_entry.message
 
 
+@pytest.mark.rule("drain-8")
 def test_a_run_that_waited_when_its_process_died_is_cancelled_in_words(edge: Edge, dead_waiting_run: str) -> None:
     (line,) = sweep(reporter(edge))
     assert status(edge, dead_waiting_run) == "CANCELED"

@@ -136,6 +136,7 @@ def runs(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> Runs:
     return Runs(edge)
 
 
+@pytest.mark.rule("drain-7")
 def test_a_waiting_run_goes_on_when_the_slot_answers_and_ends_green(runs: Runs) -> None:
     assert runs.run(runs.wake) is dg.DagsterRunStatus.SUCCESS
     assert runs.waits() == [1800.0]
@@ -150,6 +151,7 @@ def test_a_waiting_run_goes_on_when_the_slot_answers_and_ends_green(runs: Runs) 
     assert ran_on.pid == os.getpid(), "the process that lives while the step waits"
 
 
+@pytest.mark.rule("drain-7")
 def test_a_waiting_run_goes_on_when_a_drain_has_done_its_documents(runs: Runs) -> None:
     def drain() -> None:
         runs.await_wait()
@@ -179,6 +181,7 @@ def test_a_cancelled_waiting_run_says_so_without_a_stack_trace(runs: Runs) -> No
     assert runs.stack_traces() == []
 
 
+@pytest.mark.rule("drain-8")
 def test_a_stopped_waiting_run_is_cancelled_in_words_and_its_document_stays_due(runs: Runs) -> None:
     def stop() -> None:
         runs.await_wait()

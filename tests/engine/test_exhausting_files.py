@@ -26,6 +26,7 @@ def sparse(path: Path, size: int) -> None:
     os.truncate(path, size)
 
 
+@pytest.mark.rule("library-6")
 def test_a_huge_file_is_a_failed_document_with_its_reason_and_is_never_read(engine: Engine) -> None:
     """Its digest alone would take an hour."""
     sparse(engine.library / "a huge disk image.txt", TEBIBYTE)

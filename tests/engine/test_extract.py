@@ -215,6 +215,7 @@ def test_a_file_that_cannot_be_looked_for_waits_and_stops_nobody(
     assert item["reason"] == "waits for the next scan: Permission denied"
 
 
+@pytest.mark.rule("library-7")
 def test_a_fault_of_this_machine_is_no_documents_fault_and_stops_no_other(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ PROSE = Answer("It is a letter.", finish_reason="stop")
 NOTHING = Answer("", finish_reason="stop")
 
 
+@pytest.mark.rule("answer-5")
 @pytest.mark.parametrize("said", ["It is a letter.", f"```json\n{GOOD}\n```", f"Here: {GOOD}", '["letter"]', ""])
 def test_a_way_is_dropped_when_the_answers_to_three_documents_show_that_it_is_not_obeyed(said: str) -> None:
     dialects, answer = Dialects(), Answer(said, finish_reason="stop")
@@ -115,6 +116,7 @@ def test_the_document_and_the_limit_are_sent_whatever_was_refused() -> None:
     )
 
 
+@pytest.mark.rule("answer-5")
 def test_after_a_wake_dropped_ways_of_asking_for_json_get_another_chance_and_the_rest_stays() -> None:
     dialects = Dialects()
     for feature, variant in (

@@ -203,6 +203,7 @@ def test_a_red_probe_that_says_the_same_leaves_the_setting_to_check(bench: Bench
     assert seconds_of_its_reason(bench) > 3600
 
 
+@pytest.mark.rule("breaker-10")
 def test_a_misconfigured_slot_is_asked_again_after_a_minute_and_then_ever_more_slowly(bench: Bench) -> None:
     open_it(bench)
     waits = []
@@ -227,6 +228,7 @@ def test_a_misconfigured_slot_that_is_away_next_time_is_asked_as_often_as_any_th
     assert round(seconds_to_retry(bench)) == 45
 
 
+@pytest.mark.rule("breaker-10")
 def test_a_misconfigured_slot_that_was_red_and_is_green_is_asked_at_once(bench: Bench) -> None:
     open_it(bench)
     reason = refuse(bench, is_misconfigured=True).reason
@@ -236,6 +238,7 @@ def test_a_misconfigured_slot_that_was_red_and_is_green_is_asked_at_once(bench: 
     assert bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok").is_retry_due
 
 
+@pytest.mark.rule("breaker-10")
 def test_a_misconfigured_slot_whose_server_lists_other_models_is_asked_at_once(bench: Bench) -> None:
     open_it(bench)
     refuse(bench, is_misconfigured=True)
@@ -244,6 +247,7 @@ def test_a_misconfigured_slot_whose_server_lists_other_models_is_asked_at_once(b
         assert bench.slot().is_retry_due is is_due
 
 
+@pytest.mark.rule("breaker-11")
 def test_a_slot_that_refused_every_document_waits_for_the_settings_because_it_answers_trials(bench: Bench) -> None:
     bench.sql(
         "update slots set breaker = 'misconfigured', reason = 'every_document_refused: http_400', retry_at = null"

@@ -32,6 +32,7 @@ def test_n_follows_the_setting_when_that_changes_and_a_persons_word_wins_until_t
     assert register(bench, concurrency=4).permits == 4
 
 
+@pytest.mark.rule("breaker-10")
 @pytest.mark.parametrize(
     "changes",
     [

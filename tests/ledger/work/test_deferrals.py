@@ -285,6 +285,7 @@ def test_a_document_whose_server_goes_away_with_it_goes_behind_the_others_and_is
     assert bench.sql("select 1 from cuts where is_suspicion") == []
 
 
+@pytest.mark.rule("suspect-8")
 def test_a_document_that_takes_its_server_along_three_times_alone_is_quarantined_with_all_that_was_seen(
     bench: Bench,
 ) -> None:
@@ -311,6 +312,7 @@ def test_no_number_of_failures_quarantines_where_the_slot_answered_no_other_docu
         ten_minutes_pass(bench)
 
 
+@pytest.mark.rule("suspect-6")
 def test_of_documents_that_run_alone_the_one_that_failed_least_goes_first(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt", "c.txt")
     one, two = bench.worker(), bench.worker()
