@@ -1,6 +1,6 @@
-"""What of a known text comes out of every format: `fixtures/formats` against `expected.json`, written to docs/formats.md.
+"""How much of a known text is read from each format: `fixtures/formats` against `expected.json`, shown in docs/formats.md.
 
-The committed table must be true: `FORMATS_TABLE=1 pytest tests/extraction/test_formats.py` writes it anew.
+The committed table must be up to date: `FORMATS_TABLE=1 pytest tests/extraction/test_formats.py` writes a new one.
 """
 
 import json
@@ -21,9 +21,9 @@ TABLE = ROOT / "docs" / "formats.md"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((FORMATS / "expected.json").read_text(encoding="utf-8"))
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 
-# Formats beside those promised; what they lose is in the table all the same.
+# Formats without a promise. The table shows what they lose.
 NOT_PROMISED = {"report.doc"}
-# A PDF knows no table: only where each word stands on the page.
+# A PDF has no tables, only the position of each word on the page.
 CELLS_RUN_TOGETHER = {"report.pdf"}
 
 
@@ -36,7 +36,7 @@ def texts() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_nearly_every_word_comes_out_in_order_and_tables_can_be_read(texts: dict[str, str], name: str) -> None:
+def test_nearly_every_word_is_read_in_order_and_tables_keep_their_rows(texts: dict[str, str], name: str) -> None:
     measured = measure(texts[name], EXPECTED[name])
     assert measured.words >= (0.9 if name in NOT_PROMISED else 0.95), measured.missing
     assert measured.order == 1
@@ -45,7 +45,7 @@ def test_nearly_every_word_comes_out_in_order_and_tables_can_be_read(texts: dict
     assert measured.phrases
 
 
-def test_the_table_in_the_documentation_is_true(texts: dict[str, str]) -> None:
+def test_the_table_in_the_documentation_is_up_to_date(texts: dict[str, str]) -> None:
     table = as_table({name: measure(text, EXPECTED[name]) for name, text in texts.items()})
     page = TABLE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
@@ -56,18 +56,18 @@ def test_the_table_in_the_documentation_is_true(texts: dict[str, str]) -> None:
     assert committed == table, "docs/formats.md is out of date: FORMATS_TABLE=1 pytest tests/extraction/test_formats.py"
 
 
-def test_every_format_of_the_fixtures_is_a_document_of_a_library() -> None:
+def test_every_format_of_the_fixtures_is_a_document_type() -> None:
     assert {extension(name) for name in EXPECTED} <= DOCUMENT_TYPES
 
 
-def test_sheets_are_named_speakers_are_heard_and_chapters_are_in_reading_order(texts: dict[str, str]) -> None:
+def test_sheets_have_names_slides_have_notes_and_chapters_are_in_reading_order(texts: dict[str, str]) -> None:
     assert texts["sheets.xlsx"].index("Readings 관측값") < texts["sheets.xlsx"].index("예산 Budget")
     assert texts["slides.pptx"].count("Notes:") == texts["slides.odp"].count("Notes:") == 3
     first, second, third = (texts["spine.epub"].index(word) for word in ("계단", "병 속의 편지", "답장"))
     assert first < second < third
 
 
-def test_a_box_of_mails_gives_each_with_its_headers_and_unquotes_its_lines(texts: dict[str, str]) -> None:
+def test_a_mailbox_gives_each_mail_with_its_headers_and_unquoted_lines(texts: dict[str, str]) -> None:
     box = texts["mails.mbox"]
     assert [box.count(f"{header}: ") for header in ("Subject", "From", "To", "Date")] == [3, 3, 3, 3]
     assert "\nFrom the landing it went straight" in box
@@ -76,9 +76,9 @@ def test_a_box_of_mails_gives_each_with_its_headers_and_unquotes_its_lines(texts
 def as_table(measured: dict[str, Measured]) -> str:
     lines = ["| Format | File | Written by | Words kept | In order | Tables |", "|---|---|---|---|---|---|"]
     for name, one in measured.items():
-        told = EXPECTED[name]
+        expected = EXPECTED[name]
         lines.append(
-            f"| {told['format']} | `{name}` | {told['made_by']} | {one.words:.0%} | {one.order:.0%} | {tables(one)} |"
+            f"| {expected['format']} | `{name}` | {expected['made_by']} | {one.words:.0%} | {one.order:.0%} | {tables(one)} |"
         )
     return "\n".join(lines) + "\n"
 
