@@ -1,6 +1,6 @@
-"""What a good programmer's script would do without us: a fixed number of lanes over httpx on aiohttp, nothing kept.
+"""A good script without the product: a fixed number of tasks that use httpx on aiohttp and store nothing.
 
-`python bare_client.py URL WIDTH DOCUMENTS.jsonl`, a line a document: the bodies of its completions, asked in order.
+`python bare_client.py URL CONCURRENCY DOCUMENTS.jsonl`. Each line is a document: the bodies of its completions, in order.
 """
 
 import asyncio

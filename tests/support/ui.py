@@ -177,7 +177,7 @@ class UI:
 
 
 class RequestLog:
-    """The ledger of `home`, looked at from outside. Starts its Postgres where it must."""
+    """Reads the ledger of `home` with SQL, through a connection of its own. Starts its Postgres if it must."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
