@@ -1,4 +1,4 @@
-"""Python programs that tests of the embedded server start as processes of their own."""
+"""Python programs that tests of the embedded server start as separate processes."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from collections.abc import Callable
 IS_ROOT = os.geteuid() == 0
 
 
-# What a door does before its test: everything is imported first, as another user may not reach this interpreter.
+# The beginning of each program. It imports everything first, because another user may not be able to read this interpreter.
 PRELUDE = """
 import faulthandler, os, sys, time
 faulthandler.dump_traceback_later(120)  # a program that hangs shows where
