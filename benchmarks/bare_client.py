@@ -14,10 +14,10 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 
-async def main(url: str, width: int, file: Path) -> None:
+async def main(url: str, concurrency: int, file: Path) -> None:
     with file.open(encoding="utf-8") as documents:
         async with httpx.AsyncClient(transport=AiohttpTransport(client=_session), timeout=900) as http:
-            await asyncio.gather(*(_lane(http, f"{url}/v1/chat/completions", documents) for _ in range(width)))
+            await asyncio.gather(*(_lane(http, f"{url}/v1/chat/completions", documents) for _ in range(concurrency)))
 
 
 async def _lane(http: httpx.AsyncClient, url: str, documents: Iterator[str]) -> None:

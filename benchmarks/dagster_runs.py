@@ -48,9 +48,9 @@ class Running:
 
 
 @contextmanager
-def running(documents: int, latency: float, width: int) -> Iterator[Running]:
-    with slot(latency, width, is_asleep=True) as router, home_for(router) as home:
-        configure(home, router, deep_concurrency=width)
+def running(documents: int, latency: float, concurrency: int) -> Iterator[Running]:
+    with slot(latency, concurrency, is_asleep=True) as router, home_for(router) as home:
+        configure(home, router, deep_concurrency=concurrency)
         write_letters(home, *(name_of(number) for number in range(documents)))
         start_up(home)
         ledger = RequestLog(home)

@@ -28,11 +28,11 @@ class Load:
     """A slot's latency (seconds) and concurrency, and how long each side runs (seconds)."""
 
     latency: float
-    width: int
+    concurrency: int
     seconds: float = 12.0
 
     def __str__(self) -> str:
-        return f"{self.latency * 1000:.0f} ms x {self.width}"
+        return f"{self.latency * 1000:.0f} ms x {self.concurrency}"
 
 
 def against_bare_client(load: Load, target: Target, workspace: Workspace) -> Iterator[Row]:
@@ -45,16 +45,22 @@ def against_litellm(load: Load, target: Target, workspace: Workspace) -> Iterato
 
 
 def _pair(workspace: Workspace, load: Load, what: str, target: Target, python: str, script: str) -> Row:
-    width, count = load.width, max(int(load.seconds * load.width / load.latency / 2), 2 * load.width)
+    concurrency, count = (
+        load.concurrency,
+        max(int(load.seconds * load.concurrency / load.latency / 2), 2 * load.concurrency),
+    )
     ours, theirs = [], []
-    with slot(load.latency, width) as router, workspace.home(router, deep_concurrency=width) as (home, ledger):
+    with (
+        slot(load.latency, concurrency) as router,
+        workspace.home(router, deep_concurrency=concurrency) as (home, ledger),
+    ):
         for turn in range(workspace.repeats):
             name = f"turn{turn}"
             add_extracted(ledger, home.settings, count, name=name)
             analyze(ledger)
             prompts = write_prompts(ledger, home.settings, home.folder / f"{name}.jsonl", name)
             ours.append(measured_calls(router, partial(drain, home)))
-            theirs.append(measured_calls(router, partial(_script, python, script, router, width, prompts)))
+            theirs.append(measured_calls(router, partial(_script, python, script, router, concurrency, prompts)))
             workspace.report(f"{ours[-1].calls_per_second:.0f} / {theirs[-1].calls_per_second:.0f} calls/s")
         _refuse_unfinished(ledger, count * workspace.repeats)
     ratio = median([side.calls_per_second for side in ours]) / median([side.calls_per_second for side in theirs])
@@ -66,7 +72,7 @@ def _pair(workspace: Workspace, load: Load, what: str, target: Target, python: s
             "calls_each_turn": 2 * count,
             "drain_calls_per_second": [side.calls_per_second for side in ours],
             "other_calls_per_second": [side.calls_per_second for side in theirs],
-            "ideal_calls_per_second": width / load.latency,
+            "ideal_calls_per_second": concurrency / load.latency,
             "drain_most_open": max(side.max_open for side in ours),
         },
     )
@@ -82,9 +88,9 @@ def measured_calls(router: Router, side: Side) -> RunCalls:
     return calls_of_run(router, since)
 
 
-def _script(python: str, script: str, router: Router, width: int, prompts: Path) -> None:
+def _script(python: str, script: str, router: Router, concurrency: int, prompts: Path) -> None:
     file = Path(__file__).parent / script
-    subprocess.run([python, str(file), router.url, str(width), str(prompts)], check=True)
+    subprocess.run([python, str(file), router.url, str(concurrency), str(prompts)], check=True)
 
 
 def _refuse_unfinished(ledger: Ledger, documents: int) -> None:

@@ -14,8 +14,8 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise it first downlo
 import litellm  # type: ignore[import-not-found, unused-ignore]
 
 
-async def main(url: str, width: int, documents: list[list[dict[str, Any]]]) -> None:
-    semaphore = asyncio.Semaphore(width)
+async def main(url: str, concurrency: int, documents: list[list[dict[str, Any]]]) -> None:
+    semaphore = asyncio.Semaphore(concurrency)
     await asyncio.gather(*(_ask(url, bodies, semaphore) for bodies in documents))
 
 

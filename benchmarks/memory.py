@@ -11,7 +11,7 @@ from benchmarks.slot import slot
 from benchmarks.workspace import Workspace
 
 SMALL, LARGE = 1_000, 100_000
-WIDTH, LATENCY = 16, 0.05
+CONCURRENCY, LATENCY = 16, 0.05
 MEASURED_ANSWERS = 1_500  # the small backlog needs 2,000, so both do the same work
 
 
@@ -27,7 +27,7 @@ def drain_memory(workspace: Workspace) -> Iterator[Row]:
 
 
 def _resident_mb(workspace: Workspace, documents: int) -> float:
-    with slot(LATENCY, WIDTH) as router, workspace.home(router, deep_concurrency=WIDTH) as (home, ledger):
+    with slot(LATENCY, CONCURRENCY) as router, workspace.home(router, deep_concurrency=CONCURRENCY) as (home, ledger):
         add_extracted(ledger, home.settings, documents, characters=500)
         analyze(ledger)
         drain = home.start("drain", "--json", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -125,26 +125,26 @@ class Pair:
 
 
 def read_once(workspace: Workspace) -> Iterator[Row]:
-    for width in (1, 4):
+    for concurrency in (1, 4):
         pairs = []
         for _ in range(workspace.repeats):
-            pairs.append(_pair(workspace, width))
-            workspace.report(f"{width} in flight: {pairs[-1]}")
+            pairs.append(_pair(workspace, concurrency))
+            workspace.report(f"{concurrency} in flight: {pairs[-1]}")
         tokens = median([pair.drain.tokens_read / pair.once for pair in pairs])
         theirs = median([pair.stage_by_stage.tokens_read / pair.once for pair in pairs])
         seconds = median([pair.drain.seconds / pair.stage_by_stage.seconds for pair in pairs])
         raw: dict[str, Any] = {"documents": DOCUMENTS, "pairs": [asdict(pair) for pair in pairs]}
-        in_flight = f"real server, {width} in flight"
+        in_flight = f"real server, {concurrency} in flight"
         what = f"tokens read / documents once, {in_flight} (stage by stage {theirs:.2f})"
         yield Row(what, at_most(1.1), tokens, raw)
         yield Row(f"time against stage by stage, {in_flight}", at_most(0.65), seconds, {})
 
 
-def _pair(workspace: Workspace, width: int) -> Pair:
-    with server(workspace, width) as real, workspace.home() as (home, ledger):
+def _pair(workspace: Workspace, concurrency: int) -> Pair:
+    with server(workspace, concurrency) as real, workspace.home() as (home, ledger):
         given = home.settings.model_dump(exclude_defaults=True)
         with counting_proxy(real.url) as (url, proxy):
-            settings = load_settings(**given, deep_url=url, deep_model=ALIAS, deep_concurrency=width)
+            settings = load_settings(**given, deep_url=url, deep_model=ALIAS, deep_concurrency=concurrency)
             _add_letters(settings, ledger)
             before = real.processor_seconds
             _drain(Home(home.folder, settings), ledger)
@@ -152,7 +152,7 @@ def _pair(workspace: Workspace, width: int) -> Pair:
         texts = _texts(ledger)
         with counting_proxy(real.url) as (url, proxy):
             before = real.processor_seconds
-            asyncio.run(_stage_by_stage(url, settings, texts, width))
+            asyncio.run(_stage_by_stage(url, settings, texts, concurrency))
             theirs = Side.of(proxy, real.processor_seconds - before)
         return Pair(sum(real.tokens(text) for text in texts), ours, theirs)
 
@@ -178,13 +178,13 @@ def _drain(home: Home, ledger: Ledger) -> None:
     assert done == 2 * DOCUMENTS, f"only {done} items done"
 
 
-async def _stage_by_stage(url: str, settings: Settings, texts: list[str], width: int) -> None:
+async def _stage_by_stage(url: str, settings: Settings, texts: list[str], concurrency: int) -> None:
     deep = settings.slots.deep
     assert deep is not None
     async with httpx.AsyncClient(timeout=900) as http:
         for stage in llm_stages(settings).values():
             bodies = iter([request_body(deep, text, stage.instruction, stage.options) for text in texts])
-            await asyncio.gather(*(_lane(http, url, bodies) for _ in range(width)))
+            await asyncio.gather(*(_lane(http, url, bodies) for _ in range(concurrency)))
 
 
 async def _lane(http: httpx.AsyncClient, url: str, bodies: Iterator[dict[str, Any]]) -> None:
