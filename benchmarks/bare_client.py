@@ -1,6 +1,6 @@
-"""What a good programmer's script would do without us: a fixed number of lanes over httpx on aiohttp, nothing kept.
+"""A good script without the product: a fixed number of tasks that use httpx on aiohttp and store nothing.
 
-`python bare_client.py URL WIDTH DOCUMENTS.jsonl`, a line a document: the bodies of its completions, asked in order.
+`python bare_client.py URL CONCURRENCY DOCUMENTS.jsonl`. Each line is a document: the bodies of its completions, in order.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 
-async def main(url: str, width: int, file: Path) -> None:
+async def main(url: str, concurrency: int, file: Path) -> None:
     with file.open(encoding="utf-8") as documents:
         async with httpx.AsyncClient(transport=AiohttpTransport(client=_session), timeout=900) as http:
-            await asyncio.gather(*(_lane(http, f"{url}/v1/chat/completions", documents) for _ in range(width)))
+            await asyncio.gather(*(_lane(http, f"{url}/v1/chat/completions", documents) for _ in range(concurrency)))
 
 
 async def _lane(http: httpx.AsyncClient, url: str, documents: Iterator[str]) -> None:

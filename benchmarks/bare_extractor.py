@@ -1,4 +1,4 @@
-"""kreuzberg as its README has it, in a pool of processes: `python bare_extractor.py PROCESSES < paths`."""
+"""kreuzberg as its README shows it, in a pool of processes: `python bare_extractor.py PROCESSES < paths`."""
 
 import multiprocessing
 import os
@@ -22,7 +22,7 @@ def text_of(path: str) -> str:
 def main() -> None:
     paths = sys.stdin.read().splitlines()
     with (
-        tempfile.TemporaryDirectory() as folder,  # not what another user left in the shared one
+        tempfile.TemporaryDirectory() as folder,  # not the shared one, where another user may have left files
         multiprocessing.get_context("spawn").Pool(int(sys.argv[1]), _use, [folder]) as pool,
     ):
         for _ in pool.imap_unordered(text_of, paths, chunksize=1):

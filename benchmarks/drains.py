@@ -1,7 +1,7 @@
-"""A drain through the product, Dagster's events included, against scripts that send the same prompts.
+"""A drain of the product, including Dagster's events, against scripts that send the same prompts.
 
-Calls per second are the slot's own: from the first request it received to the last answer it sent. The sides take
-turns; a row's ratio is that of their medians.
+The slot counts calls per second: from the first request it received to the last answer it sent. The two sides run in
+turn, and a row's ratio is the ratio of their medians.
 """
 
 import subprocess
@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.filling import add_extracted, analyze
-from benchmarks.ground import Ground, Home
 from benchmarks.litellm_venv import litellm_python
 from benchmarks.prompts import write_prompts
 from benchmarks.rows import Benchmark, Row, Target, at_least, median
-from benchmarks.slot import Seen, newest_entry, seen, slot
+from benchmarks.slot import RunCalls, calls_of_run, newest_entry, slot
+from benchmarks.workspace import Home, Workspace
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.simulator.server import Router
 
@@ -25,38 +25,44 @@ Side = Callable[[], None]
 
 @dataclass(frozen=True)
 class Load:
-    """A slot's latency (seconds) and width, and how long each side works on it (seconds)."""
+    """A slot's latency (seconds) and concurrency, and how long each side runs (seconds)."""
 
     latency: float
-    width: int
+    concurrency: int
     seconds: float = 12.0
 
     def __str__(self) -> str:
-        return f"{self.latency * 1000:.0f} ms x {self.width}"
+        return f"{self.latency * 1000:.0f} ms x {self.concurrency}"
 
 
-def against_bare_client(load: Load, target: Target, ground: Ground) -> Iterator[Row]:
-    yield _pair(ground, load, f"drain / bare async client, {load}", target, sys.executable, "bare_client.py")
+def against_bare_client(load: Load, target: Target, workspace: Workspace) -> Iterator[Row]:
+    yield _pair(workspace, load, f"drain / bare async client, {load}", target, sys.executable, "bare_client.py")
 
 
-def against_litellm(load: Load, target: Target, ground: Ground) -> Iterator[Row]:
+def against_litellm(load: Load, target: Target, workspace: Workspace) -> Iterator[Row]:
     what = f"drain / LiteLLM SDK with a semaphore, {load}"
-    yield _pair(ground, load, what, target, str(litellm_python(ground)), "litellm_client.py")
+    yield _pair(workspace, load, what, target, str(litellm_python(workspace)), "litellm_client.py")
 
 
-def _pair(ground: Ground, load: Load, what: str, target: Target, python: str, script: str) -> Row:
-    width, count = load.width, max(int(load.seconds * load.width / load.latency / 2), 2 * load.width)
+def _pair(workspace: Workspace, load: Load, what: str, target: Target, python: str, script: str) -> Row:
+    concurrency, count = (
+        load.concurrency,
+        max(int(load.seconds * load.concurrency / load.latency / 2), 2 * load.concurrency),
+    )
     ours, theirs = [], []
-    with slot(load.latency, width) as router, ground.home(router, deep_concurrency=width) as (home, ledger):
-        for turn in range(ground.repeats):
+    with (
+        slot(load.latency, concurrency) as router,
+        workspace.home(router, deep_concurrency=concurrency) as (home, ledger),
+    ):
+        for turn in range(workspace.repeats):
             name = f"turn{turn}"
             add_extracted(ledger, home.settings, count, name=name)
             analyze(ledger)
             prompts = write_prompts(ledger, home.settings, home.folder / f"{name}.jsonl", name)
-            ours.append(result_from_health(router, partial(drain, home)))
-            theirs.append(result_from_health(router, partial(_script, python, script, router, width, prompts)))
-            ground.tell(f"{ours[-1].calls_per_second:.0f} / {theirs[-1].calls_per_second:.0f} calls/s")
-        _refuse_unfinished(ledger, count * ground.repeats)
+            ours.append(measured_calls(router, partial(drain, home)))
+            theirs.append(measured_calls(router, partial(_script, python, script, router, concurrency, prompts)))
+            workspace.report(f"{ours[-1].calls_per_second:.0f} / {theirs[-1].calls_per_second:.0f} calls/s")
+        _refuse_unfinished(ledger, count * workspace.repeats)
     ratio = median([side.calls_per_second for side in ours]) / median([side.calls_per_second for side in theirs])
     return Row(
         what,
@@ -66,7 +72,7 @@ def _pair(ground: Ground, load: Load, what: str, target: Target, python: str, sc
             "calls_each_turn": 2 * count,
             "drain_calls_per_second": [side.calls_per_second for side in ours],
             "other_calls_per_second": [side.calls_per_second for side in theirs],
-            "ideal_calls_per_second": width / load.latency,
+            "ideal_calls_per_second": concurrency / load.latency,
             "drain_most_open": max(side.max_open for side in ours),
         },
     )
@@ -76,27 +82,27 @@ def drain(home: Home) -> None:
     home.run("drain", "--json")
 
 
-def result_from_health(router: Router, side: Side) -> Seen:
+def measured_calls(router: Router, side: Side) -> RunCalls:
     since = newest_entry(router)
     side()
-    return seen(router, since)
+    return calls_of_run(router, since)
 
 
-def _script(python: str, script: str, router: Router, width: int, prompts: Path) -> None:
+def _script(python: str, script: str, router: Router, concurrency: int, prompts: Path) -> None:
     file = Path(__file__).parent / script
-    subprocess.run([python, str(file), router.url, str(width), str(prompts)], check=True)
+    subprocess.run([python, str(file), router.url, str(concurrency), str(prompts)], check=True)
 
 
 def _refuse_unfinished(ledger: Ledger, documents: int) -> None:
-    """A drain that left work, or told Dagster less than it did, has measured nothing."""
+    """Raise `RuntimeError` if the drain left work or did not report every result to Dagster."""
     with ledger.transaction() as cur:
         cur.execute(
             "select (select count(*) from work_items where state = 'done' and stage <> 'extract') as done, "
-            "(select count(*) from outbox where told_at is not null) as told"
+            "(select count(*) from outbox where told_at is not null) as reported"
         )
         row = cur.fetchone()
-    if row is None or row["done"] != 2 * documents or row["told"] != 2 * documents:
-        raise RuntimeError(f"expected {2 * documents} items done and told, found {row}")
+    if row is None or row["done"] != 2 * documents or row["reported"] != 2 * documents:
+        raise RuntimeError(f"expected {2 * documents} items done and reported, found {row}")
 
 
 BENCHMARKS = (

@@ -1,4 +1,4 @@
-"""The library's side: a scan that finds nothing new against a bare walk, extraction against the bare extractor."""
+"""A scan that finds nothing new against a bare walk, and extraction against the bare extractor."""
 
 import os
 import shutil
@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.ground import Ground
 from benchmarks.rows import Benchmark, Row, at_least, at_most, median
+from benchmarks.workspace import Workspace
 from dagster_offload.engine.extract import run_extraction
 from dagster_offload.engine.scan import scan
 from dagster_offload.settings import load_settings
@@ -17,19 +17,19 @@ from dagster_offload.settings import load_settings
 FILES = 100_000
 FILES_A_FOLDER = 500
 SAMPLES = Path(__file__).parent.parent / "fixtures" / "library"
-COPIES = 40  # of the sample library, each file made different by some bytes at its end
+COPIES = 40  # of the sample library; each file gets different bytes at its end
 
 
-def unchanged_scan(ground: Ground, count: int = FILES) -> Iterator[Row]:
-    with ground.home() as (home, ledger):
+def unchanged_scan(workspace: Workspace, count: int = FILES) -> Iterator[Row]:
+    with workspace.home() as (home, ledger):
         assert home.settings.library is not None
-        ground.tell(f"writing {count:,} files, and a first scan of them")
+        workspace.report(f"writing {count:,} files, and a first scan of them")
         _write_small_files(home.settings.library, count)
         scan(home.settings, ledger)
-        time.sleep(2.1)  # a file written within 2 s of the last look is read again, and that is not measured here
+        time.sleep(2.1)  # a file written within 2 s of the scan is read again, which is not measured here
         scan(home.settings, ledger)
         ours, bare = [], []
-        for _ in range(ground.repeats + 2):
+        for _ in range(workspace.repeats + 2):
             began = time.perf_counter()
             files = _walk_with_stat(str(home.settings.library))
             bare.append(time.perf_counter() - began)
@@ -49,7 +49,7 @@ def _write_small_files(library: Path, count: int) -> None:
 
 
 def _walk_with_stat(folder: str) -> int:
-    """What any program that looks for changes must do at least."""
+    """The minimum that any program must do to find changes. Returns the number of files."""
     count = 0
     folders = [folder]
     while folders:
@@ -63,10 +63,10 @@ def _walk_with_stat(folder: str) -> int:
     return count
 
 
-def extraction(ground: Ground) -> Iterator[Row]:
+def extraction(workspace: Workspace) -> Iterator[Row]:
     ours, bare = [], []
-    with ground.home(ocr="off") as (home, ledger):  # the bare extractor reads no pictures either
-        for turn in range(ground.repeats):
+    with workspace.home(ocr="off") as (home, ledger):  # the bare extractor does not read pictures either
+        for turn in range(workspace.repeats):
             library = home.folder / f"turn{turn}"
             files = _write_samples(library, mark=turn)
             settings = load_settings(**home.settings.model_dump(exclude_defaults=True) | {"library": library})
@@ -78,14 +78,14 @@ def extraction(ground: Ground) -> Iterator[Row]:
             counts = run_extraction(settings, ledger)
             ours.append(len(files) / (time.perf_counter() - began))
             assert counts.done + counts.failed == len(files)
-            ground.tell(f"{ours[-1]:.0f} / {bare[-1]:.0f} documents/s")
+            workspace.report(f"{ours[-1]:.0f} / {bare[-1]:.0f} documents/s")
     raw = {"documents_per_second": ours, "bare_documents_per_second": bare, "cores": os.cpu_count()}
     ratio = median(ours) / median(bare)
     yield Row("extraction on all cores / the bare extractor on all cores", at_least(0.85), ratio, raw)
 
 
 def _write_samples(library: Path, mark: int) -> list[Path]:
-    """Copies of the sample library's PDF, Office and HTML files, whose bytes differ and whose text does not."""
+    """Copies of the sample library's PDF, HTML and text files with different bytes and the same text."""
     files = []
     for copy in range(COPIES):
         for sample in sorted(SAMPLES.rglob("*")):
@@ -100,7 +100,7 @@ def _write_samples(library: Path, mark: int) -> list[Path]:
 
 
 def _extract_bare(files: list[Path]) -> None:
-    """The extractor's own package in a process a core, files handed out one by one as it would be used by hand."""
+    """The extractor's package in one process per core, which get the files one by one."""
     script = Path(__file__).parent / "bare_extractor.py"
     listed = "\n".join(str(file) for file in files)
     subprocess.run([sys.executable, str(script), str(os.cpu_count() or 1)], input=listed, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Rows by SQL: a ledger of any size in seconds, as scans and drains would have left it."""
+"""Fill a ledger of any size with SQL in seconds, with the rows that scans and drains would have written."""
 
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.settings import Settings
@@ -11,17 +11,17 @@ SENTENCE = "The tenant shall pay the rent on the first day of every month to the
 def add_extracted(
     ledger: Ledger, settings: Settings, count: int, *, characters: int = 1_500, name: str = "due"
 ) -> None:
-    """`count` documents whose text is there, each with a text of its own; both LLM stages are pending."""
+    """Add `count` documents with different extracted texts; both LLM stages are pending."""
     ledger.run(_add, settings, count, characters, name, is_done=False)
 
 
 def add_done(ledger: Ledger, settings: Settings, count: int, *, name: str = "done") -> None:
-    """`count` documents with nothing left to do: texts of a few words, a classification, a summary."""
+    """Add `count` finished documents: texts of a few words, a classification, a summary."""
     ledger.run(_add, settings, count, 0, name, is_done=True)
 
 
 def analyze(ledger: Ledger) -> None:
-    """What autovacuum does by itself a minute after so many rows."""
+    """Do what autovacuum would do a minute after so many new rows."""
     with ledger.connect() as connection:
         connection.execute("vacuum analyze")
 

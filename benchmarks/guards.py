@@ -1,4 +1,4 @@
-"""Rows small enough for every test run: a drain beside the bare client, a scan beside a bare walk, claims in a larger ledger."""
+"""Rows that are small enough for every test run: a drain, a scan, and claims in a larger ledger."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Letters as they lie in drawers: English sentences with names, dates and amounts, each letter with a text of its own."""
+"""Generated letters: English sentences with names, dates and amounts. Each number gives a different letter."""
 
 import random
 
@@ -31,7 +31,7 @@ _SENTENCES_A_PARAGRAPH = 6
 
 
 def letter(number: int, characters: int) -> str:
-    """The same letter for the same number; of whole sentences, at least so many characters."""
+    """A letter of whole sentences with at least `characters` characters. The same number gives the same letter."""
     chosen = random.Random(number)  # noqa: S311
     sentences: list[str] = []
     length = 0

@@ -1,6 +1,6 @@
-"""The script people have today: LiteLLM's SDK and a semaphore, no ledger. Runs in a venv of its own.
+"""A common script: LiteLLM's SDK and a semaphore, no ledger. Runs in a separate venv.
 
-`python litellm_client.py URL WIDTH DOCUMENTS.jsonl`, a line a document: the bodies of its completions, asked in order.
+`python litellm_client.py URL CONCURRENCY DOCUMENTS.jsonl`. Each line is a document: the bodies of its completions, in order.
 """
 
 import asyncio
@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it asks the network for prices first
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise it first downloads prices
 import litellm  # type: ignore[import-not-found, unused-ignore]
 
 
-async def main(url: str, width: int, documents: list[list[dict[str, Any]]]) -> None:
-    semaphore = asyncio.Semaphore(width)
+async def main(url: str, concurrency: int, documents: list[list[dict[str, Any]]]) -> None:
+    semaphore = asyncio.Semaphore(concurrency)
     await asyncio.gather(*(_ask(url, bodies, semaphore) for bodies in documents))
 
 

@@ -1,20 +1,20 @@
-"""LiteLLM's SDK in a venv of its own under the benchmarks' cache: it is what people use, not what we need."""
+"""LiteLLM's SDK in a separate venv in the benchmarks' cache, because the product does not need it."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.ground import Ground
+from benchmarks.workspace import Workspace
 
 REQUIREMENT = "litellm==1.110.2"
 
 
-def litellm_python(ground: Ground) -> Path:
-    """The interpreter that has it; installed the first time, a minute."""
-    venv = ground.cache() / REQUIREMENT.replace("==", "-")
+def litellm_python(workspace: Workspace) -> Path:
+    """The interpreter of that venv. The first call installs it, which takes a minute."""
+    venv = workspace.cache() / REQUIREMENT.replace("==", "-")
     python, is_made = venv / "bin" / "python", venv / "made"
     if not is_made.exists():
-        ground.tell(f"installing {REQUIREMENT} into {venv}")
+        workspace.report(f"installing {REQUIREMENT} into {venv}")
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", REQUIREMENT]
         subprocess.run(pip, check=True)

@@ -1,4 +1,4 @@
-"""The memory of a drain's process, at a backlog of 1,000 and of 100,000 documents, after the same work."""
+"""The memory of a drain's process after the same work, with a backlog of 1,000 and of 100,000 documents."""
 
 import subprocess
 from collections.abc import Iterator
@@ -6,28 +6,28 @@ from collections.abc import Iterator
 import psutil  # type: ignore[import-untyped]
 
 from benchmarks.filling import add_extracted, analyze
-from benchmarks.ground import Ground
 from benchmarks.rows import Benchmark, Row, at_most, median
 from benchmarks.slot import slot
+from benchmarks.workspace import Workspace
 
 SMALL, LARGE = 1_000, 100_000
-WIDTH, LATENCY = 16, 0.05
-MEASURED_ANSWERS = 1_500  # of 2,000 in the small one: the same work for both
+CONCURRENCY, LATENCY = 16, 0.05
+MEASURED_ANSWERS = 1_500  # the small backlog needs 2,000, so both do the same work
 
 
-def drain_memory(ground: Ground) -> Iterator[Row]:
+def drain_memory(workspace: Workspace) -> Iterator[Row]:
     small, large = [], []
-    for _ in range(ground.repeats):
-        small.append(_resident_mb(ground, SMALL))
-        large.append(_resident_mb(ground, LARGE))
-        ground.tell(f"{large[-1]:.0f} / {small[-1]:.0f} MB")
+    for _ in range(workspace.repeats):
+        small.append(_resident_mb(workspace, SMALL))
+        large.append(_resident_mb(workspace, LARGE))
+        workspace.report(f"{large[-1]:.0f} / {small[-1]:.0f} MB")
     raw = {"small_mb": small, "large_mb": large, "answers": MEASURED_ANSWERS}
     what = "memory of a drain, 100,000 against 1,000 documents"
     yield Row(what, at_most(1.2), median(large) / median(small), raw)
 
 
-def _resident_mb(ground: Ground, documents: int) -> float:
-    with slot(LATENCY, WIDTH) as router, ground.home(router, deep_concurrency=WIDTH) as (home, ledger):
+def _resident_mb(workspace: Workspace, documents: int) -> float:
+    with slot(LATENCY, CONCURRENCY) as router, workspace.home(router, deep_concurrency=CONCURRENCY) as (home, ledger):
         add_extracted(ledger, home.settings, documents, characters=500)
         analyze(ledger)
         drain = home.start("drain", "--json", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

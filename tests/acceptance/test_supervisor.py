@@ -54,7 +54,7 @@ def supervisor(messages: list[str]) -> Iterator[Supervisor]:
 
 def look_until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
     def look() -> bool:
-        supervisor.look()
+        supervisor.check()
         return condition()
 
     wait_for(look)
@@ -107,7 +107,7 @@ def test_a_child_may_fail_any_number_of_times(
     monkeypatch.setattr(subprocess, "Popen", refuse)
     look_until(supervisor, lambda: len(messages) > 1)
     for _ in range(1100):  # a night with waits of 30 s
-        supervisor.look()
+        supervisor.check()
     assert len(messages) > 1100
 
 
@@ -126,7 +126,7 @@ def test_a_watchdog_that_cannot_be_restarted_is_retried_at_the_next_look(
     wait_for(lambda: watchdogs() == [])
     with monkeypatch.context() as full:
         full.setattr(subprocess, "Popen", refuse)
-        supervisor.look()
+        supervisor.check()
     assert watchdogs() == []
     look_until(supervisor, lambda: watchdogs() != [])
 
@@ -143,7 +143,7 @@ def test_a_log_that_is_too_large_is_emptied_even_if_the_disk_has_no_room_for_a_c
     monkeypatch.setattr(supervisor_module, "CHECK_LOGS_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(shutil, "copyfile", full)
     supervisor.start(Child("sleeper", ("sleep", "1000"), log))
-    supervisor.look()
+    supervisor.check()
     assert log.stat().st_size == 0
 
 

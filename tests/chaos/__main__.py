@@ -1,4 +1,4 @@
-"""`python -m tests.chaos --rounds 100 [--seed N]`: what `make chaos` runs. Ends with 1 at the first broken promise."""
+"""`python -m tests.chaos --rounds 100 [--seed N]`, started by `make chaos`. Exits with 1 at the first broken promise."""
 
 import argparse
 import collections
@@ -8,7 +8,14 @@ import sys
 import time
 
 from tests.chaos.library import MARK
-from tests.chaos.promises import ALWAYS, AT_THE_END, ONCE_ALL_IS_SHUT, ONCE_THE_DEAD_ARE_RECLAIMED, check, check_calls
+from tests.chaos.promises import (
+    AFTER_ALL_HAVE_ENDED,
+    AFTER_THE_DEAD_ARE_RECLAIMED,
+    ALWAYS,
+    AT_THE_END,
+    check,
+    check_calls,
+)
 from tests.chaos.rounds import LOCK_WAIT_SECONDS, NO_FAULT, WEIGHTS, Round, play
 from tests.chaos.world import PERMITS, BrokenPromise, World, a_world
 
@@ -26,14 +33,14 @@ def main() -> None:
     with a_world(given.seed, LETTERS) as world:
         try:
             run(world, given.rounds)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the facts are wanted
-            tell_facts(world, given.seed, error)
+        except Exception as error:  # noqa: BLE001 - print the facts for every error
+            print_facts(world, given.seed, error)
             sys.exit(1)
-        tell_figures(world, given.rounds, given.seed, time.monotonic() - began)
+        print_figures(world, given.rounds, given.seed, time.monotonic() - began)
 
 
 def run(world: World, rounds: int) -> None:
-    """All rounds, then the end: everything done, nothing held, nothing lost. Raises `BrokenPromise`."""
+    """Play all rounds, then check that everything is done, nothing is held and nothing is lost. Raises `BrokenPromise`."""
     first_scan(world)
     for number, round_ in enumerate(chosen(world.rng, rounds), start=1):
         print(f"{number:4} {play(world, number, round_)}", flush=True)
@@ -41,12 +48,13 @@ def run(world: World, rounds: int) -> None:
 
 
 def first_scan(world: World) -> None:
+    """Scan the new library. Raises `BrokenPromise` if the scan does not exit with 0."""
     if (code := world.finish(world.start("scan"), LOCK_WAIT_SECONDS)) != 0:
-        raise BrokenPromise(f"the first scan ends with 0, not {code}")
+        raise BrokenPromise(f"the first scan exits with 0, not {code}")
 
 
 def chosen(rng: random.Random, rounds: int) -> list[Round]:
-    """Each kind as often as its weight says, in random order."""
+    """The rounds to play: each kind as often as its weight, in random order."""
     by_weight = [round_ for round_, weight in WEIGHTS.items() for _ in range(weight)]
     whole, rest = divmod(rounds, len(by_weight))
     found = by_weight * whole + rng.sample(by_weight, rest)
@@ -55,7 +63,7 @@ def chosen(rng: random.Random, rounds: int) -> list[Round]:
 
 
 def settle(world: World) -> None:
-    """The slot is awake and nobody dies any more: all is done, and nobody holds anything."""
+    """With an awake slot and no more kills, work until everything is done, then check every promise."""
     world.slot.set(**NO_FAULT)
     world.finish(world.start("scan"), LOCK_WAIT_SECONDS)
     deadline = time.monotonic() + 4 * LOCK_WAIT_SECONDS
@@ -64,18 +72,18 @@ def settle(world: World) -> None:
         world.let_every_wait_be_over()
         world.finish(world.start("drain"), 4 * LOCK_WAIT_SECONDS)
         [row] = world.sql("select count(*) as n from work_items where state in ('pending', 'claimed', 'deferred')")
-        held = any(world.sql(query) for query in ONCE_THE_DEAD_ARE_RECLAIMED.values())
+        held = any(world.sql(query) for query in AFTER_THE_DEAD_ARE_RECLAIMED.values())
         if (row["n"] == 0 and not held) or time.monotonic() > deadline:
             break
-    for promises in (ALWAYS, ONCE_ALL_IS_SHUT, ONCE_THE_DEAD_ARE_RECLAIMED, AT_THE_END):
+    for promises in (ALWAYS, AFTER_ALL_HAVE_ENDED, AFTER_THE_DEAD_ARE_RECLAIMED, AT_THE_END):
         check(world, promises)
     check_calls(world)
-    told_text = [log for log in world.home.folder.rglob("*.log") if MARK in log.read_text(errors="replace")]
-    if told_text or MARK in world.home.said:
-        raise BrokenPromise("no log holds document text", [{"log": str(log)} for log in told_text])
+    logs_with_text = [log for log in world.home.folder.rglob("*.log") if MARK in log.read_text(errors="replace")]
+    if logs_with_text or MARK in world.home.said:
+        raise BrokenPromise("no log holds document text", [{"log": str(log)} for log in logs_with_text])
 
 
-def tell_figures(world: World, rounds: int, seed: int, seconds: float) -> None:
+def print_figures(world: World, rounds: int, seed: int, seconds: float) -> None:
     answers, repeats = check_calls(world)
     kinds = collections.Counter(kill.what for kill in world.kills)
     [row] = world.sql(
@@ -87,9 +95,9 @@ def tell_figures(world: World, rounds: int, seed: int, seconds: float) -> None:
     print(
         f"chaos: {rounds} rounds, seed {seed}, {seconds / 60:.0f} min: lost 0, doubled 0\n"
         f"  kills {sum(kinds.values())}: " + ", ".join(f"{what} {n}" for what, n in kinds.most_common()) + "\n"
-        f"  answers {answers}, of which repeats {repeats}; calls open at the kills {open_calls(world)}, "
+        f"  answers {answers}, of which repeats {repeats}; calls that were open at the kills {open_calls(world)}, "
         f"bound {sum(kill.workers for kill in world.kills) * PERMITS}\n"
-        f"  drains that Dagster gave up because Postgres was away for long: {world.ended_by_dagster}\n"
+        f"  drains that Dagster ended because Postgres was unavailable for long: {world.ended_by_dagster}\n"
         f"  ledger: {json.dumps(row)}",
         flush=True,
     )
@@ -99,8 +107,8 @@ def open_calls(world: World) -> int:
     return sum(kill.open_calls for kill in world.kills)
 
 
-def tell_facts(world: World, seed: int, error: Exception) -> None:
-    """Everything a person needs to look for the reason. Logs hold no document text."""
+def print_facts(world: World, seed: int, error: Exception) -> None:
+    """Print what a person needs to find the cause. Logs contain no document text."""
     print(f"\nBROKEN in round {world.round_number}, seed {seed}: {type(error).__name__}: {error}")
     for kill in world.kills[-5:]:
         print(f"  killed: {kill}")

@@ -1,16 +1,16 @@
-"""A library of small letters that people keep changing: new ones, edits, copies, names."""
+"""A library of small letters that keeps changing: new letters, edits, copies, renames."""
 
 import os
 import random
 from pathlib import Path
 
-# Stands in every letter and nowhere else: a log that holds it holds document text.
+# Every letter contains this and nothing else does, so a log that contains it contains document text.
 MARK = "the heating has been cold"
-FIRST_MTIME = 1_600_000_000  # files that lay there for a while: a scan need not look at them twice
+FIRST_MTIME = 1_600_000_000  # old files: a scan need not read them twice
 
 
 class Library:
-    """What a seeded person does to a folder of letters."""
+    """Random changes to a folder of letters, from a seeded generator."""
 
     def __init__(self, folder: Path, rng: random.Random) -> None:
         self._folder = folder
@@ -18,7 +18,7 @@ class Library:
         self._written = 0
 
     def fill(self, letters: int) -> None:
-        """The letters it begins with; every tenth is a copy of another."""
+        """Write the first letters. Every tenth is a copy of another."""
         for number in range(letters):
             if number % 10 == 9:
                 self._copy()
@@ -26,7 +26,7 @@ class Library:
                 self._write(self._new_name())
 
     def change(self, letters: int) -> None:
-        """Mostly new letters and edits; a copy, a new name and a deletion besides."""
+        """Write new letters and edit others, then copy one, rename one and delete one."""
         for _ in range(letters):
             if self._rng.random() < 0.5:
                 self._write(self._new_name())

@@ -1,4 +1,4 @@
-"""What holds after every round, in plain SQL. Each query finds rows only where its promise is broken."""
+"""The promises that hold after every round, in plain SQL. Each query finds rows only if its promise is broken."""
 
 import time
 
@@ -36,44 +36,44 @@ ALWAYS = {
         where i.state = 'claimed' and (w.worker_id is null or w.ended_at is not null)""",
     "no permit of a worker that has ended": """
         select p.* from permits p join workers w using (worker_id) where w.ended_at is not null""",
-    "nobody who has ended stands in line or runs a trial": """
+    "no worker that has ended waits for a permit or runs a trial": """
         select w.worker_id from workers w where w.ended_at is not null and (
             exists (select 1 from permit_waiters p where p.worker_id = w.worker_id)
             or exists (select 1 from slots s where s.trial_worker = w.worker_id))""",
     "never more permits than the slot has": """
         select s.name, s.permits, count(*) as held from permits p join slots s on s.name = p.slot
         group by 1, 2 having count(*) > s.permits""",
-    "every event that was told stands in Dagster": """
+    "every event marked as reported is in Dagster": """
         select o.event_id, o.result_id, o.stage, d.key from outbox o join documents d using (document_id)
         where o.told_at is not null and not exists (
-            select 1 from told t where t.result = o.result_id::text and t.partition = d.key and t.stage = o.stage)""",
+            select 1 from reported t where t.result = o.result_id::text and t.partition = d.key and t.stage = o.stage)""",
     "no partition is materialized without a result": """
-        select t.* from told t where not exists (
+        select t.* from reported t where not exists (
             select 1 from results r join outbox o using (result_id) join documents d using (document_id)
             where r.result_id::text = t.result and d.key = t.partition and o.stage = t.stage)""",
 }
 
-# Dagster's own table: what it was told of which partition, with the result's id.
-TOLD = """
-    with told as materialized (
+# From Dagster's own table: the materializations of each partition, with the id of the result.
+REPORTED = """
+    with reported as materialized (
         select e.id, e.partition, case e.asset_key when '["extracted_text"]' then 'extract'
             when '["classification"]' then 'classify' else 'summarize' end as stage,
             e.event::jsonb #>> '{dagster_event,event_specific_data,materialization,tags,dagster_offload/result}' as result
         from offload_dagster.event_logs e where e.dagster_event_type = 'ASSET_MATERIALIZATION')
 """
 
-ONCE_ALL_IS_SHUT = {
+AFTER_ALL_HAVE_ENDED = {
     "no transaction is open": """
         select pid, application_name, state, xact_start from pg_stat_activity
         where backend_type = 'client backend' and xact_start is not null and pid <> pg_backend_pid()""",
-    "no event is left untold": "select event_id, result_id, stage from outbox where told_at is null",
+    "every event was reported": "select event_id, result_id, stage from outbox where told_at is null",
 }
 
-ONCE_THE_DEAD_ARE_RECLAIMED = {
+AFTER_THE_DEAD_ARE_RECLAIMED = {
     "no claim is left": "select item_id, stage, worker_id from work_items where state = 'claimed'",
     "no permit is left": "select * from permits",
-    "nobody stands in line": "select * from permit_waiters",
-    "no trial is left running": "select name, trial_worker from slots where trial_worker is not null",
+    "no worker waits for a permit": "select * from permit_waiters",
+    "no trial is marked as running": "select name, trial_worker from slots where trial_worker is not null",
     "no worker is left": "select worker_id, kind, pid, heartbeat_at from workers where ended_at is null",
 }
 
@@ -90,17 +90,17 @@ AT_THE_END = {
 
 
 def check(world: World, promises: dict[str, str]) -> None:
-    """Raise `BrokenPromise` with the rows that break the first one. What ends with a process gets two seconds for it."""
+    """Raise `BrokenPromise` with the rows that break a promise. Connections of ended processes get two seconds to close."""
     for promise, query in promises.items():
         deadline = time.monotonic() + 2
-        while rows := world.sql(TOLD + query if " told " in query else query):
-            if promises is not ONCE_ALL_IS_SHUT or time.monotonic() > deadline:
+        while rows := world.sql(REPORTED + query if " reported " in query else query):
+            if promises is not AFTER_ALL_HAVE_ENDED or time.monotonic() > deadline:
                 raise BrokenPromise(promise, rows)
             time.sleep(0.1)
 
 
 def check_calls(world: World) -> tuple[int, int]:
-    """Answers the slot gave in all, and how many were repeats; of both no more than the kills explain."""
+    """All answers of the slot, and how many were repeats. Raises `BrokenPromise` if the kills do not explain the repeats."""
     answered = world.slot.answered()
     repeats = {pair: count - 1 for pair, count in answered.items() if count > 1}
     at_most = sum(kill.workers for kill in world.kills) * PERMITS

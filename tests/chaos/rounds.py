@@ -1,6 +1,6 @@
-"""One round: doors are opened, one of them or what they stand on is killed at a random moment, all is started again.
+"""One round: processes start, one of them or their Postgres is killed at a random moment, and work starts again.
 
-Moments are uniform over what the victim lives; decisions are the seed's, though not what the machine makes of them.
+Moments are uniform over the life of the victim. The seed decides what happens, but the machine's timing varies.
 """
 
 import contextlib
@@ -16,16 +16,16 @@ import psutil  # type: ignore[import-untyped]
 from dagster_offload.postgres import is_running, server_pid
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.stages.graph import DRAIN_STAGES
-from tests.chaos.promises import ALWAYS, ONCE_ALL_IS_SHUT, check, check_calls
+from tests.chaos.promises import AFTER_ALL_HAVE_ENDED, ALWAYS, check, check_calls
 from tests.chaos.world import BrokenPromise, World, pause_until
-from tests.support.acceptance import is_running as lives
+from tests.support.acceptance import is_running as is_alive
 from tests.support.acceptance import wait_for
 from tests.support.ui import UI, start_up
 
 DRAIN_LIFE_SECONDS = 12.0  # from its start to its end, with the documents below
 SCAN_LIFE_SECONDS = 6.0
-RUN_LIFE_SECONDS = 7.0  # of the process of a click on one document
-LOCK_WAIT_SECONDS = 240.0  # how long a door may take whose permits a dead one holds, on a busy machine
+RUN_LIFE_SECONDS = 7.0  # of the process of a run over one document
+LOCK_WAIT_SECONDS = 240.0  # the limit for a process whose permits a dead one holds, on a busy machine
 AT_WORK, AFTERWARDS = "24", "4"  # documents of a drain that may die, and of the one after it
 SLOT_UNAVAILABLE, REFUSED = 75, 2
 AWAY_TOO_LONG = "Postgres was unavailable for longer than Dagster waits"
@@ -45,18 +45,18 @@ FAULTS: tuple[dict[str, Any], ...] = (
 NO_FAULT: dict[str, Any] = {"mode": "awake", "latency": 0.4, "retry_after": None, "cut": "502"}
 
 Round = Callable[[World], None]
-Plan = list[tuple[float, Callable[[], object]]]  # seconds from now, and what happens then
+Plan = list[tuple[float, Callable[[], object]]]  # seconds from the start, and the action
 
 
 def play(world: World, number: int, round_: Round) -> str:
-    """A round and what must hold after it; what there is to say of it, in one line. Raises `BrokenPromise`."""
+    """Play a round and check the promises; returns one line about it. Raises `BrokenPromise`."""
     world.round_number = number
     began, before = time.monotonic(), len(world.kills)
     round_(world)
     check(world, ALWAYS)
-    check(world, ONCE_ALL_IS_SHUT)
+    check(world, AFTER_ALL_HAVE_ENDED)
     answers, repeats = check_calls(world)
-    killed = ", ".join(kill.what for kill in world.kills[before:]) or "nothing, it had ended"
+    killed = ", ".join(kill.what for kill in world.kills[before:]) or "nothing, because it had ended"
     [row] = world.sql("select count(*) filter (where state = 'done') as done, count(*) as items from work_items")
     return (
         f"{round_.__name__.replace('_', ' ')}: killed {killed}; {row['done']} of {row['items']} items done, "
@@ -114,7 +114,7 @@ def a_scan_dies(world: World) -> None:
 
 
 def _drains(world: World) -> "tuple[subprocess.Popen[str], list[subprocess.Popen[str]], Plan]":
-    """One drain or two with enough to do, and the faults of the slot beside them."""
+    """Start one or two drains with enough work; also returns a plan with the slot's faults."""
     [row] = world.sql("select count(*) as n from work_items where state in ('pending', 'deferred')")
     if row["n"] < world.changed_at_once:
         world.library.change(world.changed_at_once)
@@ -124,7 +124,7 @@ def _drains(world: World) -> "tuple[subprocess.Popen[str], list[subprocess.Popen
 
 
 def _faults(world: World, life_seconds: float) -> Plan:
-    """Every second round the slot is at fault for some seconds."""
+    """In every second round the slot has a fault for some seconds."""
     if world.rng.random() < 0.5:
         return []
     fault, at = world.rng.choice(FAULTS), world.rng.uniform(0, life_seconds)
@@ -135,7 +135,7 @@ def _faults(world: World, life_seconds: float) -> Plan:
 
 
 def _postgres_dies(world: World, plan: Plan, how: signal.Signals, at: float | None = None) -> None:
-    """And is started again by somebody a moment later, once with nobody's help but the drains' own."""
+    """Kill Postgres. In half of the rounds it is started again here, in the others by the drains."""
     at = world.rng.uniform(0, DRAIN_LIFE_SECONDS) if at is None else at
     plan.append((at, lambda: world.kill_postgres(how)))
     if world.rng.random() < 0.5:
@@ -148,19 +148,19 @@ def _start_postgres(world: World) -> None:
 
 def _follow(world: World, plan: Plan) -> None:
     began = time.monotonic()
-    for seconds, happens in sorted(plan, key=lambda moment: moment[0]):
+    for seconds, act in sorted(plan, key=lambda moment: moment[0]):
         pause_until(began + seconds)
-        happens()
+        act()
 
 
 def _scan(world: World) -> None:
     scan = world.start("scan")
     if (code := world.finish(scan, LOCK_WAIT_SECONDS)) != 0:
-        raise BrokenPromise(f"a scan that nobody kills ends with 0, not {code}")
+        raise BrokenPromise(f"a scan that is not killed exits with 0, not {code}")
 
 
 def _end(world: World, survivors: "list[subprocess.Popen[str]]") -> None:
-    """Whoever was not killed ends by itself; a drain after that takes up what the dead left."""
+    """Processes that were not killed end by themselves. Another drain then processes what the killed ones left."""
     for process in survivors:
         _expect_end(world, process)
     if world.rng.random() < 0.7:
@@ -170,18 +170,18 @@ def _end(world: World, survivors: "list[subprocess.Popen[str]]") -> None:
 
 
 def _expect_end(world: World, drain: "subprocess.Popen[str]") -> None:
-    """Its own end. Dagster waits six seconds for Postgres; a longer absence may end a drain, in so many words."""
+    """Wait for the drain to end. Dagster waits six seconds for Postgres; a longer outage may end the drain with that message."""
     code = world.finish(drain, LOCK_WAIT_SECONDS)
     if code == REFUSED and world.home.said.count(AWAY_TOO_LONG) > world.ended_by_dagster:
         world.ended_by_dagster += 1
     elif code not in (0, SLOT_UNAVAILABLE):
-        raise BrokenPromise(f"a drain that nobody kills ends with 0 or {SLOT_UNAVAILABLE}, not {code}")
+        raise BrokenPromise(f"a drain that is not killed exits with 0 or {SLOT_UNAVAILABLE}, not {code}")
 
 
 # Rounds under `up`
 
 
-def a_clicked_run_dies(world: World) -> None:
+def a_persons_run_dies(world: World) -> None:
     with_up(world, "a run", _newest_run, RUN_LIFE_SECONDS)
 
 
@@ -209,15 +209,15 @@ Find = Callable[[World], psutil.Process | None]
 
 
 def with_up(world: World, what: str, find: Find, life_seconds: float = DRAIN_LIFE_SECONDS) -> None:
-    """`up` at work and a person's click; the victim dies within what a click takes; later clicks must be answered."""
+    """`up` works on a run that a person launched; the victim dies within the run's life; later runs must succeed."""
     world.library.change(letters=10)
     up = start_up(world.home)
     ui = UI(world.home)
     plan = _faults(world, life_seconds)
-    clicked_at = time.time()
-    _click(world, ui)
+    launched_at = time.time()
+    _launch(world, ui)
     if what == "a run":
-        wait_for(lambda: (run := find(world)) is not None and run.create_time() > clicked_at, "the run's process", 120)
+        wait_for(lambda: (run := find(world)) is not None and run.create_time() > launched_at, "the run's process", 120)
 
     def kill() -> None:
         if what == "the whole tree":
@@ -232,14 +232,14 @@ def with_up(world: World, what: str, find: Find, life_seconds: float = DRAIN_LIF
         up = start_up(world.home)
     elif what == "Postgres under up":
         wait_for(lambda: is_running(world.home.home), "Postgres, started again by `up`", 60)
-    _expect_clicks_to_work(world, ui)
+    _expect_runs_to_succeed(world, ui)
     _stop(world, up)
     world.let_the_dead_look_dead()
     world.let_every_wait_be_over()
     _expect_end(world, world.start("drain", "--limit", AFTERWARDS))
 
 
-def _click(world: World, ui: UI) -> str:
+def _launch(world: World, ui: UI) -> str:
     """Materialize a document with work to do."""
     rows = world.sql(
         "select d.key from documents d where is_present and not exists (select 1 from work_items i "
@@ -248,22 +248,24 @@ def _click(world: World, ui: UI) -> str:
     return ui.materialize(world.rng.choice(rows)["key"], *DRAIN_STAGES)
 
 
-def _expect_clicks_to_work(world: World, ui: UI) -> None:
-    """Once everything is back, a click is answered: webserver, daemon, code server and Postgres are there again."""
+def _expect_runs_to_succeed(world: World, ui: UI) -> None:
+    """A launched run succeeds again, so webserver, daemon, code server and Postgres are running again."""
     deadline = time.monotonic() + 180
     while True:
         try:
-            run = _click(world, ui)
+            run = _launch(world, ui)
             status = ui.end_of(run, 120)
         except Exception as error:
             if time.monotonic() > deadline:
-                raise BrokenPromise(f"clicks work again within minutes ({type(error).__name__}: {error})") from error
+                raise BrokenPromise(
+                    f"runs can be launched again within minutes ({type(error).__name__}: {error})"
+                ) from error
             time.sleep(1)
             continue
         if status == "SUCCESS":
             return
         if time.monotonic() > deadline:
-            raise BrokenPromise(f"a click after everything is back ends in success, not in {status}")
+            raise BrokenPromise(f"a run launched after the restart ends in success, not in {status}")
 
 
 def _stop(world: World, up: "subprocess.Popen[str]") -> None:
@@ -271,17 +273,17 @@ def _stop(world: World, up: "subprocess.Popen[str]") -> None:
     stopped = world.stop()
     seconds = time.monotonic() - began
     if stopped.returncode != 0 or world.finish(up, 30) != 0:
-        raise BrokenPromise(f"`stop` and the `up` it ends exit with 0: {stopped.returncode}, {up.returncode}")
-    left = [process for process in world.home.processes() if lives(process)]
+        raise BrokenPromise(f"`stop` and the `up` that it ends exit with 0: {stopped.returncode}, {up.returncode}")
+    left = [process for process in world.home.processes() if is_alive(process)]
     if left:
         raise BrokenPromise(
-            f"nothing is left after `stop` ({seconds:.0f} s)",
+            f"no process is left after `stop` ({seconds:.0f} s)",
             [{"pid": process.pid, "what": process.name()} for process in left],
         )
 
 
 def _newest_run(world: World) -> psutil.Process | None:
-    """The process of a run, a click's or the sensor's drain; the code server starts them."""
+    """The newest process of a run, whether a person or the sensor launched it; the code server starts them."""
     with contextlib.suppress(psutil.NoSuchProcess):
         server = _child(world, "api grpc")
         found = [] if server is None else [p for p in server.children() if "spawn_main" in " ".join(p.cmdline())]
@@ -289,9 +291,9 @@ def _newest_run(world: World) -> psutil.Process | None:
     return None
 
 
-def _child(world: World, words: str) -> psutil.Process | None:
-    found = {p.pid: p for p in world.home.processes() if words in " ".join(p.cmdline())}
-    # The code server's runs are forked from its twin, and have its command line.
+def _child(world: World, command: str) -> psutil.Process | None:
+    found = {p.pid: p for p in world.home.processes() if command in " ".join(p.cmdline())}
+    # Runs are forked from a copy of the code server and have its command line.
     return next((p for p in found.values() if p.ppid() not in found), None)
 
 
@@ -300,7 +302,7 @@ def _postmaster(world: World) -> psutil.Process | None:
     return None if pid is None else psutil.Process(pid)
 
 
-# How often, of a hundred
+# How often each round is played, of a hundred
 WEIGHTS: dict[Round, int] = {
     a_drain_dies: 30,
     all_drains_die: 10,
@@ -308,7 +310,7 @@ WEIGHTS: dict[Round, int] = {
     postgres_stops_at_once: 17,
     a_drain_and_postgres_die: 5,
     a_scan_dies: 5,
-    a_clicked_run_dies: 3,
+    a_persons_run_dies: 3,
     the_daemon_dies: 2,
     the_code_server_dies: 2,
     the_webserver_dies: 2,
@@ -316,5 +318,5 @@ WEIGHTS: dict[Round, int] = {
     everything_dies: 3,
 }
 UNDER_UP = (
-    a_clicked_run_dies, the_daemon_dies, the_code_server_dies, the_webserver_dies, postgres_dies_under_up, everything_dies
+    a_persons_run_dies, the_daemon_dies, the_code_server_dies, the_webserver_dies, postgres_dies_under_up, everything_dies
 )  # fmt: skip

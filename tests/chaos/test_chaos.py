@@ -1,4 +1,4 @@
-"""The short version of `make chaos`: drains and Postgres killed at random moments in a small library."""
+"""A short `make chaos`: drains and Postgres are killed at random moments, in a small library."""
 
 import random
 
@@ -11,7 +11,7 @@ from tests.chaos.world import a_world
 
 @pytest.mark.rule("ledger-9")
 @pytest.mark.timeout(400)
-def test_whatever_is_killed_nothing_is_lost_and_nothing_done_twice() -> None:
+def test_kills_lose_nothing_and_repeat_nothing_that_is_done() -> None:
     seed = random.SystemRandom().randrange(1_000_000)
     print(f"seed {seed}")
     with a_world(seed, letters=60) as world:

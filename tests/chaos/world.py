@@ -1,4 +1,4 @@
-"""One library, one home and one slot, as processes: what people start, and what may be killed."""
+"""One library, one home and one slot: the processes that people start, and how they are killed."""
 
 import contextlib
 import random
@@ -32,7 +32,7 @@ LATENCY_SECONDS = 0.4
 
 
 class Slot:
-    """The stand-in router in a process of its own, which outlives everything else; its log is what counts calls."""
+    """The stand-in router in a process of its own, which is never killed. Its log counts the calls."""
 
     def __init__(self, folder: Path) -> None:
         argv = [sys.executable, "-m", "dagster_offload.cli", "simulate-router", "--port", "0"]
@@ -66,7 +66,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Kill:
-    """What was killed, or stopped. `workers` had calls open, of which any may be made a second time."""
+    """What was killed or stopped. Any call that its `workers` had open may be repeated."""
 
     what: str
     round_number: int
@@ -76,31 +76,31 @@ class Kill:
 
 @dataclass
 class World:
-    """Everything there is. Times in seconds."""
+    """The home, its slot and library, and the kills so far. Times are in seconds."""
 
     home: Home
     slot: Slot
     library: Library
     rng: random.Random
-    changed_at_once: int = 100  # letters, where little work is left
+    changed_at_once: int = 100  # letters, when little work is left
     kills: list[Kill] = field(default_factory=list)
     round_number: int = 0
-    ended_by_dagster: int = 0  # drains that said why
+    ended_by_dagster: int = 0  # drains that Dagster ended with its message
 
-    # Doors
+    # Commands
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return self.home.start(*arguments)
 
     def finish(self, process: subprocess.Popen[str], seconds: float) -> int:
-        """Wait for a door's own end; its exit code."""
+        """Wait for a process to end; its exit code."""
         try:
             return process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise BrokenPromise(f"{_named(process)} did not end within {seconds:.0f} s") from None
 
     def sql(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
-        """Plain SQL on the ledger's schema, through a connection of our own."""
+        """Run SQL on the ledger's schema, through a connection of the test."""
         with psycopg.connect(
             ensure_embedded(self.home.home), row_factory=dict_row, autocommit=True, application_name="chaos"
         ) as connection:
@@ -111,20 +111,20 @@ class World:
     # Kills
 
     def kill(self, process: psutil.Process | subprocess.Popen[str], what: str, *, workers: int = 0) -> None:
-        """kill -9, unless it has ended by itself."""
+        """kill -9, unless the process has ended by itself."""
         open_calls = min(self.slot.open_calls(), PERMITS * workers)
         try:
-            is_there = process.poll() is None if isinstance(process, subprocess.Popen) else process.is_running()
+            is_alive = process.poll() is None if isinstance(process, subprocess.Popen) else process.is_running()
             process.kill()
         except psutil.NoSuchProcess:
-            is_there = False
-        if is_there:
+            is_alive = False
+        if is_alive:
             self.kills.append(Kill(what, self.round_number, workers, open_calls))
         if isinstance(process, subprocess.Popen):
             process.wait()
 
     def kill_postgres(self, how: signal.Signals) -> None:
-        """SIGKILL, or SIGQUIT: that is what `pg_ctl stop -m immediate` sends."""
+        """`how` is SIGKILL, or SIGQUIT as `pg_ctl stop -m immediate` sends it."""
         pid = server_pid(self.home.home)
         if pid is None:
             return
@@ -134,7 +134,7 @@ class World:
             self.kills.append(Kill(what, self.round_number))
 
     def kill_everything(self) -> None:
-        """The whole tree at once, as a power cut does it; the slot lives on, it is another host."""
+        """Kill all processes at once, like a power cut. The slot stays up, because it is another host."""
         open_calls = self.slot.open_calls()
         for process in self.home.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -144,14 +144,14 @@ class World:
         self.kills.append(Kill("the whole tree", self.round_number, 2, min(open_calls, PERMITS)))
 
     def stop(self) -> "subprocess.CompletedProcess[str]":
-        """`dagster-offload stop`: no kill, but it hangs up on calls that are open, too."""
+        """`dagster-offload stop`. It counts as a kill, because it cuts open calls."""
         self.kills.append(Kill("stop", self.round_number, 1, PERMITS))
         return self.home.run("stop")
 
     # Clocks
 
     def let_the_dead_look_dead(self) -> None:
-        """Move the heartbeats of processes that are gone back, so that a round need not wait until they are stale."""
+        """Make the heartbeats of ended processes older, so that a round need not wait until they are stale."""
         for worker in self.sql("select worker_id, pid from workers where ended_at is null"):
             if not psutil.pid_exists(worker["pid"]):
                 self.sql(
@@ -164,8 +164,8 @@ class World:
         self.sql("update work_items set not_before = clock_timestamp() where not_before > clock_timestamp()")
 
 
-class BrokenPromise(AssertionError):  # noqa: N818 - said like the promises
-    """What the product promises and did not keep; `rows` are the facts."""
+class BrokenPromise(AssertionError):  # noqa: N818 - named like the promises
+    """A promise that the product did not keep; `rows` are the facts."""
 
     def __init__(self, promise: str, rows: list[dict[str, Any]] | None = None) -> None:
         super().__init__(promise)
@@ -174,11 +174,11 @@ class BrokenPromise(AssertionError):  # noqa: N818 - said like the promises
 
 @contextmanager
 def a_world(seed: int, letters: int) -> Iterator[World]:
-    """A home of its own in a short folder; everything is ended and removed at the end, but for the logs of a failure."""
+    """A home in a folder with a short name. At the end all processes are ended and the folder is removed."""
     folder = Path(
         tempfile.mkdtemp(prefix="offload-chaos-", dir="/tmp")
     ).resolve()  # a socket's path has about 100 bytes
-    folder.chmod(0o711)  # root's Postgres runs as somebody else
+    folder.chmod(0o711)  # root's Postgres runs as another user
     slot = Slot(folder)
     home = Home(folder, cast(Router, SimpleNamespace(url=slot.url)))
     home.environment["OFFLOAD_DEEP_CONCURRENCY"] = str(PERMITS)
@@ -203,7 +203,7 @@ def a_world(seed: int, letters: int) -> Iterator[World]:
 
 
 def _named(process: subprocess.Popen[str]) -> str:
-    return " ".join(str(word) for word in list(process.args)[3:]) if isinstance(process.args, tuple) else "a door"
+    return " ".join(str(word) for word in list(process.args)[3:]) if isinstance(process.args, tuple) else "a process"
 
 
 def pause_until(deadline: float) -> None:

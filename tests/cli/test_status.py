@@ -62,6 +62,7 @@ def test_status_probes_the_slot_and_registers_nothing(call: Call, with_ledger: s
     assert "has no slot" in call("slot", "show").stdout
 
 
+@pytest.mark.rule("slot-12")
 def test_a_slot_that_answers_no_health_request_during_a_call_is_busy(
     call: Call, scanned: Path, router: Router, change_timing: ChangeTiming
 ) -> None:

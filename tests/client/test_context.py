@@ -232,6 +232,7 @@ TABLE = "Hall 12.75 13.10 Stores 3.25 4.00 " * 1_500
 
 
 # The lowest and the highest token count of each text with the vocabularies o200k, cl100k and Qwen.
+@pytest.mark.rule("answer-6")
 @pytest.mark.parametrize(
     ("text", "fewest", "most"), [(PROSE, 10_201, 10_201), (KOREAN, 12_601, 20_400), (TABLE, 27_001, 36_001)]
 )

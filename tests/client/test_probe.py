@@ -54,6 +54,7 @@ async def test_a_busy_laptop_is_healthy(probe: Probe, router: Router, deep_slot:
     assert (await probe(deep_slot)).healthy
 
 
+@pytest.mark.rule("slot-11")
 async def test_without_a_health_path_the_model_list_is_read_and_a_trial_decides_about_the_name(
     probe: Probe, router: Router, deep_slot: SlotConfig
 ) -> None:
@@ -82,6 +83,7 @@ def test_the_nearest_listed_name_is_the_intended_one(wanted: str, names: list[st
     assert nearest_name(wanted, names) == nearest
 
 
+@pytest.mark.rule("slot-11")
 async def test_a_server_that_delays_its_model_list_during_a_call_is_busy_not_unavailable(
     probe: Probe, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
 ) -> None:

@@ -143,6 +143,7 @@ def last_message(edge: Edge, run_id: str) -> str:
     return edge.instance.get_records_for_run(run_id, ascending=False, limit=1).records[0].event_log_entry.message
 
 
+@pytest.mark.rule("drain-8")
 def test_a_run_that_died_while_waiting_is_cancelled_with_a_message(edge: Edge, dead_waiting_run: str) -> None:
     (line,) = sweep(reporter(edge))
     assert status(edge, dead_waiting_run) == "CANCELED"

@@ -136,6 +136,7 @@ def runs(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> Runs:
     return Runs(edge)
 
 
+@pytest.mark.rule("drain-7")
 def test_a_waiting_run_continues_when_the_slot_answers_and_succeeds(runs: Runs) -> None:
     assert runs.run(runs.wake) is dg.DagsterRunStatus.SUCCESS
     assert runs.waits() == [1800.0]
@@ -150,6 +151,7 @@ def test_a_waiting_run_continues_when_the_slot_answers_and_succeeds(runs: Runs) 
     assert ran_on.pid == os.getpid(), "the tag must name the process that stays alive while the step waits"
 
 
+@pytest.mark.rule("drain-7")
 def test_a_waiting_run_continues_when_a_drain_has_finished_its_documents(runs: Runs) -> None:
     def drain() -> None:
         runs.await_wait()
@@ -179,6 +181,7 @@ def test_a_cancelled_waiting_run_shows_a_message_and_no_stack_trace(runs: Runs) 
     assert runs.stack_traces() == []
 
 
+@pytest.mark.rule("drain-8")
 def test_a_stopped_waiting_run_is_cancelled_with_a_message_and_its_document_stays_due(runs: Runs) -> None:
     def stop() -> None:
         runs.await_wait()

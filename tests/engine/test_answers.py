@@ -150,6 +150,7 @@ def test_a_document_is_split_smaller_if_the_context_leaves_too_little_room_to_th
 LONG = {f"{number}.txt": f"{number}.txt: a contract.\n{FILLER * 4}" for number in range(4)}
 
 
+@pytest.mark.rule("answer-6")
 @pytest.mark.parametrize("how", ["cut_prompt", "empty"])
 def test_an_answer_to_half_a_document_is_not_recorded_and_the_context_is_learned(
     engine: Engine, caplog: pytest.LogCaptureFixture, how: str

@@ -38,6 +38,7 @@ def test_a_failure_is_a_refusal_a_cut_or_an_error(error: Exception, expected: Fa
 BUSY = TrialVerdict(False, "HTTP 429", busy=True)
 
 
+@pytest.mark.rule("breaker-8")
 def test_a_trial_that_got_a_429_is_repeated_after_retry_after_or_five_seconds() -> None:
     assert busy_pause(BUSY, 2) == Timing().busy_pause
     assert busy_pause(TrialVerdict(False, "HTTP 429", busy=True, retry_after_seconds=7.0), 2) == 7.0

@@ -26,6 +26,7 @@ def sparse(path: Path, size: int) -> None:
     os.truncate(path, size)
 
 
+@pytest.mark.rule("library-6")
 def test_a_huge_file_fails_with_a_reason_and_is_never_read(engine: Engine) -> None:
     """Computing its digest alone would take an hour."""
     sparse(engine.library / "a huge disk image.txt", TEBIBYTE)

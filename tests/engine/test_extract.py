@@ -217,6 +217,7 @@ def test_a_file_that_cannot_be_located_waits_and_blocks_no_document(
     assert item["reason"] == "waits for the next scan: Permission denied"
 
 
+@pytest.mark.rule("library-7")
 def test_a_fault_of_this_machine_is_no_document_fault_and_blocks_no_other_document(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

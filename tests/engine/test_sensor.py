@@ -102,6 +102,7 @@ def test_a_deferred_document_is_due_the_moment_the_breaker_closes(engine: Engine
     assert (decision.launch, decision.message) == (True, "1 documents due, 0 deferred")
 
 
+@pytest.mark.rule("breaker-9")
 def test_a_model_that_loads_longer_than_a_tick_is_loaded_by_one_trial_of_a_drain(
     engine: Engine, change_timing: ChangeTiming
 ) -> None:
@@ -156,6 +157,7 @@ def test_a_misconfigured_slot_gets_a_trial_at_once_when_its_server_lists_other_m
     assert decide_drain(engine.settings(), engine.ledger).launch
 
 
+@pytest.mark.rule("breaker-10")
 def test_a_drain_runs_a_trial_at_a_misconfigured_slot_at_once(engine: Engine) -> None:
     misconfigured(engine)
     assert engine.drain().is_misconfigured

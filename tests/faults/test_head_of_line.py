@@ -49,6 +49,7 @@ def test_after_a_short_cooldown_the_first_drain_does_all_others_and_the_404_is_t
     assert "429" not in item["reason"]
 
 
+@pytest.mark.rule("breaker-8")
 def test_a_cooldown_longer_than_the_trial_reports_the_first_error_and_blocks_no_other_document(
     empty_ledger: Ledger, server: RawServer, tmp_path: Path
 ) -> None:
@@ -70,6 +71,7 @@ def test_a_cooldown_longer_than_the_trial_reports_the_first_error_and_blocks_no_
     assert "4 times HTTP 404 (trial: HTTP 429)" in item["reason"]
 
 
+@pytest.mark.rule("suspect-5")
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_a_document_that_crashes_its_server_comes_last_and_is_quarantined_after_three_more_crashes(
     empty_ledger: Ledger, server: RawServer, tmp_path: Path, concurrency: int

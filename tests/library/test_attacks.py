@@ -86,6 +86,7 @@ def test_a_folder_replaced_by_a_link_during_the_walk_is_not_listed(library: Path
     assert "secret" not in str(found)
 
 
+@pytest.mark.rule("library-5")
 def test_a_link_through_a_linked_folder_is_not_a_document(library: Path) -> None:
     write(library.parent, "secrets/secret.txt")
     (library / "folder").symlink_to(library.parent / "secrets")
@@ -165,6 +166,7 @@ def mounted(place: Path, *arguments: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+@pytest.mark.rule("library-5")
 def test_a_mount_below_the_library_is_left_out_unless_a_setting_includes_it(library: Path) -> None:
     write(library, "a.txt")
     with mounted(library / "disk", "-t", "tmpfs", "tmpfs"):

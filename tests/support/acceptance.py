@@ -1,4 +1,4 @@
-"""Real processes: `up` and its like as a person starts them, in a home of the test's own."""
+"""Real processes: `up` and other commands as a person starts them, in a home that belongs to the test."""
 
 import json
 import os
@@ -18,23 +18,25 @@ import psutil  # type: ignore[import-untyped]
 from dagster_offload.simulator import Router
 
 CLI = ("-m", "dagster_offload.cli")
-PATIENCE_SECONDS = 120.0  # a busy machine; nothing waits longer than it must
+PATIENCE_SECONDS = 120.0  # for a busy machine; every wait ends as soon as its condition is true
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait until the condition is true. Raises `AssertionError` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"{what}: did not come true within {seconds:.0f} s"
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
         time.sleep(0.05)
 
 
 def wait_for_open_calls(router: Router, number: int, drain: subprocess.Popen[str], home: "Home") -> None:
-    """Until so many are open at the router; says what the drain said where it has ended instead."""
+    """Wait until `number` calls are open at the router. If the drain ends first, fail with its output."""
     wait_for(lambda: drain.poll() is not None or router.log()["open"] >= number, f"{number} open calls")
     assert drain.poll() is None, home.said
 
 
 def is_running(process: psutil.Process) -> bool:
+    """Whether the process runs and is no zombie."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -42,7 +44,7 @@ def is_running(process: psutil.Process) -> bool:
 
 
 class Home:
-    """One home, and the commands a person types on it."""
+    """One home, and the commands that a person runs on it."""
 
     def __init__(self, folder: Path, router: Router) -> None:
         self.folder = folder
@@ -71,7 +73,7 @@ class Home:
         )
 
     def start(self, *arguments: str, python: tuple[str, ...] = CLI) -> subprocess.Popen[str]:
-        """Start a command in a session of its own; its words go to `said`."""
+        """Start a command in a session of its own. Its output goes to the file `said`."""
         with (self.folder / "said").open("a") as said:
             process = subprocess.Popen(
                 (sys.executable, *python, *arguments),
@@ -86,7 +88,7 @@ class Home:
         return process
 
     def up(self, *arguments: str) -> subprocess.Popen[str]:
-        """`up`, once its UI answers."""
+        """Start `up` and wait until its UI answers."""
         process = self.start("up", *arguments)
         wait_for(lambda: process.poll() is not None or self._is_up(process.pid), "the UI")
         assert process.poll() is None, self.said
@@ -101,7 +103,7 @@ class Home:
         return found.get("pid") == pid and bool(found["address"])
 
     def _lock(self) -> dict[str, Any]:
-        """What the running `up` wrote down of itself; nothing where none has yet."""
+        """The contents of the lock file of the running `up`; empty if there is none."""
         try:
             found: dict[str, Any] = json.loads((self.home / "up.lock").read_text())
         except (OSError, ValueError):
@@ -117,15 +119,15 @@ class Home:
         return found
 
     def processes(self) -> list[psutil.Process]:
-        """Every process that works on this home, Postgres and its children included."""
+        """Every process that works on this home, including Postgres and its children."""
         found = []
         for process in psutil.process_iter():
             try:
-                is_ours = process.environ().get("OFFLOAD_HOME") == str(self.home)
-                is_ours = is_ours or any(str(self.home) in word for word in process.cmdline())
+                uses_home = process.environ().get("OFFLOAD_HOME") == str(self.home)
+                uses_home = uses_home or any(str(self.home) in word for word in process.cmdline())
             except psutil.Error:
                 continue
-            if is_ours and is_running(process):
+            if uses_home and is_running(process):
                 found.append(process)
         return found
 
@@ -139,9 +141,9 @@ class Home:
 
 @contextmanager
 def a_home(router: Router) -> Iterator[Home]:
-    """In a short folder: a socket's path has about 100 bytes."""
+    """A home in a folder with a short name, because a socket's path may have about 100 bytes."""
     folder = Path(tempfile.mkdtemp(prefix="offload-up-", dir="/tmp")).resolve()
-    folder.chmod(0o711)  # root's Postgres runs as somebody else
+    folder.chmod(0o711)  # root's Postgres runs as another user
     home = Home(folder, router)
     try:
         yield home

@@ -1,4 +1,4 @@
-"""Commands called in this process, as typed in a terminal."""
+"""Run commands in this process."""
 
 from collections.abc import Callable
 
@@ -10,5 +10,5 @@ Call = Callable[..., Result]
 
 
 def call(*arguments: str, **options: str) -> Result:
-    """`call("status", "--json")` as typed in a terminal."""
+    """Run a command: `call("status", "--json")`."""
     return CliRunner().invoke(main, arguments, **options)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""Postgres for every test: one server a session without fsync, one migrated template, one clone a test.
+"""Postgres for every test: one server per session without fsync, one migrated template, one clone per test.
 
-OFFLOAD_TEST_POSTGRES_URL (a superuser's) runs the same tests on a server of another make or version.
+OFFLOAD_TEST_POSTGRES_URL (the URL of a superuser) runs the same tests on another server.
 """
 
 import os
@@ -25,12 +25,12 @@ from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.stages.graph import GRAPH
 
 WITHOUT_FSYNC = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-SESSION_HOMES = "offload-tests-"  # then the session's pid; in /tmp, because a socket's path is short
+SESSION_HOMES = "offload-tests-"  # followed by the session's pid; in /tmp, because a socket's path must be short
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A superuser's URL of the session's server, for tests that make databases of their own."""
+    """The URL of a superuser of the session's server, for tests that create databases."""
     if given := os.environ.get("OFFLOAD_TEST_POSTGRES_URL"):
         yield given
         return
@@ -45,7 +45,7 @@ def postgres_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def ledger_template(postgres_url: str) -> Iterator[str]:
-    """The name of a database with a migrated, empty ledger; nobody connects to it."""
+    """The name of a database with a migrated, empty ledger. Tests must not connect to it."""
     with new_database(postgres_url, "template0") as name:
         with Ledger(database_url(postgres_url, name)) as ledger:
             migrate(ledger, GRAPH)
@@ -54,24 +54,26 @@ def ledger_template(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def ledger_url(postgres_url: str, ledger_template: str) -> Iterator[str]:
-    """The URL of a database of this test's own, with a migrated, empty ledger."""
+    """The URL of a new database with a migrated, empty ledger."""
     with new_database(postgres_url, ledger_template) as name:
         yield database_url(postgres_url, name)
 
 
 @pytest.fixture
 def empty_url(postgres_url: str) -> Iterator[str]:
-    """The URL of an empty database of this test's own, for Dagster's storages or a first migration."""
+    """The URL of a new empty database, for Dagster's storages or a first migration."""
     with new_database(postgres_url, "template0") as name:
         yield database_url(postgres_url, name)
 
 
 def database_url(postgres_url: str, database: str) -> str:
+    """The URL of another database of the same server."""
     return libpq_url({**conninfo_to_dict(postgres_url), "dbname": database})
 
 
 @contextmanager
 def new_database(postgres_url: str, template: str) -> Iterator[str]:
+    """The name of a new database, which is dropped at the end."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     create = sql.SQL("create database {} encoding 'UTF8' template {}").format(*map(sql.Identifier, (name, template)))
     drop = sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
@@ -86,7 +88,7 @@ def new_database(postgres_url: str, template: str) -> Iterator[str]:
 def _stop_servers_of_killed_sessions() -> None:
     for home in Path("/tmp").glob(f"{SESSION_HOMES}*"):
         pid = home.name.removeprefix(SESSION_HOMES).partition("-")[0]
-        with suppress(FileNotFoundError):  # another session that begins now does the same, or one has just ended
+        with suppress(FileNotFoundError):  # another session that starts now does the same, or one has just ended
             if home.owner() == Path("/proc/self").owner() and not psutil.pid_exists(int(pid)):
                 stop_postgres(home)
                 shutil.rmtree(home, ignore_errors=True)

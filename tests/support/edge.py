@@ -1,4 +1,4 @@
-"""The Dagster edge as a test holds it: definitions, an instance, a ledger, a stand-in router and a library."""
+"""What tests of the Dagster edge need: definitions, an instance, a ledger, a stand-in router and a library."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 
 @dataclass(frozen=True)
 class Edge:
-    """What a test holds in its hands."""
+    """The Dagster edge over a temporary library, ledger and router."""
 
     settings: Settings
     ledger: Ledger
@@ -51,7 +51,7 @@ class Edge:
         tags: dict[str, str] | None = None,
         run_id: str | None = None,
     ) -> dg.ExecuteInProcessResult:
-        """Click on one partition, or on the range between two. A run that is to wait really waits here."""
+        """Materialize one partition, or the range between two. A run that has to wait really waits."""
         selection = [asset_keys(())[stage] for stage in stages]
         job = self.defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection=set(selection))
         range_tags = {RANGE_START: keys[0], RANGE_END: keys[-1]} if len(keys) > 1 else {}
@@ -64,7 +64,7 @@ class Edge:
         )
 
     def tick(self, sensor: str, cursor: str | None = None) -> dg.RunRequest | str:
-        """One tick of a sensor: its run request, or the words of its skip."""
+        """Evaluate a sensor once; returns its run request, or its skip message."""
         repository = self.defs.get_repository_def()
         context = dg.build_sensor_context(
             instance=self.instance,
@@ -88,7 +88,7 @@ class Edge:
             )
 
     def start_run(self, status: dg.DagsterRunStatus, tags: dict[str, str] | None = None) -> str:
-        """A run of `drain` in this status that nobody works on."""
+        """Create a run of `drain` in this status that has no process. Returns its id."""
         origin = RemoteJobOrigin(
             RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("edge"), "__repository__"), "drain"
         )

@@ -1,4 +1,4 @@
-"""The engine against a real stand-in router and a real ledger; only waits are shortened, by SQL."""
+"""The engine with a real stand-in router and a real ledger. Only waits are shortened, with SQL."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,12 +18,12 @@ from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import DRAIN_STAGES
 from tests.support.ledger import Bench
 
-# Long enough that the rules before it are less than a tenth: servers take prompts that share more than that for alike.
+# So long that the rules before it are less than a tenth: servers treat prompts that share more than that as similar.
 FILLER = "The tenant shall pay the rent on the first day of every month to the landlord. " * 100
 
 
 class Engine(Bench):
-    """A ledger, a library and a router on the workbench, with settings that fit them."""
+    """A ledger, a library and a router, with settings for them."""
 
     def __init__(self, ledger: Ledger, router: Router, home: Path) -> None:
         super().__init__(ledger)
@@ -44,7 +44,7 @@ class Engine(Bench):
         return load_settings(**(self.options | changes))
 
     def texts(self, *keys: str) -> None:
-        """Documents whose text is there and says their key."""
+        """Add documents with extracted texts that contain their keys."""
         self.extracted(*keys, texts={key: f"{key}\n{FILLER}" for key in keys})
 
     def drain(self, stage: str = "all", limit: int | None = None, **changes: Any) -> DrainSummary:
@@ -54,11 +54,11 @@ class Engine(Bench):
         return run_documents(self.settings(**changes), self.ledger, keys, DRAIN_STAGES)
 
     def beside(self, work: Callable[..., Any], *arguments: Any, **options: Any) -> Future[Any]:
-        """Work in a thread of its own."""
+        """Run `work` in another thread."""
         return self.pool.submit(work, *arguments, **options)
 
     def scan(self) -> ScanReport:
-        """The library as it is now, with its texts."""
+        """Scan the library and extract its texts."""
         report = scan(self.settings(), self.ledger)
         run_extraction(self.settings(), self.ledger)
         return report
@@ -67,15 +67,15 @@ class Engine(Bench):
         return self.ledger.run(status.stage_counts, recipes(self.settings(**changes)))[stage]
 
     def asked(self) -> list[tuple[str, str]]:
-        """(document's fingerprint, stage) of every completion the router saw; trials are not among them."""
+        """The document's fingerprint and the stage of every completion at the router, without trials."""
         return [(entry["document"], entry["stage"]) for entry in self.router.completions() if entry["document"]]
 
     def retry_now(self) -> None:
-        """Let the breaker's next look be due."""
+        """Make the next trial due."""
         self.sql("update slots set retry_at = clock_timestamp() where retry_at is not null")
 
     def wait_until(self, query: str) -> None:
-        """Wait for a row, as somebody else's transaction makes it."""
+        """Wait until the query returns a row, written by another transaction. Raises `TimeoutError`."""
         for _ in range(5000):
             if self.sql(query):
                 return

@@ -1,4 +1,4 @@
-"""Short names for what tests do to a ledger."""
+"""Short names for the steps that tests run on a ledger."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +42,7 @@ def record_result(words: str, epoch: int = 1) -> NewResult:
 
 
 class Bench:
-    """A ledger on the workbench. Its workers are rows without a heartbeat, so that tests decide when they die."""
+    """A ledger under test. Its workers are rows without a heartbeat, so tests decide when they die."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -53,7 +53,7 @@ class Bench:
             return cur.fetchall() if cur.description else []
 
     def begun(self, work: Callable[[Cursor], Any]) -> Future[Any]:
-        """Work in a transaction of a thread of its own, that has come to wait for one that is open, or is over."""
+        """Start `work` in a transaction of another thread. Returns when it has ended or waits for a lock."""
         thread = ThreadPoolExecutor(1)
         begun = thread.submit(self._in_a_transaction, work)
         thread.shutdown(wait=False)
@@ -70,7 +70,7 @@ class Bench:
         return self.ledger.run(workers._register, kind, DRAIN_STAGES, None)
 
     def put(self, key: str, content: str = "", *, unreadable: str | None = None) -> None:
-        """What a scan does with a new or changed file whose bytes are `content`."""
+        """Store a new or changed file with the bytes `content`, as a scan does."""
         digest = None if unreadable else sha(content or key)
         stat = FileStat(key, key, len(content), 1, 1, 1, "/library")
         self.ledger.run(documents.store, stat, digest, unreadable, RECIPES, LOOKED_AT)
@@ -82,7 +82,7 @@ class Bench:
         return taken[0] if taken else None
 
     def hold(self, worker: int, stages: Sequence[str] = DRAIN_STAGES, **options: Any) -> Claim:
-        """A claim that must be there."""
+        """Claim a document; fails if there is none."""
         claim = self.take(worker, stages, **options)
         assert claim is not None
         return claim
@@ -96,7 +96,7 @@ class Bench:
         return was_held
 
     def extracted(self, *keys: str, outcome: Outcome = Outcome.OK, texts: Mapping[str, str] | None = None) -> None:
-        """Documents whose extraction is done, each with a text of its own unless `texts` says otherwise."""
+        """Add documents whose extraction is done, with different texts unless `texts` gives them."""
         worker = self.worker("scan")
         for key in keys:
             self.put(key)
@@ -122,7 +122,7 @@ class Bench:
         return row
 
     def close_breaker(self) -> None:
-        """A trial that is due, and is answered."""
+        """Run a due trial that is answered."""
         worker, epoch = self.worker("sensor"), self.slot().epoch
         self.sql("update slots set retry_at = clock_timestamp()")
         assert self.ledger.run(breaker.begin_trial, DEEP, worker, epoch) is breaker.TrialTurn.YOURS
@@ -132,7 +132,7 @@ class Bench:
         return self.ledger.run(permits.acquire, DEEP, worker, is_person=is_person, is_exclusive=is_exclusive) == 1
 
     def item(self, key: str, stage: str) -> dict[str, Any]:
-        """A work item as it is now; `waits` is the seconds until it is due by its own time."""
+        """A work item as a row; `waits` is the number of seconds until its own time is reached."""
         (row,) = self.sql(
             "select i.*, extract(epoch from not_before - clock_timestamp())::double precision as waits "
             "from work_items i join documents d using (document_id) where d.key = %s and i.stage = %s",
@@ -145,11 +145,11 @@ class Bench:
         return str(self.item(key, stage)["state"])
 
     def make_due(self) -> None:
-        """Let every wait of a work item be over."""
+        """End the waits of all work items."""
         self.sql("update work_items set not_before = clock_timestamp() where not_before is not null")
 
     def die(self, worker: int) -> None:
-        """The death of a worker's process, noticed by the lease: its heart stopped over a minute ago."""
+        """Treat the worker as dead because its lease is over."""
         self.ledger.run(_take_back, worker)
 
 

@@ -1,8 +1,8 @@
-"""A real llama.cpp server for tests: its own HTTP code, in front of a model of random weights that is made here.
+"""A real llama.cpp server for tests: its own HTTP code, with a generated model of random weights.
 
-`make_model(path)` writes the model (half a megabyte, the same bytes every time); `python llama_server.py MODEL PORT`
-serves it until a signal ends it. Needs gguf, numpy, tokenizers and xllamacpp. The words it answers are noise. It spells
-nearly every word in letters, unless it is given the vocabulary of a real model.
+`make_model(path)` writes the model (half a megabyte, always the same bytes). `python llama_server.py MODEL PORT` serves it
+until a signal ends it. Needs gguf, numpy, tokenizers and xllamacpp. Its answers are noise. It spells nearly every word
+letter by letter, unless it gets the vocabulary of a real model.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Shape:
-    """How large the model is: tiny answers in milliseconds, medium reads some thousand tokens a second. `weights`: how
-    gguf stores the matrices."""
+    """The size of the model: tiny answers in milliseconds, medium reads some thousand tokens per second. `weights` is the
+    gguf type of the matrices."""
 
     hidden: int
     feed_forward: int
@@ -29,10 +29,10 @@ class Shape:
 
 
 TINY = Shape(64, 128, 2, 4, 2, 16)
-# In eight bits, as large models are served: a token written then costs some ten times one read, as it does on laptops.
+# Eight bits, as for large models: writing a token then costs about ten times reading one, as on laptops.
 MEDIUM = Shape(384, 1024, 3, 6, 2, 64, "Q8_0")
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-# ChatML as Qwen's newer models have it: they think unless told `enable_thinking: false`.
+# ChatML as in Qwen's newer models, which think unless the request has `enable_thinking: false`.
 TEMPLATE = """\
 {%- for message in messages -%}
 <|im_start|>{{ message.role }}
@@ -54,8 +54,8 @@ TEMPLATE = """\
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a byte-level BPE tokenizer knows. `kinds`: per token gguf.TokenType; `pre`: llama.cpp's name of how text is
-    cut into words before."""
+    """The vocabulary of a byte-level BPE tokenizer. `kinds`: the gguf.TokenType of each token; `pre`: llama.cpp's name of the
+    pre-tokenizer."""
 
     tokens: Sequence[str]
     kinds: Sequence[int]
@@ -64,7 +64,7 @@ class Vocabulary:
 
 
 def few_words() -> Vocabulary:
-    """Trained here: a dozen words, letters for everything else, about 1.1 characters a token."""
+    """A vocabulary trained here: a dozen words, and letters for everything else; about 1.1 characters per token."""
     import gguf  # type: ignore[import-not-found, unused-ignore]
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers  # type: ignore[import-not-found, unused-ignore]
 
@@ -87,7 +87,7 @@ def few_words() -> Vocabulary:
 
 
 def vocabulary_of(model: Path) -> Vocabulary:
-    """That of another GGUF file with a byte-level BPE tokenizer and ChatML's control tokens."""
+    """The vocabulary of a GGUF file with a byte-level BPE tokenizer and ChatML's control tokens."""
     import gguf
 
     fields = gguf.GGUFReader(model).fields
@@ -95,7 +95,7 @@ def vocabulary_of(model: Path) -> Vocabulary:
     return Vocabulary(*(fields[f"tokenizer.ggml.{part}"].contents() for part in parts))
 
 
-# As Gemma 2 and older Mistral models have it.
+# As in Gemma 2 and older Mistral models.
 WITHOUT_SYSTEM_ROLE = (
     """\
 {%- if messages[0].role == 'system' -%}{{ raise_exception('System role not supported') }}{%- endif -%}
@@ -167,14 +167,14 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("port", type=int)
     parser.add_argument("--api-key")
-    parser.add_argument("--ctx", type=int, default=4096, help="tokens, shared out over the slots")
-    parser.add_argument("--slots", type=int, default=1, help="requests worked on at once")
+    parser.add_argument("--ctx", type=int, default=4096, help="context in tokens, divided among the slots")
+    parser.add_argument("--slots", type=int, default=1, help="requests processed at once")
     args = parser.parse_args()
     params: Any = xllamacpp.CommonParams()
     params.model.path = str(args.model)
     params.port = args.port
     params.n_ctx, params.n_parallel = args.ctx, args.slots
-    # Two threads on two busy cores wait for each other: 4 tokens/s where one has 24.
+    # Two threads on two busy cores wait for each other: 4 tokens/s instead of 24 with one.
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     if args.api_key:
         params.api_keys = [args.api_key]

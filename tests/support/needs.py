@@ -1,6 +1,6 @@
-"""What a test needs from the machine: a marker names it, and a machine without it skips the test with a reason.
+"""Markers name what a test needs from the machine. If it is missing, the test is skipped with a reason.
 
-Where CI=true the test fails instead: CI has everything.
+With CI=true the test fails instead, because CI has everything.
 """
 
 import functools
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-# Their tests start servers, processes or Dagster instances, or let much time pass.
+# Their tests start servers, processes or Dagster instances, or take long.
 SLOW_FOLDERS = ("acceptance", "benchmarks", "chaos", "dagster", "faults", "postgres", "real_model", "service")
 
 
@@ -25,7 +25,7 @@ def chromium() -> str | None:
 
 
 def _without_root() -> str | None:
-    return None if os.geteuid() == 0 else "needs root, to become somebody else or to mount a disk"
+    return None if os.geteuid() == 0 else "needs root, to become another user or to mount a disk"
 
 
 def _without_pgbouncer() -> str | None:
@@ -42,7 +42,7 @@ def _without_tesseract() -> str | None:
     from tests.support.ocr import LANGUAGES
 
     reader = find_reader("auto", LANGUAGES)
-    return None if reader.languages == LANGUAGES else f"reads scans. {reader.advice}"
+    return None if reader.languages == LANGUAGES else f"needs OCR. {reader.advice}"
 
 
 MISSING: dict[str, Callable[[], str | None]] = {
@@ -54,7 +54,7 @@ MISSING: dict[str, Callable[[], str | None]] = {
 
 
 def skip_or_fail(reason: str) -> None:
-    """Skip the test that runs now; fail it where CI=true."""
+    """Skip the current test; with CI=true, fail it."""
     pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
 
 

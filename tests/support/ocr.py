@@ -1,4 +1,4 @@
-"""What tests of OCR need from the machine, and the words their scans hold."""
+"""Helpers for tests of OCR."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def tesseract() -> Reader:
 
 
 def share_kept(text: str, known: str) -> float:
-    """How many of the words of fixtures/scans/`known` the text holds, from 0 to 1."""
+    """The share of the words of fixtures/scans/`known` that the text contains, from 0 to 1."""
     words, found = (SCANS / known).read_text(encoding="utf-8").split(), text.split()
     kept = 0
     for word in words:

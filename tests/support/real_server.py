@@ -1,4 +1,4 @@
-"""A real llama.cpp server as a process of its own, in front of a model that is made here."""
+"""A real llama.cpp server in a process of its own, with a generated model."""
 
 import importlib.util
 import socket
@@ -19,7 +19,7 @@ NEEDED = ("xllamacpp", "gguf", "tokenizers", "numpy")
 
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model. The test is skipped where the server's packages are missing, and fails where CI=true."""
+    """The tiny model. If the server's packages are missing, the test is skipped, or fails with CI=true."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         skip_or_fail(f"the real llama.cpp server needs {', '.join(missing)}")
@@ -30,7 +30,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def served(model_file: Path, *options: str) -> Iterator[tuple[SlotConfig, "subprocess.Popen[str]"]]:
-    """A slot of the running server, and its process."""
+    """Start the server; yields its slot and its process."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]

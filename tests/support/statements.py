@@ -1,4 +1,4 @@
-"""How many statements a step of the ledger sends."""
+"""Count the statements that a step of the ledger sends."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ import pytest
 
 @contextmanager
 def counted() -> Iterator[list[object]]:
-    """The statements that this process sends inside the block."""
+    """A list of the statements that this process sends inside the block."""
     seen: list[object] = []
     execute = psycopg.Cursor.execute
 

@@ -1,4 +1,4 @@
-"""A person at the real webserver, over HTTP and GraphQL as the browser does it, and what the ledger then says."""
+"""Uses the real webserver as a browser does, over HTTP and GraphQL, and reads the ledger."""
 
 import json
 import os
@@ -25,7 +25,7 @@ OVER = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
 class UI:
-    """The UI of whatever `up` runs on `home`."""
+    """The UI of the `up` that runs on `home`."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
@@ -39,7 +39,7 @@ class UI:
         return data
 
     def materialize(self, document: str, *stages: str) -> str:
-        """The button of an asset's page; returns the run's id."""
+        """The button *Materialize*; returns the run's id."""
         params = {
             "selector": {
                 **LOCATION,
@@ -61,7 +61,7 @@ class UI:
         return run_id
 
     def add_partition(self, key: str) -> None:
-        """'Add a partition' in the dialog."""
+        """*Add a partition* in the dialog."""
         found = self.ask(
             "mutation($of: RepositorySelector!, $key: String!) { addDynamicPartition(repositorySelector: $of, "
             'partitionsDefName: "documents", partitionKey: $key) { __typename } }',
@@ -71,7 +71,7 @@ class UI:
         assert found["__typename"] == "AddDynamicPartitionSuccess", found
 
     def backfill(self, documents: Sequence[str]) -> str:
-        """The dialog's 'launch backfill' for classification and summary; returns the backfill's id."""
+        """*Launch backfill* for classification and summary; returns the backfill's id."""
         params = {
             "assetSelection": [{"path": [ASSET_KEYS[stage]]} for stage in (CLASSIFY, SUMMARIZE)],
             "partitionNames": list(documents),
@@ -99,7 +99,7 @@ class UI:
         return status
 
     def end_of(self, run_id: str, seconds: float = 90) -> str:
-        """A run's last status, once it is over."""
+        """Wait until a run has ended; its last status."""
         wait_for(lambda: self.status(run_id) in OVER, f"the end of run {run_id}", seconds)
         return self.status(run_id)
 
@@ -111,24 +111,24 @@ class UI:
         return {run["runId"]: run["status"] for run in found["runsOrError"]["results"]}
 
     def cancel(self, run_id: str) -> None:
-        """'Terminate' on a run's page."""
+        """*Terminate* on a run's page."""
         found = self.ask("mutation($id: String!) { terminateRun(runId: $id) { __typename } }", id=run_id)[
             "terminateRun"
         ]
         assert found["__typename"] == "TerminateRunSuccess", found
 
     def waits(self, run_id: str) -> list[float]:
-        """The seconds of each 'up for retry' so far."""
+        """The seconds of each *up for retry* event so far."""
         events = self._events(run_id, "... on ExecutionStepUpForRetryEvent { secondsToWait }")
         return [event["secondsToWait"] for event in events if "secondsToWait" in event]
 
     def messages(self, run_id: str) -> list[str]:
-        """The lines of a run's page, oldest first."""
+        """The messages of a run's events, oldest first."""
         events = self._events(run_id, "... on MessageEvent { message }")
         return [event["message"] for event in events if "message" in event]
 
     def failure(self, run_id: str) -> str:
-        """Why a run's step failed, in the words its page shows."""
+        """The error messages of a run's failed step, as its page shows them."""
         events = self._events(run_id, "... on ExecutionStepFailureEvent { error { message causes { message } } }")
         errors = [event["error"] for event in events if event.get("error")]
         return " ".join(part["message"] for error in errors for part in (error, *error["causes"]))
@@ -139,7 +139,7 @@ class UI:
         return events
 
     def materialization(self, document: str, stage: str) -> dict[str, Any]:
-        """A document's latest materialization: its run and the metadata beside it."""
+        """A document's latest materialization: its run and its metadata."""
         found = self.ask(
             "query($key: AssetKeyInput!, $partitions: [String!]) { assetNodeOrError(assetKey: $key) { ... on AssetNode { "
             "assetMaterializations(partitions: $partitions, limit: 1) { runId metadataEntries { label "
@@ -152,7 +152,7 @@ class UI:
         return {"run": latest["runId"], **values}
 
     def switch_sensor(self, name: str, *, on: bool) -> None:
-        """The toggle beside a sensor."""
+        """Turn a sensor on or off."""
         if on:
             self.ask(
                 "mutation($of: SensorSelector!) { startSensor(sensorSelector: $of) { __typename } }",
@@ -166,7 +166,7 @@ class UI:
         )
 
     def skip_reasons(self, name: str, count: int = 3) -> list[str]:
-        """What a sensor said in its last ticks, newest first."""
+        """The skip messages of a sensor's last ticks, newest first."""
         ticks = self._sensor(name, f"sensorState {{ ticks(limit: {count}) {{ skipReason }} }}")["sensorState"]["ticks"]
         return [tick["skipReason"] or "" for tick in ticks]
 
@@ -177,7 +177,7 @@ class UI:
 
 
 class RequestLog:
-    """The ledger of `home`, looked at from outside. Starts its Postgres where it must."""
+    """Reads the ledger of `home` with SQL, through a connection of its own. Starts its Postgres if it must."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -208,10 +208,10 @@ class RequestLog:
 
 @contextmanager
 def home_for(router: Router) -> Iterator[Home]:
-    """A home whose slot settings stand in `.env`, so that they can change under a running `up`. Everything it started
-    is ended at the end of the block."""
+    """A home with its slot settings in `.env`, so that a test can change them while `up` runs. At the end of the block all
+    its processes are ended."""
     folder = Path(tempfile.mkdtemp(prefix="offload-ui-", dir="/tmp")).resolve()  # a socket's path has about 100 bytes
-    folder.chmod(0o711)  # root's Postgres runs as somebody else
+    folder.chmod(0o711)  # root's Postgres runs as another user
     home = Home(folder, router)
     for name in ("OFFLOAD_DEEP_URL", "OFFLOAD_DEEP_MODEL"):
         del home.environment[name]
@@ -223,7 +223,7 @@ def home_for(router: Router) -> Iterator[Home]:
 
 
 def configure(home: Home, router: Router | None, **others: Any) -> None:
-    """Write the `.env` of `home`: its deep slot (None: no longer named) and other settings."""
+    """Write the `.env` of `home`: its deep slot (None: without one) and other settings."""
     settings = {f"OFFLOAD_{name.upper()}": value for name, value in others.items()}
     if router is not None:
         settings |= {"OFFLOAD_DEEP_URL": router.url, "OFFLOAD_DEEP_MODEL": "qwen-macbook"}
@@ -233,21 +233,21 @@ def configure(home: Home, router: Router | None, **others: Any) -> None:
 
 
 def write_letters(home: Home, *documents: str) -> None:
-    """Documents that have lain there for a while: a scan need not look at them twice."""
+    """Write documents with an old modification time, so a scan need not read them twice."""
     for document in documents:
         home.write(document, text_of(document))
         os.utime(home.library / document, (1_700_000_000, 1_700_000_000))
 
 
 def start_up(home: Home) -> subprocess.Popen[str]:
-    """`up`, once its own UI answers (an earlier one that was killed left its address behind)."""
+    """Start `up` and wait until its own UI answers. The lock file may still have the address of an earlier `up`."""
     process = home.start("up")
 
     def is_up() -> bool:
         lock = home.home / "up.lock"
         text = lock.read_text() if lock.exists() else ""
-        told = json.loads(text) if text else {}
-        return bool(told.get("pid") == process.pid and told.get("address"))
+        content = json.loads(text) if text else {}
+        return bool(content.get("pid") == process.pid and content.get("address"))
 
     wait_for(lambda: process.poll() is not None or is_up(), "the UI", 120)
     assert process.poll() is None, home.said
@@ -264,5 +264,5 @@ def answered(router: Router) -> Counter[tuple[str, str]]:
 
 
 def text_of(name: str) -> str:
-    """A document's text, unlike any other's, long enough to be told from the rules before it."""
+    """The text of a document: different for each name, and much longer than the rules before it."""
     return f"Letter {name}.\n\n" + f"Dear landlord, the heating of {name} has been cold since Monday. " * 40

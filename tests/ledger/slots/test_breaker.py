@@ -203,6 +203,7 @@ def test_an_unhealthy_probe_with_the_same_reason_keeps_the_setting_to_check(benc
     assert seconds_of_its_reason(bench) > 3600
 
 
+@pytest.mark.rule("breaker-10")
 def test_trials_of_a_misconfigured_slot_are_due_after_a_minute_and_then_at_growing_intervals(bench: Bench) -> None:
     open_it(bench)
     waits = []
@@ -227,6 +228,7 @@ def test_a_misconfigured_slot_that_becomes_unavailable_gets_trials_like_any_unav
     assert round(seconds_to_retry(bench)) == 45
 
 
+@pytest.mark.rule("breaker-10")
 def test_a_misconfigured_slot_that_becomes_healthy_gets_a_trial_at_once(bench: Bench) -> None:
     open_it(bench)
     reason = refuse(bench, is_misconfigured=True).reason
@@ -236,6 +238,7 @@ def test_a_misconfigured_slot_that_becomes_healthy_gets_a_trial_at_once(bench: B
     assert bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok").is_retry_due
 
 
+@pytest.mark.rule("breaker-10")
 def test_a_changed_model_list_of_a_misconfigured_slot_makes_a_trial_due_at_once(bench: Bench) -> None:
     open_it(bench)
     refuse(bench, is_misconfigured=True)
@@ -244,6 +247,7 @@ def test_a_changed_model_list_of_a_misconfigured_slot_makes_a_trial_due_at_once(
         assert bench.slot().is_retry_due is is_due
 
 
+@pytest.mark.rule("breaker-11")
 def test_a_slot_that_refused_every_document_waits_for_the_settings_because_it_answers_trials(bench: Bench) -> None:
     bench.sql(
         "update slots set breaker = 'misconfigured', reason = 'every_document_refused: http_400', retry_at = null"

@@ -32,6 +32,7 @@ def test_n_follows_a_changed_setting_and_until_then_the_command_has_precedence(b
     assert register(bench, concurrency=4).permits == 4
 
 
+@pytest.mark.rule("breaker-10")
 @pytest.mark.parametrize(
     "changes",
     [

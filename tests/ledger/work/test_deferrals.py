@@ -287,6 +287,7 @@ def test_a_document_that_fails_together_with_its_server_runs_after_the_others_an
     assert bench.sql("select 1 from cuts where is_suspicion") == []
 
 
+@pytest.mark.rule("suspect-8")
 def test_a_document_that_brings_its_server_down_three_times_alone_is_quarantined_with_its_history(
     bench: Bench,
 ) -> None:
@@ -313,6 +314,7 @@ def test_no_number_of_failures_quarantines_if_the_slot_answered_no_other_documen
         ten_minutes_pass(bench)
 
 
+@pytest.mark.rule("suspect-6")
 def test_of_documents_that_run_alone_the_one_that_failed_least_runs_first(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt", "c.txt")
     one, two = bench.worker(), bench.worker()

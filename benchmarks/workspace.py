@@ -1,4 +1,4 @@
-"""Where a benchmark runs: homes of its own with their embedded Postgres, scratch folders, a cache, words of progress."""
+"""What benchmarks share: homes with an embedded Postgres, temporary folders, a cache, progress messages."""
 
 import json
 import os
@@ -27,7 +27,7 @@ ALIAS = "qwen-macbook"
 
 @dataclass(frozen=True)
 class Home:
-    """A home, its library and its settings, as a user's environment would name them."""
+    """A home with its library and settings."""
 
     folder: Path
     settings: Settings
@@ -35,12 +35,12 @@ class Home:
     @property
     def environment(self) -> dict[str, str]:
         given = {name: value for name, value in os.environ.items() if not name.startswith("OFFLOAD_")}
-        # An installed package has its bytecode: nothing is compiled at each start.
+        # Let Python use compiled bytecode, as for an installed package.
         given.pop("PYTHONDONTWRITEBYTECODE", None)
         return given | _as_environment(self.settings)
 
     def start(self, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
-        """A command of the product as a process of its own."""
+        """Start a command of the product in a process of its own."""
         return subprocess.Popen(
             [sys.executable, "-m", "dagster_offload.cli", *arguments],
             env=self.environment,
@@ -50,41 +50,41 @@ class Home:
         )
 
     def run(self, *arguments: str) -> dict[str, Any]:
-        """A command that prints one JSON object, to its end."""
+        """Run a command to its end and return the JSON object it prints. Raises `RuntimeError` if it prints nothing."""
         process = self.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        printed, said = process.communicate()
-        if not printed:
-            raise RuntimeError(f"{' '.join(arguments)}: exit code {process.returncode}: {said[-500:]}")
-        found: dict[str, Any] = json.loads(printed)
+        stdout, stderr = process.communicate()
+        if not stdout:
+            raise RuntimeError(f"{' '.join(arguments)}: exit code {process.returncode}: {stderr[-500:]}")
+        found: dict[str, Any] = json.loads(stdout)
         return found
 
 
-class Ground:
-    """What every benchmark stands on. `repeats`: how often each side of a pair is measured."""
+class Workspace:
+    """Creates what benchmarks need and removes it at the end. `repeats`: how often each side of a pair is measured."""
 
     def __init__(self, repeats: int = 3) -> None:
         self.repeats = repeats
         self._stack = ExitStack()
-        self._kept: dict[str, Any] = {}
+        self._shared: dict[str, Any] = {}
 
-    def __enter__(self) -> "Ground":
+    def __enter__(self) -> "Workspace":
         return self
 
     def __exit__(self, *_exc: object) -> None:
         self._stack.close()
 
-    def kept(self, name: str, make: Callable[[ExitStack], T]) -> T:
-        """What several rows stand on: made when it is first asked for, kept to the end of the run."""
-        if name not in self._kept:
-            self._kept[name] = make(self._stack)
-        found: T = self._kept[name]
+    def shared(self, name: str, make: Callable[[ExitStack], T]) -> T:
+        """A value that several rows use: made at the first call, kept until the end of the run."""
+        if name not in self._shared:
+            self._shared[name] = make(self._stack)
+        found: T = self._shared[name]
         return found
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """A scratch folder with a short name (a socket's path has about 100 bytes)."""
+        """A temporary folder with a short name, because a socket's path may have about 100 bytes."""
         folder = Path(tempfile.mkdtemp(prefix="offload-bench-", dir="/tmp")).resolve()
-        folder.chmod(0o711)  # root's Postgres runs as somebody else
+        folder.chmod(0o711)  # root's Postgres runs as another user
         try:
             yield folder
         finally:
@@ -106,12 +106,12 @@ class Ground:
 
     @staticmethod
     def cache() -> Path:
-        """What is made once and kept: a venv of somebody else's package, a model."""
+        """The folder for what is made once and kept: the venv of another package, a model."""
         return Path(platformdirs.user_cache_dir("dagster-offload-bench", appauthor=False, ensure_exists=True))
 
     @staticmethod
-    def tell(words: str) -> None:
-        print(f"  {words}", file=sys.stderr, flush=True)
+    def report(message: str) -> None:
+        print(f"  {message}", file=sys.stderr, flush=True)
 
 
 def _as_environment(settings: Settings) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""A judge between a client and the real server: what the server says it read and wrote, and the time of all calls.
+"""A proxy between a client and the real server. It counts the tokens that the server reports, and times the calls.
 
-A model of random weights writes noise of any length, and each token of it costs a search of the vocabulary for one that
-fits the schema, which a model that means what it writes does not. So a question with a schema goes on without it, the
-server writes exactly `ANSWER_TOKENS`, and `RECORD` takes their place on the way back. It is the same for both sides.
+A model of random weights writes noise of any length, and each token costs a search of the vocabulary for one that fits
+the schema. A real model does not need this. So the proxy removes the schema, lets the server write exactly
+`ANSWER_TOKENS`, and returns `RECORD` instead. It does the same for both sides.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from starlette.routing import Route
 
 from dagster_offload.simulator.server import listen, make_server
 
-# A small real model's answers about the sample library (tests/real_model): 149 tokens a document, the median of 25.
+# A small real model (tests/real_model) wrote 149 tokens per document of the sample library in two answers (median of 25).
 ANSWER_TOKENS = 75
-# What either stage accepts: keys that one did not ask for are ignored.
+# Both stages accept it, because they ignore other keys.
 RECORD = {
     "category": "letter",
     "confidence": 90,
@@ -37,7 +37,7 @@ RECORD = {
 
 @dataclass(frozen=True)
 class Call:
-    """One answer's figures, as the server has them."""
+    """The figures of one answer, as the server reports them."""
 
     read_tokens: int
     cached_tokens: int
@@ -46,8 +46,8 @@ class Call:
     written_ms: float
 
 
-class Judge:
-    """What passed so far."""
+class CountingProxy:
+    """The proxy and the calls it has passed on so far."""
 
     def __init__(self, server: str) -> None:
         self.calls: list[Call] = []
@@ -57,13 +57,13 @@ class Judge:
         self.asgi = Starlette(
             routes=[
                 Route("/v1/chat/completions", self.complete, methods=["POST"]),
-                Route("/{path:path}", self.hand_on, methods=["GET", "POST"]),
+                Route("/{path:path}", self.pass_on, methods=["GET", "POST"]),
             ]
         )
 
     @property
     def seconds(self) -> float:
-        """From the first question to the last answer."""
+        """The seconds from the first request to the last answer."""
         return 0.0 if self.began is None else self.ended - self.began
 
     async def complete(self, request: Request) -> Response:
@@ -74,14 +74,14 @@ class Judge:
         self.began = self.began or time.perf_counter()
         answer = await self.http.post("/v1/chat/completions", json=body)
         self.ended = time.perf_counter()
-        said = answer.json()
+        completion = answer.json()
         if answer.is_success:
-            self.calls.append(_figures(said["timings"]))
+            self.calls.append(_figures(completion["timings"]))
             if has_schema:
-                _put_record(said["choices"][0])
-        return Response(json.dumps(said), answer.status_code, media_type="application/json")
+                _put_record(completion["choices"][0])
+        return Response(json.dumps(completion), answer.status_code, media_type="application/json")
 
-    async def hand_on(self, request: Request) -> Response:
+    async def pass_on(self, request: Request) -> Response:
         answer = await self.http.request(request.method, request.url.path, content=await request.body())
         return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
 
@@ -98,20 +98,20 @@ def _put_record(choice: dict[str, Any]) -> None:
 
 
 @contextmanager
-def result_from_health(server: str) -> Iterator[tuple[str, Judge]]:
-    """The address to ask instead of `server`, and who counts there."""
-    judge = Judge(server)
+def counting_proxy(server: str) -> Iterator[tuple[str, CountingProxy]]:
+    """Start a proxy in front of `server`; yields its URL and the proxy."""
+    proxy = CountingProxy(server)
     listening = listen("127.0.0.1", 0)
-    serving = make_server(judge)  # type: ignore[arg-type]
+    serving = make_server(proxy)  # type: ignore[arg-type]
 
     async def serve() -> None:
-        async with judge.http:
+        async with proxy.http:
             await serving.serve([listening])
 
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="judge")
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="proxy")
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}", judge
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", proxy
     finally:
         serving.should_exit = serving.force_exit = True
         thread.join()
