@@ -63,7 +63,7 @@ async def test_a_misconfigured_slot_names_the_setting(
         ({"mode": "cut", "cut": "502"}, "HTTP 502"),
         ({"mode": "cut", "cut": "not_json"}, "answer cut"),
         ({"mode": "cut", "cut": "mid_body"}, "answer cut"),
-        ({"mode": "cut", "cut": "before_answer"}, "server closed"),
+        ({"mode": "cut", "cut": "before_answer"}, "the server closed"),
         ({"answers": "no_choices"}, "malformed_answer"),
         ({"headers": {"x-litellm-attempted-fallbacks": "1"}}, "wrong_model"),
     ],

@@ -163,7 +163,7 @@ def test_an_answer_to_half_a_document_is_not_recorded_and_the_context_is_learned
     assert engine.item("0.txt", SUMMARIZE)["parts_total"] > 1
     wasted = outcomes(engine).count("context_too_long")
     assert 1 <= wasted <= 2, "the next documents are sent in parts that fit"
-    warnings = [record.getMessage() for record in caplog.records if "larger context" in record.getMessage()]
+    warnings = [record.getMessage() for record in caplog.records if "enlarge its context" in record.getMessage()]
     assert len(warnings) == (how == "cut_prompt")
 
 
