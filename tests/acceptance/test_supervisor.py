@@ -1,4 +1,4 @@
-"""The supervisor with real processes: its children run until it stops, and no longer."""
+"""The supervisor with real processes: it keeps its children running and leaves none behind."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, e
 
 PATIENCE_SECONDS = 20.0
 
-# Supervises two children, the first with its own child, and prints their process ids.
+# Supervises two children (the first has a child itself) and prints their process ids.
 SUPERVISING = """
 import sys
 from pathlib import Path
@@ -52,32 +52,32 @@ def supervisor(messages: list[str]) -> Iterator[Supervisor]:
         yield supervisor
 
 
-def look_until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
-    def look() -> bool:
+def watch_until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
+    def check() -> bool:
         supervisor.check()
         return condition()
 
-    wait_for(look)
+    wait_for(check)
 
 
 def test_a_killed_child_is_restarted(supervisor: Supervisor, messages: list[str], tmp_path: Path) -> None:
     supervisor.start(Child("sleeper", ("sleep", "1000"), tmp_path / "log"))
     first = supervisor.pid("sleeper")
     os.kill(first, signal.SIGKILL)
-    look_until(supervisor, lambda: supervisor.pid("sleeper") != first)
+    watch_until(supervisor, lambda: supervisor.pid("sleeper") != first)
     assert psutil.Process(supervisor.pid("sleeper")).name() == "sleep"
-    assert messages == [f"sleeper ended (killed by SIGKILL); starting it again in 1 s. Log: {tmp_path / 'log'}"]
+    assert messages == [f"sleeper ended (killed by SIGKILL); restarting it in 1 s. Log: {tmp_path / 'log'}"]
 
 
-def test_a_child_that_keeps_ending_is_restarted_with_growing_waits(
+def test_restarts_of_a_child_that_keeps_ending_back_off(
     supervisor: Supervisor, messages: list[str], tmp_path: Path
 ) -> None:
     supervisor.start(Child("broken", ("false",), tmp_path / "log"))
-    look_until(supervisor, lambda: len(messages) == 3)
-    assert [line.partition("again in ")[2].partition(" s")[0] for line in messages] == ["1", "2", "4"]
+    watch_until(supervisor, lambda: len(messages) == 3)
+    assert [line.partition("restarting it in ")[2].partition(" s")[0] for line in messages] == ["1", "2", "4"]
 
 
-def test_a_child_that_cannot_be_restarted_is_retried_after_a_wait(
+def test_a_failed_restart_is_retried_with_the_same_back_off(
     supervisor: Supervisor, messages: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -89,14 +89,12 @@ def test_a_child_that_cannot_be_restarted_is_retried_after_a_wait(
     with monkeypatch.context() as full:
         full.setattr(subprocess, "Popen", refuse)
         os.kill(first, signal.SIGKILL)
-        look_until(supervisor, lambda: len(messages) == 2)
-    assert messages[1] == (
-        f"sleeper could not be started ({os.strerror(errno.EAGAIN)}); starting it again in 2 s. Log: {log}"
-    )
-    look_until(supervisor, lambda: supervisor.pid("sleeper") != first)
+        watch_until(supervisor, lambda: len(messages) == 2)
+    assert messages[1] == (f"sleeper cannot be started ({os.strerror(errno.EAGAIN)}); restarting it in 2 s. Log: {log}")
+    watch_until(supervisor, lambda: supervisor.pid("sleeper") != first)
 
 
-def test_a_child_may_fail_any_number_of_times(
+def test_a_child_may_fail_more_than_a_thousand_times(
     supervisor: Supervisor, messages: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -105,13 +103,13 @@ def test_a_child_may_fail_any_number_of_times(
     monkeypatch.setattr(supervisor_module, "MAX_BACKOFF_SECONDS", 0.0)
     supervisor.start(Child("broken", ("false",), tmp_path / "log"))
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    look_until(supervisor, lambda: len(messages) > 1)
-    for _ in range(1100):  # a night with waits of 30 s
+    watch_until(supervisor, lambda: len(messages) > 1)
+    for _ in range(1100):  # a night of waits of 30 s
         supervisor.check()
     assert len(messages) > 1100
 
 
-def test_a_watchdog_that_cannot_be_restarted_is_retried_at_the_next_look(
+def test_a_failed_restart_of_the_watchdog_is_retried_at_the_next_check(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -128,10 +126,10 @@ def test_a_watchdog_that_cannot_be_restarted_is_retried_at_the_next_look(
         full.setattr(subprocess, "Popen", refuse)
         supervisor.check()
     assert watchdogs() == []
-    look_until(supervisor, lambda: watchdogs() != [])
+    watch_until(supervisor, lambda: watchdogs() != [])
 
 
-def test_a_log_that_is_too_large_is_emptied_even_if_the_disk_has_no_room_for_a_copy(
+def test_a_large_log_is_emptied_even_if_the_disk_has_no_room_for_a_copy(
     supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -147,7 +145,7 @@ def test_a_log_that_is_too_large_is_emptied_even_if_the_disk_has_no_room_for_a_c
     assert log.stat().st_size == 0
 
 
-def test_stop_ends_children_and_their_children(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_a_stop_ends_children_and_their_children(supervisor: Supervisor, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     supervisor.start(Child("parent", ("/bin/sh", "-c", f"sleep 1000 & echo $! > {pids}; wait"), tmp_path / "log"))
     wait_for(lambda: pids.exists() and pids.read_text().endswith("\n"))
@@ -156,7 +154,7 @@ def test_stop_ends_children_and_their_children(supervisor: Supervisor, tmp_path:
     wait_for(lambda: not is_running(grandchild))
 
 
-def test_stop_ends_a_child_that_ignores_sigterm(tmp_path: Path) -> None:
+def test_a_stop_ends_a_child_that_ignores_sigterm(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     stubborn = ("/bin/sh", "-c", f"trap '' TERM; touch {ready}; while true; do sleep 1; done")
     supervisor = Supervisor(lambda line: None, grace_seconds=0.2)
@@ -174,7 +172,7 @@ def test_kill_9_of_the_supervisor_leaves_no_process_behind(tmp_path: Path) -> No
     wait_for(lambda: not any(map(is_running, children)))
 
 
-def test_kill_9_of_supervisor_and_of_an_earlier_watchdog_leaves_no_process_behind(tmp_path: Path) -> None:
+def test_kill_9_of_the_supervisor_and_its_first_watchdog_leaves_no_process_behind(tmp_path: Path) -> None:
     process, children = supervising(tmp_path)
     [watchdog] = [
         child for child in psutil.Process(process.pid).children() if "watchdog.py" in " ".join(child.cmdline())
@@ -193,7 +191,7 @@ def test_kill_9_of_supervisor_and_of_an_earlier_watchdog_leaves_no_process_behin
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_it_cleanly_even_if_the_shell_ignores_interrupts(tmp_path: Path, signum: signal.Signals) -> None:
+def test_a_signal_stops_it_cleanly_even_if_the_shell_ignored_interrupts(tmp_path: Path, signum: signal.Signals) -> None:
     process, children = supervising(tmp_path, prefix=("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh"))
     process.send_signal(signum)
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)
@@ -204,9 +202,9 @@ def test_a_signal_stops_it_cleanly_even_if_the_shell_ignores_interrupts(tmp_path
 
 def supervising(tmp_path: Path, prefix: tuple[str, ...] = ()) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
     log = tmp_path / "log"
-    # These tests may run under nohup, which makes its children ignore SIGHUP.
-    accept_hangup = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
-    command = (*prefix, sys.executable, "-c", accept_hangup + SUPERVISING, str(log))
+    # The tests may run under nohup, which passes SIGHUP on as ignored.
+    reset_hangup = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+    command = (*prefix, sys.executable, "-c", reset_hangup + SUPERVISING, str(log))
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     pids = [int(pid) for pid in process.stdout.readline().split()]
@@ -231,6 +229,6 @@ def test_a_stop_request_ends_a_wait_at_once() -> None:
     assert stop.is_impatient
 
 
-def test_endings_are_described_in_words() -> None:
+def test_exit_codes_and_signals_are_described() -> None:
     assert ending(1) == "exit code 1"
     assert ending(-signal.SIGKILL) == "killed by SIGKILL"

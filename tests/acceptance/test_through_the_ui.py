@@ -187,7 +187,7 @@ def night(world: World) -> Night:
 
     world.ui.switch_sensor("drain_sensor", on=True)
     wait_for(
-        lambda: any("probe says upstream_cold" in reason for reason in world.ui.skip_reasons("drain_sensor")),
+        lambda: any("probe reports upstream_cold" in reason for reason in world.ui.skip_reasons("drain_sensor")),
         "a check by the sensor",
     )
     before = world.router.log()

@@ -44,7 +44,7 @@ def test_a_killed_child_is_restarted(running: tuple[Home, subprocess.Popen[str]]
     before.kill()
     wait_for(lambda: not is_running(before), "the end of the killed child")
     wait_for(lambda: any(child in " ".join(process.cmdline()) for process in home.processes()), "its return")
-    assert "killed by SIGKILL); starting it again" in home.said
+    assert "killed by SIGKILL); restarting it" in home.said
 
 
 def test_killed_postgres_is_restarted(running: tuple[Home, subprocess.Popen[str]]) -> None:
