@@ -32,8 +32,8 @@ test-fast: $(INSTALLED) ## Run the fast tests (a minute): no browser, no OCR, no
 test-packages: $(INSTALLED)
 	@$(BIN)/python -m pytest $(PARALLEL) $(PROCESSES:%=--ignore %) --ignore tests/benchmarks $(ARGS)
 
-test-processes: $(INSTALLED)
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PROCESSES) $(ARGS)
+test-processes: $(INSTALLED) # one after the other: each starts `up`, and two that start together take the same port
+	@$(BIN)/python -m pytest $(PROCESSES) $(ARGS)
 
 test-ratios: $(INSTALLED) # one after the other, because each compares two measurements
 	@$(BIN)/python -m pytest tests/benchmarks $(ARGS)

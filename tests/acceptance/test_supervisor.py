@@ -119,6 +119,7 @@ def test_a_failed_restart_of_the_watchdog_is_retried_at_the_next_check(
         children = filter(is_running, psutil.Process().children())
         return [child for child in children if "watchdog.py" in " ".join(child.cmdline())]
 
+    wait_for(lambda: watchdogs() != [])  # a process that was just forked still has its parent's command line
     [before] = watchdogs()
     before.kill()
     wait_for(lambda: watchdogs() == [])
