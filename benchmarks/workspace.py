@@ -115,5 +115,11 @@ class Workspace:
 
 
 def _as_environment(settings: Settings) -> dict[str, str]:
-    changed = settings.model_dump(exclude_defaults=True)
-    return {f"OFFLOAD_{name.upper()}": str(value) for name, value in changed.items() if value is not None}
+    """The changed settings as variables; a slot's fields as `OFFLOAD_DEEP_URL` and the like."""
+    variables: dict[str, str] = {}
+    for name, value in settings.model_dump(exclude_unset=True).items():
+        fields = (
+            {f"{name}_{field}": inner for field, inner in value.items()} if isinstance(value, dict) else {name: value}
+        )
+        variables |= {f"OFFLOAD_{field.upper()}": str(inner) for field, inner in fields.items() if inner is not None}
+    return variables
