@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me, others_may_write, stranger
+from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
 from dagster_offload.slot.config import DEEP, MAX_CONCURRENCY, PRIMARY, SLOT_NAMES, SlotConfig, Slots, variable
 
 # Keys that `..._EXTRA_BODY` cannot change: the model has its own setting, this program writes the messages, and nothing
@@ -185,7 +186,7 @@ class Settings(BaseSettings):
         "kor+eng", pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$", description="Tesseract language codes, joined by +"
     )
     max_file_size: ByteSize = Field(
-        ByteSize(512 * 1024**2),
+        ByteSize(DEFAULT_MAX_BYTES),
         gt=0,
         description="a larger file is not read and its document fails (`2GiB`, `500MB`)",
     )

@@ -42,10 +42,10 @@ from dagster_offload.extraction.protocol import (
 from dagster_offload.extraction.tesseract import NO_READER, Reader
 from dagster_offload.host.python_process import python_command, python_environment
 from dagster_offload.library.files import extension
+from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
 
 TIME_LIMIT_SECONDS = 120.0
 PAGE_LIMIT_SECONDS = 120.0  # for each page that OCR reads; a dense page takes 10 s on a slow machine
-MAX_FILE_BYTES = 512 * 1024**2
 START_LIMIT_SECONDS = 60.0
 # The child is replaced after this many documents, which limits leaks. A start takes 0.2 s.
 DOCUMENTS_PER_CHILD = 1000
@@ -69,7 +69,7 @@ class Extractor:
         memory_limit_bytes: int = MAX_BYTES,
         *,
         page_limit_seconds: float = PAGE_LIMIT_SECONDS,
-        most_bytes: int = MAX_FILE_BYTES,
+        most_bytes: int = DEFAULT_MAX_BYTES,
         reader: Reader = NO_READER,
         home: Path | None = None,
     ) -> None:

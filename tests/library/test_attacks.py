@@ -14,32 +14,9 @@ from typing import Any, cast
 import pytest
 
 from dagster_offload.library.digests import digest, locate
-from dagster_offload.library.files import FileStat, SeenFile, seen_as
+from dagster_offload.library.files import SeenFile, seen_as
 from dagster_offload.library.walk import WalkRules, walk
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Path:
-    path = tmp_path / "library"
-    path.mkdir()
-    return path
-
-
-def write(library: Path, name: str | bytes, content: bytes = b"text") -> Path:
-    path = Path(os.fsdecode(os.path.join(os.fsencode(library), os.fsencode(name))))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
-
-
-def keys(library: Path) -> list[str]:
-    return [file.key for file in walk(library).files]
-
-
-def only(library: Path) -> FileStat:
-    (file,) = walk(library).files
-    return file
-
+from tests.support.library import keys, only, write
 
 # Attacks by a user who may write into the library
 

@@ -12,33 +12,11 @@ import pytest
 
 from dagster_offload.errors import ChangedWhileRead, LibraryMissing
 from dagster_offload.library.digests import digest, locate
-from dagster_offload.library.files import MAX_KEY_BYTES, FileStat, SeenFile, extension, printable
+from dagster_offload.library.files import MAX_KEY_BYTES, SeenFile, extension, printable
 from dagster_offload.library.walk import walk
+from tests.support.library import keys, only, write
 
 UNPRIVILEGED_UID = 65534
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Path:
-    path = tmp_path / "library"
-    path.mkdir()
-    return path
-
-
-def write(library: Path, name: str | bytes, content: bytes = b"text") -> Path:
-    path = Path(os.fsdecode(os.path.join(os.fsencode(library), os.fsencode(name))))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
-
-
-def keys(library: Path) -> list[str]:
-    return [file.key for file in walk(library).files]
-
-
-def only(library: Path) -> FileStat:
-    (file,) = walk(library).files
-    return file
 
 
 def test_keys_are_relative_posix_paths_in_order(library: Path) -> None:
