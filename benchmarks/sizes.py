@@ -18,7 +18,7 @@ from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.catalog import recipes
-from dagster_offload.stages.graph import DRAIN_STAGES
+from tests.support.stages import DRAIN_STAGES
 
 ITEMS_A_DOCUMENT = 3
 SMALL, LARGE = 1_000, 1_000_000

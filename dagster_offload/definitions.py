@@ -11,8 +11,10 @@ from dagster_offload.defs.library import build_library_sensor, build_scan_job
 from dagster_offload.defs.names import asset_keys
 from dagster_offload.defs.resources import DeepSlot, SettingsLoader, deep_slot_resource
 from dagster_offload.defs.waiting_executor import build_waiting_executor
+from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA
-from dagster_offload.settings import load_settings
+from dagster_offload.settings import Settings, load_settings
+from dagster_offload.stages.catalog import stage_graph
 
 DEFAULT_PARTITIONS = "documents"
 
@@ -26,15 +28,17 @@ def build_definitions(
     """The assets, jobs and sensors of one library.
 
     One Dagster instance can hold several libraries, each with its own ledger schema, asset key prefix and partitions
-    name. Runs and ticks call `settings_loader`; this function does not. With the executor set here, a run that waits for
+    name. `settings_loader` is called here, for the stages, and again by each run and tick.
+    With the executor set here, a run that waits for
     a slot uses no processor time. The assets work with any executor; docs/decisions/0009-waiting-runs.md names the cost.
     """
-    keys = asset_keys(asset_key_prefix)
+    settings = _settings_or_defaults(settings_loader)
+    keys = asset_keys(asset_key_prefix, stage_graph(settings))
     partitions = dg.DynamicPartitionsDefinition(name=partitions_name)
     with warnings.catch_warnings():
         # `backfill_policy` is a beta feature. Without it, a range becomes one run per document.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        documents = build_documents_asset(keys, partitions)
+        documents = build_documents_asset(keys, partitions, settings)
     slot = DeepSlot(settings_loader, schema)
     deep_slot = deep_slot_resource(slot)
     return dg.Definitions(
@@ -45,6 +49,16 @@ def build_definitions(
         # While a step waits, one executor of Dagster uses a whole core and the other ignores a cancel. See decision 0009.
         executor=build_waiting_executor(slot, keys),
     )
+
+
+def _settings_or_defaults(settings_loader: SettingsLoader) -> Settings:
+    """The settings that say which stages there are. With wrong settings the built-in ones: runs and ticks name the fault."""
+    try:
+        settings = settings_loader()
+        stage_graph(settings)
+    except SettingsError:
+        return Settings.model_construct()
+    return settings
 
 
 defs = build_definitions()

@@ -1,5 +1,7 @@
 """The drain: a bounded run that works through the backlog on the deep slot and reports what is left and why."""
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dagster_offload.engine.breaker import check_breaker
@@ -9,6 +11,7 @@ from dagster_offload.engine.progress import Progress
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
 from dagster_offload.engine.wake import describe_unavailable
 from dagster_offload.errors import DrainRefused
+from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
@@ -20,8 +23,7 @@ from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.stages.catalog import recipes
-from dagster_offload.stages.graph import DRAIN_STAGES
+from dagster_offload.stages.catalog import recipes, stage_graph
 
 ALL = "all"
 
@@ -67,12 +69,13 @@ def drain(stage: str = ALL, limit: int | None = None) -> DrainSummary:
 
 def check_drain(settings: Settings, stage: str) -> tuple[SlotConfig, tuple[str, ...]]:
     """The deep slot and the stages of a drain. No I/O. Raises `DrainRefused`."""
-    if stage != ALL and stage not in DRAIN_STAGES:
-        raise DrainRefused(f"{stage!r} is not a drain stage: use one of {', '.join(DRAIN_STAGES)} or {ALL}")
+    names = stage_graph(settings).drain_stages
+    if stage != ALL and stage not in names:
+        raise DrainRefused(f"{stage!r} is not a drain stage: use one of {', '.join(names)} or {ALL}")
     deep = settings.slots.deep
     if deep is None:
         raise DrainRefused("no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
-    return deep, DRAIN_STAGES if stage == ALL else (stage,)
+    return deep, names if stage == ALL else (stage,)
 
 
 def run_drain(
@@ -84,12 +87,18 @@ def run_drain(
     on_progress: Progress | None = None,
 ) -> DrainSummary:
     """Run a drain with an open ledger. The job and the CLI call this."""
-    deep, stages = check_drain(settings, stage)
+    deep, names = check_drain(settings, stage)
     ledger.run(slots.register, deep, recipes(settings))
-    with Worker(ledger, "drain", stages, run_id) as worker, ledger_executor() as pool:
+    with Worker(ledger, "drain", names, run_id) as worker, ledger_executor() as pool:
         return run_stoppable(
-            _drain(settings, AsyncLedger(ledger, pool), worker, deep, Scope(stages, limit=limit), on_progress)
+            _drain(settings, AsyncLedger(ledger, pool), worker, deep, Scope(names, limit=limit), on_progress)
         )
+
+
+async def _fill(ledger: AsyncLedger, current: Mapping[str, str]) -> None:
+    """Create the items of stages that were added, batch by batch, beside the calls."""
+    while await ledger.run(stages.fill, current):
+        pass
 
 
 async def _drain(
@@ -102,11 +111,16 @@ async def _drain(
 ) -> DrainSummary:
     async with open_client(settings.slots, ledger) as client:
         lanes = Lanes(document_runner(settings, ledger, client, worker), scope, on_progress)
+        may_fill_more = await ledger.run(stages.fill, recipes(settings))
         backlog = await ledger.run(claims.backlog, scope.stages)
         if backlog.due or backlog.waiting:
             await ledger.run(slots.make_trial_due, deep.name)
             await check_breaker(ledger, client, deep, worker)
-        await lanes.work_at(deep)
+        async with asyncio.TaskGroup() as group:
+            filling = group.create_task(_fill(ledger, recipes(settings))) if may_fill_more else None
+            await lanes.work_at(deep)
+        if filling is not None:
+            await lanes.work_at(deep)  # on the items that appeared after the lanes had ended
     row = await ledger.run(slots.get, deep.name)
     left = await ledger.run(claims.count_due, scope.stages)
     deferred = await ledger.run(claims.count_waiting, scope.stages)

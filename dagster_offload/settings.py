@@ -18,6 +18,7 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me, others_may_write, stranger
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
 from dagster_offload.slot.config import DEEP, MAX_CONCURRENCY, PRIMARY, SLOT_NAMES, SlotConfig, Slots, variable
+from dagster_offload.stage_spec.stage import StageSpec
 
 # Keys that `..._EXTRA_BODY` cannot change: the model has its own setting, this program writes the messages, and nothing
 # is streamed.
@@ -178,6 +179,7 @@ class Settings(BaseSettings):
     deep: SlotSettings = Field(SlotSettings(), description="the large model that is sometimes available")
     primary: SlotSettings = Field(SlotSettings(), description="a small model that is always on (optional)")
 
+    stages: Mapping[str, StageSpec] = Field(default_factory=dict, description="stages of your own, by name")
     any_stages: str = Field("", description="stages that `primary` may also run, comma-separated: classify,summarize")
     classes: str = Field("", description="document classes, comma-separated; `other` is always added")
     language: str = Field("", description="language of the records: `ko`, `English`; unset = the document's language")
@@ -274,5 +276,7 @@ def _by_slot(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _variable_of(location: Sequence[int | str]) -> str:
+    if location[0] == "stages":
+        return ".".join(map(str, location))
     parts = [str(part) for part in location[: 2 if location[0] in SLOT_NAMES else 1]]
     return f"OFFLOAD_{'_'.join(parts).upper()}"

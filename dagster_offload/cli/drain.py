@@ -23,7 +23,7 @@ TOKENS = ("tokens_read", "tokens_cached", "tokens_written")
 @deep_options
 @json_option
 def command(stage: str, *, limit: int | None, as_json: bool) -> None:
-    """Process the backlog on the deep slot. STAGE is classify, summarize or all (the default).
+    """Process the backlog on the deep slot. STAGE is classify, summarize, a stage of your own, or all.
 
     Dagster's UI shows the run like the sensor's own runs.
 
@@ -37,15 +37,13 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
     """
     from dagster_offload.cli.console import progress_console
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.drain import ALL, check_drain
+    from dagster_offload.drain import check_drain
     from dagster_offload.settings import load_settings
-    from dagster_offload.stages.graph import DRAIN_STAGES
 
     settings = load_settings()
-    check_drain(settings, stage)  # raises before Postgres, the library or Dagster is used
+    _, stages = check_drain(settings, stage)  # raises before Postgres, the library or Dagster is used
     from dagster_offload.cli.run_job import run_job
 
-    stages = DRAIN_STAGES if stage == ALL else (stage,)
     summary = run_job(settings, "drain", stages, progress_console(), stage=stage, limit=limit)
     if as_json:
         print_json(

@@ -8,7 +8,7 @@ from dagster_offload.cli.options import document_key, home_option, json_option, 
 
 @click.command("retry")
 @click.argument("documents", nargs=-1, metavar="[DOCUMENT]...")
-@click.option("--stage", type=click.Choice(["extract", "classify", "summarize"]), help="Retry only this stage.")
+@click.option("--stage", metavar="STAGE", help="Retry only this stage: extract, classify, summarize, or your own.")
 @click.option("--state", type=click.Choice(["failed", "quarantined"]), help="Retry only work in this state.")
 @home_option
 @json_option
@@ -26,9 +26,12 @@ def command(documents: tuple[str, ...], *, stage: str | None, state: str | None,
     from dagster_offload.ledger.reports import status
     from dagster_offload.ledger.work import redo
     from dagster_offload.settings import load_settings
-    from dagster_offload.stages.graph import STAGE_NAMES
+    from dagster_offload.stages.catalog import stage_graph
 
     settings = load_settings()
+    names = stage_graph(settings).names
+    if stage is not None and stage not in names:
+        raise click.BadParameter(f"{stage!r} is not one of {', '.join(names)}", param_hint="'--stage'")
     keys = [document_key(settings.library, document) for document in documents]
     with open_ledger(settings) as ledger:
         missing = [key for key in keys if ledger.run(status.explain, key) is None]
@@ -37,7 +40,7 @@ def command(documents: tuple[str, ...], *, stage: str | None, state: str | None,
             raise Refusal(f"no such document: {', '.join(no_such_document(key, unusable) for key in missing)}")
         moved = ledger.run(
             redo.retry,
-            [stage] if stage else STAGE_NAMES,
+            [stage] if stage else names,
             [State(state)] if state else redo.RETRYABLE,
             keys or None,
         )

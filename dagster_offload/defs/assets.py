@@ -13,7 +13,7 @@ import dagster as dg
 
 from dagster_offload.defs.checks import evaluate_served_model, served_model_checks
 from dagster_offload.defs.events import EventReporter, reporting
-from dagster_offload.defs.names import CODE_VERSIONS, STAGES_STEP
+from dagster_offload.defs.names import STAGES_STEP
 from dagster_offload.defs.progress import parts_progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import has_own_process, tag_run
@@ -22,7 +22,9 @@ from dagster_offload.engine.runs import RunSummary, run_documents
 from dagster_offload.errors import NoSuchDocument, StageDeferred
 from dagster_offload.ledger.work import documents, outbox, waiting_runs
 from dagster_offload.ledger.work.claims import Unfinished
-from dagster_offload.stages.graph import CLASSIFY, EXTRACT, STAGE_NAMES, SUMMARIZE, UPSTREAM
+from dagster_offload.settings import Settings
+from dagster_offload.stages.catalog import code_versions, stage_graph
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, StageNode
 from dagster_offload.text.plain_text import escaped
 
 GROUP = "documents"
@@ -30,27 +32,25 @@ SHOWN_DOCUMENTS = 100
 
 DESCRIPTIONS = {
     EXTRACT: "The text of each document. The job `scan` extracts it for the whole library.",
-    CLASSIFY: (
-        "The class of each document, from the deep slot. The job `drain` processes all due documents in one run. "
-        "Materializing a selection starts one run for each contiguous range of it."
-    ),
-    SUMMARIZE: (
-        "The summary of each document, from the deep slot. The job `drain` processes all due documents in one run. "
-        "Materializing a selection starts one run for each contiguous range of it."
-    ),
+    CLASSIFY: "The class of each document, from the deep slot.",
+    SUMMARIZE: "The summary of each document, from the deep slot.",
 }
-KINDS = {EXTRACT: {"python"}, CLASSIFY: {"llm"}, SUMMARIZE: {"llm"}}
+HOW_TO_RUN = (
+    "The job `drain` processes all due documents in one run. Materializing a selection starts one run for each "
+    "contiguous range of it."
+)
 
 
 def build_documents_asset(
-    keys: Mapping[str, dg.AssetKey], partitions: dg.PartitionsDefinition[Any]
+    keys: Mapping[str, dg.AssetKey], partitions: dg.PartitionsDefinition[Any], settings: Settings
 ) -> dg.AssetsDefinition:
-    """The three assets of `document_stages`. `keys` maps stage names to asset keys."""
+    """The assets of `document_stages`, one a stage. `keys` maps stage names to asset keys."""
+    versions, graph = code_versions(settings), stage_graph(settings)
     stages = {key: stage for stage, key in keys.items()}
 
     @dg.multi_asset(
         name=STAGES_STEP,
-        specs=[_spec(stage, keys, partitions) for stage in STAGE_NAMES],
+        specs=[_spec(node, keys, partitions, versions[node.name], _description(node.name, settings)) for node in graph],
         check_specs=served_model_checks(keys, partitions),
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -59,7 +59,7 @@ def build_documents_asset(
         context: dg.AssetExecutionContext, deep_slot: dg.ResourceParam[DeepSlot]
     ) -> Iterator[dg.MaterializeResult[None]]:
         selected = {stages[key] for key in context.selected_asset_keys}
-        wanted = [stage for stage in STAGE_NAMES if stage in selected]
+        wanted = [stage for stage in graph.names if stage in selected]
         waits = deferrals_as_waits(context.retry_number, has_own_process=has_own_process(context))
         with failures_as_messages(), waits:
             materialize(context, deep_slot, keys, context.partition_keys, wanted)
@@ -159,15 +159,28 @@ def _no_such_document(keys: Sequence[str]) -> str:
     return f"no such document: {shown}" + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
 
 
-def _spec(stage: str, keys: Mapping[str, dg.AssetKey], partitions: dg.PartitionsDefinition[Any]) -> dg.AssetSpec:
-    upstream = UPSTREAM[stage]
+def _spec(
+    node: StageNode,
+    keys: Mapping[str, dg.AssetKey],
+    partitions: dg.PartitionsDefinition[Any],
+    code_version: str,
+    description: str,
+) -> dg.AssetSpec:
     return dg.AssetSpec(
-        keys[stage],
-        deps=[] if upstream is None else [keys[upstream]],
-        description=DESCRIPTIONS[stage],
+        keys[node.name],
+        deps=[keys[need] for need in node.needs],
+        description=description,
         skippable=True,
         group_name=GROUP,
-        code_version=CODE_VERSIONS[stage],
-        kinds=KINDS[stage],
+        code_version=code_version,
+        kinds={"python" if node.upstream is None else "llm"},
         partitions_def=partitions,
     )
+
+
+def _description(stage: str, settings: Settings) -> str:
+    if stage == EXTRACT:
+        return DESCRIPTIONS[stage]
+    own = settings.stages.get(stage)
+    first = DESCRIPTIONS[stage] if own is None else own.description or f"Answers of the stage {stage}: {own.prompt}"
+    return f"{first} {HOW_TO_RUN}"

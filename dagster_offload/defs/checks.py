@@ -16,7 +16,7 @@ import dagster as dg
 from dagster_offload.settings import Settings
 from dagster_offload.slot.completion import ModelEvidence
 from dagster_offload.slot.config import PRIMARY
-from dagster_offload.stages.graph import DRAIN_STAGES
+from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.plain_text import code_span
 
 NAME = "served_model_as_expected"
@@ -45,7 +45,8 @@ def served_model_checks(
                 blocking=False,
                 partitions_def=partitions,
             )
-            for stage in DRAIN_STAGES
+            for stage in keys
+            if stage != EXTRACT
         ]
 
 
@@ -77,7 +78,7 @@ def evaluate_served_model(
     documents: Sequence[str],
 ) -> None:
     """Evaluate the selected checks for each document, based on its latest materialization."""
-    for stage in DRAIN_STAGES:
+    for stage in asset_keys:
         if dg.AssetCheckKey(asset_keys[stage], NAME) not in context.selected_asset_check_keys:
             continue
         for document in documents:

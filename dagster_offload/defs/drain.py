@@ -19,8 +19,7 @@ from dagster_offload.drain import ALL, run_drain
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.work import claims
-from dagster_offload.stages.catalog import recipes
-from dagster_offload.stages.graph import DRAIN_STAGES
+from dagster_offload.stages.catalog import stage_graph
 from dagster_offload.text.plain_text import escaped
 
 # The time a tick may spend on events that no run has reported.
@@ -98,11 +97,11 @@ def build_drain_sensor(asset_keys: Mapping[str, dg.AssetKey]) -> dg.SensorDefini
         try:
             settings = deep_slot.settings()
             with deep_slot.ledger() as ledger:
-                EventReporter(context.instance, ledger, asset_keys, recipes(settings), settings.library).report(
-                    REPORTING_SECONDS
-                )
+                EventReporter(context.instance, ledger, asset_keys, settings).report(REPORTING_SECONDS)
                 if (starting := starting_run(context.instance, DRAIN_JOB)) is not None:
-                    return dg.SkipReason(f"{starting}; {ledger.run(claims.backlog, DRAIN_STAGES)}")
+                    return dg.SkipReason(
+                        f"{starting}; {ledger.run(claims.backlog, stage_graph(settings).drain_stages)}"
+                    )
                 decision = decide_drain(settings, ledger)
         except OffloadError as error:
             return dg.SkipReason(escaped(str(error)))

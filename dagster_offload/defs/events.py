@@ -6,25 +6,29 @@ event and keeps the run id, which `report_runless_asset_event` loses. Dagster ha
 because backfills fail on one (dagster PR 33035).
 """
 
+import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
-from dagster_offload.defs.names import CODE_VERSIONS, RECIPE_TAG, RESULT_TAG, step_of
+from dagster_offload.defs.names import RECIPE_TAG, RESULT_TAG, step_of
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import PendingEvent
 from dagster_offload.ledger.work import outbox
+from dagster_offload.ledger.work.outbox import PREVIEW_CHARACTERS
 from dagster_offload.settings import Settings
-from dagster_offload.stages.catalog import recipes
-from dagster_offload.stages.graph import EXTRACT, STAGE_NAMES, UPSTREAM
-from dagster_offload.text.plain_text import cleaned, escaped
+from dagster_offload.stages.catalog import code_versions, recipes, stage_graph
+from dagster_offload.stages.graph import EXTRACT, StageGraph, asset_name
+from dagster_offload.text.plain_text import cleaned, escaped, escaped_json, shortened
 
 try:
     from dagster._core.events import StepMaterializationData
@@ -37,6 +41,7 @@ logger = logging.getLogger(__name__)
 # The engine's event loop lags 40 ms with batches of 100, and 170 ms with batches of 500.
 PENDING = 300
 BATCH = 100
+MOST_FIELDS_SHOWN = 30  # of an own stage's record
 CHECK_EVERY_SECONDS = 1.0
 # Per second, while the slot works. Reporting and sending calls compete for Python's time, and the slot must not wait. At
 # hundreds of calls per second some events remain; they are reported after the work.
@@ -49,6 +54,15 @@ IS_USER_PROVIDED_TAG = "dagster/data_version_is_user_provided"
 
 
 @dataclass(frozen=True)
+class StageFacts:
+    """What an event says of its stage: what it needs, and the recipe and the code version of today."""
+
+    graph: StageGraph
+    recipes: Mapping[str, str]
+    code_versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class EventReporter:
     """Reports the ledger's finished work items to Dagster.
 
@@ -58,8 +72,7 @@ class EventReporter:
     instance: dg.DagsterInstance
     ledger: Ledger
     asset_keys: Mapping[str, dg.AssetKey]
-    recipes: Mapping[str, str]
-    library: Path | None = None
+    settings: Settings
     run_id: str | None = None
     log_event: Callable[[dg.AssetMaterialization], None] | None = None
     _jobs: dict[str, str | None] = field(default_factory=dict)  # run id -> job name
@@ -77,8 +90,7 @@ class EventReporter:
             instance=context.instance,
             ledger=ledger,
             asset_keys=asset_keys,
-            recipes=recipes(settings),
-            library=settings.library,
+            settings=settings,
             run_id=context.run.run_id,
             log_event=context.log_event,
         )
@@ -94,8 +106,10 @@ class EventReporter:
             if not has_lock:
                 return None
             # Events that were read are always reported, even after the deadline.
-            while events := self.ledger.run(outbox.pending_events, PENDING if seconds is None else BATCH):
-                for group in _by_asset_and_run(events):
+            while events := self.ledger.run(
+                outbox.pending_events, list(self.asset_keys), PENDING if seconds is None else BATCH
+            ):
+                for group in _by_asset_and_run(events, list(self.asset_keys)):
                     self._store([event for event in group if not self._is_stored(event)])
                     self.ledger.run(outbox.mark_reported, [event.event_id for event in group])
                 reported += len(events)
@@ -159,7 +173,11 @@ class EventReporter:
         return self._jobs[run_id]
 
     def _materialization(self, event: PendingEvent) -> dg.AssetMaterialization:
-        return materialization(event, self.asset_keys, self.recipes, self.library)
+        return materialization(event, self.asset_keys, self._stages, self.settings.library)
+
+    @cached_property
+    def _stages(self) -> "StageFacts":
+        return StageFacts(stage_graph(self.settings), recipes(self.settings), code_versions(self.settings))
 
 
 @contextmanager
@@ -183,11 +201,11 @@ def reporting(reporter: EventReporter) -> Iterator[None]:
         thread.join()
 
 
-def _by_asset_and_run(events: list[PendingEvent]) -> list[list[PendingEvent]]:
+def _by_asset_and_run(events: list[PendingEvent], stages: Sequence[str]) -> list[list[PendingEvent]]:
     """Batches, each of one asset and one run, upstream assets first."""
     groups: dict[tuple[int, str | None], list[PendingEvent]] = {}
     for event in events:
-        groups.setdefault((STAGE_NAMES.index(event.stage), event.run_id), []).append(event)
+        groups.setdefault((stages.index(event.stage), event.run_id), []).append(event)
     in_order = [group for _, group in sorted(groups.items(), key=lambda entry: entry[0][0])]
     return [group[start : start + BATCH] for group in in_order for start in range(0, len(group), BATCH)]
 
@@ -195,21 +213,20 @@ def _by_asset_and_run(events: list[PendingEvent]) -> list[list[PendingEvent]]:
 def materialization(
     event: PendingEvent,
     asset_keys: Mapping[str, dg.AssetKey],
-    recipes: Mapping[str, str],
+    stages: "StageFacts",
     library: Path | None,
 ) -> dg.AssetMaterialization:
     """The materialization of one finished work item."""
-    is_current = recipes.get(event.stage) == event.recipe
+    is_current = stages.recipes.get(event.stage) == event.recipe
     tags = {
         RESULT_TAG: str(event.result_id),
         RECIPE_TAG: event.recipe,
         DATA_VERSION_TAG: event.output_digest,
         IS_USER_PROVIDED_TAG: "true",
         # A result of another recipe carries that recipe, so the UI shows it as outdated, as the ledger does.
-        CODE_VERSION_TAG: CODE_VERSIONS[event.stage] if is_current else event.recipe,
+        CODE_VERSION_TAG: stages.code_versions[event.stage] if is_current else event.recipe,
     }
-    upstream = UPSTREAM[event.stage]
-    if upstream is not None:
+    for upstream in stages.graph.node(event.stage).needs:
         # Shows that the upstream was read. The ledger, not Dagster, detects a later change and processes the item again.
         name = asset_keys[upstream].to_user_string()
         tags |= {f"dagster/input_data_version/{name}": "UNKNOWN", f"dagster/input_event_pointer/{name}": "NULL"}
@@ -251,7 +268,22 @@ def _metadata(event: PendingEvent, library: Path | None) -> dict[str, dg.Metadat
         escaped(event.document if library is None else str(library / event.document))
     )
     metadata |= {name: _as_metadata(entry) for name, entry in shown.items() if entry is not None}
-    return metadata
+    return _own_fields(event.stage, value) | metadata
+
+
+def _own_fields(stage: str, value: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
+    """The fields of an own stage's record. The built-in stages' records are shown field by field above."""
+    if asset_name(stage) != stage:
+        return {}
+    fields: dict[str, dg.MetadataValue] = {}
+    for name, entry in list(value.items())[:MOST_FIELDS_SHOWN]:
+        if isinstance(entry, (dict, list)):
+            fields[name] = dg.MetadataValue.json(json.loads(escaped_json(json.dumps(entry, ensure_ascii=False))))
+        elif isinstance(entry, bool):
+            fields[name] = dg.MetadataValue.bool(entry)
+        elif entry is not None:
+            fields[name] = _as_metadata(entry if not isinstance(entry, str) else shortened(entry, PREVIEW_CHARACTERS))
+    return fields
 
 
 def _as_metadata(value: str | int | float) -> dg.MetadataValue:

@@ -4,10 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from dagster_offload.stages import classify as classify_stage
-from dagster_offload.stages import summarize as summarize_stage
-from dagster_offload.stages.catalog import EXTRACT_VERSION
-from dagster_offload.stages.graph import ASSET_KEYS, CLASSIFY, EXTRACT, STAGE_NAMES, SUMMARIZE
+from dagster_offload.stages.graph import StageGraph, asset_name
 
 SCAN_JOB = "scan"
 DRAIN_JOB = "drain"
@@ -26,17 +23,10 @@ RESULT_TAG = "dagster_offload/result"
 RECIPE_TAG = "dagster_offload/recipe"
 REPOSITORY_TAG = ".dagster/repository"  # the UI finds a job's runs by this tag
 
-# They depend on the stage alone, so the UI and the ledger agree on which results a new prompt makes outdated.
-CODE_VERSIONS = {
-    EXTRACT: f"extract-{EXTRACT_VERSION}",
-    CLASSIFY: f"classify-{classify_stage.PROMPT_VERSION}",
-    SUMMARIZE: f"summarize-{summarize_stage.PROMPT_VERSION}",
-}
 
-
-def asset_keys(prefix: Sequence[str]) -> dict[str, dg.AssetKey]:
+def asset_keys(prefix: Sequence[str], graph: StageGraph) -> dict[str, dg.AssetKey]:
     """The asset key of each stage, with this prefix."""
-    return {stage: dg.AssetKey([*prefix, ASSET_KEYS[stage]]) for stage in STAGE_NAMES}
+    return {stage: dg.AssetKey([*prefix, asset_name(stage)]) for stage in graph.names}
 
 
 def step_of(job_name: str) -> str:

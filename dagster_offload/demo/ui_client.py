@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from dagster_offload.errors import OffloadError
 from dagster_offload.service.processes import LOCATION
-from dagster_offload.stages.graph import ASSET_KEYS, CLASSIFY, SUMMARIZE
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE, asset_name
 
 LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
@@ -41,7 +41,7 @@ class UIClient:
                 "repositoryLocationName": LOCATION,
                 "repositoryName": "__repository__",
                 "jobName": "__ASSET_JOB",
-                "assetSelection": [{"path": [ASSET_KEYS[stage]]} for stage in (CLASSIFY, SUMMARIZE)],
+                "assetSelection": [{"path": [asset_name(stage)]} for stage in (CLASSIFY, SUMMARIZE)],
                 "assetCheckSelection": [],
             },
             "runConfigData": "{}",

@@ -6,9 +6,10 @@ All answers up to that point are in the ledger.
 
 import asyncio
 import dataclasses
+import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
@@ -42,8 +43,8 @@ from dagster_offload.ledger.work.finish import Finish, output_digest
 from dagster_offload.settings import Settings
 from dagster_offload.slot.completion import Answer, ContextOverflow
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.stages.catalog import LLMStage
-from dagster_offload.stages.graph import Outcome
+from dagster_offload.stages.graph import Outcome, StageGraph
+from dagster_offload.stages.llm_stage import LLMStage
 from dagster_offload.stages.long_documents import Passage, Reading
 from dagster_offload.stages.prompt import system_message
 from dagster_offload.stages.questions import Question
@@ -68,6 +69,7 @@ class DocumentRunner:
     ledger: AsyncLedger
     client: AIClient
     worker: Worker
+    graph: StageGraph
     stages: Mapping[str, LLMStage]
     recipes: Mapping[str, str]
     on_busy: Callable[[], None] = lambda: None  # the slot answered 429: use fewer lanes
@@ -81,8 +83,10 @@ class DocumentRunner:
         self.fault_assigner = FaultAssigner(self.settings, self.ledger, self.client, self.worker)
         self.commits = GroupCommit(self.ledger, self.worker, self.recipes)
 
-    async def run_stages(self, claim: Claim, freeze_watch: FreezeWatch, epochs: AsyncIterator[int]) -> DocumentEnd:
-        """Run the LLM stages of a claimed document, one after the other.
+    async def run_stages(
+        self, claim: Claim, stages: Sequence[str], freeze_watch: FreezeWatch, epochs: AsyncIterator[int]
+    ) -> DocumentEnd:
+        """Run the LLM stages of a claimed document, one after the other, and those of `stages` that become due by them.
 
         `epochs` yields the slot's epoch for each call, and ends when no new call may be started.
         """
@@ -90,18 +94,38 @@ class DocumentRunner:
             # A suspect gets a new connection: a kept one may have ended since, and that would count against the suspect.
             await self.client.aclose()
         sizes: Sizes | None = None  # how the previous stage split the document
-        for item in claim.items:
-            reading = await self._begin(claim, item, sizes, freeze_watch.slot)
-            end = await self._read(claim, item, reading, freeze_watch, epochs)
-            if end is not DocumentEnd.DONE:
-                await self.ledger.run(claims.release, self.worker.id, claim, _why_released(item, reading, end))
-                return end
-            sizes = reading.sizes
+        following: Claim | None = claim
+        while following is not None:
+            claim = following
+            for item in claim.items:
+                reading = await self._begin(claim, item, sizes, freeze_watch.slot)
+                end = await self._read(claim, item, reading, freeze_watch, epochs)
+                if end is not DocumentEnd.DONE:
+                    await self.ledger.run(claims.release, self.worker.id, claim, _why_released(item, reading, end))
+                    return end
+                sizes = reading.sizes if item.record is None else sizes
+            following = await self._take_following(claim, stages, freeze_watch.slot)
         return DocumentEnd.DONE
+
+    async def _take_following(self, claim: Claim, stages: Sequence[str], slot: SlotConfig) -> Claim | None:
+        """Claim the stages of this document that its new answers made due. The server still has the document in its cache."""
+        if not self.graph.has_followers([item.stage for item in claim.items]):
+            return None
+        taken = await self.ledger.run(
+            claims.take,
+            self.worker.id,
+            stages,
+            self.recipes,
+            [claim.document],
+            count=1,
+            slot=slot.name,
+            run_id=self.worker.run_id,
+        )
+        return next((following for following in taken if following.items), None)
 
     async def _begin(self, claim: Claim, item: ClaimedItem, sizes: Sizes | None, slot: SlotConfig) -> Reading:
         """Start reading the document for a stage: split as before, with the answers stored so far."""
-        text, stage = claim.text or "", self.stages[item.stage]
+        text, stage = _input_of(claim, item), self.stages[item.stage]
         if item.part_sizes:
             sizes = tuple(Size(start, tokens) for start, tokens in item.part_sizes)
         if sizes is None:
@@ -137,7 +161,7 @@ class DocumentRunner:
         room = RoomToThink(slot, self.client.dialects_of(slot), self.windows)
         async for epoch in epochs:
             reply = await self._send(epoch, passage, question, room, freeze_watch)
-            match next_step(reply, question, stage, passage.text):
+            match next_step(reply, question, stage, passage):
                 case Accept(call, value) if passage.is_last:
                     return await self._finish(claim, item, reading, value, call)
                 case Accept(call, value):
@@ -243,6 +267,7 @@ class DocumentRunner:
     async def _finish(
         self, claim: Claim, item: ClaimedItem, reading: Reading, value: dict[str, Any], call: CallRecord
     ) -> DocumentEnd:
+        value = reading.answer(value)
         if reading.parts > 1:
             value |= {"parts": reading.parts, "parts_read": reading.parts_read}
         result = NewResult(Outcome.OK, output_digest(Outcome.OK, value), value=value, calls=(call,))
@@ -278,6 +303,13 @@ async def _beside_calls(text: str, work: Callable[P, T], *args: P.args, **kwargs
     if len(text) < LONG_TO_SPLIT:
         return work(*args, **kwargs)
     return await asyncio.to_thread(work, *args, **kwargs)
+
+
+def _input_of(claim: Claim, item: ClaimedItem) -> str:
+    """The text that a stage reads: the document's, or the record of another stage."""
+    if item.record is None:
+        return claim.text or ""
+    return json.dumps(item.record, ensure_ascii=False, indent=1)
 
 
 def _why_released(item: ClaimedItem, reading: Reading, end: DocumentEnd) -> str:

@@ -18,7 +18,7 @@ from dagster_offload.engine.commits import Batches
 from dagster_offload.engine.document import DocumentRunner
 from dagster_offload.engine.progress import DocumentEnd, PartsRead, Progress, ProgressCounts
 from dagster_offload.ledger.core.database import Cursor
-from dagster_offload.ledger.core.rows import BreakerState, SlotRow
+from dagster_offload.ledger.core.rows import BreakerState, Claim, SlotRow
 from dagster_offload.ledger.slots import permits, slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.ledger.work.groups import Taken, Want
@@ -175,8 +175,9 @@ class Lane:
             if not claim.items:
                 shared.count(DocumentEnd.DONE)
                 continue
-            with self._runner.commits.followed_by(claim, self._claim_ahead):
-                shared.count(await self._runner.run_stages(claim, self._freeze_watch, self._epochs(row.epoch, before)))
+            with self._claiming_ahead(claim):
+                epochs = self._epochs(row.epoch, before)
+                shared.count(await self._runner.run_stages(claim, shared.scope.stages, self._freeze_watch, epochs))
             if not self._alone and shared.has_too_many_lanes:
                 shared.lanes.discard(asyncio.current_task())  # before the next await, or another lane would end too
                 await self._release_claimed_ahead()
@@ -195,6 +196,12 @@ class Lane:
             return await claiming
         self._shared.counts.started += 1
         return await self._claim()
+
+    def _claiming_ahead(self, claim: Claim) -> contextlib.AbstractContextManager[None]:
+        """In the block, claim the next document with the claim's last result, unless that result makes more stages due."""
+        if self._runner.graph.has_followers([item.stage for item in claim.items]):
+            return contextlib.nullcontext()
+        return self._runner.commits.followed_by(claim, self._claim_ahead)
 
     def _claim_ahead(self) -> None:
         shared = self._shared

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.ledger.core.rows import CallRecord
 from dagster_offload.slot.completion import ContextOverflow
-from dagster_offload.stages.catalog import LLMStage
+from dagster_offload.stages.llm_stage import LLMStage
+from dagster_offload.stages.long_documents import Kind, Passage
 from dagster_offload.stages.questions import Question
 from dagster_offload.text.tokens import LEAST_TEXT_TOKENS, estimated_tokens
 
@@ -72,18 +73,34 @@ class FindFault(Step):
     error: Exception
 
 
-def next_step(reply: Reply, question: Question, stage: LLMStage, text: str) -> Step:
-    """Decide what to do after `reply` to `question` about `text`, a document or a part of one."""
+def next_step(reply: Reply, question: Question, stage: LLMStage, passage: Passage) -> Step:
+    """Decide what to do after `reply` to `question` about `passage`, a document or a part of one."""
     if reply.error is not None:
         return _after_error(reply, reply.error)
-    if reply.too_long is not None and estimated_tokens(text) > LEAST_TEXT_TOKENS:
+    if reply.too_long is not None and estimated_tokens(passage.text) > LEAST_TEXT_TOKENS:
         return SplitSmaller(reply.call, reply.too_long)
     try:
-        return Accept(reply.call, stage.parse(reply.answer).model_dump(mode="json"))
+        return _after_answer(reply, question, stage, passage)
     except UnusableAnswer as fault:
         call = dataclasses.replace(reply.call, outcome=fault.code)
         refined = question.follow_up(fault, reply.answer)
-        return Blame(call, fault) if refined is None else RefineQuestion(call, fault, refined)
+        if refined is not None:
+            return RefineQuestion(call, fault, refined)
+        return Blame(call, fault) if question.fallback is None else Accept(call, question.fallback)
+
+
+def _after_answer(reply: Reply, question: Question, stage: LLMStage, passage: Passage) -> Step:
+    """Accept the answer, or send a second question about what its check against the text found. Raises `UnusableAnswer`."""
+    is_part = passage.kind is Kind.PART and stage.parse_part is not None
+    value = (stage.parse_part if is_part and stage.parse_part else stage.parse)(reply.answer).model_dump(mode="json")
+    if stage.check is None or passage.kind is Kind.MERGE:
+        return Accept(reply.call, value)
+    checked = stage.check(value, passage.text, passage.start)
+    if checked.problem is None or question.remark is not None:
+        return Accept(reply.call, checked.value)
+    fault = UnusableAnswer("unsupported_values", checked.problem)
+    call = dataclasses.replace(reply.call, outcome=fault.code)
+    return RefineQuestion(call, fault, question.once_more(checked.problem, fallback=checked.value))
 
 
 def _after_error(reply: Reply, error: Exception) -> Step:

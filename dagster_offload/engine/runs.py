@@ -11,6 +11,7 @@ from dagster_offload.engine.progress import Progress
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
 from dagster_offload.engine.wake import describe_unavailable
 from dagster_offload.errors import NoSuchDocument, SettingsError
+from dagster_offload.ledger.core import stages as core_stages
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
@@ -20,7 +21,7 @@ from dagster_offload.ledger.work import claims, documents
 from dagster_offload.ledger.work.claims import Unfinished
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.stages.catalog import llm_stages, recipes
+from dagster_offload.stages.catalog import llm_stages, recipes, stage_graph
 from dagster_offload.stages.graph import EXTRACT
 
 CLAIMED_ELSEWHERE_SECONDS = 30.0
@@ -54,7 +55,7 @@ def run_documents(
     missing = ledger.run(documents.missing_keys, keys)
     if missing:
         raise NoSuchDocument(f"no such document: {', '.join(missing[:5])}")
-    llm = [stage for stage in stages if stage != EXTRACT]
+    llm = [stage for stage in stage_graph(settings).with_needs(stages) if stage != EXTRACT]
     if llm:
         ledger.run(slots.refuse_lost_slot, settings.slots)
         if settings.slots.for_prompt() is None:
@@ -63,7 +64,9 @@ def run_documents(
         ledger.run(slots.register, slot, recipes(settings))
     with Worker(ledger, "run", (EXTRACT, *llm), run_id) as worker, ledger_executor() as pool:
         extract_due(settings, ledger, worker, keys, on_progress)
-        return run_stoppable(_run_documents(settings, AsyncLedger(ledger, pool), worker, keys, stages, on_progress))
+        ledger.run(core_stages.fill_documents, keys, recipes(settings))
+        wanted = [EXTRACT, *llm] if EXTRACT in stages else llm
+        return run_stoppable(_run_documents(settings, AsyncLedger(ledger, pool), worker, keys, wanted, on_progress))
 
 
 async def _run_documents(

@@ -22,7 +22,7 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import dialects
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import Slots
-from dagster_offload.stages.catalog import llm_stages, recipes
+from dagster_offload.stages.catalog import llm_stages, recipes, stage_graph
 
 T = TypeVar("T")
 
@@ -101,7 +101,9 @@ SWITCH_SECONDS = 0.0001
 
 def document_runner(settings: Settings, ledger: AsyncLedger, client: AIClient, worker: Worker) -> DocumentRunner:
     """A runner with the stages and recipes of the settings."""
-    return DocumentRunner(settings, ledger, client, worker, llm_stages(settings), recipes(settings))
+    return DocumentRunner(
+        settings, ledger, client, worker, stage_graph(settings), llm_stages(settings), recipes(settings)
+    )
 
 
 @contextmanager

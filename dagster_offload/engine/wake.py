@@ -7,6 +7,7 @@ from dagster_offload.client.probe import probe
 from dagster_offload.engine.breaker import check_breaker, probe_slot
 from dagster_offload.engine.session import open_client, run_stoppable
 from dagster_offload.errors import NeedsPatience
+from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK, BreakerState, SlotRow
@@ -17,8 +18,7 @@ from dagster_offload.ledger.work.claims import Backlog
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult
-from dagster_offload.stages.catalog import recipes
-from dagster_offload.stages.graph import DRAIN_STAGES
+from dagster_offload.stages.catalog import recipes, stage_graph
 
 
 def describe_unavailable(slot: SlotRow) -> str:
@@ -86,7 +86,8 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
         ledger.run(slots.refuse_lost_slot, settings.slots)
         return should_drain(is_configured=False, backlog=0, waiting=0, live_drains=0, probe=None, slot=None)
     row = ledger.run(slots.register, deep, recipes(settings))
-    backlog = ledger.run(claims.backlog, DRAIN_STAGES)
+    ledger.run(stages.fill, recipes(settings))  # one batch, if a stage was added
+    backlog = ledger.run(claims.backlog, stage_graph(settings).drain_stages)
     live = len(ledger.run(live_workers, ledger.schema, "drain"))
     health, needs_patience = None, False
     if backlog.due + backlog.waiting and not live:
@@ -99,7 +100,7 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
                     row = await _try_closing(settings, ledger, deep)
                 except NeedsPatience:
                     needs_patience = True
-        backlog = ledger.run(claims.backlog, DRAIN_STAGES)
+        backlog = ledger.run(claims.backlog, stage_graph(settings).drain_stages)
     return should_drain(
         is_configured=True,
         backlog=backlog.due,

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from dagster_offload.simulator.fields import filled_in
+
 CLASSIFY = "classify"
 SUMMARIZE = "summarize"
 PART = "part"
@@ -78,6 +80,8 @@ def answer(messages: Sequence[dict[str, Any]], schema: dict[str, Any] | None) ->
         return json.dumps(classification(document or "", _classes(messages, schema)), ensure_ascii=False)
     if stage == SUMMARIZE:
         return json.dumps(summary(document or ""), ensure_ascii=False)
+    if schema is not None and document is not None:
+        return json.dumps(filled_in(schema, document), ensure_ascii=False)
     if schema is not None:
         return json.dumps(dict.fromkeys(schema.get("properties", {}), "red"))
     return "ready" if document is None else summary(document)["summary"]

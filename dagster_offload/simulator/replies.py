@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dagster_offload.simulator.answers import answer
+from dagster_offload.simulator.fields import invented
 from dagster_offload.simulator.request_log import count_tokens
 from dagster_offload.simulator.script import Behaviour
 
@@ -66,7 +67,8 @@ def _text(body: Mapping[str, Any], behaviour: Behaviour, bound: int) -> str:
         return "{" + "\n" * 4 * bound
     if behaviour.response_format == "empty" and "response_format" in body:
         return ""
-    return answer(body["messages"], requested_schema(body))
+    schema, text = requested_schema(body), answer(body["messages"], requested_schema(body))
+    return invented(text) if behaviour.answers == "invented" and schema is not None else text
 
 
 def _thinks(body: Mapping[str, Any], behaviour: Behaviour) -> bool:

@@ -43,10 +43,11 @@ class Behaviour(BaseModel):
     model: str | None = DEFAULT_SERVED_MODEL  # the model named in answers; `echo` repeats the request's, null omits it
     headers: dict[str, str] = {}  # on answers, e.g. a router's fallback headers
     # `in_reasoning`: the content is empty and the reasoning field holds the answer. `channels`: in gpt-oss's format, after a
-    # draft. `stops_at_limit`: cut at the token limit, with the finish reason `stop`.
+    # draft. `stops_at_limit`: cut at the token limit, with the finish reason `stop`. `invented`: the numbers in answers to
+    # own stages are not those of their quotes.
     answers: Literal[
         "good", "empty", "null", "thinking", "unclosed_thinking", "garbage", "length", "no_choices", "no_message",
-        "in_reasoning", "channels", "stops_at_limit",
+        "in_reasoning", "channels", "stops_at_limit", "invented",
     ] = "good"  # fmt: skip
     system_role: bool = True  # whether the chat template has a system role; if not, a system message gets a 400
     context_tokens: int | None = Field(default=None, ge=16)  # the model's context size; null = unlimited

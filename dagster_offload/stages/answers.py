@@ -32,7 +32,7 @@ _NUMBERING = re.compile(r"^(\d{1,2})[.)]\s+")
 class StageAnswer(BaseModel):
     """Base class of the records that stages accept. Extra keys are ignored."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, str_strip_whitespace=True, serialize_by_alias=True)
     _clean = model_validator(mode="before")(cleaned_fields)
 
 
@@ -172,7 +172,7 @@ def _validated(value: Any, model: type[Record]) -> Record:
         return model.model_validate(value)
     except ValidationError as error:
         invalid = {fault["loc"][0] for fault in error.errors(include_input=False) if fault["loc"]}
-        optional = {name for name, field in model.model_fields.items() if not field.is_required()}
+        optional = {field.alias or name for name, field in model.model_fields.items() if not field.is_required()}
         if not isinstance(value, dict) or not invalid or not invalid <= optional:
             raise
         return model.model_validate({name: field for name, field in value.items() if name not in invalid})

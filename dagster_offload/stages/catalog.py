@@ -2,38 +2,24 @@
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-
-from pydantic import BaseModel
+from dataclasses import asdict
 
 from dagster_offload.settings import Settings
 from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.slot.config import SlotConfig
+from dagster_offload.stage_spec.stage import StageSpec
 from dagster_offload.stages import classify, summarize
-from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from dagster_offload.stages.long_documents import WholeReading
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, StageGraph
+from dagster_offload.stages.llm_stage import LLMStage
+from dagster_offload.stages.own import own_stage
+from dagster_offload.stages.own_graph import with_own_stages
 
 # Increase when extraction gives a different text for the same bytes.
 EXTRACT_VERSION = 2
 
 
-@dataclass(frozen=True)
-class LLMStage:
-    """One question about a document: its instruction, its request options, and the parser of its answer."""
-
-    name: str
-    instruction: str
-    options: RequestOptions
-    parse: Callable[[str], BaseModel]  # raises UnusableAnswer
-    prompt_version: int
-    primary_may_do_it: bool = False  # true if the owner lists it in `any_stages`
-    # How the stage reads a long document to its end. None: it reads only the beginning.
-    whole: WholeReading | None = None
-
-
 def llm_stages(settings: Settings) -> dict[str, LLMStage]:
-    """Return the LLM stages by name, in declared order, with the owner's classes, language and slot choices."""
+    """Return the LLM stages by name, in the graph's order, with the owner's classes, language and slot choices."""
     any_stages = {name.strip() for name in settings.any_stages.split(",") if name.strip()}
     classes = classify.class_names(settings.classes)
     stages = (
@@ -55,7 +41,28 @@ def llm_stages(settings: Settings) -> dict[str, LLMStage]:
             whole=summarize.whole_reading(settings.language),
         ),
     )
-    return {stage.name: stage for stage in stages}
+    own = {name: own_stage(name, spec) for name, spec in settings.stages.items()}
+    by_name = {stage.name: stage for stage in stages} | own
+    return {name: by_name[name] for name in stage_graph(settings).drain_stages}
+
+
+def stage_graph(settings: Settings) -> StageGraph:
+    """Return the built-in stages and the owner's. Raises `SettingsError`, which names the stage and its mistake."""
+    return with_own_stages(settings.stages)
+
+
+def code_versions(settings: Settings) -> dict[str, str]:
+    """Return per stage the code version that Dagster shows: it depends on the stage alone, not on the slot or the model.
+
+    The UI and the ledger thus agree on which results a new prompt makes outdated.
+    """
+    versions = {EXTRACT: f"{EXTRACT}-{EXTRACT_VERSION}"}
+    for stage in llm_stages(settings).values():
+        version = str(stage.prompt_version)
+        if stage.name in settings.stages:
+            version = _digest(_of_stage(stage, settings))
+        versions[stage.name] = f"{stage.name}-{version}"
+    return versions
 
 
 def recipes(settings: Settings) -> dict[str, str]:
@@ -68,16 +75,26 @@ def recipes(settings: Settings) -> dict[str, str]:
     slots = settings.slots
     hashes = {EXTRACT: _digest({"version": EXTRACT_VERSION})}
     for stage in llm_stages(settings).values():
-        hashes[stage.name] = _digest(
-            {
-                "prompt": stage.prompt_version,
-                "instruction": stage.instruction,
-                "options": _recipe_options(stage.options),
-                "whole": stage.whole and (stage.whole.part_instruction, stage.whole.merge_instruction),
-                **({} if stage.primary_may_do_it else _model_options(slots.for_prompt())),
-            }
-        )
+        model = {} if stage.primary_may_do_it else _model_options(slots.for_prompt())
+        hashes[stage.name] = _digest(_of_stage(stage, settings) | model)
     return hashes
+
+
+def _of_stage(stage: LLMStage, settings: Settings) -> dict[str, object]:
+    return {
+        "prompt": stage.prompt_version,
+        "instruction": stage.instruction,
+        "options": _recipe_options(stage.options),
+        "whole": stage.whole and (stage.whole.part_instruction, stage.whole.merge_instruction),
+        **_own_choices(settings.stages.get(stage.name)),
+    }
+
+
+def _own_choices(spec: StageSpec | None) -> dict[str, object]:
+    """What an answer to an own stage depends on, besides its instruction and options."""
+    if spec is None:
+        return {}
+    return {"reads": spec.reads, "quotes": spec.quotes, "merge": spec.merge}
 
 
 def _recipe_options(options: RequestOptions) -> dict[str, object]:

@@ -19,12 +19,14 @@ from dagster_offload.text.tokens import LEAST_TEXT_TOKENS, estimated_tokens, tex
 class WholeReading:
     """How a stage reads a document of several parts to its end: the instruction for each part and the one for merges.
 
-    `note` turns an answer into the text that a merge reads, the most important first.
+    `note` turns an answer into the text that a merge reads, the most important first. `combine` makes the stage's answer
+    from those to the parts, in order, without a request; if it is None, requests merge them.
     """
 
     part_instruction: str
     merge_instruction: str
     note: Callable[[Mapping[str, Any]], str]
+    combine: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]] | None = None
 
 
 class Kind(StrEnum):
@@ -39,8 +41,8 @@ class Kind(StrEnum):
 class Passage:
     """The text and instruction of one request.
 
-    `number` counts from 1 to `total`, the passages of its level. `start` is the index of a part's first character. The
-    answer to the passage with `is_last` is the stage's answer.
+    `number` counts from 1 to `total`, the passages of its level. `start` is the index of a part's first character. With
+    the answer to the passage with `is_last`, the stage has its answer: see `Reading.answer`.
     """
 
     kind: Kind
@@ -119,6 +121,12 @@ class Reading:
         if self._at < len(self._passages) and self._passages[self._at] is passage:
             self._at += 1
 
+    def answer(self, last: dict[str, Any]) -> dict[str, Any]:
+        """Return the stage's answer, given the one to the passage with `is_last`."""
+        if self._whole is None or self._whole.combine is None or self.parts == 1:
+            return last
+        return self._whole.combine([*(self._answers[passage.digest] for passage in self._passages[:-1]), last])
+
     def split_smaller(self, passage: Passage, too_long: ContextOverflow) -> bool:
         """Split a passage that the server reported as too long. Returns False if it is too small to split further.
 
@@ -150,8 +158,9 @@ class Reading:
             return [Passage(kind, texts[0], self._instruction, 1, len(texts), 0, is_last=True)]
         passages, start = [], 0
         for number, text in enumerate(texts, 1):
+            is_last = self._whole.combine is not None and number == len(texts)
             passages.append(
-                Passage(Kind.PART, text, self._whole.part_instruction, number, len(texts), start, is_last=False)
+                Passage(Kind.PART, text, self._whole.part_instruction, number, len(texts), start, is_last=is_last)
             )
             start += len(text)
         return passages

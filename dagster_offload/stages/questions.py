@@ -5,6 +5,7 @@ serves it. It names the fault and never quotes the document.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.slot.completion import Answer, RequestOptions
@@ -22,11 +23,17 @@ class Question:
     instruction: str
     options: RequestOptions
     remark: str | None = None
+    fallback: dict[str, Any] | None = None  # the record to keep if the answer to a second question is not usable
 
     @property
     def prompt(self) -> str:
         """The text of the user message: the instruction, and the remark if there is one."""
         return self.instruction if self.remark is None else f"{self.instruction}\n\n{self.remark}"
+
+    def once_more(self, problem: str, fallback: dict[str, Any]) -> "Question":
+        """Return the question again, with what is wrong with the answer, which is good enough to keep as `fallback`."""
+        remark = f"Check your last answer: {problem}. Answer again."
+        return replace(self, remark=remark, fallback=fallback)
 
     def follow_up(self, fault: UnusableAnswer, answer: str) -> "Question | None":
         """Return the question to send after the unusable `answer`; None if another one would not help.

@@ -8,8 +8,9 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from dagster_offload.simulator import Router
-from dagster_offload.stages.graph import DRAIN_STAGES, EXTRACT
+from dagster_offload.stages.graph import EXTRACT
 from tests.support.acceptance import Home, wait_for
+from tests.support.stages import DRAIN_STAGES
 from tests.support.ui import UI, RequestLog, answered, configure, home_for, start_up, write_letters
 
 pytestmark = pytest.mark.timeout(300)

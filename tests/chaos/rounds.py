@@ -15,11 +15,11 @@ import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.postgres import is_running, server_pid
 from dagster_offload.postgres.embedded.server import ensure_embedded
-from dagster_offload.stages.graph import DRAIN_STAGES
 from tests.chaos.promises import AFTER_ALL_HAVE_ENDED, ALWAYS, check, check_calls
 from tests.chaos.world import BrokenPromise, World, pause_until
 from tests.support.acceptance import is_running as is_alive
 from tests.support.acceptance import wait_for
+from tests.support.stages import DRAIN_STAGES
 from tests.support.ui import UI, start_up
 
 DRAIN_LIFE_SECONDS = 12.0  # from its start to its end, with the documents below

@@ -9,17 +9,19 @@ import pytest
 
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.checks import NAME as CHECK
-from dagster_offload.defs.names import CODE_VERSIONS, RESULT_TAG, asset_keys
+from dagster_offload.defs.names import RESULT_TAG, asset_keys
 from dagster_offload.defs.runs import RanOn
 from dagster_offload.ledger.core.workers import boot_id, host_name
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import outbox
-from dagster_offload.settings import Settings, SlotSettings
-from dagster_offload.stages.graph import DRAIN_STAGES, STAGE_NAMES
+from dagster_offload.settings import Settings, SlotSettings, load_settings
+from dagster_offload.stages.catalog import code_versions
+from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
+from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
 
 LLM = DRAIN_STAGES
-KEYS = asset_keys(())
+KEYS = asset_keys((), BUILT_IN)
 
 
 @pytest.fixture
@@ -155,7 +157,7 @@ def test_a_materialization_has_the_current_code_version_and_metadata(three: Edge
     materialization = record.asset_materialization
     assert materialization is not None
     tags = materialization.tags or {}
-    assert tags["dagster/code_version"] == CODE_VERSIONS["classify"]
+    assert tags["dagster/code_version"] == code_versions(load_settings())["classify"]
     assert tags["dagster/data_version"]
     assert tags[RESULT_TAG] == str(materialization.metadata["result"].value)
     assert materialization.metadata["category"].value == "invoice"

@@ -9,13 +9,22 @@ import pytest
 
 from dagster_offload.defs import events
 from dagster_offload.defs.events import EventReporter, can_store_batches
-from dagster_offload.defs.names import CODE_VERSIONS, RESULT_TAG, asset_keys
+from dagster_offload.defs.names import RESULT_TAG, asset_keys
 from dagster_offload.ledger.core.rows import PendingEvent
 from dagster_offload.ledger.work import outbox
-from dagster_offload.stages.catalog import recipes
+from dagster_offload.settings import load_settings
+from dagster_offload.stages.catalog import code_versions
+from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
+from tests.support.stages import STAGE_NAMES
 
-KEYS = asset_keys(())
+KEYS = asset_keys((), BUILT_IN)
+
+
+def facts(recipes: dict[str, str]) -> events.StageFacts:
+    return events.StageFacts(BUILT_IN, recipes, code_versions(load_settings()))
+
+
 PENDING = PendingEvent(
     event_id=1,
     result_id=7,
@@ -44,9 +53,7 @@ PENDING = PendingEvent(
 
 
 def reporter(edge: Edge, **changes: Any) -> EventReporter:
-    return replace(
-        EventReporter(edge.instance, edge.ledger, KEYS, recipes(edge.settings), edge.settings.library), **changes
-    )
+    return replace(EventReporter(edge.instance, edge.ledger, KEYS, edge.settings), **changes)
 
 
 def finished(edge: Edge, count: int = 3) -> None:
@@ -65,7 +72,7 @@ def make_events_pending(edge: Edge) -> None:
 
 def test_a_batch_stores_what_log_event_stores(edge: Edge) -> None:
     """The contract of the internal call: fails if a new version of Dagster stores events in another form."""
-    materialization = events.materialization(PENDING, KEYS, {"summarize": PENDING.recipe}, None)
+    materialization = events.materialization(PENDING, KEYS, facts({"summarize": PENDING.recipe}), None)
 
     @dg.op(name="drain_backlog")
     def record_in_both_ways(context: dg.OpExecutionContext) -> None:
@@ -105,7 +112,7 @@ def test_a_batch_appears_in_every_query_for_partitions(edge: Edge) -> None:
 
 
 def test_metadata_shows_the_record_and_how_it_was_made() -> None:
-    shown = events.materialization(PENDING, KEYS, {"summarize": PENDING.recipe}, None)
+    shown = events.materialization(PENDING, KEYS, facts({"summarize": PENDING.recipe}), None)
     assert {name: value.value for name, value in shown.metadata.items()} == {
         "preview": "Three chairs.",
         "key_points": ["one", "two"],
@@ -128,15 +135,15 @@ def test_metadata_shows_the_record_and_how_it_was_made() -> None:
 
 def test_metadata_shows_how_much_of_a_long_document_was_read() -> None:
     beginning = replace(PENDING, stage="classify", value={"category": "report", "parts": 400, "parts_read": 1})
-    shown = events.materialization(beginning, KEYS, {}, None).metadata
+    shown = events.materialization(beginning, KEYS, facts({}), None).metadata
     assert (shown["parts"].value, shown["parts_read"].value) == (400, 1)
 
 
 def test_an_event_carries_result_data_version_and_code_version() -> None:
-    current = events.materialization(PENDING, KEYS, {"summarize": PENDING.recipe}, None).tags or {}
-    outdated = events.materialization(PENDING, KEYS, {"summarize": "another"}, None).tags or {}
+    current = events.materialization(PENDING, KEYS, facts({"summarize": PENDING.recipe}), None).tags or {}
+    outdated = events.materialization(PENDING, KEYS, facts({"summarize": "another"}), None).tags or {}
     assert (current[RESULT_TAG], current["dagster/data_version"]) == ("7", PENDING.output_digest)
-    assert current["dagster/code_version"] == CODE_VERSIONS["summarize"]
+    assert current["dagster/code_version"] == code_versions(load_settings())["summarize"]
     assert outdated["dagster/code_version"] == PENDING.recipe
 
 
@@ -151,7 +158,7 @@ def test_an_event_in_doubt_that_was_stored_is_not_sent_again(edge: Edge) -> None
 
 def test_an_event_in_doubt_that_was_not_stored_is_sent(edge: Edge) -> None:
     finished(edge)
-    edge.ledger.run(outbox.pending_events)  # a crash after the event was marked as being sent and before it was stored
+    edge.ledger.run(outbox.pending_events, STAGE_NAMES)  # a crash after it was marked as being sent
     assert reporter(edge).report() == 3
     assert len(edge.materializations("extract")) == 3
 
@@ -161,7 +168,7 @@ def test_the_same_result_is_reported_under_another_run(edge: Edge) -> None:
     reporter(edge).report()
     other = edge.scan().run_id
     edge.ledger.run(outbox.report_under_run, other, ["d0.txt"], ["extract"])
-    edge.ledger.run(outbox.pending_events)
+    edge.ledger.run(outbox.pending_events, STAGE_NAMES)
     reporter(edge).report()
     assert edge.materializations("extract")[0].run_id == other
     assert len(edge.materializations("extract")) == 2
@@ -221,11 +228,11 @@ def test_no_control_character_reaches_dagsters_pages() -> None:
         served_model=f"model{controls}",
         reused_from=f"other{controls}",
     )
-    shown = events.materialization(hostile, KEYS, {"summarize": PENDING.recipe}, None).metadata
+    shown = events.materialization(hostile, KEYS, facts({"summarize": PENDING.recipe}), None).metadata
     for name, entry in shown.items():
         assert "\x1b" not in str(entry.value), name
         assert "\u202e" not in str(entry.value), name
     assert shown["preview"].value == "Due.[2J\nOn Monday."
     assert shown["path"].value == "rent\\x1b[2J\\u202e.txt"
-    stored = events._entry("run", "drain", hostile, events.materialization(hostile, KEYS, {}, None))
+    stored = events._entry("run", "drain", hostile, events.materialization(hostile, KEYS, facts({}), None))
     assert "\\x1b[2J" in stored.user_message

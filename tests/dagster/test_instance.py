@@ -10,7 +10,7 @@ from dagster_offload.defs.instance import dagster_home, open_instance, prepare_i
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.settings import Settings, load_settings
-from dagster_offload.stages.graph import GRAPH
+from dagster_offload.stages.graph import BUILT_IN
 
 
 def test_the_file_is_private_and_has_the_database_url_in_dagsters_form(tmp_path: Path, empty_url: str) -> None:
@@ -44,7 +44,7 @@ def test_dagsters_tables_have_their_own_schema_in_either_order_of_creation(tmp_p
     with open_instance(settings) as instance:
         instance.add_dynamic_partitions("documents", ["a.txt"])
     with Ledger(empty_url) as ledger:
-        migrate(ledger, GRAPH)
+        migrate(ledger, BUILT_IN)
         with ledger.transaction() as cur:
             cur.execute("select table_schema from information_schema.tables where table_name in ('runs', 'documents')")
             assert {row["table_schema"] for row in cur.fetchall()} == {"offload_dagster", "offload"}

@@ -23,8 +23,9 @@ from dagster_offload.engine import waiting
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA
 from dagster_offload.ledger.work import waiting_runs
 from dagster_offload.settings import load_settings
-from dagster_offload.stages.graph import DRAIN_STAGES
+from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
+from tests.support.stages import DRAIN_STAGES
 
 pytestmark = pytest.mark.timeout(400)  # each attempt starts a process that imports Dagster
 
@@ -43,7 +44,7 @@ def job_with_dagsters_executor() -> dg.JobDefinition:
 
 
 def _job(definitions: dg.Definitions, executor: dg.ExecutorDefinition | None = None) -> dg.JobDefinition:
-    selection = dg.AssetSelection.assets(*(asset_keys(())[stage] for stage in DRAIN_STAGES))
+    selection = dg.AssetSelection.assets(*(asset_keys((), BUILT_IN)[stage] for stage in DRAIN_STAGES))
     job = dg.define_asset_job(JOB, selection, executor_def=executor)
     return dg.Definitions.merge(definitions, dg.Definitions(jobs=[job])).resolve_job_def(JOB)
 
@@ -233,7 +234,7 @@ def retries_twice(context: dg.OpExecutionContext) -> int:
 
 
 def job_that_retries_twice() -> dg.JobDefinition:
-    executor = build_waiting_executor(DeepSlot(load_settings, DEFAULT_SCHEMA), asset_keys(()))
+    executor = build_waiting_executor(DeepSlot(load_settings, DEFAULT_SCHEMA), asset_keys((), BUILT_IN))
 
     @dg.job(executor_def=executor)
     def retrying() -> None:
@@ -257,7 +258,7 @@ def adds_one(number: int) -> int:
 
 
 def job_of_two_steps() -> dg.JobDefinition:
-    executor = build_waiting_executor(DeepSlot(load_settings, DEFAULT_SCHEMA), asset_keys(()))
+    executor = build_waiting_executor(DeepSlot(load_settings, DEFAULT_SCHEMA), asset_keys((), BUILT_IN))
 
     @dg.job(executor_def=executor)
     def two_steps() -> None:

@@ -23,9 +23,10 @@ from dagster_offload.host.python_process import python_command
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work.finish import output_digest
 from dagster_offload.library.digests import locate
-from dagster_offload.stages.graph import DRAIN_STAGES, EXTRACT, Outcome
+from dagster_offload.stages.graph import EXTRACT, Outcome
 from dagster_offload.testing import ChangeTiming
 from tests.support.engine import Engine
+from tests.support.stages import DRAIN_STAGES
 
 COUNT = 60
 

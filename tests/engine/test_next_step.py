@@ -18,8 +18,10 @@ from dagster_offload.engine.next_step import (
 from dagster_offload.ledger.core.rows import CallRecord
 from dagster_offload.settings import load_settings
 from dagster_offload.slot.completion import ContextOverflow
-from dagster_offload.stages.catalog import LLMStage, llm_stages
+from dagster_offload.stages.catalog import llm_stages
 from dagster_offload.stages.graph import CLASSIFY
+from dagster_offload.stages.llm_stage import LLMStage
+from dagster_offload.stages.long_documents import Kind, Passage
 from dagster_offload.stages.questions import Question
 
 CALL = CallRecord("deep", 1, "qwen", 1.0, "ok")
@@ -27,6 +29,10 @@ GOOD = '{"category": "other", "confidence": 90, "language": "en"}'
 TOO_LONG = ContextOverflow(8192, 9000)
 TEXT = "The tenant shall pay the rent. " * 400
 ERROR = ValueError("refused")
+
+
+def whole(text: str) -> Passage:
+    return Passage(Kind.WHOLE, text, "Classify it.", 1, 1, 0, is_last=True)
 
 
 @pytest.fixture
@@ -40,7 +46,7 @@ def question(stage: LLMStage) -> Question:
 
 
 def test_a_valid_answer_is_accepted_with_its_value(stage: LLMStage, question: Question) -> None:
-    step = next_step(Reply(CALL, GOOD), question, stage, TEXT)
+    step = next_step(Reply(CALL, GOOD), question, stage, whole(TEXT))
     assert isinstance(step, Accept)
     assert step.value["category"] == "other"
 
@@ -48,15 +54,15 @@ def test_a_valid_answer_is_accepted_with_its_value(stage: LLMStage, question: Qu
 def test_an_unusable_answer_gets_one_more_question_and_then_is_a_document_fault(
     stage: LLMStage, question: Question
 ) -> None:
-    first = next_step(Reply(CALL, "I would rather not."), question, stage, TEXT)
+    first = next_step(Reply(CALL, "I would rather not."), question, stage, whole(TEXT))
     assert isinstance(first, RefineQuestion)
     assert first.call.outcome == "no_json"
-    second = next_step(Reply(CALL, "I would rather not."), first.question, stage, TEXT)
+    second = next_step(Reply(CALL, "I would rather not."), first.question, stage, whole(TEXT))
     assert isinstance(second, Blame)
 
 
 def test_a_failed_call_leads_to_a_check_of_the_slot(stage: LLMStage, question: Question) -> None:
-    assert next_step(Reply(CALL, error=ERROR), question, stage, TEXT) == FindFault(CALL, ERROR)
+    assert next_step(Reply(CALL, error=ERROR), question, stage, whole(TEXT)) == FindFault(CALL, ERROR)
 
 
 def test_a_request_that_was_too_long_is_sent_again_without_room_to_think_before_the_text_is_split(
@@ -64,13 +70,15 @@ def test_a_request_that_was_too_long_is_sent_again_without_room_to_think_before_
 ) -> None:
     reply = Reply(CALL, error=ERROR, too_long=TOO_LONG, had_room_to_think=True)
     call = replace(CALL, outcome=CONTEXT_TOO_LONG)
-    assert next_step(reply, question, stage, TEXT) == Resend(call)
-    assert next_step(replace(reply, had_room_to_think=False), question, stage, TEXT) == SplitSmaller(call, TOO_LONG)
+    assert next_step(reply, question, stage, whole(TEXT)) == Resend(call)
+    assert next_step(replace(reply, had_room_to_think=False), question, stage, whole(TEXT)) == SplitSmaller(
+        call, TOO_LONG
+    )
 
 
 def test_an_answer_cut_by_the_context_splits_the_text_unless_it_is_too_short(
     stage: LLMStage, question: Question
 ) -> None:
     reply = Reply(CALL, GOOD, too_long=TOO_LONG)
-    assert isinstance(next_step(reply, question, stage, TEXT), SplitSmaller)
-    assert isinstance(next_step(reply, question, stage, "short"), Accept)
+    assert isinstance(next_step(reply, question, stage, whole(TEXT)), SplitSmaller)
+    assert isinstance(next_step(reply, question, stage, whole("short")), Accept)

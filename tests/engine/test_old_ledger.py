@@ -11,9 +11,10 @@ from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.ledger.slots import slots
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.catalog import recipes
-from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, GRAPH, STAGE_NAMES, SUMMARIZE
+from dagster_offload.stages.graph import BUILT_IN, CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.testing import ChangeTiming
 from tests.support.engine import FILLER, Engine
+from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
 
 LAST_OLD_STEP = 10  # the last one whose functions are in the numbered files
 
@@ -92,7 +93,7 @@ def test_a_ledger_of_the_old_layout_is_migrated_and_drained_and_nothing_is_asked
     )
     before = old.sql("select * from results order by result_id")
 
-    migrate(old.ledger, GRAPH)
+    migrate(old.ledger, BUILT_IN)
     old.ledger.run(slots.register, deep)
     old.drain()
 
@@ -106,7 +107,7 @@ def test_a_ledger_of_the_old_layout_is_migrated_and_drained_and_nothing_is_asked
 
 
 def test_functions_that_no_code_calls_are_dropped(old: Engine) -> None:
-    migrate(old.ledger, GRAPH)
+    migrate(old.ledger, BUILT_IN)
     rows = old.sql("select proname from pg_proc where pronamespace = 'offload'::regnamespace")
     names = {row["proname"] for row in rows}
     assert not names & {"take_documents", "finish_group", "may_be_claimed"}

@@ -14,8 +14,8 @@ from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.work import outbox, waiting_runs
 from dagster_offload.ledger.work.waiting_runs import WaitingRun
 from dagster_offload.slot.config import DEEP
-from dagster_offload.stages.graph import DRAIN_STAGES
 from tests.support.engine import Engine
+from tests.support.stages import DRAIN_STAGES
 
 LONG = 3600.0
 

@@ -28,7 +28,7 @@ from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator.server import Router
-from dagster_offload.stages.graph import CLASSIFY, GRAPH
+from dagster_offload.stages.graph import BUILT_IN, CLASSIFY
 from tests.support.ledger import Bench
 
 _hosts = itertools.count(1)
@@ -162,7 +162,7 @@ def main() -> None:
     try:
         for name, host in (("frozen process", None), ("vanished host", OtherHost())):
             with Ledger(libpq_url({**_server(ensure_embedded(home))}), schema=name.split()[0]) as ledger:
-                migrate(ledger, GRAPH)
+                migrate(ledger, BUILT_IN)
                 _play(name, host, ledger, home)
     finally:
         stop_postgres(home)

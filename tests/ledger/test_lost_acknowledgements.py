@@ -35,10 +35,11 @@ from dagster_offload.ledger.work import (
 )
 from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.slot.config import DEEP
-from dagster_offload.stages.graph import DRAIN_STAGES, EXTRACT
+from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.testing import ChangeTiming
 from tests.support.database import database_url, new_database
 from tests.support.ledger import RECIPES, SLOT, Bench, call, record_result, text_result
+from tests.support.stages import DRAIN_STAGES
 
 Run = Callable[..., Any]  # `Ledger.run` of the ledger whose confirmation is lost, or of the other one
 

@@ -11,17 +11,19 @@ from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, documents, finish
 from dagster_offload.ledger.work.finish import Finish
 from dagster_offload.library.files import FileStat
-from dagster_offload.stages.graph import Outcome, StageNode
+from dagster_offload.stages.graph import Outcome, StageGraph, StageNode
 from tests.support.ledger import LOOKED_AT, SLOT, Bench, call, sha, text_result
 
 # Two stages read the text, in the order of their declaration, and one reads the record of another.
-CHAIN = (
-    StageNode("read", None),
-    StageNode("translate", "read"),
-    StageNode("audit", "read"),
-    StageNode("payment", "translate"),
+CHAIN = StageGraph(
+    (
+        StageNode("read", None),
+        StageNode("translate", "read"),
+        StageNode("audit", "read"),
+        StageNode("payment", "translate"),
+    )
 )
-NAMES = [node.name for node in CHAIN]
+NAMES = CHAIN.names
 RECIPES = {name: f"{name} 1" for name in NAMES}
 
 

@@ -30,9 +30,10 @@ from dagster_offload.ledger.work import claims, deferrals, documents, finish, re
 from dagster_offload.ledger.work.finish import Finish
 from dagster_offload.library.files import FileStat
 from dagster_offload.slot.config import DEEP, SlotConfig
-from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, STAGE_NAMES, SUMMARIZE, Outcome
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, Outcome
 from dagster_offload.testing import ChangeTiming
 from tests.support.ledger import HALF_AN_HOUR, LOOKED_AT, RECIPES, SLOT, Bench, call, sha, text_result
+from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
 
 P = ParamSpec("P")
 T = TypeVar("T")

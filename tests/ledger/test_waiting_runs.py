@@ -4,8 +4,9 @@ from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.work import waiting_runs
 from dagster_offload.ledger.work.waiting_runs import WaitingRun
 from dagster_offload.slot.config import DEEP
-from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, SUMMARIZE
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from tests.support.ledger import Bench
+from tests.support.stages import DRAIN_STAGES
 
 
 def wait(bench: Bench, run: str, *documents: str, slot: str | None = DEEP) -> None:

@@ -23,7 +23,7 @@ from dagster_offload.postgres.embedded.locks import wait_until
 from dagster_offload.postgres.embedded.paths import NAME, Paths
 from dagster_offload.service.postgres_keeper import kept_alive
 from dagster_offload.settings import load_settings
-from dagster_offload.stages.graph import GRAPH
+from dagster_offload.stages.graph import BUILT_IN
 from dagster_offload.testing import ChangeTiming
 from tests.support.database import WITHOUT_FSYNC
 from tests.support.postgres import RunProcess
@@ -154,7 +154,7 @@ def test_work_in_progress_survives_a_recovery_longer_than_the_ledgers_patience(
             release.touch()
 
     with Ledger(server._url(Paths(home), NAME), revive=revive) as ledger:
-        migrate(ledger, GRAPH)
+        migrate(ledger, BUILT_IN)
 
     assert len(messages) >= 5
 

@@ -15,7 +15,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.settings import load_settings
-from dagster_offload.stages.graph import GRAPH
+from dagster_offload.stages.graph import BUILT_IN
 
 
 class SharedDatabase:
@@ -57,14 +57,14 @@ def shared(empty_url: str) -> Iterator[SharedDatabase]:
 
 def test_migrating_our_own_ledger_twice_works(shared: SharedDatabase) -> None:
     with shared.ledger() as ledger:
-        migrate(ledger, GRAPH)
-        migrate(ledger, GRAPH)
+        migrate(ledger, BUILT_IN)
+        migrate(ledger, BUILT_IN)
 
 
 def test_a_schema_created_by_the_administrator_is_accepted(shared: SharedDatabase) -> None:
     shared.run("", "create schema offload", "grant all on schema offload to {victim}")
     with shared.ledger() as ledger:
-        migrate(ledger, GRAPH)
+        migrate(ledger, BUILT_IN)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_an_object_of_another_role_in_our_schema_is_refused(
         shared.run(shared.victim, "create schema offload", "grant all on schema offload to {attacker}")
     shared.run(shared.attacker, *statements)
     with shared.ledger() as ledger, pytest.raises(LedgerUnavailable) as refused:
-        migrate(ledger, GRAPH)
+        migrate(ledger, BUILT_IN)
     assert named in str(refused.value)
     assert f"belongs to the role {shared.attacker}" in str(refused.value)
     assert "OFFLOAD_POSTGRES_URL" in str(refused.value)
@@ -112,7 +112,7 @@ def test_an_object_of_another_role_in_our_schema_is_refused(
 def test_a_schema_in_which_another_role_may_create_is_refused(shared: SharedDatabase, grantee: str) -> None:
     shared.run(shared.victim, "create schema offload", f"grant create on schema offload to {grantee}")
     with shared.ledger() as ledger, pytest.raises(LedgerUnavailable, match="revoke create on schema offload from"):
-        migrate(ledger, GRAPH)
+        migrate(ledger, BUILT_IN)
 
 
 def test_dagster_tables_of_another_role_are_refused(shared: SharedDatabase, tmp_path: object) -> None:

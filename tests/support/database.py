@@ -22,7 +22,7 @@ from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.postgres import stop_postgres
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.postgres.urls import libpq_url
-from dagster_offload.stages.graph import GRAPH
+from dagster_offload.stages.graph import BUILT_IN
 
 WITHOUT_FSYNC = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 SESSION_HOMES = "offload-tests-"  # followed by the session's pid; in /tmp, because a socket's path must be short
@@ -48,7 +48,7 @@ def ledger_template(postgres_url: str) -> Iterator[str]:
     """The name of a database with a migrated, empty ledger. Tests must not connect to it."""
     with new_database(postgres_url, "template0") as name:
         with Ledger(database_url(postgres_url, name)) as ledger:
-            migrate(ledger, GRAPH)
+            migrate(ledger, BUILT_IN)
         yield name
 
 

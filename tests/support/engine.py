@@ -15,8 +15,8 @@ from dagster_offload.ledger.reports import status
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.catalog import recipes
-from dagster_offload.stages.graph import DRAIN_STAGES
 from tests.support.ledger import Bench
+from tests.support.stages import DRAIN_STAGES
 
 # So long that the rules before it are less than a tenth: servers treat prompts that share more than that as similar.
 FILLER = "The tenant shall pay the rent on the first day of every month to the landlord. " * 100

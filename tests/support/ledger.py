@@ -14,7 +14,8 @@ from dagster_offload.ledger.work import claims, deferrals, documents
 from dagster_offload.ledger.work import finish as results
 from dagster_offload.library.files import FileStat
 from dagster_offload.slot.config import DEEP, SlotConfig
-from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE, Outcome
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, Outcome
+from tests.support.stages import DRAIN_STAGES
 
 RECIPES = {EXTRACT: "x1", CLASSIFY: "c1", SUMMARIZE: "s1"}
 SLOT = SlotConfig(name=DEEP, url="http://slot:1", model="qwen", concurrency=2)

@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.simulator import Router
-from dagster_offload.stages.graph import ASSET_KEYS, CLASSIFY, SUMMARIZE
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE, asset_name
 from tests.support.acceptance import Home, wait_for
 
 LOCATION = {"repositoryLocationName": "dagster-offload", "repositoryName": "__repository__"}
@@ -44,7 +44,7 @@ class UI:
             "selector": {
                 **LOCATION,
                 "jobName": "__ASSET_JOB",
-                "assetSelection": [{"path": [ASSET_KEYS[stage]]} for stage in stages or (CLASSIFY, SUMMARIZE)],
+                "assetSelection": [{"path": [asset_name(stage)]} for stage in stages or (CLASSIFY, SUMMARIZE)],
                 "assetCheckSelection": [],
             },
             "runConfigData": "{}",
@@ -73,7 +73,7 @@ class UI:
     def backfill(self, documents: Sequence[str]) -> str:
         """*Launch backfill* for classification and summary; returns the backfill's id."""
         params = {
-            "assetSelection": [{"path": [ASSET_KEYS[stage]]} for stage in (CLASSIFY, SUMMARIZE)],
+            "assetSelection": [{"path": [asset_name(stage)]} for stage in (CLASSIFY, SUMMARIZE)],
             "partitionNames": list(documents),
         }
         found = self.ask(
@@ -144,7 +144,7 @@ class UI:
             "query($key: AssetKeyInput!, $partitions: [String!]) { assetNodeOrError(assetKey: $key) { ... on AssetNode { "
             "assetMaterializations(partitions: $partitions, limit: 1) { runId metadataEntries { label "
             "... on IntMetadataEntry { intValue } ... on TextMetadataEntry { text } } } } } }",
-            key={"path": [ASSET_KEYS[stage]]},
+            key={"path": [asset_name(stage)]},
             partitions=[document],
         )
         [latest] = found["assetNodeOrError"]["assetMaterializations"]

@@ -4,7 +4,6 @@ The numbered files of `ledger/migrations` create tables; each is applied once. T
 triggers and views; all are applied again whenever any of them changes."""
 
 import hashlib
-from collections.abc import Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -12,15 +11,15 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.postgres.owners import refuse_foreign_objects
-from dagster_offload.stages.graph import StageNode
+from dagster_offload.stages.graph import StageGraph
 
 
-def migrate(ledger: Ledger, graph: Sequence[StageNode]) -> None:
+def migrate(ledger: Ledger, graph: StageGraph) -> None:
     """Bring the schema and the stages up to date, one process at a time. Raises `LedgerUnavailable`."""
     ledger.run(_migrate, ledger.schema, graph)
 
 
-def _migrate(cur: Cursor, schema: str, graph: Sequence[StageNode]) -> None:
+def _migrate(cur: Cursor, schema: str, graph: StageGraph) -> None:
     cur.execute("select pg_advisory_xact_lock(hashtext('migrate ' || %s))", [schema])
     cur.execute(f"create schema if not exists {schema}".encode())
     refuse_foreign_objects(cur, schema)

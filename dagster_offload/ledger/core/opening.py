@@ -7,7 +7,7 @@ from dagster_offload.ledger.core.database import DEFAULT_SCHEMA, Ledger
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.postgres import ensure_postgres
 from dagster_offload.settings import Settings
-from dagster_offload.stages.graph import GRAPH
+from dagster_offload.stages.catalog import stage_graph
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Le
             ensure_postgres(settings)
 
     with Ledger(ensure_postgres(settings), schema, revive=revive) as ledger:
-        migrate(ledger, GRAPH)
+        migrate(ledger, stage_graph(settings))
         yield ledger
 
 

@@ -40,6 +40,7 @@ class ClaimedItem:
     attempts: int
     deferrals: int
     part_sizes: list[list[int]] | None = None  # how its document was split before; see `stages/long_documents.py`
+    record: dict[str, Any] | None = field(default=None, repr=False)  # the record it reads; None = it reads the text
 
 
 @dataclass(frozen=True)

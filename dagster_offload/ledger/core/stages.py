@@ -1,23 +1,63 @@
-"""The stages that this ledger records, in declared order. `open_ledger` supplies them; no code here knows a stage's name."""
+"""The stages that this ledger records. `open_ledger` supplies them; no code here knows a stage's name."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 from dagster_offload.ledger.core.database import Cursor
-from dagster_offload.stages.graph import StageNode
+from dagster_offload.stages.graph import StageGraph, StageNode
+
+# A batch of `fill` takes a fraction of a second.
+DOCUMENTS_A_BATCH = 1_000
 
 
-def graph(cur: Cursor) -> tuple[StageNode, ...]:
-    """The stages in declared order."""
-    cur.execute("select name, upstream from stages order by position")
-    return tuple(StageNode(row["name"], row["upstream"]) for row in cur.fetchall())
+def graph(cur: Cursor) -> StageGraph:
+    """The stages, each after those it needs."""
+    cur.execute("select name, upstream, condition from stages order by position")
+    return StageGraph(tuple(StageNode(**row) for row in cur.fetchall()))
 
 
-def replace(cur: Cursor, nodes: Sequence[StageNode]) -> None:
-    """Store the graph, upstreams first. Writes nothing if it is unchanged."""
-    if graph(cur) == tuple(nodes):
+def replace(cur: Cursor, wanted: StageGraph) -> None:
+    """Store the graph. Writes nothing if it is unchanged. The items and results of a stage that is left out are kept.
+
+    The documents get their items for a stage that is new, or that needs other stages than before, from `fill`.
+    """
+    cur.execute("select name, upstream, condition, filled_to from stages")
+    before = {row["name"]: row for row in cur.fetchall()}
+    if graph(cur) == wanted:
         return
     cur.execute("delete from stages")
-    for position, node in enumerate(nodes):
-        cur.execute(
-            "insert into stages (name, upstream, position) values (%s, %s, %s)", [node.name, node.upstream, position]
+    for position, node in enumerate(wanted):
+        old = before.get(node.name)
+        is_same = old is not None and (old["upstream"], old["condition"]) == (node.upstream, node.condition)
+        # A new ledger has no documents, and the stage that reads the file gets its items from the scan.
+        filled_to = (
+            old["filled_to"] if old is not None and is_same else 0 if before and node.upstream is not None else None
         )
+        cur.execute(
+            "insert into stages (name, upstream, condition, position, filled_to) values (%s, %s, %s::jsonb, %s, %s)",
+            [
+                node.name,
+                node.upstream,
+                None if node.condition is None else json.dumps(node.condition),
+                position,
+                filled_to,
+            ],
+        )
+
+
+def fill_documents(cur: Cursor, keys: Sequence[str], recipes: Mapping[str, str]) -> None:
+    """Create the items that these documents lack because a stage was added."""
+    cur.execute(
+        "select start_items(array(select document_id from documents where key = any(%(keys)s)), array_agg(name), null, "
+        "%(recipes)s::jsonb) from stages where filled_to is not null having count(*) > 0",
+        {"keys": list(keys), "recipes": json.dumps(dict(recipes))},
+    )
+
+
+def fill(cur: Cursor, recipes: Mapping[str, str]) -> bool:
+    """Create the items that some documents lack because a stage was added, in one batch. Returns whether more remain."""
+    cur.execute("select from stages where filled_to is not null")
+    if not cur.rowcount:
+        return False
+    cur.execute("select fill_items(%s, %s::jsonb) as more", [DOCUMENTS_A_BATCH, json.dumps(dict(recipes))])
+    return bool(cur.fetchone()["more"])  # type: ignore[index]

@@ -121,7 +121,12 @@ begin
                 not_before = null, changed_at = clock_timestamp()
             from due join tokens using (document_id) where w.item_id = due.item_id
             returning w.item_id, w.document_id, w.stage, w.token, w.input_digest, w.recipe, w.attempts, w.deferrals,
-                w.part_sizes, w.priority, due.state as from_state,
+                w.part_sizes, w.priority, due.state as from_state, (
+                    -- the record that it reads, if it reads one
+                    select r.value from stages s join work_items u on u.document_id = w.document_id and u.stage = s.upstream
+                    join results r on r.result_id = u.result_id
+                    where s.name = w.stage and s.upstream <> first_stage()
+                ) as record,
                 not w.is_redo and (select r.result_id from results r where r.stage = w.stage
                     and r.input_digest = w.input_digest and r.recipe = recipes ->> w.stage
                     and r.superseded_at is null) is not null as is_answered

@@ -106,9 +106,8 @@ begin
 end
 $$;
 
--- Mark items as done with these results (`done_items` and `their_results` in the same order), queue their events, and create
--- or restart the items of the stages that read their output: pending, or done at once if no call is needed. If the output is
--- the same as before (a redo), existing items stay as they are. `finisher`: null = no worker, because no call was made.
+-- Mark items as done with these results (`done_items` and `their_results` in the same order), queue their events, and start
+-- the items of the stages that need them. `finisher`: null = no worker, because no call was made.
 create or replace function mark_done(
     done_items bigint[], their_results bigint[], finisher integer, run text, recipes jsonb
 ) returns void
@@ -117,8 +116,8 @@ set plan_cache_mode = force_generic_plan set jit = off
 set enable_seqscan = off set enable_bitmapscan = off
 as $$
 declare
-    following jsonb;
-    started bigint[];
+    done_documents bigint[];
+    followers text[];
 begin
     with locked as materialized (
         select w.item_id, w.document_id, w.state, given.result_id from work_items w
@@ -129,14 +128,14 @@ begin
             select r.outcome, r.recipe, r.output_digest, r.first_document from results r
             where r.result_id = locked.result_id limit 1
         ) r cross join lateral (
-            select d.key, d.priority from documents d where d.document_id = locked.document_id limit 1
+            select d.key from documents d where d.document_id = locked.document_id limit 1
         ) d
     ), done as (
         update work_items w set state = 'done', outcome = b.outcome, result_id = b.result_id, recipe = b.recipe,
             reason = null, not_before = null, is_redo = false, must_run_alone = false, changed_at = clock_timestamp()
         from before b where w.item_id = any(done_items) and w.item_id = b.item_id
         returning w.item_id, w.document_id, w.stage, w.result_id, w.attempts, w.deferrals, b.state as from_state,
-            b.outcome, b.output_digest, b.key, b.priority, nullif(b.first_document, b.key) as reused_from
+            nullif(b.first_document, b.key) as reused_from
     ), moved as (
         insert into transitions (document_id, stage, from_state, to_state, worker_id, reason)
         select document_id, stage, from_state, 'done', finisher, 'reused from ' || reused_from from done order by item_id
@@ -144,16 +143,43 @@ begin
         insert into outbox (result_id, document_id, stage, run_id, reused_from, attempts, deferrals)
         select result_id, document_id, stage, run, reused_from, attempts, deferrals from done order by item_id
     )
-    select jsonb_agg(jsonb_build_object('document_id', done.document_id, 'document', done.key, 'priority', done.priority,
-        'stage', s.name, 'position', s.position, 'outcome', done.outcome, 'input_digest', done.output_digest))
-    into following from done join stages s on s.upstream = done.stage;
-    if following is null then
-        return;
+    select array_agg(done.document_id), (
+        select array_agg(s.name) from stages s
+        where s.upstream = any(array_agg(done.stage)) or s.condition ?| array_agg(done.stage)
+    ) into done_documents, followers from done;
+    if followers is not null then
+        perform start_items(done_documents, followers, run, recipes);
     end if;
+end
+$$;
+
+-- Create the items of `given_stages` for those of these documents in which all the stages they need are done; pending, or
+-- done at once if no call is needed: the upstream stage has no text, or the stage's condition is not met. An existing item
+-- restarts if its input is another one now, and stays as it is if not.
+create or replace function start_items(given_documents bigint[], given_stages text[], run text, recipes jsonb) returns void
+language plpgsql
+set plan_cache_mode = force_generic_plan set jit = off
+set enable_seqscan = off set enable_bitmapscan = off
+as $$
+declare
+    started bigint[];
+begin
     with f as materialized (
-        select * from jsonb_to_recordset(following) as f (document_id bigint, document text, priority integer, stage text,
-            position integer, outcome text, input_digest text)
-        order by document_id, position
+        select d.document_id, d.key as document, d.priority, s.name as stage, s.position,
+            case when r.outcome = 'ok' and not met.is_met then 'not_applicable' else r.outcome end as outcome,
+            -- All documents to which a stage does not apply share one result.
+            case when r.outcome = 'ok' and not met.is_met then 'not_applicable' else r.output_digest end as input_digest,
+            concat_ws(' and ', s.upstream, (select string_agg(c.stage, ' and ' order by c.stage)
+                from jsonb_object_keys(s.condition) as c (stage) where c.stage <> s.upstream)) as needed
+        from stages s cross join documents d
+        join work_items u on u.document_id = d.document_id and u.stage = s.upstream and u.state = 'done'
+        cross join lateral (select r.outcome, r.output_digest from results r where r.result_id = u.result_id limit 1) r
+        cross join lateral (select is_met(s.condition, d.document_id)) as met (is_met)
+        where s.name = any(given_stages) and d.document_id = any(given_documents) and d.is_present
+            and not exists (select from jsonb_object_keys(s.condition) as c (stage)
+                where not exists (select from work_items o
+                    where o.document_id = d.document_id and o.stage = c.stage and o.state = 'done'))
+        order by d.document_id, s.position
     ), started_items as (
         insert into work_items as w (document_id, stage, input_digest, priority)
         select document_id, stage, input_digest, priority from f
@@ -172,12 +198,49 @@ begin
         on conflict (stage, input_digest, recipe) where superseded_at is null do nothing
     ), announced as (
         insert into transitions (document_id, stage, to_state, reason)
-        select i.document_id, i.stage, 'pending', s.upstream || ' is done'
-        from started_items i join stages s on s.name = i.stage order by i.item_id
+        select i.document_id, i.stage, 'pending', f.needed || ' is done'
+        from started_items i join f using (document_id, stage) order by i.item_id
     )
     select array_agg(item_id) into started from started_items;
     if started is not null then
         perform complete_by_reuse(started, recipes, run);
     end if;
+end
+$$;
+
+-- Whether a document's answers meet a stage's condition: in each of its fields one of the values, or an entry of a list.
+create or replace function is_met(condition jsonb, given_document bigint) returns boolean language plpgsql stable as $$
+begin
+    return condition is null or not exists (
+        select from jsonb_each(condition) as c (stage, fields), jsonb_each(c.fields) as f (name, allowed)
+        where not coalesce((
+            select case when jsonb_typeof(r.value -> f.name) = 'array'
+                then exists (select from jsonb_array_elements(r.value -> f.name) as entry where f.allowed @> entry)
+                else f.allowed @> (r.value -> f.name) end
+            from work_items i join results r using (result_id)
+            where i.document_id = given_document and i.stage = c.stage and i.state = 'done'
+        ), false)
+    );
+end
+$$;
+
+-- Create the items that documents lack because a stage was added or its needs changed: for the next `most` documents in the
+-- order of their ids, of one stage. Returns whether more remain.
+create or replace function fill_items(most integer, recipes jsonb) returns boolean language plpgsql as $$
+declare
+    unfilled record;
+    next_documents bigint[];
+begin
+    select s.name, s.filled_to into unfilled from stages s where s.filled_to is not null
+    order by s.position limit 1 for update;
+    if not found then
+        return false;
+    end if;
+    next_documents := array(
+        select d.document_id from documents d where d.document_id > unfilled.filled_to order by d.document_id limit most
+    );
+    perform start_items(next_documents, array[unfilled.name], null, recipes);
+    update stages set filled_to = next_documents[array_upper(next_documents, 1)] where name = unfilled.name;
+    return exists (select from stages s where s.filled_to is not null);
 end
 $$;

@@ -228,7 +228,7 @@ class Unfinished:
 def unfinished(cur: Cursor, documents: Sequence[str], stages: Sequence[str]) -> list[Unfinished]:
     """The work items that these documents still lack for a result in each of `stages`; empty = all done.
 
-    If an item does not exist yet, the upstream stage's item is reported instead.
+    If an item does not exist yet, that of a stage it needs is reported instead.
     """
     cur.execute(
         "select d.key as document, wanted.stage as wanted, i.stage, i.state, i.reason, i.attempts, "
@@ -237,7 +237,10 @@ def unfinished(cur: Cursor, documents: Sequence[str], stages: Sequence[str]) -> 
         "cross join unnest(%(stages)s::text[]) as wanted(stage) join stages s on s.name = wanted.stage "
         "left join work_items w on w.document_id = d.document_id and w.stage = wanted.stage "
         "left join work_items i on i.document_id = d.document_id "
-        "  and i.stage = case when w.item_id is null then s.upstream else s.name end "
+        "  and i.stage = case when w.item_id is not null then s.name else coalesce(("
+        "    select n.name from unnest(s.upstream || array(select jsonb_object_keys(s.condition))) as n (name) "
+        "    where not exists (select from work_items o where o.document_id = d.document_id and o.stage = n.name "
+        "      and o.state = 'done') limit 1), s.upstream) end "
         "where w.state is distinct from 'done'",
         {"documents": list(documents), "stages": list(stages)},
     )

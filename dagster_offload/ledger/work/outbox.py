@@ -30,10 +30,14 @@ def flushing(ledger: Ledger) -> Iterator[bool]:
         connection.close()
 
 
-def pending_events(cur: Cursor, limit: int = 100) -> list[PendingEvent]:
-    """The oldest events that are not yet reported, marked as being sent. The caller must hold the flusher's lock."""
+def pending_events(cur: Cursor, stages: Sequence[str], limit: int = 100) -> list[PendingEvent]:
+    """The oldest events of these stages that are not yet reported, marked as being sent.
+
+    The caller must hold the flusher's lock.
+    """
     cur.execute(
-        "with picked as (select event_id, sending_since from outbox where told_at is null order by event_id limit %(n)s) "
+        "with picked as (select event_id, sending_since from outbox where told_at is null "
+        "  and stage = any(%(stages)s) order by event_id limit %(n)s) "
         "update outbox o set sending_since = clock_timestamp() from picked, results r, documents d "
         "where o.event_id = picked.event_id and r.result_id = o.result_id and d.document_id = o.document_id "
         "returning o.event_id, o.result_id, d.key as document, o.stage, o.run_id, "
@@ -41,7 +45,7 @@ def pending_events(cur: Cursor, limit: int = 100) -> list[PendingEvent]:
         "  left(r.text, %(preview)s) as text_preview, length(r.text) as text_length, r.value, r.slot, r.served_model, "
         "  r.model_evidence, r.tokens_in, r.tokens_out, r.tokens_cached, r.seconds, o.attempts, o.deferrals, "
         "  o.reused_from, r.created_at",
-        {"n": limit, "preview": PREVIEW_CHARACTERS},
+        {"n": limit, "stages": list(stages), "preview": PREVIEW_CHARACTERS},
     )
     return sorted((PendingEvent(**row) for row in cur.fetchall()), key=lambda event: event.event_id)
 
@@ -71,6 +75,8 @@ def report_under_run(cur: Cursor, run_id: str, documents: Sequence[str], stages:
 
 
 def count_pending(cur: Cursor) -> int:
-    """How many events are not yet reported to Dagster."""
-    row = fetch_one(cur, "select count(*) as n from outbox where told_at is null")
+    """How many events are not yet reported to Dagster. Those of a stage that was removed wait until it is back."""
+    row = fetch_one(
+        cur, "select count(*) as n from outbox where told_at is null and stage = any(array(select name from stages))"
+    )
     return int(row["n"])

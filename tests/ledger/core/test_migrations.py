@@ -10,7 +10,7 @@ from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.ledger.reports import status
-from dagster_offload.stages.graph import GRAPH, StageNode
+from dagster_offload.stages.graph import BUILT_IN, StageGraph, StageNode
 
 
 def steps(ledger: Ledger) -> list[int]:
@@ -25,8 +25,8 @@ def test_a_first_migration_applies_every_numbered_file_once(empty_url: str) -> N
         if entry.name.endswith(".sql")
     )
     with Ledger(empty_url) as ledger:
-        migrate(ledger, GRAPH)
-        migrate(ledger, GRAPH)
+        migrate(ledger, BUILT_IN)
+        migrate(ledger, BUILT_IN)
         assert steps(ledger) == shipped
         assert len(set(shipped)) == len(shipped)
 
@@ -34,7 +34,7 @@ def test_a_first_migration_applies_every_numbered_file_once(empty_url: str) -> N
 def test_several_processes_at_once_migrate_once(empty_url: str) -> None:
     def migrate_by_a_door_of_its_own(_number: int) -> None:
         with Ledger(empty_url) as ledger:
-            migrate(ledger, GRAPH)
+            migrate(ledger, BUILT_IN)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(migrate_by_a_door_of_its_own, range(4)))
@@ -44,8 +44,8 @@ def test_several_processes_at_once_migrate_once(empty_url: str) -> None:
 
 def test_ledgers_live_side_by_side_in_schemas_of_one_database(empty_url: str) -> None:
     with Ledger(empty_url, "one") as one, Ledger(empty_url, "two") as two:
-        migrate(one, GRAPH)
-        migrate(two, GRAPH)
+        migrate(one, BUILT_IN)
+        migrate(two, BUILT_IN)
         with one.transaction() as cur:
             cur.execute("insert into unusable_names (name, reason) values ('x', 'why')")
         assert one.run(status.unusable_names) == {"x": "why"}
@@ -58,7 +58,7 @@ def test_a_ledger_of_a_newer_version_is_refused_with_the_next_step(ledger_url: s
         with ledger.transaction() as cur:
             cur.execute("insert into migrations (number, name) values (9999, 'from the future')")
         with pytest.raises(LedgerUnavailable, match="upgrade"):
-            migrate(ledger, GRAPH)
+            migrate(ledger, BUILT_IN)
 
 
 @pytest.mark.parametrize("schema", ["", "Offload", "a-b", "a.b", "a; drop table x", "ü"])
@@ -88,20 +88,20 @@ def test_functions_are_applied_again_only_when_they_differ(ledger_url: str) -> N
                 cur.execute("update applied_sql set digest = %s", [digest])
 
         first = installed()
-        migrate(ledger, GRAPH)
+        migrate(ledger, BUILT_IN)
         assert installed() == first, "another process of the same version waits for no lock"
         say_that("what an earlier version left")
-        migrate(ledger, GRAPH)
+        migrate(ledger, BUILT_IN)
         second = installed()
         assert second != first
-        migrate(ledger, GRAPH)
+        migrate(ledger, BUILT_IN)
         assert installed() == second
 
 
 def test_the_ledger_stores_the_given_stages_in_declared_order(ledger_url: str) -> None:
-    chain = (StageNode("read", None), StageNode("translate", "read"), StageNode("answer", "translate"))
+    chain = StageGraph((StageNode("read", None), StageNode("translate", "read"), StageNode("answer", "translate")))
     with Ledger(ledger_url) as ledger:
-        assert ledger.run(stages.graph) == GRAPH
+        assert ledger.run(stages.graph) == BUILT_IN
         migrate(ledger, chain)
         assert ledger.run(stages.graph) == chain
         assert list(ledger.run(status.stage_counts, {})) == ["read", "translate", "answer"]

@@ -16,9 +16,10 @@ from dagster_offload.ledger.core.workers import Worker, host_name, live_workers,
 from dagster_offload.ledger.slots import permits
 from dagster_offload.ledger.work import claims
 from dagster_offload.slot.config import DEEP
-from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.testing import ChangeTiming
 from tests.support.ledger import RECIPES, Bench
+from tests.support.stages import DRAIN_STAGES
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import pytest
 
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import documents
-from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, STAGE_NAMES, SUMMARIZE, Outcome
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, Outcome
 from tests.support.ledger import RECIPES, Bench, record_result
+from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
 
 
 def counts(bench: Bench, stage: str) -> dict[str, int]:

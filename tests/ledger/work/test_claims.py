@@ -9,8 +9,9 @@ from dagster_offload.ledger.core.rows import Claim, State
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.slot.config import DEEP, PRIMARY, SlotConfig
-from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.ledger import RECIPES, Bench
+from tests.support.stages import DRAIN_STAGES
 
 
 def stages_of(claim: Claim) -> list[str]:

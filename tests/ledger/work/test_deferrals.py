@@ -6,8 +6,9 @@ from dagster_offload.ledger.core.rows import BreakerState, CallRecord, Claim, St
 from dagster_offload.ledger.slots import breaker
 from dagster_offload.ledger.work import claims, deferrals, finish, redo, suspects
 from dagster_offload.slot.config import DEEP
-from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.ledger import Bench, call
+from tests.support.stages import DRAIN_STAGES
 
 
 def cut(bench: Bench, worker: int, claim: Claim) -> State:

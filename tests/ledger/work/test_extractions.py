@@ -11,8 +11,9 @@ from dagster_offload.ledger.core.rows import Claim, NewResult
 from dagster_offload.ledger.work import claims as work
 from dagster_offload.ledger.work import finish as results
 from dagster_offload.ledger.work.finish import Finish
-from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE, Outcome
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, Outcome
 from tests.support.ledger import RECIPES, Bench, record_result, sha, text_result
+from tests.support.stages import DRAIN_STAGES
 from tests.support.statements import counted
 
 

@@ -15,8 +15,9 @@ from dagster_offload.ledger.work import claims, groups
 from dagster_offload.ledger.work.finish import Finish
 from dagster_offload.ledger.work.groups import Taken, Want
 from dagster_offload.slot.config import DEEP
-from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, SUMMARIZE
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from tests.support.ledger import RECIPES, Bench, record_result
+from tests.support.stages import DRAIN_STAGES
 from tests.support.statements import counted
 
 WANT = Want(DEEP, DRAIN_STAGES)

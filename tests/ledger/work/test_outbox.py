@@ -2,12 +2,13 @@
 
 from dagster_offload.ledger.core.rows import PendingEvent
 from dagster_offload.ledger.work import outbox, redo
-from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT
 from tests.support.ledger import Bench, record_result
+from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
 
 
 def pending(bench: Bench, limit: int = 100) -> list[PendingEvent]:
-    return bench.ledger.run(outbox.pending_events, limit)
+    return bench.ledger.run(outbox.pending_events, STAGE_NAMES, limit)
 
 
 def report(bench: Bench) -> list[PendingEvent]:

@@ -5,8 +5,9 @@ import pytest
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import redo
-from dagster_offload.stages.graph import CLASSIFY, DRAIN_STAGES, EXTRACT, SUMMARIZE
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.ledger import RECIPES, Bench, record_result
+from tests.support.stages import DRAIN_STAGES
 
 
 def fail(bench: Bench, key: str) -> None:

@@ -1,0 +1,214 @@
+"""The fields of an answer, as a person writes them: `amount: number`, `due: date?`, `items: [{what: string}]`.
+
+`read_answer` turns the written form into `Field`s, which `answer_model.py` turns into a pydantic model and a JSON schema.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+TYPES = ("string", "number", "integer", "boolean", "date", "datetime")
+
+MOST_BYTES = 63  # of a name: a field is a column of a view, and Postgres cuts longer names
+MOST_FIELDS = 100
+DEEPEST = 5  # objects inside objects; grammars of servers grow with each level
+
+_LIMITS: dict[str, type | tuple[type, ...]] = {
+    "min": (int, float),
+    "max": (int, float),
+    "pattern": str,
+    "max_length": int,
+    "max_items": int,
+}
+_DETAILS = frozenset({"type", "enum", "description", "optional", "canonical", *_LIMITS})
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of an answer.
+
+    `type` is one of `TYPES`, `enum`, `object` or `list`. `fields` are those of an object; `entry` is a list's element.
+    An optional field may be null. A list is never null: it may be empty.
+    """
+
+    name: str
+    type: str
+    description: str = ""
+    is_optional: bool = False
+    values: tuple[str, ...] = ()  # of an enum
+    fields: "tuple[Field, ...]" = ()
+    entry: "Field | None" = None
+    minimum: float | None = None
+    maximum: float | None = None
+    pattern: str | None = None
+    max_length: int | None = None
+    max_items: int | None = None
+    is_canonical: bool = False  # the model is offered the values that other documents have
+
+
+class FieldError(ValueError):
+    """A field that is written wrongly. `path` leads to it: ("items", "price")."""
+
+    def __init__(self, path: tuple[str, ...], message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def read_answer(written: Any) -> tuple[Field, ...]:
+    """Return the fields of an answer. Raises `FieldError`, which names the field and the nearest right word."""
+    return _fields(written, (), depth=1)
+
+
+def _fields(written: Any, path: tuple[str, ...], depth: int) -> tuple[Field, ...]:
+    if not isinstance(written, Mapping) or not written:
+        raise FieldError(path, "must be a mapping of field names to types, such as {payee: string, due: date?}")
+    if len(written) > MOST_FIELDS:
+        raise FieldError(path, f"has {len(written)} fields; the limit is {MOST_FIELDS}")
+    if depth > DEEPEST:
+        raise FieldError(path, f"is nested more than {DEEPEST} levels deep")
+    return tuple(_field(_name(name, path), form, (*path, str(name)), depth) for name, form in written.items())
+
+
+def _name(name: Any, path: tuple[str, ...]) -> str:
+    if not isinstance(name, str) or not name.strip() or name != name.strip():
+        raise FieldError((*path, str(name)), "a field's name must be text without blanks around it")
+    if not name.isprintable():
+        raise FieldError((*path, name), "a field's name must not contain control characters")
+    if len(name.encode()) > MOST_BYTES:
+        raise FieldError(
+            (*path, name), f"a field's name has at most {MOST_BYTES} bytes; this one has {len(name.encode())}"
+        )
+    return name
+
+
+def _field(name: str, form: Any, path: tuple[str, ...], depth: int) -> Field:
+    if isinstance(form, str):
+        return _simple(name, form, path)
+    if isinstance(form, list):
+        return _list(name, form, path, depth)
+    if not isinstance(form, Mapping):
+        raise FieldError(path, f"must be a type ({', '.join(TYPES)}), a list of one type, or a mapping")
+    if "fields" in form:
+        return _described_object(name, form, path, depth)
+    if "type" in form or "enum" in form:
+        return _described(name, form, path, depth)
+    return Field(name, "object", fields=_fields(form, path, depth + 1))
+
+
+def _simple(name: str, form: str, path: tuple[str, ...]) -> Field:
+    kind = form.strip()
+    is_optional = kind.endswith("?")
+    kind = kind.removesuffix("?").strip()
+    if kind not in TYPES:
+        raise FieldError(path, f"{form!r} is not a type{_nearest(kind, TYPES)}; the types are {', '.join(TYPES)}")
+    return Field(name, kind, is_optional=is_optional)
+
+
+def _list(name: str, form: list[Any], path: tuple[str, ...], depth: int) -> Field:
+    if len(form) != 1:
+        raise FieldError(path, "a list has exactly one type between its brackets: [string] or [{what: string}]")
+    return Field(name, "list", entry=_field(name, form[0], path, depth + 1))
+
+
+def _described_object(name: str, form: Mapping[str, Any], path: tuple[str, ...], depth: int) -> Field:
+    _check_details(form, frozenset({"fields", "description", "optional"}), path)
+    return Field(
+        name,
+        "object",
+        description=_text(form.get("description", ""), (*path, "description")),
+        is_optional=_truth(form.get("optional", False), (*path, "optional")),
+        fields=_fields(form["fields"], path, depth + 1),
+    )
+
+
+def _described(name: str, form: Mapping[str, Any], path: tuple[str, ...], depth: int) -> Field:
+    _check_details(form, _DETAILS, path)
+    if "enum" in form:
+        if form.get("type", "string") != "string":
+            raise FieldError((*path, "type"), "an enum has no other type than string")
+        base = Field(name, "enum", values=_values(form["enum"], (*path, "enum")))
+    else:
+        base = _field(name, form["type"], (*path, "type"), depth)
+    limits = {key: _limit(form[key], key, (*path, key)) for key in _LIMITS if key in form}
+    field = Field(
+        name,
+        base.type,
+        description=_text(form.get("description", ""), (*path, "description")),
+        is_optional=base.is_optional or _truth(form.get("optional", False), (*path, "optional")),
+        values=base.values,
+        fields=base.fields,
+        entry=base.entry,
+        minimum=limits.get("min"),
+        maximum=limits.get("max"),
+        pattern=limits.get("pattern"),
+        max_length=limits.get("max_length"),
+        max_items=limits.get("max_items"),
+        is_canonical=_truth(form.get("canonical", False), (*path, "canonical")),
+    )
+    _check_limits(field, path)
+    return field
+
+
+def _check_details(form: Mapping[str, Any], known: frozenset[str], path: tuple[str, ...]) -> None:
+    for key in form:
+        if key not in known:
+            hint = " (a field called `type`, `enum` or `fields` of an object is written below `fields:`)"
+            nearest = _nearest(str(key), sorted(known))
+            raise FieldError((*path, str(key)), f"{key!r} is not a detail of a field{nearest}{'' if nearest else hint}")
+
+
+def _check_limits(field: Field, path: tuple[str, ...]) -> None:
+    is_number = field.type in ("number", "integer")
+    for name, value, is_possible, kinds in (
+        ("min", field.minimum, is_number, "numbers"),
+        ("max", field.maximum, is_number, "numbers"),
+        ("pattern", field.pattern, field.type == "string", "strings"),
+        ("max_length", field.max_length, field.type == "string", "strings"),
+        ("max_items", field.max_items, field.type == "list", "lists"),
+        ("canonical", field.is_canonical or None, field.type == "string", "strings"),
+    ):
+        if value is not None and not is_possible:
+            raise FieldError((*path, name), f"{name} is only for {kinds}; this field is of type {field.type}")
+    if field.minimum is not None and field.maximum is not None and field.minimum > field.maximum:
+        raise FieldError((*path, "max"), f"max ({field.maximum:g}) is below min ({field.minimum:g})")
+
+
+def _values(written: Any, path: tuple[str, ...]) -> tuple[str, ...]:
+    if not isinstance(written, list) or not written or not all(isinstance(value, str) and value for value in written):
+        raise FieldError(path, "must be a list of texts, such as [EUR, KRW]; put quotes around `yes`, `no` and numbers")
+    if len(set(written)) < len(written):
+        raise FieldError(path, "lists a value twice")
+    return tuple(written)
+
+
+def _limit(written: Any, key: str, path: tuple[str, ...]) -> Any:
+    wanted = _LIMITS[key]
+    if isinstance(written, bool) or not isinstance(written, wanted):
+        raise FieldError(path, f"must be {'a text' if wanted is str else 'a number'}")
+    if isinstance(written, str):
+        try:
+            re.compile(written)
+        except re.error as error:
+            raise FieldError(path, f"is not a regular expression: {error}") from None
+    elif key in ("max_length", "max_items") and isinstance(written, int) and written < 1:
+        raise FieldError(path, "must be at least 1")
+    return written
+
+
+def _text(written: Any, path: tuple[str, ...]) -> str:
+    if not isinstance(written, str):
+        raise FieldError(path, "must be a text")
+    return " ".join(written.split())
+
+
+def _truth(written: Any, path: tuple[str, ...]) -> bool:
+    if not isinstance(written, bool):
+        raise FieldError(path, "must be true or false")
+    return written
+
+
+def _nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
+    found = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""

@@ -1,0 +1,38 @@
+"""The form of every LLM stage: what it sends, and how it reads the answer."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from dagster_offload.slot.completion import RequestOptions
+from dagster_offload.stages.long_documents import WholeReading
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An answer after its check against the document. `problem`: what a second question should ask for, if anything."""
+
+    value: dict[str, Any]
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class LLMStage:
+    """One question about a document: its instruction, its request options, and the parser of its answer.
+
+    `check(value, text, start)` compares an accepted answer with the text it was given, which starts at the document's
+    character `start`.
+    """
+
+    name: str
+    instruction: str
+    options: RequestOptions
+    parse: Callable[[str], BaseModel]  # raises UnusableAnswer
+    prompt_version: int
+    primary_may_do_it: bool = False  # true if the owner lists it in `any_stages`
+    # How the stage reads a long document to its end. None: it reads only the beginning.
+    whole: WholeReading | None = None
+    parse_part: Callable[[str], BaseModel] | None = None  # of the answer to a part; None = `parse`
+    check: Callable[[Mapping[str, Any], str, int], Checked] | None = None

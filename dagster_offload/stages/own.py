@@ -1,0 +1,117 @@
+"""A stage of a person's own: from its `StageSpec` to the question that is sent and the record that is accepted. Pure."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dagster_offload.slot.completion import RequestOptions
+from dagster_offload.stage_spec.fields import Field
+from dagster_offload.stage_spec.stage import StageSpec
+from dagster_offload.stages import quotes
+from dagster_offload.stages.answer_model import answer_model, in_words, json_schema
+from dagster_offload.stages.answers import parse_record
+from dagster_offload.stages.llm_stage import Checked, LLMStage
+from dagster_offload.stages.long_documents import WholeReading
+
+# Increase when the words around a person's prompt, or the reading of an answer, change: old answers are then outdated.
+FORM_VERSION = 1
+
+_NEVER_INVENT = "Answer null where the document does not state a value; never invent one."
+_PART = "The document is one part of a longer one, which goes on before and after it."
+_MERGE = (
+    "The document holds the answers to one question about the consecutive parts of one longer document, in order. "
+    "Answer the question for that longer document."
+)
+
+
+def own_stage(name: str, spec: StageSpec) -> LLMStage:
+    """Return the stage that a person described."""
+    model, part_model = _model(spec, is_part=False), _model(spec, is_part=True)
+    whole = _whole(spec) if spec.long_documents == "whole" else None
+    return LLMStage(
+        name=name,
+        instruction=_instruction(spec),
+        options=_options(spec),
+        parse=lambda text: parse_record(text, model),
+        parse_part=lambda text: parse_record(text, part_model),
+        prompt_version=FORM_VERSION,
+        primary_may_do_it=spec.slots == "any",
+        whole=whole,
+        check=_check(spec) if spec.quotes else None,
+    )
+
+
+def _model(spec: StageSpec, *, is_part: bool) -> Any:
+    model = answer_model(spec.answer, is_part=is_part)
+    return model if not spec.quotes else quotes.with_quotes(model)
+
+
+def _instruction(spec: StageSpec) -> str:
+    form = (
+        f"{in_words(spec.answer)[:-1]}, " + f'"{quotes.QUOTES}": an object}}' if spec.quotes else in_words(spec.answer)
+    )
+    lines = [spec.prompt.strip(), f"Answer with the JSON object {form}. {_NEVER_INVENT}"]
+    if spec.quotes:
+        lines.append(quotes.quotes_in_words(spec.answer))
+    return "\n".join(lines)
+
+
+def _options(spec: StageSpec) -> RequestOptions:
+    schema = json_schema(spec.answer)
+    if spec.quotes:
+        schema["properties"][quotes.QUOTES] = quotes.quotes_schema(spec.answer)
+        schema["required"].append(quotes.QUOTES)
+    return RequestOptions(
+        max_tokens=spec.max_tokens, temperature=spec.temperature, thinking=spec.thinking, response_schema=schema
+    )
+
+
+def _whole(spec: StageSpec) -> WholeReading:
+    instruction = _instruction(spec)
+    return WholeReading(
+        part_instruction=f"{_PART} Answer for this part alone.\n{instruction}",
+        merge_instruction=f"{_MERGE}\n{instruction}",
+        note=lambda answer: json.dumps(_without_marks(answer), ensure_ascii=False),
+        combine=None if spec.merge == "ask" else lambda answers: combined(spec.answer, answers),
+    )
+
+
+def _without_marks(answer: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name not in (quotes.QUOTES, quotes.UNSUPPORTED)}
+
+
+def combined(fields: Sequence[Field], answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Combine the answers to the parts of a document: lists are joined, other fields take the first value there is.
+
+    Each value keeps its quote and its mark.
+    """
+    record: dict[str, Any] = {}
+    found: dict[str, Any] = {}
+    unsupported = []
+    for field in fields:
+        giving = [answer for answer in answers if answer.get(field.name) not in (None, [])]
+        if field.type == "list":
+            record[field.name] = [entry for answer in giving for entry in answer[field.name]]
+            places = [place for answer in giving for place in answer.get(quotes.QUOTES, {}).get(field.name, ())]
+            if places:
+                found[field.name] = places
+        else:
+            giving = giving[:1]
+            record[field.name] = giving[0][field.name] if giving else None
+            if giving and (place := giving[0].get(quotes.QUOTES, {}).get(field.name)) is not None:
+                found[field.name] = place
+        if any(field.name in answer.get(quotes.UNSUPPORTED, ()) for answer in giving):
+            unsupported.append(field.name)
+    if any(quotes.QUOTES in answer for answer in answers):
+        record |= {quotes.QUOTES: found, quotes.UNSUPPORTED: unsupported}
+    return record
+
+
+def _check(spec: StageSpec) -> Any:
+    def check(value: Mapping[str, Any], text: str, start: int) -> Checked:
+        values = {name: entry for name, entry in value.items() if name != quotes.QUOTES}
+        grounding = quotes.ground(values, value.get(quotes.QUOTES), spec.answer, text)
+        record = quotes.record_of(values, grounding, spec.answer, start=start, is_required=spec.quotes == "required")
+        return Checked(record, grounding.problem)
+
+    return check

@@ -1,0 +1,242 @@
+"""Grounding: each value of an answer comes with the words of the document that state it, and both are checked. Pure.
+
+A quote must stand in the document; white space, the marks of Markdown, and the shape of quotation marks and dashes do not
+count. The value must agree with its quote: its numbers and dates must be in it, and half of the words of a text. So a
+value that is invented beside a true quote is noticed, too.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, TypeVar
+
+import pydantic
+from pydantic import BaseModel, create_model
+
+from dagster_offload.stage_spec.fields import Field
+
+Record = TypeVar("Record", bound=BaseModel)
+
+QUOTES = "quotes"  # the key of an answer that holds the quotes, by field name
+UNSUPPORTED = "unsupported"  # the key of a record that lists the fields without a quote that supports them
+LONGEST_QUOTE = 500  # characters that a record keeps
+
+_IGNORED = frozenset("*_`#|\\")
+_SAME = str.maketrans("‘’‚‛“”„‟«»′″‐‑‒–—―−", '\'\'\'\'""""""\'"-------')
+_NUMBER = re.compile(r"\d+(?:[.,\s'\u00a0\u202f]\d+)*")
+_WORD = re.compile(r"\w+")
+# Numbers may be written in words; then only the quote itself can be checked.
+_NUMBER_WORDS = re.compile(r"[만억천백십万億千百十]")
+
+
+@dataclass(frozen=True)
+class Quote:
+    """Words of the document that state a value: `text` stands at the characters `start` to `end`."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """What the check of an answer found. `unsupported` names the fields whose value no quote supports."""
+
+    quotes: Mapping[str, Quote | list[Quote | None]] = field(default_factory=dict)
+    unsupported: tuple[str, ...] = ()
+
+    @property
+    def problem(self) -> str | None:
+        """What to say in a repair question; None if every value is supported."""
+        if not self.unsupported:
+            return None
+        names = ", ".join(f'"{name}"' for name in self.unsupported)
+        return (
+            f"the quotes of {names} do not stand in the document or do not state the value; copy the exact words, "
+            "or answer null if the document does not state it"
+        )
+
+
+class Text:
+    """A document prepared for finding quotes."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        kept = [(index, character) for index, character in enumerate(text.translate(_SAME)) if _counts(character)]
+        self._positions = [index for index, _ in kept]
+        self._compact = "".join(character for _, character in kept)
+
+    def find(self, quote: str) -> Quote | None:
+        """The first place of `quote` in the document."""
+        wanted = "".join(filter(_counts, unicodedata.normalize("NFC", quote).translate(_SAME)))
+        at = self._compact.find(wanted) if wanted else -1
+        if at < 0:
+            return None
+        start, end = self._positions[at], self._positions[at + len(wanted) - 1] + 1
+        return Quote(self.text[start:end], start, end)
+
+
+def _counts(character: str) -> bool:
+    return not character.isspace() and character not in _IGNORED
+
+
+def quotes_schema(fields: Sequence[Field]) -> dict[str, Any]:
+    """Return the JSON schema of the quotes: a text for each field, a list of texts for each list."""
+    text: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+    return {
+        "type": "object",
+        "required": [entry.name for entry in fields],
+        "additionalProperties": False,
+        "properties": {
+            entry.name: {"type": "array", "items": {"type": "string"}} if entry.type == "list" else text
+            for entry in fields
+        },
+    }
+
+
+def quotes_in_words(fields: Sequence[Field]) -> str:
+    """Return the sentence of an instruction that asks for the quotes."""
+    names = ", ".join(f'"{entry.name}"' for entry in fields)
+    lists = [entry.name for entry in fields if entry.type == "list"]
+    of_lists = f" For {', '.join(lists)}: a list with the words of each entry, in the same order." if lists else ""
+    return (
+        f'"{QUOTES}" is an object with the fields {names}. Each holds the exact words of the document that state the '
+        f"value, copied letter by letter, or null if the value is null.{of_lists}"
+    )
+
+
+def ground(value: Mapping[str, Any], quotes: Any, fields: Sequence[Field], document: str) -> Grounding:
+    """Check the quotes that an answer gave for its values. `quotes` is what the model wrote: it may be anything."""
+    given = quotes if isinstance(quotes, Mapping) else {}
+    text = Text(document)
+    found: dict[str, Quote | list[Quote | None]] = {}
+    unsupported = []
+    for entry in fields:
+        stated = value.get(entry.name)
+        if stated is None or stated == []:
+            continue
+        if entry.type == "list":
+            written = given.get(entry.name)
+            each = written if isinstance(written, Sequence) and not isinstance(written, str) else [written]
+            padded = [*each, *[None] * len(stated)][: len(stated)]
+            assert entry.entry is not None  # noqa: S101 - for the type checker: a list has one
+            places = [_support(part, entry.entry, quote, text) for part, quote in zip(stated, padded, strict=True)]
+            found[entry.name] = places
+            is_supported = all(place is not None for place in places)
+        else:
+            place = _support(stated, entry, given.get(entry.name), text)
+            if place is not None:
+                found[entry.name] = place
+            is_supported = place is not None
+        if not is_supported:
+            unsupported.append(entry.name)
+    return Grounding(found, tuple(unsupported))
+
+
+def _support(value: Any, field: Field, quote: Any, text: Text) -> Quote | None:
+    """The quote that supports the value, or None. A text that stands in the document is its own quote."""
+    place = text.find(quote) if isinstance(quote, str) else None
+    if place is not None and all(_agrees(leaf, kind, place.text) for leaf, kind in _leaves(value, field)):
+        return place
+    return text.find(value) if field.type == "string" and len(value) > 2 else None
+
+
+def _leaves(value: Any, field: Field) -> Iterator[tuple[Any, str]]:
+    """The single values in `value`, each with its type."""
+    if value is None:
+        return
+    if field.type == "object":
+        for part in field.fields:
+            yield from _leaves(value.get(part.name), part)
+    elif field.type == "list" and field.entry is not None:
+        for entry in value:
+            yield from _leaves(entry, field.entry)
+    else:
+        yield value, field.type
+
+
+def _agrees(value: Any, kind: str, quote: str) -> bool:
+    """Whether a quote can state this value. A class or a yes is a conclusion: any words may lead to it."""
+    match kind:
+        case "number" | "integer":
+            return _states_number(value, quote)
+        case "date" | "datetime":
+            return _states_date(datetime.fromisoformat(value).date(), quote)
+        case "string":
+            return _states_words(value, quote)
+    return True
+
+
+def _states_number(value: float, quote: str) -> bool:
+    numbers = [number for written in _NUMBER.findall(quote) for number in _readings(written)]
+    if not numbers or _NUMBER_WORDS.search(quote):
+        return True  # written in words
+    return any(abs(number - abs(value)) < 1e-9 * max(1.0, abs(value)) for number in numbers)
+
+
+def _readings(written: str) -> Iterator[float]:
+    """Every number that digits with separators can mean: `1.234` is 1234 or 1.234. Also each number by itself."""
+    joined = re.sub(r"[\s'\u00a0\u202f]", "", written)
+    for candidate in (joined, *re.split(r"[\s'\u00a0\u202f]", written)):
+        plain = re.sub(r"[.,]", "", candidate)
+        yield float(plain)
+        whole, separator, rest = candidate.replace(",", ".").rpartition(".")
+        if separator:
+            yield float(f"{whole.replace('.', '')}.{rest}")
+
+
+def _states_date(day: date, quote: str) -> bool:
+    numbers = {int(written) for written in re.findall(r"\d+", quote)}
+    years = {number for number in numbers if number > 999}
+    if {day.year * 10_000 + day.month * 100 + day.day, day.year % 100 * 10_000 + day.month * 100 + day.day} & numbers:
+        return True  # 20250304 or 250304
+    if not numbers:
+        return True  # written in words
+    return day.day in numbers and (not years or day.year in years)
+
+
+def _states_words(value: str, quote: str) -> bool:
+    stated = {word.casefold() for word in _WORD.findall(value)}
+    if not stated:
+        return True
+    compact = "".join(filter(_counts, quote)).casefold()
+    digits = [word for word in stated if word.isdigit()]
+    return all(word in compact for word in digits) and 2 * sum(word in compact for word in stated) >= len(stated)
+
+
+def record_of(
+    value: Mapping[str, Any], grounding: Grounding, fields: Sequence[Field], *, start: int = 0, is_required: bool
+) -> dict[str, Any]:
+    """Return the record: the values, their quotes, and the names of unsupported fields.
+
+    `start` is where the checked text starts in the document. With `is_required`,
+    unsupported values are dropped: null, or an empty list.
+    """
+    record = dict(value)
+    by_name = {entry.name: entry for entry in fields}
+    if is_required:
+        for name in grounding.unsupported:
+            places = grounding.quotes.get(name)
+            if isinstance(places, list):
+                record[name] = [part for part, place in zip(value[name], places, strict=True) if place is not None]
+            else:
+                record[name] = [] if by_name[name].type == "list" else None
+    record[QUOTES] = {
+        name: [_shown(place, start) for place in places] if isinstance(places, list) else _shown(places, start)
+        for name, places in grounding.quotes.items()
+    }
+    record[UNSUPPORTED] = list(grounding.unsupported)
+    return record
+
+
+def _shown(place: Quote | None, start: int) -> dict[str, Any] | None:
+    if place is None:
+        return None
+    return {"text": place.text[:LONGEST_QUOTE], "start": start + place.start, "end": start + place.end}
+
+
+def with_quotes(model: type[Record]) -> type[Record]:
+    """Return the model with a field for the quotes. It accepts anything: a wrong form of quotes costs no answer."""
+    return create_model("Answer", __base__=model, field_quotes=(Any, pydantic.Field(None, alias=QUOTES)))

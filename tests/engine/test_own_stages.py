@@ -1,0 +1,217 @@
+"""Stages of a person's own run like the built-in ones: in drains and runs, with conditions, quotes and long documents."""
+
+from typing import Any
+
+import pytest
+
+from dagster_offload.engine.runs import run_documents
+from dagster_offload.ledger.core import stages
+from dagster_offload.ledger.core.migrate import migrate
+from dagster_offload.stages.catalog import recipes, stage_graph
+from dagster_offload.stages.graph import CLASSIFY, Outcome
+from tests.support.engine import FILLER, Engine
+
+PAYMENT: dict[str, Any] = {
+    "prompt": "What must be paid, to whom, and by when?",
+    "answer": {"payee": "string", "amount": "number", "currency": {"enum": ["EUR", "KRW"]}, "due": "date"},
+    "when": {"classify": {"category": ["invoice"]}},
+    "quotes": True,
+}
+INVOICE = f"Invoice. Amount due: 1250.50 EUR, payable to the landlord by 2025-03-04. VAT included.\n{FILLER}"
+LETTER = f"Dear Sir, kind regards, yours faithfully, sincerely.\n{FILLER}"
+
+
+@pytest.fixture
+def own(engine: Engine) -> Engine:
+    """An engine with the stage `payment`, which is asked of invoices only."""
+    use(engine, payment=PAYMENT)
+    return engine
+
+
+def use(engine: Engine, **own_stages: Any) -> None:
+    """Change the pipeline's own stages, as a changed file does."""
+    engine.options["stages"] = own_stages
+    migrate(engine.ledger, stage_graph(engine.settings()))
+
+
+def fill(engine: Engine) -> None:
+    while engine.ledger.run(stages.fill, recipes(engine.settings())):
+        pass
+
+
+def record(engine: Engine, key: str, stage: str) -> Any:
+    [row] = engine.sql(
+        "select r.outcome, r.value from work_items i join documents d using (document_id) join results r using (result_id) "
+        "where d.key = %s and i.stage = %s",
+        key,
+        stage,
+    )
+    return row
+
+
+def test_an_own_stage_runs_in_a_drain_and_gives_a_typed_record_with_quotes(own: Engine) -> None:
+    own.extracted("invoice.txt", texts={"invoice.txt": INVOICE})
+    assert own.drain().done == 1
+    row = record(own, "invoice.txt", "payment")
+    assert row["outcome"] == Outcome.OK
+    assert (row["value"]["amount"], row["value"]["currency"], row["value"]["due"]) == (1250.5, "EUR", "2025-03-04")
+    quote = row["value"]["quotes"]["amount"]
+    assert INVOICE[quote["start"] : quote["end"]] == quote["text"] == "1250.50"
+    assert row["value"]["unsupported"] == []
+
+
+def test_a_stage_whose_condition_is_not_met_makes_no_call(own: Engine) -> None:
+    own.extracted("letter.txt", texts={"letter.txt": LETTER})
+    assert own.drain().done == 1
+    assert record(own, "letter.txt", "payment") == {"outcome": Outcome.NOT_APPLICABLE, "value": None}
+    assert len(own.router.completions()) == 2
+    assert own.counts("payment").done == 1
+
+
+def test_a_document_is_read_once_although_a_stage_becomes_due_by_its_answers(own: Engine) -> None:
+    keys = [f"{n}.txt" for n in range(4)]
+    own.extracted(*keys, texts={key: f"{key} {INVOICE}" for key in keys})
+    own.drain()
+    assert len(own.router.completions()) == 12
+    assert own.router.log()["read_ratio"] <= 1.15
+
+
+def test_a_changed_answer_decides_the_condition_again(own: Engine) -> None:
+    own.extracted("a.txt", texts={"a.txt": f"{LETTER} The amount of 3 EUR includes VAT."})
+    own.drain()
+    assert record(own, "a.txt", "payment")["outcome"] == Outcome.NOT_APPLICABLE
+    # A person redoes the class, and the answer is another one now.
+    own.options["classes"] = "invoice"
+    own.sql("update work_items set state = 'pending', is_redo = true where stage = %s", CLASSIFY)
+    own.drain()
+    assert record(own, "a.txt", CLASSIFY)["value"]["category"] == "invoice"
+    assert record(own, "a.txt", "payment")["outcome"] == Outcome.OK
+
+
+def test_a_stage_that_reads_a_record_gets_the_record_and_not_the_document(engine: Engine) -> None:
+    use(engine, tone={"prompt": "Is the summary kind?", "reads": "summarize", "answer": {"kind": "boolean"}})
+    engine.texts("a.txt")
+    engine.drain()
+    assert record(engine, "a.txt", "tone")["value"] == {"kind": True}
+    last = engine.router.completions()[-1]
+    assert last["document"] not in {entry["document"] for entry in engine.router.completions()[:-1]}
+
+
+def test_an_added_stage_gets_items_for_the_documents_that_exist_in_batches(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "DOCUMENTS_A_BATCH", 2)
+    keys = [f"{n}.txt" for n in range(5)]
+    engine.texts(*keys)
+    engine.drain()
+    use(engine, sender={"prompt": "Who wrote it?", "answer": {"name": "string"}})
+    batches = 1
+    while engine.ledger.run(stages.fill, recipes(engine.settings())):
+        batches += 1
+    assert batches >= 3
+    assert engine.counts("sender").pending == 5
+    assert engine.drain().done == 5
+    assert engine.counts("sender").done == 5
+
+
+def test_a_drain_fills_in_the_items_of_an_added_stage_itself(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "DOCUMENTS_A_BATCH", 2)
+    keys = [f"{n}.txt" for n in range(5)]
+    engine.texts(*keys)
+    engine.drain()
+    use(engine, sender={"prompt": "Who wrote it?", "answer": {"name": "string"}})
+    engine.drain()
+    assert engine.counts("sender").done == 5
+
+
+def test_a_run_of_one_document_gets_a_stage_that_was_added_and_what_it_needs(engine: Engine) -> None:
+    engine.extracted("a.txt", "b.txt", texts={"a.txt": INVOICE, "b.txt": f"b {INVOICE}"})
+    use(engine, payment=PAYMENT)
+    summary = run_documents(engine.settings(), engine.ledger, ["a.txt"], ["payment"])
+    assert (summary.done, summary.failed, summary.wait_seconds) == (1, (), None)
+    assert record(engine, "a.txt", "payment")["outcome"] == Outcome.OK
+    assert engine.item("b.txt", CLASSIFY)["state"] == "pending"
+
+
+def test_a_removed_stage_keeps_its_results_and_an_identical_one_costs_no_call(own: Engine) -> None:
+    own.extracted("a.txt", texts={"a.txt": INVOICE})
+    own.drain()
+    calls = len(own.router.completions())
+    use(own)
+    fill(own)
+    assert "payment" not in stage_graph(own.settings()).names
+    assert record(own, "a.txt", "payment")["outcome"] == Outcome.OK
+    use(own, payment=PAYMENT)
+    fill(own)
+    own.drain()
+    assert len(own.router.completions()) == calls
+
+
+def test_a_changed_condition_is_decided_again_without_a_call_where_it_is_not_met(own: Engine) -> None:
+    own.extracted("a.txt", texts={"a.txt": LETTER})
+    own.drain()
+    use(own, payment={**PAYMENT, "when": {"classify": {"category": "letter"}}})
+    fill(own)
+    assert own.counts("payment").pending == 1
+    use(own, payment=PAYMENT)
+    fill(own)
+    assert record(own, "a.txt", "payment")["outcome"] == Outcome.NOT_APPLICABLE
+    assert len(own.router.completions()) == 2
+
+
+def test_a_changed_prompt_makes_answers_outdated_and_redoes_nothing_by_itself(own: Engine) -> None:
+    own.extracted("a.txt", texts={"a.txt": INVOICE})
+    own.drain()
+    calls = len(own.router.completions())
+    use(own, payment={**PAYMENT, "prompt": "Who gets the money?"})
+    fill(own)
+    own.drain()
+    assert own.counts("payment").outdated == 1
+    assert len(own.router.completions()) == calls
+
+
+def test_the_parts_of_a_long_document_are_joined_without_another_call(engine: Engine) -> None:
+    use(
+        engine, money={"prompt": "Which amounts?", "answer": {"payee": "string", "amounts": ["number"]}, "quotes": True}
+    )
+    parts = [f"Part {number}: the amount is {number * 111} EUR.\n{FILLER}" for number in range(1, 5)]
+    engine.extracted("book.txt", texts={"book.txt": "\n\n".join(parts)})
+    engine.drain(stage="money", deep_context_tokens=4096)
+    value = record(engine, "book.txt", "money")["value"]
+    assert value["parts"] == value["parts_read"] == len(engine.router.completions()) > 1
+    assert {1.0, 2.0, 3.0, 4.0} == set(value["amounts"])
+    text = "\n\n".join(parts)
+    for amount, quote in zip(value["amounts"], value["quotes"]["amounts"], strict=True):
+        assert str(int(amount)) == text[quote["start"] : quote["end"]]
+
+
+def test_a_value_that_its_quote_does_not_state_gets_one_more_question_and_is_marked(own: Engine) -> None:
+    own.router.set(answers="invented")
+    own.extracted("a.txt", texts={"a.txt": INVOICE})
+    own.drain()
+    value = record(own, "a.txt", "payment")["value"]
+    assert (value["amount"], value["unsupported"]) == (1251.5, ["amount"])
+    assert len(own.router.completions()) == 4
+
+
+def test_a_required_quote_drops_the_value_that_it_does_not_state(engine: Engine) -> None:
+    use(engine, payment={**PAYMENT, "quotes": "required"})
+    engine.router.set(answers="invented")
+    engine.extracted("a.txt", texts={"a.txt": INVOICE})
+    engine.drain()
+    value = record(engine, "a.txt", "payment")["value"]
+    assert (value["amount"], value["currency"], value["unsupported"]) == (None, "EUR", ["amount"])
+
+
+def test_every_invented_value_is_marked_and_no_true_one(own: Engine) -> None:
+    keys = [f"{n}.txt" for n in range(30)]
+    own.extracted(
+        *keys, texts={key: f"{INVOICE} {key}".replace("1250.50", f"{n * 37 + 100}.50") for n, key in enumerate(keys)}
+    )
+    own.drain(limit=20)
+    own.router.set(answers="invented")
+    own.drain()
+    marked = {key for key in keys if record(own, key, "payment")["value"]["unsupported"]}
+    lies = {key for n, key in enumerate(keys) if record(own, key, "payment")["value"]["amount"] != n * 37 + 100.5}
+    assert marked == lies
+    assert len(lies) == 10
