@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.support.needs",
     "tests.support.database",
     "tests.support.router",
+    "tests.support.engine",
     "tests.support.real_server",
 ]
 

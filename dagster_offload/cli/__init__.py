@@ -16,6 +16,8 @@ COMMANDS = {
     "drain": "Process the backlog on the deep slot.",
     "status": "Show what is done, what is waiting, and why.",
     "explain": "Show everything that happened to one document.",
+    "records": "Show the records, or write them as CSV, JSON Lines, Parquet, HTML or notes.",
+    "psql": "Open a SQL shell on the ledger.",
     "text": "Print the text that a scan would extract from files.",
     "retry": "Give failed or quarantined documents three more attempts.",
     "redo": "Redo documents that are outdated or that OCR can now read.",

@@ -73,7 +73,7 @@ def test_quotes_in_a_wrong_form_cost_no_answer(quotes: Any) -> None:
 
 
 def test_a_missing_value_needs_no_quote() -> None:
-    values = {"payee": None, "amount": None, "currency": None, "due": None, "items": []}
+    values: dict[str, Any] = {"payee": None, "amount": None, "currency": None, "due": None, "items": []}
     assert unsupported(values, quotes={}) == ()
 
 

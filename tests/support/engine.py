@@ -1,9 +1,11 @@
 """The engine with a real stand-in router and a real ledger. Only waits are shortened, with SQL."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from dagster_offload.drain import DrainSummary, run_drain
 from dagster_offload.engine.extract import run_extraction
@@ -12,6 +14,7 @@ from dagster_offload.engine.scan import ScanReport, scan
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import StageCounts
 from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.catalog import recipes
@@ -81,3 +84,17 @@ class Engine(Bench):
                 return
             self.sql("select pg_sleep(0.02)")
         raise TimeoutError(query)
+
+
+@pytest.fixture
+def engine(ledger_url: str, router: Router, tmp_path: Path) -> Iterator[Engine]:
+    with Ledger(ledger_url) as ledger:
+        engine = Engine(ledger, router, tmp_path)
+        deep = engine.settings().slots.deep
+        assert deep is not None
+        ledger.run(slots.register, deep)
+        try:
+            yield engine
+        finally:
+            router.set(hold=False)
+            engine.pool.shutdown()

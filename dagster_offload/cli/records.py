@@ -1,0 +1,189 @@
+"""`dagster-offload records`: show the records, or write them in the formats people use."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dagster_offload.cli.exits import Refusal
+from dagster_offload.cli.options import document_key, home_option, json_option, no_such_document
+
+if TYPE_CHECKING:
+    from dagster_offload.ledger.core.database import Ledger
+    from dagster_offload.records import Query
+    from dagster_offload.settings import Settings
+
+FORMATS = ("table", "jsonl", "csv", "parquet", "html", "md")
+MOST_ROWS = 200  # of a table on a terminal
+
+
+@click.command("records")
+@click.argument("document", required=False)
+@click.option(
+    "--where",
+    "where",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Only records whose field has this value. Repeatable.",
+)
+@click.option(
+    "--state", "states", multiple=True, metavar="STATE", help="Only documents in this state: done, failed, deferred ..."
+)
+@click.option(
+    "--changed-since", metavar="WHEN", help="Only documents that changed since an age (2d), a date or a time."
+)
+@click.option("--search", metavar="WORDS", help="Only documents in which all these words occur, or parts of them.")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Default: table, or what the name of --out says.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="PATH", help="File to write; for md a folder of notes.")
+@click.option("--text", "with_text", is_flag=True, help="Also give the document's text (jsonl, or one DOCUMENT).")
+@home_option
+@json_option
+def command(
+    document: str | None,
+    *,
+    where: tuple[str, ...],
+    states: tuple[str, ...],
+    changed_since: str | None,
+    search: str | None,
+    form: str | None,
+    out: Path | None,
+    with_text: bool,
+    as_json: bool,
+) -> None:
+    """Show the records, or write them to a file. With DOCUMENT: everything about one document.
+
+    A condition compares with =, !=, >, >=, <, <= or ~ (contains). Fields of your own stages are STAGE.FIELD. A folder of
+    notes (md) is brought up to date: notes that did not change are not touched, and those of documents that are gone are
+    removed.
+
+    \b
+    dagster-offload records --where category=invoice --where 'payment.amount>=100'
+    dagster-offload records --search "heat pump" --format jsonl
+    dagster-offload records --out records.csv
+    dagster-offload records --format md --out ~/Notes/documents
+    dagster-offload records letters/landlord.pdf --text
+    """
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.records import Query
+    from dagster_offload.settings import load_settings
+
+    settings = load_settings()
+    query = Query(where, states, changed_since, search)
+    query.selection(settings)  # a wrong condition is refused before anything starts
+    chosen = _format(form, out)
+    with open_ledger(settings) as ledger:
+        if document is not None:
+            _one(settings, ledger, document, with_text=with_text, as_json=as_json)
+        elif chosen == "table" or as_json:
+            _show(settings, ledger, query, as_json=as_json)
+        else:
+            _write(settings, ledger, query, chosen, out, with_text=with_text)
+
+
+def _format(form: str | None, out: Path | None) -> str:
+    """The format: as given, else by the file's name, else a table."""
+    if form is None and out is not None:
+        form = out.suffix.removeprefix(".").lower()
+        if form not in FORMATS:
+            raise click.BadParameter(f"{out} does not say the format: add --format jsonl, csv, parquet, html or md")
+    if form == "table" and out is not None:
+        raise click.BadParameter("a table is for the terminal: choose another --format for --out")
+    if form in ("parquet", "md") and out is None:
+        raise click.BadParameter(f"{form} needs --out")
+    return form or "table"
+
+
+def _show(settings: "Settings", ledger: "Ledger", query: "Query", *, as_json: bool) -> None:
+    from itertools import islice
+
+    from dagster_offload.cli.console import table, to_terminal
+    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.records.reading import stream
+
+    found = stream(settings, ledger, query)
+    if as_json:
+        print_json({"records": list(found)})
+        return
+    rows = table("document", "state", "class", "title and summary")
+    shown = 0
+    for record in islice(found, MOST_ROWS):
+        text = " ".join(f"{record['title'] or ''}: {record['summary'] or ''}".strip(": ").split())
+        rows.add_row(record["document"], _state(record), record["category"] or "", text or record["reason"] or "")
+        shown += 1
+    if not shown:
+        click.echo("no document matches")
+        return
+    to_terminal(rows)
+    if next(found, None) is not None:
+        click.echo(f"The first {MOST_ROWS} are shown. To see all: --format jsonl, or --out FILE.")
+
+
+def _state(record: dict[str, Any]) -> str:
+    outcome = record["outcome"]
+    return str(record["state"]) if outcome in (None, "ok") else f"{record['state']} ({outcome})"
+
+
+def _write(
+    settings: "Settings", ledger: "Ledger", query: "Query", form: str, out: Path | None, *, with_text: bool
+) -> None:
+    from dagster_offload.records import export
+    from dagster_offload.records.columns import columns
+    from dagster_offload.records.reading import stream
+
+    records = stream(settings, ledger, query, with_text=with_text and form == "jsonl")
+    every = columns(settings)
+    if out is None:
+        export.write_text(records, every, form, sys.stdout)
+        return
+    out = out.expanduser()
+    if form == "md":
+        done = export.write_notes(records, every, out, settings.library)
+        click.echo(f"{done.records} notes in {out}: {done.written} written, {done.removed} removed")
+        return
+    done = export.write_file(records, every, form, out)
+    click.echo(f"{done.records} records written to {out}", err=True)
+
+
+def _one(settings: "Settings", ledger: "Ledger", document: str, *, with_text: bool, as_json: bool) -> None:
+    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.ledger.reports import status
+    from dagster_offload.records import Query
+    from dagster_offload.records.reading import stream
+
+    key = document_key(settings.library, document)
+    record = next(stream(settings, ledger, Query(documents=[key]), with_text=with_text), None)
+    if record is None:
+        raise Refusal(f"no such document: {no_such_document(key, ledger.run(status.unusable_names))}")
+    if as_json:
+        print_json(record)
+    else:
+        _print(record)
+
+
+def _print(record: dict[str, Any]) -> None:
+    """One document on one screen: a line a field, own stages below their names, each value with its quote."""
+    from dagster_offload.cli.formatting import say
+
+    text = record.pop("text", None)
+    for name, value in record.items():
+        if isinstance(value, dict):
+            click.echo(f"\n{name}")
+            quotes = value.get("quotes") or {}
+            for field, entry in value.items():
+                if field != "quotes":
+                    quote = quotes.get(field)
+                    words = f'   "{quote["text"]}"' if isinstance(quote, dict) else ""
+                    say(f"  {field:<18} {_shown(entry)}{words}")
+        elif value is not None:
+            say(f"{name:<20} {_shown(value)}")
+    if text is not None:
+        click.echo()
+        say(text)
+    click.echo("\nHistory: dagster-offload explain DOCUMENT")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(str(entry) for entry in value)
+    return str(value)

@@ -1,0 +1,125 @@
+"""The columns of a record: the built-in stages' fields by their own names, others as `stage.field`. Pure."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.ledger.reports.records import DocumentRecord
+from dagster_offload.settings import Settings
+from dagster_offload.stages.catalog import stage_graph
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
+from dagster_offload.stages.quotes import UNSUPPORTED
+from dagster_offload.text.plain_text import escaped
+
+# Columns of every record: those of the document, then those of its stages, then how they were made.
+DOCUMENT_COLUMNS = ("document", "path", "state", "reason", "outcome")
+LAST_COLUMNS = ("served_model", "updated_at")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. `type` is string, number, integer, boolean, date, datetime or json (a list or an object)."""
+
+    name: str
+    type: str
+    stage: str | None = None
+    field: str | None = None
+
+
+BUILT_IN_COLUMNS = (
+    Column("category", "string", CLASSIFY, "category"),
+    Column("confidence", "number", CLASSIFY, "confidence"),
+    Column("language", "string", SUMMARIZE, "language"),
+    Column("title", "string", SUMMARIZE, "title"),
+    Column("summary", "string", SUMMARIZE, "summary"),
+    Column("key_points", "json", SUMMARIZE, "key_points"),
+)
+
+_TYPES = {"enum": "string", "list": "json", "object": "json"}
+
+
+def columns(settings: Settings) -> tuple[Column, ...]:
+    """All columns of this pipeline's records, in order."""
+    own = [
+        Column(f"{stage}.{name}", kind, stage, name)
+        for stage in stage_graph(settings).names
+        if stage in settings.stages
+        for name, kind in _own_fields(settings, stage)
+    ]
+    first = [Column(name, "string") for name in DOCUMENT_COLUMNS]
+    return (*first, *BUILT_IN_COLUMNS, *own, Column("served_model", "string"), Column("updated_at", "datetime"))
+
+
+def _own_fields(settings: Settings, stage: str) -> list[tuple[str, str]]:
+    spec = settings.stages[stage]
+    fields = [(field.name, _TYPES.get(field.type, field.type)) for field in spec.answer]
+    return [*fields, (UNSUPPORTED, "json")] if spec.quotes else fields
+
+
+def column_named(settings: Settings, name: str) -> Column:
+    """The column of a stage's field. Raises `SettingsError` with the nearest name."""
+    known = {column.name: column for column in columns(settings) if column.stage is not None}
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise SettingsError(f"records have no field {name!r}{hint}: use one of {', '.join(known)}")
+    return known[name]
+
+
+def as_record(found: DocumentRecord, settings: Settings, *, with_text: bool = False) -> dict[str, Any]:
+    """A document's record as one object: the built-in fields by name, each own stage's record under the stage's name."""
+    extract, last = found.stages.get(EXTRACT), _last_answered(found)
+    record: dict[str, Any] = {
+        "document": found.document,
+        "path": found.document if settings.library is None else str(settings.library / found.document),
+        "state": found.state,
+        "reason": found.reason,
+        "outcome": None if extract is None else extract.outcome,
+    }
+    for column in BUILT_IN_COLUMNS:
+        record[column.name] = _field(found, column)
+    record["language"] = record["language"] or _field(found, Column("language", "string", CLASSIFY, "language"))
+    for stage in stage_graph(settings).names:
+        if stage in settings.stages:
+            record[stage] = found.stages[stage].value if stage in found.stages else None
+    record["served_model"] = None if last is None else last.served_model
+    record["updated_at"] = None if found.changed_at is None else found.changed_at.isoformat()
+    return record | ({"text": found.text} if with_text else {})
+
+
+def _last_answered(found: DocumentRecord) -> Any:
+    answered = [stage for stage in found.stages.values() if stage.served_model is not None and stage.at is not None]
+    return max(answered, key=lambda stage: stage.at, default=None)  # type: ignore[arg-type,return-value]
+
+
+def _field(found: DocumentRecord, column: Column) -> Any:
+    stage = found.stages.get(column.stage or "")
+    return None if stage is None or stage.value is None else stage.value.get(column.field or "")
+
+
+def flat(record: Mapping[str, Any], every: tuple[Column, ...]) -> dict[str, Any]:
+    """A record as one value a column. Dates are `date` and `datetime`, lists and objects stay as they are.
+
+    Names of files are escaped: answers were cleaned before they were stored, but a name may hold any character.
+    """
+    return {column.name: _typed(_cell(record, column), column.type) for column in every}
+
+
+def _cell(record: Mapping[str, Any], column: Column) -> Any:
+    if column.stage is None:
+        value = record.get(column.name)
+        return escaped(value) if isinstance(value, str) else value
+    if column.name in record:
+        return record[column.name]
+    return (record.get(column.stage) or {}).get(column.field)
+
+
+def _typed(value: Any, kind: str) -> Any:
+    if isinstance(value, str) and kind == "date":
+        return date.fromisoformat(value)
+    if isinstance(value, str) and kind == "datetime":
+        return datetime.fromisoformat(value)
+    return value

@@ -1,0 +1,119 @@
+"""Read records: what a person asks for becomes a selection, and the documents are read page by page."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.ledger.reports import records
+from dagster_offload.ledger.reports.records import STATES, Condition, Selection
+from dagster_offload.records.columns import as_record, column_named
+from dagster_offload.settings import Settings, load_settings
+
+DOCUMENTS_A_PAGE = 500
+
+_CONDITION = re.compile(r"\s*([^=<>!~]+?)\s*(>=|<=|!=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
+_AGE = re.compile(r"(\d+)\s*(m|h|d|w)")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a person asks for, as typed.
+
+    `where`: conditions such as `category=invoice` or `payment.amount>=100`, all of which must hold. `state`: states of
+    documents. `changed_since`: a date, a time, or an age such as `2d`. `search`: words that must all occur.
+    """
+
+    where: Sequence[str] = ()
+    state: Sequence[str] = ()
+    changed_since: str | None = None
+    search: str | None = None
+    documents: Sequence[str] | None = None
+
+    def selection(self, settings: Settings) -> Selection:
+        """The selection for the ledger. Raises `SettingsError`, which names the part that is wrong."""
+        unknown = [state for state in self.state if state not in STATES]
+        if unknown:
+            raise SettingsError(f"there is no state {unknown[0]!r}: use one of {', '.join(STATES)}")
+        return Selection(
+            conditions=tuple(_condition(written, settings) for written in self.where),
+            states=tuple(self.state),
+            changed_since=None if self.changed_since is None else _moment(self.changed_since),
+            words=tuple((self.search or "").split()),
+            documents=None if self.documents is None else tuple(self.documents),
+        )
+
+
+def _condition(written: str, settings: Settings) -> Condition:
+    found = _CONDITION.fullmatch(written)
+    if found is None:
+        raise SettingsError(f"{written!r} is not a condition: write FIELD=VALUE, such as category=invoice")
+    name, operator, value = found.groups()
+    column = column_named(settings, name)
+    assert column.stage is not None  # noqa: S101 - for the type checker: `column_named` returns fields of stages
+    assert column.field is not None  # noqa: S101
+    is_number = column.type in ("number", "integer") and operator != "~"
+    if is_number and not re.fullmatch(r"-?\d+(\.\d+)?", value):
+        raise SettingsError(f"{written!r}: {name} is a number, and {value!r} is not")
+    if column.type == "boolean" and operator in ("=", "!="):
+        raise SettingsError(f"{written!r}: {name} is true or false: write {name}~true or {name}~false")
+    return Condition(column.stage, column.field, operator, value, is_number)  # type: ignore[arg-type]
+
+
+def _moment(written: str) -> datetime:
+    age = _AGE.fullmatch(written.strip())
+    if age is not None:
+        return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
+    try:
+        moment = datetime.fromisoformat(written.strip())
+    except ValueError:
+        raise SettingsError(
+            f"{written!r} is not a time: write an age (30m, 12h, 2d, 1w), a date (2026-03-04) or an ISO 8601 time"
+        ) from None
+    return moment if moment.tzinfo is not None else moment.astimezone()
+
+
+def read(
+    *,
+    where: Sequence[str] = (),
+    state: Sequence[str] = (),
+    changed_since: str | datetime | date | None = None,
+    search: str | None = None,
+    with_text: bool = False,
+    home: Path | str | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the records of a home's documents in the order of their keys, read page by page.
+
+    `home` is the folder of OFFLOAD_HOME; None reads it from the settings. Each record is one object: see `columns`.
+    Raises `SettingsError` for a field or a state that does not exist, and `LedgerUnavailable`.
+    """
+    settings = load_settings(**({} if home is None else {"home": home}))
+    since = changed_since.isoformat() if isinstance(changed_since, date) else changed_since
+    query = Query(where, state, since, search)
+    query.selection(settings)  # a mistake is raised at the call, not at the first record
+    return _read(settings, query, with_text=with_text)
+
+
+def _read(settings: Settings, query: Query, *, with_text: bool) -> Iterator[dict[str, Any]]:
+    with ExitStack() as stack:
+        yield from stream(settings, stack.enter_context(open_ledger(settings)), query, with_text=with_text)
+
+
+def stream(settings: Settings, ledger: Ledger, query: Query, *, with_text: bool = False) -> Iterator[dict[str, Any]]:
+    """The records of an open ledger. Memory grows by 8 bytes a document."""
+    ids = ledger.run(records.select, query.selection(settings))
+    for start in range(0, len(ids), DOCUMENTS_A_PAGE):
+        page = ledger.run(_page, ids[start : start + DOCUMENTS_A_PAGE], with_text=with_text)
+        for found in page:
+            yield as_record(found, settings, with_text=with_text)
+
+
+def _page(cur: Any, ids: Sequence[int], *, with_text: bool) -> list[records.DocumentRecord]:
+    return list(records.read(cur, ids, with_text=with_text))

@@ -1,0 +1,57 @@
+"""`records` and `psql`: what a person reads, and what scripts get."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.simulator import Router
+from tests.support.cli import Call
+
+
+@pytest.fixture
+def answered(call: Call, library: Path, with_ledger: str, router: Router, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A library of two documents with records."""
+    monkeypatch.setenv("OFFLOAD_DEEP_URL", router.url)
+    monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "qwen-macbook")
+    for command in ("scan", "drain"):
+        call(command)
+    return library
+
+
+def test_records_are_a_table_a_csv_and_json(call: Call, answered: Path) -> None:
+    table = call("records")
+    assert table.exit_code == 0
+    assert "letter.txt" in table.output
+    rows = list(csv.DictReader(io.StringIO(call("records", "--format", "csv").output)))
+    assert [row["document"] for row in rows] == ["letter.txt", "minutes.md"]
+    both = json.loads(call("records", "--json").output)["records"]
+    assert [record["document"] for record in both] == ["letter.txt", "minutes.md"]
+
+
+def test_one_document_is_shown_by_its_key_or_its_path(call: Call, answered: Path) -> None:
+    shown = call("records", str(answered / "letter.txt"), "--text")
+    assert "Ada Lovelace" in shown.output
+    assert json.loads(call("records", "letter.txt", "--json").output)["document"] == "letter.txt"
+
+
+def test_a_document_that_does_not_exist_is_refused(call: Call, answered: Path) -> None:
+    missing = call("records", "nowhere.txt")
+    assert missing.exit_code == 2
+    assert "no such document: nowhere.txt" in missing.output
+
+
+def test_the_name_of_the_file_says_the_format(call: Call, answered: Path, tmp_path: Path) -> None:
+    assert call("records", "--out", str(tmp_path / "r.csv")).exit_code == 0
+    assert (tmp_path / "r.csv").read_text().startswith("document,path,state")
+    unclear = call("records", "--out", str(tmp_path / "r.xyz"))
+    assert unclear.exit_code == 2
+    assert "add --format" in unclear.output
+
+
+def test_a_wrong_condition_is_refused_with_the_nearest_field(call: Call, with_ledger: str) -> None:
+    refused = call("records", "--where", "categori=invoice")
+    assert refused.exit_code == 2
+    assert "did you mean 'category'?" in refused.output
