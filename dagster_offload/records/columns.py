@@ -38,8 +38,6 @@ BUILT_IN_COLUMNS = (
     Column("key_points", "json", SUMMARIZE, "key_points"),
 )
 
-_TYPES = {"enum": "string", "list": "json", "object": "json"}
-
 
 def columns(settings: Settings) -> tuple[Column, ...]:
     """All columns of this pipeline's records, in order."""
@@ -55,7 +53,7 @@ def columns(settings: Settings) -> tuple[Column, ...]:
 
 def _own_fields(settings: Settings, stage: str) -> list[tuple[str, str]]:
     spec = settings.stages[stage]
-    fields = [(field.name, _TYPES.get(field.type, field.type)) for field in spec.answer]
+    fields = [(field.name, field.column_type) for field in spec.answer]
     return [*fields, (UNSUPPORTED, "json")] if spec.quotes else fields
 
 

@@ -47,6 +47,11 @@ class Field:
     max_items: int | None = None
     is_canonical: bool = False  # the model is offered the values that other documents have
 
+    @property
+    def column_type(self) -> str:
+        """The type of the field as a column: string, number, integer, boolean, date, datetime or json."""
+        return {"enum": "string", "list": "json", "object": "json"}.get(self.type, self.type)
+
 
 class FieldError(ValueError):
     """A field that is written wrongly. `path` leads to it: ("items", "price")."""

@@ -60,6 +60,7 @@ def test_an_own_stage_runs_in_a_drain_and_gives_a_typed_record_with_quotes(own: 
     assert row["value"]["unsupported"] == []
 
 
+@pytest.mark.rule("stage-1")
 def test_a_stage_whose_condition_is_not_met_makes_no_call(own: Engine) -> None:
     own.extracted("letter.txt", texts={"letter.txt": LETTER})
     assert own.drain().done == 1
@@ -68,6 +69,7 @@ def test_a_stage_whose_condition_is_not_met_makes_no_call(own: Engine) -> None:
     assert own.counts("payment").done == 1
 
 
+@pytest.mark.rule("stage-2")
 def test_a_document_is_read_once_although_a_stage_becomes_due_by_its_answers(own: Engine) -> None:
     keys = [f"{n}.txt" for n in range(4)]
     own.extracted(*keys, texts={key: f"{key} {INVOICE}" for key in keys})
@@ -76,6 +78,7 @@ def test_a_document_is_read_once_although_a_stage_becomes_due_by_its_answers(own
     assert own.router.log()["read_ratio"] <= 1.15
 
 
+@pytest.mark.rule("stage-1")
 def test_a_changed_answer_decides_the_condition_again(own: Engine) -> None:
     own.extracted("a.txt", texts={"a.txt": f"{LETTER} The amount of 3 EUR includes VAT."})
     own.drain()
@@ -97,6 +100,7 @@ def test_a_stage_that_reads_a_record_gets_the_record_and_not_the_document(engine
     assert last["document"] not in {entry["document"] for entry in engine.router.completions()[:-1]}
 
 
+@pytest.mark.rule("stage-4")
 def test_an_added_stage_gets_items_for_the_documents_that_exist_in_batches(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +137,7 @@ def test_a_run_of_one_document_gets_a_stage_that_was_added_and_what_it_needs(eng
     assert engine.item("b.txt", CLASSIFY)["state"] == "pending"
 
 
+@pytest.mark.rule("stage-4")
 def test_a_removed_stage_keeps_its_results_and_an_identical_one_costs_no_call(own: Engine) -> None:
     own.extracted("a.txt", texts={"a.txt": INVOICE})
     own.drain()
@@ -194,6 +199,7 @@ def test_a_value_that_its_quote_does_not_state_gets_one_more_question_and_is_mar
     assert len(own.router.completions()) == 4
 
 
+@pytest.mark.rule("stage-3")
 def test_a_required_quote_drops_the_value_that_it_does_not_state(engine: Engine) -> None:
     use(engine, payment={**PAYMENT, "quotes": "required"})
     engine.router.set(answers="invented")
@@ -203,6 +209,7 @@ def test_a_required_quote_drops_the_value_that_it_does_not_state(engine: Engine)
     assert (value["amount"], value["currency"], value["unsupported"]) == (None, "EUR", ["amount"])
 
 
+@pytest.mark.rule("stage-3")
 def test_every_invented_value_is_marked_and_no_true_one(own: Engine) -> None:
     keys = [f"{n}.txt" for n in range(30)]
     own.extracted(

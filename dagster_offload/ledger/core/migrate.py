@@ -4,28 +4,35 @@ The numbered files of `ledger/migrations` create tables; each is applied once. T
 triggers and views; all are applied again whenever any of them changes."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.ledger.reports import views
+from dagster_offload.ledger.reports.views import ViewField
 from dagster_offload.postgres.owners import refuse_foreign_objects
 from dagster_offload.stages.graph import StageGraph
 
 
-def migrate(ledger: Ledger, graph: StageGraph) -> None:
-    """Bring the schema and the stages up to date, one process at a time. Raises `LedgerUnavailable`."""
-    ledger.run(_migrate, ledger.schema, graph)
+def migrate(ledger: Ledger, graph: StageGraph, fields: Mapping[str, Sequence[ViewField]] | None = None) -> None:
+    """Bring the schema, the stages and their views up to date, one process at a time. Raises `LedgerUnavailable`.
+
+    `fields` are those of the stages that get a view.
+    """
+    ledger.run(_migrate, ledger.schema, graph, fields or {})
 
 
-def _migrate(cur: Cursor, schema: str, graph: StageGraph) -> None:
+def _migrate(cur: Cursor, schema: str, graph: StageGraph, fields: Mapping[str, Sequence[ViewField]]) -> None:
     cur.execute("select pg_advisory_xact_lock(hashtext('migrate ' || %s))", [schema])
     cur.execute(f"create schema if not exists {schema}".encode())
     refuse_foreign_objects(cur, schema)
     _make_steps(cur)
     _apply_sql(cur)
     stages.replace(cur, graph)
+    views.replace(cur, fields)
 
 
 def _make_steps(cur: Cursor) -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA, Ledger
 from dagster_offload.ledger.core.migrate import migrate
+from dagster_offload.ledger.reports import views
 from dagster_offload.postgres import ensure_postgres
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import stage_graph
@@ -22,8 +23,16 @@ def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Le
             ensure_postgres(settings)
 
     with Ledger(ensure_postgres(settings), schema, revive=revive) as ledger:
-        migrate(ledger, stage_graph(settings))
+        migrate(ledger, stage_graph(settings), _fields_of_stages(settings))
         yield ledger
+
+
+def _fields_of_stages(settings: Settings) -> dict[str, list[views.ViewField]]:
+    """The fields of each own stage, for its view."""
+    return {
+        name: [views.ViewField(field.name, field.column_type) for field in spec.answer]
+        for name, spec in settings.stages.items()
+    }
 
 
 @contextmanager

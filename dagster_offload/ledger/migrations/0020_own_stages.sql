@@ -9,3 +9,8 @@ alter table stages
 alter table results drop constraint results_outcome_check;
 alter table results add constraint results_outcome_check
     check (outcome in ('ok', 'empty', 'no_text', 'needs_ocr', 'not_applicable')) not valid;
+
+create table applied_views (                  -- the fields for which ledger/reports/views.py made its views; one row
+    digest text not null,
+    applied_at timestamptz not null default clock_timestamp()
+);

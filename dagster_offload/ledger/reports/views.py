@@ -1,0 +1,87 @@
+"""One view a stage with typed columns, for people and their tools: `record_payment (document, amount numeric, due date)`.
+
+The views belong to this program: they are made anew when a stage's fields change.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from dagster_offload.ledger.core.database import Cursor
+
+PREFIX = "record_"
+
+# The type of a column, and how it is read from a record. A value of another form (of an older prompt) is null.
+_NUMBER = "case when jsonb_typeof(r.value -> {name}) = 'number' then (r.value -> {name})::numeric end"
+_TEXT = "r.value ->> {name}"
+_READ = {
+    "string": _TEXT,
+    "number": _NUMBER,
+    "integer": _NUMBER,
+    "boolean": "case when jsonb_typeof(r.value -> {name}) = 'boolean' then (r.value -> {name})::boolean end",
+    "date": "case when r.value ->> {name} ~ '^\\d{{4}}-\\d{{2}}-\\d{{2}}$' then (r.value ->> {name})::date end",
+    "datetime": "case when r.value ->> {name} ~ '^\\d{{4}}-\\d{{2}}-\\d{{2}}T' then (r.value ->> {name})::timestamptz end",
+    "json": "r.value -> {name}",
+}
+
+
+@dataclass(frozen=True)
+class ViewField:
+    """A column of a view. `type` is string, number, integer, boolean, date, datetime or json."""
+
+    name: str
+    type: str
+
+
+def replace(cur: Cursor, stages: Mapping[str, Sequence[ViewField]]) -> None:
+    """Make the views of these stages, and remove those of stages that are gone. Writes nothing if nothing changed.
+
+    A view that somebody's own view depends on is kept as it is until that one is dropped.
+    """
+    digest = hashlib.sha256(repr(sorted((name, tuple(fields)) for name, fields in stages.items())).encode()).hexdigest()
+    cur.execute("select from applied_views where digest = %s", [digest])
+    if cur.rowcount:
+        return
+    cur.execute(
+        "select viewname from pg_views where schemaname = current_schema() and starts_with(viewname, %s)", [PREFIX]
+    )
+    wanted = {PREFIX + name: (name, fields) for name, fields in stages.items()}
+    for view in {row["viewname"] for row in cur.fetchall()} | wanted.keys():
+        try:
+            with cur.connection.transaction():
+                cur.execute(sql.SQL("drop view if exists {}").format(sql.Identifier(view)))
+                if view in wanted:
+                    cur.execute(_definition(view, *wanted[view]))
+        except psycopg.errors.DependentObjectsStillExist:
+            continue
+    cur.execute("delete from applied_views")
+    cur.execute("insert into applied_views (digest) values (%s)", [digest])
+
+
+def _definition(view: str, stage: str, fields: Sequence[ViewField]) -> sql.Composed:
+    columns = [
+        sql.SQL(_READ[field.type]).format(name=sql.Literal(field.name)) + sql.SQL(" as ") + sql.Identifier(field.name)
+        for field in fields
+    ]
+    return sql.SQL(
+        "create view {view} as select d.key as {document}, {columns}, i.outcome as {outcome}, "
+        "r.served_model as {model}, r.created_at as {at} "
+        "from documents d join work_items i using (document_id) join results r using (result_id) "
+        "where d.is_present and i.stage = {stage} and i.state = 'done'"
+    ).format(
+        view=sql.Identifier(view),
+        columns=sql.SQL(", ").join(columns),
+        stage=sql.Literal(stage),
+        **{name: sql.Identifier(_free(name, fields)) for name in ("document", "outcome", "model", "at")},
+    )
+
+
+def _free(name: str, fields: Sequence[ViewField]) -> str:
+    """A column name of ours that no field has: a field called `document` makes ours `document_`."""
+    taken = {field.name for field in fields}
+    while name in taken:
+        name += "_"
+    return name
