@@ -51,6 +51,16 @@ def others_may_write(status: os.stat_result, user: Me) -> str | None:
     return None
 
 
+def others_may_read(status: os.stat_result, user: Me) -> str | None:
+    """Describe who other than the owner may read the file; None if no one may."""
+    if status.st_mode & stat.S_IROTH:
+        return "can be read by everybody"
+    is_private = status.st_gid == 0 or status.st_gid == user.private_group
+    if status.st_mode & stat.S_IRGRP and not is_private:
+        return f"can be read by the group {_group_name(status.st_gid)}"
+    return None
+
+
 def why_unsafe_for_code(folder: Path, user: Me) -> str | None:
     """Why another user could replace a private folder created in `folder`; None if no one could.
 

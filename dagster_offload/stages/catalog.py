@@ -27,15 +27,15 @@ class LLMStage:
     options: RequestOptions
     parse: Callable[[str], BaseModel]  # raises UnusableAnswer
     prompt_version: int
-    primary_may_do_it: bool = False  # true if the owner lists it in `any_stages`
+    primary_may_do_it: bool = False  # true if its setting `slots` is `any`
     # How the stage reads a long document to its end. None: it reads only the beginning.
     whole: WholeReading | None = None
 
 
 def llm_stages(settings: Settings) -> dict[str, LLMStage]:
     """Return the LLM stages by name, in declared order, with the owner's classes, language and slot choices."""
-    any_stages = {name.strip() for name in settings.any_stages.split(",") if name.strip()}
-    classes = classify.class_names(settings.classes)
+    configured = settings.stages
+    classes = classify.class_names(configured.classify.classes)
     stages = (
         LLMStage(
             name=CLASSIFY,
@@ -43,7 +43,7 @@ def llm_stages(settings: Settings) -> dict[str, LLMStage]:
             options=classify.options(classes),
             parse=lambda text: classify.parse(text, classes),
             prompt_version=classify.PROMPT_VERSION,
-            primary_may_do_it=CLASSIFY in any_stages,
+            primary_may_do_it=configured.classify.slots == "any",
         ),
         LLMStage(
             name=SUMMARIZE,
@@ -51,7 +51,7 @@ def llm_stages(settings: Settings) -> dict[str, LLMStage]:
             options=summarize.options(),
             parse=summarize.parse,
             prompt_version=summarize.PROMPT_VERSION,
-            primary_may_do_it=SUMMARIZE in any_stages,
+            primary_may_do_it=configured.summarize.slots == "any",
             whole=summarize.whole_reading(settings.language),
         ),
     )
