@@ -12,6 +12,7 @@ from dagster_offload.errors import DrainRefused
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.ledger.core.pipelines import refuse_other_pipeline
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import usage
@@ -22,6 +23,7 @@ from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import DRAIN_STAGES
+from dagster_offload.stages.pipeline import pipeline_of
 
 ALL = "all"
 
@@ -83,8 +85,9 @@ def run_drain(
     run_id: str | None = None,
     on_progress: Progress | None = None,
 ) -> DrainSummary:
-    """Run a drain with an open ledger. The job and the CLI call this."""
+    """Run a drain with an open ledger. The job and the CLI call this. Raises `DrainRefused` and `OtherPipeline`."""
     deep, stages = check_drain(settings, stage)
+    ledger.run(refuse_other_pipeline, pipeline_of(settings))
     ledger.run(slots.register, deep, recipes(settings))
     with Worker(ledger, "drain", stages, run_id) as worker, ledger_executor() as pool:
         return run_stoppable(

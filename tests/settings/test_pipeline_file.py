@@ -65,6 +65,7 @@ retry_after_minutes: 5
     assert (settings.language, settings.retry_after_minutes) == ("no", 5)
 
 
+@pytest.mark.rule("pipeline-2")
 def test_options_override_the_environment_then_dotenv_then_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     written(SLOT)
     assert deep_model(load_settings()) == "from-file"
@@ -180,6 +181,7 @@ def test_a_file_that_is_not_utf8_is_refused_with_the_line() -> None:
         load_settings()
 
 
+@pytest.mark.rule("pipeline-3")
 def test_a_file_that_others_may_write_is_refused() -> None:
     file = written("language: ko", mode=0o602)
     with pytest.raises(SettingsError, match="can be written by everybody, so another user can choose your settings"):

@@ -1,0 +1,83 @@
+"""One home, one pipeline: a process whose recipes differ from those of the running `up` refuses before it writes."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from dagster_offload.engine.wake import decide_drain
+from dagster_offload.errors import OtherPipeline
+from dagster_offload.ledger.core.pipelines import announce, running_pipelines
+from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.stages.pipeline import pipeline_of
+from tests.support.engine import Engine
+
+WRITTEN = "select count(*) as n, max(changed_at) as last, (select fingerprint from slots) as slot from work_items"
+
+
+@pytest.fixture
+def up(engine: Engine) -> Iterator[Worker]:
+    """An `up` with the classes `invoice` and `letter`."""
+    with Worker(engine.ledger, "up") as worker:
+        engine.ledger.run(
+            announce, worker.id, pipeline_of(engine.settings(classes="invoice,letter")), "/own/offload.yaml"
+        )
+        yield worker
+
+
+@pytest.mark.rule("pipeline-1")
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda engine: engine.drain(classes="tax"),
+        lambda engine: engine.run("a.txt", classes="tax"),
+        lambda engine: decide_drain(engine.settings(classes="tax"), engine.ledger),
+    ],
+    ids=["drain", "run over chosen documents", "sensor"],
+)
+def test_a_door_with_other_recipes_refuses_before_it_writes(
+    engine: Engine, up: Worker, door: Callable[[Engine], object]
+) -> None:
+    engine.texts("a.txt")
+    before = engine.sql(WRITTEN)
+    with pytest.raises(OtherPipeline) as refused:
+        door(engine)
+    assert "classify: stages.classify.classes is tax here and invoice, letter there" in str(refused.value)
+    assert "/own/offload.yaml" in str(refused.value)
+    assert "summarize" not in str(refused.value)
+    assert engine.sql(WRITTEN) == before
+    assert engine.asked() == []
+
+
+def test_a_door_with_the_same_recipes_works_beside_the_running_up(engine: Engine, up: Worker) -> None:
+    engine.texts("a.txt")
+    assert engine.drain(classes="invoice, letter").done == 1
+
+
+def test_after_the_end_of_up_another_pipeline_works(engine: Engine) -> None:
+    engine.texts("a.txt")
+    with Worker(engine.ledger, "up") as worker:
+        engine.ledger.run(announce, worker.id, pipeline_of(engine.settings(classes="invoice")), None)
+    assert engine.drain(classes="tax").done == 1
+
+
+def test_an_up_that_was_killed_refuses_nothing(engine: Engine, up: Worker) -> None:
+    engine.texts("a.txt")
+    engine.sql("update workers set boot_id = 'before the power cut' where kind = 'up'")
+    assert engine.ledger.run(running_pipelines) == []
+    assert engine.drain(classes="tax").done == 1
+
+
+def test_a_scan_of_another_library_is_refused_while_up_runs(engine: Engine, up: Worker) -> None:
+    engine.library = engine.library.parent / "another"
+    engine.library.mkdir()
+    engine.options["library"] = engine.library
+    with pytest.raises(OtherPipeline, match="another: use one library for one home"):
+        engine.scan()
+
+
+def test_an_announcement_can_change_and_name_a_problem(engine: Engine, up: Worker) -> None:
+    pipeline = pipeline_of(engine.settings(classes="tax"))
+    engine.ledger.run(announce, up.id, pipeline, "/own/offload.yaml", "3:5: there is no key")
+    (running,) = engine.ledger.run(running_pipelines)
+    assert (running.file, running.problem) == ("/own/offload.yaml", "3:5: there is no key")
+    assert running.pipeline.recipes == pipeline.recipes
