@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,13 @@ def _problems(error: ValidationError, tree: Tree) -> list[str]:
         else:
             where, message = _where(path, tree), fault["msg"].removeprefix("Value error, ")
         messages.setdefault(where, []).append(message)
-    return [f"{where}: {' or '.join(dict.fromkeys(found))}" for where, found in messages.items()]
+    return [f"{where}: {_alternatives(found)}" for where, found in messages.items()]
+
+
+def _alternatives(messages: Sequence[str]) -> str:
+    """The messages of a value of several types as one: `Input should be a valid integer or 'auto'`."""
+    first, *others = dict.fromkeys(messages)
+    return " or ".join((first, *(other.removeprefix("Input should be ") for other in others)))
 
 
 def _without_union_tags(location: tuple[int | str, ...], tree: Tree) -> tuple[int | str, ...]:
@@ -165,6 +171,7 @@ def leaf_of(word: str) -> Leaf:
     by_variable = {leaf.variable: leaf for leaf in BY_KEY.values()}
     if (leaf := by_word.get(word) or by_variable.get(word.upper())) is not None:
         return leaf
-    meant = nearest(word, [*by_word, *by_variable])
+    with_last_part = [dotted for dotted in by_word if dotted.endswith(f".{word}")]
+    meant = with_last_part[0] if with_last_part else nearest(word, [*by_word, *by_variable])
     hint = f"did you mean {meant}?" if meant else "`dagster-offload config show` lists the keys"
     raise SettingsError(f"there is no setting {word!r}: {hint}")

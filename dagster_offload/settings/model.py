@@ -64,7 +64,9 @@ def _body_as_text(value: Any) -> Any:
 
 Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | Literal["auto"]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
-Body = Annotated[SecretStr | None, BeforeValidator(_body_as_text), WithJsonSchema({"type": "object"})]
+Body = Annotated[
+    SecretStr | None, BeforeValidator(_body_as_text), WithJsonSchema({"type": ["object", "string", "null"]})
+]
 
 
 class Section(BaseModel):

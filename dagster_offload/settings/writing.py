@@ -8,13 +8,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ByteSize
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.util import load_yaml_guess_indent
 
 from dagster_offload.errors import SettingsError
+from dagster_offload.settings.editing import with_value
 from dagster_offload.settings.files import PipelineText, read_pipeline
 from dagster_offload.settings.leaves import LEAVES, Key, Leaf
 from dagster_offload.settings.loading import Loaded, read_edited
@@ -65,62 +63,32 @@ def _section_lines(values: Mapping[Key, Any], model: type[BaseModel], above: Key
             yield f"{indent}{key[-1]}:  # {field.description}\n"
             yield from _section_lines(values, kind, key)
         elif key in values:
-            yield f"{indent}{_line(key[-1], values[key])}  # {field.description}\n"
+            yield f"{indent}{key[-1]}: {one_line(values[key])}  # {field.description}\n"
         else:
             default = field.get_default(call_default_factory=True)
-            shown = "" if default is None or default == () else f" {_line('x', default)[3:]}"
+            shown = "" if default in (None, (), "") else f" {one_line(default)}"
             yield f"{indent}# {key[-1]}:{shown}  # {field.description}\n"
 
 
-def _line(key: str, value: Any) -> str:
-    """One `key: value` in YAML, quoted where needed."""
+def one_line(value: Any) -> str:
+    """The value as YAML in one line, quoted where needed."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = True
     yaml.width = 100_000
-    plain = _plain(value)
     out = StringIO()
-    yaml.dump({key: plain}, out)
-    return out.getvalue().strip().removeprefix("{").removesuffix("}")
+    yaml.dump({"x": as_yaml(value)}, out)
+    return out.getvalue().strip().removeprefix("{x: ").removesuffix("}")
 
 
-def _plain(value: Any) -> Any:
+def as_yaml(value: Any) -> Any:
+    """The value in the types of YAML. A size is written in MiB if that is exact, and a whole number without `.0`."""
     if isinstance(value, (tuple, list)):
-        return [_plain(each) for each in value]
-    return (
-        value
-        if type(value) in (bool, int, float, str, dict)
-        else (int(value) if isinstance(value, int) else str(value))
-    )
-
-
-def with_value(text: str, leaf: Leaf, value: Any) -> str:
-    """The text of a pipeline file with one value changed. Comments, order and indentation stay.
-
-    Raises `SettingsError` if the text is not a mapping.
-    """
-    try:
-        data, indent, offset = load_yaml_guess_indent(text or "{}")
-    except YAMLError as error:
-        raise SettingsError(f"the file is not YAML: {' '.join(str(error).split())}") from None
-    if not text.strip() or data is None:
-        data = CommentedMap()
-    section: Any = data
-    for name in leaf.key[:-1]:
-        if not isinstance(section, dict):
-            break
-        if section.get(name) is None:
-            section[name] = CommentedMap()
-        section = section[name]
-    if not isinstance(section, dict):
-        raise SettingsError(f"{leaf.dotted} cannot be set, because a key above it is not a section")
-    section[leaf.key[-1]] = _plain(value)
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 100_000
-    yaml.indent(mapping=2, sequence=indent or 2, offset=offset or 0)
-    out = StringIO()
-    yaml.dump(data, out)
-    return out.getvalue()
+        return [as_yaml(each) for each in value]
+    if isinstance(value, ByteSize):
+        return int(value) if value % 2**20 else f"{value // 2**20} MiB"
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, (bool, int, float, dict)) else str(value)
 
 
 def set_in_file(path: Path, leaf: Leaf, value: str) -> None:
@@ -129,7 +97,7 @@ def set_in_file(path: Path, leaf: Leaf, value: str) -> None:
     Raises `SettingsError` if the result would be wrong; the file is then unchanged.
     """
     file = read_pipeline(path) if os.path.lexists(path) else PipelineText(path, new_file({}), None)
-    text = with_value(file.text, leaf, _typed(value, leaf))
+    text = with_value(file.text, leaf.key, one_line(_typed(value, leaf)))
     read_edited(replace(file, text=text), path)
     write_private(path, text)
 
