@@ -51,9 +51,9 @@ def command(*, as_json: bool) -> None:
     dagster-offload status --json | jq .stages.summarize
     """
     from dagster_offload.cli.formatting import print_json
-    from dagster_offload.settings import read_settings
+    from dagster_offload.service.pipeline import read_settings_in_force
 
-    loaded = read_settings()
+    loaded = read_settings_in_force()
     report = _load_report(loaded.settings)
     if as_json:
         print_json(

@@ -32,9 +32,9 @@ def command() -> None:
     """
     from dagster_offload.postgres import stop_postgres
     from dagster_offload.service.home import running_up
-    from dagster_offload.settings import load_settings
+    from dagster_offload.service.pipeline import read_settings_in_force
 
-    settings = load_settings()
+    settings = read_settings_in_force().settings
     started_at = time.monotonic()
     ended = []
 

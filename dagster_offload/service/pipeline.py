@@ -16,9 +16,11 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import announce, refuse_other_pipeline
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work.documents import has_documents
+from dagster_offload.service.home import running_up
 from dagster_offload.settings import Loaded, Settings, read_edited, read_settings
 from dagster_offload.settings.files import FILE_NAME, read_pipeline
 from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT, nearest
+from dagster_offload.settings.loading import find_home
 from dagster_offload.settings.writing import new_file, values_to_keep, write_private
 from dagster_offload.stages.pipeline import pipeline_of
 
@@ -136,6 +138,21 @@ def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
     for name, value in options.items():
         say(f"For this start only: {name}={value}. To keep it: dagster-offload config set {name} {shlex.quote(value)}")
     return loaded
+
+
+def read_settings_in_force() -> Loaded:
+    """The settings, or those that the running `up` keeps in force while an edit of its file is not valid.
+
+    For commands that must work then: `status` shows what is wrong, and `stop` ends `up`. Raises `SettingsError`.
+    """
+    try:
+        return read_settings()
+    except SettingsError:
+        home = find_home()
+        copy = home / COPY_NAME
+        if not copy.exists() or running_up(home) is None:
+            raise
+        return read_settings(config_snapshot=copy)
 
 
 def refuse_mistyped_library(settings: Settings, ledger: Ledger) -> None:

@@ -47,6 +47,7 @@ def test_up_keeps_its_options_in_a_file_that_every_terminal_uses_and_takes_over_
     wait_for(lambda: "not in force" in home.said, "the edit is noticed")
     file_in_use = home.home / "running-offload.yaml"
     assert file_in_use.read_text() == text
+    wait_for(lambda: "clases" in str(home.status()["pipeline"]["edit_not_in_force"]), "status shows why")
     file.write_text(text)
     wait_for(lambda: "are in force." in home.said, "the edit is taken over")
     assert home.run("config", "set", "stages.classify.classes", "tax, letter").returncode == 0

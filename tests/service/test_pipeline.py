@@ -11,7 +11,13 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import RunningPipeline as Announced
 from dagster_offload.ledger.core.pipelines import running_pipelines
 from dagster_offload.service import pipeline
-from dagster_offload.service.pipeline import RunningPipeline, keep_in_home, refuse_mistyped_library
+from dagster_offload.service.home import hold_up_lock
+from dagster_offload.service.pipeline import (
+    RunningPipeline,
+    keep_in_home,
+    read_settings_in_force,
+    refuse_mistyped_library,
+)
 from dagster_offload.settings import load_settings, read_settings
 from dagster_offload.settings.leaves import CONFIG_SNAPSHOT
 
@@ -92,6 +98,17 @@ def test_after_an_edit_that_is_not_valid_the_version_before_it_stays_in_force(
     edit(file, TEXT)
     running.check()
     assert announced(ledger).problem is None
+
+
+def test_status_and_stop_work_with_the_settings_in_force_while_up_runs(file: Path, home: Path, ledger: Ledger) -> None:
+    with RunningPipeline(ledger, read_settings(), print):
+        copy = os.environ.pop(CONFIG_SNAPSHOT)  # another terminal does not have it
+        edit(file, "clases: [tax]\n")
+        with pytest.raises(SettingsError, match="clases"):
+            read_settings_in_force()  # a copy without a running `up` is left from a crash
+        with hold_up_lock(home):
+            assert read_settings_in_force().settings.slots.deep is not None
+        os.environ[CONFIG_SNAPSHOT] = copy
 
 
 def test_an_edit_cannot_move_a_running_up_to_another_ledger(
