@@ -32,9 +32,9 @@ def find_file(configured: Path | None, home: Path) -> Path | None:
     """The pipeline file: the configured one, or `./offload.yaml`, or the home's. None if there is none."""
     if configured is not None:
         return configured
-    for candidate in (Path.cwd() / FILE_NAME, home / FILE_NAME):
+    for candidate in (Path(FILE_NAME), home / FILE_NAME):
         if os.path.lexists(candidate):  # also a link to a missing file, which is then reported
-            return candidate
+            return candidate.absolute()
     return None
 
 
@@ -49,10 +49,10 @@ def read_pipeline(path: Path, content: Path | None = None) -> PipelineText:
 
 def read_dotenv() -> Mapping[str, str]:
     """The variables of `.env` in the working folder, without empty ones. Raises `SettingsError`."""
-    path = Path(".env").absolute()
+    path = Path(".env")
     if not path.is_file():
         return {}
-    text, _ = _read_own(path)
+    text, _ = _read_own(path.absolute())
     return {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value}
 
 

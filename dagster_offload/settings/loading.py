@@ -19,6 +19,14 @@ from dagster_offload.settings.sources import Given, Origin, Tree, read_tree, rea
 __all__ = ["Loaded", "Origin", "load_settings", "read_settings", "refuse_home_of_others"]
 
 
+# Faults whose message of pydantic speaks of Python, by type.
+_MESSAGES = {
+    "model_type": "must be a section: keys of its own, each with a value",
+    "string_type": "must be text: put a number or a date in quotes",
+    "tuple_type": "must be a list: [one, two]",
+}
+
+
 @dataclass(frozen=True)
 class Loaded:
     """The settings, the pipeline file that was read (None if there is none), and where each value came from."""
@@ -106,7 +114,8 @@ def _problems(error: ValidationError, tree: Tree) -> list[str]:
         if fault["type"] == "extra_forbidden":
             where, message = _unknown_key(path, tree)
         else:
-            where, message = _where(path, tree), fault["msg"].removeprefix("Value error, ")
+            message = _MESSAGES.get(fault["type"], fault["msg"].removeprefix("Value error, "))
+            where = _where(path, tree)
         messages.setdefault(where, []).append(message)
     return [f"{where}: {_alternatives(found)}" for where, found in messages.items()]
 

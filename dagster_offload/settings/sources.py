@@ -128,20 +128,19 @@ def read_tree(
         tree.origins = {path: Origin("file", file_name, place) for path, place in parsed.places.items() if path}
         tree.keys = parsed.keys
         _resolve_paths(tree.values, file.path.parent)
-    stages = tree.values.get("stages")
-    known = {
-        *(leaf.key[1] for leaf in LEAVES if leaf.variable == ANY_STAGES),
-        *(stages if isinstance(stages, dict) else ()),
-    }
     for leaf in LEAVES:
         if leaf.variable in given and leaf.variable != ANY_STAGES:
             tree.set(leaf.key, given[leaf.variable])
     if ANY_STAGES in given:
-        _set_any_stages(tree, given[ANY_STAGES], sorted(known))
+        _set_any_stages(tree, given[ANY_STAGES])
     return tree
 
 
-def _set_any_stages(tree: Tree, given: Given, known: list[str]) -> None:
+def _set_any_stages(tree: Tree, given: Given) -> None:
+    """Set `slots` of every stage: `any` for the stages that the variable names, `deep` for all others."""
+    in_file = tree.values.get("stages")
+    built_in = [leaf.key[1] for leaf in LEAVES if leaf.variable == ANY_STAGES]
+    known = list(dict.fromkeys((*built_in, *(in_file if isinstance(in_file, dict) else ()))))
     names = [name.strip() for name in str(given.value).split(",") if name.strip()]
     for name in names:
         if name not in known:
