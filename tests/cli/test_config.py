@@ -1,8 +1,11 @@
 """`config` and `init`: where each value comes from, edits that keep comments, and files for people and editors."""
 
+import contextlib
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -222,3 +225,23 @@ def test_init_takes_options(call: Call, tmp_path: Path) -> None:
     assert settings.library == tmp_path / "docs: a"
     assert settings.slots.deep is not None
     assert settings.slots.deep.model == "q"
+
+
+def test_init_asks_on_a_terminal(library: Path, tmp_path: Path) -> None:
+    del os.environ["OFFLOAD_LIBRARY"]
+    terminal, its_end = os.openpty()
+    command = (sys.executable, "-m", "dagster_offload.cli", "init", "own.yaml")
+    with subprocess.Popen(command, stdin=its_end, stdout=its_end, stderr=its_end, start_new_session=True) as process:
+        os.close(its_end)
+        os.write(terminal, f"{library}\nhttp://macbook.local:8890\n\n".encode())
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux reports the end of the other side as an error
+            while part := os.read(terminal, 4096):
+                shown += part
+    os.close(terminal)
+    assert process.returncode == 0, shown
+    assert b"Folder of documents" in shown
+    settings = load_settings(config="own.yaml")
+    assert settings.library == library
+    assert settings.slots.deep is not None
+    assert (settings.slots.deep.url, settings.slots.deep.model) == ("http://macbook.local:8890", "qwen-macbook")

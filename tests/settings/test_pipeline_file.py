@@ -1,12 +1,16 @@
 """The pipeline file: where it is found, what overrides it, and errors that name the line, the column and the right word."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from dagster_offload.errors import SettingsError
-from dagster_offload.settings import Settings, load_settings, loading, read_settings
+from dagster_offload.settings import Settings, load_settings, loading, read_edited, read_settings
+from dagster_offload.settings.files import PipelineText
 from dagster_offload.settings.leaves import LEAVES
 
 SLOT = "slots:\n  deep:\n    url: http://macbook.local:8890\n    model: from-file\n"
@@ -299,3 +303,16 @@ def test_every_setting_has_a_description_and_every_released_variable_exists() ->
     assert [leaf.dotted for leaf in LEAVES if not leaf.field.description] == []
     slots = {f"OFFLOAD_{name}_{field}" for name in ("DEEP", "PRIMARY") for field in SLOT_VARIABLES.split()}
     assert {leaf.variable for leaf in LEAVES} >= slots | {f"OFFLOAD_{name}" for name in OTHER_VARIABLES.split()}
+
+
+@given(st.text("slotdep:{}[]&*!|>-#'\"\n ,%@`?~<=\\\t09.é한", max_size=60) | st.text(max_size=30))
+@example("slots: {deep: {url: !!binary x}}")
+@example("%YAML 9.9\n---\na: 1")
+@example("!<tag:yaml.org,2002:int> x: 1")
+@example("slots: !!map {deep: !!set {a}}")
+@example("a: !!int x")
+@example("a: !!float '1_'")
+@example("a: 0o9\nb: 1e999\nc: .inf\nd: -.nan")
+def test_any_text_is_read_or_refused_with_a_message(text: str) -> None:
+    with contextlib.suppress(SettingsError):
+        read_edited(PipelineText(Path("offload.yaml"), text, None), Path("offload.yaml"))
