@@ -13,7 +13,7 @@ from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.pipelines import refuse_other_pipeline
-from dagster_offload.ledger.core.rows import BreakerState
+from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import usage
 from dagster_offload.ledger.reports.estimate import estimate
@@ -32,9 +32,9 @@ ALL = "all"
 class DrainSummary:
     """What a drain did and left, in documents; what its calls cost, in tokens; how fast the slot is.
 
-    `left` counts due documents that the slot or the limit kept it from doing. `reason` says why, if the slot is the cause.
-    `width` is the concurrency at the end. `warning` is a line about a server that reads documents twice. The slot's pace
-    is that of its last hours of use; None if it is not known.
+    `left` counts due documents that the slot or the limit kept it from doing. `reason` says why, if the slot or a change of
+    the pipeline is the cause. `width` is the concurrency at the end. `warning` is a line about a server that reads documents
+    twice. The slot's pace is that of its last hours of use; None if it is not known.
     """
 
     done: int
@@ -122,7 +122,7 @@ async def _drain(
         deferred=deferred,
         left=left,
         held_elsewhere=await ledger.run(claims.count_claimed_elsewhere, scope.stages, worker.id),
-        reason=None if row is None or row.breaker is BreakerState.CLOSED else describe_unavailable(row),
+        reason=_reason(row, is_superseded=lanes.is_superseded),
         is_slot_unavailable=row is not None and row.breaker is BreakerState.OPEN and left + deferred > 0,
         is_misconfigured=row is not None and row.breaker is BreakerState.MISCONFIGURED and left + deferred > 0,
         tokens_read=used.read,
@@ -134,3 +134,10 @@ async def _drain(
         documents_per_hour=pace.documents_per_hour,
         slot_hours_left=pace.slot_hours_left,
     )
+
+
+def _reason(slot: SlotRow | None, *, is_superseded: bool) -> str | None:
+    """Why a drain stopped before its work was done; None if it did not."""
+    if is_superseded:
+        return "the running `up` took over an edited pipeline: the next drain works with it"
+    return None if slot is None or slot.breaker is BreakerState.CLOSED else describe_unavailable(slot)

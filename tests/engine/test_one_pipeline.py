@@ -1,12 +1,14 @@
 """One home, one pipeline: a process whose recipes differ from those of the running `up` refuses before it writes."""
 
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from dagster_offload.engine.lanes import Lanes
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.errors import OtherPipeline
-from dagster_offload.ledger.core.pipelines import announce, running_pipelines
+from dagster_offload.ledger.core.pipelines import announce, pipeline_message, running_pipelines
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.stages.pipeline import pipeline_of
 from tests.support.engine import Engine
@@ -73,6 +75,39 @@ def test_a_scan_of_another_library_is_refused_while_up_runs(engine: Engine, up: 
     engine.options["library"] = engine.library
     with pytest.raises(OtherPipeline, match="another: use one library for one home"):
         engine.scan()
+
+
+def test_a_drain_ends_when_the_running_up_takes_over_an_edited_pipeline(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, notified = threading.Event(), Lanes._notified
+
+    def notify(lanes: Lanes, message: str) -> None:
+        notified(lanes, message)
+        if lanes.is_superseded:
+            heard.set()
+
+    monkeypatch.setattr(Lanes, "_notified", notify)
+    engine.texts("a.txt", "b.txt", "c.txt")
+    with Worker(engine.ledger, "up") as worker:
+        engine.ledger.run(announce, worker.id, pipeline_of(engine.settings()), None)
+        engine.router.set(hold=True)
+        drain = engine.beside(engine.drain)
+        engine.router.wait(open=1)
+        engine.ledger.run(announce, worker.id, pipeline_of(engine.settings(classes="tax")), None)
+        assert heard.wait(60)
+        engine.router.set(hold=False)
+        summary = drain.result()
+        assert len(engine.asked()) == 1, "the open call is answered, and no other is sent"
+        assert summary.reason == "the running `up` took over an edited pipeline: the next drain works with it"
+        assert engine.counts("classify").done == 1
+        assert engine.drain(classes="tax").done == 3
+
+
+def test_an_edit_that_changes_no_recipe_ends_no_drain(engine: Engine) -> None:
+    assert pipeline_message(pipeline_of(engine.settings(classes="invoice")).recipes) == pipeline_message(
+        pipeline_of(engine.settings(classes="invoice", deep_concurrency=4)).recipes
+    )
 
 
 def test_an_announcement_can_change_and_name_a_problem(engine: Engine, up: Worker) -> None:

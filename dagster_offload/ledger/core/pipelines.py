@@ -1,15 +1,19 @@
 """The pipelines of running `up` processes. A process whose recipes differ from them refuses to write."""
 
+import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from psycopg.types.json import Jsonb
 
 from dagster_offload import timing
 from dagster_offload.errors import OtherPipeline
-from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.database import Cursor, notify
 from dagster_offload.ledger.core.workers import boot_id, host_name
 from dagster_offload.stages.pipeline import LIBRARY, Pipeline, difference
+
+PIPELINE_MESSAGE = "pipeline:"
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class RunningPipeline:
 
 
 def announce(cur: Cursor, worker_id: int, pipeline: Pipeline, file: str | None, problem: str | None = None) -> None:
-    """Store what the `up` with this worker works with."""
+    """Store what the `up` with this worker works with. Notifies all workers: those with other recipes end."""
+    notify(cur, pipeline_message(pipeline.recipes))
     cur.execute(
         "insert into pipelines (worker_id, recipes, settings, version, file, problem) "
         "values (%(worker)s, %(recipes)s, %(settings)s, %(version)s, %(file)s, %(problem)s) "
@@ -39,6 +44,12 @@ def announce(cur: Cursor, worker_id: int, pipeline: Pipeline, file: str | None, 
             "problem": problem,
         },
     )
+
+
+def pipeline_message(recipes: Mapping[str, str]) -> str:
+    """The notification that these recipes are in force."""
+    parts = "\0".join(f"{stage} {recipe}" for stage, recipe in sorted(recipes.items()))
+    return PIPELINE_MESSAGE + hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
 def running_pipelines(cur: Cursor) -> list[RunningPipeline]:
