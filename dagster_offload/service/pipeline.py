@@ -7,11 +7,12 @@ stays in force, and `status` shows why.
 import contextlib
 import os
 import shlex
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from dagster_offload.errors import SettingsError
+from dagster_offload.errors import LedgerUnavailable, SettingsError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import announce, refuse_other_pipeline
 from dagster_offload.ledger.core.workers import Worker
@@ -25,6 +26,7 @@ from dagster_offload.settings.writing import new_file, values_to_keep, write_pri
 from dagster_offload.stages.pipeline import pipeline_of
 
 CHECK_EVERY_SECONDS = 2.0
+SIGN_OFF_SECONDS = 3.0
 COPY_NAME = "running-offload.yaml"
 WORKER_KIND = "up"
 
@@ -47,6 +49,7 @@ class RunningPipeline:
         self._checked_at = time.monotonic()
         self._stack = contextlib.ExitStack()
         self._worker: Worker | None = None
+        self._is_announced = False
 
     def __enter__(self) -> "RunningPipeline":
         self._ledger.run(refuse_other_pipeline, pipeline_of(self._settings))
@@ -57,7 +60,10 @@ class RunningPipeline:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        # If Postgres is down, signing off takes a minute, and `up` has seconds to stop. Its row then counts as dead anyway.
+        sign_off = threading.Thread(target=self._stack.close, daemon=True)
+        sign_off.start()
+        sign_off.join(SIGN_OFF_SECONDS)
         if self._file is not None:
             del os.environ[CONFIG_SNAPSHOT]
             self._copy.unlink(missing_ok=True)
@@ -68,32 +74,38 @@ class RunningPipeline:
         if now - self._checked_at < CHECK_EVERY_SECONDS:
             return
         self._checked_at = now
-        if self._worker is not None and self._worker.is_lost:  # this machine slept for longer than a lease
-            self._stack.close()
-            self._register()
         if (edited_at := self._edit_times()) != self._edited_at:
             self._edited_at = edited_at
             self._take_over()
+        try:
+            if self._worker is None or self._worker.is_lost:  # this machine slept for longer than a lease
+                self._stack.close()
+                self._register()
+            elif not self._is_announced:
+                self._announce()
+        except LedgerUnavailable as error:  # the next check tries again
+            self._say(f"The settings in force cannot be announced to other commands: {error}")
 
     def _take_over(self) -> None:
+        self._is_announced = False
         try:
             edited = None if self._file is None else read_pipeline(self._file)
             settings = read_edited(edited, self._file).settings
             _refuse_another_ledger(self._settings, settings)
+            if edited is not None:
+                self._keep_copy(edited.text)
         except SettingsError as error:
             self._problem = str(error)
             self._say(f"The edited settings are not in force, those before the edit are: {error}")
         else:
-            if edited is not None:
-                self._keep_copy(edited.text)
             self._settings, self._problem = settings, None
             self._say("The edited settings are in force.")
-        self._announce()
 
     def _edit_times(self) -> tuple[object, ...]:
         return tuple(_edit_time(file) for file in (self._file, Path(".env")))
 
     def _register(self) -> None:
+        self._worker = None
         self._worker = self._stack.enter_context(Worker(self._ledger, WORKER_KIND))
         self._announce()
 
@@ -101,6 +113,7 @@ class RunningPipeline:
         if self._worker is not None:
             file = None if self._file is None else str(self._file)
             self._ledger.run(announce, self._worker.id, pipeline_of(self._settings), file, self._problem)
+            self._is_announced = True
 
     def _keep_copy(self, text: str) -> None:
         write_private(self._copy, text)
@@ -128,7 +141,10 @@ def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
         say(f"These settings are now in {home_file}. Commands in other terminals use them, and so does a plain `up`.")
         return read_settings()
     if not os.path.lexists(home_file):
-        home_file.symlink_to(os.path.realpath(loaded.file))
+        try:
+            home_file.symlink_to(os.path.realpath(loaded.file))
+        except OSError as error:
+            raise SettingsError(f"{home_file} cannot be created: {error.strerror}") from error
         say(f"{home_file} now links to {loaded.file}, so that commands in other folders find it.")
     elif not home_file.exists() or not home_file.samefile(loaded.file):
         raise SettingsError(
