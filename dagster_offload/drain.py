@@ -15,7 +15,8 @@ from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
-from dagster_offload.ledger.core.rows import BreakerState
+from dagster_offload.ledger.core.pipelines import refuse_other_pipeline
+from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import usage
 from dagster_offload.ledger.reports.estimate import estimate
@@ -24,6 +25,7 @@ from dagster_offload.ledger.work import claims
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.stages.catalog import recipes, stage_graph
+from dagster_offload.stages.pipeline import pipeline_of
 
 ALL = "all"
 
@@ -32,9 +34,9 @@ ALL = "all"
 class DrainSummary:
     """What a drain did and left, in documents; what its calls cost, in tokens; how fast the slot is.
 
-    `left` counts due documents that the slot or the limit kept it from doing. `reason` says why, if the slot is the cause.
-    `width` is the concurrency at the end. `warning` is a line about a server that reads documents twice. The slot's pace
-    is that of its last hours of use; None if it is not known.
+    `left` counts due documents that the slot or the limit kept it from doing. `reason` says why, if the slot or a change of
+    the pipeline is the cause. `width` is the concurrency at the end. `warning` is a line about a server that reads documents
+    twice. The slot's pace is that of its last hours of use; None if it is not known.
     """
 
     done: int
@@ -86,8 +88,9 @@ def run_drain(
     run_id: str | None = None,
     on_progress: Progress | None = None,
 ) -> DrainSummary:
-    """Run a drain with an open ledger. The job and the CLI call this."""
+    """Run a drain with an open ledger. The job and the CLI call this. Raises `DrainRefused` and `OtherPipeline`."""
     deep, names = check_drain(settings, stage)
+    ledger.run(refuse_other_pipeline, pipeline_of(settings))
     ledger.run(slots.register, deep, recipes(settings))
     with Worker(ledger, "drain", names, run_id) as worker, ledger_executor() as pool:
         return run_stoppable(
@@ -133,7 +136,7 @@ async def _drain(
         deferred=deferred,
         left=left,
         held_elsewhere=await ledger.run(claims.count_claimed_elsewhere, scope.stages, worker.id),
-        reason=None if row is None or row.breaker is BreakerState.CLOSED else describe_unavailable(row),
+        reason=_reason(row, is_superseded=lanes.is_superseded),
         is_slot_unavailable=row is not None and row.breaker is BreakerState.OPEN and left + deferred > 0,
         is_misconfigured=row is not None and row.breaker is BreakerState.MISCONFIGURED and left + deferred > 0,
         tokens_read=used.read,
@@ -145,3 +148,10 @@ async def _drain(
         documents_per_hour=pace.documents_per_hour,
         slot_hours_left=pace.slot_hours_left,
     )
+
+
+def _reason(slot: SlotRow | None, *, is_superseded: bool) -> str | None:
+    """Why a drain stopped before its work was done; None if it did not."""
+    if is_superseded:
+        return "the running `up` took over an edited pipeline: the next drain works with it"
+    return None if slot is None or slot.breaker is BreakerState.CLOSED else describe_unavailable(slot)

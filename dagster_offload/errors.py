@@ -3,6 +3,7 @@
 OffloadError
 ├── SettingsError            a setting is missing or wrong; the message names it
 ├── DrainRefused             a drain that must not start: no deep slot, or not a drain stage
+├── OtherPipeline            the running `up` of this ledger works with other recipes
 ├── SlotLost                 the ledger knows a deep slot, but the settings have none
 ├── SlotForgotten            the slot was removed from the ledger while it was in use
 ├── NeedsPatience            a trial had too little time for a verdict
@@ -40,6 +41,10 @@ class SettingsError(OffloadError):
 
 class DrainRefused(OffloadError):
     """A drain must not start. The message gives the reason in one line."""
+
+
+class OtherPipeline(OffloadError):
+    """The running `up` of this ledger works with other recipes. The message names the stages and what differs."""
 
 
 class SlotLost(OffloadError):

@@ -9,6 +9,7 @@ from dagster_offload import __version__
 
 # One line of help per command. The lines are kept here so that `--help` imports no command; a test compares them with the files.
 COMMANDS = {
+    "init": "Write a pipeline file with comments, to be edited.",
     "up": "Start everything and keep it running: UI, sensors, ledger.",
     "stop": "Stop the `up` of this home, its workers and its Postgres.",
     "demo": "Run a demonstration on sample documents, with a router that sleeps and wakes.",
@@ -21,6 +22,7 @@ COMMANDS = {
     "text": "Print the text that a scan would extract from files.",
     "retry": "Give failed or quarantined documents three more attempts.",
     "redo": "Redo documents that are outdated or that OCR can now read.",
+    "config": "Show, check and change the settings of the pipeline file.",
     "slot": "Show, change or forget a slot.",
     "doctor": "Test the deep slot step by step and name the setting to change.",
     "simulate-router": "Run a stand-in router that can sleep, warm up, be busy and cut answers off.",
@@ -79,8 +81,8 @@ def main() -> None:
     dagster-offload demo                       see it work in a minute; no setup needed
     dagster-offload up --library ~/Documents --deep-url http://macbook.local:8890 --deep-model qwen-macbook
 
-    Settings are OFFLOAD_* variables. They come from the environment or from a .env file in the current folder.
-    Command options override them.
+    Settings come from the pipeline file offload.yaml (in the current folder or in the home). OFFLOAD_* variables override
+    it, from the environment or from a .env file in the current folder. Command options override both.
     """
 
 

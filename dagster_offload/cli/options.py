@@ -66,14 +66,23 @@ def json_option(command: F) -> F:
 
 
 def home_option(command: F) -> F:
-    """`--home`: sets OFFLOAD_HOME."""
-    return click.option(
+    """`--home` and `--config`: set OFFLOAD_HOME and OFFLOAD_CONFIG."""
+    home = click.option(
         "--home",
         type=click.Path(path_type=Path),
         expose_value=False,
         callback=_path_to_environment,
         help="Folder of the ledger, Dagster's state and the logs (OFFLOAD_HOME).",
-    )(command)
+    )
+    config = click.option(
+        "--config",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=_path_to_environment,
+        help="The pipeline file. Default: ./offload.yaml, or the one in the home (OFFLOAD_CONFIG).",
+    )
+    return home(config(command))
 
 
 def library_option(command: F) -> F:

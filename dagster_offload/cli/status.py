@@ -9,11 +9,12 @@ from dagster_offload.cli.options import deep_options, home_option, json_option
 
 if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Cursor
+    from dagster_offload.ledger.core.pipelines import RunningPipeline
     from dagster_offload.ledger.core.rows import SlotRow, StageCounts
     from dagster_offload.ledger.reports.estimate import Estimate
     from dagster_offload.ledger.reports.status import InParts, Problem
     from dagster_offload.ledger.reports.usage import TokenUse
-    from dagster_offload.settings import Settings
+    from dagster_offload.settings import Loaded, Settings
     from dagster_offload.slot.health import ProbeResult
 
 COUNTS = ("pending", "claimed", "deferred", "done", "failed", "quarantined", "outdated")
@@ -34,6 +35,8 @@ class Report:
     last_drain: "TokenUse | None"
     long_documents: "list[InParts]"
     needs_ocr: int
+    pipeline: "RunningPipeline | None"
+    difference: str | None
 
 
 @click.command("status")
@@ -48,10 +51,10 @@ def command(*, as_json: bool) -> None:
     dagster-offload status --json | jq .stages.summarize
     """
     from dagster_offload.cli.formatting import print_json
-    from dagster_offload.settings import load_settings
+    from dagster_offload.service.pipeline import read_settings_in_force
 
-    settings = load_settings()
-    report = _load_report(settings)
+    loaded = read_settings_in_force()
+    report = _load_report(loaded.settings)
     if as_json:
         print_json(
             {
@@ -63,10 +66,11 @@ def command(*, as_json: bool) -> None:
                 "last_drain": report.last_drain and asdict(report.last_drain),
                 "long_documents": [asdict(read) for read in report.long_documents],
                 "needs_ocr": report.needs_ocr,
+                "pipeline": _pipeline(report),
             }
         )
     else:
-        _print(settings, report)
+        _print(loaded, report)
 
 
 def _load_report(settings: "Settings") -> Report:
@@ -81,14 +85,17 @@ def _load_report(settings: "Settings") -> Report:
 
 def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> Report:
     """Read everything in one transaction, so that the numbers are consistent."""
+    from dagster_offload.ledger.core.pipelines import running_pipelines
     from dagster_offload.ledger.reports import status, usage
     from dagster_offload.ledger.reports.estimate import estimate
     from dagster_offload.ledger.slots import permits, slots
     from dagster_offload.ledger.work import outbox
     from dagster_offload.slot.config import DEEP
     from dagster_offload.stages.catalog import recipes
+    from dagster_offload.stages.pipeline import difference, pipeline_of
 
     slot = slots.get(cur, DEEP)
+    running = next(iter(running_pipelines(cur)), None)
     return Report(
         deep=_deep(slot, probe, permits.count_held(cur, DEEP)),
         slot=slot,
@@ -100,6 +107,8 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> R
         last_drain=usage.of_last_drain(cur),
         long_documents=status.in_parts(cur),
         needs_ocr=status.count_needs_ocr(cur),
+        pipeline=running,
+        difference=None if running is None else difference(pipeline_of(settings), running.pipeline),
     )
 
 
@@ -162,12 +171,23 @@ def _deep(slot: "SlotRow | None", probe: "ProbeResult | None", open_calls: int) 
     }
 
 
-def _print(settings: "Settings", report: Report) -> None:
+def _pipeline(report: Report) -> dict[str, Any] | None:
+    """The pipeline of the running `up`; None if no `up` runs."""
+    running = report.pipeline
+    if running is None:
+        return None
+    return {"file": running.file, "edit_not_in_force": running.problem, "differs_here": report.difference}
+
+
+def _print(loaded: "Loaded", report: Report) -> None:
     from dagster_offload.cli.console import table, to_terminal
     from dagster_offload.cli.formatting import say
 
+    settings = loaded.settings
     say(f"deep     {_describe_deep(settings, report)}")
     say(f"library  {settings.library or 'none: set OFFLOAD_LIBRARY'}")
+    if loaded.file is not None:
+        say(f"pipeline {loaded.file}")
     for line in _pace(report):
         say(line)
     click.echo("")
@@ -228,6 +248,13 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
     from dagster_offload.engine.progress import describe_parts_read
 
     lines = []
+    if report.pipeline is not None and report.pipeline.problem is not None:
+        lines.append(f"\nThe last edit of the settings is not in force: {report.pipeline.problem}")
+    if report.difference is not None:
+        lines.append(
+            f"\nThe settings here differ from those of the running `up`, so commands that change records refuse to run: "
+            f"{report.difference}"
+        )
     waiting = sum(c.pending + c.deferred for stage, c in report.stages.items() if stage != "extract")
     if waiting and report.slot is not None and report.slot.breaker != "closed":
         lines.append(f"\n{waiting} waiting for deep: {report.slot.reason_text}")

@@ -32,9 +32,9 @@ def command() -> None:
     """
     from dagster_offload.postgres import stop_postgres
     from dagster_offload.service.home import running_up
-    from dagster_offload.settings import load_settings
+    from dagster_offload.service.pipeline import read_settings_in_force
 
-    settings = load_settings()
+    settings = read_settings_in_force().settings
     started_at = time.monotonic()
     ended = []
 
@@ -88,7 +88,8 @@ def _find_workers(settings: "Settings", found: list[psutil.Process]) -> None:
         click.echo(f"cannot find the workers to stop: {error}", err=True)
         return
     for worker in workers:
-        if (worker.host, worker.boot_id) == here and worker.pid != os.getpid():
+        # `up` has got its own signal. A second one would end its children without a grace period.
+        if worker.kind != "up" and (worker.host, worker.boot_id) == here and worker.pid != os.getpid():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(worker.pid)
                 # A process that started after the worker registered has only reused its id. One process can be two

@@ -1,6 +1,5 @@
 """`dagster-offload up`: run everything until a signal stops it. `service/processes.py` defines the processes."""
 
-import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -27,24 +26,30 @@ def command(*, port: int | None, host: str) -> None:
 
     \b
     dagster-offload up --library ~/Documents --deep-url http://macbook.local:8890 --deep-model qwen-macbook
-    dagster-offload up --port 3100
+    dagster-offload up                             goes on with the pipeline file that the first start wrote
     """
     from dagster_offload.cli.console import progress_console
     from dagster_offload.errors import SettingsError
     from dagster_offload.service.home import hold_up_lock
+    from dagster_offload.service.pipeline import keep_in_home
     from dagster_offload.service.ports import choose_port
     from dagster_offload.service.processes import running_services
     from dagster_offload.service.supervisor import StopRequest, stop_on_signals
-    from dagster_offload.settings import load_settings
+    from dagster_offload.settings import read_settings
 
-    settings = load_settings()
+    loaded = read_settings()
+    settings = loaded.settings
     if settings.library is None:
-        raise SettingsError("no library is configured: run dagster-offload up --library DIR, or set OFFLOAD_LIBRARY")
+        raise SettingsError(
+            "no library is configured: run dagster-offload up --library DIR, write a pipeline file with "
+            "dagster-offload init, or set OFFLOAD_LIBRARY"
+        )
     console, stop = progress_console(), StopRequest()
     with stop_on_signals(stop), hold_up_lock(settings.home) as lock:
+        loaded = keep_in_home(loaded, typed_settings(), console.print)
         port = choose_port(host, port)
         console.print(f"Starting; the logs are in {settings.home / 'logs'}")
-        with running_services(settings, host, port, lock, stop, console.print) as services:
+        with running_services(loaded, host, port, lock, stop, console.print) as services:
             if not stop:
                 _welcome(console, settings, services.address)
             services.watch(stop)
@@ -58,10 +63,6 @@ def _welcome(console: "Console", settings: "Settings", address: str) -> None:
 
     lines = Text.assemble(*_lines(settings, address))
     console.print(Panel(lines, title="dagster-offload", expand=False))
-    if given := typed_settings():
-        console.print("For commands in other terminals, set these variables or put them into a .env file:")
-        for name, value in given.items():
-            console.print(f"  export {name}={shlex.quote(value)}", soft_wrap=True)
 
 
 def _lines(settings: "Settings", address: str) -> "Iterator[str | tuple[str, str]]":

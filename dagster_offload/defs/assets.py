@@ -181,6 +181,6 @@ def _spec(
 def _description(stage: str, settings: Settings) -> str:
     if stage == EXTRACT:
         return DESCRIPTIONS[stage]
-    own = settings.stages.get(stage)
+    own = settings.own_stages.get(stage)
     first = DESCRIPTIONS[stage] if own is None else own.description or f"Answers of the stage {stage}: {own.prompt}"
     return f"{first} {HOW_TO_RUN}"

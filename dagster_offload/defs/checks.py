@@ -96,7 +96,8 @@ def _evaluation(
         return None
     metadata = records[0].asset_materialization.metadata
     slot, served_model, evidence = (_text(metadata, name) for name in ("slot", "served_model", "model_evidence"))
-    expected = (settings.primary if slot == PRIMARY else settings.deep).expected_model
+    sections = settings.slots_section
+    expected = (sections.primary if slot == PRIMARY else sections.deep).expected_model
     verdict = assess(evidence, served_model, expected)
     return dg.AssetCheckEvaluation(
         asset_key=asset_key,

@@ -111,7 +111,7 @@ def build_library_sensor() -> dg.SensorDefinition:
     ) -> dg.RunRequest | dg.SkipReason:
         try:
             settings = deep_slot.settings()
-            wait = _seconds_to_next_check(context.cursor, settings.scan_interval)
+            wait = _seconds_to_next_check(context.cursor, settings.library_section.scan_interval)
             if wait > 0:
                 return dg.SkipReason(f"next check of the library in {math.ceil(wait)} s (OFFLOAD_SCAN_INTERVAL)")
             with deep_slot.ledger() as ledger:

@@ -61,7 +61,7 @@ def extract_due(
     if cores:
         reader = find_reader(settings.ocr, settings.ocr_languages)
         writer = _ResultWriter(ledger, worker, recipes(settings), documents, counts, on_progress, reader)
-        memory, max_bytes = memory_of_this_machine(), settings.max_file_size
+        memory, max_bytes = memory_of_this_machine(), settings.library_section.max_file_size
         for children, alone in ((children_for(cores, memory), False), (children_for(1, memory), True)):
             with TextLanes(
                 children, settings.library, reader, writer.store_page, settings.home, max_bytes=max_bytes

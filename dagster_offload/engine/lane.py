@@ -75,6 +75,7 @@ class Shared:
     lanes: set[asyncio.Task[Any] | None] = field(default_factory=set)  # those that run at the same time
     max_lanes: int = MAX_CONCURRENCY  # lower after a 429
     changes: int = 0  # the number of notifications received about slots or permits
+    is_superseded: bool = False  # the running `up` now works with other recipes
     notified: asyncio.Event = field(default_factory=asyncio.Event)
     turns: Batches[tuple[str, bool], Turn] = field(init=False)
 
@@ -86,10 +87,15 @@ class Shared:
         """Whether a lane has to end."""
         return len(self.lanes) > self.max_lanes
 
+    @property
+    def must_end(self) -> bool:
+        """Whether no new call may start: the ledger considers this worker dead, or its pipeline is no longer in force."""
+        return self.runner.worker.is_lost or self.is_superseded
+
     def may_start(self) -> bool:
-        """Whether another document may be started: the limit is not reached and the worker is not lost."""
+        """Whether another document may be started: the limit is not reached and calls may start."""
         is_full = self.scope.limit is not None and self.counts.started >= self.scope.limit
-        return not (is_full or self.runner.worker.is_lost)
+        return not (is_full or self.must_end)
 
     def count(self, end: DocumentEnd) -> None:
         """Count one document and report the progress."""
@@ -233,9 +239,9 @@ class Lane:
 
     async def _epochs(self, first: int, handled: int) -> AsyncIterator[int]:
         """Yield the slot's epoch for each call of a document. Ends when no new call may start: the slot is unavailable, a
-        person waits for the permit, or the ledger considers this worker dead."""
+        person waits for the permit, or the lanes must end."""
         epoch = first
-        while not self._runner.worker.is_lost:
+        while not self._shared.must_end:
             yield epoch
             if self._shared.changes != handled:
                 handled = self._shared.changes

@@ -16,6 +16,7 @@ from dagster_offload.engine.breaker import registered
 from dagster_offload.engine.document import DocumentRunner
 from dagster_offload.engine.lane import Lane, Scope, Shared, wait_until_set
 from dagster_offload.engine.progress import Progress, ProgressCounts
+from dagster_offload.ledger.core.pipelines import PIPELINE_MESSAGE, pipeline_message
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.slots import concurrency, slots
 from dagster_offload.ledger.work import claims
@@ -53,6 +54,11 @@ class Lanes:
 
     def _within_limit(self, documents: int) -> int:
         return documents if self._scope.limit is None else min(documents, self._scope.limit)
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether the lanes ended because the running `up` took over another pipeline."""
+        return self._shared.is_superseded
 
     def drop_lane(self) -> None:
         """Use one lane fewer from now on, but at least one. Called on a 429 where the concurrency is fixed."""
@@ -92,7 +98,7 @@ class Lanes:
         """How many more lanes the slot has room for and the scope has work for."""
         started, shared = self.counts.started, self._shared
         room = self._within_limit(started + min(row.concurrency, shared.max_lanes) - len(shared.lanes)) - started
-        if room <= 0 or row.breaker is not BreakerState.CLOSED or self._runner.worker.is_lost:
+        if room <= 0 or row.breaker is not BreakerState.CLOSED or shared.must_end:
             return 0
         stages, documents = self._scope.stages, self._scope.documents
         return await self._runner.ledger.run(claims.due_beside, stages, documents, slot=row.name, at_most=room)
@@ -126,6 +132,8 @@ class Lanes:
         self._runner.worker.on_notify(on_notify)
 
     def _notified(self, message: str) -> None:
+        if message.startswith(PIPELINE_MESSAGE):
+            self._shared.is_superseded = message != pipeline_message(self._runner.recipes)
         self._shared.changes += message != "freed"
         self._shared.notified.set()
         self._steer_now.set()

@@ -14,6 +14,7 @@ from dagster_offload.errors import NoSuchDocument, SettingsError
 from dagster_offload.ledger.core import stages as core_stages
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.pipelines import refuse_other_pipeline
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import slots
@@ -23,6 +24,7 @@ from dagster_offload.settings import Settings
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.stages.catalog import llm_stages, recipes, stage_graph
 from dagster_offload.stages.graph import EXTRACT
+from dagster_offload.stages.pipeline import pipeline_of
 
 CLAIMED_ELSEWHERE_SECONDS = 30.0
 
@@ -49,12 +51,13 @@ def run_documents(
 ) -> RunSummary:
     """Run `stages` of these documents, upstream first, and report what is left. For runs started by a person or a backfill.
 
-    Does not wait for an unavailable slot. Raises `NoSuchDocument` before it writes anything, `SlotLost`, and
-    `SettingsError` if LLM stages are requested and no slot is configured.
+    Does not wait for an unavailable slot. Raises `NoSuchDocument` before it writes anything, `OtherPipeline`, `SlotLost`,
+    and `SettingsError` if LLM stages are requested and no slot is configured.
     """
     missing = ledger.run(documents.missing_keys, keys)
     if missing:
         raise NoSuchDocument(f"no such document: {', '.join(missing[:5])}")
+    ledger.run(refuse_other_pipeline, pipeline_of(settings))
     llm = [stage for stage in stage_graph(settings).with_needs(stages) if stage != EXTRACT]
     if llm:
         ledger.run(slots.refuse_lost_slot, settings.slots)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dagster_offload.errors import ChangedWhileRead, LibraryMissing, ScanRefused
 from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.ledger.core.pipelines import refuse_other_library
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work import documents
 from dagster_offload.ledger.work.documents import KnownDocument
@@ -58,10 +59,11 @@ def scan(
 ) -> ScanReport:
     """Bring the ledger's documents up to date with the library.
 
-    Raises `LibraryMissing`. Unless `accept_vanished`, raises `ScanRefused` if the ledger has documents and either the
-    walk finds none, or more than 10 documents and more than 20 % are gone.
+    Raises `LibraryMissing` and `OtherPipeline`. Unless `accept_vanished`, raises `ScanRefused` if the ledger has documents
+    and either the walk finds none, or more than 10 documents and more than 20 % are gone.
     """
     library = _library(settings)
+    ledger.run(refuse_other_library, str(library))
     with Worker(ledger, "scan", run_id=run_id):  # registered, so that other processes see that a scan runs
         return _scan(settings, ledger, library, accept_vanished=accept_vanished, on_progress=on_progress)
 
@@ -71,7 +73,7 @@ def _scan(
 ) -> ScanReport:
     started = time.monotonic()
     started_at = ledger.run(documents.now)
-    last = ledger.run(_last_scan, settings.max_file_size)
+    last = ledger.run(_last_scan, settings.library_section.max_file_size)
     found = walk(library, last.seen, _rules(settings))
     vanished = _vanished(found, last)
     if not accept_vanished:
@@ -109,7 +111,7 @@ def _scan(
 
 def library_differs(settings: Settings, ledger: Ledger) -> str | None:
     """Describe what a scan would store, by file stats alone; None if nothing changed. Raises `LibraryMissing`."""
-    last = ledger.run(_last_scan, settings.max_file_size)
+    last = ledger.run(_last_scan, settings.library_section.max_file_size)
     found = walk(_library(settings), last.seen, _rules(settings))
     vanished = len(_vanished(found, last))
     if found.files or vanished:
@@ -124,7 +126,7 @@ def _library(settings: Settings) -> Path:
 
 
 def _rules(settings: Settings) -> WalkRules:
-    return WalkRules(home=settings.home, cross_mounts=settings.library_cross_mounts)
+    return WalkRules(home=settings.home, cross_mounts=settings.library_section.cross_mounts)
 
 
 @dataclass
@@ -150,7 +152,7 @@ def _store_changes(
         for file in files[start : start + BATCH]:
             before = known.get(file.key)
             try:
-                found, unreadable = None, _too_large(file, settings.max_file_size)
+                found, unreadable = None, _too_large(file, settings.library_section.max_file_size)
                 if unreadable is None:
                     found = digest(file)
                 else:

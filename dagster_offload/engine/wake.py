@@ -10,6 +10,7 @@ from dagster_offload.errors import NeedsPatience
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.pipelines import refuse_other_pipeline
 from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK, BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import Worker, live_workers
 from dagster_offload.ledger.slots import slots
@@ -19,6 +20,7 @@ from dagster_offload.settings import Settings
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult
 from dagster_offload.stages.catalog import recipes, stage_graph
+from dagster_offload.stages.pipeline import pipeline_of
 
 
 def describe_unavailable(slot: SlotRow) -> str:
@@ -85,6 +87,7 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
     if deep is None:
         ledger.run(slots.refuse_lost_slot, settings.slots)
         return should_drain(is_configured=False, backlog=0, waiting=0, live_drains=0, probe=None, slot=None)
+    ledger.run(refuse_other_pipeline, pipeline_of(settings))
     row = ledger.run(slots.register, deep, recipes(settings))
     ledger.run(stages.fill, recipes(settings))  # one batch, if a stage was added
     backlog = ledger.run(claims.backlog, stage_graph(settings).drain_stages)

@@ -44,11 +44,23 @@ def others_may_write(status: os.stat_result, user: Me) -> str | None:
     """Describe who other than the owner may write the file; None if no one may."""
     if status.st_mode & stat.S_IWOTH:
         return "can be written by everybody"
-    # Group 0 belongs to root. OpenShift runs every container in it.
-    is_private = status.st_gid == 0 or status.st_gid == user.private_group
-    if status.st_mode & stat.S_IWGRP and not is_private:
+    if status.st_mode & stat.S_IWGRP and not _is_group_private(status, user):
         return f"can be written by the group {_group_name(status.st_gid)}"
     return None
+
+
+def others_may_read(status: os.stat_result, user: Me) -> str | None:
+    """Describe who other than the owner may read the file; None if no one may."""
+    if status.st_mode & stat.S_IROTH:
+        return "can be read by everybody"
+    if status.st_mode & stat.S_IRGRP and not _is_group_private(status, user):
+        return f"can be read by the group {_group_name(status.st_gid)}"
+    return None
+
+
+def _is_group_private(status: os.stat_result, user: Me) -> bool:
+    # Group 0 belongs to root. OpenShift runs every container in it.
+    return status.st_gid == 0 or status.st_gid == user.private_group
 
 
 def why_unsafe_for_code(folder: Path, user: Me) -> str | None:

@@ -44,7 +44,7 @@ def columns(settings: Settings) -> tuple[Column, ...]:
     own = [
         Column(f"{stage}.{name}", kind, stage, name)
         for stage in stage_graph(settings).names
-        if stage in settings.stages
+        if stage in settings.own_stages
         for name, kind in _own_fields(settings, stage)
     ]
     first = [Column(name, "string") for name in DOCUMENT_COLUMNS]
@@ -52,7 +52,7 @@ def columns(settings: Settings) -> tuple[Column, ...]:
 
 
 def _own_fields(settings: Settings, stage: str) -> list[tuple[str, str]]:
-    spec = settings.stages[stage]
+    spec = settings.own_stages[stage]
     fields = [(field.name, field.column_type) for field in spec.answer]
     return [*fields, (UNSUPPORTED, "json")] if spec.quotes else fields
 
@@ -81,7 +81,7 @@ def as_record(found: DocumentRecord, settings: Settings, *, with_text: bool = Fa
         record[column.name] = _field(found, column)
     record["language"] = record["language"] or _field(found, Column("language", "string", CLASSIFY, "language"))
     for stage in stage_graph(settings).names:
-        if stage in settings.stages:
+        if stage in settings.own_stages:
             record[stage] = found.stages[stage].value if stage in found.stages else None
     record["served_model"] = None if last is None else last.served_model
     record["updated_at"] = None if found.changed_at is None else found.changed_at.isoformat()

@@ -22,10 +22,11 @@ from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.workers import WorkerRow, host_name, live_workers
 from dagster_offload.ledger.slots import slots as ledger_slots
 from dagster_offload.service.home import RunningUp, UpLock, log_folder
+from dagster_offload.service.pipeline import RunningPipeline, refuse_mistyped_library
 from dagster_offload.service.ports import address_of
 from dagster_offload.service.postgres_keeper import KeptPostgres
 from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, ending
-from dagster_offload.settings import Settings
+from dagster_offload.settings import Loaded, Settings
 
 OTHER_WORKERS_SECONDS = 10.0
 START_SECONDS = 120.0  # enough for a first start on a slow disk
@@ -42,6 +43,7 @@ class Services:
     address: str
     ledger: Ledger
     supervisor: Supervisor
+    pipeline: RunningPipeline
     say: Say
     postgres: KeptPostgres | None  # None: the user's own Postgres
     first_scan: subprocess.Popen[bytes] | None = None
@@ -55,6 +57,7 @@ class Services:
     def check(self) -> None:
         """Check every process once; restart what has ended."""
         self.supervisor.check()
+        self.pipeline.check()
         if self.postgres is not None:
             self.postgres.check()
         if self.first_scan is not None and (code := self.first_scan.poll()) is not None:
@@ -65,22 +68,24 @@ class Services:
 
 @contextlib.contextmanager
 def running_services(
-    settings: Settings, host: str, port: int, lock: UpLock, stop: StopRequest, say: Say
+    loaded: Loaded, host: str, port: int, lock: UpLock, stop: StopRequest, say: Say
 ) -> Iterator[Services]:
     """Run all processes during the block. Entering returns when the UI answers or a stop is requested.
 
     Leaving ends all processes. It waits at most 10 s for other workers to disconnect before it stops an embedded
     Postgres.
     """
+    settings = loaded.settings
     logs = log_folder(settings.home)
     address = address_of(host, port)
     postgres = None
     try:
         with open_ledger(settings) as ledger, _code_socket(settings.home) as socket_file:
             postgres = KeptPostgres(settings.home, ledger.revive, say) if settings.postgres_url is None else None
-            _register_slots(settings, ledger, say)
-            with Supervisor(say) as supervisor:
-                services = Services(address, ledger, supervisor, say, postgres, scan_log=logs / "scan.log")
+            refuse_mistyped_library(settings, ledger)
+            with RunningPipeline(ledger, loaded, say) as pipeline, Supervisor(say) as supervisor:
+                _register_slots(settings, ledger, say)
+                services = Services(address, ledger, supervisor, pipeline, say, postgres, scan_log=logs / "scan.log")
                 _start(services, host, port, logs, socket_file, stop)
                 lock.write(RunningUp(os.getpid(), address))
                 yield services
@@ -219,7 +224,8 @@ def _live_workers(ledger: Ledger) -> list[WorkerRow]:
     The check by process id leaves out our own run workers: they have just ended but still have a live row.
     """
     newest = {(worker.host, worker.pid): worker for worker in ledger.run(live_workers, ledger.schema)}
-    return [worker for (host, pid), worker in newest.items() if host != host_name() or psutil.pid_exists(pid)]
+    here, me = host_name(), os.getpid()
+    return [worker for (host, pid), worker in newest.items() if host != here or (pid != me and psutil.pid_exists(pid))]
 
 
 def _last_line(log: Path) -> str:

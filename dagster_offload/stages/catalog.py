@@ -20,8 +20,8 @@ EXTRACT_VERSION = 2
 
 def llm_stages(settings: Settings) -> dict[str, LLMStage]:
     """Return the LLM stages by name, in the graph's order, with the owner's classes, language and slot choices."""
-    any_stages = {name.strip() for name in settings.any_stages.split(",") if name.strip()}
-    classes = classify.class_names(settings.classes)
+    configured = settings.stages
+    classes = classify.class_names(configured.classify.classes)
     stages = (
         LLMStage(
             name=CLASSIFY,
@@ -29,7 +29,7 @@ def llm_stages(settings: Settings) -> dict[str, LLMStage]:
             options=classify.options(classes),
             parse=lambda text: classify.parse(text, classes),
             prompt_version=classify.PROMPT_VERSION,
-            primary_may_do_it=CLASSIFY in any_stages,
+            primary_may_do_it=configured.classify.slots == "any",
         ),
         LLMStage(
             name=SUMMARIZE,
@@ -37,18 +37,18 @@ def llm_stages(settings: Settings) -> dict[str, LLMStage]:
             options=summarize.options(),
             parse=summarize.parse,
             prompt_version=summarize.PROMPT_VERSION,
-            primary_may_do_it=SUMMARIZE in any_stages,
+            primary_may_do_it=configured.summarize.slots == "any",
             whole=summarize.whole_reading(settings.language),
         ),
     )
-    own = {name: own_stage(name, spec) for name, spec in settings.stages.items()}
+    own = {name: own_stage(name, spec) for name, spec in settings.own_stages.items()}
     by_name = {stage.name: stage for stage in stages} | own
     return {name: by_name[name] for name in stage_graph(settings).drain_stages}
 
 
 def stage_graph(settings: Settings) -> StageGraph:
     """Return the built-in stages and the owner's. Raises `SettingsError`, which names the stage and its mistake."""
-    return with_own_stages(settings.stages)
+    return with_own_stages(settings.own_stages)
 
 
 def code_versions(settings: Settings) -> dict[str, str]:
@@ -59,7 +59,7 @@ def code_versions(settings: Settings) -> dict[str, str]:
     versions = {EXTRACT: f"{EXTRACT}-{EXTRACT_VERSION}"}
     for stage in llm_stages(settings).values():
         version = str(stage.prompt_version)
-        if stage.name in settings.stages:
+        if stage.name in settings.own_stages:
             version = _digest(_of_stage(stage, settings))
         versions[stage.name] = f"{stage.name}-{version}"
     return versions
@@ -86,7 +86,7 @@ def _of_stage(stage: LLMStage, settings: Settings) -> dict[str, object]:
         "instruction": stage.instruction,
         "options": _recipe_options(stage.options),
         "whole": stage.whole and (stage.whole.part_instruction, stage.whole.merge_instruction),
-        **_own_choices(settings.stages.get(stage.name)),
+        **_own_choices(settings.own_stages.get(stage.name)),
     }
 
 

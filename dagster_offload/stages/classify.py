@@ -1,6 +1,7 @@
 """The stage classify: text -> class. Its instruction, its options and the parser of its answer."""
 
 import unicodedata
+from collections.abc import Sequence
 
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.slot.completion import RequestOptions
@@ -19,9 +20,9 @@ class Classification(StageAnswer):
     language: LanguageCode = None
 
 
-def class_names(configured: str) -> tuple[str, ...]:
-    """Return the owner's classes (`configured` is comma-separated) or the default ones, always including `other`."""
-    names = tuple(dict.fromkeys(name.strip() for name in configured.split(",") if name.strip()))
+def class_names(configured: Sequence[str]) -> tuple[str, ...]:
+    """Return the owner's classes or the default ones, always including `other`."""
+    names = tuple(dict.fromkeys(configured))
     if not names:
         return DEFAULT_CLASSES
     return names if OTHER in names else (*names, OTHER)

@@ -14,7 +14,7 @@ from dagster_offload.defs.runs import RanOn
 from dagster_offload.ledger.core.workers import boot_id, host_name
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import outbox
-from dagster_offload.settings import Settings, SlotSettings, load_settings
+from dagster_offload.settings import Settings, SlotSettings, SlotsSection, load_settings
 from dagster_offload.stages.catalog import code_versions
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
@@ -195,7 +195,7 @@ def test_a_broken_file_fails_the_run_and_the_other_documents_are_recorded(edge: 
 
 def test_a_lost_slot_fails_the_run_with_the_next_step(three: Edge, settings: Settings) -> None:
     small = SlotSettings(url=three.router.url, model="small")
-    without = settings.model_copy(update={"deep": SlotSettings(), "primary": small})
+    without = settings.model_copy(update={"slots_section": SlotsSection(primary=small)})
     lost = Edge(without, three.ledger, three.instance, three.router, build_definitions(lambda: without))
     result = lost.materialize("a.txt", stages=LLM)
     assert "dagster-offload slot forget deep" in failure_message(result)
@@ -204,7 +204,7 @@ def test_a_lost_slot_fails_the_run_with_the_next_step(three: Edge, settings: Set
 
 
 def test_a_run_without_any_slot_fails_and_names_the_setting(edge: Edge, settings: Settings) -> None:
-    without = settings.model_copy(update={"deep": SlotSettings()})
+    without = settings.model_copy(update={"slots_section": SlotsSection()})
     bare = Edge(without, edge.ledger, edge.instance, edge.router, build_definitions(lambda: without))
     bare.write(a="A letter.")
     bare.scan()

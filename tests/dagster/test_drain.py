@@ -13,7 +13,7 @@ from dagster_offload.errors import DrainRefused
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import outbox
-from dagster_offload.settings import Settings, SlotSettings
+from dagster_offload.settings import Settings, SlotSettings, SlotsSection
 from tests.support.edge import Edge
 
 
@@ -40,14 +40,14 @@ def test_the_sensor_launches_a_drain_if_the_slot_answers_and_documents_are_due(t
 
 
 def test_the_sensor_launches_nothing_without_a_deep_slot(two: Edge, settings: Settings) -> None:
-    never_seen = settings.model_copy(update={"deep": SlotSettings()})
+    never_seen = settings.model_copy(update={"slots_section": SlotsSection()})
     with two.ledger.transaction() as cur:
         slots.forget(cur, "deep")
     assert "no deep slot is configured" in str(tick(with_settings(two, never_seen)))
 
 
 def test_a_lost_slot_is_reported_with_the_next_step(two: Edge, settings: Settings) -> None:
-    lost = settings.model_copy(update={"deep": SlotSettings()})
+    lost = settings.model_copy(update={"slots_section": SlotsSection()})
     assert "dagster-offload slot forget deep" in str(tick(with_settings(two, lost)))
 
 
@@ -104,7 +104,7 @@ def test_a_run_left_started_by_a_power_cut_does_not_stop_the_next_drain(two: Edg
 
 
 def test_wrong_settings_are_reported_and_do_not_fail_the_tick(two: Edge, settings: Settings) -> None:
-    wrong = settings.model_copy(update={"deep": settings.deep.model_copy(update={"model": None})})
+    wrong = settings.model_copy(update={"slots_section": SlotsSection(deep=SlotSettings(url="http://x:1"))})
     assert "OFFLOAD_DEEP_MODEL" in str(tick(with_settings(two, wrong)))
 
 

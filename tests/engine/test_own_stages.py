@@ -6,7 +6,6 @@ import pytest
 
 from dagster_offload.engine.runs import run_documents
 from dagster_offload.ledger.core import stages
-from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.stages.catalog import recipes, stage_graph
 from dagster_offload.stages.graph import CLASSIFY, Outcome
 from tests.support.engine import FILLER, Engine
@@ -24,14 +23,8 @@ LETTER = f"Dear Sir, kind regards, yours faithfully, sincerely.\n{FILLER}"
 @pytest.fixture
 def own(engine: Engine) -> Engine:
     """An engine with the stage `payment`, which is asked of invoices only."""
-    use(engine, payment=PAYMENT)
+    engine.use_stages(payment=PAYMENT)
     return engine
-
-
-def use(engine: Engine, **own_stages: Any) -> None:
-    """Change the pipeline's own stages, as a changed file does."""
-    engine.options["stages"] = own_stages
-    migrate(engine.ledger, stage_graph(engine.settings()))
 
 
 def fill(engine: Engine) -> None:
@@ -92,7 +85,7 @@ def test_a_changed_answer_decides_the_condition_again(own: Engine) -> None:
 
 
 def test_a_stage_that_reads_a_record_gets_the_record_and_not_the_document(engine: Engine) -> None:
-    use(engine, tone={"prompt": "Is the summary kind?", "reads": "summarize", "answer": {"kind": "boolean"}})
+    engine.use_stages(tone={"prompt": "Is the summary kind?", "reads": "summarize", "answer": {"kind": "boolean"}})
     engine.texts("a.txt")
     engine.drain()
     assert record(engine, "a.txt", "tone")["value"] == {"kind": True}
@@ -108,7 +101,7 @@ def test_an_added_stage_gets_items_for_the_documents_that_exist_in_batches(
     keys = [f"{n}.txt" for n in range(5)]
     engine.texts(*keys)
     engine.drain()
-    use(engine, sender={"prompt": "Who wrote it?", "answer": {"name": "string"}})
+    engine.use_stages(sender={"prompt": "Who wrote it?", "answer": {"name": "string"}})
     batches = 1
     while engine.ledger.run(stages.fill, recipes(engine.settings())):
         batches += 1
@@ -123,14 +116,14 @@ def test_a_drain_fills_in_the_items_of_an_added_stage_itself(engine: Engine, mon
     keys = [f"{n}.txt" for n in range(5)]
     engine.texts(*keys)
     engine.drain()
-    use(engine, sender={"prompt": "Who wrote it?", "answer": {"name": "string"}})
+    engine.use_stages(sender={"prompt": "Who wrote it?", "answer": {"name": "string"}})
     engine.drain()
     assert engine.counts("sender").done == 5
 
 
 def test_a_run_of_one_document_gets_a_stage_that_was_added_and_what_it_needs(engine: Engine) -> None:
     engine.extracted("a.txt", "b.txt", texts={"a.txt": INVOICE, "b.txt": f"b {INVOICE}"})
-    use(engine, payment=PAYMENT)
+    engine.use_stages(payment=PAYMENT)
     summary = run_documents(engine.settings(), engine.ledger, ["a.txt"], ["payment"])
     assert (summary.done, summary.failed, summary.wait_seconds) == (1, (), None)
     assert record(engine, "a.txt", "payment")["outcome"] == Outcome.OK
@@ -142,11 +135,11 @@ def test_a_removed_stage_keeps_its_results_and_an_identical_one_costs_no_call(ow
     own.extracted("a.txt", texts={"a.txt": INVOICE})
     own.drain()
     calls = len(own.router.completions())
-    use(own)
+    own.use_stages()
     fill(own)
     assert "payment" not in stage_graph(own.settings()).names
     assert record(own, "a.txt", "payment")["outcome"] == Outcome.OK
-    use(own, payment=PAYMENT)
+    own.use_stages(payment=PAYMENT)
     fill(own)
     own.drain()
     assert len(own.router.completions()) == calls
@@ -155,10 +148,10 @@ def test_a_removed_stage_keeps_its_results_and_an_identical_one_costs_no_call(ow
 def test_a_changed_condition_is_decided_again_without_a_call_where_it_is_not_met(own: Engine) -> None:
     own.extracted("a.txt", texts={"a.txt": LETTER})
     own.drain()
-    use(own, payment={**PAYMENT, "when": {"classify": {"category": "letter"}}})
+    own.use_stages(payment={**PAYMENT, "when": {"classify": {"category": "letter"}}})
     fill(own)
     assert own.counts("payment").pending == 1
-    use(own, payment=PAYMENT)
+    own.use_stages(payment=PAYMENT)
     fill(own)
     assert record(own, "a.txt", "payment")["outcome"] == Outcome.NOT_APPLICABLE
     assert len(own.router.completions()) == 2
@@ -168,7 +161,7 @@ def test_a_changed_prompt_makes_answers_outdated_and_redoes_nothing_by_itself(ow
     own.extracted("a.txt", texts={"a.txt": INVOICE})
     own.drain()
     calls = len(own.router.completions())
-    use(own, payment={**PAYMENT, "prompt": "Who gets the money?"})
+    own.use_stages(payment={**PAYMENT, "prompt": "Who gets the money?"})
     fill(own)
     own.drain()
     assert own.counts("payment").outdated == 1
@@ -176,8 +169,8 @@ def test_a_changed_prompt_makes_answers_outdated_and_redoes_nothing_by_itself(ow
 
 
 def test_the_parts_of_a_long_document_are_joined_without_another_call(engine: Engine) -> None:
-    use(
-        engine, money={"prompt": "Which amounts?", "answer": {"payee": "string", "amounts": ["number"]}, "quotes": True}
+    engine.use_stages(
+        money={"prompt": "Which amounts?", "answer": {"payee": "string", "amounts": ["number"]}, "quotes": True}
     )
     parts = [f"Part {number}: the amount is {number * 111} EUR.\n{FILLER}" for number in range(1, 5)]
     engine.extracted("book.txt", texts={"book.txt": "\n\n".join(parts)})
@@ -201,7 +194,7 @@ def test_a_value_that_its_quote_does_not_state_gets_one_more_question_and_is_mar
 
 @pytest.mark.rule("stage-3")
 def test_a_required_quote_drops_the_value_that_it_does_not_state(engine: Engine) -> None:
-    use(engine, payment={**PAYMENT, "quotes": "required"})
+    engine.use_stages(payment={**PAYMENT, "quotes": "required"})
     engine.router.set(answers="invented")
     engine.extracted("a.txt", texts={"a.txt": INVOICE})
     engine.drain()

@@ -12,11 +12,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from dagster_offload.errors import SettingsError
-from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.records import Query, export
 from dagster_offload.records.columns import columns
 from dagster_offload.records.reading import stream
-from dagster_offload.stages.catalog import stage_graph
 from tests.support.engine import FILLER, Engine
 
 PAYMENT: dict[str, Any] = {
@@ -35,8 +33,7 @@ TEXTS = {
 @pytest.fixture
 def filled(engine: Engine) -> Engine:
     """Three documents, two of them invoices with a payment, and one that is not answered yet."""
-    engine.options["stages"] = {"payment": PAYMENT}
-    migrate(engine.ledger, stage_graph(engine.settings()))
+    engine.use_stages(payment=PAYMENT)
     engine.extracted(*TEXTS, texts=TEXTS)
     engine.drain()
     engine.texts("waiting.txt")

@@ -81,8 +81,8 @@ def test_only_the_summary_field_is_required() -> None:
 
 
 def test_other_is_always_a_class() -> None:
-    assert "other" in classify.class_names("")
-    assert classify.class_names("tax, health ,tax") == ("tax", "health", "other")
+    assert "other" in classify.class_names(())
+    assert classify.class_names(("tax", "health", "tax")) == ("tax", "health", "other")
 
 
 def test_every_stage_has_a_token_limit_and_classification_turns_thinking_off() -> None:

@@ -1,17 +1,29 @@
 """The graph with own stages: its order, and mistakes that show when all stages are known."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dagster_offload.errors import SettingsError
-from dagster_offload.settings import load_settings
+from dagster_offload.settings import Settings, load_settings
+from dagster_offload.stage_spec.relations import BUILT_IN_FIELDS
 from dagster_offload.stages.catalog import recipes, stage_graph
+from dagster_offload.stages.classify import Classification
+from dagster_offload.stages.graph import StageGraph
+from dagster_offload.stages.summarize import Summary
 
 
-def graph_of(**stages: Any) -> Any:
+def settings_of(**stages: Any) -> Settings:
+    """The settings of a pipeline file with these stages, which have a prompt and an answer unless they give their own."""
     written = {name: {"prompt": "What?", "answer": {"a": "string"}} | stage for name, stage in stages.items()}
-    return stage_graph(load_settings(stages=written))
+    Path("offload.yaml").write_text(json.dumps({"stages": written}), encoding="utf-8")  # JSON is YAML
+    return load_settings()
+
+
+def graph_of(**stages: Any) -> StageGraph:
+    return stage_graph(settings_of(**stages))
 
 
 def test_own_stages_follow_the_built_in_ones_and_those_they_need() -> None:
@@ -65,9 +77,21 @@ def test_forty_stages_are_one_graph() -> None:
 
 
 def test_a_stage_of_ones_own_changes_no_recipe_of_another() -> None:
-    own = {"mine": {"prompt": "What?", "answer": {"a": "string"}}}
-    with_own = recipes(load_settings(stages=own))
-    assert {name: with_own[name] for name in recipes(load_settings())} == recipes(load_settings())
+    before = recipes(load_settings())
+    with_own = recipes(settings_of(mine={}))
+    assert {name: with_own[name] for name in before} == before
+
+
+def test_conditions_can_name_every_field_of_the_built_in_stages() -> None:
+    fields = {"classify": Classification.model_fields, "summarize": Summary.model_fields}
+    assert {name: set(known) for name, known in BUILT_IN_FIELDS.items()} == {n: set(f) for n, f in fields.items()}
+
+
+def test_a_mistake_has_its_line_and_column() -> None:
+    lines = ["stages:", "  payment:", "    prompt: What?", "    answer: {items: [{price: numbr}]}"]
+    Path("offload.yaml").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"offload\.yaml:4:\d+: stages\.payment\.answer\.items"):
+        load_settings()
 
 
 @pytest.mark.parametrize(
@@ -82,6 +106,5 @@ def test_a_stage_of_ones_own_changes_no_recipe_of_another() -> None:
     ],
 )
 def test_only_what_an_answer_depends_on_changes_its_recipe(change: dict[str, Any], is_same: bool) -> None:
-    stage = {"prompt": "What?", "answer": {"a": "string"}}
-    before, after = (recipes(load_settings(stages={"mine": each}))["mine"] for each in (stage, stage | change))
+    before, after = (recipes(settings_of(mine=each))["mine"] for each in ({}, change))
     assert (before == after) is is_same

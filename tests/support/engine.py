@@ -1,5 +1,6 @@
 """The engine with a real stand-in router and a real ledger. Only waits are shortened, with SQL."""
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -12,12 +13,13 @@ from dagster_offload.engine.extract import run_extraction
 from dagster_offload.engine.runs import RunSummary, run_documents
 from dagster_offload.engine.scan import ScanReport, scan
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.ledger.core.rows import StageCounts
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.simulator.server import Router
-from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.catalog import recipes, stage_graph
 from tests.support.ledger import Bench
 from tests.support.stages import DRAIN_STAGES
 
@@ -45,6 +47,13 @@ class Engine(Bench):
 
     def settings(self, **changes: Any) -> Settings:
         return load_settings(**(self.options | changes))
+
+    def use_stages(self, **own: Any) -> None:
+        """Write a pipeline file with these own stages, use it, and bring the ledger up to date, as a start does."""
+        file = self.library.parent / "offload.yaml"
+        file.write_text(json.dumps({"stages": own}), encoding="utf-8")  # JSON is YAML
+        self.options["config"] = file
+        migrate(self.ledger, stage_graph(self.settings()))
 
     def texts(self, *keys: str) -> None:
         """Add documents with extracted texts that contain their keys."""

@@ -31,7 +31,7 @@ def _fields_of_stages(settings: Settings) -> dict[str, list[views.ViewField]]:
     """The fields of each own stage, for its view."""
     return {
         name: [views.ViewField(field.name, field.column_type) for field in spec.answer]
-        for name, spec in settings.stages.items()
+        for name, spec in settings.own_stages.items()
     }
 
 

@@ -77,6 +77,11 @@ def present_keys(cur: Cursor) -> list[str]:
     return [row["key"] for row in cur.execute('select key from documents where is_present order by key collate "C"')]
 
 
+def has_documents(cur: Cursor) -> bool:
+    """Whether the ledger has ever seen a document."""
+    return cur.execute("select 1 from documents limit 1").fetchone() is not None
+
+
 def missing_keys(cur: Cursor, keys: Sequence[str]) -> list[str]:
     """Those of `keys` that are not the key of a document present."""
     cur.execute(

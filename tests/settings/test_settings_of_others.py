@@ -58,9 +58,9 @@ ATTACKS = pytest.mark.parametrize(
 
 def test_an_env_file_of_the_same_user_is_read(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings()
-    assert (settings.deep.url, settings.language) == (ROUTER, "")
+    assert (settings.slots_section.deep.url, settings.language) == (ROUTER, "")
     monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "other")
-    assert load_settings().deep.model == "other"
+    assert load_settings().slots_section.deep.model == "other"
 
 
 @ATTACKS

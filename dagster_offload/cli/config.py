@@ -1,0 +1,175 @@
+"""`dagster-offload config`: show, check and change the settings, and describe the pipeline file for editors."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dagster_offload.cli.options import deep_options, home_option, json_option, library_option, typed_settings
+
+if TYPE_CHECKING:
+    from dagster_offload.settings import Loaded
+    from dagster_offload.settings.leaves import Leaf
+
+
+@click.group("config")
+def command() -> None:
+    """Show, check and change the settings of the pipeline file.
+
+    \b
+    dagster-offload config show
+    dagster-offload config set slots.deep.concurrency auto
+    """
+
+
+@command.command("show")
+@library_option
+@deep_options
+@home_option
+@json_option
+def show(*, as_json: bool) -> None:
+    """Show every setting with its value and where the value came from. Secrets are hidden.
+
+    \b
+    dagster-offload config show
+    dagster-offload config show --json | jq '.settings[] | select(.source != "default")'
+    """
+    from dagster_offload.cli.console import table, to_terminal
+    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.settings import read_settings
+    from dagster_offload.settings.leaves import LEAVES
+
+    loaded = read_settings()
+    rows = [_row(loaded, leaf) for leaf in LEAVES]
+    if as_json:
+        print_json({"file": loaded.file and str(loaded.file), "settings": rows})
+        return
+    say(f"pipeline file: {loaded.file or 'none'}")
+    shown = table("setting", "value", "from")
+    for row in rows:
+        shown.add_row(row["key"], _as_text(row["value"]), row["origin"])
+    to_terminal(shown)
+
+
+@command.command("check")
+@home_option
+@json_option
+def check(*, as_json: bool) -> None:
+    """Check the pipeline file and the variables. Exits with code 2 and names every fault with its line and column.
+
+    \b
+    dagster-offload config check
+    dagster-offload config check --config drafts/offload.yaml
+    """
+    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.settings import read_settings
+
+    loaded = read_settings()
+    library = loaded.settings.library
+    warnings = [f"the library {library} does not exist"] if library is not None and not library.is_dir() else []
+    if as_json:
+        print_json({"file": loaded.file and str(loaded.file), "valid": True, "warnings": warnings})
+        return
+    say(f"{loaded.file}: valid" if loaded.file else "no pipeline file; the variables are valid")
+    for warning in warnings:
+        say(f"warning: {warning}", err=True)
+
+
+@command.command("path")
+@home_option
+@json_option
+def path(*, as_json: bool) -> None:
+    """Print the path of the pipeline file. If there is none, print where `config set` and `up` create it.
+
+    \b
+    dagster-offload config path
+    $EDITOR "$(dagster-offload config path)"
+    """
+    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.settings.loading import find_pipeline
+
+    file = find_pipeline()
+    if as_json:
+        print_json({"path": str(file), "exists": file.exists()})
+    else:
+        say(str(file))
+
+
+@command.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of the pipeline file. Editors complete and explain keys with it.
+
+    For the YAML support of VS Code and others, write `# yaml-language-server: $schema=offload.schema.json` as the first
+    line of the pipeline file.
+
+    \b
+    dagster-offload config schema > offload.schema.json
+    """
+    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.settings.schema import json_schema
+
+    print_json(json_schema())
+
+
+@command.command("set")
+@click.argument("key")
+@click.argument("value")
+@home_option
+@json_option
+def set_(key: str, value: str, *, as_json: bool) -> None:
+    """Change one setting in the pipeline file. Comments stay. KEY is a key of the file or its variable.
+
+    A value that makes the file wrong is refused. A running `up` takes over the change within seconds.
+
+    \b
+    dagster-offload config set slots.deep.concurrency auto
+    dagster-offload config set stages.classify.classes 'invoice, contract, letter'
+    dagster-offload config set slots.deep.api_key '${MACBOOK_KEY}'
+    """
+    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.settings.loading import find_pipeline, leaf_of, read_settings
+    from dagster_offload.settings.writing import set_in_file
+
+    leaf, file = leaf_of(key), find_pipeline()
+    set_in_file(file, leaf, value)
+    origin = read_settings().origin(leaf)
+    overridden = None if origin.kind == "file" else str(origin)
+    if as_json:
+        print_json({"file": str(file), "key": leaf.dotted, "overridden_by": overridden})
+        return
+    say(f"{file}: {leaf.dotted} is set")
+    if overridden is not None:
+        say(f"warning: it has no effect here, because {overridden} overrides it", err=True)
+
+
+def _row(loaded: "Loaded", leaf: "Leaf") -> dict[str, Any]:
+    origin = loaded.origin(leaf)
+    typed = leaf.variable in typed_settings()
+    return {
+        "key": leaf.dotted,
+        "variable": leaf.variable,
+        "value": _shown(leaf, leaf.value_in(loaded.settings)),
+        "source": "option" if typed else origin.kind,
+        "origin": f"option --{leaf.variable.removeprefix('OFFLOAD_').lower().replace('_', '-')}"
+        if typed
+        else str(origin),
+        "description": leaf.field.description,
+    }
+
+
+def _shown(leaf: "Leaf", value: Any) -> Any:
+    from dagster_offload.settings.writing import as_yaml
+    from dagster_offload.slot.config import without_password
+
+    if value is None:
+        return None
+    if leaf.is_secret:
+        return "(hidden)"
+    if leaf.key[-1] == "url":
+        return without_password(value)
+    return as_yaml(value)
+
+
+def _as_text(value: Any) -> str:
+    if value in (None, [], ""):
+        return "-"
+    return ", ".join(value) if isinstance(value, list) else str(value)

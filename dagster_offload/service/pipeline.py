@@ -1,0 +1,207 @@
+"""The pipeline that `up` runs with. It is announced in the ledger, and its processes read a copy of the file.
+
+A valid edit of the file or of `.env` is taken over within seconds. After an edit of the file that is not valid, the copy
+stays in force, and `status` shows why.
+"""
+
+import contextlib
+import os
+import shlex
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from dagster_offload.errors import LedgerUnavailable, SettingsError
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.pipelines import announce, refuse_other_pipeline
+from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.work.documents import has_documents
+from dagster_offload.service.home import running_up
+from dagster_offload.settings import Loaded, Settings, read_edited, read_settings
+from dagster_offload.settings.files import FILE_NAME, read_pipeline
+from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT, nearest
+from dagster_offload.settings.loading import find_home
+from dagster_offload.settings.writing import new_file, values_to_keep, write_private
+from dagster_offload.stages.pipeline import pipeline_of
+
+CHECK_EVERY_SECONDS = 2.0
+SIGN_OFF_SECONDS = 3.0
+COPY_NAME = "running-offload.yaml"
+WORKER_KIND = "up"
+
+Say = Callable[[str], None]
+
+
+class RunningPipeline:
+    """The pipeline in force during a `with` block. `check` takes over edits of its file and keeps it announced.
+
+    Entering raises `OtherPipeline` if another `up` of this ledger runs with other recipes.
+    """
+
+    def __init__(self, ledger: Ledger, loaded: Loaded, say: Say) -> None:
+        self._ledger = ledger
+        self._file = loaded.file
+        self._settings = loaded.settings
+        self._say = say
+        self._problem: str | None = None
+        self._edited_at = self._edit_times()
+        self._checked_at = time.monotonic()
+        self._stack = contextlib.ExitStack()
+        self._worker: Worker | None = None
+        self._is_announced = False
+
+    def __enter__(self) -> "RunningPipeline":
+        self._ledger.run(refuse_other_pipeline, pipeline_of(self._settings))
+        if self._file is not None:
+            self._keep_copy(read_pipeline(self._file).text)
+            os.environ |= {CONFIG: str(self._file), CONFIG_SNAPSHOT: str(self._copy)}
+        self._register()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # If Postgres is down, signing off takes a minute, and `up` has seconds to stop. Its row then counts as dead anyway.
+        sign_off = threading.Thread(target=self._stack.close, daemon=True)
+        sign_off.start()
+        sign_off.join(SIGN_OFF_SECONDS)
+        if self._file is not None:
+            del os.environ[CONFIG_SNAPSHOT]
+            self._copy.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Look at the file at most every two seconds. Cheap if it was not edited."""
+        now = time.monotonic()
+        if now - self._checked_at < CHECK_EVERY_SECONDS:
+            return
+        self._checked_at = now
+        if (edited_at := self._edit_times()) != self._edited_at:
+            self._edited_at = edited_at
+            self._take_over()
+        try:
+            if self._worker is None or self._worker.is_lost:  # this machine slept for longer than a lease
+                self._stack.close()
+                self._register()
+            elif not self._is_announced:
+                self._announce()
+        except LedgerUnavailable as error:  # the next check tries again
+            self._say(f"The settings in force cannot be announced to other commands: {error}")
+
+    def _take_over(self) -> None:
+        self._is_announced = False
+        try:
+            edited = None if self._file is None else read_pipeline(self._file)
+            settings = read_edited(edited, self._file).settings
+            _refuse_another_ledger(self._settings, settings)
+            if edited is not None:
+                self._keep_copy(edited.text)
+        except SettingsError as error:
+            self._problem = str(error)
+            self._say(f"The edited settings are not in force, those before the edit are: {error}")
+        else:
+            self._settings, self._problem = settings, None
+            self._say("The edited settings are in force.")
+
+    def _edit_times(self) -> tuple[object, ...]:
+        return tuple(_edit_time(file) for file in (self._file, Path(".env")))
+
+    def _register(self) -> None:
+        self._worker = None
+        self._worker = self._stack.enter_context(Worker(self._ledger, WORKER_KIND))
+        self._announce()
+
+    def _announce(self) -> None:
+        if self._worker is not None:
+            file = None if self._file is None else str(self._file)
+            self._ledger.run(announce, self._worker.id, pipeline_of(self._settings), file, self._problem)
+            self._is_announced = True
+
+    def _keep_copy(self, text: str) -> None:
+        write_private(self._copy, text)
+
+    @property
+    def _copy(self) -> Path:
+        return self._settings.home / COPY_NAME
+
+
+def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
+    """Make the home's pipeline file the one that `up` runs with, so that commands in other terminals find it.
+
+    Options on a home without a file are written to one. A file elsewhere is linked. `typed` are the options, by variable.
+    Raises `SettingsError` if the home has another pipeline file.
+    """
+    home_file = loaded.settings.home / FILE_NAME
+    options = {name: value for name, value in typed.items() if name not in (CONFIG, "OFFLOAD_HOME")}
+    if loaded.file is None:
+        library = loaded.settings.library
+        if not options or library is None or not library.is_dir():
+            return loaded
+        write_private(home_file, new_file(values_to_keep(loaded)))
+        for name in options:  # the file has them now, so that an edit of the file is not overridden
+            del os.environ[name]
+        say(f"These settings are now in {home_file}. Commands in other terminals use them, and so does a plain `up`.")
+        return read_settings()
+    if not os.path.lexists(home_file):
+        try:
+            home_file.symlink_to(os.path.realpath(loaded.file))
+        except OSError as error:
+            raise SettingsError(f"{home_file} cannot be created: {error.strerror}") from error
+        say(f"{home_file} now links to {loaded.file}, so that commands in other folders find it.")
+    elif not home_file.exists() or not home_file.samefile(loaded.file):
+        raise SettingsError(
+            f"{home_file} is the pipeline file of this home, and {loaded.file} is another one: remove one of them, or set "
+            "OFFLOAD_HOME to another folder"
+        )
+    for name, value in options.items():
+        say(f"For this start only: {name}={value}. To keep it: dagster-offload config set {name} {shlex.quote(value)}")
+    return loaded
+
+
+def read_settings_in_force() -> Loaded:
+    """The settings, or those that the running `up` keeps in force while an edit of its file is not valid.
+
+    For commands that must work then: `status` shows what is wrong, and `stop` ends `up`. Raises `SettingsError`.
+    """
+    try:
+        return read_settings()
+    except SettingsError:
+        home = find_home()
+        copy = home / COPY_NAME
+        if not copy.exists() or running_up(home) is None:
+            raise
+        return read_settings(config_snapshot=copy)
+
+
+def refuse_mistyped_library(settings: Settings, ledger: Ledger) -> None:
+    """Raise `SettingsError` if the library does not exist and the ledger has no document that it ever held.
+
+    Later a missing library is a folder that is not mounted: nothing changes until it is back.
+    """
+    library = settings.library
+    if library is None or library.is_dir() or ledger.run(has_documents):
+        return
+    meant = nearest(library.name, _folders(library.parent))
+    hint = (
+        f"did you mean {library.parent / meant}?" if meant else "set OFFLOAD_LIBRARY (--library) to an existing folder"
+    )
+    raise SettingsError(f"the library {library} does not exist: {hint}")
+
+
+def _folders(parent: Path) -> list[str]:
+    with contextlib.suppress(OSError):
+        return [entry.name for entry in os.scandir(parent) if entry.is_dir()]
+    return []
+
+
+def _edit_time(file: Path | None) -> tuple[int, int, int] | None:
+    """Changes with each edit of the file. None if there is no file."""
+    try:
+        status = None if file is None else file.stat()
+    except OSError:
+        return None
+    return None if status is None else (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def _refuse_another_ledger(running: Settings, edited: Settings) -> None:
+    for key in ("home", "postgres_url"):
+        if getattr(running, key) != getattr(edited, key):
+            raise SettingsError(f"{key} changed: restart `up` to use another one")

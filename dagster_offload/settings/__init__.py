@@ -1,0 +1,27 @@
+"""The settings of a pipeline: one frozen model, loaded from options, the environment, `.env` and the pipeline file.
+
+No other package reads `OFFLOAD_*` or `offload.yaml`. `model` has the fields, `loading` puts the sources together.
+"""
+
+from dagster_offload.settings.loading import (
+    Loaded,
+    Origin,
+    load_settings,
+    read_edited,
+    read_settings,
+    refuse_home_of_others,
+)
+from dagster_offload.settings.model import Settings, SlotSettings, SlotsSection, default_home
+
+__all__ = [
+    "Loaded",
+    "Origin",
+    "Settings",
+    "SlotSettings",
+    "SlotsSection",
+    "default_home",
+    "load_settings",
+    "read_edited",
+    "read_settings",
+    "refuse_home_of_others",
+]

@@ -1,0 +1,84 @@
+"""Files that may choose settings: the pipeline file and `.env`. They are read only if no other user can have written them."""
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.host.ownership import me, others_may_read, stranger
+
+FILE_NAME = "offload.yaml"
+MAX_FILE_BYTES = 256_000
+
+
+@dataclass(frozen=True)
+class PipelineText:
+    """The text of a pipeline file. Relative paths in it start at the folder of `path`.
+
+    `readers` describes who other than its owner may read the file; None if no one may.
+    """
+
+    path: Path
+    text: str
+    readers: str | None
+
+
+def find_file(configured: Path | None, home: Path) -> Path | None:
+    """The pipeline file: the configured one, or `./offload.yaml`, or the home's. None if there is none."""
+    if configured is not None:
+        return configured
+    for candidate in (Path(FILE_NAME), home / FILE_NAME):
+        if os.path.lexists(candidate):  # also a link to a missing file, which is then reported
+            return candidate.absolute()
+    return None
+
+
+def read_pipeline(path: Path, content: Path | None = None) -> PipelineText:
+    """Read the pipeline file. `content` names another file that has the text (`up` keeps the one that it started with).
+
+    Raises `SettingsError` if it cannot be read, is too large, or could have been written by another user.
+    """
+    text, status = _read_own(content or path)
+    return PipelineText(Path(os.path.realpath(path)), text, others_may_read(status, me()))
+
+
+def read_dotenv() -> Mapping[str, str]:
+    """The variables of `.env` in the working folder, without empty ones. Raises `SettingsError`."""
+    path = Path(".env")
+    if not path.is_file():
+        return {}
+    text, _ = _read_own(path.absolute())
+    return {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value}
+
+
+def _read_own(path: Path) -> tuple[str, os.stat_result]:
+    try:
+        # Without O_NONBLOCK, opening a named pipe waits for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        # The checks use the open file, so the file cannot be exchanged between check and read.
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise SettingsError(f"{path} cannot be read: it is not a file")
+        reason = stranger(status, me())
+        if reason is not None:
+            raise SettingsError(
+                f"{path} {reason}, so another user can choose your settings: remove the file, work in "
+                f"another folder, or check its content and make it yours (chown {os.geteuid()} {path.name}; "
+                f"chmod go-w {path.name})"
+            )
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise SettingsError(f"{path} cannot be read: it is larger than {MAX_FILE_BYTES:,} bytes")
+    try:
+        return content.decode("utf-8-sig"), status
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SettingsError(f"{path}:{line}: cannot be read: it is not UTF-8 text") from None

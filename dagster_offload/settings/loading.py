@@ -1,0 +1,195 @@
+"""Puts the sources of settings together. Precedence: option, environment, `.env`, pipeline file, default."""
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.host.ownership import belongs_to_other, me, others_may_write
+from dagster_offload.settings.files import FILE_NAME, PipelineText, find_file, read_dotenv, read_pipeline
+from dagster_offload.settings.leaves import BY_KEY, CONFIG, CONFIG_SNAPSHOT, Leaf, keys_below, nearest
+from dagster_offload.settings.model import Settings, default_home
+from dagster_offload.settings.sources import Given, Origin, Tree, read_tree, read_variables
+
+__all__ = ["Loaded", "Origin", "load_settings", "read_settings", "refuse_home_of_others"]
+
+
+# Faults whose message of pydantic speaks of Python, by type.
+_MESSAGES = {
+    "model_type": "must be a section: keys of its own, each with a value",
+    "string_type": "must be text: put a number or a date in quotes",
+    "tuple_type": "must be a list: [one, two]",
+}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The settings, the pipeline file that was read (None if there is none), and where each value came from."""
+
+    settings: Settings
+    file: Path | None
+    tree: Tree
+
+    def origin(self, leaf: Leaf) -> Origin:
+        """Where the value of a setting came from."""
+        return self.tree.origins.get(leaf.key, Origin("default"))
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings once. Keyword arguments override everything else: `deep_url` is `OFFLOAD_DEEP_URL`.
+
+    Raises `SettingsError`, which names every wrong variable, and every wrong key with its line and column.
+    """
+    return read_settings(**overrides).settings
+
+
+def read_settings(**overrides: Any) -> Loaded:
+    """Read the settings and where each came from. Raises `SettingsError` as `load_settings` does."""
+    dotenv = read_dotenv()
+    given = read_variables(overrides, os.environ, dotenv)
+    home = _path(given.get("OFFLOAD_HOME")) or default_home()
+    path = find_file(_path(given.get(CONFIG)), home)
+    file = None if path is None else read_pipeline(path, _path(given.get(CONFIG_SNAPSHOT)))
+    loaded = _load(file, given, dotenv, path)
+    if path == home / FILE_NAME and loaded.settings.home != home:
+        raise SettingsError(
+            f"{loaded.tree.origin(('home',))}: home names another folder ({loaded.settings.home}): remove the key, or move "
+            "the file there"
+        )
+    return loaded
+
+
+def read_edited(file: PipelineText | None, path: Path | None) -> Loaded:
+    """The settings that the pipeline file at `path` would give with this text. Raises `SettingsError`."""
+    dotenv = read_dotenv()
+    return _load(file, read_variables({}, os.environ, dotenv), dotenv, path)
+
+
+def _load(
+    file: PipelineText | None, given: Mapping[str, Given], dotenv: Mapping[str, str], path: Path | None
+) -> Loaded:
+    name = "" if path is None else str(path)
+    tree = read_tree(file, given, {**dotenv, **os.environ}, name)
+    try:
+        settings = Settings.model_validate(tree.values)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_problems(error, tree))) from None
+    _ = settings.slots  # a URL without its model is reported here, before anything starts
+    refuse_home_of_others(settings.home)
+    return Loaded(settings, path, tree)
+
+
+def find_home() -> Path:
+    """The home that the variables name, or the default. The pipeline file is not read."""
+    given = read_variables({}, os.environ, read_dotenv())
+    return _path(given.get("OFFLOAD_HOME")) or default_home()
+
+
+def find_pipeline() -> Path:
+    """The path of the pipeline file; the home's if there is none yet. Its content may be wrong."""
+    given = read_variables({}, os.environ, read_dotenv())
+    home = _path(given.get("OFFLOAD_HOME")) or default_home()
+    return find_file(_path(given.get(CONFIG)), home) or home / FILE_NAME
+
+
+def read_variables_only() -> Loaded:
+    """The settings without any pipeline file. Raises `SettingsError`."""
+    return read_edited(None, None)
+
+
+def _path(given: Given | None) -> Path | None:
+    return None if given is None else Path(os.path.abspath(Path(given.value).expanduser()))
+
+
+def _problems(error: ValidationError, tree: Tree) -> list[str]:
+    """One message for each wrong value or key. No message shows a value: it may be a secret."""
+    messages: dict[str, list[str]] = {}
+    for fault in error.errors(include_url=False, include_input=False):
+        # A validator that knows a deeper place names the rest of the path to it.
+        path = _without_union_tags((*fault["loc"], *fault.get("ctx", {}).get("path", ())), tree)
+        if fault["type"] == "extra_forbidden":
+            where, message = _unknown_key(path, tree)
+        elif fault["type"] == "missing" and path[:1] == ("stages",):
+            where, message = _where(path, tree), _missing_in_stage(str(path[1]), str(fault["loc"][-1]))
+        else:
+            message = _MESSAGES.get(fault["type"], fault["msg"].removeprefix("Value error, "))
+            where = _where(path, tree)
+        messages.setdefault(where, []).append(message)
+    return [f"{where}: {_alternatives(found)}" for where, found in messages.items()]
+
+
+def _alternatives(messages: Sequence[str]) -> str:
+    """The messages of a value of several types as one: `Input should be a valid integer or 'auto'`."""
+    first, *others = dict.fromkeys(messages)
+    return " or ".join((first, *(other.removeprefix("Input should be ") for other in others)))
+
+
+def _without_union_tags(location: tuple[int | str, ...], tree: Tree) -> tuple[int | str, ...]:
+    """The path of a fault in the tree. Pydantic appends the name of a type to it if several types are accepted."""
+    for length in range(len(location), 0, -1):
+        if location[:length] in tree.origins or location[:length] in tree.keys:
+            return location[:length]
+    return location
+
+
+def _where(path: tuple[int | str, ...], tree: Tree) -> str:
+    origin = tree.origin(path)
+    if origin.kind == "file":
+        return f"{origin}: {'.'.join(map(str, path))}"
+    if origin.kind == "default":
+        return ".".join(map(str, path))
+    return f"{origin.name} in .env" if origin.kind == ".env" else origin.name
+
+
+def _unknown_key(path: tuple[int | str, ...], tree: Tree) -> tuple[str, str]:
+    *above, key = map(str, path)
+    known = keys_below(tuple(above))
+    meant = nearest(key, known)
+    hint = f"did you mean {meant}?" if meant else f"use one of {', '.join(known)}"
+    place = tree.keys.get(path)
+    origin = tree.origin(path)
+    where = f"{origin.name}:{place}" if place is not None else str(origin)
+    in_section = f" in {'.'.join(above)}" if above else ""
+    return where, f"there is no key {key!r}{in_section}: {hint}"
+
+
+def _missing_in_stage(stage: str, key: str) -> str:
+    meant = nearest(stage, keys_below(("stages",)))
+    hint = f" (did you mean the built-in stage {meant}?)" if meant else ""
+    return f"a stage of your own needs the key {key!r}{hint}"
+
+
+def refuse_home_of_others(home: Path) -> None:
+    """Raise `SettingsError` if another user may have written into the home.
+
+    The home holds Dagster's own settings, which name code to run. An empty folder is harmless; its mode is set on first
+    use.
+    """
+    try:
+        status = home.stat()
+        names = os.listdir(home) if stat.S_ISDIR(status.st_mode) else []
+    except OSError:  # it does not exist yet, or cannot be used: the first command that uses it reports that
+        return
+    reason = belongs_to_other(status, me()) or (others_may_write(status, me()) if names else None)
+    if reason is not None:
+        raise SettingsError(
+            f"OFFLOAD_HOME {home} {reason}, and code named in it runs as you: choose a folder of your own, "
+            f"or check its content and remove the write permission of others (chmod go-w {home})"
+        )
+
+
+def leaf_of(word: str) -> Leaf:
+    """The setting of a dotted key or a variable. Raises `SettingsError` with the nearest one."""
+    by_word = {leaf.dotted: leaf for leaf in BY_KEY.values()}
+    by_variable = {leaf.variable: leaf for leaf in BY_KEY.values()}
+    if (leaf := by_word.get(word) or by_variable.get(word.upper())) is not None:
+        return leaf
+    with_last_part = [dotted for dotted in by_word if dotted.endswith(f".{word}")]
+    meant = with_last_part[0] if with_last_part else nearest(word, [*by_word, *by_variable])
+    hint = f"did you mean {meant}?" if meant else "`dagster-offload config show` lists the keys"
+    raise SettingsError(f"there is no setting {word!r}: {hint}")

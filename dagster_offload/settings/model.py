@@ -1,0 +1,313 @@
+"""The fields of a pipeline's settings. Their aliases are the keys of the pipeline file. No I/O, except for key files."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import platformdirs
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
+from dagster_offload.slot.config import DEEP, MAX_CONCURRENCY, PRIMARY, SlotConfig, Slots, variable
+from dagster_offload.stage_spec.relations import mistakes
+from dagster_offload.stage_spec.stage import StageSpec
+
+# Keys that `extra_body` cannot change: the model has its own setting, this program writes the messages, and nothing
+# is streamed.
+RESERVED_BODY_KEYS = frozenset({"model", "messages", "stream"})
+
+
+@dataclass(frozen=True)
+class Variable:
+    """Marks a field whose environment variable cannot be derived from its key."""
+
+    name: str
+
+
+def default_home() -> Path:
+    """The platform's data folder. For root, a folder that the unprivileged user of its Postgres can reach."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/dagster-offload")
+    return Path(platformdirs.user_data_dir("dagster-offload", appauthor=False))
+
+
+def _absolute_path(path: Path | None) -> Path | None:
+    # Removes `..`, so that prefix checks on paths below it work. Symbolic links are not resolved.
+    return None if path is None else Path(os.path.abspath(path.expanduser()))
+
+
+def _names(value: Any) -> Any:
+    """A list, or one text with commas, without blank entries."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value):
+        return tuple(name.strip() for name in value if name.strip())
+    return value
+
+
+def _body_as_text(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+
+
+Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | Literal["auto"]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Body = Annotated[
+    SecretStr | None, BeforeValidator(_body_as_text), WithJsonSchema({"type": ["object", "string", "null"]})
+]
+
+
+class Section(BaseModel):
+    """Base class of everything in the file: immutable, and a key that it does not know is an error.
+
+    A key without a value is not set: such keys remain when a person comments out the values below them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, values: Any) -> Any:
+        if values is None:
+            return {}
+        return (
+            {key: value for key, value in values.items() if value is not None} if isinstance(values, dict) else values
+        )
+
+
+class SlotSettings(Section):
+    """One slot: a place where a completion can run. A slot without a URL is not configured."""
+
+    url: str | None = Field(default=None, repr=False, description="URL of the router or server, with or without /v1")
+    model: str | None = Field(default=None, description="model name to send in requests")
+    expected_model: str | None = Field(default=None, description="regular expression that the served model must match")
+    api_key: SecretStr | None = Field(default=None, description="bearer token")
+    api_key_file: Path | None = Field(default=None, description="file that contains the bearer token")
+    ca_file: Path | None = Field(
+        default=None, description="certificates (PEM) to trust instead of the system's certificates"
+    )
+    concurrency: Concurrency = Field(
+        default=1, description="completions open at once, over all workers; auto = find the best number"
+    )
+    max_call_seconds: float = Field(default=120.0, gt=0, description="longest average call, in seconds, with `auto`")
+    health_path: str = Field(default="/health", description="path of the health probe")
+    connect_timeout: float = Field(default=3.0, gt=0, le=60, description="seconds to connect")
+    read_timeout: float = Field(default=900.0, gt=0, description="seconds for one complete answer")
+    context_tokens: int | None = Field(
+        default=None,
+        ge=512,
+        description="context size of the model, in tokens; unset = the size its server reports, at most 32768",
+    )
+    extra_body: Body = Field(default=None, description="JSON object merged into each request body")
+
+    @field_validator("api_key_file", "ca_file")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return _absolute_path(value)
+
+    @field_validator("url")
+    @classmethod
+    def _base_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not re.match(r"^https?://[^/\s]+", value):
+            raise ValueError("must start with http:// or https://, followed by a host")
+        try:
+            parts = urlsplit(value)
+            is_address = bool(parts.hostname) and parts.port != 0
+        except ValueError:  # its message may quote a password
+            is_address = False
+        if not is_address:
+            raise ValueError("must name a host, and if it names a port, one from 1 to 65535: http://macbook.local:8890")
+        return re.sub(r"/v1$", "", value.rstrip("/"))
+
+    @field_validator("expected_model")
+    @classmethod
+    def _regular_expression(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ValueError(f"is not a regular expression: {error}") from error
+        return value
+
+    @field_validator("extra_body")
+    @classmethod
+    def _extra_body(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                body = json.loads(value.get_secret_value())
+            except ValueError:
+                body = None
+            if not isinstance(body, dict):
+                raise ValueError("""must be a JSON object, such as '{"top_p": 0.8}'""")
+            if reserved := sorted(RESERVED_BODY_KEYS & body.keys()):
+                raise ValueError(f"must not contain {', '.join(reserved)}: this program sets them itself")
+        return value
+
+    def config(self, name: str) -> SlotConfig | None:
+        """The slot's configuration, or None without a URL. Raises `SettingsError` for a URL without a model."""
+        if self.url is None:
+            return None
+        if self.model is None:
+            url, model = variable(name, "url"), variable(name, "model")
+            raise SettingsError(
+                f"{url} is set, but {model} is not: set it, or slots.{name}.model in offload.yaml, to the model name to "
+                "send in requests"
+            )
+        return SlotConfig(
+            name=name,
+            url=self.url,
+            model=self.model,
+            api_key=self._key(name),
+            ca_file=None if self.ca_file is None else str(self.ca_file),
+            extra_body={} if self.extra_body is None else json.loads(self.extra_body.get_secret_value()),
+            **self.model_dump(exclude={"url", "model", "api_key", "api_key_file", "ca_file", "extra_body"}),
+        )
+
+    def _key(self, slot: str) -> str | None:
+        if self.api_key_file is None:
+            return None if self.api_key is None else self.api_key.get_secret_value()
+        setting = variable(slot, "api_key_file")
+        if self.api_key is not None:
+            raise SettingsError(f"{variable(slot, 'api_key')} and {setting} are both set: unset one")
+        try:
+            return self.api_key_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise SettingsError(f"{setting}: {self.api_key_file} cannot be read: {reason}") from None
+
+
+class SlotsSection(Section):
+    """The slots by name."""
+
+    deep: SlotSettings = Field(default=SlotSettings(), description="the large model that is sometimes available")
+    primary: SlotSettings = Field(default=SlotSettings(), description="a small model that is always on (optional)")
+
+
+class LibrarySection(Section):
+    """Which files are documents."""
+
+    path: Annotated[Path | None, Variable("OFFLOAD_LIBRARY")] = Field(default=None, description="folder of documents")
+    cross_mounts: Annotated[bool, Variable("OFFLOAD_LIBRARY_CROSS_MOUNTS")] = Field(
+        default=False, description="also read file systems that are mounted below the library"
+    )
+    max_file_size: Annotated[ByteSize, Variable("OFFLOAD_MAX_FILE_SIZE")] = Field(
+        default=ByteSize(DEFAULT_MAX_BYTES),
+        gt=0,
+        description="a larger file is not read and its document fails (`2GiB`, `500MB`)",
+    )
+    scan_interval: Annotated[float, Variable("OFFLOAD_SCAN_INTERVAL")] = Field(
+        default=60.0, ge=1, description="seconds between two checks of the library for changes"
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return _absolute_path(value)
+
+
+class StageSettings(Section):
+    """The options that every stage has."""
+
+    slots: Annotated[Literal["deep", "any"], Variable("OFFLOAD_ANY_STAGES")] = Field(
+        default="deep", description="any = the slot `primary` may also run this stage"
+    )
+
+
+class ClassifySettings(StageSettings):
+    """The stage classify."""
+
+    classes: Annotated[Names, Variable("OFFLOAD_CLASSES")] = Field(
+        default=(), description="document classes; `other` is always added; unset = built-in classes"
+    )
+
+
+class SummarizeSettings(StageSettings):
+    """The stage summarize."""
+
+
+class StagesSection(Section):
+    """The stages by name: the built-in ones, and any number of one's own."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, StageSpec] = Field(init=False)
+
+    classify: ClassifySettings = Field(default=ClassifySettings(), description="text -> class")
+    summarize: SummarizeSettings = Field(default=SummarizeSettings(), description="text -> title, summary, key points")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "StagesSection":
+        for path, message in mistakes(self.__pydantic_extra__):
+            raise PydanticCustomError("stages", "{message}", {"message": message, "path": path})
+        return self
+
+
+class Settings(Section):
+    """All settings of one home. `load_settings` creates them.
+
+    A section of the file has a field that ends in `_section`. `library` and `slots` are what the code needs of them.
+    """
+
+    home: Path = Field(default_factory=default_home, description="folder of the ledger, Dagster's state and the logs")
+    postgres_url: SecretStr | None = Field(
+        default=None, description="URL of your own Postgres; unset = an embedded Postgres in the home"
+    )
+    library_section: LibrarySection = Field(
+        default=LibrarySection(), alias="library", description="which files are documents"
+    )
+    slots_section: SlotsSection = Field(default=SlotsSection(), alias="slots", description="where completions run")
+    stages: StagesSection = Field(default=StagesSection(), description="what each document is asked")
+    language: str = Field(
+        default="", description="language of the records: `ko`, `English`; unset = the document's language"
+    )
+    ocr: Literal["auto", "off"] = Field(
+        default="auto", description="auto = read text in images if Tesseract is installed"
+    )
+    ocr_languages: str = Field(
+        default="kor+eng", pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$", description="Tesseract language codes, joined by +"
+    )
+    retry_after_minutes: float = Field(
+        default=30.0, gt=0, le=360, description="wait after a deferral for which the slot sent no time, in minutes"
+    )
+    prefork: Literal["auto", "off"] = Field(
+        default="auto",
+        description="off: start run processes without the prefork server (docs/decisions/0004-prefork.md)",
+    )
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return Path(os.path.abspath(value.expanduser()))
+
+    @property
+    def library(self) -> Path | None:
+        """The folder of documents; None if no library is configured."""
+        return self.library_section.path
+
+    @property
+    def own_stages(self) -> Mapping[str, StageSpec]:
+        """The stages that a person added, by name, in declared order."""
+        return self.stages.__pydantic_extra__ or {}
+
+    @property
+    def slots(self) -> Slots:
+        """The configured slots. Raises `SettingsError`, which names the variable, for a URL without a model."""
+        sections = self.slots_section
+        return Slots(primary=sections.primary.config(PRIMARY), deep=sections.deep.config(DEEP))

@@ -1,0 +1,213 @@
+"""The sources of settings: options, the environment, `.env` and the pipeline file. Each value keeps where it came from."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.settings.files import PipelineText
+from dagster_offload.settings.leaves import (
+    ANY_STAGES,
+    BY_KEY,
+    LEAVES,
+    OTHER_VARIABLES,
+    VARIABLES,
+    Key,
+    nearest,
+)
+from dagster_offload.settings.yaml_text import Place, YamlText, parse_yaml
+from dagster_offload.slot.config import without_password
+
+_PREFIX = "OFFLOAD_"
+_REFERENCE = re.compile(r"\$(\$\{|\{([A-Za-z_][A-Za-z0-9_]*)\})")
+
+Kind = Literal["option", "environment", ".env", "file", "default"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value came from. `name` is its variable, or the path of the file."""
+
+    kind: Kind
+    name: str = ""
+    place: Place | None = None
+
+    def __str__(self) -> str:
+        if self.kind == "file":
+            return f"{self.name}:{self.place}"
+        return {"default": "default", ".env": f".env {self.name}"}.get(self.kind, f"{self.kind} {self.name}")
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value as a person wrote it, and where."""
+
+    value: Any
+    origin: Origin
+
+
+def read_variables(
+    options: Mapping[str, Any], environment: Mapping[str, str], dotenv: Mapping[str, str]
+) -> dict[str, Given]:
+    """The value of each `OFFLOAD_*` variable: of the option of that name, else of the environment, else of `.env`.
+
+    An option of None and an empty variable are not set. Raises `SettingsError` for a variable that does not exist.
+    """
+    given: dict[str, Given] = {}
+    sources: tuple[tuple[Kind, Iterator[tuple[str, Any]]], ...] = (
+        (".env", _ours(dotenv)),
+        ("environment", _ours(environment)),
+        ("option", ((f"{_PREFIX}{name.upper()}", value) for name, value in options.items() if value is not None)),
+    )
+    unknown: dict[str, Kind] = {}
+    for kind, variables in sources:
+        for name, value in variables:
+            if name not in VARIABLES and name not in OTHER_VARIABLES:
+                unknown[name] = kind
+            given[name] = Given(value, Origin(kind, name))
+    if unknown:
+        raise SettingsError("; ".join(_unknown_variable(name, kind) for name, kind in unknown.items()))
+    return given
+
+
+def _ours(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    # The case of a variable does not matter.
+    return ((name.upper(), value) for name, value in variables.items() if value and name.upper().startswith(_PREFIX))
+
+
+def _unknown_variable(name: str, kind: Kind) -> str:
+    where = " in .env" if kind == ".env" else ""
+    meant = nearest(name, VARIABLES)
+    hint = f"did you mean {meant}?" if meant else "`dagster-offload config show` lists the variables"
+    return f"{name}{where} is not a setting: {hint}"
+
+
+@dataclass
+class Tree:
+    """The values of all sources in the form of the file, and where each came from."""
+
+    values: dict[str, Any]
+    origins: dict[tuple[str | int, ...], Origin] = field(default_factory=dict)
+    keys: Mapping[tuple[str | int, ...], Place] = field(default_factory=dict)
+
+    def set(self, key: Key, given: Given) -> None:
+        """Override a value. A section that is not a mapping is left, and the model refuses it."""
+        section: Any = self.values
+        for name in key[:-1]:
+            if section.get(name) is None:
+                section[name] = {}
+            section = section[name]
+            if not isinstance(section, dict):
+                return
+        section[key[-1]] = given.value
+        self.origins[key] = given.origin
+
+    def origin(self, path: tuple[str | int, ...]) -> Origin:
+        """Where the value at `path` came from, or the nearest section above it."""
+        for length in range(len(path), 0, -1):
+            if (found := self.origins.get(path[:length])) is not None:
+                return found
+        return Origin("default")
+
+
+def read_tree(
+    file: PipelineText | None, given: Mapping[str, Given], variables: Mapping[str, str], file_name: str
+) -> Tree:
+    """The file's values, overridden by the variables. `variables` are what `${NAME}` in the file can refer to.
+
+    Raises `SettingsError` with the place in the file.
+    """
+    tree = Tree({})
+    if file is not None:
+        parsed = parse_yaml(file.text, file_name)
+        _refuse_readable_secrets(parsed, file, file_name)
+        tree.values = _substituted(parsed, variables, file_name)
+        tree.origins = {path: Origin("file", file_name, place) for path, place in parsed.places.items() if path}
+        tree.keys = parsed.keys
+        _resolve_paths(tree.values, file.path.parent)
+    for leaf in LEAVES:
+        if leaf.variable in given and leaf.variable != ANY_STAGES:
+            tree.set(leaf.key, given[leaf.variable])
+    if ANY_STAGES in given:
+        _set_any_stages(tree, given[ANY_STAGES])
+    return tree
+
+
+def _set_any_stages(tree: Tree, given: Given) -> None:
+    """Set `slots` of every stage: `any` for the stages that the variable names, `deep` for all others."""
+    in_file = tree.values.get("stages")
+    built_in = [leaf.key[1] for leaf in LEAVES if leaf.variable == ANY_STAGES]
+    known = list(dict.fromkeys((*built_in, *(in_file if isinstance(in_file, dict) else ()))))
+    names = [name.strip() for name in str(given.value).split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            meant = nearest(name, known)
+            raise SettingsError(
+                f"{ANY_STAGES}: there is no stage {name!r}: "
+                + (f"did you mean {meant}?" if meant else f"the stages are {', '.join(known)}")
+            )
+    for name in known:
+        tree.set(("stages", name, "slots"), Given("any" if name in names else "deep", given.origin))
+
+
+def _substituted(parsed: YamlText, variables: Mapping[str, str], file_name: str) -> dict[str, Any]:
+    """Replace `${NAME}` in all text outside `stages`. The text of a stage goes to the model as it is."""
+
+    def of(value: Any, path: tuple[str | int, ...]) -> Any:
+        if isinstance(value, dict):
+            return {key: of(each, (*path, key)) for key, each in value.items()}
+        if isinstance(value, list):
+            return [of(each, (*path, index)) for index, each in enumerate(value)]
+        return _REFERENCE.sub(lambda match: reference(match, path), value) if isinstance(value, str) else value
+
+    def reference(match: re.Match[str], path: tuple[str | int, ...]) -> str:
+        name = match[2]
+        if name is None:
+            return "${"  # written as $${
+        if not variables.get(name):
+            raise SettingsError(
+                f"{file_name}:{parsed.places[path]}: {_dotted(path)}: the variable {name} is not set: set it in the "
+                "environment or in .env"
+            )
+        return variables[name]
+
+    return {key: value if key == "stages" else of(value, (key,)) for key, value in parsed.values.items()}
+
+
+def _refuse_readable_secrets(parsed: YamlText, file: PipelineText, file_name: str) -> None:
+    if file.readers is None:
+        return
+    for key, leaf in BY_KEY.items():
+        value = _at(parsed.values, key)
+        if not isinstance(value, str) or _REFERENCE.search(value):
+            continue
+        is_key = key[-1] == "api_key"
+        has_password = key[-1] in ("url", "postgres_url") and without_password(value) != value
+        if is_key or has_password:
+            raise SettingsError(
+                f"{file_name}:{parsed.places[key]}: {leaf.dotted} contains a secret, and the file {file.readers}: write "
+                f"${{VARIABLE}} instead, use api_key_file, or run chmod 600 {file.path}"
+            )
+
+
+def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
+    """Relative paths in the file start at the file's folder."""
+    for leaf in LEAVES:
+        section = _at(values, leaf.key[:-1])
+        if leaf.is_path and isinstance(section, dict) and isinstance(path := section.get(leaf.key[-1]), str):
+            section[leaf.key[-1]] = os.path.join(folder, os.path.expanduser(path))
+
+
+def _at(values: Any, key: Key) -> Any:
+    for name in key:
+        if not isinstance(values, dict):
+            return None
+        values = values.get(name)
+    return values
+
+
+def _dotted(path: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, path))

@@ -1,0 +1,123 @@
+"""Writes pipeline files: a commented one for a new home, and single values, which keep the comments of the file."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ByteSize
+from ruamel.yaml import YAML
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.settings.editing import with_value
+from dagster_offload.settings.files import PipelineText, read_pipeline
+from dagster_offload.settings.leaves import LEAVES, Key, Leaf
+from dagster_offload.settings.loading import Loaded, read_edited
+from dagster_offload.settings.model import Settings
+from dagster_offload.settings.yaml_text import parse_yaml
+from dagster_offload.slot.config import without_password
+
+HEADER = """\
+# A pipeline of dagster-offload. Every setting is here, the unset ones as comments with their defaults.
+# `dagster-offload config check` checks the file, and `config schema` prints a JSON Schema for editors.
+"""
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace the file at once, so that a reader never sees half of it. A new file is readable only by its owner.
+
+    A link stays: its target is replaced. Raises `SettingsError`.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
+        ) as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        os.replace(file.name, target)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def new_file(values: Mapping[Key, Any]) -> str:
+    """The text of a pipeline file with these values. Every other setting is a comment with its default."""
+    return HEADER + "".join(_section_lines(values, Settings, ()))
+
+
+def _section_lines(values: Mapping[Key, Any], model: type[BaseModel], above: Key) -> Iterator[str]:
+    indent = "  " * len(above)
+    for name, field in model.model_fields.items():
+        key = (*above, field.alias or name)
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            if not above:
+                yield "\n"
+            yield f"{indent}{key[-1]}:  # {field.description}\n"
+            yield from _section_lines(values, kind, key)
+        elif key in values:
+            yield f"{indent}{key[-1]}: {one_line(values[key])}  # {field.description}\n"
+        else:
+            default = field.get_default(call_default_factory=True)
+            shown = "" if default in (None, (), "") else f" {one_line(default)}"
+            yield f"{indent}# {key[-1]}:{shown}  # {field.description}\n"
+
+
+def one_line(value: Any) -> str:
+    """The value as YAML in one line, quoted where needed."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = True
+    yaml.width = 100_000
+    out = StringIO()
+    yaml.dump({"x": as_yaml(value)}, out)
+    return out.getvalue().strip().removeprefix("{x: ").removesuffix("}")
+
+
+def as_yaml(value: Any) -> Any:
+    """The value in the types of YAML. A size is written in MiB if that is exact, and a whole number without `.0`."""
+    if isinstance(value, (tuple, list)):
+        return [as_yaml(each) for each in value]
+    if isinstance(value, ByteSize):
+        return int(value) if value % 2**20 else f"{value // 2**20} MiB"
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, (bool, int, float, dict)) else str(value)
+
+
+def set_in_file(path: Path, leaf: Leaf, value: str) -> None:
+    """Change one value of the pipeline file at `path`, which is created if it is missing.
+
+    Raises `SettingsError` if the result would be wrong; the file is then unchanged.
+    """
+    file = read_pipeline(path) if os.path.lexists(path) else PipelineText(path, new_file({}), None)
+    text = with_value(file.text, leaf.key, one_line(_typed(value, leaf)))
+    read_edited(replace(file, text=text), path)
+    write_private(path, text)
+
+
+def _typed(value: str, leaf: Leaf) -> Any:
+    """The value as YAML reads it, or the text itself where the setting is a text."""
+    is_text = leaf.field.annotation is str or (str in get_args(leaf.field.annotation) and not leaf.is_list)
+    if leaf.is_secret or leaf.is_path or is_text:
+        return value
+    parsed = parse_yaml(f"value: {value}", "value").values["value"]
+    return [name.strip() for name in parsed.split(",")] if leaf.is_list and isinstance(parsed, str) else parsed
+
+
+def values_to_keep(loaded: Loaded) -> dict[Key, Any]:
+    """The values of options and variables, for a new file. A secret becomes `${VARIABLE}`: it stays in one place."""
+    kept: dict[Key, Any] = {}
+    for leaf in LEAVES:
+        if leaf.dotted == "home" or loaded.origin(leaf).kind in ("default", "file"):
+            continue
+        value = leaf.value_in(loaded.settings)
+        is_secret = leaf.is_secret or (leaf.key[-1] == "url" and without_password(value) != value)
+        kept[leaf.key] = f"${{{leaf.variable}}}" if is_secret else value
+    return kept

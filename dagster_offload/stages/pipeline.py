@@ -1,0 +1,72 @@
+"""What makes the answers of a home: the recipe of each stage, and the settings behind it. Pure: no I/O."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from dagster_offload import __version__
+from dagster_offload.settings import Settings
+from dagster_offload.settings.leaves import LEAVES
+from dagster_offload.stage_spec.stage import StageSpec
+from dagster_offload.stages.catalog import recipes
+
+LIBRARY = "library.path"
+# The settings of a slot that a recipe depends on.
+_OF_SLOTS = frozenset({"model", "expected_model", "extra_body"})
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The recipes by stage, and the settings that they depend on, by key; also the library. No value is a secret."""
+
+    recipes: Mapping[str, str]
+    settings: Mapping[str, str]
+    version: str
+
+
+def pipeline_of(settings: Settings) -> Pipeline:
+    """The pipeline that these settings describe."""
+    relevant = {
+        leaf.dotted: _shown(leaf.value_in(settings))
+        for leaf in LEAVES
+        if leaf.key[0] in ("stages", "language")
+        or leaf.dotted == LIBRARY
+        or (leaf.key[0] == "slots" and leaf.key[-1] in _OF_SLOTS)
+    }
+    for name, spec in settings.own_stages.items():
+        relevant |= {f"stages.{name}.{field}": _shown(getattr(spec, field)) for field in StageSpec.model_fields}
+    return Pipeline(recipes(settings), relevant, __version__)
+
+
+def difference(here: Pipeline, running: Pipeline) -> str | None:
+    """What differs between two pipelines, by stage, or None: `classify: stages.classify.classes is tax, not invoice`."""
+    found = []
+    for stage in dict.fromkeys((*here.recipes, *running.recipes)):
+        if here.recipes.get(stage) == running.recipes.get(stage):
+            continue
+        if stage not in running.recipes or stage not in here.recipes:
+            found.append(f"{stage}: only {'here' if stage in here.recipes else 'in the running pipeline'}")
+            continue
+        changed = [
+            f"{key} is {here.settings.get(key) or 'unset'} here and {running.settings.get(key) or 'unset'} there"
+            for key in dict.fromkeys((*here.settings, *running.settings))
+            if here.settings.get(key) != running.settings.get(key) and _concerns(key, stage)
+        ]
+        version = f"dagster_offload is {here.version} here and {running.version} there"
+        found.append(f"{stage}: {', '.join(changed) or version}")
+    return "; ".join(found) or None
+
+
+def _concerns(key: str, stage: str) -> bool:
+    section, _, rest = key.partition(".")
+    return rest.startswith(f"{stage}.") if section == "stages" else key != LIBRARY
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return f"sha256:{hashlib.sha256(value.get_secret_value().encode()).hexdigest()[:8]}"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)

@@ -1,0 +1,118 @@
+"""One home, one pipeline: a process whose recipes differ from those of the running `up` refuses before it writes."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from dagster_offload.engine.lanes import Lanes
+from dagster_offload.engine.wake import decide_drain
+from dagster_offload.errors import OtherPipeline
+from dagster_offload.ledger.core.pipelines import announce, pipeline_message, running_pipelines
+from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.stages.pipeline import pipeline_of
+from tests.support.engine import Engine
+
+WRITTEN = "select count(*) as n, max(changed_at) as last, (select fingerprint from slots) as slot from work_items"
+
+
+@pytest.fixture
+def up(engine: Engine) -> Iterator[Worker]:
+    """An `up` with the classes `invoice` and `letter`."""
+    with Worker(engine.ledger, "up") as worker:
+        engine.ledger.run(
+            announce, worker.id, pipeline_of(engine.settings(classes="invoice,letter")), "/own/offload.yaml"
+        )
+        yield worker
+
+
+@pytest.mark.rule("pipeline-1")
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda engine: engine.drain(classes="tax"),
+        lambda engine: engine.run("a.txt", classes="tax"),
+        lambda engine: decide_drain(engine.settings(classes="tax"), engine.ledger),
+    ],
+    ids=["drain", "run over chosen documents", "sensor"],
+)
+def test_a_door_with_other_recipes_refuses_before_it_writes(
+    engine: Engine, up: Worker, door: Callable[[Engine], object]
+) -> None:
+    engine.texts("a.txt")
+    before = engine.sql(WRITTEN)
+    with pytest.raises(OtherPipeline) as refused:
+        door(engine)
+    assert "classify: stages.classify.classes is tax here and invoice, letter there" in str(refused.value)
+    assert "/own/offload.yaml" in str(refused.value)
+    assert "summarize" not in str(refused.value)
+    assert engine.sql(WRITTEN) == before
+    assert engine.asked() == []
+
+
+def test_a_door_with_the_same_recipes_works_beside_the_running_up(engine: Engine, up: Worker) -> None:
+    engine.texts("a.txt")
+    assert engine.drain(classes="invoice, letter").done == 1
+
+
+def test_after_the_end_of_up_another_pipeline_works(engine: Engine) -> None:
+    engine.texts("a.txt")
+    with Worker(engine.ledger, "up") as worker:
+        engine.ledger.run(announce, worker.id, pipeline_of(engine.settings(classes="invoice")), None)
+    assert engine.drain(classes="tax").done == 1
+
+
+def test_an_up_that_was_killed_refuses_nothing(engine: Engine, up: Worker) -> None:
+    engine.texts("a.txt")
+    engine.sql("update workers set boot_id = 'before the power cut' where kind = 'up'")
+    assert engine.ledger.run(running_pipelines) == []
+    assert engine.drain(classes="tax").done == 1
+
+
+def test_a_scan_of_another_library_is_refused_while_up_runs(engine: Engine, up: Worker) -> None:
+    engine.library = engine.library.parent / "another"
+    engine.library.mkdir()
+    engine.options["library"] = engine.library
+    with pytest.raises(OtherPipeline, match="another: use one library for one home"):
+        engine.scan()
+
+
+def test_a_drain_ends_when_the_running_up_takes_over_an_edited_pipeline(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, notified = threading.Event(), Lanes._notified
+
+    def notify(lanes: Lanes, message: str) -> None:
+        notified(lanes, message)
+        if lanes.is_superseded:
+            heard.set()
+
+    monkeypatch.setattr(Lanes, "_notified", notify)
+    engine.texts("a.txt", "b.txt", "c.txt")
+    with Worker(engine.ledger, "up") as worker:
+        engine.ledger.run(announce, worker.id, pipeline_of(engine.settings()), None)
+        engine.router.set(hold=True)
+        drain = engine.beside(engine.drain)
+        engine.router.wait(open=1)
+        engine.ledger.run(announce, worker.id, pipeline_of(engine.settings(classes="tax")), None)
+        assert heard.wait(60)
+        engine.router.set(hold=False)
+        summary = drain.result()
+        assert len(engine.asked()) == 1, "the open call is answered, and no other is sent"
+        assert summary.reason == "the running `up` took over an edited pipeline: the next drain works with it"
+        assert engine.counts("classify").done == 1
+        assert engine.drain(classes="tax").done == 3
+
+
+def test_an_edit_that_changes_no_recipe_ends_no_drain(engine: Engine) -> None:
+    assert pipeline_message(pipeline_of(engine.settings(classes="invoice")).recipes) == pipeline_message(
+        pipeline_of(engine.settings(classes="invoice", deep_concurrency=4)).recipes
+    )
+
+
+def test_an_announcement_can_change_and_name_a_problem(engine: Engine, up: Worker) -> None:
+    pipeline = pipeline_of(engine.settings(classes="tax"))
+    engine.ledger.run(announce, up.id, pipeline, "/own/offload.yaml", "3:5: there is no key")
+    (running,) = engine.ledger.run(running_pipelines)
+    assert (running.file, running.problem) == ("/own/offload.yaml", "3:5: there is no key")
+    assert running.pipeline.recipes == pipeline.recipes

@@ -1,0 +1,211 @@
+"""The pipeline of `up`: kept in the home, announced in the ledger, and changed by edits that are valid."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.errors import OtherPipeline, SettingsError
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.pipelines import RunningPipeline as Announced
+from dagster_offload.ledger.core.pipelines import running_pipelines
+from dagster_offload.service import pipeline
+from dagster_offload.service.home import hold_up_lock
+from dagster_offload.service.pipeline import (
+    RunningPipeline,
+    keep_in_home,
+    read_settings_in_force,
+    refuse_mistyped_library,
+)
+from dagster_offload.settings import load_settings, read_settings
+from dagster_offload.settings.leaves import CONFIG_SNAPSHOT
+
+TEXT = "library: {path: library}\nslots: {deep: {url: 'http://macbook.local:8890', model: qwen-macbook}}\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    (tmp_path / "library").mkdir()
+    monkeypatch.setenv("OFFLOAD_HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    with Ledger(ledger_url) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def file(home: Path) -> Path:
+    file = home / "offload.yaml"
+    edit(file, TEXT)
+    return file
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def running(file: Path, ledger: Ledger, said: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningPipeline]:
+    monkeypatch.setattr(pipeline, "CHECK_EVERY_SECONDS", 0)
+    with RunningPipeline(ledger, read_settings(), said.append) as running:
+        yield running
+
+
+def edit(file: Path, text: str) -> None:
+    file.write_text(text)
+    file.chmod(0o600)
+
+
+def announced(ledger: Ledger) -> Announced:
+    (found,) = ledger.run(running_pipelines)
+    return found
+
+
+def classes() -> tuple[str, ...]:
+    """The classes that a process started by `up` reads."""
+    return load_settings().stages.classify.classes
+
+
+@pytest.mark.rule("pipeline-4")
+def test_a_valid_edit_is_taken_over(running: RunningPipeline, file: Path, ledger: Ledger, said: list[str]) -> None:
+    edit(file, TEXT + "stages: {classify: {classes: [tax]}}\n")
+    assert classes() == (), "until `up` has checked the edit, its processes read the version before it"
+    running.check()
+    assert classes() == ("tax",)
+    assert announced(ledger).pipeline.settings["stages.classify.classes"] == "tax"
+    assert said == ["The edited settings are in force."]
+
+
+def test_after_an_edit_that_is_not_valid_the_version_before_it_stays_in_force(
+    running: RunningPipeline, file: Path, ledger: Ledger, said: list[str]
+) -> None:
+    for text in (TEXT + "stages: {clasify: {}}\n", TEXT + "home: /elsewhere\nlanguage: [\n", "\0"):
+        edit(file, text)
+        running.check()
+        assert load_settings().slots.deep is not None
+        assert announced(ledger).problem is not None
+    assert "clasify" in said[0]
+    file.unlink()
+    running.check()
+    assert "cannot be read" in str(announced(ledger).problem)
+    edit(file, TEXT)
+    running.check()
+    assert announced(ledger).problem is None
+
+
+def test_status_and_stop_work_with_the_settings_in_force_while_up_runs(file: Path, home: Path, ledger: Ledger) -> None:
+    with RunningPipeline(ledger, read_settings(), print):
+        copy = os.environ.pop(CONFIG_SNAPSHOT)  # another terminal does not have it
+        edit(file, "clases: [tax]\n")
+        with pytest.raises(SettingsError, match="clases"):
+            read_settings_in_force()  # a copy without a running `up` is left from a crash
+        with hold_up_lock(home):
+            assert read_settings_in_force().settings.slots.deep is not None
+        os.environ[CONFIG_SNAPSHOT] = copy
+
+
+def test_an_edit_cannot_move_a_running_up_to_another_ledger(
+    running: RunningPipeline, file: Path, ledger: Ledger
+) -> None:
+    edit(file, TEXT + "postgres_url: postgresql://elsewhere/db\n")
+    running.check()
+    assert announced(ledger).problem == "postgres_url changed: restart `up` to use another one"
+
+
+def test_an_edit_of_the_dotenv_file_is_taken_over(running: RunningPipeline, ledger: Ledger) -> None:
+    edit(Path(".env"), "OFFLOAD_CLASSES=tax\n")
+    running.check()
+    assert announced(ledger).pipeline.settings["stages.classify.classes"] == "tax"
+
+
+def test_the_copy_of_the_file_is_private_and_goes_with_up(file: Path, ledger: Ledger, home: Path) -> None:
+    with RunningPipeline(ledger, read_settings(), print):
+        copy = Path(os.environ[CONFIG_SNAPSHOT])
+        assert copy.stat().st_mode & 0o777 == 0o600
+    assert not copy.exists()
+    assert CONFIG_SNAPSHOT not in os.environ
+    assert ledger.run(running_pipelines) == []
+
+
+def test_after_the_loss_of_its_worker_the_pipeline_is_announced_again(running: RunningPipeline, ledger: Ledger) -> None:
+    with ledger.transaction() as cur:
+        cur.execute("update workers set ended_at = clock_timestamp() where kind = 'up'")
+    assert ledger.run(running_pipelines) == []
+    assert running._worker is not None
+    running._worker.is_lost = True  # its next heartbeat finds this out
+    running.check()
+    assert announced(ledger).pid == os.getpid()
+
+
+def test_a_second_up_with_another_pipeline_is_refused(running: RunningPipeline, file: Path, ledger: Ledger) -> None:
+    other = read_settings(classes="tax")
+    with pytest.raises(OtherPipeline, match="classes is tax here"), RunningPipeline(ledger, other, print):
+        pass
+
+
+# The home's file
+
+
+def test_options_on_a_home_without_a_file_are_written_to_one(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    typed = {
+        "OFFLOAD_LIBRARY": str(tmp_path / "library"),
+        "OFFLOAD_DEEP_URL": "http://x:1",
+        "OFFLOAD_DEEP_MODEL": "qwen: 'a'",
+    }
+    for name, value in (typed | {"OFFLOAD_DEEP_API_KEY": "s3cret", "OFFLOAD_MAX_FILE_SIZE": "2MiB"}).items():
+        monkeypatch.setenv(name, value)
+    edit(Path(".env"), "OFFLOAD_CLASSES=tax, letter\n")
+    before = load_settings()
+    loaded = keep_in_home(read_settings(), typed, said.append)
+    file = home / "offload.yaml"
+    assert str(file) in said[0]
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "s3cret" not in file.read_text()
+    assert loaded.settings == before
+    Path(".env").unlink()
+    assert load_settings() == before, "the file alone has the same settings; the key comes from its variable"
+    assert set(typed) & set(os.environ) == set(), "an edit of the file is not overridden"
+
+
+def test_without_options_no_file_is_written(home: Path, tmp_path: Path, said: list[str]) -> None:
+    loaded = read_settings(library=tmp_path / "library")
+    assert keep_in_home(loaded, {"OFFLOAD_HOME": str(home)}, said.append) is loaded
+    assert (list(home.iterdir()), said) == ([], [])
+
+
+def test_a_file_elsewhere_is_linked_and_options_beside_a_file_are_not_stored(home: Path, said: list[str]) -> None:
+    edit(Path("offload.yaml"), TEXT)
+    keep_in_home(read_settings(), {"OFFLOAD_DEEP_MODEL": "o'ther"}, said.append)
+    assert (home / "offload.yaml").samefile("offload.yaml")
+    assert "config set OFFLOAD_DEEP_MODEL 'o'\"'\"'ther'" in said[1]
+    assert Path("offload.yaml").read_text() == TEXT
+    keep_in_home(read_settings(), {}, said.append)
+    assert len(said) == 2
+
+
+def test_a_second_file_for_the_same_home_is_refused(file: Path, said: list[str]) -> None:
+    edit(Path("offload.yaml"), TEXT)
+    with pytest.raises(SettingsError, match=r"is the pipeline file of this home, and .* is another one"):
+        keep_in_home(read_settings(), {}, said.append)
+
+
+@pytest.mark.rule("pipeline-5")
+def test_a_missing_library_is_refused_only_while_the_ledger_has_no_document(
+    home: Path, tmp_path: Path, ledger: Ledger
+) -> None:
+    with pytest.raises(SettingsError, match=f"librari does not exist: did you mean {tmp_path}/library"):
+        refuse_mistyped_library(load_settings(library=tmp_path / "librari"), ledger)
+    with pytest.raises(SettingsError, match=r"set OFFLOAD_LIBRARY \(--library\) to an existing folder"):
+        refuse_mistyped_library(load_settings(library="/nowhere/at/all"), ledger)
+    with ledger.transaction() as cur:
+        cur.execute("insert into documents (key, size, mtime_ns, ctime_ns, inode) values ('a.txt', 1, 1, 1, 1)")
+    refuse_mistyped_library(load_settings(library=tmp_path / "librari"), ledger)

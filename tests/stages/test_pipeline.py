@@ -1,0 +1,57 @@
+"""What two processes of one ledger compare before they write: recipes, and in words what makes them differ."""
+
+from dataclasses import replace
+
+import pytest
+
+from dagster_offload.settings import Settings, load_settings
+from dagster_offload.stages.pipeline import difference, pipeline_of
+
+
+def settings(**values: object) -> Settings:
+    return load_settings(**({"deep_url": "http://macbook.local:8890", "deep_model": "qwen-macbook"} | values))
+
+
+def compared(**here: object) -> str | None:
+    return difference(pipeline_of(settings(**here)), pipeline_of(settings(classes="invoice,letter")))
+
+
+@pytest.mark.parametrize(
+    "here",
+    [
+        {},
+        {"deep_url": "http://other:1"},
+        {"deep_concurrency": 4},
+        {"library": "/elsewhere"},
+        {"deep_api_key": "k"},
+    ],
+)
+def test_settings_that_change_no_recipe_make_no_difference(here: dict[str, object]) -> None:
+    assert compared(classes="invoice, letter", **here) is None
+
+
+def test_a_difference_names_the_stage_and_the_setting_with_both_values() -> None:
+    assert compared(classes="tax") == "classify: stages.classify.classes is tax here and invoice, letter there"
+
+
+def test_a_difference_of_the_model_names_each_stage_that_it_concerns() -> None:
+    found = compared(classes="invoice,letter", deep_model="llama")
+    assert found is not None
+    assert found.count("slots.deep.model is llama here and qwen-macbook there") == 2
+    assert "summarize: " in found
+
+
+def test_a_difference_of_an_extra_body_shows_no_value_of_it() -> None:
+    found = compared(classes="invoice,letter", deep_extra_body='{"user": "s3cret"}')
+    assert found is not None
+    assert "slots.deep.extra_body is sha256:" in found
+    assert "s3cret" not in found
+
+
+def test_another_version_and_another_stage_are_named() -> None:
+    here = pipeline_of(settings())
+    newer = replace(here, recipes=dict(here.recipes) | {"classify": "other", "payment": "new"}, version="9.9")
+    found = difference(here, newer)
+    assert found is not None
+    assert f"classify: dagster_offload is {here.version} here and 9.9 there" in found
+    assert "payment: only in the running pipeline" in found
