@@ -133,7 +133,10 @@ def test_an_empty_file_has_only_defaults(text: str) -> None:
     [
         ("slots:\n  deep:\n    modell: x\n", "3:5: there is no key 'modell' in slots.deep: did you mean model?"),
         ("librarry: {path: x}\n", "1:1: there is no key 'librarry': did you mean library?"),
-        ("stages:\n  clasify: {}\n", "2:12: stages.clasify: a stage of your own needs the key 'prompt' (did you mean the built-in stage classify?)"),
+        (
+            "stages:\n  clasify: {}\n",
+            "2:12: stages.clasify: a stage of your own needs the key 'prompt' (did you mean the built-in stage classify?)",
+        ),
         ("library: {zzz: 1}", "1:11: there is no key 'zzz' in library: use one of path, cross_mounts, max"),
         ("slots: {deep: {concurrency: many}}", "1:29: slots.deep.concurrency: Input should be a valid integer"),
         ("slots: {deep: {concurrency: 0}}", "1:29: slots.deep.concurrency: Input should be greater than or equal to 1"),
