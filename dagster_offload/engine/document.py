@@ -160,7 +160,7 @@ class DocumentRunner:
         question = Question(passage.instruction, stage.options)
         room = RoomToThink(slot, self.client.dialects_of(slot), self.windows)
         async for epoch in epochs:
-            reply = await self._send(epoch, passage, question, room, freeze_watch)
+            reply = await self.send(epoch, passage, question, room, freeze_watch)
             match next_step(reply, question, stage, passage):
                 case Accept(call, value) if passage.is_last:
                     return await self._finish(claim, item, reading, value, call)
@@ -181,7 +181,7 @@ class DocumentRunner:
                     await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
         return DocumentEnd.LEFT
 
-    async def _send(
+    async def send(
         self, epoch: int, passage: Passage, question: Question, room: RoomToThink, freeze_watch: FreezeWatch
     ) -> Reply:
         """Send one request. An error of the call is returned in the reply, not raised."""

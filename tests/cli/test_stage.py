@@ -1,0 +1,99 @@
+"""`stage`: tries that show what a prompt would answer, and record nothing."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.simulator import Router
+from tests.support.cli import Call
+
+PIPELINE = """
+stages:
+  price:
+    prompt: What does it cost?
+    answer: {amount: number, item: string}
+"""
+
+
+@pytest.fixture
+def own(call: Call, library: Path, with_ledger: str, router: Router, tmp_path: Path) -> Path:
+    """A scanned library of two documents and a pipeline with the stage `price`."""
+    (tmp_path / "offload.yaml").write_text(PIPELINE)
+    os.environ |= {
+        "OFFLOAD_CONFIG": str(tmp_path / "offload.yaml"),
+        "OFFLOAD_DEEP_URL": router.url,
+        "OFFLOAD_DEEP_MODEL": "qwen-macbook",
+    }
+    assert call("scan").exit_code == 0
+    return library
+
+
+def recorded(url: str) -> int:
+    with Ledger(url) as ledger, ledger.transaction() as cur:
+        return len(cur.execute("select from results where stage <> 'extract'").fetchall())
+
+
+def test_a_try_shows_the_answer_and_its_cost_and_records_nothing(call: Call, own: Path, with_ledger: str) -> None:
+    shown = call("stage", "try", "price", str(own / "minutes.md"))
+    assert shown.exit_code == 0
+    assert '"amount": 300.0' in shown.output
+    assert "1 calls" in shown.output
+    assert recorded(with_ledger) == 0
+
+
+def test_a_try_with_another_prompt_shows_the_difference_to_the_record(call: Call, own: Path, tmp_path: Path) -> None:
+    call("drain")
+    same = call("stage", "try", "price", str(own / "minutes.md"))
+    assert "the same as the record" in same.output
+    (own / "minutes.md").write_text("Decided: buy a printer for 400 euros.")
+    (tmp_path / "new.txt").write_text("How much?")
+    changed = call("stage", "try", "price", str(own / "minutes.md"), "--prompt-file", str(tmp_path / "new.txt"))
+    assert '- "amount": 300.0,' in changed.output
+    assert '+ "amount": 400.0,' in changed.output
+
+
+def test_a_sample_is_the_same_for_the_same_seed(call: Call, own: Path, tmp_path: Path) -> None:
+    page = tmp_path / "sample.html"
+    first = json.loads(call("stage", "sample", "price", "-n", "1", "--seed", "7", "--json").output)
+    again = json.loads(call("stage", "sample", "price", "-n", "1", "--seed", "7", "--json", "--html", str(page)).stdout)
+    assert first["tried"][0]["document"] == again["tried"][0]["document"]
+    assert "<table>" in page.read_text()
+
+
+def test_a_check_gives_the_share_of_right_values_and_an_exit_code(call: Call, own: Path, tmp_path: Path) -> None:
+    expected = tmp_path / "expected.jsonl"
+    expected.write_text('{"document": "minutes.md", "amount": 300}\n\n{"document": "letter.txt", "amount": 1}\n')
+    checked = call("stage", "check", "price", "--expected", str(expected), "--at-least", "0.9")
+    assert checked.exit_code == 1
+    assert "50.0% of all expected values are right" in checked.output
+    call("drain")
+    stored = call("stage", "check", "price", "--expected", str(expected), "--stored", "--at-least", "0.5", "--json")
+    assert (stored.exit_code, json.loads(stored.output)["share"]) == (0, 0.5)
+
+
+@pytest.mark.parametrize("line", ["not JSON", "[]", '{"amount": 3}', "5"])
+def test_a_wrong_line_of_expected_answers_is_named(call: Call, own: Path, tmp_path: Path, line: str) -> None:
+    (tmp_path / "expected.jsonl").write_text(f'{{"document": "letter.txt", "amount": 1}}\n{line}\n')
+    refused = call("stage", "check", "price", "--expected", str(tmp_path / "expected.jsonl"))
+    assert refused.exit_code == 2
+    assert "expected.jsonl:2:" in refused.output
+
+
+def test_an_unavailable_slot_ends_a_try_with_the_code_for_it(call: Call, own: Path, router: Router) -> None:
+    router.set(mode="cold")
+    refused = call("stage", "try", "price", str(own / "letter.txt"))
+    assert refused.exit_code == 75
+
+
+def test_a_stage_that_does_not_exist_is_refused_with_the_nearest(call: Call, own: Path) -> None:
+    refused = call("stage", "try", "prise", str(own / "letter.txt"))
+    assert refused.exit_code == 2
+    assert "did you mean price?" in refused.output
+
+
+def test_the_list_names_every_stage(call: Call, own: Path) -> None:
+    stages = json.loads(call("stage", "list", "--json").output)["stages"]
+    assert [stage["stage"] for stage in stages] == ["extract", "classify", "summarize", "price"]
