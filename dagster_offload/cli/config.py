@@ -128,8 +128,14 @@ def set_(key: str, value: str, *, as_json: bool) -> None:
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.settings.loading import find_pipeline, leaf_of, read_settings
     from dagster_offload.settings.writing import set_in_file
+    from dagster_offload.slot.config import without_password
 
     leaf, file = leaf_of(key), find_pipeline()
+    if (leaf.key[-1] == "api_key" or without_password(value) != value) and "${" not in value:
+        raise click.UsageError(
+            f"{leaf.dotted}: every user of this machine can read the arguments of a command. Write '${{VARIABLE}}' instead of "
+            f"the secret, use api_key_file, or edit {file}"
+        )
     set_in_file(file, leaf, value)
     origin = read_settings().origin(leaf)
     overridden = None if origin.kind == "file" else str(origin)

@@ -9,7 +9,7 @@ import pytest
 from dagster_offload.simulator import Router
 from tests.support.acceptance import Home, a_home, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # `up` starts twice
 
 
 @pytest.fixture

@@ -121,6 +121,8 @@ def test_set_reads_values_in_the_type_of_their_setting(file: Path, call: Call) -
         ("slots.deep.concurrency", "0", "slots.deep.concurrency: Input should be greater than or equal to 1"),
         ("slots.deep.url", "macbook", "slots.deep.url: must start with http://"),
         ("library.max_file_size", "[", "is not YAML"),
+        ("slots.deep.api_key", "hidden", "every user of this machine can read the arguments"),
+        ("slots.deep.url", "http://me:hidden@host", "every user of this machine can read the arguments"),
     ],
 )
 def test_set_refuses_a_wrong_key_or_value_and_leaves_the_file(
@@ -128,8 +130,10 @@ def test_set_refuses_a_wrong_key_or_value_and_leaves_the_file(
 ) -> None:
     refused = call("config", "set", key, value)
     assert refused.exit_code == 2
-    assert error in refused.stderr
+    assert error in " ".join(refused.stderr.split())
+    assert "hidden" not in refused.stderr
     assert file.read_text() == FILE
+    assert [path.name for path in file.parent.iterdir()] == [file.name], "no temporary file is left"
 
 
 def test_set_warns_if_a_variable_overrides_the_value(file: Path, call: Call) -> None:

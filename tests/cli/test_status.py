@@ -10,12 +10,14 @@ from dagster_offload.cli.options import document_key
 from dagster_offload.cli.up import _lines
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.ledger.core.pipelines import announce
 from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import permits, slots
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
 from dagster_offload.slot.config import DEEP
+from dagster_offload.stages.pipeline import pipeline_of
 from dagster_offload.testing import ChangeTiming
 from tests.support.cli import Call
 
@@ -46,6 +48,7 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
         "last_drain": None,
         "long_documents": [],
         "needs_ocr": 0,
+        "pipeline": None,
     }
 
 
@@ -376,3 +379,20 @@ def test_up_shows_the_urls_of_its_slots_without_passwords(call: Call, library: P
         shown = str(list(_lines(settings, "http://127.0.0.1:3000")))
         assert "m at http://laptop:1" in shown
         assert "s3cret" not in shown
+
+
+def test_status_shows_the_pipeline_of_the_running_up_and_what_differs_here(
+    scanned: Path, router: Router, call: Call
+) -> None:
+    settings = load_settings()
+    with open_ledger(settings) as ledger, Worker(ledger, "up") as worker:
+        ledger.run(announce, worker.id, pipeline_of(load_settings(classes="tax")), "/own/offload.yaml", "3:5: no key")
+        found = json.loads(call("status", "--json").stdout)["pipeline"]
+        shown = call("status").stdout
+    assert found == {
+        "file": "/own/offload.yaml",
+        "edit_not_in_force": "3:5: no key",
+        "differs_here": "classify: stages.classify.classes is unset here and tax there",
+    }
+    assert "The last edit of the settings is not in force: 3:5: no key" in shown
+    assert "differ from those of the running `up`" in shown
