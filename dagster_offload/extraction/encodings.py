@@ -14,6 +14,8 @@ from itertools import islice
 
 import charset_normalizer
 
+from dagster_offload.extraction.euc_tw import decode_euc_tw
+
 # The order matters: the byte order mark of UTF-32 (little endian) begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -91,6 +93,7 @@ def decode(data: bytes, declared: str | None = None) -> Decoded | None:
     return (
         _damaged_utf8(data)
         or _declared(data, declared)
+        or _taiwanese(data)
         or _korean(data, "cp949")
         or _japanese(data)
         or _korean(data, "johab")
@@ -228,6 +231,11 @@ def _japanese(data: bytes) -> Decoded | None:
     letters = sum(ord(character) > 127 and character.isalpha() for character in text)
     hiragana = sum("ぁ" <= character <= "ゖ" for character in text)
     return Decoded(text, "euc_jp") if hiragana > 0 and hiragana * 5 >= letters else None
+
+
+def _taiwanese(data: bytes) -> Decoded | None:
+    text = decode_euc_tw(data)
+    return None if text is None or _is_binary(text) else Decoded(text, "euc_tw")
 
 
 def _damaged_utf8(data: bytes) -> Decoded | None:

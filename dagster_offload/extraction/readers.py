@@ -6,31 +6,34 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-import kreuzberg
-
-from dagster_offload.extraction import file_types
+from dagster_offload.extraction import file_types, well_known_password
 from dagster_offload.extraction.cleaning import clean_title, extracted
 from dagster_offload.extraction.encodings import declared_encoding, decode
-from dagster_offload.extraction.formats import general
 from dagster_offload.extraction.formats.docx import docx_text
 from dagster_offload.extraction.formats.epub import epub_text
-from dagster_offload.extraction.formats.html import html_part_bytes_text, html_part_text, html_text, html_title
-from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text, hwpx_text
+from dagster_offload.extraction.formats.fiction_book import fiction_book_text
+from dagster_offload.extraction.formats.html import html_bytes_text, html_text, html_text_and_title
+from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text
+from dagster_offload.extraction.formats.hwpx import hwpx_text
 from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, subject
 from dagster_offload.extraction.formats.msg import NotOutlook, OutlookReaders, outlook_text
+from dagster_offload.extraction.formats.notebook import notebook_text
 from dagster_offload.extraction.formats.odf import open_document_text
-from dagster_offload.extraction.formats.old_office import doc_text, ppt_text, xls_text
+from dagster_offload.extraction.formats.office97.ppt import ppt_text
+from dagster_offload.extraction.formats.office97.word import doc_text
+from dagster_offload.extraction.formats.office97.xls import xls_text
+from dagster_offload.extraction.formats.office97.xlsb import xlsb_text
 from dagster_offload.extraction.formats.pdf import pdf_text
 from dagster_offload.extraction.formats.pptx import pptx_text
 from dagster_offload.extraction.formats.rtf import is_whole, rtf_text
 from dagster_offload.extraction.formats.xlsx import xlsx_text
 from dagster_offload.extraction.formats.zip_xml import BrokenArchive
-from dagster_offload.extraction.page_images import is_whole_tiff
+from dagster_offload.extraction.image_files import is_whole_image
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.extraction.refusals import FileRefused, broken, password_protected, unsupported
-from dagster_offload.extraction.scans import TIFF, Pictures
+from dagster_offload.extraction.scans import Pictures
 from dagster_offload.extraction.tesseract import Unreadable
-from dagster_offload.library.files import CODE_TYPES
+from dagster_offload.library.files import CODE_TYPES, extension
 from dagster_offload.stages.graph import Outcome
 
 Metadata = dict[str, str | int]
@@ -43,8 +46,6 @@ TEXT_TYPES = CODE_TYPES | frozenset(
 )
 # A Graphviz graph, whose files have the same extension as Word templates.
 _DOT_GRAPH = re.compile(rb"\s*(?://[^\n]*\n\s*|/\*.*?\*/\s*)*(?:strict\s+)?(?:di)?graph\b[^{]*\{", re.DOTALL)
-# The beginning of a chart inside an XLS sheet. kreuzberg mistakes the chart's copy of values for cells of the sheet.
-_XLS_CHART = bytes.fromhex("0908100000062000")
 HTML_TYPES = frozenset({"html", "htm", "xhtml"})
 MAIL_TYPES = frozenset({"eml", "mht", "mhtml"})
 MAIL_BOX_TYPES = frozenset({"mbox", "mbx"})
@@ -65,6 +66,7 @@ def read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ext
 def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Extracted:
     if not data:
         return extracted("", {}, when_blank=Outcome.EMPTY)
+    data = well_known_password.opened(data)
     _refuse_unsupported(data)
     kind = file_types.detect_type(data)
     if kind == file_types.HTML and file_type in TEXT_TYPES:  # source code, such as .php or .vue
@@ -81,7 +83,7 @@ def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ex
         return _plain(data, file_type)
     if kind is None and file_type == "dot" and _DOT_GRAPH.match(data):
         return _plain(data, file_type)
-    return _document(data, kind or general.type_by_name(path), pictures)
+    return _document(data, kind or file_types.type_by_extension(extension(path)), pictures)
 
 
 def _refuse_unsupported(data: bytes) -> None:
@@ -111,8 +113,9 @@ def _html(data: bytes) -> Extracted:
     decoded = decode(data, declared_encoding(data)) or decode(data.replace(b"\0", b""), declared_encoding(data))
     if decoded is None:
         raise unsupported("the encoding of this HTML page cannot be recognized")
-    title = clean_title(html_title(decoded.text))
-    return extracted(html_text(decoded.text), {"mime": file_types.HTML, "title": title, "encoding": decoded.encoding})
+    text, title = html_text_and_title(decoded.text)
+    metadata = {"mime": file_types.HTML, "title": clean_title(title), "encoding": decoded.encoding}
+    return extracted(text, metadata)
 
 
 def _mail(data: bytes) -> Extracted:
@@ -126,7 +129,7 @@ def _mail_box(data: bytes) -> Extracted:
 
 def _mail_text(data: bytes, kind: str, read: Callable[[bytes, Callable[[str], str]], str | None]) -> str:
     try:
-        text = read(data, html_part_text)
+        text = read(data, html_text)
     except RecursionError:  # deeply nested mails
         text = None
     if text is None:
@@ -136,7 +139,7 @@ def _mail_text(data: bytes, kind: str, read: Callable[[bytes, Callable[[str], st
 
 def _outlook(data: bytes) -> Extracted:
     try:
-        text, about = outlook_text(data, OutlookReaders(html=html_part_bytes_text, rtf=rtf_text))
+        text, about = outlook_text(data, OutlookReaders(html=html_bytes_text, rtf=rtf_text))
     except NotOutlook:
         raise broken(file_types.OUTLOOK, data) from None
     return extracted(text, {"mime": file_types.OUTLOOK, "title": clean_title(about)})
@@ -158,7 +161,7 @@ def _read_with(kind: str, read: Callable[[bytes], str], data: bytes) -> Extracte
     return extracted(text, {"mime": kind, "title": clean_title(file_types.title(data))})
 
 
-# Our readers for the types that kreuzberg reads wrongly or not at all (docs/decisions/0007-extractors.md).
+# The reader of each type that its bytes identify (docs/decisions/0007-extractors.md). PDF and pictures may need OCR.
 _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
     file_types.HTML: _html,
     file_types.RTF: _rtf,
@@ -174,10 +177,13 @@ _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
             file_types.XLSX: xlsx_text,
             file_types.WORD: doc_text,
             file_types.POWERPOINT: ppt_text,
+            file_types.EXCEL: xls_text,
+            file_types.XLSB: xlsb_text,
             file_types.ODT: open_document_text,
             file_types.ODP: open_document_text,
             file_types.ODS: open_document_text,
             file_types.EPUB: epub_text,
+            file_types.FICTION_BOOK: fiction_book_text,
         }.items()
     },
 }
@@ -188,6 +194,8 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
         raise unsupported("the extractor does not recognize the type of this file")
     if kind in _READERS:  # its name says so, its bytes do not
         raise broken(kind, data)
+    if kind == file_types.NOTEBOOK:
+        return _read_with(kind, notebook_text, data)
     if kind == file_types.PDF:
         return _pdf(data, pictures)
     if kind == file_types.IWORK:
@@ -198,27 +206,13 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
             )
         read = _pdf(preview, pictures)
         return replace(read, metadata={**read.metadata, "mime": kind})
-    if kind.startswith("image/"):
-        return _image(data, kind, pictures)
-    if kind == file_types.EXCEL and _XLS_CHART in data:
-        return extracted(xls_text(data), {"mime": kind})
-    try:
-        result = general.read(data, kind)
-    except FileRefused:
-        if kind != file_types.EXCEL:
-            raise
-        return extracted(xls_text(data), {"mime": kind})
-    return extracted(general.text_of(result, kind), _metadata(result))
+    return _image(data, kind, pictures)
 
 
 def _image(data: bytes, kind: str, pictures: Pictures) -> Extracted:
-    metadata: Metadata = {"mime": kind}
-    try:
-        metadata = _metadata(general.read(data, kind))
-    except FileRefused:  # Tesseract reads more kinds of TIFF than kreuzberg (for example grey with transparency)
-        if kind != TIFF or not is_whole_tiff(data):
-            raise
-    return _with_metadata(_ocr(lambda: pictures.read_image(data, kind)), metadata)
+    if not is_whole_image(data, kind):
+        raise broken(kind, data)
+    return _with_metadata(_ocr(lambda: pictures.read_image(data, kind)), {"mime": kind})
 
 
 def _pdf(data: bytes, pictures: Pictures) -> Extracted:
@@ -245,8 +239,3 @@ def _with_metadata(found: Extracted, metadata: Metadata) -> Extracted:
     """Return the answer with this metadata added. The answer's own metadata takes precedence."""
     kept = {name: value for name, value in metadata.items() if value != ""}
     return replace(found, metadata={**kept, **found.metadata})
-
-
-def _metadata(result: kreuzberg.ExtractionResult) -> Metadata:
-    title = result.metadata.get("title")
-    return {"mime": result.mime_type, "title": clean_title(title) if isinstance(title, str) else ""}

@@ -13,12 +13,12 @@ import pypdfium2
 
 from dagster_offload.extraction import tesseract
 from dagster_offload.extraction.cleaning import clean
+from dagster_offload.extraction.image_files import TIFF, tiff_pages
 from dagster_offload.extraction.legibility import is_stray, why_glyph_soup, why_worthless
-from dagster_offload.extraction.page_images import PdfPages, tiff_pages
+from dagster_offload.extraction.page_images import PdfPages
 from dagster_offload.extraction.protocol import Extracted, PageRead
 from dagster_offload.stages.graph import Outcome
 
-TIFF = "image/tiff"
 # Percent. Tesseract reports 90 and more for print, and little for textures that it mistakes for letters.
 MIN_CONFIDENCE = 50.0
 _MIN_LETTERS = 3

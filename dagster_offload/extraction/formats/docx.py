@@ -13,6 +13,7 @@ from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.formats.chart import chart_text
 from dagster_offload.extraction.formats.markdown import note_text, table_text
+from dagster_offload.extraction.formats.numerals import numeral
 from dagster_offload.extraction.formats.zip_xml import (
     archive_text,
     attribute,
@@ -28,8 +29,12 @@ _INLINE = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "
 # Tracked deletions, field codes, and copies for older programs.
 _NOT_TEXT = frozenset({"del", "moveFrom", "instrText", "delText", "Fallback", "pPr", "rPr"})
 _NOTES = {"footnoteReference": "word/footnotes.xml", "endnoteReference": "word/endnotes.xml"}
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_NUMERALS = {"upperLetter": _LETTERS.upper(), "lowerLetter": _LETTERS, "ganada": "가나다라마바사아자차카타파하"}
+_NUMERALS = {
+    "upperLetter": "upper letter", "lowerLetter": "lower letter", "upperRoman": "upper roman",
+    "lowerRoman": "lower roman", "decimalZero": "two digits", "decimalEnclosedCircle": "circled",
+    "ganada": "syllable", "chosung": "jamo", "koreanCounting": "korean", "koreanDigital": "korean",
+    "chineseCounting": "ideograph", "japaneseCounting": "ideograph", "taiwaneseCounting": "ideograph",
+}  # fmt: skip
 _MAX_STYLE_DEPTH = 20  # styles based on one another
 
 
@@ -68,8 +73,7 @@ class _Numbering:
     def _number(self, name: str, level: int) -> str:
         number_format, _, start = self.formats.get((name, level), ("decimal", "", 1))
         number = start - 1 + max(1, self.counted[name, level])
-        numerals = _NUMERALS.get(number_format, "")
-        return numerals[number - 1] if 0 < number <= len(numerals) else str(number)
+        return numeral(number, _NUMERALS.get(number_format, ""))
 
 
 class _Document:

@@ -1,34 +1,39 @@
-"""Read Hangul documents (HWP 5 and HWPX) in reading order: tables in place, notes after their paragraph.
+"""Read Hangul documents (HWP 5) in reading order: tables in place, notes after their paragraph, numbers of lists.
 
-kreuzberg 4.10.4 reads neither: it returns an empty text for one and refuses the other. Format specifications: Hancom's
-'한글 문서 파일 형식 5.0' (records, controls) and the OWPML standard KS X 6101 (HWPX).
+Format specification: Hancom's '한글 문서 파일 형식 5.0' (records, controls).
 """
 
 import io
 import re
 import struct
-import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from xml.etree.ElementTree import Element
 
 import olefile
 
 from dagster_offload.extraction.file_types import DAMAGE_ERRORS
+from dagster_offload.extraction.formats.hangul_numbers import STYLES, Heading, Level, Numbers
 from dagster_offload.extraction.formats.hwp_distribution import unscramble
 from dagster_offload.extraction.formats.markdown import note_text, table_text
-from dagster_offload.extraction.formats.zip_xml import archive_text, local, parsed
 
-_PARAGRAPH, _TEXT, _CONTROL, _LIST, _TABLE, _EQUATION = 66, 67, 71, 72, 77, 88
+_NUMBERING, _PARAGRAPH_SHAPE = 23, 25
+_PARAGRAPH, _TEXT, _CONTROL, _LIST, _TABLE, _EQUATION, _TEXT_ART, _FORM = 66, 67, 71, 72, 77, 88, 90, 91
 _CONTINUES = 0xFFF  # the size follows in the next four bytes
 _TABLE_CONTROL = b" lbt"  # control ids are four letters, written backwards
 _NOTES = (b"  nf", b"  ne")  # footnote, endnote
+_SECTION, _GLOSS, _OVERPRINTED = b"dces", b"tudt", b"spct"
+_OUTLINE, _NUMBER = 1, 2  # kinds of paragraph heads
+_LEVELS = 7
 _IS_COMPRESSED, _FOR_DISTRIBUTION = 1, 4
 
 _TAB, _LINE_BREAK, _HYPHEN = 9, 10, 24
 _SPACES = (30, 31)
 _ONE_UNIT = frozenset({0, _LINE_BREAK, 13, *range(24, 32)})  # the other controls take eight units
+_WITH_RECORD = frozenset({1, 2, 3, *range(11, 13), *range(14, 19), *range(21, 24)})  # these have a record of their own
+_CHECKED_FIELDS = (b"tbc+", b"tbr+")  # check boxes and radio buttons
+# A property of a form field, such as `Caption:wstring:3:동의함`.
+_PROPERTY = re.compile(r"\b(Caption|Text|Value):(?:wstring:(\d+)|int):")
 
 
 class NotHangul(Exception):  # noqa: N818 - says what the file is not
@@ -51,19 +56,71 @@ def hwp_text(data: bytes) -> str:
             folder = "ViewText" if is_scrambled else "BodyText"
             names = sorted((_number(path[1]), path) for path in document.listdir() if path[0] == folder)
             sections = [document.openstream(path).read() for _, path in names]
+            info = document.openstream("DocInfo").read() if document.exists("DocInfo") else b""
         if not sections:
             raise NotHangul("no section")
         if is_scrambled:
             sections = [unscramble(section) for section in sections]
-        return "\n\n".join(section_text(section, is_compressed=bool(flags & _IS_COMPRESSED)) for section in sections)
+        is_compressed = bool(flags & _IS_COMPRESSED)
+        lists = _Lists(_tree(_unpacked(info) if is_compressed else info)) if info else _Lists([])
+        return "\n\n".join(section_text(section, is_compressed=is_compressed, lists=lists) for section in sections)
     except DAMAGE_ERRORS as error:
         raise NotHangul(type(error).__name__) from None
 
 
-def section_text(stream: bytes, *, is_compressed: bool) -> str:
-    """Return the text of one section's stream of records."""
+def section_text(stream: bytes, *, is_compressed: bool, lists: "_Lists | None" = None) -> str:
+    """Return the text of one section's stream of records. `lists` numbers its paragraphs."""
     records = _tree(_unpacked(stream) if is_compressed else stream)
-    return "\n\n".join(_paragraphs(records))
+    return "\n\n".join(_Section(lists or _Lists([])).paragraphs(records))
+
+
+class _Lists:
+    """The numberings and paragraph shapes of a document, from its stream `DocInfo`."""
+
+    def __init__(self, info: list[_Record]) -> None:
+        records = list(_flat(info))
+        numberings = [record for record in records if record.tag == _NUMBERING]
+        self.numbers = Numbers({number: _levels(record.data) for number, record in enumerate(numberings, 1)})
+        self.headings = [_heading(record.data) for record in records if record.tag == _PARAGRAPH_SHAPE]
+
+    def label(self, paragraph: _Record) -> str:
+        if len(paragraph.data) < 10:
+            return ""
+        (shape,) = struct.unpack_from("<H", paragraph.data, 8)
+        return self.numbers.label(self.headings[shape]) if shape < len(self.headings) else ""
+
+
+def _flat(records: list[_Record]) -> Iterator[_Record]:
+    for record in records:
+        yield record
+        yield from _flat(record.children)
+
+
+def _heading(shape: bytes) -> Heading | None:
+    attributes, *_, numbering = struct.unpack_from("<I 6i H H", shape)
+    kind, level = attributes >> 23 & 3, attributes >> 25 & 7
+    if kind not in (_OUTLINE, _NUMBER):
+        return None
+    return Heading(None if kind == _OUTLINE else numbering, level)
+
+
+def _levels(numbering: bytes) -> list[Level]:
+    levels, offset = [], 0
+    for _ in range(_LEVELS):
+        attributes = struct.unpack_from("<I", numbering, offset)[0]
+        text, offset = _string(numbering, offset + 12)
+        style = attributes >> 5 & 0xF
+        levels.append(Level(text, STYLES[style] if style < len(STYLES) else "decimal"))
+    starts = struct.unpack_from(f"<{_LEVELS}I", numbering, offset + 2) if len(numbering) >= offset + 30 else None
+    return levels if starts is None else [
+        Level(level.text, level.style, start) for level, start in zip(levels, starts, strict=True)
+    ]
+
+
+def _string(data: bytes, offset: int) -> tuple[str, int]:
+    """Return the string at an offset, which begins with its length in characters, and the offset after it."""
+    end = offset + 2 + 2 * struct.unpack_from("<H", data, offset)[0]
+    return data[offset + 2 : end].decode("utf-16-le", "replace"), end
 
 
 def _unpacked(stream: bytes) -> bytes:
@@ -94,59 +151,73 @@ def _tree(stream: bytes) -> list[_Record]:
     return root.children
 
 
-def _paragraphs(records: list[_Record]) -> Iterator[str]:
-    """Yield each paragraph, table and note under these records."""
-    for record in records:
-        if record.tag == _PARAGRAPH:
-            yield from filter(str.strip, _paragraph(record))
-        elif record.tag == _CONTROL:
-            yield from _control(record)
-        elif record.tag == _EQUATION:
-            (length,) = struct.unpack_from("<H", record.data, 4)
-            yield record.data[6 : 6 + 2 * length].decode("utf-16-le", "replace")
-        else:
-            yield from _paragraphs(record.children)
+class _Section:
+    """Reads the records of a section. `lists` numbers its paragraphs."""
+
+    def __init__(self, lists: _Lists) -> None:
+        self.lists = lists
+
+    def paragraphs(self, records: list[_Record]) -> Iterator[str]:
+        """Yield each paragraph, table and note under these records."""
+        for record in records:
+            if record.tag == _PARAGRAPH:
+                yield from filter(str.strip, self._paragraph(record))
+            elif record.tag == _CONTROL:
+                yield from self._control(record)
+            elif record.tag == _EQUATION:
+                yield _string(record.data, 4)[0]
+            elif record.tag == _TEXT_ART:  # eight coordinates, then the text
+                yield _string(record.data, 32)[0]
+            elif record.tag == _FORM:
+                yield _form_value(record.data)
+            else:
+                yield from self.paragraphs(record.children)
+
+    def _paragraph(self, record: _Record) -> Iterator[str]:
+        controls = [child for child in record.children if child.tag == _CONTROL]
+        for section in (control for control in controls if control.data[:4] == _SECTION and len(control.data) >= 20):
+            (self.lists.numbers.outline,) = struct.unpack_from("<H", section.data, 18)
+        for child in record.children:
+            if child.tag == _TEXT:
+                text = _characters(child.data, [control.data for control in controls])
+                yield self.lists.label(record) + text if text.strip() else ""
+            elif child.tag == _CONTROL:
+                yield from self._control(child)
+
+    def _control(self, record: _Record) -> Iterator[str]:
+        kind = record.data[:4]
+        if kind == _TABLE_CONTROL:
+            yield from self._table(record)
+        elif kind in _NOTES:
+            yield note_text(self.paragraphs(record.children))
+        else:  # text boxes, headers, footers, and other controls with paragraphs
+            yield from self.paragraphs(record.children)
+
+    def _table(self, record: _Record) -> Iterator[str]:
+        """Yield a table's caption, which comes before the table's own record, then its rows."""
+        index = next((index for index, child in enumerate(record.children) if child.tag == _TABLE), 0)
+        yield from self.paragraphs(record.children[:index])
+        rows: dict[int, list[list[_Record]]] = {}
+        row: list[list[_Record]] = []
+        for child in record.children[index + 1 :]:
+            if child.tag == _LIST:  # a cell begins: 8 bytes of list, 2 of column, 2 of row
+                row = rows.setdefault(struct.unpack_from("<H", child.data, 10)[0], [])
+                row.append([])
+            elif rows:
+                row[-1].append(child)
+        yield table_text([["\n".join(self.paragraphs(cell)) for cell in row] for _, row in sorted(rows.items())])
 
 
-def _paragraph(record: _Record) -> Iterator[str]:
-    for child in record.children:
-        if child.tag == _TEXT:
-            yield _characters(child.data)
-        elif child.tag == _CONTROL:
-            yield from _control(child)
+def _characters(data: bytes, controls: list[bytes]) -> str:
+    """Return a paragraph's characters without its controls, which take one or eight units each (chapter 4.3.2).
 
-
-def _control(record: _Record) -> Iterator[str]:
-    kind = record.data[:4]
-    if kind == _TABLE_CONTROL:
-        yield from _table(record)
-    elif kind in _NOTES:
-        yield note_text(_paragraphs(record.children))
-    else:  # text boxes, headers, footers, and other controls with paragraphs
-        yield from _paragraphs(record.children)
-
-
-def _table(record: _Record) -> Iterator[str]:
-    """Yield a table's caption, which comes before the table's own record, then its rows."""
-    index = next((index for index, child in enumerate(record.children) if child.tag == _TABLE), 0)
-    yield from _paragraphs(record.children[:index])
-    rows: dict[int, list[list[_Record]]] = {}
-    row: list[list[_Record]] = []
-    for child in record.children[index + 1 :]:
-        if child.tag == _LIST:  # a cell begins: 8 bytes of list, 2 of column, 2 of row
-            row = rows.setdefault(struct.unpack_from("<H", child.data, 10)[0], [])
-            row.append([])
-        elif rows:
-            row[-1].append(child)
-    yield table_text([["\n".join(_paragraphs(cell)) for cell in row] for _, row in sorted(rows.items())])
-
-
-def _characters(data: bytes) -> str:
-    """Return a paragraph's characters without its controls, which take one or eight units each (chapter 4.3.2)."""
+    `controls` are the records of the controls that have one, in order.
+    """
     out = []
     offset = 0
     units = memoryview(data[: len(data) // 2 * 2]).cast("H")
     start = 0
+    own = iter(controls)
     while offset < len(units):
         unit = units[offset]
         if unit >= 32:
@@ -154,71 +225,32 @@ def _characters(data: bytes) -> str:
             continue
         out.append(data[2 * start : 2 * offset].decode("utf-16-le", "replace"))
         out.append({_TAB: "\t", _LINE_BREAK: "\n", _HYPHEN: "-"}.get(unit, " " if unit in _SPACES else ""))
+        if unit in _WITH_RECORD:
+            out.append(_in_line(next(own, b"")))
         offset += 1 if unit in _ONE_UNIT else 8
         start = offset
     out.append(data[2 * start :].decode("utf-16-le", "replace"))
     return "".join(out)
 
 
-def hwpx_text(data: bytes) -> str:
-    """Return the text of an unprotected HWPX document. Raises `BrokenArchive`."""
-    return archive_text(data, _hwpx_sections)
+def _in_line(control: bytes) -> str:
+    """Return the text of a control that stands in its line: a word with a gloss, or letters printed over each other."""
+    if control[:4] == _GLOSS:
+        word, end = _string(control, 4)
+        gloss, _ = _string(control, end)
+        return f"{word}({gloss})" if gloss else word
+    return _string(control, 4)[0] if control[:4] == _OVERPRINTED else ""
 
 
-def _hwpx_sections(archive: zipfile.ZipFile) -> Iterator[str]:
-    names = [name for name in archive.namelist() if re.fullmatch(r"Contents/section\d+\.xml", name)]
-    if not names:
-        raise LookupError("no section")
-    for name in sorted(names, key=_number):
-        yield from _elements(parsed(archive, name))
-
-
-def _elements(parent: Element) -> Iterator[str]:
-    for element in parent:
-        match local(element):
-            case "p":
-                yield from _runs(element)
-            case "tbl":
-                rows = [row for row in element if local(row) == "tr"]
-                yield from _elements_of(element, {"caption"})
-                yield table_text([["\n".join(_elements(cell)) for cell in row] for row in rows])
-            case "footNote" | "endNote":
-                yield note_text(_elements(element))
-            case "script":
-                yield element.text or ""
-            case _:
-                yield from _elements(element)
-
-
-def _elements_of(parent: Element, names: set[str]) -> Iterator[str]:
-    for element in parent:
-        if local(element) in names:
-            yield from _elements(element)
-
-
-def _runs(paragraph: Element) -> Iterator[str]:
-    """Yield a paragraph's text, then the objects anchored in it."""
-    text, anchored = [], []
-    for run in paragraph:
-        for element in run:
-            if local(element) == "t":
-                text.append(_mixed(element))
-            else:
-                anchored.append(element)
-    yield "".join(text)
-    for element in anchored:
-        holder = Element("anchored")
-        holder.append(element)
-        yield from _elements(holder)
-
-
-def _mixed(element: Element) -> str:
-    """Return the text of an element that mixes text with tabs, line breaks and marks."""
-    inner = {"tab": "\t", "lineBreak": "\n", "hyphen": "-", "nbSpace": " ", "fwSpace": " "}
-    parts = [element.text or ""]
-    for child in element:
-        parts += [inner.get(local(child), _mixed(child)), child.tail or ""]
-    return "".join(parts)
+def _form_value(data: bytes) -> str:
+    """Return what a form field shows: its caption with a mark, or its text."""
+    properties = data[: len(data) // 2 * 2].decode("utf-16-le", "replace")
+    found: dict[str, str] = {}
+    for match in _PROPERTY.finditer(properties):
+        found[match[1]] = properties[match.end() :][: int(match[2])] if match[2] else properties[match.end() :][:1]
+    if data[:4] in _CHECKED_FIELDS:
+        return f"[{'x' if found.get('Value') == '1' else ' '}] {found.get('Caption', '')}"
+    return found.get("Text") or found.get("Caption", "")
 
 
 def _number(name: str) -> int:

@@ -4,6 +4,7 @@ kreuzberg decodes every mail as UTF-8 and loses Korean text. Here the standard l
 decodes its parts. Attachments are listed by name and not read.
 """
 
+import codecs
 import re
 from collections.abc import Callable
 from email import message_from_bytes
@@ -37,7 +38,7 @@ class _Mail(Message):
 
 def mail_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None:
     """Return the mail as text, or None if `data` is not a mail."""
-    message = message_from_bytes(data, _Mail)
+    message = message_from_bytes(as_ascii_compatible(data), _Mail)
     if not any(name in message for name in (*_SHOWN, "Content-Type", "Received")):
         return None
     return _message(message, html_to_text)
@@ -54,7 +55,14 @@ def mail_box_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None
 
 def subject(data: bytes) -> str:
     """Return the mail's subject, "" if it has none."""
-    return _header(message_from_bytes(data, _Mail), "Subject")
+    return _header(message_from_bytes(as_ascii_compatible(data), _Mail), "Subject")
+
+
+def as_ascii_compatible(data: bytes) -> bytes:
+    """Return a mail that was saved as UTF-16 in UTF-8, and other mails unchanged. Headers must be ASCII to be parsed."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace").encode("utf-8", "ignore")
+    return data.removeprefix(codecs.BOM_UTF8)
 
 
 def _mail_of_box(mail: bytes, html_to_text: Callable[[str], str]) -> str | None:

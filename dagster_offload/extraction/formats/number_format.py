@@ -7,11 +7,13 @@ Specification of the format codes: ECMA-376 part 1, 18.8.30 and 18.8.31.
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import lru_cache
 
 _FIRST_DAY = datetime(1899, 12, 30)  # sheets have no time zones
 _DAYS_TO_1904 = 1462
 _LEAP_DAY = 60  # Excel counts a 29 February 1900, so days before it are off by one
+_LONGEST = 1e16  # larger numbers keep their exponent
 _LAST_DAY = 2_958_466  # 10000-01-01
 
 _CODES = {
@@ -58,7 +60,7 @@ def display(value: float, code: str, *, is_1904: bool = False) -> str:
     if (shape.has_date or shape.has_time) and 0 <= days < _LAST_DAY:
         return _time(days, shape)
     if shape.is_percent:
-        return f"{plain(round(value * 100, 10))}%"
+        return f"{plain(value * 100)}%"
     number = plain(abs(value))
     if shape.has_currency and "e" not in number:
         whole, _, fraction = number.partition(".")
@@ -69,9 +71,8 @@ def display(value: float, code: str, *, is_1904: bool = False) -> str:
 
 def plain(value: float) -> str:
     """Format a number with the 15 digits that a sheet stores, without an exponent if possible."""
-    if value == int(value) and abs(value) < 1e15:
-        return str(int(value))
-    return f"{value:.15g}"
+    text = f"{value + 0.0:.15g}"  # -0.0 becomes 0.0
+    return f"{Decimal(text):f}" if "e" in text and abs(value) < _LONGEST else text
 
 
 def _time(days: float, shape: _Format) -> str:

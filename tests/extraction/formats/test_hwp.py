@@ -5,12 +5,13 @@ import zlib
 
 import pytest
 
-from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text, hwpx_text, section_text
+from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text, section_text
 from dagster_offload.extraction.formats.hwp_distribution import (
     _without_noise,
     aes_128_ecb_decrypted,
     unscramble,
 )
+from dagster_offload.extraction.formats.hwpx import hwpx_text
 from dagster_offload.extraction.formats.zip_xml import BrokenArchive
 
 PARAGRAPH, TEXT, CONTROL, LIST, SHAPE, TABLE, EQUATION = 66, 67, 71, 72, 76, 77, 88
