@@ -66,9 +66,7 @@ def decode_euc_tw(data: bytes) -> str | None:
 
 @lru_cache(maxsize=1)
 def _characters() -> dict[int, str]:
-    return {
-        first + index: _big5(big5 + index) for first, big5, length in _RANGES for index in range(length)
-    }
+    return {first + index: _big5(big5 + index) for first, big5, length in _RANGES for index in range(length)}
 
 
 def _big5(number: int) -> str:

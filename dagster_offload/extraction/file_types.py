@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import olefile
 
-from dagster_offload.extraction.image_files import BMP, JPEG, PNG, TIFF, WEBP
+from dagster_offload.extraction.image_files import BMP, GIF, JPEG, PNG, TIFF, WEBP
 
 PDF, RTF, HTML = "application/pdf", "application/rtf", "text/html"
 WORD, EXCEL, POWERPOINT = "application/msword", "application/vnd.ms-excel", "application/vnd.ms-powerpoint"
@@ -59,6 +59,8 @@ _MAGIC_NUMBERS = (
     (b"{\\rtf", RTF),
     (b"\x89PNG\r\n", PNG),
     (b"\xff\xd8\xff", JPEG),
+    (b"GIF87a", GIF),
+    (b"GIF89a", GIF),
     (b"II*\0", TIFF),
     (b"MM\0*", TIFF),
     # Excel 2 to 4, and 5 without its container.
@@ -73,12 +75,42 @@ _OFFICE_PARTS = (
 )
 # What the extension of a name says, if the bytes do not identify the type.
 _TYPES_BY_EXTENSION = {
-    **{"pdf": PDF, "rtf": RTF, "html": HTML, "htm": HTML, "xhtml": HTML, "hwp": HWP, "hwpx": HWPX, "epub": EPUB},
-    **{"doc": WORD, "dot": WORD, "docx": DOCX, "docm": DOCX, "dotx": DOCX, "odt": ODT, "msg": OUTLOOK},
-    **{"xls": EXCEL, "xlsx": XLSX, "xlsm": XLSX, "xlsb": XLSB, "ods": ODS, "fb2": FICTION_BOOK, "ipynb": NOTEBOOK},
-    **{"ppt": POWERPOINT, "pptx": PPTX, "pptm": PPTX, "ppsx": PPTX, "odp": ODP},
+    "pdf": PDF,
+    "rtf": RTF,
+    "html": HTML,
+    "htm": HTML,
+    "xhtml": HTML,
+    "hwp": HWP,
+    "hwpx": HWPX,
+    "epub": EPUB,
+    "doc": WORD,
+    "dot": WORD,
+    "docx": DOCX,
+    "docm": DOCX,
+    "dotx": DOCX,
+    "odt": ODT,
+    "msg": OUTLOOK,
+    "xls": EXCEL,
+    "xlsx": XLSX,
+    "xlsm": XLSX,
+    "xlsb": XLSB,
+    "ods": ODS,
+    "fb2": FICTION_BOOK,
+    "ipynb": NOTEBOOK,
+    "ppt": POWERPOINT,
+    "pptx": PPTX,
+    "pptm": PPTX,
+    "ppsx": PPTX,
+    "odp": ODP,
     **dict.fromkeys(("pages", "numbers", "key"), IWORK),
-    **{"png": PNG, "jpg": JPEG, "jpeg": JPEG, "tif": TIFF, "tiff": TIFF, "bmp": BMP, "webp": WEBP},
+    "png": PNG,
+    "jpg": JPEG,
+    "jpeg": JPEG,
+    "tif": TIFF,
+    "tiff": TIFF,
+    "bmp": BMP,
+    "gif": GIF,
+    "webp": WEBP,
 }
 _IWORK_PARTS = frozenset({"Index.zip", "index.apxl", "index.apxl.gz", "QuickLook/Preview.pdf"})
 # The type that an archive declares in its member `mimetype` -> our name of the type.

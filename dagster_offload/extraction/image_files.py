@@ -1,11 +1,12 @@
-"""Check whether an image file is complete, and count the pages of a TIFF. Does not decode pictures."""
+"""Check whether an image file is complete, measure it, and count the pages of a TIFF. Does not decode pictures."""
 
 import struct
 from collections.abc import Callable
 
-PNG, JPEG, TIFF, BMP, WEBP = (f"image/{kind}" for kind in ("png", "jpeg", "tiff", "bmp", "webp"))
+PNG, JPEG, TIFF, BMP, GIF, WEBP = (f"image/{kind}" for kind in ("png", "jpeg", "tiff", "bmp", "gif", "webp"))
 
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # segments that begin with the picture's size
 _PNG_HEADER_BYTES, _PNG_LAST_CHUNK = 8, b"IEND"
 _MAX_TIFF_PAGES = 10_000
 
@@ -13,6 +14,31 @@ _MAX_TIFF_PAGES = 10_000
 def is_whole_image(data: bytes, kind: str) -> bool:
     """Whether an image file is complete, as far as its structure shows. False for other types of file."""
     return kind in _CHECKS and _CHECKS[kind](data)
+
+
+def size_of_image(data: bytes, kind: str) -> tuple[int, int] | None:
+    """Return the width and height of a picture in pixels, or None if its header does not tell."""
+    try:
+        if kind == PNG:
+            return struct.unpack_from(">II", data, 16)
+        if kind == GIF:
+            return struct.unpack_from("<HH", data, 6)
+        if kind == BMP:
+            width, height = struct.unpack_from("<ii", data, 18)
+            return width, abs(height)
+        return _size_of_jpeg(data) if kind == JPEG else None
+    except struct.error:
+        return None
+
+
+def _size_of_jpeg(data: bytes) -> tuple[int, int] | None:
+    offset = 2
+    while offset + 9 < len(data) and data[offset] == 0xFF:
+        if data[offset + 1] in _JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", data, offset + 5)
+            return width, height
+        offset += 2 + struct.unpack_from(">H", data, offset + 2)[0]
+    return None
 
 
 def _is_whole_png(data: bytes) -> bool:
@@ -33,6 +59,10 @@ def _is_whole_jpeg(data: bytes) -> bool:
 
 def _is_whole_bmp(data: bytes) -> bool:
     return data.startswith(b"BM") and len(data) >= 26 and struct.unpack_from("<I", data, 10)[0] < len(data)
+
+
+def _is_whole_gif(data: bytes) -> bool:
+    return data.startswith(b"GIF8") and b"\x3b" in data[-4:]
 
 
 def _is_whole_webp(data: bytes) -> bool:
@@ -70,5 +100,6 @@ _CHECKS: dict[str, Callable[[bytes], bool]] = {
     JPEG: _is_whole_jpeg,
     TIFF: _is_whole_tiff,
     BMP: _is_whole_bmp,
+    GIF: _is_whole_gif,
     WEBP: _is_whole_webp,
 }

@@ -13,7 +13,7 @@ from dagster_offload.extraction.formats.docx import docx_text
 from dagster_offload.extraction.formats.epub import epub_text
 from dagster_offload.extraction.formats.fiction_book import fiction_book_text
 from dagster_offload.extraction.formats.html import html_bytes_text, html_text, html_text_and_title
-from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text
+from dagster_offload.extraction.formats.hwp import NotHangul, hwp_picture, hwp_text
 from dagster_offload.extraction.formats.hwpx import hwpx_text
 from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, subject
 from dagster_offload.extraction.formats.msg import NotOutlook, OutlookReaders, outlook_text
@@ -24,17 +24,22 @@ from dagster_offload.extraction.formats.office97.word import doc_text
 from dagster_offload.extraction.formats.office97.xls import xls_text
 from dagster_offload.extraction.formats.office97.xlsb import xlsb_text
 from dagster_offload.extraction.formats.pdf import pdf_text
+from dagster_offload.extraction.formats.picture_marks import filled, marked_pictures
 from dagster_offload.extraction.formats.pptx import pptx_text
 from dagster_offload.extraction.formats.rtf import is_whole, rtf_text
 from dagster_offload.extraction.formats.xlsx import xlsx_text
-from dagster_offload.extraction.formats.zip_xml import BrokenArchive
+from dagster_offload.extraction.formats.zip_xml import BrokenArchive, member_of
 from dagster_offload.extraction.image_files import is_whole_image
+from dagster_offload.extraction.legibility import share_of_wrong_letters
+from dagster_offload.extraction.pictures_inside import words_of_pictures
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.extraction.refusals import FileRefused, broken, password_protected, unsupported
 from dagster_offload.extraction.scans import Pictures
 from dagster_offload.extraction.tesseract import Unreadable
 from dagster_offload.library.files import CODE_TYPES, extension
 from dagster_offload.stages.graph import Outcome
+
+_SOME_WRONG = 0.02  # of a page's letters
 
 Metadata = dict[str, str | int]
 
@@ -73,6 +78,8 @@ def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ex
         kind = None
     if kind in _READERS:
         return _READERS[kind](data)
+    if kind in _ILLUSTRATED:
+        return _illustrated(data, kind, pictures)
     if kind is None and file_type in MAIL_TYPES:
         return _mail(data)
     if kind is None and file_type in MAIL_BOX_TYPES:
@@ -154,11 +161,27 @@ def _rtf(data: bytes) -> Extracted:
 
 def _read_with(kind: str, read: Callable[[bytes], str], data: bytes) -> Extracted:
     """Return the answer of one of our own readers for a file of type `kind`."""
+    return extracted(_text_of(kind, read, data), {"mime": kind, "title": clean_title(file_types.title(data))})
+
+
+def _text_of(kind: str, read: Callable[[bytes], str], data: bytes) -> str:
     try:
-        text = read(data)
+        return read(data)
     except (NotHangul, BrokenArchive):
         raise broken(kind, data) from None
-    return extracted(text, {"mime": kind, "title": clean_title(file_types.title(data))})
+
+
+def _illustrated(data: bytes, kind: str, pictures: Pictures) -> Extracted:
+    """Read a document whose reader marks the places of its pictures."""
+    read, picture = _ILLUSTRATED[kind]
+    marked = _text_of(kind, read, data)
+    found = words_of_pictures(marked_pictures(marked), lambda name: picture(data, name), pictures)
+    metadata: Metadata = {"mime": kind, "title": clean_title(file_types.title(data))}
+    answer = extracted(filled(marked, found.words), {**metadata, **found.metadata})
+    if found.unread and not answer.text:
+        reason = f"this {file_types.describe_type(kind)} contains only pictures. {pictures.reader.advice}"
+        return replace(answer, outcome=Outcome.NEEDS_OCR, metadata={**answer.metadata, "reason": reason})
+    return answer
 
 
 # The reader of each type that its bytes identify (docs/decisions/0007-extractors.md). PDF and pictures may need OCR.
@@ -170,17 +193,11 @@ _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
     **{
         kind: functools.partial(_read_with, kind, read)
         for kind, read in {
-            file_types.HWP: hwp_text,
-            file_types.HWPX: hwpx_text,
-            file_types.DOCX: docx_text,
-            file_types.PPTX: pptx_text,
             file_types.XLSX: xlsx_text,
             file_types.WORD: doc_text,
             file_types.POWERPOINT: ppt_text,
             file_types.EXCEL: xls_text,
             file_types.XLSB: xlsb_text,
-            file_types.ODT: open_document_text,
-            file_types.ODP: open_document_text,
             file_types.ODS: open_document_text,
             file_types.EPUB: epub_text,
             file_types.FICTION_BOOK: fiction_book_text,
@@ -189,10 +206,21 @@ _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
 }
 
 
+# The readers that mark the places of pictures, and what returns a picture by its name.
+_ILLUSTRATED: dict[str | None, tuple[Callable[[bytes], str], Callable[[bytes, str], bytes | None]]] = {
+    file_types.DOCX: (docx_text, member_of),
+    file_types.PPTX: (pptx_text, member_of),
+    file_types.ODT: (open_document_text, member_of),
+    file_types.ODP: (open_document_text, member_of),
+    file_types.HWPX: (hwpx_text, member_of),
+    file_types.HWP: (hwp_text, hwp_picture),
+}
+
+
 def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
     if kind is None:
         raise unsupported("the extractor does not recognize the type of this file")
-    if kind in _READERS:  # its name says so, its bytes do not
+    if kind in _READERS or kind in _ILLUSTRATED:  # its name says so, its bytes do not
         raise broken(kind, data)
     if kind == file_types.NOTEBOOK:
         return _read_with(kind, notebook_text, data)
@@ -224,6 +252,9 @@ def _pdf(data: bytes, pictures: Pictures) -> Extracted:
     read = _ocr(lambda: pictures.read_pdf(data, found.pages))
     if read is not None:
         return _with_metadata(read, metadata)
+    wrong = [number for number, page in enumerate(found.pages, 1) if share_of_wrong_letters(page) >= _SOME_WRONG]
+    if wrong:
+        metadata["reason"] = f"some words of page {wrong[0]} are wrong: a font of the file maps glyphs to wrong letters"
     return extracted("\n\n".join(page for page in found.pages if page), metadata)
 
 

@@ -16,8 +16,9 @@ from dagster_offload.extraction.file_types import DAMAGE_ERRORS
 from dagster_offload.extraction.formats.hangul_numbers import STYLES, Heading, Level, Numbers
 from dagster_offload.extraction.formats.hwp_distribution import unscramble
 from dagster_offload.extraction.formats.markdown import note_text, table_text
+from dagster_offload.extraction.formats.picture_marks import picture_mark
 
-_NUMBERING, _PARAGRAPH_SHAPE = 23, 25
+_BINARY_DATA, _NUMBERING, _PARAGRAPH_SHAPE, _PICTURE = 18, 23, 25, 85
 _PARAGRAPH, _TEXT, _CONTROL, _LIST, _TABLE, _EQUATION, _TEXT_ART, _FORM = 66, 67, 71, 72, 77, 88, 90, 91
 _CONTINUES = 0xFFF  # the size follows in the next four bytes
 _TABLE_CONTROL = b" lbt"  # control ids are four letters, written backwards
@@ -31,6 +32,7 @@ _TAB, _LINE_BREAK, _HYPHEN = 9, 10, 24
 _SPACES = (30, 31)
 _ONE_UNIT = frozenset({0, _LINE_BREAK, 13, *range(24, 32)})  # the other controls take eight units
 _WITH_RECORD = frozenset({1, 2, 3, *range(11, 13), *range(14, 19), *range(21, 24)})  # these have a record of their own
+_EMBEDDED, _PICTURE_ITEM = 1, 71  # a kind of binary data, and where a picture has the number of its data
 _CHECKED_FIELDS = (b"tbc+", b"tbr+")  # check boxes and radio buttons
 # A property of a form field, such as `Caption:wstring:3:동의함`.
 _PROPERTY = re.compile(r"\b(Caption|Text|Value):(?:wstring:(\d+)|int):")
@@ -68,6 +70,19 @@ def hwp_text(data: bytes) -> str:
         raise NotHangul(type(error).__name__) from None
 
 
+def hwp_picture(data: bytes, name: str) -> bytes | None:
+    """Return a picture inside a document, or None if there is none of this name."""
+    try:
+        with olefile.OleFileIO(io.BytesIO(data)) as document:
+            content: bytes = document.openstream(["BinData", name]).read()
+    except DAMAGE_ERRORS:
+        return None
+    try:
+        return _unpacked(content)
+    except zlib.error:  # not compressed
+        return content
+
+
 def section_text(stream: bytes, *, is_compressed: bool, lists: "_Lists | None" = None) -> str:
     """Return the text of one section's stream of records. `lists` numbers its paragraphs."""
     records = _tree(_unpacked(stream) if is_compressed else stream)
@@ -81,6 +96,7 @@ class _Lists:
         records = list(_flat(info))
         numberings = [record for record in records if record.tag == _NUMBERING]
         self.numbers = Numbers({number: _levels(record.data) for number, record in enumerate(numberings, 1)})
+        self.pictures = [_picture_name(record.data) for record in records if record.tag == _BINARY_DATA]
         self.headings = [_heading(record.data) for record in records if record.tag == _PARAGRAPH_SHAPE]
 
     def label(self, paragraph: _Record) -> str:
@@ -94,6 +110,12 @@ def _flat(records: list[_Record]) -> Iterator[_Record]:
     for record in records:
         yield record
         yield from _flat(record.children)
+
+
+def _picture_name(data: bytes) -> str:
+    """Return the name of the stream with a picture, "" for a linked one."""
+    attributes, number = struct.unpack_from("<HH", data)
+    return f"BIN{number:04X}.{_string(data, 4)[0]}" if attributes & 0xF == _EMBEDDED else ""
 
 
 def _heading(shape: bytes) -> Heading | None:
@@ -112,9 +134,11 @@ def _levels(numbering: bytes) -> list[Level]:
         style = attributes >> 5 & 0xF
         levels.append(Level(text, STYLES[style] if style < len(STYLES) else "decimal"))
     starts = struct.unpack_from(f"<{_LEVELS}I", numbering, offset + 2) if len(numbering) >= offset + 30 else None
-    return levels if starts is None else [
-        Level(level.text, level.style, start) for level, start in zip(levels, starts, strict=True)
-    ]
+    return (
+        levels
+        if starts is None
+        else [Level(level.text, level.style, start) for level, start in zip(levels, starts, strict=True)]
+    )
 
 
 def _string(data: bytes, offset: int) -> tuple[str, int]:
@@ -168,6 +192,10 @@ class _Section:
                 yield _string(record.data, 4)[0]
             elif record.tag == _TEXT_ART:  # eight coordinates, then the text
                 yield _string(record.data, 32)[0]
+            elif record.tag == _PICTURE and len(record.data) >= _PICTURE_ITEM + 2:
+                number = struct.unpack_from("<H", record.data, _PICTURE_ITEM)[0] - 1
+                if 0 <= number < len(self.lists.pictures) and (name := self.lists.pictures[number]):
+                    yield picture_mark(name)
             elif record.tag == _FORM:
                 yield _form_value(record.data)
             else:

@@ -10,9 +10,10 @@ from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.formats.hangul_numbers import NAMED_STYLES, Heading, Level, Numbers
 from dagster_offload.extraction.formats.markdown import note_text, table_text
+from dagster_offload.extraction.formats.picture_marks import picture_mark
 from dagster_offload.extraction.formats.zip_xml import archive_text, attribute, local, parsed, parsed_if_there
 
-_HEADER = "Contents/header.xml"
+_HEADER, _MANIFEST = "Contents/header.xml", "Contents/content.hpf"
 _SECTION = re.compile(r"Contents/section(\d+)\.xml")
 _INNER = {"tab": "\t", "lineBreak": "\n", "hyphen": "-", "nbSpace": " ", "fwSpace": " "}
 _HEADING_KINDS = frozenset({"NUMBER", "OUTLINE"})
@@ -27,13 +28,19 @@ def hwpx_text(data: bytes) -> str:
 
 
 class _Document:
-    """One document: its numberings, and whether the reader is inside a tracked deletion."""
+    """One document: its numberings and pictures, and whether the reader is inside a tracked deletion."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self.archive = archive
         header = parsed_if_there(archive, _HEADER)
         self.headings = dict(_headings(header))
         self.numbers = Numbers(dict(_numberings(header)))
+        manifest = parsed_if_there(archive, _MANIFEST)
+        self.pictures = {
+            attribute(item, "id") or "": attribute(item, "href") or ""
+            for item in manifest.iter()
+            if local(item) == "item"
+        }
         self.is_deleted = False
 
     def texts(self) -> Iterator[str]:
@@ -60,6 +67,8 @@ class _Document:
                     yield note_text(self._elements(element))
                 case "script":  # of an equation
                     yield element.text or ""
+                case "img" if member := self.pictures.get(attribute(element, "binaryItemIDRef") or ""):
+                    yield picture_mark(member)
                 case "textart":
                     yield attribute(element, "text") or ""
                 case _:

@@ -13,7 +13,7 @@ def notebook_text(data: bytes) -> str:
     """Return the text of a notebook. Raises `BrokenArchive` if it is none."""
     try:
         notebook = json.loads(data)
-        sheets = notebook["worksheets"] if "worksheets" in notebook else [notebook]
+        sheets = notebook.get("worksheets", [notebook])
         texts = [text for sheet in sheets for cell in sheet["cells"] for text in _texts(cell)]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise BrokenArchive(type(error).__name__) from None

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.formats.markdown import note_text, table_text
+from dagster_offload.extraction.formats.picture_marks import picture_mark
 from dagster_offload.extraction.formats.zip_xml import archive_text, attribute, local, parsed
 
 # Tracked deletions, comments, and numbers that are not text.
@@ -73,6 +74,8 @@ def _blocks(parent: Element) -> Iterator[str]:
             case "table":
                 rows = [row for row in element.iter() if local(row) == "table-row"]
                 yield table_text([["\n".join(_blocks(cell)) for cell in row] for row in rows])
+            case "image" if name := attribute(element, "href"):
+                yield picture_mark(name.removeprefix("./"))
             case "note":
                 yield note_text(_blocks(element))
             case "notes":  # of a slide

@@ -34,6 +34,15 @@ def archive_text(data: bytes, read: Callable[[zipfile.ZipFile], Iterator[str]]) 
         raise BrokenArchive(type(error).__name__) from None
 
 
+def member_of(data: bytes, name: str) -> bytes | None:
+    """Return a member of an archive, or None if it has none of this name or the member is damaged."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return archive.read(name)
+    except DAMAGE_ERRORS:
+        return None
+
+
 def parsed(archive: zipfile.ZipFile, member: str) -> Element:
     """Parse a member. Raises `KeyError` if there is no such member, and `SyntaxError` for malformed XML."""
     return parse(archive.read(member))

@@ -21,7 +21,9 @@ def text(kind: int, words: str) -> bytes:
     return atom(0x0F9F, struct.pack("<I", kind)) + atom(0x0FA0, words.encode("utf-16-le"))
 
 
-def shape(*inside: bytes, placeholder: int = 0, options: bytes = b"", flags: int = 0, at: tuple[int, int] = (0, 0)) -> bytes:
+def shape(
+    *inside: bytes, placeholder: int = 0, options: bytes = b"", flags: int = 0, at: tuple[int, int] = (0, 0)
+) -> bytes:
     parts = [atom(0xF00A, struct.pack("<II", 1, flags)), options, atom(0xF00F, struct.pack("<iiii", *at, 0, 0))]
     if placeholder:
         parts.append(container(0xF011, atom(0x0BC3, struct.pack("<IBBH", 0, placeholder, 0, 0))))
@@ -43,7 +45,9 @@ def slide(*shapes: bytes, master: int = 0, notes: bytes = b"") -> bytes:
 
 def listed(kind: int, *entries: tuple[int, int, bytes]) -> bytes:
     """A slide list of persist ids, slide ids and the texts of placeholders."""
-    parts = [atom(0x03F3, struct.pack("<IIIII", persist, 0, 0, slide_id, 0)) + texts for persist, slide_id, texts in entries]
+    parts = [
+        atom(0x03F3, struct.pack("<IIIII", persist, 0, 0, slide_id, 0)) + texts for persist, slide_id, texts in entries
+    ]
     return container(0x0FF0, *parts, instance=kind)
 
 
@@ -147,9 +151,7 @@ def test_word_art_is_read() -> None:
 
 def test_a_damaged_slide_gives_its_outline_and_does_not_affect_the_others() -> None:
     cut = container(0x03EE, container(0x040C, container(0xF004, atom(0xF00F, b"\0"))))
-    data = deck(
-        cut, slide(shape(text(OTHER, "whole"))), lists=listed(0, (2, 256, text(TITLE, "Cut")), (3, 257, b""))
-    )
+    data = deck(cut, slide(shape(text(OTHER, "whole"))), lists=listed(0, (2, 256, text(TITLE, "Cut")), (3, 257, b"")))
     assert ppt_text(data) == "## Cut\n\nwhole"
 
 

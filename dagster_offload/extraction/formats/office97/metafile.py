@@ -34,6 +34,11 @@ class _Piece:
     width: int
 
 
+def is_metafile(data: bytes) -> bool:
+    """Whether this is a metafile with a header of its own."""
+    return data.startswith(_PLACEABLE) or data[40:44] == _EMF_SIGNATURE
+
+
 def metafile_text(data: bytes) -> str:
     """Return the texts of a metafile line by line, in the order in which it draws them; "" if it has none."""
     pieces: list[_Piece] = []

@@ -62,7 +62,7 @@ def _shape(record: Record) -> Iterator[Shape]:
     options, word_art = _options(record)
     flags = struct.unpack_from("<I", parts[_FLAGS], 4)[0] if _FLAGS in parts else 0
     booleans = options.get(_GROUP_BOOLEANS, 0)
-    if flags & _IS_DELETED or booleans & _USES_HIDDEN and booleans & _IS_HIDDEN:
+    if flags & _IS_DELETED or (booleans & _USES_HIDDEN and booleans & _IS_HIDDEN):
         return
     left, top = struct.unpack_from("<ii", parts[_CHILD_ANCHOR]) if _CHILD_ANCHOR in parts else (0, 0)
     nothing = memoryview(b"")

@@ -20,7 +20,16 @@ _RK, _ERROR, _BOOLEAN, _REAL, _STRING, _SHARED = 2, 3, 4, 5, 6, 7
 _FORMULA_STRING, _FORMULA_REAL, _FORMULA_BOOLEAN, _FORMULA_ERROR, _RICH_STRING = 8, 9, 10, 11, 62
 _CELLS = frozenset((*range(_RK, _FORMULA_ERROR + 1), _RICH_STRING))
 _STRING_ITEM, _NUMBER_FORMAT, _CELL_FORMAT, _FORMATS_BEGIN, _FORMATS_END = 19, 44, 47, 617, 618
-_ERRORS = {0: "#NULL!", 7: "#DIV/0!", 15: "#VALUE!", 23: "#REF!", 29: "#NAME?", 36: "#NUM!", 42: "#N/A", 43: "#GETTING_DATA"}
+_ERRORS = {
+    0: "#NULL!",
+    7: "#DIV/0!",
+    15: "#VALUE!",
+    23: "#REF!",
+    29: "#NAME?",
+    36: "#NUM!",
+    42: "#N/A",
+    43: "#GETTING_DATA",
+}
 
 
 def xlsb_text(data: bytes) -> str:
@@ -42,9 +51,7 @@ class _Workbook:
         related = relations(archive, _WORKBOOK)
         members = {kind.rpartition("/")[2]: member for kind, member in related.values()}
         self.strings = [
-            _string(record, 1)
-            for kind, record in self._records(members.get(_STRINGS))
-            if kind == _STRING_ITEM
+            _string(record, 1) for kind, record in self._records(members.get(_STRINGS)) if kind == _STRING_ITEM
         ]
         self.codes = list(_format_codes(list(self._records(members.get(_STYLES)))))
         self.is_1904 = False
@@ -116,7 +123,9 @@ def _number(view: memoryview, offset: int, most_bytes: int) -> tuple[int, int]:
 
 def _string(record: memoryview, offset: int) -> str:
     (count,) = struct.unpack_from("<I", record, offset)
-    return "" if count == 0xFFFFFFFF else bytes(record[offset + 4 : offset + 4 + 2 * count]).decode("utf-16-le", "replace")
+    return (
+        "" if count == 0xFFFFFFFF else bytes(record[offset + 4 : offset + 4 + 2 * count]).decode("utf-16-le", "replace")
+    )
 
 
 def _short_number(record: memoryview) -> float:
