@@ -1,6 +1,5 @@
 """Decode bytes whose encoding is unknown. Tries UTF-8 and UTF-16 first, then Korean encodings, then guesses.
 
-kreuzberg decodes every text as UTF-8 and loses all other characters, so plain text, HTML and mail are decoded here.
 Korean encodings come before the guess, because Korean Windows wrote CP949 for decades and a short text is too little
 for a statistical guess.
 """

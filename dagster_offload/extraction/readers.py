@@ -12,9 +12,9 @@ from dagster_offload.extraction.encodings import declared_encoding, decode
 from dagster_offload.extraction.formats.docx import docx_text
 from dagster_offload.extraction.formats.epub import epub_text
 from dagster_offload.extraction.formats.fiction_book import fiction_book_text
+from dagster_offload.extraction.formats.hangul.hwp import NotHangul, hwp_picture, hwp_text
+from dagster_offload.extraction.formats.hangul.hwpx import hwpx_text
 from dagster_offload.extraction.formats.html import html_bytes_text, html_text, html_text_and_title
-from dagster_offload.extraction.formats.hwp import NotHangul, hwp_picture, hwp_text
-from dagster_offload.extraction.formats.hwpx import hwpx_text
 from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, subject
 from dagster_offload.extraction.formats.msg import NotOutlook, OutlookReaders, outlook_text
 from dagster_offload.extraction.formats.notebook import notebook_text
@@ -23,12 +23,12 @@ from dagster_offload.extraction.formats.office97.ppt import ppt_text
 from dagster_offload.extraction.formats.office97.word import doc_text
 from dagster_offload.extraction.formats.office97.xls import xls_text
 from dagster_offload.extraction.formats.office97.xlsb import xlsb_text
+from dagster_offload.extraction.formats.parts.picture_marks import filled, marked_pictures
+from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive, member_of
 from dagster_offload.extraction.formats.pdf import pdf_text
-from dagster_offload.extraction.formats.picture_marks import filled, marked_pictures
 from dagster_offload.extraction.formats.pptx import pptx_text
 from dagster_offload.extraction.formats.rtf import is_whole, rtf_text
 from dagster_offload.extraction.formats.xlsx import xlsx_text
-from dagster_offload.extraction.formats.zip_xml import BrokenArchive, member_of
 from dagster_offload.extraction.image_files import is_whole_image
 from dagster_offload.extraction.legibility import share_of_wrong_letters
 from dagster_offload.extraction.pictures_inside import words_of_pictures
@@ -59,7 +59,7 @@ MAIL_BOX_TYPES = frozenset({"mbox", "mbx"})
 def read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Extracted:
     """Read a file. `file_type` is its extension; `pictures` reads its pictures of text.
 
-    Raises `FileRefused`, or `MachineUnfit` if this machine cannot read such a file in its present state.
+    Raises `FileRefused`.
     """
     found = _read_file(data, path, file_type, pictures)
     if found.outcome is Outcome.NO_TEXT and "reason" not in found.metadata:
@@ -78,7 +78,7 @@ def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ex
         kind = None
     if kind in _READERS:
         return _READERS[kind](data)
-    if kind in _ILLUSTRATED:
+    if kind is not None and kind in _ILLUSTRATED:
         return _illustrated(data, kind, pictures)
     if kind is None and file_type in MAIL_TYPES:
         return _mail(data)
@@ -207,7 +207,7 @@ _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
 
 
 # The readers that mark the places of pictures, and what returns a picture by its name.
-_ILLUSTRATED: dict[str | None, tuple[Callable[[bytes], str], Callable[[bytes, str], bytes | None]]] = {
+_ILLUSTRATED: dict[str, tuple[Callable[[bytes], str], Callable[[bytes, str], bytes | None]]] = {
     file_types.DOCX: (docx_text, member_of),
     file_types.PPTX: (pptx_text, member_of),
     file_types.ODT: (open_document_text, member_of),

@@ -6,6 +6,7 @@ password first ([MS-OFFCRYPTO], [MS-XLS] 2.2.10).
 
 import io
 import struct
+from xml.parsers.expat import ExpatError
 
 import olefile
 
@@ -29,7 +30,7 @@ def opened(data: bytes) -> bytes:
         locked = msoffcrypto.OfficeFile(io.BytesIO(data))
         locked.load_key(password=_PASSWORD, verify_password=True)
         locked.decrypt(content)
-    except (DecryptionError, FileFormatError, InvalidKeyError, ParseError, *DAMAGE_ERRORS):
+    except (DecryptionError, FileFormatError, InvalidKeyError, ParseError, ExpatError, *DAMAGE_ERRORS):
         return data
     return content.getvalue()
 

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from dagster_offload.extraction.formats.picture_marks import filled, marked_pictures, picture_mark
+from dagster_offload.extraction.formats.parts.picture_marks import filled, marked_pictures, picture_mark
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.extraction.readers import read_file
 from dagster_offload.extraction.scans import Pictures

@@ -1,7 +1,6 @@
 """Read Word documents (DOCX): headings, numbered paragraphs, tables, notes, text boxes, headers and footers.
 
-kreuzberg 4.10.4 joins words at tabs, loses paragraphs with a text box, and omits paragraph numbers. Format
-specification: ECMA-376 part 1, WordprocessingML.
+Format specification: ECMA-376 part 1, WordprocessingML.
 """
 
 import re
@@ -11,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.formats.chart import chart_text
-from dagster_offload.extraction.formats.markdown import note_text, table_text
-from dagster_offload.extraction.formats.numerals import numeral
-from dagster_offload.extraction.formats.picture_marks import picture_mark
-from dagster_offload.extraction.formats.zip_xml import (
+from dagster_offload.extraction.formats.parts.chart import chart_text
+from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
+from dagster_offload.extraction.formats.parts.numerals import numeral
+from dagster_offload.extraction.formats.parts.picture_marks import picture_mark
+from dagster_offload.extraction.formats.parts.zip_xml import (
     archive_text,
     attribute,
     local,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import unquote
 
 from dagster_offload.extraction.formats.html import html_bytes_text
-from dagster_offload.extraction.formats.zip_xml import archive_text, attribute, local, parsed
+from dagster_offload.extraction.formats.parts.zip_xml import archive_text, attribute, local, parsed
 
 
 def epub_text(data: bytes) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.formats.markdown import table_text
-from dagster_offload.extraction.formats.zip_xml import BrokenArchive, local, parse
+from dagster_offload.extraction.formats.parts.markdown import table_text
+from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive, local, parse
 
 _LINES = frozenset({"p", "v", "subtitle", "text-author", "date"})
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from dagster_offload.extraction.encodings import declared_encoding, decode
-from dagster_offload.extraction.formats.markdown import table_text
+from dagster_offload.extraction.formats.parts.markdown import table_text
 
 _SKIPPED = frozenset(
     """

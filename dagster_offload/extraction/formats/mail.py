@@ -1,7 +1,6 @@
 """Read a mail or a mailbox: the main headers, the body once, and the names of attachments.
 
-kreuzberg decodes every mail as UTF-8 and loses Korean text. Here the standard library parses the mail and `encodings`
-decodes its parts. Attachments are listed by name and not read.
+The standard library parses the mail, and `encodings` decodes its parts. Attachments are listed by name and not read.
 """
 
 import codecs

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from dagster_offload.extraction.formats.zip_xml import BrokenArchive
+from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
 
 _PLAIN = "text/plain"
 

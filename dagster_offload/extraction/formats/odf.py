@@ -1,16 +1,15 @@
 """Read OpenDocument texts, presentations and spreadsheets (ODT, ODP, ODS): headings, lists, tables, notes, boxes.
 
-kreuzberg 4.10.4 joins words at tabs and repeated blanks, does not read ODP, and shows a cell's raw number instead of
-the displayed text, which the file also holds. Format specification: OpenDocument 1.3, part 3.
+Of a cell, the file holds the number and the displayed text. The text is read. Format specification: OpenDocument 1.3, part 3.
 """
 
 import zipfile
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.formats.markdown import note_text, table_text
-from dagster_offload.extraction.formats.picture_marks import picture_mark
-from dagster_offload.extraction.formats.zip_xml import archive_text, attribute, local, parsed
+from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
+from dagster_offload.extraction.formats.parts.picture_marks import picture_mark
+from dagster_offload.extraction.formats.parts.zip_xml import archive_text, attribute, local, parsed
 
 # Tracked deletions, comments, and numbers that are not text.
 _NOT_TEXT = frozenset({"tracked-changes", "annotation", "sequence-decls", "note-citation"})

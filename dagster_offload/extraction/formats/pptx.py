@@ -1,17 +1,16 @@
 """Read PowerPoint presentations slide by slide: titles, texts, tables, drawings, charts, speaker notes.
 
-kreuzberg 4.10.4 puts tables before the texts above them, or loses speaker notes. Format specification: ECMA-376 part 1,
-PresentationML.
+Format specification: ECMA-376 part 1, PresentationML.
 """
 
 import zipfile
 from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.formats.chart import chart_text
-from dagster_offload.extraction.formats.markdown import table_text
-from dagster_offload.extraction.formats.picture_marks import picture_mark
-from dagster_offload.extraction.formats.zip_xml import (
+from dagster_offload.extraction.formats.parts.chart import chart_text
+from dagster_offload.extraction.formats.parts.markdown import table_text
+from dagster_offload.extraction.formats.parts.picture_marks import picture_mark
+from dagster_offload.extraction.formats.parts.zip_xml import (
     archive_text,
     attribute,
     local,

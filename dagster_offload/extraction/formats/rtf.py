@@ -1,7 +1,8 @@
 """Read RTF: paragraphs, list labels, tables, notes at their reference, each different header and footer once.
 
-A font's `\\fcharset` determines the encoding of its bytes. kreuzberg 4.10.4 ignores it, and loses footnotes and all
-text after some control words. Format specification: Microsoft's Rich Text Format Specification 1.9.1.
+A font's `\\fcharset` determines the encoding of its bytes.
+
+Format specification: Microsoft's Rich Text Format Specification 1.9.1.
 """
 
 import codecs
@@ -10,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from dagster_offload.extraction.encodings import decode
-from dagster_offload.extraction.formats.charsets import SYMBOL, codec_of_charset
-from dagster_offload.extraction.formats.markdown import note_text, table_text
+from dagster_offload.extraction.formats.parts.charsets import SYMBOL, codec_of_charset
+from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
 
 _TOKEN = re.compile(
     rb"\\([a-zA-Z]{1,32})(-?\d{1,10})? ?|\\'([0-9a-fA-F]{2})|\\([^a-zA-Z])|([{}])|[\r\n]+|([^\\{}\r\n]+)", re.DOTALL

@@ -1,6 +1,6 @@
 """Read Excel workbooks (XLSX, XLSM) sheet by sheet: used cells as a table, text boxes, titles of charts.
 
-kreuzberg shows 9:30 as a moment of 1899 and 85 % as 0.85. Format specification: ECMA-376 part 1, SpreadsheetML.
+Values are written as the sheet shows them. Format specification: ECMA-376 part 1, SpreadsheetML.
 """
 
 import re
@@ -11,9 +11,9 @@ from functools import lru_cache
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.formats.number_format import builtin_code, display
-from dagster_offload.extraction.formats.sheet import Row, drawn_texts, sheet_text
-from dagster_offload.extraction.formats.zip_xml import (
+from dagster_offload.extraction.formats.parts.number_format import builtin_code, display
+from dagster_offload.extraction.formats.parts.sheet import Row, drawn_texts, sheet_text
+from dagster_offload.extraction.formats.parts.zip_xml import (
     archive_text,
     attribute,
     local,

@@ -48,7 +48,7 @@ def test_what_a_browser_does_not_show_is_left_out() -> None:
 def test_form_values_are_read() -> None:
     page = (
         '<form><label>Name <input value="Yuna"></label><input type=hidden value=h><input type=password value=p>'
-        '<input type=checkbox checked> paid <input type=radio> later <select><option>red<option selected>blue</select>'
+        "<input type=checkbox checked> paid <input type=radio> later <select><option>red<option selected>blue</select>"
         "<textarea>two\nlines</textarea><button>Send</button></form>"
     )
     assert html_text(page) == "Name Yuna[x] paid [ ] later bluetwo\nlines\n\nSend"

@@ -8,8 +8,8 @@ import pytest
 from dagster_offload.extraction.formats.docx import docx_text
 from dagster_offload.extraction.formats.fiction_book import fiction_book_text
 from dagster_offload.extraction.formats.notebook import notebook_text
-from dagster_offload.extraction.formats.numerals import numeral
-from dagster_offload.extraction.formats.zip_xml import BrokenArchive
+from dagster_offload.extraction.formats.parts.numerals import numeral
+from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
 from dagster_offload.extraction.image_files import BMP, GIF, JPEG, PNG, WEBP, is_whole_image, size_of_image
 from tests.extraction.formats.test_office import WORD, archive
 

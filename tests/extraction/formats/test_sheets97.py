@@ -12,7 +12,7 @@ from msoffcrypto.format.ooxml import OOXMLFile
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.formats.office97.xls import xls_text
 from dagster_offload.extraction.formats.office97.xlsb import xlsb_text
-from dagster_offload.extraction.formats.zip_xml import BrokenArchive
+from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
 from dagster_offload.extraction.refusals import FileRefused
 from dagster_offload.extraction.well_known_password import opened
 from tests.extraction.made_compound import compound
@@ -46,7 +46,8 @@ def workbook(*in_sheet: bytes, formats: tuple[str, ...] = ()) -> bytes:
     """An Excel 97 file of one sheet. The styles are `General` (0) and one for each format (from 1)."""
     font = record(0x0031, struct.pack("<HHHHHBBBBBB", 200, 0, 0, 400, 0, 0, 0, 0, 0, 1, 0) + b"A")
     codes = [
-        record(0x041E, struct.pack("<HH", 164 + index, len(code)) + characters(code)) for index, code in enumerate(formats)
+        record(0x041E, struct.pack("<HH", 164 + index, len(code)) + characters(code))
+        for index, code in enumerate(formats)
     ]
     styles = [
         record(0x00E0, struct.pack("<HHH", 0, number_format, 0) + bytes(14))
@@ -89,7 +90,11 @@ def test_text_boxes_are_read_and_comments_on_cells_are_not() -> None:
 
 def test_a_broken_and_a_locked_old_workbook_are_refused() -> None:
     locked = (FORMATS / "protected.xls").read_bytes()
-    for data, code in ((b"xylophone-4711", "broken_file"), (compound({"Workbook": bytes(9)}), "broken_file"), (locked, "password_protected")):
+    for data, code in (
+        (b"xylophone-4711", "broken_file"),
+        (compound({"Workbook": bytes(9)}), "broken_file"),
+        (locked, "password_protected"),
+    ):
         with pytest.raises(FileRefused) as refused:
             xls_text(data)
         assert refused.value.code == code
@@ -118,17 +123,15 @@ def cell(kind: int, column: int, data: bytes, style: int = 0) -> bytes:
 
 
 def xlsb(*in_sheet: bytes) -> bytes:
-    related = "<Relationships>" + "".join(
-        f'<Relationship Id="{name}" Type="{OFFICE}/{kind}" Target="{target}"/>'
-        for name, kind, target in (
-            ("r1", "worksheet", "worksheets/sheet1.bin"), ("r2", "sharedStrings", "sharedStrings.bin"), ("r3", "styles", "styles.bin"),
-        )
-    ) + "</Relationships>"  # fmt: skip
+    targets = {"worksheet": "worksheets/sheet1.bin", "sharedStrings": "sharedStrings.bin", "styles": "styles.bin"}
+    one = '<Relationship Id="{0}" Type="{1}/{0}" Target="{2}"/>'
+    listed = "".join(one.format(kind, OFFICE, target) for kind, target in targets.items())
+    related = f"<Relationships>{listed}</Relationships>"
     styles = binary(44, struct.pack("<H", 164) + wide("h:mm")) + binary(626) + binary(47, bytes(16)) + binary(627)
     formats = [struct.pack("<HH", 0, number_format) + bytes(12) for number_format in (0, 164, 9)]
     styles += binary(617) + b"".join(binary(47, data) for data in formats) + binary(618)
     members = {
-        "xl/workbook.bin": binary(153, bytes(12)) + binary(156, bytes(8) + wide("r1") + wide("Plan 계획")),
+        "xl/workbook.bin": binary(153, bytes(12)) + binary(156, bytes(8) + wide("worksheet") + wide("Plan 계획")),
         "xl/_rels/workbook.bin.rels": related.encode(),
         "xl/sharedStrings.bin": binary(19, b"\0" + wide("start")) + binary(19, b"\0" + wide("x" * 200)),
         "xl/styles.bin": styles,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dagster_offload.extraction.file_types import DAMAGE_ERRORS
-from dagster_offload.extraction.formats.charsets import SYMBOL, codec_of_charset
+from dagster_offload.extraction.formats.parts.charsets import SYMBOL, codec_of_charset
 
 _PLACEABLE = b"\xd7\xcd\xc6\x9a"
 _EMF_SIGNATURE = b" EMF"

@@ -14,10 +14,10 @@ import olefile
 
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.file_types import DAMAGE_ERRORS
-from dagster_offload.extraction.formats.markdown import table_text
 from dagster_offload.extraction.formats.office97.pictures import Metafiles
 from dagster_offload.extraction.formats.office97.records import Record, record_at, records
 from dagster_offload.extraction.formats.office97.shapes import Shape, shapes_in
+from dagster_offload.extraction.formats.parts.markdown import table_text
 from dagster_offload.extraction.refusals import broken, password_protected
 
 _USER_EDIT, _PERSIST_DIRECTORY = 0x0FF5, 0x1772
@@ -180,7 +180,8 @@ def _persist_objects(stream: bytes, edit: int) -> tuple[dict[int, int], int]:
 
 
 def _entries(slide_list: Record) -> Iterator[_Entry]:
-    entry, outline = None, []
+    entry: _Entry | None = None
+    outline: list[Record] = []
     for record in slide_list.children():
         if record.kind == _SLIDE_PERSIST:
             if entry is not None:
@@ -207,9 +208,9 @@ def _texts(atoms: Iterator[Record] | Sequence[Record], outline: Sequence[_Text])
             found[-1].text = bytes(atom.data).decode("utf-16-le" if atom.kind == _CHARACTERS else "latin-1", "replace")
         elif atom.kind in _FIELDS and found:
             (position,) = struct.unpack_from("<I", atom.data)
-            text = found[-1].text
-            if text[position : position + 1] == "*":  # what PowerPoint replaces by the value
-                found[-1].text = f"{text[:position]}\0{text[position + 1 :]}"
+            words = found[-1].text
+            if words[position : position + 1] == "*":  # what PowerPoint replaces by the value
+                found[-1].text = f"{words[:position]}\0{words[position + 1 :]}"
     for text in found:
         text.text = text.text.replace("\0", "")
     return found

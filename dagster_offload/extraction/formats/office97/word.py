@@ -1,7 +1,6 @@
 """Read Word documents of versions 6 to 2003 (DOC) with office-oxide: headings, tables and footnotes.
 
-kreuzberg 4.10.4 loses footnotes and refuses one DOC in five (docs/decisions/0007-extractors.md). Word 6 and 95 store text
-in the code page of its font. office-oxide reads it as Western, so this module decodes it again.
+Word 6 and 95 store text in the code page of its font. office-oxide reads it as Western, so this module decodes it again.
 """
 
 import io
@@ -15,8 +14,8 @@ from office_oxide import Document, OfficeOxideError
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.encodings import decode
 from dagster_offload.extraction.file_types import DAMAGE_ERRORS
-from dagster_offload.extraction.formats.charsets import codec_of_charset
-from dagster_offload.extraction.formats.markdown import plain_markdown
+from dagster_offload.extraction.formats.parts.charsets import codec_of_charset
+from dagster_offload.extraction.formats.parts.markdown import plain_markdown
 from dagster_offload.extraction.refusals import broken, password_protected
 
 _LAST_OF_WORD_95 = 0x69  # later file versions store text in Unicode

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 import olefile
 import xlrd
 from xlrd.book import Book
+from xlrd.compdoc import CompDocError
 from xlrd.sheet import Cell, Sheet
 
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.file_types import DAMAGE_ERRORS, is_compound
-from dagster_offload.extraction.formats.number_format import display, plain
-from dagster_offload.extraction.formats.sheet import Row, sheet_text
+from dagster_offload.extraction.formats.parts.number_format import display, plain
+from dagster_offload.extraction.formats.parts.sheet import Row, sheet_text
 from dagster_offload.extraction.refusals import broken, password_protected
 
 _STREAMS = ("Workbook", "WORKBOOK", "Book", "BOOK")
@@ -37,7 +38,7 @@ def xls_text(data: bytes) -> str:
         if "encrypted" in str(error):
             raise password_protected("the file is protected by a password: save a copy without protection") from None
         raise broken(file_types.EXCEL, data) from None
-    except (*DAMAGE_ERRORS, AssertionError):
+    except (*DAMAGE_ERRORS, AssertionError, CompDocError):
         raise broken(file_types.EXCEL, data) from None
 
 

@@ -1,6 +1,6 @@
 """Read binary Excel workbooks (XLSB) sheet by sheet: used cells as a table, text boxes, titles of charts.
 
-kreuzberg 4.10.4 crashes on some workbooks, loses error values, and shows 85 % as 0.85. Format specification: [MS-XLSB].
+Values are written as the sheet shows them. Format specification: [MS-XLSB].
 """
 
 import struct
@@ -8,9 +8,9 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dagster_offload.extraction.formats.number_format import builtin_code, display
-from dagster_offload.extraction.formats.sheet import Row, drawn_texts, sheet_text
-from dagster_offload.extraction.formats.zip_xml import archive_text, relations
+from dagster_offload.extraction.formats.parts.number_format import builtin_code, display
+from dagster_offload.extraction.formats.parts.sheet import Row, drawn_texts, sheet_text
+from dagster_offload.extraction.formats.parts.zip_xml import archive_text, relations
 
 _WORKBOOK = "xl/workbook.bin"
 _STRINGS, _STYLES = "sharedStrings", "styles"  # the last words of relationship types
@@ -88,7 +88,8 @@ class _Workbook:
 
     def _cell(self, kind: int, record: memoryview, style: int) -> str:
         if kind == _SHARED:
-            return self.strings[struct.unpack_from("<I", record, 8)[0]]
+            (index,) = struct.unpack_from("<I", record, 8)
+            return self.strings[int(index)]
         if kind in (_STRING, _FORMULA_STRING):
             return _string(record, 8)
         if kind == _RICH_STRING:

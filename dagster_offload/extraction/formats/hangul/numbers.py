@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from dagster_offload.extraction.formats.numerals import numeral
+from dagster_offload.extraction.formats.parts.numerals import numeral
 
 # The number formats of HWP files by number, and of HWPX files by name.
 STYLES = (

@@ -4,8 +4,8 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.formats.markdown import table_text
-from dagster_offload.extraction.formats.zip_xml import local, parsed_if_there, relations
+from dagster_offload.extraction.formats.parts.markdown import table_text
+from dagster_offload.extraction.formats.parts.zip_xml import local, parsed_if_there, relations
 
 _DRAWING, _CHART = "/drawing", "/chart"  # the ends of relationship types
 

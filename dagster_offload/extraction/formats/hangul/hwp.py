@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import olefile
 
 from dagster_offload.extraction.file_types import DAMAGE_ERRORS
-from dagster_offload.extraction.formats.hangul_numbers import STYLES, Heading, Level, Numbers
-from dagster_offload.extraction.formats.hwp_distribution import unscramble
-from dagster_offload.extraction.formats.markdown import note_text, table_text
-from dagster_offload.extraction.formats.picture_marks import picture_mark
+from dagster_offload.extraction.formats.hangul.distribution import unscramble
+from dagster_offload.extraction.formats.hangul.numbers import STYLES, Heading, Level, Numbers
+from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
+from dagster_offload.extraction.formats.parts.picture_marks import picture_mark
 
 _BINARY_DATA, _NUMBERING, _PARAGRAPH_SHAPE, _PICTURE = 18, 23, 25, 85
 _PARAGRAPH, _TEXT, _CONTROL, _LIST, _TABLE, _EQUATION, _TEXT_ART, _FORM = 66, 67, 71, 72, 77, 88, 90, 91

@@ -8,10 +8,10 @@ import zipfile
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.formats.hangul_numbers import NAMED_STYLES, Heading, Level, Numbers
-from dagster_offload.extraction.formats.markdown import note_text, table_text
-from dagster_offload.extraction.formats.picture_marks import picture_mark
-from dagster_offload.extraction.formats.zip_xml import archive_text, attribute, local, parsed, parsed_if_there
+from dagster_offload.extraction.formats.hangul.numbers import NAMED_STYLES, Heading, Level, Numbers
+from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
+from dagster_offload.extraction.formats.parts.picture_marks import picture_mark
+from dagster_offload.extraction.formats.parts.zip_xml import archive_text, attribute, local, parsed, parsed_if_there
 
 _HEADER, _MANIFEST = "Contents/header.xml", "Contents/content.hpf"
 _SECTION = re.compile(r"Contents/section(\d+)\.xml")
