@@ -1,6 +1,6 @@
 """Find the words of the pictures inside a document: metafiles hold them as text, other pictures need OCR."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,14 +22,11 @@ class Words:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def words_of_pictures(names: Sequence[str], picture: Callable[[str], bytes | None], pictures: Pictures) -> Words:
-    """Return the words of these pictures. `picture` returns a picture's bytes, or None if there is none."""
+def words_of_pictures(inside: Mapping[str, bytes], pictures: Pictures) -> Words:
+    """Return the words of the pictures `inside` a document, by their names."""
     found: dict[str, str] = {}
     to_read: dict[str, bytes] = {}
-    for name in names:
-        data = picture(name)
-        if data is None:
-            continue
+    for name, data in inside.items():
         if is_metafile(data):
             found[name] = metafile_text(data)
         elif _may_hold_words(data):

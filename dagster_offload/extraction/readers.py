@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from dagster_offload.extraction.encodings import declared_encoding, decode
 from dagster_offload.extraction.formats.docx import docx_text
 from dagster_offload.extraction.formats.epub import epub_text
 from dagster_offload.extraction.formats.fiction_book import fiction_book_text
-from dagster_offload.extraction.formats.hangul.hwp import NotHangul, hwp_picture, hwp_text
+from dagster_offload.extraction.formats.hangul.hwp import NotHangul, hwp_pictures, hwp_text
 from dagster_offload.extraction.formats.hangul.hwpx import hwpx_text
 from dagster_offload.extraction.formats.html import html_bytes_text, html_text, html_text_and_title
 from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, subject
@@ -24,7 +24,7 @@ from dagster_offload.extraction.formats.office97.word import doc_text
 from dagster_offload.extraction.formats.office97.xls import xls_text
 from dagster_offload.extraction.formats.office97.xlsb import xlsb_text
 from dagster_offload.extraction.formats.parts.picture_marks import filled, marked_pictures
-from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive, member_of
+from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive, members_of
 from dagster_offload.extraction.formats.pdf import pdf_text
 from dagster_offload.extraction.formats.pptx import pptx_text
 from dagster_offload.extraction.formats.rtf import is_whole, rtf_text
@@ -173,9 +173,10 @@ def _text_of(kind: str, read: Callable[[bytes], str], data: bytes) -> str:
 
 def _illustrated(data: bytes, kind: str, pictures: Pictures) -> Extracted:
     """Read a document whose reader marks the places of its pictures."""
-    read, picture = _ILLUSTRATED[kind]
+    read, pictures_of = _ILLUSTRATED[kind]
     marked = _text_of(kind, read, data)
-    found = words_of_pictures(marked_pictures(marked), lambda name: picture(data, name), pictures)
+    names = marked_pictures(marked)
+    found = words_of_pictures(pictures_of(data, names) if names else {}, pictures)
     metadata: Metadata = {"mime": kind, "title": clean_title(file_types.title(data))}
     answer = extracted(filled(marked, found.words), {**metadata, **found.metadata})
     if found.unread and not answer.text:
@@ -206,14 +207,14 @@ _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
 }
 
 
-# The readers that mark the places of pictures, and what returns a picture by its name.
-_ILLUSTRATED: dict[str, tuple[Callable[[bytes], str], Callable[[bytes, str], bytes | None]]] = {
-    file_types.DOCX: (docx_text, member_of),
-    file_types.PPTX: (pptx_text, member_of),
-    file_types.ODT: (open_document_text, member_of),
-    file_types.ODP: (open_document_text, member_of),
-    file_types.HWPX: (hwpx_text, member_of),
-    file_types.HWP: (hwp_text, hwp_picture),
+# The readers that mark the places of pictures, and what returns pictures by their names.
+_ILLUSTRATED: dict[str, tuple[Callable[[bytes], str], Callable[[bytes, Sequence[str]], dict[str, bytes]]]] = {
+    file_types.DOCX: (docx_text, members_of),
+    file_types.PPTX: (pptx_text, members_of),
+    file_types.ODT: (open_document_text, members_of),
+    file_types.ODP: (open_document_text, members_of),
+    file_types.HWPX: (hwpx_text, members_of),
+    file_types.HWP: (hwp_text, hwp_pictures),
 }
 
 

@@ -14,6 +14,8 @@ from dagster_offload.extraction.file_types import DAMAGE_ERRORS, is_compound
 
 _PASSWORD = "VelvetSweatshop"  # noqa: S105 - public, and the same for everyone
 _STREAMS = ("Workbook", "Book")
+_PACKAGE = "EncryptedPackage"
+_NAMES = tuple(name.encode("utf-16-le") for name in (_PACKAGE, *_STREAMS))  # as the file's directory has them
 _FILE_PASS = 0x2F
 _MAX_RECORDS = 20  # the record that announces the encryption is among the first
 
@@ -36,11 +38,11 @@ def opened(data: bytes) -> bytes:
 
 
 def _is_encrypted(data: bytes) -> bool:
-    if not is_compound(data):
+    if not is_compound(data) or not any(name in data for name in _NAMES):
         return False
     try:
         with olefile.OleFileIO(io.BytesIO(data)) as file:
-            if file.exists("EncryptedPackage"):
+            if file.exists(_PACKAGE):
                 return True
             name = next((name for name in _STREAMS if file.exists(name)), None)
             return name is not None and _has_file_pass(file.openstream(name).read(4096))

@@ -16,7 +16,7 @@ from dagster_offload.extraction.formats.hangul.hwp import (
     NotHangul,
     _Lists,
     _tree,
-    hwp_picture,
+    hwp_pictures,
     hwp_text,
     section_text,
 )
@@ -216,7 +216,7 @@ def test_a_picture_is_marked_at_its_place() -> None:
     picture = record(PICTURE, 2, bytes(71) + struct.pack("<H", 2) + bytes(9))
     section = shaped("앞", 0) + control(1, "gso ") + picture + shaped("뒤", 0)
     assert marked_pictures(listed(info, section)) == ["BIN0002.png"]
-    assert hwp_picture(b"no document", "BIN0002.png") is None
+    assert hwp_pictures(b"no document", ["BIN0002.png"]) == {}
 
 
 HWPX_HEADER = (

@@ -3,11 +3,12 @@
 Format specification: Hancom's '한글 문서 파일 형식 5.0' (records, controls).
 """
 
+import contextlib
 import io
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import olefile
@@ -70,13 +71,17 @@ def hwp_text(data: bytes) -> str:
         raise NotHangul(type(error).__name__) from None
 
 
-def hwp_picture(data: bytes, name: str) -> bytes | None:
-    """Return a picture inside a document, or None if there is none of this name."""
-    try:
-        with olefile.OleFileIO(io.BytesIO(data)) as document:
-            content: bytes = document.openstream(["BinData", name]).read()
-    except DAMAGE_ERRORS:
-        return None
+def hwp_pictures(data: bytes, names: Iterable[str]) -> dict[str, bytes]:
+    """Return the pictures with these names, without those that are missing or damaged."""
+    found = {}
+    with contextlib.suppress(*DAMAGE_ERRORS), olefile.OleFileIO(io.BytesIO(data)) as document:
+        for name in names:
+            with contextlib.suppress(*DAMAGE_ERRORS):
+                found[name] = _picture(document.openstream(["BinData", name]).read())
+    return found
+
+
+def _picture(content: bytes) -> bytes:
     try:
         return _unpacked(content)
     except zlib.error:  # not compressed

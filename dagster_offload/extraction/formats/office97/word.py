@@ -18,9 +18,14 @@ from dagster_offload.extraction.formats.parts.charsets import codec_of_charset
 from dagster_offload.extraction.formats.parts.markdown import plain_markdown
 from dagster_offload.extraction.refusals import broken, password_protected
 
+_WORD_95 = b"\xdc\xa5"  # how the header of Word 6 and 95 begins
 _LAST_OF_WORD_95 = 0x69  # later file versions store text in Unicode
 _FONTS = 0x00D0  # where the header has the offset and the length of the table of fonts
 _FONT_CHARSET = 4  # where a font has its charset, after its length
+# The characters of CP1252 that Latin-1 has at the same byte as a control character.
+_TO_LATIN_1 = {
+    ord(character): byte for byte in range(0x80, 0xA0) if (character := bytes((byte,)).decode("cp1252", "ignore"))
+}
 _BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
 
 
@@ -41,9 +46,11 @@ def doc_text(data: bytes) -> str:
 
 def _encoding_of_fonts(data: bytes) -> str | None:
     """Return the most frequent encoding, other than Western, of the fonts of a Word 6 or 95 document; None if none."""
+    if _WORD_95 not in data:
+        return None
     with olefile.OleFileIO(io.BytesIO(data)) as file:
         stream = file.openstream("WordDocument").read()
-    if struct.unpack_from("<H", stream, 2)[0] > _LAST_OF_WORD_95:
+    if not stream.startswith(_WORD_95) or struct.unpack_from("<H", stream, 2)[0] > _LAST_OF_WORD_95:
         return None
     start, size = struct.unpack_from("<II", stream, _FONTS)
     fonts, found = stream[start + 2 : start + size], Counter[str]()
@@ -66,11 +73,4 @@ def _decoded_again(text: str, encoding: str) -> str:
 
 def _western_bytes(text: str) -> bytes:
     """Return the bytes that were read as Western. Bytes that CP1252 leaves undefined were read as Latin-1."""
-    return b"".join(
-        character.encode("cp1252") if _is_in_cp1252(character) else character.encode("latin-1", "replace")
-        for character in text
-    )
-
-
-def _is_in_cp1252(character: str) -> bool:
-    return bool(character.encode("cp1252", "ignore"))
+    return text.translate(_TO_LATIN_1).encode("latin-1", "replace")

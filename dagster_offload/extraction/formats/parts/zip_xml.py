@@ -1,11 +1,12 @@
 """Read Office files as ZIP archives of XML: open one, parse its members, and follow their relationships."""
 
+import contextlib
 import html
 import io
 import posixpath
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -34,13 +35,14 @@ def archive_text(data: bytes, read: Callable[[zipfile.ZipFile], Iterator[str]]) 
         raise BrokenArchive(type(error).__name__) from None
 
 
-def member_of(data: bytes, name: str) -> bytes | None:
-    """Return a member of an archive, or None if it has none of this name or the member is damaged."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return archive.read(name)
-    except DAMAGE_ERRORS:
-        return None
+def members_of(data: bytes, names: Iterable[str]) -> dict[str, bytes]:
+    """Return the members of an archive with these names, without those that are missing or damaged."""
+    found = {}
+    with contextlib.suppress(*DAMAGE_ERRORS), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in names:
+            with contextlib.suppress(*DAMAGE_ERRORS):
+                found[name] = archive.read(name)
+    return found
 
 
 def parsed(archive: zipfile.ZipFile, member: str) -> Element:
