@@ -16,7 +16,8 @@ from typing import Any
 from dagster_offload.extraction.encodings import decode
 
 # Every mail of a mailbox begins with a `From ` line. Such lines in a body are quoted with `>`.
-_MAIL_BEGINS = re.compile(rb"^From (?=[^\n]*\n[A-Za-z-]+:)", re.MULTILINE)
+# A header follows, or a blank line if the mail has no header and the line has a time.
+_MAIL_BEGINS = re.compile(rb"^From (?=[^\n]*\n[A-Za-z-]+:|\S+ [^\n]*\d\d:\d\d[^\n]*\n\r?\n)", re.MULTILINE)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 
@@ -48,7 +49,7 @@ def mail_box_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None
     if not data.startswith(b"From "):
         return None
     mails = [_QUOTED_FROM.sub(rb"\1", mail.partition(b"\n")[2]) for mail in _MAIL_BEGINS.split(data)[1:]]
-    texts = [text for mail in mails if (text := _mail_of_box(mail, html_to_text)) is not None]
+    texts = [text for mail in mails if (text := _mail_of_box(mail, html_to_text))]
     return "\n\n---\n\n".join(texts) if texts else None
 
 
@@ -66,9 +67,14 @@ def as_ascii_compatible(data: bytes) -> bytes:
 
 def _mail_of_box(mail: bytes, html_to_text: Callable[[str], str]) -> str | None:
     try:
-        return mail_text(mail, html_to_text)
+        return mail_text(mail, html_to_text) or _text_without_header(mail)
     except RecursionError:  # deeply nested mails: read the headers only, so that the mailbox's other mails are read
         return mail_text(_HEAD_ENDS.split(mail, maxsplit=1)[0], html_to_text)
+
+
+def _text_without_header(mail: bytes) -> str | None:
+    decoded = decode(mail)
+    return None if decoded is None else decoded.text.strip()
 
 
 def _message(message: Message, html_to_text: Callable[[str], str]) -> str:
