@@ -59,8 +59,7 @@ _MAGIC_NUMBERS = (
     (b"{\\rtf", RTF),
     (b"\x89PNG\r\n", PNG),
     (b"\xff\xd8\xff", JPEG),
-    (b"GIF87a", GIF),
-    (b"GIF89a", GIF),
+    (b"GIF8", GIF),
     (b"II*\0", TIFF),
     (b"MM\0*", TIFF),
     # Excel 2 to 4, and 5 without its container.
