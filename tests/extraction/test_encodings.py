@@ -186,3 +186,30 @@ def test_chinese_of_taiwan_in_euc_tw_is_decoded(declared: str | None) -> None:
 )
 def test_other_encodings_are_not_taken_for_euc_tw(text: str, encoding: str) -> None:
     assert decode_euc_tw(text.encode(encoding)) is None
+
+
+THAI = "สัญญาเช่าฉบับนี้ทำขึ้นระหว่างคู่สัญญาในกรุงเทพมหานคร ผู้เช่าต้องชำระค่าเช่าทุกเดือน"
+POLISH = "Umowa najmu została zawarta między stronami w mieście Łódź. Najemca płaci czynsz później niż piątego dnia."
+CZECH = "Nájemní smlouva byla uzavřena mezi stranami. Nájemce se zavazuje platit každý měsíc nejpozději pátého dne."
+LITHUANIAN = "Nuomos sutartis sudaryta tarp šalių Vilniuje. Nuomininkas įsipareigoja kiekvieną mėnesį mokėti mokestį."
+FRENCH = "Le contrat a été conclu à l'été entre les parties à Besançon. Le locataire s'engage à payer où qu'il soit."
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        (THAI, "cp874"), (POLISH, "cp1250"), (POLISH, "iso8859_2"), (CZECH, "cp1250"), (CZECH, "iso8859_2"),
+        (LITHUANIAN, "cp1257"), (FRENCH, "cp1252"), (FRENCH, "mac_roman"), (FRENCH, "cp850"), (GERMAN, "mac_roman"),
+        (FRENCH + " Señor Muñoz", "cp1252"), (CHINESE, "hz"), (TAIWANESE.replace("囍", ""), "big5"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("times", [1, 6])
+def test_regional_and_older_encodings_are_recognized(text: str, encoding: str, times: int) -> None:
+    decoded = decode((text * times).encode(encoding))
+    assert decoded is not None
+    assert decoded.text == text * times
+
+
+def test_a_tilde_and_a_brace_in_source_code_are_not_chinese() -> None:
+    code = "home = ~{a}; path = ~{abc}~{d}"
+    assert decode(code.encode()) == Decoded(code, "utf-8")
