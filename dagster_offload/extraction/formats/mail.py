@@ -16,8 +16,10 @@ from typing import Any
 from dagster_offload.extraction.encodings import decode
 
 # Every mail of a mailbox begins with a `From ` line. Such lines in a body are quoted with `>`.
-# A header follows, or a blank line if the mail has no header and the line has a time.
-_MAIL_BEGINS = re.compile(rb"^From (?=[^\n]*\n[A-Za-z-]+:|\S+ [^\n]*\d\d:\d\d[^\n]*\n\r?\n)", re.MULTILINE)
+# A header follows, or a blank line if the mail has no header and the line has a time. Bounded: the pattern backtracks.
+_MAIL_BEGINS = re.compile(
+    rb"^From (?=[^\n]*\n[A-Za-z-]+:|\S{1,200} [^\n]{0,100}\d\d:\d\d[^\n]{0,50}\n\r?\n)", re.MULTILINE
+)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 
