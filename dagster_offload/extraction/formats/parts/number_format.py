@@ -42,6 +42,7 @@ class _Format:
     has_seconds: bool
     is_elapsed: bool
     has_halves: bool  # AM and PM
+    hour_digits: int  # at least
 
     @property
     def has_currency(self) -> bool:
@@ -91,7 +92,8 @@ def _time(days: float, shape: _Format) -> str:
 
 def _clock(hours: int, seconds: int, shape: _Format) -> str:
     has_halves = shape.has_halves and not shape.is_elapsed
-    clock = f"{(hours % 12 or 12) if has_halves else hours}:{seconds // 60 % 60:02}"
+    shown = (hours % 12 or 12) if has_halves else hours
+    clock = f"{shown:0{shape.hour_digits}}:{seconds // 60 % 60:02}"
     clock += f":{seconds % 60:02}" if shape.has_seconds else ""
     return f"{clock} {'AM' if hours < 12 else 'PM'}" if has_halves else clock
 
@@ -134,4 +136,5 @@ def _parse(code: str) -> _Format:
         has_seconds="s" in names,
         is_elapsed=is_elapsed,
         has_halves=has_halves,
+        hour_digits=2 if "hh" in names else 1,
     )
