@@ -1,30 +1,28 @@
-"""kreuzberg as its README shows it, in a pool of processes: `python bare_extractor.py PROCESSES < paths`."""
+"""The readers without limits, ledger or engine, in a pool of processes: `python bare_extractor.py PROCESSES < paths`."""
 
 import multiprocessing
-import os
 import sys
-import tempfile
+from pathlib import Path
 
-import kreuzberg
-
-
-def _use(folder: str) -> None:
-    os.environ["TMPDIR"] = folder
+from dagster_offload.extraction.readers import read_file
+from dagster_offload.extraction.refusals import FileRefused
+from dagster_offload.extraction.scans import Pictures
+from dagster_offload.extraction.tesseract import NO_READER
+from dagster_offload.library.files import extension
 
 
 def text_of(path: str) -> str:
     try:
-        return kreuzberg.extract_file_sync(path).content
-    except kreuzberg.KreuzbergError:
+        return read_file(
+            Path(path).read_bytes(), path, extension(path), Pictures(NO_READER, {}, lambda _page: None)
+        ).text
+    except FileRefused:
         return ""
 
 
 def main() -> None:
     paths = sys.stdin.read().splitlines()
-    with (
-        tempfile.TemporaryDirectory() as folder,  # not the shared one, where another user may have left files
-        multiprocessing.get_context("spawn").Pool(int(sys.argv[1]), _use, [folder]) as pool,
-    ):
+    with multiprocessing.get_context("spawn").Pool(int(sys.argv[1])) as pool:
         for _ in pool.imap_unordered(text_of, paths, chunksize=1):
             pass
 

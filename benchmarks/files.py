@@ -100,7 +100,7 @@ def _write_samples(library: Path, mark: int) -> list[Path]:
 
 
 def _extract_bare(files: list[Path]) -> None:
-    """The extractor's package in one process per core, which get the files one by one."""
+    """The readers in one process per core, which get the files one by one."""
     script = Path(__file__).parent / "bare_extractor.py"
     listed = "\n".join(str(file) for file in files)
     subprocess.run([sys.executable, str(script), str(os.cpu_count() or 1)], input=listed, text=True, check=True)

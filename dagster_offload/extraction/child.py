@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from dagster_offload.extraction.machine import MACHINE_ERRNOS, MachineUnfit, describe
+from dagster_offload.extraction.machine import MACHINE_ERRNOS, describe
 from dagster_offload.extraction.protocol import (
     CRASH,
     OUT_OF_MEMORY,
@@ -75,8 +75,6 @@ def _answer(request: Request, on_page: Callable[[PageRead], None]) -> Answer:
         return read_file(data, request.path, request.file_type, pictures)
     except FileRefused as refused:
         return Refused(refused.code, refused.message, refused.is_final)
-    except MachineUnfit as unfit:
-        return MachineFailed(str(unfit))
     except MemoryError:
         return Crashed(OUT_OF_MEMORY)
     except BaseException as error:  # noqa: BLE001 - every error is reported to the parent

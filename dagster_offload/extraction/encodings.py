@@ -1,6 +1,5 @@
 """Decode bytes whose encoding is unknown. Tries UTF-8 and UTF-16 first, then Korean encodings, then guesses.
 
-kreuzberg decodes every text as UTF-8 and loses all other characters, so plain text, HTML and mail are decoded here.
 Korean encodings come before the guess, because Korean Windows wrote CP949 for decades and a short text is too little
 for a statistical guess.
 """
@@ -9,10 +8,13 @@ import codecs
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import charset_normalizer
+
+from dagster_offload.extraction.euc_tw import decode_euc_tw
 
 # The order matters: the byte order mark of UTF-32 (little endian) begins with that of UTF-16.
 _MARKS = (
@@ -38,6 +40,9 @@ _SUPERSETS = {
 # Escape sequences that switch the character set within a text (RFC 1468, RFC 1557).
 _ESCAPES = ((b"\x1b$B", "iso2022_jp_ext"), (b"\x1b$@", "iso2022_jp_ext"), (b"\x1b$)C", "iso2022_kr"))
 
+# Chinese of early mail and news (RFC 1843): at least four characters between the signs that begin and end it.
+_HZ = re.compile(rb"~\{(?:[!-w][!-~]){4,}~\}")
+
 _DECLARED = re.compile(rb"""(?:charset\s*=|encoding\s*=)\s*["']?\s*([A-Za-z0-9_.:\-]+)""", re.IGNORECASE)
 _BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
 _BINARY = re.compile("[\x00-\x08\x0e-\x1a]")
@@ -45,18 +50,28 @@ _NEVER_DECLARED = frozenset({"utf_16", "utf_32", "utf_16_le", "utf_16_be", "utf_
 
 # A damaged file is still decoded if at most one in this many non-ASCII characters is lost.
 _DAMAGE = 20
+# Thai consonants, and the signs that follow them.
+_THAI_CONSONANT, _THAI_MARK = re.compile("[\u0e01-\u0e2e]"), re.compile("[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]")
+_THAI_PLACED_MARK = re.compile("(?<=[\u0e01-\u0e2e\u0e31\u0e34-\u0e3a\u0e47-\u0e4e])[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]")
+_MIN_THAI_MARKS = 3
 _SAMPLE_CHARACTERS = 10_000  # the number of characters that are examined
 
 
-# The non-ASCII letters of each language, by its Windows encoding. charset_normalizer confuses these three encodings.
-_EUROPEAN = (
-    (
-        "cp1252",
-        ("àâæçéèêëîïôœùûüÿ", "äöüß", "áéíñóúüç", "ãõáâàçéêíóôúü", "àèéìòóù", "åäöæøéü", "áéëïóöüè", "áéíóúàèòïüç"),
-    ),
-    ("cp1250", ("ąćęłńóśźż", "áäčďéěíĺľňóôŕřšťúůýž", "áéíóöőúüű", "čćđšž", "ăâîşţ")),
-    ("cp1254", ("çğıöşüâîû\u0307",)),  # lower-casing turns İ into i and this combining dot
+# The non-ASCII letters of languages, by region.
+_WESTERN = (
+    *("àâæçéèêëîïôœùûüÿ", "äöüß", "áéíñóúüç", "ãõáâàçéêíóôúü", "àèéìòóù", "åäöæøéü", "áéëïóöüè", "áéíóúàèòïüç"),
 )
+_CENTRAL = ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "čćđšž", "ăâîşţ")
+_TURKISH = ("çğıöşüâîû\u0307",)  # lower-casing turns İ into i and this combining dot
+_BALTIC = ("ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž")
+# The likely encodings come first: they win if another one fits as well. charset_normalizer confuses all of these.
+_EUROPEAN = (
+    *(("cp1252", _WESTERN), ("cp1250", _CENTRAL), ("cp1254", _TURKISH), ("iso8859_2", _CENTRAL), ("cp1257", _BALTIC)),
+    *(("mac_roman", _WESTERN), ("cp850", _WESTERN)),
+)
+_INSIDE_WORDS = frozenset("’‘·\xad–—…")
+_MIXTURE = 0.92
+_WRONG = "\0"  # stands for a letter that no language has at its place
 _SHARED_SIGNS = frozenset("«»“”‘’„‚–—…•·€£§°©®™ºª¿¡½¼¾±×µ\xa0\xad")
 
 
@@ -91,8 +106,10 @@ def decode(data: bytes, declared: str | None = None) -> Decoded | None:
     return (
         _damaged_utf8(data)
         or _declared(data, declared)
+        or _taiwanese(data)
         or _korean(data, "cp949")
         or _japanese(data)
+        or _thai(data)
         or _korean(data, "johab")
         or _european(data)
         or _guessed(data)
@@ -110,6 +127,8 @@ def _escaped(data: bytes) -> Decoded | None:
     for escape, encoding in _ESCAPES:
         if escape in data and (text := _strict(data, encoding)) is not None:
             return Decoded(text, encoding)
+    if _HZ.search(data) and (text := _strict(data, "hz")) is not None:
+        return Decoded(text, "hz")
     return None
 
 
@@ -230,6 +249,11 @@ def _japanese(data: bytes) -> Decoded | None:
     return Decoded(text, "euc_jp") if hiragana > 0 and hiragana * 5 >= letters else None
 
 
+def _taiwanese(data: bytes) -> Decoded | None:
+    text = decode_euc_tw(data)
+    return None if text is None or _is_binary(text) else Decoded(text, "euc_tw")
+
+
 def _damaged_utf8(data: bytes) -> Decoded | None:
     """Decode UTF-8 with a few broken bytes or a truncated last character.
 
@@ -245,20 +269,61 @@ def _damaged_utf8(data: bytes) -> Decoded | None:
     return Decoded(text, "utf-8") if is_only_cut or kept >= max(2, lost) else None
 
 
+def _thai(data: bytes) -> Decoded | None:
+    """Decode Thai if its vowel signs and tone marks follow consonants, as they must.
+
+    charset_normalizer takes Thai for Big5.
+    """
+    text = _strict(data, "cp874")
+    if text is None or _is_binary(text):
+        return None
+    sample = text[: 10 * _SAMPLE_CHARACTERS]
+    marks = len(_THAI_MARK.findall(sample))
+    consonants = len(_THAI_CONSONANT.findall(sample))
+    is_thai = marks >= _MIN_THAI_MARKS and 20 * len(_THAI_PLACED_MARK.findall(sample)) >= 19 * marks
+    return Decoded(text, "cp874") if is_thai and marks < consonants < 8 * marks else None
+
+
 def _european(data: bytes) -> Decoded | None:
-    """Decode with the Windows encoding whose result best fits the letters of one of its European languages."""
+    """Decode with the encoding whose result best fits the letters of one of its European languages."""
     best: tuple[float, Decoded] | None = None
     for encoding, languages in _EUROPEAN:
         text = _strict(data, encoding)
         if text is None:
             continue
-        letters = [c for c in islice(text.lower(), 10 * _SAMPLE_CHARACTERS) if c > "\x7f" and c not in _SHARED_SIGNS]
-        if len(letters) * 2 > sum(map(str.isalpha, text[: 10 * _SAMPLE_CHARACTERS])):
+        sample = text[: 10 * _SAMPLE_CHARACTERS]
+        letters = _accented(sample)
+        if len(letters) * 2 > sum(map(str.isalpha, sample)):
             continue  # not Latin script
-        covered = max(sum(c in language for c in letters) for language in languages) / len(letters) if letters else 1.0
+        covered = _covered(letters, languages)
         if covered >= 0.9 and (best is None or covered > best[0]):
             best = (covered, Decoded(text, encoding))
     return None if best is None or _is_binary(best[1].text) else best[1]
+
+
+def _covered(letters: Sequence[str], languages: Sequence[str]) -> float:
+    """Return the share of the letters that one language has. A mixture of a region's languages counts a little less."""
+    if not letters:
+        return 1.0
+    by_one = max(sum(letter in language for letter in letters) for language in languages)
+    by_all = _MIXTURE * sum(letter in "".join(languages) for letter in letters)
+    return max(by_one, by_all) / len(letters)
+
+
+def _accented(text: str) -> list[str]:
+    """Return the non-ASCII letters in lower case. Signs inside words and capitals after small letters are `_WRONG`."""
+    found = []
+    for position, character in enumerate(text):
+        if character <= "\x7f":
+            continue
+        before, after = text[position - 1 : position], text[position + 1 : position + 2]
+        if character in _SHARED_SIGNS:
+            if before.isalpha() and after.isalpha() and character not in _INSIDE_WORDS:
+                found.append(_WRONG)
+        else:
+            is_out_of_place = character.isupper() and before.islower()
+            found += _WRONG if is_out_of_place else _BEYOND_ASCII.findall(character.lower())
+    return found
 
 
 def _guessed(data: bytes) -> Decoded | None:

@@ -14,15 +14,19 @@ from collections.abc import Callable
 
 import olefile
 
+from dagster_offload.extraction.image_files import BMP, GIF, JPEG, PNG, TIFF, WEBP
+
 PDF, RTF, HTML = "application/pdf", "application/rtf", "text/html"
 WORD, EXCEL, POWERPOINT = "application/msword", "application/vnd.ms-excel", "application/vnd.ms-powerpoint"
 OUTLOOK, MAIL, MBOX = "application/vnd.ms-outlook", "message/rfc822", "application/mbox"
 IWORK = "application/x-iwork"
+FICTION_BOOK, NOTEBOOK = "application/x-fictionbook+xml", "application/x-ipynb+json"
 HWP, HWPX, EPUB = "application/x-hwp", "application/haansofthwpx", "application/epub+zip"
 OFFICE = "application/vnd.openxmlformats-officedocument."
 OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 DOCX, PPTX = OFFICE + "wordprocessingml.document", OFFICE + "presentationml.presentation"
 XLSX = OFFICE + "spreadsheetml.sheet"
+XLSB = "application/vnd.ms-excel.sheet.binary.macroenabled.12"
 ODT, ODP, ODS = (OPEN_DOCUMENT + kind for kind in ("text", "presentation", "spreadsheet"))
 
 _NAMES = {
@@ -37,9 +41,12 @@ _NAMES = {
     HWP: "Hangul document (HWP)",
     HWPX: "Hangul document (HWPX)",
     EPUB: "EPUB book",
+    FICTION_BOOK: "FictionBook",
+    NOTEBOOK: "Jupyter notebook",
     IWORK: "Pages, Numbers or Keynote document",
     DOCX: "Word document",
     XLSX: "Excel workbook",
+    XLSB: "Excel workbook (binary)",
     PPTX: "PowerPoint presentation",
     ODT: "OpenDocument text",
     ODS: "OpenDocument spreadsheet",
@@ -50,17 +57,60 @@ _OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _MAGIC_NUMBERS = (
     (b"%PDF-", PDF),
     (b"{\\rtf", RTF),
-    (b"\x89PNG\r\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"II*\0", "image/tiff"),
-    (b"MM\0*", "image/tiff"),
+    (b"\x89PNG\r\n", PNG),
+    (b"\xff\xd8\xff", JPEG),
+    (b"GIF8", GIF),
+    (b"II*\0", TIFF),
+    (b"MM\0*", TIFF),
+    # Excel 2 to 4, and 5 without its container.
+    *((beginning, EXCEL) for beginning in (b"\t\0\4\0", b"\t\2\6\0", b"\t\4\6\0", b"\t\b\b\0", b"\t\b\20\0")),
 )
 _OFFICE_PARTS = (
     ("word/document.xml", DOCX),
     ("xl/workbook.xml", XLSX),
+    ("xl/workbook.bin", XLSB),
     ("ppt/presentation.xml", PPTX),
     ("Contents/content.hpf", HWPX),
 )
+# What the extension of a name says, if the bytes do not identify the type.
+_TYPES_BY_EXTENSION = {
+    "pdf": PDF,
+    "rtf": RTF,
+    "html": HTML,
+    "htm": HTML,
+    "xhtml": HTML,
+    "hwp": HWP,
+    "hwpx": HWPX,
+    "epub": EPUB,
+    "doc": WORD,
+    "dot": WORD,
+    "docx": DOCX,
+    "docm": DOCX,
+    "dotx": DOCX,
+    "odt": ODT,
+    "msg": OUTLOOK,
+    "xls": EXCEL,
+    "xlsx": XLSX,
+    "xlsm": XLSX,
+    "xlsb": XLSB,
+    "ods": ODS,
+    "fb2": FICTION_BOOK,
+    "ipynb": NOTEBOOK,
+    "ppt": POWERPOINT,
+    "pptx": PPTX,
+    "pptm": PPTX,
+    "ppsx": PPTX,
+    "odp": ODP,
+    **dict.fromkeys(("pages", "numbers", "key"), IWORK),
+    "png": PNG,
+    "jpg": JPEG,
+    "jpeg": JPEG,
+    "tif": TIFF,
+    "tiff": TIFF,
+    "bmp": BMP,
+    "gif": GIF,
+    "webp": WEBP,
+}
 _IWORK_PARTS = frozenset({"Index.zip", "index.apxl", "index.apxl.gz", "QuickLook/Preview.pdf"})
 # The type that an archive declares in its member `mimetype` -> our name of the type.
 _DECLARED_TYPES = {
@@ -78,6 +128,8 @@ _OLE_STREAMS = (
 )
 # `From ` alone could begin a letter. With a time on the line and a header below, it is a mailbox (RFC 4155).
 _MAIL_BOX = re.compile(rb"From \S+ [^\n]*\d\d:\d\d[^\n]*\r?\n[A-Za-z-]+:")
+
+_FICTION_BOOK = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?<FictionBook\b", re.DOTALL)
 
 # EPUB readers restore these obfuscated fonts without a key. Any other encryption needs one.
 _SCRAMBLED_FONTS = (b"http://www.idpf.org/2008/embedding", b"http://ns.adobe.com/pdf/enc#RC")
@@ -113,15 +165,29 @@ def detect_type(data: bytes) -> str | None:
     for beginning, kind in _MAGIC_NUMBERS:
         if data.startswith(beginning):
             return kind
+    if data.startswith(b"BM") and data[6:10] == bytes(4):  # the reserved bytes of a bitmap
+        return BMP
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
+        return WEBP
     if data.startswith(_ZIP_MAGIC):
         return _opened_archive(data, _archive_kind)
     if data.startswith(_OLE_MAGIC):
         return _opened_compound(data, _compound_kind)
     if looks_like_html(data):
         return HTML
+    if _FICTION_BOOK.match(data[:2000]):
+        return FICTION_BOOK
     return MBOX if _MAIL_BOX.match(data[:2000]) else None  # bounded: the pattern backtracks
+
+
+def is_compound(data: bytes) -> bool:
+    """Whether this is a compound file, the container of old Office files. `olefile.isOleFile` may open a file instead."""
+    return data.startswith(_OLE_MAGIC)
+
+
+def type_by_extension(extension: str) -> str | None:
+    """Return the MIME type for the extension of a name, in lower case and without its dot, or None."""
+    return _TYPES_BY_EXTENSION.get(extension)
 
 
 def describe_type(kind: str) -> str:
@@ -132,8 +198,8 @@ def describe_type(kind: str) -> str:
 def begins_as(kind: str, data: bytes) -> bool:
     """Whether the first bytes are those of the type. True for types without known first bytes."""
     if kind in (WORD, EXCEL, POWERPOINT, OUTLOOK, HWP):
-        return data.startswith(_OLE_MAGIC)
-    if kind in (HWPX, EPUB) or kind.startswith((OFFICE, OPEN_DOCUMENT)):
+        return is_compound(data)
+    if kind in (HWPX, EPUB, XLSB) or kind.startswith((OFFICE, OPEN_DOCUMENT)):
         return data.startswith(_ZIP_MAGIC)
     return {PDF: b"%PDF-" in data[:1024], RTF: data.startswith(b"{\\rtf"), MBOX: data.startswith(b"From ")}.get(
         kind, True

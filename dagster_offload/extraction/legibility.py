@@ -18,6 +18,8 @@ _MIN_CHARACTERS = 20
 # Long texts are checked by samples of this many characters from their beginning, middle and end.
 _SAMPLE = 100_000
 
+_MIN_RARE_SYLLABLES = 8  # different ones on a page; Korean text has a few in ten thousand syllables
+
 _GLYPH_CODE = re.compile(r"\(cid:\d+\)")
 # Characters without a public meaning: private use, replacement characters, noncharacters and C1 controls.
 _PLACEHOLDERS = re.compile("[\x80-\x9f\ue000-\uf8ff\ufdd0-\ufdef\ufffd-\uffff\U000f0000-\U0010ffff]+")
@@ -71,6 +73,18 @@ def why_glyph_soup(text: str) -> str | None:
     """Like `why_worthless`, for the text layer of a PDF, whose fonts can map glyphs to wrong letters."""
     kept = _without_blanks(text)
     return why_worthless(text) or _shifted_letters(kept) or _no_letters(kept)
+
+
+def share_of_wrong_letters(text: str) -> float:
+    """Return the share of a PDF page's letters that are syllables which Korean does not use, 0 if they may be right.
+
+    A font without a correct table of letters gives such syllables, often beside fonts that are correct.
+    """
+    kept = _without_blanks(text)
+    if kept.isascii():
+        return 0.0
+    rare = [character for character in kept if _is_syllable(character) and character not in _common_syllables()]
+    return len(rare) / sum(map(str.isalpha, kept)) if len(set(rare)) >= _MIN_RARE_SYLLABLES else 0.0
 
 
 def _share_of_glyph_codes(kept: str) -> float:

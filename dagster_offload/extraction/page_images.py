@@ -1,6 +1,5 @@
-"""Find the pages of a PDF that are pictures of text, render them for OCR, and count the pages of a TIFF."""
+"""Find the pages of a PDF that are pictures of text, and render them for OCR."""
 
-import struct
 from typing import Any
 
 import pypdfium2
@@ -16,7 +15,6 @@ _MIN_COVERED_SHARE = 0.5
 # A page whose letters are drawn as outlines has at least this many. A frame or a ruled line has fewer.
 _MIN_OUTLINES = 20
 _MAX_OBJECTS = 5_000
-_MAX_TIFF_PAGES = 10_000
 
 
 class PdfPages:
@@ -68,29 +66,3 @@ def _area(page: Any, thing: Any) -> float:
     left, bottom, right, top = thing.get_bounds()
     width, height = min(right, page.get_width()) - max(left, 0), min(top, page.get_height()) - max(bottom, 0)
     return float(max(width, 0) * max(height, 0))
-
-
-def tiff_pages(data: bytes) -> int:
-    """Return how many complete images the TIFF holds, at least 1."""
-    pages, is_whole = _tiff_chain(data)
-    return max(pages if is_whole else pages - 1, 1)
-
-
-def is_whole_tiff(data: bytes) -> bool:
-    """Whether the TIFF's chain of images is complete."""
-    return _tiff_chain(data)[1]
-
-
-def _tiff_chain(data: bytes) -> tuple[int, bool]:
-    """Return how many links the chain of images has, and whether it is complete."""
-    order = "<" if data.startswith(b"II") else ">"
-    seen: set[int] = set()
-    try:
-        (offset,) = struct.unpack_from(f"{order}I", data, 4)
-        while offset and offset not in seen and len(seen) < _MAX_TIFF_PAGES:
-            seen.add(offset)
-            (entries,) = struct.unpack_from(f"{order}H", data, offset)
-            (offset,) = struct.unpack_from(f"{order}I", data, offset + 2 + 12 * entries)
-    except struct.error:
-        return len(seen), False
-    return len(seen), bool(seen)

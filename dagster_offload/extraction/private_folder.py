@@ -1,7 +1,7 @@
 """The child's TMPDIR: a folder that no other user can write to, on a disk with free space that is not mounted noexec.
 
-kreuzberg unpacks its PDF library (8 MB) into a folder with a fixed name below TMPDIR and loads the file it finds there.
-Below the shared /tmp, that file could be another user's library.
+Libraries that parse documents may write temporary files, or load code that they find below TMPDIR. Below the shared /tmp,
+another user could read the ones and plant the other.
 """
 
 import os
@@ -30,8 +30,8 @@ class CandidateFolder:
 def make_private_folder(home: Path | None = None) -> tempfile.TemporaryDirectory[str]:
     """Create a folder with mode 0700 in TMPDIR, else in /tmp or /var/tmp, else in `home`.
 
-    Prefers a disk with free space that is not mounted noexec. Otherwise any safe folder is used, because only PDF
-    files need these. Raises `ExtractorUnavailable` if no folder is safe.
+    Prefers a disk with free space that is not mounted noexec. Otherwise any safe folder is used, because few files need
+    these. Raises `ExtractorUnavailable` if no folder is safe.
     """
     named = [Path(os.environ["TMPDIR"])] if os.environ.get("TMPDIR") else []
     candidates = [*named, *SYSTEM_FOLDERS, *([home] if home is not None else [])]

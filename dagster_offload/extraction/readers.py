@@ -2,36 +2,44 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-import kreuzberg
-
-from dagster_offload.extraction import file_types
+from dagster_offload.extraction import file_types, well_known_password
 from dagster_offload.extraction.cleaning import clean_title, extracted
 from dagster_offload.extraction.encodings import declared_encoding, decode
-from dagster_offload.extraction.formats import general
 from dagster_offload.extraction.formats.docx import docx_text
 from dagster_offload.extraction.formats.epub import epub_text
-from dagster_offload.extraction.formats.html import html_part_bytes_text, html_part_text, html_text, html_title
-from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text, hwpx_text
+from dagster_offload.extraction.formats.fiction_book import fiction_book_text
+from dagster_offload.extraction.formats.hangul.hwp import NotHangul, hwp_pictures, hwp_text
+from dagster_offload.extraction.formats.hangul.hwpx import hwpx_text
+from dagster_offload.extraction.formats.html import html_bytes_text, html_text, html_text_and_title
 from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, subject
 from dagster_offload.extraction.formats.msg import NotOutlook, OutlookReaders, outlook_text
+from dagster_offload.extraction.formats.notebook import notebook_text
 from dagster_offload.extraction.formats.odf import open_document_text
-from dagster_offload.extraction.formats.old_office import doc_text, ppt_text, xls_text
+from dagster_offload.extraction.formats.office97.ppt import ppt_text
+from dagster_offload.extraction.formats.office97.word import doc_text
+from dagster_offload.extraction.formats.office97.xls import xls_text
+from dagster_offload.extraction.formats.office97.xlsb import xlsb_text
+from dagster_offload.extraction.formats.parts.picture_marks import filled, marked_pictures
+from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive, members_of
 from dagster_offload.extraction.formats.pdf import pdf_text
 from dagster_offload.extraction.formats.pptx import pptx_text
 from dagster_offload.extraction.formats.rtf import is_whole, rtf_text
 from dagster_offload.extraction.formats.xlsx import xlsx_text
-from dagster_offload.extraction.formats.zip_xml import BrokenArchive
-from dagster_offload.extraction.page_images import is_whole_tiff
+from dagster_offload.extraction.image_files import is_whole_image
+from dagster_offload.extraction.legibility import share_of_wrong_letters
+from dagster_offload.extraction.pictures_inside import words_of_pictures
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.extraction.refusals import FileRefused, broken, password_protected, unsupported
-from dagster_offload.extraction.scans import TIFF, Pictures
+from dagster_offload.extraction.scans import Pictures
 from dagster_offload.extraction.tesseract import Unreadable
-from dagster_offload.library.files import CODE_TYPES
+from dagster_offload.library.files import CODE_TYPES, extension
 from dagster_offload.stages.graph import Outcome
+
+_SOME_WRONG = 0.02  # of a page's letters
 
 Metadata = dict[str, str | int]
 
@@ -43,8 +51,6 @@ TEXT_TYPES = CODE_TYPES | frozenset(
 )
 # A Graphviz graph, whose files have the same extension as Word templates.
 _DOT_GRAPH = re.compile(rb"\s*(?://[^\n]*\n\s*|/\*.*?\*/\s*)*(?:strict\s+)?(?:di)?graph\b[^{]*\{", re.DOTALL)
-# The beginning of a chart inside an XLS sheet. kreuzberg mistakes the chart's copy of values for cells of the sheet.
-_XLS_CHART = bytes.fromhex("0908100000062000")
 HTML_TYPES = frozenset({"html", "htm", "xhtml"})
 MAIL_TYPES = frozenset({"eml", "mht", "mhtml"})
 MAIL_BOX_TYPES = frozenset({"mbox", "mbx"})
@@ -53,7 +59,7 @@ MAIL_BOX_TYPES = frozenset({"mbox", "mbx"})
 def read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Extracted:
     """Read a file. `file_type` is its extension; `pictures` reads its pictures of text.
 
-    Raises `FileRefused`, or `MachineUnfit` if this machine cannot read such a file in its present state.
+    Raises `FileRefused`.
     """
     found = _read_file(data, path, file_type, pictures)
     if found.outcome is Outcome.NO_TEXT and "reason" not in found.metadata:
@@ -65,12 +71,15 @@ def read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ext
 def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Extracted:
     if not data:
         return extracted("", {}, when_blank=Outcome.EMPTY)
+    data = well_known_password.opened(data)
     _refuse_unsupported(data)
     kind = file_types.detect_type(data)
     if kind == file_types.HTML and file_type in TEXT_TYPES:  # source code, such as .php or .vue
         kind = None
     if kind in _READERS:
         return _READERS[kind](data)
+    if kind is not None and kind in _ILLUSTRATED:
+        return _illustrated(data, kind, pictures)
     if kind is None and file_type in MAIL_TYPES:
         return _mail(data)
     if kind is None and file_type in MAIL_BOX_TYPES:
@@ -81,7 +90,7 @@ def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ex
         return _plain(data, file_type)
     if kind is None and file_type == "dot" and _DOT_GRAPH.match(data):
         return _plain(data, file_type)
-    return _document(data, kind or general.type_by_name(path), pictures)
+    return _document(data, kind or file_types.type_by_extension(extension(path)), pictures)
 
 
 def _refuse_unsupported(data: bytes) -> None:
@@ -111,8 +120,9 @@ def _html(data: bytes) -> Extracted:
     decoded = decode(data, declared_encoding(data)) or decode(data.replace(b"\0", b""), declared_encoding(data))
     if decoded is None:
         raise unsupported("the encoding of this HTML page cannot be recognized")
-    title = clean_title(html_title(decoded.text))
-    return extracted(html_text(decoded.text), {"mime": file_types.HTML, "title": title, "encoding": decoded.encoding})
+    text, title = html_text_and_title(decoded.text)
+    metadata = {"mime": file_types.HTML, "title": clean_title(title), "encoding": decoded.encoding}
+    return extracted(text, metadata)
 
 
 def _mail(data: bytes) -> Extracted:
@@ -126,7 +136,7 @@ def _mail_box(data: bytes) -> Extracted:
 
 def _mail_text(data: bytes, kind: str, read: Callable[[bytes, Callable[[str], str]], str | None]) -> str:
     try:
-        text = read(data, html_part_text)
+        text = read(data, html_text)
     except RecursionError:  # deeply nested mails
         text = None
     if text is None:
@@ -136,7 +146,7 @@ def _mail_text(data: bytes, kind: str, read: Callable[[bytes, Callable[[str], st
 
 def _outlook(data: bytes) -> Extracted:
     try:
-        text, about = outlook_text(data, OutlookReaders(html=html_part_bytes_text, rtf=rtf_text))
+        text, about = outlook_text(data, OutlookReaders(html=html_bytes_text, rtf=rtf_text))
     except NotOutlook:
         raise broken(file_types.OUTLOOK, data) from None
     return extracted(text, {"mime": file_types.OUTLOOK, "title": clean_title(about)})
@@ -151,14 +161,31 @@ def _rtf(data: bytes) -> Extracted:
 
 def _read_with(kind: str, read: Callable[[bytes], str], data: bytes) -> Extracted:
     """Return the answer of one of our own readers for a file of type `kind`."""
+    return extracted(_text_of(kind, read, data), {"mime": kind, "title": clean_title(file_types.title(data))})
+
+
+def _text_of(kind: str, read: Callable[[bytes], str], data: bytes) -> str:
     try:
-        text = read(data)
+        return read(data)
     except (NotHangul, BrokenArchive):
         raise broken(kind, data) from None
-    return extracted(text, {"mime": kind, "title": clean_title(file_types.title(data))})
 
 
-# Our readers for the types that kreuzberg reads wrongly or not at all (docs/decisions/0007-extractors.md).
+def _illustrated(data: bytes, kind: str, pictures: Pictures) -> Extracted:
+    """Read a document whose reader marks the places of its pictures."""
+    read, pictures_of = _ILLUSTRATED[kind]
+    marked = _text_of(kind, read, data)
+    names = marked_pictures(marked)
+    found = words_of_pictures(pictures_of(data, names) if names else {}, pictures)
+    metadata: Metadata = {"mime": kind, "title": clean_title(file_types.title(data))}
+    answer = extracted(filled(marked, found.words), {**metadata, **found.metadata})
+    if found.unread and not answer.text:
+        reason = f"this {file_types.describe_type(kind)} contains only pictures. {pictures.reader.advice}"
+        return replace(answer, outcome=Outcome.NEEDS_OCR, metadata={**answer.metadata, "reason": reason})
+    return answer
+
+
+# The reader of each type that its bytes identify (docs/decisions/0007-extractors.md). PDF and pictures may need OCR.
 _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
     file_types.HTML: _html,
     file_types.RTF: _rtf,
@@ -167,27 +194,37 @@ _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
     **{
         kind: functools.partial(_read_with, kind, read)
         for kind, read in {
-            file_types.HWP: hwp_text,
-            file_types.HWPX: hwpx_text,
-            file_types.DOCX: docx_text,
-            file_types.PPTX: pptx_text,
             file_types.XLSX: xlsx_text,
             file_types.WORD: doc_text,
             file_types.POWERPOINT: ppt_text,
-            file_types.ODT: open_document_text,
-            file_types.ODP: open_document_text,
+            file_types.EXCEL: xls_text,
+            file_types.XLSB: xlsb_text,
             file_types.ODS: open_document_text,
             file_types.EPUB: epub_text,
+            file_types.FICTION_BOOK: fiction_book_text,
         }.items()
     },
+}
+
+
+# The readers that mark the places of pictures, and what returns pictures by their names.
+_ILLUSTRATED: dict[str, tuple[Callable[[bytes], str], Callable[[bytes, Sequence[str]], dict[str, bytes]]]] = {
+    file_types.DOCX: (docx_text, members_of),
+    file_types.PPTX: (pptx_text, members_of),
+    file_types.ODT: (open_document_text, members_of),
+    file_types.ODP: (open_document_text, members_of),
+    file_types.HWPX: (hwpx_text, members_of),
+    file_types.HWP: (hwp_text, hwp_pictures),
 }
 
 
 def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
     if kind is None:
         raise unsupported("the extractor does not recognize the type of this file")
-    if kind in _READERS:  # its name says so, its bytes do not
+    if kind in _READERS or kind in _ILLUSTRATED:  # its name says so, its bytes do not
         raise broken(kind, data)
+    if kind == file_types.NOTEBOOK:
+        return _read_with(kind, notebook_text, data)
     if kind == file_types.PDF:
         return _pdf(data, pictures)
     if kind == file_types.IWORK:
@@ -198,27 +235,13 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
             )
         read = _pdf(preview, pictures)
         return replace(read, metadata={**read.metadata, "mime": kind})
-    if kind.startswith("image/"):
-        return _image(data, kind, pictures)
-    if kind == file_types.EXCEL and _XLS_CHART in data:
-        return extracted(xls_text(data), {"mime": kind})
-    try:
-        result = general.read(data, kind)
-    except FileRefused:
-        if kind != file_types.EXCEL:
-            raise
-        return extracted(xls_text(data), {"mime": kind})
-    return extracted(general.text_of(result, kind), _metadata(result))
+    return _image(data, kind, pictures)
 
 
 def _image(data: bytes, kind: str, pictures: Pictures) -> Extracted:
-    metadata: Metadata = {"mime": kind}
-    try:
-        metadata = _metadata(general.read(data, kind))
-    except FileRefused:  # Tesseract reads more kinds of TIFF than kreuzberg (for example grey with transparency)
-        if kind != TIFF or not is_whole_tiff(data):
-            raise
-    return _with_metadata(_ocr(lambda: pictures.read_image(data, kind)), metadata)
+    if not is_whole_image(data, kind):
+        raise broken(kind, data)
+    return _with_metadata(_ocr(lambda: pictures.read_image(data, kind)), {"mime": kind})
 
 
 def _pdf(data: bytes, pictures: Pictures) -> Extracted:
@@ -230,6 +253,9 @@ def _pdf(data: bytes, pictures: Pictures) -> Extracted:
     read = _ocr(lambda: pictures.read_pdf(data, found.pages))
     if read is not None:
         return _with_metadata(read, metadata)
+    wrong = [number for number, page in enumerate(found.pages, 1) if share_of_wrong_letters(page) >= _SOME_WRONG]
+    if wrong:
+        metadata["reason"] = f"some words of page {wrong[0]} are wrong: a font of the file maps glyphs to wrong letters"
     return extracted("\n\n".join(page for page in found.pages if page), metadata)
 
 
@@ -245,8 +271,3 @@ def _with_metadata(found: Extracted, metadata: Metadata) -> Extracted:
     """Return the answer with this metadata added. The answer's own metadata takes precedence."""
     kept = {name: value for name, value in metadata.items() if value != ""}
     return replace(found, metadata={**kept, **found.metadata})
-
-
-def _metadata(result: kreuzberg.ExtractionResult) -> Metadata:
-    title = result.metadata.get("title")
-    return {"mime": result.mime_type, "title": clean_title(title) if isinstance(title, str) else ""}

@@ -13,15 +13,17 @@ import pypdfium2
 
 from dagster_offload.extraction import tesseract
 from dagster_offload.extraction.cleaning import clean
-from dagster_offload.extraction.legibility import is_stray, why_glyph_soup, why_worthless
-from dagster_offload.extraction.page_images import PdfPages, tiff_pages
+from dagster_offload.extraction.image_files import TIFF, tiff_pages
+from dagster_offload.extraction.legibility import is_stray, share_of_wrong_letters, why_glyph_soup, why_worthless
+from dagster_offload.extraction.page_images import PdfPages
 from dagster_offload.extraction.protocol import Extracted, PageRead
 from dagster_offload.stages.graph import Outcome
 
-TIFF = "image/tiff"
 # Percent. Tesseract reports 90 and more for print, and little for textures that it mistakes for letters.
 MIN_CONFIDENCE = 50.0
 _MIN_LETTERS = 3
+# With fewer wrong letters, a page's own text is better than OCR.
+_TOO_MANY_WRONG = 0.1
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,16 @@ class Pictures:
         )
         return self._read(merged if is_anything_read else [], read_pages=len(to_read), of=len(texts))
 
+    def read_inside(self, pictures: Sequence[bytes]) -> list[str]:
+        """Return the words of pictures inside a document, "" for those without words. Needs a reader that can read."""
+        return [self._picture(number, len(pictures), picture) for number, picture in enumerate(pictures, 1)]
+
+    def _picture(self, number: int, count: int, picture: bytes) -> str:
+        try:
+            return self._page(number, count, lambda _: (picture, None, 0))
+        except tesseract.Unreadable:  # one damaged picture does not affect its document
+            return ""
+
     def _page(self, number: int, count: int, draw: Callable[[int], tuple[bytes, int | None, int]]) -> str:
         """Return the text of one page, "" if it is worthless."""
         if number in self.known:
@@ -119,6 +131,8 @@ def _why_to_read(text: str) -> str | None:
     soup = why_glyph_soup(text)
     if soup is not None:
         return soup
+    if share_of_wrong_letters(text) >= _TOO_MANY_WRONG:
+        return "fonts that map glyphs to wrong letters"
     if not text:
         return "pictures of text"
     return "pictures of text with a few stray characters" if is_stray(text) else None
@@ -128,7 +142,8 @@ def _shows_letters(pages: PdfPages, number: int, texts: Sequence[str]) -> bool:
     text = texts[number - 1]
     if not text:
         return pages.has_drawings(number)
-    return why_glyph_soup(text) is not None or pages.is_picture(number)
+    is_wrong = why_glyph_soup(text) is not None or share_of_wrong_letters(text) >= _TOO_MANY_WRONG
+    return is_wrong or pages.is_picture(number)
 
 
 def _is_worthless(found: tesseract.PictureText) -> bool:

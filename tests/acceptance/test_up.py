@@ -119,7 +119,7 @@ def test_stop_succeeds_if_nothing_runs(home: Home) -> None:
 
 def test_up_imports_nothing_from_the_working_folder(home: Home) -> None:
     ran = home.folder / "ran"
-    for module in ("click", "dagster", "psycopg", "kreuzberg", "pydantic", "dagster_postgres", "sqlalchemy"):
+    for module in ("click", "dagster", "psycopg", "selectolax", "pydantic", "dagster_postgres", "sqlalchemy"):
         (home.folder / f"{module}.py").write_text(
             f"open({str(ran)!r}, 'a').write('{module} of ' + repr(__name__) + '\\n')"
         )

@@ -51,4 +51,4 @@ def test_it_opens_no_ledger_and_imports_neither_dagster_nor_a_database(
     monkeypatch.setattr(opening, "open_ledger", None)
     assert call("text", str(FORMATS / "table.csv")).exit_code == 0
     arguments = ["text", str(FORMATS / "table.csv")]
-    assert unwanted_imports(arguments, ["dagster", "psycopg", "httpx", "aiohttp", "rich", "kreuzberg"]) == []
+    assert unwanted_imports(arguments, ["dagster", "psycopg", "httpx", "aiohttp", "rich", "office_oxide"]) == []

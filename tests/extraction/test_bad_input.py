@@ -264,13 +264,6 @@ def test_a_file_whose_content_contradicts_its_name_is_reported_as_broken(
     assert "but the content is something else" in error.message
 
 
-def test_a_broken_html_part_does_not_affect_the_other_mails_of_a_mailbox(extractor: Extractor, tmp_path: Path) -> None:
-    begin = b"From a@mail.example Tue Jun 18 10:12:00 2024\n"
-    page = b"Subject: scan\nContent-Type: text/html\n\n%PDF-1.4 and so on\n"
-    (tmp_path / "Inbox.mbox").write_bytes(begin + page + b"\n" + begin + b"Subject: two\n\nthe second\n")
-    assert extractor.extract(tmp_path / "Inbox.mbox").text == "Subject: scan\n\n---\n\nSubject: two\n\nthe second"
-
-
 # Files that loop, swell or crash
 
 

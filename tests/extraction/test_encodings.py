@@ -2,7 +2,8 @@
 
 import pytest
 
-from dagster_offload.extraction.encodings import declared_encoding, decode
+from dagster_offload.extraction.encodings import Decoded, declared_encoding, decode
+from dagster_offload.extraction.euc_tw import decode_euc_tw
 
 KOREAN = "제3조 (기간) 임대차 기간은 2024년 7월 1일부터 3년으로 한다."
 JAPANESE = "これは日本語の短い文書です。会議は月曜日に行います。"
@@ -163,3 +164,52 @@ def test_korean_encodings_without_a_byte_order_mark_are_recognized(encoding: str
     found = decode(TENANT["ko"].encode(encoding))
     assert found is not None
     assert (found.encoding, found.text) == (encoding, TENANT["ko"])
+
+
+# Written by the C library's converter.
+EUC_TW = bytes.fromhex(
+    "ddd5d1d2c4a1c7b9c7e3c6bafda4cefbf7aee7d9e6aac4b8ecd1cefbc5c6c7b5a1a2cabcd4afcefbf0d0d5f7cae4c8a1c4b5c5cce2e4e4c4a1a2"
+    "eef9c4cbd5a5c4e2d3d1f2daccafa1a48ea2f0b4"
+)
+TAIWANESE = "這是一份在台灣的舊電腦上寫的文件，我們的學校每年三月開會，請大家不要遲到。囍"
+
+
+@pytest.mark.parametrize("declared", [None, "euc-tw", "x-euc-tw"])
+def test_chinese_of_taiwan_in_euc_tw_is_decoded(declared: str | None) -> None:
+    assert decode(EUC_TW, declared) == Decoded(TAIWANESE, "euc_tw")
+    assert decode(b"Subject: " + EUC_TW + b" (4711)") == Decoded(f"Subject: {TAIWANESE} (4711)", "euc_tw")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [(KOREAN, "euc-kr"), (JAPANESE, "euc_jp"), (CHINESE * 3, "gb2312"), (TAIWANESE, "big5"), (GERMAN, "latin-1")],
+)
+def test_other_encodings_are_not_taken_for_euc_tw(text: str, encoding: str) -> None:
+    assert decode_euc_tw(text.encode(encoding)) is None
+
+
+THAI = "สัญญาเช่าฉบับนี้ทำขึ้นระหว่างคู่สัญญาในกรุงเทพมหานคร ผู้เช่าต้องชำระค่าเช่าทุกเดือน"
+POLISH = "Umowa najmu została zawarta między stronami w mieście Łódź. Najemca płaci czynsz później niż piątego dnia."
+CZECH = "Nájemní smlouva byla uzavřena mezi stranami. Nájemce se zavazuje platit každý měsíc nejpozději pátého dne."
+LITHUANIAN = "Nuomos sutartis sudaryta tarp šalių Vilniuje. Nuomininkas įsipareigoja kiekvieną mėnesį mokėti mokestį."
+FRENCH = "Le contrat a été conclu à l'été entre les parties à Besançon. Le locataire s'engage à payer où qu'il soit."
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        (THAI, "cp874"), (POLISH, "cp1250"), (POLISH, "iso8859_2"), (CZECH, "cp1250"), (CZECH, "iso8859_2"),
+        (LITHUANIAN, "cp1257"), (FRENCH, "cp1252"), (FRENCH, "mac_roman"), (FRENCH, "cp850"), (GERMAN, "mac_roman"),
+        (FRENCH + " Señor Muñoz", "cp1252"), (CHINESE, "hz"), (TAIWANESE.replace("囍", ""), "big5"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("times", [1, 6])
+def test_regional_and_older_encodings_are_recognized(text: str, encoding: str, times: int) -> None:
+    decoded = decode((text * times).encode(encoding))
+    assert decoded is not None
+    assert decoded.text == text * times
+
+
+def test_a_tilde_and_a_brace_in_source_code_are_not_chinese() -> None:
+    code = "home = ~{a}; path = ~{abc}~{d}"
+    assert decode(code.encode()) == Decoded(code, "utf-8")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dagster_offload.extraction.legibility import is_stray, why_glyph_soup, why_worthless
+from dagster_offload.extraction.legibility import is_stray, share_of_wrong_letters, why_glyph_soup, why_worthless
 
 LIBRARY = Path(__file__).parents[2] / "fixtures" / "library"
 SOURCES = Path(__file__).parents[2] / "dagster_offload"
@@ -176,3 +176,12 @@ def test_a_long_text_is_checked_by_samples() -> None:
     readable = "The lease of the greenhouse ends in March. " * 8_000
     assert why_worthless("(cid:12)" * 100_000) is not None
     assert why_worthless("(cid:12)" * 10_000 + readable * 3) is None
+
+
+def test_syllables_that_korean_does_not_use_show_that_a_font_maps_glyphs_to_wrong_letters() -> None:
+    right = "블록체인에서의 암호화폐 도난 및 거래 조작 방지 기술" * 3
+    wrong = "묾푷 차세대 컪비스 훟심 컴퓨팅, 블록체인에컪픦 팢 솒빪 쭖쩣 먾래 헏방지"
+    assert share_of_wrong_letters(right) == 0
+    assert share_of_wrong_letters(wrong) > 0.3
+    assert 0.02 < share_of_wrong_letters(right * 3 + wrong) < 0.1
+    assert share_of_wrong_letters("plain") == share_of_wrong_letters("") == share_of_wrong_letters("똠방각하 펲시") == 0

@@ -11,7 +11,8 @@ import pytest
 
 from dagster_offload.errors import ExtractionFailed
 from dagster_offload.extraction.extractor import Extractor
-from dagster_offload.extraction.page_images import MAX_PIXELS, PdfPages, tiff_pages
+from dagster_offload.extraction.image_files import tiff_pages
+from dagster_offload.extraction.page_images import MAX_PIXELS, PdfPages
 from dagster_offload.extraction.protocol import PageRead
 from dagster_offload.extraction.tesseract import Reader, find_reader
 from dagster_offload.stages.graph import Outcome

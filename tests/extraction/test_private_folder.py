@@ -1,10 +1,8 @@
-"""The extractor unpacks and loads its native library only where no other user could have planted a different one."""
+"""The extractor keeps temporary files only where no other user could read them or plant others."""
 
 import os
 import pwd
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -30,42 +28,12 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@needs_root
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_library_planted_by_another_user_in_the_temporary_folder_is_not_loaded(shared: Path) -> None:
-    # kreuzberg accepts any file of the right size as its own.
-    planted = shared / "kreuzberg-pdfium" / "libpdfium.so"
-    attacker = pwd.getpwnam("daemon")
-    planted.parent.mkdir()
-    planted.write_bytes(b"\0" * bundled_size(shared))
-    for path in (planted.parent, planted):
-        os.chown(path, attacker.pw_uid, attacker.pw_gid)
-    with Extractor() as extractor:
-        assert "Greenhouse" in extractor.extract(PDF).text
-        loaded = [line for line in maps(extractor) if "libpdfium.so" in line]
-        assert loaded
-        assert not any(str(planted.parent) in line for line in loaded)
-
-
-def maps(extractor: Extractor) -> list[str]:
-    return Path(f"/proc/{extractor.child_pid}/maps").read_text().splitlines()
-
-
-def bundled_size(folder: Path) -> int:
-    """The size of kreuzberg's own library, which kreuzberg unpacks in a separate process."""
-    script = "import kreuzberg, sys; kreuzberg.extract_file_sync(sys.argv[1])"
-    own = folder / "unpacked"
-    own.mkdir(mode=0o700)
-    subprocess.run([sys.executable, "-c", script, str(PDF)], env={**os.environ, "TMPDIR": str(own)}, check=True)
-    return (own / "kreuzberg-pdfium" / "libpdfium.so").stat().st_size
-
-
 def test_the_folder_of_the_child_is_private_and_removed_with_the_child(shared: Path) -> None:
     with Extractor() as extractor:
         extractor.extract(PDF)
         (folder,) = shared.iterdir()
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        assert list(folder.iterdir()) == []  # the library is removed as soon as it is loaded
+        assert list(folder.iterdir()) == []
     assert list(shared.iterdir()) == []
 
 

@@ -1,1 +1,1 @@
-"""One reader for each format that kreuzberg does not read well enough. Readers take bytes, return text, do no I/O."""
+"""One reader for each format (docs/decisions/0007-extractors.md says why). Readers take bytes, return text, do no I/O."""

@@ -1,7 +1,6 @@
 """Read Word documents (DOCX): headings, numbered paragraphs, tables, notes, text boxes, headers and footers.
 
-kreuzberg 4.10.4 joins words at tabs, loses paragraphs with a text box, and omits paragraph numbers. Format
-specification: ECMA-376 part 1, WordprocessingML.
+Format specification: ECMA-376 part 1, WordprocessingML.
 """
 
 import re
@@ -11,9 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.formats.chart import chart_text
-from dagster_offload.extraction.formats.markdown import note_text, table_text
-from dagster_offload.extraction.formats.zip_xml import (
+from dagster_offload.extraction.formats.parts.chart import chart_text
+from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
+from dagster_offload.extraction.formats.parts.numerals import numeral
+from dagster_offload.extraction.formats.parts.picture_marks import picture_mark
+from dagster_offload.extraction.formats.parts.zip_xml import (
     archive_text,
     attribute,
     local,
@@ -23,13 +24,18 @@ from dagster_offload.extraction.formats.zip_xml import (
 )
 
 _DOCUMENT = "word/document.xml"
-_HEADER, _FOOTER, _CHART = "/header", "/footer", "/chart"  # the ends of relationship types
+_HEADER, _FOOTER, _CHART, _IMAGE = "/header", "/footer", "/chart", "/image"  # the ends of relationship types
 _INLINE = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 # Tracked deletions, field codes, and copies for older programs.
 _NOT_TEXT = frozenset({"del", "moveFrom", "instrText", "delText", "Fallback", "pPr", "rPr"})
+_PICTURES = frozenset({"blip", "imagedata"})  # of Word 2007 and later, and of older versions
 _NOTES = {"footnoteReference": "word/footnotes.xml", "endnoteReference": "word/endnotes.xml"}
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_NUMERALS = {"upperLetter": _LETTERS.upper(), "lowerLetter": _LETTERS, "ganada": "가나다라마바사아자차카타파하"}
+_NUMERALS = {
+    "upperLetter": "upper letter", "lowerLetter": "lower letter", "upperRoman": "upper roman",
+    "lowerRoman": "lower roman", "decimalZero": "two digits", "decimalEnclosedCircle": "circled",
+    "ganada": "syllable", "chosung": "jamo", "koreanCounting": "korean", "koreanDigital": "korean",
+    "chineseCounting": "ideograph", "japaneseCounting": "ideograph", "taiwaneseCounting": "ideograph",
+}  # fmt: skip
 _MAX_STYLE_DEPTH = 20  # styles based on one another
 
 
@@ -68,8 +74,7 @@ class _Numbering:
     def _number(self, name: str, level: int) -> str:
         number_format, _, start = self.formats.get((name, level), ("decimal", "", 1))
         number = start - 1 + max(1, self.counted[name, level])
-        numerals = _NUMERALS.get(number_format, "")
-        return numerals[number - 1] if 0 < number <= len(numerals) else str(number)
+        return numeral(number, _NUMERALS.get(number_format, ""))
 
 
 class _Document:
@@ -79,9 +84,9 @@ class _Document:
         self.archive = archive
         self.styles = {attribute(style, "styleId"): _style(style) for style in _styles(archive)}
         self.numbering = _Numbering(_numbering_formats(archive))
-        self.charts = {
-            name: member for name, (kind, member) in relations(archive, _DOCUMENT).items() if kind.endswith(_CHART)
-        }
+        related = relations(archive, _DOCUMENT).items()
+        self.charts = {name: member for name, (kind, member) in related if kind.endswith(_CHART)}
+        self.images = {name: member for name, (kind, member) in related if kind.endswith(_IMAGE)}
         self.notes = {
             (reference, attribute(note, "id")): note
             for reference, member in _NOTES.items()
@@ -98,7 +103,9 @@ class _Document:
         """Yield each different header (or footer) once. Skips those without letters, such as page numbers."""
         related = relations(self.archive, _DOCUMENT).values()
         members = sorted({member for relation_type, member in related if relation_type.endswith(kind)})
+        images, self.images = self.images, {}  # a margin has relationships of its own, and its pictures are logos
         texts = ["\n".join(self._blocks(parsed_if_there(self.archive, member))) for member in members]
+        self.images = images
         yield from dict.fromkeys(text for text in texts if any(map(str.isalpha, text)))
 
     def _blocks(self, parent: Element) -> Iterator[str]:
@@ -122,7 +129,9 @@ class _Document:
         for note in notes:
             yield note_text(self._blocks(note))
         for box in boxes:
-            if local(box) == "chart":
+            if local(box) in _PICTURES:
+                yield picture_mark(self.images[_image_id(box)])
+            elif local(box) == "chart":
                 yield chart_text(parsed(self.archive, self.charts[attribute(box, "id") or ""]))
             else:
                 yield from self._blocks(box)
@@ -134,7 +143,7 @@ class _Document:
                 yield element.text or ""
             elif name in _INLINE:
                 yield _INLINE[name]
-            elif name == "txbxContent" or (name == "chart" and attribute(element, "id") in self.charts):
+            elif name == "txbxContent" or self._is_drawn(element):
                 boxes.append(element)
             elif name in _NOTES:
                 note = self.notes.get((name, attribute(element, "id")))
@@ -142,6 +151,13 @@ class _Document:
                     notes.append(note)
             elif name not in _NOT_TEXT:
                 yield from self._line(element, boxes, notes)
+
+    def _is_drawn(self, element: Element) -> bool:
+        """Whether this is a chart or a picture of this document."""
+        name = local(element)
+        if name == "chart":
+            return attribute(element, "id") in self.charts
+        return name in _PICTURES and _image_id(element) in self.images
 
     def _mark(self, paragraph: Element) -> str:
         """Return the Markdown mark of a heading, or the label of a numbered paragraph."""
@@ -155,6 +171,10 @@ class _Document:
             heading, numbering, base = heading or style.heading, numbering or style.numbering, style.base
         label = self.numbering.next(*numbering) if numbering is not None else ""
         return ("#" * min(heading, 6) + " " + label.removeprefix("- ")) if heading else label
+
+
+def _image_id(picture: Element) -> str:
+    return attribute(picture, "embed") or attribute(picture, "id") or ""
 
 
 def _style(holder: Element) -> _Style:

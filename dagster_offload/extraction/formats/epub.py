@@ -5,8 +5,8 @@ import zipfile
 from collections.abc import Iterator
 from urllib.parse import unquote
 
-from dagster_offload.extraction.formats.html import html_part_bytes_text
-from dagster_offload.extraction.formats.zip_xml import archive_text, attribute, local, parsed
+from dagster_offload.extraction.formats.html import html_bytes_text
+from dagster_offload.extraction.formats.parts.zip_xml import archive_text, attribute, local, parsed
 
 
 def epub_text(data: bytes) -> str:
@@ -22,4 +22,4 @@ def _pages(archive: zipfile.ZipFile) -> Iterator[str]:
     for reference in root.iter():
         if local(reference) == "itemref":
             page = posixpath.normpath(posixpath.join(folder, unquote(hrefs[attribute(reference, "idref")])))
-            yield html_part_bytes_text(archive.read(page))
+            yield html_bytes_text(archive.read(page))

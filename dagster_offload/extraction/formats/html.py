@@ -1,33 +1,239 @@
-"""Read HTML pages and HTML parts of mails."""
+"""Read HTML pages and HTML parts of mails: headings, lists, tables and form values, without links and hidden elements.
 
-import html
+selectolax parses a page like a browser. This module walks through the tree without recursion, because a page may nest
+its elements 100,000 deep.
+"""
 
-from dagster_offload.extraction import file_types
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
+
 from dagster_offload.extraction.encodings import declared_encoding, decode
-from dagster_offload.extraction.formats import general
-from dagster_offload.extraction.formats.html_head import title_of, without_head
-from dagster_offload.extraction.refusals import FileRefused
+from dagster_offload.extraction.formats.parts.markdown import table_text
+
+_SKIPPED = frozenset(
+    """
+    head script style template noscript svg iframe object embed audio video canvas datalist rp option
+    """.split()  # noqa: SIM905 - a list of quoted words is no easier to read
+)
+# The line ends before and after a block: two for paragraphs, one for lines.
+_PARAGRAPHS = frozenset("p h1 h2 h3 h4 h5 h6 table ul ol dl pre blockquote hr section article figure".split())  # noqa: SIM905
+_LINES = frozenset(
+    """
+    div li dt dd tr address aside body center details summary dialog fieldset legend figcaption footer form header hgroup
+    html main nav search caption thead tbody tfoot optgroup
+    """.split()  # noqa: SIM905
+)
+_WITHOUT_CONTENT = frozenset({"br", "input", "select", "img"})
+_MAX_INDENT = 20  # levels
+_HEADING = re.compile("h[1-6]")
+_HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
+_BLANKS = re.compile(r"[ \t\n\r\f\v]+")
+_CHECKED_INPUTS = frozenset({"checkbox", "radio"})
+_INPUTS_WITHOUT_TEXT = frozenset({"hidden", "password", "image", "file", "submit", "reset", "button", "color", "range"})
 
 
 def html_text(page: str) -> str:
-    """Return the page's text, with tables as Markdown. Raises `FileRefused`."""
-    return general.read_text(without_head(page).encode("utf-8", "ignore"), file_types.HTML)
+    """Return the page's text, with tables as Markdown."""
+    return html_text_and_title(page)[0]
 
 
-def html_title(page: str) -> str:
-    """Return the page's title, "" if it has none."""
-    return html.unescape(title_of(page) or "")
-
-
-def html_part_text(page: str) -> str:
-    """Return the text of an HTML part of a mail; "" if it cannot be read, so that the rest of the mail is still read."""
+def html_text_and_title(page: str) -> tuple[str, str]:
+    """Return the page's text, with tables as Markdown, and its title, "" if it has none. Raises `MemoryError`."""
     try:
-        return html_text(page)
-    except FileRefused:
-        return ""
+        tree = LexborHTMLParser(page)
+    except SelectolaxError:  # every text is valid HTML, so only the memory can be missing
+        raise MemoryError from None
+    title = tree.css_first("head > title")
+    root = tree.root
+    text = "" if root is None else _Page().read(root)
+    return text, "" if title is None else title.text()
 
 
-def html_part_bytes_text(page: bytes) -> str:
-    """Like `html_part_text`, for a part that is not decoded yet."""
+def html_bytes_text(page: bytes) -> str:
+    """Like `html_text`, for a page that is not decoded yet; "" if its encoding cannot be recognized."""
     decoded = decode(page, declared_encoding(page))
-    return "" if decoded is None else html_part_text(decoded.text)
+    return "" if decoded is None else html_text(decoded.text)
+
+
+@dataclass
+class _Out:
+    """The text of a page or of a table's cell: what is written, and the line that is being written."""
+
+    written: list[str] = field(default_factory=list)
+    line: list[str] = field(default_factory=list)
+    gap: int = 0  # line ends before the next line
+    mark: str = ""  # of the next line: a heading or a list item
+    indent: str = ""
+
+    def end_line(self, gap: int) -> None:
+        text = "".join(self.line).strip(" \n")
+        self.line = []
+        if text:
+            self.add(text)
+        self.gap = max(self.gap, gap)
+
+    def add(self, text: str) -> None:
+        if self.written:
+            self.written.append("\n" * max(1, self.gap))
+        lines = f"{self.mark}{text}".split("\n")
+        self.written.append("\n".join(f"{self.indent}{line}" if line else "" for line in lines))
+        self.gap, self.mark = 0, ""
+
+    def text(self) -> str:
+        self.end_line(0)
+        return "".join(self.written)
+
+
+@dataclass
+class _Table:
+    rows: list[list[str]] = field(default_factory=list)
+    has_inner_table: bool = False
+
+
+class _Page:
+    """Walks through a page and writes its text."""
+
+    def __init__(self) -> None:
+        self.out = _Out()
+        self.outer: list[_Out] = []  # the text around each open cell
+        self.tables: list[_Table] = []
+        self.lists: list[int | None] = []  # the next number of each open list, None for a list without numbers
+        self.preformatted = 0
+
+    def read(self, root: LexborNode) -> str:
+        to_do: list[LexborNode | Callable[[], None]] = [root]
+        while to_do:
+            step = to_do.pop()
+            if not isinstance(step, LexborNode):
+                step()
+            elif step.tag == "-text":
+                self._text(step.text_content or "")
+            elif _is_shown(step):
+                to_do.append(self._begin(step))
+                to_do.extend(reversed(list(step.iter(include_text=True))) if step.tag not in _WITHOUT_CONTENT else [])
+        return self.out.text()
+
+    def _text(self, text: str) -> None:
+        if self.preformatted:
+            self.out.line.append(text)
+        elif text := _BLANKS.sub(" ", text):
+            is_after_blank = not self.out.line or self.out.line[-1].endswith((" ", "\n"))
+            self.out.line.append(text[1:] if is_after_blank and text[0] == " " else text)
+
+    def _begin(self, node: LexborNode) -> Callable[[], None]:
+        """Write what comes before an element's content. Returns what to do after its content."""
+        tag = node.tag or ""
+        gap = 2 if tag in _PARAGRAPHS else 1 if tag in _LINES else 0
+        if gap:
+            self.out.end_line(1 if self.lists and tag in ("ul", "ol") else gap)
+        match tag:
+            case "ul" | "ol":
+                return self._begin_list(node)
+            case "li":
+                return self._begin_item()
+            case "table":
+                return self._begin_table()
+            case "td" | "th" if self.tables:
+                return self._begin_cell()
+            case "tr" if self.tables:
+                self.tables[-1].rows.append([])
+            case "pre" | "textarea":
+                self.preformatted += 1
+                return self._end_preformatted
+            case "br":
+                self.out.line.append("\n")
+            case "input" | "select" | "img":
+                self.out.line.append(_value(node))
+            case _ if _HEADING.fullmatch(tag):
+                self.out.mark = "#" * int(tag[1]) + " "
+                return self._end_heading
+        return lambda: self.out.end_line(gap) if gap else None
+
+    def _end_heading(self) -> None:
+        self.out.line = [" ".join("".join(self.out.line).split())]
+        self.out.end_line(2)
+        self.out.mark = ""
+
+    def _end_preformatted(self) -> None:
+        self.preformatted -= 1
+        self.out.end_line(2)
+
+    def _begin_list(self, node: LexborNode) -> Callable[[], None]:
+        start = node.attributes.get("start") or "1"
+        self.lists.append((int(start) if start.isdecimal() else 1) if node.tag == "ol" else None)
+
+        def end() -> None:
+            self.lists.pop()
+            self.out.end_line(1 if self.lists else 2)
+
+        return end
+
+    def _begin_item(self) -> Callable[[], None]:
+        number = self.lists[-1] if self.lists else None
+        if number is not None:
+            self.lists[-1] = number + 1
+        before = self.out.indent
+        self.out.indent = "  " * min(max(0, len(self.lists) - 1), _MAX_INDENT)
+        self.out.mark = "- " if number is None else f"{number}. "
+
+        def end() -> None:
+            self.out.end_line(1)
+            self.out.indent, self.out.mark = before, ""
+
+        return end
+
+    def _begin_table(self) -> Callable[[], None]:
+        for table in self.tables[-1:]:
+            table.has_inner_table = True
+        self.tables.append(_Table())
+
+        def end() -> None:
+            self.out.end_line(2)
+            table = self.tables.pop()
+            cells = [cell for row in table.rows for cell in row if cell.strip()]
+            # A table with tables in its cells, or with one column, arranges the page.
+            is_layout = table.has_inner_table or all(len(row) <= 1 for row in table.rows)
+            for block in cells if is_layout else [table_text(table.rows)]:
+                if block.strip():
+                    self.out.add(block)
+                    self.out.gap = 2
+
+        return end
+
+    def _begin_cell(self) -> Callable[[], None]:
+        around, self.out = self.out, _Out()
+
+        def end() -> None:
+            text = self.out.text()
+            self.out = around
+            if not self.tables[-1].rows:
+                self.tables[-1].rows.append([])
+            self.tables[-1].rows[-1].append(text)
+
+        return end
+
+
+def _is_shown(node: LexborNode) -> bool:
+    tag = node.tag or ""
+    if tag in _SKIPPED or not tag[:1].isalpha():
+        return False
+    attributes = node.attributes
+    return "hidden" not in attributes and not _HIDDEN.search(attributes.get("style") or "")
+
+
+def _value(node: LexborNode) -> str:
+    """Return what a form field or a picture shows as words."""
+    attributes = node.attributes
+    if node.tag == "img":
+        return attributes.get("alt") or ""
+    if node.tag == "select":
+        options = node.css("option")
+        chosen = [option for option in options if "selected" in option.attributes] or options[:1]
+        return ", ".join(option.text(strip=True) for option in chosen)
+    kind = (attributes.get("type") or "text").lower()
+    if kind in _CHECKED_INPUTS:
+        return f"[{'x' if 'checked' in attributes else ' '}] "
+    return "" if kind in _INPUTS_WITHOUT_TEXT else attributes.get("value") or ""

@@ -1,9 +1,9 @@
 """Read a mail or a mailbox: the main headers, the body once, and the names of attachments.
 
-kreuzberg decodes every mail as UTF-8 and loses Korean text. Here the standard library parses the mail and `encodings`
-decodes its parts. Attachments are listed by name and not read.
+The standard library parses the mail, and `encodings` decodes its parts. Attachments are listed by name and not read.
 """
 
+import codecs
 import re
 from collections.abc import Callable
 from email import message_from_bytes
@@ -16,7 +16,10 @@ from typing import Any
 from dagster_offload.extraction.encodings import decode
 
 # Every mail of a mailbox begins with a `From ` line. Such lines in a body are quoted with `>`.
-_MAIL_BEGINS = re.compile(rb"^From (?=[^\n]*\n[A-Za-z-]+:)", re.MULTILINE)
+# A header follows, or a blank line if the mail has no header and the line has a time. Bounded: the pattern backtracks.
+_MAIL_BEGINS = re.compile(
+    rb"^From (?=[^\n]*\n[A-Za-z-]+:|\S{1,200} [^\n]{0,100}\d\d:\d\d[^\n]{0,50}\n\r?\n)", re.MULTILINE
+)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 
@@ -37,7 +40,7 @@ class _Mail(Message):
 
 def mail_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None:
     """Return the mail as text, or None if `data` is not a mail."""
-    message = message_from_bytes(data, _Mail)
+    message = message_from_bytes(as_ascii_compatible(data), _Mail)
     if not any(name in message for name in (*_SHOWN, "Content-Type", "Received")):
         return None
     return _message(message, html_to_text)
@@ -48,20 +51,32 @@ def mail_box_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None
     if not data.startswith(b"From "):
         return None
     mails = [_QUOTED_FROM.sub(rb"\1", mail.partition(b"\n")[2]) for mail in _MAIL_BEGINS.split(data)[1:]]
-    texts = [text for mail in mails if (text := _mail_of_box(mail, html_to_text)) is not None]
+    texts = [text for mail in mails if (text := _mail_of_box(mail, html_to_text))]
     return "\n\n---\n\n".join(texts) if texts else None
 
 
 def subject(data: bytes) -> str:
     """Return the mail's subject, "" if it has none."""
-    return _header(message_from_bytes(data, _Mail), "Subject")
+    return _header(message_from_bytes(as_ascii_compatible(data), _Mail), "Subject")
+
+
+def as_ascii_compatible(data: bytes) -> bytes:
+    """Return a mail that was saved as UTF-16 in UTF-8, and other mails unchanged. Headers must be ASCII to be parsed."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace").encode("utf-8", "ignore")
+    return data.removeprefix(codecs.BOM_UTF8)
 
 
 def _mail_of_box(mail: bytes, html_to_text: Callable[[str], str]) -> str | None:
     try:
-        return mail_text(mail, html_to_text)
+        return mail_text(mail, html_to_text) or _text_without_header(mail)
     except RecursionError:  # deeply nested mails: read the headers only, so that the mailbox's other mails are read
         return mail_text(_HEAD_ENDS.split(mail, maxsplit=1)[0], html_to_text)
+
+
+def _text_without_header(mail: bytes) -> str | None:
+    decoded = decode(mail)
+    return None if decoded is None else decoded.text.strip()
 
 
 def _message(message: Message, html_to_text: Callable[[str], str]) -> str:

@@ -1,7 +1,6 @@
 """Read an Outlook message (MSG): headers, the body once, and the names of attachments, like `mail_text`.
 
-kreuzberg 4.10.4 loses a body that is only HTML or only RTF, and does not list attachments. Format specifications:
-Microsoft's [MS-OXMSG] (storages and streams), [MS-OXPROPS] (property numbers), [MS-OXRTFCP] (compressed RTF).
+Format specifications: [MS-OXMSG] (storages and streams), [MS-OXPROPS] (property numbers), [MS-OXRTFCP] (compressed RTF).
 """
 
 import io

@@ -1,15 +1,15 @@
 """Read OpenDocument texts, presentations and spreadsheets (ODT, ODP, ODS): headings, lists, tables, notes, boxes.
 
-kreuzberg 4.10.4 joins words at tabs and repeated blanks, does not read ODP, and shows a cell's raw number instead of
-the displayed text, which the file also holds. Format specification: OpenDocument 1.3, part 3.
+Of a cell, the file holds the number and the displayed text. The text is read. Format specification: OpenDocument 1.3, part 3.
 """
 
 import zipfile
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.formats.markdown import note_text, table_text
-from dagster_offload.extraction.formats.zip_xml import archive_text, attribute, local, parsed
+from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
+from dagster_offload.extraction.formats.parts.picture_marks import picture_mark
+from dagster_offload.extraction.formats.parts.zip_xml import archive_text, attribute, local, parsed
 
 # Tracked deletions, comments, and numbers that are not text.
 _NOT_TEXT = frozenset({"tracked-changes", "annotation", "sequence-decls", "note-citation"})
@@ -73,6 +73,8 @@ def _blocks(parent: Element) -> Iterator[str]:
             case "table":
                 rows = [row for row in element.iter() if local(row) == "table-row"]
                 yield table_text([["\n".join(_blocks(cell)) for cell in row] for row in rows])
+            case "image" if name := attribute(element, "href"):
+                yield picture_mark(name.removeprefix("./"))
             case "note":
                 yield note_text(_blocks(element))
             case "notes":  # of a slide

@@ -1,7 +1,8 @@
 """Read RTF: paragraphs, list labels, tables, notes at their reference, each different header and footer once.
 
-A font's `\\fcharset` determines the encoding of its bytes. kreuzberg 4.10.4 ignores it, and loses footnotes and all
-text after some control words. Format specification: Microsoft's Rich Text Format Specification 1.9.1.
+A font's `\\fcharset` determines the encoding of its bytes.
+
+Format specification: Microsoft's Rich Text Format Specification 1.9.1.
 """
 
 import codecs
@@ -10,19 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from dagster_offload.extraction.encodings import decode
-from dagster_offload.extraction.formats.markdown import note_text, table_text
+from dagster_offload.extraction.formats.parts.charsets import SYMBOL, codec_of_charset
+from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
 
 _TOKEN = re.compile(
     rb"\\([a-zA-Z]{1,32})(-?\d{1,10})? ?|\\'([0-9a-fA-F]{2})|\\([^a-zA-Z])|([{}])|[\r\n]+|([^\\{}\r\n]+)", re.DOTALL
 )
 _RAW_BYTES = b"bin"  # raw bytes follow this control word; its number is their count
 
-_CHARSETS = {
-    77: "mac_roman", 128: "cp932", 129: "cp949", 130: "johab", 134: "gb18030", 136: "cp950", 161: "cp1253",
-    162: "cp1254", 163: "cp1258", 177: "cp1255", 178: "cp1256", 186: "cp1257", 204: "cp1251", 222: "cp874",
-    238: "cp1250", 254: "cp437", 255: "cp850",
-}  # fmt: skip
-_SYMBOL = 2
 _CHARACTERS = {
     b"tab": "\t", b"line": "\n", b"page": "\n", b"column": "\n", b"softline": "\n", b"emdash": "—", b"endash": "–",
     b"bullet": "•", b"lquote": "‘", b"rquote": "’", b"ldblquote": "“", b"rdblquote": "”", b"emspace": " ",
@@ -192,10 +188,10 @@ class _Reader:
 
     def _decoded(self, data: bytes) -> str:
         charset = self.charsets.get(self.group.font if self.group.font >= 0 else self.default_font, 1)
-        if charset == _SYMBOL:
+        if charset == SYMBOL:
             return "".join("•" if byte > 0x7F else chr(byte) for byte in data)
         try:
-            return data.decode(_CHARSETS.get(charset, self.code_page))
+            return data.decode(codec_of_charset(charset) or self.code_page)
         except UnicodeDecodeError:  # the font declares the wrong charset
             decoded = decode(data)
             return data.decode(self.code_page, "replace") if decoded is None else decoded.text

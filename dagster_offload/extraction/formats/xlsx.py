@@ -1,7 +1,6 @@
 """Read Excel workbooks (XLSX, XLSM) sheet by sheet: used cells as a table, text boxes, titles of charts.
 
-Empty rows and columns are left out, so a stray cell far from the others adds one row and one column. kreuzberg shows
-9:30 as a moment of 1899 and 85 % as 0.85. Format specification: ECMA-376 part 1, SpreadsheetML.
+Values are written as the sheet shows them. Format specification: ECMA-376 part 1, SpreadsheetML.
 """
 
 import re
@@ -12,9 +11,9 @@ from functools import lru_cache
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.formats.markdown import table_text
-from dagster_offload.extraction.formats.number_format import builtin_code, display
-from dagster_offload.extraction.formats.zip_xml import (
+from dagster_offload.extraction.formats.parts.number_format import builtin_code, display
+from dagster_offload.extraction.formats.parts.sheet import Row, drawn_texts, sheet_text
+from dagster_offload.extraction.formats.parts.zip_xml import (
     archive_text,
     attribute,
     local,
@@ -24,12 +23,7 @@ from dagster_offload.extraction.formats.zip_xml import (
 )
 
 _WORKBOOK = "xl/workbook.xml"
-_STRINGS, _STYLES, _DRAWING, _CHART = (
-    "/sharedStrings",
-    "/styles",
-    "/drawing",
-    "/chart",
-)  # the ends of relationship types
+_STRINGS, _STYLES = "/sharedStrings", "/styles"  # the ends of relationship types
 _COLUMN = re.compile("[A-Z]+")
 
 
@@ -64,11 +58,9 @@ class _Workbook:
 
     def texts(self) -> Iterator[str]:
         for sheet in self.sheets:
-            parts = [_table(self._rows(sheet.member)), *self._drawn(sheet.member)]
-            if any(part.strip() for part in parts):
-                yield "\n\n".join([f"## {sheet.name}", *filter(str.strip, parts)])
+            yield sheet_text(sheet.name, self._rows(sheet.member), drawn_texts(self.archive, sheet.member))
 
-    def _rows(self, member: str) -> Iterator[dict[int, str]]:
+    def _rows(self, member: str) -> Iterator[Row]:
         """Yield the texts of each row's non-empty cells, by column from 1."""
         with self.archive.open(member) as file:
             # Parsing untrusted XML is safe here: see `zip_xml.parsed`.
@@ -110,30 +102,6 @@ class _Workbook:
             return value
         code = self.codes[int(style)] if style is not None and int(style) < len(self.codes) else ""
         return display(number, code, is_1904=self.is_1904)
-
-    def _drawn(self, sheet: str) -> Iterator[str]:
-        """Yield the texts of boxes and the titles of charts. The charts' values are in cells."""
-        for kind, drawing in relations(self.archive, sheet).values():
-            if not kind.endswith(_DRAWING):
-                continue
-            yield from _paragraphs(parsed_if_there(self.archive, drawing))
-            for inner_kind, chart in relations(self.archive, drawing).values():
-                if inner_kind.endswith(_CHART):
-                    titles = (one for one in parsed_if_there(self.archive, chart).iter() if local(one) == "title")
-                    for title in titles:
-                        yield from _paragraphs(title)
-
-
-def _table(rows: Iterator[dict[int, str]]) -> str:
-    kept = list(rows)
-    columns = sorted({column for row in kept for column in row})
-    return table_text([[row.get(column, "") for column in columns] for row in kept])
-
-
-def _paragraphs(root: Element) -> Iterator[str]:
-    for element in root.iter():
-        if local(element) == "p":
-            yield "".join(child.text or "" for child in element.iter() if local(child) == "t")
 
 
 def _strings(archive: zipfile.ZipFile, member: str) -> list[str]:

@@ -1,19 +1,31 @@
 """HWP 5 sections made record by record: tables, notes, boxes and controls."""
 
+import io
 import struct
+import zipfile
 import zlib
 
 import pytest
 
-from dagster_offload.extraction.formats.hwp import NotHangul, hwp_text, hwpx_text, section_text
-from dagster_offload.extraction.formats.hwp_distribution import (
+from dagster_offload.extraction.formats.hangul.distribution import (
     _without_noise,
     aes_128_ecb_decrypted,
     unscramble,
 )
-from dagster_offload.extraction.formats.zip_xml import BrokenArchive
+from dagster_offload.extraction.formats.hangul.hwp import (
+    NotHangul,
+    _Lists,
+    _tree,
+    hwp_pictures,
+    hwp_text,
+    section_text,
+)
+from dagster_offload.extraction.formats.hangul.hwpx import hwpx_text
+from dagster_offload.extraction.formats.parts.picture_marks import marked_pictures
+from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
 
 PARAGRAPH, TEXT, CONTROL, LIST, SHAPE, TABLE, EQUATION = 66, 67, 71, 72, 76, 77, 88
+BINARY_DATA, NUMBERING, PARAGRAPH_SHAPE, PICTURE, TEXT_ART, FORM = 18, 23, 25, 85, 90, 91
 
 
 def record(tag: int, level: int, data: bytes = b"") -> bytes:
@@ -123,3 +135,132 @@ def test_a_document_for_distribution_is_decrypted_with_its_own_key() -> None:
 def test_a_section_without_its_key_is_refused(stream: bytes) -> None:
     with pytest.raises(ValueError, match="no key data"):
         unscramble(stream)
+
+
+def string(words: str) -> bytes:
+    return struct.pack("<H", len(words)) + words.encode("utf-16-le")
+
+
+def numbering(*levels: tuple[str, int]) -> bytes:
+    """Seven levels of texts and styles, then first numbers."""
+    padded = [*levels, *[("", 0)] * (7 - len(levels))]
+    heads = b"".join(struct.pack("<I", style << 5) + bytes(8) + string(words) for words, style in padded)
+    return record(NUMBERING, 0, heads + struct.pack("<H", 0) + struct.pack("<7I", *[1] * 7))
+
+
+def shape(kind: int, level: int, numbering_id: int) -> bytes:
+    return record(
+        PARAGRAPH_SHAPE,
+        0,
+        struct.pack("<I", kind << 23 | level << 25) + bytes(26) + struct.pack("<HH", numbering_id, 0),
+    )
+
+
+def shaped(words: str, shape_id: int, *controls: bytes) -> bytes:
+    characters = b"".join(struct.pack("<8H", 2, 0, 0, 0, 0, 0, 0, 2) for _ in controls) + words.encode("utf-16-le")
+    head = record(PARAGRAPH, 0, bytes(8) + struct.pack("<H", shape_id) + bytes(12))
+    return head + record(TEXT, 1, characters + b"\r\0") + b"".join(record(CONTROL, 1, data) for data in controls)
+
+
+def listed(info: bytes, section: bytes) -> str:
+    return section_text(section, is_compressed=False, lists=_Lists(_tree(info)))
+
+
+def test_list_paragraphs_have_their_numbers() -> None:
+    info = numbering(("제^1조", 0), ("^1-^2)", 8)) + shape(0, 0, 0) + shape(2, 0, 1) + shape(2, 1, 1) + shape(1, 0, 0)
+    section_definition = b"dces" + bytes(14) + struct.pack("<H", 1) + bytes(4)
+    section = (
+        shaped("목적", 1, section_definition) + shaped("하나", 2) + shaped("둘", 2) + shaped("본문", 0) + shaped("기간", 3)
+        + shaped("하나", 2)
+    )  # fmt: skip
+    assert listed(info, section).split("\n\n") == [
+        "제1조 목적",
+        "1-가) 하나",
+        "1-나) 둘",
+        "본문",
+        "제2조 기간",
+        "2-가) 하나",
+    ]
+
+
+def test_glosses_and_overprinted_letters_stand_in_their_line() -> None:
+    control_character = struct.pack("<8H", 23, 0, 0, 0, 0, 0, 0, 23)
+    characters = "앞".encode("utf-16-le") + control_character + control_character + "뒤\r".encode("utf-16-le")
+    text = read(
+        record(PARAGRAPH, 0) + record(TEXT, 1, characters),
+        record(CONTROL, 1, b"tudt" + string("漢字") + string("한자") + bytes(20)),
+        record(CONTROL, 1, b"spct" + string("10") + bytes(4)),
+    )
+    assert text == "앞漢字(한자)10뒤"
+
+
+def test_word_art_and_form_values_are_read() -> None:
+    def form(kind: bytes, properties: str) -> bytes:
+        text = f"CommonSet:set:9:Name:wstring:2:N1 {properties} "
+        return record(FORM, 2, kind * 2 + struct.pack("<I", len(text)) + string(text))
+
+    text = read(
+        paragraph(0, ""),
+        control(1, "gso "), record(SHAPE, 2), record(TEXT_ART, 3, bytes(32) + string("글맵시") + string("바탕")),
+        control(1, "form"), form(b"tbc+", "ButtonSet:set:30:Caption:wstring:3:동의함 Value:int:1"),
+        control(1, "form"), form(b"tbr+", "ButtonSet:set:30:Caption:wstring:3:아니오 Value:int:0"),
+        control(1, "form"), form(b"tde+", "EditSet:set:20:Text:wstring:5:홍길동 씨"),
+    )  # fmt: skip
+    assert text.split("\n\n") == ["글맵시", "[x] 동의함", "[ ] 아니오", "홍길동 씨"]
+
+
+def test_a_picture_is_marked_at_its_place() -> None:
+    info = record(BINARY_DATA, 0, struct.pack("<HH", 0, 7)) + record(
+        BINARY_DATA, 0, struct.pack("<HH", 1, 2) + string("png")
+    )
+    picture = record(PICTURE, 2, bytes(71) + struct.pack("<H", 2) + bytes(9))
+    section = shaped("앞", 0) + control(1, "gso ") + picture + shaped("뒤", 0)
+    assert marked_pictures(listed(info, section)) == ["BIN0002.png"]
+    assert hwp_pictures(b"no document", ["BIN0002.png"]) == {}
+
+
+HWPX_HEADER = (
+    "<head><numbering id='1'><paraHead level='2' numFormat='HANGUL_SYLLABLE' start='1'>^2)</paraHead>"
+    "<paraHead level='1' numFormat='DIGIT' start='3'>^1.</paraHead></numbering>"
+    "<paraPr id='0'><heading type='NONE' idRef='0' level='0'/></paraPr>"
+    "<paraPr id='1'><heading type='NUMBER' idRef='1' level='0'/></paraPr>"
+    "<paraPr id='2'><heading type='OUTLINE' idRef='0' level='1'/></paraPr></head>"
+)
+
+
+def hwpx(section: str) -> str:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as new:
+        new.writestr("Contents/header.xml", HWPX_HEADER)
+        new.writestr("Contents/section0.xml", f"<sec><secPr outlineShapeIDRef='1'/>{section}</sec>")
+    return hwpx_text(made.getvalue())
+
+
+def p(inside: str, shape: int = 0) -> str:
+    return f"<p paraPrIDRef='{shape}'><run>{inside}</run></p>"
+
+
+def test_hwpx_list_paragraphs_have_their_numbers() -> None:
+    section = p("<t>목적</t>", 1) + p("<t>하나</t>", 2) + p("<t>본문</t>") + p("<t>둘</t>", 2) + p("<t>기간</t>", 1)
+    assert hwpx(section).split("\n\n") == ["3. 목적", "가) 하나", "본문", "나) 둘", "4. 기간"]
+
+
+def test_hwpx_glosses_overprinted_letters_and_word_art_are_read() -> None:
+    gloss = "<dutmal><mainText>漢字</mainText><subText>한자</subText></dutmal><compose composeText='10'/>"
+    assert hwpx(p(f"<t>앞</t>{gloss}<t>뒤</t><textart text='글맵시'/>")) == "앞漢字(한자)10뒤\n\n글맵시"
+
+
+def test_hwpx_form_values_are_in_their_line() -> None:
+    fields = (
+        "<checkBtn caption='동의함' value='CHECKED'/><t> </t><ctrl><radioBtn caption='아니오' value='UNCHECKED'/></ctrl>"
+        "<t> 부서: </t><comboBox selectedValue='2'><listItem displayText='총무' value='2'/></comboBox>"
+        "<t> 성명: </t><edit><text>홍길동</text></edit><btn caption=' 제출'/>"
+    )
+    assert hwpx(p(fields)) == "[x] 동의함 [ ] 아니오 부서: 총무 성명: 홍길동 제출"
+
+
+def test_hwpx_tracked_deletions_are_left_out_even_across_paragraphs() -> None:
+    section = p("<t>남고<deleteBegin/>지운</t>") + p(
+        "<t>말<tab/><deleteEnd/> 남는다<insertBegin/> 새말<insertEnd/></t>"
+    )
+    assert hwpx(section) == "남고\n\n 남는다 새말"

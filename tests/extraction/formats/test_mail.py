@@ -143,3 +143,15 @@ def test_the_name_of_an_attachment_is_decoded_in_its_charset() -> None:
         b"Content-Disposition: attachment; filename*=euc-kr''%C8%B8%C0%C7.pdf\n\nnothing"
     )
     assert as_text(mail) == "Subject: s\n\nAttachments: 회의.pdf"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_mail_that_was_saved_in_another_encoding_is_read(encoding: str) -> None:
+    mail = f"Subject: 회의 안내\r\nContent-Type: text/plain; charset=euc-kr\r\n\r\n{KOREAN}\r\n".encode(encoding)
+    assert as_text(mail) == f"Subject: 회의 안내\n\n{KOREAN}\r\n"
+    assert subject(mail) == "회의 안내"
+
+
+def test_mails_of_a_mailbox_without_headers_give_their_text() -> None:
+    box = b"From a Mon Jun 01 10:00:00 2009\n\nfirst\n> quoted\n\nFrom b Mon Jun 01 11:00:00 2010\n\nsecond\nFrom here on\n"
+    assert mail_box_text(box, str) == "first\n> quoted\n\n---\n\nsecond\nFrom here on"

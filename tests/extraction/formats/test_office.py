@@ -1,4 +1,4 @@
-"""Word, PowerPoint and OpenDocument files made element by element: our readers keep what kreuzberg loses."""
+"""Word, PowerPoint and OpenDocument files made element by element: what our readers keep."""
 
 import io
 import zipfile
@@ -6,10 +6,10 @@ import zipfile
 import pytest
 
 from dagster_offload.extraction.formats.docx import docx_text
-from dagster_offload.extraction.formats.markdown import table_text
 from dagster_offload.extraction.formats.odf import open_document_text
+from dagster_offload.extraction.formats.parts.markdown import table_text
+from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
 from dagster_offload.extraction.formats.pptx import pptx_text
-from dagster_offload.extraction.formats.zip_xml import BrokenArchive
 
 WORD = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"

@@ -1,39 +1,99 @@
-"""How the output of kreuzberg for sheets and of office-oxide for old Office files is cleaned up."""
+"""FictionBook files, notebooks, list numbers, image files, and faults of XML that Office tolerates."""
+
+import json
+import struct
 
 import pytest
 
-from dagster_offload.extraction import file_types
-from dagster_offload.extraction.formats import general, old_office
-from dagster_offload.extraction.refusals import FileRefused
+from dagster_offload.extraction.formats.docx import docx_text
+from dagster_offload.extraction.formats.fiction_book import fiction_book_text
+from dagster_offload.extraction.formats.notebook import notebook_text
+from dagster_offload.extraction.formats.parts.numerals import numeral
+from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
+from dagster_offload.extraction.image_files import BMP, GIF, JPEG, PNG, WEBP, is_whole_image, size_of_image
+from tests.extraction.formats.test_office import WORD, archive
 
 
-def test_slide_master_texts_and_slide_numbers_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = "## Slide 1\n\nBoiler\n\n## Slide 2\n\n## Slide Master\n\nClick to edit Master title style"
-    monkeypatch.setattr(old_office, "_markdown", lambda _data, _kind: read)
-    assert old_office.ppt_text(b"").split() == ["Boiler"]
+def test_a_book_gives_its_titles_and_paragraphs_without_pictures() -> None:
+    book = (
+        '<?xml version="1.0" encoding="windows-1251"?><FictionBook><description><title-info><genre>x</genre></title-info>'
+        "</description><body><title><p>Книга</p></title><section><title><p>One</p></title><p>First <b>word</b>.</p>"
+        "<table><tr><td>a</td><td>b</td></tr></table></section></body><binary>QUJD</binary></FictionBook>"
+    )
+    text = fiction_book_text(book.encode("cp1251"))
+    assert text == "# Книга\n\n## One\n\nFirst word.\n\n| a | b |\n| --- | --- |"
+    with pytest.raises(BrokenArchive):
+        fiction_book_text(b"<FictionBook><body>")
 
 
-@pytest.mark.parametrize("read", [old_office.doc_text, old_office.ppt_text, old_office.xls_text])
-def test_other_data_is_refused_and_the_message_does_not_quote_it(read: object) -> None:
-    assert callable(read)
-    with pytest.raises(FileRefused) as refused:
-        read(b"xylophone-4711")
-    assert refused.value.code == "broken_file"
-    assert "xylophone" not in refused.value.message
+def test_a_notebook_gives_its_cells_and_what_they_printed() -> None:
+    printed = {"output_type": "stream", "text": ["4711\n"]}
+    shown = {"output_type": "execute_result", "data": {"text/plain": "a table", "image/png": "QUJD"}}
+    cells = [
+        {"cell_type": "markdown", "source": ["# Readings\n", "of May"]},
+        {"cell_type": "code", "source": "print(4711)", "outputs": [printed, shown]},
+    ]
+    text = notebook_text(json.dumps({"nbformat": 4, "cells": cells}).encode())
+    assert text == "# Readings\nof May\n\nprint(4711)\n\n4711\n\n\na table"
+    for data in (b"", b"[]", b'{"cells": 3}', b"xylophone"):
+        with pytest.raises(BrokenArchive):
+            notebook_text(data)
 
 
 @pytest.mark.parametrize(
-    ("cell", "shown"),
+    ("number", "style", "shown"),
     [
-        ("1899-12-31 09:30:00", "9:30"),
-        ("1899-12-30 18:15:01", "18:15:01"),
-        ("1899-12-31 00:00:00", "0:00"),
-        ("2025-03-04 00:00:00", "2025-03-04"),
-        ("2025-03-04 10:00:00", "2025-03-04 10:00:00"),
+        (4, "lower roman", "iv"), (1999, "upper roman", "MCMXCIX"), (4000, "upper roman", "4000"),
+        (26, "lower letter", "z"), (28, "upper letter", "BB"), (14, "syllable", "하"), (15, "syllable", "15"),
+        (3, "jamo", "ㄷ"), (20, "circled", "⑳"), (2, "circled syllable", "㉯"), (12, "korean", "십이"),
+        (31, "ideograph", "三十一"), (7, "two digits", "07"), (7, "decimal", "7"), (0, "lower roman", "0"),
+    ],
+)  # fmt: skip
+def test_a_list_number_is_written_in_its_style(number: int, style: str, shown: str) -> None:
+    assert numeral(number, style) == shown
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("a&nbsp;b", "a\xa0b"),
+        ("5 &euro; &lt;x&gt;", "5 € <x>"),
+        ("&unknown; word", "&unknown; word"),
+        ("R&D", "R&D"),
+        ("one\x0bt&#2;wo&#x1F;", "onetwo"),
     ],
 )
-def test_a_time_in_a_sheet_has_no_day_and_a_day_has_no_time(cell: str, shown: str) -> None:
-    class Result:
-        content = f"| {cell} |"
+def test_faults_of_xml_that_office_tolerates_cost_no_document(written: str, read: str) -> None:
+    document = f"<w:document {WORD}><w:body><w:p><w:r><w:t>{written}</w:t></w:r></w:p></w:body></w:document>"
+    assert docx_text(archive({"word/document.xml": document})) == read
 
-    assert general.text_of(Result(), file_types.EXCEL) == f"| {shown} |"  # type: ignore[arg-type]
+
+def test_broken_xml_stays_broken() -> None:
+    with pytest.raises(BrokenArchive):
+        docx_text(archive({"word/document.xml": f"<w:document {WORD}><w:body>&nbsp;"}))
+
+
+JPEG_PICTURE = (
+    b"\xff\xd8\xff\xe0" + struct.pack(">H", 4) + b"JF" + b"\xff\xc0" + struct.pack(">HBHH", 8, 8, 300, 400) + b"\1"
+    + b"\xff\xda\0\2" + bytes(20) + b"\xff\xd9"
+)  # fmt: skip
+PICTURES = {
+    JPEG: (JPEG_PICTURE, (400, 300)),
+    GIF: (b"GIF89a" + struct.pack("<HH", 64, 48) + bytes(20) + b"\x3b", (64, 48)),
+    BMP: (b"BM" + bytes(8) + struct.pack("<IIii", 30, 40, 64, -48) + bytes(20), (64, 48)),
+    WEBP: (b"RIFF" + struct.pack("<I", 30) + b"WEBP" + bytes(26), None),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_a_cut_off_picture_is_told_from_a_whole_one(kind: str) -> None:
+    data, size = PICTURES[kind]
+    assert is_whole_image(data, kind)
+    assert not is_whole_image(data[:20], kind)
+    assert not is_whole_image(b"", kind)
+    assert size_of_image(data, kind) == size
+
+
+def test_a_png_is_whole_with_its_last_chunk_and_other_types_are_no_pictures() -> None:
+    assert not is_whole_image(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + bytes(17), PNG)
+    assert not is_whole_image(b"%PDF-1.7", "application/pdf")

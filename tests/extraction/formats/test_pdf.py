@@ -98,6 +98,12 @@ def test_right_to_left_words_come_in_reading_order() -> None:
     assert text_of(Page(lines("abcd")), unicodes=hebrew) == ["שלום"]
 
 
+def test_lines_whose_gaps_line_up_come_once() -> None:
+    """A program that looks for tables takes such gaps for columns, and adds the text a second time as a table."""
+    texts = ("in may the key is old", "on day the job is due", "if you can do it say")
+    assert text_of(Page(lines(*texts))) == ["\n".join(texts)]
+
+
 @pytest.mark.parametrize(
     ("cosine", "sine", "attributes"),
     [(-1, 0, ""), (-1, 0, "/Rotate 180"), (0.985, 0.174, ""), (0.985, -0.174, ""), (0, 1, ""), (0, -1, "/Rotate 90")],

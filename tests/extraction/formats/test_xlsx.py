@@ -5,9 +5,9 @@ import zipfile
 
 import pytest
 
-from dagster_offload.extraction.formats.number_format import display
+from dagster_offload.extraction.formats.parts.number_format import display
+from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
 from dagster_offload.extraction.formats.xlsx import xlsx_text
-from dagster_offload.extraction.formats.zip_xml import BrokenArchive
 
 MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
 OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
@@ -55,7 +55,13 @@ def text(reference: str, content: str) -> str:
     ("value", "code", "shown"),
     [
         (0.3958333333333333, "h:mm", "9:30"),
-        (0.3958333333333333, "h:mm:ss AM/PM", "9:30:00"),
+        (0.3958333333333333, "h:mm:ss AM/PM", "9:30:00 AM"),
+        (0.75, "[$-412]AM/PM h:mm;@", "6:00 PM"),
+        (0, "h:mm AM/PM", "12:00 AM"),
+        (0.0625, "hh:mm", "01:30"),
+        (45720.0625, "yyyy-mm-dd hh:mm:ss", "2025-03-04 01:30:00"),
+        (1.0625, "[hh]:mm", "25:30"),
+        (45720.5, "m/d/yy h:mm AM/PM", "2025-03-04 12:00 PM"),
         (1.5, "[h]:mm", "36:00"),
         (0.85, "0%", "85%"),
         (0.025, "0%", "2.5%"),

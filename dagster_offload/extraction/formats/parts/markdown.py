@@ -1,10 +1,13 @@
-"""Format tables as Markdown and notes as text in brackets."""
+"""Format tables as Markdown and notes as text in brackets, and simplify Markdown of other programs."""
 
 import re
 from collections.abc import Iterable, Sequence
 
 # Few cells need the slow path: those with bars, line ends, or blanks to collapse.
 _NOT_PLAIN = re.compile(r"[|\n\t\r\f\v\xa0]|  |^ | $")
+_ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~<>&])")  # "1\\. Rent" is harder to read than "1. Rent"
+_EMPTY_ROW = re.compile(r"^\|[ |]*\|\n", re.MULTILINE)
+_ONLY_MARKUP = re.compile(r"(?:[\s|:#>*_\-\\]|\[\^\d+\])*")
 _RULE = re.compile(r"\|(?: --- \|)+")
 
 
@@ -35,3 +38,8 @@ def note_text(texts: Iterable[str]) -> str:
     """Return a footnote in brackets, to be placed at its reference; "" for an empty one."""
     text = " ".join(text.strip() for text in texts if text.strip())
     return f"[{text}]" if text else ""
+
+
+def plain_markdown(text: str) -> str:
+    """Return Markdown without escapes and empty table rows, or "" if it consists only of markup."""
+    return "" if _ONLY_MARKUP.fullmatch(text) else _ESCAPE.sub(r"\1", _EMPTY_ROW.sub("", text))

@@ -6,8 +6,8 @@ Reads the copy of the values that the chart itself holds. Format specification: 
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.formats.markdown import table_text
-from dagster_offload.extraction.formats.zip_xml import attribute, local
+from dagster_offload.extraction.formats.parts.markdown import table_text
+from dagster_offload.extraction.formats.parts.zip_xml import attribute, local
 
 _MAX_POINTS = 1000  # of one series; a scatter plot has no useful text
 

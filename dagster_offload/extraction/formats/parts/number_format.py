@@ -1,27 +1,30 @@
 """Format a cell's number as the sheet shows it: 9:30, 85%, 2025-03-04, ₩1,250,000. No I/O.
 
-Dates and times always come in ISO order. Numbers keep all their digits, even if the cell's format rounds them.
+Dates always come in ISO order. Numbers keep all their digits, even if the cell's format rounds them.
 Specification of the format codes: ECMA-376 part 1, 18.8.30 and 18.8.31.
 """
 
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import lru_cache
 
 _FIRST_DAY = datetime(1899, 12, 30)  # sheets have no time zones
 _DAYS_TO_1904 = 1462
 _LEAP_DAY = 60  # Excel counts a 29 February 1900, so days before it are off by one
+_LONGEST = 1e16  # larger numbers keep their exponent
 _LAST_DAY = 2_958_466  # 10000-01-01
 
 _CODES = {
-    **dict.fromkeys((5, 6), '"$"#,##0'), **dict.fromkeys((7, 8), '"$"#,##0.00'), 9: "0%", 10: "0.00%", 18: "h:mm",
-    19: "h:mm:ss", 20: "h:mm", 21: "h:mm:ss", 22: "yyyy-mm-dd h:mm", 32: "h:mm", 33: "h:mm:ss", 42: '"$"#,##0',
+    **dict.fromkeys((5, 6), '"$"#,##0'), **dict.fromkeys((7, 8), '"$"#,##0.00'), 9: "0%", 10: "0.00%", 18: "h:mm AM/PM",
+    19: "h:mm:ss AM/PM", 20: "h:mm", 21: "h:mm:ss", 22: "yyyy-mm-dd h:mm", 32: "h:mm", 33: "h:mm:ss", 42: '"$"#,##0',
     44: '"$"#,##0.00', 45: "mm:ss", 46: "[h]:mm:ss", 47: "mm:ss", **dict.fromkeys((14, 15, 16, 17), "yyyy-mm-dd"),
     **dict.fromkeys((*range(27, 32), 36, *range(50, 55), 57, 58), "yyyy-mm-dd"),
 }  # fmt: skip
 _TOKEN = re.compile(r'"([^"]*)"|\\(.)|[_*].|\[([^\]]*)\]|(.)', re.DOTALL)
 _ELAPSED = re.compile(r"h+|m+|s+", re.IGNORECASE)
+_HALVES = re.compile("am/pm|a/p", re.IGNORECASE)
 _CURRENCIES = frozenset("$€£¥₩₹₽₺฿元円원")
 
 
@@ -38,6 +41,8 @@ class _Format:
     has_time: bool
     has_seconds: bool
     is_elapsed: bool
+    has_halves: bool  # AM and PM
+    hour_digits: int  # at least
 
     @property
     def has_currency(self) -> bool:
@@ -58,7 +63,7 @@ def display(value: float, code: str, *, is_1904: bool = False) -> str:
     if (shape.has_date or shape.has_time) and 0 <= days < _LAST_DAY:
         return _time(days, shape)
     if shape.is_percent:
-        return f"{plain(round(value * 100, 10))}%"
+        return f"{plain(value * 100)}%"
     number = plain(abs(value))
     if shape.has_currency and "e" not in number:
         whole, _, fraction = number.partition(".")
@@ -69,22 +74,28 @@ def display(value: float, code: str, *, is_1904: bool = False) -> str:
 
 def plain(value: float) -> str:
     """Format a number with the 15 digits that a sheet stores, without an exponent if possible."""
-    if value == int(value) and abs(value) < 1e15:
-        return str(int(value))
-    return f"{value:.15g}"
+    text = f"{value + 0.0:.15g}"  # -0.0 becomes 0.0
+    return f"{Decimal(text):f}" if "e" in text and abs(value) < _LONGEST else text
 
 
 def _time(days: float, shape: _Format) -> str:
     seconds = round(days * 86400)
     if shape.is_elapsed or not shape.has_date:
         hours = seconds // 3600 if shape.is_elapsed else seconds // 3600 % 24
-        clock = f"{hours}:{seconds // 60 % 60:02}"
-        return f"{clock}:{seconds % 60:02}" if shape.has_seconds else clock
+        return _clock(hours, seconds, shape)
     moment = _FIRST_DAY + timedelta(days=days < _LEAP_DAY, seconds=seconds)
     day = f"{moment:%Y-%m-%d}"
     if not shape.has_time:
         return day
-    return f"{day} {moment.hour}:{moment:%M:%S}" if shape.has_seconds else f"{day} {moment.hour}:{moment:%M}"
+    return f"{day} {_clock(moment.hour, seconds, shape)}"
+
+
+def _clock(hours: int, seconds: int, shape: _Format) -> str:
+    has_halves = shape.has_halves and not shape.is_elapsed
+    shown = (hours % 12 or 12) if has_halves else hours
+    clock = f"{shown:0{shape.hour_digits}}:{seconds // 60 % 60:02}"
+    clock += f":{seconds % 60:02}" if shape.has_seconds else ""
+    return f"{clock} {'AM' if hours < 12 else 'PM'}" if has_halves else clock
 
 
 @lru_cache(maxsize=1000)
@@ -109,7 +120,8 @@ def _parse(code: str) -> _Format:
             prefix += literal
     if "general" in letters.lower():
         letters = ""
-    names = letters.lower()
+    has_halves = _HALVES.search(letters) is not None
+    names = _HALVES.sub("", letters).lower()
     has_time = "h" in names or "s" in names
     has_date = "y" in names or "d" in names or ("m" in names and not has_time)
     fraction = re.search(r"\.([0#?]+)", letters)
@@ -123,4 +135,6 @@ def _parse(code: str) -> _Format:
         has_time=has_time,
         has_seconds="s" in names,
         is_elapsed=is_elapsed,
+        has_halves=has_halves,
+        hour_digits=2 if "hh" in names else 1,
     )

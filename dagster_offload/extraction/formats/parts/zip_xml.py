@@ -1,13 +1,23 @@
 """Read Office files as ZIP archives of XML: open one, parse its members, and follow their relationships."""
 
+import contextlib
+import html
 import io
 import posixpath
+import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types import DAMAGE_ERRORS
+
+# References to entities of HTML, which XML does not have, or to characters that XML forbids; and such characters.
+_REFERENCE = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos);)(#?\w{1,32});")
+_LONE_AMPERSAND = re.compile(rb"&(?!#?\w{1,32};)")
+_FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_DECLARATIONS = b"<!ENTITY"  # Office files have none, attacks do
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 Relations = dict[str, tuple[str, str]]  # id -> relationship type, target member
 
@@ -25,10 +35,42 @@ def archive_text(data: bytes, read: Callable[[zipfile.ZipFile], Iterator[str]]) 
         raise BrokenArchive(type(error).__name__) from None
 
 
+def members_of(data: bytes, names: Iterable[str]) -> dict[str, bytes]:
+    """Return the members of an archive with these names, without those that are missing or damaged."""
+    found = {}
+    with contextlib.suppress(*DAMAGE_ERRORS), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in names:
+            with contextlib.suppress(*DAMAGE_ERRORS):
+                found[name] = archive.read(name)
+    return found
+
+
 def parsed(archive: zipfile.ZipFile, member: str) -> Element:
     """Parse a member. Raises `KeyError` if there is no such member, and `SyntaxError` for malformed XML."""
+    return parse(archive.read(member))
+
+
+def parse(content: bytes) -> Element:
+    """Parse XML, if necessary after a repair. Raises `SyntaxError` for malformed XML."""
     # Parsing untrusted XML is safe here: expat fetches nothing, and this process has time and memory limits.
-    return ElementTree.fromstring(archive.read(member))  # noqa: S314
+    try:
+        return ElementTree.fromstring(content)  # noqa: S314
+    except ElementTree.ParseError:
+        return ElementTree.fromstring(repaired(content))  # noqa: S314
+
+
+def repaired(content: bytes) -> bytes:
+    """Return XML without the faults that programs write and Office tolerates: undefined entities, control characters."""
+    if content.startswith(_UTF_16) or _DECLARATIONS in content:
+        return content
+    return _LONE_AMPERSAND.sub(b"&amp;", _REFERENCE.sub(_resolved, _FORBIDDEN.sub(b"", content)))
+
+
+def _resolved(reference: re.Match[bytes]) -> bytes:
+    text = html.unescape(reference[0].decode("ascii", "replace"))
+    if text.startswith("&"):  # no such entity: keep its name
+        return b"&amp;" + reference[1] + b";"
+    return _FORBIDDEN.sub(b"", text.encode("ascii", "xmlcharrefreplace")).replace(b"<", b"&lt;")
 
 
 def parsed_if_there(archive: zipfile.ZipFile, member: str) -> Element:

@@ -1,0 +1,76 @@
+"""Read Word documents of versions 6 to 2003 (DOC) with office-oxide: headings, tables and footnotes.
+
+Word 6 and 95 store text in the code page of its font. office-oxide reads it as Western, so this module decodes it again.
+"""
+
+import io
+import re
+import struct
+from collections import Counter
+
+import olefile
+from office_oxide import Document, OfficeOxideError
+
+from dagster_offload.extraction import file_types
+from dagster_offload.extraction.encodings import decode
+from dagster_offload.extraction.file_types import DAMAGE_ERRORS
+from dagster_offload.extraction.formats.parts.charsets import codec_of_charset
+from dagster_offload.extraction.formats.parts.markdown import plain_markdown
+from dagster_offload.extraction.refusals import broken, password_protected
+
+_WORD_95 = b"\xdc\xa5"  # how the header of Word 6 and 95 begins
+_LAST_OF_WORD_95 = 0x69  # later file versions store text in Unicode
+_FONTS = 0x00D0  # where the header has the offset and the length of the table of fonts
+_FONT_CHARSET = 4  # where a font has its charset, after its length
+# The characters of CP1252 that Latin-1 has at the same byte as a control character.
+_TO_LATIN_1 = {
+    ord(character): byte for byte in range(0x80, 0xA0) if (character := bytes((byte,)).decode("cp1252", "ignore"))
+}
+_BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
+
+
+def doc_text(data: bytes) -> str:
+    """Return the text of a Word document with headings, tables and footnotes. Raises `FileRefused`."""
+    try:
+        text = plain_markdown(Document.from_bytes(data, "doc").to_markdown())
+    except OfficeOxideError as error:  # never forwarded: the message may quote the document
+        if "password" in str(error) or "encrypted" in str(error):
+            raise password_protected("the file is protected by a password: save a copy without protection") from None
+        raise broken(file_types.WORD, data) from None
+    try:
+        encoding = _encoding_of_fonts(data)
+    except DAMAGE_ERRORS:
+        encoding = None
+    return text if encoding is None else _decoded_again(text, encoding)
+
+
+def _encoding_of_fonts(data: bytes) -> str | None:
+    """Return the most frequent encoding, other than Western, of the fonts of a Word 6 or 95 document; None if none."""
+    if _WORD_95 not in data:
+        return None
+    with olefile.OleFileIO(io.BytesIO(data)) as file:
+        stream = file.openstream("WordDocument").read()
+    if not stream.startswith(_WORD_95) or struct.unpack_from("<H", stream, 2)[0] > _LAST_OF_WORD_95:
+        return None
+    start, size = struct.unpack_from("<II", stream, _FONTS)
+    fonts, found = stream[start + 2 : start + size], Counter[str]()
+    offset = 0
+    while offset + _FONT_CHARSET < len(fonts):
+        encoding = codec_of_charset(fonts[offset + _FONT_CHARSET])
+        if encoding is not None:
+            found[encoding] += 1
+        offset += 1 + fonts[offset]
+    return found.most_common(1)[0][0] if found else None
+
+
+def _decoded_again(text: str, encoding: str) -> str:
+    """Decode text that was read as Western in `encoding`, unless it makes sense as Western."""
+    decoded = decode(_western_bytes(text))
+    if decoded is None or decoded.encoding in ("utf-8", "cp1252"):
+        return text
+    return _BEYOND_ASCII.sub(lambda run: _western_bytes(run[0]).decode(encoding, "replace"), text)
+
+
+def _western_bytes(text: str) -> bytes:
+    """Return the bytes that were read as Western. Bytes that CP1252 leaves undefined were read as Latin-1."""
+    return text.translate(_TO_LATIN_1).encode("latin-1", "replace")

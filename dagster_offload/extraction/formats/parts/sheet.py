@@ -1,0 +1,43 @@
+"""What the readers of workbooks share: a sheet's text, and the text boxes and chart titles of its drawings."""
+
+import zipfile
+from collections.abc import Iterable, Iterator
+from xml.etree.ElementTree import Element
+
+from dagster_offload.extraction.formats.parts.markdown import table_text
+from dagster_offload.extraction.formats.parts.zip_xml import local, parsed_if_there, relations
+
+_DRAWING, _CHART = "/drawing", "/chart"  # the ends of relationship types
+
+Row = dict[int, str]  # the texts of a row's cells that are not empty, by column
+
+
+def sheet_text(name: str, rows: Iterable[Row], drawn: Iterable[str] = ()) -> str:
+    """Return a sheet's name, its used rows and columns as a table, and its drawn texts; "" for an empty sheet.
+
+    A stray cell far from the others adds one row and one column.
+    """
+    kept = [row for row in rows if row]
+    columns = sorted({column for row in kept for column in row})
+    parts = [table_text([[row.get(column, "") for column in columns] for row in kept]), *drawn]
+    filled = [part for part in parts if part.strip()]
+    return "\n\n".join([f"## {name}", *filled]) if filled else ""
+
+
+def drawn_texts(archive: zipfile.ZipFile, sheet: str) -> Iterator[str]:
+    """Yield the texts of boxes and the titles of charts on a sheet. The charts' values are in cells."""
+    for kind, drawing in relations(archive, sheet).values():
+        if not kind.endswith(_DRAWING):
+            continue
+        yield from _paragraphs(parsed_if_there(archive, drawing))
+        for inner_kind, chart in relations(archive, drawing).values():
+            if inner_kind.endswith(_CHART):
+                titles = (one for one in parsed_if_there(archive, chart).iter() if local(one) == "title")
+                for title in titles:
+                    yield from _paragraphs(title)
+
+
+def _paragraphs(root: Element) -> Iterator[str]:
+    for element in root.iter():
+        if local(element) == "p":
+            yield "".join(child.text or "" for child in element.iter() if local(child) == "t")

@@ -1,0 +1,64 @@
+"""HTML pages: blocks, lists, tables, forms, and what a browser does not show."""
+
+import pytest
+
+from dagster_offload.extraction.formats.html import html_text, html_text_and_title
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<p>one  two\n three<p>four", "one two three\n\nfour"),
+        ("<div>Dear Sir</div><div>the boiler</div>", "Dear Sir\nthe boiler"),
+        ("a<br>b <b>c</b><i>d</i>", "a\nb cd"),
+        ("<h2>Rent\n of <i>May</i></h2>text", "## Rent of May\n\ntext"),
+        ("<ul><li>a<ul><li>b</ul><li>c</ul>end", "- a\n  - b\n- c\n\nend"),
+        ("<ol start=3><li>a<li>b</ol>", "3. a\n4. b"),
+        ("<pre>a  b\n  c</pre>", "a  b\n  c"),
+        ("<dl><dt>Rent<dd>700</dl>", "Rent\n700"),
+        ("&lt;b&gt; &amp; &euro;&nbsp;5", "<b> & €\xa05"),
+        ('see <a href="https://x.example/?id=4711">the offer</a>', "see the offer"),
+        ('<img src="cid:1" alt="Organigramm">', "Organigramm"),
+    ],
+)
+def test_a_page_is_read_block_by_block(page: str, text: str) -> None:
+    assert html_text(page) == text
+
+
+def test_a_table_keeps_its_cells_apart() -> None:
+    page = "<table><thead><tr><th>Month<th>Sum</thead><tr><td>May<td><p>12</p><p>paid</p></table>after"
+    assert html_text(page) == "| Month | Sum |\n| --- | --- |\n| May | 12 paid |\n\nafter"
+
+
+def test_tables_that_arrange_a_page_are_not_tables_in_its_text() -> None:
+    inner = "<table><tr><td>Rent<td>700</table>"
+    page = f"<table><tr><td><h1>News</h1><td>{inner}</table><table><tr><td>one<tr><td>two</table>"
+    assert html_text(page) == "# News\n\n| Rent | 700 |\n| --- | --- |\n\none\n\ntwo"
+
+
+def test_what_a_browser_does_not_show_is_left_out() -> None:
+    page = (
+        "<head><title>Mein &amp; Dein</title><style>p{}</style></head><body><script>var x</script><p hidden>a"
+        '<p style="color:red; DISPLAY : none">b<svg><title>c</title><text>d</text></svg><noscript>e</noscript>'
+        "<template>f</template><!-- g --><p>shown"
+    )
+    assert html_text_and_title(page) == ("shown", "Mein & Dein")
+
+
+def test_form_values_are_read() -> None:
+    page = (
+        '<form><label>Name <input value="Yuna"></label><input type=hidden value=h><input type=password value=p>'
+        "<input type=checkbox checked> paid <input type=radio> later <select><option>red<option selected>blue</select>"
+        "<textarea>two\nlines</textarea><button>Send</button></form>"
+    )
+    assert html_text(page) == "Name Yuna[x] paid [ ] later bluetwo\nlines\n\nSend"
+
+
+@pytest.mark.parametrize("opening", ["<title>", "<svg>", "<a ", "<p>", "<td>", "<!--", "<script>", "</p>"])
+def test_many_unclosed_tags_end_without_text(opening: str) -> None:
+    assert html_text(opening * 50_000) == ""
+
+
+def test_deeply_nested_lists_and_tables_are_read() -> None:
+    assert html_text("<ul><li>x" * 500).count("x") == 500
+    assert html_text("<table><tr><td>y" * 500).count("y") == 500

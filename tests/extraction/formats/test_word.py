@@ -1,0 +1,56 @@
+"""Old Word documents: what is decoded again after office-oxide, and what is refused."""
+
+import struct
+
+import pytest
+
+from dagster_offload.extraction.formats.office97 import word
+from dagster_offload.extraction.refusals import FileRefused
+from tests.extraction.made_compound import compound
+
+
+def word_file(version: int, *charsets: int) -> bytes:
+    """A Word document that has only a header and a table of fonts with these charsets."""
+    fonts = b"".join(struct.pack("<B", 6 + 5) + bytes((0, 0, 0, charset, 0)) + b"Arial\0" for charset in charsets)
+    header = bytearray(struct.pack("<HH", 0xA5DC, version).ljust(0x100, b"\0"))
+    struct.pack_into("<II", header, 0xD0, len(header), 2 + len(fonts))
+    return compound({"WordDocument": bytes(header) + struct.pack("<H", 2 + len(fonts)) + fonts})
+
+
+def read_as(monkeypatch: pytest.MonkeyPatch, text: str, data: bytes) -> str:
+    class Read:
+        def to_markdown(self) -> str:
+            return text
+
+    class Library:
+        @staticmethod
+        def from_bytes(_data: bytes, _kind: str) -> Read:
+            return Read()
+
+    monkeypatch.setattr(word, "Document", Library)
+    return word.doc_text(data)
+
+
+RUSSIAN = "Установка и запуск программы требуют новой версии"
+
+
+def test_the_fonts_of_a_word_95_document_decide_how_its_bytes_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_western = RUSSIAN.encode("cp1251").decode("cp1252")
+    assert read_as(monkeypatch, as_western, word_file(0x65, 0, 204, 204)) == RUSSIAN
+    korean = "회의실 사용 신청서를 제출합니다"
+    assert read_as(monkeypatch, korean.encode("cp949").decode("cp1252"), word_file(0x68, 129)) == korean
+
+
+def test_western_text_and_later_versions_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    german = "Die Prüfung der Heizkörper fällt früher an, daß niemand übrigbleibt"
+    assert read_as(monkeypatch, german, word_file(0x65, 0, 204)) == german
+    assert read_as(monkeypatch, german, word_file(0x65, 0, 1)) == german
+    as_western = RUSSIAN.encode("cp1251").decode("cp1252")
+    assert read_as(monkeypatch, as_western, word_file(0xC1, 204)) == as_western
+
+
+def test_other_data_is_refused_and_the_message_does_not_quote_it() -> None:
+    with pytest.raises(FileRefused) as refused:
+        word.doc_text(b"xylophone-4711")
+    assert refused.value.code == "broken_file"
+    assert "xylophone" not in refused.value.message
