@@ -18,6 +18,7 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me, others_may_write, stranger
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
 from dagster_offload.slot.config import DEEP, MAX_CONCURRENCY, PRIMARY, SLOT_NAMES, SlotConfig, Slots, variable
+from dagster_offload.ui_settings import UISettings
 
 # Keys that `..._EXTRA_BODY` cannot change: the model has its own setting, this program writes the messages, and nothing
 # is streamed.
@@ -155,7 +156,7 @@ class SlotSettings(BaseModel):
             raise SettingsError(f"{setting}: {self.api_key_file} cannot be read: {reason}") from None
 
 
-class Settings(BaseSettings):
+class Settings(UISettings, BaseSettings):
     """All settings of dagster_offload. Create them with `load_settings`, which raises `SettingsError` for wrong values."""
 
     model_config = SettingsConfigDict(
@@ -195,6 +196,9 @@ class Settings(BaseSettings):
     )
     prefork: Literal["auto", "off"] = Field(
         "auto", description="off: start run processes without the prefork server (docs/decisions/0004-prefork.md)"
+    )
+    previews: Literal["on", "off"] = Field(
+        "on", description="off: Dagster's events contain no text of a document or of its record"
     )
     scan_interval: float = Field(60.0, ge=1, description="seconds between two checks of the library for changes")
 

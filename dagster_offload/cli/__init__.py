@@ -20,6 +20,7 @@ COMMANDS = {
     "retry": "Give failed or quarantined documents three more attempts.",
     "redo": "Redo documents that are outdated or that OCR can now read.",
     "slot": "Show, change or forget a slot.",
+    "password": "Write the password file of the UI.",
     "doctor": "Test the deep slot step by step and name the setting to change.",
     "simulate-router": "Run a stand-in router that can sleep, warm up, be busy and cut answers off.",
 }

@@ -168,6 +168,7 @@ def _print(settings: "Settings", report: Report) -> None:
 
     say(f"deep     {_describe_deep(settings, report)}")
     say(f"library  {settings.library or 'none: set OFFLOAD_LIBRARY'}")
+    say(f"ui       {_describe_ui(settings)}")
     for line in _pace(report):
         say(line)
     click.echo("")
@@ -177,6 +178,19 @@ def _print(settings: "Settings", report: Report) -> None:
     to_terminal(shown)
     for line in _next_steps(settings, report):
         say(line)
+
+
+def _describe_ui(settings: "Settings") -> str:
+    """The address of the UI, with its token if it needs one: who can read the home may open the UI."""
+    from dagster_offload.service.home import running_up
+    from dagster_offload.service.ui.access import token_address, token_of
+
+    up = running_up(settings.home)
+    if up is None:
+        return "not running: start it with `dagster-offload up`"
+    if not up.address:
+        return f"starting (process {up.pid})"
+    return token_address(up.address, token_of(settings.home)) if up.uses_token else up.address
 
 
 def _describe_deep(settings: "Settings", report: Report) -> str:

@@ -19,7 +19,6 @@ from dagster_offload.drain import ALL, run_drain
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.work import claims
-from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import DRAIN_STAGES
 from dagster_offload.text.plain_text import escaped
 
@@ -98,9 +97,7 @@ def build_drain_sensor(asset_keys: Mapping[str, dg.AssetKey]) -> dg.SensorDefini
         try:
             settings = deep_slot.settings()
             with deep_slot.ledger() as ledger:
-                EventReporter(context.instance, ledger, asset_keys, recipes(settings), settings.library).report(
-                    REPORTING_SECONDS
-                )
+                EventReporter.outside_step(context.instance, settings, ledger, asset_keys).report(REPORTING_SECONDS)
                 if (starting := starting_run(context.instance, DRAIN_JOB)) is not None:
                     return dg.SkipReason(f"{starting}; {ledger.run(claims.backlog, DRAIN_STAGES)}")
                 decision = decide_drain(settings, ledger)

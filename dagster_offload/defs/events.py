@@ -53,6 +53,7 @@ class EventReporter:
     """Reports the ledger's finished work items to Dagster.
 
     `run_id` is the run it works in, and `log_event` is that run's method to record an event. Both are None in a sensor.
+    With `previews`, events contain the beginning of a text, and the title, summary and key points of a record.
     """
 
     instance: dg.DagsterInstance
@@ -60,6 +61,7 @@ class EventReporter:
     asset_keys: Mapping[str, dg.AssetKey]
     recipes: Mapping[str, str]
     library: Path | None = None
+    previews: bool = False
     run_id: str | None = None
     log_event: Callable[[dg.AssetMaterialization], None] | None = None
     _jobs: dict[str, str | None] = field(default_factory=dict)  # run id -> job name
@@ -79,8 +81,23 @@ class EventReporter:
             asset_keys=asset_keys,
             recipes=recipes(settings),
             library=settings.library,
+            previews=settings.previews == "on",
             run_id=context.run.run_id,
             log_event=context.log_event,
+        )
+
+    @classmethod
+    def outside_step(
+        cls, instance: dg.DagsterInstance, settings: Settings, ledger: Ledger, asset_keys: Mapping[str, dg.AssetKey]
+    ) -> "EventReporter":
+        """A reporter for a sensor, an executor or a command. It records each event under the run that the ledger names."""
+        return cls(
+            instance=instance,
+            ledger=ledger,
+            asset_keys=asset_keys,
+            recipes=recipes(settings),
+            library=settings.library,
+            previews=settings.previews == "on",
         )
 
     def report(self, seconds: float | None = None) -> int | None:
@@ -159,7 +176,7 @@ class EventReporter:
         return self._jobs[run_id]
 
     def _materialization(self, event: PendingEvent) -> dg.AssetMaterialization:
-        return materialization(event, self.asset_keys, self.recipes, self.library)
+        return materialization(event, self.asset_keys, self.recipes, self.library, previews=self.previews)
 
 
 @contextmanager
@@ -197,8 +214,10 @@ def materialization(
     asset_keys: Mapping[str, dg.AssetKey],
     recipes: Mapping[str, str],
     library: Path | None,
+    *,
+    previews: bool = True,
 ) -> dg.AssetMaterialization:
-    """The materialization of one finished work item."""
+    """The materialization of one finished work item. Without `previews`, it contains no text of a document or its record."""
     is_current = recipes.get(event.stage) == event.recipe
     tags = {
         RESULT_TAG: str(event.result_id),
@@ -214,17 +233,20 @@ def materialization(
         name = asset_keys[upstream].to_user_string()
         tags |= {f"dagster/input_data_version/{name}": "UNKNOWN", f"dagster/input_event_pointer/{name}": "NULL"}
     return dg.AssetMaterialization(
-        asset_keys[event.stage], partition=event.document, tags=tags, metadata=_metadata(event, library)
+        asset_keys[event.stage],
+        partition=event.document,
+        tags=tags,
+        metadata=_metadata(event, library, previews=previews),
     )
 
 
-def _metadata(event: PendingEvent, library: Path | None) -> dict[str, dg.MetadataValue]:
+def _metadata(event: PendingEvent, library: Path | None, *, previews: bool) -> dict[str, dg.MetadataValue]:
     value = event.value or {}
     shown: dict[str, str | int | float | None] = {
         "outcome": event.outcome,
         "category": value.get("category"),
         "confidence": value.get("confidence"),
-        "title": value.get("title"),
+        "title": value.get("title") if previews else None,
         "language": value.get("language"),
         "parts": value.get("parts"),
         "parts_read": value.get("parts_read"),
@@ -243,9 +265,9 @@ def _metadata(event: PendingEvent, library: Path | None) -> dict[str, dg.Metadat
     }
     metadata: dict[str, dg.MetadataValue] = {}
     preview = value.get("summary") or event.text_preview
-    if preview:
+    if preview and previews:
         metadata["preview"] = dg.MetadataValue.text(cleaned(str(preview)))
-    if value.get("key_points"):
+    if value.get("key_points") and previews:
         metadata["key_points"] = dg.MetadataValue.json([escaped(str(point)) for point in value["key_points"]])
     metadata["path"] = dg.MetadataValue.path(
         escaped(event.document if library is None else str(library / event.document))

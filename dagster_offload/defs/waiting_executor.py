@@ -23,7 +23,6 @@ from dagster_offload.defs.resources import DeepSlot
 from dagster_offload.defs.waiting import record_if_done
 from dagster_offload.engine.waiting import WaitEnd, wait_for_work
 from dagster_offload.errors import OffloadError
-from dagster_offload.stages.catalog import recipes
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
@@ -107,9 +106,7 @@ class WaitingExecutor(dg.Executor):
         try:
             settings = self.deep_slot.settings()
             with self.deep_slot.unmigrated_ledger() as ledger:
-                reporter = EventReporter(
-                    plan_context.instance, ledger, self.asset_keys, recipes(settings), settings.library
-                )
+                reporter = EventReporter.outside_step(plan_context.instance, settings, ledger, self.asset_keys)
                 return record_if_done(reporter, plan_context.run_id)
         except OffloadError as error:
             plan_context.log.warning(f"Cannot find out whether the documents are done: {error}")

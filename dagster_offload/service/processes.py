@@ -25,6 +25,7 @@ from dagster_offload.service.home import RunningUp, UpLock, log_folder
 from dagster_offload.service.ports import address_of
 from dagster_offload.service.postgres_keeper import KeptPostgres
 from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, ending
+from dagster_offload.service.ui.access import HEALTH_PATH
 from dagster_offload.settings import Settings
 
 OTHER_WORKERS_SECONDS = 10.0
@@ -73,7 +74,7 @@ def running_services(
     Postgres.
     """
     logs = log_folder(settings.home)
-    address = address_of(host, port)
+    address = address_of(host, port, settings.ui_path_prefix)
     postgres = None
     try:
         with open_ledger(settings) as ledger, _code_socket(settings.home) as socket_file:
@@ -82,7 +83,7 @@ def running_services(
             with Supervisor(say) as supervisor:
                 services = Services(address, ledger, supervisor, say, postgres, scan_log=logs / "scan.log")
                 _start(services, host, port, logs, socket_file, stop)
-                lock.write(RunningUp(os.getpid(), address))
+                lock.write(RunningUp(os.getpid(), address, uses_token=settings.is_token_on))
                 yield services
                 supervisor.stop(is_impatient=lambda: stop.is_impatient)
             if postgres is not None:
@@ -105,8 +106,10 @@ def _start(services: Services, host: str, port: int, logs: Path, socket_file: Pa
     start(Child("code server", (*server, *module, *labels), logs / "code_server.log"))
     with _sweep(services.say) as home:
         workspace = str(_write_workspace(home, socket_file))
-        webserver = ("dagster-webserver", "--workspace", workspace, "--host", host, "--port", str(port))
-        start(_dagster("webserver", (*webserver, "--dagster-log-level", "warning"), logs, home))
+        webserver = python_command("-m", "dagster_offload.service.ui.server", "--workspace", workspace)
+        environment = {"DAGSTER_HOME": str(home)}
+        ui = Child("webserver", (*webserver, "--host", host, "--port", str(port)), logs / "webserver.log", environment)
+        start(ui)
     # Before the daemon, so its library sensor sees a running scan and launches no other.
     scan = python_command("-m", "dagster_offload.cli", "scan")
     services.first_scan = services.supervisor.run_once(Child("scan", scan, services.scan_log))
@@ -184,7 +187,7 @@ def _answers(address: str) -> bool:
     parts = urlsplit(address)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=2)
     try:
-        connection.request("GET", "/server_info")
+        connection.request("GET", parts.path + HEALTH_PATH)
         return connection.getresponse().status == http.HTTPStatus.OK
     except (OSError, http.client.HTTPException):
         return False

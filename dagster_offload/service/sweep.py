@@ -13,7 +13,6 @@ from dagster_offload.defs.runs import sweep
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.settings import load_settings
-from dagster_offload.stages.catalog import recipes
 
 
 def main() -> None:
@@ -22,7 +21,7 @@ def main() -> None:
     with open_ledger(settings) as ledger:
         print(prepare_instance(settings, ledger.conninfo), flush=True)
         with open_instance(settings) as instance:
-            reporter = EventReporter(instance, ledger, asset_keys(()), recipes(settings), settings.library)
+            reporter = EventReporter.outside_step(instance, settings, ledger, asset_keys(()))
             for line in sweep(reporter):
                 print(line)
 

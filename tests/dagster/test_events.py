@@ -12,7 +12,6 @@ from dagster_offload.defs.events import EventReporter, can_store_batches
 from dagster_offload.defs.names import CODE_VERSIONS, RESULT_TAG, asset_keys
 from dagster_offload.ledger.core.rows import PendingEvent
 from dagster_offload.ledger.work import outbox
-from dagster_offload.stages.catalog import recipes
 from tests.support.edge import Edge
 
 KEYS = asset_keys(())
@@ -44,9 +43,7 @@ PENDING = PendingEvent(
 
 
 def reporter(edge: Edge, **changes: Any) -> EventReporter:
-    return replace(
-        EventReporter(edge.instance, edge.ledger, KEYS, recipes(edge.settings), edge.settings.library), **changes
-    )
+    return replace(EventReporter.outside_step(edge.instance, edge.settings, edge.ledger, KEYS), **changes)
 
 
 def finished(edge: Edge, count: int = 3) -> None:
@@ -124,6 +121,25 @@ def test_metadata_shows_the_record_and_how_it_was_made() -> None:
         "deferrals": 2,
         "result": 7,
     }
+
+
+def test_without_previews_metadata_has_no_text_of_a_document_or_its_record() -> None:
+    extracted = replace(PENDING, stage="extract", text_preview="Dear landlord", text_length=13, value=None)
+    for event in (PENDING, extracted):
+        shown = events.materialization(event, KEYS, {}, None, previews=False).metadata
+        assert not {"preview", "key_points", "title"} & shown.keys()
+        for text in ("chairs", "Chairs", "landlord", "two"):
+            assert text not in repr(shown)
+
+
+def test_the_setting_turns_previews_off_for_every_reporter(edge: Edge) -> None:
+    finished(edge, 1)
+    quiet = edge.settings.model_copy(update={"previews": "off"})
+    EventReporter.outside_step(edge.instance, quiet, edge.ledger, KEYS).report()
+    [record, *_] = edge.materializations("extract", "d0.txt")
+    assert record.asset_materialization is not None
+    assert "preview" not in record.asset_materialization.metadata
+    assert "characters" in record.asset_materialization.metadata
 
 
 def test_metadata_shows_how_much_of_a_long_document_was_read() -> None:

@@ -13,7 +13,6 @@ from dagster_offload.defs.names import RAN_ON_TAG, RESULT_TAG, asset_keys
 from dagster_offload.defs.runs import RanOn, run_tags, sweep
 from dagster_offload.ledger.core.workers import Worker, boot_id, host_name
 from dagster_offload.ledger.work import waiting_runs
-from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import DRAIN_STAGES
 from tests.support.edge import Edge
 
@@ -33,7 +32,7 @@ def run(edge: Edge, tags: dict[str, str], status: dg.DagsterRunStatus = dg.Dagst
 
 
 def reporter(edge: Edge) -> EventReporter:
-    return EventReporter(edge.instance, edge.ledger, asset_keys(()), recipes(edge.settings), edge.settings.library)
+    return EventReporter.outside_step(edge.instance, edge.settings, edge.ledger, asset_keys(()))
 
 
 def status(edge: Edge, run_id: str) -> str:

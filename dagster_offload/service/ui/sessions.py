@@ -1,0 +1,95 @@
+"""The secret of a home's UI, and the sessions of browsers that are logged in.
+
+The secret is the token in the address that `up` prints, and the key that signs session cookies. Sessions are not stored:
+a cookie has the end of its session and a signature. A restart of `up` ends no session. Deleting the file ends all of them.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+import tempfile
+from pathlib import Path
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.host.ownership import belongs_to_other, me
+from dagster_offload.postgres import prepare_home
+
+SECRET_NAME = "ui-secret"  # noqa: S105 - a file name
+SESSION_SECONDS = 30 * 24 * 3600
+
+
+def load_secret(home: Path) -> str:
+    """The secret of this home's UI, created on first use in a file that only its owner can read.
+
+    Raises `SettingsError` if another user can read the file or may have written it.
+    """
+    file = home / SECRET_NAME
+    try:
+        return _read(file)
+    except FileNotFoundError:
+        prepare_home(home)
+        _create(file)
+        return _read(file)
+
+
+def _read(file: Path) -> str:
+    try:
+        with file.open(encoding="ascii") as opened:
+            status = os.fstat(opened.fileno())
+            secret = opened.read(1024).strip()
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise SettingsError(f"{file}, the secret of the UI, cannot be read: {reason}") from None
+    reason = belongs_to_other(status, me())
+    if reason is None and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        reason = "can be read or written by other users"
+    if reason is None and len(secret) < 32:
+        reason = "is too short"
+    if reason is not None:
+        raise SettingsError(f"{file}, the secret of the UI, {reason}: delete it, and `up` creates a new one")
+    return secret
+
+
+def _create(file: Path) -> None:
+    """Create the file whole, under its final name only. Keeps the one that another process created meanwhile."""
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as written:
+            written.write(secrets.token_urlsafe(32) + "\n")
+        os.link(name, file)
+    except FileExistsError:
+        pass
+    finally:
+        os.unlink(name)
+
+
+class Sessions:
+    """Issues and checks session cookies. A changed secret or password ends all sessions."""
+
+    def __init__(self, secret: str, password: str | None) -> None:
+        self._key = hmac.digest(secret.encode(), f"sessions\n{password or ''}".encode(), "sha256")
+        # Cookies are shared between the ports of a host name, so each home has its own name.
+        self.cookie_name = f"offload_ui_{hashlib.sha256(secret.encode()).hexdigest()[:8]}"
+
+    def issue(self, now: float) -> str:
+        """The value of a cookie for a session that starts at `now` (seconds since 1970)."""
+        end = str(int(now) + SESSION_SECONDS)
+        return f"{end}.{self._sign(end)}"
+
+    def is_valid(self, cookies: str, now: float) -> bool:
+        """Whether a `Cookie` header has a session that has not ended."""
+        # Another server on the same host name can add a cookie of our name, so each one is checked.
+        pairs = (pair.strip().partition("=") for pair in cookies.split(";"))
+        return any(self._is_valid(value, now) for name, _, value in pairs if name == self.cookie_name)
+
+    def _is_valid(self, value: str, now: float) -> bool:
+        end, _, signature = value.partition(".")
+        is_signed = hmac.compare_digest(signature.encode(), self._sign(end).encode())
+        return is_signed and int(end) > now
+
+    def _sign(self, end: str) -> str:
+        return hmac.new(self._key, end.encode(), "sha256").hexdigest()
