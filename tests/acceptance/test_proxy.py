@@ -81,7 +81,7 @@ def test_the_documented_proxy_asks_for_a_password_and_passes_pages_queries_and_w
     site = f"http://offload.localhost:{port}"
     name = {"Host": f"offload.localhost:{port}"}
     home.up("--behind-proxy", site)
-    assert f"{site}/offload" in home.said
+    wait_for(lambda: f"{site}/offload" in home.said, "the proxy's address in the welcome")
     with (
         caddy(tmp_path, port, home),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=name, trust_env=False, timeout=60) as client,

@@ -35,9 +35,11 @@ def mutation(asset: str) -> str:
     )
 
 
-def send(port: int, method: str, target: str, headers: Headers = (), body: str = "") -> Answer:
-    """Send exactly these headers to 127.0.0.1. Without `Host` among them, `Host: localhost:PORT` is added."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+def send(
+    port: int, method: str, target: str, headers: Headers = (), body: str = "", address: str = "127.0.0.1"
+) -> Answer:
+    """Send exactly these headers. Without `Host` among them, `Host: localhost:PORT` is added."""
+    connection = http.client.HTTPConnection(address, port, timeout=60)
     try:
         connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
         if not any(name.lower() == "host" for name, _ in headers):

@@ -1,6 +1,5 @@
 """Attacks on a running UI over real sockets. Each one would change something in Dagster if it passed."""
 
-import http.client
 import json
 import re
 import threading
@@ -18,7 +17,7 @@ from dagster_offload.service.ui.middleware import AccessControl
 from dagster_offload.service.ui.passwords import hash_password, write_password_file
 from dagster_offload.settings import load_settings
 from dagster_offload.testing import ChangeTiming
-from tests.support.web import Answer, Headers, Web, mutation, serving, web
+from tests.support.web import Answer, Headers, Web, mutation, send, serving, web
 
 JSON = ("Content-Type", "application/json")
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
@@ -344,11 +343,10 @@ async def unreachable(*_: object) -> None:
 def test_an_ipv6_address_is_served(homes: Path) -> None:
     try:
         with serving(AccessControl(unreachable, access(homes / "ipv6")), "::1") as port:
-            connection = http.client.HTTPConnection("::1", port)
-            connection.request("GET", "/healthz", headers={"Host": f"[::1]:{port}"})
-            assert connection.getresponse().status == 200
-            connection.request("POST", "/graphql", headers={"Host": f"[::1]:{port}", "Origin": "http://[::2]"})
-            assert connection.getresponse().status == 403
-            connection.close()
+            host = ("Host", f"[0:0::1]:{port}")
+            assert send(port, "GET", "/healthz", (host,), address="::1").status == 200
+            assert send(port, "POST", "/graphql", (host, ("Origin", "http://[::2]")), address="::1").status == 403
+            own = ("Origin", f"http://[::1]:{port}")
+            assert send(port, "POST", "/graphql", (host, own), address="::1").status == 415
     except OSError as error:
         pytest.skip(f"no IPv6 here: {error}")
