@@ -12,6 +12,7 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
 
 from dagster_offload.simulator import Router
 from tests.support.acceptance import Home, a_home, wait_for
@@ -104,9 +105,9 @@ def test_the_documented_proxy_asks_for_a_password_and_passes_pages_queries_and_w
                 with connect(
                     uri,
                     sock=connection,
-                    origin=origin,  # type: ignore[arg-type]
+                    origin=Origin(origin),
                     additional_headers=headers,
-                    subprotocols=["graphql-ws"],  # type: ignore[list-item]
+                    subprotocols=[Subprotocol("graphql-ws")],
                 ) as opened:
                     return opened.subprotocol
 

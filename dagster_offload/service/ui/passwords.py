@@ -38,11 +38,12 @@ def is_password(line: str, attempt: str) -> bool:
 
 def read_password_file(file: Path) -> str:
     """The line of the password file. Raises `SettingsError` if it cannot be used; the message never shows its content."""
+    line = ""
     try:
         with file.open(encoding="ascii") as opened:
             reason = stranger(os.fstat(opened.fileno()), me())
             line = opened.read(4096).strip()
-            _parsed(line)
+        _parsed(line)
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
     except ValueError:

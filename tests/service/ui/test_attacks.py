@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
 
 from dagster_offload.service.ui.access import Access, decide_access, token_address
 from dagster_offload.service.ui.middleware import AccessControl
@@ -134,10 +135,11 @@ RUN_LOGS = 'subscription { pipelineRunLogs(runId: "none") { __typename } }'
 
 def subscribe(ui: Web, path: str = "/graphql", **headers: str) -> str:
     """Open a subscription as Dagster's pages do. Returns the type of the first event. Raises `InvalidStatus`."""
-    origin = headers.pop("origin", None)
+    origin = Origin(headers.pop("origin")) if "origin" in headers else None
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     uri = f"ws://localhost:{ui.port}{path}"
-    with connect(uri, origin=origin, additional_headers=given, subprotocols=["graphql-ws"], proxy=None) as socket:  # type: ignore[arg-type,list-item]
+    protocol = Subprotocol("graphql-ws")
+    with connect(uri, origin=origin, additional_headers=given, subprotocols=[protocol], proxy=None) as socket:
         socket.send(json.dumps({"type": "connection_init"}))
         assert json.loads(socket.recv())["type"] == "connection_ack"
         socket.send(json.dumps({"type": "start", "id": "1", "payload": {"query": RUN_LOGS}}))
@@ -268,12 +270,12 @@ def test_guesses_wait_for_each_other_and_too_many_are_turned_away(guarded: Acces
 
     def guess() -> None:
         try:
-            statuses.append(log_in(ui, "wrong guess").status)
+            statuses.append(log_in(busy, "wrong guess").status)
         except OSError:  # the server stops while the guess waits
             return
         refused.set()
 
-    with web(guarded) as ui:
+    with web(guarded) as busy:
         threads = [threading.Thread(target=guess, daemon=True) for _ in range(21)]
         for thread in threads:
             thread.start()
@@ -281,7 +283,7 @@ def test_guesses_wait_for_each_other_and_too_many_are_turned_away(guarded: Acces
         assert statuses[0] == 429
         # A browser with a session is not affected.
         cookie = ("Cookie", f"{guarded.sessions.cookie_name}={guarded.sessions.issue(4_000_000_000)}")
-        assert ui.send("GET", "/offload/", (PAGE, cookie)).status == 200
+        assert busy.send("GET", "/offload/", (PAGE, cookie)).status == 200
 
 
 def test_a_session_of_another_home_on_another_port_is_refused(homes: Path, guarded: Access, guarded_ui: Web) -> None:

@@ -144,8 +144,8 @@ def test_without_a_log_in_the_login_page_is_dagsters() -> None:
 
 def test_behind_a_proxy_only_its_connections_and_names_are_accepted() -> None:
     assert decide(facts(path="/offload/runs", host="docs.example.org"), BEHIND_PROXY, NOW).then is Then.PASS
-    from_proxy = {"content_type": "application/json", "origin": "https://docs.example.org"}
-    assert decide(facts("POST", "/offload/graphql", **from_proxy), BEHIND_PROXY, NOW).then is Then.PASS
+    change = facts("POST", "/offload/graphql", content_type="application/json", origin="https://docs.example.org")
+    assert decide(change, BEHIND_PROXY, NOW).then is Then.PASS
     for peer in ("192.168.1.7", "::ffff:192.168.1.7", "2001:db8::7", "", "unix"):
         assert decide(facts(path="/offload/runs", peer=peer), BEHIND_PROXY, NOW).status == 403, peer
     for peer in ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"):
