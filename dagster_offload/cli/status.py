@@ -183,14 +183,15 @@ def _print(settings: "Settings", report: Report) -> None:
 def _describe_ui(settings: "Settings") -> str:
     """The address of the UI, with its token if it needs one: who can read the home may open the UI."""
     from dagster_offload.service.home import running_up
-    from dagster_offload.service.ui.access import token_address, token_of
+    from dagster_offload.service.ui.access import token_address
+    from dagster_offload.service.ui.sessions import read_secret
 
     up = running_up(settings.home)
     if up is None:
         return "not running: start it with `dagster-offload up`"
     if not up.address:
         return f"starting (process {up.pid})"
-    return token_address(up.address, token_of(settings.home)) if up.uses_token else up.address
+    return token_address(up.address, read_secret(settings.home)) if up.uses_token else up.address
 
 
 def _describe_deep(settings: "Settings", report: Report) -> str:

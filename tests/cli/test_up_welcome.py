@@ -1,7 +1,6 @@
 """What `up` shows about its UI: addresses, who can open it, and the token only on a terminal."""
 
 import io
-from pathlib import Path
 
 import click
 import pytest
@@ -15,6 +14,7 @@ from dagster_offload.settings import load_settings
 
 def welcome(host: str, *, is_terminal: bool = True, **settings: str) -> str:
     loaded = load_settings(**settings)
+    loaded.home.mkdir(exist_ok=True)
     written = io.StringIO()
     with click.Context(command):
         console = Console(
@@ -25,9 +25,11 @@ def welcome(host: str, *, is_terminal: bool = True, **settings: str) -> str:
 
 
 @pytest.fixture
-def token(tmp_path: Path) -> str:
+def token() -> str:
     """The token of this test's home."""
-    access = decide_access(load_settings(ui_token="on"), "127.0.0.1")
+    settings = load_settings(ui_token="on")
+    settings.home.mkdir()
+    access = decide_access(settings, "127.0.0.1")
     assert access.token is not None
     return access.token
 

@@ -3,7 +3,6 @@
 import ipaddress
 import socket
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.service.ui.origins import Origin, parse_origin
@@ -51,8 +50,8 @@ class Access:
 def decide_access(settings: Settings, host: str) -> Access:
     """The access to a UI that listens on `host`.
 
-    Creates the secret of this home on first use. Raises `SettingsError` if other machines could open the UI without any
-    log-in, or if a file of secrets cannot be used.
+    Creates the secret of this home on first use; the home must exist. Raises `SettingsError` if other machines could
+    open the UI without any log-in, or if a file of secrets cannot be used.
     """
     is_local = is_loopback(host)
     if not is_local:
@@ -106,11 +105,6 @@ def is_loopback(host: str) -> bool:
 def token_address(address: str, token: str) -> str:
     """The address that logs a browser in."""
     return f"{address}{LOGIN_PATH}?token={token}"
-
-
-def token_of(home: Path) -> str:
-    """The token of this home's UI. Raises `SettingsError`."""
-    return load_secret(home)
 
 
 def _names(settings: Settings, host: str, proxy: Origin | None, *, is_local: bool) -> frozenset[str]:

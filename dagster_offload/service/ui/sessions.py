@@ -4,6 +4,7 @@ The secret is the token in the address that `up` prints, and the key that signs 
 a cookie has the end of its session and a signature. A restart of `up` ends no session. Deleting the file ends all of them.
 """
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -14,43 +15,45 @@ from pathlib import Path
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me
-from dagster_offload.postgres import prepare_home
 
 SECRET_NAME = "ui-secret"  # noqa: S105 - a file name
+MIN_LENGTH = 32
 SESSION_SECONDS = 30 * 24 * 3600
 
 
 def load_secret(home: Path) -> str:
-    """The secret of this home's UI, created on first use in a file that only its owner can read.
+    """The secret of this home's UI, created on first use in a file that only its owner can read. The home must exist.
 
     Raises `SettingsError` if another user can read the file or may have written it.
     """
     file = home / SECRET_NAME
-    try:
-        return _read(file)
-    except FileNotFoundError:
-        prepare_home(home)
-        _create(file)
-        return _read(file)
+    if not file.exists():
+        try:
+            _create(file)
+        except OSError as error:
+            raise SettingsError(f"{file}, the secret of the UI, cannot be written: {error.strerror}") from error
+    return read_secret(home)
 
 
-def _read(file: Path) -> str:
+def read_secret(home: Path) -> str:
+    """The secret of this home's UI, which exists. Raises `SettingsError` as `load_secret` does."""
+    file = home / SECRET_NAME
     try:
         with file.open(encoding="ascii") as opened:
             status = os.fstat(opened.fileno())
             secret = opened.read(1024).strip()
-    except FileNotFoundError:
-        raise
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise SettingsError(f"{file}, the secret of the UI, cannot be read: {reason}") from None
-    reason = belongs_to_other(status, me())
-    if reason is None and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        reason = "can be read or written by other users"
-    if reason is None and len(secret) < 32:
-        reason = "is too short"
-    if reason is not None:
-        raise SettingsError(f"{file}, the secret of the UI, {reason}: delete it, and `up` creates a new one")
+        raise SettingsError(
+            f"{file}, the secret of the UI, cannot be read ({reason}): delete it if it exists, and start `up` again"
+        ) from None
+    problem = belongs_to_other(status, me())
+    if problem is None and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        problem = "can be read or written by other users"
+    if problem is None and len(secret) < MIN_LENGTH:
+        problem = "is too short"
+    if problem is not None:
+        raise SettingsError(f"{file}, the secret of the UI, {problem}: delete it, and `up` creates a new one")
     return secret
 
 
@@ -60,9 +63,8 @@ def _create(file: Path) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as written:
             written.write(secrets.token_urlsafe(32) + "\n")
-        os.link(name, file)
-    except FileExistsError:
-        pass
+        with contextlib.suppress(FileExistsError):
+            os.link(name, file)
     finally:
         os.unlink(name)
 

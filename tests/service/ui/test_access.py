@@ -14,7 +14,9 @@ from dagster_offload.settings import Settings, load_settings
 
 
 def settings(tmp_path: Path, **given: str) -> Settings:
-    return load_settings(home=tmp_path / "home", **given)
+    home = tmp_path / "home"
+    home.mkdir(exist_ok=True)
+    return load_settings(home=home, **given)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])

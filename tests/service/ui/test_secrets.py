@@ -8,16 +8,25 @@ import pytest
 from dagster_offload.errors import SettingsError
 from dagster_offload.service.ui import passwords
 from dagster_offload.service.ui.passwords import hash_password, is_password, read_password_file, write_password_file
-from dagster_offload.service.ui.sessions import SECRET_NAME, Sessions, load_secret
+from dagster_offload.service.ui.sessions import SECRET_NAME, Sessions, load_secret, read_secret
 
 
 def test_the_secret_is_created_once_in_a_file_that_only_its_owner_can_read(tmp_path: Path) -> None:
     home = tmp_path / "home"
+    home.mkdir()
     secret = load_secret(home)
     assert len(secret) >= 43
     assert load_secret(home) == secret
     assert (home / SECRET_NAME).stat().st_mode & 0o777 == 0o600
     assert os.listdir(home) == [SECRET_NAME]
+
+
+def test_a_missing_secret_is_reported_and_not_replaced_while_it_is_only_read(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"No such file.*start `up` again"):
+        read_secret(tmp_path)
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(SettingsError, match="cannot be written"):
+        load_secret(tmp_path / "no home")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602])
