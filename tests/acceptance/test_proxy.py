@@ -15,20 +15,13 @@ from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
 from dagster_offload.simulator import Router
-from tests.support.acceptance import Home, a_home, wait_for
+from tests.support.acceptance import Home, a_home, free_port, wait_for
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.caddy]
 
 PAGE = Path(__file__).parents[2] / "docs" / "remote-ui.md"
 USER = ("ada", "correct horse")
 BASIC = {"Authorization": f"Basic {base64.b64encode(':'.join(USER).encode()).decode()}"}
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -81,7 +74,7 @@ def test_the_documented_proxy_asks_for_a_password_and_passes_pages_queries_and_w
     port = free_port()
     site = f"http://offload.localhost:{port}"
     name = {"Host": f"offload.localhost:{port}"}
-    home.up("--behind-proxy", site)
+    home.up("--port", str(free_port()), "--behind-proxy", site)
     wait_for(lambda: f"{site}/offload" in home.said, "the proxy's address in the welcome")
     with (
         caddy(tmp_path, port, home),

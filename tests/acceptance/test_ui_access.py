@@ -11,7 +11,7 @@ import pytest
 
 from dagster_offload.service.ui.sessions import SECRET_NAME
 from dagster_offload.simulator import Router
-from tests.support.acceptance import Home, a_home, wait_for
+from tests.support.acceptance import Home, a_home, free_port, wait_for
 from tests.support.browser import Browser, browser
 from tests.support.web import mutation
 
@@ -61,7 +61,7 @@ def test_up_refuses_other_machines_without_a_log_in_and_starts_nothing(home: Hom
 
 
 def test_up_with_a_token_keeps_it_out_of_logs_and_process_lists(home: Home) -> None:
-    home.up("--host", "0.0.0.0", "--token")
+    home.up("--host", "0.0.0.0", "--port", str(free_port()), "--token")
     secret = (home.home / SECRET_NAME).read_text().strip()
     assert address_with_token(home) == f"{home.address}/login?token={secret}"
     assert httpx.get(address_with_token(home), trust_env=False).status_code == 303
@@ -148,7 +148,7 @@ def test_with_a_token_dagsters_pages_work_in_a_browser_after_the_log_in(home: Ho
 def test_without_a_token_dagsters_pages_work_in_a_browser(router: Router) -> None:
     with a_home(router) as home, browser() as tab:
         home.write("letter.txt", "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
-        home.up()
+        home.up("--port", str(free_port()))
         check_dagsters_pages(tab, home)
         check_attacks_fail(tab, f"{router.url}/health", home)
         assert "Every user of this machine can open it" in home.said

@@ -23,6 +23,7 @@ SECURITY_HEADERS = {
     # Not `no-referrer`: browsers would then send `Origin: null` with forms of our own pages.
     "Referrer-Policy": "same-origin",
 }
+MAX_CHALLENGE = 100
 # Added to Dagster's own policy, not in its place: a browser applies both.
 FRAME_POLICY = "frame-ancestors 'self'"
 
@@ -58,7 +59,7 @@ class AccessControl:
     async def _response(self, decision: Decision, facts: Facts, request: Request) -> Response:
         match decision.then:
             case Then.ANSWER_HEALTH:
-                return PlainTextResponse("ok\n")
+                return PlainTextResponse(self._access.sessions.prove(request.url.query[:MAX_CHALLENGE]))
             case Then.ADD_SLASH:  # relative, because only the proxy knows the scheme and the host
                 return RedirectResponse(f"{self._access.prefix}/")
             case Then.LOG_IN:

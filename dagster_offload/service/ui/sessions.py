@@ -80,7 +80,7 @@ class Sessions:
     def issue(self, now: float) -> str:
         """The value of a cookie for a session that starts at `now` (seconds since 1970)."""
         end = str(int(now) + SESSION_SECONDS)
-        return f"{end}.{self._sign(end)}"
+        return f"{end}.{self._sign('session', end)}"
 
     def is_valid(self, cookies: str, now: float) -> bool:
         """Whether a `Cookie` header has a session that has not ended."""
@@ -88,10 +88,14 @@ class Sessions:
         pairs = (pair.strip().partition("=") for pair in cookies.split(";"))
         return any(self._is_valid(value, now) for name, _, value in pairs if name == self.cookie_name)
 
+    def prove(self, challenge: str) -> str:
+        """An answer that only a server with this home's secret can give, and that shows nothing of the secret."""
+        return self._sign("health", challenge)
+
     def _is_valid(self, value: str, now: float) -> bool:
         end, _, signature = value.partition(".")
-        is_signed = hmac.compare_digest(signature.encode(), self._sign(end).encode())
+        is_signed = hmac.compare_digest(signature.encode(), self._sign("session", end).encode())
         return is_signed and int(end) > now
 
-    def _sign(self, end: str) -> str:
-        return hmac.new(self._key, end.encode(), "sha256").hexdigest()
+    def _sign(self, purpose: str, text: str) -> str:
+        return hmac.new(self._key, f"{purpose} {text}".encode(), "sha256").hexdigest()

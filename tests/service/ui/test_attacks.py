@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
+from dagster_offload.service.processes import _answers
 from dagster_offload.service.ui.access import Access, decide_access, token_address
 from dagster_offload.service.ui.middleware import AccessControl
 from dagster_offload.service.ui.passwords import hash_password, write_password_file
@@ -321,9 +322,20 @@ def test_the_prefix_leads_to_the_first_page_without_naming_a_host(guarded_ui: We
         assert (answer.status, answer.headers["location"]) == (307, "/offload/")
 
 
-def test_the_health_check_needs_no_log_in_and_shows_nothing(guarded_ui: Web) -> None:
+def test_the_health_check_needs_no_log_in_and_opens_nothing(guarded_ui: Web, guarded: Access) -> None:
     answer = guarded_ui.send("GET", "/offload/healthz", (("Host", "10.0.0.3"),))
-    assert (answer.status, answer.body) == (200, "ok\n")
+    assert answer.status == 200
+    # The signature of a challenge is no session.
+    end = "4000000000"
+    proof = guarded_ui.send("GET", f"/offload/healthz?{end}").body
+    cookie = ("Cookie", f"{guarded.sessions.cookie_name}={end}.{proof}")
+    assert guarded_ui.send("GET", "/offload/", (PAGE, cookie)).status == 401
+
+
+def test_up_tells_its_own_ui_from_another_server_on_the_port(ui: Web, guarded_ui: Web, guarded: Access) -> None:
+    assert _answers(f"http://127.0.0.1:{guarded_ui.port}/offload", guarded.sessions)
+    assert not _answers(f"http://127.0.0.1:{ui.port}/offload", guarded.sessions)
+    assert not _answers(f"http://127.0.0.1:{ui.port}", guarded.sessions)
 
 
 def test_a_peer_cannot_pretend_to_be_the_proxy(homes: Path) -> None:
