@@ -43,6 +43,7 @@ input, button {{ font: inherit; padding: 0.4em 0.6em; }}
 <button>Log in</button></p>
 </form>
 <p>{hint}</p>
+<p><a href="{first_page}">I am already logged in</a></p>
 </body>
 </html>
 """
@@ -58,6 +59,7 @@ class Login:
         self._turn = asyncio.Lock()
         self._waiting = 0
 
+    # Browsers send no session with a link on another site (SameSite=Strict), but with the link on this page.
     def page(self, status: HTTPStatus, message: str = "") -> Response:
         """The page with the form."""
         access = self._access
@@ -69,6 +71,7 @@ class Login:
             action=access.prefix + LOGIN_PATH,
             label=label,
             field=FIELD,
+            first_page=f"{access.prefix}/",
             hint="" if access.token is None else _WHERE_IT_IS,
         )
         return HTMLResponse(content, status, {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"})

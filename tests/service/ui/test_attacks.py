@@ -203,6 +203,7 @@ def test_without_a_session_no_page_file_query_or_websocket_is_answered(guarded_u
     page = guarded_ui.send("GET", "/offload/runs", (PAGE,))
     assert page.status == 401
     assert '<form method="post" action="/offload/login">' in page.body
+    assert '<a href="/offload/">' in page.body
     assert "default-src 'none'" in page.headers["content-security-policy"]
     for path in ("/offload/server_info", "/offload/favicon.png", "/graphql", "/offload/download_debug/x"):
         assert guarded_ui.send("GET", path, (("Accept", "text/html"),)).status in (401, 405), path
