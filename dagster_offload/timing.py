@@ -38,6 +38,8 @@ class Timing:
     # answer.
     ledger_patience: float = 60.0
 
+    login_pause: float = 1.0  # after a wrong password at the UI
+
     # If no extractor finishes a document for this long, documents that were claimed ahead are released.
     extraction_idle: float = 2.0
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "redo": "Redo documents that are outdated or that OCR can now read.",
     "config": "Show, check and change the settings of the pipeline file.",
     "slot": "Show, change or forget a slot.",
+    "password": "Write the password file of the UI.",
     "doctor": "Test the deep slot step by step and name the setting to change.",
     "simulate-router": "Run a stand-in router that can sleep, warm up, be busy and cut answers off.",
 }

@@ -115,6 +115,28 @@ def deep_options(command: F) -> F:
     return url(model(command))
 
 
+def ui_options(command: F) -> F:
+    """`--token` and `--behind-proxy`: set OFFLOAD_UI_TOKEN and OFFLOAD_UI_PROXY."""
+    token = click.option(
+        "--token",
+        "ui_token",
+        flag_value="on",
+        default=None,
+        expose_value=False,
+        callback=_to_environment,
+        help="The UI opens only with the token in the address that `up` prints (OFFLOAD_UI_TOKEN).",
+    )
+    proxy = click.option(
+        "--behind-proxy",
+        "ui_proxy",
+        metavar="URL",
+        expose_value=False,
+        callback=_to_environment,
+        help="Address of the UI at a reverse proxy that authenticates its users (OFFLOAD_UI_PROXY).",
+    )
+    return token(proxy(command))
+
+
 def document_key(library: Path | None, typed: str) -> str:
     """The key of the document that `typed` names. `typed` is a key, or a path on this machine.
 

@@ -188,6 +188,7 @@ def _print(loaded: "Loaded", report: Report) -> None:
     say(f"library  {settings.library or 'none: set OFFLOAD_LIBRARY'}")
     if loaded.file is not None:
         say(f"pipeline {loaded.file}")
+    say(f"ui       {_describe_ui(settings)}")
     for line in _pace(report):
         say(line)
     click.echo("")
@@ -197,6 +198,20 @@ def _print(loaded: "Loaded", report: Report) -> None:
     to_terminal(shown)
     for line in _next_steps(settings, report):
         say(line)
+
+
+def _describe_ui(settings: "Settings") -> str:
+    """The address of the UI, with its token if it needs one: who can read the home may open the UI."""
+    from dagster_offload.service.home import running_up
+    from dagster_offload.service.ui.access import token_address
+    from dagster_offload.service.ui.sessions import read_secret
+
+    up = running_up(settings.home)
+    if up is None:
+        return "not running: start it with `dagster-offload up`"
+    if not up.address:
+        return f"starting (process {up.pid})"
+    return token_address(up.address, read_secret(settings.home)) if up.uses_token else up.address
 
 
 def _describe_deep(settings: "Settings", report: Report) -> str:

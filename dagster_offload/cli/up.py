@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dagster_offload.cli.options import deep_options, home_option, library_option, typed_settings
+from dagster_offload.cli.options import deep_options, home_option, library_option, typed_settings, ui_options
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from dagster_offload.service.ui.access import Access
     from dagster_offload.settings import Settings
 
 
 @click.command("up")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the UI. Default: 3000, or the next free port.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address the UI listens on.")
+@ui_options
 @library_option
 @deep_options
 @home_option
@@ -27,6 +29,7 @@ def command(*, port: int | None, host: str) -> None:
     \b
     dagster-offload up --library ~/Documents --deep-url http://macbook.local:8890 --deep-model qwen-macbook
     dagster-offload up                             goes on with the pipeline file that the first start wrote
+    dagster-offload up --port 3100 --token
     """
     from dagster_offload.cli.console import progress_console
     from dagster_offload.errors import SettingsError
@@ -35,6 +38,7 @@ def command(*, port: int | None, host: str) -> None:
     from dagster_offload.service.ports import choose_port
     from dagster_offload.service.processes import running_services
     from dagster_offload.service.supervisor import StopRequest, stop_on_signals
+    from dagster_offload.service.ui.access import decide_access
     from dagster_offload.settings import read_settings
 
     loaded = read_settings()
@@ -48,30 +52,64 @@ def command(*, port: int | None, host: str) -> None:
     with stop_on_signals(stop), hold_up_lock(settings.home) as lock:
         loaded = keep_in_home(loaded, typed_settings(), console.print)
         port = choose_port(host, port)
+        access = decide_access(settings, host)
         console.print(f"Starting; the logs are in {settings.home / 'logs'}")
         with running_services(loaded, host, port, lock, stop, console.print) as services:
             if not stop:
-                _welcome(console, settings, services.address)
+                _welcome(console, settings, access, host, port)
             services.watch(stop)
             console.print("Stopping ...")
     console.print("Stopped. Nothing is lost; `dagster-offload up` continues where it stopped.")
 
 
-def _welcome(console: "Console", settings: "Settings", address: str) -> None:
+def addresses(settings: "Settings", access: "Access", host: str, port: int) -> dict[str, str]:
+    """The addresses of the UI, without the token, each with a note on who uses it."""
+    from dagster_offload.service.ports import address_of, network_address_of
+
+    found = {address_of(host, port, access.prefix): ""}
+    if (in_network := network_address_of(host, port, access.prefix)) is not None:
+        found[in_network] = "from other machines"
+    if settings.ui.proxy is not None:
+        found[settings.ui.proxy + access.prefix] = "through the proxy"
+    return found
+
+
+def _ui_lines(access: "Access", host: str, shown: dict[str, str]) -> "Iterator[str]":
+    """The addresses of the UI, and who can open it."""
+    from dagster_offload.service.ui.access import is_loopback
+
+    for address, note in shown.items():
+        yield f"{address} ({note})" if note else address
+    if is_loopback(host) and not access.needs_login:
+        yield "Every user of this machine can open it (`up --token`: only you)."
+    if not is_loopback(host) and access.peers is None:
+        yield "Plain HTTP: the network can read along (docs/remote-ui.md)."
+
+
+def _welcome(console: "Console", settings: "Settings", access: "Access", host: str, port: int) -> None:
     from rich.panel import Panel
     from rich.text import Text
 
-    lines = Text.assemble(*_lines(settings, address))
+    from dagster_offload.service.ui.access import token_address
+
+    shown = addresses(settings, access, host, port)
+    lines = Text.assemble(*_lines(settings, list(_ui_lines(access, host, shown))))
     console.print(Panel(lines, title="dagster-offload", expand=False))
+    if access.token is not None and console.is_terminal:
+        console.print("The UI asks for a token. These addresses have it:")
+        for address in shown:
+            console.print(f"  {token_address(address, access.token)}", soft_wrap=True)
+    elif access.token is not None:  # the output may be a log
+        console.print("The UI asks for a token. `dagster-offload status` prints its address with the token.")
 
 
-def _lines(settings: "Settings", address: str) -> "Iterator[str | tuple[str, str]]":
+def _lines(settings: "Settings", ui: list[str]) -> "Iterator[str | tuple[str, str]]":
     def named(name: str, text: str) -> "Iterator[str | tuple[str, str]]":
         yield (f"{name:<9}", "bold")
         yield f"{text}\n"
 
     slots, indent = settings.slots, " " * 9
-    yield from named("UI", address)
+    yield from named("UI", f"\n{indent}".join(ui))
     yield from named("Library", str(settings.library))
     if settings.library is not None and not settings.library.is_dir():
         yield (f"{indent}missing: nothing changes until it is back\n", "yellow")

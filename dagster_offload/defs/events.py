@@ -67,6 +67,7 @@ class EventReporter:
     """Reports the ledger's finished work items to Dagster.
 
     `run_id` is the run it works in, and `log_event` is that run's method to record an event. Both are None in a sensor.
+    Unless the setting `previews` is off, events contain the beginning of a text, and the fields of a record.
     """
 
     instance: dg.DagsterInstance
@@ -173,7 +174,9 @@ class EventReporter:
         return self._jobs[run_id]
 
     def _materialization(self, event: PendingEvent) -> dg.AssetMaterialization:
-        return materialization(event, self.asset_keys, self._stages, self.settings.library)
+        return materialization(
+            event, self.asset_keys, self._stages, self.settings.library, previews=self.settings.previews == "on"
+        )
 
     @cached_property
     def _stages(self) -> "StageFacts":
@@ -215,8 +218,10 @@ def materialization(
     asset_keys: Mapping[str, dg.AssetKey],
     stages: "StageFacts",
     library: Path | None,
+    *,
+    previews: bool = True,
 ) -> dg.AssetMaterialization:
-    """The materialization of one finished work item."""
+    """The materialization of one finished work item. Without `previews`, it contains no text of a document or its record."""
     is_current = stages.recipes.get(event.stage) == event.recipe
     tags = {
         RESULT_TAG: str(event.result_id),
@@ -231,17 +236,20 @@ def materialization(
         name = asset_keys[upstream].to_user_string()
         tags |= {f"dagster/input_data_version/{name}": "UNKNOWN", f"dagster/input_event_pointer/{name}": "NULL"}
     return dg.AssetMaterialization(
-        asset_keys[event.stage], partition=event.document, tags=tags, metadata=_metadata(event, library)
+        asset_keys[event.stage],
+        partition=event.document,
+        tags=tags,
+        metadata=_metadata(event, library, previews=previews),
     )
 
 
-def _metadata(event: PendingEvent, library: Path | None) -> dict[str, dg.MetadataValue]:
+def _metadata(event: PendingEvent, library: Path | None, *, previews: bool) -> dict[str, dg.MetadataValue]:
     value = event.value or {}
     shown: dict[str, str | int | float | None] = {
         "outcome": event.outcome,
         "category": value.get("category"),
         "confidence": value.get("confidence"),
-        "title": value.get("title"),
+        "title": value.get("title") if previews else None,
         "language": value.get("language"),
         "parts": value.get("parts"),
         "parts_read": value.get("parts_read"),
@@ -260,23 +268,25 @@ def _metadata(event: PendingEvent, library: Path | None) -> dict[str, dg.Metadat
     }
     metadata: dict[str, dg.MetadataValue] = {}
     preview = value.get("summary") or event.text_preview
-    if preview:
+    if preview and previews:
         metadata["preview"] = dg.MetadataValue.text(cleaned(str(preview)))
-    if value.get("key_points"):
+    if value.get("key_points") and previews:
         metadata["key_points"] = dg.MetadataValue.json([escaped(str(point)) for point in value["key_points"]])
     metadata["path"] = dg.MetadataValue.path(
         escaped(event.document if library is None else str(library / event.document))
     )
     metadata |= {name: _as_metadata(entry) for name, entry in shown.items() if entry is not None}
-    return _own_fields(event.stage, value) | metadata
+    return metadata | (_own_fields(event.stage, value, metadata) if previews else {})
 
 
-def _own_fields(stage: str, value: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
-    """The fields of an own stage's record. The built-in stages' records are shown field by field above."""
+def _own_fields(
+    stage: str, value: Mapping[str, Any], shown: Mapping[str, dg.MetadataValue]
+) -> dict[str, dg.MetadataValue]:
+    """The fields of an own stage's record that are not `shown`. The built-in stages' records are shown above."""
     if asset_name(stage) != stage:
         return {}
     fields: dict[str, dg.MetadataValue] = {}
-    for name, entry in list(value.items())[:MOST_FIELDS_SHOWN]:
+    for name, entry in [each for each in value.items() if each[0] not in shown][:MOST_FIELDS_SHOWN]:
         if isinstance(entry, (dict, list)):
             fields[name] = dg.MetadataValue.json(json.loads(escaped_json(json.dumps(entry, ensure_ascii=False))))
         elif isinstance(entry, bool):

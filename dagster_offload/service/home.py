@@ -23,6 +23,7 @@ class RunningUp:
 
     pid: int
     address: str = ""
+    uses_token: bool = False  # the address of the UI needs the token, which is not in this file
 
 
 def log_folder(home: Path) -> Path:

@@ -42,7 +42,32 @@ def _is_free(host: str, port: int) -> bool:
     return True
 
 
-def address_of(host: str, port: int) -> str:
-    """The URL to open in a browser on this machine."""
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - not bound here
-    return f"http://{shown}:{port}"
+def address_of(host: str, port: int, prefix: str = "") -> str:
+    """The URL to open in a browser on this machine. `prefix` is empty or starts with a slash."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound here
+    return f"http://{_in_url(shown)}:{port}{prefix}"
+
+
+def network_address_of(host: str, port: int, prefix: str = "") -> str | None:
+    """The URL to open on another machine of the network, if `host` stands for all addresses of this one.
+
+    Returns None if it does not, or if this machine is in no network.
+    """
+    if host not in ("0.0.0.0", "::"):  # noqa: S104 - not bound here
+        return None
+    # The address of the interface that leads to other networks. Connecting a UDP socket sends nothing; the targets are
+    # reserved for documentation (RFC 5737, RFC 3849).
+    for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        if family == socket.AF_INET6 and host != "::":
+            continue
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as unconnected:
+                unconnected.connect((target, 9))
+                return f"http://{_in_url(unconnected.getsockname()[0])}:{port}{prefix}"
+        except OSError:  # no route
+            continue
+    return None
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

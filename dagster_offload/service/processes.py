@@ -1,9 +1,11 @@
 """The processes that `up` and `demo` run: Postgres, code server, webserver, daemon, and one scan at the start."""
 
 import contextlib
+import hmac
 import http.client
 import json
 import os
+import secrets
 import subprocess
 import sysconfig
 import tempfile
@@ -26,6 +28,8 @@ from dagster_offload.service.pipeline import RunningPipeline, refuse_mistyped_li
 from dagster_offload.service.ports import address_of
 from dagster_offload.service.postgres_keeper import KeptPostgres
 from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, ending
+from dagster_offload.service.ui.access import HEALTH_PATH, Access, decide_access
+from dagster_offload.service.ui.sessions import Sessions
 from dagster_offload.settings import Loaded, Settings
 
 OTHER_WORKERS_SECONDS = 10.0
@@ -77,7 +81,8 @@ def running_services(
     """
     settings = loaded.settings
     logs = log_folder(settings.home)
-    address = address_of(host, port)
+    address = address_of(host, port, settings.ui.path_prefix)
+    access = decide_access(settings, host)
     postgres = None
     try:
         with open_ledger(settings) as ledger, _code_socket(settings.home) as socket_file:
@@ -86,8 +91,8 @@ def running_services(
             with RunningPipeline(ledger, loaded, say) as pipeline, Supervisor(say) as supervisor:
                 _register_slots(settings, ledger, say)
                 services = Services(address, ledger, supervisor, pipeline, say, postgres, scan_log=logs / "scan.log")
-                _start(services, host, port, logs, socket_file, stop)
-                lock.write(RunningUp(os.getpid(), address))
+                _start(services, access, host, port, logs, socket_file, stop)
+                lock.write(RunningUp(os.getpid(), address, uses_token=settings.ui.is_token_on))
                 yield services
                 supervisor.stop(is_impatient=lambda: stop.is_impatient)
             if postgres is not None:
@@ -97,7 +102,9 @@ def running_services(
             postgres.stop()
 
 
-def _start(services: Services, host: str, port: int, logs: Path, socket_file: Path, stop: StopRequest) -> None:
+def _start(
+    services: Services, access: Access, host: str, port: int, logs: Path, socket_file: Path, stop: StopRequest
+) -> None:
     """Start the code server, the sweep and the webserver in parallel, and the daemon after the sweep.
 
     An earlier daemon could start a run that the sweep takes for a dead one.
@@ -110,14 +117,16 @@ def _start(services: Services, host: str, port: int, logs: Path, socket_file: Pa
     start(Child("code server", (*server, *module, *labels), logs / "code_server.log"))
     with _sweep(services.say) as home:
         workspace = str(_write_workspace(home, socket_file))
-        webserver = ("dagster-webserver", "--workspace", workspace, "--host", host, "--port", str(port))
-        start(_dagster("webserver", (*webserver, "--dagster-log-level", "warning"), logs, home))
+        webserver = python_command("-m", "dagster_offload.service.ui.server", "--workspace", workspace)
+        environment = {"DAGSTER_HOME": str(home)}
+        ui = Child("webserver", (*webserver, "--host", host, "--port", str(port)), logs / "webserver.log", environment)
+        start(ui)
     # Before the daemon, so its library sensor sees a running scan and launches no other.
     scan = python_command("-m", "dagster_offload.cli", "scan")
     services.first_scan = services.supervisor.run_once(Child("scan", scan, services.scan_log))
     start(_dagster("daemon", ("dagster-daemon", "run", "--workspace", workspace, "--log-level", "warning"), logs, home))
     _await(services, stop, socket_file.exists, logs / "code_server.log")
-    _await(services, stop, lambda: _answers(services.address), logs / "webserver.log")
+    _await(services, stop, lambda: _answers(services.address, access.sessions), logs / "webserver.log")
 
 
 def _dagster(name: str, argv: tuple[str, ...], logs: Path, dagster_home: Path | None = None) -> Child:
@@ -185,12 +194,13 @@ def _await(services: Services, stop: StopRequest, condition: Callable[[], bool],
             )
 
 
-def _answers(address: str) -> bool:
-    parts = urlsplit(address)
+def _answers(address: str, sessions: Sessions) -> bool:
+    """Whether our own UI answers, and not another server that got the port first."""
+    parts, challenge = urlsplit(address), secrets.token_hex(16)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=2)
     try:
-        connection.request("GET", "/server_info")
-        return connection.getresponse().status == http.HTTPStatus.OK
+        connection.request("GET", f"{parts.path}{HEALTH_PATH}?{challenge}")
+        return hmac.compare_digest(connection.getresponse().read(1000), sessions.prove(challenge).encode())
     except (OSError, http.client.HTTPException):
         return False
     finally:

@@ -9,7 +9,8 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from dagster_offload.settings.model import Settings, Variable
+from dagster_offload.settings.model import Settings
+from dagster_offload.settings.section import Variable
 from dagster_offload.slot.config import variable
 from dagster_offload.stage_spec.stage import StageSpec
 

@@ -4,14 +4,12 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ByteSize,
     ConfigDict,
@@ -25,6 +23,8 @@ from pydantic_core import PydanticCustomError
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
+from dagster_offload.settings.section import Section, Variable
+from dagster_offload.settings.ui import UISection
 from dagster_offload.slot.config import DEEP, MAX_CONCURRENCY, PRIMARY, SlotConfig, Slots, variable
 from dagster_offload.stage_spec.relations import mistakes
 from dagster_offload.stage_spec.stage import StageSpec
@@ -32,13 +32,6 @@ from dagster_offload.stage_spec.stage import StageSpec
 # Keys that `extra_body` cannot change: the model has its own setting, this program writes the messages, and nothing
 # is streamed.
 RESERVED_BODY_KEYS = frozenset({"model", "messages", "stream"})
-
-
-@dataclass(frozen=True)
-class Variable:
-    """Marks a field whose environment variable cannot be derived from its key."""
-
-    name: str
 
 
 def default_home() -> Path:
@@ -71,24 +64,6 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Body = Annotated[
     SecretStr | None, BeforeValidator(_body_as_text), WithJsonSchema({"type": ["object", "string", "null"]})
 ]
-
-
-class Section(BaseModel):
-    """Base class of everything in the file: immutable, and a key that it does not know is an error.
-
-    A key without a value is not set: such keys remain when a person comments out the values below them.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nulls(cls, values: Any) -> Any:
-        if values is None:
-            return {}
-        return (
-            {key: value for key, value in values.items() if value is not None} if isinstance(values, dict) else values
-        )
 
 
 class SlotSettings(Section):
@@ -290,6 +265,11 @@ class Settings(Section):
         default="auto",
         description="off: start run processes without the prefork server (docs/decisions/0004-prefork.md)",
     )
+
+    previews: Literal["on", "off"] = Field(
+        default="on", description="off: Dagster's events contain no text of a document or of its record"
+    )
+    ui: UISection = Field(default=UISection(), description="who may open the UI, and under which address")
 
     @field_validator("home")
     @classmethod

@@ -67,5 +67,5 @@ def test_a_host_of_another_machine_is_refused() -> None:
 
 
 def test_a_browser_can_open_the_address() -> None:
-    assert address_of("0.0.0.0", 3000) == "http://127.0.0.1:3000"  # noqa: S104 - not bound
+    assert address_of("0.0.0.0", 3000) == "http://127.0.0.1:3000"
     assert address_of("::1", 3000) == "http://[::1]:3000"

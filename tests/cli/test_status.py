@@ -376,7 +376,7 @@ def test_a_password_in_a_slots_url_is_never_shown(call: Call, scanned: Path, rou
 def test_up_shows_the_urls_of_its_slots_without_passwords(call: Call, library: Path) -> None:
     for name in ("DEEP", "PRIMARY"):
         settings = load_settings(**{f"{name.lower()}_url": "http://me:s3cret@laptop:1", f"{name.lower()}_model": "m"})
-        shown = str(list(_lines(settings, "http://127.0.0.1:3000")))
+        shown = str(list(_lines(settings, ["http://127.0.0.1:3000"])))
         assert "m at http://laptop:1" in shown
         assert "s3cret" not in shown
 

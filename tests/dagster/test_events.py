@@ -133,6 +133,25 @@ def test_metadata_shows_the_record_and_how_it_was_made() -> None:
     }
 
 
+def test_without_previews_metadata_has_no_text_of_a_document_or_its_record() -> None:
+    extracted = replace(PENDING, stage="extract", text_preview="Dear landlord", text_length=13, value=None)
+    for event in (PENDING, extracted):
+        shown = events.materialization(event, KEYS, facts({}), None, previews=False).metadata
+        assert not {"preview", "key_points", "title"} & shown.keys()
+        for text in ("chairs", "Chairs", "landlord", "two"):
+            assert text not in repr(shown)
+
+
+def test_the_setting_turns_previews_off_for_every_reporter(edge: Edge) -> None:
+    finished(edge, 1)
+    quiet = edge.settings.model_copy(update={"previews": "off"})
+    EventReporter(edge.instance, edge.ledger, KEYS, quiet).report()
+    [record, *_] = edge.materializations("extract", "d0.txt")
+    assert record.asset_materialization is not None
+    assert "preview" not in record.asset_materialization.metadata
+    assert "characters" in record.asset_materialization.metadata
+
+
 def test_metadata_shows_how_much_of_a_long_document_was_read() -> None:
     beginning = replace(PENDING, stage="classify", value={"category": "report", "parts": 400, "parts_read": 1})
     shown = events.materialization(beginning, KEYS, facts({}), None).metadata

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -137,6 +138,14 @@ class Home:
                 process.send_signal(signal.SIGKILL)
             process.wait()
         self.run("stop")
+
+
+def free_port() -> int:
+    """A port that is free now, outside the range in which `up` looks for one."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 @contextmanager

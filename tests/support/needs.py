@@ -36,6 +36,10 @@ def _without_chromium() -> str | None:
     return None if chromium() else "needs a browser: apt-get install chromium"
 
 
+def _without_caddy() -> str | None:
+    return None if shutil.which("caddy") else "needs Caddy: apt-get install caddy"
+
+
 @functools.cache
 def _without_tesseract() -> str | None:
     from dagster_offload.extraction.tesseract import find_reader
@@ -48,6 +52,7 @@ def _without_tesseract() -> str | None:
 MISSING: dict[str, Callable[[], str | None]] = {
     "root": _without_root,
     "pgbouncer": _without_pgbouncer,
+    "caddy": _without_caddy,
     "chromium": _without_chromium,
     "tesseract": _without_tesseract,
 }

@@ -1,0 +1,47 @@
+"""`dagster-offload password`: write the password file of the UI."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from dagster_offload.cli.options import home_option
+
+
+@click.command("password")
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write. Default: ui-password in OFFLOAD_HOME.",
+)
+@home_option
+def command(*, path: Path | None) -> None:
+    """Write the password file of the UI, which has only a hash of the password.
+
+    Asks for the password twice, or reads one line if standard input is not a terminal. Then set OFFLOAD_UI_PASSWORD_FILE
+    and start `up` again: the UI asks for the password, and everyone who was logged in must log in again.
+
+    \b
+    dagster-offload password
+    dagster-offload password --file /etc/offload-ui-password < secret.txt
+    """
+    from dagster_offload.postgres import prepare_home
+    from dagster_offload.service.ui.passwords import hash_password, write_password_file
+    from dagster_offload.settings import load_settings
+
+    home = load_settings().home
+    if path is None:
+        prepare_home(home)
+    file = (home / "ui-password") if path is None else path.expanduser().absolute()
+    write_password_file(file, hash_password(_ask()))
+    click.echo(f"Wrote {file}. Set this variable, then start `dagster-offload up` again:")
+    click.echo(f"  export OFFLOAD_UI_PASSWORD_FILE={shlex.quote(str(file))}")
+
+
+def _ask() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    password: str = click.prompt("Password for the UI", hide_input=True, confirmation_prompt=True)
+    return password

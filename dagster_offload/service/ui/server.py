@@ -1,0 +1,83 @@
+"""The process of the UI: Dagster's web app behind our access control, on uvicorn.
+
+`python -m dagster_offload.service.ui.server --workspace FILE --host HOST --port PORT`. It does what the command
+`dagster-webserver` does, which offers no place for a middleware. This is the only file that uses Dagster's web server; a
+contract test covers the internals it needs.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import dagster as dg
+import uvicorn
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget, WorkspaceLoadTarget
+from dagster._utils.log import configure_loggers
+from dagster_webserver.app import create_app_from_workspace_process_context
+from dagster_webserver.version import __version__
+from starlette.types import ASGIApp
+
+from dagster_offload.errors import OffloadError
+from dagster_offload.service.ui.access import Access, decide_access
+from dagster_offload.service.ui.middleware import AccessControl
+from dagster_offload.settings import load_settings
+
+# The defaults of `dagster-webserver`.
+STATEMENT_TIMEOUT_MS = 15_000
+POOL_RECYCLE_SECONDS = 3600
+MAX_POOL_OVERFLOW = 20
+LIVE_DATA_POLL_RATE_MS = 2000
+
+STOP_SECONDS = 2  # for open requests; the supervisor kills after 4 s
+
+
+def build_app(process_context: WorkspaceProcessContext, access: Access) -> ASGIApp:
+    """Dagster's app behind the access control."""
+    app = create_app_from_workspace_process_context(process_context, access.prefix, LIVE_DATA_POLL_RATE_MS)
+    return AccessControl(app, access)
+
+
+def serving_context(instance: dg.DagsterInstance, target: WorkspaceLoadTarget) -> WorkspaceProcessContext:
+    """Dagster's context for a long-running web server. Use it as a context manager."""
+    instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_SECONDS, MAX_POOL_OVERFLOW)
+    return WorkspaceProcessContext(instance, target, version=__version__)
+
+
+def server_config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
+    """The settings of uvicorn. Requests are not logged, because an address can contain the token."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # any local process could name another peer in X-Forwarded-For
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+
+
+def main() -> None:
+    """Serve until a signal stops the process. Raises `OffloadError` if the settings are wrong."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    given = parser.parse_args()
+    access = decide_access(load_settings(), given.host)
+    configure_loggers(log_level="WARNING")
+    with (
+        dg.DagsterInstance.get() as instance,
+        serving_context(instance, WorkspaceFileTarget([str(given.workspace)])) as context,
+    ):
+        uvicorn.Server(server_config(build_app(context, access), given.host, given.port)).run()
+
+
+if __name__ == "__main__":
+    logging.captureWarnings(True)
+    try:
+        main()
+    except OffloadError as error:
+        sys.exit(str(error))

@@ -1,0 +1,101 @@
+"""The secret of a home's UI, and the sessions of browsers that are logged in.
+
+The secret is the token in the address that `up` prints, and the key that signs session cookies. Sessions are not stored:
+a cookie has the end of its session and a signature. A restart of `up` ends no session. Deleting the file ends all of them.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+import tempfile
+from pathlib import Path
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.host.ownership import belongs_to_other, me
+
+SECRET_NAME = "ui-secret"  # noqa: S105 - a file name
+MIN_LENGTH = 32
+SESSION_SECONDS = 30 * 24 * 3600
+
+
+def load_secret(home: Path) -> str:
+    """The secret of this home's UI, created on first use in a file that only its owner can read. The home must exist.
+
+    Raises `SettingsError` if another user can read the file or may have written it.
+    """
+    file = home / SECRET_NAME
+    if not file.exists():
+        try:
+            _create(file)
+        except OSError as error:
+            raise SettingsError(f"{file}, the secret of the UI, cannot be written: {error.strerror}") from error
+    return read_secret(home)
+
+
+def read_secret(home: Path) -> str:
+    """The secret of this home's UI, which exists. Raises `SettingsError` as `load_secret` does."""
+    file = home / SECRET_NAME
+    try:
+        with file.open(encoding="ascii") as opened:
+            status = os.fstat(opened.fileno())
+            secret = opened.read(1024).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise SettingsError(
+            f"{file}, the secret of the UI, cannot be read ({reason}): delete it if it exists, and start `up` again"
+        ) from None
+    problem = belongs_to_other(status, me())
+    if problem is None and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        problem = "can be read or written by other users"
+    if problem is None and len(secret) < MIN_LENGTH:
+        problem = "is too short"
+    if problem is not None:
+        raise SettingsError(f"{file}, the secret of the UI, {problem}: delete it, and `up` creates a new one")
+    return secret
+
+
+def _create(file: Path) -> None:
+    """Create the file whole, under its final name only. Keeps the one that another process created meanwhile."""
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as written:
+            written.write(secrets.token_urlsafe(32) + "\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(name, file)
+    finally:
+        os.unlink(name)
+
+
+class Sessions:
+    """Issues and checks session cookies. A changed secret or password ends all sessions."""
+
+    def __init__(self, secret: str, password: str | None) -> None:
+        self._key = hmac.digest(secret.encode(), f"sessions\n{password or ''}".encode(), "sha256")
+        # Cookies are shared between the ports of a host name, so each home has its own name.
+        self.cookie_name = f"offload_ui_{hashlib.sha256(secret.encode()).hexdigest()[:8]}"
+
+    def issue(self, now: float) -> str:
+        """The value of a cookie for a session that starts at `now` (seconds since 1970)."""
+        end = str(int(now) + SESSION_SECONDS)
+        return f"{end}.{self._sign('session', end)}"
+
+    def is_valid(self, cookies: str, now: float) -> bool:
+        """Whether a `Cookie` header has a session that has not ended."""
+        # Another server on the same host name can add a cookie of our name, so each one is checked.
+        pairs = (pair.strip().partition("=") for pair in cookies.split(";"))
+        return any(self._is_valid(value, now) for name, _, value in pairs if name == self.cookie_name)
+
+    def prove(self, challenge: str) -> str:
+        """An answer that only a server with this home's secret can give, and that shows nothing of the secret."""
+        return self._sign("health", challenge)
+
+    def _is_valid(self, value: str, now: float) -> bool:
+        end, _, signature = value.partition(".")
+        is_signed = hmac.compare_digest(signature.encode(), self._sign("session", end).encode())
+        return is_signed and int(end) > now
+
+    def _sign(self, purpose: str, text: str) -> str:
+        return hmac.new(self._key, f"{purpose} {text}".encode(), "sha256").hexdigest()

@@ -1,0 +1,31 @@
+"""What every section of the pipeline file has in common."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+@dataclass(frozen=True)
+class Variable:
+    """Marks a field whose environment variable cannot be derived from its key."""
+
+    name: str
+
+
+class Section(BaseModel):
+    """Base class of everything in the file: immutable, and a key that it does not know is an error.
+
+    A key without a value is not set: such keys remain when a person comments out the values below them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, values: Any) -> Any:
+        if values is None:
+            return {}
+        return (
+            {key: value for key, value in values.items() if value is not None} if isinstance(values, dict) else values
+        )

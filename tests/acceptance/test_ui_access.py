@@ -1,0 +1,154 @@
+"""The UI of a real `up`: refused without a log-in, opened by its token, usable in a browser, and secret where it must be."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from dagster_offload.service.ui.sessions import SECRET_NAME
+from dagster_offload.simulator import Router
+from tests.support.acceptance import Home, a_home, free_port, wait_for
+from tests.support.browser import Browser, browser
+from tests.support.web import mutation
+
+pytestmark = pytest.mark.timeout(400)
+
+# What a page of another site can do without asking: send a form, load an image, open a WebSocket.
+ATTACKS = """
+Promise.all([
+  fetch(TARGET, {method: "POST", mode: "no-cors", credentials: "include", body: ""}).catch(() => "no answer"),
+  new Promise(resolve => {
+    const image = new Image();
+    image.onload = image.onerror = resolve;
+    image.src = TARGET;
+  }),
+]).then(() => new Promise(resolve => {
+  const socket = new WebSocket(ADDRESS.replace("http", "ws") + "/graphql", "graphql-ws");
+  socket.onopen = () => resolve("opened");
+  socket.onerror = () => resolve("refused");
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Home]:
+    """An `up` with a token that other machines can reach."""
+    with Router(mode="cold") as router, a_home(router) as home:
+        home.write("letter.txt", "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
+        home.environment["OFFLOAD_UI_PATH_PREFIX"] = "/offload"
+        home.environment["OFFLOAD_PREVIEWS"] = "off"
+        yield home
+
+
+def address_with_token(home: Home) -> str:
+    """The address that `status` prints."""
+    found = re.search(r"^ui +(\S+)$", home.run("status").stdout, re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def test_up_refuses_other_machines_without_a_log_in_and_starts_nothing(home: Home) -> None:
+    refused = home.run("up", "--host", "0.0.0.0")
+    assert refused.returncode == 2
+    assert "--token" in refused.stderr
+    assert "OFFLOAD_UI_PASSWORD_FILE" in refused.stderr
+    assert "--behind-proxy" in refused.stderr
+    assert home.processes() == []
+
+
+def test_up_with_a_token_keeps_it_out_of_logs_and_process_lists(home: Home) -> None:
+    home.up("--host", "0.0.0.0", "--port", str(free_port()), "--token")
+    secret = (home.home / SECRET_NAME).read_text().strip()
+    assert address_with_token(home) == f"{home.address}/login?token={secret}"
+    assert httpx.get(address_with_token(home), trust_env=False).status_code == 303
+    assert httpx.get(f"{home.address}/login?token=x{secret}", trust_env=False).status_code == 401
+    assert httpx.get(f"{home.address}/runs", trust_env=False).status_code == 401
+    assert "dagster-offload status" in home.said
+    assert secret not in home.said, "its output is not a terminal"
+    assert secret not in home.run("status", "--json").stdout
+    lines = [" ".join(process.cmdline()) for process in home.processes()]
+    environments = [str(process.environ()) for process in home.processes()]
+    assert len(lines) >= 4
+    assert not [text for text in (*lines, *environments) if secret in text]
+    files = [path for path in home.home.rglob("*") if path.is_file() and path.name != SECRET_NAME]
+    assert len(files) > 5
+    assert not [path for path in files if secret.encode() in path.read_bytes()]
+
+
+def test_previews_off_keeps_texts_out_of_dagster(home: Home) -> None:
+    secret = (home.home / SECRET_NAME).read_text().strip()
+    query = (
+        '{ assetNodeOrError(assetKey: {path: ["extracted_text"]}) { ... on AssetNode { assetMaterializations(limit: 1) '
+        "{ metadataEntries { label } } } } }"
+    )
+
+    def labels() -> list[str]:
+        answer = httpx.post(
+            f"{home.address}/graphql",
+            json={"query": query},
+            headers={"Authorization": f"Bearer {secret}"},
+            timeout=60,
+            trust_env=False,
+        ).json()
+        events: list[dict[str, Any]] = answer["data"]["assetNodeOrError"]["assetMaterializations"]
+        return [entry["label"] for event in events for entry in event["metadataEntries"]]
+
+    wait_for(lambda: labels() != [], "the scan's event")
+    assert "characters" in labels()
+    assert "preview" not in labels()
+
+
+def check_dagsters_pages(tab: Browser, home: Home) -> None:
+    """The pages load their files, their queries are answered, and their WebSocket opens."""
+    for path, shown in [("/assets", "extracted_text"), ("/runs", "scan"), ("/deployment/daemons", "Run queue")]:
+        tab.open(f"{home.address}{path}")
+        tab.wait_for_text(shown)
+    ready = tab.run(
+        "new Promise((resolve, reject) => { const socket = new WebSocket("
+        f"{json.dumps(home.address.replace('http', 'ws') + '/graphql')}, 'graphql-ws');"
+        "socket.onopen = () => socket.send(JSON.stringify({type: 'connection_init'}));"
+        "socket.onmessage = event => resolve(JSON.parse(event.data).type); socket.onerror = reject; })"
+    )
+    assert ready == "connection_ack"
+
+
+def check_attacks_fail(tab: Browser, page: str, home: Home, **headers: str) -> None:
+    """Run `ATTACKS` in this page and check that they changed nothing. `headers` are for our own query."""
+    tab.open(page)
+    wait_for(lambda: tab.run("location.href") == page and tab.run("document.readyState") == "complete", page)
+    target = f"{home.address}/graphql?query={quote(mutation('attack'))}"
+    script = ATTACKS.replace("TARGET", json.dumps(target)).replace("ADDRESS", json.dumps(home.address))
+    assert tab.run(script) == "refused"
+    query = "{ assetsOrError { ... on AssetConnection { nodes { key { path } } } } }"
+    found = httpx.post(f"{home.address}/graphql", json={"query": query}, headers=headers, timeout=60, trust_env=False)
+    assets = [node["key"]["path"] for node in found.json()["data"]["assetsOrError"]["nodes"]]
+    assert ["extracted_text"] in assets
+    assert ["attack"] not in assets
+
+
+@pytest.mark.chromium
+def test_with_a_token_dagsters_pages_work_in_a_browser_after_the_log_in(home: Home, router: Router) -> None:
+    with browser() as tab:
+        tab.open(f"{home.address}/runs")
+        tab.wait_for_text("Log in")
+        tab.open(address_with_token(home))
+        wait_for(lambda: "token" not in tab.run("location.href"), "the address without the token")
+        check_dagsters_pages(tab, home)
+        assert tab.run("document.cookie") == "", "no script can read the session"
+        # Another server on this machine is the same site, and the browser sends it our cookie. Its requests are refused.
+        secret = (home.home / SECRET_NAME).read_text().strip()
+        check_attacks_fail(tab, f"{router.url}/health", home, Authorization=f"Bearer {secret}")
+
+
+@pytest.mark.chromium
+def test_without_a_token_dagsters_pages_work_in_a_browser(router: Router) -> None:
+    with a_home(router) as home, browser() as tab:
+        home.write("letter.txt", "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
+        home.up("--port", str(free_port()))
+        check_dagsters_pages(tab, home)
+        check_attacks_fail(tab, f"{router.url}/health", home)
+        assert "Every user of this machine can open it" in home.said
