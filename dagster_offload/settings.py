@@ -11,8 +11,23 @@ from urllib.parse import urlsplit
 
 import platformdirs
 from dotenv import dotenv_values
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me, others_may_write, stranger
@@ -155,6 +170,20 @@ class SlotSettings(BaseModel):
             raise SettingsError(f"{setting}: {self.api_key_file} cannot be read: {reason}") from None
 
 
+def _patterns(value: Any) -> Any:
+    """Split a text with commas or line ends into patterns. Raises `ValueError` for one that is none."""
+    lines = [line.strip() for line in re.split(r"[,\n]", value)] if isinstance(value, str) else value
+    if lines:
+        # Imported here because commands that only read the ledger would load the library of patterns for nothing.
+        from dagster_offload.library.ignore import Patterns as Checked
+
+        Checked(lines, "")
+    return lines
+
+
+Patterns = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_patterns)]
+
+
 class Settings(BaseSettings):
     """All settings of dagster_offload. Create them with `load_settings`, which raises `SettingsError` for wrong values."""
 
@@ -171,6 +200,8 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=default_home, description="folder of the ledger, Dagster's state and the logs")
     library: Path | None = Field(None, description="folder of documents")
     library_cross_mounts: bool = Field(False, description="also read file systems that are mounted below the library")
+    ignore: Patterns = Field((), description="what to leave out of the library: gitignore patterns, comma-separated")
+    include: Patterns = Field((), description="the only files to read; gitignore patterns, unset = all documents")
     postgres_url: SecretStr | None = Field(
         None, description="URL of your own Postgres; unset = an embedded Postgres in the home"
     )

@@ -23,11 +23,13 @@ class PartsRead:
     stage: str
     done: int
     total: int
+    pages_per_minute: float | None = None  # of this machine, for `extract`
 
 
-def describe_parts_read(stage: str, done: int, total: int) -> str:
+def describe_parts_read(stage: str, done: int, total: int, pages_per_minute: float | None = None) -> str:
     """Progress in one long document, as a phrase: pages for `extract`, parts for the other stages."""
-    return f"page {done} of {total}" if stage == "extract" else f"{done} of {total} parts"
+    pace = "" if pages_per_minute is None else f", {pages_per_minute:.1f} pages a minute"
+    return f"page {done} of {total}{pace}" if stage == "extract" else f"{done} of {total} parts"
 
 
 @dataclass

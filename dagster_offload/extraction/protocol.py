@@ -25,7 +25,8 @@ class Request:
 
     A file of a `library` is opened below that folder, without following links. `digest` is the SHA-256 its bytes must
     have (None: any). A file larger than `most_bytes` is refused. `file_type` is its lower-case extension without the
-    dot. `known_pages` maps page numbers, from 1, to the texts that OCR has already read.
+    dot. `known_pages` maps page numbers, from 1, to the texts that OCR has already read. `pages` are those that OCR may
+    read now (None: all). The answer is `PagesWanted` while others are neither allowed nor known.
     """
 
     path: str
@@ -35,6 +36,7 @@ class Request:
     file_type: str
     reader: Reader
     known_pages: Mapping[int, str] = field(repr=False)
+    pages: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,14 @@ class Extracted:
     outcome: Outcome
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PagesWanted:
+    """The file has pages that only OCR can read and that the request did not allow: their numbers, of `of` pages."""
+
+    numbers: tuple[int, ...]
+    of: int
 
 
 @dataclass(frozen=True)
@@ -99,11 +109,12 @@ class MachineFailed:
     reason: str
 
 
-Answer = MachineFailed | Extracted | Refused | Crashed | Changed | Unopened
+Answer = MachineFailed | Extracted | PagesWanted | Refused | Crashed | Changed | Unopened
 Message = Ready | PageRead | Answer
 
 _CLASSES: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Ready, PageRead, Extracted, Refused, Crashed, Changed, Unopened, MachineFailed)
+    kind.__name__: kind
+    for kind in (Ready, PageRead, Extracted, PagesWanted, Refused, Crashed, Changed, Unopened, MachineFailed)
 }
 
 
@@ -121,6 +132,7 @@ def parse_request(line: bytes) -> Request:
         | {
             "reader": Reader(**reader | {"missing": tuple(reader["missing"])}),
             "known_pages": {int(number): text for number, text in fields["known_pages"].items()},
+            "pages": None if fields["pages"] is None else tuple(fields["pages"]),
         }
     )
 
@@ -136,4 +148,6 @@ def parse_message(content: bytes) -> Message:
     name, fields = json.loads(content)
     if name == Extracted.__name__:
         fields["outcome"] = Outcome(fields["outcome"])
+    elif name == PagesWanted.__name__:
+        fields["numbers"] = tuple(fields["numbers"])
     return _CLASSES[name](**fields)

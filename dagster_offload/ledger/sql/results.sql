@@ -106,6 +106,12 @@ begin
 end
 $$;
 
+-- How far a text of this many bytes goes behind shorter ones of its priority: 0 up to 64 KiB, 1 up to 128 KiB, and so on. So
+-- a table of 4 MB, whose parts take a hundred calls, does not keep letters waiting. `let_long_texts_in` ends it after a day.
+create or replace function turns_behind(bytes bigint) returns integer language sql immutable as $$
+    select case when bytes <= 65536 then 0 else ceil(log(2.0, bytes / 65536.0))::integer end
+$$;
+
 -- Mark items as done with these results (`done_items` and `their_results` in the same order), queue their events, and create
 -- or restart the items of the stages that read their output: pending, or done at once if no call is needed. If the output is
 -- the same as before (a redo), existing items stay as they are. `finisher`: null = no worker, because no call was made.
@@ -126,8 +132,10 @@ begin
         where w.item_id = any(done_items) order by w.item_id for update of w
     ), before as materialized (
         select * from locked cross join lateral (
-            select r.outcome, r.recipe, r.output_digest, r.first_document from results r
-            where r.result_id = locked.result_id limit 1
+            select r.outcome, r.recipe, r.output_digest, r.first_document,
+                -- The stored size is known without reading the text, and few texts shrink to a tenth.
+                case when pg_column_size(r.text) > 6553 then turns_behind(octet_length(r.text)) else 0 end as behind
+            from results r where r.result_id = locked.result_id limit 1
         ) r cross join lateral (
             select d.key, d.priority from documents d where d.document_id = locked.document_id limit 1
         ) d
@@ -136,7 +144,7 @@ begin
             reason = null, not_before = null, is_redo = false, must_run_alone = false, changed_at = clock_timestamp()
         from before b where w.item_id = any(done_items) and w.item_id = b.item_id
         returning w.item_id, w.document_id, w.stage, w.result_id, w.attempts, w.deferrals, b.state as from_state,
-            b.outcome, b.output_digest, b.key, b.priority, nullif(b.first_document, b.key) as reused_from
+            b.outcome, b.output_digest, b.key, b.priority - b.behind as priority, nullif(b.first_document, b.key) as reused_from
     ), moved as (
         insert into transitions (document_id, stage, from_state, to_state, worker_id, reason)
         select document_id, stage, from_state, 'done', finisher, 'reused from ' || reused_from from done order by item_id
@@ -161,7 +169,7 @@ begin
             attempts = 0, deferrals = 0, reclaims = 0, lone_deaths = 0, must_run_alone = false, not_before = null,
             is_redo = false, reason = 'the text changed',
             part_sizes = case when w.input_digest = excluded.input_digest then w.part_sizes end,
-            parts_done = 0, parts_total = null, changed_at = clock_timestamp()
+            parts_done = 0, parts_total = null, priority = excluded.priority, changed_at = clock_timestamp()
         where w.input_digest is distinct from excluded.input_digest or w.state = 'gone'
         returning w.item_id, w.document_id, w.stage
     ), without_call as (
@@ -179,5 +187,20 @@ begin
     if started is not null then
         perform complete_by_reuse(started, recipes, run);
     end if;
+end
+$$;
+
+-- Long texts that have waited for a day stand in line by age alone, so that new short ones cannot keep them back for ever.
+create or replace function let_long_texts_in() returns void
+language plpgsql
+set enable_seqscan = off
+as $$
+begin
+    update work_items w set priority = d.priority
+    from documents d, work_items x
+    where w.state in ('pending', 'deferred') and w.stage in (select name from stages where upstream is not null)
+        and w.must_run_alone in (false, true) and w.priority < 0 and d.document_id = w.document_id and w.priority < d.priority
+        and x.document_id = w.document_id and x.stage = first_stage()
+        and x.changed_at < clock_timestamp() - interval '1 day';
 end
 $$;
