@@ -10,9 +10,10 @@ from dagster_offload.cli.options import deep_options, home_option, json_option
 if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Cursor
     from dagster_offload.ledger.core.rows import SlotRow, StageCounts
-    from dagster_offload.ledger.reports.estimate import Estimate
+    from dagster_offload.ledger.reports.estimate import Estimate, LongAhead
     from dagster_offload.ledger.reports.status import InParts, Problem
     from dagster_offload.ledger.reports.usage import TokenUse
+    from dagster_offload.ledger.work.ocr_pages import PagesLeft
     from dagster_offload.settings import Settings
     from dagster_offload.slot.health import ProbeResult
 
@@ -33,7 +34,9 @@ class Report:
     estimate: "Estimate"
     last_drain: "TokenUse | None"
     long_documents: "list[InParts]"
+    long_documents_ahead: "list[LongAhead]"
     needs_ocr: int
+    ocr: "PagesLeft"
 
 
 @click.command("status")
@@ -62,7 +65,9 @@ def command(*, as_json: bool) -> None:
                 "estimate": asdict(report.estimate),
                 "last_drain": report.last_drain and asdict(report.last_drain),
                 "long_documents": [asdict(read) for read in report.long_documents],
+                "long_documents_ahead": [asdict(ahead) for ahead in report.long_documents_ahead],
                 "needs_ocr": report.needs_ocr,
+                "ocr": asdict(report.ocr) | {"hours": report.ocr.hours},
             }
         )
     else:
@@ -82,13 +87,16 @@ def _load_report(settings: "Settings") -> Report:
 def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> Report:
     """Read everything in one transaction, so that the numbers are consistent."""
     from dagster_offload.ledger.reports import status, usage
-    from dagster_offload.ledger.reports.estimate import estimate
+    from dagster_offload.ledger.reports.estimate import estimate, long_documents_ahead
     from dagster_offload.ledger.slots import permits, slots
-    from dagster_offload.ledger.work import outbox
+    from dagster_offload.ledger.work import ocr_pages, outbox
     from dagster_offload.slot.config import DEEP
-    from dagster_offload.stages.catalog import recipes
+    from dagster_offload.stages.catalog import llm_stages, recipes
+    from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, text_tokens
 
-    slot = slots.get(cur, DEEP)
+    slot, configured = slots.get(cur, DEEP), settings.slots.for_prompt()
+    context = (configured and configured.context_tokens) or DEFAULT_CONTEXT_TOKENS
+    in_parts = [stage.name for stage in llm_stages(settings).values() if stage.whole is not None]
     return Report(
         deep=_deep(slot, probe, permits.count_held(cur, DEEP)),
         slot=slot,
@@ -99,7 +107,11 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> R
         estimate=estimate(cur, _slot_name(settings)),
         last_drain=usage.of_last_drain(cur),
         long_documents=status.in_parts(cur),
+        long_documents_ahead=long_documents_ahead(
+            cur, in_parts, text_tokens(context), _slot_name(settings), PROBLEMS_SHOWN
+        ),
         needs_ocr=status.count_needs_ocr(cur),
+        ocr=ocr_pages.left(cur),
     )
 
 
@@ -225,6 +237,7 @@ def _pace(report: Report) -> list[str]:
 
 def _next_steps(settings: "Settings", report: Report) -> list[str]:
     """Lines about waiting work and its reason, and about work that needs a person, with the command to run."""
+    from dagster_offload.cli.formatting import duration
     from dagster_offload.engine.progress import describe_parts_read
 
     lines = []
@@ -247,6 +260,16 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         lines += [
             f"  {r.document}  {r.stage} {r.state}: {describe_parts_read(r.stage, r.done, r.total)}" for r in shown
         ]
+    if report.long_documents_ahead:
+        lines.append("\nLong documents that wait, after the short ones:")
+        lines += [
+            f"  {ahead.document}  {ahead.stage}: {_describe_ahead(ahead)}" for ahead in report.long_documents_ahead
+        ]
+    if report.ocr.pages:
+        pages, hours = report.ocr.pages, report.ocr.hours
+        pace = "" if report.ocr.pages_per_minute is None else f", {report.ocr.pages_per_minute:.1f} pages a minute"
+        time = "" if hours is None else f": about {duration(hours * 3600)}"
+        lines.append(f"\n{pages} pages of {report.ocr.documents} scans wait for OCR{pace}{time}")
     if report.problems:
         lines.append(
             "\nThese need your attention (dagster-offload explain DOCUMENT, then dagster-offload retry DOCUMENT):"
@@ -269,3 +292,10 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
             f"\n{report.events_pending} results are not in Dagster yet; the next scan, drain or run reports them"
         )
     return lines
+
+
+def _describe_ahead(ahead: "LongAhead") -> str:
+    from dagster_offload.cli.formatting import duration
+
+    hours = "" if ahead.hours is None else f", about {duration(ahead.hours * 3600)} of the slot's time"
+    return f"about {ahead.parts} parts{hours}"

@@ -143,7 +143,7 @@ def test_the_pages_left_are_known_before_ocr_begins(engine: Engine, monkeypatch:
         run_extraction(engine.settings(), engine.ledger, on_progress=stop)
     left = engine.ledger.run(ocr_pages.left)
     assert (left.documents, left.pages, left.hours) == (1, 2, None)
-    assert engine.item("letters.pdf", EXTRACT)["reason"] == "waits for OCR of 2 pages"
+    assert engine.sql("select 1 from transitions where reason = 'waits for OCR of 2 pages'")
     engine.sql("insert into ocr_rates values ('host', 10, 60, 2, now())")
     left = engine.ledger.run(ocr_pages.left)
     assert (left.pages_per_minute, left.hours) == (20, 2 / 20 / 60)

@@ -19,8 +19,8 @@ WINDOWS_PROGRAM = b"MZ\x90\0\3\0\0\0\4\0\0\0\xff\xff\0\0"
 MACH_O = bytes.fromhex("cffaedfe07000001")
 
 
-def kinds(library: Path, **rules: tuple[str, ...]) -> dict[str, Kind]:
-    return {name: left.kind for name, left in walk(library, rules=WalkRules(**rules)).left_out.items()}
+def kinds(library: Path) -> dict[str, Kind]:
+    return {name: left.kind for name, left in walk(library).left_out.items()}
 
 
 # By name
