@@ -17,6 +17,7 @@ import olefile
 PDF, RTF, HTML = "application/pdf", "application/rtf", "text/html"
 WORD, EXCEL, POWERPOINT = "application/msword", "application/vnd.ms-excel", "application/vnd.ms-powerpoint"
 OUTLOOK, MAIL, MBOX = "application/vnd.ms-outlook", "message/rfc822", "application/mbox"
+APPLE_MAIL, CALENDAR, CONTACTS = "message/x-emlx", "text/calendar", "text/vcard"
 IWORK = "application/x-iwork"
 HWP, HWPX, EPUB = "application/x-hwp", "application/haansofthwpx", "application/epub+zip"
 OFFICE = "application/vnd.openxmlformats-officedocument."
@@ -34,6 +35,9 @@ _NAMES = {
     OUTLOOK: "Outlook message",
     MAIL: "mail",
     MBOX: "mailbox",
+    APPLE_MAIL: "message of Apple Mail",
+    CALENDAR: "calendar",
+    CONTACTS: "list of contacts",
     HWP: "Hangul document (HWP)",
     HWPX: "Hangul document (HWPX)",
     EPUB: "EPUB book",
@@ -52,6 +56,7 @@ _MAGIC_NUMBERS = (
     (b"{\\rtf", RTF),
     (b"\x89PNG\r\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
     (b"II*\0", "image/tiff"),
     (b"MM\0*", "image/tiff"),
 )
@@ -135,9 +140,14 @@ def begins_as(kind: str, data: bytes) -> bool:
         return data.startswith(_OLE_MAGIC)
     if kind in (HWPX, EPUB) or kind.startswith((OFFICE, OPEN_DOCUMENT)):
         return data.startswith(_ZIP_MAGIC)
-    return {PDF: b"%PDF-" in data[:1024], RTF: data.startswith(b"{\\rtf"), MBOX: data.startswith(b"From ")}.get(
-        kind, True
-    )
+    if kind in (CALENDAR, CONTACTS):
+        return data.lstrip().upper().startswith(b"BEGIN:V")
+    return {
+        PDF: b"%PDF-" in data[:1024],
+        RTF: data.startswith(b"{\\rtf"),
+        MBOX: data.startswith(b"From "),
+        APPLE_MAIL: data[:1].isdigit(),
+    }.get(kind, True)
 
 
 def looks_like_html(data: bytes) -> bool:
