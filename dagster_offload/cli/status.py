@@ -269,7 +269,8 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         pages, hours = report.ocr.pages, report.ocr.hours
         pace = "" if report.ocr.pages_per_minute is None else f", {report.ocr.pages_per_minute:.1f} pages a minute"
         time = "" if hours is None else f": about {duration(hours * 3600)}"
-        lines.append(f"\n{pages} pages of {report.ocr.documents} scans wait for OCR{pace}{time}")
+        scans = f"{report.ocr.documents} scan{'s' if report.ocr.documents != 1 else ''}"
+        lines.append(f"\nPages that wait for OCR: {pages} of {scans}{pace}{time}")
     if report.problems:
         lines.append(
             "\nThese need your attention (dagster-offload explain DOCUMENT, then dagster-offload retry DOCUMENT):"

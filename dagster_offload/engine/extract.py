@@ -219,7 +219,6 @@ class _ResultWriter:
         held = finish(cur, self.worker.id, finishes, self.recipes, self.worker.run_id)
         ends = [DocumentEnd.DONE if was_held else DocumentEnd.LEFT for was_held in held]
         for entry in finishes:
-            self.counts.to_retry.pop(entry.claim.document, None)
             if "ocr_pages" in (entry.result.value or {}):
                 ocr_pages.forget(cur, entry.item)
         scans: list[Ended] = []
@@ -261,11 +260,7 @@ class _ResultWriter:
             cur, self.worker.id, end.claim, end.item, fault.code, fault.message, None, is_final=fault.is_final
         )
         logger.info("extract of %s: %s (%s)", end.claim.document, fault.message, state)
-        if state is State.FAILED:
-            self.counts.to_retry.pop(end.claim.document, None)
-            return DocumentEnd.FAILED
-        self.counts.to_retry[end.claim.document] = fault.message
-        return DocumentEnd.PUT_BACK
+        return DocumentEnd.FAILED if state is State.FAILED else DocumentEnd.PUT_BACK
 
     def _postpone(self, cur: Cursor, claim: Claim, message: str, seconds: float) -> DocumentEnd:
         claims.postpone(cur, self.worker.id, claim, message, seconds)

@@ -1,7 +1,7 @@
 """The progress of a worker, in documents, and the callback that reports it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -43,8 +43,6 @@ class ProgressCounts:
     started: int = 0
     machine_fault: str | None = None  # the fault of this machine that documents wait for
     reading: PartsRead | None = None  # the long document reported last
-    # Extraction only: documents that failed and will be retried, with their reasons. `ended` does not count them.
-    to_retry: dict[str, str] = field(default_factory=dict)
 
     @property
     def ended(self) -> int:

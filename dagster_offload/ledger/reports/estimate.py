@@ -128,8 +128,9 @@ def long_documents_ahead(
         "and i.priority < 0 order by i.priority desc, i.document_id limit %(limit)s",
         {"sample": SAMPLE_CHARACTERS, "stages": list(stages_in_parts), "limit": limit},
     )
-    rate, found = recent_rate(cur, slot), []
-    for row in cur.fetchall():
+    rows, found = cur.fetchall(), []
+    rate = recent_rate(cur, slot)
+    for row in rows:
         tokens = estimated_tokens(row["sample"]) * row["characters"] / max(len(row["sample"]), 1)
         parts = math.ceil(tokens / part_tokens)
         if parts > 1:
