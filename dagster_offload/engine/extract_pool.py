@@ -208,7 +208,7 @@ class TextLanes:
                 path,
                 item.input_digest,
                 library=self.library,
-                known_pages=document.known,
+                known_pages=document.known if page is None else {},
                 on_page=on_page,
                 pages=() if page is None else (page,),
             )

@@ -74,8 +74,8 @@ def _answer(request: Request, on_page: Callable[[PageRead], None]) -> Answer:
             return Changed()
         pictures = Pictures(request.reader, request.known_pages, on_page, request.pages)
         found = read_file(data, request.path, request.file_type, pictures)
-        if pictures.wanted:
-            return PagesWanted(tuple(sorted(pictures.wanted)), max(pictures.wanted.values()))
+        if pictures.wanted or request.pages:
+            return PagesWanted(tuple(sorted(pictures.wanted)), max(pictures.wanted.values(), default=0))
         return found
     except FileRefused as refused:
         return Refused(refused.code, refused.message, refused.is_final)

@@ -121,13 +121,13 @@ class Extractor:
 
         `on_page` is called when OCR begins a page and again when the page is read. `known_pages` are texts that the
         same reader has already read, by page number from 1. They are not read again. `pages` are those that OCR may read
-        now; None = all.
+        now; None = all. If it names pages, they are read, and the text is not put together.
 
         The child opens a file of a `library` below that folder without following links, so a link that is created
         meanwhile cannot lead out of the library.
 
         Raises:
-            OcrWanted: pages are neither in `known_pages` nor in `pages`. Those in `pages` have been read.
+            OcrWanted: `pages` is not None, and it names pages or OCR must read others that are not known.
             ExtractionFailed: the file gives no text. Final for a file that is broken, protected, too large or of an
                 unsupported type. Not final after a timeout, a crash or when memory ran out.
             ChangedWhileRead: the SHA-256 of the bytes is not `expected_digest`. The child reads the bytes once, so

@@ -26,7 +26,8 @@ class Request:
     A file of a `library` is opened below that folder, without following links. `digest` is the SHA-256 its bytes must
     have (None: any). A file larger than `most_bytes` is refused. `file_type` is its lower-case extension without the
     dot. `known_pages` maps page numbers, from 1, to the texts that OCR has already read. `pages` are those that OCR may
-    read now (None: all). The answer is `PagesWanted` while others are neither allowed nor known.
+    read now. None: all, and the answer is the document's text. Empty: the answer is `PagesWanted` if OCR must read pages
+    that are not known, else the text. Others: they are read, and the answer is `PagesWanted`.
     """
 
     path: str
@@ -64,7 +65,7 @@ class Extracted:
 
 @dataclass(frozen=True)
 class PagesWanted:
-    """The file has pages that only OCR can read and that the request did not allow: their numbers, of `of` pages."""
+    """The document's text is not put together, because the request did not allow OCR of these pages, of `of` pages."""
 
     numbers: tuple[int, ...]
     of: int

@@ -244,6 +244,8 @@ def _image(data: bytes, kind: str, pictures: Pictures) -> Extracted:
 
 
 def _pdf(data: bytes, pictures: Pictures) -> Extracted:
+    if pictures.allowed:  # the text of a thousand pages is not read again for each of them
+        return _ocr(lambda: pictures.read_pages(data))
     found = pdf_text(data)
     pages = len(found.pages)
     metadata: Metadata = {"mime": file_types.PDF, "pages": pages, "title": clean_title(found.title)}

@@ -51,6 +51,13 @@ class Pictures:
         texts = [self._page(number, count, lambda n: (data, None, n - 1)) for number in range(1, count + 1)]
         return self._read(texts, read_pages=count, of=count)
 
+    def read_pages(self, data: bytes) -> Extracted:
+        """Read the `allowed` pages of a PDF, which an earlier request named. What is returned is not its text."""
+        pages = PdfPages(data)
+        for number in self.allowed or ():
+            self._page(number, pages.count, lambda n: (*pages.render_page(n), 0))
+        return Extracted(Outcome.NO_TEXT, "")
+
     def read_pdf(self, data: bytes, texts: Sequence[str]) -> Extracted | None:
         """Read the pages of a PDF that need OCR. `texts` are the pages' own texts.
 
