@@ -133,6 +133,8 @@ class Selection:
         return match is not None and not match.leaves_out and match.names_it
 
     def _match(self, path: str) -> Match | None:
+        if not self.settings and not self.files:
+            return None
         for patterns in (self.settings, *self.files):
             if patterns and (match := patterns.match(normal_form(path))) is not None:
                 return match

@@ -20,10 +20,12 @@ _DATALESS_FLAG = 0x40000000  # SF_DATALESS, see chflags(2) of macOS
 
 def downloaded_path(path: str) -> str | None:
     """Return the path of the file for which the placeholder `path` stands, or None if this is no placeholder."""
+    if not path.endswith(".icloud"):  # nearly every path, and a library may have 100,000
+        return None
     folder, slash, name = path.rpartition("/")
-    if name.startswith(".") and name.endswith(".icloud") and len(name) > len("..icloud"):
-        return f"{folder}{slash}{name[1 : -len('.icloud')]}"
-    return None
+    if not name.startswith(".") or len(name) <= len("..icloud"):
+        return None
+    return f"{folder}{slash}{name[1 : -len('.icloud')]}"
 
 
 def is_dataless(status: os.stat_result) -> bool:
