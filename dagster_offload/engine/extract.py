@@ -135,7 +135,7 @@ class _ResultWriter:
             if not lanes.held:
                 return
             ended = self._fetch(lanes, enough=min(max(1, ahead // 2), lanes.held))
-            if lanes.reads_scans and self.look_for_files is not None:
+            if lanes.scans and self.look_for_files is not None:
                 self.look_for_files()
             if not alone:
                 pace = len(ended) / (time.monotonic() - began)
@@ -143,11 +143,12 @@ class _ResultWriter:
 
     def _wanted(self, lanes: TextLanes, ahead: int, *, alone: bool) -> int:
         """How many documents to claim. While pages of scans are read: those without scans, or the next scan."""
-        wanted = 0 if self.worker.is_lost else lanes.count + ahead - lanes.held
-        if not lanes.reads_scans or self.worker.is_lost or alone:
-            return wanted
-        wanted = lanes.count + ahead  # the scans are held by all lanes together
-        without_scans = self.ledger.run(ocr_pages.count_without_scans, wanted)
+        if self.worker.is_lost:
+            return 0
+        if not lanes.scans or alone:
+            return lanes.count + ahead - lanes.held
+        wanted = lanes.count + ahead - (lanes.held - lanes.scans)
+        without_scans = self.ledger.run(ocr_pages.count_without_scans, self.documents, wanted)
         return without_scans if without_scans or lanes.has_pages_for_all else 1
 
     def _give(self, lanes: TextLanes, taken: Sequence[Claim]) -> None:
@@ -164,8 +165,10 @@ class _ResultWriter:
     def _fetch(self, lanes: TextLanes, enough: int) -> list[Ended]:
         """Wait for `enough` documents to end, or for those that end soon. [] if the lanes hold none any more."""
         while (first := lanes.fetch(timing.current().extraction_idle)) is None:
+            if lanes.scans:  # new documents go before the next pages, so the caller looks for them
+                return []
             self._release(lanes.take_unstarted())
-            if not lanes.held or lanes.reads_scans:  # new documents go before the next pages
+            if not lanes.held:
                 return []
         ended = [first]
         until = time.monotonic() + GROUP_WAIT_SECONDS

@@ -135,9 +135,9 @@ class TextLanes:
         self._tasks.add_pages(Document(claim, dict(known_pages)), numbers)
 
     @property
-    def reads_scans(self) -> bool:
-        """Whether a document given by `read_pages` has not ended."""
-        return self._tasks.scans > 0
+    def scans(self) -> int:
+        """How many of the documents that are held have pages that are not read yet."""
+        return self._tasks.scans
 
     @property
     def has_pages_for_all(self) -> bool:
@@ -181,6 +181,8 @@ class TextLanes:
             return
         if isinstance(found, NewResult):
             found = replace(found, seconds=document.seconds + seconds)
+        elif isinstance(found, OcrWanted) and document.seconds:  # otherwise its pages would be read for ever
+            found = DocumentFault("ocr_crash", f"OCR returned nothing for {len(found.numbers)} pages that it has read")
         self._ended.put(Ended(document.claim, found, document.known))
 
     def _extract(self, document: Document, page: int | None, extractor: Extractor) -> Found:

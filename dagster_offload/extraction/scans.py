@@ -56,7 +56,7 @@ class Pictures:
         pages = PdfPages(data)
         for number in self.allowed or ():
             self._page(number, pages.count, lambda n: (*pages.render_page(n), 0))
-        return Extracted(Outcome.NO_TEXT, "")
+        return Extracted(Outcome.NO_TEXT, "", {"reason": "only some of its pages were read"})
 
     def read_pdf(self, data: bytes, texts: Sequence[str]) -> Extracted | None:
         """Read the pages of a PDF that need OCR. `texts` are the pages' own texts.

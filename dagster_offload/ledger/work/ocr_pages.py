@@ -68,13 +68,15 @@ def put_behind(cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem, kno
     return Turn.LATER
 
 
-def count_without_scans(cur: Cursor, most: int) -> int:
-    """How many documents are due for extraction that are not known to need OCR; the count stops at `most`."""
+def count_without_scans(cur: Cursor, documents: Sequence[str] | None, most: int) -> int:
+    """How many documents (of `documents`, else all) are due for extraction that are not known to need OCR, up to `most`."""
     row = fetch_one(
         cur,
         "select count(*) as n from (select from free_items i where i.stage = first_stage() and not i.must_run_alone "
-        "and (i.item).parts_total is null and is_due(i.item, null, (select epochs())) limit %s) counted",
-        [most],
+        "and (i.item).parts_total is null and is_due(i.item, null, (select epochs())) "
+        "and (%(keys)s::text[] is null or i.document_id in (select document_id from documents where key = any(%(keys)s))) "
+        "limit %(most)s) counted",
+        {"keys": None if documents is None else list(documents), "most": max(most, 0)},
     )
     return int(row["n"])
 
