@@ -269,8 +269,8 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         pages, hours = report.ocr.pages, report.ocr.hours
         pace = "" if report.ocr.pages_per_minute is None else f", {report.ocr.pages_per_minute:.1f} pages a minute"
         time = "" if hours is None else f": about {duration(hours * 3600)}"
-        scans = f"{report.ocr.documents} scan{'s' if report.ocr.documents != 1 else ''}"
-        lines.append(f"\nPages that wait for OCR: {pages} of {scans}{pace}{time}")
+        documents = f"{report.ocr.documents} document{'s' if report.ocr.documents != 1 else ''}"
+        lines.append(f"\nPages that wait for OCR: {pages} of {documents}{pace}{time}")
     if report.problems:
         lines.append(
             "\nThese need your attention (dagster-offload explain DOCUMENT, then dagster-offload retry DOCUMENT):"

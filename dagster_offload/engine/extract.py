@@ -67,7 +67,7 @@ def extract_due(
     counts = ProgressCounts(total=ledger.run(claims.count_due, [EXTRACT], documents))
     if counts.total:
         reader = find_reader(settings.ocr, settings.ocr_languages)
-        # All cores read the pages of one scan, but one document without OCR is read by one.
+        # All cores read the pages of one document, but one document without OCR is read by one.
         cores = (os.cpu_count() or 1) if reader.can_read else min(os.cpu_count() or 1, counts.total)
         between_looks = None if look_for_files is None else _Every(settings.scan_interval, look_for_files)
         writer = _ResultWriter(ledger, worker, recipes(settings), documents, counts, on_progress, reader, between_looks)
@@ -97,11 +97,11 @@ class _Every:
 
 
 class _Written(NamedTuple):
-    """The outcome of one transaction: how documents ended, new claims, and scans whose turn it is."""
+    """The outcome of one transaction: how documents ended, new claims, and documents whose pages are to be read now."""
 
     ends: list[DocumentEnd]
     taken: list[Claim]
-    scans: list[Ended]
+    in_pages: list[Ended]
 
 
 @dataclass
@@ -135,21 +135,21 @@ class _ResultWriter:
             if not lanes.held:
                 return
             ended = self._fetch(lanes, enough=min(max(1, ahead // 2), lanes.held))
-            if lanes.scans and self.look_for_files is not None:
+            if lanes.in_pages and self.look_for_files is not None:
                 self.look_for_files()
             if not alone:
                 pace = len(ended) / (time.monotonic() - began)
                 ahead = min(int(pace * AHEAD_SECONDS), MOST_AHEAD_PER_LANE * lanes.count)
 
     def _wanted(self, lanes: TextLanes, ahead: int, *, alone: bool) -> int:
-        """How many documents to claim. While pages of scans are read: those without scans, or the next scan."""
+        """How many documents to claim. While OCR reads pages: those without OCR, or the next one with it."""
         if self.worker.is_lost:
             return 0
-        if not lanes.scans or alone:
+        if not lanes.in_pages or alone:
             return lanes.count + ahead - lanes.held
-        wanted = lanes.count + ahead - (lanes.held - lanes.scans)
-        without_scans = self.ledger.run(ocr_pages.count_without_scans, self.documents, wanted)
-        return without_scans if without_scans or lanes.has_pages_for_all else 1
+        wanted = lanes.count + ahead - (lanes.held - lanes.in_pages)
+        without_ocr = self.ledger.run(ocr_pages.count_without_ocr, self.documents, wanted)
+        return without_ocr if without_ocr or lanes.has_pages_for_all else 1
 
     def _give(self, lanes: TextLanes, taken: Sequence[Claim]) -> None:
         known = self._known_pages([claim for claim in taken if claim.items])
@@ -165,7 +165,7 @@ class _ResultWriter:
     def _fetch(self, lanes: TextLanes, enough: int) -> list[Ended]:
         """Wait for `enough` documents to end, or for those that end soon. [] if the lanes hold none any more."""
         while (first := lanes.fetch(timing.current().extraction_idle)) is None:
-            if lanes.scans:  # new documents go before the next pages, so the caller looks for them
+            if lanes.in_pages:  # new documents go before the next pages, so the caller looks for them
                 return []
             self._release(lanes.take_unstarted())
             if not lanes.held:
@@ -183,7 +183,7 @@ class _ResultWriter:
     def _commit(self, ended: Sequence[Ended], wanted: int, lanes: TextLanes, *, alone: bool) -> list[Claim]:
         """Store what ended and claim up to `wanted` documents, in one transaction."""
         try:
-            ends, taken, scans = self.ledger.run(self._write, ended, wanted, alone=alone)
+            ends, taken, in_pages = self.ledger.run(self._write, ended, wanted, alone=alone)
         except OffloadError:  # Postgres stays unavailable
             raise
         except Exception:
@@ -191,7 +191,7 @@ class _ResultWriter:
                 raise
             self._commit_one_by_one(ended, lanes)
             return self._commit([], wanted, lanes, alone=alone)
-        for end in scans:
+        for end in in_pages:
             self._read_pages(end, lanes)
         self._count([*ends, *(DocumentEnd.DONE for claim in taken if not claim.items)])
         return taken
@@ -224,13 +224,13 @@ class _ResultWriter:
         for entry in finishes:
             if "ocr_pages" in (entry.result.value or {}):
                 ocr_pages.forget(cur, entry.item)
-        scans: list[Ended] = []
+        in_pages: list[Ended] = []
         for end in ended:
             if isinstance(end.found, OcrWanted):
                 known, wanted_pages = len(end.known_pages), len(end.found.numbers)
                 turn = ocr_pages.put_behind(cur, self.worker.id, end.claim, end.item, known, wanted_pages)
                 if turn is Turn.NOW:
-                    scans.append(end)
+                    in_pages.append(end)
             elif isinstance(end.found, DocumentFault):
                 ends.append(self._fail(cur, end, end.found))
             elif isinstance(end.found, Unread) and documents.is_settled_as(cur, end.found.seen):
@@ -245,7 +245,7 @@ class _ResultWriter:
                 message = f"waits for the next scan: {end.found.reason}"
                 ends.append(self._postpone(cur, end.claim, message, CHANGED_FILE_PAUSE_SECONDS))
         if wanted <= 0:
-            return _Written(ends, [], scans)
+            return _Written(ends, [], in_pages)
         taken = claims.take(
             cur,
             self.worker.id,
@@ -256,7 +256,7 @@ class _ResultWriter:
             alone=alone,
             run_id=self.worker.run_id,
         )
-        return _Written(ends, taken, scans)
+        return _Written(ends, taken, in_pages)
 
     def _fail(self, cur: Cursor, end: Ended, fault: DocumentFault) -> DocumentEnd:
         state = deferrals.fail(

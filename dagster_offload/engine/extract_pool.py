@@ -1,7 +1,7 @@
 """Lanes that extract text from files. Each lane is a thread with its own extractor process.
 
-Documents are read before pages of scans. The pages of a scan are read one at a time by all lanes, so a book of scanned
-pages uses every core and holds up a letter for one page at most.
+Documents are read before pages that need OCR. The pages of a document are read one at a time by all lanes, so a book of
+scanned pages uses every core and holds up a letter for one page at most.
 
 This module does not use the ledger: the caller gives claimed documents to the lanes and fetches the outcomes.
 """
@@ -135,9 +135,9 @@ class TextLanes:
         self._tasks.add_pages(Document(claim, dict(known_pages)), numbers)
 
     @property
-    def scans(self) -> int:
+    def in_pages(self) -> int:
         """How many of the documents that are held have pages that are not read yet."""
-        return self._tasks.scans
+        return self._tasks.in_pages
 
     @property
     def has_pages_for_all(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the extractors' lanes do next: documents first, in the order given, then the pages of scans.
+"""What the extractors' lanes do next: documents first, in the order given, then pages that need OCR.
 
 The lanes' threads and the caller's thread share one `Tasks`. It does no I/O and knows neither files nor the ledger.
 """
@@ -30,7 +30,7 @@ Task = tuple[Document, int | None]  # None = the document, a number = one of its
 
 
 @dataclass
-class _Scan(Generic[Fault]):
+class _Pages(Generic[Fault]):
     to_read: deque[int]
     being_read: int = 0
     fault: Fault | None = None
@@ -41,7 +41,7 @@ class Tasks(Generic[Fault]):
 
     def __init__(self) -> None:
         self._documents: deque[Document] = deque()
-        self._scans: dict[int, tuple[Document, _Scan[Fault]]] = {}  # by the claim's token, in the order given
+        self._in_pages: dict[int, tuple[Document, _Pages[Fault]]] = {}  # by the claim's token, in the order given
         self._is_closed = False
         self._changed = threading.Condition()
 
@@ -54,20 +54,20 @@ class Tasks(Generic[Fault]):
     def add_pages(self, document: Document, numbers: Sequence[int]) -> None:
         """Add a document whose pages `numbers` must be read by OCR. When all are read, the document is a task again."""
         with self._changed:
-            self._scans[document.claim.token] = document, _Scan(deque(numbers))
+            self._in_pages[document.claim.token] = document, _Pages(deque(numbers))
             self._changed.notify_all()
 
     @property
-    def scans(self) -> int:
+    def in_pages(self) -> int:
         """How many documents have pages that are not read yet."""
         with self._changed:
-            return len(self._scans)
+            return len(self._in_pages)
 
     @property
     def pages(self) -> int:
         """How many pages no lane has begun."""
         with self._changed:
-            return sum(len(scan.to_read) for _, scan in self._scans.values())
+            return sum(len(pages.to_read) for _, pages in self._in_pages.values())
 
     def take(self) -> Task | None:
         """Wait for the next task. None when the tasks are closed."""
@@ -75,10 +75,10 @@ class Tasks(Generic[Fault]):
             while not self._is_closed:
                 if self._documents:
                     return self._documents.popleft(), None
-                for document, scan in self._scans.values():
-                    if scan.to_read:
-                        scan.being_read += 1
-                        return document, scan.to_read.popleft()
+                for document, pages in self._in_pages.values():
+                    if pages.to_read:
+                        pages.being_read += 1
+                        return document, pages.to_read.popleft()
                 self._changed.wait()
             return None
 
@@ -88,19 +88,19 @@ class Tasks(Generic[Fault]):
         Returns the document's fault when its last page has ended, else None.
         """
         with self._changed:
-            _, scan = self._scans[document.claim.token]
-            scan.being_read -= 1
+            _, pages = self._in_pages[document.claim.token]
+            pages.being_read -= 1
             document.seconds += seconds
             if fault is not None:
-                scan.fault = scan.fault or fault
-                scan.to_read.clear()
-            if scan.to_read or scan.being_read:
+                pages.fault = pages.fault or fault
+                pages.to_read.clear()
+            if pages.to_read or pages.being_read:
                 return None
-            del self._scans[document.claim.token]
-            if scan.fault is None:
+            del self._in_pages[document.claim.token]
+            if pages.fault is None:
                 self._documents.appendleft(document)  # its text is put together from the pages
                 self._changed.notify()
-            return scan.fault
+            return pages.fault
 
     def take_unstarted(self) -> list[Claim]:
         """Take back the documents that no lane has begun. Those with pages are not among them."""

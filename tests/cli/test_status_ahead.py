@@ -43,4 +43,4 @@ def test_status_shows_the_pages_that_wait_for_ocr_and_their_time(call: Call, sca
         "pages_per_minute": 20,
         "hours": 0.25,
     }
-    assert "Pages that wait for OCR: 300 of 1 scan, 20.0 pages a minute: about 15 min" in call("status").stdout
+    assert "Pages that wait for OCR: 300 of 1 document, 20.0 pages a minute: about 15 min" in call("status").stdout

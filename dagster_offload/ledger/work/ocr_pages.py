@@ -9,7 +9,7 @@ from dagster_offload.ledger.core.rows import Claim, ClaimedItem
 from dagster_offload.ledger.work import claims
 
 # A document that needs OCR goes this far behind the others.
-SCANS_BEHIND = 1_000
+OCR_BEHIND = 1_000
 # A rate is a mean over about the last 50 pages: with each page, the pages before it count 2 % less.
 _OLDER_PAGES_COUNT = 0.98
 
@@ -60,7 +60,7 @@ def put_behind(cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem, kno
     is_first_time = held["parts_total"] is None
     cur.execute(
         "update work_items set parts_done = %s, parts_total = %s, priority = least(priority, %s) where item_id = %s",
-        [known, known + wanted, -SCANS_BEHIND, item.item_id],
+        [known, known + wanted, -OCR_BEHIND, item.item_id],
     )
     if not is_first_time:
         return Turn.NOW
@@ -68,7 +68,7 @@ def put_behind(cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem, kno
     return Turn.LATER
 
 
-def count_without_scans(cur: Cursor, documents: Sequence[str] | None, most: int) -> int:
+def count_without_ocr(cur: Cursor, documents: Sequence[str] | None, most: int) -> int:
     """How many documents (of `documents`, else all) are due for extraction that are not known to need OCR, up to `most`."""
     row = fetch_one(
         cur,
