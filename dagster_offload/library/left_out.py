@@ -108,13 +108,13 @@ _PROGRAM_MAGIC = (
 )
 HEAD_BYTES = 64  # how many bytes `is_program` needs
 
-EXECUTABLE = LeftOut(Kind.EXECUTABLE, "it is a program", "programs are never read")
+EXECUTABLE = LeftOut(Kind.EXECUTABLE, "it is a program", "not possible")
 LINK = LeftOut(
     Kind.LINK,
     "it is a link to a folder, to nothing or out of the library",
     "put the file itself into the library; links to files inside the library are read",
 )
-SPECIAL = LeftOut(Kind.SPECIAL, "it is a pipe, a socket or a device", "only files are read")
+SPECIAL = LeftOut(Kind.SPECIAL, "it is a pipe, a socket or a device", "not possible, because only files are read")
 NOT_INCLUDED = LeftOut(
     Kind.NOT_INCLUDED, "it does not match OFFLOAD_INCLUDE", "add a pattern that matches it to OFFLOAD_INCLUDE"
 )
@@ -123,12 +123,12 @@ OTHER_FILE_SYSTEM = LeftOut(
     Kind.FILE_SYSTEM, "it is on another file system", "set OFFLOAD_LIBRARY_CROSS_MOUNTS=true to read it"
 )
 HOME = LeftOut(
-    Kind.HOME, "it is OFFLOAD_HOME, the folder of dagster-offload itself", "keep documents in another folder"
+    Kind.HOME, "it is OFFLOAD_HOME, the folder of dagster-offload itself", "move documents to another folder"
 )
 PSEUDO_FILE_SYSTEM = LeftOut(
     Kind.FILE_SYSTEM,
     "it is a pseudo file system such as /proc, which shows the running system and holds no documents",
-    "nothing: it is never read",
+    "not possible",
 )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dagster_offload.defs import library
 from dagster_offload.defs.in_process import run_in_process
+from dagster_offload.engine.extract import run_extraction
 from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger.core.workers import Worker
@@ -90,16 +90,15 @@ def test_an_emptied_library_is_refused_until_a_person_accepts_it(edge: Edge) -> 
     assert edge.instance.get_dynamic_partitions("documents") == []
 
 
-def during_ocr(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+def during_ocr(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Let `act` happen while the scan's extraction reads pages."""
-    extract = library.run_extraction
 
     def extract_later(*given: Any, look_for_files: Callable[[], None], **options: Any) -> ProgressCounts:
         act()
         look_for_files()
-        return extract(*given, **options)
+        return run_extraction(*given, **options)
 
-    monkeypatch.setattr(library, "run_extraction", extract_later)
+    monkeypatch.setattr("dagster_offload.defs.library.run_extraction", extract_later)
 
 
 @pytest.mark.rule("extract-1")
