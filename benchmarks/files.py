@@ -1,4 +1,4 @@
-"""A scan that finds nothing new against a bare walk, and extraction against the bare extractor."""
+"""A scan that finds nothing new against a bare walk, extraction against the bare extractor, and OCR on one and two cores."""
 
 import os
 import shutil
@@ -7,16 +7,22 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
+
+import pypdfium2
 
 from benchmarks.rows import Benchmark, Row, at_least, at_most, median
 from benchmarks.workspace import Workspace
 from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.engine.scan import scan
 from dagster_offload.settings import load_settings
 
 FILES = 100_000
 FILES_A_FOLDER = 500
 SAMPLES = Path(__file__).parent.parent / "fixtures" / "library"
+SCAN = Path(__file__).parent.parent / "fixtures" / "scans" / "letters.pdf"
+OCR_COPIES = 4  # of its two pages
 COPIES = 40  # of the sample library; each file gets different bytes at its end
 
 
@@ -106,4 +112,46 @@ def _extract_bare(files: list[Path]) -> None:
     subprocess.run([sys.executable, str(script), str(os.cpu_count() or 1)], input=listed, text=True, check=True)
 
 
-BENCHMARKS = (Benchmark("scan", unchanged_scan), Benchmark("extraction", extraction))
+def ocr(workspace: Workspace, copies: int = OCR_COPIES) -> Iterator[Row]:
+    """One scan of several pages, read by one lane and by two. The notes beside it are read first."""
+    pages_per_minute: dict[int, list[float]] = {1: [], 2: []}
+    with workspace.home(ocr_languages="eng") as (home, ledger):
+        for turn in range(workspace.repeats):
+            for lanes, rates in pages_per_minute.items():
+                library = home.folder / f"turn{turn}-{lanes}"
+                library.mkdir()
+                pages = _write_scan(library / "a-scan.pdf", copies, mark=f"{turn} {lanes}")
+                for number in range(20):
+                    (library / f"note{number}.txt").write_text(f"note {number} {turn} {lanes}")
+                settings = load_settings(**home.settings.model_dump(exclude_defaults=True) | {"library": library})
+                scan(settings, ledger, accept_vanished=True)
+                first_page: list[tuple[float, int]] = []
+
+                def watch(counts: ProgressCounts, first_page: list[tuple[float, int]] = first_page) -> None:
+                    if counts.reading is not None and not first_page:
+                        first_page.append((time.perf_counter(), counts.done))
+
+                with mock.patch("os.cpu_count", return_value=lanes):
+                    run_extraction(settings, ledger, on_progress=watch)
+                [(began, done)] = first_page
+                assert done == 20, "the notes are read before the pages"
+                rates.append(60 * (pages - 1) / (time.perf_counter() - began))
+                workspace.report(f"{lanes} lanes: {rates[-1]:.1f} pages a minute")
+    ratio = median(pages_per_minute[2]) / median(pages_per_minute[1])
+    raw = {"pages_per_minute": pages_per_minute, "cores": os.cpu_count()}
+    yield Row("pages of one scan a minute, two lanes / one lane", at_least(1.6), ratio, raw)
+
+
+def _write_scan(file: Path, copies: int, mark: str) -> int:
+    """A PDF of scanned pages with bytes of its own. Returns how many pages it has."""
+    pdf = pypdfium2.PdfDocument.new()
+    page = pypdfium2.PdfDocument(SCAN)
+    for _ in range(copies):
+        pdf.import_pages(page)
+    pdf.save(file)
+    with file.open("ab") as end:
+        end.write(f"\n% {mark}\n".encode())
+    return len(pdf)
+
+
+BENCHMARKS = (Benchmark("scan", unchanged_scan), Benchmark("extraction", extraction), Benchmark("ocr", ocr))

@@ -20,6 +20,7 @@ OffloadError
 ├── ScanRefused              a scan that would make a change that needs confirmation
 │   └── LibraryMissing       the library folder does not exist
 ├── ChangedWhileRead         the file changed while it was read
+├── OcrWanted                the file has pages that OCR must read first; not a fault
 ├── ExtractorUnavailable     the extractor process cannot be started, or was closed
 ├── MachineFault             this machine cannot read such a file in its present setup; the document waits
 ├── NoSuchDocument           no document of the library has this key
@@ -182,6 +183,18 @@ def is_deferrable_error(exc: BaseException) -> bool:
 
 class ChangedWhileRead(OffloadError):
     """The file's stat or bytes changed while it was read. The next scan reads it again."""
+
+
+class OcrWanted(OffloadError):
+    """The file has pages that only OCR can read, and OCR was not allowed to read them now: their numbers, of `of` pages."""
+
+    def __init__(self, numbers: tuple[int, ...], of: int) -> None:
+        super().__init__(f"OCR must read {len(numbers)} of {of} pages first")
+        self.numbers = numbers
+        self.of = of
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.numbers, self.of))
 
 
 class ExtractorUnavailable(OffloadError):

@@ -11,6 +11,8 @@ from dagster_offload.cli.options import document_key, home_option, json_option, 
 if TYPE_CHECKING:
     from dagster_offload.ledger.reports.status import Explanation
     from dagster_offload.ledger.work.refused_answers import RefusedAnswer
+    from dagster_offload.library.left_out import LeftOut
+    from dagster_offload.settings import Settings
 
 
 @click.command("explain")
@@ -30,8 +32,9 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     dagster-offload explain letters/2024/landlord.pdf
     dagster-offload explain ~/Documents/letters/2024/landlord.pdf --json
     dagster-offload explain letters/2024/landlord.pdf --answer
+    dagster-offload explain films/holiday.zip            why a file is left out, and what would change that
     """
-    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.reports import status
     from dagster_offload.ledger.work import refused_answers
@@ -43,24 +46,45 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
         found = ledger.run(status.explain, key)
         unusable = {} if found else ledger.run(status.unusable_names)
         refused = ledger.run(refused_answers.of_document, key)
-    if found is None:
+    left_out = None if found is not None and found.is_present else _why_left_out(settings, key)
+    if found is None and left_out is None:
         raise Refusal(f"no such document: {no_such_document(key, unusable)}")
     if as_json:
         answers = {"refused_answers": [asdict(answer) for answer in refused]} if with_answers else {}
-        print_json(asdict(found) | answers)
+        about = {"document": key, "is_present": False} if found is None else asdict(found)
+        print_json(about | {"left_out": left_out and asdict(left_out)} | answers)
         return
-    _print(found)
+    if left_out is not None:
+        say(f"{key}: left out: {left_out.reason}. To have it read: {left_out.advice}")
+    if found is None:
+        return
+    _print(found, is_left_out=left_out is not None)
     if with_answers:
         _print_answers(refused)
     elif refused:
         click.echo("\nSome answers were refused. To see what the model wrote, add --answer.")
 
 
-def _print(found: "Explanation") -> None:
+def _why_left_out(settings: "Settings", key: str) -> "LeftOut | None":
+    """Why the library's file or folder `key` is no document; None if it is not left out, or if there is no such file."""
+    from dagster_offload.engine.scan import walk_rules
+    from dagster_offload.errors import ScanRefused
+    from dagster_offload.library.walk import why_left_out
+
+    if settings.library is None:
+        return None
+    try:
+        return why_left_out(settings.library, key, walk_rules(settings))
+    except ScanRefused:  # the library is not there, and what the ledger knows is shown all the same
+        return None
+
+
+def _print(found: "Explanation", *, is_left_out: bool) -> None:
     from dagster_offload.cli.console import table, to_terminal
     from dagster_offload.cli.formatting import describe_time, say
 
-    say(found.document + ("" if found.is_present else "  (the file is gone from the library; its results are kept)"))
+    gone = "the file is no document now" if is_left_out else "the file is gone from the library"
+    say(found.document + ("" if found.is_present else f"  ({gone}; its results are kept)"))
     click.echo(f"SHA-256 {found.digest or 'not read yet'}\n")
     items = table("stage", "state", "attempts", "deferrals", "due", "why")
     for item in found.items:

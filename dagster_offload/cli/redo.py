@@ -75,7 +75,7 @@ def _redo_outdated(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None
 def _redo_ocr(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None:
     from dagster_offload.cli.formatting import duration
     from dagster_offload.extraction.tesseract import find_reader
-    from dagster_offload.ledger.work import redo
+    from dagster_offload.ledger.work import ocr_pages, redo
 
     reader = find_reader(settings.ocr, settings.ocr_languages)
     if not reader.can_read:
@@ -84,8 +84,12 @@ def _redo_ocr(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None:
     if not estimate.documents:
         click.echo(f"all scans have already been read ({reader.languages})")
         return
-    seconds = duration(estimate.pages * OCR_SECONDS_A_PAGE)
-    click.echo(f"{'extract':<10} {estimate.documents} documents, {estimate.pages} pages: about {seconds} of one core")
+    pace = ledger.run(ocr_pages.left).pages_per_minute
+    if pace is None:
+        cost = f"about {duration(estimate.pages * OCR_SECONDS_A_PAGE)} of one core"
+    else:
+        cost = f"about {duration(estimate.pages / pace * 60)} at {pace:.1f} pages a minute"
+    click.echo(f"{'extract':<10} {estimate.documents} documents, {estimate.pages} pages: {cost}")
     _confirm(yes=yes)
     count = ledger.run(redo.redo_ocr, reader.languages)
     click.echo(

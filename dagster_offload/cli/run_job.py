@@ -19,9 +19,11 @@ from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.reports.estimate import Estimate, estimate
+from dagster_offload.ledger.work import ocr_pages
 from dagster_offload.service.postgres_keeper import kept_alive
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.plain_text import escaped
 
 CHECK_EVERY_SECONDS = 1.0
@@ -111,6 +113,7 @@ def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console
                 if slot is not None and updates % UPDATES_PER_PACE == 0:
                     pace = _describe_pace(ledger.run(estimate, slot.name))
                 updates += 1
+                pages = ledger.run(ocr_pages.left) if EXTRACT in bars else None
                 claimed = [read for read in ledger.run(status.in_parts) if read.state is State.CLAIMED]
                 for stage, bar in bars.items():
                     count = counts[stage]
@@ -120,8 +123,9 @@ def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console
                     notes = [
                         f"{n} {state}" for n, state in ((count.failed, "failed"), (count.deferred, "deferred")) if n
                     ]
+                    per_minute = pages.pages_per_minute if pages is not None else None
                     notes += [
-                        f"{escaped(r.document)}: {describe_parts_read(stage, r.done, r.total)}"
+                        f"{escaped(r.document)}: {describe_parts_read(stage, r.done, r.total, per_minute)}"
                         for r in claimed
                         if r.stage == stage
                     ][:1]

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Cursor
     from dagster_offload.ledger.core.pipelines import RunningPipeline
     from dagster_offload.ledger.core.rows import SlotRow, StageCounts
-    from dagster_offload.ledger.reports.estimate import Estimate
+    from dagster_offload.ledger.reports.estimate import Estimate, LongAhead
     from dagster_offload.ledger.reports.status import InParts, Problem
     from dagster_offload.ledger.reports.usage import TokenUse
+    from dagster_offload.ledger.work.ocr_pages import PagesLeft
     from dagster_offload.settings import Loaded, Settings
     from dagster_offload.slot.health import ProbeResult
 
@@ -34,9 +35,11 @@ class Report:
     estimate: "Estimate"
     last_drain: "TokenUse | None"
     long_documents: "list[InParts]"
+    long_documents_ahead: "list[LongAhead]"
     needs_ocr: int
     pipeline: "RunningPipeline | None"
     difference: str | None
+    ocr: "PagesLeft"
 
 
 @click.command("status")
@@ -65,8 +68,10 @@ def command(*, as_json: bool) -> None:
                 "estimate": asdict(report.estimate),
                 "last_drain": report.last_drain and asdict(report.last_drain),
                 "long_documents": [asdict(read) for read in report.long_documents],
+                "long_documents_ahead": [asdict(ahead) for ahead in report.long_documents_ahead],
                 "needs_ocr": report.needs_ocr,
                 "pipeline": _pipeline(report),
+                "ocr": asdict(report.ocr) | {"hours": report.ocr.hours},
             }
         )
     else:
@@ -87,14 +92,17 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> R
     """Read everything in one transaction, so that the numbers are consistent."""
     from dagster_offload.ledger.core.pipelines import running_pipelines
     from dagster_offload.ledger.reports import status, usage
-    from dagster_offload.ledger.reports.estimate import estimate
+    from dagster_offload.ledger.reports.estimate import estimate, long_documents_ahead
     from dagster_offload.ledger.slots import permits, slots
-    from dagster_offload.ledger.work import outbox
+    from dagster_offload.ledger.work import ocr_pages, outbox
     from dagster_offload.slot.config import DEEP
-    from dagster_offload.stages.catalog import recipes
+    from dagster_offload.stages.catalog import llm_stages, recipes
     from dagster_offload.stages.pipeline import difference, pipeline_of
+    from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, text_tokens
 
-    slot = slots.get(cur, DEEP)
+    slot, configured = slots.get(cur, DEEP), settings.slots.for_prompt()
+    context = (configured and configured.context_tokens) or DEFAULT_CONTEXT_TOKENS
+    in_parts = [stage.name for stage in llm_stages(settings).values() if stage.whole is not None]
     running = next(iter(running_pipelines(cur)), None)
     return Report(
         deep=_deep(slot, probe, permits.count_held(cur, DEEP)),
@@ -106,9 +114,13 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> R
         estimate=estimate(cur, _slot_name(settings)),
         last_drain=usage.of_last_drain(cur),
         long_documents=status.in_parts(cur),
+        long_documents_ahead=long_documents_ahead(
+            cur, in_parts, text_tokens(context), _slot_name(settings), PROBLEMS_SHOWN
+        ),
         needs_ocr=status.count_needs_ocr(cur),
         pipeline=running,
         difference=None if running is None else difference(pipeline_of(settings), running.pipeline),
+        ocr=ocr_pages.left(cur),
     )
 
 
@@ -260,6 +272,7 @@ def _pace(report: Report) -> list[str]:
 
 def _next_steps(settings: "Settings", report: Report) -> list[str]:
     """Lines about waiting work and its reason, and about work that needs a person, with the command to run."""
+    from dagster_offload.cli.formatting import duration
     from dagster_offload.engine.progress import describe_parts_read
 
     lines = []
@@ -289,6 +302,17 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         lines += [
             f"  {r.document}  {r.stage} {r.state}: {describe_parts_read(r.stage, r.done, r.total)}" for r in shown
         ]
+    if report.long_documents_ahead:
+        lines.append("\nLong documents that wait, after the short ones:")
+        lines += [
+            f"  {ahead.document}  {ahead.stage}: {_describe_ahead(ahead)}" for ahead in report.long_documents_ahead
+        ]
+    if report.ocr.pages:
+        pages, hours = report.ocr.pages, report.ocr.hours
+        pace = "" if report.ocr.pages_per_minute is None else f", {report.ocr.pages_per_minute:.1f} pages a minute"
+        time = "" if hours is None else f": about {duration(hours * 3600)}"
+        documents = f"{report.ocr.documents} document{'s' if report.ocr.documents != 1 else ''}"
+        lines.append(f"\nPages that wait for OCR: {pages} of {documents}{pace}{time}")
     if report.problems:
         lines.append(
             "\nThese need your attention (dagster-offload explain DOCUMENT, then dagster-offload retry DOCUMENT):"
@@ -311,3 +335,10 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
             f"\n{report.events_pending} results are not in Dagster yet; the next scan, drain or run reports them"
         )
     return lines
+
+
+def _describe_ahead(ahead: "LongAhead") -> str:
+    from dagster_offload.cli.formatting import duration
+
+    hours = "" if ahead.hours is None else f", about {duration(ahead.hours * 3600)} of the slot's time"
+    return f"about {ahead.parts} parts{hours}"

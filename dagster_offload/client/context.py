@@ -14,13 +14,10 @@ from dagster_offload.slot.completion import Answer, ContextOverflow, RequestOpti
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.dialects import Dialects, Feature
 from dagster_offload.text.lenient_json import read_json
-from dagster_offload.text.tokens import estimated_tokens, least_tokens, text_tokens
+from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, estimated_tokens, least_tokens, text_tokens
 
 logger = logging.getLogger(__name__)
 
-# Used if neither a setting nor the server gives a size, and the limit for reported sizes: many servers report what the
-# model could read (262,144), and a laptop that reads 300 tokens a second would exceed any read timeout.
-DEFAULT_CONTEXT_TOKENS = 32_768
 # A text that fits this context fits every usable server, so the server's context size is not requested.
 SMALL_CONTEXT_TOKENS = 4_096
 

@@ -11,17 +11,18 @@ import dagster as dg
 
 from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.names import SCAN_JOB, SCAN_STEP
-from dagster_offload.defs.partitions import sync_partitions
+from dagster_offload.defs.partitions import PartitionChanges, sync_partitions
 from dagster_offload.defs.progress import progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import run_tags, seconds_since, starting_run, tag_run
 from dagster_offload.engine.extract import run_extraction
-from dagster_offload.engine.scan import library_differs, scan
-from dagster_offload.errors import OffloadError
+from dagster_offload.engine.scan import ScanReport, library_differs, scan
+from dagster_offload.errors import OffloadError, ScanRefused
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, documents
+from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind
 from dagster_offload.settings import Settings
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.plain_text import escaped
@@ -29,6 +30,7 @@ from dagster_offload.text.plain_text import escaped
 WHY_TAG = "dagster_offload/why"
 # After a failed scan, for example one that refused to forget documents, the wait before another for the same reason.
 SAME_FAILURE_SECONDS = 600.0
+WAITING_NAMED = 100  # how many of the documents that wait for their text the summary names
 
 
 class ScanConfig(dg.Config):
@@ -56,29 +58,41 @@ def build_scan_job(
             with deep_slot.ledger() as ledger:
                 for slot in settings.slots:
                     ledger.run(slots.register, slot)
-                report = scan(settings, ledger, accept_vanished=config.accept_vanished, run_id=context.run.run_id)
-                changes = sync_partitions(context.instance, partitions_name, ledger.run(documents.present_keys))
-                context.log.info(
-                    f"{report.found} documents: {report.added} new, {report.changed} changed, {report.returned} returned, "
-                    f"{report.vanished} gone; partitions: {changes.added} added, {changes.removed} removed"
-                )
-                for name, reason in report.unusable_names.items():
-                    context.log.warning(f"unusable_name {name}: {reason}")
-                for name, reason in report.folders_left_out.items():
-                    context.log.info(f"skipped the folder {name}: {reason}")
+
+                def scan_files(accept_vanished: bool) -> ScanReport:
+                    found = scan(settings, ledger, accept_vanished=accept_vanished, run_id=context.run.run_id)
+                    changes = sync_partitions(context.instance, partitions_name, ledger.run(documents.present_keys))
+                    _log(context, found, changes)
+                    return found
+
+                def look_for_files() -> None:
+                    """Add new files while OCR reads pages, which may take days."""
+                    try:
+                        if library_differs(settings, ledger) is not None:
+                            scan_files(accept_vanished=False)
+                    except ScanRefused as refused:
+                        context.log.warning(f"new files are not added: {escaped(str(refused))}")
+
+                report = scan_files(config.accept_vanished)
                 reporter = EventReporter.in_step(context, settings, ledger, asset_keys)
                 with reporting(reporter):
                     extracted = run_extraction(
-                        settings, ledger, run_id=context.run.run_id, on_progress=progress(context)
+                        settings,
+                        ledger,
+                        run_id=context.run.run_id,
+                        on_progress=progress(context),
+                        look_for_files=look_for_files,
                     )
                 reporter.report_all()
+                waiting = ledger.run(documents.waiting_for_text, WAITING_NAMED)
                 if extracted.machine_fault is not None:
                     context.log.warning(f"some documents still wait for extraction: {extracted.machine_fault}")
         summary = {
             **asdict(report),
             "extracted": extracted.done,
             "extraction_failed": extracted.failed,
-            "extraction_to_retry": extracted.to_retry,
+            "extraction_waiting": waiting.count,
+            "extraction_to_retry": waiting.reasons,
             "machine_fault": extracted.machine_fault or "",
         }
         context.add_output_metadata(summary)
@@ -94,6 +108,22 @@ def build_scan_job(
         scan_library()
 
     return scan_job
+
+
+def _log(context: dg.OpExecutionContext, report: ScanReport, changes: PartitionChanges) -> None:
+    context.log.info(
+        f"{report.found} documents: {report.added} new, {report.changed} changed, {report.returned} returned, "
+        f"{report.vanished} gone; partitions: {changes.added} added, {changes.removed} removed"
+    )
+    for name, reason in report.unusable_names.items():
+        context.log.warning(f"unusable_name {name}: {reason}")
+    for name, reason in report.unreadable_folders.items():
+        context.log.warning(f"folder not read: {escaped(name)}: {reason}")
+    for kind, left in report.left_out.items():
+        more = ", ..." if left.count > len(left.names) else ""
+        context.log.info(f"left out {left.count} {KIND_DESCRIPTIONS[Kind(kind)]}: {', '.join(left.names)}{more}")
+    for name, reason in report.no_longer_documents.items():
+        context.log.warning(f"no document any more, its results are kept: {escaped(name)}: {reason}")
 
 
 def build_library_sensor() -> dg.SensorDefinition:

@@ -38,7 +38,7 @@ def parts_progress(context: Context) -> Callable[[ProgressCounts], None]:
         tenth = read.done * 10 // read.total
         if tenth > logged.get((read.document, read.stage), 0):
             logged[read.document, read.stage] = tenth
-            position = describe_parts_read(read.stage, read.done, read.total)
+            position = describe_parts_read(read.stage, read.done, read.total, read.pages_per_minute)
             document = escaped(read.document)
             what = f"extracting {document}" if read.stage == EXTRACT else f"{document}: {read.stage}"
             context.log.info(f"{what}: {position}")

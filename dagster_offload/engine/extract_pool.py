@@ -1,19 +1,23 @@
 """Lanes that extract text from files. Each lane is a thread with its own extractor process.
 
+Documents are read before pages that need OCR. The pages of a document are read one at a time by all lanes, so a book of
+scanned pages uses every core and holds up a letter for one page at most.
+
 This module does not use the ledger: the caller gives claimed documents to the lanes and fetches the outcomes.
 """
 
 import errno
 import queue
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
-from dagster_offload.errors import ChangedWhileRead, DocumentFault, MachineFault
+from dagster_offload.engine.extract_tasks import Document, Tasks
+from dagster_offload.errors import ChangedWhileRead, DocumentFault, MachineFault, OcrWanted
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.limits import Children
 from dagster_offload.extraction.protocol import PageRead
@@ -23,17 +27,25 @@ from dagster_offload.ledger.work.finish import output_digest
 from dagster_offload.library.digests import locate
 from dagster_offload.library.files import SeenFile, seen_as
 from dagster_offload.library.handles import stat_file
+from dagster_offload.library.placeholders import NOT_DOWNLOADED, is_not_downloaded
 
-T = TypeVar("T")
+# A file that changed while it was read waits for the next scan, which stores its new digest.
+CHANGED_FILE_PAUSE_SECONDS = 60.0
+# A document that waits for a download or for a repair of this machine is not retried while the others are read.
+LONG_PAUSE_SECONDS = 600.0
 
-OnPage = Callable[[Claim, PageRead], None]
+OnPage = Callable[[Claim, PageRead, float], None]  # a page was read by OCR, in this many seconds
 
 
 @dataclass(frozen=True)
 class Waits:
-    """The document could not be read: it waits for the next scan, or for a repair of this machine."""
+    """The document could not be read: it waits for the next scan, for its download, or for a repair of this machine.
+
+    It is not claimed again for `pause_seconds`.
+    """
 
     reason: str
+    pause_seconds: float = CHANGED_FILE_PAUSE_SECONDS
     is_for_machine: bool = False
 
 
@@ -54,7 +66,8 @@ class Ended:
     """The outcome of one claimed document."""
 
     claim: Claim
-    found: NewResult | DocumentFault | Waits | Unread
+    found: "Found"
+    known_pages: Mapping[int, str] = field(default_factory=dict, repr=False)
 
     @property
     def item(self) -> ClaimedItem:
@@ -63,10 +76,8 @@ class Ended:
         return item
 
 
-@dataclass(frozen=True)
-class _Given:
-    claim: Claim
-    known_pages: Mapping[int, str] = field(repr=False)
+# `OcrWanted`: the document has not ended. The caller gives it back with `read_pages`, or releases its claim.
+Found = NewResult | DocumentFault | Waits | Unread | OcrWanted
 
 
 class TextLanes:
@@ -95,7 +106,7 @@ class TextLanes:
             Extractor(memory_limit_bytes=children.memory_limit_bytes, most_bytes=max_bytes, reader=reader, home=home)
             for _ in range(self.count)
         ]
-        self._given: queue.SimpleQueue[_Given | None] = queue.SimpleQueue()
+        self._tasks = Tasks[DocumentFault | Waits | Unread]()
         self._ended: queue.SimpleQueue[Ended | BaseException] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(self.count, thread_name_prefix="extract")
 
@@ -110,69 +121,109 @@ class TextLanes:
         if error is not None:
             for extractor in self._extractors:
                 extractor.close()
-        for _ in self._extractors:
-            self._given.put(None)
+        self._tasks.close()
         self._threads.shutdown()
 
     def give(self, claim: Claim, known_pages: Mapping[int, str]) -> None:
         """Give a document to the next free lane. `known_pages`: the text of pages that OCR has already read, by number."""
         self.held += 1
-        self._given.put(_Given(claim, known_pages))
+        self._tasks.add(Document(claim, dict(known_pages)))
+
+    def read_pages(self, claim: Claim, known_pages: Mapping[int, str], numbers: Sequence[int]) -> None:
+        """Give a document whose pages `numbers` need OCR. All lanes read its pages when they have no documents to read."""
+        self.held += 1
+        self._tasks.add_pages(Document(claim, dict(known_pages)), numbers)
+
+    @property
+    def in_pages(self) -> int:
+        """How many of the documents that are held have pages that are not read yet."""
+        return self._tasks.in_pages
+
+    @property
+    def has_pages_for_all(self) -> bool:
+        """Whether enough pages wait for every lane to begin one."""
+        return self._tasks.pages >= self.count
 
     def take_unstarted(self) -> list[Claim]:
-        """Take back the documents that no lane has started."""
-        unstarted: list[Claim] = []
-        while (given := _next(self._given, 0.0)) is not None:
-            unstarted.append(given.claim)
+        """Take back the documents that no lane has started, without those given by `read_pages`."""
+        unstarted = self._tasks.take_unstarted()
         self.held -= len(unstarted)
         return unstarted
 
     def fetch(self, timeout: float | None) -> Ended | None:
         """Wait up to `timeout` seconds for the next document to end; None if none did. `timeout` None = no limit."""
-        ended = _next(self._ended, timeout)
+        try:
+            ended = self._ended.get(timeout=timeout)
+        except queue.Empty:
+            return None
         if isinstance(ended, BaseException):
             raise ended
-        self.held -= ended is not None
+        self.held -= 1
         return ended
 
     def _work(self, extractor: Extractor) -> None:
         try:
             with extractor:
-                while (given := self._given.get()) is not None:
-                    self._ended.put(Ended(given.claim, self._extract(given, extractor)))
+                while (task := self._tasks.take()) is not None:
+                    self._do(*task, extractor)
         except BaseException as error:  # noqa: BLE001 - `fetch` raises it
             self._ended.put(error)
 
-    def _extract(self, given: _Given, extractor: Extractor) -> NewResult | DocumentFault | Waits | Unread:
-        claim = given.claim
+    def _do(self, document: Document, page: int | None, extractor: Extractor) -> None:
+        began = time.monotonic()
+        found = self._extract(document, page, extractor)
+        seconds = time.monotonic() - began
+        if page is not None:
+            fault = None if isinstance(found, (NewResult, OcrWanted)) else found
+            ended = self._tasks.page_ended(document, fault, seconds)
+            if ended is not None:
+                self._ended.put(Ended(document.claim, ended))
+            return
+        if isinstance(found, NewResult):
+            found = replace(found, seconds=document.seconds + seconds)
+        elif isinstance(found, OcrWanted) and document.seconds:  # otherwise its pages would be read for ever
+            found = DocumentFault("ocr_crash", f"OCR returned nothing for {len(found.numbers)} pages that it has read")
+        self._ended.put(Ended(document.claim, found, document.known))
+
+    def _extract(self, document: Document, page: int | None, extractor: Extractor) -> Found:
+        """Read a document without OCR, or, if `page` is a number, one page with it."""
+        claim = document.claim
         (item,) = claim.items
+        if self.library is not None and is_not_downloaded(self.library, claim.document):
+            return Waits(f"{NOT_DOWNLOADED.reason}: {NOT_DOWNLOADED.advice}", LONG_PAUSE_SECONDS)
         try:
             path = None if self.library is None else locate(self.library, claim.document)
         except OSError as error:
             return Waits(_message(error))
         if self.library is None or path is None:
             return Waits("the file is gone, or in a folder that cannot be entered")
+
         began = time.monotonic()
+
+        def on_page(read: PageRead) -> None:
+            if read.text is not None:
+                document.known[read.number] = read.text
+                self.on_page(claim, read, time.monotonic() - began)
+
         try:
             found = extractor.extract(
                 path,
                 item.input_digest,
                 library=self.library,
-                known_pages=given.known_pages,
-                on_page=lambda page: self.on_page(claim, page),
+                known_pages=document.known if page is None else {},
+                on_page=on_page,
+                pages=() if page is None else (page,),
             )
         except MachineFault as fault:
-            return Waits(str(fault), is_for_machine=True)
+            return Waits(str(fault), LONG_PAUSE_SECONDS, is_for_machine=True)
         except ChangedWhileRead:
             return _unread(claim.document, self.library, path, "the file changed", _OTHER_BYTES)
         except OSError as error:
             cause = f"{_message(error)} ({errno.errorcode.get(error.errno or 0, 'no number')})"
             return _unread(claim.document, self.library, path, _message(error), f"{cause}, {_SAME_FILE}")
-        except DocumentFault as fault:
-            return fault
-        digest = output_digest(found.outcome, found.text)
-        seconds = time.monotonic() - began
-        return NewResult(found.outcome, digest, text=found.text, value=found.metadata, seconds=seconds)
+        except (DocumentFault, OcrWanted) as answer:
+            return answer
+        return NewResult(found.outcome, output_digest(found.outcome, found.text), text=found.text, value=found.metadata)
 
 
 _OTHER_BYTES = (
@@ -194,10 +245,3 @@ def _unread(key: str, library: Path, path: Path, reason: str, message: str) -> U
 
 def _message(error: OSError) -> str:
     return error.strerror or type(error).__name__
-
-
-def _next(waiting: "queue.SimpleQueue[T]", timeout: float | None) -> T | None:
-    try:
-        return waiting.get(timeout=timeout)
-    except queue.Empty:
-        return None

@@ -1,7 +1,7 @@
 """The progress of a worker, in documents, and the callback that reports it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -23,11 +23,13 @@ class PartsRead:
     stage: str
     done: int
     total: int
+    pages_per_minute: float | None = None  # of this machine, for `extract`
 
 
-def describe_parts_read(stage: str, done: int, total: int) -> str:
+def describe_parts_read(stage: str, done: int, total: int, pages_per_minute: float | None = None) -> str:
     """Progress in one long document, as a phrase: pages for `extract`, parts for the other stages."""
-    return f"page {done} of {total}" if stage == "extract" else f"{done} of {total} parts"
+    pace = "" if pages_per_minute is None else f", {pages_per_minute:.1f} pages a minute"
+    return f"page {done} of {total}{pace}" if stage == "extract" else f"{done} of {total} parts"
 
 
 @dataclass
@@ -41,8 +43,6 @@ class ProgressCounts:
     started: int = 0
     machine_fault: str | None = None  # the fault of this machine that documents wait for
     reading: PartsRead | None = None  # the long document reported last
-    # Extraction only: documents that failed and will be retried, with their reasons. `ended` does not count them.
-    to_retry: dict[str, str] = field(default_factory=dict)
 
     @property
     def ended(self) -> int:

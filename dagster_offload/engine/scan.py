@@ -3,7 +3,9 @@
 This module does not extract text. A scan that would empty the ledger (an unmounted library) changes nothing.
 """
 
+import heapq
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +18,8 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work import documents
 from dagster_offload.ledger.work.documents import KnownDocument
 from dagster_offload.library.digests import digest
-from dagster_offload.library.files import FileStat, SeenFile
+from dagster_offload.library.files import FileStat, SeenFile, printable
+from dagster_offload.library.left_out import LeftOut
 from dagster_offload.library.sizes import too_large
 from dagster_offload.library.walk import Walk, WalkRules, walk
 from dagster_offload.settings import Settings
@@ -25,15 +28,27 @@ from dagster_offload.stages.catalog import recipes
 VANISHED_SHARE = 0.2
 VANISHED_COUNT = 10
 BATCH = 100
-LEFT_OUT_SHOWN = 3
+NAMES_SHOWN = 3  # of the files left out for one reason
 TOO_LARGE = "too_large"  # the reason of such a document starts with this
 
 Progress = Callable[[int, int], None]  # done, total
 
 
 @dataclass(frozen=True)
+class KindLeftOut:
+    """Files and folders that were left out for one kind of reason: how many, and the names of the first few."""
+
+    count: int
+    names: list[str]
+
+
+@dataclass(frozen=True)
 class ScanReport:
-    """What a scan found, in documents."""
+    """What a scan found, in documents.
+
+    `left_out` is by kind of reason (`library.left_out.Kind`). `no_longer_documents` are documents of the ledger that
+    are left out now, with the reason; they count as vanished, and their results are kept.
+    """
 
     found: int
     added: int
@@ -44,8 +59,8 @@ class ScanReport:
     left_for_next_scan: int
     unusable_names: dict[str, str]
     unreadable_folders: dict[str, str]
-    folders_left_out: dict[str, str]
-    skipped_by_type: int
+    left_out: dict[str, KindLeftOut]
+    no_longer_documents: dict[str, str]
     seconds: float
 
 
@@ -60,7 +75,7 @@ def scan(
     """Bring the ledger's documents up to date with the library.
 
     Raises `LibraryMissing` and `OtherPipeline`. Unless `accept_vanished`, raises `ScanRefused` if the ledger has documents
-    and either the walk finds none, or more than 10 documents and more than 20 % are gone.
+    and either the walk finds none, or more than 10 documents and more than 20 % are gone or left out by a rule.
     """
     library = _library(settings)
     ledger.run(refuse_other_library, str(library))
@@ -74,7 +89,7 @@ def _scan(
     started = time.monotonic()
     started_at = ledger.run(documents.now)
     last = ledger.run(_last_scan, settings.library_section.max_file_size)
-    found = walk(library, last.seen, _rules(settings))
+    found = walk(library, last.seen, walk_rules(settings))
     vanished = _vanished(found, last)
     if not accept_vanished:
         _refuse_mass_vanishing(library, found, vanished, len(last.seen) + len(last.others))
@@ -82,7 +97,11 @@ def _scan(
     scan_id = ledger.run(documents.begin_scan)
     known = {row.key: row for row in ledger.run(documents.known_documents, [file.key for file in found.files])}
     counts = _store_changes(settings, ledger, found.files, known, started_at, on_progress)
-    ledger.run(documents.mark_gone, vanished)
+    left_out = {key: left for key, left in vanished.items() if left is not None}
+    ledger.run(documents.mark_gone, [key for key in vanished if key not in left_out])
+    for reason in dict.fromkeys(left.reason for left in left_out.values()):
+        keys = [key for key, left in left_out.items() if left.reason == reason]
+        ledger.run(documents.mark_gone, keys, f"left out: {reason}")
     ledger.run(documents.replace_unusable_names, found.unusable)
     ledger.run(
         documents.end_scan,
@@ -103,8 +122,8 @@ def _scan(
         left_for_next_scan=counts.left,
         unusable_names={name.name: name.reason for name in found.unusable},
         unreadable_folders={folder.key: folder.reason for folder in found.unreadable},
-        folders_left_out={folder.key: folder.reason for folder in found.left_out},
-        skipped_by_type=found.skipped_by_type,
+        left_out=_by_kind(found.left_out),
+        no_longer_documents={key: left.reason for key, left in left_out.items()},
         seconds=round(time.monotonic() - started, 3),
     )
 
@@ -112,7 +131,7 @@ def _scan(
 def library_differs(settings: Settings, ledger: Ledger) -> str | None:
     """Describe what a scan would store, by file stats alone; None if nothing changed. Raises `LibraryMissing`."""
     last = ledger.run(_last_scan, settings.library_section.max_file_size)
-    found = walk(_library(settings), last.seen, _rules(settings))
+    found = walk(_library(settings), last.seen, walk_rules(settings))
     vanished = len(_vanished(found, last))
     if found.files or vanished:
         return f"{len(found.files)} new or changed, {vanished} gone, of {found.count} files"
@@ -125,8 +144,30 @@ def _library(settings: Settings) -> Path:
     return settings.library
 
 
-def _rules(settings: Settings) -> WalkRules:
-    return WalkRules(home=settings.home, cross_mounts=settings.library_section.cross_mounts)
+def walk_rules(settings: Settings) -> WalkRules:
+    """What a scan of the library enters and leaves out."""
+    return WalkRules(
+        home=settings.home,
+        cross_mounts=settings.library_section.cross_mounts,
+        ignore=settings.library_section.ignore,
+        include=settings.library_section.include,
+    )
+
+
+def list_left_out(settings: Settings) -> dict[str, LeftOut]:
+    """Everything that a scan leaves out, by name, in order. Uses no ledger. Raises `LibraryMissing`, `ScanRefused`."""
+    found = walk(_library(settings), rules=walk_rules(settings)).left_out
+    return {printable(name): found[name] for name in sorted(found)}
+
+
+def _by_kind(left_out: Mapping[str, LeftOut]) -> dict[str, KindLeftOut]:
+    names: dict[str, list[str]] = {}
+    for name, left in left_out.items():
+        names.setdefault(left.kind, []).append(name)
+    return {
+        kind: KindLeftOut(len(names[kind]), [printable(name) for name in heapq.nsmallest(NAMES_SHOWN, names[kind])])
+        for kind in sorted(names)
+    }
 
 
 @dataclass
@@ -208,19 +249,35 @@ def _too_large(file: FileStat, limit: int) -> str | None:
     return f"{TOO_LARGE}: {too_large(file.size, limit)}" if file.size > limit else None
 
 
-def _vanished(found: Walk, last: _LastScan) -> list[str]:
-    """Keys that are in the ledger and not in the library. A document in a folder that cannot be listed is not gone."""
+def _vanished(found: Walk, last: _LastScan) -> dict[str, LeftOut | None]:
+    """Keys that are in the ledger and not in the library, with the rule that leaves the file out; None = it is gone.
+
+    A document in a folder that cannot be listed is not gone, and neither is one that is not downloaded.
+    """
     if len(found.unchanged) == len(last.seen) and not last.others:
-        return []
-    here = {*found.unchanged, *(file.key for file in found.files)}
+        return {}
+    here = {*found.unchanged, *(file.key for file in found.files), *found.not_downloaded}
     hidden = tuple(folder.key for folder in found.unreadable)
-    return [key for key in (*last.seen, *last.others) if key not in here and not (hidden and key.startswith(hidden))]
+    keys = (key for key in (*last.seen, *last.others) if key not in here and not (hidden and key.startswith(hidden)))
+    return {key: found.why_left_out(key) for key in keys}
 
 
-def _refuse_mass_vanishing(library: Path, found: Walk, vanished: list[str], present: int) -> None:
-    left_out = "".join(f" Left out: {folder.key} ({folder.reason})." for folder in found.left_out[:LEFT_OUT_SHOWN])
-    confirm = f"Nothing was changed.{left_out} Is it mounted? To accept this: dagster-offload scan --accept-vanished"
-    if present and not found.count:
-        raise ScanRefused(f"no document found in {library}, while the ledger has {present}. {confirm}")
-    if len(vanished) > VANISHED_COUNT and len(vanished) > VANISHED_SHARE * present:
-        raise ScanRefused(f"{len(vanished)} of {present} documents are gone from {library}. {confirm}")
+def _refuse_mass_vanishing(library: Path, found: Walk, vanished: Mapping[str, LeftOut | None], present: int) -> None:
+    here = found.count + len(found.not_downloaded)
+    is_mass = len(vanished) > VANISHED_COUNT and len(vanished) > VANISHED_SHARE * present
+    if not present or (here and not is_mass):
+        return
+    reasons = Counter(left.reason for left in vanished.values() if left is not None)
+    left_out = reasons.total()
+    what = f"{len(vanished) - left_out} of {present} documents are gone from {library}"
+    if not here and not left_out:
+        what = f"no document found in {library}, while the ledger has {present}"
+    elif left_out == len(vanished):
+        what = f"{left_out} of {present} documents are now left out of {library}"
+    elif left_out:
+        what += f", and {left_out} are now left out"
+    why = "".join(f" Left out: {count} because {reason}." for reason, count in reasons.most_common(NAMES_SHOWN))
+    question = " Is it mounted?" if left_out < len(vanished) or not left_out else ""
+    raise ScanRefused(
+        f"{what}. Nothing was changed.{why}{question} To accept this: dagster-offload scan --accept-vanished"
+    )

@@ -25,6 +25,7 @@ from dagster_offload.extraction.protocol import (
     MachineFailed,
     Message,
     PageRead,
+    PagesWanted,
     Ready,
     Refused,
     Request,
@@ -71,8 +72,11 @@ def _answer(request: Request, on_page: Callable[[PageRead], None]) -> Answer:
             return Unopened(error.errno or errno.EIO)
         if data is None or request.digest not in (None, hashlib.sha256(data).hexdigest()):
             return Changed()
-        pictures = Pictures(reader=request.reader, known=request.known_pages, on_page=on_page)
-        return read_file(data, request.path, request.file_type, pictures)
+        pictures = Pictures(request.reader, request.known_pages, on_page, request.pages)
+        found = read_file(data, request.path, request.file_type, pictures)
+        if pictures.wanted or request.pages:
+            return PagesWanted(tuple(sorted(pictures.wanted)), max(pictures.wanted.values(), default=0))
+        return found
     except FileRefused as refused:
         return Refused(refused.code, refused.message, refused.is_final)
     except MemoryError:

@@ -13,12 +13,12 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from dagster_offload.errors import ChangedWhileRead, ExtractionFailed, ExtractorUnavailable, MachineFault
+from dagster_offload.errors import ChangedWhileRead, ExtractionFailed, ExtractorUnavailable, MachineFault, OcrWanted
 from dagster_offload.extraction.limits import MAX_BYTES
 from dagster_offload.extraction.private_folder import make_private_folder
 from dagster_offload.extraction.protocol import (
@@ -32,6 +32,7 @@ from dagster_offload.extraction.protocol import (
     MachineFailed,
     Message,
     PageRead,
+    PagesWanted,
     Ready,
     Refused,
     Request,
@@ -113,17 +114,20 @@ class Extractor:
         library: Path | None = None,
         known_pages: Mapping[int, str] | None = None,
         on_page: OnPage | None = None,
+        pages: Collection[int] | None = None,
     ) -> Extracted:
         """Extract the text of a file. Blocks for at most the time limit, plus the page limit for each page that OCR
         reads, plus the start of a child (under a second).
 
         `on_page` is called when OCR begins a page and again when the page is read. `known_pages` are texts that the
-        same reader has already read, by page number from 1. They are not read again.
+        same reader has already read, by page number from 1. They are not read again. `pages` are those that OCR may read
+        now; None = all. If it names pages, they are read, and the text is not put together.
 
         The child opens a file of a `library` below that folder without following links, so a link that is created
         meanwhile cannot lead out of the library.
 
         Raises:
+            OcrWanted: `pages` is not None, and it names pages or OCR must read others that are not known.
             ExtractionFailed: the file gives no text. Final for a file that is broken, protected, too large or of an
                 unsupported type. Not final after a timeout, a crash or when memory ran out.
             ChangedWhileRead: the SHA-256 of the bytes is not `expected_digest`. The child reads the bytes once, so
@@ -141,6 +145,7 @@ class Extractor:
                 file_type=extension(path.name),
                 reader=self._reader,
                 known_pages=dict(known_pages or {}),
+                pages=None if pages is None else tuple(pages),
             )
             return self._extracted_or_error(self._send(request, on_page), path)
 
@@ -166,6 +171,8 @@ class Extractor:
         match answer:
             case Extracted():
                 return answer
+            case PagesWanted(numbers, of):
+                raise OcrWanted(numbers, of)
             case Changed():
                 raise ChangedWhileRead(f"{path.name} changed since its digest was taken; the next scan reads it again")
             case Unopened(number):

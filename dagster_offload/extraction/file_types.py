@@ -19,6 +19,7 @@ from dagster_offload.extraction.image_files import BMP, GIF, JPEG, PNG, TIFF, WE
 PDF, RTF, HTML = "application/pdf", "application/rtf", "text/html"
 WORD, EXCEL, POWERPOINT = "application/msword", "application/vnd.ms-excel", "application/vnd.ms-powerpoint"
 OUTLOOK, MAIL, MBOX = "application/vnd.ms-outlook", "message/rfc822", "application/mbox"
+APPLE_MAIL, CALENDAR, CONTACTS = "message/x-emlx", "text/calendar", "text/vcard"
 IWORK = "application/x-iwork"
 FICTION_BOOK, NOTEBOOK = "application/x-fictionbook+xml", "application/x-ipynb+json"
 HWP, HWPX, EPUB = "application/x-hwp", "application/haansofthwpx", "application/epub+zip"
@@ -38,6 +39,9 @@ _NAMES = {
     OUTLOOK: "Outlook message",
     MAIL: "mail",
     MBOX: "mailbox",
+    APPLE_MAIL: "message of Apple Mail",
+    CALENDAR: "calendar",
+    CONTACTS: "list of contacts",
     HWP: "Hangul document (HWP)",
     HWPX: "Hangul document (HWPX)",
     EPUB: "EPUB book",
@@ -201,9 +205,14 @@ def begins_as(kind: str, data: bytes) -> bool:
         return is_compound(data)
     if kind in (HWPX, EPUB, XLSB) or kind.startswith((OFFICE, OPEN_DOCUMENT)):
         return data.startswith(_ZIP_MAGIC)
-    return {PDF: b"%PDF-" in data[:1024], RTF: data.startswith(b"{\\rtf"), MBOX: data.startswith(b"From ")}.get(
-        kind, True
-    )
+    if kind in (CALENDAR, CONTACTS):
+        return data.lstrip().upper().startswith(b"BEGIN:V")
+    return {
+        PDF: b"%PDF-" in data[:1024],
+        RTF: data.startswith(b"{\\rtf"),
+        MBOX: data.startswith(b"From "),
+        APPLE_MAIL: data[:1].isdigit(),
+    }.get(kind, True)
 
 
 def looks_like_html(data: bytes) -> bool:

@@ -23,6 +23,10 @@ class PdfPages:
     def __init__(self, data: bytes) -> None:
         self._document = pypdfium2.PdfDocument(data)
 
+    @property
+    def count(self) -> int:
+        return len(self._document)
+
     def is_picture(self, number: int) -> bool:
         """Whether pictures cover at least half of the page."""
         page = self._document[number - 1]

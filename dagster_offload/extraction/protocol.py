@@ -25,7 +25,9 @@ class Request:
 
     A file of a `library` is opened below that folder, without following links. `digest` is the SHA-256 its bytes must
     have (None: any). A file larger than `most_bytes` is refused. `file_type` is its lower-case extension without the
-    dot. `known_pages` maps page numbers, from 1, to the texts that OCR has already read.
+    dot. `known_pages` maps page numbers, from 1, to the texts that OCR has already read. `pages` are those that OCR may
+    read now. None: all, and the answer is the document's text. Empty: the answer is `PagesWanted` if OCR must read pages
+    that are not known, else the text. Others: they are read, and the answer is `PagesWanted`.
     """
 
     path: str
@@ -35,6 +37,7 @@ class Request:
     file_type: str
     reader: Reader
     known_pages: Mapping[int, str] = field(repr=False)
+    pages: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,14 @@ class Extracted:
     outcome: Outcome
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PagesWanted:
+    """The document's text is not put together, because the request did not allow OCR of these pages, of `of` pages."""
+
+    numbers: tuple[int, ...]
+    of: int
 
 
 @dataclass(frozen=True)
@@ -99,11 +110,12 @@ class MachineFailed:
     reason: str
 
 
-Answer = MachineFailed | Extracted | Refused | Crashed | Changed | Unopened
+Answer = MachineFailed | Extracted | PagesWanted | Refused | Crashed | Changed | Unopened
 Message = Ready | PageRead | Answer
 
 _CLASSES: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Ready, PageRead, Extracted, Refused, Crashed, Changed, Unopened, MachineFailed)
+    kind.__name__: kind
+    for kind in (Ready, PageRead, Extracted, PagesWanted, Refused, Crashed, Changed, Unopened, MachineFailed)
 }
 
 
@@ -121,6 +133,7 @@ def parse_request(line: bytes) -> Request:
         | {
             "reader": Reader(**reader | {"missing": tuple(reader["missing"])}),
             "known_pages": {int(number): text for number, text in fields["known_pages"].items()},
+            "pages": None if fields["pages"] is None else tuple(fields["pages"]),
         }
     )
 
@@ -136,4 +149,6 @@ def parse_message(content: bytes) -> Message:
     name, fields = json.loads(content)
     if name == Extracted.__name__:
         fields["outcome"] = Outcome(fields["outcome"])
+    elif name == PagesWanted.__name__:
+        fields["numbers"] = tuple(fields["numbers"])
     return _CLASSES[name](**fields)

@@ -9,7 +9,9 @@ from typing import TypeVar
 from dagster_offload.extraction import file_types, well_known_password
 from dagster_offload.extraction.cleaning import clean_title, extracted
 from dagster_offload.extraction.encodings import declared_encoding, decode
+from dagster_offload.extraction.formats.content_lines import entries_text
 from dagster_offload.extraction.formats.docx import docx_text
+from dagster_offload.extraction.formats.emlx import mail_in
 from dagster_offload.extraction.formats.epub import epub_text
 from dagster_offload.extraction.formats.fiction_book import fiction_book_text
 from dagster_offload.extraction.formats.hangul.hwp import NotHangul, hwp_pictures, hwp_text
@@ -54,6 +56,7 @@ _DOT_GRAPH = re.compile(rb"\s*(?://[^\n]*\n\s*|/\*.*?\*/\s*)*(?:strict\s+)?(?:di
 HTML_TYPES = frozenset({"html", "htm", "xhtml"})
 MAIL_TYPES = frozenset({"eml", "mht", "mhtml"})
 MAIL_BOX_TYPES = frozenset({"mbox", "mbx"})
+ENTRY_TYPES = {"ics": file_types.CALENDAR, "vcf": file_types.CONTACTS}
 
 
 def read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Extracted:
@@ -82,6 +85,10 @@ def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ex
         return _illustrated(data, kind, pictures)
     if kind is None and file_type in MAIL_TYPES:
         return _mail(data)
+    if kind is None and file_type == "emlx":
+        return _apple_mail(data)
+    if kind is None and file_type in ENTRY_TYPES:
+        return _entries(data, file_type)
     if kind is None and file_type in MAIL_BOX_TYPES:
         return _mail_box(data)
     if kind is None and file_type in HTML_TYPES:
@@ -128,6 +135,21 @@ def _html(data: bytes) -> Extracted:
 def _mail(data: bytes) -> Extracted:
     text = _mail_text(data, file_types.MAIL, mail_text)
     return extracted(text, {"mime": file_types.MAIL, "title": clean_title(subject(data))})
+
+
+def _apple_mail(data: bytes) -> Extracted:
+    mail = mail_in(data)
+    if mail is None:
+        raise broken(file_types.APPLE_MAIL, data)
+    return _mail(mail)
+
+
+def _entries(data: bytes, file_type: str) -> Extracted:
+    kind = ENTRY_TYPES[file_type]
+    text = entries_text(data)
+    if text is None:
+        raise broken(kind, data)
+    return extracted(text, {"mime": kind})
 
 
 def _mail_box(data: bytes) -> Extracted:
@@ -245,6 +267,8 @@ def _image(data: bytes, kind: str, pictures: Pictures) -> Extracted:
 
 
 def _pdf(data: bytes, pictures: Pictures) -> Extracted:
+    if pictures.allowed:  # the text of a thousand pages is not read again for each of them
+        return _ocr(lambda: pictures.read_pages(data))
     found = pdf_text(data)
     pages = len(found.pages)
     metadata: Metadata = {"mime": file_types.PDF, "pages": pages, "title": clean_title(found.title)}

@@ -5,8 +5,8 @@ limit to it, and after OCR, so that a retry can skip it. An answer's metadata ho
 people.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pypdfium2
@@ -31,12 +31,15 @@ class Pictures:
     """Reads the pictures of one document.
 
     `known` are texts of pages that were read before, by number from 1. `on_page` is called when a page begins, and
-    again with its text when it is read.
+    again with its text when it is read. `allowed` are the pages that may be read now (None: all). The numbers of others
+    are added to `wanted`, and what is returned then is not the document's text.
     """
 
     reader: tesseract.Reader
     known: Mapping[int, str]
     on_page: Callable[[PageRead], None]
+    allowed: Collection[int] | None = None
+    wanted: dict[int, int] = field(default_factory=dict)  # page number -> pages of the document
 
     def read_image(self, data: bytes, kind: str) -> Extracted:
         """Read an image file. Raises `tesseract.Unreadable`."""
@@ -49,6 +52,13 @@ class Pictures:
             )
         texts = [self._page(number, count, lambda n: (data, None, n - 1)) for number in range(1, count + 1)]
         return self._read(texts, read_pages=count, of=count)
+
+    def read_pages(self, data: bytes) -> Extracted:
+        """Read the `allowed` pages of a PDF, which an earlier request named. What is returned is not its text."""
+        pages = PdfPages(data)
+        for number in self.allowed or ():
+            self._page(number, pages.count, lambda n: (*pages.render_page(n), 0))
+        return Extracted(Outcome.NO_TEXT, "", {"reason": "only some of its pages were read"})
 
     def read_pdf(self, data: bytes, texts: Sequence[str]) -> Extracted | None:
         """Read the pages of a PDF that need OCR. `texts` are the pages' own texts.
@@ -97,6 +107,9 @@ class Pictures:
         """Return the text of one page, "" if it is worthless."""
         if number in self.known:
             return self.known[number]
+        if self.allowed is not None and number not in self.allowed:
+            self.wanted[number] = count
+            return ""
         self.on_page(PageRead(number, count))
         picture, dpi, page = draw(number)
         found = tesseract.read(self.reader, picture, dpi=dpi, page=page)

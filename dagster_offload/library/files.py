@@ -1,12 +1,13 @@
-"""Rules for which files of a library are documents, and for their keys: relative POSIX paths in Unicode NFC.
+"""The types of documents, and their keys: relative POSIX paths in Unicode NFC.
 
-This module does not access the file system. `walk` lists a library, `handles` opens its files, and `digests` reads
-them.
+This module does not access the file system. `left_out` says what is no document, `walk` lists a library, `handles`
+opens its files, and `digests` reads them.
 """
 
 import hashlib
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -24,18 +25,8 @@ DOCUMENT_TYPES = CODE_TYPES | frozenset(
     """
     txt text md markdown mdx rst adoc asciidoc org tex typ html htm xhtml mht mhtml xml json yaml yml csv tsv
     pdf doc docx docm dot dotx odt rtf xls xlsx xlsm xlsb ods ppt pptx pptm ppsx odp hwp hwpx pages numbers key
-    epub fb2 ipynb eml msg mbox mbx png jpg jpeg tif tiff bmp webp
+    epub fb2 ipynb eml emlx msg mbox mbx ics vcf png jpg jpeg tif tiff bmp gif webp
     """.split()  # noqa: SIM905 - a list of quoted words is no easier to read
-)
-
-# Temporary files of editors and downloads. The document itself has another name.
-TEMPORARY_PREFIXES = ("~$", "~WRL")
-TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".crdownload")
-
-# Folders of operating systems and tools.
-SYSTEM_FOLDERS = frozenset(
-    {"__MACOSX", "lost+found", "@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information"}
-    | {"node_modules", "site-packages", "__pycache__"}
 )
 
 # Keys are indexed in Postgres, whose index rows hold at most 2,704 bytes.
@@ -105,6 +96,11 @@ def extension(name: str) -> str:
     """
     match = _EXTENSION.search(name, 1)
     return "" if match is None or match[1].isdigit() else match[1].lower()
+
+
+def normal_form(path: str) -> str:
+    """Return a path in Unicode NFC, the form of keys."""
+    return path if path.isascii() else unicodedata.normalize("NFC", path)
 
 
 def printable(name: str) -> str:

@@ -69,16 +69,32 @@ def open_file(library: str | os.PathLike[str], name: str) -> int:
         return _open(root, resolve(root, library, name)[0])
 
 
+def read_in(folder: int, name: str, most_bytes: int) -> bytes:
+    """Return the first bytes of a file in an open folder. Raises `OSError`, also if it is a link or no regular file."""
+    with open(os.open(name, _FILE, dir_fd=folder), "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a file", name)
+        return file.read(most_bytes)
+
+
 def _open(root: int, name: str) -> int:
-    folder, last = _split(name)
+    folder, last = split(name)
     with open_folder(root, folder) as handle:
         return os.open(last, _FILE, dir_fd=handle)
+
+
+def split(name: str) -> tuple[str, str]:
+    """Split a path below the library into its folder ("" is the library) and its last part. Raises `OSError`."""
+    *folders, last = _parts(name) or [""]
+    if not last:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    return "/".join(folders), last
 
 
 def resolve(root: int, library: str | os.PathLike[str], name: str) -> tuple[str, os.stat_result]:
     """Resolve the links of a file. Returns its path below the library and its stat. Raises `OSError`."""
     for _ in range(MAX_LINKS):
-        folder, last = _split(name)
+        folder, last = split(name)
         with open_folder(root, folder) as handle:
             status = os.stat(last, dir_fd=handle, follow_symlinks=False)
             if not stat.S_ISLNK(status.st_mode):
@@ -100,13 +116,6 @@ def _target(library: str | os.PathLike[str], folder: str, link: str) -> str:
         if path.parts[:1] != ("..",):
             return path.as_posix()
     raise OSError(errno.EXDEV, "the link leads out of the library", link)
-
-
-def _split(name: str) -> tuple[str, str]:
-    *folders, last = _parts(name) or [""]
-    if not last:
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
-    return "/".join(folders), last
 
 
 def _parts(name: str) -> list[str]:

@@ -3,34 +3,32 @@
 import errno
 import os
 import stat
-import unicodedata
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from dagster_offload.errors import LibraryMissing
+from dagster_offload.errors import LibraryMissing, ScanRefused
+from dagster_offload.library import left_out
 from dagster_offload.library.files import (
     DOCUMENT_TYPES,
-    SYSTEM_FOLDERS,
-    TEMPORARY_PREFIXES,
-    TEMPORARY_SUFFIXES,
     FileStat,
     SeenFile,
     UnusableName,
     extension,
+    normal_form,
     printable,
     seen_as,
     why_unusable,
 )
-from dagster_offload.library.handles import open_folder, open_library, resolve
+from dagster_offload.library.handles import open_folder, open_library, read_in, resolve, split
+from dagster_offload.library.ignore import Selection
+from dagster_offload.library.left_out import HEAD_BYTES, IGNORE_FILE, Kind, LeftOut
 from dagster_offload.library.mounts import is_pseudo_file_system
+from dagster_offload.library.placeholders import NOT_DOWNLOADED, downloaded_path, is_dataless
 
 # The folder was removed, or replaced by a link or a file, after it was listed.
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-_OTHER_FILE_SYSTEM = "it is on another file system: set OFFLOAD_LIBRARY_CROSS_MOUNTS=true to read it"
-_HOME = "it is OFFLOAD_HOME, the folder of dagster-offload itself"
-_PSEUDO_FILE_SYSTEM = "it is a pseudo file system such as /proc, which shows the running system and holds no documents"
 
 
 @dataclass(frozen=True)
@@ -42,22 +40,17 @@ class UnreadableFolder:
 
 
 @dataclass(frozen=True)
-class FolderLeftOut:
-    """A folder or file that the walk skipped by its rules. Documents found in it earlier count as gone."""
-
-    key: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class WalkRules:
     """What a walk enters. `home` is the folder of dagster-offload, which is left out if it is inside the library.
 
     `cross_mounts`: also enter other file systems that are mounted below the library.
+    `ignore` and `include`: gitignore patterns of what to leave out, and of the only files to read (empty = all).
     """
 
     home: Path | None = None
     cross_mounts: bool = False
+    ignore: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
 
 
 DEFAULT_RULES = WalkRules()
@@ -71,9 +64,8 @@ class Walk:
     unchanged: list[str] = field(default_factory=list)  # keys of the other documents, unsorted
     unusable: list[UnusableName] = field(default_factory=list)
     unreadable: list[UnreadableFolder] = field(default_factory=list)
-    left_out: list[FolderLeftOut] = field(default_factory=list)
-    skipped_types: Counter[str] = field(default_factory=Counter)  # extension -> files
-    skipped_links: int = 0  # links to folders, to nothing, in loops or out of the library
+    # By path below the library in normal form, unsorted. Folders end with a slash; what is inside them is not listed.
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -81,82 +73,145 @@ class Walk:
         return len(self.files) + len(self.unchanged)
 
     @property
-    def skipped_by_type(self) -> int:
-        """The number of files whose type is not a document type."""
-        return self.skipped_types.total()
+    def not_downloaded(self) -> set[str]:
+        """Keys of files that are in the cloud only. They are not gone."""
+        return {key for key, left in self.left_out.items() if left.kind is Kind.NOT_DOWNLOADED}
+
+    def why_left_out(self, key: str) -> LeftOut | None:
+        """Return why a document is left out, itself or with a folder above it. None: it is not left out."""
+        parts = key.split("/")
+        above = ["/".join(parts[:depth]) + "/" for depth in range(1, len(parts))]
+        return next((self.left_out[name] for name in (".", *above, key) if name in self.left_out), None)
 
 
 def walk(library: Path, seen: Mapping[str, SeenFile] | None = None, rules: WalkRules = DEFAULT_RULES) -> Walk:
     """List the documents of `library`. Documents whose state equals the one in `seen` (by key) are listed by key only.
 
-    Hidden and temporary files are left out silently. Files of other types are counted. Links to folders are not
-    followed. A link to a file is a document if its target is a regular file inside the library. This supports
-    git-annex, and a user who may write into the library cannot make us read files outside it.
-    Raises `LibraryMissing`.
+    Everything else is in `Walk.left_out`, with its reason. Links to folders are not followed. A link to a file is a
+    document if its target is a regular file inside the library. This supports git-annex, and a user who may write into
+    the library cannot make us read files outside it.
+    Raises `LibraryMissing`, `ScanRefused` if the library's own file with patterns cannot be used, and `ValueError` for a
+    pattern of `rules` that is none.
     """
+    return _walk(library, seen or {}, rules, None)
+
+
+def why_left_out(library: Path, key: str, rules: WalkRules = DEFAULT_RULES) -> LeftOut | None:
+    """Return why a walk leaves out the file or folder `key`; None if it does not, or if there is none.
+
+    Lists only the folders above it. Raises like `walk`.
+    """
+    return next(iter(_walk(library, {}, rules, key.rstrip("/")).left_out.values()), None)
+
+
+def _walk(library: Path, seen: Mapping[str, SeenFile], rules: WalkRules, only: str | None) -> Walk:
     root = os.fspath(library.absolute())
     try:
         with open_library(root) as handle:
-            return _Walker(root, handle, seen or {}, rules).walk()
+            return _Walker(root, handle, seen, rules, only).walk()
     except OSError as error:
         raise _missing(library, error) from error
+
+
+class _Folder(NamedTuple):
+    """A folder to list. `prefix` is its path with a slash, as the file system spells it; "" is the library."""
+
+    prefix: str
+    selection: Selection  # of the folder above it
 
 
 class _Walker:
     """One walk: its result so far, and the documents whose key is not ASCII."""
 
-    def __init__(self, root: str, handle: int, seen: Mapping[str, SeenFile], rules: WalkRules) -> None:
+    def __init__(
+        self, root: str, handle: int, seen: Mapping[str, SeenFile], rules: WalkRules, only: str | None
+    ) -> None:
+        """`only`: the key of the one file or folder to look at, None = all."""
         self.root = root
         self.handle = handle
         self.seen = seen
         self.rules = rules
+        self.only = only
         self.device = os.fstat(handle).st_dev
         self.home = _identity(rules.home)
         self.found = Walk()
         self.by_key: dict[str, FileStat] = {}  # only keys that are not ASCII can collide
 
     def walk(self) -> Walk:
-        folders = [""]
+        folders = [_Folder("", Selection.from_settings(self.rules.ignore, self.rules.include))]
         while folders:
-            prefix = folders.pop()
+            folder = folders.pop()
             try:
-                with open_folder(self.handle, prefix[:-1]) as handle:
-                    if (reason := self._why_left_out(os.fstat(handle), prefix)) is not None:
-                        self.found.left_out.append(FolderLeftOut(printable(prefix) or ".", reason))
-                        continue
-                    with os.scandir(handle) as entries:
-                        for entry in entries:
-                            if entry.name[0] == ".":
-                                continue
-                            if not entry.is_dir(follow_symlinks=False):
-                                self._add_entry(entry, prefix)
-                            elif entry.name not in SYSTEM_FOLDERS:
-                                folders.append(f"{prefix}{entry.name}/")
+                with open_folder(self.handle, folder.prefix[:-1]) as handle:
+                    folders += self._list(folder, handle)
             except OSError as error:
-                if not prefix:
+                if not folder.prefix:
                     raise
                 if error.errno not in _GONE:
-                    self._unreadable_folder(prefix, error)
+                    self._unreadable_folder(folder.prefix, _reason(error))
         for file in self.by_key.values():
             self._add(file)
         self.found.files.sort()
         return self.found
 
-    def _why_left_out(self, status: os.stat_result, prefix: str) -> str | None:
-        """Return why the walk does not enter a folder, or None if it does. `status` is the stat of the open folder."""
-        if self.home == (status.st_dev, status.st_ino):
-            return _HOME
-        if status.st_dev == self.device or not prefix:
-            return None
-        if not self.rules.cross_mounts:
-            return _OTHER_FILE_SYSTEM
-        return _PSEUDO_FILE_SYSTEM if is_pseudo_file_system(status.st_dev) else None
+    def _list(self, folder: _Folder, handle: int) -> list[_Folder]:
+        """Add the files of an open folder. Returns the folders below it."""
+        prefix = folder.prefix
+        if (left := self._why_not_entered(os.fstat(handle), folder, handle)) is not None:
+            self.found.left_out[normal_form(prefix) or "."] = left
+            return []
+        try:
+            selection = folder.selection.inside(handle, normal_form(prefix))
+        except ValueError as error:  # without its patterns, documents that a person left out would be read
+            reason = f"its file {IGNORE_FILE} cannot be used: {error}"
+            if not prefix:
+                raise ScanRefused(f"the library {printable(self.root)} is not read: {reason}") from error
+            self._unreadable_folder(prefix, reason)
+            return []
+        below = []
+        with os.scandir(handle) as entries:
+            for entry in entries:
+                if self.only is not None and not self._leads_to_only(prefix + entry.name):
+                    continue
+                if not entry.is_dir(follow_symlinks=False):
+                    self._add_entry(entry, prefix, selection, handle)
+                elif (left := selection.why_folder_left_out(prefix, entry.name)) is not None:
+                    self.found.left_out[normal_form(f"{prefix}{entry.name}/")] = left
+                else:
+                    below.append(_Folder(f"{prefix}{entry.name}/", selection))
+        return below
 
-    def _add_entry(self, entry: os.DirEntry[str], prefix: str) -> None:
+    def _leads_to_only(self, raw: str) -> bool:
+        return f"{self.only}/".startswith(f"{normal_form(downloaded_path(raw) or raw)}/")
+
+    def _why_not_entered(self, status: os.stat_result, folder: _Folder, handle: int) -> LeftOut | None:
+        """Return why the walk does not enter a folder, or None if it does. `status` is the stat of the open folder."""
+        prefix = folder.prefix
+        if self.home == (status.st_dev, status.st_ino):
+            return left_out.HOME
+        if not prefix:
+            return None
+        if status.st_dev != self.device:
+            if not self.rules.cross_mounts:
+                return left_out.OTHER_FILE_SYSTEM
+            if is_pseudo_file_system(status.st_dev):
+                return left_out.PSEUDO_FILE_SYSTEM
+        if _exists(handle, "pyvenv.cfg") and not folder.selection.names(prefix):
+            return left_out.virtual_environment(prefix[:-1].rpartition("/")[2])
+        return None
+
+    def _add_entry(self, entry: os.DirEntry[str], prefix: str, selection: Selection, folder: int) -> None:
         """Add an entry that is not a folder. Raises `OSError` if the folder's permissions hide its files."""
-        name = entry.name
+        raw = prefix + entry.name
+        if (downloaded := downloaded_path(raw)) is not None:
+            left = selection.why_file_left_out(prefix, downloaded[len(prefix) :]) or _why_type_left_out(downloaded)
+            self.found.left_out[normal_form(downloaded)] = left or NOT_DOWNLOADED
+            return
+        if (left := selection.why_file_left_out(prefix, entry.name)) is not None:
+            self.found.left_out[normal_form(raw)] = left
+            return
         # The fast path for unchanged files, because a library may hold 100,000.
-        before = self.seen.get(raw := prefix + name)
+        before = self.seen.get(raw)
         if before is not None and raw.isascii():
             try:
                 now = entry.stat(follow_symlinks=False)
@@ -168,29 +223,48 @@ class _Walker:
             ):
                 self.found.unchanged.append(raw)
                 return
-        if name.endswith(TEMPORARY_SUFFIXES) or name.startswith(TEMPORARY_PREFIXES):
-            return
-        kind = extension(name)
-        if kind and kind not in DOCUMENT_TYPES:
-            self.found.skipped_types[kind] += 1
+        if (left := _why_type_left_out(entry.name)) is not None:
+            self.found.left_out[normal_form(raw)] = left
             return
         if entry.is_symlink():
-            target = self._link_target(raw)
-            if target is None:
-                self.found.skipped_links += 1
-                return
-            status = target
-        else:
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:  # removed since it was listed
-                return
-            if not stat.S_ISREG(status.st_mode):  # sockets, pipes, devices
-                return
-        if status.st_dev != self.device and not self.rules.cross_mounts:
-            self.found.left_out.append(FolderLeftOut(printable(raw), _OTHER_FILE_SYSTEM))
+            self._add_link(raw)
             return
-        key = raw if raw.isascii() else unicodedata.normalize("NFC", raw)
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:  # removed since it was listed
+            return
+        self._add_file(raw, status, left_out.SPECIAL, lambda: read_in(folder, entry.name, HEAD_BYTES))
+
+    def _add_link(self, raw: str) -> None:
+        try:
+            target, status = resolve(self.handle, self.root, raw)
+        except OSError:  # to nothing, in a loop, out of the library, or no permission
+            self.found.left_out[normal_form(raw)] = left_out.LINK
+            return
+        self._add_file(raw, status, left_out.LINK, lambda: self._head(target))
+
+    def _add_file(self, raw: str, status: os.stat_result, otherwise: LeftOut, head: Callable[[], bytes]) -> None:
+        """Add a file whose name may be that of a document. `otherwise`: why it is none if it is no regular file."""
+        if not stat.S_ISREG(status.st_mode):
+            left: LeftOut | None = otherwise
+        elif status.st_dev != self.device and not self.rules.cross_mounts:
+            left = left_out.OTHER_FILE_SYSTEM
+        elif is_dataless(status):  # reading its first bytes would start a download
+            left = NOT_DOWNLOADED
+        else:
+            left = left_out.EXECUTABLE if _is_program(head) else None
+        if left is not None:
+            self.found.left_out[normal_form(raw)] = left
+        else:
+            self._add_document(raw, status)
+
+    def _head(self, name: str) -> bytes:
+        above, last = split(name)
+        with open_folder(self.handle, above) as folder:
+            return read_in(folder, last, HEAD_BYTES)
+
+    def _add_document(self, raw: str, status: os.stat_result) -> None:
+        key = normal_form(raw)
         reason = why_unusable(key)
         if reason is not None:
             self.found.unusable.append(UnusableName(printable(raw), reason))
@@ -224,21 +298,33 @@ class _Walker:
         """The sort key for files that share a document key: normal form first, then byte order."""
         return file.key != file.name, os.fsencode(file.name)
 
-    def _link_target(self, name: str) -> os.stat_result | None:
-        """Return the stat of a link's target, or None if it is not a readable regular file of the library."""
-        try:
-            _, status = resolve(self.handle, self.root, name)
-        except OSError:  # to nothing, in a loop, out of the library, or no permission
-            return None
-        return status if stat.S_ISREG(status.st_mode) else None
-
-    def _unreadable_folder(self, prefix: str, error: OSError) -> None:
-        key = unicodedata.normalize("NFC", prefix)
-        reason = why_unusable(key)
-        if reason is not None:  # no document key can begin with this prefix
-            self.found.unusable.append(UnusableName(printable(prefix), reason))
+    def _unreadable_folder(self, prefix: str, reason: str) -> None:
+        key = normal_form(prefix)
+        unusable = why_unusable(key)
+        if unusable is not None:  # no document key can begin with this prefix
+            self.found.unusable.append(UnusableName(printable(prefix), unusable))
         else:
-            self.found.unreadable.append(UnreadableFolder(key, _reason(error)))
+            self.found.unreadable.append(UnreadableFolder(key, reason))
+
+
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def _why_type_left_out(name: str) -> LeftOut | None:
+    kind = extension(name)
+    return left_out.unread_type(kind) if kind and kind not in DOCUMENT_TYPES else None
+
+
+def _is_program(head: Callable[[], bytes]) -> bool:
+    try:
+        return left_out.is_program(head())
+    except OSError:  # reported by the scan, which reads the whole file
+        return False
 
 
 def _identity(folder: Path | None) -> tuple[int, int] | None:

@@ -55,11 +55,24 @@ def _names(value: Any) -> Any:
     return value
 
 
+def _patterns(value: Any) -> Any:
+    """Split a text with commas or line ends into patterns. Raises `ValueError` for one that is none."""
+    lines = [line.strip() for line in re.split(r"[,\n]", value)] if isinstance(value, str) else value
+    if lines and all(isinstance(line, str) for line in lines):
+        # Imported here because commands that only read the ledger would load the library of patterns for nothing.
+        from dagster_offload.library.ignore import Patterns as Checked
+
+        Checked(lines, "")
+        return tuple(lines)
+    return lines
+
+
 def _body_as_text(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
 
 
 Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | Literal["auto"]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Body = Annotated[
     SecretStr | None, BeforeValidator(_body_as_text), WithJsonSchema({"type": ["object", "string", "null"]})
@@ -182,6 +195,12 @@ class LibrarySection(Section):
     path: Annotated[Path | None, Variable("OFFLOAD_LIBRARY")] = Field(default=None, description="folder of documents")
     cross_mounts: Annotated[bool, Variable("OFFLOAD_LIBRARY_CROSS_MOUNTS")] = Field(
         default=False, description="also read file systems that are mounted below the library"
+    )
+    ignore: Annotated[Patterns, Variable("OFFLOAD_IGNORE")] = Field(
+        default=(), description="what to leave out of the library: gitignore patterns"
+    )
+    include: Annotated[Patterns, Variable("OFFLOAD_INCLUDE")] = Field(
+        default=(), description="the only files to read: gitignore patterns; unset = all documents"
     )
     max_file_size: Annotated[ByteSize, Variable("OFFLOAD_MAX_FILE_SIZE")] = Field(
         default=ByteSize(DEFAULT_MAX_BYTES),

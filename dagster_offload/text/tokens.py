@@ -2,6 +2,10 @@
 
 import re
 
+# The context used if neither a setting nor the server gives a size, and the limit for reported sizes: many servers report
+# what the model could read (262,144), and a laptop that reads 300 tokens a second would exceed any read timeout.
+DEFAULT_CONTEXT_TOKENS = 32_768
+
 # The tokens reserved for rules, instruction and answer.
 RESERVED_TOKENS = 2_000
 

@@ -47,8 +47,10 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
         },
         "last_drain": None,
         "long_documents": [],
+        "long_documents_ahead": [],
         "needs_ocr": 0,
         "pipeline": None,
+        "ocr": {"documents": 0, "pages": 0, "pages_per_minute": None, "hours": None},
     }
 
 

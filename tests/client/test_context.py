@@ -7,13 +7,13 @@ from typing import Any
 import httpx
 import pytest
 
-from dagster_offload.client.context import DEFAULT_CONTEXT_TOKENS, ContextWindows, context_in, usable_context
+from dagster_offload.client.context import ContextWindows, context_in, usable_context
 from dagster_offload.client.context_overflow import too_long_of
 from dagster_offload.errors import ErrorAsAnswer
 from dagster_offload.slot.chat import read_answer
 from dagster_offload.slot.completion import Answer, ContextOverflow, Usage
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.text.tokens import estimated_tokens
+from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, estimated_tokens
 
 SLOT = SlotConfig(name="deep", url="http://slot:1", model="qwen")
 

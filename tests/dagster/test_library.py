@@ -2,11 +2,15 @@
 
 import json
 import time
+from collections.abc import Callable
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from dagster_offload.defs.in_process import run_in_process
+from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger.core.workers import Worker
 from tests.support.edge import Edge
@@ -84,6 +88,37 @@ def test_an_emptied_library_is_refused_until_a_person_accepts_it(edge: Edge) -> 
     assert edge.instance.get_dynamic_partitions("documents") == ["a.txt"]
     assert run_in_process(edge.defs, edge.instance, "scan", accept_vanished=True).summary["vanished"] == 1
     assert edge.instance.get_dynamic_partitions("documents") == []
+
+
+def during_ocr(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Let `act` happen while the scan's extraction reads pages."""
+
+    def extract_later(*given: Any, look_for_files: Callable[[], None], **options: Any) -> ProgressCounts:
+        act()
+        look_for_files()
+        return run_extraction(*given, **options)
+
+    monkeypatch.setattr("dagster_offload.defs.library.run_extraction", extract_later)
+
+
+@pytest.mark.rule("extract-1")
+def test_a_file_that_arrives_during_ocr_is_added_by_the_running_scan(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge.write(a="One.")
+    during_ocr(monkeypatch, lambda: edge.write(b="Two."))
+    edge.scan()
+    assert edge.instance.get_dynamic_partitions("documents") == ["a.txt", "b.txt"]
+    assert edge.partitions_done("extract") == {"a.txt", "b.txt"}
+
+
+def test_a_library_that_vanishes_during_ocr_does_not_end_the_scan(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    edge.write(a="One.")
+    assert edge.settings.library is not None
+    folder = edge.settings.library
+    during_ocr(monkeypatch, lambda: (folder / "a.txt").rename(folder / ".a"))
+    edge.scan()
+    assert edge.instance.get_dynamic_partitions("documents") == ["a.txt"]
 
 
 def test_a_new_file_launches_a_scan_tagged_with_the_reason(edge: Edge) -> None:

@@ -21,6 +21,7 @@ from dagster_offload.extraction import extractor
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.host.python_process import python_command
 from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.work import documents
 from dagster_offload.ledger.work.finish import output_digest
 from dagster_offload.library.digests import locate
 from dagster_offload.stages.graph import EXTRACT, Outcome
@@ -389,11 +390,14 @@ def test_a_document_that_crashes_its_reader_is_reported_as_to_be_retried(
     written(engine, "panics.txt", "letter.txt")
     counts = run_extraction(engine.settings(), engine.ledger)
     assert (counts.done, counts.failed) == (1, 0)
-    assert counts.to_retry == {"panics.txt": "the extractor crashed on this file (PanicException)"}
+    waiting = engine.ledger.run(documents.waiting_for_text, 10)
+    assert list(waiting.reasons) == ["panics.txt"]
+    assert "the extractor crashed on this file (PanicException)" in waiting.reasons["panics.txt"]
+    assert (engine.ledger.run(documents.waiting_for_text, 0).count, waiting.count) == (1, 1)
     for _attempt in range(2):
         engine.sql("update work_items set not_before = null")
         counts = run_extraction(engine.settings(), engine.ledger)
-    assert (counts.failed, counts.to_retry) == (1, {})
+    assert (counts.failed, engine.ledger.run(documents.waiting_for_text, 10).count) == (1, 0)
 
 
 def test_the_seconds_of_an_extraction_are_recorded(engine: Engine) -> None:

@@ -92,6 +92,26 @@ def test_a_file_that_vanishes_before_its_extraction_waits_for_the_next_scan(engi
     assert "next scan" in item["reason"]
 
 
+@pytest.mark.rule("library-9")
+def test_a_document_that_is_only_in_icloud_waits_for_its_download_and_keeps_its_record(engine: Engine) -> None:
+    write(engine, "done.txt", f"A lease\n{FILLER}")
+    engine.scan()
+    engine.drain()
+    write(engine, "a.txt", FILLER)
+    scan(engine.settings(), engine.ledger)
+    for name in ("a.txt", "done.txt"):
+        os.rename(engine.library / name, engine.library / f".{name}.icloud")
+    assert engine.scan().vanished == 0
+    item = engine.item("a.txt", EXTRACT)
+    assert (item["state"], item["attempts"]) == ("pending", 0)
+    assert "iCloud and not downloaded: download it in Finder" in item["reason"]
+    assert titles(engine)["done.txt"] == "A lease"
+    os.rename(engine.library / ".a.txt.icloud", engine.library / "a.txt")
+    engine.sql("update work_items set not_before = null")
+    engine.scan()
+    assert engine.state("a.txt", EXTRACT) == "done"
+
+
 def test_an_unmounted_and_an_empty_library_change_nothing(engine: Engine) -> None:
     for number in range(3):
         write(engine, f"{number}.txt", f"{number} {FILLER}")

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from dagster_offload.client.context import DEFAULT_CONTEXT_TOKENS
 from dagster_offload.drain import run_drain
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.reports import status
@@ -16,7 +15,7 @@ from dagster_offload.simulator.request_log import fingerprint
 from dagster_offload.stages.catalog import llm_stages, recipes
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.splitting import Size, split
-from dagster_offload.text.tokens import text_tokens
+from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, text_tokens
 from tests.support.engine import Engine
 from tests.support.ledger import text_result
 

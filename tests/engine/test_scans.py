@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import ocr_pages, redo
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
+from dagster_offload.testing import ChangeTiming
 from tests.support.engine import Engine
 from tests.support.ocr import LANGUAGES, SCANS, share_kept
 
@@ -34,6 +37,116 @@ def text_of(engine: Engine, document: str) -> str:
         document,
     )
     return str(found[0]["text"])
+
+
+def pages_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The document and number of each page from now on, in the order in which OCR has read them."""
+    read: list[tuple[str, int]] = []
+    keep = ocr_pages.keep
+
+    def note(
+        cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem, page: ocr_pages.ReadPage
+    ) -> tuple[int, int, float]:
+        read.append((claim.document, page.number))
+        return keep(cur, worker_id, claim, item, page)
+
+    monkeypatch.setattr(ocr_pages, "keep", note)
+    return read
+
+
+def extracted_in_order(engine: Engine) -> list[str]:
+    rows = engine.sql(
+        "select key from transitions join documents using (document_id) where stage = 'extract' and to_state = 'done' "
+        "order by transition_id"
+    )
+    return [row["key"] for row in rows]
+
+
+@pytest.mark.rule("extract-1")
+def test_ordinary_files_are_read_before_the_pages_of_scans(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("fax.tif", "korean.png", "letters.pdf"):
+        put(engine, name)
+    letters = [f"z-letter-{number}.txt" for number in range(5)]
+    for name in letters:  # found last, read first
+        (engine.library / name).write_text(f"This is {name}.")
+    read = pages_read(monkeypatch)
+    texts_at_first_page: list[int] = []
+
+    def watch(counts: ProgressCounts) -> None:
+        if counts.reading is not None:
+            texts_at_first_page.append(counts.done)
+
+    scan(engine.settings(), engine.ledger)
+    counts = run_extraction(engine.settings(), engine.ledger, on_progress=watch)
+    assert (counts.done, counts.failed) == (8, 0)
+    assert texts_at_first_page[0] == 5
+    assert set(extracted_in_order(engine)[:5]) == set(letters)
+    assert sorted(read) == [("fax.tif", 1), ("fax.tif", 2), ("korean.png", 1), ("letters.pdf", 1), ("letters.pdf", 2)]
+
+
+@pytest.mark.rule("extract-1")
+def test_a_letter_that_arrives_during_ocr_is_read_before_the_next_pages(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    change_timing(extraction_idle=0.01)
+    put(engine, "letters.pdf")
+    put(engine, "fax.tif")
+    looked: list[bool] = []
+
+    def look_for_files() -> None:
+        if not looked:
+            (engine.library / "z.txt").write_text("A letter.")
+            scan(engine.settings(), engine.ledger)
+        looked.append(True)
+
+    settings = engine.settings(scan_interval=1)
+    scan(settings, engine.ledger)
+    run_extraction(settings, engine.ledger, look_for_files=look_for_files)
+    assert looked
+    order = extracted_in_order(engine)
+    assert sorted(order) == ["fax.tif", "letters.pdf", "z.txt"]
+    assert order[-1] != "z.txt"
+
+
+@pytest.mark.rule("extract-1")
+def test_the_pages_of_one_scan_are_read_by_all_lanes(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    put(engine, "letters.pdf")
+    lanes: set[str] = set()
+    keep = ocr_pages.keep
+
+    def both(*given: Any) -> Any:
+        lanes.add(threading.current_thread().name)
+        return keep(*given)
+
+    monkeypatch.setattr(ocr_pages, "keep", both)
+    engine.scan()
+    assert len(lanes) == 2
+    text = text_of(engine, "letters.pdf")
+    assert text.index("Larkfield") < text.index("늘봄아파트")
+
+
+def test_the_pages_left_are_known_before_ocr_begins(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    put(engine, "letters.pdf")
+    (engine.library / "note.txt").write_text("Paid 12 EUR")
+    scan(engine.settings(), engine.ledger)
+
+    class Stopped(BaseException):
+        pass
+
+    def stop(counts: ProgressCounts) -> None:
+        raise Stopped  # when the note is done
+
+    with pytest.raises(Stopped):
+        run_extraction(engine.settings(), engine.ledger, on_progress=stop)
+    left = engine.ledger.run(ocr_pages.left)
+    assert (left.documents, left.pages, left.hours) == (1, 2, None)
+    assert engine.sql("select 1 from transitions where reason = 'waits for OCR of 2 pages'")
+    engine.sql("insert into ocr_rates values ('host', 10, 60, 2, now())")
+    left = engine.ledger.run(ocr_pages.left)
+    assert (left.pages_per_minute, left.hours) == (20, 2 / 20 / 60)
 
 
 def without_tesseract(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Callable[[], None]:
@@ -58,12 +171,15 @@ def test_a_scan_in_english_and_korean_becomes_a_record(engine: Engine) -> None:
     assert engine.sql("select * from ocr_pages") == []
 
 
-def test_progress_reports_each_page(engine: Engine) -> None:
+def test_progress_reports_each_page_and_the_pages_a_minute(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
     put(engine, "fax.tif")
     seen: list[str] = []
 
     def watch(counts: ProgressCounts) -> None:
         if counts.reading is not None:
+            assert counts.reading.pages_per_minute is not None
+            assert counts.reading.pages_per_minute > 0
             seen.append(f"{counts.reading.document} {counts.reading.done} of {counts.reading.total}")
             seen.append(str([(read.done, read.total) for read in engine.ledger.run(status.in_parts)]))
 
@@ -73,6 +189,7 @@ def test_progress_reports_each_page(engine: Engine) -> None:
 
 
 def test_a_stopped_scan_continues_at_the_page_it_had_reached(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
     put(engine, "letters.pdf")
     scan(engine.settings(), engine.ledger)
 
@@ -87,16 +204,9 @@ def test_a_stopped_scan_continues_at_the_page_it_had_reached(engine: Engine, mon
         run_extraction(engine.settings(), engine.ledger, on_progress=stop)
     assert [row["page"] for row in engine.sql("select page from ocr_pages")] == [1]
 
-    read: list[int] = []
-    begin = ocr_pages.begin
-
-    def note(cur: Cursor, claim: Claim, item: ClaimedItem, page: int, of: int) -> None:
-        read.append(page)
-        begin(cur, claim, item, page, of)
-
-    monkeypatch.setattr(ocr_pages, "begin", note)
+    read = pages_read(monkeypatch)
     run_extraction(engine.settings(), engine.ledger)
-    assert read == [2]
+    assert read == [("letters.pdf", 2)]
     assert share_kept(text_of(engine, "letters.pdf"), "english.txt") > 0.95
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from dagster_offload.errors import ExtractionFailed
+from dagster_offload.errors import ExtractionFailed, OcrWanted
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.image_files import tiff_pages
 from dagster_offload.extraction.page_images import MAX_PIXELS, PdfPages
@@ -89,6 +89,25 @@ def test_known_pages_are_not_read_again(reading: Extractor) -> None:
     found = reading.extract(SCANS / "fax.tif", known_pages={1: "the first page"}, on_page=pages.append)
     assert {page.number for page in pages} == {2}
     assert found.text.startswith("the first page\n\n늘봄아파트")
+
+
+@pytest.mark.tesseract
+@pytest.mark.parametrize(("name", "numbers", "of"), [("typed_scanned_typed.pdf", (2,), 3), ("fax.tif", (1, 2), 2)])
+def test_a_document_can_be_read_page_by_page(reading: Extractor, name: str, numbers: tuple[int, ...], of: int) -> None:
+    pages: dict[int, str] = {}
+
+    def on_page(page: PageRead) -> None:
+        if page.text is not None:
+            pages[page.number] = page.text
+
+    with pytest.raises(OcrWanted) as wanted:
+        reading.extract(SCANS / name, pages=(), on_page=on_page)
+    assert (wanted.value.numbers, wanted.value.of, pages) == (numbers, of, {})
+    for number in numbers:
+        with pytest.raises(OcrWanted):
+            reading.extract(SCANS / name, pages=(number,), on_page=on_page)
+        assert max(pages) == number
+    assert reading.extract(SCANS / name, pages=(), known_pages=pages) == reading.extract(SCANS / name)
 
 
 @pytest.mark.tesseract

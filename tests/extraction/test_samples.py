@@ -30,7 +30,7 @@ def extractor() -> Iterator[Extractor]:
 def test_the_walk_finds_exactly_the_samples() -> None:
     found = walk(LIBRARY)
     assert {file.key for file in found.files} == set(EXPECTED)
-    assert (found.unusable, found.unreadable, found.skipped_by_type, found.skipped_links) == ([], [], 0, 0)
+    assert (found.unusable, found.unreadable, found.left_out) == ([], [], {})
     assert len(EXPECTED) >= 24
     assert sum(file.size for file in found.files) < 1_500_000
 

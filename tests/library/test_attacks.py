@@ -15,6 +15,7 @@ import pytest
 
 from dagster_offload.library.digests import digest, locate
 from dagster_offload.library.files import SeenFile, seen_as
+from dagster_offload.library.left_out import Kind
 from dagster_offload.library.walk import WalkRules, walk
 from tests.support.library import keys, only, write
 
@@ -70,7 +71,8 @@ def test_a_link_through_a_linked_folder_is_not_a_document(library: Path) -> None
     (library / "a.txt").symlink_to("folder/secret.txt")
     (library / "b.txt").symlink_to(library / "folder" / "secret.txt")
     found = walk(library)
-    assert (found.files, found.skipped_links) == ([], 3)
+    assert (found.files, {left.kind for left in found.left_out.values()}) == ([], {Kind.LINK})
+    assert sorted(found.left_out) == ["a.txt", "b.txt", "folder"]
 
 
 def test_a_link_with_an_absolute_target_inside_the_library_is_a_document(library: Path) -> None:
@@ -121,9 +123,8 @@ def test_a_home_inside_the_library_is_left_out_and_reported(library: Path) -> No
     write(library, "offload/logs/up.txt")
     found = walk(library, rules=WalkRules(home=library / "offload"))
     assert [file.key for file in found.files] == ["a.txt"]
-    ((key, reason),) = [(folder.key, folder.reason) for folder in found.left_out]
-    assert key == "offload/"
-    assert "OFFLOAD_HOME" in reason
+    assert list(found.left_out) == ["offload/"]
+    assert "OFFLOAD_HOME" in found.left_out["offload/"].reason
 
 
 def test_a_home_behind_a_link_is_also_left_out(library: Path, tmp_path: Path) -> None:
@@ -150,10 +151,10 @@ def test_a_mount_below_the_library_is_left_out_unless_a_setting_includes_it(libr
         write(library, "disk/b.txt")
         found = walk(library)
         assert [file.key for file in found.files] == ["a.txt"]
-        ((key, reason),) = [(folder.key, folder.reason) for folder in found.left_out]
-        assert (key, "OFFLOAD_LIBRARY_CROSS_MOUNTS" in reason) == ("disk/", True)
+        assert list(found.left_out) == ["disk/"]
+        assert "OFFLOAD_LIBRARY_CROSS_MOUNTS" in found.left_out["disk/"].advice
         crossed = walk(library, rules=WalkRules(cross_mounts=True))
-        assert ([file.key for file in crossed.files], crossed.left_out) == (["a.txt", "disk/b.txt"], [])
+        assert ([file.key for file in crossed.files], crossed.left_out) == (["a.txt", "disk/b.txt"], {})
         assert walk(library / "disk").count == 1  # as a library of its own
 
 
@@ -168,7 +169,7 @@ def test_a_mounted_single_file_is_left_out(library: Path, tmp_path: Path) -> Non
                 {file.key: file.seen for file in walk(library, rules=WalkRules(cross_mounts=True)).files},
             ):
                 found = walk(library, known)
-                assert (found.count, [file.key for file in found.left_out]) == (0, ["a.txt"])
+                assert (found.count, list(found.left_out)) == (0, ["a.txt"])
         finally:
             subprocess.run(["umount", "-l", str(library / "a.txt")], check=True)
 
@@ -178,7 +179,7 @@ def test_proc_is_never_read_even_if_mounts_are_included(library: Path) -> None:
     with mounted(library / "system", "-t", "proc", "proc"):
         found = walk(library, rules=WalkRules(cross_mounts=True))
     assert found.files == []
-    (left,) = found.left_out
+    (left,) = found.left_out.values()
     assert "running system" in left.reason
 
 

@@ -13,6 +13,7 @@ import pytest
 from dagster_offload.errors import ChangedWhileRead, LibraryMissing
 from dagster_offload.library.digests import digest, locate
 from dagster_offload.library.files import MAX_KEY_BYTES, SeenFile, extension, printable
+from dagster_offload.library.left_out import Kind
 from dagster_offload.library.walk import walk
 from tests.support.library import keys, only, write
 
@@ -127,16 +128,30 @@ def test_hidden_temporary_and_system_files_are_left_out(library: Path) -> None:
         write(library, name)
     found = walk(library)
     assert found.files == []
-    assert found.skipped_by_type == 0
+    assert {name: left.kind for name, left in found.left_out.items()} == {
+        ".DS_Store": Kind.HIDDEN,
+        ".hidden.txt": Kind.HIDDEN,
+        ".git/": Kind.HIDDEN,
+        "~$report.docx": Kind.TEMPORARY,
+        "draft.txt~": Kind.TEMPORARY,
+        "save.tmp": Kind.TEMPORARY,
+        "film.pdf.part": Kind.TEMPORARY,
+        "__MACOSX/": Kind.SYSTEM,
+        "@eaDir/": Kind.SYSTEM,
+    }
 
 
-def test_files_of_other_types_are_counted(library: Path) -> None:
+def test_files_of_other_types_are_left_out_with_their_type(library: Path) -> None:
     for name in ("film.mp4", "Film.MP4", "all.zip", "setup.exe", "README", "report.2024", "보고서.최종", "PAGE.PDF"):
         write(library, name)
     found = walk(library)
     assert {file.key for file in found.files} == {"README", "report.2024", "보고서.최종", "PAGE.PDF"}
-    assert found.skipped_types == {"mp4": 2, "zip": 1, "exe": 1}
-    assert found.skipped_by_type == 4
+    assert {name: left.reason for name, left in found.left_out.items()} == {
+        "film.mp4": "type .mp4 is not read",
+        "Film.MP4": "type .mp4 is not read",
+        "all.zip": "type .zip is not read",
+        "setup.exe": "type .exe is not read",
+    }
 
 
 def test_an_extension_is_short_ascii_with_a_letter() -> None:
@@ -155,7 +170,12 @@ def test_links_are_followed_only_to_regular_files_inside_the_library(library: Pa
     (library / "again").symlink_to(library, target_is_directory=True)
     found = walk(library)
     assert [file.key for file in found.files] == ["inside.txt"]
-    assert found.skipped_links == 4
+    assert {name for name, left in found.left_out.items() if left.kind is Kind.LINK} == {
+        "outside.txt",
+        "nowhere.txt",
+        "loop.txt",
+        "again",
+    }
     assert digest(found.files[0]) == sha256(b"annexed").hexdigest()
 
 
@@ -311,7 +331,8 @@ def test_a_link_in_place_of_a_file_does_not_count_as_unchanged(library: Path) ->
     (library / "a.txt").symlink_to("../outside.txt")
     write(library.parent, "outside.txt")
     found = walk(library, before)
-    assert ([file.key for file in found.files], found.unchanged, found.skipped_links) == (["b.txt"], [], 1)
+    assert ([file.key for file in found.files], found.unchanged) == (["b.txt"], [])
+    assert found.left_out["a.txt"].kind is Kind.LINK
 
 
 def test_a_file_removed_during_the_walk_does_not_hide_the_others(library: Path) -> None:

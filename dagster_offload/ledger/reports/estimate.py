@@ -3,12 +3,14 @@
 If the history is too short for an estimate, the note says so.
 """
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.text.tokens import estimated_tokens
 
 RECENT_CALLS = 2000  # the rate is measured over this many calls: hours of use, at a bounded cost
 RECENT_DAYS = 14
@@ -92,6 +94,54 @@ def _parts_left(cur: Cursor) -> float:
         "and stage <> (select first_stage())",
     )
     return float(row["n"])
+
+
+@dataclass(frozen=True)
+class LongAhead:
+    """A long document that no stage has begun: about how many parts it has, and the slot's hours for them.
+
+    `hours` is None if the slot's speed is not known.
+    """
+
+    document: str
+    stage: str
+    parts: int
+    hours: float | None
+
+
+SAMPLE_CHARACTERS = 100_000
+
+
+def long_documents_ahead(
+    cur: Cursor, stages_in_parts: Sequence[str], part_tokens: int, slot: str, limit: int
+) -> list[LongAhead]:
+    """The documents that `stages_in_parts` will read in more than one part of `part_tokens`, in the order of their turn.
+
+    The parts are estimated from the beginning of each text.
+    """
+    cur.execute(
+        "select d.key as document, i.stage, length(r.text) as characters, left(r.text, %(sample)s) as sample "
+        "from work_items i join documents d using (document_id) "
+        "join work_items x on x.document_id = i.document_id and x.stage = first_stage() "
+        "join results r on r.result_id = x.result_id "
+        "where i.stage = any(%(stages)s) and i.state in ('pending', 'claimed', 'deferred') and i.parts_total is null "
+        "and i.priority < 0 order by i.priority desc, i.document_id limit %(limit)s",
+        {"sample": SAMPLE_CHARACTERS, "stages": list(stages_in_parts), "limit": limit},
+    )
+    rows, found = cur.fetchall(), []
+    rate = recent_rate(cur, slot)
+    for row in rows:
+        tokens = estimated_tokens(row["sample"]) * row["characters"] / max(len(row["sample"]), 1)
+        parts = math.ceil(tokens / part_tokens)
+        if parts > 1:
+            hours = None if rate is None else _calls(parts) * rate.seconds_per_part / 3600
+            found.append(LongAhead(row["document"], row["stage"], parts, hours))
+    return found
+
+
+def _calls(parts: int) -> float:
+    """The calls for a document of so many parts: one a part, and about one merge per three parts."""
+    return parts + parts / 3
 
 
 def recent_rate(cur: Cursor, slot: str) -> Rate | None:

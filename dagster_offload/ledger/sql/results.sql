@@ -106,6 +106,12 @@ begin
 end
 $$;
 
+-- How far a text of this many bytes goes behind shorter ones of its priority: 0 up to 64 KiB, 1 up to 128 KiB, and so on. So
+-- a table of 4 MB, whose parts take a hundred calls, does not keep letters waiting. `let_long_texts_in` ends it after a day.
+create or replace function turns_behind(bytes bigint) returns integer language sql immutable as $$
+    select case when bytes <= 65536 then 0 else ceil(log(2.0, bytes / 65536.0))::integer end
+$$;
+
 -- Mark items as done with these results (`done_items` and `their_results` in the same order), queue their events, and start
 -- the items of the stages that need them. `finisher`: null = no worker, because no call was made.
 create or replace function mark_done(
@@ -165,7 +171,7 @@ declare
     started bigint[];
 begin
     with f as materialized (
-        select d.document_id, d.key as document, d.priority, s.name as stage, s.position,
+        select d.document_id, d.key as document, d.priority - r.behind as priority, s.name as stage, s.position,
             case when r.outcome = 'ok' and not met.is_met then 'not_applicable' else r.outcome end as outcome,
             -- All documents to which a stage does not apply share one result.
             case when r.outcome = 'ok' and not met.is_met then 'not_applicable' else r.output_digest end as input_digest,
@@ -173,7 +179,12 @@ begin
                 from jsonb_object_keys(s.condition) as c (stage) where c.stage <> s.upstream)) as needed
         from stages s cross join documents d
         join work_items u on u.document_id = d.document_id and u.stage = s.upstream and u.state = 'done'
-        cross join lateral (select r.outcome, r.output_digest from results r where r.result_id = u.result_id limit 1) r
+        cross join lateral (
+            select r.outcome, r.output_digest,
+                -- The stored size is known without reading the text, and few texts shrink to a tenth.
+                case when pg_column_size(r.text) > 6553 then turns_behind(octet_length(r.text)) else 0 end as behind
+            from results r where r.result_id = u.result_id limit 1
+        ) r
         cross join lateral (select is_met(s.condition, d.document_id)) as met (is_met)
         where s.name = any(given_stages) and d.document_id = any(given_documents) and d.is_present
             and not exists (select from jsonb_object_keys(s.condition) as c (stage)
@@ -187,7 +198,7 @@ begin
             attempts = 0, deferrals = 0, reclaims = 0, lone_deaths = 0, must_run_alone = false, not_before = null,
             is_redo = false, reason = 'the text changed',
             part_sizes = case when w.input_digest = excluded.input_digest then w.part_sizes end,
-            parts_done = 0, parts_total = null, changed_at = clock_timestamp()
+            parts_done = 0, parts_total = null, priority = excluded.priority, changed_at = clock_timestamp()
         where w.input_digest is distinct from excluded.input_digest or w.state = 'gone'
         returning w.item_id, w.document_id, w.stage
     ), without_call as (
@@ -242,5 +253,20 @@ begin
     perform start_items(next_documents, array[unfilled.name], null, recipes);
     update stages set filled_to = next_documents[array_upper(next_documents, 1)] where name = unfilled.name;
     return exists (select from stages s where s.filled_to is not null);
+end
+$$;
+
+-- Long texts that have waited for a day stand in line by age alone, so that new short ones cannot keep them back for ever.
+create or replace function let_long_texts_in() returns void
+language plpgsql
+set enable_seqscan = off
+as $$
+begin
+    update work_items w set priority = d.priority
+    from documents d, work_items x
+    where w.state in ('pending', 'deferred') and w.stage in (select name from stages where upstream is not null)
+        and w.must_run_alone in (false, true) and w.priority < 0 and d.document_id = w.document_id and w.priority < d.priority
+        and x.document_id = w.document_id and x.stage = first_stage()
+        and x.changed_at < clock_timestamp() - interval '1 day';
 end
 $$;

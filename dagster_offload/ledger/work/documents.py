@@ -1,6 +1,7 @@
 """Documents in the ledger: a scan stores which are new, changed, gone or back, and creates their first-stage items."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -192,7 +193,8 @@ def _start_extract(
         "select %(id)s, first_stage(), %(state)s, %(digest)s, %(reason)s, priority from documents where document_id = %(id)s "
         "on conflict (document_id, stage) do update set state = excluded.state, input_digest = excluded.input_digest, "
         "  reason = excluded.reason, attempts = 0, deferrals = 0, reclaims = 0, lone_deaths = 0, must_run_alone = false, "
-        "  is_redo = false, not_before = null, changed_at = clock_timestamp() returning item_id, stage",
+        "  is_redo = false, not_before = null, parts_done = 0, parts_total = null, priority = excluded.priority, "
+        "  changed_at = clock_timestamp() returning item_id, stage",
         {"id": document_id, "state": state, "digest": digest, "reason": unreadable},
     )
     was = None if before is None else before["state"]
@@ -201,23 +203,42 @@ def _start_extract(
         complete_by_reuse(cur, [item["item_id"]], recipes, None)
 
 
-def mark_gone(cur: Cursor, keys: Sequence[str]) -> None:
+def mark_gone(cur: Cursor, keys: Sequence[str], reason: str = "the file is gone") -> None:
     """Mark these documents as gone: their work stops, their results are kept."""
     cur.execute(
         "update documents set is_present = false where key = any(%s) and is_present returning document_id", [list(keys)]
     )
     ids = [row["document_id"] for row in cur.fetchall()]
     cur.execute(
-        "update work_items w set state = 'gone', reason = 'the file is gone', changed_at = clock_timestamp() "
+        "update work_items w set state = 'gone', reason = %s, changed_at = clock_timestamp() "
         "from work_items old "
         "where w.document_id = any(%s) and old.item_id = w.item_id and w.state <> 'gone' "
         "returning w.document_id, w.stage, old.state as from_state",
-        [ids],
+        [reason, ids],
     )
     for row in cur.fetchall():
-        record_transition(
-            cur, row["document_id"], row["stage"], row["from_state"], State.GONE, None, "the file is gone"
-        )
+        record_transition(cur, row["document_id"], row["stage"], row["from_state"], State.GONE, None, reason)
+
+
+@dataclass(frozen=True)
+class WaitingForText:
+    """Documents whose text is neither extracted nor failed: how many, and the reasons of the first ones by key."""
+
+    count: int
+    reasons: dict[str, str]
+
+
+def waiting_for_text(cur: Cursor, most: int) -> WaitingForText:
+    """Documents that wait for their text, for example for another attempt, with up to `most` reasons."""
+    waiting = "from work_items i join documents d using (document_id) where i.stage = first_stage() and " + _WAITS
+    count = fetch_one(cur, f"select count(*) as n {waiting}")["n"]
+    cur.execute(
+        f"select d.key, coalesce(i.reason, 'not read yet') as reason {waiting} order by i.item_id limit %s", [most]
+    )
+    return WaitingForText(count, {row["key"]: row["reason"] for row in cur.fetchall()})
+
+
+_WAITS = "i.state in ('pending', 'claimed', 'deferred')"
 
 
 def replace_unusable_names(cur: Cursor, names: Sequence[UnusableName]) -> None:
@@ -237,7 +258,8 @@ def begin_scan(cur: Cursor) -> int:
 
 
 def end_scan(cur: Cursor, scan_id: int, *, found: int, added: int, changed: int, vanished: int, returned: int) -> None:
-    """Record the end of a scan with its counts of files."""
+    """Record the end of a scan with its counts of files. Long texts that have waited for a day get their turn."""
+    cur.execute("select let_long_texts_in()")
     cur.execute(
         "update scans set ended_at = clock_timestamp(), found = %s, added = %s, changed = %s, vanished = %s, "
         "returned = %s where scan_id = %s",

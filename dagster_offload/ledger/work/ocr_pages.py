@@ -1,9 +1,36 @@
 """Stores each page as soon as OCR has read it: a 300-page document that is stopped at page 299 needs only one more page."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
 
-from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import Claim, ClaimedItem
+from dagster_offload.ledger.work import claims
+
+# A document that needs OCR goes this far behind the others.
+OCR_BEHIND = 1_000
+# A rate is a mean over about the last 50 pages: with each page, the pages before it count 2 % less.
+_OLDER_PAGES_COUNT = 0.98
+
+
+class Turn(Enum):
+    """When a document that needs OCR is read."""
+
+    NOW = auto()
+    LATER = auto()  # its claim was released
+    LOST = auto()  # the claim does not hold it any more
+
+
+@dataclass(frozen=True)
+class ReadPage:
+    """A page that OCR has read, in `seconds` of one of `lanes` lanes."""
+
+    number: int
+    text: str = field(repr=False)
+    languages: str
+    seconds: float
+    lanes: int
 
 
 def known(cur: Cursor, input_digests: Sequence[str], languages: str) -> dict[str, dict[int, str]]:
@@ -18,18 +45,96 @@ def known(cur: Cursor, input_digests: Sequence[str], languages: str) -> dict[str
     return pages
 
 
-def begin(cur: Cursor, claim: Claim, item: ClaimedItem, page: int, of: int) -> None:
-    """Store that a page is being read as the item's progress, if this claim still holds the item."""
-    _show_progress(cur, claim, item, page - 1, of)
+def put_behind(cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem, known: int, wanted: int) -> Turn:
+    """Decide when a document whose `wanted` pages need OCR is read; `known` pages were read before.
+
+    The first time, its claim is released and it goes behind all documents that need no OCR. When it is claimed again, it
+    is its turn.
+    """
+    held = cur.execute(
+        "select parts_total from work_items where item_id = %s and state = 'claimed' and token = %s for update",
+        [item.item_id, claim.token],
+    ).fetchone()
+    if held is None:
+        return Turn.LOST
+    is_first_time = held["parts_total"] is None
+    cur.execute(
+        "update work_items set parts_done = %s, parts_total = %s, priority = least(priority, %s) where item_id = %s",
+        [known, known + wanted, -OCR_BEHIND, item.item_id],
+    )
+    if not is_first_time:
+        return Turn.NOW
+    claims.release(cur, worker_id, claim, f"waits for OCR of {wanted} pages")
+    return Turn.LATER
 
 
-def keep(cur: Cursor, claim: Claim, item: ClaimedItem, languages: str, page: int, of: int, text: str) -> None:
-    """Store a page's text in any case, because the work is done. Update the item's progress if this claim still holds it."""
+def count_without_ocr(cur: Cursor, documents: Sequence[str] | None, most: int) -> int:
+    """How many documents (of `documents`, else all) are due for extraction that are not known to need OCR, up to `most`."""
+    row = fetch_one(
+        cur,
+        "select count(*) as n from (select from free_items i where i.stage = first_stage() and not i.must_run_alone "
+        "and (i.item).parts_total is null and is_due(i.item, null, (select epochs())) "
+        "and (%(keys)s::text[] is null or i.document_id in (select document_id from documents where key = any(%(keys)s))) "
+        "limit %(most)s) counted",
+        {"keys": None if documents is None else list(documents), "most": max(most, 0)},
+    )
+    return int(row["n"])
+
+
+def keep(cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem, page: ReadPage) -> tuple[int, int, float]:
+    """Store a page's text in any case, because the work is done, and the item's progress if this claim still holds it.
+
+    Returns how many of the document's pages are read, how many need OCR, and the pages a minute that this host reads.
+    """
     cur.execute(
         "insert into ocr_pages (input_digest, languages, page, text) values (%s, %s, %s, %s) on conflict do nothing",
-        [item.input_digest, languages, page, text],
+        [item.input_digest, page.languages, page.number, page.text],
     )
-    _show_progress(cur, claim, item, page, of)
+    read = fetch_one(
+        cur,
+        "select count(*) as done, greatest(count(*), (select parts_total from work_items where item_id = %s)) as total "
+        "from ocr_pages where input_digest = %s and languages = %s",
+        [item.item_id, item.input_digest, page.languages],
+    )
+    cur.execute(
+        "update work_items set parts_done = %s where item_id = %s and state = 'claimed' and token = %s",
+        [read["done"], item.item_id, claim.token],
+    )
+    row = fetch_one(
+        cur,
+        "insert into ocr_rates as r (host, pages, seconds, lanes, measured_at) "
+        "select host, 1, %(seconds)s, %(lanes)s, clock_timestamp() from workers where worker_id = %(worker)s "
+        "on conflict (host) do update set pages = r.pages * %(keep)s + 1, seconds = r.seconds * %(keep)s + excluded.seconds, "
+        "  lanes = excluded.lanes, measured_at = excluded.measured_at "
+        "returning 60 * lanes * pages / greatest(seconds, 0.001) as rate",
+        {"seconds": page.seconds, "lanes": page.lanes, "worker": worker_id, "keep": _OLDER_PAGES_COUNT},
+    )
+    return read["done"], read["total"], float(row["rate"])
+
+
+@dataclass(frozen=True)
+class PagesLeft:
+    """What OCR has still to read. `pages_per_minute`: as last measured, None = no page was read yet."""
+
+    documents: int
+    pages: int
+    pages_per_minute: float | None
+
+    @property
+    def hours(self) -> float | None:
+        """How long it takes if nothing else is extracted."""
+        return None if self.pages_per_minute is None else self.pages / self.pages_per_minute / 60
+
+
+def left(cur: Cursor) -> PagesLeft:
+    """The pages that OCR has still to read, of the documents that are known to need it."""
+    row = fetch_one(
+        cur,
+        "select count(*) as documents, coalesce(sum(parts_total - parts_done), 0) as pages, "
+        "(select 60 * lanes * pages / greatest(seconds, 0.001) from ocr_rates order by measured_at desc limit 1) as rate "
+        "from work_items where stage = first_stage() and parts_total is not null and state in ('pending', 'claimed', 'deferred')",
+    )
+    return PagesLeft(row["documents"], int(row["pages"]), row["rate"])
 
 
 def forget(cur: Cursor, item: ClaimedItem) -> None:
@@ -43,12 +148,4 @@ def forget_unwanted(cur: Cursor) -> None:
     cur.execute(
         "delete from ocr_pages p where not exists "
         "(select from documents d where d.is_present and d.digest = p.input_digest)"
-    )
-
-
-def _show_progress(cur: Cursor, claim: Claim, item: ClaimedItem, done: int, total: int) -> None:
-    cur.execute(
-        "update work_items set parts_done = %s, parts_total = %s "
-        "where item_id = %s and state = 'claimed' and token = %s",
-        [done, total, item.item_id, claim.token],
     )

@@ -1,5 +1,6 @@
 """Claims: which worker gets which document, what is due, and what a claim skips."""
 
+import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,7 +8,7 @@ import pytest
 
 from dagster_offload.ledger.core.rows import Claim, State
 from dagster_offload.ledger.slots import slots
-from dagster_offload.ledger.work import claims
+from dagster_offload.ledger.work import claims, documents
 from dagster_offload.slot.config import DEEP, PRIMARY, SlotConfig
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.ledger import RECIPES, Bench
@@ -43,6 +44,35 @@ def test_the_highest_priority_goes_first_then_the_oldest(bench: Bench) -> None:
     )
     worker = bench.worker()
     assert [bench.hold(worker).document for _ in range(3)] == ["urgent.txt", "old.txt", "new.txt"]
+
+
+def long_text(key: str, kibibytes: int) -> str:
+    return "".join(hashlib.sha256(f"{key}{number}".encode()).hexdigest() for number in range(16 * kibibytes))
+
+
+@pytest.mark.rule("ledger-11")
+def test_short_texts_go_before_long_ones_and_long_ones_in_the_order_of_their_length(bench: Bench) -> None:
+    texts = {key: long_text(key, size) for key, size in {"1000": 1000, "100": 100, "200": 200, "64": 64}.items()}
+    bench.extracted(*texts, "letter", texts=texts)
+    worker = bench.worker()
+    assert [bench.hold(worker).document for _ in range(5)] == ["64", "letter", "100", "200", "1000"]
+
+
+@pytest.mark.rule("ledger-11")
+def test_a_person_who_chooses_a_long_document_gets_it_at_once(bench: Bench) -> None:
+    bench.extracted("book", "letter", texts={"book": long_text("book", 1000)})
+    assert bench.hold(bench.worker("run"), keys=["book"]).document == "book"
+
+
+@pytest.mark.rule("ledger-11")
+def test_a_long_text_that_has_waited_for_a_day_goes_before_newer_short_ones(bench: Bench) -> None:
+    bench.extracted("book", "letter", texts={"book": long_text("book", 1000)})
+    bench.ledger.run(documents.end_scan, 1, found=2, added=2, changed=0, vanished=0, returned=0)
+    assert bench.sql("select 1 from work_items where priority < 0")
+    bench.sql("update work_items set changed_at = changed_at - interval '25 hours' where stage = 'extract'")
+    bench.ledger.run(documents.end_scan, 1, found=2, added=2, changed=0, vanished=0, returned=0)
+    worker = bench.worker()
+    assert [bench.hold(worker).document for _ in range(2)] == ["book", "letter"]
 
 
 def test_a_document_that_another_transaction_holds_is_skipped(bench: Bench) -> None:

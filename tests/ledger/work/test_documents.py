@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from dagster_offload.engine import scan as scanning
-from dagster_offload.engine.scan import ScanReport, library_differs, scan
+from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.scan import KindLeftOut, ScanReport, library_differs, scan
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.rows import ClaimedItem, State
@@ -446,4 +447,56 @@ def test_a_home_inside_the_library_is_left_out_and_reported(library: Library) ->
     library.write("home/logs/up.txt", "a log")
     settings = load_settings(library=library.folder, home=library.folder / "home")
     report = scan(settings, library.bench.ledger)
-    assert (report.found, list(report.folders_left_out)) == (1, ["home/"])
+    assert (report.found, report.left_out) == (1, {"home": KindLeftOut(1, ["home/"])})
+
+
+@pytest.mark.rule("library-8")
+def test_a_document_that_a_new_rule_leaves_out_keeps_its_results_and_returns_without_a_call(
+    library: Library, bench: Bench
+) -> None:
+    library.write("archive/old.txt", "an old letter")
+    library.write("new.txt", "a new letter")
+    library.scan()
+    run_extraction(library.settings, bench.ledger)
+    library.write(".offloadignore", "archive/\n")
+    report = library.scan()
+    reason = "the pattern archive/ in .offloadignore matches it"
+    assert (report.found, report.vanished) == (1, 1)
+    assert report.no_longer_documents == {"archive/old.txt": reason}
+    assert bench.item("archive/old.txt", EXTRACT)["reason"] == f"left out: {reason}"
+    assert bench.state("archive/old.txt", EXTRACT) == State.GONE
+    assert library.differs() is None
+    (library.folder / ".offloadignore").unlink()
+    assert library.scan().returned == 1
+    assert bench.state("archive/old.txt", EXTRACT) == State.DONE
+    assert len(bench.sql("select 1 from results where stage = 'extract'")) == 2
+
+
+@pytest.mark.rule("library-1")
+def test_rules_that_would_leave_out_most_documents_are_refused_and_named_until_confirmed(
+    library: Library, bench: Bench
+) -> None:
+    for number in range(12):
+        library.write(f"archive/{number:02}.txt", str(number))
+    library.write("letter.txt", "a letter")
+    library.scan()
+    library.write(".offloadignore", "archive/\n")
+    with pytest.raises(ScanRefused, match="12 of 13 documents are now left out") as refused:
+        library.scan()
+    assert "Left out: 12 because the pattern archive/ in .offloadignore matches it." in str(refused.value)
+    assert "--accept-vanished" in str(refused.value)
+    assert bench.state("archive/00.txt", EXTRACT) == State.PENDING
+    assert library.scan(accept_vanished=True).vanished == 12
+
+
+@pytest.mark.rule("library-9")
+def test_a_document_that_icloud_has_removed_from_this_machine_stays_present(library: Library, bench: Bench) -> None:
+    path = library.write("letters/a.txt", "a letter")
+    library.scan()
+    path.rename(path.with_name(".a.txt.icloud"))  # now the library has no other document
+    report = library.scan()
+    assert (report.found, report.vanished) == (0, 0)
+    assert report.left_out == {"not_downloaded": KindLeftOut(1, ["letters/a.txt"])}
+    assert bench.ledger.run(documents.present_keys) == ["letters/a.txt"]
+    assert bench.state("letters/a.txt", EXTRACT) == State.PENDING
+    assert library.differs() is None

@@ -1,0 +1,113 @@
+"""Read calendars (ICS, RFC 5545) and contacts (VCF, RFC 2426 and 6350): both consist of lines `NAME;parameters:value`.
+
+Each event, task, journal entry or contact becomes a block of lines `Field: value`. Pictures, keys, time zone tables and
+technical fields are left out.
+"""
+
+import quopri
+import re
+from collections.abc import Iterator
+
+from dagster_offload.extraction.encodings import decode
+
+# The fields that are read, in the order in which they are shown.
+_FIELDS = {
+    "FN": "Name",
+    "N": "Name parts",
+    "NICKNAME": "Nickname",
+    "ORG": "Organization",
+    "TITLE": "Title",
+    "ROLE": "Role",
+    "SUMMARY": "Summary",
+    "DTSTART": "Start",
+    "DTEND": "End",
+    "DUE": "Due",
+    "DURATION": "Duration",
+    "RRULE": "Repeats",
+    "LOCATION": "Location",
+    "ORGANIZER": "Organizer",
+    "ATTENDEE": "Attendee",
+    "STATUS": "Status",
+    "COMPLETED": "Completed",
+    "CATEGORIES": "Categories",
+    "TEL": "Phone",
+    "EMAIL": "Mail",
+    "ADR": "Address",
+    "BDAY": "Birthday",
+    "URL": "Web page",
+    "DESCRIPTION": "Description",
+    "COMMENT": "Comment",
+    "NOTE": "Note",
+}
+_ENTRIES = {"VEVENT": "Event", "VTODO": "Task", "VJOURNAL": "Journal entry", "VCARD": "Contact"}
+_KINDS = {"HOME", "WORK", "CELL", "FAX", "MOBILE"}  # of a phone number, a mail address or an address
+
+_FOLD = re.compile(r"\r?\n[ \t]")
+# In vCard 2.1 a quoted-printable value continues on the next line after a `=`.
+_SOFT_BREAK = re.compile(r"(?im)^([^:\n]*ENCODING=QUOTED-PRINTABLE[^:\n]*:(?:.*=\r?\n)+.*)$")
+_LINE = re.compile(r'((?:[\w-]+\.)?[\w-]+)((?:;(?:"[^"]*"|[^":;])*)*):(.*)')
+_TIME = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)(?:T(\d\d):?(\d\d)(?::?\d\d)?(Z?))?$")
+_ESCAPE = re.compile(r"\\([nN,;\\:])")
+_SEPARATOR = re.compile(r"(?<!\\);")
+
+
+def entries_text(data: bytes) -> str | None:
+    """Return the entries of a calendar or of contacts as text, or None if `data` is neither."""
+    decoded = decode(data, None)
+    if decoded is None or not re.match(r"\s*BEGIN:V(?:CALENDAR|CARD)\b", decoded.text, re.IGNORECASE):
+        return None
+    return "\n\n".join(_blocks(decoded.text))
+
+
+def _blocks(text: str) -> Iterator[str]:
+    text = _SOFT_BREAK.sub(lambda found: re.sub(r"=\r?\n", "", found[1]), text)
+    entry: str | None = None
+    found: dict[str, list[str]] = {}
+    depth = 0  # of parts inside an entry, such as an alarm
+    for line in _FOLD.sub("", text).splitlines():
+        match = _LINE.match(line)
+        if match is None:
+            continue
+        name, parameters, value = match[1].rpartition(".")[2].upper(), match[2], match[3]
+        if name == "BEGIN":
+            depth += entry is not None
+            if entry is None and value.strip().upper() in _ENTRIES:
+                entry, found = _ENTRIES[value.strip().upper()], {}
+        elif name == "END" and depth:
+            depth -= 1
+        elif name == "END" and entry is not None:
+            yield _block(entry, found)
+            entry = None
+        elif entry is not None and not depth and name in _FIELDS and (shown := _shown(name, parameters, value)):
+            found.setdefault(name, []).append(shown)
+    if entry is not None and found:  # the file is cut off
+        yield _block(entry, found)
+
+
+def _block(entry: str, found: dict[str, list[str]]) -> str:
+    if "FN" in found:
+        found.pop("N", None)
+    lines = [f"{_FIELDS[name]}: {value}" for name in _FIELDS for value in found.get(name, ())]
+    return "\n".join([entry, *lines])
+
+
+def _shown(name: str, parameters: str, value: str) -> str:
+    names = parameters.upper()
+    if "QUOTED-PRINTABLE" in names:
+        charset = re.search(r"CHARSET=([\w-]+)", parameters, re.IGNORECASE)
+        decoded = decode(quopri.decodestring(value.encode()), charset[1] if charset else None)
+        value = decoded.text if decoded is not None else ""
+    if (time := _TIME.match(value)) is not None:
+        clock = f" {time[4]}:{time[5]}" if time[4] else ""
+        zone = re.search(r'TZID="?([^";:]+)', parameters)
+        where = " UTC" if time[6] else f" ({zone[1]})" if zone and clock else ""
+        return f"{time[1]}-{time[2]}-{time[3]}{clock}{where}"
+    if name in ("N", "ORG", "ADR"):
+        value = ", ".join(part for part in _SEPARATOR.split(value) if part)
+    value = _ESCAPE.sub(lambda found: "\n" if found[1] in "nN" else found[1], value).strip()
+    if name in ("ATTENDEE", "ORGANIZER"):
+        person = re.search(r'CN="?([^";:]+)', parameters, re.IGNORECASE)
+        address = re.sub(r"(?i)^mailto:", "", value)
+        value = f"{person[1]} <{address}>" if person else address
+    kinds = sorted(kind.lower() for kind in _KINDS & set(re.split(r"[;=,]", names)))
+    return f"{value} ({', '.join(kinds)})" if value and kinds else value

@@ -1,0 +1,136 @@
+"""Calendars, contacts, messages of Apple Mail and GIF pictures."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.errors import ExtractionFailed
+from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.extraction.formats.content_lines import entries_text
+from dagster_offload.extraction.page_images import PdfPages
+from dagster_offload.stages.graph import Outcome
+from tests.support.ocr import SCANS, share_kept, tesseract
+
+
+@pytest.fixture(scope="module")
+def reading() -> Iterator[Extractor]:
+    with Extractor() as extractor:
+        yield extractor
+
+
+def text_of(reading: Extractor, folder: Path, name: str, content: bytes) -> str:
+    path = folder / name
+    path.write_bytes(content)
+    found = reading.extract(path)
+    assert found.outcome is Outcome.OK
+    return found.text
+
+
+CALENDAR = """BEGIN:VCALENDAR\r
+VERSION:2.0\r
+BEGIN:VTIMEZONE\r
+TZID:Asia/Seoul\r
+BEGIN:STANDARD\r
+DTSTART:19700101T000000\r
+END:STANDARD\r
+END:VTIMEZONE\r
+BEGIN:VEVENT\r
+UID:1@example.com\r
+SUMMARY:회의: boiler\\, second floor\r
+DTSTART;TZID=Asia/Seoul:20250304T093000\r
+DTEND:20250304T020000Z\r
+LOCATION:Room 4\r
+ATTENDEE;CN="Yuna Castellan";ROLE=REQ-PARTICIPANT:mailto:yuna@example.com\r
+DESCRIPTION:Bring the offer\\nand the lo\r
+ ng list.\r
+BEGIN:VALARM\r
+DESCRIPTION:Reminder\r
+END:VALARM\r
+END:VEVENT\r
+BEGIN:VTODO\r
+SUMMARY:Pay the invoice\r
+DUE;VALUE=DATE:20250310\r
+END:VTODO\r
+END:VCALENDAR\r
+"""
+
+
+def test_a_calendar_is_read_entry_by_entry(reading: Extractor, tmp_path: Path) -> None:
+    assert text_of(reading, tmp_path, "a.ics", CALENDAR.encode()) == (
+        "Event\nSummary: 회의: boiler, second floor\nStart: 2025-03-04 09:30 (Asia/Seoul)\nEnd: 2025-03-04 02:00 UTC\n"
+        "Location: Room 4\nAttendee: Yuna Castellan <yuna@example.com>\n"
+        "Description: Bring the offer\nand the long list.\n\n"
+        "Task\nSummary: Pay the invoice\nDue: 2025-03-10"
+    )
+
+
+def test_contacts_are_read_without_their_pictures(reading: Extractor, tmp_path: Path) -> None:
+    card = (
+        "BEGIN:VCARD\nVERSION:3.0\nN:Castellan;Yuna;;;\nFN:Yuna Castellan\nORG:Larkfield;Water\n"
+        "item1.TEL;TYPE=WORK,CELL:+49 30 1234\nADR;TYPE=HOME:;;12 Mill Lane;Ostbury;;4711;\n"
+        f"PHOTO;ENCODING=b;TYPE=JPEG:{'QUJD' * 50}\nEND:VCARD\n"
+    )
+    quoted = "BEGIN:VCARD\nVERSION:2.1\nFN;CHARSET=UTF-8;ENCODING=QUOTED-PRINTABLE:=EA=B9=80=\n=EC=9C=A0=EB=82=98\nEND:VCARD\n"
+    assert text_of(reading, tmp_path, "a.vcf", (card + quoted).encode()) == (
+        "Contact\nName: Yuna Castellan\nOrganization: Larkfield, Water\nPhone: +49 30 1234 (cell, work)\n"
+        "Address: 12 Mill Lane, Ostbury, 4711 (home)\n\nContact\nName: 김유나"
+    )
+
+
+def test_a_calendar_that_is_cut_off_gives_what_is_there() -> None:
+    assert (
+        entries_text(CALENDAR.partition("DTEND")[0].encode())
+        == "Event\nSummary: 회의: boiler, second floor\nStart: 2025-03-04 09:30 (Asia/Seoul)"
+    )
+
+
+@pytest.mark.parametrize(("name", "words"), [("a.ics", "calendar"), ("a.vcf", "contacts"), ("a.emlx", "Apple Mail")])
+def test_other_content_under_these_names_is_refused_in_words(
+    reading: Extractor, tmp_path: Path, name: str, words: str
+) -> None:
+    (tmp_path / name).write_text("Dear landlord, the heating is cold.")
+    with pytest.raises(ExtractionFailed, match=words) as failed:
+        reading.extract(tmp_path / name)
+    assert (failed.value.code, failed.value.is_final) == ("broken_file", True)
+
+
+def test_a_message_of_apple_mail_is_read_as_a_mail(reading: Extractor, tmp_path: Path) -> None:
+    mail = "Subject: 보일러\nFrom: a@example.com\nContent-Type: text/plain; charset=utf-8\n\nThe boiler is cold.\n".encode()
+    plist = b'<?xml version="1.0"?><plist version="1.0"><dict><key>flags</key><integer>1</integer></dict></plist>'
+    text = text_of(reading, tmp_path, "1.emlx", f"{len(mail)}       \n".encode() + mail + plist)
+    assert "Subject: 보일러" in text
+    assert text.endswith("The boiler is cold.")
+
+
+def gif(width: int, height: int, grey: bytes) -> bytes:
+    """A GIF of a gray picture. Its pixels are not compressed: the code table is cleared before it grows to ten bits."""
+    codes: list[int] = []
+    for start in range(0, len(grey), 250):
+        codes += [256, *grey[start : start + 250]]
+    bits, count, packed = 0, 0, bytearray()
+    for code in [*codes, 257]:
+        bits |= code << count
+        count += 9
+        while count >= 8:
+            packed.append(bits & 255)
+            bits >>= 8
+            count -= 8
+    packed.append(bits)
+    blocks = b"".join(
+        bytes([len(part)]) + part for part in (bytes(packed[at : at + 255]) for at in range(0, len(packed), 255))
+    )
+    size = width.to_bytes(2, "little") + height.to_bytes(2, "little")
+    palette = bytes(level for level in range(256) for _ in "rgb")
+    return b"GIF89a" + size + b"\xf7\0\0" + palette + b",\0\0\0\0" + size + b"\0\x08" + blocks + b"\0;"
+
+
+@pytest.mark.tesseract
+def test_a_gif_is_read_by_ocr(tmp_path: Path) -> None:
+    picture, _ = PdfPages((SCANS / "letters.pdf").read_bytes()).render_page(1)
+    header, _, pixels = picture.partition(b"\n")
+    width, height = map(int, header.split()[1:3])
+    (tmp_path / "letter.gif").write_bytes(gif(width, height, pixels))
+    with Extractor(reader=tesseract()) as extractor:
+        found = extractor.extract(tmp_path / "letter.gif")
+    assert share_kept(found.text, "english.txt") > 0.95
