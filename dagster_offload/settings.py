@@ -5,13 +5,23 @@ import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
 from dotenv import dotenv_values
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dagster_offload.errors import SettingsError
@@ -51,6 +61,23 @@ def default_home() -> Path:
 
 
 Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | Literal["auto"]
+
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def _interval(value: object) -> object:
+    """A number and a unit: `30m`, `12h`, `1d`, `1w`."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+)\s*([mhdw])", value.strip())
+    if found is None or int(found[1]) == 0 or int(found[1]) > MAX_INTERVAL_UNITS:
+        raise ValueError("must be a number and a unit: 30m, 12h, 1d or 1w")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+MAX_INTERVAL_UNITS = 10_000
+BackupInterval = Annotated[timedelta | None, BeforeValidator(_interval)]
 
 
 class SlotSettings(BaseModel):
@@ -196,6 +223,13 @@ class Settings(BaseSettings):
     prefork: Literal["auto", "off"] = Field(
         "auto", description="off: start run processes without the prefork server (docs/decisions/0004-prefork.md)"
     )
+    backup_every: BackupInterval = Field(
+        None, description="how often `up` makes a backup: `12h`, `1d`, `1w`; unset = never"
+    )
+    backup_keep: int = Field(7, ge=1, description="how many of these backups are kept")
+    backup_dir: Path | None = Field(
+        None, description="an existing folder for backups; unset = the folder `backups` in the home"
+    )
     scan_interval: float = Field(60.0, ge=1, description="seconds between two checks of the library for changes")
 
     @classmethod
@@ -209,10 +243,15 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, OwnEnvFile(settings_cls)
 
-    @field_validator("home", "library")
+    @field_validator("home", "library", "backup_dir")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return _absolute_path(value)
+
+    @property
+    def backup_folder(self) -> Path:
+        """The folder for the backups that `up` makes."""
+        return self.home / "backups" if self.backup_dir is None else self.backup_dir
 
     @property
     def slots(self) -> Slots:

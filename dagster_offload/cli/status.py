@@ -8,6 +8,9 @@ import click
 from dagster_offload.cli.options import deep_options, home_option, json_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dagster_offload.ledger.archive.outcomes import BackupOutcome
     from dagster_offload.ledger.core.database import Cursor
     from dagster_offload.ledger.core.rows import SlotRow, StageCounts
     from dagster_offload.ledger.reports.estimate import Estimate
@@ -34,6 +37,7 @@ class Report:
     last_drain: "TokenUse | None"
     long_documents: "list[InParts]"
     needs_ocr: int
+    backups: "Sequence[BackupOutcome]"
 
 
 @click.command("status")
@@ -63,6 +67,7 @@ def command(*, as_json: bool) -> None:
                 "last_drain": report.last_drain and asdict(report.last_drain),
                 "long_documents": [asdict(read) for read in report.long_documents],
                 "needs_ocr": report.needs_ocr,
+                "backups": [asdict(outcome) for outcome in report.backups],
             }
         )
     else:
@@ -81,6 +86,7 @@ def _load_report(settings: "Settings") -> Report:
 
 def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> Report:
     """Read everything in one transaction, so that the numbers are consistent."""
+    from dagster_offload.ledger.archive import outcomes
     from dagster_offload.ledger.reports import status, usage
     from dagster_offload.ledger.reports.estimate import estimate
     from dagster_offload.ledger.slots import permits, slots
@@ -100,6 +106,7 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> R
         last_drain=usage.of_last_drain(cur),
         long_documents=status.in_parts(cur),
         needs_ocr=status.count_needs_ocr(cur),
+        backups=outcomes.outcomes(cur),
     )
 
 
@@ -226,6 +233,7 @@ def _pace(report: Report) -> list[str]:
 def _next_steps(settings: "Settings", report: Report) -> list[str]:
     """Lines about waiting work and its reason, and about work that needs a person, with the command to run."""
     from dagster_offload.engine.progress import describe_parts_read
+    from dagster_offload.ledger.archive.outcomes import failure
 
     lines = []
     waiting = sum(c.pending + c.deferred for stage, c in report.stages.items() if stage != "extract")
@@ -264,6 +272,7 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         lines.append(
             f"\n{outdated} results are outdated (made with another prompt, options or model): dagster-offload redo --outdated"
         )
+    lines += [f"\n{why}" for outcome in report.backups if (why := failure(outcome)) is not None]
     if report.events_pending:
         lines.append(
             f"\n{report.events_pending} results are not in Dagster yet; the next scan, drain or run reports them"

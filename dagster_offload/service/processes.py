@@ -21,6 +21,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.workers import WorkerRow, host_name, live_workers
 from dagster_offload.ledger.slots import slots as ledger_slots
+from dagster_offload.service.backups import ScheduledBackups, back_up_before_migration
 from dagster_offload.service.home import RunningUp, UpLock, log_folder
 from dagster_offload.service.ports import address_of
 from dagster_offload.service.postgres_keeper import KeptPostgres
@@ -44,6 +45,7 @@ class Services:
     supervisor: Supervisor
     say: Say
     postgres: KeptPostgres | None  # None: the user's own Postgres
+    backups: ScheduledBackups
     first_scan: subprocess.Popen[bytes] | None = None
     scan_log: Path = field(default_factory=Path)
 
@@ -57,6 +59,7 @@ class Services:
         self.supervisor.check()
         if self.postgres is not None:
             self.postgres.check()
+        self.backups.check()
         if self.first_scan is not None and (code := self.first_scan.poll()) is not None:
             self.first_scan = None
             if code != 0:
@@ -76,14 +79,17 @@ def running_services(
     address = address_of(host, port)
     postgres = None
     try:
+        back_up_before_migration(settings, say)
         with open_ledger(settings) as ledger, _code_socket(settings.home) as socket_file:
             postgres = KeptPostgres(settings.home, ledger.revive, say) if settings.postgres_url is None else None
             _register_slots(settings, ledger, say)
             with Supervisor(say) as supervisor:
-                services = Services(address, ledger, supervisor, say, postgres, scan_log=logs / "scan.log")
+                backups = ScheduledBackups(settings, ledger, say)
+                services = Services(address, ledger, supervisor, say, postgres, backups, scan_log=logs / "scan.log")
                 _start(services, host, port, logs, socket_file, stop)
                 lock.write(RunningUp(os.getpid(), address))
                 yield services
+                backups.stop()
                 supervisor.stop(is_impatient=lambda: stop.is_impatient)
             if postgres is not None:
                 _wait_for_others(ledger, stop, say)

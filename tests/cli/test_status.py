@@ -46,6 +46,7 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
         "last_drain": None,
         "long_documents": [],
         "needs_ocr": 0,
+        "backups": [],
     }
 
 
