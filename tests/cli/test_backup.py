@@ -121,7 +121,7 @@ def test_a_password_is_read_from_standard_input_and_shown_nowhere(
     assert moved.exit_code == 0, moved.output
     assert "hunter2" not in refused.output + moved.output + call("status").output
     with open_ledger(load_settings(postgres_url=empty_url)) as ledger, ledger.transaction() as cur:
-        assert cur.execute("select from identity where moved_to is not null").fetchall() == []
+        assert cur.execute("select ledger_id from identity where moved_to is not null").fetchall() == []
 
 
 @pytest.mark.parametrize("arguments", [[], ["--to", "embedded", "--undo"], ["--to", "mysql://host/db"]])

@@ -202,7 +202,7 @@ def _manifest(file: Path, zipped: zipfile.ZipFile) -> Manifest:
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        if any(detail["loc"] == ("format",) for detail in error.errors()):
+        if any(detail["loc"] == ("format",) and detail["type"] == "literal_error" for detail in error.errors()):
             raise BackupError(f"{file} has a format that this version cannot read: upgrade dagster_offload") from None
         raise foreign from None
 

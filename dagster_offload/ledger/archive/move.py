@@ -77,9 +77,7 @@ def _lock(read: Cursor, written: Cursor, schema: str) -> None:
         raise BackupError("cannot move the ledger: it is in that database already")
 
 
-def _counted(
-    part: Part, table: Table, read: Cursor, counts: dict[str, int], on_progress: Progress
-) -> Generator[bytes]:
+def _counted(part: Part, table: Table, read: Cursor, counts: dict[str, int], on_progress: Progress) -> Generator[bytes]:
     with closing(tables.rows_out(read, table)) as blocks:
         counted = Counted(blocks)
         for block in counted:

@@ -9,6 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from uuid import UUID
 
+import psycopg
+
 from dagster_offload.errors import BackupError
 from dagster_offload.ledger.archive import tables
 from dagster_offload.ledger.archive.file import DAGSTER, LEDGER, Archive, Part, Progress, TableEntry
@@ -158,7 +160,11 @@ def restore(
         if manifest.has_dagster:
             schemas[DAGSTER] = dagster_schema
         rows = ((entry.part, _table(entry, schemas), _shown(archive, entry, on_progress)) for entry in manifest.tables)
-        put_in(cur, schemas, incoming, rows, manifest.sequences, graph)
+        try:
+            put_in(cur, schemas, incoming, rows, manifest.sequences, graph)
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            reason = str(error).splitlines()[0]
+            raise BackupError(f"{archive.file} does not fit its own tables: {reason}. Use another backup") from None
 
 
 def _table(entry: TableEntry, schemas: Mapping[Part, str]) -> Table:

@@ -3,60 +3,34 @@
 import json
 import os
 import stat
+import struct
 import zipfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from dagster_offload.errors import BackupError
 from dagster_offload.ledger.archive import file as archive_file
 from dagster_offload.ledger.archive.backup import write_backup
 from dagster_offload.ledger.archive.file import MANIFEST, open_archive
-from dagster_offload.ledger.archive.restore import Incoming, Target, restore, why_refused
-from dagster_offload.ledger.archive.tables import tables_of
+from dagster_offload.ledger.archive.restore import Incoming, Target, why_refused
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import current_step, make_steps, migrate, newest_step
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work.outbox import count_pending
-from dagster_offload.postgres import DAGSTER_SCHEMA
 from dagster_offload.stages.graph import CLASSIFY, GRAPH, SUMMARIZE
+from tests.support.archive import add_texts, contents, put_back, with_engine
 from tests.support.engine import Engine
 
 KEYS = ("a.txt", "b, 'quoted'\\.txt", "한글.txt")
 
 
-def put_back(ledger: Ledger, file: Path, *, may_replace: bool = False) -> None:
-    with open_archive(file) as archive:
-        archive.check(lambda _table, _rows: None)
-        restore(ledger, archive, GRAPH, dagster_schema=DAGSTER_SCHEMA, may_replace=may_replace)
-
-
-def contents(ledger: Ledger) -> dict[str, list[str]]:
-    """All rows of all tables."""
-    with ledger.transaction() as cur:
-        found = {table.name: table.columns for table in tables_of(cur, ledger.schema)}
-        return {
-            name: sorted(repr(row) for row in cur.execute(f"select * from {name}".encode()).fetchall())  # noqa: S608
-            for name in found
-        }
-
-
-def with_engine(engine: Engine, ledger: Ledger, folder: Path) -> Engine:
-    """The same library, router and settings over another ledger."""
-    folder.mkdir()
-    other = Engine(ledger, engine.router, folder)
-    other.options = engine.options
-    other.pool.shutdown()
-    return other
-
-
 def test_a_drain_before_and_after_backup_and_restore_repeats_no_call(
     engine: Engine, empty: Ledger, backup_file: Path, tmp_path: Path
 ) -> None:
-    engine.texts(*KEYS)
+    add_texts(engine, KEYS)
     engine.drain(limit=2)
     write_backup(engine.ledger, backup_file)
     before = engine.asked()
@@ -70,15 +44,15 @@ def test_a_drain_before_and_after_backup_and_restore_repeats_no_call(
     assert asked[:4] == before
     assert len(asked) == len(set(asked)) == 6
     assert {restored.counts(stage).done for stage in (CLASSIFY, SUMMARIZE)} == {3}
-    restored.texts("new.txt")  # identity columns and sequences continue after the restored rows
+    add_texts(restored, ["new.txt"])  # identity columns and sequences continue after the restored rows
     assert restored.drain().done == 1
 
 
 def test_a_restored_ledger_has_every_row_of_the_old_one(engine: Engine, empty: Ledger, backup_file: Path) -> None:
-    engine.texts(*KEYS)
+    add_texts(engine, KEYS)
     engine.drain()
     engine.sql("update outbox set told_at = now()")
-    engine.sql("update workers set ended_at = coalesce(ended_at, now())")
+    engine.sql("update workers set ended_at = now() where ended_at is null")
     write_backup(engine.ledger, backup_file)
     put_back(empty, backup_file)
     before, after = contents(engine.ledger), contents(empty)
@@ -90,11 +64,11 @@ def test_a_restored_ledger_has_every_row_of_the_old_one(engine: Engine, empty: L
 def test_a_backup_sees_one_moment_although_others_write_meanwhile(
     engine: Engine, empty: Ledger, backup_file: Path
 ) -> None:
-    engine.texts("a.txt")
+    add_texts(engine, ["a.txt"])
 
     def write_more(_table: str, _rows: int) -> None:
-        if not engine.sql("select from documents where key = 'late.txt'"):
-            engine.texts("late.txt")
+        if not engine.sql("select key from documents where key = 'late.txt'"):
+            add_texts(engine, ["late.txt"])
 
     manifest = write_backup(engine.ledger, backup_file, on_progress=write_more)
     assert engine.sql("select key from documents order by key") == [{"key": "a.txt"}, {"key": "late.txt"}]
@@ -107,7 +81,7 @@ def test_a_backup_sees_one_moment_although_others_write_meanwhile(
 def test_claims_of_workers_that_ran_during_the_backup_are_free_again_and_cost_nothing(
     engine: Engine, empty: Ledger, backup_file: Path
 ) -> None:
-    engine.texts("a.txt")
+    add_texts(engine, ["a.txt"])
     with Worker(engine.ledger, "drain"):
         engine.sql(
             "update work_items set state = 'claimed', worker_id = (select max(worker_id) from workers), token = 7 "
@@ -119,7 +93,7 @@ def test_claims_of_workers_that_ran_during_the_backup_are_free_again_and_cost_no
     with empty.transaction() as cur:
         cur.execute("select state, worker_id, attempts, reclaims from work_items where stage = 'classify'")
         assert cur.fetchall() == [{"state": "pending", "worker_id": None, "attempts": 0, "reclaims": 0}]
-        assert cur.execute("select from workers where ended_at is null").fetchall() == []
+        assert cur.execute("select worker_id from workers where ended_at is null").fetchall() == []
 
 
 def test_only_the_owner_can_read_the_file_and_nothing_else_is_left_in_the_folder(
@@ -137,7 +111,7 @@ def test_only_the_owner_can_read_the_file_and_nothing_else_is_left_in_the_folder
 def test_a_failed_or_cancelled_backup_leaves_nothing(engine: Engine, tmp_path: Path) -> None:
     folder = tmp_path / "backups"
     folder.mkdir()
-    engine.texts("a.txt")
+    add_texts(engine, ["a.txt"])
 
     def cancel(table: str, _rows: int) -> None:
         if table == "ledger.results":
@@ -188,7 +162,7 @@ def manifest_of(file: Path) -> dict[str, Any]:
 def test_a_changed_row_is_noticed_before_anything_is_written(
     engine: Engine, empty: Ledger, backup_file: Path, tmp_path: Path
 ) -> None:
-    engine.texts("a.txt")
+    add_texts(engine, ["a.txt"])
     write_backup(engine.ledger, backup_file)
     with zipfile.ZipFile(backup_file) as zipped:
         rows = zipped.read("ledger/documents.copy")
@@ -201,7 +175,7 @@ def test_a_changed_row_is_noticed_before_anything_is_written(
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.99])
 def test_a_truncated_file_is_refused(engine: Engine, empty: Ledger, backup_file: Path, share: float) -> None:
-    engine.texts("a.txt")
+    add_texts(engine, ["a.txt"])
     write_backup(engine.ledger, backup_file)
     os.truncate(backup_file, int(backup_file.stat().st_size * share))
     with pytest.raises(BackupError, match=r"damaged|not a backup"):
@@ -209,12 +183,13 @@ def test_a_truncated_file_is_refused(engine: Engine, empty: Ledger, backup_file:
 
 
 def test_flipped_bytes_are_refused(engine: Engine, empty: Ledger, backup_file: Path) -> None:
-    engine.texts("a.txt")
+    add_texts(engine, ["a.txt"])
     write_backup(engine.ledger, backup_file)
     whole = bytearray(backup_file.read_bytes())
     with zipfile.ZipFile(backup_file) as zipped:
-        entry = zipped.getinfo("ledger/results.copy")
-    start = entry.header_offset + 60
+        header = zipped.getinfo("ledger/results.copy").header_offset
+    name_length, extra_length = struct.unpack_from("<HH", whole, header + 26)
+    start = header + 30 + name_length + extra_length + 10  # inside the compressed rows
     whole[start : start + 8] = bytes(255 - byte for byte in whole[start : start + 8])
     backup_file.write_bytes(whole)
     with pytest.raises(BackupError, match="damaged"):
@@ -241,7 +216,7 @@ def test_a_later_format_is_named(engine: Engine, backup_file: Path, tmp_path: Pa
 def test_a_failure_in_the_middle_of_a_restore_changes_nothing(
     engine: Engine, empty: Ledger, backup_file: Path, tmp_path: Path
 ) -> None:
-    engine.texts("a.txt")
+    add_texts(engine, ["a.txt"])
     write_backup(engine.ledger, backup_file)
     bad = b"not\ta\trow\n"
     manifest = manifest_of(backup_file)
@@ -253,7 +228,7 @@ def test_a_failure_in_the_middle_of_a_restore_changes_nothing(
     forged = rewritten(
         backup_file, tmp_path / "forged", {"ledger/work_items.copy": bad, MANIFEST: json.dumps(manifest).encode()}
     )
-    with pytest.raises(psycopg.errors.BadCopyFileFormat):
+    with pytest.raises(BackupError, match=r"forged does not fit its own tables: .*bigint"):
         put_back(empty, forged)
     with empty.transaction() as cur:
         assert current_step(cur, empty.schema) is None
@@ -282,18 +257,18 @@ def test_names_in_the_manifest_are_never_run_as_sql(
 
 
 def test_a_ledger_with_data_is_only_replaced_on_request(engine: Engine, empty: Ledger, backup_file: Path) -> None:
-    engine.texts("a.txt")
+    add_texts(engine, ["a.txt"])
     write_backup(engine.ledger, backup_file)
-    engine.texts("later.txt")
+    add_texts(engine, ["later.txt"])
     with pytest.raises(BackupError, match="--replace"):
         put_back(engine.ledger, backup_file)
-    assert len(engine.sql("select from documents")) == 2
+    assert len(engine.sql("select key from documents")) == 2
     put_back(engine.ledger, backup_file, may_replace=True)
     assert engine.sql("select key from documents") == [{"key": "a.txt"}]
 
 
 def test_a_migrated_ledger_without_documents_counts_as_empty(engine: Engine, empty: Ledger, backup_file: Path) -> None:
-    engine.texts("a.txt")
+    add_texts(engine, ["a.txt"])
     write_backup(engine.ledger, backup_file)
     migrate(empty, GRAPH)
     put_back(empty, backup_file)

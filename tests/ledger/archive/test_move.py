@@ -12,7 +12,7 @@ from dagster_offload.ledger.core.migrate import current_step, migrate
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.postgres import DAGSTER_SCHEMA
 from dagster_offload.stages.graph import CLASSIFY, GRAPH, SUMMARIZE
-from tests.ledger.archive.test_backup import contents, with_engine
+from tests.support.archive import add_texts, contents, with_engine
 from tests.support.engine import Engine
 
 PLACE = "postgresql://offload@db.local/offload"
@@ -26,7 +26,7 @@ def move_to(source: Ledger, target: Ledger, *, may_replace: bool = False) -> dic
 def test_drains_before_between_and_after_two_moves_repeat_no_call(
     engine: Engine, empty: Ledger, tmp_path: Path
 ) -> None:
-    engine.texts(*KEYS)
+    add_texts(engine, KEYS)
     engine.drain(limit=1)
     assert move_to(engine.ledger, empty)["ledger.documents"] == 3
     there = with_engine(engine, empty, tmp_path / "there")
@@ -39,7 +39,7 @@ def test_drains_before_between_and_after_two_moves_repeat_no_call(
 
 
 def test_the_old_copy_is_kept_and_every_door_refuses_it(engine: Engine, empty: Ledger) -> None:
-    engine.texts("a.txt")
+    add_texts(engine, ["a.txt"])
     before = contents(engine.ledger)
     move_to(engine.ledger, empty)
     with pytest.raises(LedgerUnavailable, match=rf"moved to {PLACE} .*set OFFLOAD_POSTGRES_URL to {PLACE}"):
@@ -72,14 +72,14 @@ def test_a_worker_that_starts_during_a_move_waits_and_is_then_refused(engine: En
     def start_a_worker(_table: str, _rows: int) -> None:
         if not started:
             started.append(engine.beside(Worker(engine.ledger, "drain").__enter__))
-            engine.wait_until("select from pg_locks where not granted and relation = 'workers'::regclass")
+            engine.wait_until("select pid from pg_locks where not granted and relation = 'workers'::regclass")
 
-    engine.texts("a.txt")
+    add_texts(engine, ["a.txt"])
     move(engine.ledger, empty, GRAPH, place=PLACE, dagster_schema=DAGSTER_SCHEMA, on_progress=start_a_worker)
     with pytest.raises(LedgerUnavailable, match="moved"):
         started[0].result(timeout=60)
     with empty.transaction() as cur:
-        assert cur.execute("select from workers where ended_at is null").fetchall() == []
+        assert cur.execute("select worker_id from workers where ended_at is null").fetchall() == []
 
 
 def test_a_ledger_is_not_moved_into_its_own_database(engine: Engine) -> None:
@@ -92,8 +92,8 @@ def test_another_ledger_at_the_new_place_is_only_replaced_on_request(
 ) -> None:
     migrate(empty, GRAPH)
     other = with_engine(engine, empty, tmp_path / "other")
-    other.texts("theirs.txt")
-    engine.texts("ours.txt")
+    add_texts(other, ["theirs.txt"])
+    add_texts(engine, ["ours.txt"])
     with pytest.raises(BackupError, match="--replace"):
         move_to(engine.ledger, empty)
     migrate(engine.ledger, GRAPH)
@@ -103,7 +103,7 @@ def test_another_ledger_at_the_new_place_is_only_replaced_on_request(
 
 
 def test_a_failed_move_leaves_both_sides_as_they_were(engine: Engine, empty: Ledger) -> None:
-    engine.texts("a.txt")
+    add_texts(engine, ["a.txt"])
 
     def fail(_table: str, _rows: int) -> None:
         raise RuntimeError("the network is gone")
