@@ -1,9 +1,9 @@
-"""Writes constraints-oldest.txt: the lower bound of every direct dependency of the product, and today's test tools.
+"""Writes constraints-oldest.txt: the lower bound of every direct dependency of the product.
 
     python -m tools.oldest             write the file
     python -m tools.oldest --check     fail if the file is out of date
 
-`make test-oldest` runs the fast tests with it. What the dependencies need themselves is as new as they allow.
+`make test-oldest` runs the fast tests with it. Test tools, and what the dependencies need themselves, are as new as that allows.
 """
 
 import sys
@@ -11,7 +11,7 @@ import sys
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tools.requirements import ROOT, direct, pins
+from tools.requirements import ROOT, direct
 
 FILE = ROOT / "constraints-oldest.txt"
 HEAD = (
@@ -30,10 +30,7 @@ def lower_bound(requirement: Requirement) -> str:
 def content() -> str:
     """What the file should be."""
     oldest = {canonicalize_name(requirement.name): lower_bound(requirement) for requirement in direct(dev=False)}
-    newest = pins()
-    names = (canonicalize_name(requirement.name) for requirement in direct(dev=True))
-    tools = {name: newest[name] for name in names if name not in oldest}
-    return "\n".join([HEAD, *(f"{name}=={version}" for name, version in sorted((tools | oldest).items())), ""])
+    return "\n".join([HEAD, *(f"{name}=={version}" for name, version in sorted(oldest.items())), ""])
 
 
 def main() -> int:

@@ -95,8 +95,9 @@ def _undo(settings: "Settings", *, as_json: bool) -> None:
     from dagster_offload.ledger.core.opening import reach_ledger
 
     with reach_ledger(settings) as ledger:
-        has_ledger = ledger.run(current_step, ledger.schema) is not None
-        if not has_ledger or not ledger.run(identity.unmark_moved):
+        with ledger.transaction() as cur:  # not `run`: an empty database has no table for receipts
+            was_moved = current_step(cur, ledger.schema) is not None and identity.unmark_moved(cur)
+        if not was_moved:
             raise Refusal("the ledger of these settings was not moved: nothing to undo")
     if as_json:
         print_json({"undone": True})
@@ -127,7 +128,7 @@ def _target(settings: "Settings", to: str) -> "Settings":
 def _read_url() -> str:
     if sys.stdin.isatty():
         return str(click.prompt("URL of the new Postgres", hide_input=True, err=True)).strip()
-    return click.get_text_stream("stdin").readline().strip()
+    return sys.stdin.readline().strip()
 
 
 def _has_password(url: str) -> bool:

@@ -1,10 +1,14 @@
 """`dagster-offload restore`: put a backup into a new or empty home, or into your own Postgres."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dagster_offload.cli.options import home_option, json_option
+
+if TYPE_CHECKING:
+    from dagster_offload.settings import Settings
 
 
 @click.command("restore")
@@ -61,8 +65,23 @@ def command(*, file: Path, replace: bool, as_json: bool) -> None:
                     may_replace=replace,
                     on_progress=on_progress,
                 )
+            if manifest.has_dagster:
+                _end_runs(settings)
     if as_json:
         print_json({"file": str(file), "with_dagster": manifest.has_dagster, **contents(manifest)})
     else:
         say(f"restored {describe(manifest)} (as of {manifest.created_at:%Y-%m-%d %H:%M} UTC)")
         say("`dagster-offload up` continues from there. Do not run the ledger that the backup came from any more.")
+
+
+def _end_runs(settings: "Settings") -> None:
+    """End the runs that were in progress in the backup: they hold Dagster's limits, and no process works on them."""
+    from dagster_offload.defs.events import EventReporter
+    from dagster_offload.defs.instance import open_instance
+    from dagster_offload.defs.names import asset_keys
+    from dagster_offload.defs.runs import sweep
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.stages.catalog import recipes
+
+    with open_ledger(settings) as ledger, open_instance(settings) as instance:
+        sweep(EventReporter(instance, ledger, asset_keys(()), recipes(settings), settings.library), was_restored=True)

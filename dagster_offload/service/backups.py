@@ -122,9 +122,11 @@ def back_up_before_migration(settings: Settings, say: Say) -> Path | None:
     Raises `LedgerUnavailable` if the backup cannot be written: the ledger is then not migrated.
     """
     with reach_ledger(settings) as ledger:
-        if not ledger.run(migrate.is_older, ledger.schema):
-            return None
-        step, newest = ledger.run(migrate.current_step, ledger.schema), migrate.newest_step()
+        # Not `Ledger.run`: a ledger that does not exist yet, or an old one, has no table for receipts.
+        with ledger.transaction() as cur:
+            if not migrate.is_older(cur, ledger.schema):
+                return None
+            step, newest = migrate.current_step(cur, ledger.schema), migrate.newest_step()
         try:
             file = _prepared(settings, f"{BEFORE_MIGRATION}-{newest:04}-{datetime.now(UTC):{_STAMP}}.backup")
             write_backup(ledger, file)

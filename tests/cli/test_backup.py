@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import dagster as dg
 import pytest
 
 from dagster_offload.ledger.archive import outcomes
@@ -57,10 +58,19 @@ def test_a_ledger_with_dagsters_storages_is_restored_into_another_database(
     call: Call, scanned: Path, file: Path, empty_url: str
 ) -> None:
     from dagster_offload.defs.instance import create_tables, open_instance
+    from dagster_offload.defs.names import RAN_ON_TAG
+    from dagster_offload.defs.runs import RanOn
+
+    @dg.job
+    def job() -> None:
+        """A run that was in progress."""
 
     create_tables(os.environ["OFFLOAD_POSTGRES_URL"])
     with open_instance(load_settings()) as instance:
         instance.add_dynamic_partitions("documents", ["letter.txt"])
+        started = instance.create_run_for_job(
+            job, tags={RAN_ON_TAG: str(RanOn("another host", "its boot"))}, status=dg.DagsterRunStatus.STARTED
+        )
     assert call("backup", "--with-dagster", str(file)).exit_code == 0
 
     os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
@@ -69,6 +79,9 @@ def test_a_ledger_with_dagsters_storages_is_restored_into_another_database(
     assert result.stdout.startswith("restored 2 documents, 2 results, with Dagster's storages (as of ")
     with open_instance(load_settings()) as instance:
         assert instance.get_dynamic_partitions("documents") == ["letter.txt"]
+        run = instance.get_run_by_id(started.run_id)
+        assert run is not None
+        assert run.status is dg.DagsterRunStatus.FAILURE, "no process of the new ledger works on it"
         instance.add_dynamic_partitions("documents", ["minutes.md"])  # its sequences continue
     assert json.loads(call("status", "--json").stdout)["stages"]["extract"]["done"] == 2
 
