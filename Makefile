@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+uv = $(BIN)/uv pip install --quiet --python $(BIN)/python
+INSTALLER ?= PIP
 CONSTRAINTS ?= constraints.txt
 ARGS ?=
 N ?= 100
@@ -43,11 +46,12 @@ test-ratios: $(INSTALLED) # one after the other, because each compares two measu
 check-definitions: $(INSTALLED)
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check defs
 
+# With few pins, pip backtracks for minutes where uv takes seconds.
 test-oldest: ## Run the fast tests with the oldest allowed version of every dependency (own environment: .venv-oldest)
-	@$(MAKE) --no-print-directory VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt test-fast
+	@$(MAKE) --no-print-directory VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt INSTALLER=uv test-fast
 
 test-newest: ## Run the fast tests with the newest allowed version of every dependency (own environment: .venv-newest)
-	@$(MAKE) --no-print-directory VENV=.venv-newest CONSTRAINTS=/dev/null test-fast
+	@$(MAKE) --no-print-directory VENV=.venv-newest CONSTRAINTS=/dev/null INSTALLER=uv test-fast
 
 licences: $(INSTALLED) ## Write docs/licences.md from the installed packages, and constraints-oldest.txt from pyproject.toml
 	@$(BIN)/python -m tools.licences
@@ -102,6 +106,6 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 		|| { echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	@echo "Installing into $(VENV) (a minute, once) ..." >&2
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip setuptools
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@$(PIP) --constraint constraints.txt --upgrade pip setuptools $(filter uv,$(INSTALLER))
+	@$($(INSTALLER)) --constraint $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@

@@ -64,7 +64,7 @@ def packages(names: Mapping[str, str]) -> Iterator[Package]:
             raise SystemExit(f"{name} is not installed: run `make licences` with Python 3.11 on Linux") from None
         if found["Version"] != version:
             raise SystemExit(f"{name} {found['Version']} is installed, not {version} of constraints.txt: run `make`")
-        fields = {field: found.get(field) for field in ("License-Expression", "License")}
+        fields = {field: (found.get_all(field) or [None])[0] for field in ("License-Expression", "License")}
         yield Package(found["Name"], version, licence_of(fields, found.get_all("Classifier") or []))
 
 

@@ -14,21 +14,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dagster_offload.errors import BackupError
 from dagster_offload.ledger.archive.tables import Table
 
-FORMAT = 1
+FORMAT: Final = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 4_000_000
 COMPRESSION_LEVEL = 3
 DRAFT_SUFFIX = ".part"
 BLOCK_BYTES = 1 << 20
 
-LEDGER, DAGSTER = "ledger", "dagster"
+LEDGER: Final = "ledger"
+DAGSTER: Final = "dagster"
 Part = Literal["ledger", "dagster"]
 Progress = Callable[[str, int], None]  # the table and its rows so far
 

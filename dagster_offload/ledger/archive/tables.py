@@ -1,7 +1,7 @@
 """The rows of a schema as COPY text: the same in every supported PostgreSQL, one line a row, in dependency order."""
 
 import graphlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -110,7 +110,7 @@ def remove_rows(cur: Cursor, tables: Sequence[Table]) -> None:
         cur.execute(sql.SQL("truncate {}").format(sql.SQL(", ").join(table.identifier for table in tables)))
 
 
-def set_sequences(cur: Cursor, schema: str, values: dict[str, int]) -> None:
+def set_sequences(cur: Cursor, schema: str, values: Mapping[str, int]) -> None:
     """Continue each sequence after its value. Ignores sequences that this version does not have."""
     existing = {
         row["name"]

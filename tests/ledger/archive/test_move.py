@@ -1,5 +1,6 @@
 """A move copies the ledger to another database. The old copy is kept and refused."""
 
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_a_ledger_in_use_is_not_moved(engine: Engine, empty: Ledger) -> None:
 
 
 def test_a_worker_that_starts_during_a_move_waits_and_is_then_refused(engine: Engine, empty: Ledger) -> None:
-    started = []
+    started: list[Future[Worker]] = []
 
     def start_a_worker(_table: str, _rows: int) -> None:
         if not started:
