@@ -55,8 +55,17 @@ def _made_at(name: str, kind: str) -> datetime | None:
 
 def refuse_library(file: Path, library: Path | None) -> None:
     """Raise `BackupError` for a backup inside the library: it would become a document."""
-    if library is not None and file.resolve().is_relative_to(library.resolve()):
+    resolved = file.resolve()
+    # Not by name: on a case-insensitive disk a folder has many.
+    if library is not None and any(_is_same(folder, library) for folder in (resolved, *resolved.parents)):
         raise BackupError(f"{file} is inside the library {library}: choose a folder outside it")
+
+
+def _is_same(folder: Path, other: Path) -> bool:
+    try:
+        return folder.samefile(other)
+    except OSError:  # one of them does not exist
+        return False
 
 
 class ScheduledBackups:

@@ -55,6 +55,7 @@ def copy(home: Path, target: Path) -> Path:
     return target
 
 
+@pytest.mark.rule("backup-4")
 def test_a_copy_beside_a_running_home_is_refused_and_the_original_goes_on(
     home: Path, start: Callable[[Path], str]
 ) -> None:
@@ -80,6 +81,7 @@ def test_a_copy_that_a_person_confirms_is_a_home_of_its_own(home: Path, start: C
         assert two.execute("select to_regclass('only_here')").fetchone() == (None,)
 
 
+@pytest.mark.rule("backup-4")
 def test_a_renamed_home_starts(home: Path, start: Callable[[Path], str]) -> None:
     start(home)
     stop_postgres(home)

@@ -151,6 +151,7 @@ def old_url(empty_url: str) -> str:
     return empty_url
 
 
+@pytest.mark.rule("backup-5")
 def test_an_older_ledger_is_backed_up_before_it_is_migrated(old_url: str, tmp_path: Path, messages: list[str]) -> None:
     (tmp_path / "home").mkdir(mode=0o700)
     settings = settings_for(old_url, tmp_path)
@@ -165,6 +166,7 @@ def test_an_older_ledger_is_backed_up_before_it_is_migrated(old_url: str, tmp_pa
     assert back_up_before_migration(settings, messages.append) is None
 
 
+@pytest.mark.rule("backup-5")
 def test_a_ledger_that_cannot_be_backed_up_is_not_migrated(old_url: str, tmp_path: Path, messages: list[str]) -> None:
     settings = settings_for(old_url, tmp_path, backup_dir=tmp_path / "missing")
     with pytest.raises(LedgerUnavailable, match=r"13 to \d+.*OFFLOAD_BACKUP_DIR"):

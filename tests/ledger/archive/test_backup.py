@@ -63,6 +63,7 @@ def test_a_restored_ledger_has_every_row_of_the_old_one(engine: Engine, empty: L
     assert empty.run(count_pending) == 9, "a new Dagster is told about every result again"
 
 
+@pytest.mark.rule("backup-1")
 def test_a_backup_sees_one_moment_although_others_write_meanwhile(
     engine: Engine, empty: Ledger, backup_file: Path
 ) -> None:
@@ -112,6 +113,7 @@ def test_only_the_owner_can_read_the_file_and_nothing_else_is_left_in_the_folder
     assert stat.S_IMODE((folder / "a.backup").stat().st_mode) == 0o600
 
 
+@pytest.mark.rule("backup-1")
 def test_a_failed_or_cancelled_backup_leaves_nothing(engine: Engine, tmp_path: Path) -> None:
     folder = tmp_path / "backups"
     folder.mkdir()
@@ -187,6 +189,7 @@ def manifest_of(file: Path) -> dict[str, Any]:
         return manifest
 
 
+@pytest.mark.rule("backup-2")
 def test_a_changed_row_is_noticed_before_anything_is_written(
     engine: Engine, empty: Ledger, backup_file: Path, tmp_path: Path
 ) -> None:
@@ -241,6 +244,7 @@ def test_a_later_format_is_named(engine: Engine, backup_file: Path, tmp_path: Pa
         pass
 
 
+@pytest.mark.rule("backup-2")
 def test_a_failure_in_the_middle_of_a_restore_changes_nothing(
     engine: Engine, empty: Ledger, backup_file: Path, tmp_path: Path
 ) -> None:
@@ -284,6 +288,7 @@ def test_names_in_the_manifest_are_never_run_as_sql(
 # --- what is there already -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rule("backup-2")
 def test_a_ledger_with_data_is_only_replaced_on_request(engine: Engine, empty: Ledger, backup_file: Path) -> None:
     add_texts(engine, ["a.txt"])
     write_backup(engine.ledger, backup_file)

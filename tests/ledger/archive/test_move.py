@@ -24,6 +24,7 @@ def move_to(source: Ledger, target: Ledger, *, may_replace: bool = False) -> dic
     return move(source, target, GRAPH, place=PLACE, dagster_schema=DAGSTER_SCHEMA, may_replace=may_replace)
 
 
+@pytest.mark.rule("backup-3")
 def test_drains_before_between_and_after_two_moves_repeat_no_call(
     engine: Engine, empty: Ledger, tmp_path: Path
 ) -> None:
@@ -39,6 +40,7 @@ def test_drains_before_between_and_after_two_moves_repeat_no_call(
     assert {engine.counts(stage).done for stage in (CLASSIFY, SUMMARIZE)} == {3}
 
 
+@pytest.mark.rule("backup-3")
 def test_the_old_copy_is_kept_and_every_door_refuses_it(engine: Engine, empty: Ledger) -> None:
     add_texts(engine, ["a.txt"])
     before = contents(engine.ledger)
