@@ -1,5 +1,6 @@
 """The files about dependencies agree with pyproject.toml and constraints.txt."""
 
+import json
 import sys
 
 import pytest
@@ -61,13 +62,25 @@ def test_every_direct_dependency_has_a_lower_bound_and_a_pin_inside_its_range() 
         oldest.lower_bound(Requirement("click<9"))
 
 
+OK = {"name": "click", "version": "8.5.1", "vulns": []}
+BAD = {"name": "idna", "version": "3.1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["3.7"]}]}
+SKIPPED = {"name": "rich", "skip_reason": "Dependency not found on PyPI"}
+
+
 @pytest.mark.parametrize(
-    ("returncode", "errors", "code"),
+    ("packages", "code", "line"),
     [
-        (0, "", 0),
-        (1, "Found 2 known vulnerabilities in 1 package", 1),
-        (1, "ERROR:pip_audit._cli:Could not connect to PyPI's vulnerability feed", audit.NOT_CHECKED),
+        ([OK, OK], 0, "no known vulnerability in 2 packages"),
+        ([OK, BAD, SKIPPED], audit.VULNERABLE, "idna 3.1: PYSEC-1, fixed in 3.7"),
+        ([SKIPPED, SKIPPED], audit.NOT_CHECKED, "NOT CHECKED: no index of vulnerabilities could be reached"),
+        ([OK, SKIPPED], audit.NOT_CHECKED, "NOT CHECKED, because the index does not know them: rich"),
     ],
 )
-def test_an_audit_without_an_index_is_no_success(returncode: int, errors: str, code: int) -> None:
-    assert audit.verdict(returncode, errors)[0] == code
+def test_an_audit_succeeds_only_if_every_package_was_checked(packages: list[object], code: int, line: str) -> None:
+    assert audit.verdict(json.dumps({"dependencies": packages}), "") == (code, [line])
+
+
+def test_an_audit_that_fails_is_no_success() -> None:
+    code, lines = audit.verdict("", "Traceback ...\nConnectionError: no route to host\n")
+    assert code == audit.NOT_CHECKED
+    assert lines == ["NOT CHECKED: pip-audit gave no answer (ConnectionError: no route to host)"]
