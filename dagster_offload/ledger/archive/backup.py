@@ -9,7 +9,14 @@ from dagster_offload import __version__
 from dagster_offload.errors import BackupError
 from dagster_offload.ledger.archive import file as archive_file
 from dagster_offload.ledger.archive.file import DAGSTER, LEDGER, Manifest, Part, Progress, new_archive
-from dagster_offload.ledger.archive.tables import rows_out, sequences_of, set_text_format, snapshot, tables_of
+from dagster_offload.ledger.archive.tables import (
+    connection_expected,
+    rows_out,
+    sequences_of,
+    set_text_format,
+    snapshot,
+    tables_of,
+)
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import current_step
 
@@ -23,12 +30,12 @@ def write_backup(
 ) -> Manifest:
     """Write the ledger, and Dagster's tables if their schema is given, to a new file. The ledger is not migrated first.
 
-    `on_progress` may raise to cancel; then nothing is left of the file. Raises `BackupError`, `psycopg.Error`.
+    `on_progress` may raise to cancel; then nothing is left of the file. Raises `BackupError`, `LedgerUnavailable`.
     """
     schemas: dict[Part, str] = {LEDGER: ledger.schema}
     if dagster_schema is not None:
         schemas[DAGSTER] = dagster_schema
-    with new_archive(target) as archive, snapshot(ledger) as cur:
+    with new_archive(target) as archive, connection_expected(), snapshot(ledger) as cur:
         step = current_step(cur, ledger.schema)
         if step is None:
             raise BackupError("there is no ledger yet: nothing to back up")

@@ -34,7 +34,7 @@ def move(
     """
     source.run(workers.live_workers, source.schema)  # reclaims the dead ones
     counts: dict[str, int] = {}
-    with tables.snapshot(source) as read:
+    with tables.connection_expected(), tables.snapshot(source) as read:
         with target.transaction() as written:
             _lock(read, written, source.schema)
             own = identity.read(read)

@@ -121,6 +121,7 @@ def put_in(
         tables.set_sequences(cur, schemas[part], values)
     migrate.make_steps(cur)
     migrate.complete(cur, graph)
+    identity.unmark_moved(cur)  # a backup may be of a copy that was moved
     workers.deregister_all(cur, "the ledger was copied from another place")
     if not incoming.has_dagster:
         outbox.report_again(cur)
@@ -140,14 +141,14 @@ def restore(
     may_replace: bool = False,
     on_progress: Progress = lambda _table, _rows: None,
 ) -> None:
-    """Restore a checked archive into the database of `ledger`, in one transaction. Raises `BackupError`.
+    """Restore a checked archive into the database of `ledger`, in one transaction. Raises `BackupError`, `LedgerUnavailable`.
 
     Dagster's tables must exist if the archive has rows for them. Without such rows, every result is reported to Dagster
     again. `archive.check` comes first: this function finds a damaged file only when it reaches the damage.
     """
     manifest = archive.manifest
     incoming = Incoming(manifest.step, manifest.has_dagster)
-    with ledger.transaction() as cur:
+    with tables.connection_expected(), ledger.transaction() as cur:
         reason = why_refused(
             look_at(cur, ledger.schema, dagster_schema),
             incoming,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from psycopg import IsolationLevel, sql
 
-from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.ledger.core.database import CONNECTION_LOST, Cursor, Ledger
 
 # What a migration writes by itself: our steps and functions, and Dagster's revision.
 BOOKKEEPING = ("migrations", "applied_sql", "alembic_version")
@@ -32,6 +33,17 @@ class Table:
     def column_list(self) -> sql.Composed:
         """The quoted columns."""
         return sql.SQL(", ").join(map(sql.Identifier, self.columns))
+
+
+@contextmanager
+def connection_expected() -> Iterator[None]:
+    """Turn a lost connection into `LedgerUnavailable`: a copy is not continued, but can be made again."""
+    try:
+        yield
+    except CONNECTION_LOST as error:
+        raise LedgerUnavailable(
+            f"Postgres ended the connection ({type(error).__name__}): check that it runs, and run the command again"
+        ) from error
 
 
 @contextmanager

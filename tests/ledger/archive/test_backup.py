@@ -4,9 +4,7 @@ import json
 import os
 import stat
 import struct
-import subprocess
 import zipfile
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -111,45 +109,6 @@ def test_only_the_owner_can_read_the_file_and_nothing_else_is_left_in_the_folder
         os.umask(umask)
     assert [path.name for path in folder.iterdir()] == ["a.backup"]
     assert stat.S_IMODE((folder / "a.backup").stat().st_mode) == 0o600
-
-
-@pytest.mark.rule("backup-1")
-def test_a_failed_or_cancelled_backup_leaves_nothing(engine: Engine, tmp_path: Path) -> None:
-    folder = tmp_path / "backups"
-    folder.mkdir()
-    add_texts(engine, ["a.txt"])
-
-    def cancel(table: str, _rows: int) -> None:
-        if table == "ledger.results":
-            raise BackupError("cancelled")
-
-    with pytest.raises(BackupError, match="cancelled"):
-        write_backup(engine.ledger, folder / "a.backup", on_progress=cancel)
-    assert list(folder.iterdir()) == []
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", str(disk)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-@pytest.mark.root
-def test_a_full_disk_is_named_and_nothing_is_left_on_it(engine: Engine, small_disk: Path) -> None:
-    add_texts(engine, ["a.txt"])
-    engine.sql("update results set text = %s", os.urandom(200_000).hex())
-    with pytest.raises(BackupError, match=r"a\.backup cannot be written: No space left on device"):
-        write_backup(engine.ledger, small_disk / "a.backup")
-    assert list(small_disk.iterdir()) == []
 
 
 def test_an_existing_file_is_never_replaced(engine: Engine, backup_file: Path) -> None:

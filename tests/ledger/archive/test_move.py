@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.errors import BackupError, LedgerUnavailable
+from dagster_offload.ledger.archive.backup import write_backup
 from dagster_offload.ledger.archive.move import move
 from dagster_offload.ledger.core import identity
 from dagster_offload.ledger.core.database import Ledger
@@ -13,7 +14,7 @@ from dagster_offload.ledger.core.migrate import current_step, migrate
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.postgres import DAGSTER_SCHEMA
 from dagster_offload.stages.graph import CLASSIFY, GRAPH, SUMMARIZE
-from tests.support.archive import add_texts, contents, with_engine
+from tests.support.archive import add_texts, contents, put_back, with_engine
 from tests.support.engine import Engine
 
 PLACE = "postgresql://offload@db.local/offload"
@@ -59,6 +60,13 @@ def test_an_old_copy_is_used_again_after_undo(engine: Engine, empty: Ledger) -> 
     assert engine.ledger.run(identity.unmark_moved)
     migrate(engine.ledger, GRAPH)
     assert not engine.ledger.run(identity.unmark_moved)
+
+
+def test_a_restored_backup_of_a_moved_copy_is_in_use(engine: Engine, empty: Ledger, tmp_path: Path) -> None:
+    move_to(engine.ledger, empty)
+    write_backup(engine.ledger, tmp_path / "old.backup")
+    put_back(empty, tmp_path / "old.backup", may_replace=True)
+    migrate(empty, GRAPH)
 
 
 def test_a_ledger_in_use_is_not_moved(engine: Engine, empty: Ledger) -> None:
