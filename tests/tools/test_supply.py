@@ -1,14 +1,16 @@
 """The files about dependencies agree with pyproject.toml and constraints.txt."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tools import audit, licences, oldest
-from tools.requirements import direct, pins
+from tools.requirements import ROOT, direct, pins
 
 
 def test_the_licences_are_those_of_the_pinned_versions(
@@ -60,6 +62,15 @@ def test_every_direct_dependency_has_a_lower_bound_and_a_pin_inside_its_range() 
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
     with pytest.raises(ValueError, match="no lower bound"):
         oldest.lower_bound(Requirement("click<9"))
+
+
+def test_a_new_environment_gets_the_pinned_pip_and_setuptools_before_anything_else(tmp_path: Path) -> None:
+    installed = tmp_path / "venv" / ".installed"
+    command = ["make", "--dry-run", "--no-print-directory", f"VENV={installed.parent}", str(installed)]
+    steps = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    installs = [step for step in steps if "pip install" in step]
+    assert "--constraint constraints.txt --upgrade pip setuptools" in installs[0]
+    assert {"pip", "setuptools"} <= pins().keys()
 
 
 OK = {"name": "click", "version": "8.5.1", "vulns": []}
