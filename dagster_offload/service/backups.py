@@ -31,8 +31,13 @@ SCHEDULED, BEFORE_MIGRATION = "offload", "before-step"
 Say = Callable[[str], None]
 
 
-def is_due(names: Iterable[str], every: timedelta, now: datetime) -> bool:
-    """Whether a scheduled backup is due, by the names of the files that exist. A file from the future does not count."""
+def is_due(names: Iterable[str], every: timedelta, now: datetime, failed_at: datetime | None = None) -> bool:
+    """Whether a scheduled backup is due, by the names of the files that exist. A file from the future does not count.
+
+    `failed_at`: when the last try of this process failed.
+    """
+    if failed_at is not None and now < failed_at + RETRY_AFTER:
+        return False
     made = [moment for name in names if (moment := _made_at(name, SCHEDULED)) is not None and moment <= now]
     return not made or max(made) + every <= now
 
@@ -78,7 +83,7 @@ class ScheduledBackups:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._next_check = time.monotonic()
-        self._retry_at = datetime.min.replace(tzinfo=UTC)
+        self._failed_at: datetime | None = None
 
     def check(self) -> None:
         """Start a backup if one is due. Call this often: it checks at most every 30 s."""
@@ -87,7 +92,7 @@ class ScheduledBackups:
             return
         self._next_check = time.monotonic() + CHECK_EVERY_SECONDS
         now = datetime.now(UTC)
-        if now >= self._retry_at and is_due(_names(self._settings.backup_folder), every, now):
+        if is_due(_names(self._settings.backup_folder), every, now, self._failed_at):
             self._thread = threading.Thread(target=self._run, name="backup", daemon=True)
             self._thread.start()
 
@@ -110,13 +115,14 @@ class ScheduledBackups:
         except (OffloadError, psycopg.Error, OSError) as error:
             if self._over.is_set():
                 return
-            self._retry_at = datetime.now(UTC) + RETRY_AFTER
+            self._failed_at = datetime.now(UTC)
             reason = str(error).strip().splitlines()[0]
             self._say(f"The scheduled backup failed: {reason}")
-            with contextlib.suppress(LedgerUnavailable):  # said above; the next try records it
+            with contextlib.suppress(LedgerUnavailable):  # said above; the next try records its own outcome
                 self._ledger.run(outcomes.record_failure, place, reason)
         else:
-            self._ledger.run(outcomes.record_success, place, file.name, file.stat().st_size)
+            with contextlib.suppress(LedgerUnavailable):  # the file is there; `is_due` looks at the files only
+                self._ledger.run(outcomes.record_success, place, file.name, file.stat().st_size)
 
     def _write(self, folder: Path) -> Path:
         file = _prepared(self._settings, f"{SCHEDULED}-{datetime.now(UTC):{_STAMP}}.backup")

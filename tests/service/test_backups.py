@@ -42,6 +42,11 @@ def test_a_backup_is_due_an_interval_after_the_last_one(names: list[str], due: b
     assert is_due(names, DAY, NOW) is due
 
 
+def test_a_failed_backup_is_tried_again_after_ten_minutes() -> None:
+    assert not is_due([], DAY, NOW, failed_at=NOW - timedelta(minutes=9))
+    assert is_due([], DAY, NOW, failed_at=NOW - timedelta(minutes=10))
+
+
 def test_only_old_backups_of_the_same_kind_are_removed() -> None:
     made = [f"offload-2026112{day}T120000Z.backup" for day in range(5)]
     others = ["before-step-0015-20261101T000000Z.backup", "mine.backup", "offload-mine.backup", "letter.txt"]
