@@ -31,6 +31,7 @@ def command(*, file: Path, with_dagster: bool, as_json: bool) -> None:
     """
     from dagster_offload.cli.console import showing_rows
     from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.errors import BackupError
     from dagster_offload.ledger.archive.backup import write_backup
     from dagster_offload.ledger.core.opening import reach_ledger
     from dagster_offload.service.backups import refuse_library
@@ -39,6 +40,8 @@ def command(*, file: Path, with_dagster: bool, as_json: bool) -> None:
     settings = load_settings()
     file = Path(file.expanduser()).absolute()
     refuse_library(file, settings.library)
+    if settings.postgres_url is None and not settings.home.is_dir():
+        raise BackupError(f"OFFLOAD_HOME {settings.home} does not exist: there is no ledger to back up")
     with reach_ledger(settings) as ledger, showing_rows("writing") as on_progress:
         manifest = write_backup(ledger, file, dagster_schema=_schema(with_dagster), on_progress=on_progress)
     if as_json:
