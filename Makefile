@@ -4,18 +4,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+uv = $(BIN)/uv pip install --quiet --python $(BIN)/python
+INSTALLER ?= PIP
+CONSTRAINTS ?= constraints.txt
 ARGS ?=
 N ?= 100
 
 .DEFAULT_GOAL := help
 LINTERS := check-format check-code check-types check-imports
+FAST := -m 'not slow and not chromium and not tesseract'
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 PROCESSES := tests/acceptance tests/chaos
 # If one part fails, the others still run, and `make` fails at the end.
 EVERY_PART := $(MAKE) --no-print-directory --keep-going
 
 .PHONY: help demo up test test-fast test-packages test-processes test-ratios test-real-model coverage faults chaos bench lint \
-	$(LINTERS) check-definitions format clean
+	$(LINTERS) check-definitions format clean licences audit test-oldest test-newest
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -27,7 +32,7 @@ test: $(INSTALLED) ## Run everything that CI checks: format, lint, types, import
 	@$(EVERY_PART) $(LINTERS) test-packages test-processes test-ratios check-definitions
 
 test-fast: $(INSTALLED) ## Run the fast tests (a minute): no browser, no OCR, nothing marked as slow
-	@$(BIN)/python -m pytest $(PARALLEL) -m 'not slow and not chromium and not tesseract' $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(FAST) $(ARGS)
 
 test-packages: $(INSTALLED)
 	@$(BIN)/python -m pytest $(PARALLEL) $(PROCESSES:%=--ignore %) --ignore tests/benchmarks $(ARGS)
@@ -40,6 +45,22 @@ test-ratios: $(INSTALLED) # one after the other, because each compares two measu
 
 check-definitions: $(INSTALLED)
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check defs
+
+# With few pins, pip backtracks for minutes where uv takes seconds.
+test-oldest: ## Run the fast tests with the oldest allowed version of every dependency (own environment: .venv-oldest)
+	@$(MAKE) --no-print-directory VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt INSTALLER=uv test-fast
+
+test-newest: ## Run the fast tests with the newest allowed version of every dependency (own environment: .venv-newest)
+	@$(MAKE) --no-print-directory VENV=.venv-newest CONSTRAINTS=/dev/null INSTALLER=uv test-fast
+
+licences: $(INSTALLED) ## Write docs/licences.md from the installed packages, and constraints-oldest.txt from pyproject.toml
+	@$(BIN)/python -m tools.licences
+	@$(BIN)/python -m tools.oldest
+
+audit: $(INSTALLED) ## Look for known vulnerabilities in constraints.txt; fails too if no index can be reached
+	@$(BIN)/python -m venv .venv-audit
+	@.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit packaging
+	@.venv-audit/bin/python -m tools.audit
 
 coverage: $(INSTALLED) ## Measure the coverage of test-packages and check it against the minimum in pyproject.toml
 	@$(MAKE) --no-print-directory test-packages ARGS='--cov --cov-report term-missing:skip-covered $(ARGS)'
@@ -77,13 +98,14 @@ format: $(INSTALLED) ## Rewrite the code in the project's format
 	@$(BIN)/ruff check --fix .
 
 clean: ## Remove the virtual environment and caches (documents and ledgers stay)
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info
-	@find dagster_offload tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info
+	@find dagster_offload tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 		|| { echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	@echo "Installing into $(VENV) (a minute, once) ..." >&2
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) --constraint constraints.txt --upgrade pip setuptools $(filter uv,$(INSTALLER))
+	@$($(INSTALLER)) --constraint $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@

@@ -24,6 +24,7 @@ OffloadError
 ├── ExtractorUnavailable     the extractor process cannot be started, or was closed
 ├── MachineFault             this machine cannot read such a file in its present setup; the document waits
 ├── NoSuchDocument           no document of the library has this key
+├── BackupError              a backup cannot be written, read or restored, or a ledger cannot be moved
 └── LedgerUnavailable        Postgres cannot be reached, started or used
 """
 
@@ -143,6 +144,10 @@ class ScanRefused(OffloadError):
 
 class LibraryMissing(ScanRefused):
     """The library folder does not exist (unmounted?). Nothing was changed."""
+
+
+class BackupError(OffloadError):
+    """A backup cannot be written, read or restored, or a ledger cannot be moved. The message says what to do."""
 
 
 class LedgerUnavailable(OffloadError):

@@ -1,6 +1,8 @@
 """Terminal output: tables on standard output, progress on standard error. `formatting.py` prints plain text and JSON."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
@@ -18,6 +20,13 @@ def to_terminal(what: RenderableType) -> None:
 def progress_console() -> Console:
     """A console on standard error, so that standard output stays free for `--json` and pipes."""
     return Console(stderr=True, markup=False, emoji=False, highlight=False, width=_width(sys.stderr), soft_wrap=True)
+
+
+@contextmanager
+def showing_rows(doing: str) -> Iterator[Callable[[str, int], None]]:
+    """A progress line on a terminal: the table in progress and its rows. Yields the function that updates it."""
+    with progress_console().status(f"{doing} ...") as line:
+        yield lambda table, rows: line.update(f"{doing} {table}: {rows:,} rows")
 
 
 def _width(stream: TextIO) -> int | None:

@@ -8,6 +8,9 @@ import click
 from dagster_offload.cli.options import deep_options, home_option, json_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dagster_offload.ledger.archive.outcomes import BackupOutcome
     from dagster_offload.ledger.core.database import Cursor
     from dagster_offload.ledger.core.pipelines import RunningPipeline
     from dagster_offload.ledger.core.rows import SlotRow, StageCounts
@@ -40,6 +43,7 @@ class Report:
     pipeline: "RunningPipeline | None"
     difference: str | None
     ocr: "PagesLeft"
+    backups: "Sequence[BackupOutcome]"
 
 
 @click.command("status")
@@ -72,6 +76,7 @@ def command(*, as_json: bool) -> None:
                 "needs_ocr": report.needs_ocr,
                 "pipeline": _pipeline(report),
                 "ocr": asdict(report.ocr) | {"hours": report.ocr.hours},
+                "backups": [asdict(outcome) for outcome in report.backups],
             }
         )
     else:
@@ -90,6 +95,7 @@ def _load_report(settings: "Settings") -> Report:
 
 def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> Report:
     """Read everything in one transaction, so that the numbers are consistent."""
+    from dagster_offload.ledger.archive import outcomes
     from dagster_offload.ledger.core.pipelines import running_pipelines
     from dagster_offload.ledger.reports import status, usage
     from dagster_offload.ledger.reports.estimate import estimate, long_documents_ahead
@@ -121,6 +127,7 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> R
         pipeline=running,
         difference=None if running is None else difference(pipeline_of(settings), running.pipeline),
         ocr=ocr_pages.left(cur),
+        backups=outcomes.outcomes(cur),
     )
 
 
@@ -274,6 +281,7 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
     """Lines about waiting work and its reason, and about work that needs a person, with the command to run."""
     from dagster_offload.cli.formatting import duration
     from dagster_offload.engine.progress import describe_parts_read
+    from dagster_offload.ledger.archive.outcomes import failure
 
     lines = []
     if report.pipeline is not None and report.pipeline.problem is not None:
@@ -330,6 +338,7 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         lines.append(
             f"\n{outdated} results are outdated (made with another prompt, options or model): dagster-offload redo --outdated"
         )
+    lines += [f"\n{why}" for outcome in report.backups if (why := failure(outcome)) is not None]
     if report.events_pending:
         lines.append(
             f"\n{report.events_pending} results are not in Dagster yet; the next scan, drain or run reports them"

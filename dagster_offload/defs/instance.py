@@ -13,14 +13,11 @@ import dagster as dg
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from dagster_offload.postgres import dagster_url, ensure_postgres
+from dagster_offload.postgres import DAGSTER_SCHEMA, dagster_url, ensure_postgres
 from dagster_offload.postgres.owners import refuse_foreign_objects
 from dagster_offload.settings import Settings
 
 FILE_NAME = "dagster.yaml"
-# Dagster's tables have their own schema. The default search path would put them into a schema named like the user, or
-# into `public`, where the tables of another Dagster may be.
-SCHEMA = "offload_dagster"
 
 
 def dagster_home(settings: Settings) -> Path:
@@ -60,18 +57,27 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
+def create_tables(conninfo: str) -> None:
+    """Create Dagster's tables in this database if they are missing. The home and its `dagster.yaml` are not changed."""
+    with tempfile.TemporaryDirectory(prefix="offload-") as folder:
+        settings = Settings.model_construct(home=Path(folder))
+        home = prepare_instance(settings, conninfo)
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            instance.get_runs_count()
+
+
 def _ensure_schema(conninfo: str) -> None:
     with psycopg.connect(conninfo) as connection:
         # Two processes that create the schema at the same moment would fail.
-        connection.execute("select pg_advisory_xact_lock(hashtext(%s))", [SCHEMA])
-        connection.execute(f"create schema if not exists {SCHEMA}")
+        connection.execute("select pg_advisory_xact_lock(hashtext(%s))", [DAGSTER_SCHEMA])
+        connection.execute(f"create schema if not exists {DAGSTER_SCHEMA}")
         with connection.cursor() as cursor:
-            refuse_foreign_objects(cursor, SCHEMA)
+            refuse_foreign_objects(cursor, DAGSTER_SCHEMA)
 
 
 def _url(conninfo: str) -> str:
     options = conninfo_to_dict(conninfo).get("options") or ""
-    return dagster_url(make_conninfo(conninfo, options=f"{options} -c search_path={SCHEMA}".strip()))
+    return dagster_url(make_conninfo(conninfo, options=f"{options} -c search_path={DAGSTER_SCHEMA}".strip()))
 
 
 def _replace(file: Path, content: str) -> None:

@@ -74,8 +74,10 @@ def tag_run(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
     context.instance.add_run_tags(context.run.run_id, run_tags(os.getpid() if run is None else run.pid))
 
 
-def sweep(reporter: EventReporter) -> list[str]:
+def sweep(reporter: EventReporter, *, was_restored: bool = False) -> list[str]:
     """End the runs whose process has died. Returns one sentence per run.
+
+    `was_restored`: this is a copy from a backup, so that no run of any host belongs to it.
 
     A waiting run does not fail: it succeeds if its documents are done by now, and is cancelled otherwise. Runs of other
     hosts are not changed. A run that never reached its step has no process in its tags. It is ended if it has not changed
@@ -88,6 +90,8 @@ def sweep(reporter: EventReporter) -> list[str]:
     for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
         run = record.dagster_run
         why = _why_dead(RanOn.of(run.tags), record.update_timestamp, is_alone=is_alone)
+        if was_restored:
+            why = "it ran when the backup was made"
         if why is None:
             alive_runs.append(run.run_id)
         else:

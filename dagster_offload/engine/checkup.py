@@ -14,6 +14,7 @@ from dagster_offload.client.checkup import Check
 from dagster_offload.client.prompt_cache import DOCUMENTS_TO_ASK, ask_prompt_cache_size, calls_needed
 from dagster_offload.extraction.self_test import why_documents_wait
 from dagster_offload.extraction.tesseract import find_reader
+from dagster_offload.ledger.archive import outcomes
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import dialects, permits
@@ -32,6 +33,7 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
     """
     yield _extractor(settings)
     yield _ocr(settings)
+    yield from _backups(settings)
     yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
     if (key := checks.check_key(slot)) is not None:
         yield key
@@ -62,6 +64,16 @@ def _ocr(settings: Settings) -> Check:
     reader = find_reader(settings.ocr, settings.ocr_languages)
     found = f"Tesseract {reader.version} reads {reader.languages}" if reader.can_read else "scans are not read"
     return Check("ocr", not reader.advice, found, reader.advice or None)
+
+
+def _backups(settings: Settings) -> Iterator[Check]:
+    """Whether the scheduled backups succeed. It does not affect the exit code, which is about the slot."""
+    if not _is_ledger_up(settings):
+        return
+    with open_ledger(settings) as ledger:
+        for outcome in ledger.run(outcomes.outcomes):
+            reason = outcomes.failure(outcome)
+            yield Check("backup", reason is None, f"{outcome.folder}: {outcome.file or 'none yet'}", reason)
 
 
 async def _answers(settings: Settings, slot: SlotConfig) -> list[Check]:

@@ -8,16 +8,22 @@ from dagster_offload.postgres.embedded.postmaster import is_running, server_pid,
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.postgres.external import ensure_external
 from dagster_offload.postgres.pooler import refuse_pooler
-from dagster_offload.postgres.urls import dagster_url
+from dagster_offload.postgres.urls import dagster_url, shown_url
 from dagster_offload.settings import Settings
 
+# Dagster's tables have their own schema. The default search path would put them into a schema named like the user, or
+# into `public`, where the tables of another Dagster may be.
+DAGSTER_SCHEMA = "offload_dagster"
+
 __all__ = [
+    "DAGSTER_SCHEMA",
     "dagster_url",
     "ensure_postgres",
     "is_running",
     "prepare_home",
     "refuse_pooler",
     "server_pid",
+    "shown_url",
     "stop_postgres",
 ]
 

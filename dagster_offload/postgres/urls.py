@@ -11,6 +11,24 @@ def libpq_url(parts: Mapping[str, str | int | None]) -> str:
     return _url("postgresql", {name: str(value) for name, value in parts.items() if value is not None})
 
 
+def shown_url(conninfo: str) -> str:
+    """Return the URL as a person would write it, without the password and without our own parameters."""
+    parts = {name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value not in (None, "")}
+    login = f"{quote(parts['user'], safe='')}@" if "user" in parts else ""
+    host, database = parts.get("host", ""), quote(parts.get("dbname", ""), safe="")
+    if "/" in host or "," in host:  # a socket folder, or a list of hosts
+        port = f"&port={parts['port']}" if "port" in parts else ""
+        return f"postgresql://{login}/{database}?host={quote(host, safe='/,')}{port}"
+    port = f":{parts['port']}" if "port" in parts else ""
+    return f"postgresql://{login}{f'[{host}]' if ':' in host else host}{port}/{database}"
+
+
+def password_of(conninfo: str) -> str | None:
+    """The password in the URL, or None."""
+    password = conninfo_to_dict(conninfo).get("password")
+    return str(password) if password else None
+
+
 def dagster_url(conninfo: str) -> str:
     """Return the `postgres_url` for dagster.yaml. It holds the password if `conninfo` does.
 

@@ -23,6 +23,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.workers import WorkerRow, host_name, live_workers
 from dagster_offload.ledger.slots import slots as ledger_slots
+from dagster_offload.service.backups import ScheduledBackups, back_up_before_migration
 from dagster_offload.service.home import RunningUp, UpLock, log_folder
 from dagster_offload.service.pipeline import RunningPipeline, refuse_mistyped_library
 from dagster_offload.service.ports import address_of
@@ -50,6 +51,7 @@ class Services:
     pipeline: RunningPipeline
     say: Say
     postgres: KeptPostgres | None  # None: the user's own Postgres
+    backups: ScheduledBackups
     first_scan: subprocess.Popen[bytes] | None = None
     scan_log: Path = field(default_factory=Path)
 
@@ -64,6 +66,7 @@ class Services:
         self.pipeline.check()
         if self.postgres is not None:
             self.postgres.check()
+        self.backups.check()
         if self.first_scan is not None and (code := self.first_scan.poll()) is not None:
             self.first_scan = None
             if code != 0:
@@ -85,15 +88,20 @@ def running_services(
     access = decide_access(settings, host)
     postgres = None
     try:
+        back_up_before_migration(settings, say)
         with open_ledger(settings) as ledger, _code_socket(settings.home) as socket_file:
             postgres = KeptPostgres(settings.home, ledger.revive, say) if settings.postgres_url is None else None
             refuse_mistyped_library(settings, ledger)
             with RunningPipeline(ledger, loaded, say) as pipeline, Supervisor(say) as supervisor:
                 _register_slots(settings, ledger, say)
-                services = Services(address, ledger, supervisor, pipeline, say, postgres, scan_log=logs / "scan.log")
+                backups = ScheduledBackups(settings, ledger, say)
+                services = Services(
+                    address, ledger, supervisor, pipeline, say, postgres, backups, scan_log=logs / "scan.log"
+                )
                 _start(services, access, host, port, logs, socket_file, stop)
                 lock.write(RunningUp(os.getpid(), address, uses_token=settings.ui.is_token_on))
                 yield services
+                backups.stop()
                 supervisor.stop(is_impatient=lambda: stop.is_impatient)
             if postgres is not None:
                 _wait_for_others(ledger, stop, say)

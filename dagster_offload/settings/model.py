@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
+from dagster_offload.settings.backup import BackupSection
 from dagster_offload.settings.section import Section, Variable
 from dagster_offload.settings.ui import UISection
 from dagster_offload.slot.config import DEEP, MAX_CONCURRENCY, PRIMARY, SlotConfig, Slots, variable
@@ -288,6 +289,7 @@ class Settings(Section):
     previews: Literal["on", "off"] = Field(
         default="on", description="off: Dagster's events contain no text of a document or of its record"
     )
+    backup: BackupSection = Field(default=BackupSection(), description="the backups that `up` makes")
     ui: UISection = Field(default=UISection(), description="who may open the UI, and under which address")
 
     @field_validator("home")
@@ -299,6 +301,11 @@ class Settings(Section):
     def library(self) -> Path | None:
         """The folder of documents; None if no library is configured."""
         return self.library_section.path
+
+    @property
+    def backup_folder(self) -> Path:
+        """The folder for the backups that `up` makes."""
+        return self.home / "backups" if self.backup.dir is None else self.backup.dir
 
     @property
     def own_stages(self) -> Mapping[str, StageSpec]:

@@ -51,6 +51,7 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
         "needs_ocr": 0,
         "pipeline": None,
         "ocr": {"documents": 0, "pages": 0, "pages_per_minute": None, "hours": None},
+        "backups": [],
     }
 
 

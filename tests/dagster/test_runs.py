@@ -71,6 +71,13 @@ def test_a_waiting_run_without_a_worker_is_not_ended(edge: Edge) -> None:
     assert status(edge, waiting) == "STARTED"
 
 
+def test_every_unfinished_run_of_a_restored_copy_is_ended(edge: Edge) -> None:
+    theirs = run(edge, {RAN_ON_TAG: str(RanOn("another-host", "another boot"))})
+    ours = run(edge, run_tags(os.getpid()))
+    sweep(reporter(edge), was_restored=True)
+    assert [status(edge, ended) for ended in (theirs, ours)] == ["FAILURE", "FAILURE"]
+
+
 def test_a_run_of_another_host_is_not_ended(edge: Edge) -> None:
     theirs = run(edge, {RAN_ON_TAG: str(RanOn("another-host", "another boot"))})
     edge.make_run_older(theirs, minutes=60)

@@ -8,11 +8,11 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from dagster_offload.defs.instance import SCHEMA as DAGSTER_SCHEMA
 from dagster_offload.defs.instance import prepare_instance
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import migrate
+from dagster_offload.postgres import DAGSTER_SCHEMA
 from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.settings import load_settings
 from dagster_offload.stages.graph import BUILT_IN

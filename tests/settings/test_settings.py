@@ -1,5 +1,6 @@
 """Settings: one function reads the environment, and an error names the variable with the wrong value."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,10 @@ def test_a_url_without_a_model_names_the_missing_variable(monkeypatch: pytest.Mo
         ("OFFLOAD_DEEP_CONCURRENCY", "many"),
         ("OFFLOAD_DEEP_EXPECTED_MODEL", "Qwen(3"),
         ("OFFLOAD_DEEP_READ_TIMEOUT", "-1"),
+        ("OFFLOAD_BACKUP_EVERY", "daily"),
+        ("OFFLOAD_BACKUP_EVERY", "0d"),
+        ("OFFLOAD_BACKUP_EVERY", "99999999w"),
+        ("OFFLOAD_BACKUP_KEEP", "0"),
     ],
 )
 def test_the_error_for_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -150,3 +155,9 @@ def test_a_slot_names_the_variable_of_each_field() -> None:
     deep = load_settings(deep_url="http://x:1", deep_model="m").slots.deep
     assert deep is not None
     assert deep.setting("api_key") == "OFFLOAD_DEEP_API_KEY"
+
+
+@pytest.mark.parametrize(("value", "hours"), [("12h", 12), ("1d", 24), ("1w", 168), (" 30 m ", 0.5)])
+def test_an_interval_is_a_number_and_a_unit(monkeypatch: pytest.MonkeyPatch, value: str, hours: float) -> None:
+    monkeypatch.setenv("OFFLOAD_BACKUP_EVERY", value)
+    assert load_settings().backup.every == timedelta(hours=hours)

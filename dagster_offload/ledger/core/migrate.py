@@ -9,7 +9,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.ledger.core import stages
+from dagster_offload.ledger.core import identity, stages
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.reports import views
 from dagster_offload.ledger.reports.views import ViewField
@@ -26,18 +26,47 @@ def migrate(ledger: Ledger, graph: StageGraph, fields: Mapping[str, Sequence[Vie
 
 
 def _migrate(cur: Cursor, schema: str, graph: StageGraph, fields: Mapping[str, Sequence[ViewField]]) -> None:
+    begin(cur, schema)
+    make_steps(cur)
+    complete(cur, graph)
+    views.replace(cur, fields)
+    identity.refuse_moved(cur)
+
+
+def begin(cur: Cursor, schema: str) -> None:
+    """Let no other process migrate this schema before the transaction ends, and create the schema if it is missing."""
     cur.execute("select pg_advisory_xact_lock(hashtext('migrate ' || %s))", [schema])
     cur.execute(f"create schema if not exists {schema}".encode())
     refuse_foreign_objects(cur, schema)
-    _make_steps(cur)
-    _apply_sql(cur)
-    stages.replace(cur, graph)
-    views.replace(cur, fields)
 
 
-def _make_steps(cur: Cursor) -> None:
+def newest_step() -> int:
+    """The number of the last step that this version has."""
+    return _number(_sql_files("migrations")[-1])
+
+
+def current_step(cur: Cursor, schema: str) -> int | None:
+    """The last step that the ledger in this schema has gone through; None if the schema has no ledger."""
+    found = cur.execute("select to_regclass(%s) as name", [f"{schema}.migrations"]).fetchone()
+    if found is None or found["name"] is None:
+        return None
+    row = cur.execute(f"select max(number) as step from {schema}.migrations".encode()).fetchone()
+    return None if row is None else row["step"]
+
+
+def is_older(cur: Cursor, schema: str) -> bool:
+    """Whether the schema has a ledger that this version would change by a numbered step."""
+    step = current_step(cur, schema)
+    if step is None or step > newest_step():
+        return False
+    done = {row["number"] for row in cur.execute(f"select number from {schema}.migrations".encode())}
+    return not {_number(file) for file in _sql_files("migrations")} <= done
+
+
+def make_steps(cur: Cursor, up_to: int | None = None) -> None:
+    """Apply the numbered steps that are missing, to the last one or up to a number. Raises `LedgerUnavailable`."""
     steps = _sql_files("migrations")
-    newest = int(steps[-1].name[:4])
+    newest = _number(steps[-1])
     cur.execute(
         "create table if not exists migrations "
         "(number integer primary key, name text not null, applied_at timestamptz not null default now())"
@@ -49,10 +78,20 @@ def _make_steps(cur: Cursor) -> None:
             "upgrade dagster_offload"
         )
     for step in steps:
-        number = int(step.name[:4])
-        if number not in done:
+        number = _number(step)
+        if number not in done and number <= (newest if up_to is None else up_to):
             cur.execute(step.read_text(encoding="utf-8").encode())
             cur.execute("insert into migrations (number, name) values (%s, %s)", [number, step.name])
+
+
+def complete(cur: Cursor, graph: StageGraph) -> None:
+    """Bring functions, views and stages up to date, after the last numbered step."""
+    _apply_sql(cur)
+    stages.replace(cur, graph)
+
+
+def _number(step: Traversable) -> int:
+    return int(step.name[:4])
 
 
 def _apply_sql(cur: Cursor) -> None:

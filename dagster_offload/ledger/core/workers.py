@@ -21,7 +21,7 @@ from pathlib import Path
 import psycopg
 
 from dagster_offload import timing
-from dagster_offload.ledger.core import receipts
+from dagster_offload.ledger.core import identity, receipts
 from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Cursor, Ledger, fetch_one, notify
 from dagster_offload.ledger.core.transitions import record_transition
 
@@ -189,20 +189,28 @@ def _register(cur: Cursor, kind: str, stages: Sequence[str], run_id: str | None)
         "returning worker_id",
         [kind, host_name(), boot_id(), os.getpid(), run_id, list(stages)],
     )
+    identity.refuse_moved(cur)  # after the insert, which waits for a move that is under way
     return int(row["worker_id"])
 
 
-def _deregister(cur: Cursor, worker_id: int) -> None:
+def deregister_all(cur: Cursor, reason: str) -> None:
+    """Deregister every worker: those of a restored ledger do not exist any more."""
+    cur.execute("select worker_id from workers where ended_at is null order by worker_id")
+    for row in cur.fetchall():
+        _deregister(cur, row["worker_id"], reason)
+
+
+def _deregister(cur: Cursor, worker_id: int, reason: str = "the worker stopped") -> None:
     """Return all claims and permits. This costs no document an attempt."""
     # Waits for claims and permits still in flight (see `lock_alive`): nothing would return them afterwards.
     cur.execute("select 1 from workers where worker_id = %s for update", [worker_id])
     cur.execute(
-        "update work_items set state = 'pending', reason = 'the worker stopped', changed_at = clock_timestamp() "
+        "update work_items set state = 'pending', reason = %s, changed_at = clock_timestamp() "
         "where state = 'claimed' and worker_id = %s returning document_id, stage",
-        [worker_id],
+        [reason, worker_id],
     )
     for row in cur.fetchall():
-        record_transition(cur, row["document_id"], row["stage"], "claimed", "pending", worker_id, "the worker stopped")
+        record_transition(cur, row["document_id"], row["stage"], "claimed", "pending", worker_id, reason)
     _free_slots(cur, worker_id)
     cur.execute(
         "update workers set ended_at = clock_timestamp() where worker_id = %s and ended_at is null", [worker_id]

@@ -74,6 +74,21 @@ def report_under_run(cur: Cursor, run_id: str, documents: Sequence[str], stages:
     return cur.rowcount
 
 
+def report_again(cur: Cursor) -> int:
+    """Queue every done result for a Dagster that knows none of them, under no run; returns how many.
+
+    Events that were not reported yet lose their run, which that Dagster does not know either.
+    """
+    cur.execute("delete from outbox where told_at is null")
+    cur.execute(
+        "insert into outbox (result_id, document_id, stage, reused_from, attempts, deferrals) "
+        "select i.result_id, i.document_id, i.stage, nullif(r.first_document, d.key), i.attempts, i.deferrals "
+        "from documents d join work_items i using (document_id) join results r using (result_id) "
+        "where i.state = 'done' and d.is_present order by i.item_id"
+    )
+    return cur.rowcount
+
+
 def count_pending(cur: Cursor) -> int:
     """How many events are not yet reported to Dagster. Those of a stage that was removed wait until it is back."""
     row = fetch_one(

@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.postgres.embedded import place
 from dagster_offload.postgres.embedded.accounts import explained, make_private, prepare_home, server_account
 from dagster_offload.postgres.embedded.binaries import binaries
 from dagster_offload.postgres.embedded.cluster import check_major_version, make_cluster, write_access_rules
@@ -83,9 +84,11 @@ def _start_and_wait(paths: Paths, lock_fd: int, options: Mapping[str, str], repo
 def _start(paths: Paths, lock_fd: int, options: Mapping[str, str]) -> None:
     account = server_account()
     bin_folder = binaries(account, paths.postgres)
+    place.refuse_copy(paths)
     if not paths.data.exists():
         make_cluster(paths, account, bin_folder, lock_fd)
     check_major_version(paths)
+    place.remember(paths)
     sockets = make_socket_folder(paths.postgres, account)
     remove_stale_pid_files(paths, sockets)
     write_access_rules(paths)

@@ -42,6 +42,11 @@ def make_socket_folder(postgres: Path, account: Account) -> Path:
     return outside
 
 
+def forget_socket_folder(postgres: Path) -> None:
+    """Make the next start choose a new folder outside the home, if it needs one. Call it only while no server runs."""
+    _record_file(postgres).unlink(missing_ok=True)
+
+
 def _record_file(postgres: Path) -> Path:
     return postgres / "socket_folder"
 

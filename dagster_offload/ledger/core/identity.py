@@ -1,0 +1,54 @@
+"""Which ledger this is, and whether it was moved. The copy that `move` left behind is kept but must not be used."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.ledger.core.database import Cursor
+
+# How the address of every embedded Postgres begins; other addresses are URLs.
+EMBEDDED = "the embedded Postgres"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The row of `identity`. `moved_to` has no password."""
+
+    ledger_id: UUID
+    moved_to: str | None
+    moved_at: datetime | None
+
+
+def read(cur: Cursor) -> Identity | None:
+    """The identity of this ledger. None only if its row is missing."""
+    row = cur.execute("select ledger_id, moved_to, moved_at from identity").fetchone()
+    return None if row is None else Identity(**row)
+
+
+def refuse_moved(cur: Cursor) -> None:
+    """Raise `LedgerUnavailable` if this ledger was moved: two copies in use would repeat each other's calls."""
+    found = read(cur)
+    if found is not None and found.moved_to is not None and found.moved_at is not None:
+        raise LedgerUnavailable(
+            f"this ledger was moved to {found.moved_to} on {found.moved_at:%Y-%m-%d %H:%M} UTC and this copy is out of "
+            f"date: {setting_for(found.moved_to)}. If that copy is lost, run `dagster-offload move --undo` to use this one"
+        )
+
+
+def setting_for(place: str) -> str:
+    """The setting to change in order to use a ledger at `place`: the address of a Postgres, or the embedded one."""
+    if place.startswith(EMBEDDED):
+        return "unset OFFLOAD_POSTGRES_URL"
+    return f"set OFFLOAD_POSTGRES_URL to {place}"
+
+
+def mark_moved(cur: Cursor, place: str) -> None:
+    """Mark this copy as moved to `place`."""
+    cur.execute("update identity set moved_to = %s, moved_at = clock_timestamp()", [place])
+
+
+def unmark_moved(cur: Cursor) -> bool:
+    """Use this copy again. Returns False if it was not moved."""
+    cur.execute("update identity set moved_to = null, moved_at = null where moved_to is not null")
+    return cur.rowcount > 0

@@ -1,0 +1,46 @@
+"""The section `backup` of the pipeline file: the backups that `up` makes by itself."""
+
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
+
+from dagster_offload.settings.section import Section, Variable
+
+MAX_INTERVAL_UNITS = 10_000
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def _interval(value: object) -> object:
+    """A number and a unit: `30m`, `12h`, `1d`, `1w`."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+)\s*([mhdw])", value.strip())
+    if found is None or int(found[1]) == 0 or int(found[1]) > MAX_INTERVAL_UNITS:
+        raise ValueError("must be a number and a unit: 30m, 12h, 1d or 1w")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+Interval = Annotated[timedelta | None, BeforeValidator(_interval), WithJsonSchema({"type": ["string", "null"]})]
+
+
+class BackupSection(Section):
+    """How often, how many, and where."""
+
+    every: Annotated[Interval, Variable("OFFLOAD_BACKUP_EVERY")] = Field(
+        default=None, description="how often `up` makes a backup: `12h`, `1d`, `1w`; unset = never"
+    )
+    keep: Annotated[int, Variable("OFFLOAD_BACKUP_KEEP")] = Field(
+        default=7, ge=1, description="how many of these backups are kept"
+    )
+    dir: Annotated[Path | None, Variable("OFFLOAD_BACKUP_DIR")] = Field(
+        default=None, description="an existing folder for backups; unset = the folder `backups` in the home"
+    )
+
+    @field_validator("dir")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else Path(os.path.abspath(value.expanduser()))
