@@ -3,9 +3,11 @@
 import io
 import struct
 import zipfile
+from pathlib import Path
 
 import pytest
 
+from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.formats.parts.picture_marks import filled, marked_pictures, picture_mark
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.extraction.readers import read_file
@@ -13,6 +15,7 @@ from dagster_offload.extraction.scans import Pictures
 from dagster_offload.extraction.tesseract import NO_READER, Reader
 from dagster_offload.stages.graph import Outcome
 from tests.extraction.formats.test_ppt import emf
+from tests.support.ocr import SCANS, share_kept, tesseract
 
 READER = Reader("tesseract", "5", "kor+eng", (), True, "")
 OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
@@ -117,3 +120,22 @@ def test_words_in_a_table_stay_in_their_row_and_marks_without_words_disappear() 
     text = f"| a | {one} |\n\n{other}\n\nend {other}"
     assert marked_pictures(text) == ["media/1.png", "media/2.png"]
     assert filled(text, {"media/1.png": "two\nlines | more"}) == "| a | two lines \\| more |\n\nend "
+
+
+@pytest.mark.tesseract
+def test_tesseract_reads_a_picture_inside_a_document(tmp_path: Path) -> None:
+    (tmp_path / "a.docx").write_bytes(word((SCANS / "korean.png").read_bytes(), text="before the end"))
+    with Extractor(reader=tesseract()) as extractor:
+        found = extractor.extract(tmp_path / "a.docx")
+    assert share_kept(found.text, "korean.txt") > 0.9
+    assert found.text.endswith("before the end\n\nend")
+
+
+def test_a_picture_that_crashes_tesseract_does_not_cost_its_document(tmp_path: Path) -> None:
+    command = tmp_path / "tesseract"
+    command.write_text("#!/bin/sh\nexit 1\n")
+    command.chmod(0o755)
+    (tmp_path / "a.docx").write_bytes(word(SCREENSHOT, text="a letter"))
+    reader = Reader(str(command), "5", "eng", (), knows_orientation=True, advice="")
+    with Extractor(reader=reader) as extractor:
+        assert extractor.extract(tmp_path / "a.docx").text == "a letter\n\nend"

@@ -27,6 +27,12 @@ _LINES = frozenset(
     """.split()  # noqa: SIM905
 )
 _WITHOUT_CONTENT = frozenset({"br", "input", "select", "img"})
+# In XHTML every element may be closed at once (`<title/>`). HTML ignores this slash, and the title would not end.
+_XHTML = re.compile(r"""<\?xml\b|<html\b[^<>]*xmlns\s*=\s*["']http://www\.w3\.org/1999/xhtml""", re.IGNORECASE)
+_SELF_CLOSED = re.compile(
+    r"<(?!(?:area|base|br|col|embed|hr|img|input|link|meta|source|track|wbr)\b)([A-Za-z][\w:-]*)([^<>]*)/>",
+    re.IGNORECASE,
+)
 _MAX_INDENT = 20  # levels
 _HEADING = re.compile("h[1-6]")
 _HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
@@ -43,7 +49,7 @@ def html_text(page: str) -> str:
 def html_text_and_title(page: str) -> tuple[str, str]:
     """Return the page's text, with tables as Markdown, and its title, "" if it has none. Raises `MemoryError`."""
     try:
-        tree = LexborHTMLParser(page)
+        tree = LexborHTMLParser(_SELF_CLOSED.sub(r"<\1\2></\1>", page) if _XHTML.search(page, 0, 2000) else page)
     except SelectolaxError:  # every text is valid HTML, so only the memory can be missing
         raise MemoryError from None
     title = tree.css_first("head > title")

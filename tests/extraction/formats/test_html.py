@@ -62,3 +62,12 @@ def test_many_unclosed_tags_end_without_text(opening: str) -> None:
 def test_deeply_nested_lists_and_tables_are_read() -> None:
     assert html_text("<ul><li>x" * 500).count("x") == 500
     assert html_text("<table><tr><td>y" * 500).count("y") == 500
+
+
+def test_elements_that_xhtml_closes_at_once_do_not_swallow_the_page() -> None:
+    page = (
+        '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title/><script src="a.js"/></head>'
+        '<body><p><a id="top"/>one<br/>two</p><table><tr><td/><td>x</td></tr></table></body></html>'
+    )
+    assert html_text(page) == "one\ntwo\n\n|  | x |\n| --- | --- |"
+    assert html_text("<p>a<b/>c</p>") == "ac"
