@@ -19,6 +19,8 @@ from dagster_offload.host.ownership import belongs_to_other, me, others_may_writ
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
 from dagster_offload.slot.config import DEEP, MAX_CONCURRENCY, PRIMARY, SLOT_NAMES, SlotConfig, Slots, variable
 
+# Enough for the answers of a night and for Postgres' write-ahead log (at most 256 MB).
+DEFAULT_MIN_FREE_BYTES = 512 * 1024**2
 # Keys that `..._EXTRA_BODY` cannot change: the model has its own setting, this program writes the messages, and nothing
 # is streamed.
 RESERVED_BODY_KEYS = frozenset({"model", "messages", "stream"})
@@ -189,6 +191,22 @@ class Settings(BaseSettings):
         ByteSize(DEFAULT_MAX_BYTES),
         gt=0,
         description="a larger file is not read and its document fails (`2GiB`, `500MB`)",
+    )
+    min_free_disk: ByteSize = Field(
+        ByteSize(DEFAULT_MIN_FREE_BYTES),
+        ge=0,
+        description="free space that the disk of the embedded Postgres must have before work is started",
+    )
+    keep_history_days: int = Field(
+        365, ge=30, description="days for which calls, changes of state, workers and reported events are kept"
+    )
+    keep_history_rows: int = Field(
+        10_000_000, ge=1_000, description="most calls, and most changes of state, that are kept"
+    )
+    keep_runs_days: int = Field(90, ge=1, description="days for which Dagster's runs and their logs are kept")
+    keep_runs: int = Field(10_000, ge=100, description="most finished runs that are kept")
+    keep_gone_days: int | None = Field(
+        None, ge=1, description="days after which the results of a document that is gone are removed; unset = never"
     )
     retry_after_minutes: float = Field(
         30.0, gt=0, le=360, description="wait after a deferral for which the slot sent no time, in minutes"

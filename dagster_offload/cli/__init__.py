@@ -19,6 +19,7 @@ COMMANDS = {
     "text": "Print the text that a scan would extract from files.",
     "retry": "Give failed or quarantined documents three more attempts.",
     "redo": "Redo documents that are outdated or that OCR can now read.",
+    "gc": "Remove documents that have been gone for long, and unused results.",
     "slot": "Show, change or forget a slot.",
     "doctor": "Test the deep slot step by step and name the setting to change.",
     "simulate-router": "Run a stand-in router that can sleep, warm up, be busy and cut answers off.",

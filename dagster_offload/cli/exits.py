@@ -86,7 +86,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _write_to_log(error: BaseException) -> Path | str:
-    from dagster_offload.service.home import log_folder
+    from dagster_offload.service.home import keep_log_small, log_folder
     from dagster_offload.settings import default_home, load_settings
 
     try:
@@ -98,6 +98,7 @@ def _write_to_log(error: BaseException) -> Path | str:
     entry = f"{when} {type(error).__name__}: {what}\n{frames}\n"
     try:
         log = log_folder(home) / "errors.log"
+        keep_log_small(log)
         with log.open("a", encoding="utf-8") as file:
             file.write(entry)
     except OSError as no_log:

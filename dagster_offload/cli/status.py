@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.reports.estimate import Estimate
     from dagster_offload.ledger.reports.status import InParts, Problem
     from dagster_offload.ledger.reports.usage import TokenUse
+    from dagster_offload.postgres.room import Room
     from dagster_offload.settings import Settings
     from dagster_offload.slot.health import ProbeResult
 
@@ -34,6 +35,7 @@ class Report:
     last_drain: "TokenUse | None"
     long_documents: "list[InParts]"
     needs_ocr: int
+    room: "Room | None"  # None: the user's own Postgres
 
 
 @click.command("status")
@@ -63,6 +65,12 @@ def command(*, as_json: bool) -> None:
                 "last_drain": report.last_drain and asdict(report.last_drain),
                 "long_documents": [asdict(read) for read in report.long_documents],
                 "needs_ocr": report.needs_ocr,
+                "disk": report.room
+                and {
+                    "free_bytes": report.room.free_bytes,
+                    "needed_bytes": report.room.needed_bytes,
+                    "problem": report.room.shortage,
+                },
             }
         )
     else:
@@ -85,6 +93,7 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> R
     from dagster_offload.ledger.reports.estimate import estimate
     from dagster_offload.ledger.slots import permits, slots
     from dagster_offload.ledger.work import outbox
+    from dagster_offload.postgres.room import room_of
     from dagster_offload.slot.config import DEEP
     from dagster_offload.stages.catalog import recipes
 
@@ -100,6 +109,7 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> R
         last_drain=usage.of_last_drain(cur),
         long_documents=status.in_parts(cur),
         needs_ocr=status.count_needs_ocr(cur),
+        room=room_of(settings),
     )
 
 
@@ -228,6 +238,8 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
     from dagster_offload.engine.progress import describe_parts_read
 
     lines = []
+    if report.room is not None and report.room.shortage is not None:
+        lines.append(f"\n{report.room.shortage}")
     waiting = sum(c.pending + c.deferred for stage, c in report.stages.items() if stage != "extract")
     if waiting and report.slot is not None and report.slot.breaker != "closed":
         lines.append(f"\n{waiting} waiting for deep: {report.slot.reason_text}")

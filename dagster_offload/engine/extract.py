@@ -23,6 +23,7 @@ from dagster_offload.ledger.core.rows import Claim, NewResult, State
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work import claims, deferrals, documents, ocr_pages
 from dagster_offload.ledger.work.finish import Finish, finish
+from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import EXTRACT
@@ -60,7 +61,7 @@ def extract_due(
     cores = min(os.cpu_count() or 1, counts.total)
     if cores:
         reader = find_reader(settings.ocr, settings.ocr_languages)
-        writer = _ResultWriter(ledger, worker, recipes(settings), documents, counts, on_progress, reader)
+        writer = _ResultWriter(settings, ledger, worker, recipes(settings), documents, counts, on_progress, reader)
         memory, max_bytes = memory_of_this_machine(), settings.max_file_size
         for children, alone in ((children_for(cores, memory), False), (children_for(1, memory), True)):
             with TextLanes(
@@ -75,6 +76,7 @@ def extract_due(
 class _ResultWriter:
     """Claims documents for the lanes and stores the outcomes."""
 
+    settings: Settings
     ledger: Ledger
     worker: Worker
     recipes: Mapping[str, str]
@@ -89,7 +91,7 @@ class _ResultWriter:
         ahead, ended = 0, list[Ended]()
         while True:
             began = time.monotonic()
-            wanted = 0 if self.worker.is_lost else lanes.count + ahead - lanes.held
+            wanted = lanes.count + ahead - lanes.held if self._may_claim() else 0
             taken = self._commit(ended, wanted, alone=alone)
             if self.worker.is_lost:
                 self._release([*lanes.take_unstarted(), *taken])
@@ -104,6 +106,12 @@ class _ResultWriter:
             if not alone:
                 pace = len(ended) / (time.monotonic() - began)
                 ahead = min(int(pace * AHEAD_SECONDS), MOST_AHEAD_PER_LANE * lanes.count)
+
+    def _may_claim(self) -> bool:
+        """Whether more documents may be claimed: the worker is not lost, and their texts fit on the disk."""
+        if (shortage := shortage_of(self.settings)) is not None:
+            self.counts.machine_fault = shortage
+        return not (self.worker.is_lost or shortage)
 
     def _give(self, lanes: TextLanes, taken: Sequence[Claim]) -> None:
         known = self._known_pages([claim for claim in taken if claim.items])

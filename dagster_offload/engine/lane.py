@@ -87,9 +87,10 @@ class Shared:
         return len(self.lanes) > self.max_lanes
 
     def may_start(self) -> bool:
-        """Whether another document may be started: the limit is not reached and the worker is not lost."""
+        """Whether another document may be started: the limit is not reached, the worker is not lost, and its answers fit
+        on the disk."""
         is_full = self.scope.limit is not None and self.counts.started >= self.scope.limit
-        return not (is_full or self.runner.worker.is_lost)
+        return not (is_full or self.runner.worker.is_lost or self.runner.shortage)
 
     def count(self, end: DocumentEnd) -> None:
         """Count one document and report the progress."""
@@ -226,9 +227,9 @@ class Lane:
 
     async def _epochs(self, first: int, handled: int) -> AsyncIterator[int]:
         """Yield the slot's epoch for each call of a document. Ends when no new call may start: the slot is unavailable, a
-        person waits for the permit, or the ledger considers this worker dead."""
+        person waits for the permit, the disk is full, or the ledger considers this worker dead."""
         epoch = first
-        while not self._runner.worker.is_lost:
+        while not (self._runner.worker.is_lost or self._runner.shortage):
             yield epoch
             if self._shared.changes != handled:
                 handled = self._shared.changes

@@ -18,6 +18,7 @@ from dagster_offload.library.digests import digest
 from dagster_offload.library.files import FileStat, SeenFile
 from dagster_offload.library.sizes import too_large
 from dagster_offload.library.walk import Walk, WalkRules, walk
+from dagster_offload.postgres.room import refuse_without_room
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 
@@ -58,10 +59,11 @@ def scan(
 ) -> ScanReport:
     """Bring the ledger's documents up to date with the library.
 
-    Raises `LibraryMissing`. Unless `accept_vanished`, raises `ScanRefused` if the ledger has documents and either the
-    walk finds none, or more than 10 documents and more than 20 % are gone.
+    Raises `LibraryMissing`, and `NoRoom` if the disk is full. Unless `accept_vanished`, raises `ScanRefused` if the ledger
+    has documents and either the walk finds none, or more than 10 documents and more than 20 % are gone.
     """
     library = _library(settings)
+    refuse_without_room(settings)
     with Worker(ledger, "scan", run_id=run_id):  # registered, so that other processes see that a scan runs
         return _scan(settings, ledger, library, accept_vanished=accept_vanished, on_progress=on_progress)
 

@@ -1,13 +1,16 @@
 """Open the ledger of the settings: start or reach Postgres, and bring the schema up to date."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA, Ledger
-from dagster_offload.ledger.core.migrate import migrate
+from dagster_offload.ledger.core.migrate import Upgrade, migrate
 from dagster_offload.postgres import ensure_postgres
 from dagster_offload.settings import Settings
 from dagster_offload.stages.graph import GRAPH
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -22,8 +25,14 @@ def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Le
             ensure_postgres(settings)
 
     with Ledger(ensure_postgres(settings), schema, revive=revive) as ledger:
-        migrate(ledger, GRAPH)
+        migrate(ledger, GRAPH, lambda upgrade: _before_upgrade(settings, upgrade))
         yield ledger
+
+
+def _before_upgrade(settings: Settings, upgrade: Upgrade) -> None:
+    """Called before an older ledger is changed. A backup belongs here."""
+    where = settings.home if settings.postgres_url is None else "your own Postgres"
+    logger.warning("upgrading the ledger in %s from step %s to %s", where, upgrade.from_step, upgrade.to_step)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.migrate import migrate
+from dagster_offload.ledger.core.migrate import Upgrade, migrate
 from dagster_offload.ledger.reports import status
 from dagster_offload.stages.graph import GRAPH, StageNode
 
@@ -105,3 +105,27 @@ def test_the_ledger_stores_the_given_stages_in_declared_order(ledger_url: str) -
         migrate(ledger, chain)
         assert ledger.run(stages.graph) == chain
         assert list(ledger.run(status.stage_counts, {})) == ["read", "translate", "answer"]
+
+
+def test_an_older_ledger_is_reported_before_its_tables_change_and_a_new_one_is_not(empty_url: str) -> None:
+    reported: list[tuple[Upgrade, list[int]]] = []
+    with Ledger(empty_url) as ledger:
+
+        def before_upgrade(upgrade: Upgrade) -> None:
+            reported.append((upgrade, steps(ledger)))
+
+        migrate(ledger, GRAPH, before_upgrade)
+        newest = max(steps(ledger))
+        assert reported == []
+        with ledger.transaction() as cur:
+            cur.execute("delete from migrations where number = %s", [newest])
+        older = max(steps(ledger))
+
+        def refuse(upgrade: Upgrade) -> None:
+            before_upgrade(upgrade)
+            raise LedgerUnavailable("no space for a backup")
+
+        with pytest.raises(LedgerUnavailable, match="no space for a backup"):
+            migrate(ledger, GRAPH, refuse)
+        assert reported == [(Upgrade(older, newest), steps(ledger))]
+        assert max(steps(ledger)) == older

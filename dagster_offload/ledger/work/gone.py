@@ -1,0 +1,95 @@
+"""Removes documents that have been gone for long, and the results that no document uses any more.
+
+It is off unless OFFLOAD_KEEP_GONE_DAYS is set or a person runs `gc`: a file that comes back is then processed again.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
+
+BATCH = 1_000
+
+_CUTOFF = "clock_timestamp() - make_interval(days => %(days)s)"
+_IS_GONE = f"gone_at < {_CUTOFF}"
+# A result `r` is unused if a redo replaced it, or if its input belongs only to documents that are removed: they are gone, or
+# have other content by now. A result of another recipe is kept, because its recipe may come back.
+_IS_UNUSED = f"""
+    r.created_at < {_CUTOFF}
+    and not exists (select from work_items i join kept using (document_id) where i.result_id = r.result_id)
+    and (r.superseded_at < {_CUTOFF} or not exists (
+        select from work_items i join kept using (document_id)
+        where i.stage = r.stage and i.input_digest = r.input_digest))
+"""
+_KEPT = f"kept as (select document_id from documents where ({_IS_GONE}) is not true)"
+_BYTES = "coalesce(pg_column_size(r.text), 0) + coalesce(pg_column_size(r.value), 0)"
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What is, or would be, removed. `bytes` is the space that texts and records take."""
+
+    documents: int = 0
+    results: int = 0
+    bytes: int = 0
+
+
+def find(cur: Cursor, days: int) -> Garbage:
+    """What `remove` would remove now."""
+    row = fetch_one(
+        cur,
+        f"with {_KEPT} select (select count(*) from documents where {_IS_GONE}) as documents, count(*) as results, "
+        f"coalesce(sum({_BYTES}), 0)::bigint as bytes from results r where {_IS_UNUSED}",
+        {"days": days},
+    )
+    return Garbage(**row)
+
+
+def remove(ledger: Ledger, days: int, seconds: float | None = None, batch: int = BATCH) -> bool:
+    """Remove documents that have been gone for more than `days` days, and the results unused by then.
+
+    Works in batches, for at most about `seconds` (None: to the end). Returns whether nothing is left to remove.
+    """
+    deadline = None if seconds is None else time.monotonic() + seconds
+    for step in (_remove_documents, _remove_results):
+        while ledger.run(step, days, batch):
+            if deadline is not None and time.monotonic() > deadline:
+                return False
+    return True
+
+
+def _remove_documents(cur: Cursor, days: int, batch: int) -> int:
+    # The locks keep a scan from bringing these documents back meanwhile.
+    cur.execute(
+        f"select document_id from documents where {_IS_GONE} order by document_id limit %(batch)s for update skip locked",
+        {"days": days, "batch": batch},
+    )
+    ids = [row["document_id"] for row in cur.fetchall()]
+    if not ids:
+        return 0
+    cur.execute("delete from work_items where document_id = any(%s) returning item_id, input_digest", [ids])
+    removed = cur.fetchall()
+    cur.execute("delete from calls where item_id = any(%s)", [[row["item_id"] for row in removed]])
+    for table in ("outbox", "transitions", "documents"):
+        cur.execute(f"delete from {table} where document_id = any(%s)".encode(), [ids])
+    _remove_parts(cur, [row["input_digest"] for row in removed])
+    return len(ids)
+
+
+def _remove_parts(cur: Cursor, digests: Sequence[str | None]) -> None:
+    for table in ("part_answers", "ocr_pages"):
+        cur.execute(
+            f"delete from {table} t where t.input_digest = any(%s) "
+            "and not exists (select from work_items i where i.input_digest = t.input_digest)".encode(),
+            [list(digests)],
+        )
+
+
+def _remove_results(cur: Cursor, days: int, batch: int) -> int:
+    cur.execute(
+        f"with {_KEPT}, unused as (select r.result_id from results r where {_IS_UNUSED} limit %(batch)s) "
+        "delete from results r using unused where r.result_id = unused.result_id",
+        {"days": days, "batch": batch},
+    )
+    return cur.rowcount
