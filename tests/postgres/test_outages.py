@@ -1,5 +1,6 @@
 """Outages of Postgres: it is stopped during a drain, refuses connections, or wants another password."""
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -106,8 +107,8 @@ def test_a_full_connection_limit_is_waited_for_and_named(
     with Ledger(url) as ledger:
         migrate(ledger, GRAPH)
     with Ledger(url) as ledger, ExitStack() as others:
-        with pytest.raises(psycopg.OperationalError):
-            while True:
+        with contextlib.suppress(psycopg.OperationalError):
+            for _ in range(20):
                 others.enter_context(psycopg.connect(url))
         with pytest.raises(LedgerUnavailable, match="too many clients already: close other programs") as refused:
             ensure_postgres(load_settings(home="/nonexistent", postgres_url=url))
@@ -127,7 +128,8 @@ def test_a_wrong_password_names_the_setting_and_is_not_shown(home: Path, start: 
         admin.execute("create role person login password 'right'")
         (home / "postgres" / "pg_hba.conf").write_text("local all all scram-sha-256\n")
         admin.execute("select pg_reload_conf()")
-    given = libpq_url({**conninfo_to_dict(url), "user": "person", "password": "hunter2"})
+    parts = {name: value for name, value in conninfo_to_dict(url).items() if name in ("host", "port", "dbname")}
+    given = libpq_url({**parts, "user": "person", "password": "hunter2"})
     with pytest.raises(LedgerUnavailable, match=r"password authentication failed .*OFFLOAD_POSTGRES_URL") as refused:
         ensure_postgres(load_settings(home="/nonexistent", postgres_url=given))
     assert "hunter2" not in f"{refused.value!r} {refused.value.__cause__!r}"

@@ -39,7 +39,7 @@ def small_disk(megabytes: int) -> Iterator[Disk]:
     """Mount a file system of this size. Skips the test where that is not possible."""
     folder = Path(tempfile.mkdtemp(prefix=f"offload-disk-{os.getpid()}-", dir="/tmp"))
     try:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "tmpfs", folder]
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "tmpfs", str(folder)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             pytest.skip(f"cannot mount here: {done.stderr.strip()}")

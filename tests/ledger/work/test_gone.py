@@ -34,13 +34,14 @@ def test_only_documents_that_have_been_gone_for_longer_are_removed(bench: Bench)
     vanish(bench, "long.txt", 91)
     vanish(bench, "short.txt", 89)
     found = bench.ledger.run(gone.find, 90)
-    assert (found.documents, found.results) == (1, 1)  # the records of all three are equal, so only the text is unused
+    assert (found.documents, found.results) == (1, 3)
     assert found.bytes > 0
     assert gone.remove(bench.ledger, 90)
     assert [row["key"] for row in bench.sql("select key from documents order by key")] == ["here.txt", "short.txt"]
     assert bench.ledger.run(gone.find, 90) == gone.Garbage()
-    for table in ("work_items", "transitions", "outbox"):
-        assert bench.sql(f"select from {table} where document_id not in (select document_id from documents)") == []
+    known = {row["document_id"] for row in bench.sql("table documents")}
+    for table in ("work_items", "transitions", "outbox", "calls"):
+        assert {row["document_id"] for row in bench.sql(f"table {table}")} <= known
     assert bench.state("here.txt", CLASSIFY) == "done"
     assert bench.state("short.txt", CLASSIFY) == "gone"
 
@@ -84,9 +85,9 @@ def test_removal_works_in_batches(bench: Bench) -> None:
     for key in keys:
         vanish(bench, key, 365)
     assert not gone.remove(bench.ledger, 90, seconds=-1, batch=1)
-    assert len(bench.sql("select from documents")) == 2
+    assert len(bench.sql("select key from documents")) == 2
     assert gone.remove(bench.ledger, 90, batch=1)
-    assert bench.sql("select from documents") == []
+    assert bench.sql("select key from documents") == []
     assert results(bench) == 0
 
 

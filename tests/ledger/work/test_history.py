@@ -15,7 +15,7 @@ TABLES = ("calls", "transitions", "outbox", "scans", "workers")
 
 
 def counts(bench: Bench) -> dict[str, int]:
-    return {table: bench.sql(f"select count(*) as n from {table}")[0]["n"] for table in TABLES}
+    return {table: len(bench.sql(f"table {table}")) for table in TABLES}
 
 
 def a_year_of_work(bench: Bench) -> int:
@@ -40,7 +40,7 @@ def make_old(bench: Bench) -> None:
         ("scans", "started_at"),
         ("workers", "ended_at"),
     ):
-        bench.sql(f"update {table} set {column} = {LONG_AGO} where {column} is not null")
+        bench.sql(f"update {table} set {column} = {LONG_AGO} where {column} is not null")  # noqa: S608 - our own names
 
 
 @pytest.mark.rule("keep-1")
@@ -71,7 +71,7 @@ def test_recent_history_stays(bench: Bench) -> None:
 
 def test_an_event_that_is_not_reported_yet_stays_however_old_it_is(bench: Bench) -> None:
     a_year_of_work(bench)
-    bench.sql(f"update outbox set told_at = null, created_at = {LONG_AGO}")
+    bench.sql("update outbox set told_at = null, created_at = clock_timestamp() - interval '2 years'")
     before = counts(bench)["outbox"]
     assert purge_history(bench.ledger, KEPT, seconds=60)
     assert counts(bench)["outbox"] == before
@@ -99,7 +99,7 @@ def test_a_purge_works_in_batches_and_goes_on_where_the_last_one_stopped(bench: 
 
 def test_a_worker_that_is_alive_or_holds_work_stays(bench: Bench) -> None:
     worker = a_year_of_work(bench)
-    bench.sql(f"update workers set started_at = {LONG_AGO}, ended_at = {LONG_AGO} where worker_id = %s", worker)
+    bench.sql("update workers set ended_at = clock_timestamp() - interval '2 years' where worker_id = %s", worker)
     assert purge_history(bench.ledger, KEPT, seconds=60)
     assert bench.sql("select worker_id from workers where worker_id = %s", worker)
     assert bench.state("held.txt", CLASSIFY) == "claimed"
