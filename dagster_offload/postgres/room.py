@@ -22,8 +22,8 @@ class Room:
 
     @property
     def found(self) -> str:
-        """`1,200 MB free for the ledger; at least 537 MB are needed`."""
-        return f"{_megabytes(self.free_bytes)} free for the ledger; at least {_megabytes(self.needed_bytes)} are needed"
+        """`1,200 MB free; OFFLOAD_MIN_FREE_DISK requires 537 MB`."""
+        return f"{_megabytes(self.free_bytes)} free; OFFLOAD_MIN_FREE_DISK requires {_megabytes(self.needed_bytes)}"
 
     @property
     def shortage(self) -> str | None:

@@ -1,13 +1,11 @@
 """A full disk: no work is started whose answer cannot be stored, and an answer in hand is kept until there is space."""
 
-import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from dagster_offload.engine.extract import run_extraction
@@ -22,7 +20,7 @@ from dagster_offload.settings import load_settings
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.testing import ChangeTiming
-from tests.support.disks import Disk, small_disk
+from tests.support.disks import Disk, fill_pages, small_disk
 from tests.support.engine import Engine
 
 MORE_THAN_ANY_DISK = 2**60
@@ -121,7 +119,7 @@ def test_answers_in_hand_on_a_full_disk_are_stored_when_there_is_space_and_no_ca
     wait_for(lambda: engine.router.log()["open"] == 3)
     disk.fill()
     # Large answers do not fit into the pages that Postgres has already allocated.
-    fill_pages(engine)
+    fill_pages(engine.ledger.conninfo)
     engine.router.set(hold=False)
     wait_for(lambda: "free some space on the disk" in caplog.text or drain.done())
     assert not drain.done(), drain.exception()
@@ -131,16 +129,6 @@ def test_answers_in_hand_on_a_full_disk_are_stored_when_there_is_space_and_no_ca
     assert set(Counter(engine.asked()).values()) == {1}
     assert len(engine.asked()) == 12
     assert engine.counts(CLASSIFY).done == engine.counts(SUMMARIZE).done == 6
-
-
-def fill_pages(engine: Engine) -> None:
-    """Write rows until Postgres has no space left for any other."""
-    with engine.ledger.connect() as connection, contextlib.suppress(psycopg.OperationalError):
-        connection.execute("create table ballast (filler text)")
-        for _ in range(1000):
-            connection.execute(
-                "insert into ballast select repeat(md5(random()::text), 200) from generate_series(1, 500)"
-            )
 
 
 def wait_for(condition: Callable[[], Any]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 
@@ -49,3 +50,13 @@ def small_disk(megabytes: int) -> Iterator[Disk]:
             subprocess.run(["umount", "-l", folder], check=True)
     finally:
         shutil.rmtree(folder)
+
+
+def fill_pages(url: str) -> None:
+    """Write rows until Postgres, on a full disk, has no space left for any other."""
+    with psycopg.connect(url, autocommit=True) as connection, contextlib.suppress(psycopg.OperationalError):
+        connection.execute("create table ballast (filler text)")
+        for _ in range(1000):
+            connection.execute(
+                "insert into ballast select repeat(md5(random()::text), 200) from generate_series(1, 500)"
+            )
