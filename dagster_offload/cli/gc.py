@@ -2,7 +2,6 @@
 
 import re
 import sys
-from typing import Any
 
 import click
 
@@ -10,21 +9,16 @@ from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.options import home_option
 
 
-class Days(click.ParamType):
-    """A number of days: `90d` or `90`."""
-
-    name = "days"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number of days, at least 1."""
-        found = re.fullmatch(r"([1-9]\d{0,4})d?", str(value).strip())
-        if found is None:
-            self.fail(f"{value!r} is no number of days: write 90d", param, ctx)
-        return int(found[1])
+def _days(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """The number of days, at least 1: `90d` or `90`."""
+    found = re.fullmatch(r"([1-9]\d{0,4})d?", value.strip())
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no number of days: write 90d", ctx, param)
+    return int(found[1])
 
 
 @click.command("gc")
-@click.option("--older-than", type=Days(), required=True, metavar="DAYS", help="Gone for more than this: 90d.")
+@click.option("--older-than", required=True, callback=_days, metavar="DAYS", help="Gone for more than this: 90d.")
 @click.option("--yes", is_flag=True, help="Start without asking for confirmation.")
 @home_option
 def command(*, older_than: int, yes: bool) -> None:

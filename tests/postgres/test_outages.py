@@ -15,9 +15,13 @@ from psycopg.conninfo import conninfo_to_dict
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import migrate
+from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.slots import slots
 from dagster_offload.postgres import ensure_postgres, stop_postgres
-from dagster_offload.postgres.embedded.server import ensure_embedded
+from dagster_offload.postgres.embedded.locks import server_lock
+from dagster_offload.postgres.embedded.paths import NAME, Paths
+from dagster_offload.postgres.embedded.server import _start, _url, ensure_embedded
+from dagster_offload.postgres.external import normalised
 from dagster_offload.postgres.outages import describe_outage, is_outage
 from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.settings import load_settings
@@ -74,6 +78,60 @@ def test_an_outage_longer_than_the_ledgers_patience_loses_no_answer_of_a_drain(
     assert (summary.done, summary.failed, summary.left) == (6, 0, 0)
     assert len(engine.asked()) == 12
     assert set(Counter(engine.asked()).values()) == {1}
+
+
+@pytest.mark.rule("disk-2")
+def test_a_drain_follows_its_postgres_to_a_new_address_in_the_env_file_and_repeats_no_call(
+    home: Path, start: Start, router: Router, tmp_path: Path, change_timing: ChangeTiming
+) -> None:
+    change_timing(ledger_patience=0.0)
+    Path(".env").write_text(f"OFFLOAD_POSTGRES_URL={start(home)}\n")
+    with open_ledger(load_settings(home=tmp_path)) as ledger:
+        engine = Engine(ledger, router, tmp_path)
+        engine.texts(*KEYS)
+        router.set(hold=True)
+        drain = engine.beside(engine.drain, deep_concurrency=3)
+        wait_for(lambda: router.log()["open"] == 3)
+        stop_postgres(home)
+        ensure_embedded_elsewhere(home)
+        Path(".env").write_text(f"OFFLOAD_POSTGRES_URL={elsewhere(ledger.conninfo)}\n")
+        router.set(hold=False)
+        summary = drain.result(120)
+        assert (summary.done, summary.failed, summary.left) == (6, 0, 0)
+        assert ledger.conninfo == normalised(elsewhere(ledger.conninfo))
+        assert len(engine.asked()) == 12
+        engine.pool.shutdown()
+
+
+def elsewhere(url: str) -> str:
+    return libpq_url({**conninfo_to_dict(url), "port": "6000"})
+
+
+def ensure_embedded_elsewhere(home: Path) -> None:
+    """Start the home's server at another port, as a person would start a server of their own."""
+    paths = Paths(home)
+    with server_lock(paths.server_lock, lambda: None) as lock:
+        _start(paths, lock, WITHOUT_FSYNC | {"port": "6000"})
+    url = elsewhere(_url(paths, NAME))
+
+    def answers() -> bool:
+        with contextlib.suppress(psycopg.OperationalError):
+            psycopg.connect(url).close()
+            return True
+        return False
+
+    wait_for(answers)
+
+
+def test_another_postgres_at_the_new_address_gets_none_of_the_work(
+    engine: Engine, short_folder: Path, start: Start
+) -> None:
+    before = engine.ledger.conninfo
+    engine.ledger.run(slots.get, "deep")
+    with pytest.raises(LedgerUnavailable, match="leads to another Postgres"):
+        engine.ledger.move(start(short_folder / "another"))
+    assert engine.ledger.conninfo == before
+    assert engine.ledger.run(slots.get, "deep") is not None
 
 
 def test_without_an_answer_in_hand_the_ledger_gives_up_and_names_the_cause(

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from dagster_offload import timing
@@ -60,8 +60,12 @@ class Ledger:
         self._reviving = threading.Lock()
         self._answers_in_hand = 0  # changed only by the thread of the event loop
         self._keeps_answers = False
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            conninfo,
+        self._cluster: str | None = None  # which Postgres it is, whatever its address
+        self._pool = self._make_pool()
+
+    def _make_pool(self) -> ConnectionPool[Connection]:
+        return ConnectionPool(
+            self.conninfo,
             min_size=0,
             max_size=16,
             max_idle=60,
@@ -184,6 +188,24 @@ class Ledger:
         with self._reviving, contextlib.suppress(LedgerUnavailable):
             self._revive()
 
+    def move(self, conninfo: str) -> None:
+        """Use another address of the same Postgres from now on. Raises `LedgerUnavailable` if it is another Postgres."""
+        if conninfo == self.conninfo:
+            return
+        try:
+            with psycopg.connect(conninfo, autocommit=True) as connection:
+                cluster = _cluster_of(connection)
+        except psycopg.Error as error:
+            raise LedgerUnavailable(describe_outage(error)) from error
+        if self._cluster is None or cluster != self._cluster:
+            raise LedgerUnavailable(
+                "the new address leads to another Postgres: work in progress stays with the old one"
+            )
+        old, self.conninfo = self._pool, conninfo
+        self._pool = self._make_pool()
+        old.close()
+        logger.warning("Postgres has a new address; work goes on there")
+
     def _is_committed(self) -> bool:
         with self.transaction() as cursor:
             return receipts.is_left(cursor, self._author)
@@ -208,6 +230,23 @@ class Ledger:
         connection.execute("set timezone to 'UTC'")
         # Without this, a transaction that a frozen process left open would hold its row locks forever.
         connection.execute("set idle_in_transaction_session_timeout to '60s'")
+        if self._cluster is None:
+            self._cluster = _cluster_of(connection)
+
+
+def _cluster_of(connection: psycopg.Connection[Any]) -> str | None:
+    """Identifies the Postgres cluster and the database: a restart or a new address does not change it. None if this role may
+    not know."""
+    query = (
+        b"select system_identifier || '/' || d.oid from pg_control_system(), pg_database d "
+        b"where d.datname = current_database()"
+    )
+    try:
+        with connection.cursor(row_factory=tuple_row) as cursor:
+            row = cursor.execute(query).fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        return None
+    return None if row is None else str(row[0])
 
 
 def _check(connection: Connection) -> None:

@@ -4,10 +4,12 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA, Ledger
 from dagster_offload.ledger.core.migrate import Upgrade, migrate
 from dagster_offload.postgres import ensure_postgres
-from dagster_offload.settings import Settings
+from dagster_offload.postgres.external import normalised
+from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages.graph import GRAPH
 
 logger = logging.getLogger(__name__)
@@ -17,16 +19,28 @@ logger = logging.getLogger(__name__)
 def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Ledger]:
     """A migrated ledger for the block. Raises `LedgerUnavailable` with the next step.
 
-    An embedded Postgres that dies meanwhile is restarted: no other process may be running to do it.
+    An embedded Postgres that dies meanwhile is restarted: no other process may be running to do it. The user's own Postgres
+    is followed to the address that `.env` gives it meanwhile.
     """
 
     def revive() -> None:
         if settings.postgres_url is None:
             ensure_postgres(settings)
+        else:
+            ledger.move(_present_address(settings))
 
     with Ledger(ensure_postgres(settings), schema, revive=revive) as ledger:
         migrate(ledger, GRAPH, lambda upgrade: _before_upgrade(settings, upgrade))
         yield ledger
+
+
+def _present_address(settings: Settings) -> str:
+    """The address of the user's own Postgres by now: `.env` may have changed since the settings were read."""
+    try:
+        url = load_settings(home=settings.home).postgres_url or settings.postgres_url
+    except SettingsError:  # the file is being edited
+        url = settings.postgres_url
+    return normalised(url.get_secret_value()) if url is not None else ""
 
 
 def _before_upgrade(settings: Settings, upgrade: Upgrade) -> None:
