@@ -1,5 +1,6 @@
 """How a command reports an error: one line, an exit code, and no traceback on the terminal."""
 
+import errno
 import json
 import os
 import select
@@ -15,6 +16,7 @@ import click
 from dagster_offload.errors import OffloadError, StageDeferred
 from dagster_offload.text.plain_text import escaped, escaped_lines
 
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 WANTS_JSON = "dagster_offload.wants_json"  # key in click's `meta`, set by `--json`
 
 
@@ -57,6 +59,11 @@ def refusal(error: BaseException) -> Refusal:
         return Refusal(str(error), ExitCode.SLOT_UNAVAILABLE)
     if isinstance(error, OffloadError):
         return Refusal(str(error), ExitCode.REFUSED)
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        where = f" for {error.filename}" if error.filename else ""
+        return Refusal(
+            f"no space is left on the disk{where}: free some space, then run the command again. Nothing is lost"
+        )
     log = _write_to_log(error)
     what = f"{type(error).__name__}: {first_line(error)}"
     return Refusal(

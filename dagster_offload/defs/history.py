@@ -71,6 +71,7 @@ def purge_runs(instance: dg.DagsterInstance, settings: Settings, deadline: float
             for run_id in page:
                 if run_id not in held:
                     _remove_files(instance, run_id)
+                    _remove_check_results(instance, run_id)
                     instance.delete_run(run_id)
                 if time.monotonic() > deadline:
                     return False
@@ -99,6 +100,12 @@ _REMOVE_LOG_EVENTS = sa.text("""
         where coalesce(first_event.type, '') <> all(cast(:kept as text[]))
     ) and coalesce(dagster_event_type, '') <> all(cast(:kept as text[]))
 """)
+# `delete_run` leaves the results of asset checks. The newest one of each partition is its state.
+_REMOVE_CHECK_RESULTS = sa.text("""
+    delete from asset_check_executions c where c.run_id = :run_id and exists (
+        select from asset_check_executions newer where newer.asset_key = c.asset_key and newer.check_name = c.check_name
+            and newer.partition is not distinct from c.partition and newer.id > c.id)
+""")
 _ABOUT_ASSETS = ["ASSET_MATERIALIZATION", "ASSET_OBSERVATION", "ASSET_CHECK_EVALUATION"]
 
 
@@ -106,6 +113,11 @@ def _holders(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> set[str]:
     """Those of these runs that hold the latest materialization of a partition that still exists."""
     with _events(instance) as connection:
         return set(connection.execute(_HOLDERS, {"run_ids": list(run_ids)}).scalars())
+
+
+def _remove_check_results(instance: dg.DagsterInstance, run_id: str) -> None:
+    with _events(instance) as connection:
+        connection.execute(_REMOVE_CHECK_RESULTS, {"run_id": run_id})
 
 
 def _remove_log_events(instance: dg.DagsterInstance, run_ids: Collection[str]) -> None:

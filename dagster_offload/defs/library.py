@@ -121,8 +121,8 @@ def build_library_sensor() -> dg.SensorDefinition:
             if wait > 0:
                 return dg.SkipReason(f"next check of the library in {math.ceil(wait)} s (OFFLOAD_SCAN_INTERVAL)")
             with deep_slot.ledger() as ledger:
-                result = _check(context.instance, settings, ledger)
                 keep_small(settings, ledger, context.instance, TICK_UPKEEP_SECONDS)
+                result = _check(context.instance, settings, ledger)
         except OffloadError as error:
             result = dg.SkipReason(escaped(str(error)))
         context.update_cursor(json.dumps({"looked_at": time.time()}))

@@ -149,3 +149,40 @@ def test_runs_of_another_dagster_instance_are_not_touched(edge: Edge, tmp_path: 
     elsewhere = edge.settings.model_copy(update={"home": tmp_path / "another"})
     assert keep_small(elsewhere, edge.ledger, edge.instance, FOREVER)
     assert runs(edge) == {old}
+
+
+def test_results_of_checks_are_removed_with_their_run_unless_they_are_the_newest(edge: Edge) -> None:
+    edge.write(a="A letter to the landlord.")
+    edge.scan()
+    first, second = (edge.materialize("a.txt", stages=["classify"]).run_id for _ in range(2))
+    checks = "select distinct run_id from offload_dagster.asset_check_executions order by 1"
+    with edge.ledger.transaction() as cur:
+        assert {row["run_id"] for row in cur.execute(checks.encode())} == {first, second}
+    make_old(edge, first, second)
+    assert purge(edge)
+    assert first not in runs(edge)
+    assert second in runs(edge)
+    with edge.ledger.transaction() as cur:
+        assert {row["run_id"] for row in cur.execute(checks.encode())} == {second}
+
+
+@pytest.mark.rule("keep-3")
+def test_documents_that_are_gone_are_removed_each_day_only_if_the_setting_says_so(edge: Edge) -> None:
+    edge.write(a="One.", b="Two.")
+    edge.scan()
+    assert edge.settings.library is not None
+    (edge.settings.library / "a.txt").unlink()
+    edge.scan()
+    with edge.ledger.transaction() as cur:
+        cur.execute("update documents set gone_at = gone_at - interval '10 years' where gone_at is not null")
+        cur.execute("delete from upkeep")
+
+    def known() -> list[str]:
+        with edge.ledger.transaction() as cur:
+            cur.execute("delete from upkeep")
+            return [row["key"] for row in cur.execute("select key from documents order by key")]
+
+    keep_small(edge.settings, edge.ledger, edge.instance, FOREVER)
+    assert known() == ["a.txt", "b.txt"]
+    keep_small(edge.settings.model_copy(update={"keep_gone_days": 90}), edge.ledger, edge.instance, FOREVER)
+    assert known() == ["b.txt"]
