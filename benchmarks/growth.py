@@ -38,8 +38,8 @@ def growth(workspace: Workspace, documents: int = DOCUMENTS) -> Iterator[Row]:
         assert done == documents, f"{done} of {documents}"
         tables = _tables(ledger)
     what = f"of Postgres per document of {CHARACTERS:,} characters, {documents:,} documents"
-    yield Row(f"bytes {what}: ledger", at_most(15_000, "B"), _bytes(tables, "offload") / documents, tables)
-    yield Row(f"bytes {what}: Dagster", at_most(25_000, "B"), _bytes(tables, "offload_dagster") / documents, {})
+    yield Row(f"bytes {what}: ledger", at_most(12_000, "B"), _bytes(tables, "offload") / documents, tables)
+    yield Row(f"bytes {what}: Dagster", at_most(12_000, "B"), _bytes(tables, "offload_dagster") / documents, {})
     # Autovacuum looks at a table once a minute.
     worst = max(row["dead"] / row["live"] for row in tables.values() if row["live"] > 1_000)
     yield Row("dead rows / live rows in the table with the most, right after it", at_most(1.0), worst, {})
@@ -51,7 +51,7 @@ def filled(workspace: Workspace) -> Iterator[Row]:
         add_history(ledger)
         tables = _tables(ledger)
     what = f"bytes of the ledger per document, {FILLED:,} documents, filled with SQL"
-    yield Row(what, at_most(15_000, "B"), _bytes(tables, "offload") / FILLED, tables)
+    yield Row(what, at_most(12_000, "B"), _bytes(tables, "offload") / FILLED, tables)
 
 
 def _tables(ledger: Ledger) -> dict[str, dict[str, Any]]:
