@@ -11,6 +11,8 @@ from dagster_offload.simulator import Router
 from tests.support.acceptance import Home, wait_for, wait_for_open_calls
 from tests.support.disks import Disk, fill_pages, small_disk
 
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture
 def disk() -> Iterator[Disk]:
@@ -87,3 +89,19 @@ def test_every_command_names_a_disk_with_too_little_space_and_starts_nothing(
     assert not documents_asked(router)
     disk.free()
     assert home.run("drain").returncode == 0
+
+
+@pytest.mark.root
+def test_up_recovers_from_a_full_disk_without_a_restart(home: Home, disk: Disk, router: Router) -> None:
+    home.environment["OFFLOAD_SCAN_INTERVAL"] = "1"
+    home.write("before.txt", "A letter to the landlord about the heating. " * 20)
+    home.up()
+    wait_for(lambda: home.status()["stages"]["summarize"]["done"] == 1, "the first document")
+    disk.fill()
+    fill_pages(ensure_postgres(load_settings(home=home.home)))
+    log = home.home / "postgres" / "server.log"
+    wait_for(lambda: "No space left on device" in log.read_text(), "an error of Postgres")
+    disk.free()
+    home.write("after.txt", "A letter to the tenant about the roof. " * 20)
+    wait_for(lambda: home.status()["stages"]["summarize"]["done"] == 2, "the second document")
+    assert set(documents_asked(router).values()) == {1}

@@ -145,6 +145,21 @@ def test_without_an_answer_in_hand_the_ledger_gives_up_and_names_the_cause(
             ledger.run(slots.get, "deep")
 
 
+def test_the_reason_why_an_embedded_postgres_cannot_be_restarted_is_named(
+    engine: Engine, home: Path, change_timing: ChangeTiming, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def revive() -> None:
+        raise LedgerUnavailable("OFFLOAD_HOME /h has no space left on its disk: free some space")
+
+    change_timing(ledger_patience=0.0)
+    monkeypatch.setattr("dagster_offload.ledger.core.database.CONNECT_SECONDS", 0.2)
+    with Ledger(engine.ledger.conninfo, revive=revive) as ledger:
+        stop_postgres(home)
+        ledger.revive()
+        with pytest.raises(LedgerUnavailable, match="no space left on its disk: free some space"):
+            ledger.run(slots.get, "deep")
+
+
 def test_work_that_was_stopped_does_not_wait_for_postgres(
     engine: Engine, home: Path, change_timing: ChangeTiming, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,5 @@
 """The connection to the ledger: transactions, and retries while Postgres is unavailable."""
 
-import contextlib
 import logging
 import math
 import re
@@ -58,6 +57,7 @@ class Ledger:
         self._author = receipts.Author()
         self._revive = revive
         self._reviving = threading.Lock()
+        self._not_revived = ""  # why the last restart failed
         self._answers_in_hand = 0  # changed only by the thread of the event loop
         self._keeps_answers = False
         self._cluster: str | None = None  # which Postgres it is, whatever its address
@@ -176,6 +176,8 @@ class Ledger:
 
     def _cause(self, error: Exception) -> str:
         """Why Postgres is unavailable. The pool only reports that it got no connection, so one is opened here."""
+        if self._not_revived:
+            return self._not_revived
         if isinstance(error, PoolTimeout):
             try:
                 psycopg.connect(self.conninfo, connect_timeout=2).close()
@@ -184,9 +186,13 @@ class Ledger:
         return describe_outage(error)
 
     def revive(self) -> None:
-        """Restart an embedded Postgres, one thread at a time. Ignores `LedgerUnavailable`: the caller retries."""
-        with self._reviving, contextlib.suppress(LedgerUnavailable):
-            self._revive()
+        """Restart an embedded Postgres, one thread at a time. If that fails, the caller retries and reports the reason."""
+        with self._reviving:
+            try:
+                self._revive()
+                self._not_revived = ""
+            except LedgerUnavailable as error:
+                self._not_revived = str(error)
 
     def move(self, conninfo: str) -> None:
         """Use another address of the same Postgres from now on. Raises `LedgerUnavailable` if it is another Postgres."""

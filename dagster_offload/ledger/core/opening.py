@@ -36,11 +36,12 @@ def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Le
 
 def _present_address(settings: Settings) -> str:
     """The address of the user's own Postgres by now: `.env` may have changed since the settings were read."""
+    before = settings.postgres_url
     try:
-        url = load_settings(home=settings.home).postgres_url or settings.postgres_url
+        url = load_settings(home=settings.home).postgres_url or before
+        return "" if url is None else normalised(url.get_secret_value())
     except SettingsError:  # the file is being edited
-        url = settings.postgres_url
-    return normalised(url.get_secret_value()) if url is not None else ""
+        return "" if before is None else normalised(before.get_secret_value())
 
 
 def _before_upgrade(settings: Settings, upgrade: Upgrade) -> None:
