@@ -3,6 +3,7 @@
 It is off unless OFFLOAD_KEEP_GONE_DAYS is set or a person runs `gc`: a file that comes back is then processed again.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +12,22 @@ from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
 
 BATCH = 1_000
 
-_CUTOFF = "clock_timestamp() - make_interval(days => %(days)s)"
+# `now()`, not the volatile `clock_timestamp()`, with which Postgres would run a subquery for each row.
+_CUTOFF = "now() - make_interval(days => %(days)s)"
 _IS_GONE = f"gone_at < {_CUTOFF}"
-# A result `r` is unused if a redo replaced it, or if its input belongs only to documents that are removed: they are gone, or
-# have other content by now. A result of another recipe is kept, because its recipe may come back.
+_IS_KEPT = f"(d.gone_at < {_CUTOFF}) is not true"
+# A result `r` is unused if a redo replaced it, or if its input belongs to no document (of those that are `{kept}`) any more:
+# they are gone, or have other content by now. A result of another recipe is kept, because its recipe may come back. Written
+# without `or` between the two, so that Postgres joins the tables once and does not search one for each row of the other.
 _IS_UNUSED = f"""
     r.created_at < {_CUTOFF}
-    and not exists (select from work_items i join kept using (document_id) where i.result_id = r.result_id)
-    and (r.superseded_at < {_CUTOFF} or not exists (
-        select from work_items i join kept using (document_id)
-        where i.stage = r.stage and i.input_digest = r.input_digest))
+    and not exists (
+        select from work_items i join documents d using (document_id) where i.result_id = r.result_id and {{kept}})
+    and not exists (
+        select from work_items i join documents d using (document_id)
+        where i.stage = r.stage and i.input_digest = r.input_digest and {{kept}}
+            and (r.superseded_at < {_CUTOFF}) is not true)
 """
-_KEPT = f"kept as (select document_id from documents where ({_IS_GONE}) is not true)"
 _BYTES = "coalesce(pg_column_size(r.text), 0) + coalesce(pg_column_size(r.value), 0)"
 
 
@@ -39,8 +44,9 @@ def find(cur: Cursor, days: int) -> Garbage:
     """What `remove` would remove now."""
     row = fetch_one(
         cur,
-        f"with {_KEPT} select (select count(*) from documents where {_IS_GONE}) as documents, count(*) as results, "
-        f"coalesce(sum({_BYTES}), 0)::bigint as bytes from results r where {_IS_UNUSED}",
+        f"select (select count(*) from documents where {_IS_GONE}) as documents, count(*) as results, "
+        f"coalesce(sum({_BYTES}), 0)::bigint as bytes from results r "
+        f"where {_IS_UNUSED.format(kept=_IS_KEPT)}",
         {"days": days},
     )
     return Garbage(**row)
@@ -51,11 +57,15 @@ def remove(ledger: Ledger, days: int, seconds: float | None = None, batch: int =
 
     Works in batches, for at most about `seconds` (None: to the end). Returns whether nothing is left to remove.
     """
-    deadline = None if seconds is None else time.monotonic() + seconds
-    for step in (_remove_documents, _remove_results):
-        while ledger.run(step, days, batch):
-            if deadline is not None and time.monotonic() > deadline:
-                return False
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
+    while ledger.run(_remove_documents, days, batch):
+        if time.monotonic() > deadline:
+            return False
+    unused = ledger.run(_unused_results, days)
+    for start in range(0, len(unused), batch):
+        ledger.run(_remove_results, unused[start : start + batch])
+        if time.monotonic() > deadline:
+            return False
     return True
 
 
@@ -86,10 +96,15 @@ def _remove_parts(cur: Cursor, digests: Sequence[str | None]) -> None:
         )
 
 
-def _remove_results(cur: Cursor, days: int, batch: int) -> int:
+def _unused_results(cur: Cursor, days: int) -> list[int]:
+    cur.execute(f"select r.result_id from results r where {_IS_UNUSED.format(kept='true')} order by 1", {"days": days})
+    return [row["result_id"] for row in cur.fetchall()]
+
+
+def _remove_results(cur: Cursor, result_ids: Sequence[int]) -> None:
+    """Remove these results, unless a document has begun to use one meanwhile."""
     cur.execute(
-        f"with {_KEPT}, unused as (select r.result_id from results r where {_IS_UNUSED} limit %(batch)s) "
-        "delete from results r using unused where r.result_id = unused.result_id",
-        {"days": days, "batch": batch},
+        "delete from results r where r.result_id = any(%s) "
+        "and not exists (select from work_items i where i.result_id = r.result_id)",
+        [list(result_ids)],
     )
-    return cur.rowcount
