@@ -42,6 +42,7 @@ class Garbage:
 
 def find(cur: Cursor, days: int) -> Garbage:
     """What `remove` would remove now."""
+    _read_each_table_once(cur)
     row = fetch_one(
         cur,
         f"select (select count(*) from documents where {_IS_GONE}) as documents, count(*) as results, "
@@ -96,7 +97,13 @@ def _remove_parts(cur: Cursor, digests: Sequence[str | None]) -> None:
         )
 
 
+def _read_each_table_once(cur: Cursor) -> None:
+    """Keep Postgres from searching one table for each row of the other: it expects a single unused result, however many."""
+    cur.execute("set local enable_nestloop = off")
+
+
 def _unused_results(cur: Cursor, days: int) -> list[int]:
+    _read_each_table_once(cur)
     cur.execute(f"select r.result_id from results r where {_IS_UNUSED.format(kept='true')} order by 1", {"days": days})
     return [row["result_id"] for row in cur.fetchall()]
 
