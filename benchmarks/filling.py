@@ -15,9 +15,14 @@ def add_extracted(
     ledger.run(_add, settings, count, characters, name, is_done=False)
 
 
-def add_done(ledger: Ledger, settings: Settings, count: int, *, name: str = "done") -> None:
-    """Add `count` finished documents: texts of a few words, a classification, a summary."""
-    ledger.run(_add, settings, count, 0, name, is_done=True)
+def add_done(ledger: Ledger, settings: Settings, count: int, *, characters: int = 0, name: str = "done") -> None:
+    """Add `count` finished documents: texts of a few words or of `characters`, a classification, a summary."""
+    ledger.run(_add, settings, count, characters, name, is_done=True)
+
+
+def add_history(ledger: Ledger) -> None:
+    """Add what scans and drains leave behind for each work item that is done: changes of state, a call, a reported event."""
+    ledger.run(_add_history)
 
 
 def analyze(ledger: Ledger) -> None:
@@ -84,4 +89,23 @@ def _finish(cur: Cursor, given: dict[str, object]) -> None:
         "from results r, documents d where r.stage = i.stage and r.input_digest = i.input_digest "
         "  and d.document_id = i.document_id and d.key like %(name)s || '/%%' and i.stage <> 'extract'",
         given,
+    )
+
+
+def _add_history(cur: Cursor) -> None:
+    cur.execute(
+        "insert into transitions (document_id, stage, from_state, to_state, worker_id, reason) "
+        "select document_id, stage, change.before, change.after, 1, change.reason from work_items, (values "
+        "  (null, 'pending', 'new content'), ('pending', 'claimed', null), ('claimed', 'done', null)) "
+        "  as change (before, after, reason) where state = 'done'"
+    )
+    cur.execute(
+        "insert into calls (item_id, document_id, stage, worker_id, slot, epoch, asked_model, served_model, model_evidence, "
+        "  tokens_in, tokens_out, tokens_cached, seconds, outcome) select i.item_id, i.document_id, i.stage, 1, 'deep', 1, "
+        "  'qwen-macbook', r.served_model, r.model_evidence, 500, 60, 400, 2.0, 'ok' "
+        "from work_items i join results r using (result_id) where r.slot is not null"
+    )
+    cur.execute(
+        "insert into outbox (result_id, document_id, stage, run_id, told_at) "
+        "select result_id, document_id, stage, gen_random_uuid()::text, clock_timestamp() from work_items where state = 'done'"
     )

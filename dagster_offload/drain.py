@@ -10,7 +10,7 @@ from dagster_offload.engine.lanes import Lanes
 from dagster_offload.engine.progress import Progress
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
 from dagster_offload.engine.wake import describe_unavailable
-from dagster_offload.errors import DrainRefused
+from dagster_offload.errors import DrainRefused, NoRoom
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
@@ -22,6 +22,7 @@ from dagster_offload.ledger.reports import usage
 from dagster_offload.ledger.reports.estimate import estimate
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims
+from dagster_offload.postgres.room import refuse_without_room, shortage_of
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.stages.catalog import recipes, stage_graph
@@ -88,11 +89,14 @@ def run_drain(
     run_id: str | None = None,
     on_progress: Progress | None = None,
 ) -> DrainSummary:
-    """Run a drain with an open ledger. The job and the CLI call this. Raises `DrainRefused` and `OtherPipeline`."""
+    """Run a drain with an open ledger. The job and the CLI call this. Raises `DrainRefused` and `OtherPipeline`.
+
+    Raises `NoRoom` if the disk has, or gets, too little free space. What was done until then is stored.
+    """
     deep, names = check_drain(settings, stage)
     ledger.run(refuse_other_pipeline, pipeline_of(settings))
     ledger.run(slots.register, deep, recipes(settings))
-    with Worker(ledger, "drain", names, run_id) as worker, ledger_executor() as pool:
+    with Worker(ledger, "drain", names, run_id) as worker, ledger_executor(ledger) as pool:
         return run_stoppable(
             _drain(settings, AsyncLedger(ledger, pool), worker, deep, Scope(names, limit=limit), on_progress)
         )
@@ -112,6 +116,7 @@ async def _drain(
     scope: Scope,
     on_progress: Progress | None,
 ) -> DrainSummary:
+    refuse_without_room(settings)
     async with open_client(settings.slots, ledger) as client:
         lanes = Lanes(document_runner(settings, ledger, client, worker), scope, on_progress)
         may_fill_more = await ledger.run(stages.fill, recipes(settings))
@@ -126,6 +131,8 @@ async def _drain(
             await lanes.work_at(deep)  # on the items that appeared after the lanes had ended
     row = await ledger.run(slots.get, deep.name)
     left = await ledger.run(claims.count_due, scope.stages)
+    if left and (shortage := shortage_of(settings)) is not None:
+        raise NoRoom(f"{shortage}. Documents: {lanes.counts.done} done, {left} left")
     deferred = await ledger.run(claims.count_waiting, scope.stages)
     used = await ledger.run(usage.of_worker, worker.id)
     warning = usage.warning_of(await ledger.run(usage.second_stage_reuse, worker.id), deep.name)

@@ -25,7 +25,8 @@ OffloadError
 ├── MachineFault             this machine cannot read such a file in its present setup; the document waits
 ├── NoSuchDocument           no document of the library has this key
 ├── BackupError              a backup cannot be written, read or restored, or a ledger cannot be moved
-└── LedgerUnavailable        Postgres cannot be reached, started or used
+├── LedgerUnavailable        Postgres cannot be reached, started or used
+└── NoRoom                   the disk has too little free space to start work
 """
 
 from typing import Any
@@ -152,6 +153,10 @@ class BackupError(OffloadError):
 
 class LedgerUnavailable(OffloadError):
     """Postgres cannot be reached, started or used. The message says what to do."""
+
+
+class NoRoom(OffloadError):
+    """The disk has less free space than OFFLOAD_MIN_FREE_DISK, so no work is started. The message names the folder."""
 
 
 # What the router means: 503 = cold, warming up or in use by its owner; 502 = its backend connection failed or the

@@ -34,8 +34,7 @@ class Timing:
     watch_every: float = 15.0  # between two probes during an open call
     watch_first: float = 1.0  # before the first of them, so that a slot that freezes early is noticed too
 
-    # How long a ledger transaction is retried while Postgres is unavailable, so that a short outage does not cost an
-    # answer.
+    # How long a ledger transaction is retried while Postgres is unavailable and no answer waits to be stored.
     ledger_patience: float = 60.0
 
     login_pause: float = 1.0  # after a wrong password at the UI

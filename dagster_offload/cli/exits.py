@@ -1,5 +1,6 @@
 """How a command reports an error: one line, an exit code, and no traceback on the terminal."""
 
+import errno
 import json
 import os
 import select
@@ -15,6 +16,7 @@ import click
 from dagster_offload.errors import OffloadError, StageDeferred
 from dagster_offload.text.plain_text import escaped, escaped_lines
 
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 WANTS_JSON = "dagster_offload.wants_json"  # key in click's `meta`, set by `--json`
 
 
@@ -57,6 +59,11 @@ def refusal(error: BaseException) -> Refusal:
         return Refusal(str(error), ExitCode.SLOT_UNAVAILABLE)
     if isinstance(error, OffloadError):
         return Refusal(str(error), ExitCode.REFUSED)
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        where = f" for {error.filename}" if error.filename else ""
+        return Refusal(
+            f"no space is left on the disk{where}: free some space, then run the command again. Nothing is lost"
+        )
     log = _write_to_log(error)
     what = f"{type(error).__name__}: {first_line(error)}"
     return Refusal(
@@ -86,7 +93,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _write_to_log(error: BaseException) -> Path | str:
-    from dagster_offload.service.home import log_folder
+    from dagster_offload.service.home import keep_log_small, log_folder
     from dagster_offload.settings import default_home, load_settings
 
     try:
@@ -98,6 +105,7 @@ def _write_to_log(error: BaseException) -> Path | str:
     entry = f"{when} {type(error).__name__}: {what}\n{frames}\n"
     try:
         log = log_folder(home) / "errors.log"
+        keep_log_small(log)
         with log.open("a", encoding="utf-8") as file:
             file.write(entry)
     except OSError as no_log:

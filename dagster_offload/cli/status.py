@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.reports.status import InParts, Problem
     from dagster_offload.ledger.reports.usage import TokenUse
     from dagster_offload.ledger.work.ocr_pages import PagesLeft
+    from dagster_offload.postgres.room import Room
     from dagster_offload.settings import Loaded, Settings
     from dagster_offload.slot.health import ProbeResult
 
@@ -44,6 +45,7 @@ class Report:
     difference: str | None
     ocr: "PagesLeft"
     backups: "Sequence[BackupOutcome]"
+    room: "Room | None"  # None: the user's own Postgres
 
 
 @click.command("status")
@@ -77,6 +79,12 @@ def command(*, as_json: bool) -> None:
                 "pipeline": _pipeline(report),
                 "ocr": asdict(report.ocr) | {"hours": report.ocr.hours},
                 "backups": [asdict(outcome) for outcome in report.backups],
+                "disk": report.room
+                and {
+                    "free_bytes": report.room.free_bytes,
+                    "needed_bytes": report.room.needed_bytes,
+                    "problem": report.room.shortage,
+                },
             }
         )
     else:
@@ -101,6 +109,7 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> R
     from dagster_offload.ledger.reports.estimate import estimate, long_documents_ahead
     from dagster_offload.ledger.slots import permits, slots
     from dagster_offload.ledger.work import ocr_pages, outbox
+    from dagster_offload.postgres.room import room_of
     from dagster_offload.slot.config import DEEP
     from dagster_offload.stages.catalog import llm_stages, recipes
     from dagster_offload.stages.pipeline import difference, pipeline_of
@@ -128,6 +137,7 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> R
         difference=None if running is None else difference(pipeline_of(settings), running.pipeline),
         ocr=ocr_pages.left(cur),
         backups=outcomes.outcomes(cur),
+        room=room_of(settings),
     )
 
 
@@ -291,6 +301,8 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
             f"\nThe settings here differ from those of the running `up`, so commands that change records refuse to run: "
             f"{report.difference}"
         )
+    if report.room is not None and report.room.shortage is not None:
+        lines.append(f"\n{report.room.shortage}")
     waiting = sum(c.pending + c.deferred for stage, c in report.stages.items() if stage != "extract")
     if waiting and report.slot is not None and report.slot.breaker != "closed":
         lines.append(f"\n{waiting} waiting for deep: {report.slot.reason_text}")

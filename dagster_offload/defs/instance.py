@@ -81,8 +81,15 @@ def _url(conninfo: str) -> str:
 
 
 def _replace(file: Path, content: str) -> None:
-    """Write a temporary file and rename it, so that a reader sees the old file or the new one, never a part."""
+    """Write a temporary file and rename it, so that a reader sees the old file or the new one, never a part.
+
+    Raises `OSError`, for example on a full disk, and leaves nothing behind then.
+    """
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # 0600
-    with os.fdopen(descriptor, "w", encoding="utf-8") as written:
-        written.write(content)
-    Path(name).replace(file)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as written:
+            written.write(content)
+        Path(name).replace(file)
+    except OSError:
+        Path(name).unlink()
+        raise

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from dagster_offload.defs.events import EventReporter, reporting
+from dagster_offload.defs.history import keep_small
 from dagster_offload.defs.names import SCAN_JOB, SCAN_STEP
 from dagster_offload.defs.partitions import PartitionChanges, sync_partitions
 from dagster_offload.defs.progress import progress
@@ -23,6 +24,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, documents
 from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind
+from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.plain_text import escaped
@@ -31,6 +33,9 @@ WHY_TAG = "dagster_offload/why"
 # After a failed scan, for example one that refused to forget documents, the wait before another for the same reason.
 SAME_FAILURE_SECONDS = 600.0
 WAITING_NAMED = 100  # how many of the documents that wait for their text the summary names
+# How long a scan and a tick may remove old history. What is left is removed by the next one.
+SCAN_UPKEEP_SECONDS = 30.0
+TICK_UPKEEP_SECONDS = 5.0
 
 
 class ScanConfig(dg.Config):
@@ -85,6 +90,7 @@ def build_scan_job(
                     )
                 reporter.report_all()
                 waiting = ledger.run(documents.waiting_for_text, WAITING_NAMED)
+                keep_small(settings, ledger, context.instance, SCAN_UPKEEP_SECONDS)
                 if extracted.machine_fault is not None:
                     context.log.warning(f"some documents still wait for extraction: {extracted.machine_fault}")
         summary = {
@@ -145,6 +151,7 @@ def build_library_sensor() -> dg.SensorDefinition:
             if wait > 0:
                 return dg.SkipReason(f"next check of the library in {math.ceil(wait)} s (OFFLOAD_SCAN_INTERVAL)")
             with deep_slot.ledger() as ledger:
+                keep_small(settings, ledger, context.instance, TICK_UPKEEP_SECONDS)
                 result = _check(context.instance, settings, ledger)
         except OffloadError as error:
             result = dg.SkipReason(escaped(str(error)))
@@ -165,6 +172,8 @@ def _check(instance: dg.DagsterInstance, settings: Settings, ledger: Ledger) -> 
     due = ledger.run(claims.count_due, [EXTRACT])
     if differs is None and not due:
         return dg.SkipReason("the library is unchanged; 0 documents are due for extraction")
+    if (shortage := shortage_of(settings)) is not None:
+        return dg.SkipReason(escaped(shortage))
     waiting = "1 document is due for extraction" if due == 1 else f"{due} documents are due for extraction"
     why = "; ".join([*([differs] if differs else []), *([waiting] if due else [])])
     if (starting := starting_run(instance, SCAN_JOB)) is not None:

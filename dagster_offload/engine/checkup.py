@@ -20,6 +20,7 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import dialects, permits
 from dagster_offload.ledger.slots import slots as ledger_slots
 from dagster_offload.postgres import is_running
+from dagster_offload.postgres.room import room_of
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import SlotConfig
 
@@ -34,6 +35,8 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
     yield _extractor(settings)
     yield _ocr(settings)
     yield from _backups(settings)
+    if (room := room_of(settings)) is not None:
+        yield Check("disk", room.shortage is None, room.found, room.shortage)
     yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
     if (key := checks.check_key(slot)) is not None:
         yield key

@@ -40,6 +40,7 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import breaker
 from dagster_offload.ledger.work import claims, finish, partials, refused_answers
 from dagster_offload.ledger.work.finish import Finish, output_digest
+from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.slot.completion import Answer, ContextOverflow
 from dagster_offload.slot.config import SlotConfig
@@ -82,6 +83,11 @@ class DocumentRunner:
         self.windows = ContextWindows()
         self.fault_assigner = FaultAssigner(self.settings, self.ledger, self.client, self.worker)
         self.commits = GroupCommit(self.ledger, self.worker, self.recipes)
+
+    @property
+    def shortage(self) -> str | None:
+        """Why no call may be started: the disk could not hold its answer. None if there is enough space."""
+        return shortage_of(self.settings)
 
     async def run_stages(
         self, claim: Claim, stages: Sequence[str], freeze_watch: FreezeWatch, epochs: AsyncIterator[int]
@@ -142,8 +148,9 @@ class DocumentRunner:
     ) -> DocumentEnd:
         """Send one passage after the other until the stage has its answer or must stop."""
         end = None
-        while end is None:
-            end = await self._ask(claim, item, reading, reading.next_passage(), freeze_watch, epochs)
+        with self.ledger.ledger.answer_in_hand():
+            while end is None:
+                end = await self._ask(claim, item, reading, reading.next_passage(), freeze_watch, epochs)
         return end
 
     async def _ask(
@@ -317,7 +324,7 @@ def _why_released(item: ClaimedItem, reading: Reading, end: DocumentEnd) -> str:
     if end is not DocumentEnd.LEFT:
         return f"the document's {item.stage} was {end}"
     progress = f"left after {reading.done} of {reading.total} parts" if reading.total else "not started"
-    return f"the document's {item.stage} was {progress}: the slot was needed or unavailable"
+    return f"the document's {item.stage} was {progress}: the slot was needed or unavailable, or the disk was full"
 
 
 def _call(

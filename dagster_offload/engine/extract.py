@@ -26,6 +26,7 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work import claims, deferrals, documents, ocr_pages
 from dagster_offload.ledger.work.finish import Finish, finish
 from dagster_offload.ledger.work.ocr_pages import ReadPage, Turn
+from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import EXTRACT
@@ -72,7 +73,9 @@ def extract_due(
         between_looks = (
             None if look_for_files is None else _Every(settings.library_section.scan_interval, look_for_files)
         )
-        writer = _ResultWriter(ledger, worker, recipes(settings), documents, counts, on_progress, reader, between_looks)
+        writer = _ResultWriter(
+            settings, ledger, worker, recipes(settings), documents, counts, on_progress, reader, between_looks
+        )
         memory, max_bytes = memory_of_this_machine(), settings.library_section.max_file_size
         for children, alone in ((children_for(cores, memory), False), (children_for(1, memory), True)):
             with TextLanes(
@@ -110,6 +113,7 @@ class _Written(NamedTuple):
 class _ResultWriter:
     """Claims documents for the lanes and stores the outcomes."""
 
+    settings: Settings
     ledger: Ledger
     worker: Worker
     recipes: Mapping[str, str]
@@ -145,13 +149,19 @@ class _ResultWriter:
 
     def _wanted(self, lanes: TextLanes, ahead: int, *, alone: bool) -> int:
         """How many documents to claim. While OCR reads pages: those without OCR, or the next one with it."""
-        if self.worker.is_lost:
+        if not self._may_claim():
             return 0
         if not lanes.in_pages or alone:
             return lanes.count + ahead - lanes.held
         wanted = lanes.count + ahead - (lanes.held - lanes.in_pages)
         without_ocr = self.ledger.run(ocr_pages.count_without_ocr, self.documents, wanted)
         return without_ocr if without_ocr or lanes.has_pages_for_all else 1
+
+    def _may_claim(self) -> bool:
+        """Whether more documents may be claimed: the worker is not lost, and their texts fit on the disk."""
+        if (shortage := shortage_of(self.settings)) is not None:
+            self.counts.machine_fault = shortage
+        return not (self.worker.is_lost or shortage)
 
     def _give(self, lanes: TextLanes, taken: Sequence[Claim]) -> None:
         known = self._known_pages([claim for claim in taken if claim.items])

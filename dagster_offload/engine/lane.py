@@ -89,8 +89,9 @@ class Shared:
 
     @property
     def must_end(self) -> bool:
-        """Whether no new call may start: the ledger considers this worker dead, or its pipeline is no longer in force."""
-        return self.runner.worker.is_lost or self.is_superseded
+        """Whether no new call may start: the ledger considers this worker dead, its pipeline is no longer in force, or the
+        disk could not hold an answer."""
+        return self.runner.worker.is_lost or self.is_superseded or self.runner.shortage is not None
 
     def may_start(self) -> bool:
         """Whether another document may be started: the limit is not reached and calls may start."""

@@ -20,6 +20,7 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, documents
 from dagster_offload.ledger.work.claims import Unfinished
+from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.stages.catalog import llm_stages, recipes, stage_graph
@@ -27,6 +28,8 @@ from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.stages.pipeline import pipeline_of
 
 CLAIMED_ELSEWHERE_SECONDS = 30.0
+# How often a run that waits for free space on the disk checks it.
+NO_ROOM_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ def run_documents(
             raise SettingsError("no slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
     for slot in settings.slots:
         ledger.run(slots.register, slot, recipes(settings))
-    with Worker(ledger, "run", (EXTRACT, *llm), run_id) as worker, ledger_executor() as pool:
-        extract_due(settings, ledger, worker, keys, on_progress)
+    with Worker(ledger, "run", (EXTRACT, *llm), run_id) as worker, ledger_executor(ledger) as pool:
+        extract_due(settings, ledger, worker, keys, on_progress)  # on a full disk, neither of the two starts any work
         ledger.run(core_stages.fill_documents, keys, recipes(settings))
         wanted = [EXTRACT, *llm] if EXTRACT in stages else llm
         return run_stoppable(_run_documents(settings, AsyncLedger(ledger, pool), worker, keys, wanted, on_progress))
@@ -83,11 +86,13 @@ async def _run_documents(
     async with open_client(settings.slots, ledger) as client:
         runner = document_runner(settings, ledger, client, worker)
         for slot, slot_stages in _slots_of_stages(settings, stages):
+            if shortage_of(settings) is not None:
+                break
             await check_breaker(ledger, client, slot, worker)
             await Lanes(runner, Scope(slot_stages, keys), on_progress).work_at(slot)
     unfinished = await ledger.run(claims.unfinished, keys, stages)
     row = None if (slot_now := settings.slots.for_prompt()) is None else await ledger.run(slots.get, slot_now.name)
-    return summarize_run(len(keys), unfinished, row, settings.retry_after_minutes * 60)
+    return summarize_run(len(keys), unfinished, row, settings.retry_after_minutes * 60, shortage_of(settings))
 
 
 def _slots_of_stages(settings: Settings, stages: Sequence[str]) -> Iterator[tuple[SlotConfig, list[str]]]:
@@ -104,17 +109,23 @@ def _slots_of_stages(settings: Settings, stages: Sequence[str]) -> Iterator[tupl
 
 
 def summarize_run(
-    requested: int, unfinished: Sequence[Unfinished], slot: SlotRow | None, default_wait_seconds: float
+    requested: int,
+    unfinished: Sequence[Unfinished],
+    slot: SlotRow | None,
+    default_wait_seconds: float,
+    shortage: str | None = None,
 ) -> RunSummary:
     """Decide what a run over chosen documents does next: succeed, fail at once, or wait, and for how long.
 
-    `requested` is the number of its documents.
+    `requested` is the number of its documents. `shortage`: the disk is too full for answers.
     """
     failed = tuple(u for u in unfinished if u.state in (State.FAILED, State.QUARANTINED, State.GONE))
     waiting = [u for u in unfinished if u not in failed]
     done = requested - len({u.document for u in unfinished})
     if failed or not waiting:
         return RunSummary(done, failed)
+    if shortage is not None:
+        return RunSummary(done, (), NO_ROOM_SECONDS, shortage)
     if slot is not None and slot.breaker is not BreakerState.CLOSED and any(u.stage != EXTRACT for u in waiting):
         # The wait that the last refusal named, not the breaker's `retry_at`: runs do not try the slot.
         wait = default_wait_seconds if slot.refusal_wait_seconds is None else slot.refusal_wait_seconds

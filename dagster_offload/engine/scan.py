@@ -22,6 +22,7 @@ from dagster_offload.library.files import FileStat, SeenFile, printable
 from dagster_offload.library.left_out import LeftOut
 from dagster_offload.library.sizes import too_large
 from dagster_offload.library.walk import Walk, WalkRules, walk
+from dagster_offload.postgres.room import refuse_without_room
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 
@@ -74,11 +75,13 @@ def scan(
 ) -> ScanReport:
     """Bring the ledger's documents up to date with the library.
 
-    Raises `LibraryMissing` and `OtherPipeline`. Unless `accept_vanished`, raises `ScanRefused` if the ledger has documents
-    and either the walk finds none, or more than 10 documents and more than 20 % are gone or left out by a rule.
+    Raises `LibraryMissing`, `OtherPipeline`, and `NoRoom` if the disk is full. Unless `accept_vanished`, raises
+    `ScanRefused` if the ledger has documents and either the walk finds none, or more than 10 documents and more than 20 %
+    are gone or left out by a rule.
     """
     library = _library(settings)
     ledger.run(refuse_other_library, str(library))
+    refuse_without_room(settings)
     with Worker(ledger, "scan", run_id=run_id):  # registered, so that other processes see that a scan runs
         return _scan(settings, ledger, library, accept_vanished=accept_vanished, on_progress=on_progress)
 

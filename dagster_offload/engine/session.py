@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.engine.document import DocumentRunner
 from dagster_offload.ledger.core.aio import AsyncLedger
+from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import dialects
 from dagster_offload.settings import Settings
@@ -107,12 +108,13 @@ def document_runner(settings: Settings, ledger: AsyncLedger, client: AIClient, w
 
 
 @contextmanager
-def ledger_executor() -> Iterator[ThreadPoolExecutor]:
-    """Threads for the ledger. While they exist, threads yield to the event loop sooner."""
+def ledger_executor(ledger: Ledger) -> Iterator[ThreadPoolExecutor]:
+    """Threads for the ledger. While they exist, threads yield to the event loop sooner, and answers in hand are kept."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
-        with ThreadPoolExecutor(LEDGER_THREADS, thread_name_prefix="ledger") as pool:
+        # `keeping_answers` ends first, because the pool waits for its threads.
+        with ThreadPoolExecutor(LEDGER_THREADS, thread_name_prefix="ledger") as pool, ledger.keeping_answers():
             yield pool
     finally:
         sys.setswitchinterval(before)

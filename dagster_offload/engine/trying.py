@@ -63,7 +63,7 @@ def try_stage(
     if slot is None:
         raise SettingsError("no slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
     ledger.run(slots.register, slot)
-    with Worker(ledger, "run") as worker, ledger_executor() as pool:
+    with Worker(ledger, "run") as worker, ledger_executor(ledger) as pool:
         return run_stoppable(_try_all(settings, AsyncLedger(ledger, pool), worker, slot, stage, texts, on_tried))
 
 

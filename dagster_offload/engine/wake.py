@@ -16,6 +16,7 @@ from dagster_offload.ledger.core.workers import Worker, live_workers
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.ledger.work.claims import Backlog
+from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult
@@ -52,10 +53,12 @@ def should_drain(
     probe: ProbeResult | None,
     slot: SlotRow | None,
     needs_patience: bool = False,
+    shortage: str | None = None,
 ) -> Decision:
     """Decide from the given facts, without I/O.
 
     `backlog` counts documents due, `waiting` counts deferred ones. `needs_patience`: the sensor's short trial got no answer.
+    `shortage`: the disk is too full for answers.
     """
     if not is_configured:
         return Decision(False, "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
@@ -64,6 +67,8 @@ def should_drain(
     if not backlog + waiting:
         return Decision(False, "nothing is due: 0 documents due, 0 deferred")
     counts = str(Backlog(backlog, waiting))
+    if shortage is not None:
+        return Decision(False, f"{shortage}; {counts}")
     if probe is not None and not probe.healthy:
         return Decision(False, f"the deep slot's health probe reports {probe.reason}; {counts}")
     if needs_patience:
@@ -92,8 +97,8 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
     ledger.run(stages.fill, recipes(settings))  # one batch, if a stage was added
     backlog = ledger.run(claims.backlog, stage_graph(settings).drain_stages)
     live = len(ledger.run(live_workers, ledger.schema, "drain"))
-    health, needs_patience = None, False
-    if backlog.due + backlog.waiting and not live:
+    health, needs_patience, shortage = None, False, shortage_of(settings)
+    if backlog.due + backlog.waiting and not live and shortage is None:
         if row.breaker is BreakerState.CLOSED:
             health = await probe(deep)
         else:
@@ -112,6 +117,7 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
         probe=health,
         slot=row,
         needs_patience=needs_patience,
+        shortage=shortage,
     )
 
 

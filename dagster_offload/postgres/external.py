@@ -10,6 +10,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from dagster_offload.errors import LedgerUnavailable, SettingsError
+from dagster_offload.postgres.outages import describe_outage
 from dagster_offload.postgres.pooler import refuse_pooler
 from dagster_offload.postgres.urls import libpq_url
 
@@ -73,7 +74,7 @@ def _address(conninfo: str) -> str:
 
 
 def _message(error: psycopg.Error, conninfo: str) -> str:
-    """The first line of an error, with the password masked."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of an error and what to do about it, with the password masked."""
+    line = describe_outage(error)
     password = conninfo_to_dict(conninfo).get("password")
     return line.replace(str(password), "***") if password else line

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.postgres import prepare_home
 
 LOCK_NAME = "up.lock"
+MAX_LOG_BYTES = 20_000_000  # of each log; one older log of the same size is kept
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,19 @@ def log_folder(home: Path) -> Path:
     folder = home / "logs"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
+
+
+def keep_log_small(log: Path) -> None:
+    """Move the content of a large log to another file. Its writers, which append, go on with the same, now empty file."""
+    try:
+        if log.stat().st_size <= MAX_LOG_BYTES:
+            return
+    except FileNotFoundError:
+        return
+    with contextlib.suppress(OSError):  # the copy is optional: on a full disk the space matters more
+        shutil.copyfile(log, log.with_suffix(log.suffix + ".1"))
+    with contextlib.suppress(OSError):  # a read-only disk must not end the children
+        os.truncate(log, 0)
 
 
 class UpLock:

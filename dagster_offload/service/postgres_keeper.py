@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dagster_offload.postgres import is_running, stop_postgres
+from dagster_offload.service.home import keep_log_small
 
 CHECK_EVERY_SECONDS = 2.0
 
@@ -40,6 +41,7 @@ class KeptPostgres:
 
     def __init__(self, home: Path, revive: Callable[[], None], say: Callable[[str], None]) -> None:
         self._home = home
+        self._log = home / "postgres" / "server.log"
         self._revive = revive
         self._say = say
         self._reviving: threading.Thread | None = None
@@ -50,10 +52,11 @@ class KeptPostgres:
         if (now := time.monotonic()) < self._next_check:
             return
         self._next_check = now + CHECK_EVERY_SECONDS
+        keep_log_small(self._log)
         is_reviving = self._reviving is not None and self._reviving.is_alive()
         if is_reviving or is_running(self._home):
             return
-        self._say(f"Postgres ended; restarting it. Log: {self._home / 'postgres' / 'server.log'}")
+        self._say(f"Postgres ended; restarting it. Log: {self._log}")
         self._reviving = threading.Thread(target=self._revive, name="revive-postgres", daemon=True)
         self._reviving.start()
 

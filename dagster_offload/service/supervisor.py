@@ -6,7 +6,6 @@ workers that a child started. After `kill -9` of the supervisor, the watchdog (`
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,12 +16,12 @@ from pathlib import Path
 
 from dagster_offload.host.python_process import python_environment
 from dagster_offload.service import watchdog
+from dagster_offload.service.home import keep_log_small
 
 MAX_BACKOFF_SECONDS = 30.0
 STABLE_AFTER_SECONDS = 30.0  # the back-off starts over for a child that ran this long
 CHECK_EVERY_SECONDS = 0.2
 CHECK_LOGS_EVERY_SECONDS = 60.0
-MAX_LOG_BYTES = 20_000_000
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -102,6 +101,7 @@ class Supervisor:
         self._groups: set[int] = set()
         self._unreaped: list[subprocess.Popen[bytes]] = []
         self._watchdog = _start_watchdog(self._groups)
+        self._logs: set[Path] = set()
         self._logs_checked_at = time.monotonic()
 
     def __enter__(self) -> "Supervisor":
@@ -131,8 +131,8 @@ class Supervisor:
         self._reap()
         if now - self._logs_checked_at >= CHECK_LOGS_EVERY_SECONDS:
             self._logs_checked_at = now
-            for running in self._running.values():
-                _keep_small(running.child.log)
+            for log in self._logs:
+                keep_log_small(log)
 
     def watch(self, stop: StopRequest) -> None:
         """Check and restart the children until a stop is requested."""
@@ -194,6 +194,7 @@ class Supervisor:
             )
         finally:
             os.close(descriptor)
+        self._logs.add(child.log)
         self._unreaped.append(process)
         self._groups.add(process.pid)
         self._notify_watchdog("+", process.pid)
@@ -248,12 +249,3 @@ def ending(returncode: int) -> str:
         return f"killed by {signal.Signals(-returncode).name}"
     except ValueError:
         return f"killed by signal {-returncode}"
-
-
-def _keep_small(log: Path) -> None:
-    """Move the content of a large log to another file. The child keeps appending to the same, now empty file."""
-    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
-        with contextlib.suppress(OSError):  # the copy is optional: on a full disk the space matters more
-            shutil.copyfile(log, log.with_suffix(log.suffix + ".1"))
-        with contextlib.suppress(OSError):  # a read-only disk must not end the children
-            os.truncate(log, 0)

@@ -24,12 +24,15 @@ from pydantic_core import PydanticCustomError
 from dagster_offload.errors import SettingsError
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
 from dagster_offload.settings.backup import BackupSection
+from dagster_offload.settings.keep import KeepSection
 from dagster_offload.settings.section import Section, Variable
 from dagster_offload.settings.ui import UISection
 from dagster_offload.slot.config import DEEP, MAX_CONCURRENCY, PRIMARY, SlotConfig, Slots, variable
 from dagster_offload.stage_spec.relations import mistakes
 from dagster_offload.stage_spec.stage import StageSpec
 
+# Enough for the answers of a night and for Postgres' write-ahead log (at most 256 MB).
+DEFAULT_MIN_FREE_BYTES = 512 * 1024**2
 # Keys that `extra_body` cannot change: the model has its own setting, this program writes the messages, and nothing
 # is streamed.
 RESERVED_BODY_KEYS = frozenset({"model", "messages", "stream"})
@@ -289,6 +292,12 @@ class Settings(Section):
     previews: Literal["on", "off"] = Field(
         default="on", description="off: Dagster's events contain no text of a document or of its record"
     )
+    min_free_disk: ByteSize = Field(
+        default=ByteSize(DEFAULT_MIN_FREE_BYTES),
+        ge=0,
+        description="free space that the disk of the embedded Postgres must have before work is started",
+    )
+    keep: KeepSection = Field(default=KeepSection(), description="how much of the past is kept")
     backup: BackupSection = Field(default=BackupSection(), description="the backups that `up` makes")
     ui: UISection = Field(default=UISection(), description="who may open the UI, and under which address")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from dagster_offload.service import home as home_module
 from dagster_offload.service import supervisor as supervisor_module
 from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, ending
 
@@ -138,7 +139,7 @@ def test_a_large_log_is_emptied_even_if_the_disk_has_no_room_for_a_copy(
 
     log = tmp_path / "log"
     log.write_bytes(b"x" * 100)
-    monkeypatch.setattr(supervisor_module, "MAX_LOG_BYTES", 99)
+    monkeypatch.setattr(home_module, "MAX_LOG_BYTES", 99)
     monkeypatch.setattr(supervisor_module, "CHECK_LOGS_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(shutil, "copyfile", full)
     supervisor.start(Child("sleeper", ("sleep", "1000"), log))

@@ -18,9 +18,10 @@ def test_a_healthy_slot_gets_every_check(call: Call, router: Router) -> None:
     os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
     result = call("doctor")
     assert result.exit_code == 0
-    assert [line.split()[1] for line in result.stdout.splitlines()[:11]] == [
+    assert [line.split()[1] for line in result.stdout.splitlines()[:12]] == [
         "extractor",
         "ocr",
+        "disk",
         "slot",
         "resolves",
         "connects",

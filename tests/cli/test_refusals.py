@@ -127,6 +127,31 @@ def test_an_unexpected_error_is_one_line_and_its_log_quotes_no_document(
     assert document not in written.replace(f'document = "{document}"', "")
 
 
+def test_a_full_disk_is_no_bug_and_names_the_file(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        with Path("/dev/full").open("w") as full:
+            full.write("x" * 100_000)
+
+    monkeypatch.setattr(status, "_load_report", fail)
+    result = call("status")
+    assert result.exit_code == 2
+    assert "no space is left on the disk: free some space, then run the command again. Nothing is lost" in result.stderr
+    assert "bug" not in result.stderr
+
+
+def test_the_log_of_errors_does_not_grow_without_a_limit(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("it broke")
+
+    monkeypatch.setattr(status, "_load_report", fail)
+    monkeypatch.setattr("dagster_offload.service.home.MAX_LOG_BYTES", 100)
+    for _ in range(5):
+        call("status")
+    log = home() / "logs" / "errors.log"
+    assert log.read_text().count("RuntimeError: it broke") == 1
+    assert log.with_suffix(".log.1").read_text().count("RuntimeError: it broke") == 1
+
+
 def test_an_interrupt_is_reported_in_one_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

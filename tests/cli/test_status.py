@@ -52,7 +52,26 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
         "pipeline": None,
         "ocr": {"documents": 0, "pages": 0, "pages_per_minute": None, "hours": None},
         "backups": [],
+        "disk": None,
     }
+
+
+@pytest.mark.rule("disk-1")
+def test_status_and_doctor_name_the_disk_that_is_too_full(
+    call: Call, ledger_url: str, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An embedded Postgres in every respect but one: it is the session's server.
+    monkeypatch.setattr("dagster_offload.ledger.core.opening.ensure_postgres", lambda _settings: ledger_url)
+    assert json.loads(call("status", "--json").stdout)["disk"]["problem"] is None
+    assert "OFFLOAD_MIN_FREE_DISK" not in call("status").stdout
+    os.environ["OFFLOAD_MIN_FREE_DISK"] = "1EiB"
+    disk = json.loads(call("status", "--json").stdout)["disk"]
+    assert disk["free_bytes"] < disk["needed_bytes"]
+    assert "free some space or lower the setting" in disk["problem"]
+    assert "of OFFLOAD_MIN_FREE_DISK, so no work is started" in call("status").stdout
+    result = call("doctor")
+    assert "no  disk" in result.stdout
+    assert "OFFLOAD_MIN_FREE_DISK" in result.stdout.splitlines()[-1]
 
 
 def test_status_probes_the_slot_and_registers_nothing(call: Call, with_ledger: str, router: Router) -> None:

@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 
 import dagster as dg
+import pytest
 from psycopg.conninfo import make_conninfo
 
 from dagster_offload.defs.instance import dagster_home, open_instance, prepare_instance
@@ -11,6 +12,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages.graph import BUILT_IN
+from tests.support.disks import small_disk
 
 
 def test_the_file_is_private_and_has_the_database_url_in_dagsters_form(tmp_path: Path, empty_url: str) -> None:
@@ -67,3 +69,17 @@ def test_the_instance_reserves_runs_for_drains_and_sends_no_telemetry(settings: 
         assert instance.run_monitoring_enabled
         assert instance.get_sensor_settings()["use_threads"] is True
         assert Path(instance.root_directory) == dagster_home(settings)
+
+
+@pytest.mark.root
+def test_a_full_disk_leaves_no_part_of_the_file_behind(empty_url: str) -> None:
+    with small_disk(1) as disk:
+        settings = load_settings(home=disk.folder / "home")
+        folder = dagster_home(settings)
+        folder.mkdir(parents=True)
+        disk.fill()
+        with pytest.raises(OSError, match="No space left on device"):
+            prepare_instance(settings, empty_url)
+        assert list(folder.iterdir()) == []
+        disk.free()
+        assert (prepare_instance(settings, empty_url) / "dagster.yaml").exists()

@@ -169,6 +169,16 @@ def test_a_missing_library_is_reported_and_does_not_fail_the_tick(edge: Edge) ->
     assert str(edge.settings.library) in str(tick(edge))
 
 
+@pytest.mark.rule("disk-1")
+def test_a_full_disk_launches_no_scan(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    edge.write(a="One.")
+    # The disk of this test's Postgres is not that of a home.
+    monkeypatch.setattr(
+        "dagster_offload.defs.library.shortage_of", lambda _settings: "the disk is full: free some space"
+    )
+    assert tick(edge) == "the disk is full: free some space"
+
+
 def test_a_refused_scan_is_not_launched_again_for_the_same_files(edge: Edge) -> None:
     edge.write(a="One.")
     edge.scan()

@@ -1,6 +1,5 @@
 """The connection to the ledger: transactions, and retries while Postgres is unavailable."""
 
-import contextlib
 import logging
 import math
 import re
@@ -12,12 +11,13 @@ from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from dagster_offload import timing
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core import receipts
+from dagster_offload.postgres.outages import describe_outage, is_outage
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,6 +30,8 @@ DEFAULT_SCHEMA = "offload"
 CONNECT_SECONDS = 10.0
 # The pool's back-off grows. Without this limit the pool would sleep for minutes after a long recovery.
 RECONNECT_SECONDS = 2.0
+# At least this long between two warnings about one outage, once it lasts.
+WARN_EVERY_SECONDS = 60.0
 # Errors of a lost connection. Any other error is a bug or bad data and is raised at once. The last two: Postgres ended a
 # transaction because our process was frozen in it.
 CONNECTION_LOST = (
@@ -55,8 +57,15 @@ class Ledger:
         self._author = receipts.Author()
         self._revive = revive
         self._reviving = threading.Lock()
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            conninfo,
+        self._not_revived = ""  # why the last restart failed
+        self._answers_in_hand = 0  # changed only by the thread of the event loop
+        self._keeps_answers = False
+        self._cluster: str | None = None  # which Postgres it is, whatever its address
+        self._pool = self._make_pool()
+
+    def _make_pool(self) -> ConnectionPool[Connection]:
+        return ConnectionPool(
+            self.conninfo,
             min_size=0,
             max_size=16,
             max_idle=60,
@@ -82,8 +91,8 @@ class Ledger:
             yield cursor
 
     def run(self, step: Callable[Concatenate[Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `step(cursor, ...)` in one transaction, exactly once. Retries for a minute while Postgres is unavailable or
-        after a deadlock.
+        """Run `step(cursor, ...)` in one transaction, exactly once. Retries while Postgres is unavailable or after a
+        deadlock: see `retry_until_available`.
 
         If the connection is lost before Postgres confirms the commit, the step's receipt shows whether it was committed.
         Raises `LedgerUnavailable`.
@@ -107,10 +116,10 @@ class Ledger:
         """Call `attempt()`, and retry it for a minute while Postgres is unavailable. Raises `LedgerUnavailable`.
 
         The minute begins with the first failure, because a process may be frozen in an attempt for longer. Time in which
-        Postgres starts or recovers does not count.
+        Postgres starts or recovers does not count. While an answer is in hand (see `answer_in_hand`), there is no limit.
         """
         deadline = math.inf
-        pause = 0.1
+        pause, warn_at, warn_after, is_second_attempt = 0.1, 0.0, 1.0, False
         while True:
             try:
                 return attempt()
@@ -119,21 +128,89 @@ class Ledger:
                 if time.monotonic() > deadline:
                     raise
                 logger.info("deadlock between two transactions: retrying this one")
+            except psycopg.errors.ForeignKeyViolation:  # `gc` has just removed an unused result that this step found
+                if is_second_attempt:
+                    raise
+                is_second_attempt = True
             except (*CONNECTION_LOST, PoolTimeout) as error:
+                if not is_outage(error):
+                    raise
                 deadline = min(deadline, time.monotonic() + timing.current().ledger_patience)
-                if time.monotonic() > deadline or isinstance(error, psycopg.errors.InsufficientPrivilege):
-                    raise LedgerUnavailable(f"Postgres has been unavailable for a minute: {error}") from error
-                logger.warning("Postgres is unavailable (%s); retrying", type(error).__name__)
+                if time.monotonic() > deadline and not (self._keeps_answers and self._answers_in_hand):
+                    raise LedgerUnavailable(f"Postgres stays unavailable: {self._cause(error)}") from error
+                if time.monotonic() >= warn_at:
+                    self._warn(error)
+                    warn_at = time.monotonic() + warn_after
+                    warn_after = min(warn_after * 2, WARN_EVERY_SECONDS)
                 time.sleep(pause)
                 pause = min(pause * 2, 2.0)
                 revive_began = time.monotonic()
                 self.revive()
                 deadline += time.monotonic() - revive_began
 
+    @contextmanager
+    def keeping_answers(self) -> Iterator[None]:
+        """Outside such a block, `answer_in_hand` changes nothing: work that was stopped waits no longer than other steps."""
+        self._keeps_answers = True
+        try:
+            yield
+        finally:
+            self._keeps_answers = False
+
+    @contextmanager
+    def answer_in_hand(self) -> Iterator[None]:
+        """During the block, every step of this ledger retries without a limit while Postgres is unavailable.
+
+        For a call from its request until its answer is stored: otherwise the first step that gives up, in any lane, would
+        end the worker and lose the answers of all lanes.
+        """
+        self._answers_in_hand += 1
+        try:
+            yield
+        finally:
+            self._answers_in_hand -= 1
+
+    def _warn(self, error: Exception) -> None:
+        kept = f"; {self._answers_in_hand} calls are open or wait to be stored" if self._answers_in_hand else ""
+        logger.warning("Postgres is unavailable (%s)%s; retrying", self._cause(error), kept)
+
+    def _cause(self, error: Exception) -> str:
+        """Why Postgres is unavailable. The pool only reports that it got no connection, so one is opened here."""
+        if self._not_revived:
+            return self._not_revived
+        if isinstance(error, PoolTimeout):
+            try:
+                psycopg.connect(self.conninfo, connect_timeout=2).close()
+            except psycopg.Error as refusal:
+                return describe_outage(refusal)
+        return describe_outage(error)
+
     def revive(self) -> None:
-        """Restart an embedded Postgres, one thread at a time. Ignores `LedgerUnavailable`: the caller retries."""
-        with self._reviving, contextlib.suppress(LedgerUnavailable):
-            self._revive()
+        """Restart an embedded Postgres, one thread at a time. If that fails, the caller retries and reports the reason."""
+        with self._reviving:
+            try:
+                self._revive()
+                self._not_revived = ""
+            except LedgerUnavailable as error:
+                self._not_revived = str(error)
+
+    def move(self, conninfo: str) -> None:
+        """Use another address of the same Postgres from now on. Raises `LedgerUnavailable` if it is another Postgres."""
+        if conninfo == self.conninfo:
+            return
+        try:
+            with psycopg.connect(conninfo, autocommit=True) as connection:
+                cluster = _cluster_of(connection)
+        except psycopg.Error as error:
+            raise LedgerUnavailable(describe_outage(error)) from error
+        if self._cluster is None or cluster != self._cluster:
+            raise LedgerUnavailable(
+                "the new address leads to another Postgres: work in progress stays with the old one"
+            )
+        old, self.conninfo = self._pool, conninfo
+        self._pool = self._make_pool()
+        old.close()
+        logger.warning("Postgres has a new address; work goes on there")
 
     def _is_committed(self) -> bool:
         with self.transaction() as cursor:
@@ -159,6 +236,23 @@ class Ledger:
         connection.execute("set timezone to 'UTC'")
         # Without this, a transaction that a frozen process left open would hold its row locks forever.
         connection.execute("set idle_in_transaction_session_timeout to '60s'")
+        if self._cluster is None:
+            self._cluster = _cluster_of(connection)
+
+
+def _cluster_of(connection: psycopg.Connection[Any]) -> str | None:
+    """Identifies the Postgres cluster and the database: a restart or a new address does not change it. None if this role may
+    not know."""
+    query = (
+        b"select system_identifier || '/' || d.oid from pg_control_system(), pg_database d "
+        b"where d.datname = current_database()"
+    )
+    try:
+        with connection.cursor(row_factory=tuple_row) as cursor:
+            row = cursor.execute(query).fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        return None
+    return None if row is None else str(row[0])
 
 
 def _check(connection: Connection) -> None:

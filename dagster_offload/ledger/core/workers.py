@@ -24,6 +24,7 @@ from dagster_offload import timing
 from dagster_offload.ledger.core import identity, receipts
 from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Cursor, Ledger, fetch_one, notify
 from dagster_offload.ledger.core.transitions import record_transition
+from dagster_offload.postgres.outages import describe_outage
 
 logger = logging.getLogger(__name__)
 
@@ -125,16 +126,20 @@ class Worker:
         return connection
 
     def _beat_until_stopped(self) -> None:
+        is_reported = False  # one warning for each outage
         while True:
             try:
                 if self._connection is None:
                     self._connection = self._hold()
                     self._notify_listeners("reconnected")
                 self._beat(self._connection)
+                is_reported = False
                 if self._listen_until_next_beat(self._connection):
                     return
             except CONNECTION_LOST as error:
-                logger.warning("heartbeat: Postgres is unavailable (%s); reconnecting", type(error).__name__)
+                if not is_reported:
+                    logger.warning("heartbeat: Postgres is unavailable (%s); reconnecting", describe_outage(error))
+                    is_reported = True
                 if self._connection is not None:
                     with contextlib.suppress(*CONNECTION_LOST):
                         self._connection.close()

@@ -166,7 +166,7 @@ def store(
         "values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (key) do update set "
         "  digest = excluded.digest, size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, "
         "  inode = excluded.inode, digested_at = excluded.digested_at, unreadable = excluded.unreadable, "
-        "  is_present = true returning document_id",
+        "  is_present = true, gone_at = null returning document_id",
         [stat.key, digest, stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode, looked_at, unreadable],
     )
     same_as_before = before is not None and before["is_present"] and before["digest"] == digest
@@ -206,7 +206,9 @@ def _start_extract(
 def mark_gone(cur: Cursor, keys: Sequence[str], reason: str = "the file is gone") -> None:
     """Mark these documents as gone: their work stops, their results are kept."""
     cur.execute(
-        "update documents set is_present = false where key = any(%s) and is_present returning document_id", [list(keys)]
+        "update documents set is_present = false, gone_at = clock_timestamp() "
+        "where key = any(%s) and is_present returning document_id",
+        [list(keys)],
     )
     ids = [row["document_id"] for row in cur.fetchall()]
     cur.execute(

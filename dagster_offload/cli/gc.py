@@ -1,0 +1,59 @@
+"""`dagster-offload gc`: remove documents that have been gone for long, and results that no document uses."""
+
+import re
+import sys
+
+import click
+
+from dagster_offload.cli.exits import Refusal
+from dagster_offload.cli.options import home_option
+
+
+def _days(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """The number of days, at least 1: `90d` or `90`."""
+    found = re.fullmatch(r"([1-9]\d{0,4})d?", value.strip())
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no number of days: write 90d", ctx, param)
+    return int(found[1])
+
+
+@click.command("gc")
+@click.option("--older-than", required=True, callback=_days, metavar="DAYS", help="Gone for more than this: 90d.")
+@click.option("--yes", is_flag=True, help="Start without asking for confirmation.")
+@home_option
+def command(*, older_than: int, yes: bool) -> None:
+    """Remove documents whose files have been gone for more than DAYS, with their history, texts and records.
+
+    Also removes results of the same age that a redo has replaced or that belong to an earlier content of a file. Shows the
+    numbers first, then asks for confirmation. If such a file comes back, it is processed again. The freed space is
+    used for new documents.
+
+    \b
+    dagster-offload gc --older-than 90d
+    dagster-offload gc --older-than 90d --yes
+    """
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.work import gone
+    from dagster_offload.settings import load_settings
+
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
+        found = ledger.run(gone.find, older_than)
+        if found == gone.Garbage():
+            click.echo(f"nothing to remove: no document has been gone for more than {older_than} days")
+            return
+        click.echo(
+            f"{found.documents} documents that have been gone for more than {older_than} days, and {found.results} results "
+            f"that no other document uses ({found.bytes / 1e6:,.1f} MB)"
+        )
+        _confirm(yes=yes)
+        gone.remove(ledger, older_than)
+    click.echo("removed")
+
+
+def _confirm(*, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refusal("gc asks for confirmation, and standard input is not a terminal: add --yes")
+    click.confirm("Remove them?", abort=True)

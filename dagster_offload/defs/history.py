@@ -1,0 +1,164 @@
+"""Removes old runs and their logs from the Dagster instance of this home, so that it stays small for years.
+
+`instance.delete_run` removes a run with all its events. Dagster's UI takes a partition's state from its latest
+materialization, so a run that holds one is kept. Of such a run, only the events that are not about assets are removed
+(starts, steps, log lines): Dagster has no public method for that, and a contract test covers the table that is used.
+"""
+
+import shutil
+import time
+import uuid
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import sqlalchemy as sa
+from dagster_postgres.event_log import PostgresEventLogStorage
+
+from dagster_offload.defs.instance import dagster_home
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.work import gone, history
+from dagster_offload.ledger.work.history import Kept
+from dagster_offload.settings import Settings
+
+FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+UNFINISHED = [status for status in dg.DagsterRunStatus if status not in FINISHED]
+PAGE = 200
+LEDGER, RUNS = "history", "runs"  # names in the table `upkeep`
+
+
+def keep_small(settings: Settings, ledger: Ledger, instance: dg.DagsterInstance, seconds: float) -> bool:
+    """Remove what is older than the settings say, once a day, for at most about `seconds`. Returns whether it is complete.
+
+    If it is not, the next call goes on. Between two days it costs one query. Dagster's runs are removed only in the
+    instance of this home: the runs of another instance belong to its owner.
+    """
+    deadline = time.monotonic() + seconds
+    if ledger.run(history.is_due, LEDGER):
+        kept = Kept(settings.keep.history_days, settings.keep.history_rows)
+        if not history.purge_history(ledger, kept, seconds):
+            return False
+        if settings.keep.gone_days is not None and not gone.remove(
+            ledger, settings.keep.gone_days, deadline - time.monotonic()
+        ):
+            return False
+        ledger.run(history.mark_done, LEDGER)
+    if _is_ours(instance, settings) and ledger.run(history.is_due, RUNS):
+        if not purge_runs(instance, settings, deadline):
+            return False
+        ledger.run(history.mark_done, RUNS)
+    return True
+
+
+def _is_ours(instance: dg.DagsterInstance, settings: Settings) -> bool:
+    is_in_home = Path(instance.root_directory) == dagster_home(settings)
+    return is_in_home and isinstance(instance.event_log_storage, PostgresEventLogStorage)
+
+
+def purge_runs(instance: dg.DagsterInstance, settings: Settings, deadline: float) -> bool:
+    """Remove runs that ended more than `keep_runs_days` ago, and the oldest beyond `keep_runs`. Returns whether no such run
+    is left; False if `deadline` (of the monotonic clock) passed before."""
+    cutoff = datetime.now(UTC) - timedelta(days=settings.keep.runs_days)
+    newest = instance.get_run_ids(dg.RunsFilter(statuses=FINISHED), limit=settings.keep.runs)
+    beyond = newest[-1] if len(newest) == settings.keep.runs else None
+    too_old = dg.RunsFilter(statuses=FINISHED, updated_before=cutoff)
+    too_many = dg.RunsFilter(statuses=FINISHED)
+    for wanted, after in [(too_old, None), *([(too_many, beyond)] if beyond else [])]:
+        while page := instance.get_run_ids(wanted, cursor=after, limit=PAGE):
+            held = _holders(instance, page)
+            for run_id in page:
+                if run_id not in held:
+                    _remove_files(instance, run_id)
+                    _remove_check_results(instance, run_id)
+                    instance.delete_run(run_id)
+                if time.monotonic() > deadline:
+                    return False
+            _remove_log_events(instance, sorted(held))
+            # The cursor's run must still exist: its row says where the next page begins.
+            kept = [run_id for run_id in page if run_id in held]
+            after = kept[-1] if kept else after
+    _remove_old_files(instance, cutoff)
+    return True
+
+
+# All statements are for Postgres. An event of an asset without partitions always counts as its latest.
+_HOLDERS = sa.text("""
+    select given.run_id from unnest(cast(:run_ids as text[])) as given (run_id) where exists (
+        select from event_logs e
+        where e.run_id = given.run_id and e.dagster_event_type = 'ASSET_MATERIALIZATION' and (e.partition is null or (
+            not exists (select from event_logs newer where newer.asset_key = e.asset_key and newer.partition = e.partition
+                and newer.dagster_event_type = e.dagster_event_type and newer.id > e.id)
+            and exists (select from dynamic_partitions p where p.partition = e.partition))))
+""")
+# The first event of a run is about its start, so a run whose first event is about an asset was handled before.
+_REMOVE_LOG_EVENTS = sa.text("""
+    delete from event_logs where run_id in (
+        select given.run_id from unnest(cast(:run_ids as text[])) as given (run_id) cross join lateral (
+            select dagster_event_type as type from event_logs e where e.run_id = given.run_id order by e.id limit 1) first_event
+        where coalesce(first_event.type, '') <> all(cast(:kept as text[]))
+    ) and coalesce(dagster_event_type, '') <> all(cast(:kept as text[]))
+""")
+# `delete_run` leaves the results of asset checks. The newest one of each partition is its state.
+_REMOVE_CHECK_RESULTS = sa.text("""
+    delete from asset_check_executions c where c.run_id = :run_id and exists (
+        select from asset_check_executions newer where newer.asset_key = c.asset_key and newer.check_name = c.check_name
+            and newer.partition is not distinct from c.partition and newer.id > c.id)
+""")
+_ABOUT_ASSETS = ["ASSET_MATERIALIZATION", "ASSET_OBSERVATION", "ASSET_CHECK_EVALUATION"]
+
+
+def _holders(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> set[str]:
+    """Those of these runs that hold the latest materialization of a partition that still exists."""
+    with _events(instance) as connection:
+        return set(connection.execute(_HOLDERS, {"run_ids": list(run_ids)}).scalars())
+
+
+def _remove_check_results(instance: dg.DagsterInstance, run_id: str) -> None:
+    with _events(instance) as connection:
+        connection.execute(_REMOVE_CHECK_RESULTS, {"run_id": run_id})
+
+
+def _remove_log_events(instance: dg.DagsterInstance, run_ids: Collection[str]) -> None:
+    with _events(instance) as connection:
+        connection.execute(_REMOVE_LOG_EVENTS, {"run_ids": list(run_ids), "kept": _ABOUT_ASSETS})
+
+
+def _events(instance: dg.DagsterInstance) -> AbstractContextManager[sa.Connection]:
+    storage = instance.event_log_storage
+    assert isinstance(storage, PostgresEventLogStorage)  # noqa: S101 - `keep_small` checks it
+    return storage.index_connection()
+
+
+def _remove_files(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Remove the captured output of a run's steps."""
+    shutil.rmtree(Path(instance.storage_directory()) / run_id, ignore_errors=True)
+
+
+def _remove_old_files(instance: dg.DagsterInstance, cutoff: datetime) -> None:
+    """Remove the captured output of runs that are kept, or that a person deleted in the UI."""
+    folder = Path(instance.storage_directory())
+    if not folder.is_dir():
+        return
+    old = [entry.name for entry in folder.iterdir() if _is_run_id(entry.name) and _changed_before(entry, cutoff)]
+    for start in range(0, len(old), PAGE):
+        page = old[start : start + PAGE]
+        running = set(instance.get_run_ids(dg.RunsFilter(run_ids=page, statuses=UNFINISHED)))
+        for run_id in page:
+            if run_id not in running:
+                _remove_files(instance, run_id)
+
+
+def _is_run_id(name: str) -> bool:
+    try:
+        return str(uuid.UUID(name)) == name
+    except ValueError:
+        return False
+
+
+def _changed_before(entry: Path, cutoff: datetime) -> bool:
+    try:
+        return entry.stat().st_mtime < cutoff.timestamp()
+    except OSError:  # it was removed meanwhile
+        return False

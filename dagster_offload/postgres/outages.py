@@ -1,0 +1,47 @@
+"""What an error of an unavailable Postgres means for the person who can end the outage."""
+
+import re
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+# Refused connections carry no error code in libpq, so their text is matched.
+_ADVICE = (
+    (
+        r"no space left on device|disk quota exceeded",
+        "free some space on the disk of the Postgres data",
+    ),
+    (
+        r"too many clients|remaining connection slots|too many connections",
+        "close other programs that use this Postgres, or raise its max_connections",
+    ),
+    (
+        r"password authentication failed|no password supplied|no pg_hba\.conf entry",
+        "correct the user and the password in OFFLOAD_POSTGRES_URL, or Postgres' access rules",
+    ),
+    (
+        r"connection refused|no such file or directory|failed to resolve|could not translate|timeout",
+        "start Postgres; if it has a new address, change OFFLOAD_POSTGRES_URL",
+    ),
+)
+# Classes of SQLSTATE: connection, out of resources, ended by an operator, and system errors.
+_OUTAGE_CLASSES = ("08", "53", "57", "58")
+
+
+def describe_outage(error: BaseException) -> str:
+    """The first line of the error and, if the cause is known, what ends the outage."""
+    lines = str(error).strip().splitlines()
+    line = lines[0].strip() if lines else type(error).__name__
+    for pattern, advice in _ADVICE:
+        if re.search(pattern, line, re.IGNORECASE):
+            return f"{line}: {advice}"
+    return line
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the same statement can succeed once Postgres is available again. False for a statement beyond its limits."""
+    if isinstance(error, PoolTimeout):
+        return True
+    code = error.sqlstate if isinstance(error, psycopg.Error) else None
+    # Without a code, the connection was lost or refused. 25P03 and 25P04 end a transaction of a frozen process.
+    return code is None or code[:2] in _OUTAGE_CLASSES or code in ("25P03", "25P04")

@@ -1,0 +1,29 @@
+"""The section `keep` of the pipeline file: how much of the past is kept."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from dagster_offload.settings.section import Section, Variable
+
+
+class KeepSection(Section):
+    """Ages in days, and numbers of rows."""
+
+    history_days: Annotated[int, Variable("OFFLOAD_KEEP_HISTORY_DAYS")] = Field(
+        default=365, ge=30, description="days for which calls, changes of state, workers and reported events are kept"
+    )
+    history_rows: Annotated[int, Variable("OFFLOAD_KEEP_HISTORY_ROWS")] = Field(
+        default=10_000_000, ge=1_000, description="most calls, and most changes of state, that are kept"
+    )
+    runs_days: Annotated[int, Variable("OFFLOAD_KEEP_RUNS_DAYS")] = Field(
+        default=90, ge=1, description="days for which Dagster's runs and their logs are kept"
+    )
+    runs: Annotated[int, Variable("OFFLOAD_KEEP_RUNS")] = Field(
+        default=10_000, ge=100, description="most finished runs that are kept"
+    )
+    gone_days: Annotated[int | None, Variable("OFFLOAD_KEEP_GONE_DAYS")] = Field(
+        default=None,
+        ge=1,
+        description="days after which the results of a document that is gone are removed; unset = never",
+    )

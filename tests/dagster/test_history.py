@@ -1,0 +1,191 @@
+"""Old runs are removed from Dagster, and no document looks unprocessed because of it."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from dagster_offload.defs.history import RUNS, keep_small, purge_runs
+from dagster_offload.defs.names import asset_keys
+from dagster_offload.ledger.work import history
+from dagster_offload.stages.graph import BUILT_IN
+from tests.support.edge import Edge
+
+FOREVER = 3600.0
+
+
+def purge(edge: Edge, **changes: object) -> bool:
+    settings = edge.settings.model_copy(update=changes)
+    return purge_runs(edge.instance, settings, time.monotonic() + FOREVER)
+
+
+def make_old(edge: Edge, *run_ids: str, days: int = 365) -> None:
+    for run_id in run_ids:
+        edge.make_run_older(run_id, days * 24 * 60)
+
+
+def runs(edge: Edge) -> set[str]:
+    return set(edge.instance.get_run_ids())
+
+
+def event_types(edge: Edge, run_id: str) -> set[str | None]:
+    with edge.ledger.transaction() as cur:
+        cur.execute("select dagster_event_type from offload_dagster.event_logs where run_id = %s", [run_id])
+        return {row["dagster_event_type"] for row in cur.fetchall()}
+
+
+@pytest.mark.rule("keep-2")
+def test_an_old_run_that_no_partition_needs_is_removed_with_its_events_and_its_output(edge: Edge) -> None:
+    first = edge.scan().run_id
+    second = edge.scan().run_id
+    output = Path(edge.instance.storage_directory()) / first / "compute_logs"
+    output.mkdir(parents=True)
+    make_old(edge, first)
+    assert purge(edge)
+    assert runs(edge) == {second}
+    assert event_types(edge, first) == set()
+    assert not output.parent.exists()
+
+
+@pytest.mark.rule("keep-2")
+def test_a_run_with_the_latest_materialization_of_a_document_stays_without_its_log(edge: Edge) -> None:
+    edge.write(a="One.", b="Two.")
+    run_id = edge.scan().run_id
+    make_old(edge, run_id)
+    assert "PIPELINE_SUCCESS" in event_types(edge, run_id)
+    assert purge(edge)
+    assert runs(edge) == {run_id}
+    assert event_types(edge, run_id) == {"ASSET_MATERIALIZATION"}
+    assert edge.partitions_done("extract") == {"a.txt", "b.txt"}
+    (record,) = edge.materializations("extract", "a.txt")
+    assert record.run_id == run_id
+    assert purge(edge)
+    assert event_types(edge, run_id) == {"ASSET_MATERIALIZATION"}
+
+
+@pytest.mark.rule("keep-2")
+def test_a_run_whose_materializations_were_all_repeated_is_removed(edge: Edge) -> None:
+    edge.write(a="One.")
+    old = edge.scan().run_id
+    edge.instance.report_runless_asset_event(
+        dg.AssetMaterialization(asset_keys((), BUILT_IN)["extract"], partition="a.txt")
+    )
+    make_old(edge, old)
+    assert purge(edge)
+    assert old not in runs(edge)
+    assert edge.partitions_done("extract") == {"a.txt"}
+
+
+def test_a_run_whose_documents_are_gone_is_removed(edge: Edge) -> None:
+    edge.write(a="One.")
+    old = edge.scan().run_id
+    edge.instance.delete_dynamic_partition("documents", "a.txt")
+    make_old(edge, old)
+    assert purge(edge)
+    assert old not in runs(edge)
+
+
+def test_recent_and_unfinished_runs_stay_with_their_events(edge: Edge) -> None:
+    recent = edge.scan().run_id
+    running = edge.start_run(dg.DagsterRunStatus.STARTED)
+    make_old(edge, running)
+    before = event_types(edge, recent)
+    assert purge(edge)
+    assert runs(edge) == {recent, running}
+    assert event_types(edge, recent) == before
+
+
+@pytest.mark.rule("keep-2")
+def test_runs_are_limited_by_their_number_too(edge: Edge) -> None:
+    made = [edge.start_run(dg.DagsterRunStatus.SUCCESS) for _ in range(5)]
+    assert purge(edge, keep_runs=2)
+    assert runs(edge) == set(made[-2:])
+
+
+def test_output_of_runs_that_a_person_deleted_is_removed_and_other_folders_stay(edge: Edge) -> None:
+    import os
+
+    storage = Path(edge.instance.storage_directory())
+    orphan, recent, other = (
+        storage / name
+        for name in ("0" * 8 + "-0000-4000-8000-" + "0" * 12, "1" * 8 + "-0000-4000-8000-" + "1" * 12, "an_asset")
+    )
+    for folder in (orphan, recent, other):
+        folder.mkdir(parents=True)
+    long_ago = (datetime.now(UTC) - timedelta(days=365)).timestamp()
+    for folder in (orphan, other):
+        os.utime(folder, (long_ago, long_ago))
+    assert purge(edge)
+    assert (orphan.exists(), recent.exists(), other.exists()) == (False, True, True)
+
+
+def test_a_tick_removes_old_runs_once_a_day(edge: Edge) -> None:
+    old = edge.start_run(dg.DagsterRunStatus.SUCCESS)
+    make_old(edge, old)
+    edge.tick("library_sensor")
+    assert old not in runs(edge)
+    later = edge.start_run(dg.DagsterRunStatus.SUCCESS)
+    make_old(edge, later)
+    edge.tick("library_sensor")
+    assert later in runs(edge)
+    with edge.ledger.transaction() as cur:
+        cur.execute("update upkeep set done_at = done_at - interval '25 hours'")
+    edge.tick("library_sensor")
+    assert later not in runs(edge)
+
+
+def test_a_purge_that_has_no_time_left_goes_on_at_the_next_tick(edge: Edge) -> None:
+    for _ in range(3):
+        make_old(edge, edge.start_run(dg.DagsterRunStatus.SUCCESS))
+    assert not keep_small(edge.settings, edge.ledger, edge.instance, 0.0)
+    assert len(runs(edge)) < 3
+    assert edge.ledger.run(history.is_due, RUNS)
+    assert keep_small(edge.settings, edge.ledger, edge.instance, FOREVER)
+    assert runs(edge) == set()
+
+
+def test_runs_of_another_dagster_instance_are_not_touched(edge: Edge, tmp_path: Path) -> None:
+    old = edge.start_run(dg.DagsterRunStatus.SUCCESS)
+    make_old(edge, old)
+    elsewhere = edge.settings.model_copy(update={"home": tmp_path / "another"})
+    assert keep_small(elsewhere, edge.ledger, edge.instance, FOREVER)
+    assert runs(edge) == {old}
+
+
+def test_results_of_checks_are_removed_with_their_run_unless_they_are_the_newest(edge: Edge) -> None:
+    edge.write(a="A letter to the landlord.")
+    edge.scan()
+    first, second = (edge.materialize("a.txt", stages=["classify"]).run_id for _ in range(2))
+    checks = "select distinct run_id from offload_dagster.asset_check_executions order by 1"
+    with edge.ledger.transaction() as cur:
+        assert {row["run_id"] for row in cur.execute(checks.encode())} == {first, second}
+    make_old(edge, first, second)
+    assert purge(edge)
+    assert first not in runs(edge)
+    assert second in runs(edge)
+    with edge.ledger.transaction() as cur:
+        assert {row["run_id"] for row in cur.execute(checks.encode())} == {second}
+
+
+@pytest.mark.rule("keep-3")
+def test_documents_that_are_gone_are_removed_each_day_only_if_the_setting_says_so(edge: Edge) -> None:
+    edge.write(a="One.", b="Two.")
+    edge.scan()
+    assert edge.settings.library is not None
+    (edge.settings.library / "a.txt").unlink()
+    edge.scan()
+    with edge.ledger.transaction() as cur:
+        cur.execute("update documents set gone_at = gone_at - interval '10 years' where gone_at is not null")
+        cur.execute("delete from upkeep")
+
+    def known() -> list[str]:
+        with edge.ledger.transaction() as cur:
+            cur.execute("delete from upkeep")
+            return [row["key"] for row in cur.execute("select key from documents order by key")]
+
+    keep_small(edge.settings, edge.ledger, edge.instance, FOREVER)
+    assert known() == ["a.txt", "b.txt"]
+    keep_small(edge.settings.model_copy(update={"keep_gone_days": 90}), edge.ledger, edge.instance, FOREVER)
+    assert known() == ["b.txt"]

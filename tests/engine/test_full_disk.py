@@ -1,0 +1,139 @@
+"""A full disk: no work is started whose answer cannot be stored, and an answer in hand is kept until there is space."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.wake import decide_drain
+from dagster_offload.errors import NoRoom
+from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.slots import slots
+from dagster_offload.postgres import stop_postgres
+from dagster_offload.postgres.room import room_of
+from dagster_offload.settings import load_settings
+from dagster_offload.simulator.server import Router
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
+from dagster_offload.testing import ChangeTiming
+from tests.support.disks import Disk, fill_pages, small_disk
+from tests.support.engine import Engine
+
+MORE_THAN_ANY_DISK = 2**60
+KEYS = [f"{n}.txt" for n in range(6)]
+
+
+@pytest.mark.rule("disk-1")
+def test_a_drain_on_a_disk_with_too_little_space_makes_no_call_and_names_the_setting(engine: Engine) -> None:
+    engine.texts(*KEYS)
+    with pytest.raises(NoRoom, match=r"the disk of .* has .* MB free, .* OFFLOAD_MIN_FREE_DISK") as refused:
+        engine.drain(min_free_disk=MORE_THAN_ANY_DISK)
+    assert "free some space" in str(refused.value)
+    assert engine.router.completions() == []
+    assert engine.counts(CLASSIFY).pending == len(KEYS)
+
+
+@pytest.mark.rule("disk-1")
+def test_the_sensor_launches_no_drain_and_makes_no_request_while_the_disk_is_full(engine: Engine) -> None:
+    engine.texts(*KEYS)
+    decision = decide_drain(engine.settings(min_free_disk=MORE_THAN_ANY_DISK), engine.ledger)
+    assert not decision.launch
+    assert "OFFLOAD_MIN_FREE_DISK" in decision.message
+    assert "6 documents due" in decision.message
+    assert engine.router.log()["requests"] == []
+
+
+@pytest.mark.rule("disk-1")
+def test_a_run_waits_for_space_and_does_not_fail(engine: Engine) -> None:
+    engine.texts("a.txt")
+    summary = engine.run("a.txt", min_free_disk=MORE_THAN_ANY_DISK)
+    assert summary.failed == ()
+    assert summary.wait_seconds == 60
+    assert "OFFLOAD_MIN_FREE_DISK" in str(summary.wait_reason)
+    assert engine.router.completions() == []
+    assert engine.run("a.txt").wait_seconds is None
+
+
+@pytest.mark.rule("disk-1")
+def test_extraction_claims_nothing_while_the_disk_is_full_and_fails_no_document(engine: Engine) -> None:
+    (engine.library / "a.txt").write_text("A letter to the landlord about the heating.")
+    engine.scan()
+    engine.put("b.txt")
+    engine.options["min_free_disk"] = MORE_THAN_ANY_DISK
+    with pytest.raises(NoRoom):
+        engine.scan()
+    counts = run_extraction(engine.settings(), engine.ledger)
+    assert "OFFLOAD_MIN_FREE_DISK" in str(counts.machine_fault)
+    item = engine.item("b.txt", EXTRACT)
+    assert (item["state"], item["attempts"]) == (State.PENDING, 0)
+
+
+def test_the_disk_of_the_users_own_postgres_is_not_judged_by_the_homes(tmp_path: Path) -> None:
+    assert room_of(load_settings(home=tmp_path, postgres_url="postgresql://h/d")) is None
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    with small_disk(400) as disk:
+        yield disk
+
+
+@pytest.fixture
+def on_disk(disk: Disk, router: Router) -> Iterator[Engine]:
+    """An engine whose home, with its embedded Postgres, is on a small disk."""
+    home = disk.folder / "home"
+    home.mkdir(mode=0o711)
+    settings = load_settings(home=home, min_free_disk=0)
+    try:
+        with open_ledger(settings) as ledger:
+            engine = Engine(ledger, router, home)
+            engine.options |= {"min_free_disk": 0, "deep_concurrency": 3}
+            deep = engine.settings().slots.deep
+            assert deep is not None
+            ledger.run(slots.register, deep)
+            try:
+                yield engine
+            finally:
+                router.set(hold=False)
+                disk.free()
+                engine.pool.shutdown()
+    finally:
+        disk.free()
+        stop_postgres(home)
+
+
+@pytest.mark.root
+@pytest.mark.rule("disk-2")
+def test_answers_in_hand_on_a_full_disk_are_stored_when_there_is_space_and_no_call_is_repeated(
+    on_disk: Engine, disk: Disk, change_timing: ChangeTiming, caplog: pytest.LogCaptureFixture
+) -> None:
+    change_timing(ledger_patience=0.0)
+    engine = on_disk
+    engine.texts(*KEYS)
+    engine.router.set(hold=True)
+    drain = engine.beside(engine.drain)
+    wait_for(lambda: engine.router.log()["open"] == 3)
+    disk.fill()
+    # Large answers do not fit into the pages that Postgres has already allocated.
+    fill_pages(engine.ledger.conninfo)
+    engine.router.set(hold=False)
+    wait_for(lambda: "free some space on the disk" in caplog.text or drain.done())
+    assert not drain.done(), drain.exception()
+    disk.free()
+    summary = drain.result(120)
+    assert (summary.done, summary.failed, summary.left) == (6, 0, 0)
+    assert set(Counter(engine.asked()).values()) == {1}
+    assert len(engine.asked()) == 12
+    assert engine.counts(CLASSIFY).done == engine.counts(SUMMARIZE).done == 6
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    for _ in range(3000):
+        if condition():
+            return
+        threading.Event().wait(0.02)
+    raise TimeoutError
