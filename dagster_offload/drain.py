@@ -30,7 +30,9 @@ ALL = "all"
 class DrainSummary:
     """What a drain did and left, in documents; what its calls cost, in tokens; how fast the slot is.
 
-    `left` counts due documents that the slot or the limit kept it from doing. `reason` says why, if the slot is the cause.
+    `left` counts documents that are neither done nor deferred: due ones that the slot or the limit kept it from doing, and
+    the `in_back_off`, which wait for their next attempt. `reason` says why, if the slot is the cause; `next_check_at` (ISO
+    8601) is when a running `up` checks the slot again.
     `width` is the concurrency at the end. `warning` is a line about a server that reads documents twice. The slot's pace
     is that of its last hours of use; None if it is not known.
     """
@@ -40,7 +42,9 @@ class DrainSummary:
     deferred: int
     left: int
     held_elsewhere: int
+    in_back_off: int = 0
     reason: str | None = None
+    next_check_at: str | None = None
     is_slot_unavailable: bool = False
     is_misconfigured: bool = False
     tokens_read: int = 0  # prompt tokens that were not in the server's cache
@@ -108,7 +112,8 @@ async def _drain(
             await check_breaker(ledger, client, deep, worker)
         await lanes.work_at(deep)
     row = await ledger.run(slots.get, deep.name)
-    left = await ledger.run(claims.count_due, scope.stages)
+    in_back_off = await ledger.run(claims.count_in_back_off, scope.stages)
+    due = await ledger.run(claims.count_due, scope.stages)
     deferred = await ledger.run(claims.count_waiting, scope.stages)
     used = await ledger.run(usage.of_worker, worker.id)
     warning = usage.warning_of(await ledger.run(usage.second_stage_reuse, worker.id), deep.name)
@@ -117,11 +122,13 @@ async def _drain(
         done=lanes.counts.done,
         failed=lanes.counts.failed,
         deferred=deferred,
-        left=left,
+        left=due + in_back_off,
         held_elsewhere=await ledger.run(claims.count_claimed_elsewhere, scope.stages, worker.id),
+        in_back_off=in_back_off,
         reason=None if row is None or row.breaker is BreakerState.CLOSED else describe_unavailable(row),
-        is_slot_unavailable=row is not None and row.breaker is BreakerState.OPEN and left + deferred > 0,
-        is_misconfigured=row is not None and row.breaker is BreakerState.MISCONFIGURED and left + deferred > 0,
+        next_check_at=None if row is None or row.retry_at is None else row.retry_at.isoformat(timespec="seconds"),
+        is_slot_unavailable=row is not None and row.breaker is BreakerState.OPEN and due + deferred > 0,
+        is_misconfigured=row is not None and row.breaker is BreakerState.MISCONFIGURED and due + deferred > 0,
         tokens_read=used.read,
         tokens_cached=used.cached,
         tokens_written=used.written,

@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Cursor
     from dagster_offload.ledger.core.rows import SlotRow, StageCounts
     from dagster_offload.ledger.reports.estimate import Estimate
-    from dagster_offload.ledger.reports.status import InParts, Problem
+    from dagster_offload.ledger.reports.status import Doubtful, InParts, Problem
     from dagster_offload.ledger.reports.usage import TokenUse
+    from dagster_offload.service.home import RunningUp
     from dagster_offload.settings import Settings
     from dagster_offload.slot.health import ProbeResult
 
 COUNTS = ("pending", "claimed", "deferred", "done", "failed", "quarantined", "outdated")
+LABELS = {"claimed": "in work"}
 PROBLEMS_SHOWN = 20
 
 
@@ -34,6 +36,15 @@ class Report:
     last_drain: "TokenUse | None"
     long_documents: "list[InParts]"
     needs_ocr: int
+    in_back_off: dict[str, int]  # by stage
+    doubtful: "list[Doubtful]"
+    up: "RunningUp | None"
+    workers: list[str]  # the kinds of those that are alive
+
+    @property
+    def is_slot_checked(self) -> bool:
+        """Whether a process is alive that checks an unavailable slot again."""
+        return self.up is not None or bool(self.workers)
 
 
 @click.command("status")
@@ -56,13 +67,19 @@ def command(*, as_json: bool) -> None:
         print_json(
             {
                 "deep": report.deep,
-                "stages": {stage: asdict(counts) for stage, counts in report.stages.items()},
+                "up": report.up and asdict(report.up),
+                "workers": report.workers,
+                "stages": {
+                    stage: asdict(counts) | {"in_back_off": report.in_back_off.get(stage, 0)}
+                    for stage, counts in report.stages.items()
+                },
                 "events_pending": report.events_pending,
                 "concurrency": _concurrency(report.slot),
                 "estimate": asdict(report.estimate),
                 "last_drain": report.last_drain and asdict(report.last_drain),
                 "long_documents": [asdict(read) for read in report.long_documents],
                 "needs_ocr": report.needs_ocr,
+                "doubtful": [asdict(result) for result in report.doubtful],
             }
         )
     else:
@@ -72,14 +89,16 @@ def command(*, as_json: bool) -> None:
 def _load_report(settings: "Settings") -> Report:
     from dagster_offload.cli.quick_probe import quick_probe
     from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.service.home import running_up
 
     deep = settings.slots.deep
     probe = None if deep is None else quick_probe(deep)
+    up = running_up(settings.home)
     with open_ledger(settings) as ledger:
-        return ledger.run(_read, settings, probe)
+        return ledger.run(_read, settings, probe, up)
 
 
-def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> Report:
+def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: "RunningUp | None") -> Report:
     """Read everything in one transaction, so that the numbers are consistent."""
     from dagster_offload.ledger.reports import status, usage
     from dagster_offload.ledger.reports.estimate import estimate
@@ -100,6 +119,10 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> R
         last_drain=usage.of_last_drain(cur),
         long_documents=status.in_parts(cur),
         needs_ocr=status.count_needs_ocr(cur),
+        in_back_off=status.in_back_off(cur),
+        doubtful=status.doubtful(cur, PROBLEMS_SHOWN),
+        up=up,
+        workers=status.live_kinds(cur),
     )
 
 
@@ -168,15 +191,26 @@ def _print(settings: "Settings", report: Report) -> None:
 
     say(f"deep     {_describe_deep(settings, report)}")
     say(f"library  {settings.library or 'none: set OFFLOAD_LIBRARY'}")
+    say(f"up       {_describe_up(report)}")
     for line in _pace(report):
         say(line)
     click.echo("")
-    shown = table("stage", *COUNTS)
+    shown = table("stage", *(LABELS.get(name, name) for name in COUNTS))
     for stage, counts in report.stages.items():
         shown.add_row(stage, *(str(getattr(counts, name) or "-") for name in COUNTS))
     to_terminal(shown)
     for line in _next_steps(settings, report):
         say(line)
+
+
+def _describe_up(report: Report) -> str:
+    """Whether `up` runs, where its UI is, and which workers are alive."""
+    if report.up is not None:
+        state = f"runs, UI at {report.up.address}" if report.up.address else f"starts (process {report.up.pid})"
+    else:
+        state = "does not run: nothing scans or drains by itself"
+    kinds = f"; working now: {', '.join(report.workers)}" if report.workers else ""
+    return state + kinds
 
 
 def _describe_deep(settings: "Settings", report: Report) -> str:
@@ -193,9 +227,11 @@ def _describe_deep(settings: "Settings", report: Report) -> str:
         return f"{where}: {health}"
     state = f"{where}: {slot.breaker}, {slot.reason} since {describe_time(slot.reason_since)}"
     next_check = f"; next check {describe_time(slot.retry_at)}" if slot.retry_at and not slot.is_retry_due else ""
+    if not report.is_slot_checked:
+        next_check = "; `dagster-offload drain` or `up` checks it again"
     if slot.breaker == "misconfigured":
         return f"{state}; change the setting, or run `dagster-offload slot set deep --try-again`{next_check}"
-    if slot.is_retry_due:
+    if slot.is_retry_due and report.is_slot_checked:
         return f"{state}; {CHECKED_AT_THE_NEXT_TICK}"
     return f"{state}{next_check}"
 
@@ -228,7 +264,11 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
     from dagster_offload.engine.progress import describe_parts_read
 
     lines = []
-    waiting = sum(c.pending + c.deferred for stage, c in report.stages.items() if stage != "extract")
+    waiting = sum(
+        counts.pending + counts.deferred - report.in_back_off.get(stage, 0)
+        for stage, counts in report.stages.items()
+        if stage != "extract"
+    )
     if waiting and report.slot is not None and report.slot.breaker != "closed":
         lines.append(f"\n{waiting} waiting for deep: {report.slot.reason_text}")
     elif waiting and settings.slots.deep is None:
@@ -241,6 +281,8 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         lines.append(
             f"\n{waiting} waiting for deep: a running `up` processes them; to start now, run `dagster-offload drain`"
         )
+    if in_back_off := sum(report.in_back_off.values()):
+        lines.append(f"\n{in_back_off} pending wait for their next attempt after a fault (dagster-offload explain DOCUMENT)")
     if report.long_documents:
         lines.append("\nLong documents in progress, read by page or part:")
         shown = report.long_documents[:PROBLEMS_SHOWN]
@@ -254,6 +296,9 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         lines += [
             f"  {p.document}  {p.stage} {p.state} after {p.attempts} attempts: {p.reason}" for p in report.problems
         ]
+    if report.doubtful:
+        lines.append("\nThese results are doubtful, so read the documents themselves:")
+        lines += [f"  {r.document}  {r.stage}: {', '.join(r.marks)}" for r in report.doubtful]
     if report.needs_ocr:
         lines.append(f"\n{report.needs_ocr} scans have not been read. {_ocr_advice(settings)}")
     if report.unusable_names:

@@ -7,7 +7,7 @@ from dagster_offload.errors import UnusableAnswer
 from dagster_offload.ledger.core.rows import CallRecord
 from dagster_offload.slot.completion import ContextOverflow
 from dagster_offload.stages.catalog import LLMStage
-from dagster_offload.stages.questions import Question
+from dagster_offload.stages.questions import Question, marked
 from dagster_offload.text.tokens import LEAST_TEXT_TOKENS, estimated_tokens
 
 CONTEXT_TOO_LONG = "context_too_long"  # the outcome of a call
@@ -45,9 +45,9 @@ class Resend(Step):
 
 @dataclass(frozen=True)
 class RefineQuestion(Step):
-    """Send a second question, which may get a better answer."""
+    """Send a second question, which may get a better answer. `code` says what was wrong with the first one."""
 
-    fault: UnusableAnswer
+    code: str
     question: Question
 
 
@@ -79,11 +79,29 @@ def next_step(reply: Reply, question: Question, stage: LLMStage, text: str) -> S
     if reply.too_long is not None and estimated_tokens(text) > LEAST_TEXT_TOKENS:
         return SplitSmaller(reply.call, reply.too_long)
     try:
-        return Accept(reply.call, stage.parse(reply.answer).model_dump(mode="json"))
+        answer = stage.parse(reply.answer).model_dump(mode="json")
     except UnusableAnswer as fault:
         call = dataclasses.replace(reply.call, outcome=fault.code)
         refined = question.follow_up(fault, reply.answer)
-        return Blame(call, fault) if refined is None else RefineQuestion(call, fault, refined)
+        if refined is None and question.doubtful is not None:
+            return Accept(call, dict(question.doubtful))
+        return Blame(call, fault) if refined is None else RefineQuestion(call, fault.code, refined)
+    return _after_answer(reply.call, answer, question, stage, text)
+
+
+def _after_answer(
+    call: CallRecord, answer: dict[str, object], question: Question, stage: LLMStage, text: str
+) -> Step:
+    """Accept a valid answer, or send one more question if it is doubtful. Of two doubtful answers the better one counts."""
+    doubts = stage.doubts(answer, text)
+    refined = question.after_doubts(doubts, answer) if doubts else None
+    if refined is not None:
+        code = doubts[0].mark
+        return RefineQuestion(dataclasses.replace(call, outcome=code), code, refined)
+    first = question.doubtful
+    if first is not None and len(first["doubtful"]) < len(doubts):
+        return Accept(call, dict(first))
+    return Accept(call, marked(answer, doubts))
 
 
 def _after_error(reply: Reply, error: Exception) -> Step:

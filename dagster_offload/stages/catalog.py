@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -11,6 +12,7 @@ from dagster_offload.settings import Settings
 from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.stages import classify, summarize
+from dagster_offload.stages.doubts import Doubt, doubts_about
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.stages.long_documents import WholeReading
 
@@ -30,6 +32,8 @@ class LLMStage:
     primary_may_do_it: bool = False  # true if the owner lists it in `any_stages`
     # How the stage reads a long document to its end. None: it reads only the beginning.
     whole: WholeReading | None = None
+    # The doubts about a valid answer, given the text it is about. Not part of the recipe: they change no answer.
+    doubts: Callable[[Mapping[str, Any], str], tuple[Doubt, ...]] = lambda _answer, _text: ()
 
 
 def llm_stages(settings: Settings) -> dict[str, LLMStage]:
@@ -53,6 +57,7 @@ def llm_stages(settings: Settings) -> dict[str, LLMStage]:
             prompt_version=summarize.PROMPT_VERSION,
             primary_may_do_it=SUMMARIZE in any_stages,
             whole=summarize.whole_reading(settings.language),
+            doubts=lambda answer, text: doubts_about(answer, text, settings.language),
         ),
     )
     return {stage.name: stage for stage in stages}
