@@ -55,12 +55,7 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
     stages = DRAIN_STAGES if stage == ALL else (stage,)
     summary = run_job(settings, "drain", stages, progress_console(), stage=stage, limit=limit)
     if as_json:
-        print_json(
-            {
-                name: summary[name]
-                for name in (*COUNTS, "reason", "next_check_at", *TOKENS, "warning")
-            }
-        )
+        print_json({name: summary[name] for name in (*COUNTS, "reason", "next_check_at", *TOKENS, "warning")})
     else:
         counts = ", ".join(
             f"{summary[name]} {label}" for name, label in COUNTS.items() if summary[name] or name == "done"

@@ -282,7 +282,9 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
             f"\n{waiting} waiting for deep: a running `up` processes them; to start now, run `dagster-offload drain`"
         )
     if in_back_off := sum(report.in_back_off.values()):
-        lines.append(f"\n{in_back_off} pending wait for their next attempt after a fault (dagster-offload explain DOCUMENT)")
+        lines.append(
+            f"\n{in_back_off} pending wait for their next attempt after a fault (dagster-offload explain DOCUMENT)"
+        )
     if report.long_documents:
         lines.append("\nLong documents in progress, read by page or part:")
         shown = report.long_documents[:PROBLEMS_SHOWN]

@@ -89,9 +89,7 @@ def next_step(reply: Reply, question: Question, stage: LLMStage, text: str) -> S
     return _after_answer(reply.call, answer, question, stage, text)
 
 
-def _after_answer(
-    call: CallRecord, answer: dict[str, object], question: Question, stage: LLMStage, text: str
-) -> Step:
+def _after_answer(call: CallRecord, answer: dict[str, object], question: Question, stage: LLMStage, text: str) -> Step:
     """Accept a valid answer, or send one more question if it is doubtful. Of two doubtful answers the better one counts."""
     doubts = stage.doubts(answer, text)
     refined = question.after_doubts(doubts, answer) if doubts else None

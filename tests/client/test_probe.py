@@ -140,7 +140,12 @@ async def test_another_server_at_the_same_address_is_recognised(deep_slot: SlotC
     ("server_kind", "health", "healthy", "reason"),
     [
         ("llama.cpp", plain_health(b'{"status":"ok"}'), True, "/health returned HTTP 200"),
-        ("llama.cpp, loading", says(503, {"error": {"message": "Loading model", "code": 503}}), False, '"Loading model"'),
+        (
+            "llama.cpp, loading",
+            says(503, {"error": {"message": "Loading model", "code": 503}}),
+            False,
+            '"Loading model"',
+        ),
         ("mlx_lm", plain_health(b'{"status": "ok"}'), True, "/health returned HTTP 200"),
         ("LiteLLM", LiteLLM("qwen-macbook"), True, "/health/readiness returned HTTP 200"),
         ("llama-swap", plain_health(b"OK"), True, "/health returned HTTP 200"),

@@ -7,10 +7,15 @@ import pytest
 from dagster_offload.simulator.answers import summary
 from dagster_offload.stages.doubts import doubts_about, is_another_language, repeats_itself
 
-ENGLISH = "The tenant pays the rent of 900 euros on the first day of each month, and the landlord is to mend the heating."
+ENGLISH = (
+    "The tenant pays the rent of 900 euros on the first day of each month, and the landlord is to mend the heating."
+)
 GERMAN = "Der Mieter zahlt die Miete nicht mit der Bank und wird auf das Konto für die Wohnung eine Summe einzahlen."
 FRENCH = "Le locataire paie le loyer dans les délais et une caution est versée par chèque pour le logement du bailleur."
-KOREAN = "임차인은 매월 1일에 임대인에게 월세 90만 원을 지급하며, 임대인은 난방 설비를 수리하고 점검할 책임을 집니다. 계약 기간은 2년입니다."
+KOREAN = (
+    "임차인은 매월 1일에 임대인에게 월세 90만 원을 지급하며, 임대인은 난방 설비를 수리하고 "
+    "점검할 책임을 집니다. 계약은 2년입니다."
+)
 JAPANESE = "借主は毎月一日に家賃九万円を貸主に支払い、貸主は暖房設備を修理する責任を負います。契約期間は二年です。"
 LONG = " ".join(f"Clause {n} names the party that pays for item {n}." for n in range(40))
 TEXTS = {"en": ENGLISH, "de": GERMAN, "fr": FRENCH, "ko": KOREAN, "ja": JAPANESE}
