@@ -33,7 +33,7 @@ REQUIREMENTS = (
     "gguf==0.19.0",
     "tokenizers==0.23.3",
     "numpy==2.4.6",
-    "litellm[proxy]==1.110.2",
+    "litellm[proxy]==1.108.14",
 )
 ALIASES = 28
 DOCUMENTS = 6

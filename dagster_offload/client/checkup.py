@@ -24,7 +24,7 @@ from dagster_offload.client.faults import (
 )
 from dagster_offload.client.probe import listed_models, probe
 from dagster_offload.client.prompt_cache import find_reuse
-from dagster_offload.errors import OffloadError
+from dagster_offload.errors import OffloadError, is_deferrable_error
 from dagster_offload.slot.addresses import sends_key_unencrypted
 from dagster_offload.slot.chat import LENGTH, MOST_TOKENS_TO_THINK
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
@@ -182,7 +182,9 @@ async def _refused(slot: SlotConfig, error: Exception) -> Check:
         advice = f"the server lists {slot.model} and refuses it: look into its log, or load the model there again"
         return Check("completion", False, reason, advice, is_setting)
     setting = setting_to_check(slot, error)
-    if setting is None:
+    if setting is None and is_deferrable_error(error):
+        advice = "the slot is unavailable: wait until its server is ready, or look into its log"
+    elif setting is None:
         advice = "the server explains its refusal itself: look into its log"
     elif is_setting:
         advice = f"correct {setting}"

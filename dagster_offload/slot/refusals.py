@@ -65,12 +65,13 @@ def server_words(body: str, sent: str = "") -> str | None:
     of it is left out, because it may quote a document.
     """
     try:
-        message = _message_in(read_json(body))
+        found = _message_in(read_json(body)) or ""
     except ValueError:
         return None
-    line = next((line for line in cleaned(message or "").splitlines() if line.strip()), "")
-    words = shortened(" ".join(_SECRET.sub("…", line).split()), LONGEST_WORDS)
-    return None if not words or _repeats(words, sent) else words
+    line = next((line for line in cleaned(found).splitlines() if line.strip()), "")
+    message = " ".join(line.split())
+    words = shortened(_SECRET.sub("…", message), LONGEST_WORDS)
+    return None if not words or _repeats(message[: 2 * LONGEST_WORDS], sent) else words
 
 
 def _message_in(value: object, depth: int = 0) -> str | None:

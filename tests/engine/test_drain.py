@@ -228,6 +228,7 @@ def test_a_slot_that_refuses_all_calls_opens_its_breaker_once(engine: Engine) ->
     assert sum(engine.item(key, CLASSIFY)["attempts"] for key in KEYS) == 0
 
 
+@pytest.mark.rule("drain-9")
 def test_an_item_that_waits_for_its_next_attempt_is_left(engine: Engine) -> None:
     engine.router.set(answers="garbage")
     engine.texts("0.txt")

@@ -46,6 +46,7 @@ def test_a_lane_without_a_claim_waits_for_a_trial_runs_a_due_one_or_ends(slot: S
     assert after_no_claim(slot) is expected
 
 
+@pytest.mark.rule("drain-9")
 def test_the_limit_counts_each_document_once_and_one_that_was_not_started_not_at_all() -> None:
     shared = Shared(cast(DocumentRunner, None), Scope(("classify",), limit=3))
     counted = []
