@@ -28,7 +28,7 @@ from dagster_offload.slot.refusals import (
     server_words,
     setting_behind_status,
 )
-from dagster_offload.text.lenient_json import read_json, short_texts
+from dagster_offload.text.lenient_json import read_json
 
 # The request may have reached the slot, but its complete answer did not reach us.
 _CUT_ERRORS = (
@@ -99,10 +99,9 @@ def words_of(exc: BaseException) -> str | None:
 def _texts_in(request: httpx.Request) -> str:
     """The texts of a request's messages; empty for a request without a body."""
     try:
-        messages = read_json(request.content)["messages"]
+        return "\n".join(str(message["content"]) for message in read_json(request.content)["messages"])
     except (httpx.RequestNotRead, ValueError, KeyError, TypeError):
         return ""
-    return "\n".join(short_texts(messages, longest=len(request.content)))
 
 
 def _quoted(words: str | None) -> str:
