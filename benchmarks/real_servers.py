@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 from rich.console import Console
@@ -33,7 +34,7 @@ REQUIREMENTS = (
     "gguf==0.19.0",
     "tokenizers==0.23.3",
     "numpy==2.4.6",
-    "litellm[proxy]==1.108.14",
+    "litellm[proxy]==1.108.0",
 )
 ALIASES = 28
 DOCUMENTS = 6
@@ -174,8 +175,8 @@ class Outcome:
 
 def run(workspace: Workspace, server: Server) -> Outcome:
     """Check a server with `doctor`, scan a library, and drain it."""
-    more = {} if server.api_key is None else {"deep_api_key": server.api_key}
-    with workspace.home(deep_url=server.url, deep_model=server.model, **more) as (home, ledger):
+    key = server.api_key or ""
+    with workspace.home(deep_url=server.url, deep_model=server.model, deep_api_key=key) as (home, ledger):
         letters(home.folder / "library")
         doctor = _command(home, "doctor")
         _command(home, "scan")
@@ -192,7 +193,7 @@ def run(workspace: Workspace, server: Server) -> Outcome:
     )
 
 
-def _command(home: Home, *arguments: str) -> dict[str, object]:
+def _command(home: Home, *arguments: str) -> dict[str, Any]:
     return home.run(*arguments, "--json")
 
 
