@@ -230,7 +230,9 @@ def _describe_deep(settings: "Settings", report: Report) -> str:
     if not report.is_slot_checked:
         next_check = "; `dagster-offload drain` or `up` checks it again"
     if slot.breaker == "misconfigured":
-        return f"{state}; change the setting, or run `dagster-offload slot set deep --try-again`{next_check}"
+        return (
+            f"{state}; correct that; to check it at once, run `dagster-offload slot set deep --try-again`{next_check}"
+        )
     if slot.is_retry_due and report.is_slot_checked:
         return f"{state}; {CHECKED_AT_THE_NEXT_TICK}"
     return f"{state}{next_check}"

@@ -24,7 +24,7 @@ from dagster_offload.stages.graph import DRAIN_STAGES
 def describe_unavailable(slot: SlotRow) -> str:
     """One line: `deep is unavailable: upstream_cold since 14:02`."""
     if slot.breaker is BreakerState.MISCONFIGURED:
-        next_step = f"change the setting, or dagster-offload slot set {slot.name} --try-again"
+        next_step = f"correct that; to check it at once, run dagster-offload slot set {slot.name} --try-again"
         return f"{slot.name} is misconfigured: {slot.reason_text}; {next_step}"
     return f"{slot.name} is unavailable: {slot.reason_text}"
 

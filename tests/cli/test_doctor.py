@@ -114,9 +114,7 @@ def test_doctor_shows_a_speed_only_if_the_answer_has_64_tokens(call: Call, writt
     assert shown in result.stdout
 
 
-def test_doctor_ends_with_what_is_wrong_even_if_the_server_is_right(
-    call: Call, scanned: Path, router: Router
-) -> None:
+def test_doctor_ends_with_what_is_wrong_even_if_the_server_is_right(call: Call, scanned: Path, router: Router) -> None:
     os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
     router.set(answers="garbage")
     assert call("drain", "classify", "--json").exit_code == 0

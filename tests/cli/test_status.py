@@ -23,7 +23,16 @@ from tests.faults.acts import writes
 from tests.faults.raw_server import ALIAS, Hits, RawServer
 from tests.support.cli import Call
 
-NOTHING = {"in_back_off": 0, "pending": 0, "claimed": 0, "deferred": 0, "done": 0, "failed": 0, "quarantined": 0, "outdated": 0}
+NOTHING = {
+    "in_back_off": 0,
+    "pending": 0,
+    "claimed": 0,
+    "deferred": 0,
+    "done": 0,
+    "failed": 0,
+    "quarantined": 0,
+    "outdated": 0,
+}
 
 
 def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) -> None:
@@ -371,9 +380,7 @@ def explained(call: Call, document: str) -> list[dict[str, object]]:
     return items
 
 
-def test_a_doubtful_summary_is_shown_by_status_explain_and_records(
-    call: Call, scanned: Path, with_ledger: str
-) -> None:
+def test_a_doubtful_summary_is_shown_by_status_explain_and_records(call: Call, scanned: Path, with_ledger: str) -> None:
     loop = writes('{"summary": "' + "The heating is cold. " * 8 + '"}')
     with RawServer(loop, Hits.DOCUMENTS) as server:
         os.environ |= {"OFFLOAD_DEEP_URL": server.url, "OFFLOAD_DEEP_MODEL": ALIAS}

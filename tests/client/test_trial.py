@@ -57,7 +57,7 @@ async def test_a_misconfigured_slot_names_a_setting_only_if_it_may_be_wrong(
     router.set(mode="refuse", status=status)
     verdict = await verdict_of(deep_slot)
     assert (verdict.answered, verdict.misconfigured) == (False, True)
-    assert verdict.reason == f'HTTP {status} {named}'.rstrip() + ': "refused by script"'
+    assert verdict.reason == f"HTTP {status} {named}".rstrip() + ': "refused by script"'
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,12 @@ def test_metadata_shows_the_record_and_how_it_was_made() -> None:
     }
 
 
+def test_metadata_shows_the_marks_of_a_doubtful_summary() -> None:
+    doubtful = replace(PENDING, value={"summary": "Due. Due.", "doubtful": ["repeats_itself", "other_language"]})
+    shown = events.materialization(doubtful, KEYS, {}, None).metadata
+    assert shown["doubtful"].value == "repeats_itself, other_language"
+
+
 def test_metadata_shows_how_much_of_a_long_document_was_read() -> None:
     beginning = replace(PENDING, stage="classify", value={"category": "report", "parts": 400, "parts_read": 1})
     shown = events.materialization(beginning, KEYS, {}, None).metadata

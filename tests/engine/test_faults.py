@@ -35,7 +35,11 @@ def outcomes(engine: Engine) -> Counter[str]:
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize(
     ("status", "cure", "is_misconfigured"),
-    [(500, "refused by script", False), (401, "OFFLOAD_DEEP_API_KEY", True), (404, "the server lists qwen-macbook", True)],
+    [
+        (500, "refused by script", False),
+        (401, "OFFLOAD_DEEP_API_KEY", True),
+        (404, "the server lists qwen-macbook", True),
+    ],
 )
 def test_a_router_that_refuses_everything_fails_no_document_and_names_the_cure_after_n_plus_2_calls(
     engine: Engine, status: int, cure: str, is_misconfigured: bool, concurrency: int

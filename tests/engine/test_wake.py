@@ -97,7 +97,7 @@ def test_a_slot_that_is_due_is_shown_as_due_and_not_with_a_past_time() -> None:
 def test_a_misconfigured_slot_names_the_next_step() -> None:
     assert describe_wait(slot(BreakerState.MISCONFIGURED, reason="HTTP 401 (check OFFLOAD_DEEP_API_KEY)")) == (
         "deep is misconfigured: HTTP 401 (check OFFLOAD_DEEP_API_KEY) since 14:02; "
-        "change the setting, or dagster-offload slot set deep --try-again"
+        "correct that; to check it at once, run dagster-offload slot set deep --try-again"
     )
 
 
