@@ -183,7 +183,7 @@ def run(workspace: Workspace, server: Server) -> Outcome:
         drained = _command(home, "drain", "classify")
         calls = _count_calls(ledger)
     checks = {check["name"]: check["found"] for check in doctor["checks"]}
-    return Outcome(
+    outcome = Outcome(
         server=server.name,
         done=f"{drained.get('done')} of {DOCUMENTS}" + (f": {drained['reason']}" if drained.get("reason") else ""),
         calls=calls,
@@ -191,6 +191,8 @@ def run(workspace: Workspace, server: Server) -> Outcome:
         advice=str(doctor.get("advice") or "nothing to change"),
         in_a_minute=str(_completions_in_a_minute(server)),
     )
+    workspace.report(str(outcome))
+    return outcome
 
 
 def _command(home: Home, *arguments: str) -> dict[str, Any]:
@@ -229,6 +231,7 @@ def main() -> None:
         proxy = stack.enter_context(lite_llm(workspace, python, llama))
         outcomes.append(run(workspace, proxy))
         outcomes.append(run(workspace, Server("LiteLLM, a wrong key", proxy.url, api_key="sk-wrong")))
+        outcomes.append(run(workspace, Server("LiteLLM, no key", proxy.url)))
         outcomes.append(run(workspace, Server("LiteLLM, an unknown alias", proxy.url, "qwen", proxy.api_key)))
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("server", "done", "calls", "doctor: health", "doctor: last line", "upstream in a minute"):

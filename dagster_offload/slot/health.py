@@ -84,11 +84,7 @@ def probing(slot: SlotConfig, found: str | None = None) -> Probing:
             path = LITELLM_READY_PATH
     reply = yield Get(path, limit)
     if reply is not None and _completes_calls(reply):
-        path = LITELLM_READY_PATH
-        reply = yield Get(path, limit)
-        if reply is not None and is_missing(reply):
-            path = MODELS_PATH
-            reply = yield Get(path, limit)
+        return (yield from _probing_without_price(slot, path))
     if reply is None:
         return replace(no_answer(), path=path)
     if found is not None and found != health_path(slot) and is_missing(reply):
@@ -99,6 +95,18 @@ def probing(slot: SlotConfig, found: str | None = None) -> Probing:
     if is_missing(reply):
         return busy_with_a_call(path) if models is None else result_from_models(slot, path, models)
     return _result_without_key(slot, path, reply, models)
+
+
+def _probing_without_price(slot: SlotConfig, costly: str) -> Probing:
+    """The requests after `costly` has completed calls: of a path that completes none."""
+    path, limit = LITELLM_READY_PATH, timing.current().probe_limit
+    reply = yield Get(path, limit)
+    if reply is not None and is_missing(reply):
+        path = MODELS_PATH
+        reply = yield Get(path, limit)
+    result = no_answer() if reply is None else result_from_health(slot, path, reply)
+    advice = f"{costly} completes calls each time it is requested: set {slot.setting('health_path')}={path}"
+    return replace(result, path=path, advice=advice)
 
 
 def health_path(slot: SlotConfig) -> str:

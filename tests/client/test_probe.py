@@ -123,6 +123,7 @@ async def test_a_health_path_that_completed_calls_is_not_requested_again(deep_sl
         results = [await engine_probe(slot) for _ in range(4)]
     assert all(result.healthy for result in results)
     assert litellm.completions == 2, "one request, which cost a call on each of two aliases"
+    assert "set OFFLOAD_DEEP_HEALTH_PATH=/v1/models" in str(results[0].advice)
 
 
 async def test_another_server_at_the_same_address_is_recognised(deep_slot: SlotConfig) -> None:
