@@ -176,7 +176,9 @@ class Outcome:
 def run(workspace: Workspace, server: Server) -> Outcome:
     """Check a server with `doctor`, scan a library, and drain it."""
     key = server.api_key or ""
-    with workspace.home(deep_url=server.url, deep_model=server.model, deep_api_key=key) as (home, ledger):
+    # The noise between the parts of an answer is long.
+    slot = {"deep_url": server.url, "deep_model": server.model, "deep_extra_body": '{"max_tokens": 800}'}
+    with workspace.home(None, **slot, deep_api_key=key) as (home, ledger):
         letters(home.folder / "library")
         doctor = _command(home, "doctor")
         _command(home, "scan")
