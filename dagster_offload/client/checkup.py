@@ -22,7 +22,7 @@ from dagster_offload.client.faults import (
     reason_with_words,
     setting_to_check,
 )
-from dagster_offload.client.probe import listed_models, probe
+from dagster_offload.client.probe import lacks_a_key, listed_models, probe
 from dagster_offload.client.prompt_cache import find_reuse
 from dagster_offload.errors import OffloadError, is_deferrable_error
 from dagster_offload.slot.addresses import sends_key_unencrypted
@@ -173,6 +173,9 @@ async def check_answers(client: AIClient, slot: SlotConfig) -> list[Check]:
 async def _refused(slot: SlotConfig, error: Exception) -> Check:
     """The check of a completion that failed, with the change that most likely helps."""
     reason, is_setting = reason_with_words(error), is_misconfigured(error)
+    if await lacks_a_key(slot, error):
+        advice = f"set {slot.setting('api_key')}: LiteLLM answers like this if no key is sent"
+        return Check("completion", False, reason, advice, is_setting=True)
     listed = await listed_models(slot) if may_be_the_model(error) else None
     if listed is not None and slot.model not in listed:
         names = shown_names(slot.model, listed)

@@ -9,17 +9,20 @@ from dataclasses import replace
 import httpx
 
 from dagster_offload import timing
-from dagster_offload.client.faults import fault_reason, is_misconfigured, setting_to_check
+from dagster_offload.client.faults import fault_reason, is_misconfigured, setting_to_check, words_of
 from dagster_offload.client.transport import Http, get
 from dagster_offload.errors import CutAnswer, OffloadError, SettingsError
+from dagster_offload.slot.addresses import auth_headers
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import (
     CONNECT_SECONDS,
+    LITELLM_ALIVE_PATH,
     MODELS_PATH,
     Get,
     ProbeResult,
     Probing,
     Reply,
+    is_litellm,
     models_in,
     probing,
 )
@@ -71,10 +74,25 @@ async def _reply(http: Http, slot: SlotConfig, request: Get, deadline: float) ->
 
 async def listed_models(slot: SlotConfig) -> list[str] | None:
     """The model names that the server lists; None without a list. Takes at most 5 s and raises for no slot fault."""
+    reply = await _get(slot, MODELS_PATH)
+    return models_in(reply.body) if reply is not None and reply.is_success else None
+
+
+async def lacks_a_key(slot: SlotConfig, error: Exception) -> bool:
+    """Whether a refusal is LiteLLM's answer to a request without a key: a 500 without a message."""
+    is_unexplained = isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 500
+    if not is_unexplained or auth_headers(slot) or words_of(error) is not None:
+        return False
+    reply = await _get(slot, LITELLM_ALIVE_PATH)
+    return reply is not None and is_litellm(reply)
+
+
+async def _get(slot: SlotConfig, path: str) -> Reply | None:
+    """The answer to one request; None for every fault of the slot. Takes at most 5 s."""
     slot = replace(slot, connect_timeout=min(slot.connect_timeout, CONNECT_SECONDS))
     try:
         async with asyncio.timeout(timing.current().probe_limit), Http([slot], is_fresh=True) as http:
-            response = await get(http, slot, MODELS_PATH, timing.current().probe_limit)
-            return models_in(response.content) if response.is_success else None
+            response = await get(http, slot, path, timing.current().probe_limit)
+            return Reply(response.status_code, response.content)
     except (httpx.HTTPError, httpx.InvalidURL, OffloadError, TimeoutError):
         return None

@@ -13,6 +13,7 @@ import httpx
 
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.faults import (
+    fault_reason,
     is_busy,
     is_misconfigured,
     may_be_the_model,
@@ -20,7 +21,7 @@ from dagster_offload.client.faults import (
     retry_after_of,
 )
 from dagster_offload.client.freeze_watch import FreezeWatch
-from dagster_offload.client.probe import listed_models
+from dagster_offload.client.probe import lacks_a_key, listed_models
 from dagster_offload.errors import OffloadError, SettingsError
 from dagster_offload.slot.chat import ChoiceWithoutMessage
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions, Usage
@@ -93,6 +94,9 @@ def _without_token_limits(slot: SlotConfig) -> SlotConfig:
 
 
 async def _refused(slot: SlotConfig, error: Exception, seconds: float) -> TrialVerdict:
+    if await lacks_a_key(slot, error):
+        reason = f"{fault_reason(error)} (check {slot.setting('api_key')}: LiteLLM answers like this if no key is sent)"
+        return TrialVerdict(False, reason, misconfigured=True, seconds=seconds)
     listed = await listed_models(slot) if may_be_the_model(error) else None
     return TrialVerdict(
         False,

@@ -80,7 +80,7 @@ def probing(slot: SlotConfig, found: str | None = None) -> Probing:
         alive = yield Get(LITELLM_ALIVE_PATH, limit)
         if alive is None:
             return no_answer()
-        if _json_in(alive) in _LITELLM_ALIVE:
+        if is_litellm(alive):
             path = LITELLM_READY_PATH
     reply = yield Get(path, limit)
     if reply is not None and _completes_calls(reply):
@@ -112,6 +112,11 @@ def _probing_without_price(slot: SlotConfig, costly: str) -> Probing:
 def health_path(slot: SlotConfig) -> str:
     """The slot's health path, with one leading slash."""
     return "/" + slot.health_path.lstrip("/")
+
+
+def is_litellm(reply: Reply) -> bool:
+    """Whether an answer of `/health/liveliness` is LiteLLM's."""
+    return _json_in(reply) in _LITELLM_ALIVE
 
 
 def is_missing(reply: Reply) -> bool:

@@ -11,7 +11,7 @@ from dagster_offload.extraction import private_folder
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import slots
 from dagster_offload.simulator import Router
-from tests.faults.acts import answers_with, models, says
+from tests.faults.acts import LiteLLM, answers_with, models, says
 from tests.faults.raw_server import RawServer
 from tests.support.cli import Call
 
@@ -101,6 +101,13 @@ def test_doctor_lists_the_names_of_a_server_that_does_not_know_the_alias(call: C
     assert result.exit_code == 78
     advice = json.loads(result.stdout)["advice"]
     assert advice == "set OFFLOAD_DEEP_MODEL to a name that the server lists: qwen-macbook, llama3:latest"
+
+
+def test_doctor_names_the_key_that_litellm_misses(call: Call) -> None:
+    with RawServer(says(500, "Internal Server Error"), health=LiteLLM("qwen-macbook")) as server:
+        result = call("doctor", "--deep-url", server.url, "--deep-model", "qwen-macbook", "--json")
+    assert result.exit_code == 78
+    assert "set OFFLOAD_DEEP_API_KEY: LiteLLM" in json.loads(result.stdout)["advice"]
 
 
 @pytest.mark.parametrize(

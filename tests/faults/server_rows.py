@@ -44,6 +44,10 @@ FAMILIES: list[Row] = [
         wrong(f'HTTP 500 {KEY}: "Authentication Error, No api key passed in."'), "HTTP 500", LITELLM,
     ),
     *explained(
+        "LiteLLM: no key, and a 500 in plain text", says(500, "Internal Server Error"),
+        wrong("HTTP 500 (check OFFLOAD_DEEP_API_KEY: LiteLLM answers like this"), "http_500: HTTP 500", LITELLM,
+    ),
+    *explained(
         "LiteLLM: an unknown alias", openai(400, "/chat/completions: Invalid model name passed in model=qwen"),
         wrong(f"HTTP 400 {MODEL}: \"/chat/completions: Invalid model name"), "Invalid model name", acts.LiteLLM(*NAMES),
     ),
