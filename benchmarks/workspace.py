@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import platformdirs
+from pydantic import SecretStr
 
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
@@ -121,5 +122,9 @@ def _as_environment(settings: Settings) -> dict[str, str]:
         fields = (
             {f"{name}_{field}": inner for field, inner in value.items()} if isinstance(value, dict) else {name: value}
         )
-        variables |= {f"OFFLOAD_{field.upper()}": str(inner) for field, inner in fields.items() if inner is not None}
+        variables |= {f"OFFLOAD_{field.upper()}": _plain(inner) for field, inner in fields.items() if inner is not None}
     return variables
+
+
+def _plain(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

@@ -35,9 +35,12 @@ ALL = "all"
 class DrainSummary:
     """What a drain did and left, in documents; what its calls cost, in tokens; how fast the slot is.
 
-    `left` counts due documents that the slot or the limit kept it from doing. `reason` says why, if the slot or a change of
-    the pipeline is the cause. `width` is the concurrency at the end. `warning` is a line about a server that reads documents
-    twice. The slot's pace is that of its last hours of use; None if it is not known.
+    `left` counts documents that are neither done nor deferred: due ones that the slot or the limit kept it from doing, and
+    the `in_back_off`, which wait for their next attempt. `reason` says why, if the slot or a change of
+    the pipeline is the cause; `next_check_at` (ISO
+    8601) is when a running `up` checks the slot again.
+    `width` is the concurrency at the end. `warning` is a line about a server that reads documents twice. The slot's pace
+    is that of its last hours of use; None if it is not known.
     """
 
     done: int
@@ -45,7 +48,9 @@ class DrainSummary:
     deferred: int
     left: int
     held_elsewhere: int
+    in_back_off: int = 0
     reason: str | None = None
+    next_check_at: str | None = None
     is_slot_unavailable: bool = False
     is_misconfigured: bool = False
     tokens_read: int = 0  # prompt tokens that were not in the server's cache
@@ -130,9 +135,10 @@ async def _drain(
         if filling is not None:
             await lanes.work_at(deep)  # on the items that appeared after the lanes had ended
     row = await ledger.run(slots.get, deep.name)
-    left = await ledger.run(claims.count_due, scope.stages)
-    if left and (shortage := shortage_of(settings)) is not None:
-        raise NoRoom(f"{shortage}. Documents: {lanes.counts.done} done, {left} left")
+    in_back_off = await ledger.run(claims.count_in_back_off, scope.stages)
+    due = await ledger.run(claims.count_due, scope.stages)
+    if due and (shortage := shortage_of(settings)) is not None:
+        raise NoRoom(f"{shortage}. Documents: {lanes.counts.done} done, {due} left")
     deferred = await ledger.run(claims.count_waiting, scope.stages)
     used = await ledger.run(usage.of_worker, worker.id)
     warning = usage.warning_of(await ledger.run(usage.second_stage_reuse, worker.id), deep.name)
@@ -141,11 +147,13 @@ async def _drain(
         done=lanes.counts.done,
         failed=lanes.counts.failed,
         deferred=deferred,
-        left=left,
+        left=due + in_back_off,
         held_elsewhere=await ledger.run(claims.count_claimed_elsewhere, scope.stages, worker.id),
+        in_back_off=in_back_off,
         reason=_reason(row, is_superseded=lanes.is_superseded),
-        is_slot_unavailable=row is not None and row.breaker is BreakerState.OPEN and left + deferred > 0,
-        is_misconfigured=row is not None and row.breaker is BreakerState.MISCONFIGURED and left + deferred > 0,
+        next_check_at=None if row is None or row.retry_at is None else row.retry_at.isoformat(timespec="seconds"),
+        is_slot_unavailable=row is not None and row.breaker is BreakerState.OPEN and due + deferred > 0,
+        is_misconfigured=row is not None and row.breaker is BreakerState.MISCONFIGURED and due + deferred > 0,
         tokens_read=used.read,
         tokens_cached=used.cached,
         tokens_written=used.written,

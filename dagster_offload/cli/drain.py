@@ -1,9 +1,15 @@
 """`dagster-offload drain`: run the drain sensor's job now, in this process."""
 
+from datetime import datetime
+from typing import TYPE_CHECKING
+
 import click
 
 from dagster_offload.cli.exits import ExitCode
 from dagster_offload.cli.options import deep_options, home_option, json_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Counts of the summary, with their names in the output.
 COUNTS = {
@@ -11,6 +17,7 @@ COUNTS = {
     "failed": "failed",
     "deferred": "deferred",
     "left": "left",
+    "in_back_off": "of them waiting for their next attempt",
     "held_elsewhere": "held by other workers",
 }
 TOKENS = ("tokens_read", "tokens_cached", "tokens_written")
@@ -46,17 +53,13 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
 
     summary = run_job(settings, "drain", stages, progress_console(), stage=stage, limit=limit)
     if as_json:
-        print_json(
-            {
-                name: summary[name]
-                for name in ("done", "failed", "deferred", "left", "held_elsewhere", "reason", *TOKENS, "warning")
-            }
-        )
+        print_json({name: summary[name] for name in (*COUNTS, "reason", "next_check_at", *TOKENS, "warning")})
     else:
         counts = ", ".join(
             f"{summary[name]} {label}" for name, label in COUNTS.items() if summary[name] or name == "done"
         )
-        say(counts + (f"; stopped: {summary['reason']}" if summary["reason"] else ""))
+        stopped = f"; stopped: {summary['reason']}{_next_check(settings.home, summary['next_check_at'])}"
+        say(counts + (stopped if summary["reason"] else ""))
         if summary["tokens_written"]:
             cached = summary["tokens_cached"]
             reused = "" if cached is None else f", {cached:,} more from the server's cache"
@@ -67,3 +70,14 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
         raise click.exceptions.Exit(ExitCode.MISCONFIGURED)
     if summary["is_slot_unavailable"]:
         raise click.exceptions.Exit(ExitCode.SLOT_UNAVAILABLE)
+
+
+def _next_check(home: "Path", next_check_at: str | None) -> str:
+    """When the slot is checked again, if a process of this home does that."""
+    from dagster_offload.service.home import running_up
+
+    if running_up(home) is None:
+        return "; to continue, run this command again or start `dagster-offload up`"
+    if next_check_at is None:
+        return ""
+    return f"; `up` checks it again at {datetime.fromisoformat(next_check_at).astimezone():%H:%M:%S}"

@@ -81,7 +81,7 @@ def _why_left_out(settings: "Settings", key: str) -> "LeftOut | None":
 
 def _print(found: "Explanation", *, is_left_out: bool) -> None:
     from dagster_offload.cli.console import table, to_terminal
-    from dagster_offload.cli.formatting import describe_time, say
+    from dagster_offload.cli.formatting import say
 
     gone = "the file is no document now" if is_left_out else "the file is gone from the library"
     say(found.document + ("" if found.is_present else f"  ({gone}; its results are kept)"))
@@ -89,7 +89,7 @@ def _print(found: "Explanation", *, is_left_out: bool) -> None:
     items = table("stage", "state", "attempts", "deferrals", "due", "why")
     for item in found.items:
         counts = (str(item["attempts"]), str(item["deferrals"]))
-        items.add_row(item["stage"], _state(item), *counts, describe_time(item["not_before"]), _why(found, item))
+        items.add_row(item["stage"], _state(item), *counts, _due(item), _why(found, item))
     to_terminal(items)
     click.echo()
     history = table("when", "stage", "from", "to", "by", "why")
@@ -126,10 +126,22 @@ def _state(item: dict[str, Any]) -> str:
     return f"{state}, {item['parts_done']} of {item['parts_total']} {unit}" if item["parts_total"] else str(state)
 
 
+def _due(item: dict[str, Any]) -> str:
+    """When the item is taken: `not_before` is only the latest time for work that waits for a slot."""
+    from dagster_offload.cli.formatting import describe_time
+
+    if item["state"] not in ("pending", "deferred"):
+        return ""
+    if item["is_due"]:
+        return "now"
+    return f"when {item['waits_for']} answers" if item["waits_for"] else describe_time(item["not_before"])
+
+
 def _why(found: "Explanation", item: dict[str, Any]) -> str:
     if item["state"] == "done" and item["first_document"] not in (None, found.document):
         return f"same content as {item['first_document']}: no call was needed"
-    return item["reason"] or item["told"] or (f"answered by {item['served_model']}" if item["served_model"] else "")
+    why = item["reason"] or item["told"] or (f"answered by {item['served_model']}" if item["served_model"] else "")
+    return f"{why}; doubtful: {', '.join(item['doubtful'])}" if item["doubtful"] else why
 
 
 def _calls(found: "Explanation") -> Any:

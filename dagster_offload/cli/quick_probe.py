@@ -12,15 +12,7 @@ from dagster_offload import timing
 from dagster_offload.errors import SettingsError
 from dagster_offload.slot.addresses import USER_AGENT, auth_headers, endpoint, proxy_for
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.slot.health import (
-    CONNECT_SECONDS,
-    MODELS_PATH,
-    ProbeResult,
-    busy_with_a_call,
-    health_path,
-    result_from_health,
-    result_from_models,
-)
+from dagster_offload.slot.health import CONNECT_SECONDS, Get, ProbeResult, Reply, no_answer, probing
 from dagster_offload.slot.refusals import os_error_text
 
 LONGEST_BODY_BYTES = 2**20
@@ -38,23 +30,22 @@ def quick_probe(slot: SlotConfig) -> ProbeResult:
     thread = Thread(target=lambda: results.append(_request(slot)), daemon=True)
     thread.start()
     thread.join(timing.current().probe_limit)
-    return results[0] if results else _no_answer()
+    return results[0] if results else no_answer()
 
 
 def _request(slot: SlotConfig) -> ProbeResult:
-    path, is_missing = health_path(slot), False
+    requests = probing(slot)
     try:
-        status_code, body = _get(slot, path, timing.current().probe_limit)
-        if status_code == http.HTTPStatus.NOT_FOUND:
-            is_missing = True
-            return result_from_models(slot, path, *_get(slot, MODELS_PATH, timing.current().models_limit))
-        return result_from_health(slot, path, status_code, body)
+        request = next(requests)
+        while True:
+            request = requests.send(_reply(slot, request))
+    except StopIteration as end:
+        result: ProbeResult = end.value
+        return result
     except SettingsError as error:
         return ProbeResult(False, str(error))
     except _ConnectTimeoutError:
         return ProbeResult(False, "no connection in time")
-    except TimeoutError:
-        return busy_with_a_call(path) if is_missing else _no_answer()
     except (http.client.RemoteDisconnected, http.client.IncompleteRead):
         return ProbeResult(False, "the server closed the connection before its answer was complete")
     except OSError as error:
@@ -63,30 +54,34 @@ def _request(slot: SlotConfig) -> ProbeResult:
         return ProbeResult(False, f"the server does not speak HTTP (check {slot.setting('url')})")
 
 
+def _reply(slot: SlotConfig, request: Get) -> Reply | None:
+    """The answer to one request; None if the server accepted the connection and did not answer in time."""
+    try:
+        return _get(slot, request)
+    except TimeoutError:
+        return None
+
+
 class _ConnectTimeoutError(Exception):
-    """No connection in time. A TimeoutError means that the server accepted the connection and did not answer."""
+    """No connection in time."""
 
 
-def _no_answer() -> ProbeResult:
-    return ProbeResult(False, f"no answer within {timing.current().probe_limit:g} s")
-
-
-def _get(slot: SlotConfig, path: str, seconds: float) -> tuple[int, bytes]:
-    """Status and body of one GET on a fresh connection."""
-    address = urlsplit(endpoint(slot, path))
+def _get(slot: SlotConfig, request: Get) -> Reply:
+    """The answer to one GET on a fresh connection. Raises `TimeoutError` if none came in time."""
+    address = urlsplit(endpoint(slot, request.path))
     connection = http.client.HTTPConnection(
         address.hostname or "", address.port, timeout=min(slot.connect_timeout, CONNECT_SECONDS)
     )
     try:
         _connect(connection)
-        connection.sock.settimeout(seconds)
+        connection.sock.settimeout(request.seconds)
         connection.request(
             "GET",
             quote(address.path, safe="/%:@!$&'()*+,;=~"),
             headers={"user-agent": USER_AGENT, **auth_headers(slot)},
         )
         response = connection.getresponse()
-        return response.status, response.read(LONGEST_BODY_BYTES)
+        return Reply(response.status, response.read(LONGEST_BODY_BYTES))
     finally:
         connection.close()
 

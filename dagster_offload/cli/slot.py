@@ -46,16 +46,20 @@ def show(*, as_json: bool) -> None:
     dagster-offload slot show --json
     """
     from dagster_offload.cli.console import table, to_terminal
-    from dagster_offload.cli.formatting import describe_time, print_json, say
+    from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.reports.status import live_kinds
     from dagster_offload.ledger.slots import dialects
     from dagster_offload.ledger.slots import slots as ledger_slots
+    from dagster_offload.service.home import running_up
     from dagster_offload.settings import load_settings
     from dagster_offload.slot.dialects import Dialects, dialects_in_words
 
-    with open_ledger(load_settings()) as ledger:
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
         rows = ledger.run(ledger_slots.list_slots)
         findings = ledger.run(dialects.recall_all)
+        is_checked = running_up(settings.home) is not None or bool(ledger.run(live_kinds))
     if as_json:
         print_json({"slots": [{**_as_json(row), "dialects": findings.get(row.name, {})} for row in rows]})
         return
@@ -74,7 +78,7 @@ def show(*, as_json: bool) -> None:
             _describe_prompt_cache_size(row),
             row.breaker,
             row.reason or "",
-            "now" if row.is_retry_due else describe_time(row.retry_at),
+            _describe_next_check(row, is_checked=is_checked),
         )
     to_terminal(shown)
     for row in rows:
@@ -83,6 +87,17 @@ def show(*, as_json: bool) -> None:
         if row.name in findings:
             for line in dialects_in_words(Dialects(findings[row.name])):
                 click.echo(f"{row.name}: {line}")
+
+
+def _describe_next_check(row: Any, *, is_checked: bool) -> str:
+    """When an unavailable slot is checked again. `is_checked`: a process is alive that does so by itself."""
+    from dagster_offload.cli.formatting import describe_time
+
+    if row.retry_at is None and not row.is_retry_due:
+        return ""
+    if not is_checked:
+        return "by `drain` or `up`"
+    return "now" if row.is_retry_due else describe_time(row.retry_at)
 
 
 def _describe_prompt_cache_size(row: Any) -> str:

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.core.pipelines import RunningPipeline
     from dagster_offload.ledger.core.rows import SlotRow, StageCounts
     from dagster_offload.ledger.reports.estimate import Estimate, LongAhead
-    from dagster_offload.ledger.reports.status import InParts, Problem
+    from dagster_offload.ledger.reports.status import Doubtful, InParts, Problem
     from dagster_offload.ledger.reports.usage import TokenUse
     from dagster_offload.ledger.work.ocr_pages import PagesLeft
     from dagster_offload.postgres.room import Room
+    from dagster_offload.service.home import RunningUp
     from dagster_offload.settings import Loaded, Settings
     from dagster_offload.slot.health import ProbeResult
 
 COUNTS = ("pending", "claimed", "deferred", "done", "failed", "quarantined", "outdated")
+LABELS = {"claimed": "in work"}
 PROBLEMS_SHOWN = 20
 
 
@@ -46,6 +48,15 @@ class Report:
     ocr: "PagesLeft"
     backups: "Sequence[BackupOutcome]"
     room: "Room | None"  # None: the user's own Postgres
+    in_back_off: dict[str, int]  # by stage
+    doubtful: "list[Doubtful]"
+    up: "RunningUp | None"
+    workers: list[str]  # the kinds of those that are alive
+
+    @property
+    def is_slot_checked(self) -> bool:
+        """Whether a process is alive that checks an unavailable slot again."""
+        return self.up is not None or bool(self.workers)
 
 
 @click.command("status")
@@ -68,7 +79,12 @@ def command(*, as_json: bool) -> None:
         print_json(
             {
                 "deep": report.deep,
-                "stages": {stage: asdict(counts) for stage, counts in report.stages.items()},
+                "up": report.up and asdict(report.up),
+                "workers": report.workers,
+                "stages": {
+                    stage: asdict(counts) | {"in_back_off": report.in_back_off.get(stage, 0)}
+                    for stage, counts in report.stages.items()
+                },
                 "events_pending": report.events_pending,
                 "concurrency": _concurrency(report.slot),
                 "estimate": asdict(report.estimate),
@@ -85,6 +101,7 @@ def command(*, as_json: bool) -> None:
                     "needed_bytes": report.room.needed_bytes,
                     "problem": report.room.shortage,
                 },
+                "doubtful": [asdict(result) for result in report.doubtful],
             }
         )
     else:
@@ -94,14 +111,16 @@ def command(*, as_json: bool) -> None:
 def _load_report(settings: "Settings") -> Report:
     from dagster_offload.cli.quick_probe import quick_probe
     from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.service.home import running_up
 
     deep = settings.slots.deep
     probe = None if deep is None else quick_probe(deep)
+    up = running_up(settings.home)
     with open_ledger(settings) as ledger:
-        return ledger.run(_read, settings, probe)
+        return ledger.run(_read, settings, probe, up)
 
 
-def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> Report:
+def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: "RunningUp | None") -> Report:
     """Read everything in one transaction, so that the numbers are consistent."""
     from dagster_offload.ledger.archive import outcomes
     from dagster_offload.ledger.core.pipelines import running_pipelines
@@ -138,6 +157,10 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None") -> R
         ocr=ocr_pages.left(cur),
         backups=outcomes.outcomes(cur),
         room=room_of(settings),
+        in_back_off=status.in_back_off(cur),
+        doubtful=status.doubtful(cur, PROBLEMS_SHOWN),
+        up=up,
+        workers=status.live_kinds(cur),
     )
 
 
@@ -217,11 +240,11 @@ def _print(loaded: "Loaded", report: Report) -> None:
     say(f"library  {settings.library or 'none: set OFFLOAD_LIBRARY'}")
     if loaded.file is not None:
         say(f"pipeline {loaded.file}")
-    say(f"ui       {_describe_ui(settings)}")
+    say(f"up       {_describe_up(settings, report)}")
     for line in _pace(report):
         say(line)
     click.echo("")
-    shown = table("stage", *COUNTS)
+    shown = table("stage", *(LABELS.get(name, name) for name in COUNTS))
     for stage, counts in report.stages.items():
         shown.add_row(stage, *(str(getattr(counts, name) or "-") for name in COUNTS))
     to_terminal(shown)
@@ -229,18 +252,20 @@ def _print(loaded: "Loaded", report: Report) -> None:
         say(line)
 
 
-def _describe_ui(settings: "Settings") -> str:
-    """The address of the UI, with its token if it needs one: who can read the home may open the UI."""
-    from dagster_offload.service.home import running_up
+def _describe_up(settings: "Settings", report: Report) -> str:
+    """Whether `up` runs, where its UI is (with its token if it needs one), and which workers are alive."""
+    kinds = f"; working now: {', '.join(report.workers)}" if report.workers else ""
+    if report.up is None:
+        return f"does not run: nothing scans or drains by itself{kinds}"
+    if not report.up.address:
+        return f"starts (process {report.up.pid}){kinds}"
     from dagster_offload.service.ui.access import token_address
     from dagster_offload.service.ui.sessions import read_secret
 
-    up = running_up(settings.home)
-    if up is None:
-        return "not running: start it with `dagster-offload up`"
-    if not up.address:
-        return f"starting (process {up.pid})"
-    return token_address(up.address, read_secret(settings.home)) if up.uses_token else up.address
+    address = (
+        token_address(report.up.address, read_secret(settings.home)) if report.up.uses_token else report.up.address
+    )
+    return f"runs, UI at {address}{kinds}"
 
 
 def _describe_deep(settings: "Settings", report: Report) -> str:
@@ -257,9 +282,13 @@ def _describe_deep(settings: "Settings", report: Report) -> str:
         return f"{where}: {health}"
     state = f"{where}: {slot.breaker}, {slot.reason} since {describe_time(slot.reason_since)}"
     next_check = f"; next check {describe_time(slot.retry_at)}" if slot.retry_at and not slot.is_retry_due else ""
+    if not report.is_slot_checked:
+        next_check = "; `dagster-offload drain` or `up` checks it again"
     if slot.breaker == "misconfigured":
-        return f"{state}; change the setting, or run `dagster-offload slot set deep --try-again`{next_check}"
-    if slot.is_retry_due:
+        return (
+            f"{state}; correct that; to check it at once, run `dagster-offload slot set deep --try-again`{next_check}"
+        )
+    if slot.is_retry_due and report.is_slot_checked:
         return f"{state}; {CHECKED_AT_THE_NEXT_TICK}"
     return f"{state}{next_check}"
 
@@ -303,7 +332,11 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         )
     if report.room is not None and report.room.shortage is not None:
         lines.append(f"\n{report.room.shortage}")
-    waiting = sum(c.pending + c.deferred for stage, c in report.stages.items() if stage != "extract")
+    waiting = sum(
+        counts.pending + counts.deferred - report.in_back_off.get(stage, 0)
+        for stage, counts in report.stages.items()
+        if stage != "extract"
+    )
     if waiting and report.slot is not None and report.slot.breaker != "closed":
         lines.append(f"\n{waiting} waiting for deep: {report.slot.reason_text}")
     elif waiting and settings.slots.deep is None:
@@ -315,6 +348,10 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
     elif waiting:
         lines.append(
             f"\n{waiting} waiting for deep: a running `up` processes them; to start now, run `dagster-offload drain`"
+        )
+    if in_back_off := sum(report.in_back_off.values()):
+        lines.append(
+            f"\n{in_back_off} pending wait for their next attempt after a fault (dagster-offload explain DOCUMENT)"
         )
     if report.long_documents:
         lines.append("\nLong documents in progress, read by page or part:")
@@ -340,6 +377,9 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         lines += [
             f"  {p.document}  {p.stage} {p.state} after {p.attempts} attempts: {p.reason}" for p in report.problems
         ]
+    if report.doubtful:
+        lines.append("\nThese results are doubtful, so read the documents themselves:")
+        lines += [f"  {r.document}  {r.stage}: {', '.join(r.marks)}" for r in report.doubtful]
     if report.needs_ocr:
         lines.append(f"\n{report.needs_ocr} scans have not been read. {_ocr_advice(settings)}")
     if report.unusable_names:

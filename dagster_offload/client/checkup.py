@@ -15,10 +15,16 @@ import httpx
 
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.context import ask_context, usable_context
-from dagster_offload.client.faults import fault_reason, is_misconfigured, setting_to_check
-from dagster_offload.client.probe import probe
+from dagster_offload.client.faults import (
+    fault_reason,
+    is_misconfigured,
+    may_be_the_model,
+    reason_with_words,
+    setting_to_check,
+)
+from dagster_offload.client.probe import lacks_a_key, listed_models, probe
 from dagster_offload.client.prompt_cache import find_reuse
-from dagster_offload.errors import OffloadError
+from dagster_offload.errors import OffloadError, is_deferrable_error
 from dagster_offload.slot.addresses import sends_key_unencrypted
 from dagster_offload.slot.chat import LENGTH, MOST_TOKENS_TO_THINK
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
@@ -34,23 +40,31 @@ from dagster_offload.slot.dialects import (
     Finding,
     shown_of_json,
 )
+from dagster_offload.slot.health import MODELS_PATH, health_path, shown_names
 
 RULES = "You answer short questions."  # a system message, as every document has one
 QUESTION = "Count from one to forty in English words, separated by spaces."
 # OpenAI and DeepSeek require the word "JSON" in the prompt for JSON mode; this question does not ask for a JSON answer.
 JSON_QUESTION = "This tests JSON output. Name a colour of the rainbow, in one word."
 LONGEST_WAIT_SECONDS = 120.0  # for one short answer; the model may still be loading
+LEAST_TOKENS_TO_MEASURE = (
+    64  # fewer show how fast the prompt was read and the request sent, not how fast the model writes
+)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One step. `advice` names the change to make, if this step knows one. `is_setting`: waiting does not help."""
+    """One step. `advice` names the change to make, if this step knows one. `is_setting`: waiting does not help.
+
+    `is_about_slot`: false for a step about this machine or the ledger, which the exit code does not depend on.
+    """
 
     name: str
     ok: bool
     found: str
     advice: str | None = None
     is_setting: bool = False
+    is_about_slot: bool = True
 
 
 def advice_of(checks: Sequence[Check]) -> str | None:
@@ -114,12 +128,16 @@ def check_connection(slot: SlotConfig) -> Check:
 
 
 async def check_health(slot: SlotConfig) -> Check:
-    """What the health probe reports."""
-    result = await probe(slot)
-    advice = None
-    if not result.healthy:
-        advice = f"the router reports {result.reason}: wait until it is ready, or correct {slot.setting('health_path')}"
-    return Check("health", result.healthy, result.reason, advice)
+    """What the health probe reports, and the health path to set if the configured one is slow or needs another key."""
+    result, setting = await probe(slot), slot.setting("health_path")
+    if result.healthy:
+        return Check("health", True, result.reason, result.advice)
+    path = result.path or health_path(slot)
+    if not result.answered and path != MODELS_PATH and await listed_models(slot) is not None:
+        found = f"{path} gives {result.reason}, but {MODELS_PATH} answers"
+        return Check("health", False, found, f"set {setting}={MODELS_PATH}", is_setting=True)
+    advice = f"the server reports {result.reason}: wait until it is ready, or set {setting} to its health path"
+    return Check("health", False, result.reason, advice)
 
 
 async def check_context(slot: SlotConfig) -> Check:
@@ -148,15 +166,34 @@ async def check_answers(client: AIClient, slot: SlotConfig) -> list[Check]:
         checks = [_model(slot, answer), _speed(answer, seconds), _thinking(client, slot, answer)]
         checks.append(await _json(client, slot))
     except (httpx.HTTPError, httpx.InvalidURL, OffloadError) as error:
-        is_setting = is_misconfigured(error)
-        setting = setting_to_check(slot, error)
-        advice = (
-            f"correct {setting}"
-            if is_setting
-            else f"the slot is unavailable; if it should be available, check {setting}"
-        )
-        return [Check("completion", False, fault_reason(error), advice, is_setting)]
+        return [await _refused(slot, error)]
     return checks + _uncommon_parts(client.dialects_of(slot))
+
+
+async def _refused(slot: SlotConfig, error: Exception) -> Check:
+    """The check of a completion that failed, with the change that most likely helps."""
+    reason, is_setting = reason_with_words(error), is_misconfigured(error)
+    if await lacks_a_key(slot, error):
+        advice = f"set {slot.setting('api_key')}: LiteLLM answers like this if no key is sent"
+        return Check("completion", False, reason, advice, is_setting=True)
+    listed = await listed_models(slot) if may_be_the_model(error) else None
+    if listed is not None and slot.model not in listed:
+        names = shown_names(slot.model, listed)
+        advice = f"set {slot.setting('model')} to a name that the server lists: {names}"
+        return Check("completion", False, reason, advice, is_setting)
+    if listed is not None:
+        advice = f"the server lists {slot.model} and refuses it: look into its log, or load the model there again"
+        return Check("completion", False, reason, advice, is_setting)
+    setting = setting_to_check(slot, error)
+    if setting is None and is_deferrable_error(error):
+        advice = "the slot is unavailable: wait until its server is ready, or look into its log"
+    elif setting is None:
+        advice = "the server explains its refusal itself: look into its log"
+    elif is_setting:
+        advice = f"correct {setting}"
+    else:
+        advice = f"the slot is unavailable; if it should be available, check {setting}"
+    return Check("completion", False, reason, advice, is_setting)
 
 
 async def _answer_without_thinking(client: AIClient, slot: SlotConfig) -> tuple[Answer, float]:
@@ -283,6 +320,8 @@ def _pattern(served: str) -> str:
 
 def _speed(answer: str, seconds: float) -> Check:
     tokens = answer.usage.completion_tokens if hasattr(answer, "usage") else None
-    if not tokens:
-        return Check("speed", True, f"answered in {seconds:.1f} s (the server reports no token counts)")
-    return Check("speed", True, f"{tokens / seconds:.0f} tokens/s ({tokens} in {seconds:.1f} s, including the prompt)")
+    if tokens is not None and tokens >= LEAST_TOKENS_TO_MEASURE:
+        found = f"{tokens / seconds:.0f} tokens/s ({tokens} in {seconds:.1f} s, including the prompt)"
+        return Check("speed", True, found)
+    counted = "the server reports no token counts" if tokens is None else f"the answer has only {tokens} tokens"
+    return Check("speed", True, f"unknown: answered in {seconds:.1f} s, but {counted}")

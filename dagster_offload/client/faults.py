@@ -1,12 +1,13 @@
 """What an error from a slot means: the reason shown to operators, whether the slot was reached, the setting to check.
 
-The only text of a response body that leaves this module is a router's reason code (`refusals.py`): bodies may echo
-documents.
+Of a response body, only a router's reason code and the server's own short message leave this module. `refusals.py` makes
+sure that neither quotes a document.
 """
 
+import json
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -18,12 +19,16 @@ from dagster_offload.client.connections import UnsolicitedAnswer
 from dagster_offload.client.transport import corrected_error
 from dagster_offload.errors import CutAnswer, MalformedAnswer, SlotFrozen, StageDeferred, WrongModel
 from dagster_offload.slot.config import SlotConfig
+from dagster_offload.slot.health import shown_names
 from dagster_offload.slot.refusals import (
+    is_about_the_key,
     is_misconfigured_status,
     os_error_text,
     router_reason_in,
+    server_words,
     setting_behind_status,
 )
+from dagster_offload.text.lenient_json import read_json
 
 # The request may have reached the slot, but its complete answer did not reach us.
 _CUT_ERRORS = (
@@ -58,10 +63,56 @@ def fault_reason(exc: BaseException) -> str:
     return type(exc).__name__
 
 
-def reason_with_setting(slot: SlotConfig, exc: BaseException) -> str:
-    """`fault_reason`, with the setting to check unless the slot gave a reason code itself."""
-    reason = fault_reason(exc)
-    return reason if router_reason(exc) else f"{reason} (check {setting_to_check(slot, exc)})"
+def reason_with_words(exc: BaseException) -> str:
+    """`fault_reason`, with the server's own message: `HTTP 400: "Unsupported parameter: max_tokens"`."""
+    return fault_reason(exc) + _quoted(words_of(exc))
+
+
+def reason_with_setting(
+    slot: SlotConfig, exc: BaseException, *, where: str = "", listed: Sequence[str] | None = None
+) -> str:
+    """`fault_reason`, with the setting to check and the server's own message, unless the slot gave a reason code itself.
+
+    `where` follows the reason: ` on a.txt`. `listed`: the names in the server's model list, if the alias may be wrong.
+    """
+    reason = fault_reason(exc) + where
+    if router_reason(exc):
+        return reason
+    if listed is not None:
+        # The server has answered with its list, so its URL is right.
+        names = f"the server lists {shown_names(slot.model, listed)}"
+        check = f"({names})" if slot.model in listed else f"(check {slot.setting('model')}: {names})"
+    else:
+        setting = setting_to_check(slot, exc)
+        check = f"(check {setting})" if setting else ""
+    return f"{reason} {check}".rstrip() + _quoted(words_of(exc))
+
+
+def words_of(exc: BaseException) -> str | None:
+    """The server's own short message about its refusal, or None. It quotes neither the request nor a key."""
+    if not isinstance(exc, httpx.HTTPStatusError) or exc.response.is_success:
+        return None
+    key = exc.request.headers.get("authorization", "").rpartition(" ")[2]
+    return server_words(text_of(exc.response), f"{_texts_in(exc.request)}\n{key}")
+
+
+def _texts_in(request: httpx.Request) -> str:
+    """The texts of a request's messages; empty for a request without a body."""
+    try:
+        return "\n".join(str(message["content"]) for message in read_json(request.content)["messages"])
+    except (httpx.RequestNotRead, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _quoted(words: str | None) -> str:
+    return "" if words is None else f": {json.dumps(words, ensure_ascii=False)}"
+
+
+def may_be_the_model(exc: BaseException) -> bool:
+    """Whether the refusal may be about the model's name, so that the server's model list helps."""
+    if not isinstance(exc, httpx.HTTPStatusError) or is_about_the_key(words_of(exc)):
+        return False
+    return exc.response.status_code in {400, 404, 422}
 
 
 def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
@@ -147,21 +198,20 @@ def text_of(response: httpx.Response) -> str:
     return response.content.decode(errors="replace")
 
 
-def is_misconfigured(fault: BaseException | int) -> bool:
+def is_misconfigured(fault: BaseException) -> bool:
     """Whether a trial that ends with this fault most likely needs a change by a person."""
-    if isinstance(fault, httpx.HTTPStatusError):
-        fault = fault.response.status_code
-    if isinstance(fault, int):
-        return is_misconfigured_status(fault)
-    return isinstance(fault, _MISCONFIGURED_ERRORS)
+    if not isinstance(fault, httpx.HTTPStatusError):
+        return isinstance(fault, _MISCONFIGURED_ERRORS)
+    status_code = fault.response.status_code
+    # LiteLLM answers 500 if a key is missing.
+    is_key_missing = status_code == httpx.codes.INTERNAL_SERVER_ERROR and is_about_the_key(words_of(fault))
+    return is_key_missing or is_misconfigured_status(status_code)
 
 
-def setting_to_check(slot: SlotConfig, fault: BaseException | int) -> str:
-    """The setting that most likely fixes this fault: the name of its environment variable."""
+def setting_to_check(slot: SlotConfig, fault: BaseException) -> str | None:
+    """The setting that most likely fixes this fault: the name of its environment variable. None if no setting does."""
     if isinstance(fault, httpx.HTTPStatusError):
-        fault = fault.response.status_code
-    if isinstance(fault, int):
-        return setting_behind_status(slot, fault)
+        return setting_behind_status(slot, fault.response.status_code, words_of(fault))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(fault)):
         return slot.setting("ca_file")
     if isinstance(fault, WrongModel):

@@ -12,8 +12,16 @@ from dataclasses import dataclass, field, replace
 import httpx
 
 from dagster_offload.client.ai_client import AIClient
-from dagster_offload.client.faults import is_busy, is_misconfigured, reason_with_setting, retry_after_of
+from dagster_offload.client.faults import (
+    fault_reason,
+    is_busy,
+    is_misconfigured,
+    may_be_the_model,
+    reason_with_setting,
+    retry_after_of,
+)
 from dagster_offload.client.freeze_watch import FreezeWatch
+from dagster_offload.client.probe import lacks_a_key, listed_models
 from dagster_offload.errors import OffloadError, SettingsError
 from dagster_offload.slot.chat import ChoiceWithoutMessage
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions, Usage
@@ -65,7 +73,7 @@ async def trial(client: AIClient, slot: SlotConfig, limit_seconds: float | None 
     except SettingsError as error:
         return TrialVerdict(False, str(error), misconfigured=True, seconds=time.monotonic() - started)
     except (httpx.HTTPError, httpx.InvalidURL, OffloadError) as error:
-        return _refused(slot, error, time.monotonic() - started)
+        return await _refused(slot, error, time.monotonic() - started)
     seconds = time.monotonic() - started
     if not isinstance(answer, Answer):  # a plain str has no metadata
         return TrialVerdict(True, "answered", seconds=seconds)
@@ -85,10 +93,14 @@ def _without_token_limits(slot: SlotConfig) -> SlotConfig:
     return slot if kept == slot.extra_body else replace(slot, extra_body=kept)
 
 
-def _refused(slot: SlotConfig, error: Exception, seconds: float) -> TrialVerdict:
+async def _refused(slot: SlotConfig, error: Exception, seconds: float) -> TrialVerdict:
+    if await lacks_a_key(slot, error):
+        reason = f"{fault_reason(error)} (check {slot.setting('api_key')}: LiteLLM answers like this if no key is sent)"
+        return TrialVerdict(False, reason, misconfigured=True, seconds=seconds)
+    listed = await listed_models(slot) if may_be_the_model(error) else None
     return TrialVerdict(
         False,
-        reason_with_setting(slot, error),
+        reason_with_setting(slot, error, listed=listed),
         misconfigured=is_misconfigured(error),
         busy=is_busy(error),
         retry_after_seconds=retry_after_of(error),

@@ -272,6 +272,8 @@ def _metadata(event: PendingEvent, library: Path | None, *, previews: bool) -> d
         metadata["preview"] = dg.MetadataValue.text(cleaned(str(preview)))
     if value.get("key_points") and previews:
         metadata["key_points"] = dg.MetadataValue.json([escaped(str(point)) for point in value["key_points"]])
+    if value.get("doubtful"):
+        metadata["doubtful"] = dg.MetadataValue.text(", ".join(escaped(str(mark)) for mark in value["doubtful"]))
     metadata["path"] = dg.MetadataValue.path(
         escaped(event.document if library is None else str(library / event.document))
     )

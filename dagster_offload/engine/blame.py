@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from dagster_offload.client.ai_client import AIClient
-from dagster_offload.client.faults import fault_reason, is_cut, reason_with_setting, retry_after_of
+from dagster_offload.client.faults import (
+    fault_reason,
+    is_cut,
+    reason_with_setting,
+    reason_with_words,
+    retry_after_of,
+)
 from dagster_offload.engine.breaker import run_or_await_trial
 from dagster_offload.engine.progress import DocumentEnd
 from dagster_offload.errors import DocumentFault, is_deferrable_error
@@ -62,22 +68,29 @@ class FaultAssigner:
                 deferrals.open_and_defer, self.worker.id, claim, item, call, reason, retry_after_of(error), default_wait
             )
             return DocumentEnd.DEFERRED
-        if not await self._open_for_a_trial(failure, claim, item, slot, call, reason):
+        reason_with_document = reason_with_setting(slot, error, where=f" on {claim.document}")
+        if not await self._open_for_a_trial(failure, item, slot, call, reason, reason_with_document):
             return await self._retry_at_once(claim, item, call, reason)
         is_answered = await run_or_await_trial(
             self.ledger, self.client, slot, self.worker, call.epoch, busy_waits=BUSY_IN_A_ROW_TO_OPEN - 1
         )
         if is_answered and failure is Failure.ERROR:
-            return await self.blame_document(claim, item, DocumentFault(fault_code(error), reason), call)
+            # The slot answers other requests, so no setting is wrong.
+            fault = DocumentFault(fault_code(error), reason_with_words(error))
+            return await self.blame_document(claim, item, fault, call)
         state = await self.ledger.run(suspects.suspect, self.worker.id, claim, item, call, reason)
         return DocumentEnd.FAILED if state is State.QUARANTINED else DocumentEnd.DEFERRED
 
     async def _open_for_a_trial(
-        self, failure: Failure, claim: Claim, item: ClaimedItem, slot: SlotConfig, call: CallRecord, reason: str
+        self,
+        failure: Failure,
+        item: ClaimedItem,
+        slot: SlotConfig,
+        call: CallRecord,
+        reason: str,
+        reason_with_document: str,
     ) -> bool:
         """Open the breaker and make a trial due at once. Returns False if the call belongs to an earlier epoch."""
-        cause, check, setting = reason.partition(" (check ")
-        reason_with_document = f"{cause} on {claim.document}{check}{setting}"
         if failure is Failure.CUT:
             return await self.ledger.run(suspects.note_cut, slot.name, call.epoch, item, reason, reason_with_document)
         return await self.ledger.run(

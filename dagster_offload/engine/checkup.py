@@ -16,7 +16,9 @@ from dagster_offload.extraction.self_test import why_documents_wait
 from dagster_offload.extraction.tesseract import find_reader
 from dagster_offload.ledger.archive import outcomes
 from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.slots import dialects, permits
 from dagster_offload.ledger.slots import slots as ledger_slots
 from dagster_offload.postgres import is_running
@@ -40,6 +42,14 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
     yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
     if (key := checks.check_key(slot)) is not None:
         yield key
+    backlog = _backlog(settings, slot)  # before the checks, because an answer clears the reason of an open breaker
+    yield from _server(settings, slot, on_wait)
+    if backlog is not None:
+        yield backlog
+
+
+def _server(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], None]) -> Iterator[Check]:
+    """The checks of the slot's server."""
     for step in (checks.check_name, checks.check_connection):
         found = step(slot)
         yield found
@@ -54,19 +64,43 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
         yield from _prompt_cache(settings, slot)
 
 
+def _backlog(settings: Settings, slot: SlotConfig) -> Check | None:
+    """What the ledger knows that the server's answers cannot show; None if there is nothing, or no running ledger."""
+    if not _is_ledger_up(settings):
+        return None
+    with open_ledger(settings) as ledger:
+        row = ledger.run(ledger_slots.get, slot.name)
+        problems = ledger.run(status.problem_counts)
+    found, advice = [], []
+    if row is not None and row.breaker is not BreakerState.CLOSED:
+        found.append(f"{slot.name} was {row.breaker} before this check: {row.reason_text}")
+        if (row.reason or "").startswith(ledger_slots.EVERY_DOCUMENT_REFUSED):
+            advice.append(
+                "the server answers short questions and refused every document: dagster-offload explain DOCUMENT shows "
+                "what it said about one of them"
+            )
+    if problems:
+        found.append(", ".join(f"{count} documents {state}" for state, count in problems.items()))
+        advice.append("dagster-offload status lists them with their reasons")
+    if not found:
+        return None
+    return Check("backlog", not advice, "; ".join(found), "; ".join(advice) or None, is_about_slot=False)
+
+
 def _extractor(settings: Settings) -> Check:
     """Whether this machine can read files. It does not affect the exit code, which is about the slot."""
     reason = why_documents_wait(settings.home)
-    return Check("extractor", reason is None, "reads files" if reason is None else "documents wait", reason)
+    found = "reads files" if reason is None else "documents wait"
+    return Check("extractor", reason is None, found, reason, is_about_slot=False)
 
 
 def _ocr(settings: Settings) -> Check:
     """Whether this machine can read pictures of text. It does not affect the exit code, which is about the slot."""
     if settings.ocr == "off":
-        return Check("ocr", True, "switched off: scans are not read (OFFLOAD_OCR)")
+        return Check("ocr", True, "switched off: scans are not read (OFFLOAD_OCR)", is_about_slot=False)
     reader = find_reader(settings.ocr, settings.ocr_languages)
     found = f"Tesseract {reader.version} reads {reader.languages}" if reader.can_read else "scans are not read"
-    return Check("ocr", not reader.advice, found, reader.advice or None)
+    return Check("ocr", not reader.advice, found, reader.advice or None, is_about_slot=False)
 
 
 def _backups(settings: Settings) -> Iterator[Check]:

@@ -181,8 +181,8 @@ class DocumentRunner:
                 case FindFault(call, error):
                     if not await self._waited_for_a_busy_slot(claim, item, call, error):
                         return await self.fault_assigner.assign(claim, item, slot, call, error)
-                case RefineQuestion(call, fault, question):
-                    await self.ledger.run(refused_answers.keep, item, fault.code, reply.answer)
+                case RefineQuestion(call, code, question):
+                    await self.ledger.run(refused_answers.keep, item, code, reply.answer)
                     await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
                 case Resend(call):
                     await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
@@ -277,6 +277,8 @@ class DocumentRunner:
         value = reading.answer(value)
         if reading.parts > 1:
             value |= {"parts": reading.parts, "parts_read": reading.parts_read}
+            if marks := sorted({*value.get("doubtful", ()), *reading.doubtful}):
+                value["doubtful"] = marks
         result = NewResult(Outcome.OK, output_digest(Outcome.OK, value), value=value, calls=(call,))
         if reading.total is None:
             was_held = await self.commits.finish(Finish(claim, item, result))

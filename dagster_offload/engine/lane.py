@@ -78,6 +78,7 @@ class Shared:
     is_superseded: bool = False  # the running `up` now works with other recipes
     notified: asyncio.Event = field(default_factory=asyncio.Event)
     turns: Batches[tuple[str, bool], Turn] = field(init=False)
+    _claimed: dict[int, int] = field(default_factory=dict)  # by document: the token of its first claim
 
     def __post_init__(self) -> None:
         self.turns = Batches(self._take_turns)
@@ -97,6 +98,23 @@ class Shared:
         """Whether another document may be started: the limit is not reached and calls may start."""
         is_full = self.scope.limit is not None and self.counts.started >= self.scope.limit
         return not (is_full or self.must_end)
+
+    def reserve(self) -> None:
+        """Count a document before it is claimed, so that lanes that claim at the same time cannot exceed the limit."""
+        self.counts.started += 1
+
+    def note_claim(self, claim: Claim | None) -> None:
+        """Undo the reservation if no document was claimed, or one that is counted already: the limit counts documents."""
+        if claim is None or claim.document_id in self._claimed:
+            self.counts.started -= 1
+        else:
+            self._claimed[claim.document_id] = claim.token
+
+    def note_release(self, claim: Claim) -> None:
+        """Undo `note_claim` for a document that was not started."""
+        if self._claimed.get(claim.document_id) == claim.token:
+            del self._claimed[claim.document_id]
+            self.counts.started -= 1
 
     def count(self, end: DocumentEnd) -> None:
         """Count one document and report the progress."""
@@ -201,7 +219,7 @@ class Lane:
         if self._ahead is not None:
             claiming, self._ahead = self._ahead, None
             return await claiming
-        self._shared.counts.started += 1
+        self._shared.reserve()
         return await self._claim()
 
     def _claiming_ahead(self, claim: Claim) -> contextlib.AbstractContextManager[None]:
@@ -214,8 +232,7 @@ class Lane:
         shared = self._shared
         if self._alone or shared.has_too_many_lanes or shared.changes != self._handled or not shared.may_start():
             return
-        # Counted before the first await, so that lanes that claim at the same time cannot exceed the limit.
-        shared.counts.started += 1
+        shared.reserve()
         self._ahead = asyncio.create_task(self._claim())
         # A lane that fails or is stopped does not await this task. Reading its result keeps asyncio from logging an error.
         self._ahead.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
@@ -224,8 +241,7 @@ class Lane:
         before, scope = self._shared.changes, self._shared.scope
         documents = None if scope.documents is None else tuple(scope.documents)
         taken = await self._runner.commits.take(Want(self._slot.name, tuple(scope.stages), documents, self._alone))
-        if taken[1] is None:
-            self._shared.counts.started -= 1
+        self._shared.note_claim(taken[1])
         return before, taken
 
     async def _release_claimed_ahead(self) -> None:
@@ -234,7 +250,7 @@ class Lane:
             return
         _, (_, claim) = await self._next_claim()
         if claim is not None:
-            self._shared.counts.started -= 1
+            self._shared.note_release(claim)
             reason = "not started: the slot was needed"
             await self._runner.ledger.run(claims.release, self._runner.worker.id, claim, reason)
 

@@ -1,14 +1,17 @@
 """Decides what to do after one request. No I/O: `engine/document.py` sends the request and carries out the decision."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.ledger.core.rows import CallRecord
 from dagster_offload.slot.completion import ContextOverflow
-from dagster_offload.stages.llm_stage import LLMStage
+from dagster_offload.stages.doubts import Doubt
+from dagster_offload.stages.llm_stage import Checked, LLMStage
 from dagster_offload.stages.long_documents import Kind, Passage
-from dagster_offload.stages.questions import Question
+from dagster_offload.stages.questions import Question, marked
 from dagster_offload.text.tokens import LEAST_TEXT_TOKENS, estimated_tokens
 
 CONTEXT_TOO_LONG = "context_too_long"  # the outcome of a call
@@ -46,9 +49,9 @@ class Resend(Step):
 
 @dataclass(frozen=True)
 class RefineQuestion(Step):
-    """Send a second question, which may get a better answer."""
+    """Send a second question, which may get a better answer. `code` says what was wrong with the first one."""
 
-    fault: UnusableAnswer
+    code: str
     question: Question
 
 
@@ -80,27 +83,36 @@ def next_step(reply: Reply, question: Question, stage: LLMStage, passage: Passag
     if reply.too_long is not None and estimated_tokens(passage.text) > LEAST_TEXT_TOKENS:
         return SplitSmaller(reply.call, reply.too_long)
     try:
-        return _after_answer(reply, question, stage, passage)
+        checked = _checked(reply.answer, stage, passage)
     except UnusableAnswer as fault:
         call = dataclasses.replace(reply.call, outcome=fault.code)
         refined = question.follow_up(fault, reply.answer)
-        if refined is not None:
-            return RefineQuestion(call, fault, refined)
-        return Blame(call, fault) if question.fallback is None else Accept(call, question.fallback)
+        if refined is None and question.doubtful is not None:
+            return Accept(call, dict(question.doubtful))
+        return Blame(call, fault) if refined is None else RefineQuestion(call, fault.code, refined)
+    doubts = (*checked.doubts, *stage.doubts(checked.value, passage.text))
+    return _after_answer(reply.call, checked.value, question, doubts)
 
 
-def _after_answer(reply: Reply, question: Question, stage: LLMStage, passage: Passage) -> Step:
-    """Accept the answer, or send a second question about what its check against the text found. Raises `UnusableAnswer`."""
+def _checked(answer: str, stage: LLMStage, passage: Passage) -> Checked:
+    """The record in an answer, checked against the text it is about. Raises `UnusableAnswer`."""
     is_part = passage.kind is Kind.PART and stage.parse_part is not None
-    value = (stage.parse_part if is_part and stage.parse_part else stage.parse)(reply.answer).model_dump(mode="json")
+    value = (stage.parse_part if is_part and stage.parse_part else stage.parse)(answer).model_dump(mode="json")
     if stage.check is None or passage.kind is Kind.MERGE:
-        return Accept(reply.call, value)
-    checked = stage.check(value, passage.text, passage.start)
-    if checked.problem is None or question.remark is not None:
-        return Accept(reply.call, checked.value)
-    fault = UnusableAnswer("unsupported_values", checked.problem)
-    call = dataclasses.replace(reply.call, outcome=fault.code)
-    return RefineQuestion(call, fault, question.once_more(checked.problem, fallback=checked.value))
+        return Checked(value)
+    return stage.check(value, passage.text, passage.start)
+
+
+def _after_answer(call: CallRecord, answer: dict[str, Any], question: Question, doubts: Sequence[Doubt]) -> Step:
+    """Accept a valid answer, or send one more question if it is doubtful. Of two doubtful answers the better one counts."""
+    refined = question.after_doubts(doubts, answer) if doubts else None
+    if refined is not None:
+        code = doubts[0].mark
+        return RefineQuestion(dataclasses.replace(call, outcome=code), code, refined)
+    first = question.doubtful
+    if first is not None and len(first["doubtful"]) < len(doubts):
+        return Accept(call, dict(first))
+    return Accept(call, marked(answer, doubts))
 
 
 def _after_error(reply: Reply, error: Exception) -> Step:

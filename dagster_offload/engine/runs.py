@@ -9,7 +9,7 @@ from dagster_offload.engine.lane import Scope
 from dagster_offload.engine.lanes import Lanes
 from dagster_offload.engine.progress import Progress
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
-from dagster_offload.engine.wake import describe_unavailable
+from dagster_offload.engine.wake import describe_wait
 from dagster_offload.errors import NoSuchDocument, SettingsError
 from dagster_offload.ledger.core import stages as core_stages
 from dagster_offload.ledger.core.aio import AsyncLedger
@@ -129,7 +129,7 @@ def summarize_run(
     if slot is not None and slot.breaker is not BreakerState.CLOSED and any(u.stage != EXTRACT for u in waiting):
         # The wait that the last refusal named, not the breaker's `retry_at`: runs do not try the slot.
         wait = default_wait_seconds if slot.refusal_wait_seconds is None else slot.refusal_wait_seconds
-        return RunSummary(done, (), wait, describe_unavailable(slot), is_deferral=True, slot=slot.name)
+        return RunSummary(done, (), wait, describe_wait(slot), is_deferral=True, slot=slot.name)
     times = [u.seconds_to_due for u in waiting if u.seconds_to_due is not None]
     if len(times) == len(waiting):
         first = min(waiting, key=lambda u: u.seconds_to_due or 0.0)

@@ -25,12 +25,16 @@ from dagster_offload.stages.pipeline import pipeline_of
 
 
 def describe_unavailable(slot: SlotRow) -> str:
-    """One line: `deep is unavailable: upstream_cold since 14:02 (next check 14:03:10)`."""
+    """One line: `deep is unavailable: upstream_cold since 14:02`."""
     if slot.breaker is BreakerState.MISCONFIGURED:
-        next_step = f"change the setting, or dagster-offload slot set {slot.name} --try-again"
-        state = f"{slot.name} is misconfigured: {slot.reason_text}; {next_step}"
-    else:
-        state = f"{slot.name} is unavailable: {slot.reason_text}"
+        next_step = f"correct that; to check it at once, run dagster-offload slot set {slot.name} --try-again"
+        return f"{slot.name} is misconfigured: {slot.reason_text}; {next_step}"
+    return f"{slot.name} is unavailable: {slot.reason_text}"
+
+
+def describe_wait(slot: SlotRow) -> str:
+    """`describe_unavailable`, and when the slot is checked again. Only for processes that check it, or that wait for one."""
+    state = describe_unavailable(slot)
     if slot.is_retry_due:
         return f"{state}; {CHECKED_AT_THE_NEXT_TICK}"
     return f"{state} (next check {slot.retry_at.astimezone():%H:%M:%S})" if slot.retry_at else state
@@ -76,7 +80,7 @@ def should_drain(
         message = f"the deep slot gave no answer within {limit}: a drain waits longer, up to the limit of a call"
         return Decision(True, f"{message}; {counts}")
     if slot is not None and slot.breaker is not BreakerState.CLOSED:
-        return Decision(False, f"{describe_unavailable(slot)}; {counts}")
+        return Decision(False, f"{describe_wait(slot)}; {counts}")
     if not backlog:
         return Decision(False, f"nothing is due: 0 documents due, {waiting} deferred")
     return Decision(True, counts)

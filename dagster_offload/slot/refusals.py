@@ -9,6 +9,7 @@ import socket
 
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.text.lenient_json import read_json, short_texts
+from dagster_offload.text.plain_text import cleaned, shortened
 
 ROUTER_REASONS = ("upstream_cold", "editor_busy", "warming")
 _ROUTER_REASON = re.compile(rf"\b({'|'.join(ROUTER_REASONS)})\b")
@@ -39,6 +40,68 @@ def router_reason_in(text: str) -> str | None:
     return None
 
 
+LONGEST_WORDS = 140  # characters of a server's message that are quoted
+# The fields of a refusal that hold its message: OpenAI's form, FastAPI's (vLLM, LiteLLM, llama-cpp-python), Ollama's.
+_MESSAGE_FIELDS = ("error", "detail", "message", "msg")
+_DEEPEST_FIELD = 4
+# A message that repeats this many characters of what was sent may quote a document. So may one with a whole line of it.
+_LONGEST_COMMON_TEXT = 16
+_SHORTEST_LINE = 4
+# Long hexadecimal numbers are hashes of keys; a URL may hold a password.
+_SECRET = re.compile(r"\b[0-9a-f]{32,}\b|\bsk-[\w.*-]+|(?<=//)[^/\s@]+@")
+
+_ABOUT_THE_KEY = re.compile(
+    # LiteLLM says "No connected db." for a wrong key, because it looks for other keys in a database.
+    r"no connected db|no api[ _]key|(?:invalid|incorrect|missing|wrong) (?:api[ _]?key|proxy server token|token)"
+    r"|authentication error|\bunauthori[sz]ed\b",
+    re.IGNORECASE,
+)
+
+
+def server_words(body: str, sent: str = "") -> str | None:
+    """The server's own short message in the body of a refusal, safe to show; None if there is none.
+
+    Only the first line of a known error field is used. `sent` is what the request contained: a message that repeats a part
+    of it is left out, because it may quote a document.
+    """
+    try:
+        found = _message_in(read_json(body)) or ""
+    except ValueError:
+        return None
+    line = next((line for line in cleaned(found).splitlines() if line.strip()), "")
+    message = " ".join(line.split())
+    words = shortened(_SECRET.sub("…", message), LONGEST_WORDS)
+    return None if not words or _repeats(message[: 2 * LONGEST_WORDS], sent) else words
+
+
+def _message_in(value: object, depth: int = 0) -> str | None:
+    if isinstance(value, str):
+        return value if depth else None
+    if depth > _DEEPEST_FIELD:
+        return None
+    if isinstance(value, list):
+        return _message_in(value[0], depth) if value else None
+    if isinstance(value, dict):
+        found = (_message_in(value[name], depth + 1) for name in _MESSAGE_FIELDS if name in value)
+        return next((message for message in found if message), None)
+    return None
+
+
+def _repeats(words: str, sent: str) -> bool:
+    folded, message = sent.casefold(), words.casefold()
+    lines = {line.strip() for line in folded.splitlines()}
+    if any(line in message for line in lines if len(line) >= _SHORTEST_LINE):
+        return True
+    joined = " ".join(folded.split())
+    starts = range(len(message) - _LONGEST_COMMON_TEXT + 1)
+    return any(message[start : start + _LONGEST_COMMON_TEXT] in joined for start in starts)
+
+
+def is_about_the_key(words: str | None) -> bool:
+    """Whether the server's message is about a missing or wrong key, whatever the status is."""
+    return words is not None and _ABOUT_THE_KEY.search(words) is not None
+
+
 def os_error_text(error: BaseException) -> str | None:
     """Why a connection failed or broke, from a system error; None for other errors."""
     if isinstance(error, socket.gaierror):
@@ -53,12 +116,17 @@ def is_misconfigured_status(status_code: int) -> bool:
     )
 
 
-def setting_behind_status(slot: SlotConfig, status_code: int) -> str:
-    """The setting that most likely fixes a refusal with this status: the name of its environment variable."""
-    if status_code in {401, 403}:
+def setting_behind_status(slot: SlotConfig, status_code: int, words: str | None = None) -> str | None:
+    """The setting that most likely fixes a refusal with this status: the name of its environment variable.
+
+    `words` is the server's own message. None if the server explains itself: then its URL is right, and no setting is known.
+    """
+    if status_code in {401, 403} or is_about_the_key(words):
         return slot.setting("api_key")
     if status_code in {400, 422}:
         return slot.setting("model")
+    if status_code == 404 and words is not None and "model" in words.lower():
+        return slot.setting("model")
     if status_code == 404 or 300 <= status_code < 400:
         return f"{slot.setting('url')} or {slot.setting('model')}"
-    return slot.setting("url")
+    return slot.setting("url") if words is None else None

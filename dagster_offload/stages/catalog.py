@@ -9,6 +9,7 @@ from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.stage_spec.stage import StageSpec
 from dagster_offload.stages import classify, summarize
+from dagster_offload.stages.doubts import doubts_about
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, StageGraph
 from dagster_offload.stages.llm_stage import LLMStage
 from dagster_offload.stages.own import own_stage
@@ -39,6 +40,7 @@ def llm_stages(settings: Settings) -> dict[str, LLMStage]:
             prompt_version=summarize.PROMPT_VERSION,
             primary_may_do_it=configured.summarize.slots == "any",
             whole=summarize.whole_reading(settings.language),
+            doubts=lambda answer, text: doubts_about(answer, text, settings.language),
         ),
     )
     own = {name: own_stage(name, spec) for name, spec in settings.own_stages.items()}

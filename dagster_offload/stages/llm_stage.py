@@ -7,15 +7,16 @@ from typing import Any
 from pydantic import BaseModel
 
 from dagster_offload.slot.completion import RequestOptions
+from dagster_offload.stages.doubts import Doubt
 from dagster_offload.stages.long_documents import WholeReading
 
 
 @dataclass(frozen=True)
 class Checked:
-    """An answer after its check against the document. `problem`: what a second question should ask for, if anything."""
+    """An answer after its check against the document, and the doubts that the check found."""
 
     value: dict[str, Any]
-    problem: str | None = None
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,10 @@ class LLMStage:
     options: RequestOptions
     parse: Callable[[str], BaseModel]  # raises UnusableAnswer
     prompt_version: int
-    primary_may_do_it: bool = False  # true if the owner lists it in `any_stages`
+    primary_may_do_it: bool = False  # true if its setting `slots` is `any`
     # How the stage reads a long document to its end. None: it reads only the beginning.
     whole: WholeReading | None = None
     parse_part: Callable[[str], BaseModel] | None = None  # of the answer to a part; None = `parse`
     check: Callable[[Mapping[str, Any], str, int], Checked] | None = None
+    # The doubts about a valid answer, given the text it is about. Not part of the recipe: they change no answer.
+    doubts: Callable[[Mapping[str, Any], str], tuple[Doubt, ...]] = lambda _answer, _text: ()

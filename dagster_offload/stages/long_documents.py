@@ -101,6 +101,11 @@ class Reading:
         self.next_passage()
         return self._at if self._level == 0 else self.parts
 
+    @property
+    def doubtful(self) -> list[str]:
+        """The marks of all doubtful answers to parts and merges."""
+        return sorted({mark for answer in self._answers.values() for mark in answer.get("doubtful", ())})
+
     def next_passage(self) -> Passage:
         """Return the next passage without an answer: parts in order, then merges, finally the one with `is_last`."""
         while True:

@@ -10,6 +10,7 @@ from dagster_offload.stage_spec.stage import StageSpec
 from dagster_offload.stages import quotes
 from dagster_offload.stages.answer_model import answer_model, in_words, json_schema
 from dagster_offload.stages.answers import parse_record
+from dagster_offload.stages.doubts import Doubt
 from dagster_offload.stages.llm_stage import Checked, LLMStage
 from dagster_offload.stages.long_documents import WholeReading
 
@@ -111,7 +112,8 @@ def _check(spec: StageSpec) -> Any:
     def check(value: Mapping[str, Any], text: str, start: int) -> Checked:
         values = {name: entry for name, entry in value.items() if name != quotes.QUOTES}
         grounding = quotes.ground(values, value.get(quotes.QUOTES), spec.answer, text)
+        problem = grounding.problem
         record = quotes.record_of(values, grounding, spec.answer, start=start, is_required=spec.quotes == "required")
-        return Checked(record, grounding.problem)
+        return Checked(record, () if problem is None else (Doubt("unsupported_values", problem),))
 
     return check

@@ -4,11 +4,13 @@ A repair question follows the document, in the same position as the first questi
 serves it. It names the fault and never quotes the document.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.slot.completion import Answer, RequestOptions
+from dagster_offload.stages.doubts import Doubt
 
 # Faults that one repair question may fix: there was an answer, and its fault can be described.
 _REPAIRABLE = frozenset({"answer_does_not_fit", "no_json", "unknown_class", "cut_by_max_tokens", "blank_answer"})
@@ -18,22 +20,20 @@ _REPAIRABLE_WITH_SCHEMA = _REPAIRABLE | {"empty_answer"}
 
 @dataclass(frozen=True)
 class Question:
-    """An instruction and its request options. `remark` is set on a repair question and describes the first answer."""
+    """An instruction and its request options. `remark` is set on a repair question and describes the first answer.
+
+    `doubtful` is that answer if it was valid and doubtful: it is recorded if no better one comes.
+    """
 
     instruction: str
     options: RequestOptions
     remark: str | None = None
-    fallback: dict[str, Any] | None = None  # the record to keep if the answer to a second question is not usable
+    doubtful: Mapping[str, Any] | None = None
 
     @property
     def prompt(self) -> str:
         """The text of the user message: the instruction, and the remark if there is one."""
         return self.instruction if self.remark is None else f"{self.instruction}\n\n{self.remark}"
-
-    def once_more(self, problem: str, fallback: dict[str, Any]) -> "Question":
-        """Return the question again, with what is wrong with the answer, which is good enough to keep as `fallback`."""
-        remark = f"Check your last answer: {problem}. Answer again."
-        return replace(self, remark=remark, fallback=fallback)
 
     def follow_up(self, fault: UnusableAnswer, answer: str) -> "Question | None":
         """Return the question to send after the unusable `answer`; None if another one would not help.
@@ -56,3 +56,15 @@ class Question:
             remark = "Your last answer did not end within its token limit. Answer again, much shorter, and end the JSON object."
             return replace(self, remark=remark)
         return replace(self, remark=f"Your last answer was not accepted ({fault.message}). Answer again.")
+
+    def after_doubts(self, doubts: Sequence[Doubt], answer: Mapping[str, Any]) -> "Question | None":
+        """Return the question to send after a valid answer with doubts; None after a repair question."""
+        if self.remark is not None:
+            return None
+        remark = f"Your last answer was not accepted: {' and '.join(doubt.remark for doubt in doubts)}. Answer again."
+        return replace(self, remark=remark, doubtful=marked(answer, doubts))
+
+
+def marked(answer: Mapping[str, Any], doubts: Sequence[Doubt]) -> dict[str, Any]:
+    """The answer with the marks of its doubts, if there are any."""
+    return {**answer, "doubtful": [doubt.mark for doubt in doubts]} if doubts else dict(answer)

@@ -30,11 +30,11 @@ def home(router: Router) -> Iterator[Home]:
 
 @pytest.mark.rule("drain-6")
 @pytest.mark.parametrize(
-    ("status", "exit_code", "setting"),
-    [(500, 75, "OFFLOAD_DEEP_URL"), (401, 78, "OFFLOAD_DEEP_API_KEY"), (404, 78, "OFFLOAD_DEEP_MODEL")],
+    ("status", "exit_code", "cure"),
+    [(500, 75, "refused by script"), (401, 78, "OFFLOAD_DEEP_API_KEY"), (404, 78, "the server lists qwen-macbook")],
 )
-def test_a_drain_at_a_router_that_refuses_everything_stops_early_and_names_the_setting(
-    home: Home, router: Router, status: int, exit_code: int, setting: str
+def test_a_drain_at_a_router_that_refuses_everything_stops_early_and_names_the_cure(
+    home: Home, router: Router, status: int, exit_code: int, cure: str
 ) -> None:
     home.run("slot", "forget", "deep")  # forget what the previous case found
     router.set(mode="refuse", health="green", status=status)
@@ -42,7 +42,7 @@ def test_a_drain_at_a_router_that_refuses_everything_stops_early_and_names_the_s
     drained = home.run("drain", "--json")
     assert drained.returncode == exit_code, drained.stderr
     summary = json.loads(drained.stdout)
-    assert setting in summary["reason"]
+    assert cure in summary["reason"]
     assert str(status) in summary["reason"]
     assert (summary["done"], summary["failed"], summary["left"]) == (0, 0, len(DOCUMENTS))
     assert 0 < len(router.completions()) - calls <= CONCURRENCY + 2

@@ -11,6 +11,8 @@ from dagster_offload.extraction import private_folder
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import slots
 from dagster_offload.simulator import Router
+from tests.faults.acts import LiteLLM, answers_with, models, says
+from tests.faults.raw_server import RawServer
 from tests.support.cli import Call
 
 
@@ -33,7 +35,7 @@ def test_a_healthy_slot_gets_every_check(call: Call, router: Router) -> None:
         "json",
     ]
     assert "reported by the server, and matches OFFLOAD_DEEP_EXPECTED_MODEL" in result.stdout
-    assert "tokens/s" in result.stdout
+    assert "speed        unknown: answered in" in result.stdout, "the stand-in router writes one word"
     assert result.stdout.endswith("Nothing to change.\n")
 
 
@@ -79,8 +81,8 @@ def test_an_echoed_model_name_proves_nothing(call: Call, router: Router) -> None
     [
         ({"mode": "cold"}, 75, "the slot is unavailable"),
         ({"api_key": "secret"}, 78, "OFFLOAD_DEEP_API_KEY"),
-        ({"mode": "refuse", "status": 404}, 78, "OFFLOAD_DEEP_MODEL"),
-        ({"mode": "refuse", "status": 500}, 75, "OFFLOAD_DEEP_URL"),
+        ({"mode": "refuse", "status": 404}, 78, "the server lists qwen-macbook and refuses it"),
+        ({"mode": "refuse", "status": 500}, 75, "the server explains its refusal itself"),
     ],
 )
 def test_doctor_names_the_setting_of_a_slot_that_does_not_answer(
@@ -90,6 +92,52 @@ def test_doctor_names_the_setting_of_a_slot_that_does_not_answer(
     result = call("doctor", "--json")
     assert result.exit_code == exit_code
     assert advice in json.loads(result.stdout)["advice"]
+
+
+@pytest.mark.rule("slot-15")
+def test_doctor_lists_the_names_of_a_server_that_does_not_know_the_alias(call: Call) -> None:
+    refusal = says(404, {"error": {"message": "model 'qwen-macbok' not found"}})
+    with RawServer(refusal, health=models("llama3:latest", "qwen-macbook")) as server:
+        result = call("doctor", "--deep-url", server.url, "--deep-model", "qwen-macbok", "--json")
+    assert result.exit_code == 78
+    advice = json.loads(result.stdout)["advice"]
+    assert advice == "set OFFLOAD_DEEP_MODEL to a name that the server lists: qwen-macbook, llama3:latest"
+
+
+def test_doctor_names_the_key_that_litellm_misses(call: Call) -> None:
+    with RawServer(says(500, "Internal Server Error"), health=LiteLLM("qwen-macbook")) as server:
+        result = call("doctor", "--deep-url", server.url, "--deep-model", "qwen-macbook", "--json")
+    assert result.exit_code == 78
+    assert "set OFFLOAD_DEEP_API_KEY: LiteLLM" in json.loads(result.stdout)["advice"]
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [(80, "tokens/s (80 in"), (63, "unknown: answered in"), (None, "reports no token counts")],
+)
+def test_doctor_shows_a_speed_only_if_the_answer_has_64_tokens(call: Call, written: int | None, shown: str) -> None:
+    usage = {"prompt_tokens": 20, "completion_tokens": written}
+    with RawServer(answers_with(usage=usage)) as server:
+        result = call("doctor", "--deep-url", server.url, "--deep-model", "qwen-macbook")
+    assert shown in result.stdout
+
+
+def test_doctor_ends_with_what_is_wrong_even_if_the_server_is_right(call: Call, scanned: Path, router: Router) -> None:
+    os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
+    router.set(answers="garbage")
+    assert call("drain", "classify", "--json").exit_code == 0
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
+        cur.execute("update work_items set state = 'failed', not_before = null where stage = 'classify'")
+        cur.execute(
+            "update slots set breaker = 'misconfigured', reason = 'every_document_refused: no_json', retry_at = null"
+        )
+    router.set(answers="good")
+    result = call("doctor")
+    assert result.exit_code == 0, "the exit code is about the slot"
+    shown = " ".join(result.stdout.split())
+    assert "backlog deep was misconfigured before this check: every_document_refused: no_json" in shown
+    assert "2 documents failed" in shown
+    assert result.stdout.rstrip().endswith("dagster-offload status lists them with their reasons")
 
 
 def test_doctor_shows_the_longest_wait_before_it_waits(call: Call, router: Router) -> None:

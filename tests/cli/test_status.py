@@ -13,15 +13,28 @@ from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.pipelines import announce
 from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK
 from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.reports.status import records
 from dagster_offload.ledger.slots import permits, slots
+from dagster_offload.service.home import RunningUp, hold_up_lock
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.pipeline import pipeline_of
 from dagster_offload.testing import ChangeTiming
+from tests.faults.acts import writes
+from tests.faults.raw_server import ALIAS, Hits, RawServer
 from tests.support.cli import Call
 
-NOTHING = {"pending": 0, "claimed": 0, "deferred": 0, "done": 0, "failed": 0, "quarantined": 0, "outdated": 0}
+NOTHING = {
+    "in_back_off": 0,
+    "pending": 0,
+    "claimed": 0,
+    "deferred": 0,
+    "done": 0,
+    "failed": 0,
+    "quarantined": 0,
+    "outdated": 0,
+}
 
 
 def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) -> None:
@@ -35,6 +48,8 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
             "reason": "OFFLOAD_DEEP_URL is not set",
             "retry_at": None,
         },
+        "up": None,
+        "workers": [],
         "stages": {"extract": NOTHING, "classify": NOTHING, "summarize": NOTHING},
         "events_pending": 0,
         "concurrency": None,
@@ -53,6 +68,7 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
         "ocr": {"documents": 0, "pages": 0, "pages_per_minute": None, "hours": None},
         "backups": [],
         "disk": None,
+        "doubtful": [],
     }
 
 
@@ -322,18 +338,93 @@ def test_slot_show_shows_the_dialects_of_requests_and_the_reasons(call: Call, sc
     assert slot["dialects"]["document"] == {"system message": "refused"}
 
 
-def test_status_shows_the_time_of_the_next_check_until_it_is_due(call: Call, scanned: Path, router: Router) -> None:
+@pytest.mark.rule("drain-10")
+def test_the_time_of_the_next_check_is_shown_only_while_a_process_makes_it(
+    call: Call, scanned: Path, router: Router
+) -> None:
     from dagster_offload.drain import drain
 
     router.set(mode="cold")
     assert drain().is_slot_unavailable
-    assert "next check" in call("status").stdout
-    assert "now" not in call("slot", "show").stdout.split()
-    assert call("slot", "set", "deep", "--try-again").exit_code == 0
-    output = call("status").stdout
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
+        cur.execute("update slots set retry_at = clock_timestamp() + interval '1 hour'")  # not due on a slow machine
+    alone = call("status").stdout
+    assert "; next check" not in alone
+    assert "`dagster-offload drain` or `up` checks it again" in alone
+    assert "up       does not run" in alone
+    assert "start `dagster-offload up`" in call("drain").stdout
+    home = load_settings().home
+    with hold_up_lock(home) as lock:
+        assert "up       starts (process" in call("status").stdout
+        lock.write(RunningUp(os.getpid(), "http://127.0.0.1:3000"))
+        beside_up = call("status").stdout
+        assert "; next check" in beside_up
+        assert "up       runs, UI at http://127.0.0.1:3000" in beside_up
+        assert json.loads(call("status", "--json").stdout)["up"]["address"] == "http://127.0.0.1:3000"
+        assert "`up` checks it again at" in call("drain").stdout
+        assert "now" not in call("slot", "show").stdout.split()
+        assert call("slot", "set", "deep", "--try-again").exit_code == 0
+        output = call("status").stdout
+        assert "now" in call("slot", "show").stdout.split()
     assert CHECKED_AT_THE_NEXT_TICK in output
     assert "; next check" not in output
-    assert "now" in call("slot", "show").stdout.split()
+    assert "by `drain` or `up`" in " ".join(call("slot", "show").stdout.split())
+
+
+def test_status_counts_what_is_in_work_and_what_waits_for_its_next_attempt(
+    call: Call, scanned: Path, router: Router
+) -> None:
+    router.set(answers="garbage")
+    drained = json.loads(call("drain", "classify", "--json").stdout)
+    assert (drained["done"], drained["left"], drained["in_back_off"]) == (0, 2, 2)
+    assert "2 of them waiting for their next attempt" in call("drain", "classify").stdout
+    found = json.loads(call("status", "--json").stdout)
+    assert found["stages"]["classify"]["in_back_off"] == 2
+    assert found["stages"]["summarize"]["in_back_off"] == 0
+    shown = call("status").stdout
+    assert "2 pending wait for their next attempt" in shown
+    assert "2 waiting for deep" in shown, "the two of summarize"
+    with open_ledger(load_settings()) as ledger, Worker(ledger, "drain"):
+        assert "working now: drain" in call("status").stdout
+
+
+def test_explain_shows_when_work_is_taken_not_the_latest_time(call: Call, scanned: Path, router: Router) -> None:
+    from dagster_offload.drain import drain
+
+    assert [item["is_due"] for item in explained(call, "letter.txt")] == [False, True, True]
+    router.set(mode="cold")
+    assert drain().is_slot_unavailable
+    shown = call("explain", "letter.txt").stdout + call("explain", "minutes.md").stdout
+    assert "when deep answers" in shown
+    assert "(in 30 min)" not in shown
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
+        cur.execute("update slots set epoch = epoch + 1, breaker = 'closed'")
+    items = explained(call, "letter.txt") + explained(call, "minutes.md")
+    assert [item["is_due"] for item in items if item["state"] == "deferred"] == [True]
+
+
+def explained(call: Call, document: str) -> list[dict[str, object]]:
+    items: list[dict[str, object]] = json.loads(call("explain", document, "--json").stdout)["items"]
+    return items
+
+
+def test_a_doubtful_summary_is_shown_by_status_explain_and_records(call: Call, scanned: Path, with_ledger: str) -> None:
+    loop = writes('{"summary": "' + "The heating is cold. " * 8 + '"}')
+    with RawServer(loop, Hits.DOCUMENTS) as server:
+        os.environ |= {"OFFLOAD_DEEP_URL": server.url, "OFFLOAD_DEEP_MODEL": ALIAS}
+        assert json.loads(call("drain", "summarize", "--json").stdout)["done"] == 2
+        assert server.calls() == 4, "one more question for each"
+    marks = ["longer_than_document", "repeats_itself"]
+    found = json.loads(call("status", "--json").stdout)["doubtful"]
+    assert {(entry["document"], entry["stage"]) for entry in found} == {
+        ("letter.txt", "summarize"),
+        ("minutes.md", "summarize"),
+    }
+    assert all("repeats_itself" in entry["marks"] and set(entry["marks"]) <= set(marks) for entry in found)
+    assert "letter.txt  summarize: repeats_itself" in call("status").stdout
+    assert "doubtful: repeats_itself" in " ".join(call("explain", "letter.txt").stdout.split())
+    with Ledger(with_ledger) as ledger:
+        assert all("repeats_itself" in (row.doubtful or ()) for row in ledger.run(records))
 
 
 def test_slot_set_accepts_auto_and_a_prompt_cache_size(call: Call, scanned: Path, router: Router) -> None:

@@ -341,7 +341,6 @@ def test_only_a_request_that_may_have_reached_the_slot_is_a_cut(error: Exception
 @pytest.mark.parametrize("status_code", [301, 302, 400, 401, 403, 404, 405, 422, 501])
 def test_a_trial_refused_with_this_status_is_misconfigured(status_code: int) -> None:
     assert is_misconfigured(status_error(status_code))
-    assert is_misconfigured(status_code)
 
 
 @pytest.mark.parametrize("status_code", [408, 429, 500, 502, 503, 504])
@@ -352,19 +351,19 @@ def test_a_trial_refused_with_this_status_is_retried(status_code: int) -> None:
 @pytest.mark.parametrize(
     ("fault", "setting"),
     [
-        (401, "API_KEY"),
+        (status_error(401), "API_KEY"),
         (status_error(403), "API_KEY"),
-        (404, "MODEL"),
-        (302, "URL"),
-        (400, "MODEL"),
-        (422, "MODEL"),
-        (501, "URL"),
+        (status_error(404), "MODEL"),
+        (status_error(302), "URL"),
+        (status_error(400), "MODEL"),
+        (status_error(422), "MODEL"),
+        (status_error(501), "URL"),
         (WrongModel("tiny"), "EXPECTED_MODEL"),
         (httpx.UnsupportedProtocol("ftp"), "URL"),
     ],
 )
-def test_a_fault_names_the_setting_to_check(fault: Exception | int, setting: str) -> None:
-    assert f"OFFLOAD_DEEP_{setting}" in setting_to_check(DEEP_SLOT, fault)
+def test_a_fault_names_the_setting_to_check(fault: Exception, setting: str) -> None:
+    assert f"OFFLOAD_DEEP_{setting}" in str(setting_to_check(DEEP_SLOT, fault))
 
 
 def keyed(key: str) -> SlotConfig:

@@ -12,13 +12,23 @@ from dataclasses import replace
 import pytest
 
 from dagster_offload.cli.quick_probe import quick_probe
+from dagster_offload.client.checkup import check_health
 from dagster_offload.client.probe import probe as engine_probe
 from dagster_offload.simulator.server import Router
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult, nearest_name
 from dagster_offload.testing import ChangeTiming
-from tests.faults.acts import busy_models
-from tests.faults.raw_server import RawServer
+from tests.faults.acts import (
+    LiteLLM,
+    busy_models,
+    lm_studio,
+    models,
+    plain_health,
+    says,
+    slow_health,
+    wants_another_key_for_health,
+)
+from tests.faults.raw_server import Act, RawServer
 
 Probe = Callable[[SlotConfig], Awaitable[ProbeResult]]
 
@@ -92,6 +102,94 @@ async def test_a_server_that_delays_its_model_list_during_a_call_is_busy_not_una
         result = await probe(replace(deep_slot, url=server.url))
     assert (result.healthy, result.answered) == (True, True)
     assert "busy" in result.reason
+
+
+@pytest.mark.rule("slot-13")
+async def test_the_health_of_litellm_completes_no_call(probe: Probe, deep_slot: SlotConfig) -> None:
+    litellm = LiteLLM(*(f"alias-{n}" for n in range(28)))
+    with RawServer(health=litellm) as server:
+        slot = replace(deep_slot, url=server.url)
+        results = [await probe(slot) for _ in range(4)]  # a minute of a waiting sensor
+    assert all(result.healthy for result in results)
+    assert litellm.completions == 0
+    assert "/health/readiness" in results[0].reason
+
+
+@pytest.mark.rule("slot-13")
+async def test_a_health_path_that_completed_calls_is_not_requested_again(deep_slot: SlotConfig) -> None:
+    litellm = LiteLLM("a", "b", is_alive_shown=False)
+    with RawServer(health=litellm) as server:
+        slot = replace(deep_slot, url=server.url)
+        results = [await engine_probe(slot) for _ in range(4)]
+    assert all(result.healthy for result in results)
+    assert litellm.completions == 2, "one request, which cost a call on each of two aliases"
+    assert "set OFFLOAD_DEEP_HEALTH_PATH=/v1/models" in str(results[0].advice)
+
+
+async def test_another_server_at_the_same_address_is_recognised(deep_slot: SlotConfig) -> None:
+    with RawServer(health=LiteLLM("a")) as server:
+        slot = replace(deep_slot, url=server.url)
+        assert "LiteLLM" in (await engine_probe(slot)).reason
+        server.health = models("qwen-macbook")
+        assert "/v1/models lists qwen-macbook" in (await engine_probe(slot)).reason
+        server.health = plain_health(b"OK")
+        assert (await engine_probe(slot)).reason == "/health returned HTTP 200"
+
+
+@pytest.mark.rule("slot-11")
+@pytest.mark.parametrize(
+    ("server_kind", "health", "healthy", "reason"),
+    [
+        ("llama.cpp", plain_health(b'{"status":"ok"}'), True, "/health returned HTTP 200"),
+        (
+            "llama.cpp, loading",
+            says(503, {"error": {"message": "Loading model", "code": 503}}),
+            False,
+            '"Loading model"',
+        ),
+        ("mlx_lm", plain_health(b'{"status": "ok"}'), True, "/health returned HTTP 200"),
+        ("LiteLLM", LiteLLM("qwen-macbook"), True, "/health/readiness returned HTTP 200"),
+        ("llama-swap", plain_health(b"OK"), True, "/health returned HTTP 200"),
+        ("Ollama", models("qwen-macbook"), True, "/v1/models lists qwen-macbook"),
+        ("LM Studio", lm_studio("qwen-macbook"), True, "no /health; /v1/models lists qwen-macbook"),
+        ("vLLM", plain_health(), True, "/health returned HTTP 200"),
+        ("vLLM, its engine is dead", says(503), False, "HTTP 503"),
+        ("llama-cpp-python", models("/models/qwen-macbook.gguf"), True, "nearest name is /models/qwen-macbook.gguf"),
+    ],
+)
+async def test_the_health_path_of_each_server_is_found(
+    probe: Probe, deep_slot: SlotConfig, server_kind: str, health: Act, healthy: bool, reason: str
+) -> None:
+    with RawServer(health=health) as server:
+        result = await probe(replace(deep_slot, url=server.url))
+    assert (result.healthy, result.answered) == (healthy, True), server_kind
+    assert reason in result.reason
+
+
+async def test_a_health_path_that_needs_another_key_is_healthy_and_names_the_path_to_set(
+    probe: Probe, deep_slot: SlotConfig
+) -> None:
+    with RawServer(health=wants_another_key_for_health) as server:
+        result = await probe(replace(deep_slot, url=server.url))
+    assert result.healthy
+    assert "OFFLOAD_DEEP_HEALTH_PATH=/v1/models" in str(result.advice)
+
+
+async def test_a_configured_health_path_is_the_only_one_requested(probe: Probe, deep_slot: SlotConfig) -> None:
+    litellm = LiteLLM("a")
+    with RawServer(health=litellm) as server:
+        result = await probe(replace(deep_slot, url=server.url, health_path="v1/models"))
+    assert (result.healthy, litellm.paths) == (True, ["/v1/models"])
+
+
+async def test_doctor_names_the_path_to_set_if_the_health_path_takes_too_long(
+    deep_slot: SlotConfig, change_timing: ChangeTiming
+) -> None:
+    change_timing(probe_limit=0.5)
+    with RawServer(health=slow_health) as server:
+        check = await check_health(replace(deep_slot, url=server.url))
+    assert not check.ok
+    assert check.advice == "set OFFLOAD_DEEP_HEALTH_PATH=/v1/models"
 
 
 async def test_an_unreachable_router_is_unhealthy(probe: Probe, router: Router, deep_slot: SlotConfig) -> None:

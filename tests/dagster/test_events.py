@@ -152,6 +152,12 @@ def test_the_setting_turns_previews_off_for_every_reporter(edge: Edge) -> None:
     assert "characters" in record.asset_materialization.metadata
 
 
+def test_metadata_shows_the_marks_of_a_doubtful_summary() -> None:
+    doubtful = replace(PENDING, value={"summary": "Due. Due.", "doubtful": ["repeats_itself", "other_language"]})
+    shown = events.materialization(doubtful, KEYS, facts({}), None).metadata
+    assert shown["doubtful"].value == "repeats_itself, other_language"
+
+
 def test_metadata_shows_how_much_of_a_long_document_was_read() -> None:
     beginning = replace(PENDING, stage="classify", value={"category": "report", "parts": 400, "parts_read": 1})
     shown = events.materialization(beginning, KEYS, facts({}), None).metadata

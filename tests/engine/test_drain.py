@@ -226,3 +226,13 @@ def test_a_slot_that_refuses_all_calls_opens_its_breaker_once(engine: Engine) ->
     assert engine.slot().breaker is BreakerState.OPEN
     assert summary.failed == 0
     assert sum(engine.item(key, CLASSIFY)["attempts"] for key in KEYS) == 0
+
+
+@pytest.mark.rule("drain-9")
+def test_an_item_that_waits_for_its_next_attempt_is_left(engine: Engine) -> None:
+    engine.router.set(answers="garbage")
+    engine.texts("0.txt")
+    summary = engine.drain(CLASSIFY)
+    assert engine.item("0.txt", CLASSIFY)["attempts"] == 1
+    assert (summary.done, summary.left, summary.in_back_off) == (0, 1, 1)
+    assert not summary.is_slot_unavailable, "this command can do no more now, and the slot is available"

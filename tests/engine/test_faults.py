@@ -34,11 +34,15 @@ def outcomes(engine: Engine) -> Counter[str]:
 @pytest.mark.rule("breaker-5")
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize(
-    ("status", "setting", "is_misconfigured"),
-    [(500, "OFFLOAD_DEEP_URL", False), (401, "OFFLOAD_DEEP_API_KEY", True), (404, "OFFLOAD_DEEP_MODEL", True)],
+    ("status", "cure", "is_misconfigured"),
+    [
+        (500, "refused by script", False),
+        (401, "OFFLOAD_DEEP_API_KEY", True),
+        (404, "the server lists qwen-macbook", True),
+    ],
 )
-def test_a_router_that_refuses_everything_fails_no_document_and_names_the_setting_after_n_plus_2_calls(
-    engine: Engine, status: int, setting: str, is_misconfigured: bool, concurrency: int
+def test_a_router_that_refuses_everything_fails_no_document_and_names_the_cure_after_n_plus_2_calls(
+    engine: Engine, status: int, cure: str, is_misconfigured: bool, concurrency: int
 ) -> None:
     engine.router.set(mode="refuse", status=status, health="green")  # else the slot would show the probe's reason
     engine.texts(*KEYS)
@@ -46,12 +50,12 @@ def test_a_router_that_refuses_everything_fails_no_document_and_names_the_settin
     assert (summary.done, summary.failed) == (0, 0)
     assert (summary.is_misconfigured, summary.is_slot_unavailable) == (is_misconfigured, not is_misconfigured)
     assert len(engine.router.completions()) <= concurrency + 2
-    assert setting in str(summary.reason)
+    assert cure in str(summary.reason)
     assert attempts(engine) == 0
     assert engine.counts(CLASSIFY).failed == 0
     again = engine.drain(deep_concurrency=concurrency)
     assert len(engine.router.completions()) <= concurrency + 2
-    assert setting in str(again.reason)
+    assert cure in str(again.reason)
 
 
 def test_changed_settings_make_a_trial_due_at_a_misconfigured_slot_and_work_resumes_after_it(engine: Engine) -> None:

@@ -1,11 +1,13 @@
 """What a lane does next, decided from the slot's row."""
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
-from dagster_offload.engine.lane import Next, after_no_claim, may_send
-from dagster_offload.ledger.core.rows import BreakerState, SlotRow
+from dagster_offload.engine.document import DocumentRunner
+from dagster_offload.engine.lane import Next, Scope, Shared, after_no_claim, may_send
+from dagster_offload.ledger.core.rows import BreakerState, Claim, SlotRow
 
 CLOSED = SlotRow(
     name="deep",
@@ -42,3 +44,22 @@ def test_a_lane_requests_a_permit_if_calls_may_flow_now_or_after_a_trial(slot: S
 )
 def test_a_lane_without_a_claim_waits_for_a_trial_runs_a_due_one_or_ends(slot: SlotRow, expected: Next) -> None:
     assert after_no_claim(slot) is expected
+
+
+@pytest.mark.rule("drain-9")
+def test_the_limit_counts_each_document_once_and_one_that_was_not_started_not_at_all() -> None:
+    shared = Shared(cast(DocumentRunner, None), Scope(("classify",), limit=3))
+    counted = []
+    for document, token in ((1, 1), (1, 2), (2, 3)):  # the first document is put back and claimed again
+        shared.reserve()
+        shared.note_claim(_claim(document, token))
+        counted.append(shared.counts.started)
+    shared.note_release(_claim(1, 2))
+    counted.append(shared.counts.started)
+    shared.note_release(_claim(2, 3))
+    counted.append(shared.counts.started)
+    assert counted == [1, 1, 2, 2, 1]
+
+
+def _claim(document: int, token: int) -> Claim:
+    return Claim(token, document, f"{document}.txt", is_alone=False, text="", items=())

@@ -19,7 +19,7 @@ from dagster_offload.ledger.core.rows import CallRecord
 from dagster_offload.settings import load_settings
 from dagster_offload.slot.completion import ContextOverflow
 from dagster_offload.stages.catalog import llm_stages
-from dagster_offload.stages.graph import CLASSIFY
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.llm_stage import LLMStage
 from dagster_offload.stages.long_documents import Kind, Passage
 from dagster_offload.stages.questions import Question
@@ -82,3 +82,41 @@ def test_an_answer_cut_by_the_context_splits_the_text_unless_it_is_too_short(
     reply = Reply(CALL, GOOD, too_long=TOO_LONG)
     assert isinstance(next_step(reply, question, stage, whole(TEXT)), SplitSmaller)
     assert isinstance(next_step(reply, question, stage, whole("short")), Accept)
+
+
+LOOP = '{"summary": "' + "The rent is due. " * 6 + '"}'
+LOOP_AND_LONG = '{"summary": "' + "The rent is due on Monday. " * 60 + '"}'
+SUMMARY = '{"summary": "The rent is due on Mondays."}'
+
+
+def after_two(first: str, second: str) -> Accept:
+    """The step after a doubtful answer and the answer to the question after it."""
+    stage = llm_stages(load_settings())[SUMMARIZE]
+    refined = next_step(
+        Reply(CALL, first), Question(stage.instruction, stage.options), stage, whole("The rent is due.")
+    )
+    assert isinstance(refined, RefineQuestion)
+    assert refined.call.outcome == refined.code == "repeats_itself"
+    assert "again and again" in refined.question.prompt
+    step = next_step(Reply(CALL, second), refined.question, stage, whole("The rent is due."))
+    assert isinstance(step, Accept)
+    return step
+
+
+@pytest.mark.rule("answer-7")
+def test_a_doubtful_answer_gets_one_more_question_and_is_then_recorded_with_its_marks() -> None:
+    assert "doubtful" not in after_two(LOOP, SUMMARY).value
+    assert after_two(LOOP, LOOP).value["doubtful"] == ["repeats_itself"]
+
+
+@pytest.mark.rule("answer-7")
+def test_of_two_doubtful_answers_the_one_with_fewer_marks_is_recorded() -> None:
+    assert after_two(LOOP_AND_LONG, LOOP).value["doubtful"] == ["repeats_itself"]
+    assert after_two(LOOP, LOOP_AND_LONG).value["doubtful"] == ["repeats_itself"]
+
+
+@pytest.mark.rule("answer-7")
+def test_a_doubtful_answer_is_recorded_if_the_second_one_is_unusable() -> None:
+    step = after_two(LOOP, "I would rather not.")
+    assert step.value["doubtful"] == ["repeats_itself"]
+    assert step.call.outcome == "no_json"

@@ -10,7 +10,7 @@ import pytest
 
 from dagster_offload.drain import check_drain
 from dagster_offload.engine.runs import summarize_run
-from dagster_offload.engine.wake import describe_unavailable, should_drain
+from dagster_offload.engine.wake import describe_wait, should_drain
 from dagster_offload.errors import DrainRefused
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
 from dagster_offload.ledger.work.claims import Unfinished
@@ -83,28 +83,28 @@ def test_messages_show_local_time() -> None:
     unavailable = replace(
         slot(BreakerState.OPEN, reason="warming"), retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC)
     )
-    assert describe_unavailable(unavailable) == "deep is unavailable: warming since 14:02 (next check 14:03:10)"
+    assert describe_wait(unavailable) == "deep is unavailable: warming since 14:02 (next check 14:03:10)"
 
 
 def test_a_slot_that_is_due_is_shown_as_due_and_not_with_a_past_time() -> None:
     unavailable = slot(BreakerState.OPEN, reason="warming")
     due = replace(unavailable, retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC), is_retry_due=True)
-    assert describe_unavailable(due) == (
+    assert describe_wait(due) == (
         "deep is unavailable: warming since 14:02; to be checked at the next tick (by a running up, or dagster-offload drain)"
     )
 
 
 def test_a_misconfigured_slot_names_the_next_step() -> None:
-    assert describe_unavailable(slot(BreakerState.MISCONFIGURED, reason="HTTP 401 (check OFFLOAD_DEEP_API_KEY)")) == (
+    assert describe_wait(slot(BreakerState.MISCONFIGURED, reason="HTTP 401 (check OFFLOAD_DEEP_API_KEY)")) == (
         "deep is misconfigured: HTTP 401 (check OFFLOAD_DEEP_API_KEY) since 14:02; "
-        "change the setting, or dagster-offload slot set deep --try-again"
+        "correct that; to check it at once, run dagster-offload slot set deep --try-again"
     )
 
 
 def test_a_misconfigured_slot_shows_when_it_is_checked_again() -> None:
     wrong = slot(BreakerState.MISCONFIGURED, reason="HTTP 404")
     waits_until = replace(wrong, retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC))
-    assert describe_unavailable(waits_until).endswith("--try-again (next check 14:03:10)")
+    assert describe_wait(waits_until).endswith("--try-again (next check 14:03:10)")
 
 
 def test_a_slot_slower_than_the_sensors_trial_gets_a_drain_that_waits_longer() -> None:

@@ -298,3 +298,96 @@ def busy_models(connection: Connection, request: CompletionRequest) -> bool:
         return False
     connection.send(reply(404, b'{"detail": "Not Found"}'))
     return True
+
+
+def _is_get(request: CompletionRequest, path: str) -> bool:
+    return bool(request.body.get("path") == path)
+
+
+def _model_list(*names: str) -> bytes:
+    return reply(200, json.dumps({"object": "list", "data": [{"id": name} for name in names]}).encode())
+
+
+class LiteLLM:
+    """The GET requests of a LiteLLM proxy (1.108): `/health` completes a call on every alias, and its other paths do not.
+
+    `is_alive_shown`: false if something before it lets only `/health` through.
+    """
+
+    def __init__(self, *aliases: str, is_alive_shown: bool = True) -> None:
+        self.aliases, self._is_alive_shown = aliases, is_alive_shown
+        self.completions = 0  # that its health path has cost
+        self.paths: list[str] = []
+
+    def __call__(self, connection: Connection, request: CompletionRequest) -> bool:
+        path = request.body["path"]
+        self.paths.append(path)
+        if path == "/health":
+            self.completions += len(self.aliases)
+            endpoints = [{"model": alias} for alias in self.aliases]
+            body = {"healthy_endpoints": [], "unhealthy_endpoints": endpoints, "healthy_count": 0}
+            connection.send(reply(200, json.dumps(body).encode()))
+        elif path == "/health/liveliness" and self._is_alive_shown:
+            connection.send(reply(200, b'"I\'m alive!"'))
+        elif path == "/health/readiness" and self._is_alive_shown:
+            connection.send(reply(200, b'{"status": "healthy", "db": "Not connected"}'))
+        elif path == "/v1/models":
+            connection.send(_model_list(*self.aliases))
+        else:
+            connection.send(reply(404, b'{"detail": "Not Found"}'))
+        return True
+
+
+def lm_studio(*names: str) -> Act:
+    """LM Studio answers a path that does not exist with an error and status 200."""
+
+    def act(connection: Connection, request: CompletionRequest) -> bool:
+        path = request.body["path"]
+        error = json.dumps({"error": f"Unexpected endpoint or method. (GET {path})"}).encode()
+        connection.send(_model_list(*names) if path == "/v1/models" else reply(200, error))
+        return True
+
+    return act
+
+
+def plain_health(body: bytes = b"", *names: str) -> Act:
+    """A server with `/health` (vLLM: an empty body; llama-swap: OK) and a model list."""
+
+    def act(connection: Connection, request: CompletionRequest) -> bool:
+        if _is_get(request, "/v1/models"):
+            connection.send(_model_list(*names))
+        elif _is_get(request, "/health"):
+            connection.send(reply(200, body))
+        else:
+            connection.send(reply(404, b"404 page not found"))
+        return True
+
+    return act
+
+
+def wants_another_key_for_health(connection: Connection, request: CompletionRequest) -> bool:
+    """A health path that needs an administrator's key; completions and the model list do not."""
+    if _is_get(request, "/v1/models"):
+        connection.send(_model_list("qwen-macbook"))
+    else:
+        connection.send(reply(401, b'{"error": {"message": "Only admins may see this"}}'))
+    return True
+
+
+def slow_health(connection: Connection, request: CompletionRequest) -> bool:
+    """A health path that takes longer than a probe waits, beside a model list that answers."""
+    if _is_get(request, "/v1/models"):
+        connection.send(_model_list("qwen-macbook"))
+        return True
+    if _is_get(request, "/health"):
+        connection.stay_silent()
+        return False
+    connection.send(reply(404, b"not found"))
+    return True
+
+
+def echoes_the_document(connection: Connection, request: CompletionRequest) -> bool:
+    """A short error message that quotes the end of the document."""
+    text = (request.document or "")[-60:]
+    connection.send(reply(400, json.dumps({"error": {"message": f"cannot tokenize: {text}"}}).encode()))
+    return True

@@ -68,7 +68,7 @@ def test_a_cooldown_longer_than_the_trial_reports_the_first_error_and_blocks_no_
         play.drain()
     item = play.bench.item(FIRST, "classify")
     assert (item["state"], item["attempts"]) == (State.QUARANTINED, 0)
-    assert "4 times HTTP 404 (trial: HTTP 429)" in item["reason"]
+    assert '4 times HTTP 404 (trial: HTTP 429: "No deployments available' in item["reason"]
 
 
 @pytest.mark.rule("suspect-5")

@@ -21,6 +21,7 @@ from tests.faults.matrix import MATRIX, Promise, Row
 from tests.faults.play import FIRST, MISCONFIGURED, NOTHING_LEFT, Play, exit_code
 from tests.faults.played import Played
 from tests.faults.raw_server import Hits, RawServer
+from tests.faults.server_rows import SERVER_ROWS
 
 PRODUCT, PLAIN = "aiohttp", "plain httpx"
 HALF_AN_HOUR = 1800.0
@@ -29,7 +30,7 @@ ROUNDS = 7
 
 PLAYS = [
     pytest.param(row, kind, id=re.sub(r"\W+", "-", f"{row.id} {kind}"))
-    for row in [*MATRIX, *ANSWERS]
+    for row in [*MATRIX, *ANSWERS, *SERVER_ROWS]
     for kind in ((PRODUCT, PLAIN) if row.is_plain_too else (PRODUCT,))
 ]
 if not os.environ.get("FAULTS_TABLE"):

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from dagster_offload import timing
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.rows import StageCounts, State
+from dagster_offload.ledger.work.claims import DUE
 from dagster_offload.ledger.work.redo import OUTDATED
 
 
@@ -48,6 +50,55 @@ def problems(cur: Cursor, limit: int = 50) -> list[Problem]:
         [limit],
     )
     return [Problem(**{**row, "state": State(row["state"])}) for row in cur.fetchall()]
+
+
+def problem_counts(cur: Cursor) -> dict[str, int]:
+    """How many documents are failed and quarantined; without the states that no document has."""
+    cur.execute(
+        "select state, count(distinct document_id) as n from work_items where state in ('failed', 'quarantined') "
+        "group by state order by state"
+    )
+    return {row["state"]: row["n"] for row in cur.fetchall()}
+
+
+def in_back_off(cur: Cursor) -> dict[str, int]:
+    """By stage: how many work items are pending and wait for their next attempt. Stages without any are left out."""
+    cur.execute(
+        "select stage, count(*) as n from work_items "
+        "where state = 'pending' and not_before is not null and not_before > clock_timestamp() group by stage"
+    )
+    return {row["stage"]: row["n"] for row in cur.fetchall()}
+
+
+@dataclass(frozen=True)
+class Doubtful:
+    """A result that may be wrong, with its marks (see `stages/doubts.py`)."""
+
+    document: str
+    stage: str
+    marks: list[str]
+
+
+def doubtful(cur: Cursor, limit: int = 50) -> list[Doubtful]:
+    """Current results with marks, oldest first, each once with the document it was made for."""
+    cur.execute(
+        "select d.key as document, r.stage, r.value -> 'doubtful' as marks from results r "
+        "join documents d on d.key = r.first_document and d.is_present "
+        "join work_items i on i.document_id = d.document_id and i.stage = r.stage and i.result_id = r.result_id "
+        "where r.value ? 'doubtful' and r.superseded_at is null order by r.result_id limit %s",
+        [limit],
+    )
+    return [Doubtful(**row) for row in cur.fetchall()]
+
+
+def live_kinds(cur: Cursor) -> list[str]:
+    """The kinds of the workers that are alive by their heartbeat. Reads only: `live_workers` also reclaims the dead."""
+    cur.execute(
+        "select distinct kind from workers where ended_at is null "
+        "and heartbeat_at > clock_timestamp() - make_interval(secs => %s) order by kind",
+        [timing.current().lease],
+    )
+    return [row["kind"] for row in cur.fetchall()]
 
 
 @dataclass(frozen=True)
@@ -114,8 +165,10 @@ def explain(cur: Cursor, document: str) -> Explanation | None:
         items=rows(
             "select i.stage, i.state, i.outcome, i.reason, i.attempts, i.deferrals, i.reclaims, i.not_before, "
             "i.must_run_alone, i.changed_at, i.parts_done, i.parts_total, r.served_model, r.first_document, "
-            "case when i.stage = first_stage() then r.value->>'reason' end as told from work_items i "
-            "left join results r using (result_id) where i.document_id = %s order by i.item_id"
+            "case when i.stage = first_stage() then r.value->>'reason' end as told, r.value -> 'doubtful' as doubtful, "
+            f"({DUE}) as is_due, case when s.breaker <> 'closed' then i.deferred_slot end as waits_for from work_items i "
+            "left join results r using (result_id) left join slots s on s.name = i.deferred_slot "
+            "where i.document_id = %s order by i.item_id"
         ),
         transitions=rows(
             "select t.at, t.stage, t.from_state, t.to_state, t.worker_id, w.kind as worker_kind, w.host, t.reason "
@@ -143,6 +196,7 @@ class RecordRow:
     outcome: str | None
     served_model: str | None
     updated_at: datetime | None
+    doubtful: list[str] | None  # why the summary may be wrong; see `stages/doubts.py`
 
 
 def records(cur: Cursor, limit: int | None = None) -> list[RecordRow]:

@@ -13,7 +13,8 @@ select
     x.text as text,
     x.outcome as outcome,
     s.served_model as served_model,
-    greatest(x.created_at, c.created_at, s.created_at) as updated_at
+    greatest(x.created_at, c.created_at, s.created_at) as updated_at,
+    s.value -> 'doubtful' as doubtful
 from documents d
 left join work_items xi on xi.document_id = d.document_id and xi.stage = 'extract'
 left join results x on x.result_id = xi.result_id

@@ -202,6 +202,17 @@ def count_waiting(cur: Cursor, stages: Sequence[str]) -> int:
     return int(row["n"])
 
 
+def count_in_back_off(cur: Cursor, stages: Sequence[str]) -> int:
+    """How many documents have work in `stages` that waits for its next attempt, after a fault of the document."""
+    row = fetch_one(
+        cur,
+        "select count(distinct document_id) as n from work_items where state = 'pending' and stage = any(%s) "
+        "and not_before is not null and not_before > clock_timestamp()",
+        [list(stages)],
+    )
+    return int(row["n"])
+
+
 def count_claimed_elsewhere(cur: Cursor, stages: Sequence[str], worker_id: int) -> int:
     """How many documents have work in `stages` that other workers hold."""
     row = fetch_one(
