@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import dagster_runs, drains, files, gaps, memory, prompt_cache, sizes
+from benchmarks import dagster_runs, drains, files, gaps, guest, memory, prompt_cache, sizes
 from benchmarks.rows import Benchmark, Row, shown
 from benchmarks.workspace import Workspace
 
@@ -22,6 +22,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     *memory.BENCHMARKS,
     *files.BENCHMARKS,
     *dagster_runs.BENCHMARKS,
+    *guest.BENCHMARKS,
     *prompt_cache.BENCHMARKS,
 )
 

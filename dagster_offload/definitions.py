@@ -15,6 +15,7 @@ from dagster_offload.ledger.core.database import DEFAULT_SCHEMA
 from dagster_offload.settings import load_settings
 
 DEFAULT_PARTITIONS = "documents"
+LIBRARY_INTERVAL_SECONDS = 60.0
 
 
 def build_definitions(
@@ -22,12 +23,15 @@ def build_definitions(
     schema: str = DEFAULT_SCHEMA,
     asset_key_prefix: Sequence[str] = (),
     partitions_name: str = DEFAULT_PARTITIONS,
+    library_interval_seconds: float = LIBRARY_INTERVAL_SECONDS,
 ) -> dg.Definitions:
     """The assets, jobs and sensors of one library.
 
     One Dagster instance can hold several libraries, each with its own ledger schema, asset key prefix and partitions
-    name. Runs and ticks call `settings_loader`; this function does not. With the executor set here, a run that waits for
-    a slot uses no processor time. The assets work with any executor; docs/decisions/0009-waiting-runs.md names the cost.
+    name. Runs and ticks call `settings_loader`; this function does not. So a `OFFLOAD_SCAN_INTERVAL` below
+    `library_interval_seconds`, the interval at which the library sensor ticks, has no effect; `up` passes the setting.
+    With the executor set here, a run that waits for a slot uses no processor time. The assets work with any executor;
+    docs/decisions/0009-waiting-runs.md names the cost.
     """
     keys = asset_keys(asset_key_prefix)
     partitions = dg.DynamicPartitionsDefinition(name=partitions_name)
@@ -40,7 +44,7 @@ def build_definitions(
     return dg.Definitions(
         assets=[documents],
         jobs=[build_scan_job(keys, partitions_name, deep_slot), build_drain_job(keys, deep_slot)],
-        sensors=[build_library_sensor(), build_drain_sensor(keys)],
+        sensors=[build_library_sensor(slot, library_interval_seconds), build_drain_sensor(slot, keys)],
         resources={"deep_slot": deep_slot},
         # While a step waits, one executor of Dagster uses a whole core and the other ignores a cancel. See decision 0009.
         executor=build_waiting_executor(slot, keys),

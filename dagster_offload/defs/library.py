@@ -29,6 +29,8 @@ from dagster_offload.text.plain_text import escaped
 WHY_TAG = "dagster_offload/why"
 # After a failed scan, for example one that refused to forget documents, the wait before another for the same reason.
 SAME_FAILURE_SECONDS = 600.0
+# The sensor's clock and the daemon's differ by the time of a call to the code server.
+TICK_TOLERANCE_SECONDS = 1.0
 
 
 class ScanConfig(dg.Config):
@@ -96,29 +98,30 @@ def build_scan_job(
     return scan_job
 
 
-def build_library_sensor() -> dg.SensorDefinition:
-    """The sensor of the job `scan`. It checks the library every OFFLOAD_SCAN_INTERVAL seconds."""
+def build_library_sensor(deep_slot: DeepSlot, interval_seconds: float) -> dg.SensorDefinition:
+    """The sensor of the job `scan`. It ticks every `interval_seconds`, and skips a tick before OFFLOAD_SCAN_INTERVAL is over.
+
+    Like the drain sensor, it takes no resource, and opens Dagster's instance only if it needs it.
+    """
 
     @dg.sensor(
         name="library_sensor",
         job_name=SCAN_JOB,
-        minimum_interval_seconds=1,  # each tick reads the interval from the settings
+        minimum_interval_seconds=math.ceil(interval_seconds),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Launches `scan` when the library differs from the ledger. Checks every OFFLOAD_SCAN_INTERVAL seconds.",
     )
-    def library_sensor(
-        context: dg.SensorEvaluationContext, deep_slot: dg.ResourceParam[DeepSlot]
-    ) -> dg.RunRequest | dg.SkipReason:
+    def library_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        looked_at = time.time()
         try:
             settings = deep_slot.settings()
             wait = _seconds_to_next_check(context.cursor, settings.scan_interval)
             if wait > 0:
                 return dg.SkipReason(f"next check of the library in {math.ceil(wait)} s (OFFLOAD_SCAN_INTERVAL)")
-            with deep_slot.ledger() as ledger:
-                result = _check(context.instance, settings, ledger)
+            result = _check(context, settings, deep_slot.resident_ledger(settings))
         except OffloadError as error:
             result = dg.SkipReason(escaped(str(error)))
-        context.update_cursor(json.dumps({"looked_at": time.time()}))
+        context.update_cursor(json.dumps({"looked_at": looked_at}))
         return result
 
     return library_sensor
@@ -127,21 +130,25 @@ def build_library_sensor() -> dg.SensorDefinition:
 def _seconds_to_next_check(cursor: str | None, interval: float) -> float:
     looked_at = 0.0 if cursor is None else float(json.loads(cursor)["looked_at"])
     now = time.time()
-    return 0.0 if looked_at > now else looked_at + interval - now  # do not wait after the clock was set back
+    wait = looked_at + interval - now
+    # Do not wait after the clock was set back, nor for a tick that Dagster counts as one interval later.
+    return 0.0 if looked_at > now or wait <= TICK_TOLERANCE_SECONDS else wait
 
 
-def _check(instance: dg.DagsterInstance, settings: Settings, ledger: Ledger) -> dg.RunRequest | dg.SkipReason:
+def _check(
+    context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger
+) -> dg.RunRequest | dg.SkipReason:
     differs = library_differs(settings, ledger)
     due = ledger.run(claims.count_due, [EXTRACT])
     if differs is None and not due:
         return dg.SkipReason("the library is unchanged; 0 documents are due for extraction")
     waiting = "1 document is due for extraction" if due == 1 else f"{due} documents are due for extraction"
     why = "; ".join([*([differs] if differs else []), *([waiting] if due else [])])
-    if (starting := starting_run(instance, SCAN_JOB)) is not None:
-        return dg.SkipReason(f"{starting}; {why}")
     if ledger.run(workers.live_workers, ledger.schema, "scan"):
         return dg.SkipReason(f"a scan is running; {why}")
-    if (failed := _same_failure(instance, why)) is not None:
+    if (starting := starting_run(context.instance, SCAN_JOB)) is not None:
+        return dg.SkipReason(f"{starting}; {why}")
+    if (failed := _same_failure(context.instance, why)) is not None:
         return dg.SkipReason(failed)
     return dg.RunRequest(tags={**run_tags(), WHY_TAG: why})
 

@@ -10,12 +10,12 @@ from pathlib import Path
 # Imported modules are never garbage. Scanning them takes a seventh of the start, and time in each later collection.
 gc.disable()
 
-import dagster_postgres  # noqa: E402, F401 - every run imports these storages
 from dagster._cli import main  # noqa: E402 - the command `dagster`
 
-from dagster_offload.definitions import defs  # noqa: E402
+from dagster_offload.defs import pooled_storage  # noqa: E402, F401 - every run imports these storages
 from dagster_offload.errors import SettingsError  # noqa: E402
 from dagster_offload.service.prefork import start_prefork_server  # noqa: E402
+from dagster_offload.service.served_definitions import defs  # noqa: E402
 from dagster_offload.settings import load_settings  # noqa: E402
 
 gc.freeze()

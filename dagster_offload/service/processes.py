@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import subprocess
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +30,8 @@ OTHER_WORKERS_SECONDS = 10.0
 START_SECONDS = 120.0  # enough for a first start on a slow disk
 MAX_SOCKET_PATH = 100
 LOCATION = "dagster-offload"  # the name of the code location, as in workspace.yaml
+# Variables of glibc's malloc: without them, each of a dozen threads keeps free memory of its own.
+MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
 
 Say = Callable[[str], None]
 
@@ -100,26 +101,26 @@ def _start(services: Services, host: str, port: int, logs: Path, socket_file: Pa
     start = services.supervisor.start
     server = python_command("-m", "dagster_offload.service.code_server", "api", "grpc", "--socket", str(socket_file))
     # Dagster would add the working folder to the module path during the import.
-    module = ("--module-name", "dagster_offload.definitions", "--empty-working-directory")
+    module = ("--module-name", "dagster_offload.service.served_definitions", "--empty-working-directory")
     labels = ("--location-name", LOCATION, "--log-level", "warning")
-    start(Child("code server", (*server, *module, *labels), logs / "code_server.log"))
+    start(Child("code server", (*server, *module, *labels), logs / "code_server.log", MEMORY))
     with _sweep(services.say) as home:
         workspace = str(_write_workspace(home, socket_file))
         webserver = ("dagster-webserver", "--workspace", workspace, "--host", host, "--port", str(port))
-        start(_dagster("webserver", (*webserver, "--dagster-log-level", "warning"), logs, home))
+        start(_dagster("webserver", socket_file, (*webserver, "--dagster-log-level", "warning"), logs, home))
     # Before the daemon, so its library sensor sees a running scan and launches no other.
     scan = python_command("-m", "dagster_offload.cli", "scan")
     services.first_scan = services.supervisor.run_once(Child("scan", scan, services.scan_log))
-    start(_dagster("daemon", ("dagster-daemon", "run", "--workspace", workspace, "--log-level", "warning"), logs, home))
+    daemon = ("dagster-daemon", "run", "--workspace", workspace, "--log-level", "warning")
+    start(_dagster("daemon", socket_file, daemon, logs, home))
     _await(services, stop, socket_file.exists, logs / "code_server.log")
     _await(services, stop, lambda: _answers(services.address), logs / "webserver.log")
 
 
-def _dagster(name: str, argv: tuple[str, ...], logs: Path, dagster_home: Path | None = None) -> Child:
-    """One of Dagster's own commands, from the environment of this Python."""
-    script = Path(sysconfig.get_path("scripts")) / argv[0]
-    environment = {} if dagster_home is None else {"DAGSTER_HOME": str(dagster_home)}
-    return Child(name, (str(script), *argv[1:]), logs / f"{name.replace(' ', '_')}.log", environment)
+def _dagster(name: str, socket_file: Path, argv: tuple[str, ...], logs: Path, dagster_home: Path) -> Child:
+    """One of Dagster's own commands, which uses the code server behind this socket."""
+    command = python_command("-m", "dagster_offload.service.dagster_process", str(socket_file), *argv)
+    return Child(name, command, logs / f"{name}.log", {**MEMORY, "DAGSTER_HOME": str(dagster_home)})
 
 
 @contextlib.contextmanager
