@@ -6,16 +6,17 @@ import pytest
 from dagster_postgres import DagsterPostgresStorage
 
 from dagster_offload.defs.instance import open_instance
-from dagster_offload.defs.pooled_storage import PooledPostgresStorage
+from dagster_offload.defs.pooled_storage import EVENT_CHECKS, RUN_CHECKS, SCHEDULE_CHECKS, PooledPostgresStorage
 from dagster_offload.postgres import dagster_url
 from dagster_offload.settings import Settings
-from tests.support.dagster_connections import counting_connections
+from tests.support.dagster_connections import counting_connections, recording_statements
 
 
 def use_all_storages(instance: dg.DagsterInstance) -> None:
     """One query of each of the three storages."""
     instance.get_runs_count()
     instance.get_dynamic_partitions("documents")
+    instance.get_run_records()
     instance.all_instigator_state()
 
 
@@ -32,6 +33,15 @@ def test_a_hundred_queries_open_no_further_connection(settings: Settings) -> Non
             for _ in range(33):
                 use_all_storages(instance)
         assert opened == []
+
+
+def test_a_table_that_was_found_is_not_looked_for_again(settings: Settings) -> None:
+    with open_instance(settings) as instance:
+        use_all_storages(instance)
+        with recording_statements() as statements:
+            use_all_storages(instance)
+        assert len(statements) >= 3
+        assert [text for text in statements if "pg_catalog" in text] == []
 
 
 def test_closing_the_instance_closes_its_connections(settings: Settings, database: str) -> None:
@@ -58,10 +68,14 @@ def test_another_process_builds_the_same_storage_from_the_instances_reference(in
         use_all_storages(same)
 
 
-@pytest.mark.parametrize("name", ["_run_storage", "_event_log_storage", "_schedule_storage"])
-def test_dagster_keeps_its_storages_and_their_engines_where_they_are_replaced(name: str, database: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "checks"),
+    [("_run_storage", RUN_CHECKS), ("_event_log_storage", EVENT_CHECKS), ("_schedule_storage", SCHEDULE_CHECKS)],
+)
+def test_dagster_has_the_internal_parts_that_are_replaced(name: str, checks: tuple[str, ...], database: str) -> None:
     storage = getattr(DagsterPostgresStorage(dagster_url(database)), name)
     assert type(storage._engine.pool).__name__ == "NullPool", "Dagster pools its connections: drop pooled_storage.py"
+    assert all(callable(getattr(storage, check)) for check in checks)
 
 
 def connections_of_dagster(url: str) -> int:

@@ -1,7 +1,8 @@
-"""Counts the connections that Dagster's storages open in this process."""
+"""What Dagster's storages do in this process: the connections that they open, and their statements."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy
 
@@ -19,3 +20,18 @@ def counting_connections() -> Iterator[list[object]]:
         yield opened
     finally:
         sqlalchemy.event.remove(sqlalchemy.pool.Pool, "connect", count)
+
+
+@contextmanager
+def recording_statements() -> Iterator[list[str]]:
+    """A list of the statements that SQLAlchemy sends during the block."""
+    statements: list[str] = []
+
+    def record(_connection: Any, _cursor: Any, statement: str, *_others: Any) -> None:
+        statements.append(statement)
+
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", record)
+    try:
+        yield statements
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.engine.Engine, "before_cursor_execute", record)
