@@ -70,6 +70,8 @@ def _role(process: psutil.Process) -> str | None:
     line = " ".join(words)
     if process.name().startswith("postgres"):
         return "Postgres"
+    if process.name().startswith("dagster-"):  # a copy of the prefork server, with its words
+        return {"dagster-webserv": "webserver", "dagster-daemon": "daemon"}[process.name()[:15]]
     # The prefork server is a copy of the code server, and runs are copies of the prefork server: same words, other parents.
     copies = sum("service.code_server" in parent for parent in parents)
     if "service.code_server" in line or copies:

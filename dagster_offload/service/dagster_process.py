@@ -1,20 +1,18 @@
-"""Dagster's daemon and webserver as `up` runs them: the same commands, which look less often whether anything changed.
+"""Dagster's daemon and webserver as `up` runs them: the same commands, as copies of the process that has imported everything.
 
-`python -m dagster_offload.service.dagster_process SOCKET dagster-daemon run ...` (or `dagster-webserver ...`), where SOCKET is
-that of the code server. Both commands ask the code server for its id every second, over a new connection. That is for code
-servers that others replace. Ours belongs to the same `up`.
+The prefork server forks them, so they share the memory of the imports (`prefork.py`); without one, Python starts as usual.
+Both commands ask the code server for its id every second, over a new connection. That is for code servers that others
+replace. Ours belongs to the same `up`, so they ask less often.
 """
 
 import gc
+import os
 import sys
 import time
 from pathlib import Path
 
-# Imported modules are never garbage: do not scan them in each collection.
-gc.disable()
-
 # The only internal part. The contract test is tests/service/test_dagster_process.py.
-from dagster._grpc import server_watcher  # noqa: E402
+from dagster._grpc import server_watcher
 
 # A code server that died is back after a few seconds. Calls then go to the new one, also before its id is noticed.
 WATCH_SECONDS = 15
@@ -23,9 +21,12 @@ START_SECONDS = 60.0
 
 
 def main() -> None:
-    """Run the command in the arguments until it is stopped. Ends in `SystemExit`."""
-    socket_file, command = Path(sys.argv[1]), sys.argv[2]
-    sys.argv = sys.argv[2:]
+    """Run a command until it is stopped. Ends in `SystemExit`.
+
+    Arguments: the mark of `prefork_command`, the code server's socket, the folder for DAGSTER_HOME, the command.
+    """
+    _, _, code_socket, os.environ["DAGSTER_HOME"], command, *_ = sys.argv
+    sys.argv = sys.argv[4:]
     if command == "dagster-daemon":
         from dagster._daemon.cli import main as run
     elif command == "dagster-webserver":
@@ -33,13 +34,16 @@ def main() -> None:
     else:
         sys.exit(f"{command} is not a command of Dagster that `up` runs")
     server_watcher.WATCH_INTERVAL = WATCH_SECONDS
-    gc.freeze()
-    gc.enable()
+    gc.freeze()  # imported modules are never garbage
+    _show_name(command)
     deadline = time.monotonic() + START_SECONDS
-    while not socket_file.exists() and time.monotonic() < deadline:
+    while not Path(code_socket).exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     run()
 
 
-if __name__ == "__main__":
-    main()
+def _show_name(name: str) -> None:
+    """Let `top` show the command. A forked process has the arguments of the code server."""
+    comm = Path("/proc/self/comm")
+    if comm.exists():
+        comm.write_text(name[:15])  # proc(5): the longest name

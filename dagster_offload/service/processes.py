@@ -23,6 +23,7 @@ from dagster_offload.ledger.slots import slots as ledger_slots
 from dagster_offload.service.home import RunningUp, UpLock, log_folder
 from dagster_offload.service.ports import address_of
 from dagster_offload.service.postgres_keeper import KeptPostgres
+from dagster_offload.service.prefork import prefork_command, runs_socket
 from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, ending
 from dagster_offload.settings import Settings
 
@@ -30,6 +31,8 @@ OTHER_WORKERS_SECONDS = 10.0
 START_SECONDS = 120.0  # enough for a first start on a slow disk
 MAX_SOCKET_PATH = 100
 LOCATION = "dagster-offload"  # the name of the code location, as in workspace.yaml
+# `up` itself does not import Dagster, so this names the module by its text.
+DAGSTER_PROGRAM = "from dagster_offload.service.dagster_process import main; main()"
 # Variables of glibc's malloc: without them, each of a dozen threads keeps free memory of its own.
 MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
 
@@ -94,9 +97,10 @@ def running_services(
 
 
 def _start(services: Services, host: str, port: int, logs: Path, socket_file: Path, stop: StopRequest) -> None:
-    """Start the code server, the sweep and the webserver in parallel, and the daemon after the sweep.
+    """Start the code server and the sweep in parallel, then the webserver, and the daemon after the sweep.
 
-    An earlier daemon could start a run that the sweep takes for a dead one.
+    Webserver and daemon are copies of the code server. An earlier daemon could start a run that the sweep takes for a
+    dead one.
     """
     start = services.supervisor.start
     server = python_command("-m", "dagster_offload.service.code_server", "api", "grpc", "--socket", str(socket_file))
@@ -106,6 +110,8 @@ def _start(services: Services, host: str, port: int, logs: Path, socket_file: Pa
     start(Child("code server", (*server, *module, *labels), logs / "code_server.log", MEMORY))
     with _sweep(services.say) as home:
         workspace = str(_write_workspace(home, socket_file))
+        has_imported = lambda: runs_socket(socket_file).exists() or socket_file.exists()  # noqa: E731
+        _await(services, stop, has_imported, logs / "code_server.log")
         webserver = ("dagster-webserver", "--workspace", workspace, "--host", host, "--port", str(port))
         start(_dagster("webserver", socket_file, (*webserver, "--dagster-log-level", "warning"), logs, home))
     # Before the daemon, so its library sensor sees a running scan and launches no other.
@@ -119,8 +125,8 @@ def _start(services: Services, host: str, port: int, logs: Path, socket_file: Pa
 
 def _dagster(name: str, socket_file: Path, argv: tuple[str, ...], logs: Path, dagster_home: Path) -> Child:
     """One of Dagster's own commands, which uses the code server behind this socket."""
-    command = python_command("-m", "dagster_offload.service.dagster_process", str(socket_file), *argv)
-    return Child(name, command, logs / f"{name}.log", {**MEMORY, "DAGSTER_HOME": str(dagster_home)})
+    command = prefork_command(runs_socket(socket_file), DAGSTER_PROGRAM, str(socket_file), str(dagster_home), *argv)
+    return Child(name, command, logs / f"{name}.log", MEMORY)
 
 
 @contextlib.contextmanager
@@ -161,7 +167,8 @@ def _code_socket(home: Path) -> Iterator[Path]:
     in_home = home / "dagster" / "code.sock"
     if len(os.fsencode(in_home)) <= MAX_SOCKET_PATH:
         in_home.parent.mkdir(mode=0o700, exist_ok=True)
-        in_home.unlink(missing_ok=True)
+        for left in (in_home, runs_socket(in_home)):
+            left.unlink(missing_ok=True)
         yield in_home
     else:
         with tempfile.TemporaryDirectory(prefix="offload-") as folder:
