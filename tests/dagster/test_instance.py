@@ -66,4 +66,11 @@ def test_the_instance_reserves_runs_for_drains_and_sends_no_telemetry(settings: 
         assert not instance.nux_enabled
         assert instance.run_monitoring_enabled
         assert instance.get_sensor_settings()["use_threads"] is True
+        assert sorted(instance.get_required_daemon_types()) == [
+            "BACKFILL",
+            "MONITORING",
+            "QUEUED_RUN_COORDINATOR",
+            "SCHEDULER",
+            "SENSOR",
+        ]
         assert Path(instance.root_directory) == dagster_home(settings)

@@ -9,7 +9,7 @@ from dagster_offload.defs.instance import open_instance
 from dagster_offload.defs.pooled_storage import EVENT_CHECKS, RUN_CHECKS, SCHEDULE_CHECKS, PooledPostgresStorage
 from dagster_offload.postgres import dagster_url
 from dagster_offload.settings import Settings
-from tests.support.dagster_connections import counting_connections, recording_statements
+from tests.support.connections import counting_connections, recording_statements
 
 
 def use_all_storages(instance: dg.DagsterInstance) -> None:

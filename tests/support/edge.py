@@ -74,6 +74,14 @@ class Edge:
         assert data.skip_message is not None
         return data.skip_message
 
+    def tick_without_instance(self, sensor: str) -> str:
+        """Evaluate a sensor that must skip without Dagster's instance; returns its skip message."""
+        repository = self.defs.get_repository_def()
+        with dg.build_sensor_context(repository_def=repository) as context:
+            data = repository.get_sensor_def(sensor).evaluate_tick(context)
+        assert data.skip_message is not None
+        return data.skip_message
+
     def make_run_older(self, run_id: str, minutes: int) -> None:
         with self.ledger.transaction() as cur:
             cur.execute(

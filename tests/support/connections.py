@@ -1,9 +1,11 @@
-"""What Dagster's storages do in this process: the connections that they open, and their statements."""
+"""What this process does with Postgres: the connections that it opens, and the statements of Dagster's storages."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
+import psycopg
 import sqlalchemy
 
 
@@ -20,6 +22,21 @@ def counting_connections() -> Iterator[list[object]]:
         yield opened
     finally:
         sqlalchemy.event.remove(sqlalchemy.pool.Pool, "connect", count)
+
+
+@contextmanager
+def counting_ledger_connections() -> Iterator[list[object]]:
+    """A list that grows by one with each connection to the ledger that is opened during the block."""
+    opened: list[object] = []
+    connect = psycopg.Connection.connect.__func__  # type: ignore[attr-defined]
+
+    def count(cls: Any, *arguments: Any, **options: Any) -> Any:
+        opened.append(arguments)
+        return connect(cls, *arguments, **options)
+
+    with patch.object(psycopg.Connection, "connect", classmethod(count)):
+        with patch.object(psycopg, "connect", psycopg.Connection.connect):
+            yield opened
 
 
 @contextmanager
