@@ -60,7 +60,9 @@ def running(documents: int, latency: float, concurrency: int) -> Iterator[Runnin
     with slot(latency, concurrency, is_asleep=True) as router, home_for(router) as home:
         configure(home, router, deep_concurrency=concurrency)
         write_letters(home, *(name_of(number) for number in range(documents)))
-        start_up(home, "--port", str(free_port()))  # another `up` that starts at the same moment finds the same first port
+        start_up(
+            home, "--port", str(free_port())
+        )  # another `up` that starts at the same moment finds the same first port
         ledger = RequestLog(home)
         wait_for(lambda: ledger.count("done", EXTRACT) == documents, "the texts", PATIENCE_SECONDS)
         yield Running(home, router, UI(home), ledger)

@@ -135,9 +135,7 @@ def _seconds_to_next_check(cursor: str | None, interval: float) -> float:
     return 0.0 if looked_at > now or wait <= TICK_TOLERANCE_SECONDS else wait
 
 
-def _check(
-    context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger
-) -> dg.RunRequest | dg.SkipReason:
+def _check(context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger) -> dg.RunRequest | dg.SkipReason:
     differs = library_differs(settings, ledger)
     due = ledger.run(claims.count_due, [EXTRACT])
     if differs is None and not due:

@@ -27,7 +27,7 @@ def serve() -> None:
     is_forking = is_prefork_on()
     if is_forking:
         # The webserver and the daemon share the memory of these. Without a prefork server each imports its own.
-        import dagster._daemon.cli
+        import dagster._daemon.cli  # noqa: F401
         import dagster_webserver.cli  # noqa: F401
     gc.freeze()
     gc.enable()

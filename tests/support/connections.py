@@ -34,9 +34,13 @@ def counting_ledger_connections() -> Iterator[list[object]]:
         opened.append(arguments)
         return connect(cls, *arguments, **options)
 
-    with patch.object(psycopg.Connection, "connect", classmethod(count)):
-        with patch.object(psycopg, "connect", psycopg.Connection.connect):
-            yield opened
+    with (
+        patch.object(psycopg.Connection, "connect", classmethod(count)),
+        patch.object(
+            psycopg, "connect", lambda *arguments, **options: count(psycopg.Connection, *arguments, **options)
+        ),
+    ):
+        yield opened
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from dagster_offload.postgres import ensure_postgres
 from dagster_offload.settings import Settings
 from dagster_offload.stages.graph import GRAPH
 
-
 # A resident ledger checks its schema again after this time: another version may have migrated it meanwhile.
 MIGRATE_AGAIN_SECONDS = 60.0
 
