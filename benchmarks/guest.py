@@ -194,13 +194,14 @@ def wakes(workspace: Workspace) -> Iterator[Row]:
             write_letters(up.home, *map(name_of, numbers))  # a drain does all that is due, so each wake needs new ones
             up.home.run("scan")
             runs = _launch_and_wait(up, numbers)
+            up.wait_asleep()
             began = time.monotonic()
             up.router.set(mode="awake")
             ends = [up.ui.end_of(run, 120) for run in runs]
             green.append(time.monotonic() - began)
             assert set(ends) == {"SUCCESS"}, ends
             workspace.report(f"{number + 1}/{times}: {green[-1]:.1f} s")
-            up.wait_asleep()
+            up.router.set(mode="cold")
     what = f"slot back to {WAITING_RUNS} waiting runs green, {times} times: worst"
     yield Row(what, at_most(15, "s"), max(green), {"seconds": green})
     yield Row("the same: median", at_most(15, "s"), median(green), {})
