@@ -3,6 +3,7 @@
 Times come from the slot's own log, which identifies a document by its fingerprint.
 """
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,13 @@ from tests.support.acceptance import Home, wait_for
 from tests.support.ui import UI, RequestLog, configure, home_for, start_up, text_of, write_letters
 
 PATIENCE_SECONDS = 600.0
+
+
+def free_port() -> int:
+    """A port that no process listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,9 @@ def running(documents: int, latency: float, concurrency: int) -> Iterator[Runnin
     with slot(latency, concurrency, is_asleep=True) as router, home_for(router) as home:
         configure(home, router, deep_concurrency=concurrency)
         write_letters(home, *(name_of(number) for number in range(documents)))
-        start_up(home)
+        start_up(
+            home, "--port", str(free_port())
+        )  # another `up` that starts at the same moment finds the same first port
         ledger = RequestLog(home)
         wait_for(lambda: ledger.count("done", EXTRACT) == documents, "the texts", PATIENCE_SECONDS)
         yield Running(home, router, UI(home), ledger)

@@ -1,5 +1,6 @@
 """The definitions that Dagster loads. `build_definitions` builds them from its arguments. The import opens nothing."""
 
+import sys
 import warnings
 from collections.abc import Sequence
 
@@ -17,6 +18,8 @@ from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages.catalog import stage_graph
 
 DEFAULT_PARTITIONS = "documents"
+# The library sensor ticks at OFFLOAD_SCAN_INTERVAL, and at least this often: each tick reads the setting again.
+MOST_SECONDS_BETWEEN_TICKS = 60.0
 
 
 def build_definitions(
@@ -28,9 +31,9 @@ def build_definitions(
     """The assets, jobs and sensors of one library.
 
     One Dagster instance can hold several libraries, each with its own ledger schema, asset key prefix and partitions
-    name. `settings_loader` is called here, for the stages, and again by each run and tick.
-    With the executor set here, a run that waits for
-    a slot uses no processor time. The assets work with any executor; docs/decisions/0009-waiting-runs.md names the cost.
+    name. `settings_loader` is called here, for the stages and the interval at which the library sensor ticks, and again by
+    each run and tick. With the executor set here, a run that waits for a slot uses no processor time. The assets work with
+    any executor; docs/decisions/0009-waiting-runs.md names the cost.
     """
     settings = _settings_or_defaults(settings_loader)
     keys = asset_keys(asset_key_prefix, stage_graph(settings))
@@ -40,11 +43,15 @@ def build_definitions(
         warnings.simplefilter("ignore", dg.BetaWarning)
         documents = build_documents_asset(keys, partitions, settings)
     slot = DeepSlot(settings_loader, schema)
+    ticks_every = min(settings.library_section.scan_interval, MOST_SECONDS_BETWEEN_TICKS)
     deep_slot = deep_slot_resource(slot)
     return dg.Definitions(
         assets=[documents],
         jobs=[build_scan_job(keys, partitions_name, deep_slot), build_drain_job(keys, deep_slot)],
-        sensors=[build_library_sensor(), build_drain_sensor(keys)],
+        sensors=[
+            build_library_sensor(slot, ticks_every),
+            build_drain_sensor(slot, keys),
+        ],
         resources={"deep_slot": deep_slot},
         # While a step waits, one executor of Dagster uses a whole core and the other ignores a cancel. See decision 0009.
         executor=build_waiting_executor(slot, keys),
@@ -56,7 +63,8 @@ def _settings_or_defaults(settings_loader: SettingsLoader) -> Settings:
     try:
         settings = settings_loader()
         stage_graph(settings)
-    except SettingsError:
+    except SettingsError as error:
+        print(f"Only the built-in stages are defined, because the settings are wrong: {error}", file=sys.stderr)
         return Settings.model_construct()
     return settings
 

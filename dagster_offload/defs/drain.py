@@ -18,8 +18,7 @@ from dagster_offload.defs.runs import run_tags, starting_run, tag_run
 from dagster_offload.drain import ALL, run_drain
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.errors import OffloadError
-from dagster_offload.ledger.work import claims
-from dagster_offload.stages.catalog import stage_graph
+from dagster_offload.ledger.work import outbox
 from dagster_offload.text.plain_text import escaped
 
 # The time a tick may spend on events that no run has reported.
@@ -80,8 +79,12 @@ def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.Resource
     return drain
 
 
-def build_drain_sensor(asset_keys: Mapping[str, dg.AssetKey]) -> dg.SensorDefinition:
-    """The sensor of the job `drain`. A tick also reports events that no run has reported."""
+def build_drain_sensor(deep_slot: DeepSlot, asset_keys: Mapping[str, dg.AssetKey]) -> dg.SensorDefinition:
+    """The sensor of the job `drain`. A tick also reports events that no run has reported.
+
+    A tick every five seconds must be cheap, so it takes no resource and opens Dagster's instance only if it needs it:
+    Dagster opens the instance for a sensor that takes a resource.
+    """
 
     @dg.sensor(
         name="drain_sensor",
@@ -91,20 +94,19 @@ def build_drain_sensor(asset_keys: Mapping[str, dg.AssetKey]) -> dg.SensorDefini
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Launches `drain` when the deep slot answers, documents are due and no drain is running.",
     )
-    def drain_sensor(
-        context: dg.SensorEvaluationContext, deep_slot: dg.ResourceParam[DeepSlot]
-    ) -> dg.RunRequest | dg.SkipReason:
+    def drain_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         try:
             settings = deep_slot.settings()
-            with deep_slot.ledger() as ledger:
+            ledger = deep_slot.resident_ledger(settings)
+            if ledger.run(outbox.count_pending):
                 EventReporter(context.instance, ledger, asset_keys, settings).report(REPORTING_SECONDS)
-                if (starting := starting_run(context.instance, DRAIN_JOB)) is not None:
-                    return dg.SkipReason(
-                        f"{starting}; {ledger.run(claims.backlog, stage_graph(settings).drain_stages)}"
-                    )
-                decision = decide_drain(settings, ledger)
+            decision = decide_drain(settings, ledger)
         except OffloadError as error:
             return dg.SkipReason(escaped(str(error)))
-        return dg.RunRequest(tags=run_tags()) if decision.launch else dg.SkipReason(decision.message)
+        if not decision.launch:
+            return dg.SkipReason(decision.message)
+        if (starting := starting_run(context.instance, DRAIN_JOB)) is not None:
+            return dg.SkipReason(f"{starting}; {decision.message}")
+        return dg.RunRequest(tags=run_tags())
 
     return drain_sensor

@@ -8,7 +8,7 @@ materialization, so a run that holds one is kept. Of such a run, only the events
 import shutil
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,10 +29,13 @@ PAGE = 200
 LEDGER, RUNS = "history", "runs"  # names in the table `upkeep`
 
 
-def keep_small(settings: Settings, ledger: Ledger, instance: dg.DagsterInstance, seconds: float) -> bool:
+def keep_small(
+    settings: Settings, ledger: Ledger, get_instance: Callable[[], dg.DagsterInstance], seconds: float
+) -> bool:
     """Remove what is older than the settings say, once a day, for at most about `seconds`. Returns whether it is complete.
 
-    If it is not, the next call goes on. Between two days it costs one query. Dagster's runs are removed only in the
+    If it is not, the next call goes on. Between two days it costs two queries and does
+    not open the instance. Dagster's runs are removed only in the
     instance of this home: the runs of another instance belong to its owner.
     """
     deadline = time.monotonic() + seconds
@@ -45,8 +48,9 @@ def keep_small(settings: Settings, ledger: Ledger, instance: dg.DagsterInstance,
         ):
             return False
         ledger.run(history.mark_done, LEDGER)
-    if _is_ours(instance, settings) and ledger.run(history.is_due, RUNS):
-        if not purge_runs(instance, settings, deadline):
+    if ledger.run(history.is_due, RUNS):
+        instance = get_instance()
+        if _is_ours(instance, settings) and not purge_runs(instance, settings, deadline):
             return False
         ledger.run(history.mark_done, RUNS)
     return True

@@ -36,6 +36,8 @@ WAITING_NAMED = 100  # how many of the documents that wait for their text the su
 # How long a scan and a tick may remove old history. What is left is removed by the next one.
 SCAN_UPKEEP_SECONDS = 30.0
 TICK_UPKEEP_SECONDS = 5.0
+# The sensor's clock and the daemon's differ by the time of a call to the code server.
+TICK_TOLERANCE_SECONDS = 1.0
 
 
 class ScanConfig(dg.Config):
@@ -90,7 +92,7 @@ def build_scan_job(
                     )
                 reporter.report_all()
                 waiting = ledger.run(documents.waiting_for_text, WAITING_NAMED)
-                keep_small(settings, ledger, context.instance, SCAN_UPKEEP_SECONDS)
+                keep_small(settings, ledger, lambda: context.instance, SCAN_UPKEEP_SECONDS)
                 if extracted.machine_fault is not None:
                     context.log.warning(f"some documents still wait for extraction: {extracted.machine_fault}")
         summary = {
@@ -132,30 +134,32 @@ def _log(context: dg.OpExecutionContext, report: ScanReport, changes: PartitionC
         context.log.warning(f"no document any more, its results are kept: {escaped(name)}: {reason}")
 
 
-def build_library_sensor() -> dg.SensorDefinition:
-    """The sensor of the job `scan`. It checks the library every OFFLOAD_SCAN_INTERVAL seconds."""
+def build_library_sensor(deep_slot: DeepSlot, interval_seconds: float) -> dg.SensorDefinition:
+    """The sensor of the job `scan`. It ticks every `interval_seconds`, and skips a tick before OFFLOAD_SCAN_INTERVAL is over.
+
+    Like the drain sensor, it takes no resource, and opens Dagster's instance only if it needs it.
+    """
 
     @dg.sensor(
         name="library_sensor",
         job_name=SCAN_JOB,
-        minimum_interval_seconds=1,  # each tick reads the interval from the settings
+        minimum_interval_seconds=math.ceil(interval_seconds),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Launches `scan` when the library differs from the ledger. Checks every OFFLOAD_SCAN_INTERVAL seconds.",
     )
-    def library_sensor(
-        context: dg.SensorEvaluationContext, deep_slot: dg.ResourceParam[DeepSlot]
-    ) -> dg.RunRequest | dg.SkipReason:
+    def library_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        looked_at = time.time()
         try:
             settings = deep_slot.settings()
             wait = _seconds_to_next_check(context.cursor, settings.library_section.scan_interval)
             if wait > 0:
                 return dg.SkipReason(f"next check of the library in {math.ceil(wait)} s (OFFLOAD_SCAN_INTERVAL)")
-            with deep_slot.ledger() as ledger:
-                keep_small(settings, ledger, context.instance, TICK_UPKEEP_SECONDS)
-                result = _check(context.instance, settings, ledger)
+            ledger = deep_slot.resident_ledger(settings)
+            keep_small(settings, ledger, lambda: context.instance, TICK_UPKEEP_SECONDS)
+            result = _check(context, settings, ledger)
         except OffloadError as error:
             result = dg.SkipReason(escaped(str(error)))
-        context.update_cursor(json.dumps({"looked_at": time.time()}))
+        context.update_cursor(json.dumps({"looked_at": looked_at}))
         return result
 
     return library_sensor
@@ -164,10 +168,12 @@ def build_library_sensor() -> dg.SensorDefinition:
 def _seconds_to_next_check(cursor: str | None, interval: float) -> float:
     looked_at = 0.0 if cursor is None else float(json.loads(cursor)["looked_at"])
     now = time.time()
-    return 0.0 if looked_at > now else looked_at + interval - now  # do not wait after the clock was set back
+    wait = looked_at + interval - now
+    # Do not wait after the clock was set back, nor for a tick that Dagster counts as one interval later.
+    return 0.0 if looked_at > now or wait <= TICK_TOLERANCE_SECONDS else wait
 
 
-def _check(instance: dg.DagsterInstance, settings: Settings, ledger: Ledger) -> dg.RunRequest | dg.SkipReason:
+def _check(context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger) -> dg.RunRequest | dg.SkipReason:
     differs = library_differs(settings, ledger)
     due = ledger.run(claims.count_due, [EXTRACT])
     if differs is None and not due:
@@ -176,11 +182,11 @@ def _check(instance: dg.DagsterInstance, settings: Settings, ledger: Ledger) -> 
         return dg.SkipReason(escaped(shortage))
     waiting = "1 document is due for extraction" if due == 1 else f"{due} documents are due for extraction"
     why = "; ".join([*([differs] if differs else []), *([waiting] if due else [])])
-    if (starting := starting_run(instance, SCAN_JOB)) is not None:
-        return dg.SkipReason(f"{starting}; {why}")
     if ledger.run(workers.live_workers, ledger.schema, "scan"):
         return dg.SkipReason(f"a scan is running; {why}")
-    if (failed := _same_failure(instance, why)) is not None:
+    if (starting := starting_run(context.instance, SCAN_JOB)) is not None:
+        return dg.SkipReason(f"{starting}; {why}")
+    if (failed := _same_failure(context.instance, why)) is not None:
         return dg.SkipReason(failed)
     return dg.RunRequest(tags={**run_tags(), WHY_TAG: why})
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import dagster as dg
 
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.opening import open_ledger, reach_ledger
+from dagster_offload.ledger.core.opening import ResidentLedger, open_ledger, reach_ledger
 from dagster_offload.settings import Settings
 from dagster_offload.text.plain_text import escaped
 
@@ -24,6 +24,10 @@ class DeepSlot:
 
     settings_loader: SettingsLoader
     schema: str
+    _resident: ResidentLedger = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_resident", ResidentLedger(self.schema))
 
     def settings(self) -> Settings:
         """Read the settings. Raises `SettingsError`."""
@@ -34,6 +38,10 @@ class DeepSlot:
         """Open the ledger for the block and migrate it. Raises `LedgerUnavailable`."""
         with open_ledger(self.settings(), self.schema) as ledger:
             yield ledger
+
+    def resident_ledger(self, settings: Settings) -> Ledger:
+        """The migrated ledger that this process keeps open, for the ticks of sensors. Raises `LedgerUnavailable`."""
+        return self._resident.get(settings)
 
     @contextmanager
     def unmigrated_ledger(self) -> Iterator[Ledger]:

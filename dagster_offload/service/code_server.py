@@ -1,4 +1,4 @@
-"""The code server: Dagster's own server, with run processes that are forked after the imports (`prefork.py`).
+"""The code server: Dagster's own server. Run processes, the daemon and the webserver are forked after its imports (`prefork.py`).
 
 `python -m dagster_offload.service.code_server` takes the arguments of the command `dagster`.
 """
@@ -10,16 +10,13 @@ from pathlib import Path
 # Imported modules are never garbage. Scanning them takes a seventh of the start, and time in each later collection.
 gc.disable()
 
-import dagster_postgres  # noqa: E402, F401 - every run imports these storages
 from dagster._cli import main  # noqa: E402 - the command `dagster`
 
 from dagster_offload.definitions import defs  # noqa: E402
+from dagster_offload.defs import pooled_storage  # noqa: E402, F401 - every run imports these storages
 from dagster_offload.errors import SettingsError  # noqa: E402
-from dagster_offload.service.prefork import start_prefork_server  # noqa: E402
+from dagster_offload.service.prefork import runs_socket, start_prefork_server  # noqa: E402
 from dagster_offload.settings import load_settings  # noqa: E402
-
-gc.freeze()
-gc.enable()
 
 
 def serve() -> None:
@@ -27,8 +24,15 @@ def serve() -> None:
     repository = defs.get_repository_def()
     for name in repository.job_names:
         repository.get_job(name)  # the repository caches the job, so no run builds it again
-    if is_prefork_on():
-        start_prefork_server(Path(sys.argv[sys.argv.index("--socket") + 1]).with_name("runs.sock"))
+    is_forking = is_prefork_on()
+    if is_forking:
+        # The webserver and the daemon share the memory of these. Without a prefork server each imports its own.
+        import dagster._daemon.cli  # noqa: F401
+        import dagster_webserver.cli  # noqa: F401
+    gc.freeze()
+    gc.enable()
+    if is_forking:
+        start_prefork_server(runs_socket(Path(sys.argv[sys.argv.index("--socket") + 1])))
     sys.argv[0] = "dagster"
     sys.exit(main())  # type: ignore[no-untyped-call]
 

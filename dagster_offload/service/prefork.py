@@ -56,10 +56,27 @@ def start_prefork_server(socket_file: Path) -> None:
     os.close(parent_pipe)
 
 
+def runs_socket(code_socket: Path) -> Path:
+    """The socket of the prefork server that belongs to a code server."""
+    return code_socket.with_name("runs.sock")
+
+
+def prefork_command(socket_file: Path, program: str, *arguments: str) -> tuple[str, ...]:
+    """The argument vector that forks a process which runs this Python program, with a mark and `arguments` in `sys.argv`.
+
+    If no prefork server answers at `socket_file`, Python starts as usual and runs the program.
+    """
+    return (*_client_command(socket_file), "-c", program, prefork_client.ASKED, *arguments)
+
+
+def _client_command(socket_file: Path) -> tuple[str, ...]:
+    return (sys.executable, "-I", "-S", prefork_client.__file__, str(socket_file))
+
+
 def _write_client(socket_file: Path) -> Path:
     """Write the program that `spawn` starts instead of Python. Returns its path."""
     client = socket_file.with_suffix(".sh")
-    command = (sys.executable, "-I", "-S", prefork_client.__file__, str(socket_file))
+    command = _client_command(socket_file)
     client.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
     client.chmod(0o700)
     return client

@@ -12,13 +12,15 @@ import socket
 import sys
 
 FORKED = "--multiprocessing-fork"  # how `spawn` marks the processes it starts
+ASKED = "--from-the-prefork-server"  # how `prefork_command` marks them
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> None:
     socket_file, *arguments = sys.argv[1:]
     # `multiprocessing` starts its resource tracker the same way. That process is small and needs none of the imports.
-    prefork_server = _request_process(socket_file, arguments) if FORKED in arguments else None
+    is_for_server = FORKED in arguments or ASKED in arguments
+    prefork_server = _request_process(socket_file, arguments) if is_for_server else None
     if prefork_server is None:  # not a process of `spawn`, or the server has ended: start Python as usual
         os.execv(sys.executable, [sys.executable, "-P", *arguments])  # noqa: S606 - the command of `spawn` itself
     # A signal to the group also reaches the forked process. This program reports its exit and must outlive it.

@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import subprocess
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from dagster_offload.service.home import RunningUp, UpLock, log_folder
 from dagster_offload.service.pipeline import RunningPipeline, refuse_mistyped_library
 from dagster_offload.service.ports import address_of
 from dagster_offload.service.postgres_keeper import KeptPostgres
+from dagster_offload.service.prefork import prefork_command, runs_socket
 from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, ending
 from dagster_offload.service.ui.access import HEALTH_PATH, Access, decide_access
 from dagster_offload.service.ui.sessions import Sessions
@@ -37,6 +37,11 @@ OTHER_WORKERS_SECONDS = 10.0
 START_SECONDS = 120.0  # enough for a first start on a slow disk
 MAX_SOCKET_PATH = 100
 LOCATION = "dagster-offload"  # the name of the code location, as in workspace.yaml
+# `up` itself does not import Dagster, so this names the module by its text.
+UI_PROGRAM = "dagster-webserver"  # ours, with the access control (service/ui/server.py)
+DAGSTER_PROGRAM = "from dagster_offload.service.dagster_process import main; main()"
+# Variables of glibc's malloc: without them, each of a dozen threads keeps free memory of its own.
+MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
 
 Say = Callable[[str], None]
 
@@ -113,35 +118,36 @@ def running_services(
 def _start(
     services: Services, access: Access, host: str, port: int, logs: Path, socket_file: Path, stop: StopRequest
 ) -> None:
-    """Start the code server, the sweep and the webserver in parallel, and the daemon after the sweep.
+    """Start the code server and the sweep in parallel, then the webserver, and the daemon after the sweep.
 
-    An earlier daemon could start a run that the sweep takes for a dead one.
+    Webserver and daemon are copies of the code server. An earlier daemon could start a run that the sweep takes for a
+    dead one.
     """
     start = services.supervisor.start
     server = python_command("-m", "dagster_offload.service.code_server", "api", "grpc", "--socket", str(socket_file))
     # Dagster would add the working folder to the module path during the import.
     module = ("--module-name", "dagster_offload.definitions", "--empty-working-directory")
     labels = ("--location-name", LOCATION, "--log-level", "warning")
-    start(Child("code server", (*server, *module, *labels), logs / "code_server.log"))
+    start(Child("code server", (*server, *module, *labels), logs / "code_server.log", MEMORY))
     with _sweep(services.say) as home:
         workspace = str(_write_workspace(home, socket_file))
-        webserver = python_command("-m", "dagster_offload.service.ui.server", "--workspace", workspace)
-        environment = {"DAGSTER_HOME": str(home)}
-        ui = Child("webserver", (*webserver, "--host", host, "--port", str(port)), logs / "webserver.log", environment)
-        start(ui)
+        has_imported = lambda: runs_socket(socket_file).exists() or socket_file.exists()  # noqa: E731
+        _await(services, stop, has_imported, logs / "code_server.log")
+        webserver = (UI_PROGRAM, "--workspace", workspace, "--host", host, "--port", str(port))
+        start(_dagster("webserver", socket_file, webserver, logs, home))
     # Before the daemon, so its library sensor sees a running scan and launches no other.
     scan = python_command("-m", "dagster_offload.cli", "scan")
     services.first_scan = services.supervisor.run_once(Child("scan", scan, services.scan_log))
-    start(_dagster("daemon", ("dagster-daemon", "run", "--workspace", workspace, "--log-level", "warning"), logs, home))
+    daemon = ("dagster-daemon", "run", "--workspace", workspace, "--log-level", "warning")
+    start(_dagster("daemon", socket_file, daemon, logs, home))
     _await(services, stop, socket_file.exists, logs / "code_server.log")
     _await(services, stop, lambda: _answers(services.address, access.sessions), logs / "webserver.log")
 
 
-def _dagster(name: str, argv: tuple[str, ...], logs: Path, dagster_home: Path | None = None) -> Child:
-    """One of Dagster's own commands, from the environment of this Python."""
-    script = Path(sysconfig.get_path("scripts")) / argv[0]
-    environment = {} if dagster_home is None else {"DAGSTER_HOME": str(dagster_home)}
-    return Child(name, (str(script), *argv[1:]), logs / f"{name.replace(' ', '_')}.log", environment)
+def _dagster(name: str, socket_file: Path, argv: tuple[str, ...], logs: Path, dagster_home: Path) -> Child:
+    """One of Dagster's own commands, which uses the code server behind this socket."""
+    command = prefork_command(runs_socket(socket_file), DAGSTER_PROGRAM, str(socket_file), str(dagster_home), *argv)
+    return Child(name, command, logs / f"{name}.log", MEMORY)
 
 
 @contextlib.contextmanager
@@ -182,7 +188,8 @@ def _code_socket(home: Path) -> Iterator[Path]:
     in_home = home / "dagster" / "code.sock"
     if len(os.fsencode(in_home)) <= MAX_SOCKET_PATH:
         in_home.parent.mkdir(mode=0o700, exist_ok=True)
-        in_home.unlink(missing_ok=True)
+        for left in (in_home, runs_socket(in_home)):
+            left.unlink(missing_ok=True)
         yield in_home
     else:
         with tempfile.TemporaryDirectory(prefix="offload-") as folder:

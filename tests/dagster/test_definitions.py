@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from dagster_offload.definitions import build_definitions, defs
 
@@ -61,7 +62,10 @@ def test_jobs_and_sensors_keep_their_names_and_sensors_run_by_default() -> None:
         "library_sensor": "scan",
     }
     assert {sensor.default_status for sensor in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
-    assert {sensor.minimum_interval_seconds for sensor in sensors.values()} == {1}
+    assert {name: sensor.minimum_interval_seconds for name, sensor in sensors.items()} == {
+        "drain_sensor": 1,
+        "library_sensor": 60,
+    }
 
 
 def test_drain_and_scan_are_op_jobs_that_run_in_one_process() -> None:
@@ -97,6 +101,18 @@ def test_importing_reads_no_settings_and_opens_no_connection() -> None:
         [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
+
+
+@pytest.mark.parametrize(("interval", "ticks_every"), [("5", 5), ("1.5", 2), ("600", 60), ("never", 60)])
+def test_the_library_sensor_ticks_as_often_as_the_setting_asks(interval: str, ticks_every: int) -> None:
+    script = (
+        "from dagster_offload.definitions import defs\n"
+        "print(defs.get_repository_def().get_sensor_def('library_sensor').minimum_interval_seconds)\n"
+    )
+    environment = {**os.environ, "OFFLOAD_SCAN_INTERVAL": interval}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout == f"{ticks_every}\n", done.stderr
+    assert ("OFFLOAD_SCAN_INTERVAL" in done.stderr) == (interval == "never")
 
 
 def test_dg_accepts_the_definitions(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import outbox
 from dagster_offload.settings import Settings, SlotSettings, SlotsSection
+from tests.support.connections import counting_ledger_connections
 from tests.support.edge import Edge
 
 
@@ -101,6 +102,21 @@ def test_no_drain_is_launched_while_another_is_starting(two: Edge, status: dg.Da
 def test_a_run_left_started_by_a_power_cut_does_not_stop_the_next_drain(two: Edge) -> None:
     two.make_run_older(two.start_run(dg.DagsterRunStatus.STARTED), minutes=1)
     assert isinstance(tick(two), dg.RunRequest)
+
+
+@pytest.mark.parametrize("state", ["nothing due", "slot away", "breaker open"])
+def test_a_tick_that_skips_opens_no_connection_and_not_the_instance(edge: Edge, state: str) -> None:
+    if state != "nothing due":
+        edge.write(a="Invoice for 3 chairs.")
+        edge.scan()
+        edge.router.set(mode="cold")
+    if state == "breaker open":
+        edge.run_job("drain")
+    edge.tick_without_instance("drain_sensor")  # the first tick opens the ledger
+    with counting_ledger_connections() as opened:
+        skipped = edge.tick_without_instance("drain_sensor")
+    assert ("nothing is due" in skipped) == (state == "nothing due")
+    assert opened == []
 
 
 def test_wrong_settings_are_reported_and_do_not_fail_the_tick(two: Edge, settings: Settings) -> None:

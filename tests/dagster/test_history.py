@@ -139,10 +139,10 @@ def test_a_tick_removes_old_runs_once_a_day(edge: Edge) -> None:
 def test_a_purge_that_has_no_time_left_goes_on_at_the_next_tick(edge: Edge) -> None:
     for _ in range(3):
         make_old(edge, edge.start_run(dg.DagsterRunStatus.SUCCESS))
-    assert not keep_small(edge.settings, edge.ledger, edge.instance, 0.0)
+    assert not keep_small(edge.settings, edge.ledger, lambda: edge.instance, 0.0)
     assert len(runs(edge)) < 3
     assert edge.ledger.run(history.is_due, RUNS)
-    assert keep_small(edge.settings, edge.ledger, edge.instance, FOREVER)
+    assert keep_small(edge.settings, edge.ledger, lambda: edge.instance, FOREVER)
     assert runs(edge) == set()
 
 
@@ -150,7 +150,7 @@ def test_runs_of_another_dagster_instance_are_not_touched(edge: Edge, tmp_path: 
     old = edge.start_run(dg.DagsterRunStatus.SUCCESS)
     make_old(edge, old)
     elsewhere = edge.settings.model_copy(update={"home": tmp_path / "another"})
-    assert keep_small(elsewhere, edge.ledger, edge.instance, FOREVER)
+    assert keep_small(elsewhere, edge.ledger, lambda: edge.instance, FOREVER)
     assert runs(edge) == {old}
 
 
@@ -185,7 +185,7 @@ def test_documents_that_are_gone_are_removed_each_day_only_if_the_setting_says_s
             cur.execute("delete from upkeep")
             return [row["key"] for row in cur.execute("select key from documents order by key")]
 
-    keep_small(edge.settings, edge.ledger, edge.instance, FOREVER)
+    keep_small(edge.settings, edge.ledger, lambda: edge.instance, FOREVER)
     assert known() == ["a.txt", "b.txt"]
-    keep_small(edge.settings.model_copy(update={"keep_gone_days": 90}), edge.ledger, edge.instance, FOREVER)
+    keep_small(edge.settings.model_copy(update={"keep_gone_days": 90}), edge.ledger, lambda: edge.instance, FOREVER)
     assert known() == ["b.txt"]

@@ -62,12 +62,19 @@ def test_the_instance_reserves_runs_for_drains_and_sends_no_telemetry(settings: 
         limits = {limit["key"]: limit["limit"] for limit in queue.tag_concurrency_limits}
         assert (queue.max_concurrent_runs, limits) == (12, {"dagster/partition": 4, "dagster/backfill": 3})
         assert sum(limits.values()) < queue.max_concurrent_runs
-        assert instance.run_coordinator.dequeue_interval_seconds == 1
+        assert instance.run_coordinator.dequeue_interval_seconds == 2
         assert isinstance(instance.run_launcher, dg.DefaultRunLauncher)
         assert not instance.telemetry_enabled
         assert not instance.nux_enabled
         assert instance.run_monitoring_enabled
         assert instance.get_sensor_settings()["use_threads"] is True
+        assert sorted(instance.get_required_daemon_types()) == [
+            "BACKFILL",
+            "MONITORING",
+            "QUEUED_RUN_COORDINATOR",
+            "SCHEDULER",
+            "SENSOR",
+        ]
         assert Path(instance.root_directory) == dagster_home(settings)
 
 

@@ -13,6 +13,7 @@ from dagster_offload.engine.extract import run_extraction
 from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger.core.workers import Worker
+from tests.support.connections import counting_ledger_connections
 from tests.support.edge import Edge
 
 LONG_AGO = json.dumps({"looked_at": 0.0})
@@ -139,6 +140,22 @@ def test_the_library_is_not_checked_before_the_interval_is_over(edge: Edge) -> N
     edge.write(a="One.")
     assert "next check of the library in" in str(tick(edge, json.dumps({"looked_at": time.time()})))
     assert isinstance(tick(edge, LONG_AGO), dg.RunRequest)
+
+
+def test_a_tick_one_interval_after_the_last_one_checks_whatever_the_calls_to_it_took(edge: Edge) -> None:
+    edge.write(a="One.")
+    a_little_less = time.time() - edge.settings.library_section.scan_interval + 0.5
+    assert isinstance(tick(edge, json.dumps({"looked_at": a_little_less})), dg.RunRequest)
+
+
+def test_a_tick_that_finds_nothing_opens_no_connection_and_not_the_instance(edge: Edge) -> None:
+    edge.write(a="One.")
+    edge.scan()
+    settle(edge)
+    edge.tick_without_instance("library_sensor")  # the first tick opens the ledger
+    with counting_ledger_connections() as opened:
+        assert "the library is unchanged" in edge.tick_without_instance("library_sensor")
+    assert opened == []
 
 
 def test_a_clock_that_was_set_back_does_not_stop_the_checks(edge: Edge) -> None:

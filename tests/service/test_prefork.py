@@ -13,6 +13,8 @@ from textwrap import dedent
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from dagster_offload.service.prefork import prefork_command
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the prefork server is for Linux only")
 
 # Sets a value that only processes forked from the prefork server have: `builtins.known`.
@@ -132,6 +134,26 @@ def test_a_process_starts_as_usual_after_the_server_was_killed(folder: Path) -> 
     print(known, process.exitcode)
     """
     assert run(folder, script) == ["None 0"]
+
+
+ASKED_PROGRAM = "import builtins, sys; print(getattr(builtins, 'known', None), sys.argv[2:], flush=True); sys.exit(3)"
+
+
+def test_a_command_can_be_a_copy_of_the_server_with_its_own_output_and_exit_code(folder: Path) -> None:
+    script = f"""
+    import subprocess
+    from dagster_offload.service.prefork import prefork_command
+    command = prefork_command(Path(sys.argv[1]), {ASKED_PROGRAM!r}, "one", "two words")
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    print(done.stdout.strip(), done.returncode)
+    """
+    assert run(folder, script) == ["known ['one', 'two words'] 3"]
+
+
+def test_such_a_command_starts_as_usual_without_a_server(folder: Path) -> None:
+    command = prefork_command(folder / "none.sock", ASKED_PROGRAM, "one", "two words")
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    assert (done.stdout.strip(), done.returncode) == ("None ['one', 'two words']", 3)
 
 
 def test_a_command_that_spawn_did_not_start_runs_without_the_server(folder: Path) -> None:

@@ -67,16 +67,19 @@ class Edge:
     def tick(self, sensor: str, cursor: str | None = None) -> dg.RunRequest | str:
         """Evaluate a sensor once; returns its run request, or its skip message."""
         repository = self.defs.get_repository_def()
-        context = dg.build_sensor_context(
-            instance=self.instance,
-            cursor=cursor,
-            repository_def=repository,
-            resources={"deep_slot": (self.defs.resources or {})["deep_slot"]},
-        )
+        context = dg.build_sensor_context(instance=self.instance, cursor=cursor, repository_def=repository)
         data = repository.get_sensor_def(sensor).evaluate_tick(context)
         if data.run_requests:
             (request,) = data.run_requests
             return request
+        assert data.skip_message is not None
+        return data.skip_message
+
+    def tick_without_instance(self, sensor: str) -> str:
+        """Evaluate a sensor that must skip without Dagster's instance; returns its skip message."""
+        repository = self.defs.get_repository_def()
+        with dg.build_sensor_context(repository_def=repository) as context:
+            data = repository.get_sensor_def(sensor).evaluate_tick(context)
         assert data.skip_message is not None
         return data.skip_message
 

@@ -239,9 +239,9 @@ def write_letters(home: Home, *documents: str) -> None:
         os.utime(home.library / document, (1_700_000_000, 1_700_000_000))
 
 
-def start_up(home: Home) -> subprocess.Popen[str]:
+def start_up(home: Home, *arguments: str) -> subprocess.Popen[str]:
     """Start `up` and wait until its own UI answers. The lock file may still have the address of an earlier `up`."""
-    process = home.start("up")
+    process = home.start("up", *arguments)
 
     def is_up() -> bool:
         lock = home.home / "up.lock"

@@ -1,5 +1,8 @@
 """Open the ledger of the settings: start or reach Postgres, and bring the schema up to date."""
 
+import math
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +15,9 @@ from dagster_offload.postgres.external import normalised
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages.catalog import stage_graph
 
+# A resident ledger checks its schema again after this time: another version may have migrated it meanwhile.
+MIGRATE_AGAIN_SECONDS = 60.0
+
 
 @contextmanager
 def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Ledger]:
@@ -20,16 +26,54 @@ def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Le
     An embedded Postgres that dies meanwhile is restarted: no other process may be running to do it. The user's own Postgres
     is followed to the address that `.env` gives it meanwhile.
     """
+    with _reviving_ledger(settings, schema) as ledger:
+        migrate(ledger, stage_graph(settings), _fields_of_stages(settings))
+        yield ledger
 
+
+def _reviving_ledger(settings: Settings, schema: str) -> Ledger:
     def revive() -> None:
         if settings.postgres_url is None:
             ensure_postgres(settings)
         else:
             ledger.move(_present_address(settings))
 
-    with Ledger(ensure_postgres(settings), schema, revive=revive) as ledger:
-        migrate(ledger, stage_graph(settings), _fields_of_stages(settings))
-        yield ledger
+    ledger = Ledger(ensure_postgres(settings), schema, revive=revive)
+    return ledger
+
+
+class ResidentLedger:
+    """A ledger that stays open between uses, so that work every few seconds opens no connection. Safe for threads."""
+
+    def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
+        self._schema = schema
+        self._lock = threading.Lock()
+        self._opened: tuple[object, Ledger] | None = None
+        self._migrated_at = -math.inf
+        self._migrated_to: object = None  # the stages and their fields
+
+    def get(self, settings: Settings) -> Ledger:
+        """The migrated ledger of these settings. Opens it at the first call and when the settings name another.
+
+        Raises `LedgerUnavailable` with the next step.
+        """
+        place = (settings.home, settings.postgres_url)
+        with self._lock:
+            if self._opened is None or self._opened[0] != place:
+                self.close()
+                self._opened = (place, _reviving_ledger(settings, self._schema))
+            ledger = self._opened[1]
+            graph, fields = stage_graph(settings), _fields_of_stages(settings)
+            if self._migrated_to != (graph, fields) or time.monotonic() - self._migrated_at >= MIGRATE_AGAIN_SECONDS:
+                migrate(ledger, graph, fields)
+                self._migrated_at, self._migrated_to = time.monotonic(), (graph, fields)
+            return ledger
+
+    def close(self) -> None:
+        """Close the ledger. The next `get` opens it again."""
+        if self._opened is not None:
+            self._opened[1].close()
+        self._opened, self._migrated_at = None, -math.inf
 
 
 def _fields_of_stages(settings: Settings) -> dict[str, list[views.ViewField]]:

@@ -63,6 +63,23 @@ def register(cur: Cursor, slot: SlotConfig, recipes: Mapping[str, str] | None = 
     url = slot.shown_url  # without the password: backups and other users of the database must not see it
     is_auto = slot.concurrency == "auto"
     n = {"permits": 1 if is_auto else slot.concurrency, "setting": 0 if is_auto else slot.concurrency, "auto": is_auto}
+    # Every tick of the sensor comes here, and nearly always nothing has changed: then nothing is locked or written.
+    cur.execute(
+        "select from slots where name = %s and url = %s and fingerprint = %s and permits_from_settings = %s",
+        [slot.name, url, slot.fingerprint, n["setting"]],
+    )
+    row = get(cur, slot.name) if cur.rowcount else None
+    if row is None:
+        _store(cur, slot, url, n)
+        row = locked(cur, slot.name)
+    if recipes is None or not _have_refused_recipes_changed(cur, row, recipes):
+        return row
+    try_again(cur, slot.name, "the prompts or options changed: a trial is due")
+    return locked(cur, slot.name)
+
+
+def _store(cur: Cursor, slot: SlotConfig, url: str, n: Mapping[str, object]) -> None:
+    """Add the slot, or update what the settings changed."""
     cur.execute(
         "insert into slots (name, url, model, fingerprint, permits, permits_from_settings, is_auto) values "
         "(%(name)s, %(url)s, %(model)s, %(fingerprint)s, %(permits)s, %(setting)s, %(auto)s) on conflict (name) do nothing",
@@ -86,11 +103,6 @@ def register(cur: Cursor, slot: SlotConfig, recipes: Mapping[str, str] | None = 
     )
     if (changed := cur.fetchone()) is not None and changed["breaker"] != BreakerState.CLOSED:
         try_again(cur, slot.name, "the settings changed: a trial is due")
-    row = locked(cur, slot.name)
-    if recipes is None or not _have_refused_recipes_changed(cur, row, recipes):
-        return row
-    try_again(cur, slot.name, "the prompts or options changed: a trial is due")
-    return locked(cur, slot.name)
 
 
 def _have_refused_recipes_changed(cur: Cursor, slot: SlotRow, recipes: Mapping[str, str]) -> bool:

@@ -60,7 +60,15 @@ def server_config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
 
 
 def main() -> None:
-    """Serve until a signal stops the process. Raises `OffloadError` if the settings are wrong."""
+    """Serve until a signal stops the process. Ends in `SystemExit` with a message if the settings are wrong."""
+    logging.captureWarnings(True)
+    try:
+        _serve()
+    except OffloadError as error:
+        sys.exit(str(error))
+
+
+def _serve() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--host", required=True)
@@ -76,8 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    logging.captureWarnings(True)
-    try:
-        main()
-    except OffloadError as error:
-        sys.exit(str(error))
+    main()

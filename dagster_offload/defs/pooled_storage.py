@@ -1,0 +1,88 @@
+"""Dagster's Postgres storage for processes that run for weeks: it keeps a connection, and what it knows about the schema.
+
+dagster_postgres opens a connection for each query of the daemon or of a run, and asks Postgres for its list of tables before
+many of them. Both cost more processor time than the queries. Here the three storages of an instance share one small pool,
+and a table or column that was found is not looked for again. `dagster.yaml` names the class, as Dagster documents for
+storages of your own. Why it is built this way: docs/decisions/0012-idle-costs.md.
+"""
+
+import selectors
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import sqlalchemy
+from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
+from dagster_postgres.utils import pg_url_from_config
+
+# Connections that stay open. More threads than that open connections of their own and close them after the query.
+KEPT_CONNECTIONS = 1
+
+# The internal parts of Dagster: the engines of its storages, and these methods, which ask whether the schema has been
+# migrated. Migrations only add. The contract test is tests/dagster/test_pooled_storage.py.
+RUN_CHECKS = (
+    "has_run_stats_index_cols",
+    "has_bulk_actions_selector_cols",
+    "has_backfill_id_column",
+    "has_bulk_action_job_name_column",
+    "has_backfill_tags_table",
+)
+EVENT_CHECKS = ("has_table",)
+SCHEDULE_CHECKS = ("_has_instigators_table", "_has_asset_daemon_asset_evaluations_table", "has_built_index")
+
+
+class PooledPostgresStorage(DagsterPostgresStorage):
+    """The storages of one instance. Its connections are closed when the instance is."""
+
+    def __init__(self, postgres_url: str, should_autocreate_tables: bool = True, inst_data: Any = None) -> None:
+        """`inst_data` is Dagster's record of this class in `dagster.yaml`."""
+        super().__init__(postgres_url, should_autocreate_tables, inst_data)
+        self._event_log_storage = _ClosingEventLogStorage(postgres_url, should_autocreate_tables=False)
+        engine = sqlalchemy.create_engine(
+            postgres_url, isolation_level="AUTOCOMMIT", pool_size=KEPT_CONNECTIONS, max_overflow=-1
+        )
+        sqlalchemy.event.listen(engine, "checkout", _refuse_closed)
+        for storage, checks in (
+            (self._run_storage, RUN_CHECKS),
+            (self._event_log_storage, EVENT_CHECKS),
+            (self._schedule_storage, SCHEDULE_CHECKS),
+        ):
+            storage._engine = engine
+            for name in checks:
+                setattr(storage, name, _remembered(getattr(storage, name)))
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Self:
+        """Build the storage from its part of `dagster.yaml`."""
+        autocreate = config_value.get("should_autocreate_tables", True)
+        return cls(pg_url_from_config(config_value), autocreate, inst_data)
+
+
+class _ClosingEventLogStorage(PostgresEventLogStorage):
+    def dispose(self) -> None:
+        """Close the pool. An instance disposes of this storage and of no other that has the engine."""
+        super().dispose()
+        self._engine.dispose()
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """Let the pool open another connection if Postgres closed this one, for example because it restarted.
+
+    Postgres says nothing on an idle connection unless it closes it, so this costs no round trip.
+    """
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        if selector.select(timeout=0):
+            raise sqlalchemy.exc.DisconnectionError
+
+
+def _remembered(check: Callable[..., bool]) -> Callable[..., bool]:
+    """The same check, which no longer asks once the answer was yes. Its arguments are names, and a connection."""
+    found: set[tuple[str, ...]] = set()
+
+    def remembered(*arguments: object) -> bool:
+        names = tuple(argument for argument in arguments if isinstance(argument, str))
+        if names not in found and check(*arguments):
+            found.add(names)
+        return names in found
+
+    return remembered

@@ -1,0 +1,94 @@
+"""The storage of our `dagster.yaml`: Dagster's own, whose connections stay open. Fails if Dagster changes underneath."""
+
+import dagster as dg
+import psycopg
+import pytest
+from dagster_postgres import DagsterPostgresStorage
+
+from dagster_offload.defs.instance import open_instance
+from dagster_offload.defs.pooled_storage import EVENT_CHECKS, RUN_CHECKS, SCHEDULE_CHECKS, PooledPostgresStorage
+from dagster_offload.postgres import dagster_url
+from dagster_offload.settings import Settings
+from tests.support.connections import counting_connections, recording_statements
+
+
+def use_all_storages(instance: dg.DagsterInstance) -> None:
+    """One query of each of the three storages."""
+    instance.get_runs_count()
+    instance.get_dynamic_partitions("documents")
+    instance.get_run_records()
+    instance.all_instigator_state()
+
+
+def test_the_instance_uses_the_pooled_storage_for_runs_events_and_schedules(instance: dg.DagsterInstance) -> None:
+    storages = (instance.run_storage, instance.event_log_storage, instance.schedule_storage)
+    engines = {id(getattr(storage, "_engine")) for storage in storages}  # noqa: B009 - only a Postgres storage has it
+    assert len(engines) == 1
+
+
+def test_a_hundred_queries_open_no_further_connection(settings: Settings) -> None:
+    with open_instance(settings) as instance:
+        use_all_storages(instance)
+        with counting_connections() as opened:
+            for _ in range(33):
+                use_all_storages(instance)
+        assert opened == []
+
+
+def test_a_table_that_was_found_is_not_looked_for_again(settings: Settings) -> None:
+    with open_instance(settings) as instance:
+        use_all_storages(instance)
+        with recording_statements() as statements:
+            use_all_storages(instance)
+        assert len(statements) >= 3
+        assert [text for text in statements if "pg_catalog" in text] == []
+
+
+def test_closing_the_instance_closes_its_connections(settings: Settings, database: str) -> None:
+    with open_instance(settings) as instance:
+        use_all_storages(instance)
+        assert connections_of_dagster(database) > 0
+    assert connections_of_dagster(database) == 0
+
+
+def test_a_connection_that_postgres_closed_is_replaced(settings: Settings, database: str) -> None:
+    with open_instance(settings) as instance:
+        use_all_storages(instance)
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and pid <> pg_backend_pid()"
+            )
+        use_all_storages(instance)
+
+
+def test_another_process_builds_the_same_storage_from_the_instances_reference(instance: dg.DagsterInstance) -> None:
+    assert isinstance(instance.get_ref().storage, PooledPostgresStorage)
+    with dg.DagsterInstance.from_ref(instance.get_ref()) as same:
+        use_all_storages(same)
+
+
+@pytest.mark.parametrize(
+    ("name", "checks"),
+    [("_run_storage", RUN_CHECKS), ("_event_log_storage", EVENT_CHECKS), ("_schedule_storage", SCHEDULE_CHECKS)],
+)
+def test_dagster_has_the_internal_parts_that_are_replaced(name: str, checks: tuple[str, ...], database: str) -> None:
+    storage = getattr(DagsterPostgresStorage(dagster_url(database)), name)
+    assert type(storage._engine.pool).__name__ == "NullPool", "Dagster pools its connections: drop pooled_storage.py"
+    assert all(callable(getattr(storage, check)) for check in checks)
+
+
+def connections_of_dagster(url: str) -> int:
+    """Open connections to the database, but for the one that asks. Waits for those that are ending."""
+    count = -1
+    with psycopg.connect(url, autocommit=True) as connection:
+        for _ in range(50):
+            row = connection.execute(
+                "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
+                "and backend_type = 'client backend'"
+            ).fetchone()
+            count = 0 if row is None else int(row[0])
+            if count == 0:
+                break
+            connection.execute("select pg_sleep(0.1)")
+    return count
