@@ -110,8 +110,8 @@ def _start(services: Services, host: str, port: int, logs: Path, socket_file: Pa
     start(Child("code server", (*server, *module, *labels), logs / "code_server.log", MEMORY))
     with _sweep(services.say) as home:
         workspace = str(_write_workspace(home, socket_file))
-        has_imported = lambda: runs_socket(socket_file).exists() or socket_file.exists()  # noqa: E731
-        _await(services, stop, has_imported, logs / "code_server.log")
+        forks = runs_socket(socket_file)  # OFFLOAD_PREFORK=off: only the other one appears
+        _await(services, stop, lambda: forks.exists() or socket_file.exists(), logs / "code_server.log")
         webserver = ("dagster-webserver", "--workspace", workspace, "--host", host, "--port", str(port))
         start(_dagster("webserver", socket_file, (*webserver, "--dagster-log-level", "warning"), logs, home))
     # Before the daemon, so its library sensor sees a running scan and launches no other.
