@@ -217,5 +217,5 @@ def _launch_and_wait(up: Running, numbers: range) -> list[str]:
 BENCHMARKS = (
     Benchmark("idle", idle),
     Benchmark("waiting", waiting),
-    Benchmark("wakes-of-runs", wakes),
+    Benchmark("slot-back", wakes),
 )

@@ -97,7 +97,7 @@ def tick(workspace: Workspace) -> Iterator[Row]:
 
 @contextmanager
 def _ticks(one: Sized, partitions: int) -> Iterator[Callable[[], float]]:
-    """A function that evaluates the sensor as the daemon does, including its resource, and returns the seconds it took."""
+    """A function that evaluates the sensor as the daemon does, and returns the seconds it took."""
     import dagster as dg
 
     from dagster_offload.definitions import build_definitions
@@ -105,12 +105,11 @@ def _ticks(one: Sized, partitions: int) -> Iterator[Callable[[], float]]:
 
     definitions = build_definitions(settings_loader=lambda: one.home.settings)
     repository = definitions.get_repository_def()
-    resources = {"deep_slot": (definitions.resources or {})["deep_slot"]}
     with open_instance(one.home.settings) as instance:
         instance.add_dynamic_partitions("documents", [f"{number}.txt" for number in range(partitions)])
 
         def evaluate() -> float:
-            context = dg.build_sensor_context(instance=instance, repository_def=repository, resources=resources)
+            context = dg.build_sensor_context(instance=instance, repository_def=repository)
             began = time.perf_counter()
             answer = repository.get_sensor_def("drain_sensor").evaluate_tick(context)
             assert "health probe reports" in (answer.skip_message or ""), answer.skip_message

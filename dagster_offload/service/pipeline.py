@@ -23,6 +23,7 @@ from dagster_offload.settings.files import FILE_NAME, read_pipeline
 from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT, nearest
 from dagster_offload.settings.loading import find_home
 from dagster_offload.settings.writing import new_file, values_to_keep, write_private
+from dagster_offload.stages.catalog import code_versions, stage_graph
 from dagster_offload.stages.pipeline import pipeline_of
 
 CHECK_EVERY_SECONDS = 2.0
@@ -44,6 +45,7 @@ class RunningPipeline:
         self._file = loaded.file
         self._settings = loaded.settings
         self._say = say
+        self.definitions = _definitions(loaded.settings)  # those in force
         self._problem: str | None = None
         self._edited_at = self._edit_times()
         self._checked_at = time.monotonic()
@@ -99,6 +101,7 @@ class RunningPipeline:
             self._say(f"The edited settings are not in force, those before the edit are: {error}")
         else:
             self._settings, self._problem = settings, None
+            self.definitions = _definitions(settings)
             self._say("The edited settings are in force.")
 
     def _edit_times(self) -> tuple[object, ...]:
@@ -121,6 +124,11 @@ class RunningPipeline:
     @property
     def _copy(self) -> Path:
         return self._settings.home / COPY_NAME
+
+
+def _definitions(settings: Settings) -> object:
+    """What Dagster's definitions depend on: the stages and their descriptions. Equal values need no reload."""
+    return stage_graph(settings), code_versions(settings), dict(settings.own_stages)
 
 
 def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:

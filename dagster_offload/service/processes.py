@@ -4,6 +4,7 @@ import contextlib
 import hmac
 import http.client
 import json
+import math
 import os
 import secrets
 import subprocess
@@ -38,6 +39,7 @@ START_SECONDS = 120.0  # enough for a first start on a slow disk
 MAX_SOCKET_PATH = 100
 LOCATION = "dagster-offload"  # the name of the code location, as in workspace.yaml
 # `up` itself does not import Dagster, so this names the module by its text.
+CODE_SERVER = "code server"
 UI_PROGRAM = "dagster-webserver"  # ours, with the access control (service/ui/server.py)
 DAGSTER_PROGRAM = "from dagster_offload.service.dagster_process import main; main()"
 # Variables of glibc's malloc: without them, each of a dozen threads keeps free memory of its own.
@@ -59,6 +61,8 @@ class Services:
     backups: ScheduledBackups
     first_scan: subprocess.Popen[bytes] | None = None
     scan_log: Path = field(default_factory=Path)
+    definitions: object = None  # those that the code server has loaded; see RunningPipeline
+    looked_for_workers_at: float = -math.inf
 
     def watch(self, stop: StopRequest) -> None:
         """Check and restart the processes until a stop is requested."""
@@ -69,6 +73,7 @@ class Services:
         """Check every process once; restart what has ended."""
         self.supervisor.check()
         self.pipeline.check()
+        self._reload_definitions()
         if self.postgres is not None:
             self.postgres.check()
         self.backups.check()
@@ -76,6 +81,31 @@ class Services:
             self.first_scan = None
             if code != 0:
                 self.say(f"The first scan failed ({ending(code)}): {_last_line(self.scan_log)}")
+
+    def _reload_definitions(self) -> None:
+        """Restart the code server if its stages are no longer those in force. Work that is running ends first."""
+        wanted = self.pipeline.definitions
+        if self.definitions is None:
+            self.definitions = wanted
+        if wanted == self.definitions or not self._is_check_due():
+            return
+        workers = [
+            worker
+            for kind in ("scan", "drain", "run")
+            for worker in self.ledger.run(live_workers, self.ledger.schema, kind)
+        ]
+        if not workers:
+            self.say("The stages changed: reloading Dagster's definitions.")
+            self.supervisor.restart(CODE_SERVER)
+            self.definitions = wanted
+
+    def _is_check_due(self) -> bool:
+        """At most every two seconds: the database is asked."""
+        now = time.monotonic()
+        if now - self.looked_for_workers_at < 2.0:
+            return False
+        self.looked_for_workers_at = now
+        return True
 
 
 @contextlib.contextmanager
@@ -128,11 +158,11 @@ def _start(
     # Dagster would add the working folder to the module path during the import.
     module = ("--module-name", "dagster_offload.definitions", "--empty-working-directory")
     labels = ("--location-name", LOCATION, "--log-level", "warning")
-    start(Child("code server", (*server, *module, *labels), logs / "code_server.log", MEMORY))
+    start(Child(CODE_SERVER, (*server, *module, *labels), logs / "code_server.log", MEMORY))
     with _sweep(services.say) as home:
         workspace = str(_write_workspace(home, socket_file))
-        has_imported = lambda: runs_socket(socket_file).exists() or socket_file.exists()  # noqa: E731
-        _await(services, stop, has_imported, logs / "code_server.log")
+        forks = runs_socket(socket_file)  # OFFLOAD_PREFORK=off: only the other one appears
+        _await(services, stop, lambda: forks.exists() or socket_file.exists(), logs / "code_server.log")
         webserver = (UI_PROGRAM, "--workspace", workspace, "--host", host, "--port", str(port))
         start(_dagster("webserver", socket_file, webserver, logs, home))
     # Before the daemon, so its library sensor sees a running scan and launches no other.

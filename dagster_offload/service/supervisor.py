@@ -118,6 +118,12 @@ class Supervisor:
         """Start a process that ends by itself. It is not restarted. A stop ends it with the others."""
         return self._spawn(child)
 
+    def restart(self, name: str) -> None:
+        """End a child and start it again at the next check. Its group is left alone: processes that it started may live on."""
+        running = self._running[name]
+        running.process.terminate()
+        running.restart_at = time.monotonic()
+
     def pid(self, name: str) -> int:
         """The process id of a child."""
         return self._running[name].process.pid
@@ -164,7 +170,7 @@ class Supervisor:
             if now - running.started_at >= STABLE_AFTER_SECONDS:
                 running.failures_in_a_row = 0
             self._schedule_restart(running, now, f"ended ({ending(code)})")
-        elif now >= running.restart_at:
+        elif now >= running.restart_at and running.process.poll() is not None:
             try:
                 running.process = self._spawn(running.child)
             except OSError as error:  # out of processes, descriptors, memory or disk: usually temporary
