@@ -129,11 +129,15 @@ async def _drain(
         if backlog.due or backlog.waiting:
             await ledger.run(slots.make_trial_due, deep.name)
             await check_breaker(ledger, client, deep, worker)
-        async with asyncio.TaskGroup() as group:
-            filling = group.create_task(_fill(ledger, recipes(settings))) if may_fill_more else None
+        filling = asyncio.create_task(_fill(ledger, recipes(settings))) if may_fill_more else None
+        try:
             await lanes.work_at(deep)
-        if filling is not None:
-            await lanes.work_at(deep)  # on the items that appeared after the lanes had ended
+            if filling is not None:
+                await filling
+                await lanes.work_at(deep)  # on the items that appeared after the lanes had ended
+        finally:
+            if filling is not None:
+                filling.cancel()
     row = await ledger.run(slots.get, deep.name)
     in_back_off = await ledger.run(claims.count_in_back_off, scope.stages)
     due = await ledger.run(claims.count_due, scope.stages)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from dagster_offload.stage_spec.fields import Field as AnswerField
@@ -56,7 +56,7 @@ class StageSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     prompt: str = Field(min_length=1, description="the question; the document stands before it")
-    answer: Annotated[tuple[AnswerField, ...], BeforeValidator(_answer)] = Field(
+    answer: Annotated[tuple[AnswerField, ...], BeforeValidator(_answer), WithJsonSchema({"type": "object"})] = Field(
         description="fields of the answer: {payee: string, amount: number, due: date?, items: [{what: string}]}"
     )
     description: str = Field("", description="one sentence for the asset's page")

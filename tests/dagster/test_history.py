@@ -10,6 +10,7 @@ import pytest
 from dagster_offload.defs.history import RUNS, keep_small, purge_runs
 from dagster_offload.defs.names import asset_keys
 from dagster_offload.ledger.work import history
+from dagster_offload.settings.keep import KeepSection
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
 
@@ -17,7 +18,7 @@ FOREVER = 3600.0
 
 
 def purge(edge: Edge, **changes: object) -> bool:
-    settings = edge.settings.model_copy(update=changes)
+    settings = edge.settings.model_copy(update={"keep": edge.settings.keep.model_copy(update=changes)})
     return purge_runs(edge.instance, settings, time.monotonic() + FOREVER)
 
 
@@ -100,7 +101,7 @@ def test_recent_and_unfinished_runs_stay_with_their_events(edge: Edge) -> None:
 @pytest.mark.rule("keep-2")
 def test_runs_are_limited_by_their_number_too(edge: Edge) -> None:
     made = [edge.start_run(dg.DagsterRunStatus.SUCCESS) for _ in range(5)]
-    assert purge(edge, keep_runs=2)
+    assert purge(edge, runs=2)
     assert runs(edge) == set(made[-2:])
 
 
@@ -187,5 +188,10 @@ def test_documents_that_are_gone_are_removed_each_day_only_if_the_setting_says_s
 
     keep_small(edge.settings, edge.ledger, lambda: edge.instance, FOREVER)
     assert known() == ["a.txt", "b.txt"]
-    keep_small(edge.settings.model_copy(update={"keep_gone_days": 90}), edge.ledger, lambda: edge.instance, FOREVER)
+    keep_small(
+        edge.settings.model_copy(update={"keep": KeepSection(gone_days=90)}),
+        edge.ledger,
+        lambda: edge.instance,
+        FOREVER,
+    )
     assert known() == ["b.txt"]
