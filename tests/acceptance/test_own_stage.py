@@ -12,8 +12,7 @@ from tests.support.ui import UI
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-STAGE = """
-stages:
+STAGE = """\
   payment:
     description: What is to be paid.
     when: {classify: {category: invoice}}
@@ -25,6 +24,7 @@ stages:
 
 @pytest.fixture
 def home(router: Router) -> Iterator[Home]:
+    router.set(mode="awake")
     with a_home(router) as home:
         home.write("invoice.txt", "Invoice. Amount due: 1250.50 EUR by 2025-03-04. VAT included.")
         home.write("letter.txt", "Dear landlord, kind regards, yours faithfully, sincerely.")
@@ -45,7 +45,9 @@ def test_a_stage_added_to_a_running_up_becomes_an_asset_work_and_columns(home: H
     assert "payment" not in asset_names(ui)
 
     file = home.home / "offload.yaml"
-    file.write_text(file.read_text() + STAGE)
+    before, stages, after = file.read_text().partition("\nstages:")
+    line, _, rest = after.partition("\n")
+    file.write_text(f"{before}{stages}{line}\n{STAGE}{rest}")
     wait_for(lambda: "payment" in asset_names(ui), "the stage's asset")
     wait_for(lambda: home.status()["stages"].get("payment", {}).get("done") == 2, "the stage's answers")
     rows = {row["document"]: row for row in csv.DictReader(io.StringIO(home.run("records", "--format", "csv").stdout))}

@@ -41,8 +41,8 @@ def test_four_workers_stay_within_the_concurrency_and_do_each_document_once_alth
     drains = [home.start("drain") for _ in range(3)]
 
     def live() -> list[str]:
-        """The kinds of the live workers. A command around its drain is also a worker, but takes no work itself."""
-        query = "select kind from workers where ended_at is null and kind <> 'command' order by kind"
+        """The kinds of the live workers that take work: `up`, and a command around its drain, do not."""
+        query = "select kind from workers where ended_at is null and kind not in ('command', 'up') order by kind"
         return [row["kind"] for row in ledger(query)]
 
     wait_for(lambda: live() == ["drain", "drain", "drain", "run"], "all four at work")

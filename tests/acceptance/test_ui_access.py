@@ -46,7 +46,7 @@ def home() -> Iterator[Home]:
 
 def address_with_token(home: Home) -> str:
     """The address that `status` prints."""
-    found = re.search(r"^ui +(\S+)$", home.run("status").stdout, re.MULTILINE)
+    found = re.search(r"^up .*UI at ([^;\s]+)", home.run("status").stdout, re.MULTILINE)
     assert found is not None
     return found[1]
 

@@ -37,7 +37,7 @@ def test_a_second_up_on_the_same_home_is_refused_with_the_address(running: tuple
     assert "dagster-offload stop" in second.stderr
 
 
-@pytest.mark.parametrize("child", ["service.ui.server", "dagster-daemon", "api grpc"])
+@pytest.mark.parametrize("child", ["dagster-webserver", "dagster-daemon", "api grpc"])
 def test_a_killed_child_is_restarted(running: tuple[Home, subprocess.Popen[str]], child: str) -> None:
     home, _ = running
     before = process_of(home, child)

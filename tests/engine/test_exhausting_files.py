@@ -64,9 +64,7 @@ def test_a_file_that_times_out_is_reported_and_the_others_continue_meanwhile(
     monkeypatch.setattr(extract_pool, "Extractor", functools.partial(Extractor, time_limit_seconds=20.0))
     monkeypatch.setattr(extract, "children_for", lambda wanted, _: Children(min(wanted, 2), 2 * 1024**3))
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    (engine.library / "a.html").write_text(
-        "<html><body>" + "<title" * 300_000
-    )  # the extractor never finishes this file
+    (engine.library / "a.html").write_text("<div>" * 300_000)  # takes the extractor minutes
     letters = [f"letter {number}.txt" for number in range(5)]
     for name in letters:
         (engine.library / name).write_text(f"{LETTER} {name}")

@@ -89,8 +89,9 @@ class Home:
         return process
 
     def up(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start `up` and wait until its UI answers."""
-        process = self.start("up", *arguments)
+        """Start `up` on a free port of its own and wait until its UI answers."""
+        port = () if "--port" in arguments else ("--port", str(free_port()))
+        process = self.start("up", *port, *arguments)
         wait_for(lambda: process.poll() is not None or self._is_up(process.pid), "the UI")
         assert process.poll() is None, self.said
         return process

@@ -92,9 +92,10 @@ def doubtful(cur: Cursor, limit: int = 50) -> list[Doubtful]:
 
 
 def live_kinds(cur: Cursor) -> list[str]:
-    """The kinds of the workers that are alive by their heartbeat. Reads only: `live_workers` also reclaims the dead."""
+    """The kinds of the workers that are alive by their heartbeat, besides `up`. Reads only: `live_workers` also reclaims the
+    dead."""
     cur.execute(
-        "select distinct kind from workers where ended_at is null "
+        "select distinct kind from workers where ended_at is null and kind <> 'up' "
         "and heartbeat_at > clock_timestamp() - make_interval(secs => %s) order by kind",
         [timing.current().lease],
     )
