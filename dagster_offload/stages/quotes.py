@@ -216,17 +216,19 @@ def record_of(
     unsupported values are dropped: null, or an empty list.
     """
     record = dict(value)
+    found = dict(grounding.quotes)
     by_name = {entry.name: entry for entry in fields}
     if is_required:
         for name in grounding.unsupported:
-            places = grounding.quotes.get(name)
+            places = found.get(name)
             if isinstance(places, list):
                 record[name] = [part for part, place in zip(value[name], places, strict=True) if place is not None]
+                found[name] = [place for place in places if place is not None]
             else:
                 record[name] = [] if by_name[name].type == "list" else None
     record[QUOTES] = {
         name: [_shown(place, start) for place in places] if isinstance(places, list) else _shown(places, start)
-        for name, places in grounding.quotes.items()
+        for name, places in found.items()
     }
     record[UNSUPPORTED] = list(grounding.unsupported)
     return record

@@ -120,6 +120,7 @@ def test_a_required_quote_drops_what_it_does_not_support_and_keeps_the_rest() ->
     assert (record["amount"], record["items"]) == (None, [{"what": "Boiler", "price": 300.0}])
     assert record["unsupported"] == ["amount", "items"]
     assert record["payee"] == "Yuna Castellan"
+    assert [quote["text"] for quote in record["quotes"]["items"]] == ["Boiler   300.00"]
 
 
 @given(st.text(max_size=200), st.data())
