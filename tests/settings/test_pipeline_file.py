@@ -137,7 +137,12 @@ def test_an_empty_file_has_only_defaults(text: str) -> None:
             "stages:\n  clasify: {}\n",
             "2:12: stages.clasify: a stage of your own needs the key 'prompt' (did you mean the built-in stage classify?)",
         ),
-        ("library: {zzz: 1}", "1:11: there is no key 'zzz' in library: use one of path, cross_mounts, max"),
+        (
+            "stages: {p: {prompt: q, answer: {a: string}, quotes: true, merge: ask}}",
+            "stages.p: quotes cannot be checked in an answer that the model merges",
+        ),
+        ("stages: {title: {prompt: q, answer: {a: string}}}", "'title' is a name that this program uses itself"),
+        ("library: {zzz: 1}", "1:11: there is no key 'zzz' in library: use one of path, cross_mounts, ignore"),
         ("slots: {deep: {concurrency: many}}", "1:29: slots.deep.concurrency: Input should be a valid integer"),
         ("slots: {deep: {concurrency: 0}}", "1:29: slots.deep.concurrency: Input should be greater than or equal to 1"),
         ("stages: {classify: {classes: 7}}", "1:30: stages.classify.classes: must be a list: [one, two]"),
