@@ -77,6 +77,8 @@ def test_a_document_that_waits_is_a_record_with_its_state(filled: Engine) -> Non
         (["category~VOIC", "payment.amount>100"], ["b/청구서.txt"]),
         (["category="], []),
         (["category=invoice' or '1'='1"], []),
+        (['category~"'], []),
+        (["payment.due~null"], []),
     ],
 )
 def test_conditions_select_by_fields_of_all_stages(filled: Engine, where: list[str], documents: list[str]) -> None:
@@ -91,6 +93,8 @@ def test_conditions_select_by_fields_of_all_stages(filled: Engine, where: list[s
         ("100%_sure", ["c.txt"]),
         ("청구", ["b/청구서.txt"]),
         ("nowhere", []),
+        ("title", []),  # a field's name is not a word of a record
+        ("text/plain", []),
     ],
 )
 def test_a_search_finds_parts_of_words_in_texts_names_and_records(
@@ -112,6 +116,11 @@ def test_only_what_changed_since_is_selected(filled: Engine) -> None:
         ({"where": ["payment.amount>much"]}, "is a number"),
         ({"state": ["finished"]}, "there is no state 'finished'"),
         ({"changed_since": "yesterday"}, "write an age"),
+        ({"changed_since": "99999999w"}, "write an age"),
+        ({"changed_since": "0001-01-01"}, "write an age"),
+        ({"where": ["payment.amount>٣"]}, "is a number"),
+        ({"where": ["category=\0"]}, "is not text"),
+        ({"search": "\udcff"}, "is not text"),
     ],
 )
 def test_a_mistake_in_a_query_is_named(filled: Engine, query: dict[str, Any], message: str) -> None:
