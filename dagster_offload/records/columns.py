@@ -115,21 +115,21 @@ def _cell(record: Mapping[str, Any], column: Column) -> Any:
     return (record.get(column.stage) or {}).get(column.field)
 
 
-# The types of the JSON values that a column holds.
-_FORMS: dict[str, tuple[type, ...]] = {
-    "string": (str,),
+# The types of the JSON values that a column holds. One of type json holds any.
+_FORMS: dict[str, type | tuple[type, ...]] = {
+    "string": str,
     "number": (int, float),
-    "integer": (int,),
-    "boolean": (bool,),
-    "date": (str,),
-    "datetime": (str,),
-    "json": (list, dict),
+    "integer": int,
+    "boolean": bool,
+    "date": str,
+    "datetime": str,
+    "json": object,
 }
 
 
 def _typed(value: Any, kind: str) -> Any:
     """The value as its column's type. One of another form, such as an answer to an older question, is None."""
-    if not isinstance(value, _FORMS[kind]) or (isinstance(value, bool) and kind != "boolean"):
+    if not isinstance(value, _FORMS[kind]) or (isinstance(value, bool) and kind in ("number", "integer")):
         return None
     try:
         if kind == "date":
