@@ -131,6 +131,8 @@ def _typed(value: Any, kind: str) -> Any:
     """The value as its column's type. One of another form, such as an answer to an older question, is None."""
     if not isinstance(value, _FORMS[kind]) or (isinstance(value, bool) and kind in ("number", "integer")):
         return None
+    if not isinstance(value, str):
+        return value
     try:
         if kind == "date":
             return date.fromisoformat(value)
