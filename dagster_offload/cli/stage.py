@@ -129,7 +129,7 @@ def sample(name: str, *, count: int, seed: int, html: Path | None, prompt_file: 
             settings, ledger, stage, inputs, (lambda _: None) if as_json else (lambda each: _print(each, None))
         )
     if html is not None:
-        _write_page(tried, html)
+        _write_page(name, tried, html)
     if as_json:
         print_json({"tried": [asdict(each) for each in tried]})
     else:
@@ -205,7 +205,7 @@ def _stage(settings: "Settings", name: str, prompt_file: Path | None) -> "LLMSta
         return stages[name]
     if name not in settings.own_stages:
         raise Refusal(f"--prompt-file is for stages of your own; {name} is built in")
-    prompt = prompt_file.read_text(encoding="utf-8").strip()
+    prompt = _read(prompt_file).strip()
     if not prompt:
         raise Refusal(f"{prompt_file} is empty")
     return own_stage(name, settings.own_stages[name].model_copy(update={"prompt": prompt}))
@@ -250,10 +250,18 @@ def _asked(
     return {each.document: each.value for each in try_stage(settings, ledger, stage, list(known.items()))}
 
 
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refusal(f"{file} cannot be read as text in UTF-8: {error}") from None
+
+
 def _expected(file: Path) -> dict[str, dict[str, Any]]:
     """The expected fields by document. Raises `Refusal` with the line that is wrong."""
     expected: dict[str, dict[str, Any]] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    # Not `splitlines`: a text in JSON may hold other ends of lines, such as U+2028.
+    for number, line in enumerate(_read(file).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -296,12 +304,14 @@ def _print_totals(tried: "list[Tried]") -> None:
     click.echo(f"{len(answered)} of {len(tried)} answered, {seconds / len(tried):.1f} s a document")
 
 
-def _write_page(tried: "list[Tried]", file: Path) -> None:
+def _write_page(stage: str, tried: "list[Tried]", file: Path) -> None:
     from dagster_offload.records import export
     from dagster_offload.records.columns import Column
 
     names = dict.fromkeys(name for each in tried for name in (each.value or {}) if name != "quotes")
-    every = (Column("document", "string"), Column("state", "string"), *(Column(name, "string") for name in names))
-    rows = ({"document": each.document, "state": each.fault or "done", **(each.value or {})} for each in tried)
+    # Below the stage's name, because a field may be called `document`, too.
+    fields = (Column(f"{stage}.{name}", "json", stage, name) for name in names)
+    rows = ({"document": each.document, "state": each.fault or "done", stage: each.value} for each in tried)
+    every = (Column("document", "string"), Column("state", "string"), *fields)
     export.write_file(rows, every, "html", file)
     click.echo(f"written to {file}", err=True)

@@ -115,9 +115,27 @@ def _cell(record: Mapping[str, Any], column: Column) -> Any:
     return (record.get(column.stage) or {}).get(column.field)
 
 
+# The types of the JSON values that a column holds. One of type json holds any.
+_FORMS: dict[str, type | tuple[type, ...]] = {
+    "string": str,
+    "number": (int, float),
+    "integer": int,
+    "boolean": bool,
+    "date": str,
+    "datetime": str,
+    "json": object,
+}
+
+
 def _typed(value: Any, kind: str) -> Any:
-    if isinstance(value, str) and kind == "date":
-        return date.fromisoformat(value)
-    if isinstance(value, str) and kind == "datetime":
-        return datetime.fromisoformat(value)
-    return value
+    """The value as its column's type. One of another form, such as an answer to an older question, is None."""
+    if not isinstance(value, _FORMS[kind]) or (isinstance(value, bool) and kind in ("number", "integer")):
+        return None
+    if not isinstance(value, str):
+        return value
+    try:
+        if kind == "date":
+            return date.fromisoformat(value)
+        return datetime.fromisoformat(value) if kind == "datetime" else value
+    except ValueError:
+        return None

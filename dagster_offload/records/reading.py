@@ -39,6 +39,8 @@ class Query:
 
     def selection(self, settings: Settings) -> Selection:
         """The selection for the ledger. Raises `SettingsError`, which names the part that is wrong."""
+        for written in (*self.where, self.search or ""):
+            _check_characters(written)
         unknown = [state for state in self.state if state not in STATES]
         if unknown:
             raise SettingsError(f"there is no state {unknown[0]!r}: use one of {', '.join(STATES)}")
@@ -51,6 +53,16 @@ class Query:
         )
 
 
+def _check_characters(written: str) -> None:
+    """Raise `SettingsError` for a text that no record can hold: bytes that are not UTF-8, or a NUL."""
+    try:
+        is_text = b"\0" not in written.encode()
+    except UnicodeEncodeError:
+        is_text = False
+    if not is_text:
+        raise SettingsError(f"{written!r} is not text in UTF-8: no record can hold it")
+
+
 def _condition(written: str, settings: Settings) -> Condition:
     found = _CONDITION.fullmatch(written)
     if found is None:
@@ -60,7 +72,7 @@ def _condition(written: str, settings: Settings) -> Condition:
     assert column.stage is not None  # noqa: S101 - for the type checker: `column_named` returns fields of stages
     assert column.field is not None  # noqa: S101
     is_number = column.type in ("number", "integer") and operator != "~"
-    if is_number and not re.fullmatch(r"-?\d+(\.\d+)?", value):
+    if is_number and not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
         raise SettingsError(f"{written!r}: {name} is a number, and {value!r} is not")
     if column.type == "boolean" and operator in ("=", "!="):
         raise SettingsError(f"{written!r}: {name} is true or false: write {name}~true or {name}~false")
@@ -69,15 +81,15 @@ def _condition(written: str, settings: Settings) -> Condition:
 
 def _moment(written: str) -> datetime:
     age = _AGE.fullmatch(written.strip())
-    if age is not None:
-        return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
     try:
+        if age is not None:
+            return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
         moment = datetime.fromisoformat(written.strip())
-    except ValueError:
+        return moment if moment.tzinfo is not None else moment.astimezone()
+    except (ValueError, OverflowError):
         raise SettingsError(
             f"{written!r} is not a time: write an age (30m, 12h, 2d, 1w), a date (2026-03-04) or an ISO 8601 time"
         ) from None
-    return moment if moment.tzinfo is not None else moment.astimezone()
 
 
 def read(

@@ -73,9 +73,9 @@ class Services:
         """Check every process once; restart what has ended."""
         self.supervisor.check()
         self.pipeline.check()
-        self._reload_definitions()
         if self.postgres is not None:
             self.postgres.check()
+        self._reload_definitions()
         self.backups.check()
         if self.first_scan is not None and (code := self.first_scan.poll()) is not None:
             self.first_scan = None
@@ -89,11 +89,14 @@ class Services:
             self.definitions = wanted
         if wanted == self.definitions or not self._is_check_due():
             return
-        workers = [
-            worker
-            for kind in ("scan", "drain", "run")
-            for worker in self.ledger.run(live_workers, self.ledger.schema, kind)
-        ]
+        try:
+            workers = [
+                worker
+                for kind in ("scan", "drain", "run")
+                for worker in self.ledger.run(live_workers, self.ledger.schema, kind)
+            ]
+        except LedgerUnavailable:  # the next check tries again
+            return
         if not workers:
             self.say("The stages changed: reloading Dagster's definitions.")
             self.supervisor.restart(CODE_SERVER)

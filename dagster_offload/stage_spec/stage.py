@@ -23,6 +23,20 @@ RESERVED_NAMES = frozenset(
         "classification",
         "summary",
         "records",
+        # Keys of a record: it holds the record of an own stage beside them, under the stage's name.
+        "document",
+        "path",
+        "state",
+        "reason",
+        "outcome",
+        "category",
+        "confidence",
+        "language",
+        "title",
+        "key_points",
+        "served_model",
+        "updated_at",
+        "text",
     }
 )
 # Keys that this program adds to an answer or a record.
@@ -84,6 +98,12 @@ class StageSpec(BaseModel):
         for stage, fields in self.when.items():
             if not fields:
                 raise ValueError(f"when: {stage} needs a field and its values: {{{stage}: {{category: [invoice]}}}}")
+        return self
+
+    @model_validator(mode="after")
+    def _checks_its_quotes(self) -> "StageSpec":
+        if self.quotes and self.merge == "ask":
+            raise ValueError("quotes cannot be checked in an answer that the model merges: use `merge: first`")
         return self
 
 

@@ -19,6 +19,10 @@ from dagster_offload.text.plain_text import shortened
 
 LONGEST_TEXT = 10_000  # characters of a string without `max_length`; a longer one is cut
 MOST_ENTRIES = 1_000  # of a list without `max_items`
+LONGEST_NUMBER = (
+    200  # characters of a number that is written as text; matching the pattern of a longer one could take hours
+)
+INTEGERS = (-(2**63), 2**63 - 1)  # those that a column of type integer holds
 
 _NULL_WORDS = frozenset({"", "null", "none", "n/a", "na", "unknown", "not specified", "-"})
 _NUMBER = re.compile(r"[^\d+\-.,]*([+-]?\d[\d.,\s'\u00a0\u202f]*)[^\d]*")
@@ -64,7 +68,7 @@ def _kind(field: Spec) -> Any:
         case "number":
             return _bounded(Annotated[float, Field(allow_inf_nan=False)], _number, field)
         case "integer":
-            return _bounded(int, _number, field)
+            return _bounded(Annotated[int, Field(ge=INTEGERS[0], le=INTEGERS[1])], _number, field)
         case "boolean":
             return bool
         case "date":
@@ -126,7 +130,8 @@ def _number(value: Any) -> Any:
 
 def written_number(text: str) -> float | int | None:
     """Return the one number that `text` states, or None if there is none, several, or its separators are ambiguous."""
-    found = _NUMBER.fullmatch(text.strip())
+    text = text.strip()
+    found = _NUMBER.fullmatch(text) if len(text) <= LONGEST_NUMBER else None
     if found is None:
         return None
     digits = re.sub(r"[\s'\u00a0\u202f]", "", found[1]).rstrip(".,")

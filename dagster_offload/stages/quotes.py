@@ -10,10 +10,10 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pydantic
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, BeforeValidator, create_model
 
 from dagster_offload.stage_spec.fields import Field
 
@@ -188,7 +188,8 @@ def _readings(written: str) -> Iterator[float]:
 
 
 def _states_date(day: date, quote: str) -> bool:
-    numbers = {int(written) for written in re.findall(r"\d+", quote)}
+    # No date has more than 8 digits, and Python refuses to read thousands of them.
+    numbers = {int(written[:9]) for written in re.findall(r"\d+", quote)}
     years = {number for number in numbers if number > 999}
     if {day.year * 10_000 + day.month * 100 + day.day, day.year % 100 * 10_000 + day.month * 100 + day.day} & numbers:
         return True  # 20250304 or 250304
@@ -215,17 +216,19 @@ def record_of(
     unsupported values are dropped: null, or an empty list.
     """
     record = dict(value)
+    found = dict(grounding.quotes)
     by_name = {entry.name: entry for entry in fields}
     if is_required:
         for name in grounding.unsupported:
-            places = grounding.quotes.get(name)
+            places = found.get(name)
             if isinstance(places, list):
                 record[name] = [part for part, place in zip(value[name], places, strict=True) if place is not None]
+                found[name] = [place for place in places if place is not None]
             else:
                 record[name] = [] if by_name[name].type == "list" else None
     record[QUOTES] = {
         name: [_shown(place, start) for place in places] if isinstance(places, list) else _shown(places, start)
-        for name, places in grounding.quotes.items()
+        for name, places in found.items()
     }
     record[UNSUPPORTED] = list(grounding.unsupported)
     return record
@@ -239,4 +242,19 @@ def _shown(place: Quote | None, start: int) -> dict[str, Any] | None:
 
 def with_quotes(model: type[Record]) -> type[Record]:
     """Return the model with a field for the quotes. It accepts anything: a wrong form of quotes costs no answer."""
-    return create_model("Answer", __base__=model, field_quotes=(Any, pydantic.Field(None, alias=QUOTES)))
+    quotes = Annotated[Any, BeforeValidator(_texts)]
+    return create_model("Answer", __base__=model, field_quotes=(quotes, pydantic.Field(None, alias=QUOTES)))
+
+
+def _texts(written: Any) -> dict[str, Any]:
+    """The texts in what a model wrote as quotes, by field. Other forms may be nested too deeply to be serialized."""
+    if not isinstance(written, Mapping):
+        return {}
+    return {
+        name: [_text(part) for part in quote] if isinstance(quote, list) else _text(quote)
+        for name, quote in written.items()
+    }
+
+
+def _text(written: Any) -> str | None:
+    return written if isinstance(written, str) else None

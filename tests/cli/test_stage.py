@@ -63,6 +63,14 @@ def test_a_sample_is_the_same_for_the_same_seed(call: Call, own: Path, tmp_path:
     assert "<table>" in page.read_text()
 
 
+def test_a_field_called_like_a_column_of_the_page_is_shown_beside_it(call: Call, own: Path, tmp_path: Path) -> None:
+    (tmp_path / "offload.yaml").write_text(PIPELINE.replace("item: string", "state: integer, document: [string]"))
+    page = tmp_path / "sample.html"
+    assert call("stage", "sample", "price", "-n", "1", "--html", str(page)).exit_code == 0
+    assert "<th>price.state</th>" in page.read_text()
+    assert '<tr class="done">' in page.read_text()
+
+
 def test_a_check_gives_the_share_of_right_values_and_an_exit_code(call: Call, own: Path, tmp_path: Path) -> None:
     expected = tmp_path / "expected.jsonl"
     expected.write_text('{"document": "minutes.md", "amount": 300}\n\n{"document": "letter.txt", "amount": 1}\n')
@@ -72,6 +80,14 @@ def test_a_check_gives_the_share_of_right_values_and_an_exit_code(call: Call, ow
     call("drain")
     stored = call("stage", "check", "price", "--expected", str(expected), "--stored", "--at-least", "0.5", "--json")
     assert (stored.exit_code, json.loads(stored.output)["share"]) == (0, 0.5)
+
+
+def test_expected_answers_may_hold_any_character_and_must_be_utf_8(call: Call, own: Path, tmp_path: Path) -> None:
+    file = tmp_path / "expected.jsonl"
+    file.write_text('{"document": "minutes.md", "item": "a\u2028b"}\n', encoding="utf-8")
+    assert call("stage", "check", "price", "--expected", str(file), "--stored").exit_code == 0
+    file.write_bytes(b"\xff\xfe{}")
+    assert "cannot be read as text in UTF-8" in call("stage", "check", "price", "--expected", str(file)).output
 
 
 @pytest.mark.parametrize("line", ["not JSON", "[]", '{"amount": 3}', "5"])

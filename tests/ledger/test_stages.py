@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.ledger.core.rows import Claim, NewResult
@@ -100,3 +101,19 @@ def test_an_item_that_does_not_exist_yet_is_reported_as_its_upstreams(bench: Ben
     answer(bench, worker, take(bench, worker))
     found = bench.ledger.run(claims.unfinished, ["a.txt"], ["payment"])
     assert [(entry.document, entry.stage) for entry in found] == [("a.txt", "translate")]
+
+
+def test_a_document_that_is_finished_while_a_stage_is_added_gets_its_item(bench: Bench) -> None:
+    put(bench, "a.txt")
+    worker = bench.worker()
+    claim = take(bench, worker)
+    with bench.ledger.transaction() as cur:
+        text = Finish(claim, claim.items[0], text_result("a.txt"))
+        finish.finish(cur, worker, [text], RECIPES, None)
+        adding = bench.begun(lambda other: stages.replace(other, StageGraph((*CHAIN, StageNode("date", "read")))))
+        if adding.done():
+            bench.ledger.run(stages.fill, RECIPES)
+    adding.result()
+    while bench.ledger.run(stages.fill, RECIPES):
+        pass
+    assert bench.state("a.txt", "date") == "pending"

@@ -15,6 +15,7 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.records import Query, export
 from dagster_offload.records.columns import columns
 from dagster_offload.records.reading import stream
+from dagster_offload.stage_spec.stage import name_problem
 from tests.support.engine import FILLER, Engine
 
 PAYMENT: dict[str, Any] = {
@@ -76,6 +77,8 @@ def test_a_document_that_waits_is_a_record_with_its_state(filled: Engine) -> Non
         (["category~VOIC", "payment.amount>100"], ["b/청구서.txt"]),
         (["category="], []),
         (["category=invoice' or '1'='1"], []),
+        (['category~"'], []),
+        (["payment.due~null"], []),
     ],
 )
 def test_conditions_select_by_fields_of_all_stages(filled: Engine, where: list[str], documents: list[str]) -> None:
@@ -90,6 +93,8 @@ def test_conditions_select_by_fields_of_all_stages(filled: Engine, where: list[s
         ("100%_sure", ["c.txt"]),
         ("청구", ["b/청구서.txt"]),
         ("nowhere", []),
+        ("title", []),  # a field's name is not a word of a record
+        ("text/plain", []),
     ],
 )
 def test_a_search_finds_parts_of_words_in_texts_names_and_records(
@@ -111,6 +116,11 @@ def test_only_what_changed_since_is_selected(filled: Engine) -> None:
         ({"where": ["payment.amount>much"]}, "is a number"),
         ({"state": ["finished"]}, "there is no state 'finished'"),
         ({"changed_since": "yesterday"}, "write an age"),
+        ({"changed_since": "99999999w"}, "write an age"),
+        ({"changed_since": "0001-01-01"}, "write an age"),
+        ({"where": ["payment.amount>٣"]}, "is a number"),
+        ({"where": ["category=\0"]}, "is not text"),
+        ({"search": "\udcff"}, "is not text"),
     ],
 )
 def test_a_mistake_in_a_query_is_named(filled: Engine, query: dict[str, Any], message: str) -> None:
@@ -135,6 +145,20 @@ def test_csv_and_parquet_read_by_other_libraries_are_equal(filled: Engine, tmp_p
         assert plain["payment.due"] == ("" if typed["payment.due"] is None else typed["payment.due"].isoformat())
         assert plain["summary"] == (typed["summary"] or "")
         assert json.loads(plain["key_points"] or "null") == json.loads(typed["key_points"] or "null")
+
+
+def test_answers_of_another_form_than_the_stage_has_now_are_empty_cells(filled: Engine, tmp_path: Path) -> None:
+    changed = {"amount": "date", "due": "number", "select": "boolean", "parties": "datetime"}
+    filled.use_stages(payment=PAYMENT | {"answer": changed})
+    with written(filled, "csv", tmp_path / "r.csv").open(encoding="utf-8", newline="") as file:
+        assert {row[f"payment.{name}"] for row in csv.DictReader(file) for name in changed} == {""}
+    rows = pyarrow.parquet.read_table(written(filled, "parquet", tmp_path / "r.parquet")).to_pylist()
+    assert {row[f"payment.{name}"] for row in rows for name in changed} == {None}
+
+
+def test_no_stage_of_ones_own_can_hide_a_key_of_a_record(filled: Engine) -> None:
+    keys = next(records(filled, Query(documents=["a.txt"]), with_text=True)).keys() - {"payment"}
+    assert [key for key in keys if name_problem(key) is None] == []
 
 
 def test_every_line_of_jsonl_is_a_record(filled: Engine, tmp_path: Path) -> None:

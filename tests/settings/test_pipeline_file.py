@@ -141,6 +141,11 @@ def test_an_empty_file_has_only_defaults(text: str) -> None:
         ("slots: {deep: {concurrency: many}}", "1:29: slots.deep.concurrency: Input should be a valid integer"),
         ("slots: {deep: {concurrency: 0}}", "1:29: slots.deep.concurrency: Input should be greater than or equal to 1"),
         ("stages: {classify: {classes: 7}}", "1:30: stages.classify.classes: must be a list: [one, two]"),
+        (
+            "stages: {p: {prompt: q, answer: {a: string}, quotes: true, merge: ask}}",
+            "stages.p: quotes cannot be checked in an answer that the model merges",
+        ),
+        ("stages: {title: {prompt: q, answer: {a: string}}}", "'title' is a name that this program uses itself"),
         ("slots: 5", "1:8: slots: must be a section"),
         ("stages: {classify: {classes: [invoice, 7]}}", "1:40: stages.classify.classes.1: must be text: put a number"),
         ("slots: {deep: {url: macbook.local}}", "1:21: slots.deep.url: must start with http://"),

@@ -91,6 +91,18 @@ def test_a_date_is_iso_or_it_costs_that_field_alone(written: Any) -> None:
     assert parse_record(text, model).model_dump(mode="json") == {"payee": "A", "due": None}
 
 
+def test_a_text_of_thousands_of_blanks_is_no_number_and_is_refused_at_once() -> None:
+    # Without a limit, the pattern takes time that grows with the square of the length: hours for a whole answer.
+    assert written_number("1" + " " * 500_000 + "x1") is None
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400, "9" * 30])
+def test_a_whole_number_that_no_column_holds_is_refused(number: Any) -> None:
+    with pytest.raises(ValidationError):
+        parsed(금액=number)
+    assert parsed(금액=2**63 - 1)["금액"] == 2**63 - 1
+
+
 def test_a_missing_required_field_is_named_in_the_error() -> None:
     with pytest.raises(UnusableAnswer, match="payee"):
         parse_record('{"due": null}', answer_model(read_answer({"payee": "string", "due": "date"})))

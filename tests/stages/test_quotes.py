@@ -1,5 +1,6 @@
 """Quotes: a value counts as supported only if its quote stands in the document and states the value."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagster_offload.stage_spec.fields import read_answer
-from dagster_offload.stages.quotes import Text, ground, record_of
+from dagster_offload.stages.answer_model import answer_model
+from dagster_offload.stages.answers import parse_record
+from dagster_offload.stages.quotes import Text, ground, record_of, with_quotes
 
 FIELDS = read_answer(
     {
@@ -72,6 +75,18 @@ def test_quotes_in_a_wrong_form_cost_no_answer(quotes: Any) -> None:
     assert unsupported(quotes=quotes) == ("amount", "currency", "due", "items")  # the payee stands there word for word
 
 
+def test_quotes_that_are_nested_too_deeply_to_be_stored_cost_no_answer() -> None:
+    fields = read_answer({"payee": "string"})
+    answer = json.dumps({"payee": "Yuna Castellan"})[:-1] + f', "quotes": {{"payee": {"[" * 300}{"]" * 300}}}}}'
+    value = parse_record(answer, with_quotes(answer_model(fields))).model_dump(mode="json")
+    assert ground(value, value["quotes"], fields, DOCUMENT).unsupported == ()
+
+
+def test_a_quote_of_thousands_of_digits_supports_no_date() -> None:
+    fields, digits = read_answer({"due": "date"}), "9" * 5_000
+    assert ground({"due": "2025-03-04"}, {"due": digits}, fields, f"No. {digits}").unsupported == ("due",)
+
+
 def test_a_missing_value_needs_no_quote() -> None:
     values: dict[str, Any] = {"payee": None, "amount": None, "currency": None, "due": None, "items": []}
     assert unsupported(values, quotes={}) == ()
@@ -105,6 +120,7 @@ def test_a_required_quote_drops_what_it_does_not_support_and_keeps_the_rest() ->
     assert (record["amount"], record["items"]) == (None, [{"what": "Boiler", "price": 300.0}])
     assert record["unsupported"] == ["amount", "items"]
     assert record["payee"] == "Yuna Castellan"
+    assert [quote["text"] for quote in record["quotes"]["items"]] == ["Boiler   300.00"]
 
 
 @given(st.text(max_size=200), st.data())

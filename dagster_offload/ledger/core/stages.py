@@ -25,6 +25,8 @@ def replace(cur: Cursor, wanted: StageGraph) -> None:
     before = {row["name"]: row for row in cur.fetchall()}
     if graph(cur) == wanted:
         return
+    # Wait for transactions that have read the stages before: `fill` would not see the items that they are finishing.
+    cur.execute("lock table stages in access exclusive mode")
     cur.execute("delete from stages")
     for position, node in enumerate(wanted):
         old = before.get(node.name)

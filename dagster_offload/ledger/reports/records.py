@@ -93,8 +93,11 @@ _STATE = (
     "from work_items i where i.document_id = d.document_id and i.stage in (select name from stages)"
 )
 _CONTAINS = (
-    "(d.key ilike %s or exists (select from work_items i join results r using (result_id) "
-    "where i.document_id = d.document_id and (r.text ilike %s or r.value::text ilike %s)))"
+    "(d.key ilike %s or exists (select from work_items i join stages s on s.name = i.stage "
+    "join results r using (result_id) where i.document_id = d.document_id and (r.text ilike %s "
+    # Not the JSON as text: it holds the names of fields, and its quotation marks and backslashes are escaped.
+    "or s.upstream is not null and exists (select from jsonb_path_query(r.value, 'strict $.**') as v (entry) "
+    "where jsonb_typeof(v.entry) in ('string', 'number') and v.entry #>> '{}' ilike %s))))"
 )
 
 
@@ -104,7 +107,7 @@ def _matches(condition: Condition) -> str:
             f"case when jsonb_typeof(x.v) = 'number' then x.v::numeric {condition.operator} %s::numeric else false end"
         )
     elif condition.operator == "~":
-        test = "strpos(lower(x.v::text), lower(%s)) > 0"
+        test = "strpos(lower(x.v #>> '{}'), lower(%s)) > 0"
     elif condition.operator in ("=", "!="):
         test = "x.v @> to_jsonb(%s::text)"  # a list matches if one of its entries does
     else:

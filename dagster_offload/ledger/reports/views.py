@@ -49,6 +49,7 @@ def replace(cur: Cursor, stages: Mapping[str, Sequence[ViewField]]) -> None:
         "select viewname from pg_views where schemaname = current_schema() and starts_with(viewname, %s)", [PREFIX]
     )
     wanted = {PREFIX + name: (name, fields) for name, fields in stages.items()}
+    is_complete = True
     for view in {row["viewname"] for row in cur.fetchall()} | wanted.keys():
         try:
             with cur.connection.transaction():
@@ -56,9 +57,10 @@ def replace(cur: Cursor, stages: Mapping[str, Sequence[ViewField]]) -> None:
                 if view in wanted:
                     cur.execute(_definition(view, *wanted[view]))
         except psycopg.errors.DependentObjectsStillExist:
-            continue
+            is_complete = False
     cur.execute("delete from applied_views")
-    cur.execute("insert into applied_views (digest) values (%s)", [digest])
+    if is_complete:
+        cur.execute("insert into applied_views (digest) values (%s)", [digest])
 
 
 def _definition(view: str, stage: str, fields: Sequence[ViewField]) -> sql.Composed:

@@ -178,7 +178,11 @@ begin
             concat_ws(' and ', s.upstream, (select string_agg(c.stage, ' and ' order by c.stage)
                 from jsonb_object_keys(s.condition) as c (stage) where c.stage <> s.upstream)) as needed
         from stages s cross join documents d
-        join work_items u on u.document_id = d.document_id and u.stage = s.upstream and u.state = 'done'
+        -- By key: a plan that was made while the table was empty would else read all done items of the stage.
+        cross join lateral (
+            select w.state, w.result_id from work_items w
+            where w.document_id = d.document_id and w.stage = s.upstream limit 1
+        ) u
         cross join lateral (
             select r.outcome, r.output_digest,
                 -- The stored size is known without reading the text, and few texts shrink to a tenth.
@@ -186,10 +190,10 @@ begin
             from results r where r.result_id = u.result_id limit 1
         ) r
         cross join lateral (select is_met(s.condition, d.document_id)) as met (is_met)
-        where s.name = any(given_stages) and d.document_id = any(given_documents) and d.is_present
+        where s.name = any(given_stages) and d.document_id = any(given_documents) and d.is_present and u.state = 'done'
             and not exists (select from jsonb_object_keys(s.condition) as c (stage)
-                where not exists (select from work_items o
-                    where o.document_id = d.document_id and o.stage = c.stage and o.state = 'done'))
+                where (select o.state from work_items o where o.document_id = d.document_id and o.stage = c.stage)
+                    is distinct from 'done')
         order by d.document_id, s.position
     ), started_items as (
         insert into work_items as w (document_id, stage, input_digest, priority)
@@ -228,8 +232,11 @@ begin
             select case when jsonb_typeof(r.value -> f.name) = 'array'
                 then exists (select from jsonb_array_elements(r.value -> f.name) as entry where f.allowed @> entry)
                 else f.allowed @> (r.value -> f.name) end
-            from work_items i join results r using (result_id)
-            where i.document_id = given_document and i.stage = c.stage and i.state = 'done'
+            from (
+                select w.state, w.result_id from work_items w
+                where w.document_id = given_document and w.stage = c.stage limit 1
+            ) i join results r using (result_id)
+            where i.state = 'done'
         ), false)
     );
 end

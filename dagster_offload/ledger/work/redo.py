@@ -87,12 +87,13 @@ def redo_outdated(cur: Cursor, recipes: Mapping[str, str]) -> int:
 
 
 def redo(cur: Cursor, stages: Sequence[str], documents: Sequence[str]) -> list[tuple[str, str]]:
-    """Redo these documents although they are done. The new result replaces the current one of its key. Returns
-    (document, stage) pairs."""
+    """Redo these documents although they are done. The new result replaces the current one of its key. Work that needed
+    no call, because there is no text or the stage does not apply, stays done. Returns (document, stage) pairs."""
     cur.execute(
         "update work_items w set state = 'pending', attempts = 0, reason = 'redo', is_redo = true, not_before = null, "
         f"  {_UNREAD}, changed_at = clock_timestamp() from documents d "
         "where d.document_id = w.document_id and d.key = any(%s) and w.stage = any(%s) and w.state = 'done' "
+        "  and (w.stage = (select first_stage()) or w.outcome = 'ok') "
         "returning w.document_id, w.stage, w.input_digest, d.key",
         [list(documents), list(stages)],
     )

@@ -68,3 +68,12 @@ def test_a_view_that_somebody_built_upon_is_kept(answered: Bench) -> None:
     answered.sql("create view mine as select due from record_classify")
     answered.ledger.run(views.replace, {})
     assert answered.sql("select * from mine") == [{"due": date(2025, 3, 4)}]
+
+
+def test_a_view_that_somebody_built_upon_follows_its_fields_once_that_is_gone(answered: Bench) -> None:
+    view(answered)
+    answered.sql("create view mine as select due from record_classify")
+    answered.ledger.run(views.replace, {CLASSIFY: FIELDS[:1]})
+    answered.sql("drop view mine")
+    answered.ledger.run(views.replace, {CLASSIFY: FIELDS[:1]})
+    assert "due" not in answered.sql("select * from record_classify")[0]

@@ -208,3 +208,24 @@ def test_every_completion_is_a_row_with_its_item_slot_epoch_models_and_tokens(be
 def test_a_trial_is_a_call_without_an_item(bench: Bench) -> None:
     bench.ledger.run(results.record_call, bench.worker(), None, None, call())
     assert bench.sql("select item_id, outcome from calls") == [{"item_id": None, "outcome": "ok"}]
+
+
+def test_what_a_finish_starts_is_looked_up_by_key_although_the_plan_was_made_for_empty_tables(bench: Bench) -> None:
+    read = "select coalesce(sum(idx_tup_fetch + seq_tup_read), 0)::int as n from pg_stat_xact_user_tables where relname = %s"
+    with bench.ledger.transaction() as cur:  # the planner never sees how many rows these are
+        cur.execute(
+            "with d as (insert into documents (key, digest, size, mtime_ns, ctime_ns, inode, digested_at) "
+            "  select n::text, n::text, 1, 1, 1, n, now() from generate_series(1, 1000) n returning document_id, digest), "
+            "r as (insert into results (stage, input_digest, recipe, outcome, text, output_digest, first_document) "
+            "  select 'extract', digest, 'x1', 'ok', digest, digest, digest from d returning result_id, input_digest) "
+            "insert into work_items (document_id, stage, state, outcome, input_digest, recipe, result_id) "
+            "select document_id, 'extract', 'done', 'ok', digest, 'x1', result_id from d join r on r.input_digest = d.digest"
+        )
+        before = cur.execute(read, ["work_items"]).fetchone()["n"]  # type: ignore[index]
+        cur.execute(
+            "select start_items(array[max(document_id)], '{classify,summarize}', null, '{}') from documents "
+            "where key = '1000'"
+        )
+        rows = cur.execute(read, ["work_items"]).fetchone()["n"] - before  # type: ignore[index]
+    assert bench.state("1000", CLASSIFY) == State.PENDING
+    assert rows < 100
