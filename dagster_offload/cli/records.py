@@ -1,5 +1,6 @@
 """`dagster-offload records`: show the records, or write them in the formats people use."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,17 +174,19 @@ def _print(record: dict[str, Any]) -> None:
             for field, entry in value.items():
                 if field != "quotes":
                     quote = quotes.get(field)
-                    words = f'   "{quote["text"]}"' if isinstance(quote, dict) else ""
+                    words = f'   quote: "{quote["text"]}"' if isinstance(quote, dict) else ""
                     say(f"  {field:<18} {_shown(entry)}{words}")
         elif value is not None:
             say(f"{name:<20} {_shown(value)}")
     if text is not None:
         click.echo()
         say(text)
-    click.echo("\nHistory: dagster-offload explain DOCUMENT")
+    say(f"\nHistory: dagster-offload explain {shlex.quote(str(record['document']))}")
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        return "; ".join(str(entry) for entry in value)
+        return "; ".join(_shown(entry) for entry in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_shown(entry)}" for name, entry in value.items())
     return str(value)

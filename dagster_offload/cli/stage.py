@@ -99,13 +99,15 @@ def try_files(name: str, files: tuple[Path, ...], *, prompt_file: Path | None, a
 @command.command("sample")
 @click.argument("name")
 @click.option("-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="How many documents.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same documents.")
+@click.option("--seed", type=int, help="The same seed gives the same documents. Default: a new one, which is printed.")
 @click.option("--html", "html", type=click.Path(path_type=Path), help="Also write the answers to this page.")
 @prompt_option
 @home_option
 @deep_options
 @json_option
-def sample(name: str, *, count: int, seed: int, html: Path | None, prompt_file: Path | None, as_json: bool) -> None:
+def sample(
+    name: str, *, count: int, seed: int | None, html: Path | None, prompt_file: Path | None, as_json: bool
+) -> None:
     """Ask the stage NAME about a random sample of the library.
 
     \b
@@ -121,6 +123,7 @@ def sample(name: str, *, count: int, seed: int, html: Path | None, prompt_file: 
     stage = _stage(settings, name, prompt_file)
     with open_ledger(settings) as ledger:
         ids = ledger.run(texts.ids_with_text)
+        seed = random.randrange(100_000) if seed is None else seed  # noqa: S311 - a sample, no secret
         chosen = random.Random(seed).sample(ids, min(count, len(ids)))  # noqa: S311 - a sample, no secret
         if not chosen:
             raise Refusal("no document has a text yet: run dagster-offload scan first")
@@ -134,6 +137,7 @@ def sample(name: str, *, count: int, seed: int, html: Path | None, prompt_file: 
         print_json({"tried": [asdict(each) for each in tried]})
     else:
         _print_totals(tried)
+        click.echo(f"the same documents again: --seed {seed}")
 
 
 @command.command("check")
@@ -280,7 +284,8 @@ def _expected(file: Path) -> dict[str, dict[str, Any]]:
 def _print(tried: "Tried", stored: dict[str, Any] | None) -> None:
     from dagster_offload.cli.formatting import say
 
-    cost = f"{tried.calls} calls, {tried.seconds:.1f} s, {tried.tokens_in:,} tokens in, {tried.tokens_out:,} out"
+    calls = "1 call" if tried.calls == 1 else f"{tried.calls} calls"
+    cost = f"{calls}, {tried.seconds:.1f} s, {tried.tokens_in:,} tokens in, {tried.tokens_out:,} out"
     say(f"{tried.document}: {cost}")
     if tried.value is None:
         say(f"  no usable answer: {tried.fault}")
@@ -289,7 +294,7 @@ def _print(tried: "Tried", stored: dict[str, Any] | None) -> None:
     if stored is None:
         say("\n".join(f"  {line}" for line in new))
     elif _lines(stored) == new:
-        say("  the same as the record")
+        say("\n".join([*(f"  {line}" for line in new), "  the same as the record"]))
     else:
         say("\n".join(difflib.unified_diff(_lines(stored), new, "record", "now", lineterm="")))
 

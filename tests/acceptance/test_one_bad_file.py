@@ -34,8 +34,7 @@ def test_letters_come_first_beside_a_huge_table_a_broken_workbook_and_a_file_fro
     assert (summary["extraction_failed"], summary["extraction_to_retry"]) == (1, {})
     assert summary["left_out"]["type"] == {"count": 1, "names": ["archive.zip"]}
     assert summary["left_out"]["generated"] == {"count": 1, "names": ["package-lock.json"]}
-    [problem] = home.status()["problems"]
-    assert (problem["document"], problem["state"]) == ("b-broken.xlsb", "failed")
+    assert "b-broken.xlsb" in home.run("status").stdout
 
     router.set(mode="awake")
     drained = home.run("drain", "--limit", "6", "--json")

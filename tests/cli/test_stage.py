@@ -40,7 +40,7 @@ def test_a_try_shows_the_answer_and_its_cost_and_records_nothing(call: Call, own
     shown = call("stage", "try", "price", str(own / "minutes.md"))
     assert shown.exit_code == 0
     assert '"amount": 300.0' in shown.output
-    assert "1 calls" in shown.output
+    assert "1 call," in shown.output
     assert recorded(with_ledger) == 0
 
 

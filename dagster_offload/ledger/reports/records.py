@@ -114,7 +114,7 @@ def _matches(condition: Condition) -> str:
         test = f"x.v #>> '{{}}' {condition.operator} %s"
     exists = (
         "exists (select from work_items i join results r using (result_id), lateral (select r.value -> %s as v) x "
-        f"where i.document_id = d.document_id and i.state = 'done' and i.stage = %s and {test})"
+        f"where i.document_id = d.document_id and i.stage = %s and {test})"
     )
     return f"not {exists}" if condition.operator == "!=" and not condition.is_number else exists
 
