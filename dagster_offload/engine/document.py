@@ -6,7 +6,6 @@ All answers up to that point are in the ledger.
 
 import asyncio
 import dataclasses
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -131,7 +130,7 @@ class DocumentRunner:
 
     async def _begin(self, claim: Claim, item: ClaimedItem, sizes: Sizes | None, slot: SlotConfig) -> Reading:
         """Start reading the document for a stage: split as before, with the answers stored so far."""
-        text, stage = _input_of(claim, item), self.stages[item.stage]
+        text, stage = claim.input_of(item), self.stages[item.stage]
         if item.part_sizes:
             sizes = tuple(Size(start, tokens) for start, tokens in item.part_sizes)
         if sizes is None:
@@ -312,13 +311,6 @@ async def _beside_calls(text: str, work: Callable[P, T], *args: P.args, **kwargs
     if len(text) < LONG_TO_SPLIT:
         return work(*args, **kwargs)
     return await asyncio.to_thread(work, *args, **kwargs)
-
-
-def _input_of(claim: Claim, item: ClaimedItem) -> str:
-    """The text that a stage reads: the document's, or the record of another stage."""
-    if item.record is None:
-        return claim.text or ""
-    return json.dumps(item.record, ensure_ascii=False, indent=1)
 
 
 def _why_released(item: ClaimedItem, reading: Reading, end: DocumentEnd) -> str:

@@ -113,7 +113,7 @@ def test_an_unexpected_error_is_one_line_and_its_log_quotes_no_document(
     def fail(*_: object) -> None:
         raise RuntimeError("\n".join(["it broke", f"DETAIL: {document}"]))
 
-    monkeypatch.setattr(status, "_load_report", fail)
+    monkeypatch.setattr(status, "load_report", fail)
     result = call("status", "--json")
     assert result.exit_code == 1
     assert "Traceback" not in result.output
@@ -132,7 +132,7 @@ def test_a_full_disk_is_no_bug_and_names_the_file(call: Call, monkeypatch: pytes
         with Path("/dev/full").open("w") as full:
             full.write("x" * 100_000)
 
-    monkeypatch.setattr(status, "_load_report", fail)
+    monkeypatch.setattr(status, "load_report", fail)
     result = call("status")
     assert result.exit_code == 2
     assert "no space is left on the disk: free some space, then run the command again. Nothing is lost" in result.stderr
@@ -143,7 +143,7 @@ def test_the_log_of_errors_does_not_grow_without_a_limit(call: Call, monkeypatch
     def fail(*_: object) -> None:
         raise RuntimeError("it broke")
 
-    monkeypatch.setattr(status, "_load_report", fail)
+    monkeypatch.setattr(status, "load_report", fail)
     monkeypatch.setattr("dagster_offload.service.home.MAX_LOG_BYTES", 100)
     for _ in range(5):
         call("status")
@@ -156,7 +156,7 @@ def test_an_interrupt_is_reported_in_one_line(call: Call, monkeypatch: pytest.Mo
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(status, "_load_report", interrupt)
+    monkeypatch.setattr(status, "load_report", interrupt)
     result = call("status")
     assert result.exit_code == 130
     assert result.stderr == "dagster-offload: interrupted; nothing is lost\n"
@@ -187,7 +187,7 @@ def test_another_broken_pipe_is_reported(call: Call, monkeypatch: pytest.MonkeyP
     def fail(*_: object) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr(status, "_load_report", fail)
+    monkeypatch.setattr(status, "load_report", fail)
     result = call("status")
     assert result.exit_code == 1
     assert "BrokenPipeError" in result.stderr

@@ -1,5 +1,6 @@
 """Rows of the ledger as frozen values, and the states a work item can be in."""
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -53,6 +54,10 @@ class Claim:
     is_alone: bool
     text: str | None = field(repr=False)  # the extracted text, for LLM stages
     items: tuple[ClaimedItem, ...]  # empty if every due item could reuse a result
+
+    def input_of(self, item: ClaimedItem) -> str:
+        """The text that a stage reads: the document's, or the record of another stage."""
+        return (self.text or "") if item.record is None else json.dumps(item.record, ensure_ascii=False, indent=1)
 
 
 @dataclass(frozen=True)

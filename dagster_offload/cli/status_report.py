@@ -1,0 +1,145 @@
+"""What `status` shows, read from the ledger in one transaction. Imports no Dagster."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dagster_offload.ledger.archive.outcomes import BackupOutcome
+    from dagster_offload.ledger.core.database import Cursor
+    from dagster_offload.ledger.core.pipelines import RunningPipeline
+    from dagster_offload.ledger.core.rows import SlotRow, StageCounts
+    from dagster_offload.ledger.reports.estimate import Estimate, LongAhead
+    from dagster_offload.ledger.reports.status import Doubtful, InParts, Problem
+    from dagster_offload.ledger.reports.usage import TokenUse
+    from dagster_offload.ledger.work.ocr_pages import PagesLeft
+    from dagster_offload.postgres.room import Room
+    from dagster_offload.service.home import RunningUp
+    from dagster_offload.settings import Settings
+    from dagster_offload.slot.health import ProbeResult
+
+PROBLEMS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that `status` shows, as text or JSON."""
+
+    deep: dict[str, Any]
+    slot: "SlotRow | None"
+    stages: "dict[str, StageCounts]"
+    problems: "list[Problem]"
+    unusable_names: dict[str, str]
+    events_pending: int
+    estimate: "Estimate"
+    last_drain: "TokenUse | None"
+    long_documents: "list[InParts]"
+    long_documents_ahead: "list[LongAhead]"
+    needs_ocr: int
+    pipeline: "RunningPipeline | None"
+    difference: str | None
+    ocr: "PagesLeft"
+    backups: "Sequence[BackupOutcome]"
+    room: "Room | None"  # None: the user's own Postgres
+    in_back_off: dict[str, int]  # by stage
+    doubtful: "list[Doubtful]"
+    up: "RunningUp | None"
+    workers: list[str]  # the kinds of those that are alive
+
+    @property
+    def is_slot_checked(self) -> bool:
+        """Whether a process is alive that checks an unavailable slot again."""
+        return self.up is not None or bool(self.workers)
+
+
+def load_report(settings: "Settings") -> Report:
+    from dagster_offload.cli.quick_probe import quick_probe
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.service.home import running_up
+
+    deep = settings.slots.deep
+    probe = None if deep is None else quick_probe(deep)
+    up = running_up(settings.home)
+    with open_ledger(settings) as ledger:
+        return ledger.run(_read, settings, probe, up)
+
+
+def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: "RunningUp | None") -> Report:
+    """Read everything in one transaction, so that the numbers are consistent."""
+    from dagster_offload.ledger.archive import outcomes
+    from dagster_offload.ledger.core.pipelines import running_pipelines
+    from dagster_offload.ledger.reports import status, usage
+    from dagster_offload.ledger.reports.estimate import estimate, long_documents_ahead
+    from dagster_offload.ledger.slots import permits, slots
+    from dagster_offload.ledger.work import ocr_pages, outbox
+    from dagster_offload.postgres.room import room_of
+    from dagster_offload.slot.config import DEEP
+    from dagster_offload.stages.catalog import llm_stages, recipes
+    from dagster_offload.stages.pipeline import difference, pipeline_of
+    from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, text_tokens
+
+    slot, configured = slots.get(cur, DEEP), settings.slots.for_prompt()
+    context = (configured and configured.context_tokens) or DEFAULT_CONTEXT_TOKENS
+    in_parts = [stage.name for stage in llm_stages(settings).values() if stage.whole is not None]
+    running = next(iter(running_pipelines(cur)), None)
+    return Report(
+        deep=_deep(slot, probe, permits.count_held(cur, DEEP)),
+        slot=slot,
+        stages=status.stage_counts(cur, recipes(settings)),
+        problems=status.problems(cur, PROBLEMS_SHOWN),
+        unusable_names=status.unusable_names(cur),
+        events_pending=outbox.count_pending(cur),
+        estimate=estimate(cur, slot_name(settings)),
+        last_drain=usage.of_last_drain(cur),
+        long_documents=status.in_parts(cur),
+        long_documents_ahead=long_documents_ahead(
+            cur, in_parts, text_tokens(context), slot_name(settings), PROBLEMS_SHOWN
+        ),
+        needs_ocr=status.count_needs_ocr(cur),
+        pipeline=running,
+        difference=None if running is None else difference(pipeline_of(settings), running.pipeline),
+        ocr=ocr_pages.left(cur),
+        backups=outcomes.outcomes(cur),
+        room=room_of(settings),
+        in_back_off=status.in_back_off(cur),
+        doubtful=status.doubtful(cur, PROBLEMS_SHOWN),
+        up=up,
+        workers=status.live_kinds(cur),
+    )
+
+
+def slot_name(settings: "Settings") -> str:
+    """The slot that processes the backlog: the deep slot, even if its settings were lost."""
+    from dagster_offload.slot.config import DEEP
+
+    configured = settings.slots.for_prompt()
+    return DEEP if configured is None else configured.name
+
+
+def _deep(slot: "SlotRow | None", probe: "ProbeResult | None", open_calls: int) -> dict[str, Any]:
+    """The value of `deep` in `status --json`. `healthy` is None if no deep slot is configured (`probe` is None).
+
+    Some servers answer no health request while they generate. If our calls are open, such a slot is busy.
+    """
+    if probe is None:
+        reason = "OFFLOAD_DEEP_URL is not set" + (
+            "; this ledger has a deep slot: see `dagster-offload slot show`" if slot else ""
+        )
+        return {
+            "configured": False,
+            "healthy": None,
+            "breaker": slot and slot.breaker,
+            "reason": reason,
+            "retry_at": None,
+        }
+    is_unavailable = slot is not None and slot.breaker != "closed"
+    is_busy = not is_unavailable and not probe.answered and open_calls > 0
+    reason = f"busy, {open_calls} of our calls open: {probe.reason}" if is_busy else probe.reason
+    return {
+        "configured": True,
+        "healthy": probe.healthy or is_busy,
+        "breaker": slot.breaker if slot else "closed",
+        "reason": slot.reason if slot and is_unavailable else (None if probe.healthy else reason),
+        "retry_at": slot.retry_at.isoformat() if slot and is_unavailable and slot.retry_at else None,
+    }
