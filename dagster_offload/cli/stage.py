@@ -170,7 +170,7 @@ def check(
     from dagster_offload.stages.comparing import score, total
 
     settings = load_settings()
-    stage, wanted = _stage(settings, name, prompt_file), _expected(expected)
+    stage, wanted = _stage(settings, name, prompt_file), _expected(expected, name, _fields(settings, name))
     with open_ledger(settings) as ledger:
         if stored:
             answers = {document: _stored(ledger, document, name) for document in wanted}
@@ -261,7 +261,15 @@ def _read(file: Path) -> str:
         raise Refusal(f"{file} cannot be read as text in UTF-8: {error}") from None
 
 
-def _expected(file: Path) -> dict[str, dict[str, Any]]:
+def _fields(settings: "Settings", name: str) -> list[str]:
+    """The fields of a stage's answer."""
+    from dagster_offload.stage_spec.relations import BUILT_IN_FIELDS
+
+    own = settings.own_stages.get(name)
+    return list(BUILT_IN_FIELDS[name]) if own is None else [field.name for field in own.answer]
+
+
+def _expected(file: Path, stage: str, known: list[str]) -> dict[str, dict[str, Any]]:
     """The expected fields by document. Raises `Refusal` with the line that is wrong."""
     expected: dict[str, dict[str, Any]] = {}
     # Not `splitlines`: a text in JSON may hold other ends of lines, such as U+2028.
@@ -275,6 +283,12 @@ def _expected(file: Path) -> dict[str, dict[str, Any]]:
             raise Refusal(
                 f'{file}:{number}: write an object with the document and its fields: {{"document": "a.pdf", ...}}'
             ) from None
+        for field in fields.keys() - set(known):
+            near = difflib.get_close_matches(field, known, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise Refusal(
+                f"{file}:{number}: the answer of {stage} has no field {field!r}{hint}: use one of {', '.join(known)}"
+            )
         expected[str(document)] = fields
     if not expected:
         raise Refusal(f"{file} names no document")

@@ -98,6 +98,15 @@ def test_a_wrong_line_of_expected_answers_is_named(call: Call, own: Path, tmp_pa
     assert "expected.jsonl:2:" in refused.output
 
 
+def test_an_expected_field_that_the_stage_does_not_have_is_refused_with_the_nearest(
+    call: Call, own: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "expected.jsonl").write_text('{"document": "letter.txt", "amonut": 1}\n')
+    refused = call("stage", "check", "price", "--expected", str(tmp_path / "expected.jsonl"))
+    assert refused.exit_code == 2
+    assert "expected.jsonl:1: the answer of price has no field 'amonut' (did you mean 'amount'?)" in refused.output
+
+
 def test_an_unavailable_slot_ends_a_try_with_the_code_for_it(call: Call, own: Path, router: Router) -> None:
     router.set(mode="cold")
     refused = call("stage", "try", "price", str(own / "letter.txt"))
