@@ -252,7 +252,7 @@ class StagesSection(Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "StagesSection":
-        for path, message in mistakes(self.__pydantic_extra__):
+        for path, message in mistakes(self.__pydantic_extra__, self.classify.classes):
             raise PydanticCustomError("stages", "{message}", {"message": message, "path": path})
         return self
 

@@ -1,10 +1,11 @@
 """Mistakes between stages: a name that is taken, a stage or a field that does not exist, stages that need each other."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dagster_offload.stage_spec.stage import StageSpec, name_problem
 
+OTHER = "other"  # the class that always exists
 TEXT = "extract"  # the stage that reads the file: `reads: extract` is the document's text
 # The fields of the built-in stages' answers, which conditions can name.
 BUILT_IN_FIELDS = {
@@ -15,18 +16,21 @@ BUILT_IN_FIELDS = {
 Mistake = tuple[tuple[str, ...], str]  # the path below `stages`, and what is wrong
 
 
-def mistakes(own: Mapping[str, StageSpec]) -> Iterator[Mistake]:
-    """Yield the mistakes between these stages, each with its path and the nearest right word."""
+def mistakes(own: Mapping[str, StageSpec], classes: Sequence[str] = ()) -> Iterator[Mistake]:
+    """Yield the mistakes between these stages, each with its path and the nearest right word.
+
+    `classes` are the owner's; empty = the built-in ones, which are not checked here.
+    """
     for name, spec in own.items():
         problem = name_problem(name)
         if problem is not None:
             yield (name,), problem
-        yield from _mistakes_of(name, spec, own)
+        yield from _mistakes_of(name, spec, own, classes)
     if loop := needing_each_other(own):
         yield (loop[0],), f"{' and '.join(loop)} need each other: remove one `reads` or `when`"
 
 
-def _mistakes_of(name: str, spec: StageSpec, own: Mapping[str, StageSpec]) -> Iterator[Mistake]:
+def _mistakes_of(name: str, spec: StageSpec, own: Mapping[str, StageSpec], classes: Sequence[str]) -> Iterator[Mistake]:
     others = [stage for stage in (*BUILT_IN_FIELDS, *own) if stage != name]
     if spec.reads != TEXT and spec.reads not in others:
         message = f"there is no stage {spec.reads!r}{_nearest(spec.reads, others)}"
@@ -41,6 +45,19 @@ def _mistakes_of(name: str, spec: StageSpec, own: Mapping[str, StageSpec]) -> It
             if field not in known:
                 message = f"the answer of {stage} has no field {field!r}{_nearest(field, known)}"
                 yield (name, "when", stage, field), f"{message}: use one of {', '.join(known)}"
+                continue
+            possible = _possible_values(stage, field, own, classes)
+            for value in fields[field]:
+                if possible and value not in possible:
+                    message = f"{field} is never {value!r}{_nearest(str(value), possible)}"
+                    yield (name, "when", stage, field), f"{message}: its values are {', '.join(possible)}"
+
+
+def _possible_values(stage: str, field: str, own: Mapping[str, StageSpec], classes: Sequence[str]) -> tuple[str, ...]:
+    """The values that a field can have; empty if there is no list of them."""
+    if stage in own:
+        return next(each.values for each in own[stage].answer if each.name == field)
+    return (*classes, OTHER) if classes and (stage, field) == ("classify", "category") else ()
 
 
 def needing_each_other(own: Mapping[str, StageSpec]) -> list[str]:

@@ -54,6 +54,21 @@ def test_a_mistake_between_stages_is_named(stages: dict[str, Any], message: str)
     assert message in str(caught.value)
 
 
+def test_a_condition_on_a_class_or_a_value_that_cannot_be_is_refused() -> None:
+    classes = {"classify": {"classes": ["invoice", "reminder"]}}
+    mine = {"prompt": "What?", "answer": {"kind": {"enum": ["new", "old"]}}}
+
+    def refused(when: dict[str, Any]) -> str:
+        written = {**classes, "mine": mine, "next": {"prompt": "Why?", "answer": {"a": "string"}, "when": when}}
+        Path("offload.yaml").write_text(json.dumps({"stages": written}), encoding="utf-8")
+        with pytest.raises(SettingsError) as caught:
+            load_settings()
+        return str(caught.value)
+
+    assert "category is never 'remindr' (did you mean 'reminder'?)" in refused({"classify": {"category": ["remindr"]}})
+    assert "its values are new, old" in refused({"mine": {"kind": "recent"}})
+
+
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
