@@ -12,7 +12,7 @@ from unittest import mock
 import pypdfium2
 
 from benchmarks.rows import Benchmark, Row, at_least, at_most, median
-from benchmarks.workspace import Workspace
+from benchmarks.workspace import Workspace, options_of
 from dagster_offload.engine.extract import run_extraction
 from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.engine.scan import scan
@@ -75,7 +75,7 @@ def extraction(workspace: Workspace) -> Iterator[Row]:
         for turn in range(workspace.repeats):
             library = home.folder / f"turn{turn}"
             files = _write_samples(library, mark=turn)
-            settings = load_settings(**home.settings.model_dump(exclude_defaults=True) | {"library": library})
+            settings = load_settings(**options_of(home.settings) | {"library": library})
             began = time.perf_counter()
             _extract_bare(files)
             bare.append(len(files) / (time.perf_counter() - began))
@@ -123,7 +123,7 @@ def ocr(workspace: Workspace, copies: int = OCR_COPIES) -> Iterator[Row]:
                 pages = _write_scan(library / "a-scan.pdf", copies, mark=f"{turn} {lanes}")
                 for number in range(20):
                     (library / f"note{number}.txt").write_text(f"note {number} {turn} {lanes}")
-                settings = load_settings(**home.settings.model_dump(exclude_defaults=True) | {"library": library})
+                settings = load_settings(**options_of(home.settings) | {"library": library})
                 scan(settings, ledger, accept_vanished=True)
                 first_page: list[tuple[float, int]] = []
 

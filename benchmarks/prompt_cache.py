@@ -20,7 +20,7 @@ import psutil  # type: ignore[import-untyped]
 from benchmarks.counting_proxy import CountingProxy, counting_proxy
 from benchmarks.letters import letter
 from benchmarks.rows import Benchmark, Row, at_most, median
-from benchmarks.workspace import ALIAS, Home, Workspace
+from benchmarks.workspace import ALIAS, Home, Workspace, options_of
 from dagster_offload.engine.extract import run_extraction
 from dagster_offload.engine.scan import scan
 from dagster_offload.ledger.core.database import Ledger
@@ -142,7 +142,7 @@ def read_once(workspace: Workspace) -> Iterator[Row]:
 
 def _pair(workspace: Workspace, concurrency: int) -> Pair:
     with server(workspace, concurrency) as real, workspace.home() as (home, ledger):
-        given = home.settings.model_dump(exclude_defaults=True)
+        given = options_of(home.settings)
         with counting_proxy(real.url) as (url, proxy):
             settings = load_settings(**given, deep_url=url, deep_model=ALIAS, deep_concurrency=concurrency)
             _add_letters(settings, ledger)

@@ -19,6 +19,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.postgres import stop_postgres
 from dagster_offload.settings import Settings, load_settings
+from dagster_offload.settings.leaves import ANY_STAGES, LEAVES
 from dagster_offload.simulator.server import Router
 
 T = TypeVar("T")
@@ -115,16 +116,21 @@ class Workspace:
         print(f"  {message}", file=sys.stderr, flush=True)
 
 
+def options_of(settings: Settings) -> dict[str, str]:
+    """The settings that are not the default, as options of `load_settings`: `deep_url`, `library`."""
+    options = {}
+    for leaf in LEAVES:
+        value = leaf.value_in(settings)
+        if leaf.variable != ANY_STAGES and value not in (None, leaf.field.get_default(call_default_factory=True)):
+            options[leaf.variable.removeprefix("OFFLOAD_").lower()] = _plain(value)
+    return options
+
+
 def _as_environment(settings: Settings) -> dict[str, str]:
-    """The changed settings as variables; a slot's fields as `OFFLOAD_DEEP_URL` and the like."""
-    variables: dict[str, str] = {}
-    for name, value in settings.model_dump(exclude_unset=True).items():
-        fields = (
-            {f"{name}_{field}": inner for field, inner in value.items()} if isinstance(value, dict) else {name: value}
-        )
-        variables |= {f"OFFLOAD_{field.upper()}": _plain(inner) for field, inner in fields.items() if inner is not None}
-    return variables
+    return {f"OFFLOAD_{name.upper()}": value for name, value in options_of(settings).items()}
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

@@ -1,5 +1,6 @@
 """`up` and `stop` as processes: killed children are restarted, and `stop` leaves no process behind."""
 
+import contextlib
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -14,9 +15,16 @@ from tests.support.acceptance import Home, a_home, is_running, wait_for, wait_fo
 pytestmark = pytest.mark.timeout(400)
 
 
+def command_line(process: psutil.Process) -> str:
+    """The command line of a process; empty if it has ended meanwhile."""
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
 def process_of(home: Home, text: str) -> psutil.Process:
     """The process whose command line contains `text`. Its forks have the same command line and are left out."""
-    found = {process.pid: process for process in home.processes() if text in " ".join(process.cmdline())}
+    found = {process.pid: process for process in home.processes() if text in command_line(process)}
     [first] = [process for process in found.values() if process.ppid() not in found]
     return first
 
@@ -43,7 +51,7 @@ def test_a_killed_child_is_restarted(running: tuple[Home, subprocess.Popen[str]]
     before = process_of(home, child)
     before.kill()
     wait_for(lambda: not is_running(before), "the end of the killed child")
-    wait_for(lambda: any(child in " ".join(process.cmdline()) for process in home.processes()), "its return")
+    wait_for(lambda: any(child in command_line(process) for process in home.processes()), "its return")
     assert "killed by SIGKILL); restarting it" in home.said
 
 
