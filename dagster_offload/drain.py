@@ -36,9 +36,8 @@ class DrainSummary:
     """What a drain did and left, in documents; what its calls cost, in tokens; how fast the slot is.
 
     `left` counts documents that are neither done nor deferred: due ones that the slot or the limit kept it from doing, and
-    the `in_back_off`, which wait for their next attempt. `reason` says why, if the slot or a change of
-    the pipeline is the cause; `next_check_at` (ISO
-    8601) is when a running `up` checks the slot again.
+    the `in_back_off`, which wait for their next attempt. `reason` says why, if the slot or a change of the pipeline is the
+    cause; `next_check_at` (ISO 8601) is when a running `up` checks the slot again.
     `width` is the concurrency at the end. `warning` is a line about a server that reads documents twice. The slot's pace
     is that of its last hours of use; None if it is not known.
     """
@@ -99,8 +98,9 @@ def run_drain(
     Raises `NoRoom` if the disk has, or gets, too little free space. What was done until then is stored.
     """
     deep, names = check_drain(settings, stage)
-    ledger.run(refuse_other_pipeline, pipeline_of(settings))
-    ledger.run(slots.register, deep, recipes(settings))
+    pipeline = pipeline_of(settings)
+    ledger.run(refuse_other_pipeline, pipeline)
+    ledger.run(slots.register, deep, pipeline.recipes)
     with Worker(ledger, "drain", names, run_id) as worker, ledger_executor(ledger) as pool:
         return run_stoppable(
             _drain(settings, AsyncLedger(ledger, pool), worker, deep, Scope(names, limit=limit), on_progress)

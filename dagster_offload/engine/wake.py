@@ -20,7 +20,7 @@ from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult
-from dagster_offload.stages.catalog import recipes, stage_graph
+from dagster_offload.stages.catalog import stage_graph
 from dagster_offload.stages.pipeline import pipeline_of
 
 
@@ -96,10 +96,11 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
     if deep is None:
         ledger.run(slots.refuse_lost_slot, settings.slots)
         return should_drain(is_configured=False, backlog=0, waiting=0, live_drains=0, probe=None, slot=None)
-    ledger.run(refuse_other_pipeline, pipeline_of(settings))
-    row = ledger.run(slots.register, deep, recipes(settings))
-    ledger.run(stages.fill, recipes(settings))  # one batch, if a stage was added
-    backlog = ledger.run(claims.backlog, stage_graph(settings).drain_stages)
+    pipeline, drain_stages = pipeline_of(settings), stage_graph(settings).drain_stages
+    ledger.run(refuse_other_pipeline, pipeline)
+    row = ledger.run(slots.register, deep, pipeline.recipes)
+    ledger.run(stages.fill, pipeline.recipes)  # one batch, if a stage was added
+    backlog = ledger.run(claims.backlog, drain_stages)
     live = len(ledger.run(live_workers, ledger.schema, "drain"))
     health, needs_patience, shortage = None, False, shortage_of(settings)
     if backlog.due + backlog.waiting and not live and shortage is None:
@@ -112,7 +113,7 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
                     row = await _try_closing(settings, ledger, deep)
                 except NeedsPatience:
                     needs_patience = True
-        backlog = ledger.run(claims.backlog, stage_graph(settings).drain_stages)
+        backlog = ledger.run(claims.backlog, drain_stages)
     return should_drain(
         is_configured=True,
         backlog=backlog.due,

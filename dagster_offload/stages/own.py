@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 from dagster_offload.slot.completion import RequestOptions
@@ -27,14 +28,15 @@ _MERGE = (
 
 def own_stage(name: str, spec: StageSpec) -> LLMStage:
     """Return the stage that a person described."""
-    model, part_model = _model(spec, is_part=False), _model(spec, is_part=True)
+    # Made when the first answer arrives: recipes are computed at each tick of a sensor, and need no model.
+    model, part_model = (cache(partial(_model, spec, is_part=is_part)) for is_part in (False, True))
     whole = _whole(spec) if spec.long_documents == "whole" else None
     return LLMStage(
         name=name,
         instruction=_instruction(spec),
         options=_options(spec),
-        parse=lambda text: parse_record(text, model),
-        parse_part=lambda text: parse_record(text, part_model),
+        parse=lambda text: parse_record(text, model()),
+        parse_part=lambda text: parse_record(text, part_model()),
         prompt_version=FORM_VERSION,
         primary_may_do_it=spec.slots == "any",
         whole=whole,
