@@ -13,7 +13,6 @@ from dagster_offload.engine.wake import decide_drain
 from dagster_offload.errors import NoRoom
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.rows import State
-from dagster_offload.ledger.slots import slots
 from dagster_offload.postgres import stop_postgres
 from dagster_offload.postgres.room import room_of
 from dagster_offload.settings import load_settings
@@ -21,7 +20,7 @@ from dagster_offload.simulator.server import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.testing import ChangeTiming
 from tests.support.disks import Disk, fill_pages, small_disk
-from tests.support.engine import Engine
+from tests.support.engine import Engine, an_engine
 
 MORE_THAN_ANY_DISK = 2**60
 KEYS = [f"{n}.txt" for n in range(6)]
@@ -89,18 +88,14 @@ def on_disk(disk: Disk, router: Router) -> Iterator[Engine]:
     home.mkdir(mode=0o711)
     settings = load_settings(home=home, min_free_disk=0)
     try:
-        with open_ledger(settings) as ledger:
-            engine = Engine(ledger, router, home)
-            engine.options |= {"min_free_disk": 0, "deep_concurrency": 3}
-            deep = engine.settings().slots.deep
-            assert deep is not None
-            ledger.run(slots.register, deep)
+        with (
+            open_ledger(settings) as ledger,
+            an_engine(ledger, router, home, min_free_disk=0, deep_concurrency=3) as engine,
+        ):
             try:
                 yield engine
             finally:
-                router.set(hold=False)
-                disk.free()
-                engine.pool.shutdown()
+                disk.free()  # before the calls that are held are answered and stored
     finally:
         disk.free()
         stop_postgres(home)

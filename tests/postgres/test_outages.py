@@ -29,7 +29,7 @@ from dagster_offload.simulator.server import Router
 from dagster_offload.stages.graph import BUILT_IN
 from dagster_offload.testing import ChangeTiming
 from tests.support.database import WITHOUT_FSYNC
-from tests.support.engine import Engine
+from tests.support.engine import Engine, an_engine
 
 Start = Callable[[Path], str]
 KEYS = [f"{n}.txt" for n in range(6)]
@@ -40,15 +40,8 @@ def engine(home: Path, start: Start, router: Router, tmp_path: Path) -> Iterator
     """An engine on a server that the test may stop: nothing restarts it."""
     with Ledger(start(home)) as ledger:
         migrate(ledger, BUILT_IN)
-        engine = Engine(ledger, router, tmp_path)
-        deep = engine.settings().slots.deep
-        assert deep is not None
-        ledger.run(slots.register, deep)
-        try:
+        with an_engine(ledger, router, tmp_path) as engine:
             yield engine
-        finally:
-            router.set(hold=False)
-            engine.pool.shutdown()
 
 
 def wait_for(condition: Callable[[], Any]) -> None:

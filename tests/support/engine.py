@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,15 +96,22 @@ class Engine(Bench):
         raise TimeoutError(query)
 
 
+@contextmanager
+def an_engine(ledger: Ledger, router: Router, home: Path, **options: Any) -> Iterator[Engine]:
+    """An engine with these further settings, whose slot is registered. At the end, calls that are held are answered."""
+    engine = Engine(ledger, router, home)
+    engine.options |= options
+    deep = engine.settings().slots.deep
+    assert deep is not None
+    ledger.run(slots.register, deep)
+    try:
+        yield engine
+    finally:
+        router.set(hold=False)
+        engine.pool.shutdown()
+
+
 @pytest.fixture
 def engine(ledger_url: str, router: Router, tmp_path: Path) -> Iterator[Engine]:
-    with Ledger(ledger_url) as ledger:
-        engine = Engine(ledger, router, tmp_path)
-        deep = engine.settings().slots.deep
-        assert deep is not None
-        ledger.run(slots.register, deep)
-        try:
-            yield engine
-        finally:
-            router.set(hold=False)
-            engine.pool.shutdown()
+    with Ledger(ledger_url) as ledger, an_engine(ledger, router, tmp_path) as engine:
+        yield engine
