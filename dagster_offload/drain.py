@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dagster_offload.engine.agreement import agree_with_up
 from dagster_offload.engine.breaker import check_breaker
 from dagster_offload.engine.lane import Scope
 from dagster_offload.engine.lanes import Lanes
@@ -15,7 +16,6 @@ from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
-from dagster_offload.ledger.core.pipelines import refuse_other_pipeline
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import usage
@@ -99,7 +99,7 @@ def run_drain(
     """
     deep, names = check_drain(settings, stage)
     pipeline = pipeline_of(settings)
-    ledger.run(refuse_other_pipeline, pipeline)
+    agree_with_up(ledger, pipeline)
     ledger.run(slots.register, deep, pipeline.recipes)
     with Worker(ledger, "drain", names, run_id) as worker, ledger_executor(ledger) as pool:
         return run_stoppable(

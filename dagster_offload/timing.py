@@ -37,6 +37,10 @@ class Timing:
     # How long a ledger transaction is retried while Postgres is unavailable and no answer waits to be stored.
     ledger_patience: float = 60.0
 
+    # How long a process waits for the running `up` to take over the settings that the process already has. `up` looks
+    # for an edit every two seconds.
+    take_over: float = 8.0
+
     login_pause: float = 1.0  # after a wrong password at the UI
 
     # If no extractor finishes a document for this long, documents that were claimed ahead are released.

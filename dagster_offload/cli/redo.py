@@ -33,8 +33,8 @@ def command(*, outdated: bool, needs_ocr: bool, yes: bool) -> None:
     dagster-offload redo --outdated --yes
     dagster-offload redo --needs-ocr          after you installed Tesseract or a language
     """
+    from dagster_offload.engine.agreement import agree_with_up
     from dagster_offload.ledger.core.opening import open_ledger
-    from dagster_offload.ledger.core.pipelines import refuse_other_pipeline
     from dagster_offload.settings import load_settings
     from dagster_offload.stages.pipeline import pipeline_of
 
@@ -42,7 +42,7 @@ def command(*, outdated: bool, needs_ocr: bool, yes: bool) -> None:
         raise click.UsageError("choose one: --outdated or --needs-ocr")
     settings = load_settings()
     with open_ledger(settings) as ledger:
-        ledger.run(refuse_other_pipeline, pipeline_of(settings))
+        agree_with_up(ledger, pipeline_of(settings))
         if needs_ocr:
             _redo_ocr(settings, ledger, yes=yes)
         else:

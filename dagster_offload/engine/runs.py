@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from dagster_offload.engine.agreement import agree_with_up
 from dagster_offload.engine.breaker import check_breaker
 from dagster_offload.engine.extract import extract_due
 from dagster_offload.engine.lane import Scope
@@ -14,7 +15,6 @@ from dagster_offload.errors import NoSuchDocument, SettingsError
 from dagster_offload.ledger.core import stages as core_stages
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.pipelines import refuse_other_pipeline
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import slots
@@ -60,7 +60,7 @@ def run_documents(
     missing = ledger.run(documents.missing_keys, keys)
     if missing:
         raise NoSuchDocument(f"no such document: {', '.join(missing[:5])}")
-    ledger.run(refuse_other_pipeline, pipeline_of(settings))
+    agree_with_up(ledger, pipeline_of(settings))
     llm = [stage for stage in stage_graph(settings).with_needs(stages) if stage != EXTRACT]
     if llm:
         ledger.run(slots.refuse_lost_slot, settings.slots)

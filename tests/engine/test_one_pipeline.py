@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from dagster_offload import timing
+from dagster_offload.engine import agreement
 from dagster_offload.engine.lanes import Lanes
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.errors import OtherPipeline
-from dagster_offload.ledger.core.pipelines import announce, pipeline_message, running_pipelines
+from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.pipelines import announce, pipeline_message, refuse_other_pipeline, running_pipelines
 from dagster_offload.ledger.core.workers import Worker
-from dagster_offload.stages.pipeline import pipeline_of
+from dagster_offload.stages.pipeline import Pipeline, pipeline_of
 from tests.support.engine import Engine
 
 WRITTEN = "select count(*) as n, max(changed_at) as last, (select fingerprint from slots) as slot from work_items"
@@ -41,13 +44,36 @@ def test_a_door_with_other_recipes_refuses_before_it_writes(
 ) -> None:
     engine.texts("a.txt")
     before = engine.sql(WRITTEN)
-    with pytest.raises(OtherPipeline) as refused:
+    with timing.use(take_over=0), pytest.raises(OtherPipeline) as refused:
         door(engine)
     assert "classify: stages.classify.classes is tax here and invoice, letter there" in str(refused.value)
     assert "/own/offload.yaml" in str(refused.value)
     assert "summarize" not in str(refused.value)
     assert engine.sql(WRITTEN) == before
     assert engine.asked() == []
+
+
+@pytest.mark.rule("pipeline-1")
+def test_a_run_waits_until_up_takes_over_an_edit_that_the_run_already_has(
+    engine: Engine, up: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(cur: Cursor, here: Pipeline) -> None:
+        try:
+            refuse_other_pipeline(cur, here)
+        except OtherPipeline:
+            engine.ledger.run(announce, up.id, here, None)
+            raise
+
+    monkeypatch.setattr(agreement, "refuse_other_pipeline", check)
+    engine.texts("a.txt")
+    assert engine.run("a.txt", classes="tax").done == 1
+
+
+def test_a_refusal_says_why_an_edit_is_not_in_force(engine: Engine, up: Worker) -> None:
+    pipeline = pipeline_of(engine.settings(classes="invoice"))
+    engine.ledger.run(announce, up.id, pipeline, "/own/offload.yaml", "3:5: there is no key `clases`")
+    with timing.use(take_over=0), pytest.raises(OtherPipeline, match="not in force there: 3:5: there is no key"):
+        engine.drain(classes="tax")
 
 
 def test_a_door_with_the_same_recipes_works_beside_the_running_up(engine: Engine, up: Worker) -> None:

@@ -80,9 +80,10 @@ def refuse_other_pipeline(cur: Cursor, here: Pipeline) -> None:
         if (what := difference(here, running.pipeline)) is not None:
             on_host = "" if running.host == host_name() else f" on {running.host}"
             its_file = "no pipeline file" if running.file is None else f"the pipeline file {running.file}"
+            edit = "" if running.problem is None else f" An edit is not in force there: {running.problem}"
             raise OtherPipeline(
                 f"the running `up` (process {running.pid}{on_host}, with {its_file}) has another pipeline: {what}. Use its "
-                "file (--config), or restart `up` with these settings"
+                f"file (--config), or restart `up` with these settings.{edit}"
             )
 
 
