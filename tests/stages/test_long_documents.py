@@ -2,7 +2,6 @@
 
 import base64
 import random
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -123,18 +122,6 @@ def test_parts_are_as_full_as_their_structure_allows() -> None:
     assert len(split(text, SIZES)) <= 1.35 * estimated_tokens(text) / 500
     uneven = (f"{ENGLISH}\n\n" + f"{ENGLISH * 14}\n\n") * 50  # short and nearly full paragraphs alternate
     assert len(split(uneven, SIZES)) <= 1.5 * estimated_tokens(uneven) / 500
-
-
-@pytest.mark.slow
-def test_splitting_takes_time_linear_in_the_length() -> None:
-    def seconds(text: str) -> float:
-        started = time.process_time()
-        split(text, (Size(0, 2_000),))
-        return time.process_time() - started
-
-    for text in (f"{ENGLISH}\n", "no blanks", "1\n", ". ", KOREAN):
-        once, eight_times = seconds(text * (200_000 // len(text))), seconds(text * (1_600_000 // len(text)))
-        assert eight_times < 30 * max(once, 0.01)
 
 
 # Reading
