@@ -150,6 +150,8 @@ class AIClient:
 
 
 def _log_what_changed(slot: SlotConfig, before: Dialects, known: Dialects) -> None:
+    if known.has_findings_of(before):
+        return
     for feature in Feature:
         variant, now = before.variant(feature), known.variant(feature)
         if variant is None:

@@ -14,7 +14,13 @@ from dagster_offload.slot.completion import Answer, ContextOverflow, RequestOpti
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.dialects import Dialects, Feature
 from dagster_offload.text.lenient_json import read_json
-from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, estimated_tokens, least_tokens, text_tokens
+from dagster_offload.text.tokens import (
+    DEFAULT_CONTEXT_TOKENS,
+    estimated_tokens,
+    least_tokens,
+    least_tokens_at_most,
+    text_tokens,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +88,9 @@ class ContextWindows:
             return None
         counted = answer.usage.prompt_tokens + (answer.usage.cached_tokens or 0)
         # A count below any context size in use comes from a server that does not count tokens from its prompt cache.
-        if counted < LEAST_CONTEXT_TOKENS or counted >= CERTAINLY_CUT * least_tokens(prompt):
+        if counted < LEAST_CONTEXT_TOKENS or counted >= CERTAINLY_CUT * least_tokens_at_most(prompt):
+            return None  # nearly every answer
+        if counted >= CERTAINLY_CUT * (least := least_tokens(prompt)):
             return None
         known = self._reported.get(slot.name)
         context = 2 * counted if known is None or known > 2 * counted else counted
@@ -92,7 +100,7 @@ class ContextWindows:
                 "the %s slot's server read only %d tokens of a request with at least %d, and reported no error: enlarge its "
                 "context (Ollama: OLLAMA_CONTEXT_LENGTH or num_ctx; LM Studio: Context Length; llama.cpp: --ctx-size), or "
                 "set %s to its size. Its answer is not recorded, and documents are sent in smaller parts until then",
-                slot.name, counted, least_tokens(prompt), slot.setting("context_tokens"),
+                slot.name, counted, least, slot.setting("context_tokens"),
             )  # fmt: skip
         return ContextOverflow(context)
 

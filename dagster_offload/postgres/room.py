@@ -5,6 +5,7 @@ The disk of the user's own Postgres cannot be seen from here. There a full disk 
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from dagster_offload.errors import NoRoom
@@ -44,8 +45,7 @@ def room_of(settings: Settings) -> Room | None:
     """
     if settings.postgres_url is not None:
         return None
-    paths = Paths(settings.home)
-    for folder in (paths.data, *paths.data.parents):
+    for folder in _data_and_its_parents(settings.home):
         try:
             disk = os.statvfs(folder)
         except FileNotFoundError:
@@ -54,6 +54,12 @@ def room_of(settings: Settings) -> Room | None:
             return None
         return Room(folder, disk.f_bavail * disk.f_frsize, settings.min_free_disk)
     return None
+
+
+@lru_cache(maxsize=8)  # checked before each call
+def _data_and_its_parents(home: Path) -> tuple[Path, ...]:
+    data = Paths(home).data
+    return (data, *data.parents)
 
 
 def shortage_of(settings: Settings) -> str | None:

@@ -102,6 +102,10 @@ class Dialects:
             stored.setdefault(str(feature), {})[variant] = str(finding)
         return stored
 
+    def has_findings_of(self, other: "Dialects") -> bool:
+        """Whether both have the same findings."""
+        return self._findings == other._findings
+
     def finding(self, feature: Feature, variant: str) -> Finding | None:
         """The finding about one variant; None if there is none yet."""
         return self._findings.get((feature, variant))

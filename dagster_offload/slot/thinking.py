@@ -33,6 +33,9 @@ _THINKING_BEGINS = (
 )
 _MARK = re.compile(rf"(?P<answer>{'|'.join(_ANSWER_BEGINS)})|{'|'.join(_THINKING_BEGINS)}")
 
+# Every mark contains one of these. Nearly no answer has a mark, and this search is fast.
+_SIGNS = ("<", "◁", "[THINK]", "[/THINK]", "[BEGIN FINAL RESPONSE]")
+
 MOST_CHARACTERS = 1_000_000  # a longer text is not a plausible answer and is not searched
 
 
@@ -41,7 +44,9 @@ def split_thinking(text: str) -> tuple[str, str | None]:
 
     An answer may contain such marks itself: marks within a JSON object are ignored, and a broken object is not split.
     """
-    marks = [] if len(text) > MOST_CHARACTERS else list(_MARK.finditer(text))
+    if len(text) > MOST_CHARACTERS or not any(sign in text for sign in _SIGNS):
+        return "", text.strip()
+    marks = list(_MARK.finditer(text))
     if marks:
         objects = [place for place, _ in located_objects(text)]
         if _begins_with_a_broken_object(text, objects):

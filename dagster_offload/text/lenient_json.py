@@ -28,21 +28,30 @@ NESTED_TOO_DEEP_CHARACTERS = 40_000
 def read_json(text: str | bytes) -> Any:
     """The value of a JSON text. Raises `ValueError`, also if it is nested too deeply."""
     try:
-        return _storable(json.loads(text))
+        value = json.loads(text)
+        return value if _is_storable(text) else _storable(value)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
 def read_written_json(text: str) -> Any:
     """Like `read_json`, for JSON that a model wrote: accepts line breaks and tabs in strings, and trailing commas."""
-    for attempt in (text, without_trailing_commas(text)):
+    try:
         try:
-            return _storable(_DECODER.decode(attempt))
-        except RecursionError:
-            break
-        except ValueError:
-            continue
-    raise ValueError("not JSON, or nested too deeply")
+            value = _DECODER.decode(text)
+        except json.JSONDecodeError:
+            value = _DECODER.decode(without_trailing_commas(text))
+        return value if _is_storable(text) else _storable(value)
+    except (RecursionError, ValueError):
+        raise ValueError("not JSON, or nested too deeply") from None
+
+
+def _is_storable(text: str | bytes) -> bool:
+    """Whether every string in this JSON can certainly be stored. The check is much faster than a visit to each string."""
+    if isinstance(text, str):
+        return "\\u" not in text and _NOT_STORABLE.search(text) is None
+    # NUL is in UTF-16 and UTF-32 too, where an escape looks different. All surrogates begin with 0xED in UTF-8.
+    return b"\\u" not in text and b"\xed" not in text and b"\0" not in text
 
 
 def without_trailing_commas(text: str) -> str:

@@ -61,3 +61,16 @@ def least_tokens(text: str) -> int:
     A server that counts fewer did not read all of it.
     """
     return sum(1 for _ in _AT_MOST_ONE_TOKEN.finditer(text))
+
+
+_ONLY_LETTERS = bytes(code if chr(code).isalpha() else 32 for code in range(128)) + b" " * 128
+_ONLY_DIGITS = bytes(code if chr(code).isdigit() else 32 for code in range(128)) + b" " * 128
+
+
+def least_tokens_at_most(text: str) -> int:
+    """An upper bound of `least_tokens` in a tenth of its time. It is close for text in ASCII letters."""
+    written = text.encode("ascii", "replace")
+    words, numbers = written.translate(_ONLY_LETTERS).split(), written.translate(_ONLY_DIGITS).split()
+    letters, digits = sum(map(len, words)), sum(map(len, numbers))
+    others = len(text) - len(text.encode("ascii", "ignore"))
+    return len(words) + letters // 16 + len(numbers) + digits // 3 + others

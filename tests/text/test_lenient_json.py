@@ -52,6 +52,20 @@ def test_json_as_models_write_it_is_read(written: str, value: object) -> None:
     assert read_written_json(written) == value
 
 
+UNSTORABLE = st.text(st.sampled_from("a한\x00\udc00\udfff"), max_size=6)  # two surrogates that are no pair
+
+
+@given(UNSTORABLE, st.booleans())
+def test_what_is_read_can_be_stored_in_whatever_form_it_is_written(text: str, is_escaped: bool) -> None:
+    written = json.dumps({text: [text]}, ensure_ascii=is_escaped)
+    storable = "".join(character for character in text if character in "a한")
+    wanted = {storable: [storable]}
+    assert read_written_json(written) == wanted
+    if is_escaped or "\x00" not in text:
+        assert read_json(written) == read_json(written.encode("utf-8", "surrogatepass")) == wanted
+        assert read_json(written.encode("utf-16", "surrogatepass")) == wanted
+
+
 @pytest.mark.parametrize("written", ["", "{", '{"a": 1,,}', "{'a': 1}", "[" * 100_000, '{"a":' * 100_000, '{"a": "b'])
 def test_ambiguous_json_is_a_value_error(written: str) -> None:
     with pytest.raises(ValueError):

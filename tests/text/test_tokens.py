@@ -1,8 +1,10 @@
 """`least_tokens` is never above the count of a real vocabulary, and high enough to show that half of a text is missing."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dagster_offload.text.tokens import estimated_tokens, least_tokens
+from dagster_offload.text.tokens import estimated_tokens, least_tokens, least_tokens_at_most
 
 # Texts, and the lowest token count of the vocabularies o200k, cl100k and Qwen for each, measured once.
 MEASURED = {
@@ -34,3 +36,14 @@ def test_half_of_a_text_is_recognised_as_incomplete(name: str) -> None:
 def test_the_high_estimate_is_at_least_least_tokens() -> None:
     for text in ("", "a", "한국어", "12 34", "éàü"):
         assert least_tokens(text) <= estimated_tokens(text)
+
+
+@given(st.text(st.sampled_from("abcdefgh XYZ 0123 é한국日ก.-\n"), max_size=200) | st.text(max_size=50))
+def test_the_fast_upper_bound_is_never_below_least_tokens(text: str) -> None:
+    assert least_tokens(text) <= least_tokens_at_most(text)
+
+
+@pytest.mark.parametrize("name", ["English", "numbers", "one word", "single letters"])
+def test_the_fast_upper_bound_is_enough_for_a_complete_text_in_ascii(name: str) -> None:
+    text, fewest = MEASURED[name]
+    assert fewest >= 0.8 * least_tokens_at_most(text)
