@@ -15,9 +15,9 @@ from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
 from dagster_offload.simulator import Router
-from tests.support.acceptance import Home, a_home, free_port, wait_for
+from tests.support.acceptance import Home, a_home, wait_for
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.caddy]
+pytestmark = pytest.mark.caddy
 
 PAGE = Path(__file__).parents[2] / "docs" / "remote-ui.md"
 USER = ("ada", "correct horse")
@@ -71,10 +71,10 @@ def home(router: Router) -> Iterator[Home]:
 def test_the_documented_proxy_asks_for_a_password_and_passes_pages_queries_and_websockets(
     home: Home, tmp_path: Path
 ) -> None:
-    port = free_port()
+    port = home.reserve_port()
     site = f"http://offload.localhost:{port}"
     name = {"Host": f"offload.localhost:{port}"}
-    home.up("--port", str(free_port()), "--behind-proxy", site)
+    home.up("--behind-proxy", site)
     wait_for(lambda: f"{site}/offload" in home.said, "the proxy's address in the welcome")
     with (
         caddy(tmp_path, port, home),
