@@ -31,7 +31,7 @@ demo: $(INSTALLED) ## Show the product on sample documents (make demo ARGS=--exi
 	@$(BIN)/dagster-offload demo $(ARGS)
 
 test: $(INSTALLED) ## Run everything that CI checks: format, lint, types, import contracts, tests, definitions
-	@$(EVERY_PART) lint test-together test-alone check-definitions
+	@$(EVERY_PART) lint check-definitions test-together test-alone
 
 test-fast: $(INSTALLED) ## Run the fast tests (a minute): no browser, no OCR, nothing marked as slow
 	@$(BIN)/python -m pytest $(PARALLEL) $(FAST) $(ARGS)
@@ -81,7 +81,7 @@ chaos: $(INSTALLED) ## Kill processes at random moments and check the promises a
 	@$(BIN)/python -m tests.chaos --rounds $(N) $(if $(SEED),--seed $(SEED))
 
 lint: $(INSTALLED) ## Check format, lint, types and import contracts, without the tests
-	@$(EVERY_PART) --jobs 2 $(LINTERS)
+	@$(EVERY_PART) --jobs 2 --output-sync $(LINTERS)
 
 check-format: $(INSTALLED)
 	@$(BIN)/ruff format --check --quiet .

@@ -52,9 +52,8 @@ def test_up_keeps_its_options_in_a_file_that_every_terminal_uses_and_takes_over_
     wait_for(lambda: "are in force." in home.said, "the edit is taken over")
     assert home.run("config", "set", "stages.classify.classes", "tax, letter").returncode == 0
     wait_for(lambda: "tax" in file_in_use.read_text(), "the edit is taken over")
-    wait_for(
-        lambda: home.ledger("select 1 from pipelines where settings::text like %s", "%tax%") != [], "its announcement"
-    )
+    announced = "select 1 from pipelines where settings ->> 'stages.classify.classes' = 'tax, letter'"
+    wait_for(lambda: home.ledger(announced) != [], "the edit is announced")
     assert home.status()["pipeline"]["differs_here"] is None
 
     router.set(mode="awake")

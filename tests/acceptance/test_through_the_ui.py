@@ -11,7 +11,7 @@ import pytest
 
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.support.acceptance import Home, wait_for
+from tests.support.acceptance import PATIENCE_SECONDS, Home, wait_for
 from tests.support.ledger_reader import LedgerReader
 from tests.support.ui import UI, answered, configure, home_for, write_letters
 
@@ -198,7 +198,7 @@ def night(world: World) -> Night:
     )
     before = world.router.log()
     world.router.set(mode="awake")
-    world.router.wait(answers=before["answers"] + 2, timeout=120)  # the trial, and a document
+    world.router.wait(answers=before["answers"] + 2, timeout=PATIENCE_SECONDS)  # the trial, and a document
     since = world.router.log()["requests"][len(before["requests"]) :]
     first = next(
         n for n, entry in enumerate(since) if entry["path"] == "/v1/chat/completions" and entry["status"] == 200

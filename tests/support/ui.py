@@ -24,7 +24,7 @@ class UI:
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         answer = httpx.post(
-            f"{self.home.address}/graphql", json={"query": query, "variables": variables}, timeout=60
+            f"{self.home.address}/graphql", json={"query": query, "variables": variables}, timeout=PATIENCE_SECONDS
         ).json()
         assert "errors" not in answer, answer["errors"]
         data: dict[str, Any] = answer["data"]
