@@ -46,8 +46,11 @@ def test_auto_finds_the_limit_of_a_server_that_refuses_more_calls_and_stays_with
     assert engine.router.log()["max_open"] <= 3, (
         "one refused call is enough, and no other drain repeats the attempt at once"
     )
-    assert engine.router.log()["refusals"] <= 4
-    assert set(Counter(engine.asked()).values()) <= {1, 2}, "only refused documents are sent again"
+    refusals = engine.router.log()["refusals"]
+    assert refusals <= 4
+    times = Counter(engine.asked())
+    assert len(times) == 2 * 40
+    assert sum(times.values()) <= len(times) + refusals, "only refused documents are sent again"
     found = engine.slot().width_found
     assert found is not None
     assert found["width"] in (1, 2)
