@@ -14,12 +14,14 @@ N ?= 100
 .DEFAULT_GOAL := help
 LINTERS := check-format check-code check-types check-imports
 FAST := -m 'not slow and not chromium and not tesseract'
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# Two workers for each core, because many tests wait for processes. The order of tests/support/needs.py is kept.
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+PARALLEL := --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 PROCESSES := tests/acceptance tests/chaos
 # If one part fails, the others still run, and `make` fails at the end.
 EVERY_PART := $(MAKE) --no-print-directory --keep-going
 
-.PHONY: help demo up test test-fast test-packages test-processes test-ratios test-real-model real-servers coverage faults chaos bench \
+.PHONY: help demo up test test-fast test-together test-alone test-real-model real-servers coverage faults chaos bench \
 	lint $(LINTERS) check-definitions format clean licences audit test-oldest test-newest
 
 help: ## List the targets
@@ -29,19 +31,16 @@ demo: $(INSTALLED) ## Show the product on sample documents (make demo ARGS=--exi
 	@$(BIN)/dagster-offload demo $(ARGS)
 
 test: $(INSTALLED) ## Run everything that CI checks: format, lint, types, import contracts, tests, definitions
-	@$(EVERY_PART) $(LINTERS) test-packages test-processes test-ratios check-definitions
+	@$(EVERY_PART) lint check-definitions test-together test-alone
 
 test-fast: $(INSTALLED) ## Run the fast tests (a minute): no browser, no OCR, nothing marked as slow
 	@$(BIN)/python -m pytest $(PARALLEL) $(FAST) $(ARGS)
 
-test-packages: $(INSTALLED)
-	@$(BIN)/python -m pytest $(PARALLEL) $(PROCESSES:%=--ignore %) --ignore tests/benchmarks $(ARGS)
+test-together: $(INSTALLED)
+	@$(BIN)/python -m pytest $(PARALLEL) -m 'not alone' $(ARGS)
 
-test-processes: $(INSTALLED) # one after the other: each starts `up`, and two that start together take the same port
-	@$(BIN)/python -m pytest $(PROCESSES) $(ARGS)
-
-test-ratios: $(INSTALLED) # one after the other, because each compares two measurements
-	@$(BIN)/python -m pytest tests/benchmarks $(ARGS)
+test-alone: $(INSTALLED) # one after the other, because each measures
+	@$(BIN)/python -m pytest -m alone $(ARGS)
 
 check-definitions: $(INSTALLED)
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check defs
@@ -62,8 +61,8 @@ audit: $(INSTALLED) ## Look for known vulnerabilities in constraints.txt; fails 
 	@.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit packaging
 	@.venv-audit/bin/python -m tools.audit
 
-coverage: $(INSTALLED) ## Measure the coverage of test-packages and check it against the minimum in pyproject.toml
-	@$(MAKE) --no-print-directory test-packages ARGS='--cov --cov-report term-missing:skip-covered $(ARGS)'
+coverage: $(INSTALLED) ## Measure the coverage by the tests of the packages and check it against the minimum in pyproject.toml
+	@$(MAKE) --no-print-directory test-together ARGS='$(PROCESSES:%=--ignore %) --cov --cov-report term-missing:skip-covered $(ARGS)'
 
 faults: $(INSTALLED) ## Run the fault matrix: each fault of a slot, the promise, and the result (two minutes)
 	@FAULTS_TABLE=1 $(BIN)/python -m pytest --quiet tests/faults $(ARGS)
@@ -82,7 +81,7 @@ chaos: $(INSTALLED) ## Kill processes at random moments and check the promises a
 	@$(BIN)/python -m tests.chaos --rounds $(N) $(if $(SEED),--seed $(SEED))
 
 lint: $(INSTALLED) ## Check format, lint, types and import contracts, without the tests
-	@$(EVERY_PART) $(LINTERS)
+	@$(EVERY_PART) --jobs 2 --output-sync $(LINTERS)
 
 check-format: $(INSTALLED)
 	@$(BIN)/ruff format --check --quiet .

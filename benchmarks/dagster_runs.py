@@ -3,7 +3,6 @@
 Times come from the slot's own log, which identifies a document by its fingerprint.
 """
 
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,16 +17,10 @@ from dagster_offload.simulator.request_log import COMPLETIONS, fingerprint
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT
 from tests.support.acceptance import Home, wait_for
-from tests.support.ui import UI, RequestLog, configure, home_for, start_up, text_of, write_letters
+from tests.support.ledger_reader import LedgerReader
+from tests.support.ui import UI, configure, home_for, text_of, write_letters
 
 PATIENCE_SECONDS = 600.0
-
-
-def free_port() -> int:
-    """A port that no process listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -37,7 +30,7 @@ class Running:
     home: Home
     router: Router
     ui: UI
-    ledger: RequestLog
+    ledger: LedgerReader
 
     def wait_asleep(self) -> None:
         """Wait until the last drain has ended and the sensor has found the router unhealthy."""
@@ -60,10 +53,8 @@ def running(documents: int, latency: float, concurrency: int) -> Iterator[Runnin
     with slot(latency, concurrency, is_asleep=True) as router, home_for(router) as home:
         configure(home, router, deep_concurrency=concurrency)
         write_letters(home, *(name_of(number) for number in range(documents)))
-        start_up(
-            home, "--port", str(free_port())
-        )  # another `up` that starts at the same moment finds the same first port
-        ledger = RequestLog(home)
+        home.up()
+        ledger = home.ledger
         wait_for(lambda: ledger.count("done", EXTRACT) == documents, "the texts", PATIENCE_SECONDS)
         yield Running(home, router, UI(home), ledger)
 

@@ -14,8 +14,6 @@ from dagster_offload.simulator import Router
 from tests.support.acceptance import Home, a_home, wait_for
 from tests.support.ui import answered, text_of
 
-pytestmark = pytest.mark.timeout(300)
-
 LETTERS = [f"letter-{number}.txt" for number in range(6)]
 
 
@@ -88,7 +86,7 @@ def test_up_backs_up_an_older_ledger_and_then_by_schedule(home: Home) -> None:
     with open_archive(before) as archive:
         assert archive.manifest.rows("documents") == len(LETTERS)
     assert "A backup from before" in home.said
-    wait_for(lambda: home.status()["backups"] != [], "the recorded outcome")
+    wait_for(lambda: home.ledger("select 1 from backups") != [], "the recorded outcome")
     [outcome] = home.status()["backups"]
     assert outcome["error"] is None
     refused = home.run("restore", str(before), "--replace")

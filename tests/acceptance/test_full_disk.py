@@ -8,10 +8,9 @@ import pytest
 from dagster_offload.postgres import ensure_postgres
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
+from dagster_offload.stages.graph import SUMMARIZE
 from tests.support.acceptance import Home, wait_for, wait_for_open_calls
 from tests.support.disks import Disk, fill_pages, small_disk
-
-pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
@@ -96,12 +95,12 @@ def test_up_recovers_from_a_full_disk_without_a_restart(home: Home, disk: Disk, 
     home.environment["OFFLOAD_SCAN_INTERVAL"] = "1"
     home.write("before.txt", "A letter to the landlord about the heating. " * 20)
     home.up()
-    wait_for(lambda: home.status()["stages"]["summarize"]["done"] == 1, "the first document")
+    wait_for(lambda: home.ledger.count("done", SUMMARIZE) == 1, "the first document")
     disk.fill()
     fill_pages(ensure_postgres(load_settings(home=home.home)))
     log = home.home / "postgres" / "server.log"
     wait_for(lambda: "No space left on device" in log.read_text(), "an error of Postgres")
     disk.free()
     home.write("after.txt", "A letter to the tenant about the roof. " * 20)
-    wait_for(lambda: home.status()["stages"]["summarize"]["done"] == 2, "the second document")
+    wait_for(lambda: home.ledger.count("done", SUMMARIZE) == 2, "the second document")
     assert set(documents_asked(router).values()) == {1}

@@ -10,7 +10,8 @@ import pytest
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from tests.support.acceptance import PATIENCE_SECONDS, Home, wait_for_open_calls
-from tests.support.ui import RequestLog, configure, home_for, text_of, write_letters
+from tests.support.ledger_reader import LedgerReader
+from tests.support.ui import configure, home_for, text_of, write_letters
 
 DOCUMENTS = [f"letter-{number}.txt" for number in range(3)]
 
@@ -21,7 +22,7 @@ class Library:
 
     home: Home
     router: Router
-    ledger: RequestLog
+    ledger: LedgerReader
 
     def rows(self) -> list[list[dict[str, Any]]]:
         return [
@@ -37,7 +38,7 @@ def library() -> Iterator[Library]:
         configure(home, router, deep_concurrency=2)
         write_letters(home, *DOCUMENTS)
         assert home.run("scan").returncode == 0
-        yield Library(home, router, RequestLog(home))
+        yield Library(home, router, home.ledger)
 
 
 def test_a_file_edited_during_its_call_gets_a_record_of_the_new_text(library: Library) -> None:

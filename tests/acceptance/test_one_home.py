@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.simulator import Router
+from dagster_offload.stages.graph import CLASSIFY
 from tests.support.acceptance import Home, a_home, wait_for
-
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # `up` starts twice
 
 
 @pytest.fixture
@@ -47,15 +46,18 @@ def test_up_keeps_its_options_in_a_file_that_every_terminal_uses_and_takes_over_
     wait_for(lambda: "not in force" in home.said, "the edit is noticed")
     file_in_use = home.home / "running-offload.yaml"
     assert file_in_use.read_text() == text
-    wait_for(lambda: "clases" in str(home.status()["pipeline"]["edit_not_in_force"]), "status shows why")
+    wait_for(lambda: home.ledger("select 1 from pipelines where problem is not null") != [], "the problem is announced")
+    assert "clases" in home.status()["pipeline"]["edit_not_in_force"]
     file.write_text(text)
     wait_for(lambda: "are in force." in home.said, "the edit is taken over")
     assert home.run("config", "set", "stages.classify.classes", "tax, letter").returncode == 0
     wait_for(lambda: "tax" in file_in_use.read_text(), "the edit is taken over")
-    wait_for(lambda: home.status()["pipeline"]["differs_here"] is None, "the edit is announced")
+    announced = "select 1 from pipelines where settings ->> 'stages.classify.classes' = 'tax, letter'"
+    wait_for(lambda: home.ledger(announced) != [], "the edit is announced")
+    assert home.status()["pipeline"]["differs_here"] is None
 
     router.set(mode="awake")
-    wait_for(lambda: home.status()["stages"]["classify"]["done"] == 1, "the record of the edited pipeline")
+    wait_for(lambda: home.ledger.count("done", CLASSIFY) == 1, "the record of the edited pipeline")
     assert home.status()["stages"]["classify"]["outdated"] == 0
 
     assert home.run("stop").returncode == 0

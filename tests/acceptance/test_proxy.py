@@ -15,9 +15,9 @@ from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
 from dagster_offload.simulator import Router
-from tests.support.acceptance import Home, a_home, free_port, wait_for
+from tests.support.acceptance import PATIENCE_SECONDS, Home, a_home, wait_for
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.caddy]
+pytestmark = pytest.mark.caddy
 
 PAGE = Path(__file__).parents[2] / "docs" / "remote-ui.md"
 USER = ("ada", "correct horse")
@@ -71,14 +71,16 @@ def home(router: Router) -> Iterator[Home]:
 def test_the_documented_proxy_asks_for_a_password_and_passes_pages_queries_and_websockets(
     home: Home, tmp_path: Path
 ) -> None:
-    port = free_port()
+    port = home.reserve_port()
     site = f"http://offload.localhost:{port}"
     name = {"Host": f"offload.localhost:{port}"}
-    home.up("--port", str(free_port()), "--behind-proxy", site)
+    home.up("--behind-proxy", site)
     wait_for(lambda: f"{site}/offload" in home.said, "the proxy's address in the welcome")
     with (
         caddy(tmp_path, port, home),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=name, trust_env=False, timeout=60) as client,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers=name, trust_env=False, timeout=PATIENCE_SECONDS
+        ) as client,
     ):
         assert client.get("/offload/runs").status_code == 401
         assert client.get("/offload/runs", auth=("ada", "wrong")).status_code == 401
@@ -101,6 +103,7 @@ def test_the_documented_proxy_asks_for_a_password_and_passes_pages_queries_and_w
                     origin=Origin(origin),
                     additional_headers=headers,
                     subprotocols=[Subprotocol("graphql-ws")],
+                    open_timeout=PATIENCE_SECONDS,
                 ) as opened:
                     return opened.subprotocol
 

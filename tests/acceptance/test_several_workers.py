@@ -9,11 +9,10 @@ import pytest
 
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import EXTRACT
-from tests.support.acceptance import Home, wait_for
+from tests.support.acceptance import PATIENCE_SECONDS, Home, wait_for
+from tests.support.ledger_reader import LedgerReader
 from tests.support.stages import DRAIN_STAGES
-from tests.support.ui import UI, RequestLog, answered, configure, home_for, start_up, write_letters
-
-pytestmark = pytest.mark.timeout(300)
+from tests.support.ui import UI, answered, configure, home_for, write_letters
 
 CONCURRENCY = 4
 DOCUMENTS = [f"letter-{number:02}.txt" for number in range(30)]
@@ -31,8 +30,8 @@ def home(router: Router) -> Iterator[Home]:
 def test_four_workers_stay_within_the_concurrency_and_do_each_document_once_although_one_is_killed(
     home: Home, router: Router
 ) -> None:
-    ui, ledger = UI(home), RequestLog(home)
-    start_up(home)
+    ui, ledger = UI(home), home.ledger
+    home.up()
     ui.switch_sensor("drain_sensor", on=False)
     wait_for(lambda: ledger.count("done", EXTRACT) == len(DOCUMENTS), "the scan at start")
 
@@ -56,9 +55,9 @@ def test_four_workers_stay_within_the_concurrency_and_do_each_document_once_alth
     )  # its drain processes what the killed one held, when the others have ended
 
     survivors = [drain for drain in drains if drain.pid != victim]
-    assert [drain.wait(timeout=90) for drain in survivors] == [0, 0]
-    wait_for(lambda: ledger.count("done", *DRAIN_STAGES) == 2 * len(DOCUMENTS), "what the dead drain held", 90)
-    wait_for(lambda: ui.backfill_status(backfill) != "REQUESTED", "the end of the backfill", 90)
+    assert [drain.wait(timeout=PATIENCE_SECONDS) for drain in survivors] == [0, 0]
+    wait_for(lambda: ledger.count("done", *DRAIN_STAGES) == 2 * len(DOCUMENTS), "what the dead drain held")
+    wait_for(lambda: ui.backfill_status(backfill) != "REQUESTED", "the end of the backfill")
     assert ui.backfill_status(backfill) == "COMPLETED_SUCCESS"
 
     assert router.log()["max_open"] <= CONCURRENCY
@@ -73,7 +72,7 @@ def test_four_workers_stay_within_the_concurrency_and_do_each_document_once_alth
     print(f"max_open {router.log()['max_open']}, {sum(times.values())} answers for {len(times)} work items")
 
 
-def drain_with_claimed_work(ledger: RequestLog) -> int:
+def drain_with_claimed_work(ledger: LedgerReader) -> int:
     """The process id of a drain that has work claimed now."""
     found: list[int] = []
 

@@ -11,10 +11,9 @@ import pytest
 
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.support.acceptance import Home, wait_for
-from tests.support.ui import UI, RequestLog, answered, configure, home_for, start_up, write_letters
-
-pytestmark = pytest.mark.timeout(300)
+from tests.support.acceptance import PATIENCE_SECONDS, Home, wait_for
+from tests.support.ledger_reader import LedgerReader
+from tests.support.ui import UI, answered, configure, home_for, write_letters
 
 BACKFILLED = [f"backfill-{number}.txt" for number in (1, 2, 3)]
 SINGLE = [f"{name}.txt" for name in ("asleep", "busy", "cancelled", "cut-off", "next")]
@@ -30,11 +29,19 @@ class World:
     router: Router
     primary: Router
     ui: UI
-    ledger: RequestLog
+    ledger: LedgerReader
 
     def configure(self, *, deep: bool = True, concurrency: int = 1) -> None:
         primary = {"primary_url": self.primary.url, "primary_model": "small"}
         configure(self.home, self.router if deep else None, deep_concurrency=concurrency, **primary)
+
+    def wait_for_deep_slot_in_force(self) -> None:
+        """Wait until `up` has taken over the settings with the deep slot. It refuses the runs of other recipes until then."""
+        announced = (
+            "select 1 from pipelines join workers using (worker_id) "
+            "where ended_at is null and settings ->> 'slots.deep.model' <> ''"
+        )
+        wait_for(lambda: self.ledger(announced) != [], "the settings in force")
 
     def wake(self, **behaviour: object) -> None:
         """Wake the router and let the next worker try it."""
@@ -45,10 +52,10 @@ class World:
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     with Router(mode="cold") as router, Router() as primary, home_for(router) as home:
-        world = World(home, router, primary, UI(home), RequestLog(home))
+        world = World(home, router, primary, UI(home), home.ledger)
         write_letters(home, *DOCUMENTS)
         world.configure()
-        start_up(home)
+        home.up()
         world.ui.switch_sensor("drain_sensor", on=False)
         wait_for(lambda: world.ledger.count("done", EXTRACT) == len(DOCUMENTS), "the texts")
         # A running scan would remove a partition that a test adds.
@@ -89,7 +96,7 @@ def test_a_key_without_a_document_fails_the_run_and_does_not_change_the_ledger(
 
 def test_three_deferrals_in_a_row_fail_nothing_and_cost_no_attempt(world: World, launched: Launched) -> None:
     run = launched.at_busy_slot
-    wait_for(lambda: len(world.ui.waits(run)) >= 3, "the third wait", 90)
+    wait_for(lambda: len(world.ui.waits(run)) >= 3, "the third wait")
     assert world.ui.status(run) == "STARTED"
     assert set(world.ui.waits(run)) == {5.0}
     world.router.set(mode="awake", retry_after=None)
@@ -142,17 +149,16 @@ def test_without_the_deep_slots_settings_no_entry_point_sends_its_work_to_primar
 
 def test_after_kill_9_of_everything_no_run_is_left_started_and_the_next_run_works(world: World) -> None:
     world.configure(concurrency=2)  # one permit is held by the killed worker until it is freed, within a minute
+    world.wait_for_deep_slot_in_force()
     world.wake(hold=True)
     cut_off = world.ui.materialize("cut-off.txt")
     wait_for(lambda: world.router.log()["open"] >= 1, "an open call")
     left = world.ui.runs(statuses=["STARTED"])
     assert len(left) >= 2  # one in its first attempt, and one that was deferred before
 
-    while processes := world.home.processes():  # including Postgres
-        for process in processes:
-            process.kill()
+    world.home.kill_processes()  # including Postgres
     world.router.set(hold=False)
-    start_up(world.home)
+    world.home.up()
 
     after = world.ui.runs(runIds=list(left))
     assert after[cut_off] == "FAILURE"
@@ -192,7 +198,7 @@ def night(world: World) -> Night:
     )
     before = world.router.log()
     world.router.set(mode="awake")
-    world.router.wait(answers=before["answers"] + 2, timeout=120)  # the trial, and a document
+    world.router.wait(answers=before["answers"] + 2, timeout=PATIENCE_SECONDS)  # the trial, and a document
     since = world.router.log()["requests"][len(before["requests"]) :]
     first = next(
         n for n, entry in enumerate(since) if entry["path"] == "/v1/chat/completions" and entry["status"] == 200
@@ -225,7 +231,7 @@ def test_a_backfill_is_not_green_before_its_deferred_document_is_done(night: Nig
 def test_a_backfill_succeeds_when_the_slot_is_back_without_waiting_for_its_full_time(
     world: World, night: Night
 ) -> None:
-    wait_for(lambda: world.ui.backfill_status(night.backfill) != "REQUESTED", "the end of the backfill", 90)
+    wait_for(lambda: world.ui.backfill_status(night.backfill) != "REQUESTED", "the end of the backfill")
     assert world.ui.backfill_status(night.backfill) == "COMPLETED_SUCCESS"
     assert world.ui.waits(night.run)[0] == float(RETRY_AFTER_SECONDS)
     # The run or a faster drain did the document. In both cases the materialization belongs to the run.

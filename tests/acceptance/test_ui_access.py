@@ -11,11 +11,9 @@ import pytest
 
 from dagster_offload.service.ui.sessions import SECRET_NAME
 from dagster_offload.simulator import Router
-from tests.support.acceptance import Home, a_home, free_port, wait_for
+from tests.support.acceptance import PATIENCE_SECONDS, Home, a_home, command_line, wait_for
 from tests.support.browser import Browser, browser
 from tests.support.web import mutation
-
-pytestmark = pytest.mark.timeout(400)
 
 # What a page of another site can do without asking: send a form, load an image, open a WebSocket.
 ATTACKS = """
@@ -51,6 +49,10 @@ def address_with_token(home: Home) -> str:
     return found[1]
 
 
+def status_of(address: str) -> int:
+    return httpx.get(address, trust_env=False, timeout=PATIENCE_SECONDS).status_code
+
+
 def test_up_refuses_other_machines_without_a_log_in_and_starts_nothing(home: Home) -> None:
     refused = home.run("up", "--host", "0.0.0.0")
     assert refused.returncode == 2
@@ -61,17 +63,17 @@ def test_up_refuses_other_machines_without_a_log_in_and_starts_nothing(home: Hom
 
 
 def test_up_with_a_token_keeps_it_out_of_logs_and_process_lists(home: Home) -> None:
-    home.up("--host", "0.0.0.0", "--port", str(free_port()), "--token")
+    home.up("--host", "0.0.0.0", "--token")
     secret = (home.home / SECRET_NAME).read_text().strip()
     assert address_with_token(home) == f"{home.address}/login?token={secret}"
-    assert httpx.get(address_with_token(home), trust_env=False).status_code == 303
-    assert httpx.get(f"{home.address}/login?token=x{secret}", trust_env=False).status_code == 401
-    assert httpx.get(f"{home.address}/runs", trust_env=False).status_code == 401
+    assert status_of(address_with_token(home)) == 303
+    assert status_of(f"{home.address}/login?token=x{secret}") == 401
+    assert status_of(f"{home.address}/runs") == 401
     assert "dagster-offload status" in home.said
     assert secret not in home.said, "its output is not a terminal"
     assert secret not in home.run("status", "--json").stdout
-    lines = [" ".join(process.cmdline()) for process in home.processes()]
-    environments = [str(process.environ()) for process in home.processes()]
+    lines = [command_line(process) for process in home.processes()]
+    environments = [str(process.info["environ"]) for process in home.processes()]
     assert len(lines) >= 4
     assert not [text for text in (*lines, *environments) if secret in text]
     files = [path for path in home.home.rglob("*") if path.is_file() and path.name != SECRET_NAME]
@@ -91,7 +93,7 @@ def test_previews_off_keeps_texts_out_of_dagster(home: Home) -> None:
             f"{home.address}/graphql",
             json={"query": query},
             headers={"Authorization": f"Bearer {secret}"},
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
             trust_env=False,
         ).json()
         events: list[dict[str, Any]] = answer["data"]["assetNodeOrError"]["assetMaterializations"]
@@ -124,7 +126,9 @@ def check_attacks_fail(tab: Browser, page: str, home: Home, **headers: str) -> N
     script = ATTACKS.replace("TARGET", json.dumps(target)).replace("ADDRESS", json.dumps(home.address))
     assert tab.run(script) == "refused"
     query = "{ assetsOrError { ... on AssetConnection { nodes { key { path } } } } }"
-    found = httpx.post(f"{home.address}/graphql", json={"query": query}, headers=headers, timeout=60, trust_env=False)
+    found = httpx.post(
+        f"{home.address}/graphql", json={"query": query}, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False
+    )
     assets = [node["key"]["path"] for node in found.json()["data"]["assetsOrError"]["nodes"]]
     assert ["extracted_text"] in assets
     assert ["attack"] not in assets
@@ -148,7 +152,7 @@ def test_with_a_token_dagsters_pages_work_in_a_browser_after_the_log_in(home: Ho
 def test_without_a_token_dagsters_pages_work_in_a_browser(router: Router) -> None:
     with a_home(router) as home, browser() as tab:
         home.write("letter.txt", "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
-        home.up("--port", str(free_port()))
+        home.up()
         check_dagsters_pages(tab, home)
         check_attacks_fail(tab, f"{router.url}/health", home)
         assert "Every user of this machine can open it" in home.said

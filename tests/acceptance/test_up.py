@@ -1,6 +1,5 @@
 """`up` and `stop` as processes: killed children are restarted, and `stop` leaves no process behind."""
 
-import contextlib
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -10,22 +9,22 @@ import pytest
 
 from dagster_offload.postgres import server_pid
 from dagster_offload.simulator import Router
-from tests.support.acceptance import Home, a_home, is_running, wait_for, wait_for_open_calls
-
-pytestmark = pytest.mark.timeout(400)
-
-
-def command_line(process: psutil.Process) -> str:
-    """The command line of a process; empty if it has ended meanwhile."""
-    with contextlib.suppress(psutil.Error):
-        return " ".join(process.cmdline())
-    return ""
+from dagster_offload.stages.graph import EXTRACT
+from tests.support.acceptance import (
+    PATIENCE_SECONDS,
+    Home,
+    a_home,
+    command_line,
+    is_running,
+    wait_for,
+    wait_for_open_calls,
+)
 
 
 def process_of(home: Home, text: str) -> psutil.Process:
     """The process whose command line contains `text`. Its forks have the same command line and are left out."""
     found = {process.pid: process for process in home.processes() if text in command_line(process)}
-    [first] = [process for process in found.values() if process.ppid() not in found]
+    [first] = [process for process in found.values() if process.info["ppid"] not in found]
     return first
 
 
@@ -66,7 +65,7 @@ def test_killed_postgres_is_restarted(running: tuple[Home, subprocess.Popen[str]
 def test_ctrl_c_ends_up_its_children_and_postgres(running: tuple[Home, subprocess.Popen[str]]) -> None:
     home, up = running
     up.send_signal(signal.SIGINT)
-    assert up.wait(timeout=20) == 0
+    assert up.wait(timeout=PATIENCE_SECONDS) == 0
     assert home.processes() == []
 
 
@@ -74,7 +73,7 @@ def test_kill_9_of_up_leaves_only_postgres_and_up_can_start_again(home: Home) ->
     up = home.up()
     up.kill()
     up.wait()
-    wait_for(lambda: {process.name() for process in home.processes()} == {"postgres"}, "the end of its children")
+    wait_for(lambda: {process.info["name"] for process in home.processes()} == {"postgres"}, "the end of its children")
     home.up()
 
 
@@ -114,7 +113,7 @@ def test_stop_ends_a_job_that_only_reports_to_dagster_so_that_postgres_stays_sto
     wait_for((home.folder / "reporting").exists, "the end of its extraction")
     stopped = home.run("stop")
     assert (stopped.returncode, stopped.stdout) == (0, "stopped: 1 worker, Postgres\n")
-    scan.wait(timeout=1)  # a running scan would restart its Postgres
+    scan.wait(timeout=PATIENCE_SECONDS)  # a running scan would restart its Postgres
     assert home.processes() == []
 
 
@@ -134,10 +133,9 @@ def test_up_imports_nothing_from_the_working_folder(home: Home) -> None:
     home.environment["PYTHONPATH"] = ":"  # common in shells: an empty entry is the working folder
     home.write("letter.txt", "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
     # Like the installed command, whose own path excludes the working folder. Only PYTHONPATH adds it.
-    up = home.start("up", python=("-I", "-m", "dagster_offload.cli"))
-    wait_for(lambda: up.poll() is not None or home._is_up(up.pid), "the UI")
-    assert up.poll() is None, home.said
+    home.up(python=("-I", "-m", "dagster_offload.cli"))
     del home.environment["PYTHONPATH"]
     home.environment["PYTHONSAFEPATH"] = "1"  # for the commands that the test runs
-    wait_for(lambda: "letter.txt" in home.run("explain", "letter.txt").stdout, "the scan at start")
+    wait_for(lambda: home.ledger.count("done", EXTRACT) == 1, "the scan at start")
+    assert "letter.txt" in home.run("explain", "letter.txt").stdout
     assert not ran.exists(), ran.read_text()

@@ -1,24 +1,20 @@
 """Runs that wait for the slot, in a real `up`: `stop` cancels them with a reason, and the next start does their work."""
 
-import pytest
-
 from dagster_offload.defs.waiting_executor import STOPPED_WAITING
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import EXTRACT, SUMMARIZE
 from tests.support.acceptance import wait_for
-from tests.support.ui import UI, RequestLog, configure, home_for, start_up, write_letters
-
-pytestmark = pytest.mark.timeout(400)
+from tests.support.ui import UI, configure, home_for, write_letters
 
 DOCUMENTS = ["one.txt", "two.txt", "three.txt"]
 
 
 def test_stop_cancels_waiting_runs_with_a_reason_and_the_next_start_does_their_documents() -> None:
     with Router(mode="cold") as router, home_for(router) as home:
-        ui, ledger = UI(home), RequestLog(home)
+        ui, ledger = UI(home), home.ledger
         write_letters(home, *DOCUMENTS)
         configure(home, router)
-        start_up(home)
+        home.up()
         wait_for(lambda: ledger.count("done", EXTRACT) == len(DOCUMENTS), "the texts")
         runs = [ui.materialize(document, SUMMARIZE) for document in DOCUMENTS]
         wait_for(lambda: all(ui.waits(run) for run in runs), "each run to wait")
@@ -26,7 +22,7 @@ def test_stop_cancels_waiting_runs_with_a_reason_and_the_next_start_does_their_d
         stopped = home.run("stop")
         assert stopped.returncode == 0, stopped.stderr
         router.set(mode="awake")
-        start_up(home)
+        home.up()
 
         assert {ui.status(run) for run in runs} == {"CANCELED"}
         assert all(STOPPED_WAITING in ui.messages(run) for run in runs)

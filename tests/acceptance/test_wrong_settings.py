@@ -7,7 +7,7 @@ import pytest
 
 from dagster_offload.simulator import Router
 from tests.support.acceptance import Home
-from tests.support.ui import RequestLog, configure, home_for, write_letters
+from tests.support.ui import configure, home_for, write_letters
 
 CONCURRENCY = 3
 DOCUMENTS = [f"letter-{number}.txt" for number in range(8)]
@@ -46,6 +46,5 @@ def test_a_drain_at_a_router_that_refuses_everything_stops_early_and_names_the_c
     assert str(status) in summary["reason"]
     assert (summary["done"], summary["failed"], summary["left"]) == (0, 0, len(DOCUMENTS))
     assert 0 < len(router.completions()) - calls <= CONCURRENCY + 2
-    ledger = RequestLog(home)
-    assert ledger.count("failed") == 0
-    assert ledger("select sum(attempts) as n from work_items") == [{"n": 0}]
+    assert home.ledger.count("failed") == 0
+    assert home.ledger("select sum(attempts) as n from work_items") == [{"n": 0}]

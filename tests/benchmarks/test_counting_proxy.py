@@ -23,7 +23,7 @@ def test_every_stage_gets_a_record_of_the_same_length_and_the_text_is_read_once(
             body = request_body(slot, stage.instruction, system_message(TEXT), stage.options)
             answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
             stage.parse(answer["choices"][0]["message"]["content"])
-        document_tokens = len(httpx.post(f"{url}/tokenize", json={"content": TEXT}).json()["tokens"])
+        document_tokens = len(httpx.post(f"{url}/tokenize", json={"content": TEXT}, timeout=60).json()["tokens"])
     first, second = proxy.calls
     assert [call.written_tokens for call in proxy.calls] == [ANSWER_TOKENS] * 2
     assert second.cached_tokens > document_tokens

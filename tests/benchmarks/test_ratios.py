@@ -18,7 +18,6 @@ def loosened(target: Target) -> Target:
     return Target(bound, target.unit, target.is_at_least)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("benchmark", guards.BENCHMARKS, ids=lambda benchmark: benchmark.name)
 def test_no_ratio_falls_behind_its_target(benchmark: Benchmark) -> None:
     with Workspace(repeats=1) as workspace:

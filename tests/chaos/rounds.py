@@ -17,10 +17,9 @@ from dagster_offload.postgres import is_running, server_pid
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from tests.chaos.promises import AFTER_ALL_HAVE_ENDED, ALWAYS, check, check_calls
 from tests.chaos.world import BrokenPromise, World, pause_until
-from tests.support.acceptance import is_running as is_alive
-from tests.support.acceptance import wait_for
+from tests.support.acceptance import command_line, wait_for
 from tests.support.stages import DRAIN_STAGES
-from tests.support.ui import UI, start_up
+from tests.support.ui import UI
 
 DRAIN_LIFE_SECONDS = 12.0  # from its start to its end, with the documents below
 SCAN_LIFE_SECONDS = 6.0
@@ -211,13 +210,13 @@ Find = Callable[[World], psutil.Process | None]
 def with_up(world: World, what: str, find: Find, life_seconds: float = DRAIN_LIFE_SECONDS) -> None:
     """`up` works on a run that a person launched; the victim dies within the run's life; later runs must succeed."""
     world.library.change(letters=10)
-    up = start_up(world.home)
+    up = world.home.up()
     ui = UI(world.home)
     plan = _faults(world, life_seconds)
     launched_at = time.time()
     _launch(world, ui)
     if what == "a run":
-        wait_for(lambda: (run := find(world)) is not None and run.create_time() > launched_at, "the run's process", 120)
+        wait_for(lambda: (run := find(world)) is not None and run.create_time() > launched_at, "the run's process")
 
     def kill() -> None:
         if what == "the whole tree":
@@ -229,9 +228,9 @@ def with_up(world: World, what: str, find: Find, life_seconds: float = DRAIN_LIF
     _follow(world, plan)
     world.slot.set(**NO_FAULT)
     if what == "the whole tree":
-        up = start_up(world.home)
+        up = world.home.up()
     elif what == "Postgres under up":
-        wait_for(lambda: is_running(world.home.home), "Postgres, started again by `up`", 60)
+        wait_for(lambda: is_running(world.home.home), "Postgres, started again by `up`")
     _expect_runs_to_succeed(world, ui)
     _stop(world, up)
     world.let_the_dead_look_dead()
@@ -254,7 +253,7 @@ def _expect_runs_to_succeed(world: World, ui: UI) -> None:
     while True:
         try:
             run = _launch(world, ui)
-            status = ui.end_of(run, 120)
+            status = ui.end_of(run)
         except Exception as error:
             if time.monotonic() > deadline:
                 raise BrokenPromise(
@@ -274,11 +273,10 @@ def _stop(world: World, up: "subprocess.Popen[str]") -> None:
     seconds = time.monotonic() - began
     if stopped.returncode != 0 or world.finish(up, 30) != 0:
         raise BrokenPromise(f"`stop` and the `up` that it ends exit with 0: {stopped.returncode}, {up.returncode}")
-    left = [process for process in world.home.processes() if is_alive(process)]
-    if left:
+    if left := world.home.processes():
         raise BrokenPromise(
             f"no process is left after `stop` ({seconds:.0f} s)",
-            [{"pid": process.pid, "what": process.name()} for process in left],
+            [{"pid": process.pid, "what": process.info["name"]} for process in left],
         )
 
 
@@ -292,9 +290,9 @@ def _newest_run(world: World) -> psutil.Process | None:
 
 
 def _child(world: World, command: str) -> psutil.Process | None:
-    found = {p.pid: p for p in world.home.processes() if command in " ".join(p.cmdline())}
+    found = {p.pid: p for p in world.home.processes() if command in command_line(p)}
     # Runs are forked from a copy of the code server and have its command line.
-    return next((p for p in found.values() if p.ppid() not in found), None)
+    return next((p for p in found.values() if p.info["ppid"] not in found), None)
 
 
 def _postmaster(world: World) -> psutil.Process | None:

@@ -10,7 +10,6 @@ from tests.chaos.world import a_world
 
 
 @pytest.mark.rule("ledger-9")
-@pytest.mark.timeout(400)
 def test_kills_lose_nothing_and_repeat_nothing_that_is_done() -> None:
     seed = random.SystemRandom().randrange(1_000_000)
     print(f"seed {seed}")

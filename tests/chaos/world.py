@@ -21,7 +21,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 from psycopg.rows import dict_row
 
-from dagster_offload.postgres import is_running, server_pid, stop_postgres
+from dagster_offload.postgres import server_pid
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.simulator import Router
 from tests.chaos.library import Library
@@ -136,11 +136,7 @@ class World:
     def kill_everything(self) -> None:
         """Kill all processes at once, like a power cut. The slot stays up, because it is another host."""
         open_calls = self.slot.open_calls()
-        for process in self.home.processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        for started in self.home.started:
-            started.wait()
+        self.home.kill_processes()
         self.kills.append(Kill("the whole tree", self.round_number, 2, min(open_calls, PERMITS)))
 
     def stop(self) -> "subprocess.CompletedProcess[str]":
@@ -188,16 +184,7 @@ def a_world(seed: int, letters: int) -> Iterator[World]:
     try:
         yield world
     finally:
-        for process in home.started:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-        for process in home.processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if process.name() != "postgres":
-                    process.kill()
-        if is_running(home.home):
-            stop_postgres(home.home)
+        home.end()
         slot.close()
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -119,7 +119,7 @@ def test_documents_that_a_drain_finished_during_a_wait_are_recorded_under_the_ru
     three.instance.add_event_listener(run_id, on_event)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(three.materialize, "a.txt", "c.txt", stages=LLM, run_id=run_id)
-        assert is_waiting.wait(30)
+        assert is_waiting.wait(60)
         three.router.set(mode="awake")
         with three.ledger.transaction() as cur:
             slots.try_again(cur, "deep", "the test woke it")

@@ -27,8 +27,6 @@ from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
 from tests.support.stages import DRAIN_STAGES
 
-pytestmark = pytest.mark.timeout(400)  # each attempt starts a process that imports Dagster
-
 JOB = "documents_job"
 Act = Callable[[], object]
 

@@ -34,22 +34,26 @@ def keys(number: int) -> list[str]:
     return [f"{n:03}.txt" for n in range(number)]
 
 
-def test_auto_settles_at_the_limit_of_a_server_that_refuses_more_calls(engine: Engine) -> None:
-    engine.router.set(width=6, refuses_above=6, latency=0.3)  # far longer than the delays of this machine
-    engine.texts(*keys(80))
+# How close `auto` gets to a server's limit depends on how much this machine delays calls, so tests/ledger/slots/ checks that
+# with a computed server. These check what the engine does on any machine.
+
+
+def test_auto_finds_the_limit_of_a_server_that_refuses_more_calls_and_stays_within_it(engine: Engine) -> None:
+    engine.router.set(width=6, refuses_above=2, latency=0.05)
+    engine.texts(*keys(40))
     summary = engine.drain(deep_concurrency="auto")
-    assert (summary.done, summary.failed, summary.deferred) == (80, 0, 0)
-    answered = [entry for entry in engine.router.completions() if entry["outcome"] == "answered"]
-    wide = Counter(open_beside(answered)[-60:-10]).most_common(1)[0][0]
-    assert wide in (5, 6)
-    assert engine.router.log()["max_open"] <= 7, (
+    assert (summary.done, summary.failed, summary.deferred) == (40, 0, 0)
+    assert engine.router.log()["max_open"] <= 3, (
         "one refused call is enough, and no other drain repeats the attempt at once"
     )
-    assert engine.router.log()["refusals"] <= 4
-    assert set(Counter(engine.asked()).values()) <= {1, 2}, "only refused documents are sent again"
+    refusals = engine.router.log()["refusals"]
+    assert refusals <= 4
+    times = Counter(engine.asked())
+    assert len(times) == 2 * 40
+    assert sum(times.values()) <= len(times) + refusals, "only refused documents are sent again"
     found = engine.slot().width_found
     assert found is not None
-    assert found["width"] in (5, 6)
+    assert found["width"] in (1, 2)
 
 
 def test_several_drains_at_auto_find_one_concurrency_together(engine: Engine, ledger_url: str) -> None:
@@ -65,7 +69,7 @@ def test_several_drains_at_auto_find_one_concurrency_together(engine: Engine, le
     drains = [engine.beside(drain) for _ in range(3)]
     assert sum(drain.result() for drain in drains) == 60
     assert engine.router.log()["max_open"] <= 5
-    assert engine.slot().permits in (3, 4)
+    assert engine.slot().permits <= 4
 
 
 def test_auto_starts_with_one_call_and_then_two(engine: Engine) -> None:

@@ -45,7 +45,7 @@ class BlockingExtractor:
     def extract(self, path: Path, *_given: Any, **_options: Any) -> Extracted:
         if path.stem == "slow":
             self.is_reached.set()
-            assert self.is_open.wait(30)
+            assert self.is_open.wait(60)
         return Extracted(Outcome.OK, path.name)
 
     def close(self) -> None: ...
@@ -131,7 +131,7 @@ def test_during_a_long_document_no_claim_is_held_that_no_lane_reads(
     change_timing(extraction_idle=0.05)
     written(engine, *notes(), "slow.txt", "z.txt")
     extraction = engine.beside(run_extraction, engine.settings(), engine.ledger)
-    assert blocking.is_reached.wait(30)
+    assert blocking.is_reached.wait(60)
     engine.wait_until(
         "select 1 from work_items having count(*) filter (where state = 'claimed') = 1"
         " and count(*) filter (where stage = 'extract' and state = 'done') = 60"
@@ -151,7 +151,7 @@ def test_documents_released_by_slow_lanes_are_claimed_again_and_read(
 
     def late(lanes: extract_pool.TextLanes, extractor: Any) -> None:
         all_lanes.append(lanes)
-        assert may_begin.wait(30)
+        assert may_begin.wait(60)
         work(lanes, extractor)
 
     monkeypatch.setattr(extract_pool.TextLanes, "_work", late)
@@ -339,7 +339,7 @@ def test_a_document_that_must_run_alone_has_none_beside_it(engine: Engine, block
         "where d.document_id = i.document_id and d.key >= '010.txt'"
     )
     extraction = engine.beside(run_extraction, engine.settings(), engine.ledger)
-    assert blocking.is_reached.wait(30)
+    assert blocking.is_reached.wait(60)
     assert states(engine) == {"done": COUNT, "claimed": 1, "pending": 1}
     assert engine.item("slow.txt", EXTRACT)["claimed_alone"]
     blocking.is_open.set()

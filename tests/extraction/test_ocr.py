@@ -209,9 +209,9 @@ def test_a_crash_of_tesseract_is_a_document_fault(tmp_path: Path, body: str, end
 
 @pytest.mark.slow
 def test_each_page_has_its_own_time_limit(tmp_path: Path) -> None:
-    reader = Reader(script(tmp_path, "sleep 4"), "5", "eng", (), knows_orientation=False, advice="")
+    reader = Reader(script(tmp_path, "sleep 6"), "5", "eng", (), knows_orientation=False, advice="")
     pages: list[PageRead] = []
-    with Extractor(reader=reader, page_limit_seconds=7) as extractor:  # both pages take 8 s
+    with Extractor(reader=reader, page_limit_seconds=11) as extractor:  # both pages take 12 s
         extractor.extract(SCANS / "fax.tif", on_page=pages.append)
     assert [page.number for page in pages] == [1, 1, 2, 2]
 

@@ -89,7 +89,7 @@ def test_a_new_process_starts_with_the_servers_memory(folder: Path) -> None:
 def test_a_process_started_by_a_new_process_has_that_memory_too(folder: Path) -> None:
     script = """
     queue = context.Queue()
-    started(starts_another, queue).join(30)
+    started(starts_another, queue).join(120)
     print(queue.get()[0])
     """
     assert run(folder, script) == ["known"]
@@ -99,7 +99,7 @@ def test_a_process_started_by_a_new_process_has_that_memory_too(folder: Path) ->
 def test_the_exit_code_is_reported(folder: Path, target: str, code: int) -> None:
     script = f"""
     process = started({target})
-    process.join(30)
+    process.join(120)
     print(process.exitcode)
     """
     assert run(folder, script) == [str(int(code))]
@@ -112,8 +112,8 @@ def test_events_and_output_work_as_in_a_spawned_process(folder: Path) -> None:
     queue.get()
     event.set()
     print(queue.get(), flush=True)
-    process.join(30)
-    started(prints).join(30)
+    process.join(120)
+    started(prints).join(120)
     """
     assert run(folder, script) == ["woken", "printed by the process"]
 
@@ -123,14 +123,14 @@ def test_a_process_starts_as_usual_after_the_server_was_killed(folder: Path) -> 
     queue = context.Queue()
     process = started(knows, queue)
     _, pid = queue.get()
-    process.join(30)
+    process.join(120)
     import psutil
     [server] = [p for p in psutil.Process().children() if "main.py" in " ".join(p.cmdline())]
     server.kill()
     server.wait()
     process = started(knows, queue)
     known, _ = queue.get()
-    process.join(30)
+    process.join(120)
     print(known, process.exitcode)
     """
     assert run(folder, script) == ["None 0"]
@@ -171,7 +171,7 @@ def test_killing_the_client_kills_the_forked_process(folder: Path) -> None:
     process = started(sleeps, queue)
     pid = queue.get()
     process.kill()
-    process.join(30)
+    process.join(120)
     until = time.monotonic() + 120
     while time.monotonic() < until and Path(f"/proc/{pid}").exists(): time.sleep(0.05)
     print(process.exitcode, Path(f"/proc/{pid}").exists())

@@ -1,33 +1,40 @@
 """Real processes: `up` and other commands as a person starts them, in a home that belongs to the test."""
 
+import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
+from dagster_offload.postgres import stop_postgres
 from dagster_offload.simulator import Router
+from tests.support.ledger_reader import LedgerReader
 
 CLI = ("-m", "dagster_offload.cli")
-PATIENCE_SECONDS = 120.0  # for a busy machine; every wait ends as soon as its condition is true
+PATIENCE_SECONDS = 300.0  # for a busy machine; every wait ends as soon as its condition is true
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait until the condition is true. Raises `AssertionError` after `seconds`."""
+    """Wait until the condition is true. Raises `AssertionError` after `seconds`.
+
+    The slower a condition is, the less often it is checked, so that checks do not slow down what they wait for.
+    """
     deadline = time.monotonic() + seconds
-    while not condition():
+    while True:
+        began = time.monotonic()
+        if condition():
+            return
         assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
-        time.sleep(0.05)
+        time.sleep(max(0.05, 3 * (time.monotonic() - began)))
 
 
 def wait_for_open_calls(router: Router, number: int, drain: subprocess.Popen[str], home: "Home") -> None:
@@ -44,6 +51,11 @@ def is_running(process: psutil.Process) -> bool:
         return False
 
 
+def command_line(process: psutil.Process) -> str:
+    """The command line of a process from `Home.processes`."""
+    return " ".join(process.info["cmdline"] or [])
+
+
 class Home:
     """One home, and the commands that a person runs on it."""
 
@@ -58,12 +70,14 @@ class Home:
             "OFFLOAD_DEEP_URL": router.url,
             "OFFLOAD_DEEP_MODEL": "qwen-macbook",
         }
+        self.ledger = LedgerReader(self.home)
         self.started: list[subprocess.Popen[str]] = []
+        self._reserved: list[socket.socket] = []
 
     def write(self, name: str, text: str) -> None:
         (self.library / name).write_text(text, encoding="utf-8")
 
-    def run(self, *arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, seconds: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             (sys.executable, *CLI, *arguments),
             env=self.environment,
@@ -88,20 +102,32 @@ class Home:
         self.started.append(process)
         return process
 
-    def up(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start `up` on a free port of its own and wait until its UI answers."""
-        port = () if "--port" in arguments else ("--port", str(free_port()))
-        process = self.start("up", *port, *arguments)
+    def up(self, *arguments: str, python: tuple[str, ...] = CLI) -> subprocess.Popen[str]:
+        """Start `up` on a reserved port and wait until its own UI answers."""
+        process = self.start("up", "--port", str(self.reserve_port()), *arguments, python=python)
         wait_for(lambda: process.poll() is not None or self._is_up(process.pid), "the UI")
         assert process.poll() is None, self.said
         return process
+
+    def reserve_port(self) -> int:
+        """A port for a server of this home. Until `end`, the system gives it to no other process.
+
+        A socket stays bound to it and does not listen. Only a server that asks for this number, with SO_REUSEADDR as web
+        servers do, can listen on it.
+        """
+        holder = socket.socket()
+        self._reserved.append(holder)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port: int = holder.getsockname()[1]
+        return port
 
     @property
     def address(self) -> str:
         return str(self._lock()["address"])
 
     def _is_up(self, pid: int) -> bool:
-        found = self._lock()
+        found = self._lock()  # after a kill it may still have the address of an earlier `up`
         return found.get("pid") == pid and bool(found["address"])
 
     def _lock(self) -> dict[str, Any]:
@@ -121,35 +147,39 @@ class Home:
         return found
 
     def processes(self) -> list[psutil.Process]:
-        """Every process that works on this home, including Postgres and its children."""
+        """Every process that works on this home, including Postgres and its children.
+
+        What was known of a process is in its `info` (`name`, `ppid`, `cmdline`, `environ`), because it may end at any time.
+        """
         found = []
-        for process in psutil.process_iter():
-            try:
-                uses_home = process.environ().get("OFFLOAD_HOME") == str(self.home)
-                uses_home = uses_home or any(str(self.home) in word for word in process.cmdline())
-            except psutil.Error:
-                continue
+        for process in psutil.process_iter(["name", "ppid", "cmdline", "environ"]):
+            uses_home = (process.info["environ"] or {}).get("OFFLOAD_HOME") == str(self.home)
+            uses_home = uses_home or str(self.home) in command_line(process)
             if uses_home and is_running(process):
                 found.append(process)
         return found
 
+    def kill_processes(self, *, but: str = "") -> None:
+        """Kill -9 every process of this home at once, and wait until they have ended. `but` is the name of others."""
+        left = None
+        while left != []:
+            left = [process for process in self.processes() if process.info["name"] != but]
+            for process in (*self.started, *left):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            for started in self.started:
+                started.wait()
+            psutil.wait_procs(left, timeout=PATIENCE_SECONDS)
+
     def end(self) -> None:
-        for process in self.started:
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-            process.wait()
-        self.run("stop")
+        """Kill every process of this home, stop its Postgres and give back its ports."""
+        self.kill_processes(but="postgres")
+        stop_postgres(self.home)
+        for holder in self._reserved:
+            holder.close()
 
 
-def free_port() -> int:
-    """A port that is free now, outside the range in which `up` looks for one."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-@contextmanager
+@contextlib.contextmanager
 def a_home(router: Router) -> Iterator[Home]:
     """A home in a folder with a short name, because a socket's path may have about 100 bytes."""
     folder = Path(tempfile.mkdtemp(prefix="offload-up-", dir="/tmp")).resolve()

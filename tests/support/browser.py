@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
-from tests.support.acceptance import wait_for
+from tests.support.acceptance import PATIENCE_SECONDS, wait_for
 from tests.support.needs import chromium
 
 
@@ -30,7 +30,7 @@ class Browser:
         self._last_id += 1
         self._socket.send(json.dumps({"id": self._last_id, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self._socket.recv(timeout=60))
+            message = json.loads(self._socket.recv(timeout=PATIENCE_SECONDS))
             if message.get("id") == self._last_id:
                 assert "error" not in message, message
                 result: dict[str, Any] = message["result"]
@@ -72,10 +72,10 @@ def browser() -> Iterator[Browser]:
         port = found.read_text().splitlines()[0]
         [page] = [
             page
-            for page in httpx.get(f"http://127.0.0.1:{port}/json", trust_env=False, timeout=60).json()
+            for page in httpx.get(f"http://127.0.0.1:{port}/json", trust_env=False, timeout=PATIENCE_SECONDS).json()
             if page["type"] == "page"
         ]
-        with connect(page["webSocketDebuggerUrl"], max_size=None, proxy=None) as socket:
+        with connect(page["webSocketDebuggerUrl"], max_size=None, proxy=None, open_timeout=PATIENCE_SECONDS) as socket:
             yield Browser(socket)
     finally:
         process.kill()

@@ -14,6 +14,8 @@ import pytest
 TESTS = Path(__file__).parents[1]
 # Their tests start servers, processes or Dagster instances, or take long.
 SLOW_FOLDERS = ("acceptance", "benchmarks", "chaos", "dagster", "faults", "postgres", "real_model", "service")
+# These start first, so that no worker of a parallel run still has a long file when the others have finished.
+FIRST_FOLDERS = ("chaos", "acceptance", "engine", "dagster", "postgres", "service", "extraction", "faults")
 
 
 def pgbouncer() -> str | None:
@@ -70,7 +72,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             skip_or_fail(reason)
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        return FIRST_FOLDERS.index(folder) if (folder := _folder(item)) in FIRST_FOLDERS else len(FIRST_FOLDERS)
+
     for item in items:
-        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).parts[0] in SLOW_FOLDERS:
+        if _folder(item) in SLOW_FOLDERS:
             item.add_marker("slow")
+        if _folder(item) == "benchmarks":
+            item.add_marker("alone")
+    items.sort(key=rank)
+
+
+def _folder(item: pytest.Item) -> str:
+    """The folder of `tests/` that the test is in."""
+    return item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""

@@ -1,24 +1,16 @@
-"""Uses the real webserver as a browser does, over HTTP and GraphQL, and reads the ledger."""
+"""Uses the real webserver as a browser does, over HTTP and GraphQL."""
 
-import json
 import os
-import shutil
-import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
-from psycopg.rows import dict_row
 
-from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE, asset_name
-from tests.support.acceptance import Home, wait_for
+from tests.support.acceptance import PATIENCE_SECONDS, Home, a_home, wait_for
 
 LOCATION = {"repositoryLocationName": "dagster-offload", "repositoryName": "__repository__"}
 OVER = {"SUCCESS", "FAILURE", "CANCELED"}
@@ -32,7 +24,7 @@ class UI:
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         answer = httpx.post(
-            f"{self.home.address}/graphql", json={"query": query, "variables": variables}, timeout=60
+            f"{self.home.address}/graphql", json={"query": query, "variables": variables}, timeout=PATIENCE_SECONDS
         ).json()
         assert "errors" not in answer, answer["errors"]
         data: dict[str, Any] = answer["data"]
@@ -98,7 +90,7 @@ class UI:
         status: str = found["runOrError"]["status"]
         return status
 
-    def end_of(self, run_id: str, seconds: float = 90) -> str:
+    def end_of(self, run_id: str, seconds: float = PATIENCE_SECONDS) -> str:
         """Wait until a run has ended; its last status."""
         wait_for(lambda: self.status(run_id) in OVER, f"the end of run {run_id}", seconds)
         return self.status(run_id)
@@ -176,50 +168,13 @@ class UI:
         return sensor
 
 
-class RequestLog:
-    """Reads the ledger of `home` with SQL, through a connection of its own. Starts its Postgres if it must."""
-
-    def __init__(self, home: Home) -> None:
-        self._home = home
-
-    def __call__(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
-        with psycopg.connect(ensure_embedded(self._home.home), row_factory=dict_row) as connection:
-            connection.execute("set search_path to offload")
-            return connection.execute(query.encode(), parameters).fetchall()
-
-    def items(self, document: str) -> dict[str, dict[str, Any]]:
-        """A document's work items by stage."""
-        rows = self(
-            "select i.* from work_items i join documents d using (document_id) where d.key = %s",
-            document,
-        )
-        return {row["stage"]: row for row in rows}
-
-    def count(self, state: str, *stages: str) -> int:
-        """Work items of these stages (default: all) in a state."""
-        [row] = self(
-            "select count(*) as n from work_items where state = %s and (cardinality(%s::text[]) = 0 or stage = any(%s))",
-            state,
-            list(stages),
-            list(stages),
-        )
-        return int(row["n"])
-
-
 @contextmanager
 def home_for(router: Router) -> Iterator[Home]:
-    """A home with its slot settings in `.env`, so that a test can change them while `up` runs. At the end of the block all
-    its processes are ended."""
-    folder = Path(tempfile.mkdtemp(prefix="offload-ui-", dir="/tmp")).resolve()  # a socket's path has about 100 bytes
-    folder.chmod(0o711)  # root's Postgres runs as another user
-    home = Home(folder, router)
-    for name in ("OFFLOAD_DEEP_URL", "OFFLOAD_DEEP_MODEL"):
-        del home.environment[name]
-    try:
+    """A home with its slot settings in `.env`, so that a test can change them while `up` runs."""
+    with a_home(router) as home:
+        for name in ("OFFLOAD_DEEP_URL", "OFFLOAD_DEEP_MODEL"):
+            del home.environment[name]
         yield home
-    finally:
-        home.end()
-        shutil.rmtree(folder)
 
 
 def configure(home: Home, router: Router | None, **others: Any) -> None:
@@ -237,21 +192,6 @@ def write_letters(home: Home, *documents: str) -> None:
     for document in documents:
         home.write(document, text_of(document))
         os.utime(home.library / document, (1_700_000_000, 1_700_000_000))
-
-
-def start_up(home: Home, *arguments: str) -> subprocess.Popen[str]:
-    """Start `up` and wait until its own UI answers. The lock file may still have the address of an earlier `up`."""
-    process = home.start("up", *arguments)
-
-    def is_up() -> bool:
-        lock = home.home / "up.lock"
-        text = lock.read_text() if lock.exists() else ""
-        content = json.loads(text) if text else {}
-        return bool(content.get("pid") == process.pid and content.get("address"))
-
-    wait_for(lambda: process.poll() is not None or is_up(), "the UI", 120)
-    assert process.poll() is None, home.said
-    return process
 
 
 def answered(router: Router) -> Counter[tuple[str, str]]:

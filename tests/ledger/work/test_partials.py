@@ -18,7 +18,7 @@ def spent(tokens: int) -> CallRecord:
     return CallRecord("deep", 1, "qwen", 2.0, "ok", tokens_in=tokens, tokens_out=10, part="part 1 of 3")
 
 
-class RequestLog:
+class LongDocument:
     """A document of three parts, claimed for its summary."""
 
     def __init__(self, bench: Bench) -> None:
@@ -45,11 +45,11 @@ class RequestLog:
 
 
 @pytest.fixture
-def book(bench: Bench) -> RequestLog:
-    return RequestLog(bench)
+def book(bench: Bench) -> LongDocument:
+    return LongDocument(bench)
 
 
-def test_a_part_is_stored_with_its_call_and_the_items_progress(book: RequestLog) -> None:
+def test_a_part_is_stored_with_its_call_and_the_items_progress(book: LongDocument) -> None:
     assert book.keep("a", 1)
     assert book.known() == {"a": ANSWER}
     assert (book.item()["parts_done"], book.item()["parts_total"], book.item()["state"]) == (1, 3, State.CLAIMED)
@@ -57,26 +57,26 @@ def test_a_part_is_stored_with_its_call_and_the_items_progress(book: RequestLog)
     assert row == {"part": "part 1 of 3", "tokens_in": 100, "outcome": "ok"}
 
 
-def test_a_lost_claim_stores_the_answer_and_changes_no_progress(book: RequestLog) -> None:
+def test_a_lost_claim_stores_the_answer_and_changes_no_progress(book: LongDocument) -> None:
     book.bench.die(book.worker)
     assert not book.keep("a", 1)
     assert book.known() == {"a": ANSWER}
     assert (book.item()["parts_done"], book.item()["state"]) == (0, State.PENDING)
 
 
-def test_the_next_claim_has_the_sizes_of_the_parts(book: RequestLog) -> None:
+def test_the_next_claim_has_the_sizes_of_the_parts(book: LongDocument) -> None:
     book.keep("a", 1)
     book.bench.ledger.run(claims.release, book.worker, book.claim, "stopped")
     assert book.bench.hold(book.worker, [SUMMARIZE]).items[0].part_sizes == [[0, 1_000]]
 
 
-def test_a_part_reported_twice_is_stored_once(book: RequestLog) -> None:
+def test_a_part_reported_twice_is_stored_once(book: LongDocument) -> None:
     book.keep("a", 1)
     book.keep("a", 1)
     assert len(book.bench.sql("select 1 from part_answers")) == 1
 
 
-def test_deaths_before_a_part_was_answered_do_not_count_for_the_next(book: RequestLog) -> None:
+def test_deaths_before_a_part_was_answered_do_not_count_for_the_next(book: LongDocument) -> None:
     bench = book.bench
     for done in range(1, 6):
         bench.die(book.worker)
@@ -87,7 +87,7 @@ def test_deaths_before_a_part_was_answered_do_not_count_for_the_next(book: Reque
     assert (book.item()["state"], book.item()["reclaims"], book.item()["lone_deaths"]) == (State.CLAIMED, 0, 0)
 
 
-def test_a_part_that_kills_its_worker_every_time_quarantines_the_document(book: RequestLog) -> None:
+def test_a_part_that_kills_its_worker_every_time_quarantines_the_document(book: LongDocument) -> None:
     bench = book.bench
     book.keep("a", 1)
     while book.item()["state"] != State.QUARANTINED:
@@ -98,7 +98,7 @@ def test_a_part_that_kills_its_worker_every_time_quarantines_the_document(book: 
     assert book.item()["reclaims"] == 5
 
 
-def test_a_slot_that_becomes_unavailable_during_a_part_does_not_refuse_the_document(book: RequestLog) -> None:
+def test_a_slot_that_becomes_unavailable_during_a_part_does_not_refuse_the_document(book: LongDocument) -> None:
     bench = book.bench
     bench.extracted("letter.txt")
     for done in range(1, 6):
@@ -111,7 +111,7 @@ def test_a_slot_that_becomes_unavailable_during_a_part_does_not_refuse_the_docum
     assert not book.item()["must_run_alone"]
 
 
-def test_the_result_replaces_the_parts_and_has_their_total_cost(book: RequestLog) -> None:
+def test_the_result_replaces_the_parts_and_has_their_total_cost(book: LongDocument) -> None:
     book.keep("a", 1)
     book.keep("b", 2)
     item = book.claim.items[0]
@@ -124,7 +124,7 @@ def test_the_result_replaces_the_parts_and_has_their_total_cost(book: RequestLog
     assert book.item()["state"] == State.DONE
 
 
-def test_a_part_that_is_too_long_costs_no_attempt_and_sets_the_sizes_for_the_other_stages(book: RequestLog) -> None:
+def test_a_part_that_is_too_long_costs_no_attempt_and_sets_the_sizes_for_the_other_stages(book: LongDocument) -> None:
     smaller = (Size(0, 400),)
     item = book.claim.items[0]
     refused = call(outcome="context_too_long")
@@ -135,7 +135,7 @@ def test_a_part_that_is_too_long_costs_no_attempt_and_sets_the_sizes_for_the_oth
 
 
 def test_a_retry_keeps_answered_parts_and_without_any_sends_the_whole_document(bench: Bench) -> None:
-    book = RequestLog(bench)
+    book = LongDocument(bench)
     book.keep("a", 1)
     bench.fail(book.worker, book.claim, is_final=True)
     bench.ledger.run(redo.retry, [SUMMARIZE])
@@ -147,7 +147,7 @@ def test_a_retry_keeps_answered_parts_and_without_any_sends_the_whole_document(b
     assert book.item()["part_sizes"] is None
 
 
-def test_a_redo_deletes_the_parts_of_that_text(book: RequestLog) -> None:
+def test_a_redo_deletes_the_parts_of_that_text(book: LongDocument) -> None:
     item = book.claim.items[0]
     book.bench.ledger.run(
         partials.finish_in_parts, book.worker, book.claim, item, record_result("whole"), RECIPES, None
@@ -158,14 +158,14 @@ def test_a_redo_deletes_the_parts_of_that_text(book: RequestLog) -> None:
     assert (book.item()["state"], book.item()["part_sizes"], book.item()["parts_total"]) == (State.PENDING, None, None)
 
 
-def test_the_parts_of_a_gone_file_are_kept(book: RequestLog) -> None:
+def test_the_parts_of_a_gone_file_are_kept(book: LongDocument) -> None:
     book.keep("a", 1)
     book.bench.ledger.run(documents.mark_gone, ["book.txt"])
     assert book.known() == {"a": ANSWER}
     assert book.item()["state"] == State.GONE
 
 
-def test_deferring_a_long_document_keeps_its_progress(book: RequestLog) -> None:
+def test_deferring_a_long_document_keeps_its_progress(book: LongDocument) -> None:
     book.keep("a", 1)
     book.bench.defer(book.worker, book.claim, wait=HALF_AN_HOUR)
     assert (book.item()["state"], book.item()["parts_done"], book.item()["parts_total"]) == (State.DEFERRED, 1, 3)

@@ -141,7 +141,9 @@ def subscribe(ui: Web, path: str = "/graphql", **headers: str) -> str:
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     uri = f"ws://localhost:{ui.port}{path}"
     protocol = Subprotocol("graphql-ws")
-    with connect(uri, origin=origin, additional_headers=given, subprotocols=[protocol], proxy=None) as socket:
+    with connect(
+        uri, origin=origin, additional_headers=given, subprotocols=[protocol], proxy=None, open_timeout=60
+    ) as socket:
         socket.send(json.dumps({"type": "connection_init"}))
         assert json.loads(socket.recv())["type"] == "connection_ack"
         socket.send(json.dumps({"type": "start", "id": "1", "payload": {"query": RUN_LOGS}}))

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,8 +15,7 @@ import pytest
 from dagster_offload.service import home as home_module
 from dagster_offload.service import supervisor as supervisor_module
 from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, ending
-
-PATIENCE_SECONDS = 20.0
+from tests.support.acceptance import PATIENCE_SECONDS, is_running, wait_for
 
 # Supervises two children (the first has a child itself) and prints their process ids.
 SUPERVISING = """
@@ -33,13 +31,6 @@ with stop_on_signals(stop), Supervisor(lambda line: None) as supervisor:
     supervisor.watch(stop)
 print("stopped", flush=True)
 """
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not become true in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -58,7 +49,7 @@ def watch_until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
         supervisor.check()
         return condition()
 
-    wait_for(check)
+    wait_for(check, "the supervisor's next step")
 
 
 def test_a_killed_child_is_restarted(supervisor: Supervisor, messages: list[str], tmp_path: Path) -> None:
@@ -120,10 +111,10 @@ def test_a_failed_restart_of_the_watchdog_is_retried_at_the_next_check(
         children = filter(is_running, psutil.Process().children())
         return [child for child in children if "watchdog.py" in " ".join(child.cmdline())]
 
-    wait_for(lambda: watchdogs() != [])  # a process that was just forked still has its parent's command line
+    wait_for(lambda: watchdogs() != [], "the watchdog")  # just forked, it still has its parent's command line
     [before] = watchdogs()
     before.kill()
-    wait_for(lambda: watchdogs() == [])
+    wait_for(lambda: watchdogs() == [], "the end of the watchdog")
     with monkeypatch.context() as full:
         full.setattr(subprocess, "Popen", refuse)
         supervisor.check()
@@ -150,10 +141,10 @@ def test_a_large_log_is_emptied_even_if_the_disk_has_no_room_for_a_copy(
 def test_a_stop_ends_children_and_their_children(supervisor: Supervisor, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     supervisor.start(Child("parent", ("/bin/sh", "-c", f"sleep 1000 & echo $! > {pids}; wait"), tmp_path / "log"))
-    wait_for(lambda: pids.exists() and pids.read_text().endswith("\n"))
+    wait_for(lambda: pids.exists() and pids.read_text().endswith("\n"), "the grandchild")
     grandchild = psutil.Process(int(pids.read_text()))
     supervisor.stop()
-    wait_for(lambda: not is_running(grandchild))
+    wait_for(lambda: not is_running(grandchild), "the end of the grandchild")
 
 
 def test_a_stop_ends_a_child_that_ignores_sigterm(tmp_path: Path) -> None:
@@ -161,7 +152,7 @@ def test_a_stop_ends_a_child_that_ignores_sigterm(tmp_path: Path) -> None:
     stubborn = ("/bin/sh", "-c", f"trap '' TERM; touch {ready}; while true; do sleep 1; done")
     supervisor = Supervisor(lambda line: None, grace_seconds=0.2)
     supervisor.start(Child("stubborn", stubborn, tmp_path / "log"))
-    wait_for(ready.exists)
+    wait_for(ready.exists, "the child")
     child = psutil.Process(supervisor.pid("stubborn"))
     supervisor.stop()
     assert not is_running(child)
@@ -171,7 +162,7 @@ def test_kill_9_of_the_supervisor_leaves_no_process_behind(tmp_path: Path) -> No
     process, children = supervising(tmp_path)
     process.kill()
     process.communicate()
-    wait_for(lambda: not any(map(is_running, children)))
+    wait_for(lambda: not any(map(is_running, children)), "the end of the children")
 
 
 def test_kill_9_of_the_supervisor_and_its_first_watchdog_leaves_no_process_behind(tmp_path: Path) -> None:
@@ -185,11 +176,12 @@ def test_kill_9_of_the_supervisor_and_its_first_watchdog_leaves_no_process_behin
             child.pid != watchdog.pid and "watchdog.py" in " ".join(child.cmdline())
             for child in psutil.Process(process.pid).children()
             if is_running(child)
-        )
+        ),
+        "another watchdog",
     )
     process.kill()
     process.communicate()
-    wait_for(lambda: not any(map(is_running, children)))
+    wait_for(lambda: not any(map(is_running, children)), "the end of the children")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -210,16 +202,9 @@ def supervising(tmp_path: Path, prefix: tuple[str, ...] = ()) -> tuple[subproces
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     pids = [int(pid) for pid in process.stdout.readline().split()]
-    wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
+    wait_for(lambda: log.exists() and log.read_text().endswith("\n"), "the grandchild")
     pids.append(int(log.read_text()))
     return process, [psutil.Process(pid) for pid in pids]
-
-
-def is_running(process: psutil.Process) -> bool:
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_a_stop_request_ends_a_wait_at_once() -> None:
