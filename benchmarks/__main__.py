@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import dagster_runs, drains, files, gaps, growth, guest, memory, prompt_cache, sizes
+from benchmarks import dagster_runs, drains, endurance, files, gaps, growth, guest, memory, prompt_cache, sizes
 from benchmarks.rows import Benchmark, Row, shown
 from benchmarks.workspace import Workspace
 
@@ -25,6 +25,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     *dagster_runs.BENCHMARKS,
     *guest.BENCHMARKS,
     *prompt_cache.BENCHMARKS,
+    *endurance.BENCHMARKS,
 )
 
 
