@@ -175,8 +175,9 @@ def _failures(ledger: RequestLog, document: str) -> bool:
     )
 
 
-def test_the_router_saw_the_key_and_the_text(run: WholeRun) -> None:
-    """Otherwise the searches below could find nothing."""
+def test_the_searches_find_what_is_there(run: WholeRun) -> None:
+    assert files_with(SECRETS, run.home.folder, without=[]) == [run.home.folder / ".env"]
+    assert files_with([MARKER], run.home.home / "postgres" / "data", without=[])
     assert any(KEY in request.headers["authorization"] for request in run.router.requests)
     assert any(MARKER in (request.document or "") for request in run.router.requests)
 
