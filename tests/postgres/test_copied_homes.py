@@ -125,5 +125,5 @@ IOREG = """+-o J314sAP  <class IOPlatformExpertDevice, id 0x10000022f, registere
 def test_a_mac_is_the_same_machine_in_another_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `ioreg` of a Mac prints, because no Mac runs these tests."""
     monkeypatch.setattr(place, "_machine_id", lambda: None)
-    monkeypatch.setattr(place.subprocess, "run", lambda *_, **__: CompletedProcess((), 0, IOREG, ""))
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: CompletedProcess((), 0, IOREG, ""))
     assert place._host() == "8A2F0C1E-5B77-5D0C-9F55-2C1D6A3B9E10"

@@ -67,7 +67,7 @@ def rows(connection: psycopg.Connection[Any], schema: str) -> Iterator[tuple[str
         "select format('%%I.%%I', schemaname, tablename) from pg_tables where schemaname = %s", [schema]
     ).fetchall()
     for (table,) in tables:
-        for (row,) in connection.execute(f"select to_jsonb(t) from {table} t"):  # type: ignore[call-overload] # noqa: S608
+        for (row,) in connection.execute(f"select to_jsonb(t) from {table} t"):  # noqa: S608
             yield table, json.dumps(_opened(row), ensure_ascii=False)
 
 
