@@ -11,7 +11,19 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import dagster_runs, drains, files, gaps, growth, guest, memory, prompt_cache, sizes, splitting
+from benchmarks import (
+    dagster_runs,
+    drains,
+    endurance,
+    files,
+    gaps,
+    growth,
+    guest,
+    memory,
+    prompt_cache,
+    sizes,
+    splitting,
+)
 from benchmarks.rows import Benchmark, Row, shown
 from benchmarks.workspace import Workspace
 
@@ -26,6 +38,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     *guest.BENCHMARKS,
     *prompt_cache.BENCHMARKS,
     *splitting.BENCHMARKS,
+    *endurance.BENCHMARKS,
 )
 
 

@@ -107,7 +107,7 @@ class Measured:
 
 def measure(up: Running, seconds: float) -> Measured:
     """Let the home run for some seconds and read what it used."""
-    database, size, before, began = _database(up), _size(up), usage(up.home), time.monotonic()
+    database, size, before, began = _database(up), home_bytes(up), usage(up.home), time.monotonic()
     time.sleep(seconds)
     after, took = usage(up.home), time.monotonic() - began
     later = _database(up)
@@ -119,7 +119,7 @@ def measure(up: Running, seconds: float) -> Measured:
         processes=dict(sorted(after.processes.items())),
         transactions=later["transactions"] - database["transactions"],
         connections=later["connections"] - database["connections"],
-        grown_bytes=_size(up) - size,
+        grown_bytes=home_bytes(up) - size,
     )
 
 
@@ -131,7 +131,7 @@ def _database(up: Running) -> dict[str, int]:
     return row
 
 
-def _size(up: Running) -> int:
+def home_bytes(up: Running) -> int:
     """Bytes of the home. Without the write-ahead log, whose files Postgres creates ahead and uses again."""
     [row] = up.ledger("select pg_database_size(current_database()) as bytes")
     folders = (up.home.home / "dagster", up.home.home / "logs")

@@ -1,4 +1,4 @@
-"""Every relative link in the documentation leads to a file, and every anchor to a heading."""
+"""Every relative link in the documentation leads to a file, every anchor to a heading, and every named test exists."""
 
 import re
 from collections.abc import Iterator
@@ -17,6 +17,8 @@ CODE_BLOCKS = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 HEADINGS = re.compile(r"^#+ (.+)$", re.MULTILINE)
 # A path in backticks that names a file of this repository or of its package.
 NAMED_FILES = re.compile(r"`((?:[a-z_]+/)+[a-z_0-9]+\.(?:py|sql|md|toml))`")
+# A link whose text is the name of a test.
+NAMED_TESTS = re.compile(r"\[`(test_\w+)`\]\(([^)#]+)\)")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -26,6 +28,13 @@ def test_links_and_named_files_exist(page: Path) -> None:
     roots = (ROOT, ROOT / "dagster_offload", page.parent)
     missing_files = [name for name in NAMED_FILES.findall(text) if not any((root / name).exists() for root in roots)]
     assert (broken_links, missing_files) == ([], [])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_named_tests_exist(page: Path) -> None:
+    named = NAMED_TESTS.findall(page.read_text(encoding="utf-8"))
+    missing = [name for name, file in named if f"def {name}(" not in (page.parent / file).read_text(encoding="utf-8")]
+    assert missing == []
 
 
 def leads_somewhere(page: Path, link: str) -> bool:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
+import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.defs.events import EventReporter
 from dagster_offload.defs.names import RAN_ON_TAG, WAITING_EXECUTOR
@@ -155,8 +156,7 @@ def _why_dead(ran_on: RanOn | None, changed_at: datetime, *, is_alone: bool) -> 
 def _why_never_started(changed_at: datetime, *, is_alone: bool) -> str | None:
     if seconds_since(changed_at) > STEPLESS_SECONDS:
         return "it never reached its first step"
-    booted_at = _booted_at()
-    if is_alone and booted_at is not None and changed_at.timestamp() < booted_at:
+    if is_alone and changed_at.timestamp() < psutil.boot_time():
         return "this machine was restarted before its first step"
     return None
 
@@ -171,17 +171,6 @@ def _started(pid: int) -> str | None:
             return None
     listed = subprocess.run(["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603
     return listed.stdout.strip() or None
-
-
-def _booted_at() -> float | None:
-    """When this host booted, in seconds since the epoch; None if /proc/stat does not show it."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return None
-    for line in stat.read_text().splitlines():
-        if line.startswith("btime "):
-            return float(line.split()[1])
-    return None
 
 
 def seconds_since(moment: datetime) -> float:

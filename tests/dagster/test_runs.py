@@ -125,10 +125,8 @@ def test_a_queued_run_is_not_ended(edge: Edge) -> None:
 def test_a_run_older_than_the_boot_is_ended_only_if_no_other_host_works(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dagster_offload.defs import runs
-
     early = run(edge, {}, dg.DagsterRunStatus.STARTED)
-    monkeypatch.setattr(runs, "_booted_at", lambda: 4e9)
+    monkeypatch.setattr("psutil.boot_time", lambda: 4e9)
     monkeypatch.setattr("dagster_offload.ledger.core.workers.host_name", lambda: "another-host")
     with Worker(edge.ledger, "drain"):
         assert sweep(reporter(edge)) == []

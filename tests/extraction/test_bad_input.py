@@ -268,16 +268,15 @@ def test_a_file_whose_content_contradicts_its_name_is_reported_as_broken(
 
 
 def pdf(*objects: bytes) -> bytes:
-    out, offsets = b"%PDF-1.7\n", []
+    parts, offsets, length = [b"%PDF-1.7\n"], [], len(b"%PDF-1.7\n")
     for number, body in enumerate(objects, 1):
-        offsets.append(len(out))
-        out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+        offsets.append(length)
+        parts.append(b"%d 0 obj\n%s\nendobj\n" % (number, body))
+        length += len(parts[-1])
     table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    return out + b"xref\n0 %d\n0000000000 65535 f \n%strailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % (
-        len(objects) + 1,
-        table,
-        len(objects) + 1,
-        len(out),
+    return b"".join(parts) + (
+        b"xref\n0 %d\n0000000000 65535 f \n%strailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF"
+        % (len(objects) + 1, table, len(objects) + 1, length)
     )
 
 
@@ -327,6 +326,18 @@ LAUGHS = b'<!DOCTYPE l [<!ENTITY a "lol">' + b"".join(
     b'<!ENTITY %c "%s">' % (ord("a") + n, b"&%c;" % (ord("a") + n - 1) * 10) for n in range(1, 10)
 )
 LAUGHS = b'<?xml version="1.0"?>' + LAUGHS + b"]><a><p><run><t>&j;</t></run></p></a>"
+
+
+def pages(count: int) -> bytes:
+    kids = b" ".join(b"%d 0 R" % (number + 4) for number in range(count))
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Resources<<%s>>/Contents 3 0 R>>" % FONT
+    return pdf(CATALOG, b"<</Type/Pages/Kids[%s]/Count %d>>" % (kids, count), stream(WORDS), *[page] * count)
+
+
+def mails(count: int) -> bytes:
+    mail = "From me@home Mon Jan  1 00:00:00 2024\nSubject: Rent {}\nFrom: me@home\n\nIt is due.\n\n"
+    return "".join(map(mail.format, range(count))).encode()
+
 
 KILLERS: dict[str, tuple[Callable[[], bytes], set[str]]] = {
     "pages-in-a-circle.pdf": (lambda: pdf(CATALOG, b"<</Type/Pages/Kids[2 0 R]/Count 5>>"), {"broken_file"}),
@@ -378,6 +389,8 @@ KILLERS: dict[str, tuple[Callable[[], bytes], set[str]]] = {
     ),
     "deep.rtf": (lambda: b"{\\rtf1 " + b"{" * 300_000 + b"word" + b"}" * 300_000 + b"}", {"ok"}),
     "deep.html": (lambda: b"<html><body>" + b"<div>" * 300_000 + b"word", {"ok", "no_text"}),
+    "200,000-pages.pdf": (lambda: pages(200_000), {"ok", "extraction_memory"}),
+    "300,000-mails.mbox": (lambda: mails(300_000), {"ok", "extraction_memory"}),
     "mail-in-mail.eml": (lambda: b"Subject: x\n" + b"Content-Type: message/rfc822\n\n" * 10_000, {"broken_file"}),
 }
 

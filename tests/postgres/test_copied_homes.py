@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import psycopg
 import pytest
@@ -110,3 +111,19 @@ def test_a_copy_from_another_machine_is_refused(
     monkeypatch.setattr(place, "_host", lambda: "another machine")
     with pytest.raises(LedgerUnavailable, match=rf"was copied from {home} on another machine"):
         start(other)
+
+
+IOREG = """+-o J314sAP  <class IOPlatformExpertDevice, id 0x10000022f, registered, matched, active, busy 0, retain 39>
+    {
+      "IOPolledInterface" = "AppleARMWatchdogTimerHibernateHandler is not serializable"
+      "IOPlatformUUID" = "8A2F0C1E-5B77-5D0C-9F55-2C1D6A3B9E10"
+      "manufacturer" = <"Apple Inc.">
+    }
+"""
+
+
+def test_a_mac_is_the_same_machine_in_another_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `ioreg` of a Mac prints, because no Mac runs these tests."""
+    monkeypatch.setattr(place, "_machine_id", lambda: None)
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: CompletedProcess((), 0, IOREG, ""))
+    assert place._host() == "8A2F0C1E-5B77-5D0C-9F55-2C1D6A3B9E10"

@@ -7,7 +7,6 @@ advisory lock on a direct connection is released by Postgres the moment the proc
 import contextlib
 import logging
 import os
-import platform
 import select
 import socket
 import threading
@@ -40,16 +39,15 @@ def host_name() -> str:
 def boot_id() -> str:
     """An identifier that changes with every boot of this host."""
     linux = Path("/proc/sys/kernel/random/boot_id")
-    if linux.exists():
-        return linux.read_text().strip()
-    return f"{platform.node()}-since-{_boot_time()}"
+    return linux.read_text().strip() if linux.exists() else _boot_session()
 
 
-def _boot_time() -> str:
+def _boot_session() -> str:
     import subprocess
 
+    # macOS. Its `kern.boottime` changes when the clock is set, and its host name with the network.
     return subprocess.run(
-        ["/usr/sbin/sysctl", "-n", "kern.boottime"], capture_output=True, text=True, check=True
+        ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, check=True
     ).stdout.strip()
 
 

@@ -5,8 +5,11 @@ container and a move of the whole disk; a copy has others. The embedded server's
 last start. A home that was moved by copying cannot be told from a copy on another machine, so a person decides there.
 """
 
+import contextlib
 import os
+import re
 import socket
+import subprocess
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -106,8 +109,20 @@ def _place(home: Path) -> Place | None:
 
 def _host() -> str:
     """An identifier of this machine that survives reboots."""
-    machine_id = Path("/etc/machine-id")  # Linux
-    try:
-        return machine_id.read_text().strip() or socket.gethostname()
-    except OSError:
-        return socket.gethostname()
+    return _machine_id() or _platform_uuid() or socket.gethostname()
+
+
+def _machine_id() -> str | None:
+    with contextlib.suppress(OSError):
+        return Path("/etc/machine-id").read_text().strip()  # Linux
+    return None
+
+
+def _platform_uuid() -> str | None:
+    """The identifier of a Mac. Its host name may change with the network."""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        command = ("/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice")
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout  # noqa: S603
+        found = re.search(r'"IOPlatformUUID" = "([^"]+)"', shown)
+        return None if found is None else found[1]
+    return None
