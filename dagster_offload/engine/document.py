@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-# Splitting this many characters takes long enough to delay open calls.
+# Splitting this many characters, or looking for quotes in them, takes long enough to delay open calls.
 LONG_TO_SPLIT = 200_000
 
 
@@ -167,7 +167,7 @@ class DocumentRunner:
         room = RoomToThink(slot, self.client.dialects_of(slot), self.windows)
         async for epoch in epochs:
             reply = await self.send(epoch, passage, question, room, freeze_watch)
-            match next_step(reply, question, stage, passage):
+            match await _beside_calls(passage.text, next_step, reply, question, stage, passage):
                 case Accept(call, value) if passage.is_last:
                     return await self._finish(claim, item, reading, value, call)
                 case Accept(call, value):
