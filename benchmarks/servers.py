@@ -38,7 +38,7 @@ BUILD = {
 }
 ALIASES = 28
 CONTEXT_TOKENS = 8_192
-START_SECONDS = 120.0
+START_SECONDS = 300.0  # LiteLLM takes 10 s by itself, and minutes on a busy machine
 LOADED_MODEL = "default_model"  # mlx_lm: the model it was started with. Every other name is loaded as a model
 ANSWER = '{"category": "letter", "confidence": 0.9, "language": "en"}'
 
@@ -174,7 +174,8 @@ def _process(
                     break
                 except httpx.HTTPError:
                     if running.poll() is not None or time.monotonic() > deadline:
-                        raise RuntimeError(f"{command[1]} did not start: {log.read_text()[-1_000:]}") from None
+                        name, log_end = Path(str(command[0])).name, log.read_text()[-1_000:]
+                        raise RuntimeError(f"{name} did not start within {START_SECONDS:g} s: {log_end}") from None
                     time.sleep(0.2)
             yield
         finally:
