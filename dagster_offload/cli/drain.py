@@ -65,7 +65,7 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
         say(counts + (stopped if summary["reason"] else ""))
         for stage, count in summary["waits_for"].items():
             command = "scan" if stage == EXTRACT else f"drain {stage}"
-            say(f"{count} cannot start before {stage} is done: run dagster-offload {command}, or see status")
+            say(f"{count} more cannot start before their {stage} is done: dagster-offload {command}")
         if summary["tokens_written"]:
             cached = summary["tokens_cached"]
             reused = "" if cached is None else f", {cached:,} more from the server's cache"

@@ -233,7 +233,7 @@ def count_without_needs(cur: Cursor, graph: StageGraph, stages: Sequence[str]) -
             needed.setdefault(need, set()).add(stage)
     cur.execute(
         "select n.need, count(*) as n from jsonb_to_recordset(%s::jsonb) as n (need text, stages text[]) "
-        "join work_items w on w.stage = n.need and w.state not in ('done', 'gone') "
+        "join work_items w on w.stage = n.need and w.state in ('pending', 'claimed', 'deferred', 'failed', 'quarantined') "
         "where (select count(*) from work_items o where o.document_id = w.document_id and o.stage = any(n.stages)) "
         "  < cardinality(n.stages) group by n.need",
         [json.dumps([{"need": need, "stages": sorted(followers)} for need, followers in needed.items()])],
