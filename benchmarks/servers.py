@@ -38,7 +38,7 @@ BUILD = {
 }
 ALIASES = 28
 CONTEXT_TOKENS = 8_192
-START_SECONDS = 300.0  # LiteLLM takes 10 s by itself, and minutes on a busy machine
+START_SECONDS = 600.0  # LiteLLM takes 10 s by itself, and minutes on a busy machine
 LOADED_MODEL = "default_model"  # mlx_lm: the model it was started with. Every other name is loaded as a model
 ANSWER = '{"category": "letter", "confidence": 0.9, "language": "en"}'
 
