@@ -38,7 +38,7 @@ class DrainSummary:
     `left` counts documents that are neither done nor deferred: due ones that the slot or the limit kept it from doing, and
     the `in_back_off`, which wait for their next attempt. `reason` says why, if the slot or a change of the pipeline is the
     cause; `next_check_at` (ISO 8601) is when a running `up` checks the slot again.
-    `waits_for`: how many documents cannot start yet, by the stage that must be done first and is none of this drain's.
+    `waits_for`: how many documents wait for another stage before they can start, by that stage.
     `width` is the concurrency at the end. `warning` is a line about a server that reads documents twice. The slot's pace
     is that of its last hours of use; None if it is not known.
     """
@@ -156,7 +156,7 @@ async def _drain(
         left=due + in_back_off,
         held_elsewhere=await ledger.run(claims.count_claimed_elsewhere, scope.stages, worker.id),
         in_back_off=in_back_off,
-        waits_for=await ledger.run(claims.count_without_needs, stage_graph(settings), scope.stages),
+        waits_for=await ledger.run(claims.count_waiting_for_others, stage_graph(settings), scope.stages),
         reason=_reason(row, is_superseded=lanes.is_superseded),
         next_check_at=None if row is None or row.retry_at is None else row.retry_at.isoformat(timespec="seconds"),
         is_slot_unavailable=row is not None and row.breaker is BreakerState.OPEN and due + deferred > 0,

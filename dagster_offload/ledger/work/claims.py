@@ -225,15 +225,18 @@ def count_claimed_elsewhere(cur: Cursor, stages: Sequence[str], worker_id: int) 
     return int(row["n"])
 
 
-def count_without_needs(cur: Cursor, graph: StageGraph, stages: Sequence[str]) -> dict[str, int]:
-    """By stage outside `stages`: how many documents cannot start in `stages` because they are not done in that one."""
+def count_waiting_for_others(cur: Cursor, graph: StageGraph, stages: Sequence[str]) -> dict[str, int]:
+    """By stage outside `stages`: how many documents wait for that one before they can start in `stages`.
+
+    Those that failed in it are not counted: they wait for a person, and `status` shows them.
+    """
     needed: dict[str, set[str]] = {}
     for stage in stages:
         for need in set(graph.with_needs([stage])) - set(stages):
             needed.setdefault(need, set()).add(stage)
     cur.execute(
         "select n.need, count(*) as n from jsonb_to_recordset(%s::jsonb) as n (need text, stages text[]) "
-        "join work_items w on w.stage = n.need and w.state in ('pending', 'claimed', 'deferred', 'failed', 'quarantined') "
+        "join work_items w on w.stage = n.need and w.state in ('pending', 'claimed', 'deferred') "
         "where (select count(*) from work_items o where o.document_id = w.document_id and o.stage = any(n.stages)) "
         "  < cardinality(n.stages) group by n.need",
         [json.dumps([{"need": need, "stages": sorted(followers)} for need, followers in needed.items()])],
