@@ -39,11 +39,11 @@ def tokenizer_with(answer: str) -> Tokenizer:
 
 def weights(tokenizer: Tokenizer, answer: str) -> dict[str, mx.array]:
     """An embedding that tells all tokens apart, and an output that writes the answer, then the end."""
-    size, end = tokenizer.get_vocab_size(), tokenizer.token_to_id(END)
-    next_token = {tokenizer.token_to_id(ANSWER_BEGINS): tokenizer.token_to_id(answer)}
+    ids: dict[str, int] = tokenizer.get_vocab()
+    size, next_token = len(ids), {ids[ANSWER_BEGINS]: ids[answer]}
     output = [[0.0] * WIDTH for _ in range(size)]
     for token in range(size):
-        output[next_token.get(token, end)][token] = 1.0
+        output[next_token.get(token, ids[END])][token] = 1.0
     block = {
         "input_layernorm": mx.ones((WIDTH,)),
         "post_attention_layernorm": mx.ones((WIDTH,)),
