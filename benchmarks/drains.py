@@ -12,13 +12,15 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.filling import add_extracted, analyze
-from benchmarks.litellm_venv import litellm_python
 from benchmarks.prompts import write_prompts
 from benchmarks.rows import Benchmark, Row, Target, at_least, median
 from benchmarks.slot import RunCalls, calls_of_run, newest_entry, slot
+from benchmarks.venvs import venv_python
 from benchmarks.workspace import Home, Workspace
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.simulator.server import Router
+
+LITELLM = "litellm==1.110.2"
 
 Side = Callable[[], None]
 
@@ -41,7 +43,8 @@ def against_bare_client(load: Load, target: Target, workspace: Workspace) -> Ite
 
 def against_litellm(load: Load, target: Target, workspace: Workspace) -> Iterator[Row]:
     what = f"drain / LiteLLM SDK with a semaphore, {load}"
-    yield _pair(workspace, load, what, target, str(litellm_python(workspace)), "litellm_client.py")
+    python = venv_python(workspace, "litellm", (LITELLM,))
+    yield _pair(workspace, load, what, target, str(python), "litellm_client.py")
 
 
 def _pair(workspace: Workspace, load: Load, what: str, target: Target, python: str, script: str) -> Row:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dagster_offload.engine.agreement import agree_with_up
 from dagster_offload.engine.breaker import check_breaker
@@ -38,6 +38,7 @@ class DrainSummary:
     `left` counts documents that are neither done nor deferred: due ones that the slot or the limit kept it from doing, and
     the `in_back_off`, which wait for their next attempt. `reason` says why, if the slot or a change of the pipeline is the
     cause; `next_check_at` (ISO 8601) is when a running `up` checks the slot again.
+    `waits_for`: how many documents wait for another stage before they can start, by that stage.
     `width` is the concurrency at the end. `warning` is a line about a server that reads documents twice. The slot's pace
     is that of its last hours of use; None if it is not known.
     """
@@ -48,6 +49,7 @@ class DrainSummary:
     left: int
     held_elsewhere: int
     in_back_off: int = 0
+    waits_for: Mapping[str, int] = field(default_factory=dict)
     reason: str | None = None
     next_check_at: str | None = None
     is_slot_unavailable: bool = False
@@ -154,6 +156,7 @@ async def _drain(
         left=due + in_back_off,
         held_elsewhere=await ledger.run(claims.count_claimed_elsewhere, scope.stages, worker.id),
         in_back_off=in_back_off,
+        waits_for=await ledger.run(claims.count_waiting_for_others, stage_graph(settings), scope.stages),
         reason=_reason(row, is_superseded=lanes.is_superseded),
         next_check_at=None if row is None or row.retry_at is None else row.retry_at.isoformat(timespec="seconds"),
         is_slot_unavailable=row is not None and row.breaker is BreakerState.OPEN and due + deferred > 0,

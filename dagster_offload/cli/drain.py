@@ -46,6 +46,7 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.drain import check_drain
     from dagster_offload.settings import load_settings
+    from dagster_offload.stages.graph import EXTRACT
 
     settings = load_settings()
     _, stages = check_drain(settings, stage)  # raises before Postgres, the library or Dagster is used
@@ -53,13 +54,18 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
 
     summary = run_job(settings, "drain", stages, progress_console(), stage=stage, limit=limit)
     if as_json:
-        print_json({name: summary[name] for name in (*COUNTS, "reason", "next_check_at", *TOKENS, "warning")})
+        print_json(
+            {name: summary[name] for name in (*COUNTS, "waits_for", "reason", "next_check_at", *TOKENS, "warning")}
+        )
     else:
         counts = ", ".join(
             f"{summary[name]} {label}" for name, label in COUNTS.items() if summary[name] or name == "done"
         )
         stopped = f"; stopped: {summary['reason']}{_next_check(settings.home, summary['next_check_at'])}"
         say(counts + (stopped if summary["reason"] else ""))
+        for stage, count in summary["waits_for"].items():
+            command = "scan" if stage == EXTRACT else f"drain {stage}"
+            say(f"{count} more cannot start before their {stage} is done: dagster-offload {command}")
         if summary["tokens_written"]:
             cached = summary["tokens_cached"]
             reused = "" if cached is None else f", {cached:,} more from the server's cache"

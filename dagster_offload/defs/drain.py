@@ -64,7 +64,7 @@ def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.Resource
             context.log.warning(f"stopped: {summary.reason}")
         if summary.warning:
             context.log.warning(summary.warning)
-        context.add_output_metadata({name: value for name, value in asdict(summary).items() if value is not None})
+        context.add_output_metadata({name: value for name, value in asdict(summary).items() if value not in (None, {})})
         return asdict(summary)
 
     @dg.job(

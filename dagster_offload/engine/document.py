@@ -57,8 +57,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-# Splitting this many characters takes long enough to delay open calls.
-LONG_TO_SPLIT = 200_000
+# Work on this many characters takes long enough to delay open calls: splitting them, reading an answer, finding quotes.
+LONG_TEXT = 200_000
 
 
 @dataclass
@@ -137,7 +137,7 @@ class DocumentRunner:
             sizes = (Size(0, await self.windows.text_tokens(slot, text)),)
         is_long = len(sizes) > 1 or estimated_tokens(text) > sizes[0].tokens
         known = await self.ledger.run(partials.answers, item) if is_long and stage.whole else {}
-        reading = await _beside_calls(text, Reading, text, stage.instruction, stage.whole, sizes, known)
+        reading = await _beside_calls(len(text), Reading, text, stage.instruction, stage.whole, sizes, known)
         if reading.total is not None:
             await self.ledger.run(partials.begin, claim, item, sizes, reading.done, reading.total)
         return reading
@@ -167,7 +167,9 @@ class DocumentRunner:
         room = RoomToThink(slot, self.client.dialects_of(slot), self.windows)
         async for epoch in epochs:
             reply = await self.send(epoch, passage, question, room, freeze_watch)
-            match next_step(reply, question, stage, passage):
+            match await _beside_calls(
+                len(passage.text) + len(reply.answer), next_step, reply, question, stage, passage
+            ):
                 case Accept(call, value) if passage.is_last:
                     return await self._finish(claim, item, reading, value, call)
                 case Accept(call, value):
@@ -247,7 +249,7 @@ class DocumentRunner:
         """Split the rest into smaller parts, down to a minimum. A part that is too long for the context is no fault."""
         call = dataclasses.replace(call, outcome=CONTEXT_TOO_LONG)
         self.windows.learn(slot, too_long)
-        if not await _beside_calls(passage.text, reading.split_smaller, passage, too_long):
+        if not await _beside_calls(len(passage.text), reading.split_smaller, passage, too_long):
             message = f"{LEAST_TEXT_TOKENS} tokens of text are too long for the model: give its server a larger context"
             fault = DocumentFault("context_too_small", f"{message} ({slot.setting('context_tokens')})")
             return await self.fault_assigner.blame_document(claim, item, fault, call)
@@ -306,9 +308,9 @@ class DocumentRunner:
         return True
 
 
-async def _beside_calls(text: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `work` on `text` without delaying open calls."""
-    if len(text) < LONG_TO_SPLIT:
+async def _beside_calls(characters: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work` on this many characters without delaying open calls."""
+    if characters < LONG_TEXT:
         return work(*args, **kwargs)
     return await asyncio.to_thread(work, *args, **kwargs)
 

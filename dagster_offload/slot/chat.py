@@ -119,8 +119,7 @@ def read_answer(
     try:
         body = read_json(content)
     except ValueError:  # also raised if the body is not UTF-8
-        is_page = content.lstrip()[:1] == b"<"
-        raise CutAnswer("its body is an HTML page" if is_page else "its body is not complete JSON") from None
+        raise CutAnswer(_what_is_not_json(content)) from None
     choices = body.get("choices") if isinstance(body, dict) else None
     if isinstance(body, dict) and body.get("error") and not choices:
         raise ErrorAsAnswer("the answer is an error, although its status is HTTP 200", body)
@@ -154,6 +153,15 @@ def read_answer(
         ),
         reasoning=written,
         is_in_reasoning=place is not None,
+    )
+
+
+def _what_is_not_json(content: bytes) -> str:
+    begins = content.lstrip()[:5]
+    if begins.startswith(b"<"):
+        return "its body is an HTML page"
+    return (
+        "its body is an event stream, and none was requested" if begins == b"data:" else "its body is not complete JSON"
     )
 
 

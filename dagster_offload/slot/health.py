@@ -10,7 +10,7 @@ requested instead. LiteLLM's `/health` completes a call on every model, so it is
 import json
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
+from difflib import get_close_matches
 
 from dagster_offload import timing
 from dagster_offload.slot.config import SlotConfig
@@ -29,6 +29,9 @@ _LITELLM_NOTE = f"LiteLLM; its {DEFAULT_PATH} would complete a call on every mod
 
 MOST_NAMES = 5  # model names in a message
 LONGEST_NAME = 80
+# Comparing the spelling of all names of a huge list would take seconds.
+MOST_COMPARED = 1_000
+LONGEST_COMPARED = 200
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,7 @@ def result_from_models(slot: SlotConfig, path: str, models: Reply) -> ProbeResul
     if slot.model in names:
         return ProbeResult(True, f"no {path}; {MODELS_PATH} lists {slot.model}", answered=True, path=path)
     nearest = nearest_name(slot.model, names)
-    hint = f"the nearest name is {nearest}; check {slot.setting('model')}" if nearest else "it lists none"
+    hint = f"the nearest name is {_shown(nearest)}; check {slot.setting('model')}" if nearest else "it lists none"
     reason = f"no {path}; {MODELS_PATH} does not list {slot.model} ({hint})"
     return ProbeResult(True, reason, answered=True, path=path)
 
@@ -221,7 +224,8 @@ def nearest_name(wanted: str, names: Sequence[str]) -> str | None:
     for name in names:
         if name.startswith(wanted) or name.removesuffix(".gguf").endswith(wanted):
             return name
-    return max(names, key=lambda name: SequenceMatcher(None, wanted, name).ratio(), default=None)
+    spelled = [name for name in names if len(name) <= LONGEST_COMPARED][:MOST_COMPARED]
+    return next(iter([*get_close_matches(wanted, spelled, n=1, cutoff=0), *names]), None)
 
 
 def shown_names(wanted: str, names: Sequence[str]) -> str:
@@ -230,6 +234,11 @@ def shown_names(wanted: str, names: Sequence[str]) -> str:
         return "no model"
     nearest = nearest_name(wanted, names)
     ordered = sorted(names, key=lambda name: name != nearest)
-    shown = ", ".join(shortened(escaped(name), LONGEST_NAME) for name in ordered[:MOST_NAMES])
+    shown = ", ".join(map(_shown, ordered[:MOST_NAMES]))
     more = len(names) - MOST_NAMES
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _shown(name: str) -> str:
+    """A server's name for a model, safe for one line and short."""
+    return shortened(escaped(name[:LONGEST_COMPARED]), LONGEST_NAME)

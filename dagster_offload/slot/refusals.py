@@ -56,6 +56,11 @@ _ABOUT_THE_KEY = re.compile(
     r"|authentication error|\bunauthori[sz]ed\b",
     re.IGNORECASE,
 )
+_ABOUT_A_PARAMETER = re.compile(
+    r"\b(?:unsupported|unknown|unrecognized|unexpected|invalid) (?:parameter|argument|field)"
+    r"|\bextra (?:inputs|fields)\b",
+    re.IGNORECASE,
+)
 
 
 def server_words(body: str, sent: str = "") -> str | None:
@@ -124,6 +129,8 @@ def setting_behind_status(slot: SlotConfig, status_code: int, words: str | None 
     if status_code in {401, 403} or is_about_the_key(words):
         return slot.setting("api_key")
     if status_code in {400, 422}:
+        if words is not None and _ABOUT_A_PARAMETER.search(words):
+            return slot.setting("extra_body") if slot.extra_body else None
         return slot.setting("model")
     if status_code == 404 and words is not None and "model" in words.lower():
         return slot.setting("model")

@@ -162,7 +162,7 @@ def _values_in(text: str) -> Iterator[Any]:
     try:
         yield read_written_json(text)
     except ValueError:
-        for written in (text, without_trailing_commas(text)):
+        for written in dict.fromkeys((text, without_trailing_commas(text))):
             yield from reversed(deque(objects_in_prose(written), MOST_OBJECTS))
 
 

@@ -7,9 +7,11 @@ value that is invented beside a true quote is noticed, too.
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from itertools import accumulate
 from typing import Annotated, Any, TypeVar
 
 import pydantic
@@ -23,7 +25,7 @@ QUOTES = "quotes"  # the key of an answer that holds the quotes, by field name
 UNSUPPORTED = "unsupported"  # the key of a record that lists the fields without a quote that supports them
 LONGEST_QUOTE = 500  # characters that a record keeps
 
-_IGNORED = frozenset("*_`#|\\")
+_COUNTING = re.compile(r"[^\s*_`#|\\]+")
 _SAME = str.maketrans("‘’‚‛“”„‟«»′″‐‑‒–—―−", '\'\'\'\'""""""\'"-------')
 _NUMBER = re.compile(r"\d+(?:[.,\s'\u00a0\u202f]\d+)*")
 _WORD = re.compile(r"\w+")
@@ -64,22 +66,30 @@ class Text:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        kept = [(index, character) for index, character in enumerate(text.translate(_SAME)) if _counts(character)]
-        self._positions = [index for index, _ in kept]
-        self._compact = "".join(character for _, character in kept)
+        self._compact = _compact(text)
+        # Each run of characters that count: where it starts in the document, and in the compact text.
+        self._starts = [run.start() for run in _COUNTING.finditer(text)]
+        lengths = (len(run) for run in _COUNTING.findall(text))
+        self._compact_starts = list(accumulate(lengths, initial=0))
 
     def find(self, quote: str) -> Quote | None:
         """The first place of `quote` in the document."""
-        wanted = "".join(filter(_counts, unicodedata.normalize("NFC", quote).translate(_SAME)))
+        wanted = _compact(unicodedata.normalize("NFC", quote))
         at = self._compact.find(wanted) if wanted else -1
         if at < 0:
             return None
-        start, end = self._positions[at], self._positions[at + len(wanted) - 1] + 1
+        start, end = self._position(at), self._position(at + len(wanted) - 1) + 1
         return Quote(self.text[start:end], start, end)
 
+    def _position(self, at: int) -> int:
+        """The position in the document of a character of the compact text."""
+        run = bisect_right(self._compact_starts, at) - 1
+        return self._starts[run] + at - self._compact_starts[run]
 
-def _counts(character: str) -> bool:
-    return not character.isspace() and character not in _IGNORED
+
+def _compact(text: str) -> str:
+    """The characters of `text` that count."""
+    return "".join(_COUNTING.findall(text)).translate(_SAME)
 
 
 def quotes_schema(fields: Sequence[Field]) -> dict[str, Any]:
@@ -202,7 +212,7 @@ def _states_words(value: str, quote: str) -> bool:
     stated = {word.casefold() for word in _WORD.findall(value)}
     if not stated:
         return True
-    compact = "".join(filter(_counts, quote)).casefold()
+    compact = "".join(_COUNTING.findall(quote)).casefold()
     digits = [word for word in stated if word.isdigit()]
     return all(word in compact for word in digits) and 2 * sum(word in compact for word in stated) >= len(stated)
 

@@ -10,8 +10,15 @@ from collections.abc import Iterator
 from typing import Any
 
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
+MOST_DIGITS = 300  # of an integer. A longer one is infinite as a float, and Python refuses to read thousands of digits.
+
+
+def _integer(digits: str) -> float:
+    return int(digits) if len(digits) <= MOST_DIGITS else float(digits)
+
+
 # Models write line breaks and tabs into strings without escaping them.
-_DECODER = json.JSONDecoder(strict=False)
+_DECODER = json.JSONDecoder(strict=False, parse_int=_integer)
 _OBJECT_START = re.compile(r'\{(?=\s*["}])')
 # A complete string, so that commas within strings are kept; or a trailing comma.
 _STRING_OR_TRAILING_COMMA = re.compile(r'"(?:[^"\\]++|\\.)*+"|,(?=\s*[}\]])', re.DOTALL)
@@ -23,12 +30,13 @@ MOST_READINGS = 20
 LEAST_BUDGET = 10_000_000  # a tenth of a second
 LINE_COUNTING = 10
 NESTED_TOO_DEEP_CHARACTERS = 40_000
+EACH_OBJECT_CHARACTERS = 200  # what an object costs besides its characters: a text may hold a million empty ones
 
 
 def read_json(text: str | bytes) -> Any:
     """The value of a JSON text. Raises `ValueError`, also if it is nested too deeply."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_int=_integer)
         return value if _is_storable(text) else _storable(value)
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -82,7 +90,7 @@ def located_objects(text: str) -> Iterator[tuple[range, Any]]:
         except RecursionError:
             budget -= NESTED_TOO_DEEP_CHARACTERS
             continue
-        budget -= end - start
+        budget -= end - start + EACH_OBJECT_CHARACTERS
         yield located
 
 

@@ -87,10 +87,22 @@ async def test_without_a_health_path_the_model_list_is_read_and_a_trial_decides_
         ("qwen3-27b", ["/models/other.gguf", "/models/qwen3-27b.gguf"], "/models/qwen3-27b.gguf"),
         ("qwen-macbok", ["gpt-4", "qwen-macbook"], "qwen-macbook"),
         ("qwen3", [], None),
+        ("qwen3", ["x" * 10_000_000], "x" * 10_000_000),
+        ("qwen3", [*(f"model-{n}" for n in range(100_000)), "qwen3:latest"], "qwen3:latest"),
     ],
 )
 def test_the_nearest_listed_name_is_the_intended_one(wanted: str, names: list[str], nearest: str | None) -> None:
     assert nearest_name(wanted, names) == nearest
+
+
+async def test_a_name_in_the_model_list_is_shown_short_and_without_control_characters(
+    probe: Probe, deep_slot: SlotConfig
+) -> None:
+    with RawServer(health=models("\x1b[31m" + "x" * 1_000_000)) as server:
+        result = await probe(replace(deep_slot, url=server.url))
+    assert "nearest name is" in result.reason
+    assert len(result.reason) < 300
+    assert result.reason.isprintable()
 
 
 @pytest.mark.rule("slot-11")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from dagster_offload.ledger.core.database import Cursor, Ledger
-from dagster_offload.stages import long_documents
+from dagster_offload.stages import long_documents, quotes
 from dagster_offload.stages.splitting import Size, split
 from tests.support.engine import Engine
 
@@ -45,5 +45,24 @@ def test_a_long_text_is_split_in_a_thread_and_not_on_the_event_loop(
 
     monkeypatch.setattr(long_documents, "split", watched)
     assert engine.drain().done == 1
+    assert on_loop
+    assert not any(on_loop)
+
+
+def test_quotes_are_looked_for_in_a_long_text_in_a_thread_and_not_on_the_event_loop(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.use_stages(payment={"prompt": "What must be paid?", "answer": {"amount": "number"}, "quotes": True})
+    long = "The tenant shall pay 12 euros on the first day of every month to the landlord. " * 3_000
+    engine.extracted("long.txt", texts={"long.txt": long})
+    on_loop: list[bool] = []
+
+    class Watched(quotes.Text):
+        def __init__(self, text: str) -> None:
+            on_loop.append(asyncio._get_running_loop() is not None)
+            super().__init__(text)
+
+    monkeypatch.setattr(quotes, "Text", Watched)
+    assert engine.drain("payment", deep_context_tokens=200_000).done == 1
     assert on_loop
     assert not any(on_loop)

@@ -225,3 +225,26 @@ def test_every_invented_value_is_marked_and_no_true_one(own: Engine) -> None:
     lies = {key for n, key in enumerate(keys) if record(own, key, "payment")["value"]["amount"] != n * 37 + 100.5}
     assert marked == lies
     assert len(lies) == 10
+
+
+@pytest.mark.rule("drain-9")
+def test_a_drain_of_a_stage_shows_for_which_stage_its_documents_wait(own: Engine) -> None:
+    keys = ("1.txt", "2.txt", "3.txt")
+    own.extracted(*keys, texts=dict.fromkeys(keys, INVOICE))
+    summary = own.drain("payment")
+    assert (summary.done, summary.left, summary.waits_for) == (0, 0, {"classify": 3})
+    assert own.router.completions() == []
+    own.drain("classify", limit=1)
+    assert own.drain("payment").waits_for == {"classify": 2}
+    assert own.drain().waits_for == {}
+
+
+def test_a_drain_shows_the_first_stage_that_is_missing_even_if_another_stands_between(own: Engine) -> None:
+    own.use_stages(
+        payment=PAYMENT,
+        check={"prompt": "Is it late?", "answer": {"late": "boolean"}, "when": {"payment": {"currency": ["EUR"]}}},
+    )
+    own.extracted("invoice.txt", texts={"invoice.txt": INVOICE})
+    assert own.drain("check").waits_for == {"classify": 1}
+    own.drain("classify")
+    assert own.drain("check").waits_for == {"payment": 1}

@@ -276,6 +276,41 @@ def refuses(*parts: str) -> Act:
     return act
 
 
+def knows_only_json_object(connection: Connection, request: CompletionRequest) -> bool:
+    """llama-cpp-python: its check of the request does not know `json_schema`, and the error of the check is a 500."""
+    if request.body.get("response_format", {}).get("type") != "json_schema":
+        return well(connection, request)
+    message = (
+        "[{'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), "
+        "'msg': \"Input should be 'text' or 'json_object'\", 'input': 'json_schema'}]"
+    )
+    error = {"message": message, "type": "internal_server_error", "param": None, "code": None}
+    connection.send(reply(500, json.dumps({"error": error}).encode()))
+    return True
+
+
+def leaves_its_grammar(connection: Connection, request: CompletionRequest) -> bool:
+    """llama.cpp with a model whose answers its grammar for a schema cannot hold."""
+    if "response_format" not in request.body:
+        return well(connection, request)
+    message = "The model produced output that does not match the expected peg-native format"
+    connection.send(reply(500, json.dumps({"error": {"code": 500, "message": message}}).encode()))
+    return True
+
+
+def health_and_a_broken_list(connection: Connection, request: CompletionRequest) -> bool:
+    """mlx_lm on a machine without a cache of models: its model list ends before the first byte of its body."""
+    if _is_get(request, "/health"):
+        connection.send(reply(200, b'{"status": "ok"}'))
+        return True
+    if _is_get(request, "/v1/models"):
+        connection.send(b"HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n")
+    else:
+        connection.send(b"HTTP/1.0 404 Not Found\r\n\r\nNot Found")
+    connection.close()
+    return False
+
+
 def models(*names: str) -> Act:
     """A server without /health whose model list contains `names`."""
 

@@ -106,6 +106,7 @@ NOT_IN_ITS_ENCODING = "answer cut: the body does not match its Content-Encoding"
 NOT_WHOLE = "its body is not complete JSON"
 EVERY = "every_document_refused"
 HTML = "<!DOCTYPE html><html><body><form action=/login>Sign in</form></body></html>"
+STREAM = 'data: {"choices": [{"delta": {"content": "{"}}]}\n\ndata: [DONE]\n\n'
 OPENAI_ERROR = {"error": {"message": "the model is not there", "type": "server_error", "code": 503}}
 WORD = "upstream_cold"
 EXPECTING = {"deep_expected_model": "Qwen3"}
@@ -179,6 +180,7 @@ BODIES: list[Row] = [
     *twice("200 with half a JSON", says(200, '{"choices": [{"mess'), deferred(NOT_WHOLE, 2), quarantined(NOT_WHOLE)),
     *twice("204 without a body", says(204), deferred(NOT_WHOLE, 2), quarantined(NOT_WHOLE)),
     *twice("an HTML log-in page", says(200, HTML, content_type="text/html"), deferred("HTML", 2), quarantined("HTML")),
+    *twice("a stream that was not requested", says(200, STREAM), deferred("event stream", 2), quarantined("event stream")),
     *twice("JSON nested 100,000 deep", says(200, "[" * 100_000), deferred(NOT_WHOLE, 2), quarantined(NOT_WHOLE)),
     *twice("JSON without choices", says(200, {"ok": True}), trial_failed("malformed_answer"), fails("malformed_answer")),
     *twice("choices that are empty", says(200, {"choices": []}), trial_failed("malformed_answer"), fails("malformed_answer")),

@@ -15,6 +15,11 @@ MODEL = "(check OFFLOAD_DEEP_MODEL: the server lists qwen3:latest, llama3:latest
 LISTED = f"(the server lists {ALIAS})"
 KEY = "(check OFFLOAD_DEEP_API_KEY)"
 NAMES = ("llama3:latest", "qwen3:latest")
+NO_SNAPSHOT = "Cannot find an appropriate cached snapshot folder for the specified revision on the local disk"
+TOO_LONG = (
+    "This model's maximum context length is 512 tokens. However, you requested 900 tokens (700 in the messages, 200 in the "
+    "completion). Please reduce the length of the messages or completion."
+)
 
 
 def openai(status: int, message: object, **more: Any) -> Act:
@@ -106,6 +111,32 @@ FAMILIES: list[Row] = [
     *explained(
         "mlx_lm: its thread died, and it lists the model", says(404, {"error": "generation thread died"}),
         wrong(f'HTTP 404 {LISTED}: "generation thread died"'), "generation thread died", acts.plain_health(b"{}", ALIAS),
+    ),
+    *explained(
+        "mlx_lm: the name of no model", says(404, {"error": NO_SNAPSHOT}),
+        wrong(f'HTTP 404 (check OFFLOAD_DEEP_MODEL: the server lists /models/qwen3): "{NO_SNAPSHOT}"'), NO_SNAPSHOT,
+        acts.plain_health(b"{}", "/models/qwen3"),
+    ),
+    *explained(
+        "mlx_lm: the name of no model, and a broken list", says(404, {"error": NO_SNAPSHOT}),
+        wrong(f'HTTP 404 (check OFFLOAD_DEEP_URL or OFFLOAD_DEEP_MODEL): "{NO_SNAPSHOT}"'), NO_SNAPSHOT,
+        acts.health_and_a_broken_list,
+    ),
+    Row("mlx_lm: a broken list, calls work", well, Hits.ALL, done(), health=acts.health_and_a_broken_list, sensor=""),
+    Row("llama.cpp: answers outside its grammar", acts.leaves_its_grammar, Hits.ALL, done(4)),
+    Row("llama-cpp-python: json_schema is a 500", acts.knows_only_json_object, Hits.ALL, done(2)),
+    *twice(
+        "llama-cpp-python: no key", says(401, {"detail": "Invalid API key"}),
+        wrong(f'HTTP 401 {KEY}: "Invalid API key"'), fails("Invalid API key"), health=says(401, {"detail": "Invalid API key"}),
+        is_mended_at_server=True,
+    ),
+    Row(
+        "llama-cpp-python: too long, and too short to split",
+        openai(400, TOO_LONG, param="messages", type="invalid_request_error"), Hits.ONE, fails("context_too_small"),
+        health=acts.busy_models,
+    ),
+    Row(
+        "llama-cpp-python: lists a path, and waits with its list", well, Hits.ALL, done(), health=acts.busy_models, sensor="",
     ),
     *explained(
         "llama-cpp-python: a wrong key", says(401, {"detail": "Invalid API key"}),

@@ -1,6 +1,7 @@
 """The server's own words: which are quoted, and what is never quoted. And the setting that a refusal points to."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -72,8 +73,16 @@ def test_litellm_and_others_say_in_odd_ways_that_the_key_is_wrong(words: str) ->
         (404, "model 'x' not found", "OFFLOAD_DEEP_MODEL"),
         (500, None, "OFFLOAD_DEEP_URL"),
         (500, "model requires more system memory", None),
-        (400, "Unsupported parameter: max_tokens", "OFFLOAD_DEEP_MODEL"),
+        (400, "the model is not loaded", "OFFLOAD_DEEP_MODEL"),
+        (400, "Unsupported parameter: 'logit_bias' is not supported.", None),
+        (422, "Extra inputs are not permitted", None),
     ],
 )
-def test_a_url_that_is_right_is_not_named(status_code: int, words: str | None, setting: str | None) -> None:
+def test_a_setting_that_is_right_is_not_named(status_code: int, words: str | None, setting: str | None) -> None:
     assert setting_behind_status(SLOT, status_code, words) == setting
+
+
+@pytest.mark.rule("slot-15")
+def test_for_a_parameter_that_the_server_refuses_the_reason_names_the_setting_that_adds_parameters() -> None:
+    adding = replace(SLOT, extra_body={"logit_bias": {}})
+    assert setting_behind_status(adding, 400, "Unsupported parameter: 'logit_bias'") == "OFFLOAD_DEEP_EXTRA_BODY"

@@ -46,6 +46,8 @@ def test_trailing_commas_and_bare_line_breaks_are_accepted(value: dict[str, Any]
         ('{"a": [1, 2,],}', {"a": [1, 2]}),
         ('{"a": "b,}", "c": ",]",}', {"a": "b,}", "c": ",]"}),
         ('{"a\\u0000": "b\\ud83d"}', {"a": "b"}),
+        ('{"a": 1%s}' % ("0" * 299), {"a": 10**299}),
+        ('{"a": -%s}' % ("9" * 5_000), {"a": float("-inf")}),
     ],
 )
 def test_json_as_models_write_it_is_read(written: str, value: object) -> None:
@@ -84,3 +86,9 @@ def test_every_object_in_prose_is_found_with_its_position(objects: list[dict[str
 def test_a_malicious_text_of_megabytes_is_searched_in_linear_time(text: str) -> None:
     """If each brace were followed to the end, this would take days and the test would time out."""
     assert list(located_objects(text)) == []
+
+
+def test_a_number_with_more_digits_than_python_reads_hides_no_object() -> None:
+    written = '{"a": %s} then {"b": 1}' % ("9" * 5_000)
+    assert list(objects_in_prose(written)) == [{"a": float("inf")}, {"b": 1}]
+    assert read_json("9" * 5_000) == float("inf")

@@ -8,6 +8,7 @@ from typing import Any
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import Claim, ClaimedItem, State
 from dagster_offload.ledger.core.transitions import record_transition
+from dagster_offload.stages.graph import StageGraph
 
 # Conditions on a work item `i` (`is_due` and `epochs` are in `sql/claims.sql`). The states are outside `is_due` so that the
 # index is used.
@@ -222,6 +223,26 @@ def count_claimed_elsewhere(cur: Cursor, stages: Sequence[str], worker_id: int) 
         [list(stages), worker_id],
     )
     return int(row["n"])
+
+
+def count_waiting_for_others(cur: Cursor, graph: StageGraph, stages: Sequence[str]) -> dict[str, int]:
+    """By stage outside `stages`: how many documents wait for that one before they can start in `stages`.
+
+    Those that failed in it are not counted: they wait for a person, and `status` shows them.
+    """
+    needed: dict[str, set[str]] = {}
+    for stage in stages:
+        for need in set(graph.with_needs([stage])) - set(stages):
+            needed.setdefault(need, set()).add(stage)
+    cur.execute(
+        "select n.need, count(*) as n from jsonb_to_recordset(%s::jsonb) as n (need text, stages text[]) "
+        "join work_items w on w.stage = n.need and w.state in ('pending', 'claimed', 'deferred') "
+        "where (select count(*) from work_items o where o.document_id = w.document_id and o.stage = any(n.stages)) "
+        "  < cardinality(n.stages) group by n.need",
+        [json.dumps([{"need": need, "stages": sorted(followers)} for need, followers in needed.items()])],
+    )
+    counts = {row["need"]: int(row["n"]) for row in cur.fetchall()}
+    return {name: counts[name] for name in graph.names if name in counts}
 
 
 @dataclass(frozen=True)
