@@ -67,7 +67,7 @@ def command(*, as_json: bool) -> None:
 
 
 def _ocr_advice(settings: "Settings") -> str:
-    from dagster_offload.extraction.tesseract import find_reader
+    from dagster_offload.extraction.ocr.tesseract import find_reader
 
     advice = find_reader(settings.ocr, settings.ocr_languages).advice
     command = "dagster-offload redo --needs-ocr"

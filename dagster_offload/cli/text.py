@@ -18,7 +18,7 @@ from dagster_offload.cli.options import json_option
 
 if TYPE_CHECKING:
     from dagster_offload.extraction.extractor import Extractor
-    from dagster_offload.extraction.tesseract import Reader
+    from dagster_offload.extraction.ocr.tesseract import Reader
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> No
     Exit codes: 0 = every file was read, including files without text; 65 = at least one file cannot be read (its reason
     is printed); 2 = wrong usage.
     """
-    from dagster_offload.extraction.tesseract import find_reader
+    from dagster_offload.extraction.ocr.tesseract import find_reader
     from dagster_offload.settings import load_settings
 
     settings = load_settings()

@@ -19,7 +19,7 @@ from dagster_offload.engine.progress import DocumentEnd, PartsRead, Progress, Pr
 from dagster_offload.errors import DocumentFault, OcrWanted, OffloadError
 from dagster_offload.extraction.limits import children_for, memory_of_this_machine
 from dagster_offload.extraction.protocol import PageRead
-from dagster_offload.extraction.tesseract import Reader, find_reader
+from dagster_offload.extraction.ocr.tesseract import Reader, find_reader
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import Claim, NewResult, State
 from dagster_offload.ledger.core.workers import Worker

@@ -20,6 +20,7 @@ from typing import IO, Self
 
 from dagster_offload.errors import ChangedWhileRead, ExtractionFailed, ExtractorUnavailable, MachineFault, OcrWanted
 from dagster_offload.extraction.limits import MAX_BYTES
+from dagster_offload.extraction.ocr.tesseract import NO_READER, Reader
 from dagster_offload.extraction.private_folder import make_private_folder
 from dagster_offload.extraction.protocol import (
     CRASH,
@@ -40,7 +41,6 @@ from dagster_offload.extraction.protocol import (
     parse_message,
     request_line,
 )
-from dagster_offload.extraction.tesseract import NO_READER, Reader
 from dagster_offload.host.python_process import python_command, python_environment
 from dagster_offload.library.files import extension
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES

@@ -1,6 +1,7 @@
 """The exceptions that readers raise for a file that gives no text. The child sends them as `Refused` messages."""
 
 from dagster_offload.extraction import file_types
+from dagster_offload.extraction.file_types.detection import begins_as
 
 
 class FileRefused(Exception):  # noqa: N818 - an answer, not an error of the child
@@ -16,7 +17,7 @@ class FileRefused(Exception):  # noqa: N818 - an answer, not an error of the chi
 def broken(kind: str, data: bytes) -> FileRefused:
     """Return the refusal for a file of type `kind` that is damaged, or whose content is of another type."""
     name = file_types.describe_type(kind)
-    if file_types.begins_as(kind, data):
+    if begins_as(kind, data):
         return FileRefused("broken_file", f"the file is broken or cut off: it cannot be read as {name}", is_final=True)
     return FileRefused("broken_file", f"the file name says {name}, but the content is something else", is_final=True)
 

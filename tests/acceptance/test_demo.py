@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from dagster_offload.extraction.tesseract import find_reader
+from dagster_offload.extraction.ocr.tesseract import find_reader
 from tests.support.acceptance import Home
 
 

@@ -24,8 +24,8 @@ import pytest
 from dagster_offload.errors import ChangedWhileRead, ExtractionFailed, ExtractorUnavailable
 from dagster_offload.extraction import child as extraction_child
 from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.extraction.ocr.tesseract import NO_READER
 from dagster_offload.extraction.protocol import Answer, Crashed, Extracted, Request, Unopened
-from dagster_offload.extraction.tesseract import NO_READER
 from dagster_offload.stages.graph import Outcome
 
 FILES = Path(__file__).parent / "files"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import olefile
 
 from dagster_offload.extraction import file_types
-from dagster_offload.extraction.file_types import DAMAGE_ERRORS
+from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
 from dagster_offload.extraction.formats.office97.pictures import Metafiles
 from dagster_offload.extraction.formats.office97.records import Record, record_at, records
 from dagster_offload.extraction.formats.office97.shapes import Shape, shapes_in

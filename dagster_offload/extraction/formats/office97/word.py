@@ -13,7 +13,7 @@ from office_oxide import Document, OfficeOxideError
 
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.encodings import decode
-from dagster_offload.extraction.file_types import DAMAGE_ERRORS
+from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
 from dagster_offload.extraction.formats.parts.charsets import codec_of_charset
 from dagster_offload.extraction.formats.parts.markdown import plain_markdown
 from dagster_offload.extraction.refusals import broken, password_protected

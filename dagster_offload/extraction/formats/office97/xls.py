@@ -14,7 +14,7 @@ from xlrd.compdoc import CompDocError
 from xlrd.sheet import Cell, Sheet
 
 from dagster_offload.extraction import file_types
-from dagster_offload.extraction.file_types import DAMAGE_ERRORS, is_compound
+from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, is_compound
 from dagster_offload.extraction.formats.parts.number_format import display, plain
 from dagster_offload.extraction.formats.parts.sheet import Row, sheet_text
 from dagster_offload.extraction.refusals import broken, password_protected
