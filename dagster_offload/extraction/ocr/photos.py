@@ -92,6 +92,8 @@ def _turned(data: bytes, orientation: int) -> bytes:
     picture = pypdfium2.PdfImage.new(document)
     picture.load_jpeg(io.BytesIO(data), inline=True)
     width, height = picture.get_px_size()
+    if not width or not height:
+        return data  # damaged
     across = pypdfium2.PdfMatrix(-width, 0, 0, height, width, 0)
     picture.set_matrix(across if is_mirrored else pypdfium2.PdfMatrix(width, 0, 0, height, 0, 0))
     page = document.new_page(width, height)
