@@ -14,6 +14,7 @@ from office_oxide import Document, OfficeOxideError
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.encodings import decode
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
+from dagster_offload.extraction.formats.office97.word_lists import with_list_numbers
 from dagster_offload.extraction.formats.parts.charsets import codec_of_charset
 from dagster_offload.extraction.formats.parts.markdown import plain_markdown
 from dagster_offload.extraction.refusals import broken, password_protected
@@ -39,9 +40,9 @@ def doc_text(data: bytes) -> str:
         raise broken(file_types.WORD, data) from None
     try:
         encoding = _encoding_of_fonts(data)
-    except DAMAGE_ERRORS:
-        encoding = None
-    return text if encoding is None else _decoded_again(text, encoding)
+        return with_list_numbers(text, data) if encoding is None else _decoded_again(text, encoding)
+    except DAMAGE_ERRORS:  # of what we add; the text itself has been read
+        return text
 
 
 def _encoding_of_fonts(data: bytes) -> str | None:
