@@ -35,6 +35,7 @@ from dagster_offload.extraction.formats.pptx import pptx_text
 from dagster_offload.extraction.formats.rtf import is_whole, rtf_text
 from dagster_offload.extraction.formats.xlsx import xlsx_text
 from dagster_offload.extraction.legibility import share_of_wrong_letters
+from dagster_offload.extraction.no_text import NO_BYTES, ONLY_BLANKS, why_no_text
 from dagster_offload.extraction.ocr.photos import refuse_huge
 from dagster_offload.extraction.ocr.pictures_inside import words_of_pictures
 from dagster_offload.extraction.ocr.scans import Pictures
@@ -68,10 +69,11 @@ def read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ext
     Raises `FileRefused`.
     """
     found = _read_file(data, path, file_type, pictures)
-    if found.outcome is Outcome.NO_TEXT and "reason" not in found.metadata:
-        kind = file_types.describe_type(found.metadata["mime"])
-        return replace(found, metadata={**found.metadata, "reason": f"this {kind} contains no text"})
-    return found
+    if "reason" in found.metadata or found.outcome not in (Outcome.NO_TEXT, Outcome.EMPTY):
+        return found
+    blank = ONLY_BLANKS if data else NO_BYTES
+    reason = blank if found.outcome is Outcome.EMPTY else why_no_text(found.metadata["mime"])
+    return replace(found, metadata={**found.metadata, "reason": reason})
 
 
 def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Extracted:
@@ -291,7 +293,9 @@ def _ocr(read: Callable[[], T]) -> T:
     try:
         return read()
     except Unreadable as unreadable:
-        message = f"Tesseract failed on a page ({unreadable.ending})"
+        message = (
+            f"Tesseract cannot read a picture of the file ({unreadable.ending}): if a viewer shows it, save it again"
+        )
         raise FileRefused("ocr_crash", message, is_final=False) from None
 
 

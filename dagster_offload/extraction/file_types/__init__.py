@@ -23,6 +23,7 @@ ODT, ODP, ODS = (OPEN_DOCUMENT + kind for kind in ("text", "presentation", "spre
 _PICTURES = {PNG: "PNG", JPEG: "JPEG", TIFF: "TIFF", BMP: "BMP", GIF: "GIF", WEBP: "WebP", HEIC: "HEIC"}
 _NAMES = {
     PDF: "PDF",
+    HTML: "HTML page",
     RTF: "RTF text",
     WORD: "Word document (97-2003)",
     EXCEL: "Excel workbook (97-2003)",

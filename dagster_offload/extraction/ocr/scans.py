@@ -15,6 +15,7 @@ from dagster_offload.extraction.cleaning import clean
 from dagster_offload.extraction.file_types.detection import detect_type
 from dagster_offload.extraction.file_types.images import HEIC, TIFF, tiff_pages
 from dagster_offload.extraction.legibility import is_stray, share_of_wrong_letters, why_glyph_soup, why_worthless
+from dagster_offload.extraction.no_text import NO_WORDS
 from dagster_offload.extraction.ocr import tesseract
 from dagster_offload.extraction.ocr.page_images import PdfPages
 from dagster_offload.extraction.ocr.photos import HOW_TO_READ_HEIC, can_decode_heic, upright
@@ -76,11 +77,10 @@ class Pictures:
             pages = PdfPages(data)
             to_read = [number for number, why in enumerate(whys, 1) if why and _shows_letters(pages, number, texts)]
         except pypdfium2.PdfiumError:  # the pages' own texts may be readable all the same
-            return (
-                None
-                if any(texts)
-                else Extracted(Outcome.NO_TEXT, "", {"reason": "the pages have no text and cannot be rendered for OCR"})
-            )
+            if any(texts):
+                return None
+            reason = "the pages have no text and cannot be drawn for OCR: print the file to a new PDF"
+            return Extracted(Outcome.NO_TEXT, "", {"reason": reason})
         if not to_read:
             return None
         why = next(why for number, why in enumerate(whys, 1) if number in to_read and why)
@@ -132,7 +132,7 @@ class Pictures:
         reason = f"OCR ({self.reader.languages}) found no readable text"
         if self.reader.missing:
             return Extracted(Outcome.NEEDS_OCR, "", {**metadata, "reason": f"{reason}. {self.reader.advice}"})
-        return Extracted(Outcome.NO_TEXT, "", {**metadata, "reason": reason})
+        return Extracted(Outcome.NO_TEXT, "", {**metadata, "reason": f"{reason}: {NO_WORDS}"})
 
     def _unread(self, kept: Sequence[str], to_read: Sequence[int], why: str) -> Extracted:
         metadata = {"pages_to_ocr": len(to_read)}
