@@ -62,7 +62,8 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> No
     for found in _read_all(files, find_reader(settings.ocr, settings.ocr_languages)):
         has_failed = has_failed or not found.is_read
         if as_json:
-            click.echo(json.dumps(asdict(found), ensure_ascii=False))
+            line = json.dumps(asdict(found), ensure_ascii=False)
+            click.echo(line.encode(errors="backslashreplace"))  # names that are not UTF-8 stay valid JSON
         else:
             click.echo(_about(found), err=True)
             if found.text:

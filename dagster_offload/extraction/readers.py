@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.cleaning import clean_title, extracted
-from dagster_offload.extraction.encodings import declared_encoding, decode
+from dagster_offload.extraction.encodings.decoding import declared_encoding, decode
 from dagster_offload.extraction.file_types import archives, detection, well_known_password
 from dagster_offload.extraction.file_types.images import is_whole_image
 from dagster_offload.extraction.file_types.protection import protection_of
@@ -41,7 +41,7 @@ from dagster_offload.extraction.ocr.pictures_inside import words_of_pictures
 from dagster_offload.extraction.ocr.scans import Pictures
 from dagster_offload.extraction.ocr.tesseract import Unreadable
 from dagster_offload.extraction.protocol import Extracted
-from dagster_offload.extraction.refusals import FileRefused, broken, password_protected, unsupported
+from dagster_offload.extraction.refusals import FileRefused, broken, protected, unsupported
 from dagster_offload.library.files import CODE_TYPES, extension
 from dagster_offload.stages.graph import Outcome
 
@@ -108,7 +108,7 @@ def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ex
 def _refuse_unsupported(data: bytes) -> None:
     protection = protection_of(data)
     if protection is not None:
-        raise password_protected(f"the file is {protection}: save a copy without protection")
+        raise protected(protection)
     if detection.is_old_hangul(data):
         raise unsupported("Hangul documents of version 3 and older are not supported: save it as HWP 5 or HWPX")
     if detection.is_old_powerpoint(data):
@@ -123,7 +123,9 @@ def _refuse_unsupported(data: bytes) -> None:
 def _plain(data: bytes, file_type: str) -> Extracted:
     decoded = decode(data, declared_encoding(data) if file_type == "xml" else None)
     if decoded is None:
-        raise unsupported("the file is neither text in a known encoding nor a document of a known type")
+        raise unsupported(
+            "the file is neither text in a known encoding nor a document of a known type: save it as PDF, or as text in UTF-8"
+        )
     return extracted(decoded.text, {"mime": "text/plain", "encoding": decoded.encoding}, when_blank=Outcome.EMPTY)
 
 
@@ -131,7 +133,7 @@ def _html(data: bytes) -> Extracted:
     # Browsers skip stray NULs in a page. In other text files, NULs mean binary data.
     decoded = decode(data, declared_encoding(data)) or decode(data.replace(b"\0", b""), declared_encoding(data))
     if decoded is None:
-        raise unsupported("the encoding of this HTML page cannot be recognized")
+        raise unsupported("the encoding of this HTML page cannot be recognized: save it in UTF-8, or print it to PDF")
     text, title = html_text_and_title(decoded.text)
     metadata = {"mime": file_types.HTML, "title": clean_title(title), "encoding": decoded.encoding}
     return extracted(text, metadata)
@@ -247,7 +249,9 @@ _ILLUSTRATED: dict[str, tuple[Callable[[bytes], str], Callable[[bytes, Sequence[
 
 def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
     if kind is None:
-        raise unsupported("the extractor does not recognize the type of this file")
+        raise unsupported(
+            "the extractor does not recognize the type of this file: give it the extension of its type, or export it as PDF"
+        )
     if kind in _READERS or kind in _ILLUSTRATED:  # its name says so, its bytes do not
         raise broken(kind, data)
     if kind == file_types.NOTEBOOK:

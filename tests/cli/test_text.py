@@ -1,6 +1,7 @@
 """`dagster-offload text`: the text of files, without any setup."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,16 @@ def test_each_file_is_one_json_line_in_the_order_given(call: Call, tmp_path: Pat
     assert "password" in rows[1]["reason"]
     assert rows[2]["reason"] == "No such file or directory"
     assert all(row["seconds"] >= 0 for row in rows)
+
+
+def test_a_name_that_is_not_utf8_gives_valid_json(call: Call, tmp_path: Path) -> None:
+    note = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    try:
+        note.write_text("coffee")
+    except OSError:
+        pytest.skip("this file system allows only UTF-8 names")
+    line = call("text", "--json", str(note)).stdout_bytes.decode("utf-8")
+    assert json.loads(line)["path"] == str(note)
 
 
 def test_text_goes_to_standard_output_and_a_line_about_the_file_to_standard_error(call: Call, tmp_path: Path) -> None:

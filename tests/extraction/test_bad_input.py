@@ -445,6 +445,16 @@ def test_a_document_without_text_says_what_it_is_and_what_to_do(
     assert re.search(": if .* (export|save|print) ", reason), reason
 
 
+def test_a_misnamed_file_says_what_it_is(extractor: Extractor, tmp_path: Path) -> None:
+    for content, words in (
+        (b"Dear all, the meeting is on Tuesday.", "plain text: rename it to .txt"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1\n", "run `git lfs pull`"),
+        (bytes(range(256)) * 9, "save it again as Word document"),
+    ):
+        (tmp_path / "letter.docx").write_bytes(content)
+        assert words in failure(extractor, tmp_path / "letter.docx").message
+
+
 def test_an_empty_file_has_a_reason(extractor: Extractor, tmp_path: Path) -> None:
     for content, reason in ((b"", "the file has no bytes"), (b" \n\t\n", "the file contains only blanks")):
         (tmp_path / "a.txt").write_bytes(content)

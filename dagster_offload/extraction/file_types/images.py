@@ -155,11 +155,11 @@ def _is_whole_tiff(data: bytes) -> bool:
 
 
 def _tiff_chain(data: bytes) -> tuple[int, bool]:
-    """Return how many links the chain of images has, and whether it is complete."""
+    """Return how many images the chain has, and whether it is complete. A link without a width is no image."""
     links = 0
     try:
-        for _ in _tiff_offsets(data):
-            links += 1
+        for offset in _tiff_offsets(data):
+            links += bool(_tiff_fields(data, offset, _tiff_order(data)).get(_TIFF_WIDTH))
     except struct.error:
         return links, False
     return links, bool(links)

@@ -24,7 +24,7 @@ _WORD_IS_ENCRYPTED = 0x0100
 
 
 def protection_of(data: bytes) -> str | None:
-    """Return how an office file is protected, such as "protected by a password", or None if it is not.
+    """Return how an office file is protected, such as "by a password", or None if it is not.
 
     Does not check PDF and XLS files. Their readers report a password.
     """
@@ -37,11 +37,11 @@ def _archive_protection(archive: zipfile.ZipFile) -> str | None:
     names = set(archive.namelist())
     manifest, keys = "META-INF/manifest.xml", "META-INF/encryption.xml"
     if any(member.flag_bits & 1 for member in archive.infolist()):
-        return "protected by a password"
+        return "by a password"
     if manifest in names and b"encryption-data" in head_of(archive, manifest, 1_000_000):
-        return "protected by a password"
+        return "by a password"
     if keys in names and set(_ALGORITHM.findall(head_of(archive, keys, 1_000_000))) - set(_SCRAMBLED_FONTS):
-        return "protected by digital rights management"
+        return "by digital rights management"
     return None
 
 
@@ -53,14 +53,14 @@ def _compound_protection(file: olefile.OleFileIO) -> str | None:
         or file.exists("EncryptedSummary")
         or (file.exists("WordDocument") and _is_encrypted_word(file))
     )
-    return "protected by a password" if has_password else None
+    return "by a password" if has_password else None
 
 
 def _hangul_protection(file: olefile.OleFileIO) -> str | None:
     (flags,) = struct.unpack_from("<I", file.openstream("FileHeader").read(), 36)
     if flags & _HWP_PASSWORD:
-        return "protected by a password"
-    return "protected by digital rights management" if flags & _HWP_RIGHTS else None
+        return "by a password"
+    return "by digital rights management" if flags & _HWP_RIGHTS else None
 
 
 def _is_encrypted_word(file: olefile.OleFileIO) -> bool:

@@ -17,6 +17,7 @@ from dagster_offload.extraction.file_types.images import (
     is_whole_image,
     orientation_of_jpeg,
     size_of_image,
+    tiff_pages,
 )  # fmt: skip
 
 
@@ -77,6 +78,13 @@ def test_a_heic_picture_is_recognized_by_its_brands_and_an_avif_or_a_film_is_not
 def test_data_that_a_phone_appends_does_not_make_a_heic_picture_broken() -> None:
     assert is_whole_image(HEIC_PICTURE + b"sefd and other data of the phone", HEIC)
     assert not is_whole_image(HEIC_PICTURE[:-1], HEIC)
+
+
+def test_links_without_a_picture_are_no_pages_of_a_tiff() -> None:
+    links = b"".join(struct.pack("<HI", 0, 8 + 6 * number) for number in range(1, 50))
+    empty = b"II*\0" + struct.pack("<I", 8) + links + struct.pack("<HI", 0, 0)
+    assert tiff_pages(empty) == 1
+    assert not is_whole_image(empty, TIFF)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

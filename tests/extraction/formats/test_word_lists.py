@@ -160,7 +160,12 @@ def test_damage_of_the_lists_costs_no_text(monkeypatch: pytest.MonkeyPatch, keep
         def to_markdown(self) -> str:
             return "one"
 
-    monkeypatch.setattr(word.Document, "from_bytes", lambda _data, _kind: Read())
+    class Library:
+        @staticmethod
+        def from_bytes(_data: bytes, _kind: str) -> Read:
+            return Read()
+
+    monkeypatch.setattr(word, "Document", Library)
     assert word.doc_text(whole) == "1. one"
     streams = {"WordDocument": b"\xec\xa5" + b"\x7f" * keep, "0Table": b"\1" * 40}
     assert word.doc_text(compound(streams)) == "one"

@@ -190,7 +190,7 @@ def _styles(document: bytes, table: bytes) -> Mapping[int, tuple[_Numbering, int
     """Return the numbering of each paragraph style, and the style that it is based on."""
     start, size = struct.unpack_from("<II", document, _STYLES)
     header, count, base_bytes = struct.unpack_from("<HHH", table, start)
-    place, found = start + 2 + header, {}
+    place, found = start + 2 + header, dict[int, tuple[_Numbering, int]]()
     for number in range(count):
         if place + 2 > start + size:
             break
