@@ -99,13 +99,15 @@ def _read_all(files: Sequence[Path], reader: "Reader") -> Iterator[FileText]:
 
 
 def _read(extractor: "Extractor", path: Path) -> FileText:
-    from dagster_offload.errors import ExtractionFailed
+    from dagster_offload.errors import ChangedWhileRead, ExtractionFailed
 
     started_at = time.monotonic()
     try:
         found = extractor.extract(path)
     except ExtractionFailed as failed:
         return _failed(path, failed.code, failed.message, started_at)
+    except ChangedWhileRead:  # there is no digest to compare with
+        return _failed(path, "unreadable", "not a regular file, but a pipe, a socket or a device", started_at)
     except OSError as error:
         return _failed(path, "unreadable", error.strerror or type(error).__name__, started_at)
     return FileText(

@@ -248,6 +248,8 @@ _ILLUSTRATED: dict[str, tuple[Callable[[bytes], str], Callable[[bytes, Sequence[
 
 
 def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
+    if kind is None and archives.is_readable(data):
+        raise unsupported("archives are not read: unpack it into the library")
     if kind is None:
         raise unsupported(
             "the extractor does not recognize the type of this file: give it the extension of its type, or export it as PDF"
@@ -259,6 +261,8 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
     if kind == file_types.PDF:
         return _pdf(data, pictures)
     if kind == file_types.IWORK:
+        if not archives.is_readable(data):
+            raise broken(kind, data)
         preview = archives.iwork_preview(data)
         if preview is None:
             raise unsupported(

@@ -40,6 +40,15 @@ def test_a_name_that_is_not_utf8_gives_valid_json(call: Call, tmp_path: Path) ->
     assert json.loads(line)["path"] == str(note)
 
 
+def test_a_folder_or_a_pipe_does_not_stop_the_files_after_it(call: Call, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "note.txt").write_text("words")
+    result = call("text", "--json", str(tmp_path), str(tmp_path / "pipe.txt"), str(tmp_path / "note.txt"))
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["outcome"] for row in rows] == ["unreadable", "unreadable", "ok"]
+    assert (rows[0]["reason"], rows[1]["reason"][:18]) == ("Is a directory", "not a regular file")
+
+
 def test_text_goes_to_standard_output_and_a_line_about_the_file_to_standard_error(call: Call, tmp_path: Path) -> None:
     note = tmp_path / "note.txt"
     note.write_text("회의는 9시", encoding="utf-8")

@@ -455,6 +455,21 @@ def test_a_misnamed_file_says_what_it_is(extractor: Extractor, tmp_path: Path) -
         assert words in failure(extractor, tmp_path / "letter.docx").message
 
 
+def test_a_broken_iwork_document_and_an_archive_are_named_as_such(extractor: Extractor, tmp_path: Path) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("letter.txt", "words")
+    for name, content, code, words in (
+        ("noise.pages", bytes(range(256)) * 9, "broken_file", "the content is something else"),
+        ("cut.pages", archive.getvalue()[:40], "broken_file", "broken or cut off"),
+        ("letters.unknown", archive.getvalue(), "unsupported_type", "unpack it into the library"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        failed = failure(extractor, tmp_path / name)
+        assert failed.code == code
+        assert words in failed.message
+
+
 def test_an_empty_file_has_a_reason(extractor: Extractor, tmp_path: Path) -> None:
     for content, reason in ((b"", "the file has no bytes"), (b" \n\t\n", "the file contains only blanks")):
         (tmp_path / "a.txt").write_bytes(content)

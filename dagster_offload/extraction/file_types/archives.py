@@ -31,6 +31,11 @@ def unpacked_bytes(data: bytes) -> int:
     return opened_archive(data, lambda archive: sum(member.file_size for member in archive.infolist())) or 0
 
 
+def is_readable(data: bytes) -> bool:
+    """Whether this is a ZIP archive whose list of members can be read."""
+    return opened_archive(data, lambda _archive: True) or False
+
+
 def iwork_preview(data: bytes) -> bytes | None:
     """Return the PDF preview inside a Pages, Numbers or Keynote document, or None if it has none."""
     return opened_archive(data, _preview)

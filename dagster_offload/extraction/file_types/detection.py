@@ -106,7 +106,7 @@ def begins_as(kind: str, data: bytes) -> bool:
     """Whether the first bytes are those of the type. True for types without known first bytes."""
     if kind in (WORD, EXCEL, POWERPOINT, OUTLOOK, HWP):
         return is_compound(data)
-    if kind in (HWPX, EPUB, XLSB) or kind.startswith((OFFICE, OPEN_DOCUMENT)):
+    if kind in (HWPX, EPUB, XLSB, IWORK) or kind.startswith((OFFICE, OPEN_DOCUMENT)):
         return is_archive(data)
     if kind in (CALENDAR, CONTACTS):
         return data.lstrip().upper().startswith(b"BEGIN:V")

@@ -31,7 +31,7 @@ def size_of_image(data: bytes, kind: str) -> tuple[int, int] | None:
             return struct.unpack_from("<HH", data, 6)
         if kind == BMP:
             width, height = struct.unpack_from("<ii", data, 18)
-            return width, abs(height)
+            return abs(width), abs(height)
         if kind == TIFF:
             return _size_of_tiff(data)
         return _size_of_jpeg(data) if kind == JPEG else None

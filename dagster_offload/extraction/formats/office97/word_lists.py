@@ -261,7 +261,7 @@ def _lists(document: bytes, table: bytes) -> dict[int, list[ListLevel]]:
     if not size:
         return {}
     (count,) = struct.unpack_from("<H", table, start)
-    found, place = {}, start + size  # the levels follow
+    found, place = dict[int, list[ListLevel]](), start + size  # the levels follow
     for number in range(count):
         one = start + 2 + _LIST_BYTES * number
         (name,) = struct.unpack_from("<i", table, one)
