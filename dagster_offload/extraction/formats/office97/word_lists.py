@@ -34,7 +34,7 @@ _LIST_BYTES, _USE_BYTES, _LEVELS = 28, 16, 9
 _SIMPLE_LIST, _STARTS_ANEW, _HAS_LEVEL = 1, 0x10, 0x20
 _STYLES_OF_NUMBERS = {
     1: "upper roman", 2: "lower roman", 3: "upper letter", 4: "lower letter", 10: "ideograph", 11: "ideograph",
-    18: "circled", 22: "two digits", 23: BULLET, 24: "syllable", 25: "jamo", 37: "ideograph", 39: "ideograph",
+    18: "circled", 22: "two digits", 23: BULLET, 24: "syllable", 25: "jamo", 33: "ideograph", 37: "ideograph", 39: "ideograph",
     41: "korean", 42: "korean",
 }  # fmt: skip
 _NO_NUMBER = 255
