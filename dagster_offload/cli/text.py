@@ -18,7 +18,7 @@ from dagster_offload.cli.options import json_option
 
 if TYPE_CHECKING:
     from dagster_offload.extraction.extractor import Extractor
-    from dagster_offload.extraction.tesseract import Reader
+    from dagster_offload.extraction.ocr.tesseract import Reader
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> No
     Exit codes: 0 = every file was read, including files without text; 65 = at least one file cannot be read (its reason
     is printed); 2 = wrong usage.
     """
-    from dagster_offload.extraction.tesseract import find_reader
+    from dagster_offload.extraction.ocr.tesseract import find_reader
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
@@ -62,7 +62,8 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> No
     for found in _read_all(files, find_reader(settings.ocr, settings.ocr_languages)):
         has_failed = has_failed or not found.is_read
         if as_json:
-            click.echo(json.dumps(asdict(found), ensure_ascii=False))
+            line = json.dumps(asdict(found), ensure_ascii=False)
+            click.echo(line.encode(errors="backslashreplace"))  # names that are not UTF-8 stay valid JSON
         else:
             click.echo(_about(found), err=True)
             if found.text:
@@ -98,13 +99,15 @@ def _read_all(files: Sequence[Path], reader: "Reader") -> Iterator[FileText]:
 
 
 def _read(extractor: "Extractor", path: Path) -> FileText:
-    from dagster_offload.errors import ExtractionFailed
+    from dagster_offload.errors import ChangedWhileRead, ExtractionFailed
 
     started_at = time.monotonic()
     try:
         found = extractor.extract(path)
     except ExtractionFailed as failed:
         return _failed(path, failed.code, failed.message, started_at)
+    except ChangedWhileRead:  # there is no digest to compare with
+        return _failed(path, "unreadable", "not a regular file, but a pipe, a socket or a device", started_at)
     except OSError as error:
         return _failed(path, "unreadable", error.strerror or type(error).__name__, started_at)
     return FileText(

@@ -12,8 +12,8 @@ from dagster_offload.client import checkup as checks
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.checkup import Check
 from dagster_offload.client.prompt_cache import DOCUMENTS_TO_ASK, ask_prompt_cache_size, calls_needed
+from dagster_offload.extraction.ocr.tesseract import find_reader
 from dagster_offload.extraction.self_test import why_documents_wait
-from dagster_offload.extraction.tesseract import find_reader
 from dagster_offload.ledger.archive import outcomes
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.rows import BreakerState

@@ -18,8 +18,8 @@ from dagster_offload.engine.extract_pool import CHANGED_FILE_PAUSE_SECONDS, Ende
 from dagster_offload.engine.progress import DocumentEnd, PartsRead, Progress, ProgressCounts
 from dagster_offload.errors import DocumentFault, OcrWanted, OffloadError
 from dagster_offload.extraction.limits import children_for, memory_of_this_machine
+from dagster_offload.extraction.ocr.tesseract import Reader, find_reader
 from dagster_offload.extraction.protocol import PageRead
-from dagster_offload.extraction.tesseract import Reader, find_reader
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import Claim, NewResult, State
 from dagster_offload.ledger.core.workers import Worker

@@ -20,8 +20,8 @@ from dagster_offload.engine.extract_tasks import Document, Tasks
 from dagster_offload.errors import ChangedWhileRead, DocumentFault, MachineFault, OcrWanted
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.limits import Children
+from dagster_offload.extraction.ocr.tesseract import Reader
 from dagster_offload.extraction.protocol import PageRead
-from dagster_offload.extraction.tesseract import Reader
 from dagster_offload.ledger.core.rows import Claim, ClaimedItem, NewResult
 from dagster_offload.ledger.work.finish import output_digest
 from dagster_offload.library.digests import locate

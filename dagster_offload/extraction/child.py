@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dagster_offload.extraction.machine import MACHINE_ERRNOS, describe
+from dagster_offload.extraction.ocr.scans import Pictures
+from dagster_offload.extraction.ocr.tesseract import parent_death_signal
 from dagster_offload.extraction.protocol import (
     CRASH,
     OUT_OF_MEMORY,
@@ -35,8 +37,6 @@ from dagster_offload.extraction.protocol import (
 )
 from dagster_offload.extraction.readers import read_file
 from dagster_offload.extraction.refusals import FileRefused
-from dagster_offload.extraction.scans import Pictures
-from dagster_offload.extraction.tesseract import parent_death_signal
 from dagster_offload.library.handles import open_file
 from dagster_offload.library.sizes import too_large
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dagster_offload.extraction.legibility import why_worthless
+from dagster_offload.extraction.no_text import SAVE_AGAIN
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.stages.graph import Outcome
 
@@ -29,7 +30,7 @@ def extracted(text: str, metadata: Mapping[str, Any], *, when_blank: Outcome = O
     kept = {name: value for name, value in metadata.items() if value != ""}
     why = why_worthless(text)
     if why is not None:
-        return Extracted(Outcome.NO_TEXT, "", {**kept, "reason": why})
+        return Extracted(Outcome.NO_TEXT, "", {**kept, "reason": f"{why}. {SAVE_AGAIN}"})
     return Extracted(Outcome.OK if text else when_blank, text, kept)
 
 

@@ -20,6 +20,7 @@ from typing import IO, Self
 
 from dagster_offload.errors import ChangedWhileRead, ExtractionFailed, ExtractorUnavailable, MachineFault, OcrWanted
 from dagster_offload.extraction.limits import MAX_BYTES
+from dagster_offload.extraction.ocr.tesseract import NO_READER, Reader
 from dagster_offload.extraction.private_folder import make_private_folder
 from dagster_offload.extraction.protocol import (
     CRASH,
@@ -40,7 +41,6 @@ from dagster_offload.extraction.protocol import (
     parse_message,
     request_line,
 )
-from dagster_offload.extraction.tesseract import NO_READER, Reader
 from dagster_offload.host.python_process import python_command, python_environment
 from dagster_offload.library.files import extension
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
@@ -51,6 +51,7 @@ START_LIMIT_SECONDS = 60.0
 # The child is replaced after this many documents, which limits leaks. A start takes 0.2 s.
 DOCUMENTS_PER_CHILD = 1000
 
+_SIMPLER = "If a viewer shows it, split it or export it as PDF"
 # The last messages of Rust, C++ and the allocator when they get no memory.
 _OUT_OF_MEMORY = (b"memory allocation of", b"bad_alloc", b"out of memory", b"cannot allocate memory", b"memoryerror")
 
@@ -183,9 +184,11 @@ class Extractor:
                 raise ExtractionFailed(code, message, is_final=is_final)
             case Crashed(code) if code == OUT_OF_MEMORY:
                 limit = f"{self.memory_limit_bytes / 1024**3:.2g} GiB"
-                raise ExtractionFailed(code, f"the extractor needs more than its memory limit of {limit} for this file")
+                raise ExtractionFailed(
+                    code, f"the extractor needs more than its memory limit of {limit} for this file: split it"
+                )
             case Crashed(code, kind):
-                raise ExtractionFailed(code, f"the extractor crashed on this file ({kind})")
+                raise ExtractionFailed(code, f"the extractor crashed on this file ({kind}). {_SIMPLER}")
 
     def _ready_child(self) -> "_Child":
         # A child that died while idle (its thread ended, or a person killed it) is not a document fault.
@@ -278,7 +281,7 @@ class _Child:
                 deadline = time.monotonic() + limit
         except TimeoutError:
             code = "extraction_timeout" if self.page is None else "ocr_timeout"
-            message = f"no text after {limit:g} s{self.describe_page()}: the extractor was stopped"
+            message = f"no text after {limit:g} s{self.describe_page()}: the extractor was stopped. {_SIMPLER}"
             raise ExtractionFailed(code, message) from None
         assert not isinstance(answer, Ready)  # noqa: S101 - it is sent once, before the first request
         return answer

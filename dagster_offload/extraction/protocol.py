@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dagster_offload.extraction.tesseract import Reader
+from dagster_offload.extraction.ocr.tesseract import Reader
 from dagster_offload.stages.graph import Outcome
 
 HEADER = struct.Struct(">Q")

@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from dagster_offload.extraction import file_types, well_known_password
+from dagster_offload.extraction import file_types
 from dagster_offload.extraction.cleaning import clean_title, extracted
-from dagster_offload.extraction.encodings import declared_encoding, decode
+from dagster_offload.extraction.encodings.decoding import declared_encoding, decode
+from dagster_offload.extraction.file_types import archives, detection, well_known_password
+from dagster_offload.extraction.file_types.images import is_whole_image
+from dagster_offload.extraction.file_types.protection import protection_of
 from dagster_offload.extraction.formats.content_lines import entries_text
 from dagster_offload.extraction.formats.docx import docx_text
 from dagster_offload.extraction.formats.emlx import mail_in
@@ -31,13 +34,14 @@ from dagster_offload.extraction.formats.pdf import pdf_text
 from dagster_offload.extraction.formats.pptx import pptx_text
 from dagster_offload.extraction.formats.rtf import is_whole, rtf_text
 from dagster_offload.extraction.formats.xlsx import xlsx_text
-from dagster_offload.extraction.image_files import is_whole_image
 from dagster_offload.extraction.legibility import share_of_wrong_letters
-from dagster_offload.extraction.pictures_inside import words_of_pictures
+from dagster_offload.extraction.no_text import NO_BYTES, ONLY_BLANKS, why_no_text
+from dagster_offload.extraction.ocr.photos import refuse_huge
+from dagster_offload.extraction.ocr.pictures_inside import words_of_pictures
+from dagster_offload.extraction.ocr.scans import Pictures
+from dagster_offload.extraction.ocr.tesseract import Unreadable
 from dagster_offload.extraction.protocol import Extracted
-from dagster_offload.extraction.refusals import FileRefused, broken, password_protected, unsupported
-from dagster_offload.extraction.scans import Pictures
-from dagster_offload.extraction.tesseract import Unreadable
+from dagster_offload.extraction.refusals import FileRefused, broken, protected, unsupported
 from dagster_offload.library.files import CODE_TYPES, extension
 from dagster_offload.stages.graph import Outcome
 
@@ -65,10 +69,11 @@ def read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ext
     Raises `FileRefused`.
     """
     found = _read_file(data, path, file_type, pictures)
-    if found.outcome is Outcome.NO_TEXT and "reason" not in found.metadata:
-        kind = file_types.describe_type(found.metadata["mime"])
-        return replace(found, metadata={**found.metadata, "reason": f"this {kind} contains no text"})
-    return found
+    if "reason" in found.metadata or found.outcome not in (Outcome.NO_TEXT, Outcome.EMPTY):
+        return found
+    blank = ONLY_BLANKS if data else NO_BYTES
+    reason = blank if found.outcome is Outcome.EMPTY else why_no_text(found.metadata["mime"])
+    return replace(found, metadata={**found.metadata, "reason": reason})
 
 
 def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Extracted:
@@ -76,7 +81,7 @@ def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ex
         return extracted("", {}, when_blank=Outcome.EMPTY)
     data = well_known_password.opened(data)
     _refuse_unsupported(data)
-    kind = file_types.detect_type(data)
+    kind = detection.detect_type(data)
     if kind == file_types.HTML and file_type in TEXT_TYPES:  # source code, such as .php or .vue
         kind = None
     if kind in _READERS:
@@ -101,16 +106,16 @@ def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ex
 
 
 def _refuse_unsupported(data: bytes) -> None:
-    protection = file_types.protection(data)
+    protection = protection_of(data)
     if protection is not None:
-        raise password_protected(f"the file is {protection}: save a copy without protection")
-    if file_types.is_old_hangul(data):
+        raise protected(protection)
+    if detection.is_old_hangul(data):
         raise unsupported("Hangul documents of version 3 and older are not supported: save it as HWP 5 or HWPX")
-    if file_types.is_old_powerpoint(data):
+    if detection.is_old_powerpoint(data):
         raise unsupported("PowerPoint presentations of version 95 and older are not supported: save it as PPTX")
-    unpacked = file_types.unpacked_bytes(data)
-    if unpacked > file_types.UNPACKED_LIMIT_BYTES:
-        limit = f"{file_types.UNPACKED_LIMIT_BYTES / 1024**3:.0f} GiB"
+    unpacked = archives.unpacked_bytes(data)
+    if unpacked > archives.UNPACKED_LIMIT_BYTES:
+        limit = f"{archives.UNPACKED_LIMIT_BYTES / 1024**3:.0f} GiB"
         message = f"the file unpacks to {unpacked / 1024**3:.1f} GiB, and the limit is {limit}: split the file"
         raise FileRefused("unpacks_too_large", message, is_final=True)
 
@@ -118,7 +123,9 @@ def _refuse_unsupported(data: bytes) -> None:
 def _plain(data: bytes, file_type: str) -> Extracted:
     decoded = decode(data, declared_encoding(data) if file_type == "xml" else None)
     if decoded is None:
-        raise unsupported("the file is neither text in a known encoding nor a document of a known type")
+        raise unsupported(
+            "the file is neither text in a known encoding nor a document of a known type: save it as PDF, or as text in UTF-8"
+        )
     return extracted(decoded.text, {"mime": "text/plain", "encoding": decoded.encoding}, when_blank=Outcome.EMPTY)
 
 
@@ -126,7 +133,7 @@ def _html(data: bytes) -> Extracted:
     # Browsers skip stray NULs in a page. In other text files, NULs mean binary data.
     decoded = decode(data, declared_encoding(data)) or decode(data.replace(b"\0", b""), declared_encoding(data))
     if decoded is None:
-        raise unsupported("the encoding of this HTML page cannot be recognized")
+        raise unsupported("the encoding of this HTML page cannot be recognized: save it in UTF-8, or print it to PDF")
     text, title = html_text_and_title(decoded.text)
     metadata = {"mime": file_types.HTML, "title": clean_title(title), "encoding": decoded.encoding}
     return extracted(text, metadata)
@@ -183,7 +190,7 @@ def _rtf(data: bytes) -> Extracted:
 
 def _read_with(kind: str, read: Callable[[bytes], str], data: bytes) -> Extracted:
     """Return the answer of one of our own readers for a file of type `kind`."""
-    return extracted(_text_of(kind, read, data), {"mime": kind, "title": clean_title(file_types.title(data))})
+    return extracted(_text_of(kind, read, data), {"mime": kind, "title": clean_title(archives.title(data))})
 
 
 def _text_of(kind: str, read: Callable[[bytes], str], data: bytes) -> str:
@@ -199,7 +206,7 @@ def _illustrated(data: bytes, kind: str, pictures: Pictures) -> Extracted:
     marked = _text_of(kind, read, data)
     names = marked_pictures(marked)
     found = words_of_pictures(pictures_of(data, names) if names else {}, pictures)
-    metadata: Metadata = {"mime": kind, "title": clean_title(file_types.title(data))}
+    metadata: Metadata = {"mime": kind, "title": clean_title(archives.title(data))}
     answer = extracted(filled(marked, found.words), {**metadata, **found.metadata})
     if found.unread and not answer.text:
         reason = f"this {file_types.describe_type(kind)} contains only pictures. {pictures.reader.advice}"
@@ -241,8 +248,12 @@ _ILLUSTRATED: dict[str, tuple[Callable[[bytes], str], Callable[[bytes, Sequence[
 
 
 def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
+    if kind is None and archives.is_readable(data):
+        raise unsupported("archives are not read: unpack it into the library")
     if kind is None:
-        raise unsupported("the extractor does not recognize the type of this file")
+        raise unsupported(
+            "the extractor does not recognize the type of this file: give it the extension of its type, or export it as PDF"
+        )
     if kind in _READERS or kind in _ILLUSTRATED:  # its name says so, its bytes do not
         raise broken(kind, data)
     if kind == file_types.NOTEBOOK:
@@ -250,7 +261,9 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
     if kind == file_types.PDF:
         return _pdf(data, pictures)
     if kind == file_types.IWORK:
-        preview = file_types.iwork_preview(data)
+        if not archives.is_readable(data):
+            raise broken(kind, data)
+        preview = archives.iwork_preview(data)
         if preview is None:
             raise unsupported(
                 f"a {file_types.describe_type(kind)} without a preview is not supported: export it as PDF"
@@ -263,6 +276,7 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
 def _image(data: bytes, kind: str, pictures: Pictures) -> Extracted:
     if not is_whole_image(data, kind):
         raise broken(kind, data)
+    refuse_huge(data, kind)
     return _with_metadata(_ocr(lambda: pictures.read_image(data, kind)), {"mime": kind})
 
 
@@ -287,7 +301,9 @@ def _ocr(read: Callable[[], T]) -> T:
     try:
         return read()
     except Unreadable as unreadable:
-        message = f"Tesseract failed on a page ({unreadable.ending})"
+        message = (
+            f"Tesseract cannot read a picture of the file ({unreadable.ending}): if a viewer shows it, save it again"
+        )
         raise FileRefused("ocr_crash", message, is_final=False) from None
 
 

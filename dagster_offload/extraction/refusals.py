@@ -1,6 +1,10 @@
 """The exceptions that readers raise for a file that gives no text. The child sends them as `Refused` messages."""
 
-from dagster_offload.extraction import file_types
+from dagster_offload.extraction.encodings.decoding import decode
+from dagster_offload.extraction.file_types import describe_type
+from dagster_offload.extraction.file_types.detection import begins_as
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 class FileRefused(Exception):  # noqa: N818 - an answer, not an error of the child
@@ -15,10 +19,20 @@ class FileRefused(Exception):  # noqa: N818 - an answer, not an error of the chi
 
 def broken(kind: str, data: bytes) -> FileRefused:
     """Return the refusal for a file of type `kind` that is damaged, or whose content is of another type."""
-    name = file_types.describe_type(kind)
-    if file_types.begins_as(kind, data):
-        return FileRefused("broken_file", f"the file is broken or cut off: it cannot be read as {name}", is_final=True)
-    return FileRefused("broken_file", f"the file name says {name}, but the content is something else", is_final=True)
+    return FileRefused("broken_file", _why_broken(describe_type(kind), data, begins_as(kind, data)), is_final=True)
+
+
+def _why_broken(name: str, data: bytes, is_of_its_kind: bool) -> str:
+    if data.startswith(_LFS_POINTER):
+        return "the file is a placeholder of Git LFS: run `git lfs pull` in its folder"
+    if is_of_its_kind:
+        return (
+            f"the file is broken or cut off: it cannot be read as {name}. Copy it here again, or open it in its program and "
+            "save it again"
+        )
+    if decode(data) is not None:
+        return f"the file name says {name}, but the content is something else, plain text: rename it to .txt"
+    return f"the file name says {name}, but the content is something else: save it again as {name}"
 
 
 def unsupported(message: str) -> FileRefused:
@@ -26,6 +40,8 @@ def unsupported(message: str) -> FileRefused:
     return FileRefused("unsupported_type", message, is_final=True)
 
 
-def password_protected(message: str) -> FileRefused:
+def protected(how: str = "by a password") -> FileRefused:
     """Return the refusal for a file that needs a password or another key."""
-    return FileRefused("password_protected", message, is_final=True)
+    return FileRefused(
+        "password_protected", f"the file is protected {how}: save a copy without protection", is_final=True
+    )

@@ -3,7 +3,7 @@
 import glob
 import json
 
-from dagster_offload.extraction.tesseract import find_reader
+from dagster_offload.extraction.ocr.tesseract import find_reader
 from tests.support.acceptance import Home
 
 

@@ -1,6 +1,7 @@
 """`dagster-offload text`: the text of files, without any setup."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,25 @@ def test_each_file_is_one_json_line_in_the_order_given(call: Call, tmp_path: Pat
     assert "password" in rows[1]["reason"]
     assert rows[2]["reason"] == "No such file or directory"
     assert all(row["seconds"] >= 0 for row in rows)
+
+
+def test_a_name_that_is_not_utf8_gives_valid_json(call: Call, tmp_path: Path) -> None:
+    note = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    try:
+        note.write_text("coffee")
+    except OSError:
+        pytest.skip("this file system allows only UTF-8 names")
+    line = call("text", "--json", str(note)).stdout_bytes.decode("utf-8")
+    assert json.loads(line)["path"] == str(note)
+
+
+def test_a_folder_or_a_pipe_does_not_stop_the_files_after_it(call: Call, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "note.txt").write_text("words")
+    result = call("text", "--json", str(tmp_path), str(tmp_path / "pipe.txt"), str(tmp_path / "note.txt"))
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["outcome"] for row in rows] == ["unreadable", "unreadable", "ok"]
+    assert (rows[0]["reason"], rows[1]["reason"][:18]) == ("Is a directory", "not a regular file")
 
 
 def test_text_goes_to_standard_output_and_a_line_about_the_file_to_standard_error(call: Call, tmp_path: Path) -> None:

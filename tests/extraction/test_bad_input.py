@@ -17,6 +17,7 @@ import pytest
 
 from dagster_offload.errors import ExtractionFailed
 from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.extraction.file_types import MAIL, describe_type, type_by_extension
 from dagster_offload.stages.graph import Outcome
 from tests.extraction.made_pdf import Page, lines, made_pdf
 
@@ -448,7 +449,42 @@ def test_a_graphviz_file_named_dot_is_read_as_text(extractor: Extractor, tmp_pat
     assert failure(extractor, tmp_path / "b.dot").code == "broken_file"
 
 
-def test_a_document_without_text_has_a_reason(extractor: Extractor, tmp_path: Path) -> None:
-    (tmp_path / "blank.odt").write_bytes(EMPTY["blank.odt"]())
-    found = extractor.extract(tmp_path / "blank.odt")
-    assert found.metadata["reason"] == "this OpenDocument text contains no text"
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_document_without_text_says_what_it_is_and_what_to_do(
+    extractor: Extractor, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(EMPTY[name]())
+    reason = extractor.extract(tmp_path / name).metadata["reason"]
+    assert describe_type(type_by_extension(name.partition(".")[2]) or MAIL) in reason
+    assert re.search(": if .* (export|save|print) ", reason), reason
+
+
+def test_a_misnamed_file_says_what_it_is(extractor: Extractor, tmp_path: Path) -> None:
+    for content, words in (
+        (b"Dear all, the meeting is on Tuesday.", "plain text: rename it to .txt"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1\n", "run `git lfs pull`"),
+        (bytes(range(256)) * 9, "save it again as Word document"),
+    ):
+        (tmp_path / "letter.docx").write_bytes(content)
+        assert words in failure(extractor, tmp_path / "letter.docx").message
+
+
+def test_a_broken_iwork_document_and_an_archive_are_named_as_such(extractor: Extractor, tmp_path: Path) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("letter.txt", "words")
+    for name, content, code, words in (
+        ("noise.pages", bytes(range(256)) * 9, "broken_file", "the content is something else"),
+        ("cut.pages", archive.getvalue()[:40], "broken_file", "broken or cut off"),
+        ("letters.unknown", archive.getvalue(), "unsupported_type", "unpack it into the library"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        failed = failure(extractor, tmp_path / name)
+        assert failed.code == code
+        assert words in failed.message
+
+
+def test_an_empty_file_has_a_reason(extractor: Extractor, tmp_path: Path) -> None:
+    for content, reason in ((b"", "the file has no bytes"), (b" \n\t\n", "the file contains only blanks")):
+        (tmp_path / "a.txt").write_bytes(content)
+        assert extractor.extract(tmp_path / "a.txt").metadata["reason"].startswith(reason)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dagster_offload.extraction.ocr.tesseract import Reader
 from dagster_offload.extraction.protocol import (
     HEADER,
     Changed,
@@ -18,7 +19,6 @@ from dagster_offload.extraction.protocol import (
     parse_request,
     request_line,
 )
-from dagster_offload.extraction.tesseract import Reader
 from dagster_offload.stages.graph import Outcome
 
 

@@ -44,7 +44,7 @@ def _without_caddy() -> str | None:
 
 @functools.cache
 def _without_tesseract() -> str | None:
-    from dagster_offload.extraction.tesseract import find_reader
+    from dagster_offload.extraction.ocr.tesseract import find_reader
     from tests.support.ocr import LANGUAGES
 
     reader = find_reader("auto", LANGUAGES)

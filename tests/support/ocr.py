@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dagster_offload.extraction.tesseract import Reader, find_reader
+from dagster_offload.extraction.ocr.tesseract import Reader, find_reader
 
 SCANS = Path(__file__).parents[2] / "fixtures" / "scans"
 LANGUAGES = "kor+eng"

@@ -8,7 +8,7 @@ import quopri
 import re
 from collections.abc import Iterator
 
-from dagster_offload.extraction.encodings import decode
+from dagster_offload.extraction.encodings.decoding import decode
 
 # The fields that are read, in the order in which they are shown.
 _FIELDS = {

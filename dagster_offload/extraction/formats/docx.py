@@ -3,16 +3,14 @@
 Format specification: ECMA-376 part 1, WordprocessingML.
 """
 
-import re
 import zipfile
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.formats.parts.chart import chart_text
+from dagster_offload.extraction.formats.parts.list_numbers import BULLET, ListLevel, ListNumbers
 from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
-from dagster_offload.extraction.formats.parts.numerals import numeral
 from dagster_offload.extraction.formats.parts.picture_marks import picture_mark
 from dagster_offload.extraction.formats.parts.zip_xml import (
     archive_text,
@@ -31,6 +29,7 @@ _NOT_TEXT = frozenset({"del", "moveFrom", "instrText", "delText", "Fallback", "p
 _PICTURES = frozenset({"blip", "imagedata"})  # of Word 2007 and later, and of older versions
 _NOTES = {"footnoteReference": "word/footnotes.xml", "endnoteReference": "word/endnotes.xml"}
 _NUMERALS = {
+    "bullet": BULLET,
     "upperLetter": "upper letter", "lowerLetter": "lower letter", "upperRoman": "upper roman",
     "lowerRoman": "lower roman", "decimalZero": "two digits", "decimalEnclosedCircle": "circled",
     "ganada": "syllable", "chosung": "jamo", "koreanCounting": "korean", "koreanDigital": "korean",
@@ -51,39 +50,13 @@ class _Style:
     numbering: tuple[str, int] | None
 
 
-@dataclass
-class _Numbering:
-    """The numbering of paragraphs: the format of each level, and the current number of each list."""
-
-    formats: dict[tuple[str, int], tuple[str, str, int]]  # list, level -> number format, text with %1, start
-    counted: Counter[tuple[str, int]] = field(default_factory=Counter)
-
-    def next(self, name: str, level: int) -> str:
-        """Return the label of the list's next paragraph at this level, with a trailing blank; "" if it has none."""
-        if (name, level) not in self.formats:
-            return ""
-        self.counted[name, level] += 1
-        for deeper in range(level + 1, 9):
-            self.counted.pop((name, deeper), None)
-        number_format, text, _ = self.formats[name, level]
-        if number_format == "bullet":
-            return "- "
-        label = re.sub(r"%([1-9])", lambda found: self._number(name, int(found[1]) - 1), text).strip()
-        return f"{label} " if label else ""
-
-    def _number(self, name: str, level: int) -> str:
-        number_format, _, start = self.formats.get((name, level), ("decimal", "", 1))
-        number = start - 1 + max(1, self.counted[name, level])
-        return numeral(number, _NUMERALS.get(number_format, ""))
-
-
 class _Document:
     """One document: its body, and the styles, numbering, charts and notes that it refers to."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self.archive = archive
         self.styles = {attribute(style, "styleId"): _style(style) for style in _styles(archive)}
-        self.numbering = _Numbering(_numbering_formats(archive))
+        self.numbering = ListNumbers(_list_levels(archive))
         related = relations(archive, _DOCUMENT).items()
         self.charts = {name: member for name, (kind, member) in related if kind.endswith(_CHART)}
         self.images = {name: member for name, (kind, member) in related if kind.endswith(_IMAGE)}
@@ -203,10 +176,10 @@ def _styles(archive: zipfile.ZipFile) -> list[Element]:
     return [style for style in parsed_if_there(archive, "word/styles.xml") if attribute(style, "type") == "paragraph"]
 
 
-def _numbering_formats(archive: zipfile.ZipFile) -> dict[tuple[str, int], tuple[str, str, int]]:
+def _list_levels(archive: zipfile.ZipFile) -> dict[tuple[str, int], ListLevel]:
     root = parsed_if_there(archive, "word/numbering.xml")
     abstract = {attribute(one, "abstractNumId"): one for one in root if local(one) == "abstractNum"}
-    formats = {}
+    levels = {}
     for one in root:
         if local(one) != "num":
             continue
@@ -215,8 +188,9 @@ def _numbering_formats(archive: zipfile.ZipFile) -> dict[tuple[str, int], tuple[
             if local(level) == "lvl":
                 values = {local(child): attribute(child, "val") or "" for child in level}
                 key = (attribute(one, "numId") or "", _int_or(attribute(level, "ilvl"), 0))
-                formats[key] = (values.get("numFmt", ""), values.get("lvlText", ""), _int_or(values.get("start"), 1))
-    return formats
+                style = _NUMERALS.get(values.get("numFmt", ""), "")
+                levels[key] = ListLevel(style, values.get("lvlText", ""), _int_or(values.get("start"), 1))
+    return levels
 
 
 def _inside(parent: Element, name: str) -> Iterator[Element]:

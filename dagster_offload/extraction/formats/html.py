@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
-from dagster_offload.extraction.encodings import declared_encoding, decode
+from dagster_offload.extraction.encodings.decoding import declared_encoding, decode
 from dagster_offload.extraction.formats.parts.markdown import table_text
 
 _SKIPPED = frozenset(

@@ -13,7 +13,7 @@ from email.message import Message
 from email.utils import collapse_rfc2231_value
 from typing import Any
 
-from dagster_offload.extraction.encodings import decode
+from dagster_offload.extraction.encodings.decoding import decode
 
 # Every mail of a mailbox begins with a `From ` line. Such lines in a body are quoted with `>`.
 # A header follows, or a blank line if the mail has no header and the line has a time. Bounded: the pattern backtracks.

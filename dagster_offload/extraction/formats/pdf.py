@@ -17,7 +17,7 @@ import pypdfium2.raw as pdfium
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.cleaning import clean
 from dagster_offload.extraction.formats.pdf_annotations import Letter, insert_notes, notes_of
-from dagster_offload.extraction.refusals import broken, password_protected
+from dagster_offload.extraction.refusals import broken, protected
 
 # What PDFium returns for a hyphen at a line end: `_CUT` in texts of ranges, `_CUT_CODE` for single characters.
 _CUT, _CUT_CODE = "\ufffe", "\x02"
@@ -48,7 +48,7 @@ def pdf_text(data: bytes) -> PdfText:
         document = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
         if error.err_code == pdfium.FPDF_ERR_PASSWORD:
-            raise password_protected("the file is protected by a password: save a copy without protection") from None
+            raise protected() from None
         raise broken(file_types.PDF, data) from None
     try:
         if _is_cut_off(data):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from dagster_offload.extraction.encodings import decode
+from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.formats.parts.charsets import SYMBOL, codec_of_charset
 from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
 

@@ -6,13 +6,12 @@ Values are written as the sheet shows them. Format specification: ECMA-376 part 
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.formats.parts.number_format import builtin_code, display
-from dagster_offload.extraction.formats.parts.sheet import Row, drawn_texts, sheet_text
+from dagster_offload.extraction.formats.parts.sheet import Row, Sheet, texts_of_sheets
 from dagster_offload.extraction.formats.parts.zip_xml import (
     archive_text,
     attribute,
@@ -32,12 +31,6 @@ def xlsx_text(data: bytes) -> str:
     return archive_text(data, lambda archive: _Workbook(archive).texts())
 
 
-@dataclass(frozen=True)
-class _Sheet:
-    name: str
-    member: str
-
-
 class _Workbook:
     """One workbook: its sheets and their shared strings and formats."""
 
@@ -51,14 +44,14 @@ class _Workbook:
             local(element) == "workbookPr" and attribute(element, "date1904") in ("1", "true") for element in root
         )
         self.sheets = [
-            _Sheet(attribute(element, "name") or "", related[relation][1])
+            Sheet(attribute(element, "name") or "", related[relation][1])
             for element in root.iter()
             if local(element) == "sheet" and (relation := _relation(element)) in related
         ]
 
     def texts(self) -> Iterator[str]:
-        for sheet in self.sheets:
-            yield sheet_text(sheet.name, self._rows(sheet.member), drawn_texts(self.archive, sheet.member))
+        """Yield the text of each sheet."""
+        return texts_of_sheets(self.archive, self.sheets, self._rows)
 
     def _rows(self, member: str) -> Iterator[Row]:
         """Yield the texts of each row's non-empty cells, by column from 1."""

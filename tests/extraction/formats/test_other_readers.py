@@ -1,7 +1,6 @@
-"""FictionBook files, notebooks, list numbers, image files, and faults of XML that Office tolerates."""
+"""FictionBook files, notebooks, list numbers, and faults of XML that Office tolerates."""
 
 import json
-import struct
 
 import pytest
 
@@ -10,7 +9,6 @@ from dagster_offload.extraction.formats.fiction_book import fiction_book_text
 from dagster_offload.extraction.formats.notebook import notebook_text
 from dagster_offload.extraction.formats.parts.numerals import numeral
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
-from dagster_offload.extraction.image_files import BMP, GIF, JPEG, PNG, WEBP, is_whole_image, size_of_image
 from tests.extraction.formats.test_office import WORD, archive
 
 
@@ -71,29 +69,3 @@ def test_faults_of_xml_that_office_tolerates_cost_no_document(written: str, read
 def test_broken_xml_stays_broken() -> None:
     with pytest.raises(BrokenArchive):
         docx_text(archive({"word/document.xml": f"<w:document {WORD}><w:body>&nbsp;"}))
-
-
-JPEG_PICTURE = (
-    b"\xff\xd8\xff\xe0" + struct.pack(">H", 4) + b"JF" + b"\xff\xc0" + struct.pack(">HBHH", 8, 8, 300, 400) + b"\1"
-    + b"\xff\xda\0\2" + bytes(20) + b"\xff\xd9"
-)  # fmt: skip
-PICTURES = {
-    JPEG: (JPEG_PICTURE, (400, 300)),
-    GIF: (b"GIF89a" + struct.pack("<HH", 64, 48) + bytes(20) + b"\x3b", (64, 48)),
-    BMP: (b"BM" + bytes(8) + struct.pack("<IIii", 30, 40, 64, -48) + bytes(20), (64, 48)),
-    WEBP: (b"RIFF" + struct.pack("<I", 30) + b"WEBP" + bytes(26), None),
-}
-
-
-@pytest.mark.parametrize("kind", PICTURES)
-def test_a_cut_off_picture_is_told_from_a_whole_one(kind: str) -> None:
-    data, size = PICTURES[kind]
-    assert is_whole_image(data, kind)
-    assert not is_whole_image(data[:20], kind)
-    assert not is_whole_image(b"", kind)
-    assert size_of_image(data, kind) == size
-
-
-def test_a_png_is_whole_with_its_last_chunk_and_other_types_are_no_pictures() -> None:
-    assert not is_whole_image(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + bytes(17), PNG)
-    assert not is_whole_image(b"%PDF-1.7", "application/pdf")

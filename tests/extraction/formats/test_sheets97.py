@@ -10,11 +10,11 @@ import pytest
 from msoffcrypto.format.ooxml import OOXMLFile
 
 from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.extraction.file_types.well_known_password import opened
 from dagster_offload.extraction.formats.office97.xls import xls_text
 from dagster_offload.extraction.formats.office97.xlsb import xlsb_text
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
 from dagster_offload.extraction.refusals import FileRefused
-from dagster_offload.extraction.well_known_password import opened
 from tests.extraction.made_compound import compound
 
 FORMATS = Path(__file__).parents[3] / "fixtures" / "formats"

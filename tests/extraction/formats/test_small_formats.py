@@ -8,7 +8,7 @@ import pytest
 from dagster_offload.errors import ExtractionFailed
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.formats.content_lines import entries_text
-from dagster_offload.extraction.page_images import PdfPages
+from dagster_offload.extraction.ocr.page_images import PdfPages
 from dagster_offload.stages.graph import Outcome
 from tests.support.ocr import SCANS, share_kept, tesseract
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import olefile
 
-from dagster_offload.extraction.file_types import DAMAGE_ERRORS
+from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
 from dagster_offload.extraction.formats.hangul.distribution import unscramble
 from dagster_offload.extraction.formats.hangul.numbers import STYLES, Heading, Level, Numbers
 from dagster_offload.extraction.formats.parts.markdown import note_text, table_text

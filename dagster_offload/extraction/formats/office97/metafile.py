@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dagster_offload.extraction.file_types import DAMAGE_ERRORS
+from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
 from dagster_offload.extraction.formats.parts.charsets import SYMBOL, codec_of_charset
 
 _PLACEABLE = b"\xd7\xcd\xc6\x9a"

@@ -3,7 +3,7 @@
 import struct
 import zlib
 
-from dagster_offload.extraction.file_types import DAMAGE_ERRORS
+from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
 from dagster_offload.extraction.formats.office97.metafile import metafile_text
 from dagster_offload.extraction.formats.office97.records import Record, record_at
 

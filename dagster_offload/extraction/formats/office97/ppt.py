@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import olefile
 
 from dagster_offload.extraction import file_types
-from dagster_offload.extraction.file_types import DAMAGE_ERRORS
+from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
 from dagster_offload.extraction.formats.office97.pictures import Metafiles
 from dagster_offload.extraction.formats.office97.records import Record, record_at, records
 from dagster_offload.extraction.formats.office97.shapes import Shape, shapes_in
 from dagster_offload.extraction.formats.parts.markdown import table_text
-from dagster_offload.extraction.refusals import broken, password_protected
+from dagster_offload.extraction.refusals import broken, protected
 
 _USER_EDIT, _PERSIST_DIRECTORY = 0x0FF5, 0x1772
 _DOCUMENT, _DRAWING_GROUP, _DRAWING = 0x03E8, 0x040B, 0x040C
@@ -149,7 +149,7 @@ def _current_edit(file: olefile.OleFileIO, stream: bytes) -> int:
     if len(current) >= 20:
         token, offset = struct.unpack_from("<II", current, 12)
         if token == _IS_ENCRYPTED:
-            raise password_protected("the file is protected by a password: save a copy without protection")
+            raise protected()
         if stream[offset + 2 : offset + 4] == struct.pack("<H", _USER_EDIT):
             return int(offset)
     edit = stream.rfind(struct.pack("<HHI", 0, _USER_EDIT, 28))

@@ -12,11 +12,12 @@ import olefile
 from office_oxide import Document, OfficeOxideError
 
 from dagster_offload.extraction import file_types
-from dagster_offload.extraction.encodings import decode
-from dagster_offload.extraction.file_types import DAMAGE_ERRORS
+from dagster_offload.extraction.encodings.decoding import decode
+from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
+from dagster_offload.extraction.formats.office97.word_lists import with_list_numbers
 from dagster_offload.extraction.formats.parts.charsets import codec_of_charset
 from dagster_offload.extraction.formats.parts.markdown import plain_markdown
-from dagster_offload.extraction.refusals import broken, password_protected
+from dagster_offload.extraction.refusals import broken, protected
 
 _WORD_95 = b"\xdc\xa5"  # how the header of Word 6 and 95 begins
 _LAST_OF_WORD_95 = 0x69  # later file versions store text in Unicode
@@ -35,13 +36,13 @@ def doc_text(data: bytes) -> str:
         text = plain_markdown(Document.from_bytes(data, "doc").to_markdown())
     except OfficeOxideError as error:  # never forwarded: the message may quote the document
         if "password" in str(error) or "encrypted" in str(error):
-            raise password_protected("the file is protected by a password: save a copy without protection") from None
+            raise protected() from None
         raise broken(file_types.WORD, data) from None
     try:
         encoding = _encoding_of_fonts(data)
-    except DAMAGE_ERRORS:
-        encoding = None
-    return text if encoding is None else _decoded_again(text, encoding)
+        return with_list_numbers(text, data) if encoding is None else _decoded_again(text, encoding)
+    except DAMAGE_ERRORS:  # of what we add; the text itself has been read
+        return text
 
 
 def _encoding_of_fonts(data: bytes) -> str | None:

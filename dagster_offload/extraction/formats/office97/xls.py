@@ -14,10 +14,10 @@ from xlrd.compdoc import CompDocError
 from xlrd.sheet import Cell, Sheet
 
 from dagster_offload.extraction import file_types
-from dagster_offload.extraction.file_types import DAMAGE_ERRORS, is_compound
+from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, is_compound
 from dagster_offload.extraction.formats.parts.number_format import display, plain
 from dagster_offload.extraction.formats.parts.sheet import Row, sheet_text
-from dagster_offload.extraction.refusals import broken, password_protected
+from dagster_offload.extraction.refusals import broken, protected
 
 _STREAMS = ("Workbook", "WORKBOOK", "Book", "BOOK")
 _OBJECT, _TEXT_BOX, _CONTINUE, _CHART_TEXT = 0x005D, 0x01B6, 0x003C, 0x100D
@@ -36,7 +36,7 @@ def xls_text(data: bytes) -> str:
         return "\n\n".join(filter(str.strip, [*texts, *drawn_texts(_stream(data))]))
     except xlrd.XLRDError as error:  # never forwarded: the message may quote the document
         if "encrypted" in str(error):
-            raise password_protected("the file is protected by a password: save a copy without protection") from None
+            raise protected() from None
         raise broken(file_types.EXCEL, data) from None
     except (*DAMAGE_ERRORS, AssertionError, CompDocError):
         raise broken(file_types.EXCEL, data) from None

@@ -6,10 +6,9 @@ Values are written as the sheet shows them. Format specification: [MS-XLSB].
 import struct
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from dagster_offload.extraction.formats.parts.number_format import builtin_code, display
-from dagster_offload.extraction.formats.parts.sheet import Row, drawn_texts, sheet_text
+from dagster_offload.extraction.formats.parts.sheet import Row, Sheet, texts_of_sheets
 from dagster_offload.extraction.formats.parts.zip_xml import archive_text, relations
 
 _WORKBOOK = "xl/workbook.bin"
@@ -37,12 +36,6 @@ def xlsb_text(data: bytes) -> str:
     return archive_text(data, lambda archive: _Workbook(archive).texts())
 
 
-@dataclass(frozen=True)
-class _Sheet:
-    name: str
-    member: str
-
-
 class _Workbook:
     """One workbook: its sheets and their shared strings and formats."""
 
@@ -55,7 +48,7 @@ class _Workbook:
         ]
         self.codes = list(_format_codes(list(self._records(members.get(_STYLES)))))
         self.is_1904 = False
-        self.sheets: list[_Sheet] = []
+        self.sheets: list[Sheet] = []
         for kind, record in self._records(_WORKBOOK):
             if kind == _PROPERTIES:
                 self.is_1904 = bool(record[0] & 1)
@@ -63,11 +56,11 @@ class _Workbook:
                 relation = _string(record, 8)
                 name = _string(record, 12 + len(relation.encode("utf-16-le")))
                 if relation in related:
-                    self.sheets.append(_Sheet(name, related[relation][1]))
+                    self.sheets.append(Sheet(name, related[relation][1]))
 
     def texts(self) -> Iterator[str]:
-        for sheet in self.sheets:
-            yield sheet_text(sheet.name, self._rows(sheet.member), drawn_texts(self.archive, sheet.member))
+        """Yield the text of each sheet."""
+        return texts_of_sheets(self.archive, self.sheets, self._rows)
 
     def _records(self, member: str | None) -> Iterator[tuple[int, memoryview]]:
         if member is None:

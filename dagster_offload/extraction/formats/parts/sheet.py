@@ -1,7 +1,8 @@
 """What the readers of workbooks share: a sheet's text, and the text boxes and chart titles of its drawings."""
 
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.formats.parts.markdown import table_text
@@ -24,7 +25,22 @@ def sheet_text(name: str, rows: Iterable[Row], drawn: Iterable[str] = ()) -> str
     return "\n\n".join([f"## {name}", *filled]) if filled else ""
 
 
-def drawn_texts(archive: zipfile.ZipFile, sheet: str) -> Iterator[str]:
+class Sheet(NamedTuple):
+    """A sheet of a workbook that is an archive: its name, and the member that holds it."""
+
+    name: str
+    member: str
+
+
+def texts_of_sheets(
+    archive: zipfile.ZipFile, sheets: Iterable[Sheet], rows_of: Callable[[str], Iterable[Row]]
+) -> Iterator[str]:
+    """Yield the text of each sheet. `rows_of` returns the rows in a member."""
+    for sheet in sheets:
+        yield sheet_text(sheet.name, rows_of(sheet.member), _drawn_texts(archive, sheet.member))
+
+
+def _drawn_texts(archive: zipfile.ZipFile, sheet: str) -> Iterator[str]:
     """Yield the texts of boxes and the titles of charts on a sheet. The charts' values are in cells."""
     for kind, drawing in relations(archive, sheet).values():
         if not kind.endswith(_DRAWING):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.file_types import DAMAGE_ERRORS
+from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
 
 # References to entities of HTML, which XML does not have, or to characters that XML forbids; and such characters.
 _REFERENCE = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos);)(#?\w{1,32});")

@@ -49,11 +49,21 @@ class PdfPages:
         page = self._document[number - 1]
         square_inches = page.get_width() * page.get_height() / POINTS_PER_INCH**2
         dpi = int(min(DPI, (MAX_PIXELS / max(square_inches, 1e-6)) ** 0.5))
-        bitmap = page.render(scale=max(dpi, 1) / POINTS_PER_INCH, grayscale=True)
-        rows = memoryview(bitmap.buffer).cast("B")
-        width, stride = bitmap.width, bitmap.stride
-        grey = b"".join(rows[start : start + width] for start in range(0, stride * bitmap.height, stride))
-        return b"P5 %d %d 255\n" % (width, bitmap.height) + grey, dpi
+        return grey_picture(page, max(dpi, 1) / POINTS_PER_INCH), dpi
+
+
+def grey_picture(page: Any, scale: float) -> bytes:
+    """Draw a page as a grayscale PGM image. `scale`: pixels per point."""
+    bitmap = page.render(scale=scale, grayscale=True)
+    rows = memoryview(bitmap.buffer).cast("B")
+    width, stride = bitmap.width, bitmap.stride
+    grey = b"".join(rows[start : start + width] for start in range(0, stride * bitmap.height, stride))
+    return pgm(width, bitmap.height, grey)
+
+
+def pgm(width: int, height: int, grey: bytes) -> bytes:
+    """Return a PGM image of one byte per pixel, row by row."""
+    return b"P5 %d %d 255\n" % (width, height) + grey
 
 
 def _objects(page: Any, kind: int) -> list[Any]:

@@ -9,10 +9,10 @@ import pytest
 
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.formats.parts.picture_marks import filled, marked_pictures, picture_mark
+from dagster_offload.extraction.ocr.scans import Pictures
+from dagster_offload.extraction.ocr.tesseract import NO_READER, Reader
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.extraction.readers import read_file
-from dagster_offload.extraction.scans import Pictures
-from dagster_offload.extraction.tesseract import NO_READER, Reader
 from dagster_offload.stages.graph import Outcome
 from tests.extraction.formats.test_ppt import emf
 from tests.support.ocr import SCANS, share_kept, tesseract

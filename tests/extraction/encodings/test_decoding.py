@@ -2,8 +2,9 @@
 
 import pytest
 
-from dagster_offload.extraction.encodings import Decoded, declared_encoding, decode
-from dagster_offload.extraction.euc_tw import decode_euc_tw
+from dagster_offload.extraction.encodings.decoded import Decoded
+from dagster_offload.extraction.encodings.decoding import declared_encoding, decode
+from dagster_offload.extraction.encodings.euc_tw import decode_euc_tw
 
 KOREAN = "제3조 (기간) 임대차 기간은 2024년 7월 1일부터 3년으로 한다."
 JAPANESE = "これは日本語の短い文書です。会議は月曜日に行います。"
@@ -42,6 +43,59 @@ def test_text_is_decoded_in_its_own_encoding(text: str, encoding: str) -> None:
     found = decode(text.encode(encoding))
     assert found is not None
     assert found.text == text
+
+
+@pytest.mark.parametrize(
+    ("encoding", "declared"), [("gb18030", "GB2312"), ("cp950", "Big5"), ("euc_jp", "EUC-JP"), ("iso2022_jp", None)]
+)
+def test_a_few_damaged_bytes_do_not_cost_a_text_its_declared_encoding(encoding: str, declared: str | None) -> None:
+    text = "日本語 中文 會議室 申請 " * 40
+    data = bytearray(text.replace("會議室", "会議室" if "jp" in encoding else "會議室").encode(encoding))
+    data[101], data[202] = 0, data[202] ^ 0x80
+    found = decode(bytes(data), declared)
+    assert found is not None
+    assert found.text.count("申請") >= 36
+
+
+@pytest.mark.parametrize("declared", ["iso-8859-1", "us-ascii", "windows-1252", None])
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        (
+            "cp949",
+            "<p class='a letter'>회의실 사용 신청서를 제출합니다.</p> Best regards, the facility office, room 4711. ",
+        ),
+        ("euc_jp", "会議室の利用申請を提出しますので確認をお願いします。"),
+        ("cp874", "ขอส่งใบสมัครใช้ห้องประชุมเพื่อโปรดพิจารณา "),
+        ("cp1251", "Установка и запуск программы требуют новой версии. "),
+        ("koi8_r", "Установка и запуск программы требуют новой версии. "),
+        ("cp1255", "שלום וברכה לכולם זהו מכתב "),
+        ("cp1252", "Die Prüfung der Heizkörper fällt früher an, daß niemand übrigbleibt. "),
+    ],
+)
+def test_a_text_that_says_it_is_western_is_judged_by_its_bytes(encoding: str, text: str, declared: str | None) -> None:
+    found = decode((text * 3).encode(encoding), declared)
+    assert found is not None
+    assert found.text == text * 3
+
+
+def test_a_western_text_keeps_its_declared_encoding_even_if_its_letters_are_rare() -> None:
+    text = "Þetta er bréf frá húsfélaginu, við þökkum fyrir ykkar hjálp og aðstoð. "
+    assert decode(text.encode("cp1252"), "iso-8859-1") == Decoded(text, "cp1252")
+
+
+def test_a_zero_byte_in_a_damaged_text_does_not_make_it_binary() -> None:
+    for encoding, text in (
+        ("cp949", "회의실 사용 신청서를 제출합니다. " * 20),
+        ("cp1255", "שלום וברכה לכולם זהו מכתב " * 9),
+    ):
+        data = bytearray(text.encode(encoding))
+        data[30] = 0
+        found = decode(bytes(data))
+        assert found is not None
+        assert found.encoding == encoding
+        assert found.text[60:] in text * 2
+    assert decode(bytes(range(256)) * 20) is None
 
 
 def test_valid_utf8_is_decoded_as_utf8_despite_a_wrong_label() -> None:

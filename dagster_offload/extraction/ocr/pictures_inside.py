@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dagster_offload.extraction import file_types
+from dagster_offload.extraction.file_types.detection import detect_type
+from dagster_offload.extraction.file_types.images import HEIC, is_whole_image, size_of_image
 from dagster_offload.extraction.formats.office97.metafile import is_metafile, metafile_text
-from dagster_offload.extraction.image_files import is_whole_image, size_of_image
-from dagster_offload.extraction.scans import Pictures
+from dagster_offload.extraction.ocr.scans import Pictures
 
 # Smaller pictures are icons, bullets and lines.
 _MIN_WIDTH, _MIN_HEIGHT, _MIN_PIXELS = 150, 30, 20_000
@@ -51,8 +51,8 @@ def _count(number: int) -> str:
 
 
 def _may_hold_words(data: bytes) -> bool:
-    kind = file_types.detect_type(data) or ""
-    if not is_whole_image(data, kind):
+    kind = detect_type(data) or ""
+    if kind == HEIC or not is_whole_image(data, kind):  # no office program shows HEIC
         return False
     size = size_of_image(data, kind)
     if size is None:

@@ -10,7 +10,7 @@ from xml.parsers.expat import ExpatError
 
 import olefile
 
-from dagster_offload.extraction.file_types import DAMAGE_ERRORS, is_compound
+from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, is_compound
 
 _PASSWORD = "VelvetSweatshop"  # noqa: S105 - public, and the same for everyone
 _STREAMS = ("Workbook", "Book")

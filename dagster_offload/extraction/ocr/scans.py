@@ -11,11 +11,14 @@ from typing import Any
 
 import pypdfium2
 
-from dagster_offload.extraction import tesseract
 from dagster_offload.extraction.cleaning import clean
-from dagster_offload.extraction.image_files import TIFF, tiff_pages
+from dagster_offload.extraction.file_types.detection import detect_type
+from dagster_offload.extraction.file_types.images import HEIC, TIFF, tiff_pages
 from dagster_offload.extraction.legibility import is_stray, share_of_wrong_letters, why_glyph_soup, why_worthless
-from dagster_offload.extraction.page_images import PdfPages
+from dagster_offload.extraction.no_text import NO_WORDS
+from dagster_offload.extraction.ocr import tesseract
+from dagster_offload.extraction.ocr.page_images import PdfPages
+from dagster_offload.extraction.ocr.photos import HOW_TO_READ_HEIC, can_decode_heic, upright
 from dagster_offload.extraction.protocol import Extracted, PageRead
 from dagster_offload.stages.graph import Outcome
 
@@ -42,15 +45,17 @@ class Pictures:
     wanted: dict[int, int] = field(default_factory=dict)  # page number -> pages of the document
 
     def read_image(self, data: bytes, kind: str) -> Extracted:
-        """Read an image file. Raises `tesseract.Unreadable`."""
+        """Read an image file. Raises `tesseract.Unreadable`, and `FileRefused` if it cannot be decoded."""
         count = tiff_pages(data) if kind == TIFF else 1
-        if not self.reader.can_read:
-            return Extracted(
-                Outcome.NEEDS_OCR,
-                "",
-                {"reason": f"this file is a picture. {self.reader.advice}", "pages_to_ocr": count},
-            )
-        texts = [self._page(number, count, lambda n: (data, None, n - 1)) for number in range(1, count + 1)]
+        missing = [] if self.reader.can_read else [self.reader.advice]
+        if kind == HEIC and not can_decode_heic():
+            missing.append(HOW_TO_READ_HEIC)
+        if missing:
+            reason = ". ".join(["this file is a picture", *missing])
+            return Extracted(Outcome.NEEDS_OCR, "", {"reason": reason, "pages_to_ocr": count})
+        texts = [
+            self._page(number, count, lambda n: (upright(data, kind), None, n - 1)) for number in range(1, count + 1)
+        ]
         return self._read(texts, read_pages=count, of=count)
 
     def read_pages(self, data: bytes) -> Extracted:
@@ -72,11 +77,10 @@ class Pictures:
             pages = PdfPages(data)
             to_read = [number for number, why in enumerate(whys, 1) if why and _shows_letters(pages, number, texts)]
         except pypdfium2.PdfiumError:  # the pages' own texts may be readable all the same
-            return (
-                None
-                if any(texts)
-                else Extracted(Outcome.NO_TEXT, "", {"reason": "the pages have no text and cannot be rendered for OCR"})
-            )
+            if any(texts):
+                return None
+            reason = "the pages have no text and cannot be drawn for OCR: print the file to a new PDF"
+            return Extracted(Outcome.NO_TEXT, "", {"reason": reason})
         if not to_read:
             return None
         why = next(why for number, why in enumerate(whys, 1) if number in to_read and why)
@@ -99,7 +103,7 @@ class Pictures:
 
     def _picture(self, number: int, count: int, picture: bytes) -> str:
         try:
-            return self._page(number, count, lambda _: (picture, None, 0))
+            return self._page(number, count, lambda _: (upright(picture, detect_type(picture) or ""), None, 0))
         except tesseract.Unreadable:  # one damaged picture does not affect its document
             return ""
 
@@ -128,7 +132,7 @@ class Pictures:
         reason = f"OCR ({self.reader.languages}) found no readable text"
         if self.reader.missing:
             return Extracted(Outcome.NEEDS_OCR, "", {**metadata, "reason": f"{reason}. {self.reader.advice}"})
-        return Extracted(Outcome.NO_TEXT, "", {**metadata, "reason": reason})
+        return Extracted(Outcome.NO_TEXT, "", {**metadata, "reason": f"{reason}: {NO_WORDS}"})
 
     def _unread(self, kept: Sequence[str], to_read: Sequence[int], why: str) -> Extracted:
         metadata = {"pages_to_ocr": len(to_read)}

@@ -8,13 +8,13 @@ import codecs
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 import charset_normalizer
 
-from dagster_offload.extraction.euc_tw import decode_euc_tw
+from dagster_offload.extraction.encodings.decoded import BEYOND_ASCII, Decoded, is_binary, strict
+from dagster_offload.extraction.encodings.euc_tw import decode_euc_tw
+from dagster_offload.extraction.encodings.european import european
 
 # The order matters: the byte order mark of UTF-32 (little endian) begins with that of UTF-16.
 _MARKS = (
@@ -44,43 +44,20 @@ _ESCAPES = ((b"\x1b$B", "iso2022_jp_ext"), (b"\x1b$@", "iso2022_jp_ext"), (b"\x1
 _HZ = re.compile(rb"~\{(?:[!-w][!-~]){4,}~\}")
 
 _DECLARED = re.compile(rb"""(?:charset\s*=|encoding\s*=)\s*["']?\s*([A-Za-z0-9_.:\-]+)""", re.IGNORECASE)
-_BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
-_BINARY = re.compile("[\x00-\x08\x0e-\x1a]")
 _NEVER_DECLARED = frozenset({"utf_16", "utf_32", "utf_16_le", "utf_16_be", "utf_7", "idna", "punycode", "undefined"})
 
 # A damaged file is still decoded if at most one in this many non-ASCII characters is lost.
 _DAMAGE = 20
-# Thai consonants, and the signs that follow them.
+# Thai consonants, and the signs that follow them: a vowel, and then a tone.
 _THAI_CONSONANT, _THAI_MARK = re.compile("[\u0e01-\u0e2e]"), re.compile("[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]")
-_THAI_PLACED_MARK = re.compile("(?<=[\u0e01-\u0e2e\u0e31\u0e34-\u0e3a\u0e47-\u0e4e])[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]")
+_THAI_PLACED_MARK = re.compile(
+    "(?<=[\u0e01-\u0e2e])[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]|(?<=[\u0e31\u0e34-\u0e3a])[\u0e47-\u0e4e]"
+)
 _MIN_THAI_MARKS = 3
+_TRIED = ["cp949", "euc_kr", "johab", "cp874", "tis_620", "iso8859_11"]  # by rules that are stricter than a guess
+_MAX_BYTES_PER_ZERO = 200  # of UTF-16: a text without blanks and line ends is not that long
+_WESTERN, _RUN = "cp1252", 3
 _SAMPLE_CHARACTERS = 10_000  # the number of characters that are examined
-
-
-# The non-ASCII letters of languages, by region.
-_WESTERN = (
-    *("àâæçéèêëîïôœùûüÿ", "äöüß", "áéíñóúüç", "ãõáâàçéêíóôúü", "àèéìòóù", "åäöæøéü", "áéëïóöüè", "áéíóúàèòïüç"),
-)
-_CENTRAL = ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "čćđšž", "ăâîşţ")
-_TURKISH = ("çğıöşüâîû\u0307",)  # lower-casing turns İ into i and this combining dot
-_BALTIC = ("ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž")
-# The likely encodings come first: they win if another one fits as well. charset_normalizer confuses all of these.
-_EUROPEAN = (
-    *(("cp1252", _WESTERN), ("cp1250", _CENTRAL), ("cp1254", _TURKISH), ("iso8859_2", _CENTRAL), ("cp1257", _BALTIC)),
-    *(("mac_roman", _WESTERN), ("cp850", _WESTERN)),
-)
-_INSIDE_WORDS = frozenset("’‘·\xad–—…")
-_MIXTURE = 0.92
-_WRONG = "\0"  # stands for a letter that no language has at its place
-_SHARED_SIGNS = frozenset("«»“”‘’„‚–—…•·€£§°©®™ºª¿¡½¼¾±×µ\xa0\xad")
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A decoded text and the Python name of its encoding."""
-
-    text: str
-    encoding: str
 
 
 def decode(data: bytes, declared: str | None = None) -> Decoded | None:
@@ -95,24 +72,29 @@ def decode(data: bytes, declared: str | None = None) -> Decoded | None:
     escaped = _escaped(data)
     if escaped is not None:
         return escaped
-    text = _strict(data, "utf-8")
-    if text is not None and not _is_binary(text):
+    text = strict(data, "utf-8")
+    if text is not None and not is_binary(text):
         return Decoded(text, "utf-8")
     unmarked = _unmarked_utf32(data) or _unmarked_utf16(data)
     if unmarked is not None:
         return unmarked
     if b"\0" in data:
-        return None
+        if is_binary(data.decode("latin-1")):
+            return None
+        data = data.replace(b"\0", b" ")  # of a damaged text
+    codec = _codec(declared)
     return (
         _damaged_utf8(data)
-        or _declared(data, declared)
+        or _declared(data, codec)
+        or _damaged(data, codec)
         or _taiwanese(data)
         or _korean(data, "cp949")
         or _japanese(data)
         or _thai(data)
         or _korean(data, "johab")
-        or _european(data)
+        or european(data)
         or _guessed(data)
+        or _without_doubt(data, codec)
     )
 
 
@@ -125,18 +107,11 @@ def declared_encoding(data: bytes) -> str | None:
 def _escaped(data: bytes) -> Decoded | None:
     """Decode ISO 2022, the encoding of Japanese mail for decades. Its bytes are all ASCII, so UTF-8 would accept it."""
     for escape, encoding in _ESCAPES:
-        if escape in data and (text := _strict(data, encoding)) is not None:
-            return Decoded(text, encoding)
-    if _HZ.search(data) and (text := _strict(data, "hz")) is not None:
+        if escape in data and (found := _declared(data, encoding) or _damaged(data, encoding)) is not None:
+            return found
+    if _HZ.search(data) and (text := strict(data, "hz")) is not None:
         return Decoded(text, "hz")
     return None
-
-
-def _strict(data: bytes, encoding: str) -> str | None:
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError:
-        return None
 
 
 def _marked(data: bytes, encoding: str) -> Decoded | None:
@@ -145,18 +120,12 @@ def _marked(data: bytes, encoding: str) -> Decoded | None:
     return None if text.count("\ufffd") * _DAMAGE > len(text) else Decoded(text, encoding)
 
 
-def _is_binary(text: str) -> bool:
-    """Whether the text has more than a few NULs or other control characters that do not occur in text."""
-    head = text[:100_000]
-    return len(_BINARY.findall(head)) > max(2, len(head) // 200)
-
-
 def _unmarked_utf32(data: bytes) -> Decoded | None:
     """Decode UTF-32 without a byte order mark. Every fourth byte is zero, because no character is above 0x10FFFF."""
     if len(data) % 4 or len(data) < 8:
         return None
     for encoding, zeros in (("utf-32-le", data[3::4]), ("utf-32-be", data[0::4])):
-        if not any(zeros) and (text := _strict(data, encoding)) is not None and not _is_binary(text):
+        if not any(zeros) and (text := strict(data, encoding)) is not None and not is_binary(text):
             return Decoded(text, encoding)
     return None
 
@@ -166,15 +135,15 @@ def _unmarked_utf16(data: bytes) -> Decoded | None:
 
     The zero bytes of ASCII characters identify it. The byte order is the one that gives more ASCII characters.
     """
-    if len(data) % 2 or b"\0" not in data:
+    if len(data) % 2 or data.count(0) * _MAX_BYTES_PER_ZERO < len(data):
         return None
     texts = [
-        (encoding, text) for encoding in ("utf-16-le", "utf-16-be") if (text := _strict(data, encoding)) is not None
+        (encoding, text) for encoding in ("utf-16-le", "utf-16-be") if (text := strict(data, encoding)) is not None
     ]
     if not texts:
         return None
     encoding, text = max(texts, key=lambda one: sum(character < "\x7f" for character in one[1][:_SAMPLE_CHARACTERS]))
-    return Decoded(text, encoding) if not _is_binary(text) and _makes_sense(text[:_SAMPLE_CHARACTERS]) else None
+    return Decoded(text, encoding) if not is_binary(text) and _makes_sense(text[:_SAMPLE_CHARACTERS]) else None
 
 
 def _makes_sense(text: str) -> bool:
@@ -196,21 +165,46 @@ def _script(character: str) -> str:
     return unicodedata.name(character, "").partition(" ")[0]
 
 
-def _declared(data: bytes, declared: str | None) -> Decoded | None:
+def _codec(declared: str | None) -> str | None:
+    """Return Python's name of the encoding to use for a declared one, or None if it cannot be right."""
     if declared is None:
         return None
     try:
         name = codecs.lookup(declared).name
-    except (LookupError, ValueError):  # ValueError, here and below: the name contains a NUL
+    except (LookupError, ValueError):  # ValueError: the name contains a NUL
         name = declared.lower().replace("-", "_")
     encoding = _SUPERSETS.get(name.replace("-", "_"), _SUPERSETS.get(name, name))
-    if encoding.replace("-", "_") in _NEVER_DECLARED:
-        return None
     try:
-        text = data.decode(encoding)
+        codecs.lookup(encoding)
     except (LookupError, ValueError):
         return None
-    return Decoded(text, encoding)
+    return None if encoding.replace("-", "_") in _NEVER_DECLARED else encoding
+
+
+def _declared(data: bytes, encoding: str | None) -> Decoded | None:
+    """Decode text in its declared encoding. Western is the default of many programs, so it needs Western text."""
+    found = _without_doubt(data, encoding)
+    return None if found is None or (found.encoding == _WESTERN and not _is_western(found.text)) else found
+
+
+def _without_doubt(data: bytes, encoding: str | None) -> Decoded | None:
+    text = None if encoding is None else strict(data, encoding)
+    return None if text is None or encoding is None else Decoded(text, encoding)
+
+
+def _is_western(text: str) -> bool:
+    """Whether letters with accents stand between others. Those of another script stand side by side."""
+    runs = [len(run) for run in BEYOND_ASCII.findall(text[: 10 * _SAMPLE_CHARACTERS])]
+    return 2 * sum(run for run in runs if run >= _RUN) <= sum(runs)
+
+
+def _damaged(data: bytes, encoding: str | None) -> Decoded | None:
+    """Decode text in a declared encoding with a few broken bytes."""
+    if encoding is None or encoding == _WESTERN:  # which fits too many others
+        return None
+    text = data.decode(encoding, errors="replace")
+    lost, others = text.count("\ufffd"), sum(map(len, BEYOND_ASCII.findall(text)))
+    return None if lost * _DAMAGE > others or is_binary(text) else Decoded(text, encoding)
 
 
 def _korean(data: bytes, encoding: str) -> Decoded | None:
@@ -241,7 +235,7 @@ def _japanese(data: bytes) -> Decoded | None:
 
     charset_normalizer takes short EUC-JP texts for Korean. It recognizes Shift JIS well.
     """
-    text = _strict(data, "euc_jp")
+    text = strict(data, "euc_jp")
     if text is None:
         return None
     letters = sum(ord(character) > 127 and character.isalpha() for character in text)
@@ -251,7 +245,7 @@ def _japanese(data: bytes) -> Decoded | None:
 
 def _taiwanese(data: bytes) -> Decoded | None:
     text = decode_euc_tw(data)
-    return None if text is None or _is_binary(text) else Decoded(text, "euc_tw")
+    return None if text is None or is_binary(text) else Decoded(text, "euc_tw")
 
 
 def _damaged_utf8(data: bytes) -> Decoded | None:
@@ -262,8 +256,8 @@ def _damaged_utf8(data: bytes) -> Decoded | None:
     """
     text = data.decode("utf-8", errors="replace")
     lost = text.count("\ufffd")
-    kept = sum(map(len, _BEYOND_ASCII.findall(text))) - lost
-    if _is_binary(text) or kept <= 0:
+    kept = sum(map(len, BEYOND_ASCII.findall(text))) - lost
+    if is_binary(text) or kept <= 0:
         return None
     is_only_cut = lost == 1 and text.endswith("\ufffd")
     return Decoded(text, "utf-8") if is_only_cut or kept >= max(2, lost) else None
@@ -274,8 +268,8 @@ def _thai(data: bytes) -> Decoded | None:
 
     charset_normalizer takes Thai for Big5.
     """
-    text = _strict(data, "cp874")
-    if text is None or _is_binary(text):
+    text = strict(data, "cp874")
+    if text is None or is_binary(text):
         return None
     sample = text[: 10 * _SAMPLE_CHARACTERS]
     marks = len(_THAI_MARK.findall(sample))
@@ -284,51 +278,16 @@ def _thai(data: bytes) -> Decoded | None:
     return Decoded(text, "cp874") if is_thai and marks < consonants < 8 * marks else None
 
 
-def _european(data: bytes) -> Decoded | None:
-    """Decode with the encoding whose result best fits the letters of one of its European languages."""
-    best: tuple[float, Decoded] | None = None
-    for encoding, languages in _EUROPEAN:
-        text = _strict(data, encoding)
-        if text is None:
-            continue
-        sample = text[: 10 * _SAMPLE_CHARACTERS]
-        letters = _accented(sample)
-        if len(letters) * 2 > sum(map(str.isalpha, sample)):
-            continue  # not Latin script
-        covered = _covered(letters, languages)
-        if covered >= 0.9 and (best is None or covered > best[0]):
-            best = (covered, Decoded(text, encoding))
-    return None if best is None or _is_binary(best[1].text) else best[1]
-
-
-def _covered(letters: Sequence[str], languages: Sequence[str]) -> float:
-    """Return the share of the letters that one language has. A mixture of a region's languages counts a little less."""
-    if not letters:
-        return 1.0
-    by_one = max(sum(letter in language for letter in letters) for language in languages)
-    by_all = _MIXTURE * sum(letter in "".join(languages) for letter in letters)
-    return max(by_one, by_all) / len(letters)
-
-
-def _accented(text: str) -> list[str]:
-    """Return the non-ASCII letters in lower case. Signs inside words and capitals after small letters are `_WRONG`."""
-    found = []
-    for position, character in enumerate(text):
-        if character <= "\x7f":
-            continue
-        before, after = text[position - 1 : position], text[position + 1 : position + 2]
-        if character in _SHARED_SIGNS:
-            if before.isalpha() and after.isalpha() and character not in _INSIDE_WORDS:
-                found.append(_WRONG)
-        else:
-            is_out_of_place = character.isupper() and before.islower()
-            found += _WRONG if is_out_of_place else _BEYOND_ASCII.findall(character.lower())
-    return found
-
-
 def _guessed(data: bytes) -> Decoded | None:
-    best = charset_normalizer.from_bytes(data, cp_exclusion=["cp949", "euc_kr", "johab"]).best()  # tried above
+    best = charset_normalizer.from_bytes(data, cp_exclusion=_TRIED).best()
     if best is None:
         return None
-    text = data.decode(best.encoding)
-    return None if _is_binary(text) else Decoded(text, best.encoding)
+    encoding = best.encoding
+    if encoding == "mac_cyrillic" and _letters(data, "cp1251") > _letters(data, encoding):
+        encoding = "cp1251"  # small letters are the same in both, capitals are signs in the other
+    text = data.decode(encoding)
+    return None if is_binary(text) else Decoded(text, encoding)
+
+
+def _letters(data: bytes, encoding: str) -> int:
+    return sum(map(str.isalpha, strict(data, encoding) or ""))

@@ -1,0 +1,1 @@
+"""Decodes bytes whose encoding is unknown."""

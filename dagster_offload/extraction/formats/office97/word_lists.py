@@ -1,0 +1,283 @@
+"""Find the list numbers of a Word document (97 to 2003) and put them before their paragraphs.
+
+office-oxide reads the paragraphs without them. This module reads the paragraphs' properties, counts the lists, and finds
+each numbered paragraph in the text again. A paragraph that it does not find stays without its number.
+
+Format specification: [MS-DOC].
+"""
+
+import io
+import re
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+import olefile
+
+from dagster_offload.extraction.formats.parts.list_numbers import BULLET, ListLevel, ListNumbers
+
+_WORD_97 = b"\xec\xa5"
+_FLAGS, _SECOND_TABLE = 0x0A, 0x0200
+# Where the header has the place and the length of: styles, pages of paragraph properties, text pieces, lists, uses of lists.
+_STYLES, _PAGES, _PIECES, _LISTS, _USES = 0x00A2, 0x0102, 0x01A2, 0x02E2, 0x02EA
+_PAGE = 512
+_PROPERTIES_PIECE, _TEXT_PIECES = 1, 2
+_IS_BYTES = 0x40000000  # of a piece: one byte a character, at half the offset
+_LEVEL, _LIST = 0x260A, 0x460B  # the properties of a paragraph that we need
+_OPERAND_BYTES = {0: 1, 1: 1, 2: 2, 3: 4, 4: 2, 5: 2, 7: 3}
+_LARGE_OPERAND, _LARGE = 6, 0xD608  # a length of one byte comes first; of a table's definition, of two bytes
+_PARAGRAPH_STYLE = 1
+_MAX_STYLE_DEPTH = 20
+_LIST_BYTES, _USE_BYTES, _LEVELS = 28, 16, 9
+_SIMPLE_LIST, _STARTS_ANEW, _HAS_LEVEL = 1, 0x10, 0x20
+_STYLES_OF_NUMBERS = {
+    1: "upper roman", 2: "lower roman", 3: "upper letter", 4: "lower letter", 10: "ideograph", 11: "ideograph",
+    18: "circled", 22: "two digits", 23: BULLET, 24: "syllable", 25: "jamo", 33: "ideograph", 37: "ideograph", 39: "ideograph",
+    41: "korean", 42: "korean",
+}  # fmt: skip
+_NO_NUMBER = 255
+_PARAGRAPH = re.compile("[^\r\x07\x0c]*[\r\x07\x0c]")
+_FIELD_CODE = re.compile("\x13[^\x13\x14\x15]*\x14?")
+_NO_LETTER = re.compile(r"[\W_]+")
+_AHEAD = 100  # lines in which a paragraph is looked for
+_MARK = re.compile(r"( *)(#{1,6} )?(\d+\. |[-*] )?")
+
+Levels = dict[tuple[str, int], ListLevel]
+
+
+@dataclass(frozen=True)
+class _Numbering:
+    """The list and the level of a paragraph or a style. None: not said."""
+
+    use: int | None = None  # from 1; 0 = no list
+    level: int | None = None
+
+    def over(self, base: "_Numbering") -> "_Numbering":
+        return _Numbering(base.use if self.use is None else self.use, base.level if self.level is None else self.level)
+
+
+def with_list_numbers(text: str, data: bytes) -> str:
+    """Return the text with its list numbers. Raises errors of damage."""
+    if _WORD_97 not in data:
+        return text
+    with olefile.OleFileIO(io.BytesIO(data)) as file:
+        document = file.openstream("WordDocument").read()
+        if not document.startswith(_WORD_97):
+            return text
+        (flags,) = struct.unpack_from("<H", document, _FLAGS)
+        table = file.openstream("1Table" if flags & _SECOND_TABLE else "0Table").read()
+    return _placed(text, _labelled(document, table))
+
+
+def _placed(text: str, paragraphs: Iterator[tuple[str, str]]) -> str:
+    """Put each label before the line that has its paragraph's letters, in place of the number that office-oxide guesses."""
+    lines = text.split("\n")
+    marks = [_MARK.match(line) for line in lines]
+    keys = [(_key(line), _key(line[mark.end() :] if mark else line)) for line, mark in zip(lines, marks, strict=True)]
+    place = 0
+    for label, paragraph in paragraphs:
+        key = _key(paragraph)
+        found = next((at for at in range(place, min(place + _AHEAD, len(keys))) if key in keys[at]), None)
+        if not key or found is None:
+            continue
+        place = found + 1
+        mark = marks[found]
+        if label and mark is not None:
+            indent, heading, guess = mark.groups(default="")
+            own = guess if guess and paragraph.startswith(guess) else ""  # typed by the writer
+            lines[found] = f"{indent}{heading}{label}{own}{lines[found][mark.end() :]}"
+    return "\n".join(lines)
+
+
+def _key(text: str) -> str:
+    return _NO_LETTER.sub("", text)
+
+
+def _labelled(document: bytes, table: bytes) -> Iterator[tuple[str, str]]:
+    """Yield the label ("" for none) and the text of each paragraph, in document order. Nothing if there are no lists."""
+    names, levels = _uses(document, table)
+    if not levels:
+        return
+    numbers = ListNumbers(levels)
+    properties = _Properties(document, table)
+    for text, end in _paragraphs(document, table):
+        numbering = properties.numbering_at(end)
+        label = numbers.next(names.get(numbering.use or 0, ""), numbering.level or 0)
+        yield label, _FIELD_CODE.sub("", text)
+
+
+def _paragraphs(document: bytes, table: bytes) -> Iterator[tuple[str, int]]:
+    """Yield the text of each paragraph, and where its last character is in `document`."""
+    unfinished = ""
+    for offset, characters, is_bytes in _pieces(document, table):
+        width = 1 if is_bytes else 2
+        data = document[offset : offset + characters * width]
+        piece = data.decode("cp1252" if is_bytes else "utf-16-le", "replace")
+        end = 0
+        for found in _PARAGRAPH.finditer(piece):
+            end = found.end()
+            yield unfinished + found[0][:-1], offset + (end - 1) * width
+            unfinished = ""
+        unfinished += piece[end:]
+
+
+def _pieces(document: bytes, table: bytes) -> Iterator[tuple[int, int, bool]]:
+    """Yield the offset of each piece of text, its length in characters, and whether they are bytes."""
+    start, size = struct.unpack_from("<II", document, _PIECES)
+    place, end = start, start + size
+    while place < end and table[place] == _PROPERTIES_PIECE:
+        place += 3 + struct.unpack_from("<H", table, place + 1)[0]
+    if place >= end or table[place] != _TEXT_PIECES:
+        return
+    (size,) = struct.unpack_from("<I", table, place + 1)
+    count = (size - 4) // 12
+    borders = struct.unpack_from(f"<{count + 1}I", table, place + 5)
+    for number in range(count):
+        (offset,) = struct.unpack_from("<I", table, place + 5 + 4 * (count + 1) + 8 * number + 2)
+        is_bytes = bool(offset & _IS_BYTES)
+        offset &= ~_IS_BYTES
+        yield offset // 2 if is_bytes else offset, max(0, borders[number + 1] - borders[number]), is_bytes
+
+
+class _Properties:
+    """The numbering of paragraphs, from their own properties and their styles."""
+
+    def __init__(self, document: bytes, table: bytes) -> None:
+        self._document = document
+        self._styles = _styles(document, table)
+        start, size = struct.unpack_from("<II", document, _PAGES)
+        count = (size - 4) // 8
+        self._borders = struct.unpack_from(f"<{count + 1}I", table, start)
+        self._pages = struct.unpack_from(f"<{count}I", table, start + 4 * (count + 1))
+
+    def numbering_at(self, place: int) -> _Numbering:
+        """Return the numbering of the paragraph that ends at this place of the document's stream."""
+        number = bisect_right(self._borders, place) - 1
+        if not 0 <= number < len(self._pages):
+            return _Numbering()
+        return self._on_page(_PAGE * (self._pages[number] & 0x3FFFFF), place)
+
+    def _on_page(self, page: int, place: int) -> _Numbering:
+        count = self._document[page + _PAGE - 1]
+        borders = struct.unpack_from(f"<{count + 1}I", self._document, page)
+        number = next((at for at in range(count) if borders[at] <= place < borders[at + 1]), None)
+        if number is None:
+            return _Numbering()
+        offset = 2 * self._document[page + 4 * (count + 1) + 13 * number]
+        if not offset:
+            return self._style(0)
+        start = page + offset
+        size = 2 * self._document[start] - 1
+        if size < 0:
+            start += 1
+            size = 2 * self._document[start]
+        (style,) = struct.unpack_from("<H", self._document, start + 1)
+        return _numbering_in(self._document[start + 3 : start + 1 + size]).over(self._style(style))
+
+    def _style(self, number: int) -> _Numbering:
+        numbering = _Numbering()
+        for _ in range(_MAX_STYLE_DEPTH):
+            if number not in self._styles:
+                break
+            own, number = self._styles[number]
+            numbering = numbering.over(own)
+        return numbering
+
+
+def _styles(document: bytes, table: bytes) -> Mapping[int, tuple[_Numbering, int]]:
+    """Return the numbering of each paragraph style, and the style that it is based on."""
+    start, size = struct.unpack_from("<II", document, _STYLES)
+    header, count, base_bytes = struct.unpack_from("<HHH", table, start)
+    place, found = start + 2 + header, dict[int, tuple[_Numbering, int]]()
+    for number in range(count):
+        if place + 2 > start + size:
+            break
+        (length,) = struct.unpack_from("<H", table, place)
+        style = table[place + 2 : place + 2 + length]
+        place += 2 + length
+        if length <= base_bytes:
+            continue
+        kind_and_base = struct.unpack_from("<H", style, 2)[0]
+        if kind_and_base & 0xF != _PARAGRAPH_STYLE:
+            continue
+        properties = base_bytes + 2 + 2 * struct.unpack_from("<H", style, base_bytes)[0] + 2
+        properties += properties % 2
+        (length,) = struct.unpack_from("<H", style, properties)
+        found[number] = _numbering_in(style[properties + 4 : properties + 2 + length]), kind_and_base >> 4
+    return found
+
+
+def _numbering_in(properties: bytes) -> _Numbering:
+    use = level = None
+    place = 0
+    while place + 3 <= len(properties):
+        (kind,) = struct.unpack_from("<H", properties, place)
+        place += 2
+        if kind == _LEVEL:
+            level = properties[place]
+        elif kind == _LIST and place + 2 <= len(properties):
+            use = max(0, struct.unpack_from("<h", properties, place)[0])
+        size = kind >> 13
+        if size == _LARGE_OPERAND:
+            place += 1 + (struct.unpack_from("<H", properties, place)[0] if kind == _LARGE else properties[place])
+        else:
+            place += _OPERAND_BYTES[size]
+    return _Numbering(use, level)
+
+
+def _uses(document: bytes, table: bytes) -> tuple[dict[int, str], Levels]:
+    """Return the name of the list of each use (from 1), and the levels of the lists by name.
+
+    All uses of a list count on, except those that change a level: they are lists of their own.
+    """
+    lists, (start, size) = _lists(document, table), struct.unpack_from("<II", document, _USES)
+    names, levels = dict[int, str](), Levels()
+    if not lists or not size:
+        return names, levels
+    (count,) = struct.unpack_from("<I", table, start)
+    changes = start + 4 + _USE_BYTES * count
+    for number in range(min(count, size // _USE_BYTES)):
+        one = start + 4 + _USE_BYTES * number
+        (identifier,) = struct.unpack_from("<i", table, one)
+        own = dict(enumerate(lists.get(identifier, ())))
+        changes += 4
+        for _ in range(table[one + 12]):
+            begin, flags = struct.unpack_from("<iI", table, changes)
+            changes += 8
+            level = flags & 0xF
+            if flags & _HAS_LEVEL:
+                own[level], changes = _level(table, changes)
+            elif flags & _STARTS_ANEW and level in own:
+                own[level] = own[level]._replace(start=begin)
+        names[number + 1] = f"{identifier} {number}" if table[one + 12] else str(identifier)
+        levels |= {(names[number + 1], level): how for level, how in own.items()}
+    return names, levels
+
+
+def _lists(document: bytes, table: bytes) -> dict[int, list[ListLevel]]:
+    start, size = struct.unpack_from("<II", document, _LISTS)
+    if not size:
+        return {}
+    (count,) = struct.unpack_from("<H", table, start)
+    found, place = dict[int, list[ListLevel]](), start + size  # the levels follow
+    for number in range(count):
+        one = start + 2 + _LIST_BYTES * number
+        (name,) = struct.unpack_from("<i", table, one)
+        found[name] = []
+        for _ in range(1 if table[one + 26] & _SIMPLE_LIST else _LEVELS):
+            level, place = _level(table, place)
+            found[name].append(level)
+    return found
+
+
+def _level(table: bytes, place: int) -> tuple[ListLevel, int]:
+    """Return the level at this place, and where the next one begins."""
+    start, style = struct.unpack_from("<iB", table, place)
+    place += 28 + table[place + 24] + table[place + 25]
+    (length,) = struct.unpack_from("<H", table, place)
+    text = table[place + 2 : place + 2 + 2 * length].decode("utf-16-le", "replace")
+    shown = "".join(f"%{ord(sign) + 1}" if ord(sign) < _LEVELS else sign for sign in islice(text, 100))
+    name = _STYLES_OF_NUMBERS.get(style, "")
+    return ListLevel(name, "" if style == _NO_NUMBER else shown, start), place + 2 + 2 * length

@@ -1,0 +1,100 @@
+"""Image files: which are complete, how large they are, and how the camera was held."""
+
+import struct
+
+import pytest
+
+from dagster_offload.extraction.file_types.detection import detect_type
+from dagster_offload.extraction.file_types.images import (
+    BMP,
+    GIF,
+    HEIC,
+    JPEG,
+    PNG,
+    TIFF,
+    WEBP,
+    is_heic,
+    is_whole_image,
+    orientation_of_jpeg,
+    size_of_image,
+    tiff_pages,
+)  # fmt: skip
+
+
+def box(name: bytes, content: bytes = b"") -> bytes:
+    return struct.pack(">I4s", 8 + len(content), name) + content
+
+
+HEIC_PICTURE = box(b"ftyp", b"mif1\0\0\0\0mif1heic") + box(b"meta", bytes(30)) + box(b"mdat", bytes(40))
+
+
+def directory(**fields: int) -> bytes:
+    """A directory of a TIFF with these tags, named as `tag256`."""
+    entries = b"".join(struct.pack("<HHII", int(tag[3:]), 3, 1, value) for tag, value in fields.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(fields)) + entries + bytes(4)
+
+
+def photo(exif: bytes) -> bytes:
+    """A JPEG with this content of its EXIF segment."""
+    return b"\xff\xd8\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + JPEG_PICTURE[2:]
+
+
+JPEG_PICTURE = (
+    b"\xff\xd8\xff\xe0" + struct.pack(">H", 4) + b"JF" + b"\xff\xc0" + struct.pack(">HBHH", 8, 8, 300, 400) + b"\1"
+    + b"\xff\xda\0\2" + bytes(20) + b"\xff\xd9"
+)  # fmt: skip
+PICTURES = {
+    JPEG: (JPEG_PICTURE, (400, 300)),
+    GIF: (b"GIF89a" + struct.pack("<HH", 64, 48) + bytes(20) + b"\x3b", (64, 48)),
+    BMP: (b"BM" + bytes(8) + struct.pack("<IIii", 30, 40, 64, -48) + bytes(20), (64, 48)),
+    TIFF: (directory(tag256=640, tag257=480), (640, 480)),
+    HEIC: (HEIC_PICTURE, None),
+    WEBP: (b"RIFF" + struct.pack("<I", 30) + b"WEBP" + bytes(26), None),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_a_cut_off_picture_is_told_from_a_whole_one(kind: str) -> None:
+    data, size = PICTURES[kind]
+    assert is_whole_image(data, kind)
+    assert not is_whole_image(data[:20], kind)
+    assert not is_whole_image(b"", kind)
+    assert size_of_image(data, kind) == size
+
+
+def test_a_png_is_whole_with_its_last_chunk_and_other_types_are_no_pictures() -> None:
+    assert not is_whole_image(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + bytes(17), PNG)
+    assert not is_whole_image(b"%PDF-1.7", "application/pdf")
+
+
+def test_a_heic_picture_is_recognized_by_its_brands_and_an_avif_or_a_film_is_not() -> None:
+    assert detect_type(HEIC_PICTURE) == HEIC
+    assert is_heic(box(b"ftyp", b"heix\0\0\0\0mif1"))
+    for other in (b"avif\0\0\0\0mif1avif", b"isom\0\0\2\0isommp42"):
+        assert not is_heic(box(b"ftyp", other))
+    assert not is_heic(b"\0\0\0\x18ftyp")
+
+
+def test_data_that_a_phone_appends_does_not_make_a_heic_picture_broken() -> None:
+    assert is_whole_image(HEIC_PICTURE + b"sefd and other data of the phone", HEIC)
+    assert not is_whole_image(HEIC_PICTURE[:-1], HEIC)
+
+
+def test_links_without_a_picture_are_no_pages_of_a_tiff() -> None:
+    links = b"".join(struct.pack("<HI", 0, 8 + 6 * number) for number in range(1, 50))
+    empty = b"II*\0" + struct.pack("<I", 8) + links + struct.pack("<HI", 0, 0)
+    assert tiff_pages(empty) == 1
+    assert not is_whole_image(empty, TIFF)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_of_a_photo_is_read_from_its_exif(orientation: int) -> None:
+    assert orientation_of_jpeg(photo(b"Exif\0\0" + directory(tag274=orientation))) == orientation
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0" + directory(tag274=77), b"http://ns.adobe.com"],
+)
+def test_a_photo_with_damaged_or_no_exif_counts_as_upright(exif: bytes) -> None:
+    assert orientation_of_jpeg(photo(exif)) == 1
