@@ -35,7 +35,23 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class HintingGroup(click.Group):
+    """A group whose error about a mistyped command names the nearest ones."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        typed = args[0]
+        if not typed.startswith("-") and typed not in (names := self.list_commands(ctx)):
+            import difflib
+
+            near = difflib.get_close_matches(typed.lower(), names, n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(names)}"
+            ctx.fail(f"there is no command {typed!r}: {hint}")
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(HintingGroup):
     """A group that imports a command's file when the command is called. Errors become one line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

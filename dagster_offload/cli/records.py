@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dagster_offload.cli.exits import Refusal
-from dagster_offload.cli.options import document_key, home_option, json_option, no_such_document
+from dagster_offload.cli.find_document import find_document
+from dagster_offload.cli.options import home_option, json_option
 
 if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Ledger
@@ -148,14 +149,15 @@ def _write(
 
 def _one(settings: "Settings", ledger: "Ledger", document: str, *, with_text: bool, as_json: bool) -> None:
     from dagster_offload.cli.formatting import print_json
-    from dagster_offload.ledger.reports import status
     from dagster_offload.records import Query
     from dagster_offload.records.reading import stream
 
-    key = document_key(settings.library, document)
+    key = find_document(settings, ledger, document)
     record = next(stream(settings, ledger, Query(documents=[key]), with_text=with_text), None)
     if record is None:
-        raise Refusal(f"no such document: {no_such_document(key, ledger.run(status.unusable_names))}")
+        raise Refusal(
+            f"{key} has no record: its file is gone from the library (dagster-offload explain shows its history)"
+        )
     if as_json:
         print_json(record)
     else:

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from dagster_offload.cli import HintingGroup
 from dagster_offload.cli.options import deep_options, home_option, json_option
 from dagster_offload.slot.config import MAX_CONCURRENCY
 
@@ -21,7 +22,7 @@ def _number_or_auto(ctx: click.Context, param: click.Parameter, value: str | Non
         raise click.BadParameter(message, ctx, param) from None
 
 
-@click.group("slot")
+@click.group("slot", cls=HintingGroup)
 def command() -> None:
     """Show, change or forget a slot.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dagster_offload.cli import HintingGroup
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.options import deep_options, document_key, home_option, json_option
 
@@ -27,7 +28,7 @@ prompt_option = click.option(
 )
 
 
-@click.group("stage")
+@click.group("stage", cls=HintingGroup)
 def command() -> None:
     """Try a stage before it is asked about every document. Nothing is recorded.
 

@@ -19,6 +19,7 @@ from dagster_offload.cli.options import json_option
 if TYPE_CHECKING:
     from dagster_offload.extraction.extractor import Extractor
     from dagster_offload.extraction.tesseract import Reader
+    from dagster_offload.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> No
     is that of the arguments.
 
     \b
-    dagster-offload text letter.pdf
+    dagster-offload text letter.pdf                  also a part of the name of a document of the library
     dagster-offload text ~/Documents/*.xlsx --json
     OFFLOAD_OCR=off dagster-offload text scan.pdf      do not read scans
 
@@ -59,7 +60,8 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> No
 
     settings = load_settings()
     has_failed = False
-    for found in _read_all(files, find_reader(settings.ocr, settings.ocr_languages)):
+    chosen = [_file(settings, file) for file in files]
+    for found in _read_all(chosen, find_reader(settings.ocr, settings.ocr_languages)):
         has_failed = has_failed or not found.is_read
         if as_json:
             click.echo(json.dumps(asdict(found), ensure_ascii=False))
@@ -69,6 +71,21 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> No
                 click.echo(found.text)
     if has_failed:
         ctx.exit(ExitCode.UNREADABLE_FILE)
+
+
+def _file(settings: "Settings", typed: Path) -> Path:
+    """The file, or the document of the library that a name without a folder means. A missing path stays as it is typed."""
+    from dagster_offload.cli.find_document import choose, match
+    from dagster_offload.engine.scan import walk_rules
+    from dagster_offload.library.walk import walk
+
+    if os.path.lexists(typed) or settings.library is None or not settings.library.is_dir():
+        return typed
+    names = {file.key: file.name for file in walk(settings.library, rules=walk_rules(settings)).files}
+    matches = match(str(typed), names)
+    if not matches.found:
+        return typed
+    return settings.library / names[choose(str(typed), str(typed), matches)]
 
 
 def _read_all(files: Sequence[Path], reader: "Reader") -> Iterator[FileText]:

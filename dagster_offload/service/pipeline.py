@@ -21,7 +21,7 @@ from dagster_offload.service.home import running_up
 from dagster_offload.settings import Loaded, Settings, read_edited, read_settings
 from dagster_offload.settings.files import FILE_NAME, read_pipeline
 from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT, nearest
-from dagster_offload.settings.loading import find_home
+from dagster_offload.settings.loading import find_home, find_pipeline
 from dagster_offload.settings.writing import new_file, values_to_keep, write_private
 from dagster_offload.stages.catalog import code_versions, stage_graph
 from dagster_offload.stages.pipeline import pipeline_of
@@ -174,7 +174,9 @@ def read_settings_in_force() -> Loaded:
     except SettingsError:
         home = find_home()
         copy = home / COPY_NAME
-        if not copy.exists() or running_up(home) is None:
+        # Another file than that of `up`, for example a mistyped --config, is wrong whatever is in force.
+        is_its_file = os.path.realpath(find_pipeline()) == os.path.realpath(home / FILE_NAME)
+        if not is_its_file or not copy.exists() or running_up(home) is None:
             raise
         return read_settings(config_snapshot=copy)
 
