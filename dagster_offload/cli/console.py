@@ -22,6 +22,15 @@ def progress_console() -> Console:
     return Console(stderr=True, markup=False, emoji=False, highlight=False, width=_width(sys.stderr), soft_wrap=True)
 
 
+def style_of(line: str) -> str | None:
+    """The colour of a line that says what went wrong or well. rich leaves colours out without a terminal and with NO_COLOR."""
+    if any(word in line for word in ("failed", "quarantined", "misconfigured", "not in force")):
+        return "red"
+    if any(word in line for word in ("unavailable", "away")):
+        return "yellow"
+    return "green" if "is back" in line or "all done" in line else None
+
+
 @contextmanager
 def showing_rows(doing: str) -> Iterator[Callable[[str, int], None]]:
     """A progress line on a terminal: the table in progress and its rows. Yields the function that updates it."""

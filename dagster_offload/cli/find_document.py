@@ -64,7 +64,7 @@ class Matches:
 
 
 def match(typed: str, keys: Iterable[str]) -> Matches:
-    """Match `typed` with `keys`, whatever the case: the whole key, else the file's name, else a folder, else any part of a key."""
+    """Match `typed` with `keys`, in any case: the whole key, else the file's name, else a folder, else a part of the key."""
     wanted = typed.strip("/").casefold()
     if not wanted:
         return Matches()
