@@ -13,6 +13,7 @@ COMMANDS = {
     "up": "Start everything and keep it running: UI, sensors, ledger.",
     "stop": "Stop the `up` of this home, its workers and its Postgres.",
     "demo": "Run a demonstration on sample documents, with a router that sleeps and wakes.",
+    "preview": "Show what a scan would find and how long the deep slot would need.",
     "scan": "Scan the library once and extract the text of new documents.",
     "drain": "Process the backlog on the deep slot.",
     "status": "Show what is done, what is waiting, and why.",

@@ -7,6 +7,7 @@ from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from dagster_offload.text.plain_text import escaped
 
@@ -41,6 +42,25 @@ def showing_rows(doing: str) -> Iterator[Callable[[str, int], None]]:
 def _width(stream: TextIO) -> int | None:
     """Columns of output: None uses the terminal's own width; without a terminal, 120 fits a table into a log."""
     return None if stream.isatty() else 120
+
+
+def columns_of_terminal() -> int:
+    """The width in which a table on standard output is shown."""
+    return Console(width=_width(sys.stdout)).width
+
+
+# A state that needs nothing has no colour.
+_STYLES = {"done": "green", "deferred": "yellow", "claimed": "cyan", "failed": "red", "quarantined": "red"}
+
+
+def state_style(state: str) -> str:
+    """The colour of a state; empty for one without a colour."""
+    return _STYLES.get(state, "")
+
+
+def styled(text: str, style: str) -> Text:
+    """Text for a cell in a colour. Control characters are escaped."""
+    return Text(escaped(text), style=style)
 
 
 class _EscapedTable(Table):

@@ -33,6 +33,7 @@ def command(*, port: int | None, host: str) -> None:
     dagster-offload up --port 3100 --token
     """
     from dagster_offload.cli.console import progress_console, style_of
+    from dagster_offload.cli.preview import show_if_large
     from dagster_offload.errors import SettingsError
     from dagster_offload.service.home import hold_up_lock
     from dagster_offload.service.pipeline import keep_in_home
@@ -59,6 +60,7 @@ def command(*, port: int | None, host: str) -> None:
         loaded = keep_in_home(loaded, typed_settings(), console.print)
         port = choose_port(host, port)
         access = decide_access(settings, host)
+        show_if_large(settings, console.print)
         console.print(f"Starting; the logs are in {settings.home / 'logs'}")
         with running_services(loaded, host, port, lock, stop, say) as services:
             if not stop:

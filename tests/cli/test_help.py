@@ -13,7 +13,17 @@ from dagster_offload.simulator import Router
 from tests.support.cli import Call
 
 # Files of the folder that are not commands.
-HELPERS = {"console", "exits", "find_document", "formatting", "options", "quick_probe", "run_job", "status_report"}
+HELPERS = {
+    "console",
+    "exits",
+    "find_document",
+    "formatting",
+    "options",
+    "quick_probe",
+    "run_job",
+    "status_report",
+    "status_text",
+}
 
 
 def test_each_command_has_a_file_and_each_file_is_a_command() -> None:
