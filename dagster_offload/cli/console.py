@@ -9,6 +9,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dagster_offload.cli.formatting import is_quiet
 from dagster_offload.text.plain_text import escaped
 
 
@@ -20,7 +21,15 @@ def to_terminal(what: RenderableType) -> None:
 
 def progress_console() -> Console:
     """A console on standard error, so that standard output stays free for `--json` and pipes."""
-    return Console(stderr=True, markup=False, emoji=False, highlight=False, width=_width(sys.stderr), soft_wrap=True)
+    return Console(
+        stderr=True,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        width=_width(sys.stderr),
+        soft_wrap=True,
+        quiet=is_quiet(),
+    )
 
 
 def style_of(line: str) -> str | None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dagster_offload.cli.completion import complete_document
 from dagster_offload.cli.find_document import find_document
 from dagster_offload.cli.options import document_key, home_option, json_option
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("explain")
-@click.argument("document")
+@click.argument("document", shell_complete=complete_document)
 @home_option
 @json_option
 @click.option(

@@ -5,6 +5,7 @@ One match is taken, and the command shows which. Several are listed. Without a m
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 LISTED = 10
 NEAREST = 3
-MOST_COMPARED = 20_000  # names; comparing so many takes about a second
+MOST_COMPARED = 20_000  # names and words of them; comparing so many takes about a second
+_WORDS = re.compile(r"[\W_]+")
 
 
 def find_document(settings: "Settings", ledger: "Ledger", typed: str) -> str:
@@ -76,7 +78,7 @@ def match(typed: str, keys: Iterable[str]) -> Matches:
         if rank is not None:
             by_rank.setdefault(rank, []).append(key)
         elif not by_rank and len(similar) < MOST_COMPARED:
-            for name in (folded, os.path.basename(folded)):
+            for name in (folded, os.path.basename(folded), *_WORDS.split(folded)):
                 if abs(len(name) - len(wanted)) <= max(2, len(wanted) // 3):
                     similar.setdefault(name, key)
     if by_rank:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dagster_offload.cli.completion import complete_document
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.find_document import find_document
 from dagster_offload.cli.options import home_option, json_option
@@ -21,7 +22,7 @@ MOST_ROWS = 200  # of a table on a terminal
 
 
 @click.command("records")
-@click.argument("document", required=False)
+@click.argument("document", required=False, shell_complete=complete_document)
 @click.option(
     "--where",
     "where",

@@ -2,13 +2,19 @@
 
 import click
 
+from dagster_offload.cli.completion import complete_document, complete_stage
 from dagster_offload.cli.find_document import find_document
 from dagster_offload.cli.options import home_option, json_option
 
 
 @click.command("retry")
-@click.argument("documents", nargs=-1, metavar="[DOCUMENT]...")
-@click.option("--stage", metavar="STAGE", help="Retry only this stage: extract, classify, summarize, or your own.")
+@click.argument("documents", nargs=-1, metavar="[DOCUMENT]...", shell_complete=complete_document)
+@click.option(
+    "--stage",
+    metavar="STAGE",
+    shell_complete=complete_stage,
+    help="Retry only this stage, built-in or your own.",
+)
 @click.option("--state", type=click.Choice(["failed", "quarantined"]), help="Retry only work in this state.")
 @home_option
 @json_option

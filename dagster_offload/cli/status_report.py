@@ -56,7 +56,7 @@ class Report:
     @property
     def is_slot_checked(self) -> bool:
         """Whether a process is alive that checks an unavailable slot again."""
-        return self.up is not None or bool(self.workers)
+        return bool(self.workers) or (self.up is not None and "drain_sensor" not in self.stopped_sensors)
 
 
 def load_report(settings: "Settings", ledger: "Ledger") -> Report:

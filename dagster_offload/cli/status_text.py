@@ -106,7 +106,8 @@ def _describe_deep(settings: "Settings", report: Report) -> str:
     state = f"{where}: {slot.breaker}, {slot.reason} since {describe_time(slot.reason_since)}"
     next_check = f"; next check {describe_time(slot.retry_at)}" if slot.retry_at and not slot.is_retry_due else ""
     if not report.is_slot_checked:
-        next_check = "; `dagster-offload drain` or `up` checks it again"
+        others = "drain_sensor, if it is turned on," if report.up is not None else "`up`"
+        next_check = f"; `dagster-offload drain` or {others} checks it again"
     if slot.breaker == "misconfigured":
         return (
             f"{state}; correct that; to check it at once, run `dagster-offload slot set deep --try-again`{next_check}"
@@ -187,9 +188,9 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
             f"\n{in_back_off} pending wait for their next attempt after a fault (dagster-offload explain DOCUMENT):"
         )
         lines += [
-            f"  {next.document}  {next.stage}: {describe_time(next.at)}, after {next.attempts} "
-            f"attempt{'s' if next.attempts != 1 else ''}: {next.reason or 'no reason is stored'}"
-            for next in report.next_attempts
+            f"  {item.document}  {item.stage}: {describe_time(item.at)}, after {_count(item.attempts, 'attempt')}: "
+            f"{item.reason or 'no reason is stored'}"
+            for item in report.next_attempts
         ]
     if report.long_documents:
         lines.append("\nLong documents in progress, read by page or part:")
@@ -206,20 +207,21 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         pages, hours = report.ocr.pages, report.ocr.hours
         pace = "" if report.ocr.pages_per_minute is None else f", {report.ocr.pages_per_minute:.1f} pages a minute"
         time = "" if hours is None else f": about {duration(hours * 3600)}"
-        documents = f"{report.ocr.documents} document{'s' if report.ocr.documents != 1 else ''}"
+        documents = _count(report.ocr.documents, "document")
         lines.append(f"\nPages that wait for OCR: {pages} of {documents}{pace}{time}")
     if report.problems:
         lines.append(
             "\nThese need your attention (dagster-offload explain DOCUMENT, then dagster-offload retry DOCUMENT):"
         )
         lines += [
-            f"  {p.document}  {p.stage} {p.state} after {p.attempts} attempts: {p.reason}" for p in report.problems
+            f"  {p.document}  {p.stage} {p.state} after {_count(p.attempts, 'attempt')}: {p.reason}"
+            for p in report.problems
         ]
     if report.doubtful:
         lines.append("\nThese results are doubtful, so read the documents themselves:")
         lines += [f"  {r.document}  {r.stage}: {', '.join(r.marks)}" for r in report.doubtful]
     if report.needs_ocr:
-        lines.append(f"\n{report.needs_ocr} scans have not been read. {_ocr_advice(settings)}")
+        lines.append(f"\n{_count(report.needs_ocr, 'document')} of scanned pages not read yet. {_ocr_advice(settings)}")
     if report.unusable_names:
         lines.append("\nThese files cannot be documents because of their names (rename them):")
         lines += [f"  {name}: {reason}" for name, reason in list(report.unusable_names.items())[:PROBLEMS_SHOWN]]
@@ -234,6 +236,10 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
             f"\n{report.events_pending} results are not in Dagster yet; the next scan, drain or run reports them"
         )
     return lines
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' if count != 1 else ''}"
 
 
 def _first_scan(report: Report) -> str:

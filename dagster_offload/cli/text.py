@@ -1,6 +1,5 @@
 """`dagster-offload text FILE...`: extract the text of files without a ledger."""
 
-import json
 import os
 import queue
 import time
@@ -55,6 +54,8 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> No
     Exit codes: 0 = every file was read, including files without text; 65 = at least one file cannot be read (its reason
     is printed); 2 = wrong usage.
     """
+    from dagster_offload.cli.formatting import as_json as to_json
+    from dagster_offload.cli.formatting import say
     from dagster_offload.extraction.tesseract import find_reader
     from dagster_offload.settings import load_settings
 
@@ -64,9 +65,9 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> No
     for found in _read_all(chosen, find_reader(settings.ocr, settings.ocr_languages)):
         has_failed = has_failed or not found.is_read
         if as_json:
-            click.echo(json.dumps(asdict(found), ensure_ascii=False))
+            click.echo(to_json(asdict(found)))
         else:
-            click.echo(_about(found), err=True)
+            say(_about(found), err=True)
             if found.text:
                 click.echo(found.text)
     if has_failed:

@@ -28,9 +28,9 @@ def lines(before: News, now: News) -> list[str]:
         *(line for scan in now.scans if (line := _scan(scan)) is not None),
         *(line for name, slot in now.slots.items() if (line := _slot(before.slots.get(name), slot, now)) is not None),
         *(f"drain: started, {_many(now.left)} left" for worker in now.started if worker.kind == "drain"),
-        *(line for worker in now.ended if (line := _ended(worker)) is not None),
+        *(line for worker in now.ended if (line := _ended(worker, now)) is not None),
         *_failed(now),
-        *([_all_done(now)] if before.left and not now.left else []),
+        *([_all_done(now)] if _is_all_done(before, now) else []),
     ]
 
 
@@ -79,11 +79,12 @@ def _name(worker: WorkerNews) -> str:
     return "text" if worker.kind == "scan" else worker.kind
 
 
-def _ended(worker: WorkerNews) -> str | None:
+def _ended(worker: WorkerNews, now: News) -> str | None:
     if not worker.done and not worker.failed and worker.kind != "drain":
         return None
     failed = f", {worker.failed} failed" if worker.failed else ""
-    return f"{_name(worker)}: ended, {worker.done} done{failed}"
+    left = f"; {_many(now.left)} left" if now.left else ""
+    return f"{_name(worker)}: {worker.done} done{failed}{left}"
 
 
 def _failed(now: News) -> Iterator[str]:
@@ -91,6 +92,12 @@ def _failed(now: News) -> Iterator[str]:
         yield f"{problem.state}: {escaped(problem.document)}, {problem.stage}: {escaped(problem.reason or 'no reason')}"
     if now.failures > NAMED:
         yield f"failed: {now.failures - NAMED} more; `dagster-offload status` lists them"
+
+
+def _is_all_done(before: News, now: News) -> bool:
+    """Whether the last worker has ended and left nothing. While one is alive, its own line is still to come."""
+    did_something = any(worker.done or worker.failed for worker in now.ended)
+    return not now.left and not now.alive and (before.left > 0 or did_something)
 
 
 def _all_done(now: News) -> str:

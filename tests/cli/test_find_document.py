@@ -35,6 +35,8 @@ def test_a_better_match_hides_the_worse_ones() -> None:
 
 def test_a_mistyped_name_gets_the_nearest_ones() -> None:
     assert match("landlrod.pdf", KEYS).nearest[0] == "letters/2024/Landlord.pdf"
+    assert match("landlrod", KEYS).nearest == ["letters/2024/Landlord.pdf"]
+    assert match("wholly different", KEYS).nearest == []
 
 
 @pytest.mark.parametrize("command", [["explain"], ["records"], ["retry"]])

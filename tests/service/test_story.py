@@ -80,7 +80,7 @@ def test_a_drain_is_told_at_its_start_and_its_end() -> None:
     ]
     ended = News(ended=[replace(drain, done=12, failed=1)], failures=1, failed=[BROKEN], need_you=1, documents=14)
     assert lines(News(left=14), ended) == [
-        "drain: ended, 12 done, 1 failed",
+        "drain: 12 done, 1 failed",
         "failed: a [b].pdf, extract: broken_pdf: no pages",
         "all done: 14 documents, 1 of them needs you (dagster-offload status)",
     ]
@@ -88,7 +88,7 @@ def test_a_drain_is_told_at_its_start_and_its_end() -> None:
 
 def test_the_walk_of_a_scan_is_no_second_line() -> None:
     walk, text = WorkerNews("scan", []), WorkerNews("scan", ["extract"], done=3)
-    assert lines(News(), News(ended=[walk, text])) == ["text: ended, 3 done"]
+    assert lines(News(), News(ended=[walk, text], left=3)) == ["text: 3 done; 3 documents left"]
 
 
 def test_what_is_left_names_the_slot_and_those_that_need_a_person() -> None:
@@ -135,8 +135,8 @@ def test_the_story_of_a_scan_and_a_drain_comes_from_the_notifications_of_the_led
             told.wait_for("scan: 1 new, 1 document in all")
             with Worker(ledger, "scan", ["extract"]) as extracting:
                 bench.finish(extracting.id, bench.hold(extracting.id, ["extract"]))
-            told.wait_for("text: ended, 1 done")
+            told.wait_for("text: 1 done; 1 document left")
             with Worker(ledger, "drain"):
                 told.wait_for("drain: started, 1 document left")
-            told.wait_for("drain: ended, 0 done")
+            told.wait_for("drain: 0 done; 1 document left")
         assert story.left == "Left: 1 document"

@@ -94,7 +94,7 @@ def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[New
     for row in found:
         worker_id, has_ended = row["worker_id"], row["has_ended"]
         mark = since.workers.get(worker_id, since.transition)
-        done = _done(cur, worker_id, mark) if has_ended or with_progress else {}
+        done = _done(cur, worker_id, row["kind"], mark) if has_ended or with_progress else {}
         worker = WorkerNews(row["kind"], row["stages"], **done)
         (ended if has_ended else alive).append(worker)
         if worker_id not in since.workers:
@@ -125,14 +125,21 @@ def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[New
     return now, Marks(newest, max([since.scan, *(row["scan_id"] for row in scans)]), last, marks)
 
 
-def _done(cur: Cursor, worker_id: int, mark: int) -> dict[str, int]:
-    """How many documents a worker has done and failed since a transition."""
+def _done(cur: Cursor, worker_id: int, kind: str, mark: int) -> dict[str, int]:
+    """How many documents a worker has done and failed since a transition.
+
+    A drain or a run has done a document if nothing of it is left; a scan if its text is there.
+    """
     row = fetch_one(
         cur,
-        "select count(distinct document_id) filter (where to_state = 'done') as done, "
-        "count(distinct document_id) filter (where to_state in ('failed', 'quarantined')) as failed "
-        "from transitions where transition_id > %s and worker_id = %s",
-        [mark, worker_id],
+        "with worked as (select document_id, bool_or(to_state = 'done') as is_done, "
+        "    bool_or(to_state in ('failed', 'quarantined')) as has_failed "
+        "  from transitions where transition_id > %(mark)s and worker_id = %(worker)s group by document_id) "
+        "select count(*) filter (where is_done and not has_failed and (%(is_scan)s or not exists ("
+        "    select from work_items i where i.document_id = w.document_id "
+        "    and i.state in ('pending', 'deferred', 'claimed')))) as done, "
+        "  count(*) filter (where has_failed) as failed from worked w",
+        {"mark": mark, "worker": worker_id, "is_scan": kind == "scan"},
     )
     return {"done": int(row["done"]), "failed": int(row["failed"])}
 
