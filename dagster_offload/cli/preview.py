@@ -61,7 +61,7 @@ def print_preview(found: "Preview", pace: float | None, say: "Callable[[str], No
             if count
         ]
         tokens = f"about {kind.tokens:,} tokens" if kind.sampled < kind.documents else f"{kind.tokens:,} tokens"
-        say(f"  {kind.type:<6} {kind.documents:>7,}  {_size(kind.bytes):>8}  {'; '.join([tokens, *notes])}")
+        say(f"  {kind.type:<12} {kind.documents:>7,}  {_size(kind.bytes):>8}  {'; '.join([tokens, *notes])}")
     if len(found.kinds) > TYPES_SHOWN:
         rest = found.kinds[TYPES_SHOWN:]
         say(f"  and {sum(kind.documents for kind in rest):,} documents of {len(rest)} more types")
@@ -72,8 +72,8 @@ def print_preview(found: "Preview", pace: float | None, say: "Callable[[str], No
         say(f"left out: {left.count:,} {KIND_DESCRIPTIONS[Kind(name)]}: {escaped(names)}")
     if found.left_out:
         say("`dagster-offload scan --skipped` lists them all, and what would change that")
-    for label, names in (("not a document", found.unusable_names), ("folder not read", found.unreadable_folders)):
-        for name, reason in list(names.items())[:3]:
+    for label, reasons in (("not a document", found.unusable_names), ("folder not read", found.unreadable_folders)):
+        for name, reason in list(reasons.items())[:3]:
             say(f"{label}: {escaped(name)}: {escaped(reason)}")
     if not found.with_text:
         say("no document has a text that a model could read")

@@ -90,7 +90,10 @@ def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[New
         [list(KINDS), since.worker, list(since.workers)],
     )
     found = cur.fetchall()
-    started, ended, alive, marks = [], [], [], {}
+    started: list[WorkerNews] = []
+    ended: list[WorkerNews] = []
+    alive: list[WorkerNews] = []
+    marks = {}
     for row in found:
         worker_id, has_ended = row["worker_id"], row["has_ended"]
         mark = since.workers.get(worker_id, since.transition)
