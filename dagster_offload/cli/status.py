@@ -40,24 +40,36 @@ def command(*, as_json: bool, watch: bool) -> None:
         raise click.UsageError("--json is one object, and --watch shows many reports: leave one out")
     loaded = read_settings_in_force()
     with open_ledger(loaded.settings) as ledger:
-        report = load_report(loaded.settings, ledger)
         if as_json:
-            print_json(as_object(report))
-            return
-        from dagster_offload.cli.status_text import print_report
+            print_json(as_object(load_report(loaded.settings, ledger)))
+        elif watch:
+            _watch(ledger)
+        else:
+            _show(ledger)
 
-        if watch and sys.stdout.isatty():
-            click.clear()
-        print_report(loaded, report)
-        for _ in _changes(ledger) if watch else ():
-            loaded = read_settings_in_force()
-            report = load_report(loaded.settings, ledger)
-            click.clear() if sys.stdout.isatty() else click.echo("")
-            print_report(loaded, report)
+
+def _show(ledger: "Ledger") -> None:
+    from dagster_offload.cli.status_text import print_report
+    from dagster_offload.service.pipeline import read_settings_in_force
+
+    loaded = read_settings_in_force()  # they may have been edited since the last time
+    print_report(loaded, load_report(loaded.settings, ledger))
+
+
+def _watch(ledger: "Ledger") -> None:
+    """Show the report, and again after each change, until Ctrl-C."""
+    try:
+        for _ in _changes(ledger):
+            if sys.stdout.isatty():
+                click.clear()
+            _show(ledger)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return
 
 
 def _changes(ledger: "Ledger") -> Iterator[None]:
-    """Yield after each change that the ledger notifies, and when the slot must be probed again. Ends with Ctrl-C."""
+    """Yield at once, after each change that the ledger notifies, and when the slot must be probed again."""
     import time
 
     from dagster_offload.ledger.core.database import CONNECTION_LOST
@@ -67,12 +79,10 @@ def _changes(ledger: "Ledger") -> Iterator[None]:
             with ledger.connect() as connection:
                 connection.execute(f"listen {ledger.channel}".encode())
                 while True:
+                    yield
                     list(connection.notifies(timeout=PROBE_EVERY_SECONDS, stop_after=1))
                     time.sleep(SHOW_EVERY_SECONDS)
                     list(connection.notifies(timeout=0))  # those that came meanwhile are shown together
-                    yield
-        except KeyboardInterrupt:
-            return
         except CONNECTION_LOST:
             yield  # reading the report waits for Postgres, or raises an error that says that it is gone
 
