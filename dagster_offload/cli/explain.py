@@ -82,7 +82,7 @@ def _why_left_out(settings: "Settings", key: str) -> "LeftOut | None":
 
 
 def _print(found: "Explanation", *, is_left_out: bool) -> None:
-    from dagster_offload.cli.console import table, to_terminal
+    from dagster_offload.cli.console import state_style, styled, table, to_terminal
     from dagster_offload.cli.formatting import say
 
     gone = "the file is no document now" if is_left_out else "the file is gone from the library"
@@ -91,7 +91,8 @@ def _print(found: "Explanation", *, is_left_out: bool) -> None:
     items = table("stage", "state", "attempts", "deferrals", "due", "why")
     for item in found.items:
         counts = (str(item["attempts"]), str(item["deferrals"]))
-        items.add_row(item["stage"], _state(item), *counts, _due(item), _why(found, item))
+        state = styled(_state(item), state_style(item["state"]))
+        items.add_row(item["stage"], state, *counts, _due(item), _why(found, item))
     to_terminal(items)
     click.echo()
     history = table("when", "stage", "from", "to", "by", "why")

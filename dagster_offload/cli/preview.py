@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dagster_offload.engine.preview import Preview
     from dagster_offload.settings import Settings
 
+SECONDS_BEFORE_UP = 10.0  # a stop is noticed after it
 LARGE = 1_000  # documents of a new library: before its first scan, `up` shows what `preview` shows
 TYPES_SHOWN = 12
 
@@ -94,6 +95,7 @@ def show_if_large(settings: "Settings", say: "Callable[[str], None]") -> None:
     """Print the preview if the home has no ledger yet and its library is large."""
     from dagster_offload.engine.preview import preview
     from dagster_offload.engine.scan import walk_rules
+    from dagster_offload.errors import OffloadError
     from dagster_offload.library.walk import walk
     from dagster_offload.postgres.embedded.paths import Paths
 
@@ -101,10 +103,13 @@ def show_if_large(settings: "Settings", say: "Callable[[str], None]") -> None:
     has_ledger = settings.postgres_url is not None or Paths(settings.home).data.exists()
     if has_ledger or library is None or not library.is_dir():
         return
-    if (count := walk(library, rules=walk_rules(settings)).count) <= LARGE:
-        return
-    say(f"The library is new and has {count:,} documents. What they are, from a sample (at most 20 s):")
-    print_preview(preview(settings), None, say)
+    try:
+        if (count := walk(library, rules=walk_rules(settings)).count) <= LARGE:
+            return
+        say(f"The library is new and has {count:,} documents. What they are, from a sample:")
+        print_preview(preview(settings, most_seconds=SECONDS_BEFORE_UP), None, say)
+    except OffloadError as error:  # `up` starts all the same, and its scan reports what is wrong with the library
+        say(f"No preview: {error}")
 
 
 def _measured_pace(settings: "Settings") -> float | None:

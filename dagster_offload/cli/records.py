@@ -100,7 +100,7 @@ def _format(form: str | None, out: Path | None) -> str:
 def _show(settings: "Settings", ledger: "Ledger", query: "Query", *, as_json: bool) -> None:
     from itertools import islice
 
-    from dagster_offload.cli.console import table, to_terminal
+    from dagster_offload.cli.console import state_style, styled, table, to_terminal
     from dagster_offload.cli.formatting import print_json
     from dagster_offload.records.reading import stream
 
@@ -112,7 +112,8 @@ def _show(settings: "Settings", ledger: "Ledger", query: "Query", *, as_json: bo
     shown = 0
     for record in islice(found, MOST_ROWS):
         text = " ".join(f"{record['title'] or ''}: {record['summary'] or ''}".strip(": ").split())
-        rows.add_row(record["document"], _state(record), record["category"] or "", text or record["reason"] or "")
+        state = styled(_state(record), state_style(record["state"]))
+        rows.add_row(record["document"], state, record["category"] or "", text or record["reason"] or "")
         shown += 1
     if not shown:
         click.echo("no document matches")

@@ -152,7 +152,7 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
     if report.up is not None and report.up.reload_waits_for:
         lines.append(
             f"\nThe stages changed: Dagster's UI shows them when the running work has ended: {report.up.reload_waits_for}. "
-            "The next drain already works with them."
+            "`dagster-offload drain` uses them already."
         )
     if report.pipeline is not None and report.pipeline.problem is not None:
         lines.append(f"\nThe last edit of the settings is not in force: {report.pipeline.problem}")

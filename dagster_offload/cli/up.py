@@ -70,7 +70,9 @@ def command(*, port: int | None, host: str) -> None:
             with telling(story):
                 services.watch(stop)
                 console.print("Stopping ...")
-    console.print(f"{story.left}\nStopped. Nothing is lost; `dagster-offload up` continues where it stopped.")
+    if story.left is not None:
+        console.print(story.left)
+    console.print("Stopped. Nothing is lost; `dagster-offload up` continues where it stopped.")
 
 
 def addresses(settings: "Settings", access: "Access", host: str, port: int) -> dict[str, str]:

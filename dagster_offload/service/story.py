@@ -166,9 +166,9 @@ class Story:
         self._wake.set()
 
     @property
-    def left(self) -> str:
-        """What is left, as of the last look."""
-        return what_is_left(self._news)
+    def left(self) -> str | None:
+        """What is left, as of the last look; None if there was none."""
+        return None if self._marks is None else what_is_left(self._news)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from dagster_offload.cli import main
+from dagster_offload.cli.exits import ExitCode
 from dagster_offload.simulator import Router
 from tests.support.cli import Call
 
@@ -95,6 +96,11 @@ def register_slot() -> None:
     with open_ledger(settings) as ledger:
         for slot in settings.slots:
             ledger.run(slots.register, slot)
+
+
+def test_every_exit_code_is_documented() -> None:
+    rows = re.findall(r"^\| (\d+) \|", PAGE.read_text(), re.MULTILINE)
+    assert [int(row) for row in rows] == sorted(ExitCode)
 
 
 def test_quiet_leaves_only_the_result(call: Call, scanned: Path) -> None:
