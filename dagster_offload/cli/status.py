@@ -33,37 +33,38 @@ def command(*, as_json: bool, watch: bool) -> None:
     dagster-offload status --json | jq .stages.summarize
     """
     from dagster_offload.cli.formatting import print_json
-    from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.service.pipeline import read_settings_in_force
 
     if watch and as_json:
         raise click.UsageError("--json is one object, and --watch shows many reports: leave one out")
-    loaded = read_settings_in_force()
-    with open_ledger(loaded.settings) as ledger:
-        if as_json:
-            print_json(as_object(load_report(loaded.settings, ledger)))
-        elif watch:
-            _watch(ledger)
-        else:
-            _show(ledger)
+    if as_json:
+        print_json(as_object(load_report(read_settings_in_force().settings)))
+    elif watch:
+        _watch()
+    else:
+        _show()
 
 
-def _show(ledger: "Ledger") -> None:
+def _show() -> None:
     from dagster_offload.cli.status_text import print_report
     from dagster_offload.service.pipeline import read_settings_in_force
 
     loaded = read_settings_in_force()  # they may have been edited since the last time
-    print_report(loaded, load_report(loaded.settings, ledger))
+    print_report(loaded, load_report(loaded.settings))
 
 
-def _watch(ledger: "Ledger") -> None:
+def _watch() -> None:
     """Show the report, and again after each change, until Ctrl-C."""
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.service.pipeline import read_settings_in_force
+
     try:
-        for _ in _changes(ledger):
-            if sys.stdout.isatty():
-                click.clear()
-            _show(ledger)
-            sys.stdout.flush()
+        with open_ledger(read_settings_in_force().settings) as ledger:
+            for _ in _changes(ledger):
+                if sys.stdout.isatty():
+                    click.clear()
+                _show()
+                sys.stdout.flush()
     except KeyboardInterrupt:
         return
 

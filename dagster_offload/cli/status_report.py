@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dagster_offload.ledger.archive.outcomes import BackupOutcome
-    from dagster_offload.ledger.core.database import Cursor, Ledger
+    from dagster_offload.ledger.core.database import Cursor
     from dagster_offload.ledger.core.pipelines import RunningPipeline
     from dagster_offload.ledger.core.rows import SlotRow, StageCounts
     from dagster_offload.ledger.reports.activity import InWork, NextAttempt
@@ -59,14 +59,17 @@ class Report:
         return bool(self.workers) or (self.up is not None and "drain_sensor" not in self.stopped_sensors)
 
 
-def load_report(settings: "Settings", ledger: "Ledger") -> Report:
+def load_report(settings: "Settings") -> Report:
     """Probe the slot, then read everything else in one transaction, so that the numbers are consistent."""
     from dagster_offload.cli.quick_probe import quick_probe
+    from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.service.home import running_up
 
     deep = settings.slots.deep
     probe = None if deep is None else quick_probe(deep)
-    return ledger.run(_read, settings, probe, running_up(settings.home))
+    up = running_up(settings.home)
+    with open_ledger(settings) as ledger:
+        return ledger.run(_read, settings, probe, up)
 
 
 def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: "RunningUp | None") -> Report:

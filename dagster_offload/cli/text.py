@@ -76,12 +76,12 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> No
 
 def _file(settings: "Settings", typed: Path) -> Path:
     """The file, or the document of the library that a name without a folder means. A missing path stays as it is typed."""
+    if os.path.lexists(typed) or settings.library is None or not settings.library.is_dir():
+        return typed
     from dagster_offload.cli.find_document import choose, match
     from dagster_offload.engine.scan import walk_rules
     from dagster_offload.library.walk import walk
 
-    if os.path.lexists(typed) or settings.library is None or not settings.library.is_dir():
-        return typed
     names = {file.key: file.name for file in walk(settings.library, rules=walk_rules(settings)).files}
     matches = match(str(typed), names)
     if not matches.found:
