@@ -1,7 +1,10 @@
 """`dagster-offload`: one file per command. A file is imported when its command runs, so `--help` is fast."""
 
 import importlib
-from typing import Any
+import io
+import os
+import sys
+from typing import Any, TextIO
 
 import click
 
@@ -13,6 +16,7 @@ COMMANDS = {
     "up": "Start everything and keep it running: UI, sensors, ledger.",
     "stop": "Stop the `up` of this home, its workers and its Postgres.",
     "demo": "Run a demonstration on sample documents, with a router that sleeps and wakes.",
+    "preview": "Show what a scan would find and how long the deep slot would need.",
     "scan": "Scan the library once and extract the text of new documents.",
     "drain": "Process the backlog on the deep slot.",
     "status": "Show what is done, what is waiting, and why.",
@@ -31,11 +35,72 @@ COMMANDS = {
     "slot": "Show, change or forget a slot.",
     "password": "Write the password file of the UI.",
     "doctor": "Test the deep slot step by step and name the setting to change.",
+    "completion": "Let the shell complete commands, documents and stages with the Tab key.",
     "simulate-router": "Run a stand-in router that can sleep, warm up, be busy and cut answers off.",
 }
 
 
-class LazyGroup(click.Group):
+QUIET = "dagster_offload.quiet"  # key in click's `meta`
+
+
+def with_verbosity(command: click.Command) -> click.Command:
+    """The command with the options --quiet and --verbose. A command that passes options on to a program has its own."""
+    passes_on = command.ignore_unknown_options or isinstance(command, click.Group)
+    if not passes_on and not any(param.name == "quiet" for param in command.params):
+        command.params += [
+            click.Option(
+                ["--quiet", "-q"],
+                is_flag=True,
+                expose_value=False,
+                is_eager=True,
+                callback=_set_quiet,
+                help="Print results and errors only: no progress, no notes.",
+            ),
+            click.Option(
+                ["--verbose", "-v"],
+                is_flag=True,
+                expose_value=False,
+                is_eager=True,
+                callback=_set_verbose,
+                help="Also print what happens inside, on standard error.",
+            ),
+        ]
+    return command
+
+
+def _set_quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta[QUIET] = value
+
+
+def _set_verbose(_ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        import logging
+
+        logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+        logging.getLogger("dagster_offload").setLevel(logging.DEBUG)
+
+
+class HintingGroup(click.Group):
+    """A group whose error about a mistyped command names the nearest ones."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        return None if found is None else with_verbosity(found)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        typed = args[0]
+        if not typed.startswith("-") and typed not in (names := self.list_commands(ctx)):
+            import difflib
+
+            near = difflib.get_close_matches(typed.lower(), names, n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(names)}"
+            ctx.fail(f"there is no command {typed!r}: {hint}")
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(HintingGroup):
     """A group that imports a command's file when the command is called. Errors become one line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -46,7 +111,7 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"dagster_offload.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
-        return command
+        return with_verbosity(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -60,6 +125,7 @@ class LazyGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        _adapt_to_terminal(ctx)
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
@@ -76,6 +142,20 @@ class LazyGroup(click.Group):
             if is_broken_pipe(error):
                 raise  # click exits without a message
             raise refusal(error) from error
+
+
+def _adapt_to_terminal(ctx: click.Context) -> None:
+    """Print what the terminal cannot encode as escapes, and no colours if NO_COLOR is set (no-color.org)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not is_utf8(stream):
+            stream.reconfigure(errors="backslashreplace")
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+
+
+def is_utf8(stream: TextIO) -> bool:
+    """Whether every character can be written to this stream."""
+    return (stream.encoding or "").lower().replace("-", "") == "utf8"
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

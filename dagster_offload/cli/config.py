@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dagster_offload.cli import HintingGroup
 from dagster_offload.cli.options import deep_options, home_option, json_option, library_option, typed_settings
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from dagster_offload.settings.leaves import Leaf
 
 
-@click.group("config")
+@click.group("config", cls=HintingGroup)
 def command() -> None:
     """Show, check and change the settings of the pipeline file.
 
@@ -136,13 +137,16 @@ def set_(key: str, value: str, *, as_json: bool) -> None:
             f"{leaf.dotted}: every user of this machine can read the arguments of a command. Write '${{VARIABLE}}' instead of "
             f"the secret, use api_key_file, or edit {file}"
         )
-    set_in_file(file, leaf, value)
+    before, after = (_shown(leaf, found) for found in set_in_file(file, leaf, value))
     origin = read_settings().origin(leaf)
     overridden = None if origin.kind == "file" else str(origin)
     if as_json:
-        print_json({"file": str(file), "key": leaf.dotted, "overridden_by": overridden})
+        changed = {"before": before, "after": after}
+        print_json({"file": str(file), "key": leaf.dotted, **changed, "overridden_by": overridden})
         return
-    say(f"{file}: {leaf.dotted} is set")
+    default = _as_text(_shown(leaf, leaf.field.get_default(call_default_factory=True)))
+    was = f"the default, {default}" if before is None else _as_text(before)
+    say(f"{file}: {leaf.dotted} is now {_as_text(after)} (it was {was})")
     if overridden is not None:
         say(f"warning: it has no effect here, because {overridden} overrides it", err=True)
 

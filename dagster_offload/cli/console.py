@@ -7,7 +7,9 @@ from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
+from dagster_offload.cli.formatting import is_quiet
 from dagster_offload.text.plain_text import escaped
 
 
@@ -19,7 +21,24 @@ def to_terminal(what: RenderableType) -> None:
 
 def progress_console() -> Console:
     """A console on standard error, so that standard output stays free for `--json` and pipes."""
-    return Console(stderr=True, markup=False, emoji=False, highlight=False, width=_width(sys.stderr), soft_wrap=True)
+    return Console(
+        stderr=True,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        width=_width(sys.stderr),
+        soft_wrap=True,
+        quiet=is_quiet(),
+    )
+
+
+def style_of(line: str) -> str | None:
+    """The colour of a line that says what went wrong or well. rich leaves colours out without a terminal and with NO_COLOR."""
+    if any(word in line for word in ("failed", "quarantined", "misconfigured", "not in force")):
+        return "red"
+    if any(word in line for word in ("unavailable", "away")):
+        return "yellow"
+    return "green" if "is back" in line or "all done" in line else None
 
 
 @contextmanager
@@ -32,6 +51,25 @@ def showing_rows(doing: str) -> Iterator[Callable[[str, int], None]]:
 def _width(stream: TextIO) -> int | None:
     """Columns of output: None uses the terminal's own width; without a terminal, 120 fits a table into a log."""
     return None if stream.isatty() else 120
+
+
+def columns_of_terminal() -> int:
+    """The width in which a table on standard output is shown."""
+    return Console(width=_width(sys.stdout)).width
+
+
+# A state that needs nothing has no colour.
+_STYLES = {"done": "green", "deferred": "yellow", "claimed": "cyan", "failed": "red", "quarantined": "red"}
+
+
+def state_style(state: str) -> str:
+    """The colour of a state; empty for one without a colour."""
+    return _STYLES.get(state, "")
+
+
+def styled(text: str, style: str) -> Text:
+    """Text for a cell in a colour. Control characters are escaped."""
+    return Text(escaped(text), style=style)
 
 
 class _EscapedTable(Table):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dagster_offload.cli.completion import complete_stage
 from dagster_offload.cli.exits import ExitCode
 from dagster_offload.cli.options import deep_options, home_option, json_option
 
@@ -24,7 +25,7 @@ TOKENS = ("tokens_read", "tokens_cached", "tokens_written")
 
 
 @click.command("drain")
-@click.argument("stage", default="all")
+@click.argument("stage", default="all", shell_complete=complete_stage)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Process at most N documents.")
 @home_option
 @deep_options

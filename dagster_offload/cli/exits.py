@@ -1,7 +1,6 @@
 """How a command reports an error: one line, an exit code, and no traceback on the terminal."""
 
 import errno
-import json
 import os
 import select
 import sys
@@ -45,8 +44,10 @@ class Refusal(click.ClickException):
         """Print the message on standard error and, with `--json`, an object with `error` and `exit_code`."""
         click.echo(f"dagster-offload: {self.message}", file=file, err=file is None)
         if self._wants_json:
+            from dagster_offload.cli.formatting import as_json
+
             try:
-                click.echo(json.dumps({"error": self.message, "exit_code": self.exit_code}, ensure_ascii=False))
+                click.echo(as_json({"error": self.message, "exit_code": self.exit_code}))
             except BrokenPipeError:  # the reader is gone; flushing the buffer at exit would fail again
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dagster_offload.cli.exits import Refusal
-from dagster_offload.cli.options import document_key, home_option, json_option, no_such_document
+from dagster_offload.cli.completion import complete_document
+from dagster_offload.cli.find_document import find_document
+from dagster_offload.cli.options import document_key, home_option, json_option
 
 if TYPE_CHECKING:
     from dagster_offload.ledger.reports.status import Explanation
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("explain")
-@click.argument("document")
+@click.argument("document", shell_complete=complete_document)
 @home_option
 @json_option
 @click.option(
@@ -31,6 +32,7 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     \b
     dagster-offload explain letters/2024/landlord.pdf
     dagster-offload explain ~/Documents/letters/2024/landlord.pdf --json
+    dagster-offload explain landlord                     a part of the name is enough
     dagster-offload explain letters/2024/landlord.pdf --answer
     dagster-offload explain films/holiday.zip            why a file is left out, and what would change that
     """
@@ -44,11 +46,11 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     key = document_key(settings.library, document)
     with open_ledger(settings) as ledger:
         found = ledger.run(status.explain, key)
-        unusable = {} if found else ledger.run(status.unusable_names)
+        left_out = None if found is not None and found.is_present else _why_left_out(settings, key)
+        if found is None and left_out is None:
+            key = find_document(settings, ledger, document)
+            found = ledger.run(status.explain, key)
         refused = ledger.run(refused_answers.of_document, key)
-    left_out = None if found is not None and found.is_present else _why_left_out(settings, key)
-    if found is None and left_out is None:
-        raise Refusal(f"no such document: {no_such_document(key, unusable)}")
     if as_json:
         answers = {"refused_answers": [asdict(answer) for answer in refused]} if with_answers else {}
         about = {"document": key, "is_present": False} if found is None else asdict(found)
@@ -80,7 +82,7 @@ def _why_left_out(settings: "Settings", key: str) -> "LeftOut | None":
 
 
 def _print(found: "Explanation", *, is_left_out: bool) -> None:
-    from dagster_offload.cli.console import table, to_terminal
+    from dagster_offload.cli.console import state_style, styled, table, to_terminal
     from dagster_offload.cli.formatting import say
 
     gone = "the file is no document now" if is_left_out else "the file is gone from the library"
@@ -89,7 +91,8 @@ def _print(found: "Explanation", *, is_left_out: bool) -> None:
     items = table("stage", "state", "attempts", "deferrals", "due", "why")
     for item in found.items:
         counts = (str(item["attempts"]), str(item["deferrals"]))
-        items.add_row(item["stage"], _state(item), *counts, _due(item), _why(found, item))
+        state = styled(_state(item), state_style(item["state"]))
+        items.add_row(item["stage"], state, *counts, _due(item), _why(found, item))
     to_terminal(items)
     click.echo()
     history = table("when", "stage", "from", "to", "by", "why")

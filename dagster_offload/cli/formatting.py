@@ -1,6 +1,7 @@
 """Plain output: times and durations as text, and one JSON object for scripts. Unlike `console.py`, it does not import rich."""
 
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,12 +12,32 @@ from dagster_offload.text.plain_text import escaped_json, escaped_lines
 
 def print_json(value: dict[str, Any]) -> None:
     """Print one indented JSON object. Times are in ISO 8601."""
-    click.echo(escaped_json(json.dumps(value, ensure_ascii=False, indent=2, default=_plain)))
+    click.echo(as_json(value, indent=2))
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """The value as JSON, with only ASCII if standard output cannot encode more."""
+    from dagster_offload.cli import is_utf8
+
+    is_ascii = not is_utf8(sys.stdout)
+    return escaped_json(json.dumps(value, ensure_ascii=is_ascii, indent=indent, default=_plain))
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print text that may come from outside. Control characters are escaped, so they cannot control the terminal."""
-    click.echo(escaped_lines(text), err=err)
+    """Print text that may come from outside. Control characters are escaped, so they cannot control the terminal.
+
+    With --quiet, what goes to standard error is not printed.
+    """
+    if not (err and is_quiet()):
+        click.echo(escaped_lines(text), err=err)
+
+
+def is_quiet() -> bool:
+    """Whether the command was given --quiet."""
+    from dagster_offload.cli import QUIET
+
+    ctx = click.get_current_context(silent=True)
+    return bool(ctx and ctx.meta.get(QUIET))
 
 
 def _plain(value: Any) -> str:

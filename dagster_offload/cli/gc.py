@@ -2,11 +2,12 @@
 
 import re
 import sys
+from dataclasses import asdict
 
 import click
 
 from dagster_offload.cli.exits import Refusal
-from dagster_offload.cli.options import home_option
+from dagster_offload.cli.options import home_option, json_option
 
 
 def _days(ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -21,7 +22,8 @@ def _days(ctx: click.Context, param: click.Parameter, value: str) -> int:
 @click.option("--older-than", required=True, callback=_days, metavar="DAYS", help="Gone for more than this: 90d.")
 @click.option("--yes", is_flag=True, help="Start without asking for confirmation.")
 @home_option
-def command(*, older_than: int, yes: bool) -> None:
+@json_option
+def command(*, older_than: int, yes: bool, as_json: bool) -> None:
     """Remove documents whose files have been gone for more than DAYS, with their history, texts and records.
 
     Also removes results of the same age that a redo has replaced or that belong to an earlier content of a file. Shows the
@@ -32,6 +34,7 @@ def command(*, older_than: int, yes: bool) -> None:
     dagster-offload gc --older-than 90d
     dagster-offload gc --older-than 90d --yes
     """
+    from dagster_offload.cli.formatting import print_json
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.work import gone
     from dagster_offload.settings import load_settings
@@ -39,6 +42,12 @@ def command(*, older_than: int, yes: bool) -> None:
     settings = load_settings()
     with open_ledger(settings) as ledger:
         found = ledger.run(gone.find, older_than)
+        if as_json:
+            if not yes:
+                raise Refusal("--json asks nothing: add --yes to remove them")
+            gone.remove(ledger, older_than)
+            print_json(asdict(found))
+            return
         if found == gone.Garbage():
             click.echo(f"nothing to remove: no document has been gone for more than {older_than} days")
             return

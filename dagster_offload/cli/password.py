@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dagster_offload.cli.options import home_option
+from dagster_offload.cli.options import home_option, json_option
 
 
 @click.command("password")
@@ -17,7 +17,8 @@ from dagster_offload.cli.options import home_option
     help="The file to write. Default: ui-password in OFFLOAD_HOME.",
 )
 @home_option
-def command(*, path: Path | None) -> None:
+@json_option
+def command(*, path: Path | None, as_json: bool) -> None:
     """Write the password file of the UI, which has only a hash of the password.
 
     Asks for the password twice, or reads one line if standard input is not a terminal. Then set OFFLOAD_UI_PASSWORD_FILE
@@ -27,6 +28,7 @@ def command(*, path: Path | None) -> None:
     dagster-offload password
     dagster-offload password --file /etc/offload-ui-password < secret.txt
     """
+    from dagster_offload.cli.formatting import print_json
     from dagster_offload.postgres import prepare_home
     from dagster_offload.service.ui.passwords import hash_password, write_password_file
     from dagster_offload.settings import load_settings
@@ -36,6 +38,9 @@ def command(*, path: Path | None) -> None:
         prepare_home(home)
     file = (home / "ui-password") if path is None else path.expanduser().absolute()
     write_password_file(file, hash_password(_ask()))
+    if as_json:
+        print_json({"file": str(file), "variable": "OFFLOAD_UI_PASSWORD_FILE"})
+        return
     click.echo(f"Wrote {file}. Set this variable, then start `dagster-offload up` again:")
     click.echo(f"  export OFFLOAD_UI_PASSWORD_FILE={shlex.quote(str(file))}")
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dagster_offload.cli.completion import complete_document
 from dagster_offload.cli.exits import Refusal
-from dagster_offload.cli.options import document_key, home_option, json_option, no_such_document
+from dagster_offload.cli.find_document import find_document
+from dagster_offload.cli.options import home_option, json_option
 
 if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Ledger
@@ -20,7 +22,7 @@ MOST_ROWS = 200  # of a table on a terminal
 
 
 @click.command("records")
-@click.argument("document", required=False)
+@click.argument("document", required=False, shell_complete=complete_document)
 @click.option(
     "--where",
     "where",
@@ -98,7 +100,7 @@ def _format(form: str | None, out: Path | None) -> str:
 def _show(settings: "Settings", ledger: "Ledger", query: "Query", *, as_json: bool) -> None:
     from itertools import islice
 
-    from dagster_offload.cli.console import table, to_terminal
+    from dagster_offload.cli.console import state_style, styled, table, to_terminal
     from dagster_offload.cli.formatting import print_json
     from dagster_offload.records.reading import stream
 
@@ -110,7 +112,8 @@ def _show(settings: "Settings", ledger: "Ledger", query: "Query", *, as_json: bo
     shown = 0
     for record in islice(found, MOST_ROWS):
         text = " ".join(f"{record['title'] or ''}: {record['summary'] or ''}".strip(": ").split())
-        rows.add_row(record["document"], _state(record), record["category"] or "", text or record["reason"] or "")
+        state = styled(_state(record), state_style(record["state"]))
+        rows.add_row(record["document"], state, record["category"] or "", text or record["reason"] or "")
         shown += 1
     if not shown:
         click.echo("no document matches")
@@ -148,14 +151,15 @@ def _write(
 
 def _one(settings: "Settings", ledger: "Ledger", document: str, *, with_text: bool, as_json: bool) -> None:
     from dagster_offload.cli.formatting import print_json
-    from dagster_offload.ledger.reports import status
     from dagster_offload.records import Query
     from dagster_offload.records.reading import stream
 
-    key = document_key(settings.library, document)
+    key = find_document(settings, ledger, document)
     record = next(stream(settings, ledger, Query(documents=[key]), with_text=with_text), None)
     if record is None:
-        raise Refusal(f"no such document: {no_such_document(key, ledger.run(status.unusable_names))}")
+        raise Refusal(
+            f"{key} has no record: its file is gone from the library (dagster-offload explain shows its history)"
+        )
     if as_json:
         print_json(record)
     else:

@@ -2,13 +2,19 @@
 
 import click
 
-from dagster_offload.cli.exits import Refusal
-from dagster_offload.cli.options import document_key, home_option, json_option, no_such_document
+from dagster_offload.cli.completion import complete_document, complete_stage
+from dagster_offload.cli.find_document import find_document
+from dagster_offload.cli.options import home_option, json_option
 
 
 @click.command("retry")
-@click.argument("documents", nargs=-1, metavar="[DOCUMENT]...")
-@click.option("--stage", metavar="STAGE", help="Retry only this stage: extract, classify, summarize, or your own.")
+@click.argument("documents", nargs=-1, metavar="[DOCUMENT]...", shell_complete=complete_document)
+@click.option(
+    "--stage",
+    metavar="STAGE",
+    shell_complete=complete_stage,
+    help="Retry only this stage, built-in or your own.",
+)
 @click.option("--state", type=click.Choice(["failed", "quarantined"]), help="Retry only work in this state.")
 @home_option
 @json_option
@@ -23,7 +29,6 @@ def command(documents: tuple[str, ...], *, stage: str | None, state: str | None,
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.core.rows import State
-    from dagster_offload.ledger.reports import status
     from dagster_offload.ledger.work import redo
     from dagster_offload.settings import load_settings
     from dagster_offload.stages.catalog import stage_graph
@@ -32,12 +37,8 @@ def command(documents: tuple[str, ...], *, stage: str | None, state: str | None,
     names = stage_graph(settings).names
     if stage is not None and stage not in names:
         raise click.BadParameter(f"{stage!r} is not one of {', '.join(names)}", param_hint="'--stage'")
-    keys = [document_key(settings.library, document) for document in documents]
     with open_ledger(settings) as ledger:
-        missing = [key for key in keys if ledger.run(status.explain, key) is None]
-        if missing:
-            unusable = ledger.run(status.unusable_names)
-            raise Refusal(f"no such document: {', '.join(no_such_document(key, unusable) for key in missing)}")
+        keys = [find_document(settings, ledger, document) for document in documents]
         moved = ledger.run(
             redo.retry,
             [stage] if stage else names,

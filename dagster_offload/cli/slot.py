@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from dagster_offload.cli import HintingGroup
 from dagster_offload.cli.options import deep_options, home_option, json_option
 from dagster_offload.slot.config import MAX_CONCURRENCY
 
@@ -21,7 +22,7 @@ def _number_or_auto(ctx: click.Context, param: click.Parameter, value: str | Non
         raise click.BadParameter(message, ctx, param) from None
 
 
-@click.group("slot")
+@click.group("slot", cls=HintingGroup)
 def command() -> None:
     """Show, change or forget a slot.
 
@@ -158,7 +159,10 @@ def _as_json(row: Any) -> dict[str, object]:
     "--try-again", is_flag=True, help="Try an unavailable or misconfigured slot at the next check instead of waiting."
 )
 @home_option
-def set_(name: str, *, concurrency: int | str | None, prompt_cache_size: int | str | None, try_again: bool) -> None:
+@json_option
+def set_(
+    name: str, *, concurrency: int | str | None, prompt_cache_size: int | str | None, try_again: bool, as_json: bool
+) -> None:
     """Change a slot. The concurrency holds until OFFLOAD_DEEP_CONCURRENCY changes.
 
     A server reads a document once for all stages only while the document is in its prompt cache. With more documents in
@@ -170,6 +174,7 @@ def set_(name: str, *, concurrency: int | str | None, prompt_cache_size: int | s
     dagster-offload slot set deep --prompt-cache-size 4
     dagster-offload slot set deep --try-again
     """
+    from dagster_offload.cli.formatting import print_json
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.settings import load_settings
@@ -179,34 +184,43 @@ def set_(name: str, *, concurrency: int | str | None, prompt_cache_size: int | s
     with open_ledger(load_settings()) as ledger:
         if ledger.run(ledger_slots.get, name) is None:
             raise click.UsageError(f"this ledger has no slot named {name}; `dagster-offload slot show` lists its slots")
+        done = []
         if concurrency == AUTO:
             ledger.run(ledger_slots.set_auto, name)
-            click.echo(f"{name}: starts with one completion at a time, and adds more while that raises the throughput.")
+            done.append("starts with one completion at a time, and adds more while that raises the throughput.")
         elif isinstance(concurrency, int):
             ledger.run(ledger_slots.set_permits, name, concurrency)
-            click.echo(f"{name}: at most {concurrency} open completions from now on.")
+            done.append(f"at most {concurrency} open completions from now on.")
         if prompt_cache_size == AUTO:
             ledger.run(ledger_slots.set_places, name, None)
-            click.echo(
-                f"{name}: the limit of documents in flight is the prompt cache size that the server reports, if it reports one."
+            done.append(
+                "the limit of documents in flight is the prompt cache size that the server reports, if it reports one."
             )
         elif isinstance(prompt_cache_size, int):
             ledger.run(ledger_slots.set_places, name, prompt_cache_size)
-            click.echo(f"{name}: at most {prompt_cache_size} documents in flight from now on.")
+            done.append(f"at most {prompt_cache_size} documents in flight from now on.")
         if try_again:
             ledger.run(ledger_slots.try_again, name, "requested with slot set --try-again")
-            click.echo(f"{name}: the next check sends a one-token test request. If the slot answers it, work resumes.")
+            done.append("the next check sends a one-token test request. If the slot answers it, work resumes.")
+        row = ledger.run(ledger_slots.get, name)
+    if as_json:
+        print_json({"slot": row and _as_json(row)})
+        return
+    for line in done:
+        click.echo(f"{name}: {line}")
 
 
 @command.command("forget")
 @click.argument("name")
 @home_option
-def forget(name: str) -> None:
+@json_option
+def forget(name: str, *, as_json: bool) -> None:
     """Remove a slot from the ledger for good. Its results stay; its work may then go to the slots in the settings.
 
     \b
     dagster-offload slot forget deep
     """
+    from dagster_offload.cli.formatting import print_json
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.settings import load_settings
@@ -214,6 +228,9 @@ def forget(name: str) -> None:
     settings = load_settings()
     with open_ledger(settings) as ledger:
         was_known = ledger.run(ledger_slots.forget, name)
+    if as_json:
+        print_json({"slot": name, "forgotten": was_known})
+        return
     if not was_known:
         click.echo(f"{name}: this ledger has no slot of that name; nothing to forget.")
         return

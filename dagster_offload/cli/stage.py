@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dagster_offload.cli import HintingGroup
+from dagster_offload.cli.completion import complete_stage
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.options import deep_options, document_key, home_option, json_option
 
@@ -27,7 +29,7 @@ prompt_option = click.option(
 )
 
 
-@click.group("stage")
+@click.group("stage", cls=HintingGroup)
 def command() -> None:
     """Try a stage before it is asked about every document. Nothing is recorded.
 
@@ -65,7 +67,7 @@ def list_stages(*, as_json: bool) -> None:
 
 
 @command.command("try")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_stage)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @prompt_option
 @home_option
@@ -97,7 +99,7 @@ def try_files(name: str, files: tuple[Path, ...], *, prompt_file: Path | None, a
 
 
 @command.command("sample")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_stage)
 @click.option("-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="How many documents.")
 @click.option("--seed", type=int, help="The same seed gives the same documents. Default: a new one, which is printed.")
 @click.option("--html", "html", type=click.Path(path_type=Path), help="Also write the answers to this page.")
@@ -141,7 +143,7 @@ def sample(
 
 
 @command.command("check")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_stage)
 @click.option(
     "--expected",
     required=True,

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Cursor
     from dagster_offload.ledger.core.pipelines import RunningPipeline
     from dagster_offload.ledger.core.rows import SlotRow, StageCounts
+    from dagster_offload.ledger.reports.activity import InWork, NextAttempt
     from dagster_offload.ledger.reports.estimate import Estimate, LongAhead
     from dagster_offload.ledger.reports.status import Doubtful, InParts, Problem
     from dagster_offload.ledger.reports.usage import TokenUse
@@ -46,14 +47,20 @@ class Report:
     doubtful: "list[Doubtful]"
     up: "RunningUp | None"
     workers: list[str]  # the kinds of those that are alive
+    in_work: "list[InWork]"
+    next_attempts: "list[NextAttempt]"
+    not_applicable: dict[str, int]  # by stage with a condition; a part of `done`
+    stopped_sensors: list[str]
+    has_scanned: bool
 
     @property
     def is_slot_checked(self) -> bool:
         """Whether a process is alive that checks an unavailable slot again."""
-        return self.up is not None or bool(self.workers)
+        return bool(self.workers) or (self.up is not None and "drain_sensor" not in self.stopped_sensors)
 
 
 def load_report(settings: "Settings") -> Report:
+    """Probe the slot, then read everything else in one transaction, so that the numbers are consistent."""
     from dagster_offload.cli.quick_probe import quick_probe
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.service.home import running_up
@@ -66,10 +73,9 @@ def load_report(settings: "Settings") -> Report:
 
 
 def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: "RunningUp | None") -> Report:
-    """Read everything in one transaction, so that the numbers are consistent."""
     from dagster_offload.ledger.archive import outcomes
     from dagster_offload.ledger.core.pipelines import running_pipelines
-    from dagster_offload.ledger.reports import status, usage
+    from dagster_offload.ledger.reports import activity, status, usage
     from dagster_offload.ledger.reports.estimate import estimate, long_documents_ahead
     from dagster_offload.ledger.slots import permits, slots
     from dagster_offload.ledger.work import ocr_pages, outbox
@@ -106,6 +112,11 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: 
         doubtful=status.doubtful(cur, PROBLEMS_SHOWN),
         up=up,
         workers=status.live_kinds(cur),
+        in_work=activity.in_work(cur, PROBLEMS_SHOWN),
+        next_attempts=activity.next_attempts(cur, PROBLEMS_SHOWN),
+        not_applicable=activity.not_applicable(cur),
+        stopped_sensors=activity.stopped_sensors(cur),
+        has_scanned=activity.has_scanned(cur),
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import psutil  # type: ignore[import-untyped]
 
-from dagster_offload.cli.options import home_option
+from dagster_offload.cli.options import home_option, json_option
 
 if TYPE_CHECKING:
     from dagster_offload.settings import Settings
@@ -23,13 +23,15 @@ WORKERS_SECONDS = 11.0
 
 @click.command("stop")
 @home_option
-def command() -> None:
+@json_option
+def command(*, as_json: bool) -> None:
     """Stop the `up` of this home, its workers and its Postgres. Nothing is lost: `up` continues where it stopped.
 
     \b
     dagster-offload stop
     OFFLOAD_HOME=/srv/offload dagster-offload stop
     """
+    from dagster_offload.cli.formatting import print_json
     from dagster_offload.postgres import stop_postgres
     from dagster_offload.service.home import running_up
     from dagster_offload.service.pipeline import read_settings_in_force
@@ -52,7 +54,10 @@ def command() -> None:
         _send_signal(up.pid, signal.SIGKILL)
     if settings.home.is_dir() and stop_postgres(settings.home):
         ended.append("Postgres")
-    click.echo(f"stopped: {', '.join(ended)}" if ended else f"nothing was running on {settings.home}")
+    if as_json:
+        print_json({"home": str(settings.home), "stopped": ended})
+    else:
+        click.echo(f"stopped: {', '.join(ended)}" if ended else f"nothing was running on {settings.home}")
 
 
 def _end_workers(settings: "Settings", started_at: float) -> int:

@@ -1,6 +1,5 @@
 """`dagster-offload text FILE...`: extract the text of files without a ledger."""
 
-import json
 import os
 import queue
 import time
@@ -19,6 +18,7 @@ from dagster_offload.cli.options import json_option
 if TYPE_CHECKING:
     from dagster_offload.extraction.extractor import Extractor
     from dagster_offload.extraction.ocr.tesseract import Reader
+    from dagster_offload.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -47,29 +47,48 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> No
     is that of the arguments.
 
     \b
-    dagster-offload text letter.pdf
+    dagster-offload text letter.pdf                  also a part of the name of a document of the library
     dagster-offload text ~/Documents/*.xlsx --json
     OFFLOAD_OCR=off dagster-offload text scan.pdf      do not read scans
 
     Exit codes: 0 = every file was read, including files without text; 65 = at least one file cannot be read (its reason
     is printed); 2 = wrong usage.
     """
+    from dagster_offload.cli.formatting import as_json as to_json
+    from dagster_offload.cli.formatting import say
     from dagster_offload.extraction.ocr.tesseract import find_reader
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
     has_failed = False
-    for found in _read_all(files, find_reader(settings.ocr, settings.ocr_languages)):
+    chosen = [_file(settings, file) for file in files]
+    for found in _read_all(chosen, find_reader(settings.ocr, settings.ocr_languages)):
         has_failed = has_failed or not found.is_read
         if as_json:
-            line = json.dumps(asdict(found), ensure_ascii=False)
-            click.echo(line.encode(errors="backslashreplace"))  # names that are not UTF-8 stay valid JSON
+            click.echo(
+                to_json(asdict(found)).encode(errors="backslashreplace")
+            )  # names that are not UTF-8 stay valid JSON
         else:
-            click.echo(_about(found), err=True)
+            say(_about(found), err=True)
             if found.text:
                 click.echo(found.text)
     if has_failed:
         ctx.exit(ExitCode.UNREADABLE_FILE)
+
+
+def _file(settings: "Settings", typed: Path) -> Path:
+    """The file, or the document of the library that a name without a folder means. A missing path stays as it is typed."""
+    if os.path.lexists(typed) or settings.library is None or not settings.library.is_dir():
+        return typed
+    from dagster_offload.cli.find_document import choose, match
+    from dagster_offload.engine.scan import walk_rules
+    from dagster_offload.library.walk import walk
+
+    names = {file.key: file.name for file in walk(settings.library, rules=walk_rules(settings)).files}
+    matches = match(str(typed), names)
+    if not matches.found:
+        return typed
+    return settings.library / names[choose(str(typed), str(typed), matches)]
 
 
 def _read_all(files: Sequence[Path], reader: "Reader") -> Iterator[FileText]:

@@ -1,6 +1,7 @@
 """`dagster-offload up`: run everything until a signal stops it. `service/processes.py` defines the processes."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -31,12 +32,14 @@ def command(*, port: int | None, host: str) -> None:
     dagster-offload up                             goes on with the pipeline file that the first start wrote
     dagster-offload up --port 3100 --token
     """
-    from dagster_offload.cli.console import progress_console
+    from dagster_offload.cli.console import progress_console, style_of
+    from dagster_offload.cli.preview import show_if_large
     from dagster_offload.errors import SettingsError
     from dagster_offload.service.home import hold_up_lock
     from dagster_offload.service.pipeline import keep_in_home
     from dagster_offload.service.ports import choose_port
     from dagster_offload.service.processes import running_services
+    from dagster_offload.service.story import Story, telling
     from dagster_offload.service.supervisor import StopRequest, stop_on_signals
     from dagster_offload.service.ui.access import decide_access
     from dagster_offload.settings import read_settings
@@ -49,16 +52,26 @@ def command(*, port: int | None, host: str) -> None:
             "dagster-offload init, or set OFFLOAD_LIBRARY"
         )
     console, stop = progress_console(), StopRequest()
+
+    def say(line: str) -> None:
+        console.print(f"{datetime.now().astimezone():%H:%M:%S}  {line}", style=style_of(line))
+
     with stop_on_signals(stop), hold_up_lock(settings.home) as lock:
         loaded = keep_in_home(loaded, typed_settings(), console.print)
         port = choose_port(host, port)
         access = decide_access(settings, host)
+        show_if_large(settings, console.print)
         console.print(f"Starting; the logs are in {settings.home / 'logs'}")
-        with running_services(loaded, host, port, lock, stop, console.print) as services:
+        with running_services(loaded, host, port, lock, stop, say) as services:
             if not stop:
                 _welcome(console, settings, access, host, port)
-            services.watch(stop)
-            console.print("Stopping ...")
+            story = Story(services.ledger, services.pipeline.worker_id, say)
+            services.pipeline.on_notify(story.notified)
+            with telling(story):
+                services.watch(stop)
+                console.print("Stopping ...")
+    if story.left is not None:
+        console.print(story.left)
     console.print("Stopped. Nothing is lost; `dagster-offload up` continues where it stopped.")
 
 

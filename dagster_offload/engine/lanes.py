@@ -18,6 +18,7 @@ from dagster_offload.engine.lane import Lane, Scope, Shared, wait_until_set
 from dagster_offload.engine.progress import Progress, ProgressCounts
 from dagster_offload.ledger.core.pipelines import PIPELINE_MESSAGE, pipeline_message
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
+from dagster_offload.ledger.core.workers import STARTED_MESSAGE
 from dagster_offload.ledger.slots import concurrency, slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.slot.config import MAX_CONCURRENCY, SlotConfig
@@ -132,6 +133,8 @@ class Lanes:
         self._runner.worker.on_notify(on_notify)
 
     def _notified(self, message: str) -> None:
+        if message == STARTED_MESSAGE:
+            return
         if message.startswith(PIPELINE_MESSAGE):
             self._shared.is_superseded = message != pipeline_message(self._runner.recipes)
         self._shared.changes += message != "freed"

@@ -125,7 +125,7 @@ def _scan(
         left_for_next_scan=counts.left,
         unusable_names={name.name: name.reason for name in found.unusable},
         unreadable_folders={folder.key: folder.reason for folder in found.unreadable},
-        left_out=_by_kind(found.left_out),
+        left_out=by_kind(found.left_out),
         no_longer_documents={key: left.reason for key, left in left_out.items()},
         seconds=round(time.monotonic() - started, 3),
     )
@@ -163,7 +163,8 @@ def list_left_out(settings: Settings) -> dict[str, LeftOut]:
     return {printable(name): found[name] for name in sorted(found)}
 
 
-def _by_kind(left_out: Mapping[str, LeftOut]) -> dict[str, KindLeftOut]:
+def by_kind(left_out: Mapping[str, LeftOut]) -> dict[str, KindLeftOut]:
+    """What is left out, counted by kind of reason."""
     names: dict[str, list[str]] = {}
     for name, left in left_out.items():
         names.setdefault(left.kind, []).append(name)

@@ -16,6 +16,7 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.postgres import prepare_home
 
 LOCK_NAME = "up.lock"
+CONTENT_BYTES = 4096
 MAX_LOG_BYTES = 20_000_000  # of each log; one older log of the same size is kept
 
 
@@ -26,6 +27,7 @@ class RunningUp:
     pid: int
     address: str = ""
     uses_token: bool = False  # the address of the UI needs the token, which is not in this file
+    reload_waits_for: str = ""  # the kinds of workers that changed stages wait for, before Dagster shows them
 
 
 def log_folder(home: Path) -> Path:
@@ -56,8 +58,8 @@ class UpLock:
 
     def write(self, running: RunningUp) -> None:
         """Write the holder's process id and the address of its UI into the lock file."""
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(asdict(running)).encode(), 0)
+        # One write of a fixed length: a reader sees the content before or after it, never a part.
+        os.pwrite(self._descriptor, json.dumps(asdict(running)).encode().ljust(CONTENT_BYTES), 0)
 
 
 @contextlib.contextmanager
@@ -104,5 +106,5 @@ def running_up(home: Path) -> RunningUp | None:
 def _read(home: Path) -> RunningUp | None:
     try:
         return RunningUp(**json.loads((home / LOCK_NAME).read_text(encoding="utf-8")))
-    except (ValueError, TypeError):  # the holder is writing it
+    except (ValueError, TypeError):  # the holder has not written it yet, or is another version
         return None

@@ -21,7 +21,7 @@ from dagster_offload.service.home import running_up
 from dagster_offload.settings import Loaded, Settings, read_edited, read_settings
 from dagster_offload.settings.files import FILE_NAME, read_pipeline
 from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT, nearest
-from dagster_offload.settings.loading import find_home
+from dagster_offload.settings.loading import find_home, find_pipeline
 from dagster_offload.settings.writing import new_file, values_to_keep, write_private
 from dagster_offload.stages.catalog import code_versions, stage_graph
 from dagster_offload.stages.pipeline import pipeline_of
@@ -52,6 +52,7 @@ class RunningPipeline:
         self._stack = contextlib.ExitStack()
         self._worker: Worker | None = None
         self._is_announced = False
+        self._listeners: list[Callable[[str], None]] = []
 
     def __enter__(self) -> "RunningPipeline":
         self._ledger.run(refuse_other_pipeline, pipeline_of(self._settings))
@@ -69,6 +70,17 @@ class RunningPipeline:
         if self._file is not None:
             del os.environ[CONFIG_SNAPSHOT]
             self._copy.unlink(missing_ok=True)
+
+    @property
+    def worker_id(self) -> int | None:
+        """The worker that announces the pipeline; None while it cannot register."""
+        return None if self._worker is None else self._worker.id
+
+    def on_notify(self, listener: Callable[[str], None]) -> None:
+        """Call `listener(message)` from another thread for each notification of the ledger."""
+        self._listeners.append(listener)
+        if self._worker is not None:
+            self._worker.on_notify(listener)
 
     def check(self) -> None:
         """Look at the file at most every two seconds. Cheap if it was not edited."""
@@ -109,7 +121,10 @@ class RunningPipeline:
 
     def _register(self) -> None:
         self._worker = None
-        self._worker = self._stack.enter_context(Worker(self._ledger, WORKER_KIND))
+        worker = Worker(self._ledger, WORKER_KIND)
+        for listener in self._listeners:
+            worker.on_notify(listener)
+        self._worker = self._stack.enter_context(worker)
         self._announce()
 
     def _announce(self) -> None:
@@ -174,7 +189,9 @@ def read_settings_in_force() -> Loaded:
     except SettingsError:
         home = find_home()
         copy = home / COPY_NAME
-        if not copy.exists() or running_up(home) is None:
+        # Another file than that of `up`, for example a mistyped --config, is wrong whatever is in force.
+        is_its_file = os.path.realpath(find_pipeline()) == os.path.realpath(home / FILE_NAME)
+        if not is_its_file or not copy.exists() or running_up(home) is None:
             raise
         return read_settings(config_snapshot=copy)
 

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -59,6 +59,8 @@ class Services:
     say: Say
     postgres: KeptPostgres | None  # None: the user's own Postgres
     backups: ScheduledBackups
+    lock: UpLock
+    running: RunningUp  # what the lock file says
     first_scan: subprocess.Popen[bytes] | None = None
     scan_log: Path = field(default_factory=Path)
     definitions: object = None  # those that the code server has loaded; see RunningPipeline
@@ -83,24 +85,34 @@ class Services:
                 self.say(f"The first scan failed ({ending(code)}): {_last_line(self.scan_log)}")
 
     def _reload_definitions(self) -> None:
-        """Restart the code server if its stages are no longer those in force. Work that is running ends first."""
+        """Restart the code server if its stages are no longer those in force. Work that is running ends first.
+
+        A drain with other recipes ends at its next document. Others may run for days, so `status` shows what is awaited.
+        """
         wanted = self.pipeline.definitions
         if self.definitions is None:
             self.definitions = wanted
         if wanted == self.definitions or not self._is_check_due():
             return
         try:
-            workers = [
-                worker
-                for kind in ("scan", "drain", "run")
-                for worker in self.ledger.run(live_workers, self.ledger.schema, kind)
+            kinds = [
+                kind for kind in ("scan", "drain", "run") if self.ledger.run(live_workers, self.ledger.schema, kind)
             ]
         except LedgerUnavailable:  # the next check tries again
             return
-        if not workers:
+        self._show_awaited(", ".join(kinds))
+        if not kinds:
             self.say("The stages changed: reloading Dagster's definitions.")
             self.supervisor.restart(CODE_SERVER)
             self.definitions = wanted
+
+    def _show_awaited(self, kinds: str) -> None:
+        if kinds == self.running.reload_waits_for:
+            return
+        if kinds:
+            self.say(f"The stages changed: Dagster's UI shows them when the running work has ended: {kinds}")
+        self.running = replace(self.running, reload_waits_for=kinds)
+        self.lock.write(self.running)
 
     def _is_check_due(self) -> bool:
         """At most every two seconds: the database is asked."""
@@ -134,10 +146,20 @@ def running_services(
                 _register_slots(settings, ledger, say)
                 backups = ScheduledBackups(settings, ledger, say)
                 services = Services(
-                    address, ledger, supervisor, pipeline, say, postgres, backups, scan_log=logs / "scan.log"
+                    address,
+                    ledger,
+                    supervisor,
+                    pipeline,
+                    say,
+                    postgres,
+                    backups,
+                    lock,
+                    RunningUp(os.getpid()),
+                    scan_log=logs / "scan.log",
                 )
                 _start(services, access, host, port, logs, socket_file, stop)
-                lock.write(RunningUp(os.getpid(), address, uses_token=settings.ui.is_token_on))
+                services.running = replace(services.running, address=address, uses_token=settings.ui.is_token_on)
+                lock.write(services.running)
                 yield services
                 backups.stop()
                 supervisor.stop(is_impatient=lambda: stop.is_impatient)

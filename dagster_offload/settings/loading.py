@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,13 @@ from pydantic import ValidationError
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me, others_may_write
+from dagster_offload.settings.faults import message_of, shown_value, together
 from dagster_offload.settings.files import FILE_NAME, PipelineText, find_file, read_dotenv, read_pipeline
 from dagster_offload.settings.leaves import BY_KEY, CONFIG, CONFIG_SNAPSHOT, Leaf, keys_below, nearest
 from dagster_offload.settings.model import Settings, default_home
 from dagster_offload.settings.sources import Given, Origin, Tree, read_tree, read_variables
 
 __all__ = ["Loaded", "Origin", "load_settings", "read_settings", "refuse_home_of_others"]
-
-
-# Faults whose message of pydantic speaks of Python, by type.
-_MESSAGES = {
-    "model_type": "must be a section: keys of its own, each with a value",
-    "string_type": "must be text: put a number or a date in quotes",
-    "tuple_type": "must be a list: [one, two]",
-}
 
 
 @dataclass(frozen=True)
@@ -107,9 +100,10 @@ def _path(given: Given | None) -> Path | None:
 
 
 def _problems(error: ValidationError, tree: Tree) -> list[str]:
-    """One message for each wrong value or key. No message shows a value: it may be a secret."""
+    """One message for each wrong value or key. It shows the value unless that may be a secret."""
     messages: dict[str, list[str]] = {}
-    for fault in error.errors(include_url=False, include_input=False):
+    values: dict[str, str] = {}
+    for fault in error.errors(include_url=False):
         # A validator that knows a deeper place names the rest of the path to it.
         path = _without_union_tags((*fault["loc"], *fault.get("ctx", {}).get("path", ())), tree)
         if fault["type"] == "extra_forbidden":
@@ -117,16 +111,11 @@ def _problems(error: ValidationError, tree: Tree) -> list[str]:
         elif fault["type"] == "missing" and path[:1] == ("stages",):
             where, message = _where(path, tree), _missing_in_stage(str(path[1]), str(fault["loc"][-1]))
         else:
-            message = _MESSAGES.get(fault["type"], fault["msg"].removeprefix("Value error, "))
-            where = _where(path, tree)
+            where, message = _where(path, tree), message_of(fault)
+            if (value := shown_value(path, fault["input"])) is not None:
+                values[where] = f" (it is {value})"
         messages.setdefault(where, []).append(message)
-    return [f"{where}: {_alternatives(found)}" for where, found in messages.items()]
-
-
-def _alternatives(messages: Sequence[str]) -> str:
-    """The messages of a value of several types as one: `Input should be a valid integer or 'auto'`."""
-    first, *others = dict.fromkeys(messages)
-    return " or ".join((first, *(other.removeprefix("Input should be ") for other in others)))
+    return [f"{where}: {together(found)}{values.get(where, '')}" for where, found in messages.items()]
 
 
 def _without_union_tags(location: tuple[int | str, ...], tree: Tree) -> tuple[int | str, ...]:

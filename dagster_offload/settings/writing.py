@@ -94,15 +94,24 @@ def as_yaml(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, dict)) else str(value)
 
 
-def set_in_file(path: Path, leaf: Leaf, value: str) -> None:
+def set_in_file(path: Path, leaf: Leaf, value: str) -> tuple[Any, Any]:
     """Change one value of the pipeline file at `path`, which is created if it is missing.
 
-    Raises `SettingsError` if the result would be wrong; the file is then unchanged.
+    Returns the value in the file before (None: it had none) and after, as YAML has them. Raises `SettingsError` if the
+    result would be wrong; the file is then unchanged.
     """
     file = read_pipeline(path) if os.path.lexists(path) else PipelineText(path, new_file({}), None)
     text = with_value(file.text, leaf.key, one_line(_typed(value, leaf)))
     read_edited(replace(file, text=text), path)
     write_private(path, text)
+    return _in_text(file.text, leaf), _in_text(text, leaf)
+
+
+def _in_text(text: str, leaf: Leaf) -> Any:
+    found: Any = parse_yaml(text, "the file").values
+    for name in leaf.key:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
 
 
 def _typed(value: str, leaf: Leaf) -> Any:

@@ -85,7 +85,7 @@ def test_check_warns_of_a_library_that_does_not_exist(file: Path, call: Call) ->
 
 def test_set_changes_one_value_and_keeps_everything_else(file: Path, call: Call) -> None:
     changed = call("config", "set", "slots.deep.model", "qwen-macbook")
-    assert (changed.exit_code, changed.output) == (0, f"{file}: slots.deep.model is set\n")
+    assert (changed.exit_code, changed.output) == (0, f"{file}: slots.deep.model is now qwen-macbook (it was qwen)\n")
     assert file.read_text() == FILE.replace("model: 'qwen'", "model: qwen-macbook")
     assert file.stat().st_mode & 0o777 == 0o600
 
@@ -118,7 +118,7 @@ def test_set_reads_values_in_the_type_of_their_setting(file: Path, call: Call) -
     [
         ("slots.deep.concurency", "4", "did you mean slots.deep.concurrency?"),
         ("concurrency", "4", "did you mean slots.deep.concurrency?"),
-        ("slots.deep.concurrency", "0", "slots.deep.concurrency: Input should be greater than or equal to 1"),
+        ("slots.deep.concurrency", "0", "slots.deep.concurrency: must be at least 1 or 'auto' (it is 0)"),
         ("slots.deep.url", "macbook", "slots.deep.url: must start with http://"),
         ("library.max_file_size", "[", "is not YAML"),
         ("slots.deep.api_key", "hidden", "every user of this machine can read the arguments"),
@@ -134,6 +134,16 @@ def test_set_refuses_a_wrong_key_or_value_and_leaves_the_file(
     assert "hidden" not in refused.stderr
     assert file.read_text() == FILE
     assert [path.name for path in file.parent.iterdir()] == [file.name], "no temporary file is left"
+
+
+def test_set_shows_the_value_before_and_after(file: Path, call: Call) -> None:
+    assert (
+        "slots.deep.concurrency is now 4 (it was the default, 1)"
+        in call("config", "set", "slots.deep.concurrency", "4").stdout
+    )
+    assert "is now auto (it was 4)" in call("config", "set", "slots.deep.concurrency", "auto").stdout
+    found = json.loads(call("config", "set", "slots.deep.concurrency", "2", "--json").stdout)
+    assert (found["before"], found["after"]) == ("auto", 2)
 
 
 def test_set_warns_if_a_variable_overrides_the_value(file: Path, call: Call) -> None:

@@ -13,7 +13,17 @@ from dagster_offload.simulator import Router
 from tests.support.cli import Call
 
 # Files of the folder that are not commands.
-HELPERS = {"console", "exits", "formatting", "options", "quick_probe", "run_job", "status_report"}
+HELPERS = {
+    "console",
+    "exits",
+    "find_document",
+    "formatting",
+    "options",
+    "quick_probe",
+    "run_job",
+    "status_report",
+    "status_text",
+}
 
 
 def test_each_command_has_a_file_and_each_file_is_a_command() -> None:
@@ -38,6 +48,21 @@ def test_the_list_has_one_line_for_each_command(name: str) -> None:
 
 def test_an_unknown_command_is_wrong_usage(call: Call) -> None:
     assert call("dryn").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["explian"], "did you mean explain?"),
+        (["Status"], "did you mean status?"),
+        (["config", "shwo"], "did you mean show?"),
+        (["xyzzy"], "use one of init, up, stop"),
+    ],
+)
+def test_a_mistyped_command_gets_the_nearest_one(call: Call, typed: list[str], meant: str) -> None:
+    result = call(*typed)
+    assert result.exit_code == 2
+    assert meant in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_scans_wait_for_tesseract_and_for_redo(call: Call, with_ledger: str, lib
     without_tesseract(tmp_path)
     assert call("scan", "--json").exit_code == 0
     assert json.loads(call("status", "--json").stdout)["needs_ocr"] == 1
-    assert "1 scans have not been read. Tesseract is not installed: apt-get" in call("status").stdout
+    assert "1 document of scanned pages not read yet. Tesseract is not installed: apt-get" in call("status").stdout
     refused = call("redo", "--needs-ocr", "--yes")
     assert (refused.exit_code, "apt-get install tesseract-ocr" in refused.output) == (2, True)
 

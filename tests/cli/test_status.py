@@ -27,6 +27,7 @@ from tests.support.cli import Call
 
 NOTHING = {
     "in_back_off": 0,
+    "not_applicable": 0,
     "pending": 0,
     "claimed": 0,
     "deferred": 0,
@@ -50,6 +51,11 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
         },
         "up": None,
         "workers": [],
+        "in_work": [],
+        "stopped_sensors": [],
+        "has_scanned": False,
+        "next_attempts": [],
+        "problems": [],
         "stages": {"extract": NOTHING, "classify": NOTHING, "summarize": NOTHING},
         "events_pending": 0,
         "concurrency": None,

@@ -19,7 +19,7 @@ from dagster_offload.service.pipeline import (
     refuse_mistyped_library,
 )
 from dagster_offload.settings import load_settings, read_settings
-from dagster_offload.settings.leaves import CONFIG_SNAPSHOT
+from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT
 
 TEXT = "library: {path: library}\nslots: {deep: {url: 'http://macbook.local:8890', model: qwen-macbook}}\n"
 
@@ -108,7 +108,10 @@ def test_status_and_stop_work_with_the_settings_in_force_while_up_runs(file: Pat
             read_settings_in_force()  # a copy without a running `up` is left from a crash
         with hold_up_lock(home):
             assert read_settings_in_force().settings.slots.deep is not None
-        os.environ[CONFIG_SNAPSHOT] = copy
+            os.environ[CONFIG] = str(home / "missing.yaml")
+            with pytest.raises(SettingsError, match=r"missing\.yaml cannot be read"):
+                read_settings_in_force()
+        os.environ |= {CONFIG: str(file), CONFIG_SNAPSHOT: copy}
 
 
 def test_an_edit_cannot_move_a_running_up_to_another_ledger(

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 LONE_DEATHS_TO_QUARANTINE = 3
 RECLAIMS_TO_RUN_ALONE = 2
+STARTED_MESSAGE = "started"  # the notification that a worker registered
 
 
 def host_name() -> str:
@@ -193,6 +194,7 @@ def _register(cur: Cursor, kind: str, stages: Sequence[str], run_id: str | None)
         [kind, host_name(), boot_id(), os.getpid(), run_id, list(stages)],
     )
     identity.refuse_moved(cur)  # after the insert, which waits for a move that is under way
+    notify(cur, STARTED_MESSAGE)
     return int(row["worker_id"])
 
 

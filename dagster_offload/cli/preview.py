@@ -1,0 +1,135 @@
+"""`dagster-offload preview`: what a scan of a library would find and what it would cost. Stores nothing."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from dagster_offload.cli.options import deep_options, home_option, json_option, library_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dagster_offload.engine.preview import Preview
+    from dagster_offload.settings import Settings
+
+SECONDS_BEFORE_UP = 10.0  # a stop is noticed after it
+LARGE = 1_000  # documents of a new library: before its first scan, `up` shows what `preview` shows
+TYPES_SHOWN = 12
+
+
+@click.command("preview")
+@library_option
+@deep_options
+@home_option
+@json_option
+def command(*, as_json: bool) -> None:
+    """Show what a scan of the library would find: files by type, what is left out, tokens, and hours of the deep slot.
+
+    Reads a sample of the files, for at most about 20 seconds. Needs no Postgres and no slot, and stores nothing. If
+    `up` runs, the hours are those at the slot's measured pace; otherwise they are shown for three paces.
+
+    \b
+    dagster-offload preview --library ~/Documents
+    dagster-offload preview --library ~/Documents --json | jq .tokens
+    """
+    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.engine.preview import PACES, preview
+    from dagster_offload.settings import load_settings
+
+    settings = load_settings()
+    found, pace = preview(settings), _measured_pace(settings)
+    if as_json:
+        paces = PACES if pace is None else (pace,)
+        hours = [{"tokens_per_second": each, "hours": found.hours(each)} for each in paces]
+        print_json(asdict(found) | {"is_pace_measured": pace is not None, "hours": hours})
+        return
+    print_preview(found, pace, click.echo)
+
+
+def print_preview(found: "Preview", pace: float | None, say: "Callable[[str], None]") -> None:
+    """Print the preview, line by line. `pace` is the slot's measured one, in tokens per second."""
+    from dagster_offload.cli.formatting import duration
+    from dagster_offload.engine.preview import ANSWER_TOKENS, PACES
+    from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind
+    from dagster_offload.text.plain_text import escaped
+
+    say(f"{escaped(found.library)}: {found.documents:,} documents, {_size(found.bytes)}")
+    for kind in found.kinds[:TYPES_SHOWN]:
+        notes = [
+            f"{count} of {kind.sampled} sampled {what}"
+            for count, what in ((kind.need_ocr, "need OCR"), (kind.unreadable, "cannot be read"))
+            if count
+        ]
+        tokens = f"about {kind.tokens:,} tokens" if kind.sampled < kind.documents else f"{kind.tokens:,} tokens"
+        say(f"  {kind.type:<12} {kind.documents:>7,}  {_size(kind.bytes):>8}  {'; '.join([tokens, *notes])}")
+    if len(found.kinds) > TYPES_SHOWN:
+        rest = found.kinds[TYPES_SHOWN:]
+        say(f"  and {sum(kind.documents for kind in rest):,} documents of {len(rest)} more types")
+    if found.too_large:
+        say(f"{found.too_large:,} are larger than OFFLOAD_MAX_FILE_SIZE and are not read")
+    for name, left in sorted(found.left_out.items(), key=lambda entry: -entry[1].count):
+        names = ", ".join(left.names) + (" ..." if left.count > len(left.names) else "")
+        say(f"left out: {left.count:,} {KIND_DESCRIPTIONS[Kind(name)]}: {escaped(names)}")
+    if found.left_out:
+        say("`dagster-offload scan --skipped` lists them all, and what would change that")
+    for label, reasons in (("not a document", found.unusable_names), ("folder not read", found.unreadable_folders)):
+        for name, reason in list(reasons.items())[:3]:
+            say(f"{label}: {escaped(name)}: {escaped(reason)}")
+    if not found.with_text:
+        say("no document has a text that a model could read")
+        return
+    say(
+        f"tokens: about {found.tokens:,} in the texts of {found.with_text:,} documents (a high estimate, from a sample of "
+        f"{found.sampled}); with the questions of {', '.join(found.stages)}: {found.tokens_read:,} read, and about "
+        f"{found.tokens_written:,} written ({ANSWER_TOKENS} an answer)"
+    )
+    if found.long_documents:
+        say(f"{found.long_documents:,} are longer than the model's context, so they are read in parts")
+    for each in PACES if pace is None else (pace,):
+        where = "at the slot's measured pace" if pace is not None else "if the slot does"
+        say(f"time of the slot: about {duration(found.hours(each) * 3600)} {where} ({each:,.0f} tokens/s)")
+
+
+def show_if_large(settings: "Settings", say: "Callable[[str], None]") -> None:
+    """Print the preview if the home has no ledger yet and its library is large."""
+    from dagster_offload.engine.preview import preview
+    from dagster_offload.engine.scan import walk_rules
+    from dagster_offload.errors import OffloadError
+    from dagster_offload.library.walk import walk
+    from dagster_offload.postgres.embedded.paths import Paths
+
+    library = settings.library
+    has_ledger = settings.postgres_url is not None or Paths(settings.home).data.exists()
+    if has_ledger or library is None or not library.is_dir():
+        return
+    try:
+        if (count := walk(library, rules=walk_rules(settings)).count) <= LARGE:
+            return
+        say(f"The library is new and has {count:,} documents. What they are, from a sample:")
+        print_preview(preview(settings, most_seconds=SECONDS_BEFORE_UP), None, say)
+    except OffloadError as error:  # `up` starts all the same, and its scan reports what is wrong with the library
+        say(f"No preview: {error}")
+
+
+def _measured_pace(settings: "Settings") -> float | None:
+    """The slot's pace in tokens per second, from the ledger of a running `up`; None if it is not known."""
+    from dagster_offload.cli.status_report import slot_name
+    from dagster_offload.errors import LedgerUnavailable
+    from dagster_offload.service.home import running_up
+
+    if running_up(settings.home) is None:
+        return None
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.reports.estimate import recent_rate
+
+    try:
+        with open_ledger(settings) as ledger:
+            rate = ledger.run(recent_rate, slot_name(settings))
+    except LedgerUnavailable:  # `up` starts or stops
+        return None
+    return None if rate is None else rate.tokens_per_second
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count < 1e9 else f"{count / 1e9:,.1f} GB"

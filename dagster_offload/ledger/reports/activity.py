@@ -1,0 +1,80 @@
+"""What happens now: documents in work, next attempts with their times, and sensors that a person turned off."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.postgres import DAGSTER_SCHEMA
+
+SENSORS = ("drain_sensor", "library_sensor")
+
+
+@dataclass(frozen=True)
+class InWork:
+    """A document that a worker holds. `worker` is the worker's kind."""
+
+    document: str
+    stages: list[str]
+    worker: str
+    since: datetime
+
+
+def in_work(cur: Cursor, limit: int) -> list[InWork]:
+    """The documents that workers hold, the longest first."""
+    cur.execute(
+        "select d.key as document, array_agg(i.stage order by i.item_id) as stages, min(w.kind) as worker, "
+        "  min(i.claimed_at) as since from work_items i join documents d using (document_id) "
+        "join workers w on w.worker_id = i.worker_id where i.state = 'claimed' "
+        "group by d.document_id, d.key order by since, d.key limit %s",
+        [limit],
+    )
+    return [InWork(**row) for row in cur.fetchall()]
+
+
+@dataclass(frozen=True)
+class NextAttempt:
+    """A work item that waits for its next attempt after a fault of its document."""
+
+    document: str
+    stage: str
+    attempts: int
+    at: datetime
+    reason: str | None
+
+
+def next_attempts(cur: Cursor, limit: int) -> list[NextAttempt]:
+    """The work items that wait for their next attempt, the earliest first."""
+    cur.execute(
+        "select d.key as document, i.stage, i.attempts, i.not_before as at, i.reason from work_items i "
+        "join documents d using (document_id) where i.state = 'pending' and i.not_before > clock_timestamp() "
+        "order by i.not_before, i.item_id limit %s",
+        [limit],
+    )
+    return [NextAttempt(**row) for row in cur.fetchall()]
+
+
+def not_applicable(cur: Cursor) -> dict[str, int]:
+    """By stage with a condition: how many documents do not meet it. They are a part of those that are done."""
+    cur.execute(
+        "select stage, count(*) as n from work_items where stage = any(array(select name from stages "
+        "  where condition is not null)) and state = 'done' and outcome = 'not_applicable' group by stage"
+    )
+    return {row["stage"]: row["n"] for row in cur.fetchall()}
+
+
+def has_scanned(cur: Cursor) -> bool:
+    """Whether a scan of the library has ended. If not, the counts are not yet those of the library."""
+    return cur.execute("select from scans where ended_at is not null limit 1").rowcount > 0
+
+
+def stopped_sensors(cur: Cursor) -> list[str]:
+    """The sensors that a person turned off in Dagster's UI. Dagster stores that in a table of its own.
+
+    Only commands that do not import Dagster use this.
+    """
+    table = f"{DAGSTER_SCHEMA}.instigators"
+    if fetch_one(cur, "select to_regclass(%s) as found", [table])["found"] is None:
+        return []  # Dagster has not run here yet
+    cur.execute(f"select instigator_body from {table} where status = 'STOPPED'")
+    bodies = [row["instigator_body"] for row in cur.fetchall()]
+    return [name for name in SENSORS if any(f'"{name}"' in body for body in bodies)]

@@ -1,0 +1,183 @@
+"""The lines that `up` prints while it runs: a scan that found something, a slot that is back, what a drain did, what is left.
+
+A thread looks at the ledger when the ledger sends a notification, at most every two seconds, and every ten minutes while a
+worker is alive. If nothing happens, it costs nothing.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.rows import BreakerState, SlotRow
+from dagster_offload.ledger.reports import news
+from dagster_offload.ledger.reports.news import MOST_COUNTED, NAMED, Marks, News, ScanEnd, WorkerNews
+from dagster_offload.text.plain_text import escaped
+
+LOOK_EVERY_SECONDS = 2.0
+PROGRESS_EVERY_SECONDS = 600.0
+LAST_LOOK_SECONDS = 3.0  # `up` has seconds to stop, and Postgres may be down
+
+Say = Callable[[str], None]
+
+
+def lines(before: News, now: News) -> list[str]:
+    """What happened between two looks, one line an event."""
+    return [
+        *(line for scan in now.scans if (line := _scan(scan)) is not None),
+        *(line for name, slot in now.slots.items() if (line := _slot(before.slots.get(name), slot, now)) is not None),
+        *(f"drain: started, {_many(now.left)} left" for worker in now.started if worker.kind == "drain"),
+        *(line for worker in now.ended if (line := _ended(worker, now)) is not None),
+        *_failed(now),
+        *([_all_done(now)] if _is_all_done(before, now) else []),
+    ]
+
+
+def progress(now: News) -> list[str]:
+    """What the living workers have done so far."""
+    return [
+        f"{_name(worker)}: {worker.done} done so far, {_many(now.left)} left" for worker in now.alive if worker.done
+    ]
+
+
+def what_is_left(now: News) -> str:
+    """The last line of `up`: how many documents wait, for what, and how many need a person."""
+    needs = f"{_documents(now.need_you)} need{'s' if now.need_you == 1 else ''} you: dagster-offload status"
+    if not now.left:
+        return f"Left: nothing, {_documents(now.documents)} in all" + (f"; {needs}" if now.need_you else "")
+    away = [_reason(slot) for slot in now.slots.values() if slot.breaker is not BreakerState.CLOSED]
+    why = f" ({'; '.join(away)})" if away else ""
+    return f"Left: {_many(now.left)}{why}" + (f"; {needs}" if now.need_you else "")
+
+
+def _scan(scan: ScanEnd) -> str | None:
+    counts = {"new": scan.added, "changed": scan.changed, "returned": scan.returned, "gone": scan.vanished}
+    found = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    return f"scan: {found}, {_documents(scan.found)} in all" if found else None
+
+
+def _slot(before: SlotRow | None, now: SlotRow, news_now: News) -> str | None:
+    was_closed = before is None or before.breaker is BreakerState.CLOSED
+    if now.breaker is BreakerState.MISCONFIGURED and (before is None or before.breaker is not now.breaker):
+        return f"{now.name}: {_reason(now)}; `dagster-offload doctor` names the setting to change"
+    if now.breaker is BreakerState.OPEN and was_closed:
+        return f"{now.name}: {_reason(now)}; {_many(news_now.left)} wait, and none is lost"
+    if now.breaker is not BreakerState.CLOSED or before is None:
+        return None
+    if not was_closed:
+        return f"{now.name}: the slot is back; {_many(news_now.left)} left"
+    return f"{now.name}: the slot was away for a moment, and is back" if now.epoch > before.epoch else None
+
+
+def _reason(slot: SlotRow) -> str:
+    what = "misconfigured" if slot.breaker is BreakerState.MISCONFIGURED else "unavailable"
+    return f"{what}, {escaped(slot.reason_text)}"
+
+
+def _name(worker: WorkerNews) -> str:
+    return "text" if worker.kind == "scan" else worker.kind
+
+
+def _ended(worker: WorkerNews, now: News) -> str | None:
+    if not worker.done and not worker.failed and worker.kind != "drain":
+        return None
+    failed = f", {worker.failed} failed" if worker.failed else ""
+    left = f"; {_many(now.left)} left" if now.left else ""
+    return f"{_name(worker)}: {worker.done} done{failed}{left}"
+
+
+def _failed(now: News) -> Iterator[str]:
+    for problem in now.failed:
+        yield f"{problem.state}: {escaped(problem.document)}, {problem.stage}: {escaped(problem.reason or 'no reason')}"
+    if now.failures > NAMED:
+        yield f"failed: {now.failures - NAMED} more; `dagster-offload status` lists them"
+
+
+def _is_all_done(before: News, now: News) -> bool:
+    """Whether the last worker has ended and left nothing. While one is alive, its own line is still to come."""
+    did_something = any(worker.done or worker.failed for worker in now.ended)
+    return not now.left and not now.alive and (before.left > 0 or did_something)
+
+
+def _all_done(now: News) -> str:
+    needs = f", {now.need_you} of them need{'s' if now.need_you == 1 else ''} you (dagster-offload status)"
+    return f"all done: {_documents(now.documents)}" + (needs if now.need_you else "")
+
+
+def _documents(count: int) -> str:
+    return "1 document" if count == 1 else f"{count:,} documents"
+
+
+def _many(count: int) -> str:
+    return f"{count:,} or more documents" if count >= MOST_COUNTED else _documents(count)
+
+
+class Story:
+    """Prints the lines from a thread. `notified` may be called from any thread.
+
+    The first look sees what happened since the worker `worker_id` registered; None: since the first look.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        worker_id: int | None,
+        say: Say,
+        *,
+        look_every: float = LOOK_EVERY_SECONDS,
+        progress_every: float = PROGRESS_EVERY_SECONDS,
+    ) -> None:
+        self._ledger = ledger
+        self._worker_id = worker_id
+        self._say = say
+        self._look_every = look_every
+        self._progress_every = progress_every
+        self._wake, self._over = threading.Event(), threading.Event()
+        self._news = News()
+        self._marks: Marks | None = None
+
+    def notified(self, _message: str) -> None:
+        """Look soon: the ledger has changed."""
+        self._wake.set()
+
+    def run(self) -> None:
+        """Print lines until `end`."""
+        self._look()
+        while not self._over.wait(self._look_every):
+            is_notified = self._wake.wait(self._progress_every if self._news.alive else None)
+            self._wake.clear()
+            self._look(with_progress=not is_notified)
+        self._look()
+
+    def _look(self, *, with_progress: bool = False) -> None:
+        before = self._news
+        try:
+            marks = self._marks or self._ledger.run(news.begin, self._worker_id)
+            self._news, self._marks = self._ledger.run(news.read, marks, with_progress=with_progress)
+        except LedgerUnavailable:  # a notification comes when it is back
+            return
+        for line in (*lines(before, self._news), *(progress(self._news) if with_progress else ())):
+            self._say(line)
+
+    def end(self) -> None:
+        """Stop the thread's loop. It looks once more."""
+        self._over.set()
+        self._wake.set()
+
+    @property
+    def left(self) -> str | None:
+        """What is left, as of the last look; None if there was none."""
+        return None if self._marks is None else what_is_left(self._news)
+
+
+@contextlib.contextmanager
+def telling(story: Story) -> Iterator[None]:
+    """Print the story's lines during the block."""
+    thread = threading.Thread(target=story.run, name="story", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        story.end()
+        thread.join(LAST_LOOK_SECONDS)

@@ -1,0 +1,142 @@
+"""The lines of `up`: one line an event, and what is left."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
+from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.reports.news import News, ScanEnd, WorkerNews
+from dagster_offload.ledger.reports.status import Problem
+from dagster_offload.ledger.slots import slots
+from dagster_offload.ledger.work import documents
+from dagster_offload.service.story import Story, lines, progress, telling, what_is_left
+from dagster_offload.slot.config import DEEP
+from tests.support.ledger import SLOT, Bench
+
+AWAKE = SlotRow(
+    name=DEEP,
+    url="http://slot:1",
+    model="qwen",
+    permits=1,
+    breaker=BreakerState.CLOSED,
+    epoch=1,
+    reason=None,
+    reason_since=None,
+    retry_at=None,
+    refusal_wait_seconds=None,
+    was_red_since_opening=False,
+    is_retry_due=False,
+    is_trial_running=False,
+)
+ASLEEP = replace(
+    AWAKE,
+    breaker=BreakerState.OPEN,
+    reason="upstream_cold",
+    reason_since=datetime(2026, 1, 1, 14, 2, tzinfo=UTC).astimezone(),
+)
+BROKEN = Problem("a [b].pdf", "extract", State.FAILED, "broken_pdf: no pages", 3)
+
+
+def at(slot: SlotRow, left: int = 0) -> News:
+    return News(slots={DEEP: slot}, left=left)
+
+
+def test_a_slot_that_sleeps_and_wakes_is_told_once_each() -> None:
+    asleep, awake = at(ASLEEP, 3), at(replace(AWAKE, epoch=2), 3)
+    (line,) = lines(at(AWAKE, 3), asleep)
+    assert line.startswith("deep: unavailable, upstream_cold since ")
+    assert "3 documents wait, and none is lost" in line
+    assert lines(asleep, asleep) == []
+    assert lines(asleep, awake) == ["deep: the slot is back; 3 documents left"]
+    assert lines(awake, awake) == []
+
+
+def test_a_slot_that_slept_between_two_looks_is_told() -> None:
+    assert lines(at(AWAKE), at(replace(AWAKE, epoch=2))) == ["deep: the slot was away for a moment, and is back"]
+
+
+def test_a_misconfigured_slot_is_told_with_the_next_step() -> None:
+    (line,) = lines(at(ASLEEP), at(replace(ASLEEP, breaker=BreakerState.MISCONFIGURED, reason="HTTP 401")))
+    assert "misconfigured, HTTP 401 since" in line
+    assert "dagster-offload doctor" in line
+
+
+def test_a_scan_is_told_only_if_it_found_something() -> None:
+    assert lines(News(), News(scans=[ScanEnd(27, 3, 1, 0, 0), ScanEnd(27, 0, 0, 0, 0)])) == [
+        "scan: 3 new, 1 changed, 27 documents in all"
+    ]
+
+
+def test_a_drain_is_told_at_its_start_and_its_end() -> None:
+    drain = WorkerNews("drain", ["classify", "summarize"])
+    assert lines(News(), News(started=[drain], alive=[drain], left=14)) == ["drain: started, 14 documents left"]
+    assert progress(News(alive=[replace(drain, done=5)], left=1000)) == [
+        "drain: 5 done so far, 1,000 or more documents left"
+    ]
+    ended = News(ended=[replace(drain, done=12, failed=1)], failures=1, failed=[BROKEN], need_you=1, documents=14)
+    assert lines(News(left=14), ended) == [
+        "drain: 12 done, 1 failed",
+        "failed: a [b].pdf, extract: broken_pdf: no pages",
+        "all done: 14 documents, 1 of them needs you (dagster-offload status)",
+    ]
+
+
+def test_the_walk_of_a_scan_is_no_second_line() -> None:
+    walk, text = WorkerNews("scan", []), WorkerNews("scan", ["extract"], done=3)
+    assert lines(News(), News(ended=[walk, text], left=3)) == ["text: 3 done; 3 documents left"]
+
+
+def test_what_is_left_names_the_slot_and_those_that_need_a_person() -> None:
+    assert what_is_left(News(documents=27)) == "Left: nothing, 27 documents in all"
+    left = what_is_left(replace(at(ASLEEP, 14), need_you=2))
+    assert left.startswith("Left: 14 documents (unavailable, upstream_cold since ")
+    assert left.endswith("; 2 documents need you: dagster-offload status")
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    with Ledger(ledger_url) as ledger:
+        ledger.run(slots.register, SLOT)
+        yield ledger
+
+
+class Told:
+    """Lines, and an event for each awaited word."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, line: str) -> None:
+        with self._changed:
+            self.lines.append(line)
+            self._changed.notify_all()
+
+    def wait_for(self, part: str) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: any(part in line for line in self.lines), 30), self.lines
+
+
+def test_the_story_of_a_scan_and_a_drain_comes_from_the_notifications_of_the_ledger(ledger: Ledger) -> None:
+    bench, told = Bench(ledger), Told()
+    with Worker(ledger, "up") as up:
+        bench.put("before.txt")
+        story = Story(ledger, up.id, told, look_every=0.0)
+        up.on_notify(story.notified)
+        with telling(story):
+            with Worker(ledger, "scan"):
+                scan_id = ledger.run(documents.begin_scan)
+                ledger.run(documents.end_scan, scan_id, found=1, added=1, changed=0, vanished=0, returned=0)
+            told.wait_for("scan: 1 new, 1 document in all")
+            with Worker(ledger, "scan", ["extract"]) as extracting:
+                bench.finish(extracting.id, bench.hold(extracting.id, ["extract"]))
+            told.wait_for("text: 1 done; 1 document left")
+            with Worker(ledger, "drain"):
+                told.wait_for("drain: started, 1 document left")
+            told.wait_for("drain: 0 done; 1 document left")
+        assert story.left == "Left: 1 document"
