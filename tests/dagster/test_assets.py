@@ -215,3 +215,34 @@ def test_a_run_without_any_slot_fails_and_names_the_setting(edge: Edge, settings
 def test_no_event_is_pending_when_a_run_ends(three: Edge) -> None:
     three.materialize("a.txt", "c.txt")
     assert three.ledger.run(outbox.count_pending) == 0
+
+
+def test_a_run_redoes_done_documents_only_if_its_tag_says_so(three: Edge) -> None:
+    assert three.materialize("a.txt", stages=["summarize"]).success
+    before = len(three.router.completions())
+    assert three.materialize("a.txt", stages=["summarize"]).success
+    assert three.materialize("a.txt", stages=["summarize"], tags={REDO_TAG: "outdated"}).success
+    assert len(three.router.completions()) == before
+    result = three.materialize("a.txt", stages=["summarize"], tags={REDO_TAG: "all"})
+    assert result.success
+    assert len(three.router.completions()) == before + 1
+    assert three.materializations("summarize", "a.txt")[0].run_id == result.run_id
+
+
+def test_a_run_that_waits_redoes_its_documents_once(three: Edge) -> None:
+    assert three.materialize("a.txt", stages=["summarize"]).success
+    before = len(three.router.completions())
+    three.router.set(mode="cold")
+    run_id = str(uuid.uuid4())
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(three.materialize, "a.txt", stages=["summarize"], tags={REDO_TAG: "all"}, run_id=run_id)
+        three.wait_for_event(run_id, "STEP_UP_FOR_RETRY")
+        three.router.set(mode="ok")
+        assert run.result().success
+    assert len([entry for entry in three.router.completions()[before:] if entry["document"]]) == 1
+
+
+def test_a_wrong_value_of_the_redo_tag_fails_the_run_and_names_the_values(three: Edge) -> None:
+    result = three.materialize("a.txt", stages=["summarize"], tags={REDO_TAG: "yes"})
+    assert not result.success
+    assert "set it to outdated or all" in failure_message(result)

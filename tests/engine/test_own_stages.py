@@ -6,7 +6,6 @@ import pytest
 
 from dagster_offload.engine.runs import run_documents
 from dagster_offload.ledger.core import stages
-from dagster_offload.ledger.work import redo
 from dagster_offload.stages.catalog import recipes, stage_graph
 from dagster_offload.stages.graph import CLASSIFY, Outcome
 from tests.support.engine import FILLER, Engine
@@ -67,7 +66,7 @@ def test_a_redo_asks_nothing_of_a_document_to_which_the_stage_does_not_apply(own
     # All such documents share one result: an answer in its place would be that of one document for all of them.
     own.extracted("letter.txt", texts={"letter.txt": LETTER})
     own.drain()
-    assert own.ledger.run(redo.redo, ["payment"], ["letter.txt"]) == []
+    assert own.redo(["payment"], ["letter.txt"]) == 0
     own.drain()
     assert record(own, "letter.txt", "payment") == {"outcome": Outcome.NOT_APPLICABLE, "value": None}
 

@@ -282,13 +282,13 @@ def retry(bench: Bench) -> Step:
 def redo(bench: Bench) -> Step:
     worker, claim = held(bench)
     bench.finish(worker, claim)
-    return step(requests.redo, [claim.items[0].stage], ["a.txt"])
+    return step(requests.redo, requests.Redo({claim.items[0].stage: "new"}))
 
 
 def redo_outdated(bench: Bench) -> Step:
     worker, claim = held(bench)
     bench.finish(worker, claim)
-    return step(requests.redo_outdated, {**RECIPES, claim.items[0].stage: "new"})
+    return step(requests.redo, requests.Redo({**RECIPES, claim.items[0].stage: "new"}, only_outdated=True))
 
 
 def gone(bench: Bench) -> Step:
