@@ -1,6 +1,5 @@
 """Materialized selections and backfills in a real instance: results, events, waits and failures."""
 
-import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +8,7 @@ import pytest
 
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.checks import NAME as CHECK
-from dagster_offload.defs.names import RESULT_TAG, asset_keys
+from dagster_offload.defs.names import REDO_TAG, RESULT_TAG, asset_keys
 from dagster_offload.defs.runs import RanOn
 from dagster_offload.ledger.core.workers import boot_id, host_name
 from dagster_offload.ledger.slots import slots
@@ -110,13 +109,8 @@ def test_each_document_gets_its_check_evaluation(three: Edge) -> None:
 @pytest.mark.rule("drain-5")
 def test_documents_that_a_drain_finished_during_a_wait_are_recorded_under_the_run_without_a_call(three: Edge) -> None:
     three.router.set(mode="cold")
-    run_id, is_waiting = str(uuid.uuid4()), threading.Event()
-
-    def on_event(entry: dg.EventLogEntry) -> None:
-        if entry.dagster_event is not None and entry.dagster_event.event_type_value == "STEP_UP_FOR_RETRY":
-            is_waiting.set()
-
-    three.instance.add_event_listener(run_id, on_event)
+    run_id = str(uuid.uuid4())
+    is_waiting = three.listen_for("STEP_UP_FOR_RETRY", run_id)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(three.materialize, "a.txt", "c.txt", stages=LLM, run_id=run_id)
         assert is_waiting.wait(30)
@@ -234,12 +228,18 @@ def test_a_run_that_waits_redoes_its_documents_once(three: Edge) -> None:
     before = len(three.router.completions())
     three.router.set(mode="cold")
     run_id = str(uuid.uuid4())
+    is_waiting = three.listen_for("STEP_UP_FOR_RETRY", run_id)
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(three.materialize, "a.txt", stages=["summarize"], tags={REDO_TAG: "all"}, run_id=run_id)
-        three.wait_for_event(run_id, "STEP_UP_FOR_RETRY")
-        three.router.set(mode="ok")
+        assert is_waiting.wait(30)
+        three.router.set(mode="awake")
+        with three.ledger.transaction() as cur:
+            slots.try_again(cur, "deep", "the test woke it")
         assert run.result().success
-    assert len([entry for entry in three.router.completions()[before:] if entry["document"]]) == 1
+    assert (
+        len([entry for entry in three.router.completions()[before:] if entry["status"] == 200 and entry["document"]])
+        == 1
+    )
 
 
 def test_a_wrong_value_of_the_redo_tag_fails_the_run_and_names_the_values(three: Edge) -> None:
