@@ -185,13 +185,17 @@ def refuse_mistyped_library(settings: Settings, ledger: Ledger) -> None:
     Later a missing library is a folder that is not mounted: nothing changes until it is back.
     """
     library = settings.library
-    if library is None or library.is_dir() or ledger.run(has_documents):
-        return
+    if library is not None and not library.is_dir() and not ledger.run(has_documents):
+        raise missing_library(library)
+
+
+def missing_library(library: Path) -> SettingsError:
+    """The error for a library that does not exist, with the nearest folder beside it."""
     meant = nearest(library.name, _folders(library.parent))
     hint = (
         f"did you mean {library.parent / meant}?" if meant else "set OFFLOAD_LIBRARY (--library) to an existing folder"
     )
-    raise SettingsError(f"the library {library} does not exist: {hint}")
+    return SettingsError(f"the library {library} does not exist: {hint}")
 
 
 def _folders(parent: Path) -> list[str]:

@@ -34,6 +34,7 @@ RESERVED_NAMES = frozenset(
         "language",
         "title",
         "key_points",
+        "doubtful",
         "served_model",
         "updated_at",
         "text",

@@ -9,7 +9,7 @@ from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.stage_spec.fields import Field
 from dagster_offload.stage_spec.stage import StageSpec
 from dagster_offload.stages import quotes
-from dagster_offload.stages.answer_model import answer_model, in_words, json_schema
+from dagster_offload.stages.answer_model import answer_model, in_words, json_schema, may_be_null, most_entries
 from dagster_offload.stages.answers import parse_record
 from dagster_offload.stages.doubts import Doubt
 from dagster_offload.stages.llm_stage import Checked, LLMStage
@@ -17,6 +17,12 @@ from dagster_offload.stages.long_documents import WholeReading
 
 # Increase when the words around a person's prompt, or the reading of an answer, change: old answers are then outdated.
 FORM_VERSION = 1
+
+# Marks of a record that was combined from the answers to parts.
+VALUE_MISSING = "value_missing"  # no part gives a required value
+TOO_MANY_ENTRIES = "too_many_entries"  # a list was cut at its limit
+
+DOUBTFUL = "doubtful"  # the key of a record that lists its marks
 
 _NEVER_INVENT = "Answer null where the document does not state a value; never invent one."
 _PART = "The document is one part of a longer one, which goes on before and after it."
@@ -86,28 +92,44 @@ def _without_marks(answer: Mapping[str, Any]) -> dict[str, Any]:
 def combined(fields: Sequence[Field], answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Combine the answers to the parts of a document: lists are joined, other fields take the first value there is.
 
-    Each value keeps its quote and its mark.
+    Each value keeps its quote and its mark. A list is cut at its limit, and a required value may be in no part: the record
+    is then doubtful.
     """
     record: dict[str, Any] = {}
     found: dict[str, Any] = {}
-    unsupported = []
+    unsupported: list[str] = []
+    doubts: dict[str, None] = {}
     for field in fields:
         giving = [answer for answer in answers if answer.get(field.name) not in (None, [])]
         if field.type == "list":
-            record[field.name] = [entry for answer in giving for entry in answer[field.name]]
+            entries = [entry for answer in giving for entry in answer[field.name]]
             places = [place for answer in giving for place in answer.get(quotes.QUOTES, {}).get(field.name, ())]
+            most = most_entries(field)
+            if len(entries) > most:
+                doubts[TOO_MANY_ENTRIES] = None
+            record[field.name] = entries[:most]
             if places:
-                found[field.name] = places
+                found[field.name] = places[:most]
         else:
             giving = giving[:1]
             record[field.name] = giving[0][field.name] if giving else None
             if giving and (place := giving[0].get(quotes.QUOTES, {}).get(field.name)) is not None:
                 found[field.name] = place
-        if any(field.name in answer.get(quotes.UNSUPPORTED, ()) for answer in giving):
+            if not giving and not may_be_null(field):
+                doubts[VALUE_MISSING] = None
+        # A value that was dropped for its quote is in no part, and its mark says why.
+        if any(field.name in answer.get(quotes.UNSUPPORTED, ()) for answer in giving or answers):
             unsupported.append(field.name)
     if any(quotes.QUOTES in answer for answer in answers):
         record |= {quotes.QUOTES: found, quotes.UNSUPPORTED: unsupported}
-    return record
+    return record | ({DOUBTFUL: sorted(doubts)} if doubts else {})
+
+
+def record_columns(spec: StageSpec) -> list[tuple[str, str]]:
+    """The columns of a stage's records, by name, with their types: in files, in views, and for conditions."""
+    fields = [(field.name, field.column_type) for field in spec.answer]
+    marks = (quotes.UNSUPPORTED, DOUBTFUL) if spec.quotes else (DOUBTFUL,)
+    return [*fields, *((mark, "json") for mark in marks)]
 
 
 def _check(spec: StageSpec) -> Any:
