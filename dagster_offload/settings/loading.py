@@ -15,16 +15,9 @@ from dagster_offload.settings.files import FILE_NAME, PipelineText, find_file, r
 from dagster_offload.settings.leaves import BY_KEY, CONFIG, CONFIG_SNAPSHOT, Leaf, keys_below, nearest
 from dagster_offload.settings.model import Settings, default_home
 from dagster_offload.settings.sources import Given, Origin, Tree, read_tree, read_variables
+from dagster_offload.text.validation import fault_in_words
 
 __all__ = ["Loaded", "Origin", "load_settings", "read_settings", "refuse_home_of_others"]
-
-
-# Faults whose message of pydantic speaks of Python, by type.
-_MESSAGES = {
-    "model_type": "must be a section: keys of its own, each with a value",
-    "string_type": "must be text: put a number or a date in quotes",
-    "tuple_type": "must be a list: [one, two]",
-}
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,7 @@ def _load(
     try:
         settings = Settings.model_validate(tree.values)
     except ValidationError as error:
-        raise SettingsError("; ".join(_problems(error, tree))) from None
+        raise SettingsError(*_problems(error, tree)) from None
     _ = settings.slots  # a URL without its model is reported here, before anything starts
     refuse_home_of_others(settings.home)
     return Loaded(settings, path, tree)
@@ -117,16 +110,16 @@ def _problems(error: ValidationError, tree: Tree) -> list[str]:
         elif fault["type"] == "missing" and path[:1] == ("stages",):
             where, message = _where(path, tree), _missing_in_stage(str(path[1]), str(fault["loc"][-1]))
         else:
-            message = _MESSAGES.get(fault["type"], fault["msg"].removeprefix("Value error, "))
+            message = fault_in_words(fault)
             where = _where(path, tree)
         messages.setdefault(where, []).append(message)
     return [f"{where}: {_alternatives(found)}" for where, found in messages.items()]
 
 
 def _alternatives(messages: Sequence[str]) -> str:
-    """The messages of a value of several types as one: `Input should be a valid integer or 'auto'`."""
+    """The messages of a value of several types as one: `must be a whole number or 'auto'`."""
     first, *others = dict.fromkeys(messages)
-    return " or ".join((first, *(other.removeprefix("Input should be ") for other in others)))
+    return " or ".join((first, *(other.removeprefix("must be ") for other in others)))
 
 
 def _without_union_tags(location: tuple[int | str, ...], tree: Tree) -> tuple[int | str, ...]:

@@ -69,7 +69,7 @@ def read_variables(
                 unknown[name] = kind
             given[name] = Given(value, Origin(kind, name))
     if unknown:
-        raise SettingsError("; ".join(_unknown_variable(name, kind) for name, kind in unknown.items()))
+        raise SettingsError(*(_unknown_variable(name, kind) for name, kind in unknown.items()))
     return given
 
 

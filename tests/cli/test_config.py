@@ -118,7 +118,7 @@ def test_set_reads_values_in_the_type_of_their_setting(file: Path, call: Call) -
     [
         ("slots.deep.concurency", "4", "did you mean slots.deep.concurrency?"),
         ("concurrency", "4", "did you mean slots.deep.concurrency?"),
-        ("slots.deep.concurrency", "0", "slots.deep.concurrency: Input should be greater than or equal to 1"),
+        ("slots.deep.concurrency", "0", "slots.deep.concurrency: must be at least 1"),
         ("slots.deep.url", "macbook", "slots.deep.url: must start with http://"),
         ("library.max_file_size", "[", "is not YAML"),
         ("slots.deep.api_key", "hidden", "every user of this machine can read the arguments"),

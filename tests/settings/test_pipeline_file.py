@@ -138,8 +138,8 @@ def test_an_empty_file_has_only_defaults(text: str) -> None:
             "2:12: stages.clasify: a stage of your own needs the key 'prompt' (did you mean the built-in stage classify?)",
         ),
         ("library: {zzz: 1}", "1:11: there is no key 'zzz' in library: use one of path, cross_mounts, ignore"),
-        ("slots: {deep: {concurrency: many}}", "1:29: slots.deep.concurrency: Input should be a valid integer"),
-        ("slots: {deep: {concurrency: 0}}", "1:29: slots.deep.concurrency: Input should be greater than or equal to 1"),
+        ("slots: {deep: {concurrency: many}}", "1:29: slots.deep.concurrency: must be a whole number"),
+        ("slots: {deep: {concurrency: 0}}", "1:29: slots.deep.concurrency: must be at least 1"),
         ("stages: {classify: {classes: 7}}", "1:30: stages.classify.classes: must be a list: [one, two]"),
         (
             "stages: {p: {prompt: q, answer: {a: string}, quotes: true, merge: ask}}",
@@ -170,7 +170,7 @@ def test_a_wrong_file_is_refused_with_the_place_and_the_right_word(text: str, er
 def test_all_wrong_values_are_reported_together() -> None:
     message = refused("langage: ko\nocr: maybe\n", deep_concurrency="0")
     assert "1:1: there is no key 'langage': did you mean language?" in message
-    assert "2:6: ocr: Input should be 'auto' or 'off'" in message
+    assert "2:6: ocr: must be 'auto' or 'off'" in message
     assert "OFFLOAD_DEEP_CONCURRENCY: " in message
 
 
