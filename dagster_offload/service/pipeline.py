@@ -43,6 +43,7 @@ class RunningPipeline:
     def __init__(self, ledger: Ledger, loaded: Loaded, say: Say) -> None:
         self._ledger = ledger
         self._file = loaded.file
+        self._files = loaded.files
         self._settings = loaded.settings
         self._say = say
         self.definitions = _definitions(loaded.settings)  # those in force
@@ -92,7 +93,8 @@ class RunningPipeline:
         self._is_announced = False
         try:
             edited = None if self._file is None else read_pipeline(self._file)
-            settings = read_edited(edited, self._file).settings
+            read = read_edited(edited, self._file)
+            settings = read.settings
             _refuse_another_ledger(self._settings, settings)
             if edited is not None:
                 self._keep_copy(edited.text)
@@ -100,12 +102,13 @@ class RunningPipeline:
             self._problem = str(error)
             self._say(f"The edited settings are not in force, those before the edit are: {error}")
         else:
-            self._settings, self._problem = settings, None
+            self._settings, self._files, self._problem = settings, read.files, None
+            self._edited_at = self._edit_times()
             self.definitions = _definitions(settings)
             self._say("The edited settings are in force.")
 
     def _edit_times(self) -> tuple[object, ...]:
-        return tuple(_edit_time(file) for file in (self._file, Path(".env")))
+        return tuple(_edit_time(file) for file in (*self._files, Path(".env")))
 
     def _register(self) -> None:
         self._worker = None

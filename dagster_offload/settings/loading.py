@@ -28,6 +28,11 @@ class Loaded:
     file: Path | None
     tree: Tree
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The pipeline file, and the files that it names and that choose settings, too."""
+        return () if self.file is None else (self.file, *self.tree.schemas)
+
     def origin(self, leaf: Leaf) -> Origin:
         """Where the value of a setting came from."""
         return self.tree.origins.get(leaf.key, Origin("default"))

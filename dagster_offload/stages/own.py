@@ -5,15 +5,19 @@ from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
+from pydantic import ValidationError
+
+from dagster_offload.errors import UnusableAnswer
 from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.stage_spec.fields import Field
 from dagster_offload.stage_spec.stage import StageSpec
 from dagster_offload.stages import quotes
 from dagster_offload.stages.answer_model import answer_model, in_words, json_schema, may_be_null, most_entries
-from dagster_offload.stages.answers import parse_record
+from dagster_offload.stages.answers import StageAnswer, parse_record
 from dagster_offload.stages.doubts import Doubt
 from dagster_offload.stages.llm_stage import Checked, LLMStage
 from dagster_offload.stages.long_documents import WholeReading
+from dagster_offload.text.validation import faults_in_words
 
 # Increase when the words around a person's prompt, or the reading of an answer, change: old answers are then outdated.
 FORM_VERSION = 1
@@ -41,18 +45,34 @@ def own_stage(name: str, spec: StageSpec) -> LLMStage:
         name=name,
         instruction=_instruction(spec),
         options=_options(spec),
-        parse=lambda text: parse_record(text, model()),
+        parse=lambda text: _validated(parse_record(text, model()), spec),
         parse_part=lambda text: parse_record(text, part_model()),
         prompt_version=FORM_VERSION,
         primary_may_do_it=spec.slots == "any",
         whole=whole,
         check=_check(spec) if spec.quotes else None,
+        canonical=tuple(field.name for field in spec.answer if field.is_canonical),
     )
 
 
 def _model(spec: StageSpec, *, is_part: bool) -> Any:
     model = answer_model(spec.answer, is_part=is_part)
     return model if not spec.quotes else quotes.with_quotes(model)
+
+
+def _validated(record: StageAnswer, spec: StageSpec) -> StageAnswer:
+    """The record as the person's own pydantic model reads it. Raises `UnusableAnswer` if the model refuses it."""
+    if spec.answer_model is None:
+        return record
+    values = record.model_dump(mode="json")
+    names = {field.name for field in spec.answer}
+    try:
+        read = spec.answer_model.model_validate({name: value for name, value in values.items() if name in names})
+    except ValidationError as error:
+        faults = faults_in_words(error.errors(include_url=False, include_input=False))
+        raise UnusableAnswer("answer_does_not_fit", f"the answer's JSON does not fit the stage: {faults}") from None
+    written = read.model_dump(mode="json", by_alias=True)
+    return type(record).model_validate(values | {name: value for name, value in written.items() if name in names})
 
 
 def _instruction(spec: StageSpec) -> str:

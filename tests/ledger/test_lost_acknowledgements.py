@@ -162,7 +162,7 @@ def finish_again(bench: Bench) -> Step:
     worker, claim = held(bench)
     bench.finish(worker, claim)
     bench.ledger.run(claims.release, worker, claim, "for the redo")
-    bench.ledger.run(requests.redo, [claim.items[0].stage], ["a.txt"])
+    bench.redo([claim.items[0].stage], ["a.txt"])
     again = bench.hold(worker)
     return step(
         results.finish, worker, [results.Finish(again, again.items[0], record_result("other words"))], RECIPES, None
