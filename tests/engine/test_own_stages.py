@@ -231,6 +231,7 @@ def test_every_invented_value_is_marked_and_no_true_one(own: Engine) -> None:
 SENDER = {"prompt": "Who wrote it?", "answer": {"sender": {"type": "string", "canonical": True}}}
 
 
+@pytest.mark.rule("stage-6")
 def test_a_canonical_field_takes_the_name_that_another_document_has(engine: Engine) -> None:
     engine.use_stages(who=SENDER)
     texts = {"a.txt": f"The sender: CITY WORKS MUNICH\n{FILLER}", "b.txt": f"sender: City works of Munich\n{FILLER}"}

@@ -119,6 +119,7 @@ def test_a_redo_sends_no_call_about_a_document_to_which_a_changed_condition_no_l
     assert answered.counts("payment").done == 3
 
 
+@pytest.mark.rule("stage-5")
 def test_a_stage_waits_for_the_answer_that_its_condition_needs_if_both_are_redone(answered: Engine) -> None:
     # The new class fits every document better: no document is an invoice once `classify` is done again.
     answered.options["classes"] = "invoice, tenant"
