@@ -273,8 +273,8 @@ def test_a_name_too_long_for_a_note_is_shortened_and_stays_unique() -> None:
     assert len(one.rpartition("/")[2].encode()) <= 255
 
 
-def test_every_column_of_a_file_is_in_a_view_too(filled: Engine) -> None:
-    with open_ledger(filled.settings(postgres_url=filled.ledger.url)):
+def test_every_column_of_a_file_is_in_a_view_too(filled: Engine, ledger_url: str) -> None:
+    with open_ledger(filled.settings(postgres_url=ledger_url)):
         pass
     [wide] = filled.sql("select * from records where document = 'c.txt'")
     [payment] = filled.sql("select * from record_payment where document = 'c.txt'")

@@ -1,12 +1,14 @@
 """The record of a long document from the answers to its parts."""
 
+from typing import Any
+
 from dagster_offload.stage_spec.fields import read_answer
 from dagster_offload.stages.own import TOO_MANY_ENTRIES, VALUE_MISSING, combined
 
 FIELDS = read_answer(
     {"payee": "string", "note": "string?", "due": "date", "items": {"type": ["string"], "max_items": 3}}
 )
-EMPTY = {"payee": None, "note": None, "due": None, "items": []}
+EMPTY: dict[str, Any] = {"payee": None, "note": None, "due": None, "items": []}
 
 
 def test_joined_lists_and_first_values_make_the_record() -> None:
