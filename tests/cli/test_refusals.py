@@ -203,10 +203,10 @@ def test_a_library_that_was_mistyped_is_refused_although_the_ledger_has_document
 
 
 def test_each_fault_of_the_settings_is_on_a_line_of_its_own(call: Call, tmp_path: Path) -> None:
-    (tmp_path / "offload.yaml").write_text("ocr: maybe\nslots: {deep: {concurrency: many}}\n")
+    (tmp_path / "offload.yaml").write_text("prefork: maybe\nslots: {deep: {concurrency: many}}\n")
     refused = call("status", "--config", str(tmp_path / "offload.yaml"))
     assert refused.exit_code == 2
     assert [line.split(": ", 2)[2] for line in refused.output.splitlines()] == [
         "slots.deep.concurrency: must be a whole number or 'auto'",
-        "ocr: must be 'auto' or 'off'",
+        "prefork: must be 'auto' or 'off'",
     ]
