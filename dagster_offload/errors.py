@@ -39,7 +39,13 @@ class OffloadError(Exception):
 
 
 class SettingsError(OffloadError):
-    """A setting is missing or wrong. The message names the variable and what to put there."""
+    """A setting is missing or wrong. The message names the variable and what to put there.
+
+    Several faults are several arguments: commands show each on a line of its own.
+    """
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.args))
 
 
 class DrainRefused(OffloadError):

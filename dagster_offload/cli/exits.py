@@ -5,6 +5,7 @@ import os
 import select
 import sys
 import traceback
+from collections.abc import Sequence
 from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import IO, Any
 
 import click
 
-from dagster_offload.errors import OffloadError, StageDeferred
+from dagster_offload.errors import OffloadError, SettingsError, StageDeferred
 from dagster_offload.text.plain_text import escaped, escaped_lines
 
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -32,17 +33,18 @@ class ExitCode(IntEnum):
 
 
 class Refusal(click.ClickException):
-    """A one-line error. With `--json`, standard output still gets exactly one object."""
+    """An error, one line a fault. With `--json`, standard output still gets exactly one object."""
 
-    def __init__(self, message: str, exit_code: int = ExitCode.REFUSED) -> None:
-        super().__init__(escaped(" ".join(message.split())))
+    def __init__(self, message: str, exit_code: int = ExitCode.REFUSED, more: Sequence[str] = ()) -> None:
+        super().__init__("\n".join(escaped(" ".join(line.split())) for line in (message, *more)))
         self.exit_code = exit_code  # type: ignore[misc] # click reads it from the instance
         ctx = click.get_current_context(silent=True)
         self._wants_json = bool(ctx and ctx.meta.get(WANTS_JSON))
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the message on standard error and, with `--json`, an object with `error` and `exit_code`."""
-        click.echo(f"dagster-offload: {self.message}", file=file, err=file is None)
+        for line in self.message.splitlines():
+            click.echo(f"dagster-offload: {line}", file=file, err=file is None)
         if self._wants_json:
             from dagster_offload.cli.formatting import as_json
 
@@ -58,6 +60,9 @@ def refusal(error: BaseException) -> Refusal:
         return Refusal("interrupted; nothing is lost", ExitCode.INTERRUPTED)
     if isinstance(error, StageDeferred):
         return Refusal(str(error), ExitCode.SLOT_UNAVAILABLE)
+    if isinstance(error, SettingsError) and error.args:
+        first, *more = map(str, error.args)
+        return Refusal(first, ExitCode.REFUSED, more)
     if isinstance(error, OffloadError):
         return Refusal(str(error), ExitCode.REFUSED)
     if isinstance(error, OSError) and error.errno in FULL_DISK:

@@ -42,6 +42,11 @@ def find_document(settings: "Settings", ledger: "Ledger", typed: str) -> str:
     return choose(typed, key, Matches(present.found or gone.found, present.nearest or gone.nearest))
 
 
+def find_documents(settings: "Settings", ledger: "Ledger", typed: Iterable[str]) -> list[str]:
+    """The keys of these documents. Raises `Refusal` as `find_document` does."""
+    return [find_document(settings, ledger, document) for document in typed]
+
+
 def choose(typed: str, key: str, matches: "Matches") -> str:
     """The only match, after a line on standard error that names it. Raises `Refusal` if there is none, or more than one."""
     from dagster_offload.cli.formatting import say

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dagster_offload.text.durations import duration as duration
 from dagster_offload.text.plain_text import escaped_json, escaped_lines
 
 
@@ -51,14 +52,3 @@ def describe_time(moment: datetime | None, now: datetime | None = None) -> str:
     seconds = (moment - (now or datetime.now(UTC))).total_seconds()
     distance = f"in {duration(seconds)}" if seconds >= 0 else f"{duration(-seconds)} ago"
     return f"{moment.astimezone():%H:%M:%S} ({distance})"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as text: `40 s`, `12 min`, `3.5 h`, `2.1 days`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.1f} days"

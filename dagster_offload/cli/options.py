@@ -3,13 +3,16 @@ command starts (code server, runs) use the same settings."""
 
 import os
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from dagster_offload.cli.exits import WANTS_JSON
+
+if TYPE_CHECKING:
+    from dagster_offload.settings import Settings
 
 TYPED = "dagster_offload.typed"  # key in click's `meta`
 
@@ -146,6 +149,17 @@ def document_key(library: Path | None, typed: str) -> str:
 
     raw = typed.removeprefix("./") if library is None else _below(library, typed)
     return printable(raw) if cannot_be_shown(raw) else unicodedata.normalize("NFC", raw)
+
+
+def stage_names(settings: "Settings", typed: Sequence[str]) -> list[str]:
+    """These stages, checked. Raises `click.BadParameter` for a name that is not a stage."""
+    from dagster_offload.stages.catalog import stage_graph
+
+    known = stage_graph(settings).names
+    for name in typed:
+        if name not in known:
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(known)}", param_hint="'--stage'")
+    return list(dict.fromkeys(typed))
 
 
 def no_such_document(key: str, unusable: Mapping[str, str]) -> str:

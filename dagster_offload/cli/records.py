@@ -108,7 +108,7 @@ def _show(settings: "Settings", ledger: "Ledger", query: "Query", *, as_json: bo
     if as_json:
         print_json({"records": list(found)})
         return
-    rows = table("document", "state", "class", "title and summary")
+    rows = table("document", "state", "category", "title and summary")
     shown = 0
     for record in islice(found, MOST_ROWS):
         text = " ".join(f"{record['title'] or ''}: {record['summary'] or ''}".strip(": ").split())
@@ -169,28 +169,17 @@ def _one(settings: "Settings", ledger: "Ledger", document: str, *, with_text: bo
 def _print(record: dict[str, Any]) -> None:
     """One document on one screen: a line a field, own stages below their names, each value with its quote."""
     from dagster_offload.cli.formatting import say
+    from dagster_offload.cli.record_lines import in_words, record_lines
 
     text = record.pop("text", None)
     for name, value in record.items():
         if isinstance(value, dict):
             click.echo(f"\n{name}")
-            quotes = value.get("quotes") or {}
-            for field, entry in value.items():
-                if field != "quotes":
-                    quote = quotes.get(field)
-                    words = f'   quote: "{quote["text"]}"' if isinstance(quote, dict) else ""
-                    say(f"  {field:<18} {_shown(entry)}{words}")
+            for line in record_lines(value):
+                say(f"  {line}")
         elif value is not None:
-            say(f"{name:<20} {_shown(value)}")
+            say(f"{name:<20} {in_words(value)}")
     if text is not None:
         click.echo()
         say(text)
     say(f"\nHistory: dagster-offload explain {shlex.quote(str(record['document']))}")
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return "; ".join(_shown(entry) for entry in value)
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {_shown(entry)}" for name, entry in value.items())
-    return str(value)

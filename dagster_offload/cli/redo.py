@@ -1,15 +1,19 @@
-"""`dagster-offload redo`: redo work whose recipe has changed, or that OCR can now read. Shows the cost first."""
+"""`dagster-offload redo`: redo documents, work whose recipe has changed, or what OCR can now read. Shows the cost first."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from dagster_offload.cli.completion import complete_document, complete_stage
 from dagster_offload.cli.exits import Refusal
-from dagster_offload.cli.options import deep_options, home_option
+from dagster_offload.cli.find_document import find_documents
+from dagster_offload.cli.options import deep_options, home_option, stage_names
 
 if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Ledger
+    from dagster_offload.ledger.reports.records import Selection
     from dagster_offload.settings import Settings
 
 # Seconds of one core for a page in two scripts. Measured: 2 to 5.
@@ -17,56 +21,93 @@ OCR_SECONDS_A_PAGE = 4.0
 
 
 @click.command("redo")
+@click.argument("documents", nargs=-1, metavar="[DOCUMENT]...", shell_complete=complete_document)
+@click.option(
+    "--stage",
+    "stages",
+    multiple=True,
+    metavar="STAGE",
+    shell_complete=complete_stage,
+    help="Redo only this stage. Repeatable.",
+)
 @click.option("--outdated", is_flag=True, help="Redo results made with another prompt, options or model than today's.")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Redo only documents whose records have this value, as in `records --where`. Repeatable.",
+)
 @click.option("--needs-ocr", is_flag=True, help="Read scans that were not read, or that were read in other languages.")
 @click.option("--yes", is_flag=True, help="Start without asking for confirmation.")
 @home_option
 @deep_options
-def command(*, outdated: bool, needs_ocr: bool, yes: bool) -> None:
-    """Redo documents whose prompt, options or model has changed, or that OCR can now read.
+def command(
+    documents: tuple[str, ...],
+    *,
+    stages: tuple[str, ...],
+    outdated: bool,
+    where: tuple[str, ...],
+    needs_ocr: bool,
+    yes: bool,
+) -> None:
+    """Redo documents, or those whose prompt, options or model has changed, or that OCR can now read.
 
-    Shows the number of documents and the time first, then asks for confirmation. The old results stay until the new ones
-    are stored.
+    Shows documents, calls, tokens and time first, then asks for confirmation. The old results stay until the new ones are
+    stored. Without --outdated, every chosen document is asked about again, also if nothing changed.
 
     \b
+    dagster-offload redo letters/landlord.pdf --stage summarize
     dagster-offload redo --outdated
-    dagster-offload redo --outdated --yes
+    dagster-offload redo --outdated --stage payment --where category=invoice --yes
     dagster-offload redo --needs-ocr          after you installed Tesseract or a language
     """
     from dagster_offload.engine.agreement import agree_with_up
     from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.records import Query
     from dagster_offload.settings import load_settings
     from dagster_offload.stages.pipeline import pipeline_of
 
-    if outdated == needs_ocr:
-        raise click.UsageError("choose one: --outdated or --needs-ocr")
+    if needs_ocr and (documents or stages or outdated or where):
+        raise click.UsageError("--needs-ocr redoes all such scans: it takes no document, stage or condition")
+    if not (documents or outdated or where or needs_ocr):
+        raise click.UsageError("name documents, or choose --outdated, --where or --needs-ocr")
     settings = load_settings()
+    chosen = stage_names(settings, stages)
+    Query(where).selection(settings)  # a wrong condition is refused before anything starts
     with open_ledger(settings) as ledger:
-        agree_with_up(ledger, pipeline_of(settings))
         if needs_ocr:
+            agree_with_up(ledger, pipeline_of(settings))
             _redo_ocr(settings, ledger, yes=yes)
-        else:
-            _redo_outdated(settings, ledger, yes=yes)
+            return
+        keys = find_documents(settings, ledger, documents) or None
+        selection = Query(where, documents=keys).selection(settings) if keys or where else None
+        _redo(settings, ledger, chosen, selection, only_outdated=outdated, yes=yes)
 
 
-def _redo_outdated(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None:
-    from dagster_offload.cli.formatting import duration
-    from dagster_offload.ledger.slots import slots
+def _redo(
+    settings: "Settings",
+    ledger: "Ledger",
+    stages: Sequence[str],
+    selection: "Selection | None",
+    *,
+    only_outdated: bool,
+    yes: bool,
+) -> None:
+    from dagster_offload.engine.redoing import describe_estimates, prepare_redo
     from dagster_offload.ledger.work import redo
-    from dagster_offload.stages.catalog import recipes
+    from dagster_offload.stages.catalog import stage_graph
 
-    current = recipes(settings)
-    # Without the deep slot's settings all recipes would differ, and everything would look outdated.
-    ledger.run(slots.refuse_lost_slot, settings.slots)
-    estimates = ledger.run(redo.estimate_redo, current)
+    graph = stage_graph(settings)
+    # The text changes only with the file or the extraction; reading the file again must be meant.
+    stages = stages or (graph.names if only_outdated else graph.drain_stages)
+    chosen, estimates = prepare_redo(settings, ledger, stages, selection, only_outdated=only_outdated)
     if not estimates:
-        click.echo("nothing is outdated")
+        click.echo("nothing is outdated" if only_outdated else "nothing to redo: no chosen document is done")
         return
-    for estimate in estimates:
-        hours = "unknown" if estimate.hours is None else f"about {duration(estimate.hours * 3600)}"
-        click.echo(f"{estimate.stage:<10} {estimate.documents} documents, {hours} of the slot's time, one at a time")
+    for line in describe_estimates(estimates):
+        click.echo(line)
     _confirm(yes=yes)
-    count = ledger.run(redo.redo_outdated, current)
+    count = ledger.run(redo.redo, chosen)
     click.echo(
         f"{count} marked as pending. A running `up` processes them; to start now, run `dagster-offload scan` and `drain`."
     )

@@ -1,10 +1,17 @@
 """`dagster-offload retry`: return failed or quarantined work to pending, with three new attempts."""
 
+import difflib
+from typing import TYPE_CHECKING
+
 import click
 
 from dagster_offload.cli.completion import complete_document, complete_stage
-from dagster_offload.cli.find_document import find_document
-from dagster_offload.cli.options import home_option, json_option
+from dagster_offload.cli.exits import Refusal
+from dagster_offload.cli.find_document import find_documents
+from dagster_offload.cli.options import home_option, json_option, stage_names
+
+if TYPE_CHECKING:
+    from dagster_offload.ledger.core.database import Ledger
 
 
 @click.command("retry")
@@ -16,15 +23,19 @@ from dagster_offload.cli.options import home_option, json_option
     help="Retry only this stage, built-in or your own.",
 )
 @click.option("--state", type=click.Choice(["failed", "quarantined"]), help="Retry only work in this state.")
+@click.option("--reason", metavar="REASON", help="Retry only work that failed for this reason, such as `no_json`.")
 @home_option
 @json_option
-def command(documents: tuple[str, ...], *, stage: str | None, state: str | None, as_json: bool) -> None:
+def command(
+    documents: tuple[str, ...], *, stage: str | None, state: str | None, reason: str | None, as_json: bool
+) -> None:
     """Give failed or quarantined work three more attempts. Without arguments: all such work.
 
     \b
     dagster-offload retry
     dagster-offload retry letters/landlord.pdf
     dagster-offload retry --stage summarize --state failed
+    dagster-offload retry --reason no_json       the word before the colon in `status` and `explain`
     """
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.ledger.core.opening import open_ledger
@@ -34,16 +45,16 @@ def command(documents: tuple[str, ...], *, stage: str | None, state: str | None,
     from dagster_offload.stages.catalog import stage_graph
 
     settings = load_settings()
-    names = stage_graph(settings).names
-    if stage is not None and stage not in names:
-        raise click.BadParameter(f"{stage!r} is not one of {', '.join(names)}", param_hint="'--stage'")
+    stages = stage_names(settings, [stage] if stage else []) or stage_graph(settings).names
     with open_ledger(settings) as ledger:
-        keys = [find_document(settings, ledger, document) for document in documents]
+        keys = find_documents(settings, ledger, documents)
+        code = None if reason is None else _known_reason(ledger, reason)
         moved = ledger.run(
             redo.retry,
-            [stage] if stage else names,
+            stages,
             [State(state)] if state else redo.RETRYABLE,
             keys or None,
+            code,
         )
     if as_json:
         print_json({"retried": [{"document": document, "stage": stage} for document, stage in moved]})
@@ -56,3 +67,16 @@ def command(documents: tuple[str, ...], *, stage: str | None, state: str | None,
     click.echo(
         f"\n{len(moved)} will be retried. A running `up` does this; to start now, run `dagster-offload scan` and `drain`."
     )
+
+
+def _known_reason(ledger: "Ledger", reason: str) -> str:
+    """The code of a reason. Raises `Refusal` with the reasons that there are if no failed work has it."""
+    from dagster_offload.ledger.work import redo
+
+    code, known = reason.split(":")[0].strip(), ledger.run(redo.reasons)
+    if code in known or not known:
+        return code
+    near = difflib.get_close_matches(code, known, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    reasons = ", ".join(f"{name} ({count})" for name, count in known.items())
+    raise Refusal(f"no work failed for the reason {code!r}{hint}: the reasons are {reasons}")

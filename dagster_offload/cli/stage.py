@@ -11,8 +11,8 @@ import click
 
 from dagster_offload.cli import HintingGroup
 from dagster_offload.cli.completion import complete_stage
-from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.options import deep_options, document_key, home_option, json_option
+from dagster_offload.cli.stage_inputs import inputs_of, read_expected, sample_inputs, stage_named, text_of
 
 if TYPE_CHECKING:
     from dagster_offload.engine.trying import Tried
@@ -86,11 +86,18 @@ def try_files(name: str, files: tuple[Path, ...], *, prompt_file: Path | None, a
     from dagster_offload.engine.trying import try_stage
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.settings import load_settings
+    from dagster_offload.stages.catalog import stage_graph
+    from dagster_offload.stages.graph import EXTRACT
 
     settings = load_settings()
-    stage = _stage(settings, name, prompt_file)
-    texts = [(str(file), _text_of(settings, file)) for file in files]
+    stage = stage_named(settings, name, prompt_file)
+    reads = stage_graph(settings).node(name).upstream
+    texts = [(str(file), text_of(settings, file)) for file in files] if reads == EXTRACT else []
     with open_ledger(settings) as ledger:
+        if reads != EXTRACT:  # it reads the record of another stage
+            keys = {document_key(settings.library, str(file)): str(file) for file in files}
+            inputs = inputs_of(ledger, stage, list(keys))
+            texts = [(keys[key], text) for key, text in inputs.items()]
         stored = {str(file): _stored(ledger, document_key(settings.library, str(file)), name) for file in files}
         show = (lambda _: None) if as_json else (lambda tried: _print(tried, stored[tried.document]))
         tried = try_stage(settings, ledger, stage, texts, show)
@@ -110,7 +117,7 @@ def try_files(name: str, files: tuple[Path, ...], *, prompt_file: Path | None, a
 def sample(
     name: str, *, count: int, seed: int | None, html: Path | None, prompt_file: Path | None, as_json: bool
 ) -> None:
-    """Ask the stage NAME about a random sample of the library.
+    """Ask the stage NAME about a random sample of the documents that it is about: those that meet its condition.
 
     \b
     dagster-offload stage sample payment -n 20 --html payments.html
@@ -122,14 +129,12 @@ def sample(
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
-    stage = _stage(settings, name, prompt_file)
+    stage = stage_named(settings, name, prompt_file)
     with open_ledger(settings) as ledger:
         ids = ledger.run(texts.ids_with_text)
         seed = random.randrange(100_000) if seed is None else seed  # noqa: S311 - a sample, no secret
-        chosen = random.Random(seed).sample(ids, min(count, len(ids)))  # noqa: S311 - a sample, no secret
-        if not chosen:
-            raise Refusal("no document has a text yet: run dagster-offload scan first")
-        inputs = [ledger.run(texts.text_of, each) for each in chosen]
+        random.Random(seed).shuffle(ids)  # noqa: S311 - a sample, no secret
+        inputs = sample_inputs(ledger, name, ids, count)
         tried = try_stage(
             settings, ledger, stage, inputs, (lambda _: None) if as_json else (lambda each: _print(each, None))
         )
@@ -172,7 +177,7 @@ def check(
     from dagster_offload.stages.comparing import score, total
 
     settings = load_settings()
-    stage, wanted = _stage(settings, name, prompt_file), _expected(expected, name, _fields(settings, name))
+    stage, wanted = stage_named(settings, name, prompt_file), read_expected(expected, settings, name)
     with open_ledger(settings) as ledger:
         if stored:
             answers = {document: _stored(ledger, document, name) for document in wanted}
@@ -197,44 +202,6 @@ def check(
         raise click.exceptions.Exit(NOT_GOOD_ENOUGH)
 
 
-def _stage(settings: "Settings", name: str, prompt_file: Path | None) -> "LLMStage":
-    """The stage, with another prompt if one is given. Raises `Refusal` for a name that is not a stage of a slot."""
-    from dagster_offload.stages.catalog import llm_stages
-    from dagster_offload.stages.own import own_stage
-
-    stages = llm_stages(settings)
-    if name not in stages:
-        near = difflib.get_close_matches(name, stages, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise Refusal(f"there is no stage {name!r}{hint}: use one of {', '.join(stages)}")
-    if prompt_file is None:
-        return stages[name]
-    if name not in settings.own_stages:
-        raise Refusal(f"--prompt-file is for stages of your own; {name} is built in")
-    prompt = _read(prompt_file).strip()
-    if not prompt:
-        raise Refusal(f"{prompt_file} is empty")
-    return own_stage(name, settings.own_stages[name].model_copy(update={"prompt": prompt}))
-
-
-def _text_of(settings: "Settings", file: Path) -> str:
-    """The text of a file. Raises `Refusal` if it has none."""
-    from dagster_offload.errors import ExtractionFailed
-    from dagster_offload.extraction.extractor import Extractor
-    from dagster_offload.extraction.ocr.tesseract import find_reader
-
-    if not file.exists():
-        raise Refusal(f"no such file: {file}")
-    with Extractor(reader=find_reader(settings.ocr, settings.ocr_languages)) as extractor:
-        try:
-            found = extractor.extract(file)
-        except ExtractionFailed as failed:
-            raise Refusal(f"{file}: {failed.message}") from None
-    if not found.text:
-        raise Refusal(f"{file} has no text ({found.outcome})")
-    return found.text
-
-
 def _stored(ledger: "Ledger", document: str, stage: str) -> dict[str, Any] | None:
     from dagster_offload.ledger.reports import records
     from dagster_offload.ledger.reports.records import Selection
@@ -248,53 +215,9 @@ def _asked(
     settings: "Settings", ledger: "Ledger", stage: "LLMStage", documents: list[str]
 ) -> dict[str, dict[str, Any] | None]:
     from dagster_offload.engine.trying import try_stage
-    from dagster_offload.ledger.reports import texts
 
-    known = ledger.run(texts.texts_of, documents)
-    if missing := [document for document in documents if document not in known]:
-        raise Refusal(f"no text of {missing[0]!r} is known: is it in the library, and has it been scanned?")
-    return {each.document: each.value for each in try_stage(settings, ledger, stage, list(known.items()))}
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refusal(f"{file} cannot be read as text in UTF-8: {error}") from None
-
-
-def _fields(settings: "Settings", name: str) -> list[str]:
-    """The fields of a stage's answer."""
-    from dagster_offload.stage_spec.relations import BUILT_IN_FIELDS
-
-    own = settings.own_stages.get(name)
-    return list(BUILT_IN_FIELDS[name]) if own is None else [field.name for field in own.answer]
-
-
-def _expected(file: Path, stage: str, known: list[str]) -> dict[str, dict[str, Any]]:
-    """The expected fields by document. Raises `Refusal` with the line that is wrong."""
-    expected: dict[str, dict[str, Any]] = {}
-    # Not `splitlines`: a text in JSON may hold other ends of lines, such as U+2028.
-    for number, line in enumerate(_read(file).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-            document = fields.pop("document")
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise Refusal(
-                f'{file}:{number}: write an object with the document and its fields: {{"document": "a.pdf", ...}}'
-            ) from None
-        for field in fields.keys() - set(known):
-            near = difflib.get_close_matches(field, known, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise Refusal(
-                f"{file}:{number}: the answer of {stage} has no field {field!r}{hint}: use one of {', '.join(known)}"
-            )
-        expected[str(document)] = fields
-    if not expected:
-        raise Refusal(f"{file} names no document")
-    return expected
+    inputs = inputs_of(ledger, stage, documents)
+    return {each.document: each.value for each in try_stage(settings, ledger, stage, list(inputs.items()))}
 
 
 def _print(tried: "Tried", stored: dict[str, Any] | None) -> None:
@@ -316,7 +239,9 @@ def _print(tried: "Tried", stored: dict[str, Any] | None) -> None:
 
 
 def _lines(value: dict[str, Any]) -> list[str]:
-    return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True).splitlines()
+    from dagster_offload.cli.record_lines import record_lines
+
+    return list(record_lines({name: value[name] for name in sorted(value)}))
 
 
 def _print_totals(tried: "list[Tried]") -> None:

@@ -36,7 +36,7 @@ def command(*, port: int | None, host: str) -> None:
     from dagster_offload.cli.preview import show_if_large
     from dagster_offload.errors import SettingsError
     from dagster_offload.service.home import hold_up_lock
-    from dagster_offload.service.pipeline import keep_in_home
+    from dagster_offload.service.pipeline import keep_in_home, missing_library
     from dagster_offload.service.ports import choose_port
     from dagster_offload.service.processes import running_services
     from dagster_offload.service.story import Story, telling
@@ -51,6 +51,8 @@ def command(*, port: int | None, host: str) -> None:
             "no library is configured: run dagster-offload up --library DIR, write a pipeline file with "
             "dagster-offload init, or set OFFLOAD_LIBRARY"
         )
+    if "OFFLOAD_LIBRARY" in typed_settings() and not settings.library.is_dir():
+        raise missing_library(settings.library)  # typed just now; one from the file may be a folder that is not mounted
     console, stop = progress_console(), StopRequest()
 
     def say(line: str) -> None:

@@ -13,14 +13,17 @@ import dagster as dg
 
 from dagster_offload.defs.checks import evaluate_served_model, served_model_checks
 from dagster_offload.defs.events import EventReporter, reporting
-from dagster_offload.defs.names import STAGES_STEP
+from dagster_offload.defs.names import REDO_TAG, REDO_VALUES, STAGES_STEP
 from dagster_offload.defs.progress import parts_progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import has_own_process, tag_run
 from dagster_offload.defs.waiting import deferrals_as_waits, retry_after
+from dagster_offload.engine.redoing import describe_estimates, prepare_redo
 from dagster_offload.engine.runs import RunSummary, run_documents
 from dagster_offload.errors import NoSuchDocument, StageDeferred
-from dagster_offload.ledger.work import documents, outbox, waiting_runs
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.reports.records import Selection
+from dagster_offload.ledger.work import documents, outbox, redo, waiting_runs
 from dagster_offload.ledger.work.claims import Unfinished
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import code_versions, stage_graph
@@ -37,7 +40,8 @@ DESCRIPTIONS = {
 }
 HOW_TO_RUN = (
     "The job `drain` processes all due documents in one run. Materializing a selection starts one run for each "
-    "contiguous range of it."
+    f"contiguous range of it. Documents that are done cost no call; the run tag `{REDO_TAG}` redoes the selected ones first: "
+    "`outdated` those made with another prompt, options or model, `all` every one."
 )
 
 
@@ -87,6 +91,7 @@ def materialize(
         present = [key for key in selected if key not in missing]
         if not present:
             raise NoSuchDocument(_no_such_document(sorted(missing)))
+        _redo_if_wanted(context, settings, ledger, present, stages)
         reporter = EventReporter.in_step(context, settings, ledger, asset_keys)
         with reporting(reporter):
             summary = run_documents(
@@ -104,6 +109,22 @@ def materialize(
     context.log.info(f"{summary.done} of {len(selected)} documents are done{reason}")
     raise_for(summary, len(selected), sorted(missing))
     evaluate_served_model(context, settings, asset_keys, present)
+
+
+def _redo_if_wanted(
+    context: dg.AssetExecutionContext, settings: Settings, ledger: Ledger, keys: Sequence[str], stages: Sequence[str]
+) -> None:
+    """Redo the selected documents first if the run's tag says so. Logs the cost. Raises `Failure` for another value."""
+    value = context.run.tags.get(REDO_TAG)
+    if value is None or context.retry_number:  # a run that waited must not redo what it has done
+        return
+    if value not in REDO_VALUES:
+        raise dg.Failure(f"the tag {REDO_TAG} is {value!r}: set it to {' or '.join(REDO_VALUES)}", allow_retries=False)
+    selection = Selection(documents=tuple(keys))
+    chosen, estimates = prepare_redo(settings, ledger, stages, selection, only_outdated=value == "outdated")
+    for line in describe_estimates(estimates):
+        context.log.info(f"redo: {line}")
+    ledger.run(redo.redo, chosen)
 
 
 def raise_for(summary: RunSummary, selected: int, missing: Sequence[str] = ()) -> None:

@@ -19,6 +19,8 @@ LOCATION = "dagster-offload"  # the name of the code location, as in workspace.y
 RAN_ON_TAG = (
     "dagster_offload/ran_on"  # host, process, its start and the host's boot, in one tag, because lists show all tags
 )
+REDO_TAG = "dagster_offload/redo"  # a person sets it on a run, to one of `REDO_VALUES`
+REDO_VALUES = ("outdated", "all")
 RESULT_TAG = "dagster_offload/result"
 RECIPE_TAG = "dagster_offload/recipe"
 REPOSITORY_TAG = ".dagster/repository"  # the UI finds a job's runs by this tag

@@ -18,6 +18,7 @@ from dagster_offload.client.context import ContextWindows, RoomToThink
 from dagster_offload.client.context_overflow import too_long_of
 from dagster_offload.client.faults import is_busy, retry_after_of
 from dagster_offload.client.freeze_watch import FreezeWatch
+from dagster_offload.engine.asking import question_about
 from dagster_offload.engine.blame import FaultAssigner, fault_code
 from dagster_offload.engine.commits import GroupCommit
 from dagster_offload.engine.next_step import (
@@ -163,7 +164,7 @@ class DocumentRunner:
     ) -> DocumentEnd | None:
         """Send one passage. Returns None if the next one is to be sent: this one is answered, or was too long."""
         slot, stage = freeze_watch.slot, self.stages[item.stage]
-        question = Question(passage.instruction, stage.options)
+        question = await question_about(self.ledger, stage, passage)
         room = RoomToThink(slot, self.client.dialects_of(slot), self.windows)
         async for epoch in epochs:
             reply = await self.send(epoch, passage, question, room, freeze_watch)

@@ -12,6 +12,7 @@ from typing import Any
 from dagster_offload import timing
 from dagster_offload.client.context import RoomToThink
 from dagster_offload.client.freeze_watch import FreezeWatch
+from dagster_offload.engine.asking import question_about
 from dagster_offload.engine.blame import fault_code
 from dagster_offload.engine.breaker import check_breaker
 from dagster_offload.engine.document import DocumentRunner
@@ -28,7 +29,6 @@ from dagster_offload.settings import Settings
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.stages.llm_stage import LLMStage
 from dagster_offload.stages.long_documents import Reading
-from dagster_offload.stages.questions import Question
 from dagster_offload.stages.splitting import Size
 
 SMALLEST_TRIES = 8  # a text that is too long is split at most this often
@@ -114,7 +114,7 @@ async def _try(
     sizes = (Size(0, await runner.windows.text_tokens(slot, text)),)
     reading, splits = Reading(text, stage.instruction, stage.whole, sizes, {}), 0
     passage = reading.next_passage()
-    question = Question(passage.instruction, stage.options)
+    question = await question_about(runner.ledger, stage, passage)
     room = RoomToThink(slot, runner.client.dialects_of(slot), runner.windows)
     while True:
         reply = await runner.send(epoch, passage, question, room, freeze_watch)
@@ -139,7 +139,7 @@ async def _try(
             case Resend():
                 continue
         passage = reading.next_passage()
-        question = Question(passage.instruction, stage.options)
+        question = await question_about(runner.ledger, stage, passage)
 
 
 def _tried(

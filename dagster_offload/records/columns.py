@@ -11,7 +11,7 @@ from dagster_offload.ledger.reports.records import DocumentRecord
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import stage_graph
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from dagster_offload.stages.quotes import UNSUPPORTED
+from dagster_offload.stages.own import record_columns
 from dagster_offload.text.plain_text import escaped
 
 # Columns of every record: those of the document, then those of its stages, then how they were made.
@@ -36,6 +36,7 @@ BUILT_IN_COLUMNS = (
     Column("title", "string", SUMMARIZE, "title"),
     Column("summary", "string", SUMMARIZE, "summary"),
     Column("key_points", "json", SUMMARIZE, "key_points"),
+    Column("doubtful", "json", SUMMARIZE, "doubtful"),
 )
 
 
@@ -45,16 +46,10 @@ def columns(settings: Settings) -> tuple[Column, ...]:
         Column(f"{stage}.{name}", kind, stage, name)
         for stage in stage_graph(settings).names
         if stage in settings.own_stages
-        for name, kind in _own_fields(settings, stage)
+        for name, kind in record_columns(settings.own_stages[stage])
     ]
     first = [Column(name, "string") for name in DOCUMENT_COLUMNS]
     return (*first, *BUILT_IN_COLUMNS, *own, Column("served_model", "string"), Column("updated_at", "datetime"))
-
-
-def _own_fields(settings: Settings, stage: str) -> list[tuple[str, str]]:
-    spec = settings.own_stages[stage]
-    fields = [(field.name, field.column_type) for field in spec.answer]
-    return [*fields, (UNSUPPORTED, "json")] if spec.quotes else fields
 
 
 def column_named(settings: Settings, name: str) -> Column:

@@ -71,10 +71,10 @@ def _condition(written: str, settings: Settings) -> Condition:
     column = column_named(settings, name)
     assert column.stage is not None  # noqa: S101 - for the type checker: `column_named` returns fields of stages
     assert column.field is not None  # noqa: S101
-    is_number = column.type in ("number", "integer") and operator != "~"
+    is_number = column.type in ("number", "integer") and operator != "~" and not (operator in ("=", "!=") and not value)
     if is_number and not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
         raise SettingsError(f"{written!r}: {name} is a number, and {value!r} is not")
-    if column.type == "boolean" and operator in ("=", "!="):
+    if column.type == "boolean" and operator in ("=", "!=") and value:
         raise SettingsError(f"{written!r}: {name} is true or false: write {name}~true or {name}~false")
     return Condition(column.stage, column.field, operator, value, is_number)  # type: ignore[arg-type]
 

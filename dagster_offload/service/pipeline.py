@@ -43,6 +43,7 @@ class RunningPipeline:
     def __init__(self, ledger: Ledger, loaded: Loaded, say: Say) -> None:
         self._ledger = ledger
         self._file = loaded.file
+        self._files = loaded.files
         self._settings = loaded.settings
         self._say = say
         self.definitions = _definitions(loaded.settings)  # those in force
@@ -104,7 +105,8 @@ class RunningPipeline:
         self._is_announced = False
         try:
             edited = None if self._file is None else read_pipeline(self._file)
-            settings = read_edited(edited, self._file).settings
+            read = read_edited(edited, self._file)
+            settings = read.settings
             _refuse_another_ledger(self._settings, settings)
             if edited is not None:
                 self._keep_copy(edited.text)
@@ -112,12 +114,13 @@ class RunningPipeline:
             self._problem = str(error)
             self._say(f"The edited settings are not in force, those before the edit are: {error}")
         else:
-            self._settings, self._problem = settings, None
+            self._settings, self._files, self._problem = settings, read.files, None
+            self._edited_at = self._edit_times()
             self.definitions = _definitions(settings)
             self._say("The edited settings are in force.")
 
     def _edit_times(self) -> tuple[object, ...]:
-        return tuple(_edit_time(file) for file in (self._file, Path(".env")))
+        return tuple(_edit_time(file) for file in (*self._files, Path(".env")))
 
     def _register(self) -> None:
         self._worker = None
@@ -202,13 +205,17 @@ def refuse_mistyped_library(settings: Settings, ledger: Ledger) -> None:
     Later a missing library is a folder that is not mounted: nothing changes until it is back.
     """
     library = settings.library
-    if library is None or library.is_dir() or ledger.run(has_documents):
-        return
+    if library is not None and not library.is_dir() and not ledger.run(has_documents):
+        raise missing_library(library)
+
+
+def missing_library(library: Path) -> SettingsError:
+    """The error for a library that does not exist, with the nearest folder beside it."""
     meant = nearest(library.name, _folders(library.parent))
     hint = (
         f"did you mean {library.parent / meant}?" if meant else "set OFFLOAD_LIBRARY (--library) to an existing folder"
     )
-    raise SettingsError(f"the library {library} does not exist: {hint}")
+    return SettingsError(f"the library {library} does not exist: {hint}")
 
 
 def _folders(parent: Path) -> list[str]:

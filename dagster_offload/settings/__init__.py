@@ -12,6 +12,8 @@ from dagster_offload.settings.loading import (
     refuse_home_of_others,
 )
 from dagster_offload.settings.model import Settings, SlotSettings, SlotsSection, default_home
+from dagster_offload.settings.python_stages import with_stages
+from dagster_offload.stage_spec.stage import StageSpec as Stage
 
 __all__ = [
     "Loaded",
@@ -19,9 +21,11 @@ __all__ = [
     "Settings",
     "SlotSettings",
     "SlotsSection",
+    "Stage",
     "default_home",
     "load_settings",
     "read_edited",
     "read_settings",
     "refuse_home_of_others",
+    "with_stages",
 ]

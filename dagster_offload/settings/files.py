@@ -56,6 +56,11 @@ def read_dotenv() -> Mapping[str, str]:
     return {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value}
 
 
+def read_own(path: Path) -> str:
+    """The text of a file that chooses settings. Raises `SettingsError` as `read_pipeline` does."""
+    return _read_own(path)[0]
+
+
 def _read_own(path: Path) -> tuple[str, os.stat_result]:
     try:
         # Without O_NONBLOCK, opening a named pipe waits for its writer.

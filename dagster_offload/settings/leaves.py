@@ -91,7 +91,7 @@ VARIABLES = frozenset(leaf.variable for leaf in LEAVES)
 def keys_below(key: Key) -> list[str]:
     """The keys that the section `key` may have; empty if it is no section."""
     if len(key) == 2 and key[0] == "stages" and key not in {leaf.key[:2] for leaf in LEAVES}:
-        return list(StageSpec.model_fields)
+        return [field.alias or name for name, field in StageSpec.model_fields.items()]
     model: type[BaseModel] | None = Settings
     for name in key:
         fields = {} if model is None else {field.alias or each: field for each, field in model.model_fields.items()}

@@ -11,11 +11,12 @@ from pydantic import ValidationError
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me, others_may_write
-from dagster_offload.settings.faults import message_of, shown_value, together
+from dagster_offload.settings.faults import shown_value, together
 from dagster_offload.settings.files import FILE_NAME, PipelineText, find_file, read_dotenv, read_pipeline
 from dagster_offload.settings.leaves import BY_KEY, CONFIG, CONFIG_SNAPSHOT, Leaf, keys_below, nearest
 from dagster_offload.settings.model import Settings, default_home
 from dagster_offload.settings.sources import Given, Origin, Tree, read_tree, read_variables
+from dagster_offload.text.validation import fault_in_words
 
 __all__ = ["Loaded", "Origin", "load_settings", "read_settings", "refuse_home_of_others"]
 
@@ -27,6 +28,11 @@ class Loaded:
     settings: Settings
     file: Path | None
     tree: Tree
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The pipeline file, and the files that it names and that choose settings, too."""
+        return () if self.file is None else (self.file, *self.tree.schemas)
 
     def origin(self, leaf: Leaf) -> Origin:
         """Where the value of a setting came from."""
@@ -71,7 +77,7 @@ def _load(
     try:
         settings = Settings.model_validate(tree.values)
     except ValidationError as error:
-        raise SettingsError("; ".join(_problems(error, tree))) from None
+        raise SettingsError(*_problems(error, tree)) from None
     _ = settings.slots  # a URL without its model is reported here, before anything starts
     refuse_home_of_others(settings.home)
     return Loaded(settings, path, tree)
@@ -111,7 +117,7 @@ def _problems(error: ValidationError, tree: Tree) -> list[str]:
         elif fault["type"] == "missing" and path[:1] == ("stages",):
             where, message = _where(path, tree), _missing_in_stage(str(path[1]), str(fault["loc"][-1]))
         else:
-            where, message = _where(path, tree), message_of(fault)
+            where, message = _where(path, tree), fault_in_words(fault)
             if (value := shown_value(path, fault["input"])) is not None:
                 values[where] = f" (it is {value})"
         messages.setdefault(where, []).append(message)

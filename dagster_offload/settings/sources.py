@@ -1,5 +1,6 @@
 """The sources of settings: options, the environment, `.env` and the pipeline file. Each value keeps where it came from."""
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dagster_offload.errors import SettingsError
-from dagster_offload.settings.files import PipelineText
+from dagster_offload.settings.files import PipelineText, read_own
 from dagster_offload.settings.leaves import (
     ANY_STAGES,
     BY_KEY,
@@ -69,7 +70,7 @@ def read_variables(
                 unknown[name] = kind
             given[name] = Given(value, Origin(kind, name))
     if unknown:
-        raise SettingsError("; ".join(_unknown_variable(name, kind) for name, kind in unknown.items()))
+        raise SettingsError(*(_unknown_variable(name, kind) for name, kind in unknown.items()))
     return given
 
 
@@ -92,6 +93,7 @@ class Tree:
     values: dict[str, Any]
     origins: dict[tuple[str | int, ...], Origin] = field(default_factory=dict)
     keys: Mapping[tuple[str | int, ...], Place] = field(default_factory=dict)
+    schemas: tuple[Path, ...] = ()  # the files of JSON Schemas that the stages name
 
     def set(self, key: Key, given: Given) -> None:
         """Override a value. A section that is not a mapping is left, and the model refuses it."""
@@ -128,6 +130,7 @@ def read_tree(
         tree.origins = {path: Origin("file", file_name, place) for path, place in parsed.places.items() if path}
         tree.keys = parsed.keys
         _resolve_paths(tree.values, file.path.parent)
+        tree.schemas = _read_schemas(tree, file.path.parent)
     for leaf in LEAVES:
         if leaf.variable in given and leaf.variable != ANY_STAGES:
             tree.set(leaf.key, given[leaf.variable])
@@ -199,6 +202,23 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
         section = _at(values, leaf.key[:-1])
         if leaf.is_path and isinstance(section, dict) and isinstance(path := section.get(leaf.key[-1]), str):
             section[leaf.key[-1]] = os.path.join(folder, os.path.expanduser(path))
+
+
+def _read_schemas(tree: Tree, folder: Path) -> tuple[Path, ...]:
+    """Put the JSON Schema that a stage names in place of its file's name. Raises `SettingsError` with the place."""
+    files = []
+    stages = tree.values.get("stages")
+    for name, stage in stages.items() if isinstance(stages, dict) else ():
+        if isinstance(stage, dict) and isinstance(written := stage.get("schema"), str):
+            files.append(folder / os.path.expanduser(written))
+            where = f"{tree.origin(('stages', name, 'schema'))}: stages.{name}.schema"
+            try:
+                stage["schema"] = json.loads(read_own(files[-1]))
+            except SettingsError as error:
+                raise SettingsError(f"{where}: {error}") from None
+            except ValueError as error:
+                raise SettingsError(f"{where}: {files[-1]} is not JSON: {error}") from None
+    return tuple(files)
 
 
 def _at(values: Any, key: Key) -> Any:

@@ -23,6 +23,7 @@ LONG_DOCUMENT_WORDS = {PART: "one part of a longer one", MERGE: "summaries of th
 _DOCUMENT = re.compile(r"^<document>\n(.*)\n</document>", re.DOTALL | re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+(?![a-z])|\n+")  # not after "Ltd." in mid-sentence
 _WORD = re.compile(r"[a-z']{3,}|[가-힣]{2,}")
+_OFFERED = re.compile(r'^Values of "([^"]+)" in other documents: (\[.*\])$', re.MULTILINE)
 _CLASSES_IN_INSTRUCTION = re.compile(r'"category": one of ((?:"[^"]+"(?:, )?)+)')
 
 # Keywords of the default classes. A class that the owner declared is found by its own name.
@@ -81,7 +82,7 @@ def answer(messages: Sequence[dict[str, Any]], schema: dict[str, Any] | None) ->
     if stage == SUMMARIZE:
         return json.dumps(summary(document or ""), ensure_ascii=False)
     if schema is not None and document is not None:
-        return json.dumps(filled_in(schema, document), ensure_ascii=False)
+        return json.dumps(filled_in(schema, document) | _offered(messages, document), ensure_ascii=False)
     if schema is not None:
         return json.dumps(dict.fromkeys(schema.get("properties", {}), "red"))
     return "ready" if document is None else summary(document)["summary"]
@@ -125,6 +126,16 @@ def summary(text: str) -> dict[str, Any]:
     chosen = [sentences[index][:400] for index in sorted(ranked[:3])] or [title]
     points = [sentences[index][:200] for index in sorted(ranked[:5])]
     return {"title": title, "summary": " ".join(chosen), "key_points": points, "language": language_of(text)}
+
+
+def _offered(messages: Sequence[dict[str, Any]], document: str) -> dict[str, str]:
+    """By field, the first offered value whose first word occurs in the document."""
+    words = document.casefold()
+    found: dict[str, str] = {}
+    for field, values in _OFFERED.findall(_last_user_text(messages)):
+        meant = [value for value in json.loads(values) if value.split()[0].casefold() in words]
+        found |= {field: meant[0]} if meant else {}
+    return found
 
 
 def _classes(messages: Sequence[dict[str, Any]], schema: dict[str, Any] | None) -> list[str]:

@@ -153,6 +153,10 @@ def _described(name: str, form: Mapping[str, Any], path: tuple[str, ...], depth:
         is_canonical=_truth(form.get("canonical", False), (*path, "canonical")),
     )
     _check_limits(field, path)
+    if field.is_canonical and depth > 1:
+        raise FieldError(
+            (*path, "canonical"), "canonical is only for fields of the answer itself, not of lists and objects"
+        )
     return field
 
 

@@ -9,6 +9,8 @@ from pydantic_core import PydanticCustomError
 
 from dagster_offload.stage_spec.fields import Field as AnswerField
 from dagster_offload.stage_spec.fields import FieldError, read_answer
+from dagster_offload.stage_spec.json_schema import fields_of_schema
+from dagster_offload.stage_spec.python_model import import_model
 
 # Names of stages, jobs, assets and words of commands that a stage of one's own cannot have.
 RESERVED_NAMES = frozenset(
@@ -34,6 +36,7 @@ RESERVED_NAMES = frozenset(
         "language",
         "title",
         "key_points",
+        "doubtful",
         "served_model",
         "updated_at",
         "text",
@@ -47,8 +50,9 @@ Scalar = str | int | float | bool
 
 
 def _answer(written: Any) -> tuple[AnswerField, ...]:
+    is_read = isinstance(written, tuple) and all(isinstance(field, AnswerField) for field in written)
     try:
-        fields = read_answer(written)
+        fields = written if is_read else read_answer(written)
     except FieldError as error:
         # The path leads a loader to the line of the file.
         raise PydanticCustomError("answer", "{message}", {"message": str(error), "path": error.path}) from None
@@ -61,37 +65,99 @@ def _values(written: Any) -> Any:
     return written if isinstance(written, (list, tuple)) else [written]
 
 
+def _python_model(written: Any) -> Any:
+    return import_model(written) if isinstance(written, str) else written
+
+
+PythonModel = Annotated[type[BaseModel], BeforeValidator(_python_model), WithJsonSchema({"type": "string"})]
 Values = Annotated[tuple[Scalar, ...], BeforeValidator(_values), Field(min_length=1)]
 
 
-class StageSpec(BaseModel):
-    """One question to the deep slot about each document, with the fields of its answer."""
+_FORMS = {"answer": "answer", "answer_schema": "schema", "answer_model": "model"}
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+def _fields_of(schema: Any, key: str, *, is_checked_elsewhere: bool = False) -> tuple[AnswerField, ...]:
+    if not isinstance(schema, Mapping):
+        raise PydanticCustomError("schema", "must be the path of a JSON Schema, or the schema itself", {"path": (key,)})
+    try:
+        return fields_of_schema(schema, is_checked_elsewhere=is_checked_elsewhere)
+    except FieldError as error:
+        place = ".".join(error.path)
+        message = f"{place}: {error}" if place else str(error)
+        raise PydanticCustomError("schema", "{message}", {"message": message, "path": (key,)}) from None
+
+
+class StageSpec(BaseModel):
+    """One question to the deep slot about each document, with the fields of its answer.
+
+    The fields are given in one of three forms: `answer`, a JSON `schema`, or a pydantic `model`. In Python `answer` may be
+    a pydantic model, too. A model also validates every answer itself.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     prompt: str = Field(min_length=1, description="the question; the document stands before it")
     answer: Annotated[tuple[AnswerField, ...], BeforeValidator(_answer), WithJsonSchema({"type": "object"})] = Field(
         description="fields of the answer: {payee: string, amount: number, due: date?, items: [{what: string}]}"
     )
-    description: str = Field("", description="one sentence for the asset's page")
-    reads: str = Field("extract", description="what it reads: `extract` (the text), or a stage (its record)")
+    answer_schema: Mapping[str, Any] | None = Field(
+        default=None,
+        alias="schema",
+        description="instead of `answer`: a file with a JSON Schema (relative to this file)",
+    )
+    answer_model: PythonModel | None = Field(
+        default=None,
+        alias="model",
+        description="instead of `answer`: a pydantic model, as module:Class, of an installed package",
+    )
+    description: str = Field(default="", description="one sentence for the asset's page")
+    reads: str = Field(default="extract", description="what it reads: `extract` (the text), or a stage (its record)")
     when: Mapping[str, Mapping[str, Values]] = Field(
         default_factory=dict,
         description="ask only if these answers are so: {classify: {category: [invoice, reminder]}}",
     )
     quotes: bool | Literal["required"] = Field(
-        False, description="true: each value with the words that state it, checked; required: drop values without them"
+        default=False,
+        description="true: each value with the words that state it, checked; required: drop values without them",
     )
     long_documents: Literal["whole", "beginning"] = Field(
-        "whole", description="whole: ask about each part of a long document; beginning: read only its first part"
+        default="whole",
+        description="whole: ask about each part of a long document; beginning: read only its first part",
     )
     merge: Literal["first", "ask"] = Field(
-        "first", description="of several parts: join lists and take the first value; or let the model merge the answers"
+        default="first",
+        description="of several parts: join lists and take the first value; or let the model merge the answers",
     )
-    slots: Literal["deep", "any"] = Field("deep", description="any: `primary` may run it too")
-    max_tokens: int = Field(1_500, ge=16, le=32_768, description="longest answer, in tokens")
-    temperature: float = Field(0.0, ge=0, le=2, description="0 for the most likely answer")
-    thinking: bool = Field(False, description="let the model think before it answers")
+    slots: Literal["deep", "any"] = Field(default="deep", description="any: `primary` may run it too")
+    max_tokens: int = Field(default=1_500, ge=16, le=32_768, description="longest answer, in tokens")
+    temperature: float = Field(default=0.0, ge=0, le=2, description="0 for the most likely answer")
+    thinking: bool = Field(default=False, description="let the model think before it answers")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_fields(cls, written: Any) -> Any:
+        """Read the fields from whichever form they are given in."""
+        if not isinstance(written, Mapping):
+            return written
+        given = {
+            form: written[key]
+            for key, form in (*_FORMS.items(), *((form, form) for form in _FORMS.values()))
+            if written.get(key) is not None
+        }
+        if isinstance(given.get("answer"), type):
+            given = {"model": given["answer"]}
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(sorted(given))} both give the fields of the answer: keep one")
+        others = {key: value for key, value in written.items() if key not in (*_FORMS, *_FORMS.values())}
+        if "schema" in given:
+            return {**others, "answer": _fields_of(given["schema"], "schema"), "schema": given["schema"]}
+        if "model" in given:
+            model = _python_model(given["model"])
+            if not (isinstance(model, type) and issubclass(model, BaseModel)):
+                raise PydanticCustomError("model", "must be a pydantic model, as module:Class", {"path": ("model",)})
+            fields = _fields_of(model.model_json_schema(), "model", is_checked_elsewhere=True)
+            return {**others, "answer": fields, "model": model}
+        return written
 
     @model_validator(mode="after")
     def _names_its_conditions(self) -> "StageSpec":

@@ -61,6 +61,11 @@ def may_be_null(field: Spec) -> bool:
     return field.type != "list" and (field.is_optional or field.type in ("date", "datetime"))
 
 
+def most_entries(field: Spec) -> int:
+    """How many entries a list may have."""
+    return MOST_ENTRIES if field.max_items is None else field.max_items
+
+
 def _kind(field: Spec) -> Any:
     match field.type:
         case "string":
@@ -79,9 +84,8 @@ def _kind(field: Spec) -> Any:
             return Annotated[Literal[field.values], BeforeValidator(_one_of(field.values))]
         case "list":
             assert field.entry is not None  # noqa: S101 - for the type checker: `fields._list` sets it
-            most = MOST_ENTRIES if field.max_items is None else field.max_items
             kind: Any = tuple.__class_getitem__((_kind(field.entry), ...))
-            entries = Annotated[kind, Field(max_length=most)]
+            entries = Annotated[kind, Field(max_length=most_entries(field))]
             return Annotated[entries, BeforeValidator(lambda value: () if value is None else value)]
     return create_model("Object", __base__=_Object, **_definitions(field.fields, is_part=False))
 

@@ -19,6 +19,7 @@ from dagster_offload.slot.thinking import MOST_CHARACTERS, split_thinking
 from dagster_offload.stages.cleaning import cleaned_fields
 from dagster_offload.stages.languages import language_code
 from dagster_offload.text.lenient_json import objects_in_prose, read_written_json, without_trailing_commas
+from dagster_offload.text.validation import faults_in_words
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -151,10 +152,7 @@ def _records_in(text: str, model: type[Record], problems: list[str]) -> Iterator
         try:
             yield _validated(value, model)
         except ValidationError as error:
-            faults = error.errors(include_url=False, include_context=False, include_input=False)[:5]
-            problems.append(
-                "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in faults)
-            )
+            problems.append(faults_in_words(error.errors(include_url=False, include_input=False)))
 
 
 def _values_in(text: str) -> Iterator[Any]:

@@ -37,5 +37,6 @@ class LLMStage:
     whole: WholeReading | None = None
     parse_part: Callable[[str], BaseModel] | None = None  # of the answer to a part; None = `parse`
     check: Callable[[Mapping[str, Any], str, int], Checked] | None = None
+    canonical: tuple[str, ...] = ()  # fields for which the model is offered the values of other documents
     # The doubts about a valid answer, given the text it is about. Not part of the recipe: they change no answer.
     doubts: Callable[[Mapping[str, Any], str], tuple[Doubt, ...]] = lambda _answer, _text: ()

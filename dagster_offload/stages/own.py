@@ -5,18 +5,28 @@ from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
+from pydantic import ValidationError
+
+from dagster_offload.errors import UnusableAnswer
 from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.stage_spec.fields import Field
 from dagster_offload.stage_spec.stage import StageSpec
 from dagster_offload.stages import quotes
-from dagster_offload.stages.answer_model import answer_model, in_words, json_schema
-from dagster_offload.stages.answers import parse_record
+from dagster_offload.stages.answer_model import answer_model, in_words, json_schema, may_be_null, most_entries
+from dagster_offload.stages.answers import StageAnswer, parse_record
 from dagster_offload.stages.doubts import Doubt
 from dagster_offload.stages.llm_stage import Checked, LLMStage
 from dagster_offload.stages.long_documents import WholeReading
+from dagster_offload.text.validation import faults_in_words
 
 # Increase when the words around a person's prompt, or the reading of an answer, change: old answers are then outdated.
 FORM_VERSION = 1
+
+# Marks of a record that was combined from the answers to parts.
+VALUE_MISSING = "value_missing"  # no part gives a required value
+TOO_MANY_ENTRIES = "too_many_entries"  # a list was cut at its limit
+
+DOUBTFUL = "doubtful"  # the key of a record that lists its marks
 
 _NEVER_INVENT = "Answer null where the document does not state a value; never invent one."
 _PART = "The document is one part of a longer one, which goes on before and after it."
@@ -35,18 +45,34 @@ def own_stage(name: str, spec: StageSpec) -> LLMStage:
         name=name,
         instruction=_instruction(spec),
         options=_options(spec),
-        parse=lambda text: parse_record(text, model()),
+        parse=lambda text: _validated(parse_record(text, model()), spec),
         parse_part=lambda text: parse_record(text, part_model()),
         prompt_version=FORM_VERSION,
         primary_may_do_it=spec.slots == "any",
         whole=whole,
         check=_check(spec) if spec.quotes else None,
+        canonical=tuple(field.name for field in spec.answer if field.is_canonical),
     )
 
 
 def _model(spec: StageSpec, *, is_part: bool) -> Any:
     model = answer_model(spec.answer, is_part=is_part)
     return model if not spec.quotes else quotes.with_quotes(model)
+
+
+def _validated(record: StageAnswer, spec: StageSpec) -> StageAnswer:
+    """The record as the person's own pydantic model reads it. Raises `UnusableAnswer` if the model refuses it."""
+    if spec.answer_model is None:
+        return record
+    values = record.model_dump(mode="json")
+    names = {field.name for field in spec.answer}
+    try:
+        read = spec.answer_model.model_validate({name: value for name, value in values.items() if name in names})
+    except ValidationError as error:
+        faults = faults_in_words(error.errors(include_url=False, include_input=False))
+        raise UnusableAnswer("answer_does_not_fit", f"the answer's JSON does not fit the stage: {faults}") from None
+    written = read.model_dump(mode="json", by_alias=True)
+    return type(record).model_validate(values | {name: value for name, value in written.items() if name in names})
 
 
 def _instruction(spec: StageSpec) -> str:
@@ -86,28 +112,44 @@ def _without_marks(answer: Mapping[str, Any]) -> dict[str, Any]:
 def combined(fields: Sequence[Field], answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Combine the answers to the parts of a document: lists are joined, other fields take the first value there is.
 
-    Each value keeps its quote and its mark.
+    Each value keeps its quote and its mark. A list is cut at its limit, and a required value may be in no part: the record
+    is then doubtful.
     """
     record: dict[str, Any] = {}
     found: dict[str, Any] = {}
-    unsupported = []
+    unsupported: list[str] = []
+    doubts: dict[str, None] = {}
     for field in fields:
         giving = [answer for answer in answers if answer.get(field.name) not in (None, [])]
         if field.type == "list":
-            record[field.name] = [entry for answer in giving for entry in answer[field.name]]
+            entries = [entry for answer in giving for entry in answer[field.name]]
             places = [place for answer in giving for place in answer.get(quotes.QUOTES, {}).get(field.name, ())]
+            most = most_entries(field)
+            if len(entries) > most:
+                doubts[TOO_MANY_ENTRIES] = None
+            record[field.name] = entries[:most]
             if places:
-                found[field.name] = places
+                found[field.name] = places[:most]
         else:
             giving = giving[:1]
             record[field.name] = giving[0][field.name] if giving else None
             if giving and (place := giving[0].get(quotes.QUOTES, {}).get(field.name)) is not None:
                 found[field.name] = place
-        if any(field.name in answer.get(quotes.UNSUPPORTED, ()) for answer in giving):
+            if not giving and not may_be_null(field):
+                doubts[VALUE_MISSING] = None
+        # A value that was dropped for its quote is in no part, and its mark says why.
+        if any(field.name in answer.get(quotes.UNSUPPORTED, ()) for answer in giving or answers):
             unsupported.append(field.name)
     if any(quotes.QUOTES in answer for answer in answers):
         record |= {quotes.QUOTES: found, quotes.UNSUPPORTED: unsupported}
-    return record
+    return record | ({DOUBTFUL: sorted(doubts)} if doubts else {})
+
+
+def record_columns(spec: StageSpec) -> list[tuple[str, str]]:
+    """The columns of a stage's records, by name, with their types: in files, in views, and for conditions."""
+    fields = [(field.name, field.column_type) for field in spec.answer]
+    marks = (quotes.UNSUPPORTED, DOUBTFUL) if spec.quotes else (DOUBTFUL,)
+    return [*fields, *((mark, "json") for mark in marks)]
 
 
 def _check(spec: StageSpec) -> Any:

@@ -36,7 +36,10 @@ def pipeline_of(settings: Settings) -> Pipeline:
         or (leaf.key[0] == "slots" and leaf.key[-1] in _OF_SLOTS)
     }
     for name, spec in settings.own_stages.items():
-        relevant |= {f"stages.{name}.{field}": _shown(getattr(spec, field)) for field in StageSpec.model_fields}
+        relevant |= {
+            f"stages.{name}.{field.alias or key}": _shown(getattr(spec, key))
+            for key, field in StageSpec.model_fields.items()
+        }
     return Pipeline(recipes(settings), relevant, __version__)
 
 
@@ -67,6 +70,8 @@ def _concerns(key: str, stage: str) -> bool:
 def _shown(value: object) -> str:
     if isinstance(value, SecretStr):
         return f"sha256:{hashlib.sha256(value.get_secret_value().encode()).hexdigest()[:8]}"
+    if isinstance(value, type):
+        return f"{value.__module__}:{value.__qualname__}"
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return "" if value is None else str(value)

@@ -191,3 +191,22 @@ def test_another_broken_pipe_is_reported(call: Call, monkeypatch: pytest.MonkeyP
     result = call("status")
     assert result.exit_code == 1
     assert "BrokenPipeError" in result.stderr
+
+
+@pytest.mark.rule("pipeline-5")
+def test_a_library_that_was_mistyped_is_refused_although_the_ledger_has_documents(
+    call: Call, scanned: Path, tmp_path: Path
+) -> None:
+    refused = call("up", "--library", str(tmp_path / "librari"))
+    assert refused.exit_code == 2
+    assert f"did you mean {tmp_path / 'library'}?" in refused.output
+
+
+def test_each_fault_of_the_settings_is_on_a_line_of_its_own(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "offload.yaml").write_text("prefork: maybe\nslots: {deep: {concurrency: many}}\n")
+    refused = call("status", "--config", str(tmp_path / "offload.yaml"))
+    assert refused.exit_code == 2
+    assert [line.split(": ", 2)[2] for line in refused.output.splitlines()] == [
+        "slots.deep.concurrency: must be a whole number or 'auto'",
+        "prefork: must be 'auto' or 'off'",
+    ]

@@ -39,7 +39,7 @@ def recorded(url: str) -> int:
 def test_a_try_shows_the_answer_and_its_cost_and_records_nothing(call: Call, own: Path, with_ledger: str) -> None:
     shown = call("stage", "try", "price", str(own / "minutes.md"))
     assert shown.exit_code == 0
-    assert '"amount": 300.0' in shown.output
+    assert "  amount             300.0\n" in shown.output
     assert "1 call," in shown.output
     assert recorded(with_ledger) == 0
 
@@ -51,8 +51,8 @@ def test_a_try_with_another_prompt_shows_the_difference_to_the_record(call: Call
     (own / "minutes.md").write_text("Decided: buy a printer for 400 euros.")
     (tmp_path / "new.txt").write_text("How much?")
     changed = call("stage", "try", "price", str(own / "minutes.md"), "--prompt-file", str(tmp_path / "new.txt"))
-    assert '- "amount": 300.0,' in changed.output
-    assert '+ "amount": 400.0,' in changed.output
+    assert "-amount             300.0" in changed.output
+    assert "+amount             400.0" in changed.output
 
 
 def test_a_sample_is_the_same_for_the_same_seed(call: Call, own: Path, tmp_path: Path) -> None:
@@ -61,6 +61,29 @@ def test_a_sample_is_the_same_for_the_same_seed(call: Call, own: Path, tmp_path:
     again = json.loads(call("stage", "sample", "price", "-n", "1", "--seed", "7", "--json", "--html", str(page)).stdout)
     assert first["tried"][0]["document"] == again["tried"][0]["document"]
     assert "<table>" in page.read_text()
+
+
+def test_a_sample_asks_only_about_documents_that_meet_the_condition(call: Call, own: Path, tmp_path: Path) -> None:
+    condition = "    when: {classify: {category: [minutes]}}\n"
+    (tmp_path / "offload.yaml").write_text(PIPELINE + condition)
+    nothing = call("stage", "sample", "price")
+    assert nothing.exit_code == 2
+    assert "its condition is not met" in nothing.output  # the class of no document is known
+    call("drain", "classify")
+    tried = json.loads(call("stage", "sample", "price", "--json").output)["tried"]
+    assert [each["document"] for each in tried] == ["minutes.md"]
+
+
+def test_a_stage_that_reads_a_record_is_tried_on_the_record(
+    call: Call, own: Path, tmp_path: Path, router: Router
+) -> None:
+    (tmp_path / "offload.yaml").write_text(PIPELINE + "    reads: summarize\n")
+    refused = call("stage", "try", "price", str(own / "minutes.md"))
+    assert "has nothing that price reads" in refused.output
+    call("drain", "summarize")
+    before = {entry["document"] for entry in router.completions()}
+    assert call("stage", "try", "price", str(own / "minutes.md")).exit_code == 0
+    assert router.completions()[-1]["document"] not in before
 
 
 def test_a_field_called_like_a_column_of_the_page_is_shown_beside_it(call: Call, own: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Materialized selections and backfills in a real instance: results, events, waits and failures."""
 
-import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +8,7 @@ import pytest
 
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.checks import NAME as CHECK
-from dagster_offload.defs.names import RESULT_TAG, asset_keys
+from dagster_offload.defs.names import REDO_TAG, RESULT_TAG, asset_keys
 from dagster_offload.defs.runs import RanOn
 from dagster_offload.ledger.core.workers import boot_id, host_name
 from dagster_offload.ledger.slots import slots
@@ -110,13 +109,8 @@ def test_each_document_gets_its_check_evaluation(three: Edge) -> None:
 @pytest.mark.rule("drain-5")
 def test_documents_that_a_drain_finished_during_a_wait_are_recorded_under_the_run_without_a_call(three: Edge) -> None:
     three.router.set(mode="cold")
-    run_id, is_waiting = str(uuid.uuid4()), threading.Event()
-
-    def on_event(entry: dg.EventLogEntry) -> None:
-        if entry.dagster_event is not None and entry.dagster_event.event_type_value == "STEP_UP_FOR_RETRY":
-            is_waiting.set()
-
-    three.instance.add_event_listener(run_id, on_event)
+    run_id = str(uuid.uuid4())
+    is_waiting = three.listen_for("STEP_UP_FOR_RETRY", run_id)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(three.materialize, "a.txt", "c.txt", stages=LLM, run_id=run_id)
         assert is_waiting.wait(60)
@@ -215,3 +209,40 @@ def test_a_run_without_any_slot_fails_and_names_the_setting(edge: Edge, settings
 def test_no_event_is_pending_when_a_run_ends(three: Edge) -> None:
     three.materialize("a.txt", "c.txt")
     assert three.ledger.run(outbox.count_pending) == 0
+
+
+def test_a_run_redoes_done_documents_only_if_its_tag_says_so(three: Edge) -> None:
+    assert three.materialize("a.txt", stages=["summarize"]).success
+    before = len(three.router.completions())
+    assert three.materialize("a.txt", stages=["summarize"]).success
+    assert three.materialize("a.txt", stages=["summarize"], tags={REDO_TAG: "outdated"}).success
+    assert len(three.router.completions()) == before
+    result = three.materialize("a.txt", stages=["summarize"], tags={REDO_TAG: "all"})
+    assert result.success
+    assert len(three.router.completions()) == before + 1
+    assert three.materializations("summarize", "a.txt")[0].run_id == result.run_id
+
+
+def test_a_run_that_waits_redoes_its_documents_once(three: Edge) -> None:
+    assert three.materialize("a.txt", stages=["summarize"]).success
+    before = len(three.router.completions())
+    three.router.set(mode="cold")
+    run_id = str(uuid.uuid4())
+    is_waiting = three.listen_for("STEP_UP_FOR_RETRY", run_id)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(three.materialize, "a.txt", stages=["summarize"], tags={REDO_TAG: "all"}, run_id=run_id)
+        assert is_waiting.wait(30)
+        three.router.set(mode="awake")
+        with three.ledger.transaction() as cur:
+            slots.try_again(cur, "deep", "the test woke it")
+        assert run.result().success
+    assert (
+        len([entry for entry in three.router.completions()[before:] if entry["status"] == 200 and entry["document"]])
+        == 1
+    )
+
+
+def test_a_wrong_value_of_the_redo_tag_fails_the_run_and_names_the_values(three: Edge) -> None:
+    result = three.materialize("a.txt", stages=["summarize"], tags={REDO_TAG: "yes"})
+    assert not result.success
+    assert "set it to outdated or all" in failure_message(result)

@@ -8,7 +8,6 @@ import pytest
 from dagster_offload.drain import run_drain
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.reports import status
-from dagster_offload.ledger.work import redo
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator.answers import LONG_DOCUMENT_WORDS, MERGE, PART
 from dagster_offload.simulator.request_log import fingerprint
@@ -249,7 +248,7 @@ def test_all_parts_of_a_changed_text_are_sent_again(engine: Engine) -> None:
 def test_a_redo_sends_every_part_again(engine: Engine) -> None:
     prepared(engine)
     engine.drain(SUMMARIZE)
-    engine.ledger.run(redo.redo, [SUMMARIZE], ["book.txt"])
+    engine.redo([SUMMARIZE], ["book.txt"])
     assert engine.drain(SUMMARIZE).done == 1
     assert set(answered_parts(engine).values()) == {2}
     assert len(engine.sql("select 1 from results where stage = 'summarize' and superseded_at is null")) == 1

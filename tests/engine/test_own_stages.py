@@ -3,10 +3,11 @@
 from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from dagster_offload.engine.runs import run_documents
 from dagster_offload.ledger.core import stages
-from dagster_offload.ledger.work import redo
+from dagster_offload.ledger.reports.used_values import used_values
 from dagster_offload.stages.catalog import recipes, stage_graph
 from dagster_offload.stages.graph import CLASSIFY, Outcome
 from tests.support.engine import FILLER, Engine
@@ -67,7 +68,7 @@ def test_a_redo_asks_nothing_of_a_document_to_which_the_stage_does_not_apply(own
     # All such documents share one result: an answer in its place would be that of one document for all of them.
     own.extracted("letter.txt", texts={"letter.txt": LETTER})
     own.drain()
-    assert own.ledger.run(redo.redo, ["payment"], ["letter.txt"]) == []
+    assert own.redo(["payment"], ["letter.txt"]) == 0
     own.drain()
     assert record(own, "letter.txt", "payment") == {"outcome": Outcome.NOT_APPLICABLE, "value": None}
 
@@ -248,3 +249,51 @@ def test_a_drain_shows_the_first_stage_that_is_missing_even_if_another_stands_be
     assert own.drain("check").waits_for == {"classify": 1}
     own.drain("classify")
     assert own.drain("check").waits_for == {"payment": 1}
+
+
+SENDER = {"prompt": "Who wrote it?", "answer": {"sender": {"type": "string", "canonical": True}}}
+
+
+@pytest.mark.rule("stage-6")
+def test_a_canonical_field_takes_the_name_that_another_document_has(engine: Engine) -> None:
+    engine.use_stages(who=SENDER)
+    texts = {"a.txt": f"The sender: CITY WORKS MUNICH\n{FILLER}", "b.txt": f"sender: City works of Munich\n{FILLER}"}
+    engine.extracted("a.txt", texts=texts)
+    engine.drain("who")
+    first = record(engine, "a.txt", "who")["value"]["sender"]
+    engine.sql("update results set value = '{\"sender\": \"City Works Munich\"}' where stage = 'who'")
+    assert first == "The sender: CITY WORKS MUNICH"
+    engine.extracted("b.txt", texts=texts)
+    engine.drain("who")
+    assert record(engine, "b.txt", "who")["value"]["sender"] == "City Works Munich"
+    assert engine.counts("who").outdated == 0  # the offer is not part of the recipe
+
+
+def test_the_newest_values_are_offered_first_and_unsupported_ones_never(engine: Engine) -> None:
+    engine.use_stages(who={**SENDER, "quotes": True})
+    for number, (name, unsupported) in enumerate([("Old", []), ("Lie", ["sender"]), ("New", []), ("Old", [])]):
+        engine.sql(
+            "insert into results (stage, input_digest, recipe, outcome, value, output_digest, first_document) "
+            "values ('who', %s, 'r', 'ok', %s, '', '')",
+            str(number),
+            Jsonb({"sender": name, "unsupported": unsupported}),
+        )
+    engine.sql(
+        "insert into results (stage, input_digest, recipe, outcome, value, output_digest, first_document) "
+        "select 'who', 'x' || n, 'r', 'ok', jsonb_build_object('sender', 'S' || n), '', '' from generate_series(1, 150) n"
+    )
+    values = engine.ledger.run(used_values, "who", ["sender"])["sender"]
+    assert values == [f"S{number}" for number in range(150, 50, -1)]
+    engine.sql("delete from results where input_digest like 'x%%'")
+    assert engine.ledger.run(used_values, "who", ["sender"]) == {"sender": ["Old", "New"]}
+
+
+def test_the_records_of_a_stage_have_the_fields_of_its_json_schema(engine: Engine) -> None:
+    (engine.library.parent / "money.json").write_text(
+        '{"type": "object", "required": ["amount"], "properties": {"amount": {"type": "number"}, '
+        '"due": {"type": ["string", "null"], "format": "date"}}}'
+    )
+    engine.use_stages(money={"prompt": "What must be paid?", "schema": "money.json"})
+    engine.extracted("a.txt", texts={"a.txt": INVOICE})
+    engine.drain("money")
+    assert record(engine, "a.txt", "money")["value"] == {"amount": 1250.5, "due": "2025-03-04"}

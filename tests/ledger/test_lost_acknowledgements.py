@@ -162,7 +162,7 @@ def finish_again(bench: Bench) -> Step:
     worker, claim = held(bench)
     bench.finish(worker, claim)
     bench.ledger.run(claims.release, worker, claim, "for the redo")
-    bench.ledger.run(requests.redo, [claim.items[0].stage], ["a.txt"])
+    bench.redo([claim.items[0].stage], ["a.txt"])
     again = bench.hold(worker)
     return step(
         results.finish, worker, [results.Finish(again, again.items[0], record_result("other words"))], RECIPES, None
@@ -282,13 +282,13 @@ def retry(bench: Bench) -> Step:
 def redo(bench: Bench) -> Step:
     worker, claim = held(bench)
     bench.finish(worker, claim)
-    return step(requests.redo, [claim.items[0].stage], ["a.txt"])
+    return step(requests.redo, requests.Redo({claim.items[0].stage: "new"}))
 
 
 def redo_outdated(bench: Bench) -> Step:
     worker, claim = held(bench)
     bench.finish(worker, claim)
-    return step(requests.redo_outdated, {**RECIPES, claim.items[0].stage: "new"})
+    return step(requests.redo, requests.Redo({**RECIPES, claim.items[0].stage: "new"}, only_outdated=True))
 
 
 def gone(bench: Bench) -> Step:

@@ -510,7 +510,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @happens(1, lambda self: self.in_state("done"))
     def a_person_has_it_done_again(self, data: st.DataObject) -> None:
         key, stage = data.draw(st.sampled_from(KEYS)), data.draw(st.sampled_from(STAGE_NAMES))
-        redone = self.run(redo.redo, [stage], [key])
+        redone = self.bench.redo([stage], [key])
         document = self.documents.get(key)
         is_done = document is not None and stage in document.items and document.items[stage].state == "done"
         assert bool(redone) is is_done
@@ -531,9 +531,9 @@ class LedgerMachine(RuleBasedStateMachine):
             for stage, item in document.items.items()
             if item.state == "done" and item.recipe != self.recipes[stage]
         ]
-        estimates = self.run(redo.estimate_redo, self.recipes)
+        estimates = self.run(redo.estimate, redo.Redo(self.recipes, only_outdated=True))
         assert sum(estimate.documents for estimate in estimates) == len(outdated)
-        assert self.run(redo.redo_outdated, self.recipes) == len(outdated)
+        assert self.run(redo.redo, redo.Redo(self.recipes, only_outdated=True)) == len(outdated)
         for document, stage in outdated:
             document.items[stage] = ModelItem()
 

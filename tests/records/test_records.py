@@ -12,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from dagster_offload.errors import SettingsError
+from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.records import Query, export
 from dagster_offload.records.columns import columns
 from dagster_offload.records.reading import stream
@@ -70,12 +71,18 @@ def test_a_document_that_waits_is_a_record_with_its_state(filled: Engine) -> Non
     ("where", "documents"),
     [
         (["category=invoice"], ["b/청구서.txt", "c.txt"]),
-        (["category!=invoice"], ["a.txt", "waiting.txt"]),
+        # A document without a value meets a condition only if the condition is that it has none.
+        (["category!=invoice"], ["a.txt"]),
+        (["category="], ["waiting.txt"]),
+        (["category!="], ["a.txt", "b/청구서.txt", "c.txt"]),
+        (["payment.amount!=80"], ["b/청구서.txt"]),
+        (["payment.amount="], ["a.txt", "waiting.txt"]),
+        (["payment.due!=2025-03-04"], []),
+        (["payment.due="], ["a.txt", "c.txt", "waiting.txt"]),
         (["payment.amount>=100"], ["b/청구서.txt"]),
         (["payment.amount < 100"], ["c.txt"]),
         (["payment.due>2025-01-01"], ["b/청구서.txt"]),
         (["category~VOIC", "payment.amount>100"], ["b/청구서.txt"]),
-        (["category="], []),
         (["category=invoice' or '1'='1"], []),
         (['category~"'], []),
         (["payment.due~null"], []),
@@ -264,3 +271,18 @@ def test_a_name_too_long_for_a_note_is_shortened_and_stays_unique() -> None:
     one, two = (export.note_name(f"a/{'가' * 84}{end}.pdf") for end in "12")
     assert one != two
     assert len(one.rpartition("/")[2].encode()) <= 255
+
+
+def test_every_column_of_a_file_is_in_a_view_too(filled: Engine, ledger_url: str) -> None:
+    with open_ledger(filled.settings(postgres_url=ledger_url)):
+        pass
+    [wide] = filled.sql("select * from records where document = 'c.txt'")
+    [payment] = filled.sql("select * from record_payment where document = 'c.txt'")
+    missing = [
+        column.name
+        for column in columns(filled.settings())
+        if column.name != "path"
+        and (column.field not in payment if column.stage == "payment" else column.name not in wide)
+    ]
+    assert missing == []
+    assert (wide["state"], wide["stages"]["payment"]["amount"], payment["amount"]) == ("done", 80, 80)

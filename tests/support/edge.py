@@ -1,5 +1,6 @@
 """What tests of the Dagster edge need: definitions, an instance, a ledger, a stand-in router and a library."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,17 @@ class Edge:
             run_id=run_id,
             raise_on_error=False,
         )
+
+    def listen_for(self, event_type: str, run_id: str) -> threading.Event:
+        """An event that is set when the run has this event."""
+        happened = threading.Event()
+
+        def on_event(entry: dg.EventLogEntry) -> None:
+            if entry.dagster_event is not None and entry.dagster_event.event_type_value == event_type:
+                happened.set()
+
+        self.instance.add_event_listener(run_id, on_event)
+        return happened
 
     def tick(self, sensor: str, cursor: str | None = None) -> dg.RunRequest | str:
         """Evaluate a sensor once; returns its run request, or its skip message."""

@@ -10,7 +10,7 @@ from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult, SlotRow, State
 from dagster_offload.ledger.slots import breaker, permits, slots
-from dagster_offload.ledger.work import claims, deferrals, documents
+from dagster_offload.ledger.work import claims, deferrals, documents, redo
 from dagster_offload.ledger.work import finish as results
 from dagster_offload.library.files import FileStat
 from dagster_offload.slot.config import DEEP, SlotConfig
@@ -81,6 +81,13 @@ class Bench:
     ) -> Claim | None:
         taken = self.ledger.run(claims.take, worker, stages, RECIPES, keys, count=1, **options)
         return taken[0] if taken else None
+
+    def redo(self, stages: Sequence[str], keys: Sequence[str], recipes: Mapping[str, str] = RECIPES) -> int:
+        """Redo these done documents, as a person does."""
+        ids = [
+            row["document_id"] for row in self.sql("select document_id from documents where key = any(%s)", list(keys))
+        ]
+        return self.ledger.run(redo.redo, redo.Redo({stage: recipes.get(stage, "") for stage in stages}, ids))
 
     def hold(self, worker: int, stages: Sequence[str] = DRAIN_STAGES, **options: Any) -> Claim:
         """Claim a document; fails if there is none."""

@@ -14,6 +14,7 @@ from dagster_offload.postgres import ensure_postgres
 from dagster_offload.postgres.external import normalised
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages.catalog import stage_graph
+from dagster_offload.stages.own import record_columns
 
 # A resident ledger checks its schema again after this time: another version may have migrated it meanwhile.
 MIGRATE_AGAIN_SECONDS = 60.0
@@ -77,9 +78,9 @@ class ResidentLedger:
 
 
 def _fields_of_stages(settings: Settings) -> dict[str, list[views.ViewField]]:
-    """The fields of each own stage, for its view."""
+    """The columns of each own stage, for its view."""
     return {
-        name: [views.ViewField(field.name, field.column_type) for field in spec.answer]
+        name: [views.ViewField(*column) for column in record_columns(spec)]
         for name, spec in settings.own_stages.items()
     }
 

@@ -16,7 +16,10 @@ STATES = ("failed", "quarantined", "deferred", "claimed", "pending", "done")
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition on one field of a stage's record. `~` means: contains. Numbers are compared as numbers."""
+    """A condition on one field of a stage's record. `~` means: contains. Numbers are compared as numbers.
+
+    A document without a value meets none of them, except `=` with an empty value: the field has none.
+    """
 
     stage: str
     field: str
@@ -102,21 +105,26 @@ _CONTAINS = (
 
 
 def _matches(condition: Condition) -> str:
-    if condition.is_number:
+    if condition.operator in ("=", "!=") and not condition.value:
+        # Answers hold no empty texts. The value itself stays a parameter of the query.
+        test = "jsonb_typeof(x.v) <> 'null' and x.v <> '[]' and %s = ''"
+    elif condition.is_number:
         test = (
             f"case when jsonb_typeof(x.v) = 'number' then x.v::numeric {condition.operator} %s::numeric else false end"
         )
     elif condition.operator == "~":
         test = "strpos(lower(x.v #>> '{}'), lower(%s)) > 0"
-    elif condition.operator in ("=", "!="):
+    elif condition.operator == "=":
         test = "x.v @> to_jsonb(%s::text)"  # a list matches if one of its entries does
+    elif condition.operator == "!=":
+        test = "jsonb_typeof(x.v) <> 'null' and not x.v @> to_jsonb(%s::text)"
     else:
         test = f"x.v #>> '{{}}' {condition.operator} %s"
-    exists = (
+    found = (
         "exists (select from work_items i join results r using (result_id), lateral (select r.value -> %s as v) x "
         f"where i.document_id = d.document_id and i.stage = %s and {test})"
     )
-    return f"not {exists}" if condition.operator == "!=" and not condition.is_number else exists
+    return f"not {found}" if condition.operator == "=" and not condition.value else found
 
 
 def _like(word: str) -> str:

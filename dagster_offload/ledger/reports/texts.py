@@ -1,28 +1,44 @@
-"""The extracted texts of documents."""
+"""What a stage reads: the extracted texts of documents, or the records of another stage."""
 
+import json
 from collections.abc import Sequence
 
-from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.ledger.core.database import Cursor
 
-_TEXTS = (
-    "from documents d join work_items i using (document_id) join results r using (result_id) "
-    "where d.is_present and i.stage = (select first_stage()) and i.state = 'done' and i.outcome = 'ok'"
+_INPUTS = (
+    "select d.document_id, d.key, r.text, case when u.upstream is not null then r.value end as record "
+    "from documents d join stages s on s.name = %(stage)s join stages u on u.name = s.upstream "
+    "join work_items i on i.document_id = d.document_id and i.stage = u.name join results r using (result_id) "
+    "where d.is_present and i.state = 'done' and i.outcome = 'ok'"
 )
 
 
 def ids_with_text(cur: Cursor) -> list[int]:
     """The ids of the documents present that have a text, oldest first."""
-    cur.execute(f"select d.document_id {_TEXTS} order by d.document_id")
+    cur.execute(
+        "select d.document_id from documents d join work_items i using (document_id) "
+        "where d.is_present and i.stage = (select first_stage()) and i.state = 'done' and i.outcome = 'ok' "
+        "order by d.document_id"
+    )
     return [row["document_id"] for row in cur.fetchall()]
 
 
-def text_of(cur: Cursor, document_id: int) -> tuple[str, str]:
-    """The key and the text of a document that has one."""
-    row = fetch_one(cur, f"select d.key, r.text {_TEXTS} and d.document_id = %s", [document_id])
-    return row["key"], row["text"]
+def inputs_asked(cur: Cursor, stage: str, ids: Sequence[int]) -> list[tuple[str, str]]:
+    """The keys and inputs of those of these documents that the stage is asked about, in this order: its condition is met."""
+    cur.execute(
+        f"{_INPUTS} and d.document_id = any(%(ids)s) and is_met(s.condition, d.document_id)",
+        {"stage": stage, "ids": list(ids)},
+    )
+    found = {row["document_id"]: (row["key"], _input(row)) for row in cur.fetchall()}
+    return [found[each] for each in ids if each in found]
 
 
-def texts_of(cur: Cursor, keys: Sequence[str]) -> dict[str, str]:
-    """The texts of these documents, by key, without those that have none."""
-    cur.execute(f"select d.key, r.text {_TEXTS} and d.key = any(%s)", [list(keys)])
-    return {row["key"]: row["text"] for row in cur.fetchall()}
+def inputs_of(cur: Cursor, stage: str, keys: Sequence[str]) -> dict[str, str]:
+    """The stage's input for each of these documents, by key, without those that have none."""
+    cur.execute(f"{_INPUTS} and d.key = any(%(keys)s)", {"stage": stage, "keys": list(keys)})
+    return {row["key"]: _input(row) for row in cur.fetchall()}
+
+
+def _input(row: "dict[str, object]") -> str:
+    # The same form as in `Claim.input_of`.
+    return str(row["text"]) if row["record"] is None else json.dumps(row["record"], ensure_ascii=False, indent=1)

@@ -13,6 +13,7 @@ from psycopg import sql
 from dagster_offload.ledger.core.database import Cursor
 
 PREFIX = "record_"
+FORM = 2  # increase when `_definition` changes: the views are then made anew
 
 # The type of a column, and how it is read from a record. A value of another form (of an older prompt) is null.
 _NUMBER = "case when jsonb_typeof(r.value -> {name}) = 'number' then (r.value -> {name})::numeric end"
@@ -22,8 +23,8 @@ _READ = {
     "number": _NUMBER,
     "integer": _NUMBER,
     "boolean": "case when jsonb_typeof(r.value -> {name}) = 'boolean' then (r.value -> {name})::boolean end",
-    "date": "case when r.value ->> {name} ~ '^\\d{{4}}-\\d{{2}}-\\d{{2}}$' then (r.value ->> {name})::date end",
-    "datetime": "case when r.value ->> {name} ~ '^\\d{{4}}-\\d{{2}}-\\d{{2}}T' then (r.value ->> {name})::timestamptz end",
+    "date": "date_or_null(r.value ->> {name})",
+    "datetime": "time_or_null(r.value ->> {name})",
     "json": "r.value -> {name}",
 }
 
@@ -41,7 +42,8 @@ def replace(cur: Cursor, stages: Mapping[str, Sequence[ViewField]]) -> None:
 
     A view that somebody's own view depends on is kept as it is until that one is dropped.
     """
-    digest = hashlib.sha256(repr(sorted((name, tuple(fields)) for name, fields in stages.items())).encode()).hexdigest()
+    described = (FORM, sorted((name, tuple(fields)) for name, fields in stages.items()))
+    digest = hashlib.sha256(repr(described).encode()).hexdigest()
     cur.execute("select from applied_views where digest = %s", [digest])
     if cur.rowcount:
         return

@@ -16,8 +16,8 @@ create or replace function is_due(i work_items, at_slot text, epochs jsonb) retu
             or (epochs ->> i.deferred_slot)::bigint > i.deferred_epoch, false))
 $$;
 
--- Waiting items that no claim blocks: no stage of the document is claimed, and no other document with the same input is
--- claimed in this stage. `item` is the whole row. `offset 0` keeps the planner from turning the two look-ups into joins.
+-- Waiting items that nothing blocks: no stage of the document is claimed, no stage whose answer it needs waits to be done
+-- again, and no other document with the same input is claimed in this stage. `item` is the whole row. `offset 0` keeps the planner from turning the two look-ups into joins.
 -- The condition on `token` (only a claim has one) makes the first look-up read the document's few items instead of the
 -- index of all claims. The other plans look cheap while nothing is claimed.
 create or replace view free_items as
@@ -25,6 +25,10 @@ select i as item, i.item_id, i.document_id, i.stage, i.state, i.input_digest, i.
 from work_items i
 where i.state in ('pending', 'deferred') and i.input_digest is not null
     and not exists (select from work_items o where o.document_id = i.document_id and o.token is not null offset 0)
+    and not exists (select from stages s join stages n on n.name = s.upstream or s.condition ? n.name
+        join work_items o on o.stage = n.name
+        where s.name = i.stage and n.upstream is not null and o.document_id = i.document_id
+            and o.state in ('pending', 'deferred') offset 0)
     and not exists (select from work_items o
         where o.state = 'claimed' and o.stage = i.stage and o.input_digest = i.input_digest offset 0);
 

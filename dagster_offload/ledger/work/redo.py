@@ -2,21 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.core.transitions import record_transition
 
-# A condition on a work item `i`: it was done with another recipe than today's. Items that needed no call (an empty file) do
-# not match: a redo would make no call either.
-OUTDATED = (
-    "i.stage = %(stage)s and i.state = 'done' and i.recipe <> %(recipe)s "
-    "and (i.stage = (select first_stage()) or i.outcome = 'ok')"
-)
+# Conditions on a work item `i`. Work that needed no call, because there is no text or the stage does not apply, does not match:
+# a redo would make no call either.
+_REPEATABLE = "i.stage = %(stage)s and i.state = 'done' and (i.stage = (select first_stage()) or i.outcome = 'ok')"
+# Done with another recipe than today's.
+OUTDATED = f"{_REPEATABLE} and i.recipe <> %(recipe)s"
 
 _UNREAD = "part_sizes = null, parts_done = 0, parts_total = null"
 
 RETRYABLE = (State.FAILED, State.QUARANTINED)
+
+# The code of the reason of a work item `w`: `no_json` of `no_json: the answer holds no JSON object`.
+_CODE = "split_part(w.reason, ':', 1)"
 
 
 def retry(
@@ -24,8 +27,12 @@ def retry(
     stages: Sequence[str],
     states: Sequence[State] = RETRYABLE,
     documents: Sequence[str] | None = None,
+    reason: str | None = None,
 ) -> list[tuple[str, str]]:
-    """Set failed or quarantined work to pending with all its attempts; returns (document, stage) pairs."""
+    """Set failed or quarantined work to pending with all its attempts; returns (document, stage) pairs.
+
+    `reason` limits it to work that failed for this reason: the code before the colon, such as `no_json`.
+    """
     cur.execute(
         "update work_items w set state = 'pending', attempts = 0, reclaims = 0, lone_deaths = 0, reason = 'retry', "
         "  not_before = null, must_run_alone = w.state = 'quarantined', changed_at = clock_timestamp(), "
@@ -34,8 +41,14 @@ def retry(
         "from work_items old join documents d on d.document_id = old.document_id "
         "where old.item_id = w.item_id and w.stage = any(%(stages)s) and w.state = any(%(states)s) "
         "  and w.input_digest is not null and (%(documents)s::text[] is null or d.key = any(%(documents)s)) "
+        f"  and (%(reason)s::text is null or {_CODE} = %(reason)s) "
         "returning w.item_id, w.document_id, w.stage, d.key, old.state as from_state",
-        {"stages": list(stages), "states": list(states), "documents": None if documents is None else list(documents)},
+        {
+            "stages": list(stages),
+            "states": list(states),
+            "documents": None if documents is None else list(documents),
+            "reason": reason,
+        },
     )
     rows = cur.fetchall()
     cur.execute("delete from cuts where item_id = any(%s)", [[row["item_id"] for row in rows]])
@@ -44,67 +57,106 @@ def retry(
     return [(row["key"], row["stage"]) for row in rows]
 
 
+def reasons(cur: Cursor) -> dict[str, int]:
+    """The reasons why work is failed or quarantined, as codes such as `no_json`, with how often each occurs."""
+    cur.execute(
+        f"select {_CODE} as code, count(*) as n from work_items w join stages s on s.name = w.stage "
+        "where w.state = any(%s) and w.reason is not null group by 1 order by 2 desc, 1",
+        [list(RETRYABLE)],
+    )
+    return {row["code"]: row["n"] for row in cur.fetchall()}
+
+
+@dataclass(frozen=True)
+class Redo:
+    """The done work that a person wants to redo.
+
+    `recipes`: the recipes of today, by stage; only these stages are redone. `documents`: ids of documents; None = all.
+    `only_outdated`: only answers with another recipe, and a stored answer with today's recipe is used again without a call.
+    """
+
+    recipes: Mapping[str, str]
+    documents: Sequence[int] | None = None
+    only_outdated: bool = False
+
+    def parameters(self, stage: str) -> dict[str, Any]:
+        """The parameters of `_CHOSEN`."""
+        documents = None if self.documents is None else list(self.documents)
+        return {"stage": stage, "recipe": self.recipes[stage], "documents": documents, "outdated": self.only_outdated}
+
+
+# A condition on a work item `i`, with the parameters of a `Redo`.
+_CHOSEN = (
+    f"{_REPEATABLE} and (not %(outdated)s or i.recipe <> %(recipe)s) "
+    "and (%(documents)s::bigint[] is null or i.document_id = any(%(documents)s))"
+)
+# A condition on a chosen item: a stored answer makes its call unnecessary.
+_IS_ANSWERED = (
+    "%(outdated)s and (select n.result_id from results n where n.stage = i.stage and n.input_digest = i.input_digest "
+    "and n.recipe = %(recipe)s and n.superseded_at is null) is not null"
+)
+
+
 @dataclass(frozen=True)
 class RedoEstimate:
-    """What a redo of a stage would cost. `hours` is None if no call of that stage was ever timed."""
+    """What a redo of a stage would cost.
+
+    `calls` is how many of the documents need the slot (or, for the stage that reads the file, its extractor): the others
+    have a stored answer, or the same text as another one. `tokens` are those read and written. `tokens` and `hours` are
+    None if the stage never reported any.
+    """
 
     stage: str
     documents: int
+    calls: int
+    tokens: int | None
     hours: float | None
 
 
-def estimate_redo(cur: Cursor, recipes: Mapping[str, str]) -> list[RedoEstimate]:
-    """Per stage, the number of documents whose result is outdated, and the hours their calls took last time."""
-    estimates = []
-    for stage, recipe in recipes.items():
+def estimate(cur: Cursor, redo: Redo) -> list[RedoEstimate]:
+    """Per stage with any work to redo: documents, calls, and the tokens and hours that they took last time."""
+    found = []
+    for stage in redo.recipes:
         row = fetch_one(
             cur,
-            "select count(*) as documents, sum(coalesce(r.seconds, mean.seconds)) / 3600 as hours from work_items i "
-            "join results r using (result_id), (select avg(seconds) as seconds from results where stage = %(stage)s) mean "
-            f"where {OUTDATED}",
-            {"stage": stage, "recipe": recipe},
+            f"with chosen as (select i.item_id, i.input_digest, i.result_id, {_IS_ANSWERED} as is_answered "
+            f"  from work_items i where {_CHOSEN}), "
+            # Only what is outdated is answered once for all documents with the same text.
+            "asked as (select distinct on (case when %(outdated)s then c.input_digest else c.item_id::text end) "
+            "  1 as n, r.tokens_in + r.tokens_out as tokens, r.seconds from chosen c join results r using (result_id) "
+            "  where not c.is_answered), "
+            "mean as (select avg(tokens_in + tokens_out) as tokens, avg(seconds) as seconds from results "
+            "  where stage = %(stage)s) "
+            "select (select count(*) from chosen) as documents, count(asked.n) as calls, "
+            "  sum(asked.n * coalesce(asked.tokens, mean.tokens))::bigint as tokens, "
+            "  sum(asked.n * coalesce(asked.seconds, mean.seconds)) / 3600 as hours from mean left join asked on true",
+            redo.parameters(stage),
         )
         if row["documents"]:
-            estimates.append(RedoEstimate(stage, row["documents"], row["hours"]))
-    return estimates
+            found.append(RedoEstimate(stage, row["documents"], row["calls"], row["tokens"], row["hours"]))
+    return found
 
 
-def redo_outdated(cur: Cursor, recipes: Mapping[str, str]) -> int:
-    """Set outdated work to pending; the old result stays current until the new one is stored. Returns how many items."""
+def redo(cur: Cursor, chosen: Redo) -> int:
+    """Set the chosen work to pending. The old result stays current until the new one is stored. Returns how many items."""
     count = 0
-    for stage, recipe in recipes.items():
-        cur.execute(
-            "update work_items i set state = 'pending', attempts = 0, reason = 'redo: the recipe changed', "
-            f"not_before = null, {_UNREAD}, changed_at = clock_timestamp() where {OUTDATED} returning document_id",
-            {"stage": stage, "recipe": recipe},
+    reason = "redo: the recipe changed" if chosen.only_outdated else "redo"
+    for stage in chosen.recipes:
+        row = fetch_one(
+            cur,
+            "with moved as (update work_items i set state = 'pending', attempts = 0, reason = %(reason)s, "
+            f"    is_redo = not %(outdated)s, not_before = null, {_UNREAD}, changed_at = clock_timestamp() "
+            f"  where {_CHOSEN} returning i.document_id, i.input_digest), "
+            # Otherwise stored answers to parts would be reused.
+            "forgotten as (delete from part_answers p using moved where not %(outdated)s and p.stage = %(stage)s "
+            "  and p.input_digest = moved.input_digest), "
+            "recorded as (insert into transitions (document_id, stage, from_state, to_state, reason) "
+            "  select document_id, %(stage)s, 'done', 'pending', %(reason)s from moved) "
+            "select count(*) as moved from moved",
+            chosen.parameters(stage) | {"reason": reason},
         )
-        for row in cur.fetchall():
-            record_transition(
-                cur, row["document_id"], stage, State.DONE, State.PENDING, None, "redo: the recipe changed"
-            )
-            count += 1
+        count += row["moved"]
     return count
-
-
-def redo(cur: Cursor, stages: Sequence[str], documents: Sequence[str]) -> list[tuple[str, str]]:
-    """Redo these documents although they are done. The new result replaces the current one of its key. Work that needed
-    no call, because there is no text or the stage does not apply, stays done. Returns (document, stage) pairs."""
-    cur.execute(
-        "update work_items w set state = 'pending', attempts = 0, reason = 'redo', is_redo = true, not_before = null, "
-        f"  {_UNREAD}, changed_at = clock_timestamp() from documents d "
-        "where d.document_id = w.document_id and d.key = any(%s) and w.stage = any(%s) and w.state = 'done' "
-        "  and (w.stage = (select first_stage()) or w.outcome = 'ok') "
-        "returning w.document_id, w.stage, w.input_digest, d.key",
-        [list(documents), list(stages)],
-    )
-    rows = cur.fetchall()
-    for row in rows:
-        # Otherwise stored answers to its parts would be reused.
-        cur.execute(
-            "delete from part_answers where stage = %s and input_digest = %s", [row["stage"], row["input_digest"]]
-        )
-        record_transition(cur, row["document_id"], row["stage"], State.DONE, State.PENDING, None, "redo")
-    return [(row["key"], row["stage"]) for row in rows]
 
 
 # A condition on an extraction `i` and its result `r`: images of text were not read, or were read in other languages.

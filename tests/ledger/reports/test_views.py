@@ -77,3 +77,8 @@ def test_a_view_that_somebody_built_upon_follows_its_fields_once_that_is_gone(an
     answered.sql("drop view mine")
     answered.ledger.run(views.replace, {CLASSIFY: FIELDS[:1]})
     assert "due" not in answered.sql("select * from record_classify")[0]
+
+
+@pytest.mark.parametrize("written", ["2025-02-30", "2025-13-01", "0000-00-00"])
+def test_a_date_that_does_not_exist_is_null_and_breaks_no_query(answered: Bench, written: str) -> None:
+    assert view(answered, amount=1, due=written)["due"] is None

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dagster_offload.ledger.core.rows import CallRecord, NewResult, State
-from dagster_offload.ledger.work import documents, redo
+from dagster_offload.ledger.work import documents
 from dagster_offload.ledger.work import finish as results
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, Outcome
 from tests.support.ledger import RECIPES, Bench, call, record_result, text_result
@@ -160,7 +160,7 @@ def test_a_redo_replaces_the_current_result_and_keeps_the_old_one(bench: Bench) 
     bench.extracted("a.txt")
     worker = bench.worker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]), result=record_result("first"))
-    bench.ledger.run(redo.redo, [CLASSIFY], ["a.txt"])
+    bench.redo([CLASSIFY], ["a.txt"])
     claim = bench.hold(worker, [CLASSIFY])
     assert [item.stage for item in claim.items] == [CLASSIFY]
     bench.finish(worker, claim, result=record_result("second"))
@@ -174,7 +174,7 @@ def test_a_repeated_extraction_with_the_same_text_keeps_the_later_stages(bench: 
     bench.extracted("a.txt")
     worker = bench.worker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
-    bench.ledger.run(redo.redo, [EXTRACT], ["a.txt"])
+    bench.redo([EXTRACT], ["a.txt"])
     bench.finish(worker, bench.hold(worker, [EXTRACT]), result=text_result("text of a.txt"))
     assert bench.state("a.txt", CLASSIFY) == State.DONE
     assert bench.state("a.txt", SUMMARIZE) == State.PENDING
@@ -186,7 +186,7 @@ def test_a_repeated_extraction_with_another_text_restarts_the_later_stages(bench
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
     claim = bench.hold(holder, [SUMMARIZE])
     bench.die(holder)
-    bench.ledger.run(redo.redo, [EXTRACT], ["a.txt"])
+    bench.redo([EXTRACT], ["a.txt"])
     bench.finish(worker, bench.hold(worker, [EXTRACT]), result=text_result("a better text"))
     assert bench.state("a.txt", CLASSIFY) == bench.state("a.txt", SUMMARIZE) == State.PENDING
     assert not bench.finish(holder, claim)

@@ -1,7 +1,7 @@
 """The outbox: an event for every done item, oldest first, in doubt after a crash, reported under waiting runs too."""
 
 from dagster_offload.ledger.core.rows import PendingEvent
-from dagster_offload.ledger.work import outbox, redo
+from dagster_offload.ledger.work import outbox
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT
 from tests.support.ledger import Bench, record_result
 from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
@@ -90,7 +90,7 @@ def test_a_redo_reports_its_new_result(bench: Bench) -> None:
     worker = bench.worker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
     first = report(bench)[-1]
-    bench.ledger.run(redo.redo, [CLASSIFY], ["a.txt"])
+    bench.redo([CLASSIFY], ["a.txt"])
     bench.finish(worker, bench.hold(worker, [CLASSIFY]), result=record_result("anew"))
     (again,) = report(bench)
     assert again.result_id != first.result_id

@@ -153,7 +153,7 @@ def test_a_redo_deletes_the_parts_of_that_text(book: LongDocument) -> None:
         partials.finish_in_parts, book.worker, book.claim, item, record_result("whole"), RECIPES, None
     )
     book.keep("late", 1)  # by a reclaimed worker
-    book.bench.ledger.run(redo.redo, [SUMMARIZE], ["book.txt"])
+    book.bench.redo([SUMMARIZE], ["book.txt"])
     assert book.known() == {}
     assert (book.item()["state"], book.item()["part_sizes"], book.item()["parts_total"]) == (State.PENDING, None, None)
 

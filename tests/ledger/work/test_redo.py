@@ -5,6 +5,7 @@ import pytest
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import redo
+from dagster_offload.ledger.work.redo import Redo
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.ledger import RECIPES, Bench, record_result
 from tests.support.stages import DRAIN_STAGES
@@ -37,7 +38,7 @@ def test_redo_affects_only_done_work(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     worker = bench.worker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]))
-    assert bench.ledger.run(redo.redo, DRAIN_STAGES, ["a.txt", "b.txt"]) == [("a.txt", CLASSIFY)]
+    assert bench.redo(DRAIN_STAGES, ["a.txt", "b.txt"]) == 1
     assert bench.state("a.txt", CLASSIFY) == State.PENDING
 
 
@@ -50,11 +51,11 @@ def test_a_changed_recipe_counts_as_outdated_and_is_redone_only_by_command(bench
     changed = RECIPES | {CLASSIFY: "c2"}
     counts = bench.ledger.run(status.stage_counts, changed)[CLASSIFY]
     assert (counts.done, counts.outdated, counts.pending) == (2, 2, 0)
-    (estimate,) = bench.ledger.run(redo.estimate_redo, changed)
+    (estimate,) = bench.ledger.run(redo.estimate, Redo(changed, only_outdated=True))
     assert (estimate.stage, estimate.documents) == (CLASSIFY, 2)
     assert estimate.hours is not None
     assert abs(estimate.hours - 3.0 / 3600) < 1e-6
-    assert bench.ledger.run(redo.redo_outdated, changed) == 2
+    assert bench.ledger.run(redo.redo, Redo(changed, only_outdated=True)) == 2
     assert bench.state("a.txt", CLASSIFY) == State.PENDING
     assert len(bench.sql("select 1 from results where stage = 'classify' and superseded_at is null")) == 2
 
@@ -64,12 +65,12 @@ def test_going_back_to_an_old_recipe_reuses_its_results(bench: Bench) -> None:
     worker = bench.worker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]), result=record_result("by c1"))
     bench.sql("update work_items set recipe = 'c2' where stage = 'classify'")
-    bench.ledger.run(redo.redo_outdated, RECIPES)
+    bench.ledger.run(redo.redo, Redo(RECIPES, only_outdated=True))
     assert bench.hold(worker, [CLASSIFY]).items == ()
     assert bench.state("a.txt", CLASSIFY) == State.DONE
 
 
 def test_without_outdated_work_there_is_nothing_to_redo(bench: Bench) -> None:
     bench.extracted("a.txt")
-    assert bench.ledger.run(redo.estimate_redo, RECIPES) == []
-    assert bench.ledger.run(redo.redo_outdated, RECIPES) == 0
+    assert bench.ledger.run(redo.estimate, Redo(RECIPES, only_outdated=True)) == []
+    assert bench.ledger.run(redo.redo, Redo(RECIPES, only_outdated=True)) == 0

@@ -1,0 +1,39 @@
+"""A stage's record as lines of text for the terminal: a line a field, with the words of the document that state it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+NAME_WIDTH = 18
+
+
+def record_lines(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield `amount             12.5   quote: "Amount due: 12.50"`, and for a list a line for each entry."""
+    quotes = record.get("quotes") or {}
+    for field, value in record.items():
+        if field == "quotes":
+            continue
+        quote = quotes.get(field)
+        if isinstance(value, list) and value:
+            each = quote if isinstance(quote, list) else []
+            for index, entry in enumerate(value):
+                yield _line(field if index == 0 else "", entry, each[index] if index < len(each) else None)
+        else:
+            yield _line(field, value, quote)
+
+
+def _line(name: str, value: Any, quote: Any) -> str:
+    words = f'   quote: "{quote["text"]}"' if isinstance(quote, Mapping) else ""
+    return f"{name:<{NAME_WIDTH}} {in_words(value)}{words}"
+
+
+def in_words(value: Any) -> str:
+    """A value on one line: `-` for none, `what: paper, price: 3` for an object."""
+    if value is None or value == []:
+        return "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return "; ".join(in_words(entry) for entry in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {in_words(entry)}" for name, entry in value.items())
+    return str(value)

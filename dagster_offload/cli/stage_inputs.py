@@ -1,0 +1,123 @@
+"""What the commands of `stage` work on: the stage, the documents and their texts, and expected answers."""
+
+import difflib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dagster_offload.cli.exits import Refusal
+
+if TYPE_CHECKING:
+    from dagster_offload.ledger.core.database import Ledger
+    from dagster_offload.settings import Settings
+    from dagster_offload.stages.llm_stage import LLMStage
+
+DOCUMENTS_A_LOOK = 500  # of a sample, of which some may not meet the condition
+
+
+def stage_named(settings: "Settings", name: str, prompt_file: Path | None) -> "LLMStage":
+    """The stage, with another prompt if one is given. Raises `Refusal` for a name that is not a stage of a slot."""
+    from dagster_offload.stages.catalog import llm_stages
+    from dagster_offload.stages.own import own_stage
+
+    stages = llm_stages(settings)
+    if name not in stages:
+        near = difflib.get_close_matches(name, stages, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise Refusal(f"there is no stage {name!r}{hint}: use one of {', '.join(stages)}")
+    if prompt_file is None:
+        return stages[name]
+    if name not in settings.own_stages:
+        raise Refusal(f"--prompt-file is for stages of your own; {name} is built in")
+    prompt = _read(prompt_file).strip()
+    if not prompt:
+        raise Refusal(f"{prompt_file} is empty")
+    return own_stage(name, settings.own_stages[name].model_copy(update={"prompt": prompt}))
+
+
+def text_of(settings: "Settings", file: Path) -> str:
+    """The text of a file. Raises `Refusal` if it has none."""
+    from dagster_offload.errors import ExtractionFailed
+    from dagster_offload.extraction.extractor import Extractor
+    from dagster_offload.extraction.ocr.tesseract import find_reader
+
+    if not file.exists():
+        raise Refusal(f"no such file: {file}")
+    with Extractor(reader=find_reader(settings.ocr, settings.ocr_languages)) as extractor:
+        try:
+            found = extractor.extract(file)
+        except ExtractionFailed as failed:
+            raise Refusal(f"{file}: {failed.message}") from None
+    if not found.text:
+        raise Refusal(f"{file} has no text ({found.outcome})")
+    return found.text
+
+
+def sample_inputs(ledger: "Ledger", stage: str, ids: list[int], count: int) -> list[tuple[str, str]]:
+    """The keys and inputs of the first `count` of these documents that the stage is asked about."""
+    from dagster_offload.ledger.reports import texts
+
+    if not ids:
+        raise Refusal("no document has a text yet: run dagster-offload scan first")
+    inputs: list[tuple[str, str]] = []
+    for start in range(0, len(ids), DOCUMENTS_A_LOOK):
+        inputs += ledger.run(texts.inputs_asked, stage, ids[start : start + DOCUMENTS_A_LOOK])
+        if len(inputs) >= count:
+            break
+    if not inputs:
+        raise Refusal(f"{stage} is asked about no document yet: what it reads is not done, or its condition is not met")
+    return inputs[:count]
+
+
+def inputs_of(ledger: "Ledger", stage: "LLMStage", documents: list[str]) -> dict[str, str]:
+    """What the stage reads of each document. Raises `Refusal` for one that has nothing of it."""
+    from dagster_offload.ledger.reports import texts
+
+    found = ledger.run(texts.inputs_of, stage.name, documents)
+    if missing := [document for document in documents if document not in found]:
+        raise Refusal(
+            f"{missing[0]!r} has nothing that {stage.name} reads: is it in the library, scanned, and are the stages before done?"
+        )
+    return found
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refusal(f"{file} cannot be read as text in UTF-8: {error}") from None
+
+
+def _fields(settings: "Settings", name: str) -> list[str]:
+    """The fields of a stage's answer."""
+    from dagster_offload.stage_spec.relations import BUILT_IN_FIELDS
+
+    own = settings.own_stages.get(name)
+    return list(BUILT_IN_FIELDS[name]) if own is None else [field.name for field in own.answer]
+
+
+def read_expected(file: Path, settings: "Settings", stage: str) -> dict[str, dict[str, Any]]:
+    """The expected fields by document. Raises `Refusal` with the line that is wrong."""
+    known = _fields(settings, stage)
+    expected: dict[str, dict[str, Any]] = {}
+    # Not `splitlines`: a text in JSON may hold other ends of lines, such as U+2028.
+    for number, line in enumerate(_read(file).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+            document = fields.pop("document")
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise Refusal(
+                f'{file}:{number}: write an object with the document and its fields: {{"document": "a.pdf", ...}}'
+            ) from None
+        for field in fields.keys() - set(known):
+            near = difflib.get_close_matches(field, known, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise Refusal(
+                f"{file}:{number}: the answer of {stage} has no field {field!r}{hint}: use one of {', '.join(known)}"
+            )
+        expected[str(document)] = fields
+    if not expected:
+        raise Refusal(f"{file} names no document")
+    return expected

@@ -1,0 +1,47 @@
+"""A redo that a person wants: which work it is, and what it would cost. Nothing is redone here."""
+
+from collections.abc import Iterator, Sequence
+
+from dagster_offload.engine.agreement import agree_with_up
+from dagster_offload.ledger.core import stages as core_stages
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.reports import records
+from dagster_offload.ledger.reports.records import Selection
+from dagster_offload.ledger.slots import slots
+from dagster_offload.ledger.work import redo
+from dagster_offload.ledger.work.redo import Redo, RedoEstimate
+from dagster_offload.settings import Settings
+from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.pipeline import pipeline_of
+from dagster_offload.text.durations import duration
+
+
+def prepare_redo(
+    settings: Settings, ledger: Ledger, stages: Sequence[str], selection: Selection | None, *, only_outdated: bool
+) -> tuple[Redo, list[RedoEstimate]]:
+    """The work of these stages and documents (None = all) for `ledger.work.redo`, and what it would cost.
+
+    Conditions that were changed are decided first, so that documents to which a stage no longer applies are not redone.
+    Raises `OtherPipeline`, and `SlotLost`: without the slot's settings all recipes would differ.
+    """
+    current = recipes(settings)
+    agree_with_up(ledger, pipeline_of(settings))
+    ledger.run(slots.refuse_lost_slot, settings.slots)
+    while ledger.run(core_stages.fill, current):
+        pass
+    documents = None if selection is None else ledger.run(records.select, selection)
+    chosen = Redo({stage: current[stage] for stage in stages}, documents, only_outdated)
+    return chosen, ledger.run(redo.estimate, chosen)
+
+
+def describe_estimates(estimates: Sequence[RedoEstimate]) -> Iterator[str]:
+    """A line a stage: `payment    3 documents, 3 calls: about 12,400 tokens and 4 min of the slot's time, one at a time`."""
+    width = max((10, *(len(estimate.stage) for estimate in estimates)))
+    for estimate in estimates:
+        documents = f"{estimate.stage:<{width}} {estimate.documents:,} documents"
+        if not estimate.calls:
+            yield f"{documents}, no call: answers to today's question are stored"
+            continue
+        tokens = "" if estimate.tokens is None else f"about {estimate.tokens:,} tokens and "
+        time = "an unknown part" if estimate.hours is None else duration(estimate.hours * 3600)
+        yield f"{documents}, {estimate.calls:,} calls: {tokens}{time} of the slot's time, one at a time"

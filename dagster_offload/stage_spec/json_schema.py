@@ -1,0 +1,122 @@
+"""Fields of an answer from a JSON Schema (of a file, or of a pydantic model). Pure.
+
+A schema is converted to the form that people write (`fields.read_answer`), so both forms have the same rules. What that
+form cannot hold is refused, because no answer could be checked for it; a pydantic model checks such rules itself.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster_offload.stage_spec.fields import DEEPEST, Field, FieldError, read_answer
+
+# Keywords that state nothing about an answer, or that hold for every answer anyway.
+_REMARKS = frozenset({"title", "default", "examples", "$schema", "$id", "$comment", "$defs", "definitions"})
+_HELD = frozenset({"type", "description", "required", "properties", "additionalProperties", "items", "enum", "const"})
+_DETAILS = {
+    "minimum": "min",
+    "maximum": "max",
+    "pattern": "pattern",
+    "maxLength": "max_length",
+    "maxItems": "max_items",
+}
+_NULL = "null"  # our mark of a schema that also accepts null
+_KNOWN = _REMARKS | _HELD | _DETAILS.keys() | {"format", _NULL}
+_DATES = {"date": "date", "date-time": "datetime"}
+
+
+def fields_of_schema(schema: Mapping[str, Any], *, is_checked_elsewhere: bool = False) -> tuple[Field, ...]:
+    """The fields that a JSON Schema describes. Raises `FieldError` with the path of what it cannot hold.
+
+    `is_checked_elsewhere`: keywords that these fields cannot hold are left to the pydantic model that the schema is of.
+    """
+    reader = _Reader(schema, is_checked_elsewhere)
+    form = reader.form(schema, ())
+    if "fields" not in form:
+        raise FieldError((), "must describe an object: {type: object, properties: {...}}")
+    return read_answer(form["fields"])
+
+
+class _Reader:
+    def __init__(self, root: Mapping[str, Any], is_checked_elsewhere: bool) -> None:
+        self._root, self._is_checked_elsewhere = root, is_checked_elsewhere
+
+    def form(self, written: Any, path: tuple[str, ...]) -> dict[str, Any]:
+        """The written form of one schema."""
+        if len(path) > 2 * DEEPEST:
+            raise FieldError(path, f"is nested more than {DEEPEST} levels deep, or refers to itself")
+        schema = self._resolved(written, path)
+        unknown = sorted(schema.keys() - _KNOWN)
+        if unknown and not self._is_checked_elsewhere:
+            raise FieldError(
+                (*path, unknown[0]), f"the keyword {unknown[0]!r} is not supported: no answer could be checked for it"
+            )
+        form = self._typed(schema, path)
+        form |= {ours: schema[theirs] for theirs, ours in _DETAILS.items() if theirs in schema}
+        if isinstance(schema.get("description"), str):
+            form["description"] = schema["description"]
+        return form | ({"optional": True} if schema.get(_NULL) else {})
+
+    def _resolved(self, written: Any, path: tuple[str, ...], seen: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """The schema without references and without null among its types; the key `_NULL` says that it had it."""
+        if not isinstance(written, Mapping):
+            raise FieldError(path, "must be a schema: {type: string}")
+        schema = dict(written)
+        if (reference := schema.pop("$ref", None)) is not None:
+            if reference in seen:
+                raise FieldError(path, "refers to itself")
+            return self._resolved({**self._definition(reference, path), **schema}, path, seen | {str(reference)})
+        for keyword in ("anyOf", "oneOf", "allOf"):
+            if keyword in schema:
+                choices = schema.pop(keyword)
+                others = [choice for choice in choices if choice != {"type": "null"}]
+                if len(others) != 1:
+                    raise FieldError((*path, keyword), "must have one type, or one type and null")
+                return self._resolved(
+                    {**others[0], **schema, **({_NULL: True} if len(choices) > 1 else {})}, path, seen
+                )
+        types = schema.get("type")
+        if isinstance(types, list):
+            others = [kind for kind in types if kind != "null"]
+            if len(others) != 1:
+                raise FieldError((*path, "type"), "must be one type, or one type and null")
+            schema |= {"type": others[0], _NULL: "null" in types or schema.get(_NULL, False)}
+        return schema
+
+    def _definition(self, reference: Any, path: tuple[str, ...]) -> Mapping[str, Any]:
+        found: Any = self._root
+        if not isinstance(reference, str) or not reference.startswith("#/"):
+            raise FieldError((*path, "$ref"), f"{reference!r} leads out of the schema: only #/$defs/... can be used")
+        for part in reference[2:].split("/"):
+            found = found.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
+        if not isinstance(found, Mapping):
+            raise FieldError((*path, "$ref"), f"{reference!r} is not in the schema")
+        return found
+
+    def _typed(self, schema: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+        if "const" in schema or "enum" in schema:
+            values = [schema["const"]] if "const" in schema else schema["enum"]
+            return {"enum": values}
+        kind = schema.get("type")
+        if kind == "object" or "properties" in schema:
+            return {"fields": self._properties(schema, path)}
+        if kind == "array":
+            return {"type": [self.form(schema.get("items"), (*path, "items"))]}
+        if kind == "string" and schema.get("format") in _DATES:
+            return {"type": _DATES[schema["format"]]}
+        if kind not in ("string", "number", "integer", "boolean"):
+            raise FieldError((*path, "type"), f"{kind!r} is not a type that an answer can have")
+        return {"type": kind}
+
+    def _properties(self, schema: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+        properties, required = schema.get("properties"), schema.get("required", ())
+        if not isinstance(properties, Mapping) or not properties:
+            raise FieldError((*path, "properties"), "must name the fields of the object")
+        forms = {}
+        for name, written in properties.items():
+            form = self.form(written, (*path, "properties", str(name)))
+            # A list is never null: it may be empty.
+            is_list = isinstance(form.get("type"), list)
+            forms[name] = form | ({"optional": True} if name not in required and not is_list else {})
+            if is_list:
+                forms[name].pop("optional", None)
+        return forms

@@ -1,0 +1,57 @@
+"""Faults that pydantic finds, in words that a person or a model understands without Python. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# By the type of the fault. Names in braces come from its context.
+_WORDS = {
+    "missing": "is missing",
+    "model_type": "must be a section: keys of its own, each with a value",
+    "dict_type": "must be a mapping of names to values",
+    "mapping_type": "must be a mapping of names to values",
+    "string_type": "must be text: put a number or a date in quotes",
+    "tuple_type": "must be a list: [one, two]",
+    "list_type": "must be a list: [one, two]",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number with fewer digits",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "path_type": "must be a path",
+    "byte_size": "must be a size: 512 MiB, 2 GB, or a number of bytes",
+    "byte_size_unit": "must be a size: 512 MiB, 2 GB, or a number of bytes",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match {pattern}",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+}
+
+
+def fault_in_words(fault: Mapping[str, Any]) -> str:
+    """The message of a fault, an entry of `ValidationError.errors()`. Faults of our own validators have their own words."""
+    words = _WORDS.get(fault["type"])
+    if words is None:
+        return str(fault["msg"]).removeprefix("Value error, ")
+    try:
+        return words.format_map({name: _number(value) for name, value in (fault.get("ctx") or {}).items()})
+    except KeyError:  # the fault was listed without its context
+        return str(fault["msg"])
+
+
+def faults_in_words(faults: Sequence[Mapping[str, Any]]) -> str:
+    """The first faults of an answer in one line: `amount: must be a number; items.0.price: is missing`."""
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault_in_words(fault)}" for fault in faults[:5])
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,67 @@
+"""`redo` and `retry`: what is redone, and its cost first."""
+
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.simulator import Router
+from tests.support.cli import Call
+
+
+@pytest.fixture
+def done(call: Call, scanned: Path, router: Router) -> Router:
+    """Two documents whose stages are done."""
+    assert call("drain").exit_code == 0
+    return router
+
+
+def test_a_redo_of_a_document_shows_its_cost_and_asks_about_it_again(call: Call, done: Router) -> None:
+    refused = call("redo", "letter.txt", "--stage", "summarize")
+    assert refused.exit_code == 2
+    assert "summarize  1 documents, 1 calls: about " in refused.output
+    assert "add --yes" in refused.output
+    before = len(done.completions())
+    assert "1 marked as pending" in call("redo", "letter.txt", "--stage", "summarize", "--yes").output
+    call("drain")
+    assert len(done.completions()) == before + 1
+
+
+def test_a_redo_can_be_limited_by_a_condition(call: Call, done: Router) -> None:
+    assert "summarize  1 documents" in call("redo", "--where", "title~minutes", "--stage", "summarize", "--yes").output
+    assert "nothing to redo" in call("redo", "--where", "title~minutes", "--stage", "summarize", "--yes").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ((), "name documents, or choose --outdated"),
+        (("--needs-ocr", "--outdated"), "takes no document, stage or condition"),
+        (("missing.txt",), "no such document: missing.txt"),
+        (("letter.txt", "--stage", "sumarize"), "'sumarize' is not one of extract, classify, summarize"),
+        (("--where", "titel=x"), "did you mean 'title'?"),
+    ],
+)
+def test_a_redo_that_cannot_be_meant_is_refused(
+    call: Call, scanned: Path, arguments: tuple[str, ...], why: str
+) -> None:
+    refused = call("redo", *arguments)
+    assert refused.exit_code == 2
+    assert why in refused.output
+
+
+def test_a_retry_can_be_limited_by_the_reason(call: Call, scanned: Path, router: Router) -> None:
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.settings import load_settings
+
+    with open_ledger(load_settings()) as ledger, ledger.transaction() as cur:
+        cur.execute(
+            "update work_items set state = 'failed', reason = case stage when 'classify' then 'no_json: no JSON object' "
+            "else 'empty_answer: the answer is empty' end where stage <> 'extract'"
+        )
+    refused = call("retry", "--reason", "no_jsno")
+    assert refused.exit_code == 2
+    assert "did you mean no_json?" in refused.output
+    assert "empty_answer (2), no_json (2)" in refused.output
+    retried = call("retry", "--reason", "no_json: no JSON object").output
+    assert "2 will be retried" in retried
+    assert "summarize" not in retried

@@ -1,0 +1,113 @@
+"""A pydantic model as the form of an answer: by import path, and in Python."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ValidationError, field_validator
+
+from dagster_offload.errors import SettingsError, UnusableAnswer
+from dagster_offload.settings import Stage, load_settings, with_stages
+from dagster_offload.stage_spec.python_model import import_model
+from dagster_offload.stages.catalog import llm_stages, recipes, stage_graph
+from dagster_offload.stages.own import own_stage
+
+
+class Payment(BaseModel):
+    payee: str
+    amount: float
+
+    @field_validator("amount")
+    @classmethod
+    def _is_positive(cls, value: float) -> float:
+        if value <= 0:
+            raise ValueError("must be above zero")
+        return value
+
+    @field_validator("payee")
+    @classmethod
+    def _without_title(cls, value: str) -> str:
+        return value.removeprefix("Dr. ")
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on Python's path with the module `answers_of_mine`."""
+    folder = tmp_path / "site"
+    folder.mkdir(mode=0o755)
+    (folder / "answers_of_mine.py").write_text(
+        "from pydantic import BaseModel\n\nclass Payment(BaseModel):\n    payee: str\n\nother = 3\n"
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
+    monkeypatch.delitem(sys.modules, "answers_of_mine", raising=False)
+    return folder
+
+
+def test_a_model_of_a_module_on_pythons_path_is_imported(package: Path) -> None:
+    assert list(import_model("answers_of_mine:Payment").model_fields) == ["payee"]
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        ("answers_of_mine", "must be module:Class"),
+        ("answers of mine:Payment", "must be module:Class"),
+        ("answers_of_mine:other", "has no pydantic model 'other'"),
+        ("answers_of_mine:Missing", "has no pydantic model 'Missing'"),
+        ("no_such_module_here:Payment", "there is no module 'no_such_module_here'"),
+    ],
+)
+def test_what_is_no_model_is_refused(package: Path, written: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        import_model(written)
+
+
+def test_a_module_that_another_user_could_change_is_not_imported(package: Path) -> None:
+    (package / "answers_of_mine.py").chmod(0o666)
+    with pytest.raises(ValueError, match="another user could change it"):
+        import_model("answers_of_mine:Payment")
+    assert "answers_of_mine" not in sys.modules
+
+
+def test_a_module_of_the_working_folder_is_not_imported(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # `python -m` puts the working folder first.
+    monkeypatch.setattr(sys, "path", [str(package), *[entry for entry in sys.path if entry != str(package)]])
+    monkeypatch.chdir(package)
+    with pytest.raises(ValueError, match="there is no module 'answers_of_mine'"):
+        import_model("answers_of_mine:Payment")
+
+
+def test_a_module_that_breaks_is_named_with_its_error(package: Path) -> None:
+    (package / "answers_of_mine.py").write_text("1 / 0")
+    with pytest.raises(ValueError, match="answers_of_mine cannot be imported: ZeroDivisionError"):
+        import_model("answers_of_mine:Payment")
+
+
+def test_the_model_of_a_pipeline_file_and_of_python_ask_the_same_question(package: Path) -> None:
+    in_file = Stage.model_validate({"prompt": "Who?", "model": "answers_of_mine:Payment"})
+    in_python = Stage(prompt="Who?", answer=import_model("answers_of_mine:Payment"))  # type: ignore[arg-type]
+    written = Stage.model_validate({"prompt": "Who?", "answer": {"payee": "string"}})
+    settings = load_settings()
+    assert len({recipes(with_stages(settings, money=spec))["money"] for spec in (in_file, in_python, written)}) == 1
+
+
+def test_two_forms_of_the_fields_are_refused() -> None:
+    with pytest.raises(ValidationError, match="answer and schema both give the fields"):
+        Stage.model_validate({"prompt": "Who?", "answer": {"payee": "string"}, "schema": {"type": "object"}})
+
+
+def test_a_model_checks_and_reads_every_answer_itself() -> None:
+    stage = own_stage("payment", Stage(prompt="What?", answer=Payment))  # type: ignore[arg-type]
+    assert stage.parse('{"payee": "Dr. Kim", "amount": 3}').model_dump() == {"payee": "Kim", "amount": 3.0}
+    with pytest.raises(UnusableAnswer, match="amount: must be above zero"):
+        stage.parse('{"payee": "Kim", "amount": -3}')
+
+
+def test_stages_of_python_join_those_of_the_pipeline_file() -> None:
+    settings = with_stages(load_settings(), payment=Stage(prompt="What?", answer=Payment, reads="summarize"))  # type: ignore[arg-type]
+    assert stage_graph(settings).names == ("extract", "classify", "summarize", "payment")
+    assert llm_stages(settings)["payment"].options.response_schema is not None
+    with pytest.raises(SettingsError, match=r"stages\.payment\.reads: there is no stage 'sumarize'"):
+        with_stages(load_settings(), payment=Stage(prompt="What?", answer=Payment, reads="sumarize"))  # type: ignore[arg-type]

@@ -1,0 +1,36 @@
+"""The record of a long document from the answers to its parts."""
+
+from typing import Any
+
+from dagster_offload.stage_spec.fields import read_answer
+from dagster_offload.stages.own import TOO_MANY_ENTRIES, VALUE_MISSING, combined
+
+FIELDS = read_answer(
+    {"payee": "string", "note": "string?", "due": "date", "items": {"type": ["string"], "max_items": 3}}
+)
+EMPTY: dict[str, Any] = {"payee": None, "note": None, "due": None, "items": []}
+
+
+def test_joined_lists_and_first_values_make_the_record() -> None:
+    answers = [EMPTY | {"items": ["a"]}, EMPTY | {"payee": "Kim", "items": ["b"]}, EMPTY | {"payee": "Lee"}]
+    assert combined(FIELDS, answers) == {"payee": "Kim", "note": None, "due": None, "items": ["a", "b"]}
+
+
+def test_a_required_value_that_no_part_gives_makes_the_record_doubtful() -> None:
+    assert combined(FIELDS, [EMPTY, EMPTY])["doubtful"] == [VALUE_MISSING]
+
+
+def test_a_joined_list_is_cut_at_its_limit_and_the_record_is_doubtful() -> None:
+    places = [{"text": letter, "start": 0, "end": 1} for letter in "ab"]
+    answers = [
+        EMPTY | {"payee": "Kim", "items": ["a", "b"], "quotes": {"items": places}, "unsupported": []} for _ in range(2)
+    ]
+    record = combined(FIELDS, answers)
+    assert record["items"] == ["a", "b", "a"]
+    assert len(record["quotes"]["items"]) == 3
+    assert record["doubtful"] == [TOO_MANY_ENTRIES]
+
+
+def test_a_value_that_was_dropped_in_every_part_for_its_quote_keeps_its_mark() -> None:
+    answers = [EMPTY | {"quotes": {}, "unsupported": ["payee"]}, EMPTY | {"quotes": {}, "unsupported": []}]
+    assert combined(FIELDS, answers)["unsupported"] == ["payee"]
