@@ -18,8 +18,9 @@ from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.faults.raw_server import CompletionRequest, Connection, RawServer, completion, reply
 from tests.support.acceptance import Home
+from tests.support.ledger_reader import LedgerReader
 from tests.support.searching import Watch, files_with, rows, rows_without_previews
-from tests.support.ui import UI, RequestLog, home_for, start_up
+from tests.support.ui import UI, home_for
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -125,8 +126,8 @@ def write_settings(home: Home, server: RawServer) -> None:
 
 def play(home: Home, router: Tattler, watch: Watch) -> None:
     """An unavailable router, a refused key, a drain by the sensor, a run, a backfill, failing documents and a crash."""
-    start_up(home)
-    ui, ledger = UI(home), RequestLog(home)
+    home.up()
+    ui, ledger = UI(home), home.ledger
     watch.wait(lambda: ledger.count("done", EXTRACT) == len(ANSWERED) + len(FAILING), "the texts")
     waiting = ui.materialize("materialized.txt")
     watch.wait(lambda: ledger.count("deferred") > 0, "a deferral by the unavailable router")
@@ -146,7 +147,7 @@ def play(home: Home, router: Tattler, watch: Watch) -> None:
             process.kill()
 
     router.mode = "answers"
-    start_up(home)
+    home.up()
     watch.run("slot", "set", "deep", "--try-again")
     watch.wait(lambda: _done(ledger, ANSWERED), "the drain by the sensor")
     watch.wait(lambda: all(_failures(ledger, name) for name in FAILING), "a failure of each failing document")
@@ -163,12 +164,12 @@ def play(home: Home, router: Tattler, watch: Watch) -> None:
     watch.wait(lambda: home.status()["events_pending"] == 0, "the report to Dagster")
 
 
-def _done(ledger: RequestLog, documents: list[str]) -> bool:
+def _done(ledger: LedgerReader, documents: list[str]) -> bool:
     items = [ledger.items(document) for document in documents]
     return all(item[stage]["state"] == "done" for item in items for stage in (CLASSIFY, SUMMARIZE))
 
 
-def _failures(ledger: RequestLog, document: str) -> bool:
+def _failures(ledger: LedgerReader, document: str) -> bool:
     """Whether a call about the document was made and not recorded as answered."""
     return bool(
         ledger("select 1 from calls join documents using (document_id) where key = %s and outcome <> 'ok'", document)
