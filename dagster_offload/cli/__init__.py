@@ -18,6 +18,7 @@ COMMANDS = {
     "status": "Show what is done, what is waiting, and why.",
     "explain": "Show everything that happened to one document.",
     "records": "Show the records, or write them as CSV, JSON Lines, Parquet, HTML or notes.",
+    "correct": "Correct fields of a record; a redo and a scan keep the correction.",
     "stage": "Try a stage on files, on a sample, or against expected answers.",
     "psql": "Open a SQL shell on the ledger.",
     "text": "Print the text that a scan would extract from files.",

@@ -34,10 +34,12 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     dagster-offload explain letters/2024/landlord.pdf --answer
     dagster-offload explain films/holiday.zip            why a file is left out, and what would change that
     """
+    from dagster_offload.cli.console import to_terminal
+    from dagster_offload.cli.correct import corrections_table
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.reports import status
-    from dagster_offload.ledger.work import refused_answers
+    from dagster_offload.ledger.work import corrections, refused_answers
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
@@ -46,19 +48,24 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
         found = ledger.run(status.explain, key)
         unusable = {} if found else ledger.run(status.unusable_names)
         refused = ledger.run(refused_answers.of_document, key)
+        corrected = ledger.run(corrections.list_corrections, key)
     left_out = None if found is not None and found.is_present else _why_left_out(settings, key)
     if found is None and left_out is None:
         raise Refusal(f"no such document: {no_such_document(key, unusable)}")
     if as_json:
         answers = {"refused_answers": [asdict(answer) for answer in refused]} if with_answers else {}
         about = {"document": key, "is_present": False} if found is None else asdict(found)
-        print_json(about | {"left_out": left_out and asdict(left_out)} | answers)
+        ours = {"corrections": [asdict(each) for each in corrected], "left_out": left_out and asdict(left_out)}
+        print_json(about | ours | answers)
         return
     if left_out is not None:
         say(f"{key}: left out: {left_out.reason}. To have it read: {left_out.advice}")
     if found is None:
         return
     _print(found, is_left_out=left_out is not None)
+    if corrected:
+        click.echo()
+        to_terminal(corrections_table(settings, corrected))
     if with_answers:
         _print_answers(refused)
     elif refused:

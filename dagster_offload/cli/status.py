@@ -60,6 +60,7 @@ def command(*, as_json: bool) -> None:
                     "problem": report.room.shortage,
                 },
                 "doubtful": [asdict(result) for result in report.doubtful],
+                "corrections_for_review": report.corrections_for_review,
             }
         )
     else:
@@ -256,12 +257,19 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         lines.append(
             f"\n{outdated} results are outdated (made with another prompt, options or model): dagster-offload redo --outdated"
         )
+    if report.corrections_for_review:
+        lines.append(f"\n{_describe_reviews(report.corrections_for_review)}")
     lines += [f"\n{why}" for outcome in report.backups if (why := failure(outcome)) is not None]
     if report.events_pending:
         lines.append(
             f"\n{report.events_pending} results are not in Dagster yet; the next scan, drain or run reports them"
         )
     return lines
+
+
+def _describe_reviews(documents: int) -> str:
+    files = "1 file has" if documents == 1 else f"{documents} files have"
+    return f"{files} changed since you corrected the record; review the corrections: dagster-offload correct --list"
 
 
 def _describe_ahead(ahead: "LongAhead") -> str:

@@ -44,6 +44,7 @@ class Report:
     room: "Room | None"  # None: the user's own Postgres
     in_back_off: dict[str, int]  # by stage
     doubtful: "list[Doubtful]"
+    corrections_for_review: int
     up: "RunningUp | None"
     workers: list[str]  # the kinds of those that are alive
 
@@ -72,7 +73,7 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: 
     from dagster_offload.ledger.reports import status, usage
     from dagster_offload.ledger.reports.estimate import estimate, long_documents_ahead
     from dagster_offload.ledger.slots import permits, slots
-    from dagster_offload.ledger.work import ocr_pages, outbox
+    from dagster_offload.ledger.work import corrections, ocr_pages, outbox
     from dagster_offload.postgres.room import room_of
     from dagster_offload.slot.config import DEEP
     from dagster_offload.stages.catalog import llm_stages, recipes
@@ -104,6 +105,7 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: 
         room=room_of(settings),
         in_back_off=status.in_back_off(cur),
         doubtful=status.doubtful(cur, PROBLEMS_SHOWN),
+        corrections_for_review=corrections.count_for_review(cur),
         up=up,
         workers=status.live_kinds(cur),
     )

@@ -36,6 +36,7 @@ RESERVED_NAMES = frozenset(
         "key_points",
         "served_model",
         "updated_at",
+        "corrected",
         "text",
     }
 )

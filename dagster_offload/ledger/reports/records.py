@@ -38,7 +38,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class StageState:
-    """One stage of a document. `value` is its record; None without one. `at` is when it was answered."""
+    """One stage of a document. `value` is its record, in which a person's corrections count; None without one.
+
+    `corrected` are the fields that a person corrected. `at` is when the model answered.
+    """
 
     state: str
     outcome: str | None
@@ -47,6 +50,7 @@ class StageState:
     served_model: str | None
     model_evidence: str | None
     at: datetime | None
+    corrected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,8 @@ _CONTAINS = (
     "(d.key ilike %s or exists (select from work_items i join stages s on s.name = i.stage "
     "join results r using (result_id) where i.document_id = d.document_id and (r.text ilike %s "
     # Not the JSON as text: it holds the names of fields, and its quotation marks and backslashes are escaped.
-    "or s.upstream is not null and exists (select from jsonb_path_query(r.value, 'strict $.**') as v (entry) "
+    "or s.upstream is not null and exists (select from "
+    "jsonb_path_query(corrected(r.value, d.digest, i.stage), 'strict $.**') as v (entry) "
     "where jsonb_typeof(v.entry) in ('string', 'number') and v.entry #>> '{}' ilike %s))))"
 )
 
@@ -113,7 +118,8 @@ def _matches(condition: Condition) -> str:
     else:
         test = f"x.v #>> '{{}}' {condition.operator} %s"
     exists = (
-        "exists (select from work_items i join results r using (result_id), lateral (select r.value -> %s as v) x "
+        "exists (select from work_items i left join results r using (result_id), "
+        "lateral (select corrected(r.value, d.digest, i.stage) -> %s as v) x "
         f"where i.document_id = d.document_id and i.stage = %s and {test})"
     )
     return f"not {exists}" if condition.operator == "!=" and not condition.is_number else exists
@@ -131,7 +137,8 @@ def read(cur: Cursor, ids: Sequence[int], *, with_text: bool = False) -> Iterato
     cur.execute(
         f"select d.document_id, d.key, ({_STATE}) as state, max(i.changed_at) as changed_at, {text} as text, "
         "  coalesce(jsonb_object_agg(i.stage, jsonb_build_object('state', i.state, 'outcome', i.outcome, "
-        "    'reason', i.reason, 'value', case when s.upstream is not null then r.value end, "
+        "    'reason', i.reason, 'value', case when s.upstream is not null then corrected(r.value, d.digest, i.stage) end, "
+        "    'corrected', corrected_fields(d.digest, i.stage), "
         "    'served_model', r.served_model, 'model_evidence', r.model_evidence, 'at', r.created_at) order by s.position) "
         "    filter (where i.item_id is not null), '{}') as stages "
         "from documents d left join (work_items i join stages s on s.name = i.stage) using (document_id) "
@@ -149,4 +156,5 @@ def read(cur: Cursor, ids: Sequence[int], *, with_text: bool = False) -> Iterato
 
 def _stage(fields: dict[str, Any]) -> StageState:
     at = fields["at"]
-    return StageState(**{**fields, "at": None if at is None else datetime.fromisoformat(at)})
+    typed = {"at": None if at is None else datetime.fromisoformat(at), "corrected": tuple(fields["corrected"] or ())}
+    return StageState(**{**fields, **typed})

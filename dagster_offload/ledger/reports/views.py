@@ -13,18 +13,19 @@ from psycopg import sql
 from dagster_offload.ledger.core.database import Cursor
 
 PREFIX = "record_"
+FORM = 2  # increase when `_definition` changes: the views are then made anew
 
 # The type of a column, and how it is read from a record. A value of another form (of an older prompt) is null.
-_NUMBER = "case when jsonb_typeof(r.value -> {name}) = 'number' then (r.value -> {name})::numeric end"
-_TEXT = "r.value ->> {name}"
+_NUMBER = "case when jsonb_typeof(v.value -> {name}) = 'number' then (v.value -> {name})::numeric end"
+_TEXT = "v.value ->> {name}"
 _READ = {
     "string": _TEXT,
     "number": _NUMBER,
     "integer": _NUMBER,
-    "boolean": "case when jsonb_typeof(r.value -> {name}) = 'boolean' then (r.value -> {name})::boolean end",
-    "date": "case when r.value ->> {name} ~ '^\\d{{4}}-\\d{{2}}-\\d{{2}}$' then (r.value ->> {name})::date end",
-    "datetime": "case when r.value ->> {name} ~ '^\\d{{4}}-\\d{{2}}-\\d{{2}}T' then (r.value ->> {name})::timestamptz end",
-    "json": "r.value -> {name}",
+    "boolean": "case when jsonb_typeof(v.value -> {name}) = 'boolean' then (v.value -> {name})::boolean end",
+    "date": "case when v.value ->> {name} ~ '^\\d{{4}}-\\d{{2}}-\\d{{2}}$' then (v.value ->> {name})::date end",
+    "datetime": "case when v.value ->> {name} ~ '^\\d{{4}}-\\d{{2}}-\\d{{2}}T' then (v.value ->> {name})::timestamptz end",
+    "json": "v.value -> {name}",
 }
 
 
@@ -41,7 +42,8 @@ def replace(cur: Cursor, stages: Mapping[str, Sequence[ViewField]]) -> None:
 
     A view that somebody's own view depends on is kept as it is until that one is dropped.
     """
-    digest = hashlib.sha256(repr(sorted((name, tuple(fields)) for name, fields in stages.items())).encode()).hexdigest()
+    described = (FORM, sorted((name, tuple(fields)) for name, fields in stages.items()))
+    digest = hashlib.sha256(repr(described).encode()).hexdigest()
     cur.execute("select from applied_views where digest = %s", [digest])
     if cur.rowcount:
         return
@@ -70,14 +72,15 @@ def _definition(view: str, stage: str, fields: Sequence[ViewField]) -> sql.Compo
     ]
     return sql.SQL(
         "create view {view} as select d.key as {document}, {columns}, i.outcome as {outcome}, "
-        "r.served_model as {model}, r.created_at as {at} "
+        "r.served_model as {model}, r.created_at as {at}, corrected_fields(d.digest, i.stage) as {corrected} "
         "from documents d join work_items i using (document_id) join results r using (result_id) "
+        "cross join lateral (select corrected(r.value, d.digest, i.stage) as value) v "
         "where d.is_present and i.stage = {stage} and i.state = 'done'"
     ).format(
         view=sql.Identifier(view),
         columns=sql.SQL(", ").join(columns),
         stage=sql.Literal(stage),
-        **{name: sql.Identifier(_free(name, fields)) for name in ("document", "outcome", "model", "at")},
+        **{name: sql.Identifier(_free(name, fields)) for name in ("document", "outcome", "model", "at", "corrected")},
     )
 
 

@@ -4,17 +4,18 @@
 create or replace view records as
 select
     d.key as document,
-    c.value ->> 'category' as category,
-    (c.value ->> 'confidence')::double precision as confidence,
-    coalesce(s.value ->> 'language', c.value ->> 'language') as language,
-    s.value ->> 'title' as title,
-    s.value ->> 'summary' as summary,
-    s.value -> 'key_points' as key_points,
+    cv.value ->> 'category' as category,
+    (cv.value ->> 'confidence')::double precision as confidence,
+    coalesce(sv.value ->> 'language', cv.value ->> 'language') as language,
+    sv.value ->> 'title' as title,
+    sv.value ->> 'summary' as summary,
+    sv.value -> 'key_points' as key_points,
     x.text as text,
     x.outcome as outcome,
     s.served_model as served_model,
     greatest(x.created_at, c.created_at, s.created_at) as updated_at,
-    s.value -> 'doubtful' as doubtful
+    sv.value -> 'doubtful' as doubtful,
+    corrected_fields(d.digest) as corrected
 from documents d
 left join work_items xi on xi.document_id = d.document_id and xi.stage = 'extract'
 left join results x on x.result_id = xi.result_id
@@ -22,4 +23,6 @@ left join work_items ci on ci.document_id = d.document_id and ci.stage = 'classi
 left join results c on c.result_id = ci.result_id
 left join work_items si on si.document_id = d.document_id and si.stage = 'summarize'
 left join results s on s.result_id = si.result_id
+cross join lateral (select corrected(c.value, d.digest, 'classify') as value) cv
+cross join lateral (select corrected(s.value, d.digest, 'summarize') as value) sv
 where d.is_present;
