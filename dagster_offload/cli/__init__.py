@@ -20,6 +20,7 @@ COMMANDS = {
     "records": "Show the records, or write them as CSV, JSON Lines, Parquet, HTML or notes.",
     "correct": "Correct fields of a record; a redo and a scan keep the correction.",
     "stage": "Try a stage on files, on a sample, or against expected answers.",
+    "sink": "Show, test, pause and serve the sinks to which records are sent.",
     "psql": "Open a SQL shell on the ledger.",
     "text": "Print the text that a scan would extract from files.",
     "retry": "Give failed or quarantined documents three more attempts.",

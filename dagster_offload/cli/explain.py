@@ -37,8 +37,10 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     from dagster_offload.cli.console import to_terminal
     from dagster_offload.cli.correct import corrections_table
     from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.cli.sink import deliveries_table
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.reports import status
+    from dagster_offload.ledger.sinks import deliveries
     from dagster_offload.ledger.work import corrections, refused_answers
     from dagster_offload.settings import load_settings
 
@@ -49,14 +51,15 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
         unusable = {} if found else ledger.run(status.unusable_names)
         refused = ledger.run(refused_answers.of_document, key)
         corrected = ledger.run(corrections.list_corrections, key)
+        sent = ledger.run(deliveries.of_document, key)
     left_out = None if found is not None and found.is_present else _why_left_out(settings, key)
     if found is None and left_out is None:
         raise Refusal(f"no such document: {no_such_document(key, unusable)}")
     if as_json:
         answers = {"refused_answers": [asdict(answer) for answer in refused]} if with_answers else {}
         about = {"document": key, "is_present": False} if found is None else asdict(found)
-        ours = {"corrections": [asdict(each) for each in corrected], "left_out": left_out and asdict(left_out)}
-        print_json(about | ours | answers)
+        ours = {"corrections": [asdict(each) for each in corrected], "sinks": [asdict(each) for each in sent]}
+        print_json(about | {"left_out": left_out and asdict(left_out)} | ours | answers)
         return
     if left_out is not None:
         say(f"{key}: left out: {left_out.reason}. To have it read: {left_out.advice}")
@@ -66,6 +69,9 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     if corrected:
         click.echo()
         to_terminal(corrections_table(settings, corrected))
+    if sent:
+        click.echo()
+        to_terminal(deliveries_table(sent))
     if with_answers:
         _print_answers(refused)
     elif refused:

@@ -10,17 +10,22 @@ from dagster_offload.cli.options import document_key, home_option, json_option, 
 @click.argument("documents", nargs=-1, metavar="[DOCUMENT]...")
 @click.option("--stage", metavar="STAGE", help="Retry only this stage: extract, classify, summarize, or your own.")
 @click.option("--state", type=click.Choice(["failed", "quarantined"]), help="Retry only work in this state.")
+@click.option("--sink", metavar="NAME", help="Send again the records that this sink refused, instead.")
 @home_option
 @json_option
-def command(documents: tuple[str, ...], *, stage: str | None, state: str | None, as_json: bool) -> None:
+def command(
+    documents: tuple[str, ...], *, stage: str | None, state: str | None, sink: str | None, as_json: bool
+) -> None:
     """Give failed or quarantined work three more attempts. Without arguments: all such work.
 
     \b
     dagster-offload retry
     dagster-offload retry letters/landlord.pdf
     dagster-offload retry --stage summarize --state failed
+    dagster-offload retry --sink paperless
     """
     from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.cli.sink import retry_dead
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.core.rows import State
     from dagster_offload.ledger.reports import status
@@ -38,6 +43,15 @@ def command(documents: tuple[str, ...], *, stage: str | None, state: str | None,
         if missing:
             unusable = ledger.run(status.unusable_names)
             raise Refusal(f"no such document: {', '.join(no_such_document(key, unusable) for key in missing)}")
+        if sink is not None:
+            if stage is not None or state is not None:
+                raise click.UsageError("--sink does not go with --stage and --state")
+            revived = retry_dead(settings, ledger, sink, keys or None)
+            if as_json:
+                print_json({"sink": sink, "retried": revived})
+            else:
+                click.echo(f"{revived} records will be sent again by `up` or `dagster-offload sink send {sink}`")
+            return
         moved = ledger.run(
             redo.retry,
             [stage] if stage else names,

@@ -61,6 +61,7 @@ def command(*, as_json: bool) -> None:
                 },
                 "doubtful": [asdict(result) for result in report.doubtful],
                 "corrections_for_review": report.corrections_for_review,
+                "sinks": [asdict(sink) for sink in report.sinks],
             }
         )
     else:
@@ -101,6 +102,7 @@ def _pipeline(report: Report) -> dict[str, Any] | None:
 def _print(loaded: "Loaded", report: Report) -> None:
     from dagster_offload.cli.console import table, to_terminal
     from dagster_offload.cli.formatting import say
+    from dagster_offload.cli.sink import status_lines
 
     settings = loaded.settings
     say(f"deep     {_describe_deep(settings, report)}")
@@ -108,7 +110,7 @@ def _print(loaded: "Loaded", report: Report) -> None:
     if loaded.file is not None:
         say(f"pipeline {loaded.file}")
     say(f"up       {_describe_up(settings, report)}")
-    for line in _pace(report):
+    for line in (*_pace(report), *status_lines(report.sinks)):
         say(line)
     click.echo("")
     shown = table("stage", *(LABELS.get(name, name) for name in COUNTS))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.reports.estimate import Estimate, LongAhead
     from dagster_offload.ledger.reports.status import Doubtful, InParts, Problem
     from dagster_offload.ledger.reports.usage import TokenUse
+    from dagster_offload.ledger.sinks.sinks import SinkRow
     from dagster_offload.ledger.work.ocr_pages import PagesLeft
     from dagster_offload.postgres.room import Room
     from dagster_offload.service.home import RunningUp
@@ -45,6 +46,7 @@ class Report:
     in_back_off: dict[str, int]  # by stage
     doubtful: "list[Doubtful]"
     corrections_for_review: int
+    sinks: "list[SinkRow]"
     up: "RunningUp | None"
     workers: list[str]  # the kinds of those that are alive
 
@@ -72,6 +74,7 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: 
     from dagster_offload.ledger.core.pipelines import running_pipelines
     from dagster_offload.ledger.reports import status, usage
     from dagster_offload.ledger.reports.estimate import estimate, long_documents_ahead
+    from dagster_offload.ledger.sinks import sinks
     from dagster_offload.ledger.slots import permits, slots
     from dagster_offload.ledger.work import corrections, ocr_pages, outbox
     from dagster_offload.postgres.room import room_of
@@ -106,6 +109,7 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: 
         in_back_off=status.in_back_off(cur),
         doubtful=status.doubtful(cur, PROBLEMS_SHOWN),
         corrections_for_review=corrections.count_for_review(cur),
+        sinks=sinks.list_sinks(cur),
         up=up,
         workers=status.live_kinds(cur),
     )

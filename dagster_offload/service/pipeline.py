@@ -70,6 +70,11 @@ class RunningPipeline:
             del os.environ[CONFIG_SNAPSHOT]
             self._copy.unlink(missing_ok=True)
 
+    @property
+    def settings(self) -> Settings:
+        """The settings in force: another object after each edit that was taken over."""
+        return self._settings
+
     def check(self) -> None:
         """Look at the file at most every two seconds. Cheap if it was not edited."""
         now = time.monotonic()

@@ -76,9 +76,8 @@ def _with_part(value: Any, path: Sequence[str], part: Any, shown: str) -> Any:
 def _model(settings: Settings, stage: str, field: str) -> type[BaseModel]:
     """The model of an answer that has this field only: other fields may come from an older question."""
     own = settings.own_stages.get(stage)
-    whole: type[BaseModel] = (
-        {CLASSIFY: Classification, SUMMARIZE: Summary}[stage] if own is None else answer_model(own.answer)
-    )
+    built_in: dict[str, type[BaseModel]] = {CLASSIFY: Classification, SUMMARIZE: Summary}
+    whole = built_in[stage] if own is None else answer_model(own.answer)
     name, info = next((name, info) for name, info in whole.model_fields.items() if (info.alias or name) == field)
     definition: Any = {name: (info.annotation, info)}
     return create_model("Correction", __base__=StageAnswer, **definition)

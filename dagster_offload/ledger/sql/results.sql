@@ -156,6 +156,7 @@ begin
     if followers is not null then
         perform start_items(done_documents, followers, run, recipes);
     end if;
+    perform note_record_changes(done_documents);
 end
 $$;
 

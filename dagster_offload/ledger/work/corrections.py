@@ -169,6 +169,7 @@ def _announce(
         },
     )
     documents = [document for row in cur.fetchall() for document in row["documents"]]
+    cur.execute("select note_record_changes(%s)", [documents])
     cur.execute(
         "select start_items(%(documents)s::bigint[], array_agg(name), null, %(recipes)s::jsonb) from stages "
         "where condition ?| %(stages)s::text[] having count(*) > 0",
