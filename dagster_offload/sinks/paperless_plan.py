@@ -91,7 +91,7 @@ def changes(wanted: Wanted, present: Present, written: Mapping[str, Any], *, ove
         if new is None or not _may_write(name, now, unset, written, overwrite=overwrite):
             continue
         ours[name] = new
-        if new != now:
+        if not _is_same(new, now):
             values[name] = new
     tags, ours["tags"] = _tags(wanted.tags, present.tags, written.get("tags", ()), overwrite=overwrite)
     if set(tags) != set(present.tags):
@@ -108,7 +108,14 @@ def changes(wanted: Wanted, present: Present, written: Mapping[str, Any], *, ove
 
 
 def _may_write(name: str, now: Any, is_unset: bool, written: Mapping[str, Any], *, overwrite: bool) -> bool:
-    return overwrite or (now == written[name] if name in written else is_unset)
+    return overwrite or (_is_same(now, written[name]) if name in written else is_unset)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values mean the same. Paperless finds names in any case, and keeps some numbers as text."""
+    if one is None or other is None:
+        return one is other
+    return one == other or str(one).casefold() == str(other).casefold()
 
 
 def _tags(
@@ -131,7 +138,8 @@ def _custom_fields(
     for name, new in wanted.items():
         now = present.get(name)
         if _may_write(name, now, now is None, written, overwrite=overwrite):
-            values[name] = ours[name] = new
+            ours[name] = new
+            values[name] = now if _is_same(new, now) else new
     return values, ours
 
 

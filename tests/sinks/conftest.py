@@ -25,6 +25,7 @@ class Sinks:
         """Write the pipeline file with these sinks, and register them, as a start of `up` does."""
         file = self.engine.library.parent / "offload.yaml"
         file.write_text(json.dumps({"on_record": sinks}), encoding="utf-8")
+        file.chmod(0o600)  # it may contain a token
         self.engine.options["config"] = file
         register(self.engine.settings(), self.engine.ledger)
 

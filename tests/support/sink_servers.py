@@ -89,6 +89,7 @@ class FakePaperless:
 
     token: str = "s3cret-token"
     documents: dict[int, dict[str, Any]] = field(default_factory=dict)
+    paths: dict[int, str] = field(default_factory=dict)
     names: dict[str, dict[int, str]] = field(
         default_factory=lambda: {"correspondents": {}, "document_types": {}, "tags": {}}
     )
@@ -98,16 +99,18 @@ class FakePaperless:
 
     def add(self, number: int, file_name: str, checksum: str, **fields: Any) -> dict[str, Any]:
         """A document that Paperless has taken in: named after its file, dated with the day on which it was added."""
+        name = file_name.rpartition("/")[2]
+        self.paths[number] = file_name
         document = {
             "id": number,
-            "title": file_name.rpartition(".")[0],
+            "title": name.rpartition(".")[0],
             "created": "2025-06-01",
             "added": "2025-06-01T10:00:00+02:00",
             "correspondent": None,
             "document_type": None,
             "tags": [],
             "custom_fields": [],
-            "original_file_name": file_name,
+            "original_file_name": name,
         }
         self.documents[number] = document | fields | {"checksum": checksum}
         return self.documents[number]
@@ -151,7 +154,7 @@ class FakePaperless:
             return 404, None
         document = self.documents[number]
         if request.path.endswith("/metadata/"):
-            return 200, {"media_filename": document["original_file_name"]}
+            return 200, {"media_filename": self.paths[number]}
         if request.method == "PATCH":
             unknown = request.json.keys() - document.keys()
             if unknown:
@@ -165,7 +168,7 @@ class FakePaperless:
             found = [each for each in found if each["checksum"] == query["checksum__iexact"].lower()]
         if "original_filename__iexact" in query:
             wanted = query["original_filename__iexact"].lower()
-            found = [each for each in found if each["original_file_name"].rpartition("/")[2].lower() == wanted]
+            found = [each for each in found if each["original_file_name"].lower() == wanted]
         return found
 
     def _custom_fields(self, request: Request) -> Answer:
