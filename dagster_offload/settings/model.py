@@ -273,7 +273,6 @@ class Settings(Section):
     )
     slots_section: SlotsSection = Field(default=SlotsSection(), alias="slots", description="where completions run")
     stages: StagesSection = Field(default=StagesSection(), description="what each document is asked")
-    on_record: SinksSection = Field(default=SinksSection(), description="sinks: where each finished record is sent")
     language: str = Field(
         default="", description="language of the records: `ko`, `English`; unset = the document's language"
     )
@@ -299,6 +298,7 @@ class Settings(Section):
         ge=0,
         description="free space that the disk of the embedded Postgres must have before work is started",
     )
+    on_record: SinksSection = Field(default=SinksSection(), description="sinks: where each finished record is sent")
     keep: KeepSection = Field(default=KeepSection(), description="how much of the past is kept")
     backup: BackupSection = Field(default=BackupSection(), description="the backups that `up` makes")
     ui: UISection = Field(default=UISection(), description="who may open the UI, and under which address")

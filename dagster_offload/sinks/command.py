@@ -28,8 +28,8 @@ class Command:
         self._running: subprocess.Popen[bytes] | None = None
 
     def send(self, message: Message) -> None:
-        """Run the program with this record. Raises `SinkFault`."""
-        code = self._run(message.body)
+        """Run the program with this record, as one line. Raises `SinkFault`."""
+        code = self._run(message.body + b"\n")
         if code == TEMPORARY:
             raise SinkFault(Blame.UNAVAILABLE, f"exit code {TEMPORARY}: not now")
         if code != 0:
@@ -55,7 +55,7 @@ class Command:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                cwd=self._folder,
+                cwd=self._folder if self._folder.is_dir() else None,
                 start_new_session=True,
             )
         except OSError as error:

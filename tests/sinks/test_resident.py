@@ -68,13 +68,14 @@ def test_a_person_who_resumes_a_sink_wakes_it_before_its_wait_is_over(
     sinks: Sinks, running: RunningSinks, door: Door, address: str
 ) -> None:
     sinks.use(hook={"webhook": address})
-    door.statuses = [503]
+    door.statuses = [503] * 100
     running.check(sinks.engine.settings())
     sinks.answered("a.txt")
     door.next()
     sinks.engine.wait_until("select from sinks where not_before is not null")
+    sinks.engine.sql("update sinks set not_before = clock_timestamp() + interval '1 hour'")
+    door.statuses.clear()
     sinks.engine.ledger.run(ledger_sinks.resume, "hook")
-    assert door.next() == "a.txt"
     sinks.engine.wait_until("select from deliveries where state = 'sent'")
 
 
