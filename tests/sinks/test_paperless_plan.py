@@ -39,7 +39,8 @@ ALL = {
 
 
 def applied(present: Present, values: Any) -> Present:
-    return replace(present, **{name: tuple(value) if name == "tags" else value for name, value in values.items()})
+    changed: dict[str, Any] = {name: tuple(value) if name == "tags" else value for name, value in values.items()}
+    return replace(present, **changed)
 
 
 def test_a_document_that_only_paperless_has_touched_gets_every_value() -> None:

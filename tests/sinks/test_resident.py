@@ -72,11 +72,11 @@ def test_a_person_who_resumes_a_sink_wakes_it_before_its_wait_is_over(
     running.check(sinks.engine.settings())
     sinks.answered("a.txt")
     door.next()
-    sinks.engine.wait_until("select from sinks where not_before is not null")
+    sinks.engine.wait_until("select 1 from sinks where not_before is not null")
     sinks.engine.sql("update sinks set not_before = clock_timestamp() + interval '1 hour'")
     door.statuses.clear()
     sinks.engine.ledger.run(ledger_sinks.resume, "hook")
-    sinks.engine.wait_until("select from deliveries where state = 'sent'")
+    sinks.engine.wait_until("select 1 from deliveries where state = 'sent'")
 
 
 def test_a_slow_sink_holds_up_no_other_and_an_edit_replaces_the_senders(
@@ -92,7 +92,7 @@ def test_a_slow_sink_holds_up_no_other_and_an_edit_replaces_the_senders(
         assert [fast.next(), fast.next()][-1] == "b.txt"
         door.may_answer.set()
         assert door.next() == "b.txt"
-        sinks.engine.wait_until("select from deliveries where state = 'sent' having count(*) = 4")
+        sinks.engine.wait_until("select 1 from deliveries where state = 'sent' having count(*) = 4")
         sinks.use(fast={"webhook": fast_address})
         running.check(sinks.engine.settings())
         sinks.answered("c.txt")
@@ -106,7 +106,7 @@ def test_a_stop_ends_a_program_that_still_runs(
     sinks.use(script={"command": ["sh", "-c", "echo > started; sleep 600"]})
     running.check(sinks.engine.settings())
     sinks.answered("a.txt")
-    sinks.engine.wait_until("select from deliveries")
+    sinks.engine.wait_until("select 1 from deliveries")
     started = sinks.engine.library.parent / "started"
     while not started.exists():
         sinks.engine.sql("select pg_sleep(0.02)")
