@@ -41,7 +41,7 @@ _OF_SETTINGS = {
     403: "check its token and the permissions of its user",
     404: "check its address",
     405: "check its address",
-    406: "check its address",
+    406: "it does not know this version of the API",
     407: "check the proxy",
     410: "check its address",
 }

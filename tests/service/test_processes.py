@@ -17,8 +17,10 @@ def test_stages_that_change_while_postgres_is_down_are_loaded_later_and_end_noth
             raise state
         return state
 
-    idle = SimpleNamespace(check=lambda: None, restart=restarted.append, definitions="new", schema="s", run=run)
-    services: Any = Services("", idle, idle, idle, print, None, idle, definitions="old")  # type: ignore[arg-type]
+    idle = SimpleNamespace(
+        check=lambda *_: None, restart=restarted.append, definitions="new", schema="s", run=run, settings=None
+    )
+    services: Any = Services("", idle, idle, idle, print, None, idle, idle, definitions="old")  # type: ignore[arg-type]
     services.check()
     assert restarted == []
     services.looked_for_workers_at = 0.0

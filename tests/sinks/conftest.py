@@ -1,7 +1,7 @@
 """A pipeline with sinks: an engine whose pipeline file has `on_record`."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,8 +11,6 @@ from dagster_offload.sinks.planning import register
 from dagster_offload.sinks.sender import Sent, send_due
 from tests.support.engine import Engine
 from tests.support.sink_servers import Receiver, serving
-
-Send = Callable[..., Sent]
 
 
 class Sinks:

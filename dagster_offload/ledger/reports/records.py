@@ -92,6 +92,11 @@ def select(cur: Cursor, selection: Selection) -> "array[int]":
     return array("q", (row["document_id"] for row in cur))
 
 
+# The record of a work item `i` of a document `d` with its result `r`, with a person's corrections. Whether there are any is
+# looked up once per query: a call for each row of a large export would take longer than the export.
+_HAS_CORRECTIONS = "(select exists (select from corrections))"
+_RECORD = f"case when {_HAS_CORRECTIONS} then corrected(r.value, d.digest, i.stage) else r.value end"
+
 _STATE = (
     "select case " + " ".join(f"when bool_or(i.state = '{state}') then '{state}'" for state in STATES) + " end "
     "from work_items i where i.document_id = d.document_id and i.stage in (select name from stages)"
@@ -101,7 +106,7 @@ _CONTAINS = (
     "join results r using (result_id) where i.document_id = d.document_id and (r.text ilike %s "
     # Not the JSON as text: it holds the names of fields, and its quotation marks and backslashes are escaped.
     "or s.upstream is not null and exists (select from "
-    "jsonb_path_query(corrected(r.value, d.digest, i.stage), 'strict $.**') as v (entry) "
+    f"jsonb_path_query({_RECORD}, 'strict $.**') as v (entry) "
     "where jsonb_typeof(v.entry) in ('string', 'number') and v.entry #>> '{}' ilike %s))))"
 )
 
@@ -119,7 +124,7 @@ def _matches(condition: Condition) -> str:
         test = f"x.v #>> '{{}}' {condition.operator} %s"
     exists = (
         "exists (select from work_items i left join results r using (result_id), "
-        "lateral (select corrected(r.value, d.digest, i.stage) -> %s as v) x "
+        f"lateral (select ({_RECORD}) -> %s as v) x "
         f"where i.document_id = d.document_id and i.stage = %s and {test})"
     )
     return f"not {exists}" if condition.operator == "!=" and not condition.is_number else exists
@@ -137,8 +142,8 @@ def read(cur: Cursor, ids: Sequence[int], *, with_text: bool = False) -> Iterato
     cur.execute(
         f"select d.document_id, d.key, ({_STATE}) as state, max(i.changed_at) as changed_at, {text} as text, "
         "  coalesce(jsonb_object_agg(i.stage, jsonb_build_object('state', i.state, 'outcome', i.outcome, "
-        "    'reason', i.reason, 'value', case when s.upstream is not null then corrected(r.value, d.digest, i.stage) end, "
-        "    'corrected', corrected_fields(d.digest, i.stage), "
+        f"    'reason', i.reason, 'value', case when s.upstream is not null then {_RECORD} end, "
+        f"    'corrected', case when {_HAS_CORRECTIONS} then corrected_fields(d.digest, i.stage) end, "
         "    'served_model', r.served_model, 'model_evidence', r.model_evidence, 'at', r.created_at) order by s.position) "
         "    filter (where i.item_id is not null), '{}') as stages "
         "from documents d left join (work_items i join stages s on s.name = i.stage) using (document_id) "

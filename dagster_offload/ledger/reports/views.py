@@ -72,9 +72,12 @@ def _definition(view: str, stage: str, fields: Sequence[ViewField]) -> sql.Compo
     ]
     return sql.SQL(
         "create view {view} as select d.key as {document}, {columns}, i.outcome as {outcome}, "
-        "r.served_model as {model}, r.created_at as {at}, corrected_fields(d.digest, i.stage) as {corrected} "
+        "r.served_model as {model}, r.created_at as {at}, "
+        "case when known.are_corrected then corrected_fields(d.digest, i.stage) end as {corrected} "
         "from documents d join work_items i using (document_id) join results r using (result_id) "
-        "cross join lateral (select corrected(r.value, d.digest, i.stage) as value) v "
+        "cross join (select exists (select from corrections) as are_corrected) known "
+        "cross join lateral (select case when known.are_corrected then corrected(r.value, d.digest, i.stage) "
+        "  else r.value end as value) v "
         "where d.is_present and i.stage = {stage} and i.state = 'done'"
     ).format(
         view=sql.Identifier(view),

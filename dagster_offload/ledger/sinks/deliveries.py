@@ -29,7 +29,6 @@ class Delivery:
     version: str
     record: dict[str, Any]
     attempts: int
-    created_at: datetime
     written: dict[str, Any] | None
 
 
@@ -102,7 +101,7 @@ def next_due(cur: Cursor, sink: str) -> Delivery | None:
         f"  (select n.* from deliveries n where n.not_before is null and {_MAY_GO} order by n.delivery_id limit 1) union all "
         f"  (select n.* from deliveries n where n.not_before <= clock_timestamp() and {_MAY_GO} order by n.not_before limit 1)"
         ") select due.delivery_id, delivery_key(due.delivery_id, due.version) as key, due.sink, d.key as document, d.digest, "
-        "  due.version, due.record, due.attempts, due.created_at, "
+        "  due.version, due.record, due.attempts, "
         "  (select l.written from deliveries l where l.document_id = due.document_id and l.sink = due.sink "
         "   and l.state = 'sent' order by l.delivery_id desc limit 1) as written "
         "from due join documents d using (document_id) order by due.not_before nulls first limit 1",

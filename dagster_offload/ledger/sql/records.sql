@@ -15,7 +15,7 @@ select
     s.served_model as served_model,
     greatest(x.created_at, c.created_at, s.created_at) as updated_at,
     sv.value -> 'doubtful' as doubtful,
-    corrected_fields(d.digest) as corrected
+    case when known.are_corrected then corrected_fields(d.digest) end as corrected
 from documents d
 left join work_items xi on xi.document_id = d.document_id and xi.stage = 'extract'
 left join results x on x.result_id = xi.result_id
@@ -23,6 +23,11 @@ left join work_items ci on ci.document_id = d.document_id and ci.stage = 'classi
 left join results c on c.result_id = ci.result_id
 left join work_items si on si.document_id = d.document_id and si.stage = 'summarize'
 left join results s on s.result_id = si.result_id
-cross join lateral (select corrected(c.value, d.digest, 'classify') as value) cv
-cross join lateral (select corrected(s.value, d.digest, 'summarize') as value) sv
+cross join (select exists (select from corrections) as are_corrected) known
+cross join lateral (
+    select case when known.are_corrected then corrected(c.value, d.digest, 'classify') else c.value end as value
+) cv
+cross join lateral (
+    select case when known.are_corrected then corrected(s.value, d.digest, 'summarize') else s.value end as value
+) sv
 where d.is_present;
