@@ -36,10 +36,14 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     dagster-offload explain letters/2024/landlord.pdf --answer
     dagster-offload explain films/holiday.zip            why a file is left out, and what would change that
     """
+    from dagster_offload.cli.console import to_terminal
+    from dagster_offload.cli.correct import corrections_table
     from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.cli.sink import deliveries_table
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.reports import status
-    from dagster_offload.ledger.work import refused_answers
+    from dagster_offload.ledger.sinks import deliveries
+    from dagster_offload.ledger.work import corrections, refused_answers
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
@@ -51,16 +55,25 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
             key = find_document(settings, ledger, document)
             found = ledger.run(status.explain, key)
         refused = ledger.run(refused_answers.of_document, key)
+        corrected = ledger.run(corrections.list_corrections, key)
+        sent = ledger.run(deliveries.of_document, key)
     if as_json:
         answers = {"refused_answers": [asdict(answer) for answer in refused]} if with_answers else {}
         about = {"document": key, "is_present": False} if found is None else asdict(found)
-        print_json(about | {"left_out": left_out and asdict(left_out)} | answers)
+        ours = {"corrections": [asdict(each) for each in corrected], "sinks": [asdict(each) for each in sent]}
+        print_json(about | {"left_out": left_out and asdict(left_out)} | ours | answers)
         return
     if left_out is not None:
         say(f"{key}: left out: {left_out.reason}. To have it read: {left_out.advice}")
     if found is None:
         return
     _print(found, is_left_out=left_out is not None)
+    if corrected:
+        click.echo()
+        to_terminal(corrections_table(settings, corrected))
+    if sent:
+        click.echo()
+        to_terminal(deliveries_table(sent))
     if with_answers:
         _print_answers(refused)
     elif refused:

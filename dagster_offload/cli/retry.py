@@ -24,10 +24,17 @@ if TYPE_CHECKING:
 )
 @click.option("--state", type=click.Choice(["failed", "quarantined"]), help="Retry only work in this state.")
 @click.option("--reason", metavar="REASON", help="Retry only work that failed for this reason, such as `no_json`.")
+@click.option("--sink", metavar="NAME", help="Send again the records that this sink refused, instead.")
 @home_option
 @json_option
 def command(
-    documents: tuple[str, ...], *, stage: str | None, state: str | None, reason: str | None, as_json: bool
+    documents: tuple[str, ...],
+    *,
+    stage: str | None,
+    state: str | None,
+    reason: str | None,
+    sink: str | None,
+    as_json: bool,
 ) -> None:
     """Give failed or quarantined work three more attempts. Without arguments: all such work.
 
@@ -36,8 +43,10 @@ def command(
     dagster-offload retry letters/landlord.pdf
     dagster-offload retry --stage summarize --state failed
     dagster-offload retry --reason no_json       the word before the colon in `status` and `explain`
+    dagster-offload retry --sink paperless
     """
     from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.cli.sink import retry_dead
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.core.rows import State
     from dagster_offload.ledger.work import redo
@@ -48,6 +57,15 @@ def command(
     stages = stage_names(settings, [stage] if stage else []) or stage_graph(settings).names
     with open_ledger(settings) as ledger:
         keys = find_documents(settings, ledger, documents)
+        if sink is not None:
+            if stage is not None or state is not None or reason is not None:
+                raise click.UsageError("--sink does not go with --stage, --state and --reason")
+            revived = retry_dead(settings, ledger, sink, keys or None)
+            if as_json:
+                print_json({"sink": sink, "retried": revived})
+            else:
+                click.echo(f"{revived} records will be sent again by `up` or `dagster-offload sink send {sink}`")
+            return
         code = None if reason is None else _known_reason(ledger, reason)
         moved = ledger.run(
             redo.retry,

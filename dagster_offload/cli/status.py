@@ -124,6 +124,8 @@ def as_object(report: Report) -> dict[str, Any]:
         },
         "problems": [asdict(problem) for problem in report.problems],
         "doubtful": [asdict(result) for result in report.doubtful],
+        "corrections_for_review": report.corrections_for_review,
+        "sinks": [asdict(sink) for sink in report.sinks],
     }
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.reports.estimate import Estimate, LongAhead
     from dagster_offload.ledger.reports.status import Doubtful, InParts, Problem
     from dagster_offload.ledger.reports.usage import TokenUse
+    from dagster_offload.ledger.sinks.sinks import SinkRow
     from dagster_offload.ledger.work.ocr_pages import PagesLeft
     from dagster_offload.postgres.room import Room
     from dagster_offload.service.home import RunningUp
@@ -45,6 +46,8 @@ class Report:
     room: "Room | None"  # None: the user's own Postgres
     in_back_off: dict[str, int]  # by stage
     doubtful: "list[Doubtful]"
+    corrections_for_review: int
+    sinks: "list[SinkRow]"
     up: "RunningUp | None"
     workers: list[str]  # the kinds of those that are alive
     in_work: "list[InWork]"
@@ -77,8 +80,9 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: 
     from dagster_offload.ledger.core.pipelines import running_pipelines
     from dagster_offload.ledger.reports import activity, status, usage
     from dagster_offload.ledger.reports.estimate import estimate, long_documents_ahead
+    from dagster_offload.ledger.sinks import sinks
     from dagster_offload.ledger.slots import permits, slots
-    from dagster_offload.ledger.work import ocr_pages, outbox
+    from dagster_offload.ledger.work import corrections, ocr_pages, outbox
     from dagster_offload.postgres.room import room_of
     from dagster_offload.slot.config import DEEP
     from dagster_offload.stages.catalog import llm_stages, recipes
@@ -110,6 +114,8 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: 
         room=room_of(settings),
         in_back_off=status.in_back_off(cur),
         doubtful=status.doubtful(cur, PROBLEMS_SHOWN),
+        corrections_for_review=corrections.count_for_review(cur),
+        sinks=sinks.list_sinks(cur),
         up=up,
         workers=status.live_kinds(cur),
         in_work=activity.in_work(cur, PROBLEMS_SHOWN),

@@ -29,6 +29,7 @@ def _ocr_advice(settings: "Settings") -> str:
 def print_report(loaded: "Loaded", report: Report) -> None:
     """Print the report: the slot, the library and `up`, a table of counts, then what needs a person."""
     from dagster_offload.cli.formatting import say
+    from dagster_offload.cli.sink import status_lines
 
     settings = loaded.settings
     say(f"deep     {_describe_deep(settings, report)}")
@@ -36,7 +37,7 @@ def print_report(loaded: "Loaded", report: Report) -> None:
     if loaded.file is not None:
         say(f"pipeline {loaded.file}")
     say(f"up       {_describe_up(settings, report)}")
-    for line in _pace(report):
+    for line in (*_pace(report), *status_lines(report.sinks)):
         say(line)
     if report.stopped_sensors:
         say(f"sensors  turned off in the UI: {', '.join(report.stopped_sensors)} ({_effects(report.stopped_sensors)})")
@@ -232,6 +233,8 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         lines.append(
             f"\n{outdated} results are outdated (made with another prompt, options or model): dagster-offload redo --outdated"
         )
+    if report.corrections_for_review:
+        lines.append(f"\n{_describe_reviews(report.corrections_for_review)}")
     lines += [f"\n{why}" for outcome in report.backups if (why := failure(outcome)) is not None]
     if report.events_pending:
         lines.append(
@@ -260,6 +263,11 @@ def _who_drains(report: Report) -> str:
     if "drain_sensor" in report.stopped_sensors:
         return "turn on drain_sensor in the UI (Automation), or run `dagster-offload drain` now"
     return "`up` starts a drain within seconds; to start one now, run `dagster-offload drain`"
+
+
+def _describe_reviews(documents: int) -> str:
+    files = "1 file has" if documents == 1 else f"{documents} files have"
+    return f"{files} changed since you corrected the record; review the corrections: dagster-offload correct --list"
 
 
 def _describe_ahead(ahead: "LongAhead") -> str:

@@ -143,7 +143,9 @@ class EventReporter:
         for record in self.instance.fetch_materializations(wanted, limit=25).records:
             stored = record.asset_materialization
             is_same_run = event.run_id in (None, record.run_id)
-            if is_same_run and stored is not None and (stored.tags or {}).get(RESULT_TAG) == str(event.result_id):
+            # A correction is another event of the same result.
+            wanted_tags = {RESULT_TAG: str(event.result_id), DATA_VERSION_TAG: event.data_version}
+            if is_same_run and stored is not None and wanted_tags.items() <= (stored.tags or {}).items():
                 return True
         return False
 
@@ -226,7 +228,7 @@ def materialization(
     tags = {
         RESULT_TAG: str(event.result_id),
         RECIPE_TAG: event.recipe,
-        DATA_VERSION_TAG: event.output_digest,
+        DATA_VERSION_TAG: event.data_version,
         IS_USER_PROVIDED_TAG: "true",
         # A result of another recipe carries that recipe, so the UI shows it as outdated, as the ledger does.
         CODE_VERSION_TAG: stages.code_versions[event.stage] if is_current else event.recipe,
@@ -274,6 +276,8 @@ def _metadata(event: PendingEvent, library: Path | None, *, previews: bool) -> d
         metadata["key_points"] = dg.MetadataValue.json([escaped(str(point)) for point in value["key_points"]])
     if value.get("doubtful"):
         metadata["doubtful"] = dg.MetadataValue.text(", ".join(escaped(str(mark)) for mark in value["doubtful"]))
+    if event.corrected:
+        metadata["corrected"] = dg.MetadataValue.text(f"by a person: {escaped(', '.join(event.corrected))}")
     metadata["path"] = dg.MetadataValue.path(
         escaped(event.document if library is None else str(library / event.document))
     )

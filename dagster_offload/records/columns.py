@@ -14,9 +14,8 @@ from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.stages.own import record_columns
 from dagster_offload.text.plain_text import escaped
 
-# Columns of every record: those of the document, then those of its stages, then how they were made.
+# Columns of every record: these of the document, then those of its stages, then `LAST_COLUMNS`: how they were made.
 DOCUMENT_COLUMNS = ("document", "path", "state", "reason", "outcome")
-LAST_COLUMNS = ("served_model", "updated_at")
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,12 @@ BUILT_IN_COLUMNS = (
     Column("doubtful", "json", SUMMARIZE, "doubtful"),
 )
 
+LAST_COLUMNS = (
+    Column("served_model", "string"),
+    Column("updated_at", "datetime"),
+    Column("corrected", "json"),  # the columns that a person corrected
+)
+
 
 def columns(settings: Settings) -> tuple[Column, ...]:
     """All columns of this pipeline's records, in order."""
@@ -49,7 +54,7 @@ def columns(settings: Settings) -> tuple[Column, ...]:
         for name, kind in record_columns(settings.own_stages[stage])
     ]
     first = [Column(name, "string") for name in DOCUMENT_COLUMNS]
-    return (*first, *BUILT_IN_COLUMNS, *own, Column("served_model", "string"), Column("updated_at", "datetime"))
+    return (*first, *BUILT_IN_COLUMNS, *own, *LAST_COLUMNS)
 
 
 def column_named(settings: Settings, name: str) -> Column:
@@ -60,6 +65,11 @@ def column_named(settings: Settings, name: str) -> Column:
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise SettingsError(f"records have no field {name!r}{hint}: use one of {', '.join(known)}")
     return known[name]
+
+
+def column_name(settings: Settings, stage: str, field: str) -> str:
+    """The name of the column that shows a field of a stage: `category`, `payment.amount`."""
+    return f"{stage}.{field}" if stage in settings.own_stages else field
 
 
 def as_record(found: DocumentRecord, settings: Settings, *, with_text: bool = False) -> dict[str, Any]:
@@ -80,7 +90,18 @@ def as_record(found: DocumentRecord, settings: Settings, *, with_text: bool = Fa
             record[stage] = found.stages[stage].value if stage in found.stages else None
     record["served_model"] = None if last is None else last.served_model
     record["updated_at"] = None if found.changed_at is None else found.changed_at.isoformat()
+    record["corrected"] = _corrected(found, settings) or None
     return record | ({"text": found.text} if with_text else {})
+
+
+def _corrected(found: DocumentRecord, settings: Settings) -> list[str]:
+    """The names of the columns that a person corrected."""
+    return [
+        column_name(settings, stage, field)
+        for stage in stage_graph(settings).names
+        if stage in found.stages
+        for field in found.stages[stage].corrected
+    ]
 
 
 def _last_answered(found: DocumentRecord) -> Any:

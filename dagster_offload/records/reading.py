@@ -127,5 +127,10 @@ def stream(settings: Settings, ledger: Ledger, query: Query, *, with_text: bool 
             yield as_record(found, settings, with_text=with_text)
 
 
+def read_documents(ledger: Ledger, documents: Sequence[str]) -> list[records.DocumentRecord]:
+    """The state and the records of these documents, stage by stage, in the order of their keys."""
+    return ledger.run(_page, ledger.run(records.select, Selection(documents=tuple(documents))), with_text=False)
+
+
 def _page(cur: Any, ids: Sequence[int], *, with_text: bool) -> list[records.DocumentRecord]:
     return list(records.read(cur, ids, with_text=with_text))

@@ -83,6 +83,11 @@ class RunningPipeline:
         if self._worker is not None:
             self._worker.on_notify(listener)
 
+    @property
+    def settings(self) -> Settings:
+        """The settings in force: another object after each edit that was taken over."""
+        return self._settings
+
     def check(self) -> None:
         """Look at the file at most every two seconds. Cheap if it was not edited."""
         now = time.monotonic()

@@ -26,6 +26,7 @@ from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
 from dagster_offload.settings.backup import BackupSection
 from dagster_offload.settings.keep import KeepSection
 from dagster_offload.settings.section import Section, Variable
+from dagster_offload.settings.sinks import AnySink, SinksSection
 from dagster_offload.settings.ui import UISection
 from dagster_offload.slot.config import DEEP, MAX_CONCURRENCY, PRIMARY, SlotConfig, Slots, variable
 from dagster_offload.stage_spec.relations import mistakes
@@ -297,6 +298,7 @@ class Settings(Section):
         ge=0,
         description="free space that the disk of the embedded Postgres must have before work is started",
     )
+    on_record: SinksSection = Field(default=SinksSection(), description="sinks: where each finished record is sent")
     keep: KeepSection = Field(default=KeepSection(), description="how much of the past is kept")
     backup: BackupSection = Field(default=BackupSection(), description="the backups that `up` makes")
     ui: UISection = Field(default=UISection(), description="who may open the UI, and under which address")
@@ -320,6 +322,11 @@ class Settings(Section):
     def own_stages(self) -> Mapping[str, StageSpec]:
         """The stages that a person added, by name, in declared order."""
         return self.stages.__pydantic_extra__ or {}
+
+    @property
+    def sinks(self) -> Mapping[str, AnySink]:
+        """The sinks by name."""
+        return self.on_record.__pydantic_extra__ or {}
 
     @property
     def slots(self) -> Slots:

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from dagster_offload.settings.leaves import (
     Key,
     nearest,
 )
+from dagster_offload.settings.sinks import FILE_KEYS, KINDS, SECRET_KEYS, SECTION
 from dagster_offload.settings.yaml_text import Place, YamlText, parse_yaml
 from dagster_offload.slot.config import without_password
 
@@ -195,9 +196,30 @@ def _refuse_readable_secrets(parsed: YamlText, file: PipelineText, file_name: st
                 f"${{VARIABLE}} instead, use api_key_file, or run chmod 600 {file.path}"
             )
 
+    for key, value in _of_sinks(parsed.values, (*SECRET_KEYS, *KINDS)):
+        if not isinstance(value, str) or _REFERENCE.search(value):
+            continue
+        if key[-1] in SECRET_KEYS or without_password(value) != value:
+            raise SettingsError(
+                f"{file_name}:{parsed.places[key]}: {_dotted(key)} contains a secret, and the file {file.readers}: write "
+                f"${{VARIABLE}} instead, use a file for it, or run chmod 600 {file.path}"
+            )
+
+
+def _of_sinks(values: Mapping[str, Any], keys: Collection[str]) -> Iterator[tuple[Key, Any]]:
+    """The values of these keys in all sinks."""
+    section = values.get(SECTION)
+    for name, sink in section.items() if isinstance(section, dict) else ():
+        for key in keys:
+            if isinstance(sink, dict) and key in sink:
+                yield (SECTION, name, key), sink[key]
+
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
     """Relative paths in the file start at the file's folder."""
+    for (section, sink, key), path in _of_sinks(values, FILE_KEYS):
+        if isinstance(path, str):
+            values[section][sink][key] = os.path.join(folder, os.path.expanduser(path))
     for leaf in LEAVES:
         section = _at(values, leaf.key[:-1])
         if leaf.is_path and isinstance(section, dict) and isinstance(path := section.get(leaf.key[-1]), str):

@@ -39,6 +39,7 @@ RESERVED_NAMES = frozenset(
         "doubtful",
         "served_model",
         "updated_at",
+        "corrected",
         "text",
     }
 )

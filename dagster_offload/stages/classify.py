@@ -56,12 +56,16 @@ def options(classes: tuple[str, ...]) -> RequestOptions:
 
 def parse(answer: str, classes: tuple[str, ...]) -> Classification:
     """Parse an answer; class names are compared without case. Raises `UnusableAnswer`, also for an undeclared class."""
-    declared = {_folded(name): name for name in reversed(classes)}  # the first of two that differ only in case wins
     for record in fitting_records(answer, Classification):
-        name = record.category if record.category in classes else declared.get(_folded(record.category))
-        if name is not None:
+        if (name := class_named(record.category, classes)) is not None:
             return record.model_copy(update={"category": name})
     raise UnusableAnswer("unknown_class", f"the answer's category is none of: {', '.join(classes)}")
+
+
+def class_named(written: str, classes: Sequence[str]) -> str | None:
+    """Return the class of this name, or None. Case does not matter; of two that differ only in case the first one wins."""
+    declared = {_folded(name): name for name in reversed(classes)}
+    return written if written in classes else declared.get(_folded(written))
 
 
 def _folded(name: str) -> str:

@@ -17,11 +17,16 @@ class World:
         self.said: list[str] = []
         self.written: list[RunningUp] = []
         idle: Any = SimpleNamespace(
-            check=lambda: None, restart=self.restarted.append, definitions="new", schema="s", run=self._run
+            check=lambda *_: None,
+            settings=None,
+            restart=self.restarted.append,
+            definitions="new",
+            schema="s",
+            run=self._run,
         )
         lock: Any = SimpleNamespace(write=self.written.append)
         self.services = Services(
-            "", idle, idle, idle, self.said.append, None, idle, lock, RunningUp(1, "http://x"), definitions="old"
+            "", idle, idle, idle, self.said.append, None, idle, idle, lock, RunningUp(1, "http://x"), definitions="old"
         )
 
     def _run(self, *_: object) -> Any:

@@ -1,5 +1,6 @@
 """Rows of the ledger as frozen values, and the states a work item can be in."""
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -152,7 +153,7 @@ class PendingEvent:
     recipe: str
     text_preview: str | None  # extract: the first 500 characters
     text_length: int | None
-    value: dict[str, Any] | None
+    value: dict[str, Any] | None  # with the corrections of a person
     slot: str | None
     served_model: str | None
     model_evidence: str | None
@@ -164,6 +165,14 @@ class PendingEvent:
     deferrals: int
     reused_from: str | None
     created_at: datetime
+    corrected: list[str] | None = None  # the fields that a person corrected
+
+    @property
+    def data_version(self) -> str:
+        """The digest of the model's answer, or of the record if a person corrected it."""
+        if not self.corrected:
+            return self.output_digest
+        return hashlib.sha256(json.dumps(self.value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class StageState:
-    """One stage of a document. `value` is its record; None without one. `at` is when it was answered."""
+    """One stage of a document. `value` is its record, in which a person's corrections count; None without one.
+
+    `corrected` are the fields that a person corrected. `at` is when the model answered.
+    """
 
     state: str
     outcome: str | None
@@ -50,6 +53,7 @@ class StageState:
     served_model: str | None
     model_evidence: str | None
     at: datetime | None
+    corrected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,11 @@ def select(cur: Cursor, selection: Selection) -> "array[int]":
     return array("q", (row["document_id"] for row in cur))
 
 
+# The record of a work item `i` of a document `d` with its result `r`, with a person's corrections. Whether there are any is
+# looked up once per query: a call for each row of a large export would take longer than the export.
+_HAS_CORRECTIONS = "(select exists (select from corrections))"
+_RECORD = f"case when {_HAS_CORRECTIONS} then corrected(r.value, d.digest, i.stage) else r.value end"
+
 _STATE = (
     "select case " + " ".join(f"when bool_or(i.state = '{state}') then '{state}'" for state in STATES) + " end "
     "from work_items i where i.document_id = d.document_id and i.stage in (select name from stages)"
@@ -99,7 +108,8 @@ _CONTAINS = (
     "(d.key ilike %s or exists (select from work_items i join stages s on s.name = i.stage "
     "join results r using (result_id) where i.document_id = d.document_id and (r.text ilike %s "
     # Not the JSON as text: it holds the names of fields, and its quotation marks and backslashes are escaped.
-    "or s.upstream is not null and exists (select from jsonb_path_query(r.value, 'strict $.**') as v (entry) "
+    "or s.upstream is not null and exists (select from "
+    f"jsonb_path_query({_RECORD}, 'strict $.**') as v (entry) "
     "where jsonb_typeof(v.entry) in ('string', 'number') and v.entry #>> '{}' ilike %s))))"
 )
 
@@ -121,7 +131,8 @@ def _matches(condition: Condition) -> str:
     else:
         test = f"x.v #>> '{{}}' {condition.operator} %s"
     found = (
-        "exists (select from work_items i join results r using (result_id), lateral (select r.value -> %s as v) x "
+        "exists (select from work_items i left join results r using (result_id), "
+        f"lateral (select ({_RECORD}) -> %s as v) x "
         f"where i.document_id = d.document_id and i.stage = %s and {test})"
     )
     return f"not {found}" if condition.operator == "=" and not condition.value else found
@@ -139,7 +150,8 @@ def read(cur: Cursor, ids: Sequence[int], *, with_text: bool = False) -> Iterato
     cur.execute(
         f"select d.document_id, d.key, ({_STATE}) as state, max(i.changed_at) as changed_at, {text} as text, "
         "  coalesce(jsonb_object_agg(i.stage, jsonb_build_object('state', i.state, 'outcome', i.outcome, "
-        "    'reason', i.reason, 'value', case when s.upstream is not null then r.value end, "
+        f"    'reason', i.reason, 'value', case when s.upstream is not null then {_RECORD} end, "
+        f"    'corrected', case when {_HAS_CORRECTIONS} then corrected_fields(d.digest, i.stage) end, "
         "    'served_model', r.served_model, 'model_evidence', r.model_evidence, 'at', r.created_at) order by s.position) "
         "    filter (where i.item_id is not null), '{}') as stages "
         "from documents d left join (work_items i join stages s on s.name = i.stage) using (document_id) "
@@ -157,4 +169,5 @@ def read(cur: Cursor, ids: Sequence[int], *, with_text: bool = False) -> Iterato
 
 def _stage(fields: dict[str, Any]) -> StageState:
     at = fields["at"]
-    return StageState(**{**fields, "at": None if at is None else datetime.fromisoformat(at)})
+    typed = {"at": None if at is None else datetime.fromisoformat(at), "corrected": tuple(fields["corrected"] or ())}
+    return StageState(**{**fields, **typed})

@@ -198,6 +198,7 @@ class RecordRow:
     served_model: str | None
     updated_at: datetime | None
     doubtful: list[str] | None  # why the summary may be wrong; see `stages/doubts.py`
+    corrected: list[str] | None = None  # `stage.field` of each field that a person corrected
 
 
 def records(cur: Cursor, limit: int | None = None) -> list[RecordRow]:

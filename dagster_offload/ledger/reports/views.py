@@ -13,19 +13,19 @@ from psycopg import sql
 from dagster_offload.ledger.core.database import Cursor
 
 PREFIX = "record_"
-FORM = 2  # increase when `_definition` changes: the views are then made anew
+FORM = 3  # increase when `_definition` changes: the views are then made anew
 
 # The type of a column, and how it is read from a record. A value of another form (of an older prompt) is null.
-_NUMBER = "case when jsonb_typeof(r.value -> {name}) = 'number' then (r.value -> {name})::numeric end"
-_TEXT = "r.value ->> {name}"
+_NUMBER = "case when jsonb_typeof(v.value -> {name}) = 'number' then (v.value -> {name})::numeric end"
+_TEXT = "v.value ->> {name}"
 _READ = {
     "string": _TEXT,
     "number": _NUMBER,
     "integer": _NUMBER,
-    "boolean": "case when jsonb_typeof(r.value -> {name}) = 'boolean' then (r.value -> {name})::boolean end",
-    "date": "date_or_null(r.value ->> {name})",
-    "datetime": "time_or_null(r.value ->> {name})",
-    "json": "r.value -> {name}",
+    "boolean": "case when jsonb_typeof(v.value -> {name}) = 'boolean' then (v.value -> {name})::boolean end",
+    "date": "date_or_null(v.value ->> {name})",
+    "datetime": "time_or_null(v.value ->> {name})",
+    "json": "v.value -> {name}",
 }
 
 
@@ -72,14 +72,18 @@ def _definition(view: str, stage: str, fields: Sequence[ViewField]) -> sql.Compo
     ]
     return sql.SQL(
         "create view {view} as select d.key as {document}, {columns}, i.outcome as {outcome}, "
-        "r.served_model as {model}, r.created_at as {at} "
+        "r.served_model as {model}, r.created_at as {at}, "
+        "case when known.are_corrected then corrected_fields(d.digest, i.stage) end as {corrected} "
         "from documents d join work_items i using (document_id) join results r using (result_id) "
+        "cross join (select exists (select from corrections) as are_corrected) known "
+        "cross join lateral (select case when known.are_corrected then corrected(r.value, d.digest, i.stage) "
+        "  else r.value end as value) v "
         "where d.is_present and i.stage = {stage} and i.state = 'done'"
     ).format(
         view=sql.Identifier(view),
         columns=sql.SQL(", ").join(columns),
         stage=sql.Literal(stage),
-        **{name: sql.Identifier(_free(name, fields)) for name in ("document", "outcome", "model", "at")},
+        **{name: sql.Identifier(_free(name, fields)) for name in ("document", "outcome", "model", "at", "corrected")},
     )
 
 

@@ -156,6 +156,7 @@ begin
     if followers is not null then
         perform start_items(done_documents, followers, run, recipes);
     end if;
+    perform note_record_changes(done_documents);
 end
 $$;
 
@@ -229,13 +230,15 @@ begin
     return condition is null or not exists (
         select from jsonb_each(condition) as c (stage, fields), jsonb_each(c.fields) as f (name, allowed)
         where not coalesce((
-            select case when jsonb_typeof(r.value -> f.name) = 'array'
-                then exists (select from jsonb_array_elements(r.value -> f.name) as entry where f.allowed @> entry)
-                else f.allowed @> (r.value -> f.name) end
+            select case when jsonb_typeof(answer.value -> f.name) = 'array'
+                then exists (select from jsonb_array_elements(answer.value -> f.name) as entry where f.allowed @> entry)
+                else f.allowed @> (answer.value -> f.name) end
             from (
                 select w.state, w.result_id from work_items w
                 where w.document_id = given_document and w.stage = c.stage limit 1
             ) i join results r using (result_id)
+            cross join lateral (select corrected(r.value, d.digest, c.stage) as value
+                from documents d where d.document_id = given_document) answer
             where i.state = 'done'
         ), false)
     );

@@ -42,7 +42,8 @@ def pending_events(cur: Cursor, stages: Sequence[str], limit: int = 100) -> list
         "where o.event_id = picked.event_id and r.result_id = o.result_id and d.document_id = o.document_id "
         "returning o.event_id, o.result_id, d.key as document, o.stage, o.run_id, "
         "  picked.sending_since is not null as is_in_doubt, r.outcome, r.output_digest, r.recipe, "
-        "  left(r.text, %(preview)s) as text_preview, length(r.text) as text_length, r.value, r.slot, r.served_model, "
+        "  left(r.text, %(preview)s) as text_preview, length(r.text) as text_length, r.slot, r.served_model, "
+        "  corrected(r.value, d.digest, o.stage) as value, corrected_fields(d.digest, o.stage) as corrected, "
         "  r.model_evidence, r.tokens_in, r.tokens_out, r.tokens_cached, r.seconds, o.attempts, o.deferrals, "
         "  o.reused_from, r.created_at",
         {"n": limit, "stages": list(stages), "preview": PREVIEW_CHARACTERS},

@@ -1,0 +1,142 @@
+"""`dagster-offload correct`: a person's word on a field of a record, which counts more than the model's."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from dagster_offload.cli.exits import Refusal
+from dagster_offload.cli.find_document import find_document
+from dagster_offload.cli.options import home_option, json_option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from dagster_offload.ledger.core.database import Ledger
+    from dagster_offload.ledger.work.corrections import Correction
+    from dagster_offload.settings import Settings
+
+
+@click.command("correct")
+@click.argument("document", required=False)
+@click.option("--set", "written", multiple=True, metavar="FIELD=VALUE", help="The right value of a field. Repeatable.")
+@click.option("--note", metavar="TEXT", help="Why; kept with the correction.")
+@click.option(
+    "--clear", "cleared", multiple=True, metavar="FIELD", help="Let the model's answer count again. Repeatable."
+)
+@click.option("--keep", is_flag=True, help="Keep corrections of an earlier version of the file for the present one.")
+@click.option("--list", "wants_list", is_flag=True, help="List corrections: all, or those of DOCUMENT.")
+@home_option
+@json_option
+def command(
+    document: str | None,
+    *,
+    written: tuple[str, ...],
+    note: str | None,
+    cleared: tuple[str, ...],
+    keep: bool,
+    wants_list: bool,
+    as_json: bool,
+) -> None:
+    """Correct fields of a document's record. The model's answer is kept beside the correction.
+
+    A correction counts in records, views, exports, events and the conditions of stages. A redo and a scan keep it. If the
+    file changes, the model's answer counts until you review the correction: --keep it or --clear it.
+    Fields of your own stages are STAGE.FIELD; parts of an object or a list are FIELD.PART; `null` means: not stated.
+
+    \b
+    dagster-offload correct letters/rent.pdf --set category=invoice
+    dagster-offload correct letters/rent.pdf --set payment.amount=12.5 --note "the stamp covers the comma"
+    dagster-offload correct letters/rent.pdf --set payment.due=null --set payment.items.0.price=3
+    dagster-offload correct letters/rent.pdf --clear payment.amount
+    dagster-offload correct --list
+    """
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.settings import load_settings
+
+    ways = [bool(written), bool(cleared), keep, wants_list]
+    if sum(ways) != 1 or (document is None and not wants_list):
+        raise click.UsageError("name a DOCUMENT and one of --set, --clear, --keep, or use --list")
+    if note is not None and not written:
+        raise click.UsageError("--note goes with --set")
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
+        key = None if document is None else find_document(settings, ledger, document)
+        if wants_list or key is None:
+            _list(settings, ledger, key, as_json=as_json)
+            return
+        if written:
+            _set(settings, ledger, key, written, note)
+        elif cleared:
+            _clear(settings, ledger, key, cleared)
+        else:
+            _keep(settings, ledger, key)
+        if as_json:
+            _list(settings, ledger, key, as_json=True)
+
+
+def _set(settings: "Settings", ledger: "Ledger", key: str, written: tuple[str, ...], note: str | None) -> None:
+    from dagster_offload.ledger.work import corrections
+    from dagster_offload.records.correcting import new_values
+    from dagster_offload.stages.catalog import recipes
+
+    values = new_values(settings, ledger, key, written)
+    if not ledger.run(corrections.correct, key, values, note, recipes(settings)):
+        raise Refusal(f"{key} could not be read yet, so it has no record to correct: see dagster-offload explain {key}")
+    click.echo(f"{key}: corrected", err=True)
+
+
+def _clear(settings: "Settings", ledger: "Ledger", key: str, cleared: tuple[str, ...]) -> None:
+    from dagster_offload.ledger.work import corrections
+    from dagster_offload.records.correcting import field_named
+    from dagster_offload.stages.catalog import recipes
+
+    columns = [field_named(settings, name) for name in cleared]
+    fields = [(column.stage or "", column.field or "") for column in columns]
+    existing = {(each.stage, each.field) for each in ledger.run(corrections.list_corrections, key)}
+    if missing := [name for name, field in zip(cleared, fields, strict=True) if field not in existing]:
+        raise Refusal(f"{key} has no correction of {', '.join(missing)}: see dagster-offload correct --list")
+    ledger.run(corrections.clear, key, fields, recipes(settings))
+    click.echo(f"{key}: the model's answer counts again", err=True)
+
+
+def _keep(settings: "Settings", ledger: "Ledger", key: str) -> None:
+    from dagster_offload.ledger.work import corrections
+    from dagster_offload.records.columns import column_name
+    from dagster_offload.stages.catalog import recipes
+
+    kept = ledger.run(corrections.keep, key, recipes(settings))
+    if not kept:
+        raise Refusal(f"{key} has no correction that waits for a review: see dagster-offload correct --list")
+    names = ", ".join(column_name(settings, stage, field) for stage, field in kept)
+    click.echo(f"{key}: kept for the present file: {names}", err=True)
+
+
+def _list(settings: "Settings", ledger: "Ledger", key: str | None, *, as_json: bool) -> None:
+    from dagster_offload.cli.console import to_terminal
+    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.ledger.work import corrections
+
+    found = ledger.run(corrections.list_corrections, key)
+    if as_json:
+        print_json({"corrections": [asdict(each) for each in found]})
+    elif not found:
+        click.echo("no corrections")
+    else:
+        to_terminal(corrections_table(settings, found))
+
+
+def corrections_table(settings: "Settings", found: "list[Correction]") -> "Table":
+    """The corrections with the model's answers beside them, and what to do about those that wait for a review."""
+    import json
+
+    from dagster_offload.cli.console import table
+    from dagster_offload.records.columns import column_name
+
+    rows = table("document", "field", "corrected to", "the model's answer", "note", "")
+    for each in found:
+        name = column_name(settings, each.stage, each.field)
+        review = f"does not count: the file has changed. dagster-offload correct DOCUMENT --keep, or --clear {name}"
+        values = (json.dumps(value, ensure_ascii=False) for value in (each.value, each.answered))
+        rows.add_row(each.document, name, *values, each.note or "", review if each.is_for_review else "")
+    return rows

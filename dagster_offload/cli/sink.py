@@ -1,0 +1,257 @@
+"""`dagster-offload sink list|test|send|pause|resume`: where finished records are sent."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dagster_offload.cli.exits import ExitCode, Refusal
+from dagster_offload.cli.options import home_option, json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dagster_offload.ledger.core.database import Ledger
+    from dagster_offload.ledger.sinks.sinks import SinkRow
+    from dagster_offload.settings import Settings
+    from dagster_offload.sinks.sender import Sent
+
+
+@click.group("sink")
+def command() -> None:
+    """Show, test and pause the sinks of the pipeline file (`on_record`), or send what is due.
+
+    A running `up` sends records by itself. Without one, use `sink send`.
+
+    \b
+    dagster-offload sink list
+    dagster-offload sink test paperless
+    dagster-offload sink send
+    dagster-offload sink pause paperless
+    dagster-offload retry --sink paperless      records that it refused
+    """
+
+
+@command.command("list")
+@home_option
+@json_option
+def list_(*, as_json: bool) -> None:
+    """Show every sink, how many records wait for it, and why.
+
+    \b
+    dagster-offload sink list --json
+    """
+    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.sinks import sinks
+    from dagster_offload.settings import load_settings
+    from dagster_offload.settings.sinks import kind_of
+
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
+        rows = ledger.run(sinks.list_sinks)
+    if as_json:
+        print_json({"sinks": [asdict(row) for row in rows]})
+        return
+    for row in rows:
+        say(f"{row.name:<16} {row.kind:<10} {describe(row)}")
+    known = {row.name for row in rows}
+    for name, sink in settings.sinks.items():
+        if name not in known:
+            say(f"{name:<16} {kind_of(sink):<10} new: records are sent by `up` or `dagster-offload sink send`")
+    if not rows and not settings.sinks:
+        click.echo("no sinks: add one under on_record in the pipeline file (docs/sinks.md)")
+
+
+@command.command("test")
+@click.argument("name")
+@home_option
+def test(name: str) -> None:
+    """Send an invented sample to a sink, marked as a sample. Paperless: only check the address, the token and the fields.
+
+    \b
+    dagster-offload sink test paperless
+    """
+    from dagster_offload.cli.formatting import say
+    from dagster_offload.settings import load_settings
+    from dagster_offload.sinks.build import build
+    from dagster_offload.sinks.faults import SinkFault
+    from dagster_offload.sinks.message import sample
+    from dagster_offload.sinks.planning import sample_record
+
+    settings = load_settings()
+    _refuse_unknown(settings, name)
+    sink = build(settings, name)
+    try:
+        say(f"{name}: {sink.test(sample(name, sample_record(settings)))}")
+    except SinkFault as fault:
+        raise Refusal(f"{name}: {fault.reason}", _EXITS[fault.blame]) from None
+    finally:
+        sink.close()
+
+
+_EXITS = {
+    "unavailable": ExitCode.SLOT_UNAVAILABLE,
+    "misconfigured": ExitCode.MISCONFIGURED,
+    "refused": ExitCode.REFUSED,
+}
+
+
+@command.command("send")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@home_option
+@json_option
+def send(names: tuple[str, ...], *, as_json: bool) -> None:
+    """Send the records that are due, to all sinks or to these. For homes without a running `up`.
+
+    Exits with 75 if a sink is unavailable. Run it again later: nothing is lost.
+
+    \b
+    dagster-offload sink send
+    dagster-offload sink send paperless --json
+    """
+    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.sinks import sinks
+    from dagster_offload.service.home import running_up
+    from dagster_offload.settings import load_settings
+
+    settings = load_settings()
+    for name in names:
+        _refuse_unknown(settings, name)
+    with open_ledger(settings) as ledger:
+        if running_up(settings.home) is not None:
+            for name in names or settings.sinks:
+                ledger.run(sinks.try_now, name)
+            click.echo("The running `up` sends them.", err=True)
+            done: dict[str, Sent] = {}
+        else:
+            done = _send_all(settings, ledger, names or tuple(settings.sinks))
+        rows = {row.name: row for row in ledger.run(sinks.list_sinks)}
+    if as_json:
+        print_json({"sinks": {name: asdict(sent) | {"left": rows[name].waiting} for name, sent in done.items()}})
+    for name, sent in done.items() if not as_json else ():
+        say(f"{name}: {sent.sent} sent, {describe(rows[name])}")
+    if any(sent.waits is not None for sent in done.values()):
+        raise click.exceptions.Exit(ExitCode.SLOT_UNAVAILABLE)
+
+
+def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "dict[str, Sent]":
+    from contextlib import closing
+
+    from dagster_offload.sinks.build import build
+    from dagster_offload.sinks.planning import register
+    from dagster_offload.sinks.sender import send_due, sending_to
+
+    register(settings, ledger)
+    done = {}
+    for name in names:
+        with (
+            closing(build(settings, name)) as sink,
+            ledger.connect() as connection,
+            sending_to(connection, ledger.schema, name) as is_only_sender,
+        ):
+            if is_only_sender:
+                done[name] = send_due(settings, ledger, name, sink)
+            else:
+                click.echo(f"{name}: another process sends its records now", err=True)
+    return done
+
+
+@command.command("pause")
+@click.argument("name")
+@home_option
+def pause(name: str) -> None:
+    """Send nothing to a sink until `sink resume`. Its records are kept, and other sinks go on.
+
+    \b
+    dagster-offload sink pause paperless
+    """
+    _change(name, "pause")
+    click.echo(f"{name} is paused; to send again: dagster-offload sink resume {name}")
+
+
+@command.command("resume")
+@click.argument("name")
+@home_option
+def resume(name: str) -> None:
+    """Send to a paused sink again.
+
+    \b
+    dagster-offload sink resume paperless
+    """
+    _change(name, "resume")
+    click.echo(f"{name} is not paused. A running `up` sends its records; to send now: dagster-offload sink send {name}")
+
+
+def _change(name: str, change: str) -> None:
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.sinks import sinks
+    from dagster_offload.service.home import running_up
+    from dagster_offload.settings import load_settings
+    from dagster_offload.sinks.planning import register
+
+    settings = load_settings()
+    _refuse_unknown(settings, name)
+    with open_ledger(settings) as ledger:
+        if running_up(settings.home) is None:  # otherwise `up` has registered its own
+            register(settings, ledger)
+        ledger.run({"pause": sinks.pause, "resume": sinks.resume}[change], name)
+
+
+def retry_dead(settings: "Settings", ledger: "Ledger", name: str, documents: "Sequence[str] | None") -> int:
+    """Try the records that a sink refused again; returns how many. Raises `SettingsError`."""
+    from dagster_offload.ledger.sinks import deliveries, sinks
+
+    if ledger.run(sinks.get, name) is None:
+        _refuse_unknown(settings, name)
+    revived = ledger.run(deliveries.revive, name, documents)
+    ledger.run(sinks.try_now, name)
+    return revived
+
+
+def _refuse_unknown(settings: "Settings", name: str) -> None:
+    from dagster_offload.settings.leaves import nearest
+
+    if name not in settings.sinks:
+        near = nearest(name, settings.sinks)
+        known = ", ".join(settings.sinks) or "none; add one under on_record in the pipeline file (docs/sinks.md)"
+        raise Refusal(f"there is no sink {name!r}: " + (f"did you mean {near}?" if near else f"the sinks are {known}"))
+
+
+def describe(row: "SinkRow") -> str:
+    """What waits for a sink and why, in words: `12 waiting (HTTP 503 since 14:02); 1 dead: dagster-offload retry --sink NAME`."""
+    from dagster_offload.cli.formatting import describe_time
+
+    parts = [f"{row.waiting} waiting" if row.waiting else "nothing waits"]
+    if row.reason is not None:
+        since = f" since {row.reason_since.astimezone():%H:%M}" if row.reason_since else ""
+        next_try = f", next try {describe_time(row.not_before)}" if row.not_before else ""
+        parts[0] += f" ({row.reason}{since}{next_try})"
+    if not row.is_configured:
+        parts.append("not in the pipeline file any more")
+    if row.paused_at is not None:
+        parts.append(f"paused: dagster-offload sink resume {row.name}")
+    if row.dead:
+        parts.append(f"{row.dead} dead: dagster-offload explain DOCUMENT, then dagster-offload retry --sink {row.name}")
+    return "; ".join(parts)
+
+
+def status_lines(rows: "Sequence[SinkRow]") -> list[str]:
+    """The lines of `status` about sinks: none if there is no sink."""
+    return [f"{'sink' if index == 0 else '':<8} {row.name}: {describe(row)}" for index, row in enumerate(rows)]
+
+
+def deliveries_table(found: "Sequence[Any]") -> Any:
+    """What became of a document's record at each sink, as a table."""
+    from dagster_offload.cli.console import table
+
+    rows = table("sink", "record", "attempts", "when", "why")
+    for each in found:
+        why = each.reason or ""
+        if each.state == "dead":
+            why += f"; dagster-offload retry --sink {each.sink} DOCUMENT"
+        rows.add_row(
+            each.sink, each.state, str(each.attempts), f"{each.changed_at.astimezone():%Y-%m-%d %H:%M:%S}", why
+        )
+    return rows

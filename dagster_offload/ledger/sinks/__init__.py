@@ -1,0 +1,1 @@
+"""Sinks in the ledger: their state, and the deliveries of records to them."""

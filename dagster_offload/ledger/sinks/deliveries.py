@@ -1,0 +1,194 @@
+"""Deliveries: one version of a document's record for one sink, until it has arrived.
+
+At least once, in the order of the versions of a document. A delivery stays pending until its sink has answered, so a sender
+that is killed repeats at most the one it had in hand, with the same key.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from dagster_offload.ledger.core.database import Cursor, fetch_one
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A delivery that is due. `written` is what this sink wrote for the document's last record that arrived.
+
+    `key` is the same at each attempt. `digest` is the SHA-256 of the document's file. `attempts` counts refusals.
+    """
+
+    delivery_id: int
+    key: str
+    sink: str
+    document: str
+    digest: str | None
+    version: str
+    record: dict[str, Any]
+    attempts: int
+    written: dict[str, Any] | None
+
+
+def lock_planning(cur: Cursor) -> None:
+    """Let no other process plan deliveries before this transaction ends."""
+    cur.execute("select pg_advisory_xact_lock(hashtext('sinks'), hashtext(current_schema()))")
+
+
+def take_changes(cur: Cursor, limit: int) -> list[int]:
+    """Take the oldest changes off the list; returns the ids of their documents."""
+    cur.execute(
+        "with oldest as materialized (select change_id from record_changes order by change_id limit %s) "
+        "delete from record_changes c using oldest where c.change_id = oldest.change_id returning c.document_id",
+        [limit],
+    )
+    return sorted({row["document_id"] for row in cur.fetchall()})
+
+
+def next_unfilled(cur: Cursor, limit: int) -> dict[str, list[int]]:
+    """By sink, the next documents that it must look at because it was added. Marks them as looked at."""
+    cur.execute(
+        "select name, filled_to from sinks where is_configured and filled_to is not null order by name for update"
+    )
+    found: dict[str, list[int]] = {}
+    for row in cur.fetchall():
+        cur.execute(
+            "select document_id from documents where document_id > %s order by document_id limit %s",
+            [row["filled_to"], limit],
+        )
+        ids = [each["document_id"] for each in cur.fetchall()]
+        found[row["name"]] = ids
+        end = ids[-1] if len(ids) == limit else None
+        cur.execute("update sinks set filled_to = %s where name = %s", [end, row["name"]])
+    return found
+
+
+def add(cur: Cursor, sink: str, document: str, version: str, record: Mapping[str, Any]) -> None:
+    """Add a delivery, unless the newest one of this document for this sink has the same version."""
+    cur.execute(
+        "insert into deliveries (sink, document_id, version, record) "
+        "select %(sink)s, d.document_id, %(version)s, %(record)s from documents d where d.key = %(key)s "
+        "and %(version)s is distinct from (select n.version from deliveries n "
+        "  where n.document_id = d.document_id and n.sink = %(sink)s order by n.delivery_id desc limit 1)",
+        {"sink": sink, "key": document, "version": version, "record": Jsonb(dict(record))},
+    )
+
+
+def keys_of(cur: Cursor, document_ids: Sequence[int]) -> dict[int, str]:
+    """The keys of these documents, by id."""
+    cur.execute("select document_id, key from documents where document_id = any(%s)", [list(document_ids)])
+    return {row["document_id"]: row["key"] for row in cur.fetchall()}
+
+
+# The oldest version of its document that has not arrived, at a sink that takes records now.
+_MAY_GO = (
+    "n.sink = %(sink)s and n.state = 'pending' and not exists (select from deliveries o "
+    "  where o.document_id = n.document_id and o.sink = n.sink and o.delivery_id < n.delivery_id and o.state = 'pending') "
+    "and exists (select from sinks s where s.name = n.sink and s.is_configured and s.paused_at is null "
+    "  and (s.not_before is null or s.not_before <= clock_timestamp()))"
+)
+
+
+def next_due(cur: Cursor, sink: str) -> Delivery | None:
+    """The delivery of a sink that is due: the oldest one that was never refused, else one whose pause is over.
+
+    None if there is none, or if the sink is paused or waits.
+    """
+    cur.execute(
+        "with due as ("
+        f"  (select n.* from deliveries n where n.not_before is null and {_MAY_GO} order by n.delivery_id limit 1) union all "
+        f"  (select n.* from deliveries n where n.not_before <= clock_timestamp() and {_MAY_GO} order by n.not_before limit 1)"
+        ") select due.delivery_id, delivery_key(due.delivery_id, due.version) as key, due.sink, d.key as document, d.digest, "
+        "  due.version, due.record, due.attempts, "
+        "  (select l.written from deliveries l where l.document_id = due.document_id and l.sink = due.sink "
+        "   and l.state = 'sent' order by l.delivery_id desc limit 1) as written "
+        "from due join documents d using (document_id) order by due.not_before nulls first limit 1",
+        {"sink": sink},
+    )
+    row = cur.fetchone()
+    return None if row is None else Delivery(**row)
+
+
+def seconds_to_next(cur: Cursor, sink: str) -> float | None:
+    """After `next_due` found none: in how many seconds one is due; None if none is, as long as nothing changes."""
+    row = fetch_one(
+        cur,
+        "select extract(epoch from case when s.not_before > clock_timestamp() then s.not_before else ("
+        "    select min(n.not_before) from deliveries n "
+        "    where n.sink = s.name and n.state = 'pending' and n.not_before is not null) end - clock_timestamp()"
+        "  )::double precision as seconds "
+        "from (select 1) one left join sinks s on s.name = %s and s.is_configured and s.paused_at is null",
+        [sink],
+    )
+    return None if row["seconds"] is None else max(float(row["seconds"]), 0.0)
+
+
+def mark_sent(cur: Cursor, delivery: Delivery, written: Mapping[str, Any] | None) -> None:
+    """The record has arrived. Earlier deliveries of the document to this sink are history and are removed."""
+    cur.execute(
+        "update deliveries set state = 'sent', record = null, reason = null, not_before = null, written = %s, "
+        "changed_at = clock_timestamp() where delivery_id = %s returning document_id",
+        [None if written is None else Jsonb(dict(written)), delivery.delivery_id],
+    )
+    cur.execute(
+        "delete from deliveries n using deliveries newest where newest.delivery_id = %s and n.sink = newest.sink "
+        "and n.document_id = newest.document_id and n.delivery_id < newest.delivery_id",
+        [delivery.delivery_id],
+    )
+
+
+def refuse(cur: Cursor, delivery_id: int, reason: str, seconds: float | None, *, counts: bool) -> None:
+    """The sink refused the record: it is tried again in so many seconds, or is dead if `seconds` is None.
+
+    `counts`: it is an attempt of the record.
+    """
+    cur.execute(
+        "update deliveries set attempts = attempts + %s, reason = %s, changed_at = clock_timestamp(), "
+        "state = case when %s::float8 is null then 'dead' else 'pending' end, "
+        "not_before = clock_timestamp() + make_interval(secs => %s) where delivery_id = %s",
+        [int(counts), reason, seconds, seconds, delivery_id],
+    )
+
+
+def revive(cur: Cursor, sink: str, documents: Sequence[str] | None = None) -> int:
+    """Try dead deliveries of a sink again; returns how many. One with a newer record behind it is removed instead."""
+    dead = (
+        "n.sink = %(sink)s and n.state = 'dead' and (%(documents)s::text[] is null "
+        "or n.document_id in (select document_id from documents where key = any(%(documents)s)))"
+    )
+    parameters = {"sink": sink, "documents": None if documents is None else list(documents)}
+    cur.execute(
+        f"delete from deliveries n where {dead} and exists (select from deliveries l "
+        "where l.document_id = n.document_id and l.sink = n.sink and l.delivery_id > n.delivery_id)",
+        parameters,
+    )
+    cur.execute(
+        "update deliveries n set state = 'pending', attempts = 0, not_before = null, changed_at = clock_timestamp() "
+        f"where {dead}",
+        parameters,
+    )
+    return cur.rowcount
+
+
+@dataclass(frozen=True)
+class DeliveryState:
+    """What became of a document's record at one sink. `reason` is of the last attempt that failed."""
+
+    sink: str
+    state: str
+    attempts: int
+    reason: str | None
+    changed_at: datetime
+
+
+def of_document(cur: Cursor, document: str) -> list[DeliveryState]:
+    """The deliveries of a document that are kept: the last that arrived, and all that have not."""
+    cur.execute(
+        "select n.sink, n.state, n.attempts, coalesce(n.reason, case when n.state = 'pending' then s.reason end) as reason, "
+        "n.changed_at from deliveries n join documents d using (document_id) join sinks s on s.name = n.sink "
+        "where d.key = %s order by n.sink, n.delivery_id",
+        [document],
+    )
+    return [DeliveryState(**row) for row in cur.fetchall()]

@@ -1,0 +1,111 @@
+"""The sinks that this ledger knows: which are in the pipeline file, which are paused, and which wait and why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from dagster_offload.ledger.core.database import Cursor, fetch_one
+
+CHANNEL_SUFFIX = "_sinks"  # notified when a record may have changed, or a person wants a sink to try again
+
+
+@dataclass(frozen=True)
+class SinkRow:
+    """A sink with its counts. `waiting` and `dead` are deliveries; `sent` are documents whose newest record arrived."""
+
+    name: str
+    kind: str
+    is_configured: bool
+    paused_at: datetime | None
+    not_before: datetime | None
+    reason: str | None
+    reason_since: datetime | None
+    waits: int
+    refusals: int
+    waiting: int
+    dead: int
+
+
+def register(cur: Cursor, kinds: Mapping[str, str], existing: Mapping[str, bool]) -> None:
+    """Store which sinks the pipeline file has, by name. A new one, and one that is back, looks at all documents.
+
+    `existing`: whether a new sink gets the records that are there. Writes nothing if nothing changed.
+    """
+    known = {row["name"]: row["kind"] for row in cur.execute("select name, kind from sinks where is_configured")}
+    if known == dict(kinds):
+        return
+    cur.execute("update sinks set is_configured = false where name <> all(%s)", [list(kinds)])
+    for name in kinds.keys() - known.keys() | {name for name in known if kinds.get(name, known[name]) != known[name]}:
+        cur.execute(
+            "insert into sinks (name, kind, filled_to) values (%s, %s, %s) on conflict (name) do update set "
+            # One that is back looks at all documents. A record that it has already got is not sent again.
+            "kind = excluded.kind, is_configured = true, filled_to = 0, not_before = null, reason = null, "
+            "waits = 0, refusals = 0",
+            [name, kinds[name], 0 if existing[name] else None],
+        )
+
+
+def list_sinks(cur: Cursor) -> list[SinkRow]:
+    """The sinks of the pipeline file, and those that were removed from it while records waited."""
+    cur.execute(
+        "select s.name, s.kind, s.is_configured, s.paused_at, s.not_before, s.reason, s.reason_since, s.waits, s.refusals, "
+        "  coalesce(n.waiting, 0) as waiting, coalesce(n.dead, 0) as dead from sinks s left join ("
+        "  select sink, count(*) filter (where state = 'pending') as waiting, count(*) filter (where state = 'dead') as dead "
+        "  from deliveries where state <> 'sent' group by sink) n on n.sink = s.name "
+        "where s.is_configured or n.sink is not null order by s.name"
+    )
+    return [SinkRow(**row) for row in cur.fetchall()]
+
+
+def get(cur: Cursor, name: str) -> SinkRow | None:
+    """The sink of this name; None if the ledger does not know it."""
+    return next((row for row in list_sinks(cur) if row.name == name), None)
+
+
+def pause(cur: Cursor, name: str) -> None:
+    """Send nothing to this sink until `resume`. Records for it are kept."""
+    cur.execute("update sinks set paused_at = coalesce(paused_at, clock_timestamp()) where name = %s", [name])
+
+
+def resume(cur: Cursor, name: str) -> None:
+    """Send to this sink again, at once."""
+    cur.execute("update sinks set paused_at = null where name = %s", [name])
+    try_now(cur, name)
+
+
+def try_now(cur: Cursor, name: str) -> None:
+    """End the wait of this sink, and of the records that it refused."""
+    cur.execute("update sinks set not_before = null, waits = 0, refusals = 0 where name = %s", [name])
+    cur.execute("update deliveries set not_before = null where sink = %s and state = 'pending'", [name])
+    notify(cur)
+
+
+def in_a_row(cur: Cursor, name: str) -> tuple[int, int]:
+    """The waits and the refusals of this sink in a row."""
+    row = fetch_one(cur, "select waits, refusals from sinks where name = %s", [name])
+    return row["waits"], row["refusals"]
+
+
+def clear_wait(cur: Cursor, name: str) -> None:
+    """The sink took a record."""
+    cur.execute(
+        "update sinks set not_before = null, waits = 0, refusals = 0, reason = null, reason_since = null "
+        "where name = %s and (waits > 0 or refusals > 0 or reason is not null)",
+        [name],
+    )
+
+
+def store_wait(cur: Cursor, name: str, seconds: float | None, reason: str | None, waits: int, refusals: int) -> None:
+    """Store until when the sink waits and why; `seconds` None: it does not wait."""
+    cur.execute(
+        "update sinks set not_before = clock_timestamp() + make_interval(secs => %(seconds)s), waits = %(waits)s, "
+        "refusals = %(refusals)s, reason = %(reason)s, "
+        "reason_since = case when %(reason)s::text is null then null "
+        "  when reason is not distinct from %(reason)s then reason_since else clock_timestamp() end where name = %(name)s",
+        {"name": name, "seconds": seconds, "reason": reason, "waits": waits, "refusals": refusals},
+    )
+
+
+def notify(cur: Cursor) -> None:
+    """Wake the senders when this transaction commits."""
+    cur.execute("select pg_notify('offload_' || current_schema() || %s, '')", [CHANNEL_SUFFIX])

@@ -1,0 +1,16 @@
+-- Let the sinks look at the records of these documents when this transaction commits. Costs next to nothing without a sink.
+create or replace function note_record_changes(changed bigint[]) returns void language plpgsql as $$
+begin
+    if exists (select from sinks where is_configured) then
+        insert into record_changes (document_id) select distinct document_id from unnest(changed) as c (document_id);
+        perform pg_notify('offload_' || current_schema() || '_sinks', '');
+    end if;
+end
+$$;
+
+-- The key of a delivery, the same at each attempt and of no other delivery, also after a backup was restored.
+create or replace function delivery_key(delivery_id bigint, version text) returns text language plpgsql stable as $$
+begin
+    return (select md5(concat_ws('/', i.ledger_id, delivery_key.delivery_id, delivery_key.version)) from identity i);
+end
+$$;

@@ -1,0 +1,173 @@
+"""The section `on_record` of the pipeline file: where each finished record is sent."""
+
+import difflib
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.settings.section import Section
+
+SECTION = "on_record"
+SECRET_KEYS = ("secret", "token")
+FILE_KEYS = ("secret_file", "token_file")
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+
+
+def _address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its message may quote a password
+        is_address = False
+    if not is_address:
+        raise ValueError("must start with http:// or https://, followed by a host")
+    return value
+
+
+def _arguments(value: Any) -> Any:
+    return shlex.split(value) if isinstance(value, str) else value
+
+
+def _absolute(value: Path) -> Path:
+    return Path(os.path.abspath(value.expanduser()))
+
+
+Address = Annotated[str, AfterValidator(_address)]
+SecretFile = Annotated[Path, AfterValidator(_absolute)]
+
+
+class SinkSettings(Section):
+    """What every sink has."""
+
+    timeout: float = Field(default=30.0, gt=0, le=3600, description="seconds for one record")
+    existing: bool = Field(default=True, description="also send the records that exist when the sink is added")
+
+
+class CommandSettings(SinkSettings):
+    """A program that gets each record as JSON on its standard input. No shell is involved."""
+
+    command: Annotated[tuple[str, ...], BeforeValidator(_arguments), Field(min_length=1)] = Field(
+        description="the program and its arguments: [/usr/local/bin/file-it, --quiet]"
+    )
+
+
+class WebhookSettings(SinkSettings):
+    """An address to which each record is posted as JSON, with a signature of the Standard Webhooks."""
+
+    webhook: Address = Field(repr=False, description="the address; it is never shown whole, because it may be a secret")
+    secret: SecretStr | None = Field(default=None, description="key of the signature (HMAC-SHA256)")
+    secret_file: SecretFile | None = Field(default=None, description="file that contains the key of the signature")
+    token: SecretStr | None = Field(default=None, description="bearer token")
+    token_file: SecretFile | None = Field(default=None, description="file that contains the bearer token")
+
+
+class PaperlessSettings(SinkSettings):
+    """A Paperless-ngx server: fields of a record become the metadata of the same document there.
+
+    The values of `title` to `note` are names of columns of the records, such as `payment.due`.
+    """
+
+    paperless: Address = Field(repr=False, description="address of Paperless-ngx")
+    token: SecretStr | None = Field(default=None, description="API token of a Paperless user")
+    token_file: SecretFile | None = Field(default=None, description="file that contains the API token")
+    match: Literal["checksum", "path"] = Field(
+        default="checksum", description="find the document by the checksum of its file, or by its file name and path"
+    )
+    title: str | None = Field(default="title", description="column for the title")
+    created: str | None = Field(default=None, description="column for the date")
+    correspondent: str | None = Field(default=None, description="column for the correspondent")
+    document_type: str | None = Field(default="category", description="column for the document type")
+    tags: tuple[str, ...] = Field(default=(), description="columns whose values become tags")
+    always_tags: tuple[str, ...] = Field(default=(), description="tags that every document gets")
+    custom_fields: Mapping[str, str] = Field(default={}, description="custom fields by name, and their columns")
+    note: str | None = Field(default=None, description="column for a note")
+    create: bool = Field(default=True, description="create missing correspondents, types, tags and custom fields")
+    overwrite: bool = Field(default=False, description="also replace what a person has set in Paperless")
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """The columns that are used, by the key that names them."""
+        single = {key: getattr(self, key) for key in ("title", "created", "correspondent", "document_type", "note")}
+        named = {key: column for key, column in single.items() if column is not None}
+        listed = {f"tags.{index}": column for index, column in enumerate(self.tags)}
+        return named | listed | {f"custom_fields.{name}": column for name, column in self.custom_fields.items()}
+
+
+KINDS: Mapping[str, type[SinkSettings]] = {
+    "command": CommandSettings,
+    "webhook": WebhookSettings,
+    "paperless": PaperlessSettings,
+}
+
+
+def kind_of(settings: SinkSettings) -> str:
+    """The kind of a sink: command, webhook or paperless."""
+    return next(kind for kind, model in KINDS.items() if type(settings) is model)
+
+
+def _sink(written: Any) -> Any:
+    """The settings of one sink, whose kind is the key that it has: `command`, `webhook` or `paperless`."""
+    if not isinstance(written, Mapping):
+        raise _mistake(f"must be a section with one of the keys {', '.join(KINDS)}")
+    found = [kind for kind in KINDS if written.get(kind) is not None]
+    if len(found) != 1:
+        near = [kind for key in written for kind in difflib.get_close_matches(str(key), KINDS, n=1)]
+        hint = f" (did you mean {near[0]}?)" if near and not found else ""
+        raise _mistake(f"must have exactly one of the keys {', '.join(KINDS)}{hint}")
+    model = KINDS[found[0]]
+    try:
+        return model.model_validate(written)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        key = str(fault["loc"][0]) if fault["loc"] else found[0]
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, model.model_fields, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(model.model_fields)}"
+            message = f"a {found[0]} sink has no key {key!r}: {hint}"
+        raise _mistake(message, *fault["loc"]) from None
+
+
+def _mistake(message: str, *path: str | int) -> PydanticCustomError:
+    return PydanticCustomError("sink", "{message}", {"message": message, "path": path})
+
+
+AnySink = CommandSettings | WebhookSettings | PaperlessSettings
+
+
+class SinksSection(Section):
+    """The sinks by name."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[AnySink, BeforeValidator(_sink)]] = Field(init=False)
+
+    @model_validator(mode="after")
+    def _names(self) -> "SinksSection":
+        for name in self.__pydantic_extra__:
+            if not _NAME.fullmatch(name):
+                raise _mistake("a sink's name has at most 40 lower-case letters, digits, - and _", name)
+        return self
+
+
+def secret_of(sink: str, settings: SinkSettings, key: str) -> str | None:
+    """The secret `key` (secret or token), given as such or as a file; None if it is not set. Raises `SettingsError`."""
+    given: SecretStr | None = getattr(settings, key)
+    file: Path | None = getattr(settings, f"{key}_file")
+    if file is None:
+        return None if given is None else given.get_secret_value()
+    where = f"{SECTION}.{sink}.{key}"
+    if given is not None:
+        raise SettingsError(f"{where} and {where}_file are both set: remove one")
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"{where}_file: {file} cannot be read: {reason}") from None

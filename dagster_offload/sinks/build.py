@@ -1,0 +1,65 @@
+"""From the settings of a sink to the sink. Columns that records do not have, and secrets that are missing, are named."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Protocol
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.records.columns import columns, flat
+from dagster_offload.settings import Settings
+from dagster_offload.settings.leaves import nearest
+from dagster_offload.settings.sinks import (
+    SECTION,
+    CommandSettings,
+    PaperlessSettings,
+    WebhookSettings,
+    secret_of,
+)
+from dagster_offload.sinks.command import Command
+from dagster_offload.sinks.message import Message
+from dagster_offload.sinks.paperless import Paperless
+from dagster_offload.sinks.webhook import Webhook
+
+
+class Sink(Protocol):
+    """Takes records, one at a time."""
+
+    def send(self, message: Message) -> Mapping[str, Any] | None:
+        """Return when the record has arrived, with what was written elsewhere. Raises `SinkFault`."""
+
+    def test(self, message: Message) -> str:
+        """Try a sample, and return what is to be known. Raises `SinkFault`."""
+
+    def cancel(self) -> None:
+        """End a `send` in another thread early, where that is possible."""
+
+    def close(self) -> None:
+        """Close what is kept open."""
+
+
+def build(settings: Settings, name: str) -> Sink:
+    """The sink of this name. Raises `SettingsError`."""
+    sink = settings.sinks[name]
+    match sink:
+        case CommandSettings():
+            return Command(sink.command, sink.timeout, settings.home)
+        case WebhookSettings():
+            return Webhook(sink.webhook, secret_of(name, sink, "secret"), secret_of(name, sink, "token"), sink.timeout)
+        case PaperlessSettings():
+            return _paperless(settings, name, sink)
+
+
+def _paperless(settings: Settings, name: str, sink: PaperlessSettings) -> Paperless:
+    token = secret_of(name, sink, "token")
+    if not token:
+        raise SettingsError(
+            f"{SECTION}.{name} needs a token: set token to ${{VARIABLE}}, or token_file to a file that contains it"
+        )
+    every = columns(settings)
+    types = {column.name: column.type for column in every}
+    for key, column in sink.columns.items():
+        if column not in types:
+            near = nearest(column, types)
+            hint = f"did you mean {near}?" if near else f"use one of {', '.join(types)}"
+            raise SettingsError(f"{SECTION}.{name}.{key}: records have no column {column!r}: {hint}")
+    return Paperless(sink, token, settings.library, partial(flat, every=every), types)

@@ -1,0 +1,85 @@
+"""Why a sink did not take a record: it is unavailable, its settings are wrong, or it refused this record.
+
+A reason never contains text of a document, a key, or the path of a webhook's address.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+
+import httpx
+
+from dagster_offload.client.faults import retry_after_seconds
+
+# It logs the whole address of each request, and that of a webhook may be a secret.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+class Blame(StrEnum):
+    """Whose fault a failure is. Only a refusal is an attempt of the record."""
+
+    UNAVAILABLE = "unavailable"  # the sink is down: every record waits for it
+    MISCONFIGURED = "misconfigured"  # a setting must change: every record waits for that
+    REFUSED = "refused"  # the sink works, and does not take this record
+
+
+class SinkFault(Exception):  # noqa: N818 - it is a finding, as StageDeferred is
+    """A record was not taken. `retry_after` are seconds that the sink asked for."""
+
+    def __init__(self, blame: Blame, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.blame = blame
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+_TEMPORARY = frozenset({408, 423, 425, 429})
+# The address or the key is wrong, whatever the record is.
+_OF_SETTINGS = {
+    401: "check its token",
+    403: "check its token and the permissions of its user",
+    404: "check its address",
+    405: "check its address",
+    406: "it does not know this version of the API",
+    407: "check the proxy",
+    410: "check its address",
+}
+
+
+def check_answer(response: httpx.Response, about: str = "") -> None:
+    """Raise `SinkFault` unless the response is a success. `about` names the request within a sink: ` at /api/tags/`."""
+    status = response.status_code
+    if response.is_success:
+        return
+    said = f"HTTP {status}{about}"
+    if response.is_redirect:
+        raise SinkFault(
+            Blame.MISCONFIGURED, f"{said}: it redirects, and redirects are not followed: set the final address"
+        )
+    if status >= 500 or status in _TEMPORARY:
+        raise SinkFault(Blame.UNAVAILABLE, said, retry_after_seconds(response))
+    if status in _OF_SETTINGS:
+        raise SinkFault(Blame.MISCONFIGURED, f"{said}: {_OF_SETTINGS[status]}")
+    raise SinkFault(Blame.REFUSED, f"{said}{_named_fields(response)}")
+
+
+def _named_fields(response: httpx.Response) -> str:
+    """The names of the fields that a JSON error is about. Its messages may quote the record."""
+    try:
+        content = response.json()
+    except ValueError:
+        return ""
+    names = [str(name) for name in content if str(name).isidentifier()] if isinstance(content, dict) else []
+    return f" about {', '.join(names[:10])}" if names else ""
+
+
+@contextmanager
+def http_faults() -> Iterator[None]:
+    """Turn errors of httpx into `SinkFault`. Their messages may contain an address, so only their names are kept."""
+    try:
+        yield
+    except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL) as error:
+        raise SinkFault(Blame.MISCONFIGURED, f"{type(error).__name__}: check its address") from None
+    except httpx.HTTPError as error:
+        raise SinkFault(Blame.UNAVAILABLE, type(error).__name__) from None

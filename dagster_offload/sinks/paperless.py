@@ -1,0 +1,249 @@
+"""Paperless-ngx as a sink, by its REST API: https://docs.paperless-ngx.com/api/ (version 9, which 2.16 and later answer).
+
+The document there is found by the checksum of its file (SHA-256, or MD5 of releases before 3) or by its file name. Every
+request can be repeated: names are looked up before they are created, and a note that is there is not added again.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from dagster_offload import __version__
+from dagster_offload.settings.sinks import PaperlessSettings
+from dagster_offload.sinks.faults import Blame, SinkFault, check_answer, http_faults
+from dagster_offload.sinks.message import Message
+from dagster_offload.sinks.paperless_plan import Changes, Present, changes, wanted_of
+
+API_VERSION = 9
+# The types of new custom fields, by the type of their column.
+_DATA_TYPES = {"number": "float", "integer": "integer", "boolean": "boolean", "date": "date"}
+_LISTS = {"correspondent": "correspondents", "document_type": "document_types"}
+
+Flatten = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+class Paperless:
+    """One Paperless-ngx server."""
+
+    def __init__(
+        self,
+        settings: PaperlessSettings,
+        token: str,
+        library: Path | None,
+        flatten: Flatten,
+        types: Mapping[str, str],
+    ) -> None:
+        """`flatten` turns a record into one value a column; `types` are the types of the columns, by name."""
+        self._settings = settings
+        self._library = library
+        self._flatten = flatten
+        self._types = types
+        headers = {
+            "authorization": f"Token {token}",
+            "accept": f"application/json; version={API_VERSION}",
+            "user-agent": f"dagster-offload/{__version__}",
+        }
+        base = settings.paperless.rstrip("/").removesuffix("/api")
+        self._client = httpx.Client(
+            base_url=f"{base}/api/", headers=headers, timeout=settings.timeout, follow_redirects=False
+        )
+
+    def send(self, message: Message) -> Mapping[str, Any]:
+        """Change the document in Paperless. Returns what we have written there by now. Raises `SinkFault`."""
+        try:
+            return self._send(message)
+        except (KeyError, TypeError, IndexError) as error:
+            raise SinkFault(
+                Blame.REFUSED, f"Paperless answered in a form that is not known ({type(error).__name__})"
+            ) from error
+
+    def _send(self, message: Message) -> Mapping[str, Any]:
+        number = self._find(message)
+        document = self._get(f"documents/{number}/")
+        fields = self._custom_fields()
+        wanted = wanted_of(self._flatten(message.record), self._settings)
+        decided = changes(wanted, self._present(document, fields), message.written, overwrite=self._settings.overwrite)
+        body = self._body(decided, document, fields)
+        if body:
+            self._request("PATCH", f"documents/{number}/", json=body)
+        if decided.note is not None:
+            self._add_note(number, decided.note, message.written.get("note"))
+        return decided.written
+
+    def test(self, message: Message) -> str:
+        """Check the address and the token, and change nothing. Raises `SinkFault`."""
+        count = self._get("documents/", page_size=1)["count"]
+        fields = self._custom_fields()
+        missing = [name for name in self._settings.custom_fields if name not in fields]
+        notes = f"; custom fields to be created: {', '.join(missing)}" if missing else ""
+        return f"Paperless answers and shows {count} documents to this token{notes}"
+
+    def cancel(self) -> None:
+        """A request in flight ends by itself, at its time limit at the latest."""
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _find(self, message: Message) -> int:
+        """The number of the document in Paperless."""
+        if self._settings.match == "path":
+            return self._find_by_path(message.document)
+        for digest in self._digests(message):
+            found = self._get("documents/", checksum__iexact=digest, page_size=2)["results"]
+            if found:
+                return int(found[0]["id"])
+        raise SinkFault(
+            Blame.REFUSED, "Paperless has no document with the checksum of this file: has it taken the file in yet?"
+        )
+
+    def _digests(self, message: Message) -> list[str]:
+        """The checksums of the file. The ledger has the SHA-256; the MD5 is computed, if the file is still the same."""
+        if message.digest is None:
+            return []
+        try:
+            content = b"" if self._library is None else (self._library / message.document).read_bytes()
+        except OSError:
+            content = b""
+        is_same = hashlib.sha256(content).hexdigest() == message.digest
+        md5 = [hashlib.md5(content, usedforsecurity=False).hexdigest()] if is_same else []
+        return [message.digest, *md5]
+
+    def _find_by_path(self, document: str) -> int:
+        name = document.rpartition("/")[2]
+        found = self._get("documents/", original_filename__iexact=name, page_size=100)["results"]
+        if len(found) > 1:
+            found = [each for each in found if self._has_path(each["id"], document)]
+        if len(found) != 1:
+            raise SinkFault(Blame.REFUSED, f"Paperless has {len(found) or 'no'} documents with this file name and path")
+        return int(found[0]["id"])
+
+    def _has_path(self, number: int, document: str) -> bool:
+        stored = str(self._get(f"documents/{number}/metadata/").get("media_filename", ""))
+        return stored == document or document.endswith(f"/{stored}") or stored.endswith(f"/{document}")
+
+    def _custom_fields(self) -> dict[str, dict[str, Any]]:
+        """The custom fields that Paperless knows, by name."""
+        return {field["name"]: field for field in self._all("custom_fields/")}
+
+    def _present(self, document: Mapping[str, Any], fields: Mapping[str, dict[str, Any]]) -> Present:
+        names = {field["id"]: field for field in fields.values()}
+        return Present(
+            title=document["title"],
+            created=document["created"],
+            correspondent=self._name("correspondents", document["correspondent"]),
+            document_type=self._name("document_types", document["document_type"]),
+            tags=tuple(name for number in document["tags"] if (name := self._name("tags", number)) is not None),
+            custom_fields={
+                names[entry["field"]]["name"]: _value_in(names[entry["field"]], entry["value"])
+                for entry in document.get("custom_fields", ())
+                if entry["field"] in names
+            },
+            added=document["added"],
+            file_name=document.get("original_file_name") or "",
+        )
+
+    def _body(self, decided: Changes, document: Mapping[str, Any], fields: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """The changes with numbers instead of names."""
+        body = dict(decided.values)
+        for key, endpoint in _LISTS.items():
+            if key in body:
+                body[key] = self._number(endpoint, body[key])
+        if "tags" in body:
+            body["tags"] = [self._number("tags", name) for name in body["tags"]]
+        if "custom_fields" in body:
+            untouched = {entry["field"]: entry["value"] for entry in document.get("custom_fields", ())}
+            body["custom_fields"] = [
+                self._custom_field(name, value, fields, untouched) for name, value in body["custom_fields"].items()
+            ]
+        return body
+
+    def _custom_field(
+        self, name: str, value: Any, fields: dict[str, dict[str, Any]], untouched: Mapping[int, Any]
+    ) -> dict[str, Any]:
+        field = fields.get(name)
+        if field is None:
+            self._refuse_to_create(f"custom field {name!r}")
+            data_type = _DATA_TYPES.get(self._types.get(self._settings.custom_fields[name], ""), "string")
+            field = fields[name] = self._request("POST", "custom_fields/", json={"name": name, "data_type": data_type})
+        if field["id"] in untouched and _value_in(field, untouched[field["id"]]) == value:
+            return {"field": field["id"], "value": untouched[field["id"]]}
+        return {"field": field["id"], "value": _value_for(field, value)}
+
+    def _name(self, endpoint: str, number: int | None) -> str | None:
+        return None if number is None else str(self._get(f"{endpoint}/{number}/")["name"])
+
+    def _number(self, endpoint: str, name: str) -> int:
+        """The number of a correspondent, a type or a tag, which is created if it is missing."""
+        found = self._get(f"{endpoint}/", name__iexact=name)["results"]
+        if not found:
+            self._refuse_to_create(f"{endpoint.removesuffix('s').replace('_', ' ')} of that name")
+            found = [self._request("POST", f"{endpoint}/", json={"name": name})]
+        return int(found[0]["id"])
+
+    def _refuse_to_create(self, what: str) -> None:
+        if not self._settings.create:
+            raise SinkFault(Blame.REFUSED, f"Paperless has no {what}: create it there, or set `create: true`")
+
+    def _add_note(self, number: int, note: str, before: str | None) -> None:
+        """Add a note, and remove the one that we wrote before, if it is still as we wrote it."""
+        path = f"documents/{number}/notes/"
+        present = self._get(path)
+        if not any(each["note"] == note for each in present):
+            self._request("POST", path, json={"note": note})
+        for each in present:
+            if before is not None and each["note"] == before:
+                self._request("DELETE", path, params={"id": each["id"]})
+
+    def _all(self, path: str) -> list[dict[str, Any]]:
+        """All entries of a list, page by page."""
+        entries: list[dict[str, Any]] = []
+        page = 1
+        while True:
+            content = self._get(path, page=page, page_size=100)
+            entries += content["results"]
+            if not content.get("next"):
+                return entries
+            page += 1
+
+    def _get(self, path: str, **parameters: Any) -> Any:
+        return self._request("GET", path, params=parameters)
+
+    def _request(self, method: str, path: str, **options: Any) -> Any:
+        with http_faults():
+            response = self._client.request(method, path, **options)
+        check_answer(response, f" at /api/{path}")
+        try:
+            return response.json() if response.content else None
+        except ValueError:
+            raise SinkFault(Blame.MISCONFIGURED, f"no JSON at /api/{path}: is it the address of Paperless?") from None
+
+
+def _value_for(field: Mapping[str, Any], value: Any) -> Any:
+    """The value in the form of the field's type. Raises `SinkFault` for a choice that a select field does not have."""
+    match field["data_type"]:
+        case "select":
+            for option in field["extra_data"]["select_options"]:
+                if option["label"].casefold() == str(value).casefold():
+                    return option["id"]
+            raise SinkFault(Blame.REFUSED, f"the custom field {field['name']!r} has no choice for this value")
+        case "monetary":
+            return f"{value:.2f}" if isinstance(value, int | float) else str(value)
+        case "string" | "url" | "longtext":
+            return str(value)
+    return value
+
+
+def _value_in(field: Mapping[str, Any], value: Any) -> Any:
+    """The value of a field as a record would have it."""
+    if field["data_type"] == "select" and value is not None:
+        return next((o["label"] for o in field["extra_data"]["select_options"] if o["id"] == value), None)
+    if field["data_type"] == "monetary" and isinstance(value, str):
+        try:
+            return float(value.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+        except ValueError:
+            return value
+    return value

@@ -1,0 +1,88 @@
+"""Sends the deliveries of one sink, in order, until none is due.
+
+One sender per sink at a time, over all processes: it holds a lock of Postgres, which is free the moment it dies.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from dagster_offload.ledger.core.database import Connection, Cursor, Ledger
+from dagster_offload.ledger.sinks import deliveries, sinks
+from dagster_offload.ledger.sinks.deliveries import Delivery
+from dagster_offload.settings import Settings
+from dagster_offload.sinks.build import Sink
+from dagster_offload.sinks.faults import SinkFault
+from dagster_offload.sinks.message import message_of
+from dagster_offload.sinks.next_try import NextTry, SinkState, after_failure
+from dagster_offload.sinks.planning import plan
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Sent:
+    """What a sender did: records that arrived, that were refused, and why the sink waits, if it does."""
+
+    sent: int = 0
+    refused: int = 0
+    waits: str | None = None
+
+
+@contextmanager
+def sending_to(connection: Connection, schema: str, name: str) -> Iterator[bool]:
+    """Become the only sender of a sink; yields False if another one runs."""
+    key = f"{schema} {name}"
+    row = connection.execute("select pg_try_advisory_lock(hashtext('sink'), hashtext(%s)) as got", [key]).fetchone()
+    got = bool(row and row["got"])
+    try:
+        yield got
+    finally:
+        if got and not connection.closed:
+            connection.execute("select pg_advisory_unlock(hashtext('sink'), hashtext(%s))", [key])
+
+
+def send_due(
+    settings: Settings, ledger: Ledger, name: str, sink: Sink, is_stopped: Callable[[], bool] = lambda: False
+) -> Sent:
+    """Send what is due at this sink. The caller must be its only sender. Raises `LedgerUnavailable`."""
+    done = Sent()
+    while not is_stopped():
+        while not is_stopped() and plan(settings, ledger):
+            pass
+        delivery = ledger.run(deliveries.next_due, name)
+        if delivery is None:
+            return done
+        _send(ledger, sink, delivery, done)
+        if done.waits is not None:
+            return done
+    return done
+
+
+def _send(ledger: Ledger, sink: Sink, delivery: Delivery, done: Sent) -> None:
+    try:
+        written = sink.send(message_of(delivery))
+    except SinkFault as fault:
+        waits, refusals = ledger.run(sinks.in_a_row, delivery.sink)
+        decided = after_failure(fault, SinkState(waits, refusals), delivery.attempts)
+        logger.info("sink %s: %s", delivery.sink, decided.reason)
+        ledger.run(_store_failure, delivery, decided)
+        done.refused += decided.is_refusal
+        done.waits = decided.reason if decided.sink_wait is not None else None
+        return
+    ledger.run(_store_success, delivery, written)
+    done.sent += 1
+
+
+def _store_success(cur: Cursor, delivery: Delivery, written: Mapping[str, Any] | None) -> None:
+    deliveries.mark_sent(cur, delivery, written)
+    sinks.clear_wait(cur, delivery.sink)
+
+
+def _store_failure(cur: Cursor, delivery: Delivery, decided: NextTry) -> None:
+    if decided.is_refusal:
+        deliveries.refuse(cur, delivery.delivery_id, decided.reason, decided.record_wait, counts=decided.counts)
+    waiting = decided.reason if decided.sink_wait is not None else None
+    sinks.store_wait(cur, delivery.sink, decided.sink_wait, waiting, decided.state.waits, decided.state.refusals)

@@ -1,0 +1,67 @@
+"""`correct`: what a person types, and what `records`, `explain` and `status` show of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.simulator import Router
+from tests.support.cli import Call
+
+
+@pytest.fixture
+def answered(call: Call, library: Path, with_ledger: str, router: Router, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A library of two documents with records."""
+    monkeypatch.setenv("OFFLOAD_DEEP_URL", router.url)
+    monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "qwen-macbook")
+    for command in ("scan", "drain"):
+        call(command)
+    return library
+
+
+def test_a_correction_is_shown_where_the_record_is_until_it_is_cleared(call: Call, answered: Path) -> None:
+    letter = str(answered / "letter.txt")
+    assert call("correct", letter, "--set", "category=contract", "--note", "it was signed").exit_code == 0
+    record = json.loads(call("records", "letter.txt", "--json").output)
+    assert (record["category"], record["corrected"]) == ("contract", ["category"])
+    shown = call("explain", "letter.txt").output
+    assert "corrected by a person: category" in shown
+    assert "it was signed" in shown
+    [listed] = json.loads(call("correct", "--list", "--json").output)["corrections"]
+    assert (listed["document"], listed["value"]) == ("letter.txt", "contract")
+    assert call("correct", letter, "--clear", "category").exit_code == 0
+    assert json.loads(call("records", "letter.txt", "--json").output)["category"] == listed["answered"]
+    assert call("correct", "--list").output == "no corrections\n"
+
+
+def test_a_changed_file_is_up_for_review_in_status_and_explain(call: Call, answered: Path) -> None:
+    call("correct", "letter.txt", "--set", "category=contract")
+    (answered / "letter.txt").write_text("Dear Sir, this is another letter. Kind regards.")
+    call("scan")
+    assert json.loads(call("status", "--json").output)["corrections_for_review"] == 1
+    assert "1 file has changed since you corrected" in call("status").output
+    assert "does not count" in " ".join(call("explain", "letter.txt").output.split())
+    assert call("correct", "letter.txt", "--keep").exit_code == 0
+    assert json.loads(call("status", "--json").output)["corrections_for_review"] == 0
+    again = call("correct", "letter.txt", "--keep")
+    assert (again.exit_code, "waits for a review" in again.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["letter.txt", "--set", "category=novel"], "is no class"),
+        (["letter.txt", "--set", "kategory=letter"], "did you mean 'category'?"),
+        (["letter.txt", "--clear", "category"], "has no correction of category"),
+        (["nowhere.txt", "--set", "category=letter"], "no such document: nowhere.txt"),
+        (["letter.txt"], "name a DOCUMENT and one of"),
+        (["letter.txt", "--keep", "--note", "x"], "--note goes with --set"),
+    ],
+)
+def test_a_mistake_is_refused_and_changes_nothing(
+    call: Call, answered: Path, arguments: list[str], message: str
+) -> None:
+    refused = call("correct", *arguments)
+    assert refused.exit_code == 2
+    assert message in " ".join(refused.output.split())
+    assert call("correct", "--list").output == "no corrections\n"

@@ -1,0 +1,198 @@
+"""A person's word on a field: where it counts, what it survives, and what a changed file does to it."""
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from dagster_offload.defs.events import StageFacts, materialization
+from dagster_offload.engine.redoing import prepare_redo
+from dagster_offload.errors import SettingsError
+from dagster_offload.ledger.core.opening import _fields_of_stages
+from dagster_offload.ledger.reports import views
+from dagster_offload.ledger.work import corrections, outbox, redo
+from dagster_offload.records import Query
+from dagster_offload.records.columns import as_record
+from dagster_offload.records.correcting import new_values
+from dagster_offload.records.reading import read_documents, stream
+from dagster_offload.stages.catalog import code_versions, recipes, stage_graph
+from tests.support.engine import FILLER, Engine
+from tests.support.ledger import text_result
+
+PAYMENT: dict[str, Any] = {
+    "prompt": "What must be paid?",
+    "answer": {
+        "amount": "number",
+        "currency": {"enum": ["EUR", "KRW"], "optional": True},
+        "due": "date",
+        "a.b=c": "string?",
+        "items": [{"what": "string", "price": "number"}],
+    },
+    "when": {"classify": {"category": "invoice"}},
+    "quotes": True,
+}
+TEXTS = {
+    "a.txt": f"Dear Sir, kind regards, yours faithfully, sincerely.\n{FILLER}",
+    "c.txt": f"Invoice of 2025-03-04, amount due 80 EUR, VAT included.\n{FILLER}",
+}
+
+
+@pytest.fixture
+def filled(engine: Engine) -> Engine:
+    """A letter and an invoice, both done."""
+    engine.use_stages(payment=PAYMENT)
+    engine.extracted(*TEXTS, texts=TEXTS)
+    engine.drain()
+    return engine
+
+
+def correct(engine: Engine, document: str, *written: str, note: str | None = None) -> None:
+    settings = engine.settings()
+    values = new_values(settings, engine.ledger, document, written)
+    assert engine.ledger.run(corrections.correct, document, values, note, recipes(settings))
+
+
+def record(engine: Engine, document: str) -> dict[str, Any]:
+    return next(stream(engine.settings(), engine.ledger, Query(documents=[document])))
+
+
+@pytest.mark.rule("correction-1")
+def test_a_correction_wins_in_the_record_in_searches_and_in_the_views(filled: Engine) -> None:
+    answered = record(filled, "c.txt")["payment"]
+    assert answered["amount"] == 80
+    assert answered["quotes"]["amount"]
+    correct(filled, "c.txt", "payment.amount=12.5", "title=The heating bill", note="a stamp covers the comma")
+    now = record(filled, "c.txt")
+    assert (now["payment"]["amount"], now["title"]) == (12.5, "The heating bill")
+    assert now["corrected"] == ["title", "payment.amount"]
+    assert "amount" not in now["payment"]["quotes"], "the quote states the model's value"
+    for query in (Query(where=["payment.amount<20"]), Query(search="heating bill")):
+        assert [found["document"] for found in stream(filled.settings(), filled.ledger, query)] == ["c.txt"]
+    filled.ledger.run(views.replace, _fields_of_stages(filled.settings()))
+    [in_view] = filled.sql("select amount, corrected from record_payment where document = 'c.txt'")
+    assert (float(in_view["amount"]), in_view["corrected"]) == (12.5, ["amount"])
+    [in_records] = filled.sql("select title, corrected from records where document = 'c.txt'")
+    assert in_records == {"title": "The heating bill", "corrected": ["payment.amount", "summarize.title"]}
+
+
+@pytest.mark.rule("correction-1")
+def test_the_answer_of_the_model_is_kept_and_counts_again_when_the_correction_ends(filled: Engine) -> None:
+    correct(filled, "c.txt", "payment.amount=12.5")
+    [listed] = filled.ledger.run(corrections.list_corrections)
+    assert (listed.value, listed.answered, listed.is_for_review) == (12.5, 80, False)
+    assert filled.ledger.run(corrections.clear, "c.txt", [("payment", "amount")], recipes(filled.settings())) == [True]
+    assert record(filled, "c.txt")["payment"]["amount"] == 80
+    assert record(filled, "c.txt")["corrected"] is None
+
+
+@pytest.mark.rule("correction-2")
+def test_a_correction_survives_a_redo_and_a_scan_and_a_renamed_file_keeps_it(filled: Engine) -> None:
+    correct(filled, "c.txt", "payment.amount=12.5")
+    filled.sql("update work_items set recipe = 'old' where stage = 'payment'")
+    chosen, _ = prepare_redo(filled.settings(), filled.ledger, ["payment"], None, only_outdated=True)
+    assert filled.ledger.run(redo.redo, chosen) > 0
+    filled.drain()
+    assert record(filled, "c.txt")["payment"]["amount"] == 12.5
+    filled.put("c.txt")  # a scan finds the same bytes
+    assert record(filled, "c.txt")["payment"]["amount"] == 12.5
+    filled.put("renamed.txt", "c.txt")
+    filled.drain()
+    assert record(filled, "renamed.txt")["payment"]["amount"] == 12.5
+
+
+@pytest.mark.rule("correction-2")
+def test_a_changed_file_brings_the_correction_up_for_review(filled: Engine) -> None:
+    settings = filled.settings()
+    correct(filled, "c.txt", "payment.amount=12.5")
+    filled.put("c.txt", "other bytes")
+    scan = filled.worker("scan")
+    filled.finish(scan, filled.hold(scan, ["extract"], keys=["c.txt"]), result=text_result(f"{TEXTS['c.txt']}!"))
+    filled.drain()
+    assert record(filled, "c.txt")["payment"]["amount"] == 80, "the person spoke of another file"
+    assert filled.ledger.run(corrections.count_for_review) == 1
+    [listed] = filled.ledger.run(corrections.list_corrections, "c.txt")
+    assert listed.is_for_review
+    assert filled.ledger.run(corrections.keep, "c.txt", recipes(settings)) == [("payment", "amount")]
+    assert record(filled, "c.txt")["payment"]["amount"] == 12.5
+    assert filled.ledger.run(corrections.count_for_review) == 0
+    filled.put("c.txt", "third bytes")
+    assert filled.ledger.run(corrections.count_for_review) == 1
+    assert filled.ledger.run(corrections.clear, "c.txt", [("payment", "amount")], recipes(settings)) == [True]
+    assert filled.ledger.run(corrections.count_for_review) == 0
+
+
+@pytest.mark.rule("correction-3")
+def test_a_corrected_class_starts_the_stages_whose_condition_it_meets(filled: Engine) -> None:
+    assert filled.item("a.txt", "payment")["outcome"] == "not_applicable"
+    correct(filled, "a.txt", "category=Invoice")
+    assert record(filled, "a.txt")["category"] == "invoice"
+    assert filled.state("a.txt", "payment") == "pending"
+    filled.ledger.run(corrections.clear, "a.txt", [("classify", "category")], recipes(filled.settings()))
+    assert filled.item("a.txt", "payment")["outcome"] == "not_applicable"
+
+
+@pytest.mark.rule("correction-1")
+def test_a_correction_is_an_event_of_its_own_and_a_line_of_the_history(filled: Engine) -> None:
+    stages = ["payment"]
+    told = filled.ledger.run(outbox.pending_events, stages)
+    filled.ledger.run(outbox.mark_reported, [event.event_id for event in told])
+    before = next(event for event in told if event.document == "c.txt")
+    correct(filled, "c.txt", "payment.amount=12.5")
+    [event] = filled.ledger.run(outbox.pending_events, stages)
+    assert (event.result_id, event.value and event.value["amount"], event.corrected) == (
+        before.result_id,
+        12.5,
+        ["amount"],
+    )
+    assert event.data_version != before.data_version
+    [step] = filled.sql("select reason from transitions where stage = 'payment' and from_state = to_state")
+    assert step["reason"] == "corrected by a person: amount"
+
+
+def test_the_event_of_a_correction_says_so(filled: Engine) -> None:
+    settings = filled.settings()
+    correct(filled, "c.txt", "payment.amount=12.5")
+    event = filled.ledger.run(outbox.pending_events, ["payment"])[-1]
+    facts = StageFacts(stage_graph(settings), recipes(settings), code_versions(settings))
+    keys = {stage: dg.AssetKey(stage) for stage in facts.graph.names}
+    shown = materialization(event, keys, facts, None)
+    assert shown.metadata["corrected"].value == "by a person: amount"
+    assert shown.metadata["amount"].value == 12.5
+
+
+def test_the_name_of_a_field_may_hold_the_signs_that_separate_it_from_its_value(filled: Engine) -> None:
+    [read] = new_values(filled.settings(), filled.ledger, "c.txt", ["payment.a.b=c=with = signs"])
+    assert (read.stage, read.field, read.value) == ("payment", "a.b=c", "with = signs")
+
+
+def test_parts_of_an_object_are_changed_one_by_one(filled: Engine) -> None:
+    correct(filled, "c.txt", 'payment.items=[{"what": "oil", "price": 1}]')
+    correct(filled, "c.txt", "payment.items.0.price=3", 'payment.items.1={"what": "gas", "price": 4}')
+    assert record(filled, "c.txt")["payment"]["items"] == [
+        {"what": "oil", "price": 3.0},
+        {"what": "gas", "price": 4.0},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("payment.unsupported=[]", "correct the field itself"),
+        ("titel=x", "did you mean 'title'?"),
+        ("category", "write FIELD=VALUE"),
+    ],
+)
+def test_a_field_that_cannot_be_corrected_is_named(filled: Engine, written: str, message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        new_values(filled.settings(), filled.ledger, "c.txt", [written])
+    assert message in str(caught.value)
+
+
+def test_a_person_can_give_the_value_that_no_model_gave(filled: Engine) -> None:
+    filled.put("waiting.txt")
+    correct(filled, "waiting.txt", "category=contract")
+    [found] = read_documents(filled.ledger, ["waiting.txt"])
+    assert as_record(found, filled.settings())["category"] is None, "there is no work item yet"
+    scan = filled.worker("scan")
+    filled.finish(scan, filled.hold(scan, ["extract"], keys=["waiting.txt"]))
+    assert record(filled, "waiting.txt")["category"] == "contract"

@@ -1,0 +1,86 @@
+"""The section `on_record`: what it accepts, and errors with their place and the nearest right word."""
+
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.settings import load_settings
+from dagster_offload.settings.sinks import CommandSettings, PaperlessSettings, WebhookSettings, kind_of, secret_of
+from dagster_offload.sinks.build import build
+
+
+def write(folder: Path, text: str, mode: int = 0o600) -> Path:
+    file = folder / "offload.yaml"
+    file.write_text(text)
+    file.chmod(mode)
+    return file
+
+
+def test_the_key_of_a_sink_says_its_kind(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        "on_record:\n  a: {command: 'file-it --quiet'}\n  b: {webhook: 'http://h/x', token_file: keys/hook}\n"
+        "  c: {paperless: 'http://p', token: secret-1, custom_fields: {Amount: category}}\n",
+    )
+    sinks = load_settings(config=file).sinks
+    assert [kind_of(sink) for sink in sinks.values()] == ["command", "webhook", "paperless"]
+    a, b, c = sinks.values()
+    assert isinstance(a, CommandSettings)
+    assert isinstance(b, WebhookSettings)
+    assert isinstance(c, PaperlessSettings)
+    assert a.command == ("file-it", "--quiet")
+    assert b.token_file == tmp_path / "keys" / "hook"
+    assert (secret_of("c", c, "token"), "secret-1" in repr(c)) == ("secret-1", False)
+
+
+@pytest.mark.parametrize(
+    ("sink", "message"),
+    [
+        (
+            "hook: {webhook: 'http://h/x', secrte: abc}",
+            "2:41: on_record.hook.secrte: a webhook sink has no key 'secrte'",
+        ),
+        ("hook: {webhok: 'http://h/x'}", "did you mean webhook?"),
+        ("hook: {webhook: 'http://h', command: a}", "exactly one of the keys"),
+        ("Hook: {command: a}", "lower-case letters"),
+        ("hook: {command: a, timeout: x}", "on_record.hook.timeout"),
+        ("hook: {command: []}", "on_record.hook.command"),
+        ("hook: {webhook: 'ftp://h'}", "must start with http://"),
+        ("hook: file-it", "must be a section"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, sink: str, message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(config=write(tmp_path, f"on_record:\n  {sink}\n"))
+    assert message in str(caught.value)
+
+
+@pytest.mark.rule("pipeline-3")
+@pytest.mark.parametrize("key", ["secret: plain-secret", "token: plain-secret"])
+def test_a_plain_secret_in_a_file_that_others_can_read_is_refused(
+    tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SettingsError, match="contains a secret") as caught:
+        load_settings(config=write(tmp_path, f"on_record:\n  hook: {{webhook: 'http://h/x', {key}}}\n", 0o644))
+    assert "plain-secret" not in str(caught.value)
+    monkeypatch.setenv("HOOK_SECRET", "from-the-environment")
+    name = key.partition(":")[0]
+    file = write(tmp_path, f"on_record:\n  hook: {{webhook: 'http://h/x', {name}: '${{HOOK_SECRET}}'}}\n", 0o644)
+    assert secret_of("hook", load_settings(config=file).sinks["hook"], name) == "from-the-environment"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("token: a, title: titel", "on_record.p.title: records have no column 'titel': did you mean title?"),
+        ("title: title", "needs a token"),
+        ("token: a, token_file: /nowhere", "both set"),
+        ("token_file: /nowhere/key", "/nowhere/key cannot be read"),
+    ],
+)
+def test_a_sink_that_cannot_be_built_says_why(tmp_path: Path, keys: str, message: str) -> None:
+    loaded = load_settings(config=write(tmp_path, f"on_record:\n  p: {{paperless: 'http://p', {keys}}}\n"))
+    with pytest.raises(SettingsError) as caught:
+        build(loaded, "p")
+    assert message in str(caught.value)

@@ -1,0 +1,70 @@
+"""A pipeline with sinks: an engine whose pipeline file has `on_record`."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dagster_offload.sinks.build import build
+from dagster_offload.sinks.planning import register
+from dagster_offload.sinks.sender import Sent, send_due
+from tests.support.engine import Engine
+from tests.support.sink_servers import Receiver, serving
+
+
+class Sinks:
+    """An engine, the sinks in its pipeline file, and one round of their senders."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def use(self, **sinks: Any) -> None:
+        """Write the pipeline file with these sinks, and register them, as a start of `up` does."""
+        file = self.engine.library.parent / "offload.yaml"
+        file.write_text(json.dumps({"on_record": sinks}), encoding="utf-8")
+        file.chmod(0o600)  # it may contain a token
+        self.engine.options["config"] = file
+        register(self.engine.settings(), self.engine.ledger)
+
+    def send(self, name: str) -> Sent:
+        """Send what is due at one sink."""
+        settings = self.engine.settings()
+        sink = build(settings, name)
+        try:
+            return send_due(settings, self.engine.ledger, name, sink)
+        finally:
+            sink.close()
+
+    def end_waits(self) -> None:
+        """Let every pause be over."""
+        self.engine.sql("update sinks set not_before = clock_timestamp() where not_before is not null")
+        self.engine.sql("update deliveries set not_before = clock_timestamp() where not_before is not null")
+
+    def states(self) -> dict[str, str]:
+        """The state of each document's newest delivery."""
+        rows = self.engine.sql(
+            "select d.key, n.state from deliveries n join documents d using (document_id) order by delivery_id"
+        )
+        return {row["key"]: row["state"] for row in rows}
+
+    def answered(self, *documents: str) -> None:
+        """Add documents, and let every stage answer about them."""
+        self.engine.texts(*documents)
+        self.engine.drain()
+
+
+@pytest.fixture
+def sinks(engine: Engine) -> Sinks:
+    return Sinks(engine)
+
+
+@pytest.fixture
+def receiver() -> Receiver:
+    return Receiver()
+
+
+@pytest.fixture
+def webhook(receiver: Receiver) -> Iterator[str]:
+    with serving(receiver.answer) as address:
+        yield f"{address}/private-path"

@@ -1,0 +1,38 @@
+"""The decision after a failed delivery, without I/O."""
+
+import pytest
+
+from dagster_offload.sinks.faults import Blame, SinkFault
+from dagster_offload.sinks.next_try import LONGEST_WAIT, REFUSAL_PAUSES, SinkState, after_failure
+
+
+@pytest.mark.rule("sink-3")
+@pytest.mark.parametrize("blame", [Blame.UNAVAILABLE, Blame.MISCONFIGURED])
+def test_a_sink_waits_longer_each_time_and_its_record_is_left_alone(blame: Blame) -> None:
+    waits, state = [], SinkState()
+    for _ in range(12):
+        decided = after_failure(SinkFault(blame, "down"), state, attempts=0)
+        assert not decided.is_refusal
+        waits.append(decided.sink_wait)
+        state = decided.state
+    assert waits[:4] == [5.0, 10.0, 20.0, 40.0]
+    assert waits[-1] == LONGEST_WAIT
+
+
+def test_a_sink_waits_as_long_as_it_asks() -> None:
+    assert after_failure(SinkFault(Blame.UNAVAILABLE, "busy", 120.0), SinkState(), attempts=0).sink_wait == 120.0
+
+
+@pytest.mark.rule("sink-3")
+def test_a_refused_record_has_its_pauses_and_is_then_dead() -> None:
+    refused = SinkFault(Blame.REFUSED, "HTTP 400")
+    decided = [after_failure(refused, SinkState(), attempts) for attempts in range(len(REFUSAL_PAUSES) + 1)]
+    assert [each.record_wait for each in decided] == [*REFUSAL_PAUSES, None]
+    assert all(each.counts and each.is_refusal and each.sink_wait is None for each in decided)
+
+
+@pytest.mark.rule("sink-4")
+def test_after_five_refusals_in_a_row_the_sink_waits_and_no_record_pays() -> None:
+    decided = after_failure(SinkFault(Blame.REFUSED, "exit code 1"), SinkState(refusals=5), attempts=3)
+    assert (decided.counts, decided.is_refusal, decided.record_wait is None) == (False, True, False)
+    assert decided.sink_wait is not None

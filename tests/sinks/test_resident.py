@@ -1,0 +1,122 @@
+"""The senders of a running `up`: woken by the ledger, replaced by an edit, ended by a stop."""
+
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from dagster_offload.ledger.sinks import sinks as ledger_sinks
+from dagster_offload.service.sinks import RunningSinks
+from tests.sinks.conftest import Sinks
+from tests.support.sink_servers import Answer, Request, serving
+
+PATIENCE = 120
+
+
+class Door:
+    """A webhook whose requests are awaited one by one."""
+
+    def __init__(self) -> None:
+        self.documents: list[str] = []
+        self.statuses: list[int] = []
+        self._arrived = threading.Semaphore(0)
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    def answer(self, request: Request) -> Answer:
+        self.documents.append(request.json["document"])
+        self._arrived.release()
+        self.may_answer.wait(PATIENCE)
+        return self.statuses.pop(0) if self.statuses else 200, None
+
+    def next(self) -> str:
+        assert self._arrived.acquire(timeout=PATIENCE)
+        return self.documents[-1]
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+@pytest.fixture
+def address(door: Door) -> Iterator[str]:
+    with serving(door.answer) as address:
+        yield address
+
+
+@pytest.fixture
+def running(sinks: Sinks) -> Iterator[RunningSinks]:
+    said: list[str] = []
+    running = RunningSinks(sinks.engine.ledger, said.append)
+    yield running
+    running.stop()
+    assert said == []
+
+
+def test_a_finished_record_wakes_the_sender(sinks: Sinks, running: RunningSinks, door: Door, address: str) -> None:
+    sinks.use(hook={"webhook": address})
+    running.check(sinks.engine.settings())
+    sinks.answered("a.txt")
+    assert door.next() == "a.txt"
+    sinks.answered("b.txt")
+    assert door.next() == "b.txt"
+
+
+def test_a_person_who_resumes_a_sink_wakes_it_before_its_wait_is_over(
+    sinks: Sinks, running: RunningSinks, door: Door, address: str
+) -> None:
+    sinks.use(hook={"webhook": address})
+    door.statuses = [503] * 100
+    running.check(sinks.engine.settings())
+    sinks.answered("a.txt")
+    door.next()
+    sinks.engine.wait_until("select 1 from sinks where not_before is not null")
+    sinks.engine.sql("update sinks set not_before = clock_timestamp() + interval '1 hour'")
+    door.statuses.clear()
+    sinks.engine.ledger.run(ledger_sinks.resume, "hook")
+    sinks.engine.wait_until("select 1 from deliveries where state = 'sent'")
+
+
+def test_a_slow_sink_holds_up_no_other_and_an_edit_replaces_the_senders(
+    sinks: Sinks, running: RunningSinks, door: Door, address: str
+) -> None:
+    fast = Door()
+    with serving(fast.answer) as fast_address:
+        sinks.use(fast={"webhook": fast_address}, slow={"webhook": address})
+        running.check(sinks.engine.settings())
+        door.may_answer.clear()
+        sinks.answered("a.txt", "b.txt")
+        assert door.next() == "a.txt"
+        assert [fast.next(), fast.next()][-1] == "b.txt"
+        door.may_answer.set()
+        assert door.next() == "b.txt"
+        sinks.engine.wait_until("select 1 from deliveries where state = 'sent' having count(*) = 4")
+        sinks.use(fast={"webhook": fast_address})
+        running.check(sinks.engine.settings())
+        sinks.answered("c.txt")
+        assert fast.next() == "c.txt"
+        assert door.documents == ["a.txt", "b.txt"]
+
+
+def test_a_stop_ends_a_program_that_still_runs(
+    sinks: Sinks, running: RunningSinks, caplog: pytest.LogCaptureFixture
+) -> None:
+    sinks.use(script={"command": ["sh", "-c", "echo > started; sleep 600"]})
+    running.check(sinks.engine.settings())
+    sinks.answered("a.txt")
+    sinks.engine.wait_until("select 1 from deliveries")
+    started = sinks.engine.library.parent / "started"
+    while not started.exists():
+        sinks.engine.sql("select pg_sleep(0.02)")
+    with caplog.at_level(logging.WARNING):
+        running.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name == "sink-script"]
+
+
+def test_without_a_sink_there_is_no_thread_and_no_connection(sinks: Sinks, running: RunningSinks) -> None:
+    before = threading.active_count()
+    sinks.use()
+    running.check(sinks.engine.settings())
+    assert threading.active_count() == before

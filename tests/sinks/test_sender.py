@@ -1,0 +1,200 @@
+"""From a finished document to its sinks: what is sent, when, in which order, and what a failure holds up."""
+
+import json
+from typing import Any
+
+import pytest
+
+from dagster_offload.ledger.sinks import deliveries
+from dagster_offload.ledger.sinks import sinks as ledger_sinks
+from dagster_offload.ledger.work import corrections
+from dagster_offload.ledger.work.corrections import NewValue
+from dagster_offload.sinks.planning import register
+from dagster_offload.stages.catalog import recipes
+from tests.sinks.conftest import Sinks
+from tests.support.sink_servers import Receiver, Request
+
+
+def got(receiver: Receiver) -> list[str]:
+    return [request.json["document"] for request in receiver.got]
+
+
+def retitle(sinks: Sinks, document: str, title: str = "A new title") -> None:
+    values = [NewValue("summarize", "title", title)]
+    sinks.engine.ledger.run(corrections.correct, document, values, None, recipes(sinks.engine.settings()))
+
+
+@pytest.mark.rule("sink-1")
+def test_a_record_is_sent_once_when_all_its_stages_are_done_and_again_when_it_changes(
+    sinks: Sinks, webhook: str, receiver: Receiver
+) -> None:
+    sinks.use(hook={"webhook": webhook})
+    sinks.engine.texts("a.txt")
+    sinks.engine.drain("classify")
+    assert sinks.send("hook").sent == 0, "summarize is not done"
+    sinks.engine.drain()
+    assert (sinks.send("hook").sent, sinks.send("hook").sent) == (1, 0)
+    assert receiver.got[0].json["record"]["summary"]
+    sinks.engine.sql("select note_record_changes(array(select document_id from documents))")
+    assert sinks.send("hook").sent == 0, "nothing in the record changed"
+    retitle(sinks, "a.txt")
+    assert sinks.send("hook").sent == 1
+    first, second = receiver.got
+    assert second.json["record"]["title"] == "A new title"
+    assert first.json["idempotency_key"] != second.json["idempotency_key"]
+    retitle(sinks, "a.txt", first.json["record"]["title"])
+    retitle(sinks, "a.txt", "A new title")
+    sinks.send("hook")
+    assert len({request.json["idempotency_key"] for request in receiver.got}) == len(receiver.got)
+
+
+@pytest.mark.rule("sink-1")
+def test_a_sink_that_is_added_gets_the_records_that_exist_unless_it_does_not_want_them(
+    sinks: Sinks, webhook: str, receiver: Receiver
+) -> None:
+    sinks.answered("a.txt", "b.txt")
+    sinks.use(all={"webhook": webhook}, new={"webhook": webhook, "existing": False})
+    assert (sinks.send("all").sent, sinks.send("new").sent) == (2, 0)
+    sinks.answered("c.txt")
+    assert (sinks.send("all").sent, sinks.send("new").sent) == (1, 1)
+
+
+def test_a_sink_that_is_removed_and_back_gets_what_it_missed(sinks: Sinks, webhook: str, receiver: Receiver) -> None:
+    sinks.use(hook={"webhook": webhook})
+    sinks.answered("a.txt")
+    sinks.send("hook")
+    sinks.use()
+    sinks.answered("b.txt")
+    sinks.use(hook={"webhook": webhook})
+    assert sinks.send("hook").sent == 1
+    assert got(receiver) == ["a.txt", "b.txt"]
+
+
+@pytest.mark.rule("sink-2")
+def test_a_sink_that_is_down_or_paused_holds_up_no_other_and_loses_nothing(
+    sinks: Sinks, webhook: str, receiver: Receiver
+) -> None:
+    sinks.use(hook={"webhook": webhook}, down={"webhook": "http://127.0.0.1:1/"}, rest={"webhook": webhook})
+    sinks.engine.ledger.run(ledger_sinks.pause, "rest")
+    sinks.answered("a.txt", "b.txt")
+    assert sinks.send("down").waits == "ConnectError"
+    assert sinks.send("rest").sent == 0
+    assert sinks.send("hook").sent == 2
+    rows = {row.name: row for row in sinks.engine.ledger.run(ledger_sinks.list_sinks)}
+    assert (rows["down"].waiting, rows["rest"].waiting, rows["hook"].waiting) == (2, 2, 0)
+    assert rows["down"].reason == "ConnectError"
+    assert sinks.send("down").waits is None, "it is left alone until its wait is over"
+    sinks.engine.ledger.run(ledger_sinks.resume, "rest")
+    assert sinks.send("rest").sent == 2
+
+
+@pytest.mark.rule("sink-3")
+def test_an_unavailable_sink_costs_its_records_no_attempt_and_gets_them_when_it_is_back(
+    sinks: Sinks, webhook: str, receiver: Receiver
+) -> None:
+    sinks.use(hook={"webhook": webhook})
+    sinks.answered("a.txt")
+    receiver.status = 503
+    for _ in range(10):
+        assert sinks.send("hook").waits == "HTTP 503"
+        sinks.end_waits()
+    assert sinks.engine.sql("select attempts, state from deliveries") == [{"attempts": 0, "state": "pending"}]
+    receiver.status = 200
+    assert sinks.send("hook").sent == 1
+    assert len({request.json["idempotency_key"] for request in receiver.seen}) == 1
+    assert sinks.engine.ledger.run(ledger_sinks.in_a_row, "hook") == (0, 0)
+
+
+@pytest.mark.rule("sink-2", "sink-3")
+def test_a_refused_record_is_tried_again_then_dead_and_others_go_on(
+    sinks: Sinks, webhook: str, receiver: Receiver
+) -> None:
+    sinks.use(hook={"webhook": webhook})
+    receiver.refuses = lambda request: 422 if request.json["document"] == "bad.txt" else None
+    sinks.answered("bad.txt", "good.txt")
+    assert sinks.send("hook").sent == 1
+    assert got(receiver) == ["good.txt"]
+    for _ in range(3):
+        assert sinks.states()["bad.txt"] == "pending"
+        sinks.end_waits()
+        sinks.send("hook")
+    assert sinks.states() == {"bad.txt": "dead", "good.txt": "sent"}
+    [state] = sinks.engine.ledger.run(deliveries.of_document, "bad.txt")
+    assert (state.state, state.attempts, state.reason) == ("dead", 4, "HTTP 422 about detail")
+    sinks.end_waits()
+    assert sinks.send("hook").refused == 0
+    receiver.refuses = lambda _request: None
+    assert sinks.engine.ledger.run(deliveries.revive, "hook") == 1
+    assert sinks.send("hook").sent == 1
+
+
+@pytest.mark.rule("sink-2")
+def test_versions_of_a_document_arrive_in_order_and_a_dead_one_never_comes_after_its_successor(
+    sinks: Sinks, webhook: str, receiver: Receiver
+) -> None:
+    sinks.use(hook={"webhook": webhook})
+    receiver.refuses = lambda request: None if request.json["record"]["title"] == "A new title" else 400
+    sinks.answered("a.txt")
+    sinks.send("hook")
+    retitle(sinks, "a.txt")
+    assert sinks.send("hook").sent == 0, "the earlier version is still to come"
+    for _ in range(3):
+        sinks.end_waits()
+        sinks.send("hook")
+    assert [request.json["record"]["title"] for request in receiver.got] == ["A new title"]
+    assert sinks.engine.ledger.run(deliveries.revive, "hook") == 0
+
+
+@pytest.mark.rule("sink-4")
+def test_a_sink_that_refuses_every_record_waits_and_kills_none(sinks: Sinks, webhook: str, receiver: Receiver) -> None:
+    sinks.use(hook={"webhook": webhook})
+    names = [f"{n}.txt" for n in range(8)]
+    sinks.answered(*names)
+    receiver.status = 400
+    assert sinks.send("hook").waits == "it refuses every record: HTTP 400 about detail"
+    assert len(receiver.seen) == 6
+    for _ in range(20):
+        sinks.end_waits()
+        sinks.send("hook")
+    assert set(sinks.states().values()) == {"pending"}
+    receiver.status = 200
+    sinks.end_waits()
+    assert sinks.send("hook").sent == 8
+    assert sorted(got(receiver)) == names
+
+
+def test_what_changes_while_no_sink_is_configured_costs_nothing(sinks: Sinks) -> None:
+    sinks.answered("a.txt")
+    assert sinks.engine.sql("select * from record_changes") == []
+
+
+def test_the_sinks_of_a_file_without_a_change_write_nothing(sinks: Sinks, webhook: str) -> None:
+    sinks.use(hook={"webhook": webhook})
+    before = sinks.engine.sql("select xmin::text, * from sinks")
+    register(sinks.engine.settings(), sinks.engine.ledger)
+    assert sinks.engine.sql("select xmin::text, * from sinks") == before
+
+
+def test_a_delivery_holds_its_record_only_until_it_has_arrived(sinks: Sinks, webhook: str) -> None:
+    sinks.use(hook={"webhook": webhook})
+    sinks.answered("a.txt")
+    for title in ("one", "two", "three"):
+        retitle(sinks, "a.txt", title)
+        sinks.send("hook")
+    assert sinks.engine.sql("select state, record from deliveries") == [{"state": "sent", "record": None}]
+
+
+def test_the_message_of_a_repetition_is_the_same_to_the_byte(sinks: Sinks, webhook: str, receiver: Receiver) -> None:
+    sinks.use(hook={"webhook": webhook})
+    sinks.answered("난방비.txt")
+
+    def hang_up_once(request: Request) -> Any:
+        return 503 if len(receiver.seen) == 1 else None
+
+    receiver.refuses = hang_up_once
+    sinks.send("hook")
+    sinks.end_waits()
+    sinks.send("hook")
+    first, second = receiver.seen
+    assert first.body == second.body
+    assert json.loads(second.body)["document"] == "난방비.txt"
