@@ -16,11 +16,13 @@ from dagster_offload.defs.partitions import PartitionChanges, sync_partitions
 from dagster_offload.defs.progress import progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import run_tags, seconds_since, starting_run, tag_run
+from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
 from dagster_offload.engine.extract import run_extraction
 from dagster_offload.engine.scan import ScanReport, library_differs, scan
 from dagster_offload.errors import OffloadError, ScanRefused
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, documents
 from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind
@@ -92,6 +94,8 @@ def build_scan_job(
                     )
                 reporter.report_all()
                 waiting = ledger.run(documents.waiting_for_text, WAITING_NAMED)
+                found = ledger.run(status.problems_of_run, context.run.run_id)
+                evaluate_problems(context.instance, ledger, asset_keys)
                 keep_small(settings, ledger, lambda: context.instance, SCAN_UPKEEP_SECONDS)
                 if extracted.machine_fault is not None:
                     context.log.warning(f"some documents still wait for extraction: {extracted.machine_fault}")
@@ -103,7 +107,7 @@ def build_scan_job(
             "extraction_to_retry": waiting.reasons,
             "machine_fault": extracted.machine_fault or "",
         }
-        context.add_output_metadata(summary)
+        context.add_output_metadata({**name_problems(context.log, found), **summary})
         return summary
 
     @dg.job(

@@ -21,6 +21,7 @@ RAN_ON_TAG = (
 )
 RESULT_TAG = "dagster_offload/result"
 RECIPE_TAG = "dagster_offload/recipe"
+OBSERVATION_TAG = "dagster_offload/observation"
 REPOSITORY_TAG = ".dagster/repository"  # the UI finds a job's runs by this tag
 
 

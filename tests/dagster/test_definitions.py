@@ -29,7 +29,7 @@ def test_the_asset_graph_is_unchanged() -> None:
         "extracted_text": {
             "upstream": [],
             "partitions": "documents",
-            "checks": [],
+            "checks": ["documents_that_need_you"],
             "group": "documents",
             "code_version": "extract-2",
             "backfill_policy": dg.BackfillPolicy.single_run(),
@@ -37,7 +37,7 @@ def test_the_asset_graph_is_unchanged() -> None:
         "classification": {
             "upstream": ["extracted_text"],
             "partitions": "documents",
-            "checks": ["served_model_as_expected"],
+            "checks": ["documents_that_need_you"],
             "group": "documents",
             "code_version": "classify-2",
             "backfill_policy": dg.BackfillPolicy.single_run(),
@@ -45,7 +45,7 @@ def test_the_asset_graph_is_unchanged() -> None:
         "summary": {
             "upstream": ["extracted_text"],
             "partitions": "documents",
-            "checks": ["served_model_as_expected"],
+            "checks": ["documents_that_need_you"],
             "group": "documents",
             "code_version": "summarize-2",
             "backfill_policy": dg.BackfillPolicy.single_run(),
