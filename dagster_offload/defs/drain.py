@@ -14,7 +14,8 @@ from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.names import DRAIN_JOB, DRAIN_STEP
 from dagster_offload.defs.progress import progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
-from dagster_offload.defs.runs import run_tags, starting_run, tag_run
+from dagster_offload.defs.runs import request_tags, starting_run, tag_run
+from dagster_offload.defs.shown.overview import report_overview
 from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
 from dagster_offload.drain import ALL, DrainSummary, run_drain
 from dagster_offload.engine.wake import decide_drain
@@ -63,6 +64,7 @@ def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.Resource
                 reporter.report_all()
                 found = ledger.run(status.problems_of_run, context.run.run_id)
                 evaluate_problems(context.instance, ledger, asset_keys)
+                report_overview(context.instance, ledger, asset_keys, settings)
         outcome = outcome_of(summary)
         if summary.done or not outcome.startswith(NO_ANSWER):
             context.log.info(outcome)
@@ -128,6 +130,6 @@ def build_drain_sensor(deep_slot: DeepSlot, asset_keys: Mapping[str, dg.AssetKey
             return dg.SkipReason(decision.message)
         if (starting := starting_run(context.instance, DRAIN_JOB)) is not None:
             return dg.SkipReason(f"{starting}; {decision.message}")
-        return dg.RunRequest(tags=run_tags())
+        return dg.RunRequest(tags=request_tags(decision.message))
 
     return drain_sensor

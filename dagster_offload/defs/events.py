@@ -20,11 +20,14 @@ import dagster as dg
 
 from dagster_offload.defs.names import OBSERVATION_TAG, RESULT_TAG, step_of
 from dagster_offload.defs.shown.documents import StageFacts, materialization, observation
+from dagster_offload.defs.shown.records import record_markdown
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import PendingEvent, PendingObservation
+from dagster_offload.ledger.reports.records import DocumentRecord, records_of
 from dagster_offload.ledger.work import outbox
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import code_versions, recipes, stage_graph
+from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.plain_text import escaped
 
 try:
@@ -126,17 +129,16 @@ class EventReporter:
         if not event.is_in_doubt:
             return False
         wanted = dg.AssetRecordsFilter(asset_key=self.asset_keys[event.stage], asset_partitions=[event.document])
+        stored: list[tuple[str, Reported | None]]
         if isinstance(event, PendingObservation):
-            observations = self.instance.fetch_observations(wanted, limit=25).records
-            found = [(record.run_id, record.asset_observation) for record in observations]
-            tag, value = OBSERVATION_TAG, event.event_id
+            tag, value, observed = OBSERVATION_TAG, event.event_id, self.instance.fetch_observations(wanted, limit=25)
+            stored = [(record.run_id, record.asset_observation) for record in observed.records]
         else:
-            materializations = self.instance.fetch_materializations(wanted, limit=25).records
-            found = [(record.run_id, record.asset_materialization) for record in materializations]
-            tag, value = RESULT_TAG, event.result_id
+            tag, value, made = RESULT_TAG, event.result_id, self.instance.fetch_materializations(wanted, limit=25)
+            stored = [(record.run_id, record.asset_materialization) for record in made.records]
         return any(
-            event.run_id in (None, run_id) and stored is not None and (stored.tags or {}).get(tag) == str(value)
-            for run_id, stored in found
+            event.run_id in (None, run_id) and each is not None and (each.tags or {}).get(tag) == str(value)
+            for run_id, each in stored
         )
 
     def _store(self, events: list[Pending]) -> None:
@@ -146,10 +148,10 @@ class EventReporter:
         run_id = events[0].run_id or self.run_id
         job_name = self._job_name(run_id)
         if run_id is not None and job_name is not None and can_store_batches(self.instance):
-            _store_batch(self.instance, [_entry(run_id, job_name, event, self._shown(event)) for event in events])
+            shown_events = zip(events, self._all_shown(events), strict=True)
+            _store_batch(self.instance, [_entry(run_id, job_name, event, shown) for event, shown in shown_events])
             return
-        for event in events:
-            shown = self._shown(event)
+        for shown in self._all_shown(events):
             if run_id == self.run_id and self.log_event is not None:
                 self.log_event(shown)
             else:
@@ -164,12 +166,25 @@ class EventReporter:
             self._jobs[run_id] = None if run is None else run.job_name
         return self._jobs[run_id]
 
-    def _shown(self, event: Pending) -> Reported:
+    def _all_shown(self, events: Sequence[Pending]) -> list[Reported]:
+        found = self._records_of(events)
+        return [self._shown(event, found.get(event.document)) for event in events]
+
+    def _records_of(self, events: Sequence[Pending]) -> dict[str, DocumentRecord]:
+        """The records of the documents of events of an LLM stage, by document; empty if they are not shown."""
+        answered = [event.document for event in events if isinstance(event, PendingEvent) and event.stage != EXTRACT]
+        if not answered or self.settings.previews == "off":
+            return {}
+        return self.ledger.run(records_of, answered)
+
+    def _shown(self, event: Pending, record: DocumentRecord | None) -> Reported:
         if isinstance(event, PendingObservation):
             return observation(event, self.asset_keys)
-        return materialization(
-            event, self.asset_keys, self._stages, self.settings.library, previews=self.settings.previews == "on"
-        )
+        previews = self.settings.previews == "on"
+        shown = materialization(event, self.asset_keys, self._stages, self.settings.library, previews=previews)
+        if record is None:
+            return shown
+        return shown.with_metadata({"record": record_markdown(record, self.settings), **shown.metadata})
 
     @cached_property
     def _stages(self) -> StageFacts:
@@ -219,11 +234,13 @@ def _store_batch(instance: dg.DagsterInstance, entries: list[dg.EventLogEntry]) 
 
 def _entry(run_id: str, job_name: str, event: Pending, shown: Reported) -> dg.EventLogEntry:
     """The entry that `log_event` would store."""
-    if isinstance(shown, dg.AssetMaterialization):
-        state, kind, data = "done", dg.DagsterEventType.ASSET_MATERIALIZATION, StepMaterializationData(shown)
-    else:
-        state, kind, data = event.state, dg.DagsterEventType.ASSET_OBSERVATION, AssetObservationData(shown)
+    state = event.state if isinstance(event, PendingObservation) else "done"
     message = f"{escaped(event.document)}: {event.stage} is {state}."
+    data: StepMaterializationData | AssetObservationData
+    if isinstance(shown, dg.AssetObservation):
+        kind, data = dg.DagsterEventType.ASSET_OBSERVATION, AssetObservationData(shown)
+    else:
+        kind, data = dg.DagsterEventType.ASSET_MATERIALIZATION, StepMaterializationData(shown)
     return dg.EventLogEntry(  # type: ignore[no-untyped-call]
         error_info=None,
         level=logging.DEBUG,

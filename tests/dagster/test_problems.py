@@ -1,6 +1,7 @@
 """Documents that need a person: by name in the log and metadata of the run, and in the asset check of the stage."""
 
 import logging
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -23,7 +24,7 @@ def write_broken(edge: Edge) -> None:
     (edge.settings.library / "broken.pdf").write_bytes(b"%PDF-1.4 and nothing else")
 
 
-def metadata(result: dg.ExecuteInProcessResult, step: str) -> dict[str, dg.MetadataValue[object]]:
+def metadata(result: dg.ExecuteInProcessResult, step: str) -> dict[str, Any]:
     (output,) = (event for event in result.all_events if event.event_type_value == "STEP_OUTPUT")
     assert output.step_key == step
     return dict(output.step_output_data.metadata)
@@ -110,8 +111,8 @@ def test_a_drain_without_a_usable_answer_says_so_first(edge: Edge) -> None:
     ],
 )
 def test_the_outcome_of_a_drain_in_one_sentence(counts: dict[str, int], outcome: str) -> None:
-    none = {"done": 0, "failed": 0, "deferred": 0, "left": 0, "held_elsewhere": 0}
-    assert outcome_of(DrainSummary(**{**none, **counts})) == outcome
+    none: dict[str, Any] = {"done": 0, "failed": 0, "deferred": 0, "left": 0, "held_elsewhere": 0}
+    assert outcome_of(DrainSummary(**(none | counts))) == outcome
 
 
 def test_twenty_failures_are_named_in_the_log_and_the_rest_counted(caplog: pytest.LogCaptureFixture) -> None:

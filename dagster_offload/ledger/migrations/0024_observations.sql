@@ -9,3 +9,11 @@ create table told (                           -- what Dagster was told last, so 
     value text not null,                      -- compared, not read
     told_at timestamptz not null default clock_timestamp()
 );
+
+create table availability (                   -- since when a slot is available or not, as far as work was due
+    availability_id bigint generated always as identity primary key,
+    slot text not null,
+    is_available boolean not null,
+    since timestamptz not null default clock_timestamp()
+);
+create index availability_slot on availability (slot, since);

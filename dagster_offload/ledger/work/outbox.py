@@ -1,9 +1,8 @@
-"""The outbox: what is not yet reported to Dagster: results, and work items that are deferred, failed or quarantined. The result
-is stored first, then the event.
+"""The outbox: results, and work items that were deferred, failed or quarantined, that are not yet reported to Dagster.
 
-Events are reported at least once, oldest first, by one flusher at a time. Each carries the id of its result or its own, so
-that a repeated event can be recognized. `sending_since` is committed before an event is stored. If it is set after a crash, the event is in
-doubt, and the flusher queries Dagster first.
+A result is stored before its event. Events are reported at least once, oldest first, by one flusher at a time. Each carries
+the id of its result, or its own, so that a repeated event can be recognized. `sending_since` is committed before an event is
+stored. If it is set after a crash, the event is in doubt, and the flusher queries Dagster first.
 """
 
 from collections.abc import Iterator, Sequence

@@ -21,6 +21,15 @@ def is_told(cur: Cursor, subject: str, value: str) -> bool:
     return cur.rowcount == 1
 
 
+def is_due(cur: Cursor, subject: str, value: str, least_seconds: float) -> bool:
+    """Whether Dagster was last told another value, at least so many seconds ago, or none."""
+    cur.execute(
+        "select from told where subject = %s and (value = %s or told_at > clock_timestamp() - make_interval(secs => %s))",
+        [subject, value, least_seconds],
+    )
+    return cur.rowcount == 0
+
+
 def mark_told(cur: Cursor, subject: str, value: str) -> None:
     """Record that Dagster was told this value."""
     cur.execute(
