@@ -45,7 +45,7 @@ def build_definitions(
         documents = build_documents_asset(keys, partitions, settings)
     slot = DeepSlot(settings_loader, schema)
     ticks_every = min(settings.library_section.scan_interval, MOST_SECONDS_BETWEEN_TICKS)
-    deep_slot = deep_slot_resource(slot)
+    deep_slot = deep_slot_resource(slot, settings)
     return dg.Definitions(
         assets=[documents, *overview_specs(keys)],
         jobs=[build_scan_job(keys, partitions_name, deep_slot), build_drain_job(keys, deep_slot)],

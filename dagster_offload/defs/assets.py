@@ -30,13 +30,14 @@ from dagster_offload.text.plain_text import escaped
 GROUP = "documents"
 
 DESCRIPTIONS = {
-    EXTRACT: "The text of each document. The job `scan` extracts it for the whole library.",
+    EXTRACT: "The text of each document. The job `scan` extracts it when a file is new or has changed.",
     CLASSIFY: "The class of each document, from the deep slot.",
     SUMMARIZE: "The summary of each document, from the deep slot.",
 }
 HOW_TO_RUN = (
-    "The job `drain` processes all due documents in one run. Materializing a selection starts one run for each "
-    "contiguous range of it."
+    "While `up` runs, due documents are processed by themselves, in the job `drain`. You can also materialize a selection: "
+    "this starts one run for each contiguous range of it, and a run waits while the slot is unavailable. Documents that are "
+    "done are recorded again without a call; `dagster-offload redo` answers them anew."
 )
 
 

@@ -49,7 +49,7 @@ def _plain(value: Any) -> str:
         return ", ".join(f"{name} {_plain(entry)}" for name, entry in value.items() if entry is not None)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return value.isoformat() if isinstance(value, date) else str(value)
+    return value.isoformat() if isinstance(value, date) else " ".join(str(value).split())
 
 
 def record_table(found: Sequence[DocumentRecord], settings: Settings) -> dg.TableMetadataValue:
