@@ -307,7 +307,7 @@ def test_an_observation_says_why_what_comes_next_and_when() -> None:
     said = {name: value.value for name, value in deferred.metadata.items()}
     assert said["state"] == "deferred"
     assert said["reason"] == "upstream_cold (HTTP 503)"
-    assert said["next step"] == "None: it is processed by itself when the slot answers."
+    assert said["next step"] == "Nothing to do: it is processed when the slot answers."
     assert str(said["next try"]).startswith("when the slot answers, at the latest at 2026-01-01 ")
     assert deferred.tags[OBSERVATION_TAG] == "9"
     failed = documents.observation(replace(OBSERVED, state=State.FAILED, next_try=None), KEYS)

@@ -40,9 +40,9 @@ def next_step(document: str, stage: str, state: State, reason: str | None) -> st
         case State.GONE:
             return "The file no longer exists: scan the library."
         case State.DEFERRED if "(check " in (reason or ""):
-            return "Correct the setting that the reason names. The document is then processed by itself."
+            return "Correct the setting that the reason names. The document is processed afterwards."
         case State.DEFERRED:
-            return "None: it is processed by itself when the slot answers."
+            return "Nothing to do: it is processed when the slot answers."
         case State.QUARANTINED:
             return f"Check the file, then run: dagster-offload retry {name}"
         case _ if stage == EXTRACT:
