@@ -11,6 +11,7 @@ from dagster_offload.defs.drain import build_drain_job, build_drain_sensor
 from dagster_offload.defs.library import build_library_sensor, build_scan_job
 from dagster_offload.defs.names import asset_keys
 from dagster_offload.defs.resources import DeepSlot, SettingsLoader, deep_slot_resource
+from dagster_offload.defs.shown.overview import overview_specs
 from dagster_offload.defs.waiting_executor import build_waiting_executor
 from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA
@@ -44,12 +45,12 @@ def build_definitions(
         documents = build_documents_asset(keys, partitions, settings)
     slot = DeepSlot(settings_loader, schema)
     ticks_every = min(settings.library_section.scan_interval, MOST_SECONDS_BETWEEN_TICKS)
-    deep_slot = deep_slot_resource(slot)
+    deep_slot = deep_slot_resource(slot, settings)
     return dg.Definitions(
-        assets=[documents],
+        assets=[documents, *overview_specs(keys)],
         jobs=[build_scan_job(keys, partitions_name, deep_slot), build_drain_job(keys, deep_slot)],
         sensors=[
-            build_library_sensor(slot, ticks_every),
+            build_library_sensor(slot, keys, ticks_every),
             build_drain_sensor(slot, keys),
         ],
         resources={"deep_slot": deep_slot},

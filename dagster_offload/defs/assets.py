@@ -5,7 +5,6 @@ deferred ones; instead each document is recorded when it finishes. All stages sh
 steps after one without output, and a run with skipped steps ends as a success.
 """
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from dagster_offload.defs.names import STAGES_STEP
 from dagster_offload.defs.progress import parts_progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import has_own_process, tag_run
+from dagster_offload.defs.shown.problems import NAMED, evaluate_problems, problem_checks, problem_line, problem_table
 from dagster_offload.defs.waiting import deferrals_as_waits, retry_after
 from dagster_offload.engine.runs import RunSummary, run_documents
 from dagster_offload.errors import NoSuchDocument, StageDeferred
@@ -28,16 +28,16 @@ from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, StageNode
 from dagster_offload.text.plain_text import escaped
 
 GROUP = "documents"
-SHOWN_DOCUMENTS = 100
 
 DESCRIPTIONS = {
-    EXTRACT: "The text of each document. The job `scan` extracts it for the whole library.",
+    EXTRACT: "The text of each document. The job `scan` extracts it when a file is new or has changed.",
     CLASSIFY: "The class of each document, from the deep slot.",
     SUMMARIZE: "The summary of each document, from the deep slot.",
 }
 HOW_TO_RUN = (
-    "The job `drain` processes all due documents in one run. Materializing a selection starts one run for each "
-    "contiguous range of it."
+    "While `up` runs, due documents are processed by themselves, in the job `drain`. You can also materialize a selection: "
+    "this starts one run for each contiguous range of it, and a run waits while the slot is unavailable. Documents that are "
+    "done are recorded again without a call; `dagster-offload redo` answers them anew."
 )
 
 
@@ -51,7 +51,7 @@ def build_documents_asset(
     @dg.multi_asset(
         name=STAGES_STEP,
         specs=[_spec(node, keys, partitions, versions[node.name], _description(node.name, settings)) for node in graph],
-        check_specs=served_model_checks(keys, partitions),
+        check_specs=[*served_model_checks(keys, partitions, settings), *problem_checks(keys)],
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
@@ -88,6 +88,7 @@ def materialize(
         if not present:
             raise NoSuchDocument(_no_such_document(sorted(missing)))
         reporter = EventReporter.in_step(context, settings, ledger, asset_keys)
+        evaluate_problems(context.instance, ledger, asset_keys, context)  # a run that is cancelled has a result, too
         with reporting(reporter):
             summary = run_documents(
                 settings, ledger, present, stages, run_id=context.run.run_id, on_progress=parts_progress(context)
@@ -100,8 +101,11 @@ def materialize(
         else:
             reason = summary.wait_reason or "its documents are not due yet"
             ledger.run(waiting_runs.put, context.run.run_id, present, stages, summary.slot, reason)
+        evaluate_problems(context.instance, ledger, asset_keys, context)
     reason = f"; waiting: {summary.wait_reason}" if summary.wait_reason else ""
     context.log.info(f"{summary.done} of {len(selected)} documents are done{reason}")
+    for problem in summary.failed[:NAMED]:
+        context.log.warning(problem_line(problem))
     raise_for(summary, len(selected), sorted(missing))
     evaluate_served_model(context, settings, asset_keys, present)
 
@@ -118,40 +122,17 @@ def raise_for(summary: RunSummary, selected: int, missing: Sequence[str] = ()) -
 
 
 def _failure(failed: Sequence[Unfinished], selected: int, missing: Sequence[str]) -> dg.Failure:
-    lines = [_line(item) for item in failed]
     messages = []
     if failed:
         count = len({item.document for item in failed})
-        messages.append(f"{count} of {selected} documents failed: {lines[0]}")
-        messages.append(f"and {len(lines) - 1} more (see the metadata)" if len(lines) > 1 else "")
+        messages.append(f"{count} of {selected} documents failed: {problem_line(failed[0])}")
+        messages.append(f"and {len(failed) - 1} more (see the metadata)" if len(failed) > 1 else "")
     if missing:
         messages.append(_no_such_document(missing))
-    rows = [
-        dg.TableRecord(
-            {
-                "document": escaped(item.document),
-                "stage": item.stage,
-                "state": item.state.value,
-                "cause": escaped(item.reason or ""),
-                "next step": _next_step(item),
-            }
-        )
-        for item in failed[:SHOWN_DOCUMENTS]
-    ]
     metadata: dict[str, Any] = {"failed": len(failed), "not documents": len(missing)}
-    if rows:
-        metadata["documents"] = dg.MetadataValue.table(rows)
+    if failed:
+        metadata["documents"] = problem_table(failed)
     return dg.Failure("; ".join(message for message in messages if message), metadata=metadata, allow_retries=False)
-
-
-def _line(item: Unfinished) -> str:
-    return escaped(f"{item.document}: {item.stage} {item.state.value} ({item.reason}): {_next_step(item)}")
-
-
-def _next_step(item: Unfinished) -> str:
-    if item.state.value == "gone":
-        return "the file no longer exists: scan the library"
-    return f"check the file, then run: dagster-offload retry {shlex.quote(escaped(item.document))}"
 
 
 def _no_such_document(keys: Sequence[str]) -> str:

@@ -14,15 +14,19 @@ from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.names import DRAIN_JOB, DRAIN_STEP
 from dagster_offload.defs.progress import progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
-from dagster_offload.defs.runs import run_tags, starting_run, tag_run
-from dagster_offload.drain import ALL, run_drain
+from dagster_offload.defs.runs import request_tags, starting_run, tag_run
+from dagster_offload.defs.shown.overview import report_overview
+from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
+from dagster_offload.drain import ALL, DrainSummary, run_drain
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.errors import OffloadError
+from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import outbox
 from dagster_offload.text.plain_text import escaped
 
 # The time a tick may spend on events that no run has reported.
 REPORTING_SECONDS = 5.0
+NO_ANSWER = "No document got a usable answer"
 
 
 class DrainConfig(dg.Config):
@@ -58,13 +62,22 @@ def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.Resource
                         on_progress=progress(context),
                     )
                 reporter.report_all()
+                found = ledger.run(status.problems_of_run, context.run.run_id)
+                evaluate_problems(context.instance, ledger, asset_keys)
+                report_overview(context.instance, ledger, asset_keys, settings)
+        outcome = outcome_of(summary)
+        if summary.done or not outcome.startswith(NO_ANSWER):
+            context.log.info(outcome)
+        else:
+            context.log.warning(outcome)
         if summary.is_misconfigured:
             context.log.error(f"stopped: {summary.reason}")
         elif summary.reason:
             context.log.warning(f"stopped: {summary.reason}")
         if summary.warning:
             context.log.warning(summary.warning)
-        context.add_output_metadata({name: value for name, value in asdict(summary).items() if value is not None})
+        metadata = {name: value for name, value in asdict(summary).items() if value is not None}
+        context.add_output_metadata({"outcome": outcome, **name_problems(context.log, found), **metadata})
         return asdict(summary)
 
     @dg.job(
@@ -77,6 +90,16 @@ def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.Resource
         drain_backlog()
 
     return drain
+
+
+def outcome_of(summary: DrainSummary) -> str:
+    """What a drain achieved, in one sentence. A drain that worked and got no usable answer says so first."""
+    counts = f"{summary.done} done, {summary.failed} failed, {summary.deferred} deferred, {summary.left} left"
+    if summary.done:
+        return f"Documents: {counts}."
+    if summary.failed or summary.deferred or summary.left:
+        return f"{NO_ANSWER}: {counts}."
+    return "No document was due."
 
 
 def build_drain_sensor(deep_slot: DeepSlot, asset_keys: Mapping[str, dg.AssetKey]) -> dg.SensorDefinition:
@@ -107,6 +130,6 @@ def build_drain_sensor(deep_slot: DeepSlot, asset_keys: Mapping[str, dg.AssetKey
             return dg.SkipReason(decision.message)
         if (starting := starting_run(context.instance, DRAIN_JOB)) is not None:
             return dg.SkipReason(f"{starting}; {decision.message}")
-        return dg.RunRequest(tags=run_tags())
+        return dg.RunRequest(tags=request_tags(decision.message))
 
     return drain_sensor

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_offload.defs.names import LOCATION, REPOSITORY_TAG
+from dagster_offload.defs.names import LAUNCHED_BY_TAG, LOCATION, REPOSITORY_TAG, TERMINAL
 from dagster_offload.defs.runs import run_tags
 from dagster_offload.errors import OffloadError
 
@@ -37,7 +37,11 @@ def run_in_process(
                 "ops": {step: {"config": op_config}},
                 "loggers": {"console": {"config": {"log_level": log_level}}},
             },
-            tags={**run_tags(os.getpid()), REPOSITORY_TAG: f"__repository__@{LOCATION}"},
+            tags={
+                **run_tags(os.getpid()),
+                LAUNCHED_BY_TAG: TERMINAL,
+                REPOSITORY_TAG: f"__repository__@{LOCATION}",
+            },
         )
     except dg.Failure as failure:
         if isinstance(failure.__cause__, OffloadError):

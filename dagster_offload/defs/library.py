@@ -11,16 +11,19 @@ import dagster as dg
 
 from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.history import keep_small
-from dagster_offload.defs.names import SCAN_JOB, SCAN_STEP
+from dagster_offload.defs.names import SCAN_JOB, SCAN_STEP, WHY_TAG
 from dagster_offload.defs.partitions import PartitionChanges, sync_partitions
 from dagster_offload.defs.progress import progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
-from dagster_offload.defs.runs import run_tags, seconds_since, starting_run, tag_run
+from dagster_offload.defs.runs import request_tags, seconds_since, starting_run, tag_run
+from dagster_offload.defs.shown.overview import SECONDS_BETWEEN_TICKS, needs_report, report_overview
+from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
 from dagster_offload.engine.extract import run_extraction
 from dagster_offload.engine.scan import ScanReport, library_differs, scan
 from dagster_offload.errors import OffloadError, ScanRefused
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, documents
 from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind
@@ -29,7 +32,6 @@ from dagster_offload.settings import Settings
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.plain_text import escaped
 
-WHY_TAG = "dagster_offload/why"
 # After a failed scan, for example one that refused to forget documents, the wait before another for the same reason.
 SAME_FAILURE_SECONDS = 600.0
 WAITING_NAMED = 100  # how many of the documents that wait for their text the summary names
@@ -92,6 +94,9 @@ def build_scan_job(
                     )
                 reporter.report_all()
                 waiting = ledger.run(documents.waiting_for_text, WAITING_NAMED)
+                found = ledger.run(status.problems_of_run, context.run.run_id)
+                evaluate_problems(context.instance, ledger, asset_keys)
+                report_overview(context.instance, ledger, asset_keys, settings)
                 keep_small(settings, ledger, lambda: context.instance, SCAN_UPKEEP_SECONDS)
                 if extracted.machine_fault is not None:
                     context.log.warning(f"some documents still wait for extraction: {extracted.machine_fault}")
@@ -103,7 +108,7 @@ def build_scan_job(
             "extraction_to_retry": waiting.reasons,
             "machine_fault": extracted.machine_fault or "",
         }
-        context.add_output_metadata(summary)
+        context.add_output_metadata({**name_problems(context.log, found), **summary})
         return summary
 
     @dg.job(
@@ -134,7 +139,9 @@ def _log(context: dg.OpExecutionContext, report: ScanReport, changes: PartitionC
         context.log.warning(f"no document any more, its results are kept: {escaped(name)}: {reason}")
 
 
-def build_library_sensor(deep_slot: DeepSlot, interval_seconds: float) -> dg.SensorDefinition:
+def build_library_sensor(
+    deep_slot: DeepSlot, asset_keys: Mapping[str, dg.AssetKey], interval_seconds: float
+) -> dg.SensorDefinition:
     """The sensor of the job `scan`. It ticks every `interval_seconds`, and skips a tick before OFFLOAD_SCAN_INTERVAL is over.
 
     Like the drain sensor, it takes no resource, and opens Dagster's instance only if it needs it.
@@ -156,6 +163,9 @@ def build_library_sensor(deep_slot: DeepSlot, interval_seconds: float) -> dg.Sen
                 return dg.SkipReason(f"next check of the library in {math.ceil(wait)} s (OFFLOAD_SCAN_INTERVAL)")
             ledger = deep_slot.resident_ledger(settings)
             keep_small(settings, ledger, lambda: context.instance, TICK_UPKEEP_SECONDS)
+            if needs_report(ledger):
+                report_overview(context.instance, ledger, asset_keys, settings, SECONDS_BETWEEN_TICKS)
+                evaluate_problems(context.instance, ledger, asset_keys)
             result = _check(context, settings, ledger)
         except OffloadError as error:
             result = dg.SkipReason(escaped(str(error)))
@@ -188,7 +198,7 @@ def _check(context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledg
         return dg.SkipReason(f"{starting}; {why}")
     if (failed := _same_failure(context.instance, why)) is not None:
         return dg.SkipReason(failed)
-    return dg.RunRequest(tags={**run_tags(), WHY_TAG: why})
+    return dg.RunRequest(tags=request_tags(why))
 
 
 def _same_failure(instance: dg.DagsterInstance, why: str) -> str | None:

@@ -16,11 +16,17 @@ WAITING_EXECUTOR = "waiting_multiprocess"
 
 LOCATION = "dagster-offload"  # the name of the code location, as in workspace.yaml
 
-RAN_ON_TAG = (
-    "dagster_offload/ran_on"  # host, process, its start and the host's boot, in one tag, because lists show all tags
-)
+# What the list of runs shows. Dagster hides tags that begin with `.dagster/`.
+HOST_TAG = "host"
+WHY_TAG = "why"
+LAUNCHED_BY_TAG = "launched_by"
+UP, TERMINAL = "up", "a terminal"
+RAN_ON_TAG = ".dagster/offload_ran_on"  # host, process, its start and the host's boot
+OLD_RAN_ON_TAG = "dagster_offload/ran_on"  # of runs before version 0.2
+
 RESULT_TAG = "dagster_offload/result"
 RECIPE_TAG = "dagster_offload/recipe"
+OBSERVATION_TAG = "dagster_offload/observation"
 REPOSITORY_TAG = ".dagster/repository"  # the UI finds a job's runs by this tag
 
 

@@ -147,6 +147,12 @@ def read(cur: Cursor, ids: Sequence[int], *, with_text: bool = False) -> Iterato
             yield DocumentRecord(row["key"], row["state"] or "pending", stages, row["changed_at"], row["text"])
 
 
+def records_of(cur: Cursor, keys: Sequence[str]) -> dict[str, DocumentRecord]:
+    """The records of these documents, by key."""
+    cur.execute("select document_id from documents where key = any(%s)", [list(keys)])
+    return {each.document: each for each in read(cur, [row["document_id"] for row in cur.fetchall()])}
+
+
 def _stage(fields: dict[str, Any]) -> StageState:
     at = fields["at"]
     return StageState(**{**fields, "at": None if at is None else datetime.fromisoformat(at)})
