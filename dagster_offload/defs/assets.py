@@ -5,14 +5,14 @@ deferred ones; instead each document is recorded when it finishes. All stages sh
 steps after one without output, and a run with skipped steps ends as a success.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 
 from dagster_offload.defs.checks import evaluate_served_model, served_model_checks
 from dagster_offload.defs.events import EventReporter, reporting
-from dagster_offload.defs.names import STAGES_STEP
+from dagster_offload.defs.names import LEDGER_IO, RESOURCE, STAGES_STEP, Names
 from dagster_offload.defs.progress import parts_progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import has_own_process, tag_run
@@ -42,27 +42,29 @@ HOW_TO_RUN = (
 
 
 def build_documents_asset(
-    keys: Mapping[str, dg.AssetKey], partitions: dg.PartitionsDefinition[Any], settings: Settings
+    names: Names, partitions: dg.PartitionsDefinition[Any], settings: Settings
 ) -> dg.AssetsDefinition:
-    """The assets of `document_stages`, one a stage. `keys` maps stage names to asset keys."""
+    """The assets of `document_stages`, one a stage."""
+    keys, resource = names.keys, names.of(RESOURCE)
     versions, graph = code_versions(settings), stage_graph(settings)
     stages = {key: stage for stage, key in keys.items()}
 
     @dg.multi_asset(
-        name=STAGES_STEP,
-        specs=[_spec(node, keys, partitions, versions[node.name], _description(node.name, settings)) for node in graph],
+        name=names.of(STAGES_STEP),
+        specs=[
+            _spec(node, names, partitions, versions[node.name], _description(node.name, settings)) for node in graph
+        ],
         check_specs=[*served_model_checks(keys, partitions, settings), *problem_checks(keys)],
+        required_resource_keys={resource},
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
-    def document_stages(
-        context: dg.AssetExecutionContext, deep_slot: dg.ResourceParam[DeepSlot]
-    ) -> Iterator[dg.MaterializeResult[None]]:
+    def document_stages(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         selected = {stages[key] for key in context.selected_asset_keys}
         wanted = [stage for stage in graph.names if stage in selected]
         waits = deferrals_as_waits(context.retry_number, has_own_process=has_own_process(context))
         with failures_as_messages(), waits:
-            materialize(context, deep_slot, keys, context.partition_keys, wanted)
+            materialize(context, getattr(context.resources, resource), names, context.partition_keys, wanted)
         yield from ()
 
     return document_stages
@@ -71,7 +73,7 @@ def build_documents_asset(
 def materialize(
     context: dg.AssetExecutionContext,
     deep_slot: DeepSlot,
-    asset_keys: Mapping[str, dg.AssetKey],
+    names: Names,
     selected: Sequence[str],
     stages: Sequence[str],
 ) -> None:
@@ -87,8 +89,8 @@ def materialize(
         present = [key for key in selected if key not in missing]
         if not present:
             raise NoSuchDocument(_no_such_document(sorted(missing)))
-        reporter = EventReporter.in_step(context, settings, ledger, asset_keys)
-        evaluate_problems(context.instance, ledger, asset_keys, context)  # a run that is cancelled has a result, too
+        reporter = EventReporter.in_step(context, settings, ledger, names)
+        evaluate_problems(context.instance, ledger, names.keys, context)  # a run that is cancelled has a result, too
         with reporting(reporter):
             summary = run_documents(
                 settings, ledger, present, stages, run_id=context.run.run_id, on_progress=parts_progress(context)
@@ -101,13 +103,13 @@ def materialize(
         else:
             reason = summary.wait_reason or "its documents are not due yet"
             ledger.run(waiting_runs.put, context.run.run_id, present, stages, summary.slot, reason)
-        evaluate_problems(context.instance, ledger, asset_keys, context)
+        evaluate_problems(context.instance, ledger, names.keys, context)
     reason = f"; waiting: {summary.wait_reason}" if summary.wait_reason else ""
     context.log.info(f"{summary.done} of {len(selected)} documents are done{reason}")
     for problem in summary.failed[:NAMED]:
         context.log.warning(problem_line(problem))
     raise_for(summary, len(selected), sorted(missing))
-    evaluate_served_model(context, settings, asset_keys, present)
+    evaluate_served_model(context, settings, names.keys, present)
 
 
 def raise_for(summary: RunSummary, selected: int, missing: Sequence[str] = ()) -> None:
@@ -142,21 +144,21 @@ def _no_such_document(keys: Sequence[str]) -> str:
 
 def _spec(
     node: StageNode,
-    keys: Mapping[str, dg.AssetKey],
+    names: Names,
     partitions: dg.PartitionsDefinition[Any],
     code_version: str,
     description: str,
 ) -> dg.AssetSpec:
     return dg.AssetSpec(
-        keys[node.name],
-        deps=[keys[need] for need in node.needs],
+        names.keys[node.name],
+        deps=[names.keys[need] for need in node.needs],
         description=description,
         skippable=True,
         group_name=GROUP,
         code_version=code_version,
         kinds={"python" if node.upstream is None else "llm"},
         partitions_def=partitions,
-    )
+    ).with_io_manager_key(names.of(LEDGER_IO))
 
 
 def _description(stage: str, settings: Settings) -> str:

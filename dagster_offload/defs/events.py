@@ -11,14 +11,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import dagster as dg
 
-from dagster_offload.defs.names import OBSERVATION_TAG, RESULT_TAG, step_of
+from dagster_offload.defs.names import OBSERVATION_TAG, RESULT_TAG, Names
 from dagster_offload.defs.shown.documents import StageFacts, materialization, observation
 from dagster_offload.defs.shown.records import record_markdown
 from dagster_offload.ledger.core.database import Ledger
@@ -61,7 +61,7 @@ class EventReporter:
 
     instance: dg.DagsterInstance
     ledger: Ledger
-    asset_keys: Mapping[str, dg.AssetKey]
+    names: Names
     settings: Settings
     run_id: str | None = None
     log_event: Callable[[Reported], None] | None = None
@@ -73,13 +73,13 @@ class EventReporter:
         context: dg.AssetExecutionContext | dg.OpExecutionContext,
         settings: Settings,
         ledger: Ledger,
-        asset_keys: Mapping[str, dg.AssetKey],
+        names: Names,
     ) -> "EventReporter":
         """A reporter that records under the run of this step."""
         return cls(
             instance=context.instance,
             ledger=ledger,
-            asset_keys=asset_keys,
+            names=names,
             settings=settings,
             run_id=context.run.run_id,
             log_event=context.log_event,
@@ -97,9 +97,9 @@ class EventReporter:
                 return None
             # Events that were read are always reported, even after the deadline.
             while events := self.ledger.run(
-                outbox.pending_events, list(self.asset_keys), PENDING if seconds is None else BATCH
+                outbox.pending_events, list(self.names.keys), PENDING if seconds is None else BATCH
             ):
-                for group in _by_asset_and_run(events, list(self.asset_keys)):
+                for group in _by_asset_and_run(events, list(self.names.keys)):
                     self._store([event for event in group if not self._is_stored(event)])
                     self.ledger.run(outbox.mark_reported, [event.event_id for event in group])
                 reported += len(events)
@@ -128,7 +128,7 @@ class EventReporter:
         """Whether Dagster has the event already. Queries Dagster only for events in doubt: a crash interrupted their report."""
         if not event.is_in_doubt:
             return False
-        wanted = dg.AssetRecordsFilter(asset_key=self.asset_keys[event.stage], asset_partitions=[event.document])
+        wanted = dg.AssetRecordsFilter(asset_key=self.names.keys[event.stage], asset_partitions=[event.document])
         stored: list[tuple[str, Reported | None]]
         if isinstance(event, PendingObservation):
             tag, value, observed = OBSERVATION_TAG, event.event_id, self.instance.fetch_observations(wanted, limit=25)
@@ -148,8 +148,11 @@ class EventReporter:
         run_id = events[0].run_id or self.run_id
         job_name = self._job_name(run_id)
         if run_id is not None and job_name is not None and can_store_batches(self.instance):
+            step_key = self.names.step_of(job_name)
             shown_events = zip(events, self._all_shown(events), strict=True)
-            _store_batch(self.instance, [_entry(run_id, job_name, event, shown) for event, shown in shown_events])
+            _store_batch(
+                self.instance, [_entry(run_id, job_name, step_key, event, shown) for event, shown in shown_events]
+            )
             return
         for shown in self._all_shown(events):
             if run_id == self.run_id and self.log_event is not None:
@@ -179,9 +182,9 @@ class EventReporter:
 
     def _shown(self, event: Pending, record: DocumentRecord | None) -> Reported:
         if isinstance(event, PendingObservation):
-            return observation(event, self.asset_keys)
+            return observation(event, self.names.keys)
         previews = self.settings.previews == "on"
-        shown = materialization(event, self.asset_keys, self._stages, self.settings.library, previews=previews)
+        shown = materialization(event, self.names.keys, self._stages, self.settings.library, previews=previews)
         if record is None:
             return shown
         return shown.with_metadata({"record": record_markdown(record, self.settings), **shown.metadata})
@@ -232,7 +235,7 @@ def _store_batch(instance: dg.DagsterInstance, entries: list[dg.EventLogEntry]) 
     instance.event_log_storage.store_event_batch(entries)
 
 
-def _entry(run_id: str, job_name: str, event: Pending, shown: Reported) -> dg.EventLogEntry:
+def _entry(run_id: str, job_name: str, step_key: str, event: Pending, shown: Reported) -> dg.EventLogEntry:
     """The entry that `log_event` would store."""
     state = event.state if isinstance(event, PendingObservation) else "done"
     message = f"{escaped(event.document)}: {event.stage} is {state}."
@@ -247,7 +250,7 @@ def _entry(run_id: str, job_name: str, event: Pending, shown: Reported) -> dg.Ev
         user_message=message,
         run_id=run_id,
         timestamp=time.time(),
-        step_key=step_of(job_name),
+        step_key=step_key,
         job_name=job_name,
         dagster_event=dg.DagsterEvent(
             event_type_value=kind.value,
@@ -255,6 +258,6 @@ def _entry(run_id: str, job_name: str, event: Pending, shown: Reported) -> dg.Ev
             event_specific_data=data,
             message=message,
             pid=os.getpid(),
-            step_key=step_of(job_name),
+            step_key=step_key,
         ),
     )

@@ -9,7 +9,7 @@ import pytest
 
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.checks import NAME as CHECK
-from dagster_offload.defs.names import RESULT_TAG, asset_keys
+from dagster_offload.defs.names import RESULT_TAG, names_of
 from dagster_offload.defs.runs import RanOn
 from dagster_offload.ledger.core.workers import boot_id, host_name
 from dagster_offload.ledger.slots import slots
@@ -21,7 +21,7 @@ from tests.support.edge import Edge
 from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
 
 LLM = DRAIN_STAGES
-KEYS = asset_keys((), BUILT_IN)
+KEYS = names_of(BUILT_IN).keys
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from dagster_offload.defs import events
 from dagster_offload.defs.events import EventReporter, can_store_batches
-from dagster_offload.defs.names import OBSERVATION_TAG, RESULT_TAG, asset_keys
+from dagster_offload.defs.names import OBSERVATION_TAG, RESULT_TAG, STAGES_STEP, names_of
 from dagster_offload.defs.shown import documents
 from dagster_offload.ledger.core.rows import PendingEvent, PendingObservation, State
 from dagster_offload.ledger.work import outbox
@@ -19,7 +19,7 @@ from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
 from tests.support.stages import STAGE_NAMES
 
-KEYS = asset_keys((), BUILT_IN)
+KEYS = names_of(BUILT_IN).keys
 
 
 def facts(recipes: dict[str, str]) -> documents.StageFacts:
@@ -54,7 +54,7 @@ PENDING = PendingEvent(
 
 
 def reporter(edge: Edge, **changes: Any) -> EventReporter:
-    return replace(EventReporter(edge.instance, edge.ledger, KEYS, edge.settings), **changes)
+    return replace(EventReporter(edge.instance, edge.ledger, names_of(BUILT_IN), edge.settings), **changes)
 
 
 def finished(edge: Edge, count: int = 3) -> None:
@@ -78,7 +78,7 @@ def test_a_batch_stores_what_log_event_stores(edge: Edge) -> None:
     @dg.op(name="drain_backlog")
     def record_in_both_ways(context: dg.OpExecutionContext) -> None:
         context.log_event(materialization)
-        entry = events._entry(context.run_id, context.job_name, PENDING, materialization)
+        entry = events._entry(context.run_id, context.job_name, STAGES_STEP, PENDING, materialization)
         events._store_batch(context.instance, [entry])
 
     @dg.job(name="drain")
@@ -146,7 +146,7 @@ def test_without_previews_metadata_has_no_text_of_a_document_or_its_record() -> 
 def test_the_setting_turns_previews_off_for_every_reporter(edge: Edge) -> None:
     finished(edge, 1)
     quiet = edge.settings.model_copy(update={"previews": "off"})
-    EventReporter(edge.instance, edge.ledger, KEYS, quiet).report()
+    EventReporter(edge.instance, edge.ledger, names_of(BUILT_IN), quiet).report()
     [record, *_] = edge.materializations("extract", "d0.txt")
     assert record.asset_materialization is not None
     assert "preview" not in record.asset_materialization.metadata
@@ -260,7 +260,9 @@ def test_no_control_character_reaches_dagsters_pages() -> None:
         assert "\u202e" not in str(entry.value), name
     assert shown["preview"].value == "Due.[2J\nOn Monday."
     assert shown["path"].value == "rent\\x1b[2J\\u202e.txt"
-    stored = events._entry("run", "drain", hostile, documents.materialization(hostile, KEYS, facts({}), None))
+    stored = events._entry(
+        "run", "drain", "drain_backlog", hostile, documents.materialization(hostile, KEYS, facts({}), None)
+    )
     assert "\\x1b[2J" in stored.user_message
 
 
@@ -292,7 +294,9 @@ def test_a_batch_stores_the_observation_that_log_event_stores(edge: Edge) -> Non
     @dg.op(name="drain_backlog")
     def record_in_both_ways(context: dg.OpExecutionContext) -> None:
         context.log_event(shown)
-        events._store_batch(context.instance, [events._entry(context.run_id, context.job_name, OBSERVED, shown)])
+        events._store_batch(
+            context.instance, [events._entry(context.run_id, context.job_name, STAGES_STEP, OBSERVED, shown)]
+        )
 
     @dg.job(name="drain")
     def both() -> None:

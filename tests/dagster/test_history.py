@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from dagster_offload.defs.history import RUNS, keep_small, purge_runs
-from dagster_offload.defs.names import asset_keys
+from dagster_offload.defs.names import names_of
 from dagster_offload.ledger.work import history
 from dagster_offload.settings.keep import KeepSection
 from dagster_offload.stages.graph import BUILT_IN
@@ -84,7 +84,7 @@ def test_a_run_whose_materializations_were_all_repeated_is_removed(edge: Edge) -
     edge.write(a="One.")
     old = edge.scan().run_id
     edge.instance.report_runless_asset_event(
-        dg.AssetMaterialization(asset_keys((), BUILT_IN)["extract"], partition="a.txt")
+        dg.AssetMaterialization(names_of(BUILT_IN).keys["extract"], partition="a.txt")
     )
     make_old(edge, old)
     assert purge(edge)

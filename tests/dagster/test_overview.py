@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from dagster_offload.definitions import build_definitions
-from dagster_offload.defs.names import asset_keys
+from dagster_offload.defs.names import names_of
 from dagster_offload.defs.shown.overview import Overview, backlog_numbers, needs_report, overview_keys, slot_numbers
 from dagster_offload.defs.shown.records import record_markdown, record_table
 from dagster_offload.ledger.core.rows import StageCounts
@@ -15,7 +15,7 @@ from dagster_offload.settings import load_settings
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
 
-KEYS = overview_keys(asset_keys((), BUILT_IN))
+KEYS = overview_keys(names_of(BUILT_IN).keys)
 
 
 def numbers(edge: Edge, name: str) -> list[dict[str, Any]]:

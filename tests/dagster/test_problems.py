@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from dagster_offload.defs.drain import outcome_of
-from dagster_offload.defs.names import asset_keys
+from dagster_offload.defs.names import names_of
 from dagster_offload.defs.shown.problems import CHECK, name_problems
 from dagster_offload.drain import DrainSummary
 from dagster_offload.ledger.core.rows import State
@@ -15,7 +15,7 @@ from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
 
-KEYS = asset_keys((), BUILT_IN)
+KEYS = names_of(BUILT_IN).keys
 NAMES = "documents that need you"
 
 

@@ -65,6 +65,16 @@ class DocumentRecord:
         return next((each.reason for each in self.stages.values() if each.state == self.state and each.reason), None)
 
 
+def values_of(cur: Cursor, stage: str, documents: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The records of one stage for these documents, by document, without those that have none."""
+    cur.execute(
+        "select d.key, r.value from documents d join work_items i using (document_id) join results r using (result_id) "
+        "where d.is_present and i.stage = %s and i.state = 'done' and i.outcome = 'ok' and d.key = any(%s)",
+        [stage, list(documents)],
+    )
+    return {row["key"]: row["value"] for row in cur.fetchall()}
+
+
 def select(cur: Cursor, selection: Selection) -> "array[int]":
     """The ids of the documents that match, in the order of their keys. 8 bytes each."""
     where, parameters = ["d.is_present"], []
