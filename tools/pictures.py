@@ -25,6 +25,7 @@ LIBRARY = ROOT / "fixtures" / "library"
 BROKEN = "reading/interrupted-download.pdf"
 INVOICE = "finance/invoice-2024-0317.pdf"
 KOREAN = "회사 문서/용역계약서.docx"
+EVENTS = "View all historical events"
 PIPELINE = """\
 stages:
   payment:
@@ -34,6 +35,7 @@ stages:
 """
 # Dagster's pages load their parts one after another.
 SETTLE_SECONDS = 4.0
+PATIENCE_SECONDS = 45.0
 
 
 class Camera:
@@ -43,19 +45,29 @@ class Camera:
         self._page, self._address, self._folder = page, address, folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def take(self, name: str, path: str, text: str, *, height: int = 900) -> None:
-        """Store the picture of a page when `text` has appeared in it."""
+    def take(self, name: str, path: str, text: str, *, height: int = 900, click: str | None = None) -> None:
+        """Store the picture of a page when `text` has appeared in it. `click`: the beginning of a button to press before."""
         size = {"width": 1440, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._page.call("Emulation.setDeviceMetricsOverride", **size)
         self._page.open(f"{self._address}{path}")
-        try:
-            self._page.wait_for_text(text)
-        except AssertionError:
-            print(f"{name}: {text!r} did not appear in {path}", file=sys.stderr)
+        if click is not None and self._has(name, click):
+            self._page.run(
+                f"[...document.querySelectorAll('button')].find(b => b.innerText.startsWith('{click}')).click()"
+            )
+        self._has(name, text)
         time.sleep(SETTLE_SECONDS)
         picture = self._page.call("Page.captureScreenshot", format="png")["data"]
         (self._folder / f"{name}.png").write_bytes(base64.b64decode(picture))
         print(f"{self._folder / name}.png", flush=True)
+
+    def _has(self, name: str, text: str) -> bool:
+        """Wait for a text of the page. Says so if it does not appear: the picture shows what is there instead."""
+        try:
+            wait_for(lambda: text in self._page.text(), f"{text!r} in {name}", PATIENCE_SECONDS)
+        except AssertionError as missing:
+            print(missing, file=sys.stderr)
+            return False
+        return True
 
 
 @contextmanager
@@ -87,7 +99,7 @@ def main(folder: Path) -> None:
         ui.cancel(cancelled)
         wait_for(lambda: ui.runs()[cancelled] == "CANCELED", "the cancelled run")
         camera.take("cancelled-run", f"/runs/{cancelled}", "Cancelled")
-        camera.take("deferred-document", partition("classification", KOREAN), "deferred")
+        camera.take("deferred-document", partition("classification", KOREAN), "deferred", click=EVENTS)
         router.set(mode="awake", latency=0.2, retry_after=None)
         home.run("slot", "set", "deep", "--try-again")
         done = sum(path.is_file() for path in LIBRARY.rglob("*")) - 1
@@ -98,17 +110,15 @@ def main(folder: Path) -> None:
         camera.take("runs", "/runs", "drain")
         camera.take("scan-run", f"/runs/{scan}", "interrupted-download")
         camera.take("drain-run", f"/runs/{drain}", "usable answer")
-        camera.take("failed-document", partition("extracted_text", BROKEN), "broken_file")
+        camera.take("failed-document", partition("extracted_text", BROKEN), "broken_file", click=EVENTS)
         camera.take("check", "/assets/extracted_text?view=checks", "documents_that_need_you")
-        camera.take("check-passed", "/assets/classification?view=checks", "documents_that_need_you")
-        camera.take("extracted_text", "/assets/extracted_text?view=overview", "broken_file")
         camera.take("record", partition("summary", INVOICE), "record", height=1300)
         camera.take("record-korean", partition("summary", KOREAN), "record", height=1300)
         camera.take("records", "/assets/records?view=overview", "records", height=1100)
         camera.take("backlog", "/assets/backlog?view=plots", "classify", height=1300)
         camera.take("deep-slot", "/assets/deep_slot?view=plots", "available", height=1300)
         camera.take("assets", "/asset-groups", "records")
-        camera.take("resource", "/locations/dagster-offload/resources", "deep_slot")
+        camera.take("resource", "/locations/__repository__@dagster-offload/resources/deep_slot", "Library")
 
 
 if __name__ == "__main__":

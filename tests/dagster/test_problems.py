@@ -43,6 +43,7 @@ def checks(edge: Edge, stage: str) -> list[dg.AssetCheckEvaluation]:
     return [event.dagster_event.asset_check_evaluation_data for event in events if event.dagster_event is not None]
 
 
+@pytest.mark.rule("drain-11")
 def test_a_scan_names_the_file_that_failed_its_reason_and_the_next_step(edge: Edge) -> None:
     write_broken(edge)
     edge.write(a="A letter.")
@@ -89,6 +90,7 @@ def test_a_run_of_a_person_has_a_result_of_each_selected_check_also_if_it_fails(
     assert warnings_of(edge, result.run_id)[0].startswith("broken.pdf: extract failed")
 
 
+@pytest.mark.rule("drain-11")
 def test_a_drain_without_a_usable_answer_says_so_first(edge: Edge) -> None:
     edge.write(a="A letter.")
     edge.scan()
