@@ -6,6 +6,7 @@ fonts-nanum
 """
 
 import base64
+import json
 import shutil
 import sys
 import time
@@ -25,7 +26,6 @@ LIBRARY = ROOT / "fixtures" / "library"
 BROKEN = "reading/interrupted-download.pdf"
 INVOICE = "finance/invoice-2024-0317.pdf"
 KOREAN = "회사 문서/용역계약서.docx"
-EVENTS = "View all historical events"
 PIPELINE = """\
 stages:
   payment:
@@ -36,6 +36,8 @@ stages:
 # Dagster's pages load their parts one after another.
 SETTLE_SECONDS = 4.0
 PATIENCE_SECONDS = 45.0
+_CLICK = """[...document.querySelectorAll('*')].find(e => !e.children.length && e.textContent.trim() === %s)
+    ?.dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true, view: window}))"""
 
 
 class Camera:
@@ -46,14 +48,13 @@ class Camera:
         folder.mkdir(parents=True, exist_ok=True)
 
     def take(self, name: str, path: str, text: str, *, height: int = 900, click: str | None = None) -> None:
-        """Store the picture of a page when `text` has appeared in it. `click`: the beginning of a button to press before."""
+        """Store the picture of a page when `text` has appeared in it. `click`: a text to press before."""
         size = {"width": 1440, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._page.call("Emulation.setDeviceMetricsOverride", **size)
         self._page.open(f"{self._address}{path}")
         if click is not None and self._has(name, click):
-            self._page.run(
-                f"[...document.querySelectorAll('button')].find(b => b.innerText.startsWith('{click}')).click()"
-            )
+            time.sleep(SETTLE_SECONDS)
+            self._page.run(_CLICK % json.dumps(click))
         self._has(name, text)
         time.sleep(SETTLE_SECONDS)
         picture = self._page.call("Page.captureScreenshot", format="png")["data"]
@@ -99,7 +100,7 @@ def main(folder: Path) -> None:
         ui.cancel(cancelled)
         wait_for(lambda: ui.runs()[cancelled] == "CANCELED", "the cancelled run")
         camera.take("cancelled-run", f"/runs/{cancelled}", "Cancelled")
-        camera.take("deferred-document", partition("classification", KOREAN), "deferred", click=EVENTS)
+        camera.take("deferred-document", "/assets/classification?view=events", "deferred")
         router.set(mode="awake", latency=0.2, retry_after=None)
         home.run("slot", "set", "deep", "--try-again")
         done = sum(path.is_file() for path in LIBRARY.rglob("*")) - 1
@@ -110,13 +111,13 @@ def main(folder: Path) -> None:
         camera.take("runs", "/runs", "drain")
         camera.take("scan-run", f"/runs/{scan}", "interrupted-download")
         camera.take("drain-run", f"/runs/{drain}", "usable answer")
-        camera.take("failed-document", partition("extracted_text", BROKEN), "broken_file", click=EVENTS)
-        camera.take("check", "/assets/extracted_text?view=checks", "documents_that_need_you")
+        camera.take("failed-document", "/assets/extracted_text?view=events", BROKEN, click=BROKEN)
+        camera.take("check", "/assets/extracted_text?view=checks", "needs you.")
         camera.take("record", partition("summary", INVOICE), "record", height=1300)
         camera.take("record-korean", partition("summary", KOREAN), "record", height=1300)
         camera.take("records", "/assets/records?view=overview", "records", height=1100)
-        camera.take("backlog", "/assets/backlog?view=plots", "classify", height=1300)
-        camera.take("deep-slot", "/assets/deep_slot?view=plots", "available", height=1300)
+        camera.take("backlog", "/assets/backlog?view=overview", "hours left", height=1300, click="Plots")
+        camera.take("deep-slot", "/assets/deep_slot?view=overview", "calls in the hour", height=1300, click="Plots")
         camera.take("assets", "/asset-groups", "records")
         camera.take("resource", "/locations/__repository__@dagster-offload/resources/deep_slot", "Library")
 
