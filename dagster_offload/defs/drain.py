@@ -4,6 +4,7 @@ The job has one op. It claims documents from the ledger and records each one whe
 asset job without a partition key stores planned materializations without a partition, and backfills fail on those.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -66,10 +67,7 @@ def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.Resource
                 evaluate_problems(context.instance, ledger, asset_keys)
                 report_overview(context.instance, ledger, asset_keys, settings)
         outcome = outcome_of(summary)
-        if summary.done or not outcome.startswith(NO_ANSWER):
-            context.log.info(outcome)
-        else:
-            context.log.warning(outcome)
+        context.log.log(logging.WARNING if outcome.startswith(NO_ANSWER) else logging.INFO, outcome)
         if summary.is_misconfigured:
             context.log.error(f"stopped: {summary.reason}")
         elif summary.reason:
