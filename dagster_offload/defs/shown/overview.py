@@ -26,7 +26,6 @@ SUBJECT = "overview"
 RECORDS_SHOWN = 50
 # Each report stores some kilobytes.
 SECONDS_BETWEEN_TICKS = 15 * 60.0
-SECONDS_BETWEEN_RUNS = 60.0
 
 Numbers = Mapping[str, int | float | None]
 
@@ -74,7 +73,7 @@ def report_overview(
     ledger: Ledger,
     stages: Mapping[str, dg.AssetKey],
     settings: Settings,
-    least_seconds: float = SECONDS_BETWEEN_RUNS,
+    least_seconds: float = 0.0,
 ) -> None:
     """Report the three assets if something has changed and the last report is at least `least_seconds` old."""
     if (position := ledger.run(_position_to_report, least_seconds)) is not None:
