@@ -6,6 +6,7 @@ fonts-nanum
 """
 
 import base64
+import json
 import shutil
 import sys
 import time
@@ -34,6 +35,9 @@ stages:
 """
 # Dagster's pages load their parts one after another.
 SETTLE_SECONDS = 4.0
+PATIENCE_SECONDS = 45.0
+_CLICK = """[...document.querySelectorAll('*')].find(e => !e.children.length && e.textContent.trim() === %s)
+    ?.dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true, view: window}))"""
 
 
 class Camera:
@@ -43,19 +47,28 @@ class Camera:
         self._page, self._address, self._folder = page, address, folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def take(self, name: str, path: str, text: str, *, height: int = 900) -> None:
-        """Store the picture of a page when `text` has appeared in it."""
+    def take(self, name: str, path: str, text: str, *, height: int = 900, click: str | None = None) -> None:
+        """Store the picture of a page when `text` has appeared in it. `click`: a text to press before."""
         size = {"width": 1440, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._page.call("Emulation.setDeviceMetricsOverride", **size)
         self._page.open(f"{self._address}{path}")
-        try:
-            self._page.wait_for_text(text)
-        except AssertionError:
-            print(f"{name}: {text!r} did not appear in {path}", file=sys.stderr)
+        if click is not None and self._has(name, click):
+            time.sleep(SETTLE_SECONDS)
+            self._page.run(_CLICK % json.dumps(click))
+        self._has(name, text)
         time.sleep(SETTLE_SECONDS)
         picture = self._page.call("Page.captureScreenshot", format="png")["data"]
         (self._folder / f"{name}.png").write_bytes(base64.b64decode(picture))
         print(f"{self._folder / name}.png", flush=True)
+
+    def _has(self, name: str, text: str) -> bool:
+        """Wait for a text of the page. Says so if it does not appear: the picture shows what is there instead."""
+        try:
+            wait_for(lambda: text in self._page.text(), f"{text!r} in {name}", PATIENCE_SECONDS)
+        except AssertionError as missing:
+            print(missing, file=sys.stderr)
+            return False
+        return True
 
 
 @contextmanager
@@ -87,7 +100,7 @@ def main(folder: Path) -> None:
         ui.cancel(cancelled)
         wait_for(lambda: ui.runs()[cancelled] == "CANCELED", "the cancelled run")
         camera.take("cancelled-run", f"/runs/{cancelled}", "Cancelled")
-        camera.take("deferred-document", partition("classification", KOREAN), "deferred")
+        camera.take("deferred-document", "/assets/classification?view=events", "deferred")
         router.set(mode="awake", latency=0.2, retry_after=None)
         home.run("slot", "set", "deep", "--try-again")
         done = sum(path.is_file() for path in LIBRARY.rglob("*")) - 1
@@ -98,17 +111,15 @@ def main(folder: Path) -> None:
         camera.take("runs", "/runs", "drain")
         camera.take("scan-run", f"/runs/{scan}", "interrupted-download")
         camera.take("drain-run", f"/runs/{drain}", "usable answer")
-        camera.take("failed-document", partition("extracted_text", BROKEN), "broken_file")
-        camera.take("check", "/assets/extracted_text?view=checks", "documents_that_need_you")
-        camera.take("check-passed", "/assets/classification?view=checks", "documents_that_need_you")
-        camera.take("extracted_text", "/assets/extracted_text?view=overview", "broken_file")
+        camera.take("failed-document", "/assets/extracted_text?view=events", BROKEN, click=BROKEN)
+        camera.take("check", "/assets/extracted_text?view=checks", "needs you.")
         camera.take("record", partition("summary", INVOICE), "record", height=1300)
         camera.take("record-korean", partition("summary", KOREAN), "record", height=1300)
         camera.take("records", "/assets/records?view=overview", "records", height=1100)
-        camera.take("backlog", "/assets/backlog?view=plots", "classify", height=1300)
-        camera.take("deep-slot", "/assets/deep_slot?view=plots", "available", height=1300)
+        camera.take("backlog", "/assets/backlog?view=overview", "hours left", height=1300, click="Plots")
+        camera.take("deep-slot", "/assets/deep_slot?view=overview", "calls in the hour", height=1300, click="Plots")
         camera.take("assets", "/asset-groups", "records")
-        camera.take("resource", "/locations/dagster-offload/resources", "deep_slot")
+        camera.take("resource", "/locations/__repository__@dagster-offload/resources/deep_slot", "Library")
 
 
 if __name__ == "__main__":

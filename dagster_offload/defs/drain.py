@@ -4,6 +4,7 @@ The job has one op. It claims documents from the ledger and records each one whe
 asset job without a partition key stores planned materializations without a partition, and backfills fail on those.
 """
 
+import logging
 from dataclasses import asdict
 from typing import Any
 
@@ -65,10 +66,7 @@ def build_drain_job(names: Names, resource: dg.ResourceDefinition) -> dg.JobDefi
                 evaluate_problems(context.instance, ledger, names.keys)
                 report_overview(context.instance, ledger, names.keys, settings)
         outcome = outcome_of(summary)
-        if summary.done or not outcome.startswith(NO_ANSWER):
-            context.log.info(outcome)
-        else:
-            context.log.warning(outcome)
+        context.log.log(logging.WARNING if outcome.startswith(NO_ANSWER) else logging.INFO, outcome)
         if summary.is_misconfigured:
             context.log.error(f"stopped: {summary.reason}")
         elif summary.reason:

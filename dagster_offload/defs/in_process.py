@@ -20,7 +20,13 @@ class JobEnd:
 
 
 def run_in_process(
-    definitions: dg.Definitions, instance: dg.DagsterInstance, job_name: str, *, log_level: str = "ERROR", **config: Any
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    job_name: str,
+    *,
+    log_level: str = "ERROR",
+    launched_by: str = TERMINAL,
+    **config: Any,
 ) -> JobEnd:
     """Run the job `scan` or `drain` in this process. The UI shows its run and events like any other.
 
@@ -39,7 +45,7 @@ def run_in_process(
             },
             tags={
                 **run_tags(os.getpid()),
-                LAUNCHED_BY_TAG: TERMINAL,
+                LAUNCHED_BY_TAG: launched_by,
                 REPOSITORY_TAG: f"__repository__@{LOCATION}",
             },
         )

@@ -1,10 +1,12 @@
 """Documents that need a person: by name in the log and metadata of the run, and in the asset check of the stage."""
 
+import asyncio
 import logging
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.loader import LoadingContextForTest
 
 from dagster_offload.defs.drain import outcome_of
 from dagster_offload.defs.names import names_of
@@ -43,6 +45,7 @@ def checks(edge: Edge, stage: str) -> list[dg.AssetCheckEvaluation]:
     return [event.dagster_event.asset_check_evaluation_data for event in events if event.dagster_event is not None]
 
 
+@pytest.mark.rule("drain-11")
 def test_a_scan_names_the_file_that_failed_its_reason_and_the_next_step(edge: Edge) -> None:
     write_broken(edge)
     edge.write(a="A letter.")
@@ -56,6 +59,25 @@ def test_a_scan_names_the_file_that_failed_its_reason_and_the_next_step(edge: Ed
     assert set(row.data) == {"document", "stage", "state", "reason", "next step"}
     assert (row.data["document"], row.data["stage"], row.data["state"]) == ("broken.pdf", "extract", "failed")
     assert NAMES not in metadata(edge.scan(), "scan_library")  # it failed in an earlier run
+
+
+def is_shown(edge: Edge, stage: str) -> bool:
+    """Whether the UI shows the latest evaluation, and not "not evaluated"."""
+    key = dg.AssetCheckKey(KEYS[stage], CHECK)
+    (latest,) = edge.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+    return asyncio.run(latest.targets_latest_materialization(LoadingContextForTest(edge.instance)))
+
+
+def test_the_latest_evaluation_stays_shown_after_more_materializations(edge: Edge) -> None:
+    write_broken(edge)
+    edge.write(a="A letter.")
+    edge.scan()
+    assert is_shown(edge, "extract")
+    edge.run_job("drain")
+    assert is_shown(edge, "classify")
+    edge.write(b="Another letter.")
+    edge.scan()
+    assert is_shown(edge, "extract")
 
 
 def test_the_check_lists_the_documents_that_need_a_person_until_none_does(edge: Edge) -> None:
@@ -89,6 +111,7 @@ def test_a_run_of_a_person_has_a_result_of_each_selected_check_also_if_it_fails(
     assert warnings_of(edge, result.run_id)[0].startswith("broken.pdf: extract failed")
 
 
+@pytest.mark.rule("drain-11")
 def test_a_drain_without_a_usable_answer_says_so_first(edge: Edge) -> None:
     edge.write(a="A letter.")
     edge.scan()

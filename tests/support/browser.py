@@ -75,7 +75,7 @@ def browser() -> Iterator[Browser]:
             for page in httpx.get(f"http://127.0.0.1:{port}/json", trust_env=False, timeout=60).json()
             if page["type"] == "page"
         ]
-        with connect(page["webSocketDebuggerUrl"], max_size=None, proxy=None) as socket:
+        with connect(page["webSocketDebuggerUrl"], max_size=None, proxy=None, ping_interval=None) as socket:
             yield Browser(socket)
     finally:
         process.kill()

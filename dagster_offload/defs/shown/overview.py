@@ -26,7 +26,6 @@ SUBJECT = "overview"
 RECORDS_SHOWN = 50
 # Each report stores some kilobytes.
 SECONDS_BETWEEN_TICKS = 15 * 60.0
-SECONDS_BETWEEN_RUNS = 60.0
 
 Numbers = Mapping[str, int | float | None]
 
@@ -42,9 +41,9 @@ def overview_specs(stages: Mapping[str, dg.AssetKey]) -> list[dg.AssetSpec]:
     keys = overview_keys(stages)
     descriptions = {
         BACKLOG: "What is left, by stage, and the hours of the slot's time that it takes. A point is added after each scan "
-        "and drain, and at most every 15 minutes while something changes. See the plots.",
+        "and drain, and at most every 15 minutes while something changes. Press *Plots* beside the metadata.",
         SLOT: "The last hour of the deep slot: the share in which it was available (as far as work was due), its calls, "
-        "its speed, and the share of the prompts that its server had in its cache. See the plots.",
+        "its speed, and the share of the prompts that its server had in its cache. Press *Plots* beside the metadata.",
         RECORDS: "The newest records: document, class, title and summary. A document's whole record is in the latest "
         "materialization of its last stage. All of them: dagster-offload records",
     }
@@ -74,7 +73,7 @@ def report_overview(
     ledger: Ledger,
     stages: Mapping[str, dg.AssetKey],
     settings: Settings,
-    least_seconds: float = SECONDS_BETWEEN_RUNS,
+    least_seconds: float = 0.0,
 ) -> None:
     """Report the three assets if something has changed and the last report is at least `least_seconds` old."""
     if (position := ledger.run(_position_to_report, least_seconds)) is not None:

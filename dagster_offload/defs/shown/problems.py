@@ -109,13 +109,18 @@ def evaluate_problems(
 ) -> None:
     """Evaluate the check of each stage whose problems have changed, or that was not evaluated for a day.
 
+    It is also evaluated after each materialization: Dagster shows an older evaluation as "not evaluated".
     The events belong to no run, so that they are not removed with one. The exception are the checks that the run of `step`
     selects: Dagster expects their results in that run, and shows them as skipped if there is none.
     """
+    newest = {
+        record.asset_entry.asset_key: record.asset_entry.last_materialization_storage_id
+        for record in instance.get_asset_records(list(asset_keys.values()))
+    }
     for stage, key in asset_keys.items():
         subject = f"problems of {stage}"
         count, found = ledger.run(_problems_of, stage)
-        value = told.digest([count, *((each.document, each.state, each.reason) for each in found)])
+        value = told.digest([newest.get(key), count, *((each.document, each.state, each.reason) for each in found)])
         is_selected = step is not None and dg.AssetCheckKey(key, CHECK) in step.selected_asset_check_keys
         if not is_selected and ledger.run(told.is_told, subject, value):
             continue

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from dagster_offload.ledger.core.rows import PendingObservation, State
 from dagster_offload.ledger.work import outbox, redo
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT
@@ -115,6 +117,7 @@ def test_a_deferral_is_observed_with_its_reason_run_and_next_try(bench: Bench) -
     assert (event.reason, event.next_try, event.deferrals) == (item["reason"], item["not_before"], 1)
 
 
+@pytest.mark.rule("ledger-12")
 def test_the_same_deferral_is_observed_once_however_often_it_repeats(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
@@ -150,6 +153,7 @@ def test_a_file_that_cannot_be_read_is_observed_as_failed(bench: Bench) -> None:
     assert observed(bench) == [(EXTRACT, State.FAILED)]
 
 
+@pytest.mark.rule("ledger-12")
 def test_a_fault_of_every_document_is_not_observed_as_a_failure_of_one(bench: Bench) -> None:
     keys = [f"{n}.txt" for n in range(5)]
     bench.extracted(*keys)
