@@ -8,9 +8,11 @@ import dagster as dg
 
 from dagster_offload.defs.assets import build_documents_asset
 from dagster_offload.defs.drain import build_drain_job, build_drain_sensor
+from dagster_offload.defs.inputs import LedgerInputs
 from dagster_offload.defs.library import build_library_sensor, build_scan_job
-from dagster_offload.defs.names import asset_keys
+from dagster_offload.defs.names import LEDGER_IO, RESOURCE, Names, names_of
 from dagster_offload.defs.resources import DeepSlot, SettingsLoader, deep_slot_resource
+from dagster_offload.defs.shown.overview import overview_specs
 from dagster_offload.defs.waiting_executor import build_waiting_executor
 from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA
@@ -27,34 +29,47 @@ def build_definitions(
     schema: str = DEFAULT_SCHEMA,
     asset_key_prefix: Sequence[str] = (),
     partitions_name: str = DEFAULT_PARTITIONS,
+    name_prefix: str = "",
 ) -> dg.Definitions:
     """The assets, jobs and sensors of one library.
 
     One Dagster instance can hold several libraries, each with its own ledger schema, asset key prefix and partitions
-    name. `settings_loader` is called here, for the stages and the interval at which the library sensor ticks, and again by
-    each run and tick. With the executor set here, a run that waits for a slot uses no processor time. The assets work with
-    any executor; docs/decisions/0009-waiting-runs.md names the cost.
+    name. If one code location holds them, each also needs a `name_prefix` for its jobs, sensors and resources.
+    `settings_loader` is called here, for the stages and the interval at which the library sensor ticks, and again by each
+    run and tick.
+
+    With the executor set here, a run that waits for a slot uses no processor time. `library_definitions` sets none.
     """
     settings = _settings_or_defaults(settings_loader)
-    keys = asset_keys(asset_key_prefix, stage_graph(settings))
+    names = names_of(stage_graph(settings), asset_key_prefix, name_prefix)
+    slot = DeepSlot(settings_loader, schema)
+    return dg.Definitions.merge(
+        library_definitions(settings, slot, names, partitions_name),
+        # While a step waits, one executor of Dagster uses a whole core and the other ignores a cancel. See decision 0009.
+        dg.Definitions(executor=build_waiting_executor(slot, names)),
+    )
+
+
+def library_definitions(settings: Settings, slot: DeepSlot, names: Names, partitions_name: str) -> dg.Definitions:
+    """The definitions of one library without an executor, for a project that has its own.
+
+    The assets work with any executor; docs/decisions/0009-waiting-runs.md names the cost.
+    """
     partitions = dg.DynamicPartitionsDefinition(name=partitions_name)
     with warnings.catch_warnings():
         # `backfill_policy` is a beta feature. Without it, a range becomes one run per document.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        documents = build_documents_asset(keys, partitions, settings)
-    slot = DeepSlot(settings_loader, schema)
+        documents = build_documents_asset(names, partitions, settings)
     ticks_every = min(settings.library_section.scan_interval, MOST_SECONDS_BETWEEN_TICKS)
-    deep_slot = deep_slot_resource(slot)
+    deep_slot = deep_slot_resource(slot, settings)
     return dg.Definitions(
-        assets=[documents],
-        jobs=[build_scan_job(keys, partitions_name, deep_slot), build_drain_job(keys, deep_slot)],
+        assets=[documents, *overview_specs(names.keys)],
+        jobs=[build_scan_job(names, partitions_name, deep_slot), build_drain_job(names, deep_slot)],
         sensors=[
-            build_library_sensor(slot, ticks_every),
-            build_drain_sensor(slot, keys),
+            build_library_sensor(slot, names, ticks_every),
+            build_drain_sensor(slot, names),
         ],
-        resources={"deep_slot": deep_slot},
-        # While a step waits, one executor of Dagster uses a whole core and the other ignores a cancel. See decision 0009.
-        executor=build_waiting_executor(slot, keys),
+        resources={names.of(RESOURCE): deep_slot, names.of(LEDGER_IO): LedgerInputs(slot, names)},
     )
 
 

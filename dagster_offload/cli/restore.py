@@ -78,10 +78,10 @@ def _end_runs(settings: "Settings") -> None:
     """End the runs that were in progress in the backup: they hold Dagster's limits, and no process works on them."""
     from dagster_offload.defs.events import EventReporter
     from dagster_offload.defs.instance import open_instance
-    from dagster_offload.defs.names import asset_keys
+    from dagster_offload.defs.names import names_of
     from dagster_offload.defs.runs import sweep
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.stages.catalog import stage_graph
 
     with open_ledger(settings) as ledger, open_instance(settings) as instance:
-        sweep(EventReporter(instance, ledger, asset_keys((), stage_graph(settings)), settings), was_restored=True)
+        sweep(EventReporter(instance, ledger, names_of(stage_graph(settings)), settings), was_restored=True)

@@ -1,6 +1,7 @@
 """Runs Dagster's jobs `scan` and `drain` in the process of a command: same jobs, same instance, no daemon."""
 
 import contextlib
+import os
 import signal
 import threading
 import warnings
@@ -20,6 +21,7 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.reports.estimate import Estimate, estimate
 from dagster_offload.ledger.work import ocr_pages
+from dagster_offload.service.home import running_up
 from dagster_offload.service.postgres_keeper import kept_alive
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
@@ -49,6 +51,7 @@ def run_job(
         from dagster_offload.definitions import build_definitions
         from dagster_offload.defs.in_process import run_in_process
         from dagster_offload.defs.instance import open_instance
+        from dagster_offload.defs.names import TERMINAL, UP
 
         with (
             _stoppable(),
@@ -60,7 +63,10 @@ def run_job(
         ):
             try:
                 with open_instance(settings) as instance, _progress(settings, ledger, stages, console):
-                    end = run_in_process(build_definitions(), instance, job_name, log_level="CRITICAL", **config)
+                    launched_by = UP if _is_child_of_up(settings) else TERMINAL  # `up` starts the first scan
+                    end = run_in_process(
+                        build_definitions(), instance, job_name, log_level="CRITICAL", launched_by=launched_by, **config
+                    )
             except dg.DagsterExecutionInterruptedError as interrupted:
                 raise KeyboardInterrupt from interrupted
             except (DagsterPostgresException, OperationalError) as unavailable:
@@ -69,6 +75,12 @@ def run_job(
                     "Run the command again when Postgres is back"
                 ) from unavailable
     return end.summary
+
+
+def _is_child_of_up(settings: Settings) -> bool:
+    """Whether the `up` of this home started this process."""
+    up = running_up(settings.home)
+    return up is not None and up.pid == os.getppid()
 
 
 def _postgres_kept_alive(settings: Settings, ledger: Ledger) -> contextlib.AbstractContextManager[None]:

@@ -5,18 +5,18 @@ deferred ones; instead each document is recorded when it finishes. All stages sh
 steps after one without output, and a run with skipped steps ends as a success.
 """
 
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 
 from dagster_offload.defs.checks import evaluate_served_model, served_model_checks
 from dagster_offload.defs.events import EventReporter, reporting
-from dagster_offload.defs.names import REDO_TAG, REDO_VALUES, STAGES_STEP
+from dagster_offload.defs.names import LEDGER_IO, REDO_TAG, REDO_VALUES, RESOURCE, STAGES_STEP, Names
 from dagster_offload.defs.progress import parts_progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import has_own_process, tag_run
+from dagster_offload.defs.shown.problems import NAMED, evaluate_problems, problem_checks, problem_line, problem_table
 from dagster_offload.defs.waiting import deferrals_as_waits, retry_after
 from dagster_offload.engine.redoing import describe_estimates, prepare_redo
 from dagster_offload.engine.runs import RunSummary, run_documents
@@ -31,42 +31,44 @@ from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, StageNode
 from dagster_offload.text.plain_text import escaped
 
 GROUP = "documents"
-SHOWN_DOCUMENTS = 100
 
 DESCRIPTIONS = {
-    EXTRACT: "The text of each document. The job `scan` extracts it for the whole library.",
+    EXTRACT: "The text of each document. The job `scan` extracts it when a file is new or has changed.",
     CLASSIFY: "The class of each document, from the deep slot.",
     SUMMARIZE: "The summary of each document, from the deep slot.",
 }
 HOW_TO_RUN = (
-    "The job `drain` processes all due documents in one run. Materializing a selection starts one run for each "
-    f"contiguous range of it. Documents that are done cost no call; the run tag `{REDO_TAG}` redoes the selected ones first: "
-    "`outdated` those made with another prompt, options or model, `all` every one."
+    "While `up` runs, due documents are processed by themselves, in the job `drain`. You can also materialize a selection: "
+    "this starts one run for each contiguous range of it, and a run waits while the slot is unavailable. Documents that are "
+    f"done are recorded again without a call; the run tag `{REDO_TAG}` redoes the selected ones first: `outdated` those made "
+    "with another prompt, options or model, `all` every one."
 )
 
 
 def build_documents_asset(
-    keys: Mapping[str, dg.AssetKey], partitions: dg.PartitionsDefinition[Any], settings: Settings
+    names: Names, partitions: dg.PartitionsDefinition[Any], settings: Settings
 ) -> dg.AssetsDefinition:
-    """The assets of `document_stages`, one a stage. `keys` maps stage names to asset keys."""
+    """The assets of `document_stages`, one a stage."""
+    keys, resource = names.keys, names.of(RESOURCE)
     versions, graph = code_versions(settings), stage_graph(settings)
     stages = {key: stage for stage, key in keys.items()}
 
     @dg.multi_asset(
-        name=STAGES_STEP,
-        specs=[_spec(node, keys, partitions, versions[node.name], _description(node.name, settings)) for node in graph],
-        check_specs=served_model_checks(keys, partitions),
+        name=names.of(STAGES_STEP),
+        specs=[
+            _spec(node, names, partitions, versions[node.name], _description(node.name, settings)) for node in graph
+        ],
+        check_specs=[*served_model_checks(keys, partitions, settings), *problem_checks(keys)],
+        required_resource_keys={resource},
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
-    def document_stages(
-        context: dg.AssetExecutionContext, deep_slot: dg.ResourceParam[DeepSlot]
-    ) -> Iterator[dg.MaterializeResult[None]]:
+    def document_stages(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         selected = {stages[key] for key in context.selected_asset_keys}
         wanted = [stage for stage in graph.names if stage in selected]
         waits = deferrals_as_waits(context.retry_number, has_own_process=has_own_process(context))
         with failures_as_messages(), waits:
-            materialize(context, deep_slot, keys, context.partition_keys, wanted)
+            materialize(context, getattr(context.resources, resource), names, context.partition_keys, wanted)
         yield from ()
 
     return document_stages
@@ -75,7 +77,7 @@ def build_documents_asset(
 def materialize(
     context: dg.AssetExecutionContext,
     deep_slot: DeepSlot,
-    asset_keys: Mapping[str, dg.AssetKey],
+    names: Names,
     selected: Sequence[str],
     stages: Sequence[str],
 ) -> None:
@@ -92,7 +94,8 @@ def materialize(
         if not present:
             raise NoSuchDocument(_no_such_document(sorted(missing)))
         _redo_if_wanted(context, settings, ledger, present, stages)
-        reporter = EventReporter.in_step(context, settings, ledger, asset_keys)
+        reporter = EventReporter.in_step(context, settings, ledger, names)
+        evaluate_problems(context.instance, ledger, names.keys, context)  # a run that is cancelled has a result, too
         with reporting(reporter):
             summary = run_documents(
                 settings, ledger, present, stages, run_id=context.run.run_id, on_progress=parts_progress(context)
@@ -105,10 +108,13 @@ def materialize(
         else:
             reason = summary.wait_reason or "its documents are not due yet"
             ledger.run(waiting_runs.put, context.run.run_id, present, stages, summary.slot, reason)
+        evaluate_problems(context.instance, ledger, names.keys, context)
     reason = f"; waiting: {summary.wait_reason}" if summary.wait_reason else ""
     context.log.info(f"{summary.done} of {len(selected)} documents are done{reason}")
+    for problem in summary.failed[:NAMED]:
+        context.log.warning(problem_line(problem))
     raise_for(summary, len(selected), sorted(missing))
-    evaluate_served_model(context, settings, asset_keys, present)
+    evaluate_served_model(context, settings, names.keys, present)
 
 
 def _redo_if_wanted(
@@ -139,40 +145,17 @@ def raise_for(summary: RunSummary, selected: int, missing: Sequence[str] = ()) -
 
 
 def _failure(failed: Sequence[Unfinished], selected: int, missing: Sequence[str]) -> dg.Failure:
-    lines = [_line(item) for item in failed]
     messages = []
     if failed:
         count = len({item.document for item in failed})
-        messages.append(f"{count} of {selected} documents failed: {lines[0]}")
-        messages.append(f"and {len(lines) - 1} more (see the metadata)" if len(lines) > 1 else "")
+        messages.append(f"{count} of {selected} documents failed: {problem_line(failed[0])}")
+        messages.append(f"and {len(failed) - 1} more (see the metadata)" if len(failed) > 1 else "")
     if missing:
         messages.append(_no_such_document(missing))
-    rows = [
-        dg.TableRecord(
-            {
-                "document": escaped(item.document),
-                "stage": item.stage,
-                "state": item.state.value,
-                "cause": escaped(item.reason or ""),
-                "next step": _next_step(item),
-            }
-        )
-        for item in failed[:SHOWN_DOCUMENTS]
-    ]
     metadata: dict[str, Any] = {"failed": len(failed), "not documents": len(missing)}
-    if rows:
-        metadata["documents"] = dg.MetadataValue.table(rows)
+    if failed:
+        metadata["documents"] = problem_table(failed)
     return dg.Failure("; ".join(message for message in messages if message), metadata=metadata, allow_retries=False)
-
-
-def _line(item: Unfinished) -> str:
-    return escaped(f"{item.document}: {item.stage} {item.state.value} ({item.reason}): {_next_step(item)}")
-
-
-def _next_step(item: Unfinished) -> str:
-    if item.state.value == "gone":
-        return "the file no longer exists: scan the library"
-    return f"check the file, then run: dagster-offload retry {shlex.quote(escaped(item.document))}"
 
 
 def _no_such_document(keys: Sequence[str]) -> str:
@@ -182,21 +165,21 @@ def _no_such_document(keys: Sequence[str]) -> str:
 
 def _spec(
     node: StageNode,
-    keys: Mapping[str, dg.AssetKey],
+    names: Names,
     partitions: dg.PartitionsDefinition[Any],
     code_version: str,
     description: str,
 ) -> dg.AssetSpec:
     return dg.AssetSpec(
-        keys[node.name],
-        deps=[keys[need] for need in node.needs],
+        names.keys[node.name],
+        deps=[names.keys[need] for need in node.needs],
         description=description,
         skippable=True,
         group_name=GROUP,
         code_version=code_version,
         kinds={"python" if node.upstream is None else "llm"},
         partitions_def=partitions,
-    )
+    ).with_io_manager_key(names.of(LEDGER_IO))
 
 
 def _description(stage: str, settings: Settings) -> str:

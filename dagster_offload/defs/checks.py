@@ -1,8 +1,9 @@
 """One asset check: did the expected model answer? It reports the evidence and blocks nothing.
 
-The client rejects an answer from a wrong model, so it never becomes a result. The check shows how strong the evidence is,
-and finds results from before `OFFLOAD_DEEP_EXPECTED_MODEL` was changed. Runs of people and backfills evaluate it once per
-document. A drain's evidence is in the metadata of each materialization.
+Without an expected model there is no check: every name would pass. The client rejects an answer from a wrong model, so it
+never becomes a result. The check shows how strong the evidence is, and finds results from before
+`OFFLOAD_DEEP_EXPECTED_MODEL` was changed. Runs of people and backfills evaluate it once per document. A drain's evidence is
+in the metadata of each materialization.
 """
 
 import re
@@ -31,9 +32,12 @@ class Verdict:
 
 
 def served_model_checks(
-    keys: Mapping[str, dg.AssetKey], partitions: dg.PartitionsDefinition[Any]
+    keys: Mapping[str, dg.AssetKey], partitions: dg.PartitionsDefinition[Any], settings: Settings
 ) -> list[dg.AssetCheckSpec]:
-    """One check per stage of a drain. `keys` maps stage names to asset keys."""
+    """One check per stage of a drain, if a slot has an expected model. `keys` maps stage names to asset keys."""
+    sections = settings.slots_section
+    if sections.deep.expected_model is None and sections.primary.expected_model is None:
+        return []
     with warnings.catch_warnings():
         # Partitioned checks are a preview feature. Without them, a document's own page shows no result of the check.
         warnings.simplefilter("ignore", dg.PreviewWarning)

@@ -4,25 +4,29 @@ The job has one op. It claims documents from the ledger and records each one whe
 asset job without a partition key stores planned materializations without a partition, and backfills fail on those.
 """
 
-from collections.abc import Mapping
+import logging
 from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
 
 from dagster_offload.defs.events import EventReporter, reporting
-from dagster_offload.defs.names import DRAIN_JOB, DRAIN_STEP
+from dagster_offload.defs.names import DRAIN_STEP, Names
 from dagster_offload.defs.progress import progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
-from dagster_offload.defs.runs import run_tags, starting_run, tag_run
-from dagster_offload.drain import ALL, run_drain
+from dagster_offload.defs.runs import request_tags, starting_run, tag_run
+from dagster_offload.defs.shown.overview import report_overview
+from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
+from dagster_offload.drain import ALL, DrainSummary, run_drain
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.errors import OffloadError
+from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import outbox
 from dagster_offload.text.plain_text import escaped
 
 # The time a tick may spend on events that no run has reported.
 REPORTING_SECONDS = 5.0
+NO_ANSWER = "No document got a usable answer"
 
 
 class DrainConfig(dg.Config):
@@ -32,11 +36,11 @@ class DrainConfig(dg.Config):
     limit: int | None = None
 
 
-def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.ResourceDefinition) -> dg.JobDefinition:
-    """The job `drain`. `asset_keys` maps stage names to asset keys."""
+def build_drain_job(names: Names, resource: dg.ResourceDefinition) -> dg.JobDefinition:
+    """The job that processes the backlog."""
 
     @dg.op(
-        name=DRAIN_STEP,
+        name=names.of(DRAIN_STEP),
         out=dg.Out(dict, description="Summary: numbers of documents.", io_manager_key="summaries"),
         description="Processes due documents on the deep slot, at most `limit`. Ends when the slot becomes unavailable.",
     )
@@ -47,7 +51,7 @@ def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.Resource
             settings = deep_slot.settings()
             tag_run(context)
             with deep_slot.ledger() as ledger:
-                reporter = EventReporter.in_step(context, settings, ledger, asset_keys)
+                reporter = EventReporter.in_step(context, settings, ledger, names)
                 with reporting(reporter):
                     summary = run_drain(
                         settings,
@@ -58,17 +62,23 @@ def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.Resource
                         on_progress=progress(context),
                     )
                 reporter.report_all()
+                found = ledger.run(status.problems_of_run, context.run.run_id)
+                evaluate_problems(context.instance, ledger, names.keys)
+                report_overview(context.instance, ledger, names.keys, settings)
+        outcome = outcome_of(summary)
+        context.log.log(logging.WARNING if outcome.startswith(NO_ANSWER) else logging.INFO, outcome)
         if summary.is_misconfigured:
             context.log.error(f"stopped: {summary.reason}")
         elif summary.reason:
             context.log.warning(f"stopped: {summary.reason}")
         if summary.warning:
             context.log.warning(summary.warning)
-        context.add_output_metadata({name: value for name, value in asdict(summary).items() if value not in (None, {})})
+        metadata = {name: value for name, value in asdict(summary).items() if value not in (None, {})}
+        context.add_output_metadata({"outcome": outcome, **name_problems(context.log, found), **metadata})
         return asdict(summary)
 
     @dg.job(
-        name=DRAIN_JOB,
+        name=names.drain_job,
         description="Processes all due documents on the deep slot in one run, in any order.",
         executor_def=dg.in_process_executor,
         resource_defs={"deep_slot": resource, "summaries": dg.mem_io_manager},
@@ -79,7 +89,17 @@ def build_drain_job(asset_keys: Mapping[str, dg.AssetKey], resource: dg.Resource
     return drain
 
 
-def build_drain_sensor(deep_slot: DeepSlot, asset_keys: Mapping[str, dg.AssetKey]) -> dg.SensorDefinition:
+def outcome_of(summary: DrainSummary) -> str:
+    """What a drain achieved, in one sentence. A drain that worked and got no usable answer says so first."""
+    counts = f"{summary.done} done, {summary.failed} failed, {summary.deferred} deferred, {summary.left} left"
+    if summary.done:
+        return f"Documents: {counts}."
+    if summary.failed or summary.deferred or summary.left:
+        return f"{NO_ANSWER}: {counts}."
+    return "No document was due."
+
+
+def build_drain_sensor(deep_slot: DeepSlot, names: Names) -> dg.SensorDefinition:
     """The sensor of the job `drain`. A tick also reports events that no run has reported.
 
     A tick every five seconds must be cheap, so it takes no resource and opens Dagster's instance only if it needs it:
@@ -87,8 +107,8 @@ def build_drain_sensor(deep_slot: DeepSlot, asset_keys: Mapping[str, dg.AssetKey
     """
 
     @dg.sensor(
-        name="drain_sensor",
-        job_name=DRAIN_JOB,
+        name=names.of("drain_sensor"),
+        job_name=names.drain_job,
         # The daemon checks every 5 s. A value of 5 would mean a tick every 10 s.
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -99,14 +119,14 @@ def build_drain_sensor(deep_slot: DeepSlot, asset_keys: Mapping[str, dg.AssetKey
             settings = deep_slot.settings()
             ledger = deep_slot.resident_ledger(settings)
             if ledger.run(outbox.count_pending):
-                EventReporter(context.instance, ledger, asset_keys, settings).report(REPORTING_SECONDS)
+                EventReporter(context.instance, ledger, names, settings).report(REPORTING_SECONDS)
             decision = decide_drain(settings, ledger)
         except OffloadError as error:
             return dg.SkipReason(escaped(str(error)))
         if not decision.launch:
             return dg.SkipReason(decision.message)
-        if (starting := starting_run(context.instance, DRAIN_JOB)) is not None:
+        if (starting := starting_run(context.instance, names.drain_job)) is not None:
             return dg.SkipReason(f"{starting}; {decision.message}")
-        return dg.RunRequest(tags=run_tags())
+        return dg.RunRequest(tags=request_tags(decision.message))
 
     return drain_sensor

@@ -18,10 +18,13 @@ import sqlalchemy as sa
 from dagster_postgres.event_log import PostgresEventLogStorage
 
 from dagster_offload.defs.instance import dagster_home
+from dagster_offload.defs.names import names_of
+from dagster_offload.defs.shown.overview import overview_keys
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.work import gone, history
 from dagster_offload.ledger.work.history import Kept
 from dagster_offload.settings import Settings
+from dagster_offload.stages.catalog import stage_graph
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 UNFINISHED = [status for status in dg.DagsterRunStatus if status not in FINISHED]
@@ -84,6 +87,7 @@ def purge_runs(instance: dg.DagsterInstance, settings: Settings, deadline: float
             kept = [run_id for run_id in page if run_id in held]
             after = kept[-1] if kept else after
     _remove_old_files(instance, cutoff)
+    _remove_old_numbers(instance, settings, cutoff)
     return True
 
 
@@ -110,6 +114,11 @@ _REMOVE_CHECK_RESULTS = sa.text("""
         select from asset_check_executions newer where newer.asset_key = c.asset_key and newer.check_name = c.check_name
             and newer.partition is not distinct from c.partition and newer.id > c.id)
 """)
+# Points of the plots belong to no run. The newest stays: it is what the asset shows.
+_REMOVE_NUMBERS = sa.text("""
+    delete from event_logs e where e.asset_key = any(cast(:keys as text[])) and e.run_id = '' and e.timestamp < :cutoff
+    and exists (select from event_logs newer where newer.asset_key = e.asset_key and newer.id > e.id)
+""")
 _ABOUT_ASSETS = ["ASSET_MATERIALIZATION", "ASSET_OBSERVATION", "ASSET_CHECK_EVALUATION"]
 
 
@@ -127,6 +136,13 @@ def _remove_check_results(instance: dg.DagsterInstance, run_id: str) -> None:
 def _remove_log_events(instance: dg.DagsterInstance, run_ids: Collection[str]) -> None:
     with _events(instance) as connection:
         connection.execute(_REMOVE_LOG_EVENTS, {"run_ids": list(run_ids), "kept": _ABOUT_ASSETS})
+
+
+def _remove_old_numbers(instance: dg.DagsterInstance, settings: Settings, cutoff: datetime) -> None:
+    keys = overview_keys(names_of(stage_graph(settings)).keys)  # the instance of a home has no prefix
+    parameters = {"keys": [key.to_string() for key in keys.values()], "cutoff": cutoff.replace(tzinfo=None)}
+    with _events(instance) as connection:
+        connection.execute(_REMOVE_NUMBERS, parameters)
 
 
 def _events(instance: dg.DagsterInstance) -> AbstractContextManager[sa.Connection]:

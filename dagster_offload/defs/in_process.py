@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_offload.defs.names import LOCATION, REPOSITORY_TAG
+from dagster_offload.defs.names import LAUNCHED_BY_TAG, LOCATION, REPOSITORY_TAG, TERMINAL
 from dagster_offload.defs.runs import run_tags
 from dagster_offload.errors import OffloadError
 
@@ -20,7 +20,13 @@ class JobEnd:
 
 
 def run_in_process(
-    definitions: dg.Definitions, instance: dg.DagsterInstance, job_name: str, *, log_level: str = "ERROR", **config: Any
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    job_name: str,
+    *,
+    log_level: str = "ERROR",
+    launched_by: str = TERMINAL,
+    **config: Any,
 ) -> JobEnd:
     """Run the job `scan` or `drain` in this process. The UI shows its run and events like any other.
 
@@ -37,7 +43,11 @@ def run_in_process(
                 "ops": {step: {"config": op_config}},
                 "loggers": {"console": {"config": {"log_level": log_level}}},
             },
-            tags={**run_tags(os.getpid()), REPOSITORY_TAG: f"__repository__@{LOCATION}"},
+            tags={
+                **run_tags(os.getpid()),
+                LAUNCHED_BY_TAG: launched_by,
+                REPOSITORY_TAG: f"__repository__@{LOCATION}",
+            },
         )
     except dg.Failure as failure:
         if isinstance(failure.__cause__, OffloadError):

@@ -3,7 +3,6 @@
 import json
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,16 +10,19 @@ import dagster as dg
 
 from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.history import keep_small
-from dagster_offload.defs.names import SCAN_JOB, SCAN_STEP
+from dagster_offload.defs.names import SCAN_STEP, WHY_TAG, Names
 from dagster_offload.defs.partitions import PartitionChanges, sync_partitions
 from dagster_offload.defs.progress import progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
-from dagster_offload.defs.runs import run_tags, seconds_since, starting_run, tag_run
+from dagster_offload.defs.runs import request_tags, seconds_since, starting_run, tag_run
+from dagster_offload.defs.shown.overview import SECONDS_BETWEEN_TICKS, needs_report, report_overview
+from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
 from dagster_offload.engine.extract import run_extraction
 from dagster_offload.engine.scan import ScanReport, library_differs, scan
 from dagster_offload.errors import OffloadError, ScanRefused
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, documents
 from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind
@@ -29,7 +31,6 @@ from dagster_offload.settings import Settings
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.plain_text import escaped
 
-WHY_TAG = "dagster_offload/why"
 # After a failed scan, for example one that refused to forget documents, the wait before another for the same reason.
 SAME_FAILURE_SECONDS = 600.0
 WAITING_NAMED = 100  # how many of the documents that wait for their text the summary names
@@ -46,13 +47,11 @@ class ScanConfig(dg.Config):
     accept_vanished: bool = False
 
 
-def build_scan_job(
-    asset_keys: Mapping[str, dg.AssetKey], partitions_name: str, resource: dg.ResourceDefinition
-) -> dg.JobDefinition:
-    """The job `scan`. `asset_keys` maps stage names to asset keys."""
+def build_scan_job(names: Names, partitions_name: str, resource: dg.ResourceDefinition) -> dg.JobDefinition:
+    """The job that scans the library."""
 
     @dg.op(
-        name=SCAN_STEP,
+        name=names.of(SCAN_STEP),
         out=dg.Out(dict, description="Summary: numbers of documents.", io_manager_key="summaries"),
         description="Compares the library with the ledger, updates the partitions, extracts the text of new documents.",
     )
@@ -81,7 +80,7 @@ def build_scan_job(
                         context.log.warning(f"new files are not added: {escaped(str(refused))}")
 
                 report = scan_files(config.accept_vanished)
-                reporter = EventReporter.in_step(context, settings, ledger, asset_keys)
+                reporter = EventReporter.in_step(context, settings, ledger, names)
                 with reporting(reporter):
                     extracted = run_extraction(
                         settings,
@@ -92,6 +91,9 @@ def build_scan_job(
                     )
                 reporter.report_all()
                 waiting = ledger.run(documents.waiting_for_text, WAITING_NAMED)
+                found = ledger.run(status.problems_of_run, context.run.run_id)
+                evaluate_problems(context.instance, ledger, names.keys)
+                report_overview(context.instance, ledger, names.keys, settings)
                 keep_small(settings, ledger, lambda: context.instance, SCAN_UPKEEP_SECONDS)
                 if extracted.machine_fault is not None:
                     context.log.warning(f"some documents still wait for extraction: {extracted.machine_fault}")
@@ -103,11 +105,11 @@ def build_scan_job(
             "extraction_to_retry": waiting.reasons,
             "machine_fault": extracted.machine_fault or "",
         }
-        context.add_output_metadata(summary)
+        context.add_output_metadata({**name_problems(context.log, found), **summary})
         return summary
 
     @dg.job(
-        name=SCAN_JOB,
+        name=names.scan_job,
         description="Scans the whole library for new, changed and removed documents, then extracts their text.",
         executor_def=dg.in_process_executor,
         resource_defs={"deep_slot": resource, "summaries": dg.mem_io_manager},
@@ -134,15 +136,15 @@ def _log(context: dg.OpExecutionContext, report: ScanReport, changes: PartitionC
         context.log.warning(f"no document any more, its results are kept: {escaped(name)}: {reason}")
 
 
-def build_library_sensor(deep_slot: DeepSlot, interval_seconds: float) -> dg.SensorDefinition:
+def build_library_sensor(deep_slot: DeepSlot, names: Names, interval_seconds: float) -> dg.SensorDefinition:
     """The sensor of the job `scan`. It ticks every `interval_seconds`, and skips a tick before OFFLOAD_SCAN_INTERVAL is over.
 
     Like the drain sensor, it takes no resource, and opens Dagster's instance only if it needs it.
     """
 
     @dg.sensor(
-        name="library_sensor",
-        job_name=SCAN_JOB,
+        name=names.of("library_sensor"),
+        job_name=names.scan_job,
         minimum_interval_seconds=math.ceil(interval_seconds),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Launches `scan` when the library differs from the ledger. Checks every OFFLOAD_SCAN_INTERVAL seconds.",
@@ -156,7 +158,10 @@ def build_library_sensor(deep_slot: DeepSlot, interval_seconds: float) -> dg.Sen
                 return dg.SkipReason(f"next check of the library in {math.ceil(wait)} s (OFFLOAD_SCAN_INTERVAL)")
             ledger = deep_slot.resident_ledger(settings)
             keep_small(settings, ledger, lambda: context.instance, TICK_UPKEEP_SECONDS)
-            result = _check(context, settings, ledger)
+            if needs_report(ledger):
+                report_overview(context.instance, ledger, names.keys, settings, SECONDS_BETWEEN_TICKS)
+                evaluate_problems(context.instance, ledger, names.keys)
+            result = _check(context, settings, ledger, names.scan_job)
         except OffloadError as error:
             result = dg.SkipReason(escaped(str(error)))
         context.update_cursor(json.dumps({"looked_at": looked_at}))
@@ -173,7 +178,9 @@ def _seconds_to_next_check(cursor: str | None, interval: float) -> float:
     return 0.0 if looked_at > now or wait <= TICK_TOLERANCE_SECONDS else wait
 
 
-def _check(context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger) -> dg.RunRequest | dg.SkipReason:
+def _check(
+    context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger, job_name: str
+) -> dg.RunRequest | dg.SkipReason:
     differs = library_differs(settings, ledger)
     due = ledger.run(claims.count_due, [EXTRACT])
     if differs is None and not due:
@@ -184,16 +191,16 @@ def _check(context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledg
     why = "; ".join([*([differs] if differs else []), *([waiting] if due else [])])
     if ledger.run(workers.live_workers, ledger.schema, "scan"):
         return dg.SkipReason(f"a scan is running; {why}")
-    if (starting := starting_run(context.instance, SCAN_JOB)) is not None:
+    if (starting := starting_run(context.instance, job_name)) is not None:
         return dg.SkipReason(f"{starting}; {why}")
-    if (failed := _same_failure(context.instance, why)) is not None:
+    if (failed := _same_failure(context.instance, job_name, why)) is not None:
         return dg.SkipReason(failed)
-    return dg.RunRequest(tags={**run_tags(), WHY_TAG: why})
+    return dg.RunRequest(tags=request_tags(why))
 
 
-def _same_failure(instance: dg.DagsterInstance, why: str) -> str | None:
+def _same_failure(instance: dg.DagsterInstance, job_name: str, why: str) -> str | None:
     """Describe the last scan if it was launched for the same reason and failed recently; None otherwise."""
-    last = instance.get_run_records(dg.RunsFilter(job_name=SCAN_JOB), limit=1)
+    last = instance.get_run_records(dg.RunsFilter(job_name=job_name), limit=1)
     if not last or last[0].dagster_run.status is not dg.DagsterRunStatus.FAILURE:
         return None
     run, left = last[0].dagster_run, SAME_FAILURE_SECONDS - seconds_since(last[0].update_timestamp)

@@ -1,6 +1,7 @@
 """The names Dagster sees: asset keys, jobs, steps, tags and code versions. The import reads no settings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import dagster as dg
 
@@ -10,27 +11,61 @@ SCAN_JOB = "scan"
 DRAIN_JOB = "drain"
 SCAN_STEP = "scan_library"
 DRAIN_STEP = "drain_backlog"
+RESOURCE = "deep_slot"
+LEDGER_IO = "ledger_io"  # reads the assets as inputs of other assets
 STAGES_STEP = "document_stages"  # the step of every run that a person or a backfill launches on the assets
 
 WAITING_EXECUTOR = "waiting_multiprocess"
 
 LOCATION = "dagster-offload"  # the name of the code location, as in workspace.yaml
 
-RAN_ON_TAG = (
-    "dagster_offload/ran_on"  # host, process, its start and the host's boot, in one tag, because lists show all tags
-)
 REDO_TAG = "dagster_offload/redo"  # a person sets it on a run, to one of `REDO_VALUES`
 REDO_VALUES = ("outdated", "all")
+# What the list of runs shows. Dagster hides tags that begin with `.dagster/`.
+HOST_TAG = "host"
+WHY_TAG = "why"
+LAUNCHED_BY_TAG = "launched_by"
+UP, TERMINAL = "up", "a terminal"
+RAN_ON_TAG = ".dagster/offload_ran_on"  # host, process, its start and the host's boot
+OLD_RAN_ON_TAG = "dagster_offload/ran_on"  # of runs before version 0.2
+
 RESULT_TAG = "dagster_offload/result"
 RECIPE_TAG = "dagster_offload/recipe"
+OBSERVATION_TAG = "dagster_offload/observation"
 REPOSITORY_TAG = ".dagster/repository"  # the UI finds a job's runs by this tag
 
 
-def asset_keys(prefix: Sequence[str], graph: StageGraph) -> dict[str, dg.AssetKey]:
-    """The asset key of each stage, with this prefix."""
-    return {stage: dg.AssetKey([*prefix, asset_name(stage)]) for stage in graph.names}
+@dataclass(frozen=True)
+class Names:
+    """What the assets, jobs, sensors and resource of one library are called. `keys` are the asset keys, by stage.
+
+    A code location with several libraries gives each a `prefix`, so that no two have the same name.
+    """
+
+    keys: Mapping[str, dg.AssetKey]
+    prefix: str = ""
+
+    @property
+    def scan_job(self) -> str:
+        """The job that scans the library."""
+        return self.of(SCAN_JOB)
+
+    @property
+    def drain_job(self) -> str:
+        """The job that processes the backlog."""
+        return self.of(DRAIN_JOB)
+
+    def of(self, name: str) -> str:
+        """The name of a job, sensor, step or resource, with the prefix."""
+        return f"{self.prefix}_{name}" if self.prefix else name
+
+    def step_of(self, job_name: str) -> str:
+        """The step key of a job's runs. Each run has exactly one step."""
+        steps = {self.scan_job: SCAN_STEP, self.drain_job: DRAIN_STEP}
+        return self.of(steps.get(job_name, STAGES_STEP))
 
 
-def step_of(job_name: str) -> str:
-    """The step key of a job's runs. Each run has exactly one step."""
-    return {SCAN_JOB: SCAN_STEP, DRAIN_JOB: DRAIN_STEP}.get(job_name, STAGES_STEP)
+def names_of(graph: StageGraph, asset_key_prefix: Sequence[str] = (), prefix: str = "") -> Names:
+    """The names of a library with these stages."""
+    keys = {stage: dg.AssetKey([*asset_key_prefix, asset_name(stage)]) for stage in graph.names}
+    return Names(keys, prefix)

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from dagster_offload.errors import OffloadError
+from dagster_offload.errors import OffloadError, SettingsError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import ResidentLedger, open_ledger, reach_ledger
 from dagster_offload.settings import Settings
-from dagster_offload.text.plain_text import escaped
+from dagster_offload.stages.catalog import stage_graph
+from dagster_offload.text.plain_text import code_span, escaped
 
 SettingsLoader = Callable[[], Settings]
 
@@ -50,11 +51,41 @@ class DeepSlot:
             yield ledger
 
 
-def deep_slot_resource(deep_slot: DeepSlot) -> dg.ResourceDefinition:
-    """The Dagster resource that provides this `DeepSlot`."""
-    return dg.ResourceDefinition(
-        resource_fn=lambda _: deep_slot,
-        description="The OFFLOAD_* settings and the ledger.",
+def deep_slot_resource(deep_slot: DeepSlot, settings: Settings) -> dg.ResourceDefinition:
+    """The Dagster resource that provides this `DeepSlot`. Its description says what the settings are."""
+    return dg.ResourceDefinition(resource_fn=lambda _: deep_slot, description=describe(settings))
+
+
+def describe(settings: Settings) -> str:
+    """The main settings in words, as Markdown. It holds no secret."""
+    library = settings.library_section
+    where = "none: set OFFLOAD_LIBRARY" if settings.library is None else code_span(str(settings.library))
+    lines = [
+        "The settings and the ledger, as they were when the definitions were loaded.",
+        f"Library: {where}, checked every {library.scan_interval:g} s",
+        _describe_slot(settings),
+        f"Stages: {', '.join(stage_graph(settings).names)}",
+        f"OCR: {settings.ocr}; texts and records in Dagster's events: {settings.previews}",
+        f"Home: {code_span(str(settings.home))}",
+        "All settings, and where each comes from: `dagster-offload config show`",
+    ]
+    return "\n\n".join(lines)
+
+
+def _describe_slot(settings: Settings) -> str:
+    try:
+        deep = settings.slots.deep
+    except SettingsError as error:
+        return f"Deep slot: {code_span(str(error))}"
+    if deep is None:
+        return "Deep slot: none. Set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL"
+    section = settings.slots_section.deep
+    expected = "any model may answer"
+    if section.expected_model is not None:
+        expected = f"only a model that matches {code_span(section.expected_model)} may answer"
+    return (
+        f"Deep slot: {code_span(deep.model)} at {code_span(deep.shown_url)}, calls at once: {section.concurrency}, "
+        f"{expected}, after a deferral it is tried again within {settings.retry_after_minutes:g} minutes"
     )
 
 

@@ -18,7 +18,15 @@ import dagster as dg
 import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.defs.events import EventReporter
-from dagster_offload.defs.names import RAN_ON_TAG, WAITING_EXECUTOR
+from dagster_offload.defs.names import (
+    HOST_TAG,
+    LAUNCHED_BY_TAG,
+    OLD_RAN_ON_TAG,
+    RAN_ON_TAG,
+    UP,
+    WAITING_EXECUTOR,
+    WHY_TAG,
+)
 from dagster_offload.defs.waiting import record_if_done
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.workers import boot_id, host_name
@@ -52,16 +60,23 @@ class RanOn:
     @classmethod
     def of(cls, tags: Mapping[str, str]) -> "RanOn | None":
         """Read it from the tags of a run; None if the run is not tagged."""
-        if RAN_ON_TAG not in tags:
+        value = tags.get(RAN_ON_TAG) or tags.get(OLD_RAN_ON_TAG)
+        if value is None:
             return None
-        host, pid, started, boot = json.loads(tags[RAN_ON_TAG])
+        host, pid, started, boot = json.loads(value)
         return cls(host, boot, pid, started)
 
 
 def run_tags(pid: int | None = None) -> dict[str, str]:
-    """The tags that show where a run runs: host, boot and, if `pid` is given, process."""
+    """The tags that show where a run runs: the host for people; boot and, if `pid` is given, process for the sweep."""
     started = None if pid is None else _started(pid)
-    return {RAN_ON_TAG: str(RanOn(host_name(), boot_id(), None if started is None else pid, started))}
+    ran_on = RanOn(host_name(), boot_id(), None if started is None else pid, started)
+    return {HOST_TAG: host_name(), RAN_ON_TAG: str(ran_on)}
+
+
+def request_tags(why: str) -> dict[str, str]:
+    """The tags of a run that a sensor launches. `why` is shown in the list of runs."""
+    return {**run_tags(), LAUNCHED_BY_TAG: UP, WHY_TAG: why}
 
 
 def has_own_process(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> bool:

@@ -5,7 +5,7 @@ requested. Here Dagster runs the step once and this executor handles the retry. 
 sleeps until the ledger notifies it (`engine/waiting.py`). Why it is built this way: docs/decisions/0009-waiting-runs.md.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from dagster._core.executor.multiprocess import MultiprocessExecutor
 from dagster._utils.interrupts import check_captured_interrupt
 
 from dagster_offload.defs.events import EventReporter
-from dagster_offload.defs.names import WAITING_EXECUTOR
+from dagster_offload.defs.names import WAITING_EXECUTOR, Names
 from dagster_offload.defs.resources import DeepSlot
 from dagster_offload.defs.waiting import record_if_done
 from dagster_offload.engine.waiting import WaitEnd, wait_for_work
@@ -39,12 +39,12 @@ STOPPED_WORKING = (
 CANCELLED_WAITING = "Cancelled while it waited. Its documents are still due: a drain or another run will process them."
 
 
-def build_waiting_executor(deep_slot: DeepSlot, asset_keys: Mapping[str, dg.AssetKey]) -> dg.ExecutorDefinition:
+def build_waiting_executor(deep_slot: DeepSlot, names: Names) -> dg.ExecutorDefinition:
     """An executor for jobs on the assets of this project. It starts one process at a time."""
 
     @dg.executor(name=WAITING_EXECUTOR, requirements=dg.multiple_process_executor_requirements())
     def waiting_multiprocess(_context: dg.InitExecutorContext) -> WaitingExecutor:
-        return WaitingExecutor(deep_slot, asset_keys)
+        return WaitingExecutor(deep_slot, names)
 
     return waiting_multiprocess
 
@@ -58,7 +58,7 @@ class WaitingExecutor(dg.Executor):
     """
 
     deep_slot: DeepSlot
-    asset_keys: Mapping[str, dg.AssetKey]
+    names: Names
 
     @property
     def retries(self) -> RetryMode:
@@ -106,7 +106,7 @@ class WaitingExecutor(dg.Executor):
         try:
             settings = self.deep_slot.settings()
             with self.deep_slot.unmigrated_ledger() as ledger:
-                reporter = EventReporter(plan_context.instance, ledger, self.asset_keys, settings)
+                reporter = EventReporter(plan_context.instance, ledger, self.names, settings)
                 return record_if_done(reporter, plan_context.run_id)
         except OffloadError as error:
             plan_context.log.warning(f"Cannot find out whether the documents are done: {error}")

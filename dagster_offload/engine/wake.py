@@ -13,7 +13,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import refuse_other_pipeline
 from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK, BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import Worker, live_workers
-from dagster_offload.ledger.slots import slots
+from dagster_offload.ledger.slots import availability, slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.ledger.work.claims import Backlog
 from dagster_offload.postgres.room import shortage_of
@@ -106,6 +106,7 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
     if backlog.due + backlog.waiting and not live and shortage is None:
         if row.breaker is BreakerState.CLOSED:
             health = await probe(deep)
+            ledger.run(availability.note, deep.name, is_available=health.healthy)
         else:
             health, row = await probe_slot(AsyncLedger(ledger), deep)
             if health.healthy and row.is_retry_due:

@@ -8,7 +8,7 @@ import sys
 
 from dagster_offload.defs.events import EventReporter
 from dagster_offload.defs.instance import open_instance, prepare_instance
-from dagster_offload.defs.names import asset_keys
+from dagster_offload.defs.names import names_of
 from dagster_offload.defs.runs import sweep
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.core.opening import open_ledger
@@ -22,7 +22,7 @@ def main() -> None:
     with open_ledger(settings) as ledger:
         print(prepare_instance(settings, ledger.conninfo), flush=True)
         with open_instance(settings) as instance:
-            reporter = EventReporter(instance, ledger, asset_keys((), stage_graph(settings)), settings)
+            reporter = EventReporter(instance, ledger, names_of(stage_graph(settings)), settings)
             for line in sweep(reporter):
                 print(line)
 

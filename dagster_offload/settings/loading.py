@@ -15,7 +15,7 @@ from dagster_offload.settings.faults import shown_value, together
 from dagster_offload.settings.files import FILE_NAME, PipelineText, find_file, read_dotenv, read_pipeline
 from dagster_offload.settings.leaves import BY_KEY, CONFIG, CONFIG_SNAPSHOT, Leaf, keys_below, nearest
 from dagster_offload.settings.model import Settings, default_home
-from dagster_offload.settings.sources import Given, Origin, Tree, read_tree, read_variables
+from dagster_offload.settings.sources import Given, Origin, Tree, read_tree, read_values, read_variables
 from dagster_offload.text.validation import fault_in_words
 
 __all__ = ["Loaded", "Origin", "load_settings", "read_settings", "refuse_home_of_others"]
@@ -67,6 +67,23 @@ def read_edited(file: PipelineText | None, path: Path | None) -> Loaded:
     """The settings that the pipeline file at `path` would give with this text. Raises `SettingsError`."""
     dotenv = read_dotenv()
     return _load(file, read_variables({}, os.environ, dotenv), dotenv, path)
+
+
+def settings_of(values: Mapping[str, Any], folder: Path, name: str) -> Settings:
+    """The settings with these values of a pipeline file and nothing else: no variable, no `.env`, no other file.
+
+    Relative paths start at `folder`. Raises `SettingsError`, whose message begins with `name`.
+    """
+    tree = read_values(values, folder)
+    try:
+        settings = Settings.model_validate(tree.values)
+        _ = settings.slots
+    except ValidationError as error:
+        raise SettingsError(f"{name}: {'; '.join(_problems(error, tree))}") from None
+    except SettingsError as error:
+        raise SettingsError(f"{name}: {error}") from None
+    refuse_home_of_others(settings.home)
+    return settings
 
 
 def _load(

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -137,6 +138,13 @@ def read_tree(
             tree.set(leaf.key, given[leaf.variable])
     if ANY_STAGES in given:
         _set_any_stages(tree, given[ANY_STAGES])
+    return tree
+
+
+def read_values(values: Mapping[str, Any], folder: Path) -> Tree:
+    """The tree of these values of a pipeline file. Relative paths in it start at `folder`."""
+    tree = Tree(deepcopy(dict(values)))
+    _resolve_paths(tree.values, folder)
     return tree
 
 

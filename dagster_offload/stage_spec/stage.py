@@ -25,6 +25,8 @@ RESERVED_NAMES = frozenset(
         "classification",
         "summary",
         "records",
+        "backlog",
+        "deep_slot",
         # Keys of a record: it holds the record of an own stage beside them, under the stage's name.
         "document",
         "path",

@@ -12,6 +12,8 @@ _CONTROL = "\x00-\x08\x0e-\x1f\x7f-\x9f"
 # encode invisible text. Joiners stay: Persian, Hindi and emoji need them.
 _DIRECTION = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f\ufff9-\ufffb\U000e0000-\U000e007f"
 _LINE_END = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+_MARKDOWN = re.compile(r"[&<>\\`*_\[\]#|!~]")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _HARMFUL = re.compile(f"[{_CONTROL}{_DIRECTION}]")
 _HARMFUL_OR_LINE_END = re.compile(f"[\t\n\x0b\x0c\r\u2028\u2029\ud800-\udfff{_CONTROL}{_DIRECTION}]")
 
@@ -34,6 +36,11 @@ def escaped_lines(text: str) -> str:
 def code_span(text: str) -> str:
     """`text` as a Markdown code span, so that no link, image or HTML in it is rendered."""
     return f"`{escaped(text).replace('`', chr(39))}`"
+
+
+def markdown_text(text: str) -> str:
+    """`text` on one line as Markdown that shows it as it is: no link, image, HTML, emphasis or table cell of its own."""
+    return _MARKDOWN.sub(lambda found: _ENTITIES.get(found[0]) or f"\\{found[0]}", escaped(text))
 
 
 def escaped_json(document: str) -> str:

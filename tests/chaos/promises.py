@@ -45,7 +45,7 @@ ALWAYS = {
         group by 1, 2 having count(*) > s.permits""",
     "every event marked as reported is in Dagster": """
         select o.event_id, o.result_id, o.stage, d.key from outbox o join documents d using (document_id)
-        where o.told_at is not null and not exists (
+        where o.told_at is not null and o.result_id is not null and not exists (
             select 1 from reported t where t.result = o.result_id::text and t.partition = d.key and t.stage = o.stage)""",
     "no partition is materialized without a result": """
         select t.* from reported t where not exists (

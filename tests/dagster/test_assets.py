@@ -8,7 +8,7 @@ import pytest
 
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.checks import NAME as CHECK
-from dagster_offload.defs.names import REDO_TAG, RESULT_TAG, asset_keys
+from dagster_offload.defs.names import REDO_TAG, RESULT_TAG, names_of
 from dagster_offload.defs.runs import RanOn
 from dagster_offload.ledger.core.workers import boot_id, host_name
 from dagster_offload.ledger.slots import slots
@@ -20,7 +20,7 @@ from tests.support.edge import Edge
 from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
 
 LLM = DRAIN_STAGES
-KEYS = asset_keys((), BUILT_IN)
+KEYS = names_of(BUILT_IN).keys
 
 
 @pytest.fixture
@@ -95,15 +95,22 @@ def test_the_run_is_tagged_with_host_and_boot(three: Edge) -> None:
     assert (ran_on.host, ran_on.boot) == (host_name(), boot_id())
 
 
-def test_each_document_gets_its_check_evaluation(three: Edge) -> None:
-    result = three.materialize("a.txt", "b.txt", stages=LLM)
-    evaluations = result.get_asset_check_evaluations()
-    assert {(e.asset_key, e.partition, e.check_name, e.passed) for e in evaluations} == {
-        (KEYS[stage], key, CHECK, True) for stage in LLM for key in ("a.txt", "b.txt")
+def test_each_document_gets_its_check_evaluation(three: Edge, settings: Settings) -> None:
+    sections = settings.slots_section
+    expecting = sections.deep.model_copy(update={"expected_model": "extractive"})
+    changed = settings.model_copy(update={"slots_section": sections.model_copy(update={"deep": expecting})})
+    edge = Edge(changed, three.ledger, three.instance, three.router, build_definitions(lambda: changed))
+    result = edge.materialize("a.txt", "b.txt", stages=LLM)
+    evaluations = [e for e in result.get_asset_check_evaluations() if e.check_name == CHECK]
+    assert {(e.asset_key, e.partition, e.passed) for e in evaluations} == {
+        (KEYS[stage], key, True) for stage in LLM for key in ("a.txt", "b.txt")
     }
-    assert {e.description for e in evaluations} == {
-        "reported: `simulated/extractive-8bit`; no expected model is set, so any name is accepted"
-    }
+    assert {e.description for e in evaluations} == {"reported: `simulated/extractive-8bit`, as expected"}
+
+
+def test_without_an_expected_model_there_is_no_check_of_it(three: Edge) -> None:
+    result = three.materialize("a.txt", stages=LLM)
+    assert {e.check_name for e in result.get_asset_check_evaluations()} == {"documents_that_need_you"}
 
 
 @pytest.mark.rule("drain-5")

@@ -9,6 +9,8 @@ import dagster as dg
 import pytest
 
 from dagster_offload.definitions import build_definitions, defs
+from dagster_offload.defs.resources import describe
+from dagster_offload.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,11 +27,12 @@ def test_the_asset_graph_is_unchanged() -> None:
             "backfill_policy": graph.get(key).backfill_policy,
         }
         for key in graph.get_all_asset_keys()
+        if graph.get(key).group_name == "documents"
     } == {
         "extracted_text": {
             "upstream": [],
             "partitions": "documents",
-            "checks": [],
+            "checks": ["documents_that_need_you"],
             "group": "documents",
             "code_version": "extract-2",
             "backfill_policy": dg.BackfillPolicy.single_run(),
@@ -37,7 +40,7 @@ def test_the_asset_graph_is_unchanged() -> None:
         "classification": {
             "upstream": ["extracted_text"],
             "partitions": "documents",
-            "checks": ["served_model_as_expected"],
+            "checks": ["documents_that_need_you"],
             "group": "documents",
             "code_version": "classify-2",
             "backfill_policy": dg.BackfillPolicy.single_run(),
@@ -45,12 +48,34 @@ def test_the_asset_graph_is_unchanged() -> None:
         "summary": {
             "upstream": ["extracted_text"],
             "partitions": "documents",
-            "checks": ["served_model_as_expected"],
+            "checks": ["documents_that_need_you"],
             "group": "documents",
             "code_version": "summarize-2",
             "backfill_policy": dg.BackfillPolicy.single_run(),
         },
     }
+
+
+def test_the_assets_with_plots_and_records_cannot_be_materialized_by_a_person() -> None:
+    graph = defs.resolve_asset_graph()
+    shown = {key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).group_name == "overview"}
+    assert shown == {"backlog", "deep_slot", "records"}
+    assert not {key.to_user_string() for key in graph.executable_asset_keys} & shown
+    assert graph.get(dg.AssetKey("records")).parent_keys == {dg.AssetKey("classification"), dg.AssetKey("summary")}
+
+
+def test_the_resource_says_what_the_settings_are_without_the_password() -> None:
+    settings = load_settings(
+        library="/letters",
+        deep_url="http://me:secret@macbook:8890",
+        deep_model="qwen-macbook",
+        deep_expected_model="Qwen",
+    )
+    said = describe(settings)
+    assert "Library: `/letters`, checked every 60 s" in said
+    assert "Deep slot: `qwen-macbook` at `http://" in said
+    assert "secret" not in said
+    assert "only a model that matches `Qwen` may answer" in said
 
 
 def test_jobs_and_sensors_keep_their_names_and_sensors_run_by_default() -> None:
@@ -80,7 +105,7 @@ def test_definitions_of_two_libraries_do_not_overlap() -> None:
     graph = other.resolve_asset_graph()
     assert dg.AssetKey(["second", "summary"]) in graph.get_all_asset_keys()
     assert not graph.get_all_asset_keys() & defs.resolve_asset_graph().get_all_asset_keys()
-    assert {getattr(graph.get(key).partitions_def, "name", None) for key in graph.get_all_asset_keys()} == {
+    assert {getattr(graph.get(key).partitions_def, "name", None) for key in graph.executable_asset_keys} == {
         "second_documents"
     }
 

@@ -10,7 +10,7 @@ from dagster_offload.defs.in_process import run_in_process
 from dagster_offload.defs.names import RAN_ON_TAG, REPOSITORY_TAG
 from dagster_offload.defs.runs import RanOn
 from dagster_offload.errors import DrainRefused
-from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.core.workers import Worker, host_name
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import outbox
 from dagster_offload.settings import Settings, SlotSettings, SlotsSection
@@ -38,6 +38,8 @@ def test_the_sensor_launches_a_drain_if_the_slot_answers_and_documents_are_due(t
     request = tick(two)
     assert isinstance(request, dg.RunRequest)
     assert RAN_ON_TAG in request.tags
+    shown = {name: value for name, value in request.tags.items() if not name.startswith((".dagster/", "dagster/"))}
+    assert shown == {"host": host_name(), "launched_by": "up", "why": "2 documents due, 0 deferred"}
 
 
 def test_the_sensor_launches_nothing_without_a_deep_slot(two: Edge, settings: Settings) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from dagster_offload.defs import events
 from dagster_offload.defs.events import EventReporter, can_store_batches
-from dagster_offload.defs.names import RESULT_TAG, asset_keys
-from dagster_offload.ledger.core.rows import PendingEvent
+from dagster_offload.defs.names import OBSERVATION_TAG, RESULT_TAG, STAGES_STEP, names_of
+from dagster_offload.defs.shown import documents
+from dagster_offload.ledger.core.rows import PendingEvent, PendingObservation, State
 from dagster_offload.ledger.work import outbox
 from dagster_offload.settings import load_settings
 from dagster_offload.stages.catalog import code_versions
@@ -18,11 +19,11 @@ from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
 from tests.support.stages import STAGE_NAMES
 
-KEYS = asset_keys((), BUILT_IN)
+KEYS = names_of(BUILT_IN).keys
 
 
-def facts(recipes: dict[str, str]) -> events.StageFacts:
-    return events.StageFacts(BUILT_IN, recipes, code_versions(load_settings()))
+def facts(recipes: dict[str, str]) -> documents.StageFacts:
+    return documents.StageFacts(BUILT_IN, recipes, code_versions(load_settings()))
 
 
 PENDING = PendingEvent(
@@ -53,7 +54,7 @@ PENDING = PendingEvent(
 
 
 def reporter(edge: Edge, **changes: Any) -> EventReporter:
-    return replace(EventReporter(edge.instance, edge.ledger, KEYS, edge.settings), **changes)
+    return replace(EventReporter(edge.instance, edge.ledger, names_of(BUILT_IN), edge.settings), **changes)
 
 
 def finished(edge: Edge, count: int = 3) -> None:
@@ -72,12 +73,12 @@ def make_events_pending(edge: Edge) -> None:
 
 def test_a_batch_stores_what_log_event_stores(edge: Edge) -> None:
     """The contract of the internal call: fails if a new version of Dagster stores events in another form."""
-    materialization = events.materialization(PENDING, KEYS, facts({"summarize": PENDING.recipe}), None)
+    materialization = documents.materialization(PENDING, KEYS, facts({"summarize": PENDING.recipe}), None)
 
     @dg.op(name="drain_backlog")
     def record_in_both_ways(context: dg.OpExecutionContext) -> None:
         context.log_event(materialization)
-        entry = events._entry(context.run_id, context.job_name, PENDING, materialization)
+        entry = events._entry(context.run_id, context.job_name, STAGES_STEP, PENDING, materialization)
         events._store_batch(context.instance, [entry])
 
     @dg.job(name="drain")
@@ -112,7 +113,7 @@ def test_a_batch_appears_in_every_query_for_partitions(edge: Edge) -> None:
 
 
 def test_metadata_shows_the_record_and_how_it_was_made() -> None:
-    shown = events.materialization(PENDING, KEYS, facts({"summarize": PENDING.recipe}), None)
+    shown = documents.materialization(PENDING, KEYS, facts({"summarize": PENDING.recipe}), None)
     assert {name: value.value for name, value in shown.metadata.items()} == {
         "preview": "Three chairs.",
         "key_points": ["one", "two"],
@@ -136,7 +137,7 @@ def test_metadata_shows_the_record_and_how_it_was_made() -> None:
 def test_without_previews_metadata_has_no_text_of_a_document_or_its_record() -> None:
     extracted = replace(PENDING, stage="extract", text_preview="Dear landlord", text_length=13, value=None)
     for event in (PENDING, extracted):
-        shown = events.materialization(event, KEYS, facts({}), None, previews=False).metadata
+        shown = documents.materialization(event, KEYS, facts({}), None, previews=False).metadata
         assert not {"preview", "key_points", "title"} & shown.keys()
         for text in ("chairs", "Chairs", "landlord", "two"):
             assert text not in repr(shown)
@@ -145,7 +146,7 @@ def test_without_previews_metadata_has_no_text_of_a_document_or_its_record() -> 
 def test_the_setting_turns_previews_off_for_every_reporter(edge: Edge) -> None:
     finished(edge, 1)
     quiet = edge.settings.model_copy(update={"previews": "off"})
-    EventReporter(edge.instance, edge.ledger, KEYS, quiet).report()
+    EventReporter(edge.instance, edge.ledger, names_of(BUILT_IN), quiet).report()
     [record, *_] = edge.materializations("extract", "d0.txt")
     assert record.asset_materialization is not None
     assert "preview" not in record.asset_materialization.metadata
@@ -154,19 +155,19 @@ def test_the_setting_turns_previews_off_for_every_reporter(edge: Edge) -> None:
 
 def test_metadata_shows_the_marks_of_a_doubtful_summary() -> None:
     doubtful = replace(PENDING, value={"summary": "Due. Due.", "doubtful": ["repeats_itself", "other_language"]})
-    shown = events.materialization(doubtful, KEYS, facts({}), None).metadata
+    shown = documents.materialization(doubtful, KEYS, facts({}), None).metadata
     assert shown["doubtful"].value == "repeats_itself, other_language"
 
 
 def test_metadata_shows_how_much_of_a_long_document_was_read() -> None:
     beginning = replace(PENDING, stage="classify", value={"category": "report", "parts": 400, "parts_read": 1})
-    shown = events.materialization(beginning, KEYS, facts({}), None).metadata
+    shown = documents.materialization(beginning, KEYS, facts({}), None).metadata
     assert (shown["parts"].value, shown["parts_read"].value) == (400, 1)
 
 
 def test_an_event_carries_result_data_version_and_code_version() -> None:
-    current = events.materialization(PENDING, KEYS, facts({"summarize": PENDING.recipe}), None).tags or {}
-    outdated = events.materialization(PENDING, KEYS, facts({"summarize": "another"}), None).tags or {}
+    current = documents.materialization(PENDING, KEYS, facts({"summarize": PENDING.recipe}), None).tags or {}
+    outdated = documents.materialization(PENDING, KEYS, facts({"summarize": "another"}), None).tags or {}
     assert (current[RESULT_TAG], current["dagster/data_version"]) == ("7", PENDING.output_digest)
     assert current["dagster/code_version"] == code_versions(load_settings())["summarize"]
     assert outdated["dagster/code_version"] == PENDING.recipe
@@ -253,11 +254,78 @@ def test_no_control_character_reaches_dagsters_pages() -> None:
         served_model=f"model{controls}",
         reused_from=f"other{controls}",
     )
-    shown = events.materialization(hostile, KEYS, facts({"summarize": PENDING.recipe}), None).metadata
+    shown = documents.materialization(hostile, KEYS, facts({"summarize": PENDING.recipe}), None).metadata
     for name, entry in shown.items():
         assert "\x1b" not in str(entry.value), name
         assert "\u202e" not in str(entry.value), name
     assert shown["preview"].value == "Due.[2J\nOn Monday."
     assert shown["path"].value == "rent\\x1b[2J\\u202e.txt"
-    stored = events._entry("run", "drain", hostile, events.materialization(hostile, KEYS, facts({}), None))
+    stored = events._entry(
+        "run", "drain", "drain_backlog", hostile, documents.materialization(hostile, KEYS, facts({}), None)
+    )
     assert "\\x1b[2J" in stored.user_message
+
+
+OBSERVED = PendingObservation(
+    event_id=9,
+    document="it's cold.txt",
+    stage="summarize",
+    run_id=None,
+    is_in_doubt=False,
+    state=State.DEFERRED,
+    reason="upstream_cold (HTTP 503)",
+    attempts=0,
+    deferrals=2,
+    next_try=datetime(2026, 1, 1, 12, 30, tzinfo=UTC),
+    at=datetime(2026, 1, 1, tzinfo=UTC),
+)
+
+
+def observations(edge: Edge, stage: str, key: str) -> list[dg.AssetObservation]:
+    wanted = dg.AssetRecordsFilter(asset_key=KEYS[stage], asset_partitions=[key])
+    found = edge.instance.fetch_observations(wanted, limit=100).records
+    return [record.asset_observation for record in found if record.asset_observation is not None]
+
+
+def test_a_batch_stores_the_observation_that_log_event_stores(edge: Edge) -> None:
+    """The contract of the internal call, for observations."""
+    shown = documents.observation(OBSERVED, KEYS)
+
+    @dg.op(name="drain_backlog")
+    def record_in_both_ways(context: dg.OpExecutionContext) -> None:
+        context.log_event(shown)
+        events._store_batch(
+            context.instance, [events._entry(context.run_id, context.job_name, STAGES_STEP, OBSERVED, shown)]
+        )
+
+    @dg.job(name="drain")
+    def both() -> None:
+        record_in_both_ways()
+
+    assert both.execute_in_process(instance=edge.instance).success
+    assert observations(edge, "summarize", OBSERVED.document) == [shown, shown]
+
+
+def test_an_observation_says_why_what_comes_next_and_when() -> None:
+    deferred = documents.observation(OBSERVED, KEYS)
+    said = {name: value.value for name, value in deferred.metadata.items()}
+    assert said["state"] == "deferred"
+    assert said["reason"] == "upstream_cold (HTTP 503)"
+    assert said["next step"] == "Nothing to do: it is processed when the slot answers."
+    assert str(said["next try"]).startswith("when the slot answers, at the latest at 2026-01-01 ")
+    assert deferred.tags[OBSERVATION_TAG] == "9"
+    failed = documents.observation(replace(OBSERVED, state=State.FAILED, next_try=None), KEYS)
+    assert "next try" not in failed.metadata
+    assert "dagster-offload retry 'it'\"'\"'s cold.txt'" in str(failed.metadata["next step"].value)
+
+
+def test_a_deferred_document_is_observed_once_in_the_ui_after_a_crash_too(edge: Edge) -> None:
+    edge.write(a="Dear landlord, it is cold.")
+    edge.scan()
+    edge.router.set(mode="cold")
+    edge.run_job("drain")
+    assert len(observations(edge, "classify", "a.txt")) == 1
+    with edge.ledger.transaction() as cur:
+        cur.execute("update outbox set told_at = null")  # a crash after the event was stored
+    reporter(edge).report_all()
+    assert len(observations(edge, "classify", "a.txt")) == 1

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from dagster_offload.defs.history import RUNS, keep_small, purge_runs
-from dagster_offload.defs.names import asset_keys
+from dagster_offload.defs.names import names_of
 from dagster_offload.ledger.work import history
 from dagster_offload.settings.keep import KeepSection
 from dagster_offload.stages.graph import BUILT_IN
@@ -50,6 +50,19 @@ def test_an_old_run_that_no_partition_needs_is_removed_with_its_events_and_its_o
     assert not output.parent.exists()
 
 
+def test_old_points_of_the_plots_are_removed_but_the_newest(edge: Edge) -> None:
+    edge.write(a="One.")
+    edge.scan()
+    with edge.ledger.transaction() as cur:
+        cur.execute("update told set told_at = told_at - interval '1 hour'")
+    edge.run_job("drain")
+    with edge.ledger.transaction() as cur:
+        cur.execute("update offload_dagster.event_logs set timestamp = timestamp - interval '1 year' where run_id = ''")
+    assert len(edge.instance.fetch_observations(dg.AssetKey("backlog"), limit=10).records) == 2
+    assert purge(edge)
+    assert len(edge.instance.fetch_observations(dg.AssetKey("backlog"), limit=10).records) == 1
+
+
 @pytest.mark.rule("keep-2")
 def test_a_run_with_the_latest_materialization_of_a_document_stays_without_its_log(edge: Edge) -> None:
     edge.write(a="One.", b="Two.")
@@ -71,7 +84,7 @@ def test_a_run_whose_materializations_were_all_repeated_is_removed(edge: Edge) -
     edge.write(a="One.")
     old = edge.scan().run_id
     edge.instance.report_runless_asset_event(
-        dg.AssetMaterialization(asset_keys((), BUILT_IN)["extract"], partition="a.txt")
+        dg.AssetMaterialization(names_of(BUILT_IN).keys["extract"], partition="a.txt")
     )
     make_old(edge, old)
     assert purge(edge)

@@ -126,7 +126,7 @@ def test_a_new_file_launches_a_scan_tagged_with_the_reason(edge: Edge) -> None:
     edge.write(a="One.")
     request = tick(edge)
     assert isinstance(request, dg.RunRequest)
-    assert request.tags["dagster_offload/why"] == "1 new or changed, 0 gone, of 1 files"
+    assert request.tags["why"] == "1 new or changed, 0 gone, of 1 files"
 
 
 def test_an_unchanged_library_is_reported_and_launches_nothing(edge: Edge) -> None:
@@ -171,7 +171,7 @@ def test_due_extraction_launches_a_scan(edge: Edge) -> None:
         cur.execute("update work_items set state = 'pending' where stage = 'extract'")
     request = tick(edge)
     assert isinstance(request, dg.RunRequest)
-    assert request.tags["dagster_offload/why"] == "1 document is due for extraction"
+    assert request.tags["why"] == "1 document is due for extraction"
 
 
 def test_no_second_scan_is_launched_beside_a_running_one(edge: Edge) -> None:

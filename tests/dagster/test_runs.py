@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from dagster_offload.defs.events import EventReporter
-from dagster_offload.defs.names import RAN_ON_TAG, RESULT_TAG, asset_keys
+from dagster_offload.defs.names import RAN_ON_TAG, RESULT_TAG, names_of
 from dagster_offload.defs.runs import RanOn, run_tags, sweep
 from dagster_offload.ledger.core.workers import Worker, boot_id, host_name
 from dagster_offload.ledger.work import waiting_runs
@@ -33,7 +33,7 @@ def run(edge: Edge, tags: dict[str, str], status: dg.DagsterRunStatus = dg.Dagst
 
 
 def reporter(edge: Edge) -> EventReporter:
-    return EventReporter(edge.instance, edge.ledger, asset_keys((), BUILT_IN), edge.settings)
+    return EventReporter(edge.instance, edge.ledger, names_of(BUILT_IN), edge.settings)
 
 
 def status(edge: Edge, run_id: str) -> str:

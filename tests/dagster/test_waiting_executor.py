@@ -15,7 +15,7 @@ from dagster._utils.interrupts import capture_interrupts, check_captured_interru
 
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs import waiting_executor
-from dagster_offload.defs.names import WAITING_EXECUTOR, asset_keys
+from dagster_offload.defs.names import WAITING_EXECUTOR, names_of
 from dagster_offload.defs.resources import DeepSlot
 from dagster_offload.defs.runs import RanOn
 from dagster_offload.defs.waiting_executor import build_waiting_executor
@@ -42,7 +42,7 @@ def job_with_dagsters_executor() -> dg.JobDefinition:
 
 
 def _job(definitions: dg.Definitions, executor: dg.ExecutorDefinition | None = None) -> dg.JobDefinition:
-    selection = dg.AssetSelection.assets(*(asset_keys((), BUILT_IN)[stage] for stage in DRAIN_STAGES))
+    selection = dg.AssetSelection.assets(*(names_of(BUILT_IN).keys[stage] for stage in DRAIN_STAGES))
     job = dg.define_asset_job(JOB, selection, executor_def=executor)
     return dg.Definitions.merge(definitions, dg.Definitions(jobs=[job])).resolve_job_def(JOB)
 
@@ -230,7 +230,7 @@ def retries_twice(context: dg.OpExecutionContext) -> int:
 
 
 def job_that_retries_twice() -> dg.JobDefinition:
-    executor = build_waiting_executor(DeepSlot(load_settings, DEFAULT_SCHEMA), asset_keys((), BUILT_IN))
+    executor = build_waiting_executor(DeepSlot(load_settings, DEFAULT_SCHEMA), names_of(BUILT_IN))
 
     @dg.job(executor_def=executor)
     def retrying() -> None:
@@ -254,7 +254,7 @@ def adds_one(number: int) -> int:
 
 
 def job_of_two_steps() -> dg.JobDefinition:
-    executor = build_waiting_executor(DeepSlot(load_settings, DEFAULT_SCHEMA), asset_keys((), BUILT_IN))
+    executor = build_waiting_executor(DeepSlot(load_settings, DEFAULT_SCHEMA), names_of(BUILT_IN))
 
     @dg.job(executor_def=executor)
     def two_steps() -> None:

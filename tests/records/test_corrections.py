@@ -5,10 +5,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dagster_offload.defs.events import StageFacts, materialization
+from dagster_offload.defs.shown.documents import StageFacts, materialization
 from dagster_offload.engine.redoing import prepare_redo
 from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.core.opening import _fields_of_stages
+from dagster_offload.ledger.core.rows import PendingEvent
 from dagster_offload.ledger.reports import views
 from dagster_offload.ledger.work import corrections, outbox, redo
 from dagster_offload.records import Query
@@ -131,14 +132,18 @@ def test_a_corrected_class_starts_the_stages_whose_condition_it_meets(filled: En
     assert filled.item("a.txt", "payment")["outcome"] == "not_applicable"
 
 
+def results_to_report(filled: Engine) -> list[PendingEvent]:
+    events = filled.ledger.run(outbox.pending_events, ["payment"])
+    return [event for event in events if isinstance(event, PendingEvent)]
+
+
 @pytest.mark.rule("correction-1")
 def test_a_correction_is_an_event_of_its_own_and_a_line_of_the_history(filled: Engine) -> None:
-    stages = ["payment"]
-    told = filled.ledger.run(outbox.pending_events, stages)
+    told = results_to_report(filled)
     filled.ledger.run(outbox.mark_reported, [event.event_id for event in told])
     before = next(event for event in told if event.document == "c.txt")
     correct(filled, "c.txt", "payment.amount=12.5")
-    [event] = filled.ledger.run(outbox.pending_events, stages)
+    [event] = results_to_report(filled)
     assert (event.result_id, event.value and event.value["amount"], event.corrected) == (
         before.result_id,
         12.5,
@@ -152,7 +157,7 @@ def test_a_correction_is_an_event_of_its_own_and_a_line_of_the_history(filled: E
 def test_the_event_of_a_correction_says_so(filled: Engine) -> None:
     settings = filled.settings()
     correct(filled, "c.txt", "payment.amount=12.5")
-    event = filled.ledger.run(outbox.pending_events, ["payment"])[-1]
+    event = results_to_report(filled)[-1]
     facts = StageFacts(stage_graph(settings), recipes(settings), code_versions(settings))
     keys = {stage: dg.AssetKey(stage) for stage in facts.graph.names}
     shown = materialization(event, keys, facts, None)

@@ -75,7 +75,9 @@ def browser() -> Iterator[Browser]:
             for page in httpx.get(f"http://127.0.0.1:{port}/json", trust_env=False, timeout=PATIENCE_SECONDS).json()
             if page["type"] == "page"
         ]
-        with connect(page["webSocketDebuggerUrl"], max_size=None, proxy=None, open_timeout=PATIENCE_SECONDS) as socket:
+        with connect(
+            page["webSocketDebuggerUrl"], max_size=None, proxy=None, ping_interval=None, open_timeout=PATIENCE_SECONDS
+        ) as socket:
             yield Browser(socket)
     finally:
         process.kill()

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
-from dagster_offload.defs.names import asset_keys
+from dagster_offload.defs.names import names_of
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.settings import Settings
 from dagster_offload.simulator.server import Router
@@ -54,7 +54,7 @@ class Edge:
         run_id: str | None = None,
     ) -> dg.ExecuteInProcessResult:
         """Materialize one partition, or the range between two. A run that has to wait really waits."""
-        selection = [asset_keys((), BUILT_IN)[stage] for stage in stages]
+        selection = [names_of(BUILT_IN).keys[stage] for stage in stages]
         job = self.defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection=set(selection))
         range_tags = {RANGE_START: keys[0], RANGE_END: keys[-1]} if len(keys) > 1 else {}
         return job.execute_in_process(
@@ -112,11 +112,11 @@ class Edge:
         return self.instance.create_run_for_job(job, tags=tags, status=status, remote_job_origin=origin).run_id
 
     def partitions_done(self, stage: str) -> set[str]:
-        return self.instance.get_materialized_partitions(asset_keys((), BUILT_IN)[stage])
+        return self.instance.get_materialized_partitions(names_of(BUILT_IN).keys[stage])
 
     def materializations(self, stage: str, key: str | None = None) -> list[dg.EventLogRecord]:
         """Newest first."""
         wanted = dg.AssetRecordsFilter(
-            asset_key=asset_keys((), BUILT_IN)[stage], asset_partitions=None if key is None else [key]
+            asset_key=names_of(BUILT_IN).keys[stage], asset_partitions=None if key is None else [key]
         )
         return list(self.instance.fetch_materializations(wanted, limit=1000).records)

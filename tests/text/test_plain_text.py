@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from dagster_offload.text.plain_text import cleaned, code_span, escaped, escaped_json, escaped_lines, shortened
+from dagster_offload.text.plain_text import (
+    cleaned,
+    code_span,
+    escaped,
+    escaped_json,
+    escaped_lines,
+    markdown_text,
+    shortened,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,3 +55,7 @@ def test_escaped_json_is_equivalent() -> None:
 
 def test_a_code_span_cannot_be_closed_from_inside() -> None:
     assert code_span("a`b\n[c](d)") == "`a'b\\n[c](d)`"
+
+
+def test_text_for_markdown_is_shown_as_it_is() -> None:
+    assert markdown_text("<b> & [a](b) *c* | d_e `f`\n# g") == (r"&lt;b&gt; &amp; \[a\](b) \*c\* \| d\_e \`f\`\\n\# g")

@@ -176,6 +176,23 @@ class PendingEvent:
 
 
 @dataclass(frozen=True)
+class PendingObservation:
+    """A change of state that is not yet reported to Dagster. `state` is `deferred`, `failed` or `quarantined`."""
+
+    event_id: int
+    document: str
+    stage: str
+    run_id: str | None
+    is_in_doubt: bool  # may have been stored before a crash
+    state: State
+    reason: str | None
+    attempts: int
+    deferrals: int
+    next_try: datetime | None  # the latest time of the next try, if the item is still in this state
+    at: datetime
+
+
+@dataclass(frozen=True)
 class StageCounts:
     """Work items of one stage by state. `outdated` is a part of `done`. The other numbers add up to the documents present
     whose upstream stage is done."""

@@ -100,6 +100,18 @@ def select(cur: Cursor, selection: Selection) -> "array[int]":
 _HAS_CORRECTIONS = "(select exists (select from corrections))"
 _RECORD = f"case when {_HAS_CORRECTIONS} then corrected(r.value, d.digest, i.stage) else r.value end"
 
+
+def values_of(cur: Cursor, stage: str, documents: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The records of one stage for these documents with a person's corrections, by document, without those that have none."""
+    cur.execute(
+        f"select d.key, {_RECORD} as value from documents d join work_items i using (document_id) "
+        "join results r using (result_id) "
+        "where d.is_present and i.stage = %s and i.state = 'done' and i.outcome = 'ok' and d.key = any(%s)",
+        [stage, list(documents)],
+    )
+    return {row["key"]: row["value"] for row in cur.fetchall()}
+
+
 _STATE = (
     "select case " + " ".join(f"when bool_or(i.state = '{state}') then '{state}'" for state in STATES) + " end "
     "from work_items i where i.document_id = d.document_id and i.stage in (select name from stages)"
@@ -165,6 +177,12 @@ def read(cur: Cursor, ids: Sequence[int], *, with_text: bool = False) -> Iterato
         if row is not None:
             stages = {name: _stage(fields) for name, fields in row["stages"].items()}
             yield DocumentRecord(row["key"], row["state"] or "pending", stages, row["changed_at"], row["text"])
+
+
+def records_of(cur: Cursor, keys: Sequence[str]) -> dict[str, DocumentRecord]:
+    """The records of these documents, by key."""
+    cur.execute("select document_id from documents where key = any(%s)", [list(keys)])
+    return {each.document: each for each in read(cur, [row["document_id"] for row in cur.fetchall()])}
 
 
 def _stage(fields: dict[str, Any]) -> StageState:

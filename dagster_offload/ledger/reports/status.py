@@ -7,7 +7,7 @@ from typing import Any
 
 from dagster_offload import timing
 from dagster_offload.ledger.core import stages
-from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import StageCounts, State
 from dagster_offload.ledger.work.claims import DUE
 from dagster_offload.ledger.work.redo import OUTDATED
@@ -42,14 +42,47 @@ class Problem:
     attempts: int
 
 
-def problems(cur: Cursor, limit: int = 50) -> list[Problem]:
-    """Failed and quarantined work items, oldest document first."""
+def problems(cur: Cursor, limit: int = 50, stage: str | None = None) -> list[Problem]:
+    """Failed and quarantined work items (of one stage, if given), oldest document first."""
     cur.execute(
-        "select d.key as document, i.stage, i.state, i.reason, i.attempts from work_items i "
-        "join documents d using (document_id) where i.state in ('failed', 'quarantined') order by i.item_id limit %s",
-        [limit],
+        f"{_PROBLEMS} and (%(stage)s::text is null or i.stage = %(stage)s) order by i.item_id limit %(limit)s",
+        {"stage": stage, "limit": limit},
     )
-    return [Problem(**{**row, "state": State(row["state"])}) for row in cur.fetchall()]
+    return [_problem(row) for row in cur.fetchall()]
+
+
+def problems_of_run(cur: Cursor, run_id: str) -> list[Problem]:
+    """The work items that failed or were quarantined in this Dagster run and still are, oldest document first.
+
+    Files that a scan could not read belong to no worker, so they are found by the time of the run's first scan.
+    """
+    cur.execute(
+        f"{_PROBLEMS} and (exists (select from outbox o where o.run_id = %(run)s and o.result_id is null "
+        "  and o.document_id = i.document_id and o.stage = i.stage) or i.input_digest is null and i.changed_at >= "
+        "  (select min(started_at) from workers where run_id = %(run)s and kind = 'scan')) order by i.item_id",
+        {"run": run_id},
+    )
+    return [_problem(row) for row in cur.fetchall()]
+
+
+_PROBLEMS = (
+    "select d.key as document, i.stage, i.state, i.reason, i.attempts from work_items i "
+    "join documents d using (document_id) where i.state in ('failed', 'quarantined')"
+)
+
+
+def _problem(row: dict[str, Any]) -> Problem:
+    return Problem(**{**row, "state": State(row["state"])})
+
+
+def count_problems(cur: Cursor, stage: str) -> int:
+    """How many documents are failed or quarantined in this stage."""
+    row = fetch_one(
+        cur,
+        "select count(*) as n from work_items where stage = %s and state in ('failed', 'quarantined')",
+        [stage],
+    )
+    return int(row["n"])
 
 
 def problem_counts(cur: Cursor) -> dict[str, int]:

@@ -23,6 +23,17 @@ def ids_with_text(cur: Cursor) -> list[int]:
     return [row["document_id"] for row in cur.fetchall()]
 
 
+def texts_of(cur: Cursor, keys: Sequence[str]) -> dict[str, str]:
+    """The texts of these documents, by key, without those that have none."""
+    cur.execute(
+        "select d.key, r.text from documents d join work_items i using (document_id) join results r using (result_id) "
+        "where d.is_present and i.stage = (select first_stage()) and i.state = 'done' and i.outcome = 'ok' "
+        "and d.key = any(%s)",
+        [list(keys)],
+    )
+    return {row["key"]: row["text"] for row in cur.fetchall()}
+
+
 def inputs_asked(cur: Cursor, stage: str, ids: Sequence[int]) -> list[tuple[str, str]]:
     """The keys and inputs of those of these documents that the stage is asked about, in this order: its condition is met."""
     cur.execute(

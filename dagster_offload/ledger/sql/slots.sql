@@ -7,3 +7,14 @@ begin
     where name = any(slot_names) and (busy_in_a_row > 0 or fault_code is not null);
 end
 $$;
+
+-- Each change between a closed breaker and another state is kept, so that people can see how much of an hour a slot was
+-- available.
+create or replace function note_breaker() returns trigger language plpgsql as $$
+begin
+    insert into availability (slot, is_available) values (new.name, new.breaker = 'closed');
+    return null;
+end
+$$;
+create or replace trigger note_breaker after update of breaker on slots for each row
+when ((old.breaker = 'closed') is distinct from (new.breaker = 'closed')) execute function note_breaker();

@@ -10,6 +10,7 @@ from dagster_offload.ledger.core.transitions import record_transition
 from dagster_offload.ledger.slots.breaker import count_document_fault, open_breaker
 from dagster_offload.ledger.slots.slots import EVERY_DOCUMENT_REFUSED
 from dagster_offload.ledger.work.finish import lock_held, record_call
+from dagster_offload.ledger.work.outbox import withdraw_observations
 
 LONGEST_WAIT_SECONDS = 30 * 60.0
 BACKOFF_SECONDS = (60.0, 600.0)  # after the first and the second attempt
@@ -157,6 +158,7 @@ def _give_attempts_back(cur: Cursor, item_ids: list[int], reason: str) -> None:
     )
     for row in cur.fetchall():
         record_transition(cur, row["document_id"], row["stage"], row["from_state"], State.PENDING, None, reason)
+    withdraw_observations(cur, item_ids)
 
 
 def run_alone_next(cur: Cursor, claim: Claim, pause_seconds: float | None = None) -> None:

@@ -50,6 +50,11 @@ TABLES = (
     _Table("transitions", "transition_id", "t.at < {cutoff}", is_limited=True),
     _Table("outbox", "event_id", "t.told_at < {cutoff}"),
     _Table("refused_answers", "refused_answer_id", "t.at < {cutoff}"),
+    _Table(
+        "availability",
+        "availability_id",
+        "t.since < {cutoff} and exists (select from availability newer where newer.slot = t.slot and newer.since > t.since)",
+    ),
     _Table("scans", "scan_id", "t.started_at < {cutoff}"),
     _Table(
         "workers",

@@ -1,15 +1,18 @@
-"""The outbox: materializations that are not yet reported to Dagster. The result is stored first, then the event.
+"""The outbox: results, and work items that were deferred, failed or quarantined, that are not yet reported to Dagster.
 
-Events are reported at least once, oldest first, by one flusher at a time. Each carries its result's id, so that a repeated
-event can be recognized. `sending_since` is committed before an event is stored. If it is set after a crash, the event is in
-doubt, and the flusher queries Dagster first.
+A result is stored before its event. Events are reported at least once, oldest first, by one flusher at a time. Each carries
+the id of its result, or its own, so that a repeated event can be recognized. `sending_since` is committed before an event is
+stored. If it is set after a crash, the event is in doubt, and the flusher queries Dagster first.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
 
 from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
-from dagster_offload.ledger.core.rows import PendingEvent
+from dagster_offload.ledger.core.rows import PendingEvent, PendingObservation, State
+from dagster_offload.ledger.core.transitions import OBSERVED
 
 PREVIEW_CHARACTERS = 500
 # Notified after a batch is stored in Dagster: waiting runs then check whether their documents are done. It is a separate
@@ -30,25 +33,40 @@ def flushing(ledger: Ledger) -> Iterator[bool]:
         connection.close()
 
 
-def pending_events(cur: Cursor, stages: Sequence[str], limit: int = 100) -> list[PendingEvent]:
+def pending_events(cur: Cursor, stages: Sequence[str], limit: int = 100) -> list[PendingEvent | PendingObservation]:
     """The oldest events of these stages that are not yet reported, marked as being sent.
 
     The caller must hold the flusher's lock.
     """
     cur.execute(
-        "with picked as (select event_id, sending_since from outbox where told_at is null "
-        "  and stage = any(%(stages)s) order by event_id limit %(n)s) "
-        "update outbox o set sending_since = clock_timestamp() from picked, results r, documents d "
-        "where o.event_id = picked.event_id and r.result_id = o.result_id and d.document_id = o.document_id "
+        "with picked as (select event_id, result_id, document_id, stage, sending_since from outbox "
+        "  where told_at is null and stage = any(%(stages)s) order by event_id limit %(n)s) "
+        "update outbox o set sending_since = clock_timestamp() from picked join documents d using (document_id) "
+        "left join results r using (result_id) "
+        "left join work_items i on i.document_id = picked.document_id and i.stage = picked.stage "
+        "where o.event_id = picked.event_id and (r.result_id is not null or o.state is not null) "
         "returning o.event_id, o.result_id, d.key as document, o.stage, o.run_id, "
         "  picked.sending_since is not null as is_in_doubt, r.outcome, r.output_digest, r.recipe, "
         "  left(r.text, %(preview)s) as text_preview, length(r.text) as text_length, r.slot, r.served_model, "
         "  corrected(r.value, d.digest, o.stage) as value, corrected_fields(d.digest, o.stage) as corrected, "
         "  r.model_evidence, r.tokens_in, r.tokens_out, r.tokens_cached, r.seconds, o.attempts, o.deferrals, "
-        "  o.reused_from, r.created_at",
+        "  o.reused_from, r.created_at, o.state, o.reason, o.created_at as at, "
+        "  case when i.state = o.state then i.not_before end as next_try",
         {"n": limit, "stages": list(stages), "preview": PREVIEW_CHARACTERS},
     )
-    return sorted((PendingEvent(**row) for row in cur.fetchall()), key=lambda event: event.event_id)
+    return sorted((_event(row) for row in cur.fetchall()), key=lambda event: event.event_id)
+
+
+def _event(row: dict[str, Any]) -> PendingEvent | PendingObservation:
+    if row["state"] is None:
+        return PendingEvent(**{name: row[name] for name in _EVENT_FIELDS})
+    values = {name: row[name] for name in _OBSERVATION_FIELDS}
+    return PendingObservation(**{**values, "state": State(row["state"])})
+
+
+_EVENT_FIELDS, _OBSERVATION_FIELDS = (
+    tuple(field.name for field in fields(each)) for each in (PendingEvent, PendingObservation)
+)
 
 
 def mark_reported(cur: Cursor, event_ids: Sequence[int]) -> None:
@@ -76,18 +94,37 @@ def report_under_run(cur: Cursor, run_id: str, documents: Sequence[str], stages:
 
 
 def report_again(cur: Cursor) -> int:
-    """Queue every done result for a Dagster that knows none of them, under no run; returns how many.
+    """Queue every done result, and every work item that is deferred, failed or quarantined, for a Dagster that knows none of
+    them, under no run; returns how many.
 
     Events that were not reported yet lose their run, which that Dagster does not know either.
     """
     cur.execute("delete from outbox where told_at is null")
+    cur.execute("delete from told")
     cur.execute(
         "insert into outbox (result_id, document_id, stage, reused_from, attempts, deferrals) "
         "select i.result_id, i.document_id, i.stage, nullif(r.first_document, d.key), i.attempts, i.deferrals "
         "from documents d join work_items i using (document_id) join results r using (result_id) "
         "where i.state = 'done' and d.is_present order by i.item_id"
     )
-    return cur.rowcount
+    results = cur.rowcount
+    cur.execute(
+        "insert into outbox (document_id, stage, state, reason, attempts, deferrals) "
+        "select i.document_id, i.stage, i.state, i.reason, i.attempts, i.deferrals "
+        "from documents d join work_items i using (document_id) "
+        "where i.state = any(%s) and d.is_present order by i.item_id",
+        [list(OBSERVED)],
+    )
+    return results + cur.rowcount
+
+
+def withdraw_observations(cur: Cursor, item_ids: Sequence[int]) -> None:
+    """Remove observations of these work items that are not yet reported, because their fault was not the document's."""
+    cur.execute(
+        "delete from outbox o using work_items i where i.item_id = any(%s) and o.document_id = i.document_id "
+        "and o.stage = i.stage and o.state is not null and o.told_at is null and o.sending_since is null",
+        [list(item_ids)],
+    )
 
 
 def count_pending(cur: Cursor) -> int:

@@ -1,17 +1,21 @@
 """The outbox: an event for every done item, oldest first, in doubt after a crash, reported under waiting runs too."""
 
-from dagster_offload.ledger.core.rows import PendingEvent
+from typing import Any
+
+import pytest
+
+from dagster_offload.ledger.core.rows import PendingObservation, State
 from dagster_offload.ledger.work import outbox
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT
 from tests.support.ledger import Bench, record_result
 from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
 
 
-def pending(bench: Bench, limit: int = 100) -> list[PendingEvent]:
+def pending(bench: Bench, limit: int = 100) -> list[Any]:
     return bench.ledger.run(outbox.pending_events, STAGE_NAMES, limit)
 
 
-def report(bench: Bench) -> list[PendingEvent]:
+def report(bench: Bench) -> list[Any]:
     events = pending(bench)
     bench.ledger.run(outbox.mark_reported, [event.event_id for event in events])
     return events
@@ -23,7 +27,8 @@ def test_every_done_item_has_an_event_with_all_its_metadata(bench: Bench) -> Non
     bench.defer(worker, bench.hold(worker, [CLASSIFY]))
     bench.close_breaker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]), result=record_result("words", epoch=2))
-    extracted, classified = pending(bench)
+    extracted, deferred, classified = pending(bench)
+    assert deferred.state == State.DEFERRED
     assert (extracted.document, extracted.stage, extracted.text_preview) == ("a.txt", EXTRACT, "text of a.txt")
     assert extracted.text_length == len("text of a.txt")
     assert (classified.stage, classified.value) == (CLASSIFY, {"category": "other", "summary": "words"})
@@ -95,3 +100,74 @@ def test_a_redo_reports_its_new_result(bench: Bench) -> None:
     (again,) = report(bench)
     assert again.result_id != first.result_id
     assert again.output_digest != first.output_digest
+
+
+def observed(bench: Bench) -> list[tuple[str, State]]:
+    return [(event.stage, event.state) for event in report(bench) if isinstance(event, PendingObservation)]
+
+
+def test_a_deferral_is_observed_with_its_reason_run_and_next_try(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.sql("update workers set run_id = 'run-1' where worker_id = %s", worker)
+    bench.defer(worker, bench.hold(worker, [CLASSIFY]))
+    (event,) = [event for event in report(bench) if isinstance(event, PendingObservation)]
+    item = bench.item("a.txt", CLASSIFY)
+    assert (event.document, event.stage, event.state, event.run_id) == ("a.txt", CLASSIFY, State.DEFERRED, "run-1")
+    assert (event.reason, event.next_try, event.deferrals) == (item["reason"], item["not_before"], 1)
+
+
+@pytest.mark.rule("ledger-12")
+def test_the_same_deferral_is_observed_once_however_often_it_repeats(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    for _ in range(3):
+        bench.defer(worker, bench.hold(worker, [CLASSIFY]))
+        bench.make_due()
+    assert observed(bench) == [(CLASSIFY, State.DEFERRED)]
+
+
+def test_a_deferral_after_an_answer_is_observed_again(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.defer(worker, bench.hold(worker, [CLASSIFY]))
+    bench.make_due()
+    bench.finish(worker, bench.hold(worker, [CLASSIFY]))
+    bench.redo([CLASSIFY], ["a.txt"])
+    bench.defer(worker, bench.hold(worker, [CLASSIFY]))
+    assert observed(bench) == [(CLASSIFY, State.DEFERRED)] * 2
+
+
+def test_a_failure_is_observed_when_no_attempt_is_left(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.fail(worker, bench.hold(worker, [CLASSIFY]))
+    assert observed(bench) == []
+    bench.make_due()
+    bench.fail(worker, bench.hold(worker, [CLASSIFY]), is_final=True)
+    assert observed(bench) == [(CLASSIFY, State.FAILED)]
+
+
+def test_a_file_that_cannot_be_read_is_observed_as_failed(bench: Bench) -> None:
+    bench.put("a.txt", unreadable="cannot_read: Permission denied")
+    assert observed(bench) == [(EXTRACT, State.FAILED)]
+
+
+@pytest.mark.rule("ledger-12")
+def test_a_fault_of_every_document_is_not_observed_as_a_failure_of_one(bench: Bench) -> None:
+    keys = [f"{n}.txt" for n in range(5)]
+    bench.extracted(*keys)
+    worker = bench.worker()
+    for _ in keys:
+        bench.fail(worker, bench.hold(worker, [CLASSIFY]), is_final=True)
+    assert {bench.state(key, CLASSIFY) for key in keys} == {"pending"}
+    assert observed(bench) == []
+
+
+def test_another_dagster_gets_the_current_problems_too(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.fail(worker, bench.hold(worker, [CLASSIFY]), is_final=True)
+    report(bench)
+    assert bench.ledger.run(outbox.report_again) == 2
+    assert observed(bench) == [(CLASSIFY, State.FAILED)]

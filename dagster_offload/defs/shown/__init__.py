@@ -1,0 +1,1 @@
+"""What people see in Dagster's UI: the metadata of events, tables, asset checks and plots."""

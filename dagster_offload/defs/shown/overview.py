@@ -1,0 +1,140 @@
+"""The assets `backlog`, `deep_slot` and `records`: numbers that Dagster draws as plots, and the newest records as a table.
+
+They are reported at the end of scans and drains, and by a tick of the library sensor, if something has changed and the last
+report is old enough. A tick in which nothing changed costs one query.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import dagster as dg
+
+from dagster_offload.defs.shown.records import record_table
+from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.ledger.core.rows import StageCounts
+from dagster_offload.ledger.reports import overview, records, status
+from dagster_offload.ledger.reports.estimate import estimate
+from dagster_offload.ledger.reports.overview import SlotUse
+from dagster_offload.ledger.work import told
+from dagster_offload.settings import Settings
+from dagster_offload.slot.config import DEEP
+from dagster_offload.stages.catalog import recipes
+
+GROUP = "overview"
+BACKLOG, SLOT, RECORDS = "backlog", "deep_slot", "records"
+SUBJECT = "overview"
+RECORDS_SHOWN = 50
+# Each report stores some kilobytes.
+SECONDS_BETWEEN_TICKS = 15 * 60.0
+
+Numbers = Mapping[str, int | float | None]
+
+
+def overview_keys(stages: Mapping[str, dg.AssetKey]) -> dict[str, dg.AssetKey]:
+    """The keys of these assets, with the prefix of the stages' keys."""
+    prefix = next(iter(stages.values())).path[:-1]
+    return {name: dg.AssetKey([*prefix, name]) for name in (BACKLOG, SLOT, RECORDS)}
+
+
+def overview_specs(stages: Mapping[str, dg.AssetKey]) -> list[dg.AssetSpec]:
+    """The assets. Nothing materializes them on request: scans, drains and a sensor report them."""
+    keys = overview_keys(stages)
+    descriptions = {
+        BACKLOG: "What is left, by stage, and the hours of the slot's time that it takes. A point is added after each scan "
+        "and drain, and at most every 15 minutes while something changes. Press *Plots* beside the metadata.",
+        SLOT: "The last hour of the deep slot: the share in which it was available (as far as work was due), its calls, "
+        "its speed, and the share of the prompts that its server had in its cache. Press *Plots* beside the metadata.",
+        RECORDS: "The newest records: document, class, title and summary. A document's whole record is in the latest "
+        "materialization of its last stage. All of them: dagster-offload records",
+    }
+    return [
+        dg.AssetSpec(
+            key,
+            description=descriptions[name],
+            group_name=GROUP,
+            deps=list(stages.values())[1:] if name == RECORDS else [],
+        )
+        for name, key in keys.items()
+    ]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What the three assets show."""
+
+    counts: Mapping[str, StageCounts]
+    hours_left: float | None
+    use: SlotUse
+    newest: list[records.DocumentRecord]
+
+
+def report_overview(
+    instance: dg.DagsterInstance,
+    ledger: Ledger,
+    stages: Mapping[str, dg.AssetKey],
+    settings: Settings,
+    least_seconds: float = 0.0,
+) -> None:
+    """Report the three assets if something has changed and the last report is at least `least_seconds` old."""
+    if (position := ledger.run(_position_to_report, least_seconds)) is not None:
+        found, keys = ledger.run(_read, settings), overview_keys(stages)
+        for name, numbers in ((BACKLOG, backlog_numbers(found)), (SLOT, slot_numbers(found.use))):
+            instance.report_runless_asset_event(dg.AssetObservation(keys[name], metadata=_shown(numbers)))
+        if found.newest:
+            metadata = {"newest records": record_table(found.newest, settings)}
+            instance.report_runless_asset_event(dg.AssetMaterialization(keys[RECORDS], metadata=metadata))
+        ledger.run(told.mark_told, SUBJECT, position)
+
+
+def needs_report(ledger: Ledger) -> bool:
+    """Whether a tick of the library sensor must report. One query; it does not open Dagster's instance."""
+    return ledger.run(_position_to_report, SECONDS_BETWEEN_TICKS) is not None
+
+
+def _position_to_report(cur: Cursor, least_seconds: float) -> str | None:
+    position = overview.position(cur)
+    is_due = position != overview.NOTHING and told.is_due(cur, SUBJECT, position, least_seconds)
+    return position if is_due else None
+
+
+def _read(cur: Cursor, settings: Settings) -> Overview:
+    return Overview(
+        counts=status.stage_counts(cur, recipes(settings)),
+        hours_left=estimate(cur, DEEP).slot_hours_left,
+        use=overview.slot_use(cur, DEEP),
+        newest=list(records.read(cur, overview.newest_records(cur, RECORDS_SHOWN))),
+    )
+
+
+def backlog_numbers(found: Overview) -> Numbers:
+    """The numbers of `backlog`, one plot each."""
+    numbers: dict[str, int | float | None] = {}
+    for stage, counts in found.counts.items():
+        numbers |= {
+            f"{stage}: due": counts.pending + counts.claimed,
+            f"{stage}: deferred": counts.deferred,
+            f"{stage}: failed": counts.failed + counts.quarantined,
+            f"{stage}: done": counts.done,
+        }
+    return numbers | {"hours left": found.hours_left}
+
+
+def slot_numbers(use: SlotUse) -> Numbers:
+    """The numbers of `deep_slot`, one plot each. Shares are percentages."""
+    in_percent = {
+        name: None if value is None else 100 * value for name, value in asdict(use).items() if "share" in name
+    }
+    return {
+        "available, % of the hour": in_percent["available_share"],
+        "calls in the hour": use.calls,
+        "tokens per second": use.tokens_per_second,
+        "prompt from cache, %": in_percent["cached_share"],
+    }
+
+
+def _shown(numbers: Numbers) -> dict[str, dg.MetadataValue]:
+    return {
+        name: dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.float(round(value, 2))
+        for name, value in numbers.items()
+        if value is not None
+    }

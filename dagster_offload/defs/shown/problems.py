@@ -1,0 +1,148 @@
+"""Documents that need a person: by name in the run that met them, and in an asset check on each stage."""
+
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import dagster as dg
+
+from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.work import told
+from dagster_offload.stages.graph import EXTRACT
+from dagster_offload.text.plain_text import escaped
+
+NAMED = 20  # documents with a log line of their own
+SHOWN = 100  # rows of a table
+CHECK = "documents_that_need_you"
+NONE_NEEDS_YOU = "No document needs you."
+
+
+class Problem(Protocol):
+    """A work item that does not become done by itself."""
+
+    @property
+    def document(self) -> str: ...
+    @property
+    def stage(self) -> str: ...
+    @property
+    def state(self) -> State: ...
+    @property
+    def reason(self) -> str | None: ...
+
+
+def next_step(document: str, stage: str, state: State, reason: str | None) -> str:
+    """What a person can do about a work item in this state. The document's name is quoted for a shell."""
+    name = shlex.quote(document)
+    match state:
+        case State.GONE:
+            return "The file no longer exists: scan the library."
+        case State.DEFERRED if "(check " in (reason or ""):
+            return "Correct the setting that the reason names. The document is processed afterwards."
+        case State.DEFERRED:
+            return "Nothing to do: it is processed when the slot answers."
+        case State.QUARANTINED:
+            return f"Check the file, then run: dagster-offload retry {name}"
+        case _ if stage == EXTRACT:
+            return (
+                "Repair or replace the file: the next scan reads it again. "
+                f"To try the same file again, run: dagster-offload retry {name}"
+            )
+        case _:
+            return f"See what happened: dagster-offload explain {name}. To try again: dagster-offload retry {name}"
+
+
+def problem_table(problems: Sequence[Problem]) -> dg.TableMetadataValue:
+    """The first of these problems as a table."""
+    rows = [
+        dg.TableRecord(
+            {
+                "document": escaped(each.document),
+                "stage": each.stage,
+                "state": each.state.value,
+                "reason": escaped(each.reason or ""),
+                "next step": escaped(next_step(each.document, each.stage, each.state, each.reason)),
+            }
+        )
+        for each in problems[:SHOWN]
+    ]
+    return dg.MetadataValue.table(rows)
+
+
+def problem_line(problem: Problem) -> str:
+    """A problem on one line."""
+    step = next_step(problem.document, problem.stage, problem.state, problem.reason)
+    return escaped(f"{problem.document}: {problem.stage} {problem.state.value} ({problem.reason}). {step}")
+
+
+def name_problems(log: logging.Logger, problems: Sequence[Problem]) -> dict[str, dg.MetadataValue]:
+    """Write a warning for each of the first problems of a run, and return the metadata that names them."""
+    if not problems:
+        return {}
+    for problem in problems[:NAMED]:
+        log.warning(problem_line(problem))
+    if len(problems) > NAMED:
+        log.warning(f"{len(problems) - NAMED} more need you: see the table in this step's metadata")
+    return {"documents that need you": problem_table(problems)}
+
+
+def problem_checks(keys: Mapping[str, dg.AssetKey]) -> list[dg.AssetCheckSpec]:
+    """The check of each stage's asset."""
+    return [
+        dg.AssetCheckSpec(
+            CHECK,
+            asset=key,
+            description="Lists the documents that failed or were quarantined, with the next step for each.",
+            blocking=False,
+        )
+        for key in keys.values()
+    ]
+
+
+def evaluate_problems(
+    instance: dg.DagsterInstance,
+    ledger: Ledger,
+    asset_keys: Mapping[str, dg.AssetKey],
+    step: dg.AssetExecutionContext | None = None,
+) -> None:
+    """Evaluate the check of each stage whose problems have changed, or that was not evaluated for a day.
+
+    It is also evaluated after each materialization: Dagster shows an older evaluation as "not evaluated".
+    The events belong to no run, so that they are not removed with one. The exception are the checks that the run of `step`
+    selects: Dagster expects their results in that run, and shows them as skipped if there is none.
+    """
+    newest = {
+        record.asset_entry.asset_key: record.asset_entry.last_materialization_storage_id
+        for record in instance.get_asset_records(list(asset_keys.values()))
+    }
+    for stage, key in asset_keys.items():
+        subject = f"problems of {stage}"
+        count, found = ledger.run(_problems_of, stage)
+        value = told.digest([newest.get(key), count, *((each.document, each.state, each.reason) for each in found)])
+        is_selected = step is not None and dg.AssetCheckKey(key, CHECK) in step.selected_asset_check_keys
+        if not is_selected and ledger.run(told.is_told, subject, value):
+            continue
+        evaluation = _evaluation(key, count, found)
+        if step is not None and is_selected:
+            step.log_event(evaluation)
+        else:
+            instance.report_runless_asset_event(evaluation)
+        ledger.run(told.mark_told, subject, value)
+
+
+def _problems_of(cur: Cursor, stage: str) -> tuple[int, list[status.Problem]]:
+    return status.count_problems(cur, stage), status.problems(cur, SHOWN, stage)
+
+
+def _evaluation(key: dg.AssetKey, count: int, found: Sequence[status.Problem]) -> dg.AssetCheckEvaluation:
+    words = "1 document needs you." if count == 1 else f"{count} documents need you."
+    return dg.AssetCheckEvaluation(
+        asset_key=key,
+        check_name=CHECK,
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=words if found else NONE_NEEDS_YOU,
+        metadata={"count": count, "documents": problem_table(found)} if found else {},
+    )

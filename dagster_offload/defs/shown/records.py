@@ -1,0 +1,64 @@
+"""A record as people read it in Dagster's UI: as Markdown, and the newest ones as a table."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from dagster_offload.ledger.reports.records import DocumentRecord
+from dagster_offload.records.columns import BUILT_IN_COLUMNS, Column, as_record, columns, flat
+from dagster_offload.settings import Settings
+from dagster_offload.text.plain_text import markdown_text, shortened
+
+LONGEST_VALUE = 500
+LONGEST_CELL = 120
+_SHOWN_ABOVE = {column.name for column in BUILT_IN_COLUMNS}
+
+
+def record_markdown(found: DocumentRecord, settings: Settings) -> dg.MarkdownMetadataValue:
+    """Class, title, summary, key points and the fields of own stages of one document, together."""
+    every = columns(settings)
+    values = flat(as_record(found, settings), every)
+    lines = [f"**{_text(values['category'])}**"] if values["category"] else []
+    if values["category"] and values["confidence"] is not None:
+        lines[0] += f" (confidence {values['confidence']:.2f})"
+    if values["title"]:
+        lines.append(f"### {_text(values['title'])}")
+    if values["summary"]:
+        lines.append(_text(values["summary"], None))
+    if values["key_points"]:
+        lines.append("\n".join(f"- {_text(point)}" for point in values["key_points"]))
+    if rows := [f"| {_text(name)} | {_text(value)} |" for name, value in _own_values(every, values)]:
+        lines.append("\n".join(["| field | value |", "|---|---|", *rows]))
+    return dg.MetadataValue.md("\n\n".join(lines))
+
+
+def _own_values(every: Sequence[Column], values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    own = [column.name for column in every if column.stage is not None and column.name not in _SHOWN_ABOVE]
+    return [(name, values[name]) for name in own if values[name] is not None]
+
+
+def _text(value: Any, longest: int | None = LONGEST_VALUE) -> str:
+    written = "; ".join(map(_plain, value)) if isinstance(value, list) else _plain(value)
+    return markdown_text(written if longest is None else shortened(written, longest))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(entry)}" for name, entry in value.items() if entry is not None)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value.isoformat() if isinstance(value, date) else " ".join(str(value).split())
+
+
+def record_table(found: Sequence[DocumentRecord], settings: Settings) -> dg.TableMetadataValue:
+    """One row a document. With the setting `previews` off, the rows hold no text of a document."""
+    every, rows = columns(settings), []
+    for each in found:
+        values = flat(as_record(each, settings), every)
+        row = {"document": values["document"], "class": values["category"] or "", "state": values["state"] or ""}
+        if settings.previews == "on":
+            row |= {name: shortened(values[name] or "", LONGEST_CELL) for name in ("title", "summary")}
+        rows.append(dg.TableRecord(row))
+    return dg.MetadataValue.table(rows)

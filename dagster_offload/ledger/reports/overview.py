@@ -1,0 +1,64 @@
+"""The numbers of the assets `backlog`, `deep_slot` and `records`: what is left, how the slot is used, the newest records."""
+
+from dataclasses import dataclass
+
+from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.ledger.reports.estimate import PAUSE_SECONDS
+from dagster_offload.ledger.slots import availability
+
+NOTHING = "0/0"  # the position of a new ledger
+
+
+def position(cur: Cursor) -> str:
+    """Changes whenever a work item or the availability of a slot does. Costs two look-ups in indexes."""
+    row = fetch_one(
+        cur,
+        "select coalesce((select max(transition_id) from transitions), 0) as items, "
+        "coalesce((select max(availability_id) from availability), 0) as slots",
+    )
+    return f"{row['items']}/{row['slots']}"
+
+
+@dataclass(frozen=True)
+class SlotUse:
+    """How a slot was used in the last hour. Shares are 0 to 1; None if no call shows them."""
+
+    available_share: float
+    calls: int
+    tokens_per_second: float | None  # read and written, while calls were open
+    cached_share: float | None  # of the prompt tokens
+
+
+def slot_use(cur: Cursor, slot: str) -> SlotUse:
+    """The last hour of this slot."""
+    row = fetch_one(
+        cur,
+        "with recent as (select ended_at, seconds, tokens_in, tokens_cached, tokens_out from calls "
+        "  where slot = %(slot)s and item_id is not null and ended_at > clock_timestamp() - interval '1 hour'), "
+        "timed as (select *, extract(epoch from ended_at - lag(ended_at) over (order by ended_at))::double precision "
+        "  as gap from recent) "
+        "select count(*) as calls, sum(tokens_in - coalesce(tokens_cached, 0) + coalesce(tokens_out, 0))::double precision "
+        "  as tokens, sum(case when gap <= seconds + %(pause)s then gap else seconds end) as used, "
+        "  (sum(tokens_cached) / nullif(sum(tokens_in) filter (where tokens_cached is not null), 0))::double precision "
+        "  as cached from timed",
+        {"slot": slot, "pause": PAUSE_SECONDS},
+    )
+    tokens, used = row["tokens"], row["used"]
+    return SlotUse(
+        available_share=availability.share_of_last_hour(cur, slot),
+        calls=row["calls"],
+        tokens_per_second=tokens / used if tokens and used else None,
+        cached_share=row["cached"],
+    )
+
+
+def newest_records(cur: Cursor, limit: int) -> list[int]:
+    """The ids of the documents present with the newest answers, newest first."""
+    cur.execute(
+        "select d.document_id from (select first_document, max(result_id) as newest from ("
+        "    select first_document, result_id from results where stage <> (select first_stage()) "
+        "    order by result_id desc limit %(most)s) r group by first_document) r "
+        "join documents d on d.key = r.first_document and d.is_present order by r.newest desc limit %(limit)s",
+        {"most": 4 * limit, "limit": limit},
+    )
+    return [row["document_id"] for row in cur.fetchall()]

@@ -1,0 +1,53 @@
+"""How much of the time a slot was available, as far as work was due: the slot is not asked while there is none.
+
+A trigger on `slots` notes each change of the breaker. `note` adds what a probe shows while the breaker is closed.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from dagster_offload.ledger.core.database import Cursor
+
+Change = tuple[datetime, bool]
+
+
+def note(cur: Cursor, slot: str, *, is_available: bool) -> None:
+    """Store whether the slot is available now, if that differs from what is stored."""
+    cur.execute(
+        "insert into availability (slot, is_available) select %(slot)s, %(now)s where (select is_available "
+        "from availability where slot = %(slot)s order by since desc limit 1) is distinct from %(now)s",
+        {"slot": slot, "now": is_available},
+    )
+
+
+def share_of_last_hour(cur: Cursor, slot: str) -> float:
+    """The share (0 to 1) of the last hour in which the slot was available."""
+    cur.execute(
+        "select clock_timestamp() - interval '1 hour' as beginning, clock_timestamp() as now, "
+        "coalesce((select breaker = 'closed' from slots where name = %s), false) as is_available",
+        [slot],
+    )
+    (times,) = cur.fetchall()
+    cur.execute(
+        "(select since, is_available from availability where slot = %(slot)s and since <= %(beginning)s "
+        "  order by since desc limit 1) union all "
+        "(select since, is_available from availability where slot = %(slot)s and since > %(beginning)s) order by since",
+        {"slot": slot, "beginning": times["beginning"]},
+    )
+    changes = [(row["since"], row["is_available"]) for row in cur.fetchall()]
+    return share(changes, times["beginning"], times["now"], now_available=times["is_available"])
+
+
+def share(changes: Sequence[Change], beginning: datetime, end: datetime, *, now_available: bool) -> float:
+    """The share of a period in which the last change said `available`. `changes` are in order, and may begin before it.
+
+    Before the first change, the opposite was true. Without a change, `now_available` was always true.
+    """
+    if not changes:
+        return 1.0 if now_available else 0.0
+    states = [(beginning, not changes[0][1]), *((max(since, beginning), state) for since, state in changes)]
+    ends = [*(since for since, _ in states[1:]), end]
+    available = sum(
+        (until - since).total_seconds() for (since, state), until in zip(states, ends, strict=True) if state
+    )
+    return available / (end - beginning).total_seconds()

@@ -1,0 +1,46 @@
+"""How much of an hour a slot was available."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dagster_offload.ledger.slots import availability
+from dagster_offload.ledger.slots.availability import share
+from tests.support.ledger import Bench
+
+NINE = datetime(2026, 1, 1, 9, tzinfo=UTC)
+TEN = NINE + timedelta(hours=1)
+
+
+def at(minutes: int) -> datetime:
+    return NINE + timedelta(minutes=minutes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "now_available", "expected"),
+    [
+        ([], True, 1.0),
+        ([], False, 0.0),
+        ([(at(-30), True)], True, 1.0),
+        ([(at(30), False)], False, 0.5),
+        ([(at(-30), False), (at(15), True), (at(45), False)], False, 0.5),
+        ([(at(54), True)], True, 0.1),
+    ],
+)
+def test_the_share_of_a_period(changes: list[tuple[datetime, bool]], now_available: bool, expected: float) -> None:
+    assert share(changes, NINE, TEN, now_available=now_available) == pytest.approx(expected)
+
+
+def test_each_change_of_the_breaker_is_noted_and_a_probe_adds_only_changes(bench: Bench) -> None:
+    bench.ledger.run(availability.note, "deep", is_available=True)
+    bench.ledger.run(availability.note, "deep", is_available=True)
+    bench.sql("update slots set breaker = 'open' where name = 'deep'")
+    bench.sql("update slots set breaker = 'misconfigured' where name = 'deep'")
+    bench.sql("update slots set breaker = 'closed' where name = 'deep'")
+    assert [
+        row["is_available"] for row in bench.sql("select is_available from availability order by availability_id")
+    ] == [
+        True,
+        False,
+        True,
+    ]

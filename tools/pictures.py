@@ -1,0 +1,126 @@
+"""Takes the pictures of docs/pictures: what Dagster's UI shows of a library with a broken file and a slot that sleeps.
+
+It starts a real `up` in a home of its own, with the stand-in router and the sample library, and looks at it in Chromium.
+Run it with `make pictures`; it takes some minutes. It needs Chromium and a font with Korean letters: apt-get install chromium
+fonts-nanum
+"""
+
+import base64
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from dagster_offload.simulator import Router
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
+from tests.support.acceptance import Home, wait_for
+from tests.support.browser import Browser, browser
+from tests.support.ui import UI, configure, home_for
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = ROOT / "fixtures" / "library"
+BROKEN = "reading/interrupted-download.pdf"
+INVOICE = "finance/invoice-2024-0317.pdf"
+KOREAN = "회사 문서/용역계약서.docx"
+PIPELINE = """\
+stages:
+  payment:
+    when: {classify: {category: [invoice]}}
+    prompt: What must be paid, to whom, and by when?
+    answer: {payee: string, amount: number, due: string}
+"""
+# Dagster's pages load their parts one after another.
+SETTLE_SECONDS = 4.0
+PATIENCE_SECONDS = 45.0
+_CLICK = """[...document.querySelectorAll('*')].find(e => !e.children.length && e.textContent.trim() === %s)
+    ?.dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true, view: window}))"""
+
+
+class Camera:
+    """Opens pages of one UI and stores pictures of them."""
+
+    def __init__(self, page: Browser, address: str, folder: Path) -> None:
+        self._page, self._address, self._folder = page, address, folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def take(self, name: str, path: str, text: str, *, height: int = 900, click: str | None = None) -> None:
+        """Store the picture of a page when `text` has appeared in it. `click`: a text to press before."""
+        size = {"width": 1440, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._page.call("Emulation.setDeviceMetricsOverride", **size)
+        self._page.open(f"{self._address}{path}")
+        if click is not None and self._has(name, click):
+            time.sleep(SETTLE_SECONDS)
+            self._page.run(_CLICK % json.dumps(click))
+        self._has(name, text)
+        time.sleep(SETTLE_SECONDS)
+        picture = self._page.call("Page.captureScreenshot", format="png")["data"]
+        (self._folder / f"{name}.png").write_bytes(base64.b64decode(picture))
+        print(f"{self._folder / name}.png", flush=True)
+
+    def _has(self, name: str, text: str) -> bool:
+        """Wait for a text of the page. Says so if it does not appear: the picture shows what is there instead."""
+        try:
+            wait_for(lambda: text in self._page.text(), f"{text!r} in {name}", PATIENCE_SECONDS)
+        except AssertionError as missing:
+            print(missing, file=sys.stderr)
+            return False
+        return True
+
+
+@contextmanager
+def library_of(router: Router) -> Iterator[Home]:
+    """A home with the sample library and an own stage, and a running `up`."""
+    with home_for(router) as home:
+        shutil.rmtree(home.library)
+        shutil.copytree(LIBRARY, home.library)
+        (home.folder / "offload.yaml").write_text(PIPELINE)
+        configure(home, router, deep_concurrency=2)
+        home.up()
+        yield home
+
+
+def partition(asset: str, document: str) -> str:
+    return f"/assets/{asset}?view=partitions&partition={quote(document, safe='')}"
+
+
+def main(folder: Path) -> None:
+    with Router(mode="cold", retry_after="3600") as router, library_of(router) as home, browser() as page:
+        ui, ledger, camera = UI(home), home.ledger, Camera(page, home.address, folder)
+        wait_for(lambda: ledger.count("failed", EXTRACT) == 1 and ledger.count("pending", EXTRACT) == 0, "the texts")
+        wait_for(lambda: "SUCCESS" in ui.runs(pipelineName="scan").values(), "the end of the scan")
+        asked = ui.materialize(KOREAN)
+        wait_for(lambda: ledger("select from waiting_runs") != [], "the run that waits")
+        cancelled = ui.materialize(INVOICE)
+        wait_for(lambda: len(ledger("select from waiting_runs")) == 2, "both runs that wait")
+        camera.take("waiting-run", f"/runs/{asked}", "Waiting")
+        ui.cancel(cancelled)
+        wait_for(lambda: ui.runs()[cancelled] == "CANCELED", "the cancelled run")
+        camera.take("cancelled-run", f"/runs/{cancelled}", "Cancelled")
+        camera.take("deferred-document", "/assets/classification?view=events", "deferred")
+        router.set(mode="awake", latency=0.2, retry_after=None)
+        home.run("slot", "set", "deep", "--try-again")
+        done = sum(path.is_file() for path in LIBRARY.rglob("*")) - 1
+        wait_for(lambda: ledger.count("done", CLASSIFY) == ledger.count("done", SUMMARIZE) == done, "the drain")
+        wait_for(lambda: set(ui.runs(pipelineName="drain").values()) == {"SUCCESS"}, "the end of the drain")
+        wait_for(lambda: ui.runs()[asked] == "SUCCESS", "the run that waited")
+        scan, drain = (next(iter(ui.runs(pipelineName=job))) for job in ("scan", "drain"))
+        camera.take("runs", "/runs", "drain")
+        camera.take("scan-run", f"/runs/{scan}", "interrupted-download")
+        camera.take("drain-run", f"/runs/{drain}", "usable answer")
+        camera.take("failed-document", "/assets/extracted_text?view=events", BROKEN, click=BROKEN)
+        camera.take("check", "/assets/extracted_text?view=checks", "needs you.")
+        camera.take("record", partition("summary", INVOICE), "record", height=1300)
+        camera.take("record-korean", partition("summary", KOREAN), "record", height=1300)
+        camera.take("records", "/assets/records?view=overview", "records", height=1100)
+        camera.take("backlog", "/assets/backlog?view=overview", "hours left", height=1300, click="Plots")
+        camera.take("deep-slot", "/assets/deep_slot?view=overview", "calls in the hour", height=1300, click="Plots")
+        camera.take("assets", "/asset-groups", "records")
+        camera.take("resource", "/locations/__repository__@dagster-offload/resources/deep_slot", "Library")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "pictures")
