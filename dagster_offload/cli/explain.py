@@ -11,6 +11,8 @@ from dagster_offload.cli.options import document_key, home_option, json_option
 
 if TYPE_CHECKING:
     from dagster_offload.ledger.reports.status import Explanation
+    from dagster_offload.ledger.sinks.deliveries import DeliveryState
+    from dagster_offload.ledger.work.corrections import Correction
     from dagster_offload.ledger.work.refused_answers import RefusedAnswer
     from dagster_offload.library.left_out import LeftOut
     from dagster_offload.settings import Settings
@@ -36,10 +38,7 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     dagster-offload explain letters/2024/landlord.pdf --answer
     dagster-offload explain films/holiday.zip            why a file is left out, and what would change that
     """
-    from dagster_offload.cli.console import to_terminal
-    from dagster_offload.cli.correct import corrections_table
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.cli.sink import deliveries_table
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.reports import status
     from dagster_offload.ledger.sinks import deliveries
@@ -68,16 +67,26 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     if found is None:
         return
     _print(found, is_left_out=left_out is not None)
+    _print_corrections_and_sinks(settings, corrected, sent)
+    if with_answers:
+        _print_answers(refused)
+    elif refused:
+        click.echo("\nSome answers were refused. To see what the model wrote, add --answer.")
+
+
+def _print_corrections_and_sinks(
+    settings: "Settings", corrected: "list[Correction]", sent: "list[DeliveryState]"
+) -> None:
+    from dagster_offload.cli.console import to_terminal
+    from dagster_offload.cli.correct import corrections_table
+    from dagster_offload.cli.sink import deliveries_table
+
     if corrected:
         click.echo()
         to_terminal(corrections_table(settings, corrected))
     if sent:
         click.echo()
         to_terminal(deliveries_table(sent))
-    if with_answers:
-        _print_answers(refused)
-    elif refused:
-        click.echo("\nSome answers were refused. To see what the model wrote, add --answer.")
 
 
 def _why_left_out(settings: "Settings", key: str) -> "LeftOut | None":

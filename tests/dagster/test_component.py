@@ -11,11 +11,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from pydantic import ValidationError
 
 from dagster_offload.component import OffloadPipeline
 from dagster_offload.defs.resources import DeepSlot
-from dagster_offload.errors import SettingsError
 from dagster_offload.simulator.server import Router
 
 DOWNSTREAM = """
@@ -71,9 +69,11 @@ class Project:
 
     def error(self) -> str:
         """What Dagster prints if the definitions cannot be loaded."""
-        with pytest.raises((dg.DagsterError, SettingsError, ValidationError)) as found:
+        try:
             _ = self.defs
-        return "".join(traceback.format_exception(found.value))
+        except Exception:  # noqa: BLE001 - Dagster's wrapper has no public type
+            return traceback.format_exc()
+        pytest.fail("the definitions can be loaded")
 
     def run(self, job: str) -> dg.ExecuteInProcessResult:
         return self.defs.resolve_job_def(job).execute_in_process(instance=self.instance)
