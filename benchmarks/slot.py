@@ -14,7 +14,13 @@ from dagster_offload.simulator.server import Router
 @contextmanager
 def slot(latency_seconds: float, concurrency: int, *, is_asleep: bool = False) -> Iterator[Router]:
     """Start a stand-in router and yield its client."""
-    options = ["--latency", str(latency_seconds), "--width", str(concurrency), *(["--asleep"] if is_asleep else [])]
+    options = [
+        "--latency",
+        str(latency_seconds),
+        "--concurrency",
+        str(concurrency),
+        *(["--asleep"] if is_asleep else []),
+    ]
     process = subprocess.Popen(
         [sys.executable, "-m", "dagster_offload.cli", "simulate-router", "--port", "0", *options],
         stdout=subprocess.PIPE,

@@ -39,7 +39,7 @@ class DrainSummary:
     the `in_back_off`, which wait for their next attempt. `reason` says why, if the slot or a change of the pipeline is the
     cause; `next_check_at` (ISO 8601) is when a running `up` checks the slot again.
     `waits_for`: how many documents wait for another stage before they can start, by that stage.
-    `width` is the concurrency at the end. `warning` is a line about a server that reads documents twice. The slot's pace
+    `concurrency` is that at the end. `warning` is a line about a server that reads documents twice. The slot's pace
     is that of its last hours of use; None if it is not known.
     """
 
@@ -57,7 +57,7 @@ class DrainSummary:
     tokens_read: int = 0  # prompt tokens that were not in the server's cache
     tokens_cached: int | None = None  # prompt tokens that were; None if the server does not report them
     tokens_written: int = 0
-    width: int | None = None
+    concurrency: int | None = None
     warning: str | None = None
     tokens_per_second: float | None = None
     documents_per_hour: float | None = None
@@ -164,7 +164,7 @@ async def _drain(
         tokens_read=used.read,
         tokens_cached=used.cached,
         tokens_written=used.written,
-        width=None if row is None else row.concurrency,
+        concurrency=None if row is None else row.concurrency,
         warning=warning,
         tokens_per_second=pace.tokens_per_second,
         documents_per_hour=pace.documents_per_hour,

@@ -36,7 +36,10 @@ def command(*, exits_when_done: bool, as_json: bool) -> None:
     console = progress_console()
     home = Path(tempfile.mkdtemp(prefix="dagster-offload-demo-")).resolve()
     try:
-        with Router(mode="cold", retry_after="20", latency=0.2, width=2) as router, _own_settings(home, router.url):
+        with (
+            Router(mode="cold", retry_after="20", latency=0.2, concurrency=2) as router,
+            _own_settings(home, router.url),
+        ):
             summary = play(home, router, console, exits_when_done=exits_when_done)
     except OffloadError as error:
         raise OffloadError(f"{error} (the logs are in {home / 'logs'})") from error

@@ -10,7 +10,7 @@ Examples:
   curl -X POST localhost:8890/admin/state -d '{"mode": "awake"}'
   curl localhost:8890/admin/log
 \b
-  dagster-offload simulate-router --latency 2 --width 1 --script day.json
+  dagster-offload simulate-router --latency 2 --concurrency 1 --script day.json
 with day.json (asleep; wakes after 20 s; after 10 answers it is busy for a minute):
   [{"set": {"mode": "cold"}},
    {"after_seconds": 20, "set": {"mode": "awake"}},
@@ -38,8 +38,8 @@ Modes: awake, cold, warming, busy, refuse (with "status"), hang, cut (with "cut"
 )
 @click.option("--asleep", is_flag=True, help="Start asleep: completions get 503 upstream_cold.")
 @click.option("--latency", default=0.5, show_default=True, type=click.FloatRange(0), help="Seconds per answer.")
-@click.option("--width", default=2, show_default=True, type=click.IntRange(1), help="Answers generated at once.")
-def command(port: int, host: str, script_file: Path | None, asleep: bool, latency: float, width: int) -> None:
+@click.option("--concurrency", default=2, show_default=True, type=click.IntRange(1), help="Answers generated at once.")
+def command(port: int, host: str, script_file: Path | None, asleep: bool, latency: float, concurrency: int) -> None:
     """Run a stand-in for the router and its large model.
 
     It is OpenAI-compatible and needs no model: answers are extracts of the document. A script or admin requests make it
@@ -57,7 +57,7 @@ def command(port: int, host: str, script_file: Path | None, asleep: bool, latenc
         listening = listen(host, port)
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from None
-    behaviour = Behaviour(mode="cold" if asleep else "awake", latency=latency, width=width)
+    behaviour = Behaviour(mode="cold" if asleep else "awake", latency=latency, concurrency=concurrency)
     address = listening.getsockname()
     click.echo(f"Stand-in router on http://{address[0]}:{address[1]} ({behaviour.mode}); press Ctrl-C to stop.")
     serve(listening, RouterApp(behaviour, steps))

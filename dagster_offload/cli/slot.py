@@ -102,16 +102,16 @@ def _describe_next_check(row: Any, *, is_checked: bool) -> str:
 
 
 def _describe_prompt_cache_size(row: Any) -> str:
-    if not row.places:
+    if not row.prompt_cache_size:
         return ""
-    return f"{row.places} ({'set by you' if row.places_from == 'person' else 'reported'})"
+    return f"{row.prompt_cache_size} ({'set by you' if row.prompt_cache_size_from == 'person' else 'reported'})"
 
 
 def found_concurrency(row: Any) -> dict[str, Any] | None:
     """What `auto` last found for a slot: `concurrency`, `call_seconds`, `speed_up`; None if it has found nothing yet."""
-    if row.width_found is None:
+    if row.concurrency_found is None:
         return None
-    return {("concurrency" if name == "width" else name): value for name, value in row.width_found.items()}
+    return dict(row.concurrency_found)
 
 
 def describe_concurrency(row: Any) -> str | None:
@@ -132,8 +132,8 @@ def _as_json(row: Any) -> dict[str, object]:
         "permits": row.permits,
         "is_auto": row.is_auto,
         "concurrency_found": found_concurrency(row),
-        "prompt_cache_size": row.places,
-        "prompt_cache_size_from": row.places_from,
+        "prompt_cache_size": row.prompt_cache_size,
+        "prompt_cache_size_from": row.prompt_cache_size_from,
         "breaker": row.breaker,
         "epoch": row.epoch,
         "reason": row.reason,
@@ -192,12 +192,12 @@ def set_(
             ledger.run(ledger_slots.set_permits, name, concurrency)
             done.append(f"at most {concurrency} open completions from now on.")
         if prompt_cache_size == AUTO:
-            ledger.run(ledger_slots.set_places, name, None)
+            ledger.run(ledger_slots.set_prompt_cache_size, name, None)
             done.append(
                 "the limit of documents in flight is the prompt cache size that the server reports, if it reports one."
             )
         elif isinstance(prompt_cache_size, int):
-            ledger.run(ledger_slots.set_places, name, prompt_cache_size)
+            ledger.run(ledger_slots.set_prompt_cache_size, name, prompt_cache_size)
             done.append(f"at most {prompt_cache_size} documents in flight from now on.")
         if try_again:
             ledger.run(ledger_slots.try_again, name, "requested with slot set --try-again")

@@ -138,7 +138,7 @@ def _concurrency(slot: "SlotRow | None") -> dict[str, Any] | None:
     return {
         "concurrency": slot.concurrency,
         "permits": slot.permits,
-        "prompt_cache_size": slot.places,
+        "prompt_cache_size": slot.prompt_cache_size,
         "is_auto": slot.is_auto,
         "found": found_concurrency(slot),
     }

@@ -33,7 +33,7 @@ class ReportedCacheSize:
     (unreachable, timeout, HTTP 5xx)."""
 
     answered: bool
-    places: int | None = None
+    prompt_cache_size: int | None = None
 
 
 async def ask_prompt_cache_size(slot: SlotConfig) -> ReportedCacheSize:

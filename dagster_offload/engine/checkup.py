@@ -138,11 +138,15 @@ def _prompt_cache(settings: Settings, slot: SlotConfig) -> Iterator[Check]:
     wanted = DOCUMENTS_TO_ASK if slot.concurrency == "auto" else slot.concurrency
     documents = min(max(2, wanted), 2 * DOCUMENTS_TO_ASK)
     size = asyncio.run(ask_prompt_cache_size(slot))
-    if size.places is not None:
-        yield Check("places", True, f"{size.places}, says the server: no more documents than that are in flight")
-        documents = min(documents, max(2, size.places))
+    if size.prompt_cache_size is not None:
+        yield Check(
+            "prompt cache",
+            True,
+            f"{size.prompt_cache_size}, says the server: no more documents than that are in flight",
+        )
+        documents = min(documents, max(2, size.prompt_cache_size))
     calls = f"{documents} made-up documents, each sent twice: {calls_needed(documents)} calls of one token"
-    yield Check("places", True, calls if size.places else f"the server does not report it; {calls}")
+    yield Check("prompt cache", True, calls if size.prompt_cache_size else f"the server does not report it; {calls}")
     yield asyncio.run(_reuse(settings, slot, documents))
 
 

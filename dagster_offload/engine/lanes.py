@@ -117,11 +117,11 @@ class Lanes:
     async def _learn_prompt_cache_size(self, slot: SlotConfig) -> None:
         """Query the server for its prompt cache size, if more than one call may be open and no person has set it."""
         row = await registered(self._runner.ledger, slot)
-        if row.places_from == "person" or (row.permits == 1 and not row.is_auto):
+        if row.prompt_cache_size_from == "person" or (row.permits == 1 and not row.is_auto):
             return
         size = await ask_prompt_cache_size(slot)
         if size.answered:
-            await self._runner.ledger.run(slots.learn_places, slot.name, size.places)
+            await self._runner.ledger.run(slots.learn_prompt_cache_size, slot.name, size.prompt_cache_size)
 
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()

@@ -88,9 +88,9 @@ class RouterApp:
         await self._follow_script()
         if self.behaviour.mode == "hang":
             return await self._hang(request, self.request_log.begin("/props", self._now()))
-        if not self.behaviour.tells_places:
+        if not self.behaviour.tells_cache_size:
             return JSONResponse({"detail": "Not Found"}, status_code=404)
-        return self._refusal_of_key(request) or JSONResponse({"total_slots": self.behaviour.width})
+        return self._refusal_of_key(request) or JSONResponse({"total_slots": self.behaviour.concurrency})
 
     async def completions(self, request: Request) -> Response:
         """`POST /v1/chat/completions`."""
@@ -145,12 +145,12 @@ class RouterApp:
     async def _prompt_cache(self, prompt: str) -> AsyncIterator[int]:
         """Hold a prompt cache for `prompt`, waiting until one is idle. Yields how many characters it already holds."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._caches.has_idle(self.behaviour.width))
-            cache, cached_characters = self._caches.take(prompt, self.behaviour.width)
+            await self._changed.wait_for(lambda: self._caches.has_idle(self.behaviour.concurrency))
+            cache, cached_characters = self._caches.take(prompt, self.behaviour.concurrency)
         try:
             yield cached_characters
         finally:
-            self._caches.release(cache, self.behaviour.width)
+            self._caches.release(cache, self.behaviour.concurrency)
             await self._notify_waiting()
 
     async def _hang(self, request: Request, entry: Entry) -> Response:

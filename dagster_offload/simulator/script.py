@@ -35,9 +35,9 @@ class Behaviour(BaseModel):
     read_tokens_per_second: float | None = Field(
         default=None, gt=0
     )  # adds the time to read tokens that are not in the prompt cache
-    width: int = Field(default=4, ge=1)  # concurrency and prompt cache size; further completions wait
+    concurrency: int = Field(default=4, ge=1)  # concurrency and prompt cache size; further completions wait
     refuses_above: int | None = Field(default=None, ge=1)  # 429 if more completions than this are open
-    tells_places: bool = False  # whether /props reports the prompt cache size, as llama.cpp's server does
+    tells_cache_size: bool = False  # whether /props reports the prompt cache size, as llama.cpp's server does
     hold: bool = False  # while true, completions are accepted but not answered
     alias: str = DEFAULT_ALIAS  # the model that /v1/models lists
     model: str | None = DEFAULT_SERVED_MODEL  # the model named in answers; `echo` repeats the request's, null omits it

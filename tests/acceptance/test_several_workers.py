@@ -20,7 +20,7 @@ DOCUMENTS = [f"letter-{number:02}.txt" for number in range(30)]
 
 @pytest.fixture
 def home(router: Router) -> Iterator[Home]:
-    router.set(width=2 * CONCURRENCY, latency=0.3)
+    router.set(concurrency=2 * CONCURRENCY, latency=0.3)
     with home_for(router) as home:
         configure(home, router, deep_concurrency=CONCURRENCY)
         write_letters(home, *DOCUMENTS)

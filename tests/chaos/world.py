@@ -37,7 +37,7 @@ class Slot:
     def __init__(self, folder: Path) -> None:
         argv = [sys.executable, "-m", "dagster_offload.cli", "simulate-router", "--port", "0"]
         self._process = subprocess.Popen(
-            [*argv, "--latency", str(LATENCY_SECONDS), "--width", str(PERMITS)],
+            [*argv, "--latency", str(LATENCY_SECONDS), "--concurrency", str(PERMITS)],
             stdout=subprocess.PIPE,
             cwd=folder,
             text=True,

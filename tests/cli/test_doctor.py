@@ -228,11 +228,11 @@ def test_another_model_than_expected_is_refused(call: Call, router: Router) -> N
     [
         ("1", {}, "the server does not report it; 2 made-up documents, each sent twice: 4 calls", None),
         ("1", {}, "reads each document once, even with 2 in flight", None),
-        ("4", {"width": 3}, "it dropped 1 of 4", "dagster-offload slot set deep --prompt-cache-size 3"),
-        ("auto", {"width": 5}, "reads each document once, even with 4 in flight", None),
-        ("8", {"width": 3, "tells_places": True}, "3, says the server", None),
-        ("8", {"width": 3, "tells_places": True}, "3 made-up documents, each sent twice: 6 calls", None),
-        ("2", {"width": 1}, "it dropped 1 of 2", "dagster-offload slot set deep --prompt-cache-size 1"),
+        ("4", {"concurrency": 3}, "it dropped 1 of 4", "dagster-offload slot set deep --prompt-cache-size 3"),
+        ("auto", {"concurrency": 5}, "reads each document once, even with 4 in flight", None),
+        ("8", {"concurrency": 3, "tells_cache_size": True}, "3, says the server", None),
+        ("8", {"concurrency": 3, "tells_cache_size": True}, "3 made-up documents, each sent twice: 6 calls", None),
+        ("2", {"concurrency": 1}, "it dropped 1 of 2", "dagster-offload slot set deep --prompt-cache-size 1"),
     ],
 )
 def test_doctor_measures_how_many_documents_the_prompt_cache_keeps(

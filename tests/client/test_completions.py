@@ -62,7 +62,7 @@ async def test_a_refusal_about_no_feature_is_not_retried(router: Router, deep_sl
 
 
 async def test_calls_run_in_parallel(router: Router, deep_slot: SlotConfig) -> None:
-    router.set(hold=True, width=8)
+    router.set(hold=True, concurrency=8)
     async with AIClient(Slots(deep=deep_slot)) as client:
         calls = [asyncio.create_task(client.call_deep(str(number))) for number in range(8)]
         await asyncio.to_thread(router.wait, open=8)

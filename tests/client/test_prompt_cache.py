@@ -21,7 +21,7 @@ async def reuse(router: Router, documents: int) -> Reuse:
 
 
 async def test_a_reported_cache_size_is_used(router: Router) -> None:
-    router.set(tells_places=True, width=3)
+    router.set(tells_cache_size=True, concurrency=3)
     assert await ask_prompt_cache_size(slot(router)) == ReportedCacheSize(True, 3)
     assert router.completions() == []
 
@@ -61,7 +61,7 @@ def test_only_a_plausible_number_is_read_as_the_cache_size(body: object, size: i
 async def test_two_questions_per_document_show_how_many_documents_are_kept(
     router: Router, size: int, kept: int
 ) -> None:
-    router.set(width=size)
+    router.set(concurrency=size)
     assert await reuse(router, 4) == Reuse(4, kept)
     assert len(router.completions()) == prompt_cache.calls_needed(4)
     assert router.log()["max_open"] == 1, "the doctor holds one permit"

@@ -39,7 +39,7 @@ def keys(number: int) -> list[str]:
 
 
 def test_auto_finds_the_limit_of_a_server_that_refuses_more_calls_and_stays_within_it(engine: Engine) -> None:
-    engine.router.set(width=6, refuses_above=2, latency=0.05)
+    engine.router.set(concurrency=6, refuses_above=2, latency=0.05)
     engine.texts(*keys(40))
     summary = engine.drain(deep_concurrency="auto")
     assert (summary.done, summary.failed, summary.deferred) == (40, 0, 0)
@@ -51,13 +51,13 @@ def test_auto_finds_the_limit_of_a_server_that_refuses_more_calls_and_stays_with
     times = Counter(engine.asked())
     assert len(times) == 2 * 40
     assert sum(times.values()) <= len(times) + refusals, "only refused documents are sent again"
-    found = engine.slot().width_found
+    found = engine.slot().concurrency_found
     assert found is not None
-    assert found["width"] in (1, 2)
+    assert found["concurrency"] in (1, 2)
 
 
 def test_several_drains_at_auto_find_one_concurrency_together(engine: Engine, ledger_url: str) -> None:
-    engine.router.set(width=4, refuses_above=4, latency=0.2)
+    engine.router.set(concurrency=4, refuses_above=4, latency=0.2)
     engine.texts(*keys(60))
     start = threading.Barrier(3)
 
@@ -73,7 +73,7 @@ def test_several_drains_at_auto_find_one_concurrency_together(engine: Engine, le
 
 
 def test_auto_starts_with_one_call_and_then_two(engine: Engine) -> None:
-    engine.router.set(latency=0.05, width=8)
+    engine.router.set(latency=0.05, concurrency=8)
     engine.texts(*keys(16))
     engine.drain(deep_concurrency="auto")
     beside = open_beside(engine.router.completions())
@@ -83,41 +83,41 @@ def test_auto_starts_with_one_call_and_then_two(engine: Engine) -> None:
 
 
 def test_calls_that_take_longer_than_accepted_keep_the_concurrency_low(engine: Engine) -> None:
-    engine.router.set(latency=0.1, width=8)
+    engine.router.set(latency=0.1, concurrency=8)
     engine.texts(*keys(8))
     engine.drain(deep_concurrency="auto", deep_max_call_seconds=0.05)
     assert engine.router.log()["max_open"] == 1
 
 
 def test_documents_in_flight_never_exceed_the_prompt_cache_size_that_a_server_reports(engine: Engine) -> None:
-    engine.router.set(width=3, tells_places=True, latency=0.05)
+    engine.router.set(concurrency=3, tells_cache_size=True, latency=0.05)
     engine.texts(*keys(12))
     assert engine.drain(deep_concurrency=8).done == 12
     assert engine.router.log()["max_open"] <= 3
     assert engine.router.log()["read_ratio"] <= 1.1
     row = engine.slot()
-    assert (row.permits, row.places, row.places_from, row.concurrency) == (8, 3, "server", 3)
+    assert (row.permits, row.prompt_cache_size, row.prompt_cache_size_from, row.concurrency) == (8, 3, "server", 3)
 
 
 def test_a_prompt_cache_size_set_by_a_person_overrides_the_servers(engine: Engine) -> None:
-    engine.router.set(width=8, tells_places=True, latency=0.05)
-    engine.ledger.run(slots.set_places, DEEP, 2)
+    engine.router.set(concurrency=8, tells_cache_size=True, latency=0.05)
+    engine.ledger.run(slots.set_prompt_cache_size, DEEP, 2)
     engine.texts(*keys(10))
     engine.drain(deep_concurrency=6)
     assert engine.router.log()["max_open"] == 2
 
 
 def test_a_server_that_reports_no_prompt_cache_size_gets_the_set_concurrency(engine: Engine) -> None:
-    engine.router.set(latency=0.1, width=8)
+    engine.router.set(latency=0.1, concurrency=8)
     engine.texts(*keys(12))
     engine.drain(deep_concurrency=5)
     assert engine.router.log()["max_open"] == 5
-    assert engine.slot().places is None
+    assert engine.slot().prompt_cache_size is None
 
 
 def test_raising_the_concurrency_during_a_drain_opens_more_calls(engine: Engine) -> None:
     engine.texts(*keys(8))
-    engine.router.set(hold=True, width=8)
+    engine.router.set(hold=True, concurrency=8)
     drain = engine.beside(engine.drain, deep_concurrency=2)
     engine.router.wait(open=2)
     engine.ledger.run(slots.set_permits, DEEP, 4)
@@ -130,7 +130,7 @@ def test_a_drain_that_began_with_one_document_opens_more_lanes_once_more_are_due
     engine: Engine, change_timing: ChangeTiming
 ) -> None:
     change_timing(recheck=0.05)
-    engine.router.set(hold=True, width=8)
+    engine.router.set(hold=True, concurrency=8)
     engine.texts("first.txt")
     drain = engine.beside(engine.drain, deep_concurrency=4)
     engine.router.wait(open=1)
@@ -143,7 +143,7 @@ def test_a_drain_that_began_with_one_document_opens_more_lanes_once_more_are_due
 def drain_with_a_lane_that_found_nothing(engine: Engine) -> Future[DrainSummary]:
     """Two documents with one text at concurrency 2: while the call for the first is held, the other lane cannot claim the
     copy."""
-    engine.router.set(hold=True, width=8)
+    engine.router.set(hold=True, concurrency=8)
     engine.extracted("first.txt", "copy.txt", texts=dict.fromkeys(["first.txt", "copy.txt"], "the same text"))
     drain = engine.beside(engine.drain, deep_concurrency=2)
     engine.router.wait(open=1)
@@ -175,14 +175,14 @@ def test_a_429_never_ends_the_last_lane(engine: Engine, change_timing: ChangeTim
 def test_a_drain_warns_if_the_server_read_documents_again_for_their_second_stage(
     engine: Engine, prompt_cache_size: int, is_warned: bool
 ) -> None:
-    engine.router.set(width=prompt_cache_size, latency=0.05)
+    engine.router.set(concurrency=prompt_cache_size, latency=0.05)
     engine.texts(*keys(6))
     summary = engine.drain(deep_concurrency=2)
     assert (summary.warning is not None) == is_warned
     assert summary.tokens_cached is not None
     assert (summary.tokens_cached > summary.tokens_read / 2) != is_warned
     assert summary.tokens_written > 0
-    assert summary.width == 2
+    assert summary.concurrency == 2
     assert summary.documents_per_hour is not None
 
 

@@ -81,7 +81,7 @@ def test_a_long_document_is_read_to_its_end_and_becomes_one_result_and_one_event
 
 def test_classify_sends_only_the_beginning_and_the_server_reads_it_once(engine: Engine) -> None:
     prepared(engine)
-    engine.router.set(width=1)
+    engine.router.set(concurrency=1)
     engine.drain()
     asked = answered(engine)
     classified = [entry for entry in asked if entry["stage"] == CLASSIFY]
@@ -122,7 +122,7 @@ def test_the_result_contains_the_cost_of_all_parts_and_replaces_them(engine: Eng
 
 def test_an_outage_between_parts_costs_nothing_and_the_rest_is_sent_once(engine: Engine) -> None:
     prepared(engine)
-    engine.router.set(width=1)
+    engine.router.set(concurrency=1)
     script_stop(engine, answers=4)
     summary = engine.drain(SUMMARIZE)
     assert (summary.done, summary.deferred) == (0, 1)
@@ -189,7 +189,7 @@ def test_a_lost_worker_keeps_the_part_that_was_answered(engine: Engine) -> None:
 
 def test_a_fault_of_one_part_costs_the_document_one_attempt_and_keeps_the_parts_done(engine: Engine) -> None:
     prepared(engine)
-    engine.router.set(width=1)
+    engine.router.set(concurrency=1)
 
     def spoil() -> None:
         engine.router.wait(answers=3)
@@ -304,7 +304,7 @@ def test_parts_before_one_that_is_too_long_are_not_sent_again(engine: Engine) ->
     digits = "1,234;5,678;9,012\n" * 400  # this server counts every character as a token
     text = book(4) + "\f" + digits + "\f" + book(4, first=5)
     engine.extracted("book.txt", texts={"book.txt": text})
-    engine.router.set(context_tokens=1_500, width=1)
+    engine.router.set(context_tokens=1_500, concurrency=1)
     assert engine.drain(SUMMARIZE).done == 1
     assert set(answered_parts(engine).values()) == {1}
     as_before = {fingerprint(chapter(n)) for n in (1, 2, 3, 6, 7, 8)}

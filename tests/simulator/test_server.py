@@ -67,7 +67,7 @@ def test_the_admin_path_accepts_what_curl_sends(router: Router) -> None:
     assert ask(router, chat()).json()["error"]["type"] == "editor_busy"
 
 
-@pytest.mark.parametrize("change", [{"mode": "sleepy"}, {"colour": "red"}, {"latency": "slow"}, {"width": 0}])
+@pytest.mark.parametrize("change", [{"mode": "sleepy"}, {"colour": "red"}, {"latency": "slow"}, {"concurrency": 0}])
 def test_an_unknown_or_invalid_behaviour_is_refused(router: Router, change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         router.set(**change)

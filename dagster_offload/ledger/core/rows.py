@@ -117,9 +117,11 @@ class SlotRow:
     is_retry_due: bool  # `retry_at` is reached
     is_trial_running: bool
     is_auto: bool = False  # `permits` is measured (`auto`)
-    places: int | None = None  # the server's prompt cache size in documents; None = not known
-    places_from: str | None = None  # person | server
-    width_found: dict[str, Any] | None = None  # the last concurrency found by `auto`; see `slots/auto_concurrency.py`
+    prompt_cache_size: int | None = None  # the server's prompt cache size in documents; None = not known
+    prompt_cache_size_from: str | None = None  # person | server
+    concurrency_found: dict[str, Any] | None = (
+        None  # the last concurrency found by `auto`; see `slots/auto_concurrency.py`
+    )
 
     @property
     def shown_url(self) -> str:
@@ -135,7 +137,7 @@ class SlotRow:
     def concurrency(self) -> int:
         """How many calls may be open at once. A document has one call at a time, so both the number of permits and the
         prompt cache size limit it."""
-        return self.permits if self.places is None else min(self.permits, self.places)
+        return self.permits if self.prompt_cache_size is None else min(self.permits, self.prompt_cache_size)
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,9 @@ class Window:
 
 @dataclass(frozen=True)
 class ConcurrencyState:
-    """The current concurrency (`width`) and the best known one. `known_concurrency` 0: none is known yet."""
+    """The current concurrency and the best known one. `known_concurrency` 0: none is known yet."""
 
-    width: int = 1
+    concurrency: int = 1
     phase: Phase = Phase.CLIMBING
     known_concurrency: int = 0
     known_rate: float = 0.0  # its work per second
@@ -63,7 +63,9 @@ class ConcurrencyState:
     @property
     def expected_seconds(self) -> float:
         """How long a call may take at this concurrency; older calls have ended and are recorded. 0.0 = not known."""
-        return self.known_seconds * max(1.0, self.width / self.known_concurrency) if self.known_concurrency else 0.0
+        return (
+            self.known_seconds * max(1.0, self.concurrency / self.known_concurrency) if self.known_concurrency else 0.0
+        )
 
     @property
     def settling_seconds(self) -> float:
@@ -81,13 +83,13 @@ def next_concurrency(
     """
     if window.refused:
         return _limited(now)
-    if now.width > widest:
+    if now.concurrency > widest:
         return _stay_unmeasured(now, widest, now.next_stay)
-    if window.calls < max(FEWEST_CALLS, CLEAR_CALLS * now.width):
+    if window.calls < max(FEWEST_CALLS, CLEAR_CALLS * now.concurrency):
         return None
-    if window.call_seconds > longest_seconds and now.width > 1:
+    if window.call_seconds > longest_seconds and now.concurrency > 1:
         return _limited(now)
-    if window.held < now.width:  # too little work, or a person's run: this shows nothing about the concurrency
+    if window.held < now.concurrency:  # too little work, or a person's run: this shows nothing about the concurrency
         return now
     rate = window.work / window.seconds
     if not now.known_concurrency:
@@ -100,12 +102,14 @@ def next_concurrency(
 def _first_known(
     now: ConcurrencyState, window: Window, rate: float, widest: int, longest_seconds: float
 ) -> ConcurrencyState:
-    known = replace(now, known_concurrency=now.width, known_rate=rate, known_seconds=window.call_seconds)
+    known = replace(now, known_concurrency=now.concurrency, known_rate=rate, known_seconds=window.call_seconds)
     if now.phase is Phase.STAYING:  # a limit lowered it, not a comparison
         return known
     known = replace(known, lone_rate=rate)
     return (
-        _climb(known, widest) if window.call_seconds <= longest_seconds else _stay_at(known, now.width, now.next_stay)
+        _climb(known, widest)
+        if window.call_seconds <= longest_seconds
+        else _stay_at(known, now.concurrency, now.next_stay)
     )
 
 
@@ -113,12 +117,12 @@ def _compared(now: ConcurrencyState, window: Window, rate: float, widest: int) -
     """Compare the current concurrency with the best known one; None while the result is close and more calls may help."""
     if not (rate and now.known_rate):  # without any work there is nothing to compare
         return _stay_at(now, now.known_concurrency, _longer(now))
-    is_higher = now.width > now.known_concurrency
-    low, high = sorted((now.width, now.known_concurrency))
+    is_higher = now.concurrency > now.known_concurrency
+    low, high = sorted((now.concurrency, now.known_concurrency))
     gain = (rate / now.known_rate if is_higher else now.known_rate / rate) - 1
     at_best = (high - low) / low
     is_clear = not -CLEARLY * at_best < gain < (NEEDED_GAIN + CLEARLY) * at_best
-    if not is_clear and window.calls < ALL_CALLS * now.width:
+    if not is_clear and window.calls < ALL_CALLS * now.concurrency:
         return None
     is_worth_it = gain >= NEEDED_GAIN * at_best
     if is_higher != is_worth_it:
@@ -127,7 +131,7 @@ def _compared(now: ConcurrencyState, window: Window, rate: float, widest: int) -
     likely_rate = min(rate, now.known_rate * (1 + at_best)) if is_higher else rate
     changed = replace(
         now,
-        known_concurrency=now.width,
+        known_concurrency=now.concurrency,
         known_rate=likely_rate,
         known_seconds=window.call_seconds,
         next_stay=FIRST_STAY,
@@ -146,14 +150,14 @@ def _stay_on(
         known_seconds=0.7 * now.known_seconds + 0.3 * window.call_seconds,
         stay=now.stay - 1,
     )
-    if has_slowed and now.width > 1:
+    if has_slowed and now.concurrency > 1:
         return _doubt(replace(updated, known_rate=rate, known_seconds=window.call_seconds, next_stay=FIRST_STAY))
     if updated.stay > 0:
         return updated
-    if now.doubts_next and now.width > 1:
+    if now.doubts_next and now.concurrency > 1:
         return _doubt(updated)
     if window.call_seconds > longest_seconds:
-        return _stay_at(updated, now.width, _longer(now))
+        return _stay_at(updated, now.concurrency, _longer(now))
     return _climb(updated, widest)
 
 
@@ -162,33 +166,33 @@ def _climb(now: ConcurrencyState, widest: int) -> ConcurrencyState:
     higher = min(now.known_concurrency + step, widest)
     if higher <= now.known_concurrency:
         return _stay_at(now, now.known_concurrency, now.next_stay)
-    return replace(now, width=higher, phase=Phase.CLIMBING)
+    return replace(now, concurrency=higher, phase=Phase.CLIMBING)
 
 
 def _doubt(now: ConcurrencyState) -> ConcurrencyState:
     if now.known_concurrency <= 1:
         return _stay_at(now, now.known_concurrency, now.next_stay)
-    return replace(now, width=now.known_concurrency - 1, phase=Phase.DOUBTING)
+    return replace(now, concurrency=now.known_concurrency - 1, phase=Phase.DOUBTING)
 
 
 def _limited(now: ConcurrencyState) -> ConcurrencyState:
     """After a 429, or calls that take too long: lower by one, and a longer stay before the next test."""
-    lower = max(1, now.width - 1)
+    lower = max(1, now.concurrency - 1)
     careful = replace(now, has_met_a_limit=True)
     if 0 < now.known_concurrency <= lower:
         return _stay_at(careful, now.known_concurrency, _longer(now))
     return _stay_unmeasured(careful, lower, _longer(now))
 
 
-def _stay_unmeasured(now: ConcurrencyState, width: int, stay: int) -> ConcurrencyState:
+def _stay_unmeasured(now: ConcurrencyState, concurrency: int, stay: int) -> ConcurrencyState:
     """Stay at a concurrency without a measurement: the best known one is too high now."""
-    return _stay_at(replace(now, known_concurrency=0), width, stay)
+    return _stay_at(replace(now, known_concurrency=0), concurrency, stay)
 
 
-def _stay_at(now: ConcurrencyState, width: int, stay: int) -> ConcurrencyState:
+def _stay_at(now: ConcurrencyState, concurrency: int, stay: int) -> ConcurrencyState:
     return replace(
         now,
-        width=width,
+        concurrency=concurrency,
         phase=Phase.STAYING,
         stay=stay,
         next_stay=stay,

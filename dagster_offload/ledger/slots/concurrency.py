@@ -38,7 +38,7 @@ def steer(cur: Cursor, slot: str, longest_seconds: float) -> SlotRow:
     stored = _stored_state(cur, slot)
     if stored is None:
         return _store(cur, row, ConcurrencyState())
-    widest = min(MAX_CONCURRENCY, row.places or MAX_CONCURRENCY)
+    widest = min(MAX_CONCURRENCY, row.prompt_cache_size or MAX_CONCURRENCY)
     following = next_concurrency(stored, _measure(cur, slot, stored), widest=widest, longest_seconds=longest_seconds)
     return row if following is None else _store(cur, row, following)
 
@@ -48,7 +48,7 @@ def _stored_state(cur: Cursor, slot: str) -> ConcurrencyState | None:
     unnoticed."""
     row = fetch_one(
         cur,
-        "select width_memory as memory, width_since < clock_timestamp() - %(idle)s::interval and not exists ("
+        "select concurrency_memory as memory, concurrency_since < clock_timestamp() - %(idle)s::interval and not exists ("
         "  select 1 from calls where slot = %(slot)s and ended_at > clock_timestamp() - %(idle)s::interval) as is_stale "
         "from slots where name = %(slot)s",
         {"slot": slot, "idle": IDLE_FOR_A_NEW_STAY},
@@ -64,7 +64,7 @@ def restart_after_wake(cur: Cursor, slot: str) -> None:
     A breaker that opened only for an immediate trial, because a document may have caused the fault, does not count.
     """
     cur.execute(
-        "update slots set permits = 1, width_memory = null where name = %s and is_auto "
+        "update slots set permits = 1, concurrency_memory = null where name = %s and is_auto "
         "and retry_at > opened_at + interval '1 second'",
         [slot],
     )
@@ -75,10 +75,10 @@ def _measure(cur: Cursor, slot: str, state: ConcurrencyState) -> Window:
     which all calls that began have also ended, because open calls are not recorded. Trials do not count."""
     row = fetch_one(
         cur,
-        "with began as (select c.*, c.ended_at - make_interval(secs => c.seconds) as begun_at, s.width_since, "
-        "    s.width_since + make_interval(secs => %(settling)s) as t0, "
+        "with began as (select c.*, c.ended_at - make_interval(secs => c.seconds) as begun_at, s.concurrency_since, "
+        "    s.concurrency_since + make_interval(secs => %(settling)s) as t0, "
         "    least(clock_timestamp() - make_interval(secs => %(expected)s), max(c.ended_at) over ()) as t1 "
-        "  from slots s join calls c on c.slot = s.name and c.ended_at > s.width_since "
+        "  from slots s join calls c on c.slot = s.name and c.ended_at > s.concurrency_since "
         "  where s.name = %(slot)s and c.item_id is not null), "
         "answered as (select *, extract(epoch from least(ended_at, t1) - greatest(begun_at, t0))::double precision "
         "    / greatest(seconds, 0.001) as inside from began "
@@ -86,7 +86,7 @@ def _measure(cur: Cursor, slot: str, state: ConcurrencyState) -> Window:
         f"select coalesce(sum(inside), 0) as calls, coalesce(sum(inside * {_WORK}), 0)::double precision as work, "
         "  coalesce(extract(epoch from max(t1) - max(t0)), 0)::double precision as seconds, "
         "  coalesce(avg(seconds), 0) as call_seconds, "
-        "  (select count(*) from began where outcome = %(busy)s and begun_at >= width_since) as refused, "
+        "  (select count(*) from began where outcome = %(busy)s and begun_at >= concurrency_since) as refused, "
         "  (select count(*) from permits where slot = %(slot)s) as held from answered",
         {"slot": slot, "busy": BUSY, "settling": state.settling_seconds, "expected": state.expected_seconds},
     )
@@ -96,18 +96,18 @@ def _measure(cur: Cursor, slot: str, state: ConcurrencyState) -> Window:
 def _store(cur: Cursor, row: SlotRow, state: ConcurrencyState) -> SlotRow:
     """Store the state for all workers, and notify them if the concurrency changed."""
     cur.execute(
-        "update slots set permits = %(permits)s, width_memory = %(memory)s, width_since = clock_timestamp(), "
-        "  width_found = coalesce(%(found)s, width_found) where name = %(slot)s",
+        "update slots set permits = %(permits)s, concurrency_memory = %(memory)s, concurrency_since = clock_timestamp(), "
+        "  concurrency_found = coalesce(%(found)s, concurrency_found) where name = %(slot)s",
         {
-            "permits": state.width,
+            "permits": state.concurrency,
             "memory": Jsonb(asdict(state)),
             "found": Jsonb(found) if (found := _shown_values(state)) else None,
             "slot": row.name,
         },
     )
-    if state.width != row.permits:
+    if state.concurrency != row.permits:
         # A lower value concerns holders of permits; a higher one concerns workers that wait for permits or open lanes.
-        notify(cur, f"wanted:{row.name}" if state.width < row.permits else "freed")
+        notify(cur, f"wanted:{row.name}" if state.concurrency < row.permits else "freed")
     return locked(cur, row.name)
 
 
@@ -116,7 +116,7 @@ def _shown_values(state: ConcurrencyState) -> dict[str, Any] | None:
     if not state.is_found or not state.known_concurrency:
         return None
     return {
-        "width": state.known_concurrency,
+        "concurrency": state.known_concurrency,
         "call_seconds": round(state.known_seconds, 2),
         "speed_up": round(state.known_rate / state.lone_rate, 2) if state.lone_rate else None,
     }

@@ -80,7 +80,7 @@ def is_wanted(cur: Cursor, slot: str, *, is_person: bool) -> bool:
     """
     row = fetch_one(
         cur,
-        "select (select count(*) from permits p where p.slot = s.name) > least(s.permits, s.places) as is_over, "
+        "select (select count(*) from permits p where p.slot = s.name) > least(s.permits, s.prompt_cache_size) as is_over, "
         "  exists (select 1 from permit_waiters w where w.slot = s.name and w.is_person) as a_person_waits "
         "from slots s where s.name = %s",
         [slot],

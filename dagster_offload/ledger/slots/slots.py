@@ -19,7 +19,8 @@ SINCE_IT_CHANGED = (
 
 _SELECT = (
     "select s.name, s.url, s.model, s.permits, s.breaker, s.epoch, s.reason, s.reason_since, s.retry_at, "
-    "s.refusal_wait_seconds, s.was_red_since_opening, s.is_auto, s.places, s.places_from, s.width_found, "
+    "s.refusal_wait_seconds, s.was_red_since_opening, s.is_auto, "
+    "s.prompt_cache_size, s.prompt_cache_size_from, s.concurrency_found, "
     "s.breaker <> 'closed' and coalesce(s.retry_at <= clock_timestamp(), s.breaker = 'open') as is_retry_due, "
     "exists (select 1 from workers w where w.worker_id = s.trial_worker and w.ended_at is null) as is_trial_running "
     "from slots s "
@@ -88,11 +89,12 @@ def _store(cur: Cursor, slot: SlotConfig, url: str, n: Mapping[str, object]) -> 
     locked(cur, slot.name)
     cur.execute(
         "update slots set permits = %(permits)s, permits_from_settings = %(setting)s, is_auto = %(auto)s, "
-        "width_memory = null where name = %(name)s and permits_from_settings <> %(setting)s",
+        "concurrency_memory = null where name = %(name)s and permits_from_settings <> %(setting)s",
         {"name": slot.name, **n},
     )
     cur.execute(
-        "update slots set places = null, places_from = null, width_memory = null, width_found = null "
+        "update slots set prompt_cache_size = null, prompt_cache_size_from = null, concurrency_memory = null, "
+        "concurrency_found = null "
         "where name = %s and url <> %s",
         [slot.name, url],
     )
@@ -153,26 +155,38 @@ def note_models(cur: Cursor, name: str, models: str) -> None:
 def set_permits(cur: Cursor, name: str, permits: int) -> None:
     """Set N for a slot by command. Holders above N return their permit after their current call. Raises
     `SlotForgotten`."""
-    _set(cur, name, "permits = %s, is_auto = false, width_memory = null", permits)
+    _set(cur, name, "permits = %s, is_auto = false, concurrency_memory = null", permits)
 
 
 def set_auto(cur: Cursor, name: str) -> None:
     """Set automatic concurrency for a slot by command. It starts at 1. Raises `SlotForgotten`."""
-    _set(cur, name, "permits = 1, is_auto = true, width_memory = null")
+    _set(cur, name, "permits = 1, is_auto = true, concurrency_memory = null")
 
 
-def set_places(cur: Cursor, name: str, places: int | None) -> None:
+def set_prompt_cache_size(cur: Cursor, name: str, prompt_cache_size: int | None) -> None:
     """Set a slot's prompt cache size (in documents) by command; None: use what the server reports. Raises
     `SlotForgotten`."""
-    _set(cur, name, "places = %s, places_from = %s", places, "person" if places else None)
+    _set(
+        cur,
+        name,
+        "prompt_cache_size = %s, prompt_cache_size_from = %s",
+        prompt_cache_size,
+        "person" if prompt_cache_size else None,
+    )
 
 
-def learn_places(cur: Cursor, name: str, places: int | None) -> SlotRow:
+def learn_prompt_cache_size(cur: Cursor, name: str, prompt_cache_size: int | None) -> SlotRow:
     """Store the prompt cache size the server reports (None: it reports nothing), unless it was set by command. Raises
     `SlotForgotten`."""
     row = locked(cur, name)
-    if row.places_from != "person" and row.places != places:
-        _set(cur, name, "places = %s, places_from = %s", places, "server" if places else None)
+    if row.prompt_cache_size_from != "person" and row.prompt_cache_size != prompt_cache_size:
+        _set(
+            cur,
+            name,
+            "prompt_cache_size = %s, prompt_cache_size_from = %s",
+            prompt_cache_size,
+            "server" if prompt_cache_size else None,
+        )
     return locked(cur, name)
 
 

@@ -29,25 +29,25 @@ class Server:
     noise: float = 0.0
     dice: random.Random = field(default_factory=lambda: random.Random(7))
 
-    def rate(self, width: int) -> float:
+    def rate(self, concurrency: int) -> float:
         """Calls per second at a concurrency. Refused calls take no time."""
-        width = min(width, self.refuses_above)
-        return width / self.seconds(width)
+        concurrency = min(concurrency, self.refuses_above)
+        return concurrency / self.seconds(concurrency)
 
-    def window(self, width: int, calls: int) -> Window:
-        served = min(width, self.refuses_above)
+    def window(self, concurrency: int, calls: int) -> Window:
+        served = min(concurrency, self.refuses_above)
         took = sum(self.seconds(served) * self.dice.lognormvariate(0, self.noise) for _ in range(calls))
-        return Window(calls, float(calls), took / width, took / calls, max(0, width - served), width)
+        return Window(calls, float(calls), took / concurrency, took / calls, max(0, concurrency - served), concurrency)
 
 
 def flat_then_linear(k: int) -> Callable[[int], float]:
     """A server that works on k calls at once; further calls wait in a queue."""
-    return lambda width: 2.0 * max(1.0, width / k)
+    return lambda concurrency: 2.0 * max(1.0, concurrency / k)
 
 
 def saturating(part: float) -> Callable[[int], float]:
     """A batch server: each additional call slows all calls by `part` of a call's time."""
-    return lambda width: 2.0 * (1 + part * (width - 1))
+    return lambda concurrency: 2.0 * (1 + part * (concurrency - 1))
 
 
 def play(
@@ -62,7 +62,10 @@ def play(
     for _ in range(windows):
         for rounds in range(2, 12):
             verdict = next_concurrency(
-                now, server.window(now.width, max(4, rounds * now.width)), widest=widest, longest_seconds=longest
+                now,
+                server.window(now.concurrency, max(4, rounds * now.concurrency)),
+                widest=widest,
+                longest_seconds=longest,
             )
             if verdict is not None:
                 break
@@ -75,14 +78,14 @@ def play(
 
 def found(history: list[ConcurrencyState]) -> int:
     """The most frequent concurrency of the last third."""
-    tail = [state.width for state in history[-len(history) // 3 :]]
+    tail = [state.concurrency for state in history[-len(history) // 3 :]]
     return max(set(tail), key=tail.count)
 
 
 def yield_of(server: Server, history: list[ConcurrencyState], best: float) -> float:
     """Work per second over the last two thirds, as a part of the best possible."""
     tail = history[len(history) // 3 :]
-    return sum(server.rate(state.width) for state in tail) / len(tail) / best
+    return sum(server.rate(state.concurrency) for state in tail) / len(tail) / best
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 6, 8, 12, 20, 40])
@@ -110,29 +113,29 @@ def test_the_limit_of_a_server_that_refuses_above_k_is_found_with_few_refusals(k
     server = Server(lambda _: 2.0, refuses_above=k, noise=noise)
     history = play(server, 300)
     assert found(history) == k
-    assert sum(state.width > k for state in history) <= 12
+    assert sum(state.concurrency > k for state in history) <= 12
     assert yield_of(server, history, server.rate(k)) >= 0.95
 
 
 def test_the_first_steps_are_by_one_and_later_steps_are_larger() -> None:
-    widths = [state.width for state in play(Server(lambda _: 1.0), 14)]
-    assert widths == [2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 19, 22, 25]
+    found_concurrencies = [state.concurrency for state in play(Server(lambda _: 1.0), 14)]
+    assert found_concurrencies == [2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 19, 22, 25]
 
 
 def test_it_stops_at_the_maximum() -> None:
     history = play(Server(lambda _: 1.0), widest=6)
-    assert max(state.width for state in history) == found(history) == 6
+    assert max(state.concurrency for state in history) == found(history) == 6
 
 
 def test_calls_take_no_longer_than_the_longest_accepted_time() -> None:
     server = Server(saturating(0.2))  # 2 s alone, and 0.4 s more for each concurrent call
     history = play(server, longest=3.3)
     assert found(history) == 4
-    assert max(state.width for state in history) == 5, "it goes one step over the limit and sees it"
+    assert max(state.concurrency for state in history) == 5, "it goes one step over the limit and sees it"
 
 
 def test_it_stays_at_1_if_a_single_call_takes_too_long() -> None:
-    assert {state.width for state in play(Server(flat_then_linear(6)), longest=1.0)} == {1}
+    assert {state.concurrency for state in play(Server(flat_then_linear(6)), longest=1.0)} == {1}
 
 
 @pytest.mark.parametrize(("before", "after"), [(3, 8), (8, 3), (6, 1)])
@@ -153,33 +156,33 @@ def test_tests_of_other_values_become_rare() -> None:
 
 
 def test_a_429_lowers_the_concurrency_at_once() -> None:
-    now = ConcurrencyState(width=7, known_concurrency=6, known_rate=3.0, known_seconds=2.0)
+    now = ConcurrencyState(concurrency=7, known_concurrency=6, known_rate=3.0, known_seconds=2.0)
     lowered = next_concurrency(now, Window(0, 0, 0, 0, 1, 7), widest=512, longest_seconds=PATIENT)
     assert lowered is not None
-    assert (lowered.width, lowered.phase) == (6, Phase.STAYING)
+    assert (lowered.concurrency, lowered.phase) == (6, Phase.STAYING)
 
 
 def test_a_window_without_work_keeps_the_best_known_concurrency() -> None:
     now = ConcurrencyState()
     for _ in range(3):
-        window = Window(calls=40, work=0.0, seconds=10, call_seconds=1, refused=0, held=now.width)
+        window = Window(calls=40, work=0.0, seconds=10, call_seconds=1, refused=0, held=now.concurrency)
         now = next_concurrency(now, window, widest=8, longest_seconds=900) or now
-    assert now.width == 1
+    assert now.concurrency == 1
 
 
 def test_a_window_with_unused_permits_changes_nothing() -> None:
-    now = ConcurrencyState(width=4, known_concurrency=3, known_rate=1.5, known_seconds=2.0)
+    now = ConcurrencyState(concurrency=4, known_concurrency=3, known_rate=1.5, known_seconds=2.0)
     assert next_concurrency(now, Window(40, 40, 40, 1, 0, 3), widest=512, longest_seconds=PATIENT) == now
 
 
-def measured(ended: list[tuple[float, float]], t0: float, t1: float, width: int) -> Window:
+def measured(ended: list[tuple[float, float]], t0: float, t1: float, concurrency: int) -> Window:
     """What the ledger measures between `t0` and `t1`: the parts inside of calls, given as (end, begin)."""
     inside = [(end, begun) for end, begun in ended if end > t0 and begun < t1]
     if not inside:
-        return Window(0, 0, 0, 0, 0, width)
+        return Window(0, 0, 0, 0, 0, concurrency)
     parts = sum((min(end, t1) - max(begun, t0)) / (end - begun) for end, begun in inside)
     mean = sum(end - begun for end, begun in inside) / len(inside)
-    return Window(parts, parts, t1 - t0, mean, 0, width)
+    return Window(parts, parts, t1 - t0, mean, 0, concurrency)
 
 
 def simulate_queue(capacity: int, noise: float, until: float, seed: int = 7) -> list[ConcurrencyState]:
@@ -195,12 +198,12 @@ def simulate_queue(capacity: int, noise: float, until: float, seed: int = 7) -> 
             heapq.heappush(served, (now + 2.0 * dice.lognormvariate(0, noise), waiting.pop(0)))
         now, begun = heapq.heappop(served)
         ended.append((now, begun))
-        window = measured(ended, changed + state.settling_seconds, now - state.expected_seconds, state.width)
+        window = measured(ended, changed + state.settling_seconds, now - state.expected_seconds, state.concurrency)
         following = next_concurrency(state, window, widest=64, longest_seconds=PATIENT)
         if following is not None:
             state, changed, ended = following, now, []  # calls that began before are recorded when they end
             history.append(state)
-        waiting += [now] * (state.width - len(waiting) - len(served))
+        waiting += [now] * (state.concurrency - len(waiting) - len(served))
     return history
 
 
@@ -208,7 +211,7 @@ def simulate_queue(capacity: int, noise: float, until: float, seed: int = 7) -> 
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 def test_a_queue_that_builds_up_after_an_increase_is_no_gain(capacity: int, noise: float) -> None:
     history = simulate_queue(capacity, noise, until=1500.0)
-    assert max(state.width for state in history) <= 1.35 * capacity + 3
+    assert max(state.concurrency for state in history) <= 1.35 * capacity + 3
     assert capacity * 0.8 - 1 <= found(history) <= capacity * 1.25 + 1
 
 
@@ -226,15 +229,20 @@ def test_it_never_leaves_its_bounds(
     k: int, part: float, refuses_above: int, noise: float, widest: int, longest: float, seed: int
 ) -> None:
     server = Server(
-        lambda width: flat_then_linear(k)(width) * (1 + part * width), refuses_above, noise, random.Random(seed)
+        lambda concurrency: flat_then_linear(k)(concurrency) * (1 + part * concurrency),
+        refuses_above,
+        noise,
+        random.Random(seed),
     )
     history = play(server, 40, widest=widest, longest=longest)
-    assert all(1 <= state.width <= widest for state in history)
-    assert history[0].width <= 2
+    assert all(1 <= state.concurrency <= widest for state in history)
+    assert history[0].concurrency <= 2
 
 
-@given(width=st.integers(2, 512), widest=st.integers(1, 512))
-def test_a_lowered_bound_holds_at_once(width: int, widest: int) -> None:
-    now = replace(ConcurrencyState(), width=width, known_concurrency=width, known_rate=1.0, known_seconds=1.0)
-    after = next_concurrency(now, Window(0, 0, 0, 0, 0, width), widest=widest, longest_seconds=PATIENT)
-    assert after is None if width <= widest else after is not None and after.width == widest
+@given(concurrency=st.integers(2, 512), widest=st.integers(1, 512))
+def test_a_lowered_bound_holds_at_once(concurrency: int, widest: int) -> None:
+    now = replace(
+        ConcurrencyState(), concurrency=concurrency, known_concurrency=concurrency, known_rate=1.0, known_seconds=1.0
+    )
+    after = next_concurrency(now, Window(0, 0, 0, 0, 0, concurrency), widest=widest, longest_seconds=PATIENT)
+    assert after is None if concurrency <= widest else after is not None and after.concurrency == widest
