@@ -25,6 +25,7 @@ COMMANDS = {
     "correct": "Correct fields of a record; a redo and a scan keep the correction.",
     "stage": "Try a stage on files, on a sample, or against expected answers.",
     "sink": "Show, test, pause and serve the sinks to which records are sent.",
+    "notify": "Show and test the channels by which people are notified.",
     "psql": "Open a SQL shell on the ledger.",
     "text": "Print the text that a scan would extract from files.",
     "retry": "Give failed or quarantined documents three more attempts.",
