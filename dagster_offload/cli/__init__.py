@@ -15,6 +15,7 @@ COMMANDS = {
     "init": "Write a pipeline file with comments, to be edited.",
     "up": "Start everything and keep it running: UI, sensors, ledger.",
     "stop": "Stop the `up` of this home, its workers and its Postgres.",
+    "service": "Start `up` at boot and keep it running, with systemd or launchd.",
     "demo": "Run a demonstration on sample documents, with a router that sleeps and wakes.",
     "preview": "Show what a scan would find and how long the deep slot would need.",
     "scan": "Scan the library once and extract the text of new documents.",

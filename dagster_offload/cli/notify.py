@@ -60,7 +60,8 @@ def list_(*, as_json: bool) -> None:
 @command.command("test")
 @click.argument("name")
 @home_option
-def test(name: str) -> None:
+@json_option
+def test(name: str, *, as_json: bool) -> None:
     """Send a test message through a channel, marked as a sample.
 
     \b
@@ -68,6 +69,7 @@ def test(name: str) -> None:
     """
     from contextlib import closing
 
+    from dagster_offload.cli.formatting import print_json
     from dagster_offload.notify.build import build
     from dagster_offload.notify.notice import sample
     from dagster_offload.settings import load_settings
@@ -80,7 +82,10 @@ def test(name: str) -> None:
             channel.send(sample(name))
         except SinkFault as fault:
             raise Refusal(f"{name}: {fault.reason}", _EXITS[fault.blame]) from None
-    click.echo(f"{name}: the test message was taken")
+    if as_json:
+        print_json({"channel": name, "is_taken": True})
+    else:
+        click.echo(f"{name}: the test message was taken")
 
 
 _EXITS = {
