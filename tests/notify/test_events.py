@@ -40,6 +40,7 @@ def test_all_done_is_said_when_the_last_worker_has_ended() -> None:
     assert "3 documents, nothing is left" in decide(done, channel()).messages[0].message
 
 
+@pytest.mark.rule("notify-2")
 def test_the_first_failure_is_said_at_once_and_others_wait_an_hour_for_each_other() -> None:
     failed = replace(QUIET, left=5, is_working=True, failed=[4, 5], failures=problems(2))
     assert events(failed) == ["needs_you"]
@@ -50,6 +51,7 @@ def test_the_first_failure_is_said_at_once_and_others_wait_an_hour_for_each_othe
     assert events(replace(failed, seconds_since_failures=GROUPED_SECONDS)) == ["needs_you"]
 
 
+@pytest.mark.rule("notify-2")
 def test_failures_do_not_wait_for_others_when_the_work_is_over() -> None:
     assert events(replace(QUIET, failed=[5], failures=problems(1), seconds_since_failures=1.0)) == ["needs_you"]
 

@@ -28,6 +28,7 @@ def got(receiver: Receiver) -> list[str]:
     return [request.json["event"] for request in receiver.got]
 
 
+@pytest.mark.rule("notify-1")
 def test_a_backlog_that_is_done_is_notified_once(channels: Channels, hook: str, receiver: Receiver) -> None:
     channels.round("hook")
     channels.engine.texts("a.txt", "b.txt")
@@ -47,6 +48,7 @@ def test_a_backlog_that_is_done_is_notified_once(channels: Channels, hook: str, 
     assert got(receiver) == ["done", "done"]
 
 
+@pytest.mark.rule("notify-1")
 def test_a_document_that_needs_you_is_notified_once_and_again_after_a_retry(
     channels: Channels, hook: str, receiver: Receiver
 ) -> None:
@@ -63,6 +65,7 @@ def test_a_document_that_needs_you_is_notified_once_and_again_after_a_retry(
     assert ["bad.txt" in text for text in last] == [False]
 
 
+@pytest.mark.rule("notify-1")
 def test_a_failure_that_commits_after_a_later_one_is_not_missed(channels: Channels, hook: str) -> None:
     engine = channels.engine
     channels.fail("early.txt", "late.txt")
@@ -134,6 +137,7 @@ def test_a_message_that_cannot_be_sent_is_kept_and_sent_with_the_same_key(
     assert {state for _, state in channels.stored("hook")} == {"sent"}
 
 
+@pytest.mark.rule("notify-3")
 def test_a_message_that_is_refused_again_and_again_is_given_up_and_the_next_one_is_sent(
     channels: Channels, hook: str, receiver: Receiver
 ) -> None:
@@ -154,6 +158,7 @@ def test_a_new_channel_is_notified_of_what_happens_from_now_on(channels: Channel
         assert got(receiver) == []
 
 
+@pytest.mark.rule("notify-3")
 def test_a_command_that_hangs_is_bounded_and_holds_up_no_other_channel(channels: Channels, receiver: Receiver) -> None:
     said: list[str] = []
     hangs = [sys.executable, "-c", "import time; time.sleep(600)"]

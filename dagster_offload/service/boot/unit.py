@@ -10,7 +10,7 @@ from dagster_offload.errors import SettingsError
 
 NAME = "dagster-offload"
 MARK = "# Written by `dagster-offload service install`."
-RESTART_SECONDS = 30
+RESTART_SECONDS = 10
 STOP_SECONDS = 30  # `up` needs 15 at most
 
 
