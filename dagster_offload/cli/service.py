@@ -62,8 +62,11 @@ def install(*, port: int, host: str, run_as: str | None, is_only_shown: bool, as
     manager = boot_manager.find_manager(home, is_root=_is_root())
     if not home.is_dir():
         raise Refusal(f"the home {home} does not exist: run dagster-offload up once, or dagster-offload init")
-    if loaded.settings.library is None:
-        raise Refusal("no library is configured: set library.path in the pipeline file, or run dagster-offload up once")
+    if not _has_library_without_this_shell(loaded):
+        raise Refusal(
+            "the pipeline file names no library, and the service has no variables of this shell: run dagster-offload config set "
+            "library.path DIR"
+        )
     up, state = running_up(home), manager.state(boot.name)
     if up is not None and state.pid is None:
         raise Refusal(
@@ -198,13 +201,25 @@ def _shown(boot: "Boot") -> str:
 
 def _installed() -> "tuple[Manager, str]":
     """The service manager, and the name of this home's service. A broken pipeline file does not matter."""
+    from dagster_offload.errors import SettingsError
     from dagster_offload.service.boot.manager import find_manager
     from dagster_offload.service.boot.unit import name_of
-    from dagster_offload.settings import default_home
+    from dagster_offload.settings import default_home, load_settings
     from dagster_offload.settings.loading import find_home
 
-    home = find_home()
+    try:
+        home = load_settings().home
+    except SettingsError:
+        home = find_home()
     return find_manager(home, is_root=_is_root()), name_of(home, default_home())
+
+
+def _has_library_without_this_shell(loaded: "Loaded") -> bool:
+    """Whether the library is in the pipeline file, or in the file .env of the home, where the service runs."""
+    from dagster_offload.settings.leaves import BY_KEY
+
+    origin = loaded.origin(BY_KEY[("library", "path")])
+    return origin.kind == "file" or (origin.kind == ".env" and Path.cwd() == loaded.settings.home)
 
 
 def _not_carried() -> list[str]:

@@ -86,7 +86,7 @@ def _wait_for_others(facts: Facts, *, is_over: bool) -> float | None:
 
 def _done(facts: Facts, *, is_over: bool) -> Iterator[Told]:
     if is_over and facts.was_done:
-        needs = f" {_documents(facts.need_you)} need you: dagster-offload status" if facts.need_you else ""
+        needs = f" {_verb(facts.need_you, 'need')} you: dagster-offload status" if facts.need_you else ""
         yield Told(
             "done", f"done/{facts.latest}", "all done", f"{_documents(facts.documents)}, nothing is left.{needs}"
         )
@@ -96,7 +96,7 @@ def _needs_you(facts: Facts, channel: ChannelSettings) -> Iterator[Told]:
     if not facts.failures:
         return
     count = len({problem.document for problem in facts.failures})
-    title = f"{_documents(count)} need{'s' if count == 1 else ''} you"
+    title = f"{_verb(count, 'need')} you"
     lines = [_line(problem) for problem in facts.failures[:NAMED]] if channel.names else []
     if channel.names and len(facts.failures) > NAMED:
         lines.append(f"and {len(facts.failures) - NAMED} more")
@@ -117,7 +117,7 @@ def _misconfigured(facts: Facts) -> Iterator[Told]:
                 "misconfigured",
                 f"misconfigured/{slot.name}/{facts.opened_at.get(slot.name)}/{code}",
                 f"the slot {slot.name} is misconfigured",
-                f"{escaped(slot.reason_text[:LONGEST_REASON])}\n{_documents(facts.left)} wait, and none is lost.\n"
+                f"{escaped(slot.reason_text[:LONGEST_REASON])}\n{_verb(facts.left, 'wait')}, and none is lost.\n"
                 "The setting to change: dagster-offload doctor",
             )
 
@@ -131,9 +131,13 @@ def _away(facts: Facts, days: float) -> Iterator[Told]:
             "away",
             f"away/{slot.name}/{absence.number}",
             f"the slot {slot.name} is unavailable for {days:g} day{'' if days == 1 else 's'}",
-            f"Since {absence.since.astimezone():%Y-%m-%d %H:%M}. {_documents(due)} wait for it, and none is lost.\n"
+            f"Since {absence.since.astimezone():%Y-%m-%d %H:%M}. {_verb(due, 'wait')} for it, and none is lost.\n"
             "Wake the machine, or look: dagster-offload doctor",
         )
+
+
+def _verb(count: int, verb: str) -> str:
+    return f"{_documents(count)} {verb}{'s' if count == 1 else ''}"
 
 
 def _documents(count: int) -> str:

@@ -46,7 +46,10 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: Path) -> Pat
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr(boot_manager, "SYSTEMD_RUNS", tmp_path)
     monkeypatch.setattr(service, "_is_root", lambda: False)
-    Path(os.environ["OFFLOAD_HOME"]).mkdir(exist_ok=True)
+    home = Path(os.environ["OFFLOAD_HOME"])
+    home.mkdir(mode=0o700)
+    (home / "offload.yaml").write_text(f"library: {{path: '{library}'}}\n", encoding="utf-8")
+    del os.environ["OFFLOAD_LIBRARY"]
     return calls
 
 
@@ -132,8 +135,9 @@ def test_only_root_names_another_user(call: Call, calls: Path) -> None:
     assert "--run-as is for root" in call("service", "install", "--run-as", "root").output
 
 
-def test_without_a_library_nothing_is_installed(call: Call, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OFFLOAD_LIBRARY")
+def test_a_library_that_only_this_shell_names_is_refused(call: Call, calls: Path, library: Path) -> None:
+    (Path(os.environ["OFFLOAD_HOME"]) / "offload.yaml").unlink()
+    os.environ["OFFLOAD_LIBRARY"] = str(library)
     refused = call("service", "install")
     assert (refused.exit_code, "library.path" in refused.output) == (2, True)
 

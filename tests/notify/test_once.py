@@ -117,7 +117,7 @@ def test_a_slot_that_is_away_for_days_is_notified_once_if_work_is_due(
     for _ in range(2):
         channels.round("hook")
     assert got(receiver) == ["away"]
-    assert "1 document wait" in receiver.got[0].json["message"]
+    assert "1 document waits for it" in receiver.got[0].json["message"]
 
 
 def test_a_message_that_cannot_be_sent_is_kept_and_sent_with_the_same_key(
