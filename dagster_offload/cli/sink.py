@@ -66,13 +66,14 @@ def list_(*, as_json: bool) -> None:
 @command.command("test")
 @click.argument("name")
 @home_option
-def test(name: str) -> None:
+@json_option
+def test(name: str, *, as_json: bool) -> None:
     """Send an invented sample to a sink, marked as a sample. Paperless: only check the address, the token and the fields.
 
     \b
     dagster-offload sink test paperless
     """
-    from dagster_offload.cli.formatting import say
+    from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.settings import load_settings
     from dagster_offload.sinks.build import build
     from dagster_offload.sinks.faults import SinkFault
@@ -83,11 +84,15 @@ def test(name: str) -> None:
     _refuse_unknown(settings, name)
     sink = build(settings, name)
     try:
-        say(f"{name}: {sink.test(sample(name, sample_record(settings)))}")
+        found = sink.test(sample(name, sample_record(settings)))
     except SinkFault as fault:
         raise Refusal(f"{name}: {fault.reason}", _EXITS[fault.blame]) from None
     finally:
         sink.close()
+    if as_json:
+        print_json({"sink": name, "found": found})
+    else:
+        say(f"{name}: {found}")
 
 
 _EXITS = {
@@ -161,27 +166,41 @@ def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") ->
 @command.command("pause")
 @click.argument("name")
 @home_option
-def pause(name: str) -> None:
+@json_option
+def pause(name: str, *, as_json: bool) -> None:
     """Send nothing to a sink until `sink resume`. Its records are kept, and other sinks go on.
 
     \b
     dagster-offload sink pause paperless
     """
     _change(name, "pause")
-    click.echo(f"{name} is paused; to send again: dagster-offload sink resume {name}")
+    _show_pause(
+        name, f"{name} is paused; to send again: dagster-offload sink resume {name}", is_paused=True, as_json=as_json
+    )
 
 
 @command.command("resume")
 @click.argument("name")
 @home_option
-def resume(name: str) -> None:
+@json_option
+def resume(name: str, *, as_json: bool) -> None:
     """Send to a paused sink again.
 
     \b
     dagster-offload sink resume paperless
     """
     _change(name, "resume")
-    click.echo(f"{name} is not paused. A running `up` sends its records; to send now: dagster-offload sink send {name}")
+    words = f"{name} is not paused. A running `up` sends its records; to send now: dagster-offload sink send {name}"
+    _show_pause(name, words, is_paused=False, as_json=as_json)
+
+
+def _show_pause(name: str, words: str, *, is_paused: bool, as_json: bool) -> None:
+    from dagster_offload.cli.formatting import print_json
+
+    if as_json:
+        print_json({"sink": name, "is_paused": is_paused})
+    else:
+        click.echo(words)
 
 
 def _change(name: str, change: str) -> None:

@@ -126,6 +126,7 @@ def as_object(report: Report) -> dict[str, Any]:
         "doubtful": [asdict(result) for result in report.doubtful],
         "corrections_for_review": report.corrections_for_review,
         "sinks": [asdict(sink) for sink in report.sinks],
+        "channels": [asdict(channel) for channel in report.channels],
     }
 
 

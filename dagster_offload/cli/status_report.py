@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.reports.estimate import Estimate, LongAhead
     from dagster_offload.ledger.reports.status import Doubtful, InParts, Problem
     from dagster_offload.ledger.reports.usage import TokenUse
+    from dagster_offload.ledger.sinks.notifications import ChannelRow
     from dagster_offload.ledger.sinks.sinks import SinkRow
     from dagster_offload.ledger.work.ocr_pages import PagesLeft
     from dagster_offload.postgres.room import Room
@@ -48,6 +49,7 @@ class Report:
     doubtful: "list[Doubtful]"
     corrections_for_review: int
     sinks: "list[SinkRow]"
+    channels: "list[ChannelRow]"  # of notifications
     up: "RunningUp | None"
     workers: list[str]  # the kinds of those that are alive
     in_work: "list[InWork]"
@@ -80,7 +82,7 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: 
     from dagster_offload.ledger.core.pipelines import running_pipelines
     from dagster_offload.ledger.reports import activity, status, usage
     from dagster_offload.ledger.reports.estimate import estimate, long_documents_ahead
-    from dagster_offload.ledger.sinks import sinks
+    from dagster_offload.ledger.sinks import notifications, sinks
     from dagster_offload.ledger.slots import permits, slots
     from dagster_offload.ledger.work import corrections, ocr_pages, outbox
     from dagster_offload.postgres.room import room_of
@@ -116,6 +118,7 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: 
         doubtful=status.doubtful(cur, PROBLEMS_SHOWN),
         corrections_for_review=corrections.count_for_review(cur),
         sinks=sinks.list_sinks(cur),
+        channels=notifications.list_channels(cur, list(settings.channels)),
         up=up,
         workers=status.live_kinds(cur),
         in_work=activity.in_work(cur, PROBLEMS_SHOWN),

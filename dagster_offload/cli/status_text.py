@@ -29,6 +29,7 @@ def _ocr_advice(settings: "Settings") -> str:
 def print_report(loaded: "Loaded", report: Report) -> None:
     """Print the report: the slot, the library and `up`, a table of counts, then what needs a person."""
     from dagster_offload.cli.formatting import say
+    from dagster_offload.cli.notify import status_lines as lines_of_channels
     from dagster_offload.cli.sink import status_lines
 
     settings = loaded.settings
@@ -37,7 +38,7 @@ def print_report(loaded: "Loaded", report: Report) -> None:
     if loaded.file is not None:
         say(f"pipeline {loaded.file}")
     say(f"up       {_describe_up(settings, report)}")
-    for line in (*_pace(report), *status_lines(report.sinks)):
+    for line in (*_pace(report), *status_lines(report.sinks), *lines_of_channels(report.channels)):
         say(line)
     if report.stopped_sensors:
         say(f"sensors  turned off in the UI: {', '.join(report.stopped_sensors)} ({_effects(report.stopped_sensors)})")

@@ -29,7 +29,7 @@ from dagster_offload.service.pipeline import RunningPipeline, refuse_mistyped_li
 from dagster_offload.service.ports import address_of
 from dagster_offload.service.postgres_keeper import KeptPostgres
 from dagster_offload.service.prefork import prefork_command, runs_socket
-from dagster_offload.service.sinks import RunningSinks
+from dagster_offload.service.senders import RunningSenders
 from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, ending
 from dagster_offload.service.ui.access import HEALTH_PATH, Access, decide_access
 from dagster_offload.service.ui.sessions import Sessions
@@ -60,7 +60,7 @@ class Services:
     say: Say
     postgres: KeptPostgres | None  # None: the user's own Postgres
     backups: ScheduledBackups
-    sinks: RunningSinks
+    senders: RunningSenders
     lock: UpLock
     running: RunningUp  # what the lock file says
     first_scan: subprocess.Popen[bytes] | None = None
@@ -81,7 +81,7 @@ class Services:
             self.postgres.check()
         self._reload_definitions()
         self.backups.check()
-        self.sinks.check(self.pipeline.settings)
+        self.senders.check(self.pipeline.settings)
         if self.first_scan is not None and (code := self.first_scan.poll()) is not None:
             self.first_scan = None
             if code != 0:
@@ -147,7 +147,7 @@ def running_services(
             refuse_mistyped_library(settings, ledger)
             with RunningPipeline(ledger, loaded, say) as pipeline, Supervisor(say) as supervisor:
                 _register_slots(settings, ledger, say)
-                backups, sinks = ScheduledBackups(settings, ledger, say), RunningSinks(ledger, say)
+                backups, senders = ScheduledBackups(settings, ledger, say), RunningSenders(ledger, say)
                 services = Services(
                     address,
                     ledger,
@@ -156,7 +156,7 @@ def running_services(
                     say,
                     postgres,
                     backups,
-                    sinks,
+                    senders,
                     lock,
                     RunningUp(os.getpid()),
                     scan_log=logs / "scan.log",
@@ -166,7 +166,7 @@ def running_services(
                 lock.write(services.running)
                 yield services
                 backups.stop()
-                sinks.stop()
+                senders.stop()
                 supervisor.stop(is_impatient=lambda: stop.is_impatient)
             if postgres is not None:
                 _wait_for_others(ledger, stop, say)

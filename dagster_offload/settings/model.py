@@ -25,6 +25,7 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
 from dagster_offload.settings.backup import BackupSection
 from dagster_offload.settings.keep import KeepSection
+from dagster_offload.settings.notify import AnyChannel, NotifySection
 from dagster_offload.settings.section import Section, Variable
 from dagster_offload.settings.sinks import AnySink, SinksSection
 from dagster_offload.settings.ui import UISection
@@ -299,6 +300,7 @@ class Settings(Section):
         description="free space that the disk of the embedded Postgres must have before work is started",
     )
     on_record: SinksSection = Field(default=SinksSection(), description="sinks: where each finished record is sent")
+    notify: NotifySection = Field(default=NotifySection(), description="channels: who is notified of what")
     keep: KeepSection = Field(default=KeepSection(), description="how much of the past is kept")
     backup: BackupSection = Field(default=BackupSection(), description="the backups that `up` makes")
     ui: UISection = Field(default=UISection(), description="who may open the UI, and under which address")
@@ -327,6 +329,11 @@ class Settings(Section):
     def sinks(self) -> Mapping[str, AnySink]:
         """The sinks by name."""
         return self.on_record.__pydantic_extra__ or {}
+
+    @property
+    def channels(self) -> Mapping[str, AnyChannel]:
+        """The channels of notifications by name."""
+        return self.notify.__pydantic_extra__ or {}
 
     @property
     def slots(self) -> Slots:

@@ -4,7 +4,7 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -16,8 +16,8 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.settings.section import Section
 
 SECTION = "on_record"
-SECRET_KEYS = ("secret", "token")
-FILE_KEYS = ("secret_file", "token_file")
+SECRET_KEYS = ("secret", "token", "password")
+FILE_KEYS = ("secret_file", "token_file", "password_file")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
 
@@ -42,6 +42,7 @@ def _absolute(value: Path) -> Path:
 
 Address = Annotated[str, AfterValidator(_address)]
 SecretFile = Annotated[Path, AfterValidator(_absolute)]
+Arguments = Annotated[tuple[str, ...], BeforeValidator(_arguments), Field(min_length=1)]
 
 
 class SinkSettings(Section):
@@ -54,9 +55,7 @@ class SinkSettings(Section):
 class CommandSettings(SinkSettings):
     """A program that gets each record as JSON on its standard input. No shell is involved."""
 
-    command: Annotated[tuple[str, ...], BeforeValidator(_arguments), Field(min_length=1)] = Field(
-        description="the program and its arguments: [/usr/local/bin/file-it, --quiet]"
-    )
+    command: Arguments = Field(description="the program and its arguments: [/usr/local/bin/file-it, --quiet]")
 
 
 class WebhookSettings(SinkSettings):
@@ -113,16 +112,19 @@ def kind_of(settings: SinkSettings) -> str:
     return next(kind for kind, model in KINDS.items() if type(settings) is model)
 
 
-def _sink(written: Any) -> Any:
-    """The settings of one sink, whose kind is the key that it has: `command`, `webhook` or `paperless`."""
+def by_kind(written: Any, kinds: Mapping[str, type[Section]], noun: str) -> Section:
+    """The settings of one sink or channel, whose kind is the key that it has: `command` or `webhook`, for example.
+
+    `noun` names it in errors: `sink`. Raises `PydanticCustomError`.
+    """
     if not isinstance(written, Mapping):
-        raise _mistake(f"must be a section with one of the keys {', '.join(KINDS)}")
-    found = [kind for kind in KINDS if written.get(kind) is not None]
+        raise mistake(f"must be a section with one of the keys {', '.join(kinds)}")
+    found = [kind for kind in kinds if written.get(kind) is not None]
     if len(found) != 1:
-        near = [kind for key in written for kind in difflib.get_close_matches(str(key), KINDS, n=1)]
+        near = [kind for key in written for kind in difflib.get_close_matches(str(key), kinds, n=1)]
         hint = f" (did you mean {near[0]}?)" if near and not found else ""
-        raise _mistake(f"must have exactly one of the keys {', '.join(KINDS)}{hint}")
-    model = KINDS[found[0]]
+        raise mistake(f"must have exactly one of the keys {', '.join(kinds)}{hint}")
+    model = kinds[found[0]]
     try:
         return model.model_validate(written)
     except ValidationError as error:
@@ -132,12 +134,24 @@ def _sink(written: Any) -> Any:
         if fault["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, model.model_fields, n=1)
             hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(model.model_fields)}"
-            message = f"a {found[0]} sink has no key {key!r}: {hint}"
-        raise _mistake(message, *fault["loc"]) from None
+            message = f"a {found[0]} {noun} has no key {key!r}: {hint}"
+        raise mistake(message, *fault["loc"]) from None
 
 
-def _mistake(message: str, *path: str | int) -> PydanticCustomError:
+def mistake(message: str, *path: str | int) -> PydanticCustomError:
+    """An error at a key below the section that is validated."""
     return PydanticCustomError("sink", "{message}", {"message": message, "path": path})
+
+
+def refuse_unusual_names(names: Iterable[str], noun: str) -> None:
+    """Raise `PydanticCustomError` for a name that cannot be used in commands and columns."""
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise mistake(f"a {noun}'s name has at most 40 lower-case letters, digits, - and _", name)
+
+
+def _sink(written: Any) -> Section:
+    return by_kind(written, KINDS, "sink")
 
 
 AnySink = CommandSettings | WebhookSettings | PaperlessSettings
@@ -151,19 +165,20 @@ class SinksSection(Section):
 
     @model_validator(mode="after")
     def _names(self) -> "SinksSection":
-        for name in self.__pydantic_extra__:
-            if not _NAME.fullmatch(name):
-                raise _mistake("a sink's name has at most 40 lower-case letters, digits, - and _", name)
+        refuse_unusual_names(self.__pydantic_extra__, "sink")
         return self
 
 
-def secret_of(sink: str, settings: SinkSettings, key: str) -> str | None:
-    """The secret `key` (secret or token), given as such or as a file; None if it is not set. Raises `SettingsError`."""
+def secret_of(section: str, settings: Section, key: str) -> str | None:
+    """The secret `key` (`token`, for example) of a section, given as such or as a file; None if it is not set.
+
+    Raises `SettingsError`, which names the section.
+    """
     given: SecretStr | None = getattr(settings, key)
     file: Path | None = getattr(settings, f"{key}_file")
     if file is None:
         return None if given is None else given.get_secret_value()
-    where = f"{SECTION}.{sink}.{key}"
+    where = f"{section}.{key}"
     if given is not None:
         raise SettingsError(f"{where} and {where}_file are both set: remove one")
     try:

@@ -20,7 +20,10 @@ from dagster_offload.settings.leaves import (
     Key,
     nearest,
 )
-from dagster_offload.settings.sinks import FILE_KEYS, KINDS, SECRET_KEYS, SECTION
+from dagster_offload.settings.notify import CHANNEL_KINDS
+from dagster_offload.settings.notify import SECTION as NOTIFY
+from dagster_offload.settings.sinks import FILE_KEYS, KINDS, SECRET_KEYS
+from dagster_offload.settings.sinks import SECTION as ON_RECORD
 from dagster_offload.settings.yaml_text import Place, YamlText, parse_yaml
 from dagster_offload.slot.config import without_password
 
@@ -204,7 +207,7 @@ def _refuse_readable_secrets(parsed: YamlText, file: PipelineText, file_name: st
                 f"${{VARIABLE}} instead, use api_key_file, or run chmod 600 {file.path}"
             )
 
-    for key, value in _of_sinks(parsed.values, (*SECRET_KEYS, *KINDS)):
+    for key, value in _of_sinks(parsed.values, (*SECRET_KEYS, *KINDS, *CHANNEL_KINDS)):
         if not isinstance(value, str) or _REFERENCE.search(value):
             continue
         if key[-1] in SECRET_KEYS or without_password(value) != value:
@@ -215,12 +218,13 @@ def _refuse_readable_secrets(parsed: YamlText, file: PipelineText, file_name: st
 
 
 def _of_sinks(values: Mapping[str, Any], keys: Collection[str]) -> Iterator[tuple[Key, Any]]:
-    """The values of these keys in all sinks."""
-    section = values.get(SECTION)
-    for name, sink in section.items() if isinstance(section, dict) else ():
-        for key in keys:
-            if isinstance(sink, dict) and key in sink:
-                yield (SECTION, name, key), sink[key]
+    """The values of these keys in all sinks and channels."""
+    for section_name in (ON_RECORD, NOTIFY):
+        section = values.get(section_name)
+        for name, sink in section.items() if isinstance(section, dict) else ():
+            for key in dict.fromkeys(keys):
+                if isinstance(sink, dict) and key in sink:
+                    yield (section_name, name, key), sink[key]
 
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> None:

@@ -44,13 +44,15 @@ def build(settings: Settings, name: str) -> Sink:
         case CommandSettings():
             return Command(sink.command, sink.timeout, settings.home)
         case WebhookSettings():
-            return Webhook(sink.webhook, secret_of(name, sink, "secret"), secret_of(name, sink, "token"), sink.timeout)
+            section = f"{SECTION}.{name}"
+            secret, token = secret_of(section, sink, "secret"), secret_of(section, sink, "token")
+            return Webhook(sink.webhook, secret, token, sink.timeout)
         case PaperlessSettings():
             return _paperless(settings, name, sink)
 
 
 def _paperless(settings: Settings, name: str, sink: PaperlessSettings) -> Paperless:
-    token = secret_of(name, sink, "token")
+    token = secret_of(f"{SECTION}.{name}", sink, "token")
     if not token:
         raise SettingsError(
             f"{SECTION}.{name} needs a token: set token to ${{VARIABLE}}, or token_file to a file that contains it"

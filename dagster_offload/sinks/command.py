@@ -1,6 +1,6 @@
-"""A program as a sink: it reads one record as JSON on its standard input. Exit code 0: it has taken the record.
+"""A program as a sink or channel: it reads one record or message as JSON on its standard input. Exit code 0: it has taken it.
 
-Exit code 75 (EX_TEMPFAIL) means: not now. Every other code refuses the record. Its output is not kept, because it may
+Exit code 75 (EX_TEMPFAIL) means: not now. Every other code is a refusal. Its output is not kept, because it may
 quote the document.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dagster_offload.sinks.faults import Blame, SinkFault
-from dagster_offload.sinks.message import Message
+from dagster_offload.sinks.message import Message, Sendable
 
 TEMPORARY = 75
 
@@ -27,7 +27,7 @@ class Command:
         self._folder = folder
         self._running: subprocess.Popen[bytes] | None = None
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Sendable) -> None:
         """Run the program with this record, as one line. Raises `SinkFault`."""
         code = self._run(message.body + b"\n")
         if code == TEMPORARY:

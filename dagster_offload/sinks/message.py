@@ -3,11 +3,23 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from dagster_offload.ledger.sinks.deliveries import Delivery
 
 SAMPLE_KEY = "sample"
+
+
+class Sendable(Protocol):
+    """What programs and webhooks take: JSON, and a key that is the same at each attempt."""
+
+    @property
+    def key(self) -> str:
+        """The key."""
+
+    @property
+    def body(self) -> bytes:
+        """The JSON."""
 
 
 @dataclass(frozen=True)

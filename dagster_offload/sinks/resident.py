@@ -1,17 +1,16 @@
-"""A sender that stays: a thread per sink, which sleeps until the ledger notifies it or a delivery is due."""
+"""A sender that stays: a thread per sink or channel, which sleeps until the ledger notifies it or a delivery is due."""
 
 import logging
 import selectors
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import closing, suppress
+from typing import Protocol
 
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Ledger
-from dagster_offload.ledger.sinks import deliveries, sinks
-from dagster_offload.settings import Settings
-from dagster_offload.sinks.build import Sink
-from dagster_offload.sinks.sender import send_due, sending_to
+from dagster_offload.sinks.sender import sending_to
 
 logger = logging.getLogger(__name__)
 
@@ -21,17 +20,44 @@ RECONNECT_SECONDS = 5.0
 STOP_SECONDS = 2.0
 
 
-class SinkThread:
-    """Sends to one sink until `stop`. Costs nothing while there is nothing to send, except two connections to Postgres."""
+class Job(Protocol):
+    """The sender of one sink, or of one channel of notifications."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, name: str, sink: Sink) -> None:
-        self._settings = settings
+    @property
+    def title(self) -> str:
+        """What logs call it."""
+
+    @property
+    def lock(self) -> str:
+        """The lock that the only sender holds."""
+
+    @property
+    def notified_on(self) -> str:
+        """The channel of Postgres on which the ledger says that there may be something to send."""
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two rounds at least."""
+
+    def run(self, is_stopped: Callable[[], bool]) -> float | None:
+        """Send what is due. Returns seconds until something is due again; None: when the ledger sends a notification."""
+
+    def cancel(self) -> None:
+        """End a request in flight early, where that is possible."""
+
+    def close(self) -> None:
+        """Close what is kept open."""
+
+
+class SenderThread:
+    """Runs a job until `stop`. Costs nothing while there is nothing to send, except two connections to Postgres."""
+
+    def __init__(self, ledger: Ledger, job: Job) -> None:
         self._ledger = ledger
-        self._name = name
-        self._sink = sink
+        self._job = job
         self._stopped = threading.Event()
         self._woken, self._waker = socket.socketpair()
-        self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=job.title, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -39,35 +65,36 @@ class SinkThread:
         self._stopped.set()
         with suppress(OSError):  # the thread has ended
             self._waker.send(b"x")
-        self._sink.cancel()
+        self._job.cancel()
         self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
-        with closing(self._woken), closing(self._waker), closing(self._sink):
+        with closing(self._woken), closing(self._waker), closing(self._job):
             while not self._stopped.is_set():
                 try:
                     with self._ledger.connect() as connection:
-                        connection.execute(f"listen {self._ledger.channel}{sinks.CHANNEL_SUFFIX}".encode())
+                        connection.execute(f"listen {self._job.notified_on}".encode())
                         self._send_while_connected(connection)
                 except (*CONNECTION_LOST, OffloadError) as error:
                     if not self._stopped.is_set():
-                        logger.warning("sink %s cannot use the ledger, will reconnect: %s", self._name, error)
+                        logger.warning("%s cannot use the ledger, will reconnect: %s", self._job.title, error)
                 except Exception:  # a bug must not end the sender for good
-                    logger.exception("sink %s: the sender failed, will start again", self._name)
+                    logger.exception("%s: the sender failed, will start again", self._job.title)
                 self._stopped.wait(RECONNECT_SECONDS)
 
     def _send_while_connected(self, connection: Connection) -> None:
         while not self._stopped.is_set():
             seconds: float | None = LOOK_AGAIN_SECONDS
-            with sending_to(connection, self._ledger.schema, self._name) as is_only_sender:
+            with sending_to(connection, self._ledger.schema, self._job.lock) as is_only_sender:
                 while is_only_sender and not self._stopped.is_set():
-                    send_due(self._settings, self._ledger, self._name, self._sink, self._stopped.is_set)
-                    seconds = self._ledger.run(deliveries.seconds_to_next, self._name)
+                    seconds = self._job.run(self._stopped.is_set)
                     self._wait(connection, seconds)
             self._wait(connection, seconds)
 
     def _wait(self, connection: Connection, seconds: float | None) -> None:
         """Return at a notification, at a stop, or after `seconds`."""
+        if self._job.pause and self._stopped.wait(self._job.pause):
+            return
         with selectors.DefaultSelector() as selector:
             selector.register(connection, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)

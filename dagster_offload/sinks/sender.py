@@ -31,6 +31,45 @@ class Sent:
     waits: str | None = None
 
 
+@dataclass(frozen=True)
+class SinkJob:
+    """The sender of one sink, as a resident thread runs it (`sinks/resident.py`)."""
+
+    settings: Settings
+    ledger: Ledger
+    name: str
+    sink: Sink
+    pause: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """What logs call it."""
+        return f"sink-{self.name}"
+
+    @property
+    def lock(self) -> str:
+        """The lock of the only sender."""
+        return self.name
+
+    @property
+    def notified_on(self) -> str:
+        """The channel of Postgres on which the ledger says that a record may have changed."""
+        return f"{self.ledger.channel}{sinks.CHANNEL_SUFFIX}"
+
+    def run(self, is_stopped: Callable[[], bool]) -> float | None:
+        """Send what is due. Returns seconds until the next delivery is due."""
+        send_due(self.settings, self.ledger, self.name, self.sink, is_stopped)
+        return self.ledger.run(deliveries.seconds_to_next, self.name)
+
+    def cancel(self) -> None:
+        """End a record in flight."""
+        self.sink.cancel()
+
+    def close(self) -> None:
+        """Close the sink."""
+        self.sink.close()
+
+
 @contextmanager
 def sending_to(connection: Connection, schema: str, name: str) -> Iterator[bool]:
     """Become the only sender of a sink; yields False if another one runs."""

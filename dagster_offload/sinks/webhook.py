@@ -15,7 +15,7 @@ import httpx
 from dagster_offload import __version__
 from dagster_offload.errors import SettingsError
 from dagster_offload.sinks.faults import check_answer, http_faults
-from dagster_offload.sinks.message import Message
+from dagster_offload.sinks.message import Message, Sendable
 
 _PREFIX = "whsec_"  # of a key that is written in base64
 
@@ -32,7 +32,7 @@ class Webhook:
             headers["authorization"] = f"Bearer {token}"
         self._client = httpx.Client(headers=headers, timeout=timeout, follow_redirects=False)
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Sendable) -> None:
         """Post a record. Raises `SinkFault`."""
         body = message.body
         headers = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from dagster_offload.ledger.sinks import sinks as ledger_sinks
-from dagster_offload.service.sinks import RunningSinks
+from dagster_offload.service.senders import RunningSenders
 from tests.sinks.conftest import Sinks
 from tests.support.sink_servers import Answer, Request, serving
 
@@ -47,15 +47,15 @@ def address(door: Door) -> Iterator[str]:
 
 
 @pytest.fixture
-def running(sinks: Sinks) -> Iterator[RunningSinks]:
+def running(sinks: Sinks) -> Iterator[RunningSenders]:
     said: list[str] = []
-    running = RunningSinks(sinks.engine.ledger, said.append)
+    running = RunningSenders(sinks.engine.ledger, said.append)
     yield running
     running.stop()
     assert said == []
 
 
-def test_a_finished_record_wakes_the_sender(sinks: Sinks, running: RunningSinks, door: Door, address: str) -> None:
+def test_a_finished_record_wakes_the_sender(sinks: Sinks, running: RunningSenders, door: Door, address: str) -> None:
     sinks.use(hook={"webhook": address})
     running.check(sinks.engine.settings())
     sinks.answered("a.txt")
@@ -65,7 +65,7 @@ def test_a_finished_record_wakes_the_sender(sinks: Sinks, running: RunningSinks,
 
 
 def test_a_person_who_resumes_a_sink_wakes_it_before_its_wait_is_over(
-    sinks: Sinks, running: RunningSinks, door: Door, address: str
+    sinks: Sinks, running: RunningSenders, door: Door, address: str
 ) -> None:
     sinks.use(hook={"webhook": address})
     door.statuses = [503] * 100
@@ -80,7 +80,7 @@ def test_a_person_who_resumes_a_sink_wakes_it_before_its_wait_is_over(
 
 
 def test_a_slow_sink_holds_up_no_other_and_an_edit_replaces_the_senders(
-    sinks: Sinks, running: RunningSinks, door: Door, address: str
+    sinks: Sinks, running: RunningSenders, door: Door, address: str
 ) -> None:
     fast = Door()
     with serving(fast.answer) as fast_address:
@@ -101,7 +101,7 @@ def test_a_slow_sink_holds_up_no_other_and_an_edit_replaces_the_senders(
 
 
 def test_a_stop_ends_a_program_that_still_runs(
-    sinks: Sinks, running: RunningSinks, caplog: pytest.LogCaptureFixture
+    sinks: Sinks, running: RunningSenders, caplog: pytest.LogCaptureFixture
 ) -> None:
     sinks.use(script={"command": ["sh", "-c", "echo > started; sleep 600"]})
     running.check(sinks.engine.settings())
@@ -115,7 +115,7 @@ def test_a_stop_ends_a_program_that_still_runs(
     assert not [thread for thread in threading.enumerate() if thread.name == "sink-script"]
 
 
-def test_without_a_sink_there_is_no_thread_and_no_connection(sinks: Sinks, running: RunningSinks) -> None:
+def test_without_a_sink_there_is_no_thread_and_no_connection(sinks: Sinks, running: RunningSenders) -> None:
     before = threading.active_count()
     sinks.use()
     running.check(sinks.engine.settings())

@@ -1,5 +1,6 @@
 """What happened in the ledger since the last look, for the lines that `up` prints. Only reads, and at a bounded cost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
@@ -104,14 +105,14 @@ def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[New
             started.append(worker)
         if not has_ended:
             marks[worker_id] = mark
-    failures = _failures(cur, since.transition)
+    failures = still_failed(cur, failed_transitions(cur, since.transition))
     cur.execute(
         "select scan_id, found, added, changed, returned, vanished from scans "
         "where scan_id > %s and ended_at is not null order by scan_id",
         [since.scan],
     )
     scans = cur.fetchall()
-    left = _count_left(cur)
+    left = count_left(cur)
     now = News(
         slots={row.name: row for row in slots.list_slots(cur)},
         scans=[ScanEnd(**{name: row[name] for name in row if name != "scan_id"}) for row in scans],
@@ -121,8 +122,8 @@ def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[New
         failures=len(failures),
         failed=failures[:NAMED],
         left=left,
-        need_you=_count_failed(cur),
-        documents=0 if left else _count_present(cur),
+        need_you=count_failed(cur),
+        documents=0 if left else count_present(cur),
     )
     newest = max([since.worker, *(row["worker_id"] for row in found)])
     return now, Marks(newest, max([since.scan, *(row["scan_id"] for row in scans)]), last, marks)
@@ -147,19 +148,29 @@ def _done(cur: Cursor, worker_id: int, kind: str, mark: int) -> dict[str, int]:
     return {"done": int(row["done"]), "failed": int(row["failed"])}
 
 
-def _failures(cur: Cursor, mark: int) -> list[Problem]:
-    """The work items that failed since a transition and are still failed, at most `MOST_COUNTED`."""
+def failed_transitions(cur: Cursor, mark: int) -> list[int]:
+    """The transitions after `mark` to failed or quarantined."""
+    cur.execute(
+        "select transition_id from transitions where transition_id > %s and to_state in ('failed', 'quarantined') "
+        "order by transition_id",
+        [mark],
+    )
+    return [row["transition_id"] for row in cur.fetchall()]
+
+
+def still_failed(cur: Cursor, transitions: Sequence[int]) -> list[Problem]:
+    """The work items that failed by these transitions and are still failed, at most `MOST_COUNTED`."""
     cur.execute(
         "select distinct on (i.item_id) d.key as document, i.stage, i.state, i.reason, i.attempts from transitions t "
         "join work_items i on i.document_id = t.document_id and i.stage = t.stage and i.state = t.to_state "
-        "join documents d on d.document_id = i.document_id where t.transition_id > %s "
-        "and t.to_state in ('failed', 'quarantined') order by i.item_id limit %s",
-        [mark, MOST_COUNTED],
+        "join documents d on d.document_id = i.document_id where t.transition_id = any(%s) order by i.item_id limit %s",
+        [list(transitions), MOST_COUNTED],
     )
     return [Problem(**{**row, "state": State(row["state"])}) for row in cur.fetchall()]
 
 
-def _count_left(cur: Cursor) -> int:
+def count_left(cur: Cursor) -> int:
+    """The documents that are due, deferred or in work, up to `MOST_COUNTED`."""
     row = fetch_one(
         cur,
         "select count(distinct document_id) as n from ("
@@ -170,7 +181,8 @@ def _count_left(cur: Cursor) -> int:
     return min(int(row["n"]), MOST_COUNTED)
 
 
-def _count_failed(cur: Cursor) -> int:
+def count_failed(cur: Cursor) -> int:
+    """The documents that failed or are quarantined."""
     row = fetch_one(
         cur,
         "select count(distinct document_id) as n from work_items "
@@ -179,5 +191,6 @@ def _count_failed(cur: Cursor) -> int:
     return int(row["n"])
 
 
-def _count_present(cur: Cursor) -> int:
+def count_present(cur: Cursor) -> int:
+    """The documents that are present."""
     return int(fetch_one(cur, "select count(*) as n from documents where is_present")["n"])

@@ -4,6 +4,7 @@ A trigger on `slots` notes each change of the breaker. `note` adds what a probe 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from dagster_offload.ledger.core.database import Cursor
@@ -18,6 +19,25 @@ def note(cur: Cursor, slot: str, *, is_available: bool) -> None:
         "from availability where slot = %(slot)s order by since desc limit 1) is distinct from %(now)s",
         {"slot": slot, "now": is_available},
     )
+
+
+@dataclass(frozen=True)
+class Absence:
+    """A slot is unavailable since `since`, `days` ago. `number` names this absence."""
+
+    number: int
+    since: datetime
+    days: float
+
+
+def absence(cur: Cursor, slot: str) -> Absence | None:
+    """The present absence of a slot; None if it was available when it was last looked at."""
+    row = cur.execute(
+        "select availability_id as number, since, extract(epoch from clock_timestamp() - since)::float8 / 86400 as days, "
+        "is_available from availability where slot = %s order by since desc limit 1",
+        [slot],
+    ).fetchone()
+    return None if row is None or row.pop("is_available") else Absence(**row)
 
 
 def share_of_last_hour(cur: Cursor, slot: str) -> float:

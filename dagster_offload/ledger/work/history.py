@@ -55,6 +55,7 @@ TABLES = (
         "availability_id",
         "t.since < {cutoff} and exists (select from availability newer where newer.slot = t.slot and newer.since > t.since)",
     ),
+    _Table("notifications", "notification_id", "t.created_at < {cutoff} and t.state <> 'pending'"),
     _Table("scans", "scan_id", "t.started_at < {cutoff}"),
     _Table(
         "workers",

@@ -1,0 +1,173 @@
+"""`dagster-offload notify list|test|send`: who is notified of what."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from dagster_offload.cli.exits import ExitCode, Refusal
+from dagster_offload.cli.options import home_option, json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dagster_offload.ledger.core.database import Ledger
+    from dagster_offload.ledger.sinks.notifications import ChannelRow
+    from dagster_offload.settings import Settings
+
+
+@click.group("notify")
+def command() -> None:
+    """Show and test the channels of the pipeline file (`notify`), or send what is due.
+
+    A running `up` notifies by itself. Without one, use `notify send`.
+
+    \b
+    dagster-offload notify list
+    dagster-offload notify test phone
+    dagster-offload notify send
+    """
+
+
+@command.command("list")
+@home_option
+@json_option
+def list_(*, as_json: bool) -> None:
+    """Show every channel, its events, and how many messages were sent or wait.
+
+    \b
+    dagster-offload notify list --json
+    """
+    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.sinks import notifications
+    from dagster_offload.settings import load_settings
+    from dagster_offload.settings.notify import channel_kind
+
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
+        rows = ledger.run(notifications.list_channels, list(settings.channels))
+    if as_json:
+        print_json({"channels": [asdict(row) for row in rows]})
+        return
+    for row in rows:
+        channel = settings.channels[row.name]
+        say(f"{row.name:<16} {channel_kind(channel):<8} {describe(row)}; events: {', '.join(channel.events)}")
+    if not rows:
+        click.echo("no channels: add one under notify in the pipeline file (docs/running-for-years.md)")
+
+
+@command.command("test")
+@click.argument("name")
+@home_option
+@json_option
+def test(name: str, *, as_json: bool) -> None:
+    """Send a test message through a channel, marked as a sample.
+
+    \b
+    dagster-offload notify test phone
+    """
+    from contextlib import closing
+
+    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.notify.build import build
+    from dagster_offload.notify.notice import sample
+    from dagster_offload.settings import load_settings
+    from dagster_offload.sinks.faults import SinkFault
+
+    settings = load_settings()
+    _refuse_unknown(settings, name)
+    with closing(build(settings, name)) as channel:
+        try:
+            channel.send(sample(name))
+        except SinkFault as fault:
+            raise Refusal(f"{name}: {fault.reason}", _EXITS[fault.blame]) from None
+    if as_json:
+        print_json({"channel": name, "is_taken": True})
+    else:
+        click.echo(f"{name}: the test message was taken")
+
+
+_EXITS = {
+    "unavailable": ExitCode.SLOT_UNAVAILABLE,
+    "misconfigured": ExitCode.MISCONFIGURED,
+    "refused": ExitCode.REFUSED,
+}
+
+
+@command.command("send")
+@home_option
+@json_option
+def send(*, as_json: bool) -> None:
+    """Look at the ledger once and send the messages that are due. For homes without a running `up`.
+
+    Exits with 75 if a message could not be sent. Run it again later: it is kept.
+
+    \b
+    dagster-offload notify send
+    """
+    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.sinks import notifications
+    from dagster_offload.settings import load_settings
+
+    settings = load_settings()
+    names = list(settings.channels)
+    with open_ledger(settings) as ledger:
+        ledger.run(notifications.register, names)
+        for name in names:
+            _send(settings, ledger, name)
+        rows = ledger.run(notifications.list_channels, names)
+    if as_json:
+        print_json({"channels": [asdict(row) for row in rows]})
+    for row in rows if not as_json else ():
+        say(f"{row.name}: {describe(row)}")
+    if any(row.waiting for row in rows):
+        raise click.exceptions.Exit(ExitCode.SLOT_UNAVAILABLE)
+
+
+def _send(settings: "Settings", ledger: "Ledger", name: str) -> None:
+    from contextlib import closing
+
+    from dagster_offload.notify.build import build
+    from dagster_offload.notify.sender import NotifyJob
+    from dagster_offload.sinks.sender import sending_to
+
+    with (
+        closing(NotifyJob(settings, ledger, name, build(settings, name))) as job,
+        ledger.connect() as connection,
+        sending_to(connection, ledger.schema, job.lock) as is_only_sender,
+    ):
+        if is_only_sender:
+            job.run(lambda: False)
+        else:
+            click.echo(f"{name}: the running `up` notifies", err=True)
+
+
+def _refuse_unknown(settings: "Settings", name: str) -> None:
+    from dagster_offload.settings.leaves import nearest
+
+    if name not in settings.channels:
+        near = nearest(name, settings.channels)
+        known = ", ".join(settings.channels) or "none; add one under notify in the pipeline file"
+        hint = f"did you mean {near}?" if near else f"the channels are {known}"
+        raise Refusal(f"there is no channel {name!r}: {hint}")
+
+
+def describe(row: "ChannelRow") -> str:
+    """What was sent and what waits, and why: `3 sent; 1 waiting (HTTP 503, next try 14:02)`."""
+    from dagster_offload.cli.formatting import describe_time
+
+    parts = [f"{row.sent} sent"]
+    if row.waiting:
+        next_try = f", next try {describe_time(row.not_before)}" if row.not_before else ""
+        parts.append(f"{row.waiting} waiting" + (f" ({row.reason}{next_try})" if row.reason else ""))
+    if row.dead:
+        parts.append(f"{row.dead} given up")
+    return "; ".join(parts)
+
+
+def status_lines(rows: "Sequence[ChannelRow]") -> list[str]:
+    """The lines of `status` about channels whose messages wait: none if all is well."""
+    waiting = [row for row in rows if row.waiting]
+    return [f"{'notify' if index == 0 else '':<8} {row.name}: {describe(row)}" for index, row in enumerate(waiting)]

@@ -1,0 +1,232 @@
+"""`dagster-offload service install|status|logs|remove`: start `up` at boot, and keep it running."""
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dagster_offload.cli.exits import Refusal
+from dagster_offload.cli.options import home_option, json_option
+
+if TYPE_CHECKING:
+    from dagster_offload.service.boot.manager import Manager
+    from dagster_offload.service.boot.unit import Boot
+    from dagster_offload.settings.loading import Loaded
+
+# What the service gets from the environment. Other variables belong into the file .env of the home.
+CARRIED = ("OFFLOAD_HOME", "OFFLOAD_CONFIG")
+
+
+@click.group("service")
+def command() -> None:
+    """Start `up` at boot and keep it running, as a service of systemd or launchd.
+
+    \b
+    dagster-offload service install
+    dagster-offload service status
+    dagster-offload service logs --follow
+    dagster-offload service remove
+    """
+
+
+@command.command("install")
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of the UI.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address the UI listens on.")
+@click.option("--run-as", metavar="USER", help="Only for root: the user of the service, who owns the home.")
+@click.option("--print", "is_only_shown", is_flag=True, help="Print the file of the service, and change nothing.")
+@home_option
+@json_option
+def install(*, port: int, host: str, run_as: str | None, is_only_shown: bool, as_json: bool) -> None:
+    """Install the service of this home and start it. Running it again does no harm.
+
+    A user gets a service of their own; root gets one of the system, which runs as --run-as.
+
+    \b
+    dagster-offload service install
+    sudo dagster-offload service install --run-as alice --home /home/alice/.local/share/dagster-offload
+    """
+    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.service.boot import manager as boot_manager
+    from dagster_offload.service.home import running_up
+    from dagster_offload.settings import read_settings
+
+    loaded = read_settings()
+    home = loaded.settings.home
+    boot = _boot(loaded, port, host, run_as)
+    if is_only_shown:
+        click.echo(_shown(boot), nl=False)
+        return
+    manager = boot_manager.find_manager(home, is_root=_is_root())
+    if not home.is_dir():
+        raise Refusal(f"the home {home} does not exist: run dagster-offload up once, or dagster-offload init")
+    if not _has_library_without_this_shell(loaded):
+        raise Refusal(
+            "the pipeline file names no library, and the service has no variables of this shell: run dagster-offload config set "
+            "library.path DIR"
+        )
+    up, state = running_up(home), manager.state(boot.name)
+    if up is not None and state.pid is None:
+        raise Refusal(
+            f"`up` already runs on {home} (process {up.pid}), and is not the service: stop it with dagster-offload stop, then "
+            "install the service"
+        )
+    installed = boot_manager.install(manager, boot)
+    if as_json:
+        print_json(
+            {
+                "name": boot.name,
+                "file": str(installed.file),
+                "is_changed": installed.is_changed,
+                "notes": installed.notes,
+            }
+        )
+        return
+    if not installed.is_changed:
+        say(f"Already installed and running: {installed.file}. Nothing was changed.")
+        return
+    say(f"Installed: {installed.file}\nIt runs now and starts again after a reboot or a crash.")
+    for note in installed.notes:
+        say(note)
+    if left_out := _not_carried():
+        say(
+            f"The service does not have these variables of this shell: {', '.join(left_out)}. Put them into {home / '.env'}"
+        )
+
+
+@command.command("status")
+@home_option
+@json_option
+def status(*, as_json: bool) -> None:
+    """Show whether the service of this home is installed and runs.
+
+    \b
+    dagster-offload service status
+    """
+    from dagster_offload.cli.formatting import print_json, say
+
+    manager, name = _installed()
+    state = manager.state(name)
+    if as_json:
+        print_json(asdict(state) | {"file": str(state.file)})
+        return
+    if not state.is_installed:
+        say(f"{name}: not installed; dagster-offload service install")
+        return
+    running = f", process {state.pid}" if state.pid else ""
+    boots = "starts at boot" if state.starts_at_boot else "does not start at boot"
+    restarts = f", restarted {state.restarts} times" if state.restarts else ""
+    say(f"{name}: {state.state}{running}{restarts}; {boots}\n{state.file}")
+
+
+@command.command("logs")
+@click.option("--lines", "-n", type=click.IntRange(1), default=100, show_default=True, help="How many lines.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with new lines until Ctrl-C.")
+@home_option
+def logs(*, lines: int, follow: bool) -> None:
+    """Show what the service printed: the lines of `up`.
+
+    \b
+    dagster-offload service logs --follow
+    """
+    manager, name = _installed()
+    argv = manager.log_command(name, lines, follow=follow)
+    try:
+        os.execvp(argv[0], argv)  # noqa: S606 - it takes over this terminal
+    except FileNotFoundError:
+        raise Refusal(f"{argv[0]} is not installed") from None
+
+
+@command.command("remove")
+@home_option
+@json_option
+def remove(*, as_json: bool) -> None:
+    """Stop the service of this home and remove it. The home with all results stays.
+
+    \b
+    dagster-offload service remove
+    """
+    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.service.boot import manager as boot_manager
+
+    manager, name = _installed()
+    file = boot_manager.remove(manager, name)
+    if as_json:
+        print_json({"name": name, "removed": file is not None})
+        return
+    say(f"Removed: {file}. The home stays." if file else f"{name} is not installed: nothing was removed")
+
+
+def _boot(loaded: "Loaded", port: int, host: str, run_as: str | None) -> "Boot":
+    """What the service starts. Raises `Refusal`."""
+    from dagster_offload.host.python_process import python_command
+    from dagster_offload.service.boot.unit import Boot, name_of
+    from dagster_offload.settings import default_home
+
+    home = loaded.settings.home
+    if _is_root() and run_as is None and sys.platform != "darwin":
+        raise Refusal(
+            "as root, name the user who owns the documents and the home: --run-as USER. --run-as root works, too: the embedded "
+            "Postgres then runs as an unprivileged user"
+        )
+    if run_as is not None:
+        _check_user(run_as, home)
+    environment = {"OFFLOAD_HOME": str(home), "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
+    if loaded.file is not None and loaded.file.parent != home:
+        environment["OFFLOAD_CONFIG"] = str(loaded.file)
+    argv = python_command("-m", "dagster_offload.cli", "up", "--port", str(port), "--host", host)
+    return Boot(name_of(home, default_home()), home, argv, environment, run_as)
+
+
+def _check_user(run_as: str, home: Path) -> None:
+    import pwd
+
+    if not _is_root():
+        raise Refusal("--run-as is for root: without it, the service runs as you")
+    try:
+        user = pwd.getpwnam(run_as)
+    except KeyError:
+        raise Refusal(f"there is no user {run_as!r} on this machine") from None
+    if home.exists() and home.stat().st_uid != user.pw_uid:
+        raise Refusal(f"{home} does not belong to {run_as}: name the home with --home, or chown it")
+
+
+def _shown(boot: "Boot") -> str:
+    from dagster_offload.service.boot.unit import launchd_plist, systemd_unit
+
+    return launchd_plist(boot, boot.home / "logs" / "service.log") if sys.platform == "darwin" else systemd_unit(boot)
+
+
+def _installed() -> "tuple[Manager, str]":
+    """The service manager, and the name of this home's service. A broken pipeline file does not matter."""
+    from dagster_offload.errors import SettingsError
+    from dagster_offload.service.boot.manager import find_manager
+    from dagster_offload.service.boot.unit import name_of
+    from dagster_offload.settings import default_home, load_settings
+    from dagster_offload.settings.loading import find_home
+
+    try:
+        home = load_settings().home
+    except SettingsError:
+        home = find_home()
+    return find_manager(home, is_root=_is_root()), name_of(home, default_home())
+
+
+def _has_library_without_this_shell(loaded: "Loaded") -> bool:
+    """Whether the library is in the pipeline file, or in the file .env of the home, where the service runs."""
+    from dagster_offload.settings.leaves import BY_KEY
+
+    origin = loaded.origin(BY_KEY[("library", "path")])
+    return origin.kind == "file" or (origin.kind == ".env" and Path.cwd() == loaded.settings.home)
+
+
+def _not_carried() -> list[str]:
+    from dagster_offload.settings.leaves import VARIABLES
+
+    return sorted(name for name in os.environ if name in VARIABLES and name not in CARRIED)
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0

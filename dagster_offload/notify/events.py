@@ -1,0 +1,144 @@
+"""Which events a channel is notified of, and in which words. Pure.
+
+A message names documents, stages and reasons, as `up` does. It contains no text of a document.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from dagster_offload.ledger.core.rows import BreakerState, SlotRow
+from dagster_offload.ledger.reports.status import Problem
+from dagster_offload.ledger.slots.availability import Absence
+from dagster_offload.settings.notify import ChannelSettings, Event
+from dagster_offload.text.plain_text import escaped
+
+# Failures are told together: after a notification, the next one waits so long unless the work ends before.
+GROUPED_SECONDS = 3600.0
+NAMED = 10
+LONGEST_REASON = 200  # characters
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was read for one channel. `left` and `need_you` count documents; `latest` is the newest transition.
+
+    `failures` are those that no notification named, by the transitions `failed`. `was_done`: something was done since the last
+    notification that all is done. `is_working`: a scan, drain or run is alive.
+    """
+
+    latest: int
+    left: int
+    is_working: bool
+    was_done: bool
+    documents: int = 0
+    need_you: int = 0
+    failed: Sequence[int] = ()
+    failures: Sequence[Problem] = ()
+    seconds_since_failures: float | None = None
+    slots: Sequence[SlotRow] = ()
+    opened_at: dict[str, str] = field(default_factory=dict)
+    absences: dict[str, Absence] = field(default_factory=dict)
+    due: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Told:
+    """One message. A channel gets at most one with the same `key`."""
+
+    event: Event
+    key: str
+    title: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The messages, and what was looked at with them. `seconds`: when to look again; None = at the next change."""
+
+    messages: list[Told]
+    is_done_looked_at: bool
+    are_failures_looked_at: bool
+    seconds: float | None = None
+
+
+def decide(facts: Facts, channel: ChannelSettings) -> Decision:
+    """Decide what this channel is notified of now."""
+    is_over = not facts.left and not facts.is_working
+    waits = _wait_for_others(facts, is_over=is_over)
+    found = [*_done(facts, is_over=is_over), *_misconfigured(facts), *_away(facts, channel.away_days)]
+    if waits is None:
+        found += _needs_you(facts, channel)
+    return Decision(
+        [told for told in found if told.event in channel.events],
+        is_done_looked_at=is_over,
+        are_failures_looked_at=waits is None,
+        seconds=waits,
+    )
+
+
+def _wait_for_others(facts: Facts, *, is_over: bool) -> float | None:
+    """Seconds for which new failures are kept back, because others may follow; None: not at all."""
+    if not facts.failures or is_over or facts.seconds_since_failures is None:
+        return None
+    left = GROUPED_SECONDS - facts.seconds_since_failures
+    return left if left > 0 else None
+
+
+def _done(facts: Facts, *, is_over: bool) -> Iterator[Told]:
+    if is_over and facts.was_done:
+        needs = f" {_verb(facts.need_you, 'need')} you: dagster-offload status" if facts.need_you else ""
+        yield Told(
+            "done", f"done/{facts.latest}", "all done", f"{_documents(facts.documents)}, nothing is left.{needs}"
+        )
+
+
+def _needs_you(facts: Facts, channel: ChannelSettings) -> Iterator[Told]:
+    if not facts.failures:
+        return
+    count = len({problem.document for problem in facts.failures})
+    title = f"{_verb(count, 'need')} you"
+    lines = [_line(problem) for problem in facts.failures[:NAMED]] if channel.names else []
+    if channel.names and len(facts.failures) > NAMED:
+        lines.append(f"and {len(facts.failures) - NAMED} more")
+    lines.append("What to do: dagster-offload status, and dagster-offload explain DOCUMENT")
+    yield Told("needs_you", f"needs_you/{max(facts.failed)}", title, "\n".join(lines))
+
+
+def _line(problem: Problem) -> str:
+    reason = problem.reason or "no reason"
+    return f"{problem.state}: {escaped(problem.document)}, {problem.stage}: {escaped(reason[:LONGEST_REASON])}"
+
+
+def _misconfigured(facts: Facts) -> Iterator[Told]:
+    for slot in facts.slots:
+        if slot.breaker is BreakerState.MISCONFIGURED:
+            code = (slot.reason or "").partition(":")[0].partition(" ")[0]
+            yield Told(
+                "misconfigured",
+                f"misconfigured/{slot.name}/{facts.opened_at.get(slot.name)}/{code}",
+                f"the slot {slot.name} is misconfigured",
+                f"{escaped(slot.reason_text[:LONGEST_REASON])}\n{_verb(facts.left, 'wait')}, and none is lost.\n"
+                "The setting to change: dagster-offload doctor",
+            )
+
+
+def _away(facts: Facts, days: float) -> Iterator[Told]:
+    for slot in facts.slots:
+        absence, due = facts.absences.get(slot.name), facts.due.get(slot.name, 0)
+        if absence is None or absence.days < days or not due or slot.breaker is BreakerState.MISCONFIGURED:
+            continue
+        yield Told(
+            "away",
+            f"away/{slot.name}/{absence.number}",
+            f"the slot {slot.name} is unavailable for {days:g} day{'' if days == 1 else 's'}",
+            f"Since {absence.since.astimezone():%Y-%m-%d %H:%M}. {_verb(due, 'wait')} for it, and none is lost.\n"
+            "Wake the machine, or look: dagster-offload doctor",
+        )
+
+
+def _verb(count: int, verb: str) -> str:
+    return f"{_documents(count)} {verb}{'s' if count == 1 else ''}"
+
+
+def _documents(count: int) -> str:
+    return "1 document" if count == 1 else f"{count:,} documents"

@@ -1,0 +1,87 @@
+"""Reads what happened since a channel was last notified, and stores its messages. One transaction, at a bounded cost."""
+
+from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
+from dagster_offload.ledger.reports import news
+from dagster_offload.ledger.sinks import notifications
+from dagster_offload.ledger.sinks.notifications import Marks
+from dagster_offload.ledger.slots import availability, slots
+from dagster_offload.notify.events import Decision, Facts, decide
+from dagster_offload.settings.notify import ChannelSettings
+from dagster_offload.slot.config import DEEP
+
+
+def look(ledger: Ledger, name: str, channel: ChannelSettings) -> float | None:
+    """Store the messages that are due for this channel. Returns seconds after which to look again; None: at a change."""
+    return ledger.run(_look, name, channel)
+
+
+def _look(cur: Cursor, name: str, channel: ChannelSettings) -> float | None:
+    marks = notifications.marks(cur, name)
+    facts = _read(cur, marks)
+    decision = decide(facts, channel)
+    for told in decision.messages:
+        notifications.add(cur, name, told.event, told.key, told.title, told.message)
+    _mark(cur, name, marks, facts, decision)
+    return decision.seconds
+
+
+def _read(cur: Cursor, marks: Marks) -> Facts:
+    failed = [number for number in news.failed_transitions(cur, marks.failures_to) if number not in marks.seen]
+    known = slots.list_slots(cur)
+    left = news.count_left(cur)
+    is_working = bool(
+        fetch_one(
+            cur,
+            "select exists (select from workers where kind = any(%s) and ended_at is null) as is_so",
+            [list(news.KINDS)],
+        )["is_so"]
+    )
+    is_over = not left and not is_working
+    # After the counts: what is done by now was done by these transitions.
+    latest = int(fetch_one(cur, "select coalesce(max(transition_id), 0) as n from transitions")["n"])
+    absences = {slot.name: found for slot in known if (found := availability.absence(cur, slot.name)) is not None}
+    return Facts(
+        latest=latest,
+        left=left,
+        is_working=is_working,
+        was_done=is_over and latest > marks.done_to and _was_done(cur, marks.done_to),
+        documents=news.count_present(cur) if is_over else 0,
+        need_you=news.count_failed(cur) if is_over else 0,
+        failed=failed,
+        failures=news.still_failed(cur, failed) if failed else [],
+        seconds_since_failures=marks.seconds_since_failures,
+        slots=known,
+        opened_at=_opened_at(cur),
+        absences=absences,
+        due={DEEP: _due_at_deep(cur)} if DEEP in absences else {},
+    )
+
+
+def _was_done(cur: Cursor, mark: int) -> bool:
+    cur.execute("select from transitions where transition_id > %s and to_state = 'done' limit 1", [mark])
+    return cur.rowcount > 0
+
+
+def _opened_at(cur: Cursor) -> dict[str, str]:
+    cur.execute("select name, opened_at from slots where opened_at is not null")
+    return {row["name"]: row["opened_at"].isoformat() for row in cur.fetchall()}
+
+
+def _due_at_deep(cur: Cursor) -> int:
+    """The documents that wait for a call: the text of one needs no slot."""
+    row = fetch_one(
+        cur,
+        "select count(distinct document_id) as n from (select document_id from work_items "
+        "where state in ('pending', 'deferred') and stage <> 'extract' limit %s) w",
+        [news.MOST_COUNTED * 3],
+    )
+    return min(int(row["n"]), news.MOST_COUNTED)
+
+
+def _mark(cur: Cursor, name: str, marks: Marks, facts: Facts, decision: Decision) -> None:
+    if decision.is_done_looked_at and facts.latest > marks.done_to:
+        notifications.mark_done(cur, name, facts.latest)
+    if decision.are_failures_looked_at:
+        notifications.mark_failures(cur, name, [*marks.seen, *facts.failed])
+    if any(told.event == "needs_you" for told in decision.messages):
+        notifications.mark_grouped(cur, name)

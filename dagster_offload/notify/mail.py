@@ -1,0 +1,120 @@
+"""A mailbox as a channel, through an SMTP server. The key is in the Message-ID, so mail programs can recognize a repetition."""
+
+import smtplib
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from email.message import EmailMessage
+from email.utils import format_datetime
+
+from dagster_offload.notify.notice import Notice
+from dagster_offload.settings.notify import EmailChannel
+from dagster_offload.sinks.faults import Blame, SinkFault
+
+_PORTS = {"starttls": 587, "tls": 465, "none": 25}
+
+
+class Mail:
+    """Sends messages to one mailbox. A connection is opened for each message: there are a few a day."""
+
+    def __init__(self, settings: EmailChannel, password: str | None) -> None:
+        self._settings = settings
+        self._password = password
+        self._connection: smtplib.SMTP | None = None
+
+    def send(self, message: Notice) -> None:
+        """Send a message. Raises `SinkFault`, whose reason contains no text of the server, except its code."""
+        with _smtp_faults(), self._connected() as server:
+            if self._settings.security == "starttls":
+                server.starttls(context=ssl.create_default_context())
+            if self._settings.user is not None:
+                server.login(self._settings.user, self._password or "")
+            server.send_message(self._mail(message))
+
+    def cancel(self) -> None:
+        """End a `send` in another thread. Its message is sent again later."""
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            with suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    @contextmanager
+    def _connected(self) -> Iterator[smtplib.SMTP]:
+        """A connection for at most `timeout` seconds in all: the limit of smtplib is one for each line."""
+        settings = self._settings
+        port = settings.port or _PORTS[settings.security]
+        if settings.security == "tls":
+            context = ssl.create_default_context()
+            server: smtplib.SMTP = smtplib.SMTP_SSL(
+                local_hostname=_own_name(), timeout=settings.timeout, context=context
+            )
+        else:
+            server = smtplib.SMTP(local_hostname=_own_name(), timeout=settings.timeout)
+        server._host = settings.server  # type: ignore[attr-defined] # the name that TLS checks; `connect` does not set it
+        self._connection = server
+        deadline = threading.Timer(settings.timeout, self.cancel)
+        deadline.daemon = True
+        deadline.start()
+        try:
+            server.connect(settings.server, port)
+            yield server
+            with suppress(smtplib.SMTPException):  # the message has arrived
+                server.quit()
+        finally:
+            deadline.cancel()
+            self._connection = None
+            server.close()
+
+    def _mail(self, message: Notice) -> EmailMessage:
+        sender = self._settings.sender or self._settings.email
+        mail = EmailMessage()
+        mail["From"] = f"dagster-offload <{sender}>"
+        mail["To"] = self._settings.email
+        mail["Subject"] = message.subject
+        mail["Date"] = format_datetime(message.at)
+        mail["Message-ID"] = f"<{message.key}@{sender.rpartition('@')[2]}>"
+        mail["Auto-Submitted"] = "auto-generated"
+        mail.set_content(message.message)
+        return mail
+
+
+def _own_name() -> str:
+    """What we greet a server with. The default of smtplib may wait for a name server."""
+    name = socket.gethostname()
+    return name if "." in name else "[127.0.0.1]"
+
+
+@contextmanager
+def _smtp_faults() -> Iterator[None]:
+    """Turn errors of smtplib into `SinkFault`. A server's text may quote what was sent, so only codes and names are kept."""
+    try:
+        yield
+    except smtplib.SMTPAuthenticationError as error:
+        raise SinkFault(Blame.MISCONFIGURED, f"SMTP {error.smtp_code}: check its user and password") from None
+    except smtplib.SMTPNotSupportedError:
+        raise SinkFault(
+            Blame.MISCONFIGURED, "the server offers no STARTTLS or no log-in: check its port and its security"
+        ) from None
+    except ssl.SSLError as error:
+        raise SinkFault(
+            Blame.MISCONFIGURED, f"no encrypted connection ({error.reason}): check its port, security and certificate"
+        ) from None
+    except smtplib.SMTPRecipientsRefused as error:
+        code = next(iter(error.recipients.values()))[0]
+        raise _by_code(code, "the recipient") from None
+    except smtplib.SMTPResponseException as error:
+        raise _by_code(error.smtp_code, "the message") from None
+    except (smtplib.SMTPException, OSError) as error:
+        raise SinkFault(Blame.UNAVAILABLE, type(error).__name__) from None
+
+
+def _by_code(code: int, what: str) -> SinkFault:
+    """RFC 5321: 4xx is temporary, 5xx is a refusal."""
+    if code < 500:
+        return SinkFault(Blame.UNAVAILABLE, f"SMTP {code}")
+    return SinkFault(Blame.REFUSED, f"SMTP {code} about {what}")

@@ -1,0 +1,41 @@
+"""A topic of an ntfy server as a channel: https://docs.ntfy.sh/publish/. The title is a header, the message is the body."""
+
+import httpx
+
+from dagster_offload import __version__
+from dagster_offload.notify.notice import Notice
+from dagster_offload.sinks.faults import check_answer, http_faults
+
+# Names of https://docs.ntfy.sh/emojis/, and priorities from 1 to 5.
+_TAGS = {"done": "white_check_mark", "needs_you": "warning", "misconfigured": "wrench", "away": "zzz"}
+_PRIORITIES = {"done": "2", "misconfigured": "4"}
+
+
+class Ntfy:
+    """Publishes messages to one topic."""
+
+    def __init__(self, topic: str, token: str | None, timeout: float) -> None:
+        """`topic`: its whole address."""
+        self._topic = topic
+        headers = {"user-agent": f"dagster-offload/{__version__}", "content-type": "text/plain; charset=utf-8"}
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
+        self._client = httpx.Client(headers=headers, timeout=timeout, follow_redirects=False)
+
+    def send(self, message: Notice) -> None:
+        """Publish a message. Raises `SinkFault`."""
+        headers = {
+            "title": message.subject.encode("ascii", "replace").decode(),
+            "tags": _TAGS.get(message.event, "bell"),
+            "priority": _PRIORITIES.get(message.event, "3"),
+        }
+        with http_faults():
+            response = self._client.post(self._topic, content=message.message.encode(), headers=headers)
+        check_answer(response)
+
+    def cancel(self) -> None:
+        """A request in flight ends by itself, at its time limit at the latest."""
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()

@@ -1,0 +1,72 @@
+"""The senders of a running `up`: of records to sinks, and of notifications. The pipeline in force says which there are."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dagster_offload.errors import LedgerUnavailable, SettingsError
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.sinks import notifications
+from dagster_offload.settings import Settings
+from dagster_offload.sinks.planning import register
+
+if TYPE_CHECKING:
+    from dagster_offload.sinks.resident import Job, SenderThread
+
+Say = Callable[[str], None]
+
+
+class RunningSenders:
+    """One thread per sink and per channel. `check` takes over edits of the pipeline file."""
+
+    def __init__(self, ledger: Ledger, say: Say) -> None:
+        self._ledger = ledger
+        self._say = say
+        self._threads: list[SenderThread] = []
+        self._in_force: Settings | None = None
+
+    def check(self, settings: Settings) -> None:
+        """Start, stop or replace the senders if the settings changed. Call this often: it costs nothing otherwise."""
+        if settings is self._in_force:
+            return
+        self.stop()
+        try:
+            register(settings, self._ledger)
+            self._ledger.run(notifications.register, list(settings.channels))
+        except LedgerUnavailable as error:  # the next check tries again
+            self._say(f"The senders of records and notifications cannot be started yet: {error}")
+            return
+        self._in_force = settings
+        for name in settings.sinks:
+            self._start(f"Nothing is sent to the sink {name}", partial(self._sink_job, settings, name))
+        for name in settings.channels:
+            self._start(f"The channel {name} sends no notifications", partial(self._notify_job, settings, name))
+
+    def stop(self) -> None:
+        """End the senders. What is in flight is sent again at the next start."""
+        for thread in self._threads:
+            thread.stop()
+        self._threads.clear()
+
+    def _start(self, failure: str, job_of: "Callable[[], Job]") -> None:
+        # Imported here because senders load an HTTP client, which an `up` without them does not need.
+        from dagster_offload.sinks.resident import SenderThread
+
+        try:
+            job = job_of()
+        except SettingsError as error:
+            self._say(f"{failure}: {error}")
+            return
+        self._threads.append(SenderThread(self._ledger, job))
+
+    def _sink_job(self, settings: Settings, name: str) -> "Job":
+        from dagster_offload.sinks.build import build
+        from dagster_offload.sinks.sender import SinkJob
+
+        return SinkJob(settings, self._ledger, name, build(settings, name))
+
+    def _notify_job(self, settings: Settings, name: str) -> "Job":
+        from dagster_offload.notify.build import build
+        from dagster_offload.notify.sender import NotifyJob
+
+        return NotifyJob(settings, self._ledger, name, build(settings, name))

@@ -1,0 +1,111 @@
+"""The section `notify` of the pipeline file: who is notified of what."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from dagster_offload.settings.section import Section
+from dagster_offload.settings.sinks import Address, Arguments, SecretFile, by_kind, mistake, refuse_unusual_names
+
+SECTION = "notify"
+Event = Literal["done", "needs_you", "misconfigured", "away"]
+EVENTS: tuple[Event, ...] = ("done", "needs_you", "misconfigured", "away")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def _listed(value: Any) -> Any:
+    return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+
+class ChannelSettings(Section):
+    """What every channel has."""
+
+    events: Annotated[tuple[Event, ...], BeforeValidator(_listed), Field(min_length=1)] = Field(
+        default=EVENTS, description="which events it is notified of: done, needs_you, misconfigured, away"
+    )
+    away_days: float = Field(
+        default=3.0, gt=0, le=365, description="days that a slot is unavailable, with work due, before `away`"
+    )
+    names: bool = Field(default=True, description="false: messages count documents, and do not name them")
+    timeout: float = Field(default=30.0, gt=0, le=3600, description="seconds for one message")
+
+
+class CommandChannel(ChannelSettings):
+    """A program that gets each message as JSON on its standard input. No shell is involved."""
+
+    command: Arguments = Field(description="the program and its arguments: [/usr/local/bin/notify-me]")
+
+
+class WebhookChannel(ChannelSettings):
+    """An address to which each message is posted as JSON, with a signature of the Standard Webhooks."""
+
+    webhook: Address = Field(repr=False, description="the address; it is never shown whole, because it may be a secret")
+    secret: SecretStr | None = Field(default=None, description="key of the signature (HMAC-SHA256)")
+    secret_file: SecretFile | None = Field(default=None, description="file that contains the key of the signature")
+    token: SecretStr | None = Field(default=None, description="bearer token")
+    token_file: SecretFile | None = Field(default=None, description="file that contains the bearer token")
+
+
+class NtfyChannel(ChannelSettings):
+    """A topic of an ntfy server, which shows each message on phones and desktops that subscribe to it."""
+
+    ntfy: Address = Field(repr=False, description="address of the topic: https://ntfy.sh/TOPIC")
+    token: SecretStr | None = Field(default=None, description="access token")
+    token_file: SecretFile | None = Field(default=None, description="file that contains the access token")
+
+
+class EmailChannel(ChannelSettings):
+    """A mailbox that gets each message through an SMTP server."""
+
+    email: str = Field(pattern=r"^[^@\s,<>]+@[^@\s,<>]+$", description="address of the recipient")
+    server: str = Field(pattern=r"^[^\s/@]+$", description="host name of the SMTP server")
+    port: int | None = Field(
+        default=None, ge=1, le=65535, description="its port; unset = 587, 465 with tls, 25 with none"
+    )
+    security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="how the connection is encrypted"
+    )
+    sender: str | None = Field(
+        default=None, pattern=r"^[^@\s,<>]+@[^@\s,<>]+$", description="address of the sender; unset = the recipient's"
+    )
+    user: str | None = Field(default=None, description="user name at the server; unset = no log-in")
+    password: SecretStr | None = Field(default=None, description="password of the user")
+    password_file: SecretFile | None = Field(default=None, description="file that contains the password")
+
+    @model_validator(mode="after")
+    def _password_is_encrypted(self) -> "EmailChannel":
+        if self.security == "none" and self.user is not None and self.server not in _LOOPBACK:
+            raise mistake("with a user, security must be starttls or tls: the password would be readable on its way")
+        return self
+
+
+AnyChannel = CommandChannel | WebhookChannel | NtfyChannel | EmailChannel
+
+CHANNEL_KINDS: Mapping[str, type[Section]] = {
+    "command": CommandChannel,
+    "webhook": WebhookChannel,
+    "ntfy": NtfyChannel,
+    "email": EmailChannel,
+}
+
+
+def channel_kind(settings: AnyChannel) -> str:
+    """The kind of a channel: command, webhook, ntfy or email."""
+    return next(kind for kind, model in CHANNEL_KINDS.items() if type(settings) is model)
+
+
+def _channel(written: Any) -> Section:
+    return by_kind(written, CHANNEL_KINDS, "channel")
+
+
+class NotifySection(Section):
+    """The channels by name."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[AnyChannel, BeforeValidator(_channel)]] = Field(init=False)
+
+    @model_validator(mode="after")
+    def _names(self) -> "NotifySection":
+        refuse_unusual_names(self.__pydantic_extra__, "channel")
+        return self

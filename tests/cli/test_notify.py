@@ -1,0 +1,67 @@
+"""`notify`: what a person types, and what `status` shows of it."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.simulator import Router
+from tests.support.cli import Call
+from tests.support.sink_servers import Receiver, serving
+
+
+@pytest.fixture
+def receiver() -> Receiver:
+    return Receiver()
+
+
+@pytest.fixture
+def topic(call: Call, library: Path, with_ledger: str, router: Router, receiver: Receiver) -> Iterator[str]:
+    """A library of two documents, and a pipeline file with the channel `phone`."""
+    with serving(receiver.answer) as address:
+        file = Path("offload.yaml")
+        file.write_text(f"notify:\n  phone: {{ntfy: '{address}/my-topic', token: '${{TOPIC_TOKEN}}'}}\n")
+        os.environ |= {"OFFLOAD_CONFIG": str(file.absolute()), "TOPIC_TOKEN": "tk-secret"}
+        yield address
+
+
+def test_a_message_is_sent_once_without_a_running_up(call: Call, topic: str, receiver: Receiver) -> None:
+    assert "phone: 0 sent" in call("notify", "send").output
+    for command in ("scan", "drain"):
+        assert call(command).exit_code == 0
+    for _ in range(2):
+        assert "phone: 1 sent" in call("notify", "send").output
+    [request] = receiver.got
+    assert request.headers["title"].endswith("all done")
+    assert "events: done, needs_you" in " ".join(call("notify", "list").output.split())
+
+
+def test_a_message_that_waits_is_in_the_status_without_the_address_or_the_token(
+    call: Call, topic: str, receiver: Receiver
+) -> None:
+    call("notify", "send")
+    for command in ("scan", "drain"):
+        call(command)
+    receiver.status = 503
+    sent = call("notify", "send")
+    assert sent.exit_code == 75
+    shown = call("status").output
+    assert "notify   phone: 0 sent; 1 waiting (HTTP 503, next try" in shown
+    assert not [secret for secret in ("my-topic", "tk-secret") if secret in sent.output + shown]
+    [channel] = json.loads(call("status", "--json").output)["channels"]
+    assert (channel["name"], channel["waiting"]) == ("phone", 1)
+
+
+def test_a_test_message_is_taken_or_the_setting_to_change_is_named(call: Call, topic: str, receiver: Receiver) -> None:
+    assert json.loads(call("notify", "test", "phone", "--json").output) == {"channel": "phone", "is_taken": True}
+    receiver.status = 403
+    refused = call("notify", "test", "phone")
+    assert (refused.exit_code, "check its token" in refused.output) == (78, True)
+    assert "did you mean phone?" in call("notify", "test", "fone").output
+
+
+def test_without_a_channel_the_page_is_named(call: Call, with_ledger: str) -> None:
+    assert "add one under notify in the pipeline file" in call("notify", "list").output
+    assert call("notify", "send").exit_code == 0

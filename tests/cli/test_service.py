@@ -1,0 +1,148 @@
+"""`service`: installed twice, beside another `up`, over a file of others, without systemd, by root, and removed.
+
+`systemctl` is a real program that keeps what it is called with; the unit itself is checked in `test_unit.py`.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.cli import service
+from dagster_offload.service.boot import manager as boot_manager
+from dagster_offload.service.boot.manager import Launchd, find_manager
+from dagster_offload.service.home import hold_up_lock
+from tests.support.cli import Call
+
+SYSTEMCTL = """#!/bin/sh
+echo "$(basename "$0") $*" >> "$CALLS"
+case "$*" in
+  *" show "*) [ -e "$CALLS.running" ] && echo "ActiveState=active
+SubState=running
+MainPID=4242
+NRestarts=1
+UnitFileState=enabled" ;;
+  *restart*) [ -e "$CALLS.no-bus" ] && { echo "Failed to connect to bus: No medium found" >&2; exit 1; }
+    touch "$CALLS.running" ;;
+  *disable*) rm -f "$CALLS.running" ;;
+esac
+exit 0
+"""
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: Path) -> Path:
+    """A machine with systemd and a user who is not root. The file lists the calls of its commands."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("systemctl", "loginctl"):
+        (programs / name).write_text(SYSTEMCTL)
+        (programs / name).chmod(0o755)
+    calls = tmp_path / "calls"
+    calls.touch()
+    monkeypatch.setenv("CALLS", str(calls))
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(boot_manager, "SYSTEMD_RUNS", tmp_path)
+    monkeypatch.setattr(service, "_is_root", lambda: False)
+    home = Path(os.environ["OFFLOAD_HOME"])
+    home.mkdir(mode=0o700)
+    (home / "offload.yaml").write_text(f"library: {{path: '{library}'}}\n", encoding="utf-8")
+    del os.environ["OFFLOAD_LIBRARY"]
+    return calls
+
+
+def units(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "config" / "systemd" / "user").glob("*"))
+
+
+def test_a_service_is_installed_once_and_shown_and_removed(call: Call, calls: Path, tmp_path: Path) -> None:
+    assert "not installed" in call("service", "status").output
+    assert "starts again after a reboot" in call("service", "install").output
+    [unit] = units(tmp_path)
+    assert f"systemctl --user enable {unit.name}" in calls.read_text()
+    assert "loginctl enable-linger" in calls.read_text()
+    before = calls.read_text().count("restart")
+    assert "Already installed and running" in call("service", "install").output
+    assert calls.read_text().count("restart") == before
+    state = json.loads(call("service", "status", "--json").output)
+    assert (state["is_installed"], state["pid"], state["starts_at_boot"]) == (True, 4242, True)
+    assert "Removed" in call("service", "remove").output
+    assert units(tmp_path) == []
+    assert "nothing was removed" in call("service", "remove").output
+
+
+def test_an_install_with_other_options_changes_the_unit(call: Call, calls: Path, tmp_path: Path) -> None:
+    call("service", "install")
+    assert "Installed" in call("service", "install", "--port", "3100").output
+    [unit] = units(tmp_path)
+    assert '"3100"' in unit.read_text()
+
+
+def test_an_up_that_runs_already_is_named(call: Call, calls: Path, tmp_path: Path) -> None:
+    with hold_up_lock(Path(os.environ["OFFLOAD_HOME"])):
+        refused = call("service", "install")
+    assert refused.exit_code == 2
+    assert f"`up` already runs on {os.environ['OFFLOAD_HOME']} (process {os.getpid()})" in refused.output
+    assert units(tmp_path) == []
+
+
+def test_a_unit_of_others_is_left_alone(call: Call, calls: Path, tmp_path: Path) -> None:
+    call("service", "install")
+    [unit] = units(tmp_path)
+    unit.write_text("[Service]\n")
+    for command in ("install", "remove"):
+        refused = call("service", command)
+        assert (refused.exit_code, "not from this program" in refused.output) == (2, True)
+    assert unit.read_text() == "[Service]\n"
+
+
+def test_a_user_manager_that_cannot_be_reached_leaves_no_unit(call: Call, calls: Path, tmp_path: Path) -> None:
+    Path(f"{calls}.no-bus").touch()
+    refused = call("service", "install")
+    assert refused.exit_code == 2
+    assert "set XDG_RUNTIME_DIR=/run/user/" in refused.output
+    assert units(tmp_path) == []
+
+
+def test_without_systemd_the_ways_that_are_left_are_named(
+    call: Call, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boot_manager, "SYSTEMD_RUNS", tmp_path / "nothing")
+    for command in ("install", "status", "logs", "remove"):
+        refused = call("service", command)
+        assert (refused.exit_code, "@reboot dagster-offload up" in refused.output) == (2, True)
+    assert "ExecStart=" in call("service", "install", "--print").output
+
+
+def test_root_must_name_the_user_of_the_service(
+    call: Call, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_is_root", lambda: True)
+    monkeypatch.setattr(boot_manager, "SYSTEM_UNITS", tmp_path / "units")
+    assert "--run-as USER" in call("service", "install").output
+    assert "there is no user 'nobody-like-this'" in call("service", "install", "--run-as", "nobody-like-this").output
+    if os.geteuid() == 0:
+        assert "does not belong to nobody" in call("service", "install", "--run-as", "nobody").output
+        assert "Installed" in call("service", "install", "--run-as", "root").output
+        [unit] = (tmp_path / "units").glob("*")
+        assert "User=root" in unit.read_text()
+        assert "systemctl enable" in calls.read_text()
+
+
+def test_only_root_names_another_user(call: Call, calls: Path) -> None:
+    assert "--run-as is for root" in call("service", "install", "--run-as", "root").output
+
+
+def test_a_library_that_only_this_shell_names_is_refused(call: Call, calls: Path, library: Path) -> None:
+    (Path(os.environ["OFFLOAD_HOME"]) / "offload.yaml").unlink()
+    os.environ["OFFLOAD_LIBRARY"] = str(library)
+    refused = call("service", "install")
+    assert (refused.exit_code, "library.path" in refused.output) == (2, True)
+
+
+def test_launchd_has_agents_of_a_user_only(tmp_path: Path) -> None:
+    assert isinstance(find_manager(tmp_path, is_root=False, platform="darwin"), Launchd)
+    with pytest.raises(Exception, match="not as root"):
+        find_manager(tmp_path, is_root=True, platform="darwin")

@@ -1,0 +1,64 @@
+"""A pipeline with channels of notifications: an engine whose pipeline file has `notify`."""
+
+import json
+from typing import Any
+
+import pytest
+
+from dagster_offload.ledger.sinks import notifications
+from dagster_offload.notify.build import build
+from dagster_offload.notify.sender import NotifyJob
+from tests.support.engine import Engine
+
+
+class Channels:
+    """An engine, the channels in its pipeline file, and one round of their senders."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def use(self, **channels: Any) -> None:
+        """Write the pipeline file with these channels, and register them, as a start of `up` does."""
+        file = self.engine.library.parent / "offload.yaml"
+        file.write_text(json.dumps({"notify": channels}), encoding="utf-8")
+        file.chmod(0o600)  # it may contain a token
+        self.engine.options["config"] = file
+        self.engine.ledger.run(notifications.register, list(channels))
+
+    def round(self, name: str) -> float | None:
+        """Look at the ledger once and send what is due, with nothing kept in memory from earlier rounds."""
+        settings = self.engine.settings()
+        job = NotifyJob(settings, self.engine.ledger, name, build(settings, name))
+        try:
+            return job.run(lambda: False)
+        finally:
+            job.close()
+
+    def stored(self, name: str) -> list[tuple[str, str]]:
+        """The event and state of each message of a channel."""
+        rows = self.engine.sql(
+            "select event, state from notifications where channel = %s order by notification_id", name
+        )
+        return [(row["event"], row["state"]) for row in rows]
+
+    def end_work(self) -> None:
+        """End the workers that the helpers of this engine registered."""
+        self.engine.sql("update workers set ended_at = clock_timestamp() where ended_at is null")
+
+    def fail(self, *documents: str) -> None:
+        """Add documents that fail at once, as a drain would see it."""
+        worker = self.engine.worker()
+        self.engine.extracted(*documents)
+        for key in documents:
+            for _ in range(2):
+                self.engine.fail(worker, self.engine.hold(worker, keys=[key]), is_final=True)
+        self.end_work()
+
+    def end_waits(self) -> None:
+        """Let every pause be over."""
+        self.engine.sql("update notifications set not_before = clock_timestamp() where not_before is not null")
+
+
+@pytest.fixture
+def channels(engine: Engine) -> Channels:
+    return Channels(engine)

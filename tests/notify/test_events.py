@@ -1,0 +1,99 @@
+"""Which events a channel is notified of: decided from facts, without I/O."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from dagster_offload.ledger.core.rows import BreakerState, State
+from dagster_offload.ledger.reports.status import Problem
+from dagster_offload.ledger.slots.availability import Absence
+from dagster_offload.notify.events import GROUPED_SECONDS, NAMED, Facts, decide
+from dagster_offload.settings.notify import NtfyChannel
+from tests.support.engine import Engine
+
+QUIET = Facts(latest=7, left=0, is_working=False, was_done=False)
+
+
+def channel(**changes: Any) -> NtfyChannel:
+    return NtfyChannel(ntfy="http://127.0.0.1/topic", **changes)
+
+
+def problems(count: int) -> list[Problem]:
+    return [Problem(f"{n}.txt", "summarize", State.FAILED, "no_json: no JSON", 3) for n in range(count)]
+
+
+def events(facts: Facts, **changes: Any) -> list[str]:
+    return [told.event for told in decide(facts, channel(**changes)).messages]
+
+
+def test_a_quiet_ledger_says_nothing() -> None:
+    assert events(QUIET) == []
+
+
+def test_all_done_is_said_when_the_last_worker_has_ended() -> None:
+    done = replace(QUIET, was_done=True, documents=3)
+    assert events(done) == ["done"]
+    assert events(replace(done, is_working=True)) == []
+    assert events(replace(done, left=1)) == []
+    assert "3 documents, nothing is left" in decide(done, channel()).messages[0].message
+
+
+@pytest.mark.rule("notify-2")
+def test_the_first_failure_is_said_at_once_and_others_wait_an_hour_for_each_other() -> None:
+    failed = replace(QUIET, left=5, is_working=True, failed=[4, 5], failures=problems(2))
+    assert events(failed) == ["needs_you"]
+    soon = replace(failed, seconds_since_failures=600.0)
+    decision = decide(soon, channel())
+    assert (decision.messages, decision.are_failures_looked_at) == ([], False)
+    assert decision.seconds == GROUPED_SECONDS - 600
+    assert events(replace(failed, seconds_since_failures=GROUPED_SECONDS)) == ["needs_you"]
+
+
+@pytest.mark.rule("notify-2")
+def test_failures_do_not_wait_for_others_when_the_work_is_over() -> None:
+    assert events(replace(QUIET, failed=[5], failures=problems(1), seconds_since_failures=1.0)) == ["needs_you"]
+
+
+def test_many_failures_are_one_message_that_names_the_first() -> None:
+    [told] = decide(replace(QUIET, failed=[5], failures=problems(NAMED + 5)), channel()).messages
+    assert told.title == "15 documents need you"
+    assert "failed: 0.txt, summarize: no_json: no JSON" in told.message
+    assert "and 5 more" in told.message
+
+
+def test_without_names_no_document_is_named() -> None:
+    [told] = decide(replace(QUIET, failed=[5], failures=problems(2)), channel(names=False)).messages
+    assert told.title == "2 documents need you"
+    assert ".txt" not in told.message
+
+
+def test_a_channel_gets_only_its_events_and_the_others_count_as_looked_at() -> None:
+    facts = replace(QUIET, was_done=True, failed=[5], failures=problems(1))
+    assert sorted(events(facts)) == ["done", "needs_you"]
+    decision = decide(facts, channel(events="needs_you"))
+    assert [told.event for told in decision.messages] == ["needs_you"]
+    assert decision.is_done_looked_at
+
+
+@pytest.mark.parametrize(("days", "due", "expected"), [(2.9, 5, []), (3.1, 5, ["away"]), (3.1, 0, [])])
+def test_a_slot_is_away_after_so_many_days_with_work_due(
+    engine: Engine, days: float, due: int, expected: list[str]
+) -> None:
+    facts = replace(
+        QUIET,
+        left=due,
+        slots=[replace(engine.slot(), breaker=BreakerState.OPEN)],
+        absences={"deep": Absence(4, datetime(2026, 1, 1, tzinfo=UTC), days)},
+        due={"deep": due},
+    )
+    assert events(facts) == expected
+    assert events(facts, away_days=1.0) == (["away"] if due else [])
+
+
+def test_a_misconfigured_slot_is_not_also_away(engine: Engine) -> None:
+    slot = replace(engine.slot(), breaker=BreakerState.MISCONFIGURED, reason="HTTP 401: check the key")
+    absence = Absence(4, datetime(2026, 1, 1, tzinfo=UTC), 9.0)
+    facts = replace(QUIET, left=5, slots=[slot], absences={"deep": absence}, due={"deep": 5})
+    assert events(facts) == ["misconfigured"]

@@ -1,0 +1,158 @@
+"""A mailbox: what a real SMTP server gets, and what its answers mean."""
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+import trustme
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from dagster_offload.notify.mail import Mail
+from dagster_offload.notify.notice import Notice
+from dagster_offload.settings.notify import EmailChannel
+from dagster_offload.sinks.faults import Blame, SinkFault
+
+NOTICE = Notice("key-1", "mail", "needs_you", "1 document needs you", "failed: 편지.pdf", "box", datetime.now(UTC))
+
+
+class Mailbox:
+    """What the server keeps. `answer` is what it says to a recipient."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+        self.answer = "250 OK"
+
+    async def handle_RCPT(  # noqa: N802 - a name that aiosmtpd calls
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        envelope.rcpt_tos.append(address)
+        return self.answer
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+        assert isinstance(envelope.content, bytes)
+        mail = message_from_bytes(envelope.content, policy=policy.default)
+        assert isinstance(mail, EmailMessage)
+        self.mails.append(mail)
+        return "250 OK"
+
+
+def authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, data: LoginPassword) -> AuthResult:
+    return AuthResult(success=(data.login, data.password) == (b"me", b"right"), handled=False)
+
+
+@contextmanager
+def smtp_server(mailbox: Mailbox, **options: Any) -> Iterator[int]:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    controller = Controller(mailbox, hostname="127.0.0.1", port=port, **options)
+    controller.start()
+    try:
+        yield port
+    finally:
+        controller.stop()
+
+
+def mail(port: int, password: str | None = None, **changes: Any) -> Mail:
+    settings = EmailChannel(
+        **{"email": "me@example.org", "server": "127.0.0.1", "port": port, "security": "none", **changes}
+    )
+    return Mail(settings, password)
+
+
+def fault(channel: Mail) -> tuple[Blame, str]:
+    with pytest.raises(SinkFault) as caught:
+        channel.send(NOTICE)
+    return caught.value.blame, caught.value.reason
+
+
+def test_a_mail_arrives_with_its_subject_its_text_and_its_key() -> None:
+    mailbox = Mailbox()
+    with smtp_server(mailbox) as port:
+        mail(port, sender="box@example.net").send(NOTICE)
+    [got] = mailbox.mails
+    assert got["Subject"] == "dagster-offload on box: 1 document needs you"
+    assert (got["From"], got["To"]) == ("dagster-offload <box@example.net>", "me@example.org")
+    assert got["Message-ID"] == "<key-1@example.net>"
+    assert got.get_content().strip() == "failed: 편지.pdf"
+
+
+@pytest.mark.parametrize(("password", "arrives"), [("right", True), ("wrong", False)])
+def test_a_wrong_password_is_a_wrong_setting_and_is_not_repeated(password: str, arrives: bool) -> None:
+    mailbox = Mailbox()
+    with smtp_server(mailbox, authenticator=authenticate, auth_require_tls=False) as port:
+        channel = mail(port, password, user="me")
+        if arrives:
+            channel.send(NOTICE)
+        else:
+            assert fault(channel) == (Blame.MISCONFIGURED, "SMTP 535: check its user and password")
+    assert len(mailbox.mails) == arrives
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("550 no such user me@example.org", (Blame.REFUSED, "SMTP 550 about the recipient")),
+        ("451 try later", (Blame.UNAVAILABLE, "SMTP 451")),
+    ],
+)
+def test_the_code_of_the_server_says_whose_fault_it_is(answer: str, expected: tuple[Blame, str]) -> None:
+    mailbox = Mailbox()
+    mailbox.answer = answer
+    with smtp_server(mailbox) as port:
+        assert fault(mail(port)) == expected
+
+
+def test_starttls_is_used_and_a_server_without_it_gets_no_message() -> None:
+    mailbox = Mailbox()
+    with smtp_server(mailbox) as port:
+        blame, reason = fault(mail(port, security="starttls"))
+    assert (blame, "security" in reason, mailbox.mails) == (Blame.MISCONFIGURED, True, [])
+
+
+def test_a_mail_goes_through_tls_and_a_certificate_that_nobody_trusts_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    mailbox = Mailbox()
+    with smtp_server(mailbox, tls_context=context) as port:
+        blame, reason = fault(mail(port, security="starttls", server="localhost"))
+        assert (blame, "certificate" in reason) == (Blame.MISCONFIGURED, True)
+        with authority.cert_pem.tempfile() as file:
+            monkeypatch.setenv("SSL_CERT_FILE", file)
+            mail(port, security="starttls", server="localhost").send(NOTICE)
+    assert len(mailbox.mails) == 1
+
+
+def test_nothing_that_listens_is_an_unavailable_server() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    assert fault(mail(port)) == (Blame.UNAVAILABLE, "ConnectionRefusedError")
+
+
+def test_a_server_that_sends_one_byte_at_a_time_is_left_at_the_time_limit() -> None:
+    over = threading.Event()
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+
+        def drip() -> None:
+            with listening.accept()[0] as connection:
+                while not over.wait(0.05):  # each byte is in time for the limit of one read
+                    try:
+                        connection.sendall(b"2")
+                    except OSError:
+                        return
+
+        threading.Thread(target=drip, daemon=True).start()
+        try:
+            assert fault(mail(listening.getsockname()[1], timeout=0.5))[0] is Blame.UNAVAILABLE
+        finally:
+            over.set()
