@@ -194,7 +194,7 @@ def test_auto_can_be_set_by_command_whatever_the_variable_is(bench: Bench) -> No
     assert (row.permits, row.is_auto) == (1, True)
 
 
-@pytest.mark.parametrize(("n", "places", "held"), [(4, 2, 2), (2, 4, 2), (3, None, 3)])
+@pytest.mark.parametrize(("n", "prompt_cache_size", "held"), [(4, 2, 2), (2, 4, 2), (3, None, 3)])
 def test_permits_are_limited_by_n_and_by_the_prompt_cache_size(
     bench: Bench, n: int, prompt_cache_size: Any, held: int
 ) -> None:

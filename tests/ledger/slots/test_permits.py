@@ -178,6 +178,7 @@ def test_a_waiting_run_notifies_all_holders(bench: Bench) -> None:
     with bench.ledger.connect() as listener:
         listener.execute(f"listen {bench.ledger.channel}")
         bench.acquire(bench.worker("run"), is_person=True)
-        assert [note.payload for note in listener.notifies(timeout=60, stop_after=1)] == ["wanted:deep"]
+        messages = [note.payload for note in listener.notifies(timeout=60, stop_after=2)]
+        assert messages == ["started", "wanted:deep"]
         release(bench, drain)
         assert [note.payload for note in listener.notifies(timeout=60, stop_after=1)] == ["freed"]
