@@ -23,6 +23,7 @@ from benchmarks import (
     prompt_cache,
     sizes,
     splitting,
+    ticks,
 )
 from benchmarks.rows import Benchmark, Row, shown
 from benchmarks.workspace import Workspace
@@ -39,6 +40,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     *prompt_cache.BENCHMARKS,
     *splitting.BENCHMARKS,
     *endurance.BENCHMARKS,
+    *ticks.BENCHMARKS,
 )
 
 

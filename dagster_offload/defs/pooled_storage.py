@@ -2,12 +2,15 @@
 
 dagster_postgres opens a connection for each query of the daemon or of a run, and asks Postgres for its list of tables before
 many of them. Both cost more processor time than the queries. Here the three storages of an instance share one small pool,
-and a table or column that was found is not looked for again. `dagster.yaml` names the class, as Dagster documents for
+and a table or column that was found is not looked for again. All instances of a process share one engine: the code server
+opens an instance for many ticks and for each run that ends. `dagster.yaml` names the class, as Dagster documents for
 storages of your own. Why it is built this way: docs/decisions/0012-idle-costs.md.
 """
 
+import os
 import selectors
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Self
 
 import sqlalchemy
@@ -37,10 +40,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         """`inst_data` is Dagster's record of this class in `dagster.yaml`."""
         super().__init__(postgres_url, should_autocreate_tables, inst_data)
         self._event_log_storage = _ClosingEventLogStorage(postgres_url, should_autocreate_tables=False)
-        engine = sqlalchemy.create_engine(
-            postgres_url, isolation_level="AUTOCOMMIT", pool_size=KEPT_CONNECTIONS, max_overflow=-1
-        )
-        sqlalchemy.event.listen(engine, "checkout", _refuse_closed)
+        engine = engine_of(postgres_url)
         for storage, checks in (
             (self._run_storage, RUN_CHECKS),
             (self._event_log_storage, EVENT_CHECKS),
@@ -57,9 +57,28 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         return cls(pg_url_from_config(config_value), autocreate, inst_data)
 
 
+# With an engine for each instance, the process would grow: SQLAlchemy keeps its queries of the schema for each of the last
+# 128 engines, 0.17 MB each. The limit is for processes that open many databases, such as tests.
+@lru_cache(maxsize=8)
+def engine_of(postgres_url: str) -> sqlalchemy.Engine:
+    """The engine of this process for a database. After `dispose`, it opens connections again when it needs them."""
+    engine = sqlalchemy.create_engine(
+        postgres_url, isolation_level="AUTOCOMMIT", pool_size=KEPT_CONNECTIONS, max_overflow=-1
+    )
+    sqlalchemy.event.listen(engine, "checkout", _refuse_closed)
+    return engine
+
+
+# A connection must not be used by two processes.
+os.register_at_fork(after_in_child=engine_of.cache_clear)
+
+
 class _ClosingEventLogStorage(PostgresEventLogStorage):
     def dispose(self) -> None:
-        """Close the pool. An instance disposes of this storage and of no other that has the engine."""
+        """Close the pool. An instance disposes of this storage and of no other that has the engine.
+
+        Another open instance of this process opens a connection again at its next query.
+        """
         super().dispose()
         self._engine.dispose()
 

@@ -1,12 +1,22 @@
 """The storage of our `dagster.yaml`: Dagster's own, whose connections stay open. Fails if Dagster changes underneath."""
 
+import gc
+import os
+
 import dagster as dg
 import psycopg
 import pytest
 from dagster_postgres import DagsterPostgresStorage
+from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from dagster_offload.defs.instance import open_instance
-from dagster_offload.defs.pooled_storage import EVENT_CHECKS, RUN_CHECKS, SCHEDULE_CHECKS, PooledPostgresStorage
+from dagster_offload.defs.pooled_storage import (
+    EVENT_CHECKS,
+    RUN_CHECKS,
+    SCHEDULE_CHECKS,
+    PooledPostgresStorage,
+    engine_of,
+)
 from dagster_offload.postgres import dagster_url
 from dagster_offload.settings import Settings
 from tests.support.connections import counting_connections, recording_statements
@@ -51,12 +61,41 @@ def test_closing_the_instance_closes_its_connections(settings: Settings, databas
     assert connections_of_dagster(database) == 0
 
 
+def test_closing_an_instance_leaves_another_one_usable(settings: Settings, database: str) -> None:
+    with open_instance(settings) as instance:
+        use_all_storages(instance)
+        with open_instance(settings) as other:
+            use_all_storages(other)
+        use_all_storages(instance)
+    assert connections_of_dagster(database) == 0
+
+
+def test_instances_opened_one_after_another_leave_no_objects_behind(settings: Settings) -> None:
+    counts = []
+    for _ in range(4):
+        with open_instance(settings) as instance:
+            use_all_storages(instance)
+        del instance
+        gc.collect()
+        counts.append(sum(isinstance(each, PGDialect) for each in gc.get_objects()))
+    assert counts[1:] == [counts[1]] * 3  # the first one opens the engine that the others use
+
+
+def test_a_forked_process_does_not_use_the_connections_of_its_parent() -> None:
+    engine = engine_of("postgresql://nowhere/none")
+    pid = os.fork()
+    if pid == 0:
+        os._exit(1 if engine_of("postgresql://nowhere/none") is engine else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert engine_of("postgresql://nowhere/none") is engine
+
+
 def test_a_connection_that_postgres_closed_is_replaced(settings: Settings, database: str) -> None:
     with open_instance(settings) as instance:
         use_all_storages(instance)
         with psycopg.connect(database, autocommit=True) as connection:
             connection.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "select pg_terminate_backend(pid, 10000) from pg_stat_activity "
                 "where datname = current_database() and pid <> pg_backend_pid()"
             )
         use_all_storages(instance)
