@@ -30,9 +30,15 @@ def print_report(loaded: "Loaded", report: Report) -> None:
     """Print the report: the slot, the library and `up`, a table of counts, then what needs a person."""
     from dagster_offload.cli.formatting import say
     from dagster_offload.cli.sink import status_lines
+    from dagster_offload.slot.config import DEEP
 
     settings = loaded.settings
     say(f"deep     {_describe_deep(settings, report)}")
+    for rest in report.rests:
+        if rest.slot != DEEP:
+            say(f"{rest.slot:<8} {rest}")
+    if report.wakes is not None:
+        say(f"wake     {report.wakes}")
     say(f"library  {settings.library or 'none: set OFFLOAD_LIBRARY'}")
     if loaded.file is not None:
         say(f"pipeline {loaded.file}")
@@ -102,6 +108,8 @@ def _describe_deep(settings: "Settings", report: Report) -> str:
     if configured is None:
         return str(report.deep["reason"])
     where = f"{configured.model} at {configured.shown_url}"
+    if (rest := next((rest for rest in report.rests if rest.slot == configured.name), None)) is not None:
+        return f"{where}: {rest}"
     if slot is None or slot.breaker == "closed":
         reason = report.deep["reason"]
         health = (reason or "healthy") if report.deep["healthy"] else f"unavailable: {reason}"
