@@ -38,7 +38,7 @@ def is_wake_due(config: WakeConfig, today: Sequence[Wake], now: datetime) -> boo
         return True
     if len(today) >= config.times_a_day:
         return False
-    return now >= today[-1].at + FIRST_PAUSE * 2 ** (len(today) - 1)
+    return now >= today[-1].at + FIRST_PAUSE * (1 << (len(today) - 1))
 
 
 def describe_wakes(week: Sequence[Wake], beginning_of_day: datetime) -> str | None:

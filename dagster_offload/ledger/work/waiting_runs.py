@@ -61,8 +61,9 @@ def find(cur: Cursor, run_id: str) -> WaitingRun | None:
         "select w.reason, w.slot, s.breaker, not exists ("
         "  select 1 from unnest(w.documents) as d(document_id) cross join unnest(w.stages) as t(stage) "
         "  left join work_items i on i.document_id = d.document_id and i.stage = t.stage "
-        "  where i.state is distinct from 'done') as is_done, coalesce(w.rest_until <= clock_timestamp(), false) or w.paused_slot is not null and not exists ("
-        "  select from pauses p where p.slot = w.paused_slot and coalesce(p.until > clock_timestamp(), true)) as is_rest_over "
+        "  where i.state is distinct from 'done') as is_done, "
+        "coalesce(w.rest_until <= clock_timestamp(), false) or (w.paused_slot is not null and not exists ("
+        "  select from pauses p where p.slot = w.paused_slot and coalesce(p.until > clock_timestamp(), true))) as is_rest_over "
         "from waiting_runs w left join slots s on s.name = w.slot where w.run_id = %s",
         [run_id],
     ).fetchone()
