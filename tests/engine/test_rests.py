@@ -15,6 +15,7 @@ from dagster_offload.simulator.server import Router
 from dagster_offload.slot.config import DEEP, PRIMARY
 from dagster_offload.slot.rest import Rest, RestKind
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
+from dagster_offload.testing import ChangeTiming
 from tests.support.engine import Engine
 
 KEYS = [f"{n}.txt" for n in range(4)]
@@ -131,8 +132,12 @@ def test_a_pause_is_in_the_ledger_and_ends_by_itself_or_by_a_person(engine: Engi
 
 @pytest.mark.rule("rest-5")
 @pytest.mark.parametrize("limit", [None, 60])
-def test_a_running_drain_finishes_its_open_call_and_starts_no_other(engine: Engine, limit: int | None) -> None:
+def test_a_running_drain_finishes_its_open_call_and_starts_no_other(
+    engine: Engine, change_timing: ChangeTiming, limit: int | None
+) -> None:
     """`limit`: the minutes of the day are used up while the call is open. None: a person pauses the slot."""
+    if limit is not None:
+        change_timing(recheck=0.05)
     engine.texts(*KEYS)
     engine.router.set(hold=True)
     drain = engine.beside(engine.drain, **({} if limit is None else {"deep_minutes_a_day": limit}))
@@ -141,7 +146,7 @@ def test_a_running_drain_finishes_its_open_call_and_starts_no_other(engine: Engi
         engine.ledger.run(rests.pause, DEEP, None)
     else:
         use_minutes(engine, limit)
-    engine.sql("select pg_sleep(0.5)")  # the drain looks every 0.05 s here, and a pause is notified
+    engine.sql("select pg_sleep(0.5)")  # the drain gets the notification, or looks by itself
     engine.router.set(hold=False)
     summary = drain.result()
     assert engine.asked() == [(engine.asked()[0][0], CLASSIFY)]

@@ -43,7 +43,8 @@ def asleep(engine: Engine, network: socket.socket) -> Iterator[Engine]:
     }
     engine.router.stop()
     yield engine
-    engine.router.start()
+    engine.router.stop()
+    engine.router.start()  # the fixtures below talk to it
 
 
 def tick(engine: Engine) -> str:
@@ -111,7 +112,7 @@ def test_a_command_that_fails_for_a_week_is_bounded_named_and_blames_no_document
         asleep.sql("update wakes set at = at - interval '1 day'")
     assert made(asleep) == 7
     said = str(asleep.ledger.run(rests.describe_week, DEEP))
-    assert said.startswith("waking failed 7 times since") or said.startswith("waking failed 6 times since")
+    assert said.startswith("waking failed 6 times since")  # the first is older than the week that is shown
     assert said.endswith(": the program ended with exit code 1")
     assert "secret" not in said
     assert asleep.slot().breaker is BreakerState.CLOSED
