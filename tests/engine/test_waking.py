@@ -155,7 +155,7 @@ def test_a_wake_that_fails_names_the_cause_and_the_setting(config: WakeConfig, s
 def test_a_program_in_the_home_folder_of_its_owner_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     program = tmp_path / "wake"
-    program.write_text("#!/bin/sh\necho woken > \"$HOME/$1\"\n")
+    program.write_text('#!/bin/sh\necho woken > "$HOME/$1"\n')
     program.chmod(0o755)
     assert wake(WakeConfig(command=("~/wake", "note"))) is None
     assert (tmp_path / "note").read_text() == "woken\n"

@@ -43,9 +43,9 @@ def clock(minute: int) -> str:
     return f"{minute // 60:02}:{minute % 60:02}"
 
 
-windows = some.tuples(
-    some.integers(0, 6), some.integers(1, 7), some.integers(0, 1439), some.integers(0, 1440)
-).filter(lambda window: window[2] != window[3])
+windows = some.tuples(some.integers(0, 6), some.integers(1, 7), some.integers(0, 1439), some.integers(0, 1440)).filter(
+    lambda window: window[2] != window[3]
+)
 # Around the changes of 2026 in these zones, and any day.
 moments = some.one_of(
     some.sampled_from(
