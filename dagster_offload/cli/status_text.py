@@ -10,6 +10,7 @@ from dagster_offload.cli.status_report import PROBLEMS_SHOWN, Report
 if TYPE_CHECKING:
     from dagster_offload.ledger.reports.estimate import LongAhead
     from dagster_offload.settings import Loaded, Settings
+    from dagster_offload.slot.rest import Rest
 
 STATES = ("pending", "claimed", "deferred", "done", "not_applicable", "failed", "quarantined", "outdated")
 LABELS = {"claimed": "in work", "not_applicable": "not applicable"}
@@ -108,7 +109,7 @@ def _describe_deep(settings: "Settings", report: Report) -> str:
     if configured is None:
         return str(report.deep["reason"])
     where = f"{configured.model} at {configured.shown_url}"
-    if (rest := next((rest for rest in report.rests if rest.slot == configured.name), None)) is not None:
+    if (rest := _deep_rest(report)) is not None:
         return f"{where}: {rest}"
     if slot is None or slot.breaker == "closed":
         reason = report.deep["reason"]
@@ -126,6 +127,12 @@ def _describe_deep(settings: "Settings", report: Report) -> str:
     if slot.is_retry_due and report.is_slot_checked:
         return f"{state}; {CHECKED_AT_THE_NEXT_TICK}"
     return f"{state}{next_check}"
+
+
+def _deep_rest(report: Report) -> "Rest | None":
+    from dagster_offload.slot.config import DEEP
+
+    return next((rest for rest in report.rests if rest.slot == DEEP), None)
 
 
 def _pace(report: Report) -> list[str]:
@@ -266,6 +273,9 @@ def _first_scan(report: Report) -> str:
 def _who_drains(report: Report) -> str:
     if "drain" in report.workers:
         return "a drain is working on them"
+    if (rest := _deep_rest(report)) is not None:
+        again = f"`dagster-offload resume {rest.slot}`" if rest.kind == "paused" else "the slot is used again"
+        return f"they wait until {again}"
     if report.up is None:
         return "start `dagster-offload up`, or run `dagster-offload drain` now"
     if "drain_sensor" in report.stopped_sensors:

@@ -48,12 +48,12 @@ def describe_wakes(week: Sequence[Wake], beginning_of_day: datetime) -> str | No
         return None
     today = sum(wake.at >= beginning_of_day for wake in week)
     last = week[-1]
-    text = f"woken {today} times today, last {last.at.astimezone():%a %H:%M}"
     if last.problem is None:
-        return text
+        times = f"{today} time{'s' if today != 1 else ''} today"
+        return f"woken {times}, last {last.at.astimezone():%a %H:%M}"
     failures = list(takewhile(lambda wake: wake.problem is not None, reversed(week)))
-    since = f"{len(failures)} times since {failures[-1].at.astimezone():%a %d %b %H:%M}"
-    return f"waking failed {since}: {last.problem}"
+    often = "once, " if len(failures) == 1 else f"{len(failures)} times since "
+    return f"waking failed {often}{failures[-1].at.astimezone():%a %d %b %H:%M}: {last.problem}"
 
 
 def magic_packet(mac: str) -> bytes:

@@ -58,6 +58,7 @@ def test_a_paused_slot_is_shown_and_used_again_after_resume(call: Call, scanned:
     assert (paused.exit_code, paused.output) == (0, "Every slot is paused. To use it again: dagster-offload resume\n")
     shown = call("status").output
     assert ": deep is resting: paused since " in " ".join(shown.split())
+    assert "they wait until `dagster-offload resume deep`" in " ".join(shown.split())
     assert json.loads(call("status", "--json").stdout)["rests"][0]["kind"] == "paused"
     refused = call("drain", "--json")
     assert refused.exit_code == 75
@@ -93,7 +94,7 @@ def test_status_shows_hours_and_a_wake_that_fails(call: Call, scanned: Path, rou
     with open_ledger(load_settings()) as ledger:
         assert "waking it failed: the program ended with exit code 1" in decide_drain(load_settings(), ledger).message
     shown = " ".join(call("status").output.split())
-    assert "wake waking failed 1 times since " in shown
+    assert "wake waking failed once, " in shown
     assert ": the program ended with exit code 1" in shown
     router.start()
     assert json.loads(call("status", "--json").stdout)["wakes"] is None  # it answers: nothing to explain

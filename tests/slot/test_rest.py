@@ -29,7 +29,7 @@ def test_a_pause_holds_until_its_time_or_until_it_is_removed() -> None:
     assert found is not None
     assert (found.kind, found.until) == (RestKind.PAUSED, None)
     assert found.seconds_left(NOON) is None
-    assert "paused since Fri 11:00 (dagster-offload resume deep)" in str(found)
+    assert "paused since Fri 27 Nov 11:00 (dagster-offload resume deep)" in str(found)
     timed = rest(Pause(since, NOON + timedelta(hours=2)))
     assert timed is not None
     assert timed.seconds_left(NOON) == 7200

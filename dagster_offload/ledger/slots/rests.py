@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
+from dagster_offload.ledger.slots.slots import lock
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.rest import Pause, Rest, beginning_of_day, rest_of
 from dagster_offload.slot.waking import Wake, describe_wakes, is_wake_due
@@ -35,10 +36,13 @@ def resume(cur: Cursor, slot: str) -> bool:
 
 def pause_of(cur: Cursor, slot: str) -> Pause | None:
     """The pause of a slot that is in force."""
-    row = cur.execute(
-        "select since, until from pauses where slot = %s and coalesce(until > clock_timestamp(), true)", [slot]
-    ).fetchone()
-    return None if row is None else Pause(**row)
+    return pauses(cur).get(slot)
+
+
+def pauses(cur: Cursor) -> dict[str, Pause]:
+    """The pauses that are in force, by slot."""
+    cur.execute("select slot, since, until from pauses where coalesce(until > clock_timestamp(), true)")
+    return {row["slot"]: Pause(row["since"], row["until"]) for row in cur.fetchall()}
 
 
 def read_rest(cur: Cursor, slot: SlotConfig) -> Rest | None:
@@ -60,18 +64,22 @@ def _used_seconds(cur: Cursor, slot: str, since: datetime) -> float:
 
 def begin_wake(cur: Cursor, slot: SlotConfig) -> int | None:
     """Note a wake of the slot if one is due, before it is tried: a process that dies in it has used it. Returns its id."""
-    if slot.wake is None:
+    if not _is_wake_due(cur, slot):  # nearly every tick ends here: nothing is locked or written
         return None
-    # Two processes on two hosts must not both wake the slot: the limit holds for all of them.
-    cur.execute("select from slots where name = %s for update", [slot.name])
-    now = datetime.now(UTC)
-    if not is_wake_due(slot.wake, wakes_since(cur, slot.name, beginning_of_day(now)), now):
+    # Two hosts must not wake the slot at the same time: the limit holds for all of them.
+    lock(cur, slot.name)
+    if not _is_wake_due(cur, slot):
         return None
-    cur.execute("delete from wakes where slot = %s and at < %s", [slot.name, now - KEPT])
+    cur.execute("delete from wakes where slot = %s and at < %s", [slot.name, datetime.now(UTC) - KEPT])
     row = fetch_one(
         cur, "insert into wakes (slot, problem) values (%s, 'it did not end') returning wake_id", [slot.name]
     )
     return int(row["wake_id"])
+
+
+def _is_wake_due(cur: Cursor, slot: SlotConfig) -> bool:
+    now = datetime.now(UTC)
+    return slot.wake is not None and is_wake_due(slot.wake, wakes_since(cur, slot.name, beginning_of_day(now)), now)
 
 
 def end_wake(cur: Cursor, wake_id: int, problem: str | None) -> None:
