@@ -67,16 +67,13 @@ class Lanes:
         return self._shared.rest
 
     async def _watch_rest(self, slot: SlotConfig) -> None:
-        """End the lanes when the slot begins to rest. Looks after a pause, and at intervals if the clock or the calls decide.
+        """End the lanes when the slot begins to rest. Looks after a pause, and at intervals: the clock and the calls decide,
+        too, and a notification may be lost.
 
         A failure to read is left to the lanes, which use the same ledger.
         """
-        may_rest_by_itself = slot.hours is not None or slot.minutes_a_day is not None
         while True:
-            if may_rest_by_itself:
-                await wait_until_set(self._rest_now, timing.current().recheck)
-            else:
-                await self._rest_now.wait()
+            await wait_until_set(self._rest_now, timing.current().recheck)
             with contextlib.suppress(LedgerUnavailable):
                 if await self._read_rest(slot) is not None:
                     self._shared.notified.set()  # for lanes that wait for a permit
