@@ -20,11 +20,12 @@ from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import usage
 from dagster_offload.ledger.reports.estimate import estimate
-from dagster_offload.ledger.slots import slots
+from dagster_offload.ledger.slots import rests, slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.postgres.room import refuse_without_room, shortage_of
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slot.config import SlotConfig
+from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import recipes, stage_graph
 from dagster_offload.stages.pipeline import pipeline_of
 
@@ -128,7 +129,8 @@ async def _drain(
         lanes = Lanes(document_runner(settings, ledger, client, worker), scope, on_progress)
         may_fill_more = await ledger.run(stages.fill, recipes(settings))
         backlog = await ledger.run(claims.backlog, scope.stages)
-        if backlog.due or backlog.waiting:
+        rest = await ledger.run(rests.read_rest, deep)
+        if rest is None and (backlog.due or backlog.waiting):
             await ledger.run(slots.make_trial_due, deep.name)
             await check_breaker(ledger, client, deep, worker)
         filling = asyncio.create_task(_fill(ledger, recipes(settings))) if may_fill_more else None
@@ -149,6 +151,8 @@ async def _drain(
     used = await ledger.run(usage.of_worker, worker.id)
     warning = usage.warning_of(await ledger.run(usage.second_stage_reuse, worker.id), deep.name)
     pace = await ledger.run(estimate, deep.name)
+    rest, is_left = lanes.rest, due + deferred > 0
+    next_check = row.retry_at if rest is None and row is not None else None if rest is None else rest.until
     return DrainSummary(
         done=lanes.counts.done,
         failed=lanes.counts.failed,
@@ -157,10 +161,10 @@ async def _drain(
         held_elsewhere=await ledger.run(claims.count_claimed_elsewhere, scope.stages, worker.id),
         in_back_off=in_back_off,
         waits_for=await ledger.run(claims.count_waiting_for_others, stage_graph(settings), scope.stages),
-        reason=_reason(row, is_superseded=lanes.is_superseded),
-        next_check_at=None if row is None or row.retry_at is None else row.retry_at.isoformat(timespec="seconds"),
-        is_slot_unavailable=row is not None and row.breaker is BreakerState.OPEN and due + deferred > 0,
-        is_misconfigured=row is not None and row.breaker is BreakerState.MISCONFIGURED and due + deferred > 0,
+        reason=_reason(row, rest if is_left else None, is_superseded=lanes.is_superseded),
+        next_check_at=None if next_check is None else next_check.isoformat(timespec="seconds"),
+        is_slot_unavailable=is_left and (rest is not None or _is(row, BreakerState.OPEN)),
+        is_misconfigured=is_left and rest is None and _is(row, BreakerState.MISCONFIGURED),
         tokens_read=used.read,
         tokens_cached=used.cached,
         tokens_written=used.written,
@@ -172,8 +176,14 @@ async def _drain(
     )
 
 
-def _reason(slot: SlotRow | None, *, is_superseded: bool) -> str | None:
+def _is(slot: SlotRow | None, breaker: BreakerState) -> bool:
+    return slot is not None and slot.breaker is breaker
+
+
+def _reason(slot: SlotRow | None, rest: Rest | None, *, is_superseded: bool) -> str | None:
     """Why a drain stopped before its work was done; None if it did not."""
     if is_superseded:
         return "the running `up` took over an edited pipeline: the next drain works with it"
+    if rest is not None:
+        return str(rest)
     return None if slot is None or slot.breaker is BreakerState.CLOSED else describe_unavailable(slot)

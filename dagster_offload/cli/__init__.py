@@ -36,6 +36,8 @@ COMMANDS = {
     "restore": "Put a backup into a new or empty home, or into your own Postgres.",
     "move": "Move the ledger from the embedded Postgres to your own, and back.",
     "gc": "Remove documents that have been gone for long, and unused results.",
+    "pause": "Send nothing to a slot until a time, or until `resume`.",
+    "resume": "Use a paused slot again.",
     "slot": "Show, change or forget a slot.",
     "password": "Write the password file of the UI.",
     "doctor": "Test the deep slot step by step and name the setting to change.",

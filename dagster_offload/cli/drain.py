@@ -81,10 +81,11 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
 
 def _next_check(home: "Path", next_check_at: str | None) -> str:
     """When the slot is checked again, if a process of this home does that."""
+    from dagster_offload.cli.formatting import describe_time
     from dagster_offload.service.home import running_up
 
     if running_up(home) is None:
         return "; to continue, run this command again or start `dagster-offload up`"
     if next_check_at is None:
         return ""
-    return f"; `up` checks it again at {datetime.fromisoformat(next_check_at).astimezone():%H:%M:%S}"
+    return f"; `up` checks it again at {describe_time(datetime.fromisoformat(next_check_at))}"

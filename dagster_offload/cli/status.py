@@ -92,6 +92,8 @@ def as_object(report: Report) -> dict[str, Any]:
     """The object of `--json`."""
     return {
         "deep": report.deep,
+        "rests": [asdict(rest) for rest in report.rests],
+        "wakes": report.wakes,
         "up": report.up and asdict(report.up),
         "workers": report.workers,
         "in_work": [asdict(work) for work in report.in_work],

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dagster_offload.service.home import RunningUp
     from dagster_offload.settings import Settings
     from dagster_offload.slot.health import ProbeResult
+    from dagster_offload.slot.rest import Rest
 
 PROBLEMS_SHOWN = 20
 
@@ -57,6 +58,8 @@ class Report:
     not_applicable: dict[str, int]  # by stage with a condition; a part of `done`
     stopped_sensors: list[str]
     has_scanned: bool
+    rests: "list[Rest]"  # of the configured slots that rest
+    wakes: str | None  # how the deep slot's machine was woken in the last week; None: not, or it is available
 
     @property
     def is_slot_checked(self) -> bool:
@@ -83,7 +86,7 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: 
     from dagster_offload.ledger.reports import activity, status, usage
     from dagster_offload.ledger.reports.estimate import estimate, long_documents_ahead
     from dagster_offload.ledger.sinks import notifications, sinks
-    from dagster_offload.ledger.slots import permits, slots
+    from dagster_offload.ledger.slots import permits, rests, slots
     from dagster_offload.ledger.work import corrections, ocr_pages, outbox
     from dagster_offload.postgres.room import room_of
     from dagster_offload.slot.config import DEEP
@@ -95,8 +98,12 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: 
     context = (configured and configured.context_tokens) or DEFAULT_CONTEXT_TOKENS
     in_parts = [stage.name for stage in llm_stages(settings).values() if stage.whole is not None]
     running = next(iter(running_pipelines(cur)), None)
+    resting = [rest for each in settings.slots if (rest := rests.read_rest(cur, each)) is not None]
+    is_available = probe is None or probe.answered
     return Report(
         deep=_deep(slot, probe, permits.count_held(cur, DEEP)),
+        rests=resting,
+        wakes=None if is_available else rests.describe_week(cur, DEEP),
         slot=slot,
         stages=status.stage_counts(cur, recipes(settings)),
         problems=status.problems(cur, PROBLEMS_SHOWN),

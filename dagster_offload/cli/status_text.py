@@ -10,6 +10,7 @@ from dagster_offload.cli.status_report import PROBLEMS_SHOWN, Report
 if TYPE_CHECKING:
     from dagster_offload.ledger.reports.estimate import LongAhead
     from dagster_offload.settings import Loaded, Settings
+    from dagster_offload.slot.rest import Rest
 
 STATES = ("pending", "claimed", "deferred", "done", "not_applicable", "failed", "quarantined", "outdated")
 LABELS = {"claimed": "in work", "not_applicable": "not applicable"}
@@ -31,9 +32,15 @@ def print_report(loaded: "Loaded", report: Report) -> None:
     from dagster_offload.cli.formatting import say
     from dagster_offload.cli.notify import status_lines as lines_of_channels
     from dagster_offload.cli.sink import status_lines
+    from dagster_offload.slot.config import DEEP
 
     settings = loaded.settings
     say(f"deep     {_describe_deep(settings, report)}")
+    for rest in report.rests:
+        if rest.slot != DEEP:
+            say(f"{rest.slot:<8} {rest}")
+    if report.wakes is not None:
+        say(f"wake     {report.wakes}")
     say(f"library  {settings.library or 'none: set OFFLOAD_LIBRARY'}")
     if loaded.file is not None:
         say(f"pipeline {loaded.file}")
@@ -103,6 +110,8 @@ def _describe_deep(settings: "Settings", report: Report) -> str:
     if configured is None:
         return str(report.deep["reason"])
     where = f"{configured.model} at {configured.shown_url}"
+    if (rest := _deep_rest(report)) is not None:
+        return f"{where}: {rest}"
     if slot is None or slot.breaker == "closed":
         reason = report.deep["reason"]
         health = (reason or "healthy") if report.deep["healthy"] else f"unavailable: {reason}"
@@ -119,6 +128,12 @@ def _describe_deep(settings: "Settings", report: Report) -> str:
     if slot.is_retry_due and report.is_slot_checked:
         return f"{state}; {CHECKED_AT_THE_NEXT_TICK}"
     return f"{state}{next_check}"
+
+
+def _deep_rest(report: Report) -> "Rest | None":
+    from dagster_offload.slot.config import DEEP
+
+    return next((rest for rest in report.rests if rest.slot == DEEP), None)
 
 
 def _pace(report: Report) -> list[str]:
@@ -259,6 +274,9 @@ def _first_scan(report: Report) -> str:
 def _who_drains(report: Report) -> str:
     if "drain" in report.workers:
         return "a drain is working on them"
+    if (rest := _deep_rest(report)) is not None:
+        again = f"`dagster-offload resume {rest.slot}`" if rest.kind == "paused" else "the slot is used again"
+        return f"they wait until {again}"
     if report.up is None:
         return "start `dagster-offload up`, or run `dagster-offload drain` now"
     if "drain_sensor" in report.stopped_sensors:

@@ -107,7 +107,7 @@ def materialize(
             ledger.run(waiting_runs.remove, context.run.run_id)
         else:
             reason = summary.wait_reason or "its documents are not due yet"
-            ledger.run(waiting_runs.put, context.run.run_id, present, stages, summary.slot, reason)
+            ledger.run(waiting_runs.put, context.run.run_id, present, stages, summary.slot, reason, summary.rest)
         evaluate_problems(context.instance, ledger, names.keys, context)
     reason = f"; waiting: {summary.wait_reason}" if summary.wait_reason else ""
     context.log.info(f"{summary.done} of {len(selected)} documents are done{reason}")

@@ -23,6 +23,7 @@ from dagster_offload.ledger.slots import permits, slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.ledger.work.groups import Taken, Want
 from dagster_offload.slot.config import MAX_CONCURRENCY
+from dagster_offload.slot.rest import Rest
 
 
 @dataclass
@@ -76,6 +77,7 @@ class Shared:
     max_lanes: int = MAX_CONCURRENCY  # lower after a 429
     changes: int = 0  # the number of notifications received about slots or permits
     is_superseded: bool = False  # the running `up` now works with other recipes
+    rest: Rest | None = None  # why the slot rests
     notified: asyncio.Event = field(default_factory=asyncio.Event)
     turns: Batches[tuple[str, bool], Turn] = field(init=False)
     _claimed: dict[int, int] = field(default_factory=dict)  # by document: the token of its first claim
@@ -90,9 +92,10 @@ class Shared:
 
     @property
     def must_end(self) -> bool:
-        """Whether no new call may start: the ledger considers this worker dead, its pipeline is no longer in force, or the
-        disk could not hold an answer."""
-        return self.runner.worker.is_lost or self.is_superseded or self.runner.shortage is not None
+        """Whether no new call may start: the ledger considers this worker dead, its pipeline is no longer in force, the slot
+        rests, or the disk could not hold an answer."""
+        is_ended = self.runner.worker.is_lost or self.is_superseded or self.rest is not None
+        return is_ended or self.runner.shortage is not None
 
     def may_start(self) -> bool:
         """Whether another document may be started: the limit is not reached and calls may start."""

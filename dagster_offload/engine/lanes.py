@@ -16,12 +16,14 @@ from dagster_offload.engine.breaker import registered
 from dagster_offload.engine.document import DocumentRunner
 from dagster_offload.engine.lane import Lane, Scope, Shared, wait_until_set
 from dagster_offload.engine.progress import Progress, ProgressCounts
+from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.pipelines import PIPELINE_MESSAGE, pipeline_message
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import STARTED_MESSAGE
-from dagster_offload.ledger.slots import concurrency, slots
+from dagster_offload.ledger.slots import concurrency, rests, slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.slot.config import MAX_CONCURRENCY, SlotConfig
+from dagster_offload.slot.rest import Rest
 
 
 class Lanes:
@@ -30,7 +32,7 @@ class Lanes:
     def __init__(self, runner: DocumentRunner, scope: Scope, on_progress: Progress | None = None) -> None:
         self._runner, self._scope = runner, scope
         self._shared = Shared(runner, scope, on_progress)
-        self._steer_now = asyncio.Event()
+        self._steer_now, self._rest_now = asyncio.Event(), asyncio.Event()
         self._opener: asyncio.Task[None] | None = None
 
     @property
@@ -41,20 +43,48 @@ class Lanes:
     async def work_at(self, slot: SlotConfig) -> None:
         """Work through the scope's LLM stages at a slot until nothing is due, or no document may be started."""
         self._listen()
+        if await self._read_rest(slot) is not None:
+            return
         row = await registered(self._runner.ledger, slot)
         self._runner.on_busy = self._steer_now.set if row.is_auto else self.drop_lane
         self._runner.on_part = self._shared.report_part
         stages, documents = self._scope.stages, self._scope.documents
         due = self._within_limit(await self._runner.ledger.run(claims.count_due, stages, documents, slot=slot.name))
         self.counts.total += due
-        async with FreezeWatch(slot) as freeze_watch:
-            if due:
-                await self._run_lanes(freeze_watch)
-            # Documents that must run alone come last, so that they do not delay the others.
-            await Lane(self._shared, freeze_watch, alone=True).work()
+        watch = asyncio.create_task(self._watch_rest(slot))
+        try:
+            async with FreezeWatch(slot) as freeze_watch:
+                if due:
+                    await self._run_lanes(freeze_watch)
+                # Documents that must run alone come last, so that they do not delay the others.
+                await Lane(self._shared, freeze_watch, alone=True).work()
+        finally:
+            watch.cancel()
+
+    async def _read_rest(self, slot: SlotConfig) -> Rest | None:
+        self._rest_now.clear()
+        self._shared.rest = await self._runner.ledger.run(rests.read_rest, slot)
+        return self._shared.rest
+
+    async def _watch_rest(self, slot: SlotConfig) -> None:
+        """End the lanes when the slot begins to rest. Looks after a pause, and at intervals: the clock and the calls decide,
+        too, and a notification may be lost.
+
+        A failure to read is left to the lanes, which use the same ledger.
+        """
+        while True:
+            await wait_until_set(self._rest_now, timing.current().recheck)
+            with contextlib.suppress(LedgerUnavailable):
+                if await self._read_rest(slot) is not None:
+                    self._shared.notified.set()  # for lanes that wait for a permit
 
     def _within_limit(self, documents: int) -> int:
         return documents if self._scope.limit is None else min(documents, self._scope.limit)
+
+    @property
+    def rest(self) -> Rest | None:
+        """Why the slot of the last `work_at` rests; None if it does not."""
+        return self._shared.rest
 
     @property
     def is_superseded(self) -> bool:
@@ -135,6 +165,8 @@ class Lanes:
     def _notified(self, message: str) -> None:
         if message == STARTED_MESSAGE:
             return
+        if message.startswith(rests.PAUSE_MESSAGE):
+            self._rest_now.set()
         if message.startswith(PIPELINE_MESSAGE):
             self._shared.is_superseded = message != pipeline_message(self._runner.recipes)
         self._shared.changes += message != "freed"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from dagster_offload.engine.agreement import agree_with_up
 from dagster_offload.engine.breaker import check_breaker
@@ -17,12 +18,13 @@ from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
 from dagster_offload.ledger.core.workers import Worker
-from dagster_offload.ledger.slots import slots
+from dagster_offload.ledger.slots import rests, slots
 from dagster_offload.ledger.work import claims, documents
 from dagster_offload.ledger.work.claims import Unfinished
 from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import SlotConfig
+from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import llm_stages, recipes, stage_graph
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.stages.pipeline import pipeline_of
@@ -41,7 +43,8 @@ class RunSummary:
     wait_seconds: float | None = None
     wait_reason: str | None = None
     is_deferral: bool = False
-    slot: str | None = None  # the slot a deferral waits for
+    slot: str | None = None  # the slot a deferral waits for, until its breaker closes
+    rest: Rest | None = None  # the rest of a slot that a deferral waits for
 
 
 def run_documents(
@@ -88,11 +91,16 @@ async def _run_documents(
         for slot, slot_stages in _slots_of_stages(settings, stages):
             if shortage_of(settings) is not None:
                 break
+            if await ledger.run(rests.read_rest, slot) is not None:
+                continue
             await check_breaker(ledger, client, slot, worker)
             await Lanes(runner, Scope(slot_stages, keys), on_progress).work_at(slot)
     unfinished = await ledger.run(claims.unfinished, keys, stages)
-    row = None if (slot_now := settings.slots.for_prompt()) is None else await ledger.run(slots.get, slot_now.name)
-    return summarize_run(len(keys), unfinished, row, settings.retry_after_minutes * 60, shortage_of(settings))
+    row = rest = None
+    if (slot_now := settings.slots.for_prompt()) is not None:
+        row = await ledger.run(slots.get, slot_now.name)
+        rest = await ledger.run(rests.read_rest, slot_now)
+    return summarize_run(len(keys), unfinished, row, settings.retry_after_minutes * 60, shortage_of(settings), rest)
 
 
 def _slots_of_stages(settings: Settings, stages: Sequence[str]) -> Iterator[tuple[SlotConfig, list[str]]]:
@@ -114,10 +122,12 @@ def summarize_run(
     slot: SlotRow | None,
     default_wait_seconds: float,
     shortage: str | None = None,
+    rest: Rest | None = None,
 ) -> RunSummary:
     """Decide what a run over chosen documents does next: succeed, fail at once, or wait, and for how long.
 
-    `requested` is the number of its documents. `shortage`: the disk is too full for answers.
+    `requested` is the number of its documents. `shortage`: the disk is too full for answers. `rest`: the slot must not be
+    used now. The settings may change meanwhile, so the run looks again after the default wait at the latest.
     """
     failed = tuple(u for u in unfinished if u.state in (State.FAILED, State.QUARANTINED, State.GONE))
     waiting = [u for u in unfinished if u not in failed]
@@ -126,6 +136,10 @@ def summarize_run(
         return RunSummary(done, failed)
     if shortage is not None:
         return RunSummary(done, (), NO_ROOM_SECONDS, shortage)
+    if rest is not None and any(u.stage != EXTRACT for u in waiting):
+        left = rest.seconds_left(datetime.now(UTC))
+        wait = default_wait_seconds if left is None else min(max(left, 1.0), default_wait_seconds)
+        return RunSummary(done, (), wait, str(rest), is_deferral=True, rest=rest)
     if slot is not None and slot.breaker is not BreakerState.CLOSED and any(u.stage != EXTRACT for u in waiting):
         # The wait that the last refusal named, not the breaker's `retry_at`: runs do not try the slot.
         wait = default_wait_seconds if slot.refusal_wait_seconds is None else slot.refusal_wait_seconds

@@ -14,6 +14,7 @@ from enum import StrEnum
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Ledger
 from dagster_offload.ledger.core.rows import BreakerState
+from dagster_offload.ledger.slots.rests import PAUSE_MESSAGE
 from dagster_offload.ledger.work import outbox, waiting_runs
 from dagster_offload.ledger.work.waiting_runs import WaitingRun
 
@@ -30,6 +31,7 @@ class WaitEnd(StrEnum):
     """Why a wait ended."""
 
     SLOT_ANSWERS = "the slot answers again"
+    REST_IS_OVER = "the slot may be used again"
     DOCUMENTS_DONE = "another worker has finished its documents"
     TIME_IS_UP = "the wait is over"
     STOPPED = "it was stopped"
@@ -41,6 +43,8 @@ def reason_to_continue(waiting: WaitingRun | None) -> WaitEnd | None:
         return None
     if waiting.is_done:
         return WaitEnd.DOCUMENTS_DONE
+    if waiting.is_rest_over:
+        return WaitEnd.REST_IS_OVER
     if waiting.breaker is BreakerState.CLOSED:
         return WaitEnd.SLOT_ANSWERS
     return None
@@ -107,8 +111,9 @@ def _has_input(connection: Connection, seconds: float) -> bool:
 
 
 def _is_notified(connection: Connection) -> bool:
-    """Whether a change of a breaker or of recorded results was notified. Does not wait."""
+    """Whether a change of a breaker, of a pause or of recorded results was notified. Does not wait."""
     return any(
-        notification.channel.endswith(outbox.RECORDED_CHANNEL_SUFFIX) or notification.payload.startswith("breaker:")
+        notification.channel.endswith(outbox.RECORDED_CHANNEL_SUFFIX)
+        or notification.payload.startswith(("breaker:", PAUSE_MESSAGE))
         for notification in connection.notifies(timeout=0)
     )

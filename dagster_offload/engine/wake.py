@@ -6,6 +6,7 @@ from dagster_offload import timing
 from dagster_offload.client.probe import probe
 from dagster_offload.engine.breaker import check_breaker, probe_slot
 from dagster_offload.engine.session import open_client, run_stoppable
+from dagster_offload.engine.waking import wake_if_due
 from dagster_offload.errors import NeedsPatience
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.aio import AsyncLedger
@@ -13,13 +14,14 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import refuse_other_pipeline
 from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK, BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import Worker, live_workers
-from dagster_offload.ledger.slots import availability, slots
+from dagster_offload.ledger.slots import availability, permits, rests, slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.ledger.work.claims import Backlog
 from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult
+from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import stage_graph
 from dagster_offload.stages.pipeline import pipeline_of
 
@@ -58,11 +60,13 @@ def should_drain(
     slot: SlotRow | None,
     needs_patience: bool = False,
     shortage: str | None = None,
+    rest: Rest | None = None,
+    wake: str | None = None,
 ) -> Decision:
     """Decide from the given facts, without I/O.
 
     `backlog` counts documents due, `waiting` counts deferred ones. `needs_patience`: the sensor's short trial got no answer.
-    `shortage`: the disk is too full for answers.
+    `shortage`: the disk is too full for answers. `rest`: the slot must not be used now. `wake`: what was done to wake it.
     """
     if not is_configured:
         return Decision(False, "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
@@ -71,10 +75,13 @@ def should_drain(
     if not backlog + waiting:
         return Decision(False, "nothing is due: 0 documents due, 0 deferred")
     counts = str(Backlog(backlog, waiting))
+    if rest is not None:
+        return Decision(False, f"{rest}; {counts}")
     if shortage is not None:
         return Decision(False, f"{shortage}; {counts}")
     if probe is not None and not probe.healthy:
-        return Decision(False, f"the deep slot's health probe reports {probe.reason}; {counts}")
+        woken = f"; {wake}" if wake else ""
+        return Decision(False, f"the deep slot's health probe reports {probe.reason}{woken}; {counts}")
     if needs_patience:
         limit = f"{timing.current().sensor_trial:g} s"
         message = f"the deep slot gave no answer within {limit}: a drain waits longer, up to the limit of a call"
@@ -102,8 +109,11 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
     ledger.run(stages.fill, pipeline.recipes)  # one batch, if a stage was added
     backlog = ledger.run(claims.backlog, drain_stages)
     live = len(ledger.run(live_workers, ledger.schema, "drain"))
-    health, needs_patience, shortage = None, False, shortage_of(settings)
-    if backlog.due + backlog.waiting and not live and shortage is None:
+    health, needs_patience, shortage, woken = None, False, shortage_of(settings), None
+    rest = ledger.run(rests.read_rest, deep) if backlog.due + backlog.waiting and not live else None
+    if rest is not None:
+        ledger.run(availability.note, deep.name, is_available=False)
+    elif backlog.due + backlog.waiting and not live and shortage is None:
         if row.breaker is BreakerState.CLOSED:
             health = await probe(deep)
             ledger.run(availability.note, deep.name, is_available=health.healthy)
@@ -114,6 +124,9 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
                     row = await _try_closing(settings, ledger, deep)
                 except NeedsPatience:
                     needs_patience = True
+        # A server that answers is on, and one with open calls may answer no health request.
+        if not health.answered and not ledger.run(permits.count_held, deep.name):
+            woken = wake_if_due(ledger, deep)
         backlog = ledger.run(claims.backlog, drain_stages)
     return should_drain(
         is_configured=True,
@@ -124,6 +137,8 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
         slot=row,
         needs_patience=needs_patience,
         shortage=shortage,
+        rest=rest,
+        wake=woken,
     )
 
 

@@ -13,6 +13,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.news import MOST_COUNTED, NAMED, Marks, News, ScanEnd, WorkerNews
+from dagster_offload.slot.rest import Pause
 from dagster_offload.text.plain_text import escaped
 
 LOOK_EVERY_SECONDS = 2.0
@@ -27,6 +28,12 @@ def lines(before: News, now: News) -> list[str]:
     return [
         *(line for scan in now.scans if (line := _scan(scan)) is not None),
         *(line for name, slot in now.slots.items() if (line := _slot(before.slots.get(name), slot, now)) is not None),
+        *(f"{name}: {_paused(pause)}" for name, pause in _new_pauses(before, now)),
+        *(
+            f"{name}: not paused any more; {_many(now.left)} left"
+            for name in now.slots
+            if _is_resumed(name, before, now)
+        ),
         *(f"drain: started, {_many(now.left)} left" for worker in now.started if worker.kind == "drain"),
         *(line for worker in now.ended if (line := _ended(worker, now)) is not None),
         *_failed(now),
@@ -46,7 +53,8 @@ def what_is_left(now: News) -> str:
     needs = f"{_documents(now.need_you)} need{'s' if now.need_you == 1 else ''} you: dagster-offload status"
     if not now.left:
         return f"Left: nothing, {_documents(now.documents)} in all" + (f"; {needs}" if now.need_you else "")
-    away = [_reason(slot) for slot in now.slots.values() if slot.breaker is not BreakerState.CLOSED]
+    away = [_paused(pause) for name, pause in now.pauses.items() if name in now.slots]
+    away += [_reason(slot) for slot in now.slots.values() if slot.breaker is not BreakerState.CLOSED]
     why = f" ({'; '.join(away)})" if away else ""
     return f"Left: {_many(now.left)}{why}" + (f"; {needs}" if now.need_you else "")
 
@@ -68,6 +76,21 @@ def _slot(before: SlotRow | None, now: SlotRow, news_now: News) -> str | None:
     if not was_closed:
         return f"{now.name}: the slot is back; {_many(news_now.left)} left"
     return f"{now.name}: the slot was away for a moment, and is back" if now.epoch > before.epoch else None
+
+
+def _new_pauses(before: News, now: News) -> list[tuple[str, Pause]]:
+    """The pauses of known slots that are new or have another end."""
+    return [
+        (name, pause) for name, pause in now.pauses.items() if name in now.slots and before.pauses.get(name) != pause
+    ]
+
+
+def _is_resumed(name: str, before: News, now: News) -> bool:
+    return name in before.pauses and name not in now.pauses
+
+
+def _paused(pause: Pause) -> str:
+    return "paused" if pause.until is None else f"paused until {pause.until.astimezone():%a %d %b %H:%M}"
 
 
 def _reason(slot: SlotRow) -> str:

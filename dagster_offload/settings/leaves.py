@@ -80,7 +80,7 @@ def _walk(model: type[BaseModel], above: Key) -> Iterator[Leaf]:
             continue
         marked = next((mark.name for mark in field.metadata if isinstance(mark, Variable)), None)
         slot = key[1] if key[0] == "slots" else None
-        yield Leaf(key, marked or (variable(slot, key[-1]) if slot else f"OFFLOAD_{key[-1].upper()}"), field)
+        yield Leaf(key, marked or (variable(slot, "_".join(key[2:])) if slot else f"OFFLOAD_{key[-1].upper()}"), field)
 
 
 LEAVES = tuple(_walk(Settings, ()))

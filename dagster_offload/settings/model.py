@@ -1,12 +1,10 @@
 """The fields of a pipeline's settings. Their aliases are the keys of the pipeline file. No I/O, except for key files."""
 
-import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import (
@@ -15,29 +13,25 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from dagster_offload.errors import SettingsError
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
 from dagster_offload.settings.backup import BackupSection
 from dagster_offload.settings.keep import KeepSection
 from dagster_offload.settings.notify import AnyChannel, NotifySection
 from dagster_offload.settings.section import Section, Variable
 from dagster_offload.settings.sinks import AnySink, SinksSection
+from dagster_offload.settings.slots import SlotsSection
 from dagster_offload.settings.ui import UISection
-from dagster_offload.slot.config import DEEP, MAX_CONCURRENCY, PRIMARY, SlotConfig, Slots, variable
+from dagster_offload.slot.config import DEEP, PRIMARY, Slots
 from dagster_offload.stage_spec.relations import mistakes
 from dagster_offload.stage_spec.stage import StageSpec
 
 # Enough for the answers of a night and for Postgres' write-ahead log (at most 256 MB).
 DEFAULT_MIN_FREE_BYTES = 512 * 1024**2
-# Keys that `extra_body` cannot change: the model has its own setting, this program writes the messages, and nothing
-# is streamed.
-RESERVED_BODY_KEYS = frozenset({"model", "messages", "stream"})
 
 
 def default_home() -> Path:
@@ -73,126 +67,8 @@ def _patterns(value: Any) -> Any:
     return lines
 
 
-def _body_as_text(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
-
-
-Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | Literal["auto"]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
-Body = Annotated[
-    SecretStr | None, BeforeValidator(_body_as_text), WithJsonSchema({"type": ["object", "string", "null"]})
-]
-
-
-class SlotSettings(Section):
-    """One slot: a place where a completion can run. A slot without a URL is not configured."""
-
-    url: str | None = Field(default=None, repr=False, description="URL of the router or server, with or without /v1")
-    model: str | None = Field(default=None, description="model name to send in requests")
-    expected_model: str | None = Field(default=None, description="regular expression that the served model must match")
-    api_key: SecretStr | None = Field(default=None, description="bearer token")
-    api_key_file: Path | None = Field(default=None, description="file that contains the bearer token")
-    ca_file: Path | None = Field(
-        default=None, description="certificates (PEM) to trust instead of the system's certificates"
-    )
-    concurrency: Concurrency = Field(
-        default=1, description="completions open at once, over all workers; auto = find the best number"
-    )
-    max_call_seconds: float = Field(default=120.0, gt=0, description="longest average call, in seconds, with `auto`")
-    health_path: str = Field(default="/health", description="path of the health probe")
-    connect_timeout: float = Field(default=3.0, gt=0, le=60, description="seconds to connect")
-    read_timeout: float = Field(default=900.0, gt=0, description="seconds for one complete answer")
-    context_tokens: int | None = Field(
-        default=None,
-        ge=512,
-        description="context size of the model, in tokens; unset = the size its server reports, at most 32768",
-    )
-    extra_body: Body = Field(default=None, description="JSON object merged into each request body")
-
-    @field_validator("api_key_file", "ca_file")
-    @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        return _absolute_path(value)
-
-    @field_validator("url")
-    @classmethod
-    def _base_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        if not re.match(r"^https?://[^/\s]+", value):
-            raise ValueError("must start with http:// or https://, followed by a host")
-        try:
-            parts = urlsplit(value)
-            is_address = bool(parts.hostname) and parts.port != 0
-        except ValueError:  # its message may quote a password
-            is_address = False
-        if not is_address:
-            raise ValueError("must name a host, and if it names a port, one from 1 to 65535: http://macbook.local:8890")
-        return re.sub(r"/v1$", "", value.rstrip("/"))
-
-    @field_validator("expected_model")
-    @classmethod
-    def _regular_expression(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                re.compile(value)
-            except re.error as error:
-                raise ValueError(f"is not a regular expression: {error}") from error
-        return value
-
-    @field_validator("extra_body")
-    @classmethod
-    def _extra_body(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            try:
-                body = json.loads(value.get_secret_value())
-            except ValueError:
-                body = None
-            if not isinstance(body, dict):
-                raise ValueError("""must be a JSON object, such as '{"top_p": 0.8}'""")
-            if reserved := sorted(RESERVED_BODY_KEYS & body.keys()):
-                raise ValueError(f"must not contain {', '.join(reserved)}: this program sets them itself")
-        return value
-
-    def config(self, name: str) -> SlotConfig | None:
-        """The slot's configuration, or None without a URL. Raises `SettingsError` for a URL without a model."""
-        if self.url is None:
-            return None
-        if self.model is None:
-            url, model = variable(name, "url"), variable(name, "model")
-            raise SettingsError(
-                f"{url} is set, but {model} is not: set it, or slots.{name}.model in offload.yaml, to the model name to "
-                "send in requests"
-            )
-        return SlotConfig(
-            name=name,
-            url=self.url,
-            model=self.model,
-            api_key=self._key(name),
-            ca_file=None if self.ca_file is None else str(self.ca_file),
-            extra_body={} if self.extra_body is None else json.loads(self.extra_body.get_secret_value()),
-            **self.model_dump(exclude={"url", "model", "api_key", "api_key_file", "ca_file", "extra_body"}),
-        )
-
-    def _key(self, slot: str) -> str | None:
-        if self.api_key_file is None:
-            return None if self.api_key is None else self.api_key.get_secret_value()
-        setting = variable(slot, "api_key_file")
-        if self.api_key is not None:
-            raise SettingsError(f"{variable(slot, 'api_key')} and {setting} are both set: unset one")
-        try:
-            return self.api_key_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise SettingsError(f"{setting}: {self.api_key_file} cannot be read: {reason}") from None
-
-
-class SlotsSection(Section):
-    """The slots by name."""
-
-    deep: SlotSettings = Field(default=SlotSettings(), description="the large model that is sometimes available")
-    primary: SlotSettings = Field(default=SlotSettings(), description="a small model that is always on (optional)")
 
 
 class LibrarySection(Section):

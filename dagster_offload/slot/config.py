@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
+from dagster_offload.slot.hours import Hours
+from dagster_offload.slot.waking import WakeConfig
+
 DEEP = "deep"
 PRIMARY = "primary"
 SLOT_NAMES = (DEEP, PRIMARY)
@@ -23,7 +26,8 @@ class SlotConfig:
     """One slot's configuration. Times are in seconds.
 
     `url` is the base URL without `/v1` and without a trailing slash. `concurrency` is the number of permits, or `auto`:
-    the best number is measured, with an average call of at most `max_call_seconds`.
+    the best number is measured, with an average call of at most `max_call_seconds`. Outside `hours`, and after
+    `minutes_a_day` of calls, nothing is sent.
     """
 
     name: str
@@ -39,6 +43,9 @@ class SlotConfig:
     ca_file: str | None = None  # PEM; trusted for this slot instead of the system's certificates
     context_tokens: int | None = None  # the model's context size; None = the server reports it
     extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)  # merged into each body; may hold secrets
+    hours: Hours | None = None
+    minutes_a_day: int | None = None
+    wake: WakeConfig | None = None
 
     def __repr__(self) -> str:
         return f"SlotConfig(name={self.name!r}, url={self.shown_url!r}, model={self.model!r})"

@@ -51,6 +51,8 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
         },
         "up": None,
         "workers": [],
+        "rests": [],
+        "wakes": None,
         "in_work": [],
         "stopped_sensors": [],
         "has_scanned": False,

@@ -21,8 +21,10 @@ from dagster_offload.defs.runs import RanOn
 from dagster_offload.defs.waiting_executor import build_waiting_executor
 from dagster_offload.engine import waiting
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA
+from dagster_offload.ledger.slots import rests
 from dagster_offload.ledger.work import waiting_runs
 from dagster_offload.settings import load_settings
+from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
 from tests.support.stages import DRAIN_STAGES
@@ -148,6 +150,23 @@ def test_a_waiting_run_continues_when_the_slot_answers_and_succeeds(runs: Runs) 
     ran_on = RanOn.of(run.tags)
     assert ran_on is not None
     assert ran_on.pid == os.getpid(), "the tag must name the process that stays alive while the step waits"
+
+
+@pytest.mark.rule("rest-6")
+def test_a_run_at_a_paused_slot_waits_and_continues_when_a_person_resumes_it(runs: Runs) -> None:
+    runs.edge.router.set(mode="awake")
+    runs.edge.ledger.run(rests.pause, DEEP, None)
+
+    def resume() -> None:
+        runs.await_wait()
+        assert runs.edge.router.completions() == []
+        runs.edge.ledger.run(rests.resume, DEEP)
+
+    assert runs.run(resume) is dg.DagsterRunStatus.SUCCESS
+    assert runs.waits() == [1800.0]
+    assert any("waiting: deep is resting: paused since" in message for message in runs.messages)
+    assert "Continuing: the slot may be used again." in runs.messages
+    assert {record.run_id for record in runs.edge.materializations("summarize", "a.txt")} == {runs.run_id}
 
 
 @pytest.mark.rule("drain-7")

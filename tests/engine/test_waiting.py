@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -11,9 +12,11 @@ from dagster_offload.engine.waiting import WaitEnd, reason_to_continue, wait_for
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState
+from dagster_offload.ledger.slots import rests
 from dagster_offload.ledger.work import outbox, waiting_runs
 from dagster_offload.ledger.work.waiting_runs import WaitingRun
 from dagster_offload.slot.config import DEEP
+from dagster_offload.slot.rest import Rest, RestKind
 from tests.support.engine import Engine
 from tests.support.stages import DRAIN_STAGES
 
@@ -37,6 +40,12 @@ def test_a_wait_ends_when_the_slot_answers_or_the_documents_are_done(
     slot: str | None, breaker: BreakerState | None, is_done: bool, expected: WaitEnd | None
 ) -> None:
     assert reason_to_continue(WaitingRun("why", slot, breaker, is_done)) is expected
+
+
+@pytest.mark.rule("rest-6")
+@pytest.mark.parametrize(("is_rest_over", "expected"), [(False, None), (True, WaitEnd.REST_IS_OVER)])
+def test_a_wait_for_a_rest_ends_with_the_rest(is_rest_over: bool, expected: WaitEnd | None) -> None:
+    assert reason_to_continue(WaitingRun("why", None, None, False, is_rest_over)) is expected
 
 
 def test_a_wait_without_a_row_in_the_ledger_ends_only_by_time() -> None:
@@ -191,3 +200,33 @@ def test_a_waiting_run_retries_to_open_the_ledger(
     wait = begin().sleeps()
     engine.close_breaker()
     assert wait.end.result(timeout=60) is WaitEnd.SLOT_ANSWERS
+
+
+@pytest.mark.rule("rest-6")
+def test_a_run_that_waits_for_the_end_of_a_pause_continues_when_a_person_ends_it(
+    engine: Engine, begin: Callable[[], Wait]
+) -> None:
+    engine.ledger.run(rests.pause, DEEP, None)
+    deep = engine.settings().slots.deep
+    assert deep is not None
+    rest = engine.ledger.run(rests.read_rest, deep)
+    engine.ledger.run(waiting_runs.put, "run", ["a.txt"], DRAIN_STAGES, None, "paused", rest)
+    wait = begin().sleeps()
+    engine.close_breaker()  # the slot answers, but its owner does not want it to be used
+    engine.ledger.run(rests.pause, DEEP, None)
+    wait.sleeps()
+    assert not wait.end.done()
+    engine.ledger.run(rests.resume, DEEP)
+    assert wait.end.result(timeout=60) is WaitEnd.REST_IS_OVER
+
+
+@pytest.mark.rule("rest-6")
+def test_a_run_that_waits_for_the_hours_of_a_slot_continues_when_they_begin(
+    engine: Engine, begin: Callable[[], Wait], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "CHECK_EVERY_SECONDS", 0.2)
+    rest = Rest(DEEP, RestKind.OUTSIDE_HOURS, "outside its hours", datetime.now(UTC) + timedelta(hours=5))
+    engine.ledger.run(waiting_runs.put, "run", ["a.txt"], DRAIN_STAGES, None, "outside its hours", rest)
+    wait = begin().sleeps()
+    engine.sql("update waiting_runs set rest_until = clock_timestamp()")
+    assert wait.end.result(timeout=60) is WaitEnd.REST_IS_OVER

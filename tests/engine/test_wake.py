@@ -16,8 +16,10 @@ from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
 from dagster_offload.ledger.work.claims import Unfinished
 from dagster_offload.settings import load_settings
 from dagster_offload.slot.health import ProbeResult
+from dagster_offload.slot.rest import Rest, RestKind
 
 GREEN = ProbeResult(True, "ok", answered=True)
+PAUSED = Rest("deep", RestKind.PAUSED, "paused")
 RED = ProbeResult(False, "warming", answered=True)
 THIRTY_MINUTES = 1800.0
 
@@ -66,6 +68,9 @@ def test_a_drain_is_launched_if_all_conditions_hold() -> None:
         ({"backlog": 0, "waiting": 0}, "nothing is due"),
         ({"backlog": 0}, "nothing is due: 0 documents due, 1 deferred"),
         ({"probe": RED}, "health probe reports warming; 3 documents due"),
+        ({"probe": RED, "wake": "it was woken"}, "health probe reports warming; it was woken; 3 documents due"),
+        ({"rest": PAUSED, "probe": None}, "deep is resting: paused; 3 documents due, 1 deferred"),
+        ({"rest": PAUSED, "backlog": 0, "waiting": 0}, "nothing is due"),
         ({"slot": slot(BreakerState.OPEN, reason="editor_busy")}, "editor_busy since 14:02; 3 documents due"),
         (
             {"slot": slot(BreakerState.MISCONFIGURED, reason="HTTP 401: check OFFLOAD_DEEP_API_KEY")},

@@ -16,6 +16,7 @@ from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import documents
 from dagster_offload.service.story import Story, lines, progress, telling, what_is_left
 from dagster_offload.slot.config import DEEP
+from dagster_offload.slot.rest import Pause
 from tests.support.ledger import SLOT, Bench
 
 AWAKE = SlotRow(
@@ -54,6 +55,17 @@ def test_a_slot_that_sleeps_and_wakes_is_told_once_each() -> None:
     assert lines(asleep, asleep) == []
     assert lines(asleep, awake) == ["deep: the slot is back; 3 documents left"]
     assert lines(awake, awake) == []
+
+
+def test_a_pause_is_told_once_and_so_is_its_end() -> None:
+    since = datetime(2026, 1, 1, 14, 2, tzinfo=UTC)
+    paused = replace(at(AWAKE, 3), pauses={DEEP: Pause(since), "primary": Pause(since)})  # no primary is configured
+    assert lines(at(AWAKE, 3), paused) == ["deep: paused"]
+    assert lines(paused, paused) == []
+    assert what_is_left(paused) == "Left: 3 documents (paused)"
+    longer = replace(paused, pauses={DEEP: Pause(since, since)})
+    assert lines(paused, longer) == [f"deep: paused until {since.astimezone():%a %d %b %H:%M}"]
+    assert lines(longer, at(AWAKE, 3)) == ["deep: not paused any more; 3 documents left"]
 
 
 def test_a_slot_that_slept_between_two_looks_is_told() -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import SlotRow, State
 from dagster_offload.ledger.reports.status import Problem
-from dagster_offload.ledger.slots import slots
+from dagster_offload.ledger.slots import rests, slots
+from dagster_offload.slot.rest import Pause
 
 KINDS = ("scan", "drain", "run")
 MOST_COUNTED = 1_000
@@ -43,6 +44,7 @@ class News:
     """
 
     slots: dict[str, SlotRow] = field(default_factory=dict)
+    pauses: dict[str, Pause] = field(default_factory=dict)
     scans: list[ScanEnd] = field(default_factory=list)
     started: list[WorkerNews] = field(default_factory=list)
     ended: list[WorkerNews] = field(default_factory=list)
@@ -115,6 +117,7 @@ def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[New
     left = count_left(cur)
     now = News(
         slots={row.name: row for row in slots.list_slots(cur)},
+        pauses=rests.pauses(cur),
         scans=[ScanEnd(**{name: row[name] for name in row if name != "scan_id"}) for row in scans],
         started=started,
         ended=ended,

@@ -204,7 +204,8 @@ def forget(cur: Cursor, name: str) -> bool:
     """
     cur.execute("delete from slots where name = %s", [name])
     was_known = cur.rowcount > 0
-    cur.execute("delete from cuts where slot = %s", [name])
+    for table in ("cuts", "pauses", "wakes"):
+        cur.execute(f"delete from {table} where slot = %s".encode(), [name])
     cur.execute(
         "update work_items set not_before = null, deferred_epoch = 0 where state = 'deferred' and deferred_slot = %s",
         [name],

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.rows import BreakerState
+from dagster_offload.slot.rest import Rest, RestKind
 
 
 @dataclass(frozen=True)
@@ -19,19 +20,38 @@ class WaitingRun:
     slot: str | None
     breaker: BreakerState | None
     is_done: bool  # every stage of every document has its result
+    is_rest_over: bool = False  # it waits for the end of a slot's rest, which has come
 
 
 def put(
-    cur: Cursor, run_id: str, documents: Sequence[str], stages: Sequence[str], slot: str | None, reason: str
+    cur: Cursor,
+    run_id: str,
+    documents: Sequence[str],
+    stages: Sequence[str],
+    slot: str | None,
+    reason: str,
+    rest: Rest | None = None,
 ) -> None:
-    """Store that the run waits for these stages of these documents (keys). Replaces the run's earlier row."""
+    """Store that the run waits for these stages of these documents (keys). Replaces the run's earlier row.
+
+    It continues when the breaker of `slot` closes, or when `rest` ends.
+    """
     cur.execute(
-        "insert into waiting_runs (run_id, documents, stages, slot, reason) "
-        "select %(run)s, coalesce(array_agg(document_id), '{}'), %(stages)s, %(slot)s, %(reason)s "
+        "insert into waiting_runs (run_id, documents, stages, slot, reason, paused_slot, rest_until) select %(run)s, "
+        "  coalesce(array_agg(document_id), '{}'), %(stages)s, %(slot)s, %(reason)s, %(paused_slot)s, %(rest_until)s "
         "from documents where key = any(%(documents)s) "
         "on conflict (run_id) do update set documents = excluded.documents, stages = excluded.stages, "
-        "  slot = excluded.slot, reason = excluded.reason, since = excluded.since",
-        {"run": run_id, "documents": list(documents), "stages": list(stages), "slot": slot, "reason": reason},
+        "  slot = excluded.slot, reason = excluded.reason, since = excluded.since, paused_slot = excluded.paused_slot, "
+        "  rest_until = excluded.rest_until",
+        {
+            "run": run_id,
+            "documents": list(documents),
+            "stages": list(stages),
+            "slot": slot,
+            "reason": reason,
+            "paused_slot": rest.slot if rest is not None and rest.kind is RestKind.PAUSED else None,
+            "rest_until": None if rest is None else rest.until,
+        },
     )
 
 
@@ -41,14 +61,16 @@ def find(cur: Cursor, run_id: str) -> WaitingRun | None:
         "select w.reason, w.slot, s.breaker, not exists ("
         "  select 1 from unnest(w.documents) as d(document_id) cross join unnest(w.stages) as t(stage) "
         "  left join work_items i on i.document_id = d.document_id and i.stage = t.stage "
-        "  where i.state is distinct from 'done') as is_done "
+        "  where i.state is distinct from 'done') as is_done, "
+        "coalesce(w.rest_until <= clock_timestamp(), false) or (w.paused_slot is not null and not exists ("
+        "  select from pauses p where p.slot = w.paused_slot and coalesce(p.until > clock_timestamp(), true))) as is_rest_over "
         "from waiting_runs w left join slots s on s.name = w.slot where w.run_id = %s",
         [run_id],
     ).fetchone()
     if row is None:
         return None
     breaker = None if row["breaker"] is None else BreakerState(row["breaker"])
-    return WaitingRun(row["reason"], row["slot"], breaker, row["is_done"])
+    return WaitingRun(row["reason"], row["slot"], breaker, row["is_done"], row["is_rest_over"])
 
 
 def documents_of(cur: Cursor, run_id: str) -> tuple[list[str], list[str]]:

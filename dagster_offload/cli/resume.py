@@ -1,0 +1,39 @@
+"""`dagster-offload resume`: use a paused slot again."""
+
+import click
+
+from dagster_offload.cli.options import home_option, json_option
+from dagster_offload.slot.config import SLOT_NAMES
+
+
+@click.command("resume")
+@click.argument("slot", type=click.Choice(SLOT_NAMES), required=False)
+@home_option
+@json_option
+def command(slot: str | None, *, as_json: bool) -> None:
+    """Use a paused slot again. Without SLOT: every slot.
+
+    \b
+    dagster-offload resume
+    dagster-offload resume deep
+    """
+    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.slots import rests
+    from dagster_offload.settings import load_settings
+
+    settings = load_settings()
+    names = SLOT_NAMES if slot is None else (slot,)
+    with open_ledger(settings) as ledger:
+        resumed = [name for name in names if ledger.run(rests.resume, name)]
+        resting = [rest for each in settings.slots if (rest := ledger.run(rests.read_rest, each)) is not None]
+    if as_json:
+        print_json({"resumed": resumed})
+        return
+    for name in resumed:
+        click.echo(f"{name} is not paused any more.")
+    if not resumed:
+        click.echo("Nothing was paused." if slot is None else f"{slot} was not paused.")
+    for rest in resting:
+        if rest.slot in names:
+            say(str(rest))
