@@ -61,7 +61,7 @@ commands: $(INSTALLED) ## Write docs/commands.md from the help of the commands
 
 docs: $(INSTALLED) ## Build the documentation as a site in build/site, and check its links
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
-	@$(BIN)/mkdocs build --strict --quiet
+	@$(BIN)/python -m tools.site
 
 audit: $(INSTALLED) ## Look for known vulnerabilities in constraints.txt; fails too if no index can be reached
 	@$(BIN)/python -m venv .venv-audit
