@@ -16,8 +16,8 @@ HEAD = f"""\
 # Commands
 
 Written by `make commands` from the help of each command: `{NAME} COMMAND --help` shows the same. Every command also has
-`--quiet`, `--verbose` and `--help`. [The terminal](terminal.md) explains how to name a document, and [Output of --json](json.md) has the keys
-and all exit codes.
+`--quiet`, `--verbose` and `--help`. [The terminal](terminal.md) explains how to name a document, and [Output of --json](json.md)
+has the keys and all exit codes.
 """
 EVERYWHERE = {"quiet", "verbose", "help"}
 
@@ -38,7 +38,8 @@ def _commands(
 ) -> Iterator[tuple[str, click.Command]]:
     for name in group.list_commands(context):
         command = group.get_command(context, name)
-        assert command is not None, name
+        if command is None:
+            raise LookupError(name)
         yield " ".join((*names, name)), command
         if isinstance(command, click.Group):
             yield from _commands(command, (*names, name), click.Context(command, info_name=name, parent=context))

@@ -64,7 +64,7 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
         print_json(about | {"left_out": left_out and asdict(left_out)} | ours | answers)
         return
     if left_out is not None:
-        say(f"{key}: left out: {left_out.reason}. To have it read: {left_out.advice}")
+        say(f"{key}: left out: {left_out.reason}. To include it: {left_out.advice}")
     if found is None:
         return
     _print(found, is_left_out=left_out is not None)
@@ -156,7 +156,11 @@ def _due(item: dict[str, Any]) -> str:
 def _why(found: "Explanation", item: dict[str, Any]) -> str:
     if item["state"] == "done" and item["first_document"] not in (None, found.document):
         return f"same content as {item['first_document']}: no call was needed"
-    why = item["reason"] or item["told"] or (f"answered by {item['served_model']}" if item["served_model"] else "")
+    why = (
+        item["reason"]
+        or item["extract_reason"]
+        or (f"answered by {item['served_model']}" if item["served_model"] else "")
+    )
     return f"{why}; doubtful: {', '.join(item['doubtful'])}" if item["doubtful"] else why
 
 

@@ -53,7 +53,7 @@ def command(
     """Redo documents, or those whose prompt, options or model has changed, or that OCR can now read.
 
     Shows documents, calls, tokens and time first, then asks for confirmation. The old results stay until the new ones are
-    stored. Without --outdated, every chosen document is asked about again, also if nothing changed.
+    stored. Without --outdated, every chosen document is processed again, even if nothing changed.
 
     \b
     dagster-offload redo letters/landlord.pdf --stage summarize

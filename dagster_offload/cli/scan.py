@@ -68,7 +68,7 @@ def _list_left_out(settings: "Settings", *, as_json: bool) -> None:
     if not found:
         click.echo("nothing is left out")
         return
-    shown = table("left out", "why", "to have it read")
+    shown = table("left out", "why", "to include it")
     for name, left in found.items():
         shown.add_row(name, left.reason, left.advice)
     to_terminal(shown)

@@ -53,7 +53,7 @@ def _effects(sensors: list[str]) -> str:
 
 
 def _print_counts(report: Report) -> None:
-    """A table of the states that any document is in; on a narrow terminal, one line a stage and state."""
+    """A table of the states that any document is in; on a narrow terminal, one line per stage and state."""
     from dagster_offload.cli.console import columns_of_terminal, state_style, styled, table, to_terminal
 
     counts = {stage: _counts_of(report, stage) for stage in report.stages}

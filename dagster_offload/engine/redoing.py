@@ -35,7 +35,7 @@ def prepare_redo(
 
 
 def describe_estimates(estimates: Sequence[RedoEstimate]) -> Iterator[str]:
-    """A line a stage: `payment    3 documents, 3 calls: about 12,400 tokens and 4 min of the slot's time, one at a time`."""
+    """One line per stage: `payment    3 documents, 3 calls: about 12,400 tokens and 4 min of the slot's time, one at a time`."""
     width = max((10, *(len(estimate.stage) for estimate in estimates)))
     for estimate in estimates:
         documents = f"{estimate.stage:<{width}} {estimate.documents:,} documents"

@@ -52,7 +52,7 @@ KIND_DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Why a file or folder is left out. `advice` is what a person can do to have it read."""
+    """Why a file or folder is left out. `advice` is what a person can do to include it."""
 
     kind: Kind
     reason: str
@@ -180,7 +180,7 @@ _ARCHIVES = frozenset({"zip", "7z", "rar", "tar", "gz", "tgz", "bz2", "xz", "zst
 
 
 def is_program(head: bytes) -> bool:
-    """Whether a file that begins with these bytes (`HEAD_BYTES` of them) is a program, whatever its name says."""
+    """Whether a file that begins with these bytes (`HEAD_BYTES` of them) is a program, regardless of its name."""
     # A DOS header has zero bytes, which no text has. Every Windows program begins with one.
     return head.startswith(_PROGRAM_MAGIC) or (head.startswith(b"MZ") and b"\0" in head)
 

@@ -23,7 +23,7 @@ Say = Callable[[str], None]
 
 
 def lines(before: News, now: News) -> list[str]:
-    """What happened between two looks, one line an event."""
+    """What happened between two looks, one line per event."""
     return [
         *(line for scan in now.scans if (line := _scan(scan)) is not None),
         *(line for name, slot in now.slots.items() if (line := _slot(before.slots.get(name), slot, now)) is not None),

@@ -5,13 +5,14 @@ temporary folder.
 """
 
 import os
-import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,8 @@ class Shell:
     """A person's shell in a home of the test."""
 
     def __init__(self, folder: Path, router: Router) -> None:
+        # A socket's path may have about 100 bytes, and root's Postgres runs as another user.
+        folder.chmod(0o711)
         self.folder, self.router = folder, router
         self.home = folder / ".local" / "share" / "dagster-offload"
         self.port = _free_port()
@@ -80,11 +83,20 @@ class Shell:
         (self.folder / "new.txt").write_text("Who must be paid, and how much?")
 
     def drain(self) -> None:
-        """Make a home whose documents are all done."""
+        """Make a home whose documents are all done, and stop its Postgres."""
         self.home.mkdir(parents=True, mode=0o700)
+        self._write_pipeline()
+        self.run_script("dagster-offload scan && dagster-offload drain && dagster-offload stop", "the setup")
+
+    def copy_from(self, drained: "Shell") -> None:
+        """Take over the documents and the home of another shell, which is stopped."""
+        subprocess.run(["cp", "-a", f"{drained.folder}/.", self.folder], check=True)
+        (self.home / "postgres" / "place.json").unlink()  # confirms that the copy may be used
+        self._write_pipeline()
+
+    def _write_pipeline(self) -> None:
         (self.home / "offload.yaml").write_text(PIPELINE % self.router.url)
         (self.home / "offload.yaml").chmod(0o600)
-        self._run("dagster-offload scan && dagster-offload drain", "the setup")
 
     def make_project(self) -> None:
         """What `dg init` makes, as far as components need it."""
@@ -105,11 +117,12 @@ class Shell:
         script = script.replace("http://127.0.0.1:8890", self.router.url).replace("--port 8890", f"--port {self.port}")
         script = script.replace("/mnt/disk", str(self.folder))
         if block.until is None:
-            self._run(script, block.place)
+            self.run_script(script, block.place)
         else:
             self._run_until(script, block.until, block.place)
 
-    def _run(self, script: str, place: str) -> None:
+    def run_script(self, script: str, place: str) -> None:
+        """Run these lines in bash, as a person who answers each question with yes."""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=self.folder,
@@ -152,19 +165,15 @@ class Shell:
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         port: int = held.getsockname()[1]
         return port
 
 
-@pytest.fixture
-def shell(router: Router) -> Iterator[Shell]:
-    # A socket's path may have about 100 bytes, and root's Postgres runs as another user.
+@contextmanager
+def a_shell(router: Router) -> Iterator[Shell]:
     folder = Path(tempfile.mkdtemp(prefix="offload-docs-", dir="/tmp")).resolve()
-    folder.chmod(0o711)
     shell = Shell(folder, router)
     try:
         yield shell
@@ -173,25 +182,41 @@ def shell(router: Router) -> Iterator[Shell]:
         shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("page", SETUPS)
-def test_the_commands_of_a_page_work(page: str, shell: Shell) -> None:
-    if SETUPS[page] == "project":
-        shell.make_project()
-    else:
+@pytest.fixture
+def shell(router: Router) -> Iterator[Shell]:
+    with a_shell(router) as shell:
+        yield shell
+
+
+@pytest.fixture(scope="module")
+def drained() -> Iterator[Shell]:
+    """A home whose documents are all done, to be copied: one drain for all pages."""
+    with Router() as router, a_shell(router) as shell:
         shell.put_documents()
-    if SETUPS[page] == "drained":
         shell.drain()
+        yield shell
+
+
+@pytest.mark.parametrize("page", SETUPS)
+def test_the_commands_of_a_page_work(page: str, shell: Shell, request: pytest.FixtureRequest) -> None:
+    match SETUPS[page]:
+        case "project":
+            shell.make_project()
+        case "drained":
+            shell.copy_from(request.getfixturevalue("drained"))
+        case _:
+            shell.put_documents()
     for block in runnable(ROOT / page):
         shell.run(block)
 
 
 def test_the_examples_of_the_component_page_load(shell: Shell) -> None:
     shell.make_project()
-    blocks = [block for block in blocks_of(ROOT / "docs" / "in-your-project.md")]
+    blocks = blocks_of(ROOT / "docs" / "in-your-project.md")
     (attributes,) = [block.text for block in blocks if block.language == "yaml"]
     assets = next(block.text for block in blocks if block.language == "python")
     defs = shell.folder / "my_project" / "defs"
     (defs / "papers").mkdir()
     (defs / "papers" / "defs.yaml").write_text(attributes)
     (defs / "note.py").write_text(assets)
-    shell._run("dg check yaml && dg check defs", "docs/in-your-project.md")
+    shell.run_script("dg check yaml && dg check defs", "docs/in-your-project.md")

@@ -1,4 +1,4 @@
-"""The lines of `up`: one line an event, and what is left."""
+"""The lines of `up`: one per event, and what is left at the end."""
 
 import threading
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def test_a_slot_that_sleeps_and_wakes_is_told_once_each() -> None:
     assert lines(awake, awake) == []
 
 
-def test_a_slot_that_slept_between_two_looks_is_told() -> None:
+def test_a_slot_that_slept_between_two_looks_is_reported() -> None:
     assert lines(at(AWAKE), at(replace(AWAKE, epoch=2))) == ["deep: the slot was away for a moment, and is back"]
 
 
@@ -105,7 +105,7 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
         yield ledger
 
 
-class Told:
+class Lines:
     """Lines, and an event for each awaited word."""
 
     def __init__(self) -> None:
@@ -123,20 +123,20 @@ class Told:
 
 
 def test_the_story_of_a_scan_and_a_drain_comes_from_the_notifications_of_the_ledger(ledger: Ledger) -> None:
-    bench, told = Bench(ledger), Told()
+    bench, lines = Bench(ledger), Lines()
     with Worker(ledger, "up") as up:
         bench.put("before.txt")
-        story = Story(ledger, up.id, told, look_every=0.0)
+        story = Story(ledger, up.id, lines, look_every=0.0)
         up.on_notify(story.notified)
         with telling(story):
             with Worker(ledger, "scan"):
                 scan_id = ledger.run(documents.begin_scan)
                 ledger.run(documents.end_scan, scan_id, found=1, added=1, changed=0, vanished=0, returned=0)
-            told.wait_for("scan: 1 new, 1 document in all")
+            lines.wait_for("scan: 1 new, 1 document in all")
             with Worker(ledger, "scan", ["extract"]) as extracting:
                 bench.finish(extracting.id, bench.hold(extracting.id, ["extract"]))
-            told.wait_for("text: 1 done; 1 document left")
+            lines.wait_for("text: 1 done; 1 document left")
             with Worker(ledger, "drain"):
-                told.wait_for("drain: started, 1 document left")
-            told.wait_for("drain: 0 done; 1 document left")
+                lines.wait_for("drain: started, 1 document left")
+            lines.wait_for("drain: 0 done; 1 document left")
         assert story.left == "Left: 1 document"
