@@ -81,7 +81,7 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
 
 
 def _why_left_out(settings: "Settings", key: str) -> "LeftOut | None":
-    """Why the library's file or folder `key` is no document; None if it is not left out, or if there is no such file."""
+    """Why the library's file or folder `key` is not a document; None if it is not left out, or if there is no such file."""
     from dagster_offload.engine.scan import walk_rules
     from dagster_offload.errors import ScanRefused
     from dagster_offload.library.walk import why_left_out
@@ -98,7 +98,7 @@ def _print(found: "Explanation", *, is_left_out: bool) -> None:
     from dagster_offload.cli.console import state_style, styled, table, to_terminal
     from dagster_offload.cli.formatting import say
 
-    gone = "the file is no document now" if is_left_out else "the file is gone from the library"
+    gone = "the file is no longer a document" if is_left_out else "the file is gone from the library"
     say(found.document + ("" if found.is_present else f"  ({gone}; its results are kept)"))
     click.echo(f"SHA-256 {found.digest or 'not read yet'}\n")
     items = table("stage", "state", "attempts", "deferrals", "due", "why")

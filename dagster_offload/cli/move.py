@@ -27,7 +27,7 @@ EMBEDDED_WORD = "embedded"
 def command(*, to: str | None, replace: bool, undo: bool, as_json: bool) -> None:
     """Move the ledger and Dagster's storages to another Postgres. No call is repeated.
 
-    The ledger of the present settings is the source. Stop `up` and all drains first. Afterwards the command names the
+    The ledger of the current settings is the source. Stop `up` and all drains first. Afterwards the command names the
     setting to change. The old copy is kept, and every command refuses to use it.
 
     Every user of this machine can read the options of a command. For a URL with a password, use --to - and enter it, or

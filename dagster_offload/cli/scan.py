@@ -84,7 +84,7 @@ def _print(summary: dict[str, Any]) -> None:
     click.echo(f"text extracted from {summary['extracted']}, {summary['extraction_failed']} failed")
     for label, names in (
         ("not read yet", "extraction_to_retry"),
-        ("no document any more, its results are kept", "no_longer_documents"),
+        ("no longer a document, its results are kept", "no_longer_documents"),
         ("not a document", "unusable_names"),
         ("folder not read", "unreadable_folders"),
     ):

@@ -133,7 +133,7 @@ def _log(context: dg.OpExecutionContext, report: ScanReport, changes: PartitionC
         more = ", ..." if left.count > len(left.names) else ""
         context.log.info(f"left out {left.count} {KIND_DESCRIPTIONS[Kind(kind)]}: {', '.join(left.names)}{more}")
     for name, reason in report.no_longer_documents.items():
-        context.log.warning(f"no document any more, its results are kept: {escaped(name)}: {reason}")
+        context.log.warning(f"no longer a document, its results are kept: {escaped(name)}: {reason}")
 
 
 def build_library_sensor(deep_slot: DeepSlot, names: Names, interval_seconds: float) -> dg.SensorDefinition:

@@ -1,4 +1,4 @@
-"""What is no document although it is in the library, by its name or its first bytes, and how a person changes that.
+"""Which files of the library are not documents, by their names or first bytes, and how a person changes that.
 
 This module does not access the file system. `ignore` has the patterns of people, `walk` applies both.
 """
@@ -171,7 +171,7 @@ def virtual_environment(name: str) -> LeftOut:
 
 
 def unread_type(kind: str) -> LeftOut:
-    """Why a file of a type that is no document type is left out. `kind`: its extension without the dot."""
+    """Why a file of a type that is not read is left out. `kind`: its extension without the dot."""
     advice = "unpack it into the library" if kind in _ARCHIVES else "save or export it as a type that is read"
     return LeftOut(Kind.TYPE, f"type .{kind} is not read", f"{advice} (docs/formats.md lists them)")
 

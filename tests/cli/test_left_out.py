@@ -72,7 +72,7 @@ def test_explain_of_a_document_that_a_new_rule_leaves_out_shows_its_history_and_
     shown = " ".join(call("explain", "letter.txt").stdout.split())
     assert "left out: the pattern letter.* in OFFLOAD_IGNORE matches it" in shown
     assert "To include it: change OFFLOAD_IGNORE" in shown
-    assert "the file is no document now; its results are kept" in shown
+    assert "the file is no longer a document; its results are kept" in shown
     assert "new content" in shown
 
 
