@@ -14,7 +14,7 @@ from dagster_offload.ledger.reports.news import News, ScanEnd, WorkerNews
 from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import documents
-from dagster_offload.service.story import Story, lines, progress, telling, what_is_left
+from dagster_offload.service.story import Story, lines, owes_end, progress, telling, what_is_left
 from dagster_offload.slot.config import DEEP
 from tests.support.ledger import SLOT, Bench
 
@@ -72,7 +72,18 @@ def test_a_scan_is_told_only_if_it_found_something() -> None:
     ]
 
 
-def test_a_drain_is_told_at_its_start_and_its_end() -> None:
+def test_the_end_of_all_work_is_reported_when_an_idle_worker_ends_too() -> None:
+    drain, scan = WorkerNews("drain", ["classify"], done=3), WorkerNews("scan", ["extract"])
+    drained = News(ended=[drain], alive=[scan], documents=3)
+    assert lines(News(left=3), drained) == ["drain: 3 done"]
+    assert owes_end(News(left=3), drained, False)
+    quiet = News(ended=[scan], documents=3)
+    assert lines(drained, quiet, is_end_owed=True) == ["all done: 3 documents"]
+    assert not owes_end(drained, quiet, True)
+    assert lines(drained, News(ended=[scan], left=1), is_end_owed=True) == []
+
+
+def test_the_start_and_the_end_of_a_drain_are_reported() -> None:
     drain = WorkerNews("drain", ["classify", "summarize"])
     assert lines(News(), News(started=[drain], alive=[drain], left=14)) == ["drain: started, 14 documents left"]
     assert progress(News(alive=[replace(drain, done=5)], left=1000)) == [
