@@ -18,7 +18,7 @@ def done(call: Call, scanned: Path, router: Router) -> Router:
 def test_a_redo_of_a_document_shows_its_cost_and_asks_about_it_again(call: Call, done: Router) -> None:
     refused = call("redo", "letter.txt", "--stage", "summarize")
     assert refused.exit_code == 2
-    assert "summarize  1 documents, 1 calls: about " in refused.output
+    assert "summarize  1 document, 1 call: about " in refused.output
     assert "add --yes" in refused.output
     before = len(done.completions())
     assert "1 marked as pending" in call("redo", "letter.txt", "--stage", "summarize", "--yes").output
