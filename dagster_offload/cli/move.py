@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dagster_offload.cli.options import home_option, json_option
+from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
     from dagster_offload.settings import Settings
@@ -82,7 +83,7 @@ def _move(settings: "Settings", target: "Settings", *, replace: bool, as_json: b
     if as_json:
         print_json({"place": place, "documents": documents, "results": results, "next": setting})
         return
-    say(f"moved {documents:,} documents, {results:,} results and Dagster's storages to {place}")
+    say(f"moved {counted(documents, 'document')}, {counted(results, 'result')} and Dagster's storages to {place}")
     say(f"Now {setting}, in the environment or in .env. Then run `dagster-offload up`.")
     say("The old copy is kept, and no command uses it any more.")
 

@@ -8,6 +8,7 @@ import click
 
 from dagster_offload.cli.options import home_option, json_option, library_option
 from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind
+from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
     from dagster_offload.settings import Settings
@@ -78,7 +79,7 @@ def _print(summary: dict[str, Any]) -> None:
     from dagster_offload.cli.formatting import say
 
     click.echo(
-        f"{summary['found']} documents: {summary['added']} new, {summary['changed']} changed, "
+        f"{counted(summary['found'], 'document')}: {summary['added']} new, {summary['changed']} changed, "
         f"{summary['returned']} returned, {summary['vanished']} gone"
     )
     click.echo(f"text extracted from {summary['extracted']}, {summary['extraction_failed']} failed")

@@ -13,6 +13,7 @@ from dagster_offload.ledger.work.redo import Redo, RedoEstimate
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.pipeline import pipeline_of
+from dagster_offload.text.counts import counted
 from dagster_offload.text.durations import duration
 
 
@@ -38,14 +39,10 @@ def describe_estimates(estimates: Sequence[RedoEstimate]) -> Iterator[str]:
     """One line per stage: `payment    3 documents, 3 calls: about 12,400 tokens and 4 min of the slot's time, one at a time`."""
     width = max((10, *(len(estimate.stage) for estimate in estimates)))
     for estimate in estimates:
-        documents = f"{estimate.stage:<{width}} {_many(estimate.documents, 'document')}"
+        documents = f"{estimate.stage:<{width}} {counted(estimate.documents, 'document')}"
         if not estimate.calls:
             yield f"{documents}, no call: answers to today's question are stored"
             continue
         tokens = "" if estimate.tokens is None else f"about {estimate.tokens:,} tokens and "
         time = "an unknown part" if estimate.hours is None else duration(estimate.hours * 3600)
-        yield f"{documents}, {_many(estimate.calls, 'call')}: {tokens}{time} of the slot's time, one at a time"
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+        yield f"{documents}, {counted(estimate.calls, 'call')}: {tokens}{time} of the slot's time, one at a time"

@@ -13,6 +13,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.news import MOST_COUNTED, NAMED, Marks, News, ScanEnd, WorkerNews
+from dagster_offload.text.counts import counted
 from dagster_offload.text.plain_text import escaped
 
 LOOK_EVERY_SECONDS = 2.0
@@ -110,7 +111,7 @@ def _all_done(now: News) -> str:
 
 
 def _documents(count: int) -> str:
-    return "1 document" if count == 1 else f"{count:,} documents"
+    return counted(count, "document")
 
 
 def _many(count: int) -> str:
