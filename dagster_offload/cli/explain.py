@@ -36,7 +36,6 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     dagster-offload explain letters/2024/landlord.pdf --answer
     dagster-offload explain films/holiday.zip            why a file is left out, and what would change that
     """
-    from dagster_offload.cli.console import to_terminal
     from dagster_offload.cli.correct import corrections_table
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.cli.sink import deliveries_table
@@ -63,6 +62,8 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
         ours = {"corrections": [asdict(each) for each in corrected], "sinks": [asdict(each) for each in sent]}
         print_json(about | {"left_out": left_out and asdict(left_out)} | ours | answers)
         return
+    from dagster_offload.cli.console import to_terminal
+
     if left_out is not None:
         say(f"{key}: left out: {left_out.reason}. To include it: {left_out.advice}")
     if found is None:

@@ -20,7 +20,9 @@ HELPERS = {
     "formatting",
     "options",
     "quick_probe",
+    "record_lines",
     "run_job",
+    "stage_inputs",
     "status_report",
     "status_text",
 }
