@@ -22,7 +22,7 @@ PROCESSES := tests/acceptance tests/chaos
 EVERY_PART := $(MAKE) --no-print-directory --keep-going
 
 .PHONY: help demo up test test-fast test-together test-alone test-real-model real-servers pictures coverage faults chaos bench \
-	lint $(LINTERS) check-definitions format clean licences audit test-oldest test-newest
+	lint $(LINTERS) check-definitions format clean licences commands docs audit test-oldest test-newest
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -55,6 +55,13 @@ test-newest: ## Run the fast tests with the newest allowed version of every depe
 licences: $(INSTALLED) ## Write docs/licences.md from the installed packages, and constraints-oldest.txt from pyproject.toml
 	@$(BIN)/python -m tools.licences
 	@$(BIN)/python -m tools.oldest
+
+commands: $(INSTALLED) ## Write docs/commands.md from the help of the commands
+	@$(BIN)/python -m tools.commands
+
+docs: $(INSTALLED) ## Build the documentation as a site in build/site, and check its links
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@$(BIN)/python -m tools.site
 
 audit: $(INSTALLED) ## Look for known vulnerabilities in constraints.txt; fails too if no index can be reached
 	@$(BIN)/python -m venv .venv-audit

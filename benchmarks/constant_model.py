@@ -38,7 +38,7 @@ def tokenizer_with(answer: str) -> Tokenizer:
 
 
 def weights(tokenizer: Tokenizer, answer: str) -> dict[str, mx.array]:
-    """An embedding that tells all tokens apart, and an output that writes the answer, then the end."""
+    """An embedding that distinguishes all tokens, and an output that writes the answer, then the end."""
     ids: dict[str, int] = tokenizer.get_vocab()
     size, next_token = len(ids), {ids[ANSWER_BEGINS]: ids[answer]}
     output = [[0.0] * WIDTH for _ in range(size)]

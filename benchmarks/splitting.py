@@ -1,4 +1,4 @@
-"""A long text is split in time linear in its length, whatever its lines look like."""
+"""A long text is split in time linear in its length, regardless of its lines."""
 
 import time
 from collections.abc import Iterator

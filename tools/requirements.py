@@ -20,9 +20,9 @@ def pins(constraints: Path = ROOT / "constraints.txt") -> dict[str, str]:
 
 
 def direct(*, dev: bool) -> list[Requirement]:
-    """The requirements in pyproject.toml: those of the product with all its extras, or those of development."""
+    """The requirements in pyproject.toml: those of the product with its extras, or those of development and of the site."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras: dict[str, list[str]] = project["optional-dependencies"]
-    development = extras.pop("dev")
+    development = [*extras.pop("dev"), *extras.pop("docs")]
     listed: Iterable[str] = development if dev else chain(project["dependencies"], *extras.values())
     return [Requirement(line) for line in listed]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dagster_offload.cli.options import home_option, json_option
+from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
     from dagster_offload.ledger.archive.file import Manifest
@@ -72,4 +73,4 @@ def contents(manifest: "Manifest") -> dict[str, object]:
 def describe(manifest: "Manifest") -> str:
     """What a backup contains, for people."""
     dagster = ", with Dagster's storages" if manifest.has_dagster else ""
-    return f"{manifest.rows('documents'):,} documents, {manifest.rows('results'):,} results{dagster}"
+    return f"{counted(manifest.rows('documents'), 'document')}, {counted(manifest.rows('results'), 'result')}{dagster}"

@@ -120,7 +120,7 @@ def complete_document(_ctx: click.Context, _param: click.Parameter, incomplete: 
 
 
 def complete_stage(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The stages that begin like this, also those of one's own."""
+    """The stages that begin like this, including the user's own."""
     from dagster_offload.errors import OffloadError
     from dagster_offload.settings import load_settings
     from dagster_offload.stages.catalog import stage_graph

@@ -62,8 +62,9 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
         ours = {"corrections": [asdict(each) for each in corrected], "sinks": [asdict(each) for each in sent]}
         print_json(about | {"left_out": left_out and asdict(left_out)} | ours | answers)
         return
+
     if left_out is not None:
-        say(f"{key}: left out: {left_out.reason}. To have it read: {left_out.advice}")
+        say(f"{key}: left out: {left_out.reason}. To include it: {left_out.advice}")
     if found is None:
         return
     _print(found, is_left_out=left_out is not None)
@@ -90,7 +91,7 @@ def _print_corrections_and_sinks(
 
 
 def _why_left_out(settings: "Settings", key: str) -> "LeftOut | None":
-    """Why the library's file or folder `key` is no document; None if it is not left out, or if there is no such file."""
+    """Why the library's file or folder `key` is not a document; None if it is not left out, or if there is no such file."""
     from dagster_offload.engine.scan import walk_rules
     from dagster_offload.errors import ScanRefused
     from dagster_offload.library.walk import why_left_out
@@ -107,7 +108,7 @@ def _print(found: "Explanation", *, is_left_out: bool) -> None:
     from dagster_offload.cli.console import state_style, styled, table, to_terminal
     from dagster_offload.cli.formatting import say
 
-    gone = "the file is no document now" if is_left_out else "the file is gone from the library"
+    gone = "the file is no longer a document" if is_left_out else "the file is gone from the library"
     say(found.document + ("" if found.is_present else f"  ({gone}; its results are kept)"))
     click.echo(f"SHA-256 {found.digest or 'not read yet'}\n")
     items = table("stage", "state", "attempts", "deferrals", "due", "why")
@@ -165,7 +166,11 @@ def _due(item: dict[str, Any]) -> str:
 def _why(found: "Explanation", item: dict[str, Any]) -> str:
     if item["state"] == "done" and item["first_document"] not in (None, found.document):
         return f"same content as {item['first_document']}: no call was needed"
-    why = item["reason"] or item["told"] or (f"answered by {item['served_model']}" if item["served_model"] else "")
+    why = (
+        item["reason"]
+        or item["extract_reason"]
+        or (f"answered by {item['served_model']}" if item["served_model"] else "")
+    )
     return f"{why}; doubtful: {', '.join(item['doubtful'])}" if item["doubtful"] else why
 
 

@@ -8,6 +8,7 @@ import click
 
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.options import home_option, json_option
+from dagster_offload.text.counts import counted
 
 
 def _days(ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -52,8 +53,8 @@ def command(*, older_than: int, yes: bool, as_json: bool) -> None:
             click.echo(f"nothing to remove: no document has been gone for more than {older_than} days")
             return
         click.echo(
-            f"{found.documents} documents that have been gone for more than {older_than} days, and {found.results} results "
-            f"that no other document uses ({found.bytes / 1e6:,.1f} MB)"
+            f"{counted(found.documents, 'document')} gone for more than {older_than} days, and "
+            f"{counted(found.results, 'result')} that no other document uses ({found.bytes / 1e6:,.1f} MB)"
         )
         _confirm(yes=yes)
         gone.remove(ledger, older_than)

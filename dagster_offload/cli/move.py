@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dagster_offload.cli.options import home_option, json_option
+from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
     from dagster_offload.settings import Settings
@@ -27,7 +28,7 @@ EMBEDDED_WORD = "embedded"
 def command(*, to: str | None, replace: bool, undo: bool, as_json: bool) -> None:
     """Move the ledger and Dagster's storages to another Postgres. No call is repeated.
 
-    The ledger of the present settings is the source. Stop `up` and all drains first. Afterwards the command names the
+    The ledger of the current settings is the source. Stop `up` and all drains first. Afterwards the command names the
     setting to change. The old copy is kept, and every command refuses to use it.
 
     Every user of this machine can read the options of a command. For a URL with a password, use --to - and enter it, or
@@ -82,7 +83,7 @@ def _move(settings: "Settings", target: "Settings", *, replace: bool, as_json: b
     if as_json:
         print_json({"place": place, "documents": documents, "results": results, "next": setting})
         return
-    say(f"moved {documents:,} documents, {results:,} results and Dagster's storages to {place}")
+    say(f"moved {counted(documents, 'document')}, {counted(results, 'result')} and Dagster's storages to {place}")
     say(f"Now {setting}, in the environment or in .env. Then run `dagster-offload up`.")
     say("The old copy is kept, and no command uses it any more.")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dagster_offload.cli.options import deep_options, home_option, json_option, library_option
+from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ def print_preview(found: "Preview", pace: float | None, say: "Callable[[str], No
     from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind
     from dagster_offload.text.plain_text import escaped
 
-    say(f"{escaped(found.library)}: {found.documents:,} documents, {_size(found.bytes)}")
+    say(f"{escaped(found.library)}: {counted(found.documents, 'document')}, {_size(found.bytes)}")
     for kind in found.kinds[:TYPES_SHOWN]:
         notes = [
             f"{count} of {kind.sampled} sampled {what}"

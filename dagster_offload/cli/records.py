@@ -11,6 +11,7 @@ from dagster_offload.cli.completion import complete_document
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.find_document import find_document
 from dagster_offload.cli.options import home_option, json_option
+from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Ledger
@@ -146,7 +147,7 @@ def _write(
         click.echo(f"{done.records} notes in {out}: {done.written} written, {done.removed} removed")
         return
     done = export.write_file(records, every, form, out)
-    click.echo(f"{done.records} records written to {out}", err=True)
+    click.echo(f"{counted(done.records, 'record')} written to {out}", err=True)
 
 
 def _one(settings: "Settings", ledger: "Ledger", document: str, *, with_text: bool, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from dagster_offload.cli.completion import complete_document, complete_stage
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.find_document import find_documents
 from dagster_offload.cli.options import deep_options, home_option, stage_names
+from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Ledger
@@ -53,7 +54,7 @@ def command(
     """Redo documents, or those whose prompt, options or model has changed, or that OCR can now read.
 
     Shows documents, calls, tokens and time first, then asks for confirmation. The old results stay until the new ones are
-    stored. Without --outdated, every chosen document is asked about again, also if nothing changed.
+    stored. Without --outdated, every chosen document is processed again, even if nothing changed.
 
     \b
     dagster-offload redo letters/landlord.pdf --stage summarize
@@ -130,7 +131,7 @@ def _redo_ocr(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None:
         cost = f"about {duration(estimate.pages * OCR_SECONDS_A_PAGE)} of one core"
     else:
         cost = f"about {duration(estimate.pages / pace * 60)} at {pace:.1f} pages a minute"
-    click.echo(f"{'extract':<10} {estimate.documents} documents, {estimate.pages} pages: {cost}")
+    click.echo(f"{'extract':<10} {counted(estimate.documents, 'document')}, {counted(estimate.pages, 'page')}: {cost}")
     _confirm(yes=yes)
     count = ledger.run(redo.redo_ocr, reader.languages)
     click.echo(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def command(*, file: Path, replace: bool, as_json: bool) -> None:
     """Put the backup FILE into the ledger of this home, or into the Postgres of OFFLOAD_POSTGRES_URL.
 
-    FILE is checked completely before anything changes, and then either all of it is restored or nothing. A ledger that
+    FILE is checked completely before anything changes, and then everything is restored, or nothing is. A ledger that
     has data is refused, and so is a backup of a newer version. Use only one copy from then on: two that run at the same
     time would repeat each other's calls.
 

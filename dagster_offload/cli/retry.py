@@ -9,6 +9,7 @@ from dagster_offload.cli.completion import complete_document, complete_stage
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.find_document import find_documents
 from dagster_offload.cli.options import home_option, json_option, stage_names
+from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Ledger
@@ -64,7 +65,9 @@ def command(
             if as_json:
                 print_json({"sink": sink, "retried": revived})
             else:
-                click.echo(f"{revived} records will be sent again by `up` or `dagster-offload sink send {sink}`")
+                click.echo(
+                    f"{counted(revived, 'record')} will be sent again by `up` or `dagster-offload sink send {sink}`"
+                )
             return
         code = None if reason is None else _known_reason(ledger, reason)
         moved = ledger.run(

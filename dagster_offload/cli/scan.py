@@ -8,6 +8,7 @@ import click
 
 from dagster_offload.cli.options import home_option, json_option, library_option
 from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind
+from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
     from dagster_offload.settings import Settings
@@ -68,7 +69,7 @@ def _list_left_out(settings: "Settings", *, as_json: bool) -> None:
     if not found:
         click.echo("nothing is left out")
         return
-    shown = table("left out", "why", "to have it read")
+    shown = table("left out", "why", "to include it")
     for name, left in found.items():
         shown.add_row(name, left.reason, left.advice)
     to_terminal(shown)
@@ -78,13 +79,13 @@ def _print(summary: dict[str, Any]) -> None:
     from dagster_offload.cli.formatting import say
 
     click.echo(
-        f"{summary['found']} documents: {summary['added']} new, {summary['changed']} changed, "
+        f"{counted(summary['found'], 'document')}: {summary['added']} new, {summary['changed']} changed, "
         f"{summary['returned']} returned, {summary['vanished']} gone"
     )
     click.echo(f"text extracted from {summary['extracted']}, {summary['extraction_failed']} failed")
     for label, names in (
         ("not read yet", "extraction_to_retry"),
-        ("no document any more, its results are kept", "no_longer_documents"),
+        ("no longer a document, its results are kept", "no_longer_documents"),
         ("not a document", "unusable_names"),
         ("folder not read", "unreadable_folders"),
     ):

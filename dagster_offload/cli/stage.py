@@ -153,7 +153,7 @@ def sample(
     "--expected",
     required=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help='A line a document: {"document": "a.pdf", "category": "invoice"}.',
+    help='One line per document: {"document": "a.pdf", "category": "invoice"}.',
 )
 @click.option("--at-least", type=click.FloatRange(0, 1), help="Exit with 1 if the share of right values is below this.")
 @click.option("--stored", is_flag=True, help="Compare the records as they are, without a call.")

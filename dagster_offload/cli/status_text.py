@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dagster_offload.cli.status_report import PROBLEMS_SHOWN, Report
+from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
     from dagster_offload.ledger.reports.estimate import LongAhead
@@ -61,7 +62,7 @@ def _effects(sensors: list[str]) -> str:
 
 
 def _print_counts(report: Report) -> None:
-    """A table of the states that any document is in; on a narrow terminal, one line a stage and state."""
+    """A table of the states that any document is in; on a narrow terminal, one line per stage and state."""
     from dagster_offload.cli.console import columns_of_terminal, state_style, styled, table, to_terminal
 
     counts = {stage: _counts_of(report, stage) for stage in report.stages}
@@ -207,7 +208,7 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
             f"\n{in_back_off} pending wait for their next attempt after a fault (dagster-offload explain DOCUMENT):"
         )
         lines += [
-            f"  {item.document}  {item.stage}: {describe_time(item.at)}, after {_count(item.attempts, 'attempt')}: "
+            f"  {item.document}  {item.stage}: {describe_time(item.at)}, after {counted(item.attempts, 'attempt')}: "
             f"{item.reason or 'no reason is stored'}"
             for item in report.next_attempts
         ]
@@ -226,21 +227,23 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         pages, hours = report.ocr.pages, report.ocr.hours
         pace = "" if report.ocr.pages_per_minute is None else f", {report.ocr.pages_per_minute:.1f} pages a minute"
         time = "" if hours is None else f": about {duration(hours * 3600)}"
-        documents = _count(report.ocr.documents, "document")
+        documents = counted(report.ocr.documents, "document")
         lines.append(f"\nPages that wait for OCR: {pages} of {documents}{pace}{time}")
     if report.problems:
         lines.append(
             "\nThese need your attention (dagster-offload explain DOCUMENT, then dagster-offload retry DOCUMENT):"
         )
         lines += [
-            f"  {p.document}  {p.stage} {p.state} after {_count(p.attempts, 'attempt')}: {p.reason}"
+            f"  {p.document}  {p.stage} {p.state} after {counted(p.attempts, 'attempt')}: {p.reason}"
             for p in report.problems
         ]
     if report.doubtful:
         lines.append("\nThese results are doubtful, so read the documents themselves:")
         lines += [f"  {r.document}  {r.stage}: {', '.join(r.marks)}" for r in report.doubtful]
     if report.needs_ocr:
-        lines.append(f"\n{_count(report.needs_ocr, 'document')} of scanned pages not read yet. {_ocr_advice(settings)}")
+        lines.append(
+            f"\n{counted(report.needs_ocr, 'document')} of scanned pages not read yet. {_ocr_advice(settings)}"
+        )
     if report.unusable_names:
         lines.append("\nThese files cannot be documents because of their names (rename them):")
         lines += [f"  {name}: {reason}" for name, reason in list(report.unusable_names.items())[:PROBLEMS_SHOWN]]
@@ -257,10 +260,6 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
             f"\n{report.events_pending} results are not in Dagster yet; the next scan, drain or run reports them"
         )
     return lines
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' if count != 1 else ''}"
 
 
 def _first_scan(report: Report) -> str:

@@ -48,7 +48,7 @@ HOW_TO_RUN = (
 def build_documents_asset(
     names: Names, partitions: dg.PartitionsDefinition[Any], settings: Settings
 ) -> dg.AssetsDefinition:
-    """The assets of `document_stages`, one a stage."""
+    """The assets of `document_stages`, one per stage."""
     keys, resource = names.keys, names.of(RESOURCE)
     versions, graph = code_versions(settings), stage_graph(settings)
     stages = {key: stage for stage, key in keys.items()}

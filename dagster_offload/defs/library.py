@@ -29,6 +29,7 @@ from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind
 from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.stages.graph import EXTRACT
+from dagster_offload.text.counts import counted
 from dagster_offload.text.plain_text import escaped
 
 # After a failed scan, for example one that refused to forget documents, the wait before another for the same reason.
@@ -122,7 +123,7 @@ def build_scan_job(names: Names, partitions_name: str, resource: dg.ResourceDefi
 
 def _log(context: dg.OpExecutionContext, report: ScanReport, changes: PartitionChanges) -> None:
     context.log.info(
-        f"{report.found} documents: {report.added} new, {report.changed} changed, {report.returned} returned, "
+        f"{counted(report.found, 'document')}: {report.added} new, {report.changed} changed, {report.returned} returned, "
         f"{report.vanished} gone; partitions: {changes.added} added, {changes.removed} removed"
     )
     for name, reason in report.unusable_names.items():
@@ -133,7 +134,7 @@ def _log(context: dg.OpExecutionContext, report: ScanReport, changes: PartitionC
         more = ", ..." if left.count > len(left.names) else ""
         context.log.info(f"left out {left.count} {KIND_DESCRIPTIONS[Kind(kind)]}: {', '.join(left.names)}{more}")
     for name, reason in report.no_longer_documents.items():
-        context.log.warning(f"no document any more, its results are kept: {escaped(name)}: {reason}")
+        context.log.warning(f"no longer a document, its results are kept: {escaped(name)}: {reason}")
 
 
 def build_library_sensor(deep_slot: DeepSlot, names: Names, interval_seconds: float) -> dg.SensorDefinition:

@@ -110,7 +110,7 @@ class Tasks(Generic[Fault]):
             return unstarted
 
     def close(self) -> None:
-        """Let every `take` return None, also while tasks are left."""
+        """Make every `take` return None, even if tasks are left."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

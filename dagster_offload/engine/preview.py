@@ -25,7 +25,7 @@ from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, estimated_tokens
 
 MOST_SAMPLED = 60
 MOST_SECONDS = 20.0
-# Tokens that a model writes for one answer: a class takes 40, a summary 300 (measured), a stage of one's own is between.
+# Tokens that a model writes for one answer: a class takes 40, a summary 300 (measured), a user's own stage is between.
 ANSWER_TOKENS = 200
 # Paces of a slot that has not been measured: a small laptop, a strong laptop with a model of 27 B, a workstation.
 PACES = (100, 300, 1000)

@@ -13,6 +13,7 @@ from dagster_offload.ledger.work.redo import Redo, RedoEstimate
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.pipeline import pipeline_of
+from dagster_offload.text.counts import counted
 from dagster_offload.text.durations import duration
 
 
@@ -35,13 +36,13 @@ def prepare_redo(
 
 
 def describe_estimates(estimates: Sequence[RedoEstimate]) -> Iterator[str]:
-    """A line a stage: `payment    3 documents, 3 calls: about 12,400 tokens and 4 min of the slot's time, one at a time`."""
+    """One line per stage: `payment    3 documents, 3 calls: about 12,400 tokens and 4 min of the slot's time, one at a time`."""
     width = max((10, *(len(estimate.stage) for estimate in estimates)))
     for estimate in estimates:
-        documents = f"{estimate.stage:<{width}} {estimate.documents:,} documents"
+        documents = f"{estimate.stage:<{width}} {counted(estimate.documents, 'document')}"
         if not estimate.calls:
             yield f"{documents}, no call: answers to today's question are stored"
             continue
         tokens = "" if estimate.tokens is None else f"about {estimate.tokens:,} tokens and "
         time = "an unknown part" if estimate.hours is None else duration(estimate.hours * 3600)
-        yield f"{documents}, {estimate.calls:,} calls: {tokens}{time} of the slot's time, one at a time"
+        yield f"{documents}, {counted(estimate.calls, 'call')}: {tokens}{time} of the slot's time, one at a time"

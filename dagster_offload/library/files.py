@@ -1,6 +1,6 @@
 """The types of documents, and their keys: relative POSIX paths in Unicode NFC.
 
-This module does not access the file system. `left_out` says what is no document, `walk` lists a library, `handles`
+This module does not access the file system. `left_out` decides which files are not documents, `walk` lists a library, `handles`
 opens its files, and `digests` reads them.
 """
 

@@ -34,7 +34,7 @@ def open_library(library: str | os.PathLike[str]) -> Iterator[int]:
 
 @contextmanager
 def open_folder(root: int, name: str) -> Iterator[int]:
-    """Open the folder `name` below `root` ("" is the root). Raises `OSError`, also if a part is a link."""
+    """Open the folder `name` below `root` ("" is the root). Raises `OSError`; a link in the path is an error too."""
     if len(name) * 4 > MAX_PATH_BYTES and len(os.fsencode(name)) > MAX_PATH_BYTES:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
     handle = os.dup(root)
@@ -70,7 +70,7 @@ def open_file(library: str | os.PathLike[str], name: str) -> int:
 
 
 def read_in(folder: int, name: str, most_bytes: int) -> bytes:
-    """Return the first bytes of a file in an open folder. Raises `OSError`, also if it is a link or no regular file."""
+    """Return the first bytes of a file in an open folder. Raises `OSError`; a link or a special file is an error too."""
     with open(os.open(name, _FILE, dir_fd=folder), "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is not a file", name)

@@ -1,4 +1,4 @@
-"""What is no document although it is in the library, by its name or its first bytes, and how a person changes that.
+"""Which files of the library are not documents, by their names or first bytes, and how a person changes that.
 
 This module does not access the file system. `ignore` has the patterns of people, `walk` applies both.
 """
@@ -52,7 +52,7 @@ KIND_DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Why a file or folder is left out. `advice` is what a person can do to have it read."""
+    """Why a file or folder is left out. `advice` is what a person can do to include it."""
 
     kind: Kind
     reason: str
@@ -171,7 +171,7 @@ def virtual_environment(name: str) -> LeftOut:
 
 
 def unread_type(kind: str) -> LeftOut:
-    """Why a file of a type that is no document type is left out. `kind`: its extension without the dot."""
+    """Why a file of a type that is not read is left out. `kind`: its extension without the dot."""
     advice = "unpack it into the library" if kind in _ARCHIVES else "save or export it as a type that is read"
     return LeftOut(Kind.TYPE, f"type .{kind} is not read", f"{advice} (docs/formats.md lists them)")
 
@@ -180,7 +180,7 @@ _ARCHIVES = frozenset({"zip", "7z", "rar", "tar", "gz", "tgz", "bz2", "xz", "zst
 
 
 def is_program(head: bytes) -> bool:
-    """Whether a file that begins with these bytes (`HEAD_BYTES` of them) is a program, whatever its name says."""
+    """Whether a file that begins with these bytes (`HEAD_BYTES` of them) is a program, regardless of its name."""
     # A DOS header has zero bytes, which no text has. Every Windows program begins with one.
     return head.startswith(_PROGRAM_MAGIC) or (head.startswith(b"MZ") and b"\0" in head)
 

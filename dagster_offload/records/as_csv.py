@@ -1,4 +1,4 @@
-"""Records as CSV: one row a document, one column a field. Lists and objects are JSON."""
+"""Records as CSV: one row per document, one column per field. Lists and objects are JSON."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Records as JSON Lines: one object a line, as `records.read` yields them."""
+"""Records as JSON Lines: one object per line, as `records.read` yields them."""
 
 import json
 from collections.abc import Iterable, Mapping

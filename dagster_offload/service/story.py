@@ -14,6 +14,7 @@ from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.news import MOST_COUNTED, NAMED, Marks, News, ScanEnd, WorkerNews
 from dagster_offload.slot.rest import Pause
+from dagster_offload.text.counts import counted
 from dagster_offload.text.plain_text import escaped
 
 LOOK_EVERY_SECONDS = 2.0
@@ -23,8 +24,8 @@ LAST_LOOK_SECONDS = 3.0  # `up` has seconds to stop, and Postgres may be down
 Say = Callable[[str], None]
 
 
-def lines(before: News, now: News) -> list[str]:
-    """What happened between two looks, one line an event."""
+def lines(before: News, now: News, *, is_end_owed: bool = False) -> list[str]:
+    """What happened between two looks, one line per event. `is_end_owed`: `owes_end` of the looks before."""
     return [
         *(line for scan in now.scans if (line := _scan(scan)) is not None),
         *(line for name, slot in now.slots.items() if (line := _slot(before.slots.get(name), slot, now)) is not None),
@@ -37,7 +38,7 @@ def lines(before: News, now: News) -> list[str]:
         *(f"drain: started, {_many(now.left)} left" for worker in now.started if worker.kind == "drain"),
         *(line for worker in now.ended if (line := _ended(worker, now)) is not None),
         *_failed(now),
-        *([_all_done(now)] if _is_all_done(before, now) else []),
+        *([_all_done(now)] if _is_end(before, now, is_end_owed) and not now.alive else []),
     ]
 
 
@@ -117,10 +118,14 @@ def _failed(now: News) -> Iterator[str]:
         yield f"failed: {now.failures - NAMED} more; `dagster-offload status` lists them"
 
 
-def _is_all_done(before: News, now: News) -> bool:
-    """Whether the last worker has ended and left nothing. While one is alive, its own line is still to come."""
+def owes_end(before: News, now: News, is_end_owed: bool) -> bool:
+    """Whether all is done and the line about it must wait: while a worker is alive, its own line is still to come."""
+    return _is_end(before, now, is_end_owed) and bool(now.alive)
+
+
+def _is_end(before: News, now: News, is_end_owed: bool) -> bool:
     did_something = any(worker.done or worker.failed for worker in now.ended)
-    return not now.left and not now.alive and (before.left > 0 or did_something)
+    return not now.left and (before.left > 0 or did_something or is_end_owed)
 
 
 def _all_done(now: News) -> str:
@@ -129,7 +134,7 @@ def _all_done(now: News) -> str:
 
 
 def _documents(count: int) -> str:
-    return "1 document" if count == 1 else f"{count:,} documents"
+    return counted(count, "document")
 
 
 def _many(count: int) -> str:
@@ -158,6 +163,7 @@ class Story:
         self._progress_every = progress_every
         self._wake, self._over = threading.Event(), threading.Event()
         self._news = News()
+        self._is_end_owed = False
         self._marks: Marks | None = None
 
     def notified(self, _message: str) -> None:
@@ -180,7 +186,9 @@ class Story:
             self._news, self._marks = self._ledger.run(news.read, marks, with_progress=with_progress)
         except LedgerUnavailable:  # a notification comes when it is back
             return
-        for line in (*lines(before, self._news), *(progress(self._news) if with_progress else ())):
+        found = lines(before, self._news, is_end_owed=self._is_end_owed)
+        self._is_end_owed = owes_end(before, self._news, self._is_end_owed)
+        for line in (*found, *(progress(self._news) if with_progress else ())):
             self._say(line)
 
     def end(self) -> None:

@@ -120,7 +120,7 @@ class SummarizeSettings(StageSettings):
 
 
 class StagesSection(Section):
-    """The stages by name: the built-in ones, and any number of one's own."""
+    """The stages by name: the built-in ones, and any number of the user's own."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, StageSpec] = Field(init=False)

@@ -12,7 +12,7 @@ from dagster_offload.stage_spec.fields import FieldError, read_answer
 from dagster_offload.stage_spec.json_schema import fields_of_schema
 from dagster_offload.stage_spec.python_model import import_model
 
-# Names of stages, jobs, assets and words of commands that a stage of one's own cannot have.
+# Names of stages, jobs, assets and words of commands that a user's own stage cannot have.
 RESERVED_NAMES = frozenset(
     {
         "extract",

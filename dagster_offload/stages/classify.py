@@ -55,7 +55,7 @@ def options(classes: tuple[str, ...]) -> RequestOptions:
 
 
 def parse(answer: str, classes: tuple[str, ...]) -> Classification:
-    """Parse an answer; class names are compared without case. Raises `UnusableAnswer`, also for an undeclared class."""
+    """Parse an answer; class names are compared without case. Raises `UnusableAnswer`, for example for an undeclared class."""
     for record in fitting_records(answer, Classification):
         if (name := class_named(record.category, classes)) is not None:
             return record.model_copy(update={"category": name})

@@ -34,7 +34,7 @@ EACH_OBJECT_CHARACTERS = 200  # what an object costs besides its characters: a t
 
 
 def read_json(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises `ValueError`, also if it is nested too deeply."""
+    """The value of a JSON text. Raises `ValueError` if it is no JSON or is nested too deeply."""
     try:
         value = json.loads(text, parse_int=_integer)
         return value if _is_storable(text) else _storable(value)

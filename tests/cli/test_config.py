@@ -180,7 +180,7 @@ def test_the_schema_describes_every_key(call: Call) -> None:
         properties = part.get("properties")
         if not isinstance(properties, dict):
             return {above: part.get("description")}
-        # Below `stages`, other keys are stages of one's own.
+        # Below `stages`, other keys are the user's own stages.
         assert part["additionalProperties"] in (False, {"$ref": "#/$defs/StageSpec"})
         for name, each in properties.items():
             found |= keys(each, f"{above}.{name}".removeprefix("."))

@@ -32,7 +32,7 @@ def test_gc_removes_what_has_been_gone_for_longer_and_shows_it_first(call: Call,
     assert "nothing to remove" in call("gc", "--older-than", "120d").stdout
     result = call("gc", "--older-than", "90d", "--yes")
     assert result.exit_code == 0, result.output
-    assert "1 documents that have been gone for more than 90 days, and 1 results" in result.stdout
+    assert "1 document gone for more than 90 days, and 1 result that" in result.stdout
     assert documents() == ["minutes.md"]
     assert "nothing to remove" in call("gc", "--older-than", "90d").stdout
 

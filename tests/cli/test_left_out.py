@@ -48,7 +48,7 @@ def test_explain_says_why_a_file_is_no_document_and_what_would_change_that(
     shown = call("explain", "all.zip")
     assert shown.exit_code == 0
     assert shown.stdout.startswith(
-        "all.zip: left out: type .zip is not read. To have it read: unpack it into the library"
+        "all.zip: left out: type .zip is not read. To include it: unpack it into the library"
     )
     inside = call("explain", str(mixed / "node_modules" / "deep" / "a.txt"))
     assert "left out: it is a folder of a development tool" in inside.stdout
@@ -71,8 +71,8 @@ def test_explain_of_a_document_that_a_new_rule_leaves_out_shows_its_history_and_
         scan(settings, ledger)
     shown = " ".join(call("explain", "letter.txt").stdout.split())
     assert "left out: the pattern letter.* in OFFLOAD_IGNORE matches it" in shown
-    assert "To have it read: change OFFLOAD_IGNORE" in shown
-    assert "the file is no document now; its results are kept" in shown
+    assert "To include it: change OFFLOAD_IGNORE" in shown
+    assert "the file is no longer a document; its results are kept" in shown
     assert "new content" in shown
 
 

@@ -56,7 +56,7 @@ def test_scans_wait_for_tesseract_and_for_redo(call: Call, with_ledger: str, lib
     assert "dagster-offload redo --needs-ocr" in call("status").stdout
     preview = call("redo", "--needs-ocr")
     assert preview.exit_code == 2  # standard input is not a terminal
-    assert "1 documents, 1 pages: about" in preview.output
+    assert "1 document, 1 page: about" in preview.output
     assert "1 marked as pending" in call("redo", "--needs-ocr", "--yes").output
     assert call("scan", "--json").exit_code == 0
     assert json.loads(call("status", "--json").stdout)["needs_ocr"] == 0

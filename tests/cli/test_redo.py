@@ -18,7 +18,7 @@ def done(call: Call, scanned: Path, router: Router) -> Router:
 def test_a_redo_of_a_document_shows_its_cost_and_asks_about_it_again(call: Call, done: Router) -> None:
     refused = call("redo", "letter.txt", "--stage", "summarize")
     assert refused.exit_code == 2
-    assert "summarize  1 documents, 1 calls: about " in refused.output
+    assert "summarize  1 document, 1 call: about " in refused.output
     assert "add --yes" in refused.output
     before = len(done.completions())
     assert "1 marked as pending" in call("redo", "letter.txt", "--stage", "summarize", "--yes").output
@@ -27,7 +27,7 @@ def test_a_redo_of_a_document_shows_its_cost_and_asks_about_it_again(call: Call,
 
 
 def test_a_redo_can_be_limited_by_a_condition(call: Call, done: Router) -> None:
-    assert "summarize  1 documents" in call("redo", "--where", "title~minutes", "--stage", "summarize", "--yes").output
+    assert "summarize  1 document," in call("redo", "--where", "title~minutes", "--stage", "summarize", "--yes").output
     assert "nothing to redo" in call("redo", "--where", "title~minutes", "--stage", "summarize", "--yes").output
 
 

@@ -47,7 +47,7 @@ def test_records_are_sent_refused_and_sent_again(call: Call, hook: str, receiver
     assert (state["name"], state["dead"], state["waiting"]) == ("hook", 1, 0)
     assert "HTTP 422 about detail" in " ".join(call("explain", "letter.txt").output.split())
     receiver.refuses = lambda _request: None
-    assert "1 records will be sent again" in call("retry", "--sink", "hook", "letter.txt").output
+    assert "1 record will be sent again" in call("retry", "--sink", "hook", "letter.txt").output
     assert "hook: 1 sent, nothing waits" in call("sink", "send").output
     assert [request.json["document"] for request in receiver.got] == ["minutes.md", "letter.txt"]
 

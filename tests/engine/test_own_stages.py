@@ -24,7 +24,7 @@ LETTER = f"Dear Sir, kind regards, yours faithfully, sincerely.\n{FILLER}"
 
 @pytest.fixture
 def own(engine: Engine) -> Engine:
-    """An engine with the stage `payment`, which is asked of invoices only."""
+    """An engine with the stage `payment`, which is asked only about invoices."""
     engine.use_stages(payment=PAYMENT)
     return engine
 

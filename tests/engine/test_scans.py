@@ -222,7 +222,7 @@ def test_tesseract_installed_later_is_used_after_a_redo(
     assert engine.item("korean.png", SUMMARIZE)["outcome"] == "needs_ocr"
     explained = engine.ledger.run(status.explain, "korean.png")
     assert explained is not None
-    assert "apt-get install tesseract-ocr tesseract-ocr-kor" in explained.items[0]["told"]
+    assert "apt-get install tesseract-ocr tesseract-ocr-kor" in explained.items[0]["extract_reason"]
     assert engine.drain().done == 2  # the note and the typed document
 
     install()

@@ -26,7 +26,7 @@ def test_a_failed_probe_is_reported_and_makes_no_call(engine: Engine, behaviour:
     engine.texts("a.txt")
     decision = decide_drain(engine.settings(), engine.ledger)
     assert not decision.launch
-    assert "1 documents due, 0 deferred" in decision.message
+    assert "1 document due, 0 deferred" in decision.message
     assert engine.router.completions() == []
 
 
@@ -99,7 +99,7 @@ def test_a_deferred_document_is_due_the_moment_the_breaker_closes(engine: Engine
     engine.router.set(mode="awake")
     engine.retry_now()
     decision = decide_drain(engine.settings(), engine.ledger)
-    assert (decision.launch, decision.message) == (True, "1 documents due, 0 deferred")
+    assert (decision.launch, decision.message) == (True, "1 document due, 0 deferred")
 
 
 @pytest.mark.rule("breaker-9")

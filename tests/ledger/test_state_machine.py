@@ -589,7 +589,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert row["classify"] == row["summarize"] == row["extracted"]
 
     @invariant()
-    def permits_never_exceed_n_and_nobody_shares_with_an_exclusive_one(self) -> None:
+    def permits_never_exceed_n_and_no_document_shares_with_an_exclusive_one(self) -> None:
         for row in self.bench.sql(
             "select slot, count(*) as n, bool_or(is_exclusive) as is_shut from permits group by 1"
         ):

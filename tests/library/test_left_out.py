@@ -1,4 +1,4 @@
-"""What is no document: by its name, by its bytes, and by the patterns of people. Each has a reason and advice."""
+"""Which files are not documents: by their name, by their bytes, and by patterns. Each has a reason and advice."""
 
 import subprocess
 import types

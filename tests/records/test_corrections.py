@@ -139,9 +139,9 @@ def results_to_report(filled: Engine) -> list[PendingEvent]:
 
 @pytest.mark.rule("correction-1")
 def test_a_correction_is_an_event_of_its_own_and_a_line_of_the_history(filled: Engine) -> None:
-    told = results_to_report(filled)
-    filled.ledger.run(outbox.mark_reported, [event.event_id for event in told])
-    before = next(event for event in told if event.document == "c.txt")
+    waiting = results_to_report(filled)
+    filled.ledger.run(outbox.mark_reported, [event.event_id for event in waiting])
+    before = next(event for event in waiting if event.document == "c.txt")
     correct(filled, "c.txt", "payment.amount=12.5")
     [event] = results_to_report(filled)
     assert (event.result_id, event.value and event.value["amount"], event.corrected) == (

@@ -1,4 +1,4 @@
-"""The lines of `up`: one line an event, and what is left."""
+"""The lines of `up`: one per event, and what is left at the end."""
 
 import threading
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from dagster_offload.ledger.reports.news import News, ScanEnd, WorkerNews
 from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import documents
-from dagster_offload.service.story import Story, lines, progress, telling, what_is_left
+from dagster_offload.service.story import Story, lines, owes_end, progress, telling, what_is_left
 from dagster_offload.slot.config import DEEP
 from dagster_offload.slot.rest import Pause
 from tests.support.ledger import SLOT, Bench
@@ -57,7 +57,7 @@ def test_a_slot_that_sleeps_and_wakes_is_told_once_each() -> None:
     assert lines(awake, awake) == []
 
 
-def test_a_pause_is_told_once_and_so_is_its_end() -> None:
+def test_a_pause_is_reported_once_and_so_is_its_end() -> None:
     since = datetime(2026, 1, 1, 14, 2, tzinfo=UTC)
     paused = replace(at(AWAKE, 3), pauses={DEEP: Pause(since), "primary": Pause(since)})  # no primary is configured
     assert lines(at(AWAKE, 3), paused) == ["deep: paused"]
@@ -68,7 +68,7 @@ def test_a_pause_is_told_once_and_so_is_its_end() -> None:
     assert lines(longer, at(AWAKE, 3)) == ["deep: not paused any more; 3 documents left"]
 
 
-def test_a_slot_that_slept_between_two_looks_is_told() -> None:
+def test_a_slot_that_slept_between_two_looks_is_reported() -> None:
     assert lines(at(AWAKE), at(replace(AWAKE, epoch=2))) == ["deep: the slot was away for a moment, and is back"]
 
 
@@ -84,7 +84,18 @@ def test_a_scan_is_told_only_if_it_found_something() -> None:
     ]
 
 
-def test_a_drain_is_told_at_its_start_and_its_end() -> None:
+def test_the_end_of_all_work_is_reported_when_an_idle_worker_ends_too() -> None:
+    drain, scan = WorkerNews("drain", ["classify"], done=3), WorkerNews("scan", ["extract"])
+    drained = News(ended=[drain], alive=[scan], documents=3)
+    assert lines(News(left=3), drained) == ["drain: 3 done"]
+    assert owes_end(News(left=3), drained, False)
+    quiet = News(ended=[scan], documents=3)
+    assert lines(drained, quiet, is_end_owed=True) == ["all done: 3 documents"]
+    assert not owes_end(drained, quiet, True)
+    assert lines(drained, News(ended=[scan], left=1), is_end_owed=True) == []
+
+
+def test_the_start_and_the_end_of_a_drain_are_reported() -> None:
     drain = WorkerNews("drain", ["classify", "summarize"])
     assert lines(News(), News(started=[drain], alive=[drain], left=14)) == ["drain: started, 14 documents left"]
     assert progress(News(alive=[replace(drain, done=5)], left=1000)) == [
@@ -117,7 +128,7 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
         yield ledger
 
 
-class Told:
+class Lines:
     """Lines, and an event for each awaited word."""
 
     def __init__(self) -> None:
@@ -135,20 +146,20 @@ class Told:
 
 
 def test_the_story_of_a_scan_and_a_drain_comes_from_the_notifications_of_the_ledger(ledger: Ledger) -> None:
-    bench, told = Bench(ledger), Told()
+    bench, lines = Bench(ledger), Lines()
     with Worker(ledger, "up") as up:
         bench.put("before.txt")
-        story = Story(ledger, up.id, told, look_every=0.0)
+        story = Story(ledger, up.id, lines, look_every=0.0)
         up.on_notify(story.notified)
         with telling(story):
             with Worker(ledger, "scan"):
                 scan_id = ledger.run(documents.begin_scan)
                 ledger.run(documents.end_scan, scan_id, found=1, added=1, changed=0, vanished=0, returned=0)
-            told.wait_for("scan: 1 new, 1 document in all")
+            lines.wait_for("scan: 1 new, 1 document in all")
             with Worker(ledger, "scan", ["extract"]) as extracting:
                 bench.finish(extracting.id, bench.hold(extracting.id, ["extract"]))
-            told.wait_for("text: 1 done; 1 document left")
+            lines.wait_for("text: 1 done; 1 document left")
             with Worker(ledger, "drain"):
-                told.wait_for("drain: started, 1 document left")
-            told.wait_for("drain: 0 done; 1 document left")
+                lines.wait_for("drain: started, 1 document left")
+            lines.wait_for("drain: 0 done; 1 document left")
         assert story.left == "Left: 1 document"

@@ -15,7 +15,7 @@ from dagster_offload.ledger.core.rows import StageCounts
 from dagster_offload.ledger.reports import overview, records, status
 from dagster_offload.ledger.reports.estimate import estimate
 from dagster_offload.ledger.reports.overview import SlotUse
-from dagster_offload.ledger.work import told
+from dagster_offload.ledger.work import last_reports
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.catalog import recipes
@@ -83,7 +83,7 @@ def report_overview(
         if found.newest:
             metadata = {"newest records": record_table(found.newest, settings)}
             instance.report_runless_asset_event(dg.AssetMaterialization(keys[RECORDS], metadata=metadata))
-        ledger.run(told.mark_told, SUBJECT, position)
+        ledger.run(last_reports.mark_reported, SUBJECT, position)
 
 
 def needs_report(ledger: Ledger) -> bool:
@@ -93,7 +93,7 @@ def needs_report(ledger: Ledger) -> bool:
 
 def _position_to_report(cur: Cursor, least_seconds: float) -> str | None:
     position = overview.position(cur)
-    is_due = position != overview.NOTHING and told.is_due(cur, SUBJECT, position, least_seconds)
+    is_due = position != overview.NOTHING and last_reports.is_due(cur, SUBJECT, position, least_seconds)
     return position if is_due else None
 
 

@@ -10,7 +10,7 @@ import dagster as dg
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.reports import status
-from dagster_offload.ledger.work import told
+from dagster_offload.ledger.work import last_reports
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.plain_text import escaped
 
@@ -120,16 +120,18 @@ def evaluate_problems(
     for stage, key in asset_keys.items():
         subject = f"problems of {stage}"
         count, found = ledger.run(_problems_of, stage)
-        value = told.digest([newest.get(key), count, *((each.document, each.state, each.reason) for each in found)])
+        value = last_reports.digest(
+            [newest.get(key), count, *((each.document, each.state, each.reason) for each in found)]
+        )
         is_selected = step is not None and dg.AssetCheckKey(key, CHECK) in step.selected_asset_check_keys
-        if not is_selected and ledger.run(told.is_told, subject, value):
+        if not is_selected and ledger.run(last_reports.is_reported, subject, value):
             continue
         evaluation = _evaluation(key, count, found)
         if step is not None and is_selected:
             step.log_event(evaluation)
         else:
             instance.report_runless_asset_event(evaluation)
-        ledger.run(told.mark_told, subject, value)
+        ledger.run(last_reports.mark_reported, subject, value)
 
 
 def _problems_of(cur: Cursor, stage: str) -> tuple[int, list[status.Problem]]:

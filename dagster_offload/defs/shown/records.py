@@ -53,7 +53,7 @@ def _plain(value: Any) -> str:
 
 
 def record_table(found: Sequence[DocumentRecord], settings: Settings) -> dg.TableMetadataValue:
-    """One row a document. With the setting `previews` off, the rows hold no text of a document."""
+    """One row per document. With the setting `previews` off, the rows hold no text of a document."""
     every, rows = columns(settings), []
     for each in found:
         values = flat(as_record(each, settings), every)

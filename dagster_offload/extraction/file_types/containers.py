@@ -1,4 +1,4 @@
-"""Open the two containers of office files, ZIP archives and compound files, whatever their damage."""
+"""Open the two containers of office files, ZIP archives and compound files, even if they are damaged."""
 
 import io
 import struct

@@ -23,7 +23,7 @@ def is_whole_image(data: bytes, kind: str) -> bool:
 
 
 def size_of_image(data: bytes, kind: str) -> tuple[int, int] | None:
-    """Return the width and height of a picture in pixels, or None if its header does not tell."""
+    """Return the width and height of a picture in pixels, or None if its header does not contain them."""
     try:
         if kind == PNG:
             return struct.unpack_from(">II", data, 16)

@@ -122,7 +122,7 @@ class Counted:
 
 @contextmanager
 def new_archive(file: Path) -> Iterator[ArchiveWriter]:
-    """Write a new file, mode 0600. After an error nothing is left of it. Raises `BackupError`, also if the file exists."""
+    """Write a new file, mode 0600. An error leaves no file behind. Raises `BackupError`, for example if the file exists."""
     if os.path.lexists(file):
         raise BackupError(f"{file} exists already: choose another name, or remove it first")
     with _explained(file, "cannot be written", damaged=()):

@@ -199,7 +199,7 @@ def explain(cur: Cursor, document: str) -> Explanation | None:
         items=rows(
             "select i.stage, i.state, i.outcome, i.reason, i.attempts, i.deferrals, i.reclaims, i.not_before, "
             "i.must_run_alone, i.changed_at, i.parts_done, i.parts_total, r.served_model, r.first_document, "
-            "case when i.stage = first_stage() then r.value->>'reason' end as told, r.value -> 'doubtful' as doubtful, "
+            "case when i.stage = first_stage() then r.value->>'reason' end as extract_reason, r.value -> 'doubtful' as doubtful, "
             f"({DUE}) as is_due, case when s.breaker <> 'closed' then i.deferred_slot end as waits_for from work_items i "
             "left join results r using (result_id) left join slots s on s.name = i.deferred_slot "
             "where i.document_id = %s order by i.item_id"

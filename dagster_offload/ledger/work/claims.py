@@ -124,7 +124,8 @@ class Backlog:
     waiting: int
 
     def __str__(self) -> str:
-        return f"{_shown(self.due)} documents due, {_shown(self.waiting)} deferred"
+        documents = "document" if self.due == 1 else "documents"
+        return f"{_shown(self.due)} {documents} due, {_shown(self.waiting)} deferred"
 
 
 MOST_COUNTED = 1_000

@@ -144,7 +144,7 @@ def forget(cur: Cursor, item: ClaimedItem) -> None:
 
 
 def forget_unwanted(cur: Cursor) -> None:
-    """Delete the pages of files that belong to no document any more."""
+    """Delete the pages of files that no longer belong to a document."""
     cur.execute(
         "delete from ocr_pages p where not exists "
         "(select from documents d where d.is_present and d.digest = p.input_digest)"

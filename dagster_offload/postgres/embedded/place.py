@@ -2,7 +2,7 @@
 
 The inode and the file system of the data folder identify a home. They stay the same through a rename, a reboot, a new
 container and a move of the whole disk; a copy has others. The embedded server's start compares them with the record of the
-last start. A home that was moved by copying cannot be told from a copy on another machine, so a person decides there.
+last start. A home that was moved by copying cannot be distinguished from a copy on another machine, so a person decides there.
 """
 
 import contextlib

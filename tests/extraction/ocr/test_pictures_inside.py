@@ -94,7 +94,7 @@ def test_a_hangul_document_keeps_the_words_of_its_pictures() -> None:
     assert read(data, "a.hwpx", {1: "그림 속 글"}).text == "앞\n\n그림 속 글"
 
 
-def test_without_ocr_a_document_of_pictures_needs_it_and_one_with_text_tells_what_is_missing() -> None:
+def test_without_ocr_a_document_of_pictures_needs_it_and_one_with_text_shows_what_is_missing() -> None:
     only_pictures = read(word(SCREENSHOT, SCREENSHOT + b"2"), "a.docx", {}, NO_READER)
     assert (only_pictures.outcome, only_pictures.metadata["pages_to_ocr"]) == (Outcome.NEEDS_OCR, 2)
     assert only_pictures.metadata["reason"] == "this Word document contains only pictures. OCR is not set up here"

@@ -58,7 +58,7 @@ def test_a_restored_ledger_has_every_row_of_the_old_one(engine: Engine, empty: L
     before, after = contents(engine.ledger), contents(empty)
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"outbox"}
-    assert empty.run(count_pending) == 9, "a new Dagster is told about every result again"
+    assert empty.run(count_pending) == 9, "every result is reported to a new Dagster again"
 
 
 @pytest.mark.rule("backup-1")

@@ -23,7 +23,7 @@ from tests.support.stages import DRAIN_STAGES
 
 
 @pytest.fixture
-def free_locks_tell(change_timing: ChangeTiming) -> None:
+def a_free_lock_is_a_death(change_timing: ChangeTiming) -> None:
     """A free lock counts as a death at once, so tests need not wait for an old heartbeat."""
     change_timing(stale_heartbeat=0)
     change_timing(server_settled=0)
@@ -62,7 +62,7 @@ def test_an_expired_lease_is_a_death(bench: Bench, change_timing: ChangeTiming) 
 
 
 @pytest.mark.rule("ledger-7")
-@pytest.mark.usefixtures("free_locks_tell")
+@pytest.mark.usefixtures("a_free_lock_is_a_death")
 def test_a_free_lock_is_a_death_and_a_held_one_is_none(bench: Bench) -> None:
     dead = bench.worker()
     with Worker(bench.ledger, "drain") as alive:
@@ -82,7 +82,7 @@ def test_a_free_lock_with_a_recent_heartbeat_or_a_restarted_server_is_no_death(
     assert reclaim(bench) == [], "a restart frees all locks"
 
 
-@pytest.mark.usefixtures("free_locks_tell")
+@pytest.mark.usefixtures("a_free_lock_is_a_death")
 def test_locks_of_another_ledger_in_the_same_database_keep_no_worker_alive(bench: Bench, ledger_url: str) -> None:
     dead = bench.worker()
     with psycopg.connect(ledger_url, autocommit=True) as other:
@@ -297,7 +297,7 @@ def worker_of(process: subprocess.Popen[str]) -> int:
     return int(process.stdout.readline())
 
 
-@pytest.mark.usefixtures("free_locks_tell")
+@pytest.mark.usefixtures("a_free_lock_is_a_death")
 def test_a_process_killed_with_9_frees_its_lock_at_once_and_its_work_is_returned(
     bench: Bench, process: subprocess.Popen[str]
 ) -> None:

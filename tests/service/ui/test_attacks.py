@@ -335,7 +335,7 @@ def test_the_health_check_needs_no_log_in_and_opens_nothing(guarded_ui: Web, gua
     assert guarded_ui.send("GET", "/offload/", (PAGE, cookie)).status == 401
 
 
-def test_up_tells_its_own_ui_from_another_server_on_the_port(ui: Web, guarded_ui: Web, guarded: Access) -> None:
+def test_up_distinguishes_its_own_ui_from_another_server_on_the_port(ui: Web, guarded_ui: Web, guarded: Access) -> None:
     assert _answers(f"http://127.0.0.1:{guarded_ui.port}/offload", guarded.sessions)
     assert not _answers(f"http://127.0.0.1:{ui.port}/offload", guarded.sessions)
     assert not _answers(f"http://127.0.0.1:{ui.port}", guarded.sessions)

@@ -1,4 +1,4 @@
-"""What Dagster was told last about a subject that is not one document. It is told again only after a change."""
+"""What was last reported to Dagster about a subject that is not one document. Only a change is reported again."""
 
 import hashlib
 import json
@@ -12,8 +12,8 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def is_told(cur: Cursor, subject: str, value: str) -> bool:
-    """Whether Dagster was told this value last, within the last day."""
+def is_reported(cur: Cursor, subject: str, value: str) -> bool:
+    """Whether this value was the last one reported, within the last day."""
     cur.execute(
         "select from told where subject = %s and value = %s and told_at > clock_timestamp() - interval '1 day'",
         [subject, value],
@@ -22,7 +22,7 @@ def is_told(cur: Cursor, subject: str, value: str) -> bool:
 
 
 def is_due(cur: Cursor, subject: str, value: str, least_seconds: float) -> bool:
-    """Whether Dagster was last told another value, at least so many seconds ago, or none."""
+    """Whether the value differs from the last one reported, and that report is at least so many seconds old."""
     cur.execute(
         "select from told where subject = %s and (value = %s or told_at > clock_timestamp() - make_interval(secs => %s))",
         [subject, value, least_seconds],
@@ -30,8 +30,8 @@ def is_due(cur: Cursor, subject: str, value: str, least_seconds: float) -> bool:
     return cur.rowcount == 0
 
 
-def mark_told(cur: Cursor, subject: str, value: str) -> None:
-    """Record that Dagster was told this value."""
+def mark_reported(cur: Cursor, subject: str, value: str) -> None:
+    """Record that this value has been reported."""
     cur.execute(
         "insert into told (subject, value) values (%s, %s) on conflict (subject) "
         "do update set value = excluded.value, told_at = clock_timestamp()",
