@@ -53,13 +53,14 @@ ALWAYS = {
             where r.result_id::text = t.result and d.key = t.partition and o.stage = t.stage)""",
 }
 
-# From Dagster's own table: the materializations of each partition, with the id of the result.
+# From Dagster's own table: the materializations of each partition, with the id of the result. The asset `records` has none.
 REPORTED = """
     with reported as materialized (
         select e.id, e.partition, case e.asset_key when '["extracted_text"]' then 'extract'
             when '["classification"]' then 'classify' else 'summarize' end as stage,
             e.event::jsonb #>> '{dagster_event,event_specific_data,materialization,tags,dagster_offload/result}' as result
-        from offload_dagster.event_logs e where e.dagster_event_type = 'ASSET_MATERIALIZATION')
+        from offload_dagster.event_logs e where e.dagster_event_type = 'ASSET_MATERIALIZATION'
+            and e.asset_key <> '["records"]')
 """
 
 AFTER_ALL_HAVE_ENDED = {

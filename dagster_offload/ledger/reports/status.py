@@ -231,6 +231,9 @@ class RecordRow:
     served_model: str | None
     updated_at: datetime | None
     doubtful: list[str] | None  # why the summary may be wrong; see `stages/doubts.py`
+    state: str | None = None
+    reason: str | None = None
+    stages: dict[str, Any] | None = None  # the records of all stages, by name
     corrected: list[str] | None = None  # `stage.field` of each field that a person corrected
 
 
