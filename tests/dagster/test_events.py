@@ -9,7 +9,7 @@ import pytest
 
 from dagster_offload.defs import events
 from dagster_offload.defs.events import EventReporter, can_store_batches
-from dagster_offload.defs.names import OBSERVATION_TAG, RESULT_TAG, STAGES_STEP, names_of
+from dagster_offload.defs.names import DRAIN_STEP, OBSERVATION_TAG, RESULT_TAG, names_of
 from dagster_offload.defs.shown import documents
 from dagster_offload.ledger.core.rows import PendingEvent, PendingObservation, State
 from dagster_offload.ledger.work import outbox
@@ -78,7 +78,7 @@ def test_a_batch_stores_what_log_event_stores(edge: Edge) -> None:
     @dg.op(name="drain_backlog")
     def record_in_both_ways(context: dg.OpExecutionContext) -> None:
         context.log_event(materialization)
-        entry = events._entry(context.run_id, context.job_name, STAGES_STEP, PENDING, materialization)
+        entry = events._entry(context.run_id, context.job_name, DRAIN_STEP, PENDING, materialization)
         events._store_batch(context.instance, [entry])
 
     @dg.job(name="drain")
@@ -295,7 +295,7 @@ def test_a_batch_stores_the_observation_that_log_event_stores(edge: Edge) -> Non
     def record_in_both_ways(context: dg.OpExecutionContext) -> None:
         context.log_event(shown)
         events._store_batch(
-            context.instance, [events._entry(context.run_id, context.job_name, STAGES_STEP, OBSERVED, shown)]
+            context.instance, [events._entry(context.run_id, context.job_name, DRAIN_STEP, OBSERVED, shown)]
         )
 
     @dg.job(name="drain")

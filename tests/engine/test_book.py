@@ -131,5 +131,5 @@ def test_a_book_interrupted_20_times_costs_its_parts_and_the_calls_in_flight(
     assert set(merges.values()) == {1}
     (result,) = engine.sql("select value from results where stage = 'summarize' and value ? 'parts'")
     assert (result["value"]["parts"], result["value"]["parts_read"]) == (PARTS, PARTS)
-    assert len(engine.sql("select 1 from outbox where stage = 'summarize'")) == 3
+    assert len(engine.sql("select 1 from outbox where stage = 'summarize' and state is null")) == 3
     print(f"{sum(parts.values())} calls for {PARTS} parts, {len(merges)} merges, {in_flight} stops with a call open")

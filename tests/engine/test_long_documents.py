@@ -73,7 +73,7 @@ def test_a_long_document_is_read_to_its_end_and_becomes_one_result_and_one_event
     assert answered_parts(engine) == Counter(fingerprint(chapter(n)) for n in range(1, 10))
     value = result_of(engine)["value"]
     assert (value["parts"], value["parts_read"]) == (9, 9)
-    assert len(engine.sql("select 1 from outbox where stage = 'summarize'")) == 1
+    assert len(engine.sql("select 1 from outbox where stage = 'summarize' and state is null")) == 1
     assert len(engine.sql("select 1 from transitions where stage = 'summarize' and to_state = 'claimed'")) == 1
     item = engine.item("book.txt", SUMMARIZE)
     assert (item["attempts"], item["parts_done"], item["parts_total"]) == (0, 9, 9)

@@ -12,7 +12,13 @@ import psycopg
 
 from tests.support.acceptance import Home, wait_for
 
-PREVIEWS = {"preview", "title", "key_points"}  # the labels of an event's metadata that show text
+PREVIEWS = {
+    "preview",
+    "title",
+    "key_points",
+    "record",
+    "newest records",
+}  # the labels of an event's metadata that show text
 
 
 class Watch:
