@@ -119,6 +119,17 @@ _REMOVE_NUMBERS = sa.text("""
     delete from event_logs e where e.asset_key = any(cast(:keys as text[])) and e.run_id = '' and e.timestamp < :cutoff
     and exists (select from event_logs newer where newer.asset_key = e.asset_key and newer.id > e.id)
 """)
+# So do the results of `documents_that_need_you`. The newest of each asset stays.
+_REMOVE_OLD_CHECK_RESULTS = sa.text("""
+    delete from asset_check_executions c where c.run_id = '' and c.create_timestamp < :cutoff and exists (
+        select from asset_check_executions newer where newer.asset_key = c.asset_key and newer.check_name = c.check_name
+            and newer.partition is not distinct from c.partition and newer.id > c.id)
+""")
+_REMOVE_THEIR_EVENTS = sa.text("""
+    delete from event_logs e where e.run_id = '' and e.dagster_event_type = 'ASSET_CHECK_EVALUATION'
+    and e.timestamp < :cutoff
+    and not exists (select from asset_check_executions c where c.evaluation_event_storage_id = e.id)
+""")
 _ABOUT_ASSETS = ["ASSET_MATERIALIZATION", "ASSET_OBSERVATION", "ASSET_CHECK_EVALUATION"]
 
 
@@ -143,6 +154,8 @@ def _remove_old_numbers(instance: dg.DagsterInstance, settings: Settings, cutoff
     parameters = {"keys": [key.to_string() for key in keys.values()], "cutoff": cutoff.replace(tzinfo=None)}
     with _events(instance) as connection:
         connection.execute(_REMOVE_NUMBERS, parameters)
+        for statement in (_REMOVE_OLD_CHECK_RESULTS, _REMOVE_THEIR_EVENTS):
+            connection.execute(statement, {"cutoff": cutoff.replace(tzinfo=None)})
 
 
 def _events(instance: dg.DagsterInstance) -> AbstractContextManager[sa.Connection]:

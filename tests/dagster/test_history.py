@@ -172,7 +172,7 @@ def test_results_of_checks_are_removed_with_their_run_unless_they_are_the_newest
     edge.write(a="A letter to the landlord.")
     edge.scan()
     first, second = (edge.materialize("a.txt", stages=["classify"]).run_id for _ in range(2))
-    checks = "select distinct run_id from offload_dagster.asset_check_executions order by 1"
+    checks = "select distinct run_id from offload_dagster.asset_check_executions where run_id <> '' order by 1"
     with edge.ledger.transaction() as cur:
         assert {row["run_id"] for row in cur.execute(checks.encode())} == {first, second}
     make_old(edge, first, second)
@@ -181,6 +181,34 @@ def test_results_of_checks_are_removed_with_their_run_unless_they_are_the_newest
     assert second in runs(edge)
     with edge.ledger.transaction() as cur:
         assert {row["run_id"] for row in cur.execute(checks.encode())} == {second}
+
+
+def test_old_results_of_checks_without_a_run_are_removed_and_the_newest_of_each_asset_stays(edge: Edge) -> None:
+    for number in range(3):
+        edge.write(**{f"d{number}": f"Letter {number}."})
+        edge.scan()
+
+    def results() -> tuple[int, int, int]:
+        """How many assets have a result, how many results there are, and how many events tell them."""
+        with edge.ledger.transaction() as cur:
+            cur.execute(
+                "select count(distinct asset_key) as assets, count(*) as results, "
+                "  (select count(*) from offload_dagster.event_logs where run_id = '' and dagster_event_type = 'ASSET_CHECK_EVALUATION') as events "
+                "from offload_dagster.asset_check_executions where run_id = ''"
+            )
+            row = cur.fetchone()
+            assert row is not None
+        return row["assets"], row["results"], row["events"]
+
+    assets, before, events = results()
+    assert before == events > assets
+    with edge.ledger.transaction() as cur:
+        cur.execute(
+            "update offload_dagster.asset_check_executions set create_timestamp = create_timestamp - interval '1 year'"
+        )
+        cur.execute("update offload_dagster.event_logs set timestamp = timestamp - interval '1 year'")
+    assert purge(edge)
+    assert results() == (assets, assets, assets)
 
 
 @pytest.mark.rule("keep-3")
