@@ -193,7 +193,8 @@ def test_old_results_of_checks_without_a_run_are_removed_and_the_newest_of_each_
         with edge.ledger.transaction() as cur:
             cur.execute(
                 "select count(distinct asset_key) as assets, count(*) as results, "
-                "  (select count(*) from offload_dagster.event_logs where run_id = '' and dagster_event_type = 'ASSET_CHECK_EVALUATION') as events "
+                "  (select count(*) from offload_dagster.event_logs "
+                "  where run_id = '' and dagster_event_type = 'ASSET_CHECK_EVALUATION') as events "
                 "from offload_dagster.asset_check_executions where run_id = ''"
             )
             row = cur.fetchone()
