@@ -435,9 +435,9 @@ def test_a_child_is_replaced_after_a_number_of_documents(
     extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dagster_offload.extraction.extractor.DOCUMENTS_PER_CHILD", 2)
-    pids = []
+    threads, pids = threading.active_count(), []
     for _ in range(4):
         pids.append(started(extractor, tmp_path) if extractor.child_pid is None else extractor.child_pid)
         extractor.extract(tmp_path / "first.txt")
     assert len(set(pids)) > 1
-    assert threading.active_count() == 1
+    assert threading.active_count() <= threads
