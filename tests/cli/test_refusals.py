@@ -207,6 +207,6 @@ def test_each_fault_of_the_settings_is_on_a_line_of_its_own(call: Call, tmp_path
     refused = call("status", "--config", str(tmp_path / "offload.yaml"))
     assert refused.exit_code == 2
     assert [line.split(": ", 2)[2] for line in refused.output.splitlines()] == [
-        "slots.deep.concurrency: must be a whole number or 'auto'",
-        "prefork: must be 'auto' or 'off'",
+        "slots.deep.concurrency: must be a whole number or 'auto' (it is 'many')",
+        "prefork: must be 'auto' or 'off' (it is 'maybe')",
     ]

@@ -77,6 +77,9 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
         "backups": [],
         "disk": None,
         "doubtful": [],
+        "corrections_for_review": 0,
+        "sinks": [],
+        "channels": [],
     }
 
 
@@ -313,7 +316,7 @@ def test_redo_shows_the_cost_and_asks_for_confirmation(call: Call, scanned: Path
     os.environ["OFFLOAD_CLASSES"] = "letter,minutes"
     refused = call("redo", "--outdated")
     assert refused.exit_code == 2
-    assert "classify   2 documents, about 0 s" in refused.output
+    assert "classify   2 documents, 2 calls: about " in refused.output
     assert json.loads(call("status", "--json").stdout)["stages"]["classify"]["outdated"] == 2
     assert call("redo", "--outdated", "--yes").exit_code == 0
     assert json.loads(call("status", "--json").stdout)["stages"]["classify"]["pending"] == 2
