@@ -1,6 +1,7 @@
 """What every test gets: an environment without settings, the databases and the stand-in router."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,10 @@ pytest_plugins = [
 # A test does not assert a time, so an example has no deadline.
 settings.register_profile("any machine", settings.default, deadline=None)
 settings.load_profile("any machine")
+
+# A shell that runs the tests in the background lets them ignore Ctrl-C, and so would every process that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"}
 
