@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
-uv = $(BIN)/uv pip install --quiet --python $(BIN)/python
+uv = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 INSTALLER ?= PIP
+# The tests start hundreds of processes. Without bytecode, each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 CONSTRAINTS ?= constraints.txt
 ARGS ?=
 N ?= 100
