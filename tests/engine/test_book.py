@@ -25,7 +25,7 @@ KOREAN = "{n}일에 {n}호의 집주인은 세입자에게 월세 {n}만 원에 
 
 # The kinds of stop and their numbers. All but the last three may cost the open call.
 STOPS = {"killed": 3, "terminated": 3, "cut": 4, "cold": 5, "lost": 3, "run": 2}
-COST_A_CALL = {"killed", "terminated", "cut"}
+COST_A_CALL = {"killed", "terminated", "cut", "lost"}  # the answer of a lost worker is not accepted
 
 # As in `dagster-offload drain`, SIGTERM has the effect of Ctrl-C.
 DRAIN = """

@@ -1,6 +1,7 @@
 """From scanned pages to a record by OCR: pages are kept, and a later installation or language outdates no text."""
 
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -265,5 +266,5 @@ def test_a_page_that_hangs_is_a_fault_of_its_document_only(
     engine.scan()
     item = engine.item("letters.pdf", EXTRACT)
     assert (item["state"], item["attempts"]) == ("pending", 1)
-    assert "page 1 of 2" in item["reason"]
+    assert re.search("page [12] of 2", item["reason"])  # two pages are read at once if there are two cores
     assert engine.item("note.txt", EXTRACT)["state"] == "done"
