@@ -32,6 +32,14 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130  # Ctrl-C: the code shells use
 
 
+# By `Blame` of a sink or a channel of notifications.
+EXIT_CODE_OF_FAULT = {
+    "unavailable": ExitCode.SLOT_UNAVAILABLE,
+    "misconfigured": ExitCode.MISCONFIGURED,
+    "refused": ExitCode.REFUSED,
+}
+
+
 class Refusal(click.ClickException):
     """An error, one line a fault. With `--json`, standard output still gets exactly one object."""
 

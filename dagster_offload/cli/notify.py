@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dagster_offload.cli.exits import ExitCode, Refusal
+from dagster_offload.cli.exits import EXIT_CODE_OF_FAULT, ExitCode, Refusal
 from dagster_offload.cli.options import home_option, json_option
 
 if TYPE_CHECKING:
@@ -81,18 +81,11 @@ def test(name: str, *, as_json: bool) -> None:
         try:
             channel.send(sample(name))
         except SinkFault as fault:
-            raise Refusal(f"{name}: {fault.reason}", _EXITS[fault.blame]) from None
+            raise Refusal(f"{name}: {fault.reason}", EXIT_CODE_OF_FAULT[fault.blame]) from None
     if as_json:
         print_json({"channel": name, "is_taken": True})
     else:
         click.echo(f"{name}: the test message was taken")
-
-
-_EXITS = {
-    "unavailable": ExitCode.SLOT_UNAVAILABLE,
-    "misconfigured": ExitCode.MISCONFIGURED,
-    "refused": ExitCode.REFUSED,
-}
 
 
 @command.command("send")
@@ -145,7 +138,7 @@ def _send(settings: "Settings", ledger: "Ledger", name: str) -> None:
 
 
 def _refuse_unknown(settings: "Settings", name: str) -> None:
-    from dagster_offload.settings.leaves import nearest
+    from dagster_offload.text.suggestions import nearest
 
     if name not in settings.channels:
         near = nearest(name, settings.channels)

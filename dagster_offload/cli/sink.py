@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dagster_offload.cli.exits import ExitCode, Refusal
+from dagster_offload.cli.exits import EXIT_CODE_OF_FAULT, ExitCode, Refusal
 from dagster_offload.cli.options import home_option, json_option
 
 if TYPE_CHECKING:
@@ -86,20 +86,13 @@ def test(name: str, *, as_json: bool) -> None:
     try:
         found = sink.test(sample(name, sample_record(settings)))
     except SinkFault as fault:
-        raise Refusal(f"{name}: {fault.reason}", _EXITS[fault.blame]) from None
+        raise Refusal(f"{name}: {fault.reason}", EXIT_CODE_OF_FAULT[fault.blame]) from None
     finally:
         sink.close()
     if as_json:
         print_json({"sink": name, "found": found})
     else:
         say(f"{name}: {found}")
-
-
-_EXITS = {
-    "unavailable": ExitCode.SLOT_UNAVAILABLE,
-    "misconfigured": ExitCode.MISCONFIGURED,
-    "refused": ExitCode.REFUSED,
-}
 
 
 @command.command("send")
@@ -230,7 +223,7 @@ def retry_dead(settings: "Settings", ledger: "Ledger", name: str, documents: "Se
 
 
 def _refuse_unknown(settings: "Settings", name: str) -> None:
-    from dagster_offload.settings.leaves import nearest
+    from dagster_offload.text.suggestions import nearest
 
     if name not in settings.sinks:
         near = nearest(name, settings.sinks)

@@ -1,11 +1,11 @@
 """What the commands of `stage` work on: the stage, the documents and their texts, and expected answers."""
 
-import difflib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster_offload.cli.exits import Refusal
+from dagster_offload.text.suggestions import nearest, suggestion
 
 if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Ledger
@@ -22,8 +22,8 @@ def stage_named(settings: "Settings", name: str, prompt_file: Path | None) -> "L
 
     stages = llm_stages(settings)
     if name not in stages:
-        near = difflib.get_close_matches(name, stages, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        near = nearest(name, stages)
+        hint = f" (did you mean {near}?)" if near else ""
         raise Refusal(f"there is no stage {name!r}{hint}: use one of {', '.join(stages)}")
     if prompt_file is None:
         return stages[name]
@@ -112,10 +112,9 @@ def read_expected(file: Path, settings: "Settings", stage: str) -> dict[str, dic
                 f'{file}:{number}: write an object with the document and its fields: {{"document": "a.pdf", ...}}'
             ) from None
         for field in fields.keys() - set(known):
-            near = difflib.get_close_matches(field, known, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise Refusal(
-                f"{file}:{number}: the answer of {stage} has no field {field!r}{hint}: use one of {', '.join(known)}"
+                f"{file}:{number}: the answer of {stage} has no field {field!r}{suggestion(field, known)}: "
+                f"use one of {', '.join(known)}"
             )
         expected[str(document)] = fields
     if not expected:

@@ -10,6 +10,7 @@ from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.ledger.slots.availability import Absence
 from dagster_offload.settings.notify import ChannelSettings, Event
+from dagster_offload.text.counts import counted
 from dagster_offload.text.plain_text import escaped
 
 # Failures are told together: after a notification, the next one waits so long unless the work ends before.
@@ -88,7 +89,10 @@ def _done(facts: Facts, *, is_over: bool) -> Iterator[Told]:
     if is_over and facts.was_done:
         needs = f" {_verb(facts.need_you, 'need')} you: dagster-offload status" if facts.need_you else ""
         yield Told(
-            "done", f"done/{facts.latest}", "all done", f"{_documents(facts.documents)}, nothing is left.{needs}"
+            "done",
+            f"done/{facts.latest}",
+            "all done",
+            f"{counted(facts.documents, 'document')}, nothing is left.{needs}",
         )
 
 
@@ -137,8 +141,4 @@ def _away(facts: Facts, days: float) -> Iterator[Told]:
 
 
 def _verb(count: int, verb: str) -> str:
-    return f"{_documents(count)} {verb}{'s' if count == 1 else ''}"
-
-
-def _documents(count: int) -> str:
-    return "1 document" if count == 1 else f"{count:,} documents"
+    return f"{counted(count, 'document')} {verb}{'s' if count == 1 else ''}"

@@ -1,6 +1,5 @@
 """The columns of a record: the built-in stages' fields by their own names, others as `stage.field`. Pure."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -13,6 +12,7 @@ from dagster_offload.stages.catalog import stage_graph
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.stages.own import record_columns
 from dagster_offload.text.plain_text import escaped
+from dagster_offload.text.suggestions import suggestion
 
 # Columns of every record: these of the document, then those of its stages, then `LAST_COLUMNS`: how they were made.
 DOCUMENT_COLUMNS = ("document", "path", "state", "reason", "outcome")
@@ -61,9 +61,7 @@ def column_named(settings: Settings, name: str) -> Column:
     """The column of a stage's field. Raises `SettingsError` with the nearest name."""
     known = {column.name: column for column in columns(settings) if column.stage is not None}
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise SettingsError(f"records have no field {name!r}{hint}: use one of {', '.join(known)}")
+        raise SettingsError(f"records have no field {name!r}{suggestion(name, known)}: use one of {', '.join(known)}")
     return known[name]
 
 

@@ -20,11 +20,12 @@ from dagster_offload.ledger.work.documents import has_documents
 from dagster_offload.service.home import running_up
 from dagster_offload.settings import Loaded, Settings, read_edited, read_settings
 from dagster_offload.settings.files import FILE_NAME, read_pipeline
-from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT, nearest
+from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT
 from dagster_offload.settings.loading import find_home, find_pipeline
 from dagster_offload.settings.writing import new_file, values_to_keep, write_private
 from dagster_offload.stages.catalog import code_versions, stage_graph
 from dagster_offload.stages.pipeline import pipeline_of
+from dagster_offload.text.suggestions import nearest
 
 CHECK_EVERY_SECONDS = 2.0
 SIGN_OFF_SECONDS = 3.0

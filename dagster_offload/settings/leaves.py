@@ -1,7 +1,6 @@
 """Every single setting: its key in the file, its variable, its description. All are derived from the model."""
 
-import difflib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -97,9 +96,3 @@ def keys_below(key: Key) -> list[str]:
         fields = {} if model is None else {field.alias or each: field for each, field in model.model_fields.items()}
         model = _section(fields[name]) if name in fields else None
     return [] if model is None else [field.alias or name for name, field in model.model_fields.items()]
-
-
-def nearest(word: str, words: Collection[str]) -> str | None:
-    """The word that `word` was probably meant to be, or None."""
-    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
-    return found[0] if found else None

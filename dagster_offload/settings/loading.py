@@ -13,9 +13,10 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me, others_may_write
 from dagster_offload.settings.faults import shown_value, together
 from dagster_offload.settings.files import FILE_NAME, PipelineText, find_file, read_dotenv, read_pipeline
-from dagster_offload.settings.leaves import BY_KEY, CONFIG, CONFIG_SNAPSHOT, Leaf, keys_below, nearest
+from dagster_offload.settings.leaves import BY_KEY, CONFIG, CONFIG_SNAPSHOT, Leaf, keys_below
 from dagster_offload.settings.model import Settings, default_home
 from dagster_offload.settings.sources import Given, Origin, Tree, read_tree, read_values, read_variables
+from dagster_offload.text.suggestions import nearest
 from dagster_offload.text.validation import fault_in_words
 
 __all__ = ["Loaded", "Origin", "load_settings", "read_settings", "refuse_home_of_others"]
@@ -74,16 +75,10 @@ def settings_of(values: Mapping[str, Any], folder: Path, name: str) -> Settings:
 
     Relative paths start at `folder`. Raises `SettingsError`, whose message begins with `name`.
     """
-    tree = read_values(values, folder)
     try:
-        settings = Settings.model_validate(tree.values)
-        _ = settings.slots
-    except ValidationError as error:
-        raise SettingsError(f"{name}: {'; '.join(_problems(error, tree))}") from None
+        return _validated(read_values(values, folder))
     except SettingsError as error:
-        raise SettingsError(f"{name}: {error}") from None
-    refuse_home_of_others(settings.home)
-    return settings
+        raise SettingsError(f"{name}: {'; '.join(map(str, error.args))}") from None
 
 
 def _load(
@@ -91,13 +86,17 @@ def _load(
 ) -> Loaded:
     name = "" if path is None else str(path)
     tree = read_tree(file, given, {**dotenv, **os.environ}, name)
+    return Loaded(_validated(tree), path, tree)
+
+
+def _validated(tree: Tree) -> Settings:
     try:
         settings = Settings.model_validate(tree.values)
     except ValidationError as error:
         raise SettingsError(*_problems(error, tree)) from None
     _ = settings.slots  # a URL without its model is reported here, before anything starts
     refuse_home_of_others(settings.home)
-    return Loaded(settings, path, tree)
+    return settings
 
 
 def find_home() -> Path:

@@ -1,6 +1,5 @@
 """The section `on_record` of the pipeline file: where each finished record is sent."""
 
-import difflib
 import os
 import re
 import shlex
@@ -14,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings.section import Section
+from dagster_offload.text.suggestions import nearest
 
 SECTION = "on_record"
 SECRET_KEYS = ("secret", "token", "password")
@@ -121,7 +121,7 @@ def by_kind(written: Any, kinds: Mapping[str, type[Section]], noun: str) -> Sect
         raise mistake(f"must be a section with one of the keys {', '.join(kinds)}")
     found = [kind for kind in kinds if written.get(kind) is not None]
     if len(found) != 1:
-        near = [kind for key in written for kind in difflib.get_close_matches(str(key), kinds, n=1)]
+        near = [kind for key in written if (kind := nearest(str(key), kinds)) is not None]
         hint = f" (did you mean {near[0]}?)" if near and not found else ""
         raise mistake(f"must have exactly one of the keys {', '.join(kinds)}{hint}")
     model = kinds[found[0]]
@@ -132,8 +132,8 @@ def by_kind(written: Any, kinds: Mapping[str, type[Section]], noun: str) -> Sect
         key = str(fault["loc"][0]) if fault["loc"] else found[0]
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, model.model_fields, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(model.model_fields)}"
+            meant = nearest(key, model.model_fields)
+            hint = f"did you mean {meant}?" if meant else f"use one of {', '.join(model.model_fields)}"
             message = f"a {found[0]} {noun} has no key {key!r}: {hint}"
         raise mistake(message, *fault["loc"]) from None
 

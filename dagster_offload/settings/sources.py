@@ -18,7 +18,6 @@ from dagster_offload.settings.leaves import (
     OTHER_VARIABLES,
     VARIABLES,
     Key,
-    nearest,
 )
 from dagster_offload.settings.notify import CHANNEL_KINDS
 from dagster_offload.settings.notify import SECTION as NOTIFY
@@ -26,6 +25,7 @@ from dagster_offload.settings.sinks import FILE_KEYS, KINDS, SECRET_KEYS
 from dagster_offload.settings.sinks import SECTION as ON_RECORD
 from dagster_offload.settings.yaml_text import Place, YamlText, parse_yaml
 from dagster_offload.slot.config import without_password
+from dagster_offload.text.suggestions import nearest
 
 _PREFIX = "OFFLOAD_"
 _REFERENCE = re.compile(r"\$(\$\{|\{([A-Za-z_][A-Za-z0-9_]*)\})")

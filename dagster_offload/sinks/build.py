@@ -7,7 +7,6 @@ from typing import Any, Protocol
 from dagster_offload.errors import SettingsError
 from dagster_offload.records.columns import columns, flat
 from dagster_offload.settings import Settings
-from dagster_offload.settings.leaves import nearest
 from dagster_offload.settings.sinks import (
     SECTION,
     CommandSettings,
@@ -19,6 +18,7 @@ from dagster_offload.sinks.command import Command
 from dagster_offload.sinks.message import Message
 from dagster_offload.sinks.paperless import Paperless
 from dagster_offload.sinks.webhook import Webhook
+from dagster_offload.text.suggestions import nearest
 
 
 class Sink(Protocol):

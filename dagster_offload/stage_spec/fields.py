@@ -3,11 +3,12 @@
 `read_answer` turns the written form into `Field`s, which `answer_model.py` turns into a pydantic model and a JSON schema.
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from dagster_offload.text.suggestions import suggestion
 
 TYPES = ("string", "number", "integer", "boolean", "date", "datetime")
 
@@ -107,7 +108,7 @@ def _simple(name: str, form: str, path: tuple[str, ...]) -> Field:
     is_optional = kind.endswith("?")
     kind = kind.removesuffix("?").strip()
     if kind not in TYPES:
-        raise FieldError(path, f"{form!r} is not a type{_nearest(kind, TYPES)}; the types are {', '.join(TYPES)}")
+        raise FieldError(path, f"{form!r} is not a type{suggestion(kind, TYPES)}; the types are {', '.join(TYPES)}")
     return Field(name, kind, is_optional=is_optional)
 
 
@@ -164,7 +165,7 @@ def _check_details(form: Mapping[str, Any], known: frozenset[str], path: tuple[s
     for key in form:
         if key not in known:
             hint = " (a field called `type`, `enum` or `fields` of an object is written below `fields:`)"
-            nearest = _nearest(str(key), sorted(known))
+            nearest = suggestion(str(key), sorted(known))
             raise FieldError((*path, str(key)), f"{key!r} is not a detail of a field{nearest}{'' if nearest else hint}")
 
 
@@ -216,8 +217,3 @@ def _truth(written: Any, path: tuple[str, ...]) -> bool:
     if not isinstance(written, bool):
         raise FieldError(path, "must be true or false")
     return written
-
-
-def _nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
-    found = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""

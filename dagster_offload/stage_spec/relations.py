@@ -1,9 +1,9 @@
 """Mistakes between stages: a name that is taken, a stage or a field that does not exist, stages that need each other."""
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from dagster_offload.stage_spec.stage import StageSpec, name_problem
+from dagster_offload.text.suggestions import suggestion
 
 OTHER = "other"  # the class that always exists
 TEXT = "extract"  # the stage that reads the file: `reads: extract` is the document's text
@@ -33,23 +33,23 @@ def mistakes(own: Mapping[str, StageSpec], classes: Sequence[str] = ()) -> Itera
 def _mistakes_of(name: str, spec: StageSpec, own: Mapping[str, StageSpec], classes: Sequence[str]) -> Iterator[Mistake]:
     others = [stage for stage in (*BUILT_IN_FIELDS, *own) if stage != name]
     if spec.reads != TEXT and spec.reads not in others:
-        message = f"there is no stage {spec.reads!r}{_nearest(spec.reads, others)}"
+        message = f"there is no stage {spec.reads!r}{suggestion(spec.reads, others)}"
         yield (name, "reads"), f"{message}: use {TEXT} for the document's text, or one of {', '.join(others)}"
     for stage, fields in spec.when.items():
         if stage not in others:
-            message = f"there is no stage {stage!r}{_nearest(stage, others)}"
+            message = f"there is no stage {stage!r}{suggestion(stage, others)}"
             yield (name, "when", stage), f"{message}: use one of {', '.join(others)}"
             continue
         known = BUILT_IN_FIELDS.get(stage) or tuple(field.name for field in own[stage].answer)
         for field in fields:
             if field not in known:
-                message = f"the answer of {stage} has no field {field!r}{_nearest(field, known)}"
+                message = f"the answer of {stage} has no field {field!r}{suggestion(field, known)}"
                 yield (name, "when", stage, field), f"{message}: use one of {', '.join(known)}"
                 continue
             possible = _possible_values(stage, field, own, classes)
             for value in fields[field]:
                 if possible and value not in possible:
-                    message = f"{field} is never {value!r}{_nearest(str(value), possible)}"
+                    message = f"{field} is never {value!r}{suggestion(str(value), possible)}"
                     yield (name, "when", stage, field), f"{message}: its values are {', '.join(possible)}"
 
 
@@ -67,8 +67,3 @@ def needing_each_other(own: Mapping[str, StageSpec]) -> list[str]:
         for name in ready:
             del waiting[name]
     return sorted(waiting)
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""

@@ -4,7 +4,6 @@ A person writes text, as a model does, so the same spellings are accepted: `1,25
 the model of an answer would drop is an error here.
 """
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -19,6 +18,7 @@ from dagster_offload.stages.answers import StageAnswer
 from dagster_offload.stages.classify import Classification, class_named, class_names
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.summarize import Summary
+from dagster_offload.text.suggestions import suggestion
 
 NULL = "null"
 
@@ -87,8 +87,7 @@ def _class(settings: Settings, written: str) -> str:
     classes = class_names(settings.stages.classify.classes)
     name = class_named(written, classes)
     if name is None:
-        near = difflib.get_close_matches(written, classes, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = suggestion(written, classes)
         raise SettingsError(f"category: {written!r} is no class{hint}: use one of {', '.join(classes)}")
     return name
 

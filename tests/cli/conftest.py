@@ -60,3 +60,13 @@ def scanned(with_ledger: str, library: Path) -> Path:
         scan(settings, ledger)
         run_extraction(settings, ledger)
     return library
+
+
+@pytest.fixture
+def answered(call: Call, library: Path, with_ledger: str, router: Router, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A library of two documents with records."""
+    monkeypatch.setenv("OFFLOAD_DEEP_URL", router.url)
+    monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "qwen-macbook")
+    for command in ("scan", "drain"):
+        call(command)
+    return library

@@ -5,18 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload.simulator import Router
 from tests.support.cli import Call
-
-
-@pytest.fixture
-def answered(call: Call, library: Path, with_ledger: str, router: Router, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A library of two documents with records."""
-    monkeypatch.setenv("OFFLOAD_DEEP_URL", router.url)
-    monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "qwen-macbook")
-    for command in ("scan", "drain"):
-        call(command)
-    return library
 
 
 def test_a_correction_is_shown_where_the_record_is_until_it_is_cleared(call: Call, answered: Path) -> None:

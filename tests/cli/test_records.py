@@ -5,20 +5,7 @@ import io
 import json
 from pathlib import Path
 
-import pytest
-
-from dagster_offload.simulator import Router
 from tests.support.cli import Call
-
-
-@pytest.fixture
-def answered(call: Call, library: Path, with_ledger: str, router: Router, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A library of two documents with records."""
-    monkeypatch.setenv("OFFLOAD_DEEP_URL", router.url)
-    monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "qwen-macbook")
-    for command in ("scan", "drain"):
-        call(command)
-    return library
 
 
 def test_records_are_a_table_a_csv_and_json(call: Call, answered: Path) -> None:

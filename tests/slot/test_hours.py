@@ -58,16 +58,19 @@ moments = some.one_of(
 )
 
 
+def written(given_windows: list[tuple[int, int, int, int]]) -> str:
+    return ", ".join(
+        f"{DAYS[first]}-{DAYS[(first + days - 1) % 7]} {clock(start)}-{clock(end)}"
+        for first, days, start, end in given_windows
+    )
+
+
 @pytest.mark.rule("rest-2")
 @given(some.lists(windows, min_size=1, max_size=3), moments, some.sampled_from(ZONES))
 def test_hours_are_open_exactly_while_the_wall_clock_shows_a_window(
     given_windows: list[tuple[int, int, int, int]], at: datetime, zone: ZoneInfo
 ) -> None:
-    text = ", ".join(
-        f"{DAYS[first]}-{DAYS[(first + days - 1) % 7]} {clock(start)}-{clock(end)}"
-        for first, days, start, end in given_windows
-    )
-    hours = parse_hours(text)
+    hours = parse_hours(written(given_windows))
     wall = at.astimezone(zone).replace(tzinfo=None)
     assert hours.is_open(at, zone) == any(is_in(*window, wall) for window in given_windows)
 
@@ -77,11 +80,7 @@ def test_hours_are_open_exactly_while_the_wall_clock_shows_a_window(
 def test_the_next_change_is_the_first_minute_that_differs(
     given_windows: list[tuple[int, int, int, int]], at: datetime, zone: ZoneInfo
 ) -> None:
-    text = ", ".join(
-        f"{DAYS[first]}-{DAYS[(first + days - 1) % 7]} {clock(start)}-{clock(end)}"
-        for first, days, start, end in given_windows
-    )
-    hours = parse_hours(text)
+    hours = parse_hours(written(given_windows))
     now, change = hours.is_open(at, zone), hours.next_change(at, zone)
     minute = at.replace(second=0, microsecond=0) + MINUTE
     end = change if change is not None else at + timedelta(days=8)
