@@ -4,8 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
+
+from dagster_offload.defs.runs import UNFINISHED
 
 BATCH = 1_000
+TAGS_WITH_A_KEY = (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
 
 
 @dataclass(frozen=True)
@@ -17,13 +25,24 @@ class PartitionChanges:
 
 
 def sync_partitions(instance: dg.DagsterInstance, name: str, documents: Sequence[str]) -> PartitionChanges:
-    """Set the dynamic partitions `name` to exactly these keys. Dagster keeps the events of removed keys."""
+    """Set the dynamic partitions `name` to these keys. Dagster keeps the events of removed keys.
+
+    The key of a document that is gone stays until the runs that name it have ended. A run whose key is missing fails with
+    Dagster's "not a valid range"; with the key, it says that there is no such document.
+    """
     before = set(instance.get_dynamic_partitions(name))
     # Dagster lists partitions in the order of addition, so the first scan adds them in name order.
     new = [key for key in documents if key not in before]
-    gone = sorted(before - set(documents))
+    gone = before - set(documents)
+    if gone:
+        gone -= _keys_of_unfinished_runs(instance)
     for start in range(0, len(new), BATCH):
         instance.add_dynamic_partitions(name, new[start : start + BATCH])
-    for key in gone:
+    for key in sorted(gone):
         instance.delete_dynamic_partition(name, key)
     return PartitionChanges(added=len(new), removed=len(gone))
+
+
+def _keys_of_unfinished_runs(instance: dg.DagsterInstance) -> set[str]:
+    runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED, *UNFINISHED]))
+    return {run.tags[tag] for run in runs for tag in TAGS_WITH_A_KEY if tag in run.tags}

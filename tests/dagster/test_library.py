@@ -47,6 +47,21 @@ def test_after_a_scan_each_document_has_one_partition(edge: Edge) -> None:
     }
 
 
+@pytest.mark.parametrize("tag", ["dagster/partition", "dagster/asset_partition_range_start"])
+def test_the_partition_of_a_vanished_document_stays_until_the_run_that_names_it_has_ended(edge: Edge, tag: str) -> None:
+    edge.write(a="One.", b="Two.")
+    edge.scan()
+    run = dg.DagsterRun(job_name="anything", tags={tag: "b.txt"}, status=dg.DagsterRunStatus.STARTED)
+    edge.instance.add_run(run)
+    assert edge.settings.library is not None
+    (edge.settings.library / "b.txt").unlink()
+    edge.scan()
+    assert edge.instance.get_dynamic_partitions("documents") == ["a.txt", "b.txt"]
+    edge.instance.report_run_canceled(run)
+    edge.scan()
+    assert edge.instance.get_dynamic_partitions("documents") == ["a.txt"]
+
+
 def test_a_scan_records_the_text_under_its_own_run(edge: Edge) -> None:
     edge.write(a="One.", b="Two.")
     run_id = edge.scan().run_id
