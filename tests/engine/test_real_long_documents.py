@@ -1,8 +1,6 @@
 """A document longer than a real llama.cpp server's context, from the first refusal to a validated summary."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -10,13 +8,11 @@ import pytest
 from dagster_offload.client.context import ask_context
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.slots import slots
-from dagster_offload.slot.completion import RequestOptions
-from dagster_offload.stages import classify, summarize
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.splitting import Size, split
 from dagster_offload.text.tokens import text_tokens
 from tests.support.engine import Engine
-from tests.support.real_server import served
+from tests.support.real_server import served, tame_answers
 
 pytestmark = pytest.mark.slow
 
@@ -26,33 +22,17 @@ SENTENCE = "On day {n} the landlord of house {n} wrote to the tenant of flat {n}
 TEXT = "".join(f"# Chapter {n}\n\n{SENTENCE.format(n=n) * 8}\n\n" for n in range(1, 13))
 
 
-@pytest.fixture
-def tame_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A random model ends a text and keeps a number within its limits only if the grammar forces it to."""
-    words = {"type": "string", "pattern": "^[ !#-Z^-~]{1,40}$"}
-    points = {"type": "array", "items": words, "maxItems": 2}
-    summarized, classified = summarize.options, classify.options
-    monkeypatch.setattr(
-        summarize, "options", lambda: tamed(summarized(), title=words, summary=words, key_points=points)
-    )
-    monkeypatch.setattr(classify, "options", lambda classes: tamed(classified(classes), confidence={"enum": [0.5]}))
-
-
-def tamed(options: RequestOptions, **fields: dict[str, Any]) -> RequestOptions:
-    schema = dict(options.response_schema or {})
-    return replace(options, max_tokens=1_500, response_schema=schema | {"properties": schema["properties"] | fields})
-
-
-@pytest.mark.usefixtures("tame_answers")
 @pytest.mark.parametrize(
     "is_reported", [True, False], ids=["the server reports its context", "the setting is too large"]
 )
 def test_a_document_longer_than_the_context_ends_in_a_validated_summary(
     engine: Engine,
     model_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
     *,
     is_reported: bool,
 ) -> None:
+    tame_answers(monkeypatch)
     with served(model_file, "--ctx", str(CONTEXT)) as (slot, _):
         engine.options |= {"deep_url": slot.url, "deep_read_timeout": 60.0}
         engine.options["deep_context_tokens"] = None if is_reported else 8_192

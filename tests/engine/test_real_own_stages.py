@@ -1,6 +1,5 @@
 """Five stages of one document at a real llama.cpp server: the server reads the document once."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +7,9 @@ import httpx
 import pytest
 
 from dagster_offload.ledger.slots import slots
-from dagster_offload.slot.completion import RequestOptions
-from dagster_offload.stages import classify, summarize
 from dagster_offload.stages.prompt import system_message
 from tests.support.engine import Engine
-from tests.support.real_server import served
+from tests.support.real_server import served, tame_answers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -28,26 +25,12 @@ OWN: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def tame_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = {"type": "string", "pattern": "^[ !#-Z^-~]{1,40}$"}
-    points = {"type": "array", "items": words, "maxItems": 2}
-    summarized, classified = summarize.options, classify.options
-    monkeypatch.setattr(
-        summarize, "options", lambda: tamed(summarized(), title=words, summary=words, key_points=points)
-    )
-    monkeypatch.setattr(classify, "options", lambda classes: tamed(classified(classes), confidence={"enum": [0.5]}))
-    monkeypatch.setattr("dagster_offload.stages.catalog.doubts_about", lambda *_: ())  # a random summary is doubtful
-
-
-def tamed(options: RequestOptions, **fields: dict[str, Any]) -> RequestOptions:
-    schema = dict(options.response_schema or {})
-    return replace(options, max_tokens=1_500, response_schema=schema | {"properties": schema["properties"] | fields})
-
-
 @pytest.mark.rule("answer-4")
-@pytest.mark.usefixtures("tame_answers")
-def test_five_stages_of_a_document_are_read_once(engine: Engine, model_file: Path) -> None:
+def test_five_stages_of_a_document_are_read_once(
+    engine: Engine, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tame_answers(monkeypatch)
+    monkeypatch.setattr("dagster_offload.stages.catalog.doubts_about", lambda *_: ())  # a random summary is doubtful
     with served(model_file, "--ctx", "16384") as (slot, _):
         engine.options |= {"deep_url": slot.url, "deep_read_timeout": 300.0, "deep_context_tokens": 16_000}
         engine.use_stages(**OWN)

@@ -6,11 +6,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.slot.config import SlotConfig
+from dagster_offload.stages import classify, summarize
 from tests.support import llama_server
 from tests.support.needs import skip_or_fail
 
@@ -47,3 +51,19 @@ def served(model_file: Path, *options: str) -> Iterator[tuple[SlotConfig, "subpr
             )
         finally:
             process.kill()
+
+
+def tame_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Narrow the grammars: a random model ends a text and keeps a number within its limits only if the grammar forces it to."""
+    words = {"type": "string", "pattern": "^[ !#-Z^-~]{1,40}$"}
+    points = {"type": "array", "items": words, "maxItems": 2}
+    summarized, classified = summarize.options, classify.options
+    monkeypatch.setattr(
+        summarize, "options", lambda: _tamed(summarized(), title=words, summary=words, key_points=points)
+    )
+    monkeypatch.setattr(classify, "options", lambda classes: _tamed(classified(classes), confidence={"enum": [0.5]}))
+
+
+def _tamed(options: RequestOptions, **fields: dict[str, Any]) -> RequestOptions:
+    schema = dict(options.response_schema or {})
+    return replace(options, max_tokens=1_500, response_schema=schema | {"properties": schema["properties"] | fields})
