@@ -59,5 +59,5 @@ def command(port: int, host: str, script_file: Path | None, asleep: bool, latenc
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from None
     behaviour = Behaviour(mode="cold" if asleep else "awake", latency=latency, concurrency=concurrency)
     address = listening.getsockname()
-    click.echo(f"Stand-in router on http://{address[0]}:{address[1]} ({behaviour.mode}); press Ctrl-C to stop.")
-    serve(listening, RouterApp(behaviour, steps))
+    started = f"Stand-in router on http://{address[0]}:{address[1]} ({behaviour.mode}); press Ctrl-C to stop."
+    serve(listening, RouterApp(behaviour, steps), lambda: click.echo(started))

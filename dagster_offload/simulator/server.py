@@ -4,7 +4,7 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -121,6 +121,14 @@ def listen(host: str, port: int) -> socket.socket:
 class AbruptServer(uvicorn.Server):
     """A server that stops like a killed process: it resets every connection without finishing answers."""
 
+    on_started: Callable[[], None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does. From then on a signal ends the server in order."""
+        await super().startup(sockets)
+        if self.on_started is not None:
+            self.on_started()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Abort all connections, then shut down as uvicorn does."""
         for connection in list(self.server_state.connections):
@@ -129,7 +137,7 @@ class AbruptServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def make_server(app: RouterApp) -> uvicorn.Server:
+def make_server(app: RouterApp) -> AbruptServer:
     """Return a uvicorn server for `app`. It does not listen yet."""
     config = uvicorn.Config(
         app.asgi, http=ConnectionHolder, loop="asyncio", ws="none", lifespan="off", log_config=None, access_log=False
@@ -137,6 +145,8 @@ def make_server(app: RouterApp) -> uvicorn.Server:
     return AbruptServer(config)
 
 
-def serve(listening: socket.socket, app: RouterApp) -> None:
-    """Serve until SIGINT or SIGTERM."""
-    make_server(app).run([listening])
+def serve(listening: socket.socket, app: RouterApp, on_started: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM. Call `on_started` when the server answers and handles these signals."""
+    server = make_server(app)
+    server.on_started = on_started
+    server.run([listening])
