@@ -87,9 +87,8 @@ class Http:
             finally:
                 await response.aclose()
         # The body is decompressed and complete, so headers about its encoding no longer apply.
-        for name in _PACKING_HEADERS:
-            response.headers.pop(name, None)
-        return httpx.Response(response.status_code, headers=response.headers, content=bytes(body), request=request)
+        lasting = [(name, value) for name, value in response.headers.raw if name.lower() not in _PACKING_HEADERS]
+        return httpx.Response(response.status_code, headers=lasting, content=bytes(body), request=request)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -104,7 +103,7 @@ class Http:
 
 
 _HEADERS = {"user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "gzip, deflate"}
-_PACKING_HEADERS = {"content-encoding", "transfer-encoding", "content-length"}
+_PACKING_HEADERS = {b"content-encoding", b"transfer-encoding", b"content-length"}
 
 _parsed = lru_cache(maxsize=64)(httpx.URL)
 
