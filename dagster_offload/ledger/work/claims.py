@@ -135,14 +135,14 @@ def _shown(count: int) -> str:
     return str(count) if count < MOST_COUNTED else f"{MOST_COUNTED:,} or more"
 
 
-def backlog(cur: Cursor, stages: Sequence[str]) -> Backlog:
-    """What is due in `stages`, and what is deferred because the slot is unavailable. The cost is bounded."""
+def backlog(cur: Cursor, stages: Sequence[str], slot: str | None = None) -> Backlog:
+    """What is due in `stages` at `slot`, and what is deferred because that slot is unavailable. The cost is bounded."""
     counts = {}
     for name, items in (
         ("due", _DUE_ITEMS),
-        ("waiting", f"work_items i where i.state = 'deferred' and i.stage = any(%(stages)s) and not ({DUE})"),
+        ("waiting", f"work_items i where i.state = 'deferred' and i.stage = any(%(stages)s) and not ({DUE_AT_SLOT})"),
     ):
-        counts[name] = _count_up_to(cur, MOST_COUNTED, items, _due_parameters(stages, None, None))
+        counts[name] = _count_up_to(cur, MOST_COUNTED, items, _due_parameters(stages, None, slot))
     return Backlog(**counts)
 
 
@@ -182,10 +182,23 @@ def has_due(
     return bool(row["is_due"])
 
 
-_DUE_ITEMS = (
-    f"work_items i where {DUE_AT_SLOT} and i.stage = any(%(stages)s) and i.input_digest is not null "
-    "and (%(documents)s::text[] is null "
+def is_any_left(cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None, slot: str) -> bool:
+    """Whether any document is due in `stages` at `slot`, or deferred."""
+    row = fetch_one(
+        cur,
+        f"select exists (select 1 from {_DUE_ITEMS}) or exists (select 1 from work_items i "
+        f"where i.state = 'deferred' and i.stage = any(%(stages)s) and {_OF_DOCUMENTS}) as is_so",
+        _due_parameters(stages, documents, slot),
+    )
+    return bool(row["is_so"])
+
+
+_OF_DOCUMENTS = (
+    "(%(documents)s::text[] is null "
     "or i.document_id = any(array(select document_id from documents where key = any(%(documents)s))))"
+)
+_DUE_ITEMS = (
+    f"work_items i where {DUE_AT_SLOT} and i.stage = any(%(stages)s) and i.input_digest is not null and {_OF_DOCUMENTS}"
 )
 
 
