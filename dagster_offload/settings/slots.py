@@ -225,11 +225,6 @@ def slot_mistakes(slots: SlotsSection, stages: Mapping[str, AllowedSlots]) -> It
 
     `stages`: by stage, the slots that may answer it.
     """
-    named = {name for allowed in stages.values() if isinstance(allowed, tuple) for name in allowed}
-    for name in slots.further:
-        yield from (
-            (("slots", name), problem) for problem in _problems_of(name, slots, named, "any" in stages.values())
-        )
     known = (DEEP, *slots.further, PRIMARY)
     for stage, allowed in stages.items():
         if not isinstance(allowed, tuple):
@@ -241,14 +236,21 @@ def slot_mistakes(slots: SlotsSection, stages: Mapping[str, AllowedSlots]) -> It
                 yield ("stages", stage, "slots"), f"there is no slot {name!r}: {hint}"
         if set(allowed) == {PRIMARY}:
             yield ("stages", stage, "slots"), f"a drain never works at {PRIMARY}: name another slot too"
+    named = {name for allowed in stages.values() if isinstance(allowed, tuple) for name in allowed}
+    for name in slots.further:
+        yield from (
+            (("slots", name), problem) for problem in _problems_of(name, slots, named, "any" in stages.values())
+        )
 
 
 def _problems_of(name: str, slots: SlotsSection, named: Collection[str], is_any_named: bool) -> Iterator[str]:
     meant = nearest(name, BUILT_IN_SLOTS)
     hint = f" (did you mean {meant}?)" if meant else ""
     slot = slots.further[name]
-    if not _NAME.fullmatch(name) or name in (*WORDS, "all"):
+    if not _NAME.fullmatch(name):
         yield f"{name!r} is not a slot's name: use at most 40 lower-case letters, digits and _, and begin with a letter"
+    if name in (*WORDS, "all") or hasattr(SlotsSection, name):
+        yield f"{name!r} is a name that this program uses itself: choose another"
     if slot.url is None or slot.model is None:
         yield f"a further slot needs a url and a model{hint}"
     if slots.deep.url is None:
@@ -256,7 +258,7 @@ def _problems_of(name: str, slots: SlotsSection, named: Collection[str], is_any_
     for other in (DEEP, PRIMARY, *slots.further):
         if other == name:
             break
-        that = getattr(slots, other)
+        that = slots.named(other)
         if slot.url is not None and (slot.url, slot.model) == (that.url, that.model):
             yield f"is the slot {other} again (the same url and model): list each slot once"
     if name not in named and not is_any_named:
