@@ -189,8 +189,9 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _slots_of_stages(self) -> "Settings":
-        sections = {"classify": self.stages.classify, "summarize": self.stages.summarize, **self.own_stages}
-        for path, message in slot_mistakes(self.slots_section, {name: stage.slots for name, stage in sections.items()}):
+        named = {name: stage.slots for name, stage in self.own_stages.items()}
+        named |= {"classify": self.stages.classify.slots, "summarize": self.stages.summarize.slots}
+        for path, message in slot_mistakes(self.slots_section, named):
             raise PydanticCustomError("slots", "{message}", {"message": message, "path": path})
         return self
 

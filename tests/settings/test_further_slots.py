@@ -71,7 +71,10 @@ def test_any_means_every_slot_and_primary_is_never_one_of_a_drain() -> None:
         ((DEEP + STUDIO + BOTH).replace("studio", "Studio"), "'Studio' is not a slot's name"),
         ((DEEP + STUDIO + BOTH).replace("studio", "copy"), "'copy' is a name that this program uses itself"),
         (DEEP + STUDIO.replace("concurrency: 4", "concurency: 4") + BOTH, "in slots.studio: did you mean concurrency?"),
-        (DEEP + STUDIO.replace("concurrency: 4", "concurrency: 0") + BOTH, "slots.studio.concurrency: must be at least"),
+        (
+            DEEP + STUDIO.replace("concurrency: 4", "concurrency: 0") + BOTH,
+            "slots.studio.concurrency: must be at least",
+        ),
         (DEEP + "stages:\n  classify: {slots: [primary]}\n", "a drain never works at primary: name another slot too"),
     ],
 )
