@@ -161,17 +161,21 @@ async def _drain(
         SlotEnd(await ledger.run(slots.get, slot.name), at_work.rests.get(slot.name) if is_left else None)
         for slot in used_slots
     ]
+    done = tally.counts.done
+    if len(used_slots) > 1:  # a document that is done at one slot may wait for another
+        done = await ledger.run(claims.count_finished, sorted(tally.done), names)
+    reasons = [end.reason for end in ends if end.reason is not None and (is_left or len(ends) == 1)]
     concurrency = [end.row.concurrency for end in ends if end.row is not None]
     next_checks = [end.next_check for end in ends if end.next_check is not None]
     return DrainSummary(
-        done=tally.counts.done,
+        done=done,
         failed=tally.counts.failed,
         deferred=deferred,
         left=due + in_back_off,
         held_elsewhere=await ledger.run(claims.count_claimed_elsewhere, names, worker.id),
         in_back_off=in_back_off,
         waits_for=await ledger.run(claims.count_waiting_for_others, stage_graph(settings), names),
-        reason=SUPERSEDED if at_work.is_superseded else "; ".join(filter(None, (end.reason for end in ends))) or None,
+        reason=SUPERSEDED if at_work.is_superseded else "; ".join(reasons) or None,
         next_check_at=min(next_checks).isoformat(timespec="seconds") if next_checks else None,
         is_slot_unavailable=is_left and any(end.is_unavailable for end in ends),
         is_misconfigured=is_left and any(end.is_misconfigured for end in ends),

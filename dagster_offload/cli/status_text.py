@@ -152,7 +152,8 @@ def _pace(report: Report) -> list[str]:
 
     lines, pace = [], report.estimate
     if pace.documents_per_hour is not None and pace.tokens_per_second is not None:
-        concurrency = f", concurrency {report.slot.concurrency}" if report.slot is not None else ""
+        rows = [row for row in (report.slot, *(each.row for each in report.further)) if row is not None]
+        concurrency = f", concurrency {sum(row.concurrency for row in rows)}" if rows else ""
         lines.append(
             f"pace     {pace.documents_per_hour:.0f} documents an hour, {pace.tokens_per_second:.0f} tokens/s{concurrency}"
         )

@@ -100,10 +100,10 @@ class Shared:
         """Whether another document may be started: the limit is not reached and calls may start."""
         return not (self.tally.is_full or self.must_end)
 
-    def count(self, end: DocumentEnd) -> None:
+    def count(self, claim: Claim, end: DocumentEnd) -> None:
         """Count one document, and report the progress."""
         self.ended += 1
-        self.tally.count(end)
+        self.tally.count(claim.document_id, end)
 
     async def wait_for_notification(self) -> None:
         """Wait for a notification, or until the next regular check."""
@@ -173,11 +173,12 @@ class Lane:
                     continue
                 return False
             if not claim.items:
-                shared.count(DocumentEnd.DONE)
+                shared.count(claim, DocumentEnd.DONE)
                 continue
             with self._claiming_ahead(claim):
                 epochs = self._epochs(row.epoch, before)
-                shared.count(await self._runner.run_stages(claim, shared.scope.stages, self._freeze_watch, epochs))
+                end = await self._runner.run_stages(claim, shared.scope.stages, self._freeze_watch, epochs)
+                shared.count(claim, end)
             if not self._alone and shared.has_too_many_lanes:
                 shared.lanes.discard(asyncio.current_task())  # before the next await, or another lane would end too
                 await self._release_claimed_ahead()

@@ -14,6 +14,7 @@ class Tally:
     on_progress: Progress | None = None
     counts: ProgressCounts = field(default_factory=ProgressCounts)
     ended: int = 0  # the number of documents whose work ended, however it ended
+    done: set[int] = field(default_factory=set)  # the documents whose last work ended as done
     _claimed: dict[int, int] = field(default_factory=dict)  # by document: the token of its first claim
 
     @property
@@ -46,9 +47,14 @@ class Tally:
             del self._claimed[claim.document_id]
             self.counts.started -= 1
 
-    def count(self, end: DocumentEnd) -> None:
-        """Count one document and report the progress."""
+    def count(self, document_id: int, end: DocumentEnd) -> None:
+        """Count one document and report the progress. A document that is done at two slots is done once."""
         self.ended += 1
+        if document_id in self.done:
+            self.done.remove(document_id)
+            self.counts.done -= 1
+        if end is DocumentEnd.DONE:
+            self.done.add(document_id)
         self.counts.count(end)
         self._report()
 

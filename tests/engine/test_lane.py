@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dagster_offload.engine.lane import Next, after_no_claim, may_send
+from dagster_offload.engine.progress import DocumentEnd
 from dagster_offload.engine.tally import Tally
 from dagster_offload.ledger.core.rows import BreakerState, Claim, SlotRow
 
@@ -58,6 +59,15 @@ def test_the_limit_counts_each_document_once_and_one_that_was_not_started_not_at
     tally.note_release(_claim(2, 3))
     counted.append(tally.counts.started)
     assert counted == [1, 1, 2, 2, 1]
+
+
+@pytest.mark.rule("drain-9")
+def test_a_document_that_is_done_at_two_slots_is_done_once() -> None:
+    tally, done = Tally(), []
+    for end in (DocumentEnd.DONE, DocumentEnd.DONE, DocumentEnd.DEFERRED, DocumentEnd.DONE):
+        tally.count(1, end)
+        done.append(tally.counts.done)
+    assert done == [1, 1, 0, 1]
 
 
 def _claim(document: int, token: int) -> Claim:

@@ -217,6 +217,17 @@ def count_waiting(cur: Cursor, stages: Sequence[str]) -> int:
     return int(row["n"])
 
 
+def count_finished(cur: Cursor, document_ids: Sequence[int], stages: Sequence[str]) -> int:
+    """How many of these documents have no work left in `stages`."""
+    row = fetch_one(
+        cur,
+        "select count(*) as n from unnest(%s::bigint[]) as d (document_id) where not exists (select from work_items i "
+        "where i.document_id = d.document_id and i.stage = any(%s) and i.state in ('pending', 'claimed', 'deferred'))",
+        [list(document_ids), list(stages)],
+    )
+    return int(row["n"])
+
+
 def count_in_back_off(cur: Cursor, stages: Sequence[str]) -> int:
     """How many documents have work in `stages` that waits for its next attempt, after a fault of the document."""
     row = fetch_one(
