@@ -198,7 +198,7 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         if stage != "extract"
     )
     if waiting and report.further:
-        lines.append(f"\n{waiting} waiting: {_what_several_wait_for(report)}")
+        lines.append(f"\n{waiting} waiting: {_what_several_wait_for(settings, report)}")
     elif waiting and report.slot is not None and report.slot.breaker != "closed":
         lines.append(f"\n{waiting} waiting for deep: {report.slot.reason_text}")
     elif waiting and settings.slots.deep is None:
@@ -281,19 +281,26 @@ def _first_scan(report: Report) -> str:
     )
 
 
-def _what_several_wait_for(report: Report) -> str:
-    """What the waiting work waits for if there are several slots. Some of it may be for one of them only."""
-    states = {"deep": report.deep} | {each.config.name: each.state for each in report.further}
+def _what_several_wait_for(settings: "Settings", report: Report) -> str:
+    """What the waiting work waits for if there are several slots. A stage may be for slots that are all unavailable."""
+    from dagster_offload.stages.catalog import stages_by_slot
+
     resting = {rest.slot for rest in report.rests}
-    away = [
+    states = {"deep": report.deep} | {each.config.name: each.state for each in report.further}
+    usable = {
         name
         for name, state in states.items()
-        if name in resting or state["breaker"] != "closed" or not state["healthy"]
-    ]
-    if len(away) == len(states):
+        if name not in resting and state["breaker"] == "closed" and state["healthy"]
+    }
+    if not usable:
         return "no slot is available"
-    only = f"; work that only {' or '.join(away)} may answer waits for that slot" if away else ""
-    return f"{_who_drains(report)}{only}"
+    by_slot = stages_by_slot(settings, report.stages)
+    stuck = [
+        f"{stage} waits for {' or '.join(slots)}"
+        for stage in report.stages
+        if (slots := [name for name in states if stage in by_slot[name]]) and not usable.intersection(slots)
+    ]
+    return "; ".join((_who_drains(report), *stuck))
 
 
 def _who_drains(report: Report) -> str:

@@ -33,7 +33,7 @@ def test_status_has_a_line_for_each_slot(call: Call, scanned: Path, studio: Rout
     shown = lines(call)
     assert shown["deep"].endswith("healthy")
     assert shown["studio"].startswith(f"studio   qwen-studio at {studio.url}: unavailable: upstream_cold")
-    assert "work that only studio may answer waits for that slot" in call("status").stdout
+    assert "waits for studio" not in call("status").stdout, "deep may answer all stages, too"
     found = json.loads(call("status", "--json").stdout)
     assert {name: slot["healthy"] for name, slot in found["slots"].items()} == {"deep": True, "studio": False}
     assert found["slots"]["deep"] == found["deep"]
@@ -48,6 +48,16 @@ def test_status_shows_the_breaker_of_a_further_slot_and_that_none_is_available(
     assert "studio   qwen-studio" in lines(call)["studio"]
     assert ": open, upstream_cold since" in lines(call)["studio"]
     assert "waiting: no slot is available" in call("status").stdout
+
+
+def test_status_names_the_stages_whose_slots_are_all_unavailable(
+    call: Call, scanned: Path, router: Router, studio: Router
+) -> None:
+    call("config", "set", "stages.summarize.slots", "studio")
+    studio.set(mode="cold")
+    shown = call("status").stdout
+    assert "summarize waits for studio" in shown
+    assert "classify waits" not in shown
 
 
 def test_a_drain_reports_over_all_slots(call: Call, scanned: Path, studio: Router) -> None:

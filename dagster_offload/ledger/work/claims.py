@@ -186,8 +186,8 @@ def is_any_left(cur: Cursor, stages: Sequence[str], documents: Sequence[str] | N
     """Whether any document is due in `stages` at `slot`, or deferred."""
     row = fetch_one(
         cur,
-        f"select exists (select 1 from {_DUE_ITEMS}) or exists (select 1 from work_items i "
-        f"where i.state = 'deferred' and i.stage = any(%(stages)s) and {_OF_DOCUMENTS}) as is_so",
+        f"select exists (select 1 from work_items i where i.state = 'deferred' and i.stage = any(%(stages)s) "
+        f"and {_OF_DOCUMENTS}) or exists (select 1 from {_DUE_ITEMS}) as is_so",
         _due_parameters(stages, documents, slot),
     )
     return bool(row["is_so"])
