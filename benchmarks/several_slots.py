@@ -24,7 +24,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.simulator.server import Router
 
-CONCURRENCY = 4
+CONCURRENCY = 1  # the default of a slot
 SECONDS = 60.0
 ASLEEP_SECONDS = 10.0  # then awake for as long, again and again
 DEEP, SLOW, NIGHT = "deep", "slow", "night"

@@ -36,7 +36,7 @@ class Several:
 
     def stages(self, classify: Any = BOTH, summarize: Any = BOTH, **studio: Any) -> None:
         """Write the pipeline file: which slots may answer which stage."""
-        further = {"url": self.studio.url, "model": "qwen-studio", "expected_model": MODEL, "read_timeout": 10.0}
+        further = {"url": self.studio.url, "model": "qwen-studio", "expected_model": MODEL, "read_timeout": 120.0}
         sections = {
             "slots": {"deep": {"expected_model": MODEL}, "studio": further | studio},
             "stages": {CLASSIFY: {"slots": classify}, SUMMARIZE: {"slots": summarize}},
@@ -72,6 +72,7 @@ class Several:
 @pytest.fixture
 def several(engine: Engine, change_timing: ChangeTiming) -> Iterator[Several]:
     change_timing(recheck=0.1)
+    engine.options["deep_read_timeout"] = 120.0  # calls are held while the other slot works
     with ExitStack() as stack:
         studio = stack.enter_context(Router())
         stack.callback(lambda: studio.set(hold=False))
@@ -162,9 +163,12 @@ def test_a_slot_that_leaves_hands_its_documents_to_another(several: Several) -> 
 @pytest.mark.rule("slot-17")
 def test_the_last_document_of_a_slot_that_leaves_is_taken_by_one_that_had_nothing_left(several: Several) -> None:
     several.engine.texts("00.txt", "01.txt")
-    several.studio.set(hold=True)
+    for router in (several.deep, several.studio):
+        router.set(hold=True)
     drain = several.engine.beside(several.engine.drain)
     several.studio.wait(open=1)
+    several.deep.wait(open=1)
+    several.deep.set(hold=False)
     several.deep.wait(answers=2)  # both stages of the other document
     several.studio.set(mode="cold", hold=False)
     summary = drain.result()
@@ -181,7 +185,9 @@ def test_a_slot_that_is_back_during_a_drain_is_used_again(several: Several) -> N
     several.deep.wait(open=1)
     several.engine.wait_until("select 1 from slots where name = 'studio' and was_red_since_opening")
     several.studio.set(mode="awake")
-    several.studio.wait(answers=15)  # a trial, and both stages of all documents but the one that deep holds
+    several.studio.wait(
+        timeout=100, answers=15
+    )  # a trial, and both stages of all documents but the one that deep holds
     several.deep.set(hold=False)
     assert drain.result().left == 0
     assert several.answers()["studio", SUMMARIZE] == 7
@@ -194,8 +200,12 @@ def test_a_server_that_answers_as_another_model_over_night_gives_no_result(sever
     assert several.engine.drain().done == 4
     before = several.answers()
     several.studio.set(model="another/small-7B")
+    several.deep.set(hold=True)
     several.engine.texts(*KEYS[4:])
-    summary = several.engine.drain()
+    drain = several.engine.beside(several.engine.drain)
+    several.engine.wait_until("select 1 from slots where name = 'studio' and starts_with(reason, 'wrong_model')")
+    several.deep.set(hold=False)
+    summary = drain.result()
     assert (summary.failed, summary.left, summary.deferred) == (0, 0, 0)
     after = several.answers()
     assert sum(after.values()) == 16
