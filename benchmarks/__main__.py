@@ -21,6 +21,7 @@ from benchmarks import (
     guest,
     memory,
     prompt_cache,
+    several_slots,
     sizes,
     splitting,
     ticks,
@@ -30,6 +31,7 @@ from benchmarks.workspace import Workspace
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     *drains.BENCHMARKS,
+    *several_slots.BENCHMARKS,
     *gaps.BENCHMARKS,
     *sizes.BENCHMARKS,
     *memory.BENCHMARKS,

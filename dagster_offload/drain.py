@@ -1,15 +1,15 @@
-"""The drain: a bounded run that works through the backlog on the deep slot and reports what is left and why."""
+"""The drain: a bounded run that works through the backlog on the deep slot, and on further slots, and reports what is left."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from dagster_offload.engine.agreement import agree_with_up
-from dagster_offload.engine.breaker import check_breaker
-from dagster_offload.engine.lane import Scope
-from dagster_offload.engine.lanes import Lanes
 from dagster_offload.engine.progress import Progress
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
+from dagster_offload.engine.several_slots import SeveralSlots
+from dagster_offload.engine.tally import Tally
 from dagster_offload.engine.wake import describe_unavailable
 from dagster_offload.errors import DrainRefused, NoRoom
 from dagster_offload.ledger.core import stages
@@ -26,7 +26,7 @@ from dagster_offload.postgres.room import refuse_without_room, shortage_of
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.rest import Rest
-from dagster_offload.stages.catalog import recipes, stage_graph
+from dagster_offload.stages.catalog import recipes, stage_graph, stages_by_slot
 from dagster_offload.stages.pipeline import pipeline_of
 
 ALL = "all"
@@ -77,15 +77,15 @@ def drain(stage: str = ALL, limit: int | None = None) -> DrainSummary:
         return run_drain(settings, ledger, stage, limit)
 
 
-def check_drain(settings: Settings, stage: str) -> tuple[SlotConfig, tuple[str, ...]]:
-    """The deep slot and the stages of a drain. No I/O. Raises `DrainRefused`."""
+def check_drain(settings: Settings, stage: str) -> tuple[tuple[SlotConfig, ...], tuple[str, ...]]:
+    """The slots and the stages of a drain, `deep` first. No I/O. Raises `DrainRefused`."""
     names = stage_graph(settings).drain_stages
     if stage != ALL and stage not in names:
         raise DrainRefused(f"{stage!r} is not a drain stage: use one of {', '.join(names)} or {ALL}")
-    deep = settings.slots.deep
-    if deep is None:
+    slots = settings.slots.of_drains
+    if not slots:
         raise DrainRefused("no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
-    return deep, names if stage == ALL else (stage,)
+    return slots, names if stage == ALL else (stage,)
 
 
 def run_drain(
@@ -100,13 +100,14 @@ def run_drain(
 
     Raises `NoRoom` if the disk has, or gets, too little free space. What was done until then is stored.
     """
-    deep, names = check_drain(settings, stage)
+    configured, names = check_drain(settings, stage)
     pipeline = pipeline_of(settings)
     agree_with_up(ledger, pipeline)
-    ledger.run(slots.register, deep, pipeline.recipes)
+    for slot in configured:
+        ledger.run(slots.register, slot, pipeline.recipes)
     with Worker(ledger, "drain", names, run_id) as worker, ledger_executor(ledger) as pool:
         return run_stoppable(
-            _drain(settings, AsyncLedger(ledger, pool), worker, deep, Scope(names, limit=limit), on_progress)
+            _drain(settings, AsyncLedger(ledger, pool), worker, configured, names, Tally(limit, on_progress))
         )
 
 
@@ -120,70 +121,103 @@ async def _drain(
     settings: Settings,
     ledger: AsyncLedger,
     worker: Worker,
-    deep: SlotConfig,
-    scope: Scope,
-    on_progress: Progress | None,
+    configured: Sequence[SlotConfig],
+    names: Sequence[str],
+    tally: Tally,
 ) -> DrainSummary:
     refuse_without_room(settings)
+    by_slot = stages_by_slot(settings, names)
+    used_slots = [slot for slot in configured if by_slot[slot.name]]
     async with open_client(settings.slots, ledger) as client:
-        lanes = Lanes(document_runner(settings, ledger, client, worker), scope, on_progress)
+        at_work = SeveralSlots(document_runner(settings, ledger, client, worker), used_slots, by_slot, tally)
         may_fill_more = await ledger.run(stages.fill, recipes(settings))
-        backlog = await ledger.run(claims.backlog, scope.stages)
-        rest = await ledger.run(rests.read_rest, deep)
-        if rest is None and (backlog.due or backlog.waiting):
-            await ledger.run(slots.make_trial_due, deep.name)
-            await check_breaker(ledger, client, deep, worker)
+        for slot in used_slots:
+            is_any_left = await ledger.run(claims.is_any_left, by_slot[slot.name], None, slot.name)
+            if is_any_left and await ledger.run(rests.read_rest, slot) is None:
+                await ledger.run(slots.make_trial_due, slot.name)
         filling = asyncio.create_task(_fill(ledger, recipes(settings))) if may_fill_more else None
         try:
-            await lanes.work_at(deep)
+            await at_work.work()
             if filling is not None:
                 await filling
-                await lanes.work_at(deep)  # on the items that appeared after the lanes had ended
+                await at_work.work()  # on the items that appeared after the work had ended
         finally:
             if filling is not None:
                 filling.cancel()
-    row = await ledger.run(slots.get, deep.name)
-    in_back_off = await ledger.run(claims.count_in_back_off, scope.stages)
-    due = await ledger.run(claims.count_due, scope.stages)
+    in_back_off = await ledger.run(claims.count_in_back_off, names)
+    due = await ledger.run(claims.count_due, names)
     if due and (shortage := shortage_of(settings)) is not None:
-        raise NoRoom(f"{shortage}. Documents: {lanes.counts.done} done, {due} left")
-    deferred = await ledger.run(claims.count_waiting, scope.stages)
+        raise NoRoom(f"{shortage}. Documents: {tally.counts.done} done, {due} left")
+    deferred = await ledger.run(claims.count_waiting, names)
     used = await ledger.run(usage.of_worker, worker.id)
-    warning = usage.warning_of(await ledger.run(usage.second_stage_reuse, worker.id), deep.name)
-    pace = await ledger.run(estimate, deep.name)
-    rest, is_left = lanes.rest, due + deferred > 0
-    next_check = row.retry_at if rest is None and row is not None else None if rest is None else rest.until
+    warnings = [
+        warning
+        for slot in used_slots
+        if (warning := usage.warning_of(await ledger.run(usage.second_stage_reuse, worker.id, slot.name), slot.name))
+    ]
+    pace = await ledger.run(estimate, *(slot.name for slot in used_slots))
+    is_left = due + deferred > 0
+    ends = [
+        SlotEnd(await ledger.run(slots.get, slot.name), at_work.rests.get(slot.name) if is_left else None)
+        for slot in used_slots
+    ]
+    done = tally.counts.done
+    if len(used_slots) > 1:  # a document that is done at one slot may wait for another
+        done = await ledger.run(claims.count_finished, sorted(tally.done), names)
+    reasons = [end.reason for end in ends if end.reason is not None and (is_left or len(ends) == 1)]
+    concurrency = [end.row.concurrency for end in ends if end.row is not None]
+    next_checks = [end.next_check for end in ends if end.next_check is not None]
     return DrainSummary(
-        done=lanes.counts.done,
-        failed=lanes.counts.failed,
+        done=done,
+        failed=tally.counts.failed,
         deferred=deferred,
         left=due + in_back_off,
-        held_elsewhere=await ledger.run(claims.count_claimed_elsewhere, scope.stages, worker.id),
+        held_elsewhere=await ledger.run(claims.count_claimed_elsewhere, names, worker.id),
         in_back_off=in_back_off,
-        waits_for=await ledger.run(claims.count_waiting_for_others, stage_graph(settings), scope.stages),
-        reason=_reason(row, rest if is_left else None, is_superseded=lanes.is_superseded),
-        next_check_at=None if next_check is None else next_check.isoformat(timespec="seconds"),
-        is_slot_unavailable=is_left and (rest is not None or _is(row, BreakerState.OPEN)),
-        is_misconfigured=is_left and rest is None and _is(row, BreakerState.MISCONFIGURED),
+        waits_for=await ledger.run(claims.count_waiting_for_others, stage_graph(settings), names),
+        reason=SUPERSEDED if at_work.is_superseded else "; ".join(reasons) or None,
+        next_check_at=min(next_checks).isoformat(timespec="seconds") if next_checks else None,
+        is_slot_unavailable=is_left and any(end.is_unavailable for end in ends),
+        is_misconfigured=is_left and any(end.is_misconfigured for end in ends),
         tokens_read=used.read,
         tokens_cached=used.cached,
         tokens_written=used.written,
-        concurrency=None if row is None else row.concurrency,
-        warning=warning,
+        concurrency=sum(concurrency) if concurrency else None,
+        warning="; ".join(warnings) or None,
         tokens_per_second=pace.tokens_per_second,
         documents_per_hour=pace.documents_per_hour,
         slot_hours_left=pace.slot_hours_left,
     )
 
 
-def _is(slot: SlotRow | None, breaker: BreakerState) -> bool:
-    return slot is not None and slot.breaker is breaker
+@dataclass(frozen=True)
+class SlotEnd:
+    """The state of one slot at the end of a drain. `rest`: why it must not be used now, if work is left."""
+
+    row: SlotRow | None
+    rest: Rest | None
+
+    @property
+    def is_unavailable(self) -> bool:
+        """Whether work waits for the slot."""
+        return self.rest is not None or (self.row is not None and self.row.breaker is BreakerState.OPEN)
+
+    @property
+    def is_misconfigured(self) -> bool:
+        """Whether the slot waits for a person."""
+        return self.rest is None and self.row is not None and self.row.breaker is BreakerState.MISCONFIGURED
+
+    @property
+    def reason(self) -> str | None:
+        """Why the slot was not used to the end; None if it was."""
+        if self.rest is not None:
+            return str(self.rest)
+        return None if self.row is None or self.row.breaker is BreakerState.CLOSED else describe_unavailable(self.row)
+
+    @property
+    def next_check(self) -> datetime | None:
+        """When a running `up` looks at the slot again."""
+        return self.rest.until if self.rest is not None else None if self.row is None else self.row.retry_at
 
 
-def _reason(slot: SlotRow | None, rest: Rest | None, *, is_superseded: bool) -> str | None:
-    """Why a drain stopped before its work was done; None if it did not."""
-    if is_superseded:
-        return "the running `up` took over an edited pipeline: the next drain works with it"
-    if rest is not None:
-        return str(rest)
-    return None if slot is None or slot.breaker is BreakerState.CLOSED else describe_unavailable(slot)
+SUPERSEDED = "the running `up` took over an edited pipeline: the next drain works with it"

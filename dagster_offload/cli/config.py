@@ -37,10 +37,11 @@ def show(*, as_json: bool) -> None:
     from dagster_offload.cli.console import table, to_terminal
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.settings import read_settings
-    from dagster_offload.settings.leaves import LEAVES
+    from dagster_offload.settings.leaves import LEAVES, leaves_of_slots
 
     loaded = read_settings()
-    rows = [_row(loaded, leaf) for leaf in LEAVES]
+    leaves = (*LEAVES, *leaves_of_slots(loaded.settings.slots_section.further))
+    rows = [_row(loaded, leaf) for leaf in leaves]
     if as_json:
         print_json({"file": loaded.file and str(loaded.file), "settings": rows})
         return

@@ -1,20 +1,21 @@
-"""`dagster-offload doctor`: test the deep slot step by step, as you would with curl, and name the setting to change."""
+"""`dagster-offload doctor`: test a slot step by step, as you would with curl, and name the setting to change."""
 
 from dataclasses import asdict
 
 import click
 
 from dagster_offload.cli.exits import ExitCode
-from dagster_offload.cli.options import deep_options, home_option, json_option
+from dagster_offload.cli.options import deep_options, home_option, json_option, slot_names
 from dagster_offload.text.plain_text import escaped
 
 
 @click.command("doctor")
+@click.argument("slot", required=False)
 @home_option
 @deep_options
 @json_option
-def command(*, as_json: bool) -> None:
-    """Test the deep slot step by step: name, connection, health, a few short completions.
+def command(slot: str | None, *, as_json: bool) -> None:
+    """Test a slot (the deep slot if none is named) step by step: name, connection, health, a few short completions.
 
     Shows which model answered and how reliable that is, how fast it is, and how requests ask for JSON and turn thinking
     off. The last line names the setting to change.
@@ -23,6 +24,7 @@ def command(*, as_json: bool) -> None:
 
     \b
     dagster-offload doctor
+    dagster-offload doctor studio
     dagster-offload doctor --deep-url http://macbook.local:8890 --deep-model qwen-macbook
     """
     from dagster_offload.cli.formatting import print_json
@@ -30,15 +32,19 @@ def command(*, as_json: bool) -> None:
     from dagster_offload.engine.checkup import checkup
     from dagster_offload.errors import SettingsError
     from dagster_offload.settings import load_settings
+    from dagster_offload.slot.config import variable
 
     settings = load_settings()
-    slot = settings.slots.for_prompt()
-    if slot is None:
+    (name, *_) = slot_names(settings, slot)
+    chosen = settings.slots.for_prompt() if slot is None else settings.slots.named(name)
+    if chosen is None:
+        if slot is not None:
+            raise SettingsError(f"the slot {name} is not configured: set {variable(name, 'url')}")
         raise SettingsError(
             "no slot is configured: set OFFLOAD_DEEP_URL=http://HOST:8890 and OFFLOAD_DEEP_MODEL to an alias of your router"
         )
     checks = []
-    for check in checkup(settings, slot, on_wait=_ignore_wait if as_json else _print_wait):
+    for check in checkup(settings, chosen, on_wait=_ignore_wait if as_json else _print_wait):
         checks.append(check)
         if not as_json:
             mark = click.style("ok  ", fg="green") if check.ok else click.style("no  ", fg="red")

@@ -162,6 +162,16 @@ def stage_names(settings: "Settings", typed: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(typed))
 
 
+def slot_names(settings: "Settings", typed: str | None) -> tuple[str, ...]:
+    """The slot of that name, or every slot if none is typed. Raises `click.BadParameter` for a name that is not a slot."""
+    from dagster_offload.slot.config import BUILT_IN_SLOTS
+
+    known = (*BUILT_IN_SLOTS, *settings.slots_section.further)
+    if typed is not None and typed not in known:
+        raise click.BadParameter(f"{typed!r} is not one of {', '.join(known)}", param_hint="SLOT")
+    return known if typed is None else (typed,)
+
+
 def no_such_document(key: str, unusable: Mapping[str, str]) -> str:
     """The text for a key that is not in the ledger, with a hint. `unusable` maps names that cannot be keys to the reason."""
     why = (

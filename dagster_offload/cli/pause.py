@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from dagster_offload.cli.options import home_option, json_option
-from dagster_offload.slot.config import SLOT_NAMES
+from dagster_offload.cli.options import home_option, json_option, slot_names
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 MOST_UNITS = 10_000
@@ -43,7 +42,7 @@ def _end(_ctx: click.Context, _param: click.Parameter, value: str | None) -> dat
 
 
 @click.command("pause")
-@click.argument("slot", type=click.Choice(SLOT_NAMES), required=False)
+@click.argument("slot", required=False)
 @click.option(
     "--until", metavar="TIME", callback=_end, help="Local time (18:00, '2026-12-01 18:00') or a duration (30m, 2h, 3d)."
 )
@@ -64,8 +63,9 @@ def command(slot: str | None, *, until: datetime | None, as_json: bool) -> None:
     from dagster_offload.ledger.slots import rests
     from dagster_offload.settings import load_settings
 
-    names = SLOT_NAMES if slot is None else (slot,)
-    with open_ledger(load_settings()) as ledger:
+    settings = load_settings()
+    names = slot_names(settings, slot)
+    with open_ledger(settings) as ledger:
         for name in names:
             ledger.run(rests.pause, name, until)
     if as_json:

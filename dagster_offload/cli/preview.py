@@ -126,7 +126,8 @@ def _measured_pace(settings: "Settings") -> float | None:
 
     try:
         with open_ledger(settings) as ledger:
-            rate = ledger.run(recent_rate, slot_name(settings))
+            slots = [slot.name for slot in settings.slots.of_drains]
+            rate = ledger.run(recent_rate, *(slots or [slot_name(settings)]))
     except LedgerUnavailable:  # `up` starts or stops
         return None
     return None if rate is None else rate.tokens_per_second

@@ -2,12 +2,11 @@
 
 import click
 
-from dagster_offload.cli.options import home_option, json_option
-from dagster_offload.slot.config import SLOT_NAMES
+from dagster_offload.cli.options import home_option, json_option, slot_names
 
 
 @click.command("resume")
-@click.argument("slot", type=click.Choice(SLOT_NAMES), required=False)
+@click.argument("slot", required=False)
 @home_option
 @json_option
 def command(slot: str | None, *, as_json: bool) -> None:
@@ -23,7 +22,7 @@ def command(slot: str | None, *, as_json: bool) -> None:
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
-    names = SLOT_NAMES if slot is None else (slot,)
+    names = slot_names(settings, slot)
     with open_ledger(settings) as ledger:
         resumed = [name for name in names if ledger.run(rests.resume, name)]
         resting = [rest for each in settings.slots if (rest := ledger.run(rests.read_rest, each)) is not None]

@@ -113,7 +113,7 @@ def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console
         MofNCompleteColumn(),
         TextColumn("{task.fields[more]}", markup=False),  # names may contain square brackets
     )
-    slot = settings.slots.for_prompt()
+    slots = [slot.name for slot in settings.slots.of_drains or settings.slots]
     is_over = threading.Event()
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         bars = {stage: progress.add_task(stage, total=None, more="") for stage in stages}
@@ -122,8 +122,8 @@ def _progress(settings: Settings, ledger: Ledger, stages: Sequence[str], console
             pace, updates = "", 0
             while not is_over.wait(CHECK_EVERY_SECONDS):
                 counts = ledger.run(status.stage_counts, recipes(settings))
-                if slot is not None and updates % UPDATES_PER_PACE == 0:
-                    pace = _describe_pace(ledger.run(estimate, slot.name))
+                if slots and updates % UPDATES_PER_PACE == 0:
+                    pace = _describe_pace(ledger.run(estimate, *slots))
                 updates += 1
                 pages = ledger.run(ocr_pages.left) if EXTRACT in bars else None
                 claimed = [read for read in ledger.run(status.in_parts) if read.state is State.CLAIMED]

@@ -235,7 +235,9 @@ def forget(name: str, *, as_json: bool) -> None:
         click.echo(f"{name}: this ledger has no slot of that name; nothing to forget.")
         return
     click.echo(f"{name}: forgotten.")
-    if name == "deep" and settings.slots.deep is not None:
-        click.echo(
-            "OFFLOAD_DEEP_URL is still set, so the next command that processes documents adds it again. Unset it too."
-        )
+    for slot in settings.slots:
+        if slot.name == name:
+            click.echo(
+                f"{slot.setting('url')} is still set, so the next command that processes documents adds it again. "
+                "Unset it too."
+            )

@@ -1,10 +1,11 @@
 """What `status` shows, read from the ledger in one transaction. Imports no Dagster."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from dagster_offload.ledger.archive.outcomes import BackupOutcome
     from dagster_offload.ledger.core.database import Cursor
@@ -20,10 +21,20 @@ if TYPE_CHECKING:
     from dagster_offload.postgres.room import Room
     from dagster_offload.service.home import RunningUp
     from dagster_offload.settings import Settings
+    from dagster_offload.slot.config import SlotConfig
     from dagster_offload.slot.health import ProbeResult
     from dagster_offload.slot.rest import Rest
 
 PROBLEMS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class SlotState:
+    """What `status` shows of a further slot. `state` has the keys of `Report.deep`."""
+
+    config: "SlotConfig"
+    state: dict[str, Any]
+    row: "SlotRow | None"
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,7 @@ class Report:
 
     deep: dict[str, Any]
     slot: "SlotRow | None"
+    further: list[SlotState]  # the slots beside `deep`
     stages: "dict[str, StageCounts]"
     problems: "list[Problem]"
     unusable_names: dict[str, str]
@@ -73,14 +85,15 @@ def load_report(settings: "Settings") -> Report:
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.service.home import running_up
 
-    deep = settings.slots.deep
-    probe = None if deep is None else quick_probe(deep)
+    slots = settings.slots.of_drains
+    with ThreadPoolExecutor(max(len(slots), 1)) as threads:  # side by side: a probe takes seconds if a slot is away
+        probes = dict(zip((slot.name for slot in slots), threads.map(quick_probe, slots), strict=True))
     up = running_up(settings.home)
     with open_ledger(settings) as ledger:
-        return ledger.run(_read, settings, probe, up)
+        return ledger.run(_read, settings, probes, up)
 
 
-def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: "RunningUp | None") -> Report:
+def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult]", up: "RunningUp | None") -> Report:
     from dagster_offload.ledger.archive import outcomes
     from dagster_offload.ledger.core.pipelines import running_pipelines
     from dagster_offload.ledger.reports import activity, status, usage
@@ -94,22 +107,27 @@ def _read(cur: "Cursor", settings: "Settings", probe: "ProbeResult | None", up: 
     from dagster_offload.stages.pipeline import difference, pipeline_of
     from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, text_tokens
 
-    slot, configured = slots.get(cur, DEEP), settings.slots.for_prompt()
+    slot, configured, probe = slots.get(cur, DEEP), settings.slots.for_prompt(), probes.get(DEEP)
     context = (configured and configured.context_tokens) or DEFAULT_CONTEXT_TOKENS
     in_parts = [stage.name for stage in llm_stages(settings).values() if stage.whole is not None]
     running = next(iter(running_pipelines(cur)), None)
     resting = [rest for each in settings.slots if (rest := rests.read_rest(cur, each)) is not None]
     is_available = probe is None or probe.answered
     return Report(
-        deep=_deep(slot, probe, permits.count_held(cur, DEEP)),
+        deep=_state(slot, probe, permits.count_held(cur, DEEP)),
         rests=resting,
         wakes=None if is_available else rests.describe_week(cur, DEEP),
         slot=slot,
+        further=[
+            SlotState(each, _state(row, probes[each.name], permits.count_held(cur, each.name)), row)
+            for each in settings.slots.further
+            for row in (slots.get(cur, each.name),)
+        ],
         stages=status.stage_counts(cur, recipes(settings)),
         problems=status.problems(cur, PROBLEMS_SHOWN),
         unusable_names=status.unusable_names(cur),
         events_pending=outbox.count_pending(cur),
-        estimate=estimate(cur, slot_name(settings)),
+        estimate=estimate(cur, *(probes or (slot_name(settings),))),
         last_drain=usage.of_last_drain(cur),
         long_documents=status.in_parts(cur),
         long_documents_ahead=long_documents_ahead(
@@ -144,8 +162,8 @@ def slot_name(settings: "Settings") -> str:
     return DEEP if configured is None else configured.name
 
 
-def _deep(slot: "SlotRow | None", probe: "ProbeResult | None", open_calls: int) -> dict[str, Any]:
-    """The value of `deep` in `status --json`. `healthy` is None if no deep slot is configured (`probe` is None).
+def _state(slot: "SlotRow | None", probe: "ProbeResult | None", open_calls: int) -> dict[str, Any]:
+    """The value of a slot in `status --json`. `healthy` is None if no deep slot is configured (`probe` is None).
 
     Some servers answer no health request while they generate. If our calls are open, such a slot is busy.
     """

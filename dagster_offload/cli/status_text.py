@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dagster_offload.cli.status_report import PROBLEMS_SHOWN, Report
+from dagster_offload.cli.status_report import PROBLEMS_SHOWN, Report, SlotState
 from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dagster_offload.ledger.reports.estimate import LongAhead
     from dagster_offload.settings import Loaded, Settings
     from dagster_offload.slot.rest import Rest
@@ -33,12 +35,13 @@ def print_report(loaded: "Loaded", report: Report) -> None:
     from dagster_offload.cli.formatting import say
     from dagster_offload.cli.notify import status_lines as lines_of_channels
     from dagster_offload.cli.sink import status_lines
-    from dagster_offload.slot.config import DEEP
+    from dagster_offload.slot.config import PRIMARY
 
     settings = loaded.settings
-    say(f"deep     {_describe_deep(settings, report)}")
+    for name, described in _describe_slots(settings, report):
+        say(f"{name:<8} {described}")
     for rest in report.rests:
-        if rest.slot != DEEP:
+        if rest.slot == PRIMARY:
             say(f"{rest.slot:<8} {rest}")
     if report.wakes is not None:
         say(f"wake     {report.wakes}")
@@ -103,19 +106,28 @@ def _describe_up(settings: "Settings", report: Report) -> str:
     return f"runs, UI at {address}{kinds}"
 
 
-def _describe_deep(settings: "Settings", report: Report) -> str:
+def _describe_slots(settings: "Settings", report: Report) -> "Iterator[tuple[str, str]]":
+    """One line for each slot of drains: its name, and its state in words."""
+    deep = settings.slots.deep
+    if deep is None:
+        yield "deep", str(report.deep["reason"])
+        return
+    yield deep.name, _describe_slot(report, SlotState(deep, report.deep, report.slot))
+    for each in report.further:
+        yield each.config.name, _describe_slot(report, each)
+
+
+def _describe_slot(report: Report, each: SlotState) -> str:
     from dagster_offload.cli.formatting import describe_time
     from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK
 
-    configured, slot = settings.slots.deep, report.slot
-    if configured is None:
-        return str(report.deep["reason"])
+    configured, slot = each.config, each.row
     where = f"{configured.model} at {configured.shown_url}"
-    if (rest := _deep_rest(report)) is not None:
+    if (rest := _rest_of(report, configured.name)) is not None:
         return f"{where}: {rest}"
     if slot is None or slot.breaker == "closed":
-        reason = report.deep["reason"]
-        health = (reason or "healthy") if report.deep["healthy"] else f"unavailable: {reason}"
+        reason = each.state["reason"]
+        health = (reason or "healthy") if each.state["healthy"] else f"unavailable: {reason}"
         return f"{where}: {health}"
     state = f"{where}: {slot.breaker}, {slot.reason} since {describe_time(slot.reason_since)}"
     next_check = f"; next check {describe_time(slot.retry_at)}" if slot.retry_at and not slot.is_retry_due else ""
@@ -123,18 +135,14 @@ def _describe_deep(settings: "Settings", report: Report) -> str:
         others = "drain_sensor, if it is turned on," if report.up is not None else "`up`"
         next_check = f"; `dagster-offload drain` or {others} checks it again"
     if slot.breaker == "misconfigured":
-        return (
-            f"{state}; correct that; to check it at once, run `dagster-offload slot set deep --try-again`{next_check}"
-        )
+        return f"{state}; correct that; to check it at once, run `dagster-offload slot set {slot.name} --try-again`{next_check}"
     if slot.is_retry_due and report.is_slot_checked:
         return f"{state}; {CHECKED_AT_THE_NEXT_TICK}"
     return f"{state}{next_check}"
 
 
-def _deep_rest(report: Report) -> "Rest | None":
-    from dagster_offload.slot.config import DEEP
-
-    return next((rest for rest in report.rests if rest.slot == DEEP), None)
+def _rest_of(report: Report, slot: str) -> "Rest | None":
+    return next((rest for rest in report.rests if rest.slot == slot), None)
 
 
 def _pace(report: Report) -> list[str]:
@@ -144,7 +152,8 @@ def _pace(report: Report) -> list[str]:
 
     lines, pace = [], report.estimate
     if pace.documents_per_hour is not None and pace.tokens_per_second is not None:
-        concurrency = f", concurrency {report.slot.concurrency}" if report.slot is not None else ""
+        rows = [row for row in (report.slot, *(each.row for each in report.further)) if row is not None]
+        concurrency = f", concurrency {sum(row.concurrency for row in rows)}" if rows else ""
         lines.append(
             f"pace     {pace.documents_per_hour:.0f} documents an hour, {pace.tokens_per_second:.0f} tokens/s{concurrency}"
         )
@@ -188,7 +197,9 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         for stage, counts in report.stages.items()
         if stage != "extract"
     )
-    if waiting and report.slot is not None and report.slot.breaker != "closed":
+    if waiting and report.further:
+        lines.append(f"\n{waiting} waiting: {_what_several_wait_for(settings, report)}")
+    elif waiting and report.slot is not None and report.slot.breaker != "closed":
         lines.append(f"\n{waiting} waiting for deep: {report.slot.reason_text}")
     elif waiting and settings.slots.deep is None:
         lines.append(f"\n{waiting} waiting: no deep slot is configured (OFFLOAD_DEEP_URL, OFFLOAD_DEEP_MODEL)")
@@ -270,10 +281,32 @@ def _first_scan(report: Report) -> str:
     )
 
 
+def _what_several_wait_for(settings: "Settings", report: Report) -> str:
+    """What the waiting work waits for if there are several slots. A stage may be for slots that are all unavailable."""
+    from dagster_offload.stages.catalog import stages_by_slot
+
+    resting = {rest.slot for rest in report.rests}
+    states = {"deep": report.deep} | {each.config.name: each.state for each in report.further}
+    usable = {
+        name
+        for name, state in states.items()
+        if name not in resting and state["breaker"] == "closed" and state["healthy"]
+    }
+    if not usable:
+        return "no slot is available"
+    by_slot = stages_by_slot(settings, report.stages)
+    stuck = [
+        f"{stage} waits for {' or '.join(slots)}"
+        for stage in report.stages
+        if (slots := [name for name in states if stage in by_slot[name]]) and not usable.intersection(slots)
+    ]
+    return "; ".join((_who_drains(report), *stuck))
+
+
 def _who_drains(report: Report) -> str:
     if "drain" in report.workers:
         return "a drain is working on them"
-    if (rest := _deep_rest(report)) is not None:
+    if (rest := _rest_of(report, "deep")) is not None and not report.further:
         again = f"`dagster-offload resume {rest.slot}`" if rest.kind == "paused" else "the slot is used again"
         return f"they wait until {again}"
     if report.up is None:

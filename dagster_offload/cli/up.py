@@ -129,8 +129,9 @@ def _lines(settings: "Settings", ui: list[str]) -> "Iterator[str | tuple[str, st
     if settings.library is not None and not settings.library.is_dir():
         yield (f"{indent}missing: nothing changes until it is back\n", "yellow")
     if slots.deep is not None:
-        yield from named("Slot", f"{slots.deep.model} at {slots.deep.shown_url}")
-        yield f"{indent}While it is unavailable, documents wait: none are lost,\n"
+        for slot in slots.of_drains:
+            yield from named("Slot", f"{slot.model} at {slot.shown_url}")
+        yield f"{indent}While {'it is' if not slots.further else 'all are'} unavailable, documents wait: none are lost,\n"
         yield f"{indent}and no smaller model answers. When it is back,\n"
         yield f"{indent}the backlog is drained automatically, within seconds.\n"
     elif slots.primary is not None:

@@ -132,7 +132,7 @@ class AIClient:
     def _http(self) -> Http:
         loop = asyncio.get_running_loop()
         if loop not in self._pools:
-            self._pools[loop] = Http(slot for slot in (self.ai.deep, self.ai.primary) if slot is not None)
+            self._pools[loop] = Http(self.ai)
         return self._pools[loop]
 
     def _warn_unverified(self, slot: SlotConfig, answer: Answer) -> None:

@@ -16,7 +16,7 @@ import dagster as dg
 
 from dagster_offload.settings import Settings
 from dagster_offload.slot.completion import ModelEvidence
-from dagster_offload.slot.config import PRIMARY
+from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.plain_text import code_span
 
@@ -36,7 +36,7 @@ def served_model_checks(
 ) -> list[dg.AssetCheckSpec]:
     """One check per stage of a drain, if a slot has an expected model. `keys` maps stage names to asset keys."""
     sections = settings.slots_section
-    if sections.deep.expected_model is None and sections.primary.expected_model is None:
+    if all(section.expected_model is None for section in (sections.deep, sections.primary, *sections.further.values())):
         return []
     with warnings.catch_warnings():
         # Partitioned checks are a preview feature. Without them, a document's own page shows no result of the check.
@@ -45,7 +45,7 @@ def served_model_checks(
             dg.AssetCheckSpec(
                 NAME,
                 asset=keys[stage],
-                description="The server reports the model that OFFLOAD_DEEP_EXPECTED_MODEL names.",
+                description="The server reports the model that `expected_model` of its slot names.",
                 blocking=False,
                 partitions_def=partitions,
             )
@@ -101,7 +101,7 @@ def _evaluation(
     metadata = records[0].asset_materialization.metadata
     slot, served_model, evidence = (_text(metadata, name) for name in ("slot", "served_model", "model_evidence"))
     sections = settings.slots_section
-    expected = (sections.primary if slot == PRIMARY else sections.deep).expected_model
+    expected = sections.named(slot or DEEP).expected_model
     verdict = assess(evidence, served_model, expected)
     return dg.AssetCheckEvaluation(
         asset_key=asset_key,

@@ -10,6 +10,7 @@ from dagster_offload.errors import OffloadError, SettingsError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import ResidentLedger, open_ledger, reach_ledger
 from dagster_offload.settings import Settings
+from dagster_offload.slot.config import SlotConfig
 from dagster_offload.stages.catalog import stage_graph
 from dagster_offload.text.plain_text import code_span, escaped
 
@@ -63,7 +64,7 @@ def describe(settings: Settings) -> str:
     lines = [
         "The settings and the ledger, as they were when the definitions were loaded.",
         f"Library: {where}, checked every {library.scan_interval:g} s",
-        _describe_slot(settings),
+        *_describe_slots(settings),
         f"Stages: {', '.join(stage_graph(settings).names)}",
         f"OCR: {settings.ocr}; texts and records in Dagster's events: {settings.previews}",
         f"Home: {code_span(str(settings.home))}",
@@ -72,20 +73,23 @@ def describe(settings: Settings) -> str:
     return "\n\n".join(lines)
 
 
-def _describe_slot(settings: Settings) -> str:
+def _describe_slots(settings: Settings) -> list[str]:
     try:
-        deep = settings.slots.deep
+        slots = settings.slots
     except SettingsError as error:
-        return f"Deep slot: {code_span(str(error))}"
-    if deep is None:
-        return "Deep slot: none. Set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL"
-    section = settings.slots_section.deep
+        return [f"Deep slot: {code_span(str(error))}"]
+    if slots.deep is None:
+        return ["Deep slot: none. Set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL"]
+    return [_describe_slot(slot, settings) for slot in slots.of_drains]
+
+
+def _describe_slot(slot: SlotConfig, settings: Settings) -> str:
     expected = "any model may answer"
-    if section.expected_model is not None:
-        expected = f"only a model that matches {code_span(section.expected_model)} may answer"
+    if slot.expected_model is not None:
+        expected = f"only a model that matches {code_span(slot.expected_model)} may answer"
     return (
-        f"Deep slot: {code_span(deep.model)} at {code_span(deep.shown_url)}, calls at once: {section.concurrency}, "
-        f"{expected}, after a deferral it is tried again within {settings.retry_after_minutes:g} minutes"
+        f"{slot.name.capitalize()} slot: {code_span(slot.model)} at {code_span(slot.shown_url)}, calls at once: "
+        f"{slot.concurrency}, {expected}, after a deferral it is tried again within {settings.retry_after_minutes:g} minutes"
     )
 
 

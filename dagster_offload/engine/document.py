@@ -73,7 +73,7 @@ class DocumentRunner:
     graph: StageGraph
     stages: Mapping[str, LLMStage]
     recipes: Mapping[str, str]
-    on_busy: Callable[[], None] = lambda: None  # the slot answered 429: use fewer lanes
+    on_busy: dict[str, Callable[[], None]] = field(default_factory=dict)  # by slot: it answered 429, so use fewer lanes
     on_part: Callable[[PartsRead], None] = lambda _: None  # a part of a long document was answered
     windows: ContextWindows = field(init=False)
     fault_assigner: FaultAssigner = field(init=False)
@@ -304,7 +304,7 @@ class DocumentRunner:
         if await self.ledger.run(breaker.count_busy, call.slot, call.epoch, wait):
             return False
         await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
-        self.on_busy()
+        self.on_busy[call.slot]()
         await asyncio.sleep(timing.current().busy_pause if wait is None else wait)
         return True
 

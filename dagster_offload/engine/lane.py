@@ -16,7 +16,8 @@ from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.engine.breaker import registered, try_closing
 from dagster_offload.engine.commits import Batches
 from dagster_offload.engine.document import DocumentRunner
-from dagster_offload.engine.progress import DocumentEnd, PartsRead, Progress, ProgressCounts
+from dagster_offload.engine.progress import DocumentEnd
+from dagster_offload.engine.tally import Tally
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.rows import BreakerState, Claim, SlotRow
 from dagster_offload.ledger.slots import permits, slots
@@ -28,11 +29,10 @@ from dagster_offload.slot.rest import Rest
 
 @dataclass
 class Scope:
-    """The work to do: the stages, the documents (None = all that are due), and the largest number of documents."""
+    """The work to do at a slot: the stages that it may answer, and the documents (None = all that are due)."""
 
     stages: Sequence[str]
     documents: Sequence[str] | None = None
-    limit: int | None = None
 
 
 class Turn(Enum):
@@ -67,20 +67,19 @@ def after_no_claim(slot: SlotRow) -> Next:
 
 @dataclass
 class Shared:
-    """The state that one worker's lanes share. Belongs to one event loop."""
+    """The state that one worker's lanes at one slot share. Belongs to one event loop."""
 
     runner: DocumentRunner
     scope: Scope
-    on_progress: Progress | None = None
-    counts: ProgressCounts = field(default_factory=ProgressCounts)
+    tally: Tally
     lanes: set[asyncio.Task[Any] | None] = field(default_factory=set)  # those that run at the same time
     max_lanes: int = MAX_CONCURRENCY  # lower after a 429
+    ended: int = 0  # the number of documents whose work ended here, however it ended
     changes: int = 0  # the number of notifications received about slots or permits
     is_superseded: bool = False  # the running `up` now works with other recipes
     rest: Rest | None = None  # why the slot rests
     notified: asyncio.Event = field(default_factory=asyncio.Event)
     turns: Batches[tuple[str, bool], Turn] = field(init=False)
-    _claimed: dict[int, int] = field(default_factory=dict)  # by document: the token of its first claim
 
     def __post_init__(self) -> None:
         self.turns = Batches(self._take_turns)
@@ -99,39 +98,12 @@ class Shared:
 
     def may_start(self) -> bool:
         """Whether another document may be started: the limit is not reached and calls may start."""
-        is_full = self.scope.limit is not None and self.counts.started >= self.scope.limit
-        return not (is_full or self.must_end)
+        return not (self.tally.is_full or self.must_end)
 
-    def reserve(self) -> None:
-        """Count a document before it is claimed, so that lanes that claim at the same time cannot exceed the limit."""
-        self.counts.started += 1
-
-    def note_claim(self, claim: Claim | None) -> None:
-        """Undo the reservation if no document was claimed, or one that is counted already: the limit counts documents."""
-        if claim is None or claim.document_id in self._claimed:
-            self.counts.started -= 1
-        else:
-            self._claimed[claim.document_id] = claim.token
-
-    def note_release(self, claim: Claim) -> None:
-        """Undo `note_claim` for a document that was not started."""
-        if self._claimed.get(claim.document_id) == claim.token:
-            del self._claimed[claim.document_id]
-            self.counts.started -= 1
-
-    def count(self, end: DocumentEnd) -> None:
-        """Count one document and report the progress."""
-        self.counts.count(end)
-        self._report()
-
-    def report_part(self, read: PartsRead) -> None:
-        """Report progress within a long document."""
-        self.counts.reading = read
-        self._report()
-
-    def _report(self) -> None:
-        if self.on_progress is not None:
-            self.on_progress(self.counts)
+    def count(self, claim: Claim, end: DocumentEnd) -> None:
+        """Count one document, and report the progress."""
+        self.ended += 1
+        self.tally.count(claim.document_id, end)
 
     async def wait_for_notification(self) -> None:
         """Wait for a notification, or until the next regular check."""
@@ -201,11 +173,12 @@ class Lane:
                     continue
                 return False
             if not claim.items:
-                shared.count(DocumentEnd.DONE)
+                shared.count(claim, DocumentEnd.DONE)
                 continue
             with self._claiming_ahead(claim):
                 epochs = self._epochs(row.epoch, before)
-                shared.count(await self._runner.run_stages(claim, shared.scope.stages, self._freeze_watch, epochs))
+                end = await self._runner.run_stages(claim, shared.scope.stages, self._freeze_watch, epochs)
+                shared.count(claim, end)
             if not self._alone and shared.has_too_many_lanes:
                 shared.lanes.discard(asyncio.current_task())  # before the next await, or another lane would end too
                 await self._release_claimed_ahead()
@@ -222,7 +195,7 @@ class Lane:
         if self._ahead is not None:
             claiming, self._ahead = self._ahead, None
             return await claiming
-        self._shared.reserve()
+        self._shared.tally.reserve()
         return await self._claim()
 
     def _claiming_ahead(self, claim: Claim) -> contextlib.AbstractContextManager[None]:
@@ -235,7 +208,7 @@ class Lane:
         shared = self._shared
         if self._alone or shared.has_too_many_lanes or shared.changes != self._handled or not shared.may_start():
             return
-        shared.reserve()
+        shared.tally.reserve()
         self._ahead = asyncio.create_task(self._claim())
         # A lane that fails or is stopped does not await this task. Reading its result keeps asyncio from logging an error.
         self._ahead.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
@@ -244,7 +217,7 @@ class Lane:
         before, scope = self._shared.changes, self._shared.scope
         documents = None if scope.documents is None else tuple(scope.documents)
         taken = await self._runner.commits.take(Want(self._slot.name, tuple(scope.stages), documents, self._alone))
-        self._shared.note_claim(taken[1])
+        self._shared.tally.note_claim(taken[1])
         return before, taken
 
     async def _release_claimed_ahead(self) -> None:
@@ -253,7 +226,7 @@ class Lane:
             return
         _, (_, claim) = await self._next_claim()
         if claim is not None:
-            self._shared.note_release(claim)
+            self._shared.tally.note_release(claim)
             reason = "not started: the slot was needed"
             await self._runner.ledger.run(claims.release, self._runner.worker.id, claim, reason)
 

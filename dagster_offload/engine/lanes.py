@@ -15,7 +15,7 @@ from dagster_offload.client.prompt_cache import ask_prompt_cache_size
 from dagster_offload.engine.breaker import registered
 from dagster_offload.engine.document import DocumentRunner
 from dagster_offload.engine.lane import Lane, Scope, Shared, wait_until_set
-from dagster_offload.engine.progress import Progress, ProgressCounts
+from dagster_offload.engine.tally import Tally
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.pipelines import PIPELINE_MESSAGE, pipeline_message
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
@@ -27,31 +27,29 @@ from dagster_offload.slot.rest import Rest
 
 
 class Lanes:
-    """One worker's lanes for one scope."""
+    """One worker's lanes at one slot, for one scope. `tally` is shared with the lanes at other slots."""
 
-    def __init__(self, runner: DocumentRunner, scope: Scope, on_progress: Progress | None = None) -> None:
-        self._runner, self._scope = runner, scope
-        self._shared = Shared(runner, scope, on_progress)
+    def __init__(self, runner: DocumentRunner, slot: SlotConfig, scope: Scope, tally: Tally) -> None:
+        self.slot, self.scope = slot, scope
+        self._runner, self._tally = runner, tally
+        self._shared = Shared(runner, scope, tally)
         self._steer_now, self._rest_now = asyncio.Event(), asyncio.Event()
         self._opener: asyncio.Task[None] | None = None
+        self._is_listening = False
 
-    @property
-    def counts(self) -> ProgressCounts:
-        """The progress so far."""
-        return self._shared.counts
-
-    async def work_at(self, slot: SlotConfig) -> None:
-        """Work through the scope's LLM stages at a slot until nothing is due, or no document may be started."""
-        self._listen()
-        if await self._read_rest(slot) is not None:
+    async def work(self) -> None:
+        """Work through the scope's LLM stages at the slot until nothing is due, or no document may be started."""
+        self.listen()
+        if await self.read_rest() is not None:
             return
+        slot, tally = self.slot, self._tally
         row = await registered(self._runner.ledger, slot)
-        self._runner.on_busy = self._steer_now.set if row.is_auto else self.drop_lane
-        self._runner.on_part = self._shared.report_part
-        stages, documents = self._scope.stages, self._scope.documents
-        due = self._within_limit(await self._runner.ledger.run(claims.count_due, stages, documents, slot=slot.name))
-        self.counts.total += due
-        watch = asyncio.create_task(self._watch_rest(slot))
+        self._runner.on_busy[slot.name] = self._steer_now.set if row.is_auto else self.drop_lane
+        self._runner.on_part = tally.report_part
+        stages, documents = self.scope.stages, self.scope.documents
+        due = tally.within_limit(await self._runner.ledger.run(claims.count_due, stages, documents, slot=slot.name))
+        tally.note_due(due)
+        watch = asyncio.create_task(self._watch_rest())
         try:
             async with FreezeWatch(slot) as freeze_watch:
                 if due:
@@ -61,12 +59,13 @@ class Lanes:
         finally:
             watch.cancel()
 
-    async def _read_rest(self, slot: SlotConfig) -> Rest | None:
+    async def read_rest(self) -> Rest | None:
+        """Why the slot rests now; None if it does not."""
         self._rest_now.clear()
-        self._shared.rest = await self._runner.ledger.run(rests.read_rest, slot)
+        self._shared.rest = await self._runner.ledger.run(rests.read_rest, self.slot)
         return self._shared.rest
 
-    async def _watch_rest(self, slot: SlotConfig) -> None:
+    async def _watch_rest(self) -> None:
         """End the lanes when the slot begins to rest. Looks after a pause, and at intervals: the clock and the calls decide,
         too, and a notification may be lost.
 
@@ -75,16 +74,18 @@ class Lanes:
         while True:
             await wait_until_set(self._rest_now, timing.current().recheck)
             with contextlib.suppress(LedgerUnavailable):
-                if await self._read_rest(slot) is not None:
+                if await self.read_rest() is not None:
                     self._shared.notified.set()  # for lanes that wait for a permit
-
-    def _within_limit(self, documents: int) -> int:
-        return documents if self._scope.limit is None else min(documents, self._scope.limit)
 
     @property
     def rest(self) -> Rest | None:
-        """Why the slot of the last `work_at` rests; None if it does not."""
+        """Why the slot rested when it was last looked at; None if it did not."""
         return self._shared.rest
+
+    @property
+    def ended(self) -> int:
+        """How many documents' work ended here, however it ended."""
+        return self._shared.ended
 
     @property
     def is_superseded(self) -> bool:
@@ -127,11 +128,11 @@ class Lanes:
 
     async def _count_missing(self, row: SlotRow) -> int:
         """How many more lanes the slot has room for and the scope has work for."""
-        started, shared = self.counts.started, self._shared
-        room = self._within_limit(started + min(row.concurrency, shared.max_lanes) - len(shared.lanes)) - started
+        started, shared = self._tally.counts.started, self._shared
+        room = self._tally.within_limit(started + min(row.concurrency, shared.max_lanes) - len(shared.lanes)) - started
         if room <= 0 or row.breaker is not BreakerState.CLOSED or shared.must_end:
             return 0
-        stages, documents = self._scope.stages, self._scope.documents
+        stages, documents = self.scope.stages, self.scope.documents
         return await self._runner.ledger.run(claims.due_beside, stages, documents, slot=row.name, at_most=room)
 
     def _open_lane(self, group: asyncio.TaskGroup, freeze_watch: FreezeWatch) -> None:
@@ -153,8 +154,11 @@ class Lanes:
         if size.answered:
             await self._runner.ledger.run(slots.learn_prompt_cache_size, slot.name, size.prompt_cache_size)
 
-    def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
+    def listen(self) -> None:
+        """React to the ledger's notifications from now on."""
+        if self._is_listening:
+            return
+        self._is_listening, loop = True, asyncio.get_running_loop()
 
         def on_notify(message: str) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: no lane runs any more

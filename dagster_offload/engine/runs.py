@@ -1,16 +1,15 @@
 """A run over chosen documents: works through them, then reports what is left and when to check again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from dagster_offload.engine.agreement import agree_with_up
-from dagster_offload.engine.breaker import check_breaker
 from dagster_offload.engine.extract import extract_due
-from dagster_offload.engine.lane import Scope
-from dagster_offload.engine.lanes import Lanes
 from dagster_offload.engine.progress import Progress
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
+from dagster_offload.engine.several_slots import SeveralSlots
+from dagster_offload.engine.tally import Tally
 from dagster_offload.engine.wake import describe_wait
 from dagster_offload.errors import NoSuchDocument, SettingsError
 from dagster_offload.ledger.core import stages as core_stages
@@ -23,9 +22,8 @@ from dagster_offload.ledger.work import claims, documents
 from dagster_offload.ledger.work.claims import Unfinished
 from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
-from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.rest import Rest
-from dagster_offload.stages.catalog import llm_stages, recipes, stage_graph
+from dagster_offload.stages.catalog import recipes, stage_graph, stages_by_slot
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.stages.pipeline import pipeline_of
 
@@ -88,32 +86,34 @@ async def _run_documents(
 ) -> RunSummary:
     async with open_client(settings.slots, ledger) as client:
         runner = document_runner(settings, ledger, client, worker)
-        for slot, slot_stages in _slots_of_stages(settings, stages):
-            if shortage_of(settings) is not None:
-                break
-            if await ledger.run(rests.read_rest, slot) is not None:
-                continue
-            await check_breaker(ledger, client, slot, worker)
-            await Lanes(runner, Scope(slot_stages, keys), on_progress).work_at(slot)
+        # First all large slots at the same time, then `primary` for what they left of the stages that it may do.
+        tally, by_slot = Tally(on_progress=on_progress), stages_by_slot(settings, stages)
+        configured = settings.slots
+        small = () if configured.primary is None else (configured.primary,)
+        for group in (configured.of_drains, small):
+            if group and shortage_of(settings) is None:
+                await SeveralSlots(runner, group, by_slot, tally, keys).work()
     unfinished = await ledger.run(claims.unfinished, keys, stages)
-    row = rest = None
-    if (slot_now := settings.slots.for_prompt()) is not None:
-        row = await ledger.run(slots.get, slot_now.name)
-        rest = await ledger.run(rests.read_rest, slot_now)
+    row, rest = await _slot_to_wait_for(settings, ledger, {item.stage for item in unfinished})
     return summarize_run(len(keys), unfinished, row, settings.retry_after_minutes * 60, shortage_of(settings), rest)
 
 
-def _slots_of_stages(settings: Settings, stages: Sequence[str]) -> Iterator[tuple[SlotConfig, list[str]]]:
-    """The slots that may do these stages, best first: the deep slot, then `primary` for the stages it may do."""
-    configured, declared = settings.slots, llm_stages(settings)
-    first = configured.for_prompt()
-    requested = [name for name in declared if name in stages]
-    if first is None or not requested:
-        return
-    yield first, requested
-    may_be_small = [name for name in requested if declared[name].primary_may_do_it]
-    if configured.primary is not None and first is not configured.primary and may_be_small:
-        yield configured.primary, may_be_small
+async def _slot_to_wait_for(
+    settings: Settings, ledger: AsyncLedger, left: Collection[str]
+) -> tuple[SlotRow | None, Rest | None]:
+    """The slot that the stages that are left wait for, and why it rests: an available one if there is any, else the best.
+
+    A stage waits only for slots that may answer it, and for `primary` only if there is no other.
+    """
+    by_slot = stages_by_slot(settings, left)
+    waited_for = [slot for slot in settings.slots.of_drains if by_slot[slot.name]]
+    if not waited_for and (slot_now := settings.slots.for_prompt()) is not None:
+        waited_for = [slot_now]
+    states = [(await ledger.run(slots.get, slot.name), await ledger.run(rests.read_rest, slot)) for slot in waited_for]
+    available = [
+        (row, rest) for row, rest in states if rest is None and (row is None or row.breaker is BreakerState.CLOSED)
+    ]
+    return next(iter([*available, *states]), (None, None))
 
 
 def summarize_run(

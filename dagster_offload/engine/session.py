@@ -31,11 +31,10 @@ T = TypeVar("T")
 @asynccontextmanager
 async def open_client(slots: Slots, ledger: AsyncLedger) -> AsyncIterator[AIClient]:
     """A client for the block. Its findings about the slots are stored if the block ends without an error."""
-    configured = [slot for slot in (slots.deep, slots.primary) if slot is not None]
-    known = {slot.name: await ledger.run(dialects.recall, slot) for slot in configured}
+    known = {slot.name: await ledger.run(dialects.recall, slot) for slot in slots}
     async with AIClient(slots, known) as client:
         yield client
-        for slot in configured:
+        for slot in slots:
             findings = client.dialects_of(slot).findings
             if findings != known[slot.name]:
                 await ledger.run(dialects.remember, slot, findings)

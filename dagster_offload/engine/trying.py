@@ -57,9 +57,10 @@ def try_stage(
 ) -> list[Tried]:
     """Ask about each text (a name and the text), one after the other. `on_tried` gets each answer as it comes.
 
-    Raises `SettingsError` without a slot, and `StageDeferred` as soon as the slot does not answer.
+    The first slot that may answer the stage is asked. Raises `SettingsError` without a slot, and `StageDeferred` as soon as
+    it does not answer.
     """
-    slot = settings.slots.for_prompt()
+    slot = next(iter(settings.slots.allowed(stage.slots)), None)
     if slot is None:
         raise SettingsError("no slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
     ledger.run(slots.register, slot)

@@ -1,7 +1,7 @@
 """Every single setting: its key in the file, its variable, its description. All are derived from the model."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -10,10 +10,12 @@ from pydantic.fields import FieldInfo
 
 from dagster_offload.settings.model import Settings
 from dagster_offload.settings.section import Variable
-from dagster_offload.slot.config import variable
+from dagster_offload.slot.config import BUILT_IN_SLOTS, variable
 from dagster_offload.stage_spec.stage import StageSpec
 
 Key = tuple[str, ...]  # ("slots", "deep", "url")
+
+_DEEP = ("slots", "deep")  # a further slot has the settings of this one
 
 ANY_STAGES = "OFFLOAD_ANY_STAGES"  # names the stages whose `slots` is `any`
 CONFIG = "OFFLOAD_CONFIG"  # the pipeline file
@@ -68,7 +70,8 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _field_name(model: type[BaseModel], key: str) -> str:
-    return next(name for name, field in model.model_fields.items() if (field.alias or name) == key)
+    fields = model.model_fields.items()
+    return next((name for name, field in fields if (field.alias or name) == key), key)  # or the name of a further slot
 
 
 def _walk(model: type[BaseModel], above: Key) -> Iterator[Leaf]:
@@ -87,8 +90,23 @@ BY_KEY = {leaf.key: leaf for leaf in LEAVES}
 VARIABLES = frozenset(leaf.variable for leaf in LEAVES)
 
 
+def leaves_of_slots(names: Iterable[str]) -> tuple[Leaf, ...]:
+    """The settings of further slots. No environment variable sets them, so `variable` is the key."""
+    keys = [(leaf, ("slots", name, *leaf.key[2:])) for name in names for leaf in LEAVES if leaf.key[:2] == _DEEP]
+    return tuple(replace(leaf, key=key, variable=".".join(key)) for leaf, key in keys)
+
+
+def further_slots(values: Any) -> list[str]:
+    """The names of the further slots in these values of a pipeline file."""
+    slots = values.get("slots") if isinstance(values, dict) else None
+    names = slots if isinstance(slots, dict) else ()
+    return [name for name in names if isinstance(name, str) and name not in BUILT_IN_SLOTS]
+
+
 def keys_below(key: Key) -> list[str]:
     """The keys that the section `key` may have; empty if it is no section."""
+    if len(key) > 1 and key[0] == "slots" and key[1] not in BUILT_IN_SLOTS:
+        key = (*_DEEP, *key[2:])
     if len(key) == 2 and key[0] == "stages" and key not in {leaf.key[:2] for leaf in LEAVES}:
         return [field.alias or name for name, field in StageSpec.model_fields.items()]
     model: type[BaseModel] | None = Settings

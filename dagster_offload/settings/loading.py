@@ -13,9 +13,10 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me, others_may_write
 from dagster_offload.settings.faults import shown_value, together
 from dagster_offload.settings.files import FILE_NAME, PipelineText, find_file, read_dotenv, read_pipeline
-from dagster_offload.settings.leaves import BY_KEY, CONFIG, CONFIG_SNAPSHOT, Leaf, keys_below
+from dagster_offload.settings.leaves import BY_KEY, CONFIG, CONFIG_SNAPSHOT, Leaf, keys_below, leaves_of_slots
 from dagster_offload.settings.model import Settings, default_home
 from dagster_offload.settings.sources import Given, Origin, Tree, read_tree, read_values, read_variables
+from dagster_offload.slot.config import BUILT_IN_SLOTS
 from dagster_offload.text.suggestions import nearest
 from dagster_offload.text.validation import fault_in_words
 
@@ -196,7 +197,10 @@ def refuse_home_of_others(home: Path) -> None:
 
 def leaf_of(word: str) -> Leaf:
     """The setting of a dotted key or a variable. Raises `SettingsError` with the nearest one."""
-    by_word = {leaf.dotted: leaf for leaf in BY_KEY.values()}
+    section, _, rest = word.partition(".")
+    slot = rest.partition(".")[0]
+    further = leaves_of_slots([slot]) if section == "slots" and slot not in BUILT_IN_SLOTS else ()
+    by_word = {leaf.dotted: leaf for leaf in (*BY_KEY.values(), *further)}
     by_variable = {leaf.variable: leaf for leaf in BY_KEY.values()}
     if (leaf := by_word.get(word) or by_variable.get(word.upper())) is not None:
         return leaf

@@ -24,10 +24,11 @@ from dagster_offload.settings.keep import KeepSection
 from dagster_offload.settings.notify import AnyChannel, NotifySection
 from dagster_offload.settings.section import Section, Variable
 from dagster_offload.settings.sinks import AnySink, SinksSection
-from dagster_offload.settings.slots import SlotsSection
+from dagster_offload.settings.slots import SlotsSection, slot_mistakes
 from dagster_offload.settings.ui import UISection
 from dagster_offload.slot.config import DEEP, PRIMARY, Slots
 from dagster_offload.stage_spec.relations import mistakes
+from dagster_offload.stage_spec.slots import NamedSlots
 from dagster_offload.stage_spec.stage import StageSpec
 
 # Enough for the answers of a night and for Postgres' write-ahead log (at most 256 MB).
@@ -102,8 +103,8 @@ class LibrarySection(Section):
 class StageSettings(Section):
     """The options that every stage has."""
 
-    slots: Annotated[Literal["deep", "any"], Variable("OFFLOAD_ANY_STAGES")] = Field(
-        default="deep", description="any = the slot `primary` may also run this stage"
+    slots: Annotated[NamedSlots, Variable("OFFLOAD_ANY_STAGES")] = Field(
+        default="deep", description="the slots that may answer this stage: `deep`, `any`, or a list: [deep, studio]"
     )
 
 
@@ -186,6 +187,14 @@ class Settings(Section):
     def _absolute(cls, value: Path) -> Path:
         return Path(os.path.abspath(value.expanduser()))
 
+    @model_validator(mode="after")
+    def _slots_of_stages(self) -> "Settings":
+        named = {name: stage.slots for name, stage in self.own_stages.items()}
+        named |= {"classify": self.stages.classify.slots, "summarize": self.stages.summarize.slots}
+        for path, message in slot_mistakes(self.slots_section, named):
+            raise PydanticCustomError("slots", "{message}", {"message": message, "path": path})
+        return self
+
     @property
     def library(self) -> Path | None:
         """The folder of documents; None if no library is configured."""
@@ -215,4 +224,9 @@ class Settings(Section):
     def slots(self) -> Slots:
         """The configured slots. Raises `SettingsError`, which names the variable, for a URL without a model."""
         sections = self.slots_section
-        return Slots(primary=sections.primary.config(PRIMARY), deep=sections.deep.config(DEEP))
+        further = [section.config(name) for name, section in sections.further.items()]
+        return Slots(
+            primary=sections.primary.config(PRIMARY),
+            deep=sections.deep.config(DEEP),
+            further=tuple(slot for slot in further if slot is not None),
+        )

@@ -4,21 +4,33 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, field_validator, model_validator
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings.section import Section
-from dagster_offload.slot.config import MAX_CONCURRENCY, SlotConfig, variable
+from dagster_offload.slot.config import (
+    BUILT_IN_SLOTS,
+    DEEP,
+    MAX_CONCURRENCY,
+    PRIMARY,
+    SlotConfig,
+    variable,
+)
 from dagster_offload.slot.hours import parse_hours
 from dagster_offload.slot.waking import BROADCAST, PORT, WakeConfig
+from dagster_offload.stage_spec.slots import WORDS, AllowedSlots
+from dagster_offload.text.suggestions import nearest
 
 # Keys that `extra_body` cannot change: the model has its own setting, this program writes the messages, and nothing
 # is streamed.
 RESERVED_BODY_KEYS = frozenset({"model", "messages", "stream"})
+# The name of a further slot. It is part of settings, reasons and columns.
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _MAC = re.compile(r"[0-9a-f]{2}([:-]?[0-9a-f]{2}){5}", re.IGNORECASE)
 
 
@@ -189,7 +201,65 @@ class SlotSettings(Section):
 
 
 class SlotsSection(Section):
-    """The slots by name."""
+    """The slots by name: `deep`, `primary`, and any number of further ones beside `deep`."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, SlotSettings] = Field(init=False)
 
     deep: SlotSettings = Field(default=SlotSettings(), description="the large model that is sometimes available")
     primary: SlotSettings = Field(default=SlotSettings(), description="a small model that is always on (optional)")
+
+    @property
+    def further(self) -> Mapping[str, SlotSettings]:
+        """The further slots by name, in declared order."""
+        return self.__pydantic_extra__ or {}
+
+    def named(self, name: str) -> SlotSettings:
+        """The settings of a slot. One that was removed since has none."""
+        known = {DEEP: self.deep, PRIMARY: self.primary, **self.further}
+        return known.get(name, SlotSettings())
+
+
+def slot_mistakes(slots: SlotsSection, stages: Mapping[str, AllowedSlots]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the mistakes between the slots and the stages that name them, each with the key it is about.
+
+    `stages`: by stage, the slots that may answer it.
+    """
+    known = (DEEP, *slots.further, PRIMARY)
+    for stage, allowed in stages.items():
+        if not isinstance(allowed, tuple):
+            continue
+        for name in allowed:
+            if name not in known:
+                meant = nearest(name, known)
+                hint = f"did you mean {meant}?" if meant else f"the slots are {', '.join(known)}"
+                yield ("stages", stage, "slots"), f"there is no slot {name!r}: {hint}"
+        if set(allowed) == {PRIMARY}:
+            yield ("stages", stage, "slots"), f"a drain never works at {PRIMARY}: name another slot too"
+    named = {name for allowed in stages.values() if isinstance(allowed, tuple) for name in allowed}
+    for name in slots.further:
+        yield from (
+            (("slots", name), problem) for problem in _problems_of(name, slots, named, "any" in stages.values())
+        )
+
+
+def _problems_of(name: str, slots: SlotsSection, named: Collection[str], is_any_named: bool) -> Iterator[str]:
+    meant = nearest(name, BUILT_IN_SLOTS)
+    hint = f" (did you mean {meant}?)" if meant else ""
+    slot = slots.further[name]
+    if not _NAME.fullmatch(name):
+        yield f"{name!r} is not a slot's name: use at most 40 lower-case letters, digits and _, and begin with a letter"
+    if name in (*WORDS, "all") or hasattr(SlotsSection, name):
+        yield f"{name!r} is a name that this program uses itself: choose another"
+    if slot.url is None or slot.model is None:
+        yield f"a further slot needs a url and a model{hint}"
+    if slots.deep.url is None:
+        yield f"there are further slots only beside {DEEP}: configure slots.{DEEP} too, or name this slot {DEEP}"
+    for other in (DEEP, PRIMARY, *slots.further):
+        if other == name:
+            break
+        that = slots.named(other)
+        if slot.url is not None and (slot.url, slot.model) == (that.url, that.model):
+            yield f"is the slot {other} again (the same url and model): list each slot once"
+    if name not in named and not is_any_named:
+        yield f"no stage names this slot, so it would never be used: add it to the `slots` of a stage{hint}"

@@ -13,11 +13,12 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.settings.files import PipelineText, read_own
 from dagster_offload.settings.leaves import (
     ANY_STAGES,
-    BY_KEY,
     LEAVES,
     OTHER_VARIABLES,
     VARIABLES,
     Key,
+    further_slots,
+    leaves_of_slots,
 )
 from dagster_offload.settings.notify import CHANNEL_KINDS
 from dagster_offload.settings.notify import SECTION as NOTIFY
@@ -152,7 +153,10 @@ def read_values(values: Mapping[str, Any], folder: Path) -> Tree:
 
 
 def _set_any_stages(tree: Tree, given: Given) -> None:
-    """Set `slots` of every stage: `any` for the stages that the variable names, `deep` for all others."""
+    """Set `slots` of every stage: `any` for the stages that the variable names, `deep` for the others.
+
+    A list of slots in the file stays: the variable cannot name slots.
+    """
     in_file = tree.values.get("stages")
     built_in = [leaf.key[1] for leaf in LEAVES if leaf.variable == ANY_STAGES]
     known = list(dict.fromkeys((*built_in, *(in_file if isinstance(in_file, dict) else ()))))
@@ -165,6 +169,8 @@ def _set_any_stages(tree: Tree, given: Given) -> None:
                 + (f"did you mean {meant}?" if meant else f"the stages are {', '.join(known)}")
             )
     for name in known:
+        if name not in names and isinstance(_at(in_file, (name, "slots")), list):
+            continue
         tree.set(("stages", name, "slots"), Given("any" if name in names else "deep", given.origin))
 
 
@@ -195,8 +201,8 @@ def _substituted(parsed: YamlText, variables: Mapping[str, str], file_name: str)
 def _refuse_readable_secrets(parsed: YamlText, file: PipelineText, file_name: str) -> None:
     if file.readers is None:
         return
-    for key, leaf in BY_KEY.items():
-        value = _at(parsed.values, key)
+    for leaf in (*LEAVES, *leaves_of_slots(further_slots(parsed.values))):
+        key, value = leaf.key, _at(parsed.values, leaf.key)
         if not isinstance(value, str) or _REFERENCE.search(value):
             continue
         is_key = key[-1] == "api_key"
@@ -232,7 +238,7 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
     for (section, sink, key), path in _of_sinks(values, FILE_KEYS):
         if isinstance(path, str):
             values[section][sink][key] = os.path.join(folder, os.path.expanduser(path))
-    for leaf in LEAVES:
+    for leaf in (*LEAVES, *leaves_of_slots(further_slots(values))):
         section = _at(values, leaf.key[:-1])
         if leaf.is_path and isinstance(section, dict) and isinstance(path := section.get(leaf.key[-1]), str):
             section[leaf.key[-1]] = os.path.join(folder, os.path.expanduser(path))

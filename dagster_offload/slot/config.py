@@ -1,4 +1,7 @@
-"""A slot: a place where a completion can run. `deep` is large and sometimes available, `primary` small and always on."""
+"""A slot: a place where a completion can run. `deep` is large and sometimes available, `primary` small and always on.
+
+A pipeline file can add further slots beside `deep`. A stage names the slots that may answer it.
+"""
 
 import hashlib
 import json
@@ -13,12 +16,12 @@ from dagster_offload.slot.waking import WakeConfig
 
 DEEP = "deep"
 PRIMARY = "primary"
-SLOT_NAMES = (DEEP, PRIMARY)
+BUILT_IN_SLOTS = (DEEP, PRIMARY)
 
 
 def variable(slot: str, field: str) -> str:
-    """The environment variable of a slot's field: `OFFLOAD_DEEP_URL`."""
-    return f"OFFLOAD_{slot.upper()}_{field.upper()}"
+    """The setting of a slot's field, for messages: `OFFLOAD_DEEP_URL`; for a further slot its key, `slots.studio.url`."""
+    return f"OFFLOAD_{slot.upper()}_{field.upper()}" if slot in BUILT_IN_SLOTS else f"slots.{slot}.{field}"
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class SlotConfig:
         return without_password(self.url)
 
     def setting(self, field: str) -> str:
-        """The environment variable of a field, for messages: `slot.setting("url")` is `OFFLOAD_DEEP_URL`."""
+        """The setting of a field, for messages: `slot.setting("url")` is `OFFLOAD_DEEP_URL`."""
         return variable(self.name, field)
 
     @property
@@ -74,13 +77,36 @@ class SlotConfig:
 
 @dataclass
 class Slots:
-    """The configured slots: iterable, and each by its name (None if it is not configured)."""
+    """The configured slots: iterable, and each by its name (None if it is not configured).
+
+    There are `further` slots only beside `deep`.
+    """
 
     primary: SlotConfig | None = None
     deep: SlotConfig | None = None
+    further: tuple[SlotConfig, ...] = ()
 
     def __iter__(self) -> Iterator[SlotConfig]:
-        return iter([slot for slot in (self.deep, self.primary) if slot is not None])
+        return iter([slot for slot in (self.deep, *self.further, self.primary) if slot is not None])
+
+    @property
+    def of_drains(self) -> tuple[SlotConfig, ...]:
+        """The slots at which a drain works: all but `primary`."""
+        return tuple(slot for slot in self if slot.name != PRIMARY)
+
+    def allowed(self, named: str | tuple[str, ...]) -> tuple[SlotConfig, ...]:
+        """The configured slots that may answer a stage, `primary` last. Without a deep slot it is `primary` alone.
+
+        `named` is what the stage says: `any`, the name of one slot, or the names of several.
+        """
+        if self.deep is None or named == "any":
+            return tuple(self)
+        names = (named,) if isinstance(named, str) else named
+        return tuple(slot for slot in self if slot.name in names)
+
+    def named(self, name: str) -> SlotConfig | None:
+        """The slot of that name; None if it is not configured."""
+        return next((slot for slot in self if slot.name == name), None)
 
     def for_prompt(self) -> SlotConfig | None:
         """The slot for deep work: `deep`, or `primary` if no deep slot is configured."""

@@ -11,6 +11,7 @@ from dagster_offload.stage_spec.fields import Field as AnswerField
 from dagster_offload.stage_spec.fields import FieldError, read_answer
 from dagster_offload.stage_spec.json_schema import fields_of_schema
 from dagster_offload.stage_spec.python_model import import_model
+from dagster_offload.stage_spec.slots import NamedSlots
 
 # Names of stages, jobs, assets and words of commands that a user's own stage cannot have.
 RESERVED_NAMES = frozenset(
@@ -131,7 +132,9 @@ class StageSpec(BaseModel):
         default="first",
         description="of several parts: join lists and take the first value; or let the model merge the answers",
     )
-    slots: Literal["deep", "any"] = Field(default="deep", description="any: `primary` may run it too")
+    slots: NamedSlots = Field(
+        default="deep", description="the slots that may answer it: `deep`, `any`, or a list: [deep, studio]"
+    )
     max_tokens: int = Field(default=1_500, ge=16, le=32_768, description="longest answer, in tokens")
     temperature: float = Field(default=0.0, ge=0, le=2, description="0 for the most likely answer")
     thinking: bool = Field(default=False, description="let the model think before it answers")

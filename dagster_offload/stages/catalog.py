@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 
 from dagster_offload.settings import Settings
@@ -30,7 +31,7 @@ def llm_stages(settings: Settings) -> dict[str, LLMStage]:
             options=classify.options(classes),
             parse=lambda text: classify.parse(text, classes),
             prompt_version=classify.PROMPT_VERSION,
-            primary_may_do_it=configured.classify.slots == "any",
+            slots=configured.classify.slots,
         ),
         LLMStage(
             name=SUMMARIZE,
@@ -38,7 +39,7 @@ def llm_stages(settings: Settings) -> dict[str, LLMStage]:
             options=summarize.options(),
             parse=summarize.parse,
             prompt_version=summarize.PROMPT_VERSION,
-            primary_may_do_it=configured.summarize.slots == "any",
+            slots=configured.summarize.slots,
             whole=summarize.whole_reading(settings.language),
             doubts=lambda answer, text: doubts_about(answer, text, settings.language),
         ),
@@ -70,16 +71,26 @@ def code_versions(settings: Settings) -> dict[str, str]:
 def recipes(settings: Settings) -> dict[str, str]:
     """Return per stage the recipe: a hash of what an answer depends on besides its input.
 
-    The recipe of a `deep` stage includes `expected_model`, or the alias if it is not set, and the extra body. The recipe
-    of an `any` stage includes no model. How much of a document fits one request is not part of it, because that belongs
-    to the slot and may change any day; the record says what was read.
+    The recipe of a stage includes what its slots have in common: `expected_model`, or the alias if it is not set, and the
+    extra body. The recipe of an `any` stage includes no model. How much of a document fits one request is not part of it,
+    because that belongs to the slot and may change any day; the record says what was read.
     """
     slots = settings.slots
     hashes = {EXTRACT: _digest({"version": EXTRACT_VERSION})}
     for stage in llm_stages(settings).values():
-        model = {} if stage.primary_may_do_it else _model_options(slots.for_prompt())
+        model = {} if stage.slots == "any" else _in_common(slots.allowed(stage.slots))
         hashes[stage.name] = _digest(_of_stage(stage, settings) | model)
     return hashes
+
+
+def stages_by_slot(settings: Settings, wanted: Collection[str]) -> dict[str, list[str]]:
+    """By slot, best first: those of the wanted stages that it may answer, in declared order."""
+    slots = settings.slots
+    found: dict[str, list[str]] = {slot.name: [] for slot in slots}
+    for stage in llm_stages(settings).values():
+        for slot in slots.allowed(stage.slots) if stage.name in wanted else ():
+            found[slot.name].append(stage.name)
+    return found
 
 
 def _of_stage(stage: LLMStage, settings: Settings) -> dict[str, object]:
@@ -105,10 +116,16 @@ def _recipe_options(options: RequestOptions) -> dict[str, object]:
     return values
 
 
-def _model_options(slot: SlotConfig | None) -> dict[str, object]:
-    """The model, and the extra body that the owner adds to each request."""
-    if slot is None:
+def _in_common(slots: Sequence[SlotConfig]) -> dict[str, object]:
+    """What is the same at all these slots: an answer of one is as good as an answer of another."""
+    if not slots:
         return {"model": None}
+    first, *others = map(_model_options, slots)
+    return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
+
+
+def _model_options(slot: SlotConfig) -> dict[str, object]:
+    """The model, and the extra body that the owner adds to each request."""
     extra = {"extra_body": slot.extra_body} if slot.extra_body else {}
     return {"model": slot.expected_model or slot.model, **extra}
 

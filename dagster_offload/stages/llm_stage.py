@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from dagster_offload.slot.completion import RequestOptions
+from dagster_offload.stage_spec.slots import AllowedSlots
 from dagster_offload.stages.doubts import Doubt
 from dagster_offload.stages.long_documents import WholeReading
 
@@ -32,7 +33,7 @@ class LLMStage:
     options: RequestOptions
     parse: Callable[[str], BaseModel]  # raises UnusableAnswer
     prompt_version: int
-    primary_may_do_it: bool = False  # true if its setting `slots` is `any`
+    slots: AllowedSlots = "deep"  # which may answer it
     # How the stage reads a long document to its end. None: it reads only the beginning.
     whole: WholeReading | None = None
     parse_part: Callable[[str], BaseModel] | None = None  # of the answer to a part; None = `parse`

@@ -48,7 +48,7 @@ def own_stage(name: str, spec: StageSpec) -> LLMStage:
         parse=lambda text: _validated(parse_record(text, model()), spec),
         parse_part=lambda text: parse_record(text, part_model()),
         prompt_version=FORM_VERSION,
-        primary_may_do_it=spec.slots == "any",
+        slots=spec.slots,
         whole=whole,
         check=_check(spec) if spec.quotes else None,
         canonical=tuple(field.name for field in spec.answer if field.is_canonical),

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from dagster_offload import __version__
 from dagster_offload.settings import Settings
-from dagster_offload.settings.leaves import LEAVES
+from dagster_offload.settings.leaves import LEAVES, leaves_of_slots
 from dagster_offload.stage_spec.stage import StageSpec
 from dagster_offload.stages.catalog import recipes
 
@@ -30,7 +30,7 @@ def pipeline_of(settings: Settings) -> Pipeline:
     """The pipeline that these settings describe."""
     relevant = {
         leaf.dotted: _shown(leaf.value_in(settings))
-        for leaf in LEAVES
+        for leaf in (*LEAVES, *leaves_of_slots(settings.slots_section.further))
         if leaf.key[0] in ("stages", "language")
         or leaf.dotted == LIBRARY
         or (leaf.key[0] == "slots" and leaf.key[-1] in _OF_SLOTS)

@@ -49,6 +49,7 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
             "reason": "OFFLOAD_DEEP_URL is not set",
             "retry_at": None,
         },
+        "slots": {},
         "up": None,
         "workers": [],
         "rests": [],

@@ -1,12 +1,12 @@
 """What a lane does next, decided from the slot's row."""
 
 from dataclasses import replace
-from typing import cast
 
 import pytest
 
-from dagster_offload.engine.document import DocumentRunner
-from dagster_offload.engine.lane import Next, Scope, Shared, after_no_claim, may_send
+from dagster_offload.engine.lane import Next, after_no_claim, may_send
+from dagster_offload.engine.progress import DocumentEnd
+from dagster_offload.engine.tally import Tally
 from dagster_offload.ledger.core.rows import BreakerState, Claim, SlotRow
 
 CLOSED = SlotRow(
@@ -48,17 +48,26 @@ def test_a_lane_without_a_claim_waits_for_a_trial_runs_a_due_one_or_ends(slot: S
 
 @pytest.mark.rule("drain-9")
 def test_the_limit_counts_each_document_once_and_one_that_was_not_started_not_at_all() -> None:
-    shared = Shared(cast(DocumentRunner, None), Scope(("classify",), limit=3))
+    tally = Tally(limit=3)
     counted = []
     for document, token in ((1, 1), (1, 2), (2, 3)):  # the first document is put back and claimed again
-        shared.reserve()
-        shared.note_claim(_claim(document, token))
-        counted.append(shared.counts.started)
-    shared.note_release(_claim(1, 2))
-    counted.append(shared.counts.started)
-    shared.note_release(_claim(2, 3))
-    counted.append(shared.counts.started)
+        tally.reserve()
+        tally.note_claim(_claim(document, token))
+        counted.append(tally.counts.started)
+    tally.note_release(_claim(1, 2))
+    counted.append(tally.counts.started)
+    tally.note_release(_claim(2, 3))
+    counted.append(tally.counts.started)
     assert counted == [1, 1, 2, 2, 1]
+
+
+@pytest.mark.rule("drain-9")
+def test_a_document_that_is_done_at_two_slots_is_done_once() -> None:
+    tally, done = Tally(), []
+    for end in (DocumentEnd.DONE, DocumentEnd.DONE, DocumentEnd.DEFERRED, DocumentEnd.DONE):
+        tally.count(1, end)
+        done.append(tally.counts.done)
+    assert done == [1, 1, 0, 1]
 
 
 def _claim(document: int, token: int) -> Claim:

@@ -10,7 +10,7 @@ import pytest
 
 from dagster_offload.drain import check_drain
 from dagster_offload.engine.runs import summarize_run
-from dagster_offload.engine.wake import describe_wait, should_drain
+from dagster_offload.engine.wake import Decision, describe_wait, should_drain, together
 from dagster_offload.errors import DrainRefused
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
 from dagster_offload.ledger.work.claims import Unfinished
@@ -82,6 +82,13 @@ def test_every_refusal_names_the_condition_and_the_numbers(changes: dict[str, An
     launch, message = decide(**changes)
     assert not launch
     assert expected in message
+
+
+@pytest.mark.rule("drain-2")
+def test_one_slot_that_is_worth_a_drain_is_enough_and_every_reason_is_named_if_there_is_none() -> None:
+    no, yes = Decision(False, "resting"), Decision(True, "3 documents due")
+    assert together({"deep": no, "studio": yes}) == Decision(True, "studio: 3 documents due")
+    assert together({"deep": no, "studio": no}) == Decision(False, "deep: resting; studio: resting")
 
 
 def test_messages_show_local_time() -> None:

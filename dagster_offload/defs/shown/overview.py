@@ -100,7 +100,7 @@ def _position_to_report(cur: Cursor, least_seconds: float) -> str | None:
 def _read(cur: Cursor, settings: Settings) -> Overview:
     return Overview(
         counts=status.stage_counts(cur, recipes(settings)),
-        hours_left=estimate(cur, DEEP).slot_hours_left,
+        hours_left=estimate(cur, *([slot.name for slot in settings.slots.of_drains] or [DEEP])).slot_hours_left,
         use=overview.slot_use(cur, DEEP),
         newest=list(records.read(cur, overview.newest_records(cur, RECORDS_SHOWN))),
     )

@@ -20,13 +20,13 @@ USUAL_DAYS = 28
 DAYS_TO_KNOW_USUAL_HOURS = 7
 HORIZON = timedelta(days=182)
 
-_ANSWERED = "slot = %(slot)s and item_id is not null and (outcome = 'ok' or tokens_out is not null)"
+_ANSWERED = "slot = any(%(slots)s) and item_id is not null and (outcome = 'ok' or tokens_out is not null)"
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A slot's speed in its last hours of use. `seconds_per_item` is the slot's time, not a call's: concurrent calls
-    share it."""
+    """The speed of one or several slots in their last hours of use. `seconds_per_item` is the slots' time, not a call's:
+    concurrent calls share it, and so do slots that are used at the same time."""
 
     tokens_per_second: float
     seconds_per_item: Mapping[str, float]  # by stage
@@ -44,9 +44,10 @@ class Estimate:
     note: str | None = None
 
 
-def estimate(cur: Cursor, slot: str) -> Estimate:
-    """The slot's speed, and when the backlog may be done given the hours at which the slot is usually available."""
-    rate = recent_rate(cur, slot)
+def estimate(cur: Cursor, *slots: str) -> Estimate:
+    """The speed of these slots together, and when the backlog may be done given the hours at which any is usually
+    available."""
+    rate = recent_rate(cur, *slots)
     if rate is None:
         return Estimate(note="speed not known: the slot answered no call in the last two weeks")
     per_item = rate.seconds_per_item
@@ -57,7 +58,7 @@ def estimate(cur: Cursor, slot: str) -> Estimate:
     done_at, note = None, None
     if hours_left:
         now = fetch_one(cur, "select clock_timestamp() as now")["now"]
-        since, hours = hours_of_use(cur, slot)
+        since, hours = hours_of_use(cur, *slots)
         done_at, note = expected_end(now, hours_left, since, hours)
     return Estimate(
         tokens_per_second=rate.tokens_per_second,
@@ -144,7 +145,7 @@ def _calls(parts: int) -> float:
     return parts + parts / 3
 
 
-def recent_rate(cur: Cursor, slot: str) -> Rate | None:
+def recent_rate(cur: Cursor, *slots: str) -> Rate | None:
     """The speed over the last answered calls, without pauses; None if there were none for two weeks."""
     cur.execute(
         "with recent as (select stage, item_id, seconds, ended_at, "
@@ -159,7 +160,7 @@ def recent_rate(cur: Cursor, slot: str) -> Rate | None:
         "  sum(seconds) as call_seconds, sum(tokens)::double precision as tokens, "
         "  sum(case when gap <= seconds + %(pause)s then gap else seconds end) as used_seconds from timed "
         "group by stage, is_part",
-        {"slot": slot, "days": RECENT_DAYS, "limit": RECENT_CALLS, "pause": PAUSE_SECONDS},
+        {"slots": list(slots), "days": RECENT_DAYS, "limit": RECENT_CALLS, "pause": PAUSE_SECONDS},
     )
     rows = cur.fetchall()
     used, in_calls = (sum(row[name] for row in rows) for name in ("used_seconds", "call_seconds"))
@@ -176,9 +177,9 @@ def recent_rate(cur: Cursor, slot: str) -> Rate | None:
     )
 
 
-def hours_of_use(cur: Cursor, slot: str) -> tuple[datetime | None, list[datetime]]:
-    """The first hour with a call (at most four weeks ago, None if there is none), and all hours in which the slot answered
-    a call.
+def hours_of_use(cur: Cursor, *slots: str) -> tuple[datetime | None, list[datetime]]:
+    """The first hour with a call (at most four weeks ago, None if there is none), and all hours in which one of the slots
+    answered a call.
 
     Costs one index look-up per hour, however many calls there are.
     """
@@ -186,7 +187,7 @@ def hours_of_use(cur: Cursor, slot: str) -> tuple[datetime | None, list[datetime
         "select hour from generate_series(date_trunc('hour', clock_timestamp() - make_interval(days => %(days)s)), "
         "  clock_timestamp(), interval '1 hour') as hour where exists (select 1 from calls "
         f"  where ended_at >= hour and ended_at < hour + interval '1 hour' and {_ANSWERED}) order by hour",
-        {"slot": slot, "days": USUAL_DAYS},
+        {"slots": list(slots), "days": USUAL_DAYS},
     )
     hours = [row["hour"] for row in cur.fetchall()]
     return (hours[0] if hours else None), hours

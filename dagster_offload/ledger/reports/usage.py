@@ -42,8 +42,9 @@ def of_last_drain(cur: Cursor) -> TokenUse | None:
     return None if row is None or row["worker_id"] is None else of_worker(cur, row["worker_id"])
 
 
-def second_stage_reuse(cur: Cursor, worker_id: int) -> float | None:
-    """Which part (0 to 1) of the prompts of documents' later stages came from the server's cache; None if not reported.
+def second_stage_reuse(cur: Cursor, worker_id: int, slot: str) -> float | None:
+    """Which part (0 to 1) of the prompts of documents' later stages came from the cache of a slot's server; None if not
+    reported.
 
     Leaves out documents that were read in parts or had two calls for one stage: they show nothing.
     """
@@ -51,13 +52,14 @@ def second_stage_reuse(cur: Cursor, worker_id: int) -> float | None:
         cur,
         "with asked as ("
         "  select c.document_id, c.stage, count(*) as n, min(c.call_id) as first, sum(c.tokens_in) as tokens_in, "
-        f"    sum(c.tokens_cached) as tokens_cached from {_CALLS} and c.outcome = 'ok' and c.tokens_cached is not null "
+        f"    sum(c.tokens_cached) as tokens_cached from {_CALLS} and c.slot = %(slot)s and c.outcome = 'ok' "
+        "    and c.tokens_cached is not null "
         "  group by 1, 2), "
         "turns as (select *, row_number() over (partition by document_id order by first) as turn, "
         "  max(n) over (partition by document_id) as most from asked) "
         "select (sum(tokens_cached) / nullif(sum(tokens_in), 0))::double precision as reuse from turns "
         "where turn > 1 and most = 1 and tokens_in >= %(least)s",
-        {"worker": worker_id, "least": LEAST_PROMPT_TOKENS},
+        {"worker": worker_id, "slot": slot, "least": LEAST_PROMPT_TOKENS},
     )
     reuse: float | None = row["reuse"]
     return reuse

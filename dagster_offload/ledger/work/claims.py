@@ -135,14 +135,14 @@ def _shown(count: int) -> str:
     return str(count) if count < MOST_COUNTED else f"{MOST_COUNTED:,} or more"
 
 
-def backlog(cur: Cursor, stages: Sequence[str]) -> Backlog:
-    """What is due in `stages`, and what is deferred because the slot is unavailable. The cost is bounded."""
+def backlog(cur: Cursor, stages: Sequence[str], slot: str | None = None) -> Backlog:
+    """What is due in `stages` at `slot`, and what is deferred because that slot is unavailable. The cost is bounded."""
     counts = {}
     for name, items in (
         ("due", _DUE_ITEMS),
-        ("waiting", f"work_items i where i.state = 'deferred' and i.stage = any(%(stages)s) and not ({DUE})"),
+        ("waiting", f"work_items i where i.state = 'deferred' and i.stage = any(%(stages)s) and not ({DUE_AT_SLOT})"),
     ):
-        counts[name] = _count_up_to(cur, MOST_COUNTED, items, _due_parameters(stages, None, None))
+        counts[name] = _count_up_to(cur, MOST_COUNTED, items, _due_parameters(stages, None, slot))
     return Backlog(**counts)
 
 
@@ -182,10 +182,23 @@ def has_due(
     return bool(row["is_due"])
 
 
-_DUE_ITEMS = (
-    f"work_items i where {DUE_AT_SLOT} and i.stage = any(%(stages)s) and i.input_digest is not null "
-    "and (%(documents)s::text[] is null "
+def is_any_left(cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None, slot: str) -> bool:
+    """Whether any document is due in `stages` at `slot`, or deferred."""
+    row = fetch_one(
+        cur,
+        f"select exists (select 1 from work_items i where i.state = 'deferred' and i.stage = any(%(stages)s) "
+        f"and {_OF_DOCUMENTS}) or exists (select 1 from {_DUE_ITEMS}) as is_so",
+        _due_parameters(stages, documents, slot),
+    )
+    return bool(row["is_so"])
+
+
+_OF_DOCUMENTS = (
+    "(%(documents)s::text[] is null "
     "or i.document_id = any(array(select document_id from documents where key = any(%(documents)s))))"
+)
+_DUE_ITEMS = (
+    f"work_items i where {DUE_AT_SLOT} and i.stage = any(%(stages)s) and i.input_digest is not null and {_OF_DOCUMENTS}"
 )
 
 
@@ -200,6 +213,17 @@ def count_waiting(cur: Cursor, stages: Sequence[str]) -> int:
         "select count(distinct i.document_id) as n from work_items i where i.state = 'deferred' "
         f"and i.stage = any(%s) and not ({DUE})",
         [list(stages)],
+    )
+    return int(row["n"])
+
+
+def count_finished(cur: Cursor, document_ids: Sequence[int], stages: Sequence[str]) -> int:
+    """How many of these documents have no work left in `stages`."""
+    row = fetch_one(
+        cur,
+        "select count(*) as n from unnest(%s::bigint[]) as d (document_id) where not exists (select from work_items i "
+        "where i.document_id = d.document_id and i.stage = any(%s) and i.state in ('pending', 'claimed', 'deferred'))",
+        [list(document_ids), list(stages)],
     )
     return int(row["n"])
 

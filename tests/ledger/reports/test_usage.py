@@ -29,7 +29,7 @@ def both_stages(bench: Bench, worker: int, document: int, cached: int | None, to
 
 
 def reuse(bench: Bench, worker: int) -> float | None:
-    return bench.ledger.run(usage.second_stage_reuse, worker)
+    return bench.ledger.run(usage.second_stage_reuse, worker, "deep")
 
 
 def test_tokens_are_summed_over_one_workers_calls_without_trials(bench: Bench) -> None:
