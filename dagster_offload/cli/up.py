@@ -37,7 +37,7 @@ def command(*, port: int | None, host: str) -> None:
     from dagster_offload.errors import SettingsError
     from dagster_offload.service.home import hold_up_lock
     from dagster_offload.service.pipeline import keep_in_home, missing_library
-    from dagster_offload.service.ports import choose_port
+    from dagster_offload.service.ports import listen_for_ui, port_of
     from dagster_offload.service.processes import running_services
     from dagster_offload.service.story import Story, telling
     from dagster_offload.service.supervisor import StopRequest, stop_on_signals
@@ -60,13 +60,15 @@ def command(*, port: int | None, host: str) -> None:
 
     with stop_on_signals(stop), hold_up_lock(settings.home) as lock:
         loaded = keep_in_home(loaded, typed_settings(), console.print)
-        port = choose_port(host, port)
         access = decide_access(settings, host)
         show_if_large(settings, console.print)
         console.print(f"Starting; the logs are in {settings.home / 'logs'}")
-        with running_services(loaded, host, port, lock, stop, say) as services:
+        with (
+            listen_for_ui(host, port) as listener,
+            running_services(loaded, host, listener, lock, stop, say) as services,
+        ):
             if not stop:
-                _welcome(console, settings, access, host, port)
+                _welcome(console, settings, access, host, port_of(listener))
             story = Story(services.ledger, services.pipeline.worker_id, say)
             services.pipeline.on_notify(story.notified)
             with telling(story):
