@@ -82,7 +82,7 @@ bench: $(INSTALLED) ## Run the benchmarks: ratios with their targets (half an ho
 pictures: $(INSTALLED) ## Take the pictures of the UI in docs/pictures (needs Chromium and a Korean font; some minutes)
 	@$(BIN)/python -m tools.pictures
 
-recording: $(INSTALLED) ## Record docs/recording.svg: `up` in a terminal while the slot sleeps and wakes (two minutes)
+recording: $(INSTALLED) ## Record docs/recording.svg: `up` in a terminal while the slot sleeps twice (two minutes)
 	@$(BIN)/python -m tools.recording
 
 test-real-model: $(INSTALLED) ## Process the sample library with a real llama.cpp server and a small real model (94 MB, minutes)

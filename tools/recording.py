@@ -1,4 +1,4 @@
-"""Records docs/recording.svg: a real `up` in a terminal, while the slot sleeps and wakes. Run it with `make recording`.
+"""Records docs/recording.svg: a real `up` in a terminal, while the slot sleeps twice. Run it with `make recording`.
 
 The slot is the stand-in router, and the library is the sample library. Nothing is retouched, but pauses are shortened.
 """
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs" / "recording.svg"
 COLUMNS, ROWS = 96, 26
 PROGRAM = Path(sys.executable).parent / "dagster-offload"
-ANSWERS_BEFORE_SLEEP = 14
+ANSWERS_BEFORE_SLEEP = (12, 30)
 SLEEP_SECONDS = 12.0
 PATIENCE_SECONDS = 300.0
 PROMPT = "\x1b[1;32m$\x1b[0m "
@@ -51,7 +51,7 @@ class Terminal:
         self._add(f"{PROMPT}\x1b[1mdagster-offload {' '.join(arguments)}\x1b[0m")
         ours, its = os.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - our own command
             (PROGRAM, *arguments), stdin=its, stdout=its, stderr=its, env=self._environment, cwd=self._folder
         )
         os.close(its)
@@ -64,10 +64,14 @@ class Terminal:
             reader.join()
             os.close(ours)
 
-    def wait_for(self, text: str) -> None:
-        """Wait until the output has this text. Raises `TimeoutError`."""
+    def wait_for(self, text: str, times: int = 1) -> None:
+        """Wait until so many lines have this text. Raises `TimeoutError`."""
+
+        def has_appeared() -> bool:
+            return sum(text in line.text for line in self.lines) >= times
+
         with self._changed:
-            if not self._changed.wait_for(lambda: any(text in line.text for line in self.lines), PATIENCE_SECONDS):
+            if not self._changed.wait_for(has_appeared, PATIENCE_SECONDS):
                 raise TimeoutError(f"{text!r} did not appear")
 
     def _read(self, terminal: int) -> None:
@@ -104,16 +108,17 @@ def _folder() -> Iterator[Path]:
 
 
 def record() -> list[Line]:
-    """The lines of `up` on a slot that goes away and returns, and of two commands after it."""
+    """The lines of `up` on a slot that goes away twice, and of two commands after it."""
     with Router(8890, latency=0.6) as router, _folder() as folder:
         terminal = Terminal(folder)
         options = ("--library", "Documents", "--deep-url", router.url, "--deep-model", "qwen-macbook")
         with terminal.running("up", *options) as up:
-            router.wait(answers=ANSWERS_BEFORE_SLEEP, timeout=PATIENCE_SECONDS)
-            router.set(mode="cold")
-            terminal.wait_for("unavailable")
-            time.sleep(SLEEP_SECONDS)  # it is the slot that sleeps
-            router.set(mode="awake")
+            for times, answers in enumerate(ANSWERS_BEFORE_SLEEP, 1):
+                router.wait(answers=answers, timeout=PATIENCE_SECONDS)
+                router.set(mode="cold")
+                terminal.wait_for("unavailable", times)
+                time.sleep(SLEEP_SECONDS)  # it is the slot that sleeps
+                router.set(mode="awake")
             terminal.wait_for("all done")
             up.send_signal(signal.SIGINT)
         for command in (("explain", "interrupted"), ("records", "--where", "category=invoice")):

@@ -103,9 +103,7 @@ def _texts(number: int, row: Text) -> Iterator[str]:
     for segment in row.render(Console(width=10_000, color_system="truecolor"), end=""):
         wide, style = cell_len(segment.text), segment.style or NORMAL
         if segment.text.strip():
-            colour = (
-                MONOKAI.foreground_color if style.color is None else style.color.get_truecolor(MONOKAI)
-            )
+            colour = MONOKAI.foreground_color if style.color is None else style.color.get_truecolor(MONOKAI)
             weight = ' font-weight="bold"' if style.bold else ""
             yield (
                 f'<text x="{cells * CELL:.1f}" y="{number * ROW + 14:.0f}" textLength="{wide * CELL:.1f}" '

@@ -1,6 +1,7 @@
 """`dagster-offload up`: run everything until a signal stops it. `service/processes.py` defines the processes."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -58,15 +59,15 @@ def command(*, port: int | None, host: str) -> None:
     def say(line: str) -> None:
         console.print(f"{datetime.now().astimezone():%H:%M:%S}  {line}", style=style_of(line))
 
-    with stop_on_signals(stop), hold_up_lock(settings.home) as lock:
+    with ExitStack() as until_the_end:
+        until_the_end.enter_context(stop_on_signals(stop))
+        lock = until_the_end.enter_context(hold_up_lock(settings.home))
         loaded = keep_in_home(loaded, typed_settings(), console.print)
+        listener = until_the_end.enter_context(listen_for_ui(host, port))
         access = decide_access(settings, host)
         show_if_large(settings, console.print)
         console.print(f"Starting; the logs are in {settings.home / 'logs'}")
-        with (
-            listen_for_ui(host, port) as listener,
-            running_services(loaded, host, listener, lock, stop, say) as services,
-        ):
+        with running_services(loaded, host, listener, lock, stop, say) as services:
             if not stop:
                 _welcome(console, settings, access, host, port_of(listener))
             story = Story(services.ledger, services.pipeline.worker_id, say)

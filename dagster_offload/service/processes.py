@@ -133,8 +133,8 @@ def running_services(
 ) -> Iterator[Services]:
     """Run all processes during the block. Entering returns when the UI answers or a stop is requested.
 
-    `listener` listens on `host` for the UI. Leaving ends all processes. It waits at most 10 s for other workers to disconnect before it stops an embedded
-    Postgres.
+    `listener` listens on `host` for the UI. Leaving ends all processes. It waits at most 10 s for other workers to
+    disconnect before it stops an embedded Postgres.
     """
     settings = loaded.settings
     logs = log_folder(settings.home)

@@ -94,7 +94,7 @@ class _Running:
     started_at: float
     failures_in_a_row: int = 0
     restart_at: float | None = None  # set while the child is down
-    is_resting: bool = False  # it ended because it was not used
+    is_unused: bool = False  # it ended because it was not used
 
 
 class Supervisor:
@@ -172,16 +172,16 @@ class Supervisor:
             self._watchdog.wait()
 
     def _check(self, running: _Running, now: float) -> None:
-        if running.is_resting:
+        if running.is_unused:
             if not _has_connection(running.child):
                 return
-            running.is_resting, running.restart_at = False, now
+            running.is_unused, running.restart_at = False, now
         if running.restart_at is None:
             code = running.process.poll()
             if code is None:
                 return
             if code == 0 and running.child.listener is not None:
-                running.is_resting, running.failures_in_a_row = True, 0
+                running.is_unused, running.failures_in_a_row = True, 0
                 return
             if now - running.started_at >= STABLE_AFTER_SECONDS:
                 running.failures_in_a_row = 0

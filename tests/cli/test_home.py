@@ -58,9 +58,7 @@ def test_without_a_port_the_next_free_one_is_taken(monkeypatch: pytest.MonkeyPat
         assert taken_port < port_of(listener) < taken_port + 100
 
 
-def test_two_ups_that_start_at_the_same_time_get_two_ports(
-    monkeypatch: pytest.MonkeyPatch, taken_port: int
-) -> None:
+def test_two_ups_that_start_at_the_same_time_get_two_ports(monkeypatch: pytest.MonkeyPatch, taken_port: int) -> None:
     monkeypatch.setattr("dagster_offload.service.ports.FIRST_PORT", taken_port)
     starting = threading.Barrier(8)
 

@@ -55,7 +55,10 @@ def serving_context(instance: dg.DagsterInstance, target: WorkspaceLoadTarget) -
 
 
 def server_config(app: ASGIApp) -> uvicorn.Config:
-    """The settings of uvicorn, which gets its socket when it runs. Requests are not logged, because an address can contain the token."""
+    """The settings of uvicorn, which gets its socket when it runs.
+
+    Requests are not logged, because an address can contain the token.
+    """
     return uvicorn.Config(
         app,
         log_level="warning",
@@ -67,7 +70,7 @@ def server_config(app: ASGIApp) -> uvicorn.Config:
 
 
 def main() -> None:
-    """Serve until the UI is unused or a signal stops the process. Ends in `SystemExit` with a message if the settings are wrong."""
+    """Serve until the UI is unused or a signal stops the process. Ends in `SystemExit` if the settings are wrong."""
     logging.captureWarnings(True)
     try:
         _serve()
