@@ -24,7 +24,7 @@ from tools.terminal_svg import Line, animated
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs" / "recording.svg"
-COLUMNS, ROWS = 96, 26
+COLUMNS, ROWS = 100, 26
 PROGRAM = Path(sys.executable).parent / "dagster-offload"
 ANSWERS_BEFORE_SLEEP = (12, 30)
 SLEEP_SECONDS = 12.0

@@ -6,6 +6,7 @@ A viewer that asks for no motion shows the end.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -98,15 +99,20 @@ def _percent(at: float, seconds: float) -> str:
 
 
 def _texts(number: int, row: Text) -> Iterator[str]:
-    """One element for each style of the row. Each takes its cells, whatever the width of a letter of the viewer's font is."""
+    """One element for each style of the row, and for each run of wide letters, such as Korean ones.
+
+    Each takes its cells, whatever the width of a letter in the viewer's font is.
+    """
     cells = 0
     for segment in row.render(Console(width=10_000, color_system="truecolor"), end=""):
-        wide, style = cell_len(segment.text), segment.style or NORMAL
-        if segment.text.strip():
-            colour = MONOKAI.foreground_color if style.color is None else style.color.get_truecolor(MONOKAI)
-            weight = ' font-weight="bold"' if style.bold else ""
-            yield (
-                f'<text x="{cells * CELL:.1f}" y="{number * ROW + 14:.0f}" textLength="{wide * CELL:.1f}" '
-                f'fill="{colour.hex}"{weight}>{escape(segment.text)}</text>'
-            )
-        cells += wide
+        style = segment.style or NORMAL
+        colour = MONOKAI.foreground_color if style.color is None else style.color.get_truecolor(MONOKAI)
+        weight = ' font-weight="bold"' if style.bold else ""
+        for wide, letters in groupby(segment.text, key=cell_len):
+            text = "".join(letters)
+            if text.strip():
+                yield (
+                    f'<text x="{cells * CELL:.1f}" y="{number * ROW + 14:.0f}" textLength="{wide * len(text) * CELL:.1f}" '
+                    f'fill="{colour.hex}"{weight}>{escape(text)}</text>'
+                )
+            cells += wide * len(text)
