@@ -126,7 +126,7 @@ def main(folder: Path) -> None:
         camera.take("records", "/assets/records?view=overview", "records", height=1100)
         camera.take("backlog", "/assets/backlog?view=overview", "hours left", height=1300, click="Plots")
         camera.take("deep-slot", "/assets/deep_slot?view=overview", "calls in the hour", height=1300, click="Plots")
-        camera.take("assets", "/asset-groups", "records")
+        camera.take("assets", "/asset-groups", "overview")
         camera.take("resource", "/locations/__repository__@dagster-offload/resources/deep_slot", "Library")
         camera.take(
             "drain-with-a-failure", f"/runs/{_drain_that_fails(home, ui, router)}", "No document got a usable answer"
