@@ -1,6 +1,7 @@
 """Backfills as a person launches them in the UI: two ranges with a gap, all; cancelled half-way, terminated while it waits.
 
-`test_through_the_ui.py` has one document and a range. The tests share one `up` and one stand-in router, and run in order. The drain sensor is off, so the backfills do the work.
+`test_through_the_ui.py` has one document and a range. The tests share one `up` and one stand-in router, and run in order.
+The drain sensor is off, so the backfills do the work.
 """
 
 from collections.abc import Iterator
