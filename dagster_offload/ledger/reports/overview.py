@@ -38,7 +38,8 @@ def slot_use(cur: Cursor, slot: str) -> SlotUse:
         f"{TIMED} "
         "select count(*) as calls, sum(tokens_in - coalesce(tokens_cached, 0) + coalesce(tokens_out, 0))::double precision "
         f"  as tokens, {USED_SECONDS} as used, "
-        "  (sum(tokens_cached) / nullif(sum(tokens_in) filter (where tokens_cached is not null), 0))::double precision "
+        # Not a division of whole numbers, whose result would be 0.
+        "  sum(tokens_cached)::double precision / nullif(sum(tokens_in) filter (where tokens_cached is not null), 0) "
         "  as cached from timed",
         {"slot": slot, "pause": PAUSE_SECONDS},
     )
