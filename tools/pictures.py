@@ -128,9 +128,8 @@ def main(folder: Path) -> None:
         camera.take("deep-slot", "/assets/deep_slot?view=overview", "calls in the hour", height=1300, click="Plots")
         camera.take("assets", "/asset-groups", "overview")
         camera.take("resource", "/locations/__repository__@dagster-offload/resources/deep_slot", "Library")
-        camera.take(
-            "drain-with-a-failure", f"/runs/{_drain_that_fails(home, ui, router)}", "No document got a usable answer"
-        )
+        without = _drain_without_an_answer(home, ui, router)
+        camera.take("drain-without-an-answer", f"/runs/{without}", "usable answer")
 
 
 def _wake(home: Home, router: Router) -> None:
@@ -138,15 +137,18 @@ def _wake(home: Home, router: Router) -> None:
     home.run("slot", "set", "deep", "--try-again")
 
 
-def _drain_that_fails(home: Home, ui: UI, router: Router) -> str:
-    """The run of a drain in which the only document got no usable answer."""
+def _drain_without_an_answer(home: Home, ui: UI, router: Router) -> str:
+    """The run of a drain whose only document got no usable answer. It has two more attempts, 1 and 10 minutes later."""
     before = set(ui.runs(pipelineName="drain"))
+
+    def new() -> list[str]:
+        return [run for run, end in ui.runs(pipelineName="drain").items() if run not in before and end == "SUCCESS"]
+
     router.set(answers="garbage")
     home.write("late-letter.txt", "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
     home.run("scan")
-    wait_for(lambda: home.ledger.count("failed", CLASSIFY) == 1, "the failed document")
-    wait_for(lambda: set(ui.runs(pipelineName="drain").values()) == {"SUCCESS"}, "the end of the drain")
-    return next(run for run in ui.runs(pipelineName="drain") if run not in before)
+    wait_for(lambda: new() != [], "the drain")
+    return new()[-1]
 
 
 if __name__ == "__main__":
