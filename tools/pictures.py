@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.support.acceptance import Home, wait_for
+from tests.support.acceptance import PATIENCE_SECONDS, Home, wait_for
 from tests.support.browser import Browser, browser
 from tests.support.ui import UI, configure, home_for
 
@@ -35,9 +35,11 @@ stages:
 """
 # Dagster's pages load their parts one after another.
 SETTLE_SECONDS = 4.0
-PATIENCE_SECONDS = 45.0
-_CLICK = """[...document.querySelectorAll('*')].find(e => !e.children.length && e.textContent.trim() === %s)
-    ?.dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true, view: window}))"""
+TEXT_SECONDS = 45.0  # until a page shows a text
+# A button with the text, or the first place of the page that has it.
+_CLICK = """(found => (found.find(e => e.closest('button')) ?? found[0])
+    ?.dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true, view: window})))
+    ([...document.querySelectorAll('*')].filter(e => !e.children.length && e.textContent.trim() === %s))"""
 
 
 class Camera:
@@ -64,7 +66,7 @@ class Camera:
     def _has(self, name: str, text: str) -> bool:
         """Wait for a text of the page. Says so if it does not appear: the picture shows what is there instead."""
         try:
-            wait_for(lambda: text in self._page.text(), f"{text!r} in {name}", PATIENCE_SECONDS)
+            wait_for(lambda: text in self._page.text(), f"{text!r} in {name}", TEXT_SECONDS)
         except AssertionError as missing:
             print(missing, file=sys.stderr)
             return False
@@ -101,25 +103,52 @@ def main(folder: Path) -> None:
         wait_for(lambda: ui.runs()[cancelled] == "CANCELED", "the cancelled run")
         camera.take("cancelled-run", f"/runs/{cancelled}", "Cancelled")
         camera.take("deferred-document", "/assets/classification?view=events", "deferred")
-        router.set(mode="awake", latency=0.2, retry_after=None)
-        home.run("slot", "set", "deep", "--try-again")
+        for answers in (12, 30):  # the end of each drain is a point of the plots
+            _wake(home, router)
+            router.wait(answers=answers, timeout=PATIENCE_SECONDS)
+            router.set(mode="cold")
+            wait_for(lambda: ledger("select from slots where breaker = 'open'") != [], "the slot's absence")
+            wait_for(lambda: "STARTED" not in ui.runs(pipelineName="drain").values(), "the end of the drain")
+        _wake(home, router)
         done = sum(path.is_file() for path in LIBRARY.rglob("*")) - 1
         wait_for(lambda: ledger.count("done", CLASSIFY) == ledger.count("done", SUMMARIZE) == done, "the drain")
         wait_for(lambda: set(ui.runs(pipelineName="drain").values()) == {"SUCCESS"}, "the end of the drain")
         wait_for(lambda: ui.runs()[asked] == "SUCCESS", "the run that waited")
-        scan, drain = (next(iter(ui.runs(pipelineName=job))) for job in ("scan", "drain"))
+        scan = next(run for run in ui.runs(pipelineName="scan") if any(BROKEN in line for line in ui.messages(run)))
         camera.take("runs", "/runs", "drain")
-        camera.take("scan-run", f"/runs/{scan}", "interrupted-download")
-        camera.take("drain-run", f"/runs/{drain}", "usable answer")
+        camera.take("scan-run", f"/runs/{scan}", BROKEN)
+        camera.take("drain-run", f"/runs/{next(iter(ui.runs(pipelineName='drain')))}", "done, 0 failed")
         camera.take("failed-document", "/assets/extracted_text?view=events", BROKEN, click=BROKEN)
+        camera.take("failed-partition", partition("extracted_text", BROKEN), BROKEN)
         camera.take("check", "/assets/extracted_text?view=checks", "needs you.")
         camera.take("record", partition("summary", INVOICE), "record", height=1300)
         camera.take("record-korean", partition("summary", KOREAN), "record", height=1300)
         camera.take("records", "/assets/records?view=overview", "records", height=1100)
         camera.take("backlog", "/assets/backlog?view=overview", "hours left", height=1300, click="Plots")
         camera.take("deep-slot", "/assets/deep_slot?view=overview", "calls in the hour", height=1300, click="Plots")
-        camera.take("assets", "/asset-groups", "records")
+        camera.take("assets", "/asset-groups", "overview")
         camera.take("resource", "/locations/__repository__@dagster-offload/resources/deep_slot", "Library")
+        without = _drain_without_an_answer(home, ui, router)
+        camera.take("drain-without-an-answer", f"/runs/{without}", "usable answer")
+
+
+def _wake(home: Home, router: Router) -> None:
+    router.set(mode="awake", latency=0.2, retry_after=None)
+    home.run("slot", "set", "deep", "--try-again")
+
+
+def _drain_without_an_answer(home: Home, ui: UI, router: Router) -> str:
+    """The run of a drain whose only document got no usable answer. It has two more attempts, 1 and 10 minutes later."""
+    before = set(ui.runs(pipelineName="drain"))
+
+    def new() -> list[str]:
+        return [run for run, end in ui.runs(pipelineName="drain").items() if run not in before and end == "SUCCESS"]
+
+    router.set(answers="garbage")
+    home.write("late-letter.txt", "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
+    home.run("scan")
+    wait_for(lambda: new() != [], "the drain")
+    return new()[-1]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ PAGES = ROOT / "build" / "pages"
 FIRST = "README.md"
 AT_THE_ROOT = (FIRST, "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s:]+)\)")
+PICTURE = re.compile(r"(!\[[^\]]*\])\(docs/")
 
 
 def copy_pages() -> None:
@@ -26,7 +27,8 @@ def copy_pages() -> None:
         source = PurePosixPath("docs") / page.relative_to(PAGES).as_posix()
         page.write_text(with_links(page.read_text(encoding="utf-8"), source), encoding="utf-8")
     for name in AT_THE_ROOT:
-        text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/demo.png)", "](demo.png)")
+        text = (ROOT / name).read_text(encoding="utf-8")
+        text = PICTURE.sub(r"\1(", text)
         (PAGES / site_path(PurePosixPath(name))).write_text(with_links(text, PurePosixPath(name)), encoding="utf-8")
 
 

@@ -87,9 +87,11 @@ def print_preview(found: "Preview", pace: float | None, say: "Callable[[str], No
     )
     if found.long_documents:
         say(f"{found.long_documents:,} are longer than the model's context, so they are read in parts")
-    for each in PACES if pace is None else (pace,):
-        where = "at the slot's measured pace" if pace is not None else "if the slot does"
-        say(f"time of the slot: about {duration(found.hours(each) * 3600)} {where} ({each:,.0f} tokens/s)")
+    times = [
+        f"{duration(found.hours(each) * 3600)} at {each:,.0f} tokens/s" for each in (PACES if pace is None else (pace,))
+    ]
+    measured = "" if pace is None else ", its measured pace"
+    say(f"time of the slot: about {', '.join(times)}{measured}")
 
 
 def show_if_large(settings: "Settings", say: "Callable[[str], None]") -> None:
@@ -134,4 +136,6 @@ def _measured_pace(settings: "Settings") -> float | None:
 
 
 def _size(count: int) -> str:
+    if count < 1e6:
+        return f"{count / 1e3:,.1f} kB"
     return f"{count / 1e6:,.1f} MB" if count < 1e9 else f"{count / 1e9:,.1f} GB"

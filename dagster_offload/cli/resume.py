@@ -29,10 +29,12 @@ def command(slot: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json({"resumed": resumed})
         return
-    for name in resumed:
-        click.echo(f"{name} is not paused any more.")
     if not resumed:
         click.echo("Nothing was paused." if slot is None else f"{slot} was not paused.")
+    elif slot is None:
+        click.echo("No slot is paused any more.")
+    else:
+        click.echo(f"{slot} is not paused any more.")
     for rest in resting:
         if rest.slot in names:
             say(str(rest))

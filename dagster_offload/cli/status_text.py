@@ -268,7 +268,7 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
     lines += [f"\n{why}" for outcome in report.backups if (why := failure(outcome)) is not None]
     if report.events_pending:
         lines.append(
-            f"\n{report.events_pending} results are not in Dagster yet; the next scan, drain or run reports them"
+            f"\nNot in Dagster yet: {counted(report.events_pending, 'result')}; the next scan, drain or run reports them"
         )
     return lines
 

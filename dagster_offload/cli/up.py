@@ -1,6 +1,7 @@
 """`dagster-offload up`: run everything until a signal stops it. `service/processes.py` defines the processes."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def command(*, port: int | None, host: str) -> None:
     from dagster_offload.errors import SettingsError
     from dagster_offload.service.home import hold_up_lock
     from dagster_offload.service.pipeline import keep_in_home, missing_library
-    from dagster_offload.service.ports import choose_port
+    from dagster_offload.service.ports import listen_for_ui, port_of
     from dagster_offload.service.processes import running_services
     from dagster_offload.service.story import Story, telling
     from dagster_offload.service.supervisor import StopRequest, stop_on_signals
@@ -58,15 +59,17 @@ def command(*, port: int | None, host: str) -> None:
     def say(line: str) -> None:
         console.print(f"{datetime.now().astimezone():%H:%M:%S}  {line}", style=style_of(line))
 
-    with stop_on_signals(stop), hold_up_lock(settings.home) as lock:
+    with ExitStack() as until_the_end:
+        until_the_end.enter_context(stop_on_signals(stop))
+        lock = until_the_end.enter_context(hold_up_lock(settings.home))
         loaded = keep_in_home(loaded, typed_settings(), console.print)
-        port = choose_port(host, port)
-        access = decide_access(settings, host)
+        access = decide_access(settings, host)  # before anything listens
+        listener = until_the_end.enter_context(listen_for_ui(host, port))
         show_if_large(settings, console.print)
         console.print(f"Starting; the logs are in {settings.home / 'logs'}")
-        with running_services(loaded, host, port, lock, stop, say) as services:
+        with running_services(loaded, host, listener, lock, stop, say) as services:
             if not stop:
-                _welcome(console, settings, access, host, port)
+                _welcome(console, settings, access, host, port_of(listener))
             story = Story(services.ledger, services.pipeline.worker_id, say)
             services.pipeline.on_notify(story.notified)
             with telling(story):

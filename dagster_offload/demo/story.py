@@ -16,7 +16,7 @@ from dagster_offload.ledger.core.rows import StageCounts
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work.counts import totals
 from dagster_offload.service.home import hold_up_lock
-from dagster_offload.service.ports import choose_port
+from dagster_offload.service.ports import listen_for_ui
 from dagster_offload.service.processes import Services, running_services
 from dagster_offload.service.supervisor import StopRequest, stop_on_signals
 from dagster_offload.settings import Settings, read_settings
@@ -36,12 +36,12 @@ class Interrupted(OffloadError):  # noqa: N818 - a user request, not an error
 def play(home: Path, router: Router, console: Console, *, exits_when_done: bool) -> dict[str, Any] | None:
     """Run the demo. Returns its counts, or None if the user stopped it first. Raises `OffloadError`."""
     loaded, stop = read_settings(), StopRequest()
-    port = choose_port("127.0.0.1", None)
     console.print("Starting Postgres, Dagster and a stand-in router that is asleep (up to half a minute) ...")
     with (
         stop_on_signals(stop),
         hold_up_lock(home) as lock,
-        running_services(loaded, "127.0.0.1", port, lock, stop, console.print) as services,
+        listen_for_ui("127.0.0.1", None) as listener,
+        running_services(loaded, "127.0.0.1", listener, lock, stop, console.print) as services,
         ThreadPoolExecutor(1) as thread,
     ):
         story = thread.submit(Story(loaded.settings, services, router, console, stop).run)

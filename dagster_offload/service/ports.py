@@ -9,37 +9,51 @@ FIRST_PORT = 3000
 PORTS_TRIED = 100
 
 
-def choose_port(host: str, wanted: int | None) -> int:
-    """The port to serve the UI on. Raises `SettingsError` if it is in use or no port is free."""
+def listen_for_ui(host: str, wanted: int | None) -> socket.socket:
+    """A socket that listens on the port of the UI, so no other process can take it. Close it in the end.
+
+    Raises `SettingsError` if `wanted` is in use or no port is free.
+    """
     if wanted is not None:
-        if not _is_free(host, wanted):
+        if (listener := _listen(host, wanted)) is None:
             raise SettingsError(
                 f"port {wanted} on {host} is in use: choose another with --port, or omit --port to use the next free one"
             )
-        return wanted
+        return listener
     for port in range(FIRST_PORT, FIRST_PORT + PORTS_TRIED):
-        if _is_free(host, port):
-            return port
+        if (listener := _listen(host, port)) is not None:
+            return listener
     raise SettingsError(
         f"no port from {FIRST_PORT} to {FIRST_PORT + PORTS_TRIED - 1} is free on {host}: choose one with --port"
     )
 
 
-def _is_free(host: str, port: int) -> bool:
+def port_of(listener: socket.socket) -> int:
+    """The port that the socket listens on."""
+    port: int = listener.getsockname()[1]
+    return port
+
+
+def _listen(host: str, port: int) -> socket.socket | None:
+    """None if the port is in use. Two processes may bind the same port at once, but only one of them can listen on it."""
+    listener = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
     except OSError as error:
+        if listener is not None:
+            listener.close()
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
-            return False
+            return None
         raise SettingsError(
             f"--host {host}: {error.strerror}; use 127.0.0.1 for this machine only, 0.0.0.0 for all its addresses"
         ) from error
-    return True
+    return listener
 
 
 def address_of(host: str, port: int, prefix: str = "") -> str:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import secrets
+import socket
 import subprocess
 import tempfile
 import time
@@ -26,7 +27,7 @@ from dagster_offload.ledger.slots import slots as ledger_slots
 from dagster_offload.service.backups import ScheduledBackups, back_up_before_migration
 from dagster_offload.service.home import RunningUp, UpLock, log_folder
 from dagster_offload.service.pipeline import RunningPipeline, refuse_mistyped_library
-from dagster_offload.service.ports import address_of
+from dagster_offload.service.ports import address_of, port_of
 from dagster_offload.service.postgres_keeper import KeptPostgres
 from dagster_offload.service.prefork import prefork_command, runs_socket
 from dagster_offload.service.senders import RunningSenders
@@ -128,16 +129,16 @@ class Services:
 
 @contextlib.contextmanager
 def running_services(
-    loaded: Loaded, host: str, port: int, lock: UpLock, stop: StopRequest, say: Say
+    loaded: Loaded, host: str, listener: socket.socket, lock: UpLock, stop: StopRequest, say: Say
 ) -> Iterator[Services]:
     """Run all processes during the block. Entering returns when the UI answers or a stop is requested.
 
-    Leaving ends all processes. It waits at most 10 s for other workers to disconnect before it stops an embedded
-    Postgres.
+    `listener` listens on `host` for the UI. Leaving ends all processes. It waits at most 10 s for other workers to
+    disconnect before it stops an embedded Postgres.
     """
     settings = loaded.settings
     logs = log_folder(settings.home)
-    address = address_of(host, port, settings.ui.path_prefix)
+    address = address_of(host, port_of(listener), settings.ui.path_prefix)
     access = decide_access(settings, host)
     postgres = None
     try:
@@ -161,7 +162,7 @@ def running_services(
                     RunningUp(os.getpid()),
                     scan_log=logs / "scan.log",
                 )
-                _start(services, access, host, port, logs, socket_file, stop)
+                _start(services, access, host, listener, logs, socket_file, stop)
                 services.running = replace(services.running, address=address, uses_token=settings.ui.is_token_on)
                 lock.write(services.running)
                 yield services
@@ -176,7 +177,13 @@ def running_services(
 
 
 def _start(
-    services: Services, access: Access, host: str, port: int, logs: Path, socket_file: Path, stop: StopRequest
+    services: Services,
+    access: Access,
+    host: str,
+    listener: socket.socket,
+    logs: Path,
+    socket_file: Path,
+    stop: StopRequest,
 ) -> None:
     """Start the code server and the sweep in parallel, then the webserver, and the daemon after the sweep.
 
@@ -193,8 +200,8 @@ def _start(
         workspace = str(_write_workspace(home, socket_file))
         forks = runs_socket(socket_file)  # OFFLOAD_PREFORK=off: only the other one appears
         _await(services, stop, lambda: forks.exists() or socket_file.exists(), logs / "code_server.log")
-        webserver = (UI_PROGRAM, "--workspace", workspace, "--host", host, "--port", str(port))
-        start(_dagster("webserver", socket_file, webserver, logs, home))
+        webserver = (UI_PROGRAM, "--workspace", workspace, "--host", host, "--listener", str(listener.fileno()))
+        start(replace(_dagster("webserver", socket_file, webserver, logs, home), listener=listener))
     # Before the daemon, so its library sensor sees a running scan and launches no other.
     scan = python_command("-m", "dagster_offload.cli", "scan")
     services.first_scan = services.supervisor.run_once(Child("scan", scan, services.scan_log))

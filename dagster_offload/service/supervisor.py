@@ -1,12 +1,15 @@
 """Supervises child processes: each has its own process group and is restarted when it ends. None outlives a stop.
 
-A child is an argument vector; this file does not depend on what it does. A stop ends whole groups, including run
-workers that a child started. After `kill -9` of the supervisor, the watchdog (`watchdog.py`) ends the groups.
+A child with a listening socket may end while it is unused: the next connection starts it again. A child is an argument
+vector; this file does not depend on what it does. A stop ends whole groups, including run workers that a child started.
+After `kill -9` of the supervisor, the watchdog (`watchdog.py`) ends the groups.
 """
 
 import contextlib
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,12 +30,17 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Child:
-    """A process to keep running. Its output is appended to `log`."""
+    """A process to keep running. Its output is appended to `log`.
+
+    It inherits `listener`, under the same number. If it has one and ends with exit code 0, it starts again at the next
+    connection, which waits in the socket meanwhile.
+    """
 
     name: str
     argv: tuple[str, ...]
     log: Path
     env: Mapping[str, str] = field(default_factory=dict)  # added to this process's environment
+    listener: socket.socket | None = None
 
 
 class StopRequest:
@@ -86,6 +94,7 @@ class _Running:
     started_at: float
     failures_in_a_row: int = 0
     restart_at: float | None = None  # set while the child is down
+    is_unused: bool = False  # it ended because it was not used
 
 
 class Supervisor:
@@ -163,9 +172,16 @@ class Supervisor:
             self._watchdog.wait()
 
     def _check(self, running: _Running, now: float) -> None:
+        if running.is_unused:
+            if not _has_connection(running.child):
+                return
+            running.is_unused, running.restart_at = False, now
         if running.restart_at is None:
             code = running.process.poll()
             if code is None:
+                return
+            if code == 0 and running.child.listener is not None:
+                running.is_unused, running.failures_in_a_row = True, 0
                 return
             if now - running.started_at >= STABLE_AFTER_SECONDS:
                 running.failures_in_a_row = 0
@@ -197,6 +213,7 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 env={**python_environment(), **child.env},
                 process_group=0,
+                pass_fds=() if child.listener is None else (child.listener.fileno(),),
             )
         finally:
             os.close(descriptor)
@@ -234,6 +251,14 @@ class Supervisor:
             self._watchdog = _start_watchdog(self._groups)
             if dead.stdin is not None:
                 dead.stdin.close()
+
+
+def _has_connection(child: Child) -> bool:
+    """Whether a connection waits to be accepted."""
+    if child.listener is None:
+        return False
+    readable, _, _ = select.select([child.listener], [], [], 0)
+    return bool(readable)
 
 
 def _start_watchdog(groups: Iterable[int]) -> subprocess.Popen[bytes]:

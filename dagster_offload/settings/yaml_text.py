@@ -91,9 +91,9 @@ class _Reader:
                 raise self.error(key_node, "a key must be a word")
             key = str(key_node.value)
             if key in values:
-                raise self.error(
-                    key_node, f"the key {key!r} is here twice (first in line {self.keys[(*path, key)].line})"
-                )
+                first = self.keys[(*path, key)].line
+                hint = "move these lines there" if isinstance(value_node, MappingNode) else "remove one of them"
+                raise self.error(key_node, f"the key {key!r} is here twice (first in line {first}): {hint}")
             self.keys[(*path, key)] = _place(key_node)
             values[key] = self.value(value_node, (*path, key), depth + 1)
         return values

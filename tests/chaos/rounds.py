@@ -193,7 +193,7 @@ def the_code_server_dies(world: World) -> None:
 
 
 def the_webserver_dies(world: World) -> None:
-    with_up(world, "the webserver", lambda world: _child(world, "service.ui.server"))
+    with_up(world, "the webserver", lambda world: _child(world, "dagster-webserver"))
 
 
 def postgres_dies_under_up(world: World) -> None:

@@ -2,14 +2,17 @@
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.service.home import RunningUp, hold_up_lock, running_up
-from dagster_offload.service.ports import address_of, choose_port
+from dagster_offload.service.ports import address_of, listen_for_ui, port_of
 from tests.support.cli import Call
 
 
@@ -51,19 +54,33 @@ def test_a_requested_port_in_use_is_refused(call: Call, library: Path, taken_por
 
 def test_without_a_port_the_next_free_one_is_taken(monkeypatch: pytest.MonkeyPatch, taken_port: int) -> None:
     monkeypatch.setattr("dagster_offload.service.ports.FIRST_PORT", taken_port)
-    assert taken_port < choose_port("127.0.0.1", None) < taken_port + 100
+    with listen_for_ui("127.0.0.1", None) as listener:
+        assert taken_port < port_of(listener) < taken_port + 100
+
+
+def test_two_ups_that_start_at_the_same_time_get_two_ports(monkeypatch: pytest.MonkeyPatch, taken_port: int) -> None:
+    monkeypatch.setattr("dagster_offload.service.ports.FIRST_PORT", taken_port)
+    starting = threading.Barrier(8)
+
+    def start(_: int) -> socket.socket:
+        starting.wait()
+        return listen_for_ui("127.0.0.1", None)
+
+    with ThreadPoolExecutor(8) as threads, ExitStack() as open_until_the_end:
+        listeners = [open_until_the_end.enter_context(listener) for listener in threads.map(start, range(8))]
+        assert len({port_of(listener) for listener in listeners}) == 8
 
 
 def test_no_free_port_is_reported(monkeypatch: pytest.MonkeyPatch, taken_port: int) -> None:
     monkeypatch.setattr("dagster_offload.service.ports.FIRST_PORT", taken_port)
     monkeypatch.setattr("dagster_offload.service.ports.PORTS_TRIED", 1)
     with pytest.raises(SettingsError, match="--port"):
-        choose_port("127.0.0.1", None)
+        listen_for_ui("127.0.0.1", None)
 
 
 def test_a_host_of_another_machine_is_refused() -> None:
     with pytest.raises(SettingsError, match="--host 192"):
-        choose_port("192.0.2.1", 3000)
+        listen_for_ui("192.0.2.1", 3000)
 
 
 def test_a_browser_can_open_the_address() -> None:

@@ -32,7 +32,8 @@ def test_preview_says_what_is_left_out_and_how_long_it_takes(call: Call, library
     shown = call("preview").stdout
     assert f"{library}: 2 documents" in shown
     assert "left out: 1 of types that are not read: holiday.zip" in shown
-    assert "if the slot does (300 tokens/s)" in shown
+    assert " at 100 tokens/s, " in shown
+    assert " at 300 tokens/s, " in shown
 
 
 def test_preview_without_a_library_names_the_option(call: Call) -> None:

@@ -113,6 +113,12 @@ def test_without_previews_no_record_is_shown(edge: Edge) -> None:
     assert set(row.data) == {"document", "class", "state"}
 
 
+def test_the_table_of_records_has_title_and_summary_side_by_side() -> None:
+    answers = {"summarize": stage({"title": "Chairs", "summary": "Three chairs."})}
+    (row,) = record_table([DocumentRecord("a.txt", "done", answers, None)], load_settings()).records
+    assert row.data["title and summary"] == "Chairs: Three chairs."
+
+
 def test_a_record_is_shown_as_text_whatever_the_model_wrote() -> None:
     hostile = {"title": "<img src=x> [a](http://b)", "summary": "| *x* |\n# y", "key_points": ["`z`"]}
     found = DocumentRecord("a.txt", "done", {"classify": stage({"category": "a_b"}), "summarize": stage(hostile)}, None)
@@ -132,10 +138,10 @@ def test_numbers_that_are_not_known_are_left_out_and_shares_are_percentages() ->
         "prompt from cache, %": 50.0,
     }
     counts = {"classify": StageCounts(pending=2, claimed=1, deferred=4, done=5, failed=1, quarantined=1)}
-    assert backlog_numbers(Overview(counts, None, use, [])) == {
+    assert backlog_numbers(Overview(counts, {"classify": 2}, None, use, [])) == {
         "classify: due": 3,
         "classify: deferred": 4,
         "classify: failed": 2,
-        "classify: done": 5,
+        "classify: done": 3,
         "hours left": None,
     }

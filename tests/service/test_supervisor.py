@@ -2,8 +2,10 @@
 
 import errno
 import os
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -59,6 +61,49 @@ def test_a_killed_child_is_restarted(supervisor: Supervisor, messages: list[str]
     watch_until(supervisor, lambda: supervisor.pid("sleeper") != first)
     assert psutil.Process(supervisor.pid("sleeper")).name() == "sleep"
     assert messages == [f"sleeper ended (killed by SIGKILL); restarting it in 1 s. Log: {tmp_path / 'log'}"]
+
+
+# Answers one connection on the inherited socket with its process id, and ends.
+ANSWERING_ONCE = """
+import os, socket, sys
+with socket.socket(fileno=int(sys.argv[1])) as listener:
+    connection, _ = listener.accept()
+    connection.sendall(str(os.getpid()).encode())
+"""
+
+
+def test_a_child_that_ended_unused_starts_again_at_the_next_connection(
+    supervisor: Supervisor, messages: list[str], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        argv = (sys.executable, "-c", ANSWERING_ONCE, str(listener.fileno()))
+        supervisor.start(Child("server", argv, tmp_path / "log", listener=listener))
+        first = supervisor.pid("server")
+        assert answer_of(supervisor, listener) == first
+        watch_until(supervisor, lambda: not psutil.pid_exists(first))
+        supervisor.check()
+        assert supervisor.pid("server") == first, "it is not started without a connection"
+        second = answer_of(supervisor, listener)
+        assert second == supervisor.pid("server") != first
+    assert messages == []
+
+
+def test_a_child_with_a_socket_that_was_killed_is_restarted_without_a_connection(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        argv = (sys.executable, "-c", ANSWERING_ONCE, str(listener.fileno()))
+        supervisor.start(Child("server", argv, tmp_path / "log", listener=listener))
+        first = supervisor.pid("server")
+        os.kill(first, signal.SIGKILL)
+        watch_until(supervisor, lambda: supervisor.pid("server") != first)
+
+
+def answer_of(supervisor: Supervisor, listener: socket.socket) -> int:
+    """Connect, and let the supervisor check until there is an answer."""
+    with socket.create_connection(listener.getsockname()) as connection:
+        watch_until(supervisor, lambda: bool(select.select([connection], [], [], 0)[0]))
+        return int(connection.recv(100))
 
 
 def test_restarts_of_a_child_that_keeps_ending_back_off(

@@ -85,6 +85,13 @@ class UI:
         status: str = found["partitionBackfillOrError"]["status"]
         return status
 
+    def cancel_backfill(self, backfill_id: str) -> None:
+        """*Cancel* on a backfill's page."""
+        found = self.ask(
+            "mutation($id: String!) { cancelPartitionBackfill(backfillId: $id) { __typename } }", id=backfill_id
+        )["cancelPartitionBackfill"]
+        assert found["__typename"] == "CancelBackfillSuccess", found
+
     def status(self, run_id: str) -> str:
         found = self.ask("query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }", id=run_id)
         status: str = found["runOrError"]["status"]

@@ -63,7 +63,7 @@ def serving(app: Any, address: str = "127.0.0.1") -> Iterator[int]:
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.bind((address, 0))
         port = listener.getsockname()[1]
-        server = uvicorn.Server(server_config(app, address, port))
+        server = uvicorn.Server(server_config(app))
         ready = threading.Event()
         startup = server.startup
 

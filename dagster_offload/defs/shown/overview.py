@@ -12,7 +12,7 @@ import dagster as dg
 from dagster_offload.defs.shown.records import record_table
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import StageCounts
-from dagster_offload.ledger.reports import overview, records, status
+from dagster_offload.ledger.reports import activity, overview, records, status
 from dagster_offload.ledger.reports.estimate import estimate
 from dagster_offload.ledger.reports.overview import SlotUse
 from dagster_offload.ledger.work import last_reports
@@ -63,6 +63,7 @@ class Overview:
     """What the three assets show."""
 
     counts: Mapping[str, StageCounts]
+    not_applicable: Mapping[str, int]  # by stage with a condition; a part of `done`
     hours_left: float | None
     use: SlotUse
     newest: list[records.DocumentRecord]
@@ -100,6 +101,7 @@ def _position_to_report(cur: Cursor, least_seconds: float) -> str | None:
 def _read(cur: Cursor, settings: Settings) -> Overview:
     return Overview(
         counts=status.stage_counts(cur, recipes(settings)),
+        not_applicable=activity.not_applicable(cur),
         hours_left=estimate(cur, *([slot.name for slot in settings.slots.of_drains] or [DEEP])).slot_hours_left,
         use=overview.slot_use(cur, DEEP),
         newest=list(records.read(cur, overview.newest_records(cur, RECORDS_SHOWN))),
@@ -107,14 +109,14 @@ def _read(cur: Cursor, settings: Settings) -> Overview:
 
 
 def backlog_numbers(found: Overview) -> Numbers:
-    """The numbers of `backlog`, one plot each."""
+    """The numbers of `backlog`, one plot each. A document that a stage's condition leaves out is not done, as in `status`."""
     numbers: dict[str, int | float | None] = {}
     for stage, counts in found.counts.items():
         numbers |= {
             f"{stage}: due": counts.pending + counts.claimed,
             f"{stage}: deferred": counts.deferred,
             f"{stage}: failed": counts.failed + counts.quarantined,
-            f"{stage}: done": counts.done,
+            f"{stage}: done": counts.done - found.not_applicable.get(stage, 0),
         }
     return numbers | {"hours left": found.hours_left}
 

@@ -12,7 +12,7 @@ from dagster_offload.settings import Settings
 from dagster_offload.text.plain_text import markdown_text, shortened
 
 LONGEST_VALUE = 500
-LONGEST_CELL = 120
+LONGEST_CELL = 160
 _SHOWN_ABOVE = {column.name for column in BUILT_IN_COLUMNS}
 
 
@@ -59,6 +59,8 @@ def record_table(found: Sequence[DocumentRecord], settings: Settings) -> dg.Tabl
         values = flat(as_record(each, settings), every)
         row = {"document": values["document"], "class": values["category"] or "", "state": values["state"] or ""}
         if settings.previews == "on":
-            row |= {name: shortened(values[name] or "", LONGEST_CELL) for name in ("title", "summary")}
+            # In one column: Dagster makes each column of a table wide, and would show only the titles.
+            words = ": ".join(str(values[name]) for name in ("title", "summary") if values[name])
+            row["title and summary"] = shortened(words, LONGEST_CELL)
         rows.append(dg.TableRecord(row))
     return dg.MetadataValue.table(rows)

@@ -14,11 +14,24 @@ from dagster_offload.text.tokens import estimated_tokens
 
 RECENT_CALLS = 2000  # the rate is measured over this many calls: hours of use, at a bounded cost
 RECENT_DAYS = 14
-# A longer pause between two calls does not count as use of the slot.
-PAUSE_SECONDS = 60.0
+# The time a drain needs between two calls counts as use of the slot. A longer pause does not: the slot was away, or nothing
+# was due.
+PAUSE_SECONDS = 1.0
 USUAL_DAYS = 28
 DAYS_TO_KNOW_USUAL_HOURS = 7
 HORIZON = timedelta(days=182)
+
+# For a query with calls in the table `recent`, and the parameter `pause`. Calls that were open at the same time count once.
+TIMED = (
+    "spans as (select *, ended_at - make_interval(secs => seconds) as started_at from recent), "
+    "timed as (select *, max(ended_at) over "
+    "  (order by started_at, ended_at rows between unbounded preceding and 1 preceding) as used_until from spans)"
+)
+USED_SECONDS = (
+    "sum(extract(epoch from greatest(ended_at, used_until) - case "
+    "  when started_at <= used_until + make_interval(secs => %(pause)s) then used_until else started_at end"
+    "))::double precision"
+)
 
 _ANSWERED = "slot = any(%(slots)s) and item_id is not null and (outcome = 'ok' or tokens_out is not null)"
 
@@ -153,12 +166,10 @@ def recent_rate(cur: Cursor, *slots: str) -> Rate | None:
         "    part is not null and exists (select 1 from work_items i where i.item_id = calls.item_id "
         "      and i.parts_total is not null) as is_part "
         f"  from calls where {_ANSWERED} and ended_at > clock_timestamp() - make_interval(days => %(days)s) "
-        "  order by ended_at desc limit %(limit)s), "
-        "timed as (select *, extract(epoch from ended_at - lag(ended_at) over (order by ended_at))::double precision "
-        "  as gap from recent) "
+        f"  order by ended_at desc limit %(limit)s), {TIMED} "
         "select stage, is_part, count(*) as calls, count(distinct item_id) as items, "
         "  sum(seconds) as call_seconds, sum(tokens)::double precision as tokens, "
-        "  sum(case when gap <= seconds + %(pause)s then gap else seconds end) as used_seconds from timed "
+        f"  {USED_SECONDS} as used_seconds from timed "
         "group by stage, is_part",
         {"slots": list(slots), "days": RECENT_DAYS, "limit": RECENT_CALLS, "pause": PAUSE_SECONDS},
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
-from dagster_offload.ledger.reports.estimate import PAUSE_SECONDS
+from dagster_offload.ledger.reports.estimate import PAUSE_SECONDS, TIMED, USED_SECONDS
 from dagster_offload.ledger.slots import availability
 
 NOTHING = "0/0"  # the position of a new ledger
@@ -35,11 +35,11 @@ def slot_use(cur: Cursor, slot: str) -> SlotUse:
         cur,
         "with recent as (select ended_at, seconds, tokens_in, tokens_cached, tokens_out from calls "
         "  where slot = %(slot)s and item_id is not null and ended_at > clock_timestamp() - interval '1 hour'), "
-        "timed as (select *, extract(epoch from ended_at - lag(ended_at) over (order by ended_at))::double precision "
-        "  as gap from recent) "
+        f"{TIMED} "
         "select count(*) as calls, sum(tokens_in - coalesce(tokens_cached, 0) + coalesce(tokens_out, 0))::double precision "
-        "  as tokens, sum(case when gap <= seconds + %(pause)s then gap else seconds end) as used, "
-        "  (sum(tokens_cached) / nullif(sum(tokens_in) filter (where tokens_cached is not null), 0))::double precision "
+        f"  as tokens, {USED_SECONDS} as used, "
+        # Not a division of whole numbers, whose result would be 0.
+        "  sum(tokens_cached)::double precision / nullif(sum(tokens_in) filter (where tokens_cached is not null), 0) "
         "  as cached from timed",
         {"slot": slot, "pause": PAUSE_SECONDS},
     )

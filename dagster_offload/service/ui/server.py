@@ -1,13 +1,19 @@
 """The process of the UI: Dagster's web app behind our access control, on uvicorn.
 
-`python -m dagster_offload.service.ui.server --workspace FILE --host HOST --port PORT`. It does what the command
-`dagster-webserver` does, which offers no place for a middleware. This is the only file that uses Dagster's web server; a
-contract test covers the internals it needs.
+`python -m dagster_offload.service.ui.server --workspace FILE --host HOST --listener FD` serves on an inherited socket that
+listens on HOST. It does what the command `dagster-webserver` does, which offers no place for a middleware. This is the only
+file that uses Dagster's web server; a contract test covers the internals it needs.
+
+The process takes 60 MB, and most of the time no page is open. So it ends when it was unused for a while, and the supervisor
+starts it again at the next connection.
 """
 
 import argparse
 import logging
+import os
+import socket
 import sys
+import threading
 from pathlib import Path
 
 import dagster as dg
@@ -21,6 +27,7 @@ from starlette.types import ASGIApp
 
 from dagster_offload.errors import OffloadError
 from dagster_offload.service.ui.access import Access, decide_access
+from dagster_offload.service.ui.in_use import InUse, ServerWhileUsed
 from dagster_offload.service.ui.middleware import AccessControl
 from dagster_offload.settings import load_settings
 
@@ -31,6 +38,8 @@ MAX_POOL_OVERFLOW = 20
 LIVE_DATA_POLL_RATE_MS = 2000
 
 STOP_SECONDS = 2  # for open requests; the supervisor kills after 4 s
+UNUSED_SECONDS = 300.0
+CLOSE_SECONDS = 10.0  # for what is left to close then: connections to a process that hangs would get no answer
 
 
 def build_app(process_context: WorkspaceProcessContext, access: Access) -> ASGIApp:
@@ -45,12 +54,13 @@ def serving_context(instance: dg.DagsterInstance, target: WorkspaceLoadTarget) -
     return WorkspaceProcessContext(instance, target, version=__version__)
 
 
-def server_config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
-    """The settings of uvicorn. Requests are not logged, because an address can contain the token."""
+def server_config(app: ASGIApp) -> uvicorn.Config:
+    """The settings of uvicorn, which gets its socket when it runs.
+
+    Requests are not logged, because an address can contain the token.
+    """
     return uvicorn.Config(
         app,
-        host=host,
-        port=port,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -60,7 +70,7 @@ def server_config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
 
 
 def main() -> None:
-    """Serve until a signal stops the process. Ends in `SystemExit` with a message if the settings are wrong."""
+    """Serve until the UI is unused or a signal stops the process. Ends in `SystemExit` if the settings are wrong."""
     logging.captureWarnings(True)
     try:
         _serve()
@@ -72,15 +82,24 @@ def _serve() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--host", required=True)
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--listener", type=int, required=True)
     given = parser.parse_args()
     access = decide_access(load_settings(), given.host)
     configure_loggers(log_level="WARNING")
     with (
         dg.DagsterInstance.get() as instance,
         serving_context(instance, WorkspaceFileTarget([str(given.workspace)])) as context,
+        socket.socket(fileno=given.listener) as listener,
     ):
-        uvicorn.Server(server_config(build_app(context, access), given.host, given.port)).run()
+        use = InUse(build_app(context, access))
+        ServerWhileUsed(server_config(use), use, UNUSED_SECONDS).run(sockets=[listener])
+        _end_within(CLOSE_SECONDS)
+
+
+def _end_within(seconds: float) -> None:
+    timer = threading.Timer(seconds, os._exit, [0])
+    timer.daemon = True
+    timer.start()
 
 
 if __name__ == "__main__":

@@ -58,6 +58,24 @@ def test_pauses_do_not_count_as_use_of_the_slot(bench: Bench) -> None:
     assert looked(bench).documents_per_hour == pytest.approx(90, rel=0.05)
 
 
+def test_a_slot_that_often_sleeps_for_less_than_a_minute_is_not_taken_for_a_slow_one(bench: Bench) -> None:
+    drained(bench, 20)
+    before = looked(bench).documents_per_hour
+    bench.sql("update calls set ended_at = ended_at - make_interval(secs => 30 * (1000 - item_id))")
+    assert looked(bench).documents_per_hour == pytest.approx(before)
+
+
+def test_a_short_call_inside_a_long_one_takes_no_time_of_its_own(bench: Bench) -> None:
+    drained(bench, 20)
+    before = looked(bench).tokens_per_second
+    bench.sql(
+        "insert into calls (item_id, document_id, stage, slot, epoch, asked_model, tokens_in, tokens_out, seconds, outcome, "
+        "  ended_at) select item_id + 1000, document_id, stage, slot, epoch, asked_model, 0, 0, 1, outcome, "
+        "  ended_at - interval '5 s' from calls"
+    )
+    assert looked(bench).tokens_per_second == pytest.approx(before)
+
+
 def test_documents_without_extracted_text_count_in_the_backlog(bench: Bench) -> None:
     drained(bench, 40)
     for n in range(9):

@@ -1,0 +1,40 @@
+"""The numbers of the asset `deep_slot`, from generated calls."""
+
+import pytest
+
+from dagster_offload.ledger.reports.overview import slot_use
+from dagster_offload.slot.config import DEEP
+from tests.support.ledger import Bench
+
+
+def called(bench: Bench, tokens_in: int, tokens_cached: int | None, seconds: float, minutes_ago: float) -> None:
+    bench.sql(
+        "insert into calls (item_id, document_id, stage, slot, epoch, asked_model, tokens_in, tokens_out, tokens_cached, "
+        "  seconds, outcome, ended_at) "
+        "values (1, 1, 'classify', 'deep', 1, 'qwen', %s, 100, %s, %s, 'ok', clock_timestamp() - make_interval(secs => %s))",
+        tokens_in,
+        tokens_cached,
+        seconds,
+        60 * minutes_ago,
+    )
+
+
+def test_the_share_of_the_prompts_that_came_from_the_cache_is_a_fraction(bench: Bench) -> None:
+    called(bench, 1000, 900, 5, minutes_ago=20)
+    called(bench, 1000, 0, 5, minutes_ago=10)
+    called(bench, 1000, None, 5, minutes_ago=5)  # a server that does not report it
+    called(bench, 1000, 1000, 5, minutes_ago=90)
+    found = bench.ledger.run(slot_use, DEEP)
+    assert found.calls == 3
+    assert found.cached_share == pytest.approx(0.45)
+
+
+def test_the_speed_is_that_while_calls_were_open(bench: Bench) -> None:
+    called(bench, 900, None, 10, minutes_ago=20)
+    called(bench, 900, None, 10, minutes_ago=19.5)  # 20 s without a call lie between them
+    assert bench.ledger.run(slot_use, DEEP).tokens_per_second == pytest.approx(100, rel=0.01)
+
+
+def test_without_a_call_nothing_is_known(bench: Bench) -> None:
+    found = bench.ledger.run(slot_use, DEEP)
+    assert (found.calls, found.tokens_per_second, found.cached_share) == (0, None, None)
