@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import psutil  # type: ignore[import-untyped]
@@ -82,7 +83,8 @@ def has_own_process(context: dg.AssetExecutionContext | dg.OpExecutionContext) -
     """Whether the step has a process that ends when the step ends or waits. The parent is then the run's process."""
     name = context.job_def.executor_def.name
     if name == dg.multi_or_in_process_executor.name:  # the default of a project; the run's configuration chooses
-        return "in_process" not in context.run.run_config.get("execution", {}).get("config", {})
+        execution: Any = context.run.run_config.get("execution") or {}
+        return "in_process" not in execution.get("config", {})
     return name in (WAITING_EXECUTOR, dg.multiprocess_executor.name)
 
 

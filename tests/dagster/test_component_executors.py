@@ -52,8 +52,10 @@ def test_a_run_waits_for_the_slot_and_ends_as_a_success(project: Project, databa
     ended = run(project, job, wake)
     assert ended.status is dg.DagsterRunStatus.SUCCESS
     assert project.instance.get_materialized_partitions(dg.AssetKey(["papers", "summary"])) == {"lease.txt"}
-    shown = [record.event_log_entry for record in project.instance.get_records_for_run(ended.run_id).records]
-    waits = [each.dagster_event for each in shown if each.dagster_event and each.dagster_event.is_step_up_for_retry]
+    events = [
+        record.event_log_entry.dagster_event for record in project.instance.get_records_for_run(ended.run_id).records
+    ]
+    waits = [event for event in events if event is not None and event.is_step_up_for_retry]
     assert waits
     assert all(has_stack_trace(wait) == (job == "summaries_in_process") for wait in waits)
 

@@ -73,7 +73,8 @@ class OffloadPipeline(dg.Component):
     @classmethod
     def load(cls, attributes: Any, context: dg.ComponentLoadContext) -> "OffloadPipeline":
         """Resolve the templates of the attributes and validate them. Raises `SettingsError`."""
-        scope = {"context": LoadContextScope(context)}  # as for Dagster's own components: `{{ context.project_root }}`
+        # As for Dagster's own components: `{{ context.project_root }}`.
+        scope = {"context": LoadContextScope(context)}  # type: ignore[no-untyped-call]
         resolver = context.with_rendering_scope(scope).resolution_context.at_path("attributes")
         values: dict[str, Any] = dict(resolver.resolve_value(dict(attributes.written)))
         name = values.pop("name", None) or _name_of(context.path)
