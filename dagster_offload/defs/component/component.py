@@ -76,11 +76,14 @@ class OffloadPipeline(dg.Component):
         # As for Dagster's own components: `{{ context.project_root }}`.
         scope = {"context": LoadContextScope(context)}  # type: ignore[no-untyped-call]
         resolver = context.with_rendering_scope(scope).resolution_context.at_path("attributes")
-        values: dict[str, Any] = dict(resolver.resolve_value(dict(attributes.written)))
+        values: dict[str, Any] = dict(resolver.resolve_value(dict(attributes.written if attributes else {})))
         name = values.pop("name", None) or _name_of(context.path)
         if not re.fullmatch(NAME_PATTERN, name):
             raise SettingsError(f"component {name}: name must match {NAME_PATTERN}")
-        return cls(name, settings_of(values, _folder_of(context.path), f"component {name}"))
+        settings = settings_of(values, _folder_of(context.path), f"component {name}")
+        if settings.library is None:
+            raise SettingsError(f"component {name}: library.path is missing: name the folder of documents")
+        return cls(name, settings)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The assets, jobs, sensors and resources. Opens nothing."""
