@@ -115,9 +115,10 @@ def is_done(address: str, asset: str) -> bool:
 
 
 def main(pictures: Path) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="offload-project-")).resolve()
-    folder.chmod(0o711)  # root's Postgres runs as another user
-    (folder / "dagster").mkdir()
+    above = Path(tempfile.mkdtemp(prefix="offload-")).resolve()
+    above.chmod(0o711)  # root's Postgres runs as another user
+    folder = above / "my-project"  # the name of the code location
+    (folder / "dagster").mkdir(parents=True)
     # Without them, a dialog of Dagster's hides the page.
     (folder / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\nnux: {enabled: false}\n")
     environment = {
@@ -137,7 +138,7 @@ def main(pictures: Path) -> None:
                 camera.take("project-component", COMPONENT, "Scaffolding")
     finally:
         stop_postgres(folder / "home")
-        shutil.rmtree(folder)
+        shutil.rmtree(above)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ class Command:
     def __init__(self, arguments: Sequence[str], timeout: float, folder: Path) -> None:
         """`folder`: the working folder of the program."""
         self._program = Program(arguments, timeout, folder)
+        self._timeout = timeout
 
     def send(self, message: Sendable) -> None:
         """Run the program with this record, as one line. Raises `SinkFault`."""
@@ -49,5 +50,5 @@ class Command:
             raise SinkFault(
                 Blame.MISCONFIGURED, f"the program cannot be started: {error.strerror}: check its path and its mode"
             ) from None
-        except subprocess.TimeoutExpired as error:
-            raise SinkFault(Blame.REFUSED, f"not finished within {error.timeout:g} s: raise its timeout") from None
+        except subprocess.TimeoutExpired:
+            raise SinkFault(Blame.REFUSED, f"not finished within {self._timeout:g} s: raise its timeout") from None

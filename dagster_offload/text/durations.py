@@ -3,8 +3,9 @@
 import re
 from datetime import timedelta
 
-_WRITTEN = re.compile(r"([0-9]{1,5})\s*([mhdw])")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_WRITTEN = re.compile(r"([0-9]{1,9})\s*([mhdw])")
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+LONGEST = timedelta(days=36_525)  # so that a date with it is always a date
 
 
 def duration(seconds: float) -> str:
@@ -19,6 +20,8 @@ def duration(seconds: float) -> str:
 
 
 def read_duration(written: str) -> timedelta | None:
-    """The duration of `30m`, `12h`, `1d` or `1w`: a number of at most five digits and a unit. None for any other text."""
-    found = _WRITTEN.fullmatch(written.strip())
-    return None if found is None else timedelta(**{_UNITS[found[2]]: int(found[1])})
+    """The duration of `30m`, `12h`, `1d` or `1w`, of at most 100 years. None for any other text."""
+    if (found := _WRITTEN.fullmatch(written.strip())) is None:
+        return None
+    length = int(found[1]) * _UNITS[found[2]]
+    return length if length <= LONGEST else None
