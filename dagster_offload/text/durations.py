@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 
-_WRITTEN = re.compile(r"([0-9]{1,9})\s*([mhdw])")
+_WRITTEN = re.compile(r"([0-9]{1,8})\s*([mhdw])")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 LONGEST = timedelta(days=36_525)  # so that a date with it is always a date
 

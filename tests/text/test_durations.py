@@ -24,7 +24,7 @@ def test_a_number_and_a_unit_are_a_duration(written: str, length: timedelta) -> 
 
 
 @pytest.mark.parametrize(
-    "written", ["", "30", "m", "1.5h", "-1h", "1h30m", "2y", "36526d", "999999999w", "1000000000m", "९h", "1d\nx"]
+    "written", ["", "30", "m", "1.5h", "-1h", "1h30m", "2y", "36526d", "99999999w", "999999999m", "९h", "1d\nx"]
 )
 def test_any_other_text_is_none(written: str) -> None:
     assert read_duration(written) is None
