@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
-TEMPLATE = Path(__file__).parent / "defs.yaml"
+TEMPLATE = Path(__file__).parent / "template.yaml"  # with the name `defs.yaml`, Dagster would load it
 
 
 class Scaffolder(dg.Scaffolder):
