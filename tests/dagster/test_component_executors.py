@@ -61,8 +61,7 @@ def test_a_run_waits_for_the_slot_and_ends_as_a_success(project: Project, databa
 
 
 def has_stack_trace(wait: dg.DagsterEvent) -> bool:
-    error = wait.step_retry_data.error
-    return error is not None and bool(error.stack)
+    return bool(wait.step_retry_data.error.stack)
 
 
 def _count_waiting(cur: Cursor) -> int:
