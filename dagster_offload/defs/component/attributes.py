@@ -30,8 +30,8 @@ ONLY_UP = {
     "on_record": "write an asset that loads the records",
     "notify": "use the alerts or sensors of your project",
     "backup": "make backups of the Postgres that holds the ledger",
-    "ui": "your project has its own web server",
-    "prefork": "your project has its own run launcher",
+    "ui": "use the web server of your project",
+    "prefork": "use the run launcher of your project",
 }
 
 Path = tuple[str | int, ...]
