@@ -81,6 +81,7 @@ bench: $(INSTALLED) ## Run the benchmarks: ratios with their targets (half an ho
 
 pictures: $(INSTALLED) ## Take the pictures of the UI in docs/pictures (needs Chromium and a Korean font; some minutes)
 	@$(BIN)/python -m tools.pictures
+	@$(BIN)/python -m tools.project_pictures
 
 recording: $(INSTALLED) ## Record docs/recording.svg: `up` in a terminal while the slot sleeps twice (two minutes)
 	@$(BIN)/python -m tools.recording

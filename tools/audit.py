@@ -40,7 +40,7 @@ def verdict(output: str, errors: str) -> tuple[int, list[str]]:
 def main() -> int:
     """Run the pip-audit of this environment. Returns the exit code."""
     command = (sys.executable, "-m", "pip_audit", "--requirement", str(ROOT / "constraints.txt"), "--format", "json")
-    done = subprocess.run(  # noqa: S603 - our own command
+    done = subprocess.run(
         (*command, "--no-deps", "--disable-pip", "--progress-spinner", "off"),
         capture_output=True,
         text=True,

@@ -6,9 +6,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from dagster_offload.cli.options import home_option, json_option, slot_names
-
-UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-MOST_UNITS = 10_000
+from dagster_offload.text.durations import read_duration
 
 
 def end_of_pause(text: str, now: datetime) -> datetime:
@@ -16,8 +14,8 @@ def end_of_pause(text: str, now: datetime) -> datetime:
 
     Raises `ValueError` if it names none, or none in the future.
     """
-    if (found := re.fullmatch(r"(\d+)\s*([mhd])", text)) is not None and int(found[1]) <= MOST_UNITS:
-        end = now + timedelta(**{UNITS[found[2]]: int(found[1])})
+    if (length := read_duration(text)) is not None:
+        end = now + length
     elif (found := re.fullmatch(r"(\d\d?):(\d\d)", text)) is not None:
         time = now.astimezone().replace(tzinfo=None, hour=int(found[1]), minute=int(found[2]), second=0, microsecond=0)
         end = time.astimezone()

@@ -12,7 +12,7 @@ import dagster as dg
 
 from dagster_offload.defs.checks import evaluate_served_model, served_model_checks
 from dagster_offload.defs.events import EventReporter, reporting
-from dagster_offload.defs.names import LEDGER_IO, REDO_TAG, REDO_VALUES, RESOURCE, STAGES_STEP, Names
+from dagster_offload.defs.names import LEDGER_IO, REDO_TAG, REDO_VALUES, RESOURCE, RETRY, STAGES_STEP, Names
 from dagster_offload.defs.progress import parts_progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import has_own_process, tag_run
@@ -28,6 +28,7 @@ from dagster_offload.ledger.work.claims import Unfinished
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import code_versions, stage_graph
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, StageNode
+from dagster_offload.text.counts import counted
 from dagster_offload.text.plain_text import escaped
 
 GROUP = "documents"
@@ -38,10 +39,10 @@ DESCRIPTIONS = {
     SUMMARIZE: "The summary of each document, from the deep slot.",
 }
 HOW_TO_RUN = (
-    "While `up` runs, due documents are processed by themselves, in the job `drain`. You can also materialize a selection: "
-    "this starts one run for each contiguous range of it, and a run waits while the slot is unavailable. Documents that are "
-    f"done are recorded again without a call; the run tag `{REDO_TAG}` redoes the selected ones first: `outdated` those made "
-    "with another prompt, options or model, `all` every one."
+    "While the sensors are on, due documents are processed by themselves, in the job `{job}`. You can also materialize a "
+    "selection: this starts one run for each contiguous range of it, and a run waits while the slot is unavailable. Documents "
+    f"that are done are recorded again without a call; the run tag `{REDO_TAG}` redoes the selected ones first: `outdated` "
+    "those made with another prompt, options or model, `all` every one, `failed` those that failed."
 )
 
 
@@ -56,7 +57,8 @@ def build_documents_asset(
     @dg.multi_asset(
         name=names.of(STAGES_STEP),
         specs=[
-            _spec(node, names, partitions, versions[node.name], _description(node.name, settings)) for node in graph
+            _spec(node, names, partitions, versions[node.name], _description(node.name, settings, names.drain_job))
+            for node in graph
         ],
         check_specs=[*served_model_checks(keys, partitions, settings), *problem_checks(keys)],
         required_resource_keys={resource},
@@ -120,12 +122,16 @@ def materialize(
 def _redo_if_wanted(
     context: dg.AssetExecutionContext, settings: Settings, ledger: Ledger, keys: Sequence[str], stages: Sequence[str]
 ) -> None:
-    """Redo the selected documents first if the run's tag says so. Logs the cost. Raises `Failure` for another value."""
+    """Redo or retry the selected documents first if the run's tag says so. Raises `Failure` for another value."""
     value = context.run.tags.get(REDO_TAG)
     if value is None or context.retry_number:  # a run that waited must not redo what it has done
         return
     if value not in REDO_VALUES:
         raise dg.Failure(f"the tag {REDO_TAG} is {value!r}: set it to {' or '.join(REDO_VALUES)}", allow_retries=False)
+    if value == RETRY:
+        retried = ledger.run(redo.retry, stages, documents=keys)
+        context.log.info(f"retry: {counted(len(retried), 'work item')}")
+        return
     selection = Selection(documents=tuple(keys))
     chosen, estimates = prepare_redo(settings, ledger, stages, selection, only_outdated=value == "outdated")
     for line in describe_estimates(estimates):
@@ -182,9 +188,9 @@ def _spec(
     ).with_io_manager_key(names.of(LEDGER_IO))
 
 
-def _description(stage: str, settings: Settings) -> str:
+def _description(stage: str, settings: Settings, drain_job: str) -> str:
     if stage == EXTRACT:
         return DESCRIPTIONS[stage]
     own = settings.own_stages.get(stage)
     first = DESCRIPTIONS[stage] if own is None else own.description or f"Answers of the stage {stage}: {own.prompt}"
-    return f"{first} {HOW_TO_RUN}"
+    return f"{first} {HOW_TO_RUN.format(job=drain_job)}"

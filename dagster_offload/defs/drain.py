@@ -127,6 +127,6 @@ def build_drain_sensor(deep_slot: DeepSlot, names: Names) -> dg.SensorDefinition
             return dg.SkipReason(decision.message)
         if (starting := starting_run(context.instance, names.drain_job)) is not None:
             return dg.SkipReason(f"{starting}; {decision.message}")
-        return dg.RunRequest(tags=request_tags(decision.message))
+        return dg.RunRequest(tags=request_tags(decision.message, names.launched_by))
 
     return drain_sensor

@@ -8,41 +8,50 @@ from pydantic import BaseModel
 
 from dagster_offload.defs.names import Names
 from dagster_offload.defs.resources import DeepSlot
-from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.defs.shown.overview import RECORDS, overview_keys
+from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.reports import texts
 from dagster_offload.ledger.reports.records import values_of
+from dagster_offload.records.reading import Query, stream
 from dagster_offload.stages.graph import EXTRACT
 
 
 class LedgerInputs(dg.IOManager):
     """Reads the text or the record of each document that an input's partitions name.
 
-    In a run over one partition, an input is the value itself: a `str` for `extracted_text`, a `dict` for all others, or the
-    pydantic model that annotates the input. Otherwise it is a `dict` of such values, by document, without the documents
-    that have none.
+    In a run over one partition, an input is the value itself: a `str` for `extracted_text`, a `dict` for the other stages, or
+    the pydantic model that annotates the input. Otherwise it is a `dict` of such values, by document, without the documents
+    that have none. `records` is always such a `dict`, of the whole record of every document.
     """
 
     def __init__(self, slot: DeepSlot, names: Names) -> None:
         self._slot = slot
         self._stages = {key: stage for stage, key in names.keys.items()}
+        self._records = overview_keys(names.keys)[RECORDS]
 
     def handle_output(self, context: dg.OutputContext, _: object) -> None:
         """Refuse: the stages record their results in the ledger themselves."""
         raise NotImplementedError(f"{context.asset_key.to_user_string()} is recorded by its own step")
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Read the input. Raises `Failure` if its only document has no value yet."""
-        stage, documents = self._stages[context.asset_key], context.asset_partition_keys
+        """Read the input. Raises `Failure` if the asset has no value, or its only document has none yet."""
+        stage = self._stages.get(context.asset_key)
+        if stage is None and context.asset_key != self._records:
+            raise dg.Failure(f"{context.asset_key.to_user_string()} has plots and no value: use it in `deps`")
+        documents = [] if stage is None else context.asset_partition_keys
         with self._slot.ledger() as ledger:
-            found: dict[str, Any] = ledger.run(_read, stage, documents)
+            found = self._all_records(ledger) if stage is None else ledger.run(_read, stage, documents)
         model = _model_of(context.dagster_type.typing_type)
         values = found if model is None else {key: model.model_validate(value) for key, value in found.items()}
-        if not context.has_partition_key:
+        if stage is None or not context.has_partition_key:
             return values
         (document,) = documents
         if document not in values:
             raise dg.Failure(f"{document} has no {context.asset_key.path[-1]} yet: its partition shows why")
         return values[document]
+
+    def _all_records(self, ledger: Ledger) -> dict[str, Any]:
+        return {record["document"]: record for record in stream(self._slot.settings(), ledger, Query())}
 
 
 def _read(cur: Cursor, stage: str, documents: Sequence[str]) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def build_library_sensor(deep_slot: DeepSlot, names: Names, interval_seconds: fl
             if needs_report(ledger):
                 report_overview(context.instance, ledger, names.keys, settings, SECONDS_BETWEEN_TICKS)
                 evaluate_problems(context.instance, ledger, names.keys)
-            result = _check(context, settings, ledger, names.scan_job)
+            result = _check(context, settings, ledger, names)
         except OffloadError as error:
             result = dg.SkipReason(escaped(str(error)))
         context.update_cursor(json.dumps({"looked_at": looked_at}))
@@ -180,7 +180,7 @@ def _seconds_to_next_check(cursor: str | None, interval: float) -> float:
 
 
 def _check(
-    context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger, job_name: str
+    context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger, names: Names
 ) -> dg.RunRequest | dg.SkipReason:
     differs = library_differs(settings, ledger)
     due = ledger.run(claims.count_due, [EXTRACT])
@@ -192,11 +192,11 @@ def _check(
     why = "; ".join([*([differs] if differs else []), *([waiting] if due else [])])
     if ledger.run(workers.live_workers, ledger.schema, "scan"):
         return dg.SkipReason(f"a scan is running; {why}")
-    if (starting := starting_run(context.instance, job_name)) is not None:
+    if (starting := starting_run(context.instance, names.scan_job)) is not None:
         return dg.SkipReason(f"{starting}; {why}")
-    if (failed := _same_failure(context.instance, job_name, why)) is not None:
+    if (failed := _same_failure(context.instance, names.scan_job, why)) is not None:
         return dg.SkipReason(failed)
-    return dg.RunRequest(tags=request_tags(why))
+    return dg.RunRequest(tags=request_tags(why, names.launched_by))
 
 
 def _same_failure(instance: dg.DagsterInstance, job_name: str, why: str) -> str | None:

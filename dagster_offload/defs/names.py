@@ -20,12 +20,13 @@ WAITING_EXECUTOR = "waiting_multiprocess"
 LOCATION = "dagster-offload"  # the name of the code location, as in workspace.yaml
 
 REDO_TAG = "dagster_offload/redo"  # a person sets it on a run, to one of `REDO_VALUES`
-REDO_VALUES = ("outdated", "all")
+RETRY = "failed"
+REDO_VALUES = ("outdated", "all", RETRY)
 # What the list of runs shows. Dagster hides tags that begin with `.dagster/`.
 HOST_TAG = "host"
 WHY_TAG = "why"
 LAUNCHED_BY_TAG = "launched_by"
-UP, TERMINAL = "up", "a terminal"
+UP, TERMINAL, SENSOR = "up", "a terminal", "a sensor"
 RAN_ON_TAG = ".dagster/offload_ran_on"  # host, process, its start and the host's boot
 OLD_RAN_ON_TAG = "dagster_offload/ran_on"  # of runs before version 0.2
 
@@ -39,11 +40,13 @@ REPOSITORY_TAG = ".dagster/repository"  # the UI finds a job's runs by this tag
 class Names:
     """What the assets, jobs, sensors and resource of one library are called. `keys` are the asset keys, by stage.
 
-    A code location with several libraries gives each a `prefix`, so that no two have the same name.
+    A code location with several libraries gives each a `prefix`, so that no two have the same name. `launched_by` is the tag
+    of the runs that the sensors launch.
     """
 
     keys: Mapping[str, dg.AssetKey]
     prefix: str = ""
+    launched_by: str = UP
 
     @property
     def scan_job(self) -> str:
@@ -65,7 +68,7 @@ class Names:
         return self.of(steps.get(job_name, STAGES_STEP))
 
 
-def names_of(graph: StageGraph, asset_key_prefix: Sequence[str] = (), prefix: str = "") -> Names:
+def names_of(graph: StageGraph, asset_key_prefix: Sequence[str] = (), prefix: str = "", launched_by: str = UP) -> Names:
     """The names of a library with these stages."""
     keys = {stage: dg.AssetKey([*asset_key_prefix, asset_name(stage)]) for stage in graph.names}
-    return Names(keys, prefix)
+    return Names(keys, prefix, launched_by)

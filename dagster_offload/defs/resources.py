@@ -72,7 +72,7 @@ def describe(settings: Settings) -> str:
         f"Stages: {', '.join(stage_graph(settings).names)}",
         f"OCR: {settings.ocr}; texts and records in Dagster's events: {settings.previews}",
         f"Home: {code_span(str(settings.home))}",
-        "All settings, and where each comes from: `dagster-offload config show`",
+        "All settings: `dagster-offload config show`, or the attributes of the component.",
     ]
     return "\n\n".join(lines)
 

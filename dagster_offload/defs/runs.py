@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import psutil  # type: ignore[import-untyped]
@@ -23,7 +24,6 @@ from dagster_offload.defs.names import (
     LAUNCHED_BY_TAG,
     OLD_RAN_ON_TAG,
     RAN_ON_TAG,
-    UP,
     WAITING_EXECUTOR,
     WHY_TAG,
 )
@@ -74,14 +74,18 @@ def run_tags(pid: int | None = None) -> dict[str, str]:
     return {HOST_TAG: host_name(), RAN_ON_TAG: str(ran_on)}
 
 
-def request_tags(why: str) -> dict[str, str]:
-    """The tags of a run that a sensor launches. `why` is shown in the list of runs."""
-    return {**run_tags(), LAUNCHED_BY_TAG: UP, WHY_TAG: why}
+def request_tags(why: str, launched_by: str) -> dict[str, str]:
+    """The tags of a run that a sensor launches. `why` and `launched_by` are shown in the list of runs."""
+    return {**run_tags(), LAUNCHED_BY_TAG: launched_by, WHY_TAG: why}
 
 
 def has_own_process(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> bool:
     """Whether the step has a process that ends when the step ends or waits. The parent is then the run's process."""
-    return context.job_def.executor_def.name in (WAITING_EXECUTOR, dg.multiprocess_executor.name)
+    name = context.job_def.executor_def.name
+    if name == dg.multi_or_in_process_executor.name:  # the default of a project; the run's configuration chooses
+        execution: Any = context.run.run_config.get("execution") or {}
+        return "in_process" not in execution.get("config", {})
+    return name in (WAITING_EXECUTOR, dg.multiprocess_executor.name)
 
 
 def tag_run(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:

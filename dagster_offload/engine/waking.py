@@ -1,11 +1,9 @@
 """Wakes the machine of a slot that is off while work is due: starts the owner's program, or sends a magic packet."""
 
-import contextlib
-import os
-import signal
 import socket
 import subprocess
 
+from dagster_offload.host.programs import Program
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import rests
 from dagster_offload.slot.config import SlotConfig
@@ -42,21 +40,10 @@ def _send_packet(config: WakeConfig) -> str | None:
 def _run(config: WakeConfig) -> str | None:
     """Run the program without a shell. Its output is not kept. Its process group is killed at the time limit."""
     try:
-        process = subprocess.Popen(  # noqa: S603 - the owner's own program, no shell
-            [os.path.expanduser(config.command[0]), *config.command[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        code = Program(config.command, config.timeout).run()
     except OSError as error:
         return f"the program cannot be started: {error.strerror}: check wake.command"
-    try:
-        code = process.wait(config.timeout)
     except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
         return f"the program did not end within {config.timeout:g} s: correct it, or raise wake.timeout"
     if code == 0:
         return None

@@ -1,1 +1,1 @@
-"""This machine: file ownership, and how this project starts Python. Standard library only."""
+"""This machine: file ownership, and how this project starts Python and other programs. Standard library only."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,11 @@ from dagster_offload.ledger.reports import records
 from dagster_offload.ledger.reports.records import STATES, Condition, Selection
 from dagster_offload.records.columns import as_record, column_named
 from dagster_offload.settings import Settings, load_settings
+from dagster_offload.text.durations import read_duration
 
 DOCUMENTS_A_PAGE = 500
 
 _CONDITION = re.compile(r"\s*([^=<>!~]+?)\s*(>=|<=|!=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
-_AGE = re.compile(r"(\d+)\s*(m|h|d|w)")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,10 @@ def _condition(written: str, settings: Settings) -> Condition:
 
 
 def _moment(written: str) -> datetime:
-    age = _AGE.fullmatch(written.strip())
+    age = read_duration(written)
     try:
         if age is not None:
-            return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
+            return datetime.now(UTC) - age
         moment = datetime.fromisoformat(written.strip())
         return moment if moment.tzinfo is not None else moment.astimezone()
     except (ValueError, OverflowError):

@@ -1,7 +1,6 @@
 """The section `backup` of the pipeline file: the backups that `up` makes by itself."""
 
 import os
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -9,19 +8,16 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
 from dagster_offload.settings.section import Section, Variable
-
-MAX_INTERVAL_UNITS = 10_000
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+from dagster_offload.text.durations import read_duration
 
 
 def _interval(value: object) -> object:
     """A number and a unit: `30m`, `12h`, `1d`, `1w`."""
     if not isinstance(value, str):
         return value
-    found = re.fullmatch(r"(\d+)\s*([mhdw])", value.strip())
-    if found is None or int(found[1]) == 0 or int(found[1]) > MAX_INTERVAL_UNITS:
+    if not (interval := read_duration(value)):  # zero would be a backup without end
         raise ValueError("must be a number and a unit: 30m, 12h, 1d or 1w")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    return interval
 
 
 Interval = Annotated[timedelta | None, BeforeValidator(_interval), WithJsonSchema({"type": ["string", "null"]})]

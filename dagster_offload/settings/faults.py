@@ -1,9 +1,11 @@
 """What a message about a wrong setting shows: what is allowed, and the value itself unless it may be a secret. Pure."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from dagster_offload.settings.leaves import BY_KEY
 from dagster_offload.slot.config import without_password
+from dagster_offload.text.suggestions import nearest
 
 LONGEST_VALUE = 60  # characters
 
@@ -22,6 +24,14 @@ def shown_value(path: tuple[int | str, ...], value: Any) -> str | None:
     shown = repr(value)
     has_password = isinstance(value, str) and ("@" in value or without_password(value) != value)
     return None if has_password or len(shown) > LONGEST_VALUE else shown
+
+
+def unknown_key(path: tuple[int | str, ...], known: Sequence[str]) -> str:
+    """What is wrong with a key that its section does not have. `known` are those that it has."""
+    *above, key = map(str, path)
+    meant = nearest(key, known)
+    hint = f"did you mean {meant}?" if meant else f"use one of {', '.join(known)}"
+    return f"there is no key {key!r}{' in ' + '.'.join(above) if above else ''}: {hint}"
 
 
 def _key(path: tuple[int | str, ...]) -> tuple[str, ...]:

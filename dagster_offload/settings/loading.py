@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me, others_may_write
-from dagster_offload.settings.faults import shown_value, together
+from dagster_offload.settings.faults import shown_value, together, unknown_key
 from dagster_offload.settings.files import FILE_NAME, PipelineText, find_file, read_dotenv, read_pipeline
 from dagster_offload.settings.leaves import BY_KEY, CONFIG, CONFIG_SNAPSHOT, Leaf, keys_below, leaves_of_slots
 from dagster_offload.settings.model import Settings, default_home
@@ -132,9 +132,9 @@ def _problems(error: ValidationError, tree: Tree) -> list[str]:
         if fault["type"] == "extra_forbidden":
             where, message = _unknown_key(path, tree)
         elif fault["type"] == "missing" and path[:1] == ("stages",):
-            where, message = _where(path, tree), _missing_in_stage(str(path[1]), str(fault["loc"][-1]))
+            where, message = tree.where(path), _missing_in_stage(str(path[1]), str(fault["loc"][-1]))
         else:
-            where, message = _where(path, tree), fault_in_words(fault)
+            where, message = tree.where(path), fault_in_words(fault)
             if (value := shown_value(path, fault["input"])) is not None:
                 values[where] = f" (it is {value})"
         messages.setdefault(where, []).append(message)
@@ -149,25 +149,11 @@ def _without_union_tags(location: tuple[int | str, ...], tree: Tree) -> tuple[in
     return location
 
 
-def _where(path: tuple[int | str, ...], tree: Tree) -> str:
-    origin = tree.origin(path)
-    if origin.kind == "file":
-        return f"{origin}: {'.'.join(map(str, path))}"
-    if origin.kind == "default":
-        return ".".join(map(str, path))
-    return f"{origin.name} in .env" if origin.kind == ".env" else origin.name
-
-
 def _unknown_key(path: tuple[int | str, ...], tree: Tree) -> tuple[str, str]:
-    *above, key = map(str, path)
-    known = keys_below(tuple(above))
-    meant = nearest(key, known)
-    hint = f"did you mean {meant}?" if meant else f"use one of {', '.join(known)}"
     place = tree.keys.get(path)
     origin = tree.origin(path)
     where = f"{origin.name}:{place}" if place is not None else str(origin)
-    in_section = f" in {'.'.join(above)}" if above else ""
-    return where, f"there is no key {key!r}{in_section}: {hint}"
+    return where, unknown_key(path, keys_below(tuple(map(str, path[:-1]))))
 
 
 def _missing_in_stage(stage: str, key: str) -> str:

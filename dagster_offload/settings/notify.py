@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from dagster_offload.settings.section import Section
-from dagster_offload.settings.sinks import Address, Arguments, SecretFile, by_kind, mistake, refuse_unusual_names
+from dagster_offload.settings.sinks import (
+    Address,
+    Arguments,
+    SecretFile,
+    WebhookKeys,
+    by_kind,
+    mistake,
+    refuse_unusual_names,
+)
 
 SECTION = "notify"
 Event = Literal["done", "needs_you", "misconfigured", "away"]
@@ -37,14 +45,8 @@ class CommandChannel(ChannelSettings):
     command: Arguments = Field(description="the program and its arguments: [/usr/local/bin/notify-me]")
 
 
-class WebhookChannel(ChannelSettings):
+class WebhookChannel(WebhookKeys, ChannelSettings):
     """An address to which each message is posted as JSON, with a signature of the Standard Webhooks."""
-
-    webhook: Address = Field(repr=False, description="the address; it is never shown whole, because it may be a secret")
-    secret: SecretStr | None = Field(default=None, description="key of the signature (HMAC-SHA256)")
-    secret_file: SecretFile | None = Field(default=None, description="file that contains the key of the signature")
-    token: SecretStr | None = Field(default=None, description="bearer token")
-    token_file: SecretFile | None = Field(default=None, description="file that contains the bearer token")
 
 
 class NtfyChannel(ChannelSettings):

@@ -58,14 +58,18 @@ class CommandSettings(SinkSettings):
     command: Arguments = Field(description="the program and its arguments: [/usr/local/bin/file-it, --quiet]")
 
 
-class WebhookSettings(SinkSettings):
-    """An address to which each record is posted as JSON, with a signature of the Standard Webhooks."""
+class WebhookKeys(Section):
+    """The keys of a webhook, for records or for notifications."""
 
     webhook: Address = Field(repr=False, description="the address; it is never shown whole, because it may be a secret")
     secret: SecretStr | None = Field(default=None, description="key of the signature (HMAC-SHA256)")
     secret_file: SecretFile | None = Field(default=None, description="file that contains the key of the signature")
     token: SecretStr | None = Field(default=None, description="bearer token")
     token_file: SecretFile | None = Field(default=None, description="file that contains the bearer token")
+
+
+class WebhookSettings(WebhookKeys, SinkSettings):
+    """An address to which each record is posted as JSON, with a signature of the Standard Webhooks."""
 
 
 class PaperlessSettings(SinkSettings):

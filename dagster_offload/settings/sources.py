@@ -29,7 +29,8 @@ from dagster_offload.slot.config import without_password
 from dagster_offload.text.suggestions import nearest
 
 _PREFIX = "OFFLOAD_"
-_REFERENCE = re.compile(r"\$(\$\{|\{([A-Za-z_][A-Za-z0-9_]*)\})")
+# `${NAME}`, or `$${` for the text `${`.
+REFERENCE = re.compile(r"\$(\$\{|\{([A-Za-z_][A-Za-z0-9_]*)\})")
 
 Kind = Literal["option", "environment", ".env", "file", "default"]
 
@@ -120,6 +121,15 @@ class Tree:
                 return found
         return Origin("default")
 
+    def where(self, path: tuple[str | int, ...]) -> str:
+        """The place of a value, as a message names it."""
+        origin = self.origin(path)
+        if origin.kind == "file":
+            return f"{origin}: {dotted(path)}"
+        if origin.kind == "default":
+            return dotted(path)
+        return f"{origin.name} in .env" if origin.kind == ".env" else origin.name
+
 
 def read_tree(
     file: PipelineText | None, given: Mapping[str, Given], variables: Mapping[str, str], file_name: str
@@ -146,9 +156,10 @@ def read_tree(
 
 
 def read_values(values: Mapping[str, Any], folder: Path) -> Tree:
-    """The tree of these values of a pipeline file. Relative paths in it start at `folder`."""
+    """The tree of these values of a pipeline file. Relative paths in it start at `folder`. Raises `SettingsError`."""
     tree = Tree(deepcopy(dict(values)))
     _resolve_paths(tree.values, folder)
+    tree.schemas = _read_schemas(tree, folder)
     return tree
 
 
@@ -182,7 +193,7 @@ def _substituted(parsed: YamlText, variables: Mapping[str, str], file_name: str)
             return {key: of(each, (*path, key)) for key, each in value.items()}
         if isinstance(value, list):
             return [of(each, (*path, index)) for index, each in enumerate(value)]
-        return _REFERENCE.sub(lambda match: reference(match, path), value) if isinstance(value, str) else value
+        return REFERENCE.sub(lambda match: reference(match, path), value) if isinstance(value, str) else value
 
     def reference(match: re.Match[str], path: tuple[str | int, ...]) -> str:
         name = match[2]
@@ -190,7 +201,7 @@ def _substituted(parsed: YamlText, variables: Mapping[str, str], file_name: str)
             return "${"  # written as $${
         if not variables.get(name):
             raise SettingsError(
-                f"{file_name}:{parsed.places[path]}: {_dotted(path)}: the variable {name} is not set: set it in the "
+                f"{file_name}:{parsed.places[path]}: {dotted(path)}: the variable {name} is not set: set it in the "
                 "environment or in .env"
             )
         return variables[name]
@@ -203,7 +214,7 @@ def _refuse_readable_secrets(parsed: YamlText, file: PipelineText, file_name: st
         return
     for leaf in (*LEAVES, *leaves_of_slots(further_slots(parsed.values))):
         key, value = leaf.key, _at(parsed.values, leaf.key)
-        if not isinstance(value, str) or _REFERENCE.search(value):
+        if not isinstance(value, str) or REFERENCE.search(value):
             continue
         is_key = key[-1] == "api_key"
         has_password = key[-1] in ("url", "postgres_url") and without_password(value) != value
@@ -214,11 +225,11 @@ def _refuse_readable_secrets(parsed: YamlText, file: PipelineText, file_name: st
             )
 
     for key, value in _of_sinks(parsed.values, (*SECRET_KEYS, *KINDS, *CHANNEL_KINDS)):
-        if not isinstance(value, str) or _REFERENCE.search(value):
+        if not isinstance(value, str) or REFERENCE.search(value):
             continue
         if key[-1] in SECRET_KEYS or without_password(value) != value:
             raise SettingsError(
-                f"{file_name}:{parsed.places[key]}: {_dotted(key)} contains a secret, and the file {file.readers}: write "
+                f"{file_name}:{parsed.places[key]}: {dotted(key)} contains a secret, and the file {file.readers}: write "
                 f"${{VARIABLE}} instead, use a file for it, or run chmod 600 {file.path}"
             )
 
@@ -251,7 +262,7 @@ def _read_schemas(tree: Tree, folder: Path) -> tuple[Path, ...]:
     for name, stage in stages.items() if isinstance(stages, dict) else ():
         if isinstance(stage, dict) and isinstance(written := stage.get("schema"), str):
             files.append(folder / os.path.expanduser(written))
-            where = f"{tree.origin(('stages', name, 'schema'))}: stages.{name}.schema"
+            where = tree.where(("stages", name, "schema"))
             try:
                 stage["schema"] = json.loads(read_own(files[-1]))
             except SettingsError as error:
@@ -269,5 +280,6 @@ def _at(values: Any, key: Key) -> Any:
     return values
 
 
-def _dotted(path: tuple[str | int, ...]) -> str:
+def dotted(path: tuple[str | int, ...]) -> str:
+    """A path in the file as people write it: `slots.deep.url`."""
     return ".".join(map(str, path))

@@ -4,13 +4,11 @@ Exit code 75 (EX_TEMPFAIL) means: not now. Every other code is a refusal. Its ou
 quote the document.
 """
 
-import contextlib
-import os
-import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from dagster_offload.host.programs import Program
 from dagster_offload.sinks.faults import Blame, SinkFault
 from dagster_offload.sinks.message import Message, Sendable
 
@@ -22,10 +20,8 @@ class Command:
 
     def __init__(self, arguments: Sequence[str], timeout: float, folder: Path) -> None:
         """`folder`: the working folder of the program."""
-        self._arguments = [os.path.expanduser(arguments[0]), *arguments[1:]]
+        self._program = Program(arguments, timeout, folder)
         self._timeout = timeout
-        self._folder = folder
-        self._running: subprocess.Popen[bytes] | None = None
 
     def send(self, message: Sendable) -> None:
         """Run the program with this record, as one line. Raises `SinkFault`."""
@@ -42,38 +38,17 @@ class Command:
 
     def cancel(self) -> None:
         """Kill the program, from another thread. Its record is sent again later."""
-        if (running := self._running) is not None:
-            _kill(running)
+        self._program.kill()
 
     def close(self) -> None:
         """Nothing is kept open."""
 
     def _run(self, body: bytes) -> int:
         try:
-            process = subprocess.Popen(  # noqa: S603 - the owner's own program, no shell
-                self._arguments,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd=self._folder if self._folder.is_dir() else None,
-                start_new_session=True,
-            )
+            return self._program.run(body)
         except OSError as error:
             raise SinkFault(
                 Blame.MISCONFIGURED, f"the program cannot be started: {error.strerror}: check its path and its mode"
             ) from None
-        self._running = process
-        try:
-            process.communicate(body, timeout=self._timeout)
         except subprocess.TimeoutExpired:
-            _kill(process)
-            process.wait()
             raise SinkFault(Blame.REFUSED, f"not finished within {self._timeout:g} s: raise its timeout") from None
-        finally:
-            self._running = None
-        return process.returncode
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)

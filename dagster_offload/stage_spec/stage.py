@@ -80,6 +80,12 @@ Values = Annotated[tuple[Scalar, ...], BeforeValidator(_values), Field(min_lengt
 _FORMS = {"answer": "answer", "answer_schema": "schema", "answer_model": "model"}
 
 
+def _in_one_form(schema: dict[str, Any]) -> None:
+    """Let the JSON Schema accept each of the three forms of an answer's fields."""
+    schema["required"].remove("answer")
+    schema["anyOf"] = [{"required": [key]} for key in _FORMS.values()]
+
+
 def _fields_of(schema: Any, key: str, *, is_checked_elsewhere: bool = False) -> tuple[AnswerField, ...]:
     if not isinstance(schema, Mapping):
         raise PydanticCustomError("schema", "must be the path of a JSON Schema, or the schema itself", {"path": (key,)})
@@ -98,13 +104,13 @@ class StageSpec(BaseModel):
     a pydantic model, too. A model also validates every answer itself.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, json_schema_extra=_in_one_form)
 
     prompt: str = Field(min_length=1, description="the question; the document stands before it")
     answer: Annotated[tuple[AnswerField, ...], BeforeValidator(_answer), WithJsonSchema({"type": "object"})] = Field(
         description="fields of the answer: {payee: string, amount: number, due: date?, items: [{what: string}]}"
     )
-    answer_schema: Mapping[str, Any] | None = Field(
+    answer_schema: Annotated[Mapping[str, Any] | None, WithJsonSchema({"type": ["string", "object", "null"]})] = Field(
         default=None,
         alias="schema",
         description="instead of `answer`: a file with a JSON Schema (relative to this file)",

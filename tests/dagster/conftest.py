@@ -1,5 +1,7 @@
 """A complete edge for each test: Dagster's storages and a ledger in one real Postgres, a stand-in router, a library."""
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +11,12 @@ import pytest
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.instance import prepare_instance
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.postgres import dagster_url
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.simulator.server import Router
 from tests.support.database import database_url, new_database
 from tests.support.edge import Edge
+from tests.support.project import Project
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +76,30 @@ def instance(settings: Settings, database: str) -> Iterator[dg.DagsterInstance]:
 def edge(settings: Settings, database: str, router: Router, instance: dg.DagsterInstance) -> Iterator[Edge]:
     with Ledger(database) as ledger:
         yield Edge(settings, ledger, instance, router, build_definitions(lambda: settings))
+
+
+@pytest.fixture
+def storage() -> str:
+    """Where a stranger's project keeps Dagster's own data. A test that needs `postgres`, too, parametrizes it."""
+    return "sqlite"
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path, database: str, router: Router, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Project]:
+    """A stranger's project without components. Nothing of it stays imported."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("LEDGER", database)
+    monkeypatch.setenv("VIRTUAL_ENV", str(Path(sys.executable).parent.parent))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    )
+    for name in [name for name in list(sys.modules) if name.partition(".")[0] == "stranger"]:
+        monkeypatch.delitem(sys.modules, name)
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    in_postgres = f"storage:\n  postgres:\n    postgres_url: {dagster_url(database)}\n" if storage == "postgres" else ""
+    (home / "dagster.yaml").write_text(f"telemetry: {{enabled: false}}\n{in_postgres}{NO_OUTPUT_CAPTURE}")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield Project.create(tmp_path, instance, router)

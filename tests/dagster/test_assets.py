@@ -249,7 +249,18 @@ def test_a_run_that_waits_redoes_its_documents_once(three: Edge) -> None:
     )
 
 
+def test_a_run_retries_failed_documents_only_if_its_tag_says_so(three: Edge) -> None:
+    with three.ledger.transaction() as cur:
+        cur.execute(
+            "update work_items set state = 'failed', attempts = 3, reason = 'no_json: the answer holds no JSON object' "
+            "where stage = 'summarize' and document_id = (select document_id from documents where key = 'a.txt')"
+        )
+    assert not three.materialize("a.txt", stages=["summarize"]).success
+    assert three.router.completions() == []
+    assert three.materialize("a.txt", stages=["summarize"], tags={REDO_TAG: "failed"}).success
+
+
 def test_a_wrong_value_of_the_redo_tag_fails_the_run_and_names_the_values(three: Edge) -> None:
     result = three.materialize("a.txt", stages=["summarize"], tags={REDO_TAG: "yes"})
     assert not result.success
-    assert "set it to outdated or all" in failure_message(result)
+    assert "set it to outdated or all or failed" in failure_message(result)

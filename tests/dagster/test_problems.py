@@ -52,7 +52,7 @@ def test_a_scan_names_the_file_that_failed_its_reason_and_the_next_step(edge: Ed
     result = edge.scan()
     (line,) = warnings_of(edge, result.run_id)
     assert line.startswith("broken.pdf: extract failed (broken_file: ")
-    assert line.endswith("To try the same file again, run: dagster-offload retry broken.pdf")
+    assert line.endswith("the run tag dagster_offload/redo: failed, or run dagster-offload retry broken.pdf")
     table = metadata(result, "scan_library")[NAMES]
     assert isinstance(table, dg.TableMetadataValue)
     (row,) = table.records

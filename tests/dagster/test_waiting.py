@@ -67,11 +67,12 @@ def test_a_failed_document_fails_the_run_with_its_cause_and_the_next_step() -> N
         raise_for(RunSummary(done=1, failed=(FAILED,)), selected=3)
     assert failure.value.description == (
         "1 of 3 documents failed: a.txt: classify failed (unknown_class: the answer's category is none of: x). "
-        "See what happened: dagster-offload explain a.txt. To try again: dagster-offload retry a.txt"
+        "See what happened: dagster-offload explain a.txt. To try again, materialize it with the run tag "
+        "dagster_offload/redo: failed, or run dagster-offload retry a.txt"
     )
     assert not failure.value.allow_retries
     (row,) = failure.value.metadata["documents"].records  # type: ignore[attr-defined]
-    assert str(row.data["next step"]).endswith("To try again: dagster-offload retry a.txt")
+    assert str(row.data["next step"]).endswith("dagster-offload retry a.txt")
 
 
 def test_the_command_of_the_next_step_is_quoted_for_a_shell() -> None:

@@ -5,10 +5,12 @@ from enum import StrEnum
 from typing import Any, Literal
 
 import pytest
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel, Field
 
 from dagster_offload.stage_spec.fields import FieldError, read_answer
 from dagster_offload.stage_spec.json_schema import fields_of_schema
+from dagster_offload.stage_spec.stage import StageSpec
 
 
 class Currency(StrEnum):
@@ -89,3 +91,17 @@ def test_a_schema_that_holds_itself_is_refused() -> None:
     loop = {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}
     with pytest.raises(FieldError, match="refers to itself"):
         fields_of_schema({**schema(a={"$ref": "#/$defs/A"}), "$defs": loop})
+
+
+@pytest.mark.parametrize(
+    ("form", "is_accepted"),
+    [
+        ({"answer": {"day": "date"}}, True),
+        ({"schema": "due.json"}, True),
+        ({"model": "my_package.answers:Due"}, True),
+        ({}, False),
+    ],
+)
+def test_editors_accept_the_fields_of_an_answer_in_each_form(form: dict[str, Any], is_accepted: bool) -> None:
+    validator = Draft202012Validator(StageSpec.model_json_schema())
+    assert validator.is_valid({"prompt": "When is it due?", **form}) == is_accepted

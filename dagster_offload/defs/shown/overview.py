@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 import dagster as dg
 
+from dagster_offload.defs.names import LEDGER_IO, Names
 from dagster_offload.defs.shown.records import record_table
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import StageCounts
@@ -36,24 +37,25 @@ def overview_keys(stages: Mapping[str, dg.AssetKey]) -> dict[str, dg.AssetKey]:
     return {name: dg.AssetKey([*prefix, name]) for name in (BACKLOG, SLOT, RECORDS)}
 
 
-def overview_specs(stages: Mapping[str, dg.AssetKey]) -> list[dg.AssetSpec]:
+def overview_specs(names: Names) -> list[dg.AssetSpec]:
     """The assets. Nothing materializes them on request: scans, drains and a sensor report them."""
-    keys = overview_keys(stages)
+    keys = overview_keys(names.keys)
     descriptions = {
         BACKLOG: "What is left, by stage, and the hours of the slot's time that it takes. A point is added after each scan "
         "and drain, and at most every 15 minutes while something changes. Press *Plots* beside the metadata.",
         SLOT: "The last hour of the deep slot: the share in which it was available (as far as work was due), its calls, "
         "its speed, and the share of the prompts that its server had in its cache. Press *Plots* beside the metadata.",
         RECORDS: "The newest records: document, class, title and summary. A document's whole record is in the latest "
-        "materialization of its last stage. All of them: dagster-offload records",
+        "materialization of its last stage. All of them: use this asset as an input of your own, or, with `up`, run "
+        "dagster-offload records",
     }
     return [
         dg.AssetSpec(
             key,
             description=descriptions[name],
             group_name=GROUP,
-            deps=list(stages.values())[1:] if name == RECORDS else [],
-        )
+            deps=list(names.keys.values())[1:] if name == RECORDS else [],
+        ).with_io_manager_key(names.of(LEDGER_IO))
         for name, key in keys.items()
     ]
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import dagster as dg
 
+from dagster_offload.defs.names import REDO_TAG, RETRY
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.reports import status
@@ -36,6 +37,7 @@ class Problem(Protocol):
 def next_step(document: str, stage: str, state: State, reason: str | None) -> str:
     """What a person can do about a work item in this state. The document's name is quoted for a shell."""
     name = shlex.quote(document)
+    again = f"materialize it with the run tag {REDO_TAG}: {RETRY}, or run dagster-offload retry {name}"
     match state:
         case State.GONE:
             return "The file no longer exists: scan the library."
@@ -44,14 +46,11 @@ def next_step(document: str, stage: str, state: State, reason: str | None) -> st
         case State.DEFERRED:
             return "Nothing to do: it is processed when the slot answers."
         case State.QUARANTINED:
-            return f"Check the file, then run: dagster-offload retry {name}"
+            return f"Check the file, then {again}"
         case _ if stage == EXTRACT:
-            return (
-                "Repair or replace the file: the next scan reads it again. "
-                f"To try the same file again, run: dagster-offload retry {name}"
-            )
+            return f"Repair or replace the file: the next scan reads it again. To try the same file again, {again}"
         case _:
-            return f"See what happened: dagster-offload explain {name}. To try again: dagster-offload retry {name}"
+            return f"See what happened: dagster-offload explain {name}. To try again, {again}"
 
 
 def problem_table(problems: Sequence[Problem]) -> dg.TableMetadataValue:

@@ -1,0 +1,57 @@
+"""Runs a program of the owner's, such as a sink or the command that wakes a machine. Standard library only."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class Program:
+    """A program and its arguments, run without a shell, in a process group of its own.
+
+    Its output is not kept, because it may quote a document.
+    """
+
+    def __init__(self, arguments: Sequence[str], timeout: float, folder: Path | None = None) -> None:
+        """`timeout` is in seconds. `folder`: the working folder, if it exists."""
+        self._arguments = [os.path.expanduser(arguments[0]), *arguments[1:]]
+        self._timeout = timeout
+        self._folder = folder
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def run(self, given: bytes = b"") -> int:
+        """Run it with this standard input. Returns its exit code; `-N` if signal N ended it.
+
+        Raises `OSError` if it cannot be started, and `subprocess.TimeoutExpired` after its group was killed at the time
+        limit.
+        """
+        process = subprocess.Popen(  # noqa: S603 - the owner's own program, no shell
+            self._arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self._folder if self._folder is not None and self._folder.is_dir() else None,
+            start_new_session=True,
+        )
+        self._running = process
+        try:
+            process.communicate(given, timeout=self._timeout)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            process.wait()
+            raise
+        finally:
+            self._running = None
+        return process.returncode
+
+    def kill(self) -> None:
+        """Kill it with all that it started, if it runs. For another thread than that of `run`."""
+        if (running := self._running) is not None:
+            _kill(running)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,59 @@
+"""Programs of the owner's: no shell, and none of what they start outlives their time limit."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.host.programs import Program
+
+# The grandchild holds the pipe `alive` open as long as it lives.
+PARENT = "import subprocess, time; subprocess.Popen(['sleep', '600'], stdout=open('alive', 'w')); time.sleep(600)"
+
+
+def program(code: str, folder: Path, timeout: float = 60.0) -> Program:
+    return Program([sys.executable, "-c", code], timeout, folder)
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    os.mkfifo(tmp_path / "alive")
+    return tmp_path / "alive"
+
+
+def test_the_exit_code_or_the_signal_is_returned(tmp_path: Path) -> None:
+    assert program("raise SystemExit(3)", tmp_path).run() == 3
+    assert program("import os; os.kill(os.getpid(), 9)", tmp_path).run() == -9
+
+
+def test_without_an_input_the_program_reads_nothing(tmp_path: Path) -> None:
+    assert program("import sys; raise SystemExit(len(sys.stdin.read()))", tmp_path).run() == 0
+
+
+def test_no_shell_reads_the_arguments(tmp_path: Path) -> None:
+    assert Program(["touch", "$HOME; touch b"], 60.0, tmp_path).run() == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["$HOME; touch b"]
+
+
+def test_what_a_program_started_is_killed_with_it_at_its_time_limit(tmp_path: Path, pipe: Path) -> None:
+    ended = threading.Thread(target=pipe.read_bytes, daemon=True)
+    ended.start()
+    with pytest.raises(subprocess.TimeoutExpired):
+        program(PARENT, tmp_path, timeout=1.0).run()
+    ended.join(60)
+    assert not ended.is_alive()
+
+
+def test_another_thread_can_kill_a_program(tmp_path: Path, pipe: Path) -> None:
+    running, codes = program(PARENT, tmp_path, timeout=600.0), list[int]()
+    runner = threading.Thread(target=lambda: codes.append(running.run()), daemon=True)
+    runner.start()
+    with pipe.open("rb") as alive:  # opens when the grandchild does
+        while runner.is_alive():
+            running.kill()
+            runner.join(0.1)
+        assert alive.read() == b""
+    assert codes == [-9]
