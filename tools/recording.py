@@ -51,7 +51,7 @@ class Terminal:
         self._add(f"{PROMPT}\x1b[1mdagster-offload {' '.join(arguments)}\x1b[0m")
         ours, its = os.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-        process = subprocess.Popen(  # noqa: S603 - our own command
+        process = subprocess.Popen(
             (PROGRAM, *arguments), stdin=its, stdout=its, stderr=its, env=self._environment, cwd=self._folder
         )
         os.close(its)
