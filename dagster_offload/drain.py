@@ -9,7 +9,7 @@ from dagster_offload.engine.agreement import agree_with_up
 from dagster_offload.engine.progress import Progress
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
 from dagster_offload.engine.several_slots import SeveralSlots
-from dagster_offload.engine.tally import Tally
+from dagster_offload.engine.totals import Totals
 from dagster_offload.engine.wake import describe_unavailable
 from dagster_offload.errors import DrainRefused, NoRoom
 from dagster_offload.ledger.core import stages
@@ -107,7 +107,7 @@ def run_drain(
         ledger.run(slots.register, slot, pipeline.recipes)
     with Worker(ledger, "drain", names, run_id) as worker, ledger_executor(ledger) as pool:
         return run_stoppable(
-            _drain(settings, AsyncLedger(ledger, pool), worker, configured, names, Tally(limit, on_progress))
+            _drain(settings, AsyncLedger(ledger, pool), worker, configured, names, Totals(limit, on_progress))
         )
 
 
@@ -123,13 +123,13 @@ async def _drain(
     worker: Worker,
     configured: Sequence[SlotConfig],
     names: Sequence[str],
-    tally: Tally,
+    totals: Totals,
 ) -> DrainSummary:
     refuse_without_room(settings)
     by_slot = stages_by_slot(settings, names)
     used_slots = [slot for slot in configured if by_slot[slot.name]]
     async with open_client(settings.slots, ledger) as client:
-        at_work = SeveralSlots(document_runner(settings, ledger, client, worker), used_slots, by_slot, tally)
+        at_work = SeveralSlots(document_runner(settings, ledger, client, worker), used_slots, by_slot, totals)
         may_fill_more = await ledger.run(stages.fill, recipes(settings))
         for slot in used_slots:
             is_any_left = await ledger.run(claims.is_any_left, by_slot[slot.name], None, slot.name)
@@ -147,7 +147,7 @@ async def _drain(
     in_back_off = await ledger.run(claims.count_in_back_off, names)
     due = await ledger.run(claims.count_due, names)
     if due and (shortage := shortage_of(settings)) is not None:
-        raise NoRoom(f"{shortage}. Documents: {tally.counts.done} done, {due} left")
+        raise NoRoom(f"{shortage}. Documents: {totals.counts.done} done, {due} left")
     deferred = await ledger.run(claims.count_waiting, names)
     used = await ledger.run(usage.of_worker, worker.id)
     warnings = [
@@ -161,15 +161,15 @@ async def _drain(
         SlotEnd(await ledger.run(slots.get, slot.name), at_work.rests.get(slot.name) if is_left else None)
         for slot in used_slots
     ]
-    done = tally.counts.done
+    done = totals.counts.done
     if len(used_slots) > 1:  # a document that is done at one slot may wait for another
-        done = await ledger.run(claims.count_finished, sorted(tally.done), names)
+        done = await ledger.run(claims.count_finished, sorted(totals.done), names)
     reasons = [end.reason for end in ends if end.reason is not None and (is_left or len(ends) == 1)]
     concurrency = [end.row.concurrency for end in ends if end.row is not None]
     next_checks = [end.next_check for end in ends if end.next_check is not None]
     return DrainSummary(
         done=done,
-        failed=tally.counts.failed,
+        failed=totals.counts.failed,
         deferred=deferred,
         left=due + in_back_off,
         held_elsewhere=await ledger.run(claims.count_claimed_elsewhere, names, worker.id),

@@ -17,7 +17,7 @@ from dagster_offload.engine.breaker import registered, try_closing
 from dagster_offload.engine.commits import Batches
 from dagster_offload.engine.document import DocumentRunner
 from dagster_offload.engine.progress import DocumentEnd
-from dagster_offload.engine.tally import Tally
+from dagster_offload.engine.totals import Totals
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.rows import BreakerState, Claim, SlotRow
 from dagster_offload.ledger.slots import permits, slots
@@ -71,7 +71,7 @@ class Shared:
 
     runner: DocumentRunner
     scope: Scope
-    tally: Tally
+    totals: Totals
     lanes: set[asyncio.Task[Any] | None] = field(default_factory=set)  # those that run at the same time
     max_lanes: int = MAX_CONCURRENCY  # lower after a 429
     ended: int = 0  # the number of documents whose work ended here, however it ended
@@ -98,12 +98,12 @@ class Shared:
 
     def may_start(self) -> bool:
         """Whether another document may be started: the limit is not reached and calls may start."""
-        return not (self.tally.is_full or self.must_end)
+        return not (self.totals.is_full or self.must_end)
 
     def count(self, claim: Claim, end: DocumentEnd) -> None:
         """Count one document, and report the progress."""
         self.ended += 1
-        self.tally.count(claim.document_id, end)
+        self.totals.count(claim.document_id, end)
 
     async def wait_for_notification(self) -> None:
         """Wait for a notification, or until the next regular check."""
@@ -195,7 +195,7 @@ class Lane:
         if self._ahead is not None:
             claiming, self._ahead = self._ahead, None
             return await claiming
-        self._shared.tally.reserve()
+        self._shared.totals.reserve()
         return await self._claim()
 
     def _claiming_ahead(self, claim: Claim) -> contextlib.AbstractContextManager[None]:
@@ -208,7 +208,7 @@ class Lane:
         shared = self._shared
         if self._alone or shared.has_too_many_lanes or shared.changes != self._handled or not shared.may_start():
             return
-        shared.tally.reserve()
+        shared.totals.reserve()
         self._ahead = asyncio.create_task(self._claim())
         # A lane that fails or is stopped does not await this task. Reading its result keeps asyncio from logging an error.
         self._ahead.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
@@ -217,7 +217,7 @@ class Lane:
         before, scope = self._shared.changes, self._shared.scope
         documents = None if scope.documents is None else tuple(scope.documents)
         taken = await self._runner.commits.take(Want(self._slot.name, tuple(scope.stages), documents, self._alone))
-        self._shared.tally.note_claim(taken[1])
+        self._shared.totals.note_claim(taken[1])
         return before, taken
 
     async def _release_claimed_ahead(self) -> None:
@@ -226,7 +226,7 @@ class Lane:
             return
         _, (_, claim) = await self._next_claim()
         if claim is not None:
-            self._shared.tally.note_release(claim)
+            self._shared.totals.note_release(claim)
             reason = "not started: the slot was needed"
             await self._runner.ledger.run(claims.release, self._runner.worker.id, claim, reason)
 

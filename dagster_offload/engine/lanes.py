@@ -15,7 +15,7 @@ from dagster_offload.client.prompt_cache import ask_prompt_cache_size
 from dagster_offload.engine.breaker import registered
 from dagster_offload.engine.document import DocumentRunner
 from dagster_offload.engine.lane import Lane, Scope, Shared, wait_until_set
-from dagster_offload.engine.tally import Tally
+from dagster_offload.engine.totals import Totals
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.pipelines import PIPELINE_MESSAGE, pipeline_message
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
@@ -27,12 +27,12 @@ from dagster_offload.slot.rest import Rest
 
 
 class Lanes:
-    """One worker's lanes at one slot, for one scope. `tally` is shared with the lanes at other slots."""
+    """One worker's lanes at one slot, for one scope. `totals` is shared with the lanes at other slots."""
 
-    def __init__(self, runner: DocumentRunner, slot: SlotConfig, scope: Scope, tally: Tally) -> None:
+    def __init__(self, runner: DocumentRunner, slot: SlotConfig, scope: Scope, totals: Totals) -> None:
         self.slot, self.scope = slot, scope
-        self._runner, self._tally = runner, tally
-        self._shared = Shared(runner, scope, tally)
+        self._runner, self._totals = runner, totals
+        self._shared = Shared(runner, scope, totals)
         self._steer_now, self._rest_now = asyncio.Event(), asyncio.Event()
         self._opener: asyncio.Task[None] | None = None
         self._is_listening = False
@@ -42,13 +42,13 @@ class Lanes:
         self.listen()
         if await self.read_rest() is not None:
             return
-        slot, tally = self.slot, self._tally
+        slot, totals = self.slot, self._totals
         row = await registered(self._runner.ledger, slot)
         self._runner.on_busy[slot.name] = self._steer_now.set if row.is_auto else self.drop_lane
-        self._runner.on_part = tally.report_part
+        self._runner.on_part = totals.report_part
         stages, documents = self.scope.stages, self.scope.documents
-        due = tally.within_limit(await self._runner.ledger.run(claims.count_due, stages, documents, slot=slot.name))
-        tally.note_due(due)
+        due = totals.within_limit(await self._runner.ledger.run(claims.count_due, stages, documents, slot=slot.name))
+        totals.note_due(due)
         watch = asyncio.create_task(self._watch_rest())
         try:
             async with FreezeWatch(slot) as freeze_watch:
@@ -128,8 +128,8 @@ class Lanes:
 
     async def _count_missing(self, row: SlotRow) -> int:
         """How many more lanes the slot has room for and the scope has work for."""
-        started, shared = self._tally.counts.started, self._shared
-        room = self._tally.within_limit(started + min(row.concurrency, shared.max_lanes) - len(shared.lanes)) - started
+        started, shared = self._totals.counts.started, self._shared
+        room = self._totals.within_limit(started + min(row.concurrency, shared.max_lanes) - len(shared.lanes)) - started
         if room <= 0 or row.breaker is not BreakerState.CLOSED or shared.must_end:
             return 0
         stages, documents = self.scope.stages, self.scope.documents

@@ -9,7 +9,7 @@ from dagster_offload.engine.extract import extract_due
 from dagster_offload.engine.progress import Progress
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
 from dagster_offload.engine.several_slots import SeveralSlots
-from dagster_offload.engine.tally import Tally
+from dagster_offload.engine.totals import Totals
 from dagster_offload.engine.wake import describe_wait
 from dagster_offload.errors import NoSuchDocument, SettingsError
 from dagster_offload.ledger.core import stages as core_stages
@@ -87,12 +87,12 @@ async def _run_documents(
     async with open_client(settings.slots, ledger) as client:
         runner = document_runner(settings, ledger, client, worker)
         # First all large slots at the same time, then `primary` for what they left of the stages that it may do.
-        tally, by_slot = Tally(on_progress=on_progress), stages_by_slot(settings, stages)
+        totals, by_slot = Totals(on_progress=on_progress), stages_by_slot(settings, stages)
         configured = settings.slots
         small = () if configured.primary is None else (configured.primary,)
         for group in (configured.of_drains, small):
             if group and shortage_of(settings) is None:
-                await SeveralSlots(runner, group, by_slot, tally, keys).work()
+                await SeveralSlots(runner, group, by_slot, totals, keys).work()
     unfinished = await ledger.run(claims.unfinished, keys, stages)
     row, rest = await _slot_to_wait_for(settings, ledger, {item.stage for item in unfinished})
     return summarize_run(len(keys), unfinished, row, settings.retry_after_minutes * 60, shortage_of(settings), rest)

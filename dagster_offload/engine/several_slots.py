@@ -13,7 +13,7 @@ from dagster_offload.engine.breaker import check_breaker
 from dagster_offload.engine.document import DocumentRunner
 from dagster_offload.engine.lane import Scope, may_send
 from dagster_offload.engine.lanes import Lanes
-from dagster_offload.engine.tally import Tally
+from dagster_offload.engine.totals import Totals
 from dagster_offload.ledger.work import claims
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.rest import Rest
@@ -42,13 +42,13 @@ class SeveralSlots:
         runner: DocumentRunner,
         slots: Sequence[SlotConfig],
         stages: Mapping[str, Sequence[str]],
-        tally: Tally,
+        totals: Totals,
         documents: Sequence[str] | None = None,
     ) -> None:
         """`stages`: by slot, those that it may answer. `documents`: their keys; None = all that are due."""
-        self._runner, self._tally = runner, tally
+        self._runner, self._totals = runner, totals
         self._slots = [
-            _Turns(Lanes(runner, slot, Scope(stages[slot.name], documents), tally))
+            _Turns(Lanes(runner, slot, Scope(stages[slot.name], documents), totals))
             for slot in slots
             if stages.get(slot.name)
         ]
@@ -85,7 +85,7 @@ class SeveralSlots:
                     if is_any_at_work
                     else each.ended_elsewhere < self._ended_elsewhere(each)
                 )
-                if each.is_over and is_due and not self._tally.is_full:
+                if each.is_over and is_due and not self._totals.is_full:
                     each.turn = group.create_task(self._take_turn(each))
 
     async def _take_turn(self, each: _Turns) -> None:
@@ -105,4 +105,4 @@ class SeveralSlots:
             each.next_at = asyncio.get_running_loop().time() + timing.current().recheck
 
     def _ended_elsewhere(self, each: _Turns) -> int:
-        return self._tally.ended - each.lanes.ended
+        return self._totals.ended - each.lanes.ended

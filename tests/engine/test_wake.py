@@ -17,6 +17,7 @@ from dagster_offload.ledger.work.claims import Unfinished
 from dagster_offload.settings import load_settings
 from dagster_offload.slot.health import ProbeResult
 from dagster_offload.slot.rest import Rest, RestKind
+from tests.support.ledger import AWAKE
 
 GREEN = ProbeResult(True, "ok", answered=True)
 PAUSED = Rest("deep", RestKind.PAUSED, "paused")
@@ -36,10 +37,7 @@ def in_seoul(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def slot(breaker: BreakerState = BreakerState.CLOSED, wait: float | None = None, reason: str | None = None) -> SlotRow:
     since = datetime(2026, 11, 25, 5, 2, tzinfo=UTC) if breaker is not BreakerState.CLOSED else None
-    return SlotRow(
-        name="deep", url="http://x:1", model="m", permits=1, breaker=breaker, epoch=1, reason=reason, reason_since=since,
-        retry_at=None, refusal_wait_seconds=wait, was_red_since_opening=False, is_retry_due=False, is_trial_running=False,
-    )  # fmt: skip
+    return replace(AWAKE, breaker=breaker, reason=reason, reason_since=since, refusal_wait_seconds=wait)
 
 
 def waits(state: State = State.PENDING, seconds: float | None = None, stage: str = "summarize") -> Unfinished:

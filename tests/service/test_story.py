@@ -17,23 +17,8 @@ from dagster_offload.ledger.work import documents
 from dagster_offload.service.story import Story, lines, owes_end, progress, telling, what_is_left
 from dagster_offload.slot.config import DEEP
 from dagster_offload.slot.rest import Pause
-from tests.support.ledger import SLOT, Bench
+from tests.support.ledger import AWAKE, SLOT, Bench
 
-AWAKE = SlotRow(
-    name=DEEP,
-    url="http://slot:1",
-    model="qwen",
-    permits=1,
-    breaker=BreakerState.CLOSED,
-    epoch=1,
-    reason=None,
-    reason_since=None,
-    retry_at=None,
-    refusal_wait_seconds=None,
-    was_red_since_opening=False,
-    is_retry_due=False,
-    is_trial_running=False,
-)
 ASLEEP = replace(
     AWAKE,
     breaker=BreakerState.OPEN,

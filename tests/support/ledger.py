@@ -8,7 +8,7 @@ from typing import Any
 
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Cursor, Ledger
-from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult, SlotRow, State
+from dagster_offload.ledger.core.rows import BreakerState, CallRecord, Claim, ClaimedItem, NewResult, SlotRow, State
 from dagster_offload.ledger.slots import breaker, permits, slots
 from dagster_offload.ledger.work import claims, deferrals, documents, redo
 from dagster_offload.ledger.work import finish as results
@@ -19,6 +19,21 @@ from tests.support.stages import DRAIN_STAGES
 
 RECIPES = {EXTRACT: "x1", CLASSIFY: "c1", SUMMARIZE: "s1"}
 SLOT = SlotConfig(name=DEEP, url="http://slot:1", model="qwen", concurrency=2)
+AWAKE = SlotRow(
+    name=DEEP,
+    url="http://slot:1",
+    model="qwen",
+    permits=1,
+    breaker=BreakerState.CLOSED,
+    epoch=1,
+    reason=None,
+    reason_since=None,
+    retry_at=None,
+    refusal_wait_seconds=None,
+    was_red_since_opening=False,
+    is_retry_due=False,
+    is_trial_running=False,
+)
 LOOKED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 HALF_AN_HOUR = 1800.0
 

@@ -7,7 +7,7 @@ from dagster_offload.ledger.core.rows import Claim
 
 
 @dataclass
-class Tally:
+class Totals:
     """The counts of one worker, and the largest number of documents that it may start. Belongs to one event loop."""
 
     limit: int | None = None
