@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dagster_offload.errors import SettingsError
-from dagster_offload.settings.files import PipelineText, read_own
+from dagster_offload.settings.files import PipelineText
 from dagster_offload.settings.leaves import (
     ANY_STAGES,
     BY_KEY,
@@ -98,7 +98,8 @@ class Tree:
     values: dict[str, Any]
     origins: dict[tuple[str | int, ...], Origin] = field(default_factory=dict)
     keys: Mapping[tuple[str | int, ...], Place] = field(default_factory=dict)
-    schemas: tuple[Path, ...] = ()  # the files of JSON Schemas that the stages name
+    # the JSON Schemas that the stages name: their texts by file
+    schemas: Mapping[Path, str] = field(default_factory=dict)
 
     def set(self, key: Key, given: Given) -> None:
         """Override a value. A section that is not a mapping is left, and the model refuses it."""
@@ -135,7 +136,7 @@ def read_tree(
         tree.origins = {path: Origin("file", file_name, place) for path, place in parsed.places.items() if path}
         tree.keys = parsed.keys
         _resolve_paths(tree.values, file.path.parent)
-        tree.schemas = _read_schemas(tree, file.path.parent)
+        tree.schemas = _read_schemas(tree, file)
     for leaf in LEAVES:
         if leaf.variable in given and leaf.variable != ANY_STAGES:
             tree.set(leaf.key, given[leaf.variable])
@@ -238,21 +239,22 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
             section[leaf.key[-1]] = os.path.join(folder, os.path.expanduser(path))
 
 
-def _read_schemas(tree: Tree, folder: Path) -> tuple[Path, ...]:
+def _read_schemas(tree: Tree, file: PipelineText) -> dict[Path, str]:
     """Put the JSON Schema that a stage names in place of its file's name. Raises `SettingsError` with the place."""
-    files = []
+    texts = {}
     stages = tree.values.get("stages")
     for name, stage in stages.items() if isinstance(stages, dict) else ():
         if isinstance(stage, dict) and isinstance(written := stage.get("schema"), str):
-            files.append(folder / os.path.expanduser(written))
+            path = file.path.parent / os.path.expanduser(written)
             where = f"{tree.origin(('stages', name, 'schema'))}: stages.{name}.schema"
             try:
-                stage["schema"] = json.loads(read_own(files[-1]))
+                texts[path] = file.schema_text(path)
+                stage["schema"] = json.loads(texts[path])
             except SettingsError as error:
                 raise SettingsError(f"{where}: {error}") from None
             except ValueError as error:
-                raise SettingsError(f"{where}: {files[-1]} is not JSON: {error}") from None
-    return tuple(files)
+                raise SettingsError(f"{where}: {path} is not JSON: {error}") from None
+    return texts
 
 
 def _at(values: Any, key: Key) -> Any:
