@@ -156,6 +156,23 @@ def test_a_removed_stage_keeps_its_results_and_an_identical_one_costs_no_call(ow
     assert len(own.router.completions()) == calls
 
 
+def test_the_answer_to_a_stage_that_is_removed_during_its_call_is_kept(own: Engine) -> None:
+    own.extracted("a.txt", texts={"a.txt": INVOICE})
+    own.drain("classify")
+    own.router.set(hold=True)
+    drain = own.beside(own.drain, "payment")
+    own.router.wait(open=1)
+    own.use_stages()
+    own.router.set(hold=False)
+    assert drain.result().failed == 0
+    assert own.sql("select 1 from work_items where state = 'claimed'") == []
+    calls = len(own.router.completions())
+    own.use_stages(payment=PAYMENT)
+    own.drain("payment")
+    assert record(own, "a.txt", "payment")["outcome"] == Outcome.OK
+    assert len(own.router.completions()) == calls
+
+
 def test_a_changed_condition_is_decided_again_without_a_call_where_it_is_not_met(own: Engine) -> None:
     own.extracted("a.txt", texts={"a.txt": LETTER})
     own.drain()
