@@ -245,6 +245,18 @@ def test_every_invented_value_is_marked_and_no_true_one(own: Engine) -> None:
     assert len(lies) == 10
 
 
+def test_documents_that_wait_for_another_stage_do_not_hide_those_behind_them(own: Engine) -> None:
+    keys = [f"{number:02}.txt" for number in range(20)]
+    own.extracted(*keys, texts={key: f"{key} {INVOICE}" for key in keys})
+    own.drain("classify")
+    own.sql(
+        "update work_items i set state = 'pending', not_before = clock_timestamp() + interval '1 hour' "
+        "from documents d where d.document_id = i.document_id and i.stage = 'classify' and d.key <> '19.txt'"
+    )
+    assert own.drain("payment").done == 1
+    assert record(own, "19.txt", "payment")["outcome"] == Outcome.OK
+
+
 @pytest.mark.rule("drain-9")
 def test_a_drain_of_a_stage_shows_for_which_stage_its_documents_wait(own: Engine) -> None:
     keys = ("1.txt", "2.txt", "3.txt")

@@ -87,7 +87,7 @@ begin
                     where only_documents is null and i.stage = s.stage and i.state in ('pending', 'deferred')
                         and i.must_run_alone = is_alone and i.input_digest is not null
                         and is_due(i, at_slot, slot_epochs) and i.document_id <> all(tried)
-                    order by i.priority desc, i.document_id limit most + 8
+                    order by i.priority desc, i.document_id limit most + 2
                 ) next join free_items f using (item_id)
             ) c
             group by c.document_id order by max(c.priority) desc, c.document_id limit most
