@@ -9,7 +9,7 @@ from dagster_offload.stages.graph import SUMMARIZE
 from tests.faults import acts, health_acts
 from tests.faults.acts import says, writes
 from tests.faults.raw_server import ALIAS, Act, Hits, well
-from tests.faults.rows import Promise, Row, deferred, done, fails, trial_failed, twice, wrong
+from tests.faults.rows import Promise, Row, deferred, done, fails, quarantined, trial_failed, twice, wrong
 
 MODEL = "(check OFFLOAD_DEEP_MODEL: the server lists qwen3:latest, llama3:latest)"
 LISTED = f"(the server lists {ALIAS})"
@@ -32,6 +32,7 @@ def explained(name: str, act: Act, for_all: Promise, for_one: str, health: Act |
     return twice(name, act, for_all, fails(for_one), health=health, is_mended_at_server=True)
 
 
+UNLOADED = says(400, {"error": "Model unloaded."})
 LITELLM = health_acts.LiteLLM(*(f"alias-{n}" for n in range(27)), ALIAS)
 
 FAMILIES: list[Row] = [
@@ -81,6 +82,12 @@ FAMILIES: list[Row] = [
     *explained(
         "LM Studio: the model crashed", says(400, {"error": "The model has crashed without additional information."}),
         wrong(f'HTTP 400 {LISTED}: "The model has crashed'), "The model has crashed", health_acts.lm_studio(ALIAS),
+    ),
+    Row("LM Studio: the model is unloaded now and then", UNLOADED, Hits.TENTH, done(3), health=health_acts.lm_studio(ALIAS)),
+    *twice(
+        "LM Studio: the model is unloaded at each call", UNLOADED,
+        wrong(f'HTTP 400 {LISTED}: "Model unloaded."'), quarantined("HTTP 400"),
+        health=health_acts.lm_studio(ALIAS), is_mended_at_server=True,
     ),
     Row("vLLM: an empty health answer, calls work", well, Hits.ALL, done(), health=health_acts.plain_health(), sensor=""),
     *explained(
