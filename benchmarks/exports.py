@@ -21,7 +21,7 @@ SMALL, LARGE = 10_000, 100_000
 
 @dataclass(frozen=True)
 class Export:
-    """The whole time of a command, and the most memory that it had."""
+    """The whole time of a command, and the most memory that it had: at least that of this process, which starts it."""
 
     seconds: float
     peak_mb: float
