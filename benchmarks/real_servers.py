@@ -5,6 +5,7 @@ fits the schema, or always the same, so only `classify` runs. `make real-servers
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,12 +18,11 @@ from rich.table import Table
 
 from benchmarks.servers import Server, lite_llm, llama_cpp, llama_cpp_python, mlx_lm
 from benchmarks.workspace import Home, Workspace
-from dagster_offload.cli.quick_probe import quick_probe
+from dagster_offload.engine.wake import decide_drain
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.slot.config import DEEP, SlotConfig
 
 DOCUMENTS = 6
-PROBES_A_MINUTE = 12
+SECONDS_BETWEEN_TICKS = 5.0
 
 Family = Callable[[Workspace, ExitStack], Iterator[Server]]
 
@@ -87,6 +87,7 @@ def run(workspace: Workspace, server: Server) -> Outcome:
         write_letters(home.folder / "library")
         doctor = _command(home, "doctor")
         _command(home, "scan")
+        in_a_minute = _upstream_work_in_a_minute(server, home, ledger)
         drained = _command(home, "drain", "classify")
         calls = _count_calls(ledger)
     checks = {check["name"]: check["found"] for check in doctor["checks"]}
@@ -96,7 +97,7 @@ def run(workspace: Workspace, server: Server) -> Outcome:
         calls=str(calls),
         health=checks.get("health", checks.get("connects", "")),
         advice=str(doctor.get("advice") or "nothing to change"),
-        in_a_minute=_upstream_work_in_a_minute(server),
+        in_a_minute=in_a_minute,
     )
     workspace.report(str(outcome))
     return outcome
@@ -118,19 +119,24 @@ def _count_calls(ledger: Ledger) -> int:
     return int(row["n"])
 
 
-def _upstream_work_in_a_minute(server: Server) -> str:
-    """What the probes of a minute cost a proxy's upstream, and one request of `/health` for comparison."""
+def _upstream_work_in_a_minute(server: Server, home: Home, ledger: Ledger) -> str:
+    """What a minute of waiting costs a proxy's upstream while documents are due, and one request of `/health`.
+
+    The drain sensor is evaluated as often as the daemon does, and no drain is started.
+    """
     upstream = server.upstream
     if upstream is None or upstream.work is None:
         return "-"
-    slot = SlotConfig(DEEP, server.url, server.model, api_key=server.api_key)
-    before = upstream.work()
-    for _ in range(PROBES_A_MINUTE):
-        assert quick_probe(slot).healthy
+    before, ticks, end = upstream.work(), 0, time.monotonic() + 60
+    while time.monotonic() < end:
+        decision = decide_drain(home.settings, ledger)
+        assert decision.launch, decision.message
+        ticks += 1
+        time.sleep(SECONDS_BETWEEN_TICKS)
     ours = upstream.work() - before
     httpx.get(f"{server.url}/health", headers={"authorization": f"Bearer {server.api_key}"}, timeout=300)
     theirs = upstream.work() - before - ours
-    return f"{ours} {upstream.unit} for {PROBES_A_MINUTE} probes ({theirs} for one /health)"
+    return f"{ours} {upstream.unit} in {ticks} ticks ({theirs} for one /health)"
 
 
 def main() -> None:

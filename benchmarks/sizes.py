@@ -4,7 +4,7 @@ In both ledgers seven of ten documents are done, and the other three wait for bo
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims
+from dagster_offload.settings import Settings
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.catalog import recipes
 from tests.support.stages import DRAIN_STAGES
@@ -67,18 +68,18 @@ def claims_per_second(workspace: Workspace, items: int = LARGE) -> Iterator[Row]
     seconds: dict[str, list[float]] = {"small": [], "large": []}
     for _ in range(TURNS):
         for name, one in (("small", small), ("large", large)):
-            seconds[name].append(_seconds_a_claim(one))
+            seconds[name].append(seconds_a_claim(one.ledger, one.home.settings, DRAIN_STAGES))
     figures = {f"{name}_claims_per_second": [1 / each for each in found] for name, found in seconds.items()}
     ratio = median(seconds["large"]) / median(seconds["small"])
     yield Row(f"a claim, {items:,} against {SMALL:,} work items in the ledger", at_most(1.3), ratio, figures)
 
 
-def _seconds_a_claim(one: Sized) -> float:
-    with Worker(one.ledger, "drain", DRAIN_STAGES) as worker:
+def seconds_a_claim(ledger: Ledger, settings: Settings, stages: Sequence[str]) -> float:
+    """Claim documents one by one, and return the mean time of a claim. All are released at the end."""
+    with Worker(ledger, "drain", tuple(stages)) as worker:
         began = time.perf_counter()
         for _ in range(CLAIMS_A_TURN):
-            known = recipes(one.home.settings)
-            assert one.ledger.run(claims.take, worker.id, DRAIN_STAGES, known, count=1, slot="deep")
+            assert ledger.run(claims.take, worker.id, stages, recipes(settings), count=1, slot="deep")
         return (time.perf_counter() - began) / CLAIMS_A_TURN  # the claims are released when the worker ends
 
 

@@ -142,6 +142,7 @@ def _write(
         export.write_text(records, every, form, sys.stdout)
         return
     out = out.expanduser()
+    export.refuse_in_library(out, settings.library)
     if form == "md":
         done = export.write_notes(records, every, out, settings.library)
         click.echo(f"{done.records} notes in {out}: {done.written} written, {done.removed} removed")

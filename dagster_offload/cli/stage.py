@@ -126,10 +126,13 @@ def sample(
     from dagster_offload.engine.trying import try_stage
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.reports import texts
+    from dagster_offload.records.export import refuse_in_library
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
     stage = stage_named(settings, name, prompt_file)
+    if html is not None:
+        refuse_in_library(html, settings.library)
     with open_ledger(settings) as ledger:
         ids = ledger.run(texts.ids_with_text)
         seed = random.randrange(100_000) if seed is None else seed  # noqa: S311 - a sample, no secret

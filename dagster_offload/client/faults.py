@@ -22,6 +22,7 @@ from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import shown_names
 from dagster_offload.slot.refusals import (
     is_about_the_key,
+    is_ended_by_the_server,
     is_misconfigured_status,
     os_error_text,
     router_reason_in,
@@ -164,7 +165,8 @@ def is_cut(exc: BaseException) -> bool:
     False if there was no connection, or if the router itself refused (503, 429 or one of its reason codes).
     """
     if isinstance(exc, httpx.HTTPStatusError):
-        return exc.response.status_code in {502, 504} and router_reason(exc) is None
+        is_gateway = exc.response.status_code in {502, 504} and router_reason(exc) is None
+        return is_gateway or is_ended_by_the_server(words_of(exc))
     if isinstance(exc, httpx.TransportError):
         exc = corrected_error(exc)
     return isinstance(exc, _CUT_ERRORS)

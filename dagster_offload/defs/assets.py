@@ -18,6 +18,7 @@ from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import has_own_process, tag_run
 from dagster_offload.defs.shown.problems import NAMED, evaluate_problems, problem_checks, problem_line, problem_table
 from dagster_offload.defs.waiting import deferrals_as_waits, retry_after
+from dagster_offload.engine.agreement import with_settings_in_force
 from dagster_offload.engine.redoing import describe_estimates, prepare_redo
 from dagster_offload.engine.runs import RunSummary, run_documents
 from dagster_offload.errors import NoSuchDocument, StageDeferred
@@ -88,23 +89,17 @@ def materialize(
     Returns only if all documents are done. Raises `StageDeferred` while the slot is unavailable, `RetryRequested` for
     any other wait, `Failure` if a document failed or a key is not a document, and `NoSuchDocument` if none is.
     """
-    settings = deep_slot.settings()
     tag_run(context)
     with deep_slot.ledger() as ledger:
         missing = set(ledger.run(documents.missing_keys, selected))
         present = [key for key in selected if key not in missing]
         if not present:
             raise NoSuchDocument(_no_such_document(sorted(missing)))
-        _redo_if_wanted(context, settings, ledger, present, stages)
-        reporter = EventReporter.in_step(context, settings, ledger, names)
-        evaluate_problems(context.instance, ledger, names.keys, context)  # a run that is cancelled has a result, too
-        with reporting(reporter):
-            summary = run_documents(
-                settings, ledger, present, stages, run_id=context.run.run_id, on_progress=parts_progress(context)
-            )
-        # A drain may have finished documents while this run waited. A backfill counts only what its own runs recorded.
-        ledger.run(outbox.report_under_run, context.run.run_id, present, stages)
-        reporter.report_all()
+
+        def work(settings: Settings) -> tuple[Settings, RunSummary]:
+            return settings, _work(context, settings, ledger, names, present, stages)
+
+        settings, summary = with_settings_in_force(deep_slot.settings, work)
         if summary.wait_seconds is None or missing:
             ledger.run(waiting_runs.remove, context.run.run_id)
         else:
@@ -117,6 +112,32 @@ def materialize(
         context.log.warning(problem_line(problem))
     raise_for(summary, len(selected), sorted(missing))
     evaluate_served_model(context, settings, names.keys, present)
+
+
+def _work(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    ledger: Ledger,
+    names: Names,
+    keys: Sequence[str],
+    selected_stages: Sequence[str],
+) -> RunSummary:
+    """One attempt at the selected stages that these settings still have. Raises `OtherPipeline` before it calls a slot."""
+    graph = stage_graph(settings)
+    stages = [stage for stage in selected_stages if stage in graph.names]
+    for removed in sorted(set(selected_stages) - set(stages)):
+        context.log.warning(f"The stage {removed} was removed from the pipeline: there is nothing to do for it.")
+    _redo_if_wanted(context, settings, ledger, keys, stages)
+    reporter = EventReporter.in_step(context, settings, ledger, names)
+    evaluate_problems(context.instance, ledger, names.keys, context)  # a run that is cancelled has a result, too
+    with reporting(reporter):
+        summary = run_documents(
+            settings, ledger, keys, stages, run_id=context.run.run_id, on_progress=parts_progress(context)
+        )
+    # A drain may have finished documents while this run waited. A backfill counts only what its own runs recorded.
+    ledger.run(outbox.report_under_run, context.run.run_id, keys, stages)
+    reporter.report_all()
+    return summary
 
 
 def _redo_if_wanted(

@@ -18,10 +18,12 @@ from dagster_offload.defs.runs import request_tags, starting_run, tag_run
 from dagster_offload.defs.shown.overview import report_overview
 from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
 from dagster_offload.drain import ALL, DrainSummary, run_drain
+from dagster_offload.engine.agreement import with_settings_in_force
 from dagster_offload.engine.wake import decide_drain
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import outbox
+from dagster_offload.settings import Settings
 from dagster_offload.text.plain_text import escaped
 
 # The time a tick may spend on events that no run has reported.
@@ -48,20 +50,24 @@ def build_drain_job(names: Names, resource: dg.ResourceDefinition) -> dg.JobDefi
         context: dg.OpExecutionContext, config: DrainConfig, deep_slot: dg.ResourceParam[DeepSlot]
     ) -> dict[str, Any]:
         with failures_as_messages():
-            settings = deep_slot.settings()
             tag_run(context)
             with deep_slot.ledger() as ledger:
-                reporter = EventReporter.in_step(context, settings, ledger, names)
-                with reporting(reporter):
-                    summary = run_drain(
-                        settings,
-                        ledger,
-                        config.stage,
-                        config.limit,
-                        run_id=context.run.run_id,
-                        on_progress=progress(context),
-                    )
-                reporter.report_all()
+
+                def work(settings: Settings) -> tuple[Settings, DrainSummary]:
+                    reporter = EventReporter.in_step(context, settings, ledger, names)
+                    with reporting(reporter):
+                        summary = run_drain(
+                            settings,
+                            ledger,
+                            config.stage,
+                            config.limit,
+                            run_id=context.run.run_id,
+                            on_progress=progress(context),
+                        )
+                    reporter.report_all()
+                    return settings, summary
+
+                settings, summary = with_settings_in_force(deep_slot.settings, work)
                 found = ledger.run(status.problems_of_run, context.run.run_id)
                 evaluate_problems(context.instance, ledger, names.keys)
                 report_overview(context.instance, ledger, names.keys, settings)

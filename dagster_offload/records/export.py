@@ -53,10 +53,7 @@ def write_notes(records: Records, columns: tuple[Column, ...], folder: Path, lib
 
     A note that did not change is not touched. Raises `SettingsError` for a folder that is the library or lies in it.
     """
-    if library is not None and _overlaps(folder, library):
-        raise SettingsError(
-            f"{folder} and the library {library} overlap: the notes would become documents. Choose another"
-        )
+    refuse_in_library(folder, library)
     with _problems_of(folder):
         folder.mkdir(parents=True, exist_ok=True)
         before = set(_manifest(folder))
@@ -117,9 +114,12 @@ def _remove_empty_folders(folder: Path, top: Path) -> None:
         folder = folder.parent
 
 
-def _overlaps(folder: Path, library: Path) -> bool:
-    ours, theirs = folder.resolve(), library.resolve()
-    return ours == theirs or ours.is_relative_to(theirs)
+def refuse_in_library(place: Path, library: Path | None) -> None:
+    """Raise `SettingsError` for a file or folder in the library, or for the library itself."""
+    if library is not None and place.resolve().is_relative_to(library.resolve()):
+        raise SettingsError(
+            f"{place} is in the library {library}: what is written there would become documents. Choose another place"
+        )
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from dagster_offload.errors import LedgerUnavailable, SettingsError
@@ -19,7 +19,7 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work.documents import has_documents
 from dagster_offload.service.home import running_up
 from dagster_offload.settings import Loaded, Settings, read_edited, read_settings
-from dagster_offload.settings.files import FILE_NAME, read_pipeline
+from dagster_offload.settings.files import FILE_NAME, copy_of_schema, read_pipeline
 from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT
 from dagster_offload.settings.loading import find_home, find_pipeline
 from dagster_offload.settings.writing import new_file, values_to_keep, write_private
@@ -45,6 +45,7 @@ class RunningPipeline:
         self._ledger = ledger
         self._file = loaded.file
         self._files = loaded.files
+        self._schemas = loaded.tree.schemas
         self._settings = loaded.settings
         self._say = say
         self.definitions = _definitions(loaded.settings)  # those in force
@@ -59,7 +60,7 @@ class RunningPipeline:
     def __enter__(self) -> "RunningPipeline":
         self._ledger.run(refuse_other_pipeline, pipeline_of(self._settings))
         if self._file is not None:
-            self._keep_copy(read_pipeline(self._file).text)
+            self._keep_copy(read_pipeline(self._file).text, self._schemas)
             os.environ |= {CONFIG: str(self._file), CONFIG_SNAPSHOT: str(self._copy)}
         self._register()
         return self
@@ -71,7 +72,8 @@ class RunningPipeline:
         sign_off.join(SIGN_OFF_SECONDS)
         if self._file is not None:
             del os.environ[CONFIG_SNAPSHOT]
-            self._copy.unlink(missing_ok=True)
+            for copy in (self._copy, *self._copies(self._schemas)):
+                copy.unlink(missing_ok=True)
 
     @property
     def worker_id(self) -> int | None:
@@ -95,7 +97,9 @@ class RunningPipeline:
         if now - self._checked_at < CHECK_EVERY_SECONDS:
             return
         self._checked_at = now
-        if (edited_at := self._edit_times()) != self._edited_at:
+        edited_at = self._edit_times()
+        # After an edit that is not valid, a file that it names may be what is missing or wrong.
+        if edited_at != self._edited_at or self._problem is not None:
             self._edited_at = edited_at
             self._take_over()
         try:
@@ -108,20 +112,22 @@ class RunningPipeline:
             self._say(f"The settings in force cannot be announced to other commands: {error}")
 
     def _take_over(self) -> None:
-        self._is_announced = False
         try:
             edited = None if self._file is None else read_pipeline(self._file)
             read = read_edited(edited, self._file)
             settings = read.settings
             _refuse_another_ledger(self._settings, settings)
             if edited is not None:
-                self._keep_copy(edited.text)
+                self._keep_copy(edited.text, read.tree.schemas)
         except SettingsError as error:
-            self._problem = str(error)
-            self._say(f"The edited settings are not in force, those before the edit are: {error}")
+            if self._problem != str(error):
+                self._problem, self._is_announced = str(error), False
+                self._say(f"The edited settings are not in force, those before the edit are: {error}")
         else:
-            self._settings, self._files, self._problem = settings, read.files, None
-            self._edited_at = self._edit_times()
+            self._settings, self._problem, self._is_announced = settings, None, False
+            if read.files != self._files:
+                self._files = read.files
+                self._edited_at = self._edit_times()
             self.definitions = _definitions(settings)
             self._say("The edited settings are in force.")
 
@@ -142,8 +148,17 @@ class RunningPipeline:
             self._ledger.run(announce, self._worker.id, pipeline_of(self._settings), file, self._problem)
             self._is_announced = True
 
-    def _keep_copy(self, text: str) -> None:
+    def _keep_copy(self, text: str, schemas: Mapping[Path, str]) -> None:
+        """Keep the file and the schemas that it names, for the processes that `up` starts."""
+        for copy, schema_text in zip(self._copies(schemas), schemas.values(), strict=True):
+            write_private(copy, schema_text)
         write_private(self._copy, text)
+        for old in set(self._copies(self._schemas)) - set(self._copies(schemas)):
+            old.unlink(missing_ok=True)
+        self._schemas = schemas
+
+    def _copies(self, schemas: Iterable[Path]) -> list[Path]:
+        return [copy_of_schema(self._copy, schema) for schema in schemas]
 
     @property
     def _copy(self) -> Path:

@@ -1,5 +1,6 @@
 """Files that may choose settings: the pipeline file and `.env`. They are read only if no other user can have written them."""
 
+import hashlib
 import os
 import stat
 from collections.abc import Mapping
@@ -20,12 +21,19 @@ MAX_FILE_BYTES = 256_000
 class PipelineText:
     """The text of a pipeline file. Relative paths in it start at the folder of `path`.
 
-    `readers` describes who other than its owner may read the file; None if no one may.
+    `readers` describes who other than its owner may read the file; None if no one may. `copy` is the file that has the
+    text, if that is another one: the copies of the schemas are beside it.
     """
 
     path: Path
     text: str
     readers: str | None
+    copy: Path | None = None
+
+    def schema_text(self, schema: Path) -> str:
+        """The text of a JSON Schema that the pipeline file names: of its copy, if there is one."""
+        kept = None if self.copy is None else copy_of_schema(self.copy, schema)
+        return read_own(schema if kept is None or not kept.exists() else kept)
 
 
 def find_file(configured: Path | None, home: Path) -> Path | None:
@@ -44,7 +52,12 @@ def read_pipeline(path: Path, content: Path | None = None) -> PipelineText:
     Raises `SettingsError` if it cannot be read, is too large, or could have been written by another user.
     """
     text, status = _read_own(content or path)
-    return PipelineText(Path(os.path.realpath(path)), text, others_may_read(status, me()))
+    return PipelineText(Path(os.path.realpath(path)), text, others_may_read(status, me()), content)
+
+
+def copy_of_schema(copy: Path, schema: Path) -> Path:
+    """Where the copy of a JSON Schema is kept, beside that of the pipeline file which names it."""
+    return copy.with_name(f"{copy.stem}-{hashlib.sha256(os.fsencode(schema)).hexdigest()[:16]}.json")
 
 
 def read_dotenv() -> Mapping[str, str]:

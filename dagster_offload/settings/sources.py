@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,7 +100,8 @@ class Tree:
     values: dict[str, Any]
     origins: dict[tuple[str | int, ...], Origin] = field(default_factory=dict)
     keys: Mapping[tuple[str | int, ...], Place] = field(default_factory=dict)
-    schemas: tuple[Path, ...] = ()  # the files of JSON Schemas that the stages name
+    # the JSON Schemas that the stages name: their texts by file
+    schemas: Mapping[Path, str] = field(default_factory=dict)
 
     def set(self, key: Key, given: Given) -> None:
         """Override a value. A section that is not a mapping is left, and the model refuses it."""
@@ -146,7 +147,7 @@ def read_tree(
         tree.origins = {path: Origin("file", file_name, place) for path, place in parsed.places.items() if path}
         tree.keys = parsed.keys
         _resolve_paths(tree.values, file.path.parent)
-        tree.schemas = _read_schemas(tree, file.path.parent)
+        tree.schemas = _read_schemas(tree, file.path.parent, file.schema_text)
     for leaf in LEAVES:
         if leaf.variable in given and leaf.variable != ANY_STAGES:
             tree.set(leaf.key, given[leaf.variable])
@@ -159,7 +160,7 @@ def read_values(values: Mapping[str, Any], folder: Path) -> Tree:
     """The tree of these values of a pipeline file. Relative paths in it start at `folder`. Raises `SettingsError`."""
     tree = Tree(deepcopy(dict(values)))
     _resolve_paths(tree.values, folder)
-    tree.schemas = _read_schemas(tree, folder)
+    tree.schemas = _read_schemas(tree, folder, read_own)
     return tree
 
 
@@ -255,21 +256,22 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
             section[leaf.key[-1]] = os.path.join(folder, os.path.expanduser(path))
 
 
-def _read_schemas(tree: Tree, folder: Path) -> tuple[Path, ...]:
+def _read_schemas(tree: Tree, folder: Path, read: Callable[[Path], str]) -> dict[Path, str]:
     """Put the JSON Schema that a stage names in place of its file's name. Raises `SettingsError` with the place."""
-    files = []
+    texts = {}
     stages = tree.values.get("stages")
     for name, stage in stages.items() if isinstance(stages, dict) else ():
         if isinstance(stage, dict) and isinstance(written := stage.get("schema"), str):
-            files.append(folder / os.path.expanduser(written))
+            path = folder / os.path.expanduser(written)
             where = tree.where(("stages", name, "schema"))
             try:
-                stage["schema"] = json.loads(read_own(files[-1]))
+                texts[path] = read(path)
+                stage["schema"] = json.loads(texts[path])
             except SettingsError as error:
                 raise SettingsError(f"{where}: {error}") from None
             except ValueError as error:
-                raise SettingsError(f"{where}: {files[-1]} is not JSON: {error}") from None
-    return tuple(files)
+                raise SettingsError(f"{where}: {path} is not JSON: {error}") from None
+    return texts
 
 
 def _at(values: Any, key: Key) -> Any:

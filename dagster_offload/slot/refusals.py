@@ -56,6 +56,8 @@ _ABOUT_THE_KEY = re.compile(
     r"|authentication error|\bunauthori[sz]ed\b",
     re.IGNORECASE,
 )
+# LM Studio ends the open calls of a model that is unloaded or whose load was cancelled.
+_ENDED_BY_THE_SERVER = re.compile(r"\bmodel (?:was |has been )?unloaded\b|\boperation cancell?ed\b", re.IGNORECASE)
 _ABOUT_A_PARAMETER = re.compile(
     r"\b(?:unsupported|unknown|unrecognized|unexpected|invalid) (?:parameter|argument|field)"
     r"|\bextra (?:inputs|fields)\b",
@@ -100,6 +102,11 @@ def _repeats(words: str, sent: str) -> bool:
     joined = " ".join(folded.split())
     starts = range(len(message) - _LONGEST_COMMON_TEXT + 1)
     return any(message[start : start + _LONGEST_COMMON_TEXT] in joined for start in starts)
+
+
+def is_ended_by_the_server(words: str | None) -> bool:
+    """Whether the server's words mean that it ended an open call for a reason of its own, not because of the request."""
+    return words is not None and _ENDED_BY_THE_SERVER.search(words) is not None
 
 
 def is_about_the_key(words: str | None) -> bool:

@@ -13,6 +13,8 @@ from dagster_offload.stage_spec.stage import StageSpec
 from dagster_offload.stages.catalog import recipes
 
 LIBRARY = "library.path"
+# The settings of a stage that name other stages.
+_RELATIONS = (".reads", ".when")
 # The settings of a slot that a recipe depends on.
 _OF_SLOTS = frozenset({"model", "expected_model", "extra_body"})
 
@@ -24,6 +26,11 @@ class Pipeline:
     recipes: Mapping[str, str]
     settings: Mapping[str, str]
     version: str
+
+    @property
+    def relations(self) -> dict[str, str]:
+        """Which stages each own stage needs, by the settings that name them."""
+        return {key: value for key, value in self.settings.items() if key.endswith(_RELATIONS)}
 
 
 def pipeline_of(settings: Settings) -> Pipeline:

@@ -11,7 +11,8 @@ from dagster_offload.extraction import private_folder
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import slots
 from dagster_offload.simulator import Router
-from tests.faults.acts import LiteLLM, answers_with, models, says
+from tests.faults.acts import answers_with, says
+from tests.faults.health_acts import LiteLLM, models
 from tests.faults.raw_server import RawServer
 from tests.support.cli import Call
 

@@ -38,6 +38,13 @@ def test_the_name_of_the_file_says_the_format(call: Call, answered: Path, tmp_pa
     assert "add --format" in unclear.output
 
 
+def test_a_file_of_records_is_not_written_into_the_library(call: Call, answered: Path) -> None:
+    refused = call("records", "--out", str(answered / "records.csv"))
+    assert refused.exit_code == 2
+    assert "would become documents" in refused.output
+    assert not (answered / "records.csv").exists()
+
+
 def test_a_wrong_condition_is_refused_with_the_nearest_field(call: Call, with_ledger: str) -> None:
     refused = call("records", "--where", "categori=invoice")
     assert refused.exit_code == 2

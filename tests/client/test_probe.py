@@ -18,13 +18,13 @@ from dagster_offload.simulator.server import Router
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult, nearest_name
 from dagster_offload.testing import ChangeTiming
-from tests.faults.acts import (
+from tests.faults.acts import says
+from tests.faults.health_acts import (
     LiteLLM,
     busy_models,
     lm_studio,
     models,
     plain_health,
-    says,
     slow_health,
     wants_another_key_for_health,
 )

@@ -156,6 +156,23 @@ def test_a_removed_stage_keeps_its_results_and_an_identical_one_costs_no_call(ow
     assert len(own.router.completions()) == calls
 
 
+def test_the_answer_to_a_stage_that_is_removed_during_its_call_is_kept(own: Engine) -> None:
+    own.extracted("a.txt", texts={"a.txt": INVOICE})
+    own.drain("classify")
+    own.router.set(hold=True)
+    drain = own.beside(own.drain, "payment")
+    own.router.wait(open=1)
+    own.use_stages()
+    own.router.set(hold=False)
+    assert drain.result().failed == 0
+    assert own.sql("select 1 from work_items where state = 'claimed'") == []
+    calls = len(own.router.completions())
+    own.use_stages(payment=PAYMENT)
+    own.drain("payment")
+    assert record(own, "a.txt", "payment")["outcome"] == Outcome.OK
+    assert len(own.router.completions()) == calls
+
+
 def test_a_changed_condition_is_decided_again_without_a_call_where_it_is_not_met(own: Engine) -> None:
     own.extracted("a.txt", texts={"a.txt": LETTER})
     own.drain()
@@ -226,6 +243,18 @@ def test_every_invented_value_is_marked_and_no_true_one(own: Engine) -> None:
     lies = {key for n, key in enumerate(keys) if record(own, key, "payment")["value"]["amount"] != n * 37 + 100.5}
     assert marked == lies
     assert len(lies) == 10
+
+
+def test_documents_that_wait_for_another_stage_do_not_hide_those_behind_them(own: Engine) -> None:
+    keys = [f"{number:02}.txt" for number in range(20)]
+    own.extracted(*keys, texts={key: f"{key} {INVOICE}" for key in keys})
+    own.drain("classify")
+    own.sql(
+        "update work_items i set state = 'pending', not_before = clock_timestamp() + interval '1 hour' "
+        "from documents d where d.document_id = i.document_id and i.stage = 'classify' and d.key <> '19.txt'"
+    )
+    assert own.drain("payment").done == 1
+    assert record(own, "19.txt", "payment")["outcome"] == Outcome.OK
 
 
 @pytest.mark.rule("drain-9")

@@ -2,8 +2,8 @@
 
 from tests.faults import acts
 from tests.faults.acts import speaks, wraps, writes
-from tests.faults.matrix import EVERY, Row, done, fails, twice, wrong
 from tests.faults.raw_server import Hits
+from tests.faults.rows import EVERY, Row, done, fails, twice, wrong
 
 ANALYSIS = '<|channel|>analysis<|message|>Perhaps {"category": "letter"}?<|end|><|start|>assistant'
 TWO_RECORDS = '{"category": "letter"} or {"category": "other"}'

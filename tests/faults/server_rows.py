@@ -6,10 +6,10 @@ The answers are those of real servers or of their sources. Each row shows the re
 from typing import Any
 
 from dagster_offload.stages.graph import SUMMARIZE
-from tests.faults import acts
+from tests.faults import acts, health_acts
 from tests.faults.acts import says, writes
-from tests.faults.matrix import Promise, Row, deferred, done, fails, trial_failed, twice, wrong
 from tests.faults.raw_server import ALIAS, Act, Hits, well
+from tests.faults.rows import Promise, Row, deferred, done, fails, quarantined, trial_failed, twice, wrong
 
 MODEL = "(check OFFLOAD_DEEP_MODEL: the server lists qwen3:latest, llama3:latest)"
 LISTED = f"(the server lists {ALIAS})"
@@ -32,13 +32,14 @@ def explained(name: str, act: Act, for_all: Promise, for_one: str, health: Act |
     return twice(name, act, for_all, fails(for_one), health=health, is_mended_at_server=True)
 
 
-LITELLM = acts.LiteLLM(*(f"alias-{n}" for n in range(27)), ALIAS)
+UNLOADED = says(400, {"error": "Model unloaded."})
+LITELLM = health_acts.LiteLLM(*(f"alias-{n}" for n in range(27)), ALIAS)
 
 FAMILIES: list[Row] = [
     Row("LiteLLM: 28 aliases, calls work", well, Hits.ALL, done(), health=LITELLM, sensor=""),
     Row(
         "LiteLLM behind a proxy that hides its free paths", well, Hits.ALL, done(),
-        health=acts.LiteLLM(ALIAS, is_alive_shown=False), sensor="",
+        health=health_acts.LiteLLM(ALIAS, is_alive_shown=False), sensor="",
     ),
     *explained(
         "LiteLLM: a wrong key", openai(400, "No connected db.", type="no_db_connection"),
@@ -54,7 +55,7 @@ FAMILIES: list[Row] = [
     ),
     *explained(
         "LiteLLM: an unknown alias", openai(400, "/chat/completions: Invalid model name passed in model=qwen"),
-        wrong(f"HTTP 400 {MODEL}: \"/chat/completions: Invalid model name"), "Invalid model name", acts.LiteLLM(*NAMES),
+        wrong(f"HTTP 400 {MODEL}: \"/chat/completions: Invalid model name"), "Invalid model name", health_acts.LiteLLM(*NAMES),
     ),
     *explained(
         "LiteLLM: an upstream that is refused",
@@ -63,41 +64,47 @@ FAMILIES: list[Row] = [
     ),
     *explained(
         "Ollama: a model that is not pulled", openai(404, f"model '{ALIAS}' not found"),
-        wrong(f"HTTP 404 {MODEL}: \"model '{ALIAS}' not found\""), "not found", acts.models(*NAMES),
+        wrong(f"HTTP 404 {MODEL}: \"model '{ALIAS}' not found\""), "not found", health_acts.models(*NAMES),
     ),
     *explained(
         "Ollama: memory", openai(500, "model requires more system memory (9.1 GiB) than is available (7.4 GiB)"),
-        trial_failed('HTTP 500: "model requires more system memory (9.1 GiB)'), "system memory", acts.models(*NAMES),
+        trial_failed('HTTP 500: "model requires more system memory (9.1 GiB)'), "system memory", health_acts.models(*NAMES),
     ),
     Row(
         "Ollama: its queue is full", openai(503, "server busy, please try again. maximum pending requests exceeded"),
-        Hits.ALL, deferred('HTTP 503: "server busy, please try again.'), health=acts.models(*NAMES),
+        Hits.ALL, deferred('HTTP 503: "server busy, please try again.'), health=health_acts.models(*NAMES),
     ),
-    Row("LM Studio: no health path, calls work", well, Hits.ALL, done(), health=acts.lm_studio(ALIAS), sensor=""),
+    Row("LM Studio: no health path, calls work", well, Hits.ALL, done(), health=health_acts.lm_studio(ALIAS), sensor=""),
     *explained(
         "LM Studio: no model loaded", openai(400, "No models loaded. Please load a model in the developer page."),
-        wrong(f'HTTP 400 {LISTED}: "No models loaded.'), "No models loaded", acts.lm_studio(ALIAS),
+        wrong(f'HTTP 400 {LISTED}: "No models loaded.'), "No models loaded", health_acts.lm_studio(ALIAS),
     ),
     *explained(
         "LM Studio: the model crashed", says(400, {"error": "The model has crashed without additional information."}),
-        wrong(f'HTTP 400 {LISTED}: "The model has crashed'), "The model has crashed", acts.lm_studio(ALIAS),
+        wrong(f'HTTP 400 {LISTED}: "The model has crashed'), "The model has crashed", health_acts.lm_studio(ALIAS),
     ),
-    Row("vLLM: an empty health answer, calls work", well, Hits.ALL, done(), health=acts.plain_health(), sensor=""),
+    Row("LM Studio: the model is unloaded now and then", UNLOADED, Hits.TENTH, done(3), health=health_acts.lm_studio(ALIAS)),
+    *twice(
+        "LM Studio: the model is unloaded at each call", UNLOADED,
+        wrong(f'HTTP 400 {LISTED}: "Model unloaded."'), quarantined("HTTP 400"),
+        health=health_acts.lm_studio(ALIAS), is_mended_at_server=True,
+    ),
+    Row("vLLM: an empty health answer, calls work", well, Hits.ALL, done(), health=health_acts.plain_health(), sensor=""),
     *explained(
         "vLLM: an unknown model", openai(404, f"The model `{ALIAS}` does not exist.", type="NotFoundError"),
         wrong(f"HTTP 404 {MODEL}: \"The model `{ALIAS}` does not exist.\""), "does not exist",
-        acts.plain_health(b"", *NAMES),
+        health_acts.plain_health(b"", *NAMES),
     ),
     *explained("vLLM: no key", says(401, {"error": "Unauthorized"}), wrong(f'HTTP 401 {KEY}: "Unauthorized"'), "HTTP 401"),
     *explained(
         "vLLM: its engine died", openai(500, "EngineCore encountered an issue. See stack trace (above)"),
-        trial_failed('HTTP 500: "EngineCore encountered an issue.'), "EngineCore", acts.plain_health(b"", ALIAS),
+        trial_failed('HTTP 500: "EngineCore encountered an issue.'), "EngineCore", health_acts.plain_health(b"", ALIAS),
     ),
     Row("vLLM: its engine died, health red", well, Hits.ALL, done(), health=says(503), sensor="HTTP 503"),
-    Row("llama-swap: calls work", well, Hits.ALL, done(), health=acts.plain_health(b"OK", ALIAS), sensor=""),
+    Row("llama-swap: calls work", well, Hits.ALL, done(), health=health_acts.plain_health(b"OK", ALIAS), sensor=""),
     *explained(
         "llama-swap: an unknown model", says(404, {"error": f"no router for model {ALIAS}"}),
-        wrong(f"HTTP 404 {MODEL}: \"no router for model"), "no router", acts.plain_health(b"OK", *NAMES),
+        wrong(f"HTTP 404 {MODEL}: \"no router for model"), "no router", health_acts.plain_health(b"OK", *NAMES),
     ),
     Row(
         "llama.cpp: loading", openai(503, "Loading model", type="unavailable_error"), Hits.ALL,
@@ -110,19 +117,19 @@ FAMILIES: list[Row] = [
     ),
     *explained(
         "mlx_lm: its thread died, and it lists the model", says(404, {"error": "generation thread died"}),
-        wrong(f'HTTP 404 {LISTED}: "generation thread died"'), "generation thread died", acts.plain_health(b"{}", ALIAS),
+        wrong(f'HTTP 404 {LISTED}: "generation thread died"'), "generation thread died", health_acts.plain_health(b"{}", ALIAS),
     ),
     *explained(
         "mlx_lm: the name of no model", says(404, {"error": NO_SNAPSHOT}),
         wrong(f'HTTP 404 (check OFFLOAD_DEEP_MODEL: the server lists /models/qwen3): "{NO_SNAPSHOT}"'), NO_SNAPSHOT,
-        acts.plain_health(b"{}", "/models/qwen3"),
+        health_acts.plain_health(b"{}", "/models/qwen3"),
     ),
     *explained(
         "mlx_lm: the name of no model, and a broken list", says(404, {"error": NO_SNAPSHOT}),
         wrong(f'HTTP 404 (check OFFLOAD_DEEP_URL or OFFLOAD_DEEP_MODEL): "{NO_SNAPSHOT}"'), NO_SNAPSHOT,
-        acts.health_and_a_broken_list,
+        health_acts.health_and_a_broken_list,
     ),
-    Row("mlx_lm: a broken list, calls work", well, Hits.ALL, done(), health=acts.health_and_a_broken_list, sensor=""),
+    Row("mlx_lm: a broken list, calls work", well, Hits.ALL, done(), health=health_acts.health_and_a_broken_list, sensor=""),
     Row("llama.cpp: answers outside its grammar", acts.leaves_its_grammar, Hits.ALL, done(4)),
     Row("llama-cpp-python: json_schema is a 500", acts.knows_only_json_object, Hits.ALL, done(2)),
     *twice(
@@ -133,14 +140,15 @@ FAMILIES: list[Row] = [
     Row(
         "llama-cpp-python: too long, and too short to split",
         openai(400, TOO_LONG, param="messages", type="invalid_request_error"), Hits.ONE, fails("context_too_small"),
-        health=acts.busy_models,
+        health=health_acts.busy_models,
     ),
     Row(
-        "llama-cpp-python: lists a path, and waits with its list", well, Hits.ALL, done(), health=acts.busy_models, sensor="",
+        "llama-cpp-python: lists a path, and waits with its list", well, Hits.ALL, done(),
+        health=health_acts.busy_models, sensor="",
     ),
     *explained(
         "llama-cpp-python: a wrong key", says(401, {"detail": "Invalid API key"}),
-        wrong(f'HTTP 401 {KEY}: "Invalid API key"'), "Invalid API key", acts.busy_models,
+        wrong(f'HTTP 401 {KEY}: "Invalid API key"'), "Invalid API key", health_acts.busy_models,
     ),
     *explained(
         "OpenAI: an unsupported parameter", openai(400, "Unsupported parameter: 'logit_bias' is not supported."),
@@ -148,7 +156,7 @@ FAMILIES: list[Row] = [
     ),
     Row(
         "a health path that needs another key, calls work", well, Hits.ALL, done(),
-        health=acts.wants_another_key_for_health, sensor="",
+        health=health_acts.wants_another_key_for_health, sensor="",
     ),
 ]  # fmt: skip
 

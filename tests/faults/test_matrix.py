@@ -16,12 +16,11 @@ from dagster_offload.engine.wake import decide_drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.testing import ChangeTiming
-from tests.faults.answer_rows import ANSWERS
-from tests.faults.matrix import MATRIX, Promise, Row
+from tests.faults.matrix import MATRIX
 from tests.faults.play import FIRST, MISCONFIGURED, NOTHING_LEFT, Play, exit_code
 from tests.faults.played import Played
 from tests.faults.raw_server import Hits, RawServer
-from tests.faults.server_rows import SERVER_ROWS
+from tests.faults.rows import Promise, Row
 
 PRODUCT, PLAIN = "aiohttp", "plain httpx"
 HALF_AN_HOUR = 1800.0
@@ -30,7 +29,7 @@ ROUNDS = 7
 
 PLAYS = [
     pytest.param(row, kind, id=re.sub(r"\W+", "-", f"{row.id} {kind}"))
-    for row in [*MATRIX, *ANSWERS, *SERVER_ROWS]
+    for row in MATRIX
     for kind in ((PRODUCT, PLAIN) if row.is_plain_too else (PRODUCT,))
 ]
 if not os.environ.get("FAULTS_TABLE"):

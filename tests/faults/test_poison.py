@@ -49,7 +49,8 @@ def test_a_poison_document_is_quarantined_after_at_most_three_calls_alone_and_al
         "select epoch from cuts group by epoch having count(distinct item_id) > 1 and %s = any(array_agg(item_id))",
         play.bench.item(FIRST, play.stage)["item_id"],
     )
-    assert len(tries) - len(beside_others) <= 3
+    # The first call is not alone, even if no other call was open yet when it failed (suspect-5).
+    assert len(tries) - max(len(beside_others), 1) <= 3
     assert len(beside_others) <= 2
     assert {request.document for request in server.requests[tries[-1].number :]} <= {None}, "all others were done first"
     assert play.all_done(*play.others)

@@ -100,6 +100,52 @@ def test_after_an_edit_that_is_not_valid_the_version_before_it_stays_in_force(
     assert announced(ledger).problem is None
 
 
+def schema_of(field: str) -> str:
+    return f'{{"type": "object", "required": ["{field}"], "properties": {{"{field}": {{"type": "number"}}}}}}'
+
+
+def fields() -> list[str]:
+    """The fields of the stage `payment` that a process started by `up` reads."""
+    return [field.name for field in load_settings().own_stages["payment"].answer]
+
+
+def test_an_edit_of_a_schema_file_is_taken_over_and_a_broken_one_leaves_that_before_it_in_force(
+    running: RunningPipeline, file: Path, ledger: Ledger, home: Path
+) -> None:
+    schema = home / "payment.json"
+    schema.write_text(schema_of("amount"))
+    edit(file, TEXT + "stages: {payment: {prompt: 'What must be paid?', schema: payment.json}}\n")
+    running.check()
+    assert fields() == ["amount"]
+    before = announced(ledger).pipeline.recipes["payment"]
+    schema.write_text(schema_of("total"))
+    assert fields() == ["amount"], "until `up` has checked the edit, its processes read the version before it"
+    running.check()
+    assert fields() == ["total"]
+    assert announced(ledger).pipeline.recipes["payment"] != before
+    schema.write_text("{")
+    running.check()
+    assert "payment.json is not JSON" in str(announced(ledger).problem)
+    assert fields() == ["total"]
+    schema.unlink()
+    running.check()
+    assert "payment.json cannot be read" in str(announced(ledger).problem)
+    assert fields() == ["total"]
+
+
+def test_a_schema_file_that_was_missing_is_taken_over_when_it_appears(
+    running: RunningPipeline, file: Path, ledger: Ledger, home: Path, said: list[str]
+) -> None:
+    edit(file, TEXT + "stages: {payment: {prompt: 'What must be paid?', schema: payment.json}}\n")
+    running.check()
+    running.check()
+    assert len(said) == 1, "one message for one problem"
+    assert "payment" not in load_settings().own_stages
+    (home / "payment.json").write_text(schema_of("amount"))
+    running.check()
+    assert (fields(), announced(ledger).problem) == (["amount"], None)
+
+
 def test_status_and_stop_work_with_the_settings_in_force_while_up_runs(file: Path, home: Path, ledger: Ledger) -> None:
     with RunningPipeline(ledger, read_settings(), print):
         copy = os.environ.pop(CONFIG_SNAPSHOT)  # another terminal does not have it
@@ -128,11 +174,15 @@ def test_an_edit_of_the_dotenv_file_is_taken_over(running: RunningPipeline, ledg
     assert announced(ledger).pipeline.settings["stages.classify.classes"] == "tax"
 
 
-def test_the_copy_of_the_file_is_private_and_goes_with_up(file: Path, ledger: Ledger, home: Path) -> None:
+def test_the_copies_of_the_files_are_private_and_go_with_up(file: Path, ledger: Ledger, home: Path) -> None:
+    (home / "payment.json").write_text(schema_of("amount"))
+    edit(file, TEXT + "stages: {payment: {prompt: 'What must be paid?', schema: payment.json}}\n")
     with RunningPipeline(ledger, read_settings(), print):
         copy = Path(os.environ[CONFIG_SNAPSHOT])
-        assert copy.stat().st_mode & 0o777 == 0o600
-    assert not copy.exists()
+        copies = list(copy.parent.glob("running-offload*"))
+        assert len(copies) == 2
+        assert [each.stat().st_mode & 0o777 for each in copies] == [0o600, 0o600]
+    assert list(copy.parent.glob("running-offload*")) == []
     assert CONFIG_SNAPSHOT not in os.environ
     assert ledger.run(running_pipelines) == []
 

@@ -11,26 +11,44 @@ from importlib.resources.abc import Traversable
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core import identity, stages
 from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.ledger.core.pipelines import has_other_stages
 from dagster_offload.ledger.reports import views
 from dagster_offload.ledger.reports.views import ViewField
 from dagster_offload.postgres.owners import refuse_foreign_objects
 from dagster_offload.stages.graph import StageGraph
+from dagster_offload.stages.pipeline import Pipeline
 
 
-def migrate(ledger: Ledger, graph: StageGraph, fields: Mapping[str, Sequence[ViewField]] | None = None) -> None:
+def migrate(
+    ledger: Ledger,
+    graph: StageGraph,
+    fields: Mapping[str, Sequence[ViewField]] | None = None,
+    here: Pipeline | None = None,
+) -> bool:
     """Bring the schema, the stages and their views up to date, one process at a time. Raises `LedgerUnavailable`.
 
-    `fields` are those of the stages that get a view.
+    `fields` are those of the stages that get a view. `here` is the pipeline that `graph` and `fields` belong to. If a running
+    `up` works with another one, its stages and views stay as they are. Returns whether they are those of `here`.
     """
-    ledger.run(_migrate, ledger.schema, graph, fields or {})
+    return ledger.run(_migrate, ledger.schema, graph, fields or {}, here)
 
 
-def _migrate(cur: Cursor, schema: str, graph: StageGraph, fields: Mapping[str, Sequence[ViewField]]) -> None:
+def _migrate(
+    cur: Cursor,
+    schema: str,
+    graph: StageGraph,
+    fields: Mapping[str, Sequence[ViewField]],
+    here: Pipeline | None,
+) -> bool:
     begin(cur, schema)
     make_steps(cur)
-    complete(cur, graph)
-    views.replace(cur, fields)
+    _apply_sql(cur)
+    is_in_force = here is None or not has_other_stages(cur, here)
+    if is_in_force:
+        stages.replace(cur, graph)
+        views.replace(cur, fields)
     identity.refuse_moved(cur)
+    return is_in_force
 
 
 def begin(cur: Cursor, schema: str) -> None:

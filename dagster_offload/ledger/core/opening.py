@@ -15,6 +15,7 @@ from dagster_offload.postgres.external import normalised
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages.catalog import stage_graph
 from dagster_offload.stages.own import record_columns
+from dagster_offload.stages.pipeline import pipeline_of
 
 # A resident ledger checks its schema again after this time: another version may have migrated it meanwhile.
 MIGRATE_AGAIN_SECONDS = 60.0
@@ -28,7 +29,7 @@ def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Le
     is followed to the address that `.env` gives it meanwhile.
     """
     with _reviving_ledger(settings, schema) as ledger:
-        migrate(ledger, stage_graph(settings), _fields_of_stages(settings))
+        migrate(ledger, stage_graph(settings), _fields_of_stages(settings), pipeline_of(settings))
         yield ledger
 
 
@@ -66,8 +67,10 @@ class ResidentLedger:
             ledger = self._opened[1]
             graph, fields = stage_graph(settings), _fields_of_stages(settings)
             if self._migrated_to != (graph, fields) or time.monotonic() - self._migrated_at >= MIGRATE_AGAIN_SECONDS:
-                migrate(ledger, graph, fields)
-                self._migrated_at, self._migrated_to = time.monotonic(), (graph, fields)
+                is_in_force = migrate(ledger, graph, fields, pipeline_of(settings))
+                # Else the running `up` has not announced these settings yet, and the next call tries again.
+                self._migrated_to = (graph, fields) if is_in_force else None
+                self._migrated_at = time.monotonic()
             return ledger
 
     def close(self) -> None:

@@ -87,6 +87,14 @@ def refuse_other_pipeline(cur: Cursor, here: Pipeline) -> None:
             )
 
 
+def has_other_stages(cur: Cursor, here: Pipeline) -> bool:
+    """Whether a running `up` works with other recipes, stages or conditions than `here`."""
+    return any(
+        difference(here, running.pipeline) is not None or here.relations != running.pipeline.relations
+        for running in running_pipelines(cur)
+    )
+
+
 def refuse_other_library(cur: Cursor, library: str) -> None:
     """Raise `OtherPipeline` if a running `up` of this host scans another library: its documents would count as gone."""
     for running in running_pipelines(cur):

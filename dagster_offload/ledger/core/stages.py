@@ -7,7 +7,7 @@ from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.stages.graph import StageGraph, StageNode
 
 # A batch of `fill` takes a fraction of a second.
-DOCUMENTS_A_BATCH = 1_000
+DOCUMENTS_A_BATCH = 250
 
 
 def graph(cur: Cursor) -> StageGraph:

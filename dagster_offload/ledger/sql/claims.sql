@@ -78,21 +78,37 @@ begin
         return;
     end if;
     while most > 0 loop
-        -- Find candidates without locks, stage by stage along the index.
+        -- Find candidates without locks: first among the next few due items of each stage, because many items of a stage may
+        -- wait for another stage of their documents, which is then a candidate.
         candidates := array(
             select c.document_id from unnest(only_stages) as s (stage) cross join lateral (
-                (select i.priority, i.document_id from free_items i
-                where only_documents is null and i.stage = s.stage and i.must_run_alone = is_alone
-                    and is_due(i.item, at_slot, slot_epochs) and i.document_id <> all(tried)
-                order by i.priority desc, i.document_id limit most)
-                union all
-                select i.priority, i.document_id from unnest(only_documents) as o (document_id)
-                join free_items i on i.document_id = o.document_id
-                where i.stage = s.stage and i.must_run_alone = is_alone
-                    and is_due(i.item, at_slot, slot_epochs) and i.document_id <> all(tried)
+                select f.priority, f.document_id from (
+                    select i.item_id from work_items i
+                    where only_documents is null and i.stage = s.stage and i.state in ('pending', 'deferred')
+                        and i.must_run_alone = is_alone and i.input_digest is not null
+                        and is_due(i, at_slot, slot_epochs) and i.document_id <> all(tried)
+                    order by i.priority desc, i.document_id limit most + 2
+                ) next join free_items f using (item_id)
             ) c
             group by c.document_id order by max(c.priority) desc, c.document_id limit most
         );
+        -- Then among all, stage by stage along the index.
+        if candidates = '{}' then
+            candidates := array(
+                select c.document_id from unnest(only_stages) as s (stage) cross join lateral (
+                    (select i.priority, i.document_id from free_items i
+                    where only_documents is null and i.stage = s.stage and i.must_run_alone = is_alone
+                        and is_due(i.item, at_slot, slot_epochs) and i.document_id <> all(tried)
+                    order by i.priority desc, i.document_id limit most)
+                    union all
+                    select i.priority, i.document_id from unnest(only_documents) as o (document_id)
+                    join free_items i on i.document_id = o.document_id
+                    where i.stage = s.stage and i.must_run_alone = is_alone
+                        and is_due(i.item, at_slot, slot_epochs) and i.document_id <> all(tried)
+                ) c
+                group by c.document_id order by max(c.priority) desc, c.document_id limit most
+            );
+        end if;
         exit when candidates = '{}';
         -- Of several documents with the same input take only the first: the others will reuse its result. The advisory lock
         -- excludes an input that another worker is claiming in a transaction that is not committed yet.

@@ -8,10 +8,13 @@ import psycopg
 import pytest
 
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.ledger.core import opening
-from dagster_offload.ledger.core.opening import ResidentLedger
+from dagster_offload.ledger.core import opening, stages
+from dagster_offload.ledger.core.opening import ResidentLedger, open_ledger
+from dagster_offload.ledger.core.pipelines import announce
+from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import Settings, load_settings
+from dagster_offload.stages.pipeline import pipeline_of
 from tests.support.connections import counting_ledger_connections
 
 
@@ -48,6 +51,39 @@ def test_another_database_in_the_settings_opens_another_ledger(
     other = resident.get(load_settings(home=settings.home, postgres_url=empty_url))
     assert other.conninfo != first.conninfo
     assert other.run(slots.list_slots) == []  # it is migrated
+
+
+@pytest.mark.rule("pipeline-6")
+def test_stages_are_applied_when_the_running_up_has_announced_them(
+    resident: ResidentLedger, settings: Settings, tmp_path: Path
+) -> None:
+    def stages_and_views() -> tuple[bool, int]:
+        found = ledger.run(lambda cur: cur.execute("select from pg_views where viewname = 'record_payment'").rowcount)
+        return "payment" in ledger.run(stages.graph).names, found
+
+    def with_payment(when: str) -> Settings:
+        file = tmp_path / "offload.yaml"
+        file.write_text(
+            f"stages: {{payment: {{prompt: What is due?, answer: {{amount: number}}, when: {{classify: {{category: {when}}}}}}}}}"
+        )
+        return load_settings(home=tmp_path, postgres_url=settings.postgres_url, config=file)
+
+    ledger = resident.get(settings)
+    edited = with_payment("[invoice]")
+    with Worker(ledger, "up") as up:
+        ledger.run(announce, up.id, pipeline_of(settings), None)
+        resident.get(edited)
+        assert stages_and_views() == (False, 0), "another terminal's file does not change the stages of `up`"
+        ledger.run(announce, up.id, pipeline_of(edited), None)
+        resident.get(edited)
+        assert stages_and_views() == (True, 1)
+        before = ledger.run(stages.graph)
+        with open_ledger(with_payment("[letter]")):
+            assert ledger.run(stages.graph) == before, "nor their conditions, which are in no recipe"
+        with open_ledger(settings):
+            assert stages_and_views() == (True, 1)
+    with open_ledger(settings):
+        assert stages_and_views() == (False, 0), "no `up` is running"
 
 
 def test_a_connection_that_postgres_closed_is_replaced(resident: ResidentLedger, settings: Settings) -> None:
