@@ -34,7 +34,6 @@ def measured(workspace: Workspace, up: Running, documents: int) -> Iterator[Row]
     """The rows of a running home whose documents are extracted and whose slot was away until now."""
     before, empty_bytes, ticks_before, began = _usage_at_rest(up), _sizes(up), _ticks(up), time.monotonic()
     _drain_with_pauses(workspace, up, documents)
-    up.wait_asleep()
     after, full_bytes = _usage_at_rest(up), _sizes(up)
     seconds, ticks, drains = time.monotonic() - began, _ticks(up), _count(up, _DRAINS)
     calls = CALLS_A_DOCUMENT * documents - _left(up)

@@ -72,12 +72,16 @@ class _Workbook:
                     yield row
 
     def _cell(self, cell: Element) -> str:
-        value, inline = "", ""
+        value, inline, formula, has_result = "", "", "", False
         for child in cell:
             if child.tag.endswith("}v"):
-                value = child.text or ""
+                value, has_result = child.text or "", True
+            elif child.tag.endswith("}f"):
+                formula = child.text or ""
             elif child.tag.endswith("}is"):
                 inline = _string(child)
+        if formula and not has_result:  # of a program that does not calculate; Excel would when it opens the workbook
+            return f"={formula}"
         match cell.get("t", "n"):
             case "s":
                 return self.strings[int(value)] if value else ""
