@@ -1,5 +1,6 @@
 """Choose the reader of a file by its bytes, or by its name if the bytes do not identify the type."""
 
+import contextlib
 import functools
 import re
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from dagster_offload.extraction import file_types
 from dagster_offload.extraction.cleaning import clean_title, extracted
 from dagster_offload.extraction.encodings.decoding import declared_encoding, decode
 from dagster_offload.extraction.file_types import archives, detection, well_known_password
+from dagster_offload.extraction.file_types.containers import is_compound
 from dagster_offload.extraction.file_types.images import is_whole_image
 from dagster_offload.extraction.file_types.protection import protection_of
 from dagster_offload.extraction.formats.content_lines import entries_text
@@ -42,7 +44,7 @@ from dagster_offload.extraction.ocr.pictures_inside import words_of_pictures
 from dagster_offload.extraction.ocr.scans import Pictures
 from dagster_offload.extraction.ocr.tesseract import Unreadable
 from dagster_offload.extraction.protocol import Extracted
-from dagster_offload.extraction.refusals import FileRefused, broken, protected, unsupported
+from dagster_offload.extraction.refusals import FileRefused, broken, is_placeholder, protected, unsupported
 from dagster_offload.library.files import CODE_TYPES, extension
 from dagster_offload.stages.graph import Outcome
 
@@ -58,6 +60,8 @@ TEXT_TYPES = CODE_TYPES | frozenset(
 )
 # A Graphviz graph, whose files have the same extension as Word templates.
 _DOT_GRAPH = re.compile(rb"\s*(?://[^\n]*\n\s*|/\*.*?\*/\s*)*(?:strict\s+)?(?:di)?graph\b[^{]*\{", re.DOTALL)
+# Many programs export text under these names, because Word and Excel open it.
+_TEXT_IN_OFFICE = frozenset({"doc", "xls"})
 HTML_TYPES = frozenset({"html", "htm", "xhtml"})
 MAIL_TYPES = frozenset({"eml", "mht", "mhtml"})
 MAIL_BOX_TYPES = frozenset({"mbox", "mbx"})
@@ -103,6 +107,9 @@ def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ex
         return _plain(data, file_type)
     if kind is None and file_type == "dot" and _DOT_GRAPH.match(data):
         return _plain(data, file_type)
+    if kind is None and file_type in _TEXT_IN_OFFICE and not is_compound(data) and not is_placeholder(data):
+        with contextlib.suppress(FileRefused):
+            return _plain(data, file_type)
     return _document(data, kind or file_types.type_by_extension(extension(path)), pictures)
 
 

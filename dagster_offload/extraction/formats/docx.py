@@ -41,6 +41,7 @@ _NUMERALS = {
     "ganada": "syllable", "chosung": "jamo", "koreanCounting": "korean", "koreanDigital": "korean",
     "chineseCounting": "ideograph", "japaneseCounting": "ideograph", "taiwaneseCounting": "ideograph",
 }  # fmt: skip
+_OFF = frozenset({"0", "false", "off"})  # of a property that is on if it is there without a value
 _MAX_STYLE_DEPTH = 20  # styles based on one another
 
 
@@ -152,7 +153,7 @@ class _Document:
                 note = self.notes.get((name, attribute(element, "id")))
                 if note is not None:
                     notes.append(note)
-            elif name not in _NOT_TEXT:
+            elif name not in _NOT_TEXT and not _is_hidden(element):
                 yield from self._line(element, boxes, notes)
 
     def _mark(self, paragraph: Element) -> str:
@@ -174,14 +175,17 @@ def _inserted_text(data: bytes) -> str:
     return filled(docx_text(data), {}) if is_archive(data) else inserted_text(data)
 
 
+def _is_hidden(run: Element) -> bool:
+    marks = (mark for properties in run if local(properties) == "rPr" for mark in properties if local(mark) == "vanish")
+    return any(attribute(mark, "val") not in _OFF for mark in marks)
+
+
 def _form_value(field: Element) -> str:
     """Return what a check box or a list of choices shows. The text of a text field is in runs."""
     for control in field:
         values = {local(child): attribute(child, "val") for child in control}
         if local(control) == "checkBox":
-            is_checked = (
-                values["checked"] not in ("0", "false", "off") if "checked" in values else values.get("default") == "1"
-            )
+            is_checked = values["checked"] not in _OFF if "checked" in values else values.get("default") == "1"
             return f"[{'x' if is_checked else ' '}] "
         if local(control) == "ddList":
             choices = [attribute(child, "val") or "" for child in control if local(child) == "listEntry"]

@@ -14,6 +14,7 @@ from email.utils import collapse_rfc2231_value
 from typing import Any
 
 from dagster_offload.extraction.encodings.decoding import decode
+from dagster_offload.extraction.formats.content_lines import entries_text
 from dagster_offload.extraction.formats.mail_secured import is_encrypted, is_smime, signed_content
 
 # Every mail of a mailbox begins with a `From ` line. Such lines in a body are quoted with `>`.
@@ -102,6 +103,12 @@ def _message(message: Message, html_to_text: Callable[[str], str]) -> str:
 def _body(part: Message, html_to_text: Callable[[str], str], attached: list[str]) -> str:
     if part.get_content_type() == "message/rfc822":
         return "\n\n".join(_message(inner, html_to_text) for inner in _inner(part))
+    if part.get_content_type() == "message/delivery-status":  # of a bounce: blocks of headers
+        blocks = [
+            "\n".join(f"{name}: {_header(block, name)}" for name in dict.fromkeys(block.keys()))
+            for block in _inner(part)
+        ]
+        return "\n\n".join(filter(None, blocks))
     if part.is_multipart():
         bodies = [_body(inner, html_to_text, attached) for inner in _inner(part)]
         if part.get_content_type() == "multipart/alternative":
@@ -120,6 +127,8 @@ def _body(part: Message, html_to_text: Callable[[str], str], attached: list[str]
         return ""
     if part.get_content_subtype() == "html":
         return html_to_text(decoded.text)
+    if part.get_content_subtype() == "calendar":  # an invitation
+        return entries_text(decoded.text.encode()) or ""
     attached += _UUENCODED.findall(decoded.text)
     return _UUENCODED.sub("", decoded.text)
 
