@@ -106,7 +106,6 @@ _XML_KINDS = {
     b"package": (b"schemas.microsoft.com/office/2006/xmlPackage", FLAT_WORD),
 }
 _FLAT_KIND = re.compile(rb"""\boffice:mimetype\s*=\s*["']([^"']+)""")
-# The headers of a mail, of which it has at least two, and with them a sender or a MIME version.
 _HEADER = re.compile(rb"([A-Za-z][A-Za-z-]{1,60}):")
 _MAIL_HEADERS = frozenset(
     b"return-path received delivered-to from to subject date message-id mime-version content-type x-mozilla-status".split()

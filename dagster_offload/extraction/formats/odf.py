@@ -31,6 +31,7 @@ _MAX_BLANKS = 100  # blanks in a row; a larger number is an attack
 _MAX_REPEATS = 1000
 
 
+_NUMBER = re.compile(r"[+-]?\d{1,300}(?:\.\d{1,300})?(?:[eE][+-]?\d{1,3})?")
 _DURATION = re.compile(r"PT(\d+)H(\d\d)M(\d\d)(?:[.,]\d+)?S")
 
 
@@ -116,7 +117,10 @@ def _sheet_rows(element: Element) -> Iterator[dict[int, str]]:
 def _value(cell: Element) -> str:
     """Return a cell's value as a sheet shows it. Some programs write no text beside the value."""
     value = attribute(cell, "value") or ""
-    match attribute(cell, "value-type"):
+    kind = attribute(cell, "value-type")
+    if kind in ("float", "percentage", "currency") and not _NUMBER.fullmatch(value):
+        return value
+    match kind:
         case "float":
             return plain(float(value))
         case "percentage":

@@ -16,6 +16,7 @@ _FIRST_DAY = datetime(1899, 12, 30)  # sheets have no time zones
 _DAYS_TO_1904 = 1462
 _LEAP_DAY = 60  # Excel counts a 29 February 1900, so days before it are off by one
 _LONGEST = 1e16  # larger numbers keep their exponent
+_LONGEST_CODE = 1000  # characters; Excel writes at most 255
 _LAST_DAY = 2_958_466  # 10000-01-01
 
 _CODES = {
@@ -102,14 +103,20 @@ def _section(code: str, value: float) -> str:
 
     Negative numbers and zero have sections of their own. They count only if they have words instead of the number.
     """
-    sections = [section for section in _SECTION.findall(code)[:4] if section] or [""]
-    conditions = [_CONDITION.search(section) for section in sections]
+    sections, conditions = _sections(code)
     if any(conditions):
         for section, condition in zip(sections, conditions, strict=True):
             if condition is None or _COMPARISONS[condition[1]](value, float(condition[2])):
                 return section
     index = 1 if value < 0 else 2 if value == 0 else 0
     return sections[index] if index < len(sections) and _parse(sections[index]).words else sections[0]
+
+
+@lru_cache(maxsize=1000)
+def _sections(code: str) -> tuple[list[str], list[re.Match[str] | None]]:
+    """Return a code's sections and their conditions. An endless code of an attack is cut off."""
+    sections = [section for section in _SECTION.findall(code[:_LONGEST_CODE])[:4] if section] or [""]
+    return sections, [_CONDITION.search(section) for section in sections]
 
 
 def _masked(digits: str, mask: str) -> str:
