@@ -22,7 +22,8 @@ from dagster_offload.extraction.formats.fiction_book import fiction_book_text
 from dagster_offload.extraction.formats.hangul.hwp import NotHangul, hwp_pictures, hwp_text
 from dagster_offload.extraction.formats.hangul.hwpx import hwpx_text
 from dagster_offload.extraction.formats.html import html_bytes_text, html_text, html_text_and_title
-from dagster_offload.extraction.formats.mail import EncryptedMail, mail_box_text, mail_text, subject
+from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, secured_text, subject
+from dagster_offload.extraction.formats.mail_secured import EncryptedMail
 from dagster_offload.extraction.formats.msg import NotOutlook, OutlookReaders, outlook_text
 from dagster_offload.extraction.formats.notebook import notebook_text
 from dagster_offload.extraction.formats.odf import open_document_text
@@ -185,9 +186,16 @@ def _mail_text(data: bytes, kind: str, read: Callable[[bytes, Callable[[str], st
     return text
 
 
+_OUTLOOK_READERS = OutlookReaders(
+    html=html_bytes_text, rtf=rtf_text, secured=functools.partial(secured_text, html_to_text=html_text)
+)
+
+
 def _outlook(data: bytes) -> Extracted:
     try:
-        text, about = outlook_text(data, OutlookReaders(html=html_bytes_text, rtf=rtf_text))
+        text, about = outlook_text(data, _OUTLOOK_READERS)
+    except EncryptedMail:
+        raise protected("by encryption") from None
     except NotOutlook:
         raise broken(file_types.OUTLOOK, data) from None
     return extracted(text, {"mime": file_types.OUTLOOK, "title": clean_title(about)})

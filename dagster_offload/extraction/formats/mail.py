@@ -15,7 +15,7 @@ from typing import Any
 
 from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.formats.content_lines import entries_text
-from dagster_offload.extraction.formats.mail_secured import is_encrypted, is_smime, signed_content
+from dagster_offload.extraction.formats.mail_secured import EncryptedMail, is_encrypted, is_smime, signed_content
 
 # Every mail of a mailbox begins with a `From ` line. Such lines in a body are quoted with `>`.
 # A header follows, or a blank line if the mail has no header and the line has a time. Bounded: the pattern backtracks.
@@ -25,14 +25,11 @@ _MAIL_BEGINS = re.compile(
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 # An attachment of a mail from before MIME stands in its text.
 _UUENCODED = re.compile(r"^begin [0-7]{3,4} ([^\r\n]{1,200})\r?\n(?:[ -`]{1,62}\r?\n)++end\b", re.MULTILINE)
+_CMS = b"\x30"  # how a signature begins that holds its mail
 _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 
 MAX_HEADER_CHARACTERS = 20_000  # characters; enough for 500 recipients
 _SHOWN = ("Subject", "From", "To", "Cc", "Date")
-
-
-class EncryptedMail(ValueError):  # noqa: N818 - says what the mail is
-    """Only the recipient's mail program can read the mail."""
 
 
 class _Mail(Message):
@@ -54,6 +51,14 @@ def mail_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None:
     if is_encrypted(message, _payload(message)):
         raise EncryptedMail
     return _message(message, html_to_text)
+
+
+def secured_text(data: bytes, html_to_text: Callable[[str], str]) -> str:
+    """Return the text of a mail that is signed as a whole: what Outlook attaches. Raises `EncryptedMail`."""
+    mail = signed_content(data) if data.startswith(_CMS) else data
+    if mail is None:
+        raise EncryptedMail
+    return mail_text(mail, html_to_text) or ""
 
 
 def mail_box_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None:

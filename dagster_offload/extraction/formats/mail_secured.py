@@ -15,6 +15,10 @@ _MAX_DEPTH = 30
 Element = tuple[int, int, int, int]  # tag, where the content begins and ends, and where the next element begins
 
 
+class EncryptedMail(ValueError):  # noqa: N818 - says what the mail is
+    """Only the recipient's mail program can read the mail."""
+
+
 def is_smime(part: Message) -> bool:
     """Whether this part holds a whole mail in S/MIME."""
     return part.get_content_type() in _SMIME

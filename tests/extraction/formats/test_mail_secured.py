@@ -10,8 +10,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import NameOID
 
-from dagster_offload.extraction.formats.mail import EncryptedMail, mail_box_text, mail_text
-from dagster_offload.extraction.formats.mail_secured import signed_content
+from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, secured_text
+from dagster_offload.extraction.formats.mail_secured import EncryptedMail, signed_content
+from dagster_offload.extraction.formats.msg import OutlookReaders, outlook_text
+from tests.extraction.made_compound import compound
 
 BODY = b"Content-Type: text/plain; charset=utf-8\r\n\r\nBerth 4 is free.\r\n"
 HEADERS = b"From: a@mail.example\r\nSubject: Berths\r\n"
@@ -85,6 +87,30 @@ def test_an_encrypted_mail_of_a_mailbox_keeps_its_headers(certificate: x509.Cert
     assert locked.startswith("Subject: Berths")
     assert locked.endswith("(encrypted)")
     assert plain.endswith("Berth 4 is free.\n")
+
+
+def outlook(content: bytes) -> str:
+    """The text of an Outlook message that is secured as a whole. `content` is its only attachment."""
+    streams = {
+        "__properties_version1.0": bytes(32),
+        "__substg1.0_0037001F": "Berths".encode("utf-16-le"),
+        "__substg1.0_001A001F": "IPM.Note.SMIME".encode("utf-16-le"),
+        "__attach_version1.0_#00000000/__substg1.0_37010102": content,
+        "__attach_version1.0_#00000000/__substg1.0_3707001F": "smime.p7m".encode("utf-16-le"),
+    }
+    readers = OutlookReaders(str, str, lambda data: secured_text(data, lambda page: page))
+    return outlook_text(compound(streams), readers)[0]
+
+
+def test_a_signed_message_of_outlook_is_read(key: rsa.RSAPrivateKey, certificate: x509.Certificate) -> None:
+    signature = pkcs7.PKCS7SignatureBuilder().set_data(BODY).add_signer(certificate, key, hashes.SHA256())
+    in_signature = signature.sign(serialization.Encoding.DER, [pkcs7.PKCS7Options.Binary])
+    beside_signature = b"Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n" + BODY + b"--s--\r\n"
+    for content in (in_signature, beside_signature):
+        assert "Berth 4 is free." in outlook(content)
+    locked = pkcs7.PKCS7EnvelopeBuilder().set_data(BODY).add_recipient(certificate)
+    with pytest.raises(EncryptedMail):
+        outlook(locked.encrypt(serialization.Encoding.DER, []))
 
 
 def test_an_attachment_within_the_text_is_named_and_left_out() -> None:
