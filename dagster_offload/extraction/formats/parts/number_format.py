@@ -122,15 +122,10 @@ def _sections(code: str) -> tuple[list[str], list[re.Match[str] | None]]:
 def _masked(digits: str, mask: str) -> str:
     """Write digits into the places of a mask, from its end. The first place takes all that are left."""
     places = sum(sign in _MASK_DIGITS for sign in mask)
-    left = digits.rjust(places, "\0")
-    left = [left[: len(left) - places + 1], *left[len(left) - places + 1 :]] if places else []
-    written = []
-    for sign in mask:
-        if sign not in _MASK_DIGITS:
-            written.append(sign)
-        else:
-            digit = left.pop(0)
-            written.append(digit.replace("\0", "0" if sign == "0" else ""))
+    padded = digits.rjust(places, "\0")
+    first = len(padded) - places + 1
+    left = iter([padded[:first], *padded[first:]])
+    written = (next(left).replace("\0", "0" if sign == "0" else "") if sign in _MASK_DIGITS else sign for sign in mask)
     return "".join(written).strip()
 
 
