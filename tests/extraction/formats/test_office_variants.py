@@ -61,6 +61,11 @@ def test_parts_with_other_names_than_usual_are_found_by_their_relationships() ->
     assert docx_text(data) == "# Harbour rules\n\nMoor\n\n[with two lines]"
 
 
+def test_a_damaged_list_of_main_parts_costs_no_document() -> None:
+    members = {"_rels/.rels": "<Relationships><Relat", "word/document.xml": document(paragraph(run("Dear Sir")))}
+    assert docx_text(archive(members)) == "Dear Sir"
+
+
 @pytest.mark.parametrize(
     ("main", "kind"),
     [

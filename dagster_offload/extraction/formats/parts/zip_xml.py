@@ -88,8 +88,11 @@ def attribute(element: Element, name: str) -> str | None:
 
 def main_part(archive: OfficeArchive, usual: str) -> str:
     """Return the member that holds an Office Open XML document itself. Some programs do not give it its usual name."""
-    found = (member for kind, member in relations(archive, "").values() if kind.endswith("/officeDocument"))
-    return next((member for member in found if archive.has(member)), usual)
+    with contextlib.suppress(*DAMAGE_ERRORS):  # of this list, which Office can do without
+        for kind, member in relations(archive, "").values():
+            if kind.endswith("/officeDocument") and archive.has(member):
+                return member
+    return usual
 
 
 def relations(archive: OfficeArchive, member: str) -> Relations:
