@@ -153,7 +153,7 @@ class _Document:
                 note = self.notes.get((name, attribute(element, "id")))
                 if note is not None:
                     notes.append(note)
-            elif name not in _NOT_TEXT and not _is_hidden(element):
+            elif name not in _NOT_TEXT:
                 yield from self._line(element, boxes, notes)
 
     def _mark(self, paragraph: Element) -> str:
@@ -173,11 +173,6 @@ class _Document:
 def _inserted_text(data: bytes) -> str:
     # Pictures of an inserted document are left out: their names are those of another archive.
     return filled(docx_text(data), {}) if is_archive(data) else inserted_text(data)
-
-
-def _is_hidden(run: Element) -> bool:
-    marks = (mark for properties in run if local(properties) == "rPr" for mark in properties if local(mark) == "vanish")
-    return any(attribute(mark, "val") not in _OFF for mark in marks)
 
 
 def _form_value(field: Element) -> str:

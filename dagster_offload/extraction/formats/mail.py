@@ -108,12 +108,6 @@ def _message(message: Message, html_to_text: Callable[[str], str]) -> str:
 def _body(part: Message, html_to_text: Callable[[str], str], attached: list[str]) -> str:
     if part.get_content_type() == "message/rfc822":
         return "\n\n".join(_message(inner, html_to_text) for inner in _inner(part))
-    if part.get_content_type() == "message/delivery-status":  # of a bounce: blocks of headers
-        blocks = [
-            "\n".join(f"{name}: {_header(block, name)}" for name in dict.fromkeys(block.keys()))
-            for block in _inner(part)
-        ]
-        return "\n\n".join(filter(None, blocks))
     if part.is_multipart():
         bodies = [_body(inner, html_to_text, attached) for inner in _inner(part)]
         if part.get_content_type() == "multipart/alternative":

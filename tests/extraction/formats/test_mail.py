@@ -54,18 +54,6 @@ def test_one_alternative_is_read_and_attachments_are_listed() -> None:
     assert text == "Subject: two forms\nFrom: a@mail.example\n\nthe plain form\n\nAttachments: offer.pdf"
 
 
-def test_a_bounce_says_why_the_mail_was_not_delivered() -> None:
-    mail = (
-        b"From: postmaster@mail.example\nSubject: failed\nMIME-Version: 1.0\n"
-        b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n"
-        b"--b\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; mx.example\n\n"
-        b"Final-Recipient: rfc822; bora@mail.example\nDiagnostic-Code: smtp; 550 user unknown\n\n--b--\n"
-    )
-    assert "Final-Recipient: rfc822; bora@mail.example\nDiagnostic-Code: smtp; 550 user unknown" in (
-        as_text(mail) or ""
-    )
-
-
 def test_an_invitation_is_read_in_words() -> None:
     mail = (
         b"From: a@mail.example\nSubject: Council\nContent-Type: text/calendar; method=REQUEST\n\n"

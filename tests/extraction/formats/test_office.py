@@ -75,12 +75,6 @@ def test_tracked_deletions_are_left_out_and_insertions_are_kept() -> None:
     assert open_document(f"{tracked}<text:p>a new</text:p>") == "a new"
 
 
-def test_hidden_text_is_left_out() -> None:
-    hidden = "<w:r><w:rPr><w:vanish/></w:rPr><w:t>secret </w:t></w:r>"
-    shown = '<w:r><w:rPr><w:vanish w:val="0"/></w:rPr><w:t>shown</w:t></w:r>'
-    assert word(paragraph(run("all ") + hidden + shown)) == "all shown"
-
-
 def test_headings_follow_from_styles_and_their_base_styles() -> None:
     styles = (
         '<w:style w:type="paragraph" w:styleId="H2"><w:name w:val="heading 2"/><w:pPr><w:outlineLvl w:val="1"/></w:pPr>'
