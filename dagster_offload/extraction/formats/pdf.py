@@ -27,8 +27,6 @@ _CUT_WORD = re.compile(rf"(\w+){_CUT}\s*(\w+)")
 _COMPOUND = re.compile(r"\w+-\w+")
 _NEW_LINE = (0x0D, 0x0A)
 _INNER_LINE_END = re.compile(r"(?<=.)\r\n(?=.)", re.DOTALL)
-# The private-use characters of bullets in the fonts Symbol and Wingdings.
-_BULLETS = str.maketrans(dict.fromkeys("\uf0b7\uf0a7\uf0d8\uf0fc", "•"))
 # Radians. Lines with a larger slope are not checked for cells of one row.
 _LEVEL = 0.05
 _MAX_ATTACHED = 1000  # names that are listed
@@ -71,7 +69,7 @@ def pdf_text(data: bytes) -> PdfText:
     finally:
         document.close()
     texts = join_cut_words([page or "" for page in pages])
-    return PdfText(tuple(clean(text.translate(_BULLETS)) for text in texts), title, pages.count(None), attached)
+    return PdfText(tuple(clean(text) for text in texts), title, pages.count(None), attached)
 
 
 def _form_text(document: Any) -> str:
