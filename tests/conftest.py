@@ -30,11 +30,12 @@ PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"}
 
 @pytest.fixture(autouse=True)
 def clean_environment(tmp_path: Path) -> Iterator[None]:
-    """Hide this machine's settings, `.env` file and proxies from the test, and undo what the test sets."""
+    """Hide this machine's settings, `.env` file, home and proxies from the test, and undo what the test sets."""
     before, folder = dict(os.environ), Path.cwd()
     for name in before:
         if name.startswith("OFFLOAD_") or name.upper() in PROXIES:
             del os.environ[name]
+    os.environ["XDG_DATA_HOME"] = str(tmp_path / "data")  # where Linux has the default home
     os.chdir(tmp_path)
     yield
     os.chdir(folder)

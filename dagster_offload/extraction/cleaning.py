@@ -8,6 +8,7 @@ from typing import Any
 from dagster_offload.extraction.legibility import why_worthless
 from dagster_offload.extraction.no_text import SAVE_AGAIN
 from dagster_offload.extraction.protocol import Extracted
+from dagster_offload.extraction.symbol_fonts import with_readable_symbols
 from dagster_offload.stages.graph import Outcome
 
 _TITLE_CHARACTERS = 300
@@ -40,7 +41,7 @@ def clean(text: str) -> str:
     The result is in NFC, uses LF as its only line end, and has no trailing blanks and no long runs of empty lines.
     """
     text = _STACKED_MARKS.sub(r"\1", _NO_TEXT.sub("", _LINE_ENDS.sub("\n", text.replace("\r\n", "\n"))))
-    text = "\n".join(line.rstrip() for line in unicodedata.normalize("NFC", text).split("\n"))
+    text = "\n".join(line.rstrip() for line in unicodedata.normalize("NFC", with_readable_symbols(text)).split("\n"))
     return (_BLANK_LINES.sub("\n\n\n", text) if "\n" * 4 in text else text).strip("\n")
 
 

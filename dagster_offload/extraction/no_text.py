@@ -11,8 +11,8 @@ NO_WORDS = (
     "`dagster-offload redo --needs-ocr`"
 )
 
-_SHEETS = (file_types.XLSX, file_types.XLSB, file_types.EXCEL, file_types.ODS)
-_SLIDES = (file_types.PPTX, file_types.ODP)
+_SHEETS = (file_types.XLSX, file_types.XLSB, file_types.EXCEL, file_types.EXCEL_2003, file_types.ODS)
+_SLIDES = (file_types.PPTX, file_types.ODP, file_types.ODG)
 _WHYS = {
     **dict.fromkeys(_SHEETS, "no cell of this {} has a value: if it shows charts or pictures, export it as PDF"),
     **dict.fromkeys(_SLIDES, "no slide of this {} shows words: if its drawings do, export it as PDF"),

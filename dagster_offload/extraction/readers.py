@@ -1,5 +1,6 @@
 """Choose the reader of a file by its bytes, or by its name if the bytes do not identify the type."""
 
+import contextlib
 import functools
 import re
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from dagster_offload.extraction import file_types
 from dagster_offload.extraction.cleaning import clean_title, extracted
 from dagster_offload.extraction.encodings.decoding import declared_encoding, decode
 from dagster_offload.extraction.file_types import archives, detection, well_known_password
+from dagster_offload.extraction.file_types.containers import is_compound
 from dagster_offload.extraction.file_types.images import is_whole_image
 from dagster_offload.extraction.file_types.protection import protection_of
 from dagster_offload.extraction.formats.content_lines import entries_text
@@ -20,7 +22,8 @@ from dagster_offload.extraction.formats.fiction_book import fiction_book_text
 from dagster_offload.extraction.formats.hangul.hwp import NotHangul, hwp_pictures, hwp_text
 from dagster_offload.extraction.formats.hangul.hwpx import hwpx_text
 from dagster_offload.extraction.formats.html import html_bytes_text, html_text, html_text_and_title
-from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, subject
+from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, secured_text, subject
+from dagster_offload.extraction.formats.mail_secured import EncryptedMail
 from dagster_offload.extraction.formats.msg import NotOutlook, OutlookReaders, outlook_text
 from dagster_offload.extraction.formats.notebook import notebook_text
 from dagster_offload.extraction.formats.odf import open_document_text
@@ -28,6 +31,7 @@ from dagster_offload.extraction.formats.office97.ppt import ppt_text
 from dagster_offload.extraction.formats.office97.word import doc_text
 from dagster_offload.extraction.formats.office97.xls import xls_text
 from dagster_offload.extraction.formats.office97.xlsb import xlsb_text
+from dagster_offload.extraction.formats.office_xml import excel_2003_text, flat_word_text, word_2003_text
 from dagster_offload.extraction.formats.parts.picture_marks import filled, marked_pictures
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive, members_of
 from dagster_offload.extraction.formats.pdf import pdf_text
@@ -41,7 +45,7 @@ from dagster_offload.extraction.ocr.pictures_inside import words_of_pictures
 from dagster_offload.extraction.ocr.scans import Pictures
 from dagster_offload.extraction.ocr.tesseract import Unreadable
 from dagster_offload.extraction.protocol import Extracted
-from dagster_offload.extraction.refusals import FileRefused, broken, protected, unsupported
+from dagster_offload.extraction.refusals import FileRefused, broken, is_placeholder, protected, unsupported
 from dagster_offload.library.files import CODE_TYPES, extension
 from dagster_offload.stages.graph import Outcome
 
@@ -57,6 +61,8 @@ TEXT_TYPES = CODE_TYPES | frozenset(
 )
 # A Graphviz graph, whose files have the same extension as Word templates.
 _DOT_GRAPH = re.compile(rb"\s*(?://[^\n]*\n\s*|/\*.*?\*/\s*)*(?:strict\s+)?(?:di)?graph\b[^{]*\{", re.DOTALL)
+# Many programs export text under these names, because Word and Excel open it.
+_TEXT_IN_OFFICE = frozenset({"doc", "xls"})
 HTML_TYPES = frozenset({"html", "htm", "xhtml"})
 MAIL_TYPES = frozenset({"eml", "mht", "mhtml"})
 MAIL_BOX_TYPES = frozenset({"mbox", "mbx"})
@@ -82,7 +88,7 @@ def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ex
     data = well_known_password.opened(data)
     _refuse_unsupported(data)
     kind = detection.detect_type(data)
-    if kind == file_types.HTML and file_type in TEXT_TYPES:  # source code, such as .php or .vue
+    if kind in (file_types.HTML, file_types.MAIL) and file_type in TEXT_TYPES:  # source code, such as .php or .vue
         kind = None
     if kind in _READERS:
         return _READERS[kind](data)
@@ -102,6 +108,9 @@ def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ex
         return _plain(data, file_type)
     if kind is None and file_type == "dot" and _DOT_GRAPH.match(data):
         return _plain(data, file_type)
+    if kind is None and file_type in _TEXT_IN_OFFICE and not is_compound(data) and not is_placeholder(data):
+        with contextlib.suppress(FileRefused):
+            return _plain(data, file_type)
     return _document(data, kind or file_types.type_by_extension(extension(path)), pictures)
 
 
@@ -111,6 +120,8 @@ def _refuse_unsupported(data: bytes) -> None:
         raise protected(protection)
     if detection.is_old_hangul(data):
         raise unsupported("Hangul documents of version 3 and older are not supported: save it as HWP 5 or HWPX")
+    if detection.is_old_word(data):
+        raise unsupported("Word documents of version 2 and older are not supported: save it as DOCX")
     if detection.is_old_powerpoint(data):
         raise unsupported("PowerPoint presentations of version 95 and older are not supported: save it as PPTX")
     unpacked = archives.unpacked_bytes(data)
@@ -168,14 +179,23 @@ def _mail_text(data: bytes, kind: str, read: Callable[[bytes, Callable[[str], st
         text = read(data, html_text)
     except RecursionError:  # deeply nested mails
         text = None
+    except EncryptedMail:
+        raise protected("by encryption") from None
     if text is None:
         raise broken(kind, data)
     return text
 
 
+_OUTLOOK_READERS = OutlookReaders(
+    html=html_bytes_text, rtf=rtf_text, secured=functools.partial(secured_text, html_to_text=html_text)
+)
+
+
 def _outlook(data: bytes) -> Extracted:
     try:
-        text, about = outlook_text(data, OutlookReaders(html=html_bytes_text, rtf=rtf_text))
+        text, about = outlook_text(data, _OUTLOOK_READERS)
+    except EncryptedMail:
+        raise protected("by encryption") from None
     except NotOutlook:
         raise broken(file_types.OUTLOOK, data) from None
     return extracted(text, {"mime": file_types.OUTLOOK, "title": clean_title(about)})
@@ -218,6 +238,7 @@ def _illustrated(data: bytes, kind: str, pictures: Pictures) -> Extracted:
 _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
     file_types.HTML: _html,
     file_types.RTF: _rtf,
+    file_types.MAIL: _mail,
     file_types.MBOX: _mail_box,
     file_types.OUTLOOK: _outlook,
     **{
@@ -230,6 +251,9 @@ _READERS: dict[str | None, Callable[[bytes], Extracted]] = {
             file_types.XLSB: xlsb_text,
             file_types.ODS: open_document_text,
             file_types.EPUB: epub_text,
+            file_types.WORD_2003: word_2003_text,
+            file_types.FLAT_WORD: flat_word_text,
+            file_types.EXCEL_2003: excel_2003_text,
             file_types.FICTION_BOOK: fiction_book_text,
         }.items()
     },
@@ -242,6 +266,7 @@ _ILLUSTRATED: dict[str, tuple[Callable[[bytes], str], Callable[[bytes, Sequence[
     file_types.PPTX: (pptx_text, members_of),
     file_types.ODT: (open_document_text, members_of),
     file_types.ODP: (open_document_text, members_of),
+    file_types.ODG: (open_document_text, members_of),
     file_types.HWPX: (hwpx_text, members_of),
     file_types.HWP: (hwp_text, hwp_pictures),
 }
@@ -294,7 +319,8 @@ def _pdf(data: bytes, pictures: Pictures) -> Extracted:
     wrong = [number for number, page in enumerate(found.pages, 1) if share_of_wrong_letters(page) >= _SOME_WRONG]
     if wrong:
         metadata["reason"] = f"some words of page {wrong[0]} are wrong: a font of the file maps glyphs to wrong letters"
-    return extracted("\n\n".join(page for page in found.pages if page), metadata)
+    attached = ["Attachments: " + ", ".join(found.attached)] if found.attached else []
+    return extracted("\n\n".join([*(page for page in found.pages if page), *attached]), metadata)
 
 
 def _ocr(read: Callable[[], T]) -> T:

@@ -23,7 +23,7 @@ def broken(kind: str, data: bytes) -> FileRefused:
 
 
 def _why_broken(name: str, data: bytes, is_of_its_kind: bool) -> str:
-    if data.startswith(_LFS_POINTER):
+    if is_placeholder(data):
         return "the file is a placeholder of Git LFS: run `git lfs pull` in its folder"
     if is_of_its_kind:
         return (
@@ -33,6 +33,11 @@ def _why_broken(name: str, data: bytes, is_of_its_kind: bool) -> str:
     if decode(data) is not None:
         return f"the file name says {name}, but the content is something else, plain text: rename it to .txt"
     return f"the file name says {name}, but the content is something else: save it again as {name}"
+
+
+def is_placeholder(data: bytes) -> bool:
+    """Whether Git LFS has not downloaded the file yet."""
+    return data.startswith(_LFS_POINTER)
 
 
 def unsupported(message: str) -> FileRefused:

@@ -24,7 +24,8 @@ CODE_TYPES = frozenset(
 DOCUMENT_TYPES = CODE_TYPES | frozenset(
     """
     txt text md markdown mdx rst adoc asciidoc org tex typ html htm xhtml mht mhtml xml json yaml yml csv tsv
-    pdf doc docx docm dot dotx odt rtf xls xlsx xlsm xlsb ods ppt pptx pptm ppsx odp hwp hwpx pages numbers key
+    pdf rtf doc docx docm dot dotx dotm xls xlsx xlsm xlsb xlt xltx xltm ppt pptx pptm pps ppsx ppsm pot potx potm
+    odt ods odp odg odm ott ots otp otg fodt fods fodp fodg hwp hwpx pages numbers key
     epub fb2 ipynb eml emlx msg mbox mbx ics vcf png jpg jpeg tif tiff bmp gif webp heic heif hif
     """.split()  # noqa: SIM905 - a list of quoted words is no easier to read
 )

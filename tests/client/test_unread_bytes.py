@@ -123,6 +123,8 @@ async def test_an_answer_sent_before_the_request_is_refused(monkeypatch: pytest.
     async def answer_at_once(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(reply(200, b'{"choices": [{"message": {"content": "about any document"}}]}'))
         await writer.drain()
+        await stop.wait()
+        writer.close()  # else Python 3.13 closes it after the end of its loop, which is an error
 
     monkeypatch.setattr(transport, "keepalive_socket", waiting_socket)
     ready, stop = threading.Event(), asyncio.Event()

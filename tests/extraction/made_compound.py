@@ -1,6 +1,7 @@
 """Write compound files ([MS-CFB]), the container of old Office files, and the records of PowerPoint and drawings."""
 
 import struct
+from itertools import pairwise
 
 _SECTOR = 512
 _FREE, _END, _FAT = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
@@ -8,10 +9,11 @@ _MIN_STREAM = 4096  # smaller streams would be in another place
 
 
 def compound(streams: dict[str, bytes]) -> bytes:
-    """A compound file with these streams. Short ones are padded with zeros."""
+    """A compound file with these streams. Short ones are padded with zeros. A stream `a/b` is in the storage `a`."""
+    storages = list(dict.fromkeys(name.partition("/")[0] for name in streams if "/" in name))
     contents = [data.ljust(_MIN_STREAM, b"\0") for data in streams.values()]
     sizes = [-(-len(data) // _SECTOR) for data in contents]
-    directory_sectors = -(-(1 + len(contents)) // 4)
+    directory_sectors = -(-(1 + len(contents) + len(storages)) // 4)
     data_sectors = sum(sizes) + directory_sectors
     fat_sectors = 1
     while fat_sectors * 128 < data_sectors + fat_sectors:
@@ -28,10 +30,15 @@ def compound(streams: dict[str, bytes]) -> bytes:
     header += struct.pack("<IIIIIIIII", 0, fat_sectors, starts[-1], 0, _MIN_STREAM, _END, 0, _END, 0)
     difat = [first_fat + index for index in range(fat_sectors)]
     header += struct.pack("<109I", *difat, *[_FREE] * (109 - len(difat)))
-    entries = _entry("Root Entry", 5, _FREE, 1 if contents else _FREE, _END, 0)
-    for index, (name, data) in enumerate(zip(streams, contents, strict=True), 1):
-        following = index + 1 if index < len(contents) else _FREE
-        entries += _entry(name, 2, following, _FREE, starts[index - 1], len(data))
+    numbers = {name: number for number, name in enumerate((*streams, *storages), 1)}
+    folders = {folder: [name for name in numbers if name.rpartition("/")[0] == folder] for folder in ("", *storages)}
+    next_of = {one: numbers[other] for names in folders.values() for one, other in pairwise(names)}
+    first_of = {folder: numbers[names[0]] for folder, names in folders.items() if names}
+    entries = _entry("Root Entry", 5, _FREE, first_of.get("", _FREE), _END, 0)
+    for (name, data), start in zip(zip(streams, contents, strict=True), starts, strict=False):
+        entries += _entry(name.rpartition("/")[2], 2, next_of.get(name, _FREE), _FREE, start, len(data))
+    for name in storages:
+        entries += _entry(name, 1, next_of.get(name, _FREE), first_of[name], 0, 0)
     entries = entries.ljust(directory_sectors * _SECTOR, b"\0")
     body = b"".join(data.ljust(size * _SECTOR, b"\0") for data, size in zip(contents, sizes, strict=True))
     return header + body + entries + struct.pack(f"<{len(fat)}I", *fat)

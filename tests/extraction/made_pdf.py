@@ -27,8 +27,17 @@ def turned(content: str, cosine: float, sine: float) -> str:
     return f"q {cosine} {sine} {-sine} {cosine} {x} {y} cm\n{content}\nQ"
 
 
-def made_pdf(*pages: Page, unicodes: dict[str, str] | None = None) -> bytes:
-    """Make a PDF of A4 pages in Helvetica. `unicodes` maps letters to the characters (UTF-16, hex) they stand for."""
+def made_pdf(
+    *pages: Page,
+    unicodes: dict[str, str] | None = None,
+    packets: Sequence[tuple[str, str]] = (),
+    attached: Sequence[str] = (),
+    catalog: str = "",
+) -> bytes:
+    """Make a PDF of A4 pages in Helvetica. `unicodes` maps letters to the characters (UTF-16, hex) they stand for.
+
+    `packets` are the names and contents of an XFA form's parts, `attached` the names of attached files, `catalog` more entries.
+    """
     objects: list[bytes] = [b"", b"", b""]
 
     def add(content: str) -> int:
@@ -66,10 +75,17 @@ def made_pdf(*pages: Page, unicodes: dict[str, str] | None = None) -> bytes:
             f"endcodespacerange\n{len(unicodes)} beginbfchar\n{pairs}\nendbfchar\nendcmap end end"
         )
         letters = f"/ToUnicode {cmap} 0 R"
-    form = "/AcroForm << /Fields [{}] /DR << /Font << /F1 3 0 R >> >> /DA (/F1 12 Tf 0 g) >>".format(
-        " ".join(f"{number} 0 R" for number in fields)
+    forms = " ".join(f"({name}) {stream(content)} 0 R" for name, content in packets)
+    for name in attached:
+        file = stream("content", "/Type /EmbeddedFile")
+        add(f"<< /Type /Filespec /F ({name}) /UF ({name}) /EF << /F {file} 0 R >> >>")
+        catalog += f" /Names << /EmbeddedFiles << /Names [({name}) {len(objects)} 0 R] >> >>"
+    form = "/AcroForm << /Fields [{}] /XFA [{}] /DR << /Font << /F1 3 0 R >> >> /DA (/F1 12 Tf 0 g) >>".format(
+        " ".join(f"{number} 0 R" for number in fields), forms
     )
-    objects[0] = f"<< /Type /Catalog /Pages 2 0 R {form if fields else ''} >>".encode()
+    objects[0] = (
+        f"<< /Type /Catalog /Pages 2 0 R {form if fields or 'NeedsRendering' in catalog or packets else ''} {catalog} >>".encode()
+    )
     kids = " ".join(f"{number} 0 R" for number in numbers)
     objects[1] = f"<< /Type /Pages /Kids [{kids}] /Count {len(numbers)} >>".encode()
     objects[2] = f"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica {letters} >>".encode()

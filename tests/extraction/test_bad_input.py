@@ -255,7 +255,7 @@ def test_source_code_that_begins_with_html_is_read_as_plain_text(
     assert extractor.extract(tmp_path / name).text.startswith("<!DOCTYPE html>\n<title>x</title><?php echo")
 
 
-@pytest.mark.parametrize("kind", [*PACKED, "rtf", "mbox"])
+@pytest.mark.parametrize("kind", [*(kind for kind in PACKED if kind != "doc"), "rtf", "mbox"])
 def test_a_file_whose_content_contradicts_its_name_is_reported_as_broken(
     extractor: Extractor, tmp_path: Path, kind: str
 ) -> None:
@@ -467,6 +467,64 @@ def test_a_misnamed_file_says_what_it_is(extractor: Extractor, tmp_path: Path) -
     ):
         (tmp_path / "letter.docx").write_bytes(content)
         assert words in failure(extractor, tmp_path / "letter.docx").message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("account.xls", "Account\tAmount\nMüller\t800\n".encode("utf-16"), "Account\tAmount\nMüller\t800"),
+        ("account.xls", b"<table><tr><td>a</td><td>b</td></tr></table>", "| a | b |\n| --- | --- |"),
+        ("letter.doc", "Grüße".encode("cp1252"), "Grüße"),
+        ("page.doc", b"MIME-Version: 1.0\nContent-Type: text/html\n\n<h1>Berths</h1>", "# Berths"),
+        (
+            "1741080600.M5P6",
+            b"From: a\nTo: b\nSubject: c\nDate: d\n\nwords",
+            "Subject: c\nFrom: a\nTo: b\nDate: d\n\nwords",
+        ),
+    ],
+)
+def test_text_that_office_opens_is_read_under_its_names(
+    extractor: Extractor, tmp_path: Path, name: str, content: bytes, expected: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert extractor.extract(tmp_path / name).text == expected
+
+
+def test_text_under_another_name_stays_text(extractor: Extractor, tmp_path: Path) -> None:
+    mail = "From: a\nTo: b\nSubject: c\nDate: d\n\nwords"
+    (tmp_path / "draft.txt").write_text(mail)
+    assert extractor.extract(tmp_path / "draft.txt").text == mail
+    (tmp_path / "letter.doc").write_bytes(bytes(range(256)) * 9)
+    assert failure(extractor, tmp_path / "letter.doc").code == "broken_file"
+
+
+def test_an_encrypted_mail_and_a_word_2_document_are_named_as_such(extractor: Extractor, tmp_path: Path) -> None:
+    (tmp_path / "locked.eml").write_bytes(b"Subject: s\nFrom: a\n\n-----BEGIN PGP MESSAGE-----\nhQEMA\n")
+    assert failure(extractor, tmp_path / "locked.eml").code == "password_protected"
+    (tmp_path / "old.doc").write_bytes(b"\xdb\xa5\x2d\0" + bytes(900))
+    refused = failure(extractor, tmp_path / "old.doc")
+    assert (refused.code, "save it as DOCX" in refused.message) == ("unsupported_type", True)
+
+
+def test_a_book_without_one_of_its_pages_is_read_and_without_all_is_broken(
+    extractor: Extractor, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(FORMATS / "spine.epub") as book:
+        members = {name: book.read(name) for name in book.namelist()}
+    pages = [name for name in members if name.endswith("html")]
+
+    def without(path: Path, left_out: list[str]) -> Path:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                if name not in left_out:
+                    archive.writestr(name, content)
+        return path
+
+    whole = extractor.extract(FORMATS / "spine.epub").text
+    read = extractor.extract(without(tmp_path / "one.epub", pages[:1]))
+    assert read.outcome is Outcome.OK
+    assert len(read.text) < len(whole)
+    assert failure(extractor, without(tmp_path / "none.epub", pages)).code == "broken_file"
 
 
 def test_a_broken_iwork_document_and_an_archive_are_named_as_such(extractor: Extractor, tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ _WESTERN = (
     "àâæçéèêëîïôœùûüÿ", "äöüß", "áéíñóúüç", "ãõáâàçéêíóôúü", "àèéìòóù", "åäöæøéü", "áéëïóöüè", "áéíóúàèòïüç",
 )  # fmt: skip
 _CENTRAL = ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "čćđšž", "ăâîşţ")
+_NORTHERN = ("áéíóúýþðæö", "äõöüšž")
 _TURKISH = ("çğıöşüâîû\u0307",)  # lower-casing turns İ into i and this combining dot
 _BALTIC = ("ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž")
 # The likely encodings come first: they win if another one fits as well. charset_normalizer confuses all of these.
 _EUROPEAN = (
     *(("cp1252", _WESTERN), ("cp1250", _CENTRAL), ("cp1254", _TURKISH), ("iso8859_2", _CENTRAL), ("cp1257", _BALTIC)),
+    *(("iso8859_15", _WESTERN), ("cp1252", _NORTHERN), ("iso8859_15", _NORTHERN)),
     *(("mac_roman", _WESTERN), ("cp850", _WESTERN)),
 )
 _INSIDE_WORDS = frozenset("’‘·\xad–—…")

@@ -18,7 +18,13 @@ OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 DOCX, PPTX = OFFICE + "wordprocessingml.document", OFFICE + "presentationml.presentation"
 XLSX = OFFICE + "spreadsheetml.sheet"
 XLSB = "application/vnd.ms-excel.sheet.binary.macroenabled.12"
-ODT, ODP, ODS = (OPEN_DOCUMENT + kind for kind in ("text", "presentation", "spreadsheet"))
+ODT, ODP, ODS, ODG = (OPEN_DOCUMENT + kind for kind in ("text", "presentation", "spreadsheet", "graphics"))
+# XML files that Office 2003 wrote, and one XML file with all parts of a Word document ("flat OPC").
+WORD_2003, EXCEL_2003, FLAT_WORD = (
+    "application/vnd.ms-wordml",
+    "application/vnd.ms-spreadsheetml",
+    "application/vnd.ms-word2006ml",
+)
 
 _PICTURES = {PNG: "PNG", JPEG: "JPEG", TIFF: "TIFF", BMP: "BMP", GIF: "GIF", WEBP: "WebP", HEIC: "HEIC"}
 _NAMES = {
@@ -47,11 +53,25 @@ _NAMES = {
     ODT: "OpenDocument text",
     ODS: "OpenDocument spreadsheet",
     ODP: "OpenDocument presentation",
+    ODG: "OpenDocument drawing",
+    WORD_2003: "Word document (XML)",
+    FLAT_WORD: "Word document (XML)",
+    EXCEL_2003: "Excel workbook (XML)",
     **{kind: f"{name} picture" for kind, name in _PICTURES.items()},
 }
 
 # What the extension of a name says, if the bytes do not identify the type.
 _TYPES_BY_EXTENSION = {
+    **dict.fromkeys(("docx", "docm", "dotx", "dotm"), DOCX),
+    **dict.fromkeys(("xlsx", "xlsm", "xltx", "xltm"), XLSX),
+    **dict.fromkeys(("pptx", "pptm", "ppsx", "ppsm", "potx", "potm"), PPTX),
+    **dict.fromkeys(("doc", "dot"), WORD),
+    **dict.fromkeys(("xls", "xlt"), EXCEL),
+    **dict.fromkeys(("ppt", "pps", "pot"), POWERPOINT),
+    **dict.fromkeys(("odt", "ott", "odm", "fodt"), ODT),
+    **dict.fromkeys(("ods", "ots", "fods"), ODS),
+    **dict.fromkeys(("odp", "otp", "fodp"), ODP),
+    **dict.fromkeys(("odg", "otg", "fodg"), ODG),
     "pdf": PDF,
     "rtf": RTF,
     "html": HTML,
@@ -60,25 +80,10 @@ _TYPES_BY_EXTENSION = {
     "hwp": HWP,
     "hwpx": HWPX,
     "epub": EPUB,
-    "doc": WORD,
-    "dot": WORD,
-    "docx": DOCX,
-    "docm": DOCX,
-    "dotx": DOCX,
-    "odt": ODT,
     "msg": OUTLOOK,
-    "xls": EXCEL,
-    "xlsx": XLSX,
-    "xlsm": XLSX,
     "xlsb": XLSB,
-    "ods": ODS,
     "fb2": FICTION_BOOK,
     "ipynb": NOTEBOOK,
-    "ppt": POWERPOINT,
-    "pptx": PPTX,
-    "pptm": PPTX,
-    "ppsx": PPTX,
-    "odp": ODP,
     **dict.fromkeys(("pages", "numbers", "key"), IWORK),
     **dict.fromkeys(("heic", "heif", "hif"), HEIC),
     "png": PNG,

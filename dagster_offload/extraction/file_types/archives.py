@@ -2,9 +2,8 @@
 
 import html
 import re
-import zipfile
 
-from dagster_offload.extraction.file_types.containers import head_of, is_archive, opened_archive
+from dagster_offload.extraction.file_types.containers import OfficeArchive, head_of, is_archive, opened_archive
 
 _TITLE = re.compile(rb"<dc:title\b[^>]*>([^<]*)</dc:title>")
 _TITLE_HOLDERS = frozenset({"docProps/core.xml", "meta.xml"})
@@ -17,7 +16,7 @@ def title(data: bytes) -> str:
     return (opened_archive(data, _archive_title) or "") if is_archive(data) else ""
 
 
-def _archive_title(archive: zipfile.ZipFile) -> str | None:
+def _archive_title(archive: OfficeArchive) -> str | None:
     holders = (name for name in archive.namelist() if name in _TITLE_HOLDERS or name.endswith(".opf"))
     properties = next(holders, None)
     found = _TITLE.search(head_of(archive, properties, 100_000)) if properties else None
@@ -41,6 +40,6 @@ def iwork_preview(data: bytes) -> bytes | None:
     return opened_archive(data, _preview)
 
 
-def _preview(archive: zipfile.ZipFile) -> bytes | None:
+def _preview(archive: OfficeArchive) -> bytes | None:
     previews = [name for name in archive.namelist() if name.lower() in ("quicklook/preview.pdf", "preview.pdf")]
     return archive.read(previews[0]) if previews else None

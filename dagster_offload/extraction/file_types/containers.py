@@ -14,6 +14,26 @@ T = TypeVar("T")
 _ZIP_MAGIC = b"PK\x03\x04"
 _OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
+
+class OfficeArchive(zipfile.ZipFile):
+    """A ZIP archive that finds members as Office does: whatever their capitals, and with backslashes as separators."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
+        for member in self.filelist:
+            member.filename = member.filename.replace("\\", "/")
+        self.NameToInfo = {member.filename: member for member in self.filelist}
+        self._by_folded_name = {name.lower(): member for name, member in self.NameToInfo.items()}
+
+    def getinfo(self, name: str) -> zipfile.ZipInfo:
+        """Return the member. Raises `KeyError` if there is none, in any capitals."""
+        return self.NameToInfo.get(name) or self._by_folded_name[name.lower()]
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a member, in any capitals."""
+        return name.lower() in self._by_folded_name
+
+
 # The exceptions that the standard library and olefile raise for damaged files: nearly all, but not MemoryError.
 DAMAGE_ERRORS = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError, OverflowError, SyntaxError),
@@ -31,10 +51,10 @@ def is_compound(data: bytes) -> bool:
     return data.startswith(_OLE_MAGIC)
 
 
-def opened_archive(data: bytes, look: Callable[[zipfile.ZipFile], T | None]) -> T | None:
+def opened_archive(data: bytes, look: Callable[[OfficeArchive], T | None]) -> T | None:
     """Return what `look` finds in a ZIP archive, None if it is damaged. Its reader reports the damage."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with OfficeArchive(data) as archive:
             return look(archive)
     except DAMAGE_ERRORS:
         return None
@@ -49,7 +69,7 @@ def opened_compound(data: bytes, look: Callable[[olefile.OleFileIO], T | None]) 
         return None
 
 
-def head_of(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+def head_of(archive: OfficeArchive, name: str, limit: int) -> bytes:
     """Return at most `limit` bytes of a member."""
     with archive.open(name) as member:
         return member.read(limit)

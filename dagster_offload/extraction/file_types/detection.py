@@ -4,7 +4,6 @@ If the bytes do not identify the type, the name does (`readers`).
 """
 
 import re
-import zipfile
 
 import olefile
 
@@ -15,12 +14,19 @@ from dagster_offload.extraction.file_types import (
     DOCX,
     EPUB,
     EXCEL,
+    EXCEL_2003,
     FICTION_BOOK,
+    FLAT_WORD,
     HTML,
     HWP,
     HWPX,
     IWORK,
+    MAIL,
     MBOX,
+    ODG,
+    ODP,
+    ODS,
+    ODT,
     OFFICE,
     OPEN_DOCUMENT,
     OUTLOOK,
@@ -29,10 +35,12 @@ from dagster_offload.extraction.file_types import (
     PPTX,
     RTF,
     WORD,
+    WORD_2003,
     XLSB,
     XLSX,
 )
 from dagster_offload.extraction.file_types.containers import (
+    OfficeArchive,
     head_of,
     is_archive,
     is_compound,
@@ -59,10 +67,19 @@ _OFFICE_PARTS = (
     ("ppt/presentation.xml", PPTX),
     ("Contents/content.hpf", HWPX),
 )
+# The same by the content type of the main part, which has another name in files of some programs.
+_MAIN_PARTS = (
+    (re.compile(rb'"application/[^"]*(?:wordprocessingml|ms-word)\.[^"]*main\+xml"'), DOCX),
+    (re.compile(rb'"application/vnd\.ms-excel\.sheet\.binary\.[^"]*main"'), XLSB),
+    (re.compile(rb'"application/[^"]*(?:spreadsheetml|ms-excel)\.[^"]*main\+xml"'), XLSX),
+    (re.compile(rb'"application/[^"]*(?:presentationml|ms-powerpoint)\.[^"]*main\+xml"'), PPTX),
+)
+_CONTENT_TYPES = "[Content_Types].xml"
 _IWORK_PARTS = frozenset({"Index.zip", "index.apxl", "index.apxl.gz", "QuickLook/Preview.pdf"})
 # The type that an archive declares in its member `mimetype` -> our name of the type.
 _DECLARED_TYPES = {
-    **{OPEN_DOCUMENT + kind: OPEN_DOCUMENT + kind for kind in ("text", "spreadsheet", "presentation")},
+    **{kind + end: kind for kind in (ODT, ODS, ODP, ODG) for end in ("", "-template")},
+    **dict.fromkeys((f"{ODT}-master", f"{ODT}-master-template", f"{ODT}-web"), ODT),
     EPUB: EPUB,
     "application/hwp+zip": HWPX,
     "application/haansofthwpx": HWPX,
@@ -77,7 +94,22 @@ _OLE_STREAMS = (
 # `From ` alone could begin a letter. With a time on the line and a header below, it is a mailbox (RFC 4155).
 _MAIL_BOX = re.compile(rb"From \S+ [^\n]*\d\d:\d\d[^\n]*\r?\n[A-Za-z-]+:")
 
-_FICTION_BOOK = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?<FictionBook\b", re.DOTALL)
+_PROLOG = rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?"
+_FICTION_BOOK = re.compile(_PROLOG + rb"<FictionBook\b", re.DOTALL)
+# Pages that programs save without a head begin with the table or the heading that they consist of.
+_HTML = re.compile(_PROLOG + rb"<(?:!doctype\s+html|html|head|body|meta|title|table)\b", re.DOTALL | re.IGNORECASE)
+# XML files of Office 2003, and of OpenDocument ("flat").
+_XML = re.compile(_PROLOG + rb"(?:<\?[^>]*>\s*)*<(?:\w+:)?(wordDocument|Workbook|package|document)\b([^>]*)", re.DOTALL)
+_XML_KINDS = {
+    b"wordDocument": (b"schemas.microsoft.com/office/word/2003/wordml", WORD_2003),
+    b"Workbook": (b"urn:schemas-microsoft-com:office:spreadsheet", EXCEL_2003),
+    b"package": (b"schemas.microsoft.com/office/2006/xmlPackage", FLAT_WORD),
+}
+_FLAT_KIND = re.compile(rb"""\boffice:mimetype\s*=\s*["']([^"']+)""")
+_HEADER = re.compile(rb"([A-Za-z][A-Za-z-]{1,60}):")
+_MAIL_HEADERS = frozenset(
+    b"return-path received delivered-to from to subject date message-id mime-version content-type x-mozilla-status".split()
+)
 
 
 def detect_type(data: bytes) -> str | None:
@@ -97,16 +129,20 @@ def detect_type(data: bytes) -> str | None:
         return opened_compound(data, _compound_kind)
     if looks_like_html(data):
         return HTML
-    if _FICTION_BOOK.match(data[:2000]):
-        return FICTION_BOOK
-    return MBOX if _MAIL_BOX.match(data[:2000]) else None  # bounded: the pattern backtracks
+    if data[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        return _xml_kind(data)
+    if _MAIL_BOX.match(data[:2000]):  # bounded: the pattern backtracks
+        return MBOX
+    return MAIL if looks_like_mail(data) else None
 
 
 def begins_as(kind: str, data: bytes) -> bool:
     """Whether the first bytes are those of the type. True for types without known first bytes."""
     if kind in (WORD, EXCEL, POWERPOINT, OUTLOOK, HWP):
         return is_compound(data)
-    if kind in (HWPX, EPUB, XLSB, IWORK) or kind.startswith((OFFICE, OPEN_DOCUMENT)):
+    if kind.startswith(OPEN_DOCUMENT):
+        return is_archive(data) or _xml_kind(data) == kind
+    if kind in (HWPX, EPUB, XLSB, IWORK) or kind.startswith(OFFICE):
         return is_archive(data)
     if kind in (CALENDAR, CONTACTS):
         return data.lstrip().upper().startswith(b"BEGIN:V")
@@ -120,12 +156,45 @@ def begins_as(kind: str, data: bytes) -> bool:
 
 def looks_like_html(data: bytes) -> bool:
     """Whether the bytes begin with an HTML tag or doctype."""
-    return data[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
+    return _HTML.match(data[:2000]) is not None
+
+
+def looks_like_mail(data: bytes) -> bool:
+    """Whether the bytes begin with headers of a mail: a MIME version and a type, or a sender and two others."""
+    names = set()
+    for line in data[:4000].lstrip(b"\xef\xbb\xbf").split(b"\n"):
+        header = _HEADER.match(line)
+        if header is not None:
+            names.add(header[1].lower())
+        elif not line.startswith((b" ", b"\t")):
+            break
+    known = names & _MAIL_HEADERS
+    return {b"mime-version", b"content-type"} <= known or (b"from" in known and len(known) > 3)
+
+
+def _xml_kind(data: bytes) -> str | None:
+    """Return the type of an XML file whose root identifies it, else None."""
+    head = data[:20_000]  # an OpenDocument root has many namespaces
+    if _FICTION_BOOK.match(head):
+        return FICTION_BOOK
+    root = _XML.match(head)
+    if root is None:
+        return None
+    if root[1] == b"document":
+        flat = _FLAT_KIND.search(root[2])
+        return _DECLARED_TYPES.get(flat[1].decode("ascii", "replace")) if flat else None
+    namespace, kind = _XML_KINDS[root[1]]
+    return kind if namespace in root[2] else None
 
 
 def is_old_hangul(data: bytes) -> bool:
     """Whether this is HWP 3 or older, which is another format than HWP 5."""
     return data.startswith(b"HWP Document File V")
+
+
+def is_old_word(data: bytes) -> bool:
+    """Whether this is a document of Word 1 or 2, or of Word 4 or 5 for the Mac, which are other formats than Word 6."""
+    return data.startswith((b"\x9b\xa5\x21\0", b"\xdb\xa5\x2d\0", b"\xfe\x37\0\x1c", b"\xfe\x37\0\x23"))
 
 
 def is_old_powerpoint(data: bytes) -> bool:
@@ -137,7 +206,7 @@ def _old_powerpoint(file: olefile.OleFileIO) -> str | None:
     return POWERPOINT if file.exists("PP40") or file.exists("PowerPoint Document 95") else None
 
 
-def _archive_kind(archive: zipfile.ZipFile) -> str | None:
+def _archive_kind(archive: OfficeArchive) -> str | None:
     names = set(archive.namelist())
     if "mimetype" in names:
         named = head_of(archive, "mimetype", 100).decode("ascii", "replace").strip()
@@ -145,7 +214,11 @@ def _archive_kind(archive: zipfile.ZipFile) -> str | None:
             return _DECLARED_TYPES[named]
     if not names.isdisjoint(_IWORK_PARTS) or any(name.endswith(".iwa") for name in names):
         return IWORK
-    return next((kind for part, kind in _OFFICE_PARTS if part in names), None)
+    usual = next((kind for part, kind in _OFFICE_PARTS if archive.has(part)), None)
+    if usual is not None or not archive.has(_CONTENT_TYPES):
+        return usual
+    content_types = head_of(archive, _CONTENT_TYPES, 1_000_000)
+    return next((kind for pattern, kind in _MAIN_PARTS if pattern.search(content_types)), None)
 
 
 def _compound_kind(file: olefile.OleFileIO) -> str | None:

@@ -2,11 +2,11 @@
 
 import re
 import struct
-import zipfile
 
 import olefile
 
 from dagster_offload.extraction.file_types.containers import (
+    OfficeArchive,
     head_of,
     is_archive,
     is_compound,
@@ -33,7 +33,7 @@ def protection_of(data: bytes) -> str | None:
     return opened_compound(data, _compound_protection) if is_compound(data) else None
 
 
-def _archive_protection(archive: zipfile.ZipFile) -> str | None:
+def _archive_protection(archive: OfficeArchive) -> str | None:
     names = set(archive.namelist())
     manifest, keys = "META-INF/manifest.xml", "META-INF/encryption.xml"
     if any(member.flag_bits & 1 for member in archive.infolist()):

@@ -3,31 +3,37 @@
 Format specification: ECMA-376 part 1, WordprocessingML.
 """
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
+from dagster_offload.extraction.file_types.containers import OfficeArchive, is_archive
+from dagster_offload.extraction.formats.inserted import inserted_text
 from dagster_offload.extraction.formats.parts.chart import chart_text
+from dagster_offload.extraction.formats.parts.drawing import paragraphs
 from dagster_offload.extraction.formats.parts.list_numbers import BULLET, ListLevel, ListNumbers
 from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
-from dagster_offload.extraction.formats.parts.picture_marks import picture_mark
+from dagster_offload.extraction.formats.parts.picture_marks import filled, picture_mark
 from dagster_offload.extraction.formats.parts.zip_xml import (
     archive_text,
     attribute,
     local,
+    main_part,
     parsed,
     parsed_if_there,
     relations,
 )
 
 _DOCUMENT = "word/document.xml"
-_HEADER, _FOOTER, _CHART, _IMAGE = "/header", "/footer", "/chart", "/image"  # the ends of relationship types
+# The ends of relationship types.
+_HEADER, _FOOTER, _CHART, _IMAGE = "/header", "/footer", "/chart", "/image"
+_DRAWING, _INSERTED = "/diagramData", "/aFChunk"
 _INLINE = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 # Tracked deletions, field codes, and copies for older programs.
 _NOT_TEXT = frozenset({"del", "moveFrom", "instrText", "delText", "Fallback", "pPr", "rPr"})
 _PICTURES = frozenset({"blip", "imagedata"})  # of Word 2007 and later, and of older versions
-_NOTES = {"footnoteReference": "word/footnotes.xml", "endnoteReference": "word/endnotes.xml"}
+_DRAWN = _PICTURES | {"chart", "relIds"}
+_NOTES = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}
 _NUMERALS = {
     "bullet": BULLET,
     "upperLetter": "upper letter", "lowerLetter": "lower letter", "upperRoman": "upper roman",
@@ -35,6 +41,7 @@ _NUMERALS = {
     "ganada": "syllable", "chosung": "jamo", "koreanCounting": "korean", "koreanDigital": "korean",
     "chineseCounting": "ideograph", "japaneseCounting": "ideograph", "taiwaneseCounting": "ideograph",
 }  # fmt: skip
+_OFF = frozenset({"0", "false", "off"})  # of a property that is on if it is there without a value
 _MAX_STYLE_DEPTH = 20  # styles based on one another
 
 
@@ -53,32 +60,43 @@ class _Style:
 class _Document:
     """One document: its body, and the styles, numbering, charts and notes that it refers to."""
 
-    def __init__(self, archive: zipfile.ZipFile) -> None:
+    def __init__(self, archive: OfficeArchive) -> None:
         self.archive = archive
-        self.styles = {attribute(style, "styleId"): _style(style) for style in _styles(archive)}
-        self.numbering = ListNumbers(_list_levels(archive))
-        related = relations(archive, _DOCUMENT).items()
-        self.charts = {name: member for name, (kind, member) in related if kind.endswith(_CHART)}
-        self.images = {name: member for name, (kind, member) in related if kind.endswith(_IMAGE)}
+        self.document = main_part(archive, _DOCUMENT)
+        self.related = relations(archive, self.document)
+        self.styles = {attribute(style, "styleId"): _style(style) for style in _styles(self._part("styles"))}
+        self.numbering = ListNumbers(_list_levels(self._part("numbering")))
         self.notes = {
-            (reference, attribute(note, "id")): note
-            for reference, member in _NOTES.items()
-            for note in parsed_if_there(archive, member)
+            (reference, attribute(note, "id")): note for reference, name in _NOTES.items() for note in self._part(name)
         }
 
     def texts(self) -> Iterator[str]:
         """Yield the headers of pages, the body, and the footers."""
         yield from self._margins(_HEADER)
-        yield from self._blocks(parsed(self.archive, _DOCUMENT))
+        yield from self._blocks(parsed(self.archive, self.document))
         yield from self._margins(_FOOTER)
+
+    def _part(self, name: str) -> Element:
+        """Return another part of the document, such as its styles; an empty element if it has none."""
+        return parsed_if_there(self.archive, next(iter(self._members(f"/{name}")), f"word/{name}.xml"))
+
+    def _members(self, end: str) -> list[str]:
+        """Return the members of a type of relationship."""
+        return sorted({member for kind, member in self.related.values() if kind.endswith(end)})
+
+    def _linked(self, identity: str | None, end: str) -> str:
+        """Return the member with this id of a relationship, "" if it is of another type."""
+        kind, member = self.related.get(identity or "", ("", ""))
+        return member if kind.endswith(end) else ""
 
     def _margins(self, kind: str) -> Iterator[str]:
         """Yield each different header (or footer) once. Skips those without letters, such as page numbers."""
-        related = relations(self.archive, _DOCUMENT).values()
-        members = sorted({member for relation_type, member in related if relation_type.endswith(kind)})
-        images, self.images = self.images, {}  # a margin has relationships of its own, and its pictures are logos
-        texts = ["\n".join(self._blocks(parsed_if_there(self.archive, member))) for member in members]
-        self.images = images
+        of_document, texts = self.related, []
+        for member in self._members(kind):
+            related = relations(self.archive, member).items()
+            self.related = {name: link for name, link in related if not link[0].endswith(_IMAGE)}  # logos
+            texts.append("\n".join(self._blocks(parsed_if_there(self.archive, member))))
+            self.related = of_document
         yield from dict.fromkeys(text for text in texts if any(map(str.isalpha, text)))
 
     def _blocks(self, parent: Element) -> Iterator[str]:
@@ -89,6 +107,8 @@ class _Document:
                 case "tbl":
                     rows = list(_inside(element, "tr"))
                     yield table_text([["\n".join(self._blocks(cell)) for cell in _inside(row, "tc")] for row in rows])
+                case "altChunk" if member := self._linked(attribute(element, "id"), _INSERTED):
+                    yield _inserted_text(self.archive.read(member))
                 case name if name not in _NOT_TEXT:
                     yield from self._blocks(element)
 
@@ -102,12 +122,21 @@ class _Document:
         for note in notes:
             yield note_text(self._blocks(note))
         for box in boxes:
-            if local(box) in _PICTURES:
-                yield picture_mark(self.images[_image_id(box)])
-            elif local(box) == "chart":
-                yield chart_text(parsed(self.archive, self.charts[attribute(box, "id") or ""]))
-            else:
+            if local(box) == "txbxContent":
                 yield from self._blocks(box)
+            elif drawn := self._drawn(box):
+                yield drawn
+
+    def _drawn(self, element: Element) -> str:
+        """Return the text of a chart or a drawing (SmartArt), the mark of a picture, "" if it is none of these."""
+        match local(element):
+            case "chart" if member := self._linked(attribute(element, "id"), _CHART):
+                return chart_text(parsed_if_there(self.archive, member))
+            case "relIds" if member := self._linked(attribute(element, "dm"), _DRAWING):
+                return "\n".join(paragraphs(parsed_if_there(self.archive, member)))
+            case name if name in _PICTURES and (member := self._linked(_image_id(element), _IMAGE)):
+                return picture_mark(member)
+        return ""
 
     def _line(self, parent: Element, boxes: list[Element], notes: list[Element]) -> Iterator[str]:
         for element in parent:
@@ -116,7 +145,9 @@ class _Document:
                 yield element.text or ""
             elif name in _INLINE:
                 yield _INLINE[name]
-            elif name == "txbxContent" or self._is_drawn(element):
+            elif name == "ffData":
+                yield _form_value(element)
+            elif name == "txbxContent" or name in _DRAWN:
                 boxes.append(element)
             elif name in _NOTES:
                 note = self.notes.get((name, attribute(element, "id")))
@@ -124,13 +155,6 @@ class _Document:
                     notes.append(note)
             elif name not in _NOT_TEXT:
                 yield from self._line(element, boxes, notes)
-
-    def _is_drawn(self, element: Element) -> bool:
-        """Whether this is a chart or a picture of this document."""
-        name = local(element)
-        if name == "chart":
-            return attribute(element, "id") in self.charts
-        return name in _PICTURES and _image_id(element) in self.images
 
     def _mark(self, paragraph: Element) -> str:
         """Return the Markdown mark of a heading, or the label of a numbered paragraph."""
@@ -144,6 +168,25 @@ class _Document:
             heading, numbering, base = heading or style.heading, numbering or style.numbering, style.base
         label = self.numbering.next(*numbering) if numbering is not None else ""
         return ("#" * min(heading, 6) + " " + label.removeprefix("- ")) if heading else label
+
+
+def _inserted_text(data: bytes) -> str:
+    # Pictures of an inserted document are left out: their names are those of another archive.
+    return filled(docx_text(data), {}) if is_archive(data) else inserted_text(data)
+
+
+def _form_value(field: Element) -> str:
+    """Return what a check box or a list of choices shows. The text of a text field is in runs."""
+    for control in field:
+        values = {local(child): attribute(child, "val") for child in control}
+        if local(control) == "checkBox":
+            is_checked = values["checked"] not in _OFF if "checked" in values else values.get("default") == "1"
+            return f"[{'x' if is_checked else ' '}] "
+        if local(control) == "ddList":
+            choices = [attribute(child, "val") or "" for child in control if local(child) == "listEntry"]
+            chosen = _int_or(values.get("result") or values.get("default"), 0)
+            return choices[chosen] if chosen < len(choices) else ""
+    return ""
 
 
 def _image_id(picture: Element) -> str:
@@ -172,12 +215,11 @@ def _properties(holder: Element) -> Iterator[tuple[str, str | None]]:
             yield local(element), attribute(element, "val")
 
 
-def _styles(archive: zipfile.ZipFile) -> list[Element]:
-    return [style for style in parsed_if_there(archive, "word/styles.xml") if attribute(style, "type") == "paragraph"]
+def _styles(root: Element) -> list[Element]:
+    return [style for style in root if attribute(style, "type") == "paragraph"]
 
 
-def _list_levels(archive: zipfile.ZipFile) -> dict[tuple[str, int], ListLevel]:
-    root = parsed_if_there(archive, "word/numbering.xml")
+def _list_levels(root: Element) -> dict[tuple[str, int], ListLevel]:
     abstract = {attribute(one, "abstractNumId"): one for one in root if local(one) == "abstractNum"}
     levels = {}
     for one in root:

@@ -14,6 +14,8 @@ from email.utils import collapse_rfc2231_value
 from typing import Any
 
 from dagster_offload.extraction.encodings.decoding import decode
+from dagster_offload.extraction.formats.content_lines import entries_text
+from dagster_offload.extraction.formats.mail_secured import EncryptedMail, is_encrypted, is_smime, signed_content
 
 # Every mail of a mailbox begins with a `From ` line. Such lines in a body are quoted with `>`.
 # A header follows, or a blank line if the mail has no header and the line has a time. Bounded: the pattern backtracks.
@@ -21,6 +23,9 @@ _MAIL_BEGINS = re.compile(
     rb"^From (?=[^\n]*\n[A-Za-z-]+:|\S{1,200} [^\n]{0,100}\d\d:\d\d[^\n]{0,50}\n\r?\n)", re.MULTILINE
 )
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
+# An attachment of a mail from before MIME stands in its text.
+_UUENCODED = re.compile(r"^begin [0-7]{3,4} ([^\r\n]{1,200})\r?\n(?:[ -`]{1,62}\r?\n)++end\b", re.MULTILINE)
+_CMS = b"\x30"  # how a signature begins that holds its mail
 _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 
 MAX_HEADER_CHARACTERS = 20_000  # characters; enough for 500 recipients
@@ -39,11 +44,21 @@ class _Mail(Message):
 
 
 def mail_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None:
-    """Return the mail as text, or None if `data` is not a mail."""
+    """Return the mail as text, or None if `data` is not a mail. Raises `EncryptedMail`."""
     message = message_from_bytes(as_ascii_compatible(data), _Mail)
     if not any(name in message for name in (*_SHOWN, "Content-Type", "Received")):
         return None
+    if is_encrypted(message, _payload(message)):
+        raise EncryptedMail
     return _message(message, html_to_text)
+
+
+def secured_text(data: bytes, html_to_text: Callable[[str], str]) -> str:
+    """Return the text of a mail that is signed as a whole: what Outlook attaches. Raises `EncryptedMail`."""
+    mail = signed_content(data) if data.startswith(_CMS) else data
+    if mail is None:
+        raise EncryptedMail
+    return mail_text(mail, html_to_text) or ""
 
 
 def mail_box_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None:
@@ -72,6 +87,8 @@ def _mail_of_box(mail: bytes, html_to_text: Callable[[str], str]) -> str | None:
         return mail_text(mail, html_to_text) or _text_without_header(mail)
     except RecursionError:  # deeply nested mails: read the headers only, so that the mailbox's other mails are read
         return mail_text(_HEAD_ENDS.split(mail, maxsplit=1)[0], html_to_text)
+    except EncryptedMail:
+        return _message(message_from_bytes(mail, _Mail), html_to_text) + "\n\n(encrypted)"
 
 
 def _text_without_header(mail: bytes) -> str | None:
@@ -97,16 +114,27 @@ def _body(part: Message, html_to_text: Callable[[str], str], attached: list[str]
             # Several forms of the same text, the plainest first (RFC 2046, 5.1.4).
             return next((body for body in bodies if body.strip()), "")
         return "\n\n".join(body for body in bodies if body.strip())
+    if is_smime(part) and (signed := signed_content(_payload(part))) is not None:
+        return _body(message_from_bytes(signed, _Mail), html_to_text, attached)
     if part.get_filename() is not None or part.get_content_disposition() == "attachment":
         attached.append(_file_name(part))
         return ""
     if part.get_content_maintype() != "text":
         return ""
-    payload = part.get_payload(decode=True)
-    decoded = decode(payload if isinstance(payload, bytes) else b"", _charset(part))
+    decoded = decode(_payload(part), _charset(part))
     if decoded is None:
         return ""
-    return html_to_text(decoded.text) if part.get_content_subtype() == "html" else decoded.text
+    if part.get_content_subtype() == "html":
+        return html_to_text(decoded.text)
+    if part.get_content_subtype() == "calendar":  # an invitation
+        return entries_text(decoded.text.encode()) or ""
+    attached += _UUENCODED.findall(decoded.text)
+    return _UUENCODED.sub("", decoded.text)
+
+
+def _payload(part: Message) -> bytes:
+    payload = part.get_payload(decode=True)
+    return payload if isinstance(payload, bytes) else b""
 
 
 def _inner(part: Message) -> list[Message]:

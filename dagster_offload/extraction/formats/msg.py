@@ -13,12 +13,15 @@ import olefile
 
 from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
+from dagster_offload.extraction.formats.mail_secured import EncryptedMail
 
 _SUBJECT, _SENDER, _SENDER_ADDRESS, _SENDER_SMTP = 0x0037, 0x0C1A, 0x0C1F, 0x5D01
 _BODY, _RTF_BODY, _HTML_BODY = 0x1000, 0x1009, 0x1013
 _SUBMITTED, _DELIVERED = 0x0039, 0x0E06
 _NAME, _ADDRESS, _SMTP, _RECIPIENT_KIND = 0x3001, 0x3003, 0x39FE, 0x0C15
 _LONG_FILE_NAME, _FILE_NAME = 0x3707, 0x3704
+_CLASS, _ATTACHED_BYTES = 0x001A, 0x3701
+_SECURED = "IPM.NOTE.SMIME"  # how the class of a message begins whose body is in its only attachment
 _CODE_PAGES = (0x3FFD, 0x3FDE)  # message code page, internet code page
 _EMBEDDED = "__substg1.0_3701000D"
 
@@ -41,18 +44,21 @@ class NotOutlook(Exception):  # noqa: N818 - says what the file is not
 
 @dataclass(frozen=True)
 class OutlookReaders:
-    """The functions that convert an HTML or RTF body to text."""
+    """The functions that convert an HTML or RTF body to text, or a signed mail."""
 
     html: Callable[[bytes], str]
     rtf: Callable[[bytes], str]
+    secured: Callable[[bytes], str]
 
 
 def outlook_text(data: bytes, readers: OutlookReaders) -> tuple[str, str]:
-    """Return the message as text, and its subject. Raises `NotOutlook`."""
+    """Return the message as text, and its subject. Raises `NotOutlook` and `EncryptedMail`."""
     try:
         with olefile.OleFileIO(io.BytesIO(data)) as file:
             message = _Storage(file, [], header_bytes=32)
             return _message(message, readers), message.text(_SUBJECT)
+    except EncryptedMail:
+        raise
     except DAMAGE_ERRORS as error:
         raise NotOutlook(type(error).__name__) from None
 
@@ -146,7 +152,12 @@ def _body(message: _Storage, readers: OutlookReaders) -> str:
     if page.strip(b"\0 \r\n"):
         return readers.html(page)
     compressed = message.binary(_RTF_BODY)
-    return readers.rtf(decompress_rtf(compressed)) if compressed else ""
+    if compressed:
+        return readers.rtf(decompress_rtf(compressed))
+    if message.text(_CLASS).upper().startswith(_SECURED):
+        contents = (attachment.binary(_ATTACHED_BYTES) for attachment in message.inner("__attach_version1.0_"))
+        return readers.secured(next(filter(None, contents), b""))
+    return ""
 
 
 def decompress_rtf(data: bytes) -> bytes:

@@ -1,15 +1,26 @@
-"""Read OpenDocument texts, presentations and spreadsheets (ODT, ODP, ODS): headings, lists, tables, notes, boxes.
+"""Read OpenDocument texts, presentations, drawings and spreadsheets: headings, lists, tables, notes, boxes, margins.
 
-Of a cell, the file holds the number and the displayed text. The text is read. Format specification: OpenDocument 1.3, part 3.
+A file is an archive, or one XML file ("flat"). Of a cell, the file holds the number and usually the displayed text, which is
+read. Format specification: OpenDocument 1.3, part 3.
 """
 
-import zipfile
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from xml.etree.ElementTree import Element
 
+from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive, is_archive
 from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
-from dagster_offload.extraction.formats.parts.picture_marks import picture_mark
-from dagster_offload.extraction.formats.parts.zip_xml import archive_text, attribute, local, parsed
+from dagster_offload.extraction.formats.parts.number_format import display, plain
+from dagster_offload.extraction.formats.parts.picture_marks import filled, picture_mark
+from dagster_offload.extraction.formats.parts.zip_xml import (
+    BrokenArchive,
+    archive_text,
+    attribute,
+    local,
+    parse,
+    parsed,
+    parsed_if_there,
+)
 
 # Tracked deletions, comments, and numbers that are not text.
 _NOT_TEXT = frozenset({"tracked-changes", "annotation", "sequence-decls", "note-citation"})
@@ -20,15 +31,56 @@ _MAX_BLANKS = 100  # blanks in a row; a larger number is an attack
 _MAX_REPEATS = 1000
 
 
+_NUMBER = re.compile(r"[+-]?\d{1,300}(?:\.\d{1,300})?(?:[eE][+-]?\d{1,3})?")
+_DURATION = re.compile(r"PT(\d+)H(\d\d)M(\d\d)(?:[.,]\d+)?S")
+
+
 def open_document_text(data: bytes) -> str:
     """Return the text of an unprotected document. Raises `BrokenArchive`."""
-    return archive_text(data, _content)
+    if is_archive(data):
+        return archive_text(data, lambda archive: _texts(*_content_and_styles(archive)))
+    try:
+        document = parse(data)
+        return "\n\n".join(text for text in _texts(document, document) if text.strip())
+    except DAMAGE_ERRORS as error:
+        raise BrokenArchive(type(error).__name__) from None
 
 
-def _content(archive: zipfile.ZipFile) -> Iterator[str]:
-    content = parsed(archive, "content.xml")
-    sheets = next((element for element in content.iter() if local(element) == "spreadsheet"), None)
-    return _blocks(content) if sheets is None else _sheets(sheets)
+def _content_and_styles(archive: OfficeArchive) -> tuple[Element, Element]:
+    return parsed(archive, "content.xml"), parsed_if_there(archive, "styles.xml")
+
+
+def _texts(content: Element, styles: Element) -> Iterator[str]:
+    """Yield the headers of pages, the body, and the footers. Margins of sheets hold names of files and page numbers."""
+    body = next((element for element in content if local(element) == "body"), content)
+    sheets = next((element for element in body if local(element) == "spreadsheet"), None)
+    if sheets is not None:
+        yield from _sheets(sheets)
+        return
+    yield from _margins(styles, "header")
+    yield from _blocks(body)
+    yield from _margins(styles, "footer")
+    yield from _backgrounds(styles, body)
+
+
+def _margins(styles: Element, kind: str) -> Iterator[str]:
+    """Yield each different header (or footer) once. Skips those without letters, such as page numbers."""
+    pages = [page for masters in styles if local(masters) == "master-styles" for page in masters]
+    margins = [one for page in pages for one in page if local(one) in (kind, f"{kind}-left", f"{kind}-first")]
+    shown = ("\n".join(_blocks(one)) for one in margins if attribute(one, "display") != "false")
+    texts = (filled(text, {}) for text in shown)  # without the marks of pictures, which are logos
+    yield from dict.fromkeys(text for text in texts if any(map(str.isalpha, text)))
+
+
+def _backgrounds(styles: Element, body: Element) -> Iterator[str]:
+    """Yield once what all slides show: the texts of masters, and footers. Placeholders there are prompts, not text."""
+    masters = [page for found in styles if local(found) == "master-styles" for page in found]
+    shapes = [
+        shape for page in masters for shape in page if local(shape) in _ANCHORED and not attribute(shape, "class")
+    ]
+    texts = [text for shape in shapes for text in _blocks([shape])]
+    texts += [one.text or "" for one in body.iter() if local(one) == "footer-decl"]
+    yield from dict.fromkeys(text for text in texts if any(map(str.isalpha, text)))
 
 
 def _sheets(spreadsheet: Element) -> Iterator[str]:
@@ -52,6 +104,8 @@ def _sheet_rows(element: Element) -> Iterator[dict[int, str]]:
             continue
         repeated = int(attribute(cell, "number-columns-repeated") or "1")
         text = "\n".join(_blocks(cell))
+        if not text.strip():
+            text = _value(cell)
         if text.strip():
             row.update(dict.fromkeys(range(column, column + min(repeated, _MAX_REPEATS)), text))
         column += repeated
@@ -60,7 +114,30 @@ def _sheet_rows(element: Element) -> Iterator[dict[int, str]]:
             yield row
 
 
-def _blocks(parent: Element) -> Iterator[str]:
+def _value(cell: Element) -> str:
+    """Return a cell's value as a sheet shows it. Some programs write no text beside the value."""
+    value = attribute(cell, "value") or ""
+    kind = attribute(cell, "value-type")
+    if kind in ("float", "percentage", "currency") and not _NUMBER.fullmatch(value):
+        return value
+    match kind:
+        case "float":
+            return plain(float(value))
+        case "percentage":
+            return display(float(value), "0%")
+        case "currency":
+            return f"{plain(float(value))} {attribute(cell, 'currency') or ''}"
+        case "date":
+            return (attribute(cell, "date-value") or "").removesuffix("T00:00:00").replace("T", " ")
+        case "time" if found := _DURATION.fullmatch(attribute(cell, "time-value") or ""):
+            return f"{int(found[1])}:{found[2]}" + (f":{found[3]}" if found[3] != "00" else "")
+        case "boolean":
+            return (attribute(cell, "boolean-value") or "").upper()
+        case _:
+            return attribute(cell, "string-value") or ""
+
+
+def _blocks(parent: Iterable[Element]) -> Iterator[str]:
     for element in parent:
         match local(element):
             case "p":

@@ -5,6 +5,7 @@ the cells of a row, joins words that were hyphenated at a line end, and inserts 
 (`pdf_annotations`).
 """
 
+import contextlib
 import ctypes
 import re
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,8 @@ import pypdfium2.raw as pdfium
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.cleaning import clean
 from dagster_offload.extraction.formats.pdf_annotations import Letter, insert_notes, notes_of
-from dagster_offload.extraction.refusals import broken, protected
+from dagster_offload.extraction.formats.pdf_xfa import form_text, is_dynamic_form
+from dagster_offload.extraction.refusals import broken, protected, unsupported
 
 # What PDFium returns for a hyphen at a line end: `_CUT` in texts of ranges, `_CUT_CODE` for single characters.
 _CUT, _CUT_CODE = "\ufffe", "\x02"
@@ -25,21 +27,24 @@ _CUT_WORD = re.compile(rf"(\w+){_CUT}\s*(\w+)")
 _COMPOUND = re.compile(r"\w+-\w+")
 _NEW_LINE = (0x0D, 0x0A)
 _INNER_LINE_END = re.compile(r"(?<=.)\r\n(?=.)", re.DOTALL)
-# The private-use characters of bullets in the fonts Symbol and Wingdings.
-_BULLETS = str.maketrans(dict.fromkeys("\uf0b7\uf0a7\uf0d8\uf0fc", "•"))
 # Radians. Lines with a larger slope are not checked for cells of one row.
 _LEVEL = 0.05
-# A truncated file has objects after its last end mark, or no end mark.
-_END, _OBJECT_END = b"%%EOF", b"endobj"
+_MAX_ATTACHED = 1000  # names that are listed
+# A truncated file has objects after its last end mark, or no end mark. Some programs write only the first half of the mark.
+_ENDS, _OBJECT_END = (b"%%EOF", b"startxref"), b"endobj"
 
 
 @dataclass(frozen=True)
 class PdfText:
-    """The text of each page ("" if it has none), the title, and the number of pages that could not be opened."""
+    """The text of each page ("" if it has none), the title, and the number of pages that could not be opened.
+
+    `attached` are the names of the files that are attached to the document. They are not read.
+    """
 
     pages: tuple[str, ...]
     title: str
     broken_pages: int
+    attached: tuple[str, ...] = ()
 
 
 def pdf_text(data: bytes) -> PdfText:
@@ -53,16 +58,35 @@ def pdf_text(data: bytes) -> PdfText:
     try:
         if _is_cut_off(data):
             raise broken(file_types.PDF, data)
+        title, attached = document.get_metadata_value("Title"), _attached(document)
+        if is_dynamic_form(document):
+            return PdfText((_form_text(document),), title, 0, attached)
         if document.get_formtype() != pdfium.FORMTYPE_NONE:
             document.init_forms()
         pages = [_page_text(document, index) for index in range(len(document))]
         if not any(page is not None for page in pages):
             raise broken(file_types.PDF, data)
-        title = document.get_metadata_value("Title")
     finally:
         document.close()
     texts = join_cut_words([page or "" for page in pages])
-    return PdfText(tuple(clean(text.translate(_BULLETS)) for text in texts), title, pages.count(None))
+    return PdfText(tuple(clean(text) for text in texts), title, pages.count(None), attached)
+
+
+def _form_text(document: Any) -> str:
+    text = clean(form_text(document))
+    if not text:
+        raise unsupported(
+            "a form that only Adobe's programs show (XFA) cannot be read: open it there and print it to a new PDF"
+        )
+    return text
+
+
+def _attached(document: Any) -> tuple[str, ...]:
+    names = []
+    for index in range(min(document.count_attachments(), _MAX_ATTACHED)):
+        with contextlib.suppress(pypdfium2.PdfiumError):
+            names.append(" ".join(clean(document.get_attachment(index).get_name()).split()))
+    return tuple(filter(None, names))
 
 
 def join_cut_words(pages: Sequence[str]) -> list[str]:
@@ -84,7 +108,7 @@ def join_cut_words(pages: Sequence[str]) -> list[str]:
 
 
 def _is_cut_off(data: bytes) -> bool:
-    end = data.rfind(_END)
+    end = max(map(data.rfind, _ENDS))
     return end < 0 or data.find(_OBJECT_END, end) >= 0
 
 

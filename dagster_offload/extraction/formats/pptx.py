@@ -3,17 +3,19 @@
 Format specification: ECMA-376 part 1, PresentationML.
 """
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element
 
+from dagster_offload.extraction.file_types.containers import OfficeArchive
 from dagster_offload.extraction.formats.parts.chart import chart_text
+from dagster_offload.extraction.formats.parts.drawing import paragraphs
 from dagster_offload.extraction.formats.parts.markdown import table_text
 from dagster_offload.extraction.formats.parts.picture_marks import picture_mark
 from dagster_offload.extraction.formats.parts.zip_xml import (
     archive_text,
     attribute,
     local,
+    main_part,
     parsed,
     parsed_if_there,
     relations,
@@ -33,11 +35,12 @@ def pptx_text(data: bytes) -> str:
     return archive_text(data, _slides)
 
 
-def _slides(archive: zipfile.ZipFile) -> Iterator[str]:
+def _slides(archive: OfficeArchive) -> Iterator[str]:
     """Yield all slides in the order of the presentation, then once each text of layouts, of masters and of footers."""
-    members = relations(archive, _PRESENTATION)
+    presentation = main_part(archive, _PRESENTATION)
+    members = relations(archive, presentation)
     # Sections list the slides a second time with other ids. Only the first list has relationships.
-    lists = (element for element in parsed(archive, _PRESENTATION) if local(element) == "sldIdLst")
+    lists = (element for element in parsed(archive, presentation) if local(element) == "sldIdLst")
     slides = [members[_relation(element)][1] for listed in lists for element in listed if local(element) == "sldId"]
     for member in slides:
         yield from _slide(archive, member)
@@ -54,7 +57,7 @@ def _relation(element: Element) -> str:
 def _footers(slide: Element) -> Iterator[str]:
     for shape in slide.iter():
         if local(shape) == "sp" and _kinds(shape) & _FOOTER:
-            yield "\n".join(_paragraphs(shape))
+            yield "\n".join(paragraphs(shape))
 
 
 def _kinds(shape: Element) -> set[str | None]:
@@ -66,23 +69,23 @@ def _is_placeholder(shape: Element) -> bool:
     return any(local(child) == "ph" for child in shape.iter())
 
 
-def _slide(archive: zipfile.ZipFile, member: str) -> Iterator[str]:
+def _slide(archive: OfficeArchive, member: str) -> Iterator[str]:
     related = relations(archive, member)
     images = {name: target for name, (kind, target) in related.items() if kind.endswith(_IMAGE)}
     yield from _shapes(parsed(archive, member), images)
     for kind, target in related.values():
         if kind.endswith(_DRAWING):
-            yield "\n".join(_paragraphs(parsed(archive, target)))
+            yield "\n".join(paragraphs(parsed_if_there(archive, target)))
     for kind, target in related.values():
         if kind.endswith(_CHART):
-            yield chart_text(parsed(archive, target))
+            yield chart_text(parsed_if_there(archive, target))
     for kind, target in related.values():
-        notes = list(_shapes(parsed(archive, target))) if kind.endswith(_NOTES) else []
+        notes = list(_shapes(parsed_if_there(archive, target))) if kind.endswith(_NOTES) else []
         if notes:
             yield "\n".join(["Notes:", *notes])
 
 
-def _backgrounds(archive: zipfile.ZipFile, slides: list[str]) -> Iterator[str]:
+def _backgrounds(archive: OfficeArchive, slides: list[str]) -> Iterator[str]:
     """Yield the texts that slides show from their layouts and masters. Placeholders there are prompts, not text."""
     layouts = dict.fromkeys(target for slide in slides for target in _related(archive, slide, _LAYOUT))
     masters = dict.fromkeys(target for layout in layouts for target in _related(archive, layout, _MASTER))
@@ -90,7 +93,7 @@ def _backgrounds(archive: zipfile.ZipFile, slides: list[str]) -> Iterator[str]:
         yield from _shapes(parsed_if_there(archive, member), has_placeholders=False)
 
 
-def _related(archive: zipfile.ZipFile, member: str, end: str) -> list[str]:
+def _related(archive: OfficeArchive, member: str, end: str) -> list[str]:
     return [target for kind, target in relations(archive, member).values() if kind.endswith(end)]
 
 
@@ -102,12 +105,12 @@ def _shapes(
         match local(element):
             case "sp":
                 kinds = _kinds(element)
-                text = "\n".join(_paragraphs(element))
+                text = "\n".join(paragraphs(element))
                 if text and not kinds & _UNREAD_PLACEHOLDERS and (has_placeholders or not _is_placeholder(element)):
                     yield f"## {text}" if kinds & _TITLES else text
             case "tbl":
                 rows = [row for row in element if local(row) == "tr"]
-                yield table_text([[" ".join(_paragraphs(cell)) for cell in row if local(cell) == "tc"] for row in rows])
+                yield table_text([[" ".join(paragraphs(cell)) for cell in row if local(cell) == "tc"] for row in rows])
             case "Fallback":  # a copy for older programs
                 pass
             case "blip":
@@ -116,12 +119,3 @@ def _shapes(
                     yield picture_mark(member)
             case _:
                 yield from _shapes(element, images, has_placeholders=has_placeholders)
-
-
-def _paragraphs(parent: Element) -> Iterator[str]:
-    for element in parent.iter():
-        if local(element) == "p":
-            inner = (child for child in element.iter() if local(child) in ("t", "br"))
-            text = "".join("\n" if local(child) == "br" else child.text or "" for child in inner)
-            if text.strip():
-                yield text

@@ -4,18 +4,19 @@ Values are written as the sheet shows them. Format specification: ECMA-376 part 
 """
 
 import re
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from dagster_offload.extraction.file_types.containers import OfficeArchive
 from dagster_offload.extraction.formats.parts.number_format import builtin_code, display
 from dagster_offload.extraction.formats.parts.sheet import Row, Sheet, texts_of_sheets
 from dagster_offload.extraction.formats.parts.zip_xml import (
     archive_text,
     attribute,
     local,
+    main_part,
     parsed,
     parsed_if_there,
     relations,
@@ -34,9 +35,10 @@ def xlsx_text(data: bytes) -> str:
 class _Workbook:
     """One workbook: its sheets and their shared strings and formats."""
 
-    def __init__(self, archive: zipfile.ZipFile) -> None:
+    def __init__(self, archive: OfficeArchive) -> None:
         self.archive = archive
-        root, related = parsed(archive, _WORKBOOK), relations(archive, _WORKBOOK)
+        workbook = main_part(archive, _WORKBOOK)
+        root, related = parsed(archive, workbook), relations(archive, workbook)
         members = dict(related.values())
         self.strings = _strings(archive, _member_of_type(members, _STRINGS))
         self.codes = _format_codes(parsed_if_there(archive, _member_of_type(members, _STYLES)))
@@ -70,12 +72,16 @@ class _Workbook:
                     yield row
 
     def _cell(self, cell: Element) -> str:
-        value, inline = "", ""
+        value, inline, formula, has_result = "", "", "", False
         for child in cell:
             if child.tag.endswith("}v"):
-                value = child.text or ""
+                value, has_result = child.text or "", True
+            elif child.tag.endswith("}f"):
+                formula = child.text or ""
             elif child.tag.endswith("}is"):
                 inline = _string(child)
+        if formula and not has_result:  # of a program that does not calculate; Excel would when it opens the workbook
+            return f"={formula}"
         match cell.get("t", "n"):
             case "s":
                 return self.strings[int(value)] if value else ""
@@ -83,6 +89,8 @@ class _Workbook:
                 return inline
             case "b":
                 return {"1": "TRUE", "0": "FALSE"}.get(value, value)
+            case "d":
+                return value.removesuffix("T00:00:00").replace("T", " ")
             case "n" if value:
                 return self._number(value, cell.get("s"))
             case _:
@@ -97,7 +105,7 @@ class _Workbook:
         return display(number, code, is_1904=self.is_1904)
 
 
-def _strings(archive: zipfile.ZipFile, member: str) -> list[str]:
+def _strings(archive: OfficeArchive, member: str) -> list[str]:
     return [_string(element) for element in parsed_if_there(archive, member) if local(element) == "si"]
 
 

@@ -5,6 +5,8 @@ from typing import Any
 import pypdfium2
 import pypdfium2.raw as pdfium
 
+from dagster_offload.extraction.ocr.skew import skew_of, straightened
+
 DPI = 300  # Tesseract's models were trained at this resolution
 POINTS_PER_INCH = 72
 # A larger rendering (A3 at 300 DPI has 17 million pixels) costs memory and does not improve OCR.
@@ -47,14 +49,27 @@ class PdfPages:
     def render_page(self, number: int) -> tuple[bytes, int]:
         """Render the page for OCR. Returns a grayscale PGM image and its DPI."""
         page = self._document[number - 1]
-        square_inches = page.get_width() * page.get_height() / POINTS_PER_INCH**2
-        dpi = int(min(DPI, (MAX_PIXELS / max(square_inches, 1e-6)) ** 0.5))
+        dpi = _dpi(page)
         return grey_picture(page, max(dpi, 1) / POINTS_PER_INCH), dpi
+
+    def render_straight(self, number: int) -> tuple[bytes, int] | None:
+        """Render a page that was scanned askew with level lines, like `render_page`. None if its lines are level."""
+        page = self._document[number - 1]
+        degrees, dpi = skew_of(page), _dpi(page)
+        return (_as_pgm(straightened(page, max(dpi, 1) / POINTS_PER_INCH, degrees)), dpi) if degrees else None
+
+
+def _dpi(page: Any) -> int:
+    square_inches = page.get_width() * page.get_height() / POINTS_PER_INCH**2
+    return int(min(DPI, (MAX_PIXELS / max(square_inches, 1e-6)) ** 0.5))
 
 
 def grey_picture(page: Any, scale: float) -> bytes:
     """Draw a page as a grayscale PGM image. `scale`: pixels per point."""
-    bitmap = page.render(scale=scale, grayscale=True)
+    return _as_pgm(page.render(scale=scale, grayscale=True))
+
+
+def _as_pgm(bitmap: Any) -> bytes:
     rows = memoryview(bitmap.buffer).cast("B")
     width, stride = bitmap.width, bitmap.stride
     grey = b"".join(rows[start : start + width] for start in range(0, stride * bitmap.height, stride))

@@ -62,7 +62,7 @@ class Pictures:
         """Read the `allowed` pages of a PDF, which an earlier request named. What is returned is not its text."""
         pages = PdfPages(data)
         for number in self.allowed or ():
-            self._page(number, pages.count, lambda n: (*pages.render_page(n), 0))
+            self._page(number, pages.count, lambda n: (*pages.render_page(n), 0), pages.render_straight)
         return Extracted(Outcome.NO_TEXT, "", {"reason": "only some of its pages were read"})
 
     def read_pdf(self, data: bytes, texts: Sequence[str]) -> Extracted | None:
@@ -90,7 +90,8 @@ class Pictures:
         merged = list(kept)
         for number in to_read:
             merged[number - 1] = (
-                self._page(number, len(texts), lambda n: (*pages.render_page(n), 0)) or kept[number - 1]
+                self._page(number, len(texts), lambda n: (*pages.render_page(n), 0), pages.render_straight)
+                or kept[number - 1]
             )
         is_anything_read = any(
             text and (number not in to_read or text != kept[number - 1]) for number, text in enumerate(merged, 1)
@@ -107,8 +108,14 @@ class Pictures:
         except tesseract.Unreadable:  # one damaged picture does not affect its document
             return ""
 
-    def _page(self, number: int, count: int, draw: Callable[[int], tuple[bytes, int | None, int]]) -> str:
-        """Return the text of one page, "" if it is worthless."""
+    def _page(
+        self,
+        number: int,
+        count: int,
+        draw: Callable[[int], tuple[bytes, int | None, int]],
+        draw_straight: Callable[[int], tuple[bytes, int] | None] = lambda _: None,
+    ) -> str:
+        """Return the text of one page, "" if it is worthless. A worthless page is read again if it was scanned askew."""
         if number in self.known:
             return self.known[number]
         if self.allowed is not None and number not in self.allowed:
@@ -117,6 +124,8 @@ class Pictures:
         self.on_page(PageRead(number, count))
         picture, dpi, page = draw(number)
         found = tesseract.read(self.reader, picture, dpi=dpi, page=page)
+        if _is_worthless(found) and (straight := draw_straight(number)) is not None:
+            found = tesseract.read(self.reader, straight[0], dpi=straight[1])
         text = "" if _is_worthless(found) else clean(found.text)
         self.on_page(PageRead(number, count, text))
         return text

@@ -54,6 +54,17 @@ def test_one_alternative_is_read_and_attachments_are_listed() -> None:
     assert text == "Subject: two forms\nFrom: a@mail.example\n\nthe plain form\n\nAttachments: offer.pdf"
 
 
+def test_an_invitation_is_read_in_words() -> None:
+    mail = (
+        b"From: a@mail.example\nSubject: Council\nContent-Type: text/calendar; method=REQUEST\n\n"
+        b"BEGIN:VCALENDAR\nBEGIN:VEVENT\nSUMMARY:Council of May\nUID:4711\nEND:VEVENT\nEND:VCALENDAR\n"
+    )
+    text = as_text(mail)
+    assert text is not None
+    assert "Council of May" in text
+    assert "4711" not in text
+
+
 def test_the_html_form_is_read_if_the_plain_form_is_blank() -> None:
     mail = (
         b"Subject: s\nMIME-Version: 1.0\nContent-Type: multipart/alternative; boundary=a\n\n"

@@ -154,6 +154,15 @@ def test_a_truncated_file_is_broken_even_if_pdfium_could_repair_it(share: float)
         pdf_text(updated)
 
 
+def test_a_file_with_half_an_end_mark_is_whole() -> None:
+    whole = made_pdf(Page(lines("the whole letter")))
+    assert pdf_text(whole.removesuffix(b"%%EOF\n")).pages == ("the whole letter",)
+
+
+def test_the_names_of_attached_files_are_listed() -> None:
+    assert pdf_text(made_pdf(Page(lines("see the plan")), attached=["plan.xml"])).attached == ("plan.xml",)
+
+
 def test_a_note_without_a_line_beside_it_follows_the_line_above() -> None:
     def written(text: str, x: float, y: float) -> list[Letter]:
         letters = [Letter(one, (x + 6 * index, y, x + 6 * index + 5, y + 9)) for index, one in enumerate(text)]

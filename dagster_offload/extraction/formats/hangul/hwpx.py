@@ -4,10 +4,10 @@ Format specification: the OWPML standard KS X 6101.
 """
 
 import re
-import zipfile
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
+from dagster_offload.extraction.file_types.containers import OfficeArchive
 from dagster_offload.extraction.formats.hangul.numbers import NAMED_STYLES, Heading, Level, Numbers
 from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
 from dagster_offload.extraction.formats.parts.picture_marks import picture_mark
@@ -30,7 +30,7 @@ def hwpx_text(data: bytes) -> str:
 class _Document:
     """One document: its numberings and pictures, and whether the reader is inside a tracked deletion."""
 
-    def __init__(self, archive: zipfile.ZipFile) -> None:
+    def __init__(self, archive: OfficeArchive) -> None:
         self.archive = archive
         header = parsed_if_there(archive, _HEADER)
         self.headings = dict(_headings(header))

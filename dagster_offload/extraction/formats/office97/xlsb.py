@@ -4,12 +4,12 @@ Values are written as the sheet shows them. Format specification: [MS-XLSB].
 """
 
 import struct
-import zipfile
 from collections.abc import Iterator
 
+from dagster_offload.extraction.file_types.containers import OfficeArchive
 from dagster_offload.extraction.formats.parts.number_format import builtin_code, display
 from dagster_offload.extraction.formats.parts.sheet import Row, Sheet, texts_of_sheets
-from dagster_offload.extraction.formats.parts.zip_xml import archive_text, relations
+from dagster_offload.extraction.formats.parts.zip_xml import archive_text, main_part, relations
 
 _WORKBOOK = "xl/workbook.bin"
 _STRINGS, _STYLES = "sharedStrings", "styles"  # the last words of relationship types
@@ -39,9 +39,10 @@ def xlsb_text(data: bytes) -> str:
 class _Workbook:
     """One workbook: its sheets and their shared strings and formats."""
 
-    def __init__(self, archive: zipfile.ZipFile) -> None:
+    def __init__(self, archive: OfficeArchive) -> None:
         self.archive = archive
-        related = relations(archive, _WORKBOOK)
+        workbook = main_part(archive, _WORKBOOK)
+        related = relations(archive, workbook)
         members = {kind.rpartition("/")[2]: member for kind, member in related.values()}
         self.strings = [
             _string(record, 1) for kind, record in self._records(members.get(_STRINGS)) if kind == _STRING_ITEM
@@ -49,7 +50,7 @@ class _Workbook:
         self.codes = list(_format_codes(list(self._records(members.get(_STYLES)))))
         self.is_1904 = False
         self.sheets: list[Sheet] = []
-        for kind, record in self._records(_WORKBOOK):
+        for kind, record in self._records(workbook):
             if kind == _PROPERTIES:
                 self.is_1904 = bool(record[0] & 1)
             elif kind == _SHEET:

@@ -3,12 +3,15 @@
 Reads the copy of the values that the chart itself holds. Format specification: ECMA-376 part 1, DrawingML charts.
 """
 
+import re
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.formats.parts.markdown import table_text
+from dagster_offload.extraction.formats.parts.number_format import plain
 from dagster_offload.extraction.formats.parts.zip_xml import attribute, local
 
+_EXACT = re.compile(r"-?\d{1,15}\.\d{10,20}")
 _MAX_POINTS = 1000  # of one series; a scatter plot has no useful text
 
 
@@ -45,8 +48,13 @@ def _points(series: Element, names: tuple[str, ...]) -> dict[int, str]:
         for point in part.iter():
             index = attribute(point, "idx") if local(point) == "pt" else None
             if index is not None and index.isdecimal():
-                found[int(index)] = " ".join(child.text or "" for child in point if local(child) == "v")
+                found[int(index)] = " ".join(_value(child.text or "") for child in point if local(child) == "v")
     return found
+
+
+def _value(text: str) -> str:
+    """Return a value without the digits that only its binary form has, such as 4.4000000000000004."""
+    return plain(float(text)) if _EXACT.fullmatch(text) else text
 
 
 def _texts(element: Element) -> Iterator[str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 _NOT_PLAIN = re.compile(r"[|\n\t\r\f\v\xa0]|  |^ | $")
 _ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~<>&])")  # "1\\. Rent" is harder to read than "1. Rent"
 _EMPTY_ROW = re.compile(r"^\|[ |]*\|\n", re.MULTILINE)
+_ONE_CELL = re.compile(r"^\| ((?:[^|\n\\]|\\.)*) \|\n\| --- \|$(?!\n\|)", re.MULTILINE)
+_BREAK = "<br>"  # a line end in a cell
 _ONLY_MARKUP = re.compile(r"(?:[\s|:#>*_\-\\]|\[\^\d+\])*")
 _RULE = re.compile(r"\|(?: --- \|)+")
 
@@ -41,5 +43,8 @@ def note_text(texts: Iterable[str]) -> str:
 
 
 def plain_markdown(text: str) -> str:
-    """Return Markdown without escapes and empty table rows, or "" if it consists only of markup."""
-    return "" if _ONLY_MARKUP.fullmatch(text) else _ESCAPE.sub(r"\1", _EMPTY_ROW.sub("", text))
+    """Return Markdown without escapes, empty table rows and tables of one cell, or "" if it consists only of markup."""
+    if _ONLY_MARKUP.fullmatch(text):
+        return ""
+    boxes = _ONE_CELL.sub(lambda box: box[1].replace(_BREAK, "\n"), _EMPTY_ROW.sub("", text))
+    return _ESCAPE.sub(r"\1", boxes.replace(_BREAK, " "))

@@ -1,9 +1,11 @@
 """Format a cell's number as the sheet shows it: 9:30, 85%, 2025-03-04, ₩1,250,000. No I/O.
 
-Dates always come in ISO order. Numbers keep all their digits, even if the cell's format rounds them.
+Dates always come in ISO order. Numbers keep all their digits, even if the cell's format rounds them, and get the zeros and
+groups of a format for numbers that count nothing (postal codes, telephone numbers).
 Specification of the format codes: ECMA-376 part 1, 18.8.30 and 18.8.31.
 """
 
+import operator
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +16,7 @@ _FIRST_DAY = datetime(1899, 12, 30)  # sheets have no time zones
 _DAYS_TO_1904 = 1462
 _LEAP_DAY = 60  # Excel counts a 29 February 1900, so days before it are off by one
 _LONGEST = 1e16  # larger numbers keep their exponent
+_LONGEST_CODE = 1000  # characters; Excel writes at most 255
 _LAST_DAY = 2_958_466  # 10000-01-01
 
 _CODES = {
@@ -23,9 +26,16 @@ _CODES = {
     **dict.fromkeys((*range(27, 32), 36, *range(50, 55), 57, 58), "yyyy-mm-dd"),
 }  # fmt: skip
 _TOKEN = re.compile(r'"([^"]*)"|\\(.)|[_*].|\[([^\]]*)\]|(.)', re.DOTALL)
+_SECTION = re.compile(r'((?:"[^"]*"|\\.|[_*].|\[[^\]]*\]|[^;])*)(?:;|$)', re.DOTALL)
+_CONDITION = re.compile(r"\[(<=|>=|<>|<|>|=)(-?\d+(?:\.\d+)?)\]")
 _ELAPSED = re.compile(r"h+|m+|s+", re.IGNORECASE)
 _HALVES = re.compile("am/pm|a/p", re.IGNORECASE)
 _CURRENCIES = frozenset("$€£¥₩₹₽₺฿元円원")
+_DIGITS, _MASK_DIGITS, _MASK_SIGNS = frozenset("0#?"), frozenset("0#"), frozenset("-() +")
+_SCALE = re.compile(r"[0#?](,+)[^0#?]*$")
+_COMPARISONS = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq, "<>": operator.ne,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,13 @@ class _Format:
 
     prefix: str  # literal text before the number
     suffix: str  # literal text after the number
+    mask: str  # digits and signs of a number that is written in groups, such as 000-00-00000; else ""
+    whole_digits: int  # at least
     decimals: int
+    scale: int  # the number is shown in thousands (1), millions (2) and so on
+    has_digits: bool
     has_thousands: bool
+    has_currency: bool
     is_percent: bool
     has_date: bool
     has_time: bool
@@ -45,8 +60,11 @@ class _Format:
     hour_digits: int  # at least
 
     @property
-    def has_currency(self) -> bool:
-        return not _CURRENCIES.isdisjoint(self.prefix + self.suffix)
+    def words(self) -> str:
+        """What a section shows that has words instead of the number, "" for other sections."""
+        text = (self.prefix + self.suffix).strip()
+        is_words = not (self.has_digits or self.has_date or self.has_time) and any(map(str.isalpha, text))
+        return text if is_words else ""
 
 
 def builtin_code(number: int) -> str:
@@ -58,18 +76,57 @@ def display(value: float, code: str, *, is_1904: bool = False) -> str:
     """Format a number by a format code. `is_1904`: days count from 1904, as in workbooks of old Macs."""
     if not code:
         return plain(value)
-    shape = _parse(code)
+    shape = _parse(_section(code, value))
+    if shape.words:
+        return shape.words
     days = value + (_DAYS_TO_1904 if is_1904 and shape.has_date else 0)
     if (shape.has_date or shape.has_time) and 0 <= days < _LAST_DAY:
         return _time(days, shape)
     if shape.is_percent:
         return f"{plain(value * 100)}%"
-    number = plain(abs(value))
-    if shape.has_currency and "e" not in number:
-        whole, _, fraction = number.partition(".")
-        thousands = f"{int(whole):,}" if shape.has_thousands else whole
-        number = f"{thousands}.{fraction:0<{shape.decimals}}" if fraction or shape.decimals else thousands
-    return f"{'-' if value < 0 else ''}{shape.prefix}{number}{shape.suffix}"
+    number = plain(abs(value) / 1000**shape.scale)
+    sign = "-" if value < 0 else ""
+    if "e" in number:
+        return f"{sign}{shape.prefix}{number}{shape.suffix}"
+    whole, _, fraction = number.partition(".")
+    if shape.mask and not fraction and not sign:
+        return _masked(whole, shape.mask)
+    if shape.has_currency:
+        whole = f"{int(whole):,}" if shape.has_thousands else whole
+        fraction = f"{fraction:0<{shape.decimals}}"
+    whole = whole.zfill(shape.whole_digits)
+    return f"{sign}{shape.prefix}{whole}{f'.{fraction}' if fraction else ''}{shape.suffix}"
+
+
+def _section(code: str, value: float) -> str:
+    """Return the section of a code that applies to a value.
+
+    Negative numbers and zero have sections of their own. They count only if they have words instead of the number.
+    """
+    sections, conditions = _sections(code)
+    if any(conditions):
+        for section, condition in zip(sections, conditions, strict=True):
+            if condition is None or _COMPARISONS[condition[1]](value, float(condition[2])):
+                return section
+    index = 1 if value < 0 else 2 if value == 0 else 0
+    return sections[index] if index < len(sections) and _parse(sections[index]).words else sections[0]
+
+
+@lru_cache(maxsize=1000)
+def _sections(code: str) -> tuple[list[str], list[re.Match[str] | None]]:
+    """Return a code's sections and their conditions. An endless code of an attack is cut off."""
+    sections = [section for section in _SECTION.findall(code[:_LONGEST_CODE])[:4] if section] or [""]
+    return sections, [_CONDITION.search(section) for section in sections]
+
+
+def _masked(digits: str, mask: str) -> str:
+    """Write digits into the places of a mask, from its end. The first place takes all that are left."""
+    places = sum(sign in _MASK_DIGITS for sign in mask)
+    padded = digits.rjust(places, "\0")
+    first = len(padded) - places + 1
+    left = iter([padded[:first], *padded[first:]])
+    written = (next(left).replace("\0", "0" if sign == "0" else "") if sign in _MASK_DIGITS else sign for sign in mask)
+    return "".join(written).strip()
 
 
 def plain(value: float) -> str:
@@ -100,41 +157,57 @@ def _clock(hours: int, seconds: int, shape: _Format) -> str:
 
 @lru_cache(maxsize=1000)
 def _parse(code: str) -> _Format:
-    """Parse the code's first section, which applies to positive numbers."""
+    """Parse one section of a code."""
     prefix, suffix, letters = "", "", ""
-    is_elapsed = False
+    mask: list[str] = []
+    is_elapsed = has_currency = False
     for quoted, escaped, bracket, other in _TOKEN.findall(code):
         literal = quoted or escaped
         if bracket:
             is_elapsed = is_elapsed or _ELAPSED.fullmatch(bracket) is not None
             letters += bracket if _ELAPSED.fullmatch(bracket) else ""
             literal = bracket[1:].partition("-")[0] if bracket.startswith("$") else ""
-        elif other == ";":
-            break
-        elif other in _CURRENCIES:
+            has_currency = has_currency or literal != ""
+        elif other in _CURRENCIES or other == " ":
             literal = other
-        letters += other
-        if any(digit in letters for digit in "0#?"):
+        has_currency = has_currency or not _CURRENCIES.isdisjoint(literal)
+        letters += other.strip()
+        mask.append(literal or other)
+        if not _DIGITS.isdisjoint(letters):
             suffix += literal
         else:
             prefix += literal
-    if "general" in letters.lower():
-        letters = ""
+    is_general = "general" in letters.lower()
+    letters = "" if is_general else letters
     has_halves = _HALVES.search(letters) is not None
     names = _HALVES.sub("", letters).lower()
     has_time = "h" in names or "s" in names
-    has_date = "y" in names or "d" in names or ("m" in names and not has_time)
     fraction = re.search(r"\.([0#?]+)", letters)
+    whole = letters.partition(".")[0]
+    scale = _SCALE.search(letters)
     return _Format(
-        prefix=prefix,
-        suffix=suffix,
+        prefix=prefix.lstrip(),
+        suffix=suffix.rstrip(),
+        mask=_mask(mask, letters),
+        whole_digits=len(whole) if set(whole) == {"0"} else 1,
         decimals=len(fraction[1]) if fraction else 0,
-        has_thousands="," in letters,
+        scale=min(len(scale[1]), 4) if scale else 0,
+        has_digits=is_general or not _DIGITS.isdisjoint(letters),
+        has_thousands=re.search(r"[0#?],+[0#?]", letters) is not None,
+        has_currency=has_currency,
         is_percent="%" in letters,
-        has_date=has_date,
+        has_date="y" in names or "d" in names or ("m" in names and not has_time),
         has_time=has_time,
         has_seconds="s" in names,
         is_elapsed=is_elapsed,
         has_halves=has_halves,
         hour_digits=2 if "hh" in names else 1,
     )
+
+
+def _mask(parts: list[str], letters: str) -> str:
+    """Return the mask of a code whose digits stand in groups, such as a telephone number's; "" for other codes."""
+    text = "".join(parts)
+    places = [index for index, sign in enumerate(text) if sign in _MASK_DIGITS]
+    is_in_groups = len(places) > 1 and places[-1] - places[0] >= len(places)
+    return text if is_in_groups and set(letters) <= _MASK_DIGITS | _MASK_SIGNS else ""

@@ -1,14 +1,14 @@
 """What the readers of workbooks share: a sheet's text, and the text boxes and chart titles of its drawings."""
 
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
-from xml.etree.ElementTree import Element
 
+from dagster_offload.extraction.file_types.containers import OfficeArchive
+from dagster_offload.extraction.formats.parts.drawing import paragraphs
 from dagster_offload.extraction.formats.parts.markdown import table_text
 from dagster_offload.extraction.formats.parts.zip_xml import local, parsed_if_there, relations
 
-_DRAWING, _CHART = "/drawing", "/chart"  # the ends of relationship types
+_DRAWING, _CHART, _SMART_ART = "/drawing", "/chart", "/diagramData"  # the ends of relationship types
 
 Row = dict[int, str]  # the texts of a row's cells that are not empty, by column
 
@@ -33,27 +33,23 @@ class Sheet(NamedTuple):
 
 
 def texts_of_sheets(
-    archive: zipfile.ZipFile, sheets: Iterable[Sheet], rows_of: Callable[[str], Iterable[Row]]
+    archive: OfficeArchive, sheets: Iterable[Sheet], rows_of: Callable[[str], Iterable[Row]]
 ) -> Iterator[str]:
     """Yield the text of each sheet. `rows_of` returns the rows in a member."""
     for sheet in sheets:
         yield sheet_text(sheet.name, rows_of(sheet.member), _drawn_texts(archive, sheet.member))
 
 
-def _drawn_texts(archive: zipfile.ZipFile, sheet: str) -> Iterator[str]:
-    """Yield the texts of boxes and the titles of charts on a sheet. The charts' values are in cells."""
+def _drawn_texts(archive: OfficeArchive, sheet: str) -> Iterator[str]:
+    """Yield the texts of boxes, drawings and titles of charts on a sheet. The charts' values are in cells."""
     for kind, drawing in relations(archive, sheet).values():
         if not kind.endswith(_DRAWING):
             continue
-        yield from _paragraphs(parsed_if_there(archive, drawing))
-        for inner_kind, chart in relations(archive, drawing).values():
-            if inner_kind.endswith(_CHART):
-                titles = (one for one in parsed_if_there(archive, chart).iter() if local(one) == "title")
+        yield from paragraphs(parsed_if_there(archive, drawing))
+        for inner_kind, member in relations(archive, drawing).values():
+            if inner_kind.endswith(_SMART_ART):
+                yield from paragraphs(parsed_if_there(archive, member))
+            elif inner_kind.endswith(_CHART):
+                titles = (one for one in parsed_if_there(archive, member).iter() if local(one) == "title")
                 for title in titles:
-                    yield from _paragraphs(title)
-
-
-def _paragraphs(root: Element) -> Iterator[str]:
-    for element in root.iter():
-        if local(element) == "p":
-            yield "".join(child.text or "" for child in element.iter() if local(child) == "t")
+                    yield from paragraphs(title)

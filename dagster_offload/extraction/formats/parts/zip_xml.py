@@ -2,15 +2,13 @@
 
 import contextlib
 import html
-import io
 import posixpath
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
+from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive
 
 # References to entities of HTML, which XML does not have, or to characters that XML forbids; and such characters.
 _REFERENCE = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos);)(#?\w{1,32});")
@@ -26,10 +24,10 @@ class BrokenArchive(Exception):  # noqa: N818 - says what the file is
     """The file is not an archive of the expected kind, or it is damaged."""
 
 
-def archive_text(data: bytes, read: Callable[[zipfile.ZipFile], Iterator[str]]) -> str:
+def archive_text(data: bytes, read: Callable[[OfficeArchive], Iterator[str]]) -> str:
     """Return the texts that `read` yields from the archive, joined by blank lines. Raises `BrokenArchive`."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with OfficeArchive(data) as archive:
             return "\n\n".join(text for text in read(archive) if text.strip())
     except DAMAGE_ERRORS as error:
         raise BrokenArchive(type(error).__name__) from None
@@ -38,14 +36,14 @@ def archive_text(data: bytes, read: Callable[[zipfile.ZipFile], Iterator[str]]) 
 def members_of(data: bytes, names: Iterable[str]) -> dict[str, bytes]:
     """Return the members of an archive with these names, without those that are missing or damaged."""
     found = {}
-    with contextlib.suppress(*DAMAGE_ERRORS), zipfile.ZipFile(io.BytesIO(data)) as archive:
+    with contextlib.suppress(*DAMAGE_ERRORS), OfficeArchive(data) as archive:
         for name in names:
             with contextlib.suppress(*DAMAGE_ERRORS):
                 found[name] = archive.read(name)
     return found
 
 
-def parsed(archive: zipfile.ZipFile, member: str) -> Element:
+def parsed(archive: OfficeArchive, member: str) -> Element:
     """Parse a member. Raises `KeyError` if there is no such member, and `SyntaxError` for malformed XML."""
     return parse(archive.read(member))
 
@@ -73,9 +71,9 @@ def _resolved(reference: re.Match[bytes]) -> bytes:
     return _FORBIDDEN.sub(b"", text.encode("ascii", "xmlcharrefreplace")).replace(b"<", b"&lt;")
 
 
-def parsed_if_there(archive: zipfile.ZipFile, member: str) -> Element:
+def parsed_if_there(archive: OfficeArchive, member: str) -> Element:
     """Parse a member. Returns an empty element if there is no such member."""
-    return parsed(archive, member) if member in archive.namelist() else Element("nothing")
+    return parsed(archive, member) if archive.has(member) else Element("nothing")
 
 
 def local(element: Element) -> str:
@@ -88,15 +86,27 @@ def attribute(element: Element, name: str) -> str | None:
     return next((value for key, value in element.attrib.items() if key.rpartition("}")[2] == name), None)
 
 
-def relations(archive: zipfile.ZipFile, member: str) -> Relations:
-    """Return the internal relationships of a member of an Office Open XML file, by id (ECMA-376 part 2)."""
+def main_part(archive: OfficeArchive, usual: str) -> str:
+    """Return the member that holds an Office Open XML document itself. Some programs do not give it its usual name."""
+    with contextlib.suppress(*DAMAGE_ERRORS):  # of this list, which Office can do without
+        for kind, member in relations(archive, "").values():
+            if kind.endswith("/officeDocument") and archive.has(member):
+                return member
+    return usual
+
+
+def relations(archive: OfficeArchive, member: str) -> Relations:
+    """Return the internal relationships of a member of an Office Open XML file, "" for the file itself, by id.
+
+    Specification: ECMA-376 part 2.
+    """
     folder, name = posixpath.split(member)
     return {
         one.attrib["Id"]: (one.attrib["Type"], _member(folder, one.attrib["Target"]))
-        for one in parsed_if_there(archive, f"{folder}/_rels/{name}.rels")
+        for one in parsed_if_there(archive, posixpath.join(folder, "_rels", f"{name}.rels"))
         if one.get("TargetMode") != "External"
     }
 
 
 def _member(folder: str, target: str) -> str:
-    return target[1:] if target.startswith("/") else posixpath.normpath(f"{folder}/{target}")
+    return posixpath.normpath(posixpath.join("/", folder, target.replace("\\", "/")))[1:]
