@@ -13,7 +13,7 @@ import pypdfium2
 
 from benchmarks.rows import Benchmark, Row, at_least, at_most, median
 from benchmarks.workspace import Workspace, options_of
-from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.engine.scan import scan
 from dagster_offload.settings import load_settings

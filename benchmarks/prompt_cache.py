@@ -21,7 +21,7 @@ from benchmarks.counting_proxy import CountingProxy, counting_proxy
 from benchmarks.letters import letter
 from benchmarks.rows import Benchmark, Row, at_most, median
 from benchmarks.workspace import ALIAS, Home, Workspace, options_of
-from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.scan import scan
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.settings import Settings, load_settings

@@ -7,7 +7,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.settings import Settings
 from dagster_offload.slot.chat import request_body
 from dagster_offload.stages.catalog import llm_stages
-from dagster_offload.stages.prompt import system_message
+from dagster_offload.stages.prompts.prompt import system_message
 
 
 def write_prompts(ledger: Ledger, settings: Settings, file: Path, name: str) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from benchmarks.rows import Benchmark, Row, at_most
 from benchmarks.workspace import Workspace
-from dagster_offload.stages.splitting import Size, split
+from dagster_offload.stages.prompts.splitting import Size, split
 
 SHORT, LONG = 200_000, 1_600_000
 TURNS = 3

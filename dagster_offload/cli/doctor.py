@@ -29,7 +29,7 @@ def command(slot: str | None, *, as_json: bool) -> None:
     """
     from dagster_offload.cli.formatting import print_json
     from dagster_offload.client.checkup import advice_of
-    from dagster_offload.engine.checkup import checkup
+    from dagster_offload.engine.slot.checkup import checkup
     from dagster_offload.errors import SettingsError
     from dagster_offload.settings import load_settings
     from dagster_offload.slot.config import variable

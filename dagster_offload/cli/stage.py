@@ -177,7 +177,7 @@ def check(
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.settings import load_settings
-    from dagster_offload.stages.comparing import score, total
+    from dagster_offload.stages.answers.comparing import score, total
 
     settings = load_settings()
     stage, wanted = stage_named(settings, name, prompt_file), read_expected(expected, settings, name)

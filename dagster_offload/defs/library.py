@@ -17,7 +17,7 @@ from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import request_tags, seconds_since, starting_run, tag_run
 from dagster_offload.defs.shown.overview import SECONDS_BETWEEN_TICKS, needs_report, report_overview
 from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
-from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.scan import ScanReport, library_differs, scan
 from dagster_offload.errors import OffloadError, ScanRefused
 from dagster_offload.ledger.core import workers

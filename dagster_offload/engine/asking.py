@@ -2,10 +2,10 @@
 
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.reports.used_values import used_values
-from dagster_offload.stages.canonical import offer
+from dagster_offload.stages.answers.canonical import offer
 from dagster_offload.stages.llm_stage import LLMStage
-from dagster_offload.stages.long_documents import Passage
-from dagster_offload.stages.questions import Question
+from dagster_offload.stages.prompts.long_documents import Passage
+from dagster_offload.stages.prompts.questions import Question
 
 
 async def question_about(ledger: AsyncLedger, stage: LLMStage, passage: Passage) -> Question:

@@ -20,7 +20,7 @@ from dagster_offload.library.files import FileStat, extension
 from dagster_offload.library.walk import walk
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import llm_stages
-from dagster_offload.stages.prompt import RULES
+from dagster_offload.stages.prompts.prompt import RULES
 from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, estimated_tokens, text_tokens
 
 MOST_SAMPLED = 60

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from dagster_offload.engine.agreement import agree_with_up
-from dagster_offload.engine.extract import extract_due
+from dagster_offload.engine.extraction.run import extract_due
+from dagster_offload.engine.lanes.several_slots import SeveralSlots
+from dagster_offload.engine.lanes.totals import Totals
 from dagster_offload.engine.progress import Progress
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
-from dagster_offload.engine.several_slots import SeveralSlots
-from dagster_offload.engine.totals import Totals
-from dagster_offload.engine.wake import describe_wait
+from dagster_offload.engine.slot.wake import describe_wait
 from dagster_offload.errors import NoSuchDocument, SettingsError
 from dagster_offload.ledger.core import stages as core_stages
 from dagster_offload.ledger.core.aio import AsyncLedger

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from dagster_offload.client.ai_client import AIClient
-from dagster_offload.engine.document import DocumentRunner
+from dagster_offload.engine.lanes.document import DocumentRunner
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.workers import Worker

@@ -13,12 +13,20 @@ from dagster_offload import timing
 from dagster_offload.client.context import RoomToThink
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.engine.asking import question_about
-from dagster_offload.engine.blame import fault_code
-from dagster_offload.engine.breaker import check_breaker
-from dagster_offload.engine.document import DocumentRunner
-from dagster_offload.engine.next_step import Accept, Blame, FindFault, RefineQuestion, Resend, SplitSmaller, next_step
+from dagster_offload.engine.lanes.blame import fault_code
+from dagster_offload.engine.lanes.document import DocumentRunner
+from dagster_offload.engine.lanes.next_step import (
+    Accept,
+    Blame,
+    FindFault,
+    RefineQuestion,
+    Resend,
+    SplitSmaller,
+    next_step,
+)
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
-from dagster_offload.engine.wake import describe_unavailable
+from dagster_offload.engine.slot.breaker import check_breaker
+from dagster_offload.engine.slot.wake import describe_unavailable
 from dagster_offload.errors import SettingsError, StageDeferred
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
@@ -28,8 +36,8 @@ from dagster_offload.ledger.slots import permits, slots
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.stages.llm_stage import LLMStage
-from dagster_offload.stages.long_documents import Reading
-from dagster_offload.stages.splitting import Size
+from dagster_offload.stages.prompts.long_documents import Reading
+from dagster_offload.stages.prompts.splitting import Size
 
 SMALLEST_TRIES = 8  # a text that is too long is split at most this often
 

@@ -9,8 +9,8 @@ from dagster_offload.ledger.work.corrections import NewValue
 from dagster_offload.records.columns import Column, column_named, columns
 from dagster_offload.records.reading import read_documents
 from dagster_offload.settings import Settings
-from dagster_offload.stages.corrections import corrected_value
-from dagster_offload.stages.quotes import UNSUPPORTED
+from dagster_offload.stages.answers.corrections import corrected_value
+from dagster_offload.stages.answers.quotes import UNSUPPORTED
 
 
 def field_named(settings: Settings, written: str) -> Column:

@@ -13,14 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSche
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings.section import Section
-from dagster_offload.slot.config import (
-    BUILT_IN_SLOTS,
-    DEEP,
-    MAX_CONCURRENCY,
-    PRIMARY,
-    SlotConfig,
-    variable,
-)
+from dagster_offload.slot.config import BUILT_IN_SLOTS, DEEP, MAX_CONCURRENCY, PRIMARY, SlotConfig, variable
 from dagster_offload.slot.hours import parse_hours
 from dagster_offload.slot.waking import BROADCAST, PORT, WakeConfig
 from dagster_offload.stage_spec.slots import WORDS, AllowedSlots

@@ -10,7 +10,7 @@ from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.stage_spec.stage import StageSpec
 from dagster_offload.stages import classify, summarize
-from dagster_offload.stages.doubts import doubts_about
+from dagster_offload.stages.answers.doubts import doubts_about
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, StageGraph
 from dagster_offload.stages.llm_stage import LLMStage
 from dagster_offload.stages.own import own_stage

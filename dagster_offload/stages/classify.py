@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.slot.completion import RequestOptions
-from dagster_offload.stages.answers import LanguageCode, Share, StageAnswer, fitting_records
+from dagster_offload.stages.answers.parsing import LanguageCode, Share, StageAnswer, fitting_records
 
 PROMPT_VERSION = 2
 OTHER = "other"

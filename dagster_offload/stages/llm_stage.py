@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.stage_spec.slots import AllowedSlots
-from dagster_offload.stages.doubts import Doubt
-from dagster_offload.stages.long_documents import WholeReading
+from dagster_offload.stages.answers.doubts import Doubt
+from dagster_offload.stages.prompts.long_documents import WholeReading
 
 
 @dataclass(frozen=True)

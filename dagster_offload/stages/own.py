@@ -11,12 +11,12 @@ from dagster_offload.errors import UnusableAnswer
 from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.stage_spec.fields import Field
 from dagster_offload.stage_spec.stage import StageSpec
-from dagster_offload.stages import quotes
-from dagster_offload.stages.answer_model import answer_model, in_words, json_schema, may_be_null, most_entries
-from dagster_offload.stages.answers import StageAnswer, parse_record
-from dagster_offload.stages.doubts import Doubt
+from dagster_offload.stages.answers import quotes
+from dagster_offload.stages.answers.answer_model import answer_model, in_words, json_schema, may_be_null, most_entries
+from dagster_offload.stages.answers.doubts import Doubt
+from dagster_offload.stages.answers.parsing import StageAnswer, parse_record
 from dagster_offload.stages.llm_stage import Checked, LLMStage
-from dagster_offload.stages.long_documents import WholeReading
+from dagster_offload.stages.prompts.long_documents import WholeReading
 from dagster_offload.text.validation import faults_in_words
 
 # Increase when the words around a person's prompt, or the reading of an answer, change: old answers are then outdated.

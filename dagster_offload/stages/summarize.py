@@ -6,10 +6,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from dagster_offload.slot.completion import RequestOptions
-from dagster_offload.stages.answers import LanguageCode, Points, StageAnswer, parse_record
-from dagster_offload.stages.cleaning import BoundedPoints, BoundedSummary, Title
-from dagster_offload.stages.languages import language_name
-from dagster_offload.stages.long_documents import WholeReading
+from dagster_offload.stages.answers.cleaning import BoundedPoints, BoundedSummary, Title
+from dagster_offload.stages.answers.parsing import LanguageCode, Points, StageAnswer, parse_record
+from dagster_offload.stages.prompts.languages import language_name
+from dagster_offload.stages.prompts.long_documents import WholeReading
 
 PROMPT_VERSION = 2
 

@@ -8,7 +8,7 @@ from benchmarks.counting_proxy import ANSWER_TOKENS, counting_proxy
 from dagster_offload.settings import load_settings
 from dagster_offload.slot.chat import request_body
 from dagster_offload.stages.catalog import llm_stages
-from dagster_offload.stages.prompt import system_message
+from dagster_offload.stages.prompts.prompt import system_message
 from tests.support.real_server import served
 
 TEXT = "The document is a letter or a report. " * 20

@@ -180,8 +180,8 @@ def test_the_schema_describes_every_key(call: Call) -> None:
         properties = part.get("properties")
         if not isinstance(properties, dict):
             return {above: part.get("description")}
-        # Below `stages`, `on_record` and `notify`, other keys are names that the user chooses.
-        assert part["additionalProperties"] is False or above in ("stages", "on_record", "notify")
+        # Below `slots`, `stages`, `on_record` and `notify`, other keys are names that the user chooses.
+        assert part["additionalProperties"] is False or above in ("slots", "stages", "on_record", "notify")
         for name, each in properties.items():
             found |= keys(each, f"{above}.{name}".removeprefix("."))
         return found

@@ -32,7 +32,7 @@ def hostile(line: Connection, asked: CompletionRequest) -> bool:
 
 @pytest.fixture
 def drained(with_ledger: str, library: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from dagster_offload.engine.extract import run_extraction
+    from dagster_offload.engine.extraction.run import run_extraction
     from dagster_offload.engine.scan import scan
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.settings import load_settings

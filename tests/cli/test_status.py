@@ -465,7 +465,7 @@ def test_status_and_redo_report_a_lost_slot(call: Call, scanned: Path, router: R
 
 
 def scan_and_extract() -> None:
-    from dagster_offload.engine.extract import run_extraction
+    from dagster_offload.engine.extraction.run import run_extraction
     from dagster_offload.engine.scan import scan
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.settings import load_settings

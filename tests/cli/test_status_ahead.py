@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.scan import scan
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger

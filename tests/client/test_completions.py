@@ -14,7 +14,7 @@ from dagster_offload.simulator.server import Router
 from dagster_offload.slot.completion import Answer, ModelEvidence
 from dagster_offload.slot.config import SlotConfig, Slots
 from dagster_offload.stages.catalog import llm_stages
-from dagster_offload.stages.prompt import system_message
+from dagster_offload.stages.prompts.prompt import system_message
 
 STAGES = llm_stages(load_settings())
 LETTER = "Invoice 42\n\nThe amount due to ACME Ltd. is 300 EUR. Payment terms are thirty days from the invoice's date."

@@ -24,7 +24,7 @@ from dagster_offload.slot.dialects import (
     Feature,
 )
 from dagster_offload.stages.catalog import llm_stages
-from dagster_offload.stages.questions import Question
+from dagster_offload.stages.prompts.questions import Question
 
 STAGES = llm_stages(load_settings())
 SYSTEM = "<document>\nInvoice 42\n\nThe amount due to ACME Ltd. is 300 EUR. Payment terms are thirty days.\n</document>"

@@ -31,7 +31,7 @@ from dagster_offload.slot.dialects import (
     Finding,
 )
 from dagster_offload.stages.catalog import llm_stages
-from dagster_offload.stages.prompt import system_message
+from dagster_offload.stages.prompts.prompt import system_message
 from tests.support import llama_server
 from tests.support.real_server import served
 

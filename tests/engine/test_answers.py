@@ -9,7 +9,7 @@ from dagster_offload.ledger.slots import dialects
 from dagster_offload.ledger.work import refused_answers
 from dagster_offload.simulator import context as simulator_context
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
-from dagster_offload.stages.splitting import Size, split
+from dagster_offload.stages.prompts.splitting import Size, split
 from dagster_offload.text.tokens import text_tokens
 from tests.support.engine import FILLER, Engine
 

@@ -11,7 +11,7 @@ import pytest
 
 from dagster_offload.simulator.answers import MERGE, PART
 from dagster_offload.stages.graph import SUMMARIZE
-from dagster_offload.stages.splitting import Size, split
+from dagster_offload.stages.prompts.splitting import Size, split
 from dagster_offload.testing import ChangeTiming
 from dagster_offload.text.tokens import text_tokens
 from tests.support.engine import Engine

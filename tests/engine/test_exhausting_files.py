@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload.engine import extract, extract_pool
-from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.extraction import pool, run
+from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.scan import library_differs, scan
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.limits import Children
@@ -61,8 +61,8 @@ def test_a_huge_file_is_not_scanned_again_until_the_limit_allows_it(engine: Engi
 def test_a_file_that_times_out_is_reported_and_the_others_continue_meanwhile(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract_pool, "Extractor", functools.partial(Extractor, time_limit_seconds=20.0))
-    monkeypatch.setattr(extract, "children_for", lambda wanted, _: Children(min(wanted, 2), 2 * 1024**3))
+    monkeypatch.setattr(pool, "Extractor", functools.partial(Extractor, time_limit_seconds=20.0))
+    monkeypatch.setattr(run, "children_for", lambda wanted, _: Children(min(wanted, 2), 2 * 1024**3))
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     (engine.library / "a.html").write_text("<div>" * 300_000)  # takes the extractor minutes
     letters = [f"letter {number}.txt" for number in range(5)]

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.scan import library_differs, scan
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger.reports import status

@@ -13,7 +13,7 @@ from dagster_offload.simulator.answers import LONG_DOCUMENT_WORDS, MERGE, PART
 from dagster_offload.simulator.request_log import fingerprint
 from dagster_offload.stages.catalog import llm_stages, recipes
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
-from dagster_offload.stages.splitting import Size, split
+from dagster_offload.stages.prompts.splitting import Size, split
 from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, text_tokens
 from tests.support.engine import Engine
 from tests.support.ledger import text_result

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import pytest
 
 from dagster_offload.ledger.core.database import Cursor, Ledger
-from dagster_offload.stages import long_documents, quotes
-from dagster_offload.stages.splitting import Size, split
+from dagster_offload.stages.answers import quotes
+from dagster_offload.stages.prompts import long_documents
+from dagster_offload.stages.prompts.splitting import Size, split
 from tests.support.engine import Engine
 
 

@@ -9,7 +9,7 @@ from dagster_offload.client.context import ask_context
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.slots import slots
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
-from dagster_offload.stages.splitting import Size, split
+from dagster_offload.stages.prompts.splitting import Size, split
 from dagster_offload.text.tokens import text_tokens
 from tests.support.engine import Engine
 from tests.support.real_server import served, tame_answers

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from dagster_offload.ledger.slots import slots
-from dagster_offload.stages.prompt import system_message
+from dagster_offload.stages.prompts.prompt import system_message
 from tests.support.engine import Engine
 from tests.support.real_server import served, tame_answers
 

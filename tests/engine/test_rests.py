@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dagster_offload.engine.runs import summarize_run
-from dagster_offload.engine.wake import decide_drain
+from dagster_offload.engine.slot.wake import decide_drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.slots import rests

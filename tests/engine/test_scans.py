@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.engine.scan import scan
 from dagster_offload.extraction.extractor import Extractor
@@ -259,7 +259,7 @@ def test_a_page_that_hangs_is_a_fault_of_its_document_only(
     hanging.chmod(0o755)
     monkeypatch.setenv("PATH", f"{hanging.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(
-        "dagster_offload.engine.extract_pool.Extractor", lambda **given: Extractor(**given, page_limit_seconds=1)
+        "dagster_offload.engine.extraction.pool.Extractor", lambda **given: Extractor(**given, page_limit_seconds=1)
     )
     put(engine, "letters.pdf")
     (engine.library / "note.txt").write_text("Paid 12 EUR")

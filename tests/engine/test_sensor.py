@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagster_offload.engine.wake import decide_drain
+from dagster_offload.engine.slot.wake import decide_drain
 from dagster_offload.errors import SlotLost
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.core.workers import Worker

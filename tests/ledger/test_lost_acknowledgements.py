@@ -20,19 +20,9 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import Claim
 from dagster_offload.ledger.slots import breaker, permits, slots
 from dagster_offload.ledger.slots.breaker import TrialEnd
-from dagster_offload.ledger.work import (
-    claims,
-    deferrals,
-    documents,
-    outbox,
-    suspects,
-)
-from dagster_offload.ledger.work import (
-    finish as results,
-)
-from dagster_offload.ledger.work import (
-    redo as requests,
-)
+from dagster_offload.ledger.work import claims, deferrals, documents, outbox, suspects
+from dagster_offload.ledger.work import finish as results
+from dagster_offload.ledger.work import redo as requests
 from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import EXTRACT

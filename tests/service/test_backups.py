@@ -14,13 +14,7 @@ from dagster_offload.ledger.archive.file import open_archive
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import current_step, make_steps, newest_step
 from dagster_offload.ledger.core.opening import open_ledger
-from dagster_offload.service.backups import (
-    ScheduledBackups,
-    back_up_before_migration,
-    expired,
-    is_due,
-    refuse_library,
-)
+from dagster_offload.service.backups import ScheduledBackups, back_up_before_migration, expired, is_due, refuse_library
 from dagster_offload.settings import Settings, load_settings
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)

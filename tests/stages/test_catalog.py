@@ -8,7 +8,7 @@ from dagster_offload.slot.completion import Answer
 from dagster_offload.stages import classify, summarize
 from dagster_offload.stages.catalog import llm_stages, recipes
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from dagster_offload.stages.prompt import system_message
+from dagster_offload.stages.prompts.prompt import system_message
 
 CLASSES = classify.DEFAULT_CLASSES
 

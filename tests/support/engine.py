@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dagster_offload.drain import DrainSummary, run_drain
-from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.runs import RunSummary, run_documents
 from dagster_offload.engine.scan import ScanReport, scan
 from dagster_offload.ledger.core.database import Ledger

@@ -41,7 +41,9 @@ class ClaimedItem:
     recipe: str
     attempts: int
     deferrals: int
-    part_sizes: list[list[int]] | None = None  # how its document was split before; see `stages/long_documents.py`
+    part_sizes: list[list[int]] | None = (
+        None  # how its document was split before; see `stages/prompts/long_documents.py`
+    )
     record: dict[str, Any] | None = field(default=None, repr=False)  # the record it reads; None = it reads the text
 
 

@@ -105,7 +105,7 @@ def in_back_off(cur: Cursor) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Doubtful:
-    """A result that may be wrong, with its marks (see `stages/doubts.py`)."""
+    """A result that may be wrong, with its marks (see `stages/answers/doubts.py`)."""
 
     document: str
     stage: str
@@ -230,7 +230,7 @@ class RecordRow:
     outcome: str | None
     served_model: str | None
     updated_at: datetime | None
-    doubtful: list[str] | None  # why the summary may be wrong; see `stages/doubts.py`
+    doubtful: list[str] | None  # why the summary may be wrong; see `stages/answers/doubts.py`
     state: str | None = None
     reason: str | None = None
     stages: dict[str, Any] | None = None  # the records of all stages, by name

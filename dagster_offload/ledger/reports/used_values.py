@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from dagster_offload.ledger.core.database import Cursor
-from dagster_offload.stages.canonical import LONGEST_VALUE, MOST_VALUES
+from dagster_offload.stages.answers.canonical import LONGEST_VALUE, MOST_VALUES
 
 RESULTS_LOOKED_AT = 2_000  # the newest: a bound for the cost, whatever the size of the ledger
 

@@ -14,7 +14,7 @@ from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult
 from dagster_offload.ledger.slots.breaker import note_success
 from dagster_offload.ledger.work.finish import Finish, finish, lock_held, record_call
-from dagster_offload.stages.splitting import Sizes
+from dagster_offload.stages.prompts.splitting import Sizes
 
 
 def answers(cur: Cursor, item: ClaimedItem) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from dagster_offload.extraction.file_types.detection import detect_type
-from dagster_offload.extraction.file_types.images import (
+from dagster_offload.extraction.file_types.images import (  # fmt: skip
     BMP,
     GIF,
     HEIC,
@@ -18,7 +18,7 @@ from dagster_offload.extraction.file_types.images import (
     orientation_of_jpeg,
     size_of_image,
     tiff_pages,
-)  # fmt: skip
+)
 
 
 def box(name: bytes, content: bytes = b"") -> bytes:

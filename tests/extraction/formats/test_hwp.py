@@ -7,19 +7,8 @@ import zlib
 
 import pytest
 
-from dagster_offload.extraction.formats.hangul.distribution import (
-    _without_noise,
-    aes_128_ecb_decrypted,
-    unscramble,
-)
-from dagster_offload.extraction.formats.hangul.hwp import (
-    NotHangul,
-    _Lists,
-    _tree,
-    hwp_pictures,
-    hwp_text,
-    section_text,
-)
+from dagster_offload.extraction.formats.hangul.distribution import _without_noise, aes_128_ecb_decrypted, unscramble
+from dagster_offload.extraction.formats.hangul.hwp import NotHangul, _Lists, _tree, hwp_pictures, hwp_text, section_text
 from dagster_offload.extraction.formats.hangul.hwpx import hwpx_text
 from dagster_offload.extraction.formats.parts.picture_marks import marked_pictures
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive

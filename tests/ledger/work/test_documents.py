@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from dagster_offload.engine import scan as scanning
-from dagster_offload.engine.extract import run_extraction
+from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.scan import KindLeftOut, ScanReport, library_differs, scan
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger.core.database import Cursor

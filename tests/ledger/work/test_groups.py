@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import psycopg
 
-from dagster_offload.engine.commits import GroupCommit
+from dagster_offload.engine.lanes.commits import GroupCommit
 from dagster_offload.errors import SlotForgotten
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.rows import Claim, NewResult

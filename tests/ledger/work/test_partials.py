@@ -7,7 +7,7 @@ import pytest
 from dagster_offload.ledger.core.rows import CallRecord, Claim, State
 from dagster_offload.ledger.work import claims, documents, partials, redo
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
-from dagster_offload.stages.splitting import Size
+from dagster_offload.stages.prompts.splitting import Size
 from tests.support.ledger import HALF_AN_HOUR, RECIPES, Bench, call, record_result
 
 SIZES = (Size(0, 1_000),)

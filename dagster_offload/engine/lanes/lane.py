@@ -1,0 +1,273 @@
+"""A lane: one task of a worker that holds one permit and works on one document at a time.
+
+The lanes of one worker share a `Shared`. Two pure functions of the slot's row decide what a lane does next:
+`may_send` and `after_no_claim`. `engine/lanes/lanes.py` decides how many lanes there are.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from dagster_offload import timing
+from dagster_offload.client.freeze_watch import FreezeWatch
+from dagster_offload.engine.lanes.commits import Batches
+from dagster_offload.engine.lanes.document import DocumentRunner
+from dagster_offload.engine.lanes.totals import Totals
+from dagster_offload.engine.progress import DocumentEnd
+from dagster_offload.engine.slot.breaker import registered, try_closing
+from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.rows import BreakerState, Claim, SlotRow
+from dagster_offload.ledger.slots import permits, slots
+from dagster_offload.ledger.work import claims
+from dagster_offload.ledger.work.groups import Taken, Want
+from dagster_offload.slot.config import MAX_CONCURRENCY
+from dagster_offload.slot.rest import Rest
+
+
+@dataclass
+class Scope:
+    """The work to do at a slot: the stages that it may answer, and the documents (None = all that are due)."""
+
+    stages: Sequence[str]
+    documents: Sequence[str] | None = None
+
+
+class Turn(Enum):
+    """What a lane does after it requested a permit."""
+
+    GRANTED = auto()
+    WAIT = auto()
+    NO_WORK = auto()
+
+
+class Next(Enum):
+    """What a lane does if it could not claim a document."""
+
+    WAIT = auto()  # a trial is running and will end soon
+    TRY_CLOSING = auto()  # the breaker is open and a trial is due
+    END = auto()
+
+
+def may_send(slot: SlotRow | None) -> bool:
+    """Whether calls may be sent to a slot, now or after a trial that is running or due."""
+    if slot is None or slot.breaker is BreakerState.MISCONFIGURED:
+        return False
+    return slot.breaker is BreakerState.CLOSED or slot.is_trial_running or slot.is_retry_due
+
+
+def after_no_claim(slot: SlotRow) -> Next:
+    """Decide what a lane does if it could not claim a document."""
+    if slot.is_trial_running:
+        return Next.WAIT
+    return Next.TRY_CLOSING if slot.is_retry_due else Next.END
+
+
+@dataclass
+class Shared:
+    """The state that one worker's lanes at one slot share. Belongs to one event loop."""
+
+    runner: DocumentRunner
+    scope: Scope
+    totals: Totals
+    lanes: set[asyncio.Task[Any] | None] = field(default_factory=set)  # those that run at the same time
+    max_lanes: int = MAX_CONCURRENCY  # lower after a 429
+    ended: int = 0  # the number of documents whose work ended here, however it ended
+    changes: int = 0  # the number of notifications received about slots or permits
+    is_superseded: bool = False  # the running `up` now works with other recipes
+    rest: Rest | None = None  # why the slot rests
+    notified: asyncio.Event = field(default_factory=asyncio.Event)
+    turns: Batches[tuple[str, bool], Turn] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.turns = Batches(self._take_turns)
+
+    @property
+    def has_too_many_lanes(self) -> bool:
+        """Whether a lane has to end."""
+        return len(self.lanes) > self.max_lanes
+
+    @property
+    def must_end(self) -> bool:
+        """Whether no new call may start: the ledger considers this worker dead, its pipeline is no longer in force, the slot
+        rests, or the disk could not hold an answer."""
+        is_ended = self.runner.worker.is_lost or self.is_superseded or self.rest is not None
+        return is_ended or self.runner.shortage is not None
+
+    def may_start(self) -> bool:
+        """Whether another document may be started: the limit is not reached and calls may start."""
+        return not (self.totals.is_full or self.must_end)
+
+    def count(self, claim: Claim, end: DocumentEnd) -> None:
+        """Count one document, and report the progress."""
+        self.ended += 1
+        self.totals.count(claim.document_id, end)
+
+    async def wait_for_notification(self) -> None:
+        """Wait for a notification, or until the next regular check."""
+        await wait_until_set(self.notified, timing.current().recheck)
+
+    async def _take_turns(self, requests: Sequence[tuple[str, bool]]) -> list[Turn]:
+        """Request permits for lanes that need one at the same moment. All requests are equal: one slot, alone or not."""
+        (slot, alone), count = requests[0], len(requests)
+        return await self.runner.ledger.run(self._acquire, slot, count, alone=alone)
+
+    def _acquire(self, cur: Cursor, slot: str, count: int, *, alone: bool) -> list[Turn]:
+        scope, worker = self.scope, self.runner.worker
+        has_work = may_send(slots.get(cur, slot)) and claims.has_due(
+            cur, scope.stages, scope.documents, alone=alone, slot=slot
+        )
+        if not has_work:
+            return [Turn.NO_WORK] * count
+        granted = permits.acquire(cur, slot, worker.id, is_person=worker.is_person, is_exclusive=alone, count=count)
+        return [Turn.GRANTED] * granted + [Turn.WAIT] * (count - granted)
+
+
+class Lane:
+    """Holds a permit while there is work. Between two calls it gives the permit up if a person waits for one."""
+
+    def __init__(self, shared: Shared, freeze_watch: FreezeWatch, *, alone: bool = False) -> None:
+        self._shared, self._freeze_watch, self._alone = shared, freeze_watch, alone
+        self._runner, self._slot = shared.runner, freeze_watch.slot
+        # The last change this lane handled. Each lane has its own number: the first lane would reset a shared flag.
+        self._handled = 0
+        # The claim of the next document, made in the transaction of the previous result.
+        self._ahead: asyncio.Task[tuple[int, Taken]] | None = None
+
+    async def work(self) -> None:
+        """Work until no document can be claimed, or no new one may be started."""
+        while await self._wait_for_permit():
+            is_given_up = False
+            try:
+                is_given_up = await self._work_while_permitted()
+            finally:
+                if not is_given_up:  # else the person has the permit already
+                    await self._runner.ledger.run(permits.release, self._slot.name, self._runner.worker.id)
+            if not is_given_up:
+                return
+
+    async def _wait_for_permit(self) -> bool:
+        """Wait for a permit while there is work for this lane. False if there is none."""
+        shared = self._shared
+        while shared.may_start():
+            shared.notified.clear()
+            self._handled = shared.changes
+            turn = await shared.turns.submit((self._slot.name, self._alone))
+            if turn is Turn.GRANTED:
+                return True
+            if turn is Turn.NO_WORK:
+                break
+            await shared.wait_for_notification()
+        await self._runner.ledger.run(permits.stop_waiting, self._slot.name, self._runner.worker.id)
+        return False
+
+    async def _work_while_permitted(self) -> bool:
+        """Work on one document after the other. True if the permit was given up to a person."""
+        shared = self._shared
+        while self._ahead is not None or shared.may_start():
+            before, (row, claim) = await self._next_claim()
+            if claim is None:
+                if await self._can_try_again(row):
+                    continue
+                return False
+            if not claim.items:
+                shared.count(claim, DocumentEnd.DONE)
+                continue
+            with self._claiming_ahead(claim):
+                epochs = self._epochs(row.epoch, before)
+                end = await self._runner.run_stages(claim, shared.scope.stages, self._freeze_watch, epochs)
+                shared.count(claim, end)
+            if not self._alone and shared.has_too_many_lanes:
+                shared.lanes.discard(asyncio.current_task())  # before the next await, or another lane would end too
+                await self._release_claimed_ahead()
+                return False
+            if self._handled != shared.changes:
+                self._handled = shared.changes
+                if await self._give_up_permit_if_wanted():
+                    await self._release_claimed_ahead()
+                    return True
+        return False
+
+    async def _next_claim(self) -> tuple[int, Taken]:
+        """The number of changes before the claim, the slot's row, and the claim if one was made."""
+        if self._ahead is not None:
+            claiming, self._ahead = self._ahead, None
+            return await claiming
+        self._shared.totals.reserve()
+        return await self._claim()
+
+    def _claiming_ahead(self, claim: Claim) -> contextlib.AbstractContextManager[None]:
+        """In the block, claim the next document with the claim's last result, unless that result makes more stages due."""
+        if self._runner.graph.has_followers([item.stage for item in claim.items]):
+            return contextlib.nullcontext()
+        return self._runner.commits.followed_by(claim, self._claim_ahead)
+
+    def _claim_ahead(self) -> None:
+        shared = self._shared
+        if self._alone or shared.has_too_many_lanes or shared.changes != self._handled or not shared.may_start():
+            return
+        shared.totals.reserve()
+        self._ahead = asyncio.create_task(self._claim())
+        # A lane that fails or is stopped does not await this task. Reading its result keeps asyncio from logging an error.
+        self._ahead.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+    async def _claim(self) -> tuple[int, Taken]:
+        before, scope = self._shared.changes, self._shared.scope
+        documents = None if scope.documents is None else tuple(scope.documents)
+        taken = await self._runner.commits.take(Want(self._slot.name, tuple(scope.stages), documents, self._alone))
+        self._shared.totals.note_claim(taken[1])
+        return before, taken
+
+    async def _release_claimed_ahead(self) -> None:
+        """Release a document that was claimed ahead and not started."""
+        if self._ahead is None:
+            return
+        _, (_, claim) = await self._next_claim()
+        if claim is not None:
+            self._shared.totals.note_release(claim)
+            reason = "not started: the slot was needed"
+            await self._runner.ledger.run(claims.release, self._runner.worker.id, claim, reason)
+
+    async def _epochs(self, first: int, handled: int) -> AsyncIterator[int]:
+        """Yield the slot's epoch for each call of a document. Ends when no new call may start: the slot is unavailable, a
+        person waits for the permit, or the lanes must end."""
+        epoch = first
+        while not self._shared.must_end:
+            yield epoch
+            if self._shared.changes != handled:
+                handled = self._shared.changes
+                row = await registered(self._runner.ledger, self._slot)
+                if row.breaker is not BreakerState.CLOSED or await self._is_permit_wanted():
+                    return
+                epoch = row.epoch
+
+    async def _is_permit_wanted(self) -> bool:
+        worker = self._runner.worker
+        return await self._runner.ledger.run(permits.is_wanted, self._slot.name, is_person=worker.is_person)
+
+    async def _give_up_permit_if_wanted(self) -> bool:
+        """Give the permit up if a person waits for one or the concurrency was lowered."""
+        worker, name = self._runner.worker, self._slot.name
+        return await self._runner.ledger.run(permits.give_up_if_wanted, name, worker.id, is_person=worker.is_person)
+
+    async def _can_try_again(self, row: SlotRow) -> bool:
+        """Whether to try to claim again, after waiting for a trial or running one."""
+        match after_no_claim(row):
+            case Next.WAIT:
+                self._shared.notified.clear()
+                await self._shared.wait_for_notification()
+                return True
+            case Next.TRY_CLOSING:
+                after = await try_closing(self._runner.ledger, self._runner.client, self._slot, self._runner.worker)
+                return after.breaker is BreakerState.CLOSED
+            case _:
+                return False
+
+
+async def wait_until_set(event: asyncio.Event, seconds: float) -> None:
+    """Wait until `event` is set, for at most `seconds`."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

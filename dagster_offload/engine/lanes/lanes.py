@@ -1,0 +1,178 @@
+"""Runs the lanes of one worker: several documents at a time at one slot.
+
+There are as many lanes as the slot's concurrency and the due documents allow. More are opened when either grows. The
+ledger's permits, not the lanes, limit the concurrency. No document is started once the slot is unavailable, the limit is
+reached or the worker is lost; open calls finish. `engine/lanes/lane.py` has what one lane does.
+"""
+
+import asyncio
+import contextlib
+from typing import Any
+
+from dagster_offload import timing
+from dagster_offload.client.freeze_watch import FreezeWatch
+from dagster_offload.client.prompt_cache import ask_prompt_cache_size
+from dagster_offload.engine.lanes.document import DocumentRunner
+from dagster_offload.engine.lanes.lane import Lane, Scope, Shared, wait_until_set
+from dagster_offload.engine.lanes.totals import Totals
+from dagster_offload.engine.slot.breaker import registered
+from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.ledger.core.pipelines import PIPELINE_MESSAGE, pipeline_message
+from dagster_offload.ledger.core.rows import BreakerState, SlotRow
+from dagster_offload.ledger.core.workers import STARTED_MESSAGE
+from dagster_offload.ledger.slots import concurrency, rests, slots
+from dagster_offload.ledger.work import claims
+from dagster_offload.slot.config import MAX_CONCURRENCY, SlotConfig
+from dagster_offload.slot.rest import Rest
+
+
+class Lanes:
+    """One worker's lanes at one slot, for one scope. `totals` is shared with the lanes at other slots."""
+
+    def __init__(self, runner: DocumentRunner, slot: SlotConfig, scope: Scope, totals: Totals) -> None:
+        self.slot, self.scope = slot, scope
+        self._runner, self._totals = runner, totals
+        self._shared = Shared(runner, scope, totals)
+        self._steer_now, self._rest_now = asyncio.Event(), asyncio.Event()
+        self._opener: asyncio.Task[None] | None = None
+        self._is_listening = False
+
+    async def work(self) -> None:
+        """Work through the scope's LLM stages at the slot until nothing is due, or no document may be started."""
+        self.listen()
+        if await self.read_rest() is not None:
+            return
+        slot, totals = self.slot, self._totals
+        row = await registered(self._runner.ledger, slot)
+        self._runner.on_busy[slot.name] = self._steer_now.set if row.is_auto else self.drop_lane
+        self._runner.on_part = totals.report_part
+        stages, documents = self.scope.stages, self.scope.documents
+        due = totals.within_limit(await self._runner.ledger.run(claims.count_due, stages, documents, slot=slot.name))
+        totals.note_due(due)
+        watch = asyncio.create_task(self._watch_rest())
+        try:
+            async with FreezeWatch(slot) as freeze_watch:
+                if due:
+                    await self._run_lanes(freeze_watch)
+                # Documents that must run alone come last, so that they do not delay the others.
+                await Lane(self._shared, freeze_watch, alone=True).work()
+        finally:
+            watch.cancel()
+
+    async def read_rest(self) -> Rest | None:
+        """Why the slot rests now; None if it does not."""
+        self._rest_now.clear()
+        self._shared.rest = await self._runner.ledger.run(rests.read_rest, self.slot)
+        return self._shared.rest
+
+    async def _watch_rest(self) -> None:
+        """End the lanes when the slot begins to rest. Looks after a pause, and at intervals: the clock and the calls decide,
+        too, and a notification may be lost.
+
+        A failure to read is left to the lanes, which use the same ledger.
+        """
+        while True:
+            await wait_until_set(self._rest_now, timing.current().recheck)
+            with contextlib.suppress(LedgerUnavailable):
+                if await self.read_rest() is not None:
+                    self._shared.notified.set()  # for lanes that wait for a permit
+
+    @property
+    def rest(self) -> Rest | None:
+        """Why the slot rested when it was last looked at; None if it did not."""
+        return self._shared.rest
+
+    @property
+    def ended(self) -> int:
+        """How many documents' work ended here, however it ended."""
+        return self._shared.ended
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether the lanes ended because the running `up` took over another pipeline."""
+        return self._shared.is_superseded
+
+    def drop_lane(self) -> None:
+        """Use one lane fewer from now on, but at least one. Called on a 429 where the concurrency is fixed."""
+        self._shared.max_lanes = max(min(self._shared.max_lanes, len(self._shared.lanes)) - 1, 1)
+
+    async def _run_lanes(self, freeze_watch: FreezeWatch) -> None:
+        """Run lanes until the last one ends. The first starts at once, without waiting for the prompt cache size.
+
+        The first error cancels all lanes and is raised unwrapped.
+        """
+        self._shared.max_lanes = MAX_CONCURRENCY
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._open_lane(group, freeze_watch)
+                self._opener = group.create_task(self._open_lanes(group, freeze_watch))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+
+    async def _open_lanes(self, group: asyncio.TaskGroup, freeze_watch: FreezeWatch) -> None:
+        """Open lanes as the slot's concurrency and the work allow. Steers the concurrency if it is automatic."""
+        slot, ledger, loop = freeze_watch.slot, self._runner.ledger, asyncio.get_running_loop()
+        await self._learn_prompt_cache_size(slot)
+        highest, check_at = 0, loop.time()
+        while True:
+            self._steer_now.clear()
+            row = await ledger.run(concurrency.steer, slot.name, slot.max_call_seconds)
+            # Only on a rise or at intervals: counting due work after every released permit would find the same work, which
+            # may not be claimable yet.
+            if row.concurrency > highest or loop.time() >= check_at:
+                highest, check_at = row.concurrency, loop.time() + timing.current().recheck
+                for _ in range(await self._count_missing(row)):
+                    self._open_lane(group, freeze_watch)
+            waits = timing.current()
+            await wait_until_set(self._steer_now, waits.steer if row.is_auto else waits.recheck)
+
+    async def _count_missing(self, row: SlotRow) -> int:
+        """How many more lanes the slot has room for and the scope has work for."""
+        started, shared = self._totals.counts.started, self._shared
+        room = self._totals.within_limit(started + min(row.concurrency, shared.max_lanes) - len(shared.lanes)) - started
+        if room <= 0 or row.breaker is not BreakerState.CLOSED or shared.must_end:
+            return 0
+        stages, documents = self.scope.stages, self.scope.documents
+        return await self._runner.ledger.run(claims.due_beside, stages, documents, slot=row.name, at_most=room)
+
+    def _open_lane(self, group: asyncio.TaskGroup, freeze_watch: FreezeWatch) -> None:
+        lane = group.create_task(Lane(self._shared, freeze_watch).work())
+        self._shared.lanes.add(lane)
+        lane.add_done_callback(self._lane_ended)
+
+    def _lane_ended(self, lane: asyncio.Task[Any]) -> None:
+        self._shared.lanes.discard(lane)
+        if not self._shared.lanes and self._opener is not None:
+            self._opener.cancel()
+
+    async def _learn_prompt_cache_size(self, slot: SlotConfig) -> None:
+        """Query the server for its prompt cache size, if more than one call may be open and no person has set it."""
+        row = await registered(self._runner.ledger, slot)
+        if row.prompt_cache_size_from == "person" or (row.permits == 1 and not row.is_auto):
+            return
+        size = await ask_prompt_cache_size(slot)
+        if size.answered:
+            await self._runner.ledger.run(slots.learn_prompt_cache_size, slot.name, size.prompt_cache_size)
+
+    def listen(self) -> None:
+        """React to the ledger's notifications from now on."""
+        if self._is_listening:
+            return
+        self._is_listening, loop = True, asyncio.get_running_loop()
+
+        def on_notify(message: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: no lane runs any more
+                loop.call_soon_threadsafe(self._notified, message)
+
+        self._runner.worker.on_notify(on_notify)
+
+    def _notified(self, message: str) -> None:
+        if message == STARTED_MESSAGE:
+            return
+        if message.startswith(rests.PAUSE_MESSAGE):
+            self._rest_now.set()
+        if message.startswith(PIPELINE_MESSAGE):
+            self._shared.is_superseded = message != pipeline_message(self._runner.recipes)
+        self._shared.changes += message != "freed"
+        self._shared.notified.set()
+        self._steer_now.set()

@@ -1,0 +1,108 @@
+"""One worker at several slots at the same time, each with its own lanes, permits and breaker.
+
+While it works at one of them, the others are looked at again at intervals: a slot may be back, and a document that one slot
+deferred may be answered by another. At a single slot the work ends when nothing is due there or the slot is unavailable.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dagster_offload import timing
+from dagster_offload.engine.lanes.document import DocumentRunner
+from dagster_offload.engine.lanes.lane import Scope, may_send
+from dagster_offload.engine.lanes.lanes import Lanes
+from dagster_offload.engine.lanes.totals import Totals
+from dagster_offload.engine.slot.breaker import check_breaker
+from dagster_offload.ledger.work import claims
+from dagster_offload.slot.config import SlotConfig
+from dagster_offload.slot.rest import Rest
+
+
+@dataclass
+class _Turns:
+    """The lanes at one slot, and when they had their last turn. A turn is a check of the slot, then work until it ends."""
+
+    lanes: Lanes
+    turn: asyncio.Task[None] | None = None
+    is_at_work: bool = False
+    next_at: float = 0.0  # on the loop's clock
+    ended_elsewhere: int = 0  # the documents that had ended at other slots when the last turn began
+
+    @property
+    def is_over(self) -> bool:
+        return self.turn is None or self.turn.done()
+
+
+class SeveralSlots:
+    """One worker's work on the same documents at several slots. Each slot gets only the stages that it may answer."""
+
+    def __init__(
+        self,
+        runner: DocumentRunner,
+        slots: Sequence[SlotConfig],
+        stages: Mapping[str, Sequence[str]],
+        totals: Totals,
+        documents: Sequence[str] | None = None,
+    ) -> None:
+        """`stages`: by slot, those that it may answer. `documents`: their keys; None = all that are due."""
+        self._runner, self._totals = runner, totals
+        self._slots = [
+            _Turns(Lanes(runner, slot, Scope(stages[slot.name], documents), totals))
+            for slot in slots
+            if stages.get(slot.name)
+        ]
+
+    async def work(self) -> None:
+        """Work at all slots until none of them can do more. The first error cancels everything and is raised unwrapped."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._take_turns(group)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+
+    @property
+    def rests(self) -> dict[str, Rest]:
+        """The slots that rested when they were last looked at, and why."""
+        return {each.lanes.slot.name: each.lanes.rest for each in self._slots if each.lanes.rest is not None}
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether the work ended because the running `up` took over another pipeline."""
+        return any(each.lanes.is_superseded for each in self._slots)
+
+    async def _take_turns(self, group: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        for each in self._slots:
+            each.lanes.listen()  # all of them from now on: a change of the pipeline concerns those that work later, too
+            each.turn = group.create_task(self._take_turn(each))
+        while running := [each.turn for each in self._slots if each.turn is not None and not each.is_over]:
+            await asyncio.wait(running, timeout=timing.current().recheck, return_when=asyncio.FIRST_COMPLETED)
+            is_any_at_work = any(each.is_at_work for each in self._slots)
+            for each in self._slots:
+                is_due = (
+                    loop.time() >= each.next_at
+                    if is_any_at_work
+                    else each.ended_elsewhere < self._ended_elsewhere(each)
+                )
+                if each.is_over and is_due and not self._totals.is_full:
+                    each.turn = group.create_task(self._take_turn(each))
+
+    async def _take_turn(self, each: _Turns) -> None:
+        """Check the slot if it is unavailable, then work at it if it is not."""
+        lanes, runner = each.lanes, self._runner
+        each.ended_elsewhere = self._ended_elsewhere(each)
+        try:
+            if await lanes.read_rest() is None and await runner.ledger.run(
+                claims.is_any_left, lanes.scope.stages, lanes.scope.documents, lanes.slot.name
+            ):
+                row = await check_breaker(runner.ledger, runner.client, lanes.slot, runner.worker)
+                if may_send(row):
+                    each.is_at_work = True
+                    await lanes.work()
+        finally:
+            each.is_at_work = False
+            each.next_at = asyncio.get_running_loop().time() + timing.current().recheck
+
+    def _ended_elsewhere(self, each: _Turns) -> int:
+        return self._totals.ended - each.lanes.ended

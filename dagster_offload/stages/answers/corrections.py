@@ -1,0 +1,101 @@
+"""A person's value for one field of a stage's record, validated by the model of the stage's answer. Pure.
+
+A person writes text, as a model does, so the same spellings are accepted: `1,250.50 EUR` is a number and `85%` a share. What
+the model of an answer would drop is an error here.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+from pydantic import BaseModel, ValidationError, create_model
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.settings import Settings
+from dagster_offload.stages.answers.answer_model import answer_model
+from dagster_offload.stages.answers.parsing import StageAnswer
+from dagster_offload.stages.classify import Classification, class_named, class_names
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
+from dagster_offload.stages.summarize import Summary
+from dagster_offload.text.suggestions import suggestion
+
+NULL = "null"
+
+
+def corrected_value(
+    settings: Settings, stage: str, field: str, path: Sequence[str], written: str, record: Mapping[str, Any]
+) -> Any:
+    """The whole value of `field` as JSON, if the person writes `written` for it or for the part of it that `path` names.
+
+    `record` is the stage's record as it is now; a part is changed in it. Raises `SettingsError` with the reason.
+    """
+    name = f"{stage}.{field}" if stage in settings.own_stages else field
+    shown = ".".join((name, *path))
+    value = _read(written, shown)
+    if path:
+        value = _with_part(record.get(field), path, value, shown)
+    try:
+        validated = _model(settings, stage, field).model_validate({field: value}).model_dump(mode="json")[field]
+    except ValidationError as error:
+        raise SettingsError(f"{shown}: {_reasons(error)}") from None
+    if validated is None and value is not None:
+        raise SettingsError(f"{shown}: {written!r} is no value for it; `{NULL}` says that the document states none")
+    return _class(settings, validated) if (stage, field) == (CLASSIFY, "category") else validated
+
+
+def _read(written: str, shown: str) -> Any:
+    """Lists and objects are written as JSON, everything else as it is."""
+    text = written.strip()
+    if text == NULL:
+        return None
+    if text[:1] in ("[", "{"):
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise SettingsError(f"{shown}: a list or an object is written as JSON, and this is not: {error}") from None
+    return text
+
+
+def _with_part(value: Any, path: Sequence[str], part: Any, shown: str) -> Any:
+    """A copy of `value` with `part` at `path`: keys of objects, and places in lists from 0."""
+    if not path:
+        return part
+    key, *rest = path
+    if isinstance(value, list):
+        if not key.isdecimal() or int(key) > len(value):
+            raise SettingsError(f"{shown}: the list has {len(value)} entries: write a place from 0 to {len(value)}")
+        entries = [*deepcopy(value), *([None] if int(key) == len(value) else [])]
+        entries[int(key)] = _with_part(entries[int(key)], rest, part, shown)
+        return entries
+    if value is not None and not isinstance(value, dict):
+        raise SettingsError(f"{shown}: {key!r} is no part of it: its value has no parts")
+    return {**(value or {}), key: _with_part((value or {}).get(key), rest, part, shown)}
+
+
+def _model(settings: Settings, stage: str, field: str) -> type[BaseModel]:
+    """The model of an answer that has this field only: other fields may come from an older question."""
+    own = settings.own_stages.get(stage)
+    built_in: dict[str, type[BaseModel]] = {CLASSIFY: Classification, SUMMARIZE: Summary}
+    whole = built_in[stage] if own is None else answer_model(own.answer)
+    name, info = next((name, info) for name, info in whole.model_fields.items() if (info.alias or name) == field)
+    definition: Any = {name: (info.annotation, info)}
+    return create_model("Correction", __base__=StageAnswer, **definition)
+
+
+def _class(settings: Settings, written: str) -> str:
+    classes = class_names(settings.stages.classify.classes)
+    name = class_named(written, classes)
+    if name is None:
+        hint = suggestion(written, classes)
+        raise SettingsError(f"category: {written!r} is no class{hint}: use one of {', '.join(classes)}")
+    return name
+
+
+def _reasons(error: ValidationError) -> str:
+    found = []
+    for fault in error.errors(include_url=False, include_input=False):
+        place = ".".join(str(part) for part in fault["loc"][1:])
+        message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        found.append(f"{place}: {message}" if place else message)
+    return "; ".join(dict.fromkeys(found))

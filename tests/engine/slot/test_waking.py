@@ -1,0 +1,161 @@
+"""A machine that is off is woken while work is due, a bounded number of times, and a wake that fails blames no document."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from dagster_offload.engine.slot.wake import decide_drain
+from dagster_offload.engine.slot.waking import wake
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.rows import BreakerState
+from dagster_offload.ledger.slots import permits, rests
+from dagster_offload.slot.config import DEEP
+from dagster_offload.slot.rest import beginning_of_day
+from dagster_offload.slot.waking import WakeConfig, magic_packet
+from dagster_offload.stages.graph import CLASSIFY
+from tests.support.engine import Engine
+
+MAC = "a4:83:e7:01:23:45"
+
+
+@pytest.fixture
+def network() -> Iterator[socket.socket]:
+    """A UDP socket of this machine, which gets the packets."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(60)
+        yield receiver
+
+
+@pytest.fixture
+def asleep(engine: Engine, network: socket.socket) -> Iterator[Engine]:
+    """An engine with work, whose slot's machine is off and can be woken."""
+    engine.texts("a.txt", "b.txt")
+    engine.options |= {
+        "deep_wake_mac": MAC,
+        "deep_wake_address": "127.0.0.1",
+        "deep_wake_port": str(network.getsockname()[1]),
+    }
+    engine.router.stop()
+    yield engine
+    engine.router.stop()
+    engine.router.start()  # the fixtures below talk to it
+
+
+def tick(engine: Engine) -> str:
+    decision = decide_drain(engine.settings(), engine.ledger)
+    assert not decision.launch
+    return decision.message
+
+
+def made(engine: Engine) -> int:
+    return len(engine.sql("select 1 from wakes"))
+
+
+@pytest.mark.rule("wake-1")
+def test_a_machine_that_is_off_gets_a_magic_packet_and_then_the_work(asleep: Engine, network: socket.socket) -> None:
+    assert "it was woken; 2 documents due" in tick(asleep)
+    assert network.recv(1000) == magic_packet(MAC)
+    asleep.router.start()
+    assert decide_drain(asleep.settings(), asleep.ledger).launch
+    assert asleep.drain().done == 2
+
+
+@pytest.mark.rule("wake-2")
+def test_ticks_one_after_another_wake_a_machine_once(asleep: Engine) -> None:
+    for _ in range(4):
+        tick(asleep)
+    assert made(asleep) == 1
+
+
+@pytest.mark.rule("wake-2")
+def test_the_limit_of_a_day_is_kept_across_restarts(asleep: Engine) -> None:
+    asleep.options["deep_wake_times_a_day"] = "1"
+    tick(asleep)
+    asleep.sql("update wakes set at = %s", beginning_of_day(datetime.now(UTC)))  # the pause is over, the day is not
+    with Ledger(asleep.ledger.conninfo) as restarted:
+        assert "woken" not in decide_drain(asleep.settings(), restarted).message
+    asleep.sql("update wakes set at = at - interval '1 second'")
+    assert "it was woken" in tick(asleep)
+
+
+@pytest.mark.rule("wake-1")
+def test_a_machine_is_not_woken_without_work_in_a_rest_or_while_it_answers(asleep: Engine) -> None:
+    asleep.ledger.run(rests.pause, DEEP, None)
+    tick(asleep)
+    asleep.ledger.run(rests.resume, DEEP)
+    asleep.router.start()
+    asleep.router.set(mode="warming")
+    assert "warming" in tick(asleep)
+    asleep.router.stop()
+    worker = asleep.worker("run")
+    assert asleep.ledger.run(permits.acquire, DEEP, worker, is_person=True)  # its server is busy with our call
+    tick(asleep)
+    asleep.ledger.run(permits.release, DEEP, worker)
+    asleep.sql("update work_items set state = 'done' where state = 'pending'")
+    tick(asleep)
+    assert made(asleep) == 0
+
+
+@pytest.mark.rule("wake-3")
+def test_a_command_that_fails_for_a_week_is_bounded_named_and_blames_no_document(asleep: Engine) -> None:
+    del asleep.options["deep_wake_mac"]
+    asleep.options["deep_wake_command"] = "/bin/false --password secret"
+    for _ in range(7):
+        for _ in range(5):
+            tick(asleep)
+        asleep.sql("update wakes set at = at - interval '1 day'")
+    assert made(asleep) == 7
+    said = str(asleep.ledger.run(rests.describe_week, DEEP))
+    assert said.startswith("waking failed 6 times since")  # the first is older than the week that is shown
+    assert said.endswith(": the program ended with exit code 1")
+    assert "secret" not in said
+    assert asleep.slot().breaker is BreakerState.CLOSED
+    assert asleep.counts(CLASSIFY).pending == 2
+    assert asleep.sql("select 1 from work_items where attempts + deferrals > 0") == []
+
+
+@pytest.mark.rule("wake-3")
+def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
+    note = tmp_path / "child"
+    script = f"sleep 600 & echo $! > {note}; wait"
+    problem = wake(WakeConfig(command=("/bin/sh", "-c", script), timeout=1.0))
+    assert problem == "the program did not end within 1 s: correct it, or raise wake.timeout"
+    with contextlib.suppress(psutil.NoSuchProcess):
+        child = psutil.Process(int(note.read_text()))
+        assert child.status() == psutil.STATUS_ZOMBIE or child.wait(60) is None
+
+
+@pytest.mark.rule("wake-3")
+def test_a_wake_whose_process_is_killed_counts(asleep: Engine) -> None:
+    deep = asleep.settings().slots.deep
+    assert deep is not None
+    assert asleep.ledger.run(rests.begin_wake, deep) is not None
+    assert "woken" not in tick(asleep)
+    assert "it did not end" in str(asleep.ledger.run(rests.describe_week, DEEP))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (WakeConfig(command=("/no/such/program",)), "cannot be started: No such file or directory: check wake.command"),
+        (WakeConfig(command=("/bin/sh", "-c", "kill -9 $$")), "was ended by signal 9"),
+        (WakeConfig(mac=MAC, address="no host"), "cannot be sent to no host"),
+    ],
+)
+def test_a_wake_that_fails_names_the_cause_and_the_setting(config: WakeConfig, said: str) -> None:
+    assert said in str(wake(config))
+
+
+def test_a_program_in_the_home_folder_of_its_owner_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    program = tmp_path / "wake"
+    program.write_text('#!/bin/sh\necho woken > "$HOME/$1"\n')
+    program.chmod(0o755)
+    assert wake(WakeConfig(command=("~/wake", "note"))) is None
+    assert (tmp_path / "note").read_text() == "woken\n"

@@ -1,0 +1,137 @@
+"""Answers to own stages: what models write becomes typed values, and what has no meaning is refused."""
+
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from dagster_offload.errors import UnusableAnswer
+from dagster_offload.stage_spec.fields import read_answer
+from dagster_offload.stages.answers.answer_model import answer_model, in_words, json_schema, written_number
+from dagster_offload.stages.answers.parsing import parse_record
+
+FIELDS = read_answer(
+    {
+        "payee": "string",
+        "amount": {"type": "number", "min": 0},
+        "currency": {"enum": ["EUR", "KRW"]},
+        "due": "date",
+        "note": "string?",
+        "json": "boolean",
+        "금액": {"type": "integer", "optional": True},
+        "items": [{"what": "string", "price": "number"}],
+    }
+)
+GOOD: dict[str, Any] = {
+    "payee": "Yuna Castellan",
+    "amount": 12.5,
+    "currency": "EUR",
+    "due": "2025-03-04",
+    "note": None,
+    "json": True,
+    "금액": 45000,
+    "items": [{"what": "chair", "price": 3.0}],
+}
+
+
+def parsed(**changes: Any) -> dict[str, Any]:
+    return answer_model(FIELDS).model_validate(GOOD | changes).model_dump(mode="json")
+
+
+def test_a_good_answer_keeps_its_values_under_the_names_that_the_person_gave() -> None:
+    assert parsed() == GOOD
+
+
+@pytest.mark.parametrize(
+    ("field", "written", "value"),
+    [
+        ("amount", "1.234,50 EUR", 1234.5),
+        ("amount", "1,234.50", 1234.5),
+        ("amount", "₩ 45 000", 45000.0),
+        ("currency", "eur", "EUR"),
+        ("due", "unknown", None),
+        ("due", None, None),
+        ("note", "n/a", None),
+        ("금액", "null", None),
+        ("items", None, []),
+        ("payee", "  Yuna\x00 Castellan ", "Yuna Castellan"),
+    ],
+)
+def test_a_spelling_with_a_certain_meaning_is_accepted(field: str, written: Any, value: Any) -> None:
+    assert parsed(**{field: written})[field] == value
+
+
+@pytest.mark.parametrize(
+    ("field", "written"),
+    [
+        ("amount", "1,234"),  # a thousand, or one and a bit
+        ("amount", "about ten"),
+        ("amount", True),
+        ("amount", -1),
+        ("amount", float("nan")),
+        ("currency", "USD"),
+        ("payee", ""),
+        ("payee", None),
+        ("items", [{"what": "chair"}]),
+        ("items", [{"what": "chair", "price": 1}] * 1001),
+    ],
+)
+def test_a_value_without_a_meaning_is_refused(field: str, written: Any) -> None:
+    with pytest.raises(ValidationError):
+        parsed(**{field: written})
+
+
+@pytest.mark.parametrize("written", ["4 March 2025", 1741046400, "2025-02-30", "tomorrow"])
+def test_a_date_is_iso_or_it_costs_that_field_alone(written: Any) -> None:
+    model = answer_model(read_answer({"payee": "string", "due": "date"}))
+    text = f'{{"payee": "A", "due": {written if isinstance(written, int) else chr(34) + written + chr(34)}}}'
+    assert parse_record(text, model).model_dump(mode="json") == {"payee": "A", "due": None}
+
+
+def test_a_text_of_thousands_of_blanks_is_no_number_and_is_refused_at_once() -> None:
+    # Without a limit, the pattern takes time that grows with the square of the length: hours for a whole answer.
+    assert written_number("1" + " " * 500_000 + "x1") is None
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400, "9" * 30])
+def test_a_whole_number_that_no_column_holds_is_refused(number: Any) -> None:
+    with pytest.raises(ValidationError):
+        parsed(금액=number)
+    assert parsed(금액=2**63 - 1)["금액"] == 2**63 - 1
+
+
+def test_a_missing_required_field_is_named_in_the_error() -> None:
+    with pytest.raises(UnusableAnswer, match="payee"):
+        parse_record('{"due": null}', answer_model(read_answer({"payee": "string", "due": "date"})))
+
+
+def test_the_answer_to_a_part_may_lack_every_field() -> None:
+    value = answer_model(FIELDS, is_part=True).model_validate({}).model_dump(mode="json")
+    assert value == {name: [] if name == "items" else None for name in GOOD}
+
+
+def test_the_schema_accepts_a_good_answer_and_refuses_another_form() -> None:
+    jsonschema.validate(GOOD, json_schema(FIELDS))
+    for wrong in ({**GOOD, "currency": "USD"}, {**GOOD, "due": "4 March"}, {**GOOD, "more": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, json_schema(FIELDS))
+
+
+def test_the_words_of_the_question_name_every_field_and_where_null_is_right() -> None:
+    words = in_words(FIELDS)
+    assert '"due": a date as YYYY-MM-DD, or null' in words
+    assert '"currency": one of "EUR", "KRW"' in words
+    assert '"items": a list, each entry {"what": text, "price": a number}' in words
+
+
+@given(st.integers(-(10**12), 10**12), st.sampled_from(["", " ", "'"]))
+def test_a_whole_number_is_read_with_any_separator_of_thousands(number: int, separator: str) -> None:
+    assert written_number(f"{number:,}".replace(",", separator)) == number
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_number_or_none(text: str) -> None:
+    assert written_number(text) is None or isinstance(written_number(text), (int, float))

@@ -1,0 +1,134 @@
+"""Quotes: a value counts as supported only if its quote stands in the document and states the value."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dagster_offload.stage_spec.fields import read_answer
+from dagster_offload.stages.answers.answer_model import answer_model
+from dagster_offload.stages.answers.parsing import parse_record
+from dagster_offload.stages.answers.quotes import Text, ground, record_of, with_quotes
+
+FIELDS = read_answer(
+    {
+        "payee": "string",
+        "amount": "number",
+        "currency": {"enum": ["EUR", "KRW"]},
+        "due": "date",
+        "items": [{"what": "string", "price": "number"}],
+    }
+)
+DOCUMENT = "Invoice 12\n\nPay to **Yuna Castellan**, by 4 March\n2025: | total | 1.234,50 EUR |\n- Boiler   300.00\n- Pump 934,50"
+VALUES: dict[str, Any] = {
+    "payee": "Yuna Castellan",
+    "amount": 1234.5,
+    "currency": "EUR",
+    "due": "2025-03-04",
+    "items": [{"what": "Boiler", "price": 300.0}, {"what": "Pump", "price": 934.5}],
+}
+QUOTES: dict[str, Any] = {
+    "payee": "Pay to Yuna Castellan",
+    "amount": "total 1.234,50 EUR",
+    "currency": "1.234,50 EUR",
+    "due": "by 4 March 2025",
+    "items": ["Boiler 300.00", "Pump 934,50"],
+}
+
+
+def unsupported(values: dict[str, Any] = VALUES, quotes: Any = QUOTES, document: str = DOCUMENT) -> tuple[str, ...]:
+    return ground(values, quotes, FIELDS, document).unsupported
+
+
+def test_true_values_are_supported_and_their_quotes_have_the_place_in_the_document() -> None:
+    grounding = ground(VALUES, QUOTES, FIELDS, DOCUMENT)
+    assert grounding.unsupported == ()
+    assert grounding.problem is None
+    due = record_of(VALUES, grounding, FIELDS, is_required=False)["quotes"]["due"]
+    assert DOCUMENT[due["start"] : due["end"]] == due["text"] == "by 4 March\n2025"
+
+
+@pytest.mark.parametrize(
+    ("field", "lie"),
+    [
+        ("amount", 1234.0),
+        ("amount", 12.0),
+        ("due", "2025-03-05"),
+        ("due", "2024-03-04"),
+        ("payee", "Someone Else"),
+        ("items", [{"what": "Boiler", "price": 301.0}, {"what": "Pump", "price": 934.5}]),
+    ],
+)
+def test_a_value_beside_a_true_quote_that_states_another_is_unsupported(field: str, lie: Any) -> None:
+    assert unsupported(VALUES | {field: lie}) == (field,)
+
+
+@pytest.mark.parametrize("quote", ["grand total 1.234,50", "", None, 5, ["total"], {}])
+def test_a_quote_that_does_not_stand_in_the_document_supports_nothing(quote: Any) -> None:
+    assert unsupported(quotes=QUOTES | {"amount": quote}) == ("amount",)
+
+
+@pytest.mark.parametrize("quotes", [None, "words", 5, []])
+def test_quotes_in_a_wrong_form_cost_no_answer(quotes: Any) -> None:
+    assert unsupported(quotes=quotes) == ("amount", "currency", "due", "items")  # the payee stands there word for word
+
+
+def test_quotes_that_are_nested_too_deeply_to_be_stored_cost_no_answer() -> None:
+    fields = read_answer({"payee": "string"})
+    answer = json.dumps({"payee": "Yuna Castellan"})[:-1] + f', "quotes": {{"payee": {"[" * 300}{"]" * 300}}}}}'
+    value = parse_record(answer, with_quotes(answer_model(fields))).model_dump(mode="json")
+    assert ground(value, value["quotes"], fields, DOCUMENT).unsupported == ()
+
+
+def test_a_quote_of_thousands_of_digits_supports_no_date() -> None:
+    fields, digits = read_answer({"due": "date"}), "9" * 5_000
+    assert ground({"due": "2025-03-04"}, {"due": digits}, fields, f"No. {digits}").unsupported == ("due",)
+
+
+def test_a_missing_value_needs_no_quote() -> None:
+    values: dict[str, Any] = {"payee": None, "amount": None, "currency": None, "due": None, "items": []}
+    assert unsupported(values, quotes={}) == ()
+
+
+@pytest.mark.parametrize(
+    ("document", "quote", "amount"),
+    [
+        ("합계 금액: 3만 5천원", "3만 5천원", 35000),
+        ("The sum of twelve euros", "twelve euros", 12),
+        ("Total $1,234.50", "$1,234.50", 1234.5),
+        ("Total 1 234,50", "1 234,50", 1234.5),
+        ("“Total” — 7", '"Total" - 7', 7),
+    ],
+)
+def test_a_number_may_be_written_in_any_way(document: str, quote: str, amount: float) -> None:
+    fields = read_answer({"amount": "number"})
+    assert ground({"amount": amount}, {"amount": quote}, fields, document).unsupported == ()
+
+
+@pytest.mark.parametrize("written", ["2025년 3월 4일", "04.03.2025", "3/4/25", "2025-03-04", "20250304", "March 4th"])
+def test_a_date_may_be_written_in_any_way(written: str) -> None:
+    fields = read_answer({"due": "date"})
+    assert ground({"due": "2025-03-04"}, {"due": written}, fields, f"Due {written}.").unsupported == ()
+
+
+def test_a_required_quote_drops_what_it_does_not_support_and_keeps_the_rest() -> None:
+    values = VALUES | {"amount": 99.0, "items": [{"what": "Boiler", "price": 300.0}, {"what": "Pump", "price": 1.0}]}
+    grounding = ground(values, QUOTES, FIELDS, DOCUMENT)
+    record = record_of(values, grounding, FIELDS, is_required=True)
+    assert (record["amount"], record["items"]) == (None, [{"what": "Boiler", "price": 300.0}])
+    assert record["unsupported"] == ["amount", "items"]
+    assert record["payee"] == "Yuna Castellan"
+    assert [quote["text"] for quote in record["quotes"]["items"]] == ["Boiler   300.00"]
+
+
+@given(st.text(max_size=200), st.data())
+def test_any_part_of_a_document_is_found_in_it(document: str, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(document)))
+    part = document[start : data.draw(st.integers(start, len(document)))]
+    found = Text(document).find(part)
+    if found is not None:
+        assert found.text == document[found.start : found.end]
+    elif part.isascii():
+        assert not any(character.isalnum() for character in part)
