@@ -7,7 +7,7 @@ import pytest
 from dagster_offload.simulator.answers import summary
 from dagster_offload.stages.answers.doubts import doubts_about, is_another_language, repeats_itself
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ENGLISH = (
     "The tenant pays the rent of 900 euros on the first day of each month, and the landlord is to mend the heating."
 )
