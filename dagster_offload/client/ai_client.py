@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class AIClient:
-    """Sends completions to the slots, over one pool of connections per event loop.
+    """Sends completions to the slots, over one pool of connections per slot and event loop.
 
     Use it as `async with AIClient(slots) as client`, or `await client.aclose()` in the loop that used it.
     """
@@ -45,7 +45,7 @@ class AIClient:
         """`dialects`: by slot name, the stored findings about what its server supports."""
         self.ai = slots
         self._dialects = {name: Dialects(findings) for name, findings in (dialects or {}).items()}
-        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Http] = WeakKeyDictionary()
+        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Http]] = WeakKeyDictionary()
         self._warned: set[str] = set()
 
     async def __aenter__(self) -> Self:
@@ -58,7 +58,12 @@ class AIClient:
 
     async def aclose(self) -> None:
         """Close the running event loop's connections."""
-        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        for pool in self._pools.pop(asyncio.get_running_loop(), {}).values():
+            await pool.aclose()
+
+    async def close_connections_to(self, slot: SlotConfig) -> None:
+        """Close the running event loop's connections to one slot. Calls at other slots continue."""
+        pool = self._pools.get(asyncio.get_running_loop(), {}).pop(slot.name, None)
         if pool is not None:
             await pool.aclose()
 
@@ -125,15 +130,15 @@ class AIClient:
             # A proxy that sends blanks to keep a connection open defeats the timeout between two reads.
             async with asyncio.timeout(slot.connect_timeout + read_seconds):
                 address, headers = endpoint(slot, "/v1/chat/completions"), auth_headers(slot)
-                return await self._http().exchange("POST", address, headers, timeout, json=body)
+                return await self._http(slot).exchange("POST", address, headers, timeout, json=body)
         except TimeoutError as error:
             raise httpx.ReadTimeout(f"no complete answer within {read_seconds:g} s") from error
 
-    def _http(self) -> Http:
-        loop = asyncio.get_running_loop()
-        if loop not in self._pools:
-            self._pools[loop] = Http(self.ai)
-        return self._pools[loop]
+    def _http(self, slot: SlotConfig) -> Http:
+        pools = self._pools.setdefault(asyncio.get_running_loop(), {})
+        if slot.name not in pools:
+            pools[slot.name] = Http([slot])
+        return pools[slot.name]
 
     def _warn_unverified(self, slot: SlotConfig, answer: Answer) -> None:
         """Log once per slot that `expected_model` cannot be verified."""

@@ -71,6 +71,21 @@ async def test_calls_run_in_parallel(router: Router, deep_slot: SlotConfig) -> N
     assert router.log()["max_open"] == 8
 
 
+async def test_closing_the_connections_to_one_slot_cuts_no_call_at_another(
+    router: Router, deep_slot: SlotConfig
+) -> None:
+    with Router(hold=True) as other:
+        studio = replace(deep_slot, name="studio", url=other.url)
+        async with AIClient(Slots(deep=deep_slot, further=(studio,))) as client:
+            await client.call_deep("question")
+            call = asyncio.create_task(client._request(studio, "question"))
+            await asyncio.to_thread(other.wait, open=1)
+            await client.close_connections_to(deep_slot)
+            other.set(hold=False)
+            assert await call
+            assert await client.call_deep("question")
+
+
 async def test_the_key_is_sent(router: Router, deep_slot: SlotConfig) -> None:
     router.set(api_key="sk-1")
     async with AIClient(Slots(deep=replace(deep_slot, api_key="sk-1\n"))) as client:

@@ -98,7 +98,7 @@ class DocumentRunner:
         """
         if claim.is_alone:
             # A suspect gets a new connection: a kept one may have ended since, and that would count against the suspect.
-            await self.client.aclose()
+            await self.client.close_connections_to(freeze_watch.slot)
         sizes: Sizes | None = None  # how the previous stage split the document
         following: Claim | None = claim
         while following is not None:
