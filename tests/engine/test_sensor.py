@@ -45,6 +45,15 @@ def test_a_live_drain_prevents_another_and_a_dead_drains_row_does_not(engine: En
     assert decide_drain(engine.settings(), engine.ledger).launch
 
 
+@pytest.mark.rule("drain-2")
+def test_work_that_only_another_worker_can_continue_launches_no_drain(engine: Engine) -> None:
+    engine.texts("a.txt")
+    engine.hold(engine.worker("run"), (CLASSIFY,))
+    decision = decide_drain(engine.settings(), engine.ledger)
+    assert not decision.launch
+    assert "waits for an earlier stage or for a worker" in decision.message
+
+
 def test_a_lost_deep_slot_is_reported(engine: Engine) -> None:
     for name in [name for name in engine.options if name.startswith("deep_")]:
         del engine.options[name]

@@ -165,7 +165,7 @@ async def _decide_at(
         if not health.answered and not ledger.run(permits.count_held, slot.name):
             woken = await asyncio.to_thread(wake_if_due, ledger, slot)  # it runs a program
         backlog = ledger.run(claims.backlog, its_stages, slot.name)
-    return should_drain(
+    decision = should_drain(
         is_configured=True,
         backlog=backlog.due,
         waiting=backlog.waiting,
@@ -178,6 +178,10 @@ async def _decide_at(
         wake=woken,
         name=slot.name,
     )
+    is_for_due_work = decision.launch and row.breaker is BreakerState.CLOSED
+    if is_for_due_work and not ledger.run(claims.is_any_free, its_stages, slot.name):
+        return Decision(False, f"what is due at {slot.name} waits for an earlier stage or for a worker; {backlog}")
+    return decision
 
 
 async def _try_closing(settings: Settings, ledger: Ledger, slot: SlotConfig) -> SlotRow:

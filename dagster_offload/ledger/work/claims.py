@@ -182,6 +182,17 @@ def has_due(
     return bool(row["is_due"])
 
 
+def is_any_free(cur: Cursor, stages: Sequence[str], slot: str) -> bool:
+    """Whether any document is due in `stages` at `slot` that nothing blocks, such as an earlier stage that is not done."""
+    row = fetch_one(
+        cur,
+        "select exists (select 1 from free_items i where i.stage = any(%(stages)s) "
+        "and is_due(i.item, %(slot)s, (select epochs()))) as is_free",
+        {"stages": list(stages), "slot": slot},
+    )
+    return bool(row["is_free"])
+
+
 def is_any_left(cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None, slot: str) -> bool:
     """Whether any document is due in `stages` at `slot`, or deferred."""
     row = fetch_one(
@@ -218,11 +229,12 @@ def count_waiting(cur: Cursor, stages: Sequence[str]) -> int:
 
 
 def count_finished(cur: Cursor, document_ids: Sequence[int], stages: Sequence[str]) -> int:
-    """How many of these documents have no work left in `stages`."""
+    """How many of these documents are done in `stages`: no work is left, and none failed."""
     row = fetch_one(
         cur,
         "select count(*) as n from unnest(%s::bigint[]) as d (document_id) where not exists (select from work_items i "
-        "where i.document_id = d.document_id and i.stage = any(%s) and i.state in ('pending', 'claimed', 'deferred'))",
+        "where i.document_id = d.document_id and i.stage = any(%s) "
+        "and i.state in ('pending', 'claimed', 'deferred', 'failed', 'quarantined'))",
         [list(document_ids), list(stages)],
     )
     return int(row["n"])
