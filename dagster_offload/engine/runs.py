@@ -101,19 +101,31 @@ async def _run_documents(
 async def _slot_to_wait_for(
     settings: Settings, ledger: AsyncLedger, left: Collection[str]
 ) -> tuple[SlotRow | None, Rest | None]:
-    """The slot that the stages that are left wait for, and why it rests: an available one if there is any, else the best.
+    """The slot that the stages that are left wait for, and why it rests.
 
-    A stage waits only for slots that may answer it, and for `primary` only if there is no other.
+    It is the first slot of the first stage that no available slot may answer, or an available one if there is no such stage. A
+    stage waits for `primary` only if there is no other.
     """
     by_slot = stages_by_slot(settings, left)
     waited_for = [slot for slot in settings.slots.of_drains if by_slot[slot.name]]
     if not waited_for and (slot_now := settings.slots.for_prompt()) is not None:
         waited_for = [slot_now]
-    states = [(await ledger.run(slots.get, slot.name), await ledger.run(rests.read_rest, slot)) for slot in waited_for]
-    available = [
-        (row, rest) for row, rest in states if rest is None and (row is None or row.breaker is BreakerState.CLOSED)
-    ]
-    return next(iter([*available, *states]), (None, None))
+    states = {
+        slot.name: (await ledger.run(slots.get, slot.name), await ledger.run(rests.read_rest, slot))
+        for slot in waited_for
+    }
+    available = {
+        name
+        for name, (row, rest) in states.items()
+        if rest is None and (row is None or row.breaker is BreakerState.CLOSED)
+    }
+    for stage in stage_graph(settings).names:
+        its_slots = [name for name in states if stage in by_slot[name]]
+        if its_slots and available.isdisjoint(its_slots):
+            return states[its_slots[0]]
+    return next(
+        (state for name, state in states.items() if name in available), next(iter(states.values()), (None, None))
+    )
 
 
 def summarize_run(
