@@ -161,10 +161,16 @@ async def _drain(
         SlotEnd(await ledger.run(slots.get, slot.name), at_work.rests.get(slot.name) if is_left else None)
         for slot in used_slots
     ]
+    # What is left beyond the limit, or for other slots, needs none of these.
+    needed = [
+        end
+        for end, slot in zip(ends, used_slots, strict=True)
+        if not totals.is_full and await ledger.run(claims.is_any_left, by_slot[slot.name], None, slot.name)
+    ]
     done = totals.counts.done
     if len(used_slots) > 1:  # a document that is done at one slot may wait for another
         done = await ledger.run(claims.count_finished, sorted(totals.done), names)
-    reasons = [end.reason for end in ends if end.reason is not None and (is_left or len(ends) == 1)]
+    reasons = [end.reason for end in (ends if len(ends) == 1 else needed) if end.reason is not None]
     concurrency = [end.row.concurrency for end in ends if end.row is not None]
     next_checks = [end.next_check for end in ends if end.next_check is not None]
     return DrainSummary(
@@ -177,8 +183,8 @@ async def _drain(
         waits_for=await ledger.run(claims.count_waiting_for_others, stage_graph(settings), names),
         reason=SUPERSEDED if at_work.is_superseded else "; ".join(reasons) or None,
         next_check_at=min(next_checks).isoformat(timespec="seconds") if next_checks else None,
-        is_slot_unavailable=is_left and any(end.is_unavailable for end in ends),
-        is_misconfigured=is_left and any(end.is_misconfigured for end in ends),
+        is_slot_unavailable=is_left and any(end.is_unavailable for end in needed),
+        is_misconfigured=is_left and any(end.is_misconfigured for end in needed),
         tokens_read=used.read,
         tokens_cached=used.cached,
         tokens_written=used.written,

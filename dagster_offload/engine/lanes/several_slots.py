@@ -14,6 +14,7 @@ from dagster_offload.engine.lanes.lane import Scope, may_send
 from dagster_offload.engine.lanes.lanes import Lanes
 from dagster_offload.engine.lanes.totals import Totals
 from dagster_offload.engine.slot.breaker import check_breaker
+from dagster_offload.errors import SlotForgotten
 from dagster_offload.ledger.work import claims
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.rest import Rest
@@ -26,6 +27,7 @@ class _Turns:
     lanes: Lanes
     turn: asyncio.Task[None] | None = None
     is_at_work: bool = False
+    is_forgotten: bool = False  # a person removed the slot from the ledger
     next_at: float = 0.0  # on the loop's clock
     ended_elsewhere: int = 0  # the documents that had ended at other slots when the last turn began
 
@@ -85,7 +87,7 @@ class SeveralSlots:
                     if is_any_at_work
                     else each.ended_elsewhere < self._ended_elsewhere(each)
                 )
-                if each.is_over and is_due and not self._totals.is_full:
+                if each.is_over and is_due and self._may_start(each):
                     each.turn = group.create_task(self._take_turn(each))
 
     async def _take_turn(self, each: _Turns) -> None:
@@ -100,9 +102,17 @@ class SeveralSlots:
                 if may_send(row):
                     each.is_at_work = True
                     await lanes.work()
+        except SlotForgotten:
+            if len(self._slots) == 1:
+                raise
+            each.is_forgotten = True
         finally:
             each.is_at_work = False
             each.next_at = asyncio.get_running_loop().time() + timing.current().recheck
+
+    def _may_start(self, each: _Turns) -> bool:
+        has_ended = self._totals.is_full or self.is_superseded or self._runner.worker.is_lost
+        return not (has_ended or each.is_forgotten)
 
     def _ended_elsewhere(self, each: _Turns) -> int:
         return self._totals.ended - each.lanes.ended

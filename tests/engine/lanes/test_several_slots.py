@@ -296,3 +296,12 @@ class TestSensor:
         several.engine.ledger.run(rests.resume, "studio")
         decision = decide_drain(several.engine.settings(), several.engine.ledger)
         assert (decision.launch, decision.message) == (True, "studio: 1 document due, 0 deferred")
+
+
+@pytest.mark.rule("slot-17")
+def test_a_limit_that_is_reached_at_one_slot_does_not_wait_for_another(several: Several) -> None:
+    several.studio.set(mode="cold")
+    several.engine.texts(*KEYS)
+    summary = several.engine.drain(limit=2)
+    assert summary.done + summary.deferred >= 1
+    assert (summary.is_slot_unavailable, summary.reason) == (False, None)
