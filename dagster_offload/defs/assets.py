@@ -18,7 +18,7 @@ from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import has_own_process, tag_run
 from dagster_offload.defs.shown.problems import NAMED, evaluate_problems, problem_checks, problem_line, problem_table
 from dagster_offload.defs.waiting import deferrals_as_waits, retry_after
-from dagster_offload.engine.agreement import with_settings_in_force
+from dagster_offload.engine.agreement import agree_with_up, with_settings_in_force
 from dagster_offload.engine.redoing import describe_estimates, prepare_redo
 from dagster_offload.engine.runs import RunSummary, run_documents
 from dagster_offload.errors import NoSuchDocument, StageDeferred
@@ -29,6 +29,7 @@ from dagster_offload.ledger.work.claims import Unfinished
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import code_versions, stage_graph
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, StageNode
+from dagster_offload.stages.pipeline import pipeline_of
 from dagster_offload.text.counts import counted
 from dagster_offload.text.plain_text import escaped
 
@@ -127,6 +128,7 @@ def _work(
     stages = [stage for stage in selected_stages if stage in graph.names]
     for removed in sorted(set(selected_stages) - set(stages)):
         context.log.warning(f"The stage {removed} was removed from the pipeline: there is nothing to do for it.")
+    agree_with_up(ledger, pipeline_of(settings))  # before anything is written
     _redo_if_wanted(context, settings, ledger, keys, stages)
     reporter = EventReporter.in_step(context, settings, ledger, names)
     evaluate_problems(context.instance, ledger, names.keys, context)  # a run that is cancelled has a result, too
