@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+KILLED_SECONDS = 5.0  # for a killed program to end
+
 
 class Program:
     """A program and its arguments, run without a shell, in a process group of its own.
@@ -24,8 +26,8 @@ class Program:
     def run(self, given: bytes = b"") -> int:
         """Run it with this standard input. Returns its exit code; `-N` if signal N ended it.
 
-        Raises `OSError` if it cannot be started, and `subprocess.TimeoutExpired` after its group was killed at the time
-        limit.
+        Raises `OSError` if it cannot be started, and `subprocess.TimeoutExpired` at the time limit. The program and its group
+        are killed then, and after any other error.
         """
         process = subprocess.Popen(  # noqa: S603 - the owner's own program, no shell
             self._arguments,
@@ -38,9 +40,10 @@ class Program:
         self._running = process
         try:
             process.communicate(given, timeout=self._timeout)
-        except subprocess.TimeoutExpired:
+        except BaseException:
             _kill(process)
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a program of another user cannot be killed
+                process.wait(KILLED_SECONDS)
             raise
         finally:
             self._running = None

@@ -38,9 +38,9 @@ def _listen(host: str, port: int) -> socket.socket | None:
     """None if the port is in use. Two processes may bind the same port at once, but only one of them can listen on it."""
     listener = None
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # A name may have both kinds of address. `localhost` must be the 127.0.0.1 that a proxy in front uses.
+        family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
