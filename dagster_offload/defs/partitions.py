@@ -27,8 +27,8 @@ class PartitionChanges:
 def sync_partitions(instance: dg.DagsterInstance, name: str, documents: Sequence[str]) -> PartitionChanges:
     """Set the dynamic partitions `name` to these keys. Dagster keeps the events of removed keys.
 
-    The key of a document that is gone stays until the runs that name it have ended. A run whose key is missing fails with
-    Dagster's "not a valid range"; with the key, it says that there is no such document.
+    The key of a document that is gone stays while an unfinished run names it; a later scan removes it. A run whose key is
+    missing fails with Dagster's "not a valid range"; with the key, it says that there is no such document.
     """
     before = set(instance.get_dynamic_partitions(name))
     # Dagster lists partitions in the order of addition, so the first scan adds them in name order.
