@@ -60,7 +60,7 @@ TEXT_TYPES = CODE_TYPES | frozenset(
     "txt text md markdown mdx rst adoc asciidoc org tex typ xml json yaml yml csv tsv".split()  # noqa: SIM905
 )
 # A Graphviz graph, whose files have the same extension as Word templates.
-_DOT_GRAPH = re.compile(rb"\s*(?://[^\n]*\n\s*|/\*.*?\*/\s*)*(?:strict\s+)?(?:di)?graph\b[^{]*\{", re.DOTALL)
+_DOT_GRAPH = re.compile(rb"\s*(?://[^\n]*\n\s*|/\*(?:[^*]|\*(?!/))*+\*/\s*)*+(?:strict\s+)?(?:di)?graph\b[^{]*\{")
 # Many programs export text under these names, because Word and Excel open it.
 _TEXT_IN_OFFICE = frozenset({"doc", "xls"})
 HTML_TYPES = frozenset({"html", "htm", "xhtml"})
@@ -313,13 +313,14 @@ def _pdf(data: bytes, pictures: Pictures) -> Extracted:
     metadata: Metadata = {"mime": file_types.PDF, "pages": pages, "title": clean_title(found.title)}
     if found.broken_pages:
         metadata["reason"] = f"{found.broken_pages} of {pages} pages are broken and cannot be read"
+    attached = ["Attachments: " + ", ".join(found.attached)] if found.attached else []
     read = _ocr(lambda: pictures.read_pdf(data, found.pages))
     if read is not None:
-        return _with_metadata(read, metadata)
+        text = "\n\n".join([read.text, *attached]) if read.outcome is Outcome.OK else ""
+        return _with_metadata(replace(read, text=text), metadata)
     wrong = [number for number, page in enumerate(found.pages, 1) if share_of_wrong_letters(page) >= _SOME_WRONG]
     if wrong:
         metadata["reason"] = f"some words of page {wrong[0]} are wrong: a font of the file maps glyphs to wrong letters"
-    attached = ["Attachments: " + ", ".join(found.attached)] if found.attached else []
     return extracted("\n\n".join([*(page for page in found.pages if page), *attached]), metadata)
 
 

@@ -67,12 +67,13 @@ _OFFICE_PARTS = (
     ("ppt/presentation.xml", PPTX),
     ("Contents/content.hpf", HWPX),
 )
-# The same by the content type of the main part, which has another name in files of some programs.
+# The same by the content type of the main part, which has another name in files of some programs. Bounded: the patterns
+# backtrack.
 _MAIN_PARTS = (
-    (re.compile(rb'"application/[^"]*(?:wordprocessingml|ms-word)\.[^"]*main\+xml"'), DOCX),
-    (re.compile(rb'"application/vnd\.ms-excel\.sheet\.binary\.[^"]*main"'), XLSB),
-    (re.compile(rb'"application/[^"]*(?:spreadsheetml|ms-excel)\.[^"]*main\+xml"'), XLSX),
-    (re.compile(rb'"application/[^"]*(?:presentationml|ms-powerpoint)\.[^"]*main\+xml"'), PPTX),
+    (re.compile(rb'"application/[^"]{0,200}(?:wordprocessingml|ms-word)\.[^"]{0,200}main\+xml"'), DOCX),
+    (re.compile(rb'"application/vnd\.ms-excel\.sheet\.binary\.[^"]{0,200}main"'), XLSB),
+    (re.compile(rb'"application/[^"]{0,200}(?:spreadsheetml|ms-excel)\.[^"]{0,200}main\+xml"'), XLSX),
+    (re.compile(rb'"application/[^"]{0,200}(?:presentationml|ms-powerpoint)\.[^"]{0,200}main\+xml"'), PPTX),
 )
 _CONTENT_TYPES = "[Content_Types].xml"
 _IWORK_PARTS = frozenset({"Index.zip", "index.apxl", "index.apxl.gz", "QuickLook/Preview.pdf"})

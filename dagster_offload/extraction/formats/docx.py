@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.file_types.containers import OfficeArchive, is_archive
+from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive, is_archive
 from dagster_offload.extraction.formats.inserted import inserted_text
 from dagster_offload.extraction.formats.parts.chart import chart_text
 from dagster_offload.extraction.formats.parts.drawing import paragraphs
@@ -15,6 +15,7 @@ from dagster_offload.extraction.formats.parts.list_numbers import BULLET, ListLe
 from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
 from dagster_offload.extraction.formats.parts.picture_marks import filled, picture_mark
 from dagster_offload.extraction.formats.parts.zip_xml import (
+    BrokenArchive,
     archive_text,
     attribute,
     local,
@@ -43,11 +44,17 @@ _NUMERALS = {
 }  # fmt: skip
 _OFF = frozenset({"0", "false", "off"})  # of a property that is on if it is there without a value
 _MAX_STYLE_DEPTH = 20  # styles based on one another
+_MAX_INSERTED_DEPTH = 3  # documents inserted into one another
 
 
-def docx_text(data: bytes) -> str:
-    """Return the text of an unprotected document. Raises `BrokenArchive`."""
-    return archive_text(data, lambda archive: _Document(archive).texts())
+def docx_text(data: bytes, depth: int = 0) -> str:
+    """Return the text of an unprotected document. Raises `BrokenArchive`.
+
+    `depth` is the number of documents around this one, each inserted into the next.
+    """
+    if depth > _MAX_INSERTED_DEPTH:
+        raise BrokenArchive("inserted too deeply")
+    return archive_text(data, lambda archive: _Document(archive, depth).texts())
 
 
 @dataclass
@@ -60,8 +67,10 @@ class _Style:
 class _Document:
     """One document: its body, and the styles, numbering, charts and notes that it refers to."""
 
-    def __init__(self, archive: OfficeArchive) -> None:
+    def __init__(self, archive: OfficeArchive, depth: int) -> None:
         self.archive = archive
+        self.depth = depth
+        self.has_lost_part = False
         self.document = main_part(archive, _DOCUMENT)
         self.related = relations(archive, self.document)
         self.styles = {attribute(style, "styleId"): _style(style) for style in _styles(self._part("styles"))}
@@ -72,9 +81,11 @@ class _Document:
 
     def texts(self) -> Iterator[str]:
         """Yield the headers of pages, the body, and the footers."""
-        yield from self._margins(_HEADER)
-        yield from self._blocks(parsed(self.archive, self.document))
-        yield from self._margins(_FOOTER)
+        body = self._blocks(parsed(self.archive, self.document))
+        texts = [*self._margins(_HEADER), *body, *self._margins(_FOOTER)]
+        if self.has_lost_part and not any(map(str.strip, texts)):
+            raise BrokenArchive("its only text is an inserted part that cannot be read")
+        yield from texts
 
     def _part(self, name: str) -> Element:
         """Return another part of the document, such as its styles; an empty element if it has none."""
@@ -108,9 +119,19 @@ class _Document:
                     rows = list(_inside(element, "tr"))
                     yield table_text([["\n".join(self._blocks(cell)) for cell in _inside(row, "tc")] for row in rows])
                 case "altChunk" if member := self._linked(attribute(element, "id"), _INSERTED):
-                    yield _inserted_text(self.archive.read(member))
+                    yield self._inserted_text(member)
                 case name if name not in _NOT_TEXT:
                     yield from self._blocks(element)
+
+    def _inserted_text(self, member: str) -> str:
+        """Return the text of an inserted part, "" if it cannot be read."""
+        try:
+            data = self.archive.read(member)
+            # Pictures of an inserted document are left out: their names are those of another archive.
+            return filled(docx_text(data, self.depth + 1), {}) if is_archive(data) else inserted_text(data)
+        except (*DAMAGE_ERRORS, BrokenArchive):  # or an encrypted mail
+            self.has_lost_part = True
+            return ""
 
     def _paragraph(self, paragraph: Element) -> Iterator[str]:
         """Yield the paragraph's line, then its notes in brackets, its text boxes and charts."""
@@ -168,11 +189,6 @@ class _Document:
             heading, numbering, base = heading or style.heading, numbering or style.numbering, style.base
         label = self.numbering.next(*numbering) if numbering is not None else ""
         return ("#" * min(heading, 6) + " " + label.removeprefix("- ")) if heading else label
-
-
-def _inserted_text(data: bytes) -> str:
-    # Pictures of an inserted document are left out: their names are those of another archive.
-    return filled(docx_text(data), {}) if is_archive(data) else inserted_text(data)
 
 
 def _form_value(field: Element) -> str:

@@ -115,7 +115,7 @@ def _message(message: _Storage, readers: OutlookReaders) -> str:
     for attachment in message.inner("__attach_version1.0_"):
         if message.file.exists("/".join([*attachment.path, _EMBEDDED])):
             path = [*attachment.path, _EMBEDDED]
-            inner.append(_message(_Storage(message.file, path, header_bytes=24), readers))
+            inner.append(_attached_message(_Storage(message.file, path, header_bytes=24), readers))
         else:
             names = (attachment.text(_LONG_FILE_NAME), attachment.text(_FILE_NAME), attachment.text(_NAME))
             attached.append(next(filter(None, names), "(no name)"))
@@ -123,6 +123,13 @@ def _message(message: _Storage, readers: OutlookReaders) -> str:
     if attached:
         parts.append("Attachments: " + ", ".join(attached))
     return "\n\n".join(part for part in parts if part.strip())
+
+
+def _attached_message(message: _Storage, readers: OutlookReaders) -> str:
+    try:
+        return _message(message, readers)
+    except EncryptedMail:
+        return f"{_head(message)}\n\n(encrypted)".strip()
 
 
 def _head(message: _Storage) -> str:

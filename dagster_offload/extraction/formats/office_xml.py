@@ -5,6 +5,7 @@ WordprocessingML 2003, SpreadsheetML 2003, Flat OPC.
 """
 
 import base64
+import contextlib
 import io
 import re
 import zipfile
@@ -26,36 +27,40 @@ _MAX_COLUMN = 16_384
 
 def word_2003_text(data: bytes) -> str:
     """Return the text of a document of Word 2003. Raises `BrokenArchive`."""
-    styles = next((element for element in _parsed(data) if local(element) == "styles"), Element("styles"))
-    return docx_text(_archive({"word/document.xml": data, "word/styles.xml": ElementTree.tostring(styles)}))
+    with _damage_reported():
+        styles = next((element for element in parse(data) if local(element) == "styles"), Element("styles"))
+        archive = _archive({"word/document.xml": data, "word/styles.xml": ElementTree.tostring(styles)})
+    return docx_text(archive)
 
 
 def flat_word_text(data: bytes) -> str:
     """Return the text of a Word document in one XML file. Raises `BrokenArchive`."""
-    return docx_text(_archive(dict(_parts(_parsed(data)))))
+    with _damage_reported():
+        archive = _archive(dict(_parts(parse(data))))
+    return docx_text(archive)
 
 
 def excel_2003_text(data: bytes) -> str:
     """Return the text of a workbook of Excel 2003. Raises `BrokenArchive`."""
-    root = _parsed(data)
-    codes = {
-        attribute(style, "ID"): attribute(number_format, "Format") or ""
-        for style in root.iter()
-        if local(style) == "Style"
-        for number_format in style
-        if local(number_format) == "NumberFormat"
-    }
-    sheets = [sheet for sheet in root if local(sheet) == "Worksheet"]
-    try:
+    with _damage_reported():
+        root = parse(data)
+        codes = {
+            attribute(style, "ID"): attribute(number_format, "Format") or ""
+            for style in root.iter()
+            if local(style) == "Style"
+            for number_format in style
+            if local(number_format) == "NumberFormat"
+        }
+        sheets = [sheet for sheet in root if local(sheet) == "Worksheet"]
         texts = [sheet_text(attribute(sheet, "Name") or "", _rows(sheet, codes)) for sheet in sheets]
-    except DAMAGE_ERRORS as error:
-        raise BrokenArchive(type(error).__name__) from None
     return "\n\n".join(filter(str.strip, texts))
 
 
-def _parsed(data: bytes) -> Element:
+@contextlib.contextmanager
+def _damage_reported() -> Iterator[None]:
+    """Raise `BrokenArchive` for damage, also for XML that is nested too deeply to be written again."""
     try:
-        return parse(data)
+        yield
     except DAMAGE_ERRORS as error:
         raise BrokenArchive(type(error).__name__) from None
 
@@ -75,7 +80,8 @@ def _parts(package: Element) -> Iterator[tuple[str, bytes]]:
             if local(content) == "xmlData" and len(content):
                 yield name, ElementTree.tostring(content[0])
             elif local(content) == "binaryData":
-                yield name, base64.b64decode(content.text or "")
+                with contextlib.suppress(ValueError):  # a damaged picture costs no document
+                    yield name, base64.b64decode(content.text or "")
 
 
 def _rows(sheet: Element, codes: dict[str | None, str]) -> Iterator[Row]:
@@ -101,7 +107,9 @@ def _shown(content: Element, code: str) -> str:
     text = "".join(content.itertext())
     match attribute(content, "Type"):
         case "Number":
-            return display(float(text), _NAMED_FORMATS.get(code, "" if code.isalpha() else code))
+            with contextlib.suppress(ValueError, OverflowError):
+                return display(float(text), _NAMED_FORMATS.get(code, "" if code.isalpha() else code))
+            return text  # of a cell that holds no number after all
         case "DateTime" if moment := _MOMENT.fullmatch(text):
             day, clock = moment[1], moment[2] + (moment[3] or "").replace(":00", "")
             shown = ["" if day in _NO_DAYS else day, "" if clock == _NO_CLOCK and day not in _NO_DAYS else clock]

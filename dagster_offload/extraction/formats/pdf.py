@@ -73,7 +73,10 @@ def pdf_text(data: bytes) -> PdfText:
 
 
 def _form_text(document: Any) -> str:
-    text = clean(form_text(document))
+    try:
+        text = clean(form_text(document))
+    except RecursionError:  # deeply nested XML
+        text = ""
     if not text:
         raise unsupported(
             "a form that only Adobe's programs show (XFA) cannot be read: open it there and print it to a new PDF"
@@ -84,7 +87,7 @@ def _form_text(document: Any) -> str:
 def _attached(document: Any) -> tuple[str, ...]:
     names = []
     for index in range(min(document.count_attachments(), _MAX_ATTACHED)):
-        with contextlib.suppress(pypdfium2.PdfiumError):
+        with contextlib.suppress(pypdfium2.PdfiumError, UnicodeDecodeError):
             names.append(" ".join(clean(document.get_attachment(index).get_name()).split()))
     return tuple(filter(None, names))
 

@@ -75,12 +75,12 @@ class _Form:
     def __init__(self, values: dict[str, list[str]]) -> None:
         self.values = values
         self.groups: list[str] = []  # the value of each radio group that is open
+        self.hidden: set[str] = set()  # names; a field that is shown may have the same name
 
     def lines(self, parent: Element) -> Iterator[str]:
         for element in parent:
             if attribute(element, "presence") in _HIDDEN:
-                for hidden in element.iter():
-                    self._taken(hidden)
+                self.hidden.update(attribute(hidden, "name") or "" for hidden in element.iter())
                 continue
             match local(element):
                 case "draw":
@@ -96,8 +96,9 @@ class _Form:
                     yield from self.lines(element)
 
     def left_over(self) -> list[str]:
-        """Return the values that no field shows."""
-        return [f"{name}: {value}" for name, values in self.values.items() for value in values]
+        """Return the values that no field shows or hides."""
+        left = [(name, values) for name, values in self.values.items() if name not in self.hidden]
+        return [f"{name}: {value}" for name, values in left for value in values]
 
     def _taken(self, field: Element) -> list[str]:
         """Take the values of a field. A field of a repeated row has several."""
@@ -129,5 +130,6 @@ def _rich_text(element: Element) -> str:
     """Return the text of an element. A paragraph of rich text is a line."""
     parts = [element.text or ""]
     for child in element:
-        parts += ["\n" if local(child) in _BLOCKS else "", _rich_text(child), child.tail or ""]
+        text = "" if local(child) == "image" else _rich_text(child)  # a picture is in Base64
+        parts += ["\n" if local(child) in _BLOCKS else "", text, child.tail or ""]
     return "".join(parts)

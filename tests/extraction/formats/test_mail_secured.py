@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import NameOID
 
+from dagster_offload.extraction.formats import msg
 from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, secured_text
 from dagster_offload.extraction.formats.mail_secured import EncryptedMail, signed_content
 from dagster_offload.extraction.formats.msg import OutlookReaders, outlook_text
@@ -100,6 +101,23 @@ def outlook(content: bytes) -> str:
     }
     readers = OutlookReaders(str, str, lambda data: secured_text(data, lambda page: page))
     return outlook_text(compound(streams), readers)[0]
+
+
+def test_an_encrypted_message_in_a_message_of_outlook_keeps_its_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    def body(message: msg._Storage, _: OutlookReaders) -> str:
+        if message.path:
+            raise EncryptedMail
+        return "see the attached mail"
+
+    monkeypatch.setattr(msg, "_body", body)
+    inner = "__attach_version1.0_#00000000/__substg1.0_3701000D"
+    streams = {
+        "__properties_version1.0": bytes(32),
+        "__substg1.0_0037001F": "Berths".encode("utf-16-le"),
+        inner: b"a storage in real messages",
+    }
+    text = outlook_text(compound(streams), OutlookReaders(str, str, str))[0]
+    assert text.split("\n\n") == ["Subject: Berths", "see the attached mail", "(encrypted)"]
 
 
 def test_a_signed_message_of_outlook_is_read(key: rsa.RSAPrivateKey, certificate: x509.Certificate) -> None:

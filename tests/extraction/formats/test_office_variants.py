@@ -302,7 +302,7 @@ def test_a_workbook_of_excel_2003_shows_values_as_a_person_sees_them() -> None:
         "## Plan", "", "| Berth | 85% |  |", "| --- | --- | --- |", "| 2025-03-04 |  | 9:30 |",
     ]  # fmt: skip
     with pytest.raises(BrokenArchive):
-        excel_2003_text(data.replace(b">0.85<", b">many<"))
+        excel_2003_text(data[:-9])
 
 
 def test_word_2_and_older_are_told_from_word_6() -> None:

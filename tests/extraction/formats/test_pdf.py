@@ -1,10 +1,16 @@
 """PDF pages written object by object: form values beside their labels, whole words, rows, each line once."""
 
+import pypdfium2
 import pytest
 
+from dagster_offload.extraction import readers
 from dagster_offload.extraction.formats.pdf import join_cut_words, pdf_text
 from dagster_offload.extraction.formats.pdf_annotations import Letter, Note, insert_notes
+from dagster_offload.extraction.ocr.scans import Pictures
+from dagster_offload.extraction.ocr.tesseract import Reader
+from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.extraction.refusals import FileRefused
+from dagster_offload.stages.graph import Outcome
 from tests.extraction.made_pdf import Page, line, lines, made_pdf, turned
 
 TENANT = ("The tenant pays for the water used in the yard", "and gives back both keys on the last day of May.")
@@ -161,6 +167,22 @@ def test_a_file_with_half_an_end_mark_is_whole() -> None:
 
 def test_the_names_of_attached_files_are_listed() -> None:
     assert pdf_text(made_pdf(Page(lines("see the plan")), attached=["plan.xml"])).attached == ("plan.xml",)
+
+
+def test_the_names_of_attached_files_follow_what_ocr_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pictures, "read_pdf", lambda *_: Extracted(Outcome.OK, "a scanned letter"))
+    pictures = Pictures(Reader("", "", "", (), knows_orientation=False, advice=""), {}, lambda _: None)
+    read = readers.read_file(made_pdf(Page(""), attached=["plan.xml"]), "a.pdf", "pdf", pictures)
+    assert read.text == "a scanned letter\n\nAttachments: plan.xml"
+
+
+def test_an_attached_file_whose_name_cannot_be_read_costs_no_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_name(_: object) -> str:
+        return b"\x00\xd8".decode("utf-16-le")
+
+    monkeypatch.setattr(pypdfium2.PdfAttachment, "get_name", no_name)
+    found = pdf_text(made_pdf(Page(lines("see the plan")), attached=["plan.xml"]))
+    assert (found.pages, found.attached) == (("see the plan",), ())
 
 
 def test_a_note_without_a_line_beside_it_follows_the_line_above() -> None:

@@ -43,12 +43,32 @@ def test_an_empty_dynamic_form_gives_its_labels() -> None:
     assert "wait" not in page
 
 
+def one_form(template: str, data: str = "") -> str:
+    datasets = f"<datasets><data><form>{data}</form></data></datasets>"
+    return pdf_text(form(("template", f"<template>{template}</template>"), ("datasets", datasets))).pages[0]
+
+
+def test_a_picture_of_the_template_is_not_read_as_text() -> None:
+    logo = "<draw><value><image>iVBORw0KGgo=</image></value></draw>"
+    assert one_form(logo + "<draw><value><text>Berths</text></value></draw>") == "Berths"
+    assert one_form('<field name="image"><ui><textEdit/></ui></field>', "<image>a boat</image>") == "a boat"
+
+
+def test_a_hidden_field_does_not_take_the_value_of_a_shown_one() -> None:
+    hidden = '<subform presence="hidden"><field name="boat"/><field name="note"/></subform>'
+    text = one_form(
+        hidden + '<field name="boat"><ui><textEdit/></ui></field>', "<boat>Petrel</boat><note>secret</note>"
+    )
+    assert text == "Petrel"
+
+
 def test_a_form_whose_pages_are_drawn_is_read_from_its_pages() -> None:
     assert pdf_text(form(("template", TEMPLATE), entries="")).pages == ("Please wait...",)
 
 
 def test_a_dynamic_form_that_cannot_be_read_is_unsupported_and_says_what_to_do() -> None:
-    for packets in ((), (("template", "<template"),)):
+    deep = "<template>" + "<subform>" * 5000 + "</subform>" * 5000 + "</template>"
+    for packets in ((), (("template", "<template"),), (("template", deep),)):
         with pytest.raises(FileRefused) as refused:
             pdf_text(form(*packets))
         assert refused.value.code == "unsupported_type"
