@@ -55,16 +55,28 @@ def _show() -> None:
 
 def _watch() -> None:
     """Show the report, and again after each change, until Ctrl-C."""
+    import signal
+
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.service.pipeline import read_settings_in_force
 
+    is_interrupted = False
+
+    def interrupt(signum: int, frame: object) -> None:
+        nonlocal is_interrupted
+        is_interrupted = True  # Python ignores an exception that is raised within a destructor
+        raise KeyboardInterrupt
+
     try:
+        signal.signal(signal.SIGINT, interrupt)
         with open_ledger(read_settings_in_force().settings) as ledger:
             for _ in _changes(ledger):
                 if sys.stdout.isatty():
                     click.clear()
                 _show()
                 sys.stdout.flush()
+                if is_interrupted:
+                    return
     except KeyboardInterrupt:
         return
 
