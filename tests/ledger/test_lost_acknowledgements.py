@@ -378,7 +378,7 @@ def tables_of(bench: Bench) -> dict[str, str]:
         "from information_schema.columns c join information_schema.tables t using (table_schema, table_name) "
         "where table_schema = current_schema() and table_type = 'BASE TABLE' "
         "and table_name not in ('migrations', 'applied_sql', 'stages') "
-        "and data_type not like 'timestamp%' and (c.table_name, column_name) <> ('transitions', 'id') group by 1"
+        "and data_type not like 'timestamp%' and (c.table_name, column_name) <> ('transitions', 'transition_id') group by 1"
     )
     return {row["name"]: row["columns"] for row in rows}
 
