@@ -151,18 +151,25 @@ class UI:
         return {"run": latest["runId"], **values}
 
     def switch_sensor(self, name: str, *, on: bool) -> None:
-        """Turn a sensor on or off."""
+        """Turn a sensor on or off. Off: returns when no tick of it is under way.
+
+        Dagster's daemon stores the state of a sensor at each tick's begin and end, as it read it just before. It undoes what
+        is switched in between, so this looks again, and switches again.
+        """
         if on:
             self.ask(
                 "mutation($of: SensorSelector!) { startSensor(sensorSelector: $of) { __typename } }",
                 of={**LOCATION, "sensorName": name},
             )
             return
-        sensor = self._sensor(name, "sensorState { id }")
-        self.ask(
-            "mutation($id: String!) { stopSensor(id: $id) { __typename } }",
-            id=sensor["sensorState"]["id"],
-        )
+        wait_for(lambda: self._is_off(name), f"the end of {name}")
+
+    def _is_off(self, name: str) -> bool:
+        """Whether a sensor is off and has no open tick. Turns it off if it is on, but not before its first tick."""
+        state = self._sensor(name, "sensorState { id status ticks(limit: 1) { status } }")["sensorState"]
+        if state["ticks"] and state["status"] == "RUNNING":
+            self.ask("mutation($id: String!) { stopSensor(id: $id) { __typename } }", id=state["id"])
+        return state["status"] == "STOPPED" and all(tick["status"] != "STARTED" for tick in state["ticks"])
 
     def skip_reasons(self, name: str, count: int = 3) -> list[str]:
         """The skip messages of a sensor's last ticks, newest first."""
