@@ -204,9 +204,10 @@ async def test_doctor_names_the_path_to_set_if_the_health_path_takes_too_long(
     assert check.advice == "set OFFLOAD_DEEP_HEALTH_PATH=/v1/models"
 
 
-async def test_an_unreachable_router_is_unhealthy(probe: Probe, router: Router, deep_slot: SlotConfig) -> None:
-    await asyncio.to_thread(router.stop)
-    result = await probe(deep_slot)
+async def test_an_unreachable_router_is_unhealthy(probe: Probe, deep_slot: SlotConfig) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # bound without listening, so that no other server gets the port
+        result = await probe(replace(deep_slot, url=f"http://127.0.0.1:{bound.getsockname()[1]}"))
     assert (result.healthy, result.reason, result.answered) == (False, "connection refused", False)
 
 
