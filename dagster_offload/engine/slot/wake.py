@@ -64,12 +64,14 @@ def should_drain(
     shortage: str | None = None,
     rest: Rest | None = None,
     wake: str | None = None,
+    is_free: bool = True,
     name: str = DEEP,
 ) -> Decision:
     """Decide from the given facts about one slot, `name`, without I/O.
 
     `backlog` counts documents due, `waiting` counts deferred ones. `needs_patience`: the sensor's short trial got no answer.
     `shortage`: the disk is too full for answers. `rest`: the slot must not be used now. `wake`: what was done to wake it.
+    `is_free`: whether nothing holds back the due work, such as an earlier stage that is not done.
     """
     if not is_configured:
         return Decision(False, "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
@@ -93,6 +95,8 @@ def should_drain(
         return Decision(False, f"{describe_wait(slot)}; {counts}")
     if not backlog:
         return Decision(False, f"nothing is due: 0 documents due, {waiting} deferred")
+    if not is_free:
+        return Decision(False, f"what is due at {name} waits for an earlier stage or for a worker; {counts}")
     return Decision(True, counts)
 
 
@@ -165,7 +169,8 @@ async def _decide_at(
         if not health.answered and not ledger.run(permits.count_held, slot.name):
             woken = await asyncio.to_thread(wake_if_due, ledger, slot)  # it runs a program
         backlog = ledger.run(claims.backlog, its_stages, slot.name)
-    decision = should_drain(
+    is_free = row.breaker is not BreakerState.CLOSED or ledger.run(claims.is_any_free, its_stages, slot.name)
+    return should_drain(
         is_configured=True,
         backlog=backlog.due,
         waiting=backlog.waiting,
@@ -176,12 +181,9 @@ async def _decide_at(
         shortage=shortage,
         rest=rest,
         wake=woken,
+        is_free=is_free,
         name=slot.name,
     )
-    is_for_due_work = decision.launch and row.breaker is BreakerState.CLOSED
-    if is_for_due_work and not ledger.run(claims.is_any_free, its_stages, slot.name):
-        return Decision(False, f"what is due at {slot.name} waits for an earlier stage or for a worker; {backlog}")
-    return decision
 
 
 async def _try_closing(settings: Settings, ledger: Ledger, slot: SlotConfig) -> SlotRow:

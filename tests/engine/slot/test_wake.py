@@ -57,6 +57,12 @@ def test_a_drain_is_launched_if_all_conditions_hold() -> None:
     assert decide() == (True, "3 documents due, 1 deferred")
 
 
+def test_no_drain_is_launched_for_work_that_an_earlier_stage_holds_back() -> None:
+    launch, message = decide(is_free=False)
+    assert not launch
+    assert message == "what is due at deep waits for an earlier stage or for a worker; 3 documents due, 1 deferred"
+
+
 @pytest.mark.rule("drain-2")
 @pytest.mark.parametrize(
     ("changes", "expected"),
