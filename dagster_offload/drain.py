@@ -3,29 +3,25 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from dagster_offload.engine.agreement import agree_with_up
 from dagster_offload.engine.lanes.several_slots import SeveralSlots
 from dagster_offload.engine.lanes.totals import Totals
 from dagster_offload.engine.progress import Progress
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
-from dagster_offload.engine.slot.wake import describe_unavailable
 from dagster_offload.errors import DrainRefused, NoRoom
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
-from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import usage
 from dagster_offload.ledger.reports.estimate import estimate
-from dagster_offload.ledger.slots import rests, slots
+from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.postgres.room import refuse_without_room, shortage_of
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import recipes, stage_graph, stages_by_slot
 from dagster_offload.stages.pipeline import pipeline_of
 
@@ -131,10 +127,7 @@ async def _drain(
     async with open_client(settings.slots, ledger) as client:
         at_work = SeveralSlots(document_runner(settings, ledger, client, worker), used_slots, by_slot, totals)
         may_fill_more = await ledger.run(stages.fill, recipes(settings))
-        for slot in used_slots:
-            is_any_left = await ledger.run(claims.is_any_left, by_slot[slot.name], None, slot.name)
-            if is_any_left and await ledger.run(rests.read_rest, slot) is None:
-                await ledger.run(slots.make_trial_due, slot.name)
+        await at_work.make_trials_due()
         filling = asyncio.create_task(_fill(ledger, recipes(settings))) if may_fill_more else None
         try:
             await at_work.work()
@@ -156,23 +149,13 @@ async def _drain(
         if (warning := usage.warning_of(await ledger.run(usage.second_stage_reuse, worker.id, slot.name), slot.name))
     ]
     pace = await ledger.run(estimate, *(slot.name for slot in used_slots))
-    is_left = due + deferred > 0
-    ends = [
-        SlotEnd(await ledger.run(slots.get, slot.name), at_work.rests.get(slot.name) if is_left else None)
-        for slot in used_slots
-    ]
-    # What is left beyond the limit, or for other slots, needs none of these.
-    needed = [
-        end
-        for end, slot in zip(ends, used_slots, strict=True)
-        if not totals.is_full and await ledger.run(claims.is_any_left, by_slot[slot.name], None, slot.name)
-    ]
+    waited_for = await at_work.slots_waited_for()
     done = totals.counts.done
     if len(used_slots) > 1:  # a document that is done at one slot may wait for another
         done = await ledger.run(claims.count_finished, sorted(totals.done), names)
-    reasons = [end.reason for end in (ends if len(ends) == 1 else needed) if end.reason is not None]
-    concurrency = [end.row.concurrency for end in ends if end.row is not None]
-    next_checks = [end.next_check for end in ends if end.next_check is not None]
+    reasons = [slot.reason for slot in waited_for if slot.reason is not None]
+    next_checks = [slot.next_check for slot in waited_for if slot.next_check is not None]
+    rows = [row for slot in used_slots if (row := await ledger.run(slots.get, slot.name)) is not None]
     return DrainSummary(
         done=done,
         failed=totals.counts.failed,
@@ -183,47 +166,17 @@ async def _drain(
         waits_for=await ledger.run(claims.count_waiting_for_others, stage_graph(settings), names),
         reason=SUPERSEDED if at_work.is_superseded else "; ".join(reasons) or None,
         next_check_at=min(next_checks).isoformat(timespec="seconds") if next_checks else None,
-        is_slot_unavailable=is_left and any(end.is_unavailable for end in needed),
-        is_misconfigured=is_left and any(end.is_misconfigured for end in needed),
+        is_slot_unavailable=any(slot.is_unavailable for slot in waited_for),
+        is_misconfigured=any(slot.is_misconfigured for slot in waited_for),
         tokens_read=used.read,
         tokens_cached=used.cached,
         tokens_written=used.written,
-        concurrency=sum(concurrency) if concurrency else None,
+        concurrency=sum(row.concurrency for row in rows) if rows else None,
         warning="; ".join(warnings) or None,
         tokens_per_second=pace.tokens_per_second,
         documents_per_hour=pace.documents_per_hour,
         slot_hours_left=pace.slot_hours_left,
     )
-
-
-@dataclass(frozen=True)
-class SlotEnd:
-    """The state of one slot at the end of a drain. `rest`: why it must not be used now, if work is left."""
-
-    row: SlotRow | None
-    rest: Rest | None
-
-    @property
-    def is_unavailable(self) -> bool:
-        """Whether work waits for the slot."""
-        return self.rest is not None or (self.row is not None and self.row.breaker is BreakerState.OPEN)
-
-    @property
-    def is_misconfigured(self) -> bool:
-        """Whether the slot waits for a person."""
-        return self.rest is None and self.row is not None and self.row.breaker is BreakerState.MISCONFIGURED
-
-    @property
-    def reason(self) -> str | None:
-        """Why the slot was not used to the end; None if it was."""
-        if self.rest is not None:
-            return str(self.rest)
-        return None if self.row is None or self.row.breaker is BreakerState.CLOSED else describe_unavailable(self.row)
-
-    @property
-    def next_check(self) -> datetime | None:
-        """When a running `up` looks at the slot again."""
-        return self.rest.until if self.rest is not None else None if self.row is None else self.row.retry_at
 
 
 SUPERSEDED = "the running `up` took over an edited pipeline: the next drain works with it"

@@ -1,6 +1,6 @@
 """A run over chosen documents: works through them, then reports what is left and when to check again."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,6 +10,7 @@ from dagster_offload.engine.lanes.several_slots import SeveralSlots
 from dagster_offload.engine.lanes.totals import Totals
 from dagster_offload.engine.progress import Progress
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
+from dagster_offload.engine.slot.state import SlotState
 from dagster_offload.engine.slot.wake import describe_wait
 from dagster_offload.errors import NoSuchDocument, SettingsError
 from dagster_offload.ledger.core import stages as core_stages
@@ -94,38 +95,36 @@ async def _run_documents(
             if group and shortage_of(settings) is None:
                 await SeveralSlots(runner, group, by_slot, totals, keys).work()
     unfinished = await ledger.run(claims.unfinished, keys, stages)
-    row, rest = await _slot_to_wait_for(settings, ledger, {item.stage for item in unfinished})
-    return summarize_run(len(keys), unfinished, row, settings.retry_after_minutes * 60, shortage_of(settings), rest)
+    state = await _state_waited_for(settings, ledger, {item.stage for item in unfinished})
+    wait = settings.retry_after_minutes * 60
+    return summarize_run(len(keys), unfinished, state.row, wait, shortage_of(settings), state.rest)
 
 
-async def _slot_to_wait_for(
-    settings: Settings, ledger: AsyncLedger, left: Collection[str]
-) -> tuple[SlotRow | None, Rest | None]:
-    """The slot that the stages that are left wait for, and why it rests.
-
-    It is the first slot of the first stage that no available slot may answer, or an available one if there is no such stage. A
-    stage waits for `primary` only if there is no other.
-    """
+async def _state_waited_for(settings: Settings, ledger: AsyncLedger, left: Collection[str]) -> SlotState:
+    """The state of the slot that the stages that are left wait for. They wait for `primary` only if no other may answer."""
     by_slot = stages_by_slot(settings, left)
     waited_for = [slot for slot in settings.slots.of_drains if by_slot[slot.name]]
     if not waited_for and (slot_now := settings.slots.for_prompt()) is not None:
         waited_for = [slot_now]
     states = {
-        slot.name: (await ledger.run(slots.get, slot.name), await ledger.run(rests.read_rest, slot))
+        slot.name: SlotState(await ledger.run(slots.get, slot.name), await ledger.run(rests.read_rest, slot))
         for slot in waited_for
     }
-    available = {
-        name
-        for name, (row, rest) in states.items()
-        if rest is None and (row is None or row.breaker is BreakerState.CLOSED)
-    }
-    for stage in stage_graph(settings).names:
-        its_slots = [name for name in states if stage in by_slot[name]]
-        if its_slots and available.isdisjoint(its_slots):
-            return states[its_slots[0]]
-    return next(
-        (state for name, state in states.items() if name in available), next(iter(states.values()), (None, None))
-    )
+    stages = [stage for stage in stage_graph(settings).names if stage in left]
+    return state_waited_for(states, [[name for name in states if stage in by_slot[name]] for stage in stages])
+
+
+def state_waited_for(states: Mapping[str, SlotState], may_answer: Iterable[Collection[str]]) -> SlotState:
+    """The state that a run waits for to change. `may_answer`: for each stage that is left, the slots that may answer it.
+
+    It is that of the first slot of the first stage that no available slot may answer. If there is no such stage, it is that
+    of an available slot, or else of any.
+    """
+    for names in may_answer:
+        if names and not any(states[name].is_available for name in names):
+            return next(states[name] for name in names)
+    available = (state for state in states.values() if state.is_available)
+    return next(available, next(iter(states.values()), SlotState()))
 
 
 def summarize_run(

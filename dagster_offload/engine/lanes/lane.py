@@ -35,7 +35,7 @@ class Scope:
     documents: Sequence[str] | None = None
 
 
-class Turn(Enum):
+class PermitReply(Enum):
     """What a lane does after it requested a permit."""
 
     GRANTED = auto()
@@ -79,10 +79,10 @@ class Shared:
     is_superseded: bool = False  # the running `up` now works with other recipes
     rest: Rest | None = None  # why the slot rests
     notified: asyncio.Event = field(default_factory=asyncio.Event)
-    turns: Batches[tuple[str, bool], Turn] = field(init=False)
+    permit_requests: Batches[tuple[str, bool], PermitReply] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.turns = Batches(self._take_turns)
+        self.permit_requests = Batches(self._request_permits)
 
     @property
     def has_too_many_lanes(self) -> bool:
@@ -109,20 +109,20 @@ class Shared:
         """Wait for a notification, or until the next regular check."""
         await wait_until_set(self.notified, timing.current().recheck)
 
-    async def _take_turns(self, requests: Sequence[tuple[str, bool]]) -> list[Turn]:
+    async def _request_permits(self, requests: Sequence[tuple[str, bool]]) -> list[PermitReply]:
         """Request permits for lanes that need one at the same moment. All requests are equal: one slot, alone or not."""
         (slot, alone), count = requests[0], len(requests)
         return await self.runner.ledger.run(self._acquire, slot, count, alone=alone)
 
-    def _acquire(self, cur: Cursor, slot: str, count: int, *, alone: bool) -> list[Turn]:
+    def _acquire(self, cur: Cursor, slot: str, count: int, *, alone: bool) -> list[PermitReply]:
         scope, worker = self.scope, self.runner.worker
         has_work = may_send(slots.get(cur, slot)) and claims.has_due(
             cur, scope.stages, scope.documents, alone=alone, slot=slot
         )
         if not has_work:
-            return [Turn.NO_WORK] * count
+            return [PermitReply.NO_WORK] * count
         granted = permits.acquire(cur, slot, worker.id, is_person=worker.is_person, is_exclusive=alone, count=count)
-        return [Turn.GRANTED] * granted + [Turn.WAIT] * (count - granted)
+        return [PermitReply.GRANTED] * granted + [PermitReply.WAIT] * (count - granted)
 
 
 class Lane:
@@ -154,10 +154,10 @@ class Lane:
         while shared.may_start():
             shared.notified.clear()
             self._handled = shared.changes
-            turn = await shared.turns.submit((self._slot.name, self._alone))
-            if turn is Turn.GRANTED:
+            reply = await shared.permit_requests.submit((self._slot.name, self._alone))
+            if reply is PermitReply.GRANTED:
                 return True
-            if turn is Turn.NO_WORK:
+            if reply is PermitReply.NO_WORK:
                 break
             await shared.wait_for_notification()
         await self._runner.ledger.run(permits.stop_waiting, self._slot.name, self._runner.worker.id)

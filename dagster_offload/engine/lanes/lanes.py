@@ -39,16 +39,14 @@ class Lanes:
 
     async def work(self) -> None:
         """Work through the scope's LLM stages at the slot until nothing is due, or no document may be started."""
-        self.listen()
         if await self.read_rest() is not None:
             return
-        slot, totals = self.slot, self._totals
+        slot = self.slot
         row = await registered(self._runner.ledger, slot)
         self._runner.on_busy[slot.name] = self._steer_now.set if row.is_auto else self.drop_lane
-        self._runner.on_part = totals.report_part
         stages, documents = self.scope.stages, self.scope.documents
-        due = totals.within_limit(await self._runner.ledger.run(claims.count_due, stages, documents, slot=slot.name))
-        totals.note_due(due)
+        due = await self._runner.ledger.run(claims.count_due, stages, documents, slot=slot.name)
+        self._totals.note_due(due)
         watch = asyncio.create_task(self._watch_rest())
         try:
             async with FreezeWatch(slot) as freeze_watch:
@@ -58,6 +56,11 @@ class Lanes:
                 await Lane(self._shared, freeze_watch, alone=True).work()
         finally:
             watch.cancel()
+
+    async def is_any_left(self) -> bool:
+        """Whether any document of the scope is due at the slot, or deferred."""
+        scope = self.scope
+        return await self._runner.ledger.run(claims.is_any_left, scope.stages, scope.documents, self.slot.name)
 
     async def read_rest(self) -> Rest | None:
         """Why the slot rests now; None if it does not."""

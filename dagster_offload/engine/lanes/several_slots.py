@@ -14,10 +14,10 @@ from dagster_offload.engine.lanes.lane import Scope, may_send
 from dagster_offload.engine.lanes.lanes import Lanes
 from dagster_offload.engine.lanes.totals import Totals
 from dagster_offload.engine.slot.breaker import check_breaker
+from dagster_offload.engine.slot.state import SlotState
 from dagster_offload.errors import SlotForgotten
-from dagster_offload.ledger.work import claims
+from dagster_offload.ledger.slots import slots
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.slot.rest import Rest
 
 
 @dataclass
@@ -42,16 +42,17 @@ class SeveralSlots:
     def __init__(
         self,
         runner: DocumentRunner,
-        slots: Sequence[SlotConfig],
+        configured: Sequence[SlotConfig],
         stages: Mapping[str, Sequence[str]],
         totals: Totals,
         documents: Sequence[str] | None = None,
     ) -> None:
         """`stages`: by slot, those that it may answer. `documents`: their keys; None = all that are due."""
         self._runner, self._totals = runner, totals
+        runner.on_part = totals.report_part
         self._slots = [
             _Turns(Lanes(runner, slot, Scope(stages[slot.name], documents), totals))
-            for slot in slots
+            for slot in configured
             if stages.get(slot.name)
         ]
 
@@ -63,10 +64,19 @@ class SeveralSlots:
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
 
-    @property
-    def rests(self) -> dict[str, Rest]:
-        """The slots that rested when they were last looked at, and why."""
-        return {each.lanes.slot.name: each.lanes.rest for each in self._slots if each.lanes.rest is not None}
+    async def make_trials_due(self) -> None:
+        """Let each slot be checked at once, if work is left for it and it does not rest. For a drain that a person starts."""
+        for each in self._slots:
+            if await each.lanes.is_any_left() and await each.lanes.read_rest() is None:
+                await self._runner.ledger.run(slots.make_trial_due, each.lanes.slot.name)
+
+    async def slots_waited_for(self) -> list[SlotState]:
+        """The slots that what is left waits for. What is left beyond the limit waits for none."""
+        return [
+            SlotState(await self._runner.ledger.run(slots.get, each.lanes.slot.name), each.lanes.rest)
+            for each in self._slots
+            if not self._totals.is_full and await each.lanes.is_any_left()
+        ]
 
     @property
     def is_superseded(self) -> bool:
@@ -95,9 +105,7 @@ class SeveralSlots:
         lanes, runner = each.lanes, self._runner
         each.ended_elsewhere = self._ended_elsewhere(each)
         try:
-            if await lanes.read_rest() is None and await runner.ledger.run(
-                claims.is_any_left, lanes.scope.stages, lanes.scope.documents, lanes.slot.name
-            ):
+            if await lanes.read_rest() is None and await lanes.is_any_left():
                 row = await check_breaker(runner.ledger, runner.client, lanes.slot, runner.worker)
                 if may_send(row):
                     each.is_at_work = True

@@ -1,0 +1,45 @@
+"""Whether a slot can be used now, and if not, why and until when: from its row in the ledger and its rest."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from dagster_offload.engine.slot.wake import describe_unavailable
+from dagster_offload.ledger.core.rows import BreakerState, SlotRow
+from dagster_offload.slot.rest import Rest
+
+
+@dataclass(frozen=True)
+class SlotState:
+    """One slot when it was last looked at. `row`: None if it is not registered. `rest`: why it must not be used."""
+
+    row: SlotRow | None = None
+    rest: Rest | None = None
+
+    @property
+    def is_available(self) -> bool:
+        """Whether work may be sent to the slot."""
+        return self.rest is None and (self.row is None or self.row.breaker is BreakerState.CLOSED)
+
+    @property
+    def is_unavailable(self) -> bool:
+        """Whether the slot is used again without a person."""
+        return not self.is_available and not self.is_misconfigured
+
+    @property
+    def is_misconfigured(self) -> bool:
+        """Whether the slot waits for a person."""
+        return self.rest is None and self.row is not None and self.row.breaker is BreakerState.MISCONFIGURED
+
+    @property
+    def reason(self) -> str | None:
+        """Why the slot cannot be used; None if it can."""
+        if self.rest is not None:
+            return str(self.rest)
+        return None if self.row is None or self.is_available else describe_unavailable(self.row)
+
+    @property
+    def next_check(self) -> datetime | None:
+        """When a running `up` looks at the slot again."""
+        if self.rest is not None:
+            return self.rest.until
+        return None if self.row is None else self.row.retry_at
