@@ -104,8 +104,7 @@ def as_object(report: Report) -> dict[str, Any]:
     """The object of `--json`."""
     return {
         "deep": report.deep,
-        "slots": ({"deep": report.deep} if report.deep["configured"] else {})
-        | {each.config.name: each.state for each in report.further},
+        "slots": {each.config.name: each.state for each in report.slots},
         "rests": [asdict(rest) for rest in report.rests],
         "wakes": report.wakes,
         "up": report.up and asdict(report.up),

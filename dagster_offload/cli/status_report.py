@@ -29,8 +29,8 @@ PROBLEMS_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class SlotState:
-    """What `status` shows of a further slot. `state` has the keys of `Report.deep`."""
+class ShownSlot:
+    """What `status` shows of a configured slot. `state` has the keys of `Report.deep`."""
 
     config: "SlotConfig"
     state: dict[str, Any]
@@ -43,7 +43,7 @@ class Report:
 
     deep: dict[str, Any]
     slot: "SlotRow | None"
-    further: list[SlotState]  # the slots beside `deep`
+    slots: list[ShownSlot]  # the configured slots of drains, `deep` first
     stages: "dict[str, StageCounts]"
     problems: "list[Problem]"
     unusable_names: dict[str, str]
@@ -108,21 +108,22 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
     from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, text_tokens
 
     slot, configured, probe = slots.get(cur, DEEP), settings.slots.for_prompt(), probes.get(DEEP)
+    shown = [
+        ShownSlot(each, _state(row, probes[each.name], permits.count_held(cur, each.name)), row)
+        for each in settings.slots.of_drains
+        for row in (slots.get(cur, each.name),)
+    ]
     context = (configured and configured.context_tokens) or DEFAULT_CONTEXT_TOKENS
     in_parts = [stage.name for stage in llm_stages(settings).values() if stage.whole is not None]
     running = next(iter(running_pipelines(cur)), None)
     resting = [rest for each in settings.slots if (rest := rests.read_rest(cur, each)) is not None]
     is_available = probe is None or probe.answered
     return Report(
-        deep=_state(slot, probe, permits.count_held(cur, DEEP)),
+        deep=shown[0].state if shown else _no_slot(slot),
         rests=resting,
         wakes=None if is_available else rests.describe_week(cur, DEEP),
         slot=slot,
-        further=[
-            SlotState(each, _state(row, probes[each.name], permits.count_held(cur, each.name)), row)
-            for each in settings.slots.further
-            for row in (slots.get(cur, each.name),)
-        ],
+        slots=shown,
         stages=status.stage_counts(cur, recipes(settings)),
         problems=status.problems(cur, PROBLEMS_SHOWN),
         unusable_names=status.unusable_names(cur),
@@ -162,22 +163,19 @@ def slot_name(settings: "Settings") -> str:
     return DEEP if configured is None else configured.name
 
 
-def _state(slot: "SlotRow | None", probe: "ProbeResult | None", open_calls: int) -> dict[str, Any]:
-    """The value of a slot in `status --json`. `healthy` is None if no deep slot is configured (`probe` is None).
+def _no_slot(slot: "SlotRow | None") -> dict[str, Any]:
+    """The value of `deep` in `status --json` if no deep slot is configured. `slot`: the one that the ledger has."""
+    reason = "OFFLOAD_DEEP_URL is not set" + (
+        "; this ledger has a deep slot: see `dagster-offload slot show`" if slot else ""
+    )
+    return {"configured": False, "healthy": None, "breaker": slot and slot.breaker, "reason": reason, "retry_at": None}
+
+
+def _state(slot: "SlotRow | None", probe: "ProbeResult", open_calls: int) -> dict[str, Any]:
+    """The value of a configured slot in `status --json`.
 
     Some servers answer no health request while they generate. If our calls are open, such a slot is busy.
     """
-    if probe is None:
-        reason = "OFFLOAD_DEEP_URL is not set" + (
-            "; this ledger has a deep slot: see `dagster-offload slot show`" if slot else ""
-        )
-        return {
-            "configured": False,
-            "healthy": None,
-            "breaker": slot and slot.breaker,
-            "reason": reason,
-            "retry_at": None,
-        }
     is_unavailable = slot is not None and slot.breaker != "closed"
     is_busy = not is_unavailable and not probe.answered and open_calls > 0
     reason = f"busy, {open_calls} of our calls open: {probe.reason}" if is_busy else probe.reason

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dagster_offload.cli.status_report import PROBLEMS_SHOWN, Report, SlotState
+from dagster_offload.cli.status_report import PROBLEMS_SHOWN, Report, ShownSlot
 from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def print_report(loaded: "Loaded", report: Report) -> None:
     from dagster_offload.slot.config import PRIMARY
 
     settings = loaded.settings
-    for name, described in _describe_slots(settings, report):
+    for name, described in _describe_slots(report):
         say(f"{name:<8} {described}")
     for rest in report.rests:
         if rest.slot == PRIMARY:
@@ -106,18 +106,15 @@ def _describe_up(settings: "Settings", report: Report) -> str:
     return f"runs, UI at {address}{kinds}"
 
 
-def _describe_slots(settings: "Settings", report: Report) -> "Iterator[tuple[str, str]]":
+def _describe_slots(report: Report) -> "Iterator[tuple[str, str]]":
     """One line for each slot of drains: its name, and its state in words."""
-    deep = settings.slots.deep
-    if deep is None:
+    if not report.slots:
         yield "deep", str(report.deep["reason"])
-        return
-    yield deep.name, _describe_slot(report, SlotState(deep, report.deep, report.slot))
-    for each in report.further:
+    for each in report.slots:
         yield each.config.name, _describe_slot(report, each)
 
 
-def _describe_slot(report: Report, each: SlotState) -> str:
+def _describe_slot(report: Report, each: ShownSlot) -> str:
     from dagster_offload.cli.formatting import describe_time
     from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK
 
@@ -152,7 +149,7 @@ def _pace(report: Report) -> list[str]:
 
     lines, pace = [], report.estimate
     if pace.documents_per_hour is not None and pace.tokens_per_second is not None:
-        rows = [row for row in (report.slot, *(each.row for each in report.further)) if row is not None]
+        rows = [each.row for each in report.slots if each.row is not None]
         concurrency = f", concurrency {sum(row.concurrency for row in rows)}" if rows else ""
         lines.append(
             f"pace     {pace.documents_per_hour:.0f} documents an hour, {pace.tokens_per_second:.0f} tokens/s{concurrency}"
@@ -197,7 +194,7 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         for stage, counts in report.stages.items()
         if stage != "extract"
     )
-    if waiting and report.further:
+    if waiting and len(report.slots) > 1:
         lines.append(f"\n{waiting} waiting: {_what_several_wait_for(settings, report)}")
     elif waiting and report.slot is not None and report.slot.breaker != "closed":
         lines.append(f"\n{waiting} waiting for deep: {report.slot.reason_text}")
@@ -286,7 +283,7 @@ def _what_several_wait_for(settings: "Settings", report: Report) -> str:
     from dagster_offload.stages.catalog import stages_by_slot
 
     resting = {rest.slot for rest in report.rests}
-    states = {"deep": report.deep} | {each.config.name: each.state for each in report.further}
+    states = {each.config.name: each.state for each in report.slots}
     usable = {
         name
         for name, state in states.items()
@@ -306,7 +303,7 @@ def _what_several_wait_for(settings: "Settings", report: Report) -> str:
 def _who_drains(report: Report) -> str:
     if "drain" in report.workers:
         return "a drain is working on them"
-    if (rest := _rest_of(report, "deep")) is not None and not report.further:
+    if (rest := _rest_of(report, "deep")) is not None and len(report.slots) == 1:
         again = f"`dagster-offload resume {rest.slot}`" if rest.kind == "paused" else "the slot is used again"
         return f"they wait until {again}"
     if report.up is None:
