@@ -47,9 +47,8 @@ QUESTION = "Count from one to forty in English words, separated by spaces."
 # OpenAI and DeepSeek require the word "JSON" in the prompt for JSON mode; this question does not ask for a JSON answer.
 JSON_QUESTION = "This tests JSON output. Name a colour of the rainbow, in one word."
 LONGEST_WAIT_SECONDS = 120.0  # for one short answer; the model may still be loading
-LEAST_TOKENS_TO_MEASURE = (
-    64  # fewer show how fast the prompt was read and the request sent, not how fast the model writes
-)
+# Fewer show how fast the prompt was read and the request sent, not how fast the model writes.
+LEAST_TOKENS_TO_MEASURE = 64
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ _ANY = re.compile(f"[{_FIRST}-{_LAST}\uf53a]")
 _BOXES = {0xF06F: "□", 0xF0A8: "□", 0xF0FB: "✗", 0xF0FC: "✓", 0xF0FD: "☒", 0xF0FE: "☑"}  # of Wingdings, to be ticked
 _NOT_BULLETS = "".join(map(chr, _BOXES))
 _BULLET = re.compile(f"^([ \t]*(?:[-*|] )?)(?![{_NOT_BULLETS}])[{_FIRST}-{_LAST}](?=\\s)", re.MULTILINE)
-_FEW = 2  # letters and digits for each symbol, at least
+_LETTERS_PER_SYMBOL = 2  # the fewest letters and digits of a text whose symbols can be read
 _LETTERS = "ABGDEZHQIKLMNXOPRSTUFCYW"
 _GREEK = "ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩ"
 _SYMBOLS = {
@@ -29,9 +29,9 @@ _SYMBOLS = {
 def with_readable_symbols(text: str) -> str:
     """Return the text with bullets, Greek letters and signs instead of private-use characters. Keeps unknown ones.
 
-    A text of many is unchanged: a font without a map to letters has written it, and it cannot be read.
+    A text of mostly such characters is unchanged. Its font has no map to letters, so it cannot be read.
     """
     symbols = len(_ANY.findall(text))
-    if symbols == 0 or symbols * _FEW > sum(map(str.isalnum, text)):
+    if symbols == 0 or symbols * _LETTERS_PER_SYMBOL > sum(map(str.isalnum, text)):
         return text
     return _BULLET.sub(r"\1•", text).translate(_SYMBOLS)

@@ -84,7 +84,7 @@ def recipes(settings: Settings) -> dict[str, str]:
 
 
 def stages_by_slot(settings: Settings, wanted: Collection[str]) -> dict[str, list[str]]:
-    """By slot, best first: those of the wanted stages that it may answer, in declared order."""
+    """The wanted stages that each configured slot may answer, by the slot's name. Slots and stages are in declared order."""
     slots = settings.slots
     found: dict[str, list[str]] = {slot.name: [] for slot in slots}
     for stage in llm_stages(settings).values():

@@ -41,9 +41,8 @@ class ClaimedItem:
     recipe: str
     attempts: int
     deferrals: int
-    part_sizes: list[list[int]] | None = (
-        None  # how its document was split before; see `stages/prompts/long_documents.py`
-    )
+    # How its document was split before; see `stages/prompts/long_documents.py`.
+    part_sizes: list[list[int]] | None = None
     record: dict[str, Any] | None = field(default=None, repr=False)  # the record it reads; None = it reads the text
 
 
@@ -121,9 +120,8 @@ class SlotRow:
     is_auto: bool = False  # `permits` is measured (`auto`)
     prompt_cache_size: int | None = None  # the server's prompt cache size in documents; None = not known
     prompt_cache_size_from: str | None = None  # person | server
-    concurrency_found: dict[str, Any] | None = (
-        None  # the last concurrency found by `auto`; see `slots/auto_concurrency.py`
-    )
+    # The last concurrency found by `auto`; see `slots/auto_concurrency.py`.
+    concurrency_found: dict[str, Any] | None = None
 
     @property
     def shown_url(self) -> str:

@@ -21,8 +21,9 @@ USUAL_DAYS = 28
 DAYS_TO_KNOW_USUAL_HOURS = 7
 HORIZON = timedelta(days=182)
 
-# For a query with calls in the table `recent`, and the parameter `pause`. Calls that were open at the same time count once.
-TIMED = (
+# How long a slot was used, in SQL. `WITH_USED_UNTIL` continues a `with` clause that has the calls in `recent`. Calls that
+# were open at the same time count once. The parameter `pause`: a shorter gap between two calls counts as use, in seconds.
+WITH_USED_UNTIL = (
     "spans as (select *, ended_at - make_interval(secs => seconds) as started_at from recent), "
     "timed as (select *, max(ended_at) over "
     "  (order by started_at, ended_at rows between unbounded preceding and 1 preceding) as used_until from spans)"
@@ -166,7 +167,7 @@ def recent_rate(cur: Cursor, *slots: str) -> Rate | None:
         "    part is not null and exists (select 1 from work_items i where i.item_id = calls.item_id "
         "      and i.parts_total is not null) as is_part "
         f"  from calls where {_ANSWERED} and ended_at > clock_timestamp() - make_interval(days => %(days)s) "
-        f"  order by ended_at desc limit %(limit)s), {TIMED} "
+        f"  order by ended_at desc limit %(limit)s), {WITH_USED_UNTIL} "
         "select stage, is_part, count(*) as calls, count(distinct item_id) as items, "
         "  sum(seconds) as call_seconds, sum(tokens)::double precision as tokens, "
         f"  {USED_SECONDS} as used_seconds from timed "

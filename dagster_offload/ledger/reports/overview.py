@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
-from dagster_offload.ledger.reports.estimate import PAUSE_SECONDS, TIMED, USED_SECONDS
+from dagster_offload.ledger.reports.estimate import PAUSE_SECONDS, USED_SECONDS, WITH_USED_UNTIL
 from dagster_offload.ledger.slots import availability
 
 NOTHING = "0/0"  # the position of a new ledger
@@ -35,7 +35,7 @@ def slot_use(cur: Cursor, slot: str) -> SlotUse:
         cur,
         "with recent as (select ended_at, seconds, tokens_in, tokens_cached, tokens_out from calls "
         "  where slot = %(slot)s and item_id is not null and ended_at > clock_timestamp() - interval '1 hour'), "
-        f"{TIMED} "
+        f"{WITH_USED_UNTIL} "
         "select count(*) as calls, sum(tokens_in - coalesce(tokens_cached, 0) + coalesce(tokens_out, 0))::double precision "
         f"  as tokens, {USED_SECONDS} as used, "
         # Not a division of whole numbers, whose result would be 0.

@@ -1,6 +1,6 @@
 """The account that runs the embedded server, and the owners of its folders.
 
-Postgres refuses to run as root, so root starts it as the user `nobody`; every other user runs it as themselves.
+Postgres refuses to run as root. If root starts it, it runs as the user `nobody`. Other users run it under their own account.
 Folders above the home are only inspected, to name the one that blocks access. They are never changed.
 """
 

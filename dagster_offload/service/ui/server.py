@@ -39,7 +39,7 @@ LIVE_DATA_POLL_RATE_MS = 2000
 
 STOP_SECONDS = 2  # for open requests; the supervisor kills after 4 s
 UNUSED_SECONDS = 300.0
-CLOSE_SECONDS = 10.0  # for what is left to close then: connections to a process that hangs would get no answer
+CLOSE_SECONDS = 10.0  # for open connections after that; a client that hangs never closes its own
 
 
 def build_app(process_context: WorkspaceProcessContext, access: Access) -> ASGIApp:

@@ -19,9 +19,8 @@ from dagster_offload.text.plain_text import shortened
 
 LONGEST_TEXT = 10_000  # characters of a string without `max_length`; a longer one is cut
 MOST_ENTRIES = 1_000  # of a list without `max_items`
-LONGEST_NUMBER = (
-    200  # characters of a number that is written as text; matching the pattern of a longer one could take hours
-)
+# Characters of a number that is written as text. Matching the pattern of a longer one could take hours.
+LONGEST_NUMBER = 200
 INTEGERS = (-(2**63), 2**63 - 1)  # those that a column of type integer holds
 
 _NULL_WORDS = frozenset({"", "null", "none", "n/a", "na", "unknown", "not specified", "-"})
