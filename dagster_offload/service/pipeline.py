@@ -1,7 +1,7 @@
 """The pipeline that `up` runs with. It is announced in the ledger, and its processes read a copy of the file.
 
-A valid edit of the file or of `.env` is taken over within seconds, but the section `ui` only by the next `up`. After an edit of the file that is not valid, the copy
-stays in force, and `status` shows why.
+A valid edit of the file or of `.env` is taken over within seconds, but the section `ui` only by the next `up`. After an edit
+of the file that is not valid, the copy stays in force, and `status` shows why.
 """
 
 import contextlib

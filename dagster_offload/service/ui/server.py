@@ -2,8 +2,8 @@
 
 `python -m dagster_offload.service.ui.server --workspace FILE --home HOME --ui JSON --host HOST --listener FD` serves on an
 inherited socket that listens on HOST. JSON has the settings of the section `ui` that `up` started with: an edit of them is
-in force at the next start of `up`. It does what the command `dagster-webserver` does, which offers no place for a middleware. This is the only
-file that uses Dagster's web server; a contract test covers the internals it needs.
+in force at the next start of `up`. It does what the command `dagster-webserver` does, which offers no place for a
+middleware. This is the only file that uses Dagster's web server; a contract test covers the internals it needs.
 
 The process takes 60 MB, and most of the time no page is open. So it ends when it was unused for a while, and the supervisor
 starts it again at the next connection.
