@@ -210,6 +210,11 @@ def forget(cur: Cursor, name: str) -> bool:
         "update work_items set not_before = null, deferred_epoch = 0 where state = 'deferred' and deferred_slot = %s",
         [name],
     )
+    cur.execute(
+        "update work_items set failed_alone = failed_alone - %(name)s::text "
+        "where state = 'deferred' and failed_alone ? %(name)s::text",
+        {"name": name},
+    )
     return was_known
 
 
