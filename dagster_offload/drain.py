@@ -39,6 +39,7 @@ class DrainSummary:
     `left` counts documents that are neither done nor deferred: due ones that the slot or the limit kept it from doing, and
     the `in_back_off`, which wait for their next attempt. `reason` says why, if the slot or a change of the pipeline is the
     cause; `next_check_at` (ISO 8601) is when a running `up` checks the slot again.
+    `answered_in_part`: if no document is done, how many have an answer for one of their stages; None if none has.
     `waits_for`: how many documents wait for another stage before they can start, by that stage.
     `concurrency` is that at the end. `warning` is a line about a server that reads documents twice. The slot's pace
     is that of its last hours of use; None if it is not known.
@@ -50,6 +51,7 @@ class DrainSummary:
     left: int
     held_elsewhere: int
     in_back_off: int = 0
+    answered_in_part: int | None = None
     waits_for: Mapping[str, int] = field(default_factory=dict)
     reason: str | None = None
     next_check_at: str | None = None
@@ -170,6 +172,7 @@ async def _drain(
     done = totals.counts.done
     if len(used_slots) > 1:  # a document that is done at one slot may wait for another
         done = await ledger.run(claims.count_finished, sorted(totals.done), names)
+    answered_in_part = 0 if done else await ledger.run(usage.documents_answered, worker.id)
     reasons = [end.reason for end in (ends if len(ends) == 1 else needed) if end.reason is not None]
     concurrency = [end.row.concurrency for end in ends if end.row is not None]
     next_checks = [end.next_check for end in ends if end.next_check is not None]
@@ -180,6 +183,7 @@ async def _drain(
         left=due + in_back_off,
         held_elsewhere=await ledger.run(claims.count_claimed_elsewhere, names, worker.id),
         in_back_off=in_back_off,
+        answered_in_part=answered_in_part or None,
         waits_for=await ledger.run(claims.count_waiting_for_others, stage_graph(settings), names),
         reason=SUPERSEDED if at_work.is_superseded else "; ".join(reasons) or None,
         next_check_at=min(next_checks).isoformat(timespec="seconds") if next_checks else None,
