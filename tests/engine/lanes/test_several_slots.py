@@ -141,6 +141,7 @@ def test_a_stage_whose_slot_is_away_waits_and_no_other_slot_answers_it(several: 
     summary = several.engine.drain()
     assert (summary.done, summary.left + summary.deferred, summary.is_slot_unavailable) == (0, 8, True)
     assert "deep is unavailable: upstream_cold" in str(summary.reason)
+    assert summary.answered_in_part == 8
     assert several.answers() == {("studio", CLASSIFY): 8}
     several.deep.set(mode="awake")
     several.engine.retry_now()
