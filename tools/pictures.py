@@ -65,7 +65,7 @@ class Camera:
         print(f"{self._folder / name}.png", flush=True)
 
     def _has(self, name: str, text: str) -> bool:
-        """Wait for a text of the page. Says so if it does not appear: the picture shows what is there instead."""
+        """Wait for a text of the page. Returns False, and prints what is missing, if it does not appear."""
         try:
             wait_for(lambda: text in self._page.text(), f"{text!r} in {name}", TEXT_SECONDS)
         except AssertionError as missing:

@@ -216,7 +216,7 @@ def _read_with(kind: str, read: Callable[[bytes], str], data: bytes) -> Extracte
 def _text_of(kind: str, read: Callable[[bytes], str], data: bytes) -> str:
     try:
         return read(data)
-    except (NotHangul, BrokenArchive):
+    except (NotHangul, BrokenArchive, RecursionError):  # of a file whose elements are nested thousands deep
         raise broken(kind, data) from None
 
 
@@ -279,7 +279,7 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
         raise unsupported(
             "the extractor does not recognize the type of this file: give it the extension of its type, or export it as PDF"
         )
-    if kind in _READERS or kind in _ILLUSTRATED:  # its name says so, its bytes do not
+    if kind in _READERS or kind in _ILLUSTRATED:  # the name has this type, the bytes do not
         raise broken(kind, data)
     if kind == file_types.NOTEBOOK:
         return _read_with(kind, notebook_text, data)

@@ -10,6 +10,7 @@ _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # segments that begin with the picture's size
 _PNG_HEADER_BYTES, _PNG_LAST_CHUNK = 8, b"IEND"
 _MAX_TIFF_PAGES = 10_000
+_MAX_TIFF_FIELDS = 1_000  # of one image; real images have fewer than a hundred
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_ORIENTATION = 256, 257, 274
 _TIFF_SHORT = 3
 # HEIC pictures of one or more frames, with 8 bits a sample or more (ISO/IEC 23008-12). AVIF has the same container.
@@ -79,7 +80,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _size_of_tiff(data: bytes) -> tuple[int, int] | None:
     """The size of the largest image."""
     order = _tiff_order(data)
-    fields = [_tiff_fields(data, offset, order) for offset in _tiff_offsets(data)]
+    fields = (_tiff_fields(data, offset, order) for offset in _tiff_offsets(data))
     sizes = [(image.get(_TIFF_WIDTH, 0), image.get(_TIFF_HEIGHT, 0)) for image in fields]
     return max(sizes, key=lambda size: size[0] * size[1], default=None)
 
@@ -92,7 +93,7 @@ def _tiff_fields(data: bytes, offset: int, order: str) -> dict[int, int]:
     """Return the whole numbers in a directory of a TIFF, or of EXIF, by their tags."""
     (entries,) = struct.unpack_from(f"{order}H", data, offset)
     fields = {}
-    for number in range(entries):
+    for number in range(min(entries, _MAX_TIFF_FIELDS)):
         place = offset + 2 + 12 * number
         tag, kind = struct.unpack_from(f"{order}HH", data, place)
         (fields[tag],) = struct.unpack_from(f"{order}{'H' if kind == _TIFF_SHORT else 'I'}", data, place + 8)

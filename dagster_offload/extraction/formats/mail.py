@@ -28,7 +28,7 @@ _UUENCODED = re.compile(r"^begin [0-7]{3,4} ([^\r\n]{1,200})\r?\n(?:[ -`]{1,62}\
 _CMS = b"\x30"  # how a signature begins that holds its mail
 _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 
-MAX_HEADER_CHARACTERS = 20_000  # characters; enough for 500 recipients
+MAX_HEADER_CHARACTERS = 20_000  # enough for 500 recipients
 _SHOWN = ("Subject", "From", "To", "Cc", "Date")
 
 
