@@ -20,10 +20,10 @@ from dagster_offload.settings.leaves import (
     further_slots,
     leaves_of_slots,
 )
-from dagster_offload.settings.notify import CHANNEL_KINDS
-from dagster_offload.settings.notify import SECTION as NOTIFY
-from dagster_offload.settings.sinks import FILE_KEYS, KINDS, SECRET_KEYS
-from dagster_offload.settings.sinks import SECTION as ON_RECORD
+from dagster_offload.settings.sections.notify import CHANNEL_KINDS
+from dagster_offload.settings.sections.notify import SECTION as NOTIFY
+from dagster_offload.settings.sections.sinks import FILE_KEYS, KINDS, SECRET_KEYS
+from dagster_offload.settings.sections.sinks import SECTION as ON_RECORD
 from dagster_offload.settings.yaml_text import Place, YamlText, parse_yaml
 from dagster_offload.slot.config import without_password
 from dagster_offload.text.suggestions import nearest

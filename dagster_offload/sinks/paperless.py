@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster_offload.library.digests import md5_of_unchanged
-from dagster_offload.settings.sinks import PaperlessSettings
+from dagster_offload.settings.sections.sinks import PaperlessSettings
 from dagster_offload.sinks.faults import Blame, SinkFault, check_answer
 from dagster_offload.sinks.http_server import HttpServer
 from dagster_offload.sinks.message import Message

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dagster_offload.settings.sinks import PaperlessSettings
+from dagster_offload.settings.sections.sinks import PaperlessSettings
 from dagster_offload.sinks.faults import Blame, SinkFault
 from dagster_offload.sinks.message import Message, sample
 from dagster_offload.sinks.paperless import Paperless

@@ -10,7 +10,7 @@ from dagster_offload.service.ui.origins import Origin, parse_origin
 from dagster_offload.service.ui.passwords import read_password_file
 from dagster_offload.service.ui.sessions import Sessions, load_secret
 from dagster_offload.settings import Settings
-from dagster_offload.settings.ui import UISection, comma_separated
+from dagster_offload.settings.sections.ui import UISection, comma_separated
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))

@@ -30,7 +30,7 @@ from dagster_offload.errors import OffloadError
 from dagster_offload.service.ui.access import Access, access_with
 from dagster_offload.service.ui.in_use import InUse, ServerWhileUsed
 from dagster_offload.service.ui.middleware import AccessControl
-from dagster_offload.settings.ui import UISection
+from dagster_offload.settings.sections.ui import UISection
 
 # The defaults of `dagster-webserver`.
 STATEMENT_TIMEOUT_MS = 15_000

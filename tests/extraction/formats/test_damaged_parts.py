@@ -5,9 +5,9 @@ import zipfile
 
 import pytest
 
-from dagster_offload.extraction.formats import docx
-from dagster_offload.extraction.formats.docx import docx_text
-from dagster_offload.extraction.formats.office_xml import excel_2003_text, flat_word_text, word_2003_text
+from dagster_offload.extraction.formats.office import docx
+from dagster_offload.extraction.formats.office.docx import docx_text
+from dagster_offload.extraction.formats.office.office_xml import excel_2003_text, flat_word_text, word_2003_text
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
 from tests.extraction.formats.test_office import paragraph, run
 from tests.extraction.formats.test_office_variants import document, related

@@ -5,11 +5,11 @@ import zipfile
 
 import pytest
 
-from dagster_offload.extraction.formats.docx import docx_text
-from dagster_offload.extraction.formats.odf import open_document_text
+from dagster_offload.extraction.formats.office.docx import docx_text
+from dagster_offload.extraction.formats.office.odf import open_document_text
+from dagster_offload.extraction.formats.office.pptx import pptx_text
 from dagster_offload.extraction.formats.parts.markdown import table_text
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
-from dagster_offload.extraction.formats.pptx import pptx_text
 
 WORD = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"

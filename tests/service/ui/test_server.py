@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.service.ui.sessions import load_secret
-from dagster_offload.settings.ui import UISection
+from dagster_offload.settings.sections.ui import UISection
 
 
 @contextmanager

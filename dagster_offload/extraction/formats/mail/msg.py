@@ -13,7 +13,7 @@ import olefile
 
 from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
-from dagster_offload.extraction.formats.mail_secured import EncryptedMail
+from dagster_offload.extraction.formats.mail.secured import EncryptedMail
 
 _SUBJECT, _SENDER, _SENDER_ADDRESS, _SENDER_SMTP = 0x0037, 0x0C1A, 0x0C1F, 0x5D01
 _BODY, _RTF_BODY, _HTML_BODY = 0x1000, 0x1009, 0x1013

@@ -15,7 +15,7 @@ from typing import Any
 
 from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.formats.content_lines import entries_text
-from dagster_offload.extraction.formats.mail_secured import EncryptedMail, is_encrypted, is_smime, signed_content
+from dagster_offload.extraction.formats.mail.secured import EncryptedMail, is_encrypted, is_smime, signed_content
 
 # Every mail of a mailbox begins with a `From ` line. Such lines in a body are quoted with `>`.
 # A header follows, or a blank line if the mail has no header and the line has a time. Bounded: the pattern backtracks.
