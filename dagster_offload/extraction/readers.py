@@ -40,7 +40,7 @@ from dagster_offload.extraction.formats.pdf import pdf_text
 from dagster_offload.extraction.formats.rtf import is_whole, rtf_text
 from dagster_offload.extraction.legibility import share_of_wrong_letters
 from dagster_offload.extraction.no_text import NO_BYTES, ONLY_BLANKS, why_no_text
-from dagster_offload.extraction.ocr.photos import refuse_huge
+from dagster_offload.extraction.ocr.photos import refuse_huge, refuse_undecodable
 from dagster_offload.extraction.ocr.pictures_inside import words_of_pictures
 from dagster_offload.extraction.ocr.scans import Pictures
 from dagster_offload.extraction.ocr.tesseract import Unreadable
@@ -301,6 +301,7 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
 def _image(data: bytes, kind: str, pictures: Pictures) -> Extracted:
     if not is_whole_image(data, kind):
         raise broken(kind, data)
+    refuse_undecodable(data, kind)
     refuse_huge(data, kind)
     return _with_metadata(_ocr(lambda: pictures.read_image(data, kind)), {"mime": kind})
 

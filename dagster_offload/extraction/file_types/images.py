@@ -13,6 +13,8 @@ _MAX_TIFF_PAGES = 10_000
 _MAX_TIFF_FIELDS = 1_000  # of one image; real images have fewer than a hundred
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_ORIENTATION = 256, 257, 274
 _TIFF_SHORT = 3
+_BMP_HEADER_BYTES = 40  # of Windows; the header of OS/2 has 12 and holds other fields
+_WEBP_ANIMATED = 0x02
 # HEIC pictures of one or more frames, with 8 bits a sample or more (ISO/IEC 23008-12). AVIF has the same container.
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis"})
 _EXIF = b"Exif\0\0"
@@ -38,6 +40,19 @@ def size_of_image(data: bytes, kind: str) -> tuple[int, int] | None:
         return _size_of_jpeg(data) if kind == JPEG else None
     except struct.error:
         return None
+
+
+def why_not_decodable(data: bytes, kind: str) -> str | None:
+    """Return what Tesseract cannot decode in a whole picture, or None if its header shows nothing of the kind."""
+    if kind == BMP:
+        (header,) = struct.unpack_from("<I", data, 14)
+        if header < _BMP_HEADER_BYTES:
+            return "a BMP picture of OS/2"
+        return "a compressed BMP picture" if data[30:34] != bytes(4) else None
+    if kind == WEBP:
+        is_animated = data[12:16] == b"VP8X" and bool(data[20:21]) and bool(data[20] & _WEBP_ANIMATED)
+        return "an animated WebP picture" if is_animated else None
+    return None
 
 
 def is_heic(data: bytes) -> bool:
