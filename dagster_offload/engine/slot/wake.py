@@ -150,7 +150,7 @@ async def _decide_at(
     settings: Settings, ledger: Ledger, slot: SlotConfig, row: SlotRow, its_stages: Sequence[str], live: int
 ) -> Decision:
     backlog = ledger.run(claims.backlog, its_stages, slot.name)
-    health, needs_patience, shortage, woken = None, False, shortage_of(settings), None
+    health, needs_patience, shortage, woken, is_free = None, False, shortage_of(settings), None, True
     rest = ledger.run(rests.read_rest, slot) if backlog.due + backlog.waiting and not live else None
     if rest is not None:
         ledger.run(availability.note, slot.name, is_available=False)
@@ -169,7 +169,8 @@ async def _decide_at(
         if not health.answered and not ledger.run(permits.count_held, slot.name):
             woken = await asyncio.to_thread(wake_if_due, ledger, slot)  # it runs a program
         backlog = ledger.run(claims.backlog, its_stages, slot.name)
-    is_free = row.breaker is not BreakerState.CLOSED or ledger.run(claims.is_any_free, its_stages, slot.name)
+        if health.healthy and row.breaker is BreakerState.CLOSED:
+            is_free = ledger.run(claims.is_any_free, its_stages, slot.name)
     return should_drain(
         is_configured=True,
         backlog=backlog.due,
