@@ -23,7 +23,8 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import dialects
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import Slots
-from dagster_offload.stages.catalog import llm_stages, recipes, stage_graph
+from dagster_offload.stages.catalog import llm_stages, stage_graph
+from dagster_offload.stages.pipeline import pipeline_of
 
 T = TypeVar("T")
 
@@ -100,9 +101,9 @@ SWITCH_SECONDS = 0.0001
 
 
 def document_runner(settings: Settings, ledger: AsyncLedger, client: AIClient, worker: Worker) -> DocumentRunner:
-    """A runner with the stages and recipes of the settings."""
+    """A runner with the stages and the pipeline of the settings."""
     return DocumentRunner(
-        settings, ledger, client, worker, stage_graph(settings), llm_stages(settings), recipes(settings)
+        settings, ledger, client, worker, stage_graph(settings), llm_stages(settings), pipeline_of(settings)
     )
 
 

@@ -46,6 +46,7 @@ from dagster_offload.slot.completion import Answer, ContextOverflow
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.stages.graph import Outcome, StageGraph
 from dagster_offload.stages.llm_stage import LLMStage
+from dagster_offload.stages.pipeline import Pipeline
 from dagster_offload.stages.prompts.long_documents import Passage, Reading
 from dagster_offload.stages.prompts.prompt import system_message
 from dagster_offload.stages.prompts.questions import Question
@@ -72,7 +73,7 @@ class DocumentRunner:
     worker: Worker
     graph: StageGraph
     stages: Mapping[str, LLMStage]
-    recipes: Mapping[str, str]
+    pipeline: Pipeline
     on_busy: dict[str, Callable[[], None]] = field(default_factory=dict)  # by slot: it answered 429, so use fewer lanes
     on_part: Callable[[PartsRead], None] = lambda _: None  # a part of a long document was answered
     windows: ContextWindows = field(init=False)
@@ -83,6 +84,11 @@ class DocumentRunner:
         self.windows = ContextWindows()
         self.fault_assigner = FaultAssigner(self.settings, self.ledger, self.client, self.worker)
         self.commits = GroupCommit(self.ledger, self.worker, self.recipes)
+
+    @property
+    def recipes(self) -> Mapping[str, str]:
+        """The recipe of each stage."""
+        return self.pipeline.recipes
 
     @property
     def shortage(self) -> str | None:
