@@ -62,6 +62,7 @@ class _Style:
     base: str | None
     heading: int | None  # from 1
     numbering: tuple[str, int] | None
+    is_hidden: bool | None  # None: as in the style that it is based on
 
 
 class _Document:
@@ -73,10 +74,7 @@ class _Document:
         self.has_lost_part = False
         self.document = main_part(archive, _DOCUMENT)
         self.related = relations(archive, self.document)
-        styles = self._part("styles")
-        self.styles = {attribute(style, "styleId"): _style(style) for style in _styles(styles)}
-        # By style: whether its text is hidden (None: as in the style that it is based on), and that style.
-        self.hiding = {attribute(style, "styleId"): _hiding(style) for style in styles if local(style) == "style"}
+        self.styles = {name: _style(style) for style in self._part("styles") if (name := attribute(style, "styleId"))}
         self.numbering = ListNumbers(_list_levels(self._part("numbering")))
         self.notes = {
             (reference, attribute(note, "id")): note for reference, name in _NOTES.items() for note in self._part(name)
@@ -163,20 +161,13 @@ class _Document:
         return ""
 
     def _hides(self, style: str | None) -> bool:
-        """Whether text of this style, or of the nearest style that it is based on, is hidden."""
-        for _ in range(_MAX_STYLE_DEPTH):
-            is_hidden, base = self.hiding.get(style, (None, None))
-            if is_hidden is not None or base is None:
-                return bool(is_hidden)
-            style = base
-        return False
+        """Whether text of this style is hidden. The style decides, or the nearest of those below it that has the property."""
+        return next((found.is_hidden for found in self._styles_of(style) if found.is_hidden is not None), False)
 
     def _is_hidden(self, run: Element, is_paragraph_hidden: bool) -> bool:
-        properties = next((child for child in run if local(child) == "rPr"), Element("rPr"))
-        if (own := _vanish(properties)) is not None:
+        if (own := _vanish(run)) is not None:
             return own
-        style = next((attribute(child, "val") for child in properties if local(child) == "rStyle"), None)
-        return is_paragraph_hidden or self._hides(style)
+        return is_paragraph_hidden or self._hides(dict(_run_properties(run)).get("rStyle"))
 
     def _line(
         self, parent: Element, boxes: list[Element], notes: list[Element], is_paragraph_hidden: bool
@@ -204,14 +195,19 @@ class _Document:
         """Return the Markdown mark of a heading, or the label of a numbered paragraph."""
         own = _style(paragraph)
         heading, numbering = own.heading, own.numbering
-        base = own.base
-        for _ in range(_MAX_STYLE_DEPTH):
-            style = self.styles.get(base)
-            if style is None:
-                break
-            heading, numbering, base = heading or style.heading, numbering or style.numbering, style.base
+        for style in self._styles_of(own.base):
+            heading, numbering = heading or style.heading, numbering or style.numbering
         label = self.numbering.next(*numbering) if numbering is not None else ""
         return ("#" * min(heading, 6) + " " + label.removeprefix("- ")) if heading else label
+
+    def _styles_of(self, name: str | None) -> Iterator[_Style]:
+        """Yield the style, then the one that it is based on, and so on."""
+        for _ in range(_MAX_STYLE_DEPTH):
+            style = self.styles.get(name or "")
+            if style is None:
+                return
+            yield style
+            name = style.base
 
 
 def _form_value(field: Element) -> str:
@@ -232,16 +228,15 @@ def _paragraph_style(paragraph: Element) -> str | None:
     return next((value for name, value in _properties(paragraph) if name == "pStyle"), None)
 
 
-def _hiding(style: Element) -> tuple[bool | None, str | None]:
-    """Return whether a style hides its text (None: it does not say), and the style that it is based on."""
-    children = {local(child): child for child in style}
-    base = children.get("basedOn")
-    return _vanish(children.get("rPr", Element("rPr"))), None if base is None else attribute(base, "val")
+def _vanish(holder: Element) -> bool | None:
+    """Return whether the properties of a run or a style hide its text. None if they do not say."""
+    return next((value not in _OFF for name, value in _run_properties(holder) if name == "vanish"), None)
 
 
-def _vanish(properties: Element) -> bool | None:
-    """Return whether properties of a run hide its text. None if they do not say."""
-    return next((attribute(child, "val") not in _OFF for child in properties if local(child) == "vanish"), None)
+def _run_properties(holder: Element) -> Iterator[tuple[str, str | None]]:
+    for properties in holder:
+        if local(properties) == "rPr":
+            yield from ((local(child), attribute(child, "val")) for child in properties)
 
 
 def _image_id(picture: Element) -> str:
@@ -258,6 +253,7 @@ def _style(holder: Element) -> _Style:
         base=properties.get("basedOn") or properties.get("pStyle"),
         heading=1 if is_title else outline + 1 if outline < 9 else None,
         numbering=None if number is None else (number, _int_or(properties.get("ilvl"), 0)),
+        is_hidden=_vanish(holder),
     )
 
 
@@ -268,10 +264,6 @@ def _properties(holder: Element) -> Iterator[tuple[str, str | None]]:
             yield from _properties(element)
         else:
             yield local(element), attribute(element, "val")
-
-
-def _styles(root: Element) -> list[Element]:
-    return [style for style in root if attribute(style, "type") == "paragraph"]
 
 
 def _list_levels(root: Element) -> dict[tuple[str, int], ListLevel]:
