@@ -63,7 +63,7 @@ def command(*, port: int | None, host: str) -> None:
         until_the_end.enter_context(stop_on_signals(stop))
         lock = until_the_end.enter_context(hold_up_lock(settings.home))
         loaded = keep_in_home(loaded, typed_settings(), console.print)
-        access = decide_access(settings, host)  # before anything listens
+        access = decide_access(settings.ui, settings.home, host)  # before anything listens
         listener = until_the_end.enter_context(listen_for_ui(host, port))
         show_if_large(settings, console.print)
         console.print(f"Starting; the logs are in {settings.home / 'logs'}")

@@ -139,7 +139,7 @@ def running_services(
     settings = loaded.settings
     logs = log_folder(settings.home)
     address = address_of(host, port_of(listener), settings.ui.path_prefix)
-    access = decide_access(settings, host)
+    access = decide_access(settings.ui, settings.home, host)
     postgres = None
     try:
         back_up_before_migration(settings, say)

@@ -20,7 +20,7 @@ def welcome(host: str, *, is_terminal: bool = True, **settings: str) -> str:
         console = Console(
             file=written, force_terminal=is_terminal, no_color=True, markup=False, highlight=False, width=80
         )
-        _welcome(console, loaded, decide_access(loaded, host), host, 3000)
+        _welcome(console, loaded, decide_access(loaded.ui, loaded.home, host), host, 3000)
     return written.getvalue()
 
 
@@ -29,7 +29,7 @@ def token() -> str:
     """The token of this test's home."""
     settings = load_settings(ui_token="on")
     settings.home.mkdir()
-    access = decide_access(settings, "127.0.0.1")
+    access = decide_access(settings.ui, settings.home, "127.0.0.1")
     assert access.token is not None
     return access.token
 

@@ -9,7 +9,6 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.service.ui.origins import Origin, parse_origin
 from dagster_offload.service.ui.passwords import read_password_file
 from dagster_offload.service.ui.sessions import Sessions, load_secret
-from dagster_offload.settings import Settings
 from dagster_offload.settings.sections.ui import UISection, comma_separated
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -48,12 +47,7 @@ class Access:
         return any(mapped in network for network in self.peers)
 
 
-def decide_access(settings: Settings, host: str) -> Access:
-    """The access to a UI that listens on `host`. Does and raises what `access_with` does."""
-    return access_with(settings.ui, settings.home, host)
-
-
-def access_with(ui: UISection, home: Path, host: str) -> Access:
+def decide_access(ui: UISection, home: Path, host: str) -> Access:
     """The access to a UI that listens on `host`, with these settings of the section `ui`.
 
     Creates the secret of this home on first use; the home must exist. Raises `SettingsError` if other machines could

@@ -27,7 +27,7 @@ from dagster_webserver.version import __version__
 from starlette.types import ASGIApp
 
 from dagster_offload.errors import OffloadError
-from dagster_offload.service.ui.access import Access, access_with
+from dagster_offload.service.ui.access import Access, decide_access
 from dagster_offload.service.ui.in_use import InUse, ServerWhileUsed
 from dagster_offload.service.ui.middleware import AccessControl
 from dagster_offload.settings.sections.ui import UISection
@@ -87,7 +87,7 @@ def _serve() -> None:
     parser.add_argument("--host", required=True)
     parser.add_argument("--listener", type=int, required=True)
     given = parser.parse_args()
-    access = access_with(given.ui, given.home, given.host)
+    access = decide_access(given.ui, given.home, given.host)
     configure_loggers(log_level="WARNING")
     with (
         dg.DagsterInstance.get() as instance,

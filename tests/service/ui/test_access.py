@@ -8,7 +8,7 @@ import pytest
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.service.ports import address_of, network_address_of
-from dagster_offload.service.ui.access import decide_access, is_loopback
+from dagster_offload.service.ui.access import Access, decide_access, is_loopback
 from dagster_offload.service.ui.passwords import hash_password, write_password_file
 from dagster_offload.settings import Settings, load_settings
 
@@ -19,16 +19,21 @@ def settings(tmp_path: Path, **given: str) -> Settings:
     return load_settings(home=home, **given)
 
 
+def access_of(tmp_path: Path, host: str, **given: str) -> Access:
+    found = settings(tmp_path, **given)
+    return decide_access(found.ui, found.home, host)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_on_loopback_no_log_in_is_needed(tmp_path: Path, host: str) -> None:
     assert is_loopback(host)
-    assert not decide_access(settings(tmp_path), host).needs_login
+    assert not access_of(tmp_path, host).needs_login
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "", "no-such-host.invalid"])
 def test_beyond_loopback_a_ui_without_log_in_is_refused_with_the_three_ways(tmp_path: Path, host: str) -> None:
     with pytest.raises(SettingsError) as refused:
-        decide_access(settings(tmp_path), host)
+        access_of(tmp_path, host)
     for way in (
         "--token",
         "dagster-offload password",
@@ -43,8 +48,8 @@ def test_beyond_loopback_a_ui_without_log_in_is_refused_with_the_three_ways(tmp_
 def test_a_token_a_password_or_both_open_it_beyond_loopback(tmp_path: Path) -> None:
     file = tmp_path / "password"
     write_password_file(file, hash_password("correct horse"))
-    with_token = decide_access(settings(tmp_path, ui_token="on"), "0.0.0.0")
-    with_password = decide_access(settings(tmp_path, ui_password_file=str(file)), "0.0.0.0")
+    with_token = access_of(tmp_path, "0.0.0.0", ui_token="on")
+    with_password = access_of(tmp_path, "0.0.0.0", ui_password_file=str(file))
     assert (with_token.token is not None, with_token.password) == (True, None)
     assert (with_password.token, with_password.password is not None) == (None, True)
     assert socket.gethostname().lower() in with_token.names
@@ -55,14 +60,14 @@ def test_a_token_a_password_or_both_open_it_beyond_loopback(tmp_path: Path) -> N
 def test_beyond_loopback_a_proxy_needs_the_address_it_connects_from(tmp_path: Path) -> None:
     proxy = {"ui_proxy": "https://docs.example.org"}
     with pytest.raises(SettingsError, match="OFFLOAD_UI_PROXY_ADDRESS"):
-        decide_access(settings(tmp_path, **proxy), "0.0.0.0")
-    access = decide_access(settings(tmp_path, **proxy, ui_proxy_address="172.18.0.0/16, 10.0.0.9"), "0.0.0.0")
+        access_of(tmp_path, "0.0.0.0", **proxy)
+    access = access_of(tmp_path, "0.0.0.0", **proxy, ui_proxy_address="172.18.0.0/16, 10.0.0.9")
     assert not access.needs_login
     assert access.is_peer("172.18.3.4")
     assert access.is_peer("10.0.0.9")
     assert not access.is_peer("10.0.0.10")
     assert "docs.example.org" in access.names
-    local = decide_access(settings(tmp_path, **proxy), "127.0.0.1")
+    local = access_of(tmp_path, "127.0.0.1", **proxy)
     assert local.is_peer("127.0.0.1")
     assert not local.is_peer("10.0.0.9")
 

@@ -29,7 +29,7 @@ PASSWORD = "correct horse battery"
 
 def access(home: Path, host: str = "127.0.0.1", **given: str) -> Access:
     home.mkdir(exist_ok=True)
-    return decide_access(load_settings(home=home, **given), host)
+    return decide_access(load_settings(home=home, **given).ui, home, host)
 
 
 @pytest.fixture(scope="module")
