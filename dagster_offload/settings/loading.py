@@ -128,11 +128,11 @@ def read_place() -> Settings:
     If the pipeline file is not YAML, the home is that of OFFLOAD_HOME, or the one that the file is in. Raises `SettingsError`
     if the home is not certain then, because the file may name another one.
     """
-    dotenv, environment = (_only(variables, _PLACE_VARIABLES) for variables in (read_dotenv(), os.environ))
-    given = read_variables({}, environment, dotenv)
+    dotenv = read_dotenv()
+    given = read_variables({}, _only(os.environ, _PLACE_VARIABLES), _only(dotenv, _PLACE_VARIABLES))
     home = _path(given.get("OFFLOAD_HOME")) or default_home()
     path = find_file(_path(given.get(CONFIG)), home)
-    variables = {**read_dotenv(), **os.environ}
+    variables = {**dotenv, **os.environ}
     try:
         file = None if path is None else read_pipeline(path)
         return _validated(read_keys(_PLACE_KEYS, file, given, variables, "" if path is None else str(path)))

@@ -143,10 +143,8 @@ def read_tree(
     if file is not None:
         parsed = parse_yaml(file.text, file_name)
         _refuse_readable_secrets(parsed, file, file_name)
-        tree.values = _substituted(parsed, variables, file_name)
-        tree.origins = {path: Origin("file", file_name, place) for path, place in parsed.places.items() if path}
+        tree = _tree_of(parsed, file, variables, file_name)
         tree.keys = parsed.keys
-        _resolve_paths(tree.values, file.path.parent)
         tree.schemas = _read_schemas(tree, file.path.parent, file.schema_text)
     for leaf in LEAVES:
         if leaf.variable in given and leaf.variable != ANY_STAGES:
@@ -168,13 +166,17 @@ def read_keys(
     if file is not None:
         parsed = parse_yaml(file.text, file_name)
         found = {name: value for name, value in parsed.values.items() if name in names}
-        tree.values = _substituted(replace(parsed, values=found), variables, file_name)
-        tree.origins = {path: Origin("file", file_name, place) for path, place in parsed.places.items() if path}
-        _resolve_paths(tree.values, file.path.parent)
+        tree = _tree_of(replace(parsed, values=found), file, variables, file_name)
     for leaf in LEAVES:
         if leaf.key[0] in names and leaf.variable in given:
             tree.set(leaf.key, given[leaf.variable])
     return tree
+
+
+def _tree_of(parsed: YamlText, file: PipelineText, variables: Mapping[str, str], file_name: str) -> Tree:
+    values = _substituted(parsed, variables, file_name)
+    _resolve_paths(values, file.path.parent)
+    return Tree(values, {path: Origin("file", file_name, place) for path, place in parsed.places.items() if path})
 
 
 def read_values(values: Mapping[str, Any], folder: Path) -> Tree:
