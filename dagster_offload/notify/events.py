@@ -10,7 +10,7 @@ from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.ledger.slots.availability import Absence
 from dagster_offload.settings.sections.notify import ChannelSettings, Event
-from dagster_offload.text.counts import counted
+from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.plain_text import escaped
 
 # Failures are told together: after a notification, the next one waits so long unless the work ends before.
@@ -141,4 +141,4 @@ def _away(facts: Facts, days: float) -> Iterator[Told]:
 
 
 def _verb(count: int, verb: str) -> str:
-    return f"{counted(count, 'document')} {verb}{'s' if count == 1 else ''}"
+    return f"{counted(count, 'document')} {agreeing(verb, count)}"

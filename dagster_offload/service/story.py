@@ -14,7 +14,7 @@ from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.news import MOST_COUNTED, NAMED, Marks, News, ScanEnd, WorkerNews
 from dagster_offload.slot.rest import Pause
-from dagster_offload.text.counts import counted
+from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.plain_text import escaped
 
 LOOK_EVERY_SECONDS = 2.0
@@ -51,7 +51,7 @@ def progress(now: News) -> list[str]:
 
 def what_is_left(now: News) -> str:
     """The last line of `up`: how many documents wait, for what, and how many need a person."""
-    needs = f"{_documents(now.need_you)} need{'s' if now.need_you == 1 else ''} you: dagster-offload status"
+    needs = f"{_documents(now.need_you)} {agreeing('need', now.need_you)} you: dagster-offload status"
     if not now.left:
         return f"Left: nothing, {_documents(now.documents)} in all" + (f"; {needs}" if now.need_you else "")
     away = [_paused(pause) for name, pause in now.pauses.items() if name in now.slots]
@@ -71,8 +71,8 @@ def _slot(before: SlotRow | None, now: SlotRow, news_now: News) -> str | None:
     if now.breaker is BreakerState.MISCONFIGURED and (before is None or before.breaker is not now.breaker):
         return f"{now.name}: {_reason(now)}; `dagster-offload doctor` names the setting to change"
     if now.breaker is BreakerState.OPEN and was_closed:
-        waits = "waits" if news_now.left == 1 else "wait"
-        return f"{now.name}: {_reason(now)}; {_many(news_now.left)} {waits}, and none is lost"
+        left = news_now.left
+        return f"{now.name}: {_reason(now)}; {_many(left)} {agreeing('wait', left)}, and none is lost"
     if now.breaker is not BreakerState.CLOSED or before is None:
         return None
     if not was_closed:
@@ -130,7 +130,7 @@ def _is_end(before: News, now: News, is_end_owed: bool) -> bool:
 
 
 def _all_done(now: News) -> str:
-    needs = f", {now.need_you} of them need{'s' if now.need_you == 1 else ''} you (dagster-offload status)"
+    needs = f", {now.need_you} of them {agreeing('need', now.need_you)} you (dagster-offload status)"
     return f"all done: {_documents(now.documents)}" + (needs if now.need_you else "")
 
 

@@ -1,6 +1,6 @@
 """Faults that pydantic finds, in words that a person or a model understands without Python. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 # By the type of the fault. Names in braces come from its context.
@@ -50,16 +50,16 @@ def fault_in_words(fault: Mapping[str, Any]) -> str:
 
 def faults_in_words(faults: Sequence[Mapping[str, Any]]) -> str:
     """The first faults of an answer in one line: `amount: must be a number; items.0.price: is missing`."""
-    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault_in_words(fault)}" for fault in faults[:5])
+    return _in_one_line(faults, fault_in_words)
 
 
 def kinds_of_faults(faults: Sequence[Mapping[str, Any]]) -> str:
     """The first faults of a private value in one line. A message that may quote the value is replaced by the fault's type."""
-    return "; ".join(
-        f"{'.'.join(map(str, fault['loc'])) or 'it'}: "
-        + (fault_in_words(fault) if fault["type"] in _WORDS else str(fault["type"]))
-        for fault in faults[:5]
-    )
+    return _in_one_line(faults, lambda fault: fault_in_words(fault) if fault["type"] in _WORDS else str(fault["type"]))
+
+
+def _in_one_line(faults: Sequence[Mapping[str, Any]], describe: Callable[[Mapping[str, Any]], str]) -> str:
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'it'}: {describe(fault)}" for fault in faults[:5])
 
 
 def _number(value: Any) -> Any:
