@@ -107,12 +107,13 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
     from dagster_offload.stages.pipeline import difference, pipeline_of
     from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, text_tokens
 
-    slot, configured, probe = slots.get(cur, DEEP), settings.slots.for_prompt(), probes.get(DEEP)
+    configured, probe = settings.slots.for_prompt(), probes.get(DEEP)
     shown = [
         ShownSlot(each, _state(row, probes[each.name], permits.count_held(cur, each.name)), row)
         for each in settings.slots.of_drains
         for row in (slots.get(cur, each.name),)
     ]
+    slot = shown[0].row if shown else slots.get(cur, DEEP)
     context = (configured and configured.context_tokens) or DEFAULT_CONTEXT_TOKENS
     in_parts = [stage.name for stage in llm_stages(settings).values() if stage.whole is not None]
     running = next(iter(running_pipelines(cur)), None)

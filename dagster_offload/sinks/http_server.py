@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
-from dagster_offload import __version__
 from dagster_offload.sinks.faults import Blame, SinkFault, http_faults
+from dagster_offload.slot.addresses import USER_AGENT
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 # They describe the bytes that were sent, and the body of a `Response` made here is decoded already.
@@ -23,7 +23,7 @@ class HttpServer:
 
     def __init__(self, headers: Mapping[str, str], timeout: float) -> None:
         """`timeout`: seconds for one request, from the connection to the last byte of the answer."""
-        self._headers = {"user-agent": f"dagster-offload/{__version__}", "accept-encoding": "identity", **headers}
+        self._headers = {"user-agent": USER_AGENT, "accept-encoding": "identity", **headers}
         self._timeout = timeout
         self._tls = httpx.create_ssl_context()  # reading the certificates takes longer than a request
 
