@@ -1,6 +1,6 @@
 """The account that runs the embedded server, and the owners of its folders.
 
-Postgres refuses to run as root. If root starts it, it runs as the user `nobody`. Other users run it under their own account.
+Postgres refuses to run as root. If root starts it, it runs under an unprivileged account. Other users run it under their own.
 Folders above the home are only inspected, to name the one that blocks access. They are never changed.
 """
 
