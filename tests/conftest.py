@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.support.database",
     "tests.support.router",
     "tests.support.engine",
+    "tests.support.several_slots",
     "tests.support.real_server",
 ]
 

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from dagster_offload import timing
+from dagster_offload.drain import SUPERSEDED
 from dagster_offload.engine import agreement
-from dagster_offload.engine.lanes.lanes import Lanes
 from dagster_offload.engine.slot.wake import decide_drain
 from dagster_offload.errors import OtherPipeline
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.pipelines import announce, pipeline_message, refuse_other_pipeline, running_pipelines
 from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.stages.graph import CLASSIFY
 from dagster_offload.stages.pipeline import Pipeline, pipeline_of
 from tests.support.engine import Engine
+from tests.support.several_slots import KEYS, Several
 
 WRITTEN = "select count(*) as n, max(changed_at) as last, (select fingerprint from slots) as slot from work_items"
 
@@ -104,16 +106,8 @@ def test_a_scan_of_another_library_is_refused_while_up_runs(engine: Engine, up: 
 
 
 def test_a_drain_ends_when_the_running_up_takes_over_an_edited_pipeline(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, superseded: threading.Event
 ) -> None:
-    heard, notified = threading.Event(), Lanes._notified
-
-    def notify(lanes: Lanes, message: str) -> None:
-        notified(lanes, message)
-        if lanes.is_superseded:
-            heard.set()
-
-    monkeypatch.setattr(Lanes, "_notified", notify)
     engine.texts("a.txt", "b.txt", "c.txt")
     with Worker(engine.ledger, "up") as worker:
         engine.ledger.run(announce, worker.id, pipeline_of(engine.settings()), None)
@@ -121,7 +115,7 @@ def test_a_drain_ends_when_the_running_up_takes_over_an_edited_pipeline(
         drain = engine.beside(engine.drain)
         engine.router.wait(open=1)
         engine.ledger.run(announce, worker.id, pipeline_of(engine.settings(classes="tax")), None)
-        assert heard.wait(60)
+        assert superseded.wait(60)
         engine.router.set(hold=False)
         summary = drain.result()
         assert len(engine.asked()) == 1, "the open call is answered, and no other is sent"
@@ -142,3 +136,40 @@ def test_an_announcement_can_change_and_name_a_problem(engine: Engine, up: Worke
     (running,) = engine.ledger.run(running_pipelines)
     assert (running.file, running.problem) == ("/own/offload.yaml", "3:5: there is no key")
     assert running.pipeline.recipes == pipeline.recipes
+
+
+@pytest.mark.rule("pipeline-4")
+def test_a_drain_ends_when_a_slot_is_removed_from_the_list_of_a_stage(
+    several: Several, superseded: threading.Event
+) -> None:
+    several.engine.texts(*KEYS)
+    with Worker(several.engine.ledger, "up") as worker:
+        before = pipeline_of(several.engine.settings())
+        several.engine.ledger.run(announce, worker.id, before, None)
+        for router in (several.deep, several.studio):
+            router.set(hold=True)
+        drain = several.engine.beside(several.engine.drain)
+        several.deep.wait(open=1)
+        several.studio.wait(open=1)
+        several.stages(classify=["deep"])
+        edited = pipeline_of(several.engine.settings())
+        assert edited.recipes == before.recipes, "otherwise the recipes alone would end the drain"
+        several.engine.ledger.run(announce, worker.id, edited, None)
+        assert superseded.wait(60)
+        for router in (several.deep, several.studio):
+            router.set(hold=False)
+        assert drain.result().reason == SUPERSEDED
+        assert sum(several.answers().values()) == 2, "the open calls are answered, and no other is sent"
+        assert several.engine.drain().done == 8
+        assert several.answers()["studio", CLASSIFY] == 1
+
+
+@pytest.mark.rule("pipeline-1")
+def test_a_drain_with_other_slots_for_a_stage_than_the_running_up_refuses(several: Several) -> None:
+    with Worker(several.engine.ledger, "up") as worker:
+        several.engine.ledger.run(announce, worker.id, pipeline_of(several.engine.settings()), None)
+        several.stages(classify=["deep"])
+        with timing.use(take_over=0), pytest.raises(OtherPipeline) as refused:
+            several.engine.drain()
+        assert "classify: stages.classify.slots is deep here and deep, studio there." in str(refused.value)
+        assert "summarize" not in str(refused.value)

@@ -1,6 +1,7 @@
 """The engine with a real stand-in router and a real ledger. Only waits are shortened, with SQL."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 
 from dagster_offload.drain import DrainSummary, run_drain
 from dagster_offload.engine.extraction.run import run_extraction
+from dagster_offload.engine.lanes.lanes import Lanes
 from dagster_offload.engine.runs import RunSummary, run_documents
 from dagster_offload.engine.scan import ScanReport, scan
 from dagster_offload.ledger.core.database import Ledger
@@ -115,3 +117,17 @@ def an_engine(ledger: Ledger, router: Router, home: Path, **options: Any) -> Ite
 def engine(ledger_url: str, router: Router, tmp_path: Path) -> Iterator[Engine]:
     with Ledger(ledger_url) as ledger, an_engine(ledger, router, tmp_path) as engine:
         yield engine
+
+
+@pytest.fixture
+def superseded(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set as soon as the lanes of a drain have heard that another pipeline is in force."""
+    heard, notified = threading.Event(), Lanes._notified
+
+    def notify(lanes: Lanes, message: str) -> None:
+        notified(lanes, message)
+        if lanes.is_superseded:
+            heard.set()
+
+    monkeypatch.setattr(Lanes, "_notified", notify)
+    return heard
