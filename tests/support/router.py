@@ -10,12 +10,14 @@ import pytest
 from dagster_offload.simulator.script import Script, read_script
 from dagster_offload.simulator.server import Router
 from dagster_offload.slot.config import DEEP, SlotConfig
+from tests.support.ports import held_port
 
 
 @pytest.fixture
-def router(stand_in_router: Router) -> Router:
-    """An awake stand-in router that answers immediately."""
-    return stand_in_router
+def router() -> Iterator[Router]:
+    """An awake stand-in router that answers immediately. No other server gets its port while it is stopped."""
+    with held_port() as port, Router(port) as router:
+        yield router
 
 
 @pytest.fixture
