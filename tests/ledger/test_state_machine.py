@@ -43,8 +43,8 @@ CONTENTS = ("one", "two")
 MOST_WORKERS = 3  # workers at a time
 OTHER_SLOT = SlotConfig(name="primary", url="http://other:1", model="small", concurrency=1)
 SLOTS = {slot.name: slot for slot in (SLOT, OTHER_SLOT)}
-# A story takes seconds. No sum of these jumps is that close to a back-off (60, 600 s) or a deferral (1800 s).
-JUMPS_SECONDS = (130.0, 700.0, 2000.0)
+# No sum of these jumps is less than a minute below a back-off (60, 600 s) or a deferral (1800 s). A story takes seconds.
+JUMPS_SECONDS = (130.0, 800.0, 2000.0)
 BACKOFFS_SECONDS = (60.0, 600.0)
 
 
