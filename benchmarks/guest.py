@@ -160,8 +160,7 @@ def idle(workspace: Workspace) -> Iterator[Row]:
     with away(DOCUMENTS) as up:
         time.sleep(SETTLE_SECONDS)
         found = measure(up, seconds)
-    workspace.report(f"processor seconds {found.processor_seconds}")
-    workspace.report(f"MB {found.memory_mb}, {found.transactions} transactions, {found.connections} connections")
+    _report(workspace, found)
     per_ten_minutes = sum(found.processor_seconds.values()) * IDLE_SECONDS / found.seconds
     what = f"idle home, slot away, {DOCUMENTS} documents: processor time in 10 minutes"
     yield Row(what, at_most(15, "s"), per_ten_minutes, found.raw)
@@ -170,14 +169,18 @@ def idle(workspace: Workspace) -> Iterator[Row]:
     yield Row("the same: growth of the home in a day, before old ticks are removed", at_most(58, "MB"), grown, {})
 
 
+def _report(workspace: Workspace, found: Measured) -> None:
+    workspace.report(f"processor seconds {found.processor_seconds}")
+    workspace.report(f"MB {found.memory_mb}, {found.transactions} transactions, {found.connections} connections")
+
+
 def waiting(workspace: Workspace) -> Iterator[Row]:
     seconds = WAITING_SECONDS if workspace.repeats >= 3 else SHORT_WAITING_SECONDS
     with away(WAITING_RUNS) as up:
         _launch_and_wait(up, range(WAITING_RUNS))
         time.sleep(SETTLE_SECONDS)
         found = measure(up, seconds)
-    workspace.report(f"processor seconds {found.processor_seconds}")
-    workspace.report(f"MB {found.memory_mb}, {found.transactions} transactions, {found.connections} connections")
+    _report(workspace, found)
     per_five_minutes = sum(found.processor_seconds.values()) * WAITING_SECONDS / found.seconds
     what = f"{WAITING_RUNS} waiting runs: processor time of the whole home in 5 minutes"
     yield Row(what, at_most(6, "s"), per_five_minutes, found.raw)

@@ -175,7 +175,8 @@ def _process(
                 except httpx.HTTPError:
                     if running.poll() is not None or time.monotonic() > deadline:
                         name, log_end = Path(str(command[0])).name, log.read_text()[-1_000:]
-                        raise RuntimeError(f"{name} did not start within {START_SECONDS:g} s: {log_end}") from None
+                        ending = f"exit code {running.returncode}" if running.returncode is not None else "it hangs"
+                        raise RuntimeError(f"{name} did not start ({ending}): {log_end}") from None
                     time.sleep(0.2)
             yield
         finally:

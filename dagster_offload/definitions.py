@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import dagster as dg
 
 from dagster_offload.defs.definitions import library_definitions
+from dagster_offload.defs.execution.waiting_executor import build_waiting_executor
 from dagster_offload.defs.names import names_of
 from dagster_offload.defs.resources import DeepSlot, SettingsLoader
-from dagster_offload.defs.waiting_executor import build_waiting_executor
 from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA
 from dagster_offload.settings import Settings, load_settings

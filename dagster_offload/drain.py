@@ -35,6 +35,7 @@ class DrainSummary:
     `left` counts documents that are neither done nor deferred: due ones that the slot or the limit kept it from doing, and
     the `in_back_off`, which wait for their next attempt. `reason` says why, if the slot or a change of the pipeline is the
     cause; `next_check_at` (ISO 8601) is when a running `up` checks the slot again.
+    `answered_in_part`: if no document is done, how many have an answer for one of their stages; None if none has.
     `waits_for`: how many documents wait for another stage before they can start, by that stage.
     `concurrency` is that at the end. `warning` is a line about a server that reads documents twice. The slot's pace
     is that of its last hours of use; None if it is not known.
@@ -46,6 +47,7 @@ class DrainSummary:
     left: int
     held_elsewhere: int
     in_back_off: int = 0
+    answered_in_part: int | None = None
     waits_for: Mapping[str, int] = field(default_factory=dict)
     reason: str | None = None
     next_check_at: str | None = None
@@ -153,6 +155,7 @@ async def _drain(
     done = totals.counts.done
     if len(used_slots) > 1:  # a document that is done at one slot may wait for another
         done = await ledger.run(claims.count_finished, sorted(totals.done), names)
+    answered_in_part = 0 if done else await ledger.run(usage.documents_answered, worker.id)
     reasons = [slot.reason for slot in waited_for if slot.reason is not None]
     next_checks = [slot.next_check for slot in waited_for if slot.next_check is not None]
     rows = [row for slot in used_slots if (row := await ledger.run(slots.get, slot.name)) is not None]
@@ -163,6 +166,7 @@ async def _drain(
         left=due + in_back_off,
         held_elsewhere=await ledger.run(claims.count_claimed_elsewhere, names, worker.id),
         in_back_off=in_back_off,
+        answered_in_part=answered_in_part or None,
         waits_for=await ledger.run(claims.count_waiting_for_others, stage_graph(settings), names),
         reason=SUPERSEDED if at_work.is_superseded else "; ".join(reasons) or None,
         next_check_at=min(next_checks).isoformat(timespec="seconds") if next_checks else None,

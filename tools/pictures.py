@@ -5,6 +5,7 @@ Run it with `make pictures`; it takes some minutes. It needs Chromium and a font
 fonts-nanum
 """
 
+import argparse
 import base64
 import json
 import shutil
@@ -64,7 +65,7 @@ class Camera:
         print(f"{self._folder / name}.png", flush=True)
 
     def _has(self, name: str, text: str) -> bool:
-        """Wait for a text of the page. Says so if it does not appear: the picture shows what is there instead."""
+        """Wait for a text of the page. Returns False, and prints what is missing, if it does not appear."""
         try:
             wait_for(lambda: text in self._page.text(), f"{text!r} in {name}", TEXT_SECONDS)
         except AssertionError as missing:
@@ -152,4 +153,6 @@ def _drain_without_an_answer(home: Home, ui: UI, router: Router) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "pictures")
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "docs" / "pictures")
+    main(parser.parse_args().folder)

@@ -3,6 +3,7 @@
 `make pictures` runs it after the other pictures; by itself: python -m tools.project_pictures [FOLDER]
 """
 
+import argparse
 import os
 import shutil
 import signal
@@ -142,4 +143,6 @@ def main(pictures: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "pictures")
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "docs" / "pictures")
+    main(parser.parse_args().folder)

@@ -42,7 +42,7 @@ def list_(*, as_json: bool) -> None:
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.sinks import notifications
     from dagster_offload.settings import load_settings
-    from dagster_offload.settings.notify import channel_kind
+    from dagster_offload.settings.sections.notify import channel_kind
 
     settings = load_settings()
     with open_ledger(settings) as ledger:

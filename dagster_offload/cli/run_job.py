@@ -49,7 +49,7 @@ def run_job(
         from sqlalchemy.exc import OperationalError
 
         from dagster_offload.definitions import build_definitions
-        from dagster_offload.defs.in_process import run_in_process
+        from dagster_offload.defs.execution.in_process import run_in_process
         from dagster_offload.defs.instance import open_instance
         from dagster_offload.defs.names import TERMINAL, UP
 

@@ -45,7 +45,7 @@ def list_(*, as_json: bool) -> None:
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.sinks import sinks
     from dagster_offload.settings import load_settings
-    from dagster_offload.settings.sinks import kind_of
+    from dagster_offload.settings.sections.sinks import kind_of
 
     settings = load_settings()
     with open_ledger(settings) as ledger:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -60,28 +61,47 @@ def _watch() -> None:
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.service.pipeline import read_settings_in_force
 
-    is_interrupted = False
-
-    def interrupt(signum: int, frame: object) -> None:
-        nonlocal is_interrupted
-        is_interrupted = True  # Python ignores an exception that is raised within a destructor
-        raise KeyboardInterrupt
-
-    try:
-        signal.signal(signal.SIGINT, interrupt)
-        with open_ledger(read_settings_in_force().settings) as ledger:
-            for _ in _changes(ledger):
-                if sys.stdout.isatty():
-                    click.clear()
-                _show()
-                sys.stdout.flush()
-                if is_interrupted:
-                    return
-    except KeyboardInterrupt:
-        return
+    interrupt = _Interrupt()
+    signal.signal(signal.SIGINT, interrupt.handle)
+    settings = read_settings_in_force().settings
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
+        with interrupt.ends_this():
+            ledger = stack.enter_context(open_ledger(settings))
+        for _ in _changes(ledger, interrupt):
+            if sys.stdout.isatty():
+                click.clear()
+            _show()
+            sys.stdout.flush()
 
 
-def _changes(ledger: "Ledger") -> Iterator[None]:
+class _Interrupt:
+    """Ctrl-C. It ends a wait at once, and a report when it is complete; a second one ends that at once, too.
+
+    Python may run a signal handler within a destructor, where it prints an exception with its traceback and goes on.
+    """
+
+    def __init__(self) -> None:
+        self._is_requested = self._is_waiting = False
+
+    def handle(self, signum: int, frame: object) -> None:
+        """The handler of the signal."""
+        is_second, self._is_requested = self._is_requested, True
+        if self._is_waiting or is_second:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def ends_this(self) -> Iterator[None]:
+        """Wait in this block. Raises `KeyboardInterrupt` at Ctrl-C, also if it came before."""
+        self._is_waiting = True
+        try:
+            if self._is_requested:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._is_waiting = False
+
+
+def _changes(ledger: "Ledger", interrupt: _Interrupt) -> Iterator[None]:
     """Yield at once, after each change that the ledger notifies, and when the slot must be probed again."""
     import time
 
@@ -93,10 +113,13 @@ def _changes(ledger: "Ledger") -> Iterator[None]:
                 connection.execute(f"listen {ledger.channel}".encode())
                 while True:
                     yield
-                    list(connection.notifies(timeout=PROBE_EVERY_SECONDS, stop_after=1))
-                    time.sleep(SHOW_EVERY_SECONDS)
-                    list(connection.notifies(timeout=0))  # those that came meanwhile are shown together
+                    with interrupt.ends_this():
+                        list(connection.notifies(timeout=PROBE_EVERY_SECONDS, stop_after=1))
+                        time.sleep(SHOW_EVERY_SECONDS)
+                        list(connection.notifies(timeout=0))  # those that came meanwhile are shown together
         except CONNECTION_LOST:
+            with interrupt.ends_this():
+                time.sleep(SHOW_EVERY_SECONDS)
             yield  # reading the report waits for Postgres, or raises an error that says that it is gone
 
 

@@ -32,11 +32,17 @@ def command(*, as_json: bool) -> None:
     OFFLOAD_HOME=/srv/offload dagster-offload stop
     """
     from dagster_offload.cli.formatting import print_json
+    from dagster_offload.errors import SettingsError
     from dagster_offload.postgres import stop_postgres
     from dagster_offload.service.home import running_up
     from dagster_offload.service.pipeline import read_settings_in_force
+    from dagster_offload.settings.loading import read_place
 
-    settings = read_settings_in_force().settings
+    try:
+        settings = read_settings_in_force().settings
+    except SettingsError as error:
+        settings = read_place()  # `stop` needs no more
+        click.echo(f"stopping what runs on {settings.home}, although the settings are wrong: {error}", err=True)
     started_at = time.monotonic()
     ended = []
 
@@ -81,15 +87,20 @@ def _end_workers(settings: "Settings", started_at: float) -> int:
 
 
 def _find_workers(settings: "Settings", found: list[psutil.Process]) -> None:
+    import psycopg
+
     from dagster_offload.errors import LedgerUnavailable
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.migrate import current_step
+    from dagster_offload.ledger.core.opening import reach_ledger
     from dagster_offload.ledger.core.workers import boot_id, host_name, live_workers
 
     here = (host_name(), boot_id())
     try:
-        with open_ledger(settings) as ledger:
-            workers = ledger.run(live_workers, ledger.schema)
-    except LedgerUnavailable as error:
+        # Not migrated: the settings may be wrong, and would then change the stages of the ledger.
+        with reach_ledger(settings) as ledger, ledger.transaction() as cur:
+            has_ledger = current_step(cur, ledger.schema) is not None
+            workers = live_workers(cur, ledger.schema) if has_ledger else []
+    except (LedgerUnavailable, psycopg.Error) as error:
         click.echo(f"cannot find the workers to stop: {error}", err=True)
         return
     for worker in workers:

@@ -12,12 +12,12 @@ import dagster as dg
 
 from dagster_offload.defs.checks import evaluate_served_model, served_model_checks
 from dagster_offload.defs.events import EventReporter, reporting
+from dagster_offload.defs.execution.waiting import deferrals_as_waits, retry_after
 from dagster_offload.defs.names import LEDGER_IO, REDO_TAG, REDO_VALUES, RESOURCE, RETRY, STAGES_STEP, Names
 from dagster_offload.defs.progress import parts_progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import has_own_process, tag_run
 from dagster_offload.defs.shown.problems import NAMED, evaluate_problems, problem_checks, problem_line, problem_table
-from dagster_offload.defs.waiting import deferrals_as_waits, retry_after
 from dagster_offload.engine.agreement import agree_with_up, with_settings_in_force
 from dagster_offload.engine.redoing import describe_estimates, prepare_redo
 from dagster_offload.engine.runs import RunSummary, run_documents

@@ -100,6 +100,8 @@ def outcome_of(summary: DrainSummary) -> str:
     counts = f"{summary.done} done, {summary.failed} failed, {summary.deferred} deferred, {summary.left} left"
     if summary.done:
         return f"Documents: {counts}."
+    if summary.answered_in_part:
+        return f"Documents: {counts}. Answered, with a stage left: {summary.answered_in_part}."
     if summary.failed or summary.deferred or summary.left:
         return f"{NO_ANSWER}: {counts}."
     return "No document was due."

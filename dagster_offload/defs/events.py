@@ -97,7 +97,7 @@ class EventReporter:
                 return None
             # Events that were read are always reported, even after the deadline.
             while events := self.ledger.run(
-                outbox.pending_events, list(self.names.keys), PENDING if seconds is None else BATCH
+                outbox.pending_events, self._reportable, PENDING if seconds is None else BATCH
             ):
                 for group in _by_asset_and_run(events, list(self.names.keys)):
                     self._store([event for event in group if not self._is_stored(event)])
@@ -191,6 +191,18 @@ class EventReporter:
         if record is None:
             return shown
         return shown.with_metadata({"record": record_markdown(record, self.settings), **shown.metadata})
+
+    @cached_property
+    def _reportable(self) -> list[str]:
+        """The stages that both the definitions and the settings of this process have.
+
+        After an edit of the pipeline, one of the two may be older. Events of other stages stay pending until a process
+        with the edited pipeline reports them.
+        """
+        graph, keys = self._stages.graph, self.names.keys
+        return [
+            stage for stage in keys if stage in graph.names and all(need in keys for need in graph.node(stage).needs)
+        ]
 
     @cached_property
     def _stages(self) -> StageFacts:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from dagster_offload.defs.names import Names
 from dagster_offload.defs.resources import DeepSlot
@@ -14,6 +14,7 @@ from dagster_offload.ledger.reports import texts
 from dagster_offload.ledger.reports.records import values_of
 from dagster_offload.records.reading import Query, stream
 from dagster_offload.stages.graph import EXTRACT
+from dagster_offload.text.validation import kinds_of_faults
 
 
 class LedgerInputs(dg.IOManager):
@@ -34,7 +35,7 @@ class LedgerInputs(dg.IOManager):
         raise NotImplementedError(f"{context.asset_key.to_user_string()} is recorded by its own step")
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Read the input. Raises `Failure` if the asset has no value, or its only document has none yet."""
+        """Read the input. Raises `Failure` if the asset has no value, its only document has none yet, or one does not fit."""
         stage = self._stages.get(context.asset_key)
         if stage is None and context.asset_key != self._records:
             raise dg.Failure(f"{context.asset_key.to_user_string()} has plots and no value: use it in `deps`")
@@ -42,7 +43,8 @@ class LedgerInputs(dg.IOManager):
         with self._slot.ledger() as ledger:
             found = self._all_records(ledger) if stage is None else ledger.run(_read, stage, documents)
         model = _model_of(context.dagster_type.typing_type)
-        values = found if model is None else {key: model.model_validate(value) for key, value in found.items()}
+        name = context.asset_key.to_user_string()
+        values = found if model is None else {key: _typed(model, value, name, key) for key, value in found.items()}
         if stage is None or not context.has_partition_key:
             return values
         (document,) = documents
@@ -56,6 +58,15 @@ class LedgerInputs(dg.IOManager):
 
 def _read(cur: Cursor, stage: str, documents: Sequence[str]) -> dict[str, Any]:
     return texts.texts_of(cur, documents) if stage == EXTRACT else values_of(cur, stage, documents)
+
+
+def _typed(model: type[BaseModel], value: Any, asset: str, document: str) -> BaseModel:
+    """The value as the model. Raises `Failure` that names the fields: pydantic's own error quotes the document."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        faults = kinds_of_faults(error.errors(include_input=False, include_url=False))
+    raise dg.Failure(f"{asset} of {document} does not fit the model {model.__name__}: {faults}")
 
 
 def _model_of(annotated: Any) -> type[BaseModel] | None:

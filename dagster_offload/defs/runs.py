@@ -19,8 +19,8 @@ import dagster as dg
 import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.defs.events import EventReporter
+from dagster_offload.defs.execution.waiting import record_if_done
 from dagster_offload.defs.names import HOST_TAG, LAUNCHED_BY_TAG, OLD_RAN_ON_TAG, RAN_ON_TAG, WAITING_EXECUTOR, WHY_TAG
-from dagster_offload.defs.waiting import record_if_done
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.workers import boot_id, host_name
 from dagster_offload.ledger.work import waiting_runs

@@ -9,7 +9,7 @@ from dagster_offload.errors import OtherPipeline
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import refuse_other_pipeline
 from dagster_offload.settings import Settings
-from dagster_offload.stages.pipeline import Pipeline, pipeline_of
+from dagster_offload.stages.pipeline import Pipeline, difference, pipeline_of
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ CHECK_EVERY_SECONDS = 0.25
 
 
 def agree_with_up(ledger: Ledger, here: Pipeline) -> None:
-    """Raise `OtherPipeline` if a running `up` still works with other recipes than `here` after a few seconds.
+    """Raise `OtherPipeline` if a running `up` still works with other recipes or slots than `here` after a few seconds.
 
     `up` takes over an edit of the settings within seconds. A process that starts in between has them already.
     """
@@ -43,6 +43,6 @@ def with_settings_in_force(read_settings: Callable[[], Settings], work: Callable
             return work(settings)
         except OtherPipeline:
             now = read_settings()
-            if pipeline_of(now).recipes == pipeline_of(settings).recipes:
+            if difference(pipeline_of(now), pipeline_of(settings)) is None:
                 raise
             settings = now

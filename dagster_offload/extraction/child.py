@@ -81,13 +81,12 @@ def _answer(request: Request, on_page: Callable[[PageRead], None]) -> Answer:
         return Refused(refused.code, refused.message, refused.is_final)
     except MemoryError:
         return Crashed(OUT_OF_MEMORY)
-    except BaseException as error:  # noqa: BLE001 - every error is reported to the parent
+    except BaseException as error:  # noqa: BLE001 - every error, also a panic of the Rust core, is reported
         number = (error.errno or 0) if isinstance(error, OSError) else 0
         if number == errno.ENOMEM:
             return Crashed(OUT_OF_MEMORY)
         if number in MACHINE_ERRNOS:
             return MachineFailed(describe(number))
-        # A panic of the Rust core is a BaseException.
         return Crashed(CRASH, f"{type(error).__name__} {errno.errorcode.get(number, '')}".rstrip())
 
 

@@ -15,32 +15,32 @@ from dagster_offload.extraction.file_types.containers import is_compound
 from dagster_offload.extraction.file_types.images import is_whole_image
 from dagster_offload.extraction.file_types.protection import protection_of
 from dagster_offload.extraction.formats.content_lines import entries_text
-from dagster_offload.extraction.formats.docx import docx_text
-from dagster_offload.extraction.formats.emlx import mail_in
 from dagster_offload.extraction.formats.epub import epub_text
 from dagster_offload.extraction.formats.fiction_book import fiction_book_text
 from dagster_offload.extraction.formats.hangul.hwp import NotHangul, hwp_pictures, hwp_text
 from dagster_offload.extraction.formats.hangul.hwpx import hwpx_text
 from dagster_offload.extraction.formats.html import html_bytes_text, html_text, html_text_and_title
-from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, secured_text, subject
-from dagster_offload.extraction.formats.mail_secured import EncryptedMail
-from dagster_offload.extraction.formats.msg import NotOutlook, OutlookReaders, outlook_text
+from dagster_offload.extraction.formats.mail.eml import mail_box_text, mail_text, secured_text, subject
+from dagster_offload.extraction.formats.mail.emlx import mail_in
+from dagster_offload.extraction.formats.mail.msg import NotOutlook, OutlookReaders, outlook_text
+from dagster_offload.extraction.formats.mail.secured import EncryptedMail
 from dagster_offload.extraction.formats.notebook import notebook_text
-from dagster_offload.extraction.formats.odf import open_document_text
+from dagster_offload.extraction.formats.office.docx import docx_text
+from dagster_offload.extraction.formats.office.odf import open_document_text
+from dagster_offload.extraction.formats.office.office_xml import excel_2003_text, flat_word_text, word_2003_text
+from dagster_offload.extraction.formats.office.pptx import pptx_text
+from dagster_offload.extraction.formats.office.xlsx import xlsx_text
 from dagster_offload.extraction.formats.office97.ppt import ppt_text
 from dagster_offload.extraction.formats.office97.word import doc_text
 from dagster_offload.extraction.formats.office97.xls import xls_text
 from dagster_offload.extraction.formats.office97.xlsb import xlsb_text
-from dagster_offload.extraction.formats.office_xml import excel_2003_text, flat_word_text, word_2003_text
 from dagster_offload.extraction.formats.parts.picture_marks import filled, marked_pictures
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive, members_of
 from dagster_offload.extraction.formats.pdf import pdf_text
-from dagster_offload.extraction.formats.pptx import pptx_text
 from dagster_offload.extraction.formats.rtf import is_whole, rtf_text
-from dagster_offload.extraction.formats.xlsx import xlsx_text
 from dagster_offload.extraction.legibility import share_of_wrong_letters
 from dagster_offload.extraction.no_text import NO_BYTES, ONLY_BLANKS, why_no_text
-from dagster_offload.extraction.ocr.photos import refuse_huge
+from dagster_offload.extraction.ocr.photos import refuse_huge, refuse_undecodable
 from dagster_offload.extraction.ocr.pictures_inside import words_of_pictures
 from dagster_offload.extraction.ocr.scans import Pictures
 from dagster_offload.extraction.ocr.tesseract import Unreadable
@@ -216,7 +216,7 @@ def _read_with(kind: str, read: Callable[[bytes], str], data: bytes) -> Extracte
 def _text_of(kind: str, read: Callable[[bytes], str], data: bytes) -> str:
     try:
         return read(data)
-    except (NotHangul, BrokenArchive):
+    except (NotHangul, BrokenArchive, RecursionError):  # of a file whose elements are nested thousands deep
         raise broken(kind, data) from None
 
 
@@ -279,7 +279,7 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
         raise unsupported(
             "the extractor does not recognize the type of this file: give it the extension of its type, or export it as PDF"
         )
-    if kind in _READERS or kind in _ILLUSTRATED:  # its name says so, its bytes do not
+    if kind in _READERS or kind in _ILLUSTRATED:  # the name has this type, the bytes do not
         raise broken(kind, data)
     if kind == file_types.NOTEBOOK:
         return _read_with(kind, notebook_text, data)
@@ -301,6 +301,7 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
 def _image(data: bytes, kind: str, pictures: Pictures) -> Extracted:
     if not is_whole_image(data, kind):
         raise broken(kind, data)
+    refuse_undecodable(data, kind)
     refuse_huge(data, kind)
     return _with_metadata(_ocr(lambda: pictures.read_image(data, kind)), {"mime": kind})
 

@@ -11,6 +11,8 @@ from dagster_offload.errors import ChangedWhileRead
 from dagster_offload.library.files import FileStat, seen_as
 from dagster_offload.library.handles import open_file, open_folder, open_library, resolve
 
+_PART_BYTES = 1024 * 1024
+
 
 def digest(file: FileStat) -> str:
     """Return the SHA-256 (hex) of the file's bytes. Raises `ChangedWhileRead`, or `OSError` if it cannot be read."""
@@ -20,6 +22,27 @@ def digest(file: FileStat) -> str:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
         _refuse_change(file, os.fstat(descriptor))
     return sha256
+
+
+def md5_of_unchanged(library: Path, key: str, sha256: str) -> str | None:
+    """Return the MD5 (hex) of the document's file, or None if its bytes no longer have this SHA-256 (hex)."""
+    path = locate(library, key)
+    if path is None:
+        return None
+    md5, current = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    try:
+        with open(open_file(library, path.relative_to(library).as_posix()), "rb", buffering=0) as opened:
+            status = os.fstat(opened.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            left = status.st_size  # a file that grows is not read for ever
+            while left > 0 and (part := opened.read(min(left, _PART_BYTES))):
+                left -= len(part)
+                md5.update(part)
+                current.update(part)
+    except OSError:
+        return None
+    return md5.hexdigest() if current.hexdigest() == sha256 else None
 
 
 def locate(library: Path, key: str) -> Path | None:

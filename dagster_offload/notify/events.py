@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.ledger.slots.availability import Absence
-from dagster_offload.settings.notify import ChannelSettings, Event
+from dagster_offload.settings.sections.notify import ChannelSettings, Event
 from dagster_offload.text.counts import counted
 from dagster_offload.text.plain_text import escaped
 

@@ -6,7 +6,7 @@ from dagster_offload.ledger.sinks import notifications
 from dagster_offload.ledger.sinks.notifications import Marks
 from dagster_offload.ledger.slots import availability, slots
 from dagster_offload.notify.events import Decision, Facts, decide
-from dagster_offload.settings.notify import ChannelSettings
+from dagster_offload.settings.sections.notify import ChannelSettings
 from dagster_offload.slot.config import DEEP
 
 

@@ -10,7 +10,7 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 
 from dagster_offload.notify.notice import Notice
-from dagster_offload.settings.notify import EmailChannel
+from dagster_offload.settings.sections.notify import EmailChannel
 from dagster_offload.sinks.faults import Blame, SinkFault
 
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}

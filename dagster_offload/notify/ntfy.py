@@ -1,10 +1,8 @@
 """A topic of an ntfy server as a channel: https://docs.ntfy.sh/publish/. The title is a header, the message is the body."""
 
-import httpx
-
-from dagster_offload import __version__
 from dagster_offload.notify.notice import Notice
-from dagster_offload.sinks.faults import check_answer, http_faults
+from dagster_offload.sinks.faults import check_answer
+from dagster_offload.sinks.http_server import HttpServer
 
 # Names of https://docs.ntfy.sh/emojis/, and priorities from 1 to 5.
 _TAGS = {"done": "white_check_mark", "needs_you": "warning", "misconfigured": "wrench", "away": "zzz"}
@@ -17,10 +15,10 @@ class Ntfy:
     def __init__(self, topic: str, token: str | None, timeout: float) -> None:
         """`topic`: its whole address."""
         self._topic = topic
-        headers = {"user-agent": f"dagster-offload/{__version__}", "content-type": "text/plain; charset=utf-8"}
+        headers = {"content-type": "text/plain; charset=utf-8"}
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
-        self._client = httpx.Client(headers=headers, timeout=timeout, follow_redirects=False)
+        self._server = HttpServer(headers, timeout)
 
     def send(self, message: Notice) -> None:
         """Publish a message. Raises `SinkFault`."""
@@ -29,13 +27,10 @@ class Ntfy:
             "tags": _TAGS.get(message.event, "bell"),
             "priority": _PRIORITIES.get(message.event, "3"),
         }
-        with http_faults():
-            response = self._client.post(self._topic, content=message.message.encode(), headers=headers)
-        check_answer(response)
+        check_answer(self._server.request("POST", self._topic, content=message.message.encode(), headers=headers))
 
     def cancel(self) -> None:
         """A request in flight ends by itself, at its time limit at the latest."""
 
     def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+        """No connection is kept open."""

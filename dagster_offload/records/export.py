@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -59,17 +59,20 @@ def write_notes(records: Records, columns: tuple[Column, ...], folder: Path, lib
         before = set(_manifest(folder))
         ours: dict[str, None] = {}
         count = written = 0
-        for record in records:
-            name = note_name(record["document"])
-            ours[name] = None
-            written += _write_if_changed(folder / name, as_markdown.note(record, columns))
-            count += 1
+        try:
+            for record in records:
+                name = note_name(record["document"])
+                written += _write_if_changed(folder / name, as_markdown.note(record, columns))
+                ours[name] = None
+                count += 1
+        except BaseException:
+            _list_or_withdraw(folder, before, ours)
+            raise
         gone = before - ours.keys()
         for name in gone:
             (folder / name).unlink(missing_ok=True)
             _remove_empty_folders((folder / name).parent, folder)
-        with _replacing(folder / MANIFEST) as beside:
-            beside.write_text(json.dumps({"notes": list(ours)}, ensure_ascii=False), encoding="utf-8")
+        _write_manifest(folder, ours)
     return Exported(count, written, len(gone))
 
 
@@ -93,6 +96,26 @@ def _manifest(folder: Path) -> list[str]:
         ) from None
     # A manifest that another program wrote must not lead out of the folder.
     return [name for name in names if not os.path.isabs(name) and ".." not in name.split("/")]
+
+
+def _write_manifest(folder: Path, notes: Iterable[str]) -> None:
+    with _replacing(folder / MANIFEST) as beside:
+        beside.write_text(json.dumps({"notes": list(notes)}, ensure_ascii=False), encoding="utf-8")
+
+
+def _list_or_withdraw(folder: Path, before: Collection[str], ours: Iterable[str]) -> None:
+    """List the notes of an export that broke off, so that a later one removes those whose record is gone by then.
+
+    If the list cannot be written, for example because the disk is full, removes the new notes.
+    """
+    new = [name for name in ours if name not in before]
+    try:
+        _write_manifest(folder, [*before, *new])
+    except SettingsError:
+        with contextlib.suppress(OSError):  # on a disk that is read-only now
+            for name in new:
+                (folder / name).unlink(missing_ok=True)
+                _remove_empty_folders((folder / name).parent, folder)
 
 
 def _write_if_changed(file: Path, text: str) -> bool:

@@ -1,7 +1,7 @@
 """The pipeline that `up` runs with. It is announced in the ledger, and its processes read a copy of the file.
 
-A valid edit of the file or of `.env` is taken over within seconds. After an edit of the file that is not valid, the copy
-stays in force, and `status` shows why.
+A valid edit of the file or of `.env` is taken over within seconds, but the section `ui` only by the next `up`. After an edit
+of the file that is not valid, the copy stays in force, and `status` shows why.
 """
 
 import contextlib
@@ -115,8 +115,7 @@ class RunningPipeline:
         try:
             edited = None if self._file is None else read_pipeline(self._file)
             read = read_edited(edited, self._file)
-            settings = read.settings
-            _refuse_another_ledger(self._settings, settings)
+            _refuse_another_ledger(self._settings, read.settings)
             if edited is not None:
                 self._keep_copy(edited.text, read.tree.schemas)
         except SettingsError as error:
@@ -124,12 +123,15 @@ class RunningPipeline:
                 self._problem, self._is_announced = str(error), False
                 self._say(f"The edited settings are not in force, those before the edit are: {error}")
         else:
+            edited_ui = ", ".join(_edited_ui(self._settings, read.settings))
+            settings = read.settings.model_copy(update={"ui": self._settings.ui})
             self._settings, self._problem, self._is_announced = settings, None, False
             if read.files != self._files:
                 self._files = read.files
                 self._edited_at = self._edit_times()
             self.definitions = _definitions(settings)
-            self._say("The edited settings are in force.")
+            exception = f", except {edited_ui}: restart `up` to use it" if edited_ui else ""
+            self._say(f"The edited settings are in force{exception}.")
 
     def _edit_times(self) -> tuple[object, ...]:
         return tuple(_edit_time(file) for file in (*self._files, Path(".env")))
@@ -252,6 +254,11 @@ def _edit_time(file: Path | None) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return None if status is None else (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def _edited_ui(running: Settings, edited: Settings) -> list[str]:
+    """The settings of the section `ui` that an edit changed. The UI keeps those that `up` started with."""
+    return [f"ui.{key}" for key, value in edited.ui if value != getattr(running.ui, key)]
 
 
 def _refuse_another_ledger(running: Settings, edited: Settings) -> None:

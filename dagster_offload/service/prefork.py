@@ -91,23 +91,30 @@ class _PreforkServer:
     clients: dict[int, socket.socket] = field(default_factory=dict)  # by the id of the process forked for each
 
     def serve(self) -> NoReturn:
-        """Serve until the parent process ends. In each forked process, ends in `SystemExit`."""
+        """Fork processes until the parent process ends, and report their exits until the last of them has ended.
+
+        In each forked process, ends in `SystemExit`.
+        """
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler must exist, or nothing is written to the pipe below
         woken, wake = (_moved_fd(fd) for fd in os.pipe())
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake)
-        while True:
-            waited_for: list[Any] = [self.listener, self.parent_pipe, woken, *self.clients.values()]
+        has_parent = True
+        while has_parent or self.clients:
+            from_parent = [self.listener, self.parent_pipe] if has_parent else []
+            waited_for: list[Any] = [woken, *from_parent, *self.clients.values()]
             ready, _, _ = select.select(waited_for, [], [])
-            if self.parent_pipe in ready:
-                os._exit(0)  # the forked processes keep running, as spawned processes do
             self._kill_processes_without_client(ready)
             if woken in ready:
                 os.read(woken, 4096)
                 self._report_exits()
-            if self.listener in ready:
+            if self.parent_pipe in ready:
+                self.listener.close()  # the next code server's prefork server forks what starts from now on
+                has_parent = False
+            elif self.listener in ready:
                 self._fork(_moved(self.listener.accept()[0]), woken, wake)
+        os._exit(0)
 
     def _kill_processes_without_client(self, ready: list[Any]) -> None:
         """Kill each process whose client was killed: for `multiprocessing`, the client is the process."""
@@ -137,7 +144,7 @@ class _PreforkServer:
             others = (client.fileno() for client in self.clients.values())
             for fd in (self.listener.fileno(), self.parent_pipe, woken, wake, *others):
                 os.close(fd)
-            # It keeps its end of `client` open, so the client sees it end even after the prefork server has ended.
+            # It keeps its end of `client` open, so the client sees it end even after the prefork server was killed.
             _become(request, files, _moved(client, max(FIRST_OWN_FD, *request["files"]) + 1))
         for fd in files:
             os.close(fd)

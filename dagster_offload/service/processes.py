@@ -200,7 +200,9 @@ def _start(
         workspace = str(_write_workspace(home, socket_file))
         forks = runs_socket(socket_file)  # OFFLOAD_PREFORK=off: only the other one appears
         _await(services, stop, lambda: forks.exists() or socket_file.exists(), logs / "code_server.log")
-        webserver = (UI_PROGRAM, "--workspace", workspace, "--host", host, "--listener", str(listener.fileno()))
+        settings = services.pipeline.settings
+        ui = ("--home", str(settings.home), "--ui", settings.ui.model_dump_json(), "--host", host)
+        webserver = (UI_PROGRAM, "--workspace", workspace, *ui, "--listener", str(listener.fileno()))
         start(replace(_dagster("webserver", socket_file, webserver, logs, home), listener=listener))
     # Before the daemon, so its library sensor sees a running scan and launches no other.
     scan = python_command("-m", "dagster_offload.cli", "scan")

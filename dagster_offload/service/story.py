@@ -71,7 +71,8 @@ def _slot(before: SlotRow | None, now: SlotRow, news_now: News) -> str | None:
     if now.breaker is BreakerState.MISCONFIGURED and (before is None or before.breaker is not now.breaker):
         return f"{now.name}: {_reason(now)}; `dagster-offload doctor` names the setting to change"
     if now.breaker is BreakerState.OPEN and was_closed:
-        return f"{now.name}: {_reason(now)}; {_many(news_now.left)} wait, and none is lost"
+        waits = "waits" if news_now.left == 1 else "wait"
+        return f"{now.name}: {_reason(now)}; {_many(news_now.left)} {waits}, and none is lost"
     if now.breaker is not BreakerState.CLOSED or before is None:
         return None
     if not was_closed:

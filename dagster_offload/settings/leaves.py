@@ -9,7 +9,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from dagster_offload.settings.model import Settings
-from dagster_offload.settings.section import Variable
+from dagster_offload.settings.sections.section import Variable
 from dagster_offload.slot.config import BUILT_IN_SLOTS, variable
 from dagster_offload.stage_spec.stage import StageSpec
 

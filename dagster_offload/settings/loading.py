@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,14 @@ from dagster_offload.settings.faults import shown_value, together, unknown_key
 from dagster_offload.settings.files import FILE_NAME, PipelineText, find_file, read_dotenv, read_pipeline
 from dagster_offload.settings.leaves import BY_KEY, CONFIG, CONFIG_SNAPSHOT, Leaf, keys_below, leaves_of_slots
 from dagster_offload.settings.model import Settings, default_home
-from dagster_offload.settings.sources import Given, Origin, Tree, read_tree, read_values, read_variables
+from dagster_offload.settings.sources import Given, Origin, Tree, read_keys, read_tree, read_values, read_variables
 from dagster_offload.slot.config import BUILT_IN_SLOTS
 from dagster_offload.text.suggestions import nearest
 from dagster_offload.text.validation import fault_in_words
+
+# What names a home and its Postgres.
+_PLACE_KEYS = ("home", "postgres_url")
+_PLACE_VARIABLES = ("OFFLOAD_HOME", "OFFLOAD_POSTGRES_URL", CONFIG)
 
 __all__ = ["Loaded", "Origin", "load_settings", "read_settings", "refuse_home_of_others"]
 
@@ -116,6 +120,32 @@ def find_pipeline() -> Path:
 def read_variables_only() -> Loaded:
     """The settings without any pipeline file. Raises `SettingsError`."""
     return read_edited(None, None)
+
+
+def read_place() -> Settings:
+    """The home and the address of its Postgres; everything else has its default. For settings that are otherwise wrong.
+
+    If the pipeline file is not YAML, the home is that of OFFLOAD_HOME, or the one that the file is in. Raises `SettingsError`
+    if the home is not certain then, because the file may name another one.
+    """
+    dotenv, environment = (_only(variables, _PLACE_VARIABLES) for variables in (read_dotenv(), os.environ))
+    given = read_variables({}, environment, dotenv)
+    home = _path(given.get("OFFLOAD_HOME")) or default_home()
+    path = find_file(_path(given.get(CONFIG)), home)
+    variables = {**read_dotenv(), **os.environ}
+    try:
+        file = None if path is None else read_pipeline(path)
+        return _validated(read_keys(_PLACE_KEYS, file, given, variables, "" if path is None else str(path)))
+    except SettingsError:
+        if "OFFLOAD_HOME" not in given and path != home / FILE_NAME:
+            raise
+        only_variables = read_keys(_PLACE_KEYS, None, given, variables, "")
+        only_variables.values["home"] = home
+        return _validated(only_variables)
+
+
+def _only(variables: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if name.upper() in names}
 
 
 def _path(given: Given | None) -> Path | None:

@@ -19,13 +19,13 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
-from dagster_offload.settings.backup import BackupSection
-from dagster_offload.settings.keep import KeepSection
-from dagster_offload.settings.notify import AnyChannel, NotifySection
-from dagster_offload.settings.section import Section, Variable
-from dagster_offload.settings.sinks import AnySink, SinksSection
-from dagster_offload.settings.slots import SlotsSection, slot_mistakes
-from dagster_offload.settings.ui import UISection
+from dagster_offload.settings.sections.backup import BackupSection
+from dagster_offload.settings.sections.keep import KeepSection
+from dagster_offload.settings.sections.notify import AnyChannel, NotifySection
+from dagster_offload.settings.sections.section import Section, Variable
+from dagster_offload.settings.sections.sinks import AnySink, SinksSection
+from dagster_offload.settings.sections.slots import SlotsSection, slot_mistakes
+from dagster_offload.settings.sections.ui import UISection
 from dagster_offload.slot.config import DEEP, PRIMARY, Slots
 from dagster_offload.stage_spec.relations import mistakes
 from dagster_offload.stage_spec.slots import NamedSlots

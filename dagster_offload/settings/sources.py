@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +20,10 @@ from dagster_offload.settings.leaves import (
     further_slots,
     leaves_of_slots,
 )
-from dagster_offload.settings.notify import CHANNEL_KINDS
-from dagster_offload.settings.notify import SECTION as NOTIFY
-from dagster_offload.settings.sinks import FILE_KEYS, KINDS, SECRET_KEYS
-from dagster_offload.settings.sinks import SECTION as ON_RECORD
+from dagster_offload.settings.sections.notify import CHANNEL_KINDS
+from dagster_offload.settings.sections.notify import SECTION as NOTIFY
+from dagster_offload.settings.sections.sinks import FILE_KEYS, KINDS, SECRET_KEYS
+from dagster_offload.settings.sections.sinks import SECTION as ON_RECORD
 from dagster_offload.settings.yaml_text import Place, YamlText, parse_yaml
 from dagster_offload.slot.config import without_password
 from dagster_offload.text.suggestions import nearest
@@ -153,6 +153,27 @@ def read_tree(
             tree.set(leaf.key, given[leaf.variable])
     if ANY_STAGES in given:
         _set_any_stages(tree, given[ANY_STAGES])
+    return tree
+
+
+def read_keys(
+    names: Collection[str],
+    file: PipelineText | None,
+    given: Mapping[str, Given],
+    variables: Mapping[str, str],
+    file_name: str,
+) -> Tree:
+    """The tree of these top-level keys; the rest of the file may be wrong. Raises `SettingsError` with the place."""
+    tree = Tree({})
+    if file is not None:
+        parsed = parse_yaml(file.text, file_name)
+        found = {name: value for name, value in parsed.values.items() if name in names}
+        tree.values = _substituted(replace(parsed, values=found), variables, file_name)
+        tree.origins = {path: Origin("file", file_name, place) for path, place in parsed.places.items() if path}
+        _resolve_paths(tree.values, file.path.parent)
+    for leaf in LEAVES:
+        if leaf.key[0] in names and leaf.variable in given:
+            tree.set(leaf.key, given[leaf.variable])
     return tree
 
 

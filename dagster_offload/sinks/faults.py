@@ -68,7 +68,7 @@ def _named_fields(response: httpx.Response) -> str:
     """The names of the fields that a JSON error is about. Its messages may quote the record."""
     try:
         content = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     names = [str(name) for name in content if str(name).isidentifier()] if isinstance(content, dict) else []
     return f" about {', '.join(names[:10])}" if names else ""

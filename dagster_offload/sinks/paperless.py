@@ -4,20 +4,20 @@ The document there is found by the checksum of its file (SHA-256, or MD5 of rele
 request can be repeated: names are looked up before they are created, and a note that is there is not added again.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from dagster_offload import __version__
-from dagster_offload.settings.sinks import PaperlessSettings
-from dagster_offload.sinks.faults import Blame, SinkFault, check_answer, http_faults
+from dagster_offload.library.digests import md5_of_unchanged
+from dagster_offload.settings.sections.sinks import PaperlessSettings
+from dagster_offload.sinks.faults import Blame, SinkFault, check_answer
+from dagster_offload.sinks.http_server import HttpServer
 from dagster_offload.sinks.message import Message
 from dagster_offload.sinks.paperless_plan import Changes, Present, changes, wanted_of
 
 API_VERSION = 9
+MAX_PAGES = 100  # of a list; each has at most 100 entries
 # The types of new custom fields, by the type of their column.
 _DATA_TYPES = {"number": "float", "integer": "integer", "boolean": "boolean", "date": "date"}
 _LISTS = {"correspondent": "correspondents", "document_type": "document_types"}
@@ -44,21 +44,14 @@ class Paperless:
         headers = {
             "authorization": f"Token {token}",
             "accept": f"application/json; version={API_VERSION}",
-            "user-agent": f"dagster-offload/{__version__}",
         }
-        base = settings.paperless.rstrip("/").removesuffix("/api")
-        self._client = httpx.Client(
-            base_url=f"{base}/api/", headers=headers, timeout=settings.timeout, follow_redirects=False
-        )
+        self._api = f"{settings.paperless.rstrip('/').removesuffix('/api')}/api/"
+        self._server = HttpServer(headers, settings.timeout)
 
     def send(self, message: Message) -> Mapping[str, Any]:
         """Change the document in Paperless. Returns what we have written there by now. Raises `SinkFault`."""
-        try:
+        with _known_form():
             return self._send(message)
-        except (KeyError, TypeError, IndexError) as error:
-            raise SinkFault(
-                Blame.REFUSED, f"Paperless answered in a form that is not known ({type(error).__name__})"
-            ) from error
 
     def _send(self, message: Message) -> Mapping[str, Any]:
         number = self._find(message)
@@ -75,8 +68,9 @@ class Paperless:
 
     def test(self, message: Message) -> str:
         """Check the address and the token, and change nothing. Raises `SinkFault`."""
-        count = self._get("documents/", page_size=1)["count"]
-        fields = self._custom_fields()
+        with _known_form():
+            count = int(self._get("documents/", page_size=1)["count"])
+            fields = self._custom_fields()
         missing = [name for name in self._settings.custom_fields if name not in fields]
         notes = f"; custom fields to be created: {', '.join(missing)}" if missing else ""
         return f"Paperless answers and shows {count} documents to this token{notes}"
@@ -85,8 +79,7 @@ class Paperless:
         """A request in flight ends by itself, at its time limit at the latest."""
 
     def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+        """No connection is kept open."""
 
     def _find(self, message: Message) -> int:
         """The number of the document in Paperless."""
@@ -104,13 +97,8 @@ class Paperless:
         """The checksums of the file. The ledger has the SHA-256; the MD5 is computed, if the file is still the same."""
         if message.digest is None:
             return []
-        try:
-            content = b"" if self._library is None else (self._library / message.document).read_bytes()
-        except OSError:
-            content = b""
-        is_same = hashlib.sha256(content).hexdigest() == message.digest
-        md5 = [hashlib.md5(content, usedforsecurity=False).hexdigest()] if is_same else []
-        return [message.digest, *md5]
+        md5 = None if self._library is None else md5_of_unchanged(self._library, message.document, message.digest)
+        return [message.digest] if md5 is None else [message.digest, md5]
 
     def _find_by_path(self, document: str) -> int:
         name = document.rpartition("/")[2]
@@ -201,25 +189,36 @@ class Paperless:
     def _all(self, path: str) -> list[dict[str, Any]]:
         """All entries of a list, page by page."""
         entries: list[dict[str, Any]] = []
-        page = 1
-        while True:
+        for page in range(1, MAX_PAGES + 1):
             content = self._get(path, page=page, page_size=100)
             entries += content["results"]
             if not content.get("next"):
                 return entries
-            page += 1
+        raise SinkFault(
+            Blame.MISCONFIGURED, f"more than {MAX_PAGES} pages at /api/{path}: is it the address of Paperless?"
+        )
 
     def _get(self, path: str, **parameters: Any) -> Any:
         return self._request("GET", path, params=parameters)
 
     def _request(self, method: str, path: str, **options: Any) -> Any:
-        with http_faults():
-            response = self._client.request(method, path, **options)
+        response = self._server.request(method, self._api + path, **options)
         check_answer(response, f" at /api/{path}")
         try:
             return response.json() if response.content else None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise SinkFault(Blame.MISCONFIGURED, f"no JSON at /api/{path}: is it the address of Paperless?") from None
+
+
+@contextmanager
+def _known_form() -> Iterator[None]:
+    """Turn the errors of reading an answer of another form into `SinkFault`."""
+    try:
+        yield
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise SinkFault(
+            Blame.REFUSED, f"Paperless answered in a form that is not known ({type(error).__name__})"
+        ) from error
 
 
 def _value_for(field: Mapping[str, Any], value: Any) -> Any:

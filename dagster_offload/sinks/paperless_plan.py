@@ -10,7 +10,7 @@ from datetime import date, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-from dagster_offload.settings.sinks import PaperlessSettings
+from dagster_offload.settings.sections.sinks import PaperlessSettings
 
 LONGEST_NAME = 128  # characters of a name or a title in Paperless
 

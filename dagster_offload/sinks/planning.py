@@ -10,7 +10,7 @@ from dagster_offload.ledger.reports import records
 from dagster_offload.ledger.sinks import deliveries, sinks
 from dagster_offload.records.columns import as_record
 from dagster_offload.settings import Settings
-from dagster_offload.settings.sinks import kind_of
+from dagster_offload.settings.sections.sinks import kind_of
 
 DOCUMENTS_A_BATCH = 200
 # Fields that change without the record.

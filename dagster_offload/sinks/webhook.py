@@ -10,11 +10,9 @@ import hashlib
 import hmac
 import time
 
-import httpx
-
-from dagster_offload import __version__
 from dagster_offload.errors import SettingsError
-from dagster_offload.sinks.faults import check_answer, http_faults
+from dagster_offload.sinks.faults import check_answer
+from dagster_offload.sinks.http_server import HttpServer
 from dagster_offload.sinks.message import Message, Sendable
 
 _PREFIX = "whsec_"  # of a key that is written in base64
@@ -27,10 +25,10 @@ class Webhook:
         """`secret`: the key of the signature; None = not signed. Raises `SettingsError` for one that is not base64."""
         self._url = url
         self._key = None if secret is None else signing_key(secret)
-        headers = {"content-type": "application/json", "user-agent": f"dagster-offload/{__version__}"}
+        headers = {"content-type": "application/json"}
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
-        self._client = httpx.Client(headers=headers, timeout=timeout, follow_redirects=False)
+        self._server = HttpServer(headers, timeout)
 
     def send(self, message: Sendable) -> None:
         """Post a record. Raises `SinkFault`."""
@@ -42,9 +40,7 @@ class Webhook:
         }
         if self._key is not None:
             headers["webhook-signature"] = signature(self._key, message.key, headers["webhook-timestamp"], body)
-        with http_faults():
-            response = self._client.post(self._url, content=body, headers=headers)
-        check_answer(response)
+        check_answer(self._server.request("POST", self._url, content=body, headers=headers))
 
     def test(self, message: Message) -> str:
         """Post a sample. Raises `SinkFault`."""
@@ -55,8 +51,7 @@ class Webhook:
         """A request in flight ends by itself, at its time limit at the latest."""
 
     def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+        """No connection is kept open."""
 
 
 def signing_key(secret: str) -> bytes:

@@ -10,7 +10,7 @@ from dagster_offload import __version__
 from dagster_offload.settings import Settings
 from dagster_offload.settings.leaves import LEAVES, leaves_of_slots
 from dagster_offload.stage_spec.stage import StageSpec
-from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.catalog import recipes, stages_by_slot
 
 LIBRARY = "library.path"
 # The settings of a stage that name other stages.
@@ -21,7 +21,10 @@ _OF_SLOTS = frozenset({"model", "expected_model", "extra_body"})
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The recipes by stage, and the settings that they depend on, by key; also the library. No value is a secret."""
+    """The recipes by stage, and the settings that they depend on, by key; also the library. No value is a secret.
+
+    `slots` of a stage are the names of the slots that may answer it, also if a person wrote `any`.
+    """
 
     recipes: Mapping[str, str]
     settings: Mapping[str, str]
@@ -31,6 +34,10 @@ class Pipeline:
     def relations(self) -> dict[str, str]:
         """Which stages each own stage needs, by the settings that name them."""
         return {key: value for key, value in self.settings.items() if key.endswith(_RELATIONS)}
+
+    def slots_of(self, stage: str) -> str:
+        """The slots that may answer a stage, comma-separated."""
+        return self.settings.get(_slots_key(stage), "")
 
 
 def pipeline_of(settings: Settings) -> Pipeline:
@@ -47,14 +54,19 @@ def pipeline_of(settings: Settings) -> Pipeline:
             f"stages.{name}.{field.alias or key}": _shown(getattr(spec, key))
             for key, field in StageSpec.model_fields.items()
         }
-    return Pipeline(recipes(settings), relevant, __version__)
+    current = recipes(settings)
+    by_slot = stages_by_slot(settings, current)
+    for stage in current:
+        relevant[_slots_key(stage)] = ", ".join(slot for slot, answered in by_slot.items() if stage in answered)
+    return Pipeline(current, relevant, __version__)
 
 
 def difference(here: Pipeline, running: Pipeline) -> str | None:
     """What differs between two pipelines, by stage, or None: `classify: stages.classify.classes is tax, not invoice`."""
     found = []
     for stage in dict.fromkeys((*here.recipes, *running.recipes)):
-        if here.recipes.get(stage) == running.recipes.get(stage):
+        is_same_recipe = here.recipes.get(stage) == running.recipes.get(stage)
+        if is_same_recipe and here.slots_of(stage) == running.slots_of(stage):
             continue
         if stage not in running.recipes or stage not in here.recipes:
             found.append(f"{stage}: only {'here' if stage in here.recipes else 'in the running pipeline'}")
@@ -67,6 +79,10 @@ def difference(here: Pipeline, running: Pipeline) -> str | None:
         version = f"dagster_offload is {here.version} here and {running.version} there"
         found.append(f"{stage}: {', '.join(changed) or version}")
     return "; ".join(found) or None
+
+
+def _slots_key(stage: str) -> str:
+    return f"stages.{stage}.slots"
 
 
 def _concerns(key: str, stage: str) -> bool:

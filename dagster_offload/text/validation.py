@@ -53,5 +53,14 @@ def faults_in_words(faults: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault_in_words(fault)}" for fault in faults[:5])
 
 
+def kinds_of_faults(faults: Sequence[Mapping[str, Any]]) -> str:
+    """The first faults of a private value in one line. A message that may quote the value is replaced by the fault's type."""
+    return "; ".join(
+        f"{'.'.join(map(str, fault['loc'])) or 'it'}: "
+        + (fault_in_words(fault) if fault["type"] in _WORDS else str(fault["type"]))
+        for fault in faults[:5]
+    )
+
+
 def _number(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -78,8 +78,13 @@ class Launched:
 def launched(world: World) -> Launched:
     world.router.set(mode="busy", retry_after="5")  # its health is green, but every completion gets a 503
     before = rows_of_others(world)
+    # A scan between the two removes the partition: no run names it yet.
+    world.ui.switch_sensor("library_sensor", on=False)
+    wait_for(lambda: set(world.ui.runs(pipelineName="scan").values()) == {"SUCCESS"}, "the end of any scan")
     world.ui.add_partition("typed.pdf")  # as the dialog does
-    return Launched(world.ui.materialize("typed.pdf"), world.ui.materialize("busy.txt", SUMMARIZE), before)
+    launched = Launched(world.ui.materialize("typed.pdf"), world.ui.materialize("busy.txt", SUMMARIZE), before)
+    world.ui.switch_sensor("library_sensor", on=True)
+    return launched
 
 
 def rows_of_others(world: World) -> tuple[object, ...]:

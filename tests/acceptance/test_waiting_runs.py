@@ -1,6 +1,6 @@
 """Runs that wait for the slot, in a real `up`: `stop` cancels them with a reason, and the next start does their work."""
 
-from dagster_offload.defs.waiting_executor import STOPPED_WAITING
+from dagster_offload.defs.execution.waiting_executor import STOPPED_WAITING
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import EXTRACT, SUMMARIZE
 from tests.support.acceptance import wait_for

@@ -80,7 +80,7 @@ def test_a_wrong_number_for_a_slot_is_refused_with_the_valid_range(call: Call, o
 
 
 @pytest.mark.parametrize(
-    "arguments", [["drain"], ["status"], ["scan"], ["doctor"], ["up"], ["slot", "show"], ["explain", "x.txt"], ["stop"]]
+    "arguments", [["drain"], ["status"], ["scan"], ["doctor"], ["up"], ["slot", "show"], ["explain", "x.txt"]]
 )
 def test_an_invalid_url_is_refused_before_anything_is_opened(call: Call, arguments: list[str]) -> None:
     os.environ |= {"OFFLOAD_DEEP_URL": "http://127.0.0.1:99999", "OFFLOAD_DEEP_MODEL": "m"}

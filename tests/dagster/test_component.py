@@ -13,7 +13,7 @@ from tests.support.project import Project
 
 DOWNSTREAM = """
 import dagster as dg
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 DOCUMENTS = dg.DynamicPartitionsDefinition(name="papers_documents")
 
@@ -52,6 +52,20 @@ def index(summaries: dict[str, Summary]) -> dg.MaterializeResult:
 )
 def report(records: dict[str, Record]) -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata={name.partition(".")[0]: record.state for name, record in records.items()})
+
+
+class Strict(BaseModel):
+    title: int
+    summary: str
+
+    @field_validator("summary")
+    @classmethod
+    def refuse(cls, value: str) -> str:
+        raise ValueError(f"{value} is refused")
+
+
+@dg.asset(partitions_def=DOCUMENTS, ins={"summary": dg.AssetIn(["papers", "summary"])})
+def strict(summary: Strict) -> None: ...
 
 
 @dg.asset(ins={"backlog": dg.AssetIn(["papers", "backlog"])})
@@ -103,6 +117,24 @@ def test_an_input_without_a_value_names_the_document(project: Project) -> None:
     project.run("papers_scan")
     with pytest.raises(dg.Failure, match=r"lease\.txt has no summary yet"):
         project.materialize("note", "lease.txt")
+
+
+def test_a_record_that_does_not_fit_the_model_is_named_by_its_field_and_no_event_quotes_it(project: Project) -> None:
+    project.add("papers", "lease")
+    project.add_assets(DOWNSTREAM)
+    project.run("papers_scan")
+    project.run("papers_drain")
+    title = project.materialize("note", "lease.txt")["title"]
+    with pytest.raises(dg.Failure) as refused:
+        project.materialize("strict", "lease.txt")
+    assert refused.value.description == (
+        "papers/summary of lease.txt does not fit the model Strict: title: must be a whole number; summary: value_error"
+    )
+    (run,) = project.instance.get_runs(limit=1)
+    events = project.instance.all_logs(run.run_id)
+    assert any(event.dagster_event and event.dagster_event.is_step_failure for event in events)
+    stored = [dg.serialize_value(event) for event in events]
+    assert not [event for event in stored if title in event or "March" in event]
 
 
 def test_an_asset_with_plots_is_refused_as_an_input(project: Project) -> None:

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from dagster_offload.definitions import build_definitions
-from dagster_offload.defs.in_process import run_in_process
+from dagster_offload.defs.execution.in_process import run_in_process
 from dagster_offload.defs.names import RAN_ON_TAG, REPOSITORY_TAG
 from dagster_offload.defs.runs import RanOn
 from dagster_offload.errors import DrainRefused

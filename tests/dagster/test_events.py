@@ -15,7 +15,7 @@ from dagster_offload.ledger.core.rows import PendingEvent, PendingObservation, S
 from dagster_offload.ledger.work import outbox
 from dagster_offload.settings import load_settings
 from dagster_offload.stages.catalog import code_versions
-from dagster_offload.stages.graph import BUILT_IN
+from dagster_offload.stages.graph import BUILT_IN, StageGraph
 from tests.support.edge import Edge
 from tests.support.stages import STAGE_NAMES
 
@@ -227,6 +227,21 @@ def test_without_the_internal_call_a_run_records_its_events_by_log_event(
         (run_id, "a.txt"),
         (run_id, "b.txt"),
     }
+
+
+def test_events_of_a_stage_that_the_settings_do_not_have_yet_wait_for_a_process_that_has_it(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge.write(a="A letter.")
+    edge.scan()
+    edge.run_job("drain")
+    make_events_pending(edge)
+    with monkeypatch.context() as older:
+        older.setattr(events, "stage_graph", lambda _settings: StageGraph(BUILT_IN.nodes[:2]))
+        assert reporter(edge).report() == 2
+    assert edge.instance.get_materialized_partitions(KEYS["summarize"]) == set()
+    assert reporter(edge).report() == 1
+    assert edge.instance.get_materialized_partitions(KEYS["summarize"]) == {"a.txt"}
 
 
 def test_one_report_sends_more_than_one_batch(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:

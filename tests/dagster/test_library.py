@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dagster_offload.defs.in_process import run_in_process
+from dagster_offload.defs.execution.in_process import run_in_process
 from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.errors import LibraryMissing, ScanRefused

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from dagster_offload.defs.assets import raise_for
-from dagster_offload.defs.waiting import deferrals_as_waits, retry_requested
+from dagster_offload.defs.execution.waiting import deferrals_as_waits, retry_requested
 from dagster_offload.engine.runs import RunSummary
 from dagster_offload.errors import StageDeferred
 from dagster_offload.ledger.core.rows import State

@@ -14,11 +14,11 @@ from dagster._core.execution.api import execute_run
 from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 
 from dagster_offload.definitions import build_definitions
-from dagster_offload.defs import waiting_executor
+from dagster_offload.defs.execution import waiting_executor
+from dagster_offload.defs.execution.waiting_executor import build_waiting_executor
 from dagster_offload.defs.names import WAITING_EXECUTOR, names_of
 from dagster_offload.defs.resources import DeepSlot
 from dagster_offload.defs.runs import RanOn
-from dagster_offload.defs.waiting_executor import build_waiting_executor
 from dagster_offload.engine import waiting
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA
 from dagster_offload.ledger.slots import rests

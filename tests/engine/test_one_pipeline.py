@@ -130,9 +130,9 @@ def test_a_drain_ends_when_the_running_up_takes_over_an_edited_pipeline(
         assert engine.drain(classes="tax").done == 3
 
 
-def test_an_edit_that_changes_no_recipe_ends_no_drain(engine: Engine) -> None:
-    assert pipeline_message(pipeline_of(engine.settings(classes="invoice")).recipes) == pipeline_message(
-        pipeline_of(engine.settings(classes="invoice", deep_concurrency=4)).recipes
+def test_an_edit_that_changes_neither_a_recipe_nor_a_stages_slots_ends_no_drain(engine: Engine) -> None:
+    assert pipeline_message(pipeline_of(engine.settings(classes="invoice"))) == pipeline_message(
+        pipeline_of(engine.settings(classes="invoice", deep_concurrency=4))
     )
 
 

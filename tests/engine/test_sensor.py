@@ -1,11 +1,18 @@
 """The drain sensor launches a drain only if all conditions hold, and a slot that refuses costs no run."""
 
+import asyncio
+
 import pytest
 
+from dagster_offload.engine.session import open_client
+from dagster_offload.engine.slot.breaker import check_breaker, run_or_await_trial
 from dagster_offload.engine.slot.wake import decide_drain
 from dagster_offload.errors import SlotLost
+from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.slots import slots
+from dagster_offload.settings import Settings
 from dagster_offload.stages.graph import CLASSIFY
 from dagster_offload.testing import ChangeTiming
 from tests.support.engine import Engine
@@ -172,3 +179,28 @@ def test_a_drain_runs_a_trial_at_a_misconfigured_slot_at_once(engine: Engine) ->
     assert engine.drain().is_misconfigured
     engine.router.set(mode="awake")
     assert engine.drain().done == 2
+
+
+@pytest.mark.rule("breaker-10")
+def test_a_drain_with_settings_from_before_a_correction_leaves_the_trial_to_the_next_worker(engine: Engine) -> None:
+    before, corrected = engine.settings(), engine.settings(deep_api_key="right")
+    engine.router.set(api_key="right")
+    engine.texts("a.txt", "b.txt")
+    assert engine.drain().is_misconfigured
+    (slot,) = corrected.slots.of_drains
+    engine.ledger.run(slots.register, slot)
+    calls = len(engine.router.completions())
+    asyncio.run(check_with(before, engine))
+    assert len(engine.router.completions()) == calls, "the old key would be refused again"
+    assert engine.slot().is_retry_due
+    assert decide_drain(corrected, engine.ledger).launch
+    assert engine.drain(deep_api_key="right").done == 2
+
+
+async def check_with(settings: Settings, engine: Engine) -> None:
+    """Check the slot as a drain with these settings does, and after one of its calls failed."""
+    (slot,), ledger = settings.slots.of_drains, AsyncLedger(engine.ledger)
+    with Worker(engine.ledger, "drain") as worker:
+        async with open_client(settings.slots, ledger) as client:
+            await check_breaker(ledger, client, slot, worker)
+            assert not await run_or_await_trial(ledger, client, slot, worker, engine.slot().epoch)

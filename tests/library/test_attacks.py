@@ -7,13 +7,13 @@ import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
+from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from dagster_offload.library.digests import digest, locate
+from dagster_offload.library.digests import digest, locate, md5_of_unchanged
 from dagster_offload.library.files import SeenFile, seen_as
 from dagster_offload.library.left_out import Kind
 from dagster_offload.library.walk import WalkRules, walk
@@ -42,6 +42,25 @@ def test_a_file_replaced_by_a_link_between_walk_and_digest_is_not_followed(libra
     with pytest.raises(OSError, match="leads out of the library"):
         digest(before)
     assert locate(library, "a.txt") is None
+
+
+def test_a_checksum_for_a_sink_is_of_the_documents_file_only(library: Path) -> None:
+    """Paperless-ngx finds older documents by MD5, so the file is read once more, long after the walk."""
+    letter, hashed = write(library, "letters/a.txt", b"letter"), sha256(b"letter").hexdigest()
+    assert md5_of_unchanged(library, "letters/a.txt", hashed) == md5(b"letter", usedforsecurity=False).hexdigest()
+    letter.write_bytes(b"letter, changed")
+    assert md5_of_unchanged(library, "letters/a.txt", hashed) is None
+    letter.unlink()
+    os.mkfifo(letter)
+    assert md5_of_unchanged(library, "letters/a.txt", hashed) is None, "a pipe was read"
+    letter.unlink()
+    # Outside the library, even the same bytes are not read.
+    letter.symlink_to(write(library.parent, "elsewhere/a.txt", b"letter"))
+    assert md5_of_unchanged(library, "letters/a.txt", hashed) is None
+    letter.unlink()
+    letter.parent.rmdir()
+    letter.parent.symlink_to(library.parent / "elsewhere")
+    assert md5_of_unchanged(library, "letters/a.txt", hashed) is None
 
 
 def test_a_folder_replaced_by_a_link_during_the_walk_is_not_listed(library: Path) -> None:

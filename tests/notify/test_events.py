@@ -10,7 +10,7 @@ from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.ledger.slots.availability import Absence
 from dagster_offload.notify.events import GROUPED_SECONDS, NAMED, Facts, decide
-from dagster_offload.settings.notify import NtfyChannel
+from dagster_offload.settings.sections.notify import NtfyChannel
 from tests.support.engine import Engine
 
 QUIET = Facts(latest=7, left=0, is_working=False, was_done=False)

@@ -17,7 +17,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from dagster_offload.notify.mail import Mail
 from dagster_offload.notify.notice import Notice
-from dagster_offload.settings.notify import EmailChannel
+from dagster_offload.settings.sections.notify import EmailChannel
 from dagster_offload.sinks.faults import Blame, SinkFault
 from tests.support.ports import held_port
 

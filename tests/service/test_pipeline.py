@@ -168,6 +168,19 @@ def test_an_edit_cannot_move_a_running_up_to_another_ledger(
     assert announced(ledger).problem == "postgres_url changed: restart `up` to use another one"
 
 
+def test_an_edit_of_the_ui_is_in_force_after_a_restart_and_named_until_then(
+    running: RunningPipeline, file: Path, ledger: Ledger, said: list[str]
+) -> None:
+    edit(file, TEXT + "stages: {classify: {classes: [tax]}}\nui: {token: on, path_prefix: /offload}\n")
+    running.check()
+    assert classes() == ("tax",)
+    assert (running.settings.ui.token, running.settings.ui.path_prefix) == ("off", "")
+    assert said == ["The edited settings are in force, except ui.token, ui.path_prefix: restart `up` to use it."]
+    edit(file, TEXT)
+    running.check()
+    assert said[1:] == ["The edited settings are in force."]
+
+
 def test_an_edit_of_the_dotenv_file_is_taken_over(running: RunningPipeline, ledger: Ledger) -> None:
     edit(Path(".env"), "OFFLOAD_CLASSES=tax\n")
     running.check()

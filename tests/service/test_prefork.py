@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -179,24 +180,35 @@ def test_killing_the_client_kills_the_forked_process(folder: Path) -> None:
     assert run(folder, script) == [f"{-signal.SIGKILL} False"]
 
 
-def test_the_server_ends_with_its_parent_and_forked_processes_keep_running(folder: Path) -> None:
-    script = """
-    queue = context.Queue()
-    process = started(sleeps, queue)
-    print(queue.get(), flush=True)
-    time.sleep(60)
-    """
-    with start(folder, script) as process:
-        assert process.stdout is not None
-        forked = psutil.Process(int(process.stdout.readline()))
-        try:
-            prefork_server = forked.parent()
-            assert prefork_server is not None
-            process.kill()
-            assert gone(prefork_server)
-            assert forked.is_running()
-        finally:
-            forked.kill()
+def test_after_the_end_of_its_parent_the_server_reports_how_its_processes_end_and_then_ends(folder: Path) -> None:
+    socket_file = folder / "runs.sock"
+    program = "import os, sys; print(os.getppid(), flush=True); sys.exit(int(sys.stdin.readline()))"
+    with start(folder, "print('started', flush=True); time.sleep(600)") as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        command = prefork_command(socket_file, program)
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+            assert client.stdout is not None
+            prefork_server = psutil.Process(int(client.stdout.readline()))
+            parent.kill()
+            await_refusal(socket_file)
+            assert prefork_server.is_running()
+            client.communicate("0\n")
+        assert client.returncode == 0
+        assert gone(prefork_server)
+
+
+def await_refusal(socket_file: Path, seconds: float = 120.0) -> None:
+    """Wait until nothing listens at the socket."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with socket.socket(socket.AF_UNIX) as connection:
+            try:
+                connection.connect(str(socket_file))
+            except ConnectionRefusedError:
+                return
+        time.sleep(0.05)
+    pytest.fail("the server still listens")
 
 
 def test_a_process_with_threads_starts_no_server(folder: Path) -> None:

@@ -37,6 +37,7 @@ def test_a_slot_that_sleeps_and_wakes_is_told_once_each() -> None:
     (line,) = lines(at(AWAKE, 3), asleep)
     assert line.startswith("deep: unavailable, upstream_cold since ")
     assert "3 documents wait, and none is lost" in line
+    assert "1 document waits, and none is lost" in lines(at(AWAKE, 1), at(ASLEEP, 1))[0]
     assert lines(asleep, asleep) == []
     assert lines(asleep, awake) == ["deep: the slot is back; 3 documents left"]
     assert lines(awake, awake) == []

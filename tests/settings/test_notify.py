@@ -7,7 +7,7 @@ import pytest
 from dagster_offload.errors import SettingsError
 from dagster_offload.notify.build import build
 from dagster_offload.settings import load_settings
-from dagster_offload.settings.notify import EVENTS, EmailChannel, channel_kind
+from dagster_offload.settings.sections.notify import EVENTS, EmailChannel, channel_kind
 
 
 def write(folder: Path, channels: str, mode: int = 0o600) -> Path:

@@ -6,7 +6,13 @@ import pytest
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings import load_settings
-from dagster_offload.settings.sinks import CommandSettings, PaperlessSettings, WebhookSettings, kind_of, secret_of
+from dagster_offload.settings.sections.sinks import (
+    CommandSettings,
+    PaperlessSettings,
+    WebhookSettings,
+    kind_of,
+    secret_of,
+)
 from dagster_offload.sinks.build import build
 
 

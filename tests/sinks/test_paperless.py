@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dagster_offload.settings.sinks import PaperlessSettings
+from dagster_offload.settings.sections.sinks import PaperlessSettings
 from dagster_offload.sinks.faults import Blame, SinkFault
 from dagster_offload.sinks.message import Message, sample
 from dagster_offload.sinks.paperless import Paperless
@@ -196,6 +196,24 @@ def test_a_page_that_is_not_paperless_is_a_wrong_address(library: Path) -> None:
     ):
         client(other, library).send(message())
     assert caught.value.reason
+
+
+@pytest.mark.parametrize("content", [[], [1], {"results": 1}, {"results": [{"id": "x"}]}, {"results": [{}]}, "text", 1])
+def test_an_answer_in_another_form_is_a_refusal_and_no_bug(library: Path, content: Any) -> None:
+    with serving(lambda _request: (200, content)) as other:
+        for call in (client(other, library).send, client(other, library).test):
+            with pytest.raises(SinkFault, match="in a form that is not known"):
+                call(message())
+
+
+def test_a_list_without_an_end_is_a_wrong_address(library: Path) -> None:
+    content = {"count": 1, "results": [], "next": "http://elsewhere/"}
+    with (
+        serving(lambda _request: (200, content)) as other,
+        pytest.raises(SinkFault, match="more than 100 pages") as caught,
+    ):
+        client(other, library).test(message())
+    assert caught.value.blame is Blame.MISCONFIGURED
 
 
 def test_a_record_of_the_ledger_reaches_paperless_and_a_renewed_one_updates_it(

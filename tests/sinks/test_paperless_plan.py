@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dagster_offload.settings.sinks import PaperlessSettings
+from dagster_offload.settings.sections.sinks import PaperlessSettings
 from dagster_offload.sinks.paperless_plan import Present, Wanted, changes, wanted_of
 
 NEW = Present(

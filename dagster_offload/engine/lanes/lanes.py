@@ -24,6 +24,7 @@ from dagster_offload.ledger.slots import concurrency, rests, slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.slot.config import MAX_CONCURRENCY, SlotConfig
 from dagster_offload.slot.rest import Rest
+from dagster_offload.stages.pipeline import pipeline_of
 
 
 class Lanes:
@@ -175,7 +176,7 @@ class Lanes:
         if message.startswith(rests.PAUSE_MESSAGE):
             self._rest_now.set()
         if message.startswith(PIPELINE_MESSAGE):
-            self._shared.is_superseded = message != pipeline_message(self._runner.recipes)
+            self._shared.is_superseded = message != pipeline_message(pipeline_of(self._runner.settings))
         self._shared.changes += message != "freed"
         self._shared.notified.set()
         self._steer_now.set()

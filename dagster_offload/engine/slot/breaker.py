@@ -54,7 +54,13 @@ async def check_breaker(
 async def try_closing(
     ledger: AsyncLedger, client: AIClient, slot: SlotConfig, worker: Worker, limit_seconds: float | None = None
 ) -> SlotRow:
-    """Probe the slot, and run a trial if it is healthy and one is due. The caller holds a permit."""
+    """Probe the slot, and run a trial if it is healthy and one is due. The caller holds a permit.
+
+    Does neither if the slot was registered with other settings meanwhile: they may have been corrected.
+    """
+    row = await registered(ledger, slot)
+    if row.fingerprint != slot.fingerprint:
+        return row
     result, row = await probe_slot(ledger, slot)
     if result.healthy and row.is_retry_due:
         await run_or_await_trial(ledger, client, slot, worker, row.epoch, limit_seconds=limit_seconds)
@@ -92,7 +98,7 @@ async def run_or_await_trial(
     be a consequence of the error before it, because a proxy may pause a model after an error.
     """
     while True:
-        turn = await ledger.run(breaker.begin_trial, slot.name, worker.id, epoch)
+        turn = await ledger.run(breaker.begin_trial, slot.name, worker.id, epoch, slot.fingerprint)
         if turn is TrialTurn.YOURS:
             return await _run_trial(ledger, client, slot, worker, epoch, busy_waits, limit_seconds)
         if turn is not TrialTurn.WAIT:

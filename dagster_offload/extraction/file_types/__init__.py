@@ -60,7 +60,7 @@ _NAMES = {
     **{kind: f"{name} picture" for kind, name in _PICTURES.items()},
 }
 
-# What the extension of a name says, if the bytes do not identify the type.
+# The type by the extension of a name. Used if the bytes do not identify the type.
 _TYPES_BY_EXTENSION = {
     **dict.fromkeys(("docx", "docm", "dotx", "dotm"), DOCX),
     **dict.fromkeys(("xlsx", "xlsm", "xltx", "xltm"), XLSX),

@@ -200,11 +200,11 @@ def is_old_word(data: bytes) -> bool:
 
 def is_old_powerpoint(data: bytes) -> bool:
     """Whether this is PowerPoint 95 or older, which is another format in the same container as PowerPoint 97."""
-    return is_compound(data) and opened_compound(data, _old_powerpoint) is not None
+    return is_compound(data) and bool(opened_compound(data, _has_old_slides))
 
 
-def _old_powerpoint(file: olefile.OleFileIO) -> str | None:
-    return POWERPOINT if file.exists("PP40") or file.exists("PowerPoint Document 95") else None
+def _has_old_slides(file: olefile.OleFileIO) -> bool:
+    return bool(file.exists("PP40") or file.exists("PowerPoint Document 95"))
 
 
 def _archive_kind(archive: OfficeArchive) -> str | None:

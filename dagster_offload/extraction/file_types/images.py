@@ -10,8 +10,11 @@ _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # segments that begin with the picture's size
 _PNG_HEADER_BYTES, _PNG_LAST_CHUNK = 8, b"IEND"
 _MAX_TIFF_PAGES = 10_000
+_MAX_TIFF_FIELDS = 1_000  # of one image; real images have fewer than a hundred
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_ORIENTATION = 256, 257, 274
 _TIFF_SHORT = 3
+_BMP_HEADER_BYTES = 40  # of Windows; the header of OS/2 has 12 and holds other fields
+_WEBP_ANIMATED = 0x02
 # HEIC pictures of one or more frames, with 8 bits a sample or more (ISO/IEC 23008-12). AVIF has the same container.
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis"})
 _EXIF = b"Exif\0\0"
@@ -37,6 +40,19 @@ def size_of_image(data: bytes, kind: str) -> tuple[int, int] | None:
         return _size_of_jpeg(data) if kind == JPEG else None
     except struct.error:
         return None
+
+
+def why_not_decodable(data: bytes, kind: str) -> str | None:
+    """Return what Tesseract cannot decode in a whole picture, or None if its header shows nothing of the kind."""
+    if kind == BMP:
+        (header,) = struct.unpack_from("<I", data, 14)
+        if header < _BMP_HEADER_BYTES:
+            return "a BMP picture of OS/2"
+        return "a compressed BMP picture" if data[30:34] != bytes(4) else None
+    if kind == WEBP:
+        is_animated = data[12:16] == b"VP8X" and bool(data[20:21]) and bool(data[20] & _WEBP_ANIMATED)
+        return "an animated WebP picture" if is_animated else None
+    return None
 
 
 def is_heic(data: bytes) -> bool:
@@ -79,7 +95,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _size_of_tiff(data: bytes) -> tuple[int, int] | None:
     """The size of the largest image."""
     order = _tiff_order(data)
-    fields = [_tiff_fields(data, offset, order) for offset in _tiff_offsets(data)]
+    fields = (_tiff_fields(data, offset, order) for offset in _tiff_offsets(data))
     sizes = [(image.get(_TIFF_WIDTH, 0), image.get(_TIFF_HEIGHT, 0)) for image in fields]
     return max(sizes, key=lambda size: size[0] * size[1], default=None)
 
@@ -92,7 +108,7 @@ def _tiff_fields(data: bytes, offset: int, order: str) -> dict[int, int]:
     """Return the whole numbers in a directory of a TIFF, or of EXIF, by their tags."""
     (entries,) = struct.unpack_from(f"{order}H", data, offset)
     fields = {}
-    for number in range(entries):
+    for number in range(min(entries, _MAX_TIFF_FIELDS)):
         place = offset + 2 + 12 * number
         tag, kind = struct.unpack_from(f"{order}HH", data, place)
         (fields[tag],) = struct.unpack_from(f"{order}{'H' if kind == _TIFF_SHORT else 'I'}", data, place + 8)

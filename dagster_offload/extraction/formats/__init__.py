@@ -1,1 +1,1 @@
-"""One reader for each format (docs/decisions/0007-extractors.md says why). Readers take bytes, return text, do no I/O."""
+"""One reader for each format (reasons: docs/decisions/0007-extractors.md). Readers take bytes, return text, do no I/O."""

@@ -43,8 +43,9 @@ _ENTRIES = {"VEVENT": "Event", "VTODO": "Task", "VJOURNAL": "Journal entry", "VC
 _KINDS = {"HOME", "WORK", "CELL", "FAX", "MOBILE"}  # of a phone number, a mail address or an address
 
 _FOLD = re.compile(r"\r?\n[ \t]")
-# In vCard 2.1 a quoted-printable value continues on the next line after a `=`.
-_SOFT_BREAK = re.compile(r"(?im)^([^:\n]*ENCODING=QUOTED-PRINTABLE[^:\n]*:(?:.*=\r?\n)+.*)$")
+# In vCard 2.1 a quoted-printable value continues on the next line after a `=`. The repetitions before the value are bounded,
+# because a search over a long line without a colon takes quadratic time otherwise.
+_SOFT_BREAK = re.compile(r"(?im)^([^:\n]{0,500}?ENCODING=QUOTED-PRINTABLE[^:\n]{0,500}:(?:.*=\r?\n)+.*)$")
 _LINE = re.compile(r'((?:[\w-]+\.)?[\w-]+)((?:;(?:"[^"]*"|[^":;])*)*):(.*)')
 _TIME = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)(?:T(\d\d):?(\d\d)(?::?\d\d)?(Z?))?$")
 _ESCAPE = re.compile(r"\\([nN,;\\:])")

@@ -34,6 +34,7 @@ _SELF_CLOSED = re.compile(
     re.IGNORECASE,
 )
 _MAX_INDENT = 20  # levels
+_MAX_START_DIGITS = 9  # of the number of a list's first item
 _HEADING = re.compile("h[1-6]")
 _HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
 _BLANKS = re.compile(r"[ \t\n\r\f\v]+")
@@ -169,7 +170,8 @@ class _Page:
 
     def _begin_list(self, node: LexborNode) -> Callable[[], None]:
         start = node.attributes.get("start") or "1"
-        self.lists.append((int(start) if start.isdecimal() else 1) if node.tag == "ol" else None)
+        first = int(start) if start.isdecimal() and len(start) <= _MAX_START_DIGITS else 1
+        self.lists.append(first if node.tag == "ol" else None)
 
         def end() -> None:
             self.lists.pop()

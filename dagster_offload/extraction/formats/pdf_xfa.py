@@ -1,6 +1,6 @@
 """Read a dynamic form (XFA) in a PDF: its labels, each with the value that was filled in.
 
-Such a PDF has no pages but one that asks to wait for another viewer. The form is XML: a template, and the data.
+Such a PDF has a single page, which asks the reader to use another viewer. The form is XML: a template, and the data.
 Format specification: XML Forms Architecture 3.3.
 """
 

@@ -1,5 +1,6 @@
 """Find the pages of a PDF that are pictures of text, and render them for OCR."""
 
+from itertools import islice
 from typing import Any
 
 import pypdfium2
@@ -49,19 +50,24 @@ class PdfPages:
     def render_page(self, number: int) -> tuple[bytes, int]:
         """Render the page for OCR. Returns a grayscale PGM image and its DPI."""
         page = self._document[number - 1]
-        dpi = _dpi(page)
-        return grey_picture(page, max(dpi, 1) / POINTS_PER_INCH), dpi
+        scale = _scale(page)
+        return grey_picture(page, scale), _dpi(scale)
 
     def render_straight(self, number: int) -> tuple[bytes, int] | None:
         """Render a page that was scanned askew with level lines, like `render_page`. None if its lines are level."""
         page = self._document[number - 1]
-        degrees, dpi = skew_of(page), _dpi(page)
-        return (_as_pgm(straightened(page, max(dpi, 1) / POINTS_PER_INCH, degrees)), dpi) if degrees else None
+        degrees, scale = skew_of(page), _scale(page)
+        return (_as_pgm(straightened(page, scale, degrees)), _dpi(scale)) if degrees else None
 
 
-def _dpi(page: Any) -> int:
-    square_inches = page.get_width() * page.get_height() / POINTS_PER_INCH**2
-    return int(min(DPI, (MAX_PIXELS / max(square_inches, 1e-6)) ** 0.5))
+def _scale(page: Any) -> float:
+    """Return the pixels per point: 300 DPI, or less for a page that would have more than `MAX_PIXELS`."""
+    square_points = max(page.get_width() * page.get_height(), 1e-6)
+    return float(min(DPI / POINTS_PER_INCH, (MAX_PIXELS / square_points) ** 0.5))
+
+
+def _dpi(scale: float) -> int:
+    return max(1, int(scale * POINTS_PER_INCH))
 
 
 def grey_picture(page: Any, scale: float) -> bytes:
@@ -82,12 +88,7 @@ def pgm(width: int, height: int, grey: bytes) -> bytes:
 
 
 def _objects(page: Any, kind: int) -> list[Any]:
-    found = []
-    for number, thing in enumerate(page.get_objects(filter=[kind], max_depth=5)):
-        if number >= _MAX_OBJECTS:
-            break
-        found.append(thing)
-    return found
+    return list(islice(page.get_objects(filter=[kind], max_depth=5), _MAX_OBJECTS))
 
 
 def _area(page: Any, thing: Any) -> float:

@@ -8,9 +8,15 @@ import io
 
 import pypdfium2
 
-from dagster_offload.extraction.file_types.images import HEIC, JPEG, orientation_of_jpeg, size_of_image
+from dagster_offload.extraction.file_types.images import (
+    HEIC,
+    JPEG,
+    orientation_of_jpeg,
+    size_of_image,
+    why_not_decodable,
+)
 from dagster_offload.extraction.ocr.page_images import MAX_PIXELS, grey_picture, pgm
-from dagster_offload.extraction.refusals import FileRefused, broken
+from dagster_offload.extraction.refusals import FileRefused, broken, unsupported
 
 _MAX_SIDE = 32_767  # Tesseract's limit, in pixels
 _MAX_DECODED_PIXELS = 250_000_000  # a poster of A0 at 300 dots per inch has 140 million
@@ -39,6 +45,12 @@ def upright(data: bytes, kind: str) -> bytes:
         return _turned(data, orientation)
     except pypdfium2.PdfiumError:
         return data  # Tesseract may read it, or reports the damage
+
+
+def refuse_undecodable(data: bytes, kind: str) -> None:
+    """Raise `FileRefused` for a whole picture of a variant that Tesseract cannot decode."""
+    if variant := why_not_decodable(data, kind):
+        raise unsupported(f"{variant} is not supported: save it as PNG")
 
 
 def refuse_huge(data: bytes, kind: str) -> None:

@@ -56,7 +56,7 @@ class Pictures:
         texts = [
             self._page(number, count, lambda n: (upright(data, kind), None, n - 1)) for number in range(1, count + 1)
         ]
-        return self._read(texts, read_pages=count, of=count)
+        return self._answer(texts, read_pages=count, of=count)
 
     def read_pages(self, data: bytes) -> Extracted:
         """Read the `allowed` pages of a PDF, which an earlier request named. What is returned is not its text."""
@@ -86,7 +86,7 @@ class Pictures:
         why = next(why for number, why in enumerate(whys, 1) if number in to_read and why)
         kept = ["" if why_glyph_soup(text) else text for text in texts]
         if not self.reader.can_read:
-            return self._unread(kept, to_read, why)
+            return self._answer_without_ocr(kept, to_read, why)
         merged = list(kept)
         for number in to_read:
             merged[number - 1] = (
@@ -96,7 +96,7 @@ class Pictures:
         is_anything_read = any(
             text and (number not in to_read or text != kept[number - 1]) for number, text in enumerate(merged, 1)
         )
-        return self._read(merged if is_anything_read else [], read_pages=len(to_read), of=len(texts))
+        return self._answer(merged if is_anything_read else [], read_pages=len(to_read), of=len(texts))
 
     def read_inside(self, pictures: Sequence[bytes]) -> list[str]:
         """Return the words of pictures inside a document, "" for those without words. Needs a reader that can read."""
@@ -130,7 +130,7 @@ class Pictures:
         self.on_page(PageRead(number, count, text))
         return text
 
-    def _read(self, texts: Sequence[str], *, read_pages: int, of: int) -> Extracted:
+    def _answer(self, texts: Sequence[str], *, read_pages: int, of: int) -> Extracted:
         metadata: dict[str, Any] = {"ocr_languages": self.reader.languages, "ocr_pages": read_pages}
         text = "\n\n".join(text for text in texts if text)
         if text:
@@ -143,7 +143,7 @@ class Pictures:
             return Extracted(Outcome.NEEDS_OCR, "", {**metadata, "reason": f"{reason}. {self.reader.advice}"})
         return Extracted(Outcome.NO_TEXT, "", {**metadata, "reason": f"{reason}: {NO_WORDS}"})
 
-    def _unread(self, kept: Sequence[str], to_read: Sequence[int], why: str) -> Extracted:
+    def _answer_without_ocr(self, kept: Sequence[str], to_read: Sequence[int], why: str) -> Extracted:
         metadata = {"pages_to_ocr": len(to_read)}
         readable = [text for number, text in enumerate(kept, 1) if number not in to_read and text]
         if not readable:
@@ -154,11 +154,8 @@ class Pictures:
 
 def _why_to_read(text: str) -> str | None:
     """Return why a page's own text is not enough, or None if it is. Assumes that the page shows letters."""
-    soup = why_glyph_soup(text)
-    if soup is not None:
-        return soup
-    if share_of_wrong_letters(text) >= _TOO_MANY_WRONG:
-        return "fonts that map glyphs to wrong letters"
+    if (wrong := _why_wrong(text)) is not None:
+        return wrong
     if not text:
         return "pictures of text"
     return "pictures of text with a few stray characters" if is_stray(text) else None
@@ -168,8 +165,14 @@ def _shows_letters(pages: PdfPages, number: int, texts: Sequence[str]) -> bool:
     text = texts[number - 1]
     if not text:
         return pages.has_drawings(number)
-    is_wrong = why_glyph_soup(text) is not None or share_of_wrong_letters(text) >= _TOO_MANY_WRONG
-    return is_wrong or pages.is_picture(number)
+    return _why_wrong(text) is not None or pages.is_picture(number)
+
+
+def _why_wrong(text: str) -> str | None:
+    """Return why a page's own text is not what the page shows, or None if it may be."""
+    if (soup := why_glyph_soup(text)) is not None:
+        return soup
+    return "fonts that map glyphs to wrong letters" if share_of_wrong_letters(text) >= _TOO_MANY_WRONG else None
 
 
 def _is_worthless(found: tesseract.PictureText) -> bool:

@@ -55,7 +55,11 @@ class Reader:
         return bool(self.languages)
 
 
-NO_READER = Reader("", "", "", (), False, "OCR is not set up here")
+def _no_reader(advice: str, missing: tuple[str, ...] = ()) -> Reader:
+    return Reader("", "", "", missing, False, advice)
+
+
+NO_READER = _no_reader("OCR is not set up here")
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,6 @@ def find_reader(mode: str, requested_languages: str) -> Reader:
     missing = tuple(language for language in requested if language not in installed)
     advice = _language_advice(missing) if missing else ""
     return Reader(command, version, "+".join(usable), missing, "osd" in installed, advice)
-
-
-def _no_reader(advice: str, missing: tuple[str, ...] = ()) -> Reader:
-    return Reader("", "", "", missing, False, advice)
 
 
 def _language_advice(missing: tuple[str, ...]) -> str:

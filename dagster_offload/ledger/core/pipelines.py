@@ -1,8 +1,7 @@
-"""The pipelines of running `up` processes. A process whose recipes differ from them refuses to write."""
+"""The pipelines of running `up` processes. A process with other recipes, or other slots for a stage, refuses to write."""
 
 import hashlib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from psycopg.types.json import Jsonb
@@ -28,8 +27,8 @@ class RunningPipeline:
 
 
 def announce(cur: Cursor, worker_id: int, pipeline: Pipeline, file: str | None, problem: str | None = None) -> None:
-    """Store what the `up` with this worker works with. Notifies all workers: those with other recipes end."""
-    notify(cur, pipeline_message(pipeline.recipes))
+    """Store what the `up` with this worker works with. Notifies all workers: those with another pipeline end."""
+    notify(cur, pipeline_message(pipeline))
     cur.execute(
         "insert into pipelines (worker_id, recipes, settings, version, file, problem) "
         "values (%(worker)s, %(recipes)s, %(settings)s, %(version)s, %(file)s, %(problem)s) "
@@ -46,9 +45,11 @@ def announce(cur: Cursor, worker_id: int, pipeline: Pipeline, file: str | None, 
     )
 
 
-def pipeline_message(recipes: Mapping[str, str]) -> str:
-    """The notification that these recipes are in force."""
-    parts = "\0".join(f"{stage} {recipe}" for stage, recipe in sorted(recipes.items()))
+def pipeline_message(pipeline: Pipeline) -> str:
+    """The notification that these recipes are in force, and that these slots may answer the stages."""
+    parts = "\0".join(
+        f"{stage} {recipe} {pipeline.slots_of(stage)}" for stage, recipe in sorted(pipeline.recipes.items())
+    )
     return PIPELINE_MESSAGE + hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
@@ -75,7 +76,7 @@ def running_pipelines(cur: Cursor) -> list[RunningPipeline]:
 
 
 def refuse_other_pipeline(cur: Cursor, here: Pipeline) -> None:
-    """Raise `OtherPipeline` if a running `up` works with other recipes than `here`."""
+    """Raise `OtherPipeline` if a running `up` works with other recipes or slots than `here`."""
     for running in running_pipelines(cur):
         if (what := difference(here, running.pipeline)) is not None:
             on_host = "" if running.host == host_name() else f" on {running.host}"

@@ -117,6 +117,7 @@ class SlotRow:
     was_red_since_opening: bool
     is_retry_due: bool  # `retry_at` is reached
     is_trial_running: bool
+    fingerprint: str = ""  # of the settings that were registered last
     is_auto: bool = False  # `permits` is measured (`auto`)
     prompt_cache_size: int | None = None  # the server's prompt cache size in documents; None = not known
     prompt_cache_size_from: str | None = None  # person | server

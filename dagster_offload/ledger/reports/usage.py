@@ -36,6 +36,17 @@ def of_worker(cur: Cursor, worker_id: int) -> TokenUse:
     return TokenUse(**row)
 
 
+def documents_answered(cur: Cursor, worker_id: int) -> int:
+    """How many documents this worker asked about and finished a stage of."""
+    row = fetch_one(
+        cur,
+        f"select count(distinct c.document_id) as n from {_CALLS} and exists (select from transitions t "
+        "where t.document_id = c.document_id and t.worker_id = %(worker)s and t.to_state = 'done')",
+        {"worker": worker_id},
+    )
+    return int(row["n"])
+
+
 def of_last_drain(cur: Cursor) -> TokenUse | None:
     """The same for the latest drain; None if there was none."""
     row = cur.execute("select max(worker_id) as worker_id from workers where kind = 'drain'").fetchone()

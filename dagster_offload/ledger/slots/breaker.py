@@ -94,21 +94,22 @@ class TrialTurn(StrEnum):
     YOURS = "yours"  # run the trial, then call `end_trial`
     WAIT = "wait"  # another worker runs the trial: check again when notified
     ANSWERED = "answered"  # the slot has answered since
-    REFUSED = "refused"  # the slot refused the trial of this epoch
+    REFUSED = "refused"  # the slot refused the trial of this epoch, or this worker must not run it
 
 
-def begin_trial(cur: Cursor, slot: str, worker_id: int, epoch: int) -> TrialTurn:
+def begin_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, fingerprint: str | None = None) -> TrialTurn:
     """Start a trial if one is due. One trial at a time runs per slot and ledger; all calls that failed in the same epoch
     use its result.
 
-    A refused trial sets `retry_at`: its result holds until then.
+    A refused trial sets `retry_at`: its result holds until then. `fingerprint`: of the worker's settings of the slot. If
+    others were registered since, the trial is left to a worker that has them; None: not compared.
     """
     row = locked(cur, slot)
     if row.epoch > epoch:
         return TrialTurn.ANSWERED
     if row.is_trial_running:
         return TrialTurn.WAIT
-    if not row.is_retry_due:
+    if not row.is_retry_due or fingerprint not in (None, row.fingerprint):
         return TrialTurn.REFUSED
     cur.execute("update slots set trial_worker = %s where name = %s", [worker_id, slot])
     return TrialTurn.YOURS

@@ -19,7 +19,7 @@ SINCE_IT_CHANGED = (
 
 _SELECT = (
     "select s.name, s.url, s.model, s.permits, s.breaker, s.epoch, s.reason, s.reason_since, s.retry_at, "
-    "s.refusal_wait_seconds, s.was_red_since_opening, s.is_auto, "
+    "s.refusal_wait_seconds, s.was_red_since_opening, s.fingerprint, s.is_auto, "
     "s.prompt_cache_size, s.prompt_cache_size_from, s.concurrency_found, "
     "s.breaker <> 'closed' and coalesce(s.retry_at <= clock_timestamp(), s.breaker = 'open') as is_retry_due, "
     "exists (select 1 from workers w where w.worker_id = s.trial_worker and w.ended_at is null) as is_trial_running "
@@ -209,6 +209,11 @@ def forget(cur: Cursor, name: str) -> bool:
     cur.execute(
         "update work_items set not_before = null, deferred_epoch = 0 where state = 'deferred' and deferred_slot = %s",
         [name],
+    )
+    cur.execute(
+        "update work_items set failed_alone = failed_alone - %(name)s::text "
+        "where state = 'deferred' and failed_alone ? %(name)s::text",
+        {"name": name},
     )
     return was_known
 

@@ -7,12 +7,13 @@ begin
 end
 $$;
 
--- Whether a waiting item is due: its time has come, or a slot other than `at_slot` deferred it, or the slot that deferred
--- it has closed its breaker since. `epochs`: the result of epochs(), read once per query. The function has no subquery, so
--- that the planner can inline it.
+-- Whether a waiting item is due: its time has come, or a slot other than `at_slot` deferred it and `at_slot` has not failed
+-- it alone meanwhile, or the slot that deferred it has closed its breaker since. `epochs`: the result of epochs(), read once
+-- per query. The function has no subquery, so that the planner can inline it.
 create or replace function is_due(i work_items, at_slot text, epochs jsonb) returns boolean language sql as $$
     select i.not_before is null or i.not_before <= clock_timestamp()
-        or (i.state = 'deferred' and coalesce(i.deferred_slot <> at_slot
+        or (i.state = 'deferred' and coalesce((i.deferred_slot <> at_slot
+                and coalesce((epochs ->> at_slot)::bigint > (i.failed_alone ->> at_slot)::bigint, true))
             or (epochs ->> i.deferred_slot)::bigint > i.deferred_epoch, false))
 $$;
 
@@ -138,6 +139,7 @@ begin
         ), claimed as (
             update work_items w set state = 'claimed', worker_id = taker, token = tokens.token,
                 recipe = recipes ->> w.stage, claimed_at = clock_timestamp(), claimed_alone = is_alone,
+                failed_alone = case when w.not_before > clock_timestamp() then w.failed_alone else '{}' end,
                 not_before = null, changed_at = clock_timestamp()
             from due join tokens using (document_id) where w.item_id = due.item_id
             returning w.item_id, w.document_id, w.stage, w.token, w.input_digest, w.recipe, w.attempts, w.deferrals,

@@ -4,6 +4,8 @@ A deferral costs no attempt. A document fault costs one; after three the work it
 repeatedly runs alone, after the others. `suspects.py` handles calls that were cut.
 """
 
+from psycopg.types.json import Jsonb
+
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, State
 from dagster_offload.ledger.core.transitions import record_transition
@@ -30,7 +32,10 @@ def defer(
     slot: str,
     epoch: int,
 ) -> None:
-    """Defer one work item until the slot is back, for at most 30 minutes. Costs no attempt. `call` is recorded if given."""
+    """Defer one work item until the slot is back, for at most 30 minutes. Costs no attempt. `call` is recorded if given.
+
+    If the call failed while the document ran alone, only other slots take it before that.
+    """
     if call is not None:
         record_call(cur, worker_id, claim, item, call)
     if lock_held(cur, claim, item) is None:
@@ -38,8 +43,17 @@ def defer(
     cur.execute(
         "update work_items set state = 'deferred', deferrals = deferrals + 1, reason = %s, deferred_slot = %s, "
         "  deferred_epoch = %s, not_before = clock_timestamp() + make_interval(secs => %s), "
+        "  failed_alone = case when claimed_alone and %s then failed_alone || %s else failed_alone end, "
         "  changed_at = clock_timestamp() where item_id = %s",
-        [reason, slot, epoch, min(wait_seconds, LONGEST_WAIT_SECONDS), item.item_id],
+        [
+            reason,
+            slot,
+            epoch,
+            min(wait_seconds, LONGEST_WAIT_SECONDS),
+            call is not None,
+            Jsonb({slot: epoch}),
+            item.item_id,
+        ],
     )
     record_transition(cur, claim.document_id, item.stage, State.CLAIMED, State.DEFERRED, worker_id, reason)
 
@@ -56,13 +70,13 @@ def open_and_defer(
 ) -> None:
     """Open the slot's breaker and defer the work item of the call, in one transaction.
 
-    A document that the slot refuses repeatedly runs alone, after the others. If the slot answers others but refuses this one
-    even alone, the next closing of the breaker does not make it due: it waits for its own time.
+    A document that the slot refuses repeatedly runs alone, after the others. If it runs alone, and a slot that refused it
+    answers others, the next closing of the breaker does not make it due: it waits for its own time.
     """
     open_breaker(cur, call.slot, call.epoch, reason, retry_after_seconds)
     wait = default_wait_seconds if retry_after_seconds is None else retry_after_seconds
     was_answered = _answered_since_claimed(cur, item)
-    is_lone = claim.is_alone and _answers_others_meanwhile(cur, call.slot, claim, item)
+    is_lone = claim.is_alone and _is_only_one_refused(cur, claim, item)
     defer(cur, worker_id, claim, item, call, reason, wait, call.slot, call.epoch + is_lone)
     if is_lone:
         run_alone_next(cur, claim, wait)
@@ -93,14 +107,14 @@ def others_wait(cur: Cursor, claim: Claim) -> bool:
     return bool(row["is_so"])
 
 
-def _answers_others_meanwhile(cur: Cursor, slot: str, claim: Claim, item: ClaimedItem) -> bool:
-    """Whether the slot answered other documents since it first refused this one."""
+def _is_only_one_refused(cur: Cursor, claim: Claim, item: ClaimedItem) -> bool:
+    """Whether one of the slots that refused this document has answered others since it first did."""
     row = fetch_one(
         cur,
-        "select exists (select 1 from calls other where other.slot = %(slot)s and other.outcome = 'ok' "
-        "  and other.document_id <> %(document)s and other.ended_at > "
-        "  (select min(ended_at) from calls where item_id = %(item)s and slot = %(slot)s and outcome <> 'ok')) as is_so",
-        {"slot": slot, "document": claim.document_id, "item": item.item_id},
+        "select exists (select 1 from (select slot, min(ended_at) as at from calls where item_id = %(item)s "
+        "  and outcome <> 'ok' group by slot) refused join calls other on other.slot = refused.slot "
+        "  where other.outcome = 'ok' and other.document_id <> %(document)s and other.ended_at > refused.at) as is_so",
+        {"document": claim.document_id, "item": item.item_id},
     )
     return bool(row["is_so"])
 

@@ -3,13 +3,14 @@
 import ipaddress
 import socket
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.service.ui.origins import Origin, parse_origin
 from dagster_offload.service.ui.passwords import read_password_file
 from dagster_offload.service.ui.sessions import Sessions, load_secret
 from dagster_offload.settings import Settings
-from dagster_offload.settings.ui import comma_separated
+from dagster_offload.settings.sections.ui import UISection, comma_separated
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
@@ -48,49 +49,54 @@ class Access:
 
 
 def decide_access(settings: Settings, host: str) -> Access:
-    """The access to a UI that listens on `host`.
+    """The access to a UI that listens on `host`. Does and raises what `access_with` does."""
+    return access_with(settings.ui, settings.home, host)
+
+
+def access_with(ui: UISection, home: Path, host: str) -> Access:
+    """The access to a UI that listens on `host`, with these settings of the section `ui`.
 
     Creates the secret of this home on first use; the home must exist. Raises `SettingsError` if other machines could
     open the UI without any log-in, or if a file of secrets cannot be used.
     """
     is_local = is_loopback(host)
     if not is_local:
-        refuse_without_login(settings, host)
-    secret = load_secret(settings.home)
-    password = None if settings.ui.password_file is None else read_password_file(settings.ui.password_file)
-    proxy = None if settings.ui.proxy is None else parse_origin(settings.ui.proxy)
-    takes_any_peer = proxy is None or (_has_own_login(settings) and not settings.ui.proxy_address)
+        refuse_without_login(ui, host)
+    secret = load_secret(home)
+    password = None if ui.password_file is None else read_password_file(ui.password_file)
+    proxy = None if ui.proxy is None else parse_origin(ui.proxy)
+    takes_any_peer = proxy is None or (_has_own_login(ui) and not ui.proxy_address)
     return Access(
-        prefix=settings.ui.path_prefix,
-        names=_names(settings, host, proxy, is_local=is_local),
+        prefix=ui.path_prefix,
+        names=_names(ui, host, proxy, is_local=is_local),
         sessions=Sessions(secret, password),
-        token=secret if settings.ui.is_token_on else None,
+        token=secret if ui.is_token_on else None,
         password=password,
         proxy=proxy,
-        peers=None if takes_any_peer else _peers(settings.ui.proxy_address),
+        peers=None if takes_any_peer else _peers(ui.proxy_address),
     )
 
 
-def refuse_without_login(settings: Settings, host: str) -> None:
+def refuse_without_login(ui: UISection, host: str) -> None:
     """Raise `SettingsError` if no log-in protects a UI that listens on `host`, beyond loopback."""
-    if _has_own_login(settings):
+    if _has_own_login(ui):
         return
-    if settings.ui.proxy is None:
+    if ui.proxy is None:
         raise SettingsError(
             f"--host {host} lets other machines open the UI, which shows your documents and starts runs. Choose a log-in: "
             "a token in the address (--token, or OFFLOAD_UI_TOKEN=on); a password (run `dagster-offload password`, then "
             "set OFFLOAD_UI_PASSWORD_FILE); or a reverse proxy that authenticates (--behind-proxy https://NAME, or "
             "OFFLOAD_UI_PROXY, with OFFLOAD_UI_PROXY_ADDRESS)"
         )
-    if not settings.ui.proxy_address:
+    if not ui.proxy_address:
         raise SettingsError(
-            f"--host {host} lets other machines connect past the proxy {settings.ui.proxy}: listen on 127.0.0.1 if the "
+            f"--host {host} lets other machines connect past the proxy {ui.proxy}: listen on 127.0.0.1 if the "
             "proxy runs on this machine, or set OFFLOAD_UI_PROXY_ADDRESS to the address that the proxy connects from"
         )
 
 
-def _has_own_login(settings: Settings) -> bool:
-    return settings.ui.is_token_on or settings.ui.password_file is not None
+def _has_own_login(ui: UISection) -> bool:
+    return ui.is_token_on or ui.password_file is not None
 
 
 def is_loopback(host: str) -> bool:
@@ -107,8 +113,8 @@ def token_address(address: str, token: str) -> str:
     return f"{address}{LOGIN_PATH}?token={token}"
 
 
-def _names(settings: Settings, host: str, proxy: Origin | None, *, is_local: bool) -> frozenset[str]:
-    names = {"localhost", host.lower(), *comma_separated(settings.ui.host_names.lower())}
+def _names(ui: UISection, host: str, proxy: Origin | None, *, is_local: bool) -> frozenset[str]:
+    names = {"localhost", host.lower(), *comma_separated(ui.host_names.lower())}
     if proxy is not None:
         names.add(proxy.host.name)
     if not is_local:

@@ -1,8 +1,9 @@
 """The process of the UI: Dagster's web app behind our access control, on uvicorn.
 
-`python -m dagster_offload.service.ui.server --workspace FILE --host HOST --listener FD` serves on an inherited socket that
-listens on HOST. It does what the command `dagster-webserver` does, which offers no place for a middleware. This is the only
-file that uses Dagster's web server; a contract test covers the internals it needs.
+`python -m dagster_offload.service.ui.server --workspace FILE --home HOME --ui JSON --host HOST --listener FD` serves on an
+inherited socket that listens on HOST. JSON has the settings of the section `ui` that `up` started with: an edit of them is
+in force at the next start of `up`. It does what the command `dagster-webserver` does, which offers no place for a
+middleware. This is the only file that uses Dagster's web server; a contract test covers the internals it needs.
 
 The process takes 60 MB, and most of the time no page is open. So it ends when it was unused for a while, and the supervisor
 starts it again at the next connection.
@@ -26,10 +27,10 @@ from dagster_webserver.version import __version__
 from starlette.types import ASGIApp
 
 from dagster_offload.errors import OffloadError
-from dagster_offload.service.ui.access import Access, decide_access
+from dagster_offload.service.ui.access import Access, access_with
 from dagster_offload.service.ui.in_use import InUse, ServerWhileUsed
 from dagster_offload.service.ui.middleware import AccessControl
-from dagster_offload.settings import load_settings
+from dagster_offload.settings.sections.ui import UISection
 
 # The defaults of `dagster-webserver`.
 STATEMENT_TIMEOUT_MS = 15_000
@@ -81,10 +82,12 @@ def main() -> None:
 def _serve() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--ui", type=UISection.model_validate_json, required=True)
     parser.add_argument("--host", required=True)
     parser.add_argument("--listener", type=int, required=True)
     given = parser.parse_args()
-    access = decide_access(load_settings(), given.host)
+    access = access_with(given.ui, given.home, given.host)
     configure_loggers(log_level="WARNING")
     with (
         dg.DagsterInstance.get() as instance,

@@ -1,6 +1,7 @@
 """Several slots for one stage: one drain works at all of them, and none answers a stage that does not name it."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -8,13 +9,20 @@ from typing import Any
 
 import pytest
 
+from dagster_offload import timing
+from dagster_offload.drain import SUPERSEDED
+from dagster_offload.engine.lanes.lanes import Lanes
 from dagster_offload.engine.slot.wake import decide_drain
 from dagster_offload.engine.trying import try_stage
-from dagster_offload.ledger.core.rows import BreakerState
+from dagster_offload.errors import OtherPipeline
+from dagster_offload.ledger.core.pipelines import announce
+from dagster_offload.ledger.core.rows import BreakerState, State
+from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import rests, slots
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.catalog import llm_stages
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
+from dagster_offload.stages.pipeline import pipeline_of
 from dagster_offload.testing import ChangeTiming
 from tests.support.engine import Engine
 
@@ -133,6 +141,7 @@ def test_a_stage_whose_slot_is_away_waits_and_no_other_slot_answers_it(several: 
     summary = several.engine.drain()
     assert (summary.done, summary.left + summary.deferred, summary.is_slot_unavailable) == (0, 8, True)
     assert "deep is unavailable: upstream_cold" in str(summary.reason)
+    assert summary.answered_in_part == 8
     assert several.answers() == {("studio", CLASSIFY): 8}
     several.deep.set(mode="awake")
     several.engine.retry_now()
@@ -259,6 +268,107 @@ def test_a_stage_is_tried_at_a_slot_that_may_answer_it(several: Several) -> None
     (tried,) = try_stage(settings, several.engine.ledger, llm_stages(settings)[CLASSIFY], [("a", "an invoice")])
     assert tried.value is not None
     assert several.deep.completions() == []
+
+
+@pytest.mark.rule("pipeline-4")
+def test_a_drain_ends_when_a_slot_is_removed_from_the_list_of_a_stage(
+    several: Several, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, notified = threading.Event(), Lanes._notified
+
+    def notify(lanes: Lanes, message: str) -> None:
+        notified(lanes, message)
+        if lanes.is_superseded:
+            heard.set()
+
+    monkeypatch.setattr(Lanes, "_notified", notify)
+    several.engine.texts(*KEYS)
+    with Worker(several.engine.ledger, "up") as worker:
+        before = pipeline_of(several.engine.settings())
+        several.engine.ledger.run(announce, worker.id, before, None)
+        for router in (several.deep, several.studio):
+            router.set(hold=True)
+        drain = several.engine.beside(several.engine.drain)
+        several.deep.wait(open=1)
+        several.studio.wait(open=1)
+        several.stages(classify=["deep"])
+        edited = pipeline_of(several.engine.settings())
+        assert edited.recipes == before.recipes, "otherwise the recipes alone would end the drain"
+        several.engine.ledger.run(announce, worker.id, edited, None)
+        assert heard.wait(60)
+        for router in (several.deep, several.studio):
+            router.set(hold=False)
+        assert drain.result().reason == SUPERSEDED
+        assert sum(several.answers().values()) == 2, "the open calls are answered, and no other is sent"
+        assert several.engine.drain().done == 8
+        assert several.answers()["studio", CLASSIFY] == 1
+
+
+@pytest.mark.rule("pipeline-1")
+def test_a_drain_with_other_slots_for_a_stage_than_the_running_up_refuses(several: Several) -> None:
+    with Worker(several.engine.ledger, "up") as worker:
+        several.engine.ledger.run(announce, worker.id, pipeline_of(several.engine.settings()), None)
+        several.stages(classify=["deep"])
+        with timing.use(take_over=0), pytest.raises(OtherPipeline) as refused:
+            several.engine.drain()
+        assert "classify: stages.classify.slots is deep here and deep, studio there." in str(refused.value)
+        assert "summarize" not in str(refused.value)
+
+
+class TestADocumentThatEverySlotFails:
+    """Each slot tries it alone once; then it waits for its time, as it does at a single slot."""
+
+    def attempts(self, several: Several) -> int:
+        """Let the next document of each of a few drains run. Returns how many calls of `bad.txt` all slots have seen."""
+        for _ in range(6):
+            several.engine.retry_now()
+            several.engine.drain("classify", limit=1)
+        return sum(
+            entry["outcome"] == "cut" for router in (several.deep, several.studio) for entry in router.completions()
+        )
+
+    @pytest.mark.rule("suspect-9")
+    def test_it_is_tried_alone_once_at_each_and_quarantined_after_three_suspicions(self, several: Several) -> None:
+        several.engine.extracted("bad.txt", texts={"bad.txt": "POISON in here"})
+        for router in (several.deep, several.studio):
+            router.set(cut_documents=["POISON"], cut="mid_body")
+        assert self.attempts(several) <= 3, "one with others, and one alone at each slot"
+        item = several.engine.item("bad.txt", CLASSIFY)
+        assert (item["state"], item["must_run_alone"]) == (State.DEFERRED, True)
+        for _ in range(4):
+            several.engine.sql("update cuts set at = at - interval '11 minutes'")
+            several.engine.make_due()
+            self.attempts(several)
+        assert several.engine.item("bad.txt", CLASSIFY)["state"] == State.QUARANTINED
+        assert self.attempts(several) <= 3 + 2 * 3
+
+    @pytest.mark.rule("suspect-9")
+    def test_a_document_that_one_slot_fails_alone_is_answered_by_the_other(self, several: Several) -> None:
+        several.engine.extracted("bad.txt", texts={"bad.txt": "POISON in here"})
+        several.deep.set(cut_documents=["POISON"], cut="mid_body")
+        several.engine.ledger.run(rests.pause, "studio", None)
+        assert self.attempts(several) == 1
+        several.engine.make_due()
+        assert self.attempts(several) == 2, "alone"
+        several.engine.ledger.run(rests.resume, "studio")
+        several.engine.drain("classify")
+        assert several.answers() == {("studio", CLASSIFY): 1}
+
+    @pytest.mark.rule("suspect-9")
+    def test_a_slot_that_refused_it_alone_takes_it_again_when_it_is_back(self, several: Several) -> None:
+        several.engine.texts("00.txt")
+        several.engine.sql("update work_items set must_run_alone = true where stage = 'classify'")
+        for router in (several.deep, several.studio):
+            router.set(mode="cold", health="green")
+        several.engine.drain("classify", limit=1)
+        several.engine.drain("classify", limit=1)
+        refusals = [len(router.completions()) for router in (several.deep, several.studio)]
+        several.engine.drain("classify", limit=1)
+        assert [len(router.completions()) for router in (several.deep, several.studio)] == refusals
+        several.deep.set(mode="awake")
+        several.engine.retry_now()
+        assert several.engine.drain("classify").done == 1
+        assert several.answers() == {("deep", CLASSIFY): 1}
 
 
 class TestSensor:

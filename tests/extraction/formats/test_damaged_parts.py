@@ -5,9 +5,9 @@ import zipfile
 
 import pytest
 
-from dagster_offload.extraction.formats import docx
-from dagster_offload.extraction.formats.docx import docx_text
-from dagster_offload.extraction.formats.office_xml import excel_2003_text, flat_word_text, word_2003_text
+from dagster_offload.extraction.formats.office import docx
+from dagster_offload.extraction.formats.office.docx import docx_text
+from dagster_offload.extraction.formats.office.office_xml import excel_2003_text, flat_word_text, word_2003_text
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
 from tests.extraction.formats.test_office import paragraph, run
 from tests.extraction.formats.test_office_variants import document, related
@@ -66,3 +66,12 @@ def test_a_cell_of_excel_2003_without_a_valid_number_shows_its_text() -> None:
     cells = "".join(f'<Cell><Data Type="Number">{number}</Data></Cell>' for number in ("7", "", "many"))
     book = f'<Workbook><Worksheet Name="Plan"><Table><Row>{cells}</Row></Table></Worksheet></Workbook>'
     assert excel_2003_text(book.encode()).split("\n")[2] == "| 7 | many |"
+
+
+@pytest.mark.parametrize(
+    "damage", ['Index="third"', 'Index=""', 'Index="-4"', f'Index="{"9" * 5000}"', 'MergeAcross="x"']
+)
+def test_a_damaged_column_number_of_excel_2003_costs_no_cell(damage: str) -> None:
+    cells = f"<Cell><Data>a</Data></Cell><Cell {damage}><Data>b</Data></Cell><Cell><Data>c</Data></Cell>"
+    book = f'<Workbook><Worksheet Name="Plan"><Table><Row>{cells}</Row></Table></Worksheet></Workbook>'
+    assert excel_2003_text(book.encode()).split("\n")[2] == "| a | b | c |"

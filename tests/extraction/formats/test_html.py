@@ -59,6 +59,10 @@ def test_many_unclosed_tags_end_without_text(opening: str) -> None:
     assert html_text(opening * 50_000) == ""
 
 
+def test_a_list_whose_first_number_is_absurd_is_read() -> None:
+    assert html_text(f"<ol start={'1' * 5_000}><li>first<li>second</ol>") == "1. first\n2. second"
+
+
 def test_deeply_nested_lists_and_tables_are_read() -> None:
     assert html_text("<ul><li>x" * 500).count("x") == 500
     assert html_text("<table><tr><td>y" * 500).count("y") == 500

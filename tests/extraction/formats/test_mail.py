@@ -5,7 +5,7 @@ import quopri
 
 import pytest
 
-from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, subject
+from dagster_offload.extraction.formats.mail.eml import mail_box_text, mail_text, subject
 
 KOREAN = "안녕하세요. 회의는 월요일입니다."
 

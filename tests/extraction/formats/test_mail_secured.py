@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import NameOID
 
-from dagster_offload.extraction.formats import msg
-from dagster_offload.extraction.formats.mail import mail_box_text, mail_text, secured_text
-from dagster_offload.extraction.formats.mail_secured import EncryptedMail, signed_content
-from dagster_offload.extraction.formats.msg import OutlookReaders, outlook_text
+from dagster_offload.extraction.formats.mail import msg
+from dagster_offload.extraction.formats.mail.eml import mail_box_text, mail_text, secured_text
+from dagster_offload.extraction.formats.mail.msg import OutlookReaders, outlook_text
+from dagster_offload.extraction.formats.mail.secured import EncryptedMail, signed_content
 from tests.extraction.made_compound import compound
 
 BODY = b"Content-Type: text/plain; charset=utf-8\r\n\r\nBerth 4 is free.\r\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagster_offload.extraction.formats.msg import NotOutlook, decompress_rtf
+from dagster_offload.extraction.formats.mail.msg import NotOutlook, decompress_rtf
 
 EXAMPLE = "2d0000002b0000004c5a4675f1c5c7a703000a007263706731323542320af32068656c090020627705b06c647d0a800fa0"
 

@@ -5,11 +5,11 @@ import zipfile
 
 import pytest
 
-from dagster_offload.extraction.formats.docx import docx_text
-from dagster_offload.extraction.formats.odf import open_document_text
+from dagster_offload.extraction.formats.office.docx import docx_text
+from dagster_offload.extraction.formats.office.odf import open_document_text
+from dagster_offload.extraction.formats.office.pptx import pptx_text
 from dagster_offload.extraction.formats.parts.markdown import table_text
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
-from dagster_offload.extraction.formats.pptx import pptx_text
 
 WORD = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
@@ -73,6 +73,32 @@ def test_tracked_deletions_are_left_out_and_insertions_are_kept() -> None:
     assert word(paragraph(run("a ") + changed)) == "a new"
     tracked = "<text:tracked-changes><text:p>old</text:p></text:tracked-changes>"
     assert open_document(f"{tracked}<text:p>a new</text:p>") == "a new"
+
+
+def hidden_run(text: str, properties: str = "<w:vanish/>") -> str:
+    return f"<w:r><w:rPr>{properties}</w:rPr><w:t>{text}</w:t></w:r>"
+
+
+def test_hidden_text_is_left_out() -> None:
+    shown = hidden_run(" berth 4", '<w:vanish w:val="0"/>') + hidden_run(
+        " 12", "<w:webHidden/>"
+    )  # a page number is printed
+    assert word(paragraph(run("Rent of") + hidden_run(" TC field") + shown)) == "Rent of berth 4 12"
+    assert word(paragraph(f"<w:ins>{hidden_run('hidden')}</w:ins>") + paragraph(run("Shown"))) == "Shown"
+
+
+def test_text_that_a_style_hides_is_left_out() -> None:
+    styles = (
+        '<w:style w:type="paragraph" w:styleId="Form"><w:rPr><w:vanish/></w:rPr></w:style>'
+        '<w:style w:type="paragraph" w:styleId="Base"><w:basedOn w:val="Form"/></w:style>'
+        '<w:style w:type="paragraph" w:styleId="Again"><w:basedOn w:val="Form"/><w:rPr><w:vanish w:val="0"/></w:rPr></w:style>'
+        '<w:style w:type="character" w:styleId="Aside"><w:rPr><w:vanish/></w:rPr></w:style>'
+        '<w:style w:type="paragraph" w:styleId="Loop"><w:basedOn w:val="Loop"/></w:style>'
+    )
+    body = "".join(
+        paragraph(run(name), f'<w:pStyle w:val="{name}"/>') for name in ("Form", "Base", "Again", "Loop", "Unknown")
+    ) + paragraph(run("Open") + hidden_run(" aside", '<w:rStyle w:val="Aside"/>'))
+    assert word(body, styles=styles) == "Again\n\nLoop\n\nUnknown\n\nOpen"
 
 
 def test_headings_follow_from_styles_and_their_base_styles() -> None:

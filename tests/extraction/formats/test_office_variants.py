@@ -10,11 +10,11 @@ import pytest
 
 from dagster_offload.extraction.file_types import DOCX, EXCEL_2003, FLAT_WORD, ODG, ODS, ODT, PPTX, WORD_2003, XLSX
 from dagster_offload.extraction.file_types.detection import detect_type, is_old_word
-from dagster_offload.extraction.formats.docx import docx_text
-from dagster_offload.extraction.formats.odf import open_document_text
-from dagster_offload.extraction.formats.office_xml import excel_2003_text, flat_word_text, word_2003_text
+from dagster_offload.extraction.formats.office.docx import docx_text
+from dagster_offload.extraction.formats.office.odf import open_document_text
+from dagster_offload.extraction.formats.office.office_xml import excel_2003_text, flat_word_text, word_2003_text
+from dagster_offload.extraction.formats.office.xlsx import xlsx_text
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
-from dagster_offload.extraction.formats.xlsx import xlsx_text
 from tests.extraction.formats.test_office import OFFICE, WORD, archive, paragraph, run
 from tests.extraction.formats.test_xlsx import MAIN
 

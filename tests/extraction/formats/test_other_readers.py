@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from dagster_offload.extraction.formats.docx import docx_text
 from dagster_offload.extraction.formats.fiction_book import fiction_book_text
 from dagster_offload.extraction.formats.notebook import notebook_text
+from dagster_offload.extraction.formats.office.docx import docx_text
 from dagster_offload.extraction.formats.parts.numerals import numeral
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
 from tests.extraction.formats.test_office import WORD, archive

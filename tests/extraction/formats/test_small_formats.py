@@ -134,3 +134,14 @@ def test_a_gif_is_read_by_ocr(tmp_path: Path) -> None:
     with Extractor(reader=tesseract()) as extractor:
         found = extractor.extract(tmp_path / "letter.gif")
     assert share_kept(found.text, "english.txt") > 0.95
+
+
+def test_a_book_of_thousands_of_nested_sections_is_broken_and_no_fault_of_the_extractor(
+    reading: Extractor, tmp_path: Path
+) -> None:
+    book = tmp_path / "deep.fb2"
+    deep = "<section>" * 5_000 + "<p>word</p>" + "</section>" * 5_000
+    book.write_text(f"<?xml version='1.0'?><FictionBook><body>{deep}</body></FictionBook>")
+    with pytest.raises(ExtractionFailed) as failed:
+        reading.extract(book)
+    assert failed.value.code == "broken_file"

@@ -5,9 +5,9 @@ import zipfile
 
 import pytest
 
+from dagster_offload.extraction.formats.office.xlsx import xlsx_text
 from dagster_offload.extraction.formats.parts.number_format import display
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
-from dagster_offload.extraction.formats.xlsx import xlsx_text
 
 MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
 OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"

@@ -19,6 +19,7 @@ from dagster_offload.extraction.ocr.photos import upright
 from dagster_offload.extraction.ocr.scans import Pictures
 from dagster_offload.extraction.ocr.tesseract import NO_READER, Reader
 from dagster_offload.extraction.readers import read_file
+from dagster_offload.extraction.refusals import FileRefused
 from dagster_offload.stages.graph import Outcome
 from tests.support.ocr import SCANS, share_kept, tesseract
 
@@ -190,6 +191,49 @@ def test_a_picture_that_would_need_gigabytes_is_refused_before_it_is_decoded(
         reading.extract(tmp_path / name)
     assert (failed.value.code, failed.value.is_final) == (code, True)
     assert "save it smaller" in failed.value.message
+
+
+def bmp(bits: int = 24, compression: int = 0) -> bytes:
+    """A white BMP picture of Windows. With `compression` its pixels are not compressed, only said to be."""
+    width, height = 40, 20
+    pixels = b"\xff" * (width * bits // 8 * height)
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, compression, len(pixels), 2835, 2835, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54 + len(pixels), 0, 0, 54) + header + pixels
+
+
+def bmp_of_os2() -> bytes:
+    pixels = b"\xff" * (40 * 3 * 20)
+    return b"BM" + struct.pack("<IHHI", 26 + len(pixels), 0, 0, 26) + struct.pack("<IHHHH", 12, 40, 20, 1, 24) + pixels
+
+
+def webp(*, is_animated: bool) -> bytes:
+    file = io.BytesIO()
+    more = [quarters().rotate(90)] if is_animated else []
+    quarters().save(file, "WEBP", save_all=is_animated, append_images=more)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "variant"),
+    [
+        ("packed.bmp", bmp(bits=8, compression=1), "a compressed BMP picture"),
+        ("masks.bmp", bmp(bits=32, compression=3), "a compressed BMP picture"),
+        ("old.bmp", bmp_of_os2(), "a BMP picture of OS/2"),
+        ("moving.webp", webp(is_animated=True), "an animated WebP picture"),
+    ],
+)
+def test_a_picture_that_tesseract_cannot_decode_is_refused_in_words(name: str, data: bytes, variant: str) -> None:
+    with pytest.raises(FileRefused) as refused:
+        read_file(data, name, name.rpartition(".")[2], Pictures(CAN_READ, {}, lambda _page: None))
+    assert (refused.value.code, refused.value.is_final) == ("unsupported_type", True)
+    assert refused.value.message == f"{variant} is not supported: save it as PNG"
+
+
+@pytest.mark.tesseract
+@pytest.mark.parametrize(("name", "form"), [("letter.bmp", "BMP"), ("letter.webp", "WEBP")])
+def test_a_plain_bmp_or_webp_picture_is_read(reading: Extractor, tmp_path: Path, name: str, form: str) -> None:
+    scan("korean.png").save(tmp_path / name, form)
+    assert share_kept(reading.extract(tmp_path / name).text, "korean.txt") > 0.9
 
 
 def test_a_photo_of_many_pixels_is_made_smaller_for_tesseract(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,17 +226,24 @@ def has_ended(pid: int) -> bool:
 # Pages as pictures
 
 
-def test_a_poster_is_rendered_within_the_pixel_limit() -> None:
-    def pdf(width: int, height: int) -> bytes:
-        page = f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 {width} {height}]>>"
-        parts = ("<</Type/Catalog/Pages 2 0 R>>", "<</Type/Pages/Kids[3 0 R]/Count 1>>", page)
-        body = "".join(f"{number} 0 obj{part}endobj\n" for number, part in enumerate(parts, 1))
-        return f"%PDF-1.4\n{body}trailer<</Root 1 0 R>>\n%%EOF".encode()
+def pdf(width: int, height: int) -> bytes:
+    page = f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 {width} {height}]>>"
+    parts = ("<</Type/Catalog/Pages 2 0 R>>", "<</Type/Pages/Kids[3 0 R]/Count 1>>", page)
+    body = "".join(f"{number} 0 obj{part}endobj\n" for number, part in enumerate(parts, 1))
+    return f"%PDF-1.4\n{body}trailer<</Root 1 0 R>>\n%%EOF".encode()
 
+
+def test_a_poster_is_rendered_within_the_pixel_limit() -> None:
     picture, dpi = PdfPages(pdf(14400, 14400)).render_page(1)
     assert dpi < 300
     assert len(picture) < MAX_PIXELS * 1.1
     assert PdfPages(pdf(595, 842)).render_page(1)[1] == 300
+
+
+def test_a_page_as_large_as_a_field_is_rendered_within_the_pixel_limit() -> None:
+    picture, dpi = PdfPages(pdf(1_000_000, 1_000_000)).render_page(1)
+    assert dpi >= 1
+    assert len(picture) < MAX_PIXELS * 1.1
 
 
 def test_the_pages_of_a_tiff_are_counted_even_if_its_chain_is_broken() -> None:

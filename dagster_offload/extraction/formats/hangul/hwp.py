@@ -39,7 +39,7 @@ _CHECKED_FIELDS = (b"tbc+", b"tbr+")  # check boxes and radio buttons
 _PROPERTY = re.compile(r"\b(Caption|Text|Value):(?:wstring:(\d+)|int):")
 
 
-class NotHangul(Exception):  # noqa: N818 - says what the file is not
+class NotHangul(Exception):  # noqa: N818 - describes the input, not a fault of ours
     """The file is not an HWP document, or it is broken."""
 
 

@@ -20,7 +20,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 Relations = dict[str, tuple[str, str]]  # id -> relationship type, target member
 
 
-class BrokenArchive(Exception):  # noqa: N818 - says what the file is
+class BrokenArchive(Exception):  # noqa: N818 - describes the input, not a fault of ours
     """The file is not an archive of the expected kind, or it is damaged."""
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dagster_offload.settings.section import Section, Variable
+from dagster_offload.settings.sections.section import Section, Variable
 
 
 class KeepSection(Section):

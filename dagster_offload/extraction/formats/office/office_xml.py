@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
-from dagster_offload.extraction.formats.docx import docx_text
+from dagster_offload.extraction.formats.office.docx import docx_text
 from dagster_offload.extraction.formats.parts.number_format import display
 from dagster_offload.extraction.formats.parts.sheet import Row, sheet_text
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive, attribute, local, parse
@@ -23,6 +23,7 @@ _NAMED_FORMATS = {"Percent": "0%", "Currency": '"$"#,##0.00', "Euro Currency": '
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T0?(\d+:\d\d)(:\d\d)?(?:\.\d+)?")
 _NO_DAYS, _NO_CLOCK = ("1899-12-30", "1899-12-31"), "0:00"  # of a cell that holds only a time, or only a day
 _MAX_COLUMN = 16_384
+_COLUMNS = re.compile(r"[0-9]{1,5}")
 
 
 def word_2003_text(data: bytes) -> str:
@@ -93,13 +94,18 @@ def _rows(sheet: Element, codes: dict[str | None, str]) -> Iterator[Row]:
         for cell in element:
             if local(cell) != "Cell":
                 continue
-            column = int(attribute(cell, "Index") or column + 1)
+            column = _whole(attribute(cell, "Index"), column + 1)
             for content in cell:
                 text = _shown(content, codes.get(attribute(cell, "StyleID"), "")) if local(content) == "Data" else ""
                 if text.strip() and column <= _MAX_COLUMN:
                     row[column] = text
-            column += int(attribute(cell, "MergeAcross") or 0)
+            column += _whole(attribute(cell, "MergeAcross"), 0)
         yield row
+
+
+def _whole(text: str | None, otherwise: int) -> int:
+    """Return a column number or a number of columns. `otherwise` stands for one that is missing or damaged."""
+    return int(text) if text is not None and _COLUMNS.fullmatch(text) else otherwise
 
 
 def _shown(content: Element, code: str) -> str:

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-from dagster_offload.settings.section import Section
-from dagster_offload.settings.sinks import (
+from dagster_offload.settings.sections.section import Section
+from dagster_offload.settings.sections.sinks import (
     Address,
     Arguments,
     SecretFile,

@@ -6,7 +6,7 @@ Word converts such a part (`altChunk`) when it opens the document. Programs that
 from dagster_offload.extraction.encodings.decoding import declared_encoding, decode
 from dagster_offload.extraction.file_types.detection import looks_like_html
 from dagster_offload.extraction.formats.html import html_text
-from dagster_offload.extraction.formats.mail import mail_text
+from dagster_offload.extraction.formats.mail.eml import mail_text
 from dagster_offload.extraction.formats.rtf import rtf_text
 
 

@@ -15,7 +15,7 @@ _MAX_DEPTH = 30
 Element = tuple[int, int, int, int]  # tag, where the content begins and ends, and where the next element begins
 
 
-class EncryptedMail(ValueError):  # noqa: N818 - says what the mail is
+class EncryptedMail(ValueError):  # noqa: N818 - describes the input, not a fault of ours
     """Only the recipient's mail program can read the mail."""
 
 

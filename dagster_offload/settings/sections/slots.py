@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, field_validator, model_validator
 
 from dagster_offload.errors import SettingsError
-from dagster_offload.settings.section import Section
+from dagster_offload.settings.sections.section import Section
 from dagster_offload.slot.config import BUILT_IN_SLOTS, DEEP, MAX_CONCURRENCY, PRIMARY, SlotConfig, variable
 from dagster_offload.slot.hours import parse_hours
 from dagster_offload.slot.waking import BROADCAST, PORT, WakeConfig

@@ -13,7 +13,7 @@ import olefile
 
 from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
-from dagster_offload.extraction.formats.mail_secured import EncryptedMail
+from dagster_offload.extraction.formats.mail.secured import EncryptedMail
 
 _SUBJECT, _SENDER, _SENDER_ADDRESS, _SENDER_SMTP = 0x0037, 0x0C1A, 0x0C1F, 0x5D01
 _BODY, _RTF_BODY, _HTML_BODY = 0x1000, 0x1009, 0x1013
@@ -21,7 +21,7 @@ _SUBMITTED, _DELIVERED = 0x0039, 0x0E06
 _NAME, _ADDRESS, _SMTP, _RECIPIENT_KIND = 0x3001, 0x3003, 0x39FE, 0x0C15
 _LONG_FILE_NAME, _FILE_NAME = 0x3707, 0x3704
 _CLASS, _ATTACHED_BYTES = 0x001A, 0x3701
-_SECURED = "IPM.NOTE.SMIME"  # how the class of a message begins whose body is in its only attachment
+_SECURED = "IPM.NOTE.SMIME"  # the class of a message whose body is in its only attachment begins so
 _CODE_PAGES = (0x3FFD, 0x3FDE)  # message code page, internet code page
 _EMBEDDED = "__substg1.0_3701000D"
 
@@ -38,7 +38,7 @@ _RTF_BEGINNING = (
 )
 
 
-class NotOutlook(Exception):  # noqa: N818 - says what the file is not
+class NotOutlook(Exception):  # noqa: N818 - describes the input, not a fault of ours
     """The file is not an Outlook message, or it is broken."""
 
 

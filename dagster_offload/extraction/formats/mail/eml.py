@@ -15,7 +15,7 @@ from typing import Any
 
 from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.formats.content_lines import entries_text
-from dagster_offload.extraction.formats.mail_secured import EncryptedMail, is_encrypted, is_smime, signed_content
+from dagster_offload.extraction.formats.mail.secured import EncryptedMail, is_encrypted, is_smime, signed_content
 
 # Every mail of a mailbox begins with a `From ` line. Such lines in a body are quoted with `>`.
 # A header follows, or a blank line if the mail has no header and the line has a time. Bounded: the pattern backtracks.
@@ -28,7 +28,7 @@ _UUENCODED = re.compile(r"^begin [0-7]{3,4} ([^\r\n]{1,200})\r?\n(?:[ -`]{1,62}\
 _CMS = b"\x30"  # how a signature begins that holds its mail
 _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 
-MAX_HEADER_CHARACTERS = 20_000  # characters; enough for 500 recipients
+MAX_HEADER_CHARACTERS = 20_000  # enough for 500 recipients
 _SHOWN = ("Subject", "From", "To", "Cc", "Date")
 
 

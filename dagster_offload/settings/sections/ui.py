@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from dagster_offload.settings.section import Section, Variable
+from dagster_offload.settings.sections.section import Section, Variable
 
 
 class UISection(Section):

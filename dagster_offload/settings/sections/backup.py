@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
-from dagster_offload.settings.section import Section, Variable
+from dagster_offload.settings.sections.section import Section, Variable
 from dagster_offload.text.durations import read_duration
 
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretS
 from pydantic_core import PydanticCustomError
 
 from dagster_offload.errors import SettingsError
-from dagster_offload.settings.section import Section
+from dagster_offload.settings.sections.section import Section
 from dagster_offload.text.suggestions import nearest
 
 SECTION = "on_record"

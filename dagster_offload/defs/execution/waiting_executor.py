@@ -18,9 +18,9 @@ from dagster._core.executor.multiprocess import MultiprocessExecutor
 from dagster._utils.interrupts import check_captured_interrupt
 
 from dagster_offload.defs.events import EventReporter
+from dagster_offload.defs.execution.waiting import record_if_done
 from dagster_offload.defs.names import WAITING_EXECUTOR, Names
 from dagster_offload.defs.resources import DeepSlot
-from dagster_offload.defs.waiting import record_if_done
 from dagster_offload.engine.waiting import WaitEnd, wait_for_work
 from dagster_offload.errors import OffloadError
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive, is_archive
-from dagster_offload.extraction.formats.inserted import inserted_text
+from dagster_offload.extraction.formats.office.inserted import inserted_text
 from dagster_offload.extraction.formats.parts.chart import chart_text
 from dagster_offload.extraction.formats.parts.drawing import paragraphs
 from dagster_offload.extraction.formats.parts.list_numbers import BULLET, ListLevel, ListNumbers
@@ -73,7 +73,10 @@ class _Document:
         self.has_lost_part = False
         self.document = main_part(archive, _DOCUMENT)
         self.related = relations(archive, self.document)
-        self.styles = {attribute(style, "styleId"): _style(style) for style in _styles(self._part("styles"))}
+        styles = self._part("styles")
+        self.styles = {attribute(style, "styleId"): _style(style) for style in _styles(styles)}
+        # By style: whether its text is hidden (None: as in the style that it is based on), and that style.
+        self.hiding = {attribute(style, "styleId"): _hiding(style) for style in styles if local(style) == "style"}
         self.numbering = ListNumbers(_list_levels(self._part("numbering")))
         self.notes = {
             (reference, attribute(note, "id")): note for reference, name in _NOTES.items() for note in self._part(name)
@@ -137,7 +140,7 @@ class _Document:
         """Yield the paragraph's line, then its notes in brackets, its text boxes and charts."""
         boxes: list[Element] = []
         notes: list[Element] = []
-        line = "".join(self._line(paragraph, boxes, notes))
+        line = "".join(self._line(paragraph, boxes, notes, self._hides(_paragraph_style(paragraph))))
         if line.strip():
             yield self._mark(paragraph) + line
         for note in notes:
@@ -159,9 +162,29 @@ class _Document:
                 return picture_mark(member)
         return ""
 
-    def _line(self, parent: Element, boxes: list[Element], notes: list[Element]) -> Iterator[str]:
+    def _hides(self, style: str | None) -> bool:
+        """Whether text of this style, or of the nearest style that it is based on, is hidden."""
+        for _ in range(_MAX_STYLE_DEPTH):
+            is_hidden, base = self.hiding.get(style, (None, None))
+            if is_hidden is not None or base is None:
+                return bool(is_hidden)
+            style = base
+        return False
+
+    def _is_hidden(self, run: Element, is_paragraph_hidden: bool) -> bool:
+        properties = next((child for child in run if local(child) == "rPr"), Element("rPr"))
+        if (own := _vanish(properties)) is not None:
+            return own
+        style = next((attribute(child, "val") for child in properties if local(child) == "rStyle"), None)
+        return is_paragraph_hidden or self._hides(style)
+
+    def _line(
+        self, parent: Element, boxes: list[Element], notes: list[Element], is_paragraph_hidden: bool
+    ) -> Iterator[str]:
         for element in parent:
             name = local(element)
+            if name == "r" and self._is_hidden(element, is_paragraph_hidden):
+                continue
             if name == "t":
                 yield element.text or ""
             elif name in _INLINE:
@@ -175,7 +198,7 @@ class _Document:
                 if note is not None:
                     notes.append(note)
             elif name not in _NOT_TEXT:
-                yield from self._line(element, boxes, notes)
+                yield from self._line(element, boxes, notes, is_paragraph_hidden)
 
     def _mark(self, paragraph: Element) -> str:
         """Return the Markdown mark of a heading, or the label of a numbered paragraph."""
@@ -203,6 +226,22 @@ def _form_value(field: Element) -> str:
             chosen = _int_or(values.get("result") or values.get("default"), 0)
             return choices[chosen] if chosen < len(choices) else ""
     return ""
+
+
+def _paragraph_style(paragraph: Element) -> str | None:
+    return next((value for name, value in _properties(paragraph) if name == "pStyle"), None)
+
+
+def _hiding(style: Element) -> tuple[bool | None, str | None]:
+    """Return whether a style hides its text (None: it does not say), and the style that it is based on."""
+    children = {local(child): child for child in style}
+    base = children.get("basedOn")
+    return _vanish(children.get("rPr", Element("rPr"))), None if base is None else attribute(base, "val")
+
+
+def _vanish(properties: Element) -> bool | None:
+    """Return whether properties of a run hide its text. None if they do not say."""
+    return next((attribute(child, "val") not in _OFF for child in properties if local(child) == "vanish"), None)
 
 
 def _image_id(picture: Element) -> str:

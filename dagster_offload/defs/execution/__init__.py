@@ -1,0 +1,1 @@
+"""How runs execute: in the process of the code server, or asleep while the slot is unavailable."""

@@ -1,0 +1,1 @@
+"""Mail messages, with their attachments' names: RFC 822, Apple Mail, Outlook."""

@@ -1,0 +1,1 @@
+"""Word processor files, workbooks and slides, in Office Open XML and OpenDocument."""

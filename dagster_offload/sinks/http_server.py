@@ -1,0 +1,58 @@
+"""Requests to the server of a sink or a channel. Its answers are not trusted: their size and their time are limited.
+
+Each request has a connection of its own. On a kept connection, bytes that follow an answer would be read as the answer
+about the next document.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from dagster_offload import __version__
+from dagster_offload.sinks.faults import Blame, SinkFault, http_faults
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+# They describe the bytes that were sent, and the body of a `Response` made here is decoded already.
+_OF_THE_TRANSFER = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+
+class HttpServer:
+    """A server that is sent requests, one at a time. Redirects are not followed."""
+
+    def __init__(self, headers: Mapping[str, str], timeout: float) -> None:
+        """`timeout`: seconds for one request, from the connection to the last byte of the answer."""
+        self._headers = {"user-agent": f"dagster-offload/{__version__}", "accept-encoding": "identity", **headers}
+        self._timeout = timeout
+        self._tls = httpx.create_ssl_context()  # reading the certificates takes longer than a request
+
+    def request(self, method: str, url: str, **options: Any) -> httpx.Response:
+        """Send a request, and return the answer with its whole body. Raises `SinkFault`. `options` are those of httpx."""
+        with http_faults():
+            return asyncio.run(self._request(method, url, options))
+
+    async def _request(self, method: str, url: str, options: Mapping[str, Any]) -> httpx.Response:
+        try:
+            async with (
+                asyncio.timeout(self._timeout),
+                httpx.AsyncClient(headers=self._headers, timeout=None, verify=self._tls) as client,  # noqa: S113 - the limit is above
+                client.stream(method, url, **options) as answer,
+            ):
+                body = await _read(answer)
+        except TimeoutError:
+            raise SinkFault(Blame.UNAVAILABLE, f"no complete answer within {self._timeout:g} s") from None
+        kept = [(name, value) for name, value in answer.headers.multi_items() if name not in _OF_THE_TRANSFER]
+        return httpx.Response(answer.status_code, headers=kept, content=body)
+
+
+async def _read(answer: httpx.Response) -> bytes:
+    body = bytearray()
+    async for part in answer.aiter_bytes():
+        body += part
+        if len(body) > MAX_ANSWER_BYTES:
+            raise SinkFault(
+                Blame.MISCONFIGURED,
+                f"its answer is longer than {MAX_ANSWER_BYTES // 2**20} MB: check its address",
+            )
+    return bytes(body)

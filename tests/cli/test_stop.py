@@ -1,0 +1,105 @@
+"""`stop` needs the home and its Postgres only, so it works although the other settings are wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.settings import load_settings
+from tests.support.cli import Call
+
+WORKER = """
+import sys, time
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.workers import Worker
+with Ledger(sys.argv[1]) as ledger, Worker(ledger, "drain"):
+    print("registered", flush=True)
+    time.sleep(600)
+"""
+OWN_STAGE = "stages: {payment: {prompt: 'What must be paid?', answer: {amount: number}}}\n"
+
+
+@contextmanager
+def worker(url: str) -> Iterator["subprocess.Popen[str]"]:
+    """A process that is a worker of the ledger."""
+    with subprocess.Popen([sys.executable, "-c", WORKER, url], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "registered\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def write(file: Path, text: str) -> None:
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    file.write_text(text)
+    file.chmod(0o600)
+
+
+@pytest.fixture
+def file() -> Path:
+    return Path(os.environ["OFFLOAD_HOME"]) / "offload.yaml"
+
+
+def stages(url: str) -> set[str]:
+    with Ledger(url) as ledger, ledger.transaction() as cur:
+        return {row["name"] for row in cur.execute("select name from stages")}
+
+
+@pytest.mark.parametrize("edit", ["slots: {deep: {modell: m}}\n", "stages: [\n", "library: ${UNSET}\nhome: {{\n"])
+def test_it_stops_workers_after_a_wrong_edit_and_leaves_the_stages_of_the_ledger(
+    call: Call, ledger_url: str, file: Path, edit: str
+) -> None:
+    os.environ["OFFLOAD_POSTGRES_URL"] = ledger_url
+    write(file, OWN_STAGE)
+    with open_ledger(load_settings()):
+        pass
+    write(file, edit)
+    with worker(ledger_url) as process:
+        result = call("stop")
+        assert (result.exit_code, result.stdout) == (0, "stopped: 1 worker\n")
+        assert result.stderr.startswith(
+            f"stopping what runs on {file.parent}, although the settings are wrong: {file}:"
+        )
+        assert process.wait(60) == -signal.SIGTERM
+    assert "payment" in stages(ledger_url)
+
+
+def test_it_uses_the_home_and_the_postgres_that_a_wrong_file_names(
+    call: Call, ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OFFLOAD_HOME")
+    monkeypatch.setenv("LEDGER", ledger_url)
+    write(tmp_path / "there" / "offload.yaml", "home: data\npostgres_url: ${LEDGER}\nlibrary: {pth: x}\n")
+    monkeypatch.setenv("OFFLOAD_CONFIG", str(tmp_path / "there" / "offload.yaml"))
+    monkeypatch.setenv("OFFLOAD_LIBRARI", "x")
+    with worker(ledger_url) as process:
+        result = call("stop")
+        assert (result.exit_code, result.stdout) == (0, "stopped: 1 worker\n")
+        assert str(tmp_path / "there" / "data") in result.stderr
+        assert process.wait(60) == -signal.SIGTERM
+
+
+def test_it_refuses_if_a_file_elsewhere_that_is_not_yaml_may_name_the_home(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OFFLOAD_HOME")
+    write(tmp_path / "there" / "offload.yaml", "stages: [\n")
+    monkeypatch.setenv("OFFLOAD_CONFIG", str(tmp_path / "there" / "offload.yaml"))
+    result = call("stop")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "is not YAML" in result.stderr
+
+
+def test_a_postgres_without_a_ledger_has_no_workers(call: Call, empty_url: str) -> None:
+    os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
+    result = call("stop")
+    assert (result.exit_code, result.stderr) == (0, "")

@@ -1,0 +1,110 @@
+"""The servers of sinks and channels as attackers: answers that are false, endless, packed or slow. Real sockets."""
+
+import contextlib
+import gzip
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from dagster_offload.sinks.faults import Blame, SinkFault, check_answer
+from dagster_offload.sinks.http_server import MAX_ANSWER_BYTES, HttpServer
+
+Act = Callable[[socket.socket, threading.Event], None]
+
+
+@contextmanager
+def acting(act: Act) -> Iterator[str]:
+    """A server that reads a request, acts, and waits for the next one on the same connection. Yields its address."""
+    is_over, threads = threading.Event(), []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve(line: socket.socket) -> None:
+            with line, contextlib.suppress(OSError):
+                while line.recv(65_536):
+                    act(line, is_over)
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threads.append(threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True))
+                    threads[-1].start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        is_over.set()
+        listener.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join(30)
+
+
+def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def fault_of(act: Act, timeout: float = 30.0) -> SinkFault:
+    with acting(act) as address, pytest.raises(SinkFault) as caught:
+        HttpServer({}, timeout).request("GET", address)
+    return caught.value
+
+
+def test_a_second_answer_never_becomes_that_of_the_next_request() -> None:
+    numbers = iter(range(10))
+
+    def act(line: socket.socket, _: threading.Event) -> None:
+        line.sendall(answer(b"answer %d" % next(numbers)) + answer(b"about another document"))
+
+    with acting(act) as address:
+        server = HttpServer({}, 30.0)
+        assert [server.request("GET", address).content for _ in range(3)] == [b"answer 0", b"answer 1", b"answer 2"]
+
+
+@pytest.mark.parametrize("status", ["200 OK", "422 Unprocessable Content"])
+def test_an_endless_answer_is_cut(status: str) -> None:
+    sent = [0]
+
+    def act(line: socket.socket, _: threading.Event) -> None:
+        line.sendall(f"HTTP/1.1 {status}\r\n\r\n".encode())
+        while True:  # until we hang up
+            sent[0] += line.send(b" " * 65_536)
+
+    fault = fault_of(act)
+    assert (fault.blame, fault.reason) == (
+        Blame.MISCONFIGURED,
+        "its answer is longer than 16 MB: check its address",
+    )
+    assert sent[0] < 4 * MAX_ANSWER_BYTES
+
+
+def test_a_compressed_answer_is_limited_by_its_real_size() -> None:
+    packed = answer(gzip.compress(bytes(20 * MAX_ANSWER_BYTES)), "content-encoding: gzip")
+    assert fault_of(lambda line, _: line.sendall(packed)).blame is Blame.MISCONFIGURED
+
+
+@pytest.mark.parametrize("start", ["HTTP/1.1 200 OK\r\nx-slow: ", "HTTP/1.1 200 OK\r\n\r\n"], ids=["head", "body"])
+def test_an_answer_that_trickles_ends_at_the_time_limit_of_the_request(start: str) -> None:
+    def act(line: socket.socket, is_over: threading.Event) -> None:
+        line.sendall(start.encode())
+        while not is_over.wait(0.02):  # each byte arrives long before a time limit for one read
+            line.sendall(b"a")
+
+    fault = fault_of(act, timeout=0.5)
+    assert (fault.blame, fault.reason) == (Blame.UNAVAILABLE, "no complete answer within 0.5 s")
+
+
+def test_a_refusal_of_brackets_in_brackets_is_still_a_refusal() -> None:
+    def act(line: socket.socket, _: threading.Event) -> None:
+        line.sendall(answer(b"[" * 200_000, status="422 Unprocessable Content"))
+
+    with acting(act) as address, pytest.raises(SinkFault, match="HTTP 422") as caught:
+        check_answer(HttpServer({}, 30.0).request("GET", address))
+    assert caught.value.blame is Blame.REFUSED
+
+
+def test_a_compressed_answer_is_read_once() -> None:
+    packed = answer(gzip.compress(b'{"detail": []}'), "content-encoding: gzip")
+    with acting(lambda line, _: line.sendall(packed)) as address:
+        assert HttpServer({}, 30.0).request("GET", address).json() == {"detail": []}
