@@ -46,7 +46,10 @@ def test_a_stage_added_to_a_running_up_becomes_an_asset_work_and_columns(home: H
     file = home.home / "offload.yaml"
     before, stages, after = file.read_text().partition("\nstages:")
     line, _, rest = after.partition("\n")
-    file.write_text(f"{before}{stages}{line}\n{STAGE}{rest}")
+    edited = file.with_suffix(".new")
+    edited.write_text(f"{before}{stages}{line}\n{STAGE}{rest}")
+    edited.chmod(file.stat().st_mode)
+    edited.replace(file)  # at once: `up` may read the file at any time
     wait_for(lambda: "payment" in asset_names(ui), "the stage's asset")
     wait_for(lambda: home.ledger.count("done", "payment") == 2, "the stage's answers")
     rows = {row["document"]: row for row in csv.DictReader(io.StringIO(home.run("records", "--format", "csv").stdout))}

@@ -9,6 +9,7 @@ from psycopg.conninfo import conninfo_to_dict
 from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.simulator import Router
 from tests.support.acceptance import Home, a_home, command_line, wait_for
+from tests.support.searching import files_in, files_with
 
 URL_PASSWORD, KEY, POSTGRES_PASSWORD = SECRETS = ("s3cret-of-the-url", "s3cret-key", "s3cret-of-postgres")
 
@@ -47,9 +48,8 @@ def test_no_secret_is_in_a_process_list_a_log_a_table_or_a_file(home: Home, empt
     # Dagster reads its settings from this file, which only its owner may read.
     settings = home.home / "dagster" / "dagster.yaml"
     assert settings.stat().st_mode & 0o777 == 0o600
-    files = [path for path in home.home.rglob("*") if path.is_file() and path != settings]
-    assert len(files) > 5
-    assert not [path for path in files if b"s3cret" in path.read_bytes()]
+    assert len(list(files_in(home.home))) > 6
+    assert files_with(["s3cret"], home.home, without=[settings]) == []
     assert not [secret for secret in (URL_PASSWORD, KEY) if secret in settings.read_text()]
 
     with psycopg.connect(empty_url) as connection:

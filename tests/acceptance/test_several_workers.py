@@ -37,6 +37,7 @@ def test_four_workers_stay_within_the_concurrency_and_do_each_document_once_alth
 
     router.set(mode="awake", hold=True)
     backfill = ui.backfill(DOCUMENTS[-5:])
+    router.wait(open=1, timeout=PATIENCE_SECONDS)  # beside three drains, its run might come too late for any call
     drains = [home.start("drain") for _ in range(3)]
 
     def live() -> list[str]:
@@ -45,11 +46,12 @@ def test_four_workers_stay_within_the_concurrency_and_do_each_document_once_alth
         return [row["kind"] for row in ledger(query)]
 
     wait_for(lambda: live() == ["drain", "drain", "drain", "run"], "all four at work")
-    router.set(hold=False)
+    router.set(hold=False, latency=2.0)  # so that there is work left when the victim is chosen
     wait_for(lambda: sum(answered(router).values()) >= 8, "the work to flow")
     victim = drain_with_claimed_work(ledger)
     assert victim in {drain.pid for drain in drains}
     os.kill(victim, signal.SIGKILL)
+    router.set(latency=0.3)
     ui.switch_sensor(
         "drain_sensor", on=True
     )  # its drain processes what the killed one held, when the others have ended

@@ -13,6 +13,8 @@ from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.acceptance import PATIENCE_SECONDS, Home, wait_for
 from tests.support.ledger_reader import LedgerReader
+from tests.support.router import change_after
+from tests.support.stages import DRAIN_STAGES
 from tests.support.ui import UI, answered, configure, home_for, write_letters
 
 BACKFILLED = [f"backfill-{number}.txt" for number in (1, 2, 3)]
@@ -188,10 +190,13 @@ class Night:
 @pytest.fixture(scope="module")
 def night(world: World) -> Night:
     world.configure(concurrency=1)
-    world.wake(latency=1.0)
+    world.wake()
+    trials = len(world.ledger("select 1 from slots where name = 'deep' and breaker <> 'closed'"))
+    change_after(
+        world.router, after_answers=trials + 2 * len(DRAIN_STAGES), mode="cold", retry_after=str(RETRY_AFTER_SECONDS)
+    )
     backfill = world.ui.backfill(BACKFILLED)
     wait_for(lambda: len(done(world)) == 2, "the first two documents")
-    world.router.set(mode="cold", latency=0.0, retry_after=str(RETRY_AFTER_SECONDS))
     [run] = world.ui.runs(tags=[{"key": "dagster/backfill", "value": backfill}])
     wait_for(lambda: world.ui.waits(run) != [], "the backfill's run to wait")
     done_before, status_while_asleep = done(world), world.ui.backfill_status(backfill)

@@ -13,6 +13,7 @@ from dagster_offload.service.ui.sessions import SECRET_NAME
 from dagster_offload.simulator import Router
 from tests.support.acceptance import PATIENCE_SECONDS, Home, a_home, command_line, wait_for
 from tests.support.browser import Browser, browser
+from tests.support.searching import files_with
 from tests.support.web import mutation
 
 # What a page of another site can do without asking: send a form, load an image, open a WebSocket.
@@ -76,9 +77,7 @@ def test_up_with_a_token_keeps_it_out_of_logs_and_process_lists(home: Home) -> N
     environments = [str(process.info["environ"]) for process in home.processes()]
     assert len(lines) >= 4
     assert not [text for text in (*lines, *environments) if secret in text]
-    files = [path for path in home.home.rglob("*") if path.is_file() and path.name != SECRET_NAME]
-    assert len(files) > 5
-    assert not [path for path in files if secret.encode() in path.read_bytes()]
+    assert files_with([secret], home.home, without=[]) == [home.home / SECRET_NAME]
 
 
 def test_previews_off_keeps_texts_out_of_dagster(home: Home) -> None:

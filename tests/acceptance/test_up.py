@@ -22,10 +22,19 @@ from tests.support.acceptance import (
 
 
 def process_of(home: Home, text: str) -> psutil.Process:
-    """The process whose command line contains `text`. Its forks have the same command line and are left out."""
-    found = {process.pid: process for process in home.processes() if text in command_line(process)}
-    [first] = [process for process in found.values() if process.info["ppid"] not in found]
-    return first
+    """The process whose command line contains `text`. Its forks have the same command line and are left out.
+
+    Waits for it: just forked, it still has its parent's command line.
+    """
+    first: list[psutil.Process] = []
+
+    def is_found() -> bool:
+        found = {process.pid: process for process in home.processes() if text in command_line(process)}
+        first[:] = [process for process in found.values() if process.info["ppid"] not in found]
+        return len(first) == 1
+
+    wait_for(is_found, text)
+    return first[0]
 
 
 @pytest.fixture(scope="module")

@@ -50,15 +50,7 @@ def router(router: Router) -> Router:
 @pytest.fixture
 def scanned(with_ledger: str, library: Path) -> Path:
     """The library after a scan and extraction by the engine, without Dagster."""
-    from dagster_offload.engine.extraction.run import run_extraction
-    from dagster_offload.engine.scan import scan
-    from dagster_offload.ledger.core.opening import open_ledger
-    from dagster_offload.settings import load_settings
-
-    settings = load_settings()
-    with open_ledger(settings) as ledger:
-        scan(settings, ledger)
-        run_extraction(settings, ledger)
+    cli.scan_and_extract()
     return library
 
 

@@ -1,11 +1,15 @@
 """`redo` and `retry`: what is redone, and its cost first."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
 
+from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
-from tests.support.cli import Call
+from tests.support.cli import Call, drained, scan_and_extract
 
 
 @pytest.fixture
@@ -50,8 +54,6 @@ def test_a_redo_that_cannot_be_meant_is_refused(
 
 
 def test_a_retry_can_be_limited_by_the_reason(call: Call, scanned: Path, router: Router) -> None:
-    from dagster_offload.ledger.core.opening import open_ledger
-    from dagster_offload.settings import load_settings
 
     with open_ledger(load_settings()) as ledger, ledger.transaction() as cur:
         cur.execute(
@@ -65,3 +67,40 @@ def test_a_retry_can_be_limited_by_the_reason(call: Call, scanned: Path, router:
     retried = call("retry", "--reason", "no_json: no JSON object").output
     assert "2 will be retried" in retried
     assert "summarize" not in retried
+
+
+def test_retry_reports_that_there_is_nothing_to_retry(call: Call, scanned: Path) -> None:
+    result = call("retry")
+    assert result.exit_code == 0
+    assert "nothing to retry" in result.stdout
+
+
+def test_retry_makes_failed_work_pending(call: Call, with_ledger: str, library: Path) -> None:
+    (library / "broken.pdf").write_bytes(b"%PDF-1.7 no such thing")
+    scan_and_extract()
+    assert json.loads(call("status", "--json").stdout)["stages"]["extract"]["failed"] == 1
+    result = call("retry", "broken.pdf", "--json")
+    assert json.loads(result.stdout) == {"retried": [{"document": "broken.pdf", "stage": "extract"}]}
+    assert json.loads(call("status", "--json").stdout)["stages"]["extract"]["pending"] == 1
+
+
+def test_retry_of_an_unknown_document_is_refused(call: Call, scanned: Path) -> None:
+    result = call("retry", "nothing.txt")
+    assert result.exit_code == 2
+    assert "no such document: nothing.txt (is it in the library, and has it been scanned?)" in result.stderr
+
+
+def test_redo_shows_the_cost_and_asks_for_confirmation(call: Call, scanned: Path, router: Router) -> None:
+    drained()
+    assert "nothing is outdated" in call("redo", "--outdated").stdout
+    os.environ["OFFLOAD_CLASSES"] = "letter,minutes"
+    refused = call("redo", "--outdated")
+    assert refused.exit_code == 2
+    assert "classify   2 documents, 2 calls: about " in refused.output
+    assert json.loads(call("status", "--json").stdout)["stages"]["classify"]["outdated"] == 2
+    assert call("redo", "--outdated", "--yes").exit_code == 0
+    assert json.loads(call("status", "--json").stdout)["stages"]["classify"]["pending"] == 2
+
+
+def test_redo_without_an_option_is_wrong_usage(call: Call) -> None:
+    assert call("redo").exit_code == 2

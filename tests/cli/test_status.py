@@ -1,4 +1,4 @@
-"""`status`, `explain`, `retry`, `redo` and `slot` over a real ledger."""
+"""`status` over a real ledger: counts, the slot, long documents, the pipeline in force, and what needs a person."""
 
 import json
 import os
@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload.cli.options import document_key
-from dagster_offload.cli.up import _lines
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.pipelines import announce
@@ -23,7 +21,7 @@ from dagster_offload.stages.pipeline import pipeline_of
 from dagster_offload.testing import ChangeTiming
 from tests.faults.acts import writes
 from tests.faults.raw_server import ALIAS, Hits, RawServer
-from tests.support.cli import Call
+from tests.support.cli import Call, drained
 
 NOTHING = {
     "in_back_off": 0,
@@ -182,174 +180,6 @@ def test_status_and_explain_show_the_progress_of_a_long_document(call: Call, sca
     assert "pending, 37 of 400 parts" in call("explain", "letter.txt").stdout
 
 
-def test_explain_accepts_a_key_or_a_path_and_shows_every_change(call: Call, scanned: Path) -> None:
-    by_key = call("explain", "letter.txt")
-    by_path = call("explain", str(scanned / "letter.txt"))
-    assert by_key.exit_code == 0
-    assert by_key.output == by_path.output
-    found = json.loads(call("explain", "letter.txt", "--json").stdout)
-    steps = [(step["stage"], step["from_state"], step["to_state"]) for step in found["transitions"]]
-    assert ("extract", "claimed", "done") in steps
-    assert [(item["stage"], item["state"]) for item in found["items"]] == [
-        ("extract", "done"),
-        ("classify", "pending"),
-        ("summarize", "pending"),
-    ]
-
-
-def test_explain_shows_refused_answers_only_with_its_option(call: Call, scanned: Path, router: Router) -> None:
-    router.set(answers="garbage")
-    assert call("drain", "classify", "--json").exit_code == 0
-    answer = "I would rather not answer in JSON."
-    output = call("explain", "letter.txt").stdout
-    assert answer not in output
-    assert "--answer" in output
-    assert answer not in call("explain", "letter.txt", "--json").stdout
-    shown = call("explain", "letter.txt", "--answer").stdout
-    assert shown.count(answer) == 2
-    assert "classify  no_json" in shown
-    (first, _) = json.loads(call("explain", "letter.txt", "--answer", "--json").stdout)["refused_answers"]
-    assert (first["stage"], first["code"], first["answer"]) == ("classify", "no_json", answer)
-
-
-def test_explain_reports_that_no_answer_was_refused(call: Call, scanned: Path) -> None:
-    assert "No answer about this document was refused." in call("explain", "letter.txt", "--answer").stdout
-    assert "--answer" not in call("explain", "letter.txt").stdout
-
-
-def test_explain_refuses_an_unknown_document(call: Call, scanned: Path) -> None:
-    result = call("explain", "nothing.txt", "--json")
-    assert result.exit_code == 2
-    assert "no such document: nothing.txt" in json.loads(result.stdout)["error"]
-
-
-def test_a_document_typed_in_another_unicode_form_is_the_same_document() -> None:
-    decomposed = "\u1100\u1161.txt"  # a Korean syllable as macOS file systems spell it
-    assert document_key(None, decomposed) == "\uac00.txt"
-    assert document_key(Path("/library"), "/library/sub/x.txt") == "sub/x.txt"
-    assert document_key(None, "./x.txt") == "x.txt"
-
-
-@pytest.mark.parametrize("named", ["library", "link", "library/letters/.."])
-def test_a_document_is_found_by_any_path_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
-    letters = tmp_path / "library" / "letters"
-    letters.mkdir(parents=True)
-    (letters / "a.txt").touch()
-    (tmp_path / "library" / "b.txt").touch()
-    (tmp_path / "library" / "linked.txt").symlink_to("letters/a.txt")
-    (tmp_path / "link").symlink_to("library")
-    library = load_settings(library=f"{tmp_path}/{named}").library
-    monkeypatch.chdir(letters)
-    for typed, key in [
-        ("a.txt", "letters/a.txt"),
-        ("./a.txt", "letters/a.txt"),
-        ("../b.txt", "b.txt"),
-        ("b.txt", "b.txt"),
-        ("letters/a.txt", "letters/a.txt"),
-        ("../linked.txt", "linked.txt"),
-        (f"{tmp_path}/link/letters/a.txt", "letters/a.txt"),
-        (f"{tmp_path}/library/letters/../b.txt", "b.txt"),
-        (f"{tmp_path}/link/gone.txt", "gone.txt"),
-        ("gone.txt", "gone.txt"),
-    ]:
-        assert document_key(library, typed) == key, typed
-
-
-def test_a_path_outside_the_library_stays_unchanged(tmp_path: Path) -> None:
-    (tmp_path / "library").mkdir()
-    (tmp_path / "other.txt").touch()
-    assert document_key(tmp_path / "library", f"{tmp_path}/other.txt") == f"{tmp_path}/other.txt"
-    assert document_key(tmp_path / "library", "/library/b.txt") == "/library/b.txt"
-
-
-@pytest.mark.parametrize(
-    ("name", "shown", "why"),
-    [
-        (os.fsdecode(b"caf\xe9.txt"), "caf\\xe9.txt", "it is not UTF-8"),
-        ("two\nlines.txt", "two\\nlines.txt", "it contains a control character"),
-    ],
-)
-def test_a_name_that_cannot_be_a_key_is_reported_with_the_reason(
-    call: Call, with_ledger: str, library: Path, name: str, shown: str, why: str
-) -> None:
-    (library / name).touch()
-    assert call("scan").exit_code == 0
-    for command in ("explain", "retry"):
-        for typed in (name, str(library / name), shown):
-            result = call(command, typed, "--json")
-            assert result.exit_code == 2, result.output
-            error = json.loads(result.stdout)["error"]
-            assert error == f"no such document: {shown} (its name cannot be a key: {why})"
-
-
-def test_a_backslash_is_part_of_a_key() -> None:
-    assert document_key(None, "a\\b.txt") == "a\\b.txt"
-
-
-def test_a_folder_in_an_option_may_contain_two_dots(call: Call, tmp_path: Path) -> None:
-    assert call("stop", "--home", "sub/../else").stdout == f"nothing was running on {tmp_path}/else\n"
-
-
-def test_retry_reports_that_there_is_nothing_to_retry(call: Call, scanned: Path) -> None:
-    result = call("retry")
-    assert result.exit_code == 0
-    assert "nothing to retry" in result.stdout
-
-
-def test_retry_makes_failed_work_pending(call: Call, with_ledger: str, library: Path) -> None:
-    (library / "broken.pdf").write_bytes(b"%PDF-1.7 no such thing")
-    scan_and_extract()
-    assert json.loads(call("status", "--json").stdout)["stages"]["extract"]["failed"] == 1
-    result = call("retry", "broken.pdf", "--json")
-    assert json.loads(result.stdout) == {"retried": [{"document": "broken.pdf", "stage": "extract"}]}
-    assert json.loads(call("status", "--json").stdout)["stages"]["extract"]["pending"] == 1
-
-
-def test_retry_of_an_unknown_document_is_refused(call: Call, scanned: Path) -> None:
-    result = call("retry", "nothing.txt")
-    assert result.exit_code == 2
-    assert "no such document: nothing.txt (is it in the library, and has it been scanned?)" in result.stderr
-
-
-def test_redo_shows_the_cost_and_asks_for_confirmation(call: Call, scanned: Path, router: Router) -> None:
-    drained()
-    assert "nothing is outdated" in call("redo", "--outdated").stdout
-    os.environ["OFFLOAD_CLASSES"] = "letter,minutes"
-    refused = call("redo", "--outdated")
-    assert refused.exit_code == 2
-    assert "classify   2 documents, 2 calls: about " in refused.output
-    assert json.loads(call("status", "--json").stdout)["stages"]["classify"]["outdated"] == 2
-    assert call("redo", "--outdated", "--yes").exit_code == 0
-    assert json.loads(call("status", "--json").stdout)["stages"]["classify"]["pending"] == 2
-
-
-def test_redo_without_an_option_is_wrong_usage(call: Call) -> None:
-    assert call("redo").exit_code == 2
-
-
-def test_slot_set_changes_a_slot_and_forget_removes_it(call: Call, scanned: Path, router: Router) -> None:
-    assert call("slot", "set", "deep", "--concurrency", "4").exit_code == 2
-    drained()
-    assert call("slot", "set", "deep", "--concurrency", "4").exit_code == 0
-    [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]
-    assert (slot["name"], slot["permits"], slot["breaker"]) == ("deep", 4, "closed")
-    assert "is still set" in call("slot", "forget", "deep").stdout
-    assert json.loads(call("slot", "show", "--json").stdout) == {"slots": []}
-
-
-def test_slot_show_shows_the_dialects_of_requests_and_the_reasons(call: Call, scanned: Path, router: Router) -> None:
-    router.set(system_role=False, response_format="json_object_only")
-    assert call("drain", "--json").exit_code == 0
-    shown = " ".join(call("slot", "show").stdout.split())
-    assert (
-        "JSON is requested as json_object with schema (json_schema: refused, json_object with schema: obeyed)" in shown
-    )
-    assert "the document is sent as part of the user message (system message: refused)" in shown
-    assert "each stage reads the document again" in shown
-    [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]
-    assert slot["dialects"]["document"] == {"system message": "refused"}
-
-
 @pytest.mark.rule("drain-10")
 def test_the_time_of_the_next_check_is_shown_only_while_a_process_makes_it(
     call: Call, scanned: Path, router: Router
@@ -400,26 +230,6 @@ def test_status_counts_what_is_in_work_and_what_waits_for_its_next_attempt(
         assert "working now: drain" in call("status").stdout
 
 
-def test_explain_shows_when_work_is_taken_not_the_latest_time(call: Call, scanned: Path, router: Router) -> None:
-    from dagster_offload.drain import drain
-
-    assert [item["is_due"] for item in explained(call, "letter.txt")] == [False, True, True]
-    router.set(mode="cold")
-    assert drain().is_slot_unavailable
-    shown = call("explain", "letter.txt").stdout + call("explain", "minutes.md").stdout
-    assert "when deep answers" in shown
-    assert "(in 30 min)" not in shown
-    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
-        cur.execute("update slots set epoch = epoch + 1, breaker = 'closed'")
-    items = explained(call, "letter.txt") + explained(call, "minutes.md")
-    assert [item["is_due"] for item in items if item["state"] == "deferred"] == [True]
-
-
-def explained(call: Call, document: str) -> list[dict[str, object]]:
-    items: list[dict[str, object]] = json.loads(call("explain", document, "--json").stdout)["items"]
-    return items
-
-
 def test_a_doubtful_summary_is_shown_by_status_explain_and_records(call: Call, scanned: Path, with_ledger: str) -> None:
     loop = writes('{"summary": "' + "The heating is cold. " * 8 + '"}')
     with RawServer(loop, Hits.DOCUMENTS) as server:
@@ -439,22 +249,6 @@ def test_a_doubtful_summary_is_shown_by_status_explain_and_records(call: Call, s
         assert all("repeats_itself" in (row.doubtful or ()) for row in ledger.run(records))
 
 
-def test_slot_set_accepts_auto_and_a_prompt_cache_size(call: Call, scanned: Path, router: Router) -> None:
-    drained()
-    assert call("slot", "set", "deep", "--concurrency", "auto", "--prompt-cache-size", "3").exit_code == 0
-    [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]
-    assert (slot["permits"], slot["is_auto"]) == (1, True)
-    assert (slot["prompt_cache_size"], slot["prompt_cache_size_from"]) == (3, "person")
-    shown = call("slot", "show").stdout
-    assert "1 (auto)" in shown
-    assert "3 (set by you)" in shown
-    assert call("slot", "set", "deep", "--prompt-cache-size", "auto").exit_code == 0
-    [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]
-    assert (slot["prompt_cache_size"], slot["prompt_cache_size_from"]) == (None, None)
-    assert call("slot", "set", "deep", "--prompt-cache-size", "0").exit_code == 2
-    assert call("slot", "set", "deep", "--concurrency", "many").exit_code == 2
-
-
 def test_status_and_redo_report_a_lost_slot(call: Call, scanned: Path, router: Router) -> None:
     drained()
     del os.environ["OFFLOAD_DEEP_URL"]
@@ -462,48 +256,6 @@ def test_status_and_redo_report_a_lost_slot(call: Call, scanned: Path, router: R
     result = call("redo", "--outdated")
     assert result.exit_code == 2
     assert "dagster-offload slot forget deep" in result.stderr
-
-
-def scan_and_extract() -> None:
-    from dagster_offload.engine.extraction.run import run_extraction
-    from dagster_offload.engine.scan import scan
-    from dagster_offload.ledger.core.opening import open_ledger
-    from dagster_offload.settings import load_settings
-
-    settings = load_settings()
-    with open_ledger(settings) as ledger:
-        scan(settings, ledger)
-        run_extraction(settings, ledger)
-
-
-def drained() -> None:
-    from dagster_offload.drain import drain
-
-    assert drain().done == 2
-
-
-def test_a_password_in_a_slots_url_is_never_shown(call: Call, scanned: Path, router: Router) -> None:
-    os.environ["OFFLOAD_DEEP_URL"] = router.url.replace("http://", "http://me:s3cret@")
-    drained()
-    commands = [["status"], ["slot", "show"], ["doctor"]]
-    results = [call(*command, *more) for command in commands for more in ([], ["--json"])]
-    router.stop()
-    results += [call("status"), call("doctor", "--json")]
-    del os.environ["OFFLOAD_DEEP_URL"], os.environ["OFFLOAD_DEEP_MODEL"]
-    results += [call("status"), call("status", "--json"), call("redo", "--outdated")]
-    for result in results:
-        assert "s3cret" not in result.output
-        assert not isinstance(result.exception, Exception)
-    assert router.url in results[0].output, "the rest of the URL is"
-    assert f"deep slot was qwen-macbook at {router.url}" in results[-1].output
-
-
-def test_up_shows_the_urls_of_its_slots_without_passwords(call: Call, library: Path) -> None:
-    for name in ("DEEP", "PRIMARY"):
-        settings = load_settings(**{f"{name.lower()}_url": "http://me:s3cret@laptop:1", f"{name.lower()}_model": "m"})
-        shown = str(list(_lines(settings, ["http://127.0.0.1:3000"])))
-        assert "m at http://laptop:1" in shown
-        assert "s3cret" not in shown
 
 
 def test_status_shows_the_pipeline_of_the_running_up_and_what_differs_here(

@@ -17,6 +17,7 @@ from dagster_offload.client.faults import fault_reason, is_cut
 from dagster_offload.errors import CutAnswer, is_deferrable_error
 from dagster_offload.simulator.server import Router
 from dagster_offload.slot.config import SlotConfig, Slots
+from tests.support.ports import held_port
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -54,13 +55,6 @@ async def failure(slot: SlotConfig) -> Exception:
     return raised.value
 
 
-def free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port: int = unused.getsockname()[1]
-        return port
-
-
 def assert_unavailable(error: Exception, kind: type[Exception], reason: str, *, cut: bool) -> None:
     assert type(error) is kind
     assert fault_reason(error) == reason
@@ -69,7 +63,8 @@ def assert_unavailable(error: Exception, kind: type[Exception], reason: str, *, 
 
 
 async def test_a_refused_connection_is_named_and_is_no_cut() -> None:
-    assert_unavailable(await failure(slot_at(free_port())), httpx.ConnectError, "connection refused", cut=False)
+    with held_port() as port:
+        assert_unavailable(await failure(slot_at(port)), httpx.ConnectError, "connection refused", cut=False)
 
 
 async def test_an_unknown_host_is_named_and_is_no_cut(monkeypatch: pytest.MonkeyPatch) -> None:

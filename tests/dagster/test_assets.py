@@ -1,10 +1,12 @@
 """Materialized selections and backfills in a real instance: results, events, waits and failures."""
 
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import dagster as dg
 import pytest
+from dagster._core.execution.plan.active import ActiveExecution
 
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.checks import NAME as CHECK
@@ -114,17 +116,27 @@ def test_without_an_expected_model_there_is_no_check_of_it(three: Edge) -> None:
 
 
 @pytest.mark.rule("drain-5")
-def test_documents_that_a_drain_finished_during_a_wait_are_recorded_under_the_run_without_a_call(three: Edge) -> None:
+def test_documents_that_a_drain_finished_during_a_wait_are_recorded_under_the_run_without_a_call(
+    three: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_drained, sleep = threading.Event(), ActiveExecution.sleep_til_ready
+
+    def sleep_until_drained(execution: ActiveExecution) -> None:
+        assert is_drained.wait(300)
+        sleep(execution)
+
+    monkeypatch.setattr(ActiveExecution, "sleep_til_ready", sleep_until_drained)
     three.router.set(mode="cold")
     run_id = str(uuid.uuid4())
     is_waiting = three.listen_for("STEP_UP_FOR_RETRY", run_id)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(three.materialize, "a.txt", "c.txt", stages=LLM, run_id=run_id)
-        assert is_waiting.wait(60)
+        assert is_waiting.wait(120)
         three.router.set(mode="awake")
         with three.ledger.transaction() as cur:
             slots.try_again(cur, "deep", "the test woke it")
         drained = three.run_job("drain")
+        is_drained.set()
         result = waiting.result()
     assert drained.output_for_node("drain_backlog")["done"] == 3
     assert result.success
@@ -238,7 +250,7 @@ def test_a_run_that_waits_redoes_its_documents_once(three: Edge) -> None:
     is_waiting = three.listen_for("STEP_UP_FOR_RETRY", run_id)
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(three.materialize, "a.txt", stages=["summarize"], tags={REDO_TAG: "all"}, run_id=run_id)
-        assert is_waiting.wait(30)
+        assert is_waiting.wait(120)
         three.router.set(mode="awake")
         with three.ledger.transaction() as cur:
             slots.try_again(cur, "deep", "the test woke it")

@@ -121,7 +121,7 @@ def connections_of_dagster(url: str) -> int:
     """Open connections to the database, but for the one that asks. Waits for those that are ending."""
     count = -1
     with psycopg.connect(url, autocommit=True) as connection:
-        for _ in range(50):
+        for _ in range(600):
             row = connection.execute(
                 "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
                 "and backend_type = 'client backend'"

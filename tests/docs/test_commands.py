@@ -7,7 +7,6 @@ temporary folder.
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from dagster_offload.postgres import stop_postgres
 from dagster_offload.simulator import Router
 from tests.support.acceptance import PATIENCE_SECONDS, wait_for
 from tests.support.doc_blocks import ROOT, Block, blocks_of, runnable
+from tests.support.ports import hold_port, port_of
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,8 @@ class Shell:
         folder.chmod(0o711)
         self.folder, self.router = folder, router
         self.home = folder / ".local" / "share" / "dagster-offload"
-        self.port = _free_port()
+        self._held = hold_port()
+        self.port = port_of(self._held)
         self.environment = {
             **os.environ,
             "HOME": str(folder),
@@ -159,16 +160,10 @@ class Shell:
         assert "Traceback" not in output.read_text(), output.read_text()
 
     def end(self) -> None:
-        """Stop every Postgres that the page started."""
+        """Stop every Postgres that the page started, and give back the port."""
         for found in self.folder.rglob("postmaster.pid"):
             stop_postgres(found.parents[2])
-
-
-def _free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port: int = held.getsockname()[1]
-        return port
+        self._held.close()
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class Reader:
             self._stop_process(answers, signal.SIGKILL if how == "killed" else signal.SIGTERM)
             return
         drain = self.engine.beside(self.engine.drain)
-        self.engine.router.wait(answers=answers, timeout=60)
+        self.engine.router.wait(answers=answers, timeout=300)
         if how == "lost":
             self.engine.die(self._worker())
         elif how == "run":
@@ -82,7 +82,7 @@ class Reader:
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd(), **options}
         command = [sys.executable, "-c", DRAIN, self.ledger_url]
         with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
-            self.engine.router.wait(answers=answers, timeout=60)
+            self.engine.router.wait(answers=answers, timeout=300)
             worker = self._worker()
             process.send_signal(signum)
             process.wait()

@@ -1,5 +1,6 @@
 """Which errors cost an attempt: a slot fault never does, a document fault does if the slot answers a trial."""
 
+import asyncio
 import os
 import signal
 from collections import Counter
@@ -10,13 +11,15 @@ import httpx
 import pytest
 
 from dagster_offload.client.ai_client import AIClient
+from dagster_offload.engine.lanes.document import DocumentRunner
 from dagster_offload.engine.slot.wake import decide_drain
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.slots import breaker, slots
 from dagster_offload.slot.config import DEEP, SlotConfig
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.testing import ChangeTiming
-from tests.support.engine import Engine
+from tests.support.engine import DrainsHeard, Engine
+from tests.support.router import change_after
 
 KEYS = [f"{n}.txt" for n in range(8)]
 
@@ -291,21 +294,26 @@ def test_429s_wait_reduce_the_lanes_and_are_recorded_and_three_in_a_row_open_the
 
 
 def test_a_single_429_costs_only_its_wait(engine: Engine, change_timing: ChangeTiming) -> None:
-    change_timing(busy_pause=0.5)
+    change_timing(busy_pause=0.01)
     engine.router.set(mode="refuse", status=429)
+    change_after(engine.router, after_refusals=1, mode="awake")
     engine.texts("a.txt")
-    drain = engine.beside(engine.drain)
-    engine.router.wait(refusals=1)
-    engine.router.set(mode="awake")
-    assert drain.result().done == 1
+    assert engine.drain().done == 1
     assert engine.slot().epoch == 1
     assert outcomes(engine) == {"http_429": 1, "ok": 2}
 
 
 def test_a_call_to_a_busy_slot_is_not_retried_if_the_breaker_opened_meanwhile(
-    engine: Engine, change_timing: ChangeTiming
+    engine: Engine, drains_heard: DrainsHeard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change_timing(busy_pause=1.0)
+    pause = DocumentRunner._waited_for_a_busy_slot
+
+    async def until_the_breaker_opens(runner: DocumentRunner, *given: Any) -> bool:
+        is_over = await pause(runner, *given)
+        await asyncio.to_thread(drains_heard, "breaker:")
+        return is_over
+
+    monkeypatch.setattr(DocumentRunner, "_waited_for_a_busy_slot", until_the_breaker_opens)
     engine.router.set(mode="refuse", status=429)
     engine.texts("a.txt")
     drain = engine.beside(engine.drain)

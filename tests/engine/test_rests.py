@@ -16,7 +16,7 @@ from dagster_offload.slot.config import DEEP, PRIMARY
 from dagster_offload.slot.rest import Rest, RestKind
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.testing import ChangeTiming
-from tests.support.engine import Engine
+from tests.support.engine import REST, DrainsHeard, Engine
 
 KEYS = [f"{n}.txt" for n in range(4)]
 HALF_AN_HOUR = 1800.0
@@ -133,7 +133,7 @@ def test_a_pause_is_in_the_ledger_and_ends_by_itself_or_by_a_person(engine: Engi
 @pytest.mark.rule("rest-5")
 @pytest.mark.parametrize("limit", [None, 60])
 def test_a_running_drain_finishes_its_open_call_and_starts_no_other(
-    engine: Engine, change_timing: ChangeTiming, limit: int | None
+    engine: Engine, change_timing: ChangeTiming, drains_heard: DrainsHeard, limit: int | None
 ) -> None:
     """`limit`: the minutes of the day are used up while the call is open. None: a person pauses the slot."""
     if limit is not None:
@@ -146,7 +146,7 @@ def test_a_running_drain_finishes_its_open_call_and_starts_no_other(
         engine.ledger.run(rests.pause, DEEP, None)
     else:
         use_minutes(engine, limit)
-    engine.sql("select pg_sleep(0.5)")  # the drain gets the notification, or looks by itself
+    drains_heard(REST)  # by the notification, or by looking
     engine.router.set(hold=False)
     summary = drain.result()
     assert engine.asked() == [(engine.asked()[0][0], CLASSIFY)]
@@ -161,14 +161,14 @@ def test_a_running_drain_finishes_its_open_call_and_starts_no_other(
 
 
 @pytest.mark.rule("rest-5")
-def test_documents_that_run_alone_are_not_started_in_a_rest_either(engine: Engine) -> None:
+def test_documents_that_run_alone_are_not_started_in_a_rest_either(engine: Engine, drains_heard: DrainsHeard) -> None:
     engine.texts(*KEYS)
     engine.sql("update work_items set must_run_alone = true where state = 'pending'")
     engine.router.set(hold=True)
     drain = engine.beside(engine.drain)
     engine.router.wait(open=1)
     engine.ledger.run(rests.pause, DEEP, None)
-    engine.sql("select pg_sleep(0.5)")
+    drains_heard(REST)
     engine.router.set(hold=False)
     assert drain.result().left == 4
     assert len(engine.asked()) == 1

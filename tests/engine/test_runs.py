@@ -14,7 +14,7 @@ from dagster_offload.simulator.request_log import fingerprint
 from dagster_offload.simulator.server import Router
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.support.engine import FILLER, Engine
+from tests.support.engine import FILLER, DrainsHeard, Engine
 
 HALF_AN_HOUR = 1800.0
 
@@ -151,14 +151,16 @@ def test_any_stages_use_the_deep_slot_while_it_answers(engine: Engine, primary: 
 
 
 @pytest.mark.parametrize("concurrency", [1, 2])
-def test_a_persons_run_gets_the_slot_after_the_drains_current_call(engine: Engine, concurrency: int) -> None:
+def test_a_persons_run_gets_the_slot_after_the_drains_current_call(
+    engine: Engine, drains_heard: DrainsHeard, concurrency: int
+) -> None:
     engine.texts(*[f"{n}.txt" for n in range(6)], "wanted.txt")
     engine.router.set(hold=True)
     drain = engine.beside(engine.drain, deep_concurrency=concurrency)
     engine.router.wait(open=concurrency)
     person = engine.beside(engine.run, "wanted.txt", deep_concurrency=concurrency)
     engine.wait_until("select 1 from permit_waiters where is_person")
-    engine.sql("select pg_sleep(0.3)")  # the drain gets the notification too
+    drains_heard()
     engine.router.set(hold=False)
     assert person.result().done == 1
     assert drain.result().done >= 6

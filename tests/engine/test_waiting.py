@@ -171,7 +171,9 @@ def test_a_waiting_run_holds_one_connection_no_worker_and_no_claim(engine: Engin
 
 
 def connections(engine: Engine) -> int:
-    [row] = engine.sql("select count(*) as n from pg_stat_activity where datname = current_database()")
+    [row] = engine.sql(
+        "select count(*) as n from pg_stat_activity where datname = current_database() and backend_type = 'client backend'"
+    )
     return int(row["n"])
 
 

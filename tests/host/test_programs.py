@@ -39,10 +39,19 @@ def test_no_shell_reads_the_arguments(tmp_path: Path) -> None:
 
 
 def test_what_a_program_started_is_killed_with_it_at_its_time_limit(tmp_path: Path, pipe: Path) -> None:
-    ended = threading.Thread(target=pipe.read_bytes, daemon=True)
+    is_started = threading.Event()
+
+    def read() -> None:
+        with pipe.open("rb") as alive:  # opens when the grandchild does
+            is_started.set()
+            alive.read()
+
+    ended, timeout = threading.Thread(target=read, daemon=True), 0.5
     ended.start()
-    with pytest.raises(subprocess.TimeoutExpired):
-        program(PARENT, tmp_path, timeout=1.0).run()
+    while not is_started.is_set():  # a busy machine may not start the grandchild in this time
+        timeout *= 2
+        with pytest.raises(subprocess.TimeoutExpired):
+            program(PARENT, tmp_path, timeout=timeout).run()
     ended.join(60)
     assert not ended.is_alive()
 

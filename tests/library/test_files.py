@@ -1,8 +1,6 @@
-"""Walking a library: which files are documents and which names are refused. Digests never mix two contents."""
+"""Walking a library: which files are documents, which names are refused, and what is listed as unchanged."""
 
 import os
-import subprocess
-import sys
 import unicodedata
 from hashlib import sha256
 from pathlib import Path
@@ -10,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from dagster_offload.errors import ChangedWhileRead, LibraryMissing
+from dagster_offload.errors import LibraryMissing
 from dagster_offload.library.digests import digest, locate
 from dagster_offload.library.files import MAX_KEY_BYTES, SeenFile, extension, printable
 from dagster_offload.library.left_out import Kind
 from dagster_offload.library.walk import walk
 from tests.support.library import keys, only, write
-
-UNPRIVILEGED_UID = 65534
+from tests.support.users import as_unprivileged_user
 
 
 def test_keys_are_relative_posix_paths_in_order(library: Path) -> None:
@@ -198,17 +195,6 @@ def test_a_library_that_does_not_exist_is_reported_as_missing(library: Path) -> 
         walk(write(library, "file.txt"))
 
 
-def as_unprivileged_user(imports: str, work: str, library: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `work` as a user who may enter the folders above the library. `sys.argv[1]` is the library."""
-    for folder in (library, *library.parents):
-        if folder.stat().st_uid == 0 and folder.stat().st_mode & 0o005 != 0o005:
-            folder.chmod(folder.stat().st_mode | 0o005)
-    become = f"os.setgroups([]); os.setgid({UNPRIVILEGED_UID}); os.setuid({UNPRIVILEGED_UID})"
-    script = "\n".join(["import os, sys", "from pathlib import Path", imports, become, work])
-    command = [sys.executable, "-c", script, str(library), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.mark.root
 def test_unreadable_files_and_folders_do_not_count_as_gone(library: Path) -> None:
     write(library, "open/a.txt")
@@ -229,78 +215,6 @@ def test_unreadable_files_and_folders_do_not_count_as_gone(library: Path) -> Non
         "['locked.txt', 'open/a.txt'] [('closed/', 'permission denied'), ('listed/', 'permission denied')]",
         "Permission denied",
     ], ran.stderr
-
-
-def test_a_digest_is_the_sha256_of_the_bytes(library: Path) -> None:
-    content = os.urandom(3_000_000)
-    write(library, "a.txt", content)
-    assert digest(only(library)) == sha256(content).hexdigest()
-    write(library, "a.txt", b"")
-    assert digest(only(library)) == sha256(b"").hexdigest()
-
-
-@pytest.mark.rule("library-2")
-def test_a_file_changed_since_its_stat_has_no_digest(library: Path) -> None:
-    path = write(library, "a.txt", b"one")
-    before = only(library)
-    path.write_bytes(b"three")
-    with pytest.raises(ChangedWhileRead, match=r"a\.txt"):
-        digest(before)
-
-
-def test_a_file_replaced_by_one_of_the_same_size_and_time_has_no_digest(library: Path) -> None:
-    write(library, "a.txt", b"one")
-    before = only(library)
-    other = write(library, "other", b"two")
-    os.utime(other, ns=(before.mtime_ns, before.mtime_ns))
-    os.replace(other, before.location)
-    with pytest.raises(ChangedWhileRead):
-        digest(before)
-
-
-def test_a_file_replaced_by_a_pipe_has_no_digest(library: Path) -> None:
-    path = write(library, "a.txt")
-    before = only(library)
-    path.unlink()
-    os.mkfifo(path)
-    with pytest.raises(ChangedWhileRead):
-        digest(before)
-
-
-def test_a_removed_file_raises_an_os_error(library: Path) -> None:
-    path = write(library, "a.txt")
-    before = only(library)
-    path.unlink()
-    with pytest.raises(FileNotFoundError):
-        digest(before)
-
-
-@pytest.mark.parametrize(
-    "key", ["../secret.txt", "a/../../secret.txt", "/etc/passwd", "", "missing.txt", "a\0b", "없음.txt"]
-)
-def test_a_key_that_is_not_from_a_walk_has_no_file(library: Path, key: str) -> None:
-    (library.parent / "secret.txt").write_text("secret")
-    assert locate(library, key) is None
-
-
-def test_a_key_longer_than_any_file_name_is_found(library: Path) -> None:
-    name = "\ufb2c" * 80 + ".txt"  # the normal form of each has three characters, which is too long for a file name
-    path = write(library, name)
-    assert len(os.fsencode(only(library).key)) > 255
-    assert locate(library, only(library).key) == path
-
-
-@pytest.mark.root
-@pytest.mark.parametrize("name", ["a.txt", "가.txt"])
-def test_a_key_in_a_folder_without_permission_has_no_file(library: Path, name: str) -> None:
-    write(library, f"closed/{name}").parent.chmod(0o700)
-    ran = as_unprivileged_user(
-        "from dagster_offload.library.digests import locate",
-        "print(locate(Path(sys.argv[1]), sys.argv[2]))",
-        library,
-        f"closed/{name}",
-    )
-    assert ran.stdout == "None\n", ran.stderr
 
 
 def states(library: Path) -> dict[str, SeenFile]:

@@ -19,6 +19,7 @@ from dagster_offload.notify.mail import Mail
 from dagster_offload.notify.notice import Notice
 from dagster_offload.settings.sections.notify import EmailChannel
 from dagster_offload.sinks.faults import Blame, SinkFault
+from tests.support.ports import held_port
 
 NOTICE = Notice("key-1", "mail", "needs_you", "1 document needs you", "failed: 편지.pdf", "box", datetime.now(UTC))
 
@@ -50,14 +51,13 @@ def authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, d
 
 @contextmanager
 def smtp_server(mailbox: Mailbox, **options: Any) -> Iterator[int]:
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    controller = Controller(mailbox, hostname="127.0.0.1", port=port, **options)
-    controller.start()
-    try:
-        yield port
-    finally:
-        controller.stop()
+    with held_port() as port:
+        controller = Controller(mailbox, hostname="127.0.0.1", port=port, **options)
+        controller.start()
+        try:
+            yield port
+        finally:
+            controller.stop()
 
 
 def mail(port: int, password: str | None = None, **changes: Any) -> Mail:
@@ -134,9 +134,8 @@ def test_a_mail_goes_through_tls_and_a_certificate_that_nobody_trusts_is_refused
 
 
 def test_nothing_that_listens_is_an_unavailable_server() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    assert fault(mail(port)) == (Blame.UNAVAILABLE, "ConnectionRefusedError")
+    with held_port() as port:
+        assert fault(mail(port)) == (Blame.UNAVAILABLE, "ConnectionRefusedError")
 
 
 def test_a_server_that_sends_one_byte_at_a_time_is_left_at_the_time_limit() -> None:

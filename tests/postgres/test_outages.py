@@ -196,6 +196,15 @@ def test_a_wrong_password_names_the_setting_and_is_not_shown(home: Path, start: 
         admin.execute("select pg_reload_conf()")
     parts = {name: value for name, value in conninfo_to_dict(url).items() if name in ("host", "port", "dbname")}
     given = libpq_url({**parts, "user": "person", "password": "hunter2"})
+
+    def wants_a_password() -> bool:
+        try:
+            psycopg.connect(given).close()
+        except psycopg.OperationalError as error:
+            return "password authentication failed" in str(error)
+        return False
+
+    wait_for(wants_a_password)  # Postgres reads its rules again some time after the request
     with pytest.raises(LedgerUnavailable, match=r"password authentication failed .*OFFLOAD_POSTGRES_URL") as refused:
         ensure_postgres(load_settings(home="/nonexistent", postgres_url=given))
     assert "hunter2" not in f"{refused.value!r} {refused.value.__cause__!r}"

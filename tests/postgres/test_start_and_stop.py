@@ -12,9 +12,10 @@ import pytest
 
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres import ensure_postgres, is_running, server_pid, stop_postgres
+from dagster_offload.postgres.embedded import postmaster
 from dagster_offload.postgres.embedded.locks import server_lock, wait_until
 from dagster_offload.settings import load_settings
-from tests.support.postgres import RunProcess
+from tests.support.postgres import RunProcess, checkpointer_of
 
 Start = Callable[[Path], str]
 
@@ -102,13 +103,16 @@ def test_stop_of_a_home_that_does_not_exist_changes_nothing(home: Path) -> None:
     assert not home.exists()
 
 
-def test_stop_requests_an_immediate_shutdown_after_a_fast_one_fails(home: Path, start: Start) -> None:
+def test_stop_requests_an_immediate_shutdown_after_a_fast_one_fails(
+    home: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postmaster, "IMMEDIATE_STOP_SECONDS", 60.0)
     start(home)
     # A suspended child cannot end, so a fast shutdown waits for it forever.
-    checkpointer = next(p for p in psutil.Process(server_pid(home)).children() if "checkpointer" in p.cmdline()[0])
+    checkpointer = checkpointer_of(home)
     checkpointer.suspend()
 
-    assert stop_postgres(home, within_seconds=8) is True
+    assert stop_postgres(home, within_seconds=61.5) is True  # the fast one gets half a second
     assert psutil.wait_procs([checkpointer], timeout=60)[1] == []
 
 
@@ -172,7 +176,7 @@ def test_the_log_holds_neither_statements_nor_rows(home: Path, start: Start) -> 
             conn.execute("insert into texts values ('a private letter')")
     log = home / "postgres" / "server.log"
 
-    assert wait_until(lambda: "duplicate key" in log.read_text(), 10)
+    assert wait_until(lambda: "duplicate key" in log.read_text(), 60)
     assert "private" not in log.read_text()
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
 

@@ -35,11 +35,11 @@ PRELUDE = dedent(
     def prints(): print("printed by the process", flush=True)
     def waits(queue, event):
         queue.put(os.getpid())
-        event.wait(60)
+        event.wait(300)
         queue.put("woken")
     def sleeps(queue):
         queue.put(os.getpid())
-        time.sleep(60)
+        time.sleep(600)
 
     if __name__ == "__main__":
         builtins.known = "known"
@@ -215,10 +215,12 @@ def test_a_process_with_threads_starts_no_server(folder: Path) -> None:
     script = """
     import threading
     multiprocessing.set_executable(sys.executable)
-    threading.Thread(target=time.sleep, args=(0.5,)).start()
+    is_over = threading.Event()
+    threading.Thread(target=is_over.wait).start()
     other = Path(sys.argv[1]).with_name("other.sock")
     start_prefork_server(other)
     print(other.exists())
+    is_over.set()
     """
     assert run(folder, script) == ["False"]
 

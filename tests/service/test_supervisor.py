@@ -1,5 +1,6 @@
 """The supervisor with real processes: it keeps its children running and leaves none behind."""
 
+import contextlib
 import errno
 import os
 import select
@@ -152,19 +153,30 @@ def test_a_failed_restart_of_the_watchdog_is_retried_at_the_next_check(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    def watchdogs() -> list[psutil.Process]:
-        children = filter(is_running, psutil.Process().children())
-        return [child for child in children if "watchdog.py" in " ".join(child.cmdline())]
-
-    wait_for(lambda: watchdogs() != [], "the watchdog")  # just forked, it still has its parent's command line
-    [before] = watchdogs()
+    before = watchdog_of(psutil.Process())
     before.kill()
-    wait_for(lambda: watchdogs() == [], "the end of the watchdog")
+    wait_for(lambda: watchdogs_of(psutil.Process()) == [], "the end of the watchdog")
     with monkeypatch.context() as full:
         full.setattr(subprocess, "Popen", refuse)
         supervisor.check()
-    assert watchdogs() == []
-    watch_until(supervisor, lambda: watchdogs() != [])
+    assert watchdogs_of(psutil.Process()) == []
+    watch_until(supervisor, lambda: watchdogs_of(psutil.Process()) != [])
+
+
+def watchdogs_of(supervising: psutil.Process) -> list[psutil.Process]:
+    found = []
+    for child in supervising.children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            if is_running(child) and "watchdog.py" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def watchdog_of(supervising: psutil.Process) -> psutil.Process:
+    """Wait for the watchdog: just forked, it still has its parent's command line."""
+    wait_for(lambda: watchdogs_of(supervising) != [], "the watchdog")
+    [watchdog] = watchdogs_of(supervising)
+    return watchdog
 
 
 def test_a_large_log_is_emptied_even_if_the_disk_has_no_room_for_a_copy(
@@ -212,18 +224,10 @@ def test_kill_9_of_the_supervisor_leaves_no_process_behind(tmp_path: Path) -> No
 
 def test_kill_9_of_the_supervisor_and_its_first_watchdog_leaves_no_process_behind(tmp_path: Path) -> None:
     process, children = supervising(tmp_path)
-    [watchdog] = [
-        child for child in psutil.Process(process.pid).children() if "watchdog.py" in " ".join(child.cmdline())
-    ]
+    supervising_process = psutil.Process(process.pid)
+    watchdog = watchdog_of(supervising_process)
     watchdog.kill()
-    wait_for(
-        lambda: any(
-            child.pid != watchdog.pid and "watchdog.py" in " ".join(child.cmdline())
-            for child in psutil.Process(process.pid).children()
-            if is_running(child)
-        ),
-        "another watchdog",
-    )
+    wait_for(lambda: any(other.pid != watchdog.pid for other in watchdogs_of(supervising_process)), "another watchdog")
     process.kill()
     process.communicate()
     wait_for(lambda: not any(map(is_running, children)), "the end of the children")

@@ -18,6 +18,7 @@ import psutil  # type: ignore[import-untyped]
 from dagster_offload.postgres import stop_postgres
 from dagster_offload.simulator import Router
 from tests.support.ledger_reader import LedgerReader
+from tests.support.ports import hold_port, port_of
 
 CLI = ("-m", "dagster_offload.cli")
 PATIENCE_SECONDS = 300.0  # for a busy machine; every wait ends as soon as its condition is true
@@ -110,17 +111,9 @@ class Home:
         return process
 
     def reserve_port(self) -> int:
-        """A port for a server of this home. Until `end`, the system gives it to no other process.
-
-        A socket stays bound to it and does not listen. Only a server that asks for this number, with SO_REUSEADDR as web
-        servers do, can listen on it.
-        """
-        holder = socket.socket()
-        self._reserved.append(holder)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
-        port: int = holder.getsockname()[1]
-        return port
+        """A port for a server of this home. It is held until `end`."""
+        self._reserved.append(hold_port())
+        return port_of(self._reserved[-1])
 
     @property
     def address(self) -> str:

@@ -22,6 +22,7 @@ from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.simulator.server import Router
+from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import recipes, stage_graph
 from tests.support.ledger import Bench
 from tests.support.stages import DRAIN_STAGES
@@ -43,8 +44,8 @@ class Engine(Bench):
             "library": self.library,
             "deep_url": router.url,
             "deep_model": "qwen-macbook",
-            "deep_connect_timeout": 2.0,
-            "deep_read_timeout": 10.0,
+            "deep_connect_timeout": 10.0,
+            "deep_read_timeout": 120.0,  # calls are held while other processes start
         }
         self.pool = ThreadPoolExecutor(6)
 
@@ -131,3 +132,47 @@ def superseded(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
     monkeypatch.setattr(Lanes, "_notified", notify)
     return heard
+
+
+DrainsHeard = Callable[..., None]
+REST = "the slot rests"
+ALL_SO_FAR = "the test has sent this after all others"
+
+
+@pytest.fixture
+def drains_heard(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> DrainsHeard:
+    """Wait until a drain of this process has handled what a test must not answer a call before, or another call follows.
+
+    `drains_heard()`: every notification that was sent so far. `drains_heard("breaker:")`: one that begins so.
+    `drains_heard(REST)`: it has read that its slot rests.
+    """
+    heard: list[str] = []
+    changed = threading.Condition()
+    notified, read_rest = Lanes._notified, Lanes.read_rest
+
+    def note(lanes: Lanes, what: str) -> None:
+        if not lanes._runner.worker.is_person:
+            with changed:
+                heard.append(what)
+                changed.notify_all()
+
+    def notify(lanes: Lanes, message: str) -> None:
+        if message != ALL_SO_FAR:
+            notified(lanes, message)
+        note(lanes, message)
+
+    async def read(lanes: Lanes) -> Rest | None:
+        rest = await read_rest(lanes)
+        if rest is not None:
+            note(lanes, REST)
+        return rest
+
+    def wait_for(beginning: str = ALL_SO_FAR) -> None:
+        if beginning == ALL_SO_FAR:
+            engine.sql("select pg_notify(%s, %s)", engine.ledger.channel, ALL_SO_FAR)
+        with changed:
+            assert changed.wait_for(lambda: any(what.startswith(beginning) for what in heard), 120), (beginning, heard)
+
+    monkeypatch.setattr(Lanes, "_notified", notify)
+    monkeypatch.setattr(Lanes, "read_rest", read)
+    return wait_for

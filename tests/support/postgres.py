@@ -3,6 +3,12 @@
 import os
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from dagster_offload.postgres import server_pid
+from dagster_offload.postgres.embedded.locks import wait_until
 
 IS_ROOT = os.geteuid() == 0
 
@@ -27,3 +33,16 @@ os.setgroups([]); os.setgid(person.pw_gid); os.setuid(person.pw_uid)
 """
 
 RunProcess = Callable[..., "subprocess.Popen[str]"]
+
+
+def checkpointer_of(home: Path) -> psutil.Process:
+    """The checkpointer of the home's server. A process of Postgres takes its name some time after it was forked."""
+    found: list[psutil.Process] = []
+
+    def is_named() -> bool:
+        children = psutil.Process(server_pid(home)).children()
+        found[:] = [child for child in children if "checkpointer" in " ".join(child.cmdline())]
+        return bool(found)
+
+    assert wait_until(is_named, 60)
+    return found[0]

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -34,10 +35,8 @@ class Watch:
         for process in self._home.processes():
             with contextlib.suppress(psutil.Error):
                 self.command_lines.add(" ".join(process.cmdline()))
-        for path in self._temporary.rglob("*"):
-            with contextlib.suppress(OSError):
-                if path.is_file():
-                    self.temporary_files[str(path)] = self.temporary_files.get(str(path), b"") + path.read_bytes()
+        for path, content in files_in(self._temporary):
+            self.temporary_files[str(path)] = self.temporary_files.get(str(path), b"") + content
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until the condition is true, and look meanwhile."""
@@ -54,12 +53,24 @@ class Watch:
         self.look()
 
 
+def files_in(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """The files below a folder with their bytes. Leaves out what a process that runs removes meanwhile."""
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            try:
+                content = path.read_bytes() if path.is_file() else None
+            except FileNotFoundError:
+                continue
+            if content is not None:
+                yield path, content
+
+
 def files_with(words: Collection[str], folder: Path, *, without: Collection[Path]) -> list[Path]:
-    """The files below a folder whose bytes contain one of the words; not those in the folders `without`."""
+    """The files below a folder whose bytes contain one of the words; not those of `without`, and not in its folders."""
     return [
         path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(path.is_relative_to(left) for left in without) and _has(path.read_bytes(), words)
+        for path, content in files_in(folder)
+        if not any(path.is_relative_to(left) for left in without) and _has(content, words)
     ]
 
 

@@ -1,63 +1,21 @@
-"""Scans and the documents they store in the ledger: new, changed, gone, back, unreadable, refused."""
+"""The documents that scans store in the ledger: new, changed, gone, back, unreadable."""
 
 import os
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 
 from dagster_offload.engine import scan as scanning
-from dagster_offload.engine.extraction.run import run_extraction
-from dagster_offload.engine.scan import KindLeftOut, ScanReport, library_differs, scan
-from dagster_offload.errors import LibraryMissing, ScanRefused
-from dagster_offload.ledger.core.database import Cursor
-from dagster_offload.ledger.core.rows import ClaimedItem, State
+from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.reports import status
-from dagster_offload.ledger.work import documents, finish, refused_answers, suspects
+from dagster_offload.ledger.work import documents
 from dagster_offload.library.digests import digest
-from dagster_offload.library.files import FileStat, UnusableName
+from dagster_offload.library.files import FileStat
 from dagster_offload.library.walk import walk
-from dagster_offload.settings import Settings, load_settings
-from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.support.ledger import LOOKED_AT, RECIPES, Bench, record_result, sha
+from tests.support.ledger import LOOKED_AT, RECIPES, Bench
+from tests.support.scanned_library import LONG_AGO, Library, finish_everything
 from tests.support.statements import counted
-
-LONG_AGO = 1_000_000_000
-
-
-class Library:
-    """A folder of files that is scanned into the ledger of the bench."""
-
-    def __init__(self, bench: Bench, folder: Path) -> None:
-        self.bench = bench
-        self.folder = folder
-        self.folder.mkdir()
-
-    @property
-    def settings(self) -> Settings:
-        return load_settings(library=self.folder, home=self.folder.parent / "home")
-
-    def write(self, key: str, text: str, when: float = LONG_AGO) -> Path:
-        path = self.folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        os.utime(path, (when, when))
-        return path
-
-    def scan(self, **options: Any) -> ScanReport:
-        return scan(self.settings, self.bench.ledger, **options)
-
-    def differs(self) -> str | None:
-        return library_differs(self.settings, self.bench.ledger)
-
-
-@pytest.fixture
-def library(bench: Bench, tmp_path: Path) -> Library:
-    return Library(bench, tmp_path / "library")
 
 
 @pytest.fixture
@@ -71,14 +29,6 @@ def digested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(scanning, "digest", reading)
     return read
-
-
-def finish_everything(bench: Bench) -> None:
-    worker = bench.worker("scan")
-    for stages in ([EXTRACT], [CLASSIFY], [SUMMARIZE]):
-        while (claim := bench.take(worker, stages)) is not None:
-            for item in claim.items:
-                bench.finish(worker, claim, item, None if item.stage == EXTRACT else record_result(claim.document))
 
 
 def test_a_new_file_is_a_document_with_an_extract_item(library: Library, bench: Bench) -> None:
@@ -238,62 +188,6 @@ def test_an_unreadable_file_fails_with_the_next_step_and_never_aborts_a_scan(
     assert bench.state("locked.txt", EXTRACT) == State.PENDING
 
 
-def test_a_library_that_is_not_there_changes_nothing(library: Library, bench: Bench) -> None:
-    library.write("a.txt", "text")
-    library.scan()
-    os.rename(library.folder, library.folder.parent / "elsewhere")
-    with pytest.raises(LibraryMissing):
-        library.scan()
-    with pytest.raises(LibraryMissing):
-        library.scan(accept_vanished=True)
-    assert bench.ledger.run(documents.present_keys) == ["a.txt"]
-
-
-@pytest.mark.rule("library-1")
-def test_an_empty_library_with_a_full_ledger_is_refused_until_confirmed(library: Library, bench: Bench) -> None:
-    library.write("a.txt", "text")
-    library.scan()
-    (library.folder / "a.txt").unlink()
-    with pytest.raises(ScanRefused, match="while the ledger has 1"):
-        library.scan()
-    assert bench.ledger.run(documents.present_keys) == ["a.txt"]
-    assert library.scan(accept_vanished=True).vanished == 1
-    assert bench.ledger.run(documents.present_keys) == []
-
-
-@pytest.mark.rule("library-1")
-@pytest.mark.parametrize(
-    ("present", "gone", "is_refused"),
-    [(50, 10, False), (50, 11, True), (55, 11, False), (54, 11, True), (12, 8, False)],
-)
-def test_a_scan_that_misses_more_than_a_fifth_and_more_than_ten_files_is_refused(
-    library: Library, present: int, gone: int, is_refused: bool
-) -> None:
-    for number in range(present):
-        library.write(f"{number:02}.txt", str(number))
-    library.scan()
-    for number in range(gone):
-        (library.folder / f"{number:02}.txt").unlink()
-    if is_refused:
-        with pytest.raises(ScanRefused, match=rf"{gone} of {present} documents are gone"):
-            library.scan()
-        library.scan(accept_vanished=True)
-    else:
-        assert library.scan().vanished == gone
-
-
-@pytest.mark.rule("library-3")
-def test_names_that_cannot_be_keys_are_reported_and_make_no_documents(library: Library, bench: Bench) -> None:
-    library.write("fine.txt", "text")
-    library.write("a...b.txt", "text")
-    report = library.scan()
-    assert list(report.unusable_names) == ["a...b.txt"]
-    assert list(bench.ledger.run(status.unusable_names)) == ["a...b.txt"]
-    assert bench.ledger.run(documents.present_keys) == ["fine.txt"]
-    bench.ledger.run(documents.replace_unusable_names, [UnusableName("x", "why"), UnusableName("x", "twice")])
-    assert bench.ledger.run(status.unusable_names) == {"x": "why"}
-
-
 def test_every_scan_has_a_row_with_its_counts(library: Library, bench: Bench) -> None:
     library.write("a.txt", "text")
     library.scan()
@@ -353,74 +247,6 @@ def test_a_first_scan_takes_no_statement_per_file(library: Library) -> None:
     assert len(statements) < 100
 
 
-# A scan while a lane works on the document
-
-
-def edited(cur: Cursor, key: str) -> None:
-    """A scan finds other bytes in the file."""
-    documents.store(cur, FileStat(key, key, 9, 2, 2, 2, "/library"), sha("edited"), None, RECIPES, LOOKED_AT)
-
-
-def note_cut(cur: Cursor, item: ClaimedItem) -> None:
-    suspects.note_cut(cur, DEEP, 1, item, "the call was cut")
-
-
-def refuse(cur: Cursor, item: ClaimedItem) -> None:
-    refused_answers.keep(cur, item, "no_json", "words")
-
-
-@pytest.mark.parametrize("add_rows", [note_cut, refuse])
-def test_rows_a_lane_adds_to_a_work_item_that_a_scan_removes_are_removed_too(
-    bench: Bench, add_rows: Callable[[Cursor, ClaimedItem], None]
-) -> None:
-    bench.extracted("a.txt")
-    item = bench.hold(bench.worker()).items[0]
-    with bench.ledger.transaction() as scan:
-        edited(scan, "a.txt")
-        lane = bench.begun(lambda cur: add_rows(cur, item))
-        assert not lane.done()
-    lane.result(60)
-    assert bench.sql("select 1 from cuts union all select 1 from refused_answers") == []
-
-
-def test_a_scan_waits_for_a_lane_that_finishes_without_a_deadlock(bench: Bench) -> None:
-    bench.extracted("a.txt")
-    worker = bench.worker()
-    claim = bench.hold(worker)
-    with bench.ledger.transaction() as lane:
-        finish.lock_held(lane, claim, claim.items[0])
-        scan = bench.begun(lambda cur: edited(cur, "a.txt"))
-        assert not scan.done()
-        assert finish.finish(
-            lane, worker, [finish.Finish(claim, claim.items[0], record_result("ok"))], RECIPES, None
-        ) == [True]
-    scan.result(60)
-    assert bench.state("a.txt", EXTRACT) == "pending"
-
-
-@pytest.mark.parametrize("step", ["store_new", "store"])
-def test_a_scan_that_loses_a_deadlock_retries_its_batch_and_does_not_report_postgres_unavailable(
-    library: Library, bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
-) -> None:
-    library.write("known.txt", "known")
-    library.scan()
-    library.write("known.txt", "edited")
-    library.write("new.txt", "new")
-    real, deadlocks = getattr(documents, step), [psycopg.errors.DeadlockDetected("deadlock detected")]
-
-    def deadlock_once(*args: Any) -> None:
-        real(*args)
-        if deadlocks:
-            raise deadlocks.pop()
-
-    monkeypatch.setattr(documents, step, deadlock_once)
-    report = library.scan()
-    assert (report.added, report.changed) == (1, 1)
-    stored = bench.sql("select count(*) as n from transitions where reason = 'new content'")
-    assert stored[0]["n"] == 3, "one of the first scan, two of this one, each once"
-    assert not any("unavailable" in record.getMessage() for record in caplog.records)
-
-
 def test_a_file_of_the_year_2400_does_not_abort_the_scan_and_is_read_once(
     library: Library, digested: list[str]
 ) -> None:
@@ -440,63 +266,3 @@ def test_a_stored_64_bit_inode_does_not_abort_the_scan(library: Library, bench: 
     bench.sql("update documents set inode = inode + 9223372036854775808")
     assert library.differs() is None
     assert library.scan().changed == 0
-
-
-def test_a_home_inside_the_library_is_left_out_and_reported(library: Library) -> None:
-    library.write("a.txt", "a")
-    library.write("home/logs/up.txt", "a log")
-    settings = load_settings(library=library.folder, home=library.folder / "home")
-    report = scan(settings, library.bench.ledger)
-    assert (report.found, report.left_out) == (1, {"home": KindLeftOut(1, ["home/"])})
-
-
-@pytest.mark.rule("library-8")
-def test_a_document_that_a_new_rule_leaves_out_keeps_its_results_and_returns_without_a_call(
-    library: Library, bench: Bench
-) -> None:
-    library.write("archive/old.txt", "an old letter")
-    library.write("new.txt", "a new letter")
-    library.scan()
-    run_extraction(library.settings, bench.ledger)
-    library.write(".offloadignore", "archive/\n")
-    report = library.scan()
-    reason = "the pattern archive/ in .offloadignore matches it"
-    assert (report.found, report.vanished) == (1, 1)
-    assert report.no_longer_documents == {"archive/old.txt": reason}
-    assert bench.item("archive/old.txt", EXTRACT)["reason"] == f"left out: {reason}"
-    assert bench.state("archive/old.txt", EXTRACT) == State.GONE
-    assert library.differs() is None
-    (library.folder / ".offloadignore").unlink()
-    assert library.scan().returned == 1
-    assert bench.state("archive/old.txt", EXTRACT) == State.DONE
-    assert len(bench.sql("select 1 from results where stage = 'extract'")) == 2
-
-
-@pytest.mark.rule("library-1")
-def test_rules_that_would_leave_out_most_documents_are_refused_and_named_until_confirmed(
-    library: Library, bench: Bench
-) -> None:
-    for number in range(12):
-        library.write(f"archive/{number:02}.txt", str(number))
-    library.write("letter.txt", "a letter")
-    library.scan()
-    library.write(".offloadignore", "archive/\n")
-    with pytest.raises(ScanRefused, match="12 of 13 documents are now left out") as refused:
-        library.scan()
-    assert "Left out: 12 because the pattern archive/ in .offloadignore matches it." in str(refused.value)
-    assert "--accept-vanished" in str(refused.value)
-    assert bench.state("archive/00.txt", EXTRACT) == State.PENDING
-    assert library.scan(accept_vanished=True).vanished == 12
-
-
-@pytest.mark.rule("library-9")
-def test_a_document_that_icloud_has_removed_from_this_machine_stays_present(library: Library, bench: Bench) -> None:
-    path = library.write("letters/a.txt", "a letter")
-    library.scan()
-    path.rename(path.with_name(".a.txt.icloud"))  # now the library has no other document
-    report = library.scan()
-    assert (report.found, report.vanished) == (0, 0)
-    assert report.left_out == {"not_downloaded": KindLeftOut(1, ["letters/a.txt"])}
-    assert bench.ledger.run(documents.present_keys) == ["letters/a.txt"]
-    assert bench.state("letters/a.txt", EXTRACT) == State.PENDING
-    assert library.differs() is None

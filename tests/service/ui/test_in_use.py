@@ -89,7 +89,7 @@ def test_it_serves_while_it_is_used_and_ends_when_it_was_not(served: Served) -> 
 
 
 def test_an_open_page_keeps_it_running(served: Served) -> None:
-    with connect(f"ws://127.0.0.1:{served.port}/socket", proxy=None) as page:
+    with connect(f"ws://127.0.0.1:{served.port}/socket", proxy=None, open_timeout=PATIENCE_SECONDS) as page:
         served.clock.seconds += 100 * MOST_UNUSED_SECONDS
         page.send("still there")
         assert page.recv(timeout=PATIENCE_SECONDS) == "still there"

@@ -1,0 +1,141 @@
+"""`explain` over a real ledger, and the ways in which a person may name a document."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.cli.options import document_key
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.settings import load_settings
+from dagster_offload.simulator import Router
+from tests.support.cli import Call
+
+
+def test_explain_accepts_a_key_or_a_path_and_shows_every_change(call: Call, scanned: Path) -> None:
+    by_key = call("explain", "letter.txt")
+    by_path = call("explain", str(scanned / "letter.txt"))
+    assert by_key.exit_code == 0
+    assert by_key.output == by_path.output
+    found = json.loads(call("explain", "letter.txt", "--json").stdout)
+    steps = [(step["stage"], step["from_state"], step["to_state"]) for step in found["transitions"]]
+    assert ("extract", "claimed", "done") in steps
+    assert [(item["stage"], item["state"]) for item in found["items"]] == [
+        ("extract", "done"),
+        ("classify", "pending"),
+        ("summarize", "pending"),
+    ]
+
+
+def test_explain_shows_refused_answers_only_with_its_option(call: Call, scanned: Path, router: Router) -> None:
+    router.set(answers="garbage")
+    assert call("drain", "classify", "--json").exit_code == 0
+    answer = "I would rather not answer in JSON."
+    output = call("explain", "letter.txt").stdout
+    assert answer not in output
+    assert "--answer" in output
+    assert answer not in call("explain", "letter.txt", "--json").stdout
+    shown = call("explain", "letter.txt", "--answer").stdout
+    assert shown.count(answer) == 2
+    assert "classify  no_json" in shown
+    (first, _) = json.loads(call("explain", "letter.txt", "--answer", "--json").stdout)["refused_answers"]
+    assert (first["stage"], first["code"], first["answer"]) == ("classify", "no_json", answer)
+
+
+def test_explain_reports_that_no_answer_was_refused(call: Call, scanned: Path) -> None:
+    assert "No answer about this document was refused." in call("explain", "letter.txt", "--answer").stdout
+    assert "--answer" not in call("explain", "letter.txt").stdout
+
+
+def test_explain_refuses_an_unknown_document(call: Call, scanned: Path) -> None:
+    result = call("explain", "nothing.txt", "--json")
+    assert result.exit_code == 2
+    assert "no such document: nothing.txt" in json.loads(result.stdout)["error"]
+
+
+def test_a_document_typed_in_another_unicode_form_is_the_same_document() -> None:
+    decomposed = "\u1100\u1161.txt"  # a Korean syllable as macOS file systems spell it
+    assert document_key(None, decomposed) == "\uac00.txt"
+    assert document_key(Path("/library"), "/library/sub/x.txt") == "sub/x.txt"
+    assert document_key(None, "./x.txt") == "x.txt"
+
+
+@pytest.mark.parametrize("named", ["library", "link", "library/letters/.."])
+def test_a_document_is_found_by_any_path_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    letters = tmp_path / "library" / "letters"
+    letters.mkdir(parents=True)
+    (letters / "a.txt").touch()
+    (tmp_path / "library" / "b.txt").touch()
+    (tmp_path / "library" / "linked.txt").symlink_to("letters/a.txt")
+    (tmp_path / "link").symlink_to("library")
+    library = load_settings(library=f"{tmp_path}/{named}").library
+    monkeypatch.chdir(letters)
+    for typed, key in [
+        ("a.txt", "letters/a.txt"),
+        ("./a.txt", "letters/a.txt"),
+        ("../b.txt", "b.txt"),
+        ("b.txt", "b.txt"),
+        ("letters/a.txt", "letters/a.txt"),
+        ("../linked.txt", "linked.txt"),
+        (f"{tmp_path}/link/letters/a.txt", "letters/a.txt"),
+        (f"{tmp_path}/library/letters/../b.txt", "b.txt"),
+        (f"{tmp_path}/link/gone.txt", "gone.txt"),
+        ("gone.txt", "gone.txt"),
+    ]:
+        assert document_key(library, typed) == key, typed
+
+
+def test_a_path_outside_the_library_stays_unchanged(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "other.txt").touch()
+    assert document_key(tmp_path / "library", f"{tmp_path}/other.txt") == f"{tmp_path}/other.txt"
+    assert document_key(tmp_path / "library", "/library/b.txt") == "/library/b.txt"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "why"),
+    [
+        (os.fsdecode(b"caf\xe9.txt"), "caf\\xe9.txt", "it is not UTF-8"),
+        ("two\nlines.txt", "two\\nlines.txt", "it contains a control character"),
+    ],
+)
+def test_a_name_that_cannot_be_a_key_is_reported_with_the_reason(
+    call: Call, with_ledger: str, library: Path, name: str, shown: str, why: str
+) -> None:
+    (library / name).touch()
+    assert call("scan").exit_code == 0
+    for command in ("explain", "retry"):
+        for typed in (name, str(library / name), shown):
+            result = call(command, typed, "--json")
+            assert result.exit_code == 2, result.output
+            error = json.loads(result.stdout)["error"]
+            assert error == f"no such document: {shown} (its name cannot be a key: {why})"
+
+
+def test_a_backslash_is_part_of_a_key() -> None:
+    assert document_key(None, "a\\b.txt") == "a\\b.txt"
+
+
+def test_a_folder_in_an_option_may_contain_two_dots(call: Call, tmp_path: Path) -> None:
+    assert call("stop", "--home", "sub/../else").stdout == f"nothing was running on {tmp_path}/else\n"
+
+
+def test_explain_shows_when_work_is_taken_not_the_latest_time(call: Call, scanned: Path, router: Router) -> None:
+    from dagster_offload.drain import drain
+
+    assert [item["is_due"] for item in explained(call, "letter.txt")] == [False, True, True]
+    router.set(mode="cold")
+    assert drain().is_slot_unavailable
+    shown = call("explain", "letter.txt").stdout + call("explain", "minutes.md").stdout
+    assert "when deep answers" in shown
+    assert "(in 30 min)" not in shown
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
+        cur.execute("update slots set epoch = epoch + 1, breaker = 'closed'")
+    items = explained(call, "letter.txt") + explained(call, "minutes.md")
+    assert [item["is_due"] for item in items if item["state"] == "deferred"] == [True]
+
+
+def explained(call: Call, document: str) -> list[dict[str, object]]:
+    items: list[dict[str, object]] = json.loads(call("explain", document, "--json").stdout)["items"]
+    return items

@@ -1,0 +1,129 @@
+"""What is read from the body and the headers of an answer, and which answers are refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dagster_offload.errors import CutAnswer, MalformedAnswer, WrongModel
+from dagster_offload.slot.chat import ChoiceWithoutMessage, read_answer
+from dagster_offload.slot.completion import Answer, ModelEvidence
+from dagster_offload.slot.config import SlotConfig
+from tests.support.client import DEEP_SLOT, EXPECTING
+
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "qwen_router_chat_completion.json"
+
+
+def test_a_handwritten_answer_of_a_qwen_router_is_read() -> None:
+    content = FIXTURE.read_bytes()
+    assert "_made_by_hand" in json.loads(content)
+    answer = read_answer(EXPECTING, content, {}, 1.5)
+    assert json.loads(answer)["category"] == "invoice"
+    assert answer.served_model is not None
+    assert "Qwen3.6-27B-8bit" in answer.served_model
+    assert answer.model_evidence is ModelEvidence.REPORTED
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.cached_tokens) == (1874, 23, 1792)
+    assert (answer.seconds, answer.finish_reason) == (1.5, "stop")
+
+
+def completion(model: object = "up/Qwen3.6-27B-8bit", **message: Any) -> bytes:
+    body = {"choices": [{"message": {"role": "assistant", "content": "yes", **message}}], "model": model}
+    return json.dumps(body).encode()
+
+
+def read(slot: SlotConfig = DEEP_SLOT, content: bytes = completion(), **headers: str) -> Answer:
+    return read_answer(slot, content, {name.replace("_", "-"): value for name, value in headers.items()}, 0.1)
+
+
+@pytest.mark.parametrize("content", [b"", b"   ", completion()[:-20], b"<html>sign in</html>", b"\xff\xfe{}"])
+def test_an_incomplete_json_body_is_a_cut_answer(content: bytes) -> None:
+    with pytest.raises(CutAnswer):
+        read(content=content)
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"null", b"3", b'{"choices": []}', b'{"choices": {"a": 1}}'])
+def test_json_without_choices_is_malformed(content: bytes) -> None:
+    with pytest.raises(MalformedAnswer) as raised:
+        read(content=content)
+    assert not isinstance(raised.value, ChoiceWithoutMessage)
+
+
+@pytest.mark.parametrize("choice", ["{}", "null", '{"text": "old"}', '{"message": null}'])
+def test_a_choice_without_a_message_is_malformed(choice: str) -> None:
+    with pytest.raises(ChoiceWithoutMessage):
+        read(content=f'{{"choices": [{choice}]}}'.encode())
+
+
+def test_null_content_is_empty_text_and_parts_are_joined() -> None:
+    assert read(content=completion(content=None, reasoning_content="hm")) == ""
+    assert read(content=completion(content=[{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])) == "ab"
+
+
+@pytest.mark.rule("slot-6")
+@pytest.mark.parametrize(
+    ("model", "evidence"),
+    [
+        ("up/Qwen3.6-27B-8bit", ModelEvidence.REPORTED),
+        ("qwen-macbook", ModelEvidence.ECHOED),
+        (None, ModelEvidence.ABSENT),
+        ("", ModelEvidence.ABSENT),
+        (7, ModelEvidence.ABSENT),
+    ],
+)
+def test_the_served_model_is_kept_with_its_evidence(model: object, evidence: ModelEvidence) -> None:
+    assert read(EXPECTING, completion(model)).model_evidence is evidence
+
+
+def test_a_reported_model_that_does_not_match_is_refused() -> None:
+    with pytest.raises(WrongModel, match=r"tiny-1b.*OFFLOAD_DEEP_EXPECTED_MODEL"):
+        read(EXPECTING, completion("tiny-1b"))
+    assert read(DEEP_SLOT, completion("tiny-1b")).served_model == "tiny-1b"  # no expectation is set
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x_litellm_attempted_fallbacks": "1"},
+        {"x_litellm_attempted_fallbacks": "2", "x_litellm_model_group": "small"},
+        {"x_litellm_model_group": "small"},
+    ],
+)
+@pytest.mark.parametrize("slot", [DEEP_SLOT, EXPECTING])
+def test_an_answer_after_a_router_fallback_is_refused(slot: SlotConfig, headers: dict[str, str]) -> None:
+    with pytest.raises(WrongModel, match="fell back"):
+        read(slot, completion(), **headers)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x_litellm_attempted_fallbacks": "0", "x_litellm_model_group": "production-alias"},
+        {"x_litellm_model_group": "qwen-macbook"},
+    ],
+)
+def test_headers_without_a_fallback_are_accepted(headers: dict[str, str]) -> None:
+    assert read(EXPECTING, completion(), **headers) == "yes"
+
+
+@pytest.mark.parametrize(
+    ("message", "details", "tokens"),
+    [
+        ({"content": "yes"}, None, 0),
+        ({"content": "yes", "reasoning_content": "Hm, let me see."}, None, 5),
+        ({"content": "yes", "reasoning": "Hm, let me see."}, None, 5),
+        ({"content": "yes", "reasoning_content": None, "reasoning": " \n"}, None, 0),
+        ({"content": "<think>\n\n</think>\n\nyes"}, None, 0),
+        ({"content": "<think>Hm.</think>yes"}, None, 1),
+        ({"content": "Hm.</think>yes"}, None, 1),
+        ({"content": "<think>Hm."}, None, 1),
+        ({"content": '{"summary": "how <think> works"}'}, None, 0),
+        ({"content": "yes"}, {"reasoning_tokens": 640}, 640),
+        ({"content": "yes"}, {"reasoning_tokens": 0}, 0),
+    ],
+)
+def test_thinking_is_counted_wherever_a_server_shows_it(
+    message: dict[str, Any], details: dict[str, int] | None, tokens: int
+) -> None:
+    content = json.dumps({"choices": [{"message": message}], "usage": {"completion_tokens_details": details}}).encode()
+    assert read(content=content).thinking_tokens == tokens

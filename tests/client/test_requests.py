@@ -1,0 +1,73 @@
+"""What is sent: options, the extra body, keys and passwords; and when a proxy is used."""
+
+import pytest
+
+from dagster_offload.errors import SettingsError
+from dagster_offload.slot.addresses import auth_headers, endpoint, proxy_for
+from dagster_offload.slot.chat import request_body, with_extra
+from dagster_offload.slot.completion import RequestOptions
+from dagster_offload.slot.config import SlotConfig
+from tests.support.client import DEEP_SLOT
+
+
+@pytest.mark.rule("slot-10")
+def test_only_set_options_are_sent_and_every_call_has_a_token_limit() -> None:
+    assert request_body(DEEP_SLOT, "hi", None, None) == {
+        "model": "qwen-macbook",
+        "messages": [{"role": "user", "content": "hi"}],
+        "stream": False,
+        "max_tokens": 4096,
+    }
+    schema = {"type": "object", "properties": {}}
+    options = RequestOptions(max_tokens=7, temperature=0.0, thinking=False, response_schema=schema)
+    body = request_body(DEEP_SLOT, "hi", "rules", options)
+    assert body["messages"][0] == {"role": "system", "content": "rules"}
+    assert (body["max_tokens"], body["temperature"]) == (7, 0.0)
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert body["response_format"]["json_schema"]["schema"] == schema
+
+
+def test_the_extra_body_is_merged_into_the_request() -> None:
+    body = {"temperature": 0.0, "chat_template_kwargs": {"enable_thinking": False}, "max_tokens": 200}
+    extra = {"temperature": 0.7, "top_p": 0.8, "chat_template_kwargs": {"preserve_thinking": True}}
+    assert with_extra(body, extra) == {
+        "temperature": 0.7,
+        "chat_template_kwargs": {"enable_thinking": False, "preserve_thinking": True},
+        "max_tokens": 200,
+        "top_p": 0.8,
+    }
+    assert body["temperature"] == 0.0
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+def keyed(key: str) -> SlotConfig:
+    return SlotConfig(name="deep", url="http://router", model="m", api_key=key)
+
+
+def test_a_key_is_sent_trimmed_and_never_shown() -> None:
+    assert auth_headers(keyed("secret\n")) == {"authorization": "Bearer secret"}
+    assert auth_headers(keyed("  ")) == {}
+    assert "secret" not in repr(keyed("secret"))
+    for bad in ("sec\nret", "비밀"):
+        with pytest.raises(SettingsError, match="OFFLOAD_DEEP_API_KEY") as raised:
+            auth_headers(keyed(bad))
+        assert bad not in str(raised.value)
+
+
+def test_user_and_password_of_the_url_are_sent_in_a_header() -> None:
+    slot = SlotConfig(name="deep", url="https://us%40er:pass@router:1/base", model="m")
+    assert endpoint(slot, "/health") == "https://router:1/base/health"
+    assert auth_headers(slot) == {"authorization": "Basic dXNAZXI6cGFzcw=="}
+    assert auth_headers(SlotConfig(name="deep", url="http://a:b@router", model="m", api_key="k")) == {
+        "authorization": "Bearer k"
+    }
+
+
+def test_a_slot_on_this_host_is_never_reached_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "direct.example")
+    for url in ("http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1", "http://macbook.local:1"):
+        assert proxy_for(url) is None
+    assert proxy_for("http://direct.example:1") is None
+    assert proxy_for("http://router.example:1") == "http://proxy.example:3128"
+    assert proxy_for("https://router.example") is None

@@ -1,0 +1,133 @@
+"""Scans that would lose many documents are refused; what rules and names leave out is reported and keeps its results."""
+
+import os
+
+import pytest
+
+from dagster_offload.engine.extraction.run import run_extraction
+from dagster_offload.engine.scan import KindLeftOut, scan
+from dagster_offload.errors import LibraryMissing, ScanRefused
+from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.work import documents
+from dagster_offload.library.files import UnusableName
+from dagster_offload.settings import load_settings
+from dagster_offload.stages.graph import EXTRACT
+from tests.support.ledger import Bench
+from tests.support.scanned_library import Library
+
+
+def test_a_library_that_is_not_there_changes_nothing(library: Library, bench: Bench) -> None:
+    library.write("a.txt", "text")
+    library.scan()
+    os.rename(library.folder, library.folder.parent / "elsewhere")
+    with pytest.raises(LibraryMissing):
+        library.scan()
+    with pytest.raises(LibraryMissing):
+        library.scan(accept_vanished=True)
+    assert bench.ledger.run(documents.present_keys) == ["a.txt"]
+
+
+@pytest.mark.rule("library-1")
+def test_an_empty_library_with_a_full_ledger_is_refused_until_confirmed(library: Library, bench: Bench) -> None:
+    library.write("a.txt", "text")
+    library.scan()
+    (library.folder / "a.txt").unlink()
+    with pytest.raises(ScanRefused, match="while the ledger has 1"):
+        library.scan()
+    assert bench.ledger.run(documents.present_keys) == ["a.txt"]
+    assert library.scan(accept_vanished=True).vanished == 1
+    assert bench.ledger.run(documents.present_keys) == []
+
+
+@pytest.mark.rule("library-1")
+@pytest.mark.parametrize(
+    ("present", "gone", "is_refused"),
+    [(50, 10, False), (50, 11, True), (55, 11, False), (54, 11, True), (12, 8, False)],
+)
+def test_a_scan_that_misses_more_than_a_fifth_and_more_than_ten_files_is_refused(
+    library: Library, present: int, gone: int, is_refused: bool
+) -> None:
+    for number in range(present):
+        library.write(f"{number:02}.txt", str(number))
+    library.scan()
+    for number in range(gone):
+        (library.folder / f"{number:02}.txt").unlink()
+    if is_refused:
+        with pytest.raises(ScanRefused, match=rf"{gone} of {present} documents are gone"):
+            library.scan()
+        library.scan(accept_vanished=True)
+    else:
+        assert library.scan().vanished == gone
+
+
+@pytest.mark.rule("library-3")
+def test_names_that_cannot_be_keys_are_reported_and_make_no_documents(library: Library, bench: Bench) -> None:
+    library.write("fine.txt", "text")
+    library.write("a...b.txt", "text")
+    report = library.scan()
+    assert list(report.unusable_names) == ["a...b.txt"]
+    assert list(bench.ledger.run(status.unusable_names)) == ["a...b.txt"]
+    assert bench.ledger.run(documents.present_keys) == ["fine.txt"]
+    bench.ledger.run(documents.replace_unusable_names, [UnusableName("x", "why"), UnusableName("x", "twice")])
+    assert bench.ledger.run(status.unusable_names) == {"x": "why"}
+
+
+def test_a_home_inside_the_library_is_left_out_and_reported(library: Library) -> None:
+    library.write("a.txt", "a")
+    library.write("home/logs/up.txt", "a log")
+    settings = load_settings(library=library.folder, home=library.folder / "home")
+    report = scan(settings, library.bench.ledger)
+    assert (report.found, report.left_out) == (1, {"home": KindLeftOut(1, ["home/"])})
+
+
+@pytest.mark.rule("library-8")
+def test_a_document_that_a_new_rule_leaves_out_keeps_its_results_and_returns_without_a_call(
+    library: Library, bench: Bench
+) -> None:
+    library.write("archive/old.txt", "an old letter")
+    library.write("new.txt", "a new letter")
+    library.scan()
+    run_extraction(library.settings, bench.ledger)
+    library.write(".offloadignore", "archive/\n")
+    report = library.scan()
+    reason = "the pattern archive/ in .offloadignore matches it"
+    assert (report.found, report.vanished) == (1, 1)
+    assert report.no_longer_documents == {"archive/old.txt": reason}
+    assert bench.item("archive/old.txt", EXTRACT)["reason"] == f"left out: {reason}"
+    assert bench.state("archive/old.txt", EXTRACT) == State.GONE
+    assert library.differs() is None
+    (library.folder / ".offloadignore").unlink()
+    assert library.scan().returned == 1
+    assert bench.state("archive/old.txt", EXTRACT) == State.DONE
+    assert len(bench.sql("select 1 from results where stage = 'extract'")) == 2
+
+
+@pytest.mark.rule("library-1")
+def test_rules_that_would_leave_out_most_documents_are_refused_and_named_until_confirmed(
+    library: Library, bench: Bench
+) -> None:
+    for number in range(12):
+        library.write(f"archive/{number:02}.txt", str(number))
+    library.write("letter.txt", "a letter")
+    library.scan()
+    library.write(".offloadignore", "archive/\n")
+    with pytest.raises(ScanRefused, match="12 of 13 documents are now left out") as refused:
+        library.scan()
+    assert "Left out: 12 because the pattern archive/ in .offloadignore matches it." in str(refused.value)
+    assert "--accept-vanished" in str(refused.value)
+    assert bench.state("archive/00.txt", EXTRACT) == State.PENDING
+    assert library.scan(accept_vanished=True).vanished == 12
+
+
+@pytest.mark.rule("library-9")
+def test_a_document_that_icloud_has_removed_from_this_machine_stays_present(library: Library, bench: Bench) -> None:
+    path = library.write("letters/a.txt", "a letter")
+    library.scan()
+    path.rename(path.with_name(".a.txt.icloud"))  # now the library has no other document
+    report = library.scan()
+    assert (report.found, report.vanished) == (0, 0)
+    assert report.left_out == {"not_downloaded": KindLeftOut(1, ["letters/a.txt"])}
+    assert bench.ledger.run(documents.present_keys) == ["letters/a.txt"]
+    assert bench.state("letters/a.txt", EXTRACT) == State.PENDING
+    assert library.differs() is None

@@ -1,0 +1,197 @@
+"""Events of the state machine: answers and faults, trials and permits, and a person's requests."""
+
+from hypothesis import strategies as st
+
+from dagster_offload.ledger.core.rows import BreakerState, ClaimedItem, NewResult
+from dagster_offload.ledger.slots import breaker, permits, slots
+from dagster_offload.ledger.slots.breaker import TrialEnd, TrialTurn
+from dagster_offload.ledger.work import claims, deferrals, finish, redo, suspects
+from dagster_offload.ledger.work.finish import Finish
+from dagster_offload.stages.graph import EXTRACT, Outcome
+from tests.support.ledger import HALF_AN_HOUR, RECIPES, call, text_result
+from tests.support.ledger_claims import ClaimEvents
+from tests.support.ledger_model import BACKOFFS_SECONDS, KEYS, SLOTS, Held, ModelItem, happens
+from tests.support.stages import STAGE_NAMES
+
+
+class AnswerEvents(ClaimEvents):
+    """What becomes of a claim, what the slots do, and what a person asks for."""
+
+    @happens(7, lambda self: self.held)
+    def an_answer_comes(self, data: st.DataObject) -> None:
+        """In time, or for a file that has changed since."""
+        self.answer(data.draw(st.sampled_from(self.held)))
+
+    @happens(5, lambda self: self.late)
+    def a_late_answer_comes(self, data: st.DataObject) -> None:
+        """From a reclaimed worker, mostly while another worker holds the document."""
+        taken_over = [held for held in self.late if self.is_taken_over(held)]
+        self.answer(data.draw(st.sampled_from([*taken_over, *self.late])))
+
+    def is_taken_over(self, held: Held) -> bool:
+        item = self.documents[held.claim.document].items.get(held.left[0].stage)
+        return item is not None and item.state == "claimed"
+
+    def answer(self, held: Held) -> None:
+        item = held.left.pop(0)
+        was_held = self.is_held(held, item)
+        result = text_result(f"text of {held.content}") if item.stage == EXTRACT else self.record(held)
+        finishes = [Finish(held.claim, item, result)]
+        assert self.run(finish.finish, held.worker, finishes, self.recipes, None) == [was_held]
+        self.paid.add((item.stage, held.content, item.recipe))
+        if was_held:
+            self.complete(self.documents[held.claim.document], item.stage, item.recipe)
+        self.forget_if_empty(held)
+
+    def record(self, held: Held) -> NewResult:
+        value = {"category": "other", "summary": "words"}
+        digest = finish.output_digest(Outcome.OK, value)
+        return NewResult(Outcome.OK, digest, value=value, calls=(call(held.epoch, slot=held.slot),))
+
+    @happens(5, lambda self: any(held.left[0].stage != EXTRACT for held in self.held + self.late))
+    def a_call_fails(self, data: st.DataObject) -> None:
+        held = data.draw(st.sampled_from([h for h in self.held + self.late if h.left[0].stage != EXTRACT]))
+        how = data.draw(st.sampled_from(["slot", "document", "cut"]))
+        item = held.left[0]
+        was_held = self.is_held(held, item)
+        model = self.documents[held.claim.document].items.get(item.stage)
+        getattr(self, f"fails_by_{how}")(held, item, model if was_held else None)
+        self.release(held)
+
+    def fails_by_slot(self, held: Held, item: ClaimedItem, model: ModelItem | None) -> None:
+        fault = call(held.epoch, "slot", held.slot)
+        self.run(deferrals.open_and_defer, held.worker, held.claim, item, fault, "upstream_cold", None, HALF_AN_HOUR)
+        if model is not None:
+            model.state, model.holder = "deferred", None
+            model.due_at, model.deferred_by = self.clock + HALF_AN_HOUR, (held.slot, held.epoch)
+
+    def fails_by_document(self, held: Held, item: ClaimedItem, model: ModelItem | None) -> None:
+        fault = call(held.epoch, "document", held.slot)
+        self.run(deferrals.fail, held.worker, held.claim, item, "empty_answer", "why", fault, is_final=False)
+        if model is not None:
+            model.attempts += 1
+            model.state, model.holder = "failed" if model.attempts == 3 else "pending", None
+            model.due_at = self.clock + BACKOFFS_SECONDS[model.attempts - 1] if model.attempts < 3 else 0.0
+        if self.slot_row(held.slot).breaker is BreakerState.MISCONFIGURED:
+            self.attempts_are_given_back()
+
+    def fails_by_cut(self, held: Held, item: ClaimedItem, model: ModelItem | None) -> None:
+        self.run(suspects.note_cut, held.slot, held.epoch, item, "cut")
+        self.run(suspects.suspect, held.worker, held.claim, item, call(held.epoch, "cut", held.slot), "cut")
+        # Suspects and their waits have their own tests.
+        self.bench.sql("delete from cuts")
+        self.bench.sql(
+            "update work_items set not_before = null where document_id = %s and state in ('pending', 'deferred', 'claimed')",
+            held.claim.document_id,
+        )
+        for other in self.documents[held.claim.document].items.values():
+            if other.state in ("pending", "deferred"):
+                other.due_at = 0.0
+        if model is not None:
+            model.state, model.holder, model.due_at = "deferred", None, 0.0
+
+    def attempts_are_given_back(self) -> None:
+        for row in self.bench.sql(
+            "select d.key, i.stage, i.attempts, i.state, i.reason from work_items i join documents d using (document_id)"
+        ):
+            model = self.documents[row["key"]].items[row["stage"]]
+            assert row["attempts"] <= model.attempts
+            if row["attempts"] < model.attempts and model.state in ("pending", "failed"):
+                model.state, model.due_at = "pending", 0.0
+            model.attempts = row["attempts"]
+
+    @happens(1, lambda self: self.held)
+    def a_claim_is_given_back(self, data: st.DataObject) -> None:
+        self.release(data.draw(st.sampled_from(self.held)))
+
+    def release(self, held: Held) -> None:
+        still = [item for item in held.left if self.is_held(held, item)]
+        self.run(claims.release, held.worker, held.claim, "given back")
+        for item in still:
+            model = self.documents[held.claim.document].items[item.stage]
+            model.state, model.holder = "pending", None
+        held.left = []
+        self.forget_if_empty(held)
+
+    def forget_if_empty(self, held: Held) -> None:
+        if not held.left:
+            self.held = [other for other in self.held if other is not held]
+            self.late = [other for other in self.late if other is not held]
+
+    @happens(3, lambda self: self.workers and self.slots_in(BreakerState.OPEN, BreakerState.MISCONFIGURED))
+    def a_trial_ends(self, data: st.DataObject) -> None:
+        """Mostly answered. A slot that refused every document gets a trial only by command."""
+        slot = data.draw(st.sampled_from(self.slots_in(BreakerState.OPEN, BreakerState.MISCONFIGURED)))
+        worker, epoch = data.draw(st.sampled_from(self.workers)), self.rows[slot].epoch
+        if self.rows[slot].breaker is BreakerState.MISCONFIGURED:
+            assert self.run(breaker.begin_trial, slot, worker, epoch) is TrialTurn.REFUSED
+            self.run(slots.try_again, slot, "the settings changed")
+        self.bench.sql("update slots set retry_at = clock_timestamp() where breaker = 'open'")
+        assert self.run(breaker.begin_trial, slot, worker, epoch) is TrialTurn.YOURS
+        is_answered = data.draw(st.sampled_from([True, True, True, False]))
+        self.run(breaker.end_trial, slot, worker, epoch, TrialEnd(is_answered, "warming"))
+        assert self.slot_row(slot).epoch == epoch + is_answered
+
+    @happens(2, lambda self: self.workers)
+    def a_worker_wants_a_permit(self, data: st.DataObject) -> None:
+        self.run(
+            permits.acquire,
+            data.draw(st.sampled_from(sorted(SLOTS))),
+            data.draw(st.sampled_from(self.workers)),
+            is_person=data.draw(st.booleans()),
+            is_exclusive=data.draw(st.sampled_from([False, False, False, True])),
+        )
+
+    @happens(1, lambda self: self.workers)
+    def a_worker_returns_its_permits(self, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from(self.workers))
+        self.bench.sql("delete from permits where worker_id = %s", worker)
+        self.bench.sql("delete from permit_waiters where worker_id = %s", worker)
+
+    # A person
+
+    @happens(2, lambda self: self.in_state("failed", "quarantined"))
+    def a_person_retries(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(KEYS))
+        retried = self.run(redo.retry, STAGE_NAMES, documents=[key])
+        expected = (
+            {stage for stage, item in self.documents[key].items.items() if item.state in ("failed", "quarantined")}
+            if key in self.documents
+            else set()
+        )
+        assert {stage for _, stage in retried} == expected
+        for stage in expected:
+            self.documents[key].items[stage] = ModelItem(is_redo=self.documents[key].items[stage].is_redo)
+
+    def in_state(self, *states: str) -> bool:
+        return any(item.state in states for document in self.documents.values() for item in document.items.values())
+
+    @happens(1, lambda self: self.in_state("done"))
+    def a_person_has_it_done_again(self, data: st.DataObject) -> None:
+        key, stage = data.draw(st.sampled_from(KEYS)), data.draw(st.sampled_from(STAGE_NAMES))
+        redone = self.bench.redo([stage], [key])
+        document = self.documents.get(key)
+        is_done = document is not None and stage in document.items and document.items[stage].state == "done"
+        assert bool(redone) is is_done
+        if is_done and document is not None:
+            document.items[stage] = ModelItem(is_redo=True)
+
+    @happens(1)
+    def a_prompt_or_the_model_changes(self, data: st.DataObject) -> None:
+        """The recipe may also change back."""
+        stage = data.draw(st.sampled_from(STAGE_NAMES))
+        self.recipes[stage] = data.draw(st.sampled_from([RECIPES[stage], "another"]))
+
+    @happens(1, lambda self: self.recipes != RECIPES and self.in_state("done"))
+    def a_person_has_the_outdated_done_again(self, data: st.DataObject) -> None:
+        outdated = [
+            (document, stage)
+            for document in self.documents.values()
+            for stage, item in document.items.items()
+            if item.state == "done" and item.recipe != self.recipes[stage]
+        ]
+        estimates = self.run(redo.estimate, redo.Redo(self.recipes, only_outdated=True))
+        assert sum(estimate.documents for estimate in estimates) == len(outdated)
+        assert self.run(redo.redo, redo.Redo(self.recipes, only_outdated=True)) == len(outdated)
+        for document, stage in outdated:
+            document.items[stage] = ModelItem()
