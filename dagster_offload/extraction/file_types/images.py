@@ -9,6 +9,7 @@ HEIC = "image/heic"
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # segments that begin with the picture's size
 _PNG_HEADER_BYTES, _PNG_LAST_CHUNK = 8, b"IEND"
+_GIF_HEADER_BYTES, _GIF_EXTENSION, _GIF_FRAME, _GIF_TRAILER = 13, 0x21, 0x2C, 0x3B
 _MAX_TIFF_PAGES = 10_000
 _MAX_TIFF_FIELDS = 1_000  # of one image; real images have fewer than a hundred
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_ORIENTATION = 256, 257, 274
@@ -136,7 +137,29 @@ def _is_whole_bmp(data: bytes) -> bool:
 
 
 def _is_whole_gif(data: bytes) -> bool:
-    return data.startswith(b"GIF8") and b"\x3b" in data[-4:]
+    """Whether the blocks of a GIF end with its trailer. Some programs append other data."""
+    try:
+        offset = _GIF_HEADER_BYTES + _size_of_gif_colors(data[10])
+        while data[offset] != _GIF_TRAILER:
+            if data[offset] == _GIF_EXTENSION:
+                offset = _after_gif_blocks(data, offset + 2)
+            elif data[offset] == _GIF_FRAME:
+                offset = _after_gif_blocks(data, offset + 11 + _size_of_gif_colors(data[offset + 9]))
+            else:  # padding between blocks, as decoders accept it
+                offset += 1
+    except IndexError:
+        return False
+    return data.startswith(b"GIF8")
+
+
+def _size_of_gif_colors(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _after_gif_blocks(data: bytes, offset: int) -> int:
+    while data[offset]:
+        offset += data[offset] + 1
+    return offset + 1
 
 
 def _is_whole_webp(data: bytes) -> bool:

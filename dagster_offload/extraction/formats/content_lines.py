@@ -36,12 +36,21 @@ _FIELDS = {
     "BDAY": "Birthday",
     "URL": "Web page",
     "DESCRIPTION": "Description",
+    "FREEBUSY": "Busy",
     "COMMENT": "Comment",
     "NOTE": "Note",
 }
-_ENTRIES = {"VEVENT": "Event", "VTODO": "Task", "VJOURNAL": "Journal entry", "VCARD": "Contact"}
+_ENTRIES = {
+    "VEVENT": "Event",
+    "VTODO": "Task",
+    "VJOURNAL": "Journal entry",
+    "VFREEBUSY": "Busy times",
+    "VCARD": "Contact",
+}
 _KINDS = {"HOME", "WORK", "CELL", "FAX", "MOBILE"}  # of a phone number, a mail address or an address
 
+# Some programs save one entry without the calendar around it.
+_BEGINNING = re.compile(r"\s*(?:[\w-]+\.)?BEGIN:[\w-]+\s*$", re.IGNORECASE | re.MULTILINE)
 _FOLD = re.compile(r"\r?\n[ \t]")
 # In vCard 2.1 a quoted-printable value continues on the next line after a `=`. The repetitions before the value are bounded,
 # because a search over a long line without a colon takes quadratic time otherwise.
@@ -55,7 +64,7 @@ _SEPARATOR = re.compile(r"(?<!\\);")
 def entries_text(data: bytes) -> str | None:
     """Return the entries of a calendar or of contacts as text, or None if `data` is neither."""
     decoded = decode(data, None)
-    if decoded is None or not re.match(r"\s*BEGIN:V(?:CALENDAR|CARD)\b", decoded.text, re.IGNORECASE):
+    if decoded is None or not _BEGINNING.match(decoded.text):
         return None
     return "\n\n".join(_blocks(decoded.text))
 

@@ -19,7 +19,7 @@ from dagster_offload.extraction import file_types
 from dagster_offload.extraction.cleaning import clean
 from dagster_offload.extraction.formats.pdf_annotations import Letter, insert_notes, notes_of
 from dagster_offload.extraction.formats.pdf_xfa import form_text, is_dynamic_form
-from dagster_offload.extraction.refusals import broken, protected, unsupported
+from dagster_offload.extraction.refusals import FileRefused, broken, protected, unsupported
 
 # What PDFium returns for a hyphen at a line end: `_CUT` in texts of ranges, `_CUT_CODE` for single characters.
 _CUT, _CUT_CODE = "\ufffe", "\x02"
@@ -31,7 +31,10 @@ _INNER_LINE_END = re.compile(r"(?<=.)\r\n(?=.)", re.DOTALL)
 _LEVEL = 0.05
 _MAX_ATTACHED = 1000  # names that are listed
 # A truncated file has objects after its last end mark, or no end mark. Some programs write only the first half of the mark.
-_ENDS, _OBJECT_END = (b"%%EOF", b"startxref"), b"endobj"
+_TABLE = b"startxref"  # followed by where the cross-reference table is
+_ENDS, _OBJECT_END = (b"%%EOF", _TABLE), b"endobj"
+# The security handler that encrypts for the owners of certificates (ISO 32000-1, 7.6.4).
+_CERTIFICATE = b"/Adobe.PubSec"
 
 
 @dataclass(frozen=True)
@@ -48,28 +51,47 @@ class PdfText:
 
 
 def pdf_text(data: bytes) -> PdfText:
-    """Read a PDF. Raises `FileRefused` if it is broken or protected by a password."""
+    """Read a PDF. Raises `FileRefused` if it is broken or protected by a password or for a certificate."""
+    if _is_cut_off(data):
+        raise broken(file_types.PDF, data)
+    found = _read(data)
+    if found.broken_pages or not any(found.pages):
+        # A table with wrong offsets hides pages, or what they show. PDFium looks for the objects itself if it finds no table.
+        with contextlib.suppress(FileRefused):
+            found = max(found, _read(data.replace(_TABLE, b"%" * len(_TABLE))), key=_amount)
+    if found.broken_pages == len(found.pages):
+        raise broken(file_types.PDF, data)
+    return found
+
+
+def _read(data: bytes) -> PdfText:
     try:
         document = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
-        if error.err_code == pdfium.FPDF_ERR_PASSWORD:
-            raise protected() from None
-        raise broken(file_types.PDF, data) from None
+        raise _refusal(error, data) from None
     try:
-        if _is_cut_off(data):
-            raise broken(file_types.PDF, data)
         title, attached = document.get_metadata_value("Title"), _attached(document)
         if is_dynamic_form(document):
             return PdfText((_form_text(document),), title, 0, attached)
         if document.get_formtype() != pdfium.FORMTYPE_NONE:
             document.init_forms()
         pages = [_page_text(document, index) for index in range(len(document))]
-        if not any(page is not None for page in pages):
-            raise broken(file_types.PDF, data)
     finally:
         document.close()
     texts = join_cut_words([page or "" for page in pages])
     return PdfText(tuple(clean(text) for text in texts), title, pages.count(None), attached)
+
+
+def _refusal(error: pypdfium2.PdfiumError, data: bytes) -> FileRefused:
+    if error.err_code == pdfium.FPDF_ERR_PASSWORD:
+        return protected()
+    if error.err_code == pdfium.FPDF_ERR_SECURITY and _CERTIFICATE in data:
+        return protected("for a certificate")
+    return broken(file_types.PDF, data)
+
+
+def _amount(found: PdfText) -> tuple[int, int]:
+    return len(found.pages) - found.broken_pages, sum(map(len, found.pages))
 
 
 def _form_text(document: Any) -> str:

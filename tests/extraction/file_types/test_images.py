@@ -80,6 +80,14 @@ def test_data_that_a_phone_appends_does_not_make_a_heic_picture_broken() -> None
     assert not is_whole_image(HEIC_PICTURE[:-1], HEIC)
 
 
+def test_data_after_the_last_block_does_not_make_a_gif_broken() -> None:
+    frame = b"!\xfe\x02hi\0,\0\0\0\0\1\0\1\0\x80" + bytes(6) + b"\x02\x02\x4c\x01\0"
+    whole = b"GIF89a\1\0\1\0\x80\0\0" + bytes(6) + frame + b";"
+    assert is_whole_image(whole, GIF)
+    assert is_whole_image(whole + bytes(8), GIF)
+    assert not any(is_whole_image(whole[:length], GIF) for length in range(len(whole)))
+
+
 def test_links_without_a_picture_are_no_pages_of_a_tiff() -> None:
     links = b"".join(struct.pack("<HI", 0, 8 + 6 * number) for number in range(1, 50))
     empty = b"II*\0" + struct.pack("<I", 8) + links + struct.pack("<HI", 0, 0)

@@ -160,6 +160,21 @@ def test_a_truncated_file_is_broken_even_if_pdfium_could_repair_it(share: float)
         pdf_text(updated)
 
 
+@pytest.mark.parametrize("hidden", ["5 0 obj", "4 0 obj"], ids=["page", "content"])
+def test_a_table_with_a_wrong_offset_hides_no_text(hidden: str) -> None:
+    whole = made_pdf(Page(lines("the whole letter")))
+    start = b"%010d 00000 n" % whole.index(hidden.encode())
+    found = pdf_text(whole.replace(start, b"0000000012 00000 n"))
+    assert (found.pages, found.broken_pages) == (("the whole letter",), 0)
+
+
+def test_a_file_encrypted_for_a_certificate_is_refused_in_words() -> None:
+    encryption = b"/Encrypt << /Filter /Adobe.PubSec /V 4 /SubFilter /adbe.pkcs7.s5 >> /Root"
+    with pytest.raises(FileRefused) as refused:
+        pdf_text(made_pdf(Page(lines("the whole letter"))).replace(b"/Root", encryption))
+    assert (refused.value.code, "protected for a certificate" in refused.value.message) == ("password_protected", True)
+
+
 def test_a_file_with_half_an_end_mark_is_whole() -> None:
     whole = made_pdf(Page(lines("the whole letter")))
     assert pdf_text(whole.removesuffix(b"%%EOF\n")).pages == ("the whole letter",)

@@ -65,6 +65,23 @@ def test_a_calendar_is_read_entry_by_entry(reading: Extractor, tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("BEGIN:VEVENT\nSUMMARY:Boiler\nEND:VEVENT\n", "Event\nSummary: Boiler"),
+        ("home.begin:vcard\nhome.fn:Yuna\nhome.end:vcard\n", "Contact\nName: Yuna"),
+        (
+            "BEGIN:VFREEBUSY\nFREEBUSY:20250304T093000Z/PT1H\nEND:VFREEBUSY\n",
+            "Busy times\nBusy: 20250304T093000Z/PT1H",
+        ),
+        ("BEGIN:VTIMEZONE\nTZID:Asia/Seoul\nEND:VTIMEZONE\n", ""),
+        ("BEGIN: the meeting starts at nine", None),
+    ],
+)
+def test_an_entry_without_its_calendar_is_read(content: str, text: str | None) -> None:
+    assert entries_text(content.encode()) == text
+
+
 def test_contacts_are_read_without_their_pictures(reading: Extractor, tmp_path: Path) -> None:
     card = (
         "BEGIN:VCARD\nVERSION:3.0\nN:Castellan;Yuna;;;\nFN:Yuna Castellan\nORG:Larkfield;Water\n"
