@@ -123,7 +123,7 @@ def _refuse_unsupported(data: bytes) -> None:
     if detection.is_old_word(data):
         raise unsupported("Word documents of version 2 and older are not supported: save it as DOCX")
     if detection.is_old_powerpoint(data):
-        raise unsupported("PowerPoint presentations of version 95 and older are not supported: save it as PPTX")
+        raise unsupported("PowerPoint presentations of version 4 and older are not supported: save it as PPTX")
     unpacked = archives.unpacked_bytes(data)
     if unpacked > archives.UNPACKED_LIMIT_BYTES:
         limit = f"{archives.UNPACKED_LIMIT_BYTES / 1024**3:.0f} GiB"

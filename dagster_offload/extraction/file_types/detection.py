@@ -199,7 +199,7 @@ def is_old_word(data: bytes) -> bool:
 
 
 def is_old_powerpoint(data: bytes) -> bool:
-    """Whether this is PowerPoint 95 or older, which is another format in the same container as PowerPoint 97."""
+    """Whether this is PowerPoint 4 or older, which is another format in the same container as PowerPoint 97."""
     return is_compound(data) and bool(opened_compound(data, _has_old_slides))
 
 

@@ -52,9 +52,13 @@ def listed(kind: int, *entries: tuple[int, int, bytes]) -> bytes:
 
 
 def deck(
-    *objects: bytes, lists: bytes, in_document: bytes = b"", pictures: bytes = b"", current: bytes | None = None
-) -> bytes:
-    """A presentation whose persist objects are the document (1) and `objects` (from 2)."""
+    *objects: bytes, lists: bytes, in_document: bytes = b"", pictures: bytes = b"", current: bytes | None = None,
+    storage: str = "", beside: dict[str, bytes] | None = None,
+) -> bytes:  # fmt: skip
+    """A presentation in `storage`, whose persist objects are the document (1) and `objects` (from 2).
+
+    `beside` are other streams of the file.
+    """
     parts = [container(0x03E8, in_document, lists), *objects]
     offsets = [sum(map(len, parts[:index])) for index in range(len(parts))]
     directory_at = sum(map(len, parts))
@@ -63,7 +67,8 @@ def deck(
     edit = atom(0x0FF5, struct.pack("<IIIIII H H", 0, 0, 0, directory_at, 1, 9, 0, 0))
     user = struct.pack("<HHIIII", 0, 0x0FF6, 20, 20, 0xE391C05F, edit_at) if current is None else current
     stream = b"".join(parts) + directory + edit
-    return compound({"Current User": user, "PowerPoint Document": stream, "Pictures": pictures})
+    streams = {"Current User": user, "PowerPoint Document": stream, "Pictures": pictures}
+    return compound({storage + name: content for name, content in streams.items()} | (beside or {}))
 
 
 def test_titles_texts_and_notes_of_each_slide_are_read_in_order() -> None:
@@ -147,6 +152,23 @@ def test_word_art_is_read() -> None:
     words = "Well done".encode("utf-16-le") + b"\0\0"
     options = atom(0xF00B, struct.pack("<HI", 0xC0C0, len(words)) + words, instance=1)
     assert ppt_text(deck(slide(shape(options=options)), lists=listed(0, (2, 256, b"")))) == "Well done"
+
+
+def test_a_deck_of_powerpoint_95_gives_the_copy_of_its_texts() -> None:
+    old = {
+        "PowerPoint Document": bytes(5000),
+        "Text_Content": "\r\rLagebericht\r\rGr\xfc\xdfe\u2026\r".encode("cp1252"),
+    }
+    assert ppt_text(compound(old)) == "\n\nLagebericht\n\nGr\xfc\xdfe\u2026\n"
+
+
+def test_a_deck_for_two_versions_gives_the_slides_of_the_newer_one() -> None:
+    old = {"PowerPoint Document": bytes(5000), "Text_Content": b"older text"}
+    lists = listed(0, (2, 256, b""))
+    assert (
+        ppt_text(deck(slide(shape(text(OTHER, "newer"))), lists=lists, storage="PP97_DUALSTORAGE/", beside=old))
+        == "newer"
+    )
 
 
 def test_a_damaged_slide_gives_its_outline_and_does_not_affect_the_others() -> None:

@@ -88,6 +88,20 @@ def test_text_boxes_are_read_and_comments_on_cells_are_not() -> None:
     assert xls_text(data) == "## 표\n\ncell\n\nin the box"
 
 
+def test_damage_in_what_is_no_cell_costs_no_cells() -> None:
+    damaged = [record(kind, b"\xff" * 9) for kind in (0x0018, 0x001C, 0x005D, 0x01B6, 0x01B8, 0x0800)]
+    assert (
+        xls_text(workbook(label(0, 0, "cell"), *damaged, label(1, 0, "kept"))) == "## 표\n\n| cell |\n| --- |\n| kept |"
+    )
+
+
+def test_a_workbook_whose_container_gives_a_wrong_size_is_read() -> None:
+    data = bytearray(workbook(label(0, 0, "cell")))
+    entry = data.index("Workbook".encode("utf-16-le"))
+    struct.pack_into("<Q", data, entry + 120, 4096 + 600)
+    assert xls_text(bytes(data)) == "## 표\n\ncell"
+
+
 def test_a_broken_and_a_locked_old_workbook_are_refused() -> None:
     locked = (FORMATS / "protected.xls").read_bytes()
     for data, code in (

@@ -1,11 +1,14 @@
 """Read PowerPoint presentations of 1997 to 2003 (PPT) slide by slide: titles, texts, tables, embedded objects, notes.
 
+Those of PowerPoint 95 are read from the copy of their texts that the file holds.
+
 office-oxide 0.1.15 loses text boxes of slides and masters, WordArt, and the pictures of embedded workbooks and charts.
 Format specifications: [MS-PPT] (records, persist objects) and [MS-ODRAW] (shapes).
 """
 
 import contextlib
 import io
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +16,7 @@ from dataclasses import dataclass, field
 import olefile
 
 from dagster_offload.extraction import file_types
+from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
 from dagster_offload.extraction.formats.office97.pictures import Metafiles
 from dagster_offload.extraction.formats.office97.records import Record, record_at, records
@@ -32,6 +36,8 @@ _HEADERS_FOOTERS, _HEADERS_FOOTERS_ATOM, _STRING = 0x0FD9, 0x0FDA, 0x0FBA
 _SHOWN_STRINGS = {0: 0x4, 2: 0x20}  # instances of strings, a fixed date and a footer, and the flags that show them
 _TITLES = frozenset({0, 6})  # types of text
 _MARGINS = frozenset({7, 8, 9, 10})  # placeholders: date, page number, footer, header
+_TWO_VERSIONS = "PP97_DUALSTORAGE"  # the storage of a file for PowerPoint 95 and 97 that holds the presentation of 97
+_PLAIN_TEXT = "Text_Content"  # the texts of PowerPoint 95, paragraph by paragraph
 _IS_ENCRYPTED = 0xF3D1C4DF
 
 
@@ -39,9 +45,17 @@ def ppt_text(data: bytes) -> str:
     """Return the text of a presentation, then the texts of its masters and footers once. Raises `FileRefused`."""
     try:
         with olefile.OleFileIO(io.BytesIO(data)) as file:
-            return "\n\n".join(filter(str.strip, _Deck(file).texts()))
+            if file.exists(_TWO_VERSIONS):
+                return _Deck(file, f"{_TWO_VERSIONS}/").text()
+            return _text_of_95(file) if file.exists(_PLAIN_TEXT) else _Deck(file).text()
     except DAMAGE_ERRORS:
         raise broken(file_types.POWERPOINT, data) from None
+
+
+def _text_of_95(file: olefile.OleFileIO) -> str:
+    plain = file.openstream(_PLAIN_TEXT).read().rstrip(b"\0")
+    decoded = decode(plain, f"cp{file.get_metadata().codepage}")
+    return "" if decoded is None else re.sub(r"\n{2,}", "\n\n", decoded.text.replace("\r", "\n"))
 
 
 @dataclass
@@ -66,18 +80,23 @@ class _Entry:
 
 
 class _Deck:
-    """One presentation: its document, its slide lists, and its pictures."""
+    """One presentation: its document, its slide lists, and its pictures. `storage` is the folder of its streams."""
 
-    def __init__(self, file: olefile.OleFileIO) -> None:
-        self.stream = file.openstream("PowerPoint Document").read()
-        self.offsets, document_id = _persist_objects(self.stream, _current_edit(file, self.stream))
+    def __init__(self, file: olefile.OleFileIO, storage: str = "") -> None:
+        def stream(name: str) -> bytes:
+            return bytes(file.openstream(storage + name).read()) if file.exists(storage + name) else b""
+
+        self.stream = stream("PowerPoint Document")
+        self.offsets, document_id = _persist_objects(self.stream, _current_edit(stream("Current User"), self.stream))
         document = self._object(document_id)
         if document.kind != _DOCUMENT:
             raise LookupError("no document")
         self.lists = {one.instance: list(_entries(one)) for one in document.all_of(_SLIDE_LIST)}
         self.footers = list(_footers(document))
-        pictures = file.openstream("Pictures").read() if file.exists("Pictures") else b""
-        self.metafiles = Metafiles(document.first_of(_DRAWING_GROUP), pictures)
+        self.metafiles = Metafiles(document.first_of(_DRAWING_GROUP), stream("Pictures"))
+
+    def text(self) -> str:
+        return "\n\n".join(filter(str.strip, self.texts()))
 
     def texts(self) -> Iterator[str]:
         masters: dict[str, None] = {}
@@ -143,9 +162,8 @@ class _Deck:
             yield self.metafiles.text(shape.picture)
 
 
-def _current_edit(file: olefile.OleFileIO, stream: bytes) -> int:
+def _current_edit(current: bytes, stream: bytes) -> int:
     """Return the offset of the latest edit. Raises `FileRefused` if the presentation is encrypted."""
-    current = file.openstream("Current User").read() if file.exists("Current User") else b""
     if len(current) >= 20:
         token, offset = struct.unpack_from("<II", current, 12)
         if token == _IS_ENCRYPTED:

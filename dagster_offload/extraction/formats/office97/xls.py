@@ -1,6 +1,7 @@
 """Read Excel workbooks of versions 2 to 2003 (XLS) with xlrd: used cells as they are displayed, then drawn texts.
 
-xlrd reads cells and their formats. This module adds text boxes and the titles of charts ([MS-XLS] 2.4.329, 2.4.254).
+xlrd reads cells and their formats. This module opens the container, hides from xlrd what is no cell, and adds text boxes
+and the titles of charts ([MS-XLS] 2.4.329, 2.4.254).
 """
 
 import io
@@ -21,6 +22,9 @@ from dagster_offload.extraction.refusals import broken, protected
 
 _STREAMS = ("Workbook", "WORKBOOK", "Book", "BOOK")
 _OBJECT, _TEXT_BOX, _CONTINUE, _CHART_TEXT = 0x005D, 0x01B6, 0x003C, 0x100D
+# xlrd reads these records in vain, and damage in them would cost the whole workbook: names, comments, drawn objects, links.
+_NO_CELLS = frozenset({0x0018, 0x001C, _OBJECT, _TEXT_BOX, 0x01B8, 0x0800})
+_IGNORED = 0x00FF  # an index of the shared strings, which xlrd skips
 _NOTE = 0x19  # type of object: the frame of a comment on a cell
 _BEGIN, _END, _TITLE = 0x1033, 0x1034, 0x1025
 
@@ -28,12 +32,13 @@ _BEGIN, _END, _TITLE = 0x1033, 0x1034, 0x1025
 def xls_text(data: bytes) -> str:
     """Return the text of a workbook. Raises `FileRefused`."""
     try:
+        stream = _stream(data)
         book = xlrd.open_workbook(
-            file_contents=data, formatting_info=True, ragged_rows=True, on_demand=True, logfile=io.StringIO(),
+            file_contents=_only_cells(stream), formatting_info=True, ragged_rows=True, on_demand=True, logfile=io.StringIO(),
             ignore_workbook_corruption=True,
         )  # fmt: skip
         texts = [sheet_text(name, _rows(book, book.sheet_by_name(name))) for name in book.sheet_names()]
-        return "\n\n".join(filter(str.strip, [*texts, *drawn_texts(_stream(data))]))
+        return "\n\n".join(filter(str.strip, [*texts, *drawn_texts(stream)]))
     except xlrd.XLRDError as error:  # never forwarded: the message may quote the document
         if "encrypted" in str(error):
             raise protected() from None
@@ -74,17 +79,33 @@ def _stream(data: bytes) -> bytes:
         return bytes(file.openstream(name).read())
 
 
+def _only_cells(stream: bytes) -> bytes:
+    """Return the records with another kind for those that are no cells. Sheets are found by their offsets, which stay."""
+    records = bytearray(stream)
+    for offset, kind, _ in _records(stream):
+        if kind in _NO_CELLS:
+            struct.pack_into("<H", records, offset, _IGNORED)
+    return bytes(records)
+
+
+def _records(stream: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield the offset, the kind and the size of each record."""
+    offset = 0
+    while offset + 4 <= len(stream):
+        kind, size = struct.unpack_from("<HH", stream, offset)
+        yield offset, kind, size
+        offset += 4 + size
+
+
 def drawn_texts(stream: bytes) -> Iterator[str]:
     """Yield the texts of boxes, without comments on cells, and the titles of charts. Each different text comes once."""
     yield from dict.fromkeys(_drawn_texts(stream))
 
 
 def _drawn_texts(stream: bytes) -> Iterator[str]:
-    offset, is_note, blocks, before = 0, False, [0], 0
-    while offset + 4 <= len(stream):
-        kind, size = struct.unpack_from("<HH", stream, offset)
+    is_note, blocks, before = False, [0], 0
+    for offset, kind, size in _records(stream):
         record = stream[offset + 4 : offset + 4 + size]
-        offset += 4 + size
         if kind == _OBJECT and size >= 6:
             is_note = struct.unpack_from("<H", record, 4)[0] == _NOTE
         elif kind == _CONTINUE and before == _TEXT_BOX and size > 1 and not is_note:
