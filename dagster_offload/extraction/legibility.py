@@ -32,6 +32,11 @@ _WESTERN_KINDS = 6
 _VOWELS = frozenset("aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýÿœ")
 # One in four or five letter pairs of Western European languages is one of these. By chance it is one in forty.
 _USUAL_PAIRS = frozenset("th he in er an re en de es on st nd te ti nt le la ar".split())  # noqa: SIM905
+# At least two and this share of control characters show that a font gives glyph numbers instead of letters. Some fonts
+# have no letters only for a bullet or a ligature: their text has the letter pairs of words.
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROLS_NEEDED = 0.05
+_FEW_PAIRS = 0.06
 _STRUCTURE = frozenset("[](){}<>,;:\"'=.")
 _LETTERS_AND_DIGITS = bytes(code for code in range(128) if chr(code).isalnum())
 # This many different signs make up most of a table or of Morse code. A language's commonest letters make up a third.
@@ -73,6 +78,21 @@ def why_glyph_soup(text: str) -> str | None:
     """Like `why_worthless`, for the text layer of a PDF, whose fonts can map glyphs to wrong letters."""
     kept = _without_blanks(text)
     return why_worthless(text) or _shifted_letters(kept) or _no_letters(kept)
+
+
+def is_glyph_numbers(text: str) -> bool:
+    """Whether a PDF page's text, with its control characters, consists of numbers of glyphs."""
+    kept = re.sub("[ \t\r\n]", "", text)
+    controls = len(_CONTROLS.findall(kept))
+    if controls < 2 or controls < _CONTROLS_NEEDED * len(kept):
+        return False
+    letters = [character for character in kept.lower() if character.isalpha()]
+    foreign = sum(not character.isascii() for character in letters)
+    return 2 * foreign < len(kept) and _usual_pairs(kept.lower()) <= _FEW_PAIRS * len(letters)
+
+
+def _usual_pairs(text: str) -> int:
+    return sum(text[start : start + 2] in _USUAL_PAIRS for start in range(len(text)))
 
 
 def share_of_wrong_letters(text: str) -> float:
@@ -161,9 +181,8 @@ def _shifted_letters(kept: str) -> str | None:
 
 
 def _reads_as_words(text: str) -> bool:
-    pairs = sum(text[start : start + 2] in _USUAL_PAIRS for start in range(len(text)))
     lower = sum("a" <= character <= "z" for character in text)
-    return _share_of_vowels(text) > 0.3 and lower > 0.8 * len(text) and pairs > 0.12 * len(text)
+    return _share_of_vowels(text) > 0.3 and lower > 0.8 * len(text) and _usual_pairs(text) > 0.12 * len(text)
 
 
 def _share_of_vowels(text: str) -> float:

@@ -19,11 +19,13 @@ from dagster_offload.extraction import file_types
 from dagster_offload.extraction.cleaning import clean
 from dagster_offload.extraction.formats.pdf_annotations import Letter, insert_notes, notes_of
 from dagster_offload.extraction.formats.pdf_xfa import form_text, is_dynamic_form
+from dagster_offload.extraction.legibility import is_glyph_numbers
 from dagster_offload.extraction.refusals import FileRefused, broken, protected, unsupported
 
 # What PDFium returns for a hyphen at a line end: `_CUT` in texts of ranges, `_CUT_CODE` for single characters.
 _CUT, _CUT_CODE = "\ufffe", "\x02"
 _CUT_WORD = re.compile(rf"(\w+){_CUT}\s*(\w+)")
+_UNKNOWN = "\ufffd"
 _COMPOUND = re.compile(r"\w+-\w+")
 _NEW_LINE = (0x0D, 0x0A)
 _INNER_LINE_END = re.compile(r"(?<=.)\r\n(?=.)", re.DOTALL)
@@ -79,7 +81,12 @@ def _read(data: bytes) -> PdfText:
     finally:
         document.close()
     texts = join_cut_words([page or "" for page in pages])
-    return PdfText(tuple(clean(text) for text in texts), title, pages.count(None), attached)
+    return PdfText(tuple(clean(_mapped(text)) for text in texts), title, pages.count(None), attached)
+
+
+def _mapped(text: str) -> str:
+    """Return the text, or replacement characters for glyphs whose letters the file does not give."""
+    return _UNKNOWN * len(text) if is_glyph_numbers(text) else text
 
 
 def _refusal(error: pypdfium2.PdfiumError, data: bytes) -> FileRefused:

@@ -6,6 +6,7 @@ import pytest
 from dagster_offload.extraction import readers
 from dagster_offload.extraction.formats.pdf import join_cut_words, pdf_text
 from dagster_offload.extraction.formats.pdf_annotations import Letter, Note, insert_notes
+from dagster_offload.extraction.legibility import why_glyph_soup
 from dagster_offload.extraction.ocr.scans import Pictures
 from dagster_offload.extraction.ocr.tesseract import Reader
 from dagster_offload.extraction.protocol import Extracted
@@ -166,6 +167,19 @@ def test_a_table_with_a_wrong_offset_hides_no_text(hidden: str) -> None:
     start = b"%010d 00000 n" % whole.index(hidden.encode())
     found = pdf_text(whole.replace(start, b"0000000012 00000 n"))
     assert (found.pages, found.broken_pages) == (("the whole letter",), 0)
+
+
+def test_glyph_numbers_instead_of_letters_are_not_read_as_text() -> None:
+    codes = {letter: f"{number:04x}" for number, letter in enumerate("ehilnrst", 3)}
+    (text,) = text_of(Page(line("theresistheresnil", 72, 700)), unicodes=codes)
+    assert why_glyph_soup(text) is not None
+    assert set(text) == {"\ufffd"}
+
+
+def test_a_bullet_without_a_letter_does_not_make_a_readable_page_unreadable() -> None:
+    letters = {letter: f"{ord(letter):04x}" for letter in " ,adeghilnrst"}
+    (text,) = text_of(Page(lines("XX read the letter, then sign it")), unicodes={"X": "0001"} | letters)
+    assert text.strip() == "read the letter, then sign it"
 
 
 def test_a_file_encrypted_for_a_certificate_is_refused_in_words() -> None:
