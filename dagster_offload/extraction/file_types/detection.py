@@ -194,13 +194,15 @@ def is_old_hangul(data: bytes) -> bool:
 
 
 def is_old_word(data: bytes) -> bool:
-    """Whether this is a document of Word 1 or 2, or of Word 4 or 5 for the Mac, which are other formats than Word 6."""
-    return data.startswith((b"\x9b\xa5\x21\0", b"\xdb\xa5\x2d\0", b"\xfe\x37\0\x1c", b"\xfe\x37\0\x23"))
+    """Whether this is a document of Word 1 or 2, for DOS, or of Word 4 or 5 for the Mac: other formats than Word 6."""
+    return data.startswith(
+        (b"\x31\xbe\0\0", b"\x9b\xa5\x21\0", b"\xdb\xa5\x2d\0", b"\xfe\x37\0\x1c", b"\xfe\x37\0\x23")
+    )
 
 
 def is_old_powerpoint(data: bytes) -> bool:
-    """Whether this is PowerPoint 4 or older, which is another format in the same container as PowerPoint 97."""
-    return is_compound(data) and bool(opened_compound(data, _has_old_slides))
+    """Whether this is PowerPoint 4 or older, which is another format than PowerPoint 95 and 97."""
+    return data.startswith(b"\xed\xde\xad\x0b") or (is_compound(data) and bool(opened_compound(data, _has_old_slides)))
 
 
 def _has_old_slides(file: olefile.OleFileIO) -> bool:

@@ -9,7 +9,7 @@ from email.message import EmailMessage
 import pytest
 
 from dagster_offload.extraction.file_types import DOCX, EXCEL_2003, FLAT_WORD, ODG, ODS, ODT, PPTX, WORD_2003, XLSX
-from dagster_offload.extraction.file_types.detection import detect_type, is_old_word
+from dagster_offload.extraction.file_types.detection import detect_type, is_old_powerpoint, is_old_word
 from dagster_offload.extraction.formats.office.docx import docx_text
 from dagster_offload.extraction.formats.office.odf import open_document_text
 from dagster_offload.extraction.formats.office.office_xml import excel_2003_text, flat_word_text, word_2003_text
@@ -307,4 +307,6 @@ def test_a_workbook_of_excel_2003_shows_values_as_a_person_sees_them() -> None:
 
 def test_word_2_and_older_are_told_from_word_6() -> None:
     assert is_old_word(b"\xdb\xa5\x2d\0" + bytes(100))
+    assert is_old_word(b"\x31\xbe\0\0\0\xab" + bytes(100))
+    assert is_old_powerpoint(b"\xed\xde\xad\x0b\3\0" + bytes(100))
     assert not is_old_word(b"\xdc\xa5\x65\0" + bytes(100))
