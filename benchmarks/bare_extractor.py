@@ -4,7 +4,7 @@ import multiprocessing
 import sys
 from pathlib import Path
 
-from dagster_offload.extraction.ocr.scans import Pictures
+from dagster_offload.extraction.ocr.scans import PictureReader
 from dagster_offload.extraction.ocr.tesseract import NO_READER
 from dagster_offload.extraction.readers import read_file
 from dagster_offload.extraction.refusals import FileRefused
@@ -14,7 +14,7 @@ from dagster_offload.library.files import extension
 def text_of(path: str) -> str:
     try:
         return read_file(
-            Path(path).read_bytes(), path, extension(path), Pictures(NO_READER, {}, lambda _page: None)
+            Path(path).read_bytes(), path, extension(path), PictureReader(NO_READER, {}, lambda _page: None)
         ).text
     except FileRefused:
         return ""

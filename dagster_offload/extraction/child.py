@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dagster_offload.extraction.machine import MACHINE_ERRNOS, describe
-from dagster_offload.extraction.ocr.scans import Pictures
+from dagster_offload.extraction.ocr.scans import PictureReader
 from dagster_offload.extraction.ocr.tesseract import parent_death_signal
 from dagster_offload.extraction.protocol import (
     CRASH,
@@ -72,7 +72,7 @@ def _answer(request: Request, on_page: Callable[[PageRead], None]) -> Answer:
             return Unopened(error.errno or errno.EIO)
         if data is None or request.digest not in (None, hashlib.sha256(data).hexdigest()):
             return Changed()
-        pictures = Pictures(request.reader, request.known_pages, on_page, request.pages)
+        pictures = PictureReader(request.reader, request.known_pages, on_page, request.pages)
         found = read_file(data, request.path, request.file_type, pictures)
         if pictures.wanted or request.pages:
             return PagesWanted(tuple(sorted(pictures.wanted)), max(pictures.wanted.values(), default=0))

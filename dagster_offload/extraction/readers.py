@@ -42,7 +42,7 @@ from dagster_offload.extraction.legibility import share_of_wrong_letters
 from dagster_offload.extraction.no_text import NO_BYTES, ONLY_BLANKS, why_no_text
 from dagster_offload.extraction.ocr.photos import refuse_huge, refuse_undecodable
 from dagster_offload.extraction.ocr.pictures_inside import words_of_pictures
-from dagster_offload.extraction.ocr.scans import Pictures
+from dagster_offload.extraction.ocr.scans import PictureReader
 from dagster_offload.extraction.ocr.tesseract import Unreadable
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.extraction.refusals import FileRefused, broken, is_placeholder, protected, unsupported
@@ -69,7 +69,7 @@ MAIL_BOX_TYPES = frozenset({"mbox", "mbx"})
 ENTRY_TYPES = {"ics": file_types.CALENDAR, "vcf": file_types.CONTACTS}
 
 
-def read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Extracted:
+def read_file(data: bytes, path: str, file_type: str, pictures: PictureReader) -> Extracted:
     """Read a file. `file_type` is its extension; `pictures` reads its pictures of text.
 
     Raises `FileRefused`.
@@ -82,7 +82,7 @@ def read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Ext
     return replace(found, metadata={**found.metadata, "reason": reason})
 
 
-def _read_file(data: bytes, path: str, file_type: str, pictures: Pictures) -> Extracted:
+def _read_file(data: bytes, path: str, file_type: str, pictures: PictureReader) -> Extracted:
     if not data:
         return extracted("", {}, when_blank=Outcome.EMPTY)
     data = well_known_password.opened(data)
@@ -220,7 +220,7 @@ def _text_of(kind: str, read: Callable[[bytes], str], data: bytes) -> str:
         raise broken(kind, data) from None
 
 
-def _illustrated(data: bytes, kind: str, pictures: Pictures) -> Extracted:
+def _illustrated(data: bytes, kind: str, pictures: PictureReader) -> Extracted:
     """Read a document whose reader marks the places of its pictures."""
     read, pictures_of = _ILLUSTRATED[kind]
     marked = _text_of(kind, read, data)
@@ -272,7 +272,7 @@ _ILLUSTRATED: dict[str, tuple[Callable[[bytes], str], Callable[[bytes, Sequence[
 }
 
 
-def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
+def _document(data: bytes, kind: str | None, pictures: PictureReader) -> Extracted:
     if kind is None and archives.is_readable(data):
         raise unsupported("archives are not read: unpack it into the library")
     if kind is None:
@@ -298,7 +298,7 @@ def _document(data: bytes, kind: str | None, pictures: Pictures) -> Extracted:
     return _image(data, kind, pictures)
 
 
-def _image(data: bytes, kind: str, pictures: Pictures) -> Extracted:
+def _image(data: bytes, kind: str, pictures: PictureReader) -> Extracted:
     if not is_whole_image(data, kind):
         raise broken(kind, data)
     refuse_undecodable(data, kind)
@@ -306,7 +306,7 @@ def _image(data: bytes, kind: str, pictures: Pictures) -> Extracted:
     return _with_metadata(_ocr(lambda: pictures.read_image(data, kind)), {"mime": kind})
 
 
-def _pdf(data: bytes, pictures: Pictures) -> Extracted:
+def _pdf(data: bytes, pictures: PictureReader) -> Extracted:
     if pictures.allowed:  # the text of a thousand pages is not read again for each of them
         return _ocr(lambda: pictures.read_pages(data))
     found = pdf_text(data)

@@ -94,11 +94,11 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _size_of_tiff(data: bytes) -> tuple[int, int] | None:
-    """The size of the largest image."""
+    """The smallest size that holds each of the images."""
     order = _tiff_order(data)
     fields = (_tiff_fields(data, offset, order) for offset in _tiff_offsets(data))
     sizes = [(image.get(_TIFF_WIDTH, 0), image.get(_TIFF_HEIGHT, 0)) for image in fields]
-    return max(sizes, key=lambda size: size[0] * size[1], default=None)
+    return (max(width for width, _ in sizes), max(height for _, height in sizes)) if sizes else None
 
 
 def _tiff_order(data: bytes) -> str:

@@ -16,6 +16,7 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top, in points
 _READ = (pdfium.FPDF_ANNOT_WIDGET, pdfium.FPDF_ANNOT_FREETEXT, pdfium.FPDF_ANNOT_STAMP)
 _HIDDEN = pdfium.FPDF_ANNOT_FLAG_HIDDEN | pdfium.FPDF_ANNOT_FLAG_NOVIEW
 _BOXES = (pdfium.FPDF_FORMFIELD_CHECKBOX, pdfium.FPDF_FORMFIELD_RADIOBUTTON)
+_MAX_ANNOTATIONS = 5_000  # of one page; the fullest forms have some hundreds
 _PASSWORD = 1 << 13  # a text field's flag (ISO 32000-1, table 228)
 # The maximum distance from a note's upper edge to the middle of its first line, in points.
 _HALF_LINE = 10.0
@@ -52,7 +53,7 @@ def notes_of(page: Any, open_again: Callable[[], Any]) -> list[Note]:
 
 def _annotations(page: Any) -> Iterator[tuple[str | None, Box]]:
     """Yield the text and box of each annotation. The text is None if only the annotation's appearance holds it."""
-    for index in range(pdfium.FPDFPage_GetAnnotCount(page.raw)):
+    for index in range(min(pdfium.FPDFPage_GetAnnotCount(page.raw), _MAX_ANNOTATIONS)):
         with _annotation(page, index) as annotation:
             kind = pdfium.FPDFAnnot_GetSubtype(annotation)
             if kind not in _READ or pdfium.FPDFAnnot_GetFlags(annotation) & _HIDDEN:
@@ -141,13 +142,16 @@ def _inside(letters: Sequence[Letter], box: Box) -> str:
 def insert_notes(notes: Sequence[Note], letters: Sequence[Letter]) -> str:
     """Return the page's text with each note inserted into the line beside it, or else below the line above it."""
     lines = _lines(letters)
+    extents = [_extent(line) for line in lines]
     added: list[tuple[int, Note]] = []
     for note in sorted(notes, key=lambda note: (-note.box[3], note.box[0])):
-        line = _beside(note.box, lines)
-        if line is not None:
+        index = _beside(note.box, extents)
+        if index is not None:
+            line = lines[index]
             line.insert(_index_in(line, note.box), Letter(f" {note.text} ", note.box))
+            extents[index] = _extent(line)
         else:
-            added.append((_above(note.box, lines), note))
+            added.append((_above(note.box, extents), note))
     for position, note in reversed(added):
         lines.insert(position, [Letter(note.text, None)])
     return "\n".join("".join(letter.text for letter in line).replace("  ", " ").strip() for line in lines)
@@ -170,18 +174,17 @@ def _extent(line: Sequence[Letter]) -> Box | None:
     return min(b[0] for b in boxes), min(b[1] for b in boxes), max(b[2] for b in boxes), max(b[3] for b in boxes)
 
 
-def _beside(box: Box, lines: Sequence[list[Letter]]) -> list[Letter] | None:
-    """Return the nearest line at the same height. Prefers a line on the left."""
+def _beside(box: Box, extents: Sequence[Box | None]) -> int | None:
+    """Return the index of the nearest line at the same height. Prefers a line on the left."""
     height = box[3] - min((box[3] - box[1]) / 2, _HALF_LINE)
-    best: tuple[bool, float, list[Letter]] | None = None
-    for line in lines:
-        extent = _extent(line)
+    best: tuple[bool, float, int] | None = None
+    for index, extent in enumerate(extents):
         if extent is None or not extent[1] - 3 <= height <= extent[3] + 3:
             continue
         is_right = extent[0] > box[0]
         distance = extent[0] - box[2] if is_right else max(0.0, box[0] - extent[2])
         if best is None or (is_right, distance) < best[:2]:
-            best = (is_right, distance, line)
+            best = (is_right, distance, index)
     return None if best is None else best[2]
 
 
@@ -192,11 +195,10 @@ def _index_in(line: Sequence[Letter], box: Box) -> int:
     return len(line)
 
 
-def _above(box: Box, lines: Sequence[Sequence[Letter]]) -> int:
+def _above(box: Box, extents: Sequence[Box | None]) -> int:
     """Return where to insert a separate line: after the nearest line above, else at the end."""
-    best, position = float("inf"), len(lines)
-    for index, line in enumerate(lines):
-        extent = _extent(line)
+    best, position = float("inf"), len(extents)
+    for index, extent in enumerate(extents):
         if extent is not None and extent[1] >= box[3] and extent[0] <= box[2] and extent[2] >= box[0]:
             distance = extent[1] - box[3]
             if distance < best:

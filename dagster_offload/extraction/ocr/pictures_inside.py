@@ -7,7 +7,7 @@ from typing import Any
 from dagster_offload.extraction.file_types.detection import detect_type
 from dagster_offload.extraction.file_types.images import HEIC, is_whole_image, size_of_image
 from dagster_offload.extraction.formats.office97.metafile import is_metafile, metafile_text
-from dagster_offload.extraction.ocr.scans import Pictures
+from dagster_offload.extraction.ocr.scans import PictureReader
 
 # Smaller pictures are icons, bullets and lines.
 _MIN_WIDTH, _MIN_HEIGHT, _MIN_PIXELS = 150, 30, 20_000
@@ -22,7 +22,7 @@ class Words:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def words_of_pictures(inside: Mapping[str, bytes], pictures: Pictures) -> Words:
+def words_of_pictures(inside: Mapping[str, bytes], pictures: PictureReader) -> Words:
     """Return the words of the pictures `inside` a document, by their names."""
     found: dict[str, str] = {}
     to_read: dict[str, bytes] = {}

@@ -29,8 +29,8 @@ _MIN_LETTERS = 3
 _TOO_MANY_WRONG = 0.1
 
 
-@dataclass(frozen=True)
-class Pictures:
+@dataclass
+class PictureReader:
     """Reads the pictures of one document.
 
     `known` are texts of pages that were read before, by number from 1. `on_page` is called when a page begins, and

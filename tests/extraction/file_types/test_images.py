@@ -88,6 +88,13 @@ def test_data_after_the_last_block_does_not_make_a_gif_broken() -> None:
     assert not any(is_whole_image(whole[:length], GIF) for length in range(len(whole)))
 
 
+def test_the_size_of_a_tiff_holds_each_of_its_images() -> None:
+    first, second = (struct.pack("<HHHII", 2, 256, 3, 1, width) + struct.pack("<HHII", 257, 3, 1, height)
+                     for width, height in ((9000, 10), (640, 480)))  # fmt: skip
+    data = b"II*\0" + struct.pack("<I", 8) + first + struct.pack("<I", 8 + len(first) + 4) + second + bytes(4)
+    assert size_of_image(data, TIFF) == (9000, 480)
+
+
 def test_links_without_a_picture_are_no_pages_of_a_tiff() -> None:
     links = b"".join(struct.pack("<HI", 0, 8 + 6 * number) for number in range(1, 50))
     empty = b"II*\0" + struct.pack("<I", 8) + links + struct.pack("<HI", 0, 0)

@@ -7,7 +7,7 @@ from dagster_offload.extraction import readers
 from dagster_offload.extraction.formats.pdf import join_cut_words, pdf_text
 from dagster_offload.extraction.formats.pdf_annotations import Letter, Note, insert_notes
 from dagster_offload.extraction.legibility import why_glyph_soup
-from dagster_offload.extraction.ocr.scans import Pictures
+from dagster_offload.extraction.ocr.scans import PictureReader
 from dagster_offload.extraction.ocr.tesseract import Reader
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.extraction.refusals import FileRefused
@@ -199,8 +199,8 @@ def test_the_names_of_attached_files_are_listed() -> None:
 
 
 def test_the_names_of_attached_files_follow_what_ocr_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pictures, "read_pdf", lambda *_: Extracted(Outcome.OK, "a scanned letter"))
-    pictures = Pictures(Reader("", "", "", (), knows_orientation=False, advice=""), {}, lambda _: None)
+    monkeypatch.setattr(PictureReader, "read_pdf", lambda *_: Extracted(Outcome.OK, "a scanned letter"))
+    pictures = PictureReader(Reader("", "", "", (), knows_orientation=False, advice=""), {}, lambda _: None)
     read = readers.read_file(made_pdf(Page(""), attached=["plan.xml"]), "a.pdf", "pdf", pictures)
     assert read.text == "a scanned letter\n\nAttachments: plan.xml"
 

@@ -16,7 +16,7 @@ from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.file_types.images import HEIC, JPEG
 from dagster_offload.extraction.ocr import photos
 from dagster_offload.extraction.ocr.photos import upright
-from dagster_offload.extraction.ocr.scans import Pictures
+from dagster_offload.extraction.ocr.scans import PictureReader
 from dagster_offload.extraction.ocr.tesseract import NO_READER, Reader
 from dagster_offload.extraction.readers import read_file
 from dagster_offload.extraction.refusals import FileRefused
@@ -130,12 +130,12 @@ def test_a_korean_letter_photographed_sideways_is_read(reading: Extractor, tmp_p
 def test_a_heic_photo_needs_ocr_until_its_decoder_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.setattr(photos, "can_decode_heic", lambda: False)
-    found = read_file(heic(quarters()), "a.heic", "heic", Pictures(CAN_READ, {}, lambda _page: None))
+    found = read_file(heic(quarters()), "a.heic", "heic", PictureReader(CAN_READ, {}, lambda _page: None))
     assert found.outcome is Outcome.NEEDS_OCR
     assert found.metadata["reason"] == (
         "this file is a picture. HEIC pictures need a decoder: pip install 'dagster-offload[heic]'"
     )
-    both = read_file(heic(quarters()), "a.heic", "heic", Pictures(NO_READER, {}, lambda _page: None))
+    both = read_file(heic(quarters()), "a.heic", "heic", PictureReader(NO_READER, {}, lambda _page: None))
     assert "OCR is not set up here. HEIC pictures need a decoder" in both.metadata["reason"]
 
 
@@ -224,7 +224,7 @@ def webp(*, is_animated: bool) -> bytes:
 )
 def test_a_picture_that_tesseract_cannot_decode_is_refused_in_words(name: str, data: bytes, variant: str) -> None:
     with pytest.raises(FileRefused) as refused:
-        read_file(data, name, name.rpartition(".")[2], Pictures(CAN_READ, {}, lambda _page: None))
+        read_file(data, name, name.rpartition(".")[2], PictureReader(CAN_READ, {}, lambda _page: None))
     assert (refused.value.code, refused.value.is_final) == ("unsupported_type", True)
     assert refused.value.message == f"{variant} is not supported: save it as PNG"
 

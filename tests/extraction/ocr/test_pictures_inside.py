@@ -9,7 +9,7 @@ import pytest
 
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.formats.parts.picture_marks import filled, marked_pictures, picture_mark
-from dagster_offload.extraction.ocr.scans import Pictures
+from dagster_offload.extraction.ocr.scans import PictureReader
 from dagster_offload.extraction.ocr.tesseract import NO_READER, Reader
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.extraction.readers import read_file
@@ -59,7 +59,7 @@ def word(*pictures: bytes, text: str = "") -> bytes:
 
 
 def read(data: bytes, name: str, known: dict[int, str], reader: Reader = READER) -> Extracted:
-    return read_file(data, name, name.rpartition(".")[2], Pictures(reader, known, lambda _page: None))
+    return read_file(data, name, name.rpartition(".")[2], PictureReader(reader, known, lambda _page: None))
 
 
 def test_the_words_of_a_picture_come_where_the_picture_is() -> None:
