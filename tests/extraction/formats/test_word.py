@@ -41,6 +41,27 @@ def test_the_fonts_of_a_word_95_document_decide_how_its_bytes_are_read(monkeypat
     assert read_as(monkeypatch, korean.encode("cp949").decode("cp1252"), word_file(0x68, 129)) == korean
 
 
+@pytest.mark.parametrize(
+    ("header", "encoding", "text"),
+    [
+        (b"\x97\xa6", "cp932", "管理組合の役員 9月9日 ｶﾅ"),
+        (b"\x98\xa6", "cp949", "새 문서를 만들려면 [파일]"),
+        (b"\x99\xa6", "gbk", "创建新文档，单击确定"),
+        (b"\x99\xa6", "cp950", "建立新文件，按一下確定"),
+    ],
+)
+def test_an_east_asian_word_95_document_is_read_by_its_codes_of_two_bytes(
+    monkeypatch: pytest.MonkeyPatch, header: bytes, encoding: str, text: str
+) -> None:
+    codes = "".join(chr(int.from_bytes(character.encode(encoding), "big")) for character in text)
+    data = compound({"WordDocument": header + bytes(5000)})
+    assert read_as(monkeypatch, f"# {codes} \u1093\u10e9\u1094", data) == f"# {text} “é”"
+
+
+def test_raised_letters_are_read_without_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_as(monkeypatch, "the 1<sup>st</sup> of H<sub>2</sub>O", word_file(0xC1)) == "the 1st of H2O"
+
+
 def test_western_text_and_later_versions_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     german = "Die Prüfung der Heizkörper fällt früher an, daß niemand übrigbleibt"
     assert read_as(monkeypatch, german, word_file(0x65, 0, 204)) == german

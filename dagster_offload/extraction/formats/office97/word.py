@@ -1,6 +1,7 @@
 """Read Word documents of versions 6 to 2003 (DOC) with office-oxide: headings, tables and footnotes.
 
-Word 6 and 95 store text in the code page of its font. office-oxide reads it as Western, so this module decodes it again.
+Word 6 and 95 store text in the code page of its font, and their East Asian versions in codes of two bytes. office-oxide
+reads the one as Western and the other as Unicode, so this module decodes both again.
 """
 
 import io
@@ -12,14 +13,18 @@ import olefile
 from office_oxide import Document, OfficeOxideError
 
 from dagster_offload.extraction import file_types
-from dagster_offload.extraction.encodings.decoding import decode
-from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
+from dagster_offload.extraction.encodings.decoding import decode, strict
+from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, is_compound
 from dagster_offload.extraction.formats.office97.word_lists import with_list_numbers
 from dagster_offload.extraction.formats.parts.charsets import codec_of_charset
 from dagster_offload.extraction.formats.parts.markdown import plain_markdown
 from dagster_offload.extraction.refusals import broken, protected
 
 _WORD_95 = b"\xdc\xa5"  # how the header of Word 6 and 95 begins
+# How the header of Word 6 and 95 begins in Japan and Korea, and in China and Taiwan, whose texts tell their encoding.
+_EAST_ASIAN = {b"\x97\xa6": "cp932", b"\x98\xa6": "cp949", b"\x99\xa6": "gb18030"}
+_FIRST_OF_TWO_BYTES = 0x8100  # smaller codes are of one byte
+_WESTERN = 0x10  # the upper half of the code of a Western character
 _LAST_OF_WORD_95 = 0x69  # later file versions store text in Unicode
 _FONTS = 0x00D0  # where the header has the offset and the length of the table of fonts
 _FONT_CHARSET = 4  # where a font has its charset, after its length
@@ -27,30 +32,59 @@ _FONT_CHARSET = 4  # where a font has its charset, after its length
 _TO_LATIN_1 = {
     ord(character): byte for byte in range(0x80, 0xA0) if (character := bytes((byte,)).decode("cp1252", "ignore"))
 }
+_RAISED = re.compile("</?su[bp]>")  # how office-oxide writes raised and lowered letters, as in 1st
 _BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
 
 
 def doc_text(data: bytes) -> str:
     """Return the text of a Word document with headings, tables and footnotes. Raises `FileRefused`."""
     try:
-        text = plain_markdown(Document.from_bytes(data, "doc").to_markdown())
+        text = _RAISED.sub("", plain_markdown(Document.from_bytes(data, "doc").to_markdown()))
     except OfficeOxideError as error:  # never forwarded: the message may quote the document
         if "password" in str(error) or "encrypted" in str(error):
             raise protected() from None
         raise broken(file_types.WORD, data) from None
     try:
-        encoding = _encoding_of_fonts(data)
+        stream = _stream(data)
+        if stream[:2] in _EAST_ASIAN:
+            return _decoded_by_two_bytes(text, _EAST_ASIAN[stream[:2]])
+        encoding = _encoding_of_fonts(stream)
         return with_list_numbers(text, data) if encoding is None else _decoded_again(text, encoding)
     except DAMAGE_ERRORS:  # of what we add; the text itself has been read
         return text
 
 
-def _encoding_of_fonts(data: bytes) -> str | None:
-    """Return the most frequent encoding, other than Western, of the fonts of a Word 6 or 95 document; None if none."""
-    if _WORD_95 not in data:
-        return None
+def _stream(data: bytes) -> bytes:
+    if not is_compound(data):
+        return b""
     with olefile.OleFileIO(io.BytesIO(data)) as file:
-        stream = file.openstream("WordDocument").read()
+        return bytes(file.openstream("WordDocument").read())
+
+
+def _decoded_by_two_bytes(text: str, encoding: str) -> str:
+    """Decode text whose codes were read as characters."""
+    if encoding == "gb18030" and not _is_simplified(text):
+        encoding = "cp950"
+    return _BEYOND_ASCII.sub(lambda run: "".join(_of_code(character, encoding) for character in run[0]), text)
+
+
+def _is_simplified(text: str) -> bool:
+    """Whether nine of ten codes are of GB 2312, which has few of the codes that Taiwan uses."""
+    codes = [ord(character).to_bytes(2, "big") for character in text if ord(character) >= _FIRST_OF_TWO_BYTES]
+    return 10 * sum(strict(code, "gb2312") is not None for code in codes) >= 9 * len(codes)
+
+
+def _of_code(character: str, encoding: str) -> str:
+    code = ord(character)
+    if code >= _FIRST_OF_TWO_BYTES:
+        return code.to_bytes(2, "big").decode(encoding, "replace")
+    if code >> 8 == _WESTERN:
+        return bytes((code & 0xFF,)).decode("cp1252", "replace")
+    return strict(_western_bytes(character), encoding) or character
+
+
+def _encoding_of_fonts(stream: bytes) -> str | None:
+    """Return the most frequent encoding, other than Western, of the fonts of a Word 6 or 95 document; None if none."""
     if not stream.startswith(_WORD_95) or struct.unpack_from("<H", stream, 2)[0] > _LAST_OF_WORD_95:
         return None
     start, size = struct.unpack_from("<II", stream, _FONTS)
