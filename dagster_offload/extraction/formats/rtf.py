@@ -28,7 +28,7 @@ _SIGNS = {b"~": "\xa0", b"_": "-", b"\r": "\n", b"\n": "\n", b"\\": "\\", b"{": 
 # Groups without visible text.
 _SKIPPED = frozenset(
     b"""
-    fonttbl colortbl stylesheet listtable listoverridetable info pict objdata objclass objname fldinst datafield
+    fonttbl colortbl stylesheet listtable listoverridetable info pict objdata objclass objname datafield
     filetbl revtbl rsidtbl generator themedata colorschememapping latentstyles datastore xmlnstbl xe tc tcn bkmkstart
     bkmkend annotation atnid atnauthor atntime atnicn atnref atndate nonesttables pnseclvl listpicture mmathPr
     panose falt fontemb fontfile footnotesep ftnsep ftnsepc aftnsep aftnsepc template private passwordhash
@@ -36,7 +36,13 @@ _SKIPPED = frozenset(
     """.split()
 )
 # Groups that are marked as skippable and contain text.
-_ENTERED = frozenset({b"shpinst", b"shptxt", b"footnote", b"ud", b"nesttableprops", b"pntext"})
+_ENTERED = frozenset({b"shpinst", b"shptxt", b"footnote", b"ud", b"nesttableprops", b"pntext", b"fldinst"})
+# Two fields show what their instructions hold: a character by its number, and a word with a gloss above it (Japanese ruby).
+_SYMBOL_FIELD = re.compile(r"\s*SYMBOL (\d{1,5})\b")
+_GLOSS_FIELD = re.compile(r"\s*EQ\b.*\\s\\up ?\d+\(([^()]*)\)[,;]([^()]*)\)\s*$", re.DOTALL)
+_SYMBOL_FONT = re.compile('"(?:Symbol|Wingdings)')
+_LONGEST_FIELD = 1_000  # characters
+_SYMBOLS = 0xF000  # where Office has the characters of symbol fonts
 _HEADERS = frozenset({b"header", b"headerl", b"headerr", b"headerf"})
 _FOOTERS = frozenset({b"footer", b"footerl", b"footerr", b"footerf"})
 
@@ -126,6 +132,7 @@ class _Reader:
         self.to_skip = 0
         self.begins = False  # the next token is the first of its group
         self.may_be_skipped = False  # after a \* that begins a group
+        self.is_shown = False  # the last field's instruction has given its text, so that its result is left out
 
     def read(self) -> None:
         offset = 0
@@ -153,12 +160,17 @@ class _Reader:
                 self.begins = True
                 self.to_skip = 0
             elif brace == b"}":
-                self._flush()
-                if self.group.ends is not None:
-                    self.group.ends()
-                self.group = self.groups.pop() if self.groups else _Group()
-                self.to_skip = 0
+                self._end_group()
+        while self.groups:  # of a truncated file
+            self._end_group()
         self._flush()
+
+    def _end_group(self) -> None:
+        self._flush()
+        if self.group.ends is not None:
+            self.group.ends()
+        self.group = self.groups.pop() if self.groups else _Group()
+        self.to_skip = 0
 
     def _bytes(self, text: bytes) -> None:
         self.may_be_skipped = False
@@ -248,6 +260,19 @@ class _Reader:
                 self._collect_group(lambda text: self._add_margin(self.footers, text))
             case b"shptxt":
                 self._collect_group(lambda text: out.blocks.append(text))
+            case b"fldinst":
+                self._collect_group(lambda instruction: self._field(out, instruction[:_LONGEST_FIELD]))
+            case b"fldrslt":
+                group.is_skipped, self.is_shown = self.is_shown, False
+
+    def _field(self, out: _Out, instruction: str) -> None:
+        shown = ""
+        if (gloss := _GLOSS_FIELD.match(instruction)) is not None:
+            shown = gloss[1] + gloss[2]
+        elif (symbol := _SYMBOL_FIELD.match(instruction)) is not None:
+            shown = _symbol(int(symbol[1]), is_of_symbol_font=_SYMBOL_FONT.search(instruction) is not None)
+        out.line.append(shown)
+        self.is_shown = bool(shown)
 
     def _add_margin(self, texts: list[str], text: str) -> None:
         if any(map(str.isalpha, text)):  # skip page numbers
@@ -263,6 +288,12 @@ class _Reader:
             put(text)
 
         self.group.ends = end
+
+
+def _symbol(number: int, *, is_of_symbol_font: bool) -> str:
+    if number > 0xFF:
+        return chr(number)
+    return chr(_SYMBOLS + number) if is_of_symbol_font else bytes((number,)).decode("cp1252", "replace")
 
 
 _FONT = re.compile(rb"\\f(\d{1,5})(?![\d])[^;{}]*?\\fcharset(\d{1,3})")

@@ -94,3 +94,19 @@ def test_a_truncated_file_gives_its_remaining_text_and_is_not_whole() -> None:
     assert rtf_text(cut) == "bold text"
     assert not is_whole(cut)
     assert is_whole(b"{\\rtf1 a}\r\n\0")
+
+
+def test_a_field_of_a_character_shows_it_once() -> None:
+    field = rb"{\field{\*\fldinst SYMBOL %d%b}{\fldrslt ?}}"
+    assert rtf(b"a " + field % (8364, b"") + b" b " + field % (169, b"") + b" c\\par") == "a € b © c"
+    assert rtf(b"a " + field % (98, rb' \\f "Symbol"') + b"\\par") == "a \uf062"
+
+
+def test_a_word_with_a_gloss_above_it_is_read() -> None:
+    gloss = rb'EQ \\* jc2 \\* "Font:A" \\* hps10 \\o\\ad(\\s\\up 10({\f1 ' + escaped("きもん", "cp932") + rb"}),{\f1 "
+    field = rb"{\field{\*\fldinst " + gloss + escaped("鬼門", "cp932") + rb"})}{\fldrslt }}"
+    assert rtf(field + rb"{\f1 " + escaped("の方角", "cp932") + rb"}\par", 128) == "きもん鬼門の方角"
+
+
+def test_an_instruction_is_left_out_and_its_result_is_read() -> None:
+    assert rtf(rb'see {\field{\*\fldinst HYPERLINK "http://x"}{\fldrslt the page}} now\par') == "see the page now"

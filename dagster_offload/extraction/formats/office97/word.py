@@ -13,7 +13,8 @@ import olefile
 from office_oxide import Document, OfficeOxideError
 
 from dagster_offload.extraction import file_types
-from dagster_offload.extraction.encodings.decoding import decode, strict
+from dagster_offload.extraction.encodings.decoded import strict
+from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, is_compound
 from dagster_offload.extraction.formats.office97.word_lists import with_list_numbers
 from dagster_offload.extraction.formats.parts.charsets import codec_of_charset

@@ -15,7 +15,7 @@ from functools import lru_cache
 _FIRST_DAY = datetime(1899, 12, 30)  # sheets have no time zones
 _DAYS_TO_1904 = 1462
 _LEAP_DAY = 60  # Excel counts a 29 February 1900, so days before it are off by one
-_LONGEST = 1e16  # larger numbers keep their exponent
+_SMALLEST, _LONGEST = 1e-12, 1e16  # smaller and larger numbers keep their exponent
 _LONGEST_CODE = 1000  # characters; Excel writes at most 255
 _LAST_DAY = 2_958_466  # 10000-01-01
 
@@ -132,7 +132,7 @@ def _masked(digits: str, mask: str) -> str:
 def plain(value: float) -> str:
     """Format a number with the 15 digits that a sheet stores, without an exponent if possible."""
     text = f"{value + 0.0:.15g}"  # -0.0 becomes 0.0
-    return f"{Decimal(text):f}" if "e" in text and abs(value) < _LONGEST else text
+    return f"{Decimal(text):f}" if "e" in text and _SMALLEST <= abs(value) < _LONGEST else text
 
 
 def _time(days: float, shape: _Format) -> str:
