@@ -19,6 +19,12 @@ from dagster_offload.extraction.file_types.detection import is_hangul
 _SCRAMBLED_FONTS = (b"http://www.idpf.org/2008/embedding", b"http://ns.adobe.com/pdf/enc#RC")
 _ALGORITHM = re.compile(rb"""EncryptionMethod[^<>]{0,1000}?Algorithm\s*=\s*["']([^"']*)""")
 
+# An encrypted member of an OpenDocument file, in its manifest. Macros and dialogs can have a password of their own.
+_ENCRYPTED_MEMBER = re.compile(
+    rb"""full-path\s*=\s*"([^"<>]{0,1000})"[^<>]{0,1000}>\s{0,100}<(?:\w+:)?encryption-data"""
+)
+_MACROS = (b"Basic/", b"Dialogs/")
+
 _HWP_PASSWORD, _HWP_RIGHTS = 2, 16
 _WORD_IS_ENCRYPTED = 0x0100
 
@@ -38,11 +44,18 @@ def _archive_protection(archive: OfficeArchive) -> str | None:
     manifest, keys = "META-INF/manifest.xml", "META-INF/encryption.xml"
     if any(member.flag_bits & 1 for member in archive.infolist()):
         return "by a password"
-    if manifest in names and b"encryption-data" in head_of(archive, manifest, 1_000_000):
+    if manifest in names and _is_content_encrypted(head_of(archive, manifest, 1_000_000)):
         return "by a password"
     if keys in names and set(_ALGORITHM.findall(head_of(archive, keys, 1_000_000))) - set(_SCRAMBLED_FONTS):
         return "by digital rights management"
     return None
+
+
+def _is_content_encrypted(manifest: bytes) -> bool:
+    if b"encryption-data" not in manifest:
+        return False
+    members = _ENCRYPTED_MEMBER.findall(manifest)
+    return not members or not all(member.startswith(_MACROS) for member in members)
 
 
 def _compound_protection(file: olefile.OleFileIO) -> str | None:
