@@ -84,21 +84,28 @@ class SeveralSlots:
         return any(each.lanes.is_superseded for each in self._slots)
 
     async def _take_turns(self, group: asyncio.TaskGroup) -> None:
-        loop = asyncio.get_running_loop()
         for each in self._slots:
             each.lanes.listen()  # all of them from now on: a change of the pipeline concerns those that work later, too
             each.turn = group.create_task(self._take_turn(each))
         while running := [each.turn for each in self._slots if each.turn is not None and not each.is_over]:
             await asyncio.wait(running, timeout=timing.current().recheck, return_when=asyncio.FIRST_COMPLETED)
-            is_any_at_work = any(each.is_at_work for each in self._slots)
             for each in self._slots:
-                is_due = (
-                    loop.time() >= each.next_at
-                    if is_any_at_work
-                    else each.ended_elsewhere < self._ended_elsewhere(each)
-                )
-                if each.is_over and is_due and self._may_start(each):
+                if each.is_over and self._may_start(each) and await self._is_due(each):
                     each.turn = group.create_task(self._take_turn(each))
+
+    async def _is_due(self, each: _Turns) -> bool:
+        """Whether the slot gets its next turn, while others have theirs or after they have ended.
+
+        A check of another slot may hang for as long as a call. Meanwhile this slot gets a turn for work that it can do
+        now, but not for a check: two slots that are unavailable would keep the work going by checking in turn.
+        """
+        is_time = asyncio.get_running_loop().time() >= each.next_at
+        if any(other.is_at_work for other in self._slots):
+            return is_time
+        if each.ended_elsewhere < self._ended_elsewhere(each):
+            return True
+        is_any_checked = not all(other.is_over for other in self._slots)
+        return is_any_checked and is_time and await each.lanes.can_work_now()
 
     async def _take_turn(self, each: _Turns) -> None:
         """Check the slot if it is unavailable, then work at it if it is not."""
