@@ -16,6 +16,7 @@ from dagster_offload.engine.lanes.totals import Totals
 from dagster_offload.engine.slot.breaker import check_breaker
 from dagster_offload.engine.slot.state import SlotState
 from dagster_offload.errors import SlotForgotten
+from dagster_offload.ledger.core.rows import SlotRow
 from dagster_offload.ledger.slots import slots
 from dagster_offload.slot.config import SlotConfig
 
@@ -70,10 +71,10 @@ class SeveralSlots:
             if await each.lanes.is_any_left() and await each.lanes.read_rest() is None:
                 await self._runner.ledger.run(slots.make_trial_due, each.lanes.slot.name)
 
-    async def slots_waited_for(self) -> list[SlotState]:
-        """The slots that what is left waits for. What is left beyond the limit waits for none."""
+    async def slots_waited_for(self, rows: Mapping[str, SlotRow | None]) -> list[SlotState]:
+        """The slots that what is left waits for, from their rows by name. What is left beyond the limit waits for none."""
         return [
-            SlotState(await self._runner.ledger.run(slots.get, each.lanes.slot.name), each.lanes.rest)
+            SlotState(rows[each.lanes.slot.name], each.lanes.rest)
             for each in self._slots
             if not self._totals.is_full and await each.lanes.is_any_left()
         ]

@@ -8,12 +8,11 @@ import asyncio
 import logging
 import socket
 import subprocess
-import threading
-from concurrent.futures import Future
 
 from dagster_offload import timing
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.host.programs import WatchedProgram
+from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.ledger.core.database import CONNECTION_LOST, Ledger
 from dagster_offload.ledger.slots import rests
 from dagster_offload.slot.config import SlotConfig
@@ -32,10 +31,7 @@ async def wake_if_due(ledger: Ledger, slot: SlotConfig) -> str | None:
     wake_id = ledger.run(rests.begin_wake, slot)
     if wake_id is None:
         return ledger.run(rests.describe_last, slot)
-    ended: Future[str | None] = Future()
-    ended.set_running_or_notify_cancel()  # if the tick does not wait any longer, the thread can still set its result
-    arguments = (ledger.conninfo, ledger.schema, slot.wake, wake_id, ended)
-    threading.Thread(target=_wake, args=arguments, name=f"wake-{slot.name}", daemon=True).start()
+    ended = start_in_daemon_thread(_wake, ledger.conninfo, ledger.schema, slot.wake, wake_id)
     try:
         async with asyncio.timeout(timing.current().wake_shown):
             problem = await asyncio.wrap_future(ended)
@@ -44,19 +40,15 @@ async def wake_if_due(ledger: Ledger, slot: SlotConfig) -> str | None:
     return "it was woken" if problem is None else f"waking it failed: {problem}"
 
 
-def _wake(conninfo: str, schema: str, config: WakeConfig, wake_id: int, ended: Future[str | None]) -> None:
+def _wake(conninfo: str, schema: str, config: WakeConfig, wake_id: int) -> str | None:
     """Wake the slot and store how it ended. Uses a ledger of its own: that of the tick may be closed by then."""
+    problem = wake(config)
     try:
-        problem = wake(config)
         with Ledger(conninfo, schema) as ledger:
             ledger.run(rests.end_wake, wake_id, problem)
-        ended.set_result(problem)
-    except Exception as error:
-        if isinstance(error, (LedgerUnavailable, *CONNECTION_LOST)):
-            logger.warning("how a wake ended could not be stored: %s", error)
-        else:
-            logger.exception("a wake failed")
-        ended.set_exception(error)
+    except (LedgerUnavailable, *CONNECTION_LOST) as error:
+        logger.warning("how a wake ended could not be stored: %s", error)
+    return problem
 
 
 def wake(config: WakeConfig) -> str | None:
