@@ -42,7 +42,11 @@ async def wake_if_due(ledger: Ledger, slot: SlotConfig) -> str | None:
 
 def _wake(conninfo: str, schema: str, config: WakeConfig, wake_id: int) -> str | None:
     """Wake the slot and store how it ended. Uses a ledger of its own: that of the tick may be closed by then."""
-    problem = wake(config)
+    try:
+        problem = wake(config)
+    except Exception:
+        logger.exception("a wake failed")  # the tick may not wait for it any longer
+        raise
     try:
         with Ledger(conninfo, schema) as ledger:
             ledger.run(rests.end_wake, wake_id, problem)

@@ -12,10 +12,11 @@ import pytest
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.archive.file import open_archive
 from dagster_offload.ledger.core import identity
-from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.migrate import current_step, make_steps, newest_step
+from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.ledger.core.migrate import current_step, make_steps, migrate, newest_step
 from dagster_offload.ledger.core.opening import ResidentLedger, open_ledger
 from dagster_offload.settings import Settings, load_settings
+from dagster_offload.stages.catalog import stage_graph
 from tests.support.disks import small_disk
 
 OLD_STEP = 16
@@ -142,3 +143,17 @@ def test_an_older_copy_that_was_moved_is_refused_without_a_backup(old_url: str, 
         open_once(settings)
     assert step_of(old_url) == OLD_STEP
     assert backups_in(settings) == []
+
+
+def test_a_long_backup_does_not_end_the_transaction_that_waits_for_it(old_url: str) -> None:
+    limits = []
+
+    def back_up(cur: Cursor) -> None:
+        limits.append(cur.execute("show idle_in_transaction_session_timeout").fetchone())
+
+    with Ledger(old_url) as ledger:
+        migrate(ledger, stage_graph(load_settings()), back_up=back_up)
+        assert limits == [{"idle_in_transaction_session_timeout": "0"}]
+        with ledger.transaction() as cur:
+            back_up(cur)
+    assert limits[1] == {"idle_in_transaction_session_timeout": "1min"}
