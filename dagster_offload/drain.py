@@ -151,14 +151,15 @@ async def _drain(
         if (warning := usage.warning_of(await ledger.run(usage.second_stage_reuse, worker.id, slot.name), slot.name))
     ]
     pace = await ledger.run(estimate, *(slot.name for slot in used_slots))
-    waited_for = await at_work.slots_waited_for()
+    rows = {slot.name: await ledger.run(slots.get, slot.name) for slot in used_slots}
+    waited_for = await at_work.slots_waited_for(rows)
     done = totals.counts.done
     if len(used_slots) > 1:  # a document that is done at one slot may wait for another
         done = await ledger.run(claims.count_finished, sorted(totals.done), names)
     answered_in_part = 0 if done else await ledger.run(usage.documents_answered, worker.id)
     reasons = [slot.reason for slot in waited_for if slot.reason is not None]
     next_checks = [slot.next_check for slot in waited_for if slot.next_check is not None]
-    rows = [row for slot in used_slots if (row := await ledger.run(slots.get, slot.name)) is not None]
+    registered = [row for row in rows.values() if row is not None]
     return DrainSummary(
         done=done,
         failed=totals.counts.failed,
@@ -175,7 +176,7 @@ async def _drain(
         tokens_read=used.read,
         tokens_cached=used.cached,
         tokens_written=used.written,
-        concurrency=sum(row.concurrency for row in rows) if rows else None,
+        concurrency=sum(row.concurrency for row in registered) if registered else None,
         warning="; ".join(warnings) or None,
         tokens_per_second=pace.tokens_per_second,
         documents_per_hour=pace.documents_per_hour,

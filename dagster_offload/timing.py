@@ -31,6 +31,7 @@ class Timing:
     probe_limit: float = 5.0
     models_limit: float = 3.0  # for the model list, which is requested if the health path is missing
     sensor_trial: float = 20.0
+    wake_shown: float = 1.0  # how long a sensor's tick waits for a wake to end, to show how it ended
     watch_every: float = 15.0  # between two probes during an open call
     watch_first: float = 1.0  # before the first of them, so that a slot that freezes early is noticed too
 

@@ -34,8 +34,8 @@ def command(*, file: Path, with_dagster: bool, as_json: bool) -> None:
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.errors import BackupError
     from dagster_offload.ledger.archive.backup import write_backup
+    from dagster_offload.ledger.archive.folder import refuse_library
     from dagster_offload.ledger.core.opening import reach_ledger
-    from dagster_offload.service.backups import refuse_library
     from dagster_offload.settings import load_settings
 
     settings = load_settings()

@@ -67,8 +67,6 @@ def test(name: str, *, as_json: bool) -> None:
     \b
     dagster-offload notify test phone
     """
-    from contextlib import closing
-
     from dagster_offload.cli.formatting import print_json
     from dagster_offload.notify.build import build
     from dagster_offload.notify.notice import sample
@@ -77,11 +75,11 @@ def test(name: str, *, as_json: bool) -> None:
 
     settings = load_settings()
     _refuse_unknown(settings, name)
-    with closing(build(settings, name)) as channel:
-        try:
-            channel.send(sample(name))
-        except SinkFault as fault:
-            raise Refusal(f"{name}: {fault.reason}", EXIT_CODE_OF_FAULT[fault.blame]) from None
+    channel = build(settings, name)
+    try:
+        channel.send(sample(name))
+    except SinkFault as fault:
+        raise Refusal(f"{name}: {fault.reason}", EXIT_CODE_OF_FAULT[fault.blame]) from None
     if as_json:
         print_json({"channel": name, "is_taken": True})
     else:
@@ -120,14 +118,12 @@ def send(*, as_json: bool) -> None:
 
 
 def _send(settings: "Settings", ledger: "Ledger", name: str) -> None:
-    from contextlib import closing
-
     from dagster_offload.notify.build import build
     from dagster_offload.notify.sender import NotifyJob
     from dagster_offload.sinks.sender import sending_to
 
+    job = NotifyJob(settings, ledger, name, build(settings, name))
     with (
-        closing(NotifyJob(settings, ledger, name, build(settings, name))) as job,
         ledger.connect() as connection,
         sending_to(connection, ledger.schema, job.lock) as is_only_sender,
     ):

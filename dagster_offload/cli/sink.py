@@ -87,8 +87,6 @@ def test(name: str, *, as_json: bool) -> None:
         found = sink.test(sample(name, sample_record(settings)))
     except SinkFault as fault:
         raise Refusal(f"{name}: {fault.reason}", EXIT_CODE_OF_FAULT[fault.blame]) from None
-    finally:
-        sink.close()
     if as_json:
         print_json({"sink": name, "found": found})
     else:
@@ -135,8 +133,6 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
 
 
 def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "dict[str, Sent]":
-    from contextlib import closing
-
     from dagster_offload.sinks.build import build
     from dagster_offload.sinks.planning import register
     from dagster_offload.sinks.sender import send_due, sending_to
@@ -145,12 +141,11 @@ def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") ->
     done = {}
     for name in names:
         with (
-            closing(build(settings, name)) as sink,
             ledger.connect() as connection,
             sending_to(connection, ledger.schema, name) as is_only_sender,
         ):
             if is_only_sender:
-                done[name] = send_due(settings, ledger, name, sink)
+                done[name] = send_due(settings, ledger, name, build(settings, name))
             else:
                 click.echo(f"{name}: another process sends its records now", err=True)
     return done

@@ -6,9 +6,7 @@ This module uses httpx on aiohttp's transport. `ai_client.py` decides what is se
 import asyncio
 import socket
 import ssl
-import threading
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Self
@@ -20,6 +18,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from dagster_offload.client.connections import CleanConnector, UnsolicitedAnswer
 from dagster_offload.errors import CutAnswer, SettingsError
+from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.slot.addresses import USER_AGENT, auth_headers, endpoint, origin, proxy_for
 from dagster_offload.slot.config import SlotConfig
 
@@ -219,17 +218,7 @@ class NameLookup(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """The addresses of `host`. Raises `OSError` if it cannot be resolved."""
-        result: Future[list[ResolveResult]] = Future()
-        result.set_running_or_notify_cancel()  # if the waiting task is cancelled, the thread can still set its result
-
-        def look_up() -> None:
-            try:
-                result.set_result(_addresses(host, port, family))
-            except Exception as error:  # noqa: BLE001 - raised in the task that waits
-                result.set_exception(error)
-
-        threading.Thread(target=look_up, name=f"look-up-{host}", daemon=True).start()
-        return await asyncio.wrap_future(result)
+        return await asyncio.wrap_future(start_in_daemon_thread(_addresses, host, port, family))
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -68,7 +68,12 @@ def build_scan_job(names: Names, partitions_name: str, resource: dg.ResourceDefi
 
                 def scan_files(accept_vanished: bool) -> ScanReport:
                     found = scan(settings, ledger, accept_vanished=accept_vanished, run_id=context.run.run_id)
-                    changes = sync_partitions(context.instance, partitions_name, ledger.run(documents.present_keys))
+                    changes = sync_partitions(
+                        context.instance,
+                        partitions_name,
+                        ledger.run(documents.present_keys),
+                        lambda keys: ledger.run(documents.expired_keys, keys),
+                    )
                     _log(context, found, changes)
                     return found
 

@@ -1,6 +1,9 @@
-"""`documents`: the dynamic partitions of all assets. Each document present in the ledger is one key."""
+"""`documents`: the dynamic partitions of all assets. Each document present in the ledger is one key.
 
-from collections.abc import Sequence
+A key that a person has typed is kept for a while, see `documents.expired_keys`.
+"""
+
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -24,16 +27,22 @@ class PartitionChanges:
     removed: int
 
 
-def sync_partitions(instance: dg.DagsterInstance, name: str, documents: Sequence[str]) -> PartitionChanges:
-    """Set the dynamic partitions `name` to these keys. Dagster keeps the events of removed keys.
+def sync_partitions(
+    instance: dg.DagsterInstance,
+    name: str,
+    documents: Sequence[str],
+    expired: Callable[[Sequence[str]], Collection[str]],
+) -> PartitionChanges:
+    """Add these keys to the dynamic partitions `name`, and remove others. Dagster keeps the events of removed keys.
 
-    The key of a document that is gone stays while an unfinished run names it; a later scan removes it. A run whose key is
-    missing fails with Dagster's "not a valid range"; with the key, it says that there is no such document.
+    `expired` selects those without a document that are removed. A key stays while an unfinished run names it; a later scan
+    removes it. A run whose key is missing fails with Dagster's "not a valid range"; with the key, it says that there is no
+    such document.
     """
     before = set(instance.get_dynamic_partitions(name))
     # Dagster lists partitions in the order of addition, so the first scan adds them in name order.
     new = [key for key in documents if key not in before]
-    gone = before - set(documents)
+    gone = set(expired(sorted(before - set(documents))))
     if gone:
         gone -= _keys_of_unfinished_runs(instance)
     for start in range(0, len(new), BATCH):

@@ -1,4 +1,4 @@
-"""Runs a program of the owner's, such as a sink or the command that wakes a machine. Standard library only."""
+"""Runs a program of the owner's, such as a sink or the command that wakes a machine."""
 
 import contextlib
 import os
@@ -6,6 +6,8 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+
+from dagster_offload.host import watchdog
 
 KILLED_SECONDS = 5.0  # for a killed program to end
 
@@ -39,7 +41,8 @@ class Program:
         )
         self._running = process
         try:
-            process.communicate(given, timeout=self._timeout)
+            with self._while_running(process):
+                process.communicate(given, timeout=self._timeout)
         except BaseException:
             _kill(process)
             with contextlib.suppress(subprocess.TimeoutExpired):  # a program of another user cannot be killed
@@ -49,10 +52,20 @@ class Program:
             self._running = None
         return process.returncode
 
+    def _while_running(self, _process: subprocess.Popen[bytes]) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     def kill(self) -> None:
         """Kill it with all that it started, if it runs. For another thread than that of `run`."""
         if (running := self._running) is not None:
             _kill(running)
+
+
+class WatchedProgram(Program):
+    """A program that ends with the process that runs it, with all that it started, even after `kill -9`."""
+
+    def _while_running(self, process: subprocess.Popen[bytes]) -> contextlib.AbstractContextManager[None]:
+        return watchdog.watching(process.pid)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

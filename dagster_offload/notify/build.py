@@ -22,9 +22,6 @@ class Channel(Protocol):
     def cancel(self) -> None:
         """End a `send` in another thread early, where that is possible."""
 
-    def close(self) -> None:
-        """Close what is kept open."""
-
 
 def build(settings: Settings, name: str) -> Channel:
     """The channel of this name. Raises `SettingsError`."""

@@ -4,11 +4,13 @@ import smtplib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from email.utils import format_datetime
 
+from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.notify.notice import Notice
 from dagster_offload.settings.sections.notify import EmailChannel
 from dagster_offload.sinks.faults import Blame, SinkFault
@@ -40,9 +42,6 @@ class Mail:
             with suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
-    def close(self) -> None:
-        """Nothing is kept open."""
-
     @contextmanager
     def _connected(self) -> Iterator[smtplib.SMTP]:
         """A connection for at most `timeout` seconds in all: the limit of smtplib is one for each line."""
@@ -61,7 +60,7 @@ class Mail:
         deadline.daemon = True
         deadline.start()
         try:
-            server.connect(settings.server, port)
+            self._connect(server, port)
             yield server
             with suppress(smtplib.SMTPException):  # the message has arrived
                 server.quit()
@@ -69,6 +68,20 @@ class Mail:
             deadline.cancel()
             self._connection = None
             server.close()
+
+    def _connect(self, server: smtplib.SMTP, port: int) -> None:
+        """Connect to the first address that answers. smtplib does not limit the time to look the name up."""
+        began = time.monotonic()
+        looking = start_in_daemon_thread(socket.getaddrinfo, self._settings.server, port, type=socket.SOCK_STREAM)
+        addresses = dict.fromkeys(str(entry[4][0]) for entry in looking.result(self._settings.timeout))
+        for number, address in enumerate(addresses, start=1):
+            server.timeout = max(self._settings.timeout - (time.monotonic() - began), 0.1)
+            try:
+                server.connect(address, port)
+                return
+            except OSError:
+                if number == len(addresses):
+                    raise
 
     def _mail(self, message: Notice) -> EmailMessage:
         sender = self._settings.sender or self._settings.email

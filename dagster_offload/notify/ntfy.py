@@ -31,6 +31,3 @@ class Ntfy:
 
     def cancel(self) -> None:
         """A request in flight ends by itself, at its time limit at the latest."""
-
-    def close(self) -> None:
-        """No connection is kept open."""

@@ -61,10 +61,6 @@ class NotifyJob:
         """End a message in flight."""
         self.channel.cancel()
 
-    def close(self) -> None:
-        """Close the channel."""
-        self.channel.close()
-
 
 def send_due(ledger: Ledger, name: str, channel: Channel, is_stopped: Callable[[], bool] = lambda: False) -> str | None:
     """Send what is due; returns the reason of the last failure, if any. Raises `LedgerUnavailable`."""

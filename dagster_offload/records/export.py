@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, TextIO
 from dagster_offload.errors import SettingsError
 from dagster_offload.records import as_csv, as_html, as_jsonl, as_markdown, as_parquet
 from dagster_offload.records.columns import Column
+from dagster_offload.records.drafts import LONGEST_KEPT, is_named, remove_leftovers, replacing
 
 FORMATS = ("jsonl", "csv", "parquet", "html", "md")
 # The names of the notes in a folder that are ours. Only these are ever removed.
@@ -41,6 +41,7 @@ def write_text(records: Records, columns: tuple[Column, ...], form: str, out: Te
 
 def write_file(records: Records, columns: tuple[Column, ...], form: str, file: Path) -> Exported:
     """Write records to one file. Raises `SettingsError` if it cannot be written; an older file then stays as it is."""
+    remove_leftovers(file.parent, is_named(file.name))
     with _replacing(file) as beside:
         if form == "parquet":
             return Exported(as_parquet.write(records, columns, beside))
@@ -57,6 +58,8 @@ def write_notes(records: Records, columns: tuple[Column, ...], folder: Path, lib
     with _problems_of(folder):
         folder.mkdir(parents=True, exist_ok=True)
         before = set(_manifest(folder))
+        for place, _, _ in os.walk(folder):
+            remove_leftovers(Path(place), _is_note)
         ours: dict[str, None] = {}
         count = written = 0
         try:
@@ -74,6 +77,11 @@ def write_notes(records: Records, columns: tuple[Column, ...], folder: Path, lib
             _remove_empty_folders((folder / name).parent, folder)
         _write_manifest(folder, ours)
     return Exported(count, written, len(gone))
+
+
+def _is_note(name: str) -> bool:
+    """Whether a file, whose name may be cut, can be one of ours in a folder of notes."""
+    return name == MANIFEST or name.endswith(".md") or len(name) >= LONGEST_KEPT
 
 
 def note_name(document: str) -> str:
@@ -147,17 +155,8 @@ def refuse_in_library(place: Path, library: Path | None) -> None:
 
 @contextlib.contextmanager
 def _replacing(file: Path) -> Iterator[Path]:
-    """A file beside `file` that takes its place at the end of the block, and disappears if the block raises."""
-    with _problems_of(file):
-        descriptor, name = tempfile.mkstemp(prefix=f".{file.name[:100]}.", suffix=".new", dir=file.parent)
-        os.close(descriptor)
-        beside = Path(name)
-        try:
-            yield beside
-            os.chmod(beside, 0o600)
-            beside.replace(file)
-        finally:
-            beside.unlink(missing_ok=True)
+    with _problems_of(file), replacing(file) as beside:
+        yield beside
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.workers import WorkerRow, host_name, live_workers
 from dagster_offload.ledger.slots import slots as ledger_slots
-from dagster_offload.service.backups import ScheduledBackups, back_up_before_migration
+from dagster_offload.service.backups import ScheduledBackups
 from dagster_offload.service.home import RunningUp, UpLock, log_folder
 from dagster_offload.service.pipeline import RunningPipeline, refuse_mistyped_library
 from dagster_offload.service.ports import address_of, port_of
@@ -142,7 +142,6 @@ def running_services(
     access = decide_access(settings.ui, settings.home, host)
     postgres = None
     try:
-        back_up_before_migration(settings, say)
         with open_ledger(settings) as ledger, _code_socket(settings.home) as socket_file:
             postgres = KeptPostgres(settings.home, ledger.revive, say) if settings.postgres_url is None else None
             refuse_mistyped_library(settings, ledger)

@@ -2,7 +2,7 @@
 
 A child with a listening socket may end while it is unused: the next connection starts it again. A child is an argument
 vector; this file does not depend on what it does. A stop ends whole groups, including run workers that a child started.
-After `kill -9` of the supervisor, the watchdog (`watchdog.py`) ends the groups.
+After `kill -9` of the supervisor, the watchdog (`host/watchdog.py`) ends the groups.
 """
 
 import contextlib
@@ -11,14 +11,13 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dagster_offload.host import watchdog
 from dagster_offload.host.python_process import python_environment
-from dagster_offload.service import watchdog
 from dagster_offload.service.home import keep_log_small
 
 MAX_BACKOFF_SECONDS = 30.0
@@ -109,7 +108,7 @@ class Supervisor:
         self._running: dict[str, _Running] = {}
         self._groups: set[int] = set()
         self._unreaped: list[subprocess.Popen[bytes]] = []
-        self._watchdog = _start_watchdog(self._groups)
+        self._watchdog = watchdog.start(self._groups)
         self._logs: set[Path] = set()
         self._logs_checked_at = time.monotonic()
 
@@ -248,7 +247,7 @@ class Supervisor:
             return
         dead = self._watchdog
         with contextlib.suppress(OSError):  # out of processes or memory; the next check tries again
-            self._watchdog = _start_watchdog(self._groups)
+            self._watchdog = watchdog.start(self._groups)
             if dead.stdin is not None:
                 dead.stdin.close()
 
@@ -259,17 +258,6 @@ def _has_connection(child: Child) -> bool:
         return False
     readable, _, _ = select.select([child.listener], [], [], 0)
     return bool(readable)
-
-
-def _start_watchdog(groups: Iterable[int]) -> subprocess.Popen[bytes]:
-    # The groups are arguments: sent later, they would be lost if the supervisor died before it sent them.
-    return subprocess.Popen(  # noqa: S603 - our own script
-        (sys.executable, "-I", "-S", watchdog.__file__, *map(str, groups)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
 
 
 def ending(returncode: int) -> str:

@@ -33,9 +33,6 @@ class Sink(Protocol):
     def cancel(self) -> None:
         """End a `send` in another thread early, where that is possible."""
 
-    def close(self) -> None:
-        """Close what is kept open."""
-
 
 def build(settings: Settings, name: str) -> Sink:
     """The sink of this name. Raises `SettingsError`."""

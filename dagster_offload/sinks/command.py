@@ -40,9 +40,6 @@ class Command:
         """Kill the program, from another thread. Its record is sent again later."""
         self._program.kill()
 
-    def close(self) -> None:
-        """Nothing is kept open."""
-
     def _run(self, body: bytes) -> int:
         try:
             return self._program.run(body)

@@ -5,17 +5,26 @@ about the next document.
 """
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
+from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.sinks.faults import Blame, SinkFault, http_faults
 from dagster_offload.slot.addresses import USER_AGENT
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 # They describe the bytes that were sent, and the body of a `Response` made here is decoded already.
 _OF_THE_TRANSFER = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Looks names up in daemon threads: at its end a loop waits for those of its executor, beyond the limit of the request."""
+
+    async def getaddrinfo(self, *args: Any, **options: Any) -> Any:
+        return await asyncio.wrap_future(start_in_daemon_thread(socket.getaddrinfo, *args, **options))
 
 
 class HttpServer:
@@ -29,8 +38,8 @@ class HttpServer:
 
     def request(self, method: str, url: str, **options: Any) -> httpx.Response:
         """Send a request, and return the answer with its whole body. Raises `SinkFault`. `options` are those of httpx."""
-        with http_faults():
-            return asyncio.run(self._request(method, url, options))
+        with http_faults(), asyncio.Runner(loop_factory=_Loop) as runner:
+            return runner.run(self._request(method, url, options))
 
     async def _request(self, method: str, url: str, options: Mapping[str, Any]) -> httpx.Response:
         try:

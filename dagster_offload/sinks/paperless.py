@@ -78,9 +78,6 @@ class Paperless:
     def cancel(self) -> None:
         """A request in flight ends by itself, at its time limit at the latest."""
 
-    def close(self) -> None:
-        """No connection is kept open."""
-
     def _find(self, message: Message) -> int:
         """The number of the document in Paperless."""
         if self._settings.match == "path":

@@ -45,9 +45,6 @@ class Job(Protocol):
     def cancel(self) -> None:
         """End a request in flight early, where that is possible."""
 
-    def close(self) -> None:
-        """Close what is kept open."""
-
 
 class SenderThread:
     """Runs a job until `stop`. Costs nothing while there is nothing to send, except two connections to Postgres."""
@@ -69,7 +66,7 @@ class SenderThread:
         self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
-        with closing(self._woken), closing(self._waker), closing(self._job):
+        with closing(self._woken), closing(self._waker):
             while not self._stopped.is_set():
                 try:
                     with self._ledger.connect() as connection:

@@ -65,10 +65,6 @@ class SinkJob:
         """End a record in flight."""
         self.sink.cancel()
 
-    def close(self) -> None:
-        """Close the sink."""
-        self.sink.close()
-
 
 @contextmanager
 def sending_to(connection: Connection, schema: str, name: str) -> Iterator[bool]:

@@ -50,9 +50,6 @@ class Webhook:
     def cancel(self) -> None:
         """A request in flight ends by itself, at its time limit at the latest."""
 
-    def close(self) -> None:
-        """No connection is kept open."""
-
 
 def signing_key(secret: str) -> bytes:
     """The bytes of a secret: `whsec_` and base64, or the text itself. Raises `SettingsError`."""

@@ -58,8 +58,13 @@ def proxy_for(url: str) -> str | None:
 
 def sends_key_unencrypted(slot: SlotConfig) -> bool:
     """Whether everyone on the network can read the slot's key or password and every document."""
-    parts = urlsplit(slot.url)
-    return parts.scheme == "http" and not is_loopback(parts.hostname or "") and bool(auth_headers(slot))
+    return is_readable_on_its_way(slot.url) and bool(auth_headers(slot))
+
+
+def is_readable_on_its_way(url: str) -> bool:
+    """Whether everyone on the network can read what is sent to `url`: plain HTTP beyond this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
 def is_loopback(host: str) -> bool:

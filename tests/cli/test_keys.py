@@ -115,6 +115,24 @@ def test_doctor_reports_an_unencrypted_key_once_with_advice(call: Call, monkeypa
     assert "OFFLOAD_DEEP_CA_FILE" in advice
 
 
+def test_doctor_reports_the_unencrypted_token_of_a_sink_with_advice(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "offload.yaml"
+    file.write_text("on_record: {hook: {webhook: 'http://192.0.2.7/private-path', token: s3cret}}\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("OFFLOAD_CONFIG", str(file))
+    monkeypatch.setenv("OFFLOAD_DEEP_URL", "http://192.0.2.1:9")
+    monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "m")
+    monkeypatch.setenv("OFFLOAD_DEEP_CONNECT_TIMEOUT", "0.1")
+    result = call("doctor")
+    assert result.exit_code == 75  # about the slot, as without the sink
+    assert result.stdout.count("hook: its token is sent to 192.0.2.7 unencrypted") == 1
+    assert "on_record.hook.webhook to its https:// address" in call("doctor", "--json").stdout
+    assert "s3cret" not in result.output
+    assert "private-path" not in result.output
+
+
 @pytest.fixture
 def authority() -> Iterator[trustme.CA]:
     tls_context.cache_clear()

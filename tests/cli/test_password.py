@@ -16,6 +16,14 @@ def test_the_password_is_read_from_standard_input_and_stored_as_a_hash(call: Cal
     assert is_password(read_password_file(file), "correct horse")
 
 
+def test_a_ui_that_uses_the_file_needs_no_new_start(call: Call) -> None:
+    file = Path(os.environ["OFFLOAD_HOME"], "ui-password")
+    assert call("password", input="correct horse").exit_code == 0
+    os.environ["OFFLOAD_UI_PASSWORD_FILE"] = str(file)
+    assert "The UI asks for the new password from now on" in call("password", input="another horse").output
+    assert is_password(read_password_file(file), "another horse")
+
+
 def test_another_file_can_be_chosen(call: Call, tmp_path: Path) -> None:
     assert call("password", "--file", str(tmp_path / "secret"), input="correct horse").exit_code == 0
     assert is_password(read_password_file(tmp_path / "secret"), "correct horse")

@@ -11,6 +11,7 @@ import pytest
 
 from dagster_offload.cli.pause import end_of_pause
 from dagster_offload.simulator import Router
+from dagster_offload.testing import ChangeTiming
 from tests.support.cli import Call
 
 NOON = datetime(2026, 11, 27, 11, tzinfo=UTC)  # in Berlin
@@ -84,11 +85,14 @@ def test_an_unknown_slot_is_refused(call: Call, with_ledger: str) -> None:
     assert call("pause", "big").exit_code == 2
 
 
-def test_status_shows_hours_and_a_wake_that_fails(call: Call, scanned: Path, router: Router) -> None:
+def test_status_shows_hours_and_a_wake_that_fails(
+    call: Call, scanned: Path, router: Router, change_timing: ChangeTiming
+) -> None:
     from dagster_offload.engine.slot.wake import decide_drain
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.settings import load_settings
 
+    change_timing(wake_shown=60.0)
     os.environ["OFFLOAD_DEEP_WAKE_COMMAND"] = "/bin/false"
     router.stop()
     with open_ledger(load_settings()) as ledger:

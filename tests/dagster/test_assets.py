@@ -4,7 +4,6 @@ import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
-import dagster as dg
 import pytest
 from dagster._core.execution.plan.active import ActiveExecution
 
@@ -18,7 +17,7 @@ from dagster_offload.ledger.work import outbox
 from dagster_offload.settings import Settings, SlotSettings, SlotsSection, load_settings
 from dagster_offload.stages.catalog import code_versions
 from dagster_offload.stages.graph import BUILT_IN
-from tests.support.edge import Edge
+from tests.support.edge import Edge, failure_message
 from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
 
 LLM = DRAIN_STAGES
@@ -39,13 +38,6 @@ def event_types(edge: Edge, run_id: str) -> list[str]:
         for record in edge.instance.get_records_for_run(run_id).records
         if record.event_log_entry.dagster_event is not None
     ]
-
-
-def failure_message(result: dg.ExecuteInProcessResult) -> str:
-    (event,) = result.get_step_failure_events()
-    data = event.step_failure_data.user_failure_data
-    assert data is not None
-    return str(data.description)
 
 
 def test_one_document_is_classified_and_summarized_under_the_run(three: Edge) -> None:

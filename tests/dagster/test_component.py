@@ -163,9 +163,9 @@ def test_partitions_of_other_assets_are_left_alone(project: Project) -> None:
     """50,000 documents in an instance on SQLite, beside partitions of the stranger's own."""
     project.instance.add_dynamic_partitions("customers", ["a", "b"])
     documents = [f"{number:05}.txt" for number in range(50_000)]
-    assert sync_partitions(project.instance, "papers_documents", documents).added == 50_000
+    assert sync_partitions(project.instance, "papers_documents", documents, list).added == 50_000
     assert project.instance.get_dynamic_partitions("papers_documents") == documents
-    assert sync_partitions(project.instance, "papers_documents", documents[1:]).removed == 1
+    assert sync_partitions(project.instance, "papers_documents", documents[1:], list).removed == 1
     assert project.instance.get_dynamic_partitions("customers") == ["a", "b"]
 
 

@@ -14,7 +14,7 @@ from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger.core.workers import Worker
 from tests.support.connections import counting_ledger_connections
-from tests.support.edge import Edge
+from tests.support.edge import Edge, failure_message
 
 LONG_AGO = json.dumps({"looked_at": 0.0})
 
@@ -37,7 +37,6 @@ def test_after_a_scan_each_document_has_one_partition(edge: Edge) -> None:
     assert edge.settings.library is not None
     (edge.settings.library / "b.txt").unlink()
     edge.write(d="Four.")
-    edge.instance.add_dynamic_partitions("documents", ["invented.txt"])
     result = edge.scan()
     assert edge.instance.get_dynamic_partitions("documents") == ["a.txt", "c.txt", "d.txt"]
     assert {name: result.output_for_node("scan_library")[name] for name in ("found", "added", "vanished")} == {
@@ -45,6 +44,22 @@ def test_after_a_scan_each_document_has_one_partition(edge: Edge) -> None:
         "added": 1,
         "vanished": 1,
     }
+
+
+@pytest.mark.rule("library-4")
+def test_a_key_that_a_person_typed_is_kept_until_its_run_can_have_been_launched(edge: Edge) -> None:
+    edge.write(a="One.")
+    edge.scan()
+    edge.instance.add_dynamic_partitions("documents", ["typed.txt"])
+    for _ in range(3):
+        edge.scan()
+        assert edge.instance.get_dynamic_partitions("documents") == ["a.txt", "typed.txt"]
+    result = edge.materialize("typed.txt", stages=["classify"])
+    assert failure_message(result) == "no such document: typed.txt"
+    with edge.ledger.transaction() as cur:
+        cur.execute("update typed_keys set first_seen = first_seen - interval '10 minutes'")
+    edge.scan()
+    assert edge.instance.get_dynamic_partitions("documents") == ["a.txt"]
 
 
 @pytest.mark.parametrize("tag", ["dagster/partition", "dagster/asset_partition_range_start"])

@@ -13,7 +13,7 @@ from dagster_offload.host.python_process import python_command, python_environme
 
 PACKAGE = Path(dagster_offload.__file__).parent
 # Their processes run with `-I -S`, or are what `multiprocessing` asked for, with `-P`.
-OTHERS = {"python_process.py", "prefork.py", "prefork_client.py", "supervisor.py"}
+OTHERS = {"python_process.py", "prefork.py", "prefork_client.py", "watchdog.py"}
 
 
 @pytest.mark.parametrize("inherited", [None, "", ":", ".:", "planted", "planted:/nowhere"])

@@ -28,11 +28,7 @@ class Channels:
     def round(self, name: str) -> float | None:
         """Look at the ledger once and send what is due, with nothing kept in memory from earlier rounds."""
         settings = self.engine.settings()
-        job = NotifyJob(settings, self.engine.ledger, name, build(settings, name))
-        try:
-            return job.run(lambda: False)
-        finally:
-            job.close()
+        return NotifyJob(settings, self.engine.ledger, name, build(settings, name)).run(lambda: False)
 
     def stored(self, name: str) -> list[tuple[str, str]]:
         """The event and state of each message of a channel."""

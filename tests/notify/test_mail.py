@@ -155,3 +155,33 @@ def test_a_server_that_sends_one_byte_at_a_time_is_left_at_the_time_limit() -> N
             assert fault(mail(listening.getsockname()[1], timeout=0.5))[0] is Blame.UNAVAILABLE
         finally:
             over.set()
+
+
+def test_a_name_lookup_that_hangs_ends_at_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_over, ended = threading.Event(), threading.Event()
+
+    def hang(*_arguments: object, **_options: object) -> None:
+        is_over.wait(120)
+        ended.set()
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    try:
+        assert fault(mail(25, server="mail.example", timeout=0.2)) == (Blame.UNAVAILABLE, "TimeoutError")
+        assert not ended.is_set(), "the message has not waited for the lookup"
+    finally:
+        is_over.set()
+    assert ended.wait(60)
+
+
+def test_each_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_up, mailbox = socket.getaddrinfo, Mailbox()
+
+    def two_addresses(host: str, *arguments: Any, **options: Any) -> Any:
+        hosts = ["127.0.0.2", "127.0.0.1"] if host == "mail.example" else [host]
+        return [entry for each in hosts for entry in look_up(each, *arguments, **options)]
+
+    with smtp_server(mailbox) as port:  # at 127.0.0.1 only
+        monkeypatch.setattr(socket, "getaddrinfo", two_addresses)
+        mail(port, server="mail.example").send(NOTICE)
+    assert len(mailbox.mails) == 1

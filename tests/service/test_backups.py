@@ -8,13 +8,10 @@ from typing import Any
 
 import pytest
 
-from dagster_offload.errors import BackupError, LedgerUnavailable
 from dagster_offload.ledger.archive import outcomes
 from dagster_offload.ledger.archive.file import open_archive
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.migrate import current_step, make_steps, newest_step
-from dagster_offload.ledger.core.opening import open_ledger
-from dagster_offload.service.backups import ScheduledBackups, back_up_before_migration, expired, is_due, refuse_library
+from dagster_offload.service.backups import ScheduledBackups, is_due
 from dagster_offload.settings import Settings, load_settings
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
@@ -39,14 +36,6 @@ def test_a_backup_is_due_an_interval_after_the_last_one(names: list[str], due: b
 def test_a_failed_backup_is_tried_again_after_ten_minutes() -> None:
     assert not is_due([], DAY, NOW, failed_at=NOW - timedelta(minutes=9))
     assert is_due([], DAY, NOW, failed_at=NOW - timedelta(minutes=10))
-
-
-def test_only_old_backups_of_the_same_kind_are_removed() -> None:
-    made = [f"offload-2026112{day}T120000Z.backup" for day in range(5)]
-    others = ["before-step-0015-20261101T000000Z.backup", "mine.backup", "offload-mine.backup", "letter.txt"]
-    assert expired([*made, *others], keep=3) == made[:2]
-    assert expired([*made, *others], keep=7) == []
-    assert expired([*made, *others], keep=3, kind="before-step") == []
 
 
 def settings_for(url: str, folder: Path, **changes: Any) -> Settings:
@@ -127,53 +116,3 @@ def test_without_the_setting_no_backup_is_made(ledger: Ledger, ledger_url: str, 
     backups = ScheduledBackups(load_settings(home=tmp_path / "home", postgres_url=ledger_url), ledger, print)
     run_once(backups)
     assert not (tmp_path / "home").exists()
-
-
-def test_a_backup_inside_the_library_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "library").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "library")
-    with pytest.raises(BackupError, match="inside the library"):
-        refuse_library(tmp_path / "link" / "a.backup", tmp_path / "library")
-    refuse_library(tmp_path / "library-2" / "a.backup", tmp_path / "library")
-
-
-# --- before a migration ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def old_url(empty_url: str) -> str:
-    """A ledger at an older schema step, with one document."""
-    with Ledger(empty_url) as ledger, ledger.transaction() as cur:
-        cur.execute(f"create schema {ledger.schema}".encode())
-        make_steps(cur, up_to=13)
-        cur.execute("insert into documents (key, size, mtime_ns, ctime_ns, inode) values ('old.txt', 1, 1, 1, 1)")
-    return empty_url
-
-
-@pytest.mark.rule("backup-5")
-def test_an_older_ledger_is_backed_up_before_it_is_migrated(old_url: str, tmp_path: Path, messages: list[str]) -> None:
-    (tmp_path / "home").mkdir(mode=0o700)
-    settings = settings_for(old_url, tmp_path)
-    file = back_up_before_migration(settings, messages.append)
-    assert file is not None
-    with open_archive(file) as archive:
-        archive.check(lambda _table, _rows: None)
-        assert (archive.manifest.step, archive.manifest.rows("documents")) == (13, 1)
-    assert str(file) in messages[0]
-    with open_ledger(settings) as ledger, ledger.transaction() as cur:
-        assert current_step(cur, ledger.schema) == newest_step()
-    assert back_up_before_migration(settings, messages.append) is None
-
-
-@pytest.mark.rule("backup-5")
-def test_a_ledger_that_cannot_be_backed_up_is_not_migrated(old_url: str, tmp_path: Path, messages: list[str]) -> None:
-    settings = settings_for(old_url, tmp_path, backup_dir=tmp_path / "missing")
-    with pytest.raises(LedgerUnavailable, match=r"13 to \d+.*OFFLOAD_BACKUP_DIR"):
-        back_up_before_migration(settings, messages.append)
-    with Ledger(old_url) as ledger, ledger.transaction() as cur:
-        assert current_step(cur, ledger.schema) == 13
-
-
-def test_a_new_ledger_needs_no_backup(empty_url: str, tmp_path: Path, messages: list[str]) -> None:
-    assert back_up_before_migration(settings_for(empty_url, tmp_path), messages.append) is None
-    assert messages == []

@@ -30,11 +30,7 @@ class Sinks:
     def send(self, name: str) -> Sent:
         """Send what is due at one sink."""
         settings = self.engine.settings()
-        sink = build(settings, name)
-        try:
-            return send_due(settings, self.engine.ledger, name, sink)
-        finally:
-            sink.close()
+        return send_due(settings, self.engine.ledger, name, build(settings, name))
 
     def end_waits(self) -> None:
         """Let every pause be over."""

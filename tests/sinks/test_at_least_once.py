@@ -1,6 +1,7 @@
 """Whatever happens to a sink and to its sender: each record arrives, repetitions have one key, and a document's versions
 arrive in order."""
 
+import contextlib
 import itertools
 import os
 import signal
@@ -72,12 +73,8 @@ class World:
             return written
 
         sink.send = send_and_die  # type: ignore[method-assign]
-        try:
+        with contextlib.suppress(Killed):
             send_due(engine.settings(), engine.ledger, "hook", sink)
-        except Killed:
-            pass
-        finally:
-            sink.close()
 
     def check(self) -> None:
         titles: dict[str, list[str]] = defaultdict(list)

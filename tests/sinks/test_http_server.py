@@ -108,3 +108,24 @@ def test_a_compressed_answer_is_read_once() -> None:
     packed = answer(gzip.compress(b'{"detail": []}'), "content-encoding: gzip")
     with acting(lambda line, _: line.sendall(packed)) as address:
         assert HttpServer({}, 30.0).request("GET", address).json() == {"detail": []}
+
+
+def test_a_name_lookup_that_hangs_ends_at_the_time_limit_of_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_over, ended, looked_up = threading.Event(), threading.Event(), list[object]()
+
+    def hang(host: object, *_arguments: object, **_options: object) -> None:
+        looked_up.append(host)
+        is_over.wait(120)
+        ended.set()
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    try:
+        with pytest.raises(SinkFault, match="no complete answer within") as caught:
+            HttpServer({}, 0.2).request("GET", "http://paperless.example")
+        assert not ended.is_set(), "the request has not waited for the lookup"
+    finally:
+        is_over.set()
+    assert caught.value.blame is Blame.UNAVAILABLE
+    assert len(looked_up) == 1
+    assert ended.wait(60)

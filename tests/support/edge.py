@@ -18,6 +18,14 @@ from tests.support.stages import STAGE_NAMES
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
+def failure_message(result: dg.ExecuteInProcessResult) -> str:
+    """What the only failed step of a run says."""
+    (event,) = result.get_step_failure_events()
+    data = event.step_failure_data.user_failure_data
+    assert data is not None
+    return str(data.description)
+
+
 @dataclass(frozen=True)
 class Edge:
     """The Dagster edge over a temporary library, ledger and router."""

@@ -144,11 +144,15 @@ class Bench:
         assert row is not None
         return row
 
+    def begin_trial(self, worker: int, epoch: int, slot: str = DEEP) -> breaker.TrialTurn:
+        """Begin a trial of a worker with the settings that are registered."""
+        return self.ledger.run(breaker.begin_trial, slot, worker, epoch, self.slot(slot).fingerprint)
+
     def close_breaker(self) -> None:
         """Run a due trial that is answered."""
         worker, epoch = self.worker("sensor"), self.slot().epoch
         self.sql("update slots set retry_at = clock_timestamp()")
-        assert self.ledger.run(breaker.begin_trial, DEEP, worker, epoch) is breaker.TrialTurn.YOURS
+        assert self.begin_trial(worker, epoch) is breaker.TrialTurn.YOURS
         self.ledger.run(breaker.end_trial, DEEP, worker, epoch, breaker.TrialEnd(True, "answered"))
 
     def acquire(self, worker: int, *, is_person: bool = False, is_exclusive: bool = False) -> bool:

@@ -124,10 +124,10 @@ class AnswerEvents(ClaimEvents):
         slot = data.draw(st.sampled_from(self.slots_in(BreakerState.OPEN, BreakerState.MISCONFIGURED)))
         worker, epoch = data.draw(st.sampled_from(self.workers)), self.rows[slot].epoch
         if self.rows[slot].breaker is BreakerState.MISCONFIGURED:
-            assert self.run(breaker.begin_trial, slot, worker, epoch) is TrialTurn.REFUSED
+            assert self.bench.begin_trial(worker, epoch, slot) is TrialTurn.REFUSED
             self.run(slots.try_again, slot, "the settings changed")
         self.bench.sql("update slots set retry_at = clock_timestamp() where breaker = 'open'")
-        assert self.run(breaker.begin_trial, slot, worker, epoch) is TrialTurn.YOURS
+        assert self.bench.begin_trial(worker, epoch, slot) is TrialTurn.YOURS
         is_answered = data.draw(st.sampled_from([True, True, True, False]))
         self.run(breaker.end_trial, slot, worker, epoch, TrialEnd(is_answered, "warming"))
         assert self.slot_row(slot).epoch == epoch + is_answered

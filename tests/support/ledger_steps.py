@@ -138,18 +138,18 @@ def opened(bench: Bench) -> int:
 
 
 def begin_trial(bench: Bench) -> Step:
-    return step(breaker.begin_trial, DEEP, opened(bench), 1)
+    return step(breaker.begin_trial, DEEP, opened(bench), 1, bench.slot().fingerprint)
 
 
 def trial_answered(bench: Bench) -> Step:
     worker = opened(bench)
-    bench.ledger.run(breaker.begin_trial, DEEP, worker, 1)
+    bench.begin_trial(worker, 1)
     return step(breaker.end_trial, DEEP, worker, 1, TrialEnd(True, "ok"))
 
 
 def trial_refused(bench: Bench) -> Step:
     worker = opened(bench)
-    bench.ledger.run(breaker.begin_trial, DEEP, worker, 1)
+    bench.begin_trial(worker, 1)
     return step(breaker.end_trial, DEEP, worker, 1, TrialEnd(False, "warming"))
 
 

@@ -62,6 +62,12 @@ class Lanes:
         scope = self.scope
         return await self._runner.ledger.run(claims.is_any_left, scope.stages, scope.documents, self.slot.name)
 
+    async def can_work_now(self) -> bool:
+        """Whether the slot is available and any document of the scope is left for it."""
+        row = await self._runner.ledger.run(slots.get, self.slot.name)
+        is_closed = row is not None and row.breaker is BreakerState.CLOSED
+        return is_closed and await self.read_rest() is None and await self.is_any_left()
+
     async def read_rest(self) -> Rest | None:
         """Why the slot rests now; None if it does not."""
         self._rest_now.clear()

@@ -16,6 +16,7 @@ from dagster_offload.engine.lanes.totals import Totals
 from dagster_offload.engine.slot.breaker import check_breaker
 from dagster_offload.engine.slot.state import SlotState
 from dagster_offload.errors import SlotForgotten
+from dagster_offload.ledger.core.rows import SlotRow
 from dagster_offload.ledger.slots import slots
 from dagster_offload.slot.config import SlotConfig
 
@@ -70,10 +71,10 @@ class SeveralSlots:
             if await each.lanes.is_any_left() and await each.lanes.read_rest() is None:
                 await self._runner.ledger.run(slots.make_trial_due, each.lanes.slot.name)
 
-    async def slots_waited_for(self) -> list[SlotState]:
-        """The slots that what is left waits for. What is left beyond the limit waits for none."""
+    async def slots_waited_for(self, rows: Mapping[str, SlotRow | None]) -> list[SlotState]:
+        """The slots that what is left waits for, from their rows by name. What is left beyond the limit waits for none."""
         return [
-            SlotState(await self._runner.ledger.run(slots.get, each.lanes.slot.name), each.lanes.rest)
+            SlotState(rows[each.lanes.slot.name], each.lanes.rest)
             for each in self._slots
             if not self._totals.is_full and await each.lanes.is_any_left()
         ]
@@ -84,21 +85,28 @@ class SeveralSlots:
         return any(each.lanes.is_superseded for each in self._slots)
 
     async def _take_turns(self, group: asyncio.TaskGroup) -> None:
-        loop = asyncio.get_running_loop()
         for each in self._slots:
             each.lanes.listen()  # all of them from now on: a change of the pipeline concerns those that work later, too
             each.turn = group.create_task(self._take_turn(each))
         while running := [each.turn for each in self._slots if each.turn is not None and not each.is_over]:
             await asyncio.wait(running, timeout=timing.current().recheck, return_when=asyncio.FIRST_COMPLETED)
-            is_any_at_work = any(each.is_at_work for each in self._slots)
             for each in self._slots:
-                is_due = (
-                    loop.time() >= each.next_at
-                    if is_any_at_work
-                    else each.ended_elsewhere < self._ended_elsewhere(each)
-                )
-                if each.is_over and is_due and self._may_start(each):
+                if each.is_over and self._may_start(each) and await self._is_due(each):
                     each.turn = group.create_task(self._take_turn(each))
+
+    async def _is_due(self, each: _Turns) -> bool:
+        """Whether the slot gets its next turn, while others have theirs or after they have ended.
+
+        A check of another slot may hang for as long as a call. Meanwhile this slot gets a turn for work that it can do
+        now, but not for a check: two slots that are unavailable would keep the work going by checking in turn.
+        """
+        is_time = asyncio.get_running_loop().time() >= each.next_at
+        if any(other.is_at_work for other in self._slots):
+            return is_time
+        if each.ended_elsewhere < self._ended_elsewhere(each):
+            return True
+        is_any_checked = not all(other.is_over for other in self._slots)
+        return is_any_checked and is_time and await each.lanes.can_work_now()
 
     async def _take_turn(self, each: _Turns) -> None:
         """Check the slot if it is unavailable, then work at it if it is not."""

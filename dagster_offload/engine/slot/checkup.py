@@ -24,6 +24,7 @@ from dagster_offload.ledger.slots import slots as ledger_slots
 from dagster_offload.postgres import is_running
 from dagster_offload.postgres.room import room_of
 from dagster_offload.settings import Settings
+from dagster_offload.settings.sections.exposed import exposed
 from dagster_offload.slot.config import SlotConfig
 
 LONGEST_WAIT_FOR_A_PERMIT_SECONDS = 60.0
@@ -39,6 +40,7 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
     yield from _backups(settings)
     if (room := room_of(settings)) is not None:
         yield Check("disk", room.shortage is None, room.found, room.shortage)
+    yield from _exposed(settings)
     yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
     if (key := checks.check_key(slot)) is not None:
         yield key
@@ -111,6 +113,15 @@ def _backups(settings: Settings) -> Iterator[Check]:
         for outcome in ledger.run(outcomes.outcomes):
             reason = outcomes.failure(outcome)
             yield Check("backup", reason is None, f"{outcome.folder}: {outcome.file or 'none yet'}", reason)
+
+
+def _exposed(settings: Settings) -> Iterator[Check]:
+    """A warning for each sink and channel whose secret is sent unencrypted. The exit code is about the slot only."""
+    for each in exposed(settings):
+        advice = (
+            f"put a TLS proxy (Caddy, nginx) in front of {each.host}, then set {each.setting} to its https:// address"
+        )
+        yield Check(each.noun, True, f"{each.name}: {each.found}", advice, is_about_slot=False)
 
 
 async def _answers(settings: Settings, slot: SlotConfig) -> list[Check]:

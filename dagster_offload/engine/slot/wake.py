@@ -167,7 +167,7 @@ async def _decide_at(
                     needs_patience = True
         # A server that answers is on, and one with open calls may answer no health request.
         if not health.answered and not ledger.run(permits.count_held, slot.name):
-            woken = await asyncio.to_thread(wake_if_due, ledger, slot)  # it runs a program
+            woken = await wake_if_due(ledger, slot)
         backlog = ledger.run(claims.backlog, its_stages, slot.name)
         if health.healthy and row.breaker is BreakerState.CLOSED:
             is_free = ledger.run(claims.is_any_free, its_stages, slot.name)

@@ -1,25 +1,58 @@
-"""Wakes the machine of a slot that is off while work is due: starts the owner's program, or sends a magic packet."""
+"""Wakes the machine of a slot that is off while work is due: starts the owner's program, or sends a magic packet.
 
+A wake runs in a thread of its own, because the sensor's tick must not wait for a program. The program ends at its time
+limit, or with this process.
+"""
+
+import asyncio
+import logging
 import socket
 import subprocess
 
-from dagster_offload.host.programs import Program
-from dagster_offload.ledger.core.database import Ledger
+from dagster_offload import timing
+from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.host.programs import WatchedProgram
+from dagster_offload.host.threads import start_in_daemon_thread
+from dagster_offload.ledger.core.database import CONNECTION_LOST, Ledger
 from dagster_offload.ledger.slots import rests
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.waking import WakeConfig, magic_packet
 
+logger = logging.getLogger(__name__)
 
-def wake_if_due(ledger: Ledger, slot: SlotConfig) -> str | None:
-    """Wake the slot if a wake is due, and store how it ended. Returns what was done, in words; None if nothing was.
 
-    Blocks until the program ends, at most for its time limit.
+async def wake_if_due(ledger: Ledger, slot: SlotConfig) -> str | None:
+    """Start to wake the slot if a wake is due. Returns what was done, or how the last wake of the day failed, in words.
+
+    Waits at most for `Timing.wake_shown`. None if there is nothing to show.
     """
-    if slot.wake is None or (wake_id := ledger.run(rests.begin_wake, slot)) is None:
+    if slot.wake is None:
         return None
-    problem = wake(slot.wake)
-    ledger.run(rests.end_wake, wake_id, problem)
+    wake_id = ledger.run(rests.begin_wake, slot)
+    if wake_id is None:
+        return ledger.run(rests.describe_last, slot)
+    ended = start_in_daemon_thread(_wake, ledger.conninfo, ledger.schema, slot.wake, wake_id)
+    try:
+        async with asyncio.timeout(timing.current().wake_shown):
+            problem = await asyncio.wrap_future(ended)
+    except TimeoutError:
+        return rests.UNDER_WAY
     return "it was woken" if problem is None else f"waking it failed: {problem}"
+
+
+def _wake(conninfo: str, schema: str, config: WakeConfig, wake_id: int) -> str | None:
+    """Wake the slot and store how it ended. Uses a ledger of its own: that of the tick may be closed by then."""
+    try:
+        problem = wake(config)
+    except Exception:
+        logger.exception("a wake failed")  # the tick may not wait for it any longer
+        raise
+    try:
+        with Ledger(conninfo, schema) as ledger:
+            ledger.run(rests.end_wake, wake_id, problem)
+    except (LedgerUnavailable, *CONNECTION_LOST) as error:
+        logger.warning("how a wake ended could not be stored: %s", error)
+    return problem
 
 
 def wake(config: WakeConfig) -> str | None:
@@ -40,7 +73,7 @@ def _send_packet(config: WakeConfig) -> str | None:
 def _run(config: WakeConfig) -> str | None:
     """Run the program without a shell. Its output is not kept. Its process group is killed at the time limit."""
     try:
-        code = Program(config.command, config.timeout).run()
+        code = WatchedProgram(config.command, config.timeout).run()
     except OSError as error:
         return f"the program cannot be started: {error.strerror}: check wake.command"
     except subprocess.TimeoutExpired:

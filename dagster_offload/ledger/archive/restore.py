@@ -20,8 +20,6 @@ from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.work import outbox
 from dagster_offload.stages.graph import StageGraph
 
-# A ledger without a row in these has nothing to lose.
-_WORK = ("documents", "results", "calls")
 _DAGSTER_WORK = ("runs", "event_logs")
 
 
@@ -77,11 +75,11 @@ def look_at(cur: Cursor, schema: str, dagster_schema: str) -> Target:
     own = None
     if step is not None:
         live = workers.live_workers(cur, schema)
-        if cur.execute("select to_regclass(%s) as oid", [f"{schema}.identity"]).fetchone() != {"oid": None}:
+        if identity.is_stored(cur):
             own = identity.read(cur)
     return Target(
         step,
-        tables.has_rows(cur, schema, _WORK),
+        tables.has_rows(cur, schema, tables.WORK),
         tables.has_rows(cur, dagster_schema, _DAGSTER_WORK),
         tuple(f"{worker.kind} (process {worker.pid} on {worker.host})" for worker in live),
         own.ledger_id if own is not None and own.moved_to is not None else None,

@@ -12,6 +12,8 @@ from dagster_offload.ledger.core.database import CONNECTION_LOST, Cursor, Ledger
 
 # What a migration writes by itself: our steps and functions, and Dagster's revision.
 BOOKKEEPING = ("migrations", "applied_sql", "applied_views", "alembic_version")
+# A ledger without a row in these has nothing to lose.
+WORK = ("documents", "results", "calls")
 # The text of a value must not depend on the server's settings.
 _TEXT_FORMAT = {"timezone": "UTC", "datestyle": "ISO", "intervalstyle": "postgres", "bytea_output": "hex"}
 

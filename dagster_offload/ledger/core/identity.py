@@ -26,6 +26,11 @@ def read(cur: Cursor) -> Identity | None:
     return None if row is None else Identity(**row)
 
 
+def is_stored(cur: Cursor) -> bool:
+    """Whether the ledger is new enough to have an identity."""
+    return cur.execute("select to_regclass('identity') as oid").fetchone() != {"oid": None}
+
+
 def refuse_moved(cur: Cursor) -> None:
     """Raise `LedgerUnavailable` if this ledger was moved: two copies in use would repeat each other's calls."""
     found = read(cur)

@@ -4,7 +4,7 @@ The numbered files of `ledger/migrations` create tables; each is applied once. T
 triggers and views; all are applied again whenever any of them changes."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -24,13 +24,16 @@ def migrate(
     graph: StageGraph,
     fields: Mapping[str, Sequence[ViewField]] | None = None,
     here: Pipeline | None = None,
+    *,
+    back_up: Callable[[Cursor], None] = lambda _cur: None,
 ) -> bool:
     """Bring the schema, the stages and their views up to date, one process at a time. Raises `LedgerUnavailable`.
 
     `fields` are those of the stages that get a view. `here` is the pipeline that `graph` and `fields` belong to. If a running
     `up` works with another one, its stages and views stay as they are. Returns whether they are those of `here`.
+    `back_up` is called before a ledger of an older version is changed, while all others wait. If it raises, nothing changes.
     """
-    return ledger.run(_migrate, ledger.schema, graph, fields or {}, here)
+    return ledger.run(_migrate, ledger.schema, graph, fields or {}, here, back_up)
 
 
 def _migrate(
@@ -39,8 +42,14 @@ def _migrate(
     graph: StageGraph,
     fields: Mapping[str, Sequence[ViewField]],
     here: Pipeline | None,
+    back_up: Callable[[Cursor], None],
 ) -> bool:
     begin(cur, schema)
+    if is_older(cur, schema):
+        if identity.is_stored(cur):
+            identity.refuse_moved(cur)  # before the backup: a copy that was moved is never migrated
+        cur.execute("set local idle_in_transaction_session_timeout to 0")  # a backup may take longer than that
+        back_up(cur)
     make_steps(cur)
     _apply_sql(cur)
     is_in_force = here is None or not has_other_stages(cur, here)

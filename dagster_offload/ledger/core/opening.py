@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dagster_offload.errors import SettingsError
-from dagster_offload.ledger.core.database import DEFAULT_SCHEMA, Ledger
+from dagster_offload.ledger.archive.before_migration import back_up_before_migration
+from dagster_offload.ledger.core.database import DEFAULT_SCHEMA, Cursor, Ledger
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.ledger.reports import views
 from dagster_offload.postgres import ensure_postgres
@@ -29,8 +30,18 @@ def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Le
     is followed to the address that `.env` gives it meanwhile.
     """
     with _reviving_ledger(settings, schema) as ledger:
-        migrate(ledger, stage_graph(settings), _fields_of_stages(settings), pipeline_of(settings))
+        _migrate(ledger, settings)
         yield ledger
+
+
+def _migrate(ledger: Ledger, settings: Settings) -> bool:
+    """Bring the ledger up to date, after a backup if an older version wrote it. Returns whether the stages are these."""
+
+    def back_up(cur: Cursor) -> None:
+        back_up_before_migration(cur, ledger, settings)
+
+    graph, fields = stage_graph(settings), _fields_of_stages(settings)
+    return migrate(ledger, graph, fields, pipeline_of(settings), back_up=back_up)
 
 
 def _reviving_ledger(settings: Settings, schema: str) -> Ledger:
@@ -67,7 +78,7 @@ class ResidentLedger:
             ledger = self._opened[1]
             graph, fields = stage_graph(settings), _fields_of_stages(settings)
             if self._migrated_to != (graph, fields) or time.monotonic() - self._migrated_at >= MIGRATE_AGAIN_SECONDS:
-                is_in_force = migrate(ledger, graph, fields, pipeline_of(settings))
+                is_in_force = _migrate(ledger, settings)
                 # Else the running `up` has not announced these settings yet, and the next call tries again.
                 self._migrated_to = (graph, fields) if is_in_force else None
                 self._migrated_at = time.monotonic()

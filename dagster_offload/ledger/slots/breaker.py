@@ -97,19 +97,19 @@ class TrialTurn(StrEnum):
     REFUSED = "refused"  # the slot refused the trial of this epoch, or this worker must not run it
 
 
-def begin_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, fingerprint: str | None = None) -> TrialTurn:
+def begin_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, fingerprint: str) -> TrialTurn:
     """Start a trial if one is due. One trial at a time runs per slot and ledger; all calls that failed in the same epoch
     use its result.
 
     A refused trial sets `retry_at`: its result holds until then. `fingerprint`: of the worker's settings of the slot. If
-    others were registered since, the trial is left to a worker that has them; None: not compared.
+    others were registered since, the trial is left to a worker that has them.
     """
     row = locked(cur, slot)
     if row.epoch > epoch:
         return TrialTurn.ANSWERED
     if row.is_trial_running:
         return TrialTurn.WAIT
-    if not row.is_retry_due or fingerprint not in (None, row.fingerprint):
+    if not row.is_retry_due or fingerprint != row.fingerprint:
         return TrialTurn.REFUSED
     cur.execute("update slots set trial_worker = %s where name = %s", [worker_id, slot])
     return TrialTurn.YOURS

@@ -12,6 +12,11 @@ from dagster_offload.slot.waking import Wake, describe_wakes, is_wake_due
 PAUSE_MESSAGE = "pause:"
 # Longer ago, a wake explains nothing, and no limit counts it.
 KEPT = timedelta(days=30)
+# What a wake has failed by until it ends.
+_NOT_ENDED = "it did not end"
+# How long a wake may take beyond the time limit of its program.
+_ENDED_LATE = timedelta(seconds=15)
+UNDER_WAY = "a wake is under way"
 
 
 def pause(cur: Cursor, slot: str, until: datetime | None) -> None:
@@ -71,9 +76,7 @@ def begin_wake(cur: Cursor, slot: SlotConfig) -> int | None:
     if not _is_wake_due(cur, slot):
         return None
     cur.execute("delete from wakes where slot = %s and at < %s", [slot.name, datetime.now(UTC) - KEPT])
-    row = fetch_one(
-        cur, "insert into wakes (slot, problem) values (%s, 'it did not end') returning wake_id", [slot.name]
-    )
+    row = fetch_one(cur, "insert into wakes (slot, problem) values (%s, %s) returning wake_id", [slot.name, _NOT_ENDED])
     return int(row["wake_id"])
 
 
@@ -91,6 +94,18 @@ def wakes_since(cur: Cursor, slot: str, since: datetime) -> list[Wake]:
     """The wakes of a slot since then, oldest first."""
     cur.execute("select at, problem from wakes where slot = %s and at >= %s order by at, wake_id", [slot, since])
     return [Wake(**row) for row in cur.fetchall()]
+
+
+def describe_last(cur: Cursor, slot: SlotConfig) -> str | None:
+    """That the last wake of the day is under way, or why it failed, in words; None if it succeeded or there was none."""
+    now = datetime.now(UTC)
+    today = wakes_since(cur, slot.name, beginning_of_day(now))
+    if slot.wake is None or not today or today[-1].problem is None:
+        return None
+    last, longest = today[-1], timedelta(seconds=slot.wake.timeout) + _ENDED_LATE
+    if last.problem == _NOT_ENDED and now < last.at + longest:
+        return UNDER_WAY
+    return f"waking it failed: {last.problem}"
 
 
 def describe_week(cur: Cursor, slot: str) -> str | None:

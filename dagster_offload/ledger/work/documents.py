@@ -25,6 +25,10 @@ class KnownDocument(NamedTuple):
 # A file that was written this shortly before it was read may have changed again without a change of its stat.
 RACY_SECONDS = 2
 
+# How long, and for how many scans, a partition without a document is kept: a person may be launching a run over it.
+KEPT_MINUTES = 10
+KEPT_SCANS = 2
+
 
 def seen_documents(cur: Cursor) -> dict[str, SeenFile]:
     """The documents present whose bytes need not be read again while their stat stays the same; by key."""
@@ -76,6 +80,32 @@ def known_documents(cur: Cursor, keys: Sequence[str]) -> list[KnownDocument]:
 def present_keys(cur: Cursor) -> list[str]:
     """Keys of the documents present, in the order of their names: the Dagster partitions."""
     return [row["key"] for row in cur.execute('select key from documents where is_present order by key collate "C"')]
+
+
+def expired_keys(cur: Cursor, keys: Sequence[str]) -> list[str]:
+    """Those of `keys`, the partitions without a document present, to remove now. To be called once a scan, with all of them.
+
+    The key of a document that has just gone is removed at once. Any other was added by a person, who may be about to launch a
+    run over it. It is kept for some minutes and scans, so that the run can say that there is no such document.
+    """
+    cur.execute("delete from typed_keys where key <> all(%s)", [list(keys)])
+    limits = {"keys": list(keys), "minutes": KEPT_MINUTES, "scans": KEPT_SCANS}
+    cur.execute(
+        "select key from documents where key = any(%(keys)s) "
+        "and gone_at > clock_timestamp() - make_interval(mins => %(minutes)s)",
+        limits,
+    )
+    gone = [row["key"] for row in cur.fetchall()]
+    cur.execute(
+        "insert into typed_keys (key) select unnest(%s::text[]) on conflict (key) do update set scans = typed_keys.scans + 1",
+        [sorted(set(keys) - set(gone))],
+    )
+    cur.execute(
+        "delete from typed_keys where scans > %(scans)s "
+        "and first_seen <= clock_timestamp() - make_interval(mins => %(minutes)s) returning key",
+        limits,
+    )
+    return gone + [row["key"] for row in cur.fetchall()]
 
 
 def has_documents(cur: Cursor) -> bool:

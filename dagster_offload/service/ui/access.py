@@ -26,7 +26,8 @@ class Access:
     names: frozenset[str]  # host names of the UI, in lower case
     sessions: Sessions
     token: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)  # the hash, as its file has it
+    password: str | None = field(default=None, repr=False)  # the hash, as its file had it
+    password_file: Path | None = None
     proxy: Origin | None = None
     peers: tuple[Network, ...] | None = None  # connections are accepted only from these; None: from everywhere
 
@@ -66,6 +67,7 @@ def decide_access(ui: UISection, home: Path, host: str) -> Access:
         sessions=Sessions(secret, password),
         token=secret if ui.is_token_on else None,
         password=password,
+        password_file=ui.password_file,
         proxy=proxy,
         peers=None if takes_any_peer else _peers(ui.proxy_address),
     )

@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 
 from dagster_offload import timing
 from dagster_offload.service.ui.access import LOGIN_PATH, Access
+from dagster_offload.service.ui.followed import FollowedAccess
 from dagster_offload.service.ui.passwords import is_password
 from dagster_offload.service.ui.rules import is_token
 from dagster_offload.service.ui.sessions import SESSION_SECONDS
@@ -54,15 +55,15 @@ _WHERE_IT_IS = "On the machine that runs it, <code>dagster-offload status</code>
 class Login:
     """Answers the requests to the log-in page."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    def __init__(self, followed: FollowedAccess) -> None:
+        self._followed = followed
         self._turn = asyncio.Lock()
         self._waiting = 0
 
     # Browsers send no session with a link on another site (SameSite=Strict), but with the link on this page.
     def page(self, status: HTTPStatus, message: str = "") -> Response:
         """The page with the form."""
-        access = self._access
+        access = self._followed.now()
         label = " or ".join(
             name for name, value in (("Password", access.password), ("Token", access.token)) if value is not None
         )
@@ -85,8 +86,9 @@ class Login:
         token = request.query_params.get("token")
         if token is None:
             return self.page(HTTPStatus.OK)
-        if is_token(self._access, token):
-            return self._start_session()
+        access = self._followed.now()
+        if is_token(access, token):
+            return _start_session(access)
         return self.page(HTTPStatus.UNAUTHORIZED, "This token is not valid.")
 
     async def _answer_form(self, request: Request) -> Response:
@@ -101,27 +103,29 @@ class Login:
         self._waiting += 1
         try:
             async with self._turn:
-                if await asyncio.to_thread(self._is_correct, given):
-                    return self._start_session()
+                access = self._followed.now()  # one for both: a password that changes meanwhile starts no session
+                if await asyncio.to_thread(_is_correct, access, given):
+                    return _start_session(access)
                 await asyncio.sleep(timing.current().login_pause)
         finally:
             self._waiting -= 1
         return self.page(HTTPStatus.UNAUTHORIZED, "That is not correct.")
 
-    def _is_correct(self, given: str) -> bool:
-        password = self._access.password
-        return is_token(self._access, given) or (password is not None and is_password(password, given))
 
-    def _start_session(self) -> Response:
-        # Always to the first page: an address in the request could lead elsewhere.
-        response = RedirectResponse(f"{self._access.prefix}/", HTTPStatus.SEE_OTHER, {"Cache-Control": "no-store"})
-        response.set_cookie(
-            self._access.sessions.cookie_name,
-            self._access.sessions.issue(time.time()),
-            max_age=SESSION_SECONDS,
-            path=f"{self._access.prefix}/",
-            secure=self._access.proxy is not None and self._access.proxy.scheme == "https",
-            httponly=True,
-            samesite="strict",
-        )
-        return response
+def _is_correct(access: Access, given: str) -> bool:
+    return is_token(access, given) or (access.password is not None and is_password(access.password, given))
+
+
+def _start_session(access: Access) -> Response:
+    # Always to the first page: an address in the request could lead elsewhere.
+    response = RedirectResponse(f"{access.prefix}/", HTTPStatus.SEE_OTHER, {"Cache-Control": "no-store"})
+    response.set_cookie(
+        access.sessions.cookie_name,
+        access.sessions.issue(time.time()),
+        max_age=SESSION_SECONDS,
+        path=f"{access.prefix}/",
+        secure=access.proxy is not None and access.proxy.scheme == "https",
+        httponly=True,
+        samesite="strict",
+    )
+    return response

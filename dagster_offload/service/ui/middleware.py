@@ -1,6 +1,7 @@
 """The ASGI middleware in front of Dagster's app: reads the facts of a request, asks `rules.py`, and acts.
 
-It passes requests on unchanged and adds security headers to the responses. It keeps no state but the log-in's queue.
+It passes requests on unchanged and adds security headers to the responses. Its state is the log-in's
+queue and the password that is in force.
 """
 
 import time
@@ -13,6 +14,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dagster_offload.service.ui.access import Access
+from dagster_offload.service.ui.followed import FollowedAccess
 from dagster_offload.service.ui.login import Login
 from dagster_offload.service.ui.rules import Decision, Facts, Then, decide
 
@@ -33,19 +35,19 @@ class AccessControl:
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
-        self._access = access
-        self._login = Login(access)
+        self._followed = FollowedAccess(access)
+        self._login = Login(self._followed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, one WebSocket or the lifespan of the app."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        facts = facts_of(scope)
-        decision = decide(facts, self._access, time.time())
+        facts, access = facts_of(scope), self._followed.now()
+        decision = decide(facts, access, time.time())
         if scope["type"] == "websocket":
             if decision.then is Then.PASS:
-                await self._app(scope, receive, send)
+                await self._app(scope, receive, self._while_in_force(access, send))
             else:
                 await _refuse_websocket(scope, receive, send, decision)
             return
@@ -53,15 +55,30 @@ class AccessControl:
         if decision.then is Then.PASS:
             await self._app(scope, receive, send)
             return
-        response = await self._response(decision, facts, Request(scope, receive))
+        response = await self._response(decision, facts, access, Request(scope, receive))
         await response(scope, receive, send)
 
-    async def _response(self, decision: Decision, facts: Facts, request: Request) -> Response:
+    def _while_in_force(self, access: Access, send: Send) -> Send:
+        """Pass messages of a WebSocket on, and close it in place of the first one after a change of the password."""
+        is_closed = False
+
+        async def send_or_close(message: Message) -> None:
+            nonlocal is_closed
+            if is_closed:
+                return
+            if message["type"] == "websocket.send" and self._followed.now() is not access:
+                is_closed = True
+                message = {"type": "websocket.close", "code": 1008, "reason": "the password of the UI has changed"}
+            await send(message)
+
+        return send_or_close
+
+    async def _response(self, decision: Decision, facts: Facts, access: Access, request: Request) -> Response:
         match decision.then:
             case Then.ANSWER_HEALTH:
-                return PlainTextResponse(self._access.sessions.prove(request.url.query[:MAX_CHALLENGE]))
+                return PlainTextResponse(access.sessions.prove(request.url.query[:MAX_CHALLENGE]))
             case Then.ADD_SLASH:  # relative, because only the proxy knows the scheme and the host
-                return RedirectResponse(f"{self._access.prefix}/")
+                return RedirectResponse(f"{access.prefix}/")
             case Then.LOG_IN:
                 return await self._login.answer(request)
             case Then.ASK if facts.is_for_page():

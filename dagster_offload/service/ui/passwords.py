@@ -12,6 +12,8 @@ from pathlib import Path
 from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import me, stranger
 
+# In place of a line of the password file: no attempt is its password.
+UNUSABLE = "unusable"
 MIN_LENGTH = 8
 MAX_LENGTH = 1024
 
@@ -30,7 +32,7 @@ def hash_password(password: str) -> str:
 
 def is_password(line: str, attempt: str) -> bool:
     """Whether `attempt` is the password of this line. Takes about a tenth of a second, and the same time for each attempt."""
-    if len(attempt) > MAX_LENGTH:
+    if len(attempt) > MAX_LENGTH or line == UNUSABLE:
         return False
     salt, digest = _parsed(line)
     return hmac.compare_digest(_scrypt(attempt, salt), digest)

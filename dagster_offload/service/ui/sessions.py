@@ -73,9 +73,14 @@ class Sessions:
     """Issues and checks session cookies. A changed secret or password ends all sessions."""
 
     def __init__(self, secret: str, password: str | None) -> None:
+        self._secret = secret
         self._key = hmac.digest(secret.encode(), f"sessions\n{password or ''}".encode(), "sha256")
         # Cookies are shared between the ports of a host name, so each home has its own name.
         self.cookie_name = f"offload_ui_{hashlib.sha256(secret.encode()).hexdigest()[:8]}"
+
+    def with_password(self, password: str) -> "Sessions":
+        """The sessions of the same home with another password. None of today's is one of them."""
+        return Sessions(self._secret, password)
 
     def issue(self, now: float) -> str:
         """The value of a cookie for a session that starts at `now` (seconds since 1970)."""
@@ -89,8 +94,11 @@ class Sessions:
         return any(self._is_valid(value, now) for name, _, value in pairs if name == self.cookie_name)
 
     def prove(self, challenge: str) -> str:
-        """An answer that only a server with this home's secret can give, and that shows nothing of the secret."""
-        return self._sign("health", challenge)
+        """An answer that only a server with this home's secret can give, and that shows nothing of the secret.
+
+        It does not depend on the password, which may have changed since the one who asks has read it.
+        """
+        return _signature(self._secret.encode(), "health", challenge)
 
     def _is_valid(self, value: str, now: float) -> bool:
         end, _, signature = value.partition(".")
@@ -98,4 +106,8 @@ class Sessions:
         return is_signed and int(end) > now
 
     def _sign(self, purpose: str, text: str) -> str:
-        return hmac.new(self._key, f"{purpose} {text}".encode(), "sha256").hexdigest()
+        return _signature(self._key, purpose, text)
+
+
+def _signature(key: bytes, purpose: str, text: str) -> str:
+    return hmac.new(key, f"{purpose} {text}".encode(), "sha256").hexdigest()

@@ -126,6 +126,36 @@ def test_a_slot_that_is_back_during_a_drain_is_used_again(several: Several) -> N
     assert several.asked_twice() == []
 
 
+@pytest.mark.rule("slot-17")
+def test_a_trial_that_hangs_at_one_slot_keeps_no_new_work_of_another_waiting(several: Several) -> None:
+    several.deep.set(mode="cold")
+    several.studio.set(hold=True)
+    several.engine.texts(*KEYS)
+    drain = several.engine.beside(several.engine.drain)
+    several.deep.wait(refusals=1)
+    several.studio.set(hold=False)
+    drain.result()
+    assert several.breaker("deep") is BreakerState.OPEN
+
+    several.deep.set(mode="awake", hold=True)
+    several.engine.texts("before.txt")
+    drain = several.engine.beside(several.engine.drain)
+    several.deep.wait(open=1)  # the trial
+    several.engine.wait_until(
+        "select 1 where 9 = (select count(*) from work_items where stage = 'summarize' and state = 'done') "
+        "and not exists (select from permits where slot = 'studio')"
+    )
+    several.engine.texts("new.txt")
+    several.engine.wait_until(
+        "select 1 where 10 = (select count(*) from work_items where stage = 'summarize' and state = 'done')"
+    )
+    assert several.deep.log()["open"] == 1, "the trial still hangs"
+    several.deep.set(hold=False)
+    summary = drain.result()
+    assert (summary.done, summary.left, summary.deferred) == (2, 0, 0)
+    assert several.asked_twice() == []
+
+
 @pytest.mark.rule("slot-16")
 def test_a_server_that_answers_as_another_model_over_night_gives_no_result(several: Several) -> None:
     several.engine.texts(*KEYS[:4])

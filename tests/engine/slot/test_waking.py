@@ -1,7 +1,10 @@
 """A machine that is off is woken while work is due, a bounded number of times, and a wake that fails blames no document."""
 
 import contextlib
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +21,8 @@ from dagster_offload.slot.config import DEEP
 from dagster_offload.slot.rest import beginning_of_day
 from dagster_offload.slot.waking import WakeConfig, magic_packet
 from dagster_offload.stages.graph import CLASSIFY
+from dagster_offload.testing import ChangeTiming
+from tests.support.acceptance import is_running, wait_for
 from tests.support.engine import Engine
 
 MAC = "a4:83:e7:01:23:45"
@@ -33,8 +38,9 @@ def network() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def asleep(engine: Engine, network: socket.socket) -> Iterator[Engine]:
-    """An engine with work, whose slot's machine is off and can be woken."""
+def asleep(engine: Engine, network: socket.socket, change_timing: ChangeTiming) -> Iterator[Engine]:
+    """An engine with work, whose slot's machine is off and can be woken. A tick waits for the end of a wake."""
+    change_timing(wake_shown=60.0)
     engine.texts("a.txt", "b.txt")
     engine.options |= {
         "deep_wake_mac": MAC,
@@ -135,11 +141,50 @@ def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> Non
 
 
 @pytest.mark.rule("wake-3")
+def test_a_program_that_runs_long_holds_up_no_tick(asleep: Engine, change_timing: ChangeTiming, tmp_path: Path) -> None:
+    change_timing(wake_shown=0.0)
+    os.mkfifo(tmp_path / "end")
+    del asleep.options["deep_wake_mac"]
+    asleep.options["deep_wake_command"] = f"/bin/sh -c 'read code < {tmp_path}/end; exit $code'"
+    assert "a wake is under way; 2 documents due" in tick(asleep)
+    assert "a wake is under way; 2 documents due" in tick(asleep)
+    assert made(asleep) == 1
+    (tmp_path / "end").write_text("3\n")
+    asleep.wait_until("select 1 from wakes where problem like '%%exit code 3'")
+    assert "waking it failed: the program ended with exit code 3; 2 documents due" in tick(asleep)
+
+
+OWNER = """
+import sys, time
+from dagster_offload.engine.slot.waking import wake
+from dagster_offload.slot.waking import WakeConfig
+wake(WakeConfig(command=("/bin/sh", "-c", f"trap '' TERM; sleep 600 & echo $$ $! > {sys.argv[1]}; wait"), timeout=45))
+"""
+
+
+@pytest.mark.rule("wake-3")
+def test_a_program_ends_with_its_owner_even_after_kill_9(tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(note)])
+    try:
+        wait_for(lambda: note.exists() and note.read_text().endswith("\n"), "the program")
+        started = [psutil.Process(int(pid)) for pid in note.read_text().split()]
+        family = psutil.Process(owner.pid)
+        wait_for(lambda: any("watchdog.py" in " ".join(each.cmdline()) for each in family.children()), "its watchdog")
+    finally:
+        owner.kill()
+        owner.wait()
+    wait_for(lambda: not any(map(is_running, started)), "the end of the program")
+
+
+@pytest.mark.rule("wake-3")
 def test_a_wake_whose_process_is_killed_counts(asleep: Engine) -> None:
     deep = asleep.settings().slots.deep
     assert deep is not None
     assert asleep.ledger.run(rests.begin_wake, deep) is not None
-    assert "woken" not in tick(asleep)
+    assert "a wake is under way" in tick(asleep)
+    asleep.sql("update wakes set at = at - interval '1 minute'")
+    assert "waking it failed: it did not end" in tick(asleep)
     assert "it did not end" in str(asleep.ledger.run(rests.describe_week, DEEP))
 
 

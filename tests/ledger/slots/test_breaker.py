@@ -26,7 +26,7 @@ def reach_retry_at(bench: Bench) -> None:
 def refuse(bench: Bench, wait: float | None = None, *, is_misconfigured: bool = False) -> SlotRow:
     worker, epoch = bench.worker("sensor"), bench.slot().epoch
     reach_retry_at(bench)
-    assert bench.ledger.run(breaker.begin_trial, DEEP, worker, epoch) is TrialTurn.YOURS
+    assert bench.begin_trial(worker, epoch) is TrialTurn.YOURS
     end = TrialEnd(False, "editor_busy", is_misconfigured, wait)
     return bench.ledger.run(breaker.end_trial, DEEP, worker, epoch, end)
 
@@ -106,7 +106,7 @@ def test_one_trial_runs_at_a_time_and_all_workers_use_its_result(bench: Bench) -
     first, second = bench.worker(), bench.worker()
 
     def turn(worker: int) -> TrialTurn:
-        return bench.ledger.run(breaker.begin_trial, DEEP, worker, 1)
+        return bench.begin_trial(worker, 1)
 
     assert turn(first) is TrialTurn.YOURS
     assert turn(second) is TrialTurn.WAIT
@@ -121,19 +121,19 @@ def test_one_trial_runs_at_a_time_and_all_workers_use_its_result(bench: Bench) -
 def test_a_trial_of_a_dead_worker_does_not_block_the_next(bench: Bench) -> None:
     open_it(bench, at_once=True)
     dead = bench.worker()
-    bench.ledger.run(breaker.begin_trial, DEEP, dead, 1)
+    bench.begin_trial(dead, 1)
     assert bench.slot().is_trial_running
     bench.die(dead)
     assert not bench.slot().is_trial_running
-    assert bench.ledger.run(breaker.begin_trial, DEEP, bench.worker(), 1) is TrialTurn.YOURS
+    assert bench.begin_trial(bench.worker(), 1) is TrialTurn.YOURS
 
 
 def test_a_trial_of_a_reclaimed_worker_does_not_block_the_next(bench: Bench) -> None:
     open_it(bench, at_once=True)
     lost = bench.worker()
     bench.die(lost)
-    bench.ledger.run(breaker.begin_trial, DEEP, lost, 1)
-    assert bench.ledger.run(breaker.begin_trial, DEEP, bench.worker(), 1) is TrialTurn.YOURS
+    bench.begin_trial(lost, 1)
+    assert bench.begin_trial(bench.worker(), 1) is TrialTurn.YOURS
 
 
 def test_a_healthy_probe_after_an_unhealthy_one_makes_a_trial_due(bench: Bench) -> None:
@@ -210,7 +210,7 @@ def test_trials_of_a_misconfigured_slot_are_due_after_a_minute_and_then_at_growi
     for _ in range(7):
         assert refuse(bench, is_misconfigured=True).breaker is BreakerState.MISCONFIGURED
         waits.append(round(seconds_to_retry(bench)))
-        assert bench.ledger.run(breaker.begin_trial, DEEP, bench.worker(), 1) is TrialTurn.REFUSED
+        assert bench.begin_trial(bench.worker(), 1) is TrialTurn.REFUSED
         bench.ledger.run(slots.register, SLOT)
         assert not bench.slot().is_retry_due, "unchanged settings make no trial due at once"
         reach_retry_at(bench)

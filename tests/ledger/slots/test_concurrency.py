@@ -157,7 +157,7 @@ def test_an_immediate_trial_after_a_document_fault_is_no_wake(auto: Bench) -> No
     climb(auto, 3)
     auto.ledger.run(breaker.open_breaker, DEEP, 1, "HTTP 500", None, at_once=True)
     worker = auto.worker()
-    auto.ledger.run(breaker.begin_trial, DEEP, worker, 1)
+    auto.begin_trial(worker, 1)
     auto.ledger.run(breaker.end_trial, DEEP, worker, 1, breaker.TrialEnd(True, "answered"))
     assert (auto.slot().permits, auto.slot().epoch) == (3, 2)
 

@@ -57,7 +57,7 @@ def test_a_permit_returned_while_a_worker_with_a_trial_deregisters_causes_no_dea
     worker = bench.worker()
     assert bench.acquire(worker)
     bench.ledger.run(breaker.open_breaker, DEEP, 1, "cut", None, at_once=True)
-    assert bench.ledger.run(breaker.begin_trial, DEEP, worker, 1) is breaker.TrialTurn.YOURS
+    assert bench.begin_trial(worker, 1) is breaker.TrialTurn.YOURS
     with bench.ledger.transaction() as lane:
         slots.locked(lane, DEEP)
         deregistration = bench.begun(lambda cur: workers._deregister(cur, worker))

@@ -21,7 +21,7 @@ def register(bench: Bench, **changes: object) -> SlotRow:
 def misconfigure(bench: Bench) -> None:
     worker = bench.worker("sensor")
     bench.ledger.run(breaker.open_breaker, DEEP, 1, "HTTP 401", None, at_once=True)
-    bench.ledger.run(breaker.begin_trial, DEEP, worker, 1)
+    bench.begin_trial(worker, 1)
     bench.ledger.run(breaker.end_trial, DEEP, worker, 1, breaker.TrialEnd(False, "HTTP 401", is_misconfigured=True))
 
 

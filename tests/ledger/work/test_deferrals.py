@@ -262,7 +262,7 @@ def refused_trial(bench: Bench, epoch: int) -> None:
     """The trial right after a failure is refused; all workers share the result in that epoch."""
     worker = bench.worker()
     bench.sql("update slots set retry_at = clock_timestamp()")
-    assert bench.ledger.run(breaker.begin_trial, DEEP, worker, epoch) is breaker.TrialTurn.YOURS
+    assert bench.begin_trial(worker, epoch) is breaker.TrialTurn.YOURS
     bench.ledger.run(finish.record_call, worker, None, None, call(epoch, "connection refused"))
     bench.ledger.run(breaker.end_trial, DEEP, worker, epoch, breaker.TrialEnd(False, "connection refused"))
 

@@ -266,3 +266,42 @@ def test_a_stored_64_bit_inode_does_not_abort_the_scan(library: Library, bench: 
     bench.sql("update documents set inode = inode + 9223372036854775808")
     assert library.differs() is None
     assert library.scan().changed == 0
+
+
+def expire(bench: Bench, *keys: str) -> set[str]:
+    return set(bench.ledger.run(documents.expired_keys, keys))
+
+
+def ten_minutes_later(bench: Bench) -> None:
+    bench.sql("update typed_keys set first_seen = first_seen - interval '10 minutes'")
+    bench.sql("update documents set gone_at = gone_at - interval '10 minutes'")
+
+
+@pytest.mark.rule("library-4")
+def test_a_typed_key_expires_after_two_scans_and_ten_minutes(bench: Bench) -> None:
+    assert expire(bench, "typed.txt") == set()
+    ten_minutes_later(bench)
+    assert expire(bench, "typed.txt") == set(), "only two scans have seen it"
+    assert expire(bench, "typed.txt") == {"typed.txt"}
+    assert expire(bench, "typed.txt") == set(), "typed again"
+    assert expire(bench, "typed.txt") == set()
+    assert expire(bench, "typed.txt") == set(), "ten minutes are not over"
+
+
+@pytest.mark.rule("library-4")
+def test_the_key_of_a_document_that_has_just_gone_expires_at_once_but_not_if_it_is_typed_again(bench: Bench) -> None:
+    bench.put("gone.txt")
+    bench.ledger.run(documents.mark_gone, ["gone.txt"])
+    assert expire(bench, "gone.txt", "typed.txt") == {"gone.txt"}
+    ten_minutes_later(bench)
+    assert expire(bench, "gone.txt") == set()
+    assert bench.sql("select key, scans from typed_keys") == [{"key": "gone.txt", "scans": 1}]
+
+
+def test_a_key_that_was_removed_or_got_a_document_is_forgotten(bench: Bench) -> None:
+    expire(bench, "typed.txt", "other.txt")
+    ten_minutes_later(bench)
+    expire(bench, "other.txt")
+    assert bench.sql("select key from typed_keys") == [{"key": "other.txt"}]
+    expire(bench)
+    assert bench.sql("select key from typed_keys") == []

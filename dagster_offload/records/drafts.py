@@ -1,0 +1,66 @@
+"""Files that are written beside their place and renamed. What a killed export left of one is removed by the next.
+
+The process that writes a draft holds a lock on it, so a draft without a lock is a leftover.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_SUFFIX = ".new"
+_LEFT = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.new", re.DOTALL)
+# Of the name of the file, in characters: a name of bytes has a limit, and the draft's is longer.
+LONGEST_KEPT = 100
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A file beside `file` that takes its place at the end of the block, and disappears if the block raises."""
+    descriptor, draft = _locked_draft(file)
+    try:
+        yield draft
+        os.chmod(draft, 0o600)
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _locked_draft(file: Path) -> tuple[int, Path]:
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=f".{file.name[:LONGEST_KEPT]}.", suffix=_SUFFIX, dir=file.parent)
+        with contextlib.suppress(OSError):  # a file system without locks: there no leftover is removed either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, Path(name)
+        os.close(descriptor)  # another export took it for a leftover before it was locked
+
+
+def remove_leftovers(folder: Path, is_ours: Callable[[str], bool]) -> None:
+    """Remove drafts in `folder` that no process writes, of files whose name, which may be cut, `is_ours` accepts."""
+    found = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:  # a folder that cannot be read is not ours
+        found = [entry for entry in entries if (left := _LEFT.fullmatch(entry.name)) is not None and is_ours(left[1])]
+    for entry in found:
+        with contextlib.suppress(OSError):  # of another user, in use, or not there any more
+            if entry.is_file(follow_symlinks=False):
+                _remove_unlocked(entry.path)
+
+
+def is_named(name: str) -> Callable[[str], bool]:
+    """Whether a draft is one of the file `name`."""
+    return lambda cut: cut == name[:LONGEST_KEPT]
+
+
+def _remove_unlocked(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    finally:
+        os.close(descriptor)
