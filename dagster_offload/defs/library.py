@@ -11,21 +11,24 @@ import dagster as dg
 from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.history import keep_small
 from dagster_offload.defs.names import SCAN_STEP, WHY_TAG, Names
-from dagster_offload.defs.partitions import PartitionChanges, sync_partitions
+from dagster_offload.defs.partitions.keys import PartitionChanges, update_partitions
 from dagster_offload.defs.progress import progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import request_tags, seconds_since, starting_run, tag_run
 from dagster_offload.defs.shown.overview import SECONDS_BETWEEN_TICKS, needs_report, report_overview
 from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
 from dagster_offload.engine.extraction.run import run_extraction
+from dagster_offload.engine.partitions import is_in_force
 from dagster_offload.engine.scan import ScanReport, library_differs, scan
 from dagster_offload.errors import OffloadError, ScanRefused
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.partitions import assigning
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, documents
 from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind
+from dagster_offload.library.partition_keys import MOST_PARTITIONS, By
 from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.stages.graph import EXTRACT
@@ -68,7 +71,9 @@ def build_scan_job(names: Names, partitions_name: str, resource: dg.ResourceDefi
 
                 def scan_files(accept_vanished: bool) -> ScanReport:
                     found = scan(settings, ledger, accept_vanished=accept_vanished, run_id=context.run.run_id)
-                    changes = sync_partitions(context.instance, partitions_name, ledger.run(documents.present_keys))
+                    changes = update_partitions(
+                        context.instance, ledger, names, partitions_name, settings.partition_rule
+                    )
                     _log(context, found, changes)
                     return found
 
@@ -126,6 +131,16 @@ def _log(context: dg.OpExecutionContext, report: ScanReport, changes: PartitionC
         f"{counted(report.found, 'document')}: {report.added} new, {report.changed} changed, {report.returned} returned, "
         f"{report.vanished} gone; partitions: {changes.added} added, {changes.removed} removed"
     )
+    if changes.rule.by is By.FOLDER and changes.rule.number is not None:
+        levels = (
+            "no folder counts"
+            if not changes.rule.number
+            else f"only the first {counted(changes.rule.number, 'level')} count"
+        )
+        context.log.warning(
+            f"there are more than {MOST_PARTITIONS} folders, so {levels} (OFFLOAD_PARTITION_BY; shard:N gives partitions "
+            "of equal size)"
+        )
     for name, reason in report.unusable_names.items():
         context.log.warning(f"unusable_name {name}: {reason}")
     for name, reason in report.unreadable_folders.items():
@@ -183,6 +198,8 @@ def _check(
     context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger, names: Names
 ) -> dg.RunRequest | dg.SkipReason:
     differs = library_differs(settings, ledger)
+    if not is_in_force(settings.partition_rule, ledger.run(assigning.in_force)):
+        differs = f"{differs or 'the library is unchanged'}; partition_by is {settings.partition_by} now"
     due = ledger.run(claims.count_due, [EXTRACT])
     if differs is None and not due:
         return dg.SkipReason("the library is unchanged; 0 documents are due for extraction")

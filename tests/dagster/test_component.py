@@ -8,7 +8,7 @@ import pytest
 
 import dagster_offload
 from dagster_offload.defs.component.component import OffloadPipeline
-from dagster_offload.defs.partitions import sync_partitions
+from dagster_offload.defs.partitions.keys import sync_partitions
 from tests.support.project import Project
 
 DOWNSTREAM = """
