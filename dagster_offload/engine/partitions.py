@@ -17,6 +17,15 @@ def is_in_force(wanted: PartitionRule, now: RuleInForce) -> bool:
     return now.is_complete and (now.rule == wanted or now.rule.by is wanted.by is By.FOLDER)
 
 
+def why_to_scan(cur: Cursor, wanted: PartitionRule) -> str | None:
+    """Why a scan must update Dagster's partitions although the library is unchanged; None if it need not."""
+    if not is_in_force(wanted, assigning.in_force(cur)):
+        return f"partition_by is {wanted} now"
+    if wanted.is_grouped and assigning.has_unknown_keys(cur):
+        return "Dagster does not have all partitions yet"
+    return None
+
+
 def arrange(ledger: Ledger, wanted: PartitionRule, batch: int = BATCH) -> PartitionRule:
     """Let all documents follow the setting, and return the rule that is in force then.
 

@@ -56,6 +56,9 @@ def put_in_force(cur: Cursor, rule: PartitionRule) -> None:
         {"by": rule.by.value, "number": rule.number},
     )
     follow_changes(cur)
+    # Both are about the rule before. The reporter looks at every partition that becomes one of Dagster's.
+    cur.execute("delete from partition_changes")
+    cur.execute("delete from dagster_partitions")
 
 
 def follow_changes(cur: Cursor) -> None:
@@ -140,6 +143,12 @@ def keys(cur: Cursor) -> list[str]:
         'select partition from found where partition is not null order by partition collate "C"'
     )
     return [row["partition"] for row in cur.fetchall()]
+
+
+def has_unknown_keys(cur: Cursor) -> bool:
+    """Whether a partition has documents and is none of Dagster's yet, because a command or an interrupted scan stored them."""
+    known = {row["key"] for row in cur.execute("select key from dagster_partitions")}
+    return not known.issuperset(keys(cur))
 
 
 def folders(cur: Cursor) -> list[str]:

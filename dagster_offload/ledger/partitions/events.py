@@ -82,9 +82,11 @@ def pending(cur: Cursor, stages: Sequence[str], most_rows: int, most_partitions:
     rows = [Row(**{**row, "state": row["state"] and State(row["state"])}) for row in cur.fetchall()]
     cur.execute(
         "select partition, array_agg(change_id) as ids, bool_or(check_at is not null) as was_withdrawn "
-        f"from (select * from partition_changes where {_IS_DUE} order by change_id limit %s) c "
+        f"from (select * from partition_changes where {_IS_DUE} "
+        # A process that lacks a stage leaves them to one that has it.
+        "  and not exists (select from stages where name <> all(%s)) order by change_id limit %s) c "
         "group by partition order by min(change_id) limit %s",
-        [_CHANGES_READ, most_partitions],
+        [list(stages), _CHANGES_READ, most_partitions],
     )
     changes = cur.fetchall()
     return Pending(

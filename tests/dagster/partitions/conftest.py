@@ -39,7 +39,7 @@ def report(edge: Edge) -> None:
 
 
 def shown_as(edge: Edge, stage: str) -> dict[str, set[str]]:
-    """The partitions of a stage that Dagster's pages show as materialized and as failed. It updates Dagster's cache, as they do."""
+    """The partitions of a stage that Dagster's pages show as materialized and as failed. Updates Dagster's cache, as they do."""
     partitions = dg.DynamicPartitionsDefinition(name="documents")
     value = get_and_update_asset_status_cache_value(edge.instance, KEYS[stage], partitions)
     keys = set(edge.instance.get_dynamic_partitions("documents"))
