@@ -165,6 +165,7 @@ class Settings(Section):
         default="document",
         description="what is one partition in Dagster: each `document`, or those of a `folder`, of a `month`, or of one of N "
         "shards (`shard:100`); for more than some ten thousand documents",
+        json_schema_extra={"pattern": "^(document|folder|month|shard:[0-9]{1,4})$"},
     )
     retry_after_minutes: float = Field(
         default=30.0, gt=0, le=360, description="wait after a deferral for which the slot sent no time, in minutes"

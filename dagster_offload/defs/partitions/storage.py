@@ -13,7 +13,7 @@ from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.schema import DynamicPartitionsTable, SqlEventLogStorageTable
 
 BATCH = 500  # keys in a statement
-WITHDRAWN = " (withdrawn)"
+WITHDRAWN = "\n(withdrawn)"  # no key has a control character
 
 
 def withdraw(instance: dg.DagsterInstance, asset_key: dg.AssetKey, partitions: Sequence[str]) -> None:

@@ -107,6 +107,7 @@ def test_a_document_that_had_the_name_of_a_folder_does_not_make_it_green(edge: E
     assert green(folders, "summarize") == set()
 
 
+@pytest.mark.rule("library-12")
 @pytest.mark.parametrize("where", ["assigning", "adding keys"])
 def test_a_change_that_is_interrupted_shows_nothing_and_the_next_scan_completes_it(
     edge: Edge, where: str, monkeypatch: pytest.MonkeyPatch

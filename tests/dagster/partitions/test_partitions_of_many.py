@@ -25,7 +25,7 @@ def newest(edge: Edge, stage: str, key: str) -> dg.AssetMaterialization:
     return found
 
 
-@pytest.mark.rule("library-9")
+@pytest.mark.rule("library-10")
 def test_a_partition_is_a_folder_a_month_or_a_shard(edge: Edge) -> None:
     write(edge, "a.txt", "rent/b.txt", "rent/2025/c.txt", "rent/2025/d.txt")
     assert edge.settings.library is not None
@@ -40,6 +40,7 @@ def test_a_partition_is_a_folder_a_month_or_a_shard(edge: Edge) -> None:
     assert keys(edge) == ["shard-0000"]
 
 
+@pytest.mark.rule("library-11")
 def test_a_partition_is_green_once_its_last_document_is_done(folders: Edge) -> None:
     write(folders, "rent/a.txt", "rent/b.txt", "tax/c.txt")
     folders.scan()
