@@ -49,7 +49,8 @@ def put_in_force(cur: Cursor, rule: PartitionRule) -> None:
     # Events that were not reported before the first rule that groups documents count as later ones.
     cur.execute(
         "insert into partition_rule (grouped_by, number, filled_to, grouped_since) values (%(by)s, %(number)s, 0, "
-        "  coalesce((select min(created_at) from outbox where told_at is null), clock_timestamp())) "
+        "  coalesce((select min(i.changed_at) from outbox o join work_items i using (document_id, stage) "
+        "    where o.told_at is null), clock_timestamp())) "
         "on conflict (is_only) do update set grouped_by = excluded.grouped_by, number = excluded.number, filled_to = 0, "
         "  grouped_since = case when partition_rule.grouped_by = 'document' and partition_rule.filled_to is null "
         "    then excluded.grouped_since else partition_rule.grouped_since end",

@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from dagster_offload.defs.partitions import keys as partition_keys
+from dagster_offload.defs.partitions.storage import remove_keys
 from dagster_offload.engine.partitions import arrange
 from dagster_offload.ledger.partitions import assigning
 from dagster_offload.ledger.work import outbox
@@ -121,7 +122,7 @@ def test_a_change_that_is_interrupted_shows_nothing_and_the_next_scan_completes_
             patched.setattr(partition_keys, "arrange", partial(arrange, batch=1))
             patched.setattr(assigning, "_move", _failing_after(assigning._move, 1))
         else:
-            patched.setattr(partition_keys, "remove_keys", _failing_after(partition_keys.remove_keys, 0))
+            patched.setattr(partition_keys, "remove_keys", _failing_after(remove_keys, 0))
         assert not folders.run_job("scan").success
     assert green(folders, "summarize") <= {"rent/a.txt", "rent/b.txt", "tax/c.txt"}
     if where == "assigning":
