@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_offload.defs.checks import evaluate_served_model, served_model_checks
+from dagster_offload.defs.checks import evaluate_partitions, evaluate_served_model, served_model_checks
 from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.execution.waiting import deferrals_as_waits, retry_after
 from dagster_offload.defs.names import LEDGER_IO, REDO_TAG, REDO_VALUES, RESOURCE, RETRY, STAGES_STEP, Names
@@ -22,10 +22,13 @@ from dagster_offload.engine.agreement import agree_with_up, with_settings_in_for
 from dagster_offload.engine.redoing import describe_estimates, prepare_redo
 from dagster_offload.engine.runs import RunSummary, run_documents
 from dagster_offload.errors import NoSuchDocument, StageDeferred
-from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.ledger.partitions import assigning
+from dagster_offload.ledger.partitions.reports import report_under_run
 from dagster_offload.ledger.reports.records import Selection
-from dagster_offload.ledger.work import documents, outbox, redo, waiting_runs
+from dagster_offload.ledger.work import documents, redo, waiting_runs
 from dagster_offload.ledger.work.claims import Unfinished
+from dagster_offload.library.partition_keys import PER_DOCUMENT, PartitionRule
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import code_versions, stage_graph
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, StageNode
@@ -85,17 +88,17 @@ def materialize(
     selected: Sequence[str],
     stages: Sequence[str],
 ) -> None:
-    """Process these stages of the selected documents and record the results under this run.
+    """Process these stages of the documents of the selected partitions and record the results under this run.
 
     Returns only if all documents are done. Raises `StageDeferred` while the slot is unavailable, `RetryRequested` for
-    any other wait, `Failure` if a document failed or a key is not a document, and `NoSuchDocument` if none is.
+    any other wait, `Failure` if a document failed or a partition has none, and `NoSuchDocument` if no partition has one.
     """
     tag_run(context)
     with deep_slot.ledger() as ledger:
-        missing = set(ledger.run(documents.missing_keys, selected))
-        present = [key for key in selected if key not in missing]
+        rule = ledger.run(assigning.in_force).rule
+        present, missing = ledger.run(_documents_of, rule, selected)
         if not present:
-            raise NoSuchDocument(_no_such_document(sorted(missing)))
+            raise NoSuchDocument(_no_such_document(sorted(missing), rule))
 
         def work(settings: Settings) -> tuple[Settings, RunSummary]:
             return settings, _work(context, settings, ledger, names, present, stages)
@@ -107,12 +110,25 @@ def materialize(
             reason = summary.wait_reason or "its documents are not due yet"
             ledger.run(waiting_runs.put, context.run.run_id, present, stages, summary.slot, reason, summary.rest)
         evaluate_problems(context.instance, ledger, names.keys, context)
+        if rule.is_grouped and summary.wait_seconds is None and not summary.failed:
+            evaluate_partitions(context, settings, ledger, names.keys, selected)
     reason = f"; waiting: {summary.wait_reason}" if summary.wait_reason else ""
-    context.log.info(f"{summary.done} of {len(selected)} documents are done{reason}")
+    requested = len(present) if rule.is_grouped else len(selected)
+    context.log.info(f"{summary.done} of {requested} documents are done{reason}")
     for problem in summary.failed[:NAMED]:
         context.log.warning(problem_line(problem))
-    raise_for(summary, len(selected), sorted(missing))
-    evaluate_served_model(context, settings, names.keys, present)
+    raise_for(summary, requested, sorted(missing), rule)
+    if not rule.is_grouped:
+        evaluate_served_model(context, settings, names.keys, present)
+
+
+def _documents_of(cur: Cursor, rule: PartitionRule, selected: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The documents present of these partitions, and the partitions without one."""
+    if rule.is_grouped:
+        found = assigning.documents_of(cur, selected)
+        return found.documents, found.empty
+    missing = set(documents.missing_keys(cur, selected))
+    return [key for key in selected if key not in missing], sorted(missing)
 
 
 def _work(
@@ -137,7 +153,7 @@ def _work(
             settings, ledger, keys, stages, run_id=context.run.run_id, on_progress=parts_progress(context)
         )
     # A drain may have finished documents while this run waited. A backfill counts only what its own runs recorded.
-    ledger.run(outbox.report_under_run, context.run.run_id, keys, stages)
+    ledger.run(report_under_run, context.run.run_id, keys, stages)
     reporter.report_all()
     return summary
 
@@ -162,10 +178,12 @@ def _redo_if_wanted(
     ledger.run(redo.redo, chosen)
 
 
-def raise_for(summary: RunSummary, selected: int, missing: Sequence[str] = ()) -> None:
+def raise_for(
+    summary: RunSummary, selected: int, missing: Sequence[str] = (), rule: PartitionRule = PER_DOCUMENT
+) -> None:
     """Raise a failure or a wait for the remaining documents; return if none remain. A failure goes before a wait."""
     if summary.failed or missing:
-        raise _failure(summary.failed, selected, missing)
+        raise _failure(summary.failed, selected, missing, rule)
     if summary.wait_seconds is None:
         return
     if not summary.is_deferral:
@@ -173,23 +191,25 @@ def raise_for(summary: RunSummary, selected: int, missing: Sequence[str] = ()) -
     raise StageDeferred(summary.wait_reason or "the slot is unavailable", summary.wait_seconds / 60)
 
 
-def _failure(failed: Sequence[Unfinished], selected: int, missing: Sequence[str]) -> dg.Failure:
+def _failure(failed: Sequence[Unfinished], selected: int, missing: Sequence[str], rule: PartitionRule) -> dg.Failure:
     messages = []
     if failed:
         count = len({item.document for item in failed})
         messages.append(f"{count} of {selected} documents failed: {problem_line(failed[0])}")
         messages.append(f"and {len(failed) - 1} more (see the metadata)" if len(failed) > 1 else "")
     if missing:
-        messages.append(_no_such_document(missing))
+        messages.append(_no_such_document(missing, rule))
     metadata: dict[str, Any] = {"failed": len(failed), "not documents": len(missing)}
     if failed:
         metadata["documents"] = problem_table(failed)
     return dg.Failure("; ".join(message for message in messages if message), metadata=metadata, allow_retries=False)
 
 
-def _no_such_document(keys: Sequence[str]) -> str:
-    shown = ", ".join(escaped(key) for key in keys[:5])
-    return f"no such document: {shown}" + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+def _no_such_document(keys: Sequence[str], rule: PartitionRule) -> str:
+    shown = ", ".join(escaped(key) for key in keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+    if not rule.is_grouped:
+        return f"no such document: {shown}"
+    return f"no document is in the partition {shown} any more: reload the page and select partitions of today ({rule})"
 
 
 def _spec(

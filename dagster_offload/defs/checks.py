@@ -14,6 +14,8 @@ from typing import Any
 
 import dagster as dg
 
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.partitions.events import models_of
 from dagster_offload.settings import Settings
 from dagster_offload.slot.completion import ModelEvidence
 from dagster_offload.slot.config import DEEP
@@ -91,6 +93,27 @@ def evaluate_served_model(
                 context.log_event(evaluation)
 
 
+def evaluate_partitions(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    ledger: Ledger,
+    asset_keys: Mapping[str, dg.AssetKey],
+    partitions: Sequence[str],
+) -> None:
+    """Evaluate the selected checks for each partition of several documents: the verdict of the first model that fails."""
+    for stage in asset_keys:
+        if dg.AssetCheckKey(asset_keys[stage], NAME) not in context.selected_asset_check_keys:
+            continue
+        for partition in partitions:
+            verdicts = [
+                assess(evidence, served_model, settings.slots_section.named(slot or DEEP).expected_model)
+                for slot, served_model, evidence in ledger.run(models_of, partition, stage)
+            ]
+            if verdicts:
+                worst = next((verdict for verdict in verdicts if not verdict.passed), verdicts[0])
+                context.log_event(_as_event(asset_keys[stage], partition, worst))
+
+
 def _evaluation(
     instance: dg.DagsterInstance, settings: Settings, asset_key: dg.AssetKey, document: str
 ) -> dg.AssetCheckEvaluation | None:
@@ -100,13 +123,15 @@ def _evaluation(
         return None
     metadata = records[0].asset_materialization.metadata
     slot, served_model, evidence = (_text(metadata, name) for name in ("slot", "served_model", "model_evidence"))
-    sections = settings.slots_section
-    expected = sections.named(slot or DEEP).expected_model
-    verdict = assess(evidence, served_model, expected)
+    expected = settings.slots_section.named(slot or DEEP).expected_model
+    return _as_event(asset_key, document, assess(evidence, served_model, expected))
+
+
+def _as_event(asset_key: dg.AssetKey, partition: str, verdict: Verdict) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(
         asset_key=asset_key,
         check_name=NAME,
-        partition=document,
+        partition=partition,
         passed=verdict.passed,
         severity=dg.AssetCheckSeverity.WARN,
         description=verdict.message,

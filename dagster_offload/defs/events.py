@@ -8,6 +8,7 @@ because backfills fail on one (dagster PR 33035).
 """
 
 import logging
+import math
 import os
 import threading
 import time
@@ -19,10 +20,12 @@ from functools import cached_property
 import dagster as dg
 
 from dagster_offload.defs.names import OBSERVATION_TAG, RESULT_TAG, Names
+from dagster_offload.defs.partitions.events import report_partitions
 from dagster_offload.defs.shown.documents import DATA_VERSION_TAG, StageFacts, materialization, observation
 from dagster_offload.defs.shown.records import record_markdown
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import PendingEvent, PendingObservation
+from dagster_offload.ledger.partitions import assigning
 from dagster_offload.ledger.reports.records import DocumentRecord, records_of
 from dagster_offload.ledger.work import outbox
 from dagster_offload.settings import Settings
@@ -90,21 +93,30 @@ class EventReporter:
 
         Returns the number of reported events, or None if another process is reporting.
         """
-        deadline = None if seconds is None else time.monotonic() + seconds
-        reported = 0
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
         with outbox.flushing(self.ledger) as has_lock:
             if not has_lock:
                 return None
-            # Events that were read are always reported, even after the deadline.
-            while events := self.ledger.run(
-                outbox.pending_events, self._reportable, PENDING if seconds is None else BATCH
-            ):
-                for group in _by_asset_and_run(events, list(self.names.keys)):
-                    self._store([event for event in group if not self._is_stored(event)])
-                    self.ledger.run(outbox.mark_reported, [event.event_id for event in group])
-                reported += len(events)
-                if deadline is not None and time.monotonic() > deadline:
-                    break
+            now = self.ledger.run(assigning.in_force)
+            if not now.is_complete:  # the next scan completes it
+                return None
+            if now.rule.is_grouped:
+                return report_partitions(self, deadline)
+            return self._report_documents(deadline)
+
+    def _report_documents(self, deadline: float) -> int:
+        """Report pending events until the monotonic clock reaches `deadline`. The caller must hold the flusher's lock."""
+        reported = 0
+        # Events that were read are always reported, even after the deadline.
+        while events := self.ledger.run(
+            outbox.pending_events, self.reportable, PENDING if deadline == math.inf else BATCH
+        ):
+            for group in _by_asset_and_run(events, list(self.names.keys)):
+                self._store([event for event in group if not self._is_stored(event)])
+                self.ledger.run(outbox.mark_reported, [event.event_id for event in group])
+            reported += len(events)
+            if time.monotonic() > deadline:
+                break
         return reported
 
     def report_all(self) -> None:
@@ -145,19 +157,26 @@ class EventReporter:
         )
 
     def _store(self, events: list[Pending]) -> None:
-        """Store events of one asset, one run and one kind. Events without a run (a scan found a renamed file) go to this run."""
-        if not events:
-            return
-        run_id = events[0].run_id or self.run_id
+        """Store events of one asset, one run and one kind."""
+        if events:
+            shown = self._all_shown(events)
+            messages = [_message(event) for event in events]
+            self.store(events[0].run_id, list(zip(messages, shown, strict=True)))
+
+    def store(self, run_id: str | None, events: Sequence[tuple[str, Reported]]) -> None:
+        """Store events of one asset under a run, each with its line in the run's log. At least one.
+
+        Those without a run (a scan found a renamed file) go to this run.
+        """
+        run_id = run_id or self.run_id
         job_name = self._job_name(run_id)
         if run_id is not None and job_name is not None and can_store_batches(self.instance):
             step_key = self.names.step_of(job_name)
-            shown_events = zip(events, self._all_shown(events), strict=True)
             _store_batch(
-                self.instance, [_entry(run_id, job_name, step_key, event, shown) for event, shown in shown_events]
+                self.instance, [_entry(run_id, job_name, step_key, message, shown) for message, shown in events]
             )
             return
-        for shown in self._all_shown(events):
+        for _, shown in events:
             if run_id == self.run_id and self.log_event is not None:
                 self.log_event(shown)
             else:
@@ -187,25 +206,26 @@ class EventReporter:
         if isinstance(event, PendingObservation):
             return observation(event, self.names.keys)
         previews = self.settings.previews == "on"
-        shown = materialization(event, self.names.keys, self._stages, self.settings.library, previews=previews)
+        shown = materialization(event, self.names.keys, self.stages, self.settings.library, previews=previews)
         if record is None:
             return shown
         return shown.with_metadata({"record": record_markdown(record, self.settings), **shown.metadata})
 
     @cached_property
-    def _reportable(self) -> list[str]:
+    def reportable(self) -> list[str]:
         """The stages that both the definitions and the settings of this process have.
 
         After an edit of the pipeline, one of the two may be older. Events of other stages stay pending until a process
         with the edited pipeline reports them.
         """
-        graph, keys = self._stages.graph, self.names.keys
+        graph, keys = self.stages.graph, self.names.keys
         return [
             stage for stage in keys if stage in graph.names and all(need in keys for need in graph.node(stage).needs)
         ]
 
     @cached_property
-    def _stages(self) -> StageFacts:
+    def stages(self) -> StageFacts:
+        """What the events say of the stages."""
         return StageFacts(stage_graph(self.settings), recipes(self.settings), code_versions(self.settings))
 
 
@@ -250,10 +270,13 @@ def _store_batch(instance: dg.DagsterInstance, entries: list[dg.EventLogEntry]) 
     instance.event_log_storage.store_event_batch(entries)
 
 
-def _entry(run_id: str, job_name: str, step_key: str, event: Pending, shown: Reported) -> dg.EventLogEntry:
-    """The entry that `log_event` would store."""
+def _message(event: Pending) -> str:
     state = event.state if isinstance(event, PendingObservation) else "done"
-    message = f"{escaped(event.document)}: {event.stage} is {state}."
+    return f"{escaped(event.document)}: {event.stage} is {state}."
+
+
+def _entry(run_id: str, job_name: str, step_key: str, message: str, shown: Reported) -> dg.EventLogEntry:
+    """The entry that `log_event` would store."""
     data: StepMaterializationData | AssetObservationData
     if isinstance(shown, dg.AssetObservation):
         kind, data = dg.DagsterEventType.ASSET_OBSERVATION, AssetObservationData(shown)

@@ -10,6 +10,7 @@ from dagster_offload.defs.names import Names
 from dagster_offload.defs.resources import DeepSlot
 from dagster_offload.defs.shown.overview import RECORDS, overview_keys
 from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.ledger.partitions import assigning
 from dagster_offload.ledger.reports import texts
 from dagster_offload.ledger.reports.records import values_of
 from dagster_offload.records.reading import Query, stream
@@ -21,8 +22,9 @@ class LedgerInputs(dg.IOManager):
     """Reads the text or the record of each document that an input's partitions name.
 
     In a run over one partition, an input is the value itself: a `str` for `extracted_text`, a `dict` for the other stages, or
-    the pydantic model that annotates the input. Otherwise it is a `dict` of such values, by document, without the documents
-    that have none. `records` is always such a `dict`, of the whole record of every document.
+    the pydantic model that annotates the input. Otherwise, and if a partition may hold several documents, it is a `dict` of
+    such values, by document, without the documents that have none. `records` is always such a `dict`, of the whole record of
+    every document.
     """
 
     def __init__(self, slot: DeepSlot, names: Names) -> None:
@@ -41,11 +43,14 @@ class LedgerInputs(dg.IOManager):
             raise dg.Failure(f"{context.asset_key.to_user_string()} has plots and no value: use it in `deps`")
         documents = [] if stage is None else context.asset_partition_keys
         with self._slot.ledger() as ledger:
+            is_grouped = ledger.run(assigning.in_force).rule.is_grouped
+            if is_grouped:
+                documents = ledger.run(assigning.documents_of, documents).documents
             found = self._all_records(ledger) if stage is None else ledger.run(_read, stage, documents)
         model = _model_of(context.dagster_type.typing_type)
         name = context.asset_key.to_user_string()
         values = found if model is None else {key: _typed(model, value, name, key) for key, value in found.items()}
-        if stage is None or not context.has_partition_key:
+        if stage is None or is_grouped or not context.has_partition_key:
             return values
         (document,) = documents
         if document not in values:

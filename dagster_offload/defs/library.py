@@ -11,13 +11,14 @@ import dagster as dg
 from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.history import keep_small
 from dagster_offload.defs.names import SCAN_STEP, WHY_TAG, Names
-from dagster_offload.defs.partitions import PartitionChanges, sync_partitions
+from dagster_offload.defs.partitions.keys import PartitionChanges, update_partitions
 from dagster_offload.defs.progress import progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import request_tags, seconds_since, starting_run, tag_run
 from dagster_offload.defs.shown.overview import SECONDS_BETWEEN_TICKS, needs_report, report_overview
 from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
 from dagster_offload.engine.extraction.run import run_extraction
+from dagster_offload.engine.partitions import why_to_scan
 from dagster_offload.engine.scan import ScanReport, library_differs, scan
 from dagster_offload.errors import OffloadError, ScanRefused
 from dagster_offload.ledger.core import workers
@@ -26,6 +27,7 @@ from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, documents
 from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind
+from dagster_offload.library.partition_keys import MOST_PARTITIONS, By
 from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.stages.graph import EXTRACT
@@ -68,11 +70,8 @@ def build_scan_job(names: Names, partitions_name: str, resource: dg.ResourceDefi
 
                 def scan_files(accept_vanished: bool) -> ScanReport:
                     found = scan(settings, ledger, accept_vanished=accept_vanished, run_id=context.run.run_id)
-                    changes = sync_partitions(
-                        context.instance,
-                        partitions_name,
-                        ledger.run(documents.present_keys),
-                        lambda keys: ledger.run(documents.expired_keys, keys),
+                    changes = update_partitions(
+                        context.instance, ledger, names, partitions_name, settings.partition_rule
                     )
                     _log(context, found, changes)
                     return found
@@ -131,6 +130,8 @@ def _log(context: dg.OpExecutionContext, report: ScanReport, changes: PartitionC
         f"{counted(report.found, 'document')}: {report.added} new, {report.changed} changed, {report.returned} returned, "
         f"{report.vanished} gone; partitions: {changes.added} added, {changes.removed} removed"
     )
+    if changes.rule.by is By.FOLDER and changes.rule.number is not None:
+        context.log.warning(_fewer_levels(changes.rule.number))
     for name, reason in report.unusable_names.items():
         context.log.warning(f"unusable_name {name}: {reason}")
     for name, reason in report.unreadable_folders.items():
@@ -140,6 +141,17 @@ def _log(context: dg.OpExecutionContext, report: ScanReport, changes: PartitionC
         context.log.info(f"left out {left.count} {KIND_DESCRIPTIONS[Kind(kind)]}: {', '.join(left.names)}{more}")
     for name, reason in report.no_longer_documents.items():
         context.log.warning(f"no longer a document, its results are kept: {escaped(name)}: {reason}")
+
+
+def _fewer_levels(levels: int) -> str:
+    match levels:
+        case 0:
+            what = "all documents are in one partition"
+        case 1:
+            what = "only the first level of their paths counts"
+        case _:
+            what = f"only the first {levels} levels of their paths count"
+    return f"there are more than {MOST_PARTITIONS} folders, so {what} (OFFLOAD_PARTITION_BY; shard:N has no such limit)"
 
 
 def build_library_sensor(deep_slot: DeepSlot, names: Names, interval_seconds: float) -> dg.SensorDefinition:
@@ -188,13 +200,14 @@ def _check(
     context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger, names: Names
 ) -> dg.RunRequest | dg.SkipReason:
     differs = library_differs(settings, ledger)
+    rearranged = ledger.run(why_to_scan, settings.partition_rule)
     due = ledger.run(claims.count_due, [EXTRACT])
-    if differs is None and not due:
+    if differs is None and rearranged is None and not due:
         return dg.SkipReason("the library is unchanged; 0 documents are due for extraction")
     if (shortage := shortage_of(settings)) is not None:
         return dg.SkipReason(escaped(shortage))
     waiting = "1 document is due for extraction" if due == 1 else f"{due} documents are due for extraction"
-    why = "; ".join([*([differs] if differs else []), *([waiting] if due else [])])
+    why = "; ".join(filter(None, [differs, rearranged, waiting if due else None]))
     if ledger.run(workers.live_workers, ledger.schema, "scan"):
         return dg.SkipReason(f"a scan is running; {why}")
     if (starting := starting_run(context.instance, names.scan_job)) is not None:

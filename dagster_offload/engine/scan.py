@@ -15,6 +15,7 @@ from dagster_offload.errors import ChangedWhileRead, LibraryMissing, ScanRefused
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.pipelines import refuse_other_library
 from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.partitions import assigning
 from dagster_offload.ledger.work import documents
 from dagster_offload.ledger.work.documents import KnownDocument
 from dagster_offload.library.digests import digest
@@ -231,6 +232,7 @@ def _store_batch(
         documents.store_new(cur, new, current_recipes, started_at)
     for file, found, unreadable in others:
         documents.store(cur, file, found, unreadable, current_recipes, started_at)
+    assigning.assign(cur, [*(file.key for file, _ in new), *(file.key for file, _, _ in others)])
 
 
 @dataclass(frozen=True)

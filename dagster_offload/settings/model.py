@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from dagster_offload.library.partition_keys import PartitionRule
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
 from dagster_offload.settings.sections.backup import BackupSection
 from dagster_offload.settings.sections.keep import KeepSection
@@ -160,6 +161,12 @@ class Settings(Section):
     ocr_languages: str = Field(
         default="kor+eng", pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$", description="Tesseract language codes, joined by +"
     )
+    partition_by: str = Field(
+        default="document",
+        description="what is one partition in Dagster: each `document`, or those of a `folder`, of a `month`, or of one of N "
+        "shards (`shard:100`); for more than some ten thousand documents",
+        json_schema_extra={"pattern": "^(document|folder|month|shard:[0-9]{1,4})$"},
+    )
     retry_after_minutes: float = Field(
         default=30.0, gt=0, le=360, description="wait after a deferral for which the slot sent no time, in minutes"
     )
@@ -187,6 +194,11 @@ class Settings(Section):
     def _absolute(cls, value: Path) -> Path:
         return Path(os.path.abspath(value.expanduser()))
 
+    @field_validator("partition_by")
+    @classmethod
+    def _is_rule(cls, value: str) -> str:
+        return str(PartitionRule.parse(value))
+
     @model_validator(mode="after")
     def _slots_of_stages(self) -> "Settings":
         named = {name: stage.slots for name, stage in self.own_stages.items()}
@@ -199,6 +211,11 @@ class Settings(Section):
     def library(self) -> Path | None:
         """The folder of documents; None if no library is configured."""
         return self.library_section.path
+
+    @property
+    def partition_rule(self) -> PartitionRule:
+        """How documents are grouped into Dagster partitions."""
+        return PartitionRule.parse(self.partition_by)
 
     @property
     def backup_folder(self) -> Path:

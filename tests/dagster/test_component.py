@@ -8,7 +8,7 @@ import pytest
 
 import dagster_offload
 from dagster_offload.defs.component.component import OffloadPipeline
-from dagster_offload.defs.partitions import sync_partitions
+from dagster_offload.defs.partitions.keys import sync_partitions
 from tests.support.project import Project
 
 DOWNSTREAM = """
@@ -111,6 +111,29 @@ def test_automation_conditions_on_our_assets_request_the_strangers_assets(projec
     assert second.get_num_requested(dg.AssetKey("report")) == 1
 
 
+@BOTH
+def test_a_partition_of_several_documents_is_green_once_all_are_done_and_an_input_has_all_of_them(
+    project: Project,
+) -> None:
+    project.add("papers", "lease", "bill", extra="  partition_by: shard:1\n")
+    project.add_assets(
+        DOWNSTREAM.replace("text: str, summary: Summary", "text: dict, summary: dict[str, Summary]").replace(
+            '{"title": summary.title, "characters": len(text)}', '{"titles": sorted(summary), "texts": sorted(text)}'
+        )
+    )
+    summary = dg.AssetKey(["papers", "summary"])
+    assert project.run("papers_scan").success
+    assert project.instance.get_dynamic_partitions("papers_documents") == ["shard-0000"]
+    assert "shard-0000" not in project.instance.get_materialized_partitions(summary)
+    assert project.run("papers_drain").success
+    assert project.instance.get_materialized_partitions(summary) == {"shard-0000"}
+    both = ["bill.txt", "lease.txt"]
+    assert project.materialize("note", "shard-0000") == {"titles": both, "texts": both}
+    (project.folder_of("papers") / "library" / "rent.txt").write_text("The rent is due in April.")
+    assert project.run("papers_scan").success
+    assert "shard-0000" not in project.instance.get_materialized_partitions(summary)
+
+
 def test_an_input_without_a_value_names_the_document(project: Project) -> None:
     project.add("papers", "lease")
     project.add_assets(DOWNSTREAM)
@@ -163,9 +186,9 @@ def test_partitions_of_other_assets_are_left_alone(project: Project) -> None:
     """50,000 documents in an instance on SQLite, beside partitions of the stranger's own."""
     project.instance.add_dynamic_partitions("customers", ["a", "b"])
     documents = [f"{number:05}.txt" for number in range(50_000)]
-    assert sync_partitions(project.instance, "papers_documents", documents, list).added == 50_000
+    assert sync_partitions(project.instance, "papers_documents", documents).added == 50_000
     assert project.instance.get_dynamic_partitions("papers_documents") == documents
-    assert sync_partitions(project.instance, "papers_documents", documents[1:], list).removed == 1
+    assert sync_partitions(project.instance, "papers_documents", documents[1:]).removed == 1
     assert project.instance.get_dynamic_partitions("customers") == ["a", "b"]
 
 

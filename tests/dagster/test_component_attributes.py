@@ -35,6 +35,7 @@ def settings_of(project: Project) -> Settings:
         ("  ocr: maybe\n", "must be 'auto' or 'off'"),
         ("  retry_after_minutes: soon\n", "must be a number"),
         ("  name: My Papers\n", "must match"),
+        ("  partition_by: folders\n", "write document, folder, month, or shard:N with N from 1 to 2000"),
         (
             "  on_record: {file-it: {command: /bin/true}}\n",
             "on_record is for `dagster-offload up`: in a project, write an asset",

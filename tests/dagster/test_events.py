@@ -78,7 +78,7 @@ def test_a_batch_stores_what_log_event_stores(edge: Edge) -> None:
     @dg.op(name="drain_backlog")
     def record_in_both_ways(context: dg.OpExecutionContext) -> None:
         context.log_event(materialization)
-        entry = events._entry(context.run_id, context.job_name, DRAIN_STEP, PENDING, materialization)
+        entry = events._entry(context.run_id, context.job_name, DRAIN_STEP, events._message(PENDING), materialization)
         events._store_batch(context.instance, [entry])
 
     @dg.job(name="drain")
@@ -276,7 +276,11 @@ def test_no_control_character_reaches_dagsters_pages() -> None:
     assert shown["preview"].value == "Due.[2J\nOn Monday."
     assert shown["path"].value == "rent\\x1b[2J\\u202e.txt"
     stored = events._entry(
-        "run", "drain", "drain_backlog", hostile, documents.materialization(hostile, KEYS, facts({}), None)
+        "run",
+        "drain",
+        "drain_backlog",
+        events._message(hostile),
+        documents.materialization(hostile, KEYS, facts({}), None),
     )
     assert "\\x1b[2J" in stored.user_message
 
@@ -310,7 +314,8 @@ def test_a_batch_stores_the_observation_that_log_event_stores(edge: Edge) -> Non
     def record_in_both_ways(context: dg.OpExecutionContext) -> None:
         context.log_event(shown)
         events._store_batch(
-            context.instance, [events._entry(context.run_id, context.job_name, DRAIN_STEP, OBSERVED, shown)]
+            context.instance,
+            [events._entry(context.run_id, context.job_name, DRAIN_STEP, events._message(OBSERVED), shown)],
         )
 
     @dg.job(name="drain")

@@ -21,6 +21,11 @@ from dagster_offload.settings.leaves import LEAVES
         ("OFFLOAD_LIBRARY_CROSS_MOUNTS", "perhaps", "must be true or false (it is 'perhaps')"),
         ("OFFLOAD_KEEP_HISTORY_DAYS", "1.5", "must be a whole number (it is '1.5')"),
         ("OFFLOAD_BACKUP_EVERY", "never", "30m, 12h, 1d or 1w (it is 'never')"),
+        (
+            "OFFLOAD_PARTITION_BY",
+            "shard:2001",
+            "write document, folder, month, or shard:N with N from 1 to 2000 (it is 'shard:2001')",
+        ),
         ("OFFLOAD_DEEP_URL", "ftp://x", "must start with http:// or https://, followed by a host (it is 'ftp://x')"),
     ],
 )

@@ -8,7 +8,8 @@ import dagster as dg
 
 from dagster_offload.defs.events import EventReporter
 from dagster_offload.errors import StageDeferred
-from dagster_offload.ledger.work import outbox, waiting_runs
+from dagster_offload.ledger.partitions.reports import report_under_run
+from dagster_offload.ledger.work import waiting_runs
 
 # With Dagster's default of 1, a second deferral would fail the step. Deferrals must never fail a step.
 MAX_RETRIES = 10_000
@@ -59,6 +60,6 @@ def record_if_done(reporter: EventReporter, run_id: str) -> bool:
     if waiting is None or not waiting.is_done:
         return False
     documents, stages = reporter.ledger.run(waiting_runs.documents_of, run_id)
-    reporter.ledger.run(outbox.report_under_run, run_id, documents, stages)
+    reporter.ledger.run(report_under_run, run_id, documents, stages)
     reporter.report_all()
     return True

@@ -1,7 +1,7 @@
 """What Dagster shows of a document: the materialization of a result, and the observation of a change of state. No I/O."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,16 +49,22 @@ def materialization(
         # A result of another recipe carries that recipe, so the UI shows it as outdated, as the ledger does.
         CODE_VERSION_TAG: stages.code_versions[event.stage] if is_current else event.recipe,
     }
-    for upstream in stages.graph.node(event.stage).needs:
-        # Shows that the upstream was read. The ledger, not Dagster, detects a later change and processes the item again.
-        name = asset_keys[upstream].to_user_string()
-        tags |= {f"dagster/input_data_version/{name}": "UNKNOWN", f"dagster/input_event_pointer/{name}": "NULL"}
+    tags |= upstream_tags(stages.graph.node(event.stage).needs, asset_keys)
     return dg.AssetMaterialization(
         asset_keys[event.stage],
         partition=event.document,
         tags=tags,
         metadata=_metadata(event, library, previews=previews),
     )
+
+
+def upstream_tags(needs: Iterable[str], asset_keys: Mapping[str, dg.AssetKey]) -> dict[str, str]:
+    """Show that the upstream was read. The ledger, not Dagster, detects a later change and processes the item again."""
+    tags: dict[str, str] = {}
+    for upstream in needs:
+        name = asset_keys[upstream].to_user_string()
+        tags |= {f"dagster/input_data_version/{name}": "UNKNOWN", f"dagster/input_event_pointer/{name}": "NULL"}
+    return tags
 
 
 def _metadata(event: PendingEvent, library: Path | None, *, previews: bool) -> dict[str, dg.MetadataValue]:

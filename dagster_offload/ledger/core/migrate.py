@@ -12,6 +12,7 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core import identity, stages
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.pipelines import has_other_stages
+from dagster_offload.ledger.partitions import assigning
 from dagster_offload.ledger.reports import views
 from dagster_offload.ledger.reports.views import ViewField
 from dagster_offload.postgres.owners import refuse_foreign_objects
@@ -114,6 +115,7 @@ def make_steps(cur: Cursor, up_to: int | None = None) -> None:
 def complete(cur: Cursor, graph: StageGraph) -> None:
     """Bring functions, views and stages up to date, after the last numbered step."""
     _apply_sql(cur)
+    assigning.follow_changes(cur)
     stages.replace(cur, graph)
 
 

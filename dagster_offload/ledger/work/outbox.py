@@ -13,6 +13,7 @@ from typing import Any
 from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
 from dagster_offload.ledger.core.rows import PendingEvent, PendingObservation, State
 from dagster_offload.ledger.core.transitions import OBSERVED
+from dagster_offload.ledger.partitions import events
 
 PREVIEW_CHARACTERS = 500
 # Notified after a batch is stored in Dagster: waiting runs then check whether their documents are done. It is a separate
@@ -29,6 +30,17 @@ def flushing(ledger: Ledger) -> Iterator[bool]:
             "select pg_try_advisory_lock(hashtext('outbox'), hashtext(%s)) as got", [ledger.schema]
         ).fetchone()
         yield bool(row and row["got"])
+    finally:
+        connection.close()
+
+
+@contextmanager
+def holding_back(ledger: Ledger) -> Iterator[None]:
+    """Wait until no flusher runs, and let none begin during the block."""
+    connection = ledger.retry_until_available(ledger.connect)
+    try:
+        connection.execute("select pg_advisory_lock(hashtext('outbox'), hashtext(%s))", [ledger.schema])
+        yield
     finally:
         connection.close()
 
@@ -101,6 +113,8 @@ def report_again(cur: Cursor) -> int:
     """
     cur.execute("delete from outbox where told_at is null")
     cur.execute("delete from told")
+    cur.execute("delete from partition_reports")
+    cur.execute("delete from dagster_partitions")
     cur.execute(
         "insert into outbox (result_id, document_id, stage, reused_from, attempts, deferrals) "
         "select i.result_id, i.document_id, i.stage, nullif(r.first_document, d.key), i.attempts, i.deferrals "
@@ -132,4 +146,4 @@ def count_pending(cur: Cursor) -> int:
     row = fetch_one(
         cur, "select count(*) as n from outbox where told_at is null and stage = any(array(select name from stages))"
     )
-    return int(row["n"])
+    return int(row["n"]) + events.count_changes(cur)

@@ -1,0 +1,1 @@
+"""Dagster partitions: their keys, and the events of those that hold several documents."""
